@@ -1,0 +1,282 @@
+"""Settings: the only reader of `NOTIFIER_*` and of notifier.toml.
+
+Where to connect comes from the environment or from files of secrets; structure (providers in failover order,
+sender identities, lanes) from one `notifier.toml`. Secrets are masked in every `repr`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from notifier.errors import ConfigurationError
+from notifier.status import Lane
+
+_PACKAGE = Path(__file__).parent
+_REFERENCE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
+
+
+def bundled(name: str) -> Path:
+    """A file or folder that ships with notifier (`templates`, `migrations`, `notifier.toml`): from the checkout
+    where there is one, otherwise the wheel's copy."""
+    inside = _PACKAGE / "_bundled" / name
+    return inside if inside.exists() else _PACKAGE.parent / name
+
+
+def default_data_dir() -> Path:
+    """Where the embedded services keep their data: /var/lib/notifier for root (Postgres drops its rights and
+    cannot read root's home), otherwise the user's data folder."""
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return Path("/var/lib/notifier")
+    base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(base).expanduser() / "notifier"
+
+
+class Sender(BaseModel):
+    """A sender identity: who a notification comes from. Producers name it, they never write it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: From address of mails, display name allowed; without it the identity cannot send mail.
+    email: str | None = None
+    #: Number, alphanumeric sender or messaging service id (MG…); without it it cannot send SMS.
+    sms: str | None = None
+
+
+class ProviderTable(BaseModel):
+    """One `[[providers]]` of notifier.toml. Their order is the order of failover within a channel."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    #: Unique; appears in attempts, logs and metrics.
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=50)]
+    #: Entry point in the group `notifier.providers`: "smtp", "twilio", …
+    kind: str
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Everything else in the table, as strings, with `${NAME}` replaced from the environment.
+
+        Raises:
+            ConfigurationError: for a reference to a variable that is not set.
+        """
+        return {key: self._expand(key, str(value)) for key, value in (self.model_extra or {}).items()}
+
+    def _expand(self, key: str, value: str) -> str:
+        def replace(match: re.Match[str]) -> str:
+            found = os.environ.get(match[1])
+            if found is None:
+                raise ConfigurationError(
+                    f"provider {self.name}: {key} refers to ${{{match[1]}}}, which is not set; set it or "
+                    "remove the option from notifier.toml",
+                    setting=match[1],
+                )
+            return found
+
+        return _REFERENCE.sub(replace, value)
+
+
+class LaneRetry(BaseModel):
+    """How a lane tries again: exponential back-off with full jitter, within a total deadline."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: Upper bound of the first pause; it doubles with each attempt.
+    first_seconds: Annotated[float, Field(gt=0)]
+    #: No pause is longer than this.
+    max_seconds: Annotated[float, Field(gt=0)]
+    #: After this long since the notification was due, the next failure is final.
+    deadline_seconds: Annotated[float, Field(gt=0)]
+    #: So many rounds at the most.
+    max_attempts: Annotated[int, Field(ge=1)]
+
+
+#: A code is worth something for minutes, a receipt for hours, a digest for a day.
+DEFAULT_RETRIES: Mapping[Lane, LaneRetry] = {
+    Lane.URGENT: LaneRetry(first_seconds=2, max_seconds=30, deadline_seconds=600, max_attempts=20),
+    Lane.NORMAL: LaneRetry(first_seconds=15, max_seconds=900, deadline_seconds=6 * 3600, max_attempts=40),
+    Lane.BULK: LaneRetry(first_seconds=60, max_seconds=3600, deadline_seconds=24 * 3600, max_attempts=40),
+}
+
+
+class Structure(BaseModel):
+    """notifier.toml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: Tried in this order within a channel. Without any, NOTIFIER_SMTP_URL and NOTIFIER_TWILIO_* make one each.
+    providers: tuple[ProviderTable, ...] = ()
+    #: Name → identity.
+    senders: dict[str, Sender] = Field(default_factory=dict)
+    #: The identity of templates and messages that name none.
+    default_sender: str = "default"
+    #: Lane → how it tries again; lanes left out keep their defaults.
+    retry: dict[Lane, LaneRetry] = Field(default_factory=dict)
+
+
+class Settings(BaseSettings):
+    """The environment, typed: each field is `NOTIFIER_<NAME>`, or a file of that name in the secrets folder."""
+
+    model_config = SettingsConfigDict(env_prefix="NOTIFIER_", extra="ignore", frozen=True)
+
+    #: postgresql://user:password@host:5432/name
+    database_url: SecretStr | None = None
+    #: amqp://user:password@host:5672/vhost or redis://host:6379/0
+    broker_url: SecretStr | None = None
+    #: Celery's result backend for those who want one (redis://…). Off: the database is the record.
+    result_backend: SecretStr | None = None
+    #: Folder of templates.
+    templates: Path = Field(default_factory=lambda: bundled("templates"))
+    #: Path of notifier.toml; unset: ./notifier.toml if there is one, otherwise only the environment.
+    config: Path | None = None
+    #: smtp://user:password@host:587 (STARTTLS if offered), smtps://host:465; ?starttls=required|never
+    smtp_url: SecretStr | None = None
+    #: AC… of the Twilio account.
+    twilio_account_sid: str | None = None
+    #: Its primary auth token.
+    twilio_auth_token: SecretStr | None = None
+    #: Number, alphanumeric sender or MG… for SMS whose identity names none.
+    twilio_from: str | None = None
+    #: Another base URL for Twilio's API: tests, the local Twilio, an egress proxy.
+    twilio_api_base: str | None = None
+    #: From address of mails whose identity names none.
+    email_from: str | None = None
+    #: Where providers and recipients reach this service, e.g. https://notify.example.com
+    public_url: str | None = None
+    #: Domain after the @ of Message-IDs; unset: the domain of the sender.
+    message_id_domain: str | None = None
+    #: Where `notifier up` keeps its embedded services.
+    data_dir: Path = Field(default_factory=default_data_dir)
+    #: debug, info, warning or error.
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    #: json for machines, text for people; auto: text on a terminal.
+    log_format: Literal["auto", "json", "text"] = "auto"
+    #: Deliver tasks that one worker process works on at once.
+    worker_threads: Annotated[int, Field(ge=1, le=256)] = 8
+    #: Provider calls under way at once in one worker process.
+    worker_calls: Annotated[int, Field(ge=1, le=1000)] = 100
+    #: A claim lasts this long; longer than the deadline of a provider call, with room for waiting.
+    lease_seconds: Annotated[float, Field(ge=10, le=3600)] = 120.0
+    #: Deadline of one provider call.
+    call_deadline_seconds: Annotated[float, Field(gt=0, le=300)] = 30.0
+
+    #: What notifier.toml says.
+    structure: Structure = Field(default_factory=Structure, exclude=True)
+
+    def require(self, name: Literal["database_url", "broker_url"]) -> str:
+        """The URL, in plain text.
+
+        Raises:
+            ConfigurationError: if it is not set.
+        """
+        value: SecretStr | None = getattr(self, name)
+        if value is None:
+            variable = f"NOTIFIER_{name.upper()}"
+            raise ConfigurationError(
+                f"{variable} is not set: export it, or run `notifier up`, which starts its own services",
+                setting=variable,
+            )
+        return value.get_secret_value()
+
+    def provider_tables(self) -> tuple[ProviderTable, ...]:
+        """Those of notifier.toml, or one for each provider that the environment configures."""
+        return self.structure.providers or tuple(self._providers_of_environment())
+
+    def _providers_of_environment(self) -> list[ProviderTable]:
+        tables = []
+        if self.smtp_url:
+            tables.append(self._table("smtp", url=self.smtp_url.get_secret_value()))
+        if self.twilio_account_sid and self.twilio_auth_token:
+            token = self.twilio_auth_token.get_secret_value()
+            tables.append(self._table("twilio", account_sid=self.twilio_account_sid, auth_token=token))
+        return tables
+
+    def _table(self, kind: str, **options: str) -> ProviderTable:
+        return ProviderTable.model_validate({"name": kind, "kind": kind, **options})
+
+    def provider_options(self, table: ProviderTable) -> dict[str, str]:
+        """The table's options, with what the environment says for all providers of its kind filled in."""
+        common: dict[str, str | None] = {}
+        if table.kind == "smtp":
+            common = {"message_id_domain": self.message_id_domain}
+        if table.kind == "twilio":
+            common = {"api_base": self.twilio_api_base, "public_url": self.public_url}
+        return {**{key: value for key, value in common.items() if value}, **table.options}
+
+    def sender(self, name: str | None) -> Sender:
+        """The identity of that name, completed from the default one and from the environment.
+
+        A name that is not configured is the default identity: a template may name one that only production has.
+        """
+        senders = self.structure.senders
+        default = senders.get(self.structure.default_sender, Sender())
+        named = senders.get(name, default) if name else default
+        return Sender(
+            email=named.email or default.email or self.email_from,
+            sms=named.sms or default.sms or self.twilio_from,
+        )
+
+    def retry(self, lane: Lane) -> LaneRetry:
+        """How this lane tries again."""
+        return self.structure.retry.get(lane, DEFAULT_RETRIES[lane])
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the environment, the secrets folder (`NOTIFIER_SECRETS_DIR`, default /run/secrets) and notifier.toml.
+
+    Raises:
+        ConfigurationError: naming the variable or the line of notifier.toml that is wrong, and the fix.
+    """
+    secrets = Path(os.environ.get("NOTIFIER_SECRETS_DIR", "/run/secrets"))
+    try:
+        settings = Settings(_secrets_dir=secrets if secrets.is_dir() else None, **overrides)
+    except ValidationError as error:
+        raise _configuration_error(error, "NOTIFIER_", str.upper) from None
+    path = settings.config or _config_here()
+    if path is None:
+        return settings
+    return settings.model_copy(update={"structure": load_structure(path)})
+
+
+def _config_here() -> Path | None:
+    here = Path("notifier.toml")
+    return here if here.is_file() else None
+
+
+def load_structure(path: Path) -> Structure:
+    """Read one notifier.toml.
+
+    Raises:
+        ConfigurationError: if it cannot be read or says something unknown.
+    """
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be read ({error.strerror}): check NOTIFIER_CONFIG", setting="NOTIFIER_CONFIG"
+        ) from None
+    except ValueError as error:
+        raise ConfigurationError(f"{path} is not valid TOML: {error}", setting=str(path)) from None
+    try:
+        structure = Structure.model_validate(content)
+    except ValidationError as error:
+        raise _configuration_error(error, f"{path}: ", str) from None
+    names = [table.name for table in structure.providers]
+    if len(names) != len(set(names)):
+        raise ConfigurationError(f"{path}: two providers have the same name; rename one", setting="providers")
+    return structure
+
+
+def _configuration_error(error: ValidationError, prefix: str, spell: Any) -> ConfigurationError:
+    # The values are left out: they may be secrets.
+    details = error.errors(include_url=False, include_input=False, include_context=False)
+    spelled = [(prefix + spell(".".join(map(str, d["loc"]))), d["msg"]) for d in details]
+    text = "; ".join(f"{where}: {message}" for where, message in spelled)
+    return ConfigurationError(f"wrong settings: {text}", setting=spelled[0][0])

@@ -1,0 +1,166 @@
+"""Every error that notifier raises on purpose. Each is named by what the caller must do about it.
+
+NotifierError
+├── InvalidMessage            fix the message; `faults` lists everything that is wrong with it
+├── PublishFailed             the broker did not confirm in time: publish again with the same idempotency key
+├── ConfigurationError        fix a setting; `setting` names it
+│   └── MissingPackage        install the named extra
+├── ServiceUnavailable        database or broker cannot be reached: try again later
+├── NotFound                  no such notification, template or rejected message
+├── TemplateInvalid           fix the template; `problems` lists what is wrong
+├── RenderingFailed           the template and this context do not go together
+└── SendError                 what a provider raises instead of returning a receipt: exactly one of
+    ├── Rejected              permanent: do not send this again
+    ├── Throttled             surely not accepted: come back after `retry_after_seconds`
+    ├── Unavailable           surely not accepted: try the next provider now, or this one later
+    └── OutcomeUnknown        it may have been accepted: do not resend blindly
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from notifier.status import Outcome, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with a message.
+
+    `field` is a JSON pointer-like path ("context.order_id", "" for the whole body), `code` a short stable word,
+    `problem` says what is wrong and `fix` what to do. None of them repeats the value: it may be personal.
+    """
+
+    field: str
+    code: str
+    problem: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.field or 'body'}: {self.problem}. {self.fix}."
+
+    def as_dict(self) -> dict[str, str]:
+        """The form in which faults are stored and printed."""
+        return {"field": self.field, "code": self.code, "problem": self.problem, "fix": self.fix}
+
+
+class NotifierError(Exception):
+    """Base of everything below."""
+
+
+class InvalidMessage(NotifierError, ValueError):
+    """The message breaks the contract; `faults` holds every reason."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults: tuple[Fault, ...] = tuple(faults)
+        super().__init__("invalid message: " + " ".join(str(fault) for fault in self.faults))
+
+
+class PublishFailed(NotifierError):
+    """The broker did not confirm the message before the deadline.
+
+    It may or may not have arrived. Publish it again with the same `idempotency_key` (or id): the service accepts
+    it once.
+    """
+
+
+class ConfigurationError(NotifierError):
+    """A setting is missing or wrong. The text names the setting and what to put there."""
+
+    def __init__(self, message: str, *, setting: str = "") -> None:
+        self.setting = setting
+        super().__init__(message)
+
+
+class MissingPackage(ConfigurationError, ImportError):
+    """A package of an extra is not installed; the text says which `pip install` adds it."""
+
+
+class ServiceUnavailable(NotifierError):
+    """The database or the broker cannot be reached now. Nothing was lost; try again later."""
+
+
+class NotFound(NotifierError, LookupError):
+    """No such thing. The text says what was looked for."""
+
+
+class TemplateInvalid(NotifierError):
+    """A template on disk is broken; `problems` says where and why."""
+
+    def __init__(self, name: str, problems: Sequence[str]) -> None:
+        self.name = name
+        self.problems: tuple[str, ...] = tuple(problems)
+        super().__init__(f"template {name} is not usable: " + "; ".join(self.problems))
+
+
+class RenderingFailed(NotifierError):
+    """This template does not render with this context."""
+
+
+class SendError(NotifierError):
+    """A provider did not return a receipt.
+
+    `reason` is ours, `code` the provider's own ("21211", "550 5.1.1"), `detail` its words without personal data.
+    """
+
+    outcome: Outcome
+
+    def __init__(self, detail: str, *, reason: Reason, code: str = "") -> None:
+        self.detail = detail
+        self.reason = reason
+        self.code = code
+        super().__init__(f"{code} {detail}".strip())
+
+
+class Rejected(SendError):
+    """Refused for good. With `suppress` the recipient should not be sent to again."""
+
+    outcome = Outcome.REJECTED
+
+    def __init__(self, detail: str, *, reason: Reason, code: str = "", suppress: bool = False) -> None:
+        super().__init__(detail, reason=reason, code=code)
+        self.suppress = suppress
+
+
+class Throttled(SendError):
+    """Surely not accepted; the provider wants us to wait `retry_after_seconds` (None: it did not say)."""
+
+    outcome = Outcome.THROTTLED
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        code: str = "",
+        retry_after_seconds: float | None = None,
+        reason: Reason = Reason.PROVIDER_THROTTLED,
+    ) -> None:
+        super().__init__(detail, reason=reason, code=code)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Unavailable(SendError):
+    """Surely not accepted. `retry_after_seconds` is set where the code itself asks for patience (greylisting)."""
+
+    outcome = Outcome.UNAVAILABLE
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        code: str = "",
+        reason: Reason = Reason.PROVIDER_UNAVAILABLE,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(detail, reason=reason, code=code)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class OutcomeUnknown(SendError):
+    """The connection ended, or time ran out, after the message may have been taken."""
+
+    outcome = Outcome.UNKNOWN
+
+    def __init__(self, detail: str, *, code: str = "", reason: Reason = Reason.OUTCOME_UNKNOWN) -> None:
+        super().__init__(detail, reason=reason, code=code)

@@ -1,0 +1,84 @@
+"""The seam between delivery and a provider: one call takes an `Outgoing` and returns a `Receipt` or raises.
+
+A provider is one file and one entry point of the group `notifier.providers`. It answers with exactly one of the
+four `SendError`s or a receipt, keeps its own connections, forces a deadline on every call, and never retries:
+when and where to try again is decided above it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, Self
+from uuid import UUID
+
+from notifier.status import Channel
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One notification, rendered, on its way to one provider."""
+
+    notification_id: UUID
+    #: Number of this attempt, from 1.
+    attempt: int
+    #: Address (display name allowed) or E.164 number.
+    to: str
+    #: E-mail: the From address, display name allowed. SMS: a number, an alphanumeric sender or a service id.
+    sender: str
+    #: Body of the SMS, or the text part of the mail.
+    text: str
+    #: Subject of the mail; empty for SMS.
+    subject: str = ""
+    #: HTML part of the mail; None leaves it out.
+    html: str | None = None
+    #: BCP 47 of the text, for Content-Language.
+    locale: str = ""
+    #: Address for replies; None leaves the header out.
+    reply_to: str | None = None
+    #: A provider that can should drop the message after this.
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The provider's acceptance."""
+
+    #: The provider's own id of the message: Twilio's SID, the queue id in an SMTP answer.
+    provider_message_id: str
+    #: The provider's words, for the record.
+    detail: str = ""
+
+
+class Provider(Protocol):
+    """What delivery calls. Made inside the event loop that calls it, and used from that loop only."""
+
+    #: Unique among the configured providers.
+    name: str
+    channel: Channel
+
+    @classmethod
+    def from_options(cls, name: str, options: Mapping[str, str]) -> Self:
+        """Make one from its table in notifier.toml (all values are strings). Opens no connection.
+
+        Raises:
+            ConfigurationError: naming the option that is missing or wrong, and what to put there.
+        """
+        ...
+
+    async def send(self, outgoing: Outgoing, *, deadline_seconds: float) -> Receipt:
+        """Send it, in at most `deadline_seconds` from the call, waiting for a free connection included.
+
+        Raises:
+            Rejected, Throttled, Unavailable, OutcomeUnknown: see `notifier.errors`. Nothing else on purpose.
+        """
+        ...
+
+    async def check(self, *, deadline_seconds: float) -> str:
+        """Connect and log in without sending. Returns one line for `notifier doctor`; raises as `send`."""
+        ...
+
+    async def close(self) -> None:
+        """Close every connection. Sends that are under way may fail."""
+        ...

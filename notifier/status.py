@@ -1,0 +1,168 @@
+"""The closed lists of the record: statuses, reasons, outcomes, and which status may follow which.
+
+A status moves only along `TRANSITIONS`; the store puts the table into the `WHERE` of every update, so a late
+or repeated event can change nothing that it must not change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class Channel(StrEnum):
+    """How a notification travels."""
+
+    EMAIL = "email"  #: one mail to one address
+    SMS = "sms"  #: one text message to one number
+
+
+class Lane(StrEnum):
+    """How urgent it is. Each lane has queues and may have worker processes of its own."""
+
+    URGENT = "urgent"  #: someone waits for it: one-time codes, password resets
+    NORMAL = "normal"  #: transactional: orders, receipts, reminders
+    BULK = "bulk"  #: digests and campaigns; may wait for everything else
+
+
+class Status(StrEnum):
+    """Where a notification stands."""
+
+    SCHEDULED = "scheduled"  #: accepted, waits for its `send_at`
+    QUEUED = "queued"  #: due; a deliver task for it is (or should be) in the broker
+    SENDING = "sending"  #: claimed by one worker under a lease
+    RETRYING = "retrying"  #: the last attempt surely failed; the next one is due at `due_at`
+    UNKNOWN = "unknown"  #: we cannot know whether the provider took it
+    SENT = "sent"  #: a provider accepted it
+    DELIVERED = "delivered"  #: the provider reported that it arrived
+    UNDELIVERED = "undelivered"  #: the provider reported later that it did not arrive
+    FAILED = "failed"  #: we gave up; `reason` says why
+    EXPIRED = "expired"  #: `expires_at` passed before it could be sent
+    CANCELLED = "cancelled"  #: an operator or the producer stopped it
+    SUPPRESSED = "suppressed"  #: the recipient must not be sent to
+
+
+#: status → the statuses that may follow it. Nothing goes backwards: `retrying → queued` is the next round of
+#: the same delivery, and a receipt that comes late may correct `unknown`, `undelivered` and `failed`.
+TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
+    {
+        Status.SCHEDULED: frozenset({Status.QUEUED, Status.EXPIRED, Status.CANCELLED, Status.SUPPRESSED}),
+        Status.QUEUED: frozenset(
+            {
+                Status.SENDING,
+                Status.SENT,
+                Status.DELIVERED,
+                Status.UNDELIVERED,
+                Status.FAILED,
+                Status.EXPIRED,
+                Status.CANCELLED,
+                Status.SUPPRESSED,
+            }
+        ),
+        Status.SENDING: frozenset(
+            {
+                Status.SENT,
+                Status.RETRYING,
+                Status.UNKNOWN,
+                Status.DELIVERED,
+                Status.UNDELIVERED,
+                Status.FAILED,
+                Status.EXPIRED,
+                Status.SUPPRESSED,
+            }
+        ),
+        Status.RETRYING: frozenset(
+            {
+                Status.QUEUED,
+                Status.SENT,
+                Status.DELIVERED,
+                Status.UNDELIVERED,
+                Status.FAILED,
+                Status.EXPIRED,
+                Status.CANCELLED,
+                Status.SUPPRESSED,
+            }
+        ),
+        Status.UNKNOWN: frozenset(
+            {
+                Status.RETRYING,
+                Status.SENT,
+                Status.DELIVERED,
+                Status.UNDELIVERED,
+                Status.FAILED,
+                Status.EXPIRED,
+                Status.CANCELLED,
+            }
+        ),
+        Status.SENT: frozenset({Status.DELIVERED, Status.UNDELIVERED}),
+        Status.DELIVERED: frozenset(),
+        Status.UNDELIVERED: frozenset({Status.DELIVERED}),
+        Status.FAILED: frozenset({Status.SENT, Status.DELIVERED}),
+        Status.EXPIRED: frozenset(),
+        Status.CANCELLED: frozenset(),
+        Status.SUPPRESSED: frozenset(),
+    }
+)
+
+#: Nothing more will happen by itself. `sent` is not among them: a receipt may still come.
+FINAL_STATUSES: frozenset[Status] = frozenset(
+    {
+        Status.DELIVERED,
+        Status.UNDELIVERED,
+        Status.FAILED,
+        Status.EXPIRED,
+        Status.CANCELLED,
+        Status.SUPPRESSED,
+    }
+)
+
+
+def may_follow(old: Status, new: Status) -> bool:
+    """Whether `new` may follow `old`."""
+    return new in TRANSITIONS[old]
+
+
+def sources_of(new: Status) -> tuple[Status, ...]:
+    """The statuses from which `new` may be reached, in the order of `Status`: for `UPDATE … WHERE status IN`."""
+    return tuple(old for old in Status if new in TRANSITIONS[old])
+
+
+class Outcome(StrEnum):
+    """What one attempt (one call to one provider) came to."""
+
+    ACCEPTED = "accepted"  #: the provider took it, with a receipt
+    REJECTED = "rejected"  #: the provider refused it for good
+    THROTTLED = "throttled"  #: the provider asks us to come back later; surely not accepted
+    UNAVAILABLE = "unavailable"  #: surely not accepted: no connection, a temporary answer, wrong credentials
+    UNKNOWN = "unknown"  #: the call ended without an answer after the data may have gone out
+
+
+class Reason(StrEnum):
+    """Why a notification is where it is. Closed: what a provider said word for word goes into `detail`."""
+
+    INVALID_RECIPIENT = "invalid_recipient"  #: no such mailbox or number
+    UNREACHABLE_RECIPIENT = (
+        "unreachable_recipient"  #: exists but cannot be reached: landline, full, unroutable
+    )
+    OPTED_OUT = "opted_out"  #: the recipient asked for no more (STOP, blocked)
+    CONTENT_REFUSED = "content_refused"  #: filtered, spam, not registered, too large
+    PROVIDER_REJECTED = "provider_rejected"  #: refused for good, for a reason of none of the kinds above
+    PROVIDER_UNAVAILABLE = "provider_unavailable"  #: no connection, or a temporary answer
+    PROVIDER_THROTTLED = "provider_throttled"  #: too fast for the provider or for the receiving server
+    PROVIDER_ACCOUNT = (
+        "provider_account"  #: our account or settings are at fault: credentials, credit, sender
+    )
+    NOT_CONFIGURED = "not_configured"  #: no provider or no sender identity for this channel
+    OUTCOME_UNKNOWN = "outcome_unknown"  #: nobody can say whether the provider took it
+    LEASE_EXPIRED = "lease_expired"  #: the worker that held it went away before it called a provider
+    TEMPLATE_ERROR = "template_error"  #: the template did not render with this context
+    TECHNICAL_ERROR = "technical_error"  #: a fault of ours
+    EXPIRED = "expired"  #: `expires_at` passed
+
+
+class OnUnknown(StrEnum):
+    """What to do when the outcome of an attempt is unknown: a template's policy."""
+
+    RESEND = "resend"  #: send again, at the risk of a second copy (default for e-mail)
+    HOLD = "hold"  #: leave it `unknown` until a receipt or an operator decides (default for SMS)

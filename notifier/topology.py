@@ -1,0 +1,136 @@
+"""The only place with the names of exchanges and queues, and with how they are declared.
+
+Producers write to the exchange `notify` (routing key `<channel>.<lane>`); the intake reads its queues. Celery
+reads `deliver.*` and nothing else, and only we write there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from kombu import Exchange, Queue
+
+from notifier.errors import ConfigurationError
+from notifier.status import Channel, Lane
+
+#: Producers publish here.
+NOTIFY = Exchange("notify", type="topic", durable=True)
+#: What the broker gave up on goes here: deliveries over the limit.
+DEAD = Exchange("notify.dead", type="fanout", durable=True)
+#: Work for Celery, made by us only.
+DELIVER = Exchange("deliver", type="direct", durable=True)
+
+#: A message that was given back this often (an intake that died with it in hand, each time) is dead-lettered.
+#: RabbitMQ 3.x quorum queues have no limit unless one is set, RabbitMQ 4 has 20.
+DELIVERY_LIMIT = 20
+
+#: Ticks of Beat and partition upkeep; every worker takes them.
+MAINTENANCE = "deliver.maintenance"
+#: The queue behind the exchange `DEAD`.
+DEAD_QUEUE = "notify.dead"
+
+_QUORUM: Mapping[str, Any] = {"x-queue-type": "quorum"}
+
+
+def routing_key(channel: Channel, lane: Lane) -> str:
+    """`<channel>.<lane>`, as producers use it."""
+    return f"{channel}.{lane}"
+
+
+def notify_queue_name(channel: Channel, lane: Lane) -> str:
+    """The queue that producers' messages of this channel and lane wait in."""
+    return f"notify.{routing_key(channel, lane)}"
+
+
+def deliver_queue_name(channel: Channel, lane: Lane) -> str:
+    """The queue of `deliver(ids)` tasks for this channel and lane."""
+    return f"deliver.{routing_key(channel, lane)}"
+
+
+def pairs(channels: tuple[Channel, ...] = tuple(Channel)) -> Iterator[tuple[Channel, Lane]]:
+    """Every channel with every lane, urgent first."""
+    return ((channel, lane) for lane in Lane for channel in channels)
+
+
+def notify_queue(channel: Channel, lane: Lane) -> Queue:
+    """Quorum: replicated and on disk. At-least-once dead-lettering needs reject-publish as overflow."""
+    return Queue(
+        notify_queue_name(channel, lane),
+        exchange=NOTIFY,
+        routing_key=routing_key(channel, lane),
+        durable=True,
+        queue_arguments={
+            **_QUORUM,
+            "x-delivery-limit": DELIVERY_LIMIT,
+            "x-dead-letter-exchange": DEAD.name,
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+        },
+    )
+
+
+def dead_queue() -> Queue:
+    """Where dead-lettered messages stay until someone looks."""
+    return Queue(DEAD_QUEUE, exchange=DEAD, durable=True, queue_arguments=dict(_QUORUM))
+
+
+def deliver_queue(channel: Channel, lane: Lane) -> Queue:
+    """Durable but not quorum: it carries ids that Postgres issues again when they get lost."""
+    name = deliver_queue_name(channel, lane)
+    return Queue(name, exchange=DELIVER, routing_key=name, durable=True)
+
+
+def maintenance_queue() -> Queue:
+    """One queue for the ticks, read by every worker."""
+    return Queue(MAINTENANCE, exchange=DELIVER, routing_key=MAINTENANCE, durable=True)
+
+
+def declare_for_producers(channel: Any) -> None:
+    """Declare everything a published message can land in, on an open kombu channel. Safe to repeat."""
+    dead_queue().bind(channel).declare()
+    for pair in pairs():
+        notify_queue(*pair).bind(channel).declare()
+
+
+def is_redis(broker_url: str) -> bool:
+    """Whether the URL is of a Redis-protocol broker (Redis, Valkey); otherwise it is AMQP.
+
+    Raises:
+        ConfigurationError: for any other scheme.
+    """
+    scheme = urlsplit(broker_url).scheme.lower()
+    if scheme in ("redis", "rediss"):
+        return True
+    if scheme in ("amqp", "amqps", "pyamqp"):
+        return False
+    raise ConfigurationError(
+        f"the broker URL begins with {scheme or 'nothing'}: use amqp:// (RabbitMQ) or redis:// (Redis, Valkey)",
+        setting="NOTIFIER_BROKER_URL",
+    )
+
+
+def transport_options(broker_url: str, *, timeout_seconds: float = 5.0) -> dict[str, Any]:
+    """kombu's transport options with a deadline on everything and, on RabbitMQ, publisher confirms.
+
+    Without them a publish can wait for ever: behind a memory alarm, or on a half-open connection.
+    """
+    if is_redis(broker_url):
+        return {
+            "socket_timeout": timeout_seconds * 2,
+            "socket_connect_timeout": timeout_seconds,
+            "socket_keepalive": True,
+            "health_check_interval": 25,
+            # A task is never longer than this; an unacked one comes back after it.
+            "visibility_timeout": 600,
+            "unacked_restore_interval": 10,
+            "unacked_restore_throttle": 1,
+        }
+    return {
+        "confirm_publish": True,
+        "connect_timeout": timeout_seconds,
+        "read_timeout": timeout_seconds * 2,
+        "write_timeout": timeout_seconds * 2,
+        "client_properties": {"connection_name": "notifier"},
+    }
