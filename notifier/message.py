@@ -75,9 +75,7 @@ def _parse_time(value: object) -> datetime:
         except ValueError:
             value = None
     if not isinstance(value, datetime) or value.tzinfo is None:
-        raise _error(
-            "bad_time", "not a date and time", "Use RFC 3339 with an offset, as 2026-11-22T09:30:00Z"
-        )
+        raise _error("bad_time", "not a date and time", "Use RFC 3339 with an offset, as 2026-11-22T09:30:00Z")
     try:
         return value.astimezone(UTC)
     except (OverflowError, ValueError):
@@ -147,9 +145,7 @@ class Message(BaseModel):
     reply_to: Annotated[
         Name | None, Field(description="Name of the configured sender identity that gets the replies.")
     ] = None
-    reference: Annotated[Text255 | None, Field(description="The producer's own reference; not unique.")] = (
-        None
-    )
+    reference: Annotated[Text255 | None, Field(description="The producer's own reference; not unique.")] = None
     metadata: Annotated[
         dict[Annotated[str, Field(min_length=1, max_length=100)], Annotated[str, Field(max_length=500)]],
         Field(max_length=50, description="Flat map of strings, for searching."),
@@ -375,9 +371,7 @@ def _check_values(message: Message) -> list[Fault]:
 
 def _walk(value: Any, path: str) -> list[Fault]:
     if isinstance(value, str):
-        return (
-            [Fault(path, "nul_character", "contains a NUL character", "Remove it")] if "\0" in value else []
-        )
+        return [Fault(path, "nul_character", "contains a NUL character", "Remove it")] if "\0" in value else []
     if isinstance(value, float) and value in (float("inf"), float("-inf")):
         return [Fault(path, "bad_number", "a number out of range", "Send it as a string")]
     faults = []
@@ -425,7 +419,5 @@ def _fault_of(detail: Any) -> Fault:
     if isinstance(detail["input"], _Disagreement):
         fix = "Publish it to the queue it belongs to, or leave it out"
         return Fault(field, "queue_mismatch", f"is not the {field} of the queue it came by", fix)
-    code, problem, fix = _TEXTS.get(
-        detail["type"], ("invalid", detail["msg"], "See `notifier schema message`")
-    )
+    code, problem, fix = _TEXTS.get(detail["type"], ("invalid", detail["msg"], "See `notifier schema message`"))
     return Fault(field, code, problem.format(**context), fix)

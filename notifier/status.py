@@ -142,17 +142,13 @@ class Reason(StrEnum):
     """Why a notification is where it is. Closed: what a provider said word for word goes into `detail`."""
 
     INVALID_RECIPIENT = "invalid_recipient"  #: no such mailbox or number
-    UNREACHABLE_RECIPIENT = (
-        "unreachable_recipient"  #: exists but cannot be reached: landline, full, unroutable
-    )
+    UNREACHABLE_RECIPIENT = "unreachable_recipient"  #: exists but cannot be reached: landline, full, unroutable
     OPTED_OUT = "opted_out"  #: the recipient asked for no more (STOP, blocked)
     CONTENT_REFUSED = "content_refused"  #: filtered, spam, not registered, too large
     PROVIDER_REJECTED = "provider_rejected"  #: refused for good, for a reason of none of the kinds above
     PROVIDER_UNAVAILABLE = "provider_unavailable"  #: no connection, or a temporary answer
     PROVIDER_THROTTLED = "provider_throttled"  #: too fast for the provider or for the receiving server
-    PROVIDER_ACCOUNT = (
-        "provider_account"  #: our account or settings are at fault: credentials, credit, sender
-    )
+    PROVIDER_ACCOUNT = "provider_account"  #: our account or settings are at fault: credentials, credit, sender
     NOT_CONFIGURED = "not_configured"  #: no provider or no sender identity for this channel
     OUTCOME_UNKNOWN = "outcome_unknown"  #: nobody can say whether the provider took it
     LEASE_EXPIRED = "lease_expired"  #: the worker that held it went away before it called a provider

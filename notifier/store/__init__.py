@@ -1,0 +1,2 @@
+"""The record, in Postgres: `models` (tables), `engine` (connections, migrations), `partitions` (upkeep),
+`ledger` (every write) and `audit` (every read). No SQL lives anywhere else."""

@@ -1,0 +1,131 @@
+"""Connections to Postgres, and the migrations that the command line and `notifier up` run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import NullPool
+
+from notifier.config import bundled
+from notifier.errors import ConfigurationError, ServiceUnavailable
+
+#: SQLSTATE classes (and single states) that say nothing about our statement: it may well work later.
+#: 08 connection, 25006 read-only, 40 rollback (deadlock), 53 resources (disk, memory, connections),
+#: 55 object in use, 57 operator (shutdown, crash), 58 system. https://www.postgresql.org/docs/current/errcodes-appendix.html
+_TEMPORARY = ("08", "25006", "40", "53", "55", "57", "58")
+
+
+def database_url(url: str) -> URL:
+    """The URL with our driver in it.
+
+    Raises:
+        ConfigurationError: if it is no PostgreSQL URL. The text holds no part of the URL.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        parsed = None
+    if parsed is None or parsed.get_backend_name() not in ("postgresql", "postgres"):
+        raise ConfigurationError(
+            "the database URL is not one of PostgreSQL: write postgresql://user:password@host:5432/name",
+            setting="NOTIFIER_DATABASE_URL",
+        )
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def make_engine(url: str, *, pool_size: int = 5, application: str = "notifier") -> Engine:
+    """An engine whose every wait has an end: 5 s to connect, 30 s a statement, dead peers found by keepalives.
+
+    A pooled connection is tried before use, so a database that came back costs no failed statement.
+    """
+    return create_engine(
+        database_url(url),
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_timeout=30,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        connect_args=_connect_args(application),
+    )
+
+
+def _connect_args(application: str) -> dict[str, Any]:
+    return {
+        "connect_timeout": 5,
+        "application_name": application,
+        "options": "-c statement_timeout=30000 -c idle_in_transaction_session_timeout=60000 -c timezone=UTC",
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 30000,
+    }
+
+
+def is_temporary(error: SQLAlchemyError) -> bool:
+    """Whether the database could not be used at all just now, as opposed to refusing this statement."""
+    if isinstance(error, PoolTimeout):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    state = getattr(error.orig, "sqlstate", None)
+    # No SQLSTATE: the connection was never made, or broke under the statement.
+    return error.connection_invalidated or state is None or state.startswith(_TEMPORARY)
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """One transaction, committed at the end.
+
+    Raises:
+        ServiceUnavailable: if the database cannot be used now. If the connection broke during the commit the
+            work may or may not be in; callers look (claims and results are conditional, inserts idempotent).
+    """
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except SQLAlchemyError as error:
+        if is_temporary(error):
+            cause = str(getattr(error, "orig", error)).strip().splitlines() or [type(error).__name__]
+            raise ServiceUnavailable(f"the database cannot be used now: {cause[0]}") from error
+        raise
+
+
+def _alembic(url: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(bundled("migrations")).replace("%", "%%"))
+    config.attributes["database_url"] = url
+    return config
+
+
+def upgrade(url: str) -> None:
+    """Bring the schema of the database to this version's, and make the partitions of the next months.
+
+    Raises:
+        ServiceUnavailable: if the database cannot be reached.
+    """
+    from notifier.store.partitions import ensure_partitions
+
+    engine = create_engine(database_url(url), poolclass=NullPool, connect_args={"connect_timeout": 5})
+    config = _alembic(url)
+    with transaction(engine) as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    ensure_partitions(engine)
+    engine.dispose()
+
+
+def revisions(engine: Engine) -> tuple[str | None, str | None]:
+    """(revision of the database, newest revision of this version); None where there is none."""
+    newest = ScriptDirectory.from_config(_alembic("")).get_current_head()
+    with transaction(engine) as connection:
+        return MigrationContext.configure(connection).get_current_revision(), newest

@@ -1,0 +1,373 @@
+"""Every write to the record. Each method is one transaction of set-based statements, whatever the batch's size.
+
+A status moves only along `status.TRANSITIONS`: the table is part of every `UPDATE … WHERE`. Every move also
+appends an event. The database's clock is the only one that decides.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DataError, IntegrityError
+
+from notifier.errors import Fault
+from notifier.message import Message, new_id
+from notifier.status import TRANSITIONS, Channel, Lane, OnUnknown, Outcome, Reason, Status, sources_of
+from notifier.store import statements
+from notifier.store.engine import transaction
+
+#: A queued notification that nobody claimed within this long is given to the broker again. Seconds, by lane:
+#: long enough that a backlog is not published twice, short enough that a lost task is not noticed.
+REDISPATCH_SECONDS = {Lane.URGENT: 30, Lane.NORMAL: 120, Lane.BULK: 600}
+#: How long an unknown outcome waits for a late result before the policy `resend` acts. Seconds.
+RESEND_AFTER_SECONDS = 30
+#: So much of a rejected body is kept. Bytes.
+KEPT_BODY_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class NewNotification:
+    """A valid message on its way into the record."""
+
+    message: Message
+    channel: Channel
+    lane: Lane
+    template_version: str
+    on_unknown: OnUnknown
+    #: Handed back with the answer: how the caller finds the message again.
+    position: int
+    #: The broker had delivered it before, so a duplicate may be our own crash and not the producer's repetition.
+    redelivered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NewRejection:
+    """Bytes that were not accepted, and why."""
+
+    queue: str
+    body: bytes
+    faults: tuple[Fault, ...]
+    headers: dict[str, Any] = field(default_factory=dict)
+    producer: str | None = None
+    #: Position in its batch; None: it was alone.
+    entry: int | None = None
+    redelivered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of one new notification."""
+
+    position: int
+    #: The notification: its own, or the first one with the same key.
+    id: UUID
+    channel: Channel
+    lane: Lane
+    #: None: it was a duplicate.
+    status: Status | None
+    #: Why it was not accepted after all: its key or id is taken.
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A notification that is ours to send until the lease ends."""
+
+    id: UUID
+    channel: Channel
+    lane: Lane
+    recipient: str
+    template: str
+    locale: str | None
+    context: dict[str, Any]
+    sender: str | None
+    reply_to: str | None
+    expires_at: datetime | None
+    on_unknown: OnUnknown
+    #: Fencing token.
+    claim: int
+    #: Provider calls before this claim.
+    attempt_count: int
+    #: Since it was first due, by the database's clock.
+    age_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """An attempt whose row is committed: the call may be made."""
+
+    id: UUID
+    claim: int
+    number: int
+    provider: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a claim ends: the new status, and what the attempt came to if there was one."""
+
+    id: UUID
+    claim: int
+    status: Status
+    reason: Reason | None = None
+    detail: str | None = None
+    #: From now until it is due again; None: never by itself.
+    due_in_seconds: float | None = None
+    template_version: str | None = None
+    #: The attempt: None when no provider was called.
+    number: int | None = None
+    outcome: Outcome | None = None
+    provider: str | None = None
+    code: str | None = None
+    provider_message_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A notification that is queued and wants a deliver task."""
+
+    id: UUID
+    channel: Channel
+    lane: Lane
+
+
+class Ledger:
+    """Writes. Thread-safe: it holds nothing but the engine.
+
+    Every method raises `ServiceUnavailable` when the database cannot be used now.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def accept(
+        self, notifications: Sequence[NewNotification], rejections: Sequence[NewRejection] = ()
+    ) -> list[Accepted]:
+        """Put a batch into the record, once for each (producer, key); all of it or nothing.
+
+        A row that Postgres cannot store makes the batch fall apart into single ones, so that it is refused alone.
+        """
+        try:
+            return self._accept(notifications, rejections)
+        except (DataError, IntegrityError):
+            if not notifications:
+                raise
+            if len(notifications) + len(rejections) <= 1:
+                return [_not_storable(new) for new in notifications]
+        accepted = [answer for new in notifications for answer in self.accept([new])]
+        for rejection in rejections:
+            self.accept([], [rejection])
+        return accepted
+
+    def _accept(
+        self, notifications: Sequence[NewNotification], rejections: Sequence[NewRejection]
+    ) -> list[Accepted]:
+        ids = {new.position: new.message.id or new_id() for new in notifications}
+        with transaction(self._engine) as connection:
+            answers: dict[int, Accepted] = {}
+            if notifications:
+                # By key, so that two intakes with the same keys wait for each other instead of locking up.
+                rows = [_row(new, ids[new.position]) for new in sorted(notifications, key=_unique_key)]
+                for found in connection.execute(statements.ACCEPT, {"rows": _json(rows)}):
+                    answers[found.position] = Accepted(
+                        found.position, found.id, Channel(found.channel), Lane(found.lane), Status(found.status)
+                    )
+                missing = [new for new in notifications if new.position not in answers]
+                answers |= self._explain(connection, missing)
+            if rejections:
+                connection.execute(statements.REJECT, [_rejected_row(rejection) for rejection in rejections])
+        return [answers[new.position] for new in notifications]
+
+    def _explain(self, connection: Connection, missing: list[NewNotification]) -> dict[int, Accepted]:
+        """Those that were not inserted: duplicates of an earlier one, or another content under a taken key."""
+        if not missing:
+            return {}
+        keys = [{"producer": new.message.producer, "key": new.message.key} for new in missing]
+        known = {
+            (row.producer, row.key): row for row in connection.execute(statements.FIND_KEYS, {"rows": _json(keys)})
+        }
+        answers, repeated = {}, []
+        for new in missing:
+            first = known[new.message.producer, new.message.key]
+            fault = _conflict(new, first.body_hash, id_taken=first.id_taken)
+            answers[new.position] = Accepted(
+                new.position, first.notification_id, new.channel, new.lane, None, fault
+            )
+            if fault is None:
+                detail = "redelivered by the broker" if new.redelivered else "the producer sent it again"
+                repeated.append({"id": str(first.notification_id), "detail": detail})
+        orphans = [key for key in known.values() if key.id_taken]
+        if orphans:
+            rows = _json([{"producer": row.producer, "key": row.key} for row in orphans])
+            connection.execute(statements.FORGET_KEYS, {"rows": rows})
+        if repeated:
+            connection.execute(statements.NOTE_DUPLICATES, {"rows": _json(repeated)})
+        return answers
+
+    def claim(self, ids: Sequence[UUID], *, lease_seconds: float) -> list[Claimed]:
+        """Take those of `ids` that are queued, for `lease_seconds`. The others are somebody else's or done.
+
+        One that expired while it waited becomes `expired` here.
+        """
+        with transaction(self._engine) as connection:
+            rows = connection.execute(
+                statements.CLAIM, {"ids": [str(value) for value in ids], "lease": lease_seconds}
+            ).all()
+        return [
+            Claimed(
+                row.id,
+                Channel(row.channel),
+                Lane(row.lane),
+                row.recipient,
+                row.template,
+                row.locale,
+                row.context,
+                row.sender,
+                row.reply_to,
+                row.expires_at,
+                OnUnknown(row.on_unknown),
+                row.claim,
+                row.attempt_count,
+                float(row.age_seconds),
+            )
+            for row in rows
+        ]
+
+    def start_attempts(
+        self, calls: Iterable[tuple[Claimed, str]], *, margin_seconds: float
+    ) -> dict[UUID, Started]:
+        """Commit one attempt row for each (claim, provider) before its call.
+
+        Left out are claims that are no longer ours or whose lease ends within `margin_seconds`: no call for them.
+        """
+        rows = [{"id": str(c.id), "claim": c.claim, "provider": provider} for c, provider in calls]
+        with transaction(self._engine) as connection:
+            found = connection.execute(
+                statements.START_ATTEMPTS, {"rows": _json(rows), "margin": margin_seconds}
+            ).all()
+        return {row.id: Started(row.id, row.claim, row.number, row.provider) for row in found}
+
+    def finish(self, results: Sequence[Result]) -> None:
+        """Write results: complete the attempts, move the statuses, append the events.
+
+        An acceptance counts from any status that may still become `sent`; any other result only while the claim
+        is still the current one. Writing a result twice changes nothing.
+        """
+        rows = [_result_row(result) for result in results]
+        with transaction(self._engine) as connection:
+            connection.execute(
+                statements.FINISH,
+                {
+                    "rows": _json(rows),
+                    "before_sent": list(sources_of(Status.SENT)),
+                    "after_unknown": list(TRANSITIONS[Status.UNKNOWN]),
+                },
+            )
+
+    def note_failed_attempts(self, results: Sequence[Result]) -> None:
+        """Complete attempts whose delivery goes on with the next provider: the status stays `sending`."""
+        with transaction(self._engine) as connection:
+            connection.execute(
+                statements.FINISH_ATTEMPTS, {"rows": _json([_result_row(result) for result in results])}
+            )
+
+    def take_due(self, *, limit: int) -> list[Due]:
+        """The sweep: move what is due, and return what is queued now and wants a task.
+
+        Runs any number of times at once: rows are taken with SKIP LOCKED and their `due_at` moves with them.
+        """
+        pauses = {f"redispatch_{lane}": seconds for lane, seconds in REDISPATCH_SECONDS.items()}
+        with transaction(self._engine) as connection:
+            ended = {"limit": limit, "resend_after": RESEND_AFTER_SECONDS}
+            connection.execute(statements.END_LEASES, ended)
+            connection.execute(statements.RESEND_UNKNOWN, {"limit": limit})
+            rows = connection.execute(statements.QUEUE_DUE, {"limit": limit, **pauses}).all()
+        return [Due(row.id, Channel(row.channel), Lane(row.lane)) for row in rows]
+
+
+def _unique_key(new: NewNotification) -> tuple[str, str]:
+    return new.message.producer, new.message.key
+
+
+def _row(new: NewNotification, notification_id: UUID) -> dict[str, Any]:
+    message = new.message
+    row = message.model_dump(mode="json", exclude={"to", "id", "channel", "lane"})
+    return row | {
+        "position": new.position,
+        "id": str(notification_id),
+        "key": message.key,
+        "body_hash": message.body_hash().hex(),
+        "channel": new.channel,
+        "lane": new.lane,
+        "recipient": message.to,
+        "template_version": new.template_version,
+        "on_unknown": new.on_unknown,
+        "redispatch": REDISPATCH_SECONDS[new.lane],
+    }
+
+
+def _rejected_row(rejection: NewRejection) -> dict[str, Any]:
+    return {
+        "id": new_id(),
+        "queue": rejection.queue,
+        "producer": rejection.producer,
+        "body": rejection.body[:KEPT_BODY_BYTES],
+        "body_size": len(rejection.body),
+        "entry": rejection.entry,
+        "headers": _json(storable(rejection.headers)),
+        "faults": _json(storable([fault.as_dict() for fault in rejection.faults])),
+        "redelivered": rejection.redelivered,
+    }
+
+
+def _result_row(result: Result) -> dict[str, Any]:
+    row = asdict(result)
+    for name in ("detail", "code", "provider_message_id"):
+        row[name] = row[name] and storable(row[name])[:500]
+    row["id"] = str(result.id)
+    return row
+
+
+def _conflict(new: NewNotification, body_hash: bytes, *, id_taken: bool) -> Fault | None:
+    if id_taken:
+        return Fault("id", "id_in_use", "another notification has this id", "Make a new UUIDv7 for each message")
+    if bytes(body_hash) == new.message.body_hash():
+        return None
+    field_name = "id" if new.message.idempotency_key is None else "idempotency_key"
+    return Fault(
+        field_name,
+        "idempotency_conflict",
+        "was used before with another content",
+        "Use a new key for a new message; repeat a message unchanged",
+    )
+
+
+def _not_storable(new: NewNotification) -> Accepted:
+    fault = Fault("", "not_storable", "holds a value that the record cannot hold", "Send plainer values")
+    return Accepted(new.position, new_id(), new.channel, new.lane, None, fault)
+
+
+def storable(value: Any, depth: int = 0) -> Any:
+    """The value as Postgres can keep it in jsonb or text: no NUL, no lone surrogates, no NaN, not too deep.
+
+    For what comes from outside unchecked: headers of broken messages, words of providers.
+    """
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+    if value is None or isinstance(value, bool | int):
+        return value
+    if depth < 8 and isinstance(value, dict):
+        return {storable(str(key)): storable(item, depth + 1) for key, item in value.items()}
+    if depth < 8 and isinstance(value, list | tuple):
+        return [storable(item, depth + 1) for item in value]
+    return storable(str(value)[:1000])
+
+
+def _json(rows: Any) -> str:
+    return json.dumps(rows, default=str)

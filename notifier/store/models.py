@@ -1,0 +1,218 @@
+"""The tables. Column comments are the reference; `migrations/` is how they came to be.
+
+`notifications`, `attempts` and `events` are range-partitioned by the notification's UUIDv7, so that what belongs
+together lies together, a look-up by id touches one partition of each, and retention is DROP TABLE.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from notifier.status import Channel, Lane, OnUnknown, Outcome, Status
+
+NAMING_CONVENTION = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class Base(DeclarativeBase):
+    """Base of the models: aware timestamps, jsonb, and names for every constraint."""
+
+    metadata = MetaData(naming_convention=NAMING_CONVENTION)
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own protocol
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+        list[Any]: JSONB,
+        str: Text,
+        UUID: PG_UUID(as_uuid=True),
+    }
+
+
+def _one_of(column: str, values: type[Any]) -> CheckConstraint:
+    listed = ", ".join(f"'{value}'" for value in values)
+    return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
+
+
+class Notification(Base):
+    """One message to one recipient on one channel."""
+
+    __tablename__ = "notifications"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    #: The service that published it.
+    producer: Mapped[str]
+    #: Its key, if it gave one; uniqueness is kept by `idempotency_keys`.
+    idempotency_key: Mapped[str | None]
+    channel: Mapped[str]
+    lane: Mapped[str]
+    #: Address or E.164 number.
+    recipient: Mapped[str]
+    template: Mapped[str]
+    #: Content hash of the template: at first the one it was accepted against, then the one it was sent with.
+    template_version: Mapped[str]
+    locale: Mapped[str | None]
+    context: Mapped[dict[str, Any]]
+    #: Name of the sender identity; None: the template's.
+    sender: Mapped[str | None]
+    reply_to: Mapped[str | None]
+    reference: Mapped[str | None]
+    metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=text("'{}'"))
+    send_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
+    callback_url: Mapped[str | None]
+    #: The template's policy when it was accepted.
+    on_unknown: Mapped[str]
+    status: Mapped[str]
+    #: Why it is where it is; None while nothing is wrong.
+    reason: Mapped[str | None]
+    #: Free text beside the reason.
+    detail: Mapped[str | None]
+    #: When something has to happen to it next; None: never by itself. See docs/explanation/state.md.
+    due_at: Mapped[datetime | None]
+    #: Counts claims: the fencing token of the worker that holds it.
+    claim: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    #: Provider calls so far.
+    attempt_count: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    #: Who accepted it, and under which id.
+    provider: Mapped[str | None]
+    provider_message_id: Mapped[str | None]
+    #: When it entered the record.
+    accepted_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    #: When a provider accepted it.
+    sent_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        _one_of("channel", Channel),
+        _one_of("lane", Lane),
+        _one_of("status", Status),
+        _one_of("on_unknown", OnUnknown),
+        # The sweep's index.
+        Index("ix_notifications_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        # Audit: newest first by recipient or reference. What is `sent` is found by time; the rest is few.
+        Index("ix_notifications_recipient_id", "recipient", "id"),
+        Index(
+            "ix_notifications_reference_id",
+            "reference",
+            "id",
+            postgresql_where=text("reference IS NOT NULL"),
+        ),
+        Index(
+            "ix_notifications_status_id",
+            "status",
+            "id",
+            postgresql_where=text("status NOT IN ('sent', 'delivered')"),
+        ),
+        {"postgresql_partition_by": "RANGE (id)"},
+    )
+
+
+class Attempt(Base):
+    """One call to one provider. The row is committed before the call and completed after it."""
+
+    __tablename__ = "attempts"
+
+    notification_id: Mapped[UUID] = mapped_column(primary_key=True)
+    #: From 1, in the order of the calls.
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    provider: Mapped[str]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    #: None while the call is under way, or if nobody lived to write its result.
+    finished_at: Mapped[datetime | None]
+    outcome: Mapped[str | None]
+    reason: Mapped[str | None]
+    #: The provider's own code.
+    code: Mapped[str | None]
+    detail: Mapped[str | None]
+    provider_message_id: Mapped[str | None]
+
+    __table_args__ = (
+        _one_of("outcome", Outcome),
+        {"postgresql_partition_by": "RANGE (notification_id)"},
+    )
+
+
+class Event(Base):
+    """Append-only: every transition, every duplicate, every provider event."""
+
+    __tablename__ = "events"
+
+    notification_id: Mapped[UUID] = mapped_column(primary_key=True)
+    #: Order of recording.
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    recorded_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    #: The provider's time, for what a provider reported.
+    occurred_at: Mapped[datetime | None]
+    #: "accepted", "status" or "duplicate".
+    kind: Mapped[str]
+    #: The status that it has from here on; None if the event changed nothing.
+    status: Mapped[str | None]
+    reason: Mapped[str | None]
+    #: Number of the attempt it belongs to.
+    attempt: Mapped[int | None]
+    detail: Mapped[str | None]
+
+    __table_args__ = ({"postgresql_partition_by": "RANGE (notification_id)"},)
+
+
+class IdempotencyKey(Base):
+    """One row for each (producer, key): what makes a second message the same notification."""
+
+    __tablename__ = "idempotency_keys"
+
+    producer: Mapped[str] = mapped_column(primary_key=True)
+    #: The idempotency key, or the message's id where it gave none.
+    key: Mapped[str] = mapped_column(primary_key=True)
+    #: SHA-256 of the content; another body under the same key is refused.
+    body_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    notification_id: Mapped[UUID]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class RejectedMessage(Base):
+    """What the intake could not accept, with every reason."""
+
+    __tablename__ = "rejected_messages"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    received_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    #: The queue it came by.
+    queue: Mapped[str]
+    #: Who it says it is from, if that could be read.
+    producer: Mapped[str | None]
+    #: The bytes as they came, at most the first 64 KiB.
+    body: Mapped[bytes] = mapped_column(LargeBinary)
+    #: Their full length.
+    body_size: Mapped[int] = mapped_column(BigInteger)
+    #: Position in its batch, from 0; None: the message was alone.
+    entry: Mapped[int | None] = mapped_column(Integer)
+    headers: Mapped[dict[str, Any]]
+    #: [{"field", "code", "problem", "fix"}]
+    faults: Mapped[list[Any]]
+    #: The broker had delivered it before, so the same bytes may be here twice.
+    redelivered: Mapped[bool]
+
+    __table_args__ = (Index("ix_rejected_messages_received_at", "received_at"),)

@@ -1,0 +1,67 @@
+"""Partitions of the large tables, made ahead: one a month, bounded by UUIDv7.
+
+A default partition catches ids outside all months, so an insert never fails for want of one.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, text
+
+from notifier.store.engine import transaction
+
+#: Tables that are partitioned, each by a notification's id.
+PARTITIONED = ("notifications", "attempts", "events")
+#: Months made ahead of the current one, and the one before it for ids that waited in a queue.
+MONTHS_AHEAD = 3
+MONTHS_BEHIND = 1
+
+# Any constant does: it keeps two Beats from making the same partition at once.
+_LOCK = 0x6E6F7469
+
+
+def first_id(moment: datetime) -> UUID:
+    """The smallest UUIDv7-shaped value of that millisecond: a bound between ids made before and after it."""
+    return UUID(int=int(moment.timestamp() * 1000) << 80)
+
+
+def month_after(moment: datetime, months: int) -> datetime:
+    """The first instant, UTC, of the month `months` after the one of `moment` (negative: before)."""
+    index = moment.year * 12 + moment.month - 1 + months
+    return datetime(index // 12, index % 12 + 1, 1, tzinfo=UTC)
+
+
+def ensure_partitions(engine: Engine) -> list[str]:
+    """Make the months from the last one to `MONTHS_AHEAD` after this one. Returns the names of the new ones.
+
+    Safe to run at any time, twice at once too. The database's clock decides.
+    """
+    with transaction(engine) as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        now: datetime = connection.execute(text("SELECT now()")).scalar_one()
+        existing = set(connection.execute(text(_EXISTING)).scalars())
+        made = []
+        for table in PARTITIONED:
+            for offset in range(-MONTHS_BEHIND, MONTHS_AHEAD + 1):
+                start = month_after(now.astimezone(UTC), offset)
+                name = f"{table}_y{start:%Y}m{start:%m}"
+                if name not in existing:
+                    _make(connection, table, name, start)
+                    made.append(name)
+    return made
+
+
+_EXISTING = """
+SELECT child.relname FROM pg_inherits
+JOIN pg_class AS child ON child.oid = pg_inherits.inhrelid
+JOIN pg_class AS parent ON parent.oid = pg_inherits.inhparent
+WHERE parent.relname IN ('notifications', 'attempts', 'events')
+"""
+
+
+def _make(connection: Connection, table: str, name: str, start: datetime) -> None:
+    # Every part of this statement is made above from constants and a date: nothing to bind or to inject.
+    low, high = first_id(start), first_id(month_after(start, 1))
+    connection.execute(text(f"CREATE TABLE {name} PARTITION OF {table} FOR VALUES FROM ('{low}') TO ('{high}')"))

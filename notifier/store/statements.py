@@ -1,0 +1,214 @@
+"""The statements of the ledger. Each takes its rows as one JSON array, so its text never changes with the size of
+a batch and Postgres plans it once.
+
+`now()` is the time of the transaction: everything a statement writes carries the same instant.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import TextClause, bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY, UUID
+from sqlalchemy.types import Text
+
+ACCEPT: TextClause = text("""
+WITH incoming AS MATERIALIZED (
+  SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
+    position int, id uuid, producer text, key text, idempotency_key text, body_hash text, channel text, lane text,
+    recipient text, template text, template_version text, locale text, context jsonb, sender text, reply_to text,
+    reference text, metadata jsonb, send_at timestamptz, expires_at timestamptz, callback_url text,
+    on_unknown text, redispatch int)
+), fresh AS (
+  INSERT INTO idempotency_keys (producer, key, body_hash, notification_id)
+  SELECT producer, key, decode(body_hash, 'hex'), id FROM incoming
+  ON CONFLICT DO NOTHING
+  RETURNING producer, key, notification_id
+), stored AS (
+  INSERT INTO notifications (
+    id, producer, idempotency_key, channel, lane, recipient, template, template_version, locale, context, sender,
+    reply_to, reference, metadata, send_at, expires_at, callback_url, on_unknown, status, reason, due_at)
+  SELECT
+    r.id, r.producer, r.idempotency_key, r.channel, r.lane, r.recipient, r.template, r.template_version, r.locale,
+    r.context, r.sender, r.reply_to, r.reference, r.metadata, r.send_at, r.expires_at, r.callback_url,
+    r.on_unknown,
+    CASE WHEN r.expires_at <= now() THEN 'expired' WHEN r.send_at > now() THEN 'scheduled' ELSE 'queued' END,
+    CASE WHEN r.expires_at <= now() THEN 'expired' END,
+    CASE WHEN r.expires_at <= now() THEN NULL
+         WHEN r.send_at > now() THEN r.send_at
+         ELSE now() + make_interval(secs => r.redispatch) END
+  FROM incoming AS r
+  JOIN fresh ON fresh.producer = r.producer AND fresh.key = r.key AND fresh.notification_id = r.id
+  ON CONFLICT (id) DO NOTHING
+  RETURNING id, producer, coalesce(idempotency_key, id::text) AS key, status, reason
+), noted AS (
+  INSERT INTO events (notification_id, kind, status, reason) SELECT id, 'accepted', status, reason FROM stored
+)
+SELECT DISTINCT ON (stored.id) r.position, r.id, r.channel, r.lane, stored.status
+FROM stored JOIN incoming AS r ON r.id = stored.id AND r.producer = stored.producer AND r.key = stored.key
+ORDER BY stored.id, r.position
+""")
+
+# A later statement of the same transaction, so that it sees what another intake committed meanwhile.
+FIND_KEYS: TextClause = text("""
+SELECT k.producer, k.key, k.body_hash, k.notification_id, EXISTS (
+    SELECT 1 FROM notifications AS n WHERE n.id = k.notification_id
+    AND (n.producer <> k.producer OR coalesce(n.idempotency_key, n.id::text) <> k.key)) AS id_taken
+FROM idempotency_keys AS k
+JOIN (SELECT DISTINCT producer, key FROM json_to_recordset(CAST(:rows AS json)) AS r(producer text, key text)) AS r
+  ON k.producer = r.producer AND k.key = r.key
+""")
+
+FORGET_KEYS: TextClause = text("""
+DELETE FROM idempotency_keys AS k USING json_to_recordset(CAST(:rows AS json)) AS r(producer text, key text)
+WHERE k.producer = r.producer AND k.key = r.key
+""")
+
+NOTE_DUPLICATES: TextClause = text("""
+INSERT INTO events (notification_id, kind, detail)
+SELECT id, 'duplicate', detail FROM json_to_recordset(CAST(:rows AS json)) AS r(id uuid, detail text)
+""")
+
+REJECT: TextClause = text("""
+INSERT INTO rejected_messages (id, queue, producer, body, body_size, entry, headers, faults, redelivered)
+VALUES (:id, :queue, :producer, :body, :body_size, :entry, CAST(:headers AS jsonb), CAST(:faults AS jsonb),
+        :redelivered)
+""")
+
+CLAIM: TextClause = text("""
+WITH wanted AS (
+  SELECT id FROM notifications WHERE id = ANY(:ids) AND status = 'queued' ORDER BY id FOR UPDATE SKIP LOCKED
+), claimed AS (
+  UPDATE notifications AS n SET
+    status = CASE WHEN n.expires_at <= now() THEN 'expired' ELSE 'sending' END,
+    reason = CASE WHEN n.expires_at <= now() THEN 'expired' END,
+    detail = NULL,
+    claim = n.claim + 1,
+    due_at = CASE WHEN n.expires_at <= now() THEN NULL ELSE now() + make_interval(secs => :lease) END,
+    updated_at = now()
+  FROM wanted WHERE n.id = wanted.id AND n.status = 'queued'
+  RETURNING n.*
+), noted AS (
+  INSERT INTO events (notification_id, kind, status, reason) SELECT id, 'status', status, reason FROM claimed
+)
+SELECT id, channel, lane, recipient, template, locale, context, sender, reply_to, expires_at, on_unknown, claim,
+  attempt_count, extract(epoch FROM now() - greatest(accepted_at, send_at)) AS age_seconds
+FROM claimed WHERE status = 'sending' ORDER BY id
+""").bindparams(bindparam("ids", type_=ARRAY(UUID(as_uuid=False))))
+
+START_ATTEMPTS: TextClause = text("""
+WITH held AS (
+  UPDATE notifications AS n SET attempt_count = n.attempt_count + 1
+  FROM json_to_recordset(CAST(:rows AS json)) AS r(id uuid, claim int, provider text)
+  WHERE n.id = r.id AND n.claim = r.claim AND n.status = 'sending'
+    AND n.due_at > now() + make_interval(secs => :margin)
+  RETURNING n.id, n.claim, n.attempt_count AS number, r.provider
+), started AS (
+  INSERT INTO attempts (notification_id, number, provider) SELECT id, number, provider FROM held
+)
+SELECT id, claim, number, provider FROM held
+""")
+
+_RESULTS = """
+  SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
+    id uuid, claim int, status text, reason text, detail text, due_in_seconds double precision,
+    template_version text, number int, outcome text, provider text, code text, provider_message_id text)
+"""
+
+# A result that comes after the sweep called the attempt unknown replaces that.
+_COMPLETE = """
+  UPDATE attempts AS a SET finished_at = now(), outcome = r.outcome, reason = r.reason, code = r.code,
+    detail = r.detail, provider_message_id = r.provider_message_id
+  FROM results AS r
+  WHERE a.notification_id = r.id AND a.number = r.number AND (a.outcome IS NULL OR a.outcome = 'unknown')
+"""
+
+FINISH_ATTEMPTS: TextClause = text(f"WITH results AS MATERIALIZED ({_RESULTS}) {_COMPLETE}")
+
+FINISH: TextClause = text(f"""
+WITH results AS MATERIALIZED ({_RESULTS}), completed AS ({_COMPLETE}), moved AS (
+  UPDATE notifications AS n SET
+    status = r.status,
+    reason = r.reason,
+    detail = r.detail,
+    due_at = now() + make_interval(secs => r.due_in_seconds),
+    template_version = coalesce(r.template_version, n.template_version),
+    provider = coalesce(r.provider, n.provider),
+    provider_message_id = coalesce(r.provider_message_id, n.provider_message_id),
+    sent_at = CASE WHEN r.status = 'sent' THEN now() ELSE n.sent_at END,
+    updated_at = now()
+  FROM results AS r
+  WHERE n.id = r.id AND (
+    (r.status = 'sent' AND n.status = ANY(:before_sent))
+    OR (n.claim = r.claim AND n.status = 'sending')
+    -- The sweep was faster: what we know now replaces its guess.
+    OR (n.claim = r.claim AND n.status = 'unknown' AND r.status = ANY(:after_unknown)))
+  RETURNING n.id, n.status, n.reason, n.detail, r.number
+)
+INSERT INTO events (notification_id, kind, status, reason, attempt, detail)
+SELECT id, 'status', status, reason, number, detail FROM moved
+""").bindparams(bindparam("before_sent", type_=ARRAY(Text())), bindparam("after_unknown", type_=ARRAY(Text())))
+
+# The worker that held it is gone. With an open attempt nobody can say whether the provider took it; without one
+# no call was made, and it is simply tried again.
+END_LEASES: TextClause = text("""
+WITH ended AS MATERIALIZED (
+  SELECT id, attempt_count, on_unknown FROM notifications
+  WHERE due_at <= now() AND status = 'sending' ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
+), closed AS (
+  UPDATE attempts AS a SET finished_at = now(), outcome = 'unknown', reason = 'outcome_unknown',
+    detail = 'the worker went away before it recorded the answer'
+  FROM ended WHERE a.notification_id = ended.id AND a.outcome IS NULL
+  RETURNING a.notification_id
+), moved AS (
+  UPDATE notifications AS n SET
+    status = CASE WHEN c.notification_id IS NULL THEN 'retrying' ELSE 'unknown' END,
+    reason = CASE WHEN c.notification_id IS NULL THEN 'lease_expired' ELSE 'outcome_unknown' END,
+    detail = CASE WHEN c.notification_id IS NULL THEN 'the worker went away before it called a provider'
+                  ELSE 'the worker went away before it recorded the answer' END,
+    due_at = CASE WHEN c.notification_id IS NULL THEN now()
+                  WHEN n.on_unknown = 'resend' THEN now() + make_interval(secs => :resend_after) END,
+    updated_at = now()
+  FROM ended LEFT JOIN closed AS c ON c.notification_id = ended.id
+  WHERE n.id = ended.id AND n.status = 'sending'
+  RETURNING n.id, n.status, n.reason, n.detail, n.attempt_count
+)
+INSERT INTO events (notification_id, kind, status, reason, attempt, detail)
+SELECT id, 'status', status, reason, nullif(attempt_count, 0), detail FROM moved
+""")
+
+# Only the policy `resend` leaves a due_at on an unknown outcome.
+RESEND_UNKNOWN: TextClause = text("""
+WITH due AS (
+  SELECT id FROM notifications WHERE due_at <= now() AND status = 'unknown'
+  ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
+), moved AS (
+  UPDATE notifications AS n SET status = 'retrying', due_at = now(), updated_at = now(),
+    detail = 'no answer came: sent again, as the template says'
+  FROM due WHERE n.id = due.id AND n.status = 'unknown'
+  RETURNING n.id, n.status, n.reason, n.detail
+)
+INSERT INTO events (notification_id, kind, status, reason, detail)
+SELECT id, 'status', status, reason, detail FROM moved
+""")
+
+QUEUE_DUE: TextClause = text("""
+WITH due AS MATERIALIZED (
+  SELECT id, status AS old FROM notifications
+  WHERE due_at <= now() AND status IN ('scheduled', 'retrying', 'queued')
+  ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
+), moved AS (
+  UPDATE notifications AS n SET
+    status = CASE WHEN n.expires_at <= now() THEN 'expired' ELSE 'queued' END,
+    reason = CASE WHEN n.expires_at <= now() THEN 'expired' ELSE n.reason END,
+    due_at = CASE WHEN n.expires_at <= now() THEN NULL ELSE now() + make_interval(secs => CASE n.lane
+      WHEN 'urgent' THEN :redispatch_urgent WHEN 'normal' THEN :redispatch_normal ELSE :redispatch_bulk END) END,
+    updated_at = now()
+  FROM due WHERE n.id = due.id AND n.status = due.old
+  RETURNING n.id, n.channel, n.lane, n.status, n.reason, due.old
+), noted AS (
+  INSERT INTO events (notification_id, kind, status, reason, detail)
+  SELECT id, CASE WHEN status = old THEN 'redispatched' ELSE 'status' END, status, reason,
+    CASE WHEN status = old THEN 'no worker had taken it: given to the broker again' END
+  FROM moved
+)
+SELECT id, channel, lane FROM moved WHERE status = 'queued'
+""")
