@@ -249,7 +249,7 @@ def read_message(value: Mapping[str, Any], channel: Channel, lane: Lane, *, now:
     try:
         message = Message.model_validate({**value, **_agreed(value, channel, lane)})
     except ValidationError as error:
-        return Entry(None, _faults_of(error), producer=producer)
+        return Entry(None, faults_of(error), producer=producer)
     faults = [*_check_recipient(message, channel), *_check_times(message, now), *_check_values(message)]
     if faults:
         return Entry(None, tuple(faults), producer=producer)
@@ -295,7 +295,7 @@ def _parse_batch(value: dict[str, Any], channel: Channel, lane: Lane, now: datet
     try:
         envelope = _Envelope.model_validate(value)
     except ValidationError as error:
-        return [Entry(None, _faults_of(error))]
+        return [Entry(None, faults_of(error))]
     common = {k: v for k, v in (("producer", envelope.producer), ("template", envelope.template)) if v}
     entries = []
     for item in envelope.batch:
@@ -326,7 +326,7 @@ def _agreed(value: Mapping[str, Any], channel: Channel, lane: Lane) -> dict[str,
 
 @dataclass(frozen=True, slots=True)
 class _Disagreement:
-    """Marks a channel or lane that is not the queue's; no enum accepts it, and `_faults_of` names the fix."""
+    """Marks a channel or lane that is not the queue's; no enum accepts it, and `faults_of` names the fix."""
 
     known: str
 
@@ -360,13 +360,8 @@ def _check_times(message: Message, now: datetime) -> list[Fault]:
 
 def _check_values(message: Message) -> list[Fault]:
     """What JSON allows and the record cannot hold: NUL characters, and numbers beyond a double."""
-    faults = []
-    for field in ("to", "idempotency_key", "reference", "callback_url"):
-        if "\0" in (getattr(message, field) or ""):
-            faults.append(Fault(field, "nul_character", "contains a NUL character", "Remove it"))
-    for field in ("context", "metadata"):
-        faults.extend(_walk(getattr(message, field), field))
-    return faults
+    fields = ("to", "idempotency_key", "reference", "callback_url", "context", "metadata")
+    return [fault for field in fields for fault in _walk(getattr(message, field), field)]
 
 
 def _walk(value: Any, path: str) -> list[Fault]:
@@ -407,7 +402,7 @@ _TEXTS: Mapping[str, tuple[str, str, str]] = {
 }
 
 
-def _faults_of(error: ValidationError) -> tuple[Fault, ...]:
+def faults_of(error: ValidationError) -> tuple[Fault, ...]:
     return tuple(_fault_of(detail) for detail in error.errors(include_url=False))
 
 

@@ -1,0 +1,79 @@
+"""Structured logs. A line is the name of an event plus fields; only the fields listed here are ever written.
+
+No body, context, address or number has a name on the list, so none can reach a log by oversight.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+#: The fields that a line may carry. Everything else is replaced by "(hidden)".
+FIELDS = frozenset(
+    {
+        "event", "level", "timestamp", "logger", "exception", "program", "pid",
+        "notification_id", "attempt", "claim", "channel", "lane", "queue", "template", "version", "provider",
+        "producer", "status", "outcome", "reason", "code", "error", "count", "accepted", "duplicates", "rejected",
+        "sent", "failed", "seconds", "lanes", "broker", "host", "port", "partitions", "consumer", "signal",
+        "lost", "size", "fields",
+    }
+)  # fmt: skip
+
+#: Libraries whose INFO lines hold addresses, URLs or arguments.
+_QUIET = ("twilio", "aiosmtplib", "amqp", "kombu", "aiohttp", "alembic", "celery.app.trace", "urllib3")
+
+log: Any = structlog.stdlib.get_logger("notifier")
+
+
+def configure(level: str = "info", style: str = "auto", *, program: str = "") -> None:
+    """Send every log line of this process to standard error, as JSON (`json`), as text (`text`), or as text on a
+    terminal only (`auto`)."""
+    as_text = style == "text" or (style == "auto" and sys.stderr.isatty())
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            _only_known_fields,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    renderer: Any = structlog.dev.ConsoleRenderer() if as_text else structlog.processors.JSONRenderer()
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                # Traces without local variables: those are people's data.
+                structlog.processors.format_exc_info,
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    if program:
+        structlog.contextvars.bind_contextvars(program=program)
+
+
+def _only_known_fields(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name in fields:
+        if name not in FIELDS and name not in ("exc_info", "stack_info", "_record", "_from_structlog"):
+            fields[name] = "(hidden)"
+    return fields
