@@ -25,8 +25,6 @@ from notifier.store.engine import transaction
 #: A queued notification that nobody claimed within this long is given to the broker again. Seconds, by lane:
 #: long enough that a backlog is not published twice, short enough that a lost task is not noticed.
 REDISPATCH_SECONDS = {Lane.URGENT: 30, Lane.NORMAL: 120, Lane.BULK: 600}
-#: How long an unknown outcome waits for a late result before the policy `resend` acts. Seconds.
-RESEND_AFTER_SECONDS = 30
 #: So much of a rejected body is kept. Bytes.
 KEPT_BODY_BYTES = 64 * 1024
 
@@ -277,14 +275,15 @@ class Ledger:
                 statements.FINISH_ATTEMPTS, {"rows": _json([_result_row(result) for result in results])}
             )
 
-    def take_due(self, *, limit: int) -> list[Due]:
+    def take_due(self, *, limit: int, resend_after_seconds: float) -> list[Due]:
         """The sweep: move what is due, and return what is queued now and wants a task.
 
-        Runs any number of times at once: rows are taken with SKIP LOCKED and their `due_at` moves with them.
+        An attempt whose worker went away waits `resend_after_seconds` for a late result before the policy `resend`
+        acts. Runs any number of times at once: rows are taken with SKIP LOCKED and their `due_at` moves with them.
         """
         pauses = {f"redispatch_{lane}": seconds for lane, seconds in REDISPATCH_SECONDS.items()}
         with transaction(self._engine) as connection:
-            ended = {"limit": limit, "resend_after": RESEND_AFTER_SECONDS}
+            ended = {"limit": limit, "resend_after": resend_after_seconds}
             connection.execute(statements.END_LEASES, ended)
             connection.execute(statements.RESEND_UNKNOWN, {"limit": limit})
             rows = connection.execute(statements.QUEUE_DUE, {"limit": limit, **pauses}).all()

@@ -1,0 +1,124 @@
+"""The composition root: settings → engine, ledger, renderer, providers, services. Nothing else builds them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from sqlalchemy import Engine
+
+from notifier.config import Settings
+from notifier.delivery import Deliverer
+from notifier.dispatch import Dispatcher
+from notifier.intake import Intake
+from notifier.intake.accepting import PublishTasks
+from notifier.providers import registry
+from notifier.providers.base import Provider
+from notifier.rendering import Renderer
+from notifier.status import Channel
+from notifier.store.audit import Audit
+from notifier.store.engine import make_engine
+from notifier.store.ledger import Ledger
+from notifier.telemetry import log
+
+
+@dataclass
+class Services:
+    """What the settings amount to, each made on first use. One for each process."""
+
+    settings: Settings
+    #: Connections the process may hold at rest; twice as many under load.
+    pool_size: int = 5
+    #: Shown in pg_stat_activity.
+    application: str = "notifier"
+
+    @cached_property
+    def engine(self) -> Engine:
+        url = self.settings.require("database_url")
+        return make_engine(url, pool_size=self.pool_size, application=self.application)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(self.engine)
+
+    @cached_property
+    def audit(self) -> Audit:
+        return Audit(self.engine)
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        return Renderer(self.settings.templates)
+
+    def intake(self, publish_tasks: PublishTasks) -> Intake:
+        """What takes producers' messages into the record."""
+        return Intake(self.ledger, self.renderer, self.settings.structure, publish_tasks)
+
+    def dispatcher(self, publish_tasks: PublishTasks) -> Dispatcher:
+        """What gives out due notifications."""
+        return Dispatcher(self.ledger, publish_tasks)
+
+    def close(self) -> None:
+        """Close the connections to the database."""
+        if "engine" in self.__dict__:
+            self.engine.dispose()
+
+
+def make_providers(settings: Settings) -> dict[Channel, list[Provider]]:
+    """The configured providers by channel, in failover order. Opens no connection.
+
+    Raises:
+        ConfigurationError: naming the provider and the option that is wrong.
+    """
+    providers: defaultdict[Channel, list[Provider]] = defaultdict(list)
+    for table in settings.provider_tables():
+        provider = registry.load(table.name, table.kind, settings.provider_options(table))
+        providers[provider.channel].append(provider)
+    return dict(providers)
+
+
+class DeliveryLoop:
+    """The event loop of a worker process, in its own thread, with the providers that live on it.
+
+    Celery has no asyncio of its own: its task threads hand coroutines over. uvloop where it is installed.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._loop = _new_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="delivery-loop", daemon=True)
+        self._thread.start()
+        providers = asyncio.run_coroutine_threadsafe(self._make_providers(), self._loop).result()
+        self._providers: Mapping[Channel, Sequence[Provider]] = providers
+        self.deliverer = Deliverer(services.ledger, services.renderer, providers, services.settings, self._loop)
+
+    async def _make_providers(self) -> dict[Channel, list[Provider]]:
+        return make_providers(self._services.settings)
+
+    def stop(self) -> None:
+        """Close the providers' connections and end the loop. Call it when no task is running any more."""
+        asyncio.run_coroutine_threadsafe(self._close_providers(), self._loop).result(timeout=10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=10)
+        self._loop.close()
+        self._services.close()
+
+    async def _close_providers(self) -> None:
+        for providers in self._providers.values():
+            for provider in providers:
+                try:
+                    await provider.close()
+                except Exception as error:
+                    log.warning("provider.close_failed", provider=provider.name, error=type(error).__name__)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop

@@ -1,0 +1,229 @@
+"""What the intake does with a batch of raw messages: validate, one transaction, then tasks for the workers.
+
+Crash points. Before the commit: nothing happened, the broker delivers again. Between the commit and the tasks,
+or the tasks and the acknowledgement: the rows are `queued` with a `due_at`, the sweep issues their tasks; the
+redelivered messages find their own keys and are recorded as duplicates.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from email_validator import EmailNotValidError, validate_email
+
+from notifier.config import Structure
+from notifier.errors import Fault, ServiceUnavailable
+from notifier.message import Entry, Message, parse_body
+from notifier.rendering import Renderer
+from notifier.status import Channel, Lane, Status
+from notifier.store.ledger import Accepted, Ledger, NewNotification, NewRejection
+from notifier.telemetry import log
+from notifier.topology import notify_queue_name
+
+#: Publishes deliver tasks: channel, lane, ids. May raise anything; the sweep covers for it.
+PublishTasks = Callable[[Channel, Lane, Sequence[UUID]], None]
+
+#: So many messages make a batch, at the most.
+BATCH_SIZE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One message as the broker gave it, not looked into yet."""
+
+    body: bytes
+    channel: Channel
+    lane: Lane
+    #: Application headers, of any shape.
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    content_type: str | None = None
+    content_encoding: str | None = None
+    redelivered: bool = False
+    #: What the reader already found wrong with its wrapping; such a message is rejected for that.
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What became of a batch. Counts are of entries, so a batch message counts as many."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+
+
+class Intake:
+    """Takes batches. One instance serves every queue and thread of a process."""
+
+    def __init__(
+        self, ledger: Ledger, renderer: Renderer, structure: Structure, publish_tasks: PublishTasks
+    ) -> None:
+        self._ledger = ledger
+        self._renderer = renderer
+        self._structure = structure
+        self._publish_tasks = publish_tasks
+
+    def process(self, batch: Sequence[Received]) -> Summary:
+        """Accept or reject every message; when this returns, all of them are in the record.
+
+        A message that makes our own code fail is isolated and rejected as `technical_error`.
+
+        Raises:
+            ServiceUnavailable: not everything was recorded; keep the batch and call again.
+        """
+        try:
+            return self._process(batch)
+        except ServiceUnavailable:
+            raise
+        except Exception:
+            log.exception("intake.failed", count=len(batch))
+        if len(batch) == 1:
+            return self._reject_as_ours(batch[0])
+        summaries = [self.process([received]) for received in batch]
+        return Summary(
+            accepted=sum(summary.accepted for summary in summaries),
+            duplicates=sum(summary.duplicates for summary in summaries),
+            rejected=sum(summary.rejected for summary in summaries),
+        )
+
+    def _reject_as_ours(self, received: Received) -> Summary:
+        fix = "Report it; `notifier rejected show` has the message"
+        fault = Fault("", "technical_error", "the intake failed on this message", fix)
+        try:
+            self._ledger.accept([], [_rejection(received, Entry(None), None, (fault,))])
+        except Exception as error:
+            # Not even that can be written: the schema is missing, say. Nothing is lost while we wait.
+            raise ServiceUnavailable("rejected messages cannot be recorded") from error
+        return Summary(rejected=1)
+
+    def _process(self, batch: Sequence[Received]) -> Summary:
+        valid: list[NewNotification] = []
+        rejections: list[NewRejection] = []
+        sources: list[tuple[Received, Entry, int | None]] = []
+        for received in batch:
+            for index, entry in enumerate(self._entries(received)):
+                position = index if entry.raw is not None else None
+                faults = entry.faults or self._check(entry.message, received)
+                if entry.message is None or faults:
+                    rejections.append(_rejection(received, entry, position, tuple(faults)))
+                    continue
+                valid.append(self._new(entry.message, received, len(sources)))
+                sources.append((received, entry, position))
+        answers = self._ledger.accept(valid, rejections)
+        conflicts = [_rejection(*sources[a.position], (a.fault,)) for a in answers if a.fault]
+        if conflicts:
+            self._ledger.accept([], conflicts)
+        self._hand_over(answers)
+        summary = Summary(
+            accepted=sum(answer.status is not None for answer in answers),
+            duplicates=sum(answer.status is None and answer.fault is None for answer in answers),
+            rejected=len(rejections) + len(conflicts),
+        )
+        log.info(
+            "intake.batch",
+            count=len(batch),
+            accepted=summary.accepted,
+            duplicates=summary.duplicates,
+            rejected=summary.rejected,
+        )
+        return summary
+
+    def _entries(self, received: Received) -> list[Entry]:
+        faults = received.faults or tuple(_check_wrapping(received))
+        if faults:
+            return [Entry(None, faults)]
+        return parse_body(received.body, received.channel, received.lane)
+
+    def _check(self, message: Message | None, received: Received) -> list[Fault]:
+        """What the bytes alone cannot tell: is there such a template, sender, mailbox?"""
+        if message is None:
+            return []
+        faults = self._renderer.check_context(received.channel, message.template, message.context)
+        for name in ("sender", "reply_to"):
+            identity = getattr(message, name)
+            if identity is not None and identity not in self._structure.senders:
+                known = ", ".join(sorted(self._structure.senders)) or "none"
+                faults.append(
+                    Fault(name, "unknown_sender", "is no configured sender identity", f"Use one of: {known}")
+                )
+        if received.channel is Channel.EMAIL and not is_mailbox(message.to):
+            fix = "Write it as name@example.com or Name <name@example.com>"
+            faults.append(Fault("to", "not_an_address", "not a valid e-mail address", fix))
+        return faults
+
+    def _new(self, message: Message, received: Received, position: int) -> NewNotification:
+        template = self._renderer.template(received.channel, message.template)
+        return NewNotification(
+            message,
+            received.channel,
+            received.lane,
+            template.version,
+            template.on_unknown,
+            position,
+            received.redelivered,
+        )
+
+    def _hand_over(self, answers: Iterable[Accepted]) -> None:
+        groups: dict[tuple[Channel, Lane], list[UUID]] = defaultdict(list)
+        for answer in answers:
+            if answer.status is Status.QUEUED:
+                groups[answer.channel, answer.lane].append(answer.id)
+        for (channel, lane), ids in groups.items():
+            try:
+                self._publish_tasks(channel, lane, ids)
+            except Exception as error:
+                # They are in the record and due: the sweep gives them out when the broker is back.
+                log.warning("intake.tasks_not_published", count=len(ids), error=type(error).__name__)
+
+
+@lru_cache(maxsize=4096)
+def is_mailbox(address: str) -> bool:
+    """Whether it is a syntactically right address, display name allowed. No DNS is asked."""
+    try:
+        validate_email(
+            address,
+            allow_display_name=True,
+            check_deliverability=False,
+            globally_deliverable=False,
+            test_environment=True,
+        )
+    except (EmailNotValidError, ValueError):
+        return False
+    return True
+
+
+def _check_wrapping(received: Received) -> list[Fault]:
+    if "task" in received.headers:
+        fix = "Publish plain JSON to the exchange notify; Celery's own task messages are not read here"
+        return [Fault("", "celery_message", "a message of Celery's task protocol", fix)]
+    faults = []
+    kind = (received.content_type or "application/json").split(";")[0].strip().lower()
+    if kind not in ("application/json", "text/json", "application/octet-stream"):
+        fix = "Set content_type to application/json"
+        faults.append(Fault("content_type", "wrong_content_type", "is not JSON's", fix))
+    encoding = (received.content_encoding or "utf-8").strip().lower()
+    if encoding not in ("utf-8", "utf8", "us-ascii", "binary"):
+        fix = "Send plain UTF-8, without compression"
+        faults.append(Fault("content_encoding", "wrong_content_encoding", "is not UTF-8", fix))
+    return faults
+
+
+def _rejection(received: Received, entry: Entry, position: int | None, faults: tuple[Fault, ...]) -> NewRejection:
+    return NewRejection(
+        queue=notify_queue_name(received.channel, received.lane),
+        body=received.body if entry.raw is None else entry.raw,
+        faults=faults,
+        headers={
+            **received.headers,
+            **({"content_type": received.content_type} if received.content_type else {}),
+            **({"content_encoding": received.content_encoding} if received.content_encoding else {}),
+        },
+        producer=entry.producer,
+        entry=position,
+        redelivered=received.redelivered,
+    )

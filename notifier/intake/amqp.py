@@ -1,0 +1,147 @@
+"""Reads producers' queues on RabbitMQ.
+
+It consumes below kombu's `Message`: that one decompresses and decodes by headers that anybody may set, and acks
+what it cannot decode. Here a message is bytes until the intake looks at it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from threading import Event
+from typing import Any
+
+from kombu import Connection
+
+from notifier import topology
+from notifier.errors import ServiceUnavailable
+from notifier.intake.accepting import BATCH_SIZE, Received
+from notifier.intake.reading import PAUSES, Handle
+from notifier.status import Channel, Lane
+from notifier.telemetry import log
+
+#: Unacknowledged messages in hand: one batch being written while the next one arrives.
+PREFETCH = 2 * BATCH_SIZE
+#: Without traffic the broker shows a sign of life this often, or the connection counts as dead. Seconds.
+HEARTBEAT_SECONDS = 20
+
+
+class AmqpReader:
+    """One connection, one channel, all queues; batches are whatever waits, up to `BATCH_SIZE`."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        known = Connection(url)
+        self._errors: tuple[type[Exception], ...] = (
+            OSError,
+            *known.connection_errors,
+            *known.channel_errors,
+        )
+
+    def run(self, handle: Handle, stop: Event) -> None:
+        """See `Reader.run`."""
+        failures = 0
+        while not stop.is_set():
+            try:
+                with self._connect() as connection:
+                    session = _Session(connection, handle, stop)
+                    failures = 0
+                    session.run()
+            except self._errors as error:
+                # Everything that was in hand goes back to its queue and comes again.
+                log.warning("intake.broker_away", error=type(error).__name__)
+                stop.wait(PAUSES[min(failures, len(PAUSES) - 1)])
+                failures += 1
+
+    def _connect(self) -> Connection:
+        # No read timeout: an idle queue is normal, heartbeats find the dead peer.
+        options = topology.transport_options(self._url) | {"read_timeout": None}
+        connection = Connection(self._url, heartbeat=HEARTBEAT_SECONDS, transport_options=options)
+        connection.connect()
+        return connection
+
+
+class _Session:
+    """One life of the connection."""
+
+    def __init__(self, connection: Connection, handle: Handle, stop: Event) -> None:
+        self._connection = connection
+        self._handle = handle
+        self._stop = stop
+        self._waiting: deque[tuple[int, Received]] = deque()
+        self._channel = connection.channel()
+        # Bodies stay bytes, whatever content_encoding says.
+        self._channel.auto_decode = False
+        topology.declare_for_producers(self._channel)
+        self._channel.basic_qos(0, PREFETCH, False)
+        self._tags = [
+            self._channel.basic_consume(topology.notify_queue_name(*pair), callback=self._receiver(*pair))
+            for pair in topology.pairs()
+        ]
+        log.info("intake.reading", broker="rabbitmq")
+
+    def run(self) -> None:
+        failures = 0
+        retry_at = 0.0
+        while not self._stop.is_set():
+            held_back = time.monotonic() < retry_at
+            self._drain((0.2 if held_back else 0.0) if self._waiting else 1.0)
+            if held_back or not self._waiting:
+                continue
+            try:
+                self._work_off()
+                failures = 0
+            except ServiceUnavailable:
+                # Kept, not given back: each return would count against the delivery limit. Prefetch bounds it.
+                pause = PAUSES[min(failures, len(PAUSES) - 1)]
+                failures += 1
+                retry_at = time.monotonic() + pause
+                log.warning("intake.database_away", count=len(self._waiting), seconds=pause)
+        self._end()
+
+    def _drain(self, wait_seconds: float) -> None:
+        """Wait for a message, then take in what else has arrived."""
+        try:
+            self._connection.drain_events(timeout=wait_seconds)
+            while len(self._waiting) < BATCH_SIZE:
+                self._connection.drain_events(timeout=0)
+        except TimeoutError:
+            self._connection.heartbeat_check()
+
+    def _work_off(self) -> None:
+        batch = [self._waiting[index] for index in range(min(BATCH_SIZE, len(self._waiting)))]
+        self._handle([received for _, received in batch])
+        # Tags rise by one in the order of arrival, so one ack covers the batch.
+        self._channel.basic_ack(batch[-1][0], multiple=True)
+        for _ in batch:
+            self._waiting.popleft()
+
+    def _end(self) -> None:
+        """Stop the deliveries; what is still unacknowledged goes back when the connection closes."""
+        for tag in self._tags:
+            self._channel.basic_cancel(tag)
+
+    def _receiver(self, channel: Channel, lane: Lane) -> Callable[[Any], None]:
+        def receive(message: Any) -> None:
+            properties = message.properties
+            received = Received(
+                body=message.body or b"",
+                channel=channel,
+                lane=lane,
+                headers=_headers(properties.get("application_headers")),
+                content_type=_word(properties.get("content_type")),
+                content_encoding=_word(properties.get("content_encoding")),
+                redelivered=bool(message.delivery_info.get("redelivered")),
+            )
+            self._waiting.append((message.delivery_info["delivery_tag"], received))
+
+        return receive
+
+
+def _headers(headers: Any) -> dict[str, Any]:
+    return headers if isinstance(headers, dict) else {}
+
+
+def _word(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

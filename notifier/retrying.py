@@ -1,0 +1,89 @@
+"""What follows when a provider did not accept: (error, lane, age) → the next status and when. Pure; no I/O.
+
+    pause = max(random between 0 and min(max_seconds, first_seconds · 2^(n-1)), what the provider asked for)
+
+That is exponential back-off with full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from notifier.config import LaneRetry
+from notifier.errors import OutcomeUnknown, Rejected, SendError, Throttled, Unavailable
+from notifier.status import OnUnknown, Reason, Status
+
+#: How long an unknown outcome waits for a late answer before the policy `resend` sends again. Seconds.
+RESEND_AFTER_SECONDS = 30.0
+#: No pause is shorter: a jitter of nearly nothing would call a refusing provider in a tight loop. Seconds.
+MIN_PAUSE_SECONDS = 0.5
+
+#: Faults of ours, not of the message: they do not use up its attempts, only its deadline.
+_OURS = (Reason.PROVIDER_ACCOUNT, Reason.NOT_CONFIGURED, Reason.TEMPLATE_ERROR)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Where a notification goes after an attempt that brought no receipt."""
+
+    status: Status
+    reason: Reason
+    #: Until the next thing happens to it; None: nothing by itself.
+    due_in_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the decision depends on besides the error."""
+
+    #: This attempt's number, from 1.
+    attempt: int
+    #: Since the notification was first due.
+    age_seconds: float
+    #: Until `expires_at`; None: it does not expire.
+    seconds_to_expiry: float | None
+    on_unknown: OnUnknown
+    #: From [0, 1): passed in, so that this module stays pure.
+    jitter: float
+
+
+def decide(error: SendError, policy: LaneRetry, situation: Situation) -> Decision:
+    """The next status after `error`."""
+    match error:
+        case Rejected(reason=Reason.EXPIRED):
+            return Decision(Status.EXPIRED, Reason.EXPIRED)
+        case Rejected():
+            return Decision(Status.FAILED, error.reason)
+        case OutcomeUnknown():
+            return _after_unknown(error, situation.on_unknown)
+        case Throttled() | Unavailable():
+            return _try_again(error, policy, situation)
+        case _:
+            return Decision(Status.FAILED, Reason.TECHNICAL_ERROR)
+
+
+def _after_unknown(error: SendError, policy: OnUnknown) -> Decision:
+    match policy:
+        case OnUnknown.RESEND:
+            return Decision(Status.UNKNOWN, error.reason, RESEND_AFTER_SECONDS)
+        case OnUnknown.HOLD:
+            return Decision(Status.UNKNOWN, error.reason)
+        case _:
+            assert_never(policy)
+
+
+def _try_again(error: Throttled | Unavailable, policy: LaneRetry, situation: Situation) -> Decision:
+    pause = pause_seconds(policy, situation.attempt, situation.jitter, error.retry_after_seconds)
+    if situation.seconds_to_expiry is not None and pause >= situation.seconds_to_expiry:
+        return Decision(Status.EXPIRED, error.reason)
+    used_up = situation.attempt >= policy.max_attempts and error.reason not in _OURS
+    if used_up or situation.age_seconds + pause > policy.deadline_seconds:
+        return Decision(Status.FAILED, error.reason)
+    return Decision(Status.RETRYING, error.reason, pause)
+
+
+def pause_seconds(policy: LaneRetry, attempt: int, jitter: float, asked_seconds: float | None) -> float:
+    """How long to wait after the `attempt`-th failure, from 1; never less than the provider asked for."""
+    ceiling = min(policy.max_seconds, policy.first_seconds * 2.0 ** min(attempt - 1, 30))
+    return max(MIN_PAUSE_SECONDS, ceiling * jitter, asked_seconds or 0.0)

@@ -1,0 +1,237 @@
+"""Every read of the record: one notification's story, searches by page, counts, rejected messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Engine, Select, func, select
+
+from notifier.errors import NotFound
+from notifier.store.engine import transaction
+from notifier.store.models import Attempt, Event, Notification, RejectedMessage
+from notifier.store.partitions import first_id
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationView:
+    """One notification as auditors see it. The context is not here: it may hold secrets."""
+
+    id: UUID
+    producer: str
+    idempotency_key: str | None
+    channel: str
+    lane: str
+    recipient: str
+    template: str
+    template_version: str
+    locale: str | None
+    sender: str | None
+    reference: str | None
+    metadata: dict[str, Any]
+    send_at: datetime | None
+    expires_at: datetime | None
+    on_unknown: str
+    status: str
+    reason: str | None
+    detail: str | None
+    due_at: datetime | None
+    attempt_count: int
+    provider: str | None
+    provider_message_id: str | None
+    accepted_at: datetime
+    updated_at: datetime
+    sent_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    """One call to one provider."""
+
+    number: int
+    provider: str
+    started_at: datetime
+    finished_at: datetime | None
+    outcome: str | None
+    reason: str | None
+    code: str | None
+    detail: str | None
+    provider_message_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventView:
+    """One line of the story."""
+
+    id: int
+    recorded_at: datetime
+    occurred_at: datetime | None
+    kind: str
+    status: str | None
+    reason: str | None
+    attempt: int | None
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """Everything about one notification."""
+
+    notification: NotificationView
+    attempts: tuple[AttemptView, ...]
+    events: tuple[EventView, ...]
+
+    @property
+    def duplicates(self) -> int:
+        """How often the same message came again."""
+        return sum(event.kind == "duplicate" for event in self.events)
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedView:
+    """One rejected message. `body` is what was kept of it: at most 64 KiB of `body_size`."""
+
+    id: UUID
+    received_at: datetime
+    queue: str
+    producer: str | None
+    body: bytes
+    body_size: int
+    entry: int | None
+    headers: dict[str, Any]
+    faults: list[dict[str, str]]
+    redelivered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """So many notifications of a channel have a status."""
+
+    channel: str
+    status: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What to search for; None: anything. All that is given must hold. Times are of acceptance by the producer's
+    id, `since` inclusive, `until` exclusive."""
+
+    recipient: str | None = None
+    reference: str | None = None
+    producer: str | None = None
+    channel: str | None = None
+    status: str | None = None
+    reason: str | None = None
+    template: str | None = None
+    provider: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+_VIEW = tuple(
+    Notification.metadata_ if name == "metadata" else getattr(Notification, name)
+    for name in NotificationView.__dataclass_fields__
+)
+_ATTEMPT = tuple(getattr(Attempt, name) for name in AttemptView.__dataclass_fields__)
+_EVENT = tuple(getattr(Event, name) for name in EventView.__dataclass_fields__)
+_REJECTED = tuple(getattr(RejectedMessage, name) for name in RejectedView.__dataclass_fields__)
+
+
+class Audit:
+    """Reads. Thread-safe: it holds nothing but the engine.
+
+    Every method raises `ServiceUnavailable` when the database cannot be used now.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def story(self, notification_id: UUID) -> Story:
+        """The notification with its attempts and events, oldest first.
+
+        Raises:
+            NotFound: no notification has this id.
+        """
+        with transaction(self._engine) as connection:
+            row = connection.execute(select(*_VIEW).where(Notification.id == notification_id)).one_or_none()
+            if row is None:
+                raise NotFound(f"no notification has the id {notification_id}")
+            of_it = Attempt.notification_id == notification_id
+            attempts = connection.execute(select(*_ATTEMPT).where(of_it).order_by(Attempt.number)).all()
+            its = Event.notification_id == notification_id
+            events = connection.execute(select(*_EVENT).where(its).order_by(Event.id)).all()
+        return Story(
+            NotificationView(*row),
+            tuple(AttemptView(*attempt) for attempt in attempts),
+            tuple(EventView(*event) for event in events),
+        )
+
+    def search(self, wanted: Filter, *, limit: int = 50, before: UUID | None = None) -> list[NotificationView]:
+        """A page, newest first. `before` is the last id of the page before, so pages stay right while rows come in."""
+        query = _filtered(select(*_VIEW), wanted).order_by(Notification.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(Notification.id < before)
+        with transaction(self._engine) as connection:
+            return [NotificationView(*row) for row in connection.execute(query)]
+
+    def count(
+        self, *, since: datetime | None = None, until: datetime | None = None, producer: str | None = None
+    ) -> list[Count]:
+        """Notifications by channel and status."""
+        columns = (Notification.channel, Notification.status)
+        wanted = Filter(since=since, until=until, producer=producer)
+        counted: Select[Any] = select(*columns, func.count())
+        query = _filtered(counted, wanted).group_by(*columns).order_by(*columns)
+        with transaction(self._engine) as connection:
+            return [Count(*row) for row in connection.execute(query)]
+
+    def rejected(self, *, limit: int = 50, before: UUID | None = None) -> list[RejectedView]:
+        """Rejected messages, newest first."""
+        query = select(*_REJECTED).order_by(RejectedMessage.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(RejectedMessage.id < before)
+        with transaction(self._engine) as connection:
+            return [RejectedView(*row) for row in connection.execute(query)]
+
+    def rejected_message(self, rejected_id: UUID) -> RejectedView:
+        """One rejected message.
+
+        Raises:
+            NotFound: there is none with this id.
+        """
+        with transaction(self._engine) as connection:
+            query = select(*_REJECTED).where(RejectedMessage.id == rejected_id)
+            row: Any = connection.execute(query).one_or_none()
+        if row is None:
+            raise NotFound(f"no rejected message has the id {rejected_id}")
+        return RejectedView(*row)
+
+
+def _filtered(query: Select[Any], wanted: Filter) -> Select[Any]:
+    return query.where(*_conditions(wanted))
+
+
+def _conditions(wanted: Filter) -> Iterator[ColumnElement[bool]]:
+    names: Sequence[str] = (
+        "recipient",
+        "reference",
+        "producer",
+        "channel",
+        "status",
+        "reason",
+        "template",
+        "provider",
+    )
+    for name in names:
+        value = getattr(wanted, name)
+        if value is not None:
+            yield getattr(Notification, name) == value
+    # Ids sort by time, so a span of time is a span of the primary key, and of partitions.
+    if wanted.since is not None:
+        yield Notification.id >= first_id(wanted.since)
+    if wanted.until is not None:
+        yield Notification.id < first_id(wanted.until)

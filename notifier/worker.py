@@ -1,0 +1,207 @@
+"""The Celery application: tasks, queues, Beat's schedule. The only module that imports celery.
+
+Tasks carry ids and nothing else. A task that is lost, repeated or late does no harm: the claim decides who
+delivers, and the sweep issues work again. So `countdown`, `eta` and `retry()` are not used.
+
+`celery -A notifier.worker …` works too: Flower and `celery inspect` use it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from celery import Celery, signals
+from celery.schedules import crontab, schedule
+
+from notifier import topology
+from notifier.bootstrap import DeliveryLoop, Services
+from notifier.config import Settings, load_settings
+from notifier.status import Channel, Lane
+from notifier.store.partitions import ensure_partitions
+from notifier.telemetry import configure, log
+
+#: Ids of one deliver task: enough to pay Celery's cost once, few enough to spread over threads.
+IDS_PER_TASK = 100
+#: Deadline of publishing one task, its confirmation included. Seconds.
+PUBLISH_SECONDS = 5
+#: A tick that nobody took within this long is dropped by the broker: the next one does the same. Seconds.
+TICK_EXPIRES_SECONDS = 10
+
+DELIVER, DISPATCH = "notifier.deliver", "notifier.dispatch_due"
+PARTITIONS, STATISTICS = "notifier.ensure_partitions", "notifier.log_statistics"
+
+
+def make_app(settings: Settings) -> Celery:
+    """The Celery application for these settings.
+
+    Raises:
+        ConfigurationError: without a broker URL.
+    """
+    broker = settings.require("broker_url")
+    app = Celery("notifier", set_as_current=True)
+    app.conf.update(_configuration(settings, broker))
+    _add_tasks(app, settings)
+    return app
+
+
+def _configuration(settings: Settings, broker: str) -> dict[str, Any]:
+    backend = settings.result_backend.get_secret_value() if settings.result_backend else None
+    return {
+        "broker_url": broker,
+        "broker_transport_options": topology.transport_options(broker, timeout_seconds=PUBLISH_SECONDS),
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_heartbeat": 20,
+        "result_backend": backend,
+        "task_ignore_result": backend is None,
+        "result_expires": 3600,
+        # JSON in, JSON out, nothing else is even looked at.
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["json"],
+        "timezone": "UTC",
+        "enable_utc": True,
+        "task_queues": [
+            *(topology.deliver_queue(*pair) for pair in topology.pairs()),
+            topology.maintenance_queue(),
+        ],
+        "task_default_queue": topology.MAINTENANCE,
+        "task_create_missing_queues": False,
+        "task_acks_late": True,
+        "worker_prefetch_multiplier": 1,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_hijack_root_logger": False,
+        "worker_send_task_events": True,
+        "task_send_sent_event": False,
+        "beat_schedule": _schedule(),
+        "beat_scheduler": "celery.beat:Scheduler",
+        "beat_max_loop_interval": 1,
+    }
+
+
+def _schedule() -> dict[str, Any]:
+    """Every entry may run twice, late or not at all once: two Beats do no harm."""
+    tick = {"queue": topology.MAINTENANCE, "expires": TICK_EXPIRES_SECONDS}
+    daily = {"queue": topology.MAINTENANCE, "expires": 3600}
+    return {
+        "dispatch-due": {"task": DISPATCH, "schedule": schedule(timedelta(seconds=1)), "options": tick},
+        "partitions": {"task": PARTITIONS, "schedule": crontab(hour=3, minute=7), "options": daily},
+        "statistics": {"task": STATISTICS, "schedule": crontab(hour=0, minute=5), "options": daily},
+    }
+
+
+def _add_tasks(app: Celery, settings: Settings) -> None:
+    process = _Process(settings)
+    publish = task_publisher(app)
+
+    @app.task(name=DELIVER)  # type: ignore[untyped-decorator]
+    def deliver(ids: list[str]) -> dict[str, int]:
+        """Deliver these notifications. Returns counts, for whoever looks the result up."""
+        summary = process.delivery.deliverer.deliver([UUID(value) for value in ids])
+        return {"claimed": summary.claimed, "sent": summary.sent, "other": summary.other}
+
+    @app.task(name=DISPATCH)  # type: ignore[untyped-decorator]
+    def dispatch_due() -> int:
+        """Give out what is due: scheduled, retrying, lost, or left by a dead worker."""
+        return process.services.dispatcher(publish).dispatch_due()
+
+    @app.task(name=PARTITIONS)  # type: ignore[untyped-decorator]
+    def upkeep() -> list[str]:
+        """Make the partitions of the coming months."""
+        made = ensure_partitions(process.services.engine)
+        log.info("partitions.ensured", partitions=made)
+        return made
+
+    @app.task(name=STATISTICS)  # type: ignore[untyped-decorator]
+    def log_statistics() -> list[dict[str, Any]]:
+        """Yesterday's notifications by channel and status, in the log and as the task's result."""
+        today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        counts = process.services.audit.count(since=today - timedelta(days=1), until=today)
+        for row in counts:
+            log.info("statistics.day", channel=row.channel, status=row.status, count=row.count)
+        return [{"channel": row.channel, "status": row.status, "count": row.count} for row in counts]
+
+    signals.worker_shutdown.connect(process.stop, weak=False)
+
+
+class _Process:
+    """What a worker process holds, made by the first task that needs it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.services = Services(settings, pool_size=settings.worker_threads + 2, application="notifier worker")
+        self._delivery: DeliveryLoop | None = None
+
+    @property
+    def delivery(self) -> DeliveryLoop:
+        if self._delivery is None:
+            self.start()
+        assert self._delivery is not None
+        return self._delivery
+
+    def start(self, **_: Any) -> None:
+        self._delivery = DeliveryLoop(self.services)
+
+    def stop(self, **_: Any) -> None:
+        if self._delivery is not None:
+            self._delivery.stop()
+
+
+def task_publisher(app: Celery) -> Callable[[Channel, Lane, Sequence[UUID]], None]:
+    """What intake and sweep use to hand ids to the workers: `publish(channel, lane, ids)`."""
+
+    def publish(channel: Channel, lane: Lane, ids: Sequence[UUID]) -> None:
+        for start in range(0, len(ids), IDS_PER_TASK):
+            chunk = ids[start : start + IDS_PER_TASK]
+            app.send_task(
+                DELIVER,
+                args=[[str(value) for value in chunk]],
+                queue=topology.deliver_queue_name(channel, lane),
+                argsrepr=f"({len(chunk)} ids)",
+                ignore_result=app.conf.task_ignore_result,
+                retry=True,
+                retry_policy={"max_retries": 1, "interval_start": 0},
+                timeout=PUBLISH_SECONDS,
+                confirm_timeout=PUBLISH_SECONDS,
+            )
+
+    return publish
+
+
+def run_worker(settings: Settings, lanes: Sequence[Lane], channels: Sequence[Channel], name: str) -> None:
+    """Run one worker process until SIGTERM or SIGINT; what is in flight is finished first."""
+    app = make_app(settings)
+    queues = [topology.deliver_queue_name(*pair) for pair in topology.pairs(tuple(channels)) if pair[1] in lanes]
+    log.info("worker.start", lanes=[str(lane) for lane in lanes], count=settings.worker_threads)
+    worker = app.Worker(
+        hostname=name,
+        pool="threads",
+        concurrency=settings.worker_threads,
+        queues=[*queues, topology.MAINTENANCE],
+        loglevel=settings.log_level.upper(),
+        without_gossip=True,
+        without_mingle=True,
+        task_events=True,
+        quiet=True,
+    )
+    worker.start()
+    sys.exit(worker.exitcode)
+
+
+def run_beat(settings: Settings) -> None:
+    """Run Beat until it is stopped. Any number may run at once."""
+    app = make_app(settings)
+    log.info("beat.start")
+    app.Beat(quiet=True, loglevel=settings.log_level.upper()).run()
+
+
+def __getattr__(name: str) -> Any:
+    """`app` for `celery -A notifier.worker`, from the environment, made only when asked for."""
+    if name != "app":
+        raise AttributeError(name)
+    settings = load_settings()
+    configure(settings.log_level, settings.log_format)
+    return make_app(settings)
