@@ -184,7 +184,7 @@ class Audit:
         """Notifications by channel and status."""
         columns = (Notification.channel, Notification.status)
         wanted = Filter(since=since, until=until, producer=producer)
-        counted: Select[Any] = select(*columns, func.count())
+        counted: Any = select(*columns, func.count())
         query = _filtered(counted, wanted).group_by(*columns).order_by(*columns)
         with transaction(self._engine) as connection:
             return [Count(*row) for row in connection.execute(query)]

@@ -1,0 +1,84 @@
+"""The retry policy as a pure function."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notifier.config import DEFAULT_RETRIES, LaneRetry
+from notifier.errors import OutcomeUnknown, Rejected, SendError, Throttled, Unavailable
+from notifier.retrying import MIN_PAUSE_SECONDS, RESEND_AFTER_SECONDS, Situation, decide, pause_seconds
+from notifier.status import Lane, OnUnknown, Reason, Status
+
+POLICY = LaneRetry(first_seconds=10, max_seconds=100, deadline_seconds=1000, max_attempts=5)
+
+
+def situation(
+    *,
+    attempt: int = 1,
+    age: float = 0.0,
+    expiry: float | None = None,
+    on_unknown: OnUnknown = OnUnknown.RESEND,
+    jitter: float = 0.5,
+) -> Situation:
+    return Situation(attempt, age, expiry, on_unknown, jitter)
+
+
+def test_a_refusal_is_final_with_its_reason() -> None:
+    decision = decide(Rejected("no", reason=Reason.INVALID_RECIPIENT), POLICY, situation())
+    assert (decision.status, decision.reason) == (Status.FAILED, Reason.INVALID_RECIPIENT)
+    assert decision.due_in_seconds is None
+
+
+def test_an_unknown_outcome_follows_the_policy_of_the_template() -> None:
+    unknown = OutcomeUnknown("lost")
+    resend = decide(unknown, POLICY, situation(on_unknown=OnUnknown.RESEND))
+    hold = decide(unknown, POLICY, situation(on_unknown=OnUnknown.HOLD))
+    assert (resend.status, resend.due_in_seconds) == (Status.UNKNOWN, RESEND_AFTER_SECONDS)
+    assert (hold.status, hold.due_in_seconds) == (Status.UNKNOWN, None)
+
+
+def test_a_provider_that_asks_for_patience_gets_it() -> None:
+    decision = decide(Throttled("slow", retry_after_seconds=300), POLICY, situation())
+    assert (decision.status, decision.due_in_seconds) == (Status.RETRYING, 300)
+
+
+def test_it_gives_up_after_the_last_attempt() -> None:
+    decision = decide(Unavailable("away"), POLICY, situation(attempt=5))
+    assert (decision.status, decision.reason) == (Status.FAILED, Reason.PROVIDER_UNAVAILABLE)
+
+
+def test_it_gives_up_when_the_next_attempt_would_be_past_the_deadline() -> None:
+    assert decide(Unavailable("away"), POLICY, situation(age=998)).status is Status.FAILED
+
+
+@pytest.mark.parametrize("reason", [Reason.PROVIDER_ACCOUNT, Reason.NOT_CONFIGURED, Reason.TEMPLATE_ERROR])
+def test_a_fault_of_ours_uses_up_no_attempts(reason: Reason) -> None:
+    waits = decide(Unavailable("ours", reason=reason), POLICY, situation(attempt=50))
+    assert waits.status is Status.RETRYING
+
+
+def test_an_expired_code_is_never_tried_again() -> None:
+    decision = decide(Unavailable("away"), POLICY, situation(expiry=4.9))
+    assert decision.status is Status.EXPIRED
+
+
+def test_a_bug_in_a_provider_is_a_technical_error() -> None:
+    decision = decide(SendError("boom", reason=Reason.TECHNICAL_ERROR), POLICY, situation())
+    assert (decision.status, decision.reason) == (Status.FAILED, Reason.TECHNICAL_ERROR)
+
+
+@given(
+    st.sampled_from(list(DEFAULT_RETRIES.values())),
+    st.integers(1, 10_000),
+    st.floats(0, 1, exclude_max=True),
+    st.none() | st.floats(0, 86_400),
+)
+def test_a_pause_keeps_its_bounds(policy: LaneRetry, attempt: int, jitter: float, asked: float | None) -> None:
+    pause = pause_seconds(policy, attempt, jitter, asked)
+    assert max(MIN_PAUSE_SECONDS, asked or 0) <= pause <= max(policy.max_seconds, asked or 0)
+
+
+def test_an_urgent_message_is_given_up_within_minutes() -> None:
+    assert DEFAULT_RETRIES[Lane.URGENT].deadline_seconds <= 600
