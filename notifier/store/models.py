@@ -166,7 +166,7 @@ class Event(Base):
     recorded_at: Mapped[datetime] = mapped_column(server_default=func.now())
     #: The provider's time, for what a provider reported.
     occurred_at: Mapped[datetime | None]
-    #: "accepted", "status" or "duplicate".
+    #: "accepted", "status", "duplicate" or "redispatched".
     kind: Mapped[str]
     #: The status that it has from here on; None if the event changed nothing.
     status: Mapped[str | None]

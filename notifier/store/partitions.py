@@ -39,6 +39,9 @@ def ensure_partitions(engine: Engine) -> list[str]:
     Safe to run at any time, twice at once too. The database's clock decides.
     """
     with transaction(engine) as connection:
+        # A new partition locks the default one for a moment; behind a long transaction, better later than never
+        # letting an insert through meanwhile.
+        connection.execute(text("SET LOCAL lock_timeout = '5s'"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         now: datetime = connection.execute(text("SELECT now()")).scalar_one()
         existing = set(connection.execute(text(_EXISTING)).scalars())

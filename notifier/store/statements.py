@@ -206,7 +206,7 @@ WITH due AS MATERIALIZED (
   RETURNING n.id, n.channel, n.lane, n.status, n.reason, due.old
 ), noted AS (
   INSERT INTO events (notification_id, kind, status, reason, detail)
-  SELECT id, CASE WHEN status = old THEN 'redispatched' ELSE 'status' END, status, reason,
+  SELECT id, CASE WHEN status = old THEN 'redispatched' ELSE 'status' END, nullif(status, old), reason,
     CASE WHEN status = old THEN 'no worker had taken it: given to the broker again' END
   FROM moved
 )

@@ -1,0 +1,69 @@
+"""Migrations and partitions on a real Postgres."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import text
+
+from notifier.store.engine import make_engine, revisions, transaction, upgrade
+from notifier.store.models import Base
+from notifier.store.partitions import PARTITIONED, ensure_partitions, first_id, month_after
+
+
+def test_the_migrations_make_exactly_what_the_models_say(database_url: str) -> None:
+    engine = make_engine(database_url)
+    partition = {"_y20", "_default"}
+
+    def include(_object: object, name: str | None, kind: str, reflected: bool, _other: object) -> bool:
+        return not (kind == "table" and reflected and name and any(mark in name for mark in partition))
+
+    with transaction(engine) as connection:
+        context = MigrationContext.configure(connection, opts={"include_object": include})
+        assert compare_metadata(context, Base.metadata) == []
+    engine.dispose()
+
+
+def test_upgrading_twice_at_once_does_no_harm(empty_database_url: str) -> None:
+    upgrade(empty_database_url)
+    upgrade(empty_database_url)
+    engine = make_engine(empty_database_url)
+    current, newest = revisions(engine)
+    assert current == newest is not None
+    engine.dispose()
+
+
+def test_partitions_reach_from_last_month_to_three_ahead(database_url: str) -> None:
+    engine = make_engine(database_url)
+    with transaction(engine) as connection:
+        names = set(connection.execute(text("SELECT relname FROM pg_class WHERE relispartition")).scalars())
+    now = datetime.now(UTC)
+    for table in PARTITIONED:
+        for offset in (-1, 0, 1, 2, 3):
+            assert f"{table}_y{month_after(now, offset):%Ym%m}" in names
+        assert f"{table}_default" in names
+    engine.dispose()
+
+
+def test_two_beats_make_the_same_partitions_once(database_url: str) -> None:
+    engine = make_engine(database_url)
+    with transaction(engine) as connection:
+        connection.execute(text(f"DROP TABLE events_y{month_after(datetime.now(UTC), 3):%Ym%m}"))
+    made: list[str] = []
+    threads = [threading.Thread(target=lambda: made.extend(ensure_partitions(engine))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == [f"events_y{month_after(datetime.now(UTC), 3):%Ym%m}"]
+    engine.dispose()
+
+
+def test_months_turn_over_at_the_year() -> None:
+    december = datetime(2026, 12, 31, 23, 59, tzinfo=UTC)
+    assert month_after(december, 1) == datetime(2027, 1, 1, tzinfo=UTC)
+    assert month_after(december, -12) == datetime(2025, 12, 1, tzinfo=UTC)
+    assert first_id(datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)).int == 1000 << 80
