@@ -1,0 +1,26 @@
+"""Small templates for tests that are about something else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def write_templates(root: Path) -> Path:
+    """Two templates below `root`: email/hello (a variable `name`) and sms/code (a variable `code`, held)."""
+    mail = root / "email" / "hello"
+    mail.mkdir(parents=True)
+    (mail / "template.toml").write_text(
+        'description = "says hello"\n[variables.name]\ntype = "string"\n'
+        '[[samples]]\nname = "one"\ncontext = { name = "Ann" }\n'
+    )
+    (mail / "subject.txt").write_text("Hello {{ name }}")
+    (mail / "body.txt").write_text("Hello {{ name }},\nyours, the shop.\n")
+    (mail / "body.html").write_text("<p>Hello <b>{{ name }}</b></p>")
+    text = root / "sms" / "code"
+    text.mkdir(parents=True)
+    (text / "template.toml").write_text(
+        'description = "a code"\n[variables.code]\ntype = "string"\nsecret = true\n'
+        '[[samples]]\nname = "one"\ncontext = { code = "123456" }\n'
+    )
+    (text / "body.txt").write_text("Your code is {{ code }}.")
+    return root
