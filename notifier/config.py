@@ -19,6 +19,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from notifier.errors import ConfigurationError
 from notifier.status import Lane
 
+#: In the data folder while `notifier up` runs there: where its servers are, for other commands of the same user.
+RUNNING_FILE = "running.env"
+
 _PACKAGE = Path(__file__).parent
 _REFERENCE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 
@@ -228,21 +231,32 @@ class Settings(BaseSettings):
         return self.structure.retry.get(lane, DEFAULT_RETRIES[lane])
 
 
-def load_settings(**overrides: Any) -> Settings:
+def load_settings(*, use_running: bool = True, **overrides: Any) -> Settings:
     """Read the environment, the secrets folder (`NOTIFIER_SECRETS_DIR`, default /run/secrets) and notifier.toml.
+
+    What neither says comes from a `notifier up` of this user, while it runs, unless `use_running` is off.
 
     Raises:
         ConfigurationError: naming the variable or the line of notifier.toml that is wrong, and the fix.
     """
     secrets = Path(os.environ.get("NOTIFIER_SECRETS_DIR", "/run/secrets"))
     try:
-        settings = Settings(_secrets_dir=secrets if secrets.is_dir() else None, **overrides)
+        settings = Settings(
+            _secrets_dir=secrets if secrets.is_dir() else None,
+            _env_file=_running_file() if use_running else None,
+            **overrides,
+        )
     except ValidationError as error:
         raise _configuration_error(error, "NOTIFIER_", str.upper) from None
     path = settings.config or _config_here()
     if path is None:
         return settings
     return settings.model_copy(update={"structure": load_structure(path)})
+
+
+def _running_file() -> Path | None:
+    path = Path(os.environ.get("NOTIFIER_DATA_DIR") or default_data_dir()) / RUNNING_FILE
+    return path if os.access(path, os.R_OK) else None
 
 
 def _config_here() -> Path | None:

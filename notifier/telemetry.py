@@ -24,7 +24,19 @@ FIELDS = frozenset(
 )  # fmt: skip
 
 #: Libraries whose INFO lines hold addresses, URLs or arguments.
-_QUIET = ("twilio", "aiosmtplib", "amqp", "kombu", "aiohttp", "alembic", "celery.app.trace", "urllib3")
+#: Celery's and Beat's tell of every task: thousands a minute, and the record tells it better.
+_QUIET = (
+    "twilio",
+    "aiosmtplib",
+    "amqp",
+    "kombu",
+    "aiohttp",
+    "alembic",
+    "urllib3",
+    "celery.app.trace",
+    "celery.beat",
+    "celery.worker.strategy",
+)
 
 log: Any = structlog.stdlib.get_logger("notifier")
 

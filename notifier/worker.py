@@ -11,11 +11,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from threading import Lock
 from typing import Any
 from uuid import UUID
 
 from celery import Celery, signals
 from celery.schedules import crontab, schedule
+from celery.utils.nodenames import host_format
 
 from notifier import topology
 from notifier.bootstrap import DeliveryLoop, Services
@@ -129,25 +131,26 @@ def _add_tasks(app: Celery, settings: Settings) -> None:
 
 
 class _Process:
-    """What a worker process holds, made by the first task that needs it."""
+    """What a worker process holds: connections to the database, and the loop, made by the first delivery."""
 
     def __init__(self, settings: Settings) -> None:
         self.services = Services(settings, pool_size=settings.worker_threads + 2, application="notifier worker")
         self._delivery: DeliveryLoop | None = None
+        self._making = Lock()
 
     @property
     def delivery(self) -> DeliveryLoop:
-        if self._delivery is None:
-            self.start()
-        assert self._delivery is not None
-        return self._delivery
-
-    def start(self, **_: Any) -> None:
-        self._delivery = DeliveryLoop(self.services)
+        # Several task threads may come first at once.
+        with self._making:
+            if self._delivery is None:
+                self._delivery = DeliveryLoop(self.services)
+            return self._delivery
 
     def stop(self, **_: Any) -> None:
-        if self._delivery is not None:
-            self._delivery.stop()
+        """After the last task: Celery's signal `worker_shutdown`."""
+        with self._making:
+            if self._delivery is not None:
+                self._delivery.stop()
 
 
 def task_publisher(app: Celery) -> Callable[[Channel, Lane, Sequence[UUID]], None]:
@@ -174,10 +177,11 @@ def task_publisher(app: Celery) -> Callable[[Channel, Lane, Sequence[UUID]], Non
 def run_worker(settings: Settings, lanes: Sequence[Lane], channels: Sequence[Channel], name: str) -> None:
     """Run one worker process until SIGTERM or SIGINT; what is in flight is finished first."""
     app = make_app(settings)
+    _keep_our_logging()
     queues = [topology.deliver_queue_name(*pair) for pair in topology.pairs(tuple(channels)) if pair[1] in lanes]
     log.info("worker.start", lanes=[str(lane) for lane in lanes], count=settings.worker_threads)
     worker = app.Worker(
-        hostname=name,
+        hostname=host_format(name),
         pool="threads",
         concurrency=settings.worker_threads,
         queues=[*queues, topology.MAINTENANCE],
@@ -191,9 +195,19 @@ def run_worker(settings: Settings, lanes: Sequence[Lane], channels: Sequence[Cha
     sys.exit(worker.exitcode)
 
 
+def _keep_our_logging() -> None:
+    """A receiver of this signal is what keeps Celery from setting up logging of its own."""
+    signals.setup_logging.connect(_logging_is_set_up, weak=False)
+
+
+def _logging_is_set_up(**_: Any) -> None:
+    """Done by `telemetry.configure`."""
+
+
 def run_beat(settings: Settings) -> None:
     """Run Beat until it is stopped. Any number may run at once."""
     app = make_app(settings)
+    _keep_our_logging()
     log.info("beat.start")
     app.Beat(quiet=True, loglevel=settings.log_level.upper()).run()
 

@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
-
-from email_validator import EmailNotValidError, validate_email
 
 from notifier.config import Structure
 from notifier.errors import Fault, ServiceUnavailable
 from notifier.message import Entry, Message, parse_body
+from notifier.providers.mailbox import parse_mailbox
 from notifier.rendering import Renderer
 from notifier.status import Channel, Lane, Status
 from notifier.store.ledger import Accepted, Ledger, NewNotification, NewRejection
@@ -181,18 +179,11 @@ class Intake:
                 log.warning("intake.tasks_not_published", count=len(ids), error=type(error).__name__)
 
 
-@lru_cache(maxsize=4096)
 def is_mailbox(address: str) -> bool:
-    """Whether it is a syntactically right address, display name allowed. No DNS is asked."""
+    """Whether mail can be addressed to it: syntax only, display name allowed. No DNS is asked."""
     try:
-        validate_email(
-            address,
-            allow_display_name=True,
-            check_deliverability=False,
-            globally_deliverable=False,
-            test_environment=True,
-        )
-    except (EmailNotValidError, ValueError):
+        parse_mailbox(address)
+    except ValueError:
         return False
     return True
 

@@ -1,0 +1,168 @@
+"""Runs the demo: servers and programs on a scratch folder, messages in, and what became of each."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from kombu import Connection
+
+from notifier.bootstrap import Services
+from notifier.client import Client
+from notifier.config import Settings, bundled, load_settings
+from notifier.dev.demo.checking import check_arrivals
+from notifier.dev.demo.scenario import MAIL_RULES, MALFORMED, Planned, plan
+from notifier.dev.local import LocalWorld, local_world
+from notifier.dev.programs import Programs
+from notifier.errors import NotFound
+from notifier.status import FINAL_STATUSES, Channel, Lane, Status
+from notifier.store.audit import Story
+from notifier.store.engine import upgrade
+from notifier.topology import notify_queue_name
+
+#: Everything must have ended by then. Seconds.
+DEADLINE_SECONDS = 90.0
+_SETTLED = FINAL_STATUSES | {Status.SENT, Status.UNKNOWN}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One planned message and its story; None: the record never had it."""
+
+    planned: Planned
+    story: Story | None
+
+    @property
+    def is_right(self) -> bool:
+        """Whether it ended as it should."""
+        if self.story is None:
+            return False
+        found, planned = self.story.notification, self.planned
+        return (found.status, found.reason, found.attempt_count) == (
+            planned.status,
+            planned.reason,
+            planned.attempts,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DemoReport:
+    """What the demo came to."""
+
+    outcomes: tuple[Outcome, ...]
+    rejected: int
+    duplicates: int
+    #: What is not as it should be, a line each; empty: all is well.
+    problems: tuple[str, ...]
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything ended as it should."""
+        return not self.problems
+
+
+def run_demo(folder: Path, *, say: Callable[[str], None], progress: Callable[[int, int], None]) -> DemoReport:
+    """Run it on an empty folder. `say` is told each step, `progress` (ended, all) while messages are under way.
+
+    Raises:
+        ConfigurationError, ServiceUnavailable: if the servers cannot be started.
+    """
+    begun = time.monotonic()
+    settings = _own_settings(folder)
+    say("starting PostgreSQL, Valkey, a mail server and a local Twilio")
+    with local_world(settings, folder, mail_rules=MAIL_RULES) as world:
+        upgrade(world.environment["NOTIFIER_DATABASE_URL"])
+        programs = Programs(world.environment, folder / "logs")
+        try:
+            say("starting intake, Beat and two workers")
+            programs.start()
+            return _through(world, say, progress, begun)
+        finally:
+            programs.stop()
+
+
+def _own_settings(folder: Path) -> Settings:
+    """Nothing of the caller's: a demo must not touch a real database or send a real SMS."""
+    for name in list(os.environ):
+        if name.startswith("NOTIFIER_"):
+            del os.environ[name]
+    os.environ["NOTIFIER_DATA_DIR"] = str(folder)
+    os.environ["NOTIFIER_CONFIG"] = str(bundled("notifier.toml"))
+    return load_settings()
+
+
+def _through(
+    world: LocalWorld,
+    say: Callable[[str], None],
+    progress: Callable[[int, int], None],
+    begun: float,
+) -> DemoReport:
+    os.environ.update(world.environment)
+    services = Services(load_settings(), pool_size=2, application="notifier demo")
+    planned = plan(services.renderer)
+    say(f"publishing {len(planned)} messages, one of them twice, and one that is malformed")
+    ids = _publish(world.environment["NOTIFIER_BROKER_URL"], planned)
+    _wait(services, ids, progress)
+    outcomes = tuple(Outcome(one, _story(services, id_)) for one, id_ in zip(planned, ids, strict=True))
+    rejected = len(services.audit.rejected())
+    duplicates = sum(outcome.story.duplicates for outcome in outcomes if outcome.story)
+    problems = [
+        f"{o.planned.template} {o.planned.title} is not {o.planned.status}" for o in outcomes if not o.is_right
+    ]
+    if (rejected, duplicates) != (1, 1):
+        problems.append(f"{rejected} rejected messages and {duplicates} duplicates instead of one of each")
+    assert world.mail is not None
+    assert world.twilio is not None
+    problems += check_arrivals(planned, services.renderer, world.mail, world.twilio)
+    services.close()
+    return DemoReport(outcomes, rejected, duplicates, tuple(problems), time.monotonic() - begun)
+
+
+def _publish(broker_url: str, planned: Sequence[Planned]) -> list[UUID]:
+    with Client(broker_url, producer="shop", timeout_seconds=10) as client:
+        ids = [_send(client, one) for one in planned]
+        _send(client, planned[0])
+    with Connection(broker_url) as connection, connection.Producer() as producer:
+        queue = notify_queue_name(Channel.EMAIL, Lane.NORMAL)
+        producer.publish(MALFORMED, routing_key=queue, content_type="application/json", content_encoding="utf-8")
+    return ids
+
+
+def _send(client: Client, one: Planned) -> UUID:
+    handle = client.send(
+        one.template,
+        one.to,
+        channel=one.channel,
+        lane=one.lane,
+        locale=one.locale,
+        context=one.context,
+        idempotency_key=one.key,
+    )
+    return handle.id
+
+
+def _wait(services: Services, ids: Sequence[UUID], progress: Callable[[int, int], None]) -> None:
+    """Until every message has ended and the malformed one is recorded, or the deadline."""
+    ends_at = time.monotonic() + DEADLINE_SECONDS
+    waiting = set(ids)
+    while time.monotonic() < ends_at:
+        for id_ in list(waiting):
+            story = _story(services, id_)
+            if story is not None and Status(story.notification.status) in _SETTLED:
+                waiting.discard(id_)
+        progress(len(ids) - len(waiting), len(ids))
+        if not waiting and services.audit.rejected():
+            return
+        time.sleep(0.1)
+
+
+def _story(services: Services, id_: UUID) -> Story | None:
+    try:
+        return services.audit.story(id_)
+    except NotFound:
+        return None

@@ -1,0 +1,100 @@
+"""What the demo publishes: every shipped template in three languages, and what goes wrong in real life."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from notifier.dev.smtp_server import Rule
+from notifier.rendering import Renderer
+from notifier.status import Channel, Lane, Reason, Status
+
+LOCALES = ("en", "fr", "zh-Hans")
+#: Locale → the customer who reads it; the domains and numbers are reserved for examples.
+MAILBOXES = {
+    "en": "Ada Okafor <ada@example.com>",
+    "fr": "Chloé Lefèvre <chloe@example.com>",
+    "zh-Hans": "王小明 <xiaoming@example.com>",
+}
+NUMBERS = {"en": "+15550100101", "fr": "+15550100102", "zh-Hans": "+15550100103"}
+LANES = {
+    "password_reset": Lane.URGENT,
+    "login_code": Lane.URGENT,
+    "weekly_digest": Lane.BULK,
+}
+
+#: Its server says 451 once: the second attempt gets through.
+BUSY_MAILBOX = "busy@example.com"
+MAIL_RULES = (Rule(BUSY_MAILBOX, reply="451 4.3.0 mailbox busy, try again later", times=1),)
+#: Twilio's own test number for "not a valid number" (error 21211).
+REFUSED_NUMBER = "+15005550001"
+#: On the queue of e-mails, and no message.
+MALFORMED = b'{"producer": "shop", "to": "ada@example.com", "template": '
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One message and how it must end."""
+
+    title: str
+    channel: Channel
+    lane: Lane
+    template: str
+    to: str
+    locale: str
+    context: dict[str, Any]
+    status: Status = Status.SENT
+    attempts: int = 1
+    reason: Reason | None = None
+
+    @property
+    def key(self) -> str:
+        """Its idempotency key."""
+        return f"demo:{self.template}:{self.title}"
+
+
+def plan(renderer: Renderer) -> list[Planned]:
+    """Everything but the malformed message and the duplicate, in the order of publishing."""
+    code = _sample(renderer, Channel.SMS, "login_code", "en")
+    reset = _sample(renderer, Channel.EMAIL, "password_reset", "en")
+    return [
+        *_every_template(renderer),
+        Planned(
+            "a number that Twilio refuses",
+            Channel.SMS,
+            Lane.URGENT,
+            "login_code",
+            REFUSED_NUMBER,
+            "en",
+            code,
+            Status.FAILED,
+            reason=Reason.INVALID_RECIPIENT,
+        ),
+        Planned(
+            "a mailbox that is busy at first",
+            Channel.EMAIL,
+            Lane.URGENT,
+            "password_reset",
+            BUSY_MAILBOX,
+            "en",
+            reset,
+            attempts=2,
+        ),
+    ]
+
+
+def _every_template(renderer: Renderer) -> Iterator[Planned]:
+    for channel, people in ((Channel.EMAIL, MAILBOXES), (Channel.SMS, NUMBERS)):
+        for name in renderer.names(channel):
+            for locale in LOCALES:
+                lane = LANES.get(name, Lane.NORMAL)
+                context = _sample(renderer, channel, name, locale)
+                yield Planned(f"in {locale}", channel, lane, name, people[locale], locale, context)
+
+
+def _sample(renderer: Renderer, channel: Channel, name: str, locale: str) -> dict[str, Any]:
+    """The template's own example for this language, or else its first one."""
+    samples = renderer.template(channel, name).samples
+    fitting = [sample for sample in samples if sample.locale == locale]
+    return dict((fitting or samples)[0].context)

@@ -1,0 +1,102 @@
+"""The programs of the service as child processes: started together, restarted when they die, stopped in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from notifier.dev.processes import ServerProcess
+
+#: In the order of starting; they stop in this order too, so that nothing new comes in while the rest finishes.
+PROGRAMS: Mapping[str, tuple[str, ...]] = {
+    "intake": ("intake",),
+    "beat": ("beat",),
+    "worker-urgent": ("worker", "--lanes", "urgent"),
+    "worker-normal": ("worker", "--lanes", "normal,bulk"),
+}
+
+#: A program gets so long to finish what is in flight. Seconds.
+GRACE_SECONDS = 60.0
+#: Pauses before a program that died is started again; the last one repeats. Seconds.
+_PAUSES = (0.5, 2.0, 5.0, 15.0)
+#: A program that ran this long is healthy: its next death counts as the first. Seconds.
+_HEALTHY_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class _Program:
+    process: ServerProcess
+    log: Path
+    started_at: float = 0.0
+    deaths: int = 0
+    restart_at: float | None = None
+
+
+class Programs:
+    """All of `PROGRAMS`, with one log file each in `log_dir`."""
+
+    def __init__(self, environment: Mapping[str, str], log_dir: Path) -> None:
+        log_dir.mkdir(parents=True, exist_ok=True)
+        env = {**os.environ, **environment}
+        self._programs = {
+            name: _Program(
+                ServerProcess(
+                    name,
+                    [sys.executable, "-m", "notifier", *arguments],
+                    log=log_dir / f"{name}.log",
+                    stop_plan=[(signal.SIGTERM, GRACE_SECONDS)],
+                    cwd=Path.cwd(),
+                    env=env,
+                ),
+                log_dir / f"{name}.log",
+            )
+            for name, arguments in PROGRAMS.items()
+        }
+
+    @property
+    def pids(self) -> dict[str, int | None]:
+        """Program → process id, None while it is down."""
+        return {name: program.process.pid for name, program in self._programs.items()}
+
+    @property
+    def running(self) -> dict[str, bool]:
+        """Program → whether it runs."""
+        return {name: program.process.is_running() for name, program in self._programs.items()}
+
+    @property
+    def logs(self) -> dict[str, Path]:
+        """Program → its log file."""
+        return {name: program.log for name, program in self._programs.items()}
+
+    def start(self) -> None:
+        """Start them all; they wait for the database and the broker by themselves."""
+        for program in self._programs.values():
+            program.process.start()
+            program.started_at = time.monotonic()
+
+    def watch(self, stop: Event, died: Callable[[str, float], None]) -> None:
+        """Restart what dies until `stop` is set; `died(name, seconds until the restart)` is told each time."""
+        while not stop.wait(0.2):
+            now = time.monotonic()
+            for name, program in self._programs.items():
+                if program.restart_at is not None and now >= program.restart_at:
+                    program.restart_at = None
+                    program.process.stop()
+                    program.process.start()
+                    program.started_at = now
+                elif program.restart_at is None and not program.process.is_running():
+                    program.deaths = 1 if now - program.started_at > _HEALTHY_SECONDS else program.deaths + 1
+                    pause = _PAUSES[min(program.deaths, len(_PAUSES)) - 1]
+                    program.restart_at = now + pause
+                    died(name, pause)
+
+    def stop(self) -> None:
+        """SIGTERM to each in order, each with its grace. Safe to repeat."""
+        for program in self._programs.values():
+            program.process.stop()
