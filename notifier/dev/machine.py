@@ -1,0 +1,115 @@
+"""What a server needs of the machine: a user to run as, a folder it can reach, a socket, a free port."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The system user that a server runs as when we are root."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+def server_account() -> Account | None:
+    """For root `postgres` or else `nobody`, because PostgreSQL refuses to be root; everyone else stays."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            found = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return Account(name, found.pw_uid, found.pw_gid)
+    return Account("nobody", 65534, 65534)
+
+
+def run_as(account: Account | None) -> dict[str, Any]:
+    """Arguments for `subprocess` that give up root's rights, with no group left over."""
+    if account is None:
+        return {}
+    return {"user": account.uid, "group": account.gid, "extra_groups": []}
+
+
+def server_environment() -> dict[str, str]:
+    """Nothing of ours: PG* variables and locales would change what a server does."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
+
+
+def run_quietly(command: Sequence[str | Path], account: Account | None) -> subprocess.CompletedProcess[str]:
+    """Run a short program to its end and keep what it says."""
+    return subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        cwd="/",
+        env=server_environment(),
+        **run_as(account),
+    )
+
+
+def can(account: Account | None, access: Literal["-w", "-x"], path: Path) -> bool:
+    """Whether the server's user may write (`-w`) or execute (`-x`) this; asked of the system, not computed."""
+    return run_quietly(["/bin/sh", "-c", 'test "$1" "$2"', "can", access, path], account).returncode == 0
+
+
+def give(folder: Path, account: Account | None) -> None:
+    """Make a folder that only the server's user enters (and root, who may be us)."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if account:
+        os.chown(folder, account.uid, account.gid)
+
+
+def can_hold_socket(folder: Path) -> bool:
+    """Whether a Unix socket fits there: paths end at about 100 characters, some file systems have no sockets."""
+    trial = folder / ".s.PGSQL.trial"
+    with socket.socket(socket.AF_UNIX) as unix:
+        try:
+            unix.bind(str(trial))
+        except OSError:
+            return False
+    trial.unlink()
+    return True
+
+
+def free_port() -> int:
+    """A port on 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on that port of 127.0.0.1."""
+    with socket.socket() as listener:
+        # As the servers do: connections of the last run that linger in TIME_WAIT do not matter.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def make_temporary_folder(parent: Path | None = None) -> Path:
+    """A folder for the data of a throw-away service; the caller removes it.
+
+    The server's user may pass through but not look: `tempfile` alone would lock it out when we are root.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="notifier-", dir=parent))
+    if os.geteuid() == 0:
+        folder.chmod(0o711)
+    return folder

@@ -1,0 +1,235 @@
+"""Server processes that are ours alone: started in their own session, stopped in order, never left behind.
+
+Three things see to the last part. `ServerProcess.stop` ends a server the way it likes best, then harder. A guard,
+a small shell that waits for the end of a pipe only we hold, asks the server to stop when we are killed. And who
+starts the next server on the same folder finds what is left with `end_leftover`, under a `FolderLock`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from notifier.dev.machine import Account, run_as
+from notifier.errors import ConfigurationError, ServiceUnavailable
+
+#: A signal and how many seconds the process has to obey it, mildest first.
+StopPlan = Sequence[tuple[signal.Signals, float]]
+
+_LOG_LIMIT_BYTES = 10_000_000
+_POLL_SECONDS = 0.02
+# Our end of the pipe closes with us, however we end. `read` then fails, and the server is asked to stop. The
+# kernel's parent-death signal would do this too, but on Linux only, and it fires when the *thread* that started
+# the server ends.
+_GUARD = 'read -r _; kill -s "$2" "$1" 2>/dev/null'
+
+
+class ServerProcess:
+    """One server, as our child in a session of its own: a Ctrl-C in the terminal does not reach it, so it outlives
+    the workers that need it until `stop`."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        *,
+        log: Path,
+        stop_plan: StopPlan,
+        cwd: Path,
+        env: Mapping[str, str] | None = None,
+        account: Account | None = None,
+    ) -> None:
+        self._name = name
+        self._command = [str(part) for part in command]
+        self._log = log
+        self._stop_plan = stop_plan
+        self._cwd = cwd
+        self._env = env
+        self._account = account
+        self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id while it is ours to stop."""
+        return self._process.pid if self._process else None
+
+    def is_running(self) -> bool:
+        """Whether it has been started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start the server and its guard; does not wait until it answers."""
+        _rotate(self._log)
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self._cwd,
+                env=self._env,
+                start_new_session=True,
+                **run_as(self._account),
+            )
+        gentle = self._stop_plan[0][0].name.removeprefix("SIG")
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", _GUARD, "guard", str(self._process.pid), gentle],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def wait_until(self, ready: Callable[[], bool], timeout_seconds: float) -> None:
+        """Return when `ready` says so.
+
+        Raises:
+            ServiceUnavailable: if the server ends or is not ready in time; the text has the end of its log.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while not ready():
+            if not self.is_running():
+                raise ServiceUnavailable(f"{self._name} ended while starting. {self.last_words()}")
+            if time.monotonic() > deadline:
+                raise ServiceUnavailable(
+                    f"{self._name} was not ready within {timeout_seconds:g} s. {self.last_words()}"
+                )
+            time.sleep(_POLL_SECONDS)
+
+    def last_words(self) -> str:
+        """Where the log is, and its last lines."""
+        lines = self._log.read_text("utf-8", errors="replace").splitlines()[-8:] if self._log.exists() else []
+        return f"The end of {self._log}:\n" + "\n".join(lines)
+
+    def stop(self) -> None:
+        """End the server by its plan, then by force. Safe to repeat."""
+        if self._process is not None:
+            for number, seconds in (*self._stop_plan, (signal.SIGKILL, 10.0)):
+                if self._process.poll() is not None:
+                    break
+                self._process.send_signal(number)
+                try:
+                    self._process.wait(seconds)
+                except subprocess.TimeoutExpired:
+                    continue
+            self._process = None
+        self._dismiss_guard()
+
+    def _dismiss_guard(self) -> None:
+        if self._guard is not None:
+            # Before its pipe closes: the server's process id may be somebody else's by now.
+            self._guard.kill()
+            self._guard.wait()
+            if self._guard.stdin:
+                self._guard.stdin.close()
+            self._guard = None
+
+
+class FolderLock:
+    """One owner at a time. The kernel drops the lock when the owner ends, even by kill -9."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def acquire(self) -> bool:
+        """Whether the lock is ours now."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        self._descriptor = descriptor
+        return True
+
+    def owner(self) -> str:
+        """The process id that the last owner wrote, for messages to people."""
+        return self._path.read_text("ascii").strip() or "unknown"
+
+    def release(self) -> None:
+        """Let the next one have it. Safe to repeat."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def own(data_dir: Path, lock: FolderLock, server: str) -> None:
+    """Make the data folder if it is absent, and become the one who runs this server on it.
+
+    Raises:
+        ConfigurationError: if another process is that.
+    """
+    if not data_dir.exists():
+        data_dir.mkdir(parents=True)
+        if os.geteuid() == 0:
+            # Whatever the umask: the user that PostgreSQL runs as has to pass through. What is inside is 0700.
+            data_dir.chmod(0o755)
+    if not lock.acquire():
+        raise ConfigurationError(
+            f"the {server} in {data_dir} is in use by process {lock.owner()}: stop that one (is `notifier up` "
+            "running in another terminal?), or set NOTIFIER_DATA_DIR to another folder",
+            setting="NOTIFIER_DATA_DIR",
+        )
+
+
+def exists(pid: int) -> bool:
+    """Whether we could send it a signal; so it may be a zombie."""
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+def command_line(pid: int) -> str:
+    """The command of a running process, empty if there is none (or only a zombie)."""
+    if Path("/proc/self/cmdline").exists():
+        try:
+            raw = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            return ""
+        return raw.replace(b"\0", b" ").decode(errors="replace").strip()
+    found = subprocess.run(
+        ["ps", "-ww", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return found.stdout.strip()
+
+
+def end_leftover(pid: int, marker: str, stop_plan: StopPlan) -> None:
+    """Stop a server that outlived its owner. Only if `marker` is in its command line: ids are used again.
+
+    Raises:
+        ConfigurationError: if it cannot be ended.
+    """
+    for number, seconds in (*stop_plan, (signal.SIGKILL, 10.0)):
+        if marker not in command_line(pid):
+            return
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            return
+        except PermissionError:
+            break
+        deadline = time.monotonic() + seconds
+        while marker in command_line(pid) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+    if marker in command_line(pid):
+        raise ConfigurationError(
+            f"process {pid} is left from an earlier run and cannot be ended: end it (kill {pid}) and start again",
+            setting="NOTIFIER_DATA_DIR",
+        )
+
+
+def _rotate(log: Path) -> None:
+    """A service that is started every day for a year must not fill the disk with its log."""
+    if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
+        log.replace(log.with_suffix(".log.1"))

@@ -1,0 +1,89 @@
+"""What the embedded servers decide before any server runs. How they run: tests/integration/test_embedded.py."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from notifier.dev.embedded import EmbeddedPostgres, EmbeddedValkey
+from notifier.dev.machine import Account, can_hold_socket, free_port, is_free, make_temporary_folder, run_as
+from notifier.dev.processes import FolderLock, command_line, end_leftover, own
+from notifier.errors import ConfigurationError
+from tests.waiting import wait_until
+
+
+def test_no_url_is_known_where_nothing_ever_ran(tmp_path: Path) -> None:
+    assert EmbeddedPostgres(tmp_path).url_if_running() is None
+    assert EmbeddedValkey(tmp_path).url_if_running() is None
+
+
+def test_no_url_is_known_when_the_process_id_belongs_to_another_program(tmp_path: Path) -> None:
+    cluster = tmp_path / "postgres" / "data"
+    cluster.mkdir(parents=True)
+    (cluster / "postmaster.pid").write_text(f"{os.getpid()}\n{cluster}\n1\n5432\n/tmp\n")
+
+    assert EmbeddedPostgres(tmp_path).url_if_running() is None
+
+
+def test_lock_has_one_owner_at_a_time(tmp_path: Path) -> None:
+    first, second = FolderLock(tmp_path / "lock"), FolderLock(tmp_path / "lock")
+
+    assert first.acquire()
+    assert not second.acquire()
+    assert second.owner() == str(os.getpid())
+
+    first.release()
+    assert second.acquire()
+    second.release()
+
+
+def test_folder_in_use_is_an_error_that_names_the_owner_and_the_fix(tmp_path: Path) -> None:
+    lock = FolderLock(tmp_path / "lock")
+    lock.acquire()
+
+    with pytest.raises(ConfigurationError, match=rf"in use by process {os.getpid()}.*NOTIFIER_DATA_DIR"):
+        own(tmp_path, FolderLock(tmp_path / "lock"), "Valkey")
+
+    lock.release()
+
+
+def test_command_line_is_that_of_the_process_and_empty_without_one() -> None:
+    assert Path(sys.executable).name.removesuffix(".exe") in command_line(os.getpid())
+    assert command_line(0) == ""
+
+
+def test_leftover_is_ended_only_if_the_marker_is_in_its_command() -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "marked"]) as process:
+        # The kernel sets the command line a moment after the program has begun.
+        wait_until(lambda: "marked" in command_line(process.pid))
+        end_leftover(process.pid, "another-marker", [(signal.SIGTERM, 5)])
+        assert process.poll() is None
+
+        end_leftover(process.pid, "marked", [(signal.SIGTERM, 5)])
+        assert process.wait(5) == -signal.SIGTERM
+
+
+def test_socket_does_not_fit_into_a_long_path(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    short = make_temporary_folder()
+
+    assert not can_hold_socket(long)
+    assert can_hold_socket(short)
+    assert list(short.iterdir()) == []
+
+    short.rmdir()
+
+
+def test_free_port_is_free() -> None:
+    assert is_free(free_port())
+
+
+def test_running_as_an_account_keeps_no_group_of_ours() -> None:
+    assert run_as(None) == {}
+    assert run_as(Account("nobody", 65534, 65534)) == {"user": 65534, "group": 65534, "extra_groups": []}
