@@ -37,8 +37,8 @@ DELIVER, DISPATCH = "notifier.deliver", "notifier.dispatch_due"
 PARTITIONS, STATISTICS = "notifier.ensure_partitions", "notifier.log_statistics"
 
 
-def make_app(settings: Settings) -> Celery:
-    """The Celery application for these settings.
+def make_app(settings: Settings, process: _Process | None = None) -> Celery:
+    """The Celery application for these settings; its tasks work with `process`.
 
     Raises:
         ConfigurationError: without a broker URL.
@@ -46,7 +46,7 @@ def make_app(settings: Settings) -> Celery:
     broker = settings.require("broker_url")
     app = Celery("notifier", set_as_current=True)
     app.conf.update(_configuration(settings, broker))
-    _add_tasks(app, settings)
+    _add_tasks(app, process or _Process(settings))
     return app
 
 
@@ -96,8 +96,7 @@ def _schedule() -> dict[str, Any]:
     }
 
 
-def _add_tasks(app: Celery, settings: Settings) -> None:
-    process = _Process(settings)
+def _add_tasks(app: Celery, process: _Process) -> None:
     publish = task_publisher(app)
 
     @app.task(name=DELIVER)  # type: ignore[untyped-decorator]
@@ -138,6 +137,15 @@ class _Process:
         self._delivery: DeliveryLoop | None = None
         self._making = Lock()
 
+    def prepare(self) -> None:
+        """Make what deliveries need before the first one comes.
+
+        Raises:
+            ConfigurationError: a provider's option is missing or wrong.
+        """
+        self.services.settings.require("database_url")
+        assert self.delivery
+
     @property
     def delivery(self) -> DeliveryLoop:
         # Several task threads may come first at once.
@@ -176,7 +184,10 @@ def task_publisher(app: Celery) -> Callable[[Channel, Lane, Sequence[UUID]], Non
 
 def run_worker(settings: Settings, lanes: Sequence[Lane], channels: Sequence[Channel], name: str) -> None:
     """Run one worker process until SIGTERM or SIGINT; what is in flight is finished first."""
-    app = make_app(settings)
+    process = _Process(settings)
+    app = make_app(settings, process)
+    # Now, not with the first notification: a wrong provider option ends the program with its name.
+    process.prepare()
     _keep_our_logging()
     queues = [topology.deliver_queue_name(*pair) for pair in topology.pairs(tuple(channels)) if pair[1] in lanes]
     log.info("worker.start", lanes=[str(lane) for lane in lanes], count=settings.worker_threads)

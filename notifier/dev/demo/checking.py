@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from email import message_from_bytes, policy
-from email.message import EmailMessage
+from email.message import EmailMessage, MIMEPart
 from email.utils import parseaddr
 
 from notifier.dev.demo.scenario import Planned
@@ -56,6 +56,6 @@ def _is_mail(message: EmailMessage, one: Planned, rendered: Rendered) -> bool:
     )
 
 
-def _content(part: EmailMessage) -> str:
+def _content(part: MIMEPart) -> str:
     content: str = part.get_content()
     return content.replace("\r\n", "\n").strip()

@@ -1,0 +1,72 @@
+"""The command line: one more face of the client, the record, the templates and the settings. No rule lives here.
+
+One module for each family of commands, each with `register(app)`. Whatever is slow to import (the database, the
+broker's worker, the template engine) is imported inside the command that needs it.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from notifier.cli import administering, doctor, looking, producing, running, templates
+from notifier.cli.failing import Commands
+from notifier.cli.output import print_line
+from notifier.cli.wiring import wiring
+
+#: In the order of `notifier --help`.
+FAMILIES = (producing, looking, templates, running, administering, doctor)
+
+
+def make_app() -> typer.Typer:
+    """The whole command line."""
+    app = typer.Typer(
+        name="notifier",
+        cls=Commands,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+    app.callback()(root)
+    for family in FAMILIES:
+        family.register(app)
+    return app
+
+
+def _show_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        print_line(f"notifier {version('notifier')}")
+    except PackageNotFoundError:
+        print_line("notifier (not installed: run from its source)")
+    raise typer.Exit
+
+
+def root(
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001 - its callback does it
+        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Send mail and SMS, find out what became of them, and run the service that does it.
+
+    Settings come from NOTIFIER_* variables and notifier.toml; `notifier doctor` says what is wrong with them.
+    """
+    context.obj = wiring(context)
+
+
+app = make_app()
+
+
+def main() -> None:
+    """Entry point of the program `notifier`."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show 中文 gets \u4e2d instead of a trace.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    app()

@@ -1,0 +1,128 @@
+"""`notifier db`, `queues` and `schema`: setting up and looking after the service."""
+
+from __future__ import annotations
+
+import typer
+
+from notifier.cli.failing import FAILED
+from notifier.cli.output import AsJson, hint, print_json, print_line, print_table
+from notifier.cli.wiring import wiring
+
+PANEL = "Set up"
+
+
+def register(app: typer.Typer) -> None:
+    """Add this family's commands."""
+    db = typer.Typer(no_args_is_help=True, help="The tables of the record.")
+    db.command("upgrade")(db_upgrade)
+    db.command("current")(db_current)
+    app.add_typer(db, name="db", rich_help_panel=PANEL)
+    queues = typer.Typer(invoke_without_command=True, help="The queues, and how much waits in them.")
+    queues.callback()(queues_show)
+    queues.command("declare")(queues_declare)
+    app.add_typer(queues, name="queues", rich_help_panel=PANEL)
+    schema = typer.Typer(no_args_is_help=True, help="What producers may publish, as JSON Schema.")
+    # With a callback a single command keeps its name: `notifier schema message`.
+    schema.callback()(_schema)
+    schema.command("message")(schema_message)
+    app.add_typer(schema, name="schema", rich_help_panel=PANEL)
+
+
+def db_upgrade(context: typer.Context, as_json: AsJson = False) -> None:
+    """Bring the tables to this version, and make the partitions of the coming months. Safe to repeat."""
+    from notifier.store.engine import revisions, upgrade
+
+    with wiring(context).services() as services:
+        url = services.settings.require("database_url")
+        before, _ = revisions(services.engine)
+        upgrade(url)
+        after, _ = revisions(services.engine)
+    until = _partitions_until()
+    if as_json:
+        print_json({"from": before, "to": after, "partitions_until": until})
+        return
+    if before == after:
+        print_line(f"already at revision {after}")
+    else:
+        print_line(f"upgraded from {before or 'an empty database'} to revision {after}")
+    print_line(f"partitions are there until the end of {until}")
+    hint("next: notifier doctor")
+
+
+def _partitions_until() -> str:
+    from datetime import UTC, datetime
+
+    from notifier.store.partitions import MONTHS_AHEAD, month_after
+
+    return f"{month_after(datetime.now(UTC), MONTHS_AHEAD):%Y-%m}"
+
+
+def db_current(context: typer.Context, as_json: AsJson = False) -> None:
+    """Show the revision of the tables. Exits 1 if it is not this version's."""
+    from notifier.store.engine import revisions
+
+    with wiring(context).services() as services:
+        current, newest = revisions(services.engine)
+    if as_json:
+        print_json({"current": current, "newest": newest})
+    elif current == newest:
+        print_line(f"revision {current}, the newest")
+    else:
+        print_line(f"{f'revision {current}' if current else 'no tables'}; this version needs {newest}")
+        hint("next: notifier db upgrade")
+    if current != newest:
+        raise typer.Exit(FAILED)
+
+
+def queues_show(context: typer.Context, as_json: AsJson = False) -> None:
+    """Show every queue with how much waits in it. Exits 1 if one is missing."""
+    if context.invoked_subcommand:
+        return
+    from notifier.cli.broker import Broker, producer_queues, work_queues
+
+    url = wiring(context).settings().require("broker_url")
+    with Broker.connect(url) as broker:
+        states = [broker.state(queue) for queue in (*producer_queues(), *work_queues())]
+    missing = [state for state in states if state.messages is None]
+    if as_json:
+        print_json(states)
+    else:
+        rows = [
+            (
+                state.queue,
+                "missing" if state.messages is None else str(state.messages),
+                "" if state.consumers is None else str(state.consumers),
+            )
+            for state in states
+        ]
+        styles = ["red" if state.messages is None else "" for state in states]
+        print_table(("queue", "messages", "readers"), rows, column_styles={1: styles})
+        if missing:
+            hint(f"{len(missing)} queues are missing. next: notifier queues declare")
+    if missing:
+        raise typer.Exit(FAILED)
+
+
+def queues_declare(context: typer.Context) -> None:
+    """Make the exchanges and queues that are missing. Safe to repeat; on Redis there is nothing to make."""
+    from notifier.cli.broker import Broker, producer_queues, where, work_queues
+
+    url = wiring(context).settings().require("broker_url")
+    with Broker.connect(url) as broker:
+        if broker.is_redis:
+            hint("a Redis-protocol broker makes its lists when something is put into them: nothing to declare")
+            return
+        broker.declare()
+    print_line(f"{len(producer_queues()) + len(work_queues())} queues are declared on {where(url)}")
+    hint("next: notifier queues")
+
+
+def _schema() -> None:
+    """What producers may publish, as JSON Schema."""
+
+
+def schema_message() -> None:
+    """Print the JSON Schema of a message, and of a batch of them."""
+    from notifier.message import json_schema
+
+    print_json(json_schema())

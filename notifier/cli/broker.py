@@ -1,0 +1,133 @@
+"""Looking at queues without reading from them: for `notifier queues` and `notifier doctor`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from amqp.exceptions import AccessRefused, NotFound, PreconditionFailed
+from kombu import Connection, Exchange, Queue
+from kombu.exceptions import ChannelError, KombuError
+
+from notifier import topology
+from notifier.errors import ConfigurationError, ServiceUnavailable
+
+#: Deadline of connecting, and of each answer. Seconds.
+TIMEOUT_SECONDS = 5.0
+#: What to do about a queue that is there with other arguments: RabbitMQ cannot change them.
+MISMATCH_FIX = "let the intake empty it, `rabbitmqctl delete_queue NAME`, then `notifier queues declare`"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """One queue as the broker sees it."""
+
+    queue: str
+    #: Waiting; None: there is no such queue.
+    messages: int | None
+    #: Who reads it; None where the broker cannot tell.
+    consumers: int | None
+
+
+def producer_queues() -> list[Queue]:
+    """Those that producers' messages land in."""
+    return [*(topology.notify_queue(*pair) for pair in topology.pairs()), topology.dead_queue()]
+
+
+def work_queues() -> list[Queue]:
+    """Those that workers read."""
+    return [*(topology.deliver_queue(*pair) for pair in topology.pairs()), topology.maintenance_queue()]
+
+
+class Broker:
+    """An open connection. Every question gets a channel of its own, because a refusal closes the channel."""
+
+    def __init__(self, connection: Connection, *, is_redis: bool) -> None:
+        self._connection = connection
+        self.is_redis = is_redis
+
+    @classmethod
+    @contextmanager
+    def connect(cls, url: str) -> Iterator[Self]:
+        """Connect.
+
+        Raises:
+            ServiceUnavailable: if the broker cannot be reached, refuses us, or goes away meanwhile.
+        """
+        is_redis = topology.is_redis(url)
+        options = topology.transport_options(url, timeout_seconds=TIMEOUT_SECONDS)
+        connection = Connection(url, connect_timeout=TIMEOUT_SECONDS, transport_options=options)
+        errors = (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
+        try:
+            with connection:
+                # On Redis connect() alone asks nobody; a channel does.
+                connection.connect()
+                with connection.channel():
+                    pass
+                yield cls(connection, is_redis=is_redis)
+        except PreconditionFailed as error:
+            raise ConfigurationError(f"{declared_otherwise(error.reply_text)}; {MISMATCH_FIX}") from error
+        except errors as error:
+            raise ServiceUnavailable(_unreachable(url, error)) from error
+
+    def state(self, queue: Queue) -> QueueState:
+        """How much waits in it. Declares nothing."""
+        try:
+            with self._connection.channel() as channel:
+                found = channel.queue_declare(queue.name, passive=True)
+        except (NotFound, ChannelError):
+            # A list of Redis is there as long as something is in it.
+            return QueueState(queue.name, 0 if self.is_redis else None, None)
+        return QueueState(queue.name, found.message_count, None if self.is_redis else found.consumer_count)
+
+    def mismatch(self, declared: Queue | Exchange) -> str | None:
+        """What is wrong with a queue or exchange that exists: declared otherwise than we do. None: nothing."""
+        try:
+            with self._connection.channel() as channel:
+                bound = declared.bind(channel)
+                bound.queue_declare() if isinstance(declared, Queue) else bound.declare()
+        except PreconditionFailed as error:
+            return declared_otherwise(error.reply_text)
+        except AccessRefused:
+            return None
+        return None
+
+    def exists(self, exchange: Exchange) -> bool:
+        """Whether the exchange is there. Declares nothing."""
+        try:
+            with self._connection.channel() as channel:
+                exchange.bind(channel).declare(passive=True)
+        except NotFound:
+            return False
+        return True
+
+    def declare(self) -> None:
+        """Declare every exchange and queue of ours. Safe to repeat."""
+        with self._connection.channel() as channel:
+            topology.declare_for_producers(channel)
+            for queue in work_queues():
+                queue.bind(channel).declare()
+
+
+def declared_otherwise(reply: str) -> str:
+    """RabbitMQ's words about a queue or exchange that exists with other arguments, made readable."""
+    return reply.removeprefix("PRECONDITION_FAILED - ").replace("inequivalent", "another").strip()
+
+
+def where(url: str) -> str:
+    """Host, port and virtual host or database of a broker's URL, without user and password."""
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.hostname or 'localhost'}{port}{parts.path}"
+
+
+def _unreachable(url: str, error: Any) -> str:
+    # The errors' own texts may hold the URL, with its password.
+    if isinstance(error, AccessRefused):
+        fix = "check user, password and virtual host in NOTIFIER_BROKER_URL"
+        return f"the broker at {where(url)} refuses this user: {fix}"
+    kind = getattr(error, "strerror", None) or type(error).__name__
+    return f"the broker at {where(url)} cannot be reached ({kind}): check NOTIFIER_BROKER_URL and that it runs"

@@ -1,0 +1,247 @@
+"""What `notifier doctor` looks at: each thing that can be wrong, with what to do about it.
+
+Every function takes what it needs and yields `Check`s; `safely` turns what it raises into a failed one, so that
+no check keeps the others from being made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from notifier.cli.broker import MISMATCH_FIX, Broker, producer_queues, where
+from notifier.errors import ConfigurationError, NotifierError, SendError, TemplateInvalid
+from notifier.status import Channel
+from notifier.topology import DEAD, NOTIFY
+
+if TYPE_CHECKING:
+    from notifier.bootstrap import Services
+    from notifier.config import ProviderTable, Settings
+
+#: Deadline of asking one provider. Seconds.
+PROVIDER_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at. With a fix although it is ok it is a warning."""
+
+    name: str
+    ok: bool
+    detail: str
+    fix: str = ""
+
+
+def safely(name: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:
+    """The checks that `look` makes; if it raises, a failed one of this name."""
+    try:
+        yield from look()
+    except (NotifierError, OSError) as error:
+        yield Check(name, False, *_split(str(error)))
+    except Exception as error:
+        fix = "run it with NOTIFIER_LOG_LEVEL=debug, and report it"
+        yield Check(name, False, f"looking failed: {type(error).__name__}: {_first_line(error)}", fix)
+
+
+def all_checks(services: Services) -> Iterator[Check]:
+    """Everything but the settings themselves, which are read by now."""
+    settings = services.settings
+    yield from safely("database", lambda: check_database(services))
+    yield from safely("broker", lambda: check_broker(settings))
+    yield from safely("templates", lambda: check_all_templates(settings))
+    yield from safely("providers", lambda: check_providers_and_senders(services))
+
+
+def check_database(services: Services) -> Iterator[Check]:
+    """Reachable, migrated, ready for the next months."""
+    from notifier.store.engine import revisions
+
+    current, newest = revisions(services.engine)
+    version = ".".join(map(str, services.engine.dialect.server_version_info or ()))
+    yield Check("database", True, f"PostgreSQL {version} answers")
+    if current != newest:
+        has = f"is at revision {current}" if current else "has no tables"
+        yield Check("tables", False, f"the database {has}, this version needs {newest}", "notifier db upgrade")
+        return
+    yield Check("tables", True, f"revision {current}, the newest")
+    yield from safely("partitions", lambda: check_partitions(services))
+
+
+def check_partitions(services: Services) -> Iterator[Check]:
+    """This month's and the next one's: without them rows land in the default partition."""
+    from notifier.store.engine import transaction
+    from notifier.store.partitions import PARTITIONED, month_after
+
+    months = [month_after(datetime.now(UTC), offset) for offset in (0, 1)]
+    names = [f"{table}_y{month:%Y}m{month:%m}" for month in months for table in PARTITIONED]
+    engine = services.engine
+    with transaction(engine) as connection:
+        missing = [name for name in names if not engine.dialect.has_table(connection, name)]
+    if missing:
+        fix = "notifier db upgrade; and keep `notifier beat` running, which makes them ahead"
+        yield Check("partitions", False, f"missing: {', '.join(missing)}", fix)
+    else:
+        yield Check("partitions", True, f"there for {months[0]:%Y-%m} and {months[1]:%Y-%m}")
+
+
+def check_broker(settings: Settings) -> Iterator[Check]:
+    """Reachable, and its queues as we declare them."""
+    url = settings.require("broker_url")
+    with Broker.connect(url) as broker:
+        kind = "Redis-protocol broker" if broker.is_redis else "RabbitMQ"
+        yield Check("broker", True, f"{kind} at {where(url)} answers")
+        if broker.is_redis:
+            yield Check("queues", True, "lists are made when something is put into them")
+        else:
+            yield from safely("queues", lambda: check_queues(broker))
+
+
+def check_queues(broker: Broker) -> Iterator[Check]:
+    """Those that producers need. Ones that exist are declared again: RabbitMQ refuses if ours differ."""
+    problems = False
+    for exchange in (NOTIFY, DEAD):
+        if not broker.exists(exchange):
+            problems = True
+            yield Check("queues", False, f"exchange {exchange.name} is missing", "notifier queues declare")
+        elif wrong := broker.mismatch(exchange):
+            problems = True
+            fix = f"delete the exchange {exchange.name}, then `notifier queues declare`"
+            yield Check("queues", False, wrong, fix)
+    states = {queue.name: broker.state(queue) for queue in producer_queues()}
+    missing = [name for name, state in states.items() if state.messages is None]
+    if missing:
+        problems = True
+        yield Check("queues", False, f"missing: {', '.join(missing)}", "notifier queues declare")
+    for queue in producer_queues():
+        if queue.name not in missing and (wrong := broker.mismatch(queue)):
+            problems = True
+            yield Check("queues", False, wrong, MISMATCH_FIX.replace("NAME", queue.name))
+    if not problems:
+        waiting = sum(state.messages or 0 for state in states.values())
+        yield Check("queues", True, f"{len(states)} are as declared, {waiting} messages wait in them")
+    dead = states[producer_queues()[-1].name].messages
+    if dead:
+        fix = "an intake died with each of them in hand; look at them there, and report it"
+        yield Check("dead letters", True, f"{dead} messages were given up by the broker", fix)
+
+
+def check_all_templates(settings: Settings) -> Iterator[Check]:
+    """As `notifier templates check`."""
+    from notifier.rendering import Renderer, Severity, check_templates
+
+    renderer = Renderer(settings.templates)
+    count = sum(len(renderer.names(channel)) for channel in Channel)
+    problems = check_templates(settings.templates)
+    errors = [problem for problem in problems if problem.severity is Severity.ERROR]
+    if errors:
+        more = f" (and {len(errors) - 1} more errors)" if len(errors) > 1 else ""
+        yield Check("templates", False, f"{errors[0]}{more}", "notifier templates check")
+    elif not count:
+        yield Check("templates", False, f"there are none in {settings.templates}", "set NOTIFIER_TEMPLATES")
+    elif problems:
+        yield Check("templates", True, f"{count} templates, {len(problems)} warnings", "notifier templates check")
+    else:
+        yield Check("templates", True, f"{count} templates are valid")
+
+
+def check_providers_and_senders(services: Services) -> Iterator[Check]:
+    """The providers, and a sender for every channel that has one."""
+    tables = services.settings.provider_tables()
+    if not tables:
+        fix = "set NOTIFIER_SMTP_URL or NOTIFIER_TWILIO_*, or add [[providers]] to notifier.toml"
+        yield Check("providers", False, "none is configured: nothing can be sent", fix)
+    checks, channels = asyncio.run(_ask_all(services.settings, tables))
+    yield from checks
+    yield from safely("senders", lambda: check_senders(services, channels))
+
+
+async def _ask_all(settings: Settings, tables: Sequence[ProviderTable]) -> tuple[list[Check], set[Channel]]:
+    """Ask all of them at once; and the channels that they are for."""
+    channels: set[Channel] = set()
+    checks = await asyncio.gather(*(_ask(settings, table, channels) for table in tables))
+    return list(checks), channels
+
+
+async def _ask(settings: Settings, table: ProviderTable, channels: set[Channel]) -> Check:
+    from notifier.providers import registry
+
+    name = f"provider {table.name}"
+    try:
+        provider = registry.load(table.name, table.kind, settings.provider_options(table))
+    except ConfigurationError as error:
+        return Check(name, False, *_split(str(error).removeprefix(f"{name}: ")))
+    channels.add(provider.channel)
+    try:
+        # The provider keeps the deadline itself; this guards against one that does not.
+        async with asyncio.timeout(PROVIDER_SECONDS + 1):
+            return Check(name, True, await provider.check(deadline_seconds=PROVIDER_SECONDS))
+    except SendError as error:
+        return Check(name, False, str(error), f"check {_setting(table)}, and that the provider is up")
+    except TimeoutError:
+        return Check(name, False, f"no answer within {PROVIDER_SECONDS:g} s", f"check {_setting(table)}")
+    except Exception as error:
+        return Check(name, False, f"its code failed: {type(error).__name__}", "report it to its authors")
+    finally:
+        await provider.close()
+
+
+def check_senders(services: Services, channels: set[Channel]) -> Iterator[Check]:
+    """A sender for every channel that has providers, and the ones that templates name."""
+    settings = services.settings
+    missing = [channel for channel in sorted(channels) if _address(settings, None, channel) is None]
+    for channel in missing:
+        yield Check("senders", False, f"{channel} has providers and no sender", _PLACES[channel])
+    unknown = list(_check_template_senders(services))
+    yield from unknown
+    if not missing and not unknown:
+        names = ", ".join(sorted(settings.structure.senders)) or "those of the environment"
+        yield Check("senders", True, f"identities: {names}; every channel and template has one")
+
+
+_PLACES = {
+    Channel.EMAIL: "add email = … to the default sender in notifier.toml, or set NOTIFIER_EMAIL_FROM",
+    Channel.SMS: "add sms = … to the default sender in notifier.toml, or set NOTIFIER_TWILIO_FROM",
+}
+
+
+def _check_template_senders(services: Services) -> Iterator[Check]:
+    settings, renderer = services.settings, services.renderer
+    for channel in Channel:
+        for name in renderer.names(channel):
+            try:
+                sender = renderer.template(channel, name).sender
+            except TemplateInvalid:
+                continue  # another check's
+            if sender is None or sender in settings.structure.senders:
+                continue
+            detail = f"template {channel}/{name} names the sender {sender}, which is not configured"
+            # The default identity stands in for it, if there is one.
+            ok = _address(settings, sender, channel) is not None
+            instead = "; mail goes out as the default one" if ok and channel is Channel.EMAIL else ""
+            yield Check("senders", ok, detail + instead, f"add [senders.{sender}] to notifier.toml")
+
+
+def _address(settings: Settings, sender: str | None, channel: Channel) -> str | None:
+    identity = settings.sender(sender)
+    return identity.email if channel is Channel.EMAIL else identity.sms
+
+
+def _setting(table: ProviderTable) -> str:
+    variables = {"smtp": "NOTIFIER_SMTP_URL", "twilio": "NOTIFIER_TWILIO_*"}
+    return f"[[providers]] {table.name} in notifier.toml, or {variables.get(table.kind, 'what it refers to')}"
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Our errors say "what: fix" or "what; fix": the last part is what to do."""
+    for separator in ("; ", ": "):
+        what, found, fix = text.rpartition(separator)
+        if found:
+            return what, fix
+    return text, ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]

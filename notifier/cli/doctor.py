@@ -1,0 +1,71 @@
+"""`notifier doctor`: a checklist of everything that can be wrong, each with what to do about it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import typer
+
+from notifier.cli.failing import FAILED
+from notifier.cli.output import AsJson, clean, console, hint, is_terminal, print_json, print_line
+from notifier.cli.wiring import Wiring, wiring
+from notifier.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from notifier.cli.checks import Check
+
+PANEL = "Set up"
+
+
+def register(app: typer.Typer) -> None:
+    """Add this family's command."""
+    app.command(rich_help_panel=PANEL)(doctor)
+
+
+def doctor(context: typer.Context, as_json: AsJson = False) -> None:
+    """Check everything that can be wrong, and say how to mend it.
+
+    Exits 1 if something is wrong.
+    """
+    checks = []
+    for check in _checks(wiring(context)):
+        checks.append(check)
+        if not as_json:
+            _print(check)
+    wrong = sum(not check.ok for check in checks)
+    if as_json:
+        print_json(checks)
+    else:
+        hint(f"\n{len(checks)} checks, {wrong} failed" if wrong else "\neverything is right")
+    if wrong:
+        raise typer.Exit(FAILED)
+
+
+def _checks(world: Wiring) -> Iterator[Check]:
+    """As they are made: asking a provider that is away takes seconds."""
+    from notifier.cli.checks import Check, all_checks
+
+    try:
+        settings = world.settings()
+    except ConfigurationError as error:
+        yield Check("settings", False, str(error), "correct it; everything else depends on the settings")
+        return
+    found = f"{settings.config} and the environment" if settings.config else "readable"
+    yield Check("settings", True, f"{found}; templates in {settings.templates}")
+    with world.services() as services:
+        yield from all_checks(services)
+
+
+def _print(check: Check) -> None:
+    mark, style = ("✗", "bold red") if not check.ok else ("!", "bold yellow") if check.fix else ("✓", "green")
+    text = clean(check.detail)
+    fix = f" → {clean(check.fix)}" if check.fix else ""
+    if not is_terminal(sys.stdout):
+        print_line(f"{mark} {check.name}: {text}{fix}")
+        return
+    from rich.text import Text
+
+    line = Text.assemble((f"{mark} ", style), (check.name, "bold"), f": {text}", (fix, "cyan"))
+    console(sys.stdout).print(line, soft_wrap=True)

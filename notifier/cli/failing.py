@@ -1,0 +1,91 @@
+"""What ends a command other than success: one clear line, an exit code, never a trace that nobody asked for.
+
+Exit codes: 0 success only · 1 it failed · 2 wrong usage or configuration · 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from notifier.cli.output import clean, console, hint, is_terminal
+from notifier.errors import ConfigurationError, InvalidMessage, NotifierError
+
+FAILED = 1
+WRONG_USAGE = 2
+INTERRUPTED = 130
+
+# SQLSTATE of "undefined table" and "undefined column": the database is not at this version's revision.
+_NOT_MIGRATED = ("42P01", "42703")
+
+
+class Commands(TyperGroup):
+    """The root of all commands: every error of every command ends here."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            result = super().invoke(ctx)
+            # Here, not in the interpreter's last moments, where nobody can catch it.
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _forget_standard_output()
+            raise typer.Exit(FAILED) from None
+        except KeyboardInterrupt:
+            hint("\nstopped")
+            raise typer.Exit(INTERRUPTED) from None
+        except NotifierError as error:
+            raise typer.Exit(explain(error)) from None
+        except Exception as error:
+            if type(error).__module__.startswith("typer."):
+                raise
+            raise typer.Exit(explain(error)) from None
+        return result
+
+
+def explain(error: Exception) -> int:
+    """Print what went wrong and what to do; returns the exit code."""
+    # Straight from the environment: the settings may be what is wrong.
+    if os.environ.get("NOTIFIER_LOG_LEVEL") == "debug":
+        traceback.print_exception(error)
+    match error:
+        case InvalidMessage():
+            report("the message is not valid; nothing was sent")
+            for fault in error.faults:
+                sys.stderr.write(f"  {clean(str(fault))}\n")
+            return FAILED
+        case ConfigurationError():
+            report(str(error))
+            return WRONG_USAGE
+        case NotifierError():
+            report(str(error))
+            return FAILED
+    if getattr(getattr(error, "orig", None), "sqlstate", None) in _NOT_MIGRATED:
+        report("the database has not this version's tables; run `notifier db upgrade`")
+        return WRONG_USAGE
+    first_line = (str(error).splitlines() or [""])[0]
+    report(
+        f"{type(error).__name__}: {first_line}\nThis is a fault of notifier's own. Run it again with "
+        "NOTIFIER_LOG_LEVEL=debug to see where, and report it."
+    )
+    return FAILED
+
+
+def report(text: str) -> None:
+    """One error on standard error."""
+    if is_terminal(sys.stderr):
+        from rich.text import Text
+
+        console(sys.stderr).print(Text.assemble(("error: ", "bold red"), clean(text)), soft_wrap=True)
+    else:
+        sys.stderr.write(f"error: {clean(text)}\n")
+
+
+def _forget_standard_output() -> None:
+    """Nobody reads any more. What is still buffered would raise again when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,199 @@
+"""A file of messages, read line by line: CSV with a header row, or one JSON object a line.
+
+A line that cannot be read is a `Line` with its faults; the ones after it are read all the same. Nothing here
+keeps more than one line in memory.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from pydantic_core import from_json
+
+from notifier.errors import Fault
+from notifier.message import MAX_BODY_BYTES, Message
+
+#: Column → field of the contract. Every other column is a variable of the template.
+FIELDS = frozenset(Message.model_fields) - {"context", "metadata"}
+#: After a column's name and a colon: how its text becomes a value.
+TYPES = ("string", "integer", "number", "boolean", "json")
+_DELIMITERS = ",;\t"
+
+
+class UnreadableFile(ValueError):
+    """The file as a whole cannot be used; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One message of the file, or what is wrong with it."""
+
+    #: Where it begins, from 1.
+    number: int
+    #: Fields of the contract that the line gives.
+    entry: Mapping[str, Any] = field(default_factory=dict)
+    faults: tuple[Fault, ...] = ()
+    #: Variables whose type nobody gave: bare text of a CSV cell.
+    texts: frozenset[str] = frozenset()
+
+
+def read_json_lines(file: TextIO) -> Iterator[Line]:
+    """One JSON object a line; empty lines are passed over. `file` decodes with surrogateescape."""
+    number = 0
+    while text := file.readline(MAX_BODY_BYTES):
+        number += 1
+        if not text.endswith("\n") and _skip_rest(file):
+            yield _bad(number, "too_large", f"longer than {MAX_BODY_BYTES} characters", "Send a shorter one")
+        elif text.strip():
+            yield _json_line(number, text)
+
+
+def _skip_rest(file: TextIO) -> bool:
+    """Whether the line goes on; then the rest of it is read and forgotten."""
+    goes_on = False
+    while text := file.readline(MAX_BODY_BYTES):
+        goes_on = True
+        if text.endswith("\n"):
+            break
+    return goes_on
+
+
+def _json_line(number: int, text: str) -> Line:
+    if not _is_utf8(text):
+        return _bad(number, "bad_utf8", "is not UTF-8", "Save the file as UTF-8")
+    try:
+        value = from_json(text, allow_inf_nan=False)
+    except ValueError as error:
+        return _bad(number, "not_json", f"not readable as JSON: {error}", "Write one JSON object a line")
+    if not isinstance(value, dict):
+        return _bad(number, "not_an_object", "not a JSON object", "Write one JSON object a line")
+    return Line(number, value)
+
+
+def read_csv(file: TextIO) -> Iterator[Line]:
+    """A header row, then one message a row; separated by commas, semicolons or tabs. `file` decodes with
+    surrogateescape and keeps line ends.
+
+    Raises:
+        UnreadableFile: if the header row is missing or wrong. Before the first line is yielded.
+    """
+    heading = file.readline(MAX_BODY_BYTES)
+    if not heading.strip():
+        raise UnreadableFile("the file is empty; begin it with a header row, as to,template,context.name")
+    delimiter = max(_DELIMITERS, key=heading.count)
+    columns = [_column(name) for name in next(csv.reader([heading], delimiter=delimiter))]
+    _check_header(columns)
+    yield from _rows(csv.reader(file, delimiter=delimiter), columns)
+
+
+def _rows(reader: Any, columns: list[_Column]) -> Iterator[Line]:
+    while True:
+        number = reader.line_num + 2  # the header was read before
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield _bad(number, "bad_csv", f"not readable as CSV: {error}", "Close every quote")
+            continue
+        if any(cells):
+            yield _csv_line(number, columns, cells)
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """What one column fills: a field, or `context` or `metadata` at `key`."""
+
+    heading: str
+    field: str
+    key: str
+    #: One of `TYPES`, or "": for a variable what the template declares, otherwise text.
+    type: str
+
+
+def _column(heading: str) -> _Column:
+    name, _, kind = heading.strip().partition(":")
+    first, dot, key = name.partition(".")
+    if dot and first in ("context", "metadata"):
+        return _Column(heading, first, key, kind)
+    if name in FIELDS:
+        return _Column(heading, name, "", kind)
+    return _Column(heading, "context", name, kind)
+
+
+def _check_header(columns: list[_Column]) -> None:
+    for column in columns:
+        if column.type not in ("", *TYPES):
+            raise UnreadableFile(f"column {column.heading!r}: after the colon comes one of {', '.join(TYPES)}")
+        if column.field == "context" and not column.key:
+            raise UnreadableFile("a column has no name; name every column in the header row")
+    places = [(column.field, column.key) for column in columns]
+    for column, place in zip(columns, places, strict=True):
+        if places.count(place) > 1:
+            raise UnreadableFile(f"column {column.heading!r} is there twice; rename one of them")
+    if ("to", "") not in places:
+        raise UnreadableFile("there is no column `to` in the header row; add it, with one recipient a row")
+
+
+def _csv_line(number: int, columns: list[_Column], cells: list[str]) -> Line:
+    if len(cells) > len(columns):
+        problem = f"{len(cells)} cells, and the header row has {len(columns)} columns"
+        return _bad(number, "too_many_cells", problem, "Quote cells that hold the separator")
+    entry: dict[str, Any] = {}
+    faults = []
+    for column, cell in zip(columns, cells, strict=False):
+        if cell == "":
+            continue
+        if not _is_utf8(cell):
+            faults.append(Fault(column.heading, "bad_utf8", "is not UTF-8", "Save the file as UTF-8"))
+            continue
+        try:
+            value = _READ[column.type](cell)
+        except ValueError:
+            fix = "Correct the cell, or the type in the header row"
+            faults.append(Fault(column.heading, "wrong_type", f"is no {column.type}", fix))
+            continue
+        if column.field in ("context", "metadata"):
+            entry.setdefault(column.field, {})[column.key] = value
+        else:
+            entry[column.field] = value
+    texts = (column.key for column in columns if column.field == "context" and not column.type)
+    return Line(number, entry, tuple(faults), frozenset(texts))
+
+
+def _boolean(cell: str) -> bool:
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    try:
+        return words[cell.strip().lower()]
+    except KeyError:
+        raise ValueError(cell) from None
+
+
+_READ: Mapping[str, Callable[[str], Any]] = {
+    "": str,
+    "string": str,
+    "integer": int,
+    # JSON's own rule, so that "nan" and "1_000" are refused.
+    "number": lambda cell: _number(json.loads(cell)),
+    "boolean": _boolean,
+    "json": lambda cell: from_json(cell, allow_inf_nan=False),
+}
+
+
+def _number(value: object) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(value)
+    return value
+
+
+def _is_utf8(text: str) -> bool:
+    # surrogateescape puts the bytes that are none here.
+    return not any("\udc80" <= character <= "\udcff" for character in text) if not text.isascii() else True
+
+
+def _bad(number: int, code: str, problem: str, fix: str) -> Line:
+    return Line(number, faults=(Fault("", code, problem, fix),))

@@ -1,0 +1,169 @@
+"""How commands speak: answers on standard output, hints and errors on standard error.
+
+On a terminal there are colours and tables; in a pipe, plain lines with tabs between the columns; with `--json`,
+one JSON document and nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from datetime import UTC, date, datetime
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from uuid import UUID
+
+import typer
+
+if TYPE_CHECKING:  # rich takes a moment to import, and a pipe does not need it
+    from rich.console import Console
+
+#: The option of every command that prints data.
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+
+#: What a terminal would obey instead of showing it: C0 and C1 controls, and marks that turn the text's direction.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+_STATUS_STYLES = {
+    "sent": "green",
+    "delivered": "bold green",
+    "failed": "bold red",
+    "undelivered": "red",
+    "suppressed": "red",
+    "unknown": "bold yellow",
+    "retrying": "yellow",
+    "expired": "dim",
+    "cancelled": "dim",
+}
+
+
+def clean(text: str) -> str:
+    """The text with control characters spelled out (`\\x1b`): what producers wrote must not steer a terminal."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def one_line(text: str) -> str:
+    """`clean`, with line breaks and tabs spelled out, too: for cells and lists."""
+    return clean(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def utc(moment: datetime | None, *, milliseconds: bool = False) -> str:
+    """`2026-11-22 09:30:00`, in UTC as everywhere in the record; "" for None."""
+    if moment is None:
+        return ""
+    text = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return text[:-3] if milliseconds else text[:-7]
+
+
+def status_style(status: str) -> str:
+    """The colour of a status."""
+    return _STATUS_STYLES.get(status, "cyan")
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether a person looks at it."""
+    return stream.isatty()
+
+
+def console(stream: TextIO) -> Console:
+    """A console on that stream. It keeps to NO_COLOR, and its colours are for what we style ourselves."""
+    from rich.console import Console
+
+    return Console(file=stream, highlight=False, markup=False, emoji=False)
+
+
+def print_line(text: str = "", style: str = "") -> None:
+    """One line of the answer."""
+    _write(sys.stdout, text, style)
+
+
+def hint(text: str) -> None:
+    """What was done, or what to do next: on standard error, so that pipes stay clean."""
+    _write(sys.stderr, text, "dim")
+
+
+def warn(text: str) -> None:
+    """Something that the caller should look at."""
+    _write(sys.stderr, text, "yellow")
+
+
+def _write(stream: TextIO, text: str, style: str) -> None:
+    if style and is_terminal(stream):
+        console(stream).print(text, style=style, soft_wrap=True)
+    else:
+        stream.write(f"{text}\n")
+
+
+def print_table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    column_styles: Mapping[int, Sequence[str]] | None = None,
+) -> None:
+    """A table on a terminal, tab-separated lines in a pipe. `column_styles`: column → styles of its cells."""
+    if not is_terminal(sys.stdout):
+        for row in (headers, *rows):
+            sys.stdout.write("\t".join(one_line(cell) for cell in row) + "\n")
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    # A column without a value would only take room from the others.
+    used = [index for index in range(len(headers)) if any(row[index] for row in rows)]
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for index in used:
+        # An id that is cut or folded cannot be copied; everything else may be folded.
+        is_id = headers[index] == "id"
+        table.add_column(headers[index], no_wrap=is_id, overflow="fold", min_width=36 if is_id else None)
+    styles = column_styles or {}
+    for number, row in enumerate(rows):
+        cells = ((one_line(row[i]), styles[i][number] if i in styles else "") for i in used)
+        table.add_row(*(Text(text, style=style) for text, style in cells))
+    console(sys.stdout).print(table)
+
+
+def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
+    """Names and values, one a line, the names in a column. Pairs without a value are left out."""
+    shown = [(name, value) for name, value in pairs if value]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, value in shown:
+        print_line(f"{name:<{width}}  {clean(value)}")
+
+
+def print_json(value: Any) -> None:
+    """One JSON document: times in RFC 3339, ids as strings, bytes as text if they are UTF-8."""
+    sys.stdout.write(json.dumps(as_json(value), ensure_ascii=False, indent=2) + "\n")
+
+
+def as_json(value: Any) -> Any:
+    """The value in JSON's own types."""
+    match value:
+        case Enum():
+            return value.value
+        case datetime():
+            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        case UUID() | Path():
+            return str(value)
+        case date():
+            return value.isoformat()
+        case bytes():
+            return _bytes_as_json(value)
+        case Mapping():
+            return {str(key): as_json(item) for key, item in value.items()}
+        case str() | int() | float() | None:
+            return value
+    if is_dataclass(value):
+        return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}
+    return [as_json(item) for item in value]
+
+
+def _bytes_as_json(value: bytes) -> dict[str, str]:
+    try:
+        return {"encoding": "utf-8", "text": value.decode()}
+    except UnicodeDecodeError:
+        return {"encoding": "base64", "text": base64.b64encode(value).decode()}

@@ -1,0 +1,198 @@
+"""Publish lines in chunks: bad ones are set aside with their faults, good ones go, and going again is safe."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, TypeVar
+
+from notifier.cli.lines import Line
+from notifier.cli.values import channel_of
+from notifier.cli.wiring import Publisher
+from notifier.errors import Fault, InvalidMessage
+from notifier.status import Channel, Lane
+
+_Kind = TypeVar("_Kind", Channel, Lane)
+
+#: Lines that are checked and published together.
+CHUNK = 500
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line that was not published, and why."""
+
+    line: int
+    faults: tuple[Fault, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The form of `--errors` and `--json`."""
+        return {"line": self.line, "faults": [fault.as_dict() for fault in self.faults]}
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far it is."""
+
+    read: int = 0
+    sent: int = 0
+    failed: int = 0
+    #: False: it stopped before the end of the file.
+    complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What lines that do not say it get from the command line."""
+
+    producer: str
+    channel: Channel | None = None
+    lane: Lane = Lane.BULK
+    #: Other fields of the contract; context and metadata are merged key by key.
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    #: Variables of `fields["context"]` that are bare text.
+    texts: frozenset[str] = frozenset()
+
+
+class Publishing:
+    """One run over one file. `progress` is right at any moment, so also after an error or Ctrl-C."""
+
+    def __init__(
+        self,
+        client: Publisher,
+        defaults: Defaults,
+        on_bad_line: Callable[[BadLine], None],
+        typed: Callable[[Channel, object, Mapping[str, Any], Collection[str]], dict[str, Any]],
+    ) -> None:
+        """`typed` gives bare text the types that a template declares, see `Typist`."""
+        self._client = client
+        self._defaults = defaults
+        self._on_bad_line = on_bad_line
+        self._typed = typed
+        self._keys = Keys(defaults.producer, str(defaults.fields.get("template", "")))
+        self.progress = Progress()
+
+    def run(self, lines: Iterable[Line]) -> Iterator[Progress]:
+        """Publish them all; yields after each chunk.
+
+        Raises:
+            PublishFailed: some of the chunk in hand may be published; going again sends nothing twice.
+        """
+        waiting = iter(lines)
+        while chunk := list(islice(waiting, CHUNK)):
+            self._publish_chunk(chunk)
+            yield self.progress
+        self.progress.complete = True
+        yield self.progress
+
+    def _publish_chunk(self, chunk: Sequence[Line]) -> None:
+        groups: dict[tuple[Channel, Lane], list[tuple[int, dict[str, Any]]]] = defaultdict(list)
+        bad: list[BadLine] = []
+        for line in chunk:
+            entry = self._completed(line)
+            try:
+                if line.faults:
+                    raise InvalidMessage(line.faults)
+                channel, lane = self._queue(entry)
+                self._give_types(channel, entry, line)
+                groups[channel, lane].append((line.number, entry))
+            except InvalidMessage as error:
+                bad.append(BadLine(line.number, error.faults))
+        self.progress.read += len(chunk)
+        for (channel, lane), numbered in groups.items():
+            bad += self._send(channel, lane, numbered)
+        for found in sorted(bad, key=lambda one: one.line):
+            self.progress.failed += 1
+            self._on_bad_line(found)
+
+    def _give_types(self, channel: Channel, entry: dict[str, Any], line: Line) -> None:
+        own, context = line.entry.get("context"), entry.get("context")
+        given = own.keys() if isinstance(own, Mapping) else ()
+        texts = line.texts | (self._defaults.texts - set(given))
+        if texts and isinstance(context, Mapping):
+            entry["context"] = self._typed(channel, entry.get("template"), context, texts)
+
+    def _send(self, channel: Channel, lane: Lane, numbered: list[tuple[int, dict[str, Any]]]) -> list[BadLine]:
+        """Send those that are valid; the client checks all of them before it publishes any."""
+        bad: dict[int, list[Fault]] = {}
+        try:
+            self.progress.sent += len(self._send_all(channel, lane, [entry for _, entry in numbered]))
+        except InvalidMessage as error:
+            bad = _by_position(error.faults)
+            good = [entry for position, (_, entry) in enumerate(numbered) if position not in bad]
+            self.progress.sent += len(self._send_all(channel, lane, good))
+        return [BadLine(numbered[position][0], tuple(faults)) for position, faults in bad.items()]
+
+    def _send_all(self, channel: Channel, lane: Lane, entries: Sequence[Mapping[str, Any]]) -> Sequence[object]:
+        return self._client.send_many(entries, channel=channel, lane=lane) if entries else ()
+
+    def _completed(self, line: Line) -> dict[str, Any]:
+        """The line with the defaults, and with a key that is the same when the file is published again."""
+        entry = {"producer": self._defaults.producer, **self._defaults.fields, **line.entry}
+        for name in ("context", "metadata"):
+            default, own = self._defaults.fields.get(name), line.entry.get(name)
+            if isinstance(default, Mapping) and isinstance(own, Mapping):
+                entry[name] = {**default, **own}
+        if not line.faults and entry.get("idempotency_key") is None and entry.get("id") is None:
+            entry["idempotency_key"] = self._keys.next(line.entry)
+        return entry
+
+    def _queue(self, entry: Mapping[str, Any]) -> tuple[Channel, Lane]:
+        faults: list[Fault] = []
+        channel = _choice(
+            entry.get("channel") or self._defaults.channel or channel_of(entry.get("to")),
+            Channel,
+            "channel",
+            faults,
+        )
+        lane = _choice(entry.get("lane") or self._defaults.lane, Lane, "lane", faults)
+        if channel is None or lane is None:
+            raise InvalidMessage(faults)
+        return channel, lane
+
+
+class Keys:
+    """Idempotency keys made of what a line says, so that a file can be published again, whole or in parts.
+
+    Lines that are word for word the same are counted: each of them is a message of its own.
+    """
+
+    def __init__(self, producer: str, template: str) -> None:
+        self._start = f"{producer}\0{template}\0"
+        # 64 bits of each line: two lines that share them merely count as the same, run after run.
+        self._seen: set[int] = set()
+        self._again: dict[int, int] = {}
+
+    def next(self, content: Mapping[str, Any]) -> str:
+        """The key of the next line of the file."""
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)
+        digest = hashlib.sha256((self._start + canonical).encode())
+        short = int.from_bytes(digest.digest()[:8])
+        occurrence = 1
+        if short in self._seen:
+            occurrence = self._again[short] = self._again.get(short, 1) + 1
+        self._seen.add(short)
+        digest.update(f"\0{occurrence}".encode())
+        return f"publish:{digest.hexdigest()}"
+
+
+def _by_position(faults: Iterable[Fault]) -> dict[int, list[Fault]]:
+    """`send_many` puts the entry's position before each field: "3.to" → 3, "to"."""
+    found: dict[int, list[Fault]] = defaultdict(list)
+    for fault in faults:
+        position, _, name = fault.field.partition(".")
+        found[int(position)].append(Fault(name, fault.code, fault.problem, fault.fix))
+    return found
+
+
+def _choice(value: Any, kind: type[_Kind], name: str, faults: list[Fault]) -> _Kind | None:
+    try:
+        return kind(value)
+    except ValueError:
+        known = ", ".join(kind)
+        faults.append(Fault(name, "bad_choice", f"is none of {known}", "Use one of them"))
+        return None

@@ -1,0 +1,266 @@
+"""`notifier templates`: list, check and preview what lies in the folder of templates."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from notifier.cli.failing import FAILED
+from notifier.cli.output import AsJson, clean, hint, print_json, print_line, print_pairs, print_table
+from notifier.cli.values import read_context
+from notifier.cli.wiring import wiring
+from notifier.errors import InvalidMessage, NotFound, TemplateInvalid
+from notifier.status import Channel
+
+if TYPE_CHECKING:
+    from notifier.rendering import Rendered, Renderer, Segments, Template
+
+PANEL = "Set up"
+
+
+def register(app: typer.Typer) -> None:
+    """Add this family's commands."""
+    templates = typer.Typer(no_args_is_help=True, help="List, check and preview templates.")
+    templates.command("list")(list_templates)
+    templates.command("check")(check)
+    templates.command("preview")(preview)
+    app.add_typer(templates, name="templates", rich_help_panel=PANEL)
+
+
+def list_templates(
+    context: typer.Context,
+    channel: Annotated[Channel | None, typer.Option(help="Only those of this channel.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List every template with its languages and what it needs."""
+    from notifier.rendering import Renderer
+
+    folder = wiring(context).settings().templates
+    renderer = Renderer(folder)
+    channels = (channel,) if channel else tuple(Channel)
+    found = [_listed(renderer, one, name) for one in channels for name in renderer.names(one)]
+    if as_json:
+        print_json(found)
+    elif not found:
+        hint(f"no templates in {folder}; check NOTIFIER_TEMPLATES")
+    else:
+        print_table(_HEADERS, [_row(one) for one in found])
+        hint(f"{len(found)} templates in {folder}\nnext: notifier templates preview NAME")
+
+
+_HEADERS = ("channel", "name", "locales", "variables", "samples", "description")
+
+
+def _listed(renderer: Renderer, channel: Channel, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = {"channel": channel, "name": name}
+    try:
+        template = renderer.template(channel, name)
+    except TemplateInvalid as error:
+        return found | {"problems": error.problems}
+    variables = {
+        key: {"type": one.type, "required": one.required, "secret": one.secret, "description": one.description}
+        for key, one in template.variables.items()
+    }
+    return found | {
+        "version": template.version,
+        "description": template.description,
+        "default_locale": template.default_locale,
+        "locales": template.locales,
+        "sender": template.sender,
+        "on_unknown": template.on_unknown,
+        "max_segments": template.max_segments,
+        "variables": variables,
+        "samples": [sample.name for sample in template.samples],
+        "problems": [],
+    }
+
+
+def _row(one: dict[str, Any]) -> tuple[str, ...]:
+    if one["problems"]:
+        return one["channel"], one["name"], "", "", "", "broken; run `notifier templates check`"
+    names = [name if variable["required"] else f"[{name}]" for name, variable in one["variables"].items()]
+    return (
+        one["channel"],
+        one["name"],
+        " ".join(one["locales"]),
+        " ".join(names),
+        str(len(one["samples"])),
+        one["description"],
+    )
+
+
+def check(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="Only the templates of this name.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find everything that is wrong with templates before a message meets it.
+
+    Exits 1 if there is an error; warnings are worth a look.
+    """
+    from notifier.rendering import Renderer, Severity, check_templates
+
+    folder = wiring(context).settings().templates
+    renderer = Renderer(folder)
+    checked = sum(name in (None, found) for channel in Channel for found in renderer.names(channel))
+    if name is not None and not checked:
+        raise NotFound(f"there is no template {name!r} in {folder}; notifier templates list shows those there are")
+    problems = check_templates(folder, name=name)
+    errors = sum(problem.severity is Severity.ERROR for problem in problems)
+    if as_json:
+        print_json(problems)
+    else:
+        for problem in problems:
+            print_line(clean(str(problem)), "red" if problem.severity is Severity.ERROR else "yellow")
+        counts = f"{_count(errors, 'error')}, {_count(len(problems) - errors, 'warning')}"
+        hint(f"{_count(checked, 'template')} checked in {folder}: {counts}")
+    if errors or not checked:
+        raise typer.Exit(FAILED)
+
+
+def preview(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of the template.", show_default=False)],
+    channel: Annotated[Channel | None, typer.Option(help="Needed if both channels have the name.")] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--context",
+            "-c",
+            metavar="JSON|@FILE|NAME=TEXT|NAME:=JSON",
+            help="Variables; without it the template's own sample.",
+        ),
+    ] = None,
+    locale: Annotated[str | None, typer.Option(help="Language of the reader, as fr or fr-CA.")] = None,
+    sample: Annotated[int, typer.Option(min=1, help="Which of its samples.")] = 1,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the HTML goes.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a template makes of a context. Sends nothing."""
+    from notifier.rendering import Renderer
+
+    folder = wiring(context).settings().templates
+    renderer = Renderer(folder)
+    found = _channel_of(renderer, name, channel, folder)
+    template = renderer.template(found, name)
+    variables, locale = _chosen(template, folder, values, sample, locale)
+    faults = renderer.check_context(found, name, variables)
+    if faults:
+        raise InvalidMessage(faults)
+    rendered = renderer.render(found, name, locale, variables)
+    if as_json:
+        print_json(_rendered_as_json(rendered))
+    else:
+        _print_rendered(rendered, template)
+    if rendered.html is not None and (html or not as_json):
+        written = _write_html(html, rendered)
+        hint("" if as_json else f"\nopen {written} to see the HTML")
+
+
+def _channel_of(renderer: Renderer, name: str, channel: Channel | None, folder: Path) -> Channel:
+    having = [one for one in Channel if name in renderer.names(one) and channel in (None, one)]
+    if not having:
+        wanted = f"{channel} template" if channel else "template"
+        raise NotFound(f"there is no {wanted} {name!r} in {folder}; notifier templates list shows those there are")
+    if len(having) > 1:
+        raise typer.BadParameter(f"both channels have {name}; say which with --channel", param_hint="NAME")
+    return having[0]
+
+
+def _chosen(
+    template: Template, folder: Path, values: list[str] | None, number: int, locale: str | None
+) -> tuple[dict[str, Any], str | None]:
+    """The context to render, and the locale: what was asked for, or else the sample's."""
+    from notifier.cli.typed import Typist
+
+    if values:
+        given = read_context(values)
+        return Typist(folder).typed(template.channel, template.name, given.values, given.texts), locale
+    if number > len(template.samples):
+        have = _count(len(template.samples), "sample")
+        fix = "choose another with --sample, or give --context" if template.samples else "give --context"
+        raise typer.BadParameter(f"{template.name} has {have}; {fix}", param_hint="--sample")
+    sample = template.samples[number - 1]
+    return dict(sample.context), locale or sample.locale
+
+
+def _print_rendered(rendered: Rendered, template: Template) -> None:
+    others = [one for one in template.locales if one != rendered.locale]
+    also = f" (also in {', '.join(others)})" if others else ""
+    size = rendered.segments
+    print_pairs(
+        [
+            ("template", f"{rendered.template}, version {rendered.version}"),
+            ("locale", rendered.locale + also),
+            ("subject", rendered.subject),
+            ("size", _size(rendered.text, size, template.max_segments) if size else ""),
+        ]
+    )
+    print_line()
+    print_line(clean(rendered.text.rstrip("\n")))
+
+
+def _size(text: str, size: Segments, budget: int | None) -> str:
+    left = characters_left(text, size)
+    parts = [f"{size.encoding}, {_count(size.count, 'segment')}, {size.units} units, {left} left in the last one"]
+    if size.encoding == "UCS-2":
+        parts.append("because of " + " ".join(sorted(_outside_gsm(text))[:10]))
+    if budget:
+        parts.append(f"budget {budget}" if size.count <= budget else f"over its budget of {budget}")
+    return "; ".join(parts)
+
+
+def characters_left(text: str, size: Segments) -> int:
+    """How many plain letters fit before the SMS takes one more segment."""
+    from notifier.rendering import segments
+
+    left = 0
+    while segments(text + "a" * (left + 1)).count <= size.count:
+        left += 1
+    return left
+
+
+def _outside_gsm(text: str) -> set[str]:
+    from notifier.rendering import segments
+
+    return {character for character in text if segments(character).encoding == "UCS-2"}
+
+
+def _rendered_as_json(rendered: Rendered) -> dict[str, Any]:
+    size = rendered.segments
+    found: dict[str, Any] = {
+        "template": rendered.template,
+        "version": rendered.version,
+        "locale": rendered.locale,
+        "subject": rendered.subject,
+        "text": rendered.text,
+        "html": rendered.html,
+        "segments": None,
+    }
+    if size is not None:
+        left = characters_left(rendered.text, size)
+        found["segments"] = {"encoding": size.encoding, "count": size.count, "units": size.units, "left": left}
+    return found
+
+
+def _write_html(path: Path | None, rendered: Rendered) -> Path:
+    assert rendered.html is not None, "called for mails with HTML only"
+    if path is None:
+        # A name that nobody can guess: the folder of temporary files is everybody's.
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", prefix=f"{rendered.template}-{rendered.locale}-", suffix=".html", delete=False
+        ) as file:
+            file.write(rendered.html)
+        return Path(file.name)
+    try:
+        path.write_text(rendered.html, "utf-8")
+    except OSError as error:
+        raise typer.BadParameter(f"{path} cannot be written: {error.strerror}", param_hint="--html") from None
+    return path
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,143 @@
+"""What people type: contexts, maps and moments, turned into values. What is wrong with them is a usage error."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import typer
+
+from notifier.status import Channel
+
+_SPAN = re.compile(r"(\d{1,6})([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A context as it was typed."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    #: Names of those that were given as bare text; the others have the type that they shall have.
+    texts: frozenset[str] = frozenset()
+
+
+def read_context(given: Iterable[str], option: str = "--context") -> Given:
+    """`{"a": 1}`, `@file.json`, `@-` (standard input), `name=text` or `name:=JSON`; later ones win."""
+    context: dict[str, Any] = {}
+    texts: set[str] = set()
+    for text in given:
+        found, is_text = _values(text, option)
+        context |= found
+        texts = texts | found.keys() if is_text else texts - found.keys()
+    return Given(context, frozenset(texts))
+
+
+def read_metadata(given: Iterable[str]) -> dict[str, str]:
+    """`name=text`, any number of them."""
+    pairs = (text.partition("=") for text in given)
+    metadata = {}
+    for name, equals, value in pairs:
+        if not name or not equals:
+            raise typer.BadParameter(f"write it as name=value, not {name!r}", param_hint="--metadata")
+        metadata[name] = value
+    return metadata
+
+
+def channel_of(to: object) -> Channel:
+    """The channel of a recipient, where nobody says it: as `Client.send` has it."""
+    return Channel.SMS if isinstance(to, str) and to.startswith("+") else Channel.EMAIL
+
+
+def read_id(text: str) -> UUID:
+    """The id of a notification or of a rejected message."""
+    try:
+        return UUID(text.strip())
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no id; copy all 36 characters of it") from None
+
+
+def read_past(text: str) -> datetime:
+    """A moment that lies behind: `2h`, `3d` (ago), `2026-11-22` (midnight, UTC), or RFC 3339."""
+    return read_moment(text, now=datetime.now(UTC), direction=-1)
+
+
+def read_future(text: str) -> datetime:
+    """A moment ahead: `2h`, `3d` (from now), `2026-11-22` (midnight, UTC), or RFC 3339."""
+    return read_moment(text, now=datetime.now(UTC), direction=+1)
+
+
+def read_moment_exactly(text: str) -> datetime:
+    """`2026-11-22` (midnight, UTC) or RFC 3339: the same moment whenever it is read."""
+    if _SPAN.fullmatch(text):
+        raise typer.BadParameter(f"{text!r} is another moment each time; write 2026-11-22T09:30:00Z")
+    return read_moment(text, now=datetime.now(UTC), direction=+1)
+
+
+def read_moment(text: str, *, now: datetime, direction: int) -> datetime:
+    """The moment that `text` means; a span is counted from `now`, backwards for a negative `direction`."""
+    span = _SPAN.fullmatch(text)
+    try:
+        if span:
+            return now + direction * timedelta(**{_UNITS[span[2]]: int(span[1])})
+        found = datetime.fromisoformat(text.strip().upper().replace(" ", "T"))
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(
+            f"{text!r} is no time; write 2h, 3d, 2026-11-22 or 2026-11-22T09:30:00Z"
+        ) from None
+    if _DAY.fullmatch(text.strip()):
+        return found.replace(tzinfo=UTC)
+    if found.tzinfo is None:
+        raise typer.BadParameter(f"{text!r} has no offset; add one, as in {text.strip()}Z for UTC")
+    return found.astimezone(UTC)
+
+
+def _values(text: str, option: str) -> tuple[dict[str, Any], bool]:
+    """What one option gives, and whether it is bare text."""
+    if text.startswith("@"):
+        return _object(_read_file(text[1:], option), option, f"{text[1:]} does not hold"), False
+    if text.lstrip().startswith("{"):
+        return _object(text, option, "this is not"), False
+    return _pair(text, option)
+
+
+def _read_file(name: str, option: str) -> str:
+    try:
+        return sys.stdin.read() if name == "-" else Path(name).read_text("utf-8")
+    except OSError as error:
+        raise typer.BadParameter(f"{name} cannot be read: {error.strerror}", param_hint=option) from None
+    except UnicodeDecodeError:
+        raise typer.BadParameter(f"{name} is not UTF-8", param_hint=option) from None
+
+
+def _object(text: str, option: str, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"{what} JSON: {error}", param_hint=option) from None
+    if not isinstance(value, dict):
+        raise typer.BadParameter(f'{what} a JSON object, as {{"name": "Ann"}}', param_hint=option)
+    return value
+
+
+def _pair(text: str, option: str) -> tuple[dict[str, Any], bool]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.rstrip(":"):
+        fix = 'write {"name": "Ann"}, @file.json, name=Ann, or name:=JSON'
+        raise typer.BadParameter(f"{text!r} is none of these: {fix}", param_hint=option)
+    if not name.endswith(":"):
+        return {name: value}, True
+    try:
+        return {name[:-1]: json.loads(value)}, False
+    except (ValueError, RecursionError):
+        raise typer.BadParameter(
+            f"after {name}= comes JSON; for text write {name[:-1]}=…", param_hint=option
+        ) from None

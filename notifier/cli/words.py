@@ -1,0 +1,65 @@
+"""Statuses, reasons and outcomes in words, for people who were not there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from notifier.status import Outcome, Reason, Status
+
+STATUSES: Mapping[str, str] = {
+    Status.SCHEDULED: "waits for its time",
+    Status.QUEUED: "waits for a worker",
+    Status.SENDING: "a worker has it in hand",
+    Status.RETRYING: "will be tried again",
+    Status.UNKNOWN: "nobody can say whether the provider took it",
+    Status.SENT: "a provider took it",
+    Status.DELIVERED: "it arrived",
+    Status.UNDELIVERED: "the provider reports that it did not arrive",
+    Status.FAILED: "given up",
+    Status.EXPIRED: "its time was over before it could be sent",
+    Status.CANCELLED: "stopped before it was sent",
+    Status.SUPPRESSED: "the recipient must not be sent to",
+}
+
+REASONS: Mapping[str, str] = {
+    Reason.INVALID_RECIPIENT: "there is no such mailbox or number",
+    Reason.UNREACHABLE_RECIPIENT: "the recipient exists but cannot be reached",
+    Reason.OPTED_OUT: "the recipient asked for no more messages",
+    Reason.CONTENT_REFUSED: "the content was refused",
+    Reason.PROVIDER_REJECTED: "the provider refused it for good",
+    Reason.PROVIDER_UNAVAILABLE: "the provider could not be reached, or asked to come back later",
+    Reason.PROVIDER_THROTTLED: "too fast for the provider",
+    Reason.PROVIDER_ACCOUNT: "our account at the provider is at fault: credentials, credit or sender",
+    Reason.NOT_CONFIGURED: "no provider or no sender identity is configured for this channel",
+    Reason.OUTCOME_UNKNOWN: "the provider's answer never came",
+    Reason.LEASE_EXPIRED: "the worker went away before it called a provider",
+    Reason.TEMPLATE_ERROR: "the template does not render with this context",
+    Reason.TECHNICAL_ERROR: "a fault of notifier's own",
+    Reason.EXPIRED: "its time was over",
+}
+
+OUTCOMES: Mapping[str, str] = {
+    Outcome.ACCEPTED: "took it",
+    Outcome.REJECTED: "refused it for good",
+    Outcome.THROTTLED: "asked to come back later",
+    Outcome.UNAVAILABLE: "did not take it",
+    Outcome.UNKNOWN: "gave no answer: it may have taken it or not",
+}
+
+EVENTS: Mapping[str, str] = {
+    "accepted": "accepted",
+    "duplicate": "the same message came again; nothing was sent for it",
+    "redispatched": "no worker had taken it: given to the broker again",
+}
+
+
+def status_in_words(status: str) -> str:
+    """`sent: a provider took it`; a status of a later version stays as it is."""
+    return f"{status}: {STATUSES[status]}" if status in STATUSES else status
+
+
+def reason_in_words(reason: str | None) -> str:
+    """`there is no such mailbox or number (invalid_recipient)`; "" for None."""
+    if reason is None:
+        return ""
+    return f"{REASONS[reason]} ({reason})" if reason in REASONS else reason

@@ -1,0 +1,1 @@
+"""What runs notifier on one machine: embedded services, local providers, the demo."""

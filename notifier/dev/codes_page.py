@@ -1,0 +1,81 @@
+"""docs/reference/provider-codes.md, written from the tables: `python -m notifier.dev.codes_page > …`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+from notifier.providers import smtp_codes, twilio_codes
+from notifier.providers.verdict import Verdict
+
+_INTRODUCTION = """\
+# Provider codes
+
+What an answer of a provider means. This page is written from the tables in `notifier/providers/smtp_codes.py` and
+`notifier/providers/twilio_codes.py`, and a test compares them:
+`python -m notifier.dev.codes_page > docs/reference/provider-codes.md`.
+
+| outcome | what delivery does |
+|---|---|
+| `rejected` | gives up: `failed`, with the reason; with *suppress* the recipient is not sent to again |
+| `throttled` | tries another provider, or this one later; not before the pause, if one is stated |
+| `unavailable` | the same; with reason `provider_account` the message waits for someone to repair our account |
+| `unknown` | does not send again blindly: waits for a receipt, then does what the template says |
+"""
+
+_SMTP = """\
+## E-mail (SMTP)
+
+The first row that fits decides. Enhanced codes (RFC 3463) come before basic ones, and a few rows that go by the
+server's words before both. `*` stands for any digit or number. Without a row: 2xx, 3xx and what is not SMTP at all
+mean `unavailable` before the end of the mail was sent, and `unknown` after it, as does an answer that never comes.
+
+| code | at | words | means | outcome | source |
+|---|---|---|---|---|---|
+"""
+
+_TWILIO = """\
+## SMS (Twilio)
+
+The same table serves answers to a send and the ErrorCode of status callbacks. Any HTTP 5xx is `unknown`, whatever
+its code, as is an answer that never comes, breaks off or cannot be read. Any other 4xx is `rejected`
+(`provider_rejected`). Without a code of Twilio's, HTTP 401, 403, 404, 405, 407 and 3xx are our account or
+address, 408 is `unavailable`, 429 is `throttled`. *Observed* marks what rests on experience, not on Twilio's page.
+
+| code | means | outcome | source |
+|---|---|---|---|
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    return "\n".join((_INTRODUCTION, _SMTP + _lines(_smtp_rows()), _TWILIO + _lines(_twilio_rows())))
+
+
+def _smtp_rows() -> Iterable[tuple[str, ...]]:
+    for row in smtp_codes.TABLE:
+        stages = ", ".join(row.stages) or "any"
+        words = f"`{row.words}`".replace("|", "\\|") if row.words else ""
+        yield f"`{row.code}`", stages, words, row.meaning, _outcome(row.verdict), row.source
+
+
+def _twilio_rows() -> Iterable[tuple[str, ...]]:
+    for row in twilio_codes.TABLE:
+        yield f"{row.code}", row.meaning, _outcome(row.verdict), f"[{row.basis}]({row.url})"
+
+
+def _outcome(verdict: Verdict) -> str:
+    words = [f"`{verdict.outcome}`", f"`{verdict.reason}`"]
+    if verdict.suppress:
+        words.append("suppress")
+    if verdict.retry_after_seconds is not None:
+        words.append(f"after {verdict.retry_after_seconds:g} s")
+    return ", ".join(words)
+
+
+def _lines(rows: Iterable[tuple[str, ...]]) -> str:
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

@@ -1,0 +1,191 @@
+"""A local mail server: takes every mail, keeps it, delivers none. For the demo, for tests, for measuring.
+
+Fast enough not to be the limit of a measurement, and able to misbehave on demand (`Rule`). It speaks STARTTLS and
+AUTH if it is given a certificate and users. Do not put it on a public address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import ssl
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from notifier.dev.running import running
+from notifier.dev.smtp_faults import Faults, Rule
+from notifier.dev.smtp_session import Session
+
+__all__ = ["MailServer", "ReceivedMail", "Rule", "running_mail_server"]
+
+_MESSAGE_ID = re.compile(rb"^message-id:[ \t]*(?:\r\n[ \t]+)?(\S+)", re.IGNORECASE | re.MULTILINE)
+_UNREADABLE = re.compile(r"[^\w.@+-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedMail:
+    """One mail that the server took."""
+
+    mail_from: str
+    rcpt_to: tuple[str, ...]
+    #: The message, dots unstuffed.
+    content: bytes
+    received_at: datetime
+    #: The header Message-ID with its angle brackets; empty if there is none.
+    message_id: str
+
+
+class MailServer:
+    """Listens from `start` to `stop`. It belongs to one event loop; `messages` may be read from any thread."""
+
+    def __init__(
+        self,
+        rules: Sequence[Rule] = (),
+        *,
+        folder: Path | None = None,
+        tls: ssl.SSLContext | None = None,
+        implicit_tls: bool = False,
+        users: Mapping[str, str] | None = None,
+        smtputf8: bool = True,
+        hostname: str = "localhost",
+        max_size: int = 10 * 1024 * 1024,
+        max_recipients: int = 100,
+        keep: int = 100_000,
+    ) -> None:
+        """Make one; nothing listens yet.
+
+        Args:
+            rules: What to do wrong, first fit counts; none: everything is taken.
+            folder: Where each mail is also written, as one .eml file; made if it is missing.
+            tls: Server certificate. Offers STARTTLS, or TLS from the first byte with `implicit_tls`.
+            implicit_tls: See `tls`.
+            users: Name → password. With it, mail is only taken after AUTH.
+            smtputf8: Whether to offer SMTPUTF8.
+            hostname: What it calls itself.
+            max_size: Largest message in bytes; announced by SIZE.
+            max_recipients: In one transaction.
+            keep: So many of the newest mails stay in `messages`.
+        """
+        self.faults = Faults(rules)
+        self.tls = tls
+        self.users: Mapping[str, str] = users or {}
+        self.smtputf8 = smtputf8
+        self.hostname = hostname
+        self.max_size = max_size
+        self.max_recipients = max_recipients
+        #: Mails taken since the start, dropped ones included.
+        self.received = 0
+        #: Connections since the start, and the most at one time.
+        self.connections = 0
+        self.peak_connections = 0
+        self._implicit_tls = implicit_tls
+        self._folder = folder
+        self._keep = keep
+        self._messages: list[ReceivedMail] = []
+        self._sessions: set[Session] = set()
+        self._server: asyncio.Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._port = 0
+
+    @property
+    def open_connections(self) -> int:
+        """Connections that are open now."""
+        return len(self._sessions)
+
+    @property
+    def port(self) -> int:
+        """Where it listens; stays known after `stop`."""
+        return self._port
+
+    @property
+    def messages(self) -> list[ReceivedMail]:
+        """What it has taken, oldest first: a copy."""
+        return list(self._messages)
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Listen. Port 0 takes a free one.
+
+        Raises:
+            OSError: if the port is taken.
+        """
+        if self._folder is not None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        self._loop = loop = asyncio.get_running_loop()
+        certificate = self.tls if self._implicit_tls else None
+        self._server = await loop.create_server(partial(Session, self), host, port, ssl=certificate, backlog=1024)
+        self._port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Stop listening and close every connection. It can be started again on the same port."""
+        if self._server is not None:
+            self._server.close()
+        self.drop_connections()
+        # The event loop closes the sockets in its next round.
+        await asyncio.sleep(0)
+        if self._server is not None:
+            await self._server.wait_closed()
+        self._server = None
+
+    def drop_connections(self) -> None:
+        """Close every connection without a word, and keep listening: a firewall, or a restart."""
+        for session in list(self._sessions):
+            session.close()
+
+    def drop_connections_threadsafe(self) -> None:
+        """The same from another thread. Returns when it is done."""
+        dropped = threading.Event()
+
+        def drop() -> None:
+            self.drop_connections()
+            dropped.set()
+
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(drop)
+        dropped.wait(5)
+
+    # What sessions call.
+
+    def joined(self, session: Session) -> None:
+        """Count a connection."""
+        self._sessions.add(session)
+        self.connections += 1
+        self.peak_connections = max(self.peak_connections, len(self._sessions))
+
+    def left(self, session: Session) -> None:
+        """Forget a connection."""
+        self._sessions.discard(session)
+
+    def keep(self, mail_from: str, rcpt_to: tuple[str, ...], content: bytes) -> str:
+        """Keep a mail. Returns its queue id."""
+        header = content.partition(b"\r\n\r\n")[0]
+        found = _MESSAGE_ID.search(header)
+        message_id = found[1].decode("utf-8", "replace") if found else ""
+        mail = ReceivedMail(mail_from, rcpt_to, content, datetime.now(UTC), message_id)
+        self.received += 1
+        self._messages.append(mail)
+        # Many at once, because taking one from the front of a list moves all the others.
+        if len(self._messages) > self._keep + self._keep // 10:
+            del self._messages[: -self._keep]
+        if self._folder is not None:
+            self._write(self._folder, mail)
+        return f"{self.received:08X}"
+
+    def _write(self, folder: Path, mail: ReceivedMail) -> None:
+        recipient = _UNREADABLE.sub("_", mail.rcpt_to[0])[:80]
+        name = f"{mail.received_at:%Y%m%d-%H%M%S}-{self.received:06d}-{recipient}.eml"
+        # A reader of the folder sees whole files only.
+        unfinished = folder / f".{name}.part"
+        unfinished.write_bytes(mail.content)
+        unfinished.rename(folder / name)
+
+
+@contextlib.contextmanager
+def running_mail_server(server: MailServer | None = None, *, port: int = 0) -> Iterator[MailServer]:
+    """A mail server on a thread of its own: `with running_mail_server() as server: … server.port`."""
+    with running(lambda: server or MailServer(), port=port) as started:
+        yield started

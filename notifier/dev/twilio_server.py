@@ -1,0 +1,306 @@
+"""A local server that answers as Twilio's API does: takes every SMS, keeps it, delivers none.
+
+Knows what notifier asks of Twilio (send, fetch, list, the account) with Twilio's checks, error shapes and magic
+numbers, misbehaves on demand (`TwilioRule`), and reports `sent` and `delivered` by signed status callbacks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import hmac
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from twilio.request_validator import RequestValidator
+
+from notifier.dev.running import running
+from notifier.dev.twilio_faults import Refusal, TwilioFaults, TwilioRule
+from notifier.dev.twilio_messages import API_VERSION, SmsMessage, new_message, refusal
+
+__all__ = ["SmsMessage", "TwilioRule", "TwilioServer", "running_twilio_server"]
+
+#: Account and token that the server takes unless others are given. Not a real account: zeros.
+ACCOUNT_SID = "AC" + "0" * 32
+AUTH_TOKEN = "local-auth-token"  # noqa: S105 - guards nothing
+
+_ACCOUNT = f"/{API_VERSION}/Accounts/{{account}}"
+_DRIP_SECONDS = 0.2
+_PAGE_SIZE = 50
+
+
+class TwilioServer:
+    """Listens from `start` to `stop`. It belongs to one event loop; `messages` may be read from any thread."""
+
+    def __init__(
+        self,
+        rules: Sequence[TwilioRule] = (),
+        *,
+        account_sid: str = ACCOUNT_SID,
+        auth_token: str = AUTH_TOKEN,
+        callback_delay_seconds: float = 0.05,
+        keep: int = 100_000,
+    ) -> None:
+        """Make one; nothing listens yet.
+
+        Args:
+            rules: What to do wrong, first fit counts; none: everything valid is taken.
+            account_sid: The one account that exists.
+            auth_token: Its password, with which callbacks are signed too.
+            callback_delay_seconds: Pause before each of the two status callbacks of a message.
+            keep: So many of the newest messages are kept.
+        """
+        self.faults = TwilioFaults(rules)
+        self.account_sid = account_sid
+        self.auth_token = auth_token
+        #: Messages taken since the start, dropped ones included.
+        self.received = 0
+        self._callback_delay_seconds = callback_delay_seconds
+        self._keep = keep
+        self._messages: dict[str, SmsMessage] = {}
+        self._signature = RequestValidator(auth_token)
+        self._callbacks: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+        self._session: aiohttp.ClientSession | None = None
+        self._runner: web.AppRunner | None = None
+        self._port = 0
+
+    @property
+    def port(self) -> int:
+        """Where it listens; stays known after `stop`."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """What to give to a provider as `api_base`."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def messages(self) -> list[SmsMessage]:
+        """What it has taken, oldest first, each as it stands now: a copy."""
+        return list(self._messages.values())
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Listen. Port 0 takes a free one.
+
+        Raises:
+            OSError: if the port is taken.
+        """
+        self._stopping = asyncio.Event()
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15))
+        # No access log: it would hold numbers.
+        self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, host, port, backlog=1024).start()
+        except OSError:
+            await self.stop()
+            raise
+        self._port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Stop listening, end every connection and drop callbacks that are still due."""
+        self._stopping.set()
+        for task in list(self._callbacks):
+            task.cancel()
+        await asyncio.gather(*self._callbacks, return_exceptions=True)
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if self._session is not None:
+            await self._session.close()
+        self._runner = self._session = None
+
+    def _application(self) -> web.Application:
+        application = web.Application(middlewares=[self._authenticated])
+        application.router.add_post(f"{_ACCOUNT}/Messages.json", self._create)
+        application.router.add_get(f"{_ACCOUNT}/Messages.json", self._list)
+        application.router.add_get(f"{_ACCOUNT}/Messages/{{sid}}.json", self._fetch)
+        application.router.add_get(f"{_ACCOUNT}.json", self._account)
+        return application
+
+    @web.middleware
+    async def _authenticated(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        if not self._is_ours(request.headers.get("Authorization", "")):
+            return _error(Refusal(401, 20003, "Authenticate"))
+        if request.match_info.get("account", self.account_sid) != self.account_sid:
+            return _not_found(request)
+        try:
+            response: web.StreamResponse = await handler(request)
+        except web.HTTPNotFound:
+            return _not_found(request)
+        except web.HTTPMethodNotAllowed:
+            return _error(Refusal(405, 20004, "Method not allowed"))
+        return response
+
+    def _is_ours(self, authorization: str) -> bool:
+        scheme, _, encoded = authorization.partition(" ")
+        try:
+            given = base64.b64decode(encoded, validate=True)
+        except (binascii.Error, ValueError):
+            return False
+        expected = f"{self.account_sid}:{self.auth_token}".encode()
+        return scheme.lower() == "basic" and hmac.compare_digest(given, expected)
+
+    async def _create(self, request: web.Request) -> web.StreamResponse:
+        form = {key: value for key, value in (await request.post()).items() if isinstance(value, str)}
+        rule = self.faults.find(form.get("To", ""))
+        if rule is not None and rule.delay_seconds:
+            await self._wait(rule.delay_seconds)
+        if rule is not None and rule.status is not None:
+            return _error(Refusal(rule.status, rule.code, rule.message), rule.headers)
+        refused = refusal(form)
+        if refused is not None:
+            return _error(refused)
+        message = self._take(form)
+        self._report_later(message, rule)
+        return await self._misbehave(request, rule, message.as_json())
+
+    def _take(self, form: Mapping[str, str]) -> SmsMessage:
+        message = new_message(self.account_sid, form)
+        self.received += 1
+        self._messages[message.sid] = message
+        if len(self._messages) > self._keep:
+            del self._messages[next(iter(self._messages))]
+        return message
+
+    async def _misbehave(
+        self, request: web.Request, rule: TwilioRule | None, resource: dict[str, Any]
+    ) -> web.StreamResponse:
+        """Answer about a message that was taken; faults from here on lose only the answer."""
+        match rule.action if rule else None:
+            case None:
+                return web.json_response(resource, status=201)
+            case "garbage":
+                return web.Response(text="<html>It works!</html>", content_type="text/html", status=201)
+            case "silent":
+                await self._stopping.wait()
+            case "drip" | "truncate" as action:
+                await self._begin(request, json.dumps(resource).encode(), goes_on=action == "drip")
+            case "close":
+                pass
+        return self._cut(request)
+
+    async def _begin(self, request: web.Request, body: bytes, *, goes_on: bool) -> None:
+        response = web.StreamResponse(status=201, headers={"Content-Type": "application/json"})
+        response.content_length = len(body)
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            await response.write(body[: len(body) // 2])
+            for byte in body[len(body) // 2 : -1] if goes_on else b"":
+                await self._wait(_DRIP_SECONDS)
+                await response.write(bytes([byte]))
+
+    def _cut(self, request: web.Request) -> web.StreamResponse:
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response()
+
+    async def _wait(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    async def _fetch(self, request: web.Request) -> web.StreamResponse:
+        message = self._messages.get(request.match_info["sid"])
+        return _not_found(request) if message is None else web.json_response(message.as_json())
+
+    async def _list(self, request: web.Request) -> web.StreamResponse:
+        found = [message for message in reversed(self.messages) if _is_asked_for(message, request.query)]
+        size = int(request.query.get("PageSize", _PAGE_SIZE))
+        page = int(request.query.get("Page", 0))
+        return web.json_response(_page(request, [message.as_json() for message in found], page, size))
+
+    async def _account(self, request: web.Request) -> web.StreamResponse:
+        now = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S +0000")
+        resource = {
+            "sid": self.account_sid,
+            "friendly_name": "local",
+            "status": "active",
+            "type": "Full",
+            "owner_account_sid": self.account_sid,
+            "auth_token": "",
+            "date_created": now,
+            "date_updated": now,
+            "subresource_uris": {},
+            "uri": request.path,
+        }
+        return web.json_response(resource)
+
+    def _report_later(self, message: SmsMessage, rule: TwilioRule | None) -> None:
+        task = asyncio.get_running_loop().create_task(self._report(message, rule or TwilioRule("*")))
+        self._callbacks.add(task)
+        task.add_done_callback(self._callbacks.discard)
+
+    async def _report(self, message: SmsMessage, rule: TwilioRule) -> None:
+        """Let the message go its way, and tell StatusCallback if there is one."""
+        for status, error_code in (("sent", None), (rule.final_status, rule.error_code)):
+            await asyncio.sleep(self._callback_delay_seconds)
+            message = message.moved_to(status, error_code=error_code)
+            if message.sid in self._messages:
+                self._messages[message.sid] = message
+            if message.status_callback is not None:
+                await self._call_back(message.status_callback, message.as_callback())
+
+    async def _call_back(self, url: str, form: dict[str, str]) -> None:
+        assert self._session is not None
+        headers = {"X-Twilio-Signature": self._signature.compute_signature(url, form)}
+        # Twilio does not repeat a callback that was refused, nor does anyone here wait for it.
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            async with self._session.post(url, data=form, headers=headers):
+                pass
+
+
+def _is_asked_for(message: SmsMessage, query: Mapping[str, str]) -> bool:
+    created = message.created_at.date()
+    conditions = (
+        ("To", lambda value: message.to == value),
+        ("From", lambda value: message.sender == value),
+        ("DateSent", lambda value: created == date.fromisoformat(value[:10])),
+        ("DateSent>", lambda value: created >= date.fromisoformat(value[:10])),
+        ("DateSent<", lambda value: created <= date.fromisoformat(value[:10])),
+    )
+    return all(holds(query[name]) for name, holds in conditions if name in query)
+
+
+def _page(request: web.Request, resources: list[dict[str, Any]], page: int, size: int) -> dict[str, Any]:
+    first, last = page * size, (page + 1) * size
+    here = resources[first:last]
+    more = str(request.rel_url.update_query({"Page": str(page + 1)})) if len(resources) > last else None
+    return {
+        "messages": here,
+        "page": page,
+        "page_size": size,
+        "start": first,
+        "end": max(first, first + len(here) - 1),
+        "first_page_uri": str(request.rel_url.update_query({"Page": "0"})),
+        "next_page_uri": more,
+        "previous_page_uri": None if page == 0 else str(request.rel_url.update_query({"Page": str(page - 1)})),
+        "uri": str(request.rel_url),
+    }
+
+
+def _not_found(request: web.Request) -> web.Response:
+    return _error(Refusal(404, 20404, f"The requested resource {request.path} was not found"))
+
+
+def _error(refused: Refusal, headers: Mapping[str, str] | None = None) -> web.Response:
+    body = {
+        "code": refused.code,
+        "message": refused.message,
+        "more_info": f"https://www.twilio.com/docs/errors/{refused.code}",
+        "status": refused.status,
+    }
+    return web.json_response(body, status=refused.status, headers=headers)
+
+
+@contextlib.contextmanager
+def running_twilio_server(server: TwilioServer | None = None, *, port: int = 0) -> Iterator[TwilioServer]:
+    """A local Twilio on a thread of its own: `with running_twilio_server() as server: … server.url`."""
+    with running(lambda: server or TwilioServer(), port=port) as started:
+        yield started

@@ -1,0 +1,63 @@
+"""The layers of the house, checked by import-linter; what a producer imports, checked by running it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from importlinter.cli import lint_imports
+
+import notifier
+
+ROOT = Path(__file__).parents[2]
+
+#: Nothing of these may come along when a producer imports notifier.
+WORKER_PACKAGES = (
+    "celery",
+    "sqlalchemy",
+    "alembic",
+    "psycopg",
+    "twilio",
+    "aiohttp",
+    "aiosmtplib",
+    "jinja2",
+    "typer",
+    "structlog",
+    "email_validator",
+)
+
+
+def test_layers_import_downward_only(monkeypatch, capsys) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(ROOT)
+    broken = lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True)
+    assert broken == 0, capsys.readouterr().out
+
+
+def test_a_producer_loads_no_worker_package() -> None:
+    program = "import sys, notifier; print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert loaded.isdisjoint(WORKER_PACKAGES)
+    assert "kombu" in loaded
+
+
+def test_the_public_names_are_these() -> None:
+    assert notifier.__all__ == sorted(notifier.__all__, key=lambda name: (name.islower(), name))
+    assert all(hasattr(notifier, name) for name in notifier.__all__)
+
+
+def test_every_module_says_what_it_is() -> None:
+    for path in (ROOT / "notifier").rglob("*.py"):
+        text = path.read_text("utf-8").lstrip()
+        assert not text or text.startswith(('"""', 'r"""')), f"{path.relative_to(ROOT)} has no docstring"
+
+
+def test_no_two_rooms_know_queue_names() -> None:
+    """`topology` is the only home of the names of queues."""
+    for path in (ROOT / "notifier").rglob("*.py"):
+        if path.name != "topology.py":
+            text = path.read_text("utf-8")
+            assert '"deliver.email' not in text, path
+            assert '"notify.email' not in text, path
+            assert '"notify.sms' not in text, path
