@@ -127,7 +127,6 @@ def where(url: str) -> str:
 def _unreachable(url: str, error: Any) -> str:
     # The errors' own texts may hold the URL, with its password.
     if isinstance(error, AccessRefused):
-        fix = "check user, password and virtual host in NOTIFIER_BROKER_URL"
-        return f"the broker at {where(url)} refuses this user: {fix}"
+        return f"the broker at {where(url)} refuses this user, its password or its virtual host"
     kind = getattr(error, "strerror", None) or type(error).__name__
-    return f"the broker at {where(url)} cannot be reached ({kind}): check NOTIFIER_BROKER_URL and that it runs"
+    return f"the broker at {where(url)} cannot be reached ({kind})"

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from notifier.cli.broker import MISMATCH_FIX, Broker, producer_queues, where
-from notifier.errors import ConfigurationError, NotifierError, SendError, TemplateInvalid
+from notifier.errors import ConfigurationError, NotifierError, SendError, ServiceUnavailable, TemplateInvalid
 from notifier.status import Channel
 from notifier.topology import DEAD, NOTIFY
 
@@ -39,7 +39,9 @@ def safely(name: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:
     """The checks that `look` makes; if it raises, a failed one of this name."""
     try:
         yield from look()
-    except (NotifierError, OSError) as error:
+    except ServiceUnavailable as error:
+        yield Check(name, False, str(error), f"check NOTIFIER_{name.upper()}_URL, and that the {name} runs")
+    except NotifierError as error:
         yield Check(name, False, *_split(str(error)))
     except Exception as error:
         fix = "run it with NOTIFIER_LOG_LEVEL=debug, and report it"

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from notifier.cli.output import clean, console, hint, is_terminal
-from notifier.errors import ConfigurationError, InvalidMessage, NotifierError
+from notifier.errors import ConfigurationError, InvalidMessage, NotifierError, PublishFailed, ServiceUnavailable
 
 FAILED = 1
 WRONG_USAGE = 2
@@ -64,6 +64,8 @@ def explain(error: Exception) -> int:
             return WRONG_USAGE
         case NotifierError():
             report(str(error))
+            if isinstance(error, ServiceUnavailable | PublishFailed):
+                hint("next: notifier doctor")
             return FAILED
     if getattr(getattr(error, "orig", None), "sqlstate", None) in _NOT_MIGRATED:
         report("the database has not this version's tables; run `notifier db upgrade`")

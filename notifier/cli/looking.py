@@ -20,6 +20,7 @@ from notifier.cli.output import (
     print_table,
     status_style,
     utc,
+    when,
 )
 from notifier.cli.story import print_story, story_as_json
 from notifier.cli.values import read_id, read_past
@@ -129,7 +130,7 @@ def search(
     rows = [
         (
             str(n.id),
-            utc(n.accepted_at),
+            when(n.accepted_at),
             n.status,
             n.recipient,
             n.template,
@@ -139,7 +140,8 @@ def search(
         )
         for n in found
     ]
-    print_table(headers, rows, column_styles={2: [status_style(n.status) for n in found]})
+    styles = {2: [status_style(n.status) for n in found]}
+    print_table(headers, rows, styles, droppable=("producer", "reference", "template", "reason"))
     more = f"; the next page: the same with --before {found[-1].id}" if len(found) == limit else ""
     hint(f"{_count(len(found), 'notification')}{more}\nnext: notifier show ID")
 
@@ -160,8 +162,8 @@ def rejected_list(
         hint("no message was rejected" if before is None else "nothing found; that was the last page")
         return
     headers = ("id", "received", "queue", "producer", "bytes", "why")
-    rows = [(str(r.id), utc(r.received_at), r.queue, r.producer or "", str(r.body_size), _why(r)) for r in found]
-    print_table(headers, rows)
+    rows = [(str(r.id), when(r.received_at), r.queue, r.producer or "", str(r.body_size), _why(r)) for r in found]
+    print_table(headers, rows, droppable=("bytes", "producer", "queue"))
     more = f"; the next page: the same with --before {found[-1].id}" if len(found) == limit else ""
     hint(f"{_count(len(found), 'rejected message')}{more}\nnext: notifier rejected show ID")
 

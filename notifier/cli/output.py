@@ -60,6 +60,13 @@ def utc(moment: datetime | None, *, milliseconds: bool = False) -> str:
     return text[:-3] if milliseconds else text[:-7]
 
 
+def when(moment: datetime) -> str:
+    """A time in a table: on a terminal without this year's number, to leave room for the rest."""
+    text = utc(moment)
+    is_short = is_terminal(sys.stdout) and moment.astimezone(UTC).year == datetime.now(UTC).year
+    return text[5:] if is_short else text
+
+
 def status_style(status: str) -> str:
     """The colour of a status."""
     return _STATUS_STYLES.get(status, "cyan")
@@ -103,28 +110,51 @@ def print_table(
     headers: Sequence[str],
     rows: Sequence[Sequence[str]],
     column_styles: Mapping[int, Sequence[str]] | None = None,
+    *,
+    droppable: Sequence[str] = (),
 ) -> None:
-    """A table on a terminal, tab-separated lines in a pipe. `column_styles`: column → styles of its cells."""
+    """A table on a terminal, tab-separated lines in a pipe.
+
+    `column_styles` gives the style of each cell of a column. On a terminal that is too narrow the columns of
+    `droppable` are left out, the first of them first; a pipe always gets everything.
+    """
     if not is_terminal(sys.stdout):
         for row in (headers, *rows):
             sys.stdout.write("\t".join(one_line(cell) for cell in row) + "\n")
         return
-    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    # A column without a value would only take room from the others.
-    used = [index for index in range(len(headers)) if any(row[index] for row in rows)]
-    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for index in used:
+    screen = console(sys.stdout)
+    shown = _fitting(headers, rows, droppable, screen.width)
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for index in shown:
         # An id that is cut or folded cannot be copied; everything else may be folded.
-        is_id = headers[index] == "id"
-        table.add_column(headers[index], no_wrap=is_id, overflow="fold", min_width=36 if is_id else None)
+        table.add_column(headers[index], no_wrap=headers[index] in _WHOLE, overflow="fold")
     styles = column_styles or {}
     for number, row in enumerate(rows):
-        cells = ((one_line(row[i]), styles[i][number] if i in styles else "") for i in used)
+        cells = ((one_line(row[i]), styles[i][number] if i in styles else "") for i in shown)
         table.add_row(*(Text(text, style=style) for text, style in cells))
-    console(sys.stdout).print(table)
+    screen.print(table)
+
+
+#: Columns that are never folded.
+_WHOLE = ("id", "name", "accepted", "received", "status", "queue")
+
+
+def _fitting(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], droppable: Sequence[str], width: int
+) -> list[int]:
+    """The columns to show: none that is empty in every row, and no more than fit."""
+    needed = {
+        index: 2 + max(len(header), *(len(row[index]) for row in rows))
+        for index, header in enumerate(headers)
+        if any(row[index] for row in rows)
+    }
+    for header in droppable:
+        if sum(needed.values()) > width:
+            needed.pop(headers.index(header), None)
+    return list(needed)
 
 
 def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +11,7 @@ import typer
 from notifier.cli.output import AsJson, hint, one_line, print_json, print_line
 from notifier.cli.publish import publish
 from notifier.cli.values import Given, channel_of, read_context, read_future, read_metadata
-from notifier.cli.waiting import wait_for
+from notifier.cli.waiting import Waiting
 from notifier.cli.wiring import wiring
 from notifier.status import Channel, Lane
 
@@ -85,13 +86,16 @@ def send(
     }
     given, settings = read_context(values or ()), world.settings()
     variables = _typed(given, settings, channel or channel_of(to), template)
-    with world.client(settings, producer) as client:
+    with ExitStack() as stack:
+        waiting = None
+        if wait is not None:
+            waiting = Waiting(stack.enter_context(world.services()).audit, to, key)
+        client = stack.enter_context(world.client(settings, producer))
         handle = client.send(template, to, context=variables, channel=channel, lane=lane, **fields)
-    if wait is None:
-        _tell(handle, as_json=as_json)
-        return
-    with world.services() as services:
-        wait_for(services.audit, handle, to, seconds=wait, as_json=as_json)
+        if waiting is None or wait is None:
+            _tell(handle, as_json=as_json)
+        else:
+            waiting.wait(handle, seconds=wait, as_json=as_json)
 
 
 def _typed(given: Given, settings: Settings, channel: Channel, template: str) -> dict[str, Any]:

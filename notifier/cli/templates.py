@@ -116,7 +116,8 @@ def check(
         for problem in problems:
             print_line(clean(str(problem)), "red" if problem.severity is Severity.ERROR else "yellow")
         counts = f"{_count(errors, 'error')}, {_count(len(problems) - errors, 'warning')}"
-        hint(f"{_count(checked, 'template')} checked in {folder}: {counts}")
+        print_line(f"{_count(checked, 'template')} checked: {counts}", "bold" if errors else "green")
+        hint(f"in {folder}")
     if errors or not checked:
         raise typer.Exit(FAILED)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -23,47 +22,73 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.1
 #: Among so many of the newest notifications, or rejected messages, ours is looked for.
 LOOKED_AT = 50
-#: The database's clock may be behind ours by this.
-CLOCK_SKEW = timedelta(seconds=5)
 
 _ENDED = FINAL_STATUSES | {Status.SENT}
 _SUCCESS = frozenset({Status.SENT, Status.DELIVERED})
 
 
-def wait_for(audit: Audit, handle: Handle, to: str, *, seconds: float, as_json: bool) -> None:
-    """Print the story of the message as soon as it is sent or final, or what it is after `seconds`.
+class Waiting:
+    """Made before the message is sent, so that what was there before is not taken for an answer."""
 
-    Exits 1 unless it is sent or delivered.
-    """
-    story, rejected = _poll(audit, handle, to, seconds)
-    if rejected is not None:
-        _tell_rejected(rejected, as_json=as_json)
-    elif story is None:
-        _tell_absent(handle, seconds, as_json=as_json)
-    else:
-        if as_json:
-            print_json(story_as_json(story))
+    def __init__(self, audit: Audit, to: str, key: str | None) -> None:
+        self._audit = audit
+        self._to = to
+        self._key = key
+        first = self._first_with_key()
+        self._duplicates_before = first.duplicates if first else 0
+
+    def wait(self, handle: Handle, *, seconds: float, as_json: bool) -> None:
+        """Print the story as soon as it is sent or final, or what it is after `seconds`.
+
+        Exits 1 unless it is sent or delivered.
+        """
+        story, rejected = self._poll(handle.id, seconds)
+        if rejected is not None:
+            _tell_rejected(rejected, as_json=as_json)
+        elif story is None:
+            _tell_absent(handle, seconds, as_json=as_json)
         else:
-            if story.notification.id != handle.id:
-                hint("this key was used before, and nothing was sent again; the first message with it:")
-            print_story(story)
-        if story.notification.status in _SUCCESS:
-            return
-        if not as_json and story.notification.status not in _ENDED:
-            hint(f"not sent after {seconds:g} s. next: notifier show {handle.id}")
-    raise typer.Exit(FAILED)
+            _tell_story(story, handle, seconds, as_json=as_json)
+            if story.notification.status in _SUCCESS:
+                return
+        raise typer.Exit(FAILED)
+
+    def _poll(self, notification_id: UUID, seconds: float) -> tuple[Story | None, RejectedView | None]:
+        gives_up_at = time.monotonic() + seconds
+        while True:
+            story = _story(self._audit, notification_id) or self._repeated()
+            if story is not None and story.notification.status in _ENDED:
+                return story, None
+            rejected = None if story else _rejected(self._audit, notification_id)
+            if rejected is not None or time.monotonic() >= gives_up_at:
+                return story, rejected
+            time.sleep(POLL_SECONDS)
+
+    def _repeated(self) -> Story | None:
+        """The notification that ours is a repetition of, once the intake has noted that."""
+        first = self._first_with_key()
+        return first if first and first.duplicates > self._duplicates_before else None
+
+    def _first_with_key(self) -> Story | None:
+        from notifier.store.audit import Filter
+
+        if self._key is None:
+            return None
+        for found in self._audit.search(Filter(recipient=self._to), limit=LOOKED_AT):
+            if found.idempotency_key == self._key:
+                return self._audit.story(found.id)
+        return None
 
 
-def _poll(audit: Audit, handle: Handle, to: str, seconds: float) -> tuple[Story | None, RejectedView | None]:
-    gives_up_at = time.monotonic() + seconds
-    while True:
-        story = _story(audit, handle.id) or _first_with_key(audit, handle, to)
-        if story is not None and story.notification.status in _ENDED:
-            return story, None
-        rejected = None if story else _rejected(audit, handle.id)
-        if rejected is not None or time.monotonic() >= gives_up_at:
-            return story, rejected
-        time.sleep(POLL_SECONDS)
+def _tell_story(story: Story, handle: Handle, seconds: float, *, as_json: bool) -> None:
+    if as_json:
+        print_json(story_as_json(story))
+        return
+    if story.notification.id != handle.id:
+        hint("this key was used before, and nothing was sent again; the first message with it:")
+    print_story(story)
+    if story.notification.status not in _ENDED:
+        hint(f"not sent after {seconds:g} s. next: notifier show {handle.id}")
 
 
 def _story(audit: Audit, notification_id: UUID) -> Story | None:
@@ -71,22 +96,6 @@ def _story(audit: Audit, notification_id: UUID) -> Story | None:
         return audit.story(notification_id)
     except NotFound:
         return None
-
-
-def _first_with_key(audit: Audit, handle: Handle, to: str) -> Story | None:
-    """The notification that ours is a repetition of, once the intake has noted that."""
-    from notifier.message import time_of_id
-    from notifier.store.audit import Filter
-
-    if handle.idempotency_key == str(handle.id):
-        return None
-    sent_at = time_of_id(handle.id) - CLOCK_SKEW
-    for found in audit.search(Filter(recipient=to), limit=LOOKED_AT):
-        if found.idempotency_key == handle.idempotency_key:
-            story = audit.story(found.id)
-            if any(event.kind == "duplicate" and event.recorded_at > sent_at for event in story.events):
-                return story
-    return None
 
 
 def _rejected(audit: Audit, notification_id: UUID) -> RejectedView | None:

@@ -48,7 +48,7 @@ OUTCOMES: Mapping[str, str] = {
 
 EVENTS: Mapping[str, str] = {
     "accepted": "accepted",
-    "duplicate": "the same message came again; nothing was sent for it",
+    "duplicate": "duplicate, nothing was sent for it",
     "redispatched": "no worker had taken it: given to the broker again",
 }
 

@@ -1,0 +1,68 @@
+"""One address of a mail: display name, local part and domain, safe to write into a header and an envelope."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from email_validator import EmailNotValidError, validate_email
+
+#: RFC 5321 section 4.5.3.1.3: a path is at most 256 octets, brackets included.
+_MAX_ADDRESS = 254
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+#: The ordinary case, decided without email-validator, which takes longer than the composing of a whole mail.
+_PLAIN = re.compile(rf"({_ATOM}(?:\.{_ATOM})*)@((?:{_LABEL}\.)+[A-Za-z][A-Za-z0-9-]*[A-Za-z0-9])")
+_QUOTED = re.compile(r'(?s)"((?:[^"\\]|\\.)*)"')
+_NAMED = re.compile(rf"(?s)\s*({_QUOTED.pattern.removeprefix('(?s)')}|[^<>]*)\s*<([^<>]*)>\s*")
+#: Control characters, line separators and lone surrogates. In a header each run of them is one space.
+UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """`Zoë <zoe@bücher.example>`, parsed: the domain is always ASCII, the local part may not be."""
+
+    local: str
+    domain: str
+    #: Display name, one line, single spaces.
+    name: str = ""
+
+    @property
+    def address(self) -> str:
+        """As it goes into the envelope."""
+        return f"{self.local}@{self.domain}"
+
+    @property
+    def needs_smtputf8(self) -> bool:
+        """Whether only a server with SMTPUTF8 (RFC 6531) can take it."""
+        return not self.local.isascii()
+
+
+def parse_mailbox(text: str) -> Mailbox:
+    """Parse `address` or `name <address>`; the name may be quoted, the domain may be internationalised.
+
+    Raises:
+        ValueError: if there is not exactly one usable address. The text repeats no part of it.
+    """
+    named = _NAMED.fullmatch(text)
+    name, address = (_clean_name(named[1]), named[3].strip()) if named else ("", text.strip())
+    plain = _PLAIN.fullmatch(address)
+    if plain and len(plain[1]) <= 64 and len(address) <= _MAX_ADDRESS:
+        return Mailbox(plain[1], plain[2], name)
+    try:
+        # Only the form matters here: whether mail to such a domain makes sense was decided at the intake.
+        valid = validate_email(address, check_deliverability=False, globally_deliverable=False, strict=True)
+    except EmailNotValidError as error:
+        raise ValueError(f"not an e-mail address: {type(error).__name__}") from None
+    if valid.ascii_domain is None:
+        raise ValueError("the domain of the address has no ASCII form")
+    return Mailbox(valid.local_part, valid.ascii_domain, name)
+
+
+def _clean_name(text: str) -> str:
+    text = UNSAFE.sub(" ", text).strip()
+    quoted = _QUOTED.fullmatch(text)
+    name = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else text
+    # Readers show a run of white space in a name as one space (RFC 5322 section 3.2.2).
+    return " ".join(name.split())

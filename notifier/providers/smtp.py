@@ -1,0 +1,123 @@
+"""E-mail through a relay, by SMTP.
+
+One recipient in one transaction, so that an answer is always about one notification. The dialogue is led command
+by command, because one thing must be exact: on which side of the mail's final dot a failure happened. Before it
+the mail was surely not accepted, after it nobody can say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Self
+
+import aiosmtplib
+
+from notifier.providers.base import Outgoing, Receipt
+from notifier.providers.mailbox import Mailbox, parse_mailbox
+from notifier.providers.mime import Correspondents, Mail, compose
+from notifier.providers.smtp_connect import connect, describe, failed_to_connect
+from notifier.providers.smtp_options import SmtpOptions, read_options
+from notifier.providers.smtp_pool import Connection, Pool, PoolClosed
+from notifier.providers.smtp_transaction import StaleConnection, Transaction
+from notifier.providers.verdict import ACCOUNT, BAD_RECIPIENT, UNAVAILABLE
+from notifier.status import Channel
+
+#: Senders and reply addresses are few and repeat with every mail.
+_parse_ours = lru_cache(maxsize=256)(parse_mailbox)
+
+
+class SmtpProvider:
+    """Kind `smtp`."""
+
+    channel = Channel.EMAIL
+
+    def __init__(self, name: str, options: SmtpOptions) -> None:
+        self.name = name
+        self._options = options
+        self._pool = Pool(
+            lambda: connect(options),
+            max_connections=options.max_connections,
+            max_messages=options.max_messages,
+            max_age_seconds=options.max_age_seconds,
+        )
+
+    @classmethod
+    def from_options(cls, name: str, options: Mapping[str, str]) -> Self:
+        """See `Provider.from_options`; the options are those of `SmtpOptions`, plus `url`, `ca_file`, `verify`."""
+        return cls(name, read_options(name, options))
+
+    async def send(self, outgoing: Outgoing, *, deadline_seconds: float) -> Receipt:
+        """See `Provider.send`."""
+        transaction = Transaction(self._compose(outgoing))
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                return await self._deliver(transaction)
+        except TimeoutError:
+            raise transaction.timed_out(deadline_seconds) from None
+        except PoolClosed:
+            raise UNAVAILABLE.error("this provider is being closed") from None
+
+    async def check(self, *, deadline_seconds: float) -> str:
+        """See `Provider.check`: "mail.example.com answered 220, STARTTLS, authenticated"."""
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                return await self._greet()
+        except TimeoutError:
+            text = f"{self._options.host} did not answer within {deadline_seconds:g} s"
+            raise UNAVAILABLE.error(text) from None
+        except (OSError, aiosmtplib.SMTPException) as error:
+            raise failed_to_connect(self._options, error) from error
+
+    async def close(self) -> None:
+        """See `Provider.close`."""
+        await self._pool.close()
+
+    def _compose(self, outgoing: Outgoing) -> Mail:
+        who = Correspondents(
+            sender=_ours(outgoing.sender, "sender"),
+            to=_theirs(outgoing.to),
+            reply_to=_ours(outgoing.reply_to, "reply_to") if outgoing.reply_to else None,
+        )
+        domain = self._options.message_id_domain or who.sender.domain
+        return compose(outgoing, who, domain=domain, date=datetime.now(UTC))
+
+    async def _deliver(self, transaction: Transaction) -> Receipt:
+        try:
+            return await self._try(transaction, fresh=False)
+        except StaleConnection:
+            # The server had closed the connection at rest, and we noticed at MAIL FROM: nothing was sent yet.
+            return await self._try(transaction, fresh=True)
+
+    async def _try(self, transaction: Transaction, *, fresh: bool) -> Receipt:
+        try:
+            async with self._pool.connection(fresh=fresh) as connection:
+                return await transaction.run(connection)
+        except (OSError, aiosmtplib.SMTPException) as error:
+            raise failed_to_connect(self._options, error) from error
+
+    async def _greet(self) -> str:
+        connection = Connection(await connect(self._options), 0.0)
+        try:
+            said = describe(connection.smtp, self._options)
+            await connection.smtp.noop(timeout=None)
+            await connection.quit()
+        finally:
+            connection.abort()
+        return said
+
+
+def _ours(text: str, what: str) -> Mailbox:
+    try:
+        return _parse_ours(text)
+    except ValueError as error:
+        raise ACCOUNT.error(f"the configured {what} cannot be used: {error}") from None
+
+
+def _theirs(text: str) -> Mailbox:
+    try:
+        return parse_mailbox(text)
+    except ValueError as error:
+        raise BAD_RECIPIENT.error(str(error)) from None

@@ -1,0 +1,92 @@
+"""Opening a connection to a mail server: TCP, greeting, TLS, login. Nothing said here is about a message."""
+
+from __future__ import annotations
+
+import ssl
+
+import aiosmtplib
+
+from notifier.errors import SendError
+from notifier.providers.masking import mail_detail
+from notifier.providers.smtp_codes import Stage, judge, read_answer
+from notifier.providers.smtp_options import Encryption, SmtpOptions
+from notifier.providers.verdict import ACCOUNT, UNAVAILABLE
+
+#: aiosmtplib's way to say what to do about STARTTLS: insist, never, or (None) if the server offers it.
+_STARTTLS = {
+    Encryption.IMPLICIT: False,
+    Encryption.NEVER: False,
+    Encryption.REQUIRED: True,
+    Encryption.OPPORTUNISTIC: None,
+}
+
+
+async def connect(options: SmtpOptions) -> aiosmtplib.SMTP:
+    """Connect, encrypt and log in. Has no deadline of its own: the caller's covers the whole send.
+
+    Raises:
+        OSError, aiosmtplib.SMTPException: see `failed_to_connect`.
+    """
+    smtp = aiosmtplib.SMTP(
+        hostname=options.host,
+        port=options.port,
+        username=options.username,
+        password=options.password,
+        local_hostname=options.local_hostname,
+        use_tls=options.encryption is Encryption.IMPLICIT,
+        start_tls=_STARTTLS[options.encryption],
+        tls_context=options.tls,
+        timeout=None,
+    )
+    await smtp.connect()
+    try:
+        if smtp.is_ehlo_or_helo_needed:
+            await smtp.ehlo()
+    except BaseException:
+        smtp.close()
+        raise
+    return smtp
+
+
+def describe(smtp: aiosmtplib.SMTP, options: SmtpOptions) -> str:
+    """What connecting came to, for people."""
+    encrypted = smtp.get_transport_info("sslcontext") is not None
+    by_starttls = "STARTTLS" if encrypted else "not encrypted"
+    how = "TLS" if options.encryption is Encryption.IMPLICIT else by_starttls
+    login = "authenticated" if options.username else "no login"
+    return f"{options.host} answered 220, {how}, {login}"
+
+
+def failed_to_connect(options: SmtpOptions, error: Exception) -> SendError:
+    """What an error of `connect` means. Never a refusal: the message waits until a connection works."""
+    if isinstance(error, aiosmtplib.SMTPResponseException):
+        stage = Stage.AUTH if isinstance(error, aiosmtplib.SMTPAuthenticationError) else Stage.CONNECT
+        answer = read_answer(error.code, error.message)
+        words = mail_detail(answer.text, recipient=options.username or "")
+        return judge(stage, answer).error(f"{options.host} answers at {stage}: {words}", code=answer.code)
+    tls = _tls_failure(error)
+    if tls is not None:
+        return ACCOUNT.error(
+            f"no TLS with {options.host}: {mail_detail(tls)}; set ca_file to the issuer's certificate"
+        )
+    if isinstance(error, aiosmtplib.SMTPConnectError | aiosmtplib.SMTPServerDisconnected | OSError):
+        return UNAVAILABLE.error(
+            f"no connection to {options.host} port {options.port}: {mail_detail(_cause(error))}"
+        )
+    # The rest is what aiosmtplib finds missing in EHLO: STARTTLS, AUTH, or a method that both sides know.
+    return ACCOUNT.error(f"{options.host}: {mail_detail(str(error))}")
+
+
+def _tls_failure(error: BaseException | None) -> str | None:
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return getattr(error, "verify_message", "") or error.reason or "handshake failed"
+        error = error.__cause__
+    return None
+
+
+def _cause(error: Exception) -> str:
+    found = error.__cause__ or error
+    if isinstance(found, OSError) and found.strerror:
+        return found.strerror
+    return str(found) or type(found).__name__

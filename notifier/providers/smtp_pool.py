@@ -1,0 +1,198 @@
+"""Connections to one mail server, kept and reused: a new one costs several round trips and a TLS handshake."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import cast
+
+import aiosmtplib
+
+#: A connection that rested longer is asked whether it is still there. Servers close idle ones after minutes
+#: (RFC 5321 section 4.5.3.2.7: at least 5), firewalls on the way sooner and without a word.
+CHECK_AFTER_SECONDS = 5.0
+#: How long a connection may take to answer that question, or to say goodbye.
+_ANSWER_SECONDS = 2.0
+
+
+class PoolClosed(Exception):
+    """The pool was closed while someone waited for a connection."""
+
+
+class Connection:
+    """One open connection, and what the pool has to know about it."""
+
+    def __init__(self, smtp: aiosmtplib.SMTP, now: float) -> None:
+        self.smtp = smtp
+        #: aiosmtplib forgets it as soon as it closes it, which with TLS is long before it is closed.
+        self.transport = cast("asyncio.Transport", smtp.transport)
+        self.opened_at = now
+        self.used_at = now
+        #: Mails begun on it, the current one included.
+        self.messages = 0
+        #: Set by the user when the dialogue came to a clean end; anything else and the connection is dropped.
+        self.reusable = False
+        #: Set by the user when the server still holds half a transaction: it needs RSET before the next MAIL.
+        self.needs_reset = False
+
+    @property
+    def is_reused(self) -> bool:
+        """Whether it has rested in the pool: the server may have closed it meanwhile."""
+        return self.messages > 1
+
+    def abort(self) -> None:
+        """Close it at once. Unlike `close` this throws away what was written but not sent: a mail that we call
+        unsent must not leave afterwards."""
+        self.transport.abort()
+        self.smtp.close()
+
+    async def quit(self) -> None:
+        """Say QUIT, wait a moment for the answer, and close it."""
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await self.smtp.quit(timeout=None)
+        except (OSError, aiosmtplib.SMTPException):
+            pass
+        finally:
+            self.abort()
+
+    def retire(self) -> None:
+        """Say QUIT and close without waiting for the answer, as Postfix does (smtp_skip_quit_response)."""
+        if not self.transport.is_closing():
+            self.transport.write(b"QUIT\r\n")
+        self.smtp.close()
+
+
+class Pool:
+    """At most `max_connections` connections; whoever wants one more waits for the first that becomes free."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[aiosmtplib.SMTP]],
+        *,
+        max_connections: int,
+        max_messages: int,
+        max_age_seconds: float,
+        check_after_seconds: float = CHECK_AFTER_SECONDS,
+    ) -> None:
+        self._connect = connect
+        self._max_messages = max_messages
+        self._max_age_seconds = max_age_seconds
+        self._check_after_seconds = check_after_seconds
+        self._slots = asyncio.Semaphore(max_connections)
+        #: Last in, first out: under light load the rest grow old and are closed.
+        self._idle: list[Connection] = []
+        self._busy: set[Connection] = set()
+        self._closed = False
+        self._pruning: asyncio.TimerHandle | None = None
+
+    @contextlib.asynccontextmanager
+    async def connection(self, *, fresh: bool = False) -> AsyncIterator[Connection]:
+        """A connection for one mail: an idle one that works, or (always, if `fresh`) a new one.
+
+        Raises:
+            PoolClosed: if the pool is closed.
+            OSError, aiosmtplib.SMTPException: if none can be opened.
+        """
+        async with self._slots:
+            if self._closed:
+                raise PoolClosed
+            connection = (None if fresh else await self._take_idle()) or await self._open()
+            connection.messages += 1
+            connection.reusable = False
+            self._busy.add(connection)
+            try:
+                yield connection
+            finally:
+                self._busy.discard(connection)
+                self._put_back(connection)
+
+    async def close(self) -> None:
+        """Close every connection: idle ones politely, those at work at once."""
+        self._closed = True
+        self._stop_pruning()
+        for connection in list(self._busy):
+            connection.abort()
+        idle, self._idle = self._idle, []
+        await asyncio.gather(*(connection.quit() for connection in idle))
+        # The event loop closes the sockets in its next round.
+        await asyncio.sleep(0)
+
+    async def _open(self) -> Connection:
+        smtp = await self._connect()
+        connection = Connection(smtp, self._now())
+        if self._closed:
+            connection.abort()
+            raise PoolClosed
+        return connection
+
+    async def _take_idle(self) -> Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if self._is_worn(connection):
+                connection.retire()
+            elif not self._needs_check(connection) or await self._answers(connection):
+                return connection
+        return None
+
+    def _is_worn(self, connection: Connection) -> bool:
+        return (
+            connection.messages >= self._max_messages
+            or self._now() - connection.opened_at >= self._max_age_seconds
+        )
+
+    def _needs_check(self, connection: Connection) -> bool:
+        return (
+            connection.needs_reset
+            or not connection.smtp.is_connected
+            or self._now() - connection.used_at >= self._check_after_seconds
+        )
+
+    async def _answers(self, connection: Connection) -> bool:
+        """Whether it is still there, and ready for the next MAIL. A dead one is dropped without a word."""
+        ask = connection.smtp.rset if connection.needs_reset else connection.smtp.noop
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await ask(timeout=None)
+        except (OSError, aiosmtplib.SMTPException):
+            connection.abort()
+            return False
+        except BaseException:
+            connection.abort()
+            raise
+        connection.needs_reset = False
+        return True
+
+    def _put_back(self, connection: Connection) -> None:
+        if self._closed or not connection.reusable or not connection.smtp.is_connected:
+            connection.abort()
+        elif self._is_worn(connection):
+            connection.retire()
+        else:
+            connection.used_at = self._now()
+            self._idle.append(connection)
+            self._start_pruning()
+
+    def _start_pruning(self) -> None:
+        if self._pruning is None:
+            delay = max(0.0, self._idle[0].opened_at + self._max_age_seconds - self._now())
+            self._pruning = asyncio.get_running_loop().call_later(delay, self._prune)
+
+    def _stop_pruning(self) -> None:
+        if self._pruning is not None:
+            self._pruning.cancel()
+            self._pruning = None
+
+    def _prune(self) -> None:
+        """Close what grew too old at rest: it would only take a place at the server."""
+        self._pruning = None
+        worn = [connection for connection in self._idle if self._is_worn(connection)]
+        self._idle = [connection for connection in self._idle if connection not in worn]
+        for connection in worn:
+            connection.retire()
+        if self._idle:
+            self._start_pruning()
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()

@@ -1,0 +1,136 @@
+"""One mail on one connection: MAIL, RCPT, DATA, the body, and what each way of ending means."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiosmtplib
+
+from notifier.errors import SendError
+from notifier.providers.base import Receipt
+from notifier.providers.masking import mail_detail
+from notifier.providers.mime import Mail
+from notifier.providers.smtp_codes import Stage, judge, queue_id, read_answer
+from notifier.providers.smtp_pool import Connection
+from notifier.providers.verdict import ACCOUNT, BAD_RECIPIENT, CONTENT, UNAVAILABLE, UNKNOWN
+
+_OK = (250, 251)
+_START_INPUT = 354
+_CLOSING = 421
+
+
+class StaleConnection(Exception):
+    """A connection that had rested in the pool turned out dead at MAIL FROM. Nothing was sent; use a fresh one."""
+
+
+class Transaction:
+    """Remembers how far it came, so that whoever cuts it short can tell what that means."""
+
+    def __init__(self, mail: Mail) -> None:
+        self._mail = mail
+        #: None while it waits for a connection.
+        self._stage: Stage | None = None
+        #: Whether the end of the body is still in our own buffer, although it was written.
+        self._is_held_back = False
+
+    async def run(self, connection: Connection) -> Receipt:
+        """Send the mail.
+
+        Raises:
+            Rejected, Throttled, Unavailable, OutcomeUnknown: as the server, or the lack of an answer, says.
+            StaleConnection: see there.
+        """
+        self._stage = Stage.MAIL
+        self._require_capabilities(connection)
+        await self._command(connection, Stage.MAIL, b"MAIL", *self._mail_words(connection))
+        await self._command(connection, Stage.RCPT, b"RCPT", b"TO:<%s>" % self._mail.rcpt_to.encode())
+        await self._command(connection, Stage.DATA, b"DATA")
+        return await self._body(connection)
+
+    def timed_out(self, deadline_seconds: float) -> SendError:
+        """What it means that the deadline ended it here."""
+        within = f"within {deadline_seconds:g} s"
+        if self._stage is None:
+            return UNAVAILABLE.error(f"no free or new connection {within}")
+        if self._stage is not Stage.BODY:
+            return UNAVAILABLE.error(f"no answer to {self._stage.upper()} {within}")
+        if self._is_held_back:
+            return UNAVAILABLE.error(f"the server did not read the whole mail {within}")
+        return UNKNOWN.error(f"no answer to the end of the mail {within}")
+
+    def _require_capabilities(self, connection: Connection) -> None:
+        smtp = connection.smtp
+        if self._mail.needs_smtputf8 and not smtp.supports_extension("smtputf8"):
+            connection.reusable = True
+            verdict = ACCOUNT if self._mail.rcpt_to.isascii() else BAD_RECIPIENT
+            raise verdict.error("an address with non-ASCII letters before the @, and the server has no SMTPUTF8")
+        limit = smtp.esmtp_extensions.get("size", "")
+        # RFC 1870 section 6.1: the server's limit; "0" or nothing means that it states none.
+        if limit.isdecimal() and 0 < int(limit) < len(self._mail.content):
+            connection.reusable = True
+            raise CONTENT.error(f"{len(self._mail.content)} bytes, and the server takes {limit}")
+
+    def _mail_words(self, connection: Connection) -> list[bytes]:
+        words = [b"FROM:<%s>" % self._mail.mail_from.encode()]
+        if connection.smtp.supports_extension("size"):
+            words.append(b"SIZE=%d" % len(self._mail.content))
+        if self._mail.needs_smtputf8:
+            words.append(b"SMTPUTF8")
+        return words
+
+    async def _command(self, connection: Connection, stage: Stage, *words: bytes) -> None:
+        self._stage = stage
+        try:
+            code, text = await connection.smtp.execute_command(*words, timeout=None)
+        except aiosmtplib.SMTPResponseException as garbage:
+            raise UNAVAILABLE.error(f"no SMTP answer to {stage.upper()}: {mail_detail(garbage.message)}") from None
+        except (OSError, aiosmtplib.SMTPException):
+            if stage is Stage.MAIL and connection.is_reused:
+                raise StaleConnection from None
+            raise UNAVAILABLE.error(f"connection lost at {stage.upper()}") from None
+        if code == _START_INPUT if stage is Stage.DATA else code in _OK:
+            return
+        if code == _CLOSING and stage is Stage.MAIL and connection.is_reused:
+            # A time-out at rest, or enough mails on one connection: no word about this mail.
+            raise StaleConnection
+        raise self._refused(connection, stage, code, text)
+
+    async def _body(self, connection: Connection) -> Receipt:
+        protocol = connection.smtp.protocol
+        if protocol is None:
+            raise UNAVAILABLE.error("connection lost at DATA")
+        try:
+            # `SMTP.data` would send DATA and the body in one call, and not say which of them failed.
+            protocol.write(_dot_stuffed(self._mail.content))
+        except aiosmtplib.SMTPServerDisconnected:
+            raise UNAVAILABLE.error("connection lost at DATA") from None
+        self._stage = Stage.BODY
+        try:
+            code, text = await protocol.read_response()
+        except asyncio.CancelledError:
+            self._is_held_back = connection.transport.get_write_buffer_size() > 0
+            raise
+        except aiosmtplib.SMTPResponseException as garbage:
+            raise UNKNOWN.error(f"no SMTP answer to the mail: {mail_detail(garbage.message)}") from None
+        except (OSError, aiosmtplib.SMTPException):
+            raise UNKNOWN.error("connection lost after the mail was sent") from None
+        if code not in _OK:
+            raise self._refused(connection, Stage.BODY, code, text)
+        connection.reusable = True
+        words = mail_detail(text, recipient=self._mail.rcpt_to)
+        return Receipt(provider_message_id=mail_detail(queue_id(text)), detail=f"{code} {words}")
+
+    def _refused(self, connection: Connection, stage: Stage, code: int, text: str) -> SendError:
+        answer = read_answer(code, text)
+        # 421 announces that the server closes the connection; what is neither 4xx nor 5xx we do not understand.
+        if 400 <= code < 600 and code != _CLOSING:
+            connection.reusable = connection.needs_reset = True
+        words = mail_detail(answer.text, recipient=self._mail.rcpt_to)
+        return judge(stage, answer).error(f"{stage.upper()}: {words}", code=answer.code)
+
+
+def _dot_stuffed(content: bytes) -> bytes:
+    """RFC 5321 section 4.5.2, and the final dot. `content` has CRLF at the end of every line."""
+    if b"\n." in content:
+        content = content.replace(b"\n.", b"\n..")
+    return content + b".\r\n"

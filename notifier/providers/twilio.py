@@ -1,0 +1,213 @@
+"""SMS through Twilio, with Twilio's own client.
+
+Twilio has no idempotency key: a POST that ends without an answer may have sent the SMS, and so may a 5xx. Both are
+`OutcomeUnknown`. What cures it later is the StatusCallback, whose URL carries the notification's id and attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import aiohttp
+from twilio.base.exceptions import TwilioException
+from twilio.rest import Client
+
+from notifier.errors import Rejected, SendError
+from notifier.providers.base import Outgoing, Receipt
+from notifier.providers.masking import sms_detail
+from notifier.providers.options import Options
+from notifier.providers.twilio_codes import judge
+from notifier.providers.twilio_http import Call, DeadlineHttpClient, calling
+from notifier.providers.verdict import UNAVAILABLE, UNKNOWN
+from notifier.status import Channel, Reason
+
+#: Twilio's range of ValidityPeriod. https://www.twilio.com/docs/messaging/api/message-resource
+_VALIDITY_SECONDS = (1, 36_000)
+#: A Retry-After beyond this is taken for this: one odd header must not park a message for days.
+_MAX_RETRY_AFTER_SECONDS = 3600.0
+_ACCOUNT = re.compile(r"AC[0-9a-fA-F]{32}")
+_SERVICE = re.compile(r"MG[0-9a-fA-F]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class TwilioOptions:
+    """Everything that a `TwilioProvider` needs to know."""
+
+    account_sid: str
+    auth_token: str = field(repr=False)
+    #: Another base URL for the API: the local Twilio, an egress proxy. None: https://api.twilio.com
+    api_base: str | None = None
+    #: Where Twilio reaches our webhooks; None: no status callbacks.
+    public_url: str | None = None
+    #: Seconds after which Twilio drops what it could not send; a message's `expires_at` may make it shorter.
+    validity_seconds: int = _VALIDITY_SECONDS[1]
+
+
+class TwilioProvider:
+    """Kind `twilio`."""
+
+    channel = Channel.SMS
+
+    def __init__(
+        self, name: str, options: TwilioOptions, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self.name = name
+        self._options = options
+        self._clock = clock
+        self._http: DeadlineHttpClient | None = None
+        self._client: Any = None
+
+    @classmethod
+    def from_options(cls, name: str, options: Mapping[str, str]) -> Self:
+        """See `Provider.from_options`: account_sid, auth_token, api_base, public_url, validity (seconds)."""
+        taken = Options(name, options)
+        account_sid = taken.require("account_sid", "the AC… of the account, from Twilio's console")
+        if not _ACCOUNT.fullmatch(account_sid):
+            raise taken.wrong("account_sid", "must be AC and 32 hexadecimal digits")
+        low, high = _VALIDITY_SECONDS
+        read = TwilioOptions(
+            account_sid=account_sid,
+            auth_token=taken.require("auth_token", "the account's primary auth token"),
+            api_base=_base_url(taken, "api_base"),
+            public_url=_base_url(taken, "public_url"),
+            validity_seconds=taken.whole_number("validity", default=high, low=low, high=high),
+        )
+        taken.finish()
+        return cls(name, read)
+
+    async def send(self, outgoing: Outgoing, *, deadline_seconds: float) -> Receipt:
+        """See `Provider.send`."""
+        words = self._words(outgoing)
+        with calling(deadline_seconds) as call:
+            message = await self._ask(call, lambda client: client.messages.create_async(**words))
+        if not message.sid:
+            raise UNKNOWN.error("answered without a message id", code=str(call.status))
+        return Receipt(provider_message_id=message.sid, detail=str(message.status))
+
+    async def check(self, *, deadline_seconds: float) -> str:
+        """See `Provider.check`: "account AC012345… is active"."""
+        sid = self._options.account_sid
+        with calling(deadline_seconds) as call:
+            account = await self._ask(call, lambda client: client.api.v2010.accounts(sid).fetch_async())
+        return f"account {sid[:8]}… is {account.status}"
+
+    async def close(self) -> None:
+        """See `Provider.close`."""
+        http, self._http, self._client = self._http, None, None
+        if http is not None:
+            await http.close()
+
+    def _words(self, outgoing: Outgoing) -> dict[str, Any]:
+        """The arguments of Twilio's `messages.create`."""
+        words: dict[str, Any] = {
+            "to": outgoing.to,
+            "body": outgoing.text,
+            "validity_period": self._validity(outgoing.expires_at),
+        }
+        words["messaging_service_sid" if _SERVICE.fullmatch(outgoing.sender) else "from_"] = outgoing.sender
+        if self._options.public_url is not None:
+            path = f"webhooks/twilio/{outgoing.notification_id}/{outgoing.attempt}"
+            words["status_callback"] = f"{self._options.public_url}/{path}"
+        return words
+
+    def _validity(self, expires_at: datetime | None) -> int:
+        """Whole seconds that are left, rounded down, so that Twilio never sends what has expired.
+
+        Raises:
+            Rejected: if less than one second is left.
+        """
+        if expires_at is None:
+            return self._options.validity_seconds
+        left = math.floor((expires_at - self._clock()).total_seconds())
+        if left < _VALIDITY_SECONDS[0]:
+            raise Rejected("expired before it could be handed to Twilio", reason=Reason.EXPIRED)
+        return min(left, self._options.validity_seconds)
+
+    async def _ask(self, call: Call, ask: Callable[[Any], Any]) -> Any:
+        try:
+            async with asyncio.timeout(call.deadline_seconds):
+                return await ask(self._connected())
+        except TwilioException:
+            raise _refused(call) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise _lost(call, error) from error
+        except Exception as error:
+            # Twilio's client read an answer of 2xx and stumbled over it, in one of many ways: the SMS may be out.
+            if call.status is None:
+                raise
+            raise UNKNOWN.error(f"unreadable answer: {type(error).__name__}", code=str(call.status)) from error
+
+    def _connected(self) -> Any:
+        # Made at the first call, because a session belongs to the loop in which it is made.
+        if self._client is None:
+            options = self._options
+            self._http = DeadlineHttpClient(options.api_base)
+            # An empty environment would make it read ours, where a stray TWILIO_REGION changes the host.
+            nothing = {"": ""}
+            sid, token = options.account_sid, options.auth_token
+            self._client = Client(sid, token, http_client=self._http, environment=nothing)
+        return self._client
+
+
+def _base_url(options: Options, key: str) -> str | None:
+    value = options.take(key)
+    if value is None:
+        return None
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+        raise options.wrong(key, "must be a URL like https://notify.example.com")
+    return value.rstrip("/")
+
+
+def _lost(call: Call, error: Exception) -> SendError:
+    """What it means that there is no whole answer. Everything hangs on whether the request went out."""
+    words = "no answer in time" if isinstance(error, TimeoutError) else sms_detail(str(error))
+    detail = f"{type(error).__name__}: {words}"
+    if call.was_written:
+        return UNKNOWN.error(detail, code=str(call.status or ""))
+    return UNAVAILABLE.error(detail)
+
+
+def _refused(call: Call) -> SendError:
+    """What an answer other than 2xx means."""
+    status, (code, words) = call.status or 0, _read_error(call.body or "")
+    verdict = judge(status, code)
+    return verdict.error(
+        sms_detail(words) or f"HTTP {status}",
+        code=str(code or status),
+        retry_after_seconds=_retry_after(call.headers or {}),
+    )
+
+
+def _read_error(body: str) -> tuple[int | None, str]:
+    """Code and message of `{code, message, more_info, status}`, or of RFC 9457 in Twilio's newer parts."""
+    try:
+        content = json.loads(body)
+    except ValueError:
+        return None, ""
+    if not isinstance(content, dict):
+        return None, ""
+    code = content.get("code")
+    words = content.get("message") or content.get("detail") or content.get("title") or ""
+    return (code if isinstance(code, int) else None), str(words)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """RFC 9110 section 10.2.3: seconds or a date. None if it is absent or makes no sense."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isdecimal():
+        return min(float(value), _MAX_RETRY_AFTER_SECONDS)
+    try:
+        seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+    except (TypeError, ValueError):
+        return None
+    return min(max(seconds, 0.0), _MAX_RETRY_AFTER_SECONDS)

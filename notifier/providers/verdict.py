@@ -1,0 +1,64 @@
+"""What a provider's answer means for us, as a value: the right-hand side of every table of codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from notifier.errors import OutcomeUnknown, Rejected, SendError, Throttled, Unavailable
+from notifier.status import Outcome, Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One of the four ways in which a send fails."""
+
+    outcome: Outcome
+    reason: Reason
+    #: With REJECTED: the recipient should not be sent to again.
+    suppress: bool = False
+    #: With THROTTLED and UNAVAILABLE: how long the answer itself asks us to wait.
+    retry_after_seconds: float | None = None
+
+    def error(self, detail: str, *, code: str = "", retry_after_seconds: float | None = None) -> SendError:
+        """The exception to raise. A `retry_after_seconds` that came with the answer beats the table's.
+
+        Raises:
+            ValueError: for ACCEPTED, which is no error.
+        """
+        wait = self.retry_after_seconds if retry_after_seconds is None else retry_after_seconds
+        match self.outcome:
+            case Outcome.REJECTED:
+                return Rejected(detail, reason=self.reason, code=code, suppress=self.suppress)
+            case Outcome.THROTTLED:
+                return Throttled(detail, reason=self.reason, code=code, retry_after_seconds=wait)
+            case Outcome.UNAVAILABLE:
+                return Unavailable(detail, reason=self.reason, code=code, retry_after_seconds=wait)
+            case Outcome.UNKNOWN:
+                return OutcomeUnknown(detail, reason=self.reason, code=code)
+            case Outcome.ACCEPTED:
+                raise ValueError("an accepted message is a receipt, not an error")
+            case _:
+                assert_never(self.outcome)
+
+
+#: Surely not accepted: no connection, or "try again later".
+UNAVAILABLE = Verdict(Outcome.UNAVAILABLE, Reason.PROVIDER_UNAVAILABLE)
+#: Our account, credentials or sender are at fault. Messages wait until someone repairs it; they do not fail.
+ACCOUNT = Verdict(Outcome.UNAVAILABLE, Reason.PROVIDER_ACCOUNT)
+#: Nobody can say whether it was taken.
+UNKNOWN = Verdict(Outcome.UNKNOWN, Reason.OUTCOME_UNKNOWN)
+#: Too fast.
+THROTTLED = Verdict(Outcome.THROTTLED, Reason.PROVIDER_THROTTLED)
+#: Refused for good, and the recipient does not exist.
+NO_SUCH_RECIPIENT = Verdict(Outcome.REJECTED, Reason.INVALID_RECIPIENT, suppress=True)
+#: Refused for good because of the recipient, by an answer too vague to suppress them for.
+BAD_RECIPIENT = Verdict(Outcome.REJECTED, Reason.INVALID_RECIPIENT)
+#: Refused for good: the recipient exists but cannot be reached.
+UNREACHABLE = Verdict(Outcome.REJECTED, Reason.UNREACHABLE_RECIPIENT)
+#: Refused for good: the recipient asked for no more.
+OPTED_OUT = Verdict(Outcome.REJECTED, Reason.OPTED_OUT, suppress=True)
+#: Refused for good because of what it says, or how large it is.
+CONTENT = Verdict(Outcome.REJECTED, Reason.CONTENT_REFUSED)
+#: Refused for good, for another or no stated reason.
+REFUSED = Verdict(Outcome.REJECTED, Reason.PROVIDER_REJECTED)

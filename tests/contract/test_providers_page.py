@@ -1,0 +1,82 @@
+"""The provider in docs/how-to/add-a-provider.md works as it stands there."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+import types
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from aiohttp import web
+
+from notifier.errors import ConfigurationError, SendError
+from notifier.providers.base import Outgoing
+from notifier.status import Outcome
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "add-a-provider.md"
+ANSWERS = {
+    "+15550100101": (201, {"id": "m1"}),
+    "+15550100102": (400, {"code": "bad_number", "message": "bad +15550100102"}),
+    "+15550100103": (429, {"code": "slow_down"}),
+    "+15550100104": (402, {"code": "no_credit"}),
+    "+15550100105": (400, {"code": "other"}),
+    "+15550100106": (500, {}),
+}
+
+
+@pytest.fixture(scope="module")
+def example() -> Any:
+    """The page's Python, as a module."""
+    source = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)[0]
+    module = types.ModuleType("page_example")
+    sys.modules[module.__name__] = module
+    exec(compile(source, str(PAGE), "exec"), module.__dict__)
+    return module.AcmeProvider
+
+
+async def outcome_of(example: Any, url: str, to: str) -> Outcome:
+    provider = example.from_options("acme", {"url": url, "token": "secret"})
+    outgoing = Outgoing(uuid4(), 1, to, "Shop", "hi")
+    try:
+        receipt = await provider.send(outgoing, deadline_seconds=5)
+    except SendError as error:
+        return error.outcome
+    assert receipt.provider_message_id == "m1"
+    return Outcome.ACCEPTED
+
+
+def test_the_example_ends_each_answer_in_its_outcome(example: Any) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        status, body = ANSWERS[(await request.json())["to"]]
+        return web.json_response(body, status=status)
+
+    async def run() -> list[Outcome]:
+        application = web.Application()
+        application.router.add_post("/messages", answer)
+        runner = web.AppRunner(application, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        outcomes = [await outcome_of(example, url, to) for to in ANSWERS]
+        await runner.cleanup()
+        return [*outcomes, await outcome_of(example, url, "+15550100101")]
+
+    assert asyncio.run(run()) == [
+        Outcome.ACCEPTED,
+        Outcome.REJECTED,
+        Outcome.THROTTLED,
+        Outcome.UNAVAILABLE,
+        Outcome.REJECTED,
+        Outcome.UNKNOWN,
+        # The server is gone.
+        Outcome.UNAVAILABLE,
+    ]
+
+
+def test_the_example_refuses_an_option_that_it_does_not_know(example: Any) -> None:
+    with pytest.raises(ConfigurationError, match="tokn is not an option"):
+        example.from_options("acme", {"url": "http://x.example", "token": "t", "tokn": "t"})

@@ -1,0 +1,140 @@
+"""The table of SMTP codes."""
+
+from __future__ import annotations
+
+import pytest
+
+from notifier.errors import Rejected, Throttled, Unavailable
+from notifier.providers.smtp_codes import TABLE, Stage, judge, queue_id, read_answer
+from notifier.status import Outcome, Reason
+
+INVALID = (Outcome.REJECTED, Reason.INVALID_RECIPIENT)
+UNREACHABLE = (Outcome.REJECTED, Reason.UNREACHABLE_RECIPIENT)
+CONTENT = (Outcome.REJECTED, Reason.CONTENT_REFUSED)
+REFUSED = (Outcome.REJECTED, Reason.PROVIDER_REJECTED)
+ACCOUNT = (Outcome.UNAVAILABLE, Reason.PROVIDER_ACCOUNT)
+LATER = (Outcome.UNAVAILABLE, Reason.PROVIDER_UNAVAILABLE)
+FULL = (Outcome.UNAVAILABLE, Reason.UNREACHABLE_RECIPIENT)
+TOO_FAST = (Outcome.THROTTLED, Reason.PROVIDER_THROTTLED)
+
+#: Answers as real servers give them.
+ANSWERS = [
+    (Stage.CONNECT, 421, "4.7.0 mx.example.com too many connections from your IP", TOO_FAST),
+    (Stage.CONNECT, 554, "mx.example.com no SMTP service here", LATER),
+    (Stage.CONNECT, 454, "4.7.0 TLS not available", (Outcome.THROTTLED, Reason.PROVIDER_THROTTLED)),
+    (Stage.AUTH, 535, "5.7.8 Error: authentication failed", ACCOUNT),
+    (Stage.AUTH, 454, "temporary authentication failure", LATER),
+    (Stage.AUTH, 500, "what?", ACCOUNT),
+    (Stage.MAIL, 530, "5.7.0 Must issue a STARTTLS command first", ACCOUNT),
+    (Stage.MAIL, 553, "5.7.1 <***>: Sender address rejected: not owned by user", ACCOUNT),
+    (Stage.MAIL, 550, "5.1.8 Sender domain not found", ACCOUNT),
+    (Stage.MAIL, 552, "5.3.4 Message size exceeds fixed limit", CONTENT),
+    (Stage.MAIL, 421, "4.4.2 timeout", LATER),
+    (Stage.MAIL, 454, "Throttling failure: Maximum sending rate exceeded.", TOO_FAST),
+    (Stage.MAIL, 454, "Throttling failure: Daily message quota exceeded.", TOO_FAST),
+    (Stage.RCPT, 550, "5.1.1 <x@example.com>: Recipient address rejected: User unknown", INVALID),
+    (Stage.RCPT, 550, "5.1.1 The email account that you tried to reach\n5.1.1 does not exist", INVALID),
+    (Stage.RCPT, 550, "5.1.10 RESOLVER.ADR.RecipientNotFound", INVALID),
+    (Stage.RCPT, 550, "No such user here", INVALID),
+    (Stage.RCPT, 550, "Requested action not taken: mailbox unavailable", INVALID),
+    (Stage.RCPT, 550, "Sender address does not exist", (Outcome.REJECTED, Reason.INVALID_RECIPIENT)),
+    (Stage.RCPT, 556, "5.1.10 null MX", INVALID),
+    (Stage.RCPT, 550, "5.2.1 The email account that you tried to reach is disabled", INVALID),
+    (Stage.RCPT, 552, "5.2.2 mailbox is full", FULL),
+    (Stage.RCPT, 452, "4.2.2 The email account is over quota", FULL),
+    (Stage.RCPT, 552, "Requested mail action aborted: exceeded storage allocation", FULL),
+    (Stage.RCPT, 450, "4.2.0 <x@example.com>: Recipient address rejected: Greylisted", LATER),
+    (Stage.RCPT, 451, "4.7.1 Greylisting in action, please come back later", LATER),
+    (Stage.RCPT, 451, "4.3.0 try later", LATER),
+    (Stage.RCPT, 450, "4.7.1 Error: too much mail from 192.0.2.1", TOO_FAST),
+    (Stage.RCPT, 554, "5.7.1 <x@example.com>: Relay access denied", ACCOUNT),
+    (Stage.RCPT, 550, "5.7.1 Unable to relay", ACCOUNT),
+    (Stage.RCPT, 550, "5.7.1 Recipient only takes mail from its own domain", REFUSED),
+    (Stage.RCPT, 550, "5.4.1 Recipient address rejected: Access denied", UNREACHABLE),
+    (Stage.RCPT, 503, "5.5.1 bad sequence of commands", REFUSED),
+    (Stage.BODY, 550, "5.7.1 Message rejected as spam", CONTENT),
+    (Stage.BODY, 550, "5.7.26 This mail is unauthenticated", ACCOUNT),
+    (Stage.BODY, 554, "Message rejected: Email address is not verified.", ACCOUNT),
+    (Stage.BODY, 552, "message too large", CONTENT),
+    (Stage.BODY, 554, "Transaction failed", REFUSED),
+    (Stage.BODY, 554, "5.6.0 bad MIME", CONTENT),
+    (Stage.BODY, 421, "4.7.0 unusual rate of unsolicited mail", TOO_FAST),
+    (Stage.BODY, 299, "what?", (Outcome.UNKNOWN, Reason.OUTCOME_UNKNOWN)),
+    (Stage.BODY, -1, "what?", (Outcome.UNKNOWN, Reason.OUTCOME_UNKNOWN)),
+    (Stage.DATA, 250, "what?", LATER),
+]
+
+
+@pytest.mark.parametrize(("stage", "code", "text", "expected"), ANSWERS)
+def test_a_real_answer_means_what_it_should(
+    stage: Stage, code: int, text: str, expected: tuple[Outcome, Reason]
+) -> None:
+    verdict = judge(stage, read_answer(code, text))
+    assert (verdict.outcome, verdict.reason) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "is_suppressed"),
+    [
+        ("5.1.1 unknown", True),
+        ("5.2.1 disabled", True),
+        ("no such user", True),
+        ("5.1.0 bad", False),
+        ("sender user unknown", False),
+    ],
+)
+def test_only_a_clear_answer_suppresses_the_recipient(text: str, is_suppressed: bool) -> None:
+    error = judge(Stage.RCPT, read_answer(550, text)).error("")
+    assert isinstance(error, Rejected)
+    assert error.suppress is is_suppressed
+
+
+@pytest.mark.parametrize("text", ["4.7.1 later", "4.2.0 Greylisted", "4.7.0 slow down", "4.2.2 full"])
+def test_an_answer_that_asks_for_patience_gets_at_least_five_minutes(text: str) -> None:
+    error = judge(Stage.RCPT, read_answer(450, text)).error("")
+    assert isinstance(error, Throttled | Unavailable)
+    assert error.retry_after_seconds is not None
+    assert error.retry_after_seconds >= 300
+
+
+@pytest.mark.parametrize("stage", Stage)
+@pytest.mark.parametrize("code", [*range(400, 600, 7), 421, 450, 452, 535, 550, 554, 599])
+def test_every_refusal_has_a_verdict_that_is_none_of_acceptance_and_doubt(stage: Stage, code: int) -> None:
+    assert judge(stage, read_answer(code, "no")).outcome not in (Outcome.ACCEPTED, Outcome.UNKNOWN)
+
+
+@pytest.mark.parametrize("stage", [Stage.CONNECT, Stage.AUTH, Stage.MAIL])
+def test_nothing_before_the_recipient_fails_the_message(stage: Stage) -> None:
+    assert judge(stage, read_answer(550, "no")).outcome is Outcome.UNAVAILABLE
+
+
+def test_an_enhanced_code_counts_only_if_it_agrees_with_the_basic_one() -> None:
+    assert read_answer(550, "5.1.1 no").code == "550 5.1.1"
+    assert read_answer(450, "5.1.1 no").code == "450"
+    assert read_answer(550, "5.1.1.1 no").code == "550"
+
+
+def test_the_text_of_several_lines_repeats_no_code() -> None:
+    assert read_answer(550, "5.1.1 one\n5.1.1 two").text == "one two"
+
+
+def test_every_row_has_a_meaning_and_a_source() -> None:
+    assert all(row.meaning and row.source for row in TABLE)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2.0.0 Ok: queued as 4XyZ12abc", "4XyZ12abc"),
+        ("OK id=1rXyZ0-0003Ab-2C", "1rXyZ0-0003Ab-2C"),
+        ("2.0.0 OK  1700000000 a1-20020a5d.123 - gsmtp", "a1-20020a5d.123"),
+        ("2.0.0 3AB12cD4 Message accepted for delivery", "3AB12cD4"),
+        ("2.6.0 <a@b> [InternalId=4711, Hostname=x] Queued mail for delivery", "4711"),
+        ("ok 1700000000 qp 2345", "2345"),
+        ("Ok 0100018bcdef0123-4567-000000", "0100018bcdef0123-4567-000000"),
+        ("2.0.0 thank you", "thank you"),
+        ("", ""),
+    ],
+)
+def test_the_queue_id_is_found_in_the_words_of_each_server(text: str, expected: str) -> None:
+    assert queue_id(text) == expected

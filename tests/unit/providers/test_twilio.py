@@ -1,0 +1,67 @@
+"""What of Twilio can be decided without a network."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from notifier.errors import ConfigurationError, Rejected
+from notifier.providers.base import Outgoing
+from notifier.providers.twilio import TwilioOptions, TwilioProvider, _retry_after
+from notifier.status import Reason
+
+SID = "AC" + "0" * 32
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({}, "account_sid is missing"),
+        ({"account_sid": "me", "auth_token": "secret"}, "account_sid must be AC"),
+        ({"account_sid": SID}, "auth_token is missing"),
+        ({"account_sid": SID, "auth_token": "secret", "api_base": "api.example.com"}, "api_base must be a URL"),
+        (
+            {"account_sid": SID, "auth_token": "secret", "public_url": "https://x.example/?a=b"},
+            "public_url must be",
+        ),
+        ({"account_sid": SID, "auth_token": "secret", "validity": "36001"}, "validity must be a whole number"),
+        ({"account_sid": SID, "auth_token": "secret", "token": "x"}, "token is not an option"),
+    ],
+)
+def test_a_wrong_option_is_named_and_no_secret_repeated(options: dict[str, str], named: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"provider sms: {named}") as wrong:
+        TwilioProvider.from_options("sms", options)
+    assert "secret" not in str(wrong.value)
+
+
+def test_the_token_is_not_printed() -> None:
+    assert "secret" not in repr(TwilioOptions(SID, "secret"))
+
+
+@pytest.mark.parametrize("left_seconds", [-60, 0, 0.9])
+def test_what_has_expired_is_rejected_before_any_call(left_seconds: float) -> None:
+    provider = TwilioProvider("sms", TwilioOptions(SID, "secret"), clock=lambda: NOW)
+    outgoing = Outgoing(
+        UUID(int=1), 1, "+15550100123", "+15550100100", "hi", expires_at=NOW + timedelta(seconds=left_seconds)
+    )
+    with pytest.raises(Rejected) as rejected:
+        asyncio.run(provider.send(outgoing, deadline_seconds=1))
+    assert rejected.value.reason is Reason.EXPIRED
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"Retry-After": "7"}, 7.0),
+        ({"Retry-After": "999999"}, 3600.0),
+        ({"Retry-After": "Sun, 01 Mar 2020 12:00:00 GMT"}, 0.0),
+        ({"Retry-After": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(value: dict[str, str], expected: float | None) -> None:
+    assert _retry_after(value) == expected
