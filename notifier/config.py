@@ -13,7 +13,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from notifier.errors import ConfigurationError
@@ -21,6 +29,9 @@ from notifier.status import Lane
 
 #: In the data folder while `notifier up` runs there: where its servers are, for other commands of the same user.
 RUNNING_FILE = "running.env"
+
+#: A claim outlives a provider call by at least this: rendering, waiting for a slot, writing the result. Seconds.
+LEASE_MARGIN_SECONDS = 15.0
 
 _PACKAGE = Path(__file__).parent
 _REFERENCE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
@@ -168,7 +179,17 @@ class Settings(BaseSettings):
     #: A claim lasts this long; longer than the deadline of a provider call, with room for waiting.
     lease_seconds: Annotated[float, Field(ge=10, le=3600)] = 120.0
     #: Deadline of one provider call.
-    call_deadline_seconds: Annotated[float, Field(gt=0, le=300)] = 30.0
+    call_deadline_seconds: Annotated[float, Field(gt=0, le=300, validate_default=True)] = 30.0
+
+    @field_validator("call_deadline_seconds")
+    @classmethod
+    def _fits_into_lease(cls, deadline: float, others: ValidationInfo) -> float:
+        lease: float | None = others.data.get("lease_seconds")
+        if lease is not None and lease < deadline + LEASE_MARGIN_SECONDS:
+            raise ValueError(
+                f"must be at least {LEASE_MARGIN_SECONDS:g} s below NOTIFIER_LEASE_SECONDS ({lease:g})"
+            )
+        return deadline
 
     #: What notifier.toml says.
     structure: Structure = Field(default_factory=Structure, exclude=True)

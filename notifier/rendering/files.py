@@ -1,0 +1,152 @@
+"""The files of templates on disk: found, read whole, and asked whether they have changed."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from notifier.rendering.locales import fallbacks
+from notifier.rendering.problems import Problem
+
+#: The parts of a template; a mail's html may be left out.
+SUBJECT, TEXT, HTML = "subject.txt", "body.txt", "body.html"
+MANIFEST = "template.toml"
+#: Files above this are no templates. Bytes.
+MAX_FILE_BYTES = 512 * 1024
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SUFFIXES = (".txt", ".html", ".toml")
+
+#: File → what tells that it was changed: time of the change in ns, size, inode.
+Signature = tuple[tuple[str, int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file as it was read."""
+
+    #: Relative to the folder of templates, with forward slashes.
+    path: str
+    #: The locale folder it lies in; "" directly in the template's folder.
+    locale: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """All files that one template can use: its own, and those of the shared folders of its channel.
+
+    The keys are paths below the channel's folder for shared files ("_layout/fr/base.html"), below the
+    template's folder for its own ("fr/body.txt").
+    """
+
+    files: Mapping[str, Source]
+
+    def find(self, name: str, locales: Sequence[str]) -> Source | None:
+        """The file of that name in the first of the locale folders that has it, or outside of them."""
+        folder, _, file = name.rpartition("/")
+        prefix = f"{folder}/" if folder else ""
+        keys = [*(f"{prefix}{locale}/{file}" for locale in locales), name]
+        return next((self.files[key] for key in keys if key in self.files), None)
+
+    def locales_of(self, name: str) -> tuple[str, ...]:
+        """The locale folders that have a file of that name."""
+        folder, _, file = name.rpartition("/")
+        return tuple(
+            source.locale
+            for key, source in self.files.items()
+            if source.locale and key == "/".join(filter(None, (folder, source.locale, file)))
+        )
+
+
+def folder_names(channel_folder: Path) -> tuple[str, ...]:
+    """The templates of one channel, sorted: every folder whose name begins with a letter or a digit."""
+    try:
+        found = [entry.name for entry in os.scandir(channel_folder) if entry.is_dir()]
+    except OSError:
+        return ()
+    return tuple(sorted(name for name in found if is_name(name)))
+
+
+def is_name(text: str) -> bool:
+    """Whether a template can be called so. Nothing else is ever looked up on disk."""
+    return _NAME.fullmatch(text) is not None
+
+
+def locate(root: Path, channel: str, name: str) -> tuple[Path, ...]:
+    """The folders with the files that a template can use, its own first; none if there is no such template."""
+    channel_folder = root / channel
+    own = channel_folder / name
+    if not is_name(name) or not own.is_dir():
+        return ()
+    shared = sorted(
+        folder for folder in channel_folder.iterdir() if folder.name.startswith("_") and folder.is_dir()
+    )
+    return (own, *shared)
+
+
+def sign(folders: Sequence[Path]) -> Signature:
+    """What changes when a file in these folders is added, removed or written to. Reads no file."""
+    found = []
+    for folder in folders:
+        for path in _walk(folder):
+            try:
+                stat = path.stat()
+            except OSError:  # removed since it was listed: the next look sees the rest
+                continue
+            found.append((str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    return tuple(found)
+
+
+def read(root: Path, folders: Sequence[Path]) -> tuple[Shelf, list[Problem]]:
+    """Read the files of one template, and say which cannot be read."""
+    files: dict[str, Source] = {}
+    problems = []
+    for index, folder in enumerate(folders):
+        base = folder if index == 0 else folder.parent
+        for path in _walk(folder):
+            where, key = path.relative_to(root).as_posix(), path.relative_to(base).as_posix()
+            locale = path.parent.name if path.parent != folder else ""
+            try:
+                files[key] = Source(where, locale, _read_text(path))
+            except (OSError, ValueError) as error:
+                problems.append(Problem(where, None, _why_unreadable(error)))
+    return Shelf(files), problems
+
+
+def chain(locale: str, default_locale: str) -> tuple[str, ...]:
+    """The locale folders in which the files of an edition are looked for, best first."""
+    return tuple(dict.fromkeys((locale, *fallbacks(locale), *fallbacks(default_locale))))
+
+
+def _walk(folder: Path, *, deeper: bool = True) -> Iterator[Path]:
+    """The files of a folder and of its locale folders, sorted, without hidden files and editors' copies."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.name.endswith(_SUFFIXES) and entry.is_file():
+            yield Path(entry.path)
+        elif deeper and entry.is_dir():
+            yield from _walk(Path(entry.path), deeper=False)
+
+
+def _read_text(path: Path) -> str:
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise ValueError(f"larger than {MAX_FILE_BYTES} bytes: split it, or link to what it holds")
+    # Some editors on Windows begin a file with a byte order mark, which must not reach a subject.
+    return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+
+
+def _why_unreadable(error: OSError | ValueError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start} is not UTF-8: save the file as UTF-8"
+    if isinstance(error, OSError):
+        return f"cannot be read ({error.strerror}): check its permissions"
+    return str(error)

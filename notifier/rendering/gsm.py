@@ -1,0 +1,61 @@
+"""How many segments an SMS takes: the unit in which providers charge.
+
+Source: 3GPP TS 23.038 section 6.2.1 (the GSM 7 bit default alphabet and its extension table) and TS 23.040
+section 9.2.3.24.1 (the header of a concatenated message, which costs 7 septets or 3 UTF-16 units a segment).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+#: One septet each. Capital Ç is among them, small ç is not; é is, ê is not.
+GSM_BASIC = frozenset(
+    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
+    "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
+)
+#: Two septets each: an escape and a character.
+GSM_EXTENSION = frozenset("\f^{}\\[~]|€")
+_GSM = GSM_BASIC | GSM_EXTENSION
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """What one text takes on the air."""
+
+    encoding: Literal["GSM-7", "UCS-2"]
+    #: Messages that the network sends, and that are paid for; 0 for the empty text.
+    count: int
+    #: Septets for GSM-7, UTF-16 code units for UCS-2, without headers and filling.
+    units: int
+
+
+def segments(text: str) -> Segments:
+    """Count the segments of one SMS.
+
+    One character outside of the GSM alphabet turns the whole text into UCS-2. One segment holds 160 septets or
+    70 units; where there are more, each holds 153 or 67, and an escape pair or a surrogate pair is never split.
+    """
+    if _GSM.issuperset(text):
+        septets = [2 if character in GSM_EXTENSION else 1 for character in text]
+        return Segments("GSM-7", _count(septets, alone=160, joined=153), sum(septets))
+    units = [2 if ord(character) > 0xFFFF else 1 for character in text]
+    return Segments("UCS-2", _count(units, alone=70, joined=67), sum(units))
+
+
+def outside_gsm(text: str) -> tuple[str, ...]:
+    """The characters that force UCS-2, each once, in the order of the text."""
+    return tuple(dict.fromkeys(character for character in text if character not in _GSM))
+
+
+def _count(widths: Iterable[int], *, alone: int, joined: int) -> int:
+    total = full = used = 0
+    for width in widths:
+        total += width
+        if used + width > joined:
+            full, used = full + 1, 0
+        used += width
+    if total <= alone:
+        return 1 if total else 0
+    return full + 1

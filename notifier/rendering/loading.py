@@ -1,0 +1,217 @@
+"""From files to a template that renders: manifest, editions (the template in one language), version."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import jinja2
+
+from notifier.rendering.examining import Examined, Reference, examine
+from notifier.rendering.files import HTML, MANIFEST, SUBJECT, TEXT, Shelf, Source, chain, locate, read
+from notifier.rendering.locales import canonical, fallbacks, known_locale
+from notifier.rendering.manifest import Manifest, Sample, read_manifest
+from notifier.rendering.problems import Problem, errors_of
+from notifier.rendering.sandbox import environment_of
+from notifier.rendering.variables import Variable
+from notifier.status import Channel, OnUnknown
+
+_ON_UNKNOWN = {Channel.EMAIL: OnUnknown.RESEND, Channel.SMS: OnUnknown.HOLD}
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What a template declares."""
+
+    channel: Channel
+    name: str
+    #: 16 hex digits of the SHA-256 of every file that it can use, the shared ones included.
+    version: str
+    description: str
+    variables: Mapping[str, Variable]
+    default_locale: str
+    #: Every locale that it is written in, the default one first.
+    locales: tuple[str, ...]
+    #: Name of the sender identity where the message names none; None: the service's default.
+    sender: str | None
+    on_unknown: OnUnknown
+    #: Segments that no sample may exceed; None: no budget.
+    max_segments: int | None
+    samples: tuple[Sample, ...]
+
+    @property
+    def secret_names(self) -> frozenset[str]:
+        """Variables whose values must be masked wherever people and logs can see them."""
+        return frozenset(name for name, variable in self.variables.items() if variable.secret)
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """A template in one language, ready to render."""
+
+    locale: str
+    #: "ltr" or "rtl".
+    direction: str
+    text: jinja2.Template
+    #: Mails only.
+    subject: jinja2.Template | None
+    html: jinja2.Template | None
+    #: Every file that it uses, by the name that templates call it.
+    sources: Mapping[str, Source]
+    examined: Mapping[str, Examined]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """One template with its editions, as its files were at one moment."""
+
+    template: Template
+    #: Locale → edition; the default locale is always among them.
+    editions: Mapping[str, Edition]
+    shelf: Shelf
+
+    def edition(self, locale: str | None) -> Edition:
+        """The best edition for a reader: "fr-CA" → fr → the template's default locale."""
+        for tag in fallbacks(locale or ""):
+            if tag in self.editions:
+                return self.editions[tag]
+        return self.editions[self.template.default_locale]
+
+
+def load(root: Path, channel: Channel, name: str) -> tuple[Loaded | None, list[Problem]]:
+    """Read and compile one template that exists.
+
+    Returns None with the problems if it cannot be used. Warnings may come with a template, too.
+    """
+    shelf, problems = read(root, locate(root, channel, name))
+    folder = f"{channel}/{name}"
+    manifest, found = _manifest(shelf, channel, folder)
+    problems += found
+    if manifest is None:
+        return None, problems
+    locales, found = _locales(shelf, manifest, folder)
+    problems += found
+    editions = {}
+    for locale in locales:
+        edition, found = _edition(shelf, channel, folder, chain(locale, manifest.default_locale))
+        problems += (problem for problem in found if problem not in problems)
+        if edition is not None:
+            editions[locale] = edition
+    if errors_of(problems):
+        return None, problems
+    template = _template(channel, name, _version(shelf, editions.values()), manifest, locales)
+    return Loaded(template, MappingProxyType(editions), shelf), problems
+
+
+def _manifest(shelf: Shelf, channel: Channel, folder: str) -> tuple[Manifest | None, list[Problem]]:
+    source = shelf.files.get(MANIFEST)
+    if source is None:
+        return None, [Problem(folder, None, f"{MANIFEST} is missing: add one with at least a description")]
+    manifest, problems = read_manifest(source.path, source.text)
+    if manifest and manifest.max_segments and channel is not Channel.SMS:
+        problems.append(Problem(source.path, None, "max_segments: is for SMS only; remove it"))
+    return manifest, problems
+
+
+def _locales(shelf: Shelf, manifest: Manifest, folder: str) -> tuple[tuple[str, ...], list[Problem]]:
+    problems = []
+    own = {source.locale for source in shelf.files.values() if source.path.startswith(f"{folder}/")} - {""}
+    for tag in sorted(own):
+        where = f"{folder}/{tag}"
+        if known_locale(tag) is None:
+            problems.append(Problem(where, None, "the folder is no locale: rename it, as fr or zh-Hans"))
+        elif canonical(tag) != tag:
+            problems.append(Problem(where, None, f"spell the folder {canonical(tag)}"))
+        elif tag == manifest.default_locale:
+            text = f"{tag} is the default locale: move the files up, into {folder}"
+            problems.append(Problem(where, None, text))
+    return (manifest.default_locale, *sorted(own - {manifest.default_locale})), problems
+
+
+def _edition(
+    shelf: Shelf, channel: Channel, folder: str, locales: tuple[str, ...]
+) -> tuple[Edition | None, list[Problem]]:
+    parts, problems = _parts(shelf, channel, folder)
+    sources, examined, found = _collect(shelf, parts, locales)
+    problems += found
+    if errors_of(problems):
+        return None, problems
+    environment = environment_of({name: file.code for name, file in examined.items() if file.code})
+    ready = {part: environment.get_template(part) for part in parts}
+    locale = known_locale(locales[0])
+    edition = Edition(
+        locale=locales[0],
+        direction=locale.text_direction if locale else "ltr",
+        text=ready[TEXT],
+        subject=ready.get(SUBJECT),
+        html=ready.get(HTML),
+        sources=sources,
+        examined=examined,
+    )
+    return edition, problems
+
+
+def _parts(shelf: Shelf, channel: Channel, folder: str) -> tuple[list[str], list[Problem]]:
+    """The parts that every edition has. The default locale must have them all: the others fall back to it."""
+    needed = {Channel.EMAIL: (SUBJECT, TEXT), Channel.SMS: (TEXT,)}[channel]
+    missing = [part for part in needed if part not in shelf.files]
+    if channel is Channel.EMAIL and HTML not in shelf.files and shelf.locales_of(HTML):
+        missing.append(HTML)
+    problems = [Problem(folder, None, f"{part} is missing in the default locale: add it") for part in missing]
+    parts = [part for part in (SUBJECT, TEXT, HTML) if part in shelf.files]
+    if channel is Channel.SMS:
+        surplus = (shelf.files[part].path for part in parts if part != TEXT)
+        problems += (Problem(path, None, f"an SMS has {TEXT} only: remove it") for path in surplus)
+    return parts, problems
+
+
+def _collect(
+    shelf: Shelf, parts: Iterable[str], locales: tuple[str, ...]
+) -> tuple[dict[str, Source], dict[str, Examined], list[Problem]]:
+    """The parts and everything that they extend, include and import, in the given locales."""
+    sources: dict[str, Source] = {}
+    examined: dict[str, Examined] = {}
+    problems: list[Problem] = []
+    waiting = [("", Reference(part, 1)) for part in parts]
+    while waiting:
+        origin, reference = waiting.pop()
+        if reference.name in sources:
+            continue
+        source = shelf.find(reference.name, locales)
+        if source is None:
+            text = f"there is no file {reference.name}: correct the name, or add it"
+            problems.append(Problem(origin, reference.line, text))
+            continue
+        file = examine(reference.name, source.path, source.text)
+        sources[reference.name], examined[reference.name] = source, file
+        problems += file.problems
+        waiting += [(source.path, found) for found in file.references]
+    return sources, examined, problems
+
+
+def _version(shelf: Shelf, editions: Iterable[Edition]) -> str:
+    used = {source for edition in editions for source in edition.sources.values()} | {shelf.files[MANIFEST]}
+    digest = hashlib.sha256()
+    for source in sorted(used, key=lambda source: source.path):
+        # With the lengths, no text can move from one file into the next unnoticed.
+        digest.update(f"{source.path}\0{len(source.text)}\0{source.text}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def _template(channel: Channel, name: str, version: str, manifest: Manifest, locales: tuple[str, ...]) -> Template:
+    return Template(
+        channel=channel,
+        name=name,
+        version=version,
+        description=manifest.description,
+        variables=MappingProxyType(dict(manifest.variables)),
+        default_locale=manifest.default_locale,
+        locales=locales,
+        sender=manifest.sender,
+        on_unknown=manifest.on_unknown or _ON_UNKNOWN[channel],
+        max_segments=manifest.max_segments,
+        samples=manifest.samples,
+    )

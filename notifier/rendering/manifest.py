@@ -1,0 +1,93 @@
+"""template.toml: what a template declares."""
+
+from __future__ import annotations
+
+import keyword
+import re
+import tomllib
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from notifier.rendering.locales import canonical, known_locale
+from notifier.rendering.problems import Problem
+from notifier.rendering.sandbox import PROVIDED
+from notifier.rendering.variables import Variable, as_json
+from notifier.status import OnUnknown
+
+#: Jinja gives these a meaning of its own.
+_JINJA_NAMES = {"loop", "self", "super", "caller", "varargs", "kwargs", "true", "false", "none"}
+_LINE = re.compile(r"\(at line (\d+), column \d+\)")
+
+
+def _check_name(name: str) -> str:
+    if not name.isidentifier() or name.startswith("_") or keyword.iskeyword(name) or name in _JINJA_NAMES:
+        raise PydanticCustomError("name", "not a name for a variable; use letters, digits and _")
+    if name in PROVIDED:
+        raise PydanticCustomError("name", "every template has this name already; choose another")
+    return name
+
+
+def _check_locale(tag: str) -> str:
+    if known_locale(tag) is None or canonical(tag) != tag:
+        raise PydanticCustomError("locale", 'not a language tag in its usual spelling, as "fr" or "zh-Hans"')
+    return tag
+
+
+_VariableName = Annotated[str, BeforeValidator(_check_name)]
+_LocaleTag = Annotated[str, BeforeValidator(_check_locale)]
+
+
+class Sample(BaseModel):
+    """A context to check and preview the template with."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(min_length=1)]
+    #: Meant for this language only; unset: rendered in every locale that the template has.
+    locale: _LocaleTag | None = None
+    context: Annotated[dict[str, Any], BeforeValidator(as_json)] = Field(default_factory=dict)
+
+
+class Manifest(BaseModel):
+    """The whole of template.toml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: What it is for, in one line.
+    description: Annotated[str, Field(min_length=1)]
+    #: Language of the files that lie directly in the template's folder.
+    default_locale: _LocaleTag = "en"
+    #: Name of the sender identity where the message names none; unset: the service's default.
+    sender: str | None = None
+    #: Unset: resend for e-mail, hold for SMS.
+    on_unknown: OnUnknown | None = None
+    #: SMS only: no sample may take more segments in any locale. A budget for writers, not a limit on messages.
+    max_segments: Annotated[int | None, Field(ge=1, le=10)] = None
+    variables: Mapping[_VariableName, Variable] = Field(default_factory=dict)
+    samples: tuple[Sample, ...] = ()
+
+
+def read_manifest(path: str, text: str) -> tuple[Manifest | None, list[Problem]]:
+    """Read one template.toml: the manifest, or every problem with it by key."""
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line = _LINE.search(str(error))
+        what = _LINE.sub("", str(error)).strip()
+        return None, [Problem(path, int(line[1]) if line else None, f"not valid TOML: {what}")]
+    try:
+        return Manifest.model_validate(content), []
+    except ValidationError as error:
+        return None, [_problem(path, detail) for detail in error.errors(include_url=False)]
+
+
+def _problem(path: str, detail: Mapping[str, Any]) -> Problem:
+    key = ".".join(str(part) for part in detail["loc"] if part != "[key]")
+    if detail["type"] == "extra_forbidden":
+        return Problem(path, None, f"{key}: unknown key; remove it or correct its spelling")
+    if detail["type"] == "missing":
+        return Problem(path, None, f"{key}: is missing; add it")
+    return Problem(path, None, f"{key}: {detail['msg'][:1].lower()}{detail['msg'][1:]}")

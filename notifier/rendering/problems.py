@@ -1,0 +1,36 @@
+"""What can be wrong with a template on disk: the lines that `notifier templates check` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    """How bad a problem is."""
+
+    ERROR = "error"  #: the template cannot be used, or will fail for messages that keep to its contract
+    WARNING = "warning"  #: it renders, but probably not as meant
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a template, where, and what to do about it."""
+
+    #: File or folder, relative to the folder of templates, with forward slashes.
+    path: str
+    #: Line in that file, from 1; None where it is not about a line.
+    line: int | None
+    #: What is wrong and the fix. Never holds a value of a context: it may be personal.
+    text: str
+    severity: Severity = Severity.ERROR
+
+    def __str__(self) -> str:
+        where = self.path if self.line is None else f"{self.path}:{self.line}"
+        return f"{where}: {self.severity}: {self.text}"
+
+
+def errors_of(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Those that keep a template from being used."""
+    return tuple(problem for problem in problems if problem.severity is Severity.ERROR)

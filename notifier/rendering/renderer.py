@@ -1,0 +1,145 @@
+"""Template + locale + context → what goes out. Safe to call from many threads at once.
+
+A template is loaded when it is first used, and again when its files have changed and then stood still for a
+second: a folder that is just being copied is never read half. What is loaded is never changed, only replaced;
+renderings under way finish with the old. A template that worked and was then broken on disk stays in use until it
+is right again, because a slip in a file must not fail notifications; `notifier templates check` and the log tell.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from notifier.errors import Fault, NotFound, TemplateInvalid
+from notifier.rendering.examining import near
+from notifier.rendering.files import Signature, folder_names, locate, sign
+from notifier.rendering.loading import Loaded, Template, load
+from notifier.rendering.problems import errors_of
+from notifier.rendering.variables import check_values
+from notifier.rendering.writing import Rendered, write
+from notifier.status import Channel
+from notifier.telemetry import log
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What is known of one template."""
+
+    signature: Signature
+    #: Clock time from which the disk is asked again.
+    check_at: float
+    #: None: it cannot be used, and never could since it was first asked for.
+    loaded: Loaded | None
+    problems: tuple[str, ...]
+    #: What the disk said at the last look, if that was not what is loaded: it is loaded if it says so again.
+    changed_to: Signature | None = None
+
+
+class Renderer:
+    """The templates below one folder.
+
+    `clock` gives seconds that never go back. The files of a template are looked at again `recheck_seconds` after
+    they were looked at last, by a rendering that comes then.
+    """
+
+    def __init__(
+        self, root: Path, *, clock: Callable[[], float] = time.monotonic, recheck_seconds: float = 1.0
+    ) -> None:
+        self._root = root
+        self._clock = clock
+        self._recheck_seconds = recheck_seconds
+        self._entries: dict[tuple[Channel, str], _Entry] = {}
+        self._loading = threading.Lock()
+
+    def names(self, channel: Channel) -> tuple[str, ...]:
+        """The templates of a channel, sorted, whether they are right or broken."""
+        return folder_names(self._root / channel)
+
+    def template(self, channel: Channel, name: str) -> Template:
+        """What one template declares.
+
+        Raises:
+            NotFound: if there is none of that name; the text lists near names.
+            TemplateInvalid: if it is broken.
+        """
+        return self._loaded(channel, name).template
+
+    def check_context(self, channel: Channel, name: str, context: Mapping[str, Any]) -> list[Fault]:
+        """Everything that keeps `context` from being rendered with this template; surplus variables are tolerated.
+
+        Never raises: a template that is not there, or broken, is a fault of the field `template`.
+        """
+        try:
+            template = self._loaded(channel, name).template
+        except NotFound as error:
+            return [Fault("template", "unknown_template", str(error), "Use the name of a template that there is")]
+        except TemplateInvalid:
+            fix = "Run `notifier templates check` on the service's side, then publish again"
+            return [Fault("template", "template_invalid", "the template is broken", fix)]
+        return list(check_values(template.variables, context, "context"))
+
+    def render(self, channel: Channel, name: str, locale: str | None, context: Mapping[str, Any]) -> Rendered:
+        """One notification, in the best language for a reader of `locale` (BCP 47; None: the template's default).
+
+        Raises:
+            NotFound: if there is no such template.
+            TemplateInvalid: if it is broken.
+            RenderingFailed: if it does not go together with this context; the text names file and line, and
+                repeats no value.
+        """
+        return write(self._loaded(channel, name), locale, context)
+
+    def _loaded(self, channel: Channel, name: str) -> Loaded:
+        entry = self._entries.get((channel, name))
+        if entry is None:
+            with self._loading:
+                entry = self._current(channel, name)
+        elif self._clock() >= entry.check_at and self._loading.acquire(blocking=False):
+            # One thread looks at the disk; the others go on with what there is.
+            try:
+                entry = self._current(channel, name)
+            finally:
+                self._loading.release()
+        if entry.loaded is None:
+            raise TemplateInvalid(f"{channel}/{name}", entry.problems)
+        return entry.loaded
+
+    def _current(self, channel: Channel, name: str) -> _Entry:
+        """The entry, refreshed if that is due. Called under the lock."""
+        # Read again: while this thread came here, another may have replaced the entry.
+        entry = self._entries.get((channel, name))
+        if entry is None or self._clock() >= entry.check_at:
+            return self._refresh(channel, name, entry)
+        return entry
+
+    def _refresh(self, channel: Channel, name: str, old: _Entry | None) -> _Entry:
+        """Replace the entry by what the disk says now. Called under the lock."""
+        folders = locate(self._root, channel, name)
+        if not folders:
+            self._entries.pop((channel, name), None)
+            raise NotFound(f"there is no {channel} template {name!r}: {near(name, self.names(channel))}")
+        signature, check_at = sign(folders), self._clock() + self._recheck_seconds
+        if old is not None and signature == old.signature:
+            entry = replace(old, check_at=check_at, changed_to=None)
+        elif old is None or old.loaded is None:
+            entry = self._load(channel, name, signature, check_at)
+        elif signature != old.changed_to:
+            entry = replace(old, check_at=check_at, changed_to=signature)
+        else:
+            entry = self._load(channel, name, signature, check_at)
+            if sign(folders) != signature:
+                entry = replace(old, check_at=check_at, changed_to=None)  # changed again while it was read
+            elif entry.loaded is None:
+                log.warning("template.broken", channel=channel, template=name, error=entry.problems[0])
+                entry = replace(entry, loaded=old.loaded)
+        self._entries[channel, name] = entry
+        return entry
+
+    def _load(self, channel: Channel, name: str, signature: Signature, check_at: float) -> _Entry:
+        loaded, problems = load(self._root, channel, name)
+        return _Entry(signature, check_at, loaded, tuple(str(problem) for problem in errors_of(problems)))

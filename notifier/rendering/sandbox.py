@@ -1,0 +1,116 @@
+"""The language of templates: Jinja in a sandbox, made smaller.
+
+Three walls, each enough for most attacks. Values of a context are data: they are never parsed as a template.
+A dot or a subscript on a value reads a key or an index of its JSON, never an attribute of a Python object.
+And `examining` refuses, when a template is loaded, what a notification has no need for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from types import CodeType
+from typing import Any
+
+from jinja2 import BaseLoader, Environment, StrictUndefined, Template, TemplateNotFound, Undefined
+from jinja2.environment import TemplateModule
+from jinja2.exceptions import SecurityError, TemplateRuntimeError
+from jinja2.runtime import Context, Macro
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from notifier.rendering.filters import ALLOWED
+
+#: What every template may use besides its own variables: BCP 47 tag of the text, and "ltr" or "rtl".
+PROVIDED = frozenset({"locale", "direction"})
+
+_JSON = (str, int, float, list, type(None))
+_WRITABLE = (str, int, float, Undefined)
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox, where JSON values have keys and indexes and nothing else."""
+
+    # "%999999999d" % 1 would make a text of a gigabyte.
+    intercepted_binops = frozenset({"%"})
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """A dot. On an object of JSON it reads the key, so that `order.items` is never a method of dict."""
+        if isinstance(obj, dict):
+            return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
+        if isinstance(obj, _JSON):
+            return self.undefined(obj=obj, name=attribute)
+        if isinstance(obj, TemplateModule) and attribute[:1] != "_" and attribute in obj.__dict__:
+            return obj.__dict__[attribute]  # an imported macro or text, without the sandbox's ten questions
+        return super().getattr(obj, attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """A subscript; also what `map(attribute=…)`, `sort(attribute=…)` and their like go through."""
+        if not isinstance(obj, (dict, *_JSON)):
+            return super().getitem(obj, argument)
+        try:
+            return obj[argument]  # type: ignore[index]  # a number has no items: that is the TypeError
+        except (TypeError, LookupError):
+            # Jinja's own text would repeat the key, which may come from the context.
+            return self.undefined("a list or an object has no such entry")
+
+    def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """A call. Macros take a short way: an HTML mail is made of dozens of them, and the long one takes 5 µs."""
+        if type(obj) is not Macro:
+            return super().call(context, obj, *args, **kwargs)
+        kwargs.pop("_block_vars", None)
+        kwargs.pop("_loop_vars", None)
+        return obj(context.eval_ctx, *args, **kwargs)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """`%` is for numbers."""
+        if not isinstance(left, int | float):
+            raise SecurityError("% is for numbers; write texts with ~ and filters")
+        return super().call_binop(context, operator, left, right)
+
+
+def _refuse_all_but_text(value: Any) -> Any:
+    # "Dear None", "True" or "['a', 'b']" is never what was meant. An undefined value raises when it is written.
+    if isinstance(value, _WRITABLE) and not isinstance(value, bool):
+        return value
+    kind = "none" if value is None else f"a {type(value).__name__}"
+    raise TemplateRuntimeError(f"texts and numbers can be written, and this is {kind}: test it or loop over it")
+
+
+def _make_environment() -> Environment:
+    environment = _Sandbox(
+        undefined=StrictUndefined,
+        autoescape=lambda name: name is not None and name.endswith(".html"),
+        finalize=_refuse_all_but_text,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    # No range, dict, lipsum, cycler, joiner, namespace: a message is laid out from its context alone.
+    environment.globals.clear()
+    environment.filters = dict(ALLOWED)
+    return environment
+
+
+#: Parses and compiles; never changed after this line. Editions use overlays of it with a loader of their own.
+ENVIRONMENT = _make_environment()
+
+
+class _Files(BaseLoader):
+    """Hands Jinja the files of one edition; there is no way from here to the disk."""
+
+    def __init__(self, files: Mapping[str, CodeType]) -> None:
+        self._files = files
+
+    def load(
+        self,
+        environment: Environment,
+        name: str,
+        globals: MutableMapping[str, Any] | None = None,  # noqa: A002 - Jinja's name
+    ) -> Template:
+        if name not in self._files:
+            raise TemplateNotFound(name)
+        return environment.template_class.from_code(environment, self._files[name], globals or {})
+
+
+def environment_of(files: Mapping[str, CodeType]) -> Environment:
+    """An environment in which these files, and no others, extend and include each other by name."""
+    return ENVIRONMENT.overlay(loader=_Files(files), cache_size=-1)

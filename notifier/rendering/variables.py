@@ -1,0 +1,170 @@
+"""The variables of a template: what each must be, and how a context is judged and completed by that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Self, assert_never
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from notifier.errors import Fault
+from notifier.rendering.values import read_date, read_datetime, read_money, read_number, read_url
+
+
+class Type(StrEnum):
+    """What a variable may be. Everything but the first six is JSON with a rule."""
+
+    STRING = "string"  #: text
+    INTEGER = "integer"  #: a JSON number without a fraction
+    NUMBER = "number"  #: a JSON number, or digits in a string ("12.50")
+    BOOLEAN = "boolean"  #: true or false
+    LIST = "list"  #: `of` describes its entries
+    OBJECT = "object"  #: `fields` describes its members
+    DATE = "date"  #: "2026-03-05"
+    DATETIME = "datetime"  #: RFC 3339 with an offset: "2026-03-05T14:30:00+01:00"
+    MONEY = "money"  #: {"amount": "12.50", "currency": "EUR"}
+    URL = "url"  #: an http or https link
+
+
+#: Type → what a producer is told to send.
+_SEND: Mapping[Type, str] = {
+    Type.STRING: "Send a string",
+    Type.INTEGER: "Send a whole number",
+    Type.NUMBER: 'Send a number, or its digits as a string ("12.50")',
+    Type.BOOLEAN: "Send true or false",
+    Type.LIST: "Send a list",
+    Type.OBJECT: "Send an object",
+    Type.DATE: "Send a date as 2026-03-05",
+    Type.DATETIME: "Send RFC 3339 with an offset, as 2026-03-05T14:30:00+01:00",
+    Type.MONEY: 'Send an object as {"amount": "12.50", "currency": "EUR"}',
+    Type.URL: "Send a link that begins with https:// or http://",
+}
+
+
+def as_json(value: Any) -> Any:
+    """What TOML says as JSON says it: its dates and times become their text."""
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return {key: as_json(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [as_json(item) for item in value]
+    return value
+
+
+_MemberName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+
+
+class Shape(BaseModel):
+    """What one value must be: a variable, a member of an object, or the entries of a list."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: Type
+    #: For whoever writes the producer.
+    description: str = ""
+    #: Without it, a value that is missing or null has its default.
+    required: bool = True
+    #: What templates see instead of a missing value; unset: none, which `{% if %}` takes for false.
+    default: Annotated[Any, BeforeValidator(as_json)] = None
+    #: Entries of a list.
+    of: Shape | None = None
+    #: Members of an object; others are tolerated.
+    fields: Mapping[_MemberName, Shape] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.of and self.type is not Type.LIST:
+            raise PydanticCustomError("of", "`of` is for lists; remove it or set type to list")
+        if self.fields and self.type is not Type.OBJECT:
+            raise PydanticCustomError("fields", "`fields` is for objects; remove it or set type to object")
+        if self.default is not None and self.required:
+            raise PydanticCustomError("default", "a default is for what is not required; add required = false")
+        if self.default is not None and any(faults_of(self, self.default, "default")):
+            raise PydanticCustomError("default", "the default is not of the declared type")
+        return self
+
+
+class Variable(Shape):
+    """One variable of the context."""
+
+    #: Codes, links that log in: the value is masked in everything that people and logs can see.
+    secret: bool = False
+
+
+def check_values(variables: Mapping[str, Shape], values: Mapping[str, Any], path: str) -> Iterator[Fault]:
+    """What is missing in `values`, and what has the wrong type. Values that nobody declared are tolerated."""
+    for name, shape in variables.items():
+        value, where = values.get(name), f"{path}.{name}"
+        if value is not None:
+            yield from faults_of(shape, value, where)
+        elif shape.required:
+            yield Fault(where, "missing_variable", "is missing", _SEND[shape.type])
+
+
+def faults_of(shape: Shape, value: Any, path: str) -> Iterator[Fault]:
+    """What is wrong with one value that is there."""
+    if not _has_type(shape.type, value):
+        yield Fault(path, "wrong_type", f"is not of type {shape.type}", _SEND[shape.type])
+    elif shape.of is not None:
+        for index, entry in enumerate(value):
+            yield from faults_of(shape.of, entry, f"{path}.{index}")
+    elif shape.fields:
+        yield from check_values(shape.fields, value, path)
+
+
+def completed(variables: Mapping[str, Shape], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, with those that are optional and missing filled in, so that templates can ask for them."""
+    full = dict(values)
+    for name, shape in variables.items():
+        value = full.get(name)
+        if value is not None:
+            full[name] = _completed_value(shape, value)
+        elif not shape.required:
+            full[name] = shape.default
+    return full
+
+
+def _completed_value(shape: Shape, value: Any) -> Any:
+    if shape.fields and isinstance(value, dict):
+        return completed(shape.fields, value)
+    if shape.of is not None and (shape.of.fields or shape.of.of) and isinstance(value, list):
+        return [_completed_value(shape.of, entry) for entry in value]
+    return value
+
+
+def _has_type(kind: Type, value: Any) -> bool:
+    match kind:
+        case Type.STRING:
+            return isinstance(value, str)
+        case Type.INTEGER:
+            return isinstance(value, int) and not isinstance(value, bool)
+        case Type.BOOLEAN:
+            return isinstance(value, bool)
+        case Type.LIST:
+            return isinstance(value, list)
+        case Type.OBJECT:
+            return isinstance(value, dict)
+        case Type.NUMBER:
+            return _reads(read_number, value)
+        case Type.DATE:
+            return _reads(read_date, value)
+        case Type.DATETIME:
+            return _reads(read_datetime, value)
+        case Type.MONEY:
+            return _reads(read_money, value)
+        case Type.URL:
+            return _reads(read_url, value)
+        case _:
+            assert_never(kind)
+
+
+def _reads(read: Callable[[object], object], value: Any) -> bool:
+    try:
+        read(value)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,147 @@
+"""One edition and one context → subject, text and HTML, within the limits of mail and SMS."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import jinja2
+
+from notifier.errors import RenderingFailed
+from notifier.rendering.filters import writing_in
+from notifier.rendering.gsm import Segments, segments
+from notifier.rendering.loading import Edition, Loaded
+from notifier.rendering.locales import formats_for
+from notifier.rendering.values import ValueRefused
+from notifier.rendering.variables import completed
+from notifier.status import Channel
+
+#: No part of a message is longer. Characters.
+MAX_PART_LENGTH = 512 * 1024
+#: RFC 5322 section 2.1.1: no line of a header may be longer, and some readers do not unfold. Characters.
+MAX_SUBJECT_LENGTH = 998
+#: Twilio's limit on the body of a message (error 21617). Characters.
+MAX_SMS_LENGTH = 1600
+
+# Whitespace that may end a header line or look as if it did; no-break spaces are French typography and stay.
+_BREAKS = re.compile(r"[ \t\n\r\v\f\x1c-\x1f\x85\u2028\u2029]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_BLANK_LINES = re.compile(r"\n{3,}")
+# No-break spaces are not in the GSM alphabet: one of them would double the price of an SMS.
+_PLAIN_SPACES = str.maketrans("\u00a0\u2007\u202f", "   ")
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """What a template made of a context."""
+
+    template: str
+    #: Version of the template that it was made with.
+    version: str
+    #: Language of the text, BCP 47: the edition that was found, not the one that was asked for.
+    locale: str
+    #: One line; "" for SMS.
+    subject: str
+    #: Body of the SMS, or the text part of the mail.
+    text: str
+    #: None for SMS, and for mails of text alone.
+    html: str | None
+    #: SMS only.
+    segments: Segments | None
+
+
+def write(loaded: Loaded, locale: str | None, context: Mapping[str, Any]) -> Rendered:
+    """Render the edition for a reader of `locale`.
+
+    Raises:
+        RenderingFailed: if template and context do not go together.
+    """
+    template, edition = loaded.template, loaded.edition(locale)
+    names = completed(template.variables, context)
+    # Last, so that no producer can change what every template relies on.
+    names.update(locale=edition.locale, direction=edition.direction)
+    with writing_in(formats_for(locale, edition.locale)):
+        if template.channel is Channel.SMS:
+            text = _sms(_text(edition, names), edition)
+            subject, html, size = "", None, segments(text)
+        else:
+            subject = _subject(edition, names)
+            text = _BLANK_LINES.sub("\n\n", _text(edition, names)) + "\n"
+            html, size = (_part(edition.html, names) if edition.html else None), None
+    return Rendered(template.name, template.version, edition.locale, subject, text, html, size)
+
+
+def _part(part: jinja2.Template, names: Mapping[str, Any]) -> str:
+    text, stream = "", part.generate(names)
+    try:
+        # Some pieces at a time: a text that grows without end is stopped before it fills the memory.
+        while pieces := list(islice(stream, 64)):
+            text += "".join(pieces)
+            if len(text) > MAX_PART_LENGTH:
+                break
+    except Exception as error:  # whatever a template of the operator's does, it is not our bug
+        raise RenderingFailed(f"{_place(part, error)}: {_reason(error)}") from None
+    if len(text) > MAX_PART_LENGTH:
+        raise RenderingFailed(f"{part.filename}: longer than {MAX_PART_LENGTH} characters: send less data")
+    if not _is_encodable(text):
+        raise RenderingFailed(f"{part.filename}: a value holds half a character: send whole Unicode text")
+    return text
+
+
+def _subject(edition: Edition, names: Mapping[str, Any]) -> str:
+    """One line, whatever the values hold: a line break in a header would begin another header."""
+    assert edition.subject is not None, "a mail without a subject does not load"
+    where = edition.subject.filename
+    subject = _BREAKS.sub(" ", _part(edition.subject, names)).strip()
+    if _CONTROL.search(subject):
+        raise RenderingFailed(f"{where}: a value in the subject holds control characters: remove them")
+    if not subject:
+        raise RenderingFailed(f"{where}: the subject is empty: check the values in it")
+    if len(subject) > MAX_SUBJECT_LENGTH:
+        raise RenderingFailed(f"{where}: the subject is longer than {MAX_SUBJECT_LENGTH} characters: shorten it")
+    return subject
+
+
+def _text(edition: Edition, names: Mapping[str, Any]) -> str:
+    text = _part(edition.text, names).strip()
+    if not text:
+        raise RenderingFailed(f"{edition.text.filename}: the text is empty: check the values in it")
+    return text
+
+
+def _sms(text: str, edition: Edition) -> str:
+    text = text.translate(_PLAIN_SPACES).strip()
+    if len(text) > MAX_SMS_LENGTH:
+        problem = f"{len(text)} characters, and an SMS has at most {MAX_SMS_LENGTH}"
+        raise RenderingFailed(f"{edition.text.filename}: {problem}: shorten the text or the values in it")
+    return text
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _place(part: jinja2.Template, error: Exception) -> str:
+    """File and line: Jinja puts its own frames into the traceback under the name of the template's file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = [frame for frame in frames if frame.filename.endswith((".txt", ".html"))]
+    return f"{inside[-1].filename}:{inside[-1].lineno}" if inside else str(part.filename)
+
+
+def _reason(error: Exception) -> str:
+    match error:
+        case jinja2.TemplateError() | ValueRefused():
+            return str(error)
+        case RecursionError():
+            return "it includes itself without end"
+        case _:
+            # Python's own texts may repeat the value, which may be personal.
+            return f"a value is not of the type that is needed here ({type(error).__name__})"

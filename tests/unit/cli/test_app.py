@@ -1,0 +1,125 @@
+"""The command line as a whole: help, version, start, errors."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from notifier.cli import FAMILIES, app
+from notifier.cli.failing import Commands
+from notifier.errors import ConfigurationError, Fault, InvalidMessage, NotFound, ServiceUnavailable
+from tests.unit.cli.commandline import CommandLine
+
+HEAVY = ("sqlalchemy", "alembic", "celery", "jinja2", "babel", "twilio", "aiosmtplib", "psycopg", "structlog")
+
+
+def test_help_names_every_command(notifier: CommandLine) -> None:
+    shown = notifier("--help").out
+    for command in (
+        "send",
+        "publish",
+        "show",
+        "search",
+        "rejected",
+        "templates",
+        "db",
+        "queues",
+        "schema",
+        "doctor",
+    ):
+        assert f" {command} " in shown
+
+
+def test_version_is_one_line(notifier: CommandLine) -> None:
+    answer = notifier("--version")
+    assert answer.code == 0
+    assert answer.out.startswith("notifier ")
+
+
+def test_help_loads_nothing_that_is_slow_to_import() -> None:
+    program = f"""
+import sys
+from notifier.cli import app
+app(["--help"], standalone_mode=False)
+print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_every_family_registers_its_commands() -> None:
+    for family in FAMILIES:
+        fresh = typer.Typer()
+        family.register(fresh)
+        assert fresh.registered_commands or fresh.registered_groups, family.__name__
+
+
+def test_wrong_usage_exits_with_2(notifier: CommandLine) -> None:
+    assert notifier("nosuch").code == 2
+    assert notifier("show").code == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (NotFound("no such thing"), 1),
+        (ServiceUnavailable("the database is away"), 1),
+        (ConfigurationError("NOTIFIER_X is not set: set it", setting="NOTIFIER_X"), 2),
+        (InvalidMessage([Fault("to", "bad", "is wrong", "Mend it"), Fault("", "bad", "too", "Mend")]), 1),
+        (RuntimeError("a bug"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_an_error_is_told_without_a_trace(error: BaseException, code: int) -> None:
+    answer = CliRunner().invoke(app_that_raises(error), ["fail"])
+    assert answer.exit_code == code
+    assert answer.stdout == ""
+    assert "Traceback" not in answer.stderr
+
+
+def test_every_fault_of_a_message_is_told_on_its_line() -> None:
+    error = InvalidMessage([Fault("to", "bad", "is wrong", "Mend it"), Fault("", "bad", "is empty", "Fill it")])
+    lines = CliRunner().invoke(app_that_raises(error), ["fail"]).stderr.splitlines()
+    assert lines[1:] == ["  to: is wrong. Mend it.", "  body: is empty. Fill it."]
+
+
+def test_a_trace_is_shown_to_whoever_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFIER_LOG_LEVEL", "debug")
+    assert "Traceback" in CliRunner().invoke(app_that_raises(NotFound("no such thing")), ["fail"]).stderr
+
+
+def test_an_error_cannot_steer_the_terminal() -> None:
+    shown = CliRunner().invoke(app_that_raises(NotFound("no \x1b[2J here")), ["fail"]).stderr
+    assert "\x1b" not in shown
+    assert r"no \x1b[2J here" in shown
+
+
+def test_a_reader_that_goes_away_is_no_reason_for_noise() -> None:
+    command = [sys.executable, "-c", "from notifier.cli import main; main()", "schema", "message"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+def app_that_raises(error: BaseException) -> typer.Typer:
+    failing = typer.Typer(cls=Commands, pretty_exceptions_enable=False)
+
+    @failing.callback()
+    def root() -> None:
+        """Keeps the name of the only command."""
+
+    @failing.command()
+    def fail() -> None:
+        raise error
+
+    return failing
+
+
+def test_the_app_has_no_traces_of_typers_own() -> None:
+    assert app.pretty_exceptions_enable is False

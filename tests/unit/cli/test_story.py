@@ -1,0 +1,124 @@
+"""The story of a notification in words."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from notifier.cli.story import print_story, story_as_json, timeline
+from notifier.cli.words import OUTCOMES, REASONS, STATUSES, reason_in_words, status_in_words
+from notifier.status import Outcome, Reason, Status
+from notifier.store.audit import AttemptView, EventView, NotificationView, Story
+
+START = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
+
+
+def at(milliseconds: int) -> datetime:
+    return START + timedelta(milliseconds=milliseconds)
+
+
+def event(number: int, milliseconds: int, status: str | None, kind: str = "status", **more: object) -> EventView:
+    fields = {"occurred_at": None, "reason": None, "attempt": None, "detail": None, **more}
+    return EventView(id=number, recorded_at=at(milliseconds), kind=kind, status=status, **fields)  # type: ignore[arg-type]
+
+
+def failed_story() -> Story:
+    notification = NotificationView(
+        id=UUID("01a20470-9331-73b2-88dc-ad24a063248d"),
+        producer="shop",
+        idempotency_key="order-7",
+        channel="sms",
+        lane="normal",
+        recipient="+15550100199",
+        template="code",
+        template_version="abc",
+        locale="fr",
+        sender=None,
+        reference="A-7",
+        metadata={"shop": "7"},
+        send_at=None,
+        expires_at=None,
+        on_unknown="hold",
+        status="failed",
+        reason="invalid_recipient",
+        detail="no such\nnumber",
+        due_at=None,
+        attempt_count=1,
+        provider=None,
+        provider_message_id=None,
+        accepted_at=at(0),
+        updated_at=at(40),
+        sent_at=None,
+    )
+    attempt = AttemptView(
+        number=1,
+        provider="twilio",
+        started_at=at(12),
+        finished_at=at(40),
+        outcome="rejected",
+        reason="invalid_recipient",
+        code="21211",
+        detail="invalid 'To' number",
+        provider_message_id=None,
+    )
+    events = (
+        event(1, 0, "queued", "accepted"),
+        event(2, 12, "sending"),
+        event(3, 40, "failed", reason="invalid_recipient", attempt=1, detail="invalid 'To' number"),
+        event(4, 5000, None, "duplicate", detail="the producer sent it again"),
+    )
+    return Story(notification, (attempt,), events)
+
+
+def test_events_and_attempts_are_one_story() -> None:
+    assert [(step.at, step.text) for step in timeline(failed_story())] == [
+        (at(0), "accepted, queued: waits for a worker"),
+        (at(12), "sending: a worker has it in hand"),
+        (at(12), "attempt 1: calling twilio"),
+        (
+            at(40),
+            "attempt 1: twilio refused it for good, after 0.028 s: there is no such mailbox or number "
+            "(invalid_recipient) — 21211 invalid 'To' number",
+        ),
+        (at(40), "failed"),
+        (at(5000), "duplicate, nothing was sent for it — the producer sent it again"),
+    ]
+
+
+def test_a_call_without_an_answer_is_told_as_that() -> None:
+    story = failed_story()
+    attempt = AttemptView(1, "smtp", at(12), None, None, None, None, None, None)
+    texts = [step.text for step in timeline(Story(story.notification, (attempt,), story.events[:2]))]
+    assert texts[-1] == "attempt 1: calling smtp; no answer is recorded"
+
+
+def test_the_story_is_printed_with_header_and_times(capsys: pytest.CaptureFixture[str]) -> None:
+    print_story(failed_story())
+    shown = capsys.readouterr().out
+    assert shown.startswith("01a20470-9331-73b2-88dc-ad24a063248d  failed: given up\n")
+    assert "reason      there is no such mailbox or number (invalid_recipient)" in shown
+    assert "detail      no such\\nnumber" in shown
+    assert "to          +15550100199" in shown
+    assert "+0.012 s  2026-11-22 09:30:00.012  sending" in shown
+    assert "+5.000 s" in shown
+
+
+def test_the_story_as_data_has_all_of_it() -> None:
+    data = story_as_json(failed_story())
+    assert data["status"] == "failed"
+    assert data["attempts"] == failed_story().attempts
+    assert "context" not in data
+
+
+def test_every_word_of_the_record_is_explained() -> None:
+    assert set(STATUSES) == set(Status)
+    assert set(REASONS) == set(Reason)
+    assert set(OUTCOMES) == set(Outcome)
+
+
+def test_a_word_of_a_later_version_stays_as_it_is() -> None:
+    assert status_in_words("paused") == "paused"
+    assert reason_in_words("moon_phase") == "moon_phase"
+    assert reason_in_words(None) == ""

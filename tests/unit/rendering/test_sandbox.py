@@ -1,0 +1,159 @@
+"""What templates and values could try: values stay data, templates are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notifier.errors import RenderingFailed, TemplateInvalid
+from notifier.rendering import Renderer
+from notifier.rendering.examining import examine
+from notifier.rendering.sandbox import environment_of
+from notifier.status import Channel
+
+from .conftest import MakeTemplate
+
+INJECTIONS = [
+    "{{ 7*7 }}",
+    "{{ config }}",
+    "{{ self.__init__.__globals__ }}",
+    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "{% for c in [].__class__.__base__.__subclasses__() %}{{ c }}{% endfor %}",
+    "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+    "{{ lipsum.__globals__['os'] }}",
+    "{% include 'template.toml' %}",
+    "{# comment #}",
+    "${7*7} #{7*7} <%= 7*7 %> {{{7*7}}}",
+]
+
+#: Each is refused when it is loaded, or fails when it runs; none gets at anything.
+ATTACKS = [
+    "{{ name.__class__ }}",
+    "{{ name['__class__'] }}",
+    "{{ name['__cla' ~ 'ss__'] }}",
+    "{{ [name] | map(attribute='__class__') | list }}",
+    "{{ name | attr('__class__') }}",
+    "{{ name.upper() }}",
+    "{{ name.format(name) }}",
+    "{{ '{0.__class__}'.format(name) }}",
+    "{{ '%s' % name }}",
+    "{{ '%99999999d' % 1 }}",
+    "{{ 'a' * 999999999 }}",
+    "{{ 9 ** 9 ** 9 }}",
+    "{{ range(999999999) | list }}",
+    "{{ lipsum() }}",
+    "{{ dict(a=1) }}",
+    "{{ cycler('a') }}",
+    "{{ namespace(a=1) }}",
+    "{{ joiner() }}",
+    "{{ self.__init__ }}",
+    "{{ self._TemplateReference__context }}",
+    "{% macro m() %}{% endmacro %}{{ m.__call__.__globals__ }}",
+    "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+    "{% set ignored = [].append(1) %}",
+    "{{ {}.update(a=1) }}",
+    "{% include name %}",
+    "{% include '../../../etc/passwd' %}",
+    "{% include '/etc/passwd' %}",
+    "{% include 'body.txt' %}",
+    "{% extends name %}",
+    "{% import name as x %}",
+    "{% autoescape false %}{{ name }}{% endautoescape %}",
+    "{{ name | safe }}",
+    "{{ name | center(999999999) }}",
+    "{{ [1] | batch(999999999, 'x') | list }}",
+    "{{ name() }}",
+    "{{ undeclared }}",
+    "{{ undeclared.x }}",
+    "{{ none }}",
+    "{{ [name] }}",
+    "{{ name is string }}",
+    "{{ self }}",
+    "{{ [name] | map('attr', '__class__') | list }}",
+    "{% for x in [1] recursive %}{{ loop(loop.__init__) }}{% endfor %}",
+]
+
+
+@pytest.mark.parametrize("value", INJECTIONS)
+def test_a_value_that_looks_like_a_template_stays_what_it_is(make_template: MakeTemplate, value: str) -> None:
+    root = make_template(body="{{ name }}", files={"subject.txt": "For {{ name }}"})
+    rendered = Renderer(root).render(Channel.EMAIL, "hello", None, {"name": value})
+    assert rendered.text == value + "\n"
+    assert rendered.subject == "For " + value
+
+
+@pytest.mark.parametrize("source", ATTACKS)
+def test_a_template_that_reaches_out_is_refused(make_template: MakeTemplate, source: str) -> None:
+    renderer = Renderer(make_template(body=source))
+    with pytest.raises((TemplateInvalid, RenderingFailed)):
+        renderer.render(Channel.EMAIL, "hello", None, {"name": "Ada"})
+
+
+def test_an_error_names_file_and_line_and_repeats_no_value(make_template: MakeTemplate) -> None:
+    renderer = Renderer(make_template(body="Dear\n{{ name | int + name }}"))
+    with pytest.raises(RenderingFailed) as caught:
+        renderer.render(Channel.EMAIL, "hello", None, {"name": "hunter2"})
+    assert str(caught.value).startswith("email/hello/body.txt:2: ")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_dot_reads_the_key_even_where_dict_has_a_method(make_template: MakeTemplate) -> None:
+    root = make_template(body="{{ name.items }} {{ name.keys | length }}")
+    rendered = Renderer(root).render(Channel.EMAIL, "hello", None, {"name": {"items": "two", "keys": [1, 2]}})
+    assert rendered.text == "two 2\n"
+
+
+def test_html_escapes_values_and_text_does_not(make_template: MakeTemplate) -> None:
+    root = make_template(html="<p title='{{ name }}'>{{ name }}</p>")
+    rendered = Renderer(root).render(Channel.EMAIL, "hello", None, {"name": "<b>'\"&"})
+    assert rendered.html == "<p title='&lt;b&gt;&#39;&#34;&amp;'>&lt;b&gt;&#39;&#34;&amp;</p>"
+    assert rendered.text == "Hello <b>'\"&\n"
+
+
+@pytest.mark.parametrize(
+    "source", ["{% set a = name %}{{ a }}", "{{ name | join }}", "{{ name | upper | lower }}"]
+)
+@given(value=st.text(st.sampled_from("<>&\"'a"), max_size=20))
+def test_no_way_through_a_template_switches_escaping_off(source: str, value: str) -> None:
+    code = examine("body.html", "body.html", source).code
+    assert code is not None
+    found = environment_of({"body.html": code}).get_template("body.html").render(name=value)
+    assert not set("<>\"'") & set(found)
+
+
+def test_a_text_without_end_is_stopped(make_template: MakeTemplate) -> None:
+    renderer = Renderer(
+        make_template(body="{% for a in name %}{% for b in name %}{{ b }}{% endfor %}{% endfor %}")
+    )
+    names: dict[str, Any] = {"name": ["x" * 1000] * 1000}
+    with pytest.raises(RenderingFailed, match="longer than"):
+        renderer.render(Channel.EMAIL, "hello", None, names)
+
+
+@pytest.fixture(scope="module")
+def careless(tmp_path_factory: pytest.TempPathFactory) -> Renderer:
+    """A template that does to its variable whatever templates do, and declares nothing."""
+    root = tmp_path_factory.mktemp("templates")
+    folder = root / "sms" / "careless"
+    folder.mkdir(parents=True)
+    folder.joinpath("template.toml").write_text('description = "Careless."', "utf-8")
+    source = (
+        "{{ x.a | money }}{{ x[0] | date }}{{ x | sum }}{{ x | sort | first }}{% for y in x %}{{ y }}{% endfor %}"
+    )
+    folder.joinpath("body.txt").write_text(source, "utf-8")
+    return Renderer(root)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists))
+def test_whatever_the_value_only_our_own_errors_come_out(careless: Renderer, value: Any) -> None:
+    with pytest.raises(RenderingFailed):
+        careless.render(Channel.SMS, "careless", None, {"x": value})
+
+
+def test_variables_and_names_set_by_the_template_are_told_apart() -> None:
+    file = examine("b.txt", "b.txt", "{% set a = 1 %}\n{% block c %}{{ a }}\n{{ b }}{{ locale }}{% endblock %}")
+    assert dict(file.variables) == {"a": 2, "b": 3}
+    assert file.assigned == {"a"}

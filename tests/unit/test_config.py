@@ -1,0 +1,137 @@
+"""Settings: where they come from, and what a wrong one says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from notifier.config import load_settings, load_structure
+from notifier.errors import ConfigurationError
+from notifier.status import Lane
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No notifier.toml of the checkout, no running service of the developer."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NOTIFIER_DATA_DIR", str(tmp_path))
+
+
+def test_a_wrong_variable_is_named_and_its_value_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFIER_WORKER_THREADS", "hunter2")
+    with pytest.raises(ConfigurationError, match="NOTIFIER_WORKER_THREADS") as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFIER_DATABASE_URL", "postgresql://user:hunter2@db/x")
+    monkeypatch.setenv("NOTIFIER_TWILIO_AUTH_TOKEN", "hunter3")
+    settings = load_settings()
+    assert "hunter" not in repr(settings)
+    assert settings.require("database_url") == "postgresql://user:hunter2@db/x"
+
+
+def test_a_file_of_a_secret_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "notifier_broker_url").write_text("amqp://broker/\n")
+    monkeypatch.setenv("NOTIFIER_SECRETS_DIR", str(tmp_path))
+    assert load_settings().require("broker_url") == "amqp://broker/"
+
+
+def test_a_missing_url_says_what_to_do() -> None:
+    with pytest.raises(ConfigurationError, match="NOTIFIER_DATABASE_URL is not set"):
+        load_settings().require("database_url")
+
+
+def test_a_service_that_runs_here_is_found_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "running.env").write_text("NOTIFIER_BROKER_URL='redis://:a$b@127.0.0.1:1/0'\n")
+    assert load_settings().require("broker_url") == "redis://:a$b@127.0.0.1:1/0"
+    assert load_settings(use_running=False).broker_url is None
+    monkeypatch.setenv("NOTIFIER_BROKER_URL", "amqp://mine/")
+    assert load_settings().require("broker_url") == "amqp://mine/"
+
+
+def test_a_call_must_end_well_within_its_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFIER_LEASE_SECONDS", "40")
+    with pytest.raises(ConfigurationError, match=r"NOTIFIER_CALL_DEADLINE_SECONDS.*15 s below"):
+        load_settings()
+    monkeypatch.setenv("NOTIFIER_CALL_DEADLINE_SECONDS", "20")
+    assert load_settings().lease_seconds == 40
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("providers = 5", "providers"),
+        ("colour = 'red'", "colour"),
+        ("[[providers]]\nname = 'A B'\nkind = 'smtp'", "providers.0.name"),
+        ("[[providers]]\nname = 'a'\nkind = 'x'\n[[providers]]\nname = 'a'\nkind = 'y'", "same name"),
+        ("[retry.normal]\nfirst_seconds = 0", "retry.normal.first_seconds"),
+        ("[senders.a]\nfax = '1'", "senders.a.fax"),
+        ("x = ", "not valid TOML"),
+    ],
+)
+def test_a_wrong_line_of_the_file_is_named(tmp_path: Path, content: str, words: str) -> None:
+    path = tmp_path / "notifier.toml"
+    path.write_text(content)
+    with pytest.raises(ConfigurationError, match=words):
+        load_structure(path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="NOTIFIER_CONFIG"):
+        load_structure(tmp_path / "nowhere.toml")
+
+
+def test_providers_come_in_the_order_of_the_file_with_their_references(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "notifier.toml").write_text(
+        '[[providers]]\nname = "b"\nkind = "smtp"\nurl = "${RELAY_B}"\n'
+        '[[providers]]\nname = "a"\nkind = "smtp"\nurl = "smtp://a"\nmax_connections = 5\n'
+    )
+    monkeypatch.setenv("RELAY_B", "smtp://user:pw@b")
+    settings = load_settings()
+    tables = settings.provider_tables()
+    assert [table.name for table in tables] == ["b", "a"]
+    assert settings.provider_options(tables[0]) == {"url": "smtp://user:pw@b"}
+    assert settings.provider_options(tables[1]) == {"url": "smtp://a", "max_connections": "5"}
+    monkeypatch.delenv("RELAY_B")
+    with pytest.raises(ConfigurationError, match="RELAY_B"):
+        settings.provider_options(tables[0])
+
+
+def test_the_environment_alone_makes_one_provider_of_each_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFIER_SMTP_URL", "smtp://relay")
+    monkeypatch.setenv("NOTIFIER_TWILIO_ACCOUNT_SID", "AC1")
+    monkeypatch.setenv("NOTIFIER_TWILIO_AUTH_TOKEN", "t")
+    monkeypatch.setenv("NOTIFIER_TWILIO_API_BASE", "http://local")
+    settings = load_settings()
+    assert [table.name for table in settings.provider_tables()] == ["smtp", "twilio"]
+    assert settings.provider_options(settings.provider_tables()[1])["api_base"] == "http://local"
+
+
+def test_an_identity_is_completed_from_the_default_and_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "notifier.toml").write_text(
+        'default_sender = "shop"\n[senders.shop]\nemail = "shop@example.com"\n[senders.code]\nsms = "CODES"\n'
+    )
+    monkeypatch.setenv("NOTIFIER_TWILIO_FROM", "+15550100100")
+    settings = load_settings()
+    assert settings.sender("code").email == "shop@example.com"
+    assert settings.sender("code").sms == "CODES"
+    assert settings.sender(None).sms == "+15550100100"
+    assert settings.sender("only-in-production") == settings.sender(None)
+
+
+def test_a_lane_keeps_its_default_policy_until_the_file_says_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "notifier.toml").write_text(
+        "[retry.bulk]\nfirst_seconds = 1\nmax_seconds = 2\ndeadline_seconds = 3\nmax_attempts = 4\n"
+    )
+    settings = load_settings()
+    assert settings.retry(Lane.BULK).max_attempts == 4
+    assert settings.retry(Lane.URGENT).deadline_seconds == 600
