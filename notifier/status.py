@@ -43,8 +43,9 @@ class Status(StrEnum):
     SUPPRESSED = "suppressed"  #: the recipient must not be sent to
 
 
-#: status → the statuses that may follow it. Nothing goes backwards: `retrying → queued` is the next round of
-#: the same delivery, and a receipt that comes late may correct `unknown`, `undelivered` and `failed`.
+#: status → the statuses that may follow it. Nothing goes backwards by itself: `retrying → queued` is the next round
+#: of the same delivery, a receipt that comes late may correct `unknown`, `undelivered` and `failed`, and only an
+#: operator sets something going again that had ended (`failed`, `expired` or `undelivered → retrying`).
 TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
     {
         Status.SCHEDULED: frozenset({Status.QUEUED, Status.EXPIRED, Status.CANCELLED, Status.SUPPRESSED}),
@@ -97,9 +98,9 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
         ),
         Status.SENT: frozenset({Status.DELIVERED, Status.UNDELIVERED}),
         Status.DELIVERED: frozenset(),
-        Status.UNDELIVERED: frozenset({Status.DELIVERED}),
-        Status.FAILED: frozenset({Status.SENT, Status.DELIVERED}),
-        Status.EXPIRED: frozenset(),
+        Status.UNDELIVERED: frozenset({Status.DELIVERED, Status.RETRYING}),
+        Status.FAILED: frozenset({Status.SENT, Status.DELIVERED, Status.RETRYING}),
+        Status.EXPIRED: frozenset({Status.RETRYING}),
         Status.CANCELLED: frozenset(),
         Status.SUPPRESSED: frozenset(),
     }
@@ -155,6 +156,9 @@ class Reason(StrEnum):
     TEMPLATE_ERROR = "template_error"  #: the template did not render with this context
     TECHNICAL_ERROR = "technical_error"  #: a fault of ours
     EXPIRED = "expired"  #: `expires_at` passed
+    RATE_LIMITED = "rate_limited"  #: waits for its turn under a rate limit, a cap or a quota
+    COUNTRY_NOT_ALLOWED = "country_not_allowed"  #: the number's country is not on the allow-list
+    OPERATOR = "operator"  #: an operator decided so
 
 
 class OnUnknown(StrEnum):

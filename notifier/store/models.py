@@ -94,6 +94,10 @@ class Notification(Base):
     due_at: Mapped[datetime | None]
     #: Counts claims: the fencing token of the worker that holds it.
     claim: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    #: How often the worker that held it died before it wrote a result; too often, and it is poison.
+    crash_count: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    #: When an operator last set it going again: its deadline counts from there. None: from when it was due.
+    replayed_at: Mapped[datetime | None]
     #: Provider calls so far.
     attempt_count: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     #: Who accepted it, and under which id.
@@ -166,7 +170,7 @@ class Event(Base):
     recorded_at: Mapped[datetime] = mapped_column(server_default=func.now())
     #: The provider's time, for what a provider reported.
     occurred_at: Mapped[datetime | None]
-    #: "accepted", "status", "duplicate" or "redispatched".
+    #: "accepted", "status", "duplicate", "redispatched" or "operator".
     kind: Mapped[str]
     #: The status that it has from here on; None if the event changed nothing.
     status: Mapped[str | None]
@@ -216,3 +220,84 @@ class RejectedMessage(Base):
     redelivered: Mapped[bool]
 
     __table_args__ = (Index("ix_rejected_messages_received_at", "received_at"),)
+
+
+class ProviderState(Base):
+    """What all workers share about one provider: an operator's word, and whether its circuit is open.
+
+    A provider without a row is in use, with the weight of notifier.toml.
+    """
+
+    __tablename__ = "provider_states"
+
+    #: As in notifier.toml.
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    #: An operator paused it.
+    paused: Mapped[bool] = mapped_column(server_default=text("false"))
+    #: An operator's weight, instead of the configured one.
+    weight: Mapped[int | None] = mapped_column(Integer)
+    #: Open until then, then one probe at a time; None: closed.
+    open_until: Mapped[datetime | None]
+    #: Why it opened.
+    reason: Mapped[str | None]
+    detail: Mapped[str | None]
+    #: Openings in a row without a success between them: each doubles the pause.
+    openings: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ProviderOutcome(Base):
+    """How the calls to a provider ended, counted in slices of ten seconds: what its health is judged from."""
+
+    __tablename__ = "provider_outcomes"
+
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    #: Start of the slice.
+    slice_at: Mapped[datetime] = mapped_column(primary_key=True)
+    outcome: Mapped[str] = mapped_column(primary_key=True)
+    count: Mapped[int] = mapped_column(Integer)
+    #: Sum over the calls. Seconds.
+    seconds: Mapped[float]
+
+
+class RateSlot(Base):
+    """When the next call under a rate limit may begin; the workers take turns here."""
+
+    __tablename__ = "rate_slots"
+
+    #: "provider:relay-a", "sender:+15550100100".
+    scope: Mapped[str] = mapped_column(primary_key=True)
+    next_at: Mapped[datetime]
+
+
+class UsageCount(Base):
+    """How much was used of a cap or quota, in windows of its length."""
+
+    __tablename__ = "usage_counts"
+
+    #: "recipient:<hash>", "prefix:+1555", "producer:shop:sms".
+    scope: Mapped[str] = mapped_column(primary_key=True)
+    #: Start of the window.
+    window_at: Mapped[datetime] = mapped_column(primary_key=True)
+    count: Mapped[int] = mapped_column(Integer)
+
+
+class OperatorRecord(Base):
+    """Who did what to which notifications, when, why, and what came of it."""
+
+    __tablename__ = "operator_records"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+    #: Who: a login name, or the name of an API key.
+    operator: Mapped[str]
+    #: "retry", "cancel", "resolve_sent", "resolve_resend", "replay_rejected", "purge_rejected", "pause", …
+    action: Mapped[str]
+    #: Which: the filter or the ids.
+    selection: Mapped[dict[str, Any]]
+    #: Why, in the operator's words.
+    reason: Mapped[str | None]
+    #: What came of it: counts.
+    result: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    #: None while it is under way, or if it was interrupted.
+    finished_at: Mapped[datetime | None]
