@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from sqlalchemy import Engine
 
 from notifier.config import Settings
-from notifier.delivery import Deliverer
-from notifier.dispatch import Dispatcher
+from notifier.delivery import Circuits, Deliverer, Reconciler
+from notifier.delivery.calling import Caller
+from notifier.delivery.pacing import Pacer
+from notifier.dispatch import Dispatcher, Publish
 from notifier.intake import Intake
 from notifier.intake.accepting import PublishTasks
 from notifier.providers import registry
@@ -22,7 +24,9 @@ from notifier.rendering import Renderer
 from notifier.status import Channel
 from notifier.store.audit import Audit
 from notifier.store.engine import make_engine
+from notifier.store.health import HealthBook
 from notifier.store.ledger import Ledger
+from notifier.store.rates import RateBook
 from notifier.telemetry import log
 
 
@@ -57,9 +61,17 @@ class Services:
         """What takes producers' messages into the record."""
         return Intake(self.ledger, self.renderer, self.settings.structure, publish_tasks)
 
-    def dispatcher(self, publish_tasks: PublishTasks) -> Dispatcher:
+    @cached_property
+    def health(self) -> HealthBook:
+        return HealthBook(self.engine)
+
+    @cached_property
+    def rates(self) -> RateBook:
+        return RateBook(self.engine)
+
+    def dispatcher(self, publish_deliver: Publish, publish_reconcile: Publish) -> Dispatcher:
         """What gives out due notifications."""
-        return Dispatcher(self.ledger, publish_tasks)
+        return Dispatcher(self.ledger, publish_deliver, publish_reconcile)
 
     def close(self) -> None:
         """Close the connections to the database."""
@@ -67,17 +79,16 @@ class Services:
             self.engine.dispose()
 
 
-def make_providers(settings: Settings) -> dict[Channel, list[Provider]]:
-    """The configured providers by channel, in failover order. Opens no connection.
+def make_providers(settings: Settings) -> list[Provider]:
+    """The configured providers, in failover order. Opens no connection.
 
     Raises:
         ConfigurationError: naming the provider and the option that is wrong.
     """
-    providers: defaultdict[Channel, list[Provider]] = defaultdict(list)
-    for table in settings.provider_tables():
-        provider = registry.load(table.name, table.kind, settings.provider_options(table))
-        providers[provider.channel].append(provider)
-    return dict(providers)
+    return [
+        registry.load(table.name, table.kind, settings.provider_options(table))
+        for table in settings.provider_tables()
+    ]
 
 
 class DeliveryLoop:
@@ -91,11 +102,31 @@ class DeliveryLoop:
         self._loop = _new_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="delivery-loop", daemon=True)
         self._thread.start()
-        providers = asyncio.run_coroutine_threadsafe(self._make_providers(), self._loop).result()
-        self._providers: Mapping[Channel, Sequence[Provider]] = providers
-        self.deliverer = Deliverer(services.ledger, services.renderer, providers, services.settings, self._loop)
+        made = asyncio.run_coroutine_threadsafe(self._make_providers(), self._loop).result()
+        self._providers: Mapping[str, Provider] = {provider.name: provider for provider in made}
+        self.deliverer = self._make_deliverer()
+        self.reconciler = Reconciler(
+            services.ledger, services.renderer, self._providers, services.settings, self._loop
+        )
 
-    async def _make_providers(self) -> dict[Channel, list[Provider]]:
+    def _make_deliverer(self) -> Deliverer:
+        services, settings = self._services, self._services.settings
+        deadline = settings.call_deadline_seconds
+        configured: defaultdict[Channel, list[str]] = defaultdict(list)
+        for provider in self._providers.values():
+            configured[provider.channel].append(provider.name)
+        weights = {table.name: table.weight for table in settings.provider_tables()}
+        return Deliverer(
+            services.ledger,
+            services.renderer,
+            self._providers,
+            settings,
+            circuits=Circuits(services.health, configured, weights, deadline_seconds=deadline),
+            pacer=Pacer(services.rates, settings),
+            caller=Caller(self._loop, slots=settings.worker_calls, deadline_seconds=deadline),
+        )
+
+    async def _make_providers(self) -> list[Provider]:
         return make_providers(self._services.settings)
 
     def stop(self) -> None:
@@ -107,12 +138,11 @@ class DeliveryLoop:
         self._services.close()
 
     async def _close_providers(self) -> None:
-        for providers in self._providers.values():
-            for provider in providers:
-                try:
-                    await provider.close()
-                except Exception as error:
-                    log.warning("provider.close_failed", provider=provider.name, error=type(error).__name__)
+        for provider in self._providers.values():
+            try:
+                await provider.close()
+            except Exception as error:
+                log.warning("provider.close_failed", provider=provider.name, error=type(error).__name__)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

@@ -62,6 +62,8 @@ class Sender(BaseModel):
     email: str | None = None
     #: Number, alphanumeric sender or messaging service id (MG…); without it it cannot send SMS.
     sms: str | None = None
+    #: At most so many mails, and so many SMS segments, a second, by all workers together; unset: no limit.
+    rate_per_second: Annotated[float, Field(gt=0)] | None = None
 
 
 class ProviderTable(BaseModel):
@@ -73,6 +75,10 @@ class ProviderTable(BaseModel):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=50)]
     #: Entry point in the group `notifier.providers`: "smtp", "twilio", …
     kind: str
+    #: At most so many mails, or SMS segments, a second, by all workers together; unset: no limit.
+    rate_per_second: Annotated[float, Field(gt=0)] | None = None
+    #: Share of the traffic. If any provider of a channel has one, they are drawn by weight instead of by order.
+    weight: Annotated[int, Field(ge=0, le=1000)] = 0
 
     @property
     def options(self) -> dict[str, str]:
@@ -112,6 +118,35 @@ class LaneRetry(BaseModel):
     max_attempts: Annotated[int, Field(ge=1)]
 
 
+class Cap(BaseModel):
+    """At most `count` in each window of `per_seconds`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    count: Annotated[int, Field(ge=1)]
+    per_seconds: Annotated[int, Field(ge=1, le=86_400)]
+
+
+class Caps(BaseModel):
+    """Caps against pumping and against flooding one person. What is over a cap waits for the next window."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: Notifications to one recipient on one channel.
+    recipient: Cap | None = None
+    #: SMS to numbers that differ in their last three digits only.
+    prefix: Cap | None = None
+
+
+class Quota(BaseModel):
+    """What one producer may send a day (UTC); it is warned at 80 %. What is over it waits for the next day."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    email: Annotated[int, Field(ge=1)] | None = None
+    sms: Annotated[int, Field(ge=1)] | None = None
+
+
 #: A code is worth something for minutes, a receipt for hours, a digest for a day.
 DEFAULT_RETRIES: Mapping[Lane, LaneRetry] = {
     Lane.URGENT: LaneRetry(first_seconds=2, max_seconds=30, deadline_seconds=600, max_attempts=20),
@@ -131,6 +166,12 @@ class Structure(BaseModel):
     senders: dict[str, Sender] = Field(default_factory=dict)
     #: The identity of templates and messages that name none.
     default_sender: str = "default"
+    #: SMS go only to numbers that begin with one of these ("+33"); empty: to all.
+    sms_prefixes: tuple[Annotated[str, Field(pattern=r"^\+[1-9]\d{0,14}$")], ...] = ()
+    #: See `Caps`.
+    caps: Caps = Field(default_factory=Caps)
+    #: Producer → its quota.
+    quotas: dict[str, Quota] = Field(default_factory=dict)
     #: Lane → how it tries again; lanes left out keep their defaults.
     retry: dict[Lane, LaneRetry] = Field(default_factory=dict)
 
@@ -246,6 +287,10 @@ class Settings(BaseSettings):
             email=named.email or default.email or self.email_from,
             sms=named.sms or default.sms or self.twilio_from,
         )
+
+    def sender_name(self, name: str | None) -> str:
+        """The name of the identity that `sender(name)` is."""
+        return name if name in self.structure.senders else self.structure.default_sender
 
     def retry(self, lane: Lane) -> LaneRetry:
         """How this lane tries again."""

@@ -7,38 +7,53 @@ they are due again after `ledger.REDISPATCH_SECONDS`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID
 
-from notifier.retrying import RESEND_AFTER_SECONDS
+from notifier.retrying import UNKNOWN_AFTER_SECONDS
 from notifier.status import Channel, Lane
-from notifier.store.ledger import Ledger
+from notifier.store.ledger import Due, Ledger
 from notifier.telemetry import log
 
 #: Rows of one round; a tick makes rounds until one is not full, at most so many.
 LIMIT, ROUNDS = 1000, 20
+#: A look-up that was given out and not settled is given out again after this. Seconds.
+LOOK_UP_AGAIN_SECONDS = 60.0
+
+Publish = Callable[[Channel, Lane, Sequence[UUID]], None]
 
 
 class Dispatcher:
     """Harmless when several run at once: rows are taken with SKIP LOCKED."""
 
-    def __init__(self, ledger: Ledger, publish_tasks: Callable[[Channel, Lane, Sequence[UUID]], None]) -> None:
+    def __init__(self, ledger: Ledger, publish_deliver: Publish, publish_reconcile: Publish) -> None:
         self._ledger = ledger
-        self._publish_tasks = publish_tasks
+        self._publish_deliver = publish_deliver
+        self._publish_reconcile = publish_reconcile
 
     def dispatch_due(self) -> int:
         """Give out everything that is due. Returns how many notifications were."""
         total = 0
         for _ in range(ROUNDS):
-            due = self._ledger.take_due(limit=LIMIT, resend_after_seconds=RESEND_AFTER_SECONDS)
-            groups: dict[tuple[Channel, Lane], list[UUID]] = defaultdict(list)
+            due = self._ledger.take_due(limit=LIMIT, unknown_after_seconds=UNKNOWN_AFTER_SECONDS)
+            _publish([row for row in due if not row.alone], self._publish_deliver)
             for row in due:
-                groups[row.channel, row.lane].append(row.id)
-            for (channel, lane), ids in groups.items():
-                self._publish_tasks(channel, lane, ids)
+                if row.alone:
+                    # In a task of its own: if it is what crashed a worker, it takes no other with it again.
+                    self._publish_deliver(row.channel, row.lane, [row.id])
             total += len(due)
             if len(due) < LIMIT:
                 break
-        if total:
-            log.info("dispatch.due", count=total)
-        return total
+        unknown = self._ledger.take_unknown(limit=LIMIT, again_after_seconds=LOOK_UP_AGAIN_SECONDS)
+        _publish(unknown, self._publish_reconcile)
+        if total or unknown:
+            log.info("dispatch.due", count=total + len(unknown))
+        return total + len(unknown)
+
+
+def _publish(due: Iterable[Due], publish: Publish) -> None:
+    groups: dict[tuple[Channel, Lane], list[UUID]] = defaultdict(list)
+    for row in due:
+        groups[row.channel, row.lane].append(row.id)
+    for (channel, lane), ids in groups.items():
+        publish(channel, lane, ids)

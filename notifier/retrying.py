@@ -8,19 +8,19 @@ That is exponential back-off with full jitter (https://aws.amazon.com/blogs/arch
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import assert_never
+from math import log2
 
 from notifier.config import LaneRetry
 from notifier.errors import OutcomeUnknown, Rejected, SendError, Throttled, Unavailable
-from notifier.status import OnUnknown, Reason, Status
+from notifier.status import Reason, Status
 
-#: How long an unknown outcome waits for a late answer before the policy `resend` sends again. Seconds.
-RESEND_AFTER_SECONDS = 30.0
+#: How long an unknown outcome waits for a late answer before it is looked up, and the policy decides. Seconds.
+UNKNOWN_AFTER_SECONDS = 30.0
 #: No pause is shorter: a jitter of nearly nothing would call a refusing provider in a tight loop. Seconds.
 MIN_PAUSE_SECONDS = 0.5
 
 #: Faults of ours, not of the message: they do not use up its attempts, only its deadline.
-_OURS = (Reason.PROVIDER_ACCOUNT, Reason.NOT_CONFIGURED, Reason.TEMPLATE_ERROR)
+_OURS = (Reason.PROVIDER_ACCOUNT, Reason.NOT_CONFIGURED, Reason.TEMPLATE_ERROR, Reason.OPERATOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,12 @@ class Decision:
 class Situation:
     """What the decision depends on besides the error."""
 
-    #: This attempt's number, from 1.
+    #: Attempts so far in this round, this one included; from 1.
     attempt: int
     #: Since the notification was first due.
     age_seconds: float
     #: Until `expires_at`; None: it does not expire.
     seconds_to_expiry: float | None
-    on_unknown: OnUnknown
     #: From [0, 1): passed in, so that this module stays pure.
     jitter: float
 
@@ -56,25 +55,20 @@ def decide(error: SendError, policy: LaneRetry, situation: Situation) -> Decisio
         case Rejected():
             return Decision(Status.FAILED, error.reason)
         case OutcomeUnknown():
-            return _after_unknown(error, situation.on_unknown)
+            # First it is looked up, if the provider can be asked; then the template's policy decides.
+            return Decision(Status.UNKNOWN, error.reason, UNKNOWN_AFTER_SECONDS)
         case Throttled() | Unavailable():
             return _try_again(error, policy, situation)
         case _:
             return Decision(Status.FAILED, Reason.TECHNICAL_ERROR)
 
 
-def _after_unknown(error: SendError, policy: OnUnknown) -> Decision:
-    match policy:
-        case OnUnknown.RESEND:
-            return Decision(Status.UNKNOWN, error.reason, RESEND_AFTER_SECONDS)
-        case OnUnknown.HOLD:
-            return Decision(Status.UNKNOWN, error.reason)
-        case _:
-            assert_never(policy)
-
-
 def _try_again(error: Throttled | Unavailable, policy: LaneRetry, situation: Situation) -> Decision:
-    pause = pause_seconds(policy, situation.attempt, situation.jitter, error.retry_after_seconds)
+    attempt = situation.attempt
+    if error.reason in _OURS:
+        # No attempts to count by: the longer it has waited, the longer it may wait on.
+        attempt = max(attempt, 1 + int(log2(1 + situation.age_seconds / policy.first_seconds)))
+    pause = pause_seconds(policy, attempt, situation.jitter, error.retry_after_seconds)
     if situation.seconds_to_expiry is not None and pause >= situation.seconds_to_expiry:
         return Decision(Status.EXPIRED, error.reason)
     used_up = situation.attempt >= policy.max_attempts and error.reason not in _OURS

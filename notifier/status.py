@@ -43,8 +43,8 @@ class Status(StrEnum):
     SUPPRESSED = "suppressed"  #: the recipient must not be sent to
 
 
-#: status → the statuses that may follow it. Nothing goes backwards by itself: `retrying → queued` is the next round
-#: of the same delivery, a receipt that comes late may correct `unknown`, `undelivered` and `failed`, and only an
+#: status → the statuses that may follow it. Nothing goes backwards by itself: `retrying → queued` is the next
+#: round of the same delivery; a receipt that comes late may correct `unknown`, `undelivered` and `failed`; only an
 #: operator sets something going again that had ended (`failed`, `expired` or `undelivered → retrying`).
 TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
     {

@@ -33,7 +33,7 @@ PUBLISH_SECONDS = 5
 #: A tick that nobody took within this long is dropped by the broker: the next one does the same. Seconds.
 TICK_EXPIRES_SECONDS = 10
 
-DELIVER, DISPATCH = "notifier.deliver", "notifier.dispatch_due"
+DELIVER, RECONCILE, DISPATCH = "notifier.deliver", "notifier.reconcile", "notifier.dispatch_due"
 PARTITIONS, STATISTICS = "notifier.ensure_partitions", "notifier.log_statistics"
 
 
@@ -97,7 +97,7 @@ def _schedule() -> dict[str, Any]:
 
 
 def _add_tasks(app: Celery, process: _Process) -> None:
-    publish = task_publisher(app)
+    publish_deliver, publish_reconcile = task_publisher(app), task_publisher(app, RECONCILE)
 
     @app.task(name=DELIVER)  # type: ignore[untyped-decorator]
     def deliver(ids: list[str]) -> dict[str, int]:
@@ -105,15 +105,22 @@ def _add_tasks(app: Celery, process: _Process) -> None:
         summary = process.delivery.deliverer.deliver([UUID(value) for value in ids])
         return {"claimed": summary.claimed, "sent": summary.sent, "other": summary.other}
 
+    @app.task(name=RECONCILE)  # type: ignore[untyped-decorator]
+    def reconcile(ids: list[str]) -> int:
+        """Find out what became of these, whose calls ended without an answer."""
+        return process.delivery.reconciler.reconcile([UUID(value) for value in ids])
+
     @app.task(name=DISPATCH)  # type: ignore[untyped-decorator]
     def dispatch_due() -> int:
         """Give out what is due: scheduled, retrying, lost, or left by a dead worker."""
-        return process.services.dispatcher(publish).dispatch_due()
+        return process.services.dispatcher(publish_deliver, publish_reconcile).dispatch_due()
 
     @app.task(name=PARTITIONS)  # type: ignore[untyped-decorator]
     def upkeep() -> list[str]:
-        """Make the partitions of the coming months."""
+        """Make the partitions of the coming months, and drop counts that nobody looks at any more."""
         made = ensure_partitions(process.services.engine)
+        process.services.health.forget_old()
+        process.services.rates.forget_old()
         log.info("partitions.ensured", partitions=made)
         return made
 
@@ -161,14 +168,14 @@ class _Process:
                 self._delivery.stop()
 
 
-def task_publisher(app: Celery) -> Callable[[Channel, Lane, Sequence[UUID]], None]:
+def task_publisher(app: Celery, task: str = DELIVER) -> Callable[[Channel, Lane, Sequence[UUID]], None]:
     """What intake and sweep use to hand ids to the workers: `publish(channel, lane, ids)`."""
 
     def publish(channel: Channel, lane: Lane, ids: Sequence[UUID]) -> None:
         for start in range(0, len(ids), IDS_PER_TASK):
             chunk = ids[start : start + IDS_PER_TASK]
             app.send_task(
-                DELIVER,
+                task,
                 args=[[str(value) for value in chunk]],
                 queue=topology.deliver_queue_name(channel, lane),
                 argsrepr=f"({len(chunk)} ids)",

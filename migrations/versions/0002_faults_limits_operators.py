@@ -65,9 +65,13 @@ def upgrade() -> None:
         "notifications", sa.Column("crash_count", sa.Integer(), server_default=sa.text("0"), nullable=False)
     )
     op.add_column("notifications", sa.Column("replayed_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column(
+        "notifications", sa.Column("replayed_attempts", sa.Integer(), server_default=sa.text("0"), nullable=False)
+    )
 
 
 def downgrade() -> None:
+    op.drop_column("notifications", "replayed_attempts")
     op.drop_column("notifications", "replayed_at")
     op.drop_column("notifications", "crash_count")
     op.drop_table("usage_counts")

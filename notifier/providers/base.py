@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 from uuid import UUID
 
 from notifier.status import Channel
@@ -51,6 +51,25 @@ class Receipt:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """An attempt that ended as `OutcomeUnknown`, or without any result: did the provider take it?"""
+
+    notification_id: UUID
+    attempt: int
+    #: As in the `Outgoing` of the attempt.
+    to: str
+    sender: str
+    text: str
+    #: When the call began, by the database's clock.
+    started_at: datetime
+    #: When it ended; None if nobody knows, as after the death of a worker.
+    finished_at: datetime | None = None
+    #: Ids that the provider gave to other attempts, of this notification or of another one to the same recipient
+    #: with the same words: one message never answers for two attempts.
+    exclude: frozenset[str] = frozenset()
+
+
 class Provider(Protocol):
     """What delivery calls. Made inside the event loop that calls it, and used from that loop only."""
 
@@ -81,4 +100,23 @@ class Provider(Protocol):
 
     async def close(self) -> None:
         """Close every connection. Sends that are under way may fail."""
+        ...
+
+
+@runtime_checkable
+class Reconciles(Protocol):
+    """What a provider may implement besides `Provider`, if it can look up what it has taken.
+
+    SMTP does not: RFC 5321 knows no way to ask a server for a mail that it took. Nor does Vonage's SMS API, which
+    has no search. Their unknown outcomes wait for a receipt, and then for the template's policy.
+    """
+
+    async def find(self, sought: Sought, *, deadline_seconds: float) -> Receipt | None:
+        """The receipt if the provider has the message, in whatever state; None if it surely has not.
+
+        Where `finished_at` is None the call is taken to have had `deadline_seconds` too.
+
+        Raises:
+            Unavailable: it cannot tell now; `retry_after_seconds` is set if it knows when it can.
+        """
         ...

@@ -122,6 +122,7 @@ class Filter:
 
     recipient: str | None = None
     reference: str | None = None
+    idempotency_key: str | None = None
     producer: str | None = None
     channel: str | None = None
     status: str | None = None
@@ -171,7 +172,7 @@ class Audit:
         )
 
     def search(self, wanted: Filter, *, limit: int = 50, before: UUID | None = None) -> list[NotificationView]:
-        """A page, newest first. `before` is the last id of the page before, so pages stay right while rows come in."""
+        """A page, newest first. `before` is the last id of the page before: new rows do not shift the pages."""
         query = _filtered(select(*_VIEW), wanted).order_by(Notification.id.desc()).limit(limit)
         if before is not None:
             query = query.where(Notification.id < before)
@@ -219,6 +220,7 @@ def _conditions(wanted: Filter) -> Iterator[ColumnElement[bool]]:
     names: Sequence[str] = (
         "recipient",
         "reference",
+        "idempotency_key",
         "producer",
         "channel",
         "status",

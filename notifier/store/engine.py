@@ -23,6 +23,8 @@ from notifier.errors import ConfigurationError, ServiceUnavailable
 #: 08 connection, 25006 read-only, 40 rollback (deadlock), 53 resources (disk, memory, connections),
 #: 55 object in use, 57 operator (shutdown, crash), 58 system. https://www.postgresql.org/docs/current/errcodes-appendix.html
 _TEMPORARY = ("08", "25006", "40", "53", "55", "57", "58")
+#: "Undefined table" and "undefined column": the database is not at this version's revision, or not yet.
+_NOT_MIGRATED = ("42P01", "42703")
 
 
 def database_url(url: str) -> URL:
@@ -97,7 +99,14 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         if is_temporary(error):
             cause = str(getattr(error, "orig", error)).strip().splitlines() or [type(error).__name__]
             raise ServiceUnavailable(f"the database cannot be used now: {cause[0]}") from error
+        if getattr(getattr(error, "orig", None), "sqlstate", None) in _NOT_MIGRATED:
+            text = "the database has not the tables of this version: run `notifier db upgrade`"
+            raise ServiceUnavailable(text) from error
         raise
+
+
+# Any constant does, as long as nobody else uses it.
+_MIGRATION_LOCK = 0x6E6F7468
 
 
 def _alembic(url: str) -> Config:
@@ -107,8 +116,10 @@ def _alembic(url: str) -> Config:
     return config
 
 
-def upgrade(url: str) -> None:
+def upgrade(url: str) -> list[str]:
     """Bring the schema of the database to this version's, and make the partitions of the next months.
+
+    Returns the names of the new partitions. Safe to run twice at once.
 
     Raises:
         ServiceUnavailable: if the database cannot be reached.
@@ -117,11 +128,15 @@ def upgrade(url: str) -> None:
 
     engine = create_engine(database_url(url), poolclass=NullPool, connect_args={"connect_timeout": 5})
     config = _alembic(url)
-    with transaction(engine) as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-    ensure_partitions(engine)
-    engine.dispose()
+    try:
+        with transaction(engine) as connection:
+            # Two at once would both make the first table: one waits for the other here.
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+        return ensure_partitions(engine)
+    finally:
+        engine.dispose()
 
 
 def revisions(engine: Engine) -> tuple[str | None, str | None]:

@@ -25,6 +25,8 @@ from notifier.store.engine import transaction
 #: A queued notification that nobody claimed within this long is given to the broker again. Seconds, by lane:
 #: long enough that a backlog is not published twice, short enough that a lost task is not noticed.
 REDISPATCH_SECONDS = {Lane.URGENT: 30, Lane.NORMAL: 120, Lane.BULK: 600}
+#: A notification that was in hand this often when its worker went away is poison.
+MAX_CRASHES = 3
 #: So much of a rejected body is kept. Bytes.
 KEPT_BODY_BYTES = 64 * 1024
 
@@ -78,6 +80,7 @@ class Claimed:
     """A notification that is ours to send until the lease ends."""
 
     id: UUID
+    producer: str
     channel: Channel
     lane: Lane
     recipient: str
@@ -92,8 +95,12 @@ class Claimed:
     claim: int
     #: Provider calls before this claim.
     attempt_count: int
-    #: Since it was first due, by the database's clock.
+    #: The same, since an operator last set it going again.
+    tries: int
+    #: Since it was first due, or set going again; by the database's clock.
     age_seconds: float
+    #: Until `expires_at`, by the database's clock; None: it does not expire.
+    seconds_to_expiry: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +135,36 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A notification that is queued and wants a deliver task."""
+    """A notification that wants a task."""
 
     id: UUID
     channel: Channel
     lane: Lane
+    #: It has crashed a worker, or was in hand when one crashed: no other may suffer from it.
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """An attempt whose outcome nobody knows, of a notification that waits for it."""
+
+    id: UUID
+    channel: Channel
+    lane: Lane
+    recipient: str
+    template: str
+    locale: str | None
+    context: dict[str, Any]
+    sender: str | None
+    on_unknown: OnUnknown
+    claim: int
+    crash_count: int
+    number: int
+    provider: str
+    started_at: datetime
+    finished_at: datetime | None
+    #: Ids that providers gave to other attempts of it.
+    known_ids: tuple[str, ...]
 
 
 class Ledger:
@@ -220,6 +252,7 @@ class Ledger:
         return [
             Claimed(
                 row.id,
+                row.producer,
                 Channel(row.channel),
                 Lane(row.lane),
                 row.recipient,
@@ -232,7 +265,9 @@ class Ledger:
                 OnUnknown(row.on_unknown),
                 row.claim,
                 row.attempt_count,
+                row.tries,
                 float(row.age_seconds),
+                None if row.seconds_to_expiry is None else float(row.seconds_to_expiry),
             )
             for row in rows
         ]
@@ -275,19 +310,61 @@ class Ledger:
                 statements.FINISH_ATTEMPTS, {"rows": _json([_result_row(result) for result in results])}
             )
 
-    def take_due(self, *, limit: int, resend_after_seconds: float) -> list[Due]:
-        """The sweep: move what is due, and return what is queued now and wants a task.
+    def take_due(self, *, limit: int, unknown_after_seconds: float) -> list[Due]:
+        """The sweep: move what is due, and return what is queued now and wants a deliver task.
 
-        An attempt whose worker went away waits `resend_after_seconds` for a late result before the policy `resend`
-        acts. Runs any number of times at once: rows are taken with SKIP LOCKED and their `due_at` moves with them.
+        An attempt whose worker went away waits `unknown_after_seconds` for a late result before it is looked up.
+        Runs any number of times at once: rows are taken with SKIP LOCKED and their `due_at` moves with them.
         """
         pauses = {f"redispatch_{lane}": seconds for lane, seconds in REDISPATCH_SECONDS.items()}
+        ended = {"limit": limit, "unknown_after": unknown_after_seconds, "max_crashes": MAX_CRASHES}
         with transaction(self._engine) as connection:
-            ended = {"limit": limit, "resend_after": resend_after_seconds}
             connection.execute(statements.END_LEASES, ended)
-            connection.execute(statements.RESEND_UNKNOWN, {"limit": limit})
             rows = connection.execute(statements.QUEUE_DUE, {"limit": limit, **pauses}).all()
+        return [Due(row.id, Channel(row.channel), Lane(row.lane), row.alone) for row in rows]
+
+    def take_unknown(self, *, limit: int, again_after_seconds: float) -> list[Due]:
+        """Unknown outcomes that are due to be looked up; given out again if nobody settles them."""
+        with transaction(self._engine) as connection:
+            rows = connection.execute(
+                statements.TAKE_UNKNOWN, {"limit": limit, "again_after": again_after_seconds}
+            ).all()
         return [Due(row.id, Channel(row.channel), Lane(row.lane)) for row in rows]
+
+    def unknown_attempts(self, ids: Sequence[UUID]) -> list[Unknown]:
+        """The attempts with unknown outcome of those of `ids` that still are `unknown`."""
+        with transaction(self._engine) as connection:
+            rows = connection.execute(statements.UNKNOWN, {"ids": [str(value) for value in ids]}).all()
+        return [
+            Unknown(
+                row.id,
+                Channel(row.channel),
+                Lane(row.lane),
+                row.recipient,
+                row.template,
+                row.locale,
+                row.context,
+                row.sender,
+                OnUnknown(row.on_unknown),
+                row.claim,
+                row.crash_count,
+                row.number,
+                row.provider,
+                row.started_at,
+                row.finished_at,
+                tuple(row.known_ids),
+            )
+            for row in rows
+        ]
+
+    def settle_unknown(self, settled: Sequence[tuple[UUID, int, bool, str]]) -> None:
+        """(id, claim, resend, detail): send it again, or hold it until a receipt or an operator decides."""
+        rows = [
+            {"id": str(id_), "claim": claim, "resend": resend, "detail": storable(detail)[:500]}
+            for id_, claim, resend, detail in settled
+        ]
+        with transaction(self._engine) as connection:
+            connection.execute(statements.SETTLE_UNKNOWN, {"rows": _json(rows)})
 
 
 def _unique_key(new: NewNotification) -> tuple[str, str]:

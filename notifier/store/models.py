@@ -98,6 +98,8 @@ class Notification(Base):
     crash_count: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     #: When an operator last set it going again: its deadline counts from there. None: from when it was due.
     replayed_at: Mapped[datetime | None]
+    #: `attempt_count` at that moment: its attempts count from there, too.
+    replayed_attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     #: Provider calls so far.
     attempt_count: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     #: Who accepted it, and under which id.
@@ -170,7 +172,7 @@ class Event(Base):
     recorded_at: Mapped[datetime] = mapped_column(server_default=func.now())
     #: The provider's time, for what a provider reported.
     occurred_at: Mapped[datetime | None]
-    #: "accepted", "status", "duplicate", "redispatched" or "operator".
+    #: "accepted", "status", "duplicate", "redispatched", "held", "operator" or "quota".
     kind: Mapped[str]
     #: The status that it has from here on; None if the event changed nothing.
     status: Mapped[str | None]
@@ -218,6 +220,8 @@ class RejectedMessage(Base):
     faults: Mapped[list[Any]]
     #: The broker had delivered it before, so the same bytes may be here twice.
     redelivered: Mapped[bool]
+    #: When an operator last published it again; None: never.
+    replayed_at: Mapped[datetime | None]
 
     __table_args__ = (Index("ix_rejected_messages_received_at", "received_at"),)
 

@@ -49,11 +49,25 @@ def ensure_partitions(engine: Engine) -> list[str]:
         for table in PARTITIONED:
             for offset in range(-MONTHS_BEHIND, MONTHS_AHEAD + 1):
                 start = month_after(now.astimezone(UTC), offset)
-                name = f"{table}_y{start:%Y}m{start:%m}"
+                name = _name(table, start)
                 if name not in existing:
                     _make(connection, table, name, start)
                     made.append(name)
     return made
+
+
+def missing_partitions(engine: Engine, *, months_ahead: int = 1) -> list[str]:
+    """Names of partitions that should exist, from this month to `months_ahead` after it, and do not."""
+    with transaction(engine) as connection:
+        now: datetime = connection.execute(text("SELECT now()")).scalar_one()
+        existing = set(connection.execute(text(_EXISTING)).scalars())
+    months = [month_after(now.astimezone(UTC), offset) for offset in range(months_ahead + 1)]
+    wanted = [_name(table, month) for table in PARTITIONED for month in months]
+    return [name for name in wanted if name not in existing]
+
+
+def _name(table: str, month: datetime) -> str:
+    return f"{table}_y{month:%Y}m{month:%m}"
 
 
 _EXISTING = """

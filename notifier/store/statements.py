@@ -89,8 +89,11 @@ WITH wanted AS (
 ), noted AS (
   INSERT INTO events (notification_id, kind, status, reason) SELECT id, 'status', status, reason FROM claimed
 )
-SELECT id, channel, lane, recipient, template, locale, context, sender, reply_to, expires_at, on_unknown, claim,
-  attempt_count, extract(epoch FROM now() - greatest(accepted_at, send_at)) AS age_seconds
+SELECT id, producer, channel, lane, recipient, template, locale, context, sender, reply_to, expires_at, on_unknown,
+  claim,
+  attempt_count, attempt_count - replayed_attempts AS tries,
+  extract(epoch FROM now() - greatest(accepted_at, send_at, replayed_at)) AS age_seconds,
+  extract(epoch FROM expires_at - now()) AS seconds_to_expiry
 FROM claimed WHERE status = 'sending' ORDER BY id
 """).bindparams(bindparam("ids", type_=ARRAY(UUID(as_uuid=False))))
 
@@ -148,46 +151,79 @@ SELECT id, 'status', status, reason, number, detail FROM moved
 """).bindparams(bindparam("before_sent", type_=ARRAY(Text())), bindparam("after_unknown", type_=ARRAY(Text())))
 
 # The worker that held it is gone. With an open attempt nobody can say whether the provider took it; without one
-# no call was made, and it is simply tried again.
+# no call was made, and it is tried again. What keeps killing its workers is poison: given up, or held if a
+# provider may have it.
 END_LEASES: TextClause = text("""
 WITH ended AS MATERIALIZED (
-  SELECT id, attempt_count, on_unknown FROM notifications
+  SELECT id, crash_count + 1 AS crashes FROM notifications
   WHERE due_at <= now() AND status = 'sending' ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
 ), closed AS (
   UPDATE attempts AS a SET finished_at = now(), outcome = 'unknown', reason = 'outcome_unknown',
     detail = 'the worker went away before it recorded the answer'
   FROM ended WHERE a.notification_id = ended.id AND a.outcome IS NULL
   RETURNING a.notification_id
+), judged AS (
+  SELECT ended.id, crashes, c.notification_id IS NOT NULL AS is_unknown, crashes >= :max_crashes AS is_poison
+  FROM ended LEFT JOIN closed AS c ON c.notification_id = ended.id
 ), moved AS (
   UPDATE notifications AS n SET
-    status = CASE WHEN c.notification_id IS NULL THEN 'retrying' ELSE 'unknown' END,
-    reason = CASE WHEN c.notification_id IS NULL THEN 'lease_expired' ELSE 'outcome_unknown' END,
-    detail = CASE WHEN c.notification_id IS NULL THEN 'the worker went away before it called a provider'
-                  ELSE 'the worker went away before it recorded the answer' END,
-    due_at = CASE WHEN c.notification_id IS NULL THEN now()
-                  WHEN n.on_unknown = 'resend' THEN now() + make_interval(secs => :resend_after) END,
+    crash_count = j.crashes,
+    status = CASE WHEN j.is_unknown THEN 'unknown' WHEN j.is_poison THEN 'failed' ELSE 'retrying' END,
+    reason = CASE WHEN j.is_unknown THEN 'outcome_unknown' WHEN j.is_poison THEN 'technical_error'
+                  ELSE 'lease_expired' END,
+    detail = CASE WHEN j.is_poison THEN 'the worker that held it went away, ' || j.crashes || ' times'
+                  WHEN j.is_unknown THEN 'the worker went away before it recorded the answer'
+                  ELSE 'the worker went away before it called a provider' END,
+    due_at = CASE WHEN j.is_unknown THEN now() + make_interval(secs => :unknown_after)
+                  WHEN NOT j.is_poison THEN now() END,
     updated_at = now()
-  FROM ended LEFT JOIN closed AS c ON c.notification_id = ended.id
-  WHERE n.id = ended.id AND n.status = 'sending'
-  RETURNING n.id, n.status, n.reason, n.detail, n.attempt_count
+  FROM judged AS j
+  WHERE n.id = j.id AND n.status = 'sending'
+  RETURNING n.id, n.status, n.reason, n.detail, nullif(n.attempt_count, 0) AS attempt
 )
 INSERT INTO events (notification_id, kind, status, reason, attempt, detail)
-SELECT id, 'status', status, reason, nullif(attempt_count, 0), detail FROM moved
+SELECT id, 'status', status, reason, attempt, detail FROM moved
 """)
 
-# Only the policy `resend` leaves a due_at on an unknown outcome.
-RESEND_UNKNOWN: TextClause = text("""
+# Unknown outcomes whose time to be looked up has come; given out once, and again if nobody settles them.
+TAKE_UNKNOWN: TextClause = text("""
 WITH due AS (
   SELECT id FROM notifications WHERE due_at <= now() AND status = 'unknown'
   ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
+)
+UPDATE notifications AS n SET due_at = now() + make_interval(secs => :again_after)
+FROM due WHERE n.id = due.id AND n.status = 'unknown'
+RETURNING n.id, n.channel, n.lane
+""")
+
+UNKNOWN: TextClause = text("""
+SELECT n.id, n.channel, n.lane, n.recipient, n.template, n.locale, n.context, n.sender, n.on_unknown, n.claim,
+  n.crash_count, a.number, a.provider, a.started_at, a.finished_at,
+  ARRAY(SELECT x.provider_message_id FROM attempts AS x
+        WHERE x.notification_id = n.id AND x.provider_message_id IS NOT NULL) AS known_ids
+FROM notifications AS n
+JOIN attempts AS a ON a.notification_id = n.id AND a.outcome = 'unknown'
+WHERE n.id = ANY(:ids) AND n.status = 'unknown'
+ORDER BY n.id, a.number
+""").bindparams(bindparam("ids", type_=ARRAY(UUID(as_uuid=False))))
+
+# Nobody has it, or nobody can be asked: the template's policy. `hold` leaves no due_at, so only a receipt or an
+# operator moves it again; so does poison.
+SETTLE_UNKNOWN: TextClause = text("""
+WITH wanted AS (
+  SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(id uuid, claim int, resend boolean, detail text)
 ), moved AS (
-  UPDATE notifications AS n SET status = 'retrying', due_at = now(), updated_at = now(),
-    detail = 'no answer came: sent again, as the template says'
-  FROM due WHERE n.id = due.id AND n.status = 'unknown'
-  RETURNING n.id, n.status, n.reason, n.detail
+  UPDATE notifications AS n SET
+    status = CASE WHEN w.resend THEN 'retrying' ELSE n.status END,
+    due_at = CASE WHEN w.resend THEN now() END,
+    detail = w.detail,
+    updated_at = now()
+  FROM wanted AS w WHERE n.id = w.id AND n.status = 'unknown' AND n.claim = w.claim
+  RETURNING n.id, n.status, n.reason, n.detail, w.resend
 )
 INSERT INTO events (notification_id, kind, status, reason, detail)
-SELECT id, 'status', status, reason, detail FROM moved
+SELECT id, CASE WHEN resend THEN 'status' ELSE 'held' END, CASE WHEN resend THEN status END, reason, detail
+FROM moved
 """)
 
 QUEUE_DUE: TextClause = text("""
@@ -203,12 +239,12 @@ WITH due AS MATERIALIZED (
       WHEN 'urgent' THEN :redispatch_urgent WHEN 'normal' THEN :redispatch_normal ELSE :redispatch_bulk END) END,
     updated_at = now()
   FROM due WHERE n.id = due.id AND n.status = due.old
-  RETURNING n.id, n.channel, n.lane, n.status, n.reason, due.old
+  RETURNING n.id, n.channel, n.lane, n.status, n.reason, n.crash_count, due.old
 ), noted AS (
   INSERT INTO events (notification_id, kind, status, reason, detail)
   SELECT id, CASE WHEN status = old THEN 'redispatched' ELSE 'status' END, nullif(status, old), reason,
     CASE WHEN status = old THEN 'no worker had taken it: given to the broker again' END
   FROM moved
 )
-SELECT id, channel, lane FROM moved WHERE status = 'queued'
+SELECT id, channel, lane, crash_count > 0 AS alone FROM moved WHERE status = 'queued'
 """)

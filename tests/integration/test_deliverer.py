@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,15 +15,19 @@ import pytest
 from sqlalchemy import Engine, text
 
 from notifier.config import Sender, Settings, Structure
-from notifier.delivery import Deliverer, Summary
+from notifier.delivery import Circuits, Deliverer, Reconciler, Summary
+from notifier.delivery.calling import Caller
+from notifier.delivery.pacing import Pacer
 from notifier.errors import OutcomeUnknown, Rejected, ServiceUnavailable, Throttled, Unavailable
 from notifier.message import Message, check
-from notifier.providers.base import Outgoing, Provider, Receipt
+from notifier.providers.base import Outgoing, Provider, Receipt, Sought
 from notifier.rendering import Renderer
 from notifier.status import Channel, Lane, OnUnknown, Reason
 from notifier.store.audit import Audit, Story
 from notifier.store.engine import make_engine, transaction
+from notifier.store.health import HealthBook
 from notifier.store.ledger import Ledger, NewNotification, Result
+from notifier.store.rates import RateBook
 from tests.support.templates import write_templates
 
 
@@ -81,7 +86,15 @@ class World:
     templates: Path
     loop: asyncio.AbstractEventLoop
 
-    def accept(self, key: str = "k", *, template: str = "hello", context: Any = None, **fields: Any) -> UUID:
+    def accept(
+        self,
+        key: str = "k",
+        *,
+        template: str = "hello",
+        context: Any = None,
+        on_unknown: OnUnknown = OnUnknown.HOLD,
+        **fields: Any,
+    ) -> UUID:
         context = {"name": "Ann"} if context is None else context
         message = check(
             Message(
@@ -95,7 +108,7 @@ class World:
             Channel.EMAIL,
             Lane.NORMAL,
         )
-        new = NewNotification(message, Channel.EMAIL, Lane.NORMAL, "v1", OnUnknown.HOLD, 0)
+        new = NewNotification(message, Channel.EMAIL, Lane.NORMAL, "v1", on_unknown, 0)
         (answer,) = self.ledger.accept([new])
         return answer.id
 
@@ -105,10 +118,31 @@ class World:
         structure = Structure(senders={"default": Sender(email="Shop <shop@example.com>")})
         # Past the checks of the settings, which refuse some of what is tried here.
         made = Settings().model_copy(update={"structure": structure, **settings})
+        deadline = made.call_deadline_seconds
+        configured = {Channel.EMAIL: [provider.name for provider in providers]}
         deliverer = Deliverer(
-            ledger or self.ledger, Renderer(self.templates), {Channel.EMAIL: providers}, made, self.loop
+            ledger or self.ledger,
+            Renderer(self.templates),
+            {provider.name: provider for provider in providers},
+            made,
+            circuits=Circuits(HealthBook(self.engine), configured, {}, deadline_seconds=deadline),
+            pacer=Pacer(RateBook(self.engine), made),
+            caller=Caller(self.loop, slots=made.worker_calls, deadline_seconds=deadline),
         )
         return deliverer.deliver(ids)
+
+    def reconcile(self, ids: Sequence[UUID], *providers: Provider) -> int:
+        structure = Structure(senders={"default": Sender(email="Shop <shop@example.com>")})
+        made = Settings().model_copy(update={"structure": structure})
+        known = {provider.name: provider for provider in providers}
+        return Reconciler(self.ledger, Renderer(self.templates), known, made, self.loop).reconcile(ids)
+
+    def pass_time(self) -> None:
+        """As if everything that waits had become due, and every pause of a circuit were over."""
+        with transaction(self.engine) as connection:
+            connection.execute(text("UPDATE notifications SET due_at = now() WHERE due_at IS NOT NULL"))
+            connection.execute(text("UPDATE provider_states SET open_until = now() WHERE open_until IS NOT NULL"))
+        self.ledger.take_due(limit=1000, unknown_after_seconds=30)
 
     def story(self, notification_id: UUID) -> Story:
         return self.audit.story(notification_id)
@@ -265,3 +299,174 @@ def test_an_expired_notification_is_not_sent(world: World) -> None:
     world.deliver([notification_id], provider)
     assert provider.taken == []
     assert world.story(notification_id).notification.status == "expired"
+
+
+def test_a_provider_that_fails_most_calls_is_left_alone(world: World) -> None:
+    ids = [world.accept(f"k{n}") for n in range(12)]
+    away, well = Scripted("away", error=Unavailable("no connection")), Scripted("well")
+    world.deliver(ids[:10], away, well)
+    assert (len(away.taken), len(well.taken)) == (10, 10)
+    world.deliver(ids[10:], away, well)
+    assert (len(away.taken), len(well.taken)) == (10, 12)
+
+
+def test_a_wrong_password_costs_one_call_and_fails_nothing(world: World) -> None:
+    ids = [world.accept(f"k{n}") for n in range(5)]
+    locked_out = Scripted(error=Unavailable("bad password", reason=Reason.PROVIDER_ACCOUNT, code="535"))
+    world.deliver(ids[:1], locked_out)
+    world.deliver(ids[1:], locked_out)
+    assert len(locked_out.taken) == 1
+    for notification_id in ids:
+        note = world.story(notification_id).notification
+        assert (note.status, note.reason) == ("retrying", "provider_account")
+
+
+def test_one_notification_probes_and_a_success_lets_all_through(world: World) -> None:
+    ids = [world.accept(f"k{n}") for n in range(6)]
+    provider = Scripted(error=Unavailable("bad password", reason=Reason.PROVIDER_ACCOUNT))
+    world.deliver(ids[:1], provider)
+    world.pass_time()
+    provider.error = None
+    assert world.deliver(ids, provider).sent == 1
+    world.pass_time()
+    assert world.deliver(ids, provider).sent == 5
+
+
+def test_a_failed_probe_keeps_the_others_waiting(world: World) -> None:
+    ids = [world.accept(f"k{n}") for n in range(4)]
+    provider = Scripted(error=Unavailable("bad password", reason=Reason.PROVIDER_ACCOUNT))
+    world.deliver(ids[:1], provider)
+    world.pass_time()
+    world.deliver(ids, provider)
+    assert len(provider.taken) == 2
+    assert HealthBook(world.engine).states()["first"].openings == 2
+
+
+def test_a_paused_provider_is_not_called(world: World) -> None:
+    HealthBook(world.engine).set_paused("first", True)
+    notification_id = world.accept()
+    first = Scripted("first")
+    world.deliver([notification_id], first)
+    assert first.taken == []
+    assert world.story(notification_id).notification.reason == "operator"
+
+
+def test_what_is_over_the_rate_waits_and_fails_nothing(world: World) -> None:
+    ids = [world.accept(f"k{n}") for n in range(30)]
+    structure = Structure(
+        senders={"default": Sender(email="Shop <shop@example.com>", rate_per_second=10)},
+    )
+    summary = world.deliver(ids, Scripted(), structure=structure)
+    assert 10 <= summary.sent <= 12
+    waiting = [world.story(id_).notification for id_ in ids if world.story(id_).notification.status != "sent"]
+    assert {(note.status, note.reason) for note in waiting} == {("retrying", "rate_limited")}
+    assert all(note.due_at is not None and note.attempt_count == 0 for note in waiting)
+
+
+def test_three_workers_keep_to_fifty_calls_a_second(world: World) -> None:
+    ids = [world.accept(f"k{n}") for n in range(180)]
+    structure = Structure(senders={"default": Sender(email="Shop <shop@example.com>", rate_per_second=50)})
+    moments: list[float] = []
+    provider = Scripted(before=lambda _: moments.append(time.monotonic()))
+
+    def work(mine: list[UUID]) -> None:
+        while mine:
+            world.deliver(mine, provider, structure=structure)
+            with transaction(world.engine) as connection:
+                waiting = text("SELECT id FROM notifications WHERE status <> 'sent'")
+                found = set(connection.execute(waiting).scalars())
+                mine = [id_ for id_ in mine if id_ in found]
+            world.ledger.take_due(limit=1000, unknown_after_seconds=30)
+
+    threads = [threading.Thread(target=work, args=(ids[n::3],)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(moments) == 180
+    busiest = max(sum(start <= moment < start + 1 for moment in moments) for start in moments)
+    assert busiest <= 52
+
+
+def test_one_recipient_gets_no_more_than_the_cap(world: World) -> None:
+    notification_id = world.accept()
+    cap = Structure.model_validate(
+        {
+            "senders": {"default": {"email": "s@example.com"}},
+            "caps": {"recipient": {"count": 1, "per_seconds": 3600}},
+        }
+    )
+    second = world.accept("second")
+    assert world.deliver([notification_id, second], Scripted(), structure=cap).sent == 1
+    statuses = {world.story(id_).notification.reason for id_ in (notification_id, second)}
+    assert statuses == {None, "rate_limited"}
+
+
+def test_a_producer_near_its_quota_is_warned_and_over_it_waits(world: World) -> None:
+    ids = [world.accept(f"k{n}") for n in range(6)]
+    quota = Structure.model_validate(
+        {"senders": {"default": {"email": "s@example.com"}}, "quotas": {"shop": {"email": 5}}}
+    )
+    assert world.deliver(ids, Scripted(), structure=quota).sent == 5
+    events = [event for id_ in ids for event in world.story(id_).events if event.kind == "quota"]
+    assert [event.detail for event in events] == [
+        "producer shop has used 4 of its 5 email today",
+        "producer shop has used 5 of its 5 email today",
+    ]
+
+
+@dataclass
+class Searchable(Scripted):
+    """A provider that can be asked what it has."""
+
+    has: Receipt | None = None
+    asked: list[Sought] = field(default_factory=list)
+
+    async def find(self, sought: Sought, *, deadline_seconds: float) -> Receipt | None:
+        self.asked.append(sought)
+        return self.has
+
+
+def unknown(world: World, provider: Provider, policy: OnUnknown = OnUnknown.HOLD) -> UUID:
+    notification_id = world.accept(on_unknown=policy)
+    world.deliver([notification_id], provider)
+    assert world.story(notification_id).notification.status == "unknown"
+    return notification_id
+
+
+def test_a_message_that_the_provider_has_is_sent(world: World) -> None:
+    provider = Searchable(error=OutcomeUnknown("lost"), has=Receipt("SM1", "delivered"))
+    notification_id = unknown(world, provider)
+    assert world.reconcile([notification_id], provider) == 1
+    story = world.story(notification_id)
+    assert (story.notification.status, story.notification.provider_message_id) == ("sent", "SM1")
+    assert story.attempts[0].outcome == "accepted"
+    assert provider.asked[0].text == "Hello Ann,\nyours, the shop.\n"
+
+
+def test_a_message_that_the_provider_does_not_have_is_sent_again_even_if_it_is_to_be_held(world: World) -> None:
+    provider = Searchable(error=OutcomeUnknown("lost"))
+    notification_id = unknown(world, provider)
+    assert world.reconcile([notification_id], provider) == 0
+    assert world.story(notification_id).notification.status == "retrying"
+
+
+@pytest.mark.parametrize(("policy", "status"), [(OnUnknown.HOLD, "unknown"), (OnUnknown.RESEND, "retrying")])
+def test_policy_decides_where_nobody_can_be_asked(world: World, policy: OnUnknown, status: str) -> None:
+    provider = Scripted(error=OutcomeUnknown("lost"))
+    notification_id = unknown(world, provider, policy)
+    world.reconcile([notification_id], provider)
+    assert world.story(notification_id).notification.status == status
+
+
+def test_a_provider_that_cannot_tell_now_is_asked_again(world: World) -> None:
+    class Busy(Searchable):
+        async def find(self, sought: Sought, *, deadline_seconds: float) -> Receipt | None:
+            raise Unavailable("not now")
+
+    provider = Busy(error=OutcomeUnknown("lost"))
+    notification_id = unknown(world, provider)
+    world.reconcile([notification_id], provider)
+    note = world.story(notification_id).notification
+    assert note.status == "unknown"
+    assert note.due_at is not None

@@ -77,7 +77,11 @@ def pass_time(engine: Engine, notification_id: UUID) -> None:
 
 
 def sweep(ledger: Ledger) -> list[UUID]:
-    return [due.id for due in ledger.take_due(limit=100, resend_after_seconds=30)]
+    return [due.id for due in ledger.take_due(limit=100, unknown_after_seconds=30)]
+
+
+def look_up(ledger: Ledger) -> list[UUID]:
+    return [due.id for due in ledger.take_unknown(limit=100, again_after_seconds=60)]
 
 
 def statuses(audit: Audit, notification_id: UUID) -> list[str]:
@@ -260,8 +264,26 @@ def test_a_worker_that_died_in_the_call_leaves_an_unknown_outcome(
     assert sweep(ledger) == []
     assert audit.story(notification_id).attempts[0].outcome == "unknown"
     pass_time(engine, notification_id)
+    assert sweep(ledger) == []
+    assert look_up(ledger) == [notification_id]
+    assert look_up(ledger) == []
+    ledger.settle_unknown([(notification_id, claimed.claim, True, "sent again")])
     assert sweep(ledger) == [notification_id]
     assert statuses(audit, notification_id) == ["queued", "sending", "unknown", "retrying", "queued"]
+
+
+def test_what_kills_its_worker_three_times_is_given_up(ledger: Ledger, audit: Audit, engine: Engine) -> None:
+    notification_id = accept(ledger)
+    for _ in range(2):
+        claim(ledger, notification_id)
+        pass_time(engine, notification_id)
+        (due,) = ledger.take_due(limit=100, unknown_after_seconds=30)
+        assert due.alone
+    claim(ledger, notification_id)
+    pass_time(engine, notification_id)
+    assert sweep(ledger) == []
+    poison = audit.story(notification_id).notification
+    assert (poison.status, poison.reason) == ("failed", "technical_error")
 
 
 def test_hold_keeps_an_unknown_outcome_for_an_operator(ledger: Ledger, audit: Audit, engine: Engine) -> None:
@@ -270,8 +292,10 @@ def test_hold_keeps_an_unknown_outcome_for_an_operator(ledger: Ledger, audit: Au
     ledger.start_attempts([(claimed, "twilio")], margin_seconds=5)
     pass_time(engine, notification_id)
     sweep(ledger)
-    held = audit.story(notification_id).notification
-    assert (held.status, held.due_at) == ("unknown", None)
+    ledger.settle_unknown([(notification_id, claimed.claim, False, "held")])
+    held = audit.story(notification_id)
+    assert (held.notification.status, held.notification.due_at) == ("unknown", None)
+    assert held.events[-1].kind == "held"
 
 
 def test_a_late_acceptance_corrects_an_unknown_outcome(ledger: Ledger, audit: Audit, engine: Engine) -> None:

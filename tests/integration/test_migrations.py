@@ -5,11 +5,15 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime
 
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
+from notifier.errors import ServiceUnavailable
+from notifier.message import new_id
 from notifier.store.engine import make_engine, revisions, transaction, upgrade
+from notifier.store.ledger import Ledger
 from notifier.store.models import Base
 from notifier.store.partitions import PARTITIONED, ensure_partitions, first_id, month_after
 
@@ -28,8 +32,11 @@ def test_the_migrations_make_exactly_what_the_models_say(database_url: str) -> N
 
 
 def test_upgrading_twice_at_once_does_no_harm(empty_database_url: str) -> None:
-    upgrade(empty_database_url)
-    upgrade(empty_database_url)
+    threads = [threading.Thread(target=upgrade, args=(empty_database_url,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     engine = make_engine(empty_database_url)
     current, newest = revisions(engine)
     assert current == newest is not None
@@ -67,3 +74,10 @@ def test_months_turn_over_at_the_year() -> None:
     assert month_after(december, 1) == datetime(2027, 1, 1, tzinfo=UTC)
     assert month_after(december, -12) == datetime(2025, 12, 1, tzinfo=UTC)
     assert first_id(datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)).int == 1000 << 80
+
+
+def test_a_database_that_is_not_migrated_is_waited_for(empty_database_url: str) -> None:
+    engine = make_engine(empty_database_url)
+    with pytest.raises(ServiceUnavailable, match="notifier db upgrade"):
+        Ledger(engine).claim([new_id()], lease_seconds=60)
+    engine.dispose()

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from notifier.config import DEFAULT_RETRIES, LaneRetry
 from notifier.errors import OutcomeUnknown, Rejected, SendError, Throttled, Unavailable
-from notifier.retrying import MIN_PAUSE_SECONDS, RESEND_AFTER_SECONDS, Situation, decide, pause_seconds
-from notifier.status import Lane, OnUnknown, Reason, Status
+from notifier.retrying import MIN_PAUSE_SECONDS, UNKNOWN_AFTER_SECONDS, Situation, decide, pause_seconds
+from notifier.status import Lane, Reason, Status
 
 POLICY = LaneRetry(first_seconds=10, max_seconds=100, deadline_seconds=1000, max_attempts=5)
 
@@ -19,10 +19,9 @@ def situation(
     attempt: int = 1,
     age: float = 0.0,
     expiry: float | None = None,
-    on_unknown: OnUnknown = OnUnknown.RESEND,
     jitter: float = 0.5,
 ) -> Situation:
-    return Situation(attempt, age, expiry, on_unknown, jitter)
+    return Situation(attempt, age, expiry, jitter)
 
 
 def test_a_refusal_is_final_with_its_reason() -> None:
@@ -31,12 +30,16 @@ def test_a_refusal_is_final_with_its_reason() -> None:
     assert decision.due_in_seconds is None
 
 
-def test_an_unknown_outcome_follows_the_policy_of_the_template() -> None:
-    unknown = OutcomeUnknown("lost")
-    resend = decide(unknown, POLICY, situation(on_unknown=OnUnknown.RESEND))
-    hold = decide(unknown, POLICY, situation(on_unknown=OnUnknown.HOLD))
-    assert (resend.status, resend.due_in_seconds) == (Status.UNKNOWN, RESEND_AFTER_SECONDS)
-    assert (hold.status, hold.due_in_seconds) == (Status.UNKNOWN, None)
+def test_an_unknown_outcome_waits_to_be_looked_up() -> None:
+    decision = decide(OutcomeUnknown("lost"), POLICY, situation())
+    assert (decision.status, decision.due_in_seconds) == (Status.UNKNOWN, UNKNOWN_AFTER_SECONDS)
+
+
+def test_a_fault_of_ours_waits_longer_the_longer_it_lasts() -> None:
+    ours = Unavailable("ours", reason=Reason.PROVIDER_ACCOUNT)
+    pauses = [decide(ours, POLICY, situation(age=age, jitter=0.999)).due_in_seconds for age in (0, 30, 300)]
+    assert pauses == sorted(pauses, key=lambda pause: pause or 0)
+    assert len(set(pauses)) == 3
 
 
 def test_a_provider_that_asks_for_patience_gets_it() -> None:

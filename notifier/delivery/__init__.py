@@ -1,0 +1,12 @@
+"""From ids to recorded results: claim → render → route → attempt → send → record. Plain Python; knows no Celery.
+
+`preparing` makes a claim ready to go, `circuits` knows which providers may be called, `calling` calls them on the
+process's event loop, `delivering` leads the way and writes every step, `reconciling` looks up what became of calls
+that ended without an answer.
+"""
+
+from notifier.delivery.circuits import Circuits
+from notifier.delivery.delivering import Deliverer, Summary
+from notifier.delivery.reconciling import Reconciler
+
+__all__ = ["Circuits", "Deliverer", "Reconciler", "Summary"]

@@ -1,0 +1,99 @@
+"""Provider calls, on the process's event loop: as many at once as there are slots, each within its deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
+
+from notifier.delivery.preparing import Prepared
+from notifier.errors import OutcomeUnknown, SendError, Unavailable
+from notifier.providers.base import Provider, Receipt
+from notifier.status import Outcome, Reason
+from notifier.store.ledger import Started
+from notifier.telemetry import log
+
+#: Between the last moment to begin a call and the end of the lease, besides the call's own deadline. Seconds.
+MARGIN_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One attempt under way, and how it ended."""
+
+    prepared: Prepared
+    started: Started
+    provider: Provider
+    #: It finds out whether a provider works again.
+    is_probe: bool = False
+    #: Not before then, on the monotonic clock: its turn under a rate limit.
+    not_before: float = 0.0
+    answer: Receipt | SendError | None = None
+    #: How long the provider took.
+    seconds: float = 0.0
+
+
+class Caller:
+    """Makes the calls of one process."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, slots: int, deadline_seconds: float) -> None:
+        self._loop = loop
+        self._slots = asyncio.Semaphore(slots)
+        self._deadline_seconds = deadline_seconds
+
+    def run(self, calls: Sequence[Call], *, start_by: float) -> Iterator[list[Call]]:
+        """Make all of them; yield them with their answers, as many at a time as have come in.
+
+        `start_by`: none is begun later than this, on the monotonic clock.
+        """
+        done: SimpleQueue[Call] = SimpleQueue()
+        asyncio.run_coroutine_threadsafe(self._call_all(calls, start_by, done.put), self._loop)
+        left = len(calls)
+        while left:
+            chunk = [done.get(timeout=max(0.0, start_by - time.monotonic()) + self._longest_seconds)]
+            try:
+                while True:
+                    chunk.append(done.get_nowait())
+            except Empty:
+                left -= len(chunk)
+            yield chunk
+
+    @property
+    def _longest_seconds(self) -> float:
+        """After `start_by` every call has ended within this."""
+        return self._deadline_seconds + 2 * MARGIN_SECONDS
+
+    async def _call_all(self, calls: Sequence[Call], start_by: float, report: Callable[[Call], None]) -> None:
+        await asyncio.gather(*(self._call(call, start_by, report) for call in calls))
+
+    async def _call(self, call: Call, start_by: float, report: Callable[[Call], None]) -> None:
+        # A turn under a rate limit is waited for outside of the slots.
+        await asyncio.sleep(max(0.0, call.not_before - time.monotonic()))
+        async with self._slots:
+            begun = time.monotonic()
+            answer = await self._answer(call, start_by)
+        report(replace(call, answer=answer, seconds=time.monotonic() - begun))
+
+    async def _answer(self, call: Call, start_by: float) -> Receipt | SendError:
+        if time.monotonic() > start_by:
+            # Whoever comes next may hold it by the time we are through.
+            return Unavailable("not called: the lease was nearly over", reason=Reason.LEASE_EXPIRED)
+        try:
+            # The provider keeps the deadline itself; this guards against one that does not.
+            async with asyncio.timeout(self._deadline_seconds + MARGIN_SECONDS / 2):
+                return await call.provider.send(
+                    call.prepared.outgoing(call.started.number), deadline_seconds=self._deadline_seconds
+                )
+        except SendError as error:
+            return error
+        except TimeoutError:
+            return OutcomeUnknown("the provider did not answer in time")
+        except Exception:
+            # A bug in the provider's code, at a point we know nothing about.
+            id_ = str(call.started.id)
+            log.exception("deliver.provider_failed", provider=call.provider.name, notification_id=id_)
+            failure = SendError("the provider's code failed; see the log", reason=Reason.TECHNICAL_ERROR)
+            failure.outcome = Outcome.UNKNOWN
+            return failure

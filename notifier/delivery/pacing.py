@@ -1,0 +1,137 @@
+"""Limits before a call: rates of providers and senders, caps of recipients and prefixes, quotas of producers.
+
+What is over a limit waits by its `due_at`: it neither fails nor holds a slot. Rates count segments of SMS.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from notifier.config import Cap, Settings
+from notifier.delivery.preparing import Prepared
+from notifier.status import Channel
+from notifier.store.rates import RateBook
+from notifier.telemetry import log
+
+#: A turn that begins within this is waited for in the process; a later one by `due_at`. Short, because an urgent
+#: message stands behind those that wait. Seconds.
+WAIT_SECONDS = 1.0
+#: Turns are handed out this much slower than the limit: two calls may come a little closer than their turns.
+SLACK = 0.97
+#: Nobody asks again sooner than this. Seconds.
+MIN_LATER_SECONDS = 0.25
+#: From this share of a quota on, producers are warned.
+WARN_SHARE = 0.8
+
+_DAY = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    scope: str
+    per_second: float
+
+
+class Pacer:
+    """Thread-safe; one a process."""
+
+    def __init__(self, book: RateBook, settings: Settings) -> None:
+        self._book = book
+        self._structure = settings.structure
+        self._provider_rates = {
+            table.name: table.rate_per_second for table in settings.provider_tables() if table.rate_per_second
+        }
+
+    def turns(self, items: Sequence[tuple[Prepared, str]]) -> tuple[dict[int, float], dict[int, float]]:
+        """For each position: when its call may begin, on the monotonic clock, or how many seconds it has to wait.
+
+        Raises:
+            ServiceUnavailable: the database is away.
+        """
+        begins = dict.fromkeys(range(len(items)), 0.0)
+        later: dict[int, float] = {}
+        for limit, positions in self._limits(items).items():
+            waiting = [position for position in positions if position in begins]
+            self._take(limit, waiting, items, begins, later)
+        for position in list(begins):
+            wait = self._over_cap(items[position][0])
+            if wait is not None:
+                later[position] = max(MIN_LATER_SECONDS, wait)
+                del begins[position]
+        return begins, later
+
+    def _take(
+        self,
+        limit: _Limit,
+        positions: Sequence[int],
+        items: Sequence[tuple[Prepared, str]],
+        begins: dict[int, float],
+        later: dict[int, float],
+    ) -> None:
+        if not positions:
+            return
+        turns = self._book.take_turns(
+            limit.scope,
+            [items[position][0].units for position in positions],
+            per_second=limit.per_second * SLACK,
+            at_most_seconds=WAIT_SECONDS,
+        )
+        # From the answer on: a little later than the database meant is right, a little earlier is not.
+        answered_at = time.monotonic()
+        for position, turn in zip(positions, turns, strict=True):
+            if turn.is_granted:
+                begins[position] = max(begins[position], answered_at + turn.in_seconds)
+            else:
+                later[position] = max(MIN_LATER_SECONDS, turn.in_seconds)
+                del begins[position]
+
+    def _limits(self, items: Sequence[tuple[Prepared, str]]) -> Mapping[_Limit, list[int]]:
+        found: defaultdict[_Limit, list[int]] = defaultdict(list)
+        for position, (prepared, provider) in enumerate(items):
+            rate = self._provider_rates.get(provider)
+            if rate:
+                found[_Limit(f"provider:{provider}", rate)].append(position)
+            identity = self._structure.senders.get(prepared.identity)
+            if identity and identity.rate_per_second:
+                scope = f"sender:{prepared.claim.channel}:{prepared.identity}"
+                found[_Limit(scope, identity.rate_per_second)].append(position)
+        return found
+
+    def _over_cap(self, prepared: Prepared) -> float | None:
+        """How long to wait because a cap or a quota is used up; None: go. A retry was counted before."""
+        if prepared.claim.attempt_count > 0:
+            return None
+        for scope, cap in self._caps(prepared):
+            use = self._book.use(scope, 1, cap=cap.count, window_seconds=cap.per_seconds)
+            if not use.is_granted:
+                return use.ends_in_seconds
+        return self._over_quota(prepared)
+
+    def _caps(self, prepared: Prepared) -> list[tuple[str, Cap]]:
+        caps = self._structure.caps
+        recipient, channel = prepared.claim.recipient, prepared.claim.channel
+        found: list[tuple[str, Cap]] = []
+        if caps.recipient:
+            digest = hashlib.sha256(recipient.lower().encode()).hexdigest()[:32]
+            found.append((f"recipient:{channel}:{digest}", caps.recipient))
+        if caps.prefix and channel is Channel.SMS:
+            # Pumping runs through neighbouring numbers: those that differ in the last three digits only.
+            found.append((f"prefix:{recipient[:-3]}", caps.prefix))
+        return found
+
+    def _over_quota(self, prepared: Prepared) -> float | None:
+        claim = prepared.claim
+        quota = self._structure.quotas.get(claim.producer)
+        cap = getattr(quota, claim.channel) if quota else None
+        if cap is None:
+            return None
+        use = self._book.use(f"producer:{claim.channel}:{claim.producer}", 1, cap=cap, window_seconds=_DAY)
+        if use.used == int(cap * WARN_SHARE) or (use.used == cap and use.is_granted):
+            detail = f"producer {claim.producer} has used {use.used} of its {cap} {claim.channel} today"
+            self._book.note_quota(claim.id, detail)
+            log.warning("quota.near", producer=claim.producer, channel=claim.channel, count=use.used, size=cap)
+        return None if use.is_granted else use.ends_in_seconds

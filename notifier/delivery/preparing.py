@@ -1,0 +1,70 @@
+"""A claim made ready to go: rendered, with the identities it goes out under."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from notifier.config import Settings
+from notifier.errors import NotFound, Rejected, TemplateInvalid, Unavailable
+from notifier.providers.base import Outgoing
+from notifier.rendering import Rendered, Renderer
+from notifier.status import Channel, Reason
+from notifier.store.ledger import Claimed
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A claim and everything a provider needs of it."""
+
+    claim: Claimed
+    rendered: Rendered
+    sender: str
+    reply_to: str | None
+    #: Name of the sender identity, for its limits.
+    identity: str
+
+    @property
+    def units(self) -> int:
+        """What it counts under a rate limit: segments of an SMS, one for a mail."""
+        return self.rendered.segments.count if self.rendered.segments else 1
+
+    def outgoing(self, number: int) -> Outgoing:
+        """As the `number`-th attempt."""
+        return Outgoing(
+            notification_id=self.claim.id,
+            attempt=number,
+            to=self.claim.recipient,
+            sender=self.sender,
+            text=self.rendered.text,
+            subject=self.rendered.subject,
+            html=self.rendered.html,
+            locale=self.rendered.locale,
+            reply_to=self.reply_to,
+            expires_at=self.claim.expires_at,
+        )
+
+
+def prepare(claim: Claimed, renderer: Renderer, settings: Settings) -> Prepared:
+    """Render it and find out who it is from.
+
+    Raises:
+        RenderingFailed: the template and this context do not go together.
+        Rejected: it may not be sent at all: its country is not allowed.
+        Unavailable: something of ours is missing; it can wait for it.
+    """
+    prefixes = settings.structure.sms_prefixes
+    if claim.channel is Channel.SMS and prefixes and not claim.recipient.startswith(prefixes):
+        raise Rejected("its number begins with none of sms_prefixes", reason=Reason.COUNTRY_NOT_ALLOWED)
+    try:
+        template = renderer.template(claim.channel, claim.template)
+        rendered = renderer.render(claim.channel, claim.template, claim.locale, claim.context)
+    except (NotFound, TemplateInvalid) as error:
+        # It was there when the message was accepted: somebody is about to mend it.
+        raise Unavailable(str(error), reason=Reason.TEMPLATE_ERROR) from error
+    name = claim.sender or template.sender
+    identity = settings.sender(name)
+    sender = identity.email if claim.channel is Channel.EMAIL else identity.sms
+    if sender is None:
+        raise Unavailable(f"no sender identity for {claim.channel}", reason=Reason.NOT_CONFIGURED)
+    reply_to = settings.sender(claim.reply_to).email if claim.reply_to else None
+    return Prepared(claim, rendered, sender, reply_to, settings.sender_name(name))

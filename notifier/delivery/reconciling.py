@@ -1,0 +1,130 @@
+"""What became of calls that ended without an answer: the provider is asked where it can be, then policy decides.
+
+Looking up comes first because sending again is the one thing that cannot be taken back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from notifier.config import Settings
+from notifier.errors import RenderingFailed, SendError, ServiceUnavailable, TemplateInvalid
+from notifier.providers.base import Provider, Receipt, Reconciles, Sought
+from notifier.rendering import Renderer
+from notifier.status import Channel, OnUnknown, Outcome, Status
+from notifier.store.ledger import MAX_CRASHES, Ledger, Result, Unknown
+from notifier.telemetry import log
+
+#: Deadline of one look-up. Seconds.
+LOOKUP_SECONDS = 15.0
+
+
+class Reconciler:
+    """Settles unknown outcomes. Thread-safe; one a process."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        renderer: Renderer,
+        providers: Mapping[str, Provider],
+        settings: Settings,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._ledger = ledger
+        self._renderer = renderer
+        self._providers = providers
+        self._settings = settings
+        self._loop = loop
+
+    def reconcile(self, ids: Sequence[UUID]) -> int:
+        """Look up what is still unknown among `ids`. Returns how many were found at their provider.
+
+        One that cannot be looked up just now stays as it is and comes again.
+        """
+        attempts: defaultdict[UUID, list[Unknown]] = defaultdict(list)
+        for attempt in self._ledger.unknown_attempts(ids):
+            attempts[attempt.id].append(attempt)
+        found = 0
+        for unknowns in attempts.values():
+            try:
+                found += self._settle(unknowns)
+            except ServiceUnavailable:
+                raise
+            except (SendError, TimeoutError) as error:
+                id_ = str(unknowns[0].id)
+                log.warning("reconcile.later", notification_id=id_, error=type(error).__name__)
+        return found
+
+    def _settle(self, unknowns: Sequence[Unknown]) -> bool:
+        known: set[str] = set(unknowns[0].known_ids)
+        for unknown in unknowns:
+            receipt = self._look_up(unknown, frozenset(known))
+            if receipt is not None:
+                self._ledger.finish([_found(unknown, receipt)])
+                log.info("reconcile.found", notification_id=str(unknown.id), provider=unknown.provider)
+                return True
+        last = unknowns[-1]
+        can_ask = _that_can_tell(self._providers.get(last.provider)) is not None
+        resend, detail = _decide(last, can_ask=can_ask)
+        self._ledger.settle_unknown([(last.id, last.claim, resend, detail)])
+        return False
+
+    def _look_up(self, unknown: Unknown, known: frozenset[str]) -> Receipt | None:
+        provider = _that_can_tell(self._providers.get(unknown.provider))
+        if provider is None:
+            return None
+        sought = self._sought(unknown, known)
+        if sought is None:
+            return None
+        coroutine = provider.find(sought, deadline_seconds=LOOKUP_SECONDS)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=LOOKUP_SECONDS + 5)
+
+    def _sought(self, unknown: Unknown, known: frozenset[str]) -> Sought | None:
+        """What was sent, rendered again; None if the template no longer renders it."""
+        try:
+            template = self._renderer.template(unknown.channel, unknown.template)
+            rendered = self._renderer.render(unknown.channel, unknown.template, unknown.locale, unknown.context)
+        except (LookupError, TemplateInvalid, RenderingFailed):
+            return None
+        identity = self._settings.sender(unknown.sender or template.sender)
+        sender = identity.sms if unknown.channel is Channel.SMS else identity.email
+        return Sought(
+            notification_id=unknown.id,
+            attempt=unknown.number,
+            to=unknown.recipient,
+            sender=sender or "",
+            text=rendered.text,
+            started_at=unknown.started_at,
+            finished_at=unknown.finished_at,
+            exclude=known,
+        )
+
+
+def _that_can_tell(provider: object) -> Reconciles | None:
+    return provider if isinstance(provider, Reconciles) else None
+
+
+def _found(unknown: Unknown, receipt: Receipt) -> Result:
+    return Result(
+        unknown.id,
+        unknown.claim,
+        Status.SENT,
+        detail=f"found at the provider: {receipt.detail}" if receipt.detail else "found at the provider",
+        number=unknown.number,
+        outcome=Outcome.ACCEPTED,
+        provider=unknown.provider,
+        provider_message_id=receipt.provider_message_id,
+    )
+
+
+def _decide(unknown: Unknown, *, can_ask: bool) -> tuple[bool, str]:
+    """(send it again, why)."""
+    looked = "the provider does not have it" if can_ask else "its provider cannot be asked"
+    if unknown.crash_count >= MAX_CRASHES:
+        return False, f"{looked}; held, because it was in hand {unknown.crash_count} times when a worker went away"
+    if can_ask or unknown.on_unknown is OnUnknown.RESEND:
+        return True, f"{looked}: sent again"
+    return False, f"{looked}: held, as the template says, until a receipt or an operator decides"

@@ -1,0 +1,144 @@
+"""Which providers, in what order, and whether a circuit opens: pure functions of policy and health.
+
+A circuit keeps a provider from being called while calls to it are bound to fail. It opens on what is the
+provider's own fault or our account's there, never on answers about single recipients; after a pause one
+notification at a time may probe it, and a success closes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from notifier.status import Outcome, Reason
+
+#: What health is judged from: the calls of so many seconds.
+WINDOW_SECONDS = 60.0
+#: So many calls before a share of them means anything.
+MIN_CALLS = 10
+#: This share of faults opens the circuit.
+MAX_FAULTS = 0.5
+#: First pause after an opening; doubles with each one that follows without a success between. Seconds.
+FIRST_PAUSE_SECONDS = 10.0
+MAX_PAUSE_SECONDS = 300.0
+#: The same for wrong credentials, no credit, a blocked account: people mend those. Seconds.
+FIRST_ACCOUNT_PAUSE_SECONDS = 30.0
+MAX_ACCOUNT_PAUSE_SECONDS = 900.0
+#: A provider slower than this on the average is tried after faster ones. Share of the deadline of a call.
+SLOW_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known about one provider, by all workers together."""
+
+    provider: str
+    paused: bool = False
+    #: Share of the traffic, where weights are used; None: the configured one.
+    weight: int | None = None
+    #: None: the circuit is closed; above 0: open for so long; 0 or less: due for a probe.
+    open_for_seconds: float | None = None
+    reason: Reason | None = None
+    #: Openings in a row.
+    openings: int = 0
+    #: It answers, but slowly.
+    is_slow: bool = False
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether any notification may go to it."""
+        return not self.paused and self.open_for_seconds is None
+
+    @property
+    def wants_probe(self) -> bool:
+        """Whether one notification should try it."""
+        return not self.paused and self.open_for_seconds is not None and self.open_for_seconds <= 0
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The providers for one notification."""
+
+    #: To be called in this order, while the one before surely did not take it.
+    providers: tuple[str, ...]
+    #: Nobody can be called now: wait so long, for this reason.
+    wait_seconds: float = 0.0
+    reason: Reason = Reason.NOT_CONFIGURED
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Calls to one provider within `WINDOW_SECONDS`."""
+
+    calls: int = 0
+    #: Those that failed by its own fault.
+    faults: int = 0
+    #: Sum over the calls.
+    seconds: float = 0.0
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether the circuit should open."""
+        return self.calls >= MIN_CALLS and self.faults / self.calls >= MAX_FAULTS
+
+    def is_slow(self, deadline_seconds: float) -> bool:
+        """Whether faster providers should be tried first."""
+        return self.calls >= MIN_CALLS and self.seconds / self.calls > SLOW_SHARE * deadline_seconds
+
+
+def is_fault(outcome: Outcome, reason: Reason | None, code: str) -> bool:
+    """Whether this answer says something about the provider, and not about a recipient or a mail.
+
+    No answer at all is one; so is 421 ("service not available, closing", RFC 5321 section 4.2.2), and an account
+    that it does not serve.
+    """
+    if outcome is Outcome.UNKNOWN or reason is Reason.PROVIDER_ACCOUNT:
+        return True
+    return outcome is Outcome.UNAVAILABLE and (not code or code.startswith("421"))
+
+
+def pause_after(reason: Reason, openings: int) -> float:
+    """For how long the circuit opens the `openings`-th time in a row, from 1. Seconds."""
+    doubled = 2.0 ** min(max(openings, 1) - 1, 20)
+    if reason is Reason.PROVIDER_ACCOUNT:
+        return min(MAX_ACCOUNT_PAUSE_SECONDS, FIRST_ACCOUNT_PAUSE_SECONDS * doubled)
+    return min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * doubled)
+
+
+def route(
+    configured: Sequence[str],
+    weights: Mapping[str, int],
+    standings: Mapping[str, Standing],
+    draws: Sequence[float],
+) -> Route:
+    """The route of one notification.
+
+    `configured` is the order of failover; with any weight above 0, the order is drawn by weight instead. `draws`
+    are random numbers from [0, 1), one for each provider: passed in, so that this stays pure.
+    """
+    known = [standings.get(name, Standing(name)) for name in configured]
+    usable = [standing for standing in known if standing.is_usable]
+    if not usable:
+        return _waiting(known)
+    weight = {s.provider: weights.get(s.provider, 0) if s.weight is None else s.weight for s in usable}
+    order = [standing.provider for standing in usable]
+    if any(weight.values()):
+        order = _drawn([name for name in order if weight[name] > 0], weight, draws)
+    slow = {standing.provider for standing in usable if standing.is_slow}
+    return Route(tuple(sorted(order, key=lambda name: name in slow)))
+
+
+def _drawn(names: Sequence[str], weight: Mapping[str, int], draws: Sequence[float]) -> list[str]:
+    """In random order, the heavier the earlier (Efraimidis and Spirakis, 2006: sort by u^(1/w))."""
+    keys = {name: draw ** (1 / weight[name]) for name, draw in zip(names, draws, strict=False)}
+    return sorted(names, key=lambda name: keys[name], reverse=True)
+
+
+def _waiting(known: Sequence[Standing]) -> Route:
+    if not known:
+        return Route((), 0.0, Reason.NOT_CONFIGURED)
+    opened = [s for s in known if s.open_for_seconds is not None and not s.paused]
+    if not opened:
+        return Route((), FIRST_PAUSE_SECONDS, Reason.OPERATOR)
+    soonest = min(opened, key=lambda s: s.open_for_seconds or 0.0)
+    return Route((), max(1.0, soonest.open_for_seconds or 0.0), soonest.reason or Reason.PROVIDER_UNAVAILABLE)

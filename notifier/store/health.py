@@ -1,0 +1,198 @@
+"""Health of the providers, shared by all workers: what their calls came to, circuits, and operators' words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Engine, TextClause, text
+
+from notifier.status import Outcome, Reason
+from notifier.store.engine import transaction
+
+#: Outcomes are counted in slices of so many seconds; older ones than an hour are dropped.
+SLICE_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Calls to one provider that ended alike."""
+
+    provider: str
+    outcome: Outcome
+    is_fault: bool
+    count: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What the calls to one provider within the window came to."""
+
+    provider: str
+    calls: int
+    faults: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One provider's row."""
+
+    provider: str
+    paused: bool
+    weight: int | None
+    #: None: closed; 0 or less: due for a probe.
+    open_for_seconds: float | None
+    reason: Reason | None
+    detail: str | None
+    openings: int
+    updated_at: datetime
+
+
+class HealthBook:
+    """Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def states(self) -> dict[str, State]:
+        """Provider → state. One without a row is in use and its circuit closed."""
+        with transaction(self._engine) as connection:
+            rows = connection.execute(_STATES).all()
+        return {
+            row.provider: State(
+                row.provider,
+                row.paused,
+                row.weight,
+                None if row.open_for_seconds is None else float(row.open_for_seconds),
+                None if row.reason is None else Reason(row.reason),
+                row.detail,
+                row.openings,
+                row.updated_at,
+            )
+            for row in rows
+        }
+
+    def note(self, tallies: Sequence[Tally], *, window_seconds: float) -> list[Window]:
+        """Add calls to the counts; returns what the window now holds for the providers concerned."""
+        rows = [
+            {
+                "provider": tally.provider,
+                "outcome": f"{tally.outcome}{'_fault' if tally.is_fault else ''}",
+                "count": tally.count,
+                "seconds": tally.seconds,
+            }
+            # One order for all workers, so that they wait for each other instead of locking up.
+            for tally in sorted(tallies, key=lambda t: (t.provider, t.outcome, t.is_fault))
+        ]
+        values = {"rows": json.dumps(rows), "slice": SLICE_SECONDS}
+        with transaction(self._engine) as connection:
+            connection.execute(_NOTE, values)
+        return self.windows(window_seconds=window_seconds)
+
+    def windows(self, *, window_seconds: float) -> list[Window]:
+        """What the calls of the last seconds came to, by provider."""
+        with transaction(self._engine) as connection:
+            rows = connection.execute(_WINDOWS, {"window": window_seconds}).all()
+        return [Window(row.provider, row.calls, row.faults, float(row.seconds)) for row in rows]
+
+    def open(self, provider: str, pause_seconds: float, reason: Reason, detail: str, *, again: bool) -> bool:
+        """Open the circuit, or, after a probe that failed, open it `again`. An open one stays as it is.
+
+        Returns whether it was us who opened it.
+        """
+        values = {
+            "provider": provider,
+            "pause": pause_seconds,
+            "reason": reason,
+            "detail": detail[:300],
+            "again": again,
+        }
+        with transaction(self._engine) as connection:
+            return connection.execute(_OPEN, values).first() is not None
+
+    def close(self, provider: str) -> bool:
+        """Close the circuit. Returns whether it was open."""
+        with transaction(self._engine) as connection:
+            return connection.execute(_CLOSE, {"provider": provider}).first() is not None
+
+    def take_probe(self, provider: str, *, lease_seconds: float) -> bool:
+        """Whether we may try a provider whose pause is over; then nobody else may for `lease_seconds`."""
+        with transaction(self._engine) as connection:
+            taken = connection.execute(_PROBE, {"provider": provider, "lease": lease_seconds}).first()
+        return taken is not None
+
+    def forget_old(self) -> int:
+        """Drop counts that no window reaches any more. Returns how many rows."""
+        with transaction(self._engine) as connection:
+            return connection.execute(_FORGET).rowcount
+
+    def set_paused(self, provider: str, paused: bool) -> None:
+        """An operator's word: no calls until it is taken back."""
+        with transaction(self._engine) as connection:
+            connection.execute(_PAUSE, {"provider": provider, "paused": paused})
+
+    def set_weight(self, provider: str, weight: int | None) -> None:
+        """An operator's weight; None: the configured one again."""
+        with transaction(self._engine) as connection:
+            connection.execute(_WEIGH, {"provider": provider, "weight": weight})
+
+
+_STATES: TextClause = text("""
+SELECT provider, paused, weight, extract(epoch FROM open_until - now()) AS open_for_seconds, reason, detail,
+  openings, updated_at
+FROM provider_states
+""")
+
+_NOTE: TextClause = text("""
+INSERT INTO provider_outcomes AS o (provider, slice_at, outcome, count, seconds)
+SELECT r.provider, to_timestamp(floor(extract(epoch FROM now()) / :slice) * :slice), r.outcome, r.count, r.seconds
+FROM json_to_recordset(CAST(:rows AS json)) AS r(provider text, outcome text, count int, seconds double precision)
+ON CONFLICT (provider, slice_at, outcome) DO UPDATE SET
+  count = o.count + excluded.count, seconds = o.seconds + excluded.seconds
+""")
+
+_WINDOWS: TextClause = text("""
+SELECT o.provider, sum(count)::int AS calls,
+  coalesce(sum(count) FILTER (WHERE outcome LIKE '%\\_fault'), 0)::int AS faults, sum(seconds) AS seconds
+FROM provider_outcomes AS o LEFT JOIN provider_states AS s ON s.provider = o.provider
+-- What came before the circuit last closed is forgiven.
+WHERE slice_at > now() - make_interval(secs => :window)
+  AND (s.updated_at IS NULL OR s.open_until IS NOT NULL OR slice_at >= s.updated_at)
+GROUP BY o.provider
+""")
+
+_OPEN: TextClause = text("""
+INSERT INTO provider_states AS s (provider, open_until, reason, detail, openings)
+VALUES (:provider, now() + make_interval(secs => :pause), :reason, :detail, 1)
+ON CONFLICT (provider) DO UPDATE SET
+  open_until = excluded.open_until, reason = excluded.reason, detail = excluded.detail,
+  openings = s.openings + 1, updated_at = now()
+WHERE s.open_until IS NULL OR :again
+RETURNING provider
+""")
+
+_CLOSE: TextClause = text("""
+UPDATE provider_states SET open_until = NULL, reason = NULL, detail = NULL, openings = 0, updated_at = now()
+WHERE provider = :provider AND open_until IS NOT NULL RETURNING provider
+""")
+
+_PROBE: TextClause = text("""
+UPDATE provider_states SET open_until = now() + make_interval(secs => :lease)
+WHERE provider = :provider AND open_until <= now() AND NOT paused RETURNING provider
+""")
+
+_FORGET: TextClause = text("DELETE FROM provider_outcomes WHERE slice_at < now() - interval '1 hour'")
+
+_PAUSE: TextClause = text("""
+INSERT INTO provider_states (provider, paused) VALUES (:provider, :paused)
+ON CONFLICT (provider) DO UPDATE SET paused = excluded.paused, updated_at = now()
+""")
+
+_WEIGH: TextClause = text("""
+INSERT INTO provider_states (provider, weight) VALUES (:provider, :weight)
+ON CONFLICT (provider) DO UPDATE SET weight = excluded.weight, updated_at = now()
+""")

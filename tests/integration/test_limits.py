@@ -1,0 +1,93 @@
+"""Rates, caps and quotas on a real Postgres, shared by several workers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import Engine
+
+from notifier.store.engine import make_engine
+from notifier.store.rates import RateBook
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = make_engine(database_url, pool_size=8)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def book(engine: Engine) -> RateBook:
+    return RateBook(engine)
+
+
+def test_turns_follow_each_other_at_the_rate(book: RateBook) -> None:
+    turns = book.take_turns("p", [1] * 20, per_second=10, at_most_seconds=1.0)
+    granted = [turn.in_seconds for turn in turns if turn.is_granted]
+    assert len(granted) == 11
+    assert granted == pytest.approx([n / 10 for n in range(11)], abs=0.01)
+    waiting = [turn.in_seconds for turn in turns if not turn.is_granted]
+    assert waiting == pytest.approx([1.1 + n / 10 for n in range(9)], abs=0.01)
+
+
+def test_the_next_to_ask_comes_after_the_last_one(book: RateBook) -> None:
+    book.take_turns("p", [1] * 5, per_second=10, at_most_seconds=1.0)
+    (turn,) = book.take_turns("p", [1], per_second=10, at_most_seconds=1.0)
+    assert turn.in_seconds == pytest.approx(0.5, abs=0.1)
+    assert book.take_turns("other", [1], per_second=10, at_most_seconds=1.0)[0].in_seconds == pytest.approx(
+        0.0, abs=0.05
+    )
+
+
+def test_a_long_sms_counts_its_segments(book: RateBook) -> None:
+    turns = book.take_turns("p", [3, 1], per_second=10, at_most_seconds=1.0)
+    assert turns[1].in_seconds == pytest.approx(0.3, abs=0.01)
+
+
+def test_three_workers_together_keep_to_fifty_a_second(book: RateBook) -> None:
+    """Each asks for batches as fast as it can; the moments that were handed out are what counts."""
+    moments: list[float] = []
+    ends_at = time.monotonic() + 3.0
+
+    def work() -> None:
+        while time.monotonic() < ends_at:
+            turns = book.take_turns("p", [1] * 7, per_second=50 * 0.97, at_most_seconds=1.0)
+            answered_at = time.monotonic()
+            moments.extend(answered_at + turn.in_seconds for turn in turns if turn.is_granted)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    moments.sort()
+    busiest = max(sum(start <= moment < start + 1 for moment in moments) for start in moments)
+    assert busiest <= 52
+    assert len(moments) >= 130
+
+
+def test_a_cap_lets_through_what_fits_and_no_more(book: RateBook) -> None:
+    uses = [book.use("r", 1, cap=3, window_seconds=86_400) for _ in range(5)]
+    assert [use.is_granted for use in uses] == [True, True, True, False, False]
+    assert [use.used for use in uses] == [1, 2, 3, 3, 3]
+    assert 0 < uses[-1].ends_in_seconds <= 86_400
+
+
+def test_a_cap_holds_against_many_at_once(book: RateBook) -> None:
+    granted: list[bool] = []
+    start = threading.Barrier(8)
+
+    def use() -> None:
+        start.wait(timeout=30)
+        granted.extend(book.use("r", 1, cap=10, window_seconds=86_400).is_granted for _ in range(5))
+
+    threads = [threading.Thread(target=use) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(granted) == 10

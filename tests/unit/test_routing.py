@@ -1,0 +1,119 @@
+"""Routing and circuits as pure functions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notifier.routing import (
+    MAX_ACCOUNT_PAUSE_SECONDS,
+    MAX_PAUSE_SECONDS,
+    MIN_CALLS,
+    Health,
+    Standing,
+    is_fault,
+    pause_after,
+    route,
+)
+from notifier.status import Outcome, Reason
+
+DRAWS = (0.5, 0.5, 0.5)
+
+
+def standings(*known: Standing) -> dict[str, Standing]:
+    return {standing.provider: standing for standing in known}
+
+
+def test_without_weights_the_configured_order_is_the_route() -> None:
+    assert route(("a", "b"), {}, {}, DRAWS).providers == ("a", "b")
+
+
+def test_a_paused_or_open_provider_is_passed_over() -> None:
+    known = standings(Standing("a", paused=True), Standing("b", open_for_seconds=5.0))
+    assert route(("a", "b", "c"), {}, known, DRAWS).providers == ("c",)
+
+
+def test_a_slow_provider_comes_after_faster_ones() -> None:
+    assert route(("a", "b"), {}, standings(Standing("a", is_slow=True)), DRAWS).providers == ("b", "a")
+
+
+def test_nobody_left_means_waiting_for_the_circuit_that_closes_first() -> None:
+    known = standings(
+        Standing("a", open_for_seconds=30.0, reason=Reason.PROVIDER_ACCOUNT),
+        Standing("b", open_for_seconds=7.0, reason=Reason.PROVIDER_UNAVAILABLE),
+    )
+    waiting = route(("a", "b"), {}, known, DRAWS)
+    assert (waiting.providers, waiting.wait_seconds, waiting.reason) == ((), 7.0, Reason.PROVIDER_UNAVAILABLE)
+
+
+def test_all_paused_waits_for_an_operator() -> None:
+    assert route(("a",), {}, standings(Standing("a", paused=True)), DRAWS).reason is Reason.OPERATOR
+
+
+def test_none_configured_says_so() -> None:
+    assert route((), {}, {}, ()).reason is Reason.NOT_CONFIGURED
+
+
+def test_weights_share_the_traffic_and_an_operators_weight_wins() -> None:
+    random = Random(7)
+    first = Counter(
+        route(("a", "b", "c"), {"a": 80, "b": 20}, {}, [random.random() for _ in range(3)]).providers[0]
+        for _ in range(4000)
+    )
+    assert first["a"] / 4000 == pytest.approx(0.8, abs=0.03)
+    assert "c" not in first
+    moved = standings(Standing("a", weight=0), Standing("b", weight=5))
+    assert route(("a", "b"), {"a": 80, "b": 20}, moved, DRAWS).providers == ("b",)
+
+
+@given(
+    st.lists(st.sampled_from("abcdef"), unique=True, max_size=6),
+    st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 100)),
+    st.sets(st.sampled_from("abcdef")),
+)
+def test_a_route_never_holds_a_provider_twice_nor_one_that_is_closed_off(
+    configured: list[str], weights: dict[str, int], paused: set[str]
+) -> None:
+    known = standings(*(Standing(name, paused=True) for name in paused))
+    found = route(configured, weights, known, [0.3] * len(configured)).providers
+    assert len(set(found)) == len(found)
+    assert set(found) <= set(configured) - paused
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "code", "expected"),
+    [
+        (Outcome.UNKNOWN, Reason.OUTCOME_UNKNOWN, "", True),
+        (Outcome.UNAVAILABLE, Reason.PROVIDER_UNAVAILABLE, "", True),
+        (Outcome.UNAVAILABLE, Reason.PROVIDER_UNAVAILABLE, "421 4.3.2", True),
+        (Outcome.UNAVAILABLE, Reason.PROVIDER_ACCOUNT, "535", True),
+        (Outcome.UNAVAILABLE, Reason.PROVIDER_UNAVAILABLE, "451 4.3.0", False),
+        (Outcome.REJECTED, Reason.INVALID_RECIPIENT, "550", False),
+        (Outcome.THROTTLED, Reason.PROVIDER_THROTTLED, "429", False),
+        (Outcome.ACCEPTED, None, "", False),
+    ],
+)
+def test_only_the_providers_own_fault_counts(
+    outcome: Outcome, reason: Reason | None, code: str, expected: bool
+) -> None:
+    assert is_fault(outcome, reason, code) is expected
+
+
+def test_a_circuit_opens_on_a_share_of_enough_calls() -> None:
+    assert not Health(MIN_CALLS - 1, MIN_CALLS - 1, 1.0).is_bad
+    assert Health(MIN_CALLS, MIN_CALLS // 2, 1.0).is_bad
+    assert not Health(100, 49, 1.0).is_bad
+    assert Health(10, 0, 200.0).is_slow(deadline_seconds=30)
+
+
+@given(st.integers(1, 10_000))
+def test_pauses_double_up_to_their_bound(openings: int) -> None:
+    unavailable = pause_after(Reason.PROVIDER_UNAVAILABLE, openings)
+    account = pause_after(Reason.PROVIDER_ACCOUNT, openings)
+    assert 0 < unavailable <= MAX_PAUSE_SECONDS
+    assert 0 < account <= MAX_ACCOUNT_PAUSE_SECONDS
+    assert pause_after(Reason.PROVIDER_UNAVAILABLE, openings + 1) >= unavailable
