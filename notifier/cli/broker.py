@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from notifier.errors import ConfigurationError, ServiceUnavailable
 
 #: Deadline of connecting, and of each answer. Seconds.
 TIMEOUT_SECONDS = 5.0
-#: What to do about a queue that is there with other arguments: RabbitMQ cannot change them.
-MISMATCH_FIX = "let the intake empty it, `rabbitmqctl delete_queue NAME`, then `notifier queues declare`"
+
+_INEQUIVALENT = re.compile(r"inequivalent arg '([^']+)' for (queue|exchange) '([^']+)'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Broker:
                     pass
                 yield cls(connection, is_redis=is_redis)
         except PreconditionFailed as error:
-            raise ConfigurationError(f"{declared_otherwise(error.reply_text)}; {MISMATCH_FIX}") from error
+            raise ConfigurationError("; ".join(declared_otherwise(error.reply_text))) from error
         except errors as error:
             raise ServiceUnavailable(_unreachable(url, error)) from error
 
@@ -83,8 +84,8 @@ class Broker:
             return QueueState(queue.name, 0 if self.is_redis else None, None)
         return QueueState(queue.name, found.message_count, None if self.is_redis else found.consumer_count)
 
-    def mismatch(self, declared: Queue | Exchange) -> str | None:
-        """What is wrong with a queue or exchange that exists: declared otherwise than we do. None: nothing."""
+    def mismatch(self, declared: Queue | Exchange) -> tuple[str, str] | None:
+        """What is wrong with a queue or exchange that exists, and the fix. None: it is as we declare it."""
         try:
             with self._connection.channel() as channel:
                 bound = declared.bind(channel)
@@ -112,9 +113,15 @@ class Broker:
                 queue.bind(channel).declare()
 
 
-def declared_otherwise(reply: str) -> str:
-    """RabbitMQ's words about a queue or exchange that exists with other arguments, made readable."""
-    return reply.removeprefix("PRECONDITION_FAILED - ").replace("inequivalent", "another").strip()
+def declared_otherwise(reply: str) -> tuple[str, str]:
+    """What is wrong, and the fix, from RabbitMQ's words: "inequivalent arg 'x-queue-type' for queue 'q' in …"."""
+    found = _INEQUIVALENT.search(reply)
+    if found is None:
+        return reply.removeprefix("PRECONDITION_FAILED - ").strip(), "delete it, then `notifier queues declare`"
+    argument, kind, name = found.groups()
+    delete = f"`rabbitmqctl delete_queue {name}`" if kind == "queue" else "delete it in RabbitMQ's management page"
+    fix = f"let the intake empty the queues, {delete}, then `notifier queues declare`"
+    return f"the {kind} {name} is there with another {argument} than ours", fix
 
 
 def where(url: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from notifier.cli.broker import MISMATCH_FIX, Broker, producer_queues, where
+from notifier.cli.broker import Broker, producer_queues, where
 from notifier.errors import ConfigurationError, NotifierError, SendError, ServiceUnavailable, TemplateInvalid
 from notifier.status import Channel
 from notifier.topology import DEAD, NOTIFY
@@ -103,25 +103,16 @@ def check_broker(settings: Settings) -> Iterator[Check]:
 
 def check_queues(broker: Broker) -> Iterator[Check]:
     """Those that producers need. Ones that exist are declared again: RabbitMQ refuses if ours differ."""
-    problems = False
-    for exchange in (NOTIFY, DEAD):
-        if not broker.exists(exchange):
-            problems = True
-            yield Check("queues", False, f"exchange {exchange.name} is missing", "notifier queues declare")
-        elif wrong := broker.mismatch(exchange):
-            problems = True
-            fix = f"delete the exchange {exchange.name}, then `notifier queues declare`"
-            yield Check("queues", False, wrong, fix)
     states = {queue.name: broker.state(queue) for queue in producer_queues()}
-    missing = [name for name, state in states.items() if state.messages is None]
+    missing = [exchange.name for exchange in (NOTIFY, DEAD) if not broker.exists(exchange)]
+    missing += [name for name, state in states.items() if state.messages is None]
+    there = [declared for declared in (NOTIFY, DEAD, *producer_queues()) if declared.name not in missing]
+    wrong = [found for found in map(broker.mismatch, there) if found]
     if missing:
-        problems = True
-        yield Check("queues", False, f"missing: {', '.join(missing)}", "notifier queues declare")
-    for queue in producer_queues():
-        if queue.name not in missing and (wrong := broker.mismatch(queue)):
-            problems = True
-            yield Check("queues", False, wrong, MISMATCH_FIX.replace("NAME", queue.name))
-    if not problems:
+        yield Check("queues", False, f"missing: {', '.join(dict.fromkeys(missing))}", "notifier queues declare")
+    for detail, fix in wrong:
+        yield Check("queues", False, detail, fix)
+    if not missing and not wrong:
         waiting = sum(state.messages or 0 for state in states.values())
         yield Check("queues", True, f"{len(states)} are as declared, {waiting} messages wait in them")
     dead = states[producer_queues()[-1].name].messages

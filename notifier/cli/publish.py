@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TextIO, assert_never
 
 import typer
 
@@ -23,7 +23,7 @@ from notifier.status import Channel, Lane
 
 if TYPE_CHECKING:
     from notifier.cli.lines import Line
-    from notifier.cli.publishing import BadLine, Progress
+    from notifier.cli.publishing import BadLine, Progress, Publishing
 
 #: Bad lines shown to people; `--errors` and `--json` have them all.
 SHOWN_BAD_LINES = 20
@@ -84,7 +84,6 @@ def publish(
 
     Bad lines are reported and passed over. Publishing the same file again sends nothing twice.
     """
-    from notifier.cli.lines import UnreadableFile
     from notifier.cli.publishing import Defaults, Publishing
     from notifier.cli.typed import Typist
 
@@ -101,28 +100,35 @@ def publish(
         "expires_at": expires_at,
     }
     given = {name: value for name, value in fields.items() if value is not None}
-    read = _reader(file, written_as)
+    written = _format(file, written_as)
     world = wiring(context)
     with ExitStack() as stack:
-        raw = stack.enter_context(_opened(file))
+        text = stack.enter_context(_opened(file, written))
         bad_lines = BadLines(stack.enter_context(_written(errors)) if errors else None, keep_all=as_json)
         settings = world.settings()
         client = stack.enter_context(world.client(settings, producer))
         defaults = Defaults(producer, channel, lane, given, variables.texts)
         publishing = Publishing(client, defaults, bad_lines.add, Typist(settings.templates).typed)
         end = Ending(file, publishing.progress, bad_lines, errors, as_json=as_json)
-        try:
-            with progress_bar(raw, hidden=as_json) as show:
-                for progress in publishing.run(read(raw)):
-                    show(progress)
-        except UnreadableFile as error:
-            raise typer.BadParameter(str(error), param_hint="FILE") from None
-        except (PublishFailed, KeyboardInterrupt):
-            end.tell()
-            raise
-        end.tell()
+        _run(publishing, text, written, end, hidden=as_json)
     if publishing.progress.failed:
         raise typer.Exit(FAILED)
+
+
+def _run(publishing: Publishing, text: io.TextIOWrapper, written: Format, end: Ending, *, hidden: bool) -> None:
+    """Publish it all, and say how far it came."""
+    from notifier.cli.lines import UnreadableFile
+
+    try:
+        with progress_bar(text, hidden=hidden) as show:
+            for progress in publishing.run(_read(text, written)):
+                show(progress)
+    except UnreadableFile as error:
+        raise typer.BadParameter(str(error), param_hint="FILE") from None
+    except (PublishFailed, KeyboardInterrupt):
+        end.tell()
+        raise
+    end.tell()
 
 
 class BadLines:
@@ -180,7 +186,7 @@ class Ending:
 
 
 @contextmanager
-def progress_bar(raw: BinaryIO, *, hidden: bool) -> Iterator[Callable[[Progress], None]]:
+def progress_bar(text: io.TextIOWrapper, *, hidden: bool) -> Iterator[Callable[[Progress], None]]:
     """A bar on a terminal, nothing elsewhere. Yields what to call after each chunk."""
     if hidden or not is_terminal(sys.stderr):
         yield lambda _: None
@@ -188,6 +194,7 @@ def progress_bar(raw: BinaryIO, *, hidden: bool) -> Iterator[Callable[[Progress]
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
+    raw: Any = text.buffer
     size = _size(raw)
     columns: list[Any] = [SpinnerColumn(), TextColumn("{task.description}")]
     if size:
@@ -196,8 +203,8 @@ def progress_bar(raw: BinaryIO, *, hidden: bool) -> Iterator[Callable[[Progress]
         task = bar.add_task("publishing", total=size)
 
         def show(progress: Progress) -> None:
-            text = f"{progress.sent} published" + (f", {progress.failed} bad" if progress.failed else "")
-            bar.update(task, description=text, completed=raw.tell() if size else progress.read)
+            words = f"{progress.sent} published" + (f", {progress.failed} bad" if progress.failed else "")
+            bar.update(task, description=words, completed=raw.tell() if size else progress.read)
 
         yield show
 
@@ -212,20 +219,40 @@ def _size(raw: BinaryIO) -> int | None:
     return size
 
 
-def _reader(file: Path, written_as: Format | None) -> Callable[[BinaryIO], Iterable[Line]]:
-    from notifier.cli.lines import read_csv, read_json_lines
-
+def _format(file: Path, written_as: Format | None) -> Format:
     found = written_as or (Format.JSONL if str(file) == "-" else _FORMATS.get(file.suffix.lower()))
     if found is None:
         raise typer.BadParameter(f"{file} is neither .csv nor .jsonl; say which with --format", param_hint="FILE")
-    if found is Format.CSV:
-        # csv looks after line ends itself: quoted cells may hold them.
-        return lambda raw: read_csv(io.TextIOWrapper(raw, "utf-8-sig", errors="surrogateescape", newline=""))
-    return lambda raw: read_json_lines(io.TextIOWrapper(raw, "utf-8-sig", errors="surrogateescape", newline="\n"))
+    return found
+
+
+def _read(text: TextIO, found: Format) -> Iterator[Line]:
+    from notifier.cli.lines import read_csv, read_json_lines
+
+    match found:
+        case Format.CSV:
+            return read_csv(text)
+        case Format.JSONL:
+            return read_json_lines(text)
+        case _:
+            assert_never(found)
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[BinaryIO]:
+def _opened(file: Path, found: Format) -> Iterator[io.TextIOWrapper]:
+    # csv looks after line ends itself: quoted cells may hold them. Bytes that are not UTF-8 come as surrogates.
+    newline = "" if found is Format.CSV else "\n"
+    with _opened_raw(file) as raw:
+        text = io.TextIOWrapper(raw, "utf-8-sig", errors="surrogateescape", newline=newline)
+        try:
+            yield text
+        finally:
+            # Otherwise the wrapper would close standard input when it is forgotten.
+            text.detach()
+
+
+@contextmanager
+def _opened_raw(file: Path) -> Iterator[BinaryIO]:
     if str(file) == "-":
         yield sys.stdin.buffer
         return

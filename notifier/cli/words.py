@@ -36,6 +36,9 @@ REASONS: Mapping[str, str] = {
     Reason.TEMPLATE_ERROR: "the template does not render with this context",
     Reason.TECHNICAL_ERROR: "a fault of notifier's own",
     Reason.EXPIRED: "its time was over",
+    Reason.RATE_LIMITED: "it waits for its turn under a rate limit, a cap or a quota",
+    Reason.COUNTRY_NOT_ALLOWED: "the country of the number is not on the allow-list",
+    Reason.OPERATOR: "an operator decided so",
 }
 
 OUTCOMES: Mapping[str, str] = {
@@ -50,6 +53,7 @@ EVENTS: Mapping[str, str] = {
     "accepted": "accepted",
     "duplicate": "duplicate, nothing was sent for it",
     "redispatched": "no worker had taken it: given to the broker again",
+    "operator": "an operator stepped in",
 }
 
 

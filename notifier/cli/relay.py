@@ -1,0 +1,69 @@
+"""`notifier relay`: publishes what a producer wrote into its outbox."""
+
+from __future__ import annotations
+
+import signal
+from threading import Event
+from typing import Annotated
+
+import typer
+
+from notifier.cli.output import AsJson, hint, print_json, print_line
+from notifier.cli.wiring import wiring
+
+
+def register(app: typer.Typer) -> None:
+    """Add this family's command."""
+    app.command(rich_help_panel="Send")(relay)
+
+
+def relay(
+    context: typer.Context,
+    database_url: Annotated[
+        str,
+        typer.Option(
+            envvar="NOTIFIER_OUTBOX_URL",
+            metavar="URL",
+            show_default=False,
+            show_envvar=True,
+            help="The producer's own database, as SQLAlchemy writes it.",
+        ),
+    ],
+    table: Annotated[str, typer.Option(help="The outbox, with its schema if it has one.")] = "notifier_outbox",
+    once: Annotated[bool, typer.Option("--once", help="Publish what is there now, then end.")] = False,
+    batch: Annotated[int, typer.Option(min=1, max=1000, help="Rows of one transaction.")] = 500,
+    idle_seconds: Annotated[float, typer.Option(min=0.01, help="Pause while it is empty.")] = 0.5,
+    timeout_seconds: Annotated[float, typer.Option(min=0.1, help="Deadline of one publish.")] = 5.0,
+    as_json: AsJson = False,
+) -> None:
+    """Publish the messages that a producer wrote into its outbox. Run as many as you like.
+
+    Waits for ever for a broker or a database that is away. Stops on SIGTERM or Ctrl-C when the batch in hand is
+    done.
+    """
+    settings = wiring(context).settings()
+    broker_url = settings.require("broker_url")
+    from notifier.outbox import SqlOutbox, make_engine
+    from notifier.relay import Relay
+    from notifier.wire import Wire
+
+    stop = _stop_on_signals()
+    engine = make_engine(database_url)
+    outbox = SqlOutbox(engine, table)
+    with Wire(broker_url, timeout_seconds=timeout_seconds) as wire:
+        worker = Relay(outbox, wire, batch_rows=batch, idle_seconds=idle_seconds)
+        if once:
+            count = worker.drain()
+            print_json({"published": count}) if as_json else print_line(f"{count} published")
+        else:
+            hint(f"passing on what comes into {table}; Ctrl-C stops")
+            worker.run(stop)
+    engine.dispose()
+
+
+def _stop_on_signals() -> Event:
+    """Set by SIGTERM and by Ctrl-C."""
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
