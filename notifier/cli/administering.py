@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from notifier.cli import replaying
 from notifier.cli.failing import FAILED
 from notifier.cli.output import AsJson, hint, print_json, print_line, print_table
 from notifier.cli.wiring import wiring
@@ -20,6 +21,7 @@ def register(app: typer.Typer) -> None:
     queues = typer.Typer(invoke_without_command=True, help="The queues, and how much waits in them.")
     queues.callback()(queues_show)
     queues.command("declare")(queues_declare)
+    replaying.add_to_queues(queues)
     app.add_typer(queues, name="queues", rich_help_panel=PANEL)
     schema = typer.Typer(no_args_is_help=True, help="What producers may publish, as JSON Schema.")
     # With a callback a single command keeps its name: `notifier schema message`.

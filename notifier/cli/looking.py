@@ -9,6 +9,7 @@ from uuid import UUID
 
 import typer
 
+from notifier.cli import replaying
 from notifier.cli.output import (
     AsJson,
     clean,
@@ -49,6 +50,7 @@ def register(app: typer.Typer) -> None:
     rejected = typer.Typer(no_args_is_help=True, help="Messages that were not accepted, with every reason.")
     rejected.command("list")(rejected_list)
     rejected.command("show")(rejected_show)
+    replaying.add_to_rejected(rejected)
     app.add_typer(rejected, name="rejected", rich_help_panel=PANEL)
 
 

@@ -54,6 +54,8 @@ EVENTS: Mapping[str, str] = {
     "duplicate": "duplicate, nothing was sent for it",
     "redispatched": "no worker had taken it: given to the broker again",
     "operator": "an operator stepped in",
+    "held": "held until a receipt or an operator decides",
+    "quota": "its producer comes near its quota",
 }
 
 
