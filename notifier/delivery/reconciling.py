@@ -125,6 +125,7 @@ def _decide(unknown: Unknown, *, can_ask: bool) -> tuple[bool, str]:
     looked = "the provider does not have it" if can_ask else "its provider cannot be asked"
     if unknown.crash_count >= MAX_CRASHES:
         return False, f"{looked}; held, because it was in hand {unknown.crash_count} times when a worker went away"
-    if can_ask or unknown.on_unknown is OnUnknown.RESEND:
-        return True, f"{looked}: sent again"
+    if unknown.on_unknown is OnUnknown.RESEND:
+        return True, f"{looked}: sent again, as the template says"
+    # Even if the provider does not have it: it may only not show it yet, and `hold` means never twice.
     return False, f"{looked}: held, as the template says, until a receipt or an operator decides"

@@ -444,11 +444,13 @@ def test_a_message_that_the_provider_has_is_sent(world: World) -> None:
     assert provider.asked[0].text == "Hello Ann,\nyours, the shop.\n"
 
 
-def test_a_message_that_the_provider_does_not_have_is_sent_again_even_if_it_is_to_be_held(world: World) -> None:
+def test_what_the_provider_does_not_have_is_still_held_if_the_template_says_so(world: World) -> None:
     provider = Searchable(error=OutcomeUnknown("lost"))
     notification_id = unknown(world, provider)
     assert world.reconcile([notification_id], provider) == 0
-    assert world.story(notification_id).notification.status == "retrying"
+    note = world.story(notification_id).notification
+    assert (note.status, note.due_at) == ("unknown", None)
+    assert "does not have it" in (note.detail or "")
 
 
 @pytest.mark.parametrize(("policy", "status"), [(OnUnknown.HOLD, "unknown"), (OnUnknown.RESEND, "retrying")])
