@@ -116,14 +116,15 @@ class DeliveryLoop:
         for provider in self._providers.values():
             configured[provider.channel].append(provider.name)
         weights = {table.name: table.weight for table in settings.provider_tables()}
+        pacer = Pacer(services.rates, settings)
         return Deliverer(
             services.ledger,
             services.renderer,
             self._providers,
             settings,
             circuits=Circuits(services.health, configured, weights, deadline_seconds=deadline),
-            pacer=Pacer(services.rates, settings),
-            caller=Caller(self._loop, slots=settings.worker_calls, deadline_seconds=deadline),
+            pacer=pacer,
+            caller=Caller(self._loop, pacer, slots=settings.worker_calls, deadline_seconds=deadline),
         )
 
     async def _make_providers(self) -> list[Provider]:

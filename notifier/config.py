@@ -22,7 +22,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from notifier.errors import ConfigurationError
 from notifier.status import Lane
@@ -179,7 +179,9 @@ class Structure(BaseModel):
 class Settings(BaseSettings):
     """The environment, typed: each field is `NOTIFIER_<NAME>`, or a file of that name in the secrets folder."""
 
-    model_config = SettingsConfigDict(env_prefix="NOTIFIER_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="NOTIFIER_", extra="ignore", frozen=True, validate_by_name=True, validate_by_alias=True
+    )
 
     #: postgresql://user:password@host:5432/name
     database_url: SecretStr | None = None
@@ -191,7 +193,7 @@ class Settings(BaseSettings):
     templates: Path = Field(default_factory=lambda: bundled("templates"))
     #: Path of notifier.toml; unset: ./notifier.toml if there is one, otherwise only the environment.
     config: Path | None = None
-    #: smtp://user:password@host:587 (STARTTLS if offered), smtps://host:465; ?starttls=required|never
+    #: smtp://user:password@host:587, smtps://host:465; ?starttls=required|never (with a password: required)
     smtp_url: SecretStr | None = None
     #: AC… of the Twilio account.
     twilio_account_sid: str | None = None
@@ -232,8 +234,20 @@ class Settings(BaseSettings):
             )
         return deadline
 
-    #: What notifier.toml says.
-    structure: Structure = Field(default_factory=Structure, exclude=True)
+    #: What notifier.toml says; no environment variable can have this alias.
+    structure: Structure = Field(default_factory=Structure, exclude=True, validation_alias="notifier.toml")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment first, then files of secrets, and a running service last."""
+        return init_settings, env_settings, file_secret_settings, dotenv_settings
 
     def require(self, name: Literal["database_url", "broker_url"]) -> str:
         """The URL, in plain text.

@@ -18,7 +18,7 @@ from notifier.telemetry import log
 #: Rows of one round; a tick makes rounds until one is not full, at most so many.
 LIMIT, ROUNDS = 1000, 20
 #: A look-up that was given out and not settled is given out again after this. Seconds.
-LOOK_UP_AGAIN_SECONDS = 60.0
+LOOK_UP_AGAIN_SECONDS = 45.0
 
 Publish = Callable[[Channel, Lane, Sequence[UUID]], None]
 

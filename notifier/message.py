@@ -212,6 +212,14 @@ class Entry:
     producer: str | None = None
 
 
+def address_of(to: str) -> str:
+    """The bare address or number of a recipient, in lower case: what searches and caps go by."""
+    text = to.strip()
+    if text.endswith(">") and "<" in text:
+        text = text[text.rindex("<") + 1 : -1].strip()
+    return text.lower()
+
+
 def parse_body(body: bytes, channel: Channel, lane: Lane, *, now: datetime | None = None) -> list[Entry]:
     """Read what a producer put on the queue of `channel` and `lane`.
 

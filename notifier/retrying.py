@@ -20,7 +20,13 @@ UNKNOWN_AFTER_SECONDS = 30.0
 MIN_PAUSE_SECONDS = 0.5
 
 #: Faults of ours, not of the message: they do not use up its attempts, only its deadline.
-_OURS = (Reason.PROVIDER_ACCOUNT, Reason.NOT_CONFIGURED, Reason.TEMPLATE_ERROR, Reason.OPERATOR)
+_OURS = (
+    Reason.PROVIDER_ACCOUNT,
+    Reason.NOT_CONFIGURED,
+    Reason.TEMPLATE_ERROR,
+    Reason.TECHNICAL_ERROR,
+    Reason.OPERATOR,
+)
 
 
 @dataclass(frozen=True, slots=True)

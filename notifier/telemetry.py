@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -41,12 +42,27 @@ _QUIET = (
 log: Any = structlog.stdlib.get_logger("notifier")
 
 
+def log_failure(event: str, error: BaseException, **fields: Any) -> None:
+    """An error line with where it happened, frame by frame, and without the error's own words.
+
+    Those may hold anything: a driver quotes the row that it failed on.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames]
+    log.error(event, error=type(error).__name__, exception=" > ".join(places), **fields)
+
+
 def configure(level: str = "info", style: str = "auto", *, program: str = "") -> None:
     """Send every log line of this process to standard error, as JSON (`json`), as text (`text`), or as text on a
     terminal only (`auto`)."""
     as_text = style == "text" or (style == "auto" and sys.stderr.isatty())
+
+    def name_program(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        # In every thread, which a context variable would not be.
+        return {"program": program, **fields} if program else fields
+
     shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
+        name_program,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -80,8 +96,6 @@ def configure(level: str = "info", style: str = "auto", *, program: str = "") ->
     root.setLevel(level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
-    if program:
-        structlog.contextvars.bind_contextvars(program=program)
 
 
 def _only_known_fields(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

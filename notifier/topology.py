@@ -23,8 +23,9 @@ DEAD = Exchange("notify.dead", type="fanout", durable=True)
 DELIVER = Exchange("deliver", type="direct", durable=True)
 
 #: A message that was given back this often (an intake that died with it in hand, each time) is dead-lettered.
-#: RabbitMQ 3.x quorum queues have no limit unless one is set, RabbitMQ 4 has 20.
-DELIVERY_LIMIT = 20
+#: RabbitMQ 3.x quorum queues have no limit unless one is set, RabbitMQ 4 has 20. A restart of the intake counts
+#: for all that it had prefetched, so the limit leaves room for many.
+DELIVERY_LIMIT = 50
 
 #: Ticks of Beat and partition upkeep; every worker takes them.
 MAINTENANCE = "deliver.maintenance"

@@ -68,6 +68,7 @@ def upgrade() -> None:
         sa.Column("channel", sa.Text(), nullable=False),
         sa.Column("lane", sa.Text(), nullable=False),
         sa.Column("recipient", sa.Text(), nullable=False),
+        sa.Column("address", sa.Text(), nullable=False),
         sa.Column("template", sa.Text(), nullable=False),
         sa.Column("template_version", sa.Text(), nullable=False),
         sa.Column("locale", sa.Text(), nullable=True),
@@ -110,7 +111,7 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("due_at IS NOT NULL"),
     )
-    op.create_index("ix_notifications_recipient_id", "notifications", ["recipient", "id"], unique=False)
+    op.create_index("ix_notifications_address_id", "notifications", ["address", "id"], unique=False)
     op.create_index(
         "ix_notifications_reference_id",
         "notifications",

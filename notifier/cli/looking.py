@@ -83,7 +83,9 @@ def show(
 
 def search(
     context: typer.Context,
-    recipient: Annotated[str | None, typer.Option(help="Address or number, exactly as it was sent to.")] = None,
+    recipient: Annotated[
+        str | None, typer.Option(help="Address or number; a display name does not matter.")
+    ] = None,
     reference: Annotated[str | None, typer.Option(help="The producer's own reference.")] = None,
     producer: Annotated[str | None, typer.Option(help="The service that sent it.")] = None,
     channel: Annotated[Channel | None, typer.Option()] = None,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from threading import Event
 from typing import Annotated
 
 import typer
@@ -44,10 +42,10 @@ def relay(
     settings = wiring(context).settings()
     broker_url = settings.require("broker_url")
     from notifier.outbox import SqlOutbox, make_engine
-    from notifier.relay import Relay
+    from notifier.relay import Relay, stop_on_signals
     from notifier.wire import Wire
 
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     engine = make_engine(database_url)
     outbox = SqlOutbox(engine, table)
     with Wire(broker_url, timeout_seconds=timeout_seconds) as wire:
@@ -59,11 +57,3 @@ def relay(
             hint(f"passing on what comes into {table}; Ctrl-C stops")
             worker.run(stop)
     engine.dispose()
-
-
-def _stop_on_signals() -> Event:
-    """Set by SIGTERM and by Ctrl-C."""
-    stop = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop

@@ -24,7 +24,6 @@ from notifier.cli.output import (
     utc,
     when,
 )
-from notifier.cli.output import clean as cleaned
 from notifier.cli.values import read_id, read_past
 from notifier.cli.wiring import wiring
 from notifier.errors import NotFound
@@ -227,7 +226,7 @@ def _work_off(
     wanted: Sequence[str] | None = ids or None
     with replays(context) as found, requeueing(context) as broker:
         # Before anything is recorded or asked: is there such a queue at all?
-        waiting = len(broker.dead_letters(LOOKED_THROUGH))
+        waiting = broker.dead_letter_count()
         if wanted is None and waiting > 1 and not yes and is_terminal(sys.stdin):
             typer.confirm(f"{command} {waiting}?", err=True, abort=True)
         act = found.replay_dead if command == "replay" else found.purge_dead
@@ -268,18 +267,21 @@ def _never(raw: object) -> None:
 
 
 def _as_dict(letter: DeadLetter) -> dict[str, Any]:
+    from notifier.requeueing import producers_own
+
     return {
         "id": letter.id,
         "queue": letter.queue,
         "reason": letter.reason,
         "died_at": letter.died_at,
-        "headers": {name: one_line(str(value)) for name, value in letter.raw.headers.items()},
+        "headers": {name: one_line(str(value)) for name, value in producers_own(letter.raw.headers).items()},
         "body": letter.raw.body,
     }
 
 
 def _print_letter(found: DeadLetter) -> None:
     from notifier.cli.looking import body_lines
+    from notifier.requeueing import producers_own
 
     print_pairs(
         [
@@ -290,8 +292,10 @@ def _print_letter(found: DeadLetter) -> None:
             ("size", f"{len(found.raw.body)} bytes"),
         ]
     )
-    print_line("\nheaders", "bold")
-    print_pairs((f"  {one_line(str(name))}", cleaned(str(value))) for name, value in found.raw.headers.items())
+    headers = producers_own(found.raw.headers)
+    if headers:
+        print_line("\nheaders", "bold")
+        print_pairs((f"  {one_line(name)}", one_line(str(value))) for name, value in headers.items())
     print_line("\nbody", "bold")
     for line in body_lines(found.raw.body):
         print_line(f"  {line}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
@@ -86,7 +87,8 @@ def worker(
     settings.require("database_url")
     from notifier.worker import run_worker
 
-    run_worker(settings, chosen_lanes, chosen_channels, name or f"{'-'.join(chosen_lanes)}@%h")
+    # Two workers of one name cannot run on one broker.
+    run_worker(settings, chosen_lanes, chosen_channels, name or f"{'-'.join(chosen_lanes)}-{os.getpid()}@%h")
 
 
 def _choices(kind: Any, text: str, option: str) -> list[Any]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 
+from notifier.delivery.pacing import Go, Pacer
 from notifier.delivery.preparing import Prepared
 from notifier.errors import OutcomeUnknown, SendError, Unavailable
 from notifier.providers.base import Provider, Receipt
 from notifier.status import Outcome, Reason
 from notifier.store.ledger import Started
-from notifier.telemetry import log
+from notifier.telemetry import log_failure
 
 #: Between the last moment to begin a call and the end of the lease, besides the call's own deadline. Seconds.
 MARGIN_SECONDS = 5.0
@@ -28,8 +29,8 @@ class Call:
     provider: Provider
     #: It finds out whether a provider works again.
     is_probe: bool = False
-    #: Not before then, on the monotonic clock: its turn under a rate limit.
-    not_before: float = 0.0
+    #: Its turn under the rate limits.
+    go: Go = field(default_factory=Go)
     answer: Receipt | SendError | None = None
     #: How long the provider took.
     seconds: float = 0.0
@@ -38,8 +39,11 @@ class Call:
 class Caller:
     """Makes the calls of one process."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, slots: int, deadline_seconds: float) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, pacer: Pacer, *, slots: int, deadline_seconds: float
+    ) -> None:
         self._loop = loop
+        self._pacer = pacer
         self._slots = asyncio.Semaphore(slots)
         self._deadline_seconds = deadline_seconds
 
@@ -70,7 +74,7 @@ class Caller:
 
     async def _call(self, call: Call, start_by: float, report: Callable[[Call], None]) -> None:
         # A turn under a rate limit is waited for outside of the slots.
-        await asyncio.sleep(max(0.0, call.not_before - time.monotonic()))
+        await self._pacer.wait(call.go)
         async with self._slots:
             begun = time.monotonic()
             answer = await self._answer(call, start_by)
@@ -90,10 +94,10 @@ class Caller:
             return error
         except TimeoutError:
             return OutcomeUnknown("the provider did not answer in time")
-        except Exception:
+        except Exception as error:
             # A bug in the provider's code, at a point we know nothing about.
             id_ = str(call.started.id)
-            log.exception("deliver.provider_failed", provider=call.provider.name, notification_id=id_)
+            log_failure("deliver.provider_failed", error, provider=call.provider.name, notification_id=id_)
             failure = SendError("the provider's code failed; see the log", reason=Reason.TECHNICAL_ERROR)
             failure.outcome = Outcome.UNKNOWN
             return failure

@@ -36,7 +36,7 @@ from notifier.retrying import Decision, Situation, decide
 from notifier.routing import Route
 from notifier.status import Channel, Outcome, Reason, Status
 from notifier.store.ledger import Claimed, Ledger, Result
-from notifier.telemetry import log
+from notifier.telemetry import log, log_failure
 
 #: Pauses between tries to write results while the database is away; the last one repeats. Seconds.
 WRITE_PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -91,16 +91,31 @@ class Deliverer:
         """
         begun = time.monotonic()
         claims = self._ledger.claim(ids, lease_seconds=self._settings.lease_seconds)
-        prepared, ended = self._prepare_all(claims)
-        routed, waiting = self._route_all(prepared)
-        self._write(ended + waiting, self._ledger.finish)
-        sent = 0
-        while routed:
-            accepted, routed = self._attempt(routed, begun)
-            sent += accepted
+        #: Claims for which nothing was written yet and no provider called.
+        untouched = {claim.id: claim for claim in claims}
+        try:
+            sent = self._deliver(claims, untouched, begun)
+        except Exception as error:
+            # Not the death of a worker: what was not touched is given back, so that it does not count as one.
+            log_failure("deliver.failed", error, count=len(untouched))
+            fault = Unavailable("delivering it failed; see the log", reason=Reason.TECHNICAL_ERROR)
+            self._write([self._without_attempt(claim, fault) for claim in untouched.values()], self._ledger.finish)
+            raise
         if claims:
             log.info("deliver.batch", count=len(claims), sent=sent, seconds=round(time.monotonic() - begun, 3))
         return Summary(len(claims), sent, len(claims) - sent)
+
+    def _deliver(self, claims: Sequence[Claimed], untouched: dict[UUID, Claimed], begun: float) -> int:
+        prepared, ended = self._prepare_all(claims)
+        routed, waiting = self._route_all(prepared)
+        self._write(ended + waiting, self._ledger.finish)
+        for result in ended + waiting:
+            del untouched[result.id]
+        sent = 0
+        while routed:
+            accepted, routed = self._attempt(routed, untouched, begun)
+            sent += accepted
+        return sent
 
     def _prepare_all(self, claims: Sequence[Claimed]) -> tuple[list[Prepared], list[Result]]:
         prepared: list[Prepared] = []
@@ -112,8 +127,8 @@ class Deliverer:
                 results.append(self._without_attempt(claim, error))
             except RenderingFailed as error:
                 results.append(_failed(claim, Reason.TEMPLATE_ERROR, str(error)))
-            except Exception:
-                log.exception("deliver.prepare_failed", notification_id=str(claim.id))
+            except Exception as error:
+                log_failure("deliver.prepare_failed", error, notification_id=str(claim.id))
                 results.append(_failed(claim, Reason.TECHNICAL_ERROR, "preparing it failed; see the log"))
         return prepared, results
 
@@ -132,18 +147,24 @@ class Deliverer:
                     waiting.append(self._without_attempt(one.claim, _no_route(channel, found)))
         return routed, waiting
 
-    def _attempt(self, routed: Sequence[_Routed], begun: float) -> tuple[int, list[_Routed]]:
+    def _attempt(
+        self, routed: Sequence[_Routed], untouched: dict[UUID, Claimed], begun: float
+    ) -> tuple[int, list[_Routed]]:
         """One call for each, to the first provider of its route. Returns how many were accepted, and those that go
         on to their next provider."""
         turns, later = self._pacer.turns([(one.prepared, one.providers[0]) for one in routed])
         if later:
             waits = [self._rate_limited(routed[index].prepared.claim, wait) for index, wait in later.items()]
             self._write(waits, self._ledger.finish)
+            for result in waits:
+                untouched.pop(result.id, None)
         goes = [index for index in range(len(routed)) if index in turns]
         margin = self._settings.call_deadline_seconds + MARGIN_SECONDS
         started = self._ledger.start_attempts(
             [(routed[index].prepared.claim, routed[index].providers[0]) for index in goes], margin_seconds=margin
         )
+        for id_ in started:
+            untouched.pop(id_, None)
         left = {routed[index].prepared.claim.id: routed[index].providers[1:] for index in goes}
         calls = [
             Call(

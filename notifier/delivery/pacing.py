@@ -5,6 +5,7 @@ What is over a limit waits by its `due_at`: it neither fails nor holds a slot. R
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections import defaultdict
@@ -36,23 +37,46 @@ class _Limit:
     per_second: float
 
 
+@dataclass(frozen=True, slots=True)
+class Go:
+    """Leave to call: not before then on the monotonic clock, and how long each limit is taken up by it."""
+
+    not_before: float = 0.0
+    #: (scope, seconds).
+    takes: tuple[tuple[str, float], ...] = ()
+
+
 class Pacer:
     """Thread-safe; one a process."""
 
     def __init__(self, book: RateBook, settings: Settings) -> None:
         self._book = book
         self._structure = settings.structure
+        #: Scope → when its next call may begin here. Touched on the event loop only.
+        self._free_at: dict[str, float] = {}
         self._provider_rates = {
             table.name: table.rate_per_second for table in settings.provider_tables() if table.rate_per_second
         }
 
-    def turns(self, items: Sequence[tuple[Prepared, str]]) -> tuple[dict[int, float], dict[int, float]]:
-        """For each position: when its call may begin, on the monotonic clock, or how many seconds it has to wait.
+    async def wait(self, go: Go) -> None:
+        """Until the call may begin.
+
+        After a stall of this process many turns have come at once: their calls keep their distance all the same.
+        """
+        await asyncio.sleep(max(0.0, go.not_before - time.monotonic()))
+        for scope, seconds in go.takes:
+            now = time.monotonic()
+            begins = max(now, self._free_at.get(scope, 0.0))
+            self._free_at[scope] = begins + seconds
+            await asyncio.sleep(begins - now)
+
+    def turns(self, items: Sequence[tuple[Prepared, str]]) -> tuple[dict[int, Go], dict[int, float]]:
+        """For each position: leave to call, or how many seconds it has to wait.
 
         Raises:
             ServiceUnavailable: the database is away.
         """
-        begins = dict.fromkeys(range(len(items)), 0.0)
+        begins = dict.fromkeys(range(len(items)), Go())
         later: dict[int, float] = {}
         for limit, positions in self._limits(items).items():
             waiting = [position for position in positions if position in begins]
@@ -69,7 +93,7 @@ class Pacer:
         limit: _Limit,
         positions: Sequence[int],
         items: Sequence[tuple[Prepared, str]],
-        begins: dict[int, float],
+        begins: dict[int, Go],
         later: dict[int, float],
     ) -> None:
         if not positions:
@@ -84,7 +108,10 @@ class Pacer:
         answered_at = time.monotonic()
         for position, turn in zip(positions, turns, strict=True):
             if turn.is_granted:
-                begins[position] = max(begins[position], answered_at + turn.in_seconds)
+                go, takes = begins[position], items[position][0].units / (limit.per_second * SLACK)
+                begins[position] = Go(
+                    max(go.not_before, answered_at + turn.in_seconds), (*go.takes, (limit.scope, takes))
+                )
             else:
                 later[position] = max(MIN_LATER_SECONDS, turn.in_seconds)
                 del begins[position]
@@ -105,18 +132,28 @@ class Pacer:
         """How long to wait because a cap or a quota is used up; None: go. A retry was counted before."""
         if prepared.claim.attempt_count > 0:
             return None
+        taken: list[tuple[str, Cap]] = []
+        wait: float | None = None
         for scope, cap in self._caps(prepared):
             use = self._book.use(scope, 1, cap=cap.count, window_seconds=cap.per_seconds)
             if not use.is_granted:
-                return use.ends_in_seconds
-        return self._over_quota(prepared)
+                wait = use.ends_in_seconds
+                break
+            taken.append((scope, cap))
+        else:
+            wait = self._over_quota(prepared)
+        if wait is not None:
+            # It does not go, so it has used nothing.
+            for scope, cap in taken:
+                self._book.give_back(scope, 1, window_seconds=cap.per_seconds)
+        return wait
 
     def _caps(self, prepared: Prepared) -> list[tuple[str, Cap]]:
         caps = self._structure.caps
-        recipient, channel = prepared.claim.recipient, prepared.claim.channel
+        recipient, channel = prepared.claim.address, prepared.claim.channel
         found: list[tuple[str, Cap]] = []
         if caps.recipient:
-            digest = hashlib.sha256(recipient.lower().encode()).hexdigest()[:32]
+            digest = hashlib.sha256(recipient.encode()).hexdigest()[:32]
             found.append((f"recipient:{channel}:{digest}", caps.recipient))
         if caps.prefix and channel is Channel.SMS:
             # Pumping runs through neighbouring numbers: those that differ in the last three digits only.

@@ -59,30 +59,28 @@ class Reconciler:
         return found
 
     def _settle(self, unknowns: Sequence[Unknown]) -> bool:
-        known: set[str] = set(unknowns[0].known_ids)
+        missing = 0
         for unknown in unknowns:
-            receipt = self._look_up(unknown, frozenset(known))
+            provider = _that_can_tell(self._providers.get(unknown.provider))
+            sought = self._sought(unknown) if provider else None
+            if provider is None or sought is None:
+                continue
+            receipt = self._ask(provider, sought)
             if receipt is not None:
                 self._ledger.finish([_found(unknown, receipt)])
                 log.info("reconcile.found", notification_id=str(unknown.id), provider=unknown.provider)
                 return True
+            missing += 1
         last = unknowns[-1]
-        can_ask = _that_can_tell(self._providers.get(last.provider)) is not None
-        resend, detail = _decide(last, can_ask=can_ask)
+        resend, detail = _decide(last, is_missing=missing == len(unknowns))
         self._ledger.settle_unknown([(last.id, last.claim, resend, detail)])
         return False
 
-    def _look_up(self, unknown: Unknown, known: frozenset[str]) -> Receipt | None:
-        provider = _that_can_tell(self._providers.get(unknown.provider))
-        if provider is None:
-            return None
-        sought = self._sought(unknown, known)
-        if sought is None:
-            return None
+    def _ask(self, provider: Reconciles, sought: Sought) -> Receipt | None:
         coroutine = provider.find(sought, deadline_seconds=LOOKUP_SECONDS)
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=LOOKUP_SECONDS + 5)
 
-    def _sought(self, unknown: Unknown, known: frozenset[str]) -> Sought | None:
+    def _sought(self, unknown: Unknown) -> Sought | None:
         """What was sent, rendered again; None if the template no longer renders it."""
         try:
             template = self._renderer.template(unknown.channel, unknown.template)
@@ -99,7 +97,7 @@ class Reconciler:
             text=rendered.text,
             started_at=unknown.started_at,
             finished_at=unknown.finished_at,
-            exclude=known,
+            exclude=frozenset(unknown.known_ids),
         )
 
 
@@ -120,9 +118,9 @@ def _found(unknown: Unknown, receipt: Receipt) -> Result:
     )
 
 
-def _decide(unknown: Unknown, *, can_ask: bool) -> tuple[bool, str]:
+def _decide(unknown: Unknown, *, is_missing: bool) -> tuple[bool, str]:
     """(send it again, why)."""
-    looked = "the provider does not have it" if can_ask else "its provider cannot be asked"
+    looked = "the provider does not have it" if is_missing else "its provider cannot be asked"
     if unknown.crash_count >= MAX_CRASHES:
         return False, f"{looked}; held, because it was in hand {unknown.crash_count} times when a worker went away"
     if unknown.on_unknown is OnUnknown.RESEND:

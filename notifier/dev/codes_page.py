@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from notifier.providers import smtp_codes, twilio_codes
+from notifier.providers import smtp_codes, twilio_codes, vonage_codes
 from notifier.providers.verdict import Verdict
 
 _INTRODUCTION = """\
 # Provider codes
 
-What an answer of a provider means. This page is written from the tables in `notifier/providers/smtp_codes.py` and
-`notifier/providers/twilio_codes.py`, and a test compares them:
+What an answer of a provider means. This page is written from the tables in `notifier/providers/smtp_codes.py`,
+`twilio_codes.py` and `vonage_codes.py`, and a test compares them:
 `python -m notifier.dev.codes_page > docs/reference/provider-codes.md`.
 
 | outcome | what delivery does |
@@ -46,10 +46,29 @@ address, 408 is `unavailable`, 429 is `throttled`. *Observed* marks what rests o
 |---|---|---|---|
 """
 
+_VONAGE = """\
+## SMS (Vonage)
+
+Vonage answers HTTP 200 with a status for each part of the text. All parts `0` is a receipt. All parts refused is
+the gravest of their outcomes: `unknown`, then `rejected`, `unavailable`, `throttled`. Some accepted and some
+refused is `unknown`, as is an answer that never comes, breaks off or cannot be read: what went out cannot be
+called back, and sending again would double it. The first row that fits decides; any other status is `rejected`
+(`provider_rejected`). An HTTP status other than 2xx means what it means for Twilio without a code.
+
+| status | words | means | outcome | source |
+|---|---|---|---|---|
+"""
+
 
 def page() -> str:
     """The whole page."""
-    return "\n".join((_INTRODUCTION, _SMTP + _lines(_smtp_rows()), _TWILIO + _lines(_twilio_rows())))
+    sections = (
+        _INTRODUCTION,
+        _SMTP + _lines(_smtp_rows()),
+        _TWILIO + _lines(_twilio_rows()),
+        _VONAGE + _lines(_vonage_rows()),
+    )
+    return "\n".join(sections)
 
 
 def _smtp_rows() -> Iterable[tuple[str, ...]]:
@@ -62,6 +81,12 @@ def _smtp_rows() -> Iterable[tuple[str, ...]]:
 def _twilio_rows() -> Iterable[tuple[str, ...]]:
     for row in twilio_codes.TABLE:
         yield f"{row.code}", row.meaning, _outcome(row.verdict), f"[{row.basis}]({row.url})"
+
+
+def _vonage_rows() -> Iterable[tuple[str, ...]]:
+    for row in vonage_codes.TABLE:
+        words = f"`{row.words}`" if row.words else ""
+        yield f"{row.status}", words, row.meaning, _outcome(row.verdict), f"[{row.basis}]({row.url})"
 
 
 def _outcome(verdict: Verdict) -> str:

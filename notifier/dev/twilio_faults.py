@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Literal
 
-#: What to do instead of answering about a message that was taken. `silent`: never answer. `close`: close the
-#: connection. `drip`: send the second half of the answer too slowly for any deadline. `truncate`: send half of it
-#: and close. `garbage`: 201 and a page of HTML.
-Action = Literal["silent", "close", "drip", "truncate", "garbage"]
+from notifier.dev.number_faults import Action
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,31 +57,3 @@ MAGIC_FROM: Mapping[str, Refusal] = MappingProxyType(
         "+15005550008": Refusal(429, 21611, "The queue of this 'From' number is full"),
     }
 )
-
-
-class TwilioFaults:
-    """The rules of one server, and how often each was used for each number."""
-
-    def __init__(self, rules: Sequence[TwilioRule]) -> None:
-        self._rules = list(rules)
-        self._used: Counter[tuple[int, str]] = Counter()
-
-    def add(self, rule: TwilioRule) -> None:
-        """Put a rule in front of the others."""
-        self._rules.insert(0, rule)
-        self._used = Counter({(index + 1, number): n for (index, number), n in self._used.items()})
-
-    def clear(self) -> None:
-        """Behave from now on."""
-        self._rules.clear()
-        self._used.clear()
-
-    def find(self, number: str) -> TwilioRule | None:
-        """The rule for this number, which counts as one use of it."""
-        for index, rule in enumerate(self._rules):
-            if not fnmatchcase(number, rule.match):
-                continue
-            if rule.times is None or self._used[index, number] < rule.times:
-                self._used[index, number] += 1
-                return rule
-        return None

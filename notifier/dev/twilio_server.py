@@ -11,17 +11,19 @@ import base64
 import binascii
 import contextlib
 import hmac
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
 from aiohttp import web
 from twilio.request_validator import RequestValidator
 
+from notifier.dev.http_server import LocalHttpServer
+from notifier.dev.number_faults import NumberFaults
 from notifier.dev.running import running
-from notifier.dev.twilio_faults import Refusal, TwilioFaults, TwilioRule
+from notifier.dev.twilio_faults import Refusal, TwilioRule
+from notifier.dev.twilio_listing import listing
 from notifier.dev.twilio_messages import API_VERSION, SmsMessage, new_message, refusal
 
 __all__ = ["SmsMessage", "TwilioRule", "TwilioServer", "running_twilio_server"]
@@ -31,11 +33,9 @@ ACCOUNT_SID = "AC" + "0" * 32
 AUTH_TOKEN = "local-auth-token"  # noqa: S105 - guards nothing
 
 _ACCOUNT = f"/{API_VERSION}/Accounts/{{account}}"
-_DRIP_SECONDS = 0.2
-_PAGE_SIZE = 50
 
 
-class TwilioServer:
+class TwilioServer(LocalHttpServer):
     """Listens from `start` to `stop`. It belongs to one event loop; `messages` may be read from any thread."""
 
     def __init__(
@@ -56,7 +56,10 @@ class TwilioServer:
             callback_delay_seconds: Pause before each of the two status callbacks of a message.
             keep: So many of the newest messages are kept.
         """
-        self.faults = TwilioFaults(rules)
+        super().__init__()
+        self.faults = NumberFaults(rules)
+        #: Faults of listing messages, by the number that is looked for.
+        self.listing_faults: NumberFaults[TwilioRule] = NumberFaults(())
         self.account_sid = account_sid
         self.auth_token = auth_token
         #: Messages taken since the start, dropped ones included.
@@ -66,20 +69,7 @@ class TwilioServer:
         self._messages: dict[str, SmsMessage] = {}
         self._signature = RequestValidator(auth_token)
         self._callbacks: set[asyncio.Task[None]] = set()
-        self._stopping = asyncio.Event()
         self._session: aiohttp.ClientSession | None = None
-        self._runner: web.AppRunner | None = None
-        self._port = 0
-
-    @property
-    def port(self) -> int:
-        """Where it listens; stays known after `stop`."""
-        return self._port
-
-    @property
-    def url(self) -> str:
-        """What to give to a provider as `api_base`."""
-        return f"http://127.0.0.1:{self._port}"
 
     @property
     def messages(self) -> list[SmsMessage]:
@@ -87,22 +77,9 @@ class TwilioServer:
         return list(self._messages.values())
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Listen. Port 0 takes a free one.
-
-        Raises:
-            OSError: if the port is taken.
-        """
-        self._stopping = asyncio.Event()
+        """See `LocalHttpServer.start`."""
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15))
-        # No access log: it would hold numbers.
-        self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=1.0)
-        await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, host, port, backlog=1024).start()
-        except OSError:
-            await self.stop()
-            raise
-        self._port = self._runner.addresses[0][1]
+        await super().start(host, port)
 
     async def stop(self) -> None:
         """Stop listening, end every connection and drop callbacks that are still due."""
@@ -110,11 +87,10 @@ class TwilioServer:
         for task in list(self._callbacks):
             task.cancel()
         await asyncio.gather(*self._callbacks, return_exceptions=True)
-        if self._runner is not None:
-            await self._runner.cleanup()
-        if self._session is not None:
-            await self._session.close()
-        self._runner = self._session = None
+        await super().stop()
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     def _application(self) -> web.Application:
         application = web.Application(middlewares=[self._authenticated])
@@ -159,7 +135,7 @@ class TwilioServer:
             return _error(refused)
         message = self._take(form)
         self._report_later(message, rule)
-        return await self._misbehave(request, rule, message.as_json())
+        return await self._answer(request, message.as_json(), status=201, action=rule.action if rule else None)
 
     def _take(self, form: Mapping[str, str]) -> SmsMessage:
         message = new_message(self.account_sid, form)
@@ -169,52 +145,16 @@ class TwilioServer:
             del self._messages[next(iter(self._messages))]
         return message
 
-    async def _misbehave(
-        self, request: web.Request, rule: TwilioRule | None, resource: dict[str, Any]
-    ) -> web.StreamResponse:
-        """Answer about a message that was taken; faults from here on lose only the answer."""
-        match rule.action if rule else None:
-            case None:
-                return web.json_response(resource, status=201)
-            case "garbage":
-                return web.Response(text="<html>It works!</html>", content_type="text/html", status=201)
-            case "silent":
-                await self._stopping.wait()
-            case "drip" | "truncate" as action:
-                await self._begin(request, json.dumps(resource).encode(), goes_on=action == "drip")
-            case "close":
-                pass
-        return self._cut(request)
-
-    async def _begin(self, request: web.Request, body: bytes, *, goes_on: bool) -> None:
-        response = web.StreamResponse(status=201, headers={"Content-Type": "application/json"})
-        response.content_length = len(body)
-        await response.prepare(request)
-        with contextlib.suppress(ConnectionError):
-            await response.write(body[: len(body) // 2])
-            for byte in body[len(body) // 2 : -1] if goes_on else b"":
-                await self._wait(_DRIP_SECONDS)
-                await response.write(bytes([byte]))
-
-    def _cut(self, request: web.Request) -> web.StreamResponse:
-        if request.transport is not None:
-            request.transport.abort()
-        return web.Response()
-
-    async def _wait(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-
     async def _fetch(self, request: web.Request) -> web.StreamResponse:
         message = self._messages.get(request.match_info["sid"])
         return _not_found(request) if message is None else web.json_response(message.as_json())
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
-        found = [message for message in reversed(self.messages) if _is_asked_for(message, request.query)]
-        size = int(request.query.get("PageSize", _PAGE_SIZE))
-        page = int(request.query.get("Page", 0))
-        return web.json_response(_page(request, [message.as_json() for message in found], page, size))
+        rule = self.listing_faults.find(request.query.get("To", ""))
+        if rule is not None and rule.status is not None:
+            return _error(Refusal(rule.status, rule.code, rule.message), rule.headers)
+        content = listing(request, self.messages)
+        return await self._answer(request, content, status=200, action=rule.action if rule else None)
 
     async def _account(self, request: web.Request) -> web.StreamResponse:
         now = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S +0000")
@@ -254,35 +194,6 @@ class TwilioServer:
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
             async with self._session.post(url, data=form, headers=headers):
                 pass
-
-
-def _is_asked_for(message: SmsMessage, query: Mapping[str, str]) -> bool:
-    created = message.created_at.date()
-    conditions = (
-        ("To", lambda value: message.to == value),
-        ("From", lambda value: message.sender == value),
-        ("DateSent", lambda value: created == date.fromisoformat(value[:10])),
-        ("DateSent>", lambda value: created >= date.fromisoformat(value[:10])),
-        ("DateSent<", lambda value: created <= date.fromisoformat(value[:10])),
-    )
-    return all(holds(query[name]) for name, holds in conditions if name in query)
-
-
-def _page(request: web.Request, resources: list[dict[str, Any]], page: int, size: int) -> dict[str, Any]:
-    first, last = page * size, (page + 1) * size
-    here = resources[first:last]
-    more = str(request.rel_url.update_query({"Page": str(page + 1)})) if len(resources) > last else None
-    return {
-        "messages": here,
-        "page": page,
-        "page_size": size,
-        "start": first,
-        "end": max(first, first + len(here) - 1),
-        "first_page_uri": str(request.rel_url.update_query({"Page": "0"})),
-        "next_page_uri": more,
-        "previous_page_uri": None if page == 0 else str(request.rel_url.update_query({"Page": str(page - 1)})),
-        "uri": str(request.rel_url),
-    }
 
 
 def _not_found(request: web.Request) -> web.Response:

@@ -20,7 +20,7 @@ from notifier.providers.mailbox import parse_mailbox
 from notifier.rendering import Renderer
 from notifier.status import Channel, Lane, Status
 from notifier.store.ledger import Accepted, Ledger, NewNotification, NewRejection
-from notifier.telemetry import log
+from notifier.telemetry import log, log_failure
 from notifier.topology import notify_queue_name
 
 #: Publishes deliver tasks: channel, lane, ids. May raise anything; the sweep covers for it.
@@ -78,8 +78,8 @@ class Intake:
             return self._process(batch)
         except ServiceUnavailable:
             raise
-        except Exception:
-            log.exception("intake.failed", count=len(batch))
+        except Exception as error:
+            log_failure("intake.failed", error, count=len(batch))
         if len(batch) == 1:
             return self._reject_as_ours(batch[0])
         summaries = [self.process([received]) for received in batch]

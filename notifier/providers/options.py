@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from notifier.errors import ConfigurationError
 
@@ -73,6 +74,20 @@ class Options:
         if not path.is_file():
             raise self.wrong(key, f"names {value}, which is not a file")
         return path
+
+    def url(self, key: str) -> str | None:
+        """A base URL of http or https, without a slash at its end.
+
+        Raises:
+            ConfigurationError: if it is none, or has a query or a fragment.
+        """
+        value = self.take(key)
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+            raise self.wrong(key, "must be a URL like https://notify.example.com")
+        return value.rstrip("/")
 
     def finish(self) -> None:
         """Say that every known option was taken.

@@ -1,39 +1,36 @@
 """SMS through Twilio, with Twilio's own client.
 
 Twilio has no idempotency key: a POST that ends without an answer may have sent the SMS, and so may a 5xx. Both are
-`OutcomeUnknown`. What cures it later is the StatusCallback, whose URL carries the notification's id and attempt.
+`OutcomeUnknown`. What cures it later is the StatusCallback, whose URL carries the notification's id and attempt,
+or, where none comes, `TwilioProvider.find`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Self
-from urllib.parse import urlsplit
 
-import aiohttp
 from twilio.base.exceptions import TwilioException
 from twilio.rest import Client
 
-from notifier.errors import Rejected, SendError
-from notifier.providers.base import Outgoing, Receipt
+from notifier.errors import Rejected, SendError, Unavailable
+from notifier.providers.base import Outgoing, Receipt, Sought
+from notifier.providers.http_call import Call, in_time, retry_after
 from notifier.providers.masking import sms_detail
 from notifier.providers.options import Options
 from notifier.providers.twilio_codes import judge
-from notifier.providers.twilio_http import Call, DeadlineHttpClient, calling
+from notifier.providers.twilio_http import DeadlineHttpClient, calling
+from notifier.providers.twilio_search import search, window_of
 from notifier.providers.verdict import UNAVAILABLE, UNKNOWN
 from notifier.status import Channel, Reason
 
 #: Twilio's range of ValidityPeriod. https://www.twilio.com/docs/messaging/api/message-resource
 _VALIDITY_SECONDS = (1, 36_000)
-#: A Retry-After beyond this is taken for this: one odd header must not park a message for days.
-_MAX_RETRY_AFTER_SECONDS = 3600.0
 _ACCOUNT = re.compile(r"AC[0-9a-fA-F]{32}")
 _SERVICE = re.compile(r"MG[0-9a-fA-F]{32}")
 
@@ -77,8 +74,8 @@ class TwilioProvider:
         read = TwilioOptions(
             account_sid=account_sid,
             auth_token=taken.require("auth_token", "the account's primary auth token"),
-            api_base=_base_url(taken, "api_base"),
-            public_url=_base_url(taken, "public_url"),
+            api_base=taken.url("api_base"),
+            public_url=taken.url("public_url"),
             validity_seconds=taken.whole_number("validity", default=high, low=low, high=high),
         )
         taken.finish()
@@ -92,6 +89,24 @@ class TwilioProvider:
         if not message.sid:
             raise UNKNOWN.error("answered without a message id", code=str(call.status))
         return Receipt(provider_message_id=message.sid, detail=str(message.status))
+
+    async def find(self, sought: Sought, *, deadline_seconds: float) -> Receipt | None:
+        """See `Reconciles.find`. A message that failed or did not arrive was taken all the same.
+
+        What is not found within a minute of the call's end may still turn up: until then the answer is
+        `Unavailable`, and only after it None.
+        """
+        window = window_of(sought, deadline_seconds)
+        asked_at = self._clock()
+        try:
+            with calling(deadline_seconds) as call:
+                found: Receipt | None = await self._ask(call, lambda client: search(client, sought, window))
+        except SendError as error:
+            raise _cannot_tell(error) from error
+        if found is None and asked_at < window.closes_at:
+            left = (window.closes_at - asked_at).total_seconds()
+            raise UNAVAILABLE.error("not found, but it may still turn up", retry_after_seconds=left)
+        return found
 
     async def check(self, *, deadline_seconds: float) -> str:
         """See `Provider.check`: "account AC012345… is active"."""
@@ -134,12 +149,12 @@ class TwilioProvider:
 
     async def _ask(self, call: Call, ask: Callable[[Any], Any]) -> Any:
         try:
-            async with asyncio.timeout(call.deadline_seconds):
+            async with in_time(call):
                 return await ask(self._connected())
+        except SendError:
+            raise
         except TwilioException:
             raise _refused(call) from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise _lost(call, error) from error
         except Exception as error:
             # Twilio's client read an answer of 2xx and stumbled over it, in one of many ways: the SMS may be out.
             if call.status is None:
@@ -158,23 +173,11 @@ class TwilioProvider:
         return self._client
 
 
-def _base_url(options: Options, key: str) -> str | None:
-    value = options.take(key)
-    if value is None:
-        return None
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
-        raise options.wrong(key, "must be a URL like https://notify.example.com")
-    return value.rstrip("/")
-
-
-def _lost(call: Call, error: Exception) -> SendError:
-    """What it means that there is no whole answer. Everything hangs on whether the request went out."""
-    words = "no answer in time" if isinstance(error, TimeoutError) else sms_detail(str(error))
-    detail = f"{type(error).__name__}: {words}"
-    if call.was_written:
-        return UNKNOWN.error(detail, code=str(call.status or ""))
-    return UNAVAILABLE.error(detail)
+def _cannot_tell(error: SendError) -> Unavailable:
+    """Whatever happened to a question, nothing is known by it; only whose fault it is stays."""
+    reason = Reason.PROVIDER_ACCOUNT if error.reason is Reason.PROVIDER_ACCOUNT else Reason.PROVIDER_UNAVAILABLE
+    wait: float | None = getattr(error, "retry_after_seconds", None)
+    return Unavailable(error.detail, code=error.code, reason=reason, retry_after_seconds=wait)
 
 
 def _refused(call: Call) -> SendError:
@@ -184,7 +187,7 @@ def _refused(call: Call) -> SendError:
     return verdict.error(
         sms_detail(words) or f"HTTP {status}",
         code=str(code or status),
-        retry_after_seconds=_retry_after(call.headers or {}),
+        retry_after_seconds=retry_after(call.headers or {}),
     )
 
 
@@ -199,15 +202,3 @@ def _read_error(body: str) -> tuple[int | None, str]:
     code = content.get("code")
     words = content.get("message") or content.get("detail") or content.get("title") or ""
     return (code if isinstance(code, int) else None), str(words)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """RFC 9110 section 10.2.3: seconds or a date. None if it is absent or makes no sense."""
-    value = headers.get("Retry-After", "").strip()
-    if value.isdecimal():
-        return min(float(value), _MAX_RETRY_AFTER_SECONDS)
-    try:
-        seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-    except (TypeError, ValueError):
-        return None
-    return min(max(seconds, 0.0), _MAX_RETRY_AFTER_SECONDS)

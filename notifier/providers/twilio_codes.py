@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from notifier.providers.http_call import judge_status
 from notifier.providers.verdict import (
     ACCOUNT,
     CONTENT,
@@ -15,7 +16,6 @@ from notifier.providers.verdict import (
     OPTED_OUT,
     REFUSED,
     THROTTLED,
-    UNAVAILABLE,
     UNKNOWN,
     UNREACHABLE,
     Verdict,
@@ -100,19 +100,6 @@ TABLE: tuple[Row, ...] = (
 
 _BY_CODE = {row.code: row.verdict for row in TABLE}
 
-#: HTTP statuses of answers that carry no code of Twilio's: a proxy's, or a wrong `api_base`.
-_BY_STATUS = {
-    401: ACCOUNT,
-    403: ACCOUNT,
-    404: ACCOUNT,
-    405: ACCOUNT,
-    407: ACCOUNT,
-    # RFC 9110 section 15.5.9: the server did not receive a complete request.
-    408: UNAVAILABLE,
-    # RFC 6585 section 4; Twilio's page about 20429 says that such a request was not processed.
-    429: THROTTLED,
-}
-
 
 def judge(status: int, code: int | None) -> Verdict:
     """What an answer other than 2xx means: by Twilio's code, otherwise by the HTTP status.
@@ -124,9 +111,8 @@ def judge(status: int, code: int | None) -> Verdict:
         return UNKNOWN
     if code is not None and code in _BY_CODE:
         return _BY_CODE[code]
-    if status in _BY_STATUS and (code is None or status == 429):
-        return _BY_STATUS[status]
-    return ACCOUNT if status < 400 else REFUSED
+    # Twilio's page about 20429 says that a request which got 429 was not processed.
+    return judge_status(status) if code is None or status < 400 or status == 429 else REFUSED
 
 
 def judge_code(code: int) -> Verdict:

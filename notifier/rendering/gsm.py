@@ -10,14 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-#: One septet each. Capital Ç is among them, small ç is not; é is, ê is not.
-GSM_BASIC = frozenset(
-    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
-    "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
-)
-#: Two septets each: an escape and a character.
-GSM_EXTENSION = frozenset("\f^{}\\[~]|€")
-_GSM = GSM_BASIC | GSM_EXTENSION
+from notifier.gsm import GSM_EXTENSION, fits_gsm
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +30,7 @@ def segments(text: str) -> Segments:
     One character outside of the GSM alphabet turns the whole text into UCS-2. One segment holds 160 septets or
     70 units; where there are more, each holds 153 or 67, and an escape pair or a surrogate pair is never split.
     """
-    if _GSM.issuperset(text):
+    if fits_gsm(text):
         septets = [2 if character in GSM_EXTENSION else 1 for character in text]
         return Segments("GSM-7", _count(septets, alone=160, joined=153), sum(septets))
     units = [2 if ord(character) > 0xFFFF else 1 for character in text]
@@ -46,7 +39,7 @@ def segments(text: str) -> Segments:
 
 def outside_gsm(text: str) -> tuple[str, ...]:
     """The characters that force UCS-2, each once, in the order of the text."""
-    return tuple(dict.fromkeys(character for character in text if character not in _GSM))
+    return tuple(dict.fromkeys(character for character in text if not fits_gsm(character)))
 
 
 def _count(widths: Iterable[int], *, alone: int, joined: int) -> int:

@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Engine, Select, func, select
 
 from notifier.errors import NotFound
+from notifier.message import address_of
 from notifier.store.engine import transaction
 from notifier.store.models import Attempt, Event, Notification, RejectedMessage
 from notifier.store.partitions import first_id
@@ -120,6 +121,7 @@ class Filter:
     """What to search for; None: anything. All that is given must hold. Times are of acceptance by the producer's
     id, `since` inclusive, `until` exclusive."""
 
+    #: An address, with or without display name, or a number.
     recipient: str | None = None
     reference: str | None = None
     idempotency_key: str | None = None
@@ -218,7 +220,6 @@ def _filtered(query: Select[Any], wanted: Filter) -> Select[Any]:
 
 def _conditions(wanted: Filter) -> Iterator[ColumnElement[bool]]:
     names: Sequence[str] = (
-        "recipient",
         "reference",
         "idempotency_key",
         "producer",
@@ -232,6 +233,8 @@ def _conditions(wanted: Filter) -> Iterator[ColumnElement[bool]]:
         value = getattr(wanted, name)
         if value is not None:
             yield getattr(Notification, name) == value
+    if wanted.recipient is not None:
+        yield Notification.address == address_of(wanted.recipient)
     # Ids sort by time, so a span of time is a span of the primary key, and of partitions.
     if wanted.since is not None:
         yield Notification.id >= first_id(wanted.since)

@@ -25,6 +25,8 @@ from notifier.errors import ConfigurationError, ServiceUnavailable
 _TEMPORARY = ("08", "25006", "40", "53", "55", "57", "58")
 #: "Undefined table" and "undefined column": the database is not at this version's revision, or not yet.
 _NOT_MIGRATED = ("42P01", "42703")
+#: Everything else about our statements, such as a right that our user lacks (42501): never a message's fault.
+_OURS = "42"
 
 
 def database_url(url: str) -> URL:
@@ -58,6 +60,8 @@ def make_engine(url: str, *, pool_size: int = 5, application: str = "notifier") 
         pool_pre_ping=True,
         pool_recycle=1800,
         connect_args=_connect_args(application),
+        # An error would hold the values of its statement: people's data, one-time codes.
+        hide_parameters=True,
     )
 
 
@@ -99,8 +103,15 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         if is_temporary(error):
             cause = str(getattr(error, "orig", error)).strip().splitlines() or [type(error).__name__]
             raise ServiceUnavailable(f"the database cannot be used now: {cause[0]}") from error
-        if getattr(getattr(error, "orig", None), "sqlstate", None) in _NOT_MIGRATED:
+        state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+        if state in _NOT_MIGRATED:
             text = "the database has not the tables of this version: run `notifier db upgrade`"
+            raise ServiceUnavailable(text) from error
+        if state.startswith(_OURS):
+            words = str(getattr(error, "orig", "")).splitlines()[:1]
+            text = (
+                f"the database refuses notifier's statement: {''.join(words)} ({state}); check the user's rights"
+            )
             raise ServiceUnavailable(text) from error
         raise
 
@@ -126,7 +137,9 @@ def upgrade(url: str) -> list[str]:
     """
     from notifier.store.partitions import ensure_partitions
 
-    engine = create_engine(database_url(url), poolclass=NullPool, connect_args={"connect_timeout": 5})
+    engine = create_engine(
+        database_url(url), poolclass=NullPool, connect_args={"connect_timeout": 5}, hide_parameters=True
+    )
     config = _alembic(url)
     try:
         with transaction(engine) as connection:

@@ -17,13 +17,13 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, IntegrityError
 
 from notifier.errors import Fault
-from notifier.message import Message, new_id
+from notifier.message import Message, address_of, new_id
 from notifier.status import TRANSITIONS, Channel, Lane, OnUnknown, Outcome, Reason, Status, sources_of
 from notifier.store import statements
 from notifier.store.engine import transaction
 
 #: A queued notification that nobody claimed within this long is given to the broker again. Seconds, by lane:
-#: long enough that a backlog is not published twice, short enough that a lost task is not noticed.
+#: short enough that a lost task is hardly noticed; the next times come later and later.
 REDISPATCH_SECONDS = {Lane.URGENT: 30, Lane.NORMAL: 120, Lane.BULK: 600}
 #: A notification that was in hand this often when its worker went away is poison.
 MAX_CRASHES = 3
@@ -84,6 +84,8 @@ class Claimed:
     channel: Channel
     lane: Lane
     recipient: str
+    #: The bare address in lower case, or the number.
+    address: str
     template: str
     locale: str | None
     context: dict[str, Any]
@@ -163,7 +165,7 @@ class Unknown:
     provider: str
     started_at: datetime
     finished_at: datetime | None
-    #: Ids that providers gave to other attempts of it.
+    #: Ids that its provider gave to other attempts at this recipient, within a day.
     known_ids: tuple[str, ...]
 
 
@@ -256,6 +258,7 @@ class Ledger:
                 Channel(row.channel),
                 Lane(row.lane),
                 row.recipient,
+                row.address,
                 row.template,
                 row.locale,
                 row.context,
@@ -382,6 +385,7 @@ def _row(new: NewNotification, notification_id: UUID) -> dict[str, Any]:
         "channel": new.channel,
         "lane": new.lane,
         "recipient": message.to,
+        "address": address_of(message.to),
         "template_version": new.template_version,
         "on_unknown": new.on_unknown,
         "redispatch": REDISPATCH_SECONDS[new.lane],

@@ -68,8 +68,10 @@ class Notification(Base):
     idempotency_key: Mapped[str | None]
     channel: Mapped[str]
     lane: Mapped[str]
-    #: Address or E.164 number.
+    #: As the producer wrote it: an address, maybe with a display name, or an E.164 number.
     recipient: Mapped[str]
+    #: The bare address in lower case, or the number: what is searched for.
+    address: Mapped[str]
     template: Mapped[str]
     #: Content hash of the template: at first the one it was accepted against, then the one it was sent with.
     template_version: Mapped[str]
@@ -90,7 +92,7 @@ class Notification(Base):
     reason: Mapped[str | None]
     #: Free text beside the reason.
     detail: Mapped[str | None]
-    #: When something has to happen to it next; None: never by itself. See docs/explanation/state.md.
+    #: When something has to happen to it next; None: never by itself. See docs/explanation/state-and-time.md.
     due_at: Mapped[datetime | None]
     #: Counts claims: the fencing token of the worker that holds it.
     claim: Mapped[int] = mapped_column(Integer, server_default=text("0"))
@@ -118,8 +120,8 @@ class Notification(Base):
         _one_of("on_unknown", OnUnknown),
         # The sweep's index.
         Index("ix_notifications_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
-        # Audit: newest first by recipient or reference. What is `sent` is found by time; the rest is few.
-        Index("ix_notifications_recipient_id", "recipient", "id"),
+        # Audit: newest first by address or reference. What is `sent` is found by time; the rest is few.
+        Index("ix_notifications_address_id", "address", "id"),
         Index(
             "ix_notifications_reference_id",
             "reference",

@@ -61,6 +61,11 @@ class RateBook:
             used = connection.execute(_USE, values).scalar_one_or_none() if units <= cap else None
         return Use(used is not None, used or cap, ends_in)
 
+    def give_back(self, scope: str, units: int, *, window_seconds: int) -> None:
+        """Take back what was counted in the current window."""
+        with transaction(self._engine) as connection:
+            connection.execute(_GIVE_BACK, {"scope": scope, "units": units, "window": window_seconds})
+
     def note_quota(self, notification_id: object, detail: str) -> None:
         """An event on the notification that came near its producer's quota."""
         with transaction(self._engine) as connection:
@@ -111,6 +116,11 @@ VALUES (:scope, to_timestamp(floor(extract(epoch FROM now()) / :window) * :windo
 ON CONFLICT (scope, window_at) DO UPDATE SET count = u.count + excluded.count
 WHERE u.count + excluded.count <= :cap
 RETURNING count
+""")
+
+_GIVE_BACK: TextClause = text("""
+UPDATE usage_counts SET count = greatest(0, count - :units)
+WHERE scope = :scope AND window_at = to_timestamp(floor(extract(epoch FROM now()) / :window) * :window)
 """)
 
 _NOTE: TextClause = text("""

@@ -14,7 +14,8 @@ ACCEPT: TextClause = text("""
 WITH incoming AS MATERIALIZED (
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
     position int, id uuid, producer text, key text, idempotency_key text, body_hash text, channel text, lane text,
-    recipient text, template text, template_version text, locale text, context jsonb, sender text, reply_to text,
+    recipient text, address text, template text, template_version text, locale text, context jsonb, sender text,
+    reply_to text,
     reference text, metadata jsonb, send_at timestamptz, expires_at timestamptz, callback_url text,
     on_unknown text, redispatch int)
 ), fresh AS (
@@ -24,11 +25,13 @@ WITH incoming AS MATERIALIZED (
   RETURNING producer, key, notification_id
 ), stored AS (
   INSERT INTO notifications (
-    id, producer, idempotency_key, channel, lane, recipient, template, template_version, locale, context, sender,
-    reply_to, reference, metadata, send_at, expires_at, callback_url, on_unknown, status, reason, due_at)
+    id, producer, idempotency_key, channel, lane, recipient, address, template, template_version, locale,
+    context, sender, reply_to, reference, metadata, send_at, expires_at, callback_url, on_unknown, status,
+    reason, due_at)
   SELECT
-    r.id, r.producer, r.idempotency_key, r.channel, r.lane, r.recipient, r.template, r.template_version, r.locale,
-    r.context, r.sender, r.reply_to, r.reference, r.metadata, r.send_at, r.expires_at, r.callback_url,
+    r.id, r.producer, r.idempotency_key, r.channel, r.lane, r.recipient, r.address, r.template,
+    r.template_version, r.locale, r.context, r.sender, r.reply_to, r.reference, r.metadata, r.send_at,
+    r.expires_at, r.callback_url,
     r.on_unknown,
     CASE WHEN r.expires_at <= now() THEN 'expired' WHEN r.send_at > now() THEN 'scheduled' ELSE 'queued' END,
     CASE WHEN r.expires_at <= now() THEN 'expired' END,
@@ -89,8 +92,8 @@ WITH wanted AS (
 ), noted AS (
   INSERT INTO events (notification_id, kind, status, reason) SELECT id, 'status', status, reason FROM claimed
 )
-SELECT id, producer, channel, lane, recipient, template, locale, context, sender, reply_to, expires_at, on_unknown,
-  claim,
+SELECT id, producer, channel, lane, recipient, address, template, locale, context, sender, reply_to, expires_at,
+  on_unknown, claim,
   attempt_count, attempt_count - replayed_attempts AS tries,
   extract(epoch FROM now() - greatest(accepted_at, send_at, replayed_at)) AS age_seconds,
   extract(epoch FROM expires_at - now()) AS seconds_to_expiry
@@ -199,8 +202,10 @@ RETURNING n.id, n.channel, n.lane
 UNKNOWN: TextClause = text("""
 SELECT n.id, n.channel, n.lane, n.recipient, n.template, n.locale, n.context, n.sender, n.on_unknown, n.claim,
   n.crash_count, a.number, a.provider, a.started_at, a.finished_at,
-  ARRAY(SELECT x.provider_message_id FROM attempts AS x
-        WHERE x.notification_id = n.id AND x.provider_message_id IS NOT NULL) AS known_ids
+  -- The same words may have gone to the same number before: what is already known is not found again.
+  ARRAY(SELECT x.provider_message_id FROM notifications AS m JOIN attempts AS x ON x.notification_id = m.id
+        WHERE m.address = n.address AND x.provider = a.provider AND x.provider_message_id IS NOT NULL
+        AND x.started_at > a.started_at - interval '1 day') AS known_ids
 FROM notifications AS n
 JOIN attempts AS a ON a.notification_id = n.id AND a.outcome = 'unknown'
 WHERE n.id = ANY(:ids) AND n.status = 'unknown'
@@ -235,8 +240,12 @@ WITH due AS MATERIALIZED (
   UPDATE notifications AS n SET
     status = CASE WHEN n.expires_at <= now() THEN 'expired' ELSE 'queued' END,
     reason = CASE WHEN n.expires_at <= now() THEN 'expired' ELSE n.reason END,
-    due_at = CASE WHEN n.expires_at <= now() THEN NULL ELSE now() + make_interval(secs => CASE n.lane
-      WHEN 'urgent' THEN :redispatch_urgent WHEN 'normal' THEN :redispatch_normal ELSE :redispatch_bulk END) END,
+    -- A backlog is not published over and over: the longer it has waited already, the later the next time.
+    due_at = CASE WHEN n.expires_at <= now() THEN NULL ELSE now() + greatest(
+      make_interval(secs => CASE n.lane WHEN 'urgent' THEN :redispatch_urgent
+        WHEN 'normal' THEN :redispatch_normal ELSE :redispatch_bulk END),
+      CASE WHEN due.old = 'queued' THEN least(now() - greatest(n.accepted_at, n.send_at, n.replayed_at),
+        interval '1 hour') END) END,
     updated_at = now()
   FROM due WHERE n.id = due.id AND n.status = due.old
   RETURNING n.id, n.channel, n.lane, n.status, n.reason, n.crash_count, due.old

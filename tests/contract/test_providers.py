@@ -1,4 +1,4 @@
-"""Both providers through the same cases, on real sockets, against servers that do what each case says."""
+"""Every provider through the same cases, on real sockets, against servers that do what each case says."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from notifier.dev.smtp_server import MailServer, Rule, running_mail_server
 from notifier.dev.twilio_server import TwilioRule, TwilioServer, running_twilio_server
+from notifier.dev.vonage_server import VonageRule, VonageServer, running_vonage_server
 from notifier.errors import SendError, Throttled
 from notifier.providers.base import Outgoing, Provider, Receipt
 from notifier.providers.smtp import SmtpProvider
 from notifier.providers.twilio import TwilioProvider
+from notifier.providers.vonage import VonageProvider
 from notifier.status import Outcome, Reason
 
 DEADLINE_SECONDS = 5.0
@@ -43,11 +46,13 @@ class World:
     """One kind of provider and the server that it talks to."""
 
     kind: str
-    server: MailServer | TwilioServer
+    server: MailServer | TwilioServer | VonageServer
     cases: dict[str, Case]
     make: Callable[[], Provider]
     to: str
     sender: str
+    #: The id that the server gave to a message.
+    id_of: Callable[[Any], str]
     #: Set by a case: somewhere else than at `server`.
     port: int | None = None
     cleanup: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
@@ -88,6 +93,14 @@ def twilio(**rule: object) -> Callable[[World], None]:
     def prepare(world: World) -> None:
         assert isinstance(world.server, TwilioServer)
         world.server.faults.add(TwilioRule("*", **rule))  # type: ignore[arg-type]
+
+    return prepare
+
+
+def vonage(**rule: object) -> Callable[[World], None]:
+    def prepare(world: World) -> None:
+        assert isinstance(world.server, VonageServer)
+        world.server.faults.add(VonageRule("*", **rule))  # type: ignore[arg-type]
 
     return prepare
 
@@ -174,6 +187,36 @@ TWILIO_CASES = {
     "unknown refusal": Case(Outcome.REJECTED, Reason.PROVIDER_REJECTED, twilio(status=400, code=99999)),
 }
 
+VONAGE_CASES = {
+    "accepted": Case(Outcome.ACCEPTED),
+    "refused for good": Case(
+        Outcome.REJECTED, Reason.INVALID_RECIPIENT, vonage(statuses=("33",), error_text="15550100123 de-activated")
+    ),
+    "temporary": Case(Outcome.UNAVAILABLE, Reason.PROVIDER_UNAVAILABLE, vonage(statuses=("13",))),
+    "throttled": Case(
+        Outcome.THROTTLED,
+        Reason.PROVIDER_THROTTLED,
+        vonage(statuses=("1",), error_text="Throughput Rate Exceeded - please wait [ 301000 ] and retry"),
+    ),
+    "account": Case(Outcome.UNAVAILABLE, Reason.PROVIDER_ACCOUNT, vonage(statuses=("9",))),
+    "connection refused": REFUSED_CONNECTION,
+    # As with Twilio: HTTP shows no difference.
+    "hangs up at once": Case(Outcome.UNKNOWN, None, at_port_that_hangs_up),
+    "closes after the data": Case(Outcome.UNKNOWN, None, vonage(action="close")),
+    "silent after the data": Case(Outcome.UNKNOWN, None, vonage(action="silent"), deadline_seconds=SHORT_SECONDS),
+    "too slow": Case(Outcome.UNKNOWN, None, vonage(action="drip"), deadline_seconds=SHORT_SECONDS),
+    "cuts the answer": Case(Outcome.UNKNOWN, None, vonage(action="truncate")),
+    "garbage after the data": Case(Outcome.UNKNOWN, None, vonage(action="garbage")),
+    "server error": Case(Outcome.UNKNOWN, None, vonage(http_status=500)),
+    "too many requests": Case(Outcome.THROTTLED, Reason.PROVIDER_THROTTLED, vonage(http_status=429)),
+    "unknown refusal": Case(Outcome.REJECTED, Reason.PROVIDER_REJECTED, vonage(statuses=("99",))),
+    "internal error": Case(Outcome.UNKNOWN, Reason.OUTCOME_UNKNOWN, vonage(statuses=("5",))),
+    "takes a part of it": Case(Outcome.UNKNOWN, Reason.OUTCOME_UNKNOWN, vonage(statuses=("0", "1"))),
+    "refuses parts differently": Case(
+        Outcome.REJECTED, Reason.UNREACHABLE_RECIPIENT, vonage(statuses=("1", "7", "9"))
+    ),
+}
+
 
 @contextlib.contextmanager
 def smtp_world() -> Iterator[World]:
@@ -183,7 +226,7 @@ def smtp_world() -> Iterator[World]:
             return SmtpProvider.from_options("mail", {"url": f"smtp://127.0.0.1:{here.port or server.port}"})
 
         to, sender = "zoe@example.com", "Corner Shop <hello@shop.example.com>"
-        here = World("smtp", server, SMTP_CASES, make, to, sender, cleanup=cleanup)
+        here = World("smtp", server, SMTP_CASES, make, to, sender, lambda _message: "00000001", cleanup=cleanup)
         yield here
 
 
@@ -199,11 +242,39 @@ def twilio_world() -> Iterator[World]:
             }
             return TwilioProvider.from_options("text", options)
 
-        here = World("twilio", server, TWILIO_CASES, make, "+15550100123", "+15550100100", cleanup=cleanup)
+        to, sender = "+15550100123", "+15550100100"
+        here = World(
+            "twilio", server, TWILIO_CASES, make, to, sender, lambda message: message.sid, cleanup=cleanup
+        )
         yield here
 
 
-WORLDS = {"smtp": (smtp_world, SMTP_CASES), "twilio": (twilio_world, TWILIO_CASES)}
+@contextlib.contextmanager
+def vonage_world() -> Iterator[World]:
+    with running_vonage_server() as server, contextlib.ExitStack() as cleanup:
+
+        def make() -> Provider:
+            options = {
+                "api_key": server.api_key,
+                "api_secret": server.api_secret,
+                "api_base": f"http://127.0.0.1:{here.port or server.port}",
+            }
+            return VonageProvider.from_options("text", options)
+
+        def id_of(message: Any) -> str:
+            (only,) = message.message_ids
+            return str(only)
+
+        to, sender = "+15550100123", "+15550100100"
+        here = World("vonage", server, VONAGE_CASES, make, to, sender, id_of, cleanup=cleanup)
+        yield here
+
+
+WORLDS = {
+    "smtp": (smtp_world, SMTP_CASES),
+    "twilio": (twilio_world, TWILIO_CASES),
+    "vonage": (vonage_world, VONAGE_CASES),
+}
 
 
 @pytest.fixture
@@ -248,7 +319,7 @@ def test_what_is_not_in_doubt_is_true_at_the_server_too(world: World, name: str)
 def test_a_receipt_carries_the_id_that_the_server_gave(world: World) -> None:
     receipt = world.send()
     (message,) = world.server.messages
-    assert receipt.provider_message_id == getattr(message, "sid", "00000001")
+    assert receipt.provider_message_id == world.id_of(message)
     assert receipt.detail
 
 

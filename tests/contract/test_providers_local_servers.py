@@ -197,9 +197,9 @@ def test_a_message_can_be_fetched_and_found() -> None:
         sid = ask(server, "/Messages.json", FORM)[1]["sid"]
         ask(server, "/Messages.json", FORM | {"To": "+15550100199"})
         today = time.strftime("%Y-%m-%d", time.gmtime())
-        found = ask(server, f"/Messages.json?To=%2B15550100123&DateSent={today}")[1]
         nothing = ask(server, "/Messages.json?To=%2B15550100123&DateSent%3C=2020-01-01")[1]
         until(lambda: ask(server, f"/Messages/{sid}.json")[1]["status"] == "delivered")
+        found = ask(server, f"/Messages.json?To=%2B15550100123&DateSent={today}")[1]
         pages = ask(server, "/Messages.json?PageSize=1")[1]
     assert [message["sid"] for message in found["messages"]] == [sid]
     assert nothing["messages"] == []

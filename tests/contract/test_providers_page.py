@@ -6,18 +6,20 @@ import asyncio
 import re
 import sys
 import types
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from aiohttp import web
 
-from notifier.errors import ConfigurationError, SendError
-from notifier.providers.base import Outgoing
+from notifier.errors import ConfigurationError, SendError, Unavailable
+from notifier.providers.base import Outgoing, Receipt, Reconciles, Sought
 from notifier.status import Outcome
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "add-a-provider.md"
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ANSWERS = {
     "+15550100101": (201, {"id": "m1"}),
     "+15550100102": (400, {"code": "bad_number", "message": "bad +15550100102"}),
@@ -29,13 +31,18 @@ ANSWERS = {
 
 
 @pytest.fixture(scope="module")
-def example() -> Any:
+def page() -> Any:
     """The page's Python, as a module."""
-    source = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)[0]
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     module = types.ModuleType("page_example")
     sys.modules[module.__name__] = module
-    exec(compile(source, str(PAGE), "exec"), module.__dict__)
-    return module.AcmeProvider
+    exec(compile("\n".join(blocks), str(PAGE), "exec"), module.__dict__)
+    return module
+
+
+@pytest.fixture(scope="module")
+def example(page: Any) -> Any:
+    return page.AcmeProvider
 
 
 async def outcome_of(example: Any, url: str, to: str) -> Outcome:
@@ -80,3 +87,47 @@ def test_the_example_ends_each_answer_in_its_outcome(example: Any) -> None:
 def test_the_example_refuses_an_option_that_it_does_not_know(example: Any) -> None:
     with pytest.raises(ConfigurationError, match="tokn is not an option"):
         example.from_options("acme", {"url": "http://x.example", "token": "t", "tokn": "t"})
+
+
+FOUND = {
+    UUID(int=1): (200, {"id": "m1", "status": "delivered"}),
+    UUID(int=2): (404, {}),
+    UUID(int=3): (200, {"id": "known", "status": "delivered"}),
+    UUID(int=4): (500, {}),
+}
+
+
+def test_the_example_finds_what_the_api_has(page: Any) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        status, body = FOUND[UUID(request.query["key"])]
+        return web.json_response(body, status=status)
+
+    async def found(provider: Any, id_: UUID) -> Receipt | type[Unavailable] | None:
+        sought = Sought(id_, 1, "+15550100101", "Shop", "hi", NOW, exclude=frozenset({"known"}))
+        try:
+            receipt: Receipt | None = await provider.find(sought, deadline_seconds=5)
+        except Unavailable:
+            return Unavailable
+        return receipt
+
+    async def run() -> list[Receipt | type[Unavailable] | None]:
+        application = web.Application()
+        application.router.add_get("/messages", answer)
+        runner = web.AppRunner(application, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        provider = page.SearchableAcmeProvider.from_options("acme", {"url": url, "token": "secret"})
+        assert isinstance(provider, Reconciles)
+        answers = [await found(provider, id_) for id_ in FOUND]
+        await runner.cleanup()
+        return [*answers, await found(provider, UUID(int=1))]
+
+    assert asyncio.run(run()) == [
+        Receipt("m1", "delivered"),
+        None,
+        None,
+        Unavailable,
+        # The server is gone.
+        Unavailable,
+    ]

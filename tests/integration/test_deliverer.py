@@ -85,6 +85,7 @@ class World:
     engine: Engine
     templates: Path
     loop: asyncio.AbstractEventLoop
+    pacer: Pacer | None = None
 
     def accept(
         self,
@@ -120,14 +121,16 @@ class World:
         made = Settings().model_copy(update={"structure": structure, **settings})
         deadline = made.call_deadline_seconds
         configured = {Channel.EMAIL: [provider.name for provider in providers]}
+        # One for all workers of a test, as one for each process of the service.
+        self.pacer = Pacer(RateBook(self.engine), made) if self.pacer is None else self.pacer
         deliverer = Deliverer(
             ledger or self.ledger,
             Renderer(self.templates),
             {provider.name: provider for provider in providers},
             made,
             circuits=Circuits(HealthBook(self.engine), configured, {}, deadline_seconds=deadline),
-            pacer=Pacer(RateBook(self.engine), made),
-            caller=Caller(self.loop, slots=made.worker_calls, deadline_seconds=deadline),
+            pacer=self.pacer,
+            caller=Caller(self.loop, self.pacer, slots=made.worker_calls, deadline_seconds=deadline),
         )
         return deliverer.deliver(ids)
 

@@ -331,7 +331,7 @@ def test_queues_are_quorum_queues_with_a_limit_and_a_dead_letter_exchange(amqp_u
     channel = connection.channel()
     arguments = {
         "x-queue-type": "quorum",
-        "x-delivery-limit": 20,
+        "x-delivery-limit": 50,
         "x-dead-letter-exchange": "notify.dead",
         "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",

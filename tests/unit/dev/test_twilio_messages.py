@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from notifier.dev.twilio_faults import TwilioFaults, TwilioRule
 from notifier.dev.twilio_messages import new_message, refusal
 
 FORM = {"To": "+15550100123", "From": "+15550100100", "Body": "Hello"}
@@ -33,12 +32,3 @@ def test_a_delivered_message_keeps_the_time_at_which_it_was_sent() -> None:
     delivered = sent.moved_to("delivered")
     assert delivered.sent_at == sent.sent_at
     assert re.fullmatch(r"\d{10}", delivered.as_callback()["RawDlrDoneDate"])
-
-
-def test_rules_count_for_each_number() -> None:
-    rule = TwilioRule("+1555*", status=500, times=1)
-    faults = TwilioFaults([rule])
-    assert faults.find("+15550100123") is rule
-    assert faults.find("+15550100123") is None
-    assert faults.find("+15550100124") is rule
-    assert faults.find("+44555") is None

@@ -10,7 +10,7 @@ import pytest
 
 from notifier.errors import ConfigurationError, Rejected
 from notifier.providers.base import Outgoing
-from notifier.providers.twilio import TwilioOptions, TwilioProvider, _retry_after
+from notifier.providers.twilio import TwilioOptions, TwilioProvider
 from notifier.status import Reason
 
 SID = "AC" + "0" * 32
@@ -51,17 +51,3 @@ def test_what_has_expired_is_rejected_before_any_call(left_seconds: float) -> No
     with pytest.raises(Rejected) as rejected:
         asyncio.run(provider.send(outgoing, deadline_seconds=1))
     assert rejected.value.reason is Reason.EXPIRED
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ({"Retry-After": "7"}, 7.0),
-        ({"Retry-After": "999999"}, 3600.0),
-        ({"Retry-After": "Sun, 01 Mar 2020 12:00:00 GMT"}, 0.0),
-        ({"Retry-After": "soon"}, None),
-        ({}, None),
-    ],
-)
-def test_retry_after_is_seconds_or_a_date(value: dict[str, str], expected: float | None) -> None:
-    assert _retry_after(value) == expected

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from notifier.gsm import GSM_BASIC, GSM_EXTENSION
 from notifier.rendering import Segments, segments
-from notifier.rendering.gsm import GSM_BASIC, GSM_EXTENSION, outside_gsm
+from notifier.rendering.gsm import outside_gsm
 
 
 @pytest.mark.parametrize(

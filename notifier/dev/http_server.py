@@ -1,0 +1,101 @@
+"""What the local servers that speak HTTP share: listening, stopping, and misbehaving on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from abc import ABC, abstractmethod
+from typing import Any
+
+from aiohttp import web
+
+from notifier.dev.number_faults import Action
+
+_DRIP_SECONDS = 0.2
+
+
+class LocalHttpServer(ABC):
+    """Listens from `start` to `stop`. It belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._stopping = asyncio.Event()
+        self._runner: web.AppRunner | None = None
+        self._port = 0
+
+    @property
+    def port(self) -> int:
+        """Where it listens; stays known after `stop`."""
+        return self._port
+
+    @property
+    def url(self) -> str:
+        """What to give to a provider as `api_base`."""
+        return f"http://127.0.0.1:{self._port}"
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Listen. Port 0 takes a free one.
+
+        Raises:
+            OSError: if the port is taken.
+        """
+        self._stopping = asyncio.Event()
+        # No access log: it would hold numbers.
+        self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, host, port, backlog=1024).start()
+        except OSError:
+            await self.stop()
+            raise
+        self._port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Stop listening and end every connection."""
+        self._stopping.set()
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    @abstractmethod
+    def _application(self) -> web.Application:
+        """The routes."""
+
+    async def _wait(self, seconds: float) -> None:
+        """Sleep, but no longer than the server lives."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    async def _answer(
+        self, request: web.Request, content: dict[str, Any], *, status: int, action: Action | None
+    ) -> web.StreamResponse:
+        """Answer about a message that was taken; faults from here on lose only the answer."""
+        match action:
+            case None:
+                return web.json_response(content, status=status)
+            case "garbage":
+                return web.Response(text="<html>It works!</html>", content_type="text/html", status=status)
+            case "silent":
+                await self._stopping.wait()
+            case "drip" | "truncate":
+                await self._begin(request, json.dumps(content).encode(), status=status, goes_on=action == "drip")
+            case "close":
+                pass
+        return _cut(request)
+
+    async def _begin(self, request: web.Request, body: bytes, *, status: int, goes_on: bool) -> None:
+        response = web.StreamResponse(status=status, headers={"Content-Type": "application/json"})
+        response.content_length = len(body)
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            await response.write(body[: len(body) // 2])
+            for byte in body[len(body) // 2 : -1] if goes_on else b"":
+                await self._wait(_DRIP_SECONDS)
+                await response.write(bytes([byte]))
+
+
+def _cut(request: web.Request) -> web.StreamResponse:
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()

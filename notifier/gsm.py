@@ -1,0 +1,20 @@
+"""The GSM 7 bit default alphabet: what an SMS can say before it takes twice the room.
+
+Source: 3GPP TS 23.038 section 6.2.1, the alphabet and its extension table.
+"""
+
+from __future__ import annotations
+
+#: One septet each. Capital Ç is among them, small ç is not; é is, ê is not.
+GSM_BASIC = frozenset(
+    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
+    "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
+)
+#: Two septets each: an escape and a character.
+GSM_EXTENSION = frozenset("\f^{}\\[~]|€")
+_GSM = GSM_BASIC | GSM_EXTENSION
+
+
+def fits_gsm(text: str) -> bool:
+    """Whether the alphabet has every character of it; one that is missing turns the whole SMS into UCS-2."""
+    return _GSM.issuperset(text)

@@ -1,0 +1,245 @@
+"""The transactional outbox of a producer that uses SQLAlchemy: messages as rows of its own transactions.
+
+    with Session(engine) as session, session.begin():
+        session.add(order)
+        client.send("order_shipped", to=order.email, context={...}, outbox=session)
+
+The message is committed with the order or rolled back with it, whether the broker is there or not; a relay
+(`notifier relay`, or `Relay(SqlOutbox(engine), Wire(url)).run(stop)`) publishes it. The table belongs to the
+producer's migrations: add `metadata` to them, or `make_table` to a metadata of yours.
+
+Importing this module loads SQLAlchemy; `import notifier` does not import it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    DateTime,
+    Engine,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    Uuid,
+    and_,
+    create_engine,
+    delete,
+    insert,
+    inspect,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects.mysql import MEDIUMTEXT
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session, scoped_session
+
+from notifier.errors import ConfigurationError, MissingPackage, ServiceUnavailable
+from notifier.relay import Pair, Passed, Relay, Row
+from notifier.status import Channel, Lane
+
+__all__ = ["Relay", "SqlOutbox", "create_table", "make_engine", "make_table", "metadata", "table", "write"]
+
+TABLE_NAME = "notifier_outbox"
+
+# Where a relay locks the rows in its hand. Elsewhere two may publish the same row, which is accepted once.
+_CAN_SKIP_LOCKED = ("postgresql", "mysql", "mariadb")
+
+
+def make_table(metadata: MetaData, name: str = TABLE_NAME) -> Table:
+    """The outbox as a table of `metadata`. `name` may begin with a schema and a dot."""
+    schema, _, plain = name.rpartition(".")
+    return Table(
+        plain,
+        metadata,
+        #: The message's id, a UUIDv7: its order is the order of time.
+        Column("id", Uuid(), primary_key=True),
+        Column("channel", String(16), nullable=False),
+        Column("lane", String(16), nullable=False),
+        #: The contract's JSON, at most 1 MiB.
+        Column("body", Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb"), nullable=False),
+        Column("created_at", DateTime(timezone=True), nullable=False),
+        #: Times that the broker did not take it.
+        Column("attempts", Integer, nullable=False, default=0, server_default="0"),
+        #: Why not, the last time.
+        Column("last_error", String(500), nullable=False, default="", server_default=""),
+        schema=schema or None,
+    )
+
+
+#: For the producer's migrations: Alembic's `target_metadata` may be a list.
+metadata = MetaData()
+table = make_table(metadata)
+
+
+@cache
+def _table(name: str) -> Table:
+    return table if name == TABLE_NAME else make_table(MetaData(), name)
+
+
+def create_table(engine: Engine, *, name: str = TABLE_NAME) -> None:
+    """Create the table if it is missing, where there are no migrations."""
+    _table(name).create(engine, checkfirst=True)
+
+
+def write(
+    transaction: Session | scoped_session[Any] | Connection,
+    rows: Iterable[tuple[UUID, Channel, Lane, bytes]],
+    *,
+    table_name: str = TABLE_NAME,
+) -> None:
+    """Insert messages (id, channel, lane, body) in the caller's transaction. `Client.send(outbox=…)` calls it.
+
+    Raises:
+        TypeError: for an engine or an asynchronous session, neither of which is a transaction to write in.
+    """
+    if not isinstance(transaction, Session | scoped_session | Connection):
+        raise TypeError(
+            f"outbox= takes a Session or a Connection, not {type(transaction).__name__}; with an AsyncSession: "
+            "await session.run_sync(lambda sync: client.send(…, outbox=sync))"
+        )
+    now = datetime.now(UTC)
+    values = [
+        {"id": id_, "channel": channel.value, "lane": lane.value, "body": body.decode(), "created_at": now}
+        for id_, channel, lane, body in rows
+    ]
+    if values:
+        transaction.execute(insert(_table(table_name)), values)
+
+
+@dataclass(slots=True)
+class SqlOutbox:
+    """An outbox table as a relay sees it."""
+
+    engine: Engine
+    table_name: str = TABLE_NAME
+    _table: Table = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._table = _table(self.table_name)
+
+    def check(self) -> None:
+        """Whether the table is there.
+
+        Raises:
+            ConfigurationError: it is not.
+            ServiceUnavailable: the database cannot be reached.
+        """
+        try:
+            is_there = inspect(self.engine).has_table(self._table.name, schema=self._table.schema)
+        except (DBAPIError, PoolTimeout) as error:
+            raise _unavailable(error) from error
+        if not is_there:
+            raise ConfigurationError(
+                f"the database has no table {self.table_name}: add notifier.outbox.metadata to your migrations, "
+                "or call notifier.outbox.create_table(engine)",
+                setting="--table",
+            )
+
+    def pass_on(self, limit: int, pairs: Sequence[Pair], publish: Callable[[Sequence[Row]], Passed]) -> Passed:
+        """See `notifier.relay.Outbox`."""
+        with self._mapped(), self._connected() as connection:
+            rows = self._take(connection, limit, pairs)
+            if not rows:
+                return Passed()
+            if not self._can_lock:
+                # SQLite: no transaction may stay open, because nobody else could write.
+                connection.commit()
+            passed = publish(rows)
+            self._note(connection, passed)
+            connection.commit()
+            return passed
+
+    @property
+    def _can_lock(self) -> bool:
+        return self.engine.dialect.name in _CAN_SKIP_LOCKED
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        with self.engine.connect() as connection:
+            if self._can_lock:
+                # MySQL's default would lock the gap after the last row, too, and with it the producer's inserts.
+                connection = connection.execution_options(isolation_level="READ COMMITTED")
+            yield connection
+
+    @contextmanager
+    def _mapped(self) -> Iterator[None]:
+        """What may pass by itself as ServiceUnavailable; a missing table is said as what it is."""
+        try:
+            yield
+        except (DBAPIError, PoolTimeout) as error:
+            self.check()
+            raise _unavailable(error) from error
+
+    def _take(self, connection: Connection, limit: int, pairs: Sequence[Pair]) -> list[Row]:
+        columns = self._table.c
+        wanted = or_(*(and_(columns.channel == channel, columns.lane == lane) for channel, lane in pairs))
+        query = (
+            select(columns.id, columns.channel, columns.lane, columns.body)
+            .where(wanted)
+            .order_by(columns.id)
+            .limit(limit)
+        )
+        if self._can_lock:
+            query = query.with_for_update(skip_locked=True)
+        return [
+            Row(id_, Channel(channel), Lane(lane), body.encode())
+            for id_, channel, lane, body in connection.execute(query)
+        ]
+
+    def _note(self, connection: Connection, passed: Passed) -> None:
+        columns = self._table.c
+        if passed.published:
+            connection.execute(delete(self._table).where(columns.id.in_(passed.published)))
+        if passed.failed:
+            connection.execute(
+                update(self._table)
+                .where(columns.id.in_(passed.failed))
+                .values(attempts=columns.attempts + 1, last_error=passed.error[:500])
+            )
+
+
+def _unavailable(error: SQLAlchemyError) -> ServiceUnavailable:
+    # Only the kind: the text may hold the row, and with it a recipient.
+    kind = type(getattr(error, "orig", None) or error).__name__
+    return ServiceUnavailable(f"the database of the outbox cannot be used ({kind})")
+
+
+def make_engine(url: str) -> Engine:
+    """An engine for a relay of its own, for any database that SQLAlchemy knows.
+
+    Raises:
+        ConfigurationError: the URL is none, or its driver is not installed. The text holds no part of the URL.
+    """
+    try:
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "postgresql" and parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        options = {"connect_timeout": 5} if parsed.get_backend_name() in ("postgresql", "mysql") else {}
+        return create_engine(
+            parsed, hide_parameters=True, pool_pre_ping=True, pool_recycle=1800, connect_args=options
+        )
+    except (ArgumentError, NoSuchModuleError):
+        raise ConfigurationError(
+            "the URL of the outbox's database is none of SQLAlchemy's: write "
+            "postgresql://user:password@host/name, mysql+pymysql://… or sqlite:////path/to/file",
+            setting="--database-url",
+        ) from None
+    except ModuleNotFoundError as error:
+        raise MissingPackage(
+            f"the driver of the outbox's database is not installed: pip install {error.name}",
+            setting="--database-url",
+        ) from None

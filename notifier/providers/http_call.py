@@ -1,0 +1,155 @@
+"""One HTTP request of a provider: a deadline on it, and knowledge of whether it left us.
+
+Everything hangs on that knowledge. A request of which no byte went out was surely not accepted; one that went out
+and has no whole answer may have been, and so may one that was answered with a 5xx.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import MappingProxyType, SimpleNamespace
+
+import aiohttp
+
+from notifier.errors import SendError
+from notifier.providers.masking import sms_detail
+from notifier.providers.verdict import ACCOUNT, REFUSED, THROTTLED, UNAVAILABLE, UNKNOWN, Verdict
+
+#: For DNS, TCP and TLS together.
+CONNECT_SECONDS = 3.0
+#: Idle connections are dropped before a server or a balancer drops them (theirs last a minute or more): a POST on
+#: a connection that the other side just closed ends in an unknown outcome.
+_KEEPALIVE_SECONDS = 10.0
+#: A wait beyond this is taken for this: one odd answer must not park a message for days.
+MAX_RETRY_AFTER_SECONDS = 3600.0
+
+_BY_STATUS: Mapping[int, Verdict] = MappingProxyType(
+    {
+        401: ACCOUNT,
+        403: ACCOUNT,
+        404: ACCOUNT,
+        405: ACCOUNT,
+        407: ACCOUNT,
+        # RFC 9110 section 15.5.9: the server did not receive a complete request.
+        408: UNAVAILABLE,
+        # RFC 6585 section 4.
+        429: THROTTLED,
+    }
+)
+
+
+@dataclass(slots=True)
+class Call:
+    """One request while it is under way: its deadline, and what is known about it when it ends in an exception."""
+
+    deadline_seconds: float
+    #: Set just before the first byte of the request goes out; while it is False the provider has nothing.
+    was_written: bool = False
+    #: HTTP status; None until the answer's headers are here.
+    status: int | None = None
+    headers: Mapping[str, str] | None = None
+    #: The whole answer; None until its end is here.
+    body: str | None = None
+
+
+def open_session() -> aiohttp.ClientSession:
+    """A session for `exchange`. Make it inside the event loop that uses it."""
+    trace = aiohttp.TraceConfig()
+    trace.on_request_headers_sent.append(_note_written)
+    # No limit of connections: the worker bounds its calls, and waiting here would count as time to connect.
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS)
+    return aiohttp.ClientSession(connector=connector, trace_configs=[trace])
+
+
+async def exchange(
+    session: aiohttp.ClientSession,
+    call: Call,
+    method: str,
+    url: str,
+    *,
+    params: Mapping[str, str] | None = None,
+    data: Mapping[str, object] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> None:
+    """Send one request and read its answer into `call`; never a second request for the same call.
+
+    Raises:
+        aiohttp.ClientError, TimeoutError, OSError: `Call.was_written` tells what that means.
+    """
+    call.was_written, call.status, call.headers, call.body = False, None, None, None
+    limits = aiohttp.ClientTimeout(
+        total=call.deadline_seconds, connect=min(CONNECT_SECONDS, call.deadline_seconds)
+    )
+    # aiohttp repeats requests on a stale connection, but only idempotent ones: POST is not (client.py,
+    # IDEMPOTENT_METHODS). A redirect of a POST must not be followed either.
+    async with session.request(
+        method,
+        url,
+        params=params,
+        data=data,
+        headers=headers,
+        timeout=limits,
+        allow_redirects=False,
+        trace_request_ctx=call,
+    ) as response:
+        call.status, call.headers = response.status, response.headers
+        call.body = await response.text(errors="replace")
+
+
+async def _note_written(
+    _session: aiohttp.ClientSession, context: SimpleNamespace, _params: aiohttp.TraceRequestHeadersSentParams
+) -> None:
+    context.trace_request_ctx.was_written = True
+
+
+@contextlib.asynccontextmanager
+async def in_time(call: Call) -> AsyncIterator[None]:
+    """Ends the block at the call's deadline, and turns what the network did into one of the `SendError`s."""
+    try:
+        async with asyncio.timeout(call.deadline_seconds):
+            yield
+    except (aiohttp.ClientError, OSError) as error:
+        raise _lost(call, error) from error
+
+
+def _lost(call: Call, error: Exception) -> SendError:
+    """What it means that there is no whole answer."""
+    words = "no answer in time" if isinstance(error, TimeoutError) else sms_detail(str(error))
+    detail = f"{type(error).__name__}: {words}"
+    if call.was_written:
+        return UNKNOWN.error(detail, code=str(call.status or ""))
+    return UNAVAILABLE.error(detail)
+
+
+def judge_status(status: int) -> Verdict:
+    """What an answer other than 2xx means that carries no code of the provider's: a proxy's, or a wrong address.
+
+    A 5xx is unknown; a 3xx does not come from an API, so the address is wrong; any other 4xx is a refusal.
+    """
+    if status >= 500:
+        return UNKNOWN
+    return _BY_STATUS.get(status, ACCOUNT if status < 400 else REFUSED)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """RFC 9110 section 10.2.3: seconds or a date. None if it is absent or makes no sense."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isdecimal():
+        return min(float(value), MAX_RETRY_AFTER_SECONDS)
+    try:
+        seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+    except (TypeError, ValueError):
+        return None
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
+
+
+def basic_authorization(user: str, password: str) -> dict[str, str]:
+    """The header of RFC 7617: by hand, because aiohttp.BasicAuth is deprecated and what replaces it is not in all
+    versions that we take."""
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}

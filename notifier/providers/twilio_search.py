@@ -1,0 +1,97 @@
+"""Did Twilio take it? Looking for the message of an attempt that ended without an answer.
+
+Messages can be listed by recipient and by the day on which they were sent, newest first
+(https://www.twilio.com/docs/messaging/api/message-resource#read-multiple-message-resources). Nothing of ours is in
+them but the text, so a message is the one that we seek if recipient, sender and text are the same and it was made
+while the attempt was under way or shortly after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from notifier.providers.base import Receipt, Sought
+from notifier.providers.verdict import UNAVAILABLE
+
+#: How far Twilio's clock may be behind ours.
+_BEFORE = timedelta(seconds=5)
+#: How long after the end of a call Twilio may still make a message of what it read, and clocks may differ.
+_AFTER = timedelta(seconds=60)
+#: What Twilio puts before every text of an account on trial.
+_TRIAL = "Sent from your Twilio trial account - "
+_PAGE_SIZE = 50
+#: So many pages of one day are read; nobody gets 500 messages a day from us.
+_MAX_PAGES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """When the message of an attempt may have been made."""
+
+    opens_at: datetime
+    closes_at: datetime
+
+    @property
+    def days(self) -> tuple[date, ...]:
+        """The days in UTC that it touches: two near midnight."""
+        return tuple(sorted({self.opens_at.date(), self.closes_at.date()}))
+
+
+def window_of(sought: Sought, deadline_seconds: float) -> Window:
+    """From just before the call to a minute after its end: if that is unknown, after its deadline."""
+    ended_at = sought.finished_at or sought.started_at + timedelta(seconds=deadline_seconds)
+    return Window(sought.started_at - _BEFORE, ended_at + _AFTER)
+
+
+async def search(client: Any, sought: Sought, window: Window) -> Receipt | None:
+    """The receipt of the message that fits best, or None if there is none.
+
+    Raises:
+        Unavailable: if there were more messages than we read.
+        TwilioException, aiohttp.ClientError, OSError: as Twilio's client does.
+    """
+    for day in window.days:
+        pages = _pages(client, to=sought.to, date_sent=f"{day:%Y-%m-%d}")
+        found = _best([message async for message in pages if _fits(message, sought, window)], sought)
+        if found is not None:
+            return found
+    # What still waits in Twilio's queue has no date at which it was sent, so no search by day finds it.
+    newest = await client.messages.page_async(to=sought.to, page_size=_PAGE_SIZE)
+    return _best([message for message in newest if _fits(message, sought, window)], sought)
+
+
+async def _pages(client: Any, **query: str) -> AsyncIterator[Any]:
+    page = await client.messages.page_async(**query, page_size=_PAGE_SIZE)
+    for _ in range(_MAX_PAGES):
+        for message in page:
+            yield message
+        page = await page.next_page_async()
+        if page is None:
+            return
+    raise UNAVAILABLE.error(f"more than {_MAX_PAGES * _PAGE_SIZE} messages to this number in a day")
+
+
+def _fits(message: Any, sought: Sought, window: Window) -> bool:
+    return (
+        message.sid not in sought.exclude
+        and sought.sender in (message.from_, message.messaging_service_sid)
+        and _comparable(message.body) == _comparable(sought.text)
+        and window.opens_at <= message.date_created <= window.closes_at
+    )
+
+
+def _comparable(body: str) -> str:
+    """White space at the ends and the kind of line breaks are not worth sending a second SMS for."""
+    return body.replace("\r\n", "\n").strip().removeprefix(_TRIAL)
+
+
+def _best(found: Sequence[Any], sought: Sought) -> Receipt | None:
+    """The one that was made closest to the start of the attempt."""
+    if not found:
+        return None
+    best = min(found, key=lambda message: abs(message.date_created - sought.started_at))
+    code = f", code {best.error_code}" if best.error_code else ""
+    return Receipt(best.sid, f"{best.status}{code}")

@@ -1,0 +1,177 @@
+"""SMS through Vonage's SMS API, by plain HTTP.
+
+The API (https://developer.vonage.com/en/api/sms) answers HTTP 200 whatever happens; what counts is the status of
+each part, which `vonage_answer` reads. There are no idempotency keys and no way to search for what was sent, so an
+answer that is lost stays `OutcomeUnknown` until a delivery receipt comes: the URL of `callback` carries the
+notification's id and attempt, `client-ref` the id. That is also why `VonageProvider` does not implement
+`Reconciles`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Self
+
+import aiohttp
+
+from notifier.errors import Rejected, SendError
+from notifier.gsm import fits_gsm
+from notifier.providers.base import Outgoing, Receipt
+from notifier.providers.http_call import (
+    Call,
+    basic_authorization,
+    exchange,
+    in_time,
+    judge_status,
+    open_session,
+    retry_after,
+)
+from notifier.providers.options import Options
+from notifier.providers.verdict import UNKNOWN
+from notifier.providers.vonage_answer import read_receipt
+from notifier.status import Channel, Reason
+
+_API = "https://rest.nexmo.com"
+#: Vonage's range of ttl, and its default of 72 hours. https://developer.vonage.com/en/api/sms
+_TTL_SECONDS = (20, 604_800)
+_DEFAULT_TTL_SECONDS = 259_200
+
+
+@dataclass(frozen=True, slots=True)
+class VonageOptions:
+    """Everything that a `VonageProvider` needs to know."""
+
+    api_key: str
+    api_secret: str = field(repr=False)
+    #: Base URL of the API: the local Vonage, an egress proxy.
+    api_base: str = _API
+    #: Where Vonage reaches our webhooks; None: receipts go where the account's dashboard says.
+    public_url: str | None = None
+    #: Seconds after which Vonage drops what it could not send; a message's `expires_at` may make it shorter.
+    validity_seconds: int = _DEFAULT_TTL_SECONDS
+
+
+class VonageProvider:
+    """Kind `vonage`."""
+
+    channel = Channel.SMS
+
+    def __init__(
+        self, name: str, options: VonageOptions, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self.name = name
+        self._options = options
+        self._clock = clock
+        self._session: aiohttp.ClientSession | None = None
+
+    @classmethod
+    def from_options(cls, name: str, options: Mapping[str, str]) -> Self:
+        """See `Provider.from_options`: api_key, api_secret, api_base, public_url, validity (seconds)."""
+        taken = Options(name, options)
+        low, high = _TTL_SECONDS
+        read = VonageOptions(
+            api_key=taken.require("api_key", "the API key of the account, from Vonage's dashboard"),
+            api_secret=taken.require("api_secret", "the API secret of the account"),
+            api_base=taken.url("api_base") or _API,
+            public_url=taken.url("public_url"),
+            validity_seconds=taken.whole_number("validity", default=_DEFAULT_TTL_SECONDS, low=low, high=high),
+        )
+        taken.finish()
+        return cls(name, read)
+
+    async def send(self, outgoing: Outgoing, *, deadline_seconds: float) -> Receipt:
+        """See `Provider.send`."""
+        form = self._form(outgoing)
+        call = await self._ask("POST", "/sms/json", deadline_seconds, data=form)
+        return read_receipt(call.body or "")
+
+    async def check(self, *, deadline_seconds: float) -> str:
+        """See `Provider.check`: "account abcd… has a balance of 10.28 EUR". Vonage's balances are in euros
+        (https://developer.vonage.com/en/account/code-snippets/account-balance)."""
+        key = self._options.api_key
+        login = basic_authorization(key, self._options.api_secret)
+        call = await self._ask("GET", "/account/get-balance", deadline_seconds, headers=login)
+        try:
+            balance = float(json.loads(call.body or "")["value"])
+        except (ValueError, TypeError, LookupError) as error:
+            raise UNKNOWN.error(f"unreadable answer: {type(error).__name__}", code=str(call.status)) from error
+        return f"account {key[:4]}… has a balance of {balance:.2f} EUR"
+
+    async def close(self) -> None:
+        """See `Provider.close`."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _form(self, outgoing: Outgoing) -> dict[str, str]:
+        options = self._options
+        form = {
+            "api_key": options.api_key,
+            "api_secret": options.api_secret,
+            # E.164 without the plus, which the API does not take.
+            "from": outgoing.sender.removeprefix("+"),
+            "to": outgoing.to.removeprefix("+"),
+            "text": outgoing.text,
+            "ttl": str(self._ttl_seconds(outgoing.expires_at) * 1000),
+            "client-ref": str(outgoing.notification_id),
+        }
+        if not fits_gsm(outgoing.text):
+            # Without it Vonage would replace what the alphabet does not have.
+            form["type"] = "unicode"
+        if options.public_url is not None:
+            path = f"webhooks/vonage/{outgoing.notification_id}/{outgoing.attempt}"
+            form["callback"] = f"{options.public_url}/{path}"
+        return form
+
+    def _ttl_seconds(self, expires_at: datetime | None) -> int:
+        """Whole seconds that are left, rounded down, so that Vonage never sends what has expired.
+
+        Raises:
+            Rejected: if less is left than the shortest ttl: Vonage would go on after the end.
+        """
+        if expires_at is None:
+            return self._options.validity_seconds
+        left = math.floor((expires_at - self._clock()).total_seconds())
+        if left < _TTL_SECONDS[0]:
+            detail = f"expires sooner than the {_TTL_SECONDS[0]} s that Vonage needs at least"
+            raise Rejected(detail, reason=Reason.EXPIRED)
+        return min(left, self._options.validity_seconds)
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        deadline_seconds: float,
+        *,
+        data: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Call:
+        """The call, if it was answered with 2xx.
+
+        Raises:
+            SendError: if not.
+        """
+        call = Call(deadline_seconds)
+        url = self._options.api_base + path
+        async with in_time(call):
+            await exchange(self._connected(), call, method, url, data=data, headers=headers)
+        if not 200 <= (call.status or 0) < 300:
+            raise _http_error(call)
+        return call
+
+    def _connected(self) -> aiohttp.ClientSession:
+        # Made at the first call, because a session belongs to the loop in which it is made.
+        if self._session is None:
+            self._session = open_session()
+        return self._session
+
+
+def _http_error(call: Call) -> SendError:
+    """What an answer other than 2xx means. The API itself gives none to a send; a proxy or a wrong address may."""
+    status = call.status or 0
+    wait = retry_after(call.headers or {})
+    return judge_status(status).error(f"HTTP {status}", code=str(status), retry_after_seconds=wait)

@@ -1,0 +1,96 @@
+"""Reading Vonage's answer to a send: several parts, each with its own status, become one receipt or one error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from notifier.errors import SendError
+from notifier.providers.base import Receipt
+from notifier.providers.masking import sms_detail
+from notifier.providers.verdict import UNKNOWN, Verdict
+from notifier.providers.vonage_codes import ACCEPTED, judge, pause_seconds
+from notifier.status import Outcome
+
+#: Where parts were refused for different reasons, the gravest speaks for the message: it will not go out whole
+#: before that one is cured.
+_GRAVITY = (Outcome.THROTTLED, Outcome.UNAVAILABLE, Outcome.REJECTED, Outcome.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of `messages`: a part of the text, as long as one SMS can be."""
+
+    status: str
+    message_id: str
+    words: str
+
+    @property
+    def is_accepted(self) -> bool:
+        """Vonage has queued it."""
+        return self.status == ACCEPTED
+
+    @property
+    def verdict(self) -> Verdict:
+        """What it means that it was not."""
+        return judge(self.status, self.words)
+
+
+def read_receipt(body: str) -> Receipt:
+    """The receipt, if every part was accepted.
+
+    Some parts accepted and others not is `OutcomeUnknown`: what is on its way cannot be called back, a phone shows
+    it in pieces or not at all, and sending again would double it, so someone has to look.
+
+    Raises:
+        SendError: for everything else.
+    """
+    parts = _read_parts(body)
+    accepted = [part for part in parts if part.is_accepted]
+    if not accepted:
+        raise _refused(parts)
+    if len(accepted) < len(parts):
+        raise _incomplete(parts, len(accepted))
+    if not all(part.message_id for part in parts):
+        raise UNKNOWN.error("accepted without a message id", code=ACCEPTED)
+    others = ", ".join(part.message_id for part in parts[1:])
+    return Receipt(parts[0].message_id, f"accepted; further parts: {others}" if others else "accepted")
+
+
+def _refused(parts: Sequence[Part]) -> SendError:
+    gravest = max(parts, key=lambda part: _GRAVITY.index(part.verdict.outcome))
+    waits = [wait for part in parts if (wait := pause_seconds(part.words)) is not None]
+    return gravest.verdict.error(
+        sms_detail(gravest.words) or f"status {gravest.status}",
+        code=gravest.status,
+        retry_after_seconds=max(waits, default=None),
+    )
+
+
+def _incomplete(parts: Sequence[Part], accepted: int) -> SendError:
+    refused = next(part for part in parts if not part.is_accepted)
+    detail = f"{accepted} of {len(parts)} parts accepted, the others not: {refused.words}"
+    return UNKNOWN.error(sms_detail(detail), code=refused.status)
+
+
+def _read_parts(body: str) -> tuple[Part, ...]:
+    """Every part that the answer speaks of.
+
+    Raises:
+        OutcomeUnknown: if it cannot be read, or speaks of more parts than it lists.
+    """
+    try:
+        content = json.loads(body)
+        parts = tuple(_part(item) for item in content["messages"])
+        announced = int(content.get("message-count", len(parts)))
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise UNKNOWN.error(f"unreadable answer: {type(error).__name__}", code="200") from error
+    if not parts or len(parts) != announced:
+        raise UNKNOWN.error(f"answer lists {len(parts)} of {announced} parts", code="200")
+    return parts
+
+
+def _part(item: Mapping[str, Any]) -> Part:
+    return Part(str(item["status"]), str(item.get("message-id") or ""), str(item.get("error-text") or ""))

@@ -1,0 +1,195 @@
+"""Bytes back into producers' queues: rejected messages that are replayed, and what the broker gave up on.
+
+On RabbitMQ a message that was given back `topology.DELIVERY_LIMIT` times lies in the queue `topology.DEAD_QUEUE`
+until an operator looks. A Redis-protocol broker has no such queue.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from amqp.exceptions import NotFound as QueueMissing
+from kombu import Connection, Producer
+from kombu.exceptions import KombuError
+
+from notifier import topology
+from notifier.errors import NotFound, ServiceUnavailable
+
+#: Deadline of connecting, and of each answer. Seconds.
+TIMEOUT_SECONDS = 10.0
+
+#: Headers that RabbitMQ adds to what it dead-letters or delivers again. With its old x-death a message that is
+#: published again and dies again would count as a cycle, and RabbitMQ 3.x drops those.
+_BROKERS_OWN = ("x-death", "x-delivery-count", "x-acquired-count", "x-first-death-", "x-last-death-")
+
+_NO_ROUTE = 312  # AMQP 0-9-1 reply code: a mandatory message that no queue took
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """A message as a producer published it, not looked into."""
+
+    queue: str
+    body: bytes
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    content_type: str | None = None
+    content_encoding: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One message that the broker gave up on."""
+
+    #: Made of what it holds: the same each time it is looked at.
+    id: str
+    #: The queue it died in; "" if the broker does not say.
+    queue: str
+    #: The broker's word: "delivery_limit", "rejected", "expired", "maxlen".
+    reason: str
+    died_at: datetime | None
+    raw: Raw
+
+
+#: Looks at a dead letter; True takes it out of the queue.
+Handle = Callable[[DeadLetter], bool]
+
+
+class Requeueing:
+    """An open connection that publishes raw bytes, with a confirmation for each on RabbitMQ."""
+
+    def __init__(self, connection: Connection, *, is_redis: bool) -> None:
+        self._connection = connection
+        self._is_redis = is_redis
+        self._producer = Producer(connection.channel(), auto_declare=False)
+
+    @classmethod
+    @contextmanager
+    def connect(cls, url: str) -> Iterator[Self]:
+        """Connect.
+
+        Raises:
+            ServiceUnavailable: if the broker cannot be reached, goes away meanwhile, or does not confirm.
+        """
+        options = topology.transport_options(url, timeout_seconds=TIMEOUT_SECONDS)
+        connection = Connection(url, connect_timeout=TIMEOUT_SECONDS, transport_options=options)
+        errors = (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
+        try:
+            with connection:
+                connection.connect()
+                yield cls(connection, is_redis=topology.is_redis(url))
+        except errors as error:
+            if isinstance(error, QueueMissing) or getattr(error, "reply_code", 0) == _NO_ROUTE:
+                fix = "run `notifier queues declare`, then this again"
+                raise ServiceUnavailable(f"a queue of the service is missing on the broker: {fix}") from error
+            # Only the kind of the error: its text may hold the broker's URL.
+            raise ServiceUnavailable(f"the broker cannot be used now ({type(error).__name__})") from error
+
+    def publish(self, raw: Raw) -> None:
+        """Put it into its queue. When this returns the broker has it."""
+        options: dict[str, Any] = {
+            "timeout": TIMEOUT_SECONDS,
+            "confirm_timeout": TIMEOUT_SECONDS,
+            "mandatory": True,
+        }
+        self._producer.publish(
+            raw.body,
+            exchange="",
+            routing_key=raw.queue,
+            headers=producers_own(raw.headers),
+            # Nothing said is JSON to the intake; kombu would pack the bytes into a format of its own.
+            content_type=raw.content_type or "application/json",
+            content_encoding=raw.content_encoding or "utf-8",
+            delivery_mode=2,
+            **({} if self._is_redis else options),
+        )
+
+    def dead_letter_count(self) -> int:
+        """How many there are. Takes none in hand: each time that one is, the broker counts it.
+
+        Raises:
+            NotFound: on a Redis-protocol broker.
+        """
+        self._refuse_redis()
+        with self._connection.channel() as channel:
+            found: int = channel.queue_declare(topology.DEAD_QUEUE, passive=True).message_count
+        return found
+
+    def dead_letters(self, limit: int) -> list[DeadLetter]:
+        """The first `limit` dead letters. They stay; only for the moment of looking nobody else sees them.
+
+        Raises:
+            NotFound: on a Redis-protocol broker.
+        """
+        found: list[DeadLetter] = []
+
+        def keep(letter: DeadLetter) -> bool:
+            found.append(letter)
+            return False
+
+        self.each_dead_letter(keep, limit=limit)
+        return found
+
+    def each_dead_letter(self, handle: Handle, *, limit: int | None = None) -> None:
+        """Show `handle` the dead letters that are there now, oldest first; it takes those that it answers True to.
+
+        One that it fails on stays, as all do that it does not take.
+
+        Raises:
+            NotFound: on a Redis-protocol broker.
+        """
+        # Counted once: what dies again meanwhile is for the next run.
+        waiting = self.dead_letter_count()
+        channel = self._connection.channel()
+        channel.auto_decode = False
+        try:
+            for _ in range(waiting if limit is None else min(limit, waiting)):
+                message = channel.basic_get(topology.DEAD_QUEUE)
+                if message is None:
+                    break
+                if handle(dead_letter(message)):
+                    channel.basic_ack(message.delivery_info["delivery_tag"])
+        finally:
+            # What is not acknowledged goes back.
+            channel.close()
+
+    def _refuse_redis(self) -> None:
+        if self._is_redis:
+            raise NotFound("a Redis-protocol broker has no dead queue: nothing is given up on there")
+
+
+def producers_own(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """The headers without those that the broker added."""
+    return {name: value for name, value in headers.items() if not name.startswith(_BROKERS_OWN)}
+
+
+def dead_letter(message: Any) -> DeadLetter:
+    """One message of the dead queue, as py-amqp gives it."""
+    properties = message.properties
+    headers = properties.get("application_headers")
+    headers = headers if isinstance(headers, dict) else {}
+    death = _first_death(headers)
+    queue, died_at = str(death.get("queue") or ""), death.get("time")
+    body = message.body or b""
+    body = body.encode("utf-8", "surrogateescape") if isinstance(body, str) else bytes(body)
+    raw = Raw(
+        queue, body, headers, _word(properties.get("content_type")), _word(properties.get("content_encoding"))
+    )
+    died_at = died_at.replace(tzinfo=died_at.tzinfo or UTC) if isinstance(died_at, datetime) else None
+    digest = hashlib.sha256(repr((queue, died_at)).encode() + body).hexdigest()
+    return DeadLetter(digest[:16], queue, str(death.get("reason") or ""), died_at, raw)
+
+
+def _first_death(headers: Mapping[str, Any]) -> Mapping[str, Any]:
+    # The newest entry comes first; ours have one, because the header is taken off when they are published again.
+    deaths = headers.get("x-death")
+    newest = deaths[0] if isinstance(deaths, list) and deaths else {}
+    return newest if isinstance(newest, dict) else {}
+
+
+def _word(value: Any) -> str | None:
+    return value if isinstance(value, str) else None

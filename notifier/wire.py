@@ -1,0 +1,270 @@
+"""One connection to the broker, and a deadline on everything that it does.
+
+A wire knows bytes, a channel and a lane; what the bytes say is the client's or the relay's business.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+from amqp.exceptions import AccessRefused, MessageNacked, NotFound
+from kombu import Connection, Producer
+from kombu.exceptions import KombuError
+
+from notifier import topology
+from notifier.errors import PublishFailed
+from notifier.message import MAX_BATCH_ENTRIES, MAX_BODY_BYTES
+from notifier.status import Channel, Lane
+
+_NO_ROUTE = 312  # AMQP 0-9-1 reply code: a mandatory message that no queue took
+
+
+#: Around the entries of a batch.
+_BATCH = b'{"batch":[%b]}'
+#: A message must fit into a batch, too. Bytes.
+MAX_ENTRY_BYTES = MAX_BODY_BYTES - len(_BATCH % b"")
+
+_Item = TypeVar("_Item")
+
+
+def join(bodies: Sequence[bytes]) -> bytes:
+    """One body of the contract: a message as it is, or several in the batch form."""
+    return bodies[0] if len(bodies) == 1 else _BATCH % b",".join(bodies)
+
+
+def portions(items: Iterable[_Item], body_of: Callable[[_Item], bytes]) -> Iterator[list[_Item]]:
+    """The items in lists whose bodies, joined, keep the batch form's limits of entries and bytes."""
+    portion: list[_Item] = []
+    size = 0
+    for item in items:
+        length = len(body_of(item)) + 1
+        if portion and (len(portion) == MAX_BATCH_ENTRIES or size + length - 1 > MAX_ENTRY_BYTES):
+            yield portion
+            portion, size = [], 0
+        portion.append(item)
+        size += length
+    if portion:
+        yield portion
+
+
+class Wire:
+    """Publishes to RabbitMQ (amqp://, with publisher confirms) or to a Redis-protocol broker (redis://).
+
+    Thread-safe; one connection, made at the first call and again after a failure or a fork. Every call ends
+    within `timeout_seconds` (default 5): behind a memory alarm, on a half-open connection, with nothing there.
+    Two things are not ours to bound: looking up the host's name, and a Redis-protocol broker that answers each of
+    the few questions of a new connection at the last moment; there the limit is one of each answer.
+    """
+
+    def __init__(self, url: str, *, timeout_seconds: float = 5.0) -> None:
+        self.timeout_seconds = timeout_seconds
+        self._url = url
+        self._is_redis = topology.is_redis(url)
+        known = Connection(url)  # opens nothing
+        self._errors = (KombuError, OSError, *known.connection_errors, *known.channel_errors)
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+        self._producer: Producer | None = None
+        self._is_blocked = False
+        self._ends_at = 0.0
+        self._inherited: list[object] = []
+        _WIRES.add(self)
+
+    def publish(self, channel: Channel, lane: Lane, body: bytes) -> None:
+        """Return when the broker has confirmed that it holds `body`.
+
+        Raises:
+            PublishFailed: it has not within `timeout_seconds`, or will not; the text says why.
+        """
+        ends_at = time.monotonic() + self.timeout_seconds
+        if not self._lock.acquire(timeout=self.timeout_seconds):
+            raise PublishFailed(f"the connection was busy for {self.timeout_seconds:g} s; publish again")
+        try:
+            self._ends_at = ends_at
+            self._publish(channel, lane, body)
+        finally:
+            self._lock.release()
+
+    def close(self) -> None:
+        """Say goodbye to the broker, within `timeout_seconds`. The next call opens a new connection."""
+        with self._lock:
+            if self._connection is not None and not self._is_blocked:
+                self._set_socket_timeout(self.timeout_seconds)
+                self._release()
+            self._drop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        # The URL holds a password.
+        return f"Wire({_place(self._url)})"
+
+    def _publish(self, channel: Channel, lane: Lane, body: bytes) -> None:
+        """Once, and once more on a new connection: an idle one may have died, queues may not be declared yet."""
+        last: Exception | None = None
+        for _ in range(2):
+            if last is not None and self._remaining() <= 0:
+                break
+            try:
+                self._publish_once(channel, lane, body)
+            except self._errors as error:
+                # A confirmation that comes late would be taken for the next message's: never reuse it.
+                self._drop()
+                last = error
+                if self._is_missing(error):
+                    self._declare()
+            else:
+                return
+        assert last is not None
+        raise self._failed(last) from last
+
+    def _publish_once(self, channel: Channel, lane: Lane, body: bytes) -> None:
+        producer = self._open()
+        remaining = max(0.01, self._remaining())
+        options: dict[str, Any] = {"timeout": remaining, "confirm_timeout": remaining, "mandatory": True}
+        exchange, key = topology.NOTIFY.name, topology.routing_key(channel, lane)
+        if self._is_redis:
+            # Straight into the list: bindings on a Redis-protocol broker can vanish, and messages with them.
+            exchange, key, options = "", topology.notify_queue_name(channel, lane), {}
+        else:
+            self._set_socket_timeout(remaining)
+        producer.publish(
+            body,
+            exchange=exchange,
+            routing_key=key,
+            content_type="application/json",
+            content_encoding="utf-8",
+            delivery_mode=2,
+            **options,
+        )
+
+    def _open(self) -> Producer:
+        if self._producer is None:
+            self._is_blocked = False
+            self._connection = connection = self._connect()
+            self._set_socket_timeout(max(0.01, self._remaining()))
+            self._producer = Producer(connection.channel(), auto_declare=False)
+        return self._producer
+
+    def _connect(self) -> Connection:
+        """An open connection: one try of each host in the URL, no pauses."""
+        hosts = self._url.count(";") + 1
+        timeout = max(0.01, self._remaining()) / hosts
+        options = topology.transport_options(self._url, timeout_seconds=timeout)
+        if self._is_redis:
+            options["socket_timeout"] = self.timeout_seconds if hosts == 1 else timeout
+        else:
+            options |= {"read_timeout": self.timeout_seconds, "write_timeout": self.timeout_seconds}
+            options["on_blocked"] = self._on_blocked
+        connection = Connection(self._url, connect_timeout=timeout, transport_options=options)
+        connection.ensure_connection(max_retries=hosts - 1)
+        return connection
+
+    def _set_socket_timeout(self, seconds: float) -> None:
+        """What py-amqp waits for without a limit of its own (a channel to open, a goodbye) gets this one."""
+        if not self._is_redis and self._connection is not None and self._connection.connected:
+            transport = self._connection.connection.transport
+            if transport is not None and transport.sock is not None:
+                transport.sock.settimeout(seconds)
+
+    def _on_blocked(self, _reason: str) -> None:
+        self._is_blocked = True
+
+    def _remaining(self) -> float:
+        return self._ends_at - time.monotonic()
+
+    def _is_missing(self, error: Exception) -> bool:
+        return isinstance(error, NotFound) or getattr(error, "reply_code", 0) == _NO_ROUTE
+
+    def _declare(self) -> None:
+        """The queues are not there yet. A producer that may not declare them is told what to do."""
+        try:
+            self._connection = connection = self._connect()
+            self._set_socket_timeout(max(0.01, self._remaining()))
+            topology.declare_for_producers(connection.channel())
+        except AccessRefused:
+            raise PublishFailed(
+                "the queues do not exist and this user may not declare them: start the service once, then publish"
+            ) from None
+        except self._errors as error:
+            raise self._failed(error) from error
+        finally:
+            self._drop()
+
+    def _drop(self) -> None:
+        """Let go of the connection without a word: a broker that does not answer would not answer that either."""
+        connection, self._producer = self._connection, None
+        if connection is not None and not self._is_redis:
+            try:
+                if connection.connected:
+                    connection.connection.collect()
+            except Exception:  # noqa: S110 - it is being thrown away
+                pass
+        self._release()
+
+    def _release(self) -> None:
+        connection, self._connection, self._producer = self._connection, None, None
+        if connection is not None:
+            try:
+                connection.release()
+            except Exception:  # noqa: S110 - it is being thrown away
+                pass
+
+    def _failed(self, error: Exception) -> PublishFailed:
+        return PublishFailed(f"{self._reason(error)}; publish again with the same idempotency key")
+
+    def _reason(self, error: Exception) -> str:
+        """Why it failed, in words. Of a library's error only the kind: its text may hold the broker's URL."""
+        place = _place(self._url)
+        cause = error.__cause__ if isinstance(error, KombuError) and error.__cause__ else error
+        if self._is_blocked:
+            return f"the broker at {place} takes no messages: it is short of memory or disk"
+        if isinstance(cause, ConnectionRefusedError | socket.gaierror) or _is_refused(cause):
+            return f"no broker answers at {place}"
+        if isinstance(cause, AccessRefused):
+            return f"the broker at {place} refused this user"
+        if isinstance(cause, MessageNacked):
+            return f"the broker at {place} refused the message: the queue is full"
+        if isinstance(cause, TimeoutError) or self._remaining() <= 0 or "Timeout" in type(cause).__name__:
+            return f"the broker at {place} did not confirm the message within {self.timeout_seconds:g} s"
+        return f"the broker at {place} did not confirm the message ({type(cause).__name__})"
+
+
+def _is_refused(cause: BaseException) -> bool:
+    """redis-py wraps what the socket said."""
+    return any(isinstance(inner, ConnectionRefusedError) for inner in (cause.__cause__, cause.__context__))
+
+
+def _place(url: str) -> str:
+    """host:port of a broker's URL, never its user or password."""
+    parts = urlsplit(url.split(";")[0])
+    return parts.netloc.rpartition("@")[2] or "localhost"
+
+
+_WIRES: weakref.WeakSet[Wire] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """In a child: the parent's socket is not ours to use or to close, and its lock may be held for ever."""
+    for wire in list(_WIRES):
+        # Kept, not dropped: closing it would say goodbye to the broker in the parent's name.
+        wire._inherited += [wire._connection, wire._producer]
+        wire._connection = wire._producer = None
+        wire._lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,131 @@
+"""What the code has, the documentation has: fails when something is added and not documented."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from notifier.cli import app
+from notifier.config import LaneRetry, ProviderTable, Sender, Settings, Structure
+from notifier.message import Message, json_schema
+from notifier.status import Channel, Lane, OnUnknown, Outcome, Reason, Status
+from notifier.store.models import Base
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs" / "reference"
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+#: Call → position of the code among its arguments.
+_CODE_ARGUMENT = {"Fault": 1, "_refused": 0, "_error": 0, "_bad": 1}
+
+
+def text(name: str) -> str:
+    return (REFERENCE / name).read_text("utf-8")
+
+
+def missing(names: Iterable[str], page: str) -> list[str]:
+    """Those that the page does not have as a `code span`."""
+    spans = set(re.findall(r"`([^`\n]+)`", page))
+    return sorted(name for name in names if name not in spans)
+
+
+def test_every_setting_is_documented() -> None:
+    fields = [name for name, field in Settings.model_fields.items() if not field.exclude]
+    assert not missing([f"NOTIFIER_{name.upper()}" for name in fields], text("settings.md"))
+
+
+@pytest.mark.parametrize("table", [Structure, Sender, ProviderTable, LaneRetry])
+def test_every_key_of_notifier_toml_is_documented(table: Any) -> None:
+    assert not missing(table.model_fields, text("settings.md"))
+
+
+@pytest.mark.parametrize("words", [Status, Reason, Outcome, OnUnknown, Lane, Channel])
+def test_every_word_of_the_closed_lists_is_documented(words: type[StrEnum]) -> None:
+    assert not missing(words, text("statuses.md"))
+
+
+def test_every_field_of_a_message_and_a_batch_is_documented() -> None:
+    batch = json_schema()["$defs"]["Batch"]["properties"]
+    assert not missing([*Message.model_fields, *batch], text("message.md"))
+
+
+def test_every_fault_code_is_documented() -> None:
+    modules = [path for path in (ROOT / "notifier").rglob("*.py") if "dev" not in path.relative_to(ROOT).parts]
+    codes = {code for path in modules for code in fault_codes(path)}
+    assert {"not_e164", "missing", "celery_message", "bad_time", "not_an_envelope"} <= codes
+    assert not missing(codes, text("message.md"))
+
+
+def test_every_command_is_documented() -> None:
+    headings = re.findall(r"^## `(.+)`$", text("cli.md"), flags=re.MULTILINE)
+    assert set(commands(get_command(app), "notifier")) <= set(headings)
+
+
+def test_every_shipped_template_is_mentioned() -> None:
+    names = [path.parent.name for path in (ROOT / "templates").rglob("template.toml")]
+    everything = "\n".join(page.read_text("utf-8") for page in PAGES)
+    assert names
+    assert not [name for name in names if name not in everything]
+
+
+@pytest.mark.parametrize("table", Base.metadata.sorted_tables, ids=str)
+def test_every_column_is_documented(table: Any) -> None:
+    assert not missing(table.columns.keys(), about(table.name))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", without_code(page)):
+        path, _, heading = link.partition("#")
+        if not re.match(r"\w+:", link):
+            target = (page.parent / path).resolve() if path else page
+            assert target.exists(), link
+            assert not heading or heading in headings(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_page_names_a_path_of_the_machine_it_was_written_on(page: Path) -> None:
+    assert not re.search(r"(?<![\w.])/(work|tmp/w|root)\b", page.read_text("utf-8"))
+
+
+def fault_codes(path: Path) -> Iterator[str]:
+    """The codes that a module writes down, in calls and in the table `_TEXTS`."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        found: list[ast.expr] = []
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _CODE_ARGUMENT:
+            found = node.args[_CODE_ARGUMENT[node.func.id] :][:1]
+        elif isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "_TEXTS" and node.value:
+            found = [part.elts[0] for part in ast.walk(node.value) if isinstance(part, ast.Tuple)]
+        yield from (code.value for code in found if isinstance(code, ast.Constant) and isinstance(code.value, str))
+
+
+def commands(command: Any, path: str) -> Iterator[str]:
+    for name, found in command.commands.items():
+        if not hasattr(found, "commands") or found.invoke_without_command:
+            yield f"{path} {name}"
+        if hasattr(found, "commands"):
+            yield from commands(found, f"{path} {name}")
+
+
+def about(table: str) -> str:
+    """What database.md says about one table: its section, or its line in a list of tables."""
+    section = re.search(rf"^## `{table}`\n(.*?)(?=^## |\Z)", text("database.md"), re.MULTILINE | re.DOTALL)
+    line = re.search(rf"^\| `{table}` \|.*$", text("database.md"), re.MULTILINE)
+    return section[1] if section else line[0] if line else ""
+
+
+def without_code(page: Path) -> str:
+    return re.sub(r"^( *)```.*?^\1```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def headings(page: Path) -> set[str]:
+    """Anchors as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", without_code(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}

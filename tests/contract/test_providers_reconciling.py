@@ -1,0 +1,206 @@
+"""After an answer that was lost: does the provider have the message?"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+
+from notifier.dev.twilio_server import TwilioRule, TwilioServer, running_twilio_server
+from notifier.errors import OutcomeUnknown, Unavailable
+from notifier.providers.base import Outgoing, Receipt, Reconciles, Sought
+from notifier.providers.smtp import SmtpProvider
+from notifier.providers.twilio import TwilioOptions, TwilioProvider
+from notifier.providers.vonage import VonageProvider
+from notifier.status import Reason
+
+DEADLINE_SECONDS = 5.0
+TO, SENDER, TEXT = "+15550100123", "+15550100100", "Your code is 4711.\n"
+
+
+@pytest.fixture
+def server() -> Iterator[TwilioServer]:
+    with running_twilio_server(TwilioServer(callback_delay_seconds=0)) as server:
+        yield server
+
+
+def in_an_hour() -> datetime:
+    return datetime.now(UTC) + timedelta(hours=1)
+
+
+def make_provider(
+    server: TwilioServer, clock: Callable[[], datetime] = in_an_hour, token: str | None = None
+) -> TwilioProvider:
+    options = TwilioOptions(server.account_sid, token or server.auth_token, api_base=server.url)
+    return TwilioProvider("text", options, clock=clock)
+
+
+def make_sought(server: TwilioServer) -> Sought:
+    """An attempt that is under way just now."""
+    now = datetime.now(UTC)
+    return Sought(uuid4(), 1, TO, SENDER, TEXT, now - timedelta(seconds=1), now)
+
+
+def send(server: TwilioServer, *texts: str, sender: str = SENDER) -> list[str]:
+    """Send them one after the other. Returns the ids of the receipts that came."""
+
+    async def run() -> list[str]:
+        provider = make_provider(server)
+        outgoing = [Outgoing(uuid4(), 1, TO, sender, text) for text in texts]
+        try:
+            receipts = [await provider.send(each, deadline_seconds=DEADLINE_SECONDS) for each in outgoing]
+        finally:
+            await provider.close()
+        return [receipt.provider_message_id for receipt in receipts]
+
+    return asyncio.run(run())
+
+
+def find(provider: TwilioProvider, sought: Sought, deadline_seconds: float = DEADLINE_SECONDS) -> Receipt | None:
+    async def run() -> Receipt | None:
+        try:
+            return await provider.find(sought, deadline_seconds=deadline_seconds)
+        finally:
+            await provider.close()
+
+    return asyncio.run(run())
+
+
+def until_all_are(server: TwilioServer, status: str) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while any(message.status != status for message in server.messages):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_a_message_whose_answer_was_lost_is_found(server: TwilioServer) -> None:
+    server.faults.add(TwilioRule("*", action="close"))
+    with pytest.raises(OutcomeUnknown):
+        send(server, TEXT)
+    found = find(make_provider(server), make_sought(server))
+    (message,) = server.messages
+    assert found is not None
+    assert found.provider_message_id == message.sid
+
+
+def test_what_the_server_never_took_is_surely_not_there(server: TwilioServer) -> None:
+    assert find(make_provider(server), make_sought(server)) is None
+
+
+def test_it_is_too_early_to_say_no_while_it_may_still_turn_up(server: TwilioServer) -> None:
+    with pytest.raises(Unavailable) as early:
+        find(make_provider(server, clock=lambda: datetime.now(UTC)), make_sought(server))
+    assert 50 < (early.value.retry_after_seconds or 0) <= 60
+
+
+def test_a_message_that_still_waits_is_found_by_no_day_but_found() -> None:
+    with running_twilio_server(TwilioServer(callback_delay_seconds=60)) as server:
+        (sid,) = send(server, TEXT)
+        found = find(make_provider(server), make_sought(server))
+    assert found == Receipt(sid, "queued")
+
+
+def test_a_message_that_failed_was_taken_all_the_same(server: TwilioServer) -> None:
+    server.faults.add(TwilioRule("*", final_status="undelivered", error_code=30005))
+    (sid,) = send(server, TEXT)
+    until_all_are(server, "undelivered")
+    assert find(make_provider(server), make_sought(server)) == Receipt(sid, "undelivered, code 30005")
+
+
+def test_a_message_of_a_messaging_service_is_found_by_the_service(server: TwilioServer) -> None:
+    service = "MG" + "0123456789abcdef" * 2
+    (sid,) = send(server, TEXT, sender=service)
+    found = find(make_provider(server), replace(make_sought(server), sender=service))
+    assert found is not None
+    assert found.provider_message_id == sid
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"text": "Your code is 4712.\n"},
+        {"to": "+15550100124"},
+        {"sender": "+15550100101"},
+        {"started_at": datetime.now(UTC) - timedelta(days=1), "finished_at": None},
+        {"started_at": datetime.now(UTC) + timedelta(seconds=30), "finished_at": None},
+        {"finished_at": datetime.now(UTC) - timedelta(minutes=2)},
+    ],
+    ids=["text", "recipient", "sender", "day", "too early", "too late"],
+)
+def test_another_message_is_not_taken_for_it(server: TwilioServer, changes: dict[str, object]) -> None:
+    send(server, TEXT)
+    until_all_are(server, "delivered")
+    assert find(make_provider(server), replace(make_sought(server), **changes)) is None  # type: ignore[arg-type]
+
+
+def test_white_space_at_the_end_makes_no_other_message(server: TwilioServer) -> None:
+    send(server, TEXT.strip())
+    assert find(make_provider(server), make_sought(server)) is not None
+
+
+def test_one_message_never_answers_for_two_attempts(server: TwilioServer) -> None:
+    sids = send(server, TEXT, TEXT)
+    sought = make_sought(server)
+    first = find(make_provider(server), sought)
+    assert first is not None
+    second = find(make_provider(server), replace(sought, exclude=frozenset({first.provider_message_id})))
+    assert second is not None
+    assert {first.provider_message_id, second.provider_message_id} == set(sids)
+    assert find(make_provider(server), replace(sought, exclude=frozenset(sids))) is None
+
+
+def test_it_is_found_on_a_later_page(server: TwilioServer) -> None:
+    (sid, *_) = send(server, TEXT, *(f"Message {number}" for number in range(120)))
+    until_all_are(server, "delivered")
+    found = find(make_provider(server), replace(make_sought(server), started_at=server.messages[0].created_at))
+    assert found == Receipt(sid, "delivered")
+
+
+def test_more_messages_than_are_read_leave_it_open(server: TwilioServer) -> None:
+    send(server, *(f"Message {number}" for number in range(501)))
+    until_all_are(server, "delivered")
+    with pytest.raises(Unavailable, match="more than 500 messages"):
+        find(make_provider(server), make_sought(server))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        TwilioRule("*", status=500),
+        TwilioRule("*", status=429, code=20429, headers={"Retry-After": "7"}),
+        TwilioRule("*", status=400, code=21211),
+        TwilioRule("*", action="close"),
+        TwilioRule("*", action="truncate"),
+        TwilioRule("*", action="garbage"),
+        TwilioRule("*", action="silent"),
+    ],
+    ids=lambda rule: str(rule.action or rule.status),
+)
+def test_an_answer_that_is_none_tells_nothing(server: TwilioServer, rule: TwilioRule) -> None:
+    send(server, TEXT)
+    server.listing_faults.add(rule)
+    started = time.monotonic()
+    with pytest.raises(Unavailable) as failed:
+        find(make_provider(server), make_sought(server), deadline_seconds=0.5)
+    assert time.monotonic() - started < 2
+    assert failed.value.reason is Reason.PROVIDER_UNAVAILABLE
+    assert failed.value.retry_after_seconds == (7 if rule.status == 429 else None)
+    assert TO not in failed.value.detail
+
+
+def test_credentials_that_are_wrong_are_our_accounts_fault(server: TwilioServer) -> None:
+    with pytest.raises(Unavailable) as failed:
+        find(make_provider(server, token="wrong"), make_sought(server))
+    assert failed.value.reason is Reason.PROVIDER_ACCOUNT
+
+
+def test_only_a_provider_that_can_search_reconciles() -> None:
+    mail = SmtpProvider.from_options("mail", {"url": "smtp://127.0.0.1"})
+    vonage = VonageProvider.from_options("text", {"api_key": "abcd1234", "api_secret": "secret"})
+    twilio = TwilioProvider("text", TwilioOptions("AC" + "0" * 32, "secret"))
+    assert [isinstance(provider, Reconciles) for provider in (mail, vonage, twilio)] == [False, False, True]

@@ -1,0 +1,138 @@
+"""The client's checks, batches and handles, on the recording client: nothing leaves the process."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notifier import Channel, Client, ConfigurationError, InvalidMessage, Lane, RecordingClient, new_id
+from notifier.message import MAX_BATCH_ENTRIES, MAX_BODY_BYTES, parse_body
+from notifier.wire import MAX_ENTRY_BYTES, Wire, join, portions
+
+
+@pytest.fixture
+def client() -> RecordingClient:
+    return RecordingClient(producer="shop")
+
+
+def test_a_message_is_recorded_with_the_handle_that_its_producer_got(client: RecordingClient) -> None:
+    handle = client.send("order_shipped", "ann@example.com", context={"n": 1}, idempotency_key="order-1")
+    (sent,) = client.sent
+    assert sent.handle == handle
+    assert (sent.message.producer, sent.message.template, sent.message.context) == (
+        "shop",
+        "order_shipped",
+        {"n": 1},
+    )
+    assert (handle.channel, handle.lane, handle.idempotency_key) == (Channel.EMAIL, Lane.NORMAL, "order-1")
+    assert handle.id == sent.message.id
+
+
+def test_without_an_idempotency_key_the_id_is_the_key(client: RecordingClient) -> None:
+    handle = client.send("hello", "ann@example.com")
+    assert handle.idempotency_key == str(handle.id)
+
+
+def test_a_number_makes_it_sms_and_a_given_channel_wins(client: RecordingClient) -> None:
+    assert client.send("code", "+15550100123", lane="urgent").channel is Channel.SMS
+    with pytest.raises(InvalidMessage, match="not an e-mail address"):
+        client.send("code", "+15550100123", channel="email")
+
+
+def test_everything_that_is_wrong_is_said_at_once_and_nothing_is_taken(client: RecordingClient) -> None:
+    with pytest.raises(InvalidMessage) as refused:
+        client.send("no spaces", "ann@example.com", colour="red", locale="?")
+    assert {fault.field for fault in refused.value.faults} == {"template", "colour", "locale"}
+    assert client.sent == []
+
+
+@pytest.mark.parametrize("wrong", [{"channel": "fax"}, {"lane": "slow"}])
+def test_an_unknown_channel_or_lane_names_the_known_ones(client: RecordingClient, wrong: dict[str, str]) -> None:
+    with pytest.raises(InvalidMessage, match="is none of"):
+        client.send("hello", "ann@example.com", **wrong)  # type: ignore[arg-type]
+
+
+def test_a_message_above_the_limit_is_refused_before_it_is_published(client: RecordingClient) -> None:
+    with pytest.raises(InvalidMessage) as refused:
+        client.send("hello", "ann@example.com", context={"text": "x" * MAX_BODY_BYTES})
+    assert [fault.code for fault in refused.value.faults] == ["too_large"]
+
+
+def test_many_take_the_defaults_and_their_own_fields_win(client: RecordingClient) -> None:
+    entries = [{"to": "a@example.com"}, {"to": "b@example.com", "template": "other"}]
+    handles = client.send_many(entries, channel="email", template="news", reference="may")
+    assert [sent.message.template for sent in client.sent] == ["news", "other"]
+    assert {sent.message.reference for sent in client.sent} == {"may"}
+    assert [handle.lane for handle in handles] == [Lane.BULK, Lane.BULK]
+
+
+def test_one_bad_entry_of_many_keeps_all_of_them_and_names_its_position(client: RecordingClient) -> None:
+    entries = [{"to": "a@example.com"}, {"to": "nobody"}, {"to": "c@example.com", "locale": "?"}]
+    with pytest.raises(InvalidMessage) as refused:
+        client.send_many(entries, channel="email", template="news")
+    assert [fault.field for fault in refused.value.faults] == ["1.to", "2.locale"]
+    assert client.sent == []
+
+
+def test_many_of_none_is_nothing(client: RecordingClient) -> None:
+    assert client.send_many([], channel="email", template="news") == []
+
+
+def test_a_client_without_a_broker_says_what_it_needs() -> None:
+    with pytest.raises(ConfigurationError, match="outbox="):
+        Client(producer="shop").send("hello", "ann@example.com")
+
+
+def test_no_repr_shows_the_password() -> None:
+    url = "amqp://shop:secret@broker.example.com:5672//"
+    assert "secret" not in repr(Client(url, producer="shop")) + repr(Wire(url))
+
+
+def test_an_engine_is_no_transaction_to_write_in() -> None:
+    with pytest.raises(TypeError, match="Session or a Connection, not str"):
+        Client(producer="shop").send("hello", "ann@example.com", outbox="session")  # type: ignore[arg-type]
+
+
+def test_a_recording_client_keeps_what_goes_to_an_outbox_too(client: RecordingClient) -> None:
+    client.send("hello", "ann@example.com", outbox=object())  # type: ignore[arg-type]
+    assert len(client.sent) == 1
+
+
+def test_a_message_alone_travels_as_it_is_and_several_as_a_batch() -> None:
+    assert join([b'{"a":1}']) == b'{"a":1}'
+    assert json.loads(join([b'{"a":1}', b'{"b":2}'])) == {"batch": [{"a": 1}, {"b": 2}]}
+
+
+def test_a_portion_holds_as_many_entries_as_the_contract_allows() -> None:
+    sizes = [len(portion) for portion in portions([b"{}"] * (2 * MAX_BATCH_ENTRIES + 1), bytes)]
+    assert sizes == [MAX_BATCH_ENTRIES, MAX_BATCH_ENTRIES, 1]
+
+
+def test_a_portion_is_filled_to_the_last_byte() -> None:
+    half = b"x" * ((MAX_ENTRY_BYTES - 1) // 2)
+    rest = b"x" * (MAX_ENTRY_BYTES - 1 - len(half))
+    assert [len(join(portion)) for portion in portions([half, rest], bytes)] == [MAX_BODY_BYTES]
+    assert len(list(portions([half, rest + b"x"], bytes))) == 2
+
+
+@given(st.lists(st.integers(min_value=2, max_value=MAX_ENTRY_BYTES // 2), max_size=30))
+def test_portions_lose_nothing_keep_the_order_and_the_limits(sizes: list[int]) -> None:
+    found = list(portions(enumerate(sizes), lambda item: b"x" * item[1]))
+    assert [item for portion in found for item in portion] == list(enumerate(sizes))
+    for portion in found:
+        assert sum(size for _, size in portion) + len(portion) - 1 <= MAX_ENTRY_BYTES
+
+
+def test_the_intake_reads_every_entry_of_what_is_joined(client: RecordingClient) -> None:
+    client.send_many([{"to": f"{n}@example.com"} for n in range(3)], channel="email", template="news")
+    body = join([sent.message.encode() for sent in client.sent])
+    entries = parse_body(body, Channel.EMAIL, Lane.BULK)
+    assert [entry.message for entry in entries] == [sent.message for sent in client.sent]
+
+
+def test_a_given_id_stays(client: RecordingClient) -> None:
+    chosen = new_id()
+    assert client.send("hello", "ann@example.com", id=chosen).id == chosen
