@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable
 from threading import Event, Thread
 from typing import Any
 from uuid import uuid4
@@ -33,12 +32,17 @@ BLOCK_SECONDS = 1
 _TAKEN = "notifier:taken"
 _ALIVE = "notifier:reader"
 
-# kombu pushes on the left and pops on the right: the oldest entry is on the right.
+#: kombu puts messages with a priority into lists of their own: their names end so (`priority_steps` 3, 6, 9).
+_PRIORITIES = ("\x06\x163", "\x06\x166", "\x06\x169")
+
+# kombu pushes on the left and pops on the right: the oldest entry is on the right. KEYS[1] is the list of what was
+# taken, the others are where to take from.
 _TAKE = """
-for i = redis.call('LLEN', KEYS[2]) + 1, tonumber(ARGV[1]) do
-  if not redis.call('LMOVE', KEYS[1], KEYS[2], 'RIGHT', 'LEFT') then break end
+local room = tonumber(ARGV[1]) - redis.call('LLEN', KEYS[1])
+for source = 2, #KEYS do
+  while room > 0 and redis.call('LMOVE', KEYS[source], KEYS[1], 'RIGHT', 'LEFT') do room = room - 1 end
 end
-return redis.call('LRANGE', KEYS[2], 0, -1)
+return redis.call('LRANGE', KEYS[1], 0, -1)
 """
 
 _PUT_BACK = """
@@ -117,11 +121,14 @@ class RedisReader:
     def _read_batch(
         self, client: redis.Redis, queue: str, taken: str, channel: Channel, lane: Lane, handle: Handle
     ) -> None:
-        if not client.exists(taken) and client.blmove(queue, taken, BLOCK_SECONDS, "RIGHT", "LEFT") is None:
-            return
-        items: Iterable[bytes] = client.eval(_TAKE, 2, queue, taken, str(BATCH_SIZE))
-        handle([open_envelope(item, channel, lane) for item in reversed(list(items))])
-        client.delete(taken)
+        sources = [queue, *(queue + ending for ending in _PRIORITIES)]
+        items: list[bytes] = client.eval(_TAKE, 1 + len(sources), taken, *sources, str(BATCH_SIZE))
+        if items:
+            handle([open_envelope(item, channel, lane) for item in reversed(items)])
+            client.delete(taken)
+        else:
+            # Wakes at once for the ordinary list; the others are looked at every second.
+            client.blmove(queue, taken, BLOCK_SECONDS, "RIGHT", "LEFT")
 
 
 def open_envelope(item: bytes, channel: Channel, lane: Lane) -> Received:

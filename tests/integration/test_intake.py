@@ -13,6 +13,7 @@ from uuid import UUID
 
 import pytest
 import redis
+from kombu import Connection
 
 from notifier.client import Client
 from notifier.config import Sender, Structure
@@ -272,6 +273,16 @@ def test_what_a_dead_reader_had_taken_is_put_back(world: World, redis_broker_url
         wait_until(lambda: len(world.audit.search(Filter())) == 1, timeout=30)
     with redis.Redis.from_url(redis_broker_url) as client:
         assert client.keys("notifier:taken:*") == []
+
+
+def test_a_message_with_a_priority_is_read_too(world: World, redis_broker_url: str) -> None:
+    with Connection(redis_broker_url) as connection, connection.Producer() as producer:
+        producer.publish(
+            encode(), routing_key="notify.email.normal", priority=9, content_type="application/json",
+            content_encoding="utf-8",
+        )  # fmt: skip
+    with reading(redis_broker_url, world.intake.process):
+        wait_until(lambda: len(world.audit.search(Filter())) == 1)
 
 
 def test_what_a_living_reader_has_taken_stays_its_own(redis_broker_url: str) -> None:
