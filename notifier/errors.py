@@ -7,6 +7,7 @@ NotifierError
 │   └── MissingPackage        install the named extra
 ├── ServiceUnavailable        database or broker cannot be reached: try again later
 ├── NotFound                  no such notification, template or rejected message
+├── WrongSelection            select other notifications; nothing was done
 ├── TemplateInvalid           fix the template; `problems` lists what is wrong
 ├── RenderingFailed           the template and this context do not go together
 └── SendError                 what a provider raises instead of returning a receipt: exactly one of
@@ -83,6 +84,10 @@ class ServiceUnavailable(NotifierError):
 
 class NotFound(NotifierError, LookupError):
     """No such thing. The text says what was looked for."""
+
+
+class WrongSelection(NotifierError, ValueError):
+    """An operator selected nothing, everything, or what may not be acted on. Nothing was done."""
 
 
 class TemplateInvalid(NotifierError):

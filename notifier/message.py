@@ -206,7 +206,7 @@ class Entry:
 
     message: Message | None
     faults: tuple[Fault, ...] = ()
-    #: The entry's own JSON where the body was a batch, None where the whole body is the entry.
+    #: The entry's JSON, defaults merged in, where the body was a batch; None where the whole body is the entry.
     raw: bytes | None = None
     #: Who says to have sent it, if that could be read at all.
     producer: str | None = None
@@ -309,11 +309,13 @@ def _parse_batch(value: dict[str, Any], channel: Channel, lane: Lane, now: datet
     for item in envelope.batch:
         raw = json.dumps(item, ensure_ascii=False).encode("utf-8", "surrogatepass")
         if isinstance(item, dict):
+            # Kept with what it shares with the others, so that it can be published again alone.
             merged = {**common, **envelope.defaults, **item}
             for field in ("context", "metadata"):
                 default, own = envelope.defaults.get(field), item.get(field)
                 if isinstance(default, dict) and isinstance(own, dict):
                     merged[field] = {**default, **own}
+            raw = json.dumps(merged, ensure_ascii=False).encode("utf-8", "surrogatepass")
             found = read_message(merged, channel, lane, now=now)
         else:
             found = _refused("not_an_object", "an entry of the batch is no object", "Make it an object")

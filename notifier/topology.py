@@ -74,7 +74,9 @@ def notify_queue(channel: Channel, lane: Lane) -> Queue:
 
 def dead_queue() -> Queue:
     """Where dead-lettered messages stay until someone looks."""
-    return Queue(DEAD_QUEUE, exchange=DEAD, durable=True, queue_arguments=dict(_QUORUM))
+    # Each look at it counts as a delivery, and at the limit a letter would be dropped for good.
+    arguments = {**_QUORUM, "x-delivery-limit": 1_000_000}
+    return Queue(DEAD_QUEUE, exchange=DEAD, durable=True, queue_arguments=arguments)
 
 
 def deliver_queue(channel: Channel, lane: Lane) -> Queue:

@@ -20,9 +20,6 @@ FAILED = 1
 WRONG_USAGE = 2
 INTERRUPTED = 130
 
-# SQLSTATE of "undefined table" and "undefined column": the database is not at this version's revision.
-_NOT_MIGRATED = ("42P01", "42703")
-
 
 class Commands(TyperGroup):
     """The root of all commands: every error of every command ends here."""
@@ -67,9 +64,6 @@ def explain(error: Exception) -> int:
             if isinstance(error, ServiceUnavailable | PublishFailed):
                 hint("next: notifier doctor")
             return FAILED
-    if getattr(getattr(error, "orig", None), "sqlstate", None) in _NOT_MIGRATED:
-        report("the database has not this version's tables; run `notifier db upgrade`")
-        return WRONG_USAGE
     first_line = (str(error).splitlines() or [""])[0]
     report(
         f"{type(error).__name__}: {first_line}\nThis is a fault of notifier's own. Run it again with "

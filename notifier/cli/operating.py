@@ -77,7 +77,8 @@ def retry(
     context: typer.Context,
     ids: Ids = None,
     status: Annotated[
-        Status | None, typer.Option(help="failed (unless given), expired or undelivered.", show_default=False)
+        Status | None,
+        typer.Option(metavar="STATUS", help="failed (unless given), expired or undelivered.", show_default=False),
     ] = None,
     reason: Because = None,
     provider: Provider = None,
@@ -133,7 +134,11 @@ def cancel(
     ids: Ids = None,
     status: Annotated[
         Status | None,
-        typer.Option(help="scheduled, queued, retrying or unknown; default: any of them.", show_default=False),
+        typer.Option(
+            metavar="STATUS",
+            help="scheduled, queued, retrying or unknown; default: any of them.",
+            show_default=False,
+        ),
     ] = None,
     reason: Because = None,
     provider: Provider = None,

@@ -68,8 +68,8 @@ def _event_steps(event: EventView, attempts: dict[int, AttemptView]) -> Iterator
         text += f" — {event.detail}"
     if event.occurred_at:
         text += f" (the provider's time: {utc(event.occurred_at)})"
-    # Events of one instant keep the order in which they were recorded; only the first one is before any attempt.
-    rank = 0 if event.kind == "accepted" else 3
+    # Events of one instant keep the order in which they were recorded; before an attempt come these two only.
+    rank = 0 if event.kind == "accepted" or event.status == "sending" else 3
     label = event.status if event.kind in ("accepted", "status") else ""
     yield Step(event.recorded_at, text, label or "", rank)
 

@@ -105,6 +105,8 @@ class RejectedView:
     headers: dict[str, Any]
     faults: list[dict[str, str]]
     redelivered: bool
+    #: When an operator published it again.
+    replayed_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,10 +217,11 @@ class Audit:
 
 
 def _filtered(query: Select[Any], wanted: Filter) -> Select[Any]:
-    return query.where(*_conditions(wanted))
+    return query.where(*conditions(wanted))
 
 
-def _conditions(wanted: Filter) -> Iterator[ColumnElement[bool]]:
+def conditions(wanted: Filter) -> Iterator[ColumnElement[bool]]:
+    """The filter as conditions on `notifications`."""
     names: Sequence[str] = (
         "reference",
         "idempotency_key",

@@ -32,7 +32,7 @@ def test_db_upgrade_says_from_where_to_where(empty_database_url: str) -> None:
 
 def test_a_database_without_tables_is_told_with_its_fix(empty_database_url: str) -> None:
     answer = CommandLine({"database_url": empty_database_url})("search")
-    assert answer.code == 2
+    assert answer.code == 1
     assert "notifier db upgrade" in answer.err
 
 

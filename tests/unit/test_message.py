@@ -168,7 +168,14 @@ def test_entries_of_a_batch_stand_and_fall_alone() -> None:
     assert good.message.locale == "fr"
     assert [bad.faults[0].code, ugly.faults[0].code] == ["not_an_address", "not_an_object"]
     assert bad.raw is not None
-    assert json.loads(bad.raw) == {"to": "nowhere", "idempotency_key": "2"}
+    assert json.loads(bad.raw) == {
+        "producer": "shop",
+        "template": "weekly_digest",
+        "locale": "fr",
+        "context": {"name": "Ann", "items": 3},
+        "to": "nowhere",
+        "idempotency_key": "2",
+    }
 
 
 def test_a_batch_over_a_thousand_entries_is_refused() -> None:

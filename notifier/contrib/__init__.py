@@ -1,0 +1,1 @@
+"""Producers on web frameworks."""

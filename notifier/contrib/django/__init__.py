@@ -1,0 +1,67 @@
+"""The Django producer: messages as rows of the transaction that they belong to.
+
+    INSTALLED_APPS += ["notifier.contrib.django"]
+    NOTIFIER_BROKER_URL = "amqp://shop:…@broker/"
+    NOTIFIER_PRODUCER = "shop"
+
+    from notifier.contrib.django import send
+
+    with transaction.atomic():
+        order.save()
+        send("order_shipped", to=order.email, context={"order_number": order.number})
+
+`manage.py notifier_relay` publishes what was committed. Nothing here loads Celery or SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from notifier.client import Handle
+from notifier.status import Channel, Lane
+
+__all__ = ["send", "send_many"]
+
+
+def send(
+    template: str,
+    to: str,
+    *,
+    context: Mapping[str, Any] | None = None,
+    channel: Channel | str | None = None,
+    lane: Lane | str = Lane.NORMAL,
+    using: str | None = None,
+    **fields: Any,
+) -> Handle:
+    """Write one message into the outbox, in the current transaction.
+
+    It is sent if the transaction commits, and the broker need not be there. `using` is the alias of the database
+    (default: where the router writes `OutboxMessage`); everything else is as in `notifier.Client.send`.
+
+    Raises:
+        InvalidMessage: nothing was written; `faults` lists everything that is wrong.
+        ConfigurationError: a setting is missing or wrong.
+    """
+    from notifier.contrib.django.sending import messages
+
+    return messages(using).send(template, to, context=context, channel=channel, lane=lane, **fields)
+
+
+def send_many(
+    entries: Iterable[Mapping[str, Any]],
+    *,
+    channel: Channel | str,
+    lane: Lane | str = Lane.BULK,
+    using: str | None = None,
+    **defaults: Any,
+) -> list[Handle]:
+    """Write many messages of one channel and lane into the outbox, in the current transaction.
+
+    Raises:
+        InvalidMessage: nothing was written; fields are prefixed with the entry's position, from 0.
+        ConfigurationError: a setting is missing or wrong.
+    """
+    from notifier.contrib.django.sending import messages
+
+    return messages(using).send_many(entries, channel=channel, lane=lane, **defaults)

@@ -1,0 +1,21 @@
+"""The app, as INSTALLED_APPS finds it."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.core import checks
+
+
+class NotifierConfig(AppConfig):  # type: ignore[misc]  # Django ships no types
+    """Label `notifier`: `manage.py migrate notifier` makes the outbox."""
+
+    name = "notifier.contrib.django"
+    label = "notifier"
+    verbose_name = "notifier outbox"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Have `manage.py check` look at the settings."""
+        from notifier.contrib.django.checks import check_settings
+
+        checks.register(check_settings, "notifier")

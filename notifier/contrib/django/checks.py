@@ -1,0 +1,21 @@
+"""System checks: a wrong setting is found by `manage.py check`, not by the first customer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.checks import CheckMessage, Error
+
+from notifier.contrib.django.settings import Settings
+
+#: Setting → id of its check. They are stable: projects silence checks by id.
+IDS = {
+    "NOTIFIER_BROKER_URL": "notifier.E001",
+    "NOTIFIER_PRODUCER": "notifier.E002",
+    "NOTIFIER_TIMEOUT_SECONDS": "notifier.E003",
+}
+
+
+def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:  # noqa: ARG001 - Django's signature
+    """An error for each setting that is missing or wrong."""
+    return [Error(str(problem), id=IDS[problem.setting]) for problem in Settings.read().problems()]

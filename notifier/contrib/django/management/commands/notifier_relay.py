@@ -1,0 +1,43 @@
+"""`manage.py notifier_relay`: publishes what was committed to the outbox."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from notifier.contrib.django.outbox import DjangoOutbox
+from notifier.contrib.django.settings import Settings
+from notifier.errors import ConfigurationError, PublishFailed, ServiceUnavailable
+from notifier.relay import BATCH_ROWS, IDLE_SECONDS, Relay, stop_on_signals
+from notifier.wire import Wire
+
+
+class Command(BaseCommand):  # type: ignore[misc]  # Django ships no types
+    """Run it beside the web processes; as many as you like."""
+
+    help = (
+        "Publish the messages that wait in the outbox. Runs until SIGTERM or Ctrl-C, and waits for ever for a "
+        "broker or a database that is away."
+    )
+
+    def add_arguments(self, parser: Any) -> None:
+        """Options; all have defaults."""
+        parser.add_argument("--once", action="store_true", help="Publish what is there now, then end.")
+        parser.add_argument("--database", help="Its alias. Default: where the router writes the outbox.")
+        parser.add_argument("--batch", type=int, default=BATCH_ROWS, help="Rows of one transaction (1 to 1000).")
+        parser.add_argument("--idle-seconds", type=float, default=IDLE_SECONDS, help="Pause while it is empty.")
+
+    def handle(self, *_: Any, **options: Any) -> None:
+        """Run it."""
+        try:
+            settings = Settings.read().require("NOTIFIER_BROKER_URL", "NOTIFIER_TIMEOUT_SECONDS")
+            outbox = DjangoOutbox(options["database"])
+            with Wire(settings.broker_url, timeout_seconds=settings.timeout_seconds) as wire:
+                relay = Relay(outbox, wire, batch_rows=options["batch"], idle_seconds=options["idle_seconds"])
+                if options["once"]:
+                    self.stdout.write(f"{relay.drain()} published")
+                else:
+                    relay.run(stop_on_signals())
+        except (ConfigurationError, PublishFailed, ServiceUnavailable) as error:
+            raise CommandError(str(error)) from None

@@ -1,0 +1,83 @@
+"""The outbox as a relay sees it, through Django's ORM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+
+from django.db import DatabaseError, InterfaceError, connections, router, transaction
+from django.db.models import F, Q
+
+from notifier.contrib.django.models import OutboxMessage
+from notifier.errors import ConfigurationError, ServiceUnavailable
+from notifier.relay import Pair, Passed, Row
+from notifier.status import Channel, Lane
+
+
+@dataclass(frozen=True, slots=True)
+class DjangoOutbox:
+    """The table of `OutboxMessage` in the database `using` (default: where the router writes it)."""
+
+    using: str | None = None
+
+    @property
+    def alias(self) -> str:
+        """The database's alias."""
+        return self.using or str(router.db_for_write(OutboxMessage))
+
+    def check(self) -> None:
+        """Whether the table is there.
+
+        Raises:
+            ConfigurationError: it is not.
+            ServiceUnavailable: the database cannot be reached.
+        """
+        name = OutboxMessage._meta.db_table
+        try:
+            is_there = name in connections[self.alias].introspection.table_names()
+        except (DatabaseError, InterfaceError) as error:
+            raise self._unavailable(error) from error
+        if not is_there:
+            raise ConfigurationError(f"the database {self.alias!r} has no table {name}: run manage.py migrate")
+
+    def pass_on(self, limit: int, pairs: Sequence[Pair], publish: Callable[[Sequence[Row]], Passed]) -> Passed:
+        """See `notifier.relay.Outbox`."""
+        with self._mapped():
+            if not connections[self.alias].features.has_select_for_update_skip_locked:
+                # SQLite: no transaction may stay open, because nobody else could write.
+                return self._note(publish(self._take(limit, pairs, lock=False)))
+            with transaction.atomic(self.alias):
+                return self._note(publish(self._take(limit, pairs, lock=True)))
+
+    @contextmanager
+    def _mapped(self) -> Iterator[None]:
+        """What may pass by itself as ServiceUnavailable; a missing table is said as what it is."""
+        try:
+            yield
+        except (DatabaseError, InterfaceError) as error:
+            connections[self.alias].close_if_unusable_or_obsolete()
+            self.check()
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: Exception) -> ServiceUnavailable:
+        # Only the kind: the text may hold the row, and with it a recipient.
+        return ServiceUnavailable(f"the database {self.alias!r} cannot be used ({type(error).__name__})")
+
+    def _take(self, limit: int, pairs: Sequence[Pair], *, lock: bool) -> list[Row]:
+        wanted = reduce(or_, (Q(channel=channel.value, lane=lane.value) for channel, lane in pairs))
+        found = OutboxMessage.objects.using(self.alias).filter(wanted).order_by("id")
+        if lock:
+            found = found.select_for_update(skip_locked=True)
+        values = found.values_list("id", "channel", "lane", "body")[:limit]
+        return [Row(id_, Channel(channel), Lane(lane), body.encode()) for id_, channel, lane, body in values]
+
+    def _note(self, passed: Passed) -> Passed:
+        rows = OutboxMessage.objects.using(self.alias)
+        if passed.published:
+            rows.filter(id__in=passed.published).delete()
+        if passed.failed:
+            rows.filter(id__in=passed.failed).update(attempts=F("attempts") + 1, last_error=passed.error[:500])
+        return passed

@@ -1,0 +1,37 @@
+"""From `send` to a row, through Django's ORM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from notifier.client import Encoded, Messages
+from notifier.contrib.django.models import OutboxMessage
+from notifier.contrib.django.settings import Settings
+
+
+class DjangoMessages(Messages):
+    """Checks messages like `Client` and writes them into the outbox of the database `using`."""
+
+    def __init__(self, *, producer: str, using: str | None = None) -> None:
+        super().__init__(producer=producer)
+        self._using = using
+
+    def _hand_over(self, messages: Sequence[Encoded], outbox: Any) -> None:
+        if outbox is not None:
+            raise TypeError("outbox= takes no session here: the current transaction of `using` is the outbox's")
+        rows = [
+            OutboxMessage(
+                id=encoded.handle.id,
+                channel=encoded.handle.channel.value,
+                lane=encoded.handle.lane.value,
+                body=encoded.body.decode(),
+            )
+            for encoded in messages
+        ]
+        OutboxMessage.objects.using(self._using).bulk_create(rows, batch_size=500)
+
+
+def messages(using: str | None) -> DjangoMessages:
+    """For one call: settings may be overridden in tests."""
+    return DjangoMessages(producer=Settings.read().require("NOTIFIER_PRODUCER").producer, using=using)

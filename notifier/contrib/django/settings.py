@@ -1,0 +1,71 @@
+"""What the project's settings say about notifier, read once and typed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from django.conf import settings as project
+
+from notifier import topology
+from notifier.errors import ConfigurationError
+
+# As the contract has it for `producer`.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Each field is the project's `NOTIFIER_<NAME>`."""
+
+    #: Name of this service among the producers.
+    producer: str = ""
+    #: amqp://user:password@host/vhost or redis://host:6379/0; only the relay uses it.
+    broker_url: str = field(default="", repr=False)
+    #: How long the relay waits for the broker's confirmation. Seconds.
+    timeout_seconds: float = 5.0
+
+    @classmethod
+    def read(cls) -> Self:
+        """The settings as they are, right or wrong; see `problems`."""
+        given: dict[str, Any] = {
+            name: getattr(project, f"NOTIFIER_{name.upper()}")
+            for name in ("producer", "broker_url", "timeout_seconds")
+            if hasattr(project, f"NOTIFIER_{name.upper()}")
+        }
+        return cls(**given)
+
+    def problems(self) -> Iterator[ConfigurationError]:
+        """Everything that is wrong."""
+        if not isinstance(self.producer, str) or not _NAME.match(self.producer):
+            yield ConfigurationError(
+                'NOTIFIER_PRODUCER must name this service, as NOTIFIER_PRODUCER = "shop": letters, digits, . _ -',
+                setting="NOTIFIER_PRODUCER",
+            )
+        if not isinstance(self.broker_url, str) or not self.broker_url:
+            yield ConfigurationError(
+                "NOTIFIER_BROKER_URL is not set: write amqp://user:password@host/vhost or redis://host:6379/0",
+                setting="NOTIFIER_BROKER_URL",
+            )
+        else:
+            try:
+                topology.is_redis(self.broker_url)
+            except ConfigurationError as error:
+                yield error
+        if not isinstance(self.timeout_seconds, int | float) or self.timeout_seconds <= 0:
+            yield ConfigurationError(
+                "NOTIFIER_TIMEOUT_SECONDS must be a number above 0", setting="NOTIFIER_TIMEOUT_SECONDS"
+            )
+
+    def require(self, *names: str) -> Self:
+        """The same, if nothing is wrong with these settings.
+
+        Raises:
+            ConfigurationError: the first thing that is.
+        """
+        for problem in self.problems():
+            if problem.setting in names:
+                raise problem
+        return self

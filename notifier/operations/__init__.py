@@ -1,0 +1,35 @@
+"""What operators do: retry, cancel, resolve, replay, purge, and look for what is stuck.
+
+Command line, API and console call these; no rule lives in a face. Each action leaves an operator record (who,
+when, which, why, and what came of it) and an event on every notification that it touched. Nothing here makes a
+second notification, and nothing sets one going again that may still be on its way.
+
+Crash points: the record is committed before anything is done, and each page with its counts. A run that dies can
+be run again: what it had moved does not match any more.
+"""
+
+from __future__ import annotations
+
+from notifier.errors import WrongSelection
+from notifier.operations.notifications import CANCELLABLE, RETRYABLE, Operations, Resolution, Stuck
+from notifier.operations.replaying import DeadQueue, Replays
+from notifier.operations.results import Progress, Result, Skipped
+from notifier.store.operating import Selection, Tally
+from notifier.store.replaying import RejectedSelection
+
+__all__ = [
+    "CANCELLABLE",
+    "RETRYABLE",
+    "DeadQueue",
+    "Operations",
+    "Progress",
+    "RejectedSelection",
+    "Replays",
+    "Resolution",
+    "Result",
+    "Selection",
+    "Skipped",
+    "Stuck",
+    "Tally",
+    "WrongSelection",
+]

@@ -1,0 +1,203 @@
+"""Retry, cancel, resolve, and what is stuck."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import assert_never
+
+from notifier.errors import WrongSelection
+from notifier.operations.results import Progress, Result, Skipped, result
+from notifier.operations.whys import late_in_words, why_not_cancelled, why_not_resolved, why_not_retried
+from notifier.status import Status, sources_of
+from notifier.store.audit import Filter
+from notifier.store.lateness import Late, Lateness
+from notifier.store.operating import Begun, Move, Operating, Seen, Selection, Tally
+
+#: From where an operator may set a notification going again: it has ended. `unknown` is resolved instead.
+RETRYABLE: tuple[Status, ...] = tuple(
+    status for status in sources_of(Status.RETRYING) if status not in (Status.SENDING, Status.UNKNOWN)
+)
+#: From where it may be stopped.
+CANCELLABLE: tuple[Status, ...] = sources_of(Status.CANCELLED)
+
+
+class Resolution(StrEnum):
+    """What an operator knows about an unknown outcome."""
+
+    SENT = "sent"  #: the provider took it
+    RESEND = "resend"  #: it did not, or a second copy is better than none
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """Notifications that are late for the same cause."""
+
+    late: Late
+    #: Why, in words.
+    why: str
+    #: What to do about it.
+    fix: str
+
+
+class Operations:
+    """Actions on notifications. Thread-safe: it holds nothing but the store.
+
+    Every method raises `ServiceUnavailable` when the database cannot be used now; the pages until then are done.
+    """
+
+    def __init__(self, operating: Operating, lateness: Lateness) -> None:
+        self._operating = operating
+        self._lateness = lateness
+
+    def retry(
+        self,
+        selection: Selection,
+        *,
+        operator: str,
+        reason: str | None = None,
+        rate_per_second: float | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> Result:
+        """Set notifications going again that have ended: failed, expired or undelivered.
+
+        They are due now, or one after the other at `rate_per_second`; a run that goes on where another one of the
+        same selection ended is spaced from there. One whose `expires_at` has passed is never sent.
+
+        Raises:
+            WrongSelection: it selects nothing, or by a status that is not among these.
+        """
+        _check(selection, RETRYABLE, needs_status=True)
+        if rate_per_second is not None and not rate_per_second > 0:
+            raise WrongSelection("the rate is not above 0: give notifications per second, as 50")
+        if dry_run:
+            return self._preview(selection, RETRYABLE, why_not_retried, is_retry=True)
+        rate = {} if rate_per_second is None else {"rate_per_second": rate_per_second}
+        begun = self._operating.begin(operator, "retry", selection.as_dict() | rate, reason)
+        pause = 0.0 if rate_per_second is None else 1 / rate_per_second
+        start = self._start(selection, begun, pause)
+        detail = _event("retried", operator, reason, begun)
+        move = Move(Status.RETRYING, RETRYABLE, detail, start, pause)
+        return self._run(selection, begun, move, why_not_retried, progress)
+
+    def cancel(
+        self,
+        selection: Selection,
+        *,
+        operator: str,
+        reason: str | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> Result:
+        """Stop notifications that are not sent yet: scheduled, queued, retrying or unknown.
+
+        One that a worker has in hand cannot be stopped, and comes back as skipped.
+
+        Raises:
+            WrongSelection: it selects nothing or everything, or by a status that is not among these.
+        """
+        _check(selection, CANCELLABLE)
+        if dry_run:
+            return self._preview(selection, CANCELLABLE, why_not_cancelled)
+        begun = self._operating.begin(operator, "cancel", selection.as_dict(), reason)
+        move = Move(Status.CANCELLED, CANCELLABLE, _event("cancelled", operator, reason, begun), begun.at)
+        return self._run(selection, begun, move, why_not_cancelled, progress)
+
+    def resolve(
+        self,
+        selection: Selection,
+        resolution: Resolution,
+        *,
+        operator: str,
+        reason: str | None = None,
+        progress: Progress | None = None,
+    ) -> Result:
+        """Say what became of notifications whose outcome is unknown: sent now, or due again now.
+
+        Raises:
+            WrongSelection: it selects nothing or everything, or by another status.
+        """
+        _check(selection, (Status.UNKNOWN,))
+        begun = self._operating.begin(operator, f"resolve_{resolution}", selection.as_dict(), reason)
+        match resolution:
+            case Resolution.SENT:
+                to, verb = Status.SENT, "resolved as sent"
+            case Resolution.RESEND:
+                to, verb = Status.RETRYING, "resolved to be sent again"
+            case _:
+                assert_never(resolution)
+        move = Move(to, (Status.UNKNOWN,), _event(verb, operator, reason, begun), begun.at)
+        return self._run(selection, begun, move, why_not_resolved, progress)
+
+    def stuck(self, *, ids: int = 10) -> list[Stuck]:
+        """What is late, why, and what to do; with the ids of the `ids` oldest of each. The oldest first."""
+        return [Stuck(late, *late_in_words(late)) for late in self._lateness.late(ids=ids)]
+
+    def _start(self, selection: Selection, begun: Begun, pause: float) -> datetime:
+        last = self._operating.last_due(selection) if pause else None
+        return begun.at if last is None else max(begun.at, last + timedelta(seconds=pause))
+
+    def _run(
+        self,
+        selection: Selection,
+        begun: Begun,
+        move: Move,
+        why_not: Callable[[Seen], str],
+        progress: Progress | None,
+    ) -> Result:
+        tally, last = Tally(), None
+        skipped: list[Skipped] = []
+        while True:
+            page = self._operating.move_page(begun.id, selection, move, after=last, tally=tally)
+            if page.last is None:
+                break
+            tally, last = page.tally, page.last
+            skipped += [Skipped(str(seen.id), why_not(seen)) for seen in page.left]
+            if progress:
+                progress(tally)
+        self._operating.note(begun.id, tally, is_finished=True)
+        return result(begun.id, tally, skipped)
+
+    def _preview(
+        self,
+        selection: Selection,
+        sources: Sequence[Status],
+        why_not: Callable[[Seen], str],
+        *,
+        is_retry: bool = False,
+    ) -> Result:
+        groups = self._operating.preview(selection, sources)
+        matched = sum(group.count for group in groups)
+        expired = sum(group.expired for group in groups) if is_retry else 0
+        left = [
+            seen
+            for seen in self._operating.look(selection.ids)
+            if seen.status not in sources or (is_retry and seen.is_over)
+        ]
+        others = sum(seen.status not in sources for seen in left)
+        skipped = tuple(Skipped(str(seen.id), why_not(seen)) for seen in left)
+        return Result(None, matched + others, matched - expired, expired, skipped, tuple(groups))
+
+
+def _check(selection: Selection, sources: Sequence[Status], *, needs_status: bool = False) -> None:
+    wanted = selection.filter
+    if wanted is None:
+        if not selection.ids:
+            raise WrongSelection("nothing is selected: give ids or conditions")
+        return
+    if selection.ids:
+        raise WrongSelection("ids and conditions are both given: give one of the two")
+    if not any(getattr(wanted, field.name) is not None for field in fields(Filter)):
+        raise WrongSelection("no condition is given, which would be everything: give at least one")
+    known = ", ".join(sources)
+    if wanted.status is None and needs_status:
+        raise WrongSelection(f"no status is given: give one of {known}")
+    if wanted.status is not None and wanted.status not in sources:
+        raise WrongSelection(f"it cannot be done to those that are {wanted.status}: give one of {known}")
+
+
+def _event(verb: str, operator: str, reason: str | None, begun: Begun) -> str:
+    return f"{verb} by {operator}{f': {reason}' if reason else ''} (operator record {begun.id})"

@@ -1,0 +1,96 @@
+"""Why something was left alone, and why something is late: in words, for people."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from notifier.status import Status
+from notifier.store.lateness import Cause, Late
+from notifier.store.operating import Seen
+
+NO_SUCH = "there is no such notification"
+IS_OVER = "its time is over (expires_at): it is never sent"
+
+
+def why_not_retried(seen: Seen) -> str:
+    match seen.status:
+        case None:
+            return NO_SUCH
+        case Status.FAILED | Status.EXPIRED | Status.UNDELIVERED:
+            return IS_OVER
+        case Status.SCHEDULED:
+            return "scheduled: it waits for its time"
+        case Status.QUEUED | Status.RETRYING:
+            return f"{seen.status}: it is on its way already"
+        case Status.SENDING:
+            return "sending: a worker has it in hand"
+        case Status.UNKNOWN:
+            return "unknown: a provider may have it; resolve it instead"
+        case Status.SENT:
+            return "sent: a provider took it, and may still report that it arrived"
+        case Status.DELIVERED:
+            return "delivered: it arrived"
+        case Status.CANCELLED:
+            return "cancelled: it was stopped for good"
+        case Status.SUPPRESSED:
+            return "suppressed: the recipient must not be sent to"
+        case _:
+            assert_never(seen.status)
+
+
+def why_not_cancelled(seen: Seen) -> str:
+    match seen.status:
+        case None:
+            return NO_SUCH
+        case Status.SENDING:
+            return "sending: a worker has it in hand, and a call that has begun cannot be stopped"
+        case Status.SENT | Status.DELIVERED | Status.UNDELIVERED:
+            return f"{seen.status}: a provider took it, it cannot be called back"
+        case Status.FAILED | Status.EXPIRED | Status.SUPPRESSED | Status.CANCELLED:
+            return f"{seen.status}: it has ended already"
+        case Status.SCHEDULED | Status.QUEUED | Status.RETRYING | Status.UNKNOWN:
+            return f"{seen.status}: it changed meanwhile, try again"
+        case _:
+            assert_never(seen.status)
+
+
+def why_not_resolved(seen: Seen) -> str:
+    if seen.status is None:
+        return NO_SUCH
+    if seen.status is Status.UNKNOWN:
+        return IS_OVER
+    return f"{seen.status}: only an unknown outcome can be resolved"
+
+
+def late_in_words(late: Late) -> tuple[str, str]:
+    """Why it is late, and what to do."""
+    match late.cause:
+        case Cause.NOT_GIVEN_OUT:
+            return (
+                "due for more than a minute, and nobody gave it out",
+                "is Beat running, and a worker: notifier beat",
+            )
+        case Cause.NOT_TAKEN:
+            return (
+                "given to the broker more than once, and no worker took it",
+                f"is a worker running for it, and fast enough: notifier worker --lanes {late.lane}",
+            )
+        case Cause.LEASE_OVER:
+            return "its worker went away, and no sweep noticed", "is Beat running, and a worker: notifier beat"
+        case Cause.HELD:
+            return (
+                "nobody can say whether the provider took it, and its template says to hold it",
+                "ask the provider, then: notifier resolve ID --sent or --resend",
+            )
+        case Cause.PROVIDER_ACCOUNT:
+            return "our account at the provider is at fault", "mend credentials, credit or sender: notifier doctor"
+        case Cause.NOT_CONFIGURED:
+            return "no provider or sender identity is configured for it", "configure one: notifier doctor"
+        case Cause.TEMPLATE_ERROR:
+            return "its template is not usable", "mend it: notifier templates check"
+        case Cause.PAUSED:
+            return "an operator paused every provider of its channel", "notifier providers, then resume one"
+        case Cause.RATE_LIMITED:
+            return "it waits for its turn under a limit, a cap or a quota", "nothing, or raise the limit"
+        case _:
+            assert_never(late.cause)

@@ -1,0 +1,125 @@
+"""What is late, and why: read for `notifier stuck`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import Engine, TextClause, text
+
+from notifier.status import Channel, Lane, Reason
+from notifier.store.engine import transaction
+from notifier.store.ledger import REDISPATCH_SECONDS
+
+#: The sweep runs every second; what was due this long ago is late. Seconds.
+LATE_SECONDS = 60
+#: A lease that ended is seen by the next sweep. Seconds.
+LEASE_GRACE_SECONDS = 5
+
+
+class Cause(StrEnum):
+    """Why something is late."""
+
+    NOT_GIVEN_OUT = "not_given_out"  #: it is due, and no sweep gave it out
+    NOT_TAKEN = "not_taken"  #: it was given to the broker more than once, and no worker took it
+    LEASE_OVER = "lease_over"  #: its worker went away, and no sweep noticed
+    HELD = "held"  #: nobody can say whether the provider took it, and only an operator decides
+    PROVIDER_ACCOUNT = "provider_account"  #: waits until our account at the provider is in order
+    NOT_CONFIGURED = "not_configured"  #: waits until a provider or sender is configured
+    TEMPLATE_ERROR = "template_error"  #: waits until its template is mended
+    PAUSED = "paused"  #: waits because an operator paused every provider of its channel
+    RATE_LIMITED = "rate_limited"  #: waits for its turn under a limit, a cap or a quota
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """Notifications of one channel and lane that are late for the same cause."""
+
+    cause: Cause
+    channel: Channel
+    lane: Lane
+    count: int
+    #: Since when the one waits that waits longest.
+    oldest: datetime
+    #: Of the provider or of ours, about one of them.
+    detail: str | None
+    #: Those that wait longest, at most as many as were asked for.
+    ids: tuple[UUID, ...]
+
+
+class Lateness:
+    """Reads what is late. Thread-safe: it holds nothing but the engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def late(self, *, ids: int = 10) -> list[Late]:
+        """What is late now, the oldest first, each with the ids of the `ids` oldest.
+
+        Raises:
+            ServiceUnavailable: the database cannot be used now.
+        """
+        parameters = {
+            "late": LATE_SECONDS,
+            "grace": LEASE_GRACE_SECONDS,
+            "ids": ids,
+            **{f"redispatch_{lane}": seconds for lane, seconds in REDISPATCH_SECONDS.items()},
+        }
+        with transaction(self._engine) as connection:
+            rows = connection.execute(_LATE, parameters).all()
+        return [
+            Late(
+                Cause(row.cause),
+                Channel(row.channel),
+                Lane(row.lane),
+                row.total,
+                row.oldest,
+                row.detail,
+                tuple(row.ids),
+            )
+            for row in rows
+        ]
+
+
+_WAITING = ", ".join(
+    f"'{reason}'"
+    for reason in (Reason.PROVIDER_ACCOUNT, Reason.NOT_CONFIGURED, Reason.TEMPLATE_ERROR, Reason.RATE_LIMITED)
+)
+
+# A queued one's due_at moves each time the sweep gives it out again, so what tells that nobody takes it is the
+# event of that; it is only looked for where there has been time for one.
+_LATE: TextClause = text(f"""
+WITH open AS MATERIALIZED (
+  SELECT n.id, n.channel, n.lane, n.reason, n.detail, n.status, n.due_at, n.updated_at,
+    greatest(n.accepted_at, n.send_at, n.replayed_at) AS first_due_at,
+    CASE n.lane WHEN 'urgent' THEN :redispatch_urgent WHEN 'normal' THEN :redispatch_normal
+      ELSE :redispatch_bulk END AS redispatch
+  FROM notifications AS n WHERE n.status IN ('scheduled', 'queued', 'sending', 'retrying', 'unknown')
+), judged AS (
+  SELECT id, channel, lane, detail, due_at, updated_at, first_due_at,
+    CASE
+      WHEN status = 'sending' THEN
+        CASE WHEN due_at < now() - make_interval(secs => :grace) THEN 'lease_over' END
+      WHEN status = 'unknown' AND due_at IS NULL THEN 'held'
+      WHEN due_at < now() - make_interval(secs => :late) THEN 'not_given_out'
+      WHEN status IN ('queued', 'retrying') AND reason IN ({_WAITING}) THEN reason
+      -- An operator's retry says nothing in its detail.
+      WHEN status IN ('queued', 'retrying') AND reason = 'operator' AND detail IS NOT NULL THEN 'paused'
+      WHEN status = 'queued' AND first_due_at < now() - make_interval(secs => redispatch) AND (
+        SELECT e.kind FROM events AS e WHERE e.notification_id = open.id AND e.kind IN ('status', 'redispatched')
+        ORDER BY e.id DESC LIMIT 1) = 'redispatched' THEN 'not_taken'
+    END AS cause
+  FROM open
+), timed AS (
+  SELECT id, channel, lane, detail, cause, CASE
+    WHEN cause IN ('not_given_out', 'lease_over') THEN due_at WHEN cause = 'held' THEN updated_at
+    ELSE first_due_at END AS since
+  FROM judged WHERE cause IS NOT NULL
+)
+SELECT cause, channel, lane, count(*) AS total, min(since) AS oldest,
+  (array_agg(detail ORDER BY since, id))[1] AS detail,
+  (array_agg(id ORDER BY since, id))[1:CAST(:ids AS int)] AS ids
+FROM timed GROUP BY cause, channel, lane ORDER BY oldest, cause, channel, lane
+""")  # noqa: S608 - constants joined with constants

@@ -1,0 +1,134 @@
+"""What operators do with rejected messages: find those to publish again, mark them, delete them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Engine, func, select
+
+from notifier.store import operating_statements as statements
+from notifier.store.engine import transaction
+from notifier.store.models import RejectedMessage
+from notifier.store.operating import Tally, among, note_result
+
+#: Rejected messages of one page: each may hold 64 KiB.
+PAGE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedSelection:
+    """Which rejected messages: those with these ids, or all that the conditions find."""
+
+    ids: tuple[UUID, ...] = ()
+    #: Received then or later.
+    since: datetime | None = None
+    #: Received before that.
+    until: datetime | None = None
+    #: One of its reasons has this code, as unknown_template.
+    code: str | None = None
+    producer: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The form in which it is recorded."""
+        if self.ids:
+            return {"ids": [str(value) for value in self.ids]}
+        return {"filter": {name: value for name, value in asdict(self).items() if value}}
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What was kept of a rejected message."""
+
+    id: UUID
+    queue: str
+    body: bytes
+    body_size: int
+    entry: int | None
+    headers: dict[str, Any]
+    replayed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class CodeCount:
+    """So many of the rejected messages have this as the code of their first reason."""
+
+    code: str
+    count: int
+
+
+_KEPT = tuple(getattr(RejectedMessage, name) for name in Kept.__dataclass_fields__)
+
+
+class Rejections:
+    """Rejected messages. Thread-safe: it holds nothing but the engine.
+
+    Every method raises `ServiceUnavailable` when the database cannot be used now.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def page(self, selection: RejectedSelection, *, after: UUID | None, again: bool = True) -> list[Kept]:
+        """The next page, oldest first: at most `PAGE` with an id above `after`.
+
+        Without `again` a filter passes over those that were replayed; named by id they are found all the same.
+        """
+        query = select(*_KEPT).where(*_selected(selection, again=again)).order_by(RejectedMessage.id).limit(PAGE)
+        if after is not None:
+            query = query.where(RejectedMessage.id > after)
+        with transaction(self._engine) as connection:
+            return [Kept(*row) for row in connection.execute(query)]
+
+    def count(self, selection: RejectedSelection, *, again: bool = True) -> list[CodeCount]:
+        """How many `page` would find, by the code of their first reason; the largest first."""
+        first = RejectedMessage.faults[0]["code"].astext
+        counted: Any = select(func.coalesce(first, ""), func.count())
+        query = (
+            counted.where(*_selected(selection, again=again)).group_by(first).order_by(func.count().desc(), first)
+        )
+        with transaction(self._engine) as connection:
+            return [CodeCount(*row) for row in connection.execute(query)]
+
+    def mark_replayed(self, ids: Sequence[UUID], record: UUID, tally: Tally) -> None:
+        """Note that these were published again, and in the operator's record how far it is."""
+        with transaction(self._engine) as connection:
+            connection.execute(statements.MARK_REPLAYED, {"ids": [str(value) for value in ids]})
+            note_result(connection, record, tally, is_finished=False)
+
+    def purge_page(
+        self, selection: RejectedSelection, record: UUID, *, after: UUID | None, tally: Tally
+    ) -> tuple[Tally, UUID | None]:
+        """Delete the next page. Returns the counts so far, and where the next page begins; None: it was empty."""
+        query = (
+            select(RejectedMessage.id).where(*_selected(selection)).order_by(RejectedMessage.id).limit(PAGE * 10)
+        )
+        if after is not None:
+            query = query.where(RejectedMessage.id > after)
+        with transaction(self._engine) as connection:
+            ids = list(connection.execute(query.with_for_update()).scalars())
+            if not ids:
+                return tally, None
+            connection.execute(statements.PURGE_REJECTED, {"ids": [str(value) for value in ids]})
+            tally += Tally(len(ids), len(ids))
+            note_result(connection, record, tally, is_finished=False)
+        return tally, ids[-1]
+
+
+def _selected(selection: RejectedSelection, *, again: bool = True) -> Iterator[ColumnElement[bool]]:
+    if selection.ids:
+        yield among(RejectedMessage.id, selection.ids)
+        return
+    if not again:
+        yield RejectedMessage.replayed_at.is_(None)
+    if selection.since is not None:
+        yield RejectedMessage.received_at >= selection.since
+    if selection.until is not None:
+        yield RejectedMessage.received_at < selection.until
+    if selection.code is not None:
+        yield RejectedMessage.faults.contains([{"code": selection.code}])
+    if selection.producer is not None:
+        yield RejectedMessage.producer == selection.producer

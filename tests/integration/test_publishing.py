@@ -1,0 +1,163 @@
+"""The deadline of `Client.send`, and what it says, on brokers that are away, silent, alarmed or cut off."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from notifier.client import Client
+from notifier.errors import PublishFailed
+from notifier.message import parse_body
+from notifier.status import Channel, Lane
+from tests.rabbitmq import PrivateRabbitmq
+from tests.support.queues import bodies
+from tests.support.tcp_proxy import through_proxy
+
+DEADLINE = 1.0
+#: What a busy machine may add.
+SLACK = 0.7
+
+
+def references(broker_url: str, queue: str = "notify.email.normal") -> list[str | None]:
+    """The references of everything that waits there."""
+    found = []
+    for body in bodies(broker_url, queue):
+        found += [
+            entry.message.reference for entry in parse_body(body, Channel.EMAIL, Lane.NORMAL) if entry.message
+        ]
+    return found
+
+
+def send(client: Client, reference: str = "") -> None:
+    client.send("hello", "ann@example.com", reference=reference or None)
+
+
+def fails_in_time(call: Callable[[], Any], match: str) -> None:
+    started_at = time.monotonic()
+    with pytest.raises(PublishFailed, match=match):
+        call()
+    assert time.monotonic() - started_at < DEADLINE + SLACK
+
+
+@pytest.mark.parametrize("url", ["amqp://guest:secret@127.0.0.1:1//", "redis://:secret@127.0.0.1:1/0"])
+def test_nothing_listening_is_said_at_once_without_the_password(url: str) -> None:
+    client, started_at = Client(url, producer="shop", timeout_seconds=30), time.monotonic()
+    with pytest.raises(PublishFailed, match=r"no broker answers at 127\.0\.0\.1:1;") as failed:
+        send(client)
+    assert time.monotonic() - started_at < 5
+    assert "secret" not in str(failed.value)
+
+
+@pytest.mark.parametrize("scheme", ["amqp", "redis"])
+def test_a_listener_that_never_answers_costs_the_deadline_and_no_more(scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/"
+        with Client(url, producer="shop", timeout_seconds=DEADLINE) as client:
+            fails_in_time(lambda: send(client), "did not confirm the message within 1 s")
+
+
+def test_a_connection_that_goes_silent_costs_the_deadline_and_no_more(broker_url: str) -> None:
+    with through_proxy(broker_url) as (proxy, url):
+        client = Client(url, producer="shop", timeout_seconds=DEADLINE)
+        warm_up = Client(broker_url, producer="shop")
+        send(warm_up)
+        warm_up.close()
+        send(client)
+        proxy.freeze()
+        fails_in_time(lambda: send(client), "did not confirm the message within 1 s")
+        fails_in_time(lambda: send(client), "did not confirm the message within 1 s")
+        started_at = time.monotonic()
+        client.close()
+        assert time.monotonic() - started_at < DEADLINE + SLACK
+
+
+def test_closing_on_a_silent_connection_ends_within_the_deadline(amqp_url: str) -> None:
+    with through_proxy(amqp_url) as (proxy, url):
+        client = Client(url, producer="shop", timeout_seconds=DEADLINE)
+        send(client)
+        proxy.freeze()
+        started_at = time.monotonic()
+        client.close()
+        assert time.monotonic() - started_at < DEADLINE + SLACK
+
+
+def test_a_broker_short_of_memory_is_named_and_the_next_send_after_it_succeeds(amqp_server: Any) -> None:
+    if not isinstance(amqp_server, PrivateRabbitmq):
+        pytest.skip("needs a node of our own")
+    url = amqp_server.make_vhost()
+    with Client(url, producer="shop", timeout_seconds=DEADLINE) as client:
+        send(client, "before")
+        with amqp_server.memory_alarm():
+            fails_in_time(lambda: send(client), "short of memory or disk")
+            with Client(url, producer="shop", timeout_seconds=DEADLINE) as fresh:
+                fails_in_time(lambda: send(fresh), "short of memory or disk")
+        send(client, "after")
+    found = references(url)
+    assert (found[0], found[-1]) == ("before", "after")
+    amqp_server.drop_vhost(url)
+
+
+def test_a_connection_that_was_cut_between_two_sends_is_not_noticed(broker_url: str) -> None:
+    with through_proxy(broker_url) as (proxy, url), Client(url, producer="shop") as client:
+        send(client, "first")
+        proxy.cut()
+        send(client, "second")
+        assert proxy.connections >= 2
+    assert references(broker_url) == ["first", "second"]
+
+
+def test_a_refused_login_is_said(amqp_url: str) -> None:
+    parts = urlsplit(amqp_url)
+    wrong = parts._replace(netloc=f"mallory:wrong@{parts.hostname}:{parts.port}").geturl()
+    with Client(wrong, producer="shop", timeout_seconds=DEADLINE) as client:
+        fails_in_time(lambda: send(client), "refused this user")
+
+
+def test_many_are_published_in_few_broker_messages_and_none_is_lost(broker_url: str) -> None:
+    entries = [{"to": "ann@example.com", "reference": str(n)} for n in range(2001)]
+    with Client(broker_url, producer="shop") as client:
+        client.send_many(entries, channel="email", lane="normal", template="news")
+    published = list(bodies(broker_url, "notify.email.normal"))
+    assert len(published) == 3
+    found = [e.message for body in published for e in parse_body(body, Channel.EMAIL, Lane.NORMAL)]
+    assert [message.reference for message in found if message] == [str(n) for n in range(2001)]
+
+
+def test_threads_share_a_client(broker_url: str) -> None:
+    with Client(broker_url, producer="shop", timeout_seconds=30) as client:
+        threads = [threading.Thread(target=send, args=(client, str(n))) for n in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(references(broker_url), key=str) == sorted((str(n) for n in range(20)), key=str)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_has_a_connection_of_its_own_and_leaves_the_parents_alone(broker_url: str) -> None:
+    with through_proxy(broker_url) as (proxy, url), Client(url, producer="shop") as client:
+        send(client, "parent")
+        known = proxy.connections
+        with client._wire._lock:  # type: ignore[union-attr]  # another thread is publishing when the process forks
+            child = os.fork()
+            if child == 0:
+                code = 1
+                try:
+                    send(client, "child")
+                    client.close()
+                    code = 0
+                finally:
+                    os._exit(code)
+        _, status = os.waitpid(child, 0)
+        assert status == 0
+        between = proxy.connections
+        send(client, "parent again")
+        assert known < between == proxy.connections
+    assert references(broker_url) == ["parent", "child", "parent again"]
