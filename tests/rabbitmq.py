@@ -119,6 +119,15 @@ class PrivateRabbitmq:
         )
         return self._vhost_url(name)
 
+    @contextlib.contextmanager
+    def memory_alarm(self) -> Iterator[None]:
+        """The whole node takes no messages while the block runs, as when it is short of memory."""
+        self._call("vm_memory_monitor", "set_vm_memory_high_watermark", "0.0")
+        try:
+            yield
+        finally:
+            self._call("vm_memory_monitor", "set_vm_memory_high_watermark", "0.9")
+
     def drop_vhost(self, url: str) -> None:
         self._call("rabbit_vhost", "delete", f'<<"{urlsplit(url).path[1:]}">>, <<"tests">>')
 

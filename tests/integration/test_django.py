@@ -1,0 +1,190 @@
+"""The Django producer: the example shop on SQLite and PostgreSQL, its relay on a real broker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import Engine, select
+
+from notifier.message import Message, parse_body
+from notifier.outbox import SqlOutbox, make_engine, table
+from notifier.relay import Relay
+from notifier.rendering import Renderer
+from notifier.status import Channel, Lane
+from notifier.wire import Wire
+from tests.support.queues import bodies
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+SHOP = ROOT / "examples" / "django_shop"
+AWAY = "amqp://guest:guest@127.0.0.1:1//"
+
+
+@dataclass
+class Shop:
+    """The example, on one database."""
+
+    environment: dict[str, str]
+    #: The same database for SQLAlchemy.
+    url: str
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-W", "error", str(SHOP / "manage.py"), *arguments]
+
+    def manage(self, *arguments: str, broker_url: str = AWAY, code: int = 0) -> str:
+        """Output of a command that ends with `code`."""
+        return self._run(self.command(*arguments), broker_url, code)
+
+    def ship(self, number: str, tracking_number: str) -> tuple[int, float]:
+        """Status of the page, and how long it took."""
+        command = [sys.executable, "-m", "tests.support.shop_client", number, tracking_number]
+        status, seconds = self._run(command, AWAY, 0).split()
+        return int(status), float(seconds)
+
+    def start(self, *arguments: str, broker_url: str) -> subprocess.Popen[str]:
+        environment = self.environment | {"NOTIFIER_BROKER_URL": broker_url}
+        return subprocess.Popen(
+            self.command(*arguments), env=environment, stderr=subprocess.PIPE, text=True, cwd=ROOT
+        )
+
+    def engine(self) -> Engine:
+        return make_engine(self.url)
+
+    def waiting(self) -> list[tuple[str, int]]:
+        """Id and attempts of what is in the outbox."""
+        engine = self.engine()
+        with engine.connect() as connection:
+            rows = connection.execute(select(table.c.id, table.c.attempts)).all()
+        engine.dispose()
+        return [(str(row.id), row.attempts) for row in rows]
+
+    def _run(self, command: list[str], broker_url: str, code: int) -> str:
+        environment = self.environment | {"NOTIFIER_BROKER_URL": broker_url}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout if code == 0 else done.stderr
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def bare_shop(request: pytest.FixtureRequest, tmp_path: Path) -> Shop:
+    """Without tables."""
+    paths = os.pathsep.join([str(SHOP), str(ROOT)])
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "django_shop.settings", "PYTHONPATH": paths}
+    if request.param == "sqlite":
+        file = str(tmp_path / "shop.sqlite3")
+        return Shop(environment | {"SHOP_SQLITE": file}, f"sqlite:///{file}")
+    url: str = request.getfixturevalue("empty_database_url")
+    return Shop(environment | {"SHOP_POSTGRES": libpq(url)}, url)
+
+
+@pytest.fixture
+def shop(bare_shop: Shop) -> Shop:
+    bare_shop.manage("migrate", "--verbosity", "0")
+    return bare_shop
+
+
+def libpq(url: str) -> str:
+    """As the example takes it."""
+    return " ".join(f"{name}={value}" for name, value in conninfo_to_dict(url).items())
+
+
+def published(broker_url: str) -> list[Message]:
+    entries = [
+        entry
+        for body in bodies(broker_url, "notify.email.normal")
+        for entry in parse_body(body, Channel.EMAIL, Lane.NORMAL)
+    ]
+    assert not [entry.faults for entry in entries if entry.faults]
+    return [entry.message for entry in entries if entry.message]
+
+
+def test_the_examples_own_tests_pass(bare_shop: Shop) -> None:
+    bare_shop.manage("test", "orders", "--noinput")
+
+
+def test_the_migration_is_what_the_model_says(shop: Shop) -> None:
+    shop.manage("makemigrations", "--check", "--dry-run")
+
+
+def test_a_commit_sends_once_and_a_rollback_nothing(shop: Shop, amqp_url: str) -> None:
+    assert shop.ship("C-1", "PX1")[0] == 200
+    assert shop.ship("C-2", "PX1")[0] == 409
+    assert "1 published" in shop.manage("notifier_relay", "--once", broker_url=amqp_url)
+    assert "0 published" in shop.manage("notifier_relay", "--once", broker_url=amqp_url)
+    (message,) = published(amqp_url)
+    assert (message.producer, message.key, message.to) == ("shop", "order-C-1-shipped", "ada@example.com")
+    assert shop.waiting() == []
+    # It is a message that the service can send.
+    assert Renderer(ROOT / "templates").check_context(Channel.EMAIL, message.template, message.context) == []
+
+
+def test_the_page_answers_at_once_while_the_broker_is_away(shop: Shop) -> None:
+    status, seconds = shop.ship("C-1", "PX1")
+    assert status == 200
+    assert seconds < 1
+    assert "no broker answers" in shop.manage("notifier_relay", "--once", code=1)
+    assert [attempts for _, attempts in shop.waiting()] == [1]
+
+
+def test_the_relay_runs_until_sigterm(shop: Shop, amqp_url: str) -> None:
+    relay = shop.start("notifier_relay", "--idle-seconds", "0.05", broker_url=amqp_url)
+    shop.ship("C-1", "PX1")
+    wait_until(lambda: not shop.waiting(), timeout=20)
+    assert relay.poll() is None
+    relay.send_signal(signal.SIGTERM)
+    _, errors = relay.communicate(timeout=20)
+    assert (relay.returncode, errors) == (0, "")
+    assert len(published(amqp_url)) == 1
+
+
+def test_the_relay_of_sqlalchemy_reads_the_same_table(shop: Shop, amqp_url: str) -> None:
+    shop.ship("C-1", "PX1")
+    engine = shop.engine()
+    with Wire(amqp_url) as wire:
+        assert Relay(SqlOutbox(engine), wire).drain() == 1
+    engine.dispose()
+    assert len(published(amqp_url)) == 1
+
+
+def test_a_missing_table_is_said_as_what_it_is(bare_shop: Shop) -> None:
+    assert "run manage.py migrate" in bare_shop.manage("notifier_relay", "--once", code=1)
+
+
+@pytest.mark.parametrize(
+    ("statement", "check"),
+    [
+        ("del NOTIFIER_BROKER_URL", "notifier.E001"),
+        ("NOTIFIER_BROKER_URL = 'http://broker'", "notifier.E001"),
+        ("del NOTIFIER_PRODUCER", "notifier.E002"),
+        ("NOTIFIER_PRODUCER = 'my shop'", "notifier.E002"),
+        ("NOTIFIER_TIMEOUT_SECONDS = 0", "notifier.E003"),
+    ],
+)
+def test_a_wrong_setting_is_found_by_the_checks(tmp_path: Path, statement: str, check: str) -> None:
+    (tmp_path / "wrong.py").write_text(f"from django_shop.settings import *\n{statement}\n")
+    paths = os.pathsep.join([str(tmp_path), str(SHOP), str(ROOT)])
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "wrong", "PYTHONPATH": paths}
+    shop = Shop(environment, "")
+    assert check in shop.manage("check", code=1)
+
+
+def test_a_django_producer_loads_no_worker_package() -> None:
+    program = (
+        "import sys, django; django.setup(); from notifier.contrib.django import send; "
+        "import notifier.contrib.django.sending, notifier.contrib.django.outbox, "
+        "notifier.contrib.django.management.commands.notifier_relay; print(*sys.modules, sep='\\n')"
+    )
+    paths = os.pathsep.join([str(SHOP), str(ROOT)])
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "django_shop.settings", "PYTHONPATH": paths}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert loaded.isdisjoint({"celery", "sqlalchemy", "twilio", "structlog", "typer", "jinja2"})
+    assert {"django", "kombu"} <= loaded
