@@ -24,7 +24,8 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from notifier.errors import ConfigurationError, Fault, InvalidMessage
-from notifier.message import Message, check, faults_of, new_id
+from notifier.message import Message, new_id
+from notifier.parsing import check, faults_of
 from notifier.status import Channel, Lane
 from notifier.wire import MAX_ENTRY_BYTES, Wire, join, portions
 

@@ -12,7 +12,8 @@ from uuid import UUID
 
 from notifier.retrying import UNKNOWN_AFTER_SECONDS
 from notifier.status import Channel, Lane
-from notifier.store.ledger import Due, Ledger
+from notifier.store.ledger import Ledger
+from notifier.store.values import Due
 from notifier.telemetry import log
 
 #: Rows of one round; a tick makes rounds until one is not full, at most so many.

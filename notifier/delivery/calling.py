@@ -13,7 +13,7 @@ from notifier.delivery.preparing import Prepared
 from notifier.errors import OutcomeUnknown, SendError, Unavailable
 from notifier.providers.base import Provider, Receipt
 from notifier.status import Outcome, Reason
-from notifier.store.ledger import Started
+from notifier.store.values import Started
 from notifier.telemetry import log_failure
 
 #: Between the last moment to begin a call and the end of the lease, besides the call's own deadline. Seconds.

@@ -35,7 +35,8 @@ from notifier.rendering import Renderer
 from notifier.retrying import Decision, Situation, decide
 from notifier.routing import Route
 from notifier.status import Channel, Outcome, Reason, Status
-from notifier.store.ledger import Claimed, Ledger, Result
+from notifier.store.ledger import Ledger
+from notifier.store.values import Claimed, Result
 from notifier.telemetry import log, log_failure
 
 #: Pauses between tries to write results while the database is away; the last one repeats. Seconds.

@@ -9,7 +9,7 @@ from notifier.errors import NotFound, Rejected, TemplateInvalid, Unavailable
 from notifier.providers.base import Outgoing
 from notifier.rendering import Rendered, Renderer
 from notifier.status import Channel, Reason
-from notifier.store.ledger import Claimed
+from notifier.store.values import Claimed
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from notifier.errors import RenderingFailed, SendError, ServiceUnavailable, Temp
 from notifier.providers.base import Provider, Receipt, Reconciles, Sought
 from notifier.rendering import Renderer
 from notifier.status import Channel, OnUnknown, Outcome, Status
-from notifier.store.ledger import MAX_CRASHES, Ledger, Result, Unknown
+from notifier.store.ledger import MAX_CRASHES, Ledger
+from notifier.store.values import Result, Unknown
 from notifier.telemetry import log
 
 #: Deadline of one look-up. Seconds.

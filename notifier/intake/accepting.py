@@ -15,11 +15,13 @@ from uuid import UUID
 
 from notifier.config import Structure
 from notifier.errors import Fault, ServiceUnavailable
-from notifier.message import Entry, Message, parse_body
+from notifier.message import Message
+from notifier.parsing import Entry, parse_body
 from notifier.providers.mailbox import parse_mailbox
 from notifier.rendering import Renderer
 from notifier.status import Channel, Lane, Status
-from notifier.store.ledger import Accepted, Ledger, NewNotification, NewRejection
+from notifier.store.ledger import Ledger
+from notifier.store.values import Accepted, NewNotification, NewRejection
 from notifier.telemetry import log, log_failure
 from notifier.topology import notify_queue_name
 

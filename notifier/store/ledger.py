@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
@@ -17,10 +16,11 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, IntegrityError
 
 from notifier.errors import Fault
-from notifier.message import Message, address_of, new_id
-from notifier.status import TRANSITIONS, Channel, Lane, OnUnknown, Outcome, Reason, Status, sources_of
+from notifier.message import address_of, new_id
+from notifier.status import TRANSITIONS, Channel, Lane, OnUnknown, Status, sources_of
 from notifier.store import statements
 from notifier.store.engine import transaction
+from notifier.store.values import Accepted, Claimed, Due, NewNotification, NewRejection, Result, Started, Unknown
 
 #: A queued notification that nobody claimed within this long is given to the broker again. Seconds, by lane:
 #: short enough that a lost task is hardly noticed; the next times come later and later.
@@ -29,144 +29,6 @@ REDISPATCH_SECONDS = {Lane.URGENT: 30, Lane.NORMAL: 120, Lane.BULK: 600}
 MAX_CRASHES = 3
 #: So much of a rejected body is kept. Bytes.
 KEPT_BODY_BYTES = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class NewNotification:
-    """A valid message on its way into the record."""
-
-    message: Message
-    channel: Channel
-    lane: Lane
-    template_version: str
-    on_unknown: OnUnknown
-    #: Handed back with the answer: how the caller finds the message again.
-    position: int
-    #: The broker had delivered it before, so a duplicate may be our own crash and not the producer's repetition.
-    redelivered: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class NewRejection:
-    """Bytes that were not accepted, and why."""
-
-    queue: str
-    body: bytes
-    faults: tuple[Fault, ...]
-    headers: dict[str, Any] = field(default_factory=dict)
-    producer: str | None = None
-    #: Position in its batch; None: it was alone.
-    entry: int | None = None
-    redelivered: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """What became of one new notification."""
-
-    position: int
-    #: The notification: its own, or the first one with the same key.
-    id: UUID
-    channel: Channel
-    lane: Lane
-    #: None: it was a duplicate.
-    status: Status | None
-    #: Why it was not accepted after all: its key or id is taken.
-    fault: Fault | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A notification that is ours to send until the lease ends."""
-
-    id: UUID
-    producer: str
-    channel: Channel
-    lane: Lane
-    recipient: str
-    #: The bare address in lower case, or the number.
-    address: str
-    template: str
-    locale: str | None
-    context: dict[str, Any]
-    sender: str | None
-    reply_to: str | None
-    expires_at: datetime | None
-    on_unknown: OnUnknown
-    #: Fencing token.
-    claim: int
-    #: Provider calls before this claim.
-    attempt_count: int
-    #: The same, since an operator last set it going again.
-    tries: int
-    #: Since it was first due, or set going again; by the database's clock.
-    age_seconds: float
-    #: Until `expires_at`, by the database's clock; None: it does not expire.
-    seconds_to_expiry: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """An attempt whose row is committed: the call may be made."""
-
-    id: UUID
-    claim: int
-    number: int
-    provider: str
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How a claim ends: the new status, and what the attempt came to if there was one."""
-
-    id: UUID
-    claim: int
-    status: Status
-    reason: Reason | None = None
-    detail: str | None = None
-    #: From now until it is due again; None: never by itself.
-    due_in_seconds: float | None = None
-    template_version: str | None = None
-    #: The attempt: None when no provider was called.
-    number: int | None = None
-    outcome: Outcome | None = None
-    provider: str | None = None
-    code: str | None = None
-    provider_message_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """A notification that wants a task."""
-
-    id: UUID
-    channel: Channel
-    lane: Lane
-    #: It has crashed a worker, or was in hand when one crashed: no other may suffer from it.
-    alone: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """An attempt whose outcome nobody knows, of a notification that waits for it."""
-
-    id: UUID
-    channel: Channel
-    lane: Lane
-    recipient: str
-    template: str
-    locale: str | None
-    context: dict[str, Any]
-    sender: str | None
-    on_unknown: OnUnknown
-    claim: int
-    crash_count: int
-    number: int
-    provider: str
-    started_at: datetime
-    finished_at: datetime | None
-    #: Ids that its provider gave to other attempts at this recipient, within a day.
-    known_ids: tuple[str, ...]
 
 
 class Ledger:

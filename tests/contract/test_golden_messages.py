@@ -12,7 +12,8 @@ from uuid import UUID
 
 import pytest
 
-from notifier.message import Message, parse_body
+from notifier.message import Message
+from notifier.parsing import parse_body
 from notifier.status import Channel, Lane
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -27,7 +27,8 @@ from notifier.rendering import Renderer
 from notifier.status import Channel, Lane, OnUnknown
 from notifier.store.audit import Audit, Filter
 from notifier.store.engine import make_engine, transaction
-from notifier.store.ledger import Ledger, NewNotification
+from notifier.store.ledger import Ledger
+from notifier.store.values import NewNotification
 from tests.support.brokers import publish_raw
 from tests.support.templates import write_templates
 from tests.unit.cli.commandline import Answer, CommandLine

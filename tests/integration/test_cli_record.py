@@ -12,7 +12,8 @@ from notifier.errors import Fault
 from notifier.message import Message, new_id
 from notifier.status import Channel, Lane, OnUnknown, Outcome, Reason, Status
 from notifier.store.engine import make_engine
-from notifier.store.ledger import Ledger, NewNotification, NewRejection, Result
+from notifier.store.ledger import Ledger
+from notifier.store.values import NewNotification, NewRejection, Result
 from tests.unit.cli.commandline import CommandLine
 
 

@@ -19,15 +19,17 @@ from notifier.delivery import Circuits, Deliverer, Reconciler, Summary
 from notifier.delivery.calling import Caller
 from notifier.delivery.pacing import Pacer
 from notifier.errors import OutcomeUnknown, Rejected, ServiceUnavailable, Throttled, Unavailable
-from notifier.message import Message, check
+from notifier.message import Message
+from notifier.parsing import check
 from notifier.providers.base import Outgoing, Provider, Receipt, Sought
 from notifier.rendering import Renderer
 from notifier.status import Channel, Lane, OnUnknown, Reason
 from notifier.store.audit import Audit, Story
 from notifier.store.engine import make_engine, transaction
 from notifier.store.health import HealthBook
-from notifier.store.ledger import Ledger, NewNotification, Result
+from notifier.store.ledger import Ledger
 from notifier.store.rates import RateBook
+from notifier.store.values import NewNotification, Result
 from tests.support.templates import write_templates
 
 

@@ -13,8 +13,9 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Engine, select
 
-from notifier.message import Message, parse_body
+from notifier.message import Message
 from notifier.outbox import SqlOutbox, make_engine, table
+from notifier.parsing import parse_body
 from notifier.relay import Relay
 from notifier.rendering import Renderer
 from notifier.status import Channel, Lane

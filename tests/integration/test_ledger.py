@@ -13,19 +13,13 @@ import pytest
 from sqlalchemy import Engine, text
 
 from notifier.errors import Fault, NotFound, ServiceUnavailable
-from notifier.message import Message, check, new_id
+from notifier.message import Message, new_id
+from notifier.parsing import check
 from notifier.status import Channel, Lane, OnUnknown, Outcome, Reason, Status, may_follow
 from notifier.store.audit import Audit, Filter
 from notifier.store.engine import make_engine, transaction
-from notifier.store.ledger import (
-    KEPT_BODY_BYTES,
-    Accepted,
-    Claimed,
-    Ledger,
-    NewNotification,
-    NewRejection,
-    Result,
-)
+from notifier.store.ledger import KEPT_BODY_BYTES, Ledger
+from notifier.store.values import Accepted, Claimed, NewNotification, NewRejection, Result
 
 MakeNotification = Callable[..., NewNotification]
 

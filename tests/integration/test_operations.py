@@ -31,10 +31,11 @@ from notifier.status import Channel, Lane, OnUnknown, Reason, Status, may_follow
 from notifier.store.audit import Audit, Filter
 from notifier.store.engine import make_engine, transaction
 from notifier.store.lateness import Cause, Lateness
-from notifier.store.ledger import Ledger, NewNotification, NewRejection
+from notifier.store.ledger import Ledger
 from notifier.store.ledger import Result as AttemptResult
 from notifier.store.operating import PAGE, Operating
 from notifier.store.replaying import Rejections
+from notifier.store.values import NewNotification, NewRejection
 
 SOON = timedelta(minutes=5)
 

@@ -22,8 +22,9 @@ from sqlalchemy.schema import CreateTable
 
 from notifier.client import Client
 from notifier.errors import ConfigurationError, InvalidMessage, MissingPackage, PublishFailed, ServiceUnavailable
-from notifier.message import Message, new_id, parse_body
+from notifier.message import Message, new_id
 from notifier.outbox import SqlOutbox, create_table, make_engine, make_table, metadata, table
+from notifier.parsing import parse_body
 from notifier.relay import Passed, Relay
 from notifier.status import Channel, Lane
 from notifier.wire import Wire

@@ -14,7 +14,7 @@ import pytest
 
 from notifier.client import Client
 from notifier.errors import PublishFailed
-from notifier.message import parse_body
+from notifier.parsing import parse_body
 from notifier.status import Channel, Lane
 from tests.rabbitmq import PrivateRabbitmq
 from tests.support.queues import bodies

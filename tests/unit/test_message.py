@@ -12,16 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.errors import InvalidMessage
-from notifier.message import (
-    MAX_BODY_BYTES,
-    Entry,
-    Message,
-    check,
-    json_schema,
-    new_id,
-    parse_body,
-    time_of_id,
-)
+from notifier.message import MAX_BODY_BYTES, Message, json_schema, new_id, time_of_id
+from notifier.parsing import Entry, check, parse_body
 from notifier.status import Channel, Lane
 
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)

@@ -1,0 +1,239 @@
+"""How bytes become `Message` values, or faults that say what is wrong with them.
+
+Everything that can be judged from the bytes alone is judged here; whether a template, a sender or a provider
+exists is the intake's question. `parse_body` never raises for what it is given: every entry comes back as a
+`Message` or as the list of its faults.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from notifier.errors import Fault, InvalidMessage
+from notifier.message import (
+    MAX_AGE,
+    MAX_BODY_BYTES,
+    MAX_CLOCK_SKEW,
+    MAX_SCHEDULE_AHEAD,
+    Envelope,
+    Message,
+    time_of_id,
+)
+from notifier.status import Channel, Lane
+
+_E164 = re.compile(r"\+[1-9]\d{6,14}\Z")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One message of a body: either `message`, or the `faults` that keep it from being one."""
+
+    message: Message | None
+    faults: tuple[Fault, ...] = ()
+    #: The entry's JSON, defaults merged in, where the body was a batch; None where the whole body is the entry.
+    raw: bytes | None = None
+    #: Who says to have sent it, if that could be read at all.
+    producer: str | None = None
+
+
+def parse_body(body: bytes, channel: Channel, lane: Lane, *, now: datetime | None = None) -> list[Entry]:
+    """Read what a producer put on the queue of `channel` and `lane`.
+
+    `now` is the clock against which ages are judged (default: this machine's). Never raises; a body that is no
+    JSON object at all is one entry with its fault.
+    """
+    now = now or datetime.now(UTC)
+    if len(body) > MAX_BODY_BYTES:
+        return [_refused("too_large", f"{len(body)} bytes", f"Send at most {MAX_BODY_BYTES} bytes a message")]
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return [_refused("bad_utf8", f"byte {error.start} is not UTF-8", "Encode the JSON as UTF-8")]
+    try:
+        value = from_json(text, allow_inf_nan=False)
+    except ValueError as error:
+        return [_refused("not_json", f"not readable as JSON: {error}", "Publish one JSON object")]
+    if not isinstance(value, dict):
+        kind = {list: "a list", str: "a string", bool: "a boolean", type(None): "null"}.get(
+            type(value), "a number"
+        )
+        return [_refused("not_an_object", f"{kind}, not an object", "Publish one JSON object")]
+    if _is_celery(value):
+        fix = "Publish plain JSON to the exchange notify; Celery's own task messages are not read here"
+        return [_refused("celery_message", "a message of Celery's task protocol", fix)]
+    if "batch" not in value:
+        return [read_message(value, channel, lane, now=now)]
+    return _parse_batch(value, channel, lane, now)
+
+
+def read_message(value: Mapping[str, Any], channel: Channel, lane: Lane, *, now: datetime) -> Entry:
+    """One decoded JSON object as an entry of the given queue."""
+    claimed = value.get("producer")
+    producer = claimed if isinstance(claimed, str) and len(claimed) <= 100 and "\0" not in claimed else None
+    try:
+        message = Message.model_validate({**value, **_agreed(value, channel, lane)})
+    except ValidationError as error:
+        return Entry(None, faults_of(error), producer=producer)
+    faults = [*_check_recipient(message, channel), *_check_times(message, now), *_check_values(message)]
+    if faults:
+        return Entry(None, tuple(faults), producer=producer)
+    return Entry(message, producer=producer)
+
+
+def check(message: Message, channel: Channel, lane: Lane) -> Message:
+    """The same checks for a producer before it publishes. Returns the message with its channel and lane set.
+
+    Raises:
+        InvalidMessage: with every fault.
+    """
+    entry = read_message(message.model_dump(exclude_none=True), channel, lane, now=datetime.now(UTC))
+    if entry.message is None:
+        raise InvalidMessage(entry.faults)
+    return entry.message
+
+
+def _refused(code: str, problem: str, fix: str) -> Entry:
+    return Entry(None, (Fault("", code, problem, fix),))
+
+
+def _is_celery(value: Mapping[str, Any]) -> bool:
+    # Protocol 1 carries the task in the body; protocol 2's body is a list and is refused as such.
+    return "task" in value and ("args" in value or "kwargs" in value)
+
+
+def _parse_batch(value: dict[str, Any], channel: Channel, lane: Lane, now: datetime) -> list[Entry]:
+    try:
+        envelope = Envelope.model_validate(value)
+    except ValidationError as error:
+        return [Entry(None, faults_of(error))]
+    common = {k: v for k, v in (("producer", envelope.producer), ("template", envelope.template)) if v}
+    entries = []
+    for item in envelope.batch:
+        raw = json.dumps(item, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        if isinstance(item, dict):
+            # Kept with what it shares with the others, so that it can be published again alone.
+            merged = {**common, **envelope.defaults, **item}
+            for field in ("context", "metadata"):
+                default, own = envelope.defaults.get(field), item.get(field)
+                if isinstance(default, dict) and isinstance(own, dict):
+                    merged[field] = {**default, **own}
+            raw = json.dumps(merged, ensure_ascii=False).encode("utf-8", "surrogatepass")
+            found = read_message(merged, channel, lane, now=now)
+        else:
+            found = _refused("not_an_object", "an entry of the batch is no object", "Make it an object")
+        entries.append(Entry(found.message, found.faults, raw, found.producer or envelope.producer))
+    return entries
+
+
+def _agreed(value: Mapping[str, Any], channel: Channel, lane: Lane) -> dict[str, Any]:
+    """The queue's channel and lane, unless the message names others: then its own stay and are refused."""
+    agreed: dict[str, Any] = {}
+    for field, known in (("channel", channel), ("lane", lane)):
+        if value.get(field) in (None, known):
+            agreed[field] = known
+        elif isinstance(value[field], str):
+            agreed[field] = _Disagreement(known)
+    return agreed
+
+
+@dataclass(frozen=True, slots=True)
+class _Disagreement:
+    """Marks a channel or lane that is not the queue's; no enum accepts it, and `faults_of` names the fix."""
+
+    known: str
+
+
+def _check_recipient(message: Message, channel: Channel) -> list[Fault]:
+    if _CONTROL.search(message.to):
+        return [Fault("to", "bad_recipient", "contains control characters", "Send the plain address")]
+    if channel is Channel.SMS:
+        if _E164.match(message.to):
+            return []
+        return [Fault("to", "not_e164", "not an E.164 number", "Write it as +15550100123, without spaces")]
+    name, _, domain = message.to.rpartition("@")
+    if name and domain.strip(" >"):
+        return []
+    return [Fault("to", "not_an_address", "not an e-mail address", "Write it as name@example.com")]
+
+
+def _check_times(message: Message, now: datetime) -> list[Fault]:
+    faults = []
+    if message.send_at and message.send_at > now + MAX_SCHEDULE_AHEAD:
+        fix = f"Schedule at most {MAX_SCHEDULE_AHEAD.days} days ahead"
+        faults.append(Fault("send_at", "too_far_ahead", "too far in the future", fix))
+    if message.send_at and message.send_at < now - MAX_AGE:
+        fix = f"Leave it out, or use a time within the last {MAX_AGE.days} days"
+        faults.append(Fault("send_at", "too_long_ago", "too far in the past", fix))
+    if message.id is not None and not now - MAX_AGE < time_of_id(message.id) < now + MAX_CLOCK_SKEW:
+        fix = "Make the id when you publish, on a machine with a right clock"
+        faults.append(Fault("id", "bad_id_time", "the time inside the UUIDv7 is too far from now", fix))
+    return faults
+
+
+def _check_values(message: Message) -> list[Fault]:
+    """What JSON allows and the record cannot hold: NUL characters, and numbers beyond a double."""
+    fields = ("to", "idempotency_key", "reference", "callback_url", "context", "metadata")
+    return [fault for field in fields for fault in _walk(getattr(message, field), field)]
+
+
+def _walk(value: Any, path: str) -> list[Fault]:
+    if isinstance(value, str):
+        return [Fault(path, "nul_character", "contains a NUL character", "Remove it")] if "\0" in value else []
+    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+        return [Fault(path, "bad_number", "a number out of range", "Send it as a string")]
+    faults = []
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if "\0" in key:
+                faults.append(Fault(path, "nul_character", "a name contains a NUL character", "Remove it"))
+            else:
+                faults.extend(_walk(item, f"{path}.{key}"))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            faults.extend(_walk(item, f"{path}.{index}"))
+    return faults
+
+
+#: pydantic's error type → (our code, what is wrong, what to do); texts may use the error's own context.
+_TEXTS: Mapping[str, tuple[str, str, str]] = {
+    "missing": ("missing", "is missing", "Add it"),
+    "extra_forbidden": (
+        "unknown_field",
+        "is not a field of the contract",
+        "Remove it, or move it into metadata",
+    ),
+    "string_type": ("wrong_type", "is not a string", "Send a string"),
+    "dict_type": ("wrong_type", "is not an object", "Send a JSON object"),
+    "list_type": ("wrong_type", "is not a list", "Send a JSON list"),
+    "string_too_short": ("too_short", "is shorter than {min_length} characters", "Send a longer one"),
+    "string_too_long": ("too_long", "is longer than {max_length} characters", "Shorten it"),
+    "too_long": ("too_long", "has more than {max_length} entries", "Send fewer"),
+    "too_short": ("too_short", "has no entries", "Send at least one"),
+    "string_pattern_mismatch": ("bad_format", "does not match {pattern}", "Follow that pattern"),
+    "enum": ("bad_choice", "is none of {expected}", "Use one of them"),
+}
+
+
+def faults_of(error: ValidationError) -> tuple[Fault, ...]:
+    return tuple(_fault_of(detail) for detail in error.errors(include_url=False))
+
+
+def _fault_of(detail: Any) -> Fault:
+    field = ".".join(str(part) for part in detail["loc"])[:200].replace("\0", "?")
+    context = detail.get("ctx", {})
+    if detail["type"] == "contract":
+        return Fault(field, context["code"], context["problem"], context["fix"])
+    if isinstance(detail["input"], _Disagreement):
+        fix = "Publish it to the queue it belongs to, or leave it out"
+        return Fault(field, "queue_mismatch", f"is not the {field} of the queue it came by", fix)
+    code, problem, fix = _TEXTS.get(detail["type"], ("invalid", detail["msg"], "See `notifier schema message`"))
+    return Fault(field, code, problem.format(**context), fix)
