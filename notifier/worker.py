@@ -99,23 +99,23 @@ def _schedule() -> dict[str, Any]:
 def _add_tasks(app: Celery, process: _Process) -> None:
     publish_deliver, publish_reconcile = task_publisher(app), task_publisher(app, RECONCILE)
 
-    @app.task(name=DELIVER)  # type: ignore[untyped-decorator]
+    @app.task(name=DELIVER, shared=False)  # type: ignore[untyped-decorator]
     def deliver(ids: list[str]) -> dict[str, int]:
         """Deliver these notifications. Returns counts, for whoever looks the result up."""
         summary = process.delivery.deliverer.deliver([UUID(value) for value in ids])
         return {"claimed": summary.claimed, "sent": summary.sent, "other": summary.other}
 
-    @app.task(name=RECONCILE)  # type: ignore[untyped-decorator]
+    @app.task(name=RECONCILE, shared=False)  # type: ignore[untyped-decorator]
     def reconcile(ids: list[str]) -> int:
         """Find out what became of these, whose calls ended without an answer."""
         return process.delivery.reconciler.reconcile([UUID(value) for value in ids])
 
-    @app.task(name=DISPATCH)  # type: ignore[untyped-decorator]
+    @app.task(name=DISPATCH, shared=False)  # type: ignore[untyped-decorator]
     def dispatch_due() -> int:
         """Give out what is due: scheduled, retrying, lost, or left by a dead worker."""
         return process.services.dispatcher(publish_deliver, publish_reconcile).dispatch_due()
 
-    @app.task(name=PARTITIONS)  # type: ignore[untyped-decorator]
+    @app.task(name=PARTITIONS, shared=False)  # type: ignore[untyped-decorator]
     def upkeep() -> list[str]:
         """Make the partitions of the coming months, and drop counts that nobody looks at any more."""
         made = ensure_partitions(process.services.engine)
@@ -124,7 +124,7 @@ def _add_tasks(app: Celery, process: _Process) -> None:
         log.info("partitions.ensured", partitions=made)
         return made
 
-    @app.task(name=STATISTICS)  # type: ignore[untyped-decorator]
+    @app.task(name=STATISTICS, shared=False)  # type: ignore[untyped-decorator]
     def log_statistics() -> list[dict[str, Any]]:
         """Yesterday's notifications by channel and status, in the log and as the task's result."""
         today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
