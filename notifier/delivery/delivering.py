@@ -244,14 +244,15 @@ class Deliverer:
         situation = Situation(
             attempt=calls,
             age_seconds=claim.age_seconds,
-            seconds_to_expiry=claim.seconds_to_expiry,
+            seconds_to_expiry=claim.seconds_to_expiry_now(),
             jitter=random.random(),  # noqa: S311 - spreads load, keeps no secret
         )
         return decide(error, self._settings.retry(claim.lane), situation)
 
     def _rate_limited(self, claim: Claimed, wait_seconds: float) -> Result:
         """It waits for its turn, however long: a limit of ours fails nothing but what expires meanwhile."""
-        if claim.seconds_to_expiry is not None and wait_seconds >= claim.seconds_to_expiry:
+        left = claim.seconds_to_expiry_now()
+        if left is not None and wait_seconds >= left:
             return Result(claim.id, claim.claim, Status.EXPIRED, reason=Reason.RATE_LIMITED)
         return Result(
             claim.id,

@@ -40,7 +40,7 @@ class Prepared:
             html=self.rendered.html,
             locale=self.rendered.locale,
             reply_to=self.reply_to,
-            expires_at=self.claim.expires_at,
+            seconds_to_expiry=self.claim.seconds_to_expiry_now(),
         )
 
 

@@ -99,6 +99,7 @@ class Reconciler:
             started_at=unknown.started_at,
             finished_at=unknown.finished_at,
             exclude=frozenset(unknown.known_ids),
+            asked_at=unknown.looked_at,
         )
 
 

@@ -37,8 +37,9 @@ class Outgoing:
     locale: str = ""
     #: Address for replies; None leaves the header out.
     reply_to: str | None = None
-    #: A provider that can should drop the message after this.
-    expires_at: datetime | None = None
+    #: A provider that can should drop the message after this; None: never. Counted from the database's clock, so
+    #: that a wrong one of this machine neither drops nor prolongs anything.
+    seconds_to_expiry: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ class Sought:
     #: Ids that the provider gave to other attempts, of this notification or of another one to the same recipient
     #: with the same words: one message never answers for two attempts.
     exclude: frozenset[str] = frozenset()
+    #: Now, by the same clock as `started_at`; None: this machine's.
+    asked_at: datetime | None = None
 
 
 class Provider(Protocol):

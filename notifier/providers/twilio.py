@@ -54,12 +54,9 @@ class TwilioProvider:
 
     channel = Channel.SMS
 
-    def __init__(
-        self, name: str, options: TwilioOptions, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, name: str, options: TwilioOptions) -> None:
         self.name = name
         self._options = options
-        self._clock = clock
         self._http: DeadlineHttpClient | None = None
         self._client: Any = None
 
@@ -97,7 +94,7 @@ class TwilioProvider:
         `Unavailable`, and only after it None.
         """
         window = window_of(sought, deadline_seconds)
-        asked_at = self._clock()
+        asked_at = sought.asked_at or datetime.now(UTC)
         try:
             with calling(deadline_seconds) as call:
                 found: Receipt | None = await self._ask(call, lambda client: search(client, sought, window))
@@ -126,7 +123,7 @@ class TwilioProvider:
         words: dict[str, Any] = {
             "to": outgoing.to,
             "body": outgoing.text,
-            "validity_period": self._validity(outgoing.expires_at),
+            "validity_period": self._validity(outgoing.seconds_to_expiry),
         }
         words["messaging_service_sid" if _SERVICE.fullmatch(outgoing.sender) else "from_"] = outgoing.sender
         if self._options.public_url is not None:
@@ -134,15 +131,15 @@ class TwilioProvider:
             words["status_callback"] = f"{self._options.public_url}/{path}"
         return words
 
-    def _validity(self, expires_at: datetime | None) -> int:
+    def _validity(self, seconds_to_expiry: float | None) -> int:
         """Whole seconds that are left, rounded down, so that Twilio never sends what has expired.
 
         Raises:
             Rejected: if less than one second is left.
         """
-        if expires_at is None:
+        if seconds_to_expiry is None:
             return self._options.validity_seconds
-        left = math.floor((expires_at - self._clock()).total_seconds())
+        left = math.floor(seconds_to_expiry)
         if left < _VALIDITY_SECONDS[0]:
             raise Rejected("expired before it could be handed to Twilio", reason=Reason.EXPIRED)
         return min(left, self._options.validity_seconds)

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Self
 
 import aiohttp
@@ -60,12 +59,9 @@ class VonageProvider:
 
     channel = Channel.SMS
 
-    def __init__(
-        self, name: str, options: VonageOptions, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    def __init__(self, name: str, options: VonageOptions) -> None:
         self.name = name
         self._options = options
-        self._clock = clock
         self._session: aiohttp.ClientSession | None = None
 
     @classmethod
@@ -116,7 +112,7 @@ class VonageProvider:
             "from": outgoing.sender.removeprefix("+"),
             "to": outgoing.to.removeprefix("+"),
             "text": outgoing.text,
-            "ttl": str(self._ttl_seconds(outgoing.expires_at) * 1000),
+            "ttl": str(self._ttl_seconds(outgoing.seconds_to_expiry) * 1000),
             "client-ref": str(outgoing.notification_id),
         }
         if not fits_gsm(outgoing.text):
@@ -127,15 +123,15 @@ class VonageProvider:
             form["callback"] = f"{options.public_url}/{path}"
         return form
 
-    def _ttl_seconds(self, expires_at: datetime | None) -> int:
+    def _ttl_seconds(self, seconds_to_expiry: float | None) -> int:
         """Whole seconds that are left, rounded down, so that Vonage never sends what has expired.
 
         Raises:
             Rejected: if less is left than the shortest ttl: Vonage would go on after the end.
         """
-        if expires_at is None:
+        if seconds_to_expiry is None:
             return self._options.validity_seconds
-        left = math.floor((expires_at - self._clock()).total_seconds())
+        left = math.floor(seconds_to_expiry)
         if left < _TTL_SECONDS[0]:
             detail = f"expires sooner than the {_TTL_SECONDS[0]} s that Vonage needs at least"
             raise Rejected(detail, reason=Reason.EXPIRED)

@@ -7,6 +7,7 @@ appends an event. The database's clock is the only one that decides.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -109,6 +110,7 @@ class Ledger:
 
         One that expired while it waited becomes `expired` here.
         """
+        claimed_at = time.monotonic()
         with transaction(self._engine) as connection:
             rows = connection.execute(
                 statements.CLAIM, {"ids": [str(value) for value in ids], "lease": lease_seconds}
@@ -133,6 +135,7 @@ class Ledger:
                 row.tries,
                 float(row.age_seconds),
                 None if row.seconds_to_expiry is None else float(row.seconds_to_expiry),
+                claimed_at,
             )
             for row in rows
         ]
@@ -217,6 +220,7 @@ class Ledger:
                 row.provider,
                 row.started_at,
                 row.finished_at,
+                row.looked_at,
                 tuple(row.known_ids),
             )
             for row in rows

@@ -201,7 +201,7 @@ RETURNING n.id, n.channel, n.lane
 
 UNKNOWN: TextClause = text("""
 SELECT n.id, n.channel, n.lane, n.recipient, n.template, n.locale, n.context, n.sender, n.on_unknown, n.claim,
-  n.crash_count, a.number, a.provider, a.started_at, a.finished_at,
+  n.crash_count, a.number, a.provider, a.started_at, a.finished_at, now() AS looked_at,
   -- The same words may have gone to the same number before: what is already known is not found again.
   ARRAY(SELECT x.provider_message_id FROM notifications AS m JOIN attempts AS x ON x.notification_id = m.id
         WHERE m.address = n.address AND x.provider = a.provider AND x.provider_message_id IS NOT NULL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -84,6 +85,14 @@ class Claimed:
     age_seconds: float
     #: Until `expires_at`, by the database's clock; None: it does not expire.
     seconds_to_expiry: float | None
+    #: When it was claimed, on this process's monotonic clock.
+    claimed_at: float
+
+    def seconds_to_expiry_now(self) -> float | None:
+        """What is left of `seconds_to_expiry`. No clock of this machine that can be set has a part in it."""
+        if self.seconds_to_expiry is None:
+            return None
+        return self.seconds_to_expiry - (time.monotonic() - self.claimed_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,5 +155,7 @@ class Unknown:
     provider: str
     started_at: datetime
     finished_at: datetime | None
+    #: Now, by the database's clock.
+    looked_at: datetime
     #: Ids that its provider gave to other attempts at this recipient, within a day.
     known_ids: tuple[str, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -29,21 +29,16 @@ def server() -> Iterator[TwilioServer]:
         yield server
 
 
-def in_an_hour() -> datetime:
-    return datetime.now(UTC) + timedelta(hours=1)
-
-
-def make_provider(
-    server: TwilioServer, clock: Callable[[], datetime] = in_an_hour, token: str | None = None
-) -> TwilioProvider:
+def make_provider(server: TwilioServer, token: str | None = None) -> TwilioProvider:
     options = TwilioOptions(server.account_sid, token or server.auth_token, api_base=server.url)
-    return TwilioProvider("text", options, clock=clock)
+    return TwilioProvider("text", options)
 
 
-def make_sought(server: TwilioServer) -> Sought:
-    """An attempt that is under way just now."""
+def make_sought(server: TwilioServer, *, asked_after: timedelta = timedelta(hours=1)) -> Sought:
+    """An attempt that is under way just now, looked up later."""
     now = datetime.now(UTC)
-    return Sought(uuid4(), 1, TO, SENDER, TEXT, now - timedelta(seconds=1), now)
+    asked_at = now + asked_after
+    return Sought(uuid4(), 1, TO, SENDER, TEXT, now - timedelta(seconds=1), now, asked_at=asked_at)
 
 
 def send(server: TwilioServer, *texts: str, sender: str = SENDER) -> list[str]:
@@ -94,7 +89,7 @@ def test_what_the_server_never_took_is_surely_not_there(server: TwilioServer) ->
 
 def test_it_is_too_early_to_say_no_while_it_may_still_turn_up(server: TwilioServer) -> None:
     with pytest.raises(Unavailable) as early:
-        find(make_provider(server, clock=lambda: datetime.now(UTC)), make_sought(server))
+        find(make_provider(server), make_sought(server, asked_after=timedelta()))
     assert 50 < (early.value.retry_after_seconds or 0) <= 60
 
 

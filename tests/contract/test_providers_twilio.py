@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -95,9 +95,7 @@ def test_without_a_public_url_no_callback_is_asked_for(server: TwilioServer) -> 
 def test_the_validity_ends_no_later_than_the_message_expires(
     server: TwilioServer, left: float | None, option: dict[str, str], expected: int
 ) -> None:
-    provider = make_provider(server, **option)
-    provider = TwilioProvider("text", provider._options, clock=lambda: NOW)
-    send(provider, make_outgoing(expires_at=NOW + timedelta(seconds=left) if left else None))
+    send(make_provider(server, **option), make_outgoing(seconds_to_expiry=left))
     assert server.messages[0].validity_period == expected
 
 

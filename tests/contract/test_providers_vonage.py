@@ -6,7 +6,7 @@ import asyncio
 import logging
 import tomllib
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def make_outgoing(to: str = "+15550100123", **changes: Any) -> Outgoing:
 
 def make_provider(server: VonageServer, **changes: Any) -> VonageProvider:
     options = {"api_key": server.api_key, "api_secret": server.api_secret, "api_base": server.url} | changes
-    return VonageProvider("text", VonageOptions(**options), clock=lambda: NOW)
+    return VonageProvider("text", VonageOptions(**options))
 
 
 def send(provider: VonageProvider, outgoing: Outgoing) -> Receipt:
@@ -104,15 +104,14 @@ def test_the_callback_url_carries_notification_and_attempt(server: VonageServer)
 def test_the_ttl_ends_no_later_than_the_message_expires(
     server: VonageServer, left: float | None, option: dict[str, int], expected: int
 ) -> None:
-    expires_at = NOW + timedelta(seconds=left) if left else None
-    send(make_provider(server, **option), make_outgoing(expires_at=expires_at))
+    send(make_provider(server, **option), make_outgoing(seconds_to_expiry=left))
     assert server.messages[0].ttl == expected
 
 
 @pytest.mark.parametrize("left_seconds", [-60, 0, 19.9])
 def test_what_expires_before_the_shortest_ttl_is_not_sent(server: VonageServer, left_seconds: float) -> None:
     with pytest.raises(Rejected) as rejected:
-        send(make_provider(server), make_outgoing(expires_at=NOW + timedelta(seconds=left_seconds)))
+        send(make_provider(server), make_outgoing(seconds_to_expiry=left_seconds))
     assert rejected.value.reason is Reason.EXPIRED
     assert server.received == 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -44,10 +44,8 @@ def test_the_token_is_not_printed() -> None:
 
 @pytest.mark.parametrize("left_seconds", [-60, 0, 0.9])
 def test_what_has_expired_is_rejected_before_any_call(left_seconds: float) -> None:
-    provider = TwilioProvider("sms", TwilioOptions(SID, "secret"), clock=lambda: NOW)
-    outgoing = Outgoing(
-        UUID(int=1), 1, "+15550100123", "+15550100100", "hi", expires_at=NOW + timedelta(seconds=left_seconds)
-    )
+    provider = TwilioProvider("sms", TwilioOptions(SID, "secret"))
+    outgoing = Outgoing(UUID(int=1), 1, "+15550100123", "+15550100100", "hi", seconds_to_expiry=left_seconds)
     with pytest.raises(Rejected) as rejected:
         asyncio.run(provider.send(outgoing, deadline_seconds=1))
     assert rejected.value.reason is Reason.EXPIRED

@@ -1,0 +1,65 @@
+"""The short form of the fault suite: nothing lost, nothing sent twice unrecorded, and nothing left running."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from chaos.scenarios import long_form, short_form
+from tests.install import can_apt_install
+from tests.services import find_rabbitmq
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.timeout(240)
+
+
+# In a container or elsewhere it cannot be stopped and killed; the long form says so, too.
+@pytest.mark.skipif(
+    find_rabbitmq() is None and not can_apt_install(),
+    reason="needs its own RabbitMQ: install rabbitmq-server",
+)
+def test_nothing_is_lost_and_nothing_sent_twice_unrecorded(tmp_path: Path) -> None:
+    output = tmp_path / "latest.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "chaos", "--short", "--output", output],
+        cwd=ROOT,
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=220,
+    )
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
+    result = json.loads(output.read_text())
+    assert [row["name"] for row in result["scenarios"]] == [scenario.name for scenario in short_form()]
+    for row in result["scenarios"]:
+        assert (row["lost"], row["unrecorded_duplicates"], row["unlawful"]) == (0, 0, 0), row
+        assert row["messages"] > 0
+    assert left_over(tmp_path) == []
+
+
+def test_names_of_scenarios_are_unique() -> None:
+    for scenarios in (long_form(), short_form()):
+        names = [scenario.name for scenario in scenarios]
+        assert len(names) == len(set(names))
+
+
+def test_every_scenario_is_in_the_table_of_the_docs() -> None:
+    text = (ROOT / "docs" / "explanation" / "faults.md").read_text("utf-8")
+    assert [scenario.name for scenario in long_form() if f"| {scenario.name} |" not in text] == []
+
+
+def left_over(home: Path) -> list[str]:
+    """Programs of this run that still run: they inherited its home."""
+    return [
+        " ".join(process.info["cmdline"] or ())
+        for process in psutil.process_iter(["cmdline", "environ"])
+        if (process.info["environ"] or {}).get("HOME") == str(home)
+    ]
