@@ -13,6 +13,7 @@ for it and ended with the session. Services that a developer happens to run are 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -181,12 +182,16 @@ class Services:
         parent = _memory() or Path(tempfile.gettempdir())
         for lock_file in parent.glob(f"notifier-*/{_IN_USE}"):
             lock = FolderLock(lock_file)
-            if os.access(lock_file, os.W_OK) and lock.acquire():
-                shutil.rmtree(lock_file.parent, ignore_errors=True)
-                lock.release()
+            # Its owner may be removing it at this moment.
+            with contextlib.suppress(FileNotFoundError):
+                if os.access(lock_file, os.W_OK) and lock.acquire():
+                    shutil.rmtree(lock_file.parent, ignore_errors=True)
+                    lock.release()
         folder = make_temporary_folder(parent)
-        self._lock = FolderLock(folder / _IN_USE)
+        # Locked before it has the name that others look for: none of them can be faster.
+        self._lock = FolderLock(folder / "starting")
         self._lock.acquire()
+        (folder / "starting").rename(folder / _IN_USE)
         return folder
 
     def _private_folder(self) -> Path:
