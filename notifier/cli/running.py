@@ -125,7 +125,9 @@ def up() -> None:
     with local_world(settings, data_dir, fixed_ports=True) as world:
         database_url = world.environment.get("NOTIFIER_DATABASE_URL") or settings.require("database_url")
         upgrade(database_url)
-        programs = Programs(world.environment, data_dir / "logs")
+        # A person reads along.
+        logs = {"NOTIFIER_LOG_FORMAT": "text"} if settings.log_format == "auto" else {}
+        programs = Programs({**world.environment, **logs}, data_dir / "logs")
         with announced(data_dir, world.environment) if world.environment else nullcontext():
             programs.start()
             print_table(("what", "where"), [(place.name, place.where) for place in world.places])
