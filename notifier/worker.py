@@ -77,6 +77,11 @@ def _configuration(settings: Settings, broker: str) -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_hijack_root_logger": False,
+        # An exclusive control queue is locked by our own half-open connection until the broker notices, and a
+        # worker that cannot have it ends. Durable, because newer brokers refuse queues that are neither; when it
+        # is not used any more it expires.
+        "control_queue_exclusive": False,
+        "control_queue_durable": True,
         "worker_send_task_events": True,
         "task_send_sent_event": False,
         "beat_schedule": _schedule(),
