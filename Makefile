@@ -13,7 +13,7 @@ INSTALL := $(PIP) install --require-hashes --no-deps --no-compile
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check format lock clean
+.PHONY: help demo up test chaos check format lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ up: $(RUNTIME) ## run the service here, with its own database and broker where n
 
 test: $(DEV) ## every test, on real PostgreSQL, RabbitMQ and Valkey (ARGS="-k word")
 	@$(BIN)/python -m pytest $(ARGS)
+
+chaos: $(DEV) ## the fault suite: everything killed, stopped and cut under load, twenty minutes (SHORT=1: two)
+	@$(BIN)/python -m chaos $(if $(SHORT),--short) $(ARGS)
 
 check: $(DEV) ## format, lint, types, layers
 	@$(BIN)/ruff format --check .

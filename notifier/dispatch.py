@@ -1,7 +1,7 @@
 """The sweep: what is due → deliver tasks. Scheduled messages, retries, lost tasks and dead workers are all this.
 
-Crash point: rows are moved and committed before their tasks are published. If that fails, or we die in between,
-they are due again after `ledger.REDISPATCH_SECONDS`.
+Crash point: rows are moved and committed before their tasks are published. If we die in between they are due again
+after `ledger.REDISPATCH_SECONDS`; if publishing fails, after a moment.
 """
 
 from __future__ import annotations
@@ -37,24 +37,33 @@ class Dispatcher:
         total = 0
         for _ in range(ROUNDS):
             due = self._ledger.take_due(limit=LIMIT, unknown_after_seconds=UNKNOWN_AFTER_SECONDS)
-            _publish([row for row in due if not row.alone], self._publish_deliver)
+            self._publish([row for row in due if not row.alone])
             for row in due:
                 if row.alone:
                     # In a task of its own: if it is what crashed a worker, it takes no other with it again.
-                    self._publish_deliver(row.channel, row.lane, [row.id])
+                    self._publish([row])
             total += len(due)
             if len(due) < LIMIT:
                 break
         unknown = self._ledger.take_unknown(limit=LIMIT, again_after_seconds=LOOK_UP_AGAIN_SECONDS)
-        _publish(unknown, self._publish_reconcile)
+        for (channel, lane), ids in _groups(unknown):
+            self._publish_reconcile(channel, lane, ids)
         if total or unknown:
             log.info("dispatch.due", count=total + len(unknown))
         return total + len(unknown)
 
+    def _publish(self, due: Iterable[Due]) -> None:
+        for (channel, lane), ids in _groups(due):
+            try:
+                self._publish_deliver(channel, lane, ids)
+            except Exception as error:
+                # The other groups have their own queues; these are tried again in a moment.
+                log.warning("dispatch.tasks_not_published", count=len(ids), error=type(error).__name__)
+                self._ledger.hurry(ids)
 
-def _publish(due: Iterable[Due], publish: Publish) -> None:
+
+def _groups(due: Iterable[Due]) -> Iterable[tuple[tuple[Channel, Lane], list[UUID]]]:
     groups: dict[tuple[Channel, Lane], list[UUID]] = defaultdict(list)
     for row in due:
         groups[row.channel, row.lane].append(row.id)
-    for (channel, lane), ids in groups.items():
-        publish(channel, lane, ids)
+    return groups.items()

@@ -82,6 +82,8 @@ def _configuration(settings: Settings, broker: str) -> dict[str, Any]:
         # is not used any more it expires.
         "control_queue_exclusive": False,
         "control_queue_durable": True,
+        # Its gradual way back after a reconnect reads the connection from two threads at once: the worker stalls.
+        "worker_enable_prefetch_count_reduction": False,
         "worker_send_task_events": True,
         "task_send_sent_event": False,
         "beat_schedule": _schedule(),

@@ -41,6 +41,8 @@ from notifier.telemetry import log, log_failure
 
 #: Pauses between tries to write results while the database is away; the last one repeats. Seconds.
 WRITE_PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
+#: A task waits so long for the database to come back before it is left to the sweep. Seconds.
+CLAIM_DEADLINE_SECONDS = 60.0
 #: After this long the results are given up: the leases are over and the outcomes count as unknown. Seconds.
 WRITE_DEADLINE_SECONDS = 300.0
 
@@ -90,8 +92,7 @@ class Deliverer:
         Raises:
             ServiceUnavailable: the database went away. What was claimed is tried again when its lease ends.
         """
-        begun = time.monotonic()
-        claims = self._ledger.claim(ids, lease_seconds=self._settings.lease_seconds)
+        claims, begun = self._claim(ids)
         #: Claims for which nothing was written yet and no provider called.
         untouched = {claim.id: claim for claim in claims}
         try:
@@ -105,6 +106,23 @@ class Deliverer:
         if claims:
             log.info("deliver.batch", count=len(claims), sent=sent, seconds=round(time.monotonic() - begun, 3))
         return Summary(len(claims), sent, len(claims) - sent)
+
+    def _claim(self, ids: Sequence[UUID]) -> tuple[list[Claimed], float]:
+        """The claims, and when they were asked for: their leases end no sooner than counted from then.
+
+        Waits for a database that is away for a moment: a task that is lost waits for the sweep.
+        """
+        gives_up_at = time.monotonic() + CLAIM_DEADLINE_SECONDS
+        tries = 0
+        while True:
+            begun = time.monotonic()
+            try:
+                return self._ledger.claim(ids, lease_seconds=self._settings.lease_seconds), begun
+            except ServiceUnavailable:
+                if time.monotonic() > gives_up_at:
+                    raise
+                time.sleep(WRITE_PAUSES[min(tries, len(WRITE_PAUSES) - 1)])
+                tries += 1
 
     def _deliver(self, claims: Sequence[Claimed], untouched: dict[UUID, Claimed], begun: float) -> int:
         prepared, ended = self._prepare_all(claims)

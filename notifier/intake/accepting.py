@@ -177,8 +177,15 @@ class Intake:
             try:
                 self._publish_tasks(channel, lane, ids)
             except Exception as error:
-                # They are in the record and due: the sweep gives them out when the broker is back.
+                # They are in the record: the sweep gives them out when the broker is back.
                 log.warning("intake.tasks_not_published", count=len(ids), error=type(error).__name__)
+                self._hurry(ids)
+
+    def _hurry(self, ids: Sequence[UUID]) -> None:
+        try:
+            self._ledger.hurry(ids)
+        except ServiceUnavailable:
+            pass  # then they are due after their lane's time
 
 
 def is_mailbox(address: str) -> bool:

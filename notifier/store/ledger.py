@@ -26,6 +26,8 @@ from notifier.store.values import Accepted, Claimed, Due, NewNotification, NewRe
 #: A queued notification that nobody claimed within this long is given to the broker again. Seconds, by lane:
 #: short enough that a lost task is hardly noticed; the next times come later and later.
 REDISPATCH_SECONDS = {Lane.URGENT: 30, Lane.NORMAL: 120, Lane.BULK: 600}
+#: When a task could not be published, the sweep tries again after this. Seconds.
+HURRY_SECONDS = 2
 #: A notification that was in hand this often when its worker went away is poison.
 MAX_CRASHES = 3
 #: So much of a rejected body is kept. Bytes.
@@ -139,6 +141,12 @@ class Ledger:
             )
             for row in rows
         ]
+
+    def hurry(self, ids: Sequence[UUID]) -> None:
+        """The task of these could not be published: those that are still queued are due again at once."""
+        values = {"ids": [str(value) for value in ids], "seconds": HURRY_SECONDS}
+        with transaction(self._engine) as connection:
+            connection.execute(statements.HURRY, values)
 
     def start_attempts(
         self, calls: Iterable[tuple[Claimed, str]], *, margin_seconds: float

@@ -100,6 +100,12 @@ SELECT id, producer, channel, lane, recipient, address, template, locale, contex
 FROM claimed WHERE status = 'sending' ORDER BY id
 """).bindparams(bindparam("ids", type_=ARRAY(UUID(as_uuid=False))))
 
+# Their task could not be published.
+HURRY: TextClause = text("""
+UPDATE notifications SET due_at = now() + make_interval(secs => :seconds)
+WHERE id = ANY(:ids) AND status = 'queued'
+""").bindparams(bindparam("ids", type_=ARRAY(UUID(as_uuid=False))))
+
 START_ATTEMPTS: TextClause = text("""
 WITH held AS (
   UPDATE notifications AS n SET attempt_count = n.attempt_count + 1

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -300,6 +301,8 @@ def test_tasks_that_cannot_be_published_lose_nothing(world: World, broker_url: s
         wait_until(lambda: len(world.audit.search(Filter(status="queued"))) == 1)
     (row,) = world.audit.search(Filter())
     assert row.due_at is not None
+    # Soon: not after the time that a task has to be taken.
+    assert row.due_at - row.accepted_at < timedelta(seconds=20)
 
 
 def test_a_message_that_makes_our_code_fail_is_isolated(world: World) -> None:

@@ -1,0 +1,110 @@
+"""`python -m chaos`: see `--help`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import secrets
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+
+from chaos import disk, report
+from chaos.report import Outcome
+from chaos.runner import Runner
+from chaos.scenarios import Scenario, long_form, short_form
+from chaos.world import running_world
+from notifier.dev.machine import make_temporary_folder
+from tests.services import MissingService
+
+
+def main() -> int:
+    """Run the suite. 0 only if nothing was lost, nothing doubled unrecorded, and no program ended by itself."""
+    options = _options()
+    scenarios = short_form() if options.short else long_form()
+    if options.only:
+        wanted = re.compile(options.only, re.IGNORECASE)
+        scenarios = [scenario for scenario in scenarios if wanted.search(scenario.name)]
+    if options.list or not scenarios:
+        _say("\n".join(scenario.name for scenario in scenarios) or "no such scenario")
+        return 0 if scenarios else 2
+    # A Ctrl-C or SIGTERM ends everything in order, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    logging.disable(logging.WARNING)
+    try:
+        return _run(scenarios, options)
+    except MissingService as missing:
+        _say(str(missing))
+        return 2
+    except KeyboardInterrupt:
+        _say("stopped")
+        return 130
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make chaos", description="The fault suite of notifier.")
+    parser.add_argument("--short", action="store_true", help="a few scenarios, under three minutes")
+    parser.add_argument("--only", metavar="PATTERN", help="only scenarios whose name fits: a regular expression")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10_000), help="repeats a run's choices")
+    parser.add_argument("--list", action="store_true", help="name the scenarios and end")
+    parser.add_argument("--output", type=Path, metavar="FILE", default=report.LATEST, help="where the JSON goes")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="copy the programs' logs there")
+    return parser.parse_args()
+
+
+def _run(scenarios: Sequence[Scenario], options: argparse.Namespace) -> int:
+    begun = time.monotonic()
+    _say(f"seed {options.seed}: repeat these choices with --seed {options.seed}")
+    wants_disk = any(scenario.needs_disk for scenario in scenarios)
+    has_disk = wants_disk and disk.enter_private_namespace()
+    absent = {
+        scenario.name: "a small disk can be mounted by root on Linux only"
+        for scenario in scenarios
+        if scenario.needs_disk and not has_disk
+    }
+    scenarios = [scenario for scenario in scenarios if scenario.name not in absent]
+    folder = make_temporary_folder()
+    try:
+        outcomes = _in_world(scenarios, options, folder, has_disk=has_disk)
+    finally:
+        if options.keep:
+            shutil.copytree(folder / "logs", options.keep, dirs_exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+    seconds = time.monotonic() - begun
+    if not options.only:
+        seed, short = options.seed, options.short
+        report.write(options.output, outcomes, absent, seed=seed, short=short, seconds=seconds)
+    return _conclude(outcomes, absent, seconds)
+
+
+def _in_world(
+    scenarios: Sequence[Scenario], options: argparse.Namespace, folder: Path, *, has_disk: bool
+) -> list[Outcome]:
+    rng = Random(options.seed)
+    use_redis = any(scenario.broker == "redis" for scenario in scenarios)
+    _say("starting PostgreSQL, RabbitMQ" + (" and Valkey" if use_redis else ""))
+    with running_world(folder, rng, use_disk=has_disk, use_redis=use_redis) as world:
+        return Runner(world, options.seed, _say, overlap=options.short).run(scenarios)
+
+
+def _conclude(outcomes: Sequence[Outcome], absent: dict[str, str], seconds: float) -> int:
+    _say(report.table(outcomes, absent))
+    messages = sum(outcome.findings.messages for outcome in outcomes)
+    is_right = all(outcome.is_right for outcome in outcomes)
+    verdict = "every promise was kept" if is_right else "NOT every promise was kept"
+    _say(f"{messages} messages in {seconds:.0f} s: {verdict}")
+    return 0 if is_right else 1
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""Holds three books against each other: what was confirmed to producers, the record, what providers took."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from uuid import UUID
+
+import psycopg
+
+from chaos.load import Published
+from notifier.status import Status, may_follow
+
+#: At rest: ended, or held. A held one is still looked up at its provider for a while, and never sent again.
+_SETTLED = """(status IN ('sent', 'delivered', 'undelivered', 'failed', 'expired', 'cancelled', 'suppressed')
+  OR (status = 'unknown' AND (due_at IS NULL OR on_unknown = 'hold')))"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One notification of the record, with its attempts and its statuses in their order."""
+
+    status: str
+    is_settled: bool
+    on_unknown: str
+    attempts: int
+    unknowns: int
+    history: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Findings:
+    """What the books say about the messages of one scenario."""
+
+    #: Published with a confirmation.
+    messages: int = 0
+    #: Confirmed, but neither settled in the record nor among the rejected.
+    lost: int = 0
+    #: Of the lost, how many are in the record and still under way.
+    unsettled: int = 0
+    #: Confirmed, and gone with the broker's own data (only where the fault is that loss).
+    gone_with_broker: int = 0
+    #: Calls that reached a provider, and how many it accepted.
+    provider_calls: int = 0
+    provider_acceptances: int = 0
+    #: Attempts recorded with the outcome unknown.
+    unknowns: int = 0
+    #: Acceptances beyond 1 + attempts recorded as unknown; for `hold`, beyond 1.
+    unrecorded_duplicates: int = 0
+    #: Calls that reached a provider without an attempt in the record.
+    unrecorded_calls: int = 0
+    #: Status histories with a step that `status.TRANSITIONS` does not have.
+    unlawful: int = 0
+    statuses: dict[str, int] = field(default_factory=dict)
+    #: Ids of the messages behind the counts that must be 0.
+    suspects: list[str] = field(default_factory=list)
+
+
+class Books:
+    """Reads the record directly, past every proxy."""
+
+    def __init__(self, database_url: str) -> None:
+        self._url = database_url
+
+    def unsettled(self, label: str, wanted: Iterable[UUID], *, may_be_gone: bool) -> int:
+        """How many confirmed messages have not come to rest yet."""
+        query = f"SELECT id, {_SETTLED} FROM notifications WHERE reference = %s"
+        with psycopg.connect(self._url, connect_timeout=5) as connection:
+            found: dict[UUID, bool] = dict(connection.execute(query, [label]).fetchall())
+        waiting = sum(not settled for settled in found.values())
+        missing = sum(id_ not in found for id_ in wanted)
+        return waiting + (0 if may_be_gone else missing)
+
+    def rows(self, label: str) -> dict[UUID, Row]:
+        """The record of one scenario."""
+        query = f"""
+        SELECT n.id, n.status, {_SETTLED}, n.on_unknown,
+          (SELECT count(*) FROM attempts AS a WHERE a.notification_id = n.id),
+          (SELECT count(*) FROM attempts AS a WHERE a.notification_id = n.id AND a.outcome = 'unknown'),
+          (SELECT array_agg(e.status ORDER BY e.id) FROM events AS e
+           WHERE e.notification_id = n.id AND e.status IS NOT NULL)
+        FROM notifications AS n WHERE n.reference = %s"""
+        with psycopg.connect(self._url, connect_timeout=5) as connection:
+            found = connection.execute(query, [label]).fetchall()
+        return {id_: Row(*rest[:-1], tuple(rest[-1] or ())) for id_, *rest in found}
+
+    def rejected(self) -> str:
+        """The bodies of all rejected messages, in one text to look for ids in."""
+        with psycopg.connect(self._url, connect_timeout=5) as connection:
+            found = connection.execute("SELECT body FROM rejected_messages").fetchall()
+        return "\n".join(bytes(body).decode("utf-8", "replace") for (body,) in found)
+
+
+def reconcile(
+    messages: Sequence[Published],
+    rows: dict[UUID, Row],
+    rejected: str,
+    calls: Counter[str],
+    accepted: Counter[str],
+    *,
+    may_be_gone: bool,
+) -> Findings:
+    """Compare. Pure: all three books are given."""
+    found = Findings(statuses=dict(Counter(row.status for row in rows.values())))
+    for message in messages:
+        row = rows.get(message.id)
+        taken, called = accepted[message.to], calls[message.to]
+        found.messages += message.confirmed
+        found.provider_calls += called
+        found.provider_acceptances += taken
+        wrong = _count_losses(found, message, row, rejected, may_be_gone=may_be_gone)
+        wrong |= _count_calls(found, row, called, taken)
+        if wrong:
+            found.suspects.append(str(message.id))
+    return found
+
+
+def _count_losses(
+    found: Findings, message: Published, row: Row | None, rejected: str, *, may_be_gone: bool
+) -> bool:
+    if row is not None and row.is_settled:
+        return False
+    if row is not None:
+        found.unsettled += 1
+        found.lost += 1
+        return True
+    if not message.confirmed or str(message.id) in rejected:
+        return False
+    if may_be_gone:
+        found.gone_with_broker += 1
+        return False
+    found.lost += 1
+    return True
+
+
+def _count_calls(found: Findings, row: Row | None, called: int, taken: int) -> bool:
+    attempts, unknowns = (row.attempts, row.unknowns) if row else (0, 0)
+    allowed = 1 if row and row.on_unknown == "hold" else 1 + unknowns
+    duplicates, unrecorded = max(0, taken - allowed), max(0, called - attempts)
+    lawful = row is None or all(may_follow(Status(old), Status(new)) for old, new in pairwise(row.history))
+    found.unknowns += unknowns
+    found.unrecorded_duplicates += duplicates
+    found.unrecorded_calls += unrecorded
+    found.unlawful += not lawful
+    return bool(duplicates or unrecorded or not lawful)

@@ -1,0 +1,170 @@
+"""Runs scenarios: load, fault, healing, waiting for rest, reconciling."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import psycopg
+
+from chaos.load import Load, Mix
+from chaos.reconcile import reconcile
+from chaos.report import Outcome
+from chaos.scenarios import Scenario
+from chaos.world import World
+
+#: Everything must have come to rest by then. Seconds after the end of the fault.
+SETTLE_SECONDS = 240.0
+#: The load goes on for a moment after the fault: new messages meet what it left.
+_TAIL_SECONDS = 1.5
+#: The client promises an end within its time-out (5 s); a busy machine may add this.
+_PUBLISH_SECONDS = 5.0 + 2.5
+
+
+@dataclass(slots=True)
+class _Run:
+    scenario: Scenario
+    label: str
+    load: Load
+    outcome: Outcome
+    healed_at: float
+    is_settled: bool = False
+
+    @property
+    def confirmed(self) -> list[UUID]:
+        return [message.id for message in self.load.messages if message.confirmed]
+
+
+class Runner:
+    """One run of the suite."""
+
+    def __init__(self, world: World, seed: int, say: Callable[[str], None], *, overlap: bool) -> None:
+        self._world = world
+        self._seed = seed
+        self._say = say
+        #: Do not wait for rest between scenarios, only at the end of all.
+        self._overlap = overlap
+        self._runs: list[_Run] = []
+        self._crashes_told = 0
+
+    def run(self, scenarios: Sequence[Scenario]) -> list[Outcome]:
+        """Run them all."""
+        for number, scenario in enumerate(scenarios, 1):
+            if self._world.broker != scenario.broker:
+                self._settle(self._runs)
+                self._begin(scenario)
+            self._say(f"{number} of {len(scenarios)}: {scenario.name}")
+            run = self._play(scenario, f"{self._seed}-{number}")
+            self._runs.append(run)
+            if not self._overlap:
+                self._settle([run])
+                self._judge(run)
+                self._tell(run)
+        self._settle(self._runs)
+        self._world.stop_fleet()
+        # Once more, now that nothing runs: a copy that came late would show here.
+        for run in self._runs:
+            self._judge(run)
+        self._judge_programs(self._runs[-1].outcome)
+        return [run.outcome for run in self._runs]
+
+    def _begin(self, scenario: Scenario) -> None:
+        """Programs on that broker, and a few messages that show that all of it works."""
+        self._say(f"starting {scenario.broker} fleet: 2 intakes, 3 workers, 2 Beats")
+        self._world.use(scenario.broker)
+        run = self._play(
+            Scenario("start", lambda world: world.pause(0.5), Mix(rate=20), seconds=1, has_fault=False), "start"
+        )
+        self._settle([run])
+        if not run.is_settled:
+            raise RuntimeError("the service does not deliver even without a fault")
+
+    def _play(self, scenario: Scenario, label: str) -> _Run:
+        world = self._world
+        fleet = world.running_fleet
+        fleet.wait_until_ready()
+        kills_before, strikes_before = dict(fleet.kills), world.strikes
+        load = world.make_load(label, scenario.mix, self._seed)
+        load.start()
+        begun = time.monotonic()
+        try:
+            scenario.fault(world)
+            world.pause(max(_TAIL_SECONDS, scenario.seconds - (time.monotonic() - begun)))
+        finally:
+            load.stop()
+            world.heal()
+            load.join()
+        outcome = Outcome(scenario.name)
+        outcome.repeated_publishes = load.failures
+        outcome.slowest_publish_seconds = load.slowest_seconds
+        outcome.kills = dict(Counter(fleet.kills) - Counter(kills_before))
+        outcome.strikes = world.strikes - strikes_before
+        if not outcome.strikes and scenario.has_fault:
+            outcome.problems.append("the fault met nothing, so this shows nothing")
+        rate = len(load.messages) / (time.monotonic() - begun)
+        strikes = f"{outcome.strikes} strikes" + (f", killed {outcome.kills}" if outcome.kills else "")
+        self._say(f"   {len(load.messages)} messages, {rate:.0f} a second; {strikes}")
+        return _Run(scenario, label, load, outcome, time.monotonic())
+
+    def _settle(self, runs: Sequence[_Run]) -> None:
+        """Wait until each of these has come to rest, or its time is over."""
+        waiting = [run for run in runs if not run.is_settled]
+        told_at = time.monotonic()
+        while waiting:
+            left = {run.label: self._look(run) for run in waiting}
+            now = time.monotonic()
+            waiting = [run for run in waiting if not run.is_settled and now - run.healed_at < SETTLE_SECONDS]
+            if now - told_at > 10 and waiting:
+                told_at = now
+                self._say(f"   waiting for {sum(left.values())} messages to come to rest")
+            self._world.pause(0.25 if waiting else 0)
+
+    def _look(self, run: _Run) -> int:
+        try:
+            gone = run.scenario.loses_broker
+            left = self._world.books.unsettled(run.label, run.confirmed, may_be_gone=gone)
+        except psycopg.OperationalError:
+            return -1
+        run.outcome.recovery_seconds = time.monotonic() - run.healed_at
+        run.is_settled = left == 0
+        return left
+
+    def _judge(self, run: _Run) -> None:
+        world, outcome = self._world, run.outcome
+        outcome.findings = reconcile(
+            run.load.messages,
+            world.books.rows(run.label),
+            world.books.rejected(),
+            world.providers.calls(),
+            world.providers.accepted(),
+            may_be_gone=run.scenario.loses_broker,
+        )
+        slow = outcome.slowest_publish_seconds
+        complaint = f"a publish took {slow:.1f} s, and its time-out is 5 s"
+        if slow > _PUBLISH_SECONDS and complaint not in outcome.problems:
+            outcome.problems.append(complaint)
+
+    def _tell(self, run: _Run) -> None:
+        found, outcome = run.outcome.findings, run.outcome
+        self._judge_programs(outcome)
+        mark = "✓" if outcome.is_right else "✗"
+        self._say(
+            f" {mark} lost {found.lost}, unrecorded duplicates {found.unrecorded_duplicates}, "
+            f"unknown {found.unknowns}, at rest after {outcome.recovery_seconds:.1f} s; {found.statuses}"
+        )
+        for problem in outcome.problems:
+            self._say(f"   {problem}")
+
+    def _judge_programs(self, outcome: Outcome) -> None:
+        """Whoever was not told to end must still be the same process."""
+        fleet = self._world.fleet
+        crashes = [*self._world.crashes, *(fleet.crashes if fleet else ())]
+        for crash in crashes[self._crashes_told :]:
+            outcome.problems.append(f"{crash.name} (process {crash.pid}) ended by itself: {crash.last_words}")
+        self._crashes_told = len(crashes)
+        strangers = self._world.providers.strangers()
+        if strangers:
+            outcome.problems.append(f"{strangers} mails whose Message-ID is no notification's id")

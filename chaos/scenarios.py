@@ -1,0 +1,114 @@
+"""The list of scenarios, long and short."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from chaos import faults, provider_faults
+from chaos.faults import Fault
+from chaos.load import Mix
+from chaos.taps import Point
+from chaos.world import BrokerName
+from notifier.status import Lane
+
+#: A lost task of the urgent lane is noticed after half a minute, of the normal one after two.
+_URGENT = Mix()
+_BOTH = Mix(lanes={Lane.URGENT: 8, Lane.NORMAL: 2})
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One fault under load."""
+
+    name: str
+    fault: Fault
+    mix: Mix = _URGENT
+    broker: BrokerName = "rabbitmq"
+    #: The load lasts at least so long, and as long as the fault.
+    seconds: float = 8.0
+    #: The fault destroys what the broker alone held: that is lost, what had been accepted must not be.
+    loses_broker: bool = False
+    needs_disk: bool = False
+    has_fault: bool = True
+
+
+def _any_programs() -> list[Fault]:
+    return [
+        faults.kill("worker", 1, 0.6),
+        faults.kill("intake", 1, 0.6),
+        faults.kill("beat", 1, 0.6),
+        faults.freeze("worker", 4),
+    ]
+
+
+def _anything() -> list[Fault]:
+    return [
+        *_any_programs(),
+        *(faults.kill_workers_at(point, 1, 0.2) for point in Point),
+        faults.cut_broker(2),
+        faults.kill_rabbitmq(1),
+        faults.alarm_rabbitmq(2),
+        faults.terminate_backends(2),
+        faults.stop_postgres(signal.SIGQUIT, 1),
+        faults.hold_database(2),
+        faults.lose_commit_answers(3),
+        provider_faults.closing_after_data(2),
+        provider_faults.refusing_for_now(2),
+        provider_faults.silent(2),
+    ]
+
+
+def long_form(load: float = 8.0) -> Sequence[Scenario]:
+    """Everything: each fault alone, then at random together."""
+    return [
+        Scenario("no fault", faults.nothing(load), _BOTH, has_fault=False),
+        *(Scenario(f"worker killed {point}", faults.kill_workers_at(point, 5)) for point in Point),
+        Scenario("worker killed at random", faults.kill("worker", 6)),
+        Scenario("worker stopped longer than its lease", faults.freeze_beyond_lease),
+        Scenario("intake killed", faults.kill("intake", 6)),
+        Scenario("intake stopped for a while", faults.freeze("intake", 12)),
+        Scenario("both Beats killed", faults.kill("beat", 8, 1.0)),
+        Scenario("every program restarted in turn", faults.restart_in_turn, _BOTH),
+        Scenario("RabbitMQ stopped", faults.stop_rabbitmq(5)),
+        Scenario("RabbitMQ killed", faults.kill_rabbitmq(3)),
+        Scenario("RabbitMQ alarmed", faults.alarm_rabbitmq(12)),
+        Scenario("connections to RabbitMQ cut", faults.cut_broker(8)),
+        Scenario("connections to RabbitMQ half-open", faults.freeze_broker(50), Mix(rate=25)),
+        Scenario("PostgreSQL shut down at once", faults.stop_postgres(signal.SIGQUIT, 5)),
+        Scenario("PostgreSQL killed", faults.stop_postgres(signal.SIGKILL, 2)),
+        Scenario("PostgreSQL sessions terminated", faults.terminate_backends(12)),
+        Scenario("network of PostgreSQL stands still", faults.hold_database(8)),
+        Scenario("connections to PostgreSQL half-open", faults.freeze_database(15)),
+        Scenario("answers to commits lost", faults.lose_commit_answers(15)),
+        Scenario("disk of PostgreSQL full", faults.fill_disk(8), needs_disk=True),
+        Scenario("provider silent", provider_faults.silent(load)),
+        Scenario("provider dripping", provider_faults.dripping(load)),
+        Scenario("provider closing mid-data", provider_faults.closing_mid_data(load)),
+        Scenario("provider closing after data", provider_faults.closing_after_data(load)),
+        Scenario("provider answering 5xx", provider_faults.refusing(load)),
+        Scenario("provider answering 421, 451, 452, 429", provider_faults.refusing_for_now(load)),
+        Scenario("messages and tasks delivered again", faults.repeat_tasks(load), Mix(repeat=0.6)),
+        Scenario("anything, at random", faults.at_random(_anything(), 60), _BOTH),
+        Scenario("Redis killed", faults.kill_valkey(3), broker="redis"),
+        Scenario("Redis emptied", faults.flush_valkey(2), broker="redis", loses_broker=True),
+        Scenario("programs killed on Redis", faults.at_random(_any_programs(), 12), broker="redis"),
+        Scenario("connections to Redis cut", faults.cut_broker(8), broker="redis"),
+    ]
+
+
+def short_form() -> Sequence[Scenario]:
+    """The most telling ones, briefly. Unknown outcomes take a minute to rest: the last scenarios run meanwhile."""
+    calls = faults.in_turn(
+        faults.kill_workers_at(Point.AFTER_ANSWER, 1, 1), faults.kill_workers_at(Point.DURING_CALL, 1, 1)
+    )
+    return [
+        Scenario("RabbitMQ killed", faults.kill_rabbitmq(0.5), seconds=3),
+        Scenario("worker killed during a call, and after one", calls, seconds=4),
+        Scenario("provider closing after data", provider_faults.closing_after_data(3), seconds=3),
+        Scenario("PostgreSQL shut down at once", faults.stop_postgres(signal.SIGQUIT, 1), seconds=3),
+        Scenario("intake killed", faults.kill("intake", 3, 0.8), seconds=3),
+        Scenario("answers to commits lost", faults.lose_commit_answers(5), seconds=3),
+        Scenario("messages and tasks delivered again", faults.repeat_tasks(3), Mix(repeat=0.6), seconds=3),
+    ]

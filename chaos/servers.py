@@ -1,0 +1,173 @@
+"""PostgreSQL, RabbitMQ and Valkey that may be stopped, killed and started again on the same data and address."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import psutil
+import psycopg
+
+from notifier.dev.embedded import EmbeddedPostgres, EmbeddedValkey
+from tests.install import apt_install_rabbitmq, can_apt_install
+from tests.rabbitmq import PrivateRabbitmq
+from tests.services import MissingService, find_postgres, find_rabbitmq, find_redis
+
+# Small, so that a disk can be filled; every server flushes as in production.
+_POSTGRES = {"max_wal_size": "64MB", "min_wal_size": "32MB", "max_connections": "150"}
+
+
+class Postgres:
+    """PostgreSQL on a Unix socket below `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._server = EmbeddedPostgres(folder, find_postgres(), settings=_POSTGRES)
+        self.url = ""
+
+    @property
+    def socket(self) -> str:
+        """Path of the socket."""
+        (folder,) = parse_qs(urlsplit(self.url).query)["host"]
+        return f"{folder}/.s.PGSQL.5432"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the server's process lives."""
+        return self._server.pid is not None and _lives(self._server.pid)
+
+    def start(self) -> None:
+        """Start it, or start it again."""
+        self.url = self._server.start()
+
+    def kill(self, number: signal.Signals) -> None:
+        """SIGQUIT: immediate shutdown. SIGKILL: what it says. Returns when the server's process is gone."""
+        _end(self._server.pid, number)
+        self._server.stop()
+
+    def stop(self) -> None:
+        """End it. Safe to repeat."""
+        self._server.stop()
+
+    def terminate_backends(self) -> int:
+        """Close every session but ours, as an administrator can. Returns how many."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            found = connection.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            ).fetchone()
+        return int(found[0]) if found else 0
+
+
+class Rabbitmq(PrivateRabbitmq):
+    """RabbitMQ; the Erlang shell and epmd stay while the node is down."""
+
+    _alarmed = False
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._port
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the node's process lives."""
+        return self._server is not None and self._server.is_running()
+
+    def stop_node(self) -> None:
+        """SIGTERM: it closes its connections and leaves in order."""
+        assert self._server is not None
+        self._server.stop()
+
+    def kill_node(self) -> None:
+        """SIGKILL to the Erlang machine: the start script around it ends by itself."""
+        assert self._server is not None
+        assert self._server.pid is not None
+        family = psutil.Process(self._server.pid).children(recursive=True)
+        # Found before the first is killed: the others end with it.
+        for pid in [process.pid for process in family if _is_beam(process)]:
+            _end(pid, signal.SIGKILL)
+        self._server.stop()
+
+    def start_node(self) -> None:
+        """Start the node again on its data."""
+        self._start_server()
+
+    def alarm(self, *, on: bool) -> None:
+        """The memory alarm: while it is on, nobody may publish. 0.4 is RabbitMQ's default."""
+        if on is not self._alarmed:
+            self._call("vm_memory_monitor", "set_vm_memory_high_watermark", "0.0" if on else "0.4")
+            self._alarmed = on
+
+
+class Valkey:
+    """A Redis-protocol server with its append-only file below `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._server = EmbeddedValkey(folder, find_redis())
+        self.url = ""
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return urlsplit(self.url).port or 0
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the server's process lives."""
+        return self._server.pid is not None and _lives(self._server.pid)
+
+    def start(self) -> None:
+        """Start it, or start it again on its data."""
+        self.url = self._server.start()
+
+    def kill(self) -> None:
+        """SIGKILL. Returns when its process is gone."""
+        _end(self._server.pid, signal.SIGKILL)
+        self._server.stop()
+
+    def stop(self) -> None:
+        """End it. Safe to repeat."""
+        self._server.stop()
+
+
+def make_rabbitmq(folder: Path) -> Rabbitmq:
+    """A node on `folder`; not started.
+
+    Raises:
+        MissingService: where RabbitMQ is not installed.
+    """
+    script = find_rabbitmq()
+    if script is None and can_apt_install():
+        apt_install_rabbitmq()
+        script = find_rabbitmq()
+    if script is None:
+        raise MissingService("the fault suite needs its own RabbitMQ: run `sudo apt-get install rabbitmq-server`")
+    folder.mkdir(mode=0o700)
+    return Rabbitmq(script, folder)
+
+
+def _is_beam(process: psutil.Process) -> bool:
+    try:
+        return process.name().startswith("beam")
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _end(pid: int | None, number: signal.Signals) -> None:
+    assert pid is not None, "the server is not running"
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        process.send_signal(number)
+        with contextlib.suppress(psutil.TimeoutExpired):
+            process.wait(20)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except (OSError, psutil.NoSuchProcess):
+        return False

@@ -1,0 +1,91 @@
+"""Marked points: where in a call, or in a commit, a fault strikes. Seen on the wire, so nothing knows of it.
+
+| point          | sign on the wire                          | what is known then                              |
+|----------------|-------------------------------------------|-------------------------------------------------|
+| `BEFORE_CALL`  | MAIL FROM, POST; not passed on            | attempt's row committed, provider never asked   |
+| `DURING_CALL`  | RCPT TO, POST; passed on                  | a mail is surely not taken, an SMS perhaps      |
+| `AFTER_DATA`   | final dot, body of the POST; passed on    | the provider takes it, nobody hears its answer  |
+| `AFTER_ANSWER` | 250 queued, 201; passed on                | accepted and answered, result not committed yet |
+| (commit)       | COMMIT to Postgres; passed on, no answer  | committed, but the program cannot know          |
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from random import Random
+from threading import Lock
+
+from chaos.proxy import Link, Proxy, Strike, Tap
+
+
+class Point(StrEnum):
+    """Where in a provider call."""
+
+    BEFORE_CALL = "before the call"
+    DURING_CALL = "during the call"
+    AFTER_DATA = "after the data, before the answer"
+    AFTER_ANSWER = "after the answer, before the commit"
+
+
+#: Point → whether the sign comes from the program, in mail, in SMS, and whether it is passed on.
+_SIGNS: dict[Point, tuple[bool, re.Pattern[bytes], re.Pattern[bytes], bool]] = {
+    Point.BEFORE_CALL: (True, re.compile(rb"\AMAIL FROM", re.I), re.compile(rb"\APOST "), False),
+    Point.DURING_CALL: (True, re.compile(rb"\ARCPT TO", re.I), re.compile(rb"\APOST "), True),
+    Point.AFTER_DATA: (True, re.compile(rb"\r\n\.\r\n\Z"), re.compile(rb"\bBody="), True),
+    Point.AFTER_ANSWER: (False, re.compile(rb"\A250 .*queued as"), re.compile(rb"\AHTTP/1\.1 201"), True),
+}
+
+
+class Budget:
+    """So many strikes at the most, each with a chance, and never two within `gap_seconds`."""
+
+    def __init__(self, strikes: int, chance: float, gap_seconds: float, rng: Random) -> None:
+        self.struck = 0
+        self._strikes = strikes
+        self._chance = chance
+        self._gap_seconds = gap_seconds
+        self._rng = rng
+        self._next = 0.0
+        # Mail and SMS come by on two threads.
+        self._lock = Lock()
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether there is no strike left."""
+        return self.struck >= self._strikes
+
+    def take(self) -> bool:
+        """Whether to strike now."""
+        now = time.monotonic()
+        with self._lock:
+            if self.is_spent or now < self._next or self._rng.random() > self._chance:
+                return False
+            self.struck += 1
+            self._next = now + self._gap_seconds
+        return True
+
+
+def kill_at(point: Point, budget: Budget, kill: Callable[[int], None]) -> Tap:
+    """A tap for the links to providers: `kill(port of the program's end)` at that point of some calls."""
+    from_program, mail, sms, pass_on = _SIGNS[point]
+
+    def tap(link: Link, from_client: bool, data: bytes) -> Strike | None:
+        if from_client is not from_program or not (mail.search(data) or sms.search(data)) or not budget.take():
+            return None
+        return Strike(lambda: kill(link.client_port), pass_on=pass_on)
+
+    return tap
+
+
+def lose_commits(proxy: Proxy, budget: Budget) -> Tap:
+    """A tap for the link to Postgres: some transactions commit, and the connection breaks instead of saying so."""
+
+    def tap(link: Link, from_client: bool, data: bytes) -> Strike | None:
+        if not from_client or b"COMMIT\0" not in data or not budget.take():
+            return None
+        return Strike(lambda: proxy.lose_answer(link))
+
+    return tap

@@ -1,0 +1,187 @@
+"""Everything that takes part: servers, providers, proxies between them, and the programs of the service."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from random import Random
+from typing import Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from chaos.disk import SmallDisk, small_disk
+from chaos.fleet import Crash, Fleet
+from chaos.load import Load, Mix
+from chaos.providers import Providers
+from chaos.proxy import Proxy, to_port, to_socket
+from chaos.reconcile import Books
+from chaos.servers import Postgres, Rabbitmq, Valkey, make_rabbitmq
+from notifier.dev.embedded.postgres import DATABASE
+from notifier.dev.running import running
+from notifier.store.engine import upgrade
+
+BrokerName = Literal["rabbitmq", "redis"]
+
+_HERE = Path(__file__).parent
+LEASE_SECONDS, CALL_SECONDS = 20, 5
+
+
+class World:
+    """Servers run for the whole time; the fleet runs on one broker at a time."""
+
+    def __init__(self, stack: ExitStack, folder: Path, rng: Random, *, use_disk: bool, use_redis: bool) -> None:
+        self.folder = folder
+        self.rng = rng
+        #: Where the database lies, if it is a small disk that can be filled.
+        self.disk: SmallDisk | None = stack.enter_context(small_disk(folder / "disk")) if use_disk else None
+        self.postgres = Postgres(self.disk.folder if self.disk else folder)
+        stack.callback(self.postgres.stop)
+        self.rabbit: Rabbitmq = make_rabbitmq(folder / "rabbitmq")
+        stack.callback(self.rabbit.stop)
+        self.valkey: Valkey | None = Valkey(folder) if use_redis else None
+        self._start_servers(stack)
+        self.books = Books(self.postgres.url)
+        self.providers = Providers()
+        self._start_links(stack)
+        self.fleet: Fleet | None = None
+        self.broker: BrokerName | None = None
+        #: The load of the scenario that runs now.
+        self.load: Load | None = None
+        self._strikes = 0
+        #: Programs that ended without having been told to, of all fleets.
+        self.crashes: list[Crash] = []
+        stack.callback(self.stop_fleet)
+
+    def _start_servers(self, stack: ExitStack) -> None:
+        self.postgres.start()
+        upgrade(self.postgres.url)
+        self.rabbit.start()
+        if self.valkey:
+            stack.callback(self.valkey.stop)
+            self.valkey.start()
+
+    def _start_links(self, stack: ExitStack) -> None:
+        mail = stack.enter_context(running(lambda: self.providers.mail))
+        twilio = stack.enter_context(running(lambda: self.providers.twilio))
+
+        def link(connect: Callable[[], Proxy]) -> Proxy:
+            return stack.enter_context(running(connect))
+
+        self.database_link = link(lambda: Proxy(to_socket(lambda: self.postgres.socket)))
+        self.rabbit_link = link(lambda: Proxy(to_port(lambda: self.rabbit.port)))
+        self.redis_link = link(lambda: Proxy(to_port(lambda: self.valkey.port if self.valkey else 0)))
+        self.mail_link = link(lambda: Proxy(to_port(lambda: mail.port)))
+        self.sms_link = link(lambda: Proxy(to_port(lambda: twilio.port)))
+
+    @property
+    def links(self) -> list[Proxy]:
+        """Every proxy."""
+        return [self.database_link, self.rabbit_link, self.redis_link, self.mail_link, self.sms_link]
+
+    @property
+    def broker_link(self) -> Proxy:
+        """The proxy before the broker that is in use."""
+        return self.redis_link if self.broker == "redis" else self.rabbit_link
+
+    @property
+    def running_fleet(self) -> Fleet:
+        """The programs."""
+        assert self.fleet is not None
+        return self.fleet
+
+    @property
+    def running_load(self) -> Load:
+        """The producers."""
+        assert self.load is not None
+        return self.load
+
+    def broker_url(self, broker: BrokerName) -> str:
+        """The broker as programs and producers reach it: through its proxy."""
+        if broker == "rabbitmq":
+            return _through(self.rabbit.url, self.rabbit_link.port)
+        assert self.valkey is not None
+        return _through(self.valkey.url, self.redis_link.port)
+
+    def use(self, broker: BrokerName) -> None:
+        """Have the programs run on that broker."""
+        if self.broker == broker:
+            return
+        self.stop_fleet()
+        self.broker = broker
+        self.fleet = Fleet(self._environment(broker), self.folder / "logs" / broker)
+        self.fleet.start()
+
+    def stop_fleet(self) -> None:
+        """Stop the programs. Safe to repeat."""
+        if self.fleet is not None:
+            self.fleet.stop()
+            self.crashes += self.fleet.crashes
+        self.fleet = self.broker = None
+
+    def make_load(self, label: str, mix: Mix, seed: int) -> Load:
+        """Producers for one scenario."""
+        assert self.broker is not None
+        self.load = Load(self.broker_url(self.broker), label, mix, seed)
+        return self.load
+
+    def strike(self, count: int = 1) -> None:
+        """Note that a fault was done, by whatever does not count for itself."""
+        self._strikes += count
+
+    @property
+    def strikes(self) -> int:
+        """Faults done so far: a scenario whose fault met nothing has shown nothing."""
+        return self._strikes + self.providers.struck + self.running_fleet.strikes
+
+    def pause(self, seconds: float) -> None:
+        """How long a fault lasts: the one thing here that is a matter of time."""
+        time.sleep(seconds)
+
+    def heal(self) -> None:
+        """Undo every fault: free disk, links and providers as they should be, servers up, nobody frozen."""
+        if self.disk:
+            self.disk.free()
+        for link in self.links:
+            link.heal()
+        self.providers.heal()
+        if not self.postgres.is_running:
+            self.postgres.stop()
+            self.postgres.start()
+        if not self.rabbit.is_running:
+            self.rabbit.start_node()
+        self.rabbit.alarm(on=False)
+        if self.valkey and not self.valkey.is_running:
+            self.valkey.start()
+        self.running_fleet.thaw()
+
+    def _environment(self, broker: BrokerName) -> dict[str, str]:
+        twilio = self.providers.twilio
+        return {
+            "NOTIFIER_DATABASE_URL": f"postgresql://{DATABASE}@127.0.0.1:{self.database_link.port}/{DATABASE}",
+            "NOTIFIER_BROKER_URL": self.broker_url(broker),
+            "NOTIFIER_SMTP_URL": f"smtp://127.0.0.1:{self.mail_link.port}?starttls=never",
+            "NOTIFIER_TWILIO_ACCOUNT_SID": twilio.account_sid,
+            "NOTIFIER_TWILIO_AUTH_TOKEN": twilio.auth_token,
+            "NOTIFIER_TWILIO_API_BASE": f"http://127.0.0.1:{self.sms_link.port}",
+            "NOTIFIER_CONFIG": str(_HERE / "notifier.toml"),
+            "NOTIFIER_TEMPLATES": str(_HERE / "templates"),
+            "NOTIFIER_DATA_DIR": str(self.folder),
+            "NOTIFIER_LEASE_SECONDS": str(LEASE_SECONDS),
+            "NOTIFIER_CALL_DEADLINE_SECONDS": str(CALL_SECONDS),
+        }
+
+
+@contextlib.contextmanager
+def running_world(folder: Path, rng: Random, *, use_disk: bool, use_redis: bool) -> Iterator[World]:
+    """Start the servers; at the end everything that was started is stopped."""
+    with ExitStack() as stack:
+        yield World(stack, folder, rng, use_disk=use_disk, use_redis=use_redis)
+
+
+def _through(url: str, port: int) -> str:
+    """The same URL with the port of a proxy."""
+    parts = urlsplit(url)
+    netloc = f"{parts.netloc.rpartition(':')[0]}:{port}"
+    return urlunsplit((parts.scheme, netloc, parts.path, parts.query, ""))
