@@ -61,6 +61,8 @@ class Route:
 
     #: To be called in this order, while the one before surely did not take it.
     providers: tuple[str, ...]
+    #: The one of them that is only tried to find out whether it works again.
+    probe: str | None = None
     #: Nobody can be called now: wait so long, for this reason.
     wait_seconds: float = 0.0
     reason: Reason = Reason.NOT_CONFIGURED
@@ -136,9 +138,10 @@ def _drawn(names: Sequence[str], weight: Mapping[str, int], draws: Sequence[floa
 
 def _waiting(known: Sequence[Standing]) -> Route:
     if not known:
-        return Route((), 0.0, Reason.NOT_CONFIGURED)
+        return Route(())
     opened = [s for s in known if s.open_for_seconds is not None and not s.paused]
     if not opened:
-        return Route((), FIRST_PAUSE_SECONDS, Reason.OPERATOR)
+        return Route((), wait_seconds=FIRST_PAUSE_SECONDS, reason=Reason.OPERATOR)
     soonest = min(opened, key=lambda s: s.open_for_seconds or 0.0)
-    return Route((), max(1.0, soonest.open_for_seconds or 0.0), soonest.reason or Reason.PROVIDER_UNAVAILABLE)
+    reason = soonest.reason or Reason.PROVIDER_UNAVAILABLE
+    return Route((), wait_seconds=max(1.0, soonest.open_for_seconds or 0.0), reason=reason)

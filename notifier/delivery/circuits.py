@@ -56,11 +56,11 @@ class Circuits:
         for name in configured:
             standing = standings.get(name)
             if routes and standing and standing.wants_probe and self._take_probe(name):
-                routes[0] = Route((name, *routes[0].providers))
+                routes[0] = Route((name, *routes[0].providers), probe=name)
+                break
         return routes
 
-    def is_probe(self, provider: str) -> bool:
-        """Whether a call to it now is a probe: its circuit is open."""
+    def _is_open(self, provider: str) -> bool:
         standing = self._standings.get(provider)
         return standing is not None and standing.open_for_seconds is not None
 
@@ -87,7 +87,7 @@ class Circuits:
             self._judge_probe_or_account(call)
         for window in windows:
             health = Health(window.calls, window.faults, window.seconds)
-            if health.is_bad and not self.is_probe(window.provider):
+            if health.is_bad and not self._is_open(window.provider):
                 share = f"{window.faults} of {window.calls} calls failed within {WINDOW_SECONDS:g} s"
                 self._open(window.provider, Reason.PROVIDER_UNAVAILABLE, share, again=False)
 

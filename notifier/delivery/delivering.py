@@ -62,6 +62,8 @@ class _Routed:
 
     prepared: Prepared
     providers: tuple[str, ...]
+    #: See `Route.probe`.
+    probe: str | None = None
 
 
 class Deliverer:
@@ -161,7 +163,7 @@ class Deliverer:
         for channel, ones in by_channel.items():
             for one, found in zip(ones, self._circuits.routes(channel, len(ones)), strict=True):
                 if found.providers:
-                    routed.append(_Routed(one, found.providers))
+                    routed.append(_Routed(one, found.providers, found.probe))
                 else:
                     waiting.append(self._without_attempt(one.claim, _no_route(channel, found)))
         return routed, waiting
@@ -190,7 +192,7 @@ class Deliverer:
                 routed[index].prepared,
                 started[routed[index].prepared.claim.id],
                 self._providers[routed[index].providers[0]],
-                self._circuits.is_probe(routed[index].providers[0]),
+                routed[index].providers[0] == routed[index].probe,
                 turns[index],
             )
             for index in goes
@@ -208,6 +210,8 @@ class Deliverer:
             self._write([self._result_of(call, final=True) for call in final], self._ledger.finish)
             self._learn(chunk)
             onward += [_Routed(call.prepared, left[call.started.id]) for call in moved]
+            # Their attempts are closed: if the next round cannot begin, these are given back, too.
+            untouched.update({call.started.id: call.prepared.claim for call in moved})
             accepted += sum(isinstance(call.answer, Receipt) for call in final)
         return accepted, onward
 

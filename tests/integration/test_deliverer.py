@@ -477,3 +477,28 @@ def test_a_provider_that_cannot_tell_now_is_asked_again(world: World) -> None:
     note = world.story(notification_id).notification
     assert note.status == "unknown"
     assert note.due_at is not None
+
+
+def test_what_cannot_go_on_to_its_next_provider_is_given_back(world: World) -> None:
+    class AwayAtTheSecondRound(Pacer):
+        rounds = 0
+
+        def turns(self, items: Any) -> Any:
+            self.rounds += 1
+            if self.rounds == 2:
+                raise ServiceUnavailable("the database cannot be used now")
+            return super().turns(items)
+
+    notification_id = world.accept()
+    world.pacer = AwayAtTheSecondRound(RateBook(world.engine), Settings())
+    with pytest.raises(ServiceUnavailable):
+        world.deliver([notification_id], Scripted("first", error=Unavailable("away")), Scripted("second"))
+    story = world.story(notification_id)
+    assert (story.notification.status, story.notification.reason) == ("retrying", "technical_error")
+    assert [attempt.outcome for attempt in story.attempts] == ["unavailable"]
+
+
+def test_a_batch_that_an_account_refuses_opens_its_circuit_once(world: World) -> None:
+    ids = [world.accept(f"k{n}") for n in range(20)]
+    world.deliver(ids, Scripted(error=Unavailable("bad password", reason=Reason.PROVIDER_ACCOUNT)))
+    assert HealthBook(world.engine).states()["first"].openings == 1
