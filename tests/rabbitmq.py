@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -121,15 +123,32 @@ class PrivateRabbitmq:
 
     @contextlib.contextmanager
     def memory_alarm(self) -> Iterator[None]:
-        """The whole node takes no messages while the block runs, as when it is short of memory."""
+        """The whole node takes no messages while the block runs, as when it is short of memory.
+
+        The node tells its connections in its own time; the block begins when all that are open know.
+        """
         self._call("vm_memory_monitor", "set_vm_memory_high_watermark", "0.0")
         try:
+            self._wait_for_connections(lambda states: states <= {"blocking", "blocked"})
             yield
         finally:
             self._call("vm_memory_monitor", "set_vm_memory_high_watermark", "0.9")
+        self._wait_for_connections(lambda states: not states & {"blocking", "blocked"})
 
     def drop_vhost(self, url: str) -> None:
         self._call("rabbit_vhost", "delete", f'<<"{urlsplit(url).path[1:]}">>, <<"tests">>')
+
+    def _wait_for_connections(self, is_reached: Callable[[set[str]], bool]) -> None:
+        """Until the states of all open connections are as they should be."""
+        ends_at = time.monotonic() + 10
+        while True:
+            states = set(
+                re.findall(r"\{state,(\w+)\}", self._ask("rabbit_networking", "connection_info_all", "[state]"))
+            )
+            if is_reached(states):
+                return
+            assert time.monotonic() < ends_at, f"connections are {', '.join(sorted(states))}"
+            time.sleep(0.01)
 
     def _vhost_url(self, vhost: str) -> str:
         return f"amqp://{_USER}:{self._password}@127.0.0.1:{self._port}/{quote(vhost, safe='')}"
@@ -205,14 +224,18 @@ class PrivateRabbitmq:
         )
 
     def _call(self, module: str, function: str, arguments: str) -> None:
+        answer = self._ask(module, function, arguments)
+        assert answer == "ok", f"{module}:{function} answered {answer}"
+
+    def _ask(self, module: str, function: str, arguments: str) -> str:
+        """What the node answers, on one line."""
         assert self._shell is not None, "the server is not running"
         assert self._shell.stdin is not None
         assert self._shell.stdout is not None
         self._shell.stdin.write(f"rpc:call('{self._node}', {module}, {function}, [{arguments}]).\n")
         self._shell.stdin.flush()
         answers = (line for line in self._shell.stdout if line.startswith("> "))
-        answer = next(answers, "> no answer").removeprefix("> ").strip()
-        assert answer == "ok", f"{module}:{function} answered {answer}"
+        return next(answers, "> no answer").removeprefix("> ").strip()
 
 
 class GivenRabbitmq:
