@@ -99,10 +99,11 @@ class SmtpProvider:
             raise failed_to_connect(self._options, error) from error
 
     async def _greet(self) -> str:
-        connection = Connection(await connect(self._options), 0.0)
+        smtp = await connect(self._options)
+        said = describe(smtp, self._options)
+        connection = Connection(smtp, 0.0)
         try:
-            said = describe(connection.smtp, self._options)
-            await connection.smtp.noop(timeout=None)
+            await connection.settle()
             await connection.quit()
         finally:
             connection.abort()

@@ -9,11 +9,16 @@ from typing import cast
 
 import aiosmtplib
 
+from notifier.providers.smtp_dialogue import Dialogue, Garbled, Lost
+
 #: A connection that rested longer is asked whether it is still there. Servers close idle ones after minutes
 #: (RFC 5321 section 4.5.3.2.7: at least 5), firewalls on the way sooner and without a word.
 CHECK_AFTER_SECONDS = 5.0
 #: How long a connection may take to answer that question, or to say goodbye.
 _ANSWER_SECONDS = 2.0
+#: The answer to DATA: the body may come.
+START_INPUT = 354
+_OK = 250
 
 
 class PoolClosed(Exception):
@@ -24,9 +29,11 @@ class Connection:
     """One open connection, and what the pool has to know about it."""
 
     def __init__(self, smtp: aiosmtplib.SMTP, now: float) -> None:
-        self.smtp = smtp
-        #: aiosmtplib forgets it as soon as it closes it, which with TLS is long before it is closed.
+        #: What the server offers, in lower case, with its words.
+        self.extensions = dict(smtp.esmtp_extensions)
+        self.pipelines = "pipelining" in self.extensions
         self.transport = cast("asyncio.Transport", smtp.transport)
+        self.dialogue = Dialogue(self.transport)
         self.opened_at = now
         self.used_at = now
         #: Mails begun on it, the current one included.
@@ -45,14 +52,30 @@ class Connection:
         """Close it at once. Unlike `close` this throws away what was written but not sent: a mail that we call
         unsent must not leave afterwards."""
         self.transport.abort()
-        self.smtp.close()
+
+    async def settle(self) -> None:
+        """Bring it to where the next MAIL can come: at rest, and surely still there.
+
+        Raises:
+            Lost, Garbled: it is not there any more, or out of step.
+        """
+        if not self.dialogue.is_usable:
+            raise Lost
+        while self.dialogue.outstanding:
+            if (await self.dialogue.reply()).code == START_INPUT:
+                # It waits for the body of a mail that it has refused. An end would send it an empty one.
+                raise Lost
+        answer = await self.dialogue.ask(b"RSET" if self.needs_reset else b"NOOP")
+        if answer.code != _OK:
+            raise Lost
+        self.needs_reset = False
 
     async def quit(self) -> None:
         """Say QUIT, wait a moment for the answer, and close it."""
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
-                await self.smtp.quit(timeout=None)
-        except (OSError, aiosmtplib.SMTPException):
+                await self.dialogue.ask(b"QUIT")
+        except (OSError, Garbled):
             pass
         finally:
             self.abort()
@@ -61,7 +84,7 @@ class Connection:
         """Say QUIT and close without waiting for the answer, as Postfix does (smtp_skip_quit_response)."""
         if not self.transport.is_closing():
             self.transport.write(b"QUIT\r\n")
-        self.smtp.close()
+        self.transport.close()
 
 
 class Pool:
@@ -145,27 +168,25 @@ class Pool:
     def _needs_check(self, connection: Connection) -> bool:
         return (
             connection.needs_reset
-            or not connection.smtp.is_connected
+            or not connection.dialogue.is_usable
             or self._now() - connection.used_at >= self._check_after_seconds
         )
 
     async def _answers(self, connection: Connection) -> bool:
         """Whether it is still there, and ready for the next MAIL. A dead one is dropped without a word."""
-        ask = connection.smtp.rset if connection.needs_reset else connection.smtp.noop
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
-                await ask(timeout=None)
-        except (OSError, aiosmtplib.SMTPException):
+                await connection.settle()
+        except (OSError, Garbled):
             connection.abort()
             return False
         except BaseException:
             connection.abort()
             raise
-        connection.needs_reset = False
         return True
 
     def _put_back(self, connection: Connection) -> None:
-        if self._closed or not connection.reusable or not connection.smtp.is_connected:
+        if self._closed or not connection.reusable or not connection.dialogue.is_usable:
             connection.abort()
         elif self._is_worn(connection):
             connection.retire()

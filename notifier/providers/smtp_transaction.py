@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
-import aiosmtplib
-
 from notifier.errors import SendError
 from notifier.providers.base import Receipt
 from notifier.providers.masking import mail_detail
 from notifier.providers.mime import Mail
 from notifier.providers.smtp_codes import Stage, judge, queue_id, read_answer
-from notifier.providers.smtp_pool import Connection
+from notifier.providers.smtp_dialogue import Garbled, Lost
+from notifier.providers.smtp_pool import START_INPUT, Connection
 from notifier.providers.verdict import ACCOUNT, BAD_RECIPIENT, CONTENT, UNAVAILABLE, UNKNOWN
 
 _OK = (250, 251)
-_START_INPUT = 354
 _CLOSING = 421
 
 
@@ -42,9 +40,15 @@ class Transaction:
         """
         self._stage = Stage.MAIL
         self._require_capabilities(connection)
-        await self._command(connection, Stage.MAIL, b"MAIL", *self._mail_words(connection))
-        await self._command(connection, Stage.RCPT, b"RCPT", b"TO:<%s>" % self._mail.rcpt_to.encode())
-        await self._command(connection, Stage.DATA, b"DATA")
+        commands = self._commands(connection)
+        if connection.pipelines:
+            # A server that takes DATA although it refused what came before gets no body: see `Connection.settle`.
+            self._write(connection, b"".join(commands.values()), replies=len(commands))
+        for stage, command in commands.items():
+            self._stage = stage
+            if not connection.pipelines:
+                self._write(connection, command)
+            await self._accepted(connection, stage)
         return await self._body(connection)
 
     def timed_out(self, deadline_seconds: float) -> SendError:
@@ -59,36 +63,44 @@ class Transaction:
         return UNKNOWN.error(f"no answer to the end of the mail {within}")
 
     def _require_capabilities(self, connection: Connection) -> None:
-        smtp = connection.smtp
-        if self._mail.needs_smtputf8 and not smtp.supports_extension("smtputf8"):
+        if self._mail.needs_smtputf8 and "smtputf8" not in connection.extensions:
             connection.reusable = True
             verdict = ACCOUNT if self._mail.rcpt_to.isascii() else BAD_RECIPIENT
             raise verdict.error("an address with non-ASCII letters before the @, and the server has no SMTPUTF8")
-        limit = smtp.esmtp_extensions.get("size", "")
+        limit = connection.extensions.get("size", "")
         # RFC 1870 section 6.1: the server's limit; "0" or nothing means that it states none.
         if limit.isdecimal() and 0 < int(limit) < len(self._mail.content):
             connection.reusable = True
             raise CONTENT.error(f"{len(self._mail.content)} bytes, and the server takes {limit}")
 
-    def _mail_words(self, connection: Connection) -> list[bytes]:
-        words = [b"FROM:<%s>" % self._mail.mail_from.encode()]
-        if connection.smtp.supports_extension("size"):
-            words.append(b"SIZE=%d" % len(self._mail.content))
+    def _commands(self, connection: Connection) -> dict[Stage, bytes]:
+        mail = b"MAIL FROM:<%s>" % self._mail.mail_from.encode()
+        if "size" in connection.extensions:
+            mail += b" SIZE=%d" % len(self._mail.content)
         if self._mail.needs_smtputf8:
-            words.append(b"SMTPUTF8")
-        return words
+            mail += b" SMTPUTF8"
+        rcpt = b"RCPT TO:<%s>" % self._mail.rcpt_to.encode()
+        return {Stage.MAIL: mail + b"\r\n", Stage.RCPT: rcpt + b"\r\n", Stage.DATA: b"DATA\r\n"}
 
-    async def _command(self, connection: Connection, stage: Stage, *words: bytes) -> None:
-        self._stage = stage
+    def _write(self, connection: Connection, data: bytes, *, replies: int = 1) -> None:
         try:
-            code, text = await connection.smtp.execute_command(*words, timeout=None)
-        except aiosmtplib.SMTPResponseException as garbage:
-            raise UNAVAILABLE.error(f"no SMTP answer to {stage.upper()}: {mail_detail(garbage.message)}") from None
-        except (OSError, aiosmtplib.SMTPException):
-            if stage is Stage.MAIL and connection.is_reused:
-                raise StaleConnection from None
-            raise UNAVAILABLE.error(f"connection lost at {stage.upper()}") from None
-        if code == _START_INPUT if stage is Stage.DATA else code in _OK:
+            connection.dialogue.write(data, replies=replies)
+        except Lost:
+            raise self._lost(connection) from None
+
+    def _lost(self, connection: Connection) -> Exception:
+        if self._stage is Stage.MAIL and connection.is_reused:
+            return StaleConnection()
+        return UNAVAILABLE.error(f"connection lost at {str(self._stage).upper()}")
+
+    async def _accepted(self, connection: Connection, stage: Stage) -> None:
+        try:
+            code, text = await connection.dialogue.reply()
+        except Garbled as garbage:
+            raise UNAVAILABLE.error(f"no SMTP answer to {stage.upper()}: {mail_detail(str(garbage))}") from None
+        except Lost:
+            raise self._lost(connection) from None
+        if code == START_INPUT if stage is Stage.DATA else code in _OK:
             return
         if code == _CLOSING and stage is Stage.MAIL and connection.is_reused:
             # A time-out at rest, or enough mails on one connection: no word about this mail.
@@ -96,23 +108,16 @@ class Transaction:
         raise self._refused(connection, stage, code, text)
 
     async def _body(self, connection: Connection) -> Receipt:
-        protocol = connection.smtp.protocol
-        if protocol is None:
-            raise UNAVAILABLE.error("connection lost at DATA")
-        try:
-            # `SMTP.data` would send DATA and the body in one call, and not say which of them failed.
-            protocol.write(_dot_stuffed(self._mail.content))
-        except aiosmtplib.SMTPServerDisconnected:
-            raise UNAVAILABLE.error("connection lost at DATA") from None
+        self._write(connection, _dot_stuffed(self._mail.content))
         self._stage = Stage.BODY
         try:
-            code, text = await protocol.read_response()
+            code, text = await connection.dialogue.reply()
         except asyncio.CancelledError:
             self._is_held_back = connection.transport.get_write_buffer_size() > 0
             raise
-        except aiosmtplib.SMTPResponseException as garbage:
-            raise UNKNOWN.error(f"no SMTP answer to the mail: {mail_detail(garbage.message)}") from None
-        except (OSError, aiosmtplib.SMTPException):
+        except Garbled as garbage:
+            raise UNKNOWN.error(f"no SMTP answer to the mail: {mail_detail(str(garbage))}") from None
+        except Lost:
             raise UNKNOWN.error("connection lost after the mail was sent") from None
         if code not in _OK:
             raise self._refused(connection, Stage.BODY, code, text)

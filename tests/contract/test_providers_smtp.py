@@ -163,7 +163,7 @@ def make_pool(server: MailServer, **limits: float) -> Pool:
 async def borrow(pool: Pool) -> int:
     async with pool.connection() as connection:
         connection.reusable = True
-        return id(connection.smtp)
+        return id(connection)
 
 
 def test_a_connection_at_rest_is_asked_before_it_is_used_again() -> None:
@@ -250,7 +250,7 @@ def test_closing_the_pool_closes_idle_and_busy_connections_and_turns_the_waiting
                 waiting = asyncio.create_task(borrow(pool))
                 await asyncio.sleep(0)
                 await pool.close()
-                assert not busy.smtp.is_connected
+                assert not busy.dialogue.is_usable
             with pytest.raises(PoolClosed):
                 await waiting
             await until(lambda: server.open_connections == 0)
@@ -306,6 +306,92 @@ def reading_stops_after_354() -> Iterator[int]:
         yield listening.getsockname()[1]
         done.set()
         thread.join(DEADLINE_SECONDS)
+
+
+# Several commands in one write.
+
+
+@contextlib.contextmanager
+def running_script(extensions: str, answers: dict[bytes, bytes], heard: list[list[bytes]]) -> Iterator[int]:
+    """A server that answers each command by its first word; `heard` has the lines of each of its connections."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve(client: socket.socket, lines: list[bytes]) -> None:
+        in_body = False
+        with contextlib.suppress(ConnectionError), client, client.makefile("rb") as incoming:
+            client.sendall(b"220 ready\r\n")
+            for line in incoming:
+                lines.append(line.rstrip())
+                word = line.split()[0].upper() if line.split() else b""
+                if in_body:
+                    in_body = lines[-1] != b"."
+                    if not in_body:
+                        client.sendall(b"250 ok\r\n")
+                elif word == b"EHLO":
+                    client.sendall(b"250-hello\r\n250 " + extensions.encode() + b"\r\n")
+                else:
+                    answer = answers.get(word, b"354 go on\r\n" if word == b"DATA" else b"250 ok\r\n")
+                    in_body = word == b"DATA" and answer.startswith(b"354")
+                    client.sendall(answer)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listening.accept()
+                heard.append([])
+                threading.Thread(target=serve, args=(client, heard[-1]), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    with listening:
+        yield listening.getsockname()[1]
+
+
+def words(lines: list[bytes]) -> list[bytes]:
+    return [line.split()[0] for line in lines if line.split() and line.split()[0].isupper() and line[:1] != b"X"]
+
+
+def test_commands_go_one_by_one_where_pipelining_is_not_offered() -> None:
+    heard: list[list[bytes]] = []
+    refusal = {b"RCPT": b"550 5.1.1 no such user\r\n"}
+    with running_script("8BITMIME", refusal, heard) as port, pytest.raises(Rejected):
+        asyncio.run(send_within(port, make_outgoing(), DEADLINE_SECONDS))
+    assert words(heard[0])[:4] == [b"EHLO", b"MAIL", b"RCPT", b"QUIT"]
+
+
+def test_a_server_that_asks_for_the_body_of_a_refused_mail_gets_none() -> None:
+    heard: list[list[bytes]] = []
+    answers = {b"RCPT": b"550 5.1.1 no such user\r\n"}
+
+    async def send_two(provider: SmtpProvider) -> None:
+        with pytest.raises(Rejected, match="no such user"):
+            await provider.send(make_outgoing(), deadline_seconds=DEADLINE_SECONDS)
+        answers.clear()
+        await provider.send(make_outgoing(), deadline_seconds=DEADLINE_SECONDS)
+
+    with running_script("PIPELINING", answers, heard) as port:
+        use({"url": f"smtp://127.0.0.1:{port}"}, send_two)
+    assert words(heard[0]) == [b"EHLO", b"MAIL", b"RCPT", b"DATA"]
+    assert b"." not in heard[0]
+    assert b"." in heard[1]
+
+
+def test_what_a_server_says_unasked_is_no_answer_to_the_next_mail() -> None:
+    heard: list[list[bytes]] = []
+
+    # A reply too many: taken for the answer to the next command, it would call a mail accepted that was refused.
+    answers = {b"DATA": b"354 go on\r\n", b"RCPT": b"250 ok\r\n"}
+    with running_script("8BITMIME", answers, heard) as port:
+
+        async def run(provider: SmtpProvider) -> None:
+            await provider.send(make_outgoing(), deadline_seconds=DEADLINE_SECONDS)
+            answers[b"MAIL"] = b"250 ok\r\n421 4.3.0 going down\r\n"
+            with pytest.raises(Unavailable, match="going down"):
+                await provider.send(make_outgoing(), deadline_seconds=DEADLINE_SECONDS)
+            del answers[b"MAIL"]
+            await provider.send(make_outgoing(), deadline_seconds=DEADLINE_SECONDS)
+
+        use({"url": f"smtp://127.0.0.1:{port}"}, run)
+    assert len(heard) == 2
 
 
 # TLS and logins.
