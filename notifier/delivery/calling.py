@@ -18,6 +18,9 @@ from notifier.telemetry import log_failure
 
 #: Between the last moment to begin a call and the end of the lease, besides the call's own deadline. Seconds.
 MARGIN_SECONDS = 5.0
+#: A result waits so long for others to be written with it; the last one of a batch waits for none. A transaction
+#: for each would cost the database more than all the rest. Seconds.
+GATHER_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +60,13 @@ class Caller:
         left = len(calls)
         while left:
             chunk = [done.get(timeout=max(0.0, start_by - time.monotonic()) + self._longest_seconds)]
-            try:
-                while True:
-                    chunk.append(done.get_nowait())
-            except Empty:
-                left -= len(chunk)
+            written_by = time.monotonic() + GATHER_SECONDS
+            while len(chunk) < left and (rest := written_by - time.monotonic()) > 0:
+                try:
+                    chunk.append(done.get(timeout=rest))
+                except Empty:
+                    break
+            left -= len(chunk)
             yield chunk
 
     @property

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
@@ -281,11 +280,24 @@ def _rejected_row(rejection: NewRejection) -> dict[str, Any]:
 
 
 def _result_row(result: Result) -> dict[str, Any]:
-    row = asdict(result)
-    for name in ("detail", "code", "provider_message_id"):
-        row[name] = row[name] and storable(row[name])[:500]
-    row["id"] = str(result.id)
-    return row
+    return {
+        "id": str(result.id),
+        "claim": result.claim,
+        "status": result.status,
+        "reason": result.reason,
+        "detail": _words(result.detail),
+        "due_in_seconds": result.due_in_seconds,
+        "template_version": result.template_version,
+        "number": result.number,
+        "outcome": result.outcome,
+        "provider": result.provider,
+        "code": _words(result.code),
+        "provider_message_id": _words(result.provider_message_id),
+    }
+
+
+def _words(text: str | None) -> str | None:
+    return text and storable(text)[:500]
 
 
 def _conflict(new: NewNotification, body_hash: bytes, *, id_taken: bool) -> Fault | None:

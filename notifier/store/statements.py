@@ -2,6 +2,10 @@
 a batch and Postgres plans it once.
 
 `now()` is the time of the transaction: everything a statement writes carries the same instant.
+
+Rows in hand are found by their ids, whatever the planner believes. Of a new month's partition it knows nothing
+yet, and takes `status = 'queued'` for a rarity: every claim would read the whole backlog. Inside of `CASE` a
+condition is no way to find rows.
 """
 
 from __future__ import annotations
@@ -77,8 +81,10 @@ VALUES (:id, :queue, :producer, :body, :body_size, :entry, CAST(:headers AS json
 """)
 
 CLAIM: TextClause = text("""
-WITH wanted AS (
-  SELECT id FROM notifications WHERE id = ANY(:ids) AND status = 'queued' ORDER BY id FOR UPDATE SKIP LOCKED
+WITH wanted AS MATERIALIZED (
+  SELECT n.id FROM unnest(:ids) AS w(id)
+  JOIN notifications AS n ON n.id = w.id AND CASE WHEN n.status = 'queued' THEN true END
+  ORDER BY n.id FOR UPDATE OF n SKIP LOCKED
 ), claimed AS (
   UPDATE notifications AS n SET
     status = CASE WHEN n.expires_at <= now() THEN 'expired' ELSE 'sending' END,
@@ -87,7 +93,7 @@ WITH wanted AS (
     claim = n.claim + 1,
     due_at = CASE WHEN n.expires_at <= now() THEN NULL ELSE now() + make_interval(secs => :lease) END,
     updated_at = now()
-  FROM wanted WHERE n.id = wanted.id AND n.status = 'queued'
+  FROM wanted WHERE n.id = wanted.id AND CASE WHEN n.status = 'queued' THEN true END
   RETURNING n.*
 ), noted AS (
   INSERT INTO events (notification_id, kind, status, reason) SELECT id, 'status', status, reason FROM claimed
@@ -102,16 +108,17 @@ FROM claimed WHERE status = 'sending' ORDER BY id
 
 # Their task could not be published.
 HURRY: TextClause = text("""
-UPDATE notifications SET due_at = now() + make_interval(secs => :seconds)
-WHERE id = ANY(:ids) AND status = 'queued'
+UPDATE notifications AS n SET due_at = now() + make_interval(secs => :seconds)
+FROM unnest(:ids) AS w(id) WHERE n.id = w.id AND CASE WHEN n.status = 'queued' THEN true END
 """).bindparams(bindparam("ids", type_=ARRAY(UUID(as_uuid=False))))
 
 START_ATTEMPTS: TextClause = text("""
 WITH held AS (
   UPDATE notifications AS n SET attempt_count = n.attempt_count + 1
   FROM json_to_recordset(CAST(:rows AS json)) AS r(id uuid, claim int, provider text)
-  WHERE n.id = r.id AND n.claim = r.claim AND n.status = 'sending'
-    AND n.due_at > now() + make_interval(secs => :margin)
+  WHERE n.id = r.id AND CASE
+    WHEN n.claim = r.claim AND n.status = 'sending' AND n.due_at > now() + make_interval(secs => :margin)
+    THEN true END
   RETURNING n.id, n.claim, n.attempt_count AS number, r.provider
 ), started AS (
   INSERT INTO attempts (notification_id, number, provider) SELECT id, number, provider FROM held
@@ -130,7 +137,8 @@ _COMPLETE = """
   UPDATE attempts AS a SET finished_at = now(), outcome = r.outcome, reason = r.reason, code = r.code,
     detail = r.detail, provider_message_id = r.provider_message_id
   FROM results AS r
-  WHERE a.notification_id = r.id AND a.number = r.number AND (a.outcome IS NULL OR a.outcome = 'unknown')
+  WHERE a.notification_id = r.id AND a.number = r.number
+    AND CASE WHEN a.outcome IS NULL OR a.outcome = 'unknown' THEN true END
 """
 
 FINISH_ATTEMPTS: TextClause = text(f"WITH results AS MATERIALIZED ({_RESULTS}) {_COMPLETE}")
@@ -148,11 +156,11 @@ WITH results AS MATERIALIZED ({_RESULTS}), completed AS ({_COMPLETE}), moved AS 
     sent_at = CASE WHEN r.status = 'sent' THEN now() ELSE n.sent_at END,
     updated_at = now()
   FROM results AS r
-  WHERE n.id = r.id AND (
-    (r.status = 'sent' AND n.status = ANY(:before_sent))
-    OR (n.claim = r.claim AND n.status = 'sending')
+  WHERE n.id = r.id AND CASE
+    WHEN r.status = 'sent' AND n.status = ANY(:before_sent) THEN true
+    WHEN n.claim = r.claim AND n.status = 'sending' THEN true
     -- The sweep was faster: what we know now replaces its guess.
-    OR (n.claim = r.claim AND n.status = 'unknown' AND r.status = ANY(:after_unknown)))
+    WHEN n.claim = r.claim AND n.status = 'unknown' AND r.status = ANY(:after_unknown) THEN true END
   RETURNING n.id, n.status, n.reason, n.detail, r.number
 )
 INSERT INTO events (notification_id, kind, status, reason, attempt, detail)

@@ -1,0 +1,78 @@
+"""How Postgres finds rows in hand: by their ids, also in a partition of which it has no statistics yet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, TextClause, text
+
+from notifier.message import Message, new_id
+from notifier.parsing import check
+from notifier.status import Channel, Lane, OnUnknown
+from notifier.store import statements
+from notifier.store.engine import make_engine, transaction
+from notifier.store.ledger import Ledger
+from notifier.store.values import NewNotification
+
+BACKLOG = 2000
+ROWS = json.dumps([{"id": str(new_id()), "claim": 1, "number": 1, "status": "sent", "provider": "smtp"}])
+IDS = [str(new_id())]
+
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "CLAIM": {"ids": IDS, "lease": 60},
+    "HURRY": {"ids": IDS, "seconds": 2},
+    "START_ATTEMPTS": {"rows": ROWS, "margin": 10},
+    "FINISH_ATTEMPTS": {"rows": ROWS},
+    "FINISH": {"rows": ROWS, "before_sent": ["sending"], "after_unknown": ["sent"]},
+}
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """With a backlog that no ANALYZE has seen."""
+    engine = make_engine(database_url)
+    entry = {"producer": "shop", "to": "ann@example.com", "template": "receipt"}
+    news = [
+        NewNotification(
+            check(Message(idempotency_key=str(number), **entry), Channel.EMAIL, Lane.NORMAL),  # type: ignore[arg-type]
+            Channel.EMAIL,
+            Lane.NORMAL,
+            "v1",
+            OnUnknown.RESEND,
+            number,
+        )
+        for number in range(BACKLOG)
+    ]
+    ids = [answer.id for answer in Ledger(engine).accept(news)]
+    Ledger(engine).claim(ids[: BACKLOG // 2], lease_seconds=60)
+    yield engine
+    engine.dispose()
+
+
+def scans(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every node that reads a table."""
+    if "Relation Name" in plan and "Scan" in plan["Node Type"]:
+        yield plan
+    for inner in plan.get("Plans", []):
+        yield from scans(inner)
+
+
+def explain(engine: Engine, statement: TextClause, values: dict[str, Any]) -> dict[str, Any]:
+    typed = [bind for bind in statement._bindparams.values() if bind.type.python_type is list]
+    explained = text(f"EXPLAIN (FORMAT JSON) {statement}").bindparams(*typed)
+    with transaction(engine) as connection:
+        plan: dict[str, Any] = connection.execute(explained, values).scalar_one()[0]["Plan"]
+    return plan
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_rows_in_hand_are_found_by_their_ids(engine: Engine, name: str) -> None:
+    found = list(scans(explain(engine, getattr(statements, name), PARAMETERS[name])))
+    assert found
+    for scan in found:
+        assert scan["Node Type"] == "Index Scan"
+        assert "id = " in scan["Index Cond"]
+        assert "status" not in scan["Index Cond"]
