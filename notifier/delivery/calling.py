@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 
 from notifier.delivery.pacing import Go, Pacer
 from notifier.delivery.preparing import Prepared
@@ -19,7 +19,8 @@ from notifier.telemetry import log_failure
 #: Between the last moment to begin a call and the end of the lease, besides the call's own deadline. Seconds.
 MARGIN_SECONDS = 5.0
 #: A result waits so long for others to be written with it; the last one of a batch waits for none. A transaction
-#: for each would cost the database more than all the rest. Seconds.
+#: for each would cost the database more than all the rest, and waking the thread for each a third of our own time.
+#: Seconds.
 GATHER_SECONDS = 0.02
 
 
@@ -39,6 +40,34 @@ class Call:
     seconds: float = 0.0
 
 
+class _Gathered:
+    """Ended calls, handed over some at a time. On the event loop only."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, expected: int, report: Callable[[list[Call]], None]
+    ) -> None:
+        self._loop = loop
+        self._left = expected
+        self._report = report
+        self._calls: list[Call] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, call: Call) -> None:
+        self._calls.append(call)
+        self._left -= 1
+        if not self._left:
+            self._hand_over()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(GATHER_SECONDS, self._hand_over)
+
+    def _hand_over(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        calls, self._calls = self._calls, []
+        self._report(calls)
+
+
 class Caller:
     """Makes the calls of one process."""
 
@@ -55,17 +84,11 @@ class Caller:
 
         `start_by`: none is begun later than this, on the monotonic clock.
         """
-        done: SimpleQueue[Call] = SimpleQueue()
+        done: SimpleQueue[list[Call]] = SimpleQueue()
         asyncio.run_coroutine_threadsafe(self._call_all(calls, start_by, done.put), self._loop)
         left = len(calls)
         while left:
-            chunk = [done.get(timeout=max(0.0, start_by - time.monotonic()) + self._longest_seconds)]
-            written_by = time.monotonic() + GATHER_SECONDS
-            while len(chunk) < left and (rest := written_by - time.monotonic()) > 0:
-                try:
-                    chunk.append(done.get(timeout=rest))
-                except Empty:
-                    break
+            chunk = done.get(timeout=max(0.0, start_by - time.monotonic()) + self._longest_seconds)
             left -= len(chunk)
             yield chunk
 
@@ -74,16 +97,20 @@ class Caller:
         """After `start_by` every call has ended within this."""
         return self._deadline_seconds + 2 * MARGIN_SECONDS
 
-    async def _call_all(self, calls: Sequence[Call], start_by: float, report: Callable[[Call], None]) -> None:
-        await asyncio.gather(*(self._call(call, start_by, report) for call in calls))
+    async def _call_all(
+        self, calls: Sequence[Call], start_by: float, report: Callable[[list[Call]], None]
+    ) -> None:
+        gathered = _Gathered(self._loop, len(calls), report)
+        await asyncio.gather(*(self._call(call, start_by, gathered) for call in calls))
 
-    async def _call(self, call: Call, start_by: float, report: Callable[[Call], None]) -> None:
+    async def _call(self, call: Call, start_by: float, gathered: _Gathered) -> None:
         # A turn under a rate limit is waited for outside of the slots.
-        await self._pacer.wait(call.go)
+        if call.go.takes:
+            await self._pacer.wait(call.go)
         async with self._slots:
             begun = time.monotonic()
             answer = await self._answer(call, start_by)
-        report(replace(call, answer=answer, seconds=time.monotonic() - begun))
+        gathered.add(replace(call, answer=answer, seconds=time.monotonic() - begun))
 
     async def _answer(self, call: Call, start_by: float) -> Receipt | SendError:
         if time.monotonic() > start_by:

@@ -19,9 +19,7 @@ from notifier.providers.base import Outgoing
 from notifier.providers.mailbox import Mailbox
 
 _ASCII = bytes(range(128))
-#: Short lines of printable ASCII without white space at the end, which relays strip: they may travel as they are.
-#: "=_" is left to the encodings, so that no line of a body can be taken for our boundary.
-_PLAIN = re.compile(r"(?:(?![^\r]*=_)(?:[\t\x20-\x7e]{0,77}[\x21-\x7e])?\r\n)*")
+_MAX_LINE = 78
 _LANGUAGE = re.compile(r"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*")
 _NEWLINES = re.compile(r"\r\n?|\n")
 
@@ -96,7 +94,8 @@ def _body(outgoing: Outgoing) -> bytes:
     text = _part(b"plain", outgoing.text)
     if outgoing.html is None:
         return text
-    # RFC 2045 section 6.7: "=_" is in no quoted-printable or base64 body; `_PLAIN` keeps it out of plain ones.
+    # RFC 2045 section 6.7: "=_" is in no quoted-printable or base64 body; `_may_travel_as_it_is`
+    # keeps it out of plain ones.
     boundary = b"=_" + outgoing.notification_id.hex.encode("ascii")
     html = _part(b"html", outgoing.html)
     return b"".join(
@@ -123,12 +122,23 @@ def _part(subtype: bytes, text: str) -> bytes:
 
 def canonical(text: str) -> str:
     """The text as the recipient will read it: CRLF at the end of every line, the last one included."""
-    lines = _NEWLINES.sub("\r\n", text)
+    lines = _NEWLINES.sub("\r\n", text) if "\r" in text else text.replace("\n", "\r\n")
     return lines if lines.endswith("\r\n") else lines + "\r\n"
 
 
+def _may_travel_as_it_is(text: str) -> bool:
+    """Whether it is short lines of printable ASCII without white space at their ends, which relays strip.
+
+    "=_" is left to the encodings, so that no line of a body can be taken for our boundary.
+    """
+    if not text.isascii() or "=_" in text or " \r\n" in text or "\t\r\n" in text:
+        return False
+    lines = text.split("\r\n")
+    return max(map(len, lines)) <= _MAX_LINE and "".join(lines).replace("\t", "").isprintable()
+
+
 def _encode(text: str) -> tuple[bytes, bytes]:
-    if _PLAIN.fullmatch(text):
+    if _may_travel_as_it_is(text):
         return b"7bit", text.encode("ascii")
     # A lone surrogate, which JSON can smuggle in, has no UTF-8 form; it becomes "?" instead of an error.
     data = text.encode("utf-8", "replace")
