@@ -10,7 +10,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from threading import Event, Thread
+from functools import partial
+from threading import Event
 from typing import Any
 from uuid import uuid4
 
@@ -20,7 +21,7 @@ from redis.exceptions import RedisError
 from notifier import topology
 from notifier.errors import Fault, ServiceUnavailable
 from notifier.intake.accepting import BATCH_SIZE, Received
-from notifier.intake.reading import PAUSES, Handle
+from notifier.intake.reading import PAUSES, Handle, run_together
 from notifier.status import Channel, Lane
 from notifier.telemetry import log
 
@@ -60,13 +61,9 @@ class RedisReader:
 
     def run(self, handle: Handle, stop: Event) -> None:
         """See `Reader.run`."""
-        readers = [Thread(target=self._read_queue, args=(*pair, handle, stop)) for pair in topology.pairs()]
-        for reader in readers:
-            reader.start()
+        readers = [partial(self._read_queue, *pair, handle, stop) for pair in topology.pairs()]
         log.info("intake.reading", broker="redis")
-        self._keep_alive(stop)
-        for reader in readers:
-            reader.join()
+        run_together([*readers, partial(self._keep_alive, stop)], stop)
         self._forget()
 
     def _client(self) -> redis.Redis:
