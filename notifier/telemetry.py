@@ -39,6 +39,9 @@ _QUIET = (
     "celery.worker.strategy",
 )
 
+#: Where Celery says, as critical and with a trace, that it could not acknowledge or give back a task.
+_ACKNOWLEDGING = "celery.worker.request"
+
 log: Any = structlog.stdlib.get_logger("notifier")
 
 
@@ -98,6 +101,19 @@ def configure(level: str = "info", style: str = "auto", *, program: str = "") ->
     root.setLevel(level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger(_ACKNOWLEDGING).addFilter(_keep_unless_lost_acknowledgement)
+
+
+def _keep_unless_lost_acknowledgement(record: logging.LogRecord) -> bool:
+    """One calm line for each task in hand whose acknowledgement is lost with the connection to the broker.
+
+    The broker gives it out again, and the next worker finds nothing left to claim.
+    """
+    if not str(record.msg).startswith(("Couldn't ack ", "Couldn't reject ")):
+        return True
+    error = record.exc_info[1] if record.exc_info else None
+    log.info("worker.acknowledgement_lost", error=type(error).__name__ if error else "")
+    return False
 
 
 def _only_known_fields(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -9,17 +9,19 @@ delivers, and the sweep issues work again. So `countdown`, `eta` and `retry()` a
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 from uuid import UUID
 
 from celery import Celery, signals
+from celery.app.amqp import AMQP
 from celery.schedules import crontab, schedule
 from celery.utils.nodenames import host_format
 
-from notifier import topology
+from notifier import redis_transport, topology
 from notifier.bootstrap import DeliveryLoop, Services
 from notifier.config import Settings, load_settings
 from notifier.status import Channel, Lane
@@ -30,8 +32,10 @@ from notifier.telemetry import configure, log
 IDS_PER_TASK = 100
 #: Deadline of publishing one task, its confirmation included. Seconds.
 PUBLISH_SECONDS = 5
-#: A tick that nobody took within this long is dropped by the broker: the next one does the same. Seconds.
-TICK_EXPIRES_SECONDS = 10
+#: Beat wakes the sweep so often. Seconds.
+TICK_SECONDS = 1.0
+#: RabbitMQ drops a tick that nobody took within this long: the next one does the same. Seconds.
+TICK_EXPIRES_SECONDS, DAILY_EXPIRES_SECONDS = 10, 3600
 
 DELIVER, RECONCILE, DISPATCH = "notifier.deliver", "notifier.reconcile", "notifier.dispatch_due"
 PARTITIONS, STATISTICS = "notifier.ensure_partitions", "notifier.log_statistics"
@@ -44,10 +48,16 @@ def make_app(settings: Settings, process: _Process | None = None) -> Celery:
         ConfigurationError: without a broker URL.
     """
     broker = settings.require("broker_url")
-    app = Celery("notifier", set_as_current=True)
+    app = Celery("notifier", amqp=_RedisAMQP if topology.is_redis(broker) else None, set_as_current=True)
     app.conf.update(_configuration(settings, broker))
     _add_tasks(app, process or _Process(settings))
     return app
+
+
+class _RedisAMQP(AMQP):  # type: ignore[misc]  # Celery ships no types
+    """Where Celery takes every connection to the broker from."""
+
+    Connection = redis_transport.Connection
 
 
 def _configuration(settings: Settings, broker: str) -> dict[str, Any]:
@@ -94,13 +104,28 @@ def _configuration(settings: Settings, broker: str) -> dict[str, Any]:
 
 def _schedule() -> dict[str, Any]:
     """Every entry may run twice, late or not at all once: two Beats do no harm."""
-    tick = {"queue": topology.MAINTENANCE, "expires": TICK_EXPIRES_SECONDS}
-    daily = {"queue": topology.MAINTENANCE, "expires": 3600}
+    # Not Celery's `expires`: that is a moment of Beat's clock, which the worker compares with its own.
+    # `expiration` is a span that RabbitMQ measures. Redis does not know it: see `_Process.may_sweep`.
+    tick = {"queue": topology.MAINTENANCE, "expiration": TICK_EXPIRES_SECONDS}
+    daily = {"queue": topology.MAINTENANCE, "expiration": DAILY_EXPIRES_SECONDS}
+    # One clock for all of them: Celery keeps the entries in one order of times.
+    now = _steady_clock()
+    every, at_night = schedule(timedelta(seconds=TICK_SECONDS), nowfun=now), crontab(hour=3, minute=7, nowfun=now)
+    after_midnight = crontab(hour=0, minute=5, nowfun=now)
     return {
-        "dispatch-due": {"task": DISPATCH, "schedule": schedule(timedelta(seconds=1)), "options": tick},
-        "partitions": {"task": PARTITIONS, "schedule": crontab(hour=3, minute=7), "options": daily},
-        "statistics": {"task": STATISTICS, "schedule": crontab(hour=0, minute=5), "options": daily},
+        "dispatch-due": {"task": DISPATCH, "schedule": every, "options": tick},
+        "partitions": {"task": PARTITIONS, "schedule": at_night, "options": daily},
+        "statistics": {"task": STATISTICS, "schedule": after_midnight, "options": daily},
     }
+
+
+def _steady_clock() -> Callable[[], datetime]:
+    """A clock that shows the time of now and goes on steadily: setting the machine's clock does not move it.
+
+    By the machine's own, a Beat whose clock is set back an hour would send nothing for an hour.
+    """
+    began_at, began = datetime.now(UTC), time.monotonic()
+    return lambda: began_at + timedelta(seconds=time.monotonic() - began)
 
 
 def _add_tasks(app: Celery, process: _Process) -> None:
@@ -120,6 +145,8 @@ def _add_tasks(app: Celery, process: _Process) -> None:
     @app.task(name=DISPATCH, shared=False)  # type: ignore[untyped-decorator]
     def dispatch_due() -> int:
         """Give out what is due: scheduled, retrying, lost, or left by a dead worker."""
+        if not process.may_sweep():
+            return 0
         return process.services.dispatcher(publish_deliver, publish_reconcile).dispatch_due()
 
     @app.task(name=PARTITIONS, shared=False)  # type: ignore[untyped-decorator]
@@ -150,6 +177,7 @@ class _Process:
         self.services = Services(settings, pool_size=settings.worker_threads + 2, application="notifier worker")
         self._delivery: DeliveryLoop | None = None
         self._making = Lock()
+        self._sweep_from = time.monotonic()
 
     def prepare(self) -> None:
         """Make what deliveries need before the first one comes.
@@ -159,6 +187,18 @@ class _Process:
         """
         self.services.settings.require("database_url")
         assert self.delivery
+
+    def may_sweep(self) -> bool:
+        """Whether this process has not swept within half a tick.
+
+        While no worker runs, a Redis-protocol broker keeps every tick. One sweep then does the work of them all.
+        """
+        with self._making:
+            now = time.monotonic()
+            if now < self._sweep_from:
+                return False
+            self._sweep_from = now + TICK_SECONDS / 2
+            return True
 
     @property
     def delivery(self) -> DeliveryLoop:
@@ -202,6 +242,8 @@ def run_worker(settings: Settings, lanes: Sequence[Lane], channels: Sequence[Cha
     app = make_app(settings, process)
     # Now, not with the first notification: a wrong provider option ends the program with its name.
     process.prepare()
+    # A signal ends the program here as it would anywhere else before Celery runs.
+    process.services.wait_for_tables(Event())
     _keep_our_logging()
     queues = [topology.deliver_queue_name(*pair) for pair in topology.pairs(tuple(channels)) if pair[1] in lanes]
     log.info("worker.start", lanes=[str(lane) for lane in lanes], count=settings.worker_threads)

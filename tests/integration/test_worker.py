@@ -12,7 +12,10 @@ from celery import Celery
 from pydantic import SecretStr
 from sqlalchemy import text
 
+from notifier import redis_transport
+from notifier.client import Client
 from notifier.config import Settings
+from notifier.dev.smtp_server import Rule
 from notifier.message import Message
 from notifier.parsing import check
 from notifier.status import Channel, Lane, OnUnknown
@@ -21,6 +24,10 @@ from notifier.store.ledger import Ledger
 from notifier.store.values import NewNotification
 from notifier.worker import DISPATCH, IDS_PER_TASK, PARTITIONS, STATISTICS, make_app, task_publisher
 from tests.support.service import running_service
+from tests.support.tcp_proxy import through_proxy
+from tests.waiting import wait_until
+
+RESET = {"reset_url": "https://shop.example.com/reset?token=x", "valid_minutes": 30}
 
 
 @pytest.fixture
@@ -95,3 +102,50 @@ def test_a_result_can_be_looked_up_where_a_backend_is_set(
         assert result.get(timeout=30) == 0
         assert result.state == "SUCCESS"
         app.close()
+
+
+@pytest.mark.parametrize(
+    ("broker", "shown", "tls"),
+    [
+        ("redis://ann:s3%40cret@10.0.0.9:1/3", "redis://ann:s3%40cret@10.0.0.9:1/3", False),
+        ("rediss://10.0.0.9:1/0?ssl_cert_reqs=required", "rediss://10.0.0.9:1/0", True),
+    ],
+)
+def test_a_redis_broker_is_reached_by_our_transport_and_known_by_its_url(
+    broker: str, shown: str, tls: bool
+) -> None:
+    app = make_app(Settings(broker_url=SecretStr(broker)))
+    for connection in (app.connection_for_read(), app.connection_for_write(), app.connection().clone()):
+        assert isinstance(connection.transport, redis_transport.Transport)
+        assert connection.as_uri(include_password=True) == shown
+        assert bool(connection.ssl) is tls
+    app.close()
+
+
+def test_rabbitmq_is_reached_by_kombus_own_transport() -> None:
+    app = make_app(Settings(broker_url=SecretStr("amqp://guest:guest@10.0.0.9/")))
+    assert app.connection().transport.driver_type == "amqp"
+    app.close()
+
+
+def test_a_worker_that_loses_its_broker_with_a_task_in_hand_goes_on_calmly(
+    database_url: str, broker_url: str, tmp_path: Path
+) -> None:
+    rules = [Rule("slow@example.com", stage="body", delay_seconds=3)]
+    with (
+        through_proxy(broker_url) as (proxy, url),
+        running_service(database_url, url, tmp_path, mail_rules=rules) as service,
+        Client(broker_url, producer="shop", timeout_seconds=10) as client,
+    ):
+        log = service.programs.logs["worker-normal"]
+        client.send("password_reset", "slow@example.com", context=RESET)
+        wait_until(lambda: service.count("sending") == 1, timeout=60)
+        proxy.cut()
+        wait_until(lambda: log.read_text().count("Connected to") == 2, timeout=60)
+        wait_until(lambda: service.count("sent") == 1, timeout=60)
+        client.send("password_reset", "bob@example.com", context=RESET)
+        wait_until(lambda: service.count("sent") == 2, timeout=60)
+        assert [mail.rcpt_to for mail in service.mail.messages] == [("slow@example.com",), ("bob@example.com",)]
+        assert '"critical"' not in log.read_text()
+        # kombu puts the task back when it leaves Redis, and has nothing left to acknowledge.
+        assert ("worker.acknowledgement_lost" in log.read_text()) is broker_url.startswith("amqp")

@@ -1,0 +1,60 @@
+"""The lines that a program writes, and those that it does not."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+from kombu.message import Message
+
+from notifier.telemetry import FIELDS, configure
+
+CELERY = logging.getLogger("celery.worker.request")
+
+
+class LostChannel:
+    """What is left of a channel when its connection is gone."""
+
+    no_ack_consumers = None
+
+    def basic_ack(self, tag: str, multiple: bool) -> None:
+        raise ConnectionResetError("by peer")
+
+    def basic_reject(self, tag: str, requeue: bool) -> None:
+        raise ConnectionResetError("by peer")
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    """Logging is the process's: as it was for whoever comes next."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+@pytest.mark.parametrize("lose", [Message.ack_log_error, Message.reject_log_error])
+def test_a_lost_acknowledgement_is_one_calm_line(lose: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    configure(style="json", program="worker")
+    lose(Message(channel=LostChannel(), delivery_tag="tag-1"), CELERY, (OSError,))
+    (line,) = lines(capsys)
+    assert (line["event"], line["level"]) == ("worker.acknowledgement_lost", "info")
+    assert line["error"] == "ConnectionResetError"
+    assert line.keys() <= FIELDS
+
+
+def test_whatever_else_celery_says_of_a_task_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(style="json")
+    CELERY.critical("Couldn't %s", "breathe")
+    (line,) = lines(capsys)
+    assert (line["event"], line["level"]) == ("Couldn't breathe", "critical")
