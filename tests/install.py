@@ -1,4 +1,4 @@
-"""Bringing RabbitMQ to a machine that has none: a container, or Debian's package."""
+"""Bringing to a machine what it lacks: RabbitMQ in a container, or Debian's packages."""
 
 from __future__ import annotations
 
@@ -61,11 +61,20 @@ def can_apt_install() -> bool:
 
 def apt_install_rabbitmq() -> None:
     """Install the package without starting the system's service, which is not ours to run."""
+    apt_install("rabbitmq-server")
+
+
+def apt_install(package: str) -> None:
+    """Install a package of Debian; a service in it is not started.
+
+    Raises:
+        RuntimeError: with apt's last words.
+    """
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     with _no_service_starts():
         for command in (
             ["apt-get", "update"],
-            ["apt-get", "install", "-y", "--no-install-recommends", "rabbitmq-server"],
+            ["apt-get", "install", "-y", "--no-install-recommends", package],
         ):
             done = subprocess.run(
                 command,

@@ -21,6 +21,9 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "worker-normal": ("worker", "--lanes", "normal,bulk"),
 }
 
+#: The HTTP API, for who asks for it. It stops before all the others.
+API: Mapping[str, tuple[str, ...]] = {"api": ("api",)}
+
 #: A program gets so long to finish what is in flight. Seconds.
 GRACE_SECONDS = 60.0
 #: Pauses before a program that died is started again; the last one repeats. Seconds.
@@ -39,11 +42,17 @@ class _Program:
 
 
 class Programs:
-    """All of `PROGRAMS`, with one log file each in `log_dir`."""
+    """All of `programs`, with one log file each in `log_dir`. `own`: program → variables that it alone gets."""
 
-    def __init__(self, environment: Mapping[str, str], log_dir: Path) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        log_dir: Path,
+        own: Mapping[str, Mapping[str, str]] | None = None,
+        programs: Mapping[str, tuple[str, ...]] = PROGRAMS,
+    ) -> None:
         log_dir.mkdir(parents=True, exist_ok=True)
-        env = {**os.environ, **environment}
+        env, own = {**os.environ, **environment}, own or {}
         self._programs = {
             name: _Program(
                 ServerProcess(
@@ -52,11 +61,11 @@ class Programs:
                     log=log_dir / f"{name}.log",
                     stop_plan=[(signal.SIGTERM, GRACE_SECONDS)],
                     cwd=Path.cwd(),
-                    env=env,
+                    env={**env, **own.get(name, {})},
                 ),
                 log_dir / f"{name}.log",
             )
-            for name, arguments in PROGRAMS.items()
+            for name, arguments in programs.items()
         }
 
     @property

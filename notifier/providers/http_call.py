@@ -138,12 +138,17 @@ def judge_status(status: int) -> Verdict:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """RFC 9110 section 10.2.3: seconds or a date. None if it is absent or makes no sense."""
+    """RFC 9110 section 10.2.3: seconds or a date. None if it is absent or makes no sense.
+
+    A date is held against the answer's own `Date`, because this machine's clock may be wrong.
+    """
     value = headers.get("Retry-After", "").strip()
     if value.isdecimal():
         return min(float(value), MAX_RETRY_AFTER_SECONDS)
     try:
-        seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+        answered = headers.get("Date")
+        now = parsedate_to_datetime(answered) if answered else datetime.now(UTC)
+        seconds = (parsedate_to_datetime(value) - now).total_seconds()
     except (TypeError, ValueError):
         return None
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)

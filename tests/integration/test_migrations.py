@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import threading
+import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -12,10 +15,11 @@ from sqlalchemy import text
 
 from notifier.errors import ServiceUnavailable
 from notifier.message import new_id
-from notifier.store.engine import make_engine, revisions, transaction, upgrade
+from notifier.store.engine import LOCK_SECONDS, make_engine, missing_upgrade, revisions, transaction, upgrade
 from notifier.store.ledger import Ledger
 from notifier.store.models import Base
 from notifier.store.partitions import PARTITIONED, ensure_partitions, first_id, month_after
+from tests.support.next_version import NEXT_REVISION, write_next_revisions
 
 
 def test_the_migrations_make_exactly_what_the_models_say(database_url: str) -> None:
@@ -80,4 +84,56 @@ def test_a_database_that_is_not_migrated_is_waited_for(empty_database_url: str) 
     engine = make_engine(empty_database_url)
     with pytest.raises(ServiceUnavailable, match="notifier db upgrade"):
         Ledger(engine).claim([new_id()], lease_seconds=60)
+    engine.dispose()
+
+
+def test_nobody_waits_long_behind_an_upgrade_that_waits_for_a_long_reader(
+    database_url: str, tmp_path: Path
+) -> None:
+    engine, folder = make_engine(database_url), write_next_revisions(tmp_path / "next")
+    upgrading = threading.Thread(target=upgrade, args=(database_url,), kwargs={"more_revisions": folder})
+    waits = []
+    with engine.connect() as reader:
+        reader.execute(text("SELECT count(*) FROM notifications"))
+        upgrading.start()
+        ends_at = time.monotonic() + 2
+        while time.monotonic() < ends_at:
+            began = time.monotonic()
+            Ledger(engine).claim([new_id()], lease_seconds=60)
+            waits.append(time.monotonic() - began)
+        assert upgrading.is_alive()
+    upgrading.join(30)
+    assert revisions(engine)[0] == NEXT_REVISION
+    # They did wait behind it, and a busy machine may add to that.
+    assert 0.1 < max(waits) < LOCK_SECONDS + 2
+    engine.dispose()
+
+
+def test_an_upgrade_that_never_gets_its_locks_says_what_to_do(database_url: str, tmp_path: Path) -> None:
+    engine, folder = make_engine(database_url), write_next_revisions(tmp_path / "next")
+    before, _ = revisions(engine)
+    with engine.connect() as reader:
+        reader.execute(text("SELECT count(*) FROM notifications"))
+        with pytest.raises(ServiceUnavailable, match=r"let it end .* then run `notifier db upgrade` again"):
+            upgrade(database_url, more_revisions=folder, lock_seconds=0.05, tries=2)
+    assert revisions(engine)[0] == before
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("revision", "missing"),
+    [
+        ("0001", "the database is at revision 0001, this version needs .*: run `notifier db upgrade`"),
+        (NEXT_REVISION, None),
+    ],
+)
+def test_older_tables_are_not_enough_and_newer_ones_are(
+    database_url: str, revision: str, missing: str | None
+) -> None:
+    engine = make_engine(database_url)
+    assert missing_upgrade(engine) is None
+    with transaction(engine) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+    found = missing_upgrade(engine)
+    assert found is None if missing is None else re.fullmatch(missing, found or "")
     engine.dispose()

@@ -44,8 +44,12 @@ def running_service(
     mail_rules: Sequence[Rule] = (),
     sms_rules: Sequence[TwilioRule] = (),
     environment: Mapping[str, str] | None = None,
+    own: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Iterator[Service]:
-    """Start all programs; at the end stop them, and fail if one of them died by itself."""
+    """Start all programs; at the end stop them, and fail if one of them died by itself.
+
+    `own`: program → variables that it alone gets.
+    """
     engine = make_engine(database_url)
     with (
         running_mail_server(MailServer(mail_rules)) as mail,
@@ -63,6 +67,7 @@ def running_service(
                 **(environment or {}),
             },
             folder / "logs",
+            own,
         )
         programs.start()
         try:

@@ -31,6 +31,7 @@ def test_a_status_alone_means_what_it_should(status: int, expected: Verdict) -> 
         ({"Retry-After": "7"}, 7.0),
         ({"Retry-After": "999999"}, 3600.0),
         ({"Retry-After": "Sun, 01 Mar 2020 12:00:00 GMT"}, 0.0),
+        ({"Retry-After": "Sun, 01 Mar 2020 12:00:00 GMT", "Date": "Sun, 01 Mar 2020 11:59:30 GMT"}, 30.0),
         ({"Retry-After": "soon"}, None),
         ({}, None),
     ],

@@ -1,0 +1,77 @@
+"""The tasks that programs of one version give to those of another, pinned: during an upgrade both kinds run.
+
+A golden file is never edited. A task that needs other arguments gets a new name; the old one stays for a version.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import pytest
+import redis
+from pydantic import SecretStr
+
+from notifier.config import Settings
+from notifier.delivery.delivering import Summary
+from notifier.status import Channel, Lane
+from notifier.worker import make_app, task_publisher
+
+GOLDEN: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "golden" / "tasks.v1.json").read_text())
+#: What Beat sends. They take no arguments; a worker that does not know a name drops the task.
+TICKS = {"notifier.dispatch_due", "notifier.ensure_partitions", "notifier.log_statistics"}
+
+
+class Recorder:
+    """Stands where a worker's deliverer and reconciler are."""
+
+    def __init__(self) -> None:
+        self.ids: list[UUID] = []
+
+    def deliver(self, ids: list[UUID]) -> Summary:
+        self.ids = ids
+        return Summary()
+
+    def reconcile(self, ids: list[UUID]) -> int:
+        self.ids = ids
+        return 0
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_task_is_written_as_ever(name: str, redis_broker_url: str) -> None:
+    golden = GOLDEN[name]
+    _, channel, lane = golden["queue"].split(".")
+    app = make_app(Settings(broker_url=SecretStr(redis_broker_url)))
+    ids = [UUID(value) for value in golden["args"][0]]
+    task_publisher(app, golden["task"])(Channel(channel), Lane(lane), ids)
+    with redis.Redis.from_url(redis_broker_url) as client:
+        (envelope,) = client.lrange(golden["queue"], 0, -1)
+    message = json.loads(envelope)
+    args, kwargs, _ = json.loads(base64.b64decode(message["body"]))
+    assert (message["headers"]["task"], args, kwargs) == (golden["task"], golden["args"], golden["kwargs"])
+    assert message["content-type"] == "application/json"
+    app.close()
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_task_of_another_version_is_done_as_ever(name: str) -> None:
+    golden, recorder = GOLDEN[name], Recorder()
+    process: Any = SimpleNamespace(
+        delivery=SimpleNamespace(deliverer=recorder, reconciler=recorder), stop=lambda **_: None
+    )
+    app = make_app(Settings(broker_url=SecretStr("redis://127.0.0.1:1/0")), process)
+    app.tasks[golden["task"]](*golden["args"], **golden["kwargs"])
+    assert recorder.ids == [UUID(value) for value in golden["args"][0]]
+    app.close()
+
+
+def test_the_tasks_of_beat_keep_their_names_and_take_no_arguments() -> None:
+    app = make_app(Settings(broker_url=SecretStr("redis://127.0.0.1:1/0")))
+    entries = app.conf.beat_schedule.values()
+    assert {entry["task"] for entry in entries} >= TICKS
+    assert not any("args" in entry or "kwargs" in entry for entry in entries)
+    app.close()
