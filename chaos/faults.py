@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from chaos.taps import Budget, Point, kill_at, lose_commits
+from chaos.taps import Budget, Point, kill_at, kill_before_commit, lose_commits
 from chaos.world import LEASE_SECONDS, World
 from notifier.config import Settings
 from notifier.worker import make_app, task_publisher
@@ -40,6 +40,17 @@ def kill_workers_at(point: Point, times: int, gap_seconds: float = 2.5) -> Fault
         budget = Budget(times, 0.2, gap_seconds, world.rng)
         tap = kill_at(point, budget, world.running_fleet.kill_by_port)
         world.mail_link.tap = world.sms_link.tap = tap
+        _wait_for(lambda: budget.is_spent, world, times * (gap_seconds + 8))
+
+    return fault
+
+
+def kill_relays_before_commit(times: int, gap_seconds: float = 1.5) -> Fault:
+    """kill -9 of the relay whose rows the broker has confirmed and that has not deleted them yet."""
+
+    def fault(world: World) -> None:
+        budget = Budget(times, 0.7, gap_seconds, world.rng)
+        world.outbox_link.tap = kill_before_commit(budget, world.running_fleet.kill_by_port)
         _wait_for(lambda: budget.is_spent, world, times * (gap_seconds + 8))
 
     return fault
@@ -198,10 +209,12 @@ def hold_database(seconds: float) -> Fault:
 
     def fault(world: World) -> None:
         world.pause(1.5)
-        world.database_link.hold()
+        for link in world.database_links:
+            link.hold()
         world.strike()
         world.pause(seconds)
-        world.database_link.heal()
+        for link in world.database_links:
+            link.heal()
 
     return fault
 
@@ -211,10 +224,12 @@ def freeze_database(seconds: float) -> Fault:
 
     def fault(world: World) -> None:
         world.pause(1.5)
-        world.database_link.freeze()
+        for link in world.database_links:
+            link.freeze()
         world.strike()
         world.pause(seconds)
-        world.database_link.heal()
+        for link in world.database_links:
+            link.heal()
 
     return fault
 
@@ -224,7 +239,8 @@ def lose_commit_answers(times: int) -> Fault:
 
     def fault(world: World) -> None:
         budget = Budget(times, 0.15, 0.3, world.rng)
-        world.database_link.tap = lose_commits(world.database_link, budget)
+        for link in world.database_links:
+            link.tap = lose_commits(link, budget)
         _wait_for(lambda: budget.is_spent, world, times * 2.0)
         world.strike(budget.struck)
 

@@ -25,10 +25,12 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "worker-1": ("worker", "--name", "chaos-1@%h"),
     "worker-2": ("worker", "--name", "chaos-2@%h"),
     "worker-3": ("worker", "--name", "chaos-3@%h"),
+    "relay-1": ("relay",),
+    "relay-2": ("relay",),
 }
 
 #: What a program logs when it takes work; Beat says nothing, and one tick more or less matters to nobody.
-_READY = {"intake": b"intake.reading", "worker": b" ready.", "beat": b"beat.start"}
+_READY = {"intake": b"intake.reading", "worker": b" ready.", "beat": b"beat.start", "relay": b"passing on"}
 _READY_SECONDS = 60.0
 _GRACE_SECONDS = 40.0
 _RESTART_SECONDS = 0.3
@@ -104,7 +106,7 @@ class Fleet:
             list(pool.map(ServerProcess.stop, self._processes.values()))
 
     def names(self, kind: str) -> list[str]:
-        """The programs of a kind: intake, worker, beat."""
+        """The programs of a kind: intake, worker, beat, relay."""
         return [name for name in self._processes if name.startswith(kind)]
 
     @property
@@ -131,7 +133,7 @@ class Fleet:
     def kill_by_port(self, port: int) -> None:
         """End the program whose end of a connection has this port."""
         for name, pid in self.pids.items():
-            if pid is not None and port in _ports(pid):
+            if pid is not None and port in ports_of(pid):
                 self.kill(name)
                 return
 
@@ -183,7 +185,8 @@ class Fleet:
             process.start()
 
 
-def _ports(pid: int) -> set[int]:
+def ports_of(pid: int) -> set[int]:
+    """The local ports of a process's connections; none if it is gone."""
     try:
         return {found.laddr.port for found in psutil.Process(pid).net_connections("tcp4") if found.laddr}
     except psutil.Error:

@@ -1,172 +1,377 @@
-"""A thousand kills at random points: with the policy `hold`, no message reaches its provider twice.
+"""A thousand kills of workers at work: with the policy `hold`, no message reaches its provider twice.
 
     python -m chaos.kills [--kills 1000] [--seed N]
 
-Each round, a fresh worker process delivers a few SMS and is killed with SIGKILL after a random time, anywhere
-between its start and its end. Then time passes (leases end, the sweep runs), and the next one continues with what
-is left. The processes are forked from one that has everything imported, so that a thousand of them take minutes.
+Four workers at a time deliver text messages under a steady load. Each is the program `notifier worker` on RabbitMQ
+and PostgreSQL; beside them run an intake and a Beat. From the moment that it is ready, a worker works for a random
+time and is killed with SIGKILL: half of them there and then, the others when they next come to one of the marked
+points of a provider call (`chaos.taps`). Another takes its place at once. Nobody touches the record meanwhile:
+what the dead held comes back when its lease ends, by the sweep, as in production.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
-import random
 import secrets
+import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from uuid import UUID
+from random import Random
+from threading import Event, Lock, Thread
+from typing import Any
 
-from sqlalchemy import Engine, text
+import psycopg
 
-from notifier.config import bundled
-from notifier.dev.twilio_server import ACCOUNT_SID, AUTH_TOKEN, TwilioServer, running_twilio_server
-from notifier.message import Message
-from notifier.parsing import check
-from notifier.status import Channel, Lane, OnUnknown
-from notifier.store.engine import make_engine, transaction
-from notifier.store.ledger import Ledger
-from notifier.store.values import NewNotification
+from chaos.fleet import ports_of
+from chaos.load import Load, Mix
+from chaos.nursery import Nursery
+from chaos.providers import RecordedSmsFaults
+from chaos.proxy import Link, Proxy, Strike, to_port
+from chaos.reconcile import Books, reconcile
+from chaos.taps import Point, is_at, is_passed_on
+from notifier.dev.machine import make_temporary_folder
+from notifier.dev.processes import ServerProcess
+from notifier.dev.running import running
+from notifier.dev.twilio_server import ACCOUNT_SID, AUTH_TOKEN, TwilioServer
 from tests.databases import Databases
-from tests.services import Services
+from tests.services import MissingService, Services
 
-#: New messages of each round.
-NEW = 3
+_HERE = Path(__file__).parent
+_LABEL = "kills"
+_AT_RANDOM = "at random"
+#: At a time.
+WORKERS = 4
+#: A worker works for up to so long before its end comes. A call takes 0.08 s. Seconds.
+_LIFE_SECONDS = 0.8
+#: Whoever comes to no marked point within this is killed where it is. Seconds.
+_POINT_SECONDS = 3.0
+#: More than such short-lived workers can deliver, so that each finds work; held while so many wait for one.
+_MIX, _WAITING = Mix(mail=0, sms=1, rate=60), 60
+#: Tasks at once in one worker: few, so that one alone does not take all the work with it when it dies.
+_THREADS = 2
+#: From the last kill until everything is at rest: a lease, a late answer, a look-up, three times over. Seconds.
+_REST_SECONDS = 300.0
+_READY_SECONDS = 30.0
+#: What runs beside the workers, and what it logs when it is ready.
+_BESIDE = {"intake": b"intake.reading", "beat": b"beat.start"}
 
-
-def nursery() -> None:
-    """The process that forks the workers: seconds and ids come in, "killed" or "ended" goes out."""
-    from notifier.bootstrap import DeliveryLoop
-    from notifier.bootstrap import Services as Parts
-    from notifier.config import load_settings
-    from notifier.providers import twilio  # noqa: F401 - what takes longest to import
-
-    settings = load_settings()
-    for line in sys.stdin:
-        seconds, *ids = line.split()
-        pid = os.fork()
-        if pid == 0:
-            delivery = DeliveryLoop(Parts(settings, pool_size=2))
-            delivery.deliverer.deliver([UUID(value) for value in ids])
-            os._exit(0)
-        time.sleep(float(seconds))
-        # Nobody else has this pid before we have waited for it, even if it has ended.
-        os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-        print("killed" if os.WIFSIGNALED(status) else "ended", flush=True)
+#: Accepted, and never in a worker's hands. Those that came back from a dead one may have no task for a while.
+_NEW = "SELECT count(*) FROM notifications WHERE status = 'queued' AND reason IS NULL"
+_TO_LOOK_UP = "SELECT count(*) FROM notifications WHERE status = 'unknown' AND due_at IS NOT NULL"
 
 
-def accept(ledger: Ledger, numbers: list[str]) -> None:
-    """New messages, each to a number of its own."""
-    batch = []
-    for position, number in enumerate(numbers):
-        fields = {"code": "042137", "valid_minutes": 10}
-        message = Message(
-            idempotency_key=number, producer="chaos", to=number, template="login_code", context=fields
+@dataclass(eq=False, slots=True)
+class _Life:
+    """One worker."""
+
+    pid: int
+    #: Where its end is to come; None: not at a marked point, or not yet.
+    point: Point | None = None
+    #: Provider calls that it began, and how many of them have no answer yet.
+    begun: int = 0
+    under_way: int = 0
+    #: Where its end came.
+    ended: str = ""
+    is_dead: Event = field(default_factory=Event)
+    _lock: Lock = field(default_factory=Lock)
+
+    def kill(self, where: str) -> None:
+        """SIGKILL; the first one counts."""
+        with self._lock:
+            if not self.ended:
+                self.ended = where
+                os.kill(self.pid, signal.SIGKILL)
+                self.is_dead.set()
+
+
+class _Watch:
+    """A tap for the link to the provider: counts the calls of each worker, and kills at marked points."""
+
+    def __init__(self) -> None:
+        self._lives: dict[int, _Life] = {}
+        self._found: dict[Link, _Life] = {}
+
+    def add(self, life: _Life) -> None:
+        self._lives[life.pid] = life
+
+    def remove(self, life: _Life) -> None:
+        del self._lives[life.pid]
+
+    def __call__(self, link: Link, from_client: bool, data: bytes) -> Strike | None:
+        life = self._found.get(link) or self._find(link)
+        if life is None:
+            return None
+        if is_at(Point.BEFORE_CALL, from_client, data):
+            life.begun += 1
+            life.under_way += 1
+        elif is_at(Point.AFTER_ANSWER, from_client, data):
+            life.under_way -= 1
+        point = life.point
+        if point is None or not is_at(point, from_client, data):
+            return None
+        return Strike(lambda: life.kill(point), pass_on=is_passed_on(point))
+
+    def _find(self, link: Link) -> _Life | None:
+        for life in list(self._lives.values()):
+            if link.client_port in ports_of(life.pid):
+                self._found[link] = life
+                return life
+        return None
+
+
+class _Tally:
+    """What came of the kills so far."""
+
+    def __init__(self, wanted: int) -> None:
+        self._wanted = wanted
+        self._lock = Lock()
+        self._begun = 0
+        #: Where → kills.
+        self.kills: Counter[str] = Counter()
+        #: Kills of workers that had begun a call, and of those with a call under way.
+        self.after_a_call = self.during_a_call = 0
+        #: Last words of workers that ended before they were killed.
+        self.crashes: list[str] = []
+
+    def begin(self) -> bool:
+        """Whether one more is wanted."""
+        with self._lock:
+            self._begun += 1
+            return self._begun <= self._wanted
+
+    def stop(self) -> None:
+        """No more are wanted."""
+        self._wanted = 0
+
+    def add(self, life: _Life) -> None:
+        with self._lock:
+            self.kills[life.ended] += 1
+            self.after_a_call += life.begun > 0
+            self.during_a_call += life.under_way > 0
+
+
+class Kills:
+    """Workers that come and go on one service."""
+
+    def __init__(self, stack: ExitStack, folder: Path, seed: int) -> None:
+        self._folder, self._seed = folder, seed
+        services = Services(_say)
+        stack.callback(services.stop)
+        databases = Databases(services.postgres_url())
+        stack.callback(databases.close)
+        self._database_url = databases.make()
+        stack.callback(databases.drop, self._database_url)
+        self._broker_url = services.amqp_server().make_vhost()
+        self._twilio = TwilioServer()
+        self._faults = self._twilio.faults = RecordedSmsFaults()
+        twilio = stack.enter_context(running(lambda: self._twilio))
+        link = stack.enter_context(running(lambda: Proxy(to_port(lambda: twilio.port))))
+        self._watch = link.tap = _Watch()
+        environment = self._environment(link.port)
+        self._nursery = Nursery(environment)
+        stack.callback(self._nursery.stop)
+        for name, ready in _BESIDE.items():
+            self._start(stack, name, ready, environment)
+
+    def _start(self, stack: ExitStack, name: str, ready: bytes, environment: dict[str, str]) -> None:
+        process = ServerProcess(
+            name,
+            [sys.executable, "-m", "notifier", name],
+            log=self._log(name),
+            stop_plan=[(signal.SIGTERM, 20.0)],
+            cwd=_HERE.parent,
+            env=environment,
         )
-        checked = check(message, Channel.SMS, Lane.URGENT)
-        batch.append(NewNotification(checked, Channel.SMS, Lane.URGENT, "1", OnUnknown.HOLD, position))
-    ledger.accept(batch)
+        stack.callback(process.stop)
+        process.start()
+        process.wait_until(lambda: ready in self._log(name).read_bytes(), _READY_SECONDS)
 
+    def _environment(self, twilio_port: int) -> dict[str, str]:
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith("NOTIFIER_")},
+            "NOTIFIER_DATABASE_URL": self._database_url,
+            "NOTIFIER_BROKER_URL": self._broker_url,
+            "NOTIFIER_TWILIO_ACCOUNT_SID": ACCOUNT_SID,
+            "NOTIFIER_TWILIO_AUTH_TOKEN": AUTH_TOKEN,
+            "NOTIFIER_TWILIO_API_BASE": f"http://127.0.0.1:{twilio_port}",
+            "NOTIFIER_CONFIG": str(_HERE / "notifier.toml"),
+            "NOTIFIER_TEMPLATES": str(_HERE / "templates"),
+            "NOTIFIER_DATA_DIR": str(self._folder),
+            "NOTIFIER_WORKER_THREADS": str(_THREADS),
+            "NOTIFIER_LEASE_SECONDS": "20",
+            "NOTIFIER_CALL_DEADLINE_SECONDS": "5",
+        }
 
-def queued(engine: Engine, ledger: Ledger) -> list[str]:
-    """Let time pass: leases end, pauses are over, the sweep runs. Returns what waits for a worker."""
-    due = "UPDATE notifications SET due_at = now() WHERE due_at IS NOT NULL AND status <> 'queued'"
-    with transaction(engine) as connection:
-        connection.execute(text(due))
-        connection.execute(text("UPDATE provider_states SET open_until = NULL"))
-    for _ in range(2):
-        ledger.take_due(limit=1000, unknown_after_seconds=30)
-    with transaction(engine) as connection:
-        found = connection.execute(text("SELECT id FROM notifications WHERE status = 'queued' LIMIT 50")).scalars()
-        return [str(value) for value in found]
+    def run(self, wanted: int) -> dict[str, Any]:
+        """So many kills, and what the books say in the end."""
+        begun = time.monotonic()
+        tally = _Tally(wanted)
+        load = Load(self._broker_url, _LABEL, _MIX, self._seed)
+        load.start()
+        try:
+            self._kill_all(tally, load)
+        finally:
+            load.stop()
+            load.join()
+        kill_seconds = time.monotonic() - begun
+        _say(f"{sum(tally.kills.values())} kills in {kill_seconds:.0f} s; waiting for rest")
+        with self._living("last"):
+            left = self._rest(load)
+        result = self._result(load, tally)
+        return result | {"left": left, "kill_seconds": round(kill_seconds), "seconds": _since(begun)}
 
+    def _kill_all(self, tally: _Tally, load: Load) -> None:
+        slots = [Thread(target=self._kill_on, args=(f"slot-{n}", tally)) for n in range(WORKERS)]
+        for slot in slots:
+            slot.start()
+        try:
+            while any(slot.is_alive() for slot in slots):
+                load.is_held = self._scalar(_NEW) > _WAITING
+                time.sleep(0.2)
+        finally:
+            # After Ctrl-C, too, no worker outlives this.
+            tally.stop()
+            for slot in slots:
+                slot.join()
 
-def run(kills: int, seed: int, database_url: str, twilio: TwilioServer) -> dict[str, object]:
-    """The rounds, and what they came to."""
-    chance = random.Random(seed)
-    engine = make_engine(database_url)
-    ledger = Ledger(engine)
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("NOTIFIER_")},
-        "NOTIFIER_DATABASE_URL": database_url,
-        "NOTIFIER_CONFIG": str(bundled("notifier.toml")),
-        "NOTIFIER_TWILIO_ACCOUNT_SID": ACCOUNT_SID,
-        "NOTIFIER_TWILIO_AUTH_TOKEN": AUTH_TOKEN,
-        "NOTIFIER_TWILIO_API_BASE": twilio.url,
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "chaos.kills", "--nursery"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
-    )  # fmt: skip
-    assert process.stdin is not None
-    assert process.stdout is not None
-    killed = rounds = 0
-    longest = 0.3
-    begun = time.monotonic()
-    while killed < kills:
-        rounds += 1
-        accept(ledger, [f"+1555{rounds:06d}{n}" for n in range(NEW)])
-        seconds = chance.uniform(0, longest)
-        process.stdin.write(f"{seconds} {' '.join(queued(engine, ledger))}\n")
-        process.stdin.flush()
-        was_killed = process.stdout.readline().strip() == "killed"
-        killed += was_killed
-        # Kills spread over the whole life of a worker, whatever this machine's speed.
-        longest = longest * 1.02 if was_killed else longest * 0.97
-        if rounds % 50 == 0:
-            print(f"{killed} of {kills} kills, {twilio.received} calls", file=sys.stderr)
-    process.stdin.close()
-    process.wait(timeout=30)
-    queued(engine, ledger)
-    with transaction(engine) as connection:
-        rows = connection.execute(text("SELECT recipient, status, attempt_count FROM notifications")).all()
-    engine.dispose()
-    # What the server took, whether anybody lived to read its answer or not.
-    calls = Counter(message.to for message in twilio.messages)
-    return {
-        "kills": killed,
-        "rounds": rounds,
-        "seed": seed,
-        "messages": len(rows),
-        "statuses": dict(Counter(row.status for row in rows)),
-        "provider_calls": sum(calls.values()),
-        "most_calls_of_one_message": max(calls.values(), default=0),
-        "called_without_attempt": sum(1 for row in rows if calls[row.recipient] > row.attempt_count),
-        "sent_without_call": sum(1 for row in rows if row.status == "sent" and not calls[row.recipient]),
-        "seconds": round(time.monotonic() - begun),
-    }
+    def _kill_on(self, name: str, tally: _Tally) -> None:
+        """One worker after the other."""
+        rng = Random(f"{self._seed}-{name}")
+        while tally.begin():
+            with self._living(name) as life:
+                if not self._wait_until_ready(name, life):
+                    tally.crashes.append(self._log(name).read_text("utf-8", "replace")[-500:])
+                    continue
+                is_marked = rng.random() < 0.5
+                life.is_dead.wait(rng.uniform(0, _LIFE_SECONDS))
+                if is_marked:
+                    life.point = rng.choice(list(Point))
+                    life.is_dead.wait(_POINT_SECONDS)
+                life.kill(_AT_RANDOM)
+            tally.add(life)
+            done = sum(tally.kills.values())
+            if done % 100 == 0:
+                _say(f"{done} kills, {tally.after_a_call} after a call had begun")
+
+    @contextmanager
+    def _living(self, name: str) -> Iterator[_Life]:
+        arguments = ("worker", "--channels", "sms", "--lanes", "urgent", "--name", f"{name}@%h")
+        life = _Life(self._nursery.start(self._log(name), arguments))
+        self._watch.add(life)
+        try:
+            yield life
+        finally:
+            life.kill("unasked")
+            self._watch.remove(life)
+            self._nursery.bury(life.pid)
+
+    def _log(self, name: str) -> Path:
+        return self._folder / f"{name}.log"
+
+    def _wait_until_ready(self, name: str, life: _Life) -> bool:
+        ends_at = time.monotonic() + _READY_SECONDS
+        while time.monotonic() < ends_at:
+            if b" ready." in self._log(name).read_bytes():
+                return True
+            time.sleep(0.01)
+        return False
+
+    def _rest(self, load: Load) -> int:
+        """Wait until every message has ended, or is held after its look-up. Returns how many have not."""
+        books, confirmed = (
+            Books(self._database_url),
+            [message.id for message in load.messages if message.confirmed],
+        )
+        ends_at = time.monotonic() + _REST_SECONDS
+        while True:
+            left = books.unsettled(_LABEL, confirmed, may_be_gone=False)
+            left += self._scalar(_TO_LOOK_UP)
+            if not left or time.monotonic() > ends_at:
+                return left
+            time.sleep(0.5)
+
+    def _result(self, load: Load, tally: _Tally) -> dict[str, Any]:
+        books = Books(self._database_url)
+        calls = self._faults.calls
+        taken = Counter(sms.to for sms in self._twilio.messages)
+        rows = books.rows(_LABEL)
+        found = reconcile(load.messages, rows, books.rejected(), calls, taken, may_be_gone=False)
+        unknown = [row for row in rows.values() if row.status == "unknown"]
+        return {
+            "kills": sum(tally.kills.values()),
+            "where": dict(sorted(tally.kills.items())),
+            "after_a_call_began": tally.after_a_call,
+            "with_a_call_under_way": tally.during_a_call,
+            "claims_left_by_the_dead": self._scalar("SELECT coalesce(sum(crash_count), 0) FROM notifications"),
+            "seed": self._seed,
+            "messages": found.messages,
+            "lost": found.lost,
+            "statuses": found.statuses,
+            "provider_calls": found.provider_calls,
+            "most_calls_of_one_message": max(calls.values(), default=0),
+            "unknowns": found.unknowns,
+            "held": len(unknown),
+            "called_without_attempt": found.unrecorded_calls,
+            "sent_without_call": sum(
+                rows[message.id].status == "sent" and not taken[message.to]
+                for message in load.messages
+                if message.id in rows
+            ),
+            "unlawful": found.unlawful,
+            "crashes": tally.crashes,
+        }
+
+    def _scalar(self, query: str) -> int:
+        with psycopg.connect(self._database_url) as connection:
+            row = connection.execute(query.encode()).fetchone()
+        return int(row[0]) if row else 0
 
 
 def main() -> int:
-    """0 only if no message was called for twice and every call has its attempt."""
+    """0 only if no message was called for twice, every call has its attempt, and nothing was lost."""
     parser = argparse.ArgumentParser(
-        description="Kill workers at random points; no held message may go out twice."
+        prog="python -m chaos.kills", description="Kill workers at work; no held message may go out twice."
     )
     parser.add_argument("--kills", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=secrets.randbelow(10_000))
-    parser.add_argument("--nursery", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10_000), help="repeats a run's choices")
+    parser.add_argument("--output", type=Path, metavar="FILE", default=_HERE / "kills.json")
     arguments = parser.parse_args()
-    if arguments.nursery:
-        nursery()
-        return 0
-    services = Services(lambda line: print(line, file=sys.stderr))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    logging.disable(logging.WARNING)
+    folder = make_temporary_folder()
     try:
-        databases = Databases(services.postgres_url())
-        with running_twilio_server() as twilio:
-            result = run(arguments.kills, arguments.seed, databases.make(), twilio)
-        databases.close()
+        with ExitStack() as stack:
+            result = Kills(stack, folder, arguments.seed).run(arguments.kills)
+    except MissingService as missing:
+        _say(str(missing))
+        return 2
+    except KeyboardInterrupt:
+        _say("stopped")
+        return 130
     finally:
-        services.stop()
-    Path(__file__).with_name("kills.json").write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result, indent=1))
-    wrong = ("called_without_attempt", "sent_without_call")
+        shutil.rmtree(folder, ignore_errors=True)
+    text = json.dumps(result, indent=1)
+    arguments.output.write_text(text + "\n", "utf-8")
+    print(text)
+    wrong = ("lost", "left", "called_without_attempt", "sent_without_call", "unlawful", "crashes")
     return int(result["most_calls_of_one_message"] != 1 or any(result[name] for name in wrong))
+
+
+def _since(begun: float) -> int:
+    return round(time.monotonic() - begun)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,26 @@
-"""Producers: they publish steadily with the real client, repeat what was not confirmed, and remember what was."""
+"""Producers: they publish steadily with the real client, repeat what was not confirmed, and remember what was.
+
+Two publish to the broker; a third writes into the outbox of its own database, and a relay publishes for it.
+"""
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 from threading import Event, Lock, Thread
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
 from notifier.client import Client
 from notifier.errors import PublishFailed
 from notifier.message import new_id
+from notifier.outbox import make_engine
 from notifier.status import Channel, Lane
 
 PRODUCER = "chaos"
@@ -33,7 +40,9 @@ class Published:
     lane: Lane
     to: str
     number: int
-    #: The broker said that it holds it.
+    #: Written into the producer's database, for a relay to publish.
+    by_outbox: bool = False
+    #: The broker said that it holds it; or the producer's transaction is committed.
     confirmed: bool = False
 
     def entry(self) -> dict[str, Any]:
@@ -55,6 +64,8 @@ class Mix:
     lanes: Mapping[Lane, int] | None = None
     #: Messages a second, of all producers together.
     rate: float = 60.0
+    #: Share of them that goes through the outbox.
+    outbox: float = 0.15
     #: Chance that a message is published once more although it was confirmed.
     repeat: float = 0.02
 
@@ -62,22 +73,31 @@ class Mix:
 class Load:
     """Producers on threads of their own, from `start` to `stop`."""
 
-    def __init__(self, broker_url: str, label: str, mix: Mix, seed: int, threads: int = 2) -> None:
+    def __init__(
+        self, broker_url: str, label: str, mix: Mix, seed: int, *, outbox_url: str = "", threads: int = 2
+    ) -> None:
         self._url = broker_url
+        self._outbox_url = outbox_url
         self._label = label
         self._mix = mix
         self._stop = Event()
         self._lock = Lock()
         self._insist_until = float("inf")
+        share = mix.outbox if outbox_url else 0.0
+        each = mix.rate * (1 - share) / threads
+        works = [(self._produce_to_broker, each)] * threads + [(self._produce_to_outbox, mix.rate * share)]
         self._threads = [
-            Thread(target=self._produce, args=(Random(f"{seed}-{label}-{n}"), threads), name=f"producer-{n}")
-            for n in range(threads)
+            Thread(target=work, args=(Random(f"{seed}-{label}-{n}"), rate), name=f"producer-{n}")
+            for n, (work, rate) in enumerate(works)
+            if rate
         ]
+        #: Set it, and they begin nothing new for a while.
+        self.is_held = False
         #: Everything that was published, confirmed or not, in order.
         self.messages: list[Published] = []
         #: Publishes that were not confirmed and had to be repeated.
         self.failures = 0
-        #: The longest that one call of the client took. Seconds.
+        #: The longest that one call of the client took; the outbox is as fast as its database. Seconds.
         self.slowest_seconds = 0.0
 
     def start(self) -> None:
@@ -100,21 +120,52 @@ class Load:
         with self._lock:
             return [message for message in self.messages[-count:] if message.confirmed]
 
-    def _produce(self, rng: Random, threads: int) -> None:
-        pause = threads / self._mix.rate
-        next_at = time.monotonic()
+    def _produce_to_broker(self, rng: Random, rate: float) -> None:
         with Client(self._url, producer=PRODUCER, timeout_seconds=5) as client:
-            while not self._stop.is_set():
-                count = _BATCH if rng.random() < 0.04 else 1
-                messages = self._make(rng, count)
-                self._insist(client, messages)
-                if rng.random() < self._mix.repeat:
-                    self._insist(client, messages)
-                # After a fault the producers do not catch up: a steady load is enough.
-                next_at = max(next_at + pause * count, time.monotonic() - pause)
-                self._stop.wait(max(0.0, next_at - time.monotonic()))
 
-    def _make(self, rng: Random, count: int) -> list[Published]:
+            def publish(messages: list[Published]) -> None:
+                begun = time.monotonic()
+                try:
+                    self._send(client, messages)
+                finally:
+                    self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - begun)
+
+            self._produce(rng, rate, publish)
+
+    def _produce_to_outbox(self, rng: Random, rate: float) -> None:
+        client, engine = Client(producer=PRODUCER), make_engine(self._outbox_url)
+
+        def write(messages: list[Published]) -> None:
+            try:
+                with engine.begin() as connection:
+                    self._send(client, messages, outbox=connection)
+            except IntegrityError:
+                # They are there: it was the answer to the commit that was lost.
+                return
+            except SQLAlchemyError as error:
+                raise PublishFailed("the producer's own database is away") from error
+
+        self._produce(rng, rate, write, by_outbox=True)
+        engine.dispose()
+
+    def _produce(
+        self, rng: Random, rate: float, publish: Callable[[list[Published]], None], *, by_outbox: bool = False
+    ) -> None:
+        next_at = time.monotonic()
+        while not self._stop.is_set():
+            if self.is_held:
+                self._stop.wait(0.05)
+                continue
+            count = _BATCH if rng.random() < 0.04 else 1
+            messages = self._make(rng, count, by_outbox=by_outbox)
+            self._insist(publish, messages)
+            if rng.random() < self._mix.repeat:
+                self._insist(publish, messages)
+            # After a fault the producers do not catch up: a steady load is enough.
+            next_at = max(next_at + count / rate, time.monotonic() - 1 / rate)
+            self._stop.wait(max(0.0, next_at - time.monotonic()))
+
+    def _make(self, rng: Random, count: int, *, by_outbox: bool) -> list[Published]:
         channel = rng.choices([Channel.EMAIL, Channel.SMS], [self._mix.mail, self._mix.sms])[0]
         lanes = self._mix.lanes or {Lane.URGENT: 1}
         lane = rng.choices(list(lanes), list(lanes.values()))[0]
@@ -124,16 +175,15 @@ class Load:
             bucket = rng.randrange(10)
             mailbox, phone = f"m{number}.b{bucket}@chaos.example.com", f"+1555{number:06d}{bucket}"
             to = mailbox if channel is Channel.EMAIL else phone
-            made.append(Published(new_id(), channel, lane, to, number))
+            made.append(Published(new_id(), channel, lane, to, number, by_outbox))
         with self._lock:
             self.messages += made
         return made
 
-    def _insist(self, client: Client, messages: list[Published]) -> None:
+    def _insist(self, publish: Callable[[list[Published]], None], messages: list[Published]) -> None:
         while time.monotonic() < self._insist_until:
-            begun = time.monotonic()
             try:
-                self._publish(client, messages)
+                publish(messages)
             except PublishFailed:
                 self.failures += 1
                 # As a producer would: a moment later, with the same keys.
@@ -142,15 +192,17 @@ class Load:
                 for message in messages:
                     message.confirmed = True
                 return
-            finally:
-                self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - begun)
 
-    def _publish(self, client: Client, messages: list[Published]) -> None:
+    def _send(self, client: Client, messages: list[Published], outbox: Connection | None = None) -> None:
         first = messages[0]
         template = "notice" if first.channel is Channel.EMAIL else "code"
+        common: dict[str, Any] = {
+            "channel": first.channel,
+            "lane": first.lane,
+            "reference": self._label,
+            "outbox": outbox,
+        }
         if len(messages) > 1:
-            entries = [message.entry() for message in messages]
-            common: dict[str, Any] = {"template": template, "reference": self._label}
-            client.send_many(entries, channel=first.channel, lane=first.lane, **common)
+            client.send_many([message.entry() for message in messages], template=template, **common)
             return
-        client.send(template, channel=first.channel, lane=first.lane, reference=self._label, **first.entry())
+        client.send(template, **common, **first.entry())

@@ -28,6 +28,8 @@ class Row:
     attempts: int
     unknowns: int
     history: tuple[str, ...]
+    #: Times that it came again and was known by its idempotency key.
+    repeats: int = 0
 
 
 @dataclass(slots=True)
@@ -47,6 +49,8 @@ class Findings:
     provider_acceptances: int = 0
     #: Attempts recorded with the outcome unknown.
     unknowns: int = 0
+    #: Publishes that came again, and were known by their idempotency key.
+    repeats: int = 0
     #: Acceptances beyond 1 + attempts recorded as unknown; for `hold`, beyond 1.
     unrecorded_duplicates: int = 0
     #: Calls that reached a provider without an attempt in the record.
@@ -80,11 +84,15 @@ class Books:
           (SELECT count(*) FROM attempts AS a WHERE a.notification_id = n.id),
           (SELECT count(*) FROM attempts AS a WHERE a.notification_id = n.id AND a.outcome = 'unknown'),
           (SELECT array_agg(e.status ORDER BY e.id) FROM events AS e
-           WHERE e.notification_id = n.id AND e.status IS NOT NULL)
+           WHERE e.notification_id = n.id AND e.status IS NOT NULL),
+          (SELECT count(*) FROM events AS e WHERE e.notification_id = n.id AND e.kind = 'duplicate')
         FROM notifications AS n WHERE n.reference = %s"""
         with psycopg.connect(self._url, connect_timeout=5) as connection:
             found = connection.execute(query, [label]).fetchall()
-        return {id_: Row(*rest[:-1], tuple(rest[-1] or ())) for id_, *rest in found}
+        return {
+            id_: Row(status, is_settled, policy, attempts, unknowns, tuple(history or ()), repeats)
+            for id_, status, is_settled, policy, attempts, unknowns, history, repeats in found
+        }
 
     def rejected(self) -> str:
         """The bodies of all rejected messages, in one text to look for ids in."""
@@ -110,6 +118,7 @@ def reconcile(
         found.messages += message.confirmed
         found.provider_calls += called
         found.provider_acceptances += taken
+        found.repeats += row.repeats if row else 0
         wrong = _count_losses(found, message, row, rejected, may_be_gone=may_be_gone)
         wrong |= _count_calls(found, row, called, taken)
         if wrong:

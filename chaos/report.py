@@ -32,6 +32,8 @@ class Outcome:
     #: Publishes that were not confirmed in time and were repeated, and the longest call of the client.
     repeated_publishes: int = 0
     slowest_publish_seconds: float = 0.0
+    #: Messages that a producer wrote into its outbox.
+    by_outbox: int = 0
     #: Kind of program → how often it was killed.
     kills: dict[str, int] = field(default_factory=dict)
     #: Whatever else is not as it should be, a line each.
@@ -54,6 +56,7 @@ class Outcome:
             "strikes": self.strikes,
             "repeated_publishes": self.repeated_publishes,
             "slowest_publish_seconds": round(self.slowest_publish_seconds, 2),
+            "by_outbox": self.by_outbox,
             "kills": self.kills,
             "problems": self.problems,
         }

@@ -16,6 +16,8 @@ from notifier.status import Lane
 #: A lost task of the urgent lane is noticed after half a minute, of the normal one after two.
 _URGENT = Mix()
 _BOTH = Mix(lanes={Lane.URGENT: 8, Lane.NORMAL: 2})
+#: Half of it by the outbox; its producers repeat nothing by themselves.
+_OUTBOX = Mix(outbox=0.5, repeat=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Scenario:
     seconds: float = 8.0
     #: The fault destroys what the broker alone held: that is lost, what had been accepted must not be.
     loses_broker: bool = False
+    #: The fault makes a relay publish again what the broker has: that must happen, and do no harm.
+    repeats_publishes: bool = False
     needs_disk: bool = False
     has_fault: bool = True
 
@@ -39,6 +43,7 @@ def _any_programs() -> list[Fault]:
         faults.kill("worker", 1, 0.6),
         faults.kill("intake", 1, 0.6),
         faults.kill("beat", 1, 0.6),
+        faults.kill("relay", 1, 0.6),
         faults.freeze("worker", 4),
     ]
 
@@ -47,6 +52,7 @@ def _anything() -> list[Fault]:
     return [
         *_any_programs(),
         *(faults.kill_workers_at(point, 1, 0.2) for point in Point),
+        faults.kill_relays_before_commit(1, 0.2),
         faults.cut_broker(2),
         faults.kill_rabbitmq(1),
         faults.alarm_rabbitmq(2),
@@ -70,6 +76,13 @@ def long_form(load: float = 8.0) -> Sequence[Scenario]:
         Scenario("intake killed", faults.kill("intake", 6)),
         Scenario("intake stopped for a while", faults.freeze("intake", 12)),
         Scenario("both Beats killed", faults.kill("beat", 8, 1.0)),
+        Scenario("relay killed at random", faults.kill("relay", 8, 1.0), _OUTBOX),
+        Scenario(
+            "relay killed between publish and commit",
+            faults.kill_relays_before_commit(6),
+            _OUTBOX,
+            repeats_publishes=True,
+        ),
         Scenario("every program restarted in turn", faults.restart_in_turn, _BOTH),
         Scenario("RabbitMQ stopped", faults.stop_rabbitmq(5)),
         Scenario("RabbitMQ killed", faults.kill_rabbitmq(3)),
@@ -109,6 +122,13 @@ def short_form() -> Sequence[Scenario]:
         Scenario("provider closing after data", provider_faults.closing_after_data(3), seconds=3),
         Scenario("PostgreSQL shut down at once", faults.stop_postgres(signal.SIGQUIT, 1), seconds=3),
         Scenario("intake killed", faults.kill("intake", 3, 0.8), seconds=3),
+        Scenario(
+            "relay killed between publish and commit",
+            faults.kill_relays_before_commit(2, 0.5),
+            _OUTBOX,
+            repeats_publishes=True,
+            seconds=3,
+        ),
         Scenario("answers to commits lost", faults.lose_commit_answers(5), seconds=3),
         Scenario("messages and tasks delivered again", faults.repeat_tasks(3), Mix(repeat=0.6), seconds=3),
     ]

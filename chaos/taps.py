@@ -7,6 +7,7 @@
 | `AFTER_DATA`   | final dot, body of the POST; passed on    | the provider takes it, nobody hears its answer  |
 | `AFTER_ANSWER` | 250 queued, 201; passed on                | accepted and answered, result not committed yet |
 | (commit)       | COMMIT to Postgres; passed on, no answer  | committed, but the program cannot know          |
+| (relay)        | COMMIT of a relay; not passed on          | published and confirmed, still in the outbox    |
 """
 
 from __future__ import annotations
@@ -37,6 +38,17 @@ _SIGNS: dict[Point, tuple[bool, re.Pattern[bytes], re.Pattern[bytes], bool]] = {
     Point.AFTER_DATA: (True, re.compile(rb"\r\n\.\r\n\Z"), re.compile(rb"\bBody="), True),
     Point.AFTER_ANSWER: (False, re.compile(rb"\A250 .*queued as"), re.compile(rb"\AHTTP/1\.1 201"), True),
 }
+
+
+def is_at(point: Point, from_client: bool, data: bytes) -> bool:
+    """Whether these bytes are the sign of that point."""
+    from_program, mail, sms, _ = _SIGNS[point]
+    return from_client is from_program and bool(mail.search(data) or sms.search(data))
+
+
+def is_passed_on(point: Point) -> bool:
+    """Whether the bytes that give the sign still reach the other side."""
+    return _SIGNS[point][3]
 
 
 class Budget:
@@ -70,12 +82,25 @@ class Budget:
 
 def kill_at(point: Point, budget: Budget, kill: Callable[[int], None]) -> Tap:
     """A tap for the links to providers: `kill(port of the program's end)` at that point of some calls."""
-    from_program, mail, sms, pass_on = _SIGNS[point]
 
     def tap(link: Link, from_client: bool, data: bytes) -> Strike | None:
-        if from_client is not from_program or not (mail.search(data) or sms.search(data)) or not budget.take():
+        if not is_at(point, from_client, data) or not budget.take():
             return None
-        return Strike(lambda: kill(link.client_port), pass_on=pass_on)
+        return Strike(lambda: kill(link.client_port), pass_on=is_passed_on(point))
+
+    return tap
+
+
+def kill_before_commit(budget: Budget, kill: Callable[[int], None]) -> Tap:
+    """A tap for the relays' link: `kill(port of the relay's end)` when a relay would commit that rows are gone.
+
+    A relay commits only after the broker has confirmed what it published.
+    """
+
+    def tap(link: Link, from_client: bool, data: bytes) -> Strike | None:
+        if not from_client or b"COMMIT\0" not in data or not budget.take():
+            return None
+        return Strike(lambda: kill(link.client_port), pass_on=False)
 
     return tap
 

@@ -1,4 +1,7 @@
-"""Everything that takes part: servers, providers, proxies between them, and the programs of the service."""
+"""Everything that takes part: servers, providers, proxies between them, and the programs of the service.
+
+The producer's own database is a second one on the same PostgreSQL, so every fault of that strikes both.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from random import Random
 from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
+import psycopg
+
 from chaos.disk import SmallDisk, small_disk
 from chaos.fleet import Crash, Fleet
 from chaos.load import Load, Mix
@@ -20,12 +25,15 @@ from chaos.reconcile import Books
 from chaos.servers import Postgres, Rabbitmq, Valkey, make_rabbitmq
 from notifier.dev.embedded.postgres import DATABASE
 from notifier.dev.running import running
+from notifier.outbox import create_table, make_engine
 from notifier.store.engine import upgrade
+from tests.databases import with_database
 
 BrokerName = Literal["rabbitmq", "redis"]
 
 _HERE = Path(__file__).parent
 LEASE_SECONDS, CALL_SECONDS = 20, 5
+_PRODUCERS_DATABASE = "shop"
 
 
 class World:
@@ -57,10 +65,18 @@ class World:
     def _start_servers(self, stack: ExitStack) -> None:
         self.postgres.start()
         upgrade(self.postgres.url)
+        self._make_outbox()
         self.rabbit.start()
         if self.valkey:
             stack.callback(self.valkey.stop)
             self.valkey.start()
+
+    def _make_outbox(self) -> None:
+        with psycopg.connect(self.postgres.url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {_PRODUCERS_DATABASE}")
+        engine = make_engine(with_database(self.postgres.url, _PRODUCERS_DATABASE))
+        create_table(engine)
+        engine.dispose()
 
     def _start_links(self, stack: ExitStack) -> None:
         mail = stack.enter_context(running(lambda: self.providers.mail))
@@ -70,6 +86,8 @@ class World:
             return stack.enter_context(running(connect))
 
         self.database_link = link(lambda: Proxy(to_socket(lambda: self.postgres.socket)))
+        #: The relays' way to the producer's database; the producer itself goes with the others.
+        self.outbox_link = link(lambda: Proxy(to_socket(lambda: self.postgres.socket)))
         self.rabbit_link = link(lambda: Proxy(to_port(lambda: self.rabbit.port)))
         self.redis_link = link(lambda: Proxy(to_port(lambda: self.valkey.port if self.valkey else 0)))
         self.mail_link = link(lambda: Proxy(to_port(lambda: mail.port)))
@@ -78,7 +96,12 @@ class World:
     @property
     def links(self) -> list[Proxy]:
         """Every proxy."""
-        return [self.database_link, self.rabbit_link, self.redis_link, self.mail_link, self.sms_link]
+        return [*self.database_links, self.rabbit_link, self.redis_link, self.mail_link, self.sms_link]
+
+    @property
+    def database_links(self) -> list[Proxy]:
+        """The proxies before PostgreSQL."""
+        return [self.database_link, self.outbox_link]
 
     @property
     def broker_link(self) -> Proxy:
@@ -123,8 +146,17 @@ class World:
     def make_load(self, label: str, mix: Mix, seed: int) -> Load:
         """Producers for one scenario."""
         assert self.broker is not None
-        self.load = Load(self.broker_url(self.broker), label, mix, seed)
+        outbox_url = _postgres_url(self.database_link, _PRODUCERS_DATABASE)
+        self.load = Load(self.broker_url(self.broker), label, mix, seed, outbox_url=outbox_url)
         return self.load
+
+    def outbox_rows(self) -> int:
+        """How many messages wait in the producer's database."""
+        with psycopg.connect(
+            with_database(self.postgres.url, _PRODUCERS_DATABASE), connect_timeout=5
+        ) as connection:
+            found = connection.execute("SELECT count(*) FROM notifier_outbox").fetchone()
+        return int(found[0]) if found else 0
 
     def strike(self, count: int = 1) -> None:
         """Note that a fault was done, by whatever does not count for itself."""
@@ -159,7 +191,8 @@ class World:
     def _environment(self, broker: BrokerName) -> dict[str, str]:
         twilio = self.providers.twilio
         return {
-            "NOTIFIER_DATABASE_URL": f"postgresql://{DATABASE}@127.0.0.1:{self.database_link.port}/{DATABASE}",
+            "NOTIFIER_DATABASE_URL": _postgres_url(self.database_link, DATABASE),
+            "NOTIFIER_OUTBOX_URL": _postgres_url(self.outbox_link, _PRODUCERS_DATABASE),
             "NOTIFIER_BROKER_URL": self.broker_url(broker),
             "NOTIFIER_SMTP_URL": f"smtp://127.0.0.1:{self.mail_link.port}?starttls=never",
             "NOTIFIER_TWILIO_ACCOUNT_SID": twilio.account_sid,
@@ -178,6 +211,10 @@ def running_world(folder: Path, rng: Random, *, use_disk: bool, use_redis: bool)
     """Start the servers; at the end everything that was started is stopped."""
     with ExitStack() as stack:
         yield World(stack, folder, rng, use_disk=use_disk, use_redis=use_redis)
+
+
+def _postgres_url(link: Proxy, database: str) -> str:
+    return f"postgresql://{DATABASE}@127.0.0.1:{link.port}/{database}"
 
 
 def _through(url: str, port: int) -> str:

@@ -1,0 +1,128 @@
+"""Worker processes within a tenth of a second: forked from one that has imported everything and done nothing.
+
+What is forked has no connection, no thread and no setting yet. It runs the program `notifier worker` from its
+first line, so it differs from a worker of the fleet in the second of imports that it saves.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from threading import Lock
+
+_ROOT = Path(__file__).parents[1]
+#: What a worker imports in its life; some of it only when it is used.
+_IMPORTS = (
+    "billiard.pool",
+    "celery.app.amqp",
+    "celery.app.control",
+    "celery.app.events",
+    "celery.app.log",
+    "celery.apps.worker",
+    "celery.backends.base",
+    "celery.concurrency.thread",
+    "celery.events.receiver",
+    "celery.fixups.django",
+    "celery.loaders.app",
+    "celery.worker.autoscale",
+    "celery.worker.components",
+    "celery.worker.consumer.delayed_delivery",
+    "celery.worker.strategy",
+    "kombu.pidbox",
+    "kombu.transport.pyamqp",
+    "notifier.bootstrap",
+    "notifier.cli",
+    "notifier.cli.running",
+    "notifier.providers.twilio",
+    "notifier.worker",
+    "psycopg",
+    "twilio.rest.api.v2010.account.message",
+)
+
+
+class Nursery:
+    """Starts programs and buries them. Until `bury` a dead one keeps its process id: nobody else can have it."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "chaos.nursery"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=_ROOT,
+            env=dict(environment),
+            start_new_session=True,
+        )
+        self._lock = Lock()
+
+    def start(self, log: Path, arguments: Sequence[str]) -> int:
+        """Run `notifier` with these arguments; `log` is made anew. Returns its process id."""
+        return self._ask("start", str(log), *arguments)
+
+    def bury(self, pid: int) -> int:
+        """Wait for its end. Returns the signal that ended it; 0 if it ended by itself."""
+        return self._ask("bury", str(pid))
+
+    def stop(self) -> None:
+        """Kill what is left."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=30)
+
+    def _ask(self, *words: str) -> int:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with self._lock:
+            self._process.stdin.write("\t".join(words) + "\n")
+            self._process.stdin.flush()
+            return int(self._process.stdout.readline())
+
+
+def _main() -> None:
+    for name in _IMPORTS:
+        importlib.import_module(name)
+    # The garbage collector would write to every page that the children share.
+    gc.freeze()
+    living: set[int] = set()
+    for line in sys.stdin:
+        word, *rest = line.rstrip("\n").split("\t")
+        if word == "start":
+            answer = _fork(*rest)
+            living.add(answer)
+        else:
+            pid = int(rest[0])
+            _, status = os.waitpid(pid, 0)
+            living.discard(pid)
+            answer = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        print(answer, flush=True)
+    # Whoever asked is gone.
+    for pid in living:
+        os.kill(pid, signal.SIGKILL)
+
+
+def _fork(log: str, *arguments: str) -> int:
+    # Before the fork: whoever hears of the process finds its own log, not that of the one before.
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    pid = os.fork()
+    if pid:
+        os.close(out)
+        return pid
+    try:
+        for descriptor in (sys.stdout.fileno(), sys.stderr.fileno()):
+            os.dup2(out, descriptor)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
+        sys.argv = ["notifier", *arguments]
+        importlib.import_module("notifier.cli").main()
+    finally:
+        # Not back into the loop above, whatever the program ended with.
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    _main()
