@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 # One virtual environment, two stages: a look at the demo should not download type checkers and test tools.
 RUNTIME := $(VENV)/.installed-runtime
 DEV := $(VENV)/.installed-dev
+BENCH := $(VENV)/.installed-bench
 # Files of a checkout need no .pyc for packages that are never imported; pip would spend a third of its time on them.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 INSTALL := $(PIP) install --require-hashes --no-deps --no-compile
@@ -13,7 +14,7 @@ INSTALL := $(PIP) install --require-hashes --no-deps --no-compile
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos check format lock clean
+.PHONY: help demo up test chaos bench check format lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +30,9 @@ test: $(DEV) ## every test, on real PostgreSQL, RabbitMQ and Valkey (ARGS="-k wo
 
 chaos: $(DEV) ## the fault suite: everything killed, stopped and cut under load, twenty minutes (SHORT=1: two)
 	@$(BIN)/python -m chaos $(if $(SHORT),--short) $(ARGS)
+
+bench: $(BENCH) ## how fast it is, beside what people use instead, forty minutes (SECONDS=1: a tenth of everything)
+	@$(BIN)/python -m bench $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
 check: $(DEV) ## format, lint, types, layers
 	@$(BIN)/ruff format --check .
@@ -60,4 +64,9 @@ $(RUNTIME): $(BIN)/python requirements/runtime.txt requirements/build.txt pyproj
 $(DEV): requirements/dev.txt $(RUNTIME)
 	@echo "installing the tools for tests and checks into $(VENV) (under a minute, once)"
 	@$(INSTALL) -r requirements/dev.txt
+	@touch $@
+
+$(BENCH): requirements/bench.txt $(DEV)
+	@echo "installing the peers of the measurements into $(VENV) (under a minute, once)"
+	@$(INSTALL) -r requirements/bench.txt
 	@touch $@

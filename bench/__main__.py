@@ -1,0 +1,136 @@
+"""`python -m bench`: see `--help`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from bench import report
+from bench.machine import machine
+from bench.postfix import find_postfix
+from bench.scenarios import Bench, Sizes
+from bench.servers import Postgres, make_rabbitmq
+from bench.subjects import Ground
+from notifier.dev.machine import make_temporary_folder
+from tests.services import MissingService
+
+SCENARIOS = ("throughput", "with_100ms_server", "sms", "workers", "latency", "steady", "growth")
+_SECONDS, _ROUNDS, _ROWS = 10.0, 3, 10_000_000
+
+
+def main() -> int:
+    """Measure, or report what was measured. 0 if all of it could be done, whatever the figures say."""
+    options = _options()
+    if options.report:
+        _report(json.loads(options.output.read_text("utf-8")))
+        return 0
+    # A Ctrl-C or SIGTERM ends everything in order, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    logging.disable(logging.WARNING)
+    try:
+        return _run(options)
+    except MissingService as missing:
+        _say(str(missing))
+        return 2
+    except KeyboardInterrupt:
+        _say("stopped")
+        return 130
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description="How fast notifier is, beside its peers.")
+    parser.add_argument("--seconds", type=float, default=_SECONDS, help="length of one measurement of throughput")
+    parser.add_argument("--rounds", type=int, default=_ROUNDS, help="how often everybody is measured")
+    parser.add_argument("--rows", type=int, help="notifications in the database at the end of the growth")
+    parser.add_argument("--only", choices=SCENARIOS, action="append", help="this scenario, and --only more")
+    parser.add_argument("--output", type=Path, metavar="FILE", default=report.LATEST, help="where the JSON goes")
+    parser.add_argument("--folder", type=Path, help="where the data of the servers goes; default: a temporary one")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="copy the programs' logs there")
+    parser.add_argument("--report", action="store_true", help="pictures and tables anew, out of the JSON")
+    options = parser.parse_args()
+    if options.seconds <= 0 or options.rounds < 1:
+        parser.error("--seconds and --rounds are positive")
+    if options.rows is None:
+        options.rows = round(min(_ROWS, max(10_000, _ROWS * options.seconds / _SECONDS)))
+    if options.only and options.output == report.LATEST:
+        # A part of a run is not the latest run.
+        options.output = None
+    return options
+
+
+def _run(options: argparse.Namespace) -> int:
+    begun = time.monotonic()
+    sizes = Sizes(options.seconds, options.rounds, options.rows)
+    chosen: Sequence[str] = options.only or SCENARIOS
+    with _ground(options.folder, options.keep) as ground:
+        facts = machine(ground)
+        _say(", ".join(f"{name} {value}" for name, value in facts.items()))
+        bench = Bench(ground, sizes, _say)
+        for name in SCENARIOS:
+            if name in chosen:
+                _say(f"{name} ({time.monotonic() - begun:.0f} s so far)")
+                bench.run(name)
+        for name, why in bench.results.absent.items():
+            _say(f"absent: {name}: {why}")
+        found = report.content(bench.results, sizes, facts, time.monotonic() - begun)
+    if options.output:
+        report.write(options.output, found)
+    _say(report.table(found))
+    if options.output == report.LATEST:
+        _report(found)
+    for name, what in bench.results.failed.items():
+        _say(f"FAILED: {name}: {what}")
+    _say(f"{time.monotonic() - begun:.0f} s")
+    return 1 if bench.results.failed else 0
+
+
+@contextmanager
+def _ground(parent: Path | None, keep: Path | None) -> Iterator[Ground]:
+    """Servers, in a folder that goes with them."""
+    folder = make_temporary_folder(parent)
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        if keep:
+            stack.callback(_copy_logs, folder, keep)
+        postgres = Postgres(folder)
+        stack.callback(postgres.stop)
+        rabbitmq = make_rabbitmq(folder / "rabbitmq")
+        stack.callback(rabbitmq.stop)
+        _say("starting PostgreSQL and RabbitMQ")
+        postgres.start()
+        rabbitmq.start()
+        yield Ground(folder, postgres, rabbitmq, postgres.databases(), find_postfix())
+
+
+def _report(found: dict[str, object]) -> None:
+    from bench import pictures
+
+    try:
+        for path in pictures.draw(found):
+            _say(f"drawn: {path}")
+    except ModuleNotFoundError as error:
+        _say(f"no pictures: {error.name} is not installed (requirements/bench.txt)")
+    for page in report.put_into_pages(report.table(found)):
+        _say(f"written: {page}")
+
+
+def _copy_logs(folder: Path, keep: Path) -> None:
+    logs = shutil.ignore_patterns("data", "run", "generated", "postgres", "download")
+    shutil.copytree(folder, keep, dirs_exist_ok=True, ignore=logs)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""A steady stream of single messages, from a thread of its own."""
+
+from __future__ import annotations
+
+import time
+from threading import Event, Thread
+from types import TracebackType
+from typing import Self
+
+from bench.service import Publisher, body
+from notifier.status import Channel, Lane
+from notifier.topology import routing_key
+from tests.rabbitmq import amqp_connection
+
+#: Unconfirmed messages in hand: a producer that is further ahead waits.
+_WINDOW = 500
+#: Shorter naps than this are not worth the clock's trouble: what is due meanwhile goes out together.
+_TICK_SECONDS = 0.002
+
+
+class Stream:
+    """Publishes `rate` messages a second while the block lasts."""
+
+    def __init__(self, broker_url: str, *, rate: float, lane: Lane, label: str) -> None:
+        self._broker_url = broker_url
+        self._rate = rate
+        self._lane = lane
+        self._label = label
+        self._stop = Event()
+        self._thread = Thread(target=self._run, name="stream", daemon=True)
+        #: Messages so far.
+        self.published = 0
+        #: What ended it early, if something did.
+        self.error: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join(60)
+
+    def _run(self) -> None:
+        try:
+            self._publish()
+        except Exception as error:
+            # Told to whoever looks at the result: a stream that dried up has measured nothing.
+            self.error = error
+
+    def _publish(self) -> None:
+        key = routing_key(Channel.EMAIL, self._lane)
+        with amqp_connection(self._broker_url) as connection:
+            publisher = Publisher(connection)
+            begun = time.monotonic()
+            while not self._stop.wait(_TICK_SECONDS):
+                due = int((time.monotonic() - begun) * self._rate)
+                while self.published < due:
+                    publisher.publish(key, body(Channel.EMAIL, self.published, label=self._label))
+                    self.published += 1
+                publisher.take_confirmations()
+                publisher.wait(_WINDOW)
+            publisher.wait(0)

@@ -1,0 +1,206 @@
+"""A past: a database with so many notifications in it, as if the service had run for a year.
+
+Each month is filled as a table of its own and becomes a partition when it is complete: its indexes are built at
+once instead of row by row, which is ten times as fast. What is in it is what the service itself would have written:
+statuses, attempts, events and keys that belong together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+from psycopg import sql
+
+from notifier.store.partitions import PARTITIONED, first_id, month_after
+
+MONTHS = 12
+#: Notifications for each recipient, on average.
+PER_RECIPIENT = 12
+#: Nothing of the past is younger, so that what is measured now has its own time. Hours.
+_HOURS_AGO = 1
+#: One is for those who look for what is rare.
+RARE_PRODUCER, RARE_TEMPLATE = "museum", "annual_report"
+_RARE_EVERY = 50_000
+#: Months that are filled at once.
+_CONNECTIONS = 2
+
+# Which one it is decides everything about a notification, so the past is the same each time.
+_NOTIFICATIONS = """
+INSERT INTO {table} (id, producer, idempotency_key, channel, lane, recipient, address, template, template_version,
+  locale, context, reference, metadata, on_unknown, status, reason, detail, due_at, claim, attempt_count, provider,
+  provider_message_id, accepted_at, updated_at, sent_at)
+SELECT id,
+  CASE WHEN n %% {rare} = 0 THEN {rare_producer} ELSE (ARRAY['shop', 'billing', 'accounts', 'tickets', 'press'])[1 + d %% 5] END,
+  CASE WHEN d %% 10 < 7 THEN 'key-' || n END, channel,
+  CASE WHEN d %% 20 = 0 THEN 'urgent' WHEN d %% 20 < 12 THEN 'normal' ELSE 'bulk' END,
+  CASE WHEN channel = 'sms' THEN address ELSE 'Person ' || person || ' <' || address || '>' END, address,
+  CASE WHEN n %% {rare} = 0 THEN {rare_template} WHEN channel = 'sms' THEN 'code'
+    ELSE (ARRAY['notice', 'receipt', 'password_reset', 'weekly_digest'])[1 + (d / 7) %% 4] END,
+  substr(md5('version'), 1, 16), CASE WHEN d %% 3 = 0 THEN 'fr' END,
+  jsonb_build_object('name', 'Person ' || person, 'order', 'C-' || n, 'url', 'https://track.example.com/PX' || n),
+  CASE WHEN d %% 5 > 0 THEN 'order-' || n / 2 END, '{{}}', 'resend', status,
+  CASE status WHEN 'failed' THEN 'provider_rejected' WHEN 'undelivered' THEN 'mailbox_full' WHEN 'unknown' THEN 'outcome_unknown'
+    WHEN 'expired' THEN 'expired' END,
+  CASE WHEN status = 'failed' THEN '550 5.1.1 no such user' END, NULL, 1,
+  CASE WHEN status IN ('cancelled', 'expired') THEN 0 ELSE 1 END,
+  CASE WHEN status IN ('sent', 'delivered', 'undelivered') THEN CASE channel WHEN 'sms' THEN 'twilio' ELSE 'smtp' END END,
+  CASE WHEN status IN ('sent', 'delivered', 'undelivered') THEN 'r' || n END,
+  at, at + interval '40 milliseconds', CASE WHEN status IN ('sent', 'delivered', 'undelivered') THEN at + interval '40 milliseconds' END
+FROM (
+  SELECT n, d, person, channel, at,
+    CASE channel WHEN 'sms' THEN '+1555' || lpad(person::text, 8, '0') ELSE 'person' || person || '@example.com' END AS address,
+    (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(h, 1, 3) || '8' || substr(h, 4, 15))::uuid AS id,
+    CASE WHEN d %% 1000 < 935 THEN 'sent' WHEN d %% 1000 < 970 THEN 'delivered' WHEN d %% 1000 < 985 THEN 'failed'
+      WHEN d %% 1000 < 992 THEN 'undelivered' WHEN d %% 1000 < 996 THEN 'expired' WHEN d %% 1000 < 999 THEN 'cancelled'
+      ELSE 'unknown' END AS status
+  FROM (
+    SELECT n, h, d, d %% {people} AS person, CASE WHEN d %% 10 < 2 THEN 'sms' ELSE 'email' END AS channel,
+      {start}::timestamptz + (n - {first}) * {step}::interval AS at
+    FROM (
+      SELECT n, md5(n::text) AS h, ('x' || substr(md5('d' || n), 1, 8))::bit(32)::bigint & 2147483647 AS d
+      FROM generate_series({first}::bigint, {last}::bigint) AS n
+    ) AS numbers
+  ) AS people
+) AS rows
+"""
+
+_ATTEMPTS = """
+INSERT INTO {table} (notification_id, number, provider, started_at, finished_at, outcome, reason, code, provider_message_id)
+SELECT id, 1, CASE channel WHEN 'sms' THEN 'twilio' ELSE 'smtp' END, accepted_at + interval '10 milliseconds', updated_at,
+  CASE status WHEN 'failed' THEN 'rejected' WHEN 'unknown' THEN 'unknown' ELSE 'accepted' END, reason,
+  CASE status WHEN 'failed' THEN '550' ELSE '250' END, provider_message_id
+FROM {notifications} WHERE attempt_count = 1 ORDER BY id
+"""
+
+_EVENTS = """
+INSERT INTO {table} (notification_id, id, recorded_at, kind, status, reason, attempt)
+SELECT n.id, {first_event}::bigint + row_number() OVER (), n.accepted_at + step * interval '15 milliseconds',
+  CASE step WHEN 0 THEN 'accepted' ELSE 'status' END,
+  CASE step WHEN 0 THEN 'queued' WHEN 1 THEN 'sending' ELSE n.status END,
+  CASE step WHEN 2 THEN n.reason END, CASE step WHEN 2 THEN 1 END
+FROM {notifications} AS n CROSS JOIN generate_series(0, 2) AS step
+"""
+
+_KEYS = """
+INSERT INTO idempotency_keys (producer, key, body_hash, notification_id, created_at)
+SELECT producer, coalesce(idempotency_key, id::text), sha256(id::text::bytea), id, accepted_at FROM notifications
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """One month of the past: notifications `first` to `last`."""
+
+    start: datetime
+    until: datetime
+    first: int
+    last: int
+
+
+def fill(database_url: str, rows: int) -> None:
+    """Put `rows` notifications into a migrated, empty database. Run it on a server with the settings FILLING."""
+    now = datetime.now(UTC) - timedelta(hours=_HOURS_AGO)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        for table in PARTITIONED:
+            for month in _months(now, rows):
+                connection.execute(f"DROP TABLE IF EXISTS {_name(table, month)}")
+    with ThreadPoolExecutor(_CONNECTIONS) as pool:
+        list(pool.map(lambda month: _fill_month(database_url, month, rows), _months(now, rows)))
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        _fill_keys(connection)
+        connection.execute(
+            "SELECT setval(pg_get_serial_sequence('events', 'id'), (SELECT coalesce(max(id), 1) FROM events))"
+        )
+
+
+def clean_up(database_url: str) -> None:
+    """Statistics and visibility, as autovacuum would have seen to in a year."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("VACUUM (ANALYZE)")
+        connection.execute("CHECKPOINT")
+
+
+def people(rows: int) -> int:
+    """How many recipients a past of so many notifications has."""
+    return max(10, rows // PER_RECIPIENT)
+
+
+def _months(now: datetime, rows: int) -> Iterator[Month]:
+    """The same share for each, in proportion to how much of it has passed."""
+    starts = [month_after(now, -ago) for ago in range(MONTHS - 1, -1, -1)]
+    ends = [*starts[1:], now]
+    whole = (now - starts[0]).total_seconds()
+    last = 0
+    for start, until in zip(starts, ends, strict=True):
+        first = last + 1
+        last = rows if until is now else round(rows * (until - starts[0]).total_seconds() / whole)
+        yield Month(start, until, first, last)
+
+
+def _fill_month(database_url: str, month: Month, rows: int) -> None:
+    names = {table: _name(table, month) for table in PARTITIONED}
+    step = (month.until - month.start) / max(1, month.last - month.first + 1)
+    with psycopg.connect(database_url) as connection:
+        # In the transaction that makes the table, with `wal_level = minimal`, its rows need no log.
+        for table, name in names.items():
+            _execute(connection, f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
+        parts = {
+            "first": sql.Literal(month.first),
+            "last": sql.Literal(month.last),
+            "start": sql.Literal(month.start.isoformat()),
+            "step": sql.Literal(f"{step.total_seconds():.9f} seconds"),
+            "people": sql.Literal(people(rows)),
+            "rare": sql.Literal(_RARE_EVERY),
+            "rare_producer": sql.Literal(RARE_PRODUCER),
+            "rare_template": sql.Literal(RARE_TEMPLATE),
+            "first_event": sql.Literal(3 * month.first),
+            "notifications": sql.Identifier(names["notifications"]),
+        }
+        for table, statement in (("notifications", _NOTIFICATIONS), ("attempts", _ATTEMPTS), ("events", _EVENTS)):
+            text = sql.SQL(statement.replace("%%", "%")).format(table=sql.Identifier(names[table]), **parts)
+            connection.execute(text)
+        _attach(connection, names, month)
+
+
+def _attach(connection: psycopg.Connection, names: dict[str, str], month: Month) -> None:
+    """Build the indexes that the parent has, and make each a partition. The bounds are of the whole month."""
+    low, high = first_id(month.start), first_id(month_after(month.start, 1))
+    for table, name in names.items():
+        found = connection.execute(
+            "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = %s ORDER BY indexname", [table]
+        ).fetchall()
+        for number, (index, definition) in enumerate(found):
+            made = definition.replace(f"INDEX {index} ON ONLY ", f"INDEX {name}_{number} ON ")
+            _execute(connection, made.replace(f"public.{table} ", f"public.{name} "))
+            if definition.startswith("CREATE UNIQUE INDEX pk_"):
+                _execute(connection, f"ALTER TABLE {name} ADD PRIMARY KEY USING INDEX {name}_{number}")
+        # Proves the bounds, so that attaching need not read every row.
+        key = "id" if table == "notifications" else "notification_id"
+        bounds = f"CHECK ({key} >= '{low}' AND {key} < '{high}')"
+        _execute(connection, f"ALTER TABLE {name} ADD CONSTRAINT bounds {bounds}")
+        _execute(
+            connection, f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{low}') TO ('{high}')"
+        )
+        _execute(connection, f"ALTER TABLE {name} DROP CONSTRAINT bounds")
+
+
+def _fill_keys(connection: psycopg.Connection) -> None:
+    with connection.transaction():
+        connection.execute("ALTER TABLE idempotency_keys DROP CONSTRAINT pk_idempotency_keys")
+        connection.execute(_KEYS)
+        connection.execute(
+            "ALTER TABLE idempotency_keys ADD CONSTRAINT pk_idempotency_keys PRIMARY KEY (producer, key)"
+        )
+
+
+def _name(table: str, month: Month) -> str:
+    return f"{table}_y{month.start:%Y}m{month.start:%m}"
+
+
+def _execute(connection: psycopg.Connection, statement: str) -> None:
+    """Statements made here, of constants and dates: nothing that somebody wrote is in them."""
+    connection.execute(statement.encode())

@@ -1,0 +1,115 @@
+"""PostgreSQL and RabbitMQ of our own, as durable as in production: the same ones for everybody."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from notifier.dev.embedded import EmbeddedPostgres
+from tests.databases import Databases
+from tests.install import apt_install_rabbitmq, can_apt_install
+from tests.rabbitmq import PrivateRabbitmq, amqp_connection
+from tests.services import MissingService, find_postgres, find_rabbitmq
+
+#: Every commit is on the disk before it is answered. The rest is what a small server of one's own would have.
+DURABLE: Mapping[str, str] = {
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "wal_level": "replica",
+    "shared_buffers": "1GB",
+    "max_wal_size": "4GB",
+    "checkpoint_timeout": "15min",
+    "max_connections": "300",
+    "track_io_timing": "off",
+}
+#: Only while ten million rows are made that nobody would miss.
+FILLING: Mapping[str, str] = {
+    **DURABLE,
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_wal_size": "16GB",
+    "maintenance_work_mem": "1GB",
+    "autovacuum": "off",
+}
+
+
+class Postgres:
+    """PostgreSQL on a Unix socket below `folder`; it can be started again with other settings."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._server: EmbeddedPostgres | None = None
+        self.url = ""
+
+    def start(self, settings: Mapping[str, str] = DURABLE) -> None:
+        """Start, or stop and start again, with these settings."""
+        self.stop()
+        self._server = EmbeddedPostgres(self._folder, find_postgres(), settings=settings)
+        self.url = self._server.start()
+
+    def stop(self) -> None:
+        """End it. Safe to repeat."""
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the server."""
+        return self._server.pid if self._server else None
+
+    def databases(self) -> Databases:
+        """A maker of databases on this server."""
+        return Databases(self.url)
+
+    def checkpoint(self) -> None:
+        """Write everything that is dirty now, so that nobody pays for what another one left."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute("CHECKPOINT")
+
+    def version(self) -> str:
+        """As it says itself."""
+        with psycopg.connect(self.url) as connection:
+            found = connection.execute("SHOW server_version").fetchone()
+        return str(found[0]) if found else "unknown"
+
+
+def make_rabbitmq(folder: Path) -> PrivateRabbitmq:
+    """A node on `folder`; not started.
+
+    Raises:
+        MissingService: where RabbitMQ is not installed and cannot be.
+    """
+    script = find_rabbitmq()
+    if script is None and can_apt_install():
+        apt_install_rabbitmq()
+        script = find_rabbitmq()
+    if script is None:
+        raise MissingService("the measurements need RabbitMQ: run `sudo apt-get install rabbitmq-server`")
+    folder.mkdir(mode=0o700)
+    return PrivateRabbitmq(script, folder)
+
+
+def rabbitmq_version(url: str) -> str:
+    """As the broker says when a client connects."""
+    with amqp_connection(url) as connection:
+        return str(connection.server_properties.get("version", "unknown"))
+
+
+def ended(process: subprocess.Popen[Any], seconds: float = 15.0) -> None:
+    """SIGTERM, then SIGKILL, to one process of ours; return when it is gone."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)

@@ -1,0 +1,88 @@
+"""What is measured: the form that the service and all its peers have in common.
+
+Every measurement goes the same way. Processes start and send a few mails, so that nothing is cold. Whatever takes
+up work is then frozen, a backlog is put before it, and at the same moment as the clock starts it is let go. The
+clock stops when the last mail of the backlog is accepted by the mail server and recorded in PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+
+from bench.postfix import Absent, Postfix
+from bench.servers import Postgres
+from tests.databases import Databases
+from tests.rabbitmq import PrivateRabbitmq
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What everybody stands on."""
+
+    folder: Path
+    postgres: Postgres
+    rabbitmq: PrivateRabbitmq
+    #: With the service's schema; `make_empty` is for the peers.
+    databases: Databases
+    postfix: Postfix | Absent
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is asked of a subject."""
+
+    smtp_port: int
+    #: How long the server takes for each mail.
+    delay_seconds: float = 0.0
+    #: Give it as many connections as a server needs that takes 100 ms for each mail.
+    sized_for_slow_server: bool = False
+
+
+class Run(Protocol):
+    """A subject with its processes up."""
+
+    def hold(self) -> None:
+        """Nothing is taken up from here on."""
+
+    def fill(self, count: int) -> None:
+        """Put a backlog of so many mails before it; they are what `recorded` counts from now on."""
+
+    def release(self) -> None:
+        """Go."""
+
+    def recorded(self) -> int:
+        """Mails of the last backlog that its own database calls sent."""
+
+    def pids(self) -> Mapping[str, int]:
+        """Name → process id, of its processes; their children count as theirs."""
+
+
+class Subject(Protocol):
+    """The service, or one of its peers."""
+
+    name: str
+
+    def absent(self, ground: Ground) -> str:
+        """Why it cannot be measured here; empty if it can."""
+
+    def running(self, ground: Ground, task: Task) -> AbstractContextManager[Run]:
+        """Start it on a database and a virtual host of its own; end it with the block."""
+
+
+def freeze(pids: Iterable[int], *, frozen: bool) -> None:
+    """SIGSTOP or SIGCONT to these processes and their children."""
+    number = signal.SIGSTOP if frozen else signal.SIGCONT
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            family = [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+            for member in family:
+                os.kill(member, number)
