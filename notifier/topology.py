@@ -114,6 +114,17 @@ def is_redis(broker_url: str) -> bool:
     )
 
 
+def verified(broker_url: str) -> str:
+    """The URL, with the server's certificate verified unless it says otherwise.
+
+    amqps:// is so by itself; for rediss:// kombu needs to be told, and redis-py does not.
+    """
+    parts = urlsplit(broker_url)
+    if parts.scheme.lower() != "rediss" or "ssl_cert_reqs=" in parts.query:
+        return broker_url
+    return parts._replace(query="&".join(filter(None, (parts.query, "ssl_cert_reqs=required")))).geturl()
+
+
 def transport_options(broker_url: str, *, timeout_seconds: float = 5.0) -> dict[str, Any]:
     """kombu's transport options with a deadline on everything and, on RabbitMQ, publisher confirms.
 

@@ -66,9 +66,9 @@ class Wire:
 
     def __init__(self, url: str, *, timeout_seconds: float = 5.0) -> None:
         self.timeout_seconds = timeout_seconds
-        self._url = url
+        self._url = topology.verified(url)
         self._is_redis = topology.is_redis(url)
-        known = Connection(url)  # opens nothing
+        known = Connection(self._url)  # opens nothing
         self._errors = (KombuError, OSError, *known.connection_errors, *known.channel_errors)
         self._lock = threading.Lock()
         self._connection: Connection | None = None

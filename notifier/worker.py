@@ -47,7 +47,7 @@ def make_app(settings: Settings, process: _Process | None = None) -> Celery:
     Raises:
         ConfigurationError: without a broker URL.
     """
-    broker = settings.require("broker_url")
+    broker = topology.verified(settings.require("broker_url"))
     app = Celery("notifier", amqp=_RedisAMQP if topology.is_redis(broker) else None, set_as_current=True)
     app.conf.update(_configuration(settings, broker))
     _add_tasks(app, process or _Process(settings))

@@ -60,7 +60,7 @@ class Broker:
         """
         is_redis = topology.is_redis(url)
         options = topology.transport_options(url, timeout_seconds=TIMEOUT_SECONDS)
-        connection = Connection(url, connect_timeout=TIMEOUT_SECONDS, transport_options=options)
+        connection = Connection(topology.verified(url), connect_timeout=TIMEOUT_SECONDS, transport_options=options)
         errors = (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
         try:
             with connection:
