@@ -16,6 +16,7 @@ from notifier.delivery import Circuits, Deliverer, Reconciler
 from notifier.delivery.calling import Caller
 from notifier.delivery.pacing import Pacer
 from notifier.dispatch import Dispatcher, Publish
+from notifier.errors import ServiceUnavailable
 from notifier.intake import Intake
 from notifier.intake.accepting import PublishTasks
 from notifier.providers import registry
@@ -23,11 +24,14 @@ from notifier.providers.base import Provider
 from notifier.rendering import Renderer
 from notifier.status import Channel
 from notifier.store.audit import Audit
-from notifier.store.engine import make_engine
+from notifier.store.engine import make_engine, missing_upgrade
 from notifier.store.health import HealthBook
 from notifier.store.ledger import Ledger
 from notifier.store.rates import RateBook
 from notifier.telemetry import log
+
+#: A program that starts before `notifier db upgrade` looks again after this. Seconds.
+_LOOK_SECONDS = 1.0
 
 
 @dataclass
@@ -72,6 +76,25 @@ class Services:
     def dispatcher(self, publish_deliver: Publish, publish_reconcile: Publish) -> Dispatcher:
         """What gives out due notifications."""
         return Dispatcher(self.ledger, publish_deliver, publish_reconcile)
+
+    def wait_for_tables(self, stop: threading.Event) -> None:
+        """Return when the database has the tables of this version, or `stop` is set.
+
+        Without this a program on older tables would do half of its work: call a provider, say, and not be able to
+        record the answer. Tables of a later version are right, too.
+        """
+        told: str | None = None
+        while not stop.is_set():
+            try:
+                missing = missing_upgrade(self.engine)
+            except ServiceUnavailable as error:
+                missing = str(error)
+            if missing is None:
+                return
+            if missing != told:
+                log.warning("database.waiting", reason=missing)
+            told = missing
+            stop.wait(_LOOK_SECONDS)
 
     def close(self) -> None:
         """Close the connections to the database."""

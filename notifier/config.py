@@ -219,6 +219,12 @@ class Settings(BaseSettings):
     worker_threads: Annotated[int, Field(ge=1, le=256)] = 8
     #: Provider calls under way at once in one worker process.
     worker_calls: Annotated[int, Field(ge=1, le=1000)] = 100
+    #: Where `notifier api` listens; 0.0.0.0: on every address of the host.
+    api_host: str = "127.0.0.1"
+    #: Its port.
+    api_port: Annotated[int, Field(ge=1, le=65535)] = 8080
+    #: Requests that one API process works on at once, each with a connection to the database.
+    api_threads: Annotated[int, Field(ge=1, le=256)] = 16
     #: A claim lasts this long; longer than the deadline of a provider call, with room for waiting.
     lease_seconds: Annotated[float, Field(ge=10, le=3600)] = 120.0
     #: Deadline of one provider call.

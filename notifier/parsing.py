@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -52,27 +52,35 @@ def parse_body(body: bytes, channel: Channel, lane: Lane, *, now: datetime | Non
     JSON object at all is one entry with its fault.
     """
     now = now or datetime.now(UTC)
+    value = decode(body)
+    if isinstance(value, Entry):
+        return [value]
+    if "batch" not in value:
+        return [read_message(value, channel, lane, now=now)]
+    return _parse_batch(value, channel, lane, now)
+
+
+def decode(body: bytes) -> dict[str, Any] | Entry:
+    """The JSON object of a body, or an entry with what is wrong with it. Never raises."""
     if len(body) > MAX_BODY_BYTES:
-        return [_refused("too_large", f"{len(body)} bytes", f"Send at most {MAX_BODY_BYTES} bytes a message")]
+        return _refused("too_large", f"{len(body)} bytes", f"Send at most {MAX_BODY_BYTES} bytes a message")
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
-        return [_refused("bad_utf8", f"byte {error.start} is not UTF-8", "Encode the JSON as UTF-8")]
+        return _refused("bad_utf8", f"byte {error.start} is not UTF-8", "Encode the JSON as UTF-8")
     try:
         value = from_json(text, allow_inf_nan=False)
     except ValueError as error:
-        return [_refused("not_json", f"not readable as JSON: {error}", "Publish one JSON object")]
+        return _refused("not_json", f"not readable as JSON: {error}", "Publish one JSON object")
     if not isinstance(value, dict):
         kind = {list: "a list", str: "a string", bool: "a boolean", type(None): "null"}.get(
             type(value), "a number"
         )
-        return [_refused("not_an_object", f"{kind}, not an object", "Publish one JSON object")]
+        return _refused("not_an_object", f"{kind}, not an object", "Publish one JSON object")
     if _is_celery(value):
         fix = "Publish plain JSON to the exchange notify; Celery's own task messages are not read here"
-        return [_refused("celery_message", "a message of Celery's task protocol", fix)]
-    if "batch" not in value:
-        return [read_message(value, channel, lane, now=now)]
-    return _parse_batch(value, channel, lane, now)
+        return _refused("celery_message", "a message of Celery's task protocol", fix)
+    return value
 
 
 def read_message(value: Mapping[str, Any], channel: Channel, lane: Lane, *, now: datetime) -> Entry:
@@ -115,23 +123,35 @@ def _parse_batch(value: dict[str, Any], channel: Channel, lane: Lane, now: datet
         envelope = Envelope.model_validate(value)
     except ValidationError as error:
         return [Entry(None, faults_of(error))]
+    return [
+        _of_batch(read_message(item, channel, lane, now=now) if item is not None else no_object(), raw, envelope)
+        for item, raw in entries_of(envelope)
+    ]
+
+
+def no_object() -> Entry:
+    """What an entry of a batch is that is no object."""
+    return _refused("not_an_object", "an entry of the batch is no object", "Make it an object")
+
+
+def _of_batch(found: Entry, raw: bytes, envelope: Envelope) -> Entry:
+    return Entry(found.message, found.faults, raw, found.producer or envelope.producer)
+
+
+def entries_of(envelope: Envelope) -> Iterator[tuple[dict[str, Any] | None, bytes]]:
+    """Each entry with what it shares with the others, and its JSON; None for one that is no object."""
     common = {k: v for k, v in (("producer", envelope.producer), ("template", envelope.template)) if v}
-    entries = []
     for item in envelope.batch:
-        raw = json.dumps(item, ensure_ascii=False).encode("utf-8", "surrogatepass")
-        if isinstance(item, dict):
-            # Kept with what it shares with the others, so that it can be published again alone.
-            merged = {**common, **envelope.defaults, **item}
-            for field in ("context", "metadata"):
-                default, own = envelope.defaults.get(field), item.get(field)
-                if isinstance(default, dict) and isinstance(own, dict):
-                    merged[field] = {**default, **own}
-            raw = json.dumps(merged, ensure_ascii=False).encode("utf-8", "surrogatepass")
-            found = read_message(merged, channel, lane, now=now)
-        else:
-            found = _refused("not_an_object", "an entry of the batch is no object", "Make it an object")
-        entries.append(Entry(found.message, found.faults, raw, found.producer or envelope.producer))
-    return entries
+        if not isinstance(item, dict):
+            yield None, json.dumps(item, ensure_ascii=False).encode("utf-8", "surrogatepass")
+            continue
+        # Kept with what it shares with the others, so that it can be published again alone.
+        merged = {**common, **envelope.defaults, **item}
+        for field in ("context", "metadata"):
+            default, own = envelope.defaults.get(field), item.get(field)
+            if isinstance(default, dict) and isinstance(own, dict):
+                merged[field] = {**default, **own}
+        yield merged, json.dumps(merged, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 def _agreed(value: Mapping[str, Any], channel: Channel, lane: Lane) -> dict[str, Any]:

@@ -112,6 +112,8 @@ def upgrade() -> None:
         postgresql_where=sa.text("due_at IS NOT NULL"),
     )
     op.create_index("ix_notifications_address_id", "notifications", ["address", "id"], unique=False)
+    op.create_index("ix_notifications_producer_id", "notifications", ["producer", "id"], unique=False)
+    op.create_index("ix_notifications_template_id", "notifications", ["template", "id"], unique=False)
     op.create_index(
         "ix_notifications_reference_id",
         "notifications",

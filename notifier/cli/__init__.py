@@ -11,13 +11,24 @@ from typing import Annotated
 
 import typer
 
-from notifier.cli import administering, doctor, looking, operating, producing, providers, relay, running, templates
+from notifier.cli import (
+    administering,
+    doctor,
+    keys,
+    looking,
+    operating,
+    producing,
+    providers,
+    relay,
+    running,
+    templates,
+)
 from notifier.cli.failing import Commands
 from notifier.cli.output import print_line
 from notifier.cli.wiring import wiring
 
 #: In the order of `notifier --help`.
-FAMILIES = (producing, relay, looking, operating, providers, templates, running, administering, doctor)
+FAMILIES = (producing, relay, looking, operating, providers, templates, running, administering, keys, doctor)
 
 
 def make_app() -> typer.Typer:

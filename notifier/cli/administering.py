@@ -8,6 +8,7 @@ from notifier.cli import replaying
 from notifier.cli.failing import FAILED
 from notifier.cli.output import AsJson, hint, print_json, print_line, print_table
 from notifier.cli.wiring import wiring
+from notifier.errors import MissingPackage
 
 PANEL = "Set up"
 
@@ -23,10 +24,9 @@ def register(app: typer.Typer) -> None:
     queues.command("declare")(queues_declare)
     replaying.add_to_queues(queues)
     app.add_typer(queues, name="queues", rich_help_panel=PANEL)
-    schema = typer.Typer(no_args_is_help=True, help="What producers may publish, as JSON Schema.")
-    # With a callback a single command keeps its name: `notifier schema message`.
-    schema.callback()(_schema)
+    schema = typer.Typer(no_args_is_help=True, help="What producers may publish, and the HTTP API's document.")
     schema.command("message")(schema_message)
+    schema.command("openapi")(schema_openapi)
     app.add_typer(schema, name="schema", rich_help_panel=PANEL)
 
 
@@ -60,19 +60,22 @@ def _partitions_until() -> str:
 
 
 def db_current(context: typer.Context, as_json: AsJson = False) -> None:
-    """Show the revision of the tables. Exits 1 if it is not this version's."""
-    from notifier.store.engine import revisions
+    """Show the revision of the tables. Exits 1 if this version needs a newer one."""
+    from notifier.store.engine import missing_upgrade, revisions
 
     with wiring(context).services() as services:
         current, newest = revisions(services.engine)
+        missing = missing_upgrade(services.engine)
     if as_json:
         print_json({"current": current, "newest": newest})
     elif current == newest:
         print_line(f"revision {current}, the newest")
+    elif missing is None:
+        print_line(f"revision {current}, of a later version than this one, whose newest is {newest}")
     else:
         print_line(f"{f'revision {current}' if current else 'no tables'}; this version needs {newest}")
         hint("next: notifier db upgrade")
-    if current != newest:
+    if missing is not None:
         raise typer.Exit(FAILED)
 
 
@@ -119,12 +122,17 @@ def queues_declare(context: typer.Context) -> None:
     hint("next: notifier queues")
 
 
-def _schema() -> None:
-    """What producers may publish, as JSON Schema."""
-
-
 def schema_message() -> None:
     """Print the JSON Schema of a message, and of a batch of them."""
     from notifier.message import json_schema
 
     print_json(json_schema())
+
+
+def schema_openapi() -> None:
+    """Print the OpenAPI document of the HTTP API. Needs no server and no setting."""
+    try:
+        from notifier.web.app import make_app
+    except ImportError:
+        raise MissingPackage("the HTTP API needs more packages: pip install 'notifier[web]'") from None
+    print_json(make_app().openapi())

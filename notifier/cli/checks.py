@@ -58,16 +58,17 @@ def all_checks(services: Services) -> Iterator[Check]:
 
 def check_database(services: Services) -> Iterator[Check]:
     """Reachable, migrated, ready for the next months."""
-    from notifier.store.engine import revisions
+    from notifier.store.engine import missing_upgrade, revisions
 
     current, newest = revisions(services.engine)
     version = ".".join(map(str, services.engine.dialect.server_version_info or ()))
     yield Check("database", True, f"PostgreSQL {version} answers")
-    if current != newest:
-        has = f"is at revision {current}" if current else "has no tables"
-        yield Check("tables", False, f"the database {has}, this version needs {newest}", "notifier db upgrade")
+    missing = missing_upgrade(services.engine)
+    if missing is not None:
+        yield Check("tables", False, missing.partition(": run ")[0], "notifier db upgrade")
         return
-    yield Check("tables", True, f"revision {current}, the newest")
+    age = "the newest" if current == newest else f"of a later version than this one, whose newest is {newest}"
+    yield Check("tables", True, f"revision {current}, {age}")
     yield from safely("partitions", lambda: check_partitions(services))
 
 

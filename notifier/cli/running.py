@@ -6,8 +6,9 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,12 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from notifier.cli.output import AsJson, hint, one_line, print_json, print_line, print_table, warn
-from notifier.errors import ConfigurationError
+from notifier.errors import ConfigurationError, MissingPackage
 from notifier.status import Channel, Lane
 
 if TYPE_CHECKING:
     from notifier.config import Settings
     from notifier.dev.demo import DemoReport, Outcome
+    from notifier.dev.local import Place
 
 
 _EXAMPLE = "login_code +15550100123 --context code=042137 --context valid_minutes=10"
@@ -34,6 +36,7 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=service)(intake)
     app.command(rich_help_panel=service)(worker)
     app.command(rich_help_panel=service)(beat)
+    app.command(rich_help_panel=service)(api)
 
 
 def _settings(program: str, *, use_running: bool = True) -> Settings:
@@ -66,6 +69,7 @@ def intake() -> None:
     stop = _stop_on_signals()
     services = Services(settings, pool_size=8, application="notifier intake")
     process = services.intake(task_publisher(make_app(settings))).process
+    services.wait_for_tables(stop)
     make_reader(settings.require("broker_url")).run(process, stop)
     services.close()
 
@@ -108,6 +112,31 @@ def beat() -> None:
     run_beat(settings)
 
 
+def api() -> None:
+    """Answer HTTP requests: send, search, retry. Run as many as you like, behind a proxy that does TLS.
+
+    Stops on SIGTERM or Ctrl-C when what is under way is answered.
+    """
+    _require_web()
+    settings = _settings("api")
+    settings.require("database_url")
+    from notifier.web.serving import serve
+    from notifier.worker import make_app, task_publisher
+
+    # uvicorn stops on these, too, and then hands them on: without ours that would be the end, tasks unpublished.
+    _stop_on_signals()
+    serve(settings, task_publisher(make_app(settings)))
+
+
+def _require_web() -> None:
+    if not _has_web():
+        raise MissingPackage("the HTTP API needs more packages: pip install 'notifier[web]'")
+
+
+def _has_web() -> bool:
+    return all(find_spec(name) is not None for name in ("fastapi", "uvicorn"))
+
+
 def up() -> None:
     """Run the whole service on this machine. What is not configured is started here, too.
 
@@ -125,9 +154,11 @@ def up() -> None:
     with local_world(settings, data_dir, fixed_ports=True) as world:
         database_url = world.environment.get("NOTIFIER_DATABASE_URL") or settings.require("database_url")
         upgrade(database_url)
+        wanted, api, where = _api_program(settings)
+        world.places += where
         # A person reads along.
         logs = {"NOTIFIER_LOG_FORMAT": "text"} if settings.log_format == "auto" else {}
-        programs = Programs({**world.environment, **logs}, data_dir / "logs")
+        programs = Programs({**world.environment, **logs, **api}, data_dir / "logs", programs=wanted)
         with announced(data_dir, world.environment) if world.environment else nullcontext():
             programs.start()
             print_table(("what", "where"), [(place.name, place.where) for place in world.places])
@@ -143,6 +174,20 @@ def up() -> None:
             for follower in followers:
                 follower.join(timeout=5)
     hint("stopped; the data is kept")
+
+
+def _api_program(settings: Settings) -> tuple[Mapping[str, tuple[str, ...]], dict[str, str], list[Place]]:
+    """All programs with the API if it is installed; its variables, and where it is. A port that is taken is
+    replaced, as those of mail and Twilio are."""
+    from notifier.dev.local import Place
+    from notifier.dev.machine import free_port, is_free
+    from notifier.dev.programs import API, PROGRAMS
+
+    if not _has_web():
+        return PROGRAMS, {}, []
+    port = settings.api_port if is_free(settings.api_port) else free_port()
+    place = Place("HTTP API", f"http://127.0.0.1:{port}, with a key: notifier keys create")
+    return {**API, **PROGRAMS}, {"NOTIFIER_API_PORT": str(port)}, [place]
 
 
 def _follow(logs: dict[str, Path], stop: Event) -> list[Thread]:

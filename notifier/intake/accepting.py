@@ -57,6 +57,16 @@ class Summary:
     rejected: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of one message whose sender waits: the notification, or why there is none."""
+
+    id: UUID | None
+    #: It was accepted before.
+    is_replay: bool
+    faults: tuple[Fault, ...] = ()
+
+
 class Intake:
     """Takes batches. One instance serves every queue and thread of a process."""
 
@@ -91,6 +101,44 @@ class Intake:
             rejected=sum(summary.rejected for summary in summaries),
         )
 
+    def answer(self, messages: Sequence[Message]) -> list[Answer]:
+        """Accept messages whose sender waits for the answer; each has its channel and lane set.
+
+        The same rules as for a batch of the broker's, but what is refused is not kept: its sender is told.
+
+        Raises:
+            ServiceUnavailable: nothing was recorded.
+        """
+        try:
+            return self._answer(messages)
+        except ServiceUnavailable:
+            raise
+        except Exception as error:
+            log_failure("intake.failed", error, count=len(messages))
+        if len(messages) == 1:
+            fix = "Report it, with the time; the message was not accepted"
+            return [Answer(None, False, (Fault("", "technical_error", "the service failed on it", fix),))]
+        return [answer for message in messages for answer in self.answer([message])]
+
+    def _answer(self, messages: Sequence[Message]) -> list[Answer]:
+        answers: dict[int, Answer] = {}
+        valid: list[NewNotification] = []
+        for position, message in enumerate(messages):
+            assert message.channel is not None, "set by parsing"
+            faults = self._check(message, message.channel)
+            if faults:
+                answers[position] = Answer(None, False, tuple(faults))
+            else:
+                valid.append(self._new(message, message.channel, message.lane or Lane.NORMAL, position))
+        accepted = self._ledger.accept(valid) if valid else []
+        for found in accepted:
+            if found.fault is not None:
+                answers[found.position] = Answer(None, False, (found.fault,))
+            else:
+                answers[found.position] = Answer(found.id, found.status is None)
+        self._hand_over(accepted)
+        return [answers[position] for position in range(len(messages))]
+
     def _reject_as_ours(self, received: Received) -> Summary:
         fix = "Report it; `notifier rejected show` has the message"
         fault = Fault("", "technical_error", "the intake failed on this message", fix)
@@ -108,11 +156,13 @@ class Intake:
         for received in batch:
             for index, entry in enumerate(self._entries(received)):
                 position = index if entry.raw is not None else None
-                faults = entry.faults or self._check(entry.message, received)
+                faults = entry.faults or self._check(entry.message, received.channel)
                 if entry.message is None or faults:
                     rejections.append(_rejection(received, entry, position, tuple(faults)))
                     continue
-                valid.append(self._new(entry.message, received, len(sources)))
+                valid.append(
+                    self._new(entry.message, received.channel, received.lane, len(sources), received.redelivered)
+                )
                 sources.append((received, entry, position))
         answers = self._ledger.accept(valid, rejections)
         conflicts = [_rejection(*sources[a.position], (a.fault,)) for a in answers if a.fault]
@@ -139,11 +189,11 @@ class Intake:
             return [Entry(None, faults)]
         return parse_body(received.body, received.channel, received.lane)
 
-    def _check(self, message: Message | None, received: Received) -> list[Fault]:
+    def _check(self, message: Message | None, channel: Channel) -> list[Fault]:
         """What the bytes alone cannot tell: is there such a template, sender, mailbox?"""
         if message is None:
             return []
-        faults = self._renderer.check_context(received.channel, message.template, message.context)
+        faults = self._renderer.check_context(channel, message.template, message.context)
         for name in ("sender", "reply_to"):
             identity = getattr(message, name)
             if identity is not None and identity not in self._structure.senders:
@@ -151,21 +201,17 @@ class Intake:
                 faults.append(
                     Fault(name, "unknown_sender", "is no configured sender identity", f"Use one of: {known}")
                 )
-        if received.channel is Channel.EMAIL and not is_mailbox(message.to):
+        if channel is Channel.EMAIL and not is_mailbox(message.to):
             fix = "Write it as name@example.com or Name <name@example.com>"
             faults.append(Fault("to", "not_an_address", "not a valid e-mail address", fix))
         return faults
 
-    def _new(self, message: Message, received: Received, position: int) -> NewNotification:
-        template = self._renderer.template(received.channel, message.template)
+    def _new(
+        self, message: Message, channel: Channel, lane: Lane, position: int, redelivered: bool = False
+    ) -> NewNotification:
+        template = self._renderer.template(channel, message.template)
         return NewNotification(
-            message,
-            received.channel,
-            received.lane,
-            template.version,
-            template.on_unknown,
-            position,
-            received.redelivered,
+            message, channel, lane, template.version, template.on_unknown, position, redelivered
         )
 
     def _hand_over(self, answers: Iterable[Accepted]) -> None:
@@ -201,12 +247,17 @@ def _check_wrapping(received: Received) -> list[Fault]:
     if "task" in received.headers:
         fix = "Publish plain JSON to the exchange notify; Celery's own task messages are not read here"
         return [Fault("", "celery_message", "a message of Celery's task protocol", fix)]
+    return check_encoding(received.content_type, received.content_encoding)
+
+
+def check_encoding(content_type: str | None, content_encoding: str | None) -> list[Fault]:
+    """What keeps a body from being read as plain JSON."""
     faults = []
-    kind = (received.content_type or "application/json").split(";")[0].strip().lower()
+    kind = (content_type or "application/json").split(";")[0].strip().lower()
     if kind not in ("application/json", "text/json", "application/octet-stream"):
         fix = "Set content_type to application/json"
         faults.append(Fault("content_type", "wrong_content_type", "is not JSON's", fix))
-    encoding = (received.content_encoding or "utf-8").strip().lower()
+    encoding = (content_encoding or "utf-8").strip().lower()
     if encoding not in ("utf-8", "utf8", "us-ascii", "binary"):
         fix = "Send plain UTF-8, without compression"
         faults.append(Fault("content_encoding", "wrong_content_encoding", "is not UTF-8", fix))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Engine, Select, func, select
+from sqlalchemy import ColumnElement, Engine, Select, func, select, text
 
 from notifier.errors import NotFound
 from notifier.message import address_of
 from notifier.store.engine import transaction
 from notifier.store.models import Attempt, Event, Notification, RejectedMessage
 from notifier.store.partitions import first_id
+
+#: Notifications of one page of an export.
+EXPORT_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,25 @@ class Count:
     count: int
 
 
+class Dimension(StrEnum):
+    """What notifications can be counted by."""
+
+    STATUS = "status"  #: where they stand
+    CHANNEL = "channel"  #: how they travel
+    TEMPLATE = "template"  #: what they say
+    PROVIDER = "provider"  #: who took them; empty: nobody did
+    PRODUCER = "producer"  #: who sent them
+    HOUR = "hour"  #: when they were accepted, UTC
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """So many notifications have these values in common, in the order of the dimensions asked for."""
+
+    values: tuple[str | None, ...]
+    count: int
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
     """What to search for; None: anything. All that is given must hold. Times are of acceptance by the producer's
@@ -135,6 +158,8 @@ class Filter:
     provider: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    #: Names and values that its metadata holds. No index is for these: give another condition, too.
+    metadata: dict[str, str] | None = None
 
 
 _VIEW = tuple(
@@ -144,6 +169,16 @@ _VIEW = tuple(
 _ATTEMPT = tuple(getattr(Attempt, name) for name in AttemptView.__dataclass_fields__)
 _EVENT = tuple(getattr(Event, name) for name in EventView.__dataclass_fields__)
 _REJECTED = tuple(getattr(RejectedMessage, name) for name in RejectedView.__dataclass_fields__)
+
+
+_DIMENSIONS: Mapping[Dimension, Any] = {
+    Dimension.STATUS: Notification.status,
+    Dimension.CHANNEL: Notification.channel,
+    Dimension.TEMPLATE: Notification.template,
+    Dimension.PROVIDER: Notification.provider,
+    Dimension.PRODUCER: Notification.producer,
+    Dimension.HOUR: func.to_char(Notification.accepted_at, text('\'YYYY-MM-DD"T"HH24:00:00"Z"\'')),
+}
 
 
 class Audit:
@@ -194,6 +229,26 @@ class Audit:
         with transaction(self._engine) as connection:
             return [Count(*row) for row in connection.execute(query)]
 
+    def group(self, wanted: Filter, by: Sequence[Dimension]) -> list[Group]:
+        """How many the filter finds, by these dimensions, in their order. Reads all that the filter finds."""
+        columns = [_DIMENSIONS[dimension] for dimension in by]
+        counted: Any = select(*columns, func.count())
+        query = _filtered(counted, wanted).group_by(*columns).order_by(*columns)
+        with transaction(self._engine) as connection:
+            return [Group(tuple(row[:-1]), row[-1]) for row in connection.execute(query)]
+
+    def pages(self, wanted: Filter) -> Iterator[list[NotificationView]]:
+        """Everything that the filter finds, newest first, page by page.
+
+        Each page is a statement of its own: a reader that takes an hour holds no transaction and no memory.
+        """
+        before: UUID | None = None
+        while page := self.search(wanted, limit=EXPORT_PAGE, before=before):
+            yield page
+            if len(page) < EXPORT_PAGE:
+                return
+            before = page[-1].id
+
     def rejected(self, *, limit: int = 50, before: UUID | None = None) -> list[RejectedView]:
         """Rejected messages, newest first."""
         query = select(*_REJECTED).order_by(RejectedMessage.id.desc()).limit(limit)
@@ -236,6 +291,8 @@ def conditions(wanted: Filter) -> Iterator[ColumnElement[bool]]:
         value = getattr(wanted, name)
         if value is not None:
             yield getattr(Notification, name) == value
+    if wanted.metadata is not None:
+        yield Notification.metadata_.contains(wanted.metadata)
     if wanted.recipient is not None:
         yield Notification.address == address_of(wanted.recipient)
     # Ids sort by time, so a span of time is a span of the primary key, and of partitions.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
@@ -18,6 +20,8 @@ from sqlalchemy.pool import NullPool
 
 from notifier.config import bundled
 from notifier.errors import ConfigurationError, ServiceUnavailable
+
+T = TypeVar("T")
 
 #: SQLSTATE classes (and single states) that say nothing about our statement: it may well work later.
 #: 08 connection, 25006 read-only, 40 rollback (deadlock), 53 resources (disk, memory, connections),
@@ -132,6 +136,18 @@ def transaction(engine: Engine) -> Iterator[Connection]:
 
 # Any constant does, as long as nobody else uses it.
 _MIGRATION_LOCK = 0x6E6F7468
+#: An upgrade waits so long for a table that is in use, then lets through who waits behind it, and tries again:
+#: a lock that is waited for stops everybody who comes later, and a long query or a backup keeps it waiting. Less
+#: than the second after which Postgres looks for a deadlock, so that it is the upgrade that gives way. Seconds.
+LOCK_SECONDS, LOCK_PAUSE_SECONDS = 0.5, 1.0
+#: So often; then the upgrade is given up.
+LOCK_TRIES = 60
+#: "Lock not available" and "deadlock detected".
+_IN_THE_WAY = ("55P03", "40P01")
+_TABLES_IN_USE = (
+    "a long transaction holds a table that is to be changed, so the upgrade is not complete: let it end "
+    "(pg_stat_activity shows it), then run `notifier db upgrade` again"
+)
 
 
 def _alembic(url: str) -> Config:
@@ -141,13 +157,21 @@ def _alembic(url: str) -> Config:
     return config
 
 
-def upgrade(url: str) -> list[str]:
+def upgrade(
+    url: str,
+    *,
+    lock_seconds: float = LOCK_SECONDS,
+    tries: int = LOCK_TRIES,
+    more_revisions: Path | None = None,
+) -> list[str]:
     """Bring the schema of the database to this version's, and make the partitions of the next months.
 
-    Returns the names of the new partitions. Safe to run twice at once.
+    Returns the names of the new partitions. Safe to run twice at once, and while programs work: nobody waits
+    behind it for longer than `lock_seconds` and its own work. A database that a later version has upgraded stays
+    as it is. `more_revisions` is a folder with revisions that come after ours, for tests.
 
     Raises:
-        ServiceUnavailable: if the database cannot be reached.
+        ServiceUnavailable: if the database cannot be reached, or its tables are not free of long transactions.
     """
     from notifier.store.partitions import ensure_partitions
 
@@ -155,15 +179,48 @@ def upgrade(url: str) -> list[str]:
         database_url(url), poolclass=NullPool, connect_args={"connect_timeout": 5}, hide_parameters=True
     )
     config = _alembic(url)
+    if more_revisions is not None:
+        ours = Path(ScriptDirectory.from_config(config).versions)
+        config.set_main_option("path_separator", "newline")
+        config.set_main_option("version_locations", f"{ours}\n{more_revisions}".replace("%", "%%"))
     try:
-        with transaction(engine) as connection:
-            # Two at once would both make the first table: one waits for the other here.
-            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-        return ensure_partitions(engine)
+        while _patiently(lambda: _migrate_once(engine, config, lock_seconds), tries):
+            pass
+        return _patiently(lambda: ensure_partitions(engine), tries)
     finally:
         engine.dispose()
+
+
+def _migrate_once(engine: Engine, config: Config, lock_seconds: float) -> bool:
+    """The next revision, in a transaction of its own; False if there was none to make.
+
+    Not all in one: who holds one large table and waits for another meets programs that do it the other way round.
+    """
+    with transaction(engine) as connection:
+        # Two at once would both make the first table: one waits for the other here.
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(lock_seconds * 1000)}")
+        current = MigrationContext.configure(connection).get_current_revision()
+        newest = ScriptDirectory.from_config(config).get_current_head()
+        if current == newest or _is_of_later_version(current, config):
+            return False
+        config.attributes["connection"] = connection
+        command.upgrade(config, "+1")
+        return True
+
+
+def _patiently(work: Callable[[], T], tries: int) -> T:
+    """The result of `work`, which is tried again while somebody's lock is in its way."""
+    while True:
+        try:
+            return work()
+        except ServiceUnavailable as error:
+            tries -= 1
+            if getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) not in _IN_THE_WAY:
+                raise
+            if not tries:
+                raise ServiceUnavailable(_TABLES_IN_USE) from error
+        time.sleep(LOCK_PAUSE_SECONDS)
 
 
 def revisions(engine: Engine) -> tuple[str | None, str | None]:
@@ -171,3 +228,22 @@ def revisions(engine: Engine) -> tuple[str | None, str | None]:
     newest = ScriptDirectory.from_config(_alembic("")).get_current_head()
     with transaction(engine) as connection:
         return MigrationContext.configure(connection).get_current_revision(), newest
+
+
+def missing_upgrade(engine: Engine) -> str | None:
+    """What this version lacks in the database, and the fix; None if its tables are as new as we, or newer.
+
+    Raises:
+        ServiceUnavailable: if the database cannot be asked now.
+    """
+    current, newest = revisions(engine)
+    if current == newest or _is_of_later_version(current, _alembic("")):
+        return None
+    has = f"is at revision {current}" if current else "has no tables"
+    return f"the database {has}, this version needs {newest}: run `notifier db upgrade`"
+
+
+def _is_of_later_version(revision: str | None, config: Config) -> bool:
+    """Whether it is none of ours. Later ones only add, so this version works on them."""
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    return revision is not None and revision not in known

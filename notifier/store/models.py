@@ -120,8 +120,10 @@ class Notification(Base):
         _one_of("on_unknown", OnUnknown),
         # The sweep's index.
         Index("ix_notifications_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
-        # Audit: newest first by address or reference. What is `sent` is found by time; the rest is few.
+        # Audit: newest first, also of what is rare. What is `sent` is found by time; the rest is few.
         Index("ix_notifications_address_id", "address", "id"),
+        Index("ix_notifications_producer_id", "producer", "id"),
+        Index("ix_notifications_template_id", "template", "id"),
         Index(
             "ix_notifications_reference_id",
             "reference",
@@ -307,3 +309,35 @@ class OperatorRecord(Base):
     result: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     #: None while it is under way, or if it was interrupted.
     finished_at: Mapped[datetime | None]
+
+
+class ApiKey(Base):
+    """One key of the HTTP API. Its secret is not here, only the hash of it."""
+
+    __tablename__ = "api_keys"
+
+    #: The part of the token that is no secret: 12 hexadecimal digits.
+    id: Mapped[str] = mapped_column(primary_key=True)
+    #: Who holds it, in words.
+    name: Mapped[str]
+    #: Whom it sends and reads for; None: for nobody, it is an operator's.
+    producer: Mapped[str | None]
+    #: Of "send", "read", "operate", "admin".
+    scopes: Mapped[list[Any]]
+    #: It may send on these only; None: on all.
+    channels: Mapped[list[Any] | None]
+    #: Patterns of names, as "order_*": it may send these templates only; None: all.
+    templates: Mapped[list[Any] | None]
+    #: Requests, and entries of batches, a second; None: no limit.
+    rate_per_second: Mapped[float | None]
+    #: SHA-256 of the secret.
+    secret_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    #: The operator's login name.
+    created_by: Mapped[str]
+    #: Id of the key that it takes over from.
+    rotated_from: Mapped[str | None]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    #: To the minute.
+    last_used_at: Mapped[datetime | None]

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, TextClause, text
 from notifier.message import Message, new_id
 from notifier.parsing import check
 from notifier.status import Channel, Lane, OnUnknown
-from notifier.store import statements
+from notifier.store import gauges, statements
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.values import NewNotification
@@ -76,3 +76,12 @@ def test_rows_in_hand_are_found_by_their_ids(engine: Engine, name: str) -> None:
         assert scan["Node Type"] == "Index Scan"
         assert "id = " in scan["Index Cond"]
         assert "status" not in scan["Index Cond"]
+
+
+def test_what_waits_is_counted_through_the_index_of_what_has_not_ended(engine: Engine) -> None:
+    found = list(scans(explain(engine, gauges._WAITING, {})))
+    assert found
+    for scan in found:
+        [through] = scan.get("Plans", [scan])
+        assert through["Index Name"].endswith("status_id_idx")
+        assert "status" in through["Index Cond"]

@@ -1,0 +1,80 @@
+"""How the body of an HTTP request becomes messages: the same contract, with the producer known from the key.
+
+The channel stands in the message, because no routing key says it; the lane, too, or it is `normal`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from notifier.errors import Fault, InvalidMessage
+from notifier.message import Envelope, Message
+from notifier.parsing import Entry, decode, entries_of, faults_of, no_object, read_message
+from notifier.status import Channel, Lane
+
+Word = TypeVar("Word", bound=StrEnum)
+
+
+def read_request(body: bytes, producer: str, key: str | None = None) -> tuple[Entry, dict[str, Any]]:
+    """One message, and its JSON as it came. `key` is that of the header Idempotency-Key.
+
+    Raises:
+        InvalidMessage: it is no JSON object.
+    """
+    value = decode(body)
+    if isinstance(value, Entry):
+        raise InvalidMessage(value.faults)
+    return _read(value, producer, key, datetime.now(UTC)), value
+
+
+def read_batch_request(body: bytes, producer: str) -> list[Entry]:
+    """The entries of a batch, each a message or its faults.
+
+    Raises:
+        InvalidMessage: the batch as a whole is not right.
+    """
+    value = decode(body)
+    if isinstance(value, Entry):
+        raise InvalidMessage(value.faults)
+    try:
+        envelope = Envelope.model_validate(value)
+    except ValidationError as error:
+        raise InvalidMessage(faults_of(error)) from None
+    now = datetime.now(UTC)
+    return [
+        _read(item, producer, None, now) if item is not None else no_object() for item, _ in entries_of(envelope)
+    ]
+
+
+def _read(value: Mapping[str, Any], producer: str, key: str | None, now: datetime) -> Entry:
+    faults = []
+    if value.get("producer") not in (None, producer):
+        fix = f"Leave it out: this key is that of {producer}"
+        faults.append(Fault("producer", "wrong_producer", "is not the producer of the key", fix))
+    if key is not None and value.get("idempotency_key") not in (None, key):
+        fix = "Give it in one place, or the same in both"
+        faults.append(Fault("idempotency_key", "key_mismatch", "is not that of the header Idempotency-Key", fix))
+    known = {"producer": producer} if key is None else {"producer": producer, "idempotency_key": key}
+    lane_given = value.get("lane")
+    merged = {**value, **known, "lane": Lane.NORMAL if lane_given is None else lane_given}
+    channel, lane = _word(Channel, merged.get("channel")), _word(Lane, merged["lane"])
+    if merged.get("channel") is None:
+        fix = f"Add it: one of {', '.join(Channel)}"
+        faults.append(Fault("channel", "missing", "is required, but missing", fix))
+    if channel is not None and lane is not None:
+        found = read_message(merged, channel, lane, now=now)
+        return Entry(None if faults else found.message, (*faults, *found.faults))
+    try:
+        Message.model_validate(merged)
+    except ValidationError as error:
+        faults += faults_of(error)
+    return Entry(None, tuple(faults))
+
+
+def _word(words: type[Word], value: object) -> Word | None:
+    return words(value) if isinstance(value, str) and value in set(words) else None

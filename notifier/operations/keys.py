@@ -1,0 +1,219 @@
+"""Keys of the HTTP API: made, rotated, revoked by operators; checked for every request.
+
+A token is `ntf_live_<id>_<secret>`. The secret is 256 random bits, so its plain SHA-256 is enough: there is no
+dictionary to try, and a slow hash would only make every request slow. The database never holds the secret.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import Any
+
+from notifier.errors import WrongSelection
+from notifier.status import Channel
+from notifier.store.keys import KeyBook, KeyView
+from notifier.store.operating import Operating, Tally
+
+PREFIX = "ntf_live"
+
+_TOKEN = re.compile(rf"{PREFIX}_([0-9a-f]{{12}})_([0-9a-f]{{64}})\Z")
+_PRODUCER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
+_PATTERN = re.compile(r"[A-Za-z0-9._*?-]{1,100}\Z")
+
+
+class Scope(StrEnum):
+    """What a key may do."""
+
+    SEND = "send"  #: send as its producer, and cancel what it sent
+    READ = "read"  #: read what its producer sent
+    OPERATE = "operate"  #: read everything, retry and cancel
+    ADMIN = "admin"  #: everything, bodies of rejected messages too
+
+
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """What a new key may do, and for how long."""
+
+    scopes: tuple[Scope, ...]
+    name: str
+    producer: str | None = None
+    channels: tuple[Channel, ...] | None = None
+    templates: tuple[str, ...] | None = None
+    rate_per_second: float | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that was just made. The token is shown once and kept nowhere."""
+
+    id: str
+    token: str
+
+    def __repr__(self) -> str:
+        return f"NewKey(id={self.id!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who makes a request: a key that was found to be right."""
+
+    key_id: str
+    name: str
+    producer: str | None
+    scopes: frozenset[Scope]
+    channels: frozenset[str] | None
+    templates: tuple[str, ...] | None
+    rate_per_second: float | None
+
+    @property
+    def operator(self) -> str:
+        """What operator records call it."""
+        return f"{self.name} (key {self.key_id})"
+
+    @property
+    def sees_everything(self) -> bool:
+        """Whether it reads what others sent."""
+        return self.may(Scope.OPERATE)
+
+    def may(self, scope: Scope) -> bool:
+        """Whether it has the scope, or one that contains it.
+
+        Without a producer there is nobody to send for, and nothing to read except everything.
+        """
+        is_operator = bool({Scope.OPERATE, Scope.ADMIN} & self.scopes)
+        if self.producer is None and (scope is Scope.SEND or not is_operator):
+            return False
+        if Scope.ADMIN in self.scopes or scope in self.scopes:
+            return True
+        return scope is Scope.READ and Scope.OPERATE in self.scopes
+
+    def may_send_on(self, channel: str) -> bool:
+        """Whether it may send on this channel."""
+        return self.channels is None or channel in self.channels
+
+    def may_send_template(self, name: str) -> bool:
+        """Whether it may send this template."""
+        return self.templates is None or any(fnmatchcase(name, pattern) for pattern in self.templates)
+
+
+class Keys:
+    """Thread-safe: it holds nothing but the store. Every method raises `ServiceUnavailable`."""
+
+    def __init__(self, book: KeyBook, operating: Operating) -> None:
+        self._book = book
+        self._operating = operating
+
+    def create(self, grants: Grants, *, operator: str) -> NewKey:
+        """Make a key.
+
+        Raises:
+            WrongSelection: the grants do not go together; the text says why.
+        """
+        _check(grants)
+        return self._make(_columns(grants), operator, "create_key")
+
+    def rotate(self, key_id: str, *, overlap_seconds: float, operator: str) -> NewKey:
+        """Make another key with the same grants; the old one stays valid for `overlap_seconds`, so that its
+        holder can change over without a gap.
+
+        Raises:
+            NotFound: there is no such key.
+            WrongSelection: it is not valid any more.
+        """
+        old = self._book.find(key_id)
+        view = self._book.view(key_id)
+        if old is None or not old.is_valid:
+            raise WrongSelection(f"the key {key_id} is not valid any more: create a new one")
+        names = ("name", "producer", "scopes", "channels", "templates", "rate_per_second", "expires_at")
+        columns = {name: getattr(view, name) for name in names}
+        made = self._make(columns | {"rotated_from": key_id}, operator, "rotate_key")
+        self._book.expire_in(key_id, overlap_seconds)
+        return made
+
+    def revoke(self, key_id: str, *, operator: str, reason: str | None = None) -> bool:
+        """End a key now. Returns whether it was not revoked before.
+
+        Raises:
+            NotFound: there is no such key.
+        """
+        self._book.view(key_id)
+        begun = self._operating.begin(operator, "revoke_key", {"key": key_id}, reason)
+        changed = self._book.revoke(key_id)
+        self._operating.note(begun.id, Tally(1, int(changed)), is_finished=True)
+        return changed
+
+    def list(self) -> Sequence[KeyView]:
+        """Every key, the newest first."""
+        return self._book.all()
+
+    def holder(self, token: str) -> Holder | None:
+        """Who shows this token; None: it is not, or not any more, a valid one."""
+        match = _TOKEN.match(token)
+        found = self._book.find(match[1]) if match else None
+        if match is None or found is None:
+            return None
+        if not hmac.compare_digest(_hash(match[2]), found.secret_hash) or not found.is_valid:
+            return None
+        if found.is_stale:
+            self._book.touch(found.view.id)
+        view = found.view
+        return Holder(
+            view.id,
+            view.name,
+            view.producer,
+            frozenset(Scope(scope) for scope in view.scopes),
+            None if view.channels is None else frozenset(view.channels),
+            None if view.templates is None else tuple(view.templates),
+            view.rate_per_second,
+        )
+
+    def _make(self, columns: Mapping[str, Any], operator: str, action: str) -> NewKey:
+        key_id, secret = secrets.token_hex(6), secrets.token_hex(32)
+        begun = self._operating.begin(operator, action, {"key": key_id, "name": columns["name"]}, None)
+        self._book.add({**columns, "id": key_id, "secret_hash": _hash(secret), "created_by": operator})
+        self._operating.note(begun.id, Tally(1, 1), is_finished=True)
+        return NewKey(key_id, f"{PREFIX}_{key_id}_{secret}")
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def _columns(grants: Grants) -> dict[str, Any]:
+    return {
+        "name": grants.name,
+        "producer": grants.producer,
+        "scopes": list(grants.scopes),
+        "channels": None if grants.channels is None else list(grants.channels),
+        "templates": None if grants.templates is None else list(grants.templates),
+        "rate_per_second": grants.rate_per_second,
+        "expires_at": grants.expires_at,
+    }
+
+
+def _check(grants: Grants) -> None:
+    if not grants.scopes:
+        raise WrongSelection(f"the key may do nothing: give scopes of {', '.join(Scope)}")
+    if not grants.name or len(grants.name) > 100 or not grants.name.isprintable():
+        raise WrongSelection("the name of the key is not 1 to 100 printable characters")
+    if grants.producer is not None and not _PRODUCER.match(grants.producer):
+        raise WrongSelection("the producer is not 1 to 100 letters, digits, '.', '_' or '-'")
+    is_operator = bool({Scope.OPERATE, Scope.ADMIN} & set(grants.scopes))
+    if grants.producer is None and (Scope.SEND in grants.scopes or not is_operator):
+        raise WrongSelection("send, and read alone, are for a producer: name it with --producer")
+    if grants.channels == () or grants.templates == ():
+        raise WrongSelection("no channel or no template is named: leave the option out for all of them")
+    wrong = [pattern for pattern in grants.templates or () if not _PATTERN.match(pattern)]
+    if wrong:
+        raise WrongSelection(f"{wrong[0]!r} is no pattern of template names, such as 'order_*'")
+    if grants.rate_per_second is not None and not grants.rate_per_second > 0:
+        raise WrongSelection("the rate is not above 0: give requests per second, as 50")

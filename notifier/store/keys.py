@@ -1,0 +1,124 @@
+"""Keys of the HTTP API as they are kept: grants, times, and the hash of the secret."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine, TextClause, func, insert, or_, select, text, update
+
+from notifier.errors import NotFound
+from notifier.store.engine import transaction
+from notifier.store.models import ApiKey
+
+#: `last_used_at` is written at most so often: a key in steady use costs no write for each request. Seconds.
+TOUCH_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class KeyView:
+    """One key as operators see it."""
+
+    id: str
+    name: str
+    producer: str | None
+    scopes: list[str]
+    channels: list[str] | None
+    templates: list[str] | None
+    rate_per_second: float | None
+    created_at: datetime
+    created_by: str
+    rotated_from: str | None
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """One key as a request meets it."""
+
+    view: KeyView
+    secret_hash: bytes
+    #: Neither revoked nor expired, by the database's clock.
+    is_valid: bool
+    #: Its last use is to be written again.
+    is_stale: bool
+
+
+_VIEW = tuple(getattr(ApiKey, name) for name in KeyView.__dataclass_fields__)
+
+
+class KeyBook:
+    """Thread-safe: it holds nothing but the engine, so a key that is revoked is revoked for the next request.
+
+    Every method raises `ServiceUnavailable` when the database cannot be used now.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def add(self, values: dict[str, Any]) -> None:
+        """Keep a new key; `values` are columns of `api_keys`."""
+        with transaction(self._engine) as connection:
+            connection.execute(insert(ApiKey).values(**values))
+
+    def find(self, key_id: str) -> StoredKey | None:
+        """The key with this id, valid or not."""
+        is_valid = ApiKey.revoked_at.is_(None) & or_(
+            ApiKey.expires_at.is_(None), ApiKey.expires_at > func.clock_timestamp()
+        )
+        is_stale = or_(
+            ApiKey.last_used_at.is_(None),
+            ApiKey.last_used_at < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, TOUCH_SECONDS),
+        )
+        query: Any = select(*_VIEW, ApiKey.secret_hash, is_valid, is_stale).where(ApiKey.id == key_id)
+        with transaction(self._engine) as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            return None
+        *view, secret_hash, valid, stale = row
+        return StoredKey(KeyView(*view), bytes(secret_hash), valid, stale)
+
+    def touch(self, key_id: str) -> None:
+        """Write that it was used now, unless that was written within the last minute."""
+        with transaction(self._engine) as connection:
+            connection.execute(_TOUCH, {"id": key_id, "seconds": TOUCH_SECONDS})
+
+    def all(self) -> list[KeyView]:
+        """Every key, the newest first."""
+        with transaction(self._engine) as connection:
+            return [KeyView(*row) for row in connection.execute(select(*_VIEW).order_by(ApiKey.created_at.desc()))]
+
+    def view(self, key_id: str) -> KeyView:
+        """One key.
+
+        Raises:
+            NotFound: there is none with this id.
+        """
+        found = self.find(key_id)
+        if found is None:
+            raise NotFound(f"no key has the id {key_id!r}; notifier keys list shows those there are")
+        return found.view
+
+    def revoke(self, key_id: str) -> bool:
+        """End it now. Returns whether it was not revoked before."""
+        with transaction(self._engine) as connection:
+            query = update(ApiKey).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
+            return connection.execute(query.values(revoked_at=func.now()).returning(ApiKey.id)).first() is not None
+
+    def expire_in(self, key_id: str, seconds: float) -> None:
+        """Let it end so long from now, or when it would have ended before that."""
+        with transaction(self._engine) as connection:
+            connection.execute(_EXPIRE, {"id": key_id, "seconds": seconds})
+
+
+_TOUCH: TextClause = text("""
+UPDATE api_keys SET last_used_at = now()
+WHERE id = :id AND (last_used_at IS NULL OR last_used_at < now() - make_interval(secs => :seconds))
+""")
+
+_EXPIRE: TextClause = text("""
+UPDATE api_keys SET expires_at = least(expires_at, now() + make_interval(secs => :seconds)) WHERE id = :id
+""")

@@ -1,0 +1,64 @@
+"""Retry and cancel. Every action leaves an operator record with the name of the key."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from fastapi import APIRouter
+
+from notifier.operations import Result, Selection
+from notifier.status import Status
+from notifier.web.desk import AtDesk
+from notifier.web.gate import Operator, SenderOrOperator
+from notifier.web.problems import Refusal
+from notifier.web.reading import story_for
+from notifier.web.shapes import Done, RetryRequest, Why
+
+router = APIRouter(tags=["act"])
+
+
+@router.post("/v1/notifications/retry", summary="Retry many")
+def retry_many(desk: AtDesk, holder: Operator, wanted: RetryRequest) -> Result:
+    """Set notifications going again that have ended: all that the filter finds, of status `failed` unless it names
+    another. If it is broken off, ask again: it goes on."""
+    conditions = wanted.filter
+    if conditions.status is None and conditions.model_dump(exclude_none=True):
+        conditions = conditions.model_copy(update={"status": Status.FAILED})
+    return desk.operations.retry(
+        Selection(filter=conditions.filter(None)),
+        operator=holder.operator,
+        reason=wanted.reason,
+        rate_per_second=wanted.rate_per_second,
+        dry_run=wanted.dry_run,
+    )
+
+
+@router.post("/v1/notifications/{notification:uuid}/retry", summary="Retry one")
+def retry_one(desk: AtDesk, holder: Operator, notification: UUID, why: Why | None = None) -> Done:
+    """Set a notification going again that has ended: failed, expired or undelivered."""
+    desk.audit.story(notification)
+    reason = why.reason if why else None
+    return _done(
+        notification, desk.operations.retry(Selection((notification,)), operator=holder.operator, reason=reason)
+    )
+
+
+@router.post("/v1/notifications/{notification:uuid}/cancel", summary="Cancel one")
+def cancel_one(desk: AtDesk, holder: SenderOrOperator, notification: UUID, why: Why | None = None) -> Done:
+    """Stop a notification that is not sent yet. Whoever sent it may."""
+    story_for(desk.audit, holder, notification)
+    reason = why.reason if why else None
+    return _done(
+        notification, desk.operations.cancel(Selection((notification,)), operator=holder.operator, reason=reason)
+    )
+
+
+def _done(notification: UUID, result: Result) -> Done:
+    """The answer to an action on one notification.
+
+    Raises:
+        Refusal: 409, if it was left alone.
+    """
+    if not result.changed:
+        raise Refusal(409, result.skipped[0].why if result.skipped else "it changed meanwhile, try again")
+    return Done(id=notification, record_id=result.record_id)

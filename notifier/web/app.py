@@ -1,0 +1,123 @@
+"""The application: every route, every error as a problem, and the OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+from starlette.types import Lifespan
+
+from notifier.message import Envelope, Message
+from notifier.status import Lane
+from notifier.web import acting, looking, problems, reading, sending, watching
+from notifier.web.desk import Desk
+from notifier.web.shapes import Problem
+from notifier.web.shield import Shield
+
+_ABOUT = """Send mail and SMS, and find out what became of them.
+
+Every request but those for monitoring has a key: `Authorization: Bearer ntf_live_…`. Whatever is wrong is answered
+as `application/problem+json`, with everything that is wrong at once.
+"""
+
+#: Status → when. What any route with a key may answer.
+_REFUSALS = {
+    400: "The body is not JSON.",
+    401: "No key, or not a valid one.",
+    403: "The key does not allow it.",
+    404: "There is no such thing, or it is another producer's.",
+    409: "It does not go with what happened before.",
+    413: "The body is too large.",
+    415: "The body is not said to be JSON.",
+    422: "Something is wrong with the request; `errors` says what.",
+    429: "Too fast for this key; come back after `Retry-After` seconds.",
+    500: "The service failed on it.",
+    503: "The database is away; try again after `Retry-After` seconds.",
+}
+_ALWAYS = (401, 403, 422, 429, 500, 503)
+
+
+def make_app(desk: Desk | None = None, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+    """The application, working with `desk`; without one it can only describe itself."""
+    app = FastAPI(
+        title="notifier",
+        version=_version(),
+        description=_ABOUT,
+        lifespan=lifespan,
+        # The names that generated clients get.
+        generate_unique_id_function=lambda route: route.name,
+        # A page of the framework's would load its scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
+    app.state.desk = desk
+    problems.install(app)
+    bodied = (*_ALWAYS, 400, 409, 413)
+    app.include_router(sending.router, responses=_responses((*bodied, 415)))
+    app.include_router(acting.router, responses=_responses((*bodied, 404)))
+    app.include_router(reading.router, responses=_responses((*_ALWAYS, 404)))
+    app.include_router(looking.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
+    app.include_router(watching.router, responses=_responses((500, 503)))
+    app.add_middleware(Shield)
+    app.openapi = lambda: document(app)  # type: ignore[method-assign]
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> dict[str, Any]:
+        return app.openapi()
+
+    return app
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document: the framework's, with the contract's schemas in it."""
+    if app.openapi_schema is None:
+        found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        schemas = found["components"]["schemas"]
+        schemas |= _contract() | _schemas(Problem)
+        # The framework's own form of errors, which no route answers.
+        schemas.pop("HTTPValidationError", None)
+        schemas.pop("ValidationError", None)
+        app.openapi_schema = found
+    return app.openapi_schema
+
+
+def _responses(statuses: Sequence[int]) -> dict[int | str, dict[str, Any]]:
+    content = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    found: dict[int | str, dict[str, Any]] = {}
+    for status in sorted(statuses):
+        found[status] = {"description": _REFUSALS[status], "content": content}
+        if status in (429, 503):
+            found[status]["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
+    found.get(401, {})["headers"] = {"WWW-Authenticate": {"schema": {"type": "string"}}}
+    return found
+
+
+def _contract() -> dict[str, Any]:
+    """The message and the batch as HTTP has them: the producer is known from the key, the channel is not known."""
+    schemas = _schemas(Message) | _schemas(Envelope)
+    message, batch = schemas.pop("Message"), schemas.pop("Envelope")
+    names = set(message["required"]) - {"producer"} | {"channel"}
+    message |= {"title": "Notification", "required": [name for name in message["properties"] if name in names]}
+    message["properties"]["producer"] |= {"description": "Known from the key; if given it must agree with it."}
+    message["properties"]["channel"] = {"$ref": "#/components/schemas/Channel"}
+    message["properties"]["lane"] |= {"description": f"Default: {Lane.NORMAL}."}
+    batch["title"] = "Batch"
+    return {**schemas, "Notification": message, "Batch": batch}
+
+
+def _schemas(model: Any) -> dict[str, Any]:
+    _, found = models_json_schema([(model, "validation")], ref_template="#/components/schemas/{model}")
+    schemas: dict[str, Any] = found["$defs"]
+    return schemas
+
+
+def _version() -> str:
+    try:
+        return version("notifier")
+    except PackageNotFoundError:
+        return "0"

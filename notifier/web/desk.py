@@ -1,0 +1,69 @@
+"""What the routes work with: one of each for the process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from notifier.bootstrap import Services
+from notifier.intake import Intake
+from notifier.operations import Operations
+from notifier.operations.keys import Keys
+from notifier.operations.steering import Steering
+from notifier.rendering import Renderer
+from notifier.store.audit import Audit
+from notifier.store.engine import missing_upgrade
+from notifier.store.gauges import GaugeBook, Gauges
+from notifier.store.keys import KeyBook
+from notifier.store.lateness import Lateness
+from notifier.store.operating import Operating
+from notifier.store.rates import RateBook
+from notifier.web.handover import Handover
+from notifier.web.kept import Kept
+from notifier.web.readiness import Readiness, State
+
+#: Monitoring needs no key, so what it is told is asked for at most so often. Seconds.
+KEPT_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Everything that a route may need."""
+
+    intake: Intake
+    audit: Audit
+    operations: Operations
+    steering: Steering
+    renderer: Renderer
+    keys: Keys
+    rates: RateBook
+    gauges: Kept[Gauges]
+    readiness: Kept[State]
+
+
+def make_desk(services: Services, handover: Handover) -> Desk:
+    """The desk for these services. Opens no connection."""
+    operating = Operating(services.engine)
+    broker_url = services.settings.require("broker_url")
+    readiness = Readiness(lambda: missing_upgrade(services.engine), broker_url)
+    return Desk(
+        services.intake(handover.put),
+        services.audit,
+        Operations(operating, Lateness(services.engine)),
+        Steering(services.health, operating, services.settings.provider_tables()),
+        services.renderer,
+        Keys(KeyBook(services.engine), operating),
+        services.rates,
+        Kept(GaugeBook(services.engine).read, KEPT_SECONDS),
+        Kept(readiness.state, KEPT_SECONDS),
+    )
+
+
+async def _desk(request: Request) -> Desk:
+    desk: Desk = request.app.state.desk
+    return desk
+
+
+AtDesk = Annotated[Desk, Depends(_desk)]

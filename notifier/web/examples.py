@@ -1,0 +1,53 @@
+"""Examples of the OpenAPI document, and how it shows what the framework does not know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+NOTIFICATION: dict[str, Any] = {
+    "idempotency_key": "login-7f3a",
+    "channel": "sms",
+    "lane": "urgent",
+    "to": "+15550100123",
+    "template": "login_code",
+    "context": {"code": "042137", "valid_minutes": 10},
+}
+
+BATCH: dict[str, Any] = {
+    "template": "order_shipped",
+    "defaults": {"channel": "email", "lane": "bulk", "locale": "en"},
+    "batch": [
+        {
+            "idempotency_key": "order-C-10482-shipped",
+            "to": "Ada Okafor <ada@example.com>",
+            "context": {
+                "customer_name": "Ada Okafor",
+                "order_id": "C-10482",
+                "carrier": "Parcel Express",
+                "tracking_url": "https://track.example.com/PX492817355",
+                "items": [{"name": "Ground coffee, 250 g", "quantity": 2}],
+            },
+        }
+    ],
+}
+
+RETRY: dict[str, Any] = {
+    "filter": {"status": "failed", "provider": "relay-a", "since": "2026-11-22T09:00:00Z"},
+    "dry_run": True,
+    "rate_per_second": 50,
+    "reason": "relay-a is mended",
+}
+
+PREVIEW: dict[str, Any] = {"locale": "fr", "context": {"code": "042137", "valid_minutes": 10}}
+
+#: A search has two more forms.
+EXPORTS: dict[str, Any] = {
+    "description": "A page as JSON; or everything, as CSV or JSON lines.",
+    "content": {"text/csv": {"schema": {"type": "string"}}, "application/jsonl": {"schema": {"type": "string"}}},
+}
+
+
+def body(schema: str, example: dict[str, Any]) -> dict[str, Any]:
+    """The request body of a route that reads its bytes itself."""
+    content = {"schema": {"$ref": f"#/components/schemas/{schema}"}, "example": example}
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}

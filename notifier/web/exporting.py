@@ -1,0 +1,68 @@
+"""Everything that a search finds, as CSV or JSON lines: written page by page, so that memory stays bounded.
+
+A failure in the middle breaks the connection off: a file that ends properly is whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from notifier.store.audit import NotificationView
+
+MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl; charset=utf-8"}
+
+_COLUMNS = tuple(NotificationView.__dataclass_fields__)
+_PAGE = TypeAdapter(list[NotificationView])
+
+Pages = Iterable[Sequence[NotificationView]]
+
+
+def wanted(accept: str) -> Literal["json", "csv", "jsonl"]:
+    """What the header Accept asks for; the first of ours that it names."""
+    for part in accept.split(","):
+        kind = part.partition(";")[0].strip().lower()
+        if kind == "text/csv":
+            return "csv"
+        if kind in ("application/jsonl", "application/x-ndjson", "application/json-lines"):
+            return "jsonl"
+        if kind in ("application/json", "*/*"):
+            return "json"
+    return "json"
+
+
+def csv_lines(first: Sequence[NotificationView], rest: Pages) -> Iterator[str]:
+    """RFC 4180, with a header; metadata as JSON. Values are as the record has them, so a spreadsheet may take a
+    number for a formula."""
+    yield _csv([_COLUMNS])
+    for page in _pages(first, rest):
+        yield _csv([_cell(row[name]) for name in _COLUMNS] for row in page)
+
+
+def json_lines(first: Sequence[NotificationView], rest: Pages) -> Iterator[str]:
+    """One object a line."""
+    for page in _pages(first, rest):
+        yield "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in page)
+
+
+def _pages(first: Sequence[NotificationView], rest: Pages) -> Iterator[list[dict[str, Any]]]:
+    yield _PAGE.dump_python(list(first), mode="json")
+    for page in rest:
+        yield _PAGE.dump_python(list(page), mode="json")
+
+
+def _csv(rows: Iterable[Iterable[str]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)

@@ -1,0 +1,69 @@
+"""From an accepted request to the workers: deliver tasks, published after the answer by a thread of their own.
+
+The row is committed before; so a request waits for the database only, also while the broker hangs, and what many
+requests accepted meanwhile travels in one task. What cannot be published is left to the sweep, which is told to
+hurry; what is lost with the process it finds by itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from queue import SimpleQueue
+from uuid import UUID
+
+from notifier.errors import ServiceUnavailable
+from notifier.intake.accepting import PublishTasks
+from notifier.status import Channel, Lane
+from notifier.store.ledger import Ledger
+from notifier.telemetry import log
+
+_Item = tuple[Channel, Lane, Sequence[UUID]]
+
+#: At the end of the process what waits has so long to be published. Seconds.
+CLOSE_SECONDS = 10.0
+
+
+class Handover:
+    """One for each process. `put` never blocks and never fails."""
+
+    def __init__(self, publish: PublishTasks, ledger: Ledger) -> None:
+        self._publish = publish
+        self._ledger = ledger
+        self._waiting: SimpleQueue[_Item | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="handover", daemon=True)
+        self._thread.start()
+
+    def put(self, channel: Channel, lane: Lane, ids: Sequence[UUID]) -> None:
+        """Publish the task of these soon."""
+        self._waiting.put((channel, lane, ids))
+
+    def close(self) -> None:
+        """Publish what waits, for a while; then the sweep has the rest."""
+        self._waiting.put(None)
+        self._thread.join(CLOSE_SECONDS)
+
+    def _run(self) -> None:
+        is_open = True
+        while is_open:
+            items = [self._waiting.get()]
+            while not self._waiting.empty():
+                items.append(self._waiting.get())
+            is_open = None not in items
+            groups: defaultdict[tuple[Channel, Lane], list[UUID]] = defaultdict(list)
+            for item in items:
+                if item is not None:
+                    groups[item[0], item[1]].extend(item[2])
+            for (channel, lane), ids in groups.items():
+                self._hand_over(channel, lane, ids)
+
+    def _hand_over(self, channel: Channel, lane: Lane, ids: Sequence[UUID]) -> None:
+        try:
+            self._publish(channel, lane, ids)
+        except Exception as error:
+            log.warning("api.tasks_not_published", count=len(ids), error=type(error).__name__)
+            try:
+                self._ledger.hurry(ids)
+            except ServiceUnavailable:
+                pass  # then they are due after their lane's time

@@ -1,0 +1,135 @@
+"""Templates, rejected messages and providers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from notifier.errors import TemplateInvalid
+from notifier.operations.keys import Scope
+from notifier.operations.steering import ProviderView
+from notifier.rendering import Renderer, Segments
+from notifier.status import Channel
+from notifier.web.desk import AtDesk
+from notifier.web.gate import Operator, SenderOrReader
+from notifier.web.problems import Refusal, refusal
+from notifier.web.shapes import PreviewRequest, Rejected, RejectedPage, read_cursor, write_cursor
+
+router = APIRouter(tags=["look"])
+
+
+class VariableShape(BaseModel):
+    """A variable that a template declares."""
+
+    type: str
+    required: bool
+    #: Its value is never shown.
+    secret: bool
+    description: str
+
+
+class TemplateShape(BaseModel):
+    """What a template declares."""
+
+    channel: Channel
+    name: str
+    #: It cannot be used: `notifier templates check` says why.
+    is_broken: bool
+    version: str | None = None
+    description: str | None = None
+    default_locale: str | None = None
+    locales: list[str] = Field(default_factory=list)
+    variables: dict[str, VariableShape] = Field(default_factory=dict)
+
+
+class Rendering(BaseModel):
+    """What a template makes of a context."""
+
+    template: str
+    version: str
+    #: The language that was found, not the one that was asked for.
+    locale: str
+    #: "" for SMS.
+    subject: str
+    text: str
+    html: str | None
+    #: SMS only.
+    segments: Segments | None
+
+
+@router.get("/v1/templates", summary="Templates")
+def templates(desk: AtDesk, _: SenderOrReader) -> list[TemplateShape]:
+    """Every template with its languages and what it needs."""
+    return [_shape(desk.renderer, channel, name) for channel in Channel for name in desk.renderer.names(channel)]
+
+
+def _shape(renderer: Renderer, channel: Channel, name: str) -> TemplateShape:
+    try:
+        template = renderer.template(channel, name)
+    except TemplateInvalid:
+        return TemplateShape(channel=channel, name=name, is_broken=True)
+    variables = {
+        key: VariableShape(
+            type=one.type, required=one.required, secret=one.secret, description=one.description or ""
+        )
+        for key, one in template.variables.items()
+    }
+    return TemplateShape(
+        channel=channel,
+        name=name,
+        is_broken=False,
+        version=template.version,
+        description=template.description,
+        default_locale=template.default_locale,
+        locales=list(template.locales),
+        variables=variables,
+    )
+
+
+@router.post("/v1/templates/{channel}/{name}/preview", summary="Preview a template")
+def preview(desk: AtDesk, _: SenderOrReader, channel: Channel, name: str, wanted: PreviewRequest) -> Rendering:
+    """What a template makes of a context, or of its first sample. Sends nothing."""
+    template = desk.renderer.template(channel, name)
+    context, locale = wanted.context, wanted.locale
+    if context is None:
+        if not template.samples:
+            raise Refusal(422, f"the template {name} has no sample: give a context")
+        context, locale = dict(template.samples[0].context), locale or template.samples[0].locale
+    faults = desk.renderer.check_context(channel, name, context)
+    if faults:
+        raise refusal(faults, {"context": context})
+    rendered = desk.renderer.render(channel, name, locale, context)
+    names = Rendering.model_fields
+    return Rendering(**{name: getattr(rendered, name) for name in names})
+
+
+class RejectedSearch(BaseModel):
+    """Which page."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: Annotated[int, Field(ge=1, le=1000, description="So many a page.")] = 50
+    after: Annotated[str | None, Field(max_length=50, description="`next` of the page before.")] = None
+
+
+@router.get("/v1/rejected-messages", summary="Rejected messages")
+def rejected(desk: AtDesk, _: Operator, wanted: Annotated[RejectedSearch, Query()]) -> RejectedPage:
+    """What came by the broker and was not accepted, newest first, with every reason."""
+    page = desk.audit.rejected(limit=wanted.limit, before=read_cursor(wanted.after))
+    items = [Rejected.of(view, whole=False) for view in page]
+    return RejectedPage(items=items, next=write_cursor(page[-1].id) if len(page) == wanted.limit else None)
+
+
+@router.get("/v1/rejected-messages/{message:uuid}", summary="One rejected message")
+def rejected_message(desk: AtDesk, holder: Operator, message: UUID) -> Rejected:
+    """Every reason; for admins its body and headers, too."""
+    return Rejected.of(desk.audit.rejected_message(message), whole=holder.may(Scope.ADMIN))
+
+
+@router.get("/v1/providers", summary="Providers")
+def providers(desk: AtDesk, _: Operator) -> list[ProviderView]:
+    """Each configured provider: in use, paused, or its circuit open; and its calls of the last minute."""
+    return desk.steering.providers()

@@ -1,0 +1,197 @@
+"""How the API says no: RFC 9457 `application/problem+json`, with every fault at once and never a trace.
+
+A fault names its place: `pointer`, a JSON pointer (RFC 6901) into the body, or `parameter`, one of the address.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from notifier.errors import (
+    Fault,
+    InvalidMessage,
+    NotFound,
+    RenderingFailed,
+    ServiceUnavailable,
+    TemplateInvalid,
+    WrongSelection,
+)
+
+MEDIA_TYPE = "application/problem+json"
+#: After this a client may ask again when the database is away. Seconds.
+AWAY_SECONDS = 5
+
+#: Code of a fault → status, the most important first; everything else is 422.
+_STATUSES: Mapping[str, int] = {
+    "technical_error": 500,
+    "too_large": 413,
+    "wrong_content_type": 415,
+    "wrong_content_encoding": 415,
+    "not_json": 400,
+    "bad_utf8": 400,
+    "channel_not_allowed": 403,
+    "template_not_allowed": 403,
+    "idempotency_conflict": 409,
+    "id_in_use": 409,
+}
+
+
+class Refusal(HTTPException):
+    """A request that is answered with a problem."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        errors: Sequence[Mapping[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, detail, dict(headers or {}))
+        self.errors = errors
+
+
+def status_of(faults: Sequence[Fault]) -> int:
+    """The status that says most about these faults."""
+    codes = {fault.code for fault in faults}
+    return next((status for code, status in _STATUSES.items() if code in codes), 422)
+
+
+def refusal(faults: Sequence[Fault], value: Any = None) -> Refusal:
+    """The answer to a message with these faults; `value` is its JSON."""
+    status = status_of(faults)
+    return Refusal(status, _DETAILS.get(status, "the request is not right"), errors_of(faults, value))
+
+
+_DETAILS = {
+    409: "it was used before, for something else",
+    403: "the key does not allow it",
+    500: "the service failed on it; it is logged",
+}
+
+
+def errors_of(faults: Iterable[Fault], value: Any = None, below: str = "") -> list[dict[str, str]]:
+    """The faults as they are answered, their pointers below `below`."""
+    return [
+        {
+            "pointer": below + pointer_of(fault.field, value),
+            "code": fault.code,
+            "problem": fault.problem,
+            "fix": fault.fix,
+        }
+        for fault in faults
+    ]
+
+
+def pointer_of(field: str, value: Any = None) -> str:
+    """The JSON pointer of a fault's field ("context.items.0") in the JSON that it was found in.
+
+    The names in a field are joined with dots and may hold dots themselves: `value` tells which of them are one.
+    """
+    pointer, rest = "", field
+    while rest:
+        name = rest.partition(".")[0]
+        if isinstance(value, dict):
+            names = [key for key in value if key and (rest == key or rest.startswith(f"{key}."))]
+            name = max(names, key=len, default=name)
+        pointer += "/" + name.replace("~", "~0").replace("/", "~1")
+        rest = rest[len(name) + 1 :]
+        value = _inside(value, name)
+    return pointer
+
+
+def _inside(value: Any, name: str) -> Any:
+    if isinstance(value, dict):
+        return value.get(name)
+    if isinstance(value, list) and name.isdecimal() and int(name) < len(value):
+        return value[int(name)]
+    return None
+
+
+def problem(
+    status: int, detail: str, errors: Sequence[Mapping[str, str]] = (), headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """The response."""
+    title = HTTPStatus(status).phrase
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "errors": list(errors)}
+    return JSONResponse(body, status, dict(headers or {}), MEDIA_TYPE)
+
+
+def away(detail: str) -> JSONResponse:
+    """The database cannot be used now. What it said stays in the log: it may name hosts and users."""
+    return problem(503, detail, headers={"Retry-After": str(AWAY_SECONDS)})
+
+
+def retry_after(seconds: float) -> dict[str, str]:
+    """The header, in whole seconds, at least one."""
+    return {"Retry-After": str(max(1, math.ceil(seconds)))}
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of ours, and of the framework's, with a problem."""
+
+    @app.exception_handler(HTTPException)
+    async def refused(_: Request, error: HTTPException) -> JSONResponse:
+        errors = error.errors if isinstance(error, Refusal) else ()
+        return problem(error.status_code, str(error.detail), errors, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def not_valid(_: Request, error: RequestValidationError) -> JSONResponse:
+        found = [_of_request(detail) for detail in error.errors()]
+        status = 400 if any(detail["type"] == "json_invalid" for detail in error.errors()) else 422
+        return problem(status, "the request is not right", found)
+
+    @app.exception_handler(InvalidMessage)
+    async def invalid(_: Request, error: InvalidMessage) -> JSONResponse:
+        answer = refusal(error.faults)
+        return problem(answer.status_code, str(answer.detail), answer.errors)
+
+    @app.exception_handler(NotFound)
+    async def missing(_: Request, error: NotFound) -> JSONResponse:
+        return problem(404, str(error))
+
+    @app.exception_handler(WrongSelection)
+    @app.exception_handler(RenderingFailed)
+    async def wrong(_: Request, error: Exception) -> JSONResponse:
+        return problem(422, str(error))
+
+    @app.exception_handler(TemplateInvalid)
+    async def broken(_: Request, error: TemplateInvalid) -> JSONResponse:
+        return problem(422, f"the template {error.name} is broken: notifier templates check")
+
+    @app.exception_handler(ServiceUnavailable)
+    async def unavailable(_: Request, __: ServiceUnavailable) -> JSONResponse:
+        return away("the record cannot be used now; nothing was done, try again")
+
+
+def _of_request(detail: Mapping[str, Any]) -> dict[str, str]:
+    """A fault that the framework found: the first part of its place says where to look."""
+    where, *path = [str(part) for part in detail["loc"]]
+    code, fix = _REQUEST_CODES.get(detail["type"], ("invalid", "See `notifier schema openapi`"))
+    if code == "not_json":
+        path = []
+    place = "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in path)
+    return {
+        **({"pointer": place} if where == "body" else {"parameter": ".".join(path)}),
+        "code": code,
+        "problem": str(detail["msg"]),
+        "fix": fix,
+    }
+
+
+#: pydantic's error type → our code, and what to do.
+_REQUEST_CODES: Mapping[str, tuple[str, str]] = {
+    "json_invalid": ("not_json", "Send one JSON object"),
+    "missing": ("missing", "Add it"),
+    "extra_forbidden": ("unknown_field", "Remove it"),
+    "enum": ("bad_choice", "Use one of them"),
+    "string_too_long": ("too_long", "Shorten it"),
+    "string_too_short": ("too_short", "Send a longer one"),
+}

@@ -1,0 +1,55 @@
+"""Whether this process can do its work: database, tables and broker, each by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kombu import Connection
+
+from notifier import topology
+from notifier.errors import ServiceUnavailable
+
+#: The broker has so long to answer. Seconds.
+BROKER_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Each part: "ok", or what is wrong with it."""
+
+    database: str
+    tables: str
+    broker: str
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests are accepted. Without the broker they are: they are sent when it is back."""
+        return self.database == self.tables == "ok"
+
+
+class Readiness:
+    """Asks the parts. `missing_upgrade` says what the database lacks for this version, None if nothing."""
+
+    def __init__(self, missing_upgrade: Callable[[], str | None], broker_url: str) -> None:
+        self._missing_upgrade = missing_upgrade
+        self._broker_url = broker_url
+
+    def state(self) -> State:
+        """How it is now."""
+        try:
+            missing = self._missing_upgrade()
+        except ServiceUnavailable:
+            return State("away", "not known", self._broker())
+        return State("ok", "ok" if missing is None else "run `notifier db upgrade`", self._broker())
+
+    def _broker(self) -> str:
+        options = topology.transport_options(self._broker_url, timeout_seconds=BROKER_SECONDS)
+        try:
+            with Connection(
+                self._broker_url, connect_timeout=BROKER_SECONDS, transport_options=options
+            ) as connection:
+                connection.ensure_connection(max_retries=1, interval_start=0, timeout=BROKER_SECONDS)
+        except Exception:
+            return "away"
+        return "ok"

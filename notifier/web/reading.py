@@ -1,0 +1,144 @@
+"""`GET /v1/notifications` and `/v1/stats`: what became of messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field
+
+from notifier.errors import NotFound, WrongSelection
+from notifier.operations.keys import Holder
+from notifier.store.audit import Audit, Dimension, Filter, Story
+from notifier.web import examples, exporting
+from notifier.web.desk import AtDesk
+from notifier.web.gate import Reader
+from notifier.web.problems import Refusal
+from notifier.web.shapes import Conditions, NotificationPage, read_cursor, write_cursor
+
+router = APIRouter(tags=["read"])
+
+#: `/v1/stats` counts what it finds one by one: no longer span than this.
+MAX_STATS_SPAN = timedelta(days=31)
+
+
+class Search(Conditions):
+    """Which notifications, and how they are answered."""
+
+    metadata: Annotated[
+        list[str],
+        Field(
+            max_length=10,
+            description="`name=value`, as often as you like. No index is for it: give `recipient`, `reference` or "
+            "`since`, too.",
+        ),
+    ] = Field(default_factory=list)
+    format: Annotated[
+        Literal["json", "csv", "jsonl"] | None,
+        Field(
+            description="`csv` and `jsonl` stream everything that is found; left out: as the header Accept says."
+        ),
+    ] = None
+    limit: Annotated[int, Field(ge=1, le=1000, description="So many a page.")] = 50
+    after: Annotated[str | None, Field(max_length=50, description="`next` of the page before.")] = None
+
+
+@router.get(
+    "/v1/notifications",
+    summary="Search",
+    response_model=NotificationPage,
+    responses={200: examples.EXPORTS},
+)
+def search(
+    desk: AtDesk, holder: Reader, request: Request, wanted: Annotated[Search, Query()]
+) -> NotificationPage | Response:
+    """Find notifications, newest first. New ones do not shift the pages."""
+    found, before = _filter(holder, wanted, wanted.metadata), read_cursor(wanted.after)
+    kind = wanted.format or exporting.wanted(request.headers.get("accept", ""))
+    if kind != "json":
+        return _export(desk.audit, found, kind)
+    page = desk.audit.search(found, limit=wanted.limit, before=before)
+    return NotificationPage(items=page, next=write_cursor(page[-1].id) if len(page) == wanted.limit else None)
+
+
+def _export(audit: Audit, found: Filter, kind: Literal["csv", "jsonl"]) -> Response:
+    pages = audit.pages(found)
+    # Before the answer begins: a record that is away is a 503, not half a file.
+    first = next(pages, [])
+    write: Callable[..., Any] = exporting.csv_lines if kind == "csv" else exporting.json_lines
+    headers = {"Content-Disposition": f'attachment; filename="notifications.{kind}"'}
+    return StreamingResponse(write(first, pages), media_type=exporting.MEDIA_TYPES[kind], headers=headers)
+
+
+@router.get("/v1/notifications/{notification:uuid}", summary="One notification's story")
+def story(desk: AtDesk, holder: Reader, notification: UUID) -> Story:
+    """Where it stands, every call to a provider, and everything that happened to it, oldest first."""
+    return story_for(desk.audit, holder, notification)
+
+
+def story_for(audit: Audit, holder: Holder, notification: UUID) -> Story:
+    """The story, if the key may see it.
+
+    Raises:
+        NotFound: there is none, or it is another producer's: which of the two is not told.
+    """
+    found = audit.story(notification)
+    if not holder.sees_everything and found.notification.producer != holder.producer:
+        raise NotFound(f"no notification has the id {notification}")
+    return found
+
+
+class StatsQuery(Conditions):
+    """What to count, and by what."""
+
+    by: Annotated[list[Dimension], Field(min_length=1, max_length=6)] = Field(
+        default_factory=lambda: [Dimension.STATUS]
+    )
+
+
+class Stats(BaseModel):
+    """Counts, in the order of their values."""
+
+    since: datetime
+    until: datetime
+    #: Each has the dimensions asked for, and `count`.
+    counts: list[dict[str, str | int | None]]
+
+
+@router.get("/v1/stats", summary="Counts")
+def stats(desk: AtDesk, holder: Reader, wanted: Annotated[StatsQuery, Query()]) -> Stats:
+    """Count notifications by status, channel, template, provider, producer or hour: within the last day, or within
+    `since` and `until`, at most 31 days apart."""
+    until = wanted.until or datetime.now(UTC)
+    since = wanted.since or until - timedelta(days=1)
+    if until - since > MAX_STATS_SPAN:
+        raise WrongSelection(f"since and until are more than {MAX_STATS_SPAN.days} days apart: ask month by month")
+    by = list(dict.fromkeys(wanted.by))
+    found = _filter(holder, wanted.model_copy(update={"since": since, "until": until}), ())
+    groups = desk.audit.group(found, by)
+    counts = [{**dict(zip(by, group.values, strict=True)), "count": group.count} for group in groups]
+    return Stats(since=since, until=until, counts=counts)
+
+
+def _filter(holder: Holder, wanted: Conditions, metadata: Sequence[str]) -> Filter:
+    """The record's filter, no wider than the key may see."""
+    if holder.sees_everything:
+        return wanted.filter(None, _metadata(wanted, metadata))
+    if wanted.producer not in (None, holder.producer):
+        raise Refusal(403, "this key reads what its own producer sent; others need the scope operate")
+    return wanted.filter(holder.producer, _metadata(wanted, metadata))
+
+
+def _metadata(wanted: Conditions, given: Sequence[str]) -> dict[str, str] | None:
+    if not given:
+        return None
+    if wanted.recipient is None and wanted.reference is None and wanted.since is None:
+        raise WrongSelection("metadata is searched one by one: give recipient, reference or since, too")
+    pairs = [text.partition("=") for text in given]
+    if not all(name and equals for name, equals, _ in pairs):
+        raise WrongSelection("metadata is written name=value")
+    return {name: value for name, _, value in pairs}

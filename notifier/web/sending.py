@@ -1,0 +1,148 @@
+"""`POST /v1/notifications`: the row is written before the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Request, Response
+
+from notifier.errors import Fault
+from notifier.intake.accepting import Answer, check_encoding
+from notifier.intake.requests import read_batch_request, read_request
+from notifier.message import Message
+from notifier.operations.keys import Holder
+from notifier.web import examples
+from notifier.web.desk import AtDesk
+from notifier.web.gate import Sender, admit
+from notifier.web.problems import Refusal, errors_of, refusal, status_of
+from notifier.web.shapes import Accepted, AcceptedEntry, BatchAnswer, RefusedEntry
+
+router = APIRouter(tags=["send"])
+
+
+async def _body(request: Request) -> bytes:
+    """The bytes of the body, which `Shield` keeps within the limit: the contract is read as everywhere else."""
+    faults = check_encoding(request.headers.get("content-type"), request.headers.get("content-encoding"))
+    if faults:
+        raise refusal(faults)
+    return await request.body()
+
+
+Body = Annotated[bytes, Depends(_body)]
+_REPLAYED = {"Idempotency-Replayed": {"schema": {"type": "string"}, "description": "`true`: accepted before."}}
+_LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Where to read what became of it."}}
+
+
+@router.post(
+    "/v1/notifications",
+    status_code=202,
+    summary="Send one message",
+    openapi_extra=examples.body("Notification", examples.NOTIFICATION),
+    responses={202: {"headers": {**_LOCATION, **_REPLAYED}, "description": "It is in the record."}},
+)
+def send(
+    desk: AtDesk,
+    holder: Sender,
+    body: Body,
+    response: Response,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            max_length=300, description="The contract's idempotency_key: the same request again is answered alike."
+        ),
+    ] = None,
+) -> Accepted:
+    """Accept one message: from here on it is in the record and will be sent, whatever becomes of the broker.
+
+    The same request with the same key is the same notification and gets the same answer.
+    """
+    entry, value = read_request(body, _producer(holder), _unquoted(idempotency_key))
+    faults = entry.faults or _not_allowed(holder, entry.message)
+    if entry.message is None or faults:
+        raise refusal(faults, value)
+    [answer] = desk.intake.answer([entry.message])
+    if answer.id is None:
+        raise refusal(answer.faults, value)
+    found = Accepted.of(answer.id)
+    response.headers["Location"] = found.url
+    if answer.is_replay:
+        response.headers["Idempotency-Replayed"] = "true"
+    return found
+
+
+@router.post(
+    "/v1/notifications/batch",
+    status_code=202,
+    summary="Send up to 1000 messages",
+    openapi_extra=examples.body("Batch", examples.BATCH),
+)
+def send_batch(desk: AtDesk, holder: Sender, body: Body, request: Request) -> BatchAnswer:
+    """Accept or refuse every entry on its own; the answer has one for each, in their order.
+
+    If none is accepted, the answer is a problem with the faults of all of them.
+    """
+    if "idempotency-key" in request.headers:
+        fault = Fault(
+            "Idempotency-Key", "key_not_here", "is for one message", "Give each entry an idempotency_key"
+        )
+        raise Refusal(422, "a batch has no key of its own", [{**fault.as_dict(), "parameter": fault.field}])
+    entries = read_batch_request(body, _producer(holder))
+    # The first of them was counted at the gate.
+    if len(entries) > 1:
+        admit(desk, holder, len(entries) - 1)
+    answers: dict[int, Answer] = {}
+    valid: dict[int, Message] = {}
+    for position, entry in enumerate(entries):
+        faults = entry.faults or _not_allowed(holder, entry.message)
+        if entry.message is None or faults:
+            answers[position] = Answer(None, False, tuple(faults))
+        else:
+            valid[position] = entry.message
+    answers |= zip(valid, desk.intake.answer(list(valid.values())) if valid else (), strict=True)
+    return _batch_answer([answers[position] for position in range(len(entries))])
+
+
+def _batch_answer(answers: Sequence[Answer]) -> BatchAnswer:
+    told: list[AcceptedEntry | RefusedEntry] = []
+    for answer in answers:
+        if answer.id is None:
+            told.append(RefusedEntry(status=status_of(answer.faults), errors=_errors(answer)))
+        else:
+            told.append(AcceptedEntry(**Accepted.of(answer.id).model_dump(), is_replay=answer.is_replay))
+    accepted = sum(answer.id is not None for answer in answers)
+    if not accepted:
+        faults = [fault for answer in answers for fault in answer.faults]
+        errors = [e for i, answer in enumerate(answers) for e in errors_of(answer.faults, below=f"/batch/{i}")]
+        raise Refusal(status_of(faults), "no entry was accepted", errors)
+    return BatchAnswer(accepted=accepted, refused=len(answers) - accepted, entries=told)
+
+
+def _errors(answer: Answer) -> list[dict[str, Any]]:
+    return list(errors_of(answer.faults))
+
+
+def _producer(holder: Holder) -> str:
+    assert holder.producer is not None, "the scope send has one"
+    return holder.producer
+
+
+def _unquoted(key: str | None) -> str | None:
+    # The header's draft (draft-ietf-httpapi-idempotency-key-header) has it in quotes; hardly anyone writes them.
+    if key is not None and len(key) > 1 and key[0] == key[-1] == '"':
+        return key[1:-1]
+    return key
+
+
+def _not_allowed(holder: Holder, message: Message | None) -> list[Fault]:
+    """What the key does not allow to be sent."""
+    if message is None:
+        return []
+    faults = []
+    if message.channel is not None and not holder.may_send_on(message.channel):
+        fix = f"Use a key for {message.channel}"
+        faults.append(Fault("channel", "channel_not_allowed", "is not a channel of this key", fix))
+    if not holder.may_send_template(message.template):
+        fix = "Use a key that may send it"
+        faults.append(Fault("template", "template_not_allowed", "is not a template of this key", fix))
+    return faults

@@ -1,0 +1,66 @@
+"""`notifier api`: the application on a socket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from socket import AF_INET, AF_INET6, create_server, socket
+
+import uvicorn
+from anyio import to_thread
+from fastapi import FastAPI
+
+from notifier.bootstrap import Services
+from notifier.config import Settings
+from notifier.errors import ConfigurationError
+from notifier.intake.accepting import PublishTasks
+from notifier.telemetry import log
+from notifier.web.app import make_app
+from notifier.web.desk import make_desk
+from notifier.web.handover import Handover
+
+#: What is under way at SIGTERM has so long to end. Seconds.
+GRACE_SECONDS = 30
+
+
+def serve(settings: Settings, publish: PublishTasks) -> None:
+    """Answer requests until SIGTERM or SIGINT; what is under way is answered first.
+
+    Raises:
+        ConfigurationError: the address cannot be listened on.
+    """
+    listener = _listen(settings.api_host, settings.api_port)
+    services = Services(settings, pool_size=settings.api_threads, application="notifier api")
+    handover = Handover(publish, services.ledger)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        # Each works on one request, with one connection to the database.
+        to_thread.current_default_thread_limiter().total_tokens = settings.api_threads
+        yield
+
+    app = make_app(make_desk(services, handover), lifespan)
+    log.info("api.start", host=settings.api_host, port=settings.api_port, count=settings.api_threads)
+    config = uvicorn.Config(
+        app,
+        # Ours is set up already, and an access log would hold addresses: searches have them in their query.
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+    handover.close()
+    services.close()
+
+
+def _listen(host: str, port: int) -> socket:
+    # uvicorn would end the program by itself, without saying which setting is at fault.
+    try:
+        return create_server((host, port), family=AF_INET6 if ":" in host else AF_INET, backlog=2048)
+    except OSError as error:
+        raise ConfigurationError(
+            f"nothing can listen on {host}:{port} ({error.strerror}): is another one running there? "
+            "set NOTIFIER_API_HOST and NOTIFIER_API_PORT",
+            setting="NOTIFIER_API_PORT",
+        ) from None

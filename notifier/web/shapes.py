@@ -1,0 +1,227 @@
+"""The shapes of requests and answers that are of the API alone; the others are the record's own views."""
+
+from __future__ import annotations
+
+import base64
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from notifier.errors import WrongSelection
+from notifier.message import Time
+from notifier.status import Channel, Reason, Status
+from notifier.store.audit import Filter, NotificationView, RejectedView
+from notifier.web import examples
+
+Words = Annotated[str, Field(min_length=1, max_length=320)]
+
+
+class Accepted(BaseModel):
+    """A notification that is in the record."""
+
+    id: UUID
+    #: Where to read what became of it.
+    url: str
+
+    @classmethod
+    def of(cls, notification: UUID) -> Accepted:
+        """The answer for this one: always the same, so that a repetition is answered alike."""
+        return cls(id=notification, url=f"/v1/notifications/{notification}")
+
+
+class Error(BaseModel):
+    """One thing that is wrong. It has a `pointer` or a `parameter`."""
+
+    #: JSON pointer into the body; "" is all of it.
+    pointer: str | None = None
+    #: Name of a parameter of the address, or of a header.
+    parameter: str | None = None
+    #: A short stable word.
+    code: str
+    problem: str
+    fix: str
+
+
+class Problem(BaseModel):
+    """RFC 9457: why a request was refused, with everything that is wrong with it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[Error]
+
+
+class AcceptedEntry(Accepted):
+    """An entry of a batch that is in the record."""
+
+    #: It was accepted before.
+    is_replay: bool
+
+
+class RefusedEntry(BaseModel):
+    """An entry of a batch that is not."""
+
+    #: As if it had come alone.
+    status: int
+    errors: list[Error]
+
+
+class BatchAnswer(BaseModel):
+    """One answer for each entry, in their order."""
+
+    accepted: int
+    refused: int
+    entries: list[AcceptedEntry | RefusedEntry]
+
+
+class NotificationPage(BaseModel):
+    """Newest first."""
+
+    items: list[NotificationView]
+    #: Give it as `after` for the next page; null: this was the last one.
+    next: str | None
+
+
+class Body(BaseModel):
+    """What a rejected message held, at most its first 64 KiB."""
+
+    encoding: str
+    text: str
+
+
+class Rejected(BaseModel):
+    """A rejected message. Its body and headers are for admins."""
+
+    id: UUID
+    received_at: datetime
+    queue: str
+    producer: str | None
+    body_size: int
+    entry: int | None
+    faults: list[dict[str, Any]]
+    redelivered: bool
+    replayed_at: datetime | None
+    body: Body | None = None
+    headers: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, view: RejectedView, *, whole: bool) -> Rejected:
+        """Without what the producer sent, unless `whole`."""
+        names = cls.model_fields.keys() - {"body", "headers"}
+        found = cls(**{name: getattr(view, name) for name in names})
+        return found.model_copy(update={"body": _text(view.body), "headers": view.headers}) if whole else found
+
+
+class RejectedPage(BaseModel):
+    """Newest first."""
+
+    items: list[Rejected]
+    #: Give it as `after` for the next page; null: this was the last one.
+    next: str | None
+
+
+class Conditions(BaseModel):
+    """Which notifications. All that is given must hold."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    recipient: Words | None = None
+    reference: Words | None = None
+    producer: Words | None = None
+    template: Words | None = None
+    status: Status | None = None
+    reason: Reason | None = None
+    provider: Words | None = None
+    channel: Channel | None = None
+    since: Annotated[Time | None, Field(description="Accepted then or later; RFC 3339.")] = None
+    until: Annotated[Time | None, Field(description="Accepted before that.")] = None
+
+    def filter(self, producer: str | None, metadata: dict[str, str] | None = None) -> Filter:
+        """The record's filter. `producer` is the only one that may be seen; None: all may.
+
+        Raises:
+            WrongSelection: a text or a time that no record can hold.
+        """
+        values = {name: getattr(self, name) for name in Conditions.model_fields}
+        texts = [
+            *(v for v in values.values() if isinstance(v, str)),
+            *(metadata or {}),
+            *(metadata or {}).values(),
+        ]
+        if any("\0" in text for text in texts):
+            raise WrongSelection("a condition holds a NUL character, which no notification does")
+        if any(moment is not None and moment.year < 1970 for moment in (self.since, self.until)):
+            raise WrongSelection("a time before 1970: there was no notification then")
+        if producer is not None:
+            values["producer"] = producer
+        return Filter(**values, metadata=metadata)
+
+
+class RetryRequest(BaseModel):
+    """What to set going again."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [examples.RETRY]})
+
+    filter: Conditions
+    #: Only count what would be done.
+    dry_run: bool = False
+    #: So many a second; left out: all at once.
+    rate_per_second: Annotated[float | None, Field(gt=0, le=1_000_000, allow_inf_nan=False)] = None
+    #: Kept in the operator record.
+    reason: Annotated[str | None, Field(max_length=500)] = None
+
+
+class Why(BaseModel):
+    """Why an operator does it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Annotated[str | None, Field(max_length=500)] = None
+
+
+class Done(BaseModel):
+    """An action on one notification."""
+
+    id: UUID
+    #: The operator's record.
+    record_id: UUID | None
+
+
+class PreviewRequest(BaseModel):
+    """What to render."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [examples.PREVIEW]})
+
+    #: BCP 47; left out: the sample's, or the template's default.
+    locale: Annotated[str | None, Field(max_length=35, pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")] = None
+    #: Variables; left out: the template's first sample.
+    context: dict[str, Any] | None = None
+
+
+def write_cursor(last: UUID) -> str:
+    """Where the next page begins, for the client to hand back and not to look into."""
+    return base64.urlsafe_b64encode(last.bytes).decode().rstrip("=")
+
+
+def read_cursor(cursor: str | None) -> UUID | None:
+    """The id in a cursor.
+
+    Raises:
+        WrongSelection: it is not one of ours.
+    """
+    if cursor is None:
+        return None
+    try:
+        return UUID(bytes=base64.b64decode(cursor + "==", altchars=b"-_", validate=True))
+    except ValueError:
+        raise WrongSelection("after is no `next` of an earlier page") from None
+
+
+def _text(body: bytes) -> Body:
+    try:
+        return Body(encoding="utf-8", text=body.decode())
+    except UnicodeDecodeError:
+        return Body(encoding="base64", text=base64.b64encode(body).decode())

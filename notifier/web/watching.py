@@ -1,0 +1,74 @@
+"""For load balancers and monitoring. Without a key: they tell counts, and nothing about a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
+from pydantic import BaseModel
+
+from notifier.store.gauges import Gauges
+from notifier.web.desk import AtDesk
+
+router = APIRouter(tags=["watch"])
+
+
+class Health(BaseModel):
+    """The process answers."""
+
+    status: str
+
+
+class Ready(BaseModel):
+    """Each part: "ok", or what is wrong with it."""
+
+    database: str
+    tables: str
+    #: "away": requests are accepted all the same, and sent when it is back.
+    broker: str
+
+
+@router.get("/healthz", summary="The process is alive")
+async def healthz() -> Health:
+    """Asks nobody: a restart would not bring a database back."""
+    return Health(status="ok")
+
+
+@router.get("/readyz", summary="Requests are accepted", responses={503: {"model": Ready}})
+def readyz(desk: AtDesk, response: Response) -> Ready:
+    """503 while the database cannot be used, or has not the tables of this version."""
+    state = desk.readiness.get()
+    if not state.is_ready:
+        response.status_code = 503
+    return Ready(database=state.database, tables=state.tables, broker=state.broker)
+
+
+@router.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)
+def metrics(desk: AtDesk) -> PlainTextResponse:
+    """Gauges, read from the record: every process answers the same, so ask one of them."""
+    text = "".join(f"{line}\n" for line in lines(desk.gauges.get()))
+    return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def lines(gauges: Gauges) -> Iterator[str]:
+    """The text format (https://prometheus.io/docs/instrumenting/exposition_formats/)."""
+    waiting = [
+        (f'channel="{one.channel}",lane="{one.lane}",status="{one.status}"', one.count) for one in gauges.waiting
+    ]
+    calls = [(f'provider="{one.provider}",outcome="{one.outcome}"', one.count) for one in gauges.calls]
+    yield from _gauge("notifier_notifications_waiting", "Notifications that have not ended.", waiting)
+    yield from _gauge("notifier_due", "Notifications that the sweep should have seen.", [("", gauges.due)])
+    oldest = [("", round(gauges.oldest_due_seconds, 3))]
+    yield from _gauge("notifier_oldest_due_seconds", "How long the oldest of them has waited for it.", oldest)
+    yield from _gauge("notifier_provider_calls_last_hour", "Calls to providers within the last hour.", calls)
+    yield from _gauge(
+        "notifier_rejected_last_hour", "Messages rejected within the last hour.", [("", gauges.rejected)]
+    )
+
+
+def _gauge(name: str, text: str, values: Iterable[tuple[str, float]]) -> Iterator[str]:
+    yield f"# HELP {name} {text}"
+    yield f"# TYPE {name} gauge"
+    for labels, value in values:
+        yield f"{name}{{{labels}}} {value}" if labels else f"{name} {value}"

@@ -1,0 +1,166 @@
+"""Keys: what is kept of them, when they are right, what they allow, how fast."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from notifier.errors import NotFound, WrongSelection
+from notifier.message import new_id
+from notifier.operations.keys import Grants, Scope
+from notifier.store.engine import transaction
+from tests.support.api import Api
+from tests.support.templates import write_templates
+from tests.unit.cli.commandline import CommandLine
+
+OPEN = {"/healthz", "/readyz", "/metrics"}
+
+
+@pytest.fixture
+def api(database_url: str, tmp_path: Path) -> Iterator[Api]:
+    api = Api(database_url, write_templates(tmp_path))
+    yield api
+    api.close()
+
+
+def status(api: Api, token: str | None) -> int:
+    return api("GET", "/v1/notifications", key=token).status
+
+
+def test_the_secret_is_not_kept(api: Api) -> None:
+    token = api.key(Scope.READ)
+    with transaction(api.services.engine) as connection:
+        rows = connection.execute(text("SELECT to_jsonb(k) FROM api_keys AS k")).scalars().all()
+        records = connection.execute(text("SELECT to_jsonb(r) FROM operator_records AS r")).scalars().all()
+    assert len(rows) == len(records) == 1
+    assert token.rpartition("_")[2] not in json.dumps([rows, records])
+    assert status(api, token) == 200
+
+
+@pytest.mark.parametrize("spoil", ["{}x", "x{}", "ntf_live_000000000000_" + "0" * 64, "", "ntf_live_", "\xe9"])
+def test_a_wrong_key_is_refused(api: Api, spoil: str) -> None:
+    token = spoil.format(api.key(Scope.READ))
+    reply = api("GET", "/v1/notifications", headers={"authorization": f"Bearer {token}"})
+    assert reply.status == 401
+    assert reply.headers["www-authenticate"].startswith("Bearer")
+    assert not token or token not in reply.body.decode()
+
+
+def test_one_digit_of_the_secret_matters(api: Api) -> None:
+    token = api.key(Scope.READ)
+    assert status(api, token[:-1] + ("0" if token[-1] != "0" else "1")) == 401
+    assert status(api, None) == 401
+    assert api("GET", "/v1/notifications", headers={"authorization": f"Basic {token}"}).status == 401
+
+
+def test_a_revoked_key_is_refused_by_its_next_request(api: Api) -> None:
+    token = api.key(Scope.READ)
+    assert status(api, token) == 200
+    assert api.desk.keys.revoke(token.split("_")[2], operator="ann")
+    assert status(api, token) == 401
+    assert not api.desk.keys.revoke(token.split("_")[2], operator="ann")
+    with pytest.raises(NotFound):
+        api.desk.keys.revoke("nobody", operator="ann")
+
+
+def test_an_expired_key_is_refused(api: Api) -> None:
+    assert status(api, api.key(Scope.READ, expires_at=datetime.now(UTC) - timedelta(seconds=1))) == 401
+    assert status(api, api.key(Scope.READ, expires_at=datetime.now(UTC) + timedelta(minutes=1))) == 200
+
+
+def test_after_a_rotation_both_are_valid_for_a_while(api: Api) -> None:
+    old = api.key(Scope.READ, channels=None, templates=("order_*",))
+    new = api.desk.keys.rotate(old.split("_")[2], overlap_seconds=60, operator="ann")
+    assert status(api, old) == status(api, new.token) == 200
+    made, before = api.desk.keys.list()
+    assert (made.rotated_from, made.templates) == (before.id, ["order_*"])
+    assert made.expires_at is None
+    assert before.expires_at is not None
+    last = api.desk.keys.rotate(new.id, overlap_seconds=0, operator="ann")
+    assert (status(api, new.token), status(api, last.token)) == (401, 200)
+    with pytest.raises(WrongSelection):
+        api.desk.keys.rotate(new.id, overlap_seconds=0, operator="ann")
+
+
+def test_the_last_use_is_written_once_a_minute(api: Api) -> None:
+    token = api.key(Scope.READ)
+    seen = []
+    for _ in range(2):
+        status(api, token)
+        seen.append(api.desk.keys.list()[0].last_used_at)
+    assert seen[0] is not None
+    assert seen[0] == seen[1]
+    with transaction(api.services.engine) as connection:
+        connection.execute(text("UPDATE api_keys SET last_used_at = now() - interval '2 minutes'"))
+    status(api, token)
+    assert api.desk.keys.list()[0].last_used_at > seen[0]
+
+
+def test_a_key_that_is_too_fast_hears_when_to_come_back(api: Api) -> None:
+    token = api.key(Scope.READ, rate_per_second=2)
+    replies = [api("GET", "/v1/notifications", key=token) for _ in range(6)]
+    slow = [reply for reply in replies if reply.status == 429]
+    assert replies[0].status == 200
+    assert slow
+    assert all(1 <= int(reply.headers["retry-after"]) <= 2 for reply in slow)
+    assert status(api, api.key(Scope.READ)) == 200
+
+
+def test_a_batch_counts_by_its_entries(api: Api) -> None:
+    token = api.key(Scope.SEND, rate_per_second=5)
+    batch = {"batch": [{}] * 30}
+    assert api("POST", "/v1/notifications/batch", key=token, json_body=batch).status == 422
+    assert api("POST", "/v1/notifications/batch", key=token, json_body=batch).status == 429
+
+
+def test_every_route_that_is_not_for_monitoring_needs_a_key(api: Api) -> None:
+    paths = {(method.upper(), path) for path, methods in api.app.openapi()["paths"].items() for method in methods}
+    assert len(paths) > 14
+    for method, path in paths:
+        reply = api(method, re.sub(r"{(notification|message)}", str(new_id()), path))
+        assert (reply.status == 401) == (path not in OPEN), path
+
+
+@pytest.mark.parametrize(
+    "grants",
+    [
+        Grants((), "x", "shop"),
+        Grants((Scope.SEND,), "x"),
+        Grants((Scope.READ,), "x"),
+        Grants((Scope.SEND,), "x", "no spaces"),
+        Grants((Scope.SEND,), "", "shop"),
+        Grants((Scope.SEND,), "x", "shop", channels=()),
+        Grants((Scope.SEND,), "x", "shop", templates=("a b",)),
+        Grants((Scope.SEND,), "x", "shop", rate_per_second=0),
+    ],
+)
+def test_grants_that_make_no_sense_are_refused(api: Api, grants: Grants) -> None:
+    with pytest.raises(WrongSelection):
+        api.desk.keys.create(grants, operator="ann")
+
+
+def test_operators_make_list_rotate_and_revoke_keys(api: Api, database_url: str) -> None:
+    notifier = CommandLine({"database_url": database_url})
+    options: list[Any] = ["--scope", "send,read", "--channels", "email", "--templates", "hel*", "--expires", "90d"]
+    made = notifier("keys", "create", "--producer", "shop", *options, "--rate", "50")
+    assert made.code == 0
+    token = made.out.strip()
+    assert status(api, token) == 200
+    [listed] = notifier("keys", "list", "--json").json
+    assert (listed["producer"], listed["scopes"]) == ("shop", ["send", "read"])
+    assert (listed["channels"], listed["templates"], listed["rate_per_second"]) == (["email"], ["hel*"], 50)
+    rotated = notifier("keys", "rotate", listed["id"], "--overlap", "1h", "--json").json
+    assert status(api, token) == status(api, rotated["token"]) == 200
+    assert notifier("keys", "revoke", listed["id"], "--why", "leaked").code == 0
+    assert (status(api, token), status(api, rotated["token"])) == (401, 200)
+    assert "revoked" in notifier("keys", "list").out
+    assert token not in notifier("keys", "list", "--json").out
+    assert notifier("keys", "create", "--scope", "fly").code == 2
+    assert notifier("keys", "revoke", "nobody").code == 1

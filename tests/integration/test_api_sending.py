@@ -1,0 +1,224 @@
+"""`POST /v1/notifications`: in the record before the answer, once, or refused with everything that is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from notifier.operations.keys import Scope
+from notifier.status import Channel
+from notifier.store.audit import Filter
+from tests.support.api import Api, Reply
+from tests.support.templates import write_templates
+
+HELLO: dict[str, Any] = {
+    "idempotency_key": "hello-1",
+    "channel": "email",
+    "to": "Ann <ann@example.com>",
+    "template": "hello",
+    "context": {"name": "Ann"},
+}
+
+
+@pytest.fixture
+def api(database_url: str, tmp_path: Path) -> Iterator[Api]:
+    api = Api(database_url, write_templates(tmp_path))
+    yield api
+    api.close()
+
+
+def send(api: Api, **fields: Any) -> Reply:
+    key = fields.pop("key", None) or api.key(Scope.SEND)
+    return api("POST", "/v1/notifications", key=key, json_body={**HELLO, **fields})
+
+
+def codes(reply: Reply) -> set[tuple[str, str]]:
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert reply.json["status"] == reply.status
+    return {
+        (error.get("pointer") or error.get("parameter") or "", error["code"]) for error in reply.json["errors"]
+    }
+
+
+def test_an_accepted_message_is_in_the_record_and_handed_over(api: Api) -> None:
+    reply = send(api, lane="urgent", metadata={"order": "7"})
+    assert reply.status == 202
+    found = api.services.audit.story(UUID(reply.json["id"])).notification
+    assert (found.producer, found.channel, found.lane, found.status) == ("shop", "email", "urgent", "queued")
+    assert reply.headers["location"] == reply.json["url"] == f"/v1/notifications/{found.id}"
+    assert api.handed.tasks == [("email", "urgent", (found.id,))]
+
+
+def test_the_same_request_again_is_answered_alike(api: Api) -> None:
+    key = api.key(Scope.SEND)
+    first, second = send(api, key=key), send(api, key=key)
+    assert (first.status, first.body) == (second.status, second.body)
+    assert "idempotency-replayed" not in first.headers
+    assert second.headers["idempotency-replayed"] == "true"
+    assert len(api.services.audit.search(Filter())) == 1
+    assert len(api.handed.tasks) == 1
+
+
+def test_the_same_key_with_another_content_is_a_conflict(api: Api) -> None:
+    key = api.key(Scope.SEND)
+    send(api, key=key)
+    reply = send(api, key=key, context={"name": "Bob"})
+    assert reply.status == 409
+    assert codes(reply) == {("/idempotency_key", "idempotency_conflict")}
+
+
+def test_two_producers_may_use_the_same_key(api: Api) -> None:
+    ids = {send(api, key=api.key(Scope.SEND, producer=name)).json["id"] for name in ("shop", "bank")}
+    assert len(ids) == 2
+
+
+@pytest.mark.parametrize("written", ["order-7", '"order-7"'])
+def test_the_header_is_the_contracts_key(api: Api, written: str) -> None:
+    body = {name: value for name, value in HELLO.items() if name != "idempotency_key"}
+    headers = {"Idempotency-Key": written}
+    reply = api("POST", "/v1/notifications", key=api.key(Scope.SEND), json_body=body, headers=headers)
+    assert reply.status == 202
+    assert api.services.audit.search(Filter())[0].idempotency_key == "order-7"
+
+
+def test_a_header_that_says_another_key_than_the_body_is_refused(api: Api) -> None:
+    headers = {"Idempotency-Key": "other"}
+    reply = api("POST", "/v1/notifications", key=api.key(Scope.SEND), json_body=HELLO, headers=headers)
+    assert (reply.status, codes(reply)) == (422, {("/idempotency_key", "key_mismatch")})
+
+
+def test_everything_that_is_wrong_is_said_at_once(api: Api) -> None:
+    reply = send(api, channel=None, to="x", lane="soon", surprise=1, metadata={"a.b": 7}, producer="bank")
+    assert reply.status == 422
+    assert codes(reply) == {
+        ("/channel", "missing"),
+        ("/to", "too_short"),
+        ("/lane", "bad_choice"),
+        ("/surprise", "unknown_field"),
+        ("/metadata/a.b", "wrong_type"),
+        ("/producer", "wrong_producer"),
+    }
+    assert api.services.audit.search(Filter()) == []
+    assert api.services.audit.rejected() == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"template": "helo"}, ("/template", "unknown_template")),
+        ({"context": {}}, ("/context/name", "missing_variable")),
+        ({"sender": "nobody"}, ("/sender", "unknown_sender")),
+        ({"to": "ann@@example"}, ("/to", "not_an_address")),
+        ({"idempotency_key": None}, ("", "no_key")),
+        ({"to": "+15550100123", "channel": "sms", "template": "hello"}, ("/template", "unknown_template")),
+        ({"send_at": "tomorrow"}, ("/send_at", "bad_time")),
+        ({"context": {"name": "a\0b"}}, ("/context/name", "nul_character")),
+    ],
+)
+def test_what_the_intake_would_reject_is_refused_with_its_pointer(
+    api: Api, fields: dict[str, Any], expected: tuple[str, str]
+) -> None:
+    reply = send(api, **fields)
+    assert reply.status == 422
+    assert expected in codes(reply)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"{", {}, 400),
+        (b"\xff", {}, 400),
+        (b"[]", {}, 422),
+        (b"", {}, 400),
+        (b"{}", {"content-type": "text/xml"}, 415),
+        (b"{}", {"content-encoding": "gzip"}, 415),
+        (b"x" * (1024 * 1024 + 1), {}, 413),
+        ([b"x" * 600_000, b"x" * 600_000], {}, 413),
+        (b"{}", {"content-length": "99999999"}, 413),
+        (b"[" * 500_000, {}, 400),
+    ],
+)
+def test_a_body_that_is_no_json_object_is_refused(api: Api, body: Any, headers: Any, status: int) -> None:
+    headers = {"content-type": "application/json", **headers}
+    reply = api("POST", "/v1/notifications", key=api.key(Scope.SEND), body=body, headers=headers)
+    assert reply.status == status, reply.body
+    assert reply.headers["content-type"] == "application/problem+json"
+
+
+def test_every_entry_of_a_batch_is_answered_by_itself(api: Api) -> None:
+    batch = {
+        "template": "hello",
+        "defaults": {"channel": "email", "lane": "bulk"},
+        "batch": [
+            {"idempotency_key": "1", "to": "ann@example.com", "context": {"name": "Ann"}},
+            {"idempotency_key": "2", "to": "nobody", "context": {"name": "Bob"}},
+            "not an object",
+            {
+                "idempotency_key": "4",
+                "channel": "sms",
+                "template": "code",
+                "to": "+15550100123",
+                "context": {"code": "7"},
+            },
+        ],
+    }
+    reply = api("POST", "/v1/notifications/batch", key=api.key(Scope.SEND), json_body=batch)
+    assert reply.status == 202
+    assert (reply.json["accepted"], reply.json["refused"]) == (2, 2)
+    entries = reply.json["entries"]
+    assert [entry.get("status") for entry in entries] == [None, 422, 422, None]
+    assert entries[1]["errors"][0]["pointer"] == "/to"
+    found = {str(n.id): (n.channel, n.lane) for n in api.services.audit.search(Filter())}
+    assert found == {entries[0]["id"]: ("email", "bulk"), entries[3]["id"]: ("sms", "bulk")}
+
+
+def test_a_batch_of_which_nothing_is_accepted_is_a_problem(api: Api) -> None:
+    batch = {"template": "hello", "batch": [{"idempotency_key": "1", "to": "nobody", "channel": "email"}]}
+    reply = api("POST", "/v1/notifications/batch", key=api.key(Scope.SEND), json_body=batch)
+    assert reply.status == 422
+    assert ("/batch/0/to", "not_an_address") in codes(reply)
+
+
+def test_a_batch_has_its_limits(api: Api) -> None:
+    key = api.key(Scope.SEND)
+    for batch in ([], [{}] * 1001):
+        reply = api("POST", "/v1/notifications/batch", key=key, json_body={"batch": batch})
+        assert reply.status == 422
+        assert codes(reply) & {("/batch", "too_short"), ("/batch", "too_long")}
+    headers = {"Idempotency-Key": "x"}
+    reply = api("POST", "/v1/notifications/batch", key=key, json_body={"batch": [{}]}, headers=headers)
+    assert codes(reply) == {("Idempotency-Key", "key_not_here")}
+
+
+def test_a_key_sends_only_what_it_may(api: Api) -> None:
+    key = api.key(Scope.SEND, channels=(Channel.SMS,), templates=("order_*",))
+    reply = send(api, key=key)
+    assert reply.status == 403
+    assert codes(reply) == {("/channel", "channel_not_allowed"), ("/template", "template_not_allowed")}
+
+
+def test_a_fault_of_our_own_is_a_problem_without_a_trace(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("secret words")
+
+    monkeypatch.setattr(api.services.ledger, "accept", fail)
+    reply = send(api)
+    assert reply.status == 500
+    assert b"secret" not in reply.body
+    assert json.loads(reply.body)["errors"][0]["code"] == "technical_error"
+
+
+def test_while_the_database_is_away_it_says_when_to_come_back(tmp_path: Path) -> None:
+    api = Api("postgresql://user:hidden@127.0.0.1:1/none", write_templates(tmp_path))
+    token = f"ntf_live_{'0' * 12}_{'0' * 64}"
+    reply = send(api, key=token)
+    assert (reply.status, reply.headers["retry-after"]) == (503, "5")
+    assert b"hidden" not in reply.body
+    assert api("GET", "/healthz").status == 200
+    ready = api("GET", "/readyz")
+    assert (ready.status, ready.json["database"], ready.json["broker"]) == (503, "away", "away")

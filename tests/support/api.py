@@ -1,0 +1,202 @@
+"""The HTTP API on a test's own database: called without a socket, and as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from fastapi import FastAPI
+
+from notifier.bootstrap import Services
+from notifier.config import Settings, Structure
+from notifier.dev.machine import free_port
+from notifier.operations.keys import Grants, Scope
+from notifier.status import Channel, Lane
+from notifier.web.app import make_app
+from notifier.web.desk import Desk, make_desk
+from tests.waiting import wait_until
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    #: In so many pieces it was sent.
+    pieces: int
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Handed:
+    """Stands where tasks are published; keeps what it is given."""
+
+    tasks: list[tuple[Channel, Lane, tuple[UUID, ...]]] = field(default_factory=list)
+
+    def put(self, channel: Channel, lane: Lane, ids: Sequence[UUID]) -> None:
+        self.tasks.append((channel, lane, tuple(ids)))
+
+
+class Api:
+    """Calls of the application, with a key made for each set of grants."""
+
+    def __init__(self, database_url: str, templates: Path, broker_url: str = "amqp://127.0.0.1:1/") -> None:
+        structure = Structure.model_validate({"senders": {"default": {"email": "shop@example.com"}}})
+        settings = Settings(
+            database_url=database_url, broker_url=broker_url, templates=templates, structure=structure
+        )  # type: ignore[arg-type]
+        self.services = Services(settings)
+        self.handed = Handed()
+        self.desk: Desk = make_desk(self.services, self.handed)  # type: ignore[arg-type]
+        self.app: FastAPI = make_app(self.desk)
+
+    def key(self, *scopes: Scope, producer: str | None = "shop", **grants: Any) -> str:
+        """A new key's token."""
+        made = self.desk.keys.create(Grants(scopes, producer or "ops", producer, **grants), operator="ann")
+        return made.token
+
+    def __call__(
+        self,
+        method: str,
+        path: str,
+        *,
+        key: str | None = None,
+        json_body: Any = None,
+        body: bytes | Sequence[bytes] = b"",
+        headers: dict[str, str] | None = None,
+        **query: Any,
+    ) -> Reply:
+        sent = {**({"authorization": f"Bearer {key}"} if key else {}), **(headers or {})}
+        if json_body is not None:
+            body = json.dumps(json_body).encode()
+            sent.setdefault("content-type", "application/json")
+        chunks = [body] if isinstance(body, bytes) else list(body)
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": urlencode(query, doseq=True).encode(),
+            "root_path": "",
+            "headers": [(name.lower().encode(), value.encode()) for name, value in sent.items()],
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 80),
+        }
+        return asyncio.run(self._call(scope, chunks))
+
+    async def _call(self, scope: dict[str, Any], chunks: list[bytes]) -> Reply:
+        waiting, messages = list(chunks), []
+        is_over = asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            if waiting:
+                chunk = waiting.pop(0)
+                return {"type": "http.request", "body": chunk, "more_body": bool(waiting)}
+            await is_over.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            messages.append(message)
+
+        try:
+            await self.app(scope, receive, send)  # type: ignore[arg-type]
+        finally:
+            is_over.set()
+        headers = {name.decode(): value.decode() for name, value in messages[0]["headers"]}
+        bodies = [message.get("body", b"") for message in messages[1:]]
+        return Reply(messages[0]["status"], headers, b"".join(bodies), sum(map(bool, bodies)))
+
+    def close(self) -> None:
+        self.services.close()
+
+
+@dataclass
+class RunningApi:
+    """A process that answers."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    is_killed: bool = False
+
+    def kill(self) -> None:
+        """End it without a moment to do anything."""
+        self.is_killed = True
+        self.process.kill()
+        self.process.wait()
+
+
+@contextmanager
+def running_api(database_url: str, broker_url: str, folder: Path, **environment: str) -> Iterator[RunningApi]:
+    """`notifier api` as a process on a port of its own. At the end it must stop by itself, unless killed."""
+    port, log = free_port(), folder / "api.log"
+    settings = {
+        "NOTIFIER_DATABASE_URL": database_url,
+        "NOTIFIER_BROKER_URL": broker_url,
+        "NOTIFIER_API_PORT": str(port),
+        "NOTIFIER_DATA_DIR": str(folder),
+        **environment,
+    }
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "notifier", "api"],
+            env={**os.environ, **settings},
+            stdout=output,
+            stderr=output,
+            stdin=subprocess.DEVNULL,
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: process.poll() is not None or _answers(f"{url}/healthz"), timeout=30)
+        assert process.poll() is None, log.read_text()
+        api = RunningApi(url, process)
+        yield api
+        if not api.is_killed:
+            process.terminate()
+            assert process.wait(timeout=30) == 0, log.read_text()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def call(
+    method: str, url: str, *, key: str | None = None, json_body: Any = None, headers: dict[str, str] | None = None
+) -> Reply:
+    """A request over a socket."""
+    sent = {**({"authorization": f"Bearer {key}"} if key else {}), **(headers or {})}
+    data = None if json_body is None else json.dumps(json_body).encode()
+    if data is not None:
+        sent.setdefault("content-type", "application/json")
+    request = urllib.request.Request(url, data, sent, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return Reply(answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.read(), 1)
+    except urllib.error.HTTPError as error:
+        with error:
+            return Reply(error.code, {k.lower(): v for k, v in error.headers.items()}, error.read(), 1)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return call("GET", url).status == 200
+    except OSError:
+        return False

@@ -1,0 +1,66 @@
+"""The OpenAPI document: whole, with right examples, and in step with docs/reference/http-api.md."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from notifier.operations.keys import Scope
+from notifier.store.gauges import Gauges
+from notifier.web.app import make_app
+from notifier.web.watching import lines
+from tests.unit.cli.commandline import CommandLine
+
+PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "http-api.md").read_text("utf-8")
+DOCUMENT = make_app().openapi()
+
+
+def test_the_command_prints_it_without_a_server() -> None:
+    assert CommandLine()("schema", "openapi").json == DOCUMENT
+
+
+def test_every_route_has_a_name_of_its_own_and_a_line_in_the_docs() -> None:
+    operations = [one for methods in DOCUMENT["paths"].values() for one in methods.values()]
+    assert len({one["operationId"] for one in operations}) == len(operations)
+    for path in DOCUMENT["paths"]:
+        told = path.replace("{notification}", "{id}").replace("/v1/rejected-messages/{message}", "…/{id}")
+        assert told in PAGE, path
+
+
+def test_every_reference_leads_somewhere() -> None:
+    names = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(DOCUMENT)))
+    assert names <= set(DOCUMENT["components"]["schemas"])
+
+
+@pytest.mark.parametrize("path", ["/v1/notifications", "/v1/notifications/batch"])
+def test_an_example_is_one_of_what_it_shows(path: str) -> None:
+    content = DOCUMENT["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+    schema: dict[str, Any] = {**content["schema"], "components": DOCUMENT["components"]}
+    jsonschema.validate(content["example"], schema)
+
+
+@pytest.mark.parametrize("name", ["RetryRequest", "PreviewRequest"])
+def test_an_example_in_a_schema_is_valid(name: str) -> None:
+    [example] = DOCUMENT["components"]["schemas"][name]["examples"]
+    schema = {"$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]}
+    jsonschema.validate(example, schema)
+
+
+def test_every_refusal_is_a_problem() -> None:
+    for methods in DOCUMENT["paths"].values():
+        for one in methods.values():
+            for status, answer in one["responses"].items():
+                if status >= "400" and one["operationId"] != "readyz":
+                    assert list(answer["content"]) == ["application/problem+json"], one["operationId"]
+
+
+def test_every_scope_and_metric_is_documented() -> None:
+    metrics = [line.split()[2] for line in lines(Gauges((), 0, 0.0, (), 0)) if line.startswith("# TYPE")]
+    assert len(metrics) == 5
+    for word in [*Scope, *metrics]:
+        assert f"`{word}`" in PAGE

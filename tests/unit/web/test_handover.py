@@ -1,0 +1,79 @@
+"""What requests hand over is published together, and hurried when it cannot be."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from notifier.errors import ServiceUnavailable
+from notifier.message import new_id
+from notifier.status import Channel, Lane
+from notifier.web.handover import Handover
+
+
+class Ledger:
+    """Keeps what is hurried."""
+
+    def __init__(self, *, is_away: bool = False) -> None:
+        self.hurried: list[UUID] = []
+        self.is_away = is_away
+
+    def hurry(self, ids: Sequence[UUID]) -> None:
+        if self.is_away:
+            raise ServiceUnavailable("away")
+        self.hurried += ids
+
+
+def test_what_waits_meanwhile_travels_in_one_task() -> None:
+    begun, go = threading.Event(), threading.Event()
+    published: list[Any] = []
+
+    def publish(channel: Channel, lane: Lane, ids: Sequence[UUID]) -> None:
+        begun.set()
+        go.wait(10)
+        published.append((channel, lane, list(ids)))
+
+    handover = Handover(publish, Ledger())  # type: ignore[arg-type]
+    first, second, third, other = (new_id() for _ in range(4))
+    handover.put(Channel.SMS, Lane.URGENT, [first])
+    begun.wait(10)
+    handover.put(Channel.SMS, Lane.URGENT, [second])
+    handover.put(Channel.EMAIL, Lane.BULK, [other])
+    handover.put(Channel.SMS, Lane.URGENT, [third])
+    go.set()
+    handover.close()
+    assert published == [
+        (Channel.SMS, Lane.URGENT, [first]),
+        (Channel.SMS, Lane.URGENT, [second, third]),
+        (Channel.EMAIL, Lane.BULK, [other]),
+    ]
+
+
+def test_what_cannot_be_published_is_hurried_and_the_next_is_tried_again() -> None:
+    answers = iter([OSError("no broker"), None])
+    published = []
+
+    def publish(channel: Channel, lane: Lane, ids: Sequence[UUID]) -> None:
+        error = next(answers)
+        if error:
+            raise error
+        published.extend(ids)
+
+    ledger = Ledger()
+    handover = Handover(publish, ledger)  # type: ignore[arg-type]
+    first, second = new_id(), new_id()
+    handover.put(Channel.SMS, Lane.URGENT, [first])
+    handover.put(Channel.EMAIL, Lane.URGENT, [second])
+    handover.close()
+    assert (ledger.hurried, published) == ([first], [second])
+
+
+def test_without_broker_and_database_it_goes_on() -> None:
+    def publish(*_: Any) -> None:
+        raise OSError("no broker")
+
+    handover = Handover(publish, Ledger(is_away=True))  # type: ignore[arg-type]
+    handover.put(Channel.SMS, Lane.URGENT, [new_id()])
+    handover.close()
