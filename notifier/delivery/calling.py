@@ -10,7 +10,7 @@ from queue import SimpleQueue
 
 from notifier.delivery.pacing import Go, Pacer
 from notifier.delivery.preparing import Prepared
-from notifier.errors import OutcomeUnknown, SendError, Unavailable
+from notifier.errors import OutcomeUnknown, SendError, ServiceUnavailable, Unavailable
 from notifier.providers.base import Provider, Receipt
 from notifier.status import Outcome, Reason
 from notifier.store.values import Started
@@ -104,18 +104,28 @@ class Caller:
         await asyncio.gather(*(self._call(call, start_by, gathered) for call in calls))
 
     async def _call(self, call: Call, start_by: float, gathered: _Gathered) -> None:
-        # A turn under a rate limit is waited for outside of the slots.
-        if call.go.takes:
-            await self._pacer.wait(call.go)
+        # A turn under a rate limit is waited for outside of the slots; one that is missed there, inside of them.
+        await self._pacer.wait(call.go)
         async with self._slots:
+            hindrance = await self._hindrance(call, start_by)
             begun = time.monotonic()
-            answer = await self._answer(call, start_by)
+            answer = hindrance or await self._answer(call)
         gathered.add(replace(call, answer=answer, seconds=time.monotonic() - begun))
 
-    async def _answer(self, call: Call, start_by: float) -> Receipt | SendError:
+    async def _hindrance(self, call: Call, start_by: float) -> SendError | None:
+        """Why the call must not be made. It has its turn, if it needs one, when this is None."""
+        try:
+            if call.go.is_late:
+                async with asyncio.timeout(start_by - time.monotonic()):
+                    await self._pacer.renew(call.go)
+        except (ServiceUnavailable, TimeoutError):
+            return Unavailable("not called: there was no turn for it in time", reason=Reason.LEASE_EXPIRED)
         if time.monotonic() > start_by:
             # Whoever comes next may hold it by the time we are through.
             return Unavailable("not called: the lease was nearly over", reason=Reason.LEASE_EXPIRED)
+        return None
+
+    async def _answer(self, call: Call) -> Receipt | SendError:
         try:
             # The provider keeps the deadline itself; this guards against one that does not.
             async with asyncio.timeout(self._deadline_seconds + MARGIN_SECONDS / 2):

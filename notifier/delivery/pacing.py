@@ -10,12 +10,13 @@ import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from notifier.config import Cap, Settings
 from notifier.delivery.preparing import Prepared
 from notifier.status import Channel
-from notifier.store.rates import RateBook
+from notifier.store.rates import RateBook, Turn
 from notifier.telemetry import log
 
 #: A turn that begins within this is waited for in the process; a later one by `due_at`. Short, because an urgent
@@ -23,6 +24,9 @@ from notifier.telemetry import log
 WAIT_SECONDS = 1.0
 #: Turns are handed out this much slower than the limit: two calls may come a little closer than their turns.
 SLACK = 0.97
+#: A call that begins later than this after its turn would come on top of the turns of others: it takes a new one.
+#: Seconds; of a limit a second, that is the share by which it may be exceeded.
+LATE_SECONDS = 0.05
 #: Nobody asks again sooner than this. Seconds.
 MIN_LATER_SECONDS = 0.25
 #: From this share of a quota on, producers are warned.
@@ -39,11 +43,16 @@ class _Limit:
 
 @dataclass(frozen=True, slots=True)
 class Go:
-    """Leave to call: not before then on the monotonic clock, and how long each limit is taken up by it."""
+    """Leave to call: not before then on the monotonic clock, and not much later either."""
 
     not_before: float = 0.0
-    #: (scope, seconds).
-    takes: tuple[tuple[str, float], ...] = ()
+    #: What it holds a turn of, and how many units of it; without any it never is too late.
+    turns: tuple[tuple[_Limit, int], ...] = ()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its turn has passed."""
+        return bool(self.turns) and time.monotonic() > self.not_before + LATE_SECONDS
 
 
 class Pacer:
@@ -52,23 +61,49 @@ class Pacer:
     def __init__(self, book: RateBook, settings: Settings) -> None:
         self._book = book
         self._structure = settings.structure
-        #: Scope → when its next call may begin here. Touched on the event loop only.
-        self._free_at: dict[str, float] = {}
+        #: Asks the database for what is asked on the event loop: one at a time, in order.
+        self._asking = ThreadPoolExecutor(1, thread_name_prefix="turns")
         self._provider_rates = {
             table.name: table.rate_per_second for table in settings.provider_tables() if table.rate_per_second
         }
 
     async def wait(self, go: Go) -> None:
-        """Until the call may begin.
+        """Until the call may begin."""
+        if go.turns:
+            await asyncio.sleep(max(0.0, go.not_before - time.monotonic()))
 
-        After a stall of this process many turns have come at once: their calls keep their distance all the same.
+    async def renew(self, go: Go) -> None:
+        """Until the call may begin after all, if `go` has passed: with new turns for those that it has missed.
+
+        A call misses its turn while its process stands still, or while all slots are taken. The turn is lost then:
+        better a little under the limit than over it.
+
+        Raises:
+            ServiceUnavailable: the database is away.
         """
-        await asyncio.sleep(max(0.0, go.not_before - time.monotonic()))
-        for scope, seconds in go.takes:
-            now = time.monotonic()
-            begins = max(now, self._free_at.get(scope, 0.0))
-            self._free_at[scope] = begins + seconds
-            await asyncio.sleep(begins - now)
+        while go.is_late:
+            not_before = 0.0
+            for limit, units in go.turns:
+                not_before = max(not_before, await self._take_one(limit, units))
+            go = Go(not_before, go.turns)
+            await self.wait(go)
+
+    async def _take_one(self, limit: _Limit, units: int) -> float:
+        """When the next turn begins, on the monotonic clock."""
+        while True:
+            asked = asyncio.get_running_loop().run_in_executor(self._asking, self._ask, limit, [units])
+            (turn,), answered_at = await asked
+            if turn.is_granted:
+                return answered_at + turn.in_seconds
+            await asyncio.sleep(turn.in_seconds)
+
+    def _ask(self, limit: _Limit, units: Sequence[int]) -> tuple[list[Turn], float]:
+        """The next turns, and when they were answered: a little later than the database meant is right, a little
+        earlier is not."""
+        turns = self._book.take_turns(
+            limit.scope, units, per_second=limit.per_second * SLACK, at_most_seconds=WAIT_SECONDS
+        )
+        return turns, time.monotonic()
 
     def turns(self, items: Sequence[tuple[Prepared, str]]) -> tuple[dict[int, Go], dict[int, float]]:
         """For each position: leave to call, or how many seconds it has to wait.
@@ -98,19 +133,13 @@ class Pacer:
     ) -> None:
         if not positions:
             return
-        turns = self._book.take_turns(
-            limit.scope,
-            [items[position][0].units for position in positions],
-            per_second=limit.per_second * SLACK,
-            at_most_seconds=WAIT_SECONDS,
-        )
-        # From the answer on: a little later than the database meant is right, a little earlier is not.
-        answered_at = time.monotonic()
+        turns, answered_at = self._ask(limit, [items[position][0].units for position in positions])
         for position, turn in zip(positions, turns, strict=True):
             if turn.is_granted:
-                go, takes = begins[position], items[position][0].units / (limit.per_second * SLACK)
+                go = begins[position]
                 begins[position] = Go(
-                    max(go.not_before, answered_at + turn.in_seconds), (*go.takes, (limit.scope, takes))
+                    max(go.not_before, answered_at + turn.in_seconds),
+                    (*go.turns, (limit, items[position][0].units)),
                 )
             else:
                 later[position] = max(MIN_LATER_SECONDS, turn.in_seconds)

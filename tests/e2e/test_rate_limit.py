@@ -1,9 +1,8 @@
 """Three worker processes under one limit: what the database hands out, and what the provider sees of it.
 
-The promise is about turns: the database hands them out one after the other, whoever asks, and no call begins
-before its turn. That holds on any machine, so it is asserted as it is. When a call arrives is another matter: a
-process that the machine does not run for a moment begins late what the others begin in time, and a second of the
-provider may then hold what belonged to the one before. So much more is allowed there, and no more.
+A call that has missed its turn takes a new one, so what is promised of turns holds for calls, too: the limit, and
+its 5 %. A server that notes when they come may itself be kept waiting by its machine; how long is measured, and no
+more than that is allowed on top.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import math
 import os
 import signal
 import sys
+import threading
 import time
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
+from typing import Self
 
 import psycopg
 
@@ -89,11 +89,39 @@ class Run:
     numbers: Sequence[str]
     #: Outcome → attempts in the record.
     attempts: Mapping[str, int]
+    #: The longest that the measuring process itself was not run: what came meanwhile seems to have come at once.
+    stall: float
 
 
 def busiest_second(times: Sequence[float]) -> int:
     """The most in any window of a second: it begins with one of them."""
     return max(bisect_left(times, begin + 1) - index for index, begin in enumerate(times))
+
+
+class Stalls:
+    """How long this process stood still at the longest, measured by a thread that wakes all the time."""
+
+    EVERY_SECONDS = 0.005
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def _watch(self) -> None:
+        last = time.monotonic()
+        while not self._ended.wait(self.EVERY_SECONDS):
+            now = time.monotonic()
+            self.longest = max(self.longest, now - last - self.EVERY_SECONDS)
+            last = now
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
 
 
 @contextmanager
@@ -162,12 +190,13 @@ def send_all(database_url: str, broker_url: str, folder: Path) -> Run:
         with running_programs(environment, folder):
             entries = [{"to": f"+1555010{number:04d}"} for number in range(MESSAGES)]
             context = {"code": "042137", "valid_minutes": 10}
-            with Client(broker_url, producer="shop", timeout_seconds=30) as client:
-                client.send_many(entries, channel="sms", lane="normal", template="login_code", context=context)
-            wait_until(lambda: count_sent() == MESSAGES, 60, every=0.2)
+            with Stalls() as stalls:
+                with Client(broker_url, producer="shop", timeout_seconds=30) as client:
+                    client.send_many(entries, channel="sms", lane="normal", template="login_code", context=context)
+                wait_until(lambda: count_sent() == MESSAGES, 60, every=0.2)
         numbers = [sms.to for sms in twilio.messages]
         attempts = connection.execute("SELECT outcome, count(*) FROM attempts GROUP BY 1").fetchall()
-        return Run(turns(connection), sorted(arrivals.times), numbers, dict(attempts))
+        return Run(turns(connection), sorted(arrivals.times), numbers, dict(attempts), stalls.longest)
 
 
 def test_three_worker_processes_keep_to_fifty_a_second(database_url: str, amqp_url: str, tmp_path: Path) -> None:
@@ -176,13 +205,6 @@ def test_three_worker_processes_keep_to_fifty_a_second(database_url: str, amqp_u
     assert len(run.arrivals) == len(run.numbers) == len(set(run.numbers)) == MESSAGES
     assert run.attempts == {"accepted": MESSAGES}
 
-    # A process that stood still between reading an idle slot and moving it hides a turn from us.
-    hidden = MESSAGES - len(run.turns)
-    assert 0 <= hidden <= MESSAGES // 20
+    assert len(run.turns) >= MESSAGES * 0.95
     assert busiest_second(run.turns) <= LIMIT
-    # However late some calls are: until any moment no more have come than had their turn.
-    late = [arrival - turn for turn, arrival in zip(run.turns, run.arrivals[hidden:], strict=True)]
-    assert min(late) >= 0
-
-    assert median(late) < 0.5
-    assert busiest_second(run.arrivals) <= AT_MOST + LIMIT * (max(late) - min(late))
+    assert busiest_second(run.arrivals) <= AT_MOST + LIMIT * run.stall

@@ -28,7 +28,7 @@ from notifier.store.audit import Audit, Story
 from notifier.store.engine import make_engine, transaction
 from notifier.store.health import HealthBook
 from notifier.store.ledger import Ledger
-from notifier.store.rates import RateBook
+from notifier.store.rates import RateBook, Turn
 from notifier.store.values import NewNotification, Result
 from tests.support.templates import write_templates
 
@@ -389,8 +389,70 @@ def test_three_workers_keep_to_fifty_calls_a_second(world: World) -> None:
     for thread in threads:
         thread.join()
     assert len(moments) == 180
-    busiest = max(sum(start <= moment < start + 1 for moment in moments) for start in moments)
-    assert busiest <= 52
+    assert busiest(moments, 1.0) <= 52
+
+
+def busiest(moments: Sequence[float], seconds: float) -> int:
+    """The most in any window of so many seconds."""
+    return max(sum(start <= moment < start + seconds for moment in moments) for start in moments)
+
+
+def test_turns_that_a_process_missed_while_it_stood_still_are_not_made_up_for(world: World) -> None:
+    ids = [world.accept(f"k{n}") for n in range(40)]
+    structure = Structure(senders={"default": Sender(email="Shop <shop@example.com>", rate_per_second=50)})
+    moments: list[float] = []
+
+    def note(_: Outgoing) -> None:
+        moments.append(time.monotonic())
+        if len(moments) == 5:
+            # Nothing runs on the event loop meanwhile: twenty turns pass.
+            time.sleep(0.4)
+
+    world.deliver(ids, Scripted(before=note), structure=structure)
+    assert len(moments) == 40
+    # Ten, and what is not yet too late.
+    assert busiest(moments, 0.2) <= 10 + 3
+
+
+def test_turns_that_pass_while_every_slot_is_taken_are_not_made_up_for(world: World) -> None:
+    ids = [world.accept(f"k{n}") for n in range(40)]
+    structure = Structure(senders={"default": Sender(email="Shop <shop@example.com>", rate_per_second=50)})
+    moments: list[float] = []
+
+    class SlowAtFirst(Scripted):
+        async def send(self, outgoing: Outgoing, *, deadline_seconds: float) -> Receipt:
+            moments.append(time.monotonic())
+            if len(moments) == 1:
+                await asyncio.sleep(0.4)
+            return await super().send(outgoing, deadline_seconds=deadline_seconds)
+
+    summary = world.deliver(ids, SlowAtFirst(), structure=structure, worker_calls=1)
+    assert summary.sent == len(moments) == 40
+    assert busiest(moments, 0.2) <= 10 + 3
+
+
+def test_without_a_new_turn_a_late_call_is_not_made_and_nothing_is_lost(world: World) -> None:
+    ids = [world.accept(f"k{n}") for n in range(10)]
+    structure = Structure(senders={"default": Sender(email="Shop <shop@example.com>", rate_per_second=50)})
+    answers = iter([RateBook(world.engine).take_turns])
+
+    class AwayBook(RateBook):
+        """Its database is there once."""
+
+        def take_turns(self, *args: Any, **options: Any) -> list[Turn]:
+            take = next(answers, None)
+            if take is None:
+                raise ServiceUnavailable("the database is away")
+            return take(*args, **options)
+
+    world.pacer = Pacer(AwayBook(world.engine), Settings().model_copy(update={"structure": structure}))
+    provider = Scripted(before=lambda _: time.sleep(0.3))
+    summary = world.deliver(ids, provider, structure=structure)
+    notes = [world.story(id_).notification for id_ in ids]
+    assert 0 < summary.sent == len(provider.taken) < 10
+    assert {(note.status, note.reason) for note in notes if note.status != "sent"} == {
+        ("retrying", "lease_expired")
+    }
 
 
 def test_one_recipient_gets_no_more_than_the_cap(world: World) -> None:
