@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +18,7 @@ from bench.scenarios import Bench, Sizes
 from bench.servers import Postgres, make_rabbitmq
 from bench.subjects import Ground
 from notifier.dev.machine import make_temporary_folder
-from tests.services import MissingService
+from tests.commands import run_in_order, say
 
 SCENARIOS = ("throughput", "with_100ms_server", "sms", "workers", "latency", "steady", "growth")
 _SECONDS, _ROUNDS, _ROWS = 10.0, 3, 10_000_000
@@ -32,17 +30,7 @@ def main() -> int:
     if options.report:
         _report(json.loads(options.output.read_text("utf-8")))
         return 0
-    # A Ctrl-C or SIGTERM ends everything in order, too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    logging.disable(logging.WARNING)
-    try:
-        return _run(options)
-    except MissingService as missing:
-        _say(str(missing))
-        return 2
-    except KeyboardInterrupt:
-        _say("stopped")
-        return 130
+    return run_in_order(lambda: _run(options))
 
 
 def _options() -> argparse.Namespace:
@@ -72,23 +60,23 @@ def _run(options: argparse.Namespace) -> int:
     chosen: Sequence[str] = options.only or SCENARIOS
     with _ground(options.folder, options.keep) as ground:
         facts = machine(ground)
-        _say(", ".join(f"{name} {value}" for name, value in facts.items()))
-        bench = Bench(ground, sizes, _say)
+        say(", ".join(f"{name} {value}" for name, value in facts.items()))
+        bench = Bench(ground, sizes, say)
         for name in SCENARIOS:
             if name in chosen:
-                _say(f"{name} ({time.monotonic() - begun:.0f} s so far)")
+                say(f"{name} ({time.monotonic() - begun:.0f} s so far)")
                 bench.run(name)
         for name, why in bench.results.absent.items():
-            _say(f"absent: {name}: {why}")
+            say(f"absent: {name}: {why}")
         found = report.content(bench.results, sizes, facts, time.monotonic() - begun)
     if options.output:
         report.write(options.output, found)
-    _say(report.table(found))
+    say(report.table(found))
     if options.output == report.LATEST:
         _report(found)
     for name, what in bench.results.failed.items():
-        _say(f"FAILED: {name}: {what}")
-    _say(f"{time.monotonic() - begun:.0f} s")
+        say(f"FAILED: {name}: {what}")
+    say(f"{time.monotonic() - begun:.0f} s")
     return 1 if bench.results.failed else 0
 
 
@@ -104,7 +92,7 @@ def _ground(parent: Path | None, keep: Path | None) -> Iterator[Ground]:
         stack.callback(postgres.stop)
         rabbitmq = make_rabbitmq(folder / "rabbitmq")
         stack.callback(rabbitmq.stop)
-        _say("starting PostgreSQL and RabbitMQ")
+        say("starting PostgreSQL and RabbitMQ")
         postgres.start()
         rabbitmq.start()
         yield Ground(folder, postgres, rabbitmq, postgres.databases(), find_postfix())
@@ -115,21 +103,16 @@ def _report(found: dict[str, object]) -> None:
 
     try:
         for path in pictures.draw(found):
-            _say(f"drawn: {path}")
+            say(f"drawn: {path}")
     except ModuleNotFoundError as error:
-        _say(f"no pictures: {error.name} is not installed (requirements/bench.txt)")
+        say(f"no pictures: {error.name} is not installed (requirements/bench.txt)")
     for page in report.put_into_pages(report.table(found)):
-        _say(f"written: {page}")
+        say(f"written: {page}")
 
 
 def _copy_logs(folder: Path, keep: Path) -> None:
     logs = shutil.ignore_patterns("data", "run", "generated", "postgres", "download")
     shutil.copytree(folder, keep, dirs_exist_ok=True, ignore=logs)
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

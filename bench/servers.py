@@ -11,9 +11,8 @@ import psycopg
 
 from notifier.dev.embedded import EmbeddedPostgres
 from tests.databases import Databases
-from tests.install import apt_install_rabbitmq, can_apt_install
 from tests.rabbitmq import PrivateRabbitmq, amqp_connection
-from tests.services import MissingService, find_postgres, find_rabbitmq
+from tests.services import find_or_install_rabbitmq, find_postgres
 
 #: Every commit is on the disk before it is answered. The rest is what a small server of one's own would have.
 DURABLE: Mapping[str, str] = {
@@ -88,14 +87,8 @@ def make_rabbitmq(folder: Path) -> PrivateRabbitmq:
     Raises:
         MissingService: where RabbitMQ is not installed and cannot be.
     """
-    script = find_rabbitmq()
-    if script is None and can_apt_install():
-        apt_install_rabbitmq()
-        script = find_rabbitmq()
-    if script is None:
-        raise MissingService("the measurements need RabbitMQ: run `sudo apt-get install rabbitmq-server`")
     folder.mkdir(mode=0o700)
-    return PrivateRabbitmq(script, folder)
+    return PrivateRabbitmq(find_or_install_rabbitmq(), folder)
 
 
 def rabbitmq_version(url: str) -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import re
 import secrets
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -20,7 +18,7 @@ from chaos.runner import Runner
 from chaos.scenarios import Scenario, long_form, short_form
 from chaos.world import running_world
 from notifier.dev.machine import make_temporary_folder
-from tests.services import MissingService
+from tests.commands import run_in_order, say
 
 
 def main() -> int:
@@ -31,19 +29,9 @@ def main() -> int:
         wanted = re.compile(options.only, re.IGNORECASE)
         scenarios = [scenario for scenario in scenarios if wanted.search(scenario.name)]
     if options.list or not scenarios:
-        _say("\n".join(scenario.name for scenario in scenarios) or "no such scenario")
+        say("\n".join(scenario.name for scenario in scenarios) or "no such scenario")
         return 0 if scenarios else 2
-    # A Ctrl-C or SIGTERM ends everything in order, too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    logging.disable(logging.WARNING)
-    try:
-        return _run(scenarios, options)
-    except MissingService as missing:
-        _say(str(missing))
-        return 2
-    except KeyboardInterrupt:
-        _say("stopped")
-        return 130
+    return run_in_order(lambda: _run(scenarios, options))
 
 
 def _options() -> argparse.Namespace:
@@ -59,7 +47,7 @@ def _options() -> argparse.Namespace:
 
 def _run(scenarios: Sequence[Scenario], options: argparse.Namespace) -> int:
     begun = time.monotonic()
-    _say(f"seed {options.seed}: repeat these choices with --seed {options.seed}")
+    say(f"seed {options.seed}: repeat these choices with --seed {options.seed}")
     wants_disk = any(scenario.needs_disk for scenario in scenarios)
     has_disk = wants_disk and disk.enter_private_namespace()
     absent = {
@@ -87,23 +75,18 @@ def _in_world(
 ) -> list[Outcome]:
     rng = Random(options.seed)
     use_redis = any(scenario.broker == "redis" for scenario in scenarios)
-    _say("starting PostgreSQL, RabbitMQ" + (" and Valkey" if use_redis else ""))
+    say("starting PostgreSQL, RabbitMQ" + (" and Valkey" if use_redis else ""))
     with running_world(folder, rng, use_disk=has_disk, use_redis=use_redis) as world:
-        return Runner(world, options.seed, _say, overlap=options.short).run(scenarios)
+        return Runner(world, options.seed, say, overlap=options.short).run(scenarios)
 
 
 def _conclude(outcomes: Sequence[Outcome], absent: dict[str, str], seconds: float) -> int:
-    _say(report.table(outcomes, absent))
+    say(report.table(outcomes, absent))
     messages = sum(outcome.findings.messages for outcome in outcomes)
     is_right = all(outcome.is_right for outcome in outcomes)
     verdict = "every promise was kept" if is_right else "NOT every promise was kept"
-    _say(f"{messages} messages in {seconds:.0f} s: {verdict}")
+    say(f"{messages} messages in {seconds:.0f} s: {verdict}")
     return 0 if is_right else 1
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -12,9 +12,8 @@ import psutil
 import psycopg
 
 from notifier.dev.embedded import EmbeddedPostgres, EmbeddedValkey
-from tests.install import apt_install_rabbitmq, can_apt_install
 from tests.rabbitmq import PrivateRabbitmq
-from tests.services import MissingService, find_postgres, find_rabbitmq, find_redis
+from tests.services import find_or_install_rabbitmq, find_postgres, find_redis
 
 # Small, so that a disk can be filled; every server flushes as in production.
 _POSTGRES = {"max_wal_size": "64MB", "min_wal_size": "32MB", "max_connections": "150"}
@@ -139,14 +138,8 @@ def make_rabbitmq(folder: Path) -> Rabbitmq:
     Raises:
         MissingService: where RabbitMQ is not installed.
     """
-    script = find_rabbitmq()
-    if script is None and can_apt_install():
-        apt_install_rabbitmq()
-        script = find_rabbitmq()
-    if script is None:
-        raise MissingService("the fault suite needs its own RabbitMQ: run `sudo apt-get install rabbitmq-server`")
     folder.mkdir(mode=0o700)
-    return Rabbitmq(script, folder)
+    return Rabbitmq(find_or_install_rabbitmq(), folder)
 
 
 def _is_beam(process: psutil.Process) -> bool:

@@ -247,6 +247,21 @@ def find_rabbitmq() -> Path | None:
     return next((path for path in candidates if path.exists() and not _is_wrapper(path)), None)
 
 
+def find_or_install_rabbitmq() -> Path:
+    """`find_rabbitmq`, after an installation where that may be done.
+
+    Raises:
+        MissingService: it is not there.
+    """
+    script = find_rabbitmq()
+    if script is None and can_apt_install():
+        apt_install_rabbitmq()
+        script = find_rabbitmq()
+    if script is None:
+        raise MissingService("this needs a RabbitMQ of its own: run `sudo apt-get install rabbitmq-server`")
+    return script
+
+
 def _is_wrapper(script: Path) -> bool:
     return "su rabbitmq" in script.read_text("utf-8", errors="replace")
 

@@ -23,7 +23,7 @@ from notifier.errors import ServiceUnavailable
 from tests.rabbitmq import amqp_connection
 
 _START_SECONDS = 60.0
-_CREATE = "import {module} as tasks; tasks.Base.metadata.create_all(tasks.engine)"
+_CREATE = "import {module} as tasks; tasks.Mail.metadata.create_all(tasks.engine)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,11 @@ from typing import Any
 
 from celery import Celery
 from jinja2 import Environment, FileSystemLoader, select_autoescape
-from sqlalchemy import JSON, create_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
 
 from bench.mails import SENDER, TEMPLATES
+from bench.peers.model import Mail
 
 app = Celery("celery_naive", broker=os.environ["BENCH_BROKER_URL"])
 app.conf.update(
@@ -30,26 +31,6 @@ engine = create_engine(os.environ["BENCH_DATABASE_URL"])
 templates = Environment(
     loader=FileSystemLoader(TEMPLATES / "email"), autoescape=select_autoescape(["html"]), trim_blocks=True
 )
-
-
-class Base(DeclarativeBase):
-    """Base of the model."""
-
-    type_annotation_map = {dict[str, Any]: JSON}  # noqa: RUF012 - SQLAlchemy's own protocol
-
-
-class Mail(Base):
-    """One mail."""
-
-    __tablename__ = "mails"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    recipient: Mapped[str] = mapped_column(index=True)
-    template: Mapped[str]
-    context: Mapped[dict[str, Any]]
-    status: Mapped[str] = mapped_column(index=True)
-    created_at: Mapped[datetime]
-    sent_at: Mapped[datetime | None]
 
 
 @app.task(name="send_mail")  # type: ignore[untyped-decorator]

@@ -15,10 +15,10 @@ from typing import Any
 
 from celery import Celery
 from jinja2 import Environment, FileSystemLoader, select_autoescape
-from sqlalchemy import JSON, create_engine, insert, update
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import create_engine, insert, update
 
 from bench.mails import SENDER, TEMPLATES
+from bench.peers.model import Mail
 
 THREADS = int(os.environ.get("BENCH_THREADS", "8"))
 
@@ -42,26 +42,6 @@ _environment = Environment(
 _own = threading.local()
 #: A connection is closed after so many mails, as relays want it.
 _MAILS_PER_CONNECTION = 100
-
-
-class Base(DeclarativeBase):
-    """Base of the model."""
-
-    type_annotation_map = {dict[str, Any]: JSON}  # noqa: RUF012 - SQLAlchemy's own protocol
-
-
-class Mail(Base):
-    """One mail."""
-
-    __tablename__ = "mails"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    recipient: Mapped[str] = mapped_column(index=True)
-    template: Mapped[str]
-    context: Mapped[dict[str, Any]]
-    status: Mapped[str] = mapped_column(index=True)
-    created_at: Mapped[datetime]
-    sent_at: Mapped[datetime | None]
 
 
 def _template(name: str) -> Any:
