@@ -23,7 +23,7 @@ from bench import mails
 from bench.postfix import Absent, find_postfix
 from bench.servers import Postgres
 from bench.sinks import smtp_sink
-from notifier.bootstrap import DeliveryLoop, Services
+from notifier.bootstrap import DeliveryLoop, Services, settle
 from notifier.config import load_settings
 from notifier.dev.machine import make_temporary_folder
 from notifier.intake.accepting import BATCH_SIZE, Received
@@ -67,6 +67,7 @@ def _measure(options: argparse.Namespace, postgres: Postgres, port: int) -> None
     ids: list[UUID] = []
     intake = services.intake(lambda _channel, _lane, accepted: ids.extend(accepted))
     found: dict[str, list[tuple[float, float, float]]] = {"intake": [], "delivery": []}
+    settle()
     for number in range(options.rounds + 1):
         batches = [
             [_message(start + offset) for offset in range(BATCH_SIZE)]

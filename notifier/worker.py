@@ -22,7 +22,7 @@ from celery.schedules import crontab, schedule
 from celery.utils.nodenames import host_format
 
 from notifier import redis_transport, topology
-from notifier.bootstrap import DeliveryLoop, Services
+from notifier.bootstrap import DeliveryLoop, Services, settle
 from notifier.config import Settings, load_settings
 from notifier.status import Channel, Lane
 from notifier.store.partitions import ensure_partitions
@@ -167,6 +167,7 @@ def _add_tasks(app: Celery, process: _Process) -> None:
             log.info("statistics.day", channel=row.channel, status=row.status, count=row.count)
         return [{"channel": row.channel, "status": row.status, "count": row.count} for row in counts]
 
+    signals.worker_ready.connect(process.settle, weak=False)
     signals.worker_shutdown.connect(process.stop, weak=False)
 
 
@@ -207,6 +208,10 @@ class _Process:
             if self._delivery is None:
                 self._delivery = DeliveryLoop(self.services)
             return self._delivery
+
+    def settle(self, **_: Any) -> None:
+        """Before the first task: Celery's signal `worker_ready`."""
+        settle()
 
     def stop(self, **_: Any) -> None:
         """After the last task: Celery's signal `worker_shutdown`."""

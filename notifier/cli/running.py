@@ -62,7 +62,7 @@ def intake() -> None:
     Stops on SIGTERM or Ctrl-C when the batch in hand is recorded.
     """
     settings = _settings("intake")
-    from notifier.bootstrap import Services
+    from notifier.bootstrap import Services, settle
     from notifier.intake import make_reader
     from notifier.worker import make_app, task_publisher
 
@@ -70,7 +70,9 @@ def intake() -> None:
     services = Services(settings, pool_size=8, application="notifier intake")
     process = services.intake(task_publisher(make_app(settings))).process
     services.wait_for_tables(stop)
-    make_reader(settings.require("broker_url")).run(process, stop)
+    reader = make_reader(settings.require("broker_url"))
+    settle()
+    reader.run(process, stop)
     services.close()
 
 

@@ -10,7 +10,7 @@ import uvicorn
 from anyio import to_thread
 from fastapi import FastAPI
 
-from notifier.bootstrap import Services
+from notifier.bootstrap import Services, settle
 from notifier.config import Settings
 from notifier.errors import ConfigurationError
 from notifier.intake.accepting import PublishTasks
@@ -37,6 +37,7 @@ def serve(settings: Settings, publish: PublishTasks) -> None:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # Each works on one request, with one connection to the database.
         to_thread.current_default_thread_limiter().total_tokens = settings.api_threads
+        settle()
         yield
 
     app = make_app(make_desk(services, handover), lifespan)
