@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
+from pydantic_core import to_json
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, IntegrityError
 
@@ -336,4 +337,8 @@ def storable(value: Any, depth: int = 0) -> Any:
 
 
 def _json(rows: Any) -> str:
-    return json.dumps(rows, default=str)
+    try:
+        return to_json(rows).decode()
+    except ValueError:
+        # A lone surrogate has no UTF-8 form, or it is too deep; PostgreSQL says of which row.
+        return json.dumps(rows, default=str)
