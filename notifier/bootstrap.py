@@ -18,8 +18,10 @@ from notifier.delivery.calling import Caller
 from notifier.delivery.pacing import Pacer
 from notifier.dispatch import Dispatcher, Publish
 from notifier.errors import ServiceUnavailable
+from notifier.hashing import HashKey
 from notifier.intake import Intake
 from notifier.intake.accepting import PublishTasks
+from notifier.operations.suppressions import Suppressions
 from notifier.providers import registry
 from notifier.providers.base import Provider
 from notifier.rendering import Renderer
@@ -64,6 +66,15 @@ class Services:
     @cached_property
     def renderer(self) -> Renderer:
         return Renderer(self.settings.templates)
+
+    @cached_property
+    def hash_key(self) -> HashKey:
+        secret = self.settings.hash_key
+        return HashKey() if secret is None else HashKey(secret.get_secret_value())
+
+    @cached_property
+    def suppressions(self) -> Suppressions:
+        return Suppressions(self.engine, self.hash_key)
 
     def intake(self, publish_tasks: PublishTasks) -> Intake:
         """What takes producers' messages into the record."""

@@ -195,6 +195,8 @@ class Settings(BaseSettings):
     config: Path | None = None
     #: smtp://user:password@host:587, smtps://host:465; ?starttls=required|never (with a password: required)
     smtp_url: SecretStr | None = None
+    #: Key of the hashes that stand for recipients. Unset: one that everyone knows, which protects nobody.
+    hash_key: Annotated[SecretStr, Field(min_length=16)] | None = None
     #: AC… of the Twilio account.
     twilio_account_sid: str | None = None
     #: Its primary auth token.

@@ -91,7 +91,7 @@ def read_message(value: Mapping[str, Any], channel: Channel, lane: Lane, *, now:
         message = Message.model_validate({**value, **_agreed(value, channel, lane)})
     except ValidationError as error:
         return Entry(None, faults_of(error), producer=producer)
-    faults = [*_check_recipient(message, channel), *_check_times(message, now), *_check_values(message)]
+    faults = [*recipient_faults(message.to, channel), *_check_times(message, now), *_check_values(message)]
     if faults:
         return Entry(None, tuple(faults), producer=producer)
     return Entry(message, producer=producer)
@@ -172,17 +172,18 @@ class _Disagreement:
     known: str
 
 
-def _check_recipient(message: Message, channel: Channel) -> list[Fault]:
-    if _CONTROL.search(message.to):
-        return [Fault("to", "bad_recipient", "contains control characters", "Send the plain address")]
+def recipient_faults(to: str, channel: Channel, field: str = "to") -> list[Fault]:
+    """What keeps `to` from being a recipient on this channel."""
+    if _CONTROL.search(to):
+        return [Fault(field, "bad_recipient", "contains control characters", "Send the plain address")]
     if channel is Channel.SMS:
-        if _E164.match(message.to):
+        if _E164.match(to):
             return []
-        return [Fault("to", "not_e164", "not an E.164 number", "Write it as +15550100123, without spaces")]
-    name, _, domain = message.to.rpartition("@")
+        return [Fault(field, "not_e164", "not an E.164 number", "Write it as +15550100123, without spaces")]
+    name, _, domain = to.rpartition("@")
     if name and domain.strip(" >"):
         return []
-    return [Fault("to", "not_an_address", "not an e-mail address", "Write it as name@example.com")]
+    return [Fault(field, "not_an_address", "not an e-mail address", "Write it as name@example.com")]
 
 
 def _check_times(message: Message, now: datetime) -> list[Fault]:

@@ -45,7 +45,7 @@ class Status(StrEnum):
 
 #: status → the statuses that may follow it. Nothing goes backwards by itself: `retrying → queued` is the next
 #: round of the same delivery; a receipt that comes late may correct `unknown`, `undelivered` and `failed`; only an
-#: operator sets something going again that had ended (`failed`, `expired` or `undelivered → retrying`).
+#: operator sets something going again that had ended (`failed`, `expired`, `undelivered`, `suppressed → retrying`).
 TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
     {
         Status.SCHEDULED: frozenset({Status.QUEUED, Status.EXPIRED, Status.CANCELLED, Status.SUPPRESSED}),
@@ -102,7 +102,7 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
         Status.FAILED: frozenset({Status.SENT, Status.DELIVERED, Status.RETRYING}),
         Status.EXPIRED: frozenset({Status.RETRYING}),
         Status.CANCELLED: frozenset(),
-        Status.SUPPRESSED: frozenset(),
+        Status.SUPPRESSED: frozenset({Status.RETRYING}),
     }
 )
 
@@ -159,6 +159,9 @@ class Reason(StrEnum):
     RATE_LIMITED = "rate_limited"  #: waits for its turn under a rate limit, a cap or a quota
     COUNTRY_NOT_ALLOWED = "country_not_allowed"  #: the number's country is not on the allow-list
     OPERATOR = "operator"  #: an operator decided so
+    HARD_BOUNCE = "hard_bounce"  #: a mail server reported later that there is no such mailbox
+    COMPLAINT = "complaint"  #: the recipient called an earlier mail spam
+    UNSUBSCRIBED = "unsubscribed"  #: the recipient unsubscribed from this kind of mail
 
 
 class OnUnknown(StrEnum):
@@ -166,3 +169,29 @@ class OnUnknown(StrEnum):
 
     RESEND = "resend"  #: send again, at the risk of a second copy (default for e-mail)
     HOLD = "hold"  #: leave it `unknown` until a receipt or an operator decides (default for SMS)
+
+
+class SuppressionReason(StrEnum):
+    """Why a recipient must not be sent to."""
+
+    HARD_BOUNCE = "hard_bounce"  #: a mail server reported that there is no such mailbox
+    INVALID_RECIPIENT = "invalid_recipient"  #: a provider refused it: no such mailbox or number
+    OPTED_OUT = "opted_out"  #: they asked for no more (STOP, blocked)
+    COMPLAINT = "complaint"  #: they called a mail spam
+    UNSUBSCRIBED = "unsubscribed"  #: they unsubscribed from a kind of mail
+    MANUAL = "manual"  #: an operator decided so
+
+    @property
+    def as_reason(self) -> Reason:
+        """The reason of a notification that was not sent because of it."""
+        return Reason.OPERATOR if self is SuppressionReason.MANUAL else Reason(self.value)
+
+    @property
+    def is_a_wish(self) -> bool:
+        """Whether the recipient asked for it: a message that must be sent by law goes against that, and not
+        against an address that is dead or an operator who forbade it."""
+        return self in (
+            SuppressionReason.OPTED_OUT,
+            SuppressionReason.COMPLAINT,
+            SuppressionReason.UNSUBSCRIBED,
+        )

@@ -16,7 +16,7 @@ def why_not_retried(seen: Seen) -> str:
     match seen.status:
         case None:
             return NO_SUCH
-        case Status.FAILED | Status.EXPIRED | Status.UNDELIVERED:
+        case Status.FAILED | Status.EXPIRED | Status.UNDELIVERED | Status.SUPPRESSED:
             return IS_OVER
         case Status.SCHEDULED:
             return "scheduled: it waits for its time"
@@ -32,8 +32,6 @@ def why_not_retried(seen: Seen) -> str:
             return "delivered: it arrived"
         case Status.CANCELLED:
             return "cancelled: it was stopped for good"
-        case Status.SUPPRESSED:
-            return "suppressed: the recipient must not be sent to"
         case _:
             assert_never(seen.status)
 

@@ -27,7 +27,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from notifier.status import Channel, Lane, OnUnknown, Outcome, Status
+from notifier.status import Channel, Lane, OnUnknown, Outcome, Status, SuppressionReason
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -341,3 +341,55 @@ class ApiKey(Base):
     revoked_at: Mapped[datetime | None]
     #: To the minute.
     last_used_at: Mapped[datetime | None]
+
+
+class Suppression(Base):
+    """A recipient who must not be sent to. The address itself is not here, only the keyed hash of it.
+
+    A row is never deleted: one that was lifted or that expired says why the recipient got nothing back then.
+    """
+
+    __tablename__ = "suppressions"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    #: HMAC of channel and address, see `notifier.hashing`.
+    address_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    #: Fingerprint of the key it was made under; under another one it is not found.
+    hash_key: Mapped[str]
+    channel: Mapped[str]
+    #: "global", "sender:<identity>" or "category:<name>".
+    scope: Mapped[str]
+    reason: Mapped[str]
+    #: "provider:<name>", "webhook:<name>", "operator:<login>", "import:<login>", "bounce", "unsubscribe".
+    source: Mapped[str]
+    #: Why, in somebody's words, without personal data.
+    detail: Mapped[str | None]
+    #: The one that caused it.
+    notification_id: Mapped[UUID | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    #: It ends then by itself; None: never.
+    expires_at: Mapped[datetime | None]
+    #: When it was ended; None: it was not.
+    lifted_at: Mapped[datetime | None]
+    #: Who ended it, as in `source`; "expiry": it had expired when another took its place, "replaced": it would
+    #: have ended sooner than the one that took its place.
+    lifted_by: Mapped[str | None]
+    lifted_detail: Mapped[str | None]
+
+    __table_args__ = (
+        _one_of("channel", Channel),
+        _one_of("reason", SuppressionReason),
+        # What the workers look up before every call; and only one of a kind at a time.
+        Index(
+            "uq_suppressions_address_hash",
+            "address_hash",
+            "scope",
+            "reason",
+            unique=True,
+            postgresql_where=text("lifted_at IS NULL"),
+        ),
+        # The whole story of one recipient.
+        Index("ix_suppressions_address_hash_id", "address_hash", "id"),
+        # Whether any was made under another key.
+        Index("ix_suppressions_hash_key", "hash_key", postgresql_where=text("lifted_at IS NULL")),
+    )

@@ -15,7 +15,7 @@ from typer.main import get_command
 from notifier.cli import app
 from notifier.config import LaneRetry, ProviderTable, Sender, Settings, Structure
 from notifier.message import Message, json_schema
-from notifier.status import Channel, Lane, OnUnknown, Outcome, Reason, Status
+from notifier.status import Channel, Lane, OnUnknown, Outcome, Reason, Status, SuppressionReason
 from notifier.store.models import Base
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +46,7 @@ def test_every_key_of_notifier_toml_is_documented(table: Any) -> None:
     assert not missing(table.model_fields, text("settings.md"))
 
 
-@pytest.mark.parametrize("words", [Status, Reason, Outcome, OnUnknown, Lane, Channel])
+@pytest.mark.parametrize("words", [Status, Reason, SuppressionReason, Outcome, OnUnknown, Lane, Channel])
 def test_every_word_of_the_closed_lists_is_documented(words: type[StrEnum]) -> None:
     assert not missing(words, text("statuses.md"))
 

@@ -1,0 +1,162 @@
+"""Who must not be sent to: what providers, webhooks and bounces report, what recipients ask for, what operators
+decide.
+
+Addresses come in here and go no further: from here on there is only the keyed hash of them. A suppression is its
+own record of who, when and why, so operators' actions on them leave no other one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from notifier.errors import Fault, InvalidMessage
+from notifier.hashing import HashKey
+from notifier.parsing import recipient_faults
+from notifier.status import Channel, SuppressionReason
+from notifier.store.suppressions import NewSuppression, SuppressionBook, SuppressionFilter, SuppressionView
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+#: Everything that would be sent to the recipient on the channel.
+GLOBAL = "global"
+
+_SCOPE = re.compile(r"(sender|category):[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
+
+
+def sender_scope(identity: str) -> str:
+    """The scope of what this sender identity sends."""
+    return f"sender:{identity}"
+
+
+def category_scope(category: str) -> str:
+    """The scope of what is sent from templates of this category."""
+    return f"category:{category}"
+
+
+class Suppressions:
+    """Thread-safe: it holds nothing but the store. Every method raises `ServiceUnavailable`.
+
+    `source` says who did it: "provider:<name>", "webhook:<name>", "operator:<login>", "import:<login>", "bounce",
+    "unsubscribe".
+    """
+
+    def __init__(self, engine: Engine, hash_key: HashKey) -> None:
+        self._book = SuppressionBook(engine)
+        self._hash_key = hash_key
+
+    def add(
+        self,
+        *,
+        channel: Channel,
+        address: str,
+        scope: str = GLOBAL,
+        reason: SuppressionReason,
+        source: str,
+        expires_at: datetime | None = None,
+        notification_id: UUID | None = None,
+        detail: str | None = None,
+    ) -> bool:
+        """Send nothing of this scope to them any more, or not before `expires_at`. Returns whether that is new.
+
+        Raises:
+            InvalidMessage: the address or the scope is none.
+        """
+        _refuse([*recipient_faults(address, channel, "address"), *scope_faults(scope)])
+        new = self.new(
+            channel=channel,
+            address=address,
+            scope=scope,
+            reason=reason,
+            source=source,
+            expires_at=expires_at,
+            notification_id=notification_id,
+            detail=detail,
+        )
+        return self._book.add([new]) > 0
+
+    def lift(
+        self,
+        *,
+        channel: Channel,
+        address: str,
+        scope: str = GLOBAL,
+        source: str,
+        reason: SuppressionReason | None = None,
+        detail: str | None = None,
+    ) -> bool:
+        """End those of this scope, all of them or those of one reason. Returns whether there were any.
+
+        The rows stay, with who ended them and when.
+
+        Raises:
+            InvalidMessage: the address or the scope is none.
+        """
+        _refuse([*recipient_faults(address, channel, "address"), *scope_faults(scope)])
+        found = self._hash_key.recipient(channel, address)
+        return self._book.lift(found, scope, source, reason=reason, detail=detail) > 0
+
+    def find(self, channel: Channel, address: str) -> list[SuppressionView]:
+        """All that there ever were for them, the newest first.
+
+        Raises:
+            InvalidMessage: the address is none.
+        """
+        _refuse(recipient_faults(address, channel, "address"))
+        return self._book.find(self._hash_key.recipient(channel, address))
+
+    def page(
+        self, wanted: SuppressionFilter, *, limit: int, before: UUID | None = None
+    ) -> tuple[list[SuppressionView], UUID | None]:
+        """The newest `limit` before that one, and where the next page begins."""
+        return self._book.page(wanted, limit=limit, before=before)
+
+    def all(self, wanted: SuppressionFilter) -> Iterator[SuppressionView]:
+        """Every one, the newest first, as they are read."""
+        return self._book.all(wanted)
+
+    def has_other_key(self) -> bool:
+        """Whether any was made under another key, and is not found any more."""
+        return self._book.has_other_key(self._hash_key.fingerprint)
+
+    def new(
+        self,
+        *,
+        channel: Channel,
+        address: str,
+        scope: str,
+        reason: SuppressionReason,
+        source: str,
+        expires_at: datetime | None = None,
+        notification_id: UUID | None = None,
+        detail: str | None = None,
+    ) -> NewSuppression:
+        """One as it is written, from here on without the address."""
+        return NewSuppression(
+            self._hash_key.recipient(channel, address),
+            self._hash_key.fingerprint,
+            channel,
+            scope,
+            reason,
+            source,
+            detail,
+            notification_id,
+            expires_at,
+        )
+
+
+def scope_faults(scope: str) -> list[Fault]:
+    """What keeps this from being a scope."""
+    if scope == GLOBAL or _SCOPE.match(scope):
+        return []
+    fix = "Write global, sender:<identity> or category:<name>"
+    return [Fault("scope", "bad_format", "is no scope", fix)]
+
+
+def _refuse(faults: Sequence[Fault]) -> None:
+    if faults:
+        raise InvalidMessage(faults)

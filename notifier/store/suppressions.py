@@ -1,0 +1,240 @@
+"""Who must not be sent to: added, ended, looked up. Rows are never deleted, so the past stays explained.
+
+A recipient has at most one suppression of each scope and reason at a time. The workers' look-up is no statement of
+its own: see `statements.START_ATTEMPTS`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, LargeBinary, TextClause, bindparam, case, func, literal, select, text
+
+from notifier.message import new_id
+from notifier.status import Channel, SuppressionReason
+from notifier.store.engine import transaction
+from notifier.store.ledger import storable
+from notifier.store.models import Suppression
+
+#: Rows of one page of an export.
+EXPORT_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class NewSuppression:
+    """One on its way into the record."""
+
+    address_hash: bytes
+    #: Fingerprint of the key of the hash.
+    hash_key: str
+    channel: Channel
+    scope: str
+    reason: SuppressionReason
+    source: str
+    detail: str | None = None
+    notification_id: UUID | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SuppressionView:
+    """One as operators and auditors see it."""
+
+    id: UUID
+    #: Hexadecimal.
+    address_hash: str
+    hash_key: str
+    channel: str
+    scope: str
+    reason: str
+    source: str
+    detail: str | None
+    notification_id: UUID | None
+    created_at: datetime
+    expires_at: datetime | None
+    lifted_at: datetime | None
+    lifted_by: str | None
+    lifted_detail: str | None
+    #: "active", "expired" or "lifted"; by the database's clock.
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class SuppressionFilter:
+    """Which ones; what is None does not matter."""
+
+    channel: Channel | None = None
+    scope: str | None = None
+    reason: SuppressionReason | None = None
+    source: str | None = None
+    #: Not before, and before.
+    since: datetime | None = None
+    until: datetime | None = None
+    #: Those that have ended, too.
+    with_ended: bool = False
+
+
+_ENDED = Suppression.lifted_at.is_not(None)
+_EXPIRED = Suppression.expires_at <= func.now()
+_STATE = case((_ENDED, literal("lifted")), (_EXPIRED, literal("expired")), else_=literal("active"))
+_VIEW: tuple[Any, ...] = (
+    Suppression.id,
+    func.encode(Suppression.address_hash, "hex"),
+    *(getattr(Suppression, name) for name in list(SuppressionView.__dataclass_fields__)[2:-1]),
+    _STATE,
+)
+
+
+class SuppressionBook:
+    """Thread-safe: it holds nothing but the engine.
+
+    Every method raises `ServiceUnavailable` when the database cannot be used now.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def add(self, rows: Sequence[NewSuppression]) -> int:
+        """Keep those that are not there yet. Returns how many were new."""
+        with transaction(self._engine) as connection:
+            return add_suppressions(connection, rows)
+
+    def lift(
+        self,
+        address_hash: bytes,
+        scope: str,
+        by: str,
+        *,
+        reason: SuppressionReason | None = None,
+        detail: str | None = None,
+    ) -> int:
+        """End those of this recipient and scope, of one reason or of all. Returns how many there were."""
+        values = {
+            "hash": address_hash,
+            "scope": scope,
+            "reason": reason,
+            "by": by,
+            "detail": detail and storable(detail)[:500],
+        }
+        with transaction(self._engine) as connection:
+            return sum(row.was_active for row in connection.execute(_LIFT, values))
+
+    def find(self, address_hash: bytes) -> list[SuppressionView]:
+        """All that there ever were for this recipient, the newest first."""
+        query = select(*_VIEW).where(Suppression.address_hash == address_hash).order_by(Suppression.id.desc())
+        with transaction(self._engine) as connection:
+            return [SuppressionView(*row) for row in connection.execute(query)]
+
+    def page(
+        self, wanted: SuppressionFilter, *, limit: int, before: UUID | None = None
+    ) -> tuple[list[SuppressionView], UUID | None]:
+        """The newest `limit` that were made before `before`; and where the next page begins, if there is one."""
+        query: Any = select(*_VIEW).order_by(Suppression.id.desc()).limit(limit + 1)
+        equal = {name: getattr(wanted, name) for name in ("channel", "scope", "reason", "source")}
+        for name, value in equal.items():
+            if value is not None:
+                query = query.where(getattr(Suppression, name) == value)
+        if wanted.since is not None:
+            query = query.where(Suppression.created_at >= wanted.since)
+        if wanted.until is not None:
+            query = query.where(Suppression.created_at < wanted.until)
+        if not wanted.with_ended:
+            query = query.where(_STATE == "active")
+        if before is not None:
+            query = query.where(Suppression.id < before)
+        with transaction(self._engine) as connection:
+            found = [SuppressionView(*row) for row in connection.execute(query)]
+        return found[:limit], found[limit - 1].id if len(found) > limit else None
+
+    def all(self, wanted: SuppressionFilter) -> Iterator[SuppressionView]:
+        """Every one, the newest first; page by page, so that no transaction waits for the reader."""
+        before: UUID | None = None
+        while True:
+            found, before = self.page(wanted, limit=EXPORT_PAGE, before=before)
+            yield from found
+            if before is None:
+                return
+
+    def has_other_key(self, hash_key: str) -> bool:
+        """Whether any that is not lifted was made under another key, and so is found by nobody."""
+        with transaction(self._engine) as connection:
+            return bool(connection.execute(_OTHER_KEY, {"hash_key": hash_key}).scalar_one())
+
+
+def add_suppressions(connection: Connection, rows: Sequence[NewSuppression]) -> int:
+    """The same within somebody else's transaction: that of the result which caused them.
+
+    One that has expired, or would end sooner than the new one, makes room for it.
+    """
+    if not rows:
+        return 0
+    # In one order, so that two who add the same ones wait for each other instead of locking up.
+    ordered = sorted(rows, key=lambda row: (row.address_hash, row.scope, row.reason))
+    values = {"rows": json.dumps([_row(row) for row in ordered])}
+    connection.execute(_MAKE_ROOM, values)
+    return len(connection.execute(_ADD, values).all())
+
+
+def _row(row: NewSuppression) -> dict[str, Any]:
+    return {
+        "id": str(new_id()),
+        "address_hash": row.address_hash.hex(),
+        "hash_key": row.hash_key,
+        "channel": row.channel,
+        "scope": row.scope,
+        "reason": row.reason,
+        "source": row.source,
+        "detail": row.detail and storable(row.detail)[:500],
+        "notification_id": None if row.notification_id is None else str(row.notification_id),
+        "expires_at": None if row.expires_at is None else row.expires_at.isoformat(),
+    }
+
+
+_ROWS = """
+  SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
+    id uuid, address_hash text, hash_key text, channel text, scope text, reason text, source text, detail text,
+    notification_id uuid, expires_at timestamptz)
+"""
+
+_MAKE_ROOM: TextClause = text(f"""
+WITH incoming AS MATERIALIZED ({_ROWS})
+UPDATE suppressions AS s SET
+  lifted_at = least(now(), s.expires_at),
+  lifted_by = CASE WHEN s.expires_at <= now() THEN 'expiry' ELSE 'replaced' END
+FROM incoming AS r
+WHERE s.address_hash = decode(r.address_hash, 'hex') AND s.scope = r.scope AND s.reason = r.reason
+  AND s.lifted_at IS NULL
+  AND (s.expires_at <= now() OR s.expires_at < coalesce(r.expires_at, 'infinity'))
+""")
+
+_ADD: TextClause = text(f"""
+INSERT INTO suppressions (id, address_hash, hash_key, channel, scope, reason, source, detail, notification_id,
+  expires_at)
+SELECT id, decode(address_hash, 'hex'), hash_key, channel, scope, reason, source, detail, notification_id,
+  expires_at
+FROM ({_ROWS}) AS incoming
+ON CONFLICT (address_hash, scope, reason) WHERE lifted_at IS NULL DO NOTHING
+RETURNING id
+""")
+
+_LIFT: TextClause = text("""
+UPDATE suppressions SET lifted_at = least(now(), expires_at),
+  lifted_by = CASE WHEN expires_at <= now() THEN 'expiry' ELSE :by END,
+  lifted_detail = CASE WHEN expires_at IS NULL OR expires_at > now() THEN :detail END
+WHERE address_hash = :hash AND scope = :scope AND lifted_at IS NULL
+  AND (CAST(:reason AS text) IS NULL OR reason = :reason)
+RETURNING lifted_by <> 'expiry' AS was_active
+""").bindparams(bindparam("hash", type_=LargeBinary()))
+
+# Two looks into an index, however many there are.
+_OTHER_KEY: TextClause = text("""
+SELECT EXISTS (SELECT FROM suppressions WHERE lifted_at IS NULL AND hash_key < :hash_key
+    AND (expires_at IS NULL OR expires_at > now()))
+  OR EXISTS (SELECT FROM suppressions WHERE lifted_at IS NULL AND hash_key > :hash_key
+    AND (expires_at IS NULL OR expires_at > now()))
+""")

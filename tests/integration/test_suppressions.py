@@ -1,0 +1,117 @@
+"""Suppressions in the record: what holds, what has ended and why, and that no address is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from notifier.errors import InvalidMessage
+from notifier.hashing import HashKey
+from notifier.operations.suppressions import Suppressions
+from notifier.status import Channel, SuppressionReason
+from notifier.store.engine import make_engine, transaction
+from notifier.store.suppressions import SuppressionFilter
+
+ADA: dict[str, Any] = {"channel": Channel.EMAIL, "address": "ada@example.com"}
+KEY = HashKey("a key of sixteen or more")
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = make_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def suppressions(engine: Engine) -> Suppressions:
+    return Suppressions(engine, KEY)
+
+
+def add(suppressions: Suppressions, reason: SuppressionReason = SuppressionReason.OPTED_OUT, **more: Any) -> bool:
+    return suppressions.add(**ADA, reason=reason, source="operator:ops", **more)
+
+
+def states(suppressions: Suppressions) -> list[tuple[str, str | None]]:
+    return [(found.state, found.lifted_by) for found in suppressions.find(**ADA)]
+
+
+def test_one_is_added_once_and_lifted_once_and_its_row_stays(suppressions: Suppressions) -> None:
+    assert [add(suppressions), add(suppressions)] == [True, False]
+    assert add(suppressions, scope="category:digest")
+    assert add(suppressions, SuppressionReason.HARD_BOUNCE)
+    assert suppressions.lift(**ADA, source="webhook:twilio", reason=SuppressionReason.OPTED_OUT)
+    assert not suppressions.lift(**ADA, source="webhook:twilio", reason=SuppressionReason.OPTED_OUT)
+    assert states(suppressions) == [("active", None), ("active", None), ("lifted", "webhook:twilio")]
+    assert add(suppressions)
+    assert suppressions.find(channel=Channel.SMS, address="+15550100123") == []
+
+
+def test_the_address_is_nowhere_in_the_row(suppressions: Suppressions, engine: Engine) -> None:
+    suppressions.add(
+        channel=Channel.EMAIL, address="Ada <Ada@example.com>", reason=SuppressionReason.MANUAL, source="x"
+    )
+    with transaction(engine) as connection:
+        (row,) = connection.execute(text("SELECT to_jsonb(s)::text FROM suppressions AS s")).scalars()
+    assert "ada" not in row.lower()
+    assert states(suppressions) == [("active", None)]
+
+
+def test_one_that_expired_or_ends_sooner_makes_room(suppressions: Suppressions) -> None:
+    now = datetime.now(UTC)
+    assert add(suppressions, expires_at=now - timedelta(minutes=1))
+    assert states(suppressions) == [("expired", None)]
+    assert not suppressions.lift(**ADA, source="operator:ops")
+    assert add(suppressions, expires_at=now + timedelta(hours=2))
+    assert not add(suppressions, expires_at=now + timedelta(hours=1))
+    assert add(suppressions)
+    assert not add(suppressions, expires_at=now + timedelta(hours=1))
+    assert states(suppressions) == [("active", None), ("lifted", "replaced"), ("lifted", "expiry")]
+
+
+def test_pages_go_from_the_newest_to_the_oldest(suppressions: Suppressions) -> None:
+    for number in range(5):
+        suppressions.add(
+            channel=Channel.SMS,
+            address=f"+1555010012{number}",
+            reason=SuppressionReason.OPTED_OUT,
+            source="import",
+        )
+    add(suppressions)
+    wanted = SuppressionFilter(channel=Channel.SMS)
+    first, before = suppressions.page(wanted, limit=3)
+    second, end = suppressions.page(wanted, limit=3, before=before)
+    assert (len(first), len(second), end) == (3, 2, None)
+    assert [found.id for found in first + second] == sorted((found.id for found in first + second), reverse=True)
+    assert len(list(suppressions.all(SuppressionFilter()))) == 6
+    assert len(list(suppressions.all(SuppressionFilter(reason=SuppressionReason.COMPLAINT)))) == 0
+
+
+def test_another_key_is_noticed(suppressions: Suppressions, engine: Engine) -> None:
+    other = Suppressions(engine, HashKey())
+    assert not other.has_other_key()
+    add(suppressions)
+    assert other.has_other_key()
+    assert not suppressions.has_other_key()
+    assert other.find(**ADA) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "code"),
+    [
+        ({"address": "ada"}, "not_an_address"),
+        ({"channel": Channel.SMS, "address": "0155 501"}, "not_e164"),
+        ({"scope": "everything"}, "bad_format"),
+        ({"scope": "category:a b"}, "bad_format"),
+    ],
+)
+def test_what_is_wrong_is_refused_with_a_fix(
+    suppressions: Suppressions, values: dict[str, Any], code: str
+) -> None:
+    with pytest.raises(InvalidMessage) as caught:
+        suppressions.add(**ADA | values, reason=SuppressionReason.MANUAL, source="operator:ops")
+    assert [fault.code for fault in caught.value.faults] == [code]
