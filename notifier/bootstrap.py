@@ -170,6 +170,7 @@ class DeliveryLoop:
             services.renderer,
             self._providers,
             settings,
+            services.hash_key,
             circuits=Circuits(services.health, configured, weights, deadline_seconds=deadline),
             pacer=pacer,
             caller=Caller(self._loop, pacer, slots=settings.worker_calls, deadline_seconds=deadline),

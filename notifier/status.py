@@ -45,7 +45,8 @@ class Status(StrEnum):
 
 #: status → the statuses that may follow it. Nothing goes backwards by itself: `retrying → queued` is the next
 #: round of the same delivery; a receipt that comes late may correct `unknown`, `undelivered` and `failed`; only an
-#: operator sets something going again that had ended (`failed`, `expired`, `undelivered`, `suppressed → retrying`).
+#: operator sets something going again that had ended (`failed`, `expired`, `undelivered`, `suppressed` →
+#: `retrying`).
 TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
     {
         Status.SCHEDULED: frozenset({Status.QUEUED, Status.EXPIRED, Status.CANCELLED, Status.SUPPRESSED}),
@@ -180,11 +181,6 @@ class SuppressionReason(StrEnum):
     COMPLAINT = "complaint"  #: they called a mail spam
     UNSUBSCRIBED = "unsubscribed"  #: they unsubscribed from a kind of mail
     MANUAL = "manual"  #: an operator decided so
-
-    @property
-    def as_reason(self) -> Reason:
-        """The reason of a notification that was not sent because of it."""
-        return Reason.OPERATOR if self is SuppressionReason.MANUAL else Reason(self.value)
 
     @property
     def is_a_wish(self) -> bool:

@@ -43,13 +43,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("lifted_at IS NULL"),
     )
     op.create_index("ix_suppressions_address_hash_id", "suppressions", ["address_hash", "id"], unique=False)
-    op.create_index(
-        "ix_suppressions_hash_key",
-        "suppressions",
-        ["hash_key"],
-        unique=False,
-        postgresql_where=sa.text("lifted_at IS NULL"),
-    )
+    op.create_index("ix_suppressions_hash_key", "suppressions", ["hash_key"], unique=False)
 
 
 def downgrade() -> None:

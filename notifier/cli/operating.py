@@ -78,7 +78,9 @@ def retry(
     ids: Ids = None,
     status: Annotated[
         Status | None,
-        typer.Option(metavar="STATUS", help="failed (unless given), expired or undelivered.", show_default=False),
+        typer.Option(
+            metavar="STATUS", help="failed (unless given), expired, undelivered or suppressed.", show_default=False
+        ),
     ] = None,
     reason: Because = None,
     provider: Provider = None,

@@ -71,6 +71,8 @@ def _listed(renderer: Renderer, channel: Channel, name: str) -> dict[str, Any]:
         "locales": template.locales,
         "sender": template.sender,
         "on_unknown": template.on_unknown,
+        "category": template.category,
+        "suppression_exempt": template.suppression_exempt,
         "max_segments": template.max_segments,
         "variables": variables,
         "samples": [sample.name for sample in template.samples],
@@ -196,6 +198,8 @@ def _print_rendered(rendered: Rendered, template: Template) -> None:
         [
             ("template", f"{rendered.template}, version {rendered.version}"),
             ("locale", rendered.locale + also),
+            ("category", template.category or ""),
+            ("suppressed", "never for a wish of the recipient's" if template.suppression_exempt else ""),
             ("subject", rendered.subject),
             ("size", _size(rendered.text, size, template.max_segments) if size else ""),
         ]

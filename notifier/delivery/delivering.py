@@ -22,21 +22,25 @@ from notifier.delivery.calling import MARGIN_SECONDS, Call, Caller
 from notifier.delivery.circuits import Circuits
 from notifier.delivery.pacing import Pacer
 from notifier.delivery.preparing import Prepared, prepare
+from notifier.delivery.suppressing import suppression_of
 from notifier.errors import (
     OutcomeUnknown,
+    Rejected,
     RenderingFailed,
     SendError,
     ServiceUnavailable,
     Throttled,
     Unavailable,
 )
+from notifier.hashing import HashKey
 from notifier.providers.base import Provider, Receipt
 from notifier.rendering import Renderer
 from notifier.retrying import Decision, Situation, decide
 from notifier.routing import Route
 from notifier.status import Channel, Outcome, Reason, Status
 from notifier.store.ledger import Ledger
-from notifier.store.values import Claimed, Result
+from notifier.store.suppressions import NewSuppression
+from notifier.store.values import Claimed, NewAttempt, Result
 from notifier.telemetry import log, log_failure
 
 #: Pauses between tries to write results while the database is away; the last one repeats. Seconds.
@@ -75,6 +79,7 @@ class Deliverer:
         renderer: Renderer,
         providers: Mapping[str, Provider],
         settings: Settings,
+        hash_key: HashKey,
         *,
         circuits: Circuits,
         pacer: Pacer,
@@ -84,6 +89,7 @@ class Deliverer:
         self._renderer = renderer
         self._providers = providers
         self._settings = settings
+        self._hash_key = hash_key
         self._circuits = circuits
         self._pacer = pacer
         self._caller = caller
@@ -143,7 +149,7 @@ class Deliverer:
         results: list[Result] = []
         for claim in claims:
             try:
-                prepared.append(prepare(claim, self._renderer, self._settings))
+                prepared.append(prepare(claim, self._renderer, self._settings, self._hash_key))
             except SendError as error:
                 results.append(self._without_attempt(claim, error))
             except RenderingFailed as error:
@@ -182,7 +188,7 @@ class Deliverer:
         goes = [index for index in range(len(routed)) if index in turns]
         margin = self._settings.call_deadline_seconds + MARGIN_SECONDS
         started = self._ledger.start_attempts(
-            [(routed[index].prepared.claim, routed[index].providers[0]) for index in goes], margin_seconds=margin
+            [_new_attempt(routed[index]) for index in goes], margin_seconds=margin
         )
         for id_ in started:
             untouched.pop(id_, None)
@@ -249,7 +255,14 @@ class Deliverer:
             number=call.started.number,
             outcome=error.outcome,
             code=error.code or None,
+            suppression=self._suppression(call, error),
         )
+
+    def _suppression(self, call: Call, error: SendError) -> NewSuppression | None:
+        if not isinstance(error, Rejected):
+            return None
+        prepared = call.prepared
+        return suppression_of(prepared.claim, prepared.guard, error, call.started.provider, self._hash_key)
 
     def _without_attempt(self, claim: Claimed, error: SendError) -> Result:
         decision = self._decide(error, claim, max(1, claim.tries))
@@ -300,6 +313,10 @@ class Deliverer:
                 tries += 1
             else:
                 return
+
+
+def _new_attempt(routed: _Routed) -> NewAttempt:
+    return NewAttempt(routed.prepared.claim, routed.providers[0], routed.prepared.guard)
 
 
 def _surely_not_accepted(call: Call) -> bool:

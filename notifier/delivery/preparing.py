@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from notifier.config import Settings
+from notifier.delivery.suppressing import guard_of
 from notifier.errors import NotFound, Rejected, TemplateInvalid, Unavailable
+from notifier.hashing import HashKey
 from notifier.providers.base import Outgoing
 from notifier.rendering import Rendered, Renderer
 from notifier.status import Channel, Reason
-from notifier.store.values import Claimed
+from notifier.store.values import Claimed, Guard
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,8 @@ class Prepared:
     reply_to: str | None
     #: Name of the sender identity, for its limits.
     identity: str
+    #: What is looked up among the suppressions before a call.
+    guard: Guard
 
     @property
     def units(self) -> int:
@@ -44,7 +48,7 @@ class Prepared:
         )
 
 
-def prepare(claim: Claimed, renderer: Renderer, settings: Settings) -> Prepared:
+def prepare(claim: Claimed, renderer: Renderer, settings: Settings, hash_key: HashKey) -> Prepared:
     """Render it and find out who it is from.
 
     Raises:
@@ -67,4 +71,6 @@ def prepare(claim: Claimed, renderer: Renderer, settings: Settings) -> Prepared:
     if sender is None:
         raise Unavailable(f"no sender identity for {claim.channel}", reason=Reason.NOT_CONFIGURED)
     reply_to = settings.sender(claim.reply_to).email if claim.reply_to else None
-    return Prepared(claim, rendered, sender, reply_to, settings.sender_name(name))
+    identity_name = settings.sender_name(name)
+    guard = guard_of(claim, template, identity_name, hash_key)
+    return Prepared(claim, rendered, sender, reply_to, identity_name, guard)

@@ -62,7 +62,7 @@ class Operations:
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> Result:
-        """Set notifications going again that have ended: failed, expired or undelivered.
+        """Set notifications going again that have ended: failed, expired, undelivered or suppressed.
 
         They are due now, or one after the other at `rate_per_second`; a run that goes on where another one of the
         same selection ended is spaced from there. One whose `expires_at` has passed is never sent.

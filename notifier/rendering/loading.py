@@ -38,6 +38,10 @@ class Template:
     #: Name of the sender identity where the message names none; None: the service's default.
     sender: str | None
     on_unknown: OnUnknown
+    #: What kind of message it is; None: of no kind that could be suppressed alone.
+    category: str | None
+    #: Recipients' wishes for no more do not stop it.
+    suppression_exempt: bool
     #: Segments that no sample may exceed; None: no budget.
     max_segments: int | None
     samples: tuple[Sample, ...]
@@ -212,6 +216,8 @@ def _template(channel: Channel, name: str, version: str, manifest: Manifest, loc
         locales=locales,
         sender=manifest.sender,
         on_unknown=manifest.on_unknown or _ON_UNKNOWN[channel],
+        category=manifest.category,
+        suppression_exempt=manifest.suppression_exempt,
         max_segments=manifest.max_segments,
         samples=manifest.samples,
     )

@@ -64,6 +64,10 @@ class Manifest(BaseModel):
     sender: str | None = None
     #: Unset: resend for e-mail, hold for SMS.
     on_unknown: OnUnknown | None = None
+    #: What kind of message it is, as "digest": recipients can be suppressed for one kind alone.
+    category: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)] = None
+    #: It must be sent by law, or the recipient asked for it just now: their wish for no more does not stop it.
+    suppression_exempt: bool = False
     #: SMS only: no sample may take more segments in any locale. A budget for writers, not a limit on messages.
     max_segments: Annotated[int | None, Field(ge=1, le=10)] = None
     variables: Mapping[_VariableName, Variable] = Field(default_factory=dict)

@@ -18,10 +18,22 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from notifier.errors import Fault
 from notifier.message import address_of, new_id
-from notifier.status import TRANSITIONS, Channel, Lane, OnUnknown, Status, sources_of
+from notifier.status import TRANSITIONS, Channel, Lane, OnUnknown, Status, SuppressionReason, sources_of
 from notifier.store import statements
 from notifier.store.engine import transaction
-from notifier.store.values import Accepted, Claimed, Due, NewNotification, NewRejection, Result, Started, Unknown
+from notifier.store.storable import storable
+from notifier.store.suppressions import add_suppressions
+from notifier.store.values import (
+    Accepted,
+    Claimed,
+    Due,
+    NewAttempt,
+    NewNotification,
+    NewRejection,
+    Result,
+    Started,
+    Unknown,
+)
 
 #: A queued notification that nobody claimed within this long is given to the broker again. Seconds, by lane:
 #: short enough that a lost task is hardly noticed; the next times come later and later.
@@ -148,25 +160,28 @@ class Ledger:
         with transaction(self._engine) as connection:
             connection.execute(statements.HURRY, values)
 
-    def start_attempts(
-        self, calls: Iterable[tuple[Claimed, str]], *, margin_seconds: float
-    ) -> dict[UUID, Started]:
-        """Commit one attempt row for each (claim, provider) before its call.
+    def start_attempts(self, calls: Iterable[NewAttempt], *, margin_seconds: float) -> dict[UUID, Started]:
+        """Commit one attempt row for each call before it is made.
 
-        Left out are claims that are no longer ours or whose lease ends within `margin_seconds`: no call for them.
+        Left out are claims that are no longer ours or whose lease ends within `margin_seconds`, and those whose
+        recipient must not be sent to, which become `suppressed`: no call for them.
         """
-        rows = [{"id": str(c.id), "claim": c.claim, "provider": provider} for c, provider in calls]
+        rows = [_call_row(call) for call in calls]
+        values = {
+            "rows": _json(rows),
+            "margin": margin_seconds,
+            "wishes": [reason for reason in SuppressionReason if reason.is_a_wish],
+        }
         with transaction(self._engine) as connection:
-            found = connection.execute(
-                statements.START_ATTEMPTS, {"rows": _json(rows), "margin": margin_seconds}
-            ).all()
+            found = connection.execute(statements.START_ATTEMPTS, values).all()
         return {row.id: Started(row.id, row.claim, row.number, row.provider) for row in found}
 
     def finish(self, results: Sequence[Result]) -> None:
         """Write results: complete the attempts, move the statuses, append the events.
 
         An acceptance counts from any status that may still become `sent`; any other result only while the claim
-        is still the current one. Writing a result twice changes nothing.
+        is still the current one. Writing a result twice changes nothing. A recipient whom a provider asks us to
+        leave alone is suppressed with the result, or neither is written.
         """
         rows = [_result_row(result) for result in results]
         with transaction(self._engine) as connection:
@@ -178,6 +193,7 @@ class Ledger:
                     "after_unknown": list(TRANSITIONS[Status.UNKNOWN]),
                 },
             )
+            add_suppressions(connection, [result.suppression for result in results if result.suppression])
 
     def note_failed_attempts(self, results: Sequence[Result]) -> None:
         """Complete attempts whose delivery goes on with the next provider: the status stays `sending`."""
@@ -297,6 +313,19 @@ def _result_row(result: Result) -> dict[str, Any]:
     }
 
 
+def _call_row(call: NewAttempt) -> dict[str, Any]:
+    guard = call.guard
+    row: dict[str, Any] = {"id": str(call.claim.id), "claim": call.claim.claim, "provider": call.provider}
+    if guard is not None:
+        row |= {
+            "hash": rf"\x{guard.address_hash.hex()}",
+            "sender": guard.sender_scope,
+            "category": guard.category_scope,
+            "exempt": guard.is_exempt,
+        }
+    return row
+
+
 def _words(text: str | None) -> str | None:
     return text and storable(text)[:500]
 
@@ -318,22 +347,6 @@ def _conflict(new: NewNotification, body_hash: bytes, *, id_taken: bool) -> Faul
 def _not_storable(new: NewNotification) -> Accepted:
     fault = Fault("", "not_storable", "holds a value that the record cannot hold", "Send plainer values")
     return Accepted(new.position, new_id(), new.channel, new.lane, None, fault)
-
-
-def storable(value: Any, depth: int = 0) -> Any:
-    """The value as Postgres can keep it in jsonb or text: no NUL, no lone surrogates, no NaN, not too deep.
-
-    For what comes from outside unchecked: headers of broken messages, words of providers.
-    """
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
-    if value is None or isinstance(value, bool | int):
-        return value
-    if depth < 8 and isinstance(value, dict):
-        return {storable(str(key)): storable(item, depth + 1) for key, item in value.items()}
-    if depth < 8 and isinstance(value, list | tuple):
-        return [storable(item, depth + 1) for item in value]
-    return storable(str(value)[:1000])
 
 
 def _json(rows: Any) -> str:

@@ -390,6 +390,7 @@ class Suppression(Base):
         ),
         # The whole story of one recipient.
         Index("ix_suppressions_address_hash_id", "address_hash", "id"),
-        # Whether any was made under another key.
-        Index("ix_suppressions_hash_key", "hash_key", postgresql_where=text("lifted_at IS NULL")),
+        # Whether any was made under another key. Not partial: the workers' look-up could be planned to read all of
+        # it, since its condition would be theirs.
+        Index("ix_suppressions_hash_key", "hash_key"),
     )

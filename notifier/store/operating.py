@@ -24,8 +24,8 @@ from notifier.status import Reason, Status
 from notifier.store import operating_statements as statements
 from notifier.store.audit import Filter, conditions
 from notifier.store.engine import transaction
-from notifier.store.ledger import storable
 from notifier.store.models import Notification, OperatorRecord
+from notifier.store.storable import storable
 
 #: Notifications of one transaction.
 PAGE = 1000

@@ -112,11 +112,38 @@ UPDATE notifications AS n SET due_at = now() + make_interval(secs => :seconds)
 FROM unnest(:ids) AS w(id) WHERE n.id = w.id AND CASE WHEN n.status = 'queued' THEN true END
 """).bindparams(bindparam("ids", type_=ARRAY(UUID(as_uuid=False))))
 
+# Suppressions are looked up here and not with the claim: the sender identity and the template are known only now,
+# it costs no statement of its own, and who asked for no more until a moment ago gets no more.
 START_ATTEMPTS: TextClause = text("""
-WITH held AS (
+WITH wanted AS MATERIALIZED (
+  SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
+    id uuid, claim int, provider text, hash bytea, sender text, category text, exempt boolean)
+), barred AS MATERIALIZED (
+  SELECT w.id, w.claim,
+    CASE s.reason WHEN 'manual' THEN 'operator' ELSE s.reason END AS reason,
+    format('%s, since %s, by %s', s.scope, to_char(s.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'), s.source)
+      AS detail
+  -- With a limit of its own it is looked up row by row, however small the planner believes the table to be.
+  FROM wanted AS w CROSS JOIN LATERAL (
+    SELECT s.reason, s.scope, s.created_at, s.source FROM suppressions AS s
+    WHERE s.address_hash = w.hash AND s.lifted_at IS NULL AND CASE
+      WHEN s.expires_at <= now() THEN false
+      WHEN w.exempt THEN s.scope = 'global' AND s.reason <> ALL(:wishes)
+      ELSE s.scope IN ('global', w.sender, w.category) END
+    ORDER BY s.scope <> 'global', s.id LIMIT 1
+  ) AS s
+), stopped AS (
+  UPDATE notifications AS n SET status = 'suppressed', reason = b.reason, detail = b.detail, due_at = NULL,
+    updated_at = now()
+  FROM barred AS b WHERE n.id = b.id AND CASE WHEN n.claim = b.claim AND n.status = 'sending' THEN true END
+  RETURNING n.id, n.reason, n.detail
+), noted AS (
+  INSERT INTO events (notification_id, kind, status, reason, detail)
+  SELECT id, 'status', 'suppressed', reason, detail FROM stopped
+), held AS (
   UPDATE notifications AS n SET attempt_count = n.attempt_count + 1
-  FROM json_to_recordset(CAST(:rows AS json)) AS r(id uuid, claim int, provider text)
-  WHERE n.id = r.id AND CASE
+  FROM wanted AS r
+  WHERE n.id = r.id AND r.id NOT IN (SELECT id FROM barred) AND CASE
     WHEN n.claim = r.claim AND n.status = 'sending' AND n.due_at > now() + make_interval(secs => :margin)
     THEN true END
   RETURNING n.id, n.claim, n.attempt_count AS number, r.provider
@@ -124,7 +151,7 @@ WITH held AS (
   INSERT INTO attempts (notification_id, number, provider) SELECT id, number, provider FROM held
 )
 SELECT id, claim, number, provider FROM held
-""")
+""").bindparams(bindparam("wishes", type_=ARRAY(Text())))
 
 _RESULTS = """
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(

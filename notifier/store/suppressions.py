@@ -18,8 +18,8 @@ from sqlalchemy import Connection, Engine, LargeBinary, TextClause, bindparam, c
 from notifier.message import new_id
 from notifier.status import Channel, SuppressionReason
 from notifier.store.engine import transaction
-from notifier.store.ledger import storable
 from notifier.store.models import Suppression
+from notifier.store.storable import storable
 
 #: Rows of one page of an export.
 EXPORT_PAGE = 1000

@@ -11,6 +11,7 @@ from uuid import UUID
 from notifier.errors import Fault
 from notifier.message import Message
 from notifier.status import Channel, Lane, OnUnknown, Outcome, Reason, Status
+from notifier.store.suppressions import NewSuppression
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,29 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
+class Guard:
+    """What is looked up among the suppressions before a call."""
+
+    #: See `HashKey.recipient`.
+    address_hash: bytes
+    #: Beside the global ones: those of who sends it, and those of its kind.
+    sender_scope: str
+    category_scope: str | None
+    #: Its template goes against the wishes of recipients: the law says so.
+    is_exempt: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewAttempt:
+    """A call that is about to be made."""
+
+    claim: Claimed
+    provider: str
+    #: None: nobody is looked up.
+    guard: Guard | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
     """An attempt whose row is committed: the call may be made."""
 
@@ -123,6 +147,8 @@ class Result:
     provider: str | None = None
     code: str | None = None
     provider_message_id: str | None = None
+    #: What the provider's answer means for messages to come.
+    suppression: NewSuppression | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ def retry_many(desk: AtDesk, holder: Operator, wanted: RetryRequest) -> Result:
 
 @router.post("/v1/notifications/{notification:uuid}/retry", summary="Retry one")
 def retry_one(desk: AtDesk, holder: Operator, notification: UUID, why: Why | None = None) -> Done:
-    """Set a notification going again that has ended: failed, expired or undelivered."""
+    """Set a notification going again that has ended: failed, expired, undelivered or suppressed."""
     desk.audit.story(notification)
     reason = why.reason if why else None
     return _done(

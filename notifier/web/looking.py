@@ -42,6 +42,10 @@ class TemplateShape(BaseModel):
     description: str | None = None
     default_locale: str | None = None
     locales: list[str] = Field(default_factory=list)
+    #: What kind of message it is, for suppressions of that kind alone.
+    category: str | None = None
+    #: Recipients' wishes for no more do not stop it.
+    suppression_exempt: bool = False
     variables: dict[str, VariableShape] = Field(default_factory=dict)
 
 
@@ -85,6 +89,8 @@ def _shape(renderer: Renderer, channel: Channel, name: str) -> TemplateShape:
         description=template.description,
         default_locale=template.default_locale,
         locales=list(template.locales),
+        category=template.category,
+        suppression_exempt=template.suppression_exempt,
         variables=variables,
     )
 

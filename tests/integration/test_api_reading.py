@@ -20,7 +20,7 @@ from notifier.operations.keys import Scope
 from notifier.store import audit
 from notifier.store.engine import transaction
 from notifier.store.operating import Operating
-from notifier.store.values import NewRejection
+from notifier.store.values import NewAttempt, NewRejection
 from notifier.web.shield import BrokenOff
 from tests.support.api import Api
 from tests.support.templates import write_templates
@@ -66,7 +66,7 @@ def ids_of(reply: Any) -> list[str]:
 def test_a_story_has_attempts_and_events(api: Api) -> None:
     [sent] = send(api)
     [claimed] = api.services.ledger.claim([UUID(sent)], lease_seconds=60)
-    api.services.ledger.start_attempts([(claimed, "smtp")], margin_seconds=1)
+    api.services.ledger.start_attempts([NewAttempt(claimed, "smtp")], margin_seconds=1)
     found = api("GET", f"/v1/notifications/{sent}", key=api.key(Scope.READ)).json
     assert (found["notification"]["id"], found["notification"]["status"]) == (sent, "sending")
     assert [attempt["provider"] for attempt in found["attempts"]] == ["smtp"]

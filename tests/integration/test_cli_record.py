@@ -13,7 +13,7 @@ from notifier.message import Message, new_id
 from notifier.status import Channel, Lane, OnUnknown, Outcome, Reason, Status
 from notifier.store.engine import make_engine
 from notifier.store.ledger import Ledger
-from notifier.store.values import NewNotification, NewRejection, Result
+from notifier.store.values import NewAttempt, NewNotification, NewRejection, Result
 from tests.unit.cli.commandline import CommandLine
 
 
@@ -47,7 +47,7 @@ def accept(ledger: Ledger, to: str = "+15550100123", key: str | None = None, **f
 
 def fail(ledger: Ledger, notification: UUID) -> None:
     [claim] = ledger.claim([notification], lease_seconds=60)
-    started = ledger.start_attempts([(claim, "twilio")], margin_seconds=1)[notification]
+    started = ledger.start_attempts([NewAttempt(claim, "twilio")], margin_seconds=1)[notification]
     ledger.finish(
         [
             Result(

@@ -19,6 +19,7 @@ from notifier.delivery import Circuits, Deliverer, Reconciler, Summary
 from notifier.delivery.calling import Caller
 from notifier.delivery.pacing import Pacer
 from notifier.errors import OutcomeUnknown, Rejected, ServiceUnavailable, Throttled, Unavailable
+from notifier.hashing import HashKey
 from notifier.message import Message
 from notifier.parsing import check
 from notifier.providers.base import Outgoing, Provider, Receipt, Sought
@@ -130,6 +131,7 @@ class World:
             Renderer(self.templates),
             {provider.name: provider for provider in providers},
             made,
+            HashKey(),
             circuits=Circuits(HealthBook(self.engine), configured, {}, deadline_seconds=deadline),
             pacer=self.pacer,
             caller=Caller(self.loop, self.pacer, slots=made.worker_calls, deadline_seconds=deadline),

@@ -19,7 +19,7 @@ from notifier.status import Channel, Lane, OnUnknown, Outcome, Reason, Status, m
 from notifier.store.audit import Audit, Filter
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import KEPT_BODY_BYTES, Ledger
-from notifier.store.values import Accepted, Claimed, NewNotification, NewRejection, Result
+from notifier.store.values import Accepted, Claimed, NewAttempt, NewNotification, NewRejection, Result
 
 MakeNotification = Callable[..., NewNotification]
 
@@ -212,7 +212,7 @@ def test_one_claim_wins(ledger: Ledger) -> None:
 def test_a_sent_notification_has_its_receipt_and_its_story(ledger: Ledger, audit: Audit) -> None:
     notification_id = accept(ledger)
     (claimed,) = claim(ledger, notification_id)
-    started = ledger.start_attempts([(claimed, "smtp")], margin_seconds=5)
+    started = ledger.start_attempts([NewAttempt(claimed, "smtp")], margin_seconds=5)
     assert started[notification_id].number == 1
     ledger.finish([sent(claimed)])
     story = audit.story(notification_id)
@@ -225,7 +225,7 @@ def test_a_sent_notification_has_its_receipt_and_its_story(ledger: Ledger, audit
 def test_writing_a_result_twice_changes_nothing(ledger: Ledger, audit: Audit) -> None:
     notification_id = accept(ledger)
     (claimed,) = claim(ledger, notification_id)
-    ledger.start_attempts([(claimed, "smtp")], margin_seconds=5)
+    ledger.start_attempts([NewAttempt(claimed, "smtp")], margin_seconds=5)
     ledger.finish([sent(claimed)])
     once = audit.story(notification_id)
     ledger.finish([sent(claimed)])
@@ -235,7 +235,7 @@ def test_writing_a_result_twice_changes_nothing(ledger: Ledger, audit: Audit) ->
 def test_no_attempt_starts_under_a_lease_that_is_nearly_over(ledger: Ledger) -> None:
     notification_id = accept(ledger)
     (claimed,) = claim(ledger, notification_id)
-    assert ledger.start_attempts([(claimed, "smtp")], margin_seconds=61) == {}
+    assert ledger.start_attempts([NewAttempt(claimed, "smtp")], margin_seconds=61) == {}
 
 
 def test_a_worker_that_died_before_the_call_costs_nothing(ledger: Ledger, audit: Audit, engine: Engine) -> None:
@@ -253,7 +253,7 @@ def test_a_worker_that_died_in_the_call_leaves_an_unknown_outcome(
 ) -> None:
     notification_id = accept(ledger)
     (claimed,) = claim(ledger, notification_id)
-    ledger.start_attempts([(claimed, "smtp")], margin_seconds=5)
+    ledger.start_attempts([NewAttempt(claimed, "smtp")], margin_seconds=5)
     pass_time(engine, notification_id)
     assert sweep(ledger) == []
     assert audit.story(notification_id).attempts[0].outcome == "unknown"
@@ -283,7 +283,7 @@ def test_what_kills_its_worker_three_times_is_given_up(ledger: Ledger, audit: Au
 def test_hold_keeps_an_unknown_outcome_for_an_operator(ledger: Ledger, audit: Audit, engine: Engine) -> None:
     notification_id = accept(ledger, on_unknown=OnUnknown.HOLD)
     (claimed,) = claim(ledger, notification_id)
-    ledger.start_attempts([(claimed, "twilio")], margin_seconds=5)
+    ledger.start_attempts([NewAttempt(claimed, "twilio")], margin_seconds=5)
     pass_time(engine, notification_id)
     sweep(ledger)
     ledger.settle_unknown([(notification_id, claimed.claim, False, "held")])
@@ -295,7 +295,7 @@ def test_hold_keeps_an_unknown_outcome_for_an_operator(ledger: Ledger, audit: Au
 def test_a_late_acceptance_corrects_an_unknown_outcome(ledger: Ledger, audit: Audit, engine: Engine) -> None:
     notification_id = accept(ledger)
     (claimed,) = claim(ledger, notification_id)
-    ledger.start_attempts([(claimed, "smtp")], margin_seconds=5)
+    ledger.start_attempts([NewAttempt(claimed, "smtp")], margin_seconds=5)
     pass_time(engine, notification_id)
     sweep(ledger)
     ledger.finish([sent(claimed)])
@@ -328,7 +328,7 @@ def test_a_scheduled_message_waits_for_its_time(ledger: Ledger, audit: Audit, en
 def test_a_retry_is_queued_when_it_is_due(ledger: Ledger, audit: Audit, engine: Engine) -> None:
     notification_id = accept(ledger)
     (claimed,) = claim(ledger, notification_id)
-    ledger.start_attempts([(claimed, "smtp")], margin_seconds=5)
+    ledger.start_attempts([NewAttempt(claimed, "smtp")], margin_seconds=5)
     waits = Result(
         claimed.id,
         claimed.claim,
@@ -379,7 +379,7 @@ def test_every_move_in_the_record_is_in_the_table(ledger: Ledger, audit: Audit, 
     for ending in (Status.SENT, Status.FAILED, Status.RETRYING, Status.UNKNOWN, None):
         notification_id = accept(ledger, key=f"to-{ending}")
         (claimed,) = claim(ledger, notification_id)
-        ledger.start_attempts([(claimed, "smtp")], margin_seconds=5)
+        ledger.start_attempts([NewAttempt(claimed, "smtp")], margin_seconds=5)
         if ending is not None:
             ledger.finish([Result(claimed.id, claimed.claim, ending, due_in_seconds=1, number=1)])
         for _ in range(3):

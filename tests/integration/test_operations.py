@@ -35,7 +35,7 @@ from notifier.store.ledger import Ledger
 from notifier.store.ledger import Result as AttemptResult
 from notifier.store.operating import PAGE, Operating
 from notifier.store.replaying import Rejections
-from notifier.store.values import NewNotification, NewRejection
+from notifier.store.values import NewAttempt, NewNotification, NewRejection
 
 SOON = timedelta(minutes=5)
 
@@ -167,7 +167,7 @@ def test_a_receipt_that_comes_after_the_retry_keeps_it_from_being_sent_again(
 ) -> None:
     [wanted] = accept(ledger)
     [claimed] = ledger.claim([wanted], lease_seconds=60)
-    ledger.start_attempts([(claimed, "smtp")], margin_seconds=1)
+    ledger.start_attempts([NewAttempt(claimed, "smtp")], margin_seconds=1)
     become(engine, Status.FAILED, [wanted])
     retry(operations, wanted)
     ledger.finish([AttemptResult(claimed.id, claimed.claim, Status.SENT, number=1)])
@@ -429,7 +429,7 @@ def hold(ledger: Ledger, engine: Engine) -> UUID:
     """A notification whose worker died in the call."""
     [notification] = accept(ledger)
     [claimed] = ledger.claim([notification], lease_seconds=60)
-    ledger.start_attempts([(claimed, "twilio")], margin_seconds=1)
+    ledger.start_attempts([NewAttempt(claimed, "twilio")], margin_seconds=1)
     ledger.finish([AttemptResult(claimed.id, claimed.claim, Status.UNKNOWN, Reason.OUTCOME_UNKNOWN, number=1)])
     return notification
 

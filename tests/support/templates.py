@@ -24,3 +24,12 @@ def write_templates(root: Path) -> Path:
     )
     (text / "body.txt").write_text("Your code is {{ code }}.")
     return root
+
+
+def write_template(root: Path, name: str, properties: str) -> None:
+    """One more mail without variables, with these lines in its template.toml."""
+    folder = root / "email" / name
+    folder.mkdir(parents=True)
+    (folder / "template.toml").write_text(f'description = "for a test"\n{properties}\n')
+    (folder / "subject.txt").write_text("Something")
+    (folder / "body.txt").write_text("Something happened.\n")

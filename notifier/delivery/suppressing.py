@@ -1,0 +1,50 @@
+"""Recipients who must not be sent to: what is asked before a call, and what an answer means for those to come.
+
+The look-up is part of the statement that commits the attempts' rows, so a suppression that was committed before a
+call's row stops it, and none needs a statement or a crash point of its own. One that is refused with advice to
+suppress is recorded in the transaction of that result.
+"""
+
+from __future__ import annotations
+
+from notifier.errors import Rejected
+from notifier.hashing import HashKey
+from notifier.operations.suppressions import GLOBAL, category_scope, sender_scope
+from notifier.rendering import Template
+from notifier.status import SuppressionReason
+from notifier.store.suppressions import NewSuppression
+from notifier.store.values import Claimed, Guard
+
+
+def guard_of(claim: Claimed, template: Template, identity: str, hash_key: HashKey) -> Guard:
+    """What stands between this claim and its call."""
+    return Guard(
+        hash_key.recipient(claim.channel, claim.address),
+        sender_scope(identity),
+        category_scope(template.category) if template.category else None,
+        template.suppression_exempt,
+    )
+
+
+def suppression_of(
+    claim: Claimed, guard: Guard, error: Rejected, provider: str, hash_key: HashKey
+) -> NewSuppression | None:
+    """What a refusal means for the messages to come: nothing unless the provider's answer says so.
+
+    A wish of the recipient's is about whom they wrote to, so it holds for that sender identity; a dead address is
+    dead for everyone.
+    """
+    if not error.suppress:
+        return None
+    known = {str(reason): reason for reason in SuppressionReason}
+    reason = known.get(error.reason, SuppressionReason.INVALID_RECIPIENT)
+    return NewSuppression(
+        guard.address_hash,
+        hash_key.fingerprint,
+        claim.channel,
+        guard.sender_scope if reason.is_a_wish else GLOBAL,
+        reason,
+        f"provider:{provider}",
+        " ".join(filter(None, (error.code, error.detail))),
+        claim.id,
+    )

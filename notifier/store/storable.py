@@ -1,0 +1,21 @@
+"""What Postgres can hold, made of what comes from outside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def storable(value: Any, depth: int = 0) -> Any:
+    """The value as Postgres can keep it in jsonb or text: no NUL, no lone surrogates, no NaN, not too deep.
+
+    For what comes from outside unchecked: headers of broken messages, words of providers.
+    """
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+    if value is None or isinstance(value, bool | int):
+        return value
+    if depth < 8 and isinstance(value, dict):
+        return {storable(str(key)): storable(item, depth + 1) for key, item in value.items()}
+    if depth < 8 and isinstance(value, list | tuple):
+        return [storable(item, depth + 1) for item in value]
+    return storable(str(value)[:1000])

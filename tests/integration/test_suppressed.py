@@ -1,0 +1,164 @@
+"""Who is suppressed gets no call: looked up with the attempts' rows, filled by providers' answers."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from notifier.delivery import Summary
+from notifier.errors import Rejected, Unavailable
+from notifier.hashing import HashKey
+from notifier.operations import Operations, Selection
+from notifier.operations.suppressions import Suppressions
+from notifier.status import Channel, Reason, SuppressionReason
+from notifier.store.audit import Audit
+from notifier.store.engine import make_engine
+from notifier.store.lateness import Lateness
+from notifier.store.ledger import Ledger
+from notifier.store.operating import Operating
+from tests.integration.test_deliverer import Scripted, World
+from tests.support.templates import write_template, write_templates
+
+ANN: dict[str, Any] = {"channel": Channel.EMAIL, "address": "ann@example.com"}
+
+
+@pytest.fixture
+def world(database_url: str, tmp_path: Path) -> Iterator[World]:
+    engine, loop = make_engine(database_url), asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield World(Ledger(engine), Audit(engine), engine, write_templates(tmp_path / "templates"), loop)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+    engine.dispose()
+
+
+@pytest.fixture
+def suppressions(world: World) -> Suppressions:
+    return Suppressions(world.engine, HashKey())
+
+
+def suppress(suppressions: Suppressions, **more: Any) -> None:
+    given = {"reason": SuppressionReason.OPTED_OUT, "source": "operator:ops"} | more
+    assert suppressions.add(**ANN, **given)
+
+
+def test_a_suppressed_recipient_gets_no_call_and_the_others_do(world: World, suppressions: Suppressions) -> None:
+    suppress(suppressions)
+    ids = [world.accept(f"k{n}", to=to) for n, to in enumerate(("Ann <Ann@example.com>", "ben@example.com"))]
+    provider = Scripted()
+    assert world.deliver(ids, provider) == Summary(claimed=2, sent=1, other=1)
+    assert [outgoing.to for outgoing in provider.taken] == ["ben@example.com"]
+    story = world.story(ids[0])
+    assert (story.notification.status, story.notification.reason) == ("suppressed", "opted_out")
+    assert (story.notification.attempt_count, story.attempts, story.notification.due_at) == (0, (), None)
+    today = datetime.now(UTC).date()
+    assert story.notification.detail == f"global, since {today}, by operator:ops"
+    assert [(event.kind, event.status, event.reason) for event in story.events][-1] == (
+        "status",
+        "suppressed",
+        "opted_out",
+    )
+
+
+@pytest.mark.parametrize(
+    ("scope", "fields", "is_sent"),
+    [
+        ("global", {}, False),
+        ("sender:default", {}, False),
+        ("sender:support", {}, True),
+        ("category:digest", {}, True),
+        ("category:digest", {"template": "digest"}, False),
+        ("category:other", {"template": "digest"}, True),
+        ("sender:default", {"template": "legal"}, True),
+        ("global", {"template": "legal"}, True),
+    ],
+)
+def test_a_scope_stops_what_it_names(
+    world: World, suppressions: Suppressions, scope: str, fields: dict[str, Any], is_sent: bool
+) -> None:
+    write_template(world.templates, "digest", 'category = "digest"')
+    write_template(world.templates, "legal", "suppression_exempt = true")
+    suppress(suppressions, scope=scope)
+    assert world.deliver([world.accept(**fields)], Scripted()).sent == is_sent
+
+
+@pytest.mark.parametrize("reason", SuppressionReason)
+def test_an_exempt_template_goes_against_wishes_and_nothing_else(
+    world: World, suppressions: Suppressions, reason: SuppressionReason
+) -> None:
+    write_template(world.templates, "legal", "suppression_exempt = true")
+    suppress(suppressions, reason=reason)
+    notification_id = world.accept(template="legal")
+    assert world.deliver([notification_id], Scripted()).sent == reason.is_a_wish
+    if not reason.is_a_wish:
+        wanted = "operator" if reason is SuppressionReason.MANUAL else reason
+        assert world.story(notification_id).notification.reason == wanted
+
+
+def test_one_that_expired_or_was_lifted_stops_nothing(world: World, suppressions: Suppressions) -> None:
+    suppress(suppressions, expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    suppress(suppressions, reason=SuppressionReason.MANUAL)
+    assert suppressions.lift(**ANN, source="operator:ops")
+    assert world.deliver([world.accept()], Scripted()).sent == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "found", "scope"),
+    [
+        (Reason.OPTED_OUT, "opted_out", "sender:default"),
+        (Reason.INVALID_RECIPIENT, "invalid_recipient", "global"),
+        (Reason.UNREACHABLE_RECIPIENT, "invalid_recipient", "global"),
+    ],
+)
+def test_a_refusal_with_that_advice_suppresses_the_next(
+    world: World, suppressions: Suppressions, reason: Reason, found: str, scope: str
+) -> None:
+    first, second = world.accept("k1"), world.accept("k2")
+    provider = Scripted(error=Rejected("no more", reason=reason, code="21610", suppress=True))
+    world.deliver([first], provider)
+    world.deliver([second], provider)
+    assert len(provider.taken) == 1
+    assert world.story(first).notification.status == "failed"
+    assert world.story(second).notification.status == "suppressed"
+    (one,) = suppressions.find(**ANN)
+    assert (one.reason, one.scope, one.source, one.notification_id) == (found, scope, "provider:first", first)
+    assert one.detail == "21610 no more"
+
+
+def test_a_refusal_without_that_advice_suppresses_nobody(world: World, suppressions: Suppressions) -> None:
+    world.deliver([world.accept()], Scripted(error=Rejected("too large", reason=Reason.CONTENT_REFUSED)))
+    assert suppressions.find(**ANN) == []
+
+
+def test_who_opts_out_while_a_provider_fails_gets_no_call_to_the_next(
+    world: World, suppressions: Suppressions
+) -> None:
+    notification_id = world.accept()
+    first = Scripted("first", error=Unavailable("away"), before=lambda _: suppress(suppressions))
+    second = Scripted("second")
+    world.deliver([notification_id], first, second)
+    assert second.taken == []
+    story = world.story(notification_id)
+    assert (story.notification.status, story.notification.attempt_count) == ("suppressed", 1)
+
+
+def test_a_retry_looks_again(world: World, suppressions: Suppressions) -> None:
+    suppress(suppressions)
+    notification_id, provider = world.accept(), Scripted()
+    operations = Operations(Operating(world.engine), Lateness(world.engine))
+    world.deliver([notification_id], provider)
+    for _ in range(2):
+        assert operations.retry(Selection((notification_id,)), operator="ops").changed == 1
+        world.pass_time()
+        world.deliver([notification_id], provider)
+        suppressions.lift(**ANN, source="operator:ops")
+    assert len(provider.taken) == 1
+    assert world.story(notification_id).notification.status == "sent"
