@@ -21,6 +21,7 @@ from notifier.errors import ServiceUnavailable
 from notifier.hashing import HashKey
 from notifier.intake import Intake
 from notifier.intake.accepting import PublishTasks
+from notifier.operations.suppression_files import SuppressionFiles
 from notifier.operations.suppressions import Suppressions
 from notifier.providers import registry
 from notifier.providers.base import Provider
@@ -31,6 +32,7 @@ from notifier.store.engine import make_engine, missing_upgrade
 from notifier.store.health import HealthBook
 from notifier.store.ledger import Ledger
 from notifier.store.rates import RateBook
+from notifier.store.suppressions import SuppressionBook
 from notifier.telemetry import log
 
 #: The garbage collector looks at new objects after so many, not after 700: a batch makes tens of thousands, and
@@ -76,6 +78,10 @@ class Services:
     def suppressions(self) -> Suppressions:
         return Suppressions(self.engine, self.hash_key)
 
+    @cached_property
+    def suppression_files(self) -> SuppressionFiles:
+        return SuppressionFiles(SuppressionBook(self.engine), self.hash_key)
+
     def intake(self, publish_tasks: PublishTasks) -> Intake:
         """What takes producers' messages into the record."""
         return Intake(self.ledger, self.renderer, self.settings.structure, publish_tasks)
@@ -110,6 +116,14 @@ class Services:
                 log.warning("database.waiting", reason=missing)
             told = missing
             stop.wait(_LOOK_SECONDS)
+
+    def warn_of_another_hash_key(self) -> None:
+        """Say so if suppressions were made under another key: until it is set again, their recipients get mail."""
+        try:
+            if self.suppressions.has_other_key():
+                log.error("suppressions.other_hash_key", reason="set NOTIFIER_HASH_KEY as it was: notifier doctor")
+        except ServiceUnavailable as error:
+            log.warning("database.waiting", reason=str(error))
 
     def close(self) -> None:
         """Close the connections to the database."""

@@ -41,7 +41,9 @@ class HashKey:
 
     def digest(self, purpose: str, *parts: str) -> bytes:
         """32 bytes that only a holder of the key can make. No part may hold a NUL character."""
-        return hmac.digest(self._bytes, "\0".join((purpose, *parts)).encode(), hashlib.sha256)
+        return hmac.digest(
+            self._bytes, "\0".join((purpose, *parts)).encode("utf-8", "surrogatepass"), hashlib.sha256
+        )
 
     def recipient(self, channel: Channel, address: str) -> bytes:
         """What stands for a recipient: an address, with or without a display name, in any case, or a number."""

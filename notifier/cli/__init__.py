@@ -21,6 +21,7 @@ from notifier.cli import (
     providers,
     relay,
     running,
+    suppressions,
     templates,
 )
 from notifier.cli.failing import Commands
@@ -28,7 +29,19 @@ from notifier.cli.output import print_line
 from notifier.cli.wiring import wiring
 
 #: In the order of `notifier --help`.
-FAMILIES = (producing, relay, looking, operating, providers, templates, running, administering, keys, doctor)
+FAMILIES = (
+    producing,
+    relay,
+    looking,
+    operating,
+    suppressions,
+    providers,
+    templates,
+    running,
+    administering,
+    keys,
+    doctor,
+)
 
 
 def make_app() -> typer.Typer:

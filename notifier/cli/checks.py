@@ -70,6 +70,7 @@ def check_database(services: Services) -> Iterator[Check]:
     age = "the newest" if current == newest else f"of a later version than this one, whose newest is {newest}"
     yield Check("tables", True, f"revision {current}, {age}")
     yield from safely("partitions", lambda: check_partitions(services))
+    yield from safely("hash key", lambda: check_hash_key(services))
 
 
 def check_partitions(services: Services) -> Iterator[Check]:
@@ -82,6 +83,23 @@ def check_partitions(services: Services) -> Iterator[Check]:
         yield Check("partitions", False, f"missing: {', '.join(missing)}", fix)
     else:
         yield Check("partitions", True, "there for this month and the next")
+
+
+def check_hash_key(services: Services) -> Iterator[Check]:
+    """A key of our own, and the one that the suppressions were made under."""
+    if services.suppressions.has_other_key():
+        fix = (
+            "set the key of before; if it is lost, import the addresses again, then "
+            "`notifier suppressions lift --other-keys`"
+        )
+        detail = "there are suppressions that were made under another one: their recipients are sent to"
+        yield Check("hash key", False, detail, fix)
+    if services.hash_key.is_public:
+        detail = "none is set: whoever reads the database can find suppressed numbers by trying"
+        fix = "set NOTIFIER_HASH_KEY, before production: under another key later, nobody is found"
+        yield Check("hash key", True, detail, fix)
+    else:
+        yield Check("hash key", True, f"set; its fingerprint is {services.hash_key.fingerprint}")
 
 
 def check_broker(settings: Settings) -> Iterator[Check]:

@@ -6,7 +6,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -249,6 +249,11 @@ def _opened(file: Path, found: Format) -> Iterator[io.TextIOWrapper]:
         finally:
             # Otherwise the wrapper would close standard input when it is forgotten.
             text.detach()
+
+
+def opened_csv(file: Path) -> AbstractContextManager[TextIO]:
+    """A CSV file, or standard input for `-`."""
+    return _opened(file, Format.CSV)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from notifier.status import Outcome, Reason, Status
+from notifier.status import Outcome, Reason, Status, SuppressionReason
 
 STATUSES: Mapping[str, str] = {
     Status.SCHEDULED: "waits for its time",
@@ -42,6 +42,15 @@ REASONS: Mapping[str, str] = {
     Reason.HARD_BOUNCE: "a mail server reported that there is no such mailbox",
     Reason.COMPLAINT: "the recipient called an earlier mail spam",
     Reason.UNSUBSCRIBED: "the recipient unsubscribed from this kind of mail",
+}
+
+SUPPRESSIONS: Mapping[str, str] = {
+    SuppressionReason.HARD_BOUNCE: "a mail server reported that there is no such mailbox",
+    SuppressionReason.INVALID_RECIPIENT: "a provider refused it: there is no such mailbox or number",
+    SuppressionReason.OPTED_OUT: "they asked for no more messages",
+    SuppressionReason.COMPLAINT: "they called a mail spam",
+    SuppressionReason.UNSUBSCRIBED: "they unsubscribed from it",
+    SuppressionReason.MANUAL: "an operator decided so",
 }
 
 OUTCOMES: Mapping[str, str] = {

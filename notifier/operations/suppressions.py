@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 #: Everything that would be sent to the recipient on the channel.
 GLOBAL = "global"
+
+#: Later than this is for ever.
+MAX_AHEAD = timedelta(days=36_500)
 
 _SCOPE = re.compile(r"(sender|category):[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 
@@ -64,9 +67,9 @@ class Suppressions:
         """Send nothing of this scope to them any more, or not before `expires_at`. Returns whether that is new.
 
         Raises:
-            InvalidMessage: the address or the scope is none.
+            InvalidMessage: the address or the scope is none, or it would have expired already.
         """
-        _refuse([*recipient_faults(address, channel, "address"), *scope_faults(scope)])
+        _refuse([*recipient_faults(address, channel, "address"), *scope_faults(scope), *expiry_faults(expires_at)])
         new = self.new(
             channel=channel,
             address=address,
@@ -119,6 +122,13 @@ class Suppressions:
         """Every one, the newest first, as they are read."""
         return self._book.all(wanted)
 
+    def lift_other_keys(self, *, source: str, detail: str | None = None) -> int:
+        """End all that were made under another key, when that key is lost: nobody finds them any more.
+
+        Returns how many there were.
+        """
+        return self._book.lift_other_keys(self._hash_key.fingerprint, source, detail)
+
     def has_other_key(self) -> bool:
         """Whether any was made under another key, and is not found any more."""
         return self._book.has_other_key(self._hash_key.fingerprint)
@@ -155,6 +165,16 @@ def scope_faults(scope: str) -> list[Fault]:
         return []
     fix = "Write global, sender:<identity> or category:<name>"
     return [Fault("scope", "bad_format", "is no scope", fix)]
+
+
+def expiry_faults(expires_at: datetime | None) -> list[Fault]:
+    """What keeps it from ending then."""
+    now = datetime.now(UTC)
+    if expires_at is None or now < expires_at < now + MAX_AHEAD:
+        return []
+    if expires_at <= now:
+        return [Fault("expires_at", "bad_time", "lies in the past", "Leave it out, or give a time to come")]
+    return [Fault("expires_at", "too_far_ahead", "too far in the future", "Leave it out: it then never ends")]
 
 
 def _refuse(faults: Sequence[Fault]) -> None:

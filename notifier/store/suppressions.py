@@ -13,7 +13,19 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, LargeBinary, TextClause, bindparam, case, func, literal, select, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    LargeBinary,
+    TextClause,
+    bindparam,
+    case,
+    func,
+    literal,
+    select,
+    text,
+    update,
+)
 
 from notifier.message import new_id
 from notifier.status import Channel, SuppressionReason
@@ -159,6 +171,17 @@ class SuppressionBook:
             yield from found
             if before is None:
                 return
+
+    def lift_other_keys(self, hash_key: str, by: str, detail: str | None) -> int:
+        """End all that were made under another key. Returns how many there were."""
+        query = (
+            update(Suppression)
+            .where(Suppression.hash_key != hash_key, Suppression.lifted_at.is_(None))
+            .values(lifted_at=func.now(), lifted_by=by, lifted_detail=detail and storable(detail)[:500])
+            .returning(Suppression.id)
+        )
+        with transaction(self._engine) as connection:
+            return len(connection.execute(query).all())
 
     def has_other_key(self, hash_key: str) -> bool:
         """Whether any that is not lifted was made under another key, and so is found by nobody."""

@@ -12,6 +12,7 @@ from notifier.intake import Intake
 from notifier.operations import Operations
 from notifier.operations.keys import Keys
 from notifier.operations.steering import Steering
+from notifier.operations.suppressions import Suppressions
 from notifier.rendering import Renderer
 from notifier.store.audit import Audit
 from notifier.store.engine import missing_upgrade
@@ -41,6 +42,7 @@ class Desk:
     rates: RateBook
     gauges: Kept[Gauges]
     readiness: Kept[State]
+    suppressions: Suppressions
 
 
 def make_desk(services: Services, handover: Handover) -> Desk:
@@ -58,6 +60,7 @@ def make_desk(services: Services, handover: Handover) -> Desk:
         services.rates,
         Kept(GaugeBook(services.engine).read, KEPT_SECONDS),
         Kept(readiness.state, KEPT_SECONDS),
+        services.suppressions,
     )
 
 

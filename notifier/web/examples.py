@@ -38,6 +38,14 @@ RETRY: dict[str, Any] = {
     "reason": "relay-a is mended",
 }
 
+SUPPRESS: dict[str, Any] = {
+    "channel": "email",
+    "address": "ada@example.com",
+    "scope": "category:digest",
+    "reason": "opted_out",
+    "detail": "asked for it on the telephone",
+}
+
 PREVIEW: dict[str, Any] = {"locale": "fr", "context": {"code": "042137", "valid_minutes": 10}}
 
 #: A search has two more forms.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from notifier.delivery import Summary
 from notifier.errors import Rejected, Unavailable
@@ -18,7 +19,7 @@ from notifier.operations import Operations, Selection
 from notifier.operations.suppressions import Suppressions
 from notifier.status import Channel, Reason, SuppressionReason
 from notifier.store.audit import Audit
-from notifier.store.engine import make_engine
+from notifier.store.engine import make_engine, transaction
 from notifier.store.lateness import Lateness
 from notifier.store.ledger import Ledger
 from notifier.store.operating import Operating
@@ -104,7 +105,9 @@ def test_an_exempt_template_goes_against_wishes_and_nothing_else(
 
 
 def test_one_that_expired_or_was_lifted_stops_nothing(world: World, suppressions: Suppressions) -> None:
-    suppress(suppressions, expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    suppress(suppressions, expires_at=datetime.now(UTC) + timedelta(days=1))
+    with transaction(world.engine) as connection:
+        connection.execute(text("UPDATE suppressions SET expires_at = now() - interval '1 second'"))
     suppress(suppressions, reason=SuppressionReason.MANUAL)
     assert suppressions.lift(**ANN, source="operator:ops")
     assert world.deliver([world.accept()], Scripted()).sent == 1

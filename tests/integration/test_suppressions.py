@@ -61,9 +61,11 @@ def test_the_address_is_nowhere_in_the_row(suppressions: Suppressions, engine: E
     assert states(suppressions) == [("active", None)]
 
 
-def test_one_that_expired_or_ends_sooner_makes_room(suppressions: Suppressions) -> None:
+def test_one_that_expired_or_ends_sooner_makes_room(suppressions: Suppressions, engine: Engine) -> None:
     now = datetime.now(UTC)
-    assert add(suppressions, expires_at=now - timedelta(minutes=1))
+    assert add(suppressions, expires_at=now + timedelta(minutes=1))
+    with transaction(engine) as connection:
+        connection.execute(text("UPDATE suppressions SET expires_at = now() - interval '1 second'"))
     assert states(suppressions) == [("expired", None)]
     assert not suppressions.lift(**ADA, source="operator:ops")
     assert add(suppressions, expires_at=now + timedelta(hours=2))
@@ -106,6 +108,8 @@ def test_another_key_is_noticed(suppressions: Suppressions, engine: Engine) -> N
         ({"address": "ada"}, "not_an_address"),
         ({"channel": Channel.SMS, "address": "0155 501"}, "not_e164"),
         ({"scope": "everything"}, "bad_format"),
+        ({"expires_at": datetime(2020, 1, 1, tzinfo=UTC)}, "bad_time"),
+        ({"expires_at": datetime.max.replace(tzinfo=UTC)}, "too_far_ahead"),
         ({"scope": "category:a b"}, "bad_format"),
     ],
 )

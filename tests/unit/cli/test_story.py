@@ -8,8 +8,8 @@ from uuid import UUID
 import pytest
 
 from notifier.cli.story import print_story, story_as_json, timeline
-from notifier.cli.words import OUTCOMES, REASONS, STATUSES, reason_in_words, status_in_words
-from notifier.status import Outcome, Reason, Status
+from notifier.cli.words import OUTCOMES, REASONS, STATUSES, SUPPRESSIONS, reason_in_words, status_in_words
+from notifier.status import Outcome, Reason, Status, SuppressionReason
 from notifier.store.audit import AttemptView, EventView, NotificationView, Story
 
 START = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
@@ -115,6 +115,7 @@ def test_the_story_as_data_has_all_of_it() -> None:
 def test_every_word_of_the_record_is_explained() -> None:
     assert set(STATUSES) == set(Status)
     assert set(REASONS) == set(Reason)
+    assert set(SUPPRESSIONS) == set(SuppressionReason)
     assert set(OUTCOMES) == set(Outcome)
 
 

@@ -1,0 +1,257 @@
+"""Suppressions as CSV: lists that other systems kept come in, our own go out, without an address in them.
+
+A file may be a bare list, an address a line, or begin with a header row: `address`, or `address_hash` and
+`hash_key` of an export under the same key, and if wanted `channel`, `scope`, `reason`, `expires_at` and `detail`.
+Every line is judged alone: what is wrong with one keeps none of the others out. No more than a page of lines is in
+memory.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain, islice
+from typing import Any, TextIO
+
+from notifier.errors import Fault, InvalidMessage
+from notifier.hashing import HashKey
+from notifier.operations.suppressions import GLOBAL, expiry_faults, scope_faults
+from notifier.parsing import recipient_faults
+from notifier.status import Channel, SuppressionReason
+from notifier.store.suppressions import NewSuppression, SuppressionBook, SuppressionView
+
+#: Lines of one transaction.
+PAGE = 500
+#: A line longer than this is none of a list of recipients. Characters.
+MAX_LINE = 10_000
+
+#: What an export has, in this order; an import understands these and `address`.
+COLUMNS = tuple(name for name in SuppressionView.__dataclass_fields__ if name != "id")
+_KNOWN = frozenset({"address", *COLUMNS})
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """A line that was left out, and what is wrong with it. The line itself is not here: it names somebody."""
+
+    line: int
+    faults: tuple[Fault, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What came of a file. Counts of lines."""
+
+    #: Not suppressed like that before.
+    new: int = 0
+    #: They were already.
+    known: int = 0
+    #: Of an export with those that had ended: left out.
+    ended: int = 0
+    bad: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What holds for lines that do not say it themselves."""
+
+    source: str
+    #: None: SMS for what begins with "+", otherwise e-mail.
+    channel: Channel | None = None
+    scope: str = GLOBAL
+    reason: SuppressionReason = SuppressionReason.MANUAL
+
+
+class SuppressionFiles:
+    """Reads them. `read` raises `ServiceUnavailable`, too; the pages until then are done, and the file can be read
+    again: what is there already is not added twice."""
+
+    def __init__(self, book: SuppressionBook, hash_key: HashKey) -> None:
+        self._book = book
+        self._hash_key = hash_key
+
+    def read(
+        self, file: TextIO, defaults: Defaults, report: Callable[[Bad], None], *, dry_run: bool = False
+    ) -> Imported:
+        """Add what a file says; `report` gets every line that was left out. A dry run counts what is right as new.
+
+        `file` decodes with surrogateescape and keeps line ends.
+
+        Raises:
+            InvalidMessage: the header row is wrong, or a default is; nothing was added.
+        """
+        faults = scope_faults(defaults.scope)
+        if faults:
+            raise InvalidMessage(faults)
+        lines = _lines(file)
+        new = known = ended = bad = 0
+        while page := list(islice(lines, PAGE)):
+            rows: list[NewSuppression] = []
+            for line in page:
+                found = line if isinstance(line, Bad) else self._judge(line, defaults)
+                if isinstance(found, Bad):
+                    bad += 1
+                    report(found)
+                elif found is None:
+                    ended += 1
+                else:
+                    rows.append(found)
+            added = len(rows) if dry_run else self._book.add(rows)
+            new += added
+            known += len(rows) - added
+        return Imported(new, known, ended, bad)
+
+    def _judge(self, line: _Line, defaults: Defaults) -> NewSuppression | Bad | None:
+        cells = line.cells
+        faults: list[Fault] = []
+        if cells.get("state", "active") != "active":
+            return None
+        address, hexadecimal = cells.get("address"), cells.get("address_hash")
+        guess = Channel.SMS if (address or "").startswith("+") else Channel.EMAIL
+        channel = _word(Channel, cells, "channel", defaults.channel or guess, faults)
+        reason = _word(SuppressionReason, cells, "reason", defaults.reason, faults)
+        scope = cells.get("scope", defaults.scope)
+        faults += scope_faults(scope)
+        expires_at = _time(cells.get("expires_at"), faults)
+        if address is not None:
+            faults += recipient_faults(address, channel, "address")
+            address_hash = self._hash_key.recipient(channel, address)
+        else:
+            address_hash = self._hash_of(hexadecimal, cells, faults)
+        if faults:
+            return Bad(line.number, tuple(faults))
+        return NewSuppression(
+            address_hash,
+            self._hash_key.fingerprint,
+            channel,
+            scope,
+            reason,
+            defaults.source,
+            _detail(cells),
+            None,
+            expires_at,
+        )
+
+    def _hash_of(self, hexadecimal: str | None, cells: Mapping[str, str], faults: list[Fault]) -> bytes:
+        """The hash that an export gave."""
+        if hexadecimal is None:
+            faults.append(Fault("address", "missing", "is missing", "Add it, or address_hash and hash_key"))
+            return b""
+        if cells.get("hash_key") != self._hash_key.fingerprint:
+            fix = "Import the addresses themselves, or set the NOTIFIER_HASH_KEY of the export"
+            faults.append(Fault("hash_key", "bad_choice", "is not that of our key: nobody would be found", fix))
+        try:
+            found = bytes.fromhex(hexadecimal)
+        except ValueError:
+            found = b""
+        if len(found) != 32:
+            fix = "Leave exports as they are"
+            faults.append(Fault("address_hash", "bad_format", "is not 64 hexadecimal digits", fix))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    number: int
+    #: Those that are not empty.
+    cells: Mapping[str, str]
+
+
+def write_csv(found: Iterable[SuppressionView]) -> Iterator[str]:
+    """RFC 4180 with a header row, a page at a time: hashes, and never an address."""
+    pages = iter(found)
+    yield _csv([COLUMNS])
+    while page := list(islice(pages, PAGE)):
+        yield _csv([_cell(getattr(one, name)) for name in COLUMNS] for one in page)
+
+
+def _csv(rows: Iterable[Iterable[str]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _lines(file: TextIO) -> Iterator[_Line | Bad]:
+    """Every line that is not empty.
+
+    Raises:
+        InvalidMessage: the header row is wrong. Before the first line is yielded.
+    """
+    first = file.readline(MAX_LINE)
+    names = [name.strip().lower() for name in next(csv.reader([first]), [])]
+    if not _KNOWN.intersection(names):
+        # A bare list: its first line is a recipient.
+        return _rows(chain([first], file), ("address",), 1)
+    unknown = [name for name in names if name not in _KNOWN]
+    faults = [Fault(name[:50], "unknown_field", "is no column", "Remove it, or rename it") for name in unknown]
+    twice = dict.fromkeys(name for name in names if names.count(name) > 1)
+    faults += [Fault(name, "bad_choice", "is there twice", "Remove one") for name in twice]
+    if not {"address", "address_hash"}.intersection(names):
+        faults.append(Fault("address", "missing", "is missing in the header row", "Add it"))
+    if faults:
+        raise InvalidMessage(faults)
+    return _rows(file, tuple(names), 2)
+
+
+def _rows(text: Iterable[str], names: tuple[str, ...], begins: int) -> Iterator[_Line | Bad]:
+    reader = csv.reader(text)
+    while True:
+        number = reader.line_num + begins
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield _bad(number, "bad_csv", f"not readable as CSV: {error}", "Close every quote")
+            continue
+        cells = {name: cell.strip() for name, cell in zip(names, row, strict=False) if cell.strip()}
+        if len(row) > len(names):
+            problem = f"{len(row)} cells, and there are {len(names)} columns"
+            yield _bad(number, "too_many_cells", problem, "Quote cells that hold the separator")
+        elif any("\udc80" <= character <= "\udcff" for cell in row for character in cell):
+            yield _bad(number, "bad_utf8", "is not UTF-8", "Save the file as UTF-8")
+        elif cells:
+            yield _Line(number, cells)
+
+
+def _bad(number: int, code: str, problem: str, fix: str) -> Bad:
+    return Bad(number, (Fault("", code, problem, fix),))
+
+
+def _word(words: Any, cells: Mapping[str, str], name: str, default: Any, faults: list[Fault]) -> Any:
+    try:
+        return words(cells[name].lower()) if name in cells else default
+    except ValueError:
+        faults.append(Fault(name, "bad_choice", f"is none of {', '.join(words)}", "Use one of them"))
+        return default
+
+
+def _time(text: str | None, faults: list[Fault]) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        fix = "Write it as 2026-11-22T09:30:00Z"
+        faults.append(Fault("expires_at", "bad_time", "is no date and time with an offset", fix))
+        return None
+    faults += expiry_faults(found)
+    return found
+
+
+def _detail(cells: Mapping[str, str]) -> str | None:
+    """What the file says, and of an export whence and since when: so that its history is not lost."""
+    before = " since ".join(cells[name] for name in ("source", "created_at") if name in cells)
+    parts = (cells.get("detail"), f"before: {before}" if before else None)
+    return "; ".join(part for part in parts if part) or None

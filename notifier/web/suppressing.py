@@ -1,0 +1,165 @@
+"""Suppressions. Whoever is asked about stands in the body: an address of the service is written to logs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from notifier.errors import WrongSelection
+from notifier.message import Time
+from notifier.operations.suppressions import GLOBAL
+from notifier.status import Channel, SuppressionReason
+from notifier.store.suppressions import SuppressionFilter, SuppressionView
+from notifier.web import examples
+from notifier.web.desk import AtDesk
+from notifier.web.gate import Operator
+from notifier.web.problems import Refusal
+from notifier.web.shapes import Words, read_cursor, write_cursor
+
+router = APIRouter(tags=["suppressions"])
+
+ScopeText = Annotated[
+    str, Field(max_length=120, description="`global`, `sender:<identity>` or `category:<name>`.")
+]
+Detail = Annotated[str | None, Field(max_length=500, description="Why, in your words; kept with it.")]
+
+
+class SuppressionSearch(BaseModel):
+    """Which ones. All that is given must hold."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    channel: Channel | None = None
+    scope: ScopeText | None = None
+    reason: SuppressionReason | None = None
+    source: Annotated[Words | None, Field(description="Who said so, as `provider:twilio`.")] = None
+    since: Annotated[Time | None, Field(description="Made then or later; RFC 3339.")] = None
+    until: Annotated[Time | None, Field(description="Made before that.")] = None
+    ended: Annotated[bool, Field(description="Those that were lifted or have expired, too.")] = False
+    limit: Annotated[int, Field(ge=1, le=1000, description="So many a page.")] = 50
+    after: Annotated[str | None, Field(max_length=50, description="`next` of the page before.")] = None
+
+    def filter(self) -> SuppressionFilter:
+        """The record's filter.
+
+        Raises:
+            WrongSelection: a text or a time that no record can hold.
+        """
+        if any("\0" in (text or "") for text in (self.scope, self.source)):
+            raise WrongSelection("a condition holds a NUL character, which no suppression does")
+        if any(moment is not None and moment.year < 1970 for moment in (self.since, self.until)):
+            raise WrongSelection("a time before 1970: there was no suppression then")
+        return SuppressionFilter(
+            self.channel, self.scope, self.reason, self.source, self.since, self.until, with_ended=self.ended
+        )
+
+
+class SuppressionPage(BaseModel):
+    """Newest first, as hashes: addresses are not kept."""
+
+    items: list[SuppressionView]
+    #: Give it as `after` for the next page; null: this was the last one.
+    next: str | None
+
+
+class Whom(BaseModel):
+    """Somebody on a channel."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    channel: Channel
+    #: E-mail address, or E.164 number.
+    address: Words
+
+
+class Suppress(Whom):
+    """What not to send to whom."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.SUPPRESS]})
+
+    scope: ScopeText = GLOBAL
+    reason: SuppressionReason = SuppressionReason.MANUAL
+    #: It ends then by itself; left out: never.
+    expires_at: Time | None = None
+    detail: Detail = None
+
+
+class Lift(Whom):
+    """What to send to whom again."""
+
+    scope: ScopeText = GLOBAL
+    #: Only that of this reason; left out: all of the scope.
+    reason: SuppressionReason | None = None
+    detail: Detail = None
+
+
+class Suppressed(BaseModel):
+    """What came of it."""
+
+    #: It was not there before.
+    is_new: bool
+
+
+class Lifted(BaseModel):
+    """They may be sent to again."""
+
+    is_lifted: bool
+
+
+class History(BaseModel):
+    """Everything there ever was for somebody, newest first."""
+
+    is_suppressed: bool
+    items: list[SuppressionView]
+
+
+@router.get("/v1/suppressions", summary="List suppressions")
+def suppressions(desk: AtDesk, _: Operator, wanted: Annotated[SuppressionSearch, Query()]) -> SuppressionPage:
+    """Who must not be sent to, since when, why and who said so; newest first."""
+    before: UUID | None = read_cursor(wanted.after)
+    found, following = desk.suppressions.page(wanted.filter(), limit=wanted.limit, before=before)
+    return SuppressionPage(items=found, next=None if following is None else write_cursor(following))
+
+
+@router.post("/v1/suppressions/search", summary="Is somebody suppressed?")
+def search_suppressions(desk: AtDesk, _: Operator, whom: Whom) -> History:
+    """Whether somebody must not be sent to, and everything that there ever was, with who ended it."""
+    found = desk.suppressions.find(whom.channel, whom.address)
+    return History(is_suppressed=any(one.state == "active" for one in found), items=found)
+
+
+@router.post("/v1/suppressions", summary="Suppress somebody")
+def suppress(desk: AtDesk, holder: Operator, wanted: Suppress) -> Suppressed:
+    """Send nothing of this scope to somebody any more. The same again changes nothing."""
+    expires_at: datetime | None = wanted.expires_at
+    return Suppressed(
+        is_new=desk.suppressions.add(
+            channel=wanted.channel,
+            address=wanted.address,
+            scope=wanted.scope,
+            reason=wanted.reason,
+            source=f"operator:{holder.operator}",
+            expires_at=expires_at,
+            detail=wanted.detail,
+        )
+    )
+
+
+@router.post("/v1/suppressions/lift", summary="Lift a suppression")
+def lift_suppression(desk: AtDesk, holder: Operator, wanted: Lift) -> Lifted:
+    """Somebody may be sent to again. The record keeps what there was, and who ended it."""
+    is_lifted = desk.suppressions.lift(
+        channel=wanted.channel,
+        address=wanted.address,
+        scope=wanted.scope,
+        source=f"operator:{holder.operator}",
+        reason=wanted.reason,
+        detail=wanted.detail,
+    )
+    if not is_lifted:
+        raise Refusal(404, "they have no suppression of that scope and reason")
+    return Lifted(is_lifted=True)
