@@ -7,7 +7,6 @@ one can never stand for another.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -41,9 +40,11 @@ class HashKey:
 
     def digest(self, purpose: str, *parts: str) -> bytes:
         """32 bytes that only a holder of the key can make. No part may hold a NUL character."""
-        return hmac.digest(
-            self._bytes, "\0".join((purpose, *parts)).encode("utf-8", "surrogatepass"), hashlib.sha256
-        )
+        text = "\0".join((purpose, *parts)).encode("utf-8", "surrogatepass")
+        # By its name, which is faster than handing over the function.
+        text = "\0".join((purpose, *parts)).encode("utf-8", "surrogatepass")
+        # By its name, which is faster than handing over the function.
+        return hmac.digest(self._bytes, text, "sha256")
 
     def recipient(self, channel: Channel, address: str) -> bytes:
         """What stands for a recipient: an address, with or without a display name, in any case, or a number."""
