@@ -41,9 +41,7 @@ class HashKey:
     def digest(self, purpose: str, *parts: str) -> bytes:
         """32 bytes that only a holder of the key can make. No part may hold a NUL character."""
         text = "\0".join((purpose, *parts)).encode("utf-8", "surrogatepass")
-        # By its name, which is faster than handing over the function.
         text = "\0".join((purpose, *parts)).encode("utf-8", "surrogatepass")
-        # By its name, which is faster than handing over the function.
         return hmac.digest(self._bytes, text, "sha256")
 
     def recipient(self, channel: Channel, address: str) -> bytes:

@@ -84,6 +84,9 @@ class Caller:
 
         `start_by`: none is begun later than this, on the monotonic clock.
         """
+        if not calls:
+            # Everybody was suppressed, or is somebody else's by now.
+            return
         done: SimpleQueue[list[Call]] = SimpleQueue()
         asyncio.run_coroutine_threadsafe(self._call_all(calls, start_by, done.put), self._loop)
         left = len(calls)

@@ -174,7 +174,16 @@ class Ledger:
         }
         with transaction(self._engine) as connection:
             found = connection.execute(statements.START_ATTEMPTS, values).all()
-        return {row.id: Started(row.id, row.claim, row.number, row.provider) for row in found}
+            barred = [row for row in found if row.number is None]
+            if barred:
+                stopped = [
+                    {"id": str(row.id), "claim": row.claim, "reason": row.reason, "detail": row.detail}
+                    for row in barred
+                ]
+                connection.execute(statements.SUPPRESS, {"rows": _json(stopped)})
+        return {
+            row.id: Started(row.id, row.claim, row.number, row.provider) for row in found if row.number is not None
+        }
 
     def finish(self, results: Sequence[Result]) -> None:
         """Write results: complete the attempts, move the statuses, append the events.
@@ -317,12 +326,12 @@ def _call_row(call: NewAttempt) -> dict[str, Any]:
     guard = call.guard
     row: dict[str, Any] = {"id": str(call.claim.id), "claim": call.claim.claim, "provider": call.provider}
     if guard is not None:
-        row |= {
-            "hash": rf"\x{guard.address_hash.hex()}",
-            "sender": guard.sender_scope,
-            "category": guard.category_scope,
-            "exempt": guard.is_exempt,
-        }
+        row["hash"] = rf"\x{guard.address_hash.hex()}"
+        row["sender"] = guard.sender_scope
+        if guard.category_scope:
+            row["category"] = guard.category_scope
+        if guard.is_exempt:
+            row["exempt"] = True
     return row
 
 

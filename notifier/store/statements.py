@@ -119,10 +119,7 @@ WITH wanted AS MATERIALIZED (
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
     id uuid, claim int, provider text, hash bytea, sender text, category text, exempt boolean)
 ), barred AS MATERIALIZED (
-  SELECT w.id, w.claim,
-    CASE s.reason WHEN 'manual' THEN 'operator' ELSE s.reason END AS reason,
-    format('%s, since %s, by %s', s.scope, to_char(s.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'), s.source)
-      AS detail
+  SELECT w.id, w.claim, s.*
   -- With a limit of its own it is looked up row by row, however small the planner believes the table to be.
   FROM wanted AS w CROSS JOIN LATERAL (
     SELECT s.reason, s.scope, s.created_at, s.source FROM suppressions AS s
@@ -130,16 +127,8 @@ WITH wanted AS MATERIALIZED (
       WHEN s.expires_at <= now() THEN false
       WHEN w.exempt THEN s.scope = 'global' AND s.reason <> ALL(:wishes)
       ELSE s.scope IN ('global', w.sender, w.category) END
-    ORDER BY s.scope <> 'global', s.id LIMIT 1
+    LIMIT 1
   ) AS s
-), stopped AS (
-  UPDATE notifications AS n SET status = 'suppressed', reason = b.reason, detail = b.detail, due_at = NULL,
-    updated_at = now()
-  FROM barred AS b WHERE n.id = b.id AND CASE WHEN n.claim = b.claim AND n.status = 'sending' THEN true END
-  RETURNING n.id, n.reason, n.detail
-), noted AS (
-  INSERT INTO events (notification_id, kind, status, reason, detail)
-  SELECT id, 'status', 'suppressed', reason, detail FROM stopped
 ), held AS (
   UPDATE notifications AS n SET attempt_count = n.attempt_count + 1
   FROM wanted AS r
@@ -150,8 +139,25 @@ WITH wanted AS MATERIALIZED (
 ), started AS (
   INSERT INTO attempts (notification_id, number, provider) SELECT id, number, provider FROM held
 )
-SELECT id, claim, number, provider FROM held
+SELECT id, claim, number, provider, NULL AS reason, NULL AS detail FROM held
+UNION ALL
+SELECT id, claim, NULL, NULL, CASE reason WHEN 'manual' THEN 'operator' ELSE reason END,
+  format('%s, since %s, by %s', scope, to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'), source)
+FROM barred
 """).bindparams(bindparam("wishes", type_=ARRAY(Text())))
+
+# Those that the statement above held back; in the same transaction.
+SUPPRESS: TextClause = text("""
+WITH stopped AS (
+  UPDATE notifications AS n SET status = 'suppressed', reason = r.reason, detail = r.detail, due_at = NULL,
+    updated_at = now()
+  FROM json_to_recordset(CAST(:rows AS json)) AS r(id uuid, claim int, reason text, detail text)
+  WHERE n.id = r.id AND CASE WHEN n.claim = r.claim AND n.status = 'sending' THEN true END
+  RETURNING n.id, n.reason, n.detail
+)
+INSERT INTO events (notification_id, kind, status, reason, detail)
+SELECT id, 'status', 'suppressed', reason, detail FROM stopped
+""")
 
 _RESULTS = """
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
