@@ -117,13 +117,13 @@ class Services:
             told = missing
             stop.wait(_LOOK_SECONDS)
 
-    def warn_of_another_hash_key(self) -> None:
-        """Say so if suppressions were made under another key: until it is set again, their recipients get mail."""
+    def hash_key_problem(self) -> str | None:
+        """What to do if suppressions were made under another key: until then their recipients get messages."""
         try:
-            if self.suppressions.has_other_key():
-                log.error("suppressions.other_hash_key", reason="set NOTIFIER_HASH_KEY as it was: notifier doctor")
-        except ServiceUnavailable as error:
-            log.warning("database.waiting", reason=str(error))
+            is_other = self.suppressions.has_other_key()
+        except ServiceUnavailable:
+            return None  # `notifier doctor` asks again; a program that starts has other worries
+        return "NOTIFIER_HASH_KEY is not that of the suppressions: notifier doctor" if is_other else None
 
     def close(self) -> None:
         """Close the connections to the database."""

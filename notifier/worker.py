@@ -249,7 +249,9 @@ def run_worker(settings: Settings, lanes: Sequence[Lane], channels: Sequence[Cha
     process.prepare()
     # A signal ends the program here as it would anywhere else before Celery runs.
     process.services.wait_for_tables(Event())
-    process.services.warn_of_another_hash_key()
+    problem = process.services.hash_key_problem()
+    if problem:
+        log.error("suppressions.other_hash_key", reason=problem)
     _keep_our_logging()
     queues = [topology.deliver_queue_name(*pair) for pair in topology.pairs(tuple(channels)) if pair[1] in lanes]
     log.info("worker.start", lanes=[str(lane) for lane in lanes], count=settings.worker_threads)

@@ -77,6 +77,8 @@ def show(
         print_json(story_as_json(story))
         return
     print_story(story)
+    if story.notification.status == Status.SUPPRESSED:
+        hint("\nWhy they are suppressed, and since when: notifier suppressions show ADDRESS")
     if story.notification.status not in FINAL_STATUSES | {Status.SENT}:
         hint(f"\nIt is under way; look again: notifier show {notification}")
 

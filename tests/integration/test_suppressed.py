@@ -25,6 +25,7 @@ from notifier.store.ledger import Ledger
 from notifier.store.operating import Operating
 from tests.integration.test_deliverer import Scripted, World
 from tests.support.templates import write_template, write_templates
+from tests.unit.cli.commandline import CommandLine
 
 ANN: dict[str, Any] = {"channel": Channel.EMAIL, "address": "ann@example.com"}
 
@@ -67,6 +68,19 @@ def test_a_suppressed_recipient_gets_no_call_and_the_others_do(world: World, sup
         "suppressed",
         "opted_out",
     )
+
+
+def test_show_says_in_words_why_nothing_was_sent(
+    world: World, suppressions: Suppressions, database_url: str
+) -> None:
+    suppress(suppressions)
+    notification_id = world.accept()
+    world.deliver([notification_id], Scripted())
+    told = CommandLine({"database_url": database_url})("show", notification_id)
+    assert told.out.startswith(f"{notification_id}  suppressed: the recipient must not be sent to\n")
+    assert "the recipient asked for no more messages (opted_out) — global, since " in told.out
+    assert "attempt 1" not in told.out
+    assert "notifier suppressions show" in told.err
 
 
 @pytest.mark.parametrize(

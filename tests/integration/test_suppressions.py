@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
+from structlog.testing import capture_logs
 
+from notifier.bootstrap import Services
+from notifier.config import Settings
 from notifier.errors import InvalidMessage
 from notifier.hashing import HashKey
 from notifier.operations.suppressions import Suppressions
@@ -100,6 +103,23 @@ def test_another_key_is_noticed(suppressions: Suppressions, engine: Engine) -> N
     assert other.has_other_key()
     assert not suppressions.has_other_key()
     assert other.find(**ADA) == []
+    assert other.lift_other_keys(source="operator:ops", detail="lost") == 1
+    assert not other.has_other_key()
+    assert states(suppressions) == [("lifted", "operator:ops")]
+
+
+@pytest.mark.parametrize(
+    ("key", "events"), [("a key of sixteen or more", []), (None, ["suppressions.other_hash_key"])]
+)
+def test_a_worker_that_starts_under_another_key_says_so(
+    suppressions: Suppressions, database_url: str, key: str | None, events: list[str]
+) -> None:
+    add(suppressions)
+    services = Services(Settings(database_url=database_url, hash_key=key))  # type: ignore[arg-type]
+    with capture_logs() as logs:
+        services.warn_of_another_hash_key()
+    services.close()
+    assert [line["event"] for line in logs] == events
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,15 @@ def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.require("database_url") == "postgresql://user:hunter2@db/x"
 
 
+def test_a_hash_key_is_long_enough_and_masked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFIER_HASH_KEY", "hunter2")
+    with pytest.raises(ConfigurationError, match="NOTIFIER_HASH_KEY") as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+    monkeypatch.setenv("NOTIFIER_HASH_KEY", "hunter2" * 3)
+    assert "hunter2" not in repr(load_settings())
+
+
 def test_a_file_of_a_secret_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "notifier_broker_url").write_text("amqp://broker/\n")
     monkeypatch.setenv("NOTIFIER_SECRETS_DIR", str(tmp_path))

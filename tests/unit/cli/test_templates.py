@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.templates import write_template
 from tests.unit.cli.commandline import TEMPLATES, CommandLine
 
 
@@ -95,3 +96,13 @@ def test_preview_asks_for_the_channel_if_both_have_the_name(notifier: CommandLin
 def test_preview_of_what_is_not_there_fails(notifier: CommandLine) -> None:
     assert notifier("templates", "preview", "nosuch").code == 1
     assert notifier("templates", "preview", "hello", "--sample", "9").code == 2
+
+
+def test_category_and_exemption_are_shown(tmp_path: Path) -> None:
+    write_template(tmp_path, "digest", 'category = "digest"\nsuppression_exempt = true\n[[samples]]\nname = "one"')
+    notifier = CommandLine({"templates": tmp_path})
+    [listed] = notifier("templates", "list", "--json").json
+    assert (listed["category"], listed["suppression_exempt"]) == ("digest", True)
+    shown = notifier("templates", "preview", "digest").out
+    assert "category    digest" in shown
+    assert "suppressed  never for a wish of the recipient's" in shown

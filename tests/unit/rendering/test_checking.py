@@ -76,6 +76,7 @@ def test_check_finds_what_is_wrong_with_a_part(make_template: MakeTemplate, body
         (HEAD + "max_segments = 1\n" + NAME + SAMPLE, "error: max_segments: is for SMS only"),
         (HEAD + 'default_locale = "EN"\n', "error: default_locale: not a language tag in its usual spelling"),
         (HEAD + 'on_unknown = "maybe"\n', "error: on_unknown: input should be 'resend' or 'hold'"),
+        (HEAD + 'category = "a b"\n', "error: category: string should match pattern"),
         (HEAD + NAME, "error: there are no [[samples]]"),
         (HEAD + NAME + '[[samples]]\nname = "x"\n', "error: sample 'x': context.name: is missing"),
         (
