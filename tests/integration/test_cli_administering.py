@@ -96,7 +96,8 @@ def named(checks: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 def test_doctor_is_content_with_a_whole_service(database_url: str, broker_url: str, smtp_url: str) -> None:
     settings = {"database_url": database_url, "broker_url": broker_url, "smtp_url": smtp_url}
-    notifier = CommandLine({**settings, "email_from": "shop@shop.example.com"})
+    own = {"email_from": "shop@shop.example.com", "hash_key": "a key of sixteen or more"}
+    notifier = CommandLine(settings | own)
     notifier("queues", "declare")
     answer = notifier("doctor")
     assert answer.code == 0, answer.out
