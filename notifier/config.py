@@ -33,6 +33,9 @@ RUNNING_FILE = "running.env"
 #: A claim outlives a provider call by at least this: rendering, waiting for a slot, writing the result. Seconds.
 LEASE_MARGIN_SECONDS = 15.0
 
+#: A key that somebody could guess protects nobody. Characters.
+MIN_HASH_KEY = 16
+
 _PACKAGE = Path(__file__).parent
 _REFERENCE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 
@@ -196,7 +199,7 @@ class Settings(BaseSettings):
     #: smtp://user:password@host:587, smtps://host:465; ?starttls=required|never (with a password: required)
     smtp_url: SecretStr | None = None
     #: Key of the hashes that stand for recipients. Unset: one that everyone knows, which protects nobody.
-    hash_key: Annotated[SecretStr, Field(min_length=16)] | None = None
+    hash_key: SecretStr | None = None
     #: AC… of the Twilio account.
     twilio_account_sid: str | None = None
     #: Its primary auth token.
@@ -231,6 +234,13 @@ class Settings(BaseSettings):
     lease_seconds: Annotated[float, Field(ge=10, le=3600)] = 120.0
     #: Deadline of one provider call.
     call_deadline_seconds: Annotated[float, Field(gt=0, le=300, validate_default=True)] = 30.0
+
+    @field_validator("hash_key")
+    @classmethod
+    def _is_long_enough(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and len(key.get_secret_value()) < MIN_HASH_KEY:
+            raise ValueError(f"must have {MIN_HASH_KEY} characters or more: openssl rand -hex 32")
+        return key
 
     @field_validator("call_deadline_seconds")
     @classmethod

@@ -55,7 +55,8 @@ def test_list_goes_page_by_page_and_names_nobody(notifier: CommandLine) -> None:
         (("lift",), "an address, or --other-keys"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_fix(notifier: CommandLine, arguments: tuple[str, ...], said: str) -> None:
+def test_what_is_wrong_is_told_with_its_fix(arguments: tuple[str, ...], said: str) -> None:
+    notifier = CommandLine({"database_url": "postgresql://127.0.0.1:1/none"})
     answer = notifier("suppressions", *arguments)
     assert answer.code != 0
     assert said in " ".join(answer.err.replace("│", " ").split())

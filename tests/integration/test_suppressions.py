@@ -129,9 +129,8 @@ def test_a_worker_that_starts_under_another_key_says_so(
         ({"scope": "category:a b"}, "bad_format"),
     ],
 )
-def test_what_is_wrong_is_refused_with_a_fix(
-    suppressions: Suppressions, values: dict[str, Any], code: str
-) -> None:
+def test_what_is_wrong_is_refused_before_anything_is_asked(values: dict[str, Any], code: str) -> None:
+    suppressions = Suppressions(make_engine("postgresql://127.0.0.1:1/none"), KEY)
     with pytest.raises(InvalidMessage) as caught:
         suppressions.add(**ADA | values, reason=SuppressionReason.MANUAL, source="operator:ops")
     assert [fault.code for fault in caught.value.faults] == [code]
