@@ -13,7 +13,7 @@ from functools import cached_property
 from sqlalchemy import Engine
 
 from notifier.config import Settings
-from notifier.delivery import Circuits, Deliverer, Reconciler
+from notifier.delivery import Asker, Circuits, Deliverer, Reconciler
 from notifier.delivery.calling import Caller
 from notifier.delivery.pacing import Pacer
 from notifier.dispatch import Dispatcher, Publish
@@ -21,6 +21,7 @@ from notifier.errors import ServiceUnavailable
 from notifier.hashing import HashKey
 from notifier.intake import Intake
 from notifier.intake.accepting import PublishTasks
+from notifier.operations.receipts import Receipts
 from notifier.operations.suppression_files import SuppressionFiles
 from notifier.operations.suppressions import Suppressions
 from notifier.providers import registry
@@ -32,6 +33,7 @@ from notifier.store.engine import make_engine, missing_upgrade
 from notifier.store.health import HealthBook
 from notifier.store.ledger import Ledger
 from notifier.store.rates import RateBook
+from notifier.store.receipts import ReceiptBook
 from notifier.store.suppressions import SuppressionBook
 from notifier.telemetry import log
 
@@ -81,6 +83,14 @@ class Services:
     @cached_property
     def suppression_files(self) -> SuppressionFiles:
         return SuppressionFiles(SuppressionBook(self.engine), self.hash_key)
+
+    @cached_property
+    def receipt_book(self) -> ReceiptBook:
+        return ReceiptBook(self.engine)
+
+    @cached_property
+    def receipts(self) -> Receipts:
+        return Receipts(self.receipt_book, self.suppressions, self.renderer, self.settings)
 
     def intake(self, publish_tasks: PublishTasks) -> Intake:
         """What takes producers' messages into the record."""
@@ -170,6 +180,7 @@ class DeliveryLoop:
         self.reconciler = Reconciler(
             services.ledger, services.renderer, self._providers, services.settings, self._loop
         )
+        self.asker = Asker(services.receipt_book, services.receipts, self._providers, self._loop)
 
     def _make_deliverer(self) -> Deliverer:
         services, settings = self._services, self._services.settings

@@ -305,6 +305,8 @@ class Settings(BaseSettings):
             common = {"message_id_domain": self.message_id_domain}
         if table.kind == "twilio":
             common = {"api_base": self.twilio_api_base, "public_url": self.public_url}
+        if table.kind == "vonage":
+            common = {"public_url": self.public_url}
         return {**{key: value for key, value in common.items() if value}, **table.options}
 
     def sender(self, name: str | None) -> Sender:

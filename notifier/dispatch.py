@@ -1,4 +1,5 @@
-"""The sweep: what is due → deliver tasks. Scheduled messages, retries, lost tasks and dead workers are all this.
+"""The sweep: what is due → deliver tasks. Scheduled messages, retries, lost tasks and dead workers are all this;
+unknown outcomes and missing receipts go to the look-up the same way.
 
 Crash point: rows are moved and committed before their tasks are published. If we die in between they are due again
 after `ledger.REDISPATCH_SECONDS`; if publishing fails, after a moment.
@@ -19,7 +20,7 @@ from notifier.telemetry import log
 #: Rows of one round; a tick makes rounds until one is not full, at most so many.
 LIMIT, ROUNDS = 1000, 20
 #: A look-up that was given out and not settled is given out again after this. Seconds.
-LOOK_UP_AGAIN_SECONDS = 45.0
+LOOK_UP_AGAIN_SECONDS, RECEIPT_AGAIN_SECONDS = 45.0, 900.0
 
 Publish = Callable[[Channel, Lane, Sequence[UUID]], None]
 
@@ -45,12 +46,16 @@ class Dispatcher:
             total += len(due)
             if len(due) < LIMIT:
                 break
-        unknown = self._ledger.take_unknown(limit=LIMIT, again_after_seconds=LOOK_UP_AGAIN_SECONDS)
-        for (channel, lane), ids in _groups(unknown):
+        unanswered = self._ledger.take_unanswered(
+            limit=LIMIT,
+            unknown_again_after_seconds=LOOK_UP_AGAIN_SECONDS,
+            receipt_again_after_seconds=RECEIPT_AGAIN_SECONDS,
+        )
+        for (channel, lane), ids in _groups(unanswered):
             self._publish_reconcile(channel, lane, ids)
-        if total or unknown:
-            log.info("dispatch.due", count=total + len(unknown))
-        return total + len(unknown)
+        if total or unanswered:
+            log.info("dispatch.due", count=total + len(unanswered))
+        return total + len(unanswered)
 
     def _publish(self, due: Iterable[Due]) -> None:
         for (channel, lane), ids in _groups(due):

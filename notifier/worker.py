@@ -139,8 +139,9 @@ def _add_tasks(app: Celery, process: _Process) -> None:
 
     @app.task(name=RECONCILE, shared=False)  # type: ignore[untyped-decorator]
     def reconcile(ids: list[str]) -> int:
-        """Find out what became of these, whose calls ended without an answer."""
-        return process.delivery.reconciler.reconcile([UUID(value) for value in ids])
+        """Find out what became of these: calls that ended without an answer, or no receipt came."""
+        wanted = [UUID(value) for value in ids]
+        return process.delivery.reconciler.reconcile(wanted) + process.delivery.asker.ask(wanted)
 
     @app.task(name=DISPATCH, shared=False)  # type: ignore[untyped-decorator]
     def dispatch_due() -> int:

@@ -2,11 +2,12 @@
 
 `preparing` makes a claim ready to go, `circuits` knows which providers may be called, `calling` calls them on the
 process's event loop, `delivering` leads the way and writes every step, `reconciling` looks up what became of calls
-that ended without an answer.
+that ended without an answer, `asking` asks for receipts that never came.
 """
 
+from notifier.delivery.asking import Asker
 from notifier.delivery.circuits import Circuits
 from notifier.delivery.delivering import Deliverer, Summary
 from notifier.delivery.reconciling import Reconciler
 
-__all__ = ["Circuits", "Deliverer", "Reconciler", "Summary"]
+__all__ = ["Asker", "Circuits", "Deliverer", "Reconciler", "Summary"]

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from notifier.config import Settings
+from notifier.delivery.asking import first_wait
 from notifier.delivery.calling import MARGIN_SECONDS, Call, Caller
 from notifier.delivery.circuits import Circuits
 from notifier.delivery.pacing import Pacer
@@ -93,6 +94,8 @@ class Deliverer:
         self._circuits = circuits
         self._pacer = pacer
         self._caller = caller
+        #: Provider → how long after it took a message its receipt is missed.
+        self._waits = {name: first_wait(provider) for name, provider in providers.items()}
 
     def deliver(self, ids: Sequence[UUID]) -> Summary:
         """Send those of `ids` that are queued; the others are somebody else's or done.
@@ -241,6 +244,7 @@ class Deliverer:
                 outcome=Outcome.ACCEPTED,
                 provider=call.started.provider,
                 provider_message_id=answer.provider_message_id,
+                due_in_seconds=self._waits[call.started.provider],
             )
         error = answer or OutcomeUnknown("no answer")
         calls = claim.tries + call.started.number - claim.attempt_count

@@ -45,6 +45,7 @@ class Prepared:
             locale=self.rendered.locale,
             reply_to=self.reply_to,
             seconds_to_expiry=self.claim.seconds_to_expiry_now(),
+            segments=self.units,
         )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from notifier.config import Settings
+from notifier.delivery.asking import first_wait
 from notifier.errors import RenderingFailed, SendError, ServiceUnavailable, TemplateInvalid
 from notifier.providers.base import Provider, Receipt, Reconciles, Sought
 from notifier.rendering import Renderer
@@ -68,7 +69,9 @@ class Reconciler:
                 continue
             receipt = self._ask(provider, sought)
             if receipt is not None:
-                self._ledger.finish([_found(unknown, receipt)])
+                # Found only says that the provider has it: how it ended is asked for next.
+                wait = first_wait(self._providers[unknown.provider])
+                self._ledger.finish([_found(unknown, receipt, wait)])
                 log.info("reconcile.found", notification_id=str(unknown.id), provider=unknown.provider)
                 return True
             missing += 1
@@ -107,7 +110,7 @@ def _that_can_tell(provider: object) -> Reconciles | None:
     return provider if isinstance(provider, Reconciles) else None
 
 
-def _found(unknown: Unknown, receipt: Receipt) -> Result:
+def _found(unknown: Unknown, receipt: Receipt, wait: float | None) -> Result:
     return Result(
         unknown.id,
         unknown.claim,
@@ -117,6 +120,7 @@ def _found(unknown: Unknown, receipt: Receipt) -> Result:
         outcome=Outcome.ACCEPTED,
         provider=unknown.provider,
         provider_message_id=receipt.provider_message_id,
+        due_in_seconds=wait,
     )
 
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Protocol, Self, runtime_checkable
 from uuid import UUID
 
-from notifier.status import Channel
+from notifier.status import Channel, Reason, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ class Outgoing:
     #: A provider that can should drop the message after this; None: never. Counted from the database's clock, so
     #: that a wrong one of this machine neither drops nor prolongs anything.
     seconds_to_expiry: float | None = None
+    #: How many messages the network makes of the text of an SMS; 1 for a mail.
+    segments: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,28 @@ class Sought:
     exclude: frozenset[str] = frozenset()
     #: Now, by the same clock as `started_at`; None: this machine's.
     asked_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a provider says later about a message that it took: by a webhook, or when it is asked."""
+
+    provider_message_id: str
+    #: For the record, without personal data: "undelivered: handset cannot be reached now (code 30003)".
+    words: str
+    #: `sent`: it has the message; `delivered` or `undelivered`: how it ended; None: nothing that we know.
+    status: Status | None
+    #: Why it did not arrive.
+    reason: Reason | None = None
+    #: The recipient should not be sent to again.
+    suppress: bool = False
+    #: The provider's time.
+    occurred_at: datetime | None = None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it says how the message ended."""
+        return self.status in (Status.DELIVERED, Status.UNDELIVERED)
 
 
 class Provider(Protocol):
@@ -122,4 +146,27 @@ class Reconciles(Protocol):
         Raises:
             Unavailable: it cannot tell now; `retry_after_seconds` is set if it knows when it can.
         """
+        ...
+
+
+@runtime_checkable
+class Reports(Protocol):
+    """What a provider may implement besides `Provider`, if it can be asked what became of a message."""
+
+    async def ask(self, provider_message_id: str, *, deadline_seconds: float) -> Report:
+        """How the message stands now.
+
+        Raises:
+            Unavailable: it cannot tell now.
+        """
+        ...
+
+
+@runtime_checkable
+class CallsBack(Protocol):
+    """What a provider may implement besides `Provider`, if it calls a webhook of ours with reports."""
+
+    @property
+    def has_webhook(self) -> bool:
+        """Whether it was told where: reports can be waited for."""
         ...

@@ -2,7 +2,8 @@
 
 Twilio has no idempotency key: a POST that ends without an answer may have sent the SMS, and so may a 5xx. Both are
 `OutcomeUnknown`. What cures it later is the StatusCallback, whose URL carries the notification's id and attempt,
-or, where none comes, `TwilioProvider.find`.
+or, where none comes, `TwilioProvider.find`. What became of a message that was taken comes by the same callback, or
+by `TwilioProvider.ask`.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from twilio.base.exceptions import TwilioException
 from twilio.rest import Client
 
 from notifier.errors import Rejected, SendError, Unavailable
-from notifier.providers.base import Outgoing, Receipt, Sought
+from notifier.providers.base import Outgoing, Receipt, Report, Sought
 from notifier.providers.http_call import Call, in_time, retry_after
 from notifier.providers.masking import sms_detail
 from notifier.providers.options import Options
 from notifier.providers.twilio_codes import judge
 from notifier.providers.twilio_http import DeadlineHttpClient, calling
+from notifier.providers.twilio_reports import report_of
 from notifier.providers.twilio_search import search, window_of
 from notifier.providers.verdict import UNAVAILABLE, UNKNOWN
 from notifier.status import Channel, Reason
@@ -104,6 +106,21 @@ class TwilioProvider:
             left = (window.closes_at - asked_at).total_seconds()
             raise UNAVAILABLE.error("not found, but it may still turn up", retry_after_seconds=left)
         return found
+
+    @property
+    def has_webhook(self) -> bool:
+        """See `CallsBack`."""
+        return self._options.public_url is not None
+
+    async def ask(self, provider_message_id: str, *, deadline_seconds: float) -> Report:
+        """See `Reports.ask`."""
+        try:
+            with calling(deadline_seconds) as call:
+                message = await self._ask(call, lambda client: client.messages(provider_message_id).fetch_async())
+        except SendError as error:
+            raise _cannot_tell(error) from error
+        code = None if message.error_code is None else str(message.error_code)
+        return report_of(provider_message_id, str(message.status), code, occurred_at=message.date_updated)
 
     async def check(self, *, deadline_seconds: float) -> str:
         """See `Provider.check`: "account AC012345… is active"."""

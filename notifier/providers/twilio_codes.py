@@ -98,7 +98,7 @@ TABLE: tuple[Row, ...] = (
     Row(20500, "internal server error", UNKNOWN),
 )
 
-_BY_CODE = {row.code: row.verdict for row in TABLE}
+_BY_CODE = {row.code: row for row in TABLE}
 
 
 def judge(status: int, code: int | None) -> Verdict:
@@ -110,11 +110,12 @@ def judge(status: int, code: int | None) -> Verdict:
     if status >= 500:
         return UNKNOWN
     if code is not None and code in _BY_CODE:
-        return _BY_CODE[code]
+        return _BY_CODE[code].verdict
     # Twilio's page about 20429 says that a request which got 429 was not processed.
     return judge_status(status) if code is None or status < 400 or status == 429 else REFUSED
 
 
-def judge_code(code: int) -> Verdict:
-    """What the ErrorCode of a status callback means. A code that is not in the table is a refusal."""
-    return _BY_CODE.get(code, REFUSED)
+def find(code: int) -> tuple[str, Verdict]:
+    """(meaning, verdict) of the ErrorCode of a status callback; "" and a refusal if it is not in the table."""
+    row = _BY_CODE.get(code)
+    return (row.meaning, row.verdict) if row else ("", REFUSED)

@@ -32,6 +32,7 @@ from notifier.providers.http_call import (
 from notifier.providers.options import Options
 from notifier.providers.verdict import UNKNOWN
 from notifier.providers.vonage_answer import read_receipt
+from notifier.providers.vonage_reports import METHODS
 from notifier.status import Channel, Reason
 
 _API = "https://rest.nexmo.com"
@@ -50,6 +51,10 @@ class VonageOptions:
     api_base: str = _API
     #: Where Vonage reaches our webhooks; None: receipts go where the account's dashboard says.
     public_url: str | None = None
+    #: With what Vonage signs receipts; None: those that come are refused.
+    signature_secret: str | None = field(default=None, repr=False)
+    #: How: see `vonage_reports.METHODS`.
+    signature_method: str = METHODS[0]
     #: Seconds after which Vonage drops what it could not send; a message's `expires_at` may make it shorter.
     validity_seconds: int = _DEFAULT_TTL_SECONDS
 
@@ -66,14 +71,20 @@ class VonageProvider:
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, str]) -> Self:
-        """See `Provider.from_options`: api_key, api_secret, api_base, public_url, validity (seconds)."""
+        """See `Provider.from_options`: api_key, api_secret, api_base, public_url, signature_secret,
+        signature_method, validity (seconds)."""
         taken = Options(name, options)
         low, high = _TTL_SECONDS
+        method = taken.take("signature_method") or METHODS[0]
+        if method not in METHODS:
+            raise taken.wrong("signature_method", f"must be one of {', '.join(METHODS)}")
         read = VonageOptions(
             api_key=taken.require("api_key", "the API key of the account, from Vonage's dashboard"),
             api_secret=taken.require("api_secret", "the API secret of the account"),
             api_base=taken.url("api_base") or _API,
             public_url=taken.url("public_url"),
+            signature_secret=taken.take("signature_secret"),
+            signature_method=method,
             validity_seconds=taken.whole_number("validity", default=_DEFAULT_TTL_SECONDS, low=low, high=high),
         )
         taken.finish()
@@ -84,6 +95,11 @@ class VonageProvider:
         form = self._form(outgoing)
         call = await self._ask("POST", "/sms/json", deadline_seconds, data=form)
         return read_receipt(call.body or "")
+
+    @property
+    def has_webhook(self) -> bool:
+        """See `CallsBack`."""
+        return self._options.public_url is not None and self._options.signature_secret is not None
 
     async def check(self, *, deadline_seconds: float) -> str:
         """See `Provider.check`: "account abcd… has a balance of 10.28 EUR". Vonage's balances are in euros
@@ -120,7 +136,8 @@ class VonageProvider:
             form["type"] = "unicode"
         if options.public_url is not None:
             path = f"webhooks/vonage/{outgoing.notification_id}/{outgoing.attempt}"
-            form["callback"] = f"{options.public_url}/{path}"
+            # Each part has a receipt of its own: the text has arrived when all have.
+            form["callback"] = f"{options.public_url}/{path}/{outgoing.segments}"
         return form
 
     def _ttl_seconds(self, seconds_to_expiry: float | None) -> int:

@@ -17,6 +17,7 @@ from notifier.providers.verdict import (
     BAD_RECIPIENT,
     CONTENT,
     NO_SUCH_RECIPIENT,
+    OPTED_OUT,
     REFUSED,
     THROTTLED,
     UNAVAILABLE,
@@ -24,6 +25,8 @@ from notifier.providers.verdict import (
     UNREACHABLE,
     Verdict,
 )
+
+_RECEIPTS = "https://api.support.vonage.com/hc/en-us/articles/204014733"
 
 #: The status of a part that was taken.
 ACCEPTED = "0"
@@ -101,3 +104,40 @@ def pause_seconds(words: str) -> float | None:
     """How long the error-text of a throttled part asks us to wait; None if it does not."""
     found = _PAUSE.search(words)
     return min(int(found[1]) / 1000, MAX_RETRY_AFTER_SECONDS) if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptRow:
+    """One err-code of a delivery receipt whose message did not arrive. Of the verdict only reason and suppression
+    count: the message is Vonage's, and nothing is sent again."""
+
+    code: int
+    meaning: str
+    verdict: Verdict
+    url: str = _RECEIPTS
+
+
+RECEIPTS: tuple[ReceiptRow, ...] = (
+    ReceiptRow(1, "no reason could be determined", REFUSED),
+    ReceiptRow(2, "handset cannot be reached now", UNREACHABLE),
+    ReceiptRow(3, "number is no longer active", NO_SUCH_RECIPIENT),
+    ReceiptRow(4, "the user has barred the service", UNREACHABLE),
+    ReceiptRow(5, "a problem with the number's portability", UNREACHABLE),
+    ReceiptRow(6, "blocked by the carrier's anti-spam filter", CONTENT),
+    ReceiptRow(7, "handset was busy", UNREACHABLE),
+    ReceiptRow(8, "network error", UNAVAILABLE),
+    ReceiptRow(9, "the user has asked for no messages of this service", OPTED_OUT),
+    ReceiptRow(10, "error in a parameter of the message", CONTENT),
+    ReceiptRow(11, "Vonage has no route", UNREACHABLE),
+    ReceiptRow(12, "no route to the number", UNREACHABLE),
+    ReceiptRow(13, "the user's age does not allow it", UNREACHABLE),
+    ReceiptRow(14, "number blocked by the carrier", UNREACHABLE),
+    ReceiptRow(15, "prepaid account without credit", UNREACHABLE),
+)
+_BY_CODE = {row.code: row for row in RECEIPTS}
+
+
+def find_receipt(code: int) -> tuple[str, Verdict]:
+    """(meaning, verdict) of the err-code of a delivery receipt; "" and a refusal if it is not in the table."""
+    row = _BY_CODE.get(code)
+    return (row.meaning, row.verdict) if row else ("", REFUSED)

@@ -224,12 +224,18 @@ class Ledger:
             rows = connection.execute(statements.QUEUE_DUE, {"limit": limit, **pauses}).all()
         return [Due(row.id, Channel(row.channel), Lane(row.lane), row.alone) for row in rows]
 
-    def take_unknown(self, *, limit: int, again_after_seconds: float) -> list[Due]:
-        """Unknown outcomes that are due to be looked up; given out again if nobody settles them."""
+    def take_unanswered(
+        self, *, limit: int, unknown_again_after_seconds: float, receipt_again_after_seconds: float
+    ) -> list[Due]:
+        """Unknown outcomes and missing receipts that are due to be looked up; given out again after so long if
+        nobody settles them."""
+        values = {
+            "limit": limit,
+            "unknown_again_after": unknown_again_after_seconds,
+            "receipt_again_after": receipt_again_after_seconds,
+        }
         with transaction(self._engine) as connection:
-            rows = connection.execute(
-                statements.TAKE_UNKNOWN, {"limit": limit, "again_after": again_after_seconds}
-            ).all()
+            rows = connection.execute(statements.TAKE_UNANSWERED, values).all()
         return [Due(row.id, Channel(row.channel), Lane(row.lane)) for row in rows]
 
     def unknown_attempts(self, ids: Sequence[UUID]) -> list[Unknown]:

@@ -235,14 +235,16 @@ INSERT INTO events (notification_id, kind, status, reason, attempt, detail)
 SELECT id, 'status', status, reason, attempt, detail FROM moved
 """)
 
-# Unknown outcomes whose time to be looked up has come; given out once, and again if nobody settles them.
-TAKE_UNKNOWN: TextClause = text("""
+# What the provider has to be asked about: unknown outcomes, and receipts that are missing. Given out once, and
+# again if nobody settles them.
+TAKE_UNANSWERED: TextClause = text("""
 WITH due AS (
-  SELECT id FROM notifications WHERE due_at <= now() AND status = 'unknown'
+  SELECT id, status AS old FROM notifications WHERE due_at <= now() AND status IN ('unknown', 'sent')
   ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
 )
-UPDATE notifications AS n SET due_at = now() + make_interval(secs => :again_after)
-FROM due WHERE n.id = due.id AND n.status = 'unknown'
+UPDATE notifications AS n SET due_at = now() + make_interval(secs =>
+  CASE WHEN due.old = 'unknown' THEN :unknown_again_after ELSE :receipt_again_after END)
+FROM due WHERE n.id = due.id AND n.status = due.old
 RETURNING n.id, n.channel, n.lane
 """)
 

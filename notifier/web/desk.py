@@ -11,6 +11,7 @@ from notifier.bootstrap import Services
 from notifier.intake import Intake
 from notifier.operations import Operations
 from notifier.operations.keys import Keys
+from notifier.operations.receipts import Receipts
 from notifier.operations.steering import Steering
 from notifier.operations.suppressions import Suppressions
 from notifier.rendering import Renderer
@@ -40,6 +41,7 @@ class Desk:
     renderer: Renderer
     keys: Keys
     rates: RateBook
+    receipts: Receipts
     gauges: Kept[Gauges]
     readiness: Kept[State]
     suppressions: Suppressions
@@ -58,6 +60,7 @@ def make_desk(services: Services, handover: Handover) -> Desk:
         services.renderer,
         Keys(KeyBook(services.engine), operating),
         services.rates,
+        services.receipts,
         Kept(GaugeBook(services.engine).read, KEPT_SECONDS),
         Kept(readiness.state, KEPT_SECONDS),
         services.suppressions,

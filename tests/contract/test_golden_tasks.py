@@ -27,7 +27,7 @@ TICKS = {"notifier.dispatch_due", "notifier.ensure_partitions", "notifier.log_st
 
 
 class Recorder:
-    """Stands where a worker's deliverer and reconciler are."""
+    """Stands where a worker's deliverer, reconciler and asker are."""
 
     def __init__(self) -> None:
         self.ids: list[UUID] = []
@@ -38,6 +38,10 @@ class Recorder:
 
     def reconcile(self, ids: list[UUID]) -> int:
         self.ids = ids
+        return 0
+
+    def ask(self, ids: list[UUID]) -> int:
+        assert ids == self.ids
         return 0
 
 
@@ -61,7 +65,7 @@ def test_a_task_is_written_as_ever(name: str, redis_broker_url: str) -> None:
 def test_a_task_of_another_version_is_done_as_ever(name: str) -> None:
     golden, recorder = GOLDEN[name], Recorder()
     process: Any = SimpleNamespace(
-        delivery=SimpleNamespace(deliverer=recorder, reconciler=recorder), stop=lambda **_: None
+        delivery=SimpleNamespace(deliverer=recorder, reconciler=recorder, asker=recorder), stop=lambda **_: None
     )
     app = make_app(Settings(broker_url=SecretStr("redis://127.0.0.1:1/0")), process)
     app.tasks[golden["task"]](*golden["args"], **golden["kwargs"])

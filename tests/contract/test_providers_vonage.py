@@ -86,7 +86,7 @@ def test_a_text_arrives_as_it_was_written(server: VonageServer, text: str, type_
 def test_the_callback_url_carries_notification_and_attempt(server: VonageServer) -> None:
     outgoing = make_outgoing()
     send(make_provider(server, public_url="http://127.0.0.1:1/base"), outgoing)
-    expected = f"http://127.0.0.1:1/base/webhooks/vonage/{outgoing.notification_id}/3"
+    expected = f"http://127.0.0.1:1/base/webhooks/vonage/{outgoing.notification_id}/3/1"
     assert server.messages[0].callback == expected
 
 

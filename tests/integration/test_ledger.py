@@ -75,7 +75,8 @@ def sweep(ledger: Ledger) -> list[UUID]:
 
 
 def look_up(ledger: Ledger) -> list[UUID]:
-    return [due.id for due in ledger.take_unknown(limit=100, again_after_seconds=60)]
+    due = ledger.take_unanswered(limit=100, unknown_again_after_seconds=60, receipt_again_after_seconds=60)
+    return [one.id for one in due]
 
 
 def statuses(audit: Audit, notification_id: UUID) -> list[str]:

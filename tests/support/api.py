@@ -57,10 +57,21 @@ class Handed:
 class Api:
     """Calls of the application, with a key made for each set of grants."""
 
-    def __init__(self, database_url: str, templates: Path, broker_url: str = "amqp://127.0.0.1:1/") -> None:
-        structure = Structure.model_validate({"senders": {"default": {"email": "shop@example.com"}}})
+    def __init__(
+        self,
+        database_url: str,
+        templates: Path,
+        broker_url: str = "amqp://127.0.0.1:1/",
+        structure: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> None:
+        content = structure or {"senders": {"default": {"email": "shop@example.com"}}}
         settings = Settings(
-            database_url=database_url, broker_url=broker_url, templates=templates, structure=structure
+            database_url=database_url,
+            broker_url=broker_url,
+            templates=templates,
+            structure=Structure.model_validate(content),
+            **more,
         )  # type: ignore[arg-type]
         self.services = Services(settings)
         self.handed = Handed()

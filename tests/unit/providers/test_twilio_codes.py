@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from notifier.providers.twilio_codes import TABLE, judge, judge_code
+from notifier.providers.twilio_codes import TABLE, find, judge
 from notifier.providers.verdict import (
     ACCOUNT,
     CONTENT,
@@ -53,9 +53,9 @@ def test_faults_of_our_account_make_messages_wait(code: int) -> None:
 
 
 def test_a_code_of_a_status_callback_is_read_by_the_same_table() -> None:
-    assert judge_code(30005) == NO_SUCH_RECIPIENT
-    assert judge_code(30003).reason is Reason.UNREACHABLE_RECIPIENT
-    assert judge_code(12345) == REFUSED
+    assert find(30005) == ("unknown destination handset", NO_SUCH_RECIPIENT)
+    assert find(30003)[1].reason is Reason.UNREACHABLE_RECIPIENT
+    assert find(12345) == ("", REFUSED)
 
 
 def test_no_code_is_listed_twice() -> None:

@@ -1,0 +1,118 @@
+"""Receipts that never came: the provider is asked, a few times with growing pauses; then it stays `sent` for good.
+
+When to ask depends on the age alone, so no process has to remember how often it did. Asking changes nothing at the
+provider: a crash costs one more question.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from notifier.errors import SendError
+from notifier.operations.receipts import ASK_AT_SECONDS, Receipts
+from notifier.providers.base import CallsBack, Provider, Report, Reports
+from notifier.store.receipts import ReceiptBook, Silent
+from notifier.telemetry import log
+
+#: Deadline of one question. Seconds.
+ASK_SECONDS = 15.0
+#: So many at once.
+_AT_ONCE = 8
+#: A question that could not be asked comes again after this … Seconds.
+_AGAIN_SECONDS = 1_800.0
+#: … until the message is so old. Also how long a receipt is waited for where nobody can be asked. Seconds.
+PATIENCE_SECONDS = 4 * 86_400.0
+#: A point of the schedule that is nearer than this is now. Seconds.
+_NOW_SECONDS = 60.0
+
+
+def first_wait(provider: Provider) -> float | None:
+    """How long after a provider took a message its receipt is missed; None: none is expected."""
+    if isinstance(provider, Reports):
+        return ASK_AT_SECONDS[0]
+    return PATIENCE_SECONDS if isinstance(provider, CallsBack) and provider.has_webhook else None
+
+
+def next_wait(age_seconds: float, *, was_asked: bool) -> float | None:
+    """From now until the next question about a message of this age; None: there is none."""
+    later = [point for point in ASK_AT_SECONDS if point > age_seconds + _NOW_SECONDS]
+    if later:
+        return later[0] - age_seconds
+    return None if was_asked or age_seconds > PATIENCE_SECONDS else _AGAIN_SECONDS
+
+
+class Asker:
+    """Asks for receipts. Thread-safe; one a process."""
+
+    def __init__(
+        self,
+        book: ReceiptBook,
+        receipts: Receipts,
+        providers: Mapping[str, Provider],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._book = book
+        self._receipts = receipts
+        self._providers = providers
+        self._loop = loop
+
+    def ask(self, ids: Sequence[UUID]) -> int:
+        """Ask about those of `ids` that are `sent` and silent. Returns of how many the provider knew the end."""
+        silent = self._book.silent(ids)
+        if not silent:
+            return 0
+        longest = (len(silent) // _AT_ONCE + 2) * (ASK_SECONDS + 1)
+        answers = asyncio.run_coroutine_threadsafe(self._ask_all(silent), self._loop).result(timeout=longest)
+        ended = 0
+        waits: list[tuple[UUID, float]] = []
+        over: dict[str, list[UUID]] = {}
+        for one, answer in zip(silent, answers, strict=True):
+            if isinstance(answer, Report):
+                self._receipts.record(one.id, one.attempt, [one.provider], answer)
+                ended += answer.is_final
+            # Also for one that ended: a status that moved is left alone by these.
+            can_be_asked = isinstance(self._providers.get(one.provider), Reports)
+            wait = next_wait(one.age_seconds, was_asked=isinstance(answer, Report)) if can_be_asked else None
+            if wait is None:
+                over.setdefault(_why(can_be_asked, isinstance(answer, Report)), []).append(one.id)
+            else:
+                waits.append((one.id, wait))
+        if waits:
+            self._book.ask_again(waits)
+        for why, given_up in over.items():
+            self._book.give_up(given_up, f"no receipt came, and {why}: it stays sent")
+        log.info("receipts.asked", count=len(silent), ended=ended)
+        return ended
+
+    async def _ask_all(self, silent: Sequence[Silent]) -> list[Report | None]:
+        turns, away = asyncio.Semaphore(_AT_ONCE), set[str]()
+        return await asyncio.gather(*(self._ask(one, turns, away) for one in silent))
+
+    async def _ask(self, one: Silent, turns: asyncio.Semaphore, away: set[str]) -> Report | None:
+        """The answer; None if there is none. A provider that cannot answer one is not asked about the others."""
+        provider = _that_can_tell(self._providers.get(one.provider))
+        if provider is None:
+            return None
+        async with turns:
+            if one.provider in away:
+                return None
+            try:
+                # The provider keeps the deadline itself; this guards against one that does not.
+                async with asyncio.timeout(ASK_SECONDS + 0.5):
+                    return await provider.ask(one.provider_message_id, deadline_seconds=ASK_SECONDS)
+            except (SendError, TimeoutError) as error:
+                away.add(one.provider)
+                log.warning("receipts.later", provider=one.provider, error=type(error).__name__)
+                return None
+
+
+def _that_can_tell(provider: object) -> Reports | None:
+    return provider if isinstance(provider, Reports) else None
+
+
+def _why(can_be_asked: bool, was_asked: bool) -> str:
+    if not can_be_asked:
+        return "its provider cannot be asked"
+    return "its provider knows no more" if was_asked else "its provider did not answer"

@@ -1,0 +1,135 @@
+"""What Twilio tells us by itself: status callbacks of our messages, and messages that people write to our numbers.
+
+The words are those of Twilio's message resource
+(https://www.twilio.com/docs/messaging/api/message-resource#message-status-values). They come in any order, and
+more than once. Twilio adds fields and words freely: what is not known here is no error.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from types import MappingProxyType
+from urllib.parse import parse_qsl, urlparse
+
+from multidict import MultiDict
+from twilio.request_validator import RequestValidator, add_port, remove_port
+
+from notifier.providers.base import Report
+from notifier.providers.masking import sms_detail
+from notifier.providers.twilio_codes import find
+from notifier.status import Reason, Status
+
+SIGNATURE_HEADER = "x-twilio-signature"
+
+#: The fields of a form; a name may come twice.
+Form = MultiDict[str]
+
+_STATUSES: Mapping[str, Status] = MappingProxyType(
+    {
+        "accepted": Status.SENT,
+        "scheduled": Status.SENT,
+        "queued": Status.SENT,
+        "sending": Status.SENT,
+        "sent": Status.SENT,
+        "delivered": Status.DELIVERED,
+        "read": Status.DELIVERED,
+        "undelivered": Status.UNDELIVERED,
+        # Twilio took it and could not hand it on.
+        "failed": Status.UNDELIVERED,
+        "canceled": Status.UNDELIVERED,
+    }
+)
+#: More fields than any of Twilio's forms has.
+_MAX_FIELDS = 200
+_SID = re.compile(r"[A-Za-z0-9]{2,64}")
+_CODE = re.compile(r"\d{1,6}")
+#: A carrier's clock may be wrong by so much before its time is worth nothing.
+_PLAUSIBLE = timedelta(days=4)
+
+
+class Wish(StrEnum):
+    """What somebody who wrote to one of our numbers wants."""
+
+    STOP = "STOP"  #: no more messages
+    START = "START"  #: messages again
+    HELP = "HELP"  #: to know who we are; Twilio answers by itself
+
+
+#: The keywords that Twilio itself obeys; the whole text is the keyword. https://help.twilio.com/articles/223134027
+_KEYWORDS: Mapping[str, Wish] = MappingProxyType(
+    {
+        **dict.fromkeys(
+            ("STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT"), Wish.STOP
+        ),
+        **dict.fromkeys(("START", "YES", "UNSTOP"), Wish.START),
+        **dict.fromkeys(("HELP", "INFO"), Wish.HELP),
+    }
+)
+
+
+def read_form(body: bytes) -> Form | None:
+    """The fields of a form, in their order, empty ones included; None if it is none."""
+    try:
+        fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
+    except ValueError:
+        return None
+    return MultiDict(fields)
+
+
+def is_signed(token: str, url: str, form: Form, signature: str) -> bool:
+    """Whether whoever knows the account's token signed a POST of this form to this URL.
+
+    With and without the port, as Twilio itself is not of one mind about it. Twilio's own `validate` compares in a
+    time that tells how much of a guess was right, so only its computation is used.
+    """
+    validator, given = RequestValidator(token), signature.encode()
+    parts = urlparse(url)
+    wanted = [validator.compute_signature(each(parts), form) for each in (remove_port, add_port)]
+    return any(hmac.compare_digest(each.encode(), given) for each in wanted)
+
+
+def read_callback(form: Form) -> Report | None:
+    """The report in the form of a status callback; None if there is none in it."""
+    sid = form.get("MessageSid") or form.get("SmsSid") or ""
+    word = form.get("MessageStatus") or form.get("SmsStatus") or ""
+    if not word or not _SID.fullmatch(sid):
+        return None
+    return report_of(sid, word, form.get("ErrorCode"), occurred_at=_done_at(form.get("RawDlrDoneDate", "")))
+
+
+def report_of(sid: str, word: str, code: str | None, *, occurred_at: datetime | None = None) -> Report:
+    """What a status and an error code of Twilio's say about a message."""
+    known = _STATUSES.get(word)
+    shown = word if known else f"reports {sms_detail(word)[:40]!r}"
+    if known is not Status.UNDELIVERED:
+        return Report(sid, shown, known, occurred_at=occurred_at)
+    if code is None or not _CODE.fullmatch(code) or code == "0":
+        return Report(sid, shown, known, Reason.PROVIDER_REJECTED, occurred_at=occurred_at)
+    meaning, verdict = find(int(code))
+    words = f"{shown}: {meaning} (code {code})" if meaning else f"{shown} (code {code})"
+    return Report(sid, words, known, verdict.reason, verdict.suppress, occurred_at)
+
+
+def read_wish(form: Form) -> Wish | None:
+    """What an inbound message asks for.
+
+    `OptOutType` is there if the account has Advanced Opt-Out, which knows more words and languages than we do
+    (https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out).
+    """
+    told = form.get("OptOutType", "").strip().upper()
+    if told in Wish.__members__:
+        return Wish(told)
+    return _KEYWORDS.get(form.get("Body", "").strip().upper())
+
+
+def _done_at(value: str) -> datetime | None:
+    """YYMMDDhhmm, when the carrier was done with it; taken as UTC. None if it is nothing that can be."""
+    try:
+        done_at = datetime.strptime(value, "%y%m%d%H%M").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return done_at if abs(done_at - datetime.now(UTC)) < _PLAUSIBLE else None

@@ -1,0 +1,106 @@
+"""What Vonage tells us by itself: delivery receipts of our messages, one for each part of a text.
+
+A receipt (https://developer.vonage.com/en/messaging/sms/guides/delivery-receipts) comes as a form or as JSON, as
+the account is set. Its `sig` is made from all other fields with the account's signature secret
+(https://developer.vonage.com/en/getting-started/concepts/signing-messages), by the method that the account is set
+to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import parse_qsl
+
+from notifier.providers.base import Report
+from notifier.providers.masking import sms_detail
+from notifier.providers.vonage_codes import find_receipt
+from notifier.status import Reason, Status
+
+#: Methods of the dashboard: all but the first are HMACs.
+METHODS = ("md5hash", "md5", "sha1", "sha256", "sha512")
+
+_STATUSES: Mapping[str, Status] = MappingProxyType(
+    {
+        "submitted": Status.SENT,
+        "buffered": Status.SENT,
+        # The carrier has it.
+        "accepted": Status.SENT,
+        "delivered": Status.DELIVERED,
+        "expired": Status.UNDELIVERED,
+        "failed": Status.UNDELIVERED,
+        "rejected": Status.UNDELIVERED,
+    }
+)
+_MAX_FIELDS = 100
+_ID = re.compile(r"[A-Za-z0-9-]{2,64}")
+_CODE = re.compile(r"\d{1,4}")
+#: A carrier's clock may be wrong by so much before its time is worth nothing.
+_PLAUSIBLE = timedelta(days=4)
+
+
+def read_fields(body: bytes, content_type: str) -> dict[str, str] | None:
+    """The fields of a receipt; None if they cannot be read."""
+    try:
+        if "json" in content_type:
+            return _flat(json.loads(body))
+        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MAX_FIELDS))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _flat(content: Any) -> dict[str, str] | None:
+    """One object of plain values; a number as it was written counts as its text."""
+    if not isinstance(content, dict) or len(content) > _MAX_FIELDS:
+        return None
+    if any(isinstance(value, dict | list | bool | float) for value in content.values()):
+        return None
+    return {name: "" if value is None else str(value) for name, value in content.items()}
+
+
+def is_signed(secret: str, method: str, fields: Mapping[str, str]) -> bool:
+    """Whether `sig` is what the holder of the secret makes of the other fields."""
+    return hmac.compare_digest(fields.get("sig", "").lower().encode(), sign(secret, method, fields).encode())
+
+
+def sign(secret: str, method: str, fields: Mapping[str, str]) -> str:
+    """The `sig` of these fields, in lower case. What is in `sig` already does not count."""
+    signed = "".join(
+        f"&{name}={fields[name].replace('&', '_').replace('=', '_')}" for name in sorted(fields) if name != "sig"
+    )
+    if method == "md5hash":
+        # Vonage's own choice; an account can be set to an HMAC instead.
+        return hashlib.md5(f"{signed}{secret}".encode(errors="replace"), usedforsecurity=False).hexdigest()
+    return hmac.new(secret.encode(), signed.encode(errors="replace"), method).hexdigest()
+
+
+def read_receipt(fields: Mapping[str, str]) -> Report | None:
+    """The report in a delivery receipt; None if there is none in it."""
+    id_, word = fields.get("messageId", ""), fields.get("status", "")
+    if not word or not _ID.fullmatch(id_):
+        return None
+    known, occurred_at = _STATUSES.get(word), _done_at(fields.get("scts", ""))
+    shown = word if known else f"reports {sms_detail(word)[:40]!r}"
+    if known is not Status.UNDELIVERED:
+        return Report(id_, shown, known, occurred_at=occurred_at)
+    code = fields.get("err-code", "")
+    if not _CODE.fullmatch(code) or int(code) == 0:
+        return Report(id_, shown, known, Reason.PROVIDER_REJECTED, occurred_at=occurred_at)
+    meaning, verdict = find_receipt(int(code))
+    words = f"{shown}: {meaning} (code {code})" if meaning else f"{shown} (code {code})"
+    return Report(id_, words, known, verdict.reason, verdict.suppress, occurred_at)
+
+
+def _done_at(value: str) -> datetime | None:
+    """YYMMDDHHMM, when the carrier was done with it; taken as UTC. None if it is nothing that can be."""
+    try:
+        done_at = datetime.strptime(value, "%y%m%d%H%M").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return done_at if abs(done_at - datetime.now(UTC)) < _PLAUSIBLE else None

@@ -1,0 +1,255 @@
+"""What providers report after they took a message: written once, whenever and however often it comes.
+
+A report locks its notification first, so reports about one notification are written one after the other, and each
+sees the events of those before it. What it moves goes by `status.TRANSITIONS`, in the `WHERE`.
+
+Crash points. Before the commit: nothing is written; the provider reports again, or is asked. After it: the same
+report again finds its event. Our own result that comes after a report (the row was still `sending`) finds the
+attempt closed and the status further on, and changes neither.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, Row, TextClause, bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy.types import Text
+
+from notifier.status import Channel, Reason, Status, sources_of
+from notifier.store.engine import transaction
+from notifier.store.ledger import storable
+from notifier.store.suppressions import NewSuppression, add_suppressions
+
+#: Postgres' integer: no attempt has a higher number, and a larger one could not even be looked for.
+_MAX_NUMBER = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class NewReport:
+    """What a provider says about the message of one attempt."""
+
+    notification_id: UUID
+    #: Number of the attempt.
+    attempt: int
+    #: Names under which the provider is configured: the attempt went to one of them, or it is not this provider's.
+    providers: Sequence[str]
+    provider_message_id: str
+    #: What it says, without personal data. The same words about the same message are the same report.
+    words: str
+    #: `sent`: it has the message; `delivered` or `undelivered`: how it ended; None: nothing that we know.
+    status: Status | None
+    reason: Reason | None = None
+    #: The provider's time.
+    occurred_at: datetime | None = None
+    #: How many messages the text went out in, where the provider reports on each.
+    parts: int = 1
+    #: While no other report comes, the provider is asked after this; None: never. Seconds.
+    ask_in_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """The notification that a report is about."""
+
+    id: UUID
+    channel: Channel
+    address: str
+    sender: str | None
+    template: str
+    #: Who the attempt went to.
+    provider: str
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """A notification that was sent, and of which no receipt has come."""
+
+    id: UUID
+    #: The attempt that was accepted.
+    attempt: int
+    provider: str
+    provider_message_id: str
+    #: Since it was sent, by the database's clock.
+    age_seconds: float
+
+
+class Recorded(StrEnum):
+    """What became of a report."""
+
+    UNKNOWN = "unknown"  #: there is no such attempt; nothing was written
+    REPEATED = "repeated"  #: it was written before
+    NOTED = "noted"  #: it is in the story and moved nothing
+    MOVED = "moved"  #: it moved the status
+
+
+class ReceiptBook:
+    """Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def record(
+        self, report: NewReport, suppression: Callable[[Reported], NewSuppression | None] = lambda _: None
+    ) -> Recorded:
+        """Write one report, in one short transaction. `suppression` is kept with it, if it makes one."""
+        if not 0 < report.attempt <= _MAX_NUMBER:
+            return Recorded.UNKNOWN
+        key = {"id": report.notification_id, "attempt": report.attempt}
+        with transaction(self._engine) as connection:
+            row = connection.execute(_LOCK, {**key, "providers": list(report.providers)}).one_or_none()
+            if row is None:
+                return Recorded.UNKNOWN
+            # A statement after the lock: it sees what another report wrote while we waited.
+            known = set(connection.execute(_KNOWN, key).scalars())
+            words = _words(report, row.provider_message_id)
+            if words in known:
+                return Recorded.REPEATED
+            moved = self._write(connection, report, row, words, _status(report, known))
+            found = Reported(row.id, Channel(row.channel), row.address, row.sender, row.template, row.provider)
+            new = suppression(found)
+            if new is not None:
+                add_suppressions(connection, [new])
+        return Recorded.MOVED if moved else Recorded.NOTED
+
+    def _write(
+        self,
+        connection: Connection,
+        report: NewReport,
+        row: Row[tuple[object, ...]],
+        words: str,
+        to: Status | None,
+    ) -> bool:
+        is_bad = to is Status.UNDELIVERED
+        values = {
+            "id": report.notification_id,
+            "attempt": report.attempt,
+            "provider": row.provider,
+            "provider_message_id": row.provider_message_id or storable(report.provider_message_id)[:100] or None,
+            "is_news": row.outcome != "accepted",
+            "taken": to is not None,
+            "status": to or "",
+            "sources": list(sources_of(to)) if to else [],
+            "reason": report.reason if is_bad else None,
+            "detail": words if is_bad else None,
+            "due_in_seconds": report.ask_in_seconds if to is Status.SENT else None,
+            "occurred_at": report.occurred_at,
+            "words": words,
+        }
+        return connection.execute(_WRITE, values).scalar_one() is not None
+
+    def silent(self, ids: Sequence[UUID]) -> list[Silent]:
+        """Those of `ids` that are `sent` and still wait for a receipt."""
+        with transaction(self._engine) as connection:
+            rows = connection.execute(_SILENT, {"ids": [str(value) for value in ids]}).all()
+        return [
+            Silent(row.id, row.number, row.provider, row.provider_message_id, float(row.age_seconds))
+            for row in rows
+        ]
+
+    def ask_again(self, waits: Sequence[tuple[UUID, float]]) -> None:
+        """(id, seconds): those that are still `sent` are asked for again after so long."""
+        rows = [{"id": str(id_), "seconds": seconds} for id_, seconds in waits]
+        with transaction(self._engine) as connection:
+            connection.execute(_ASK_AGAIN, {"rows": json.dumps(rows)})
+
+    def give_up(self, ids: Sequence[UUID], detail: str) -> None:
+        """Those that are still `sent` stay so for good, with an event that says it."""
+        with transaction(self._engine) as connection:
+            connection.execute(_GIVE_UP, {"ids": [str(value) for value in ids], "detail": detail})
+
+
+def _words(report: NewReport, known_id: str | None) -> str:
+    """With the message's id, if it is not the one that we know: another part of the text, or another message."""
+    words: str = storable(report.words)[:400]
+    other = report.provider_message_id
+    return f"{words} (message {storable(other)[:60]})" if known_id and other and other != known_id else words
+
+
+def _status(report: NewReport, known: set[str]) -> Status | None:
+    """A text in several parts has arrived when all of them have, in whatever order."""
+    if report.status is not Status.DELIVERED or report.parts <= 1:
+        return report.status
+    arrived = 1 + sum(words.startswith(report.words) for words in known)
+    return Status.DELIVERED if arrived >= report.parts else Status.SENT
+
+
+_LOCK: TextClause = text("""
+SELECT n.id, n.channel, n.address, n.sender, n.template, a.provider, a.outcome, a.provider_message_id
+FROM notifications AS n JOIN attempts AS a ON a.notification_id = n.id AND a.number = :attempt
+WHERE n.id = :id AND a.provider = ANY(:providers)
+FOR UPDATE OF n
+""").bindparams(bindparam("id", type_=PG_UUID(as_uuid=True)), bindparam("providers", type_=ARRAY(Text())))
+
+_KNOWN: TextClause = text("""
+SELECT detail FROM events WHERE notification_id = :id AND kind = 'provider' AND attempt = :attempt
+""").bindparams(bindparam("id", type_=PG_UUID(as_uuid=True)))
+
+# What the provider has, it took: an attempt without an answer, or one that we took for refused, was accepted, and
+# is not made again. Three things a report does not do:
+# - one that only says that the provider has it moves nothing that knew so before: an operator may have set the
+#   notification going again meanwhile;
+# - a failure counts for nothing while a later attempt may still arrive,
+# - nor once an operator has set it going again.
+_WRITE: TextClause = text("""
+WITH taken AS (
+  UPDATE attempts SET outcome = 'accepted', finished_at = coalesce(finished_at, now()), reason = NULL, code = NULL,
+    detail = CAST(:words AS text), provider_message_id = :provider_message_id
+  WHERE notification_id = :id AND number = :attempt AND :is_news AND :taken
+), moved AS (
+  UPDATE notifications AS n SET
+    status = CAST(:status AS text),
+    reason = :reason,
+    detail = :detail,
+    due_at = now() + make_interval(secs => :due_in_seconds),
+    provider = :provider,
+    provider_message_id = :provider_message_id,
+    sent_at = CASE WHEN :is_news THEN now() ELSE coalesce(n.sent_at, now()) END,
+    updated_at = now()
+  WHERE n.id = :id AND n.status = ANY(:sources) AND CASE CAST(:status AS text)
+    WHEN 'sent' THEN :is_news
+    WHEN 'undelivered' THEN n.replayed_attempts < :attempt AND NOT EXISTS (
+      SELECT FROM attempts AS later WHERE later.notification_id = n.id AND later.number > :attempt
+      AND (later.outcome IS NULL OR later.outcome IN ('accepted', 'unknown')))
+    ELSE true END
+  RETURNING n.status, n.reason
+)
+INSERT INTO events (notification_id, occurred_at, kind, status, reason, attempt, detail)
+SELECT :id, CAST(:occurred_at AS timestamptz), 'provider', moved.status, moved.reason, :attempt,
+  CAST(:words AS text)
+FROM (SELECT 1) AS report LEFT JOIN moved ON true
+RETURNING status
+""").bindparams(bindparam("id", type_=PG_UUID(as_uuid=True)), bindparam("sources", type_=ARRAY(Text())))
+
+_IDS = bindparam("ids", type_=ARRAY(PG_UUID(as_uuid=False)))
+
+_SILENT: TextClause = text("""
+SELECT DISTINCT ON (n.id) n.id, a.number, n.provider, n.provider_message_id,
+  extract(epoch FROM now() - n.sent_at) AS age_seconds
+FROM unnest(:ids) AS w(id)
+JOIN notifications AS n ON n.id = w.id AND CASE WHEN n.status = 'sent' AND n.due_at IS NOT NULL THEN true END
+JOIN attempts AS a ON a.notification_id = n.id AND a.provider_message_id = n.provider_message_id
+ORDER BY n.id, a.number DESC
+""").bindparams(_IDS)
+
+_ASK_AGAIN: TextClause = text("""
+UPDATE notifications AS n SET due_at = now() + make_interval(secs => r.seconds)
+FROM json_to_recordset(CAST(:rows AS json)) AS r(id uuid, seconds double precision)
+WHERE n.id = r.id AND CASE WHEN n.status = 'sent' AND n.due_at IS NOT NULL THEN true END
+""")
+
+_GIVE_UP: TextClause = text("""
+WITH moved AS (
+  UPDATE notifications AS n SET due_at = NULL, updated_at = now()
+  FROM unnest(:ids) AS w(id)
+  WHERE n.id = w.id AND CASE WHEN n.status = 'sent' AND n.due_at IS NOT NULL THEN true END
+  RETURNING n.id
+)
+INSERT INTO events (notification_id, kind, detail) SELECT id, 'no_receipt', CAST(:detail AS text) FROM moved
+""").bindparams(_IDS)

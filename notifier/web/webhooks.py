@@ -1,0 +1,99 @@
+"""What providers call: receipts of messages that they took, and what people answer to our numbers.
+
+There is no key: the provider's signature says who it is. Not part of the OpenAPI document, which is for producers
+and operators; how these look is up to the provider.
+
+An answer tells nothing about the record. What is signed gets the same one, whether its notification is known or
+not; what is not signed gets 403, whatever it says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import UUID
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from notifier.operations.receipts import Hook
+from notifier.providers.twilio_reports import SIGNATURE_HEADER
+from notifier.telemetry import log
+from notifier.web.desk import AtDesk
+from notifier.web.problems import Refusal
+
+router = APIRouter(include_in_schema=False)
+
+#: Far more than any provider sends; nothing beyond it is read.
+MAX_BODY_BYTES = 64 * 1024
+#: A body must be here within this. Seconds.
+BODY_SECONDS = 10.0
+
+_TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
+#: "Nothing to say": Twilio's own keywords answer for us.
+_NO_REPLY = '<?xml version="1.0" encoding="UTF-8"?><Response/>'
+
+
+@router.post("/webhooks/twilio/inbound")
+async def twilio_inbound(desk: AtDesk, request: Request) -> Response:
+    """Somebody wrote to one of our numbers: STOP and START are obeyed."""
+    hook = await _hook(request)
+    _refuse_unless(await run_in_threadpool(desk.receipts.twilio_inbound, hook), "twilio")
+    return Response(_NO_REPLY, media_type="text/xml")
+
+
+@router.post("/webhooks/twilio/{notification:uuid}/{attempt:int}")
+async def twilio_status(desk: AtDesk, request: Request, notification: UUID, attempt: int) -> Response:
+    """Twilio's StatusCallback for one attempt."""
+    hook = await _hook(request)
+    _refuse_unless(await run_in_threadpool(desk.receipts.twilio_status, hook, notification, attempt), "twilio")
+    return Response(status_code=204)
+
+
+@router.post("/webhooks/vonage/{notification:uuid}/{attempt:int}/{parts:int}")
+async def vonage_receipt(desk: AtDesk, request: Request, notification: UUID, attempt: int, parts: int) -> Response:
+    """Vonage's delivery receipt for a part of one attempt."""
+    hook = await _hook(request)
+    done = await run_in_threadpool(desk.receipts.vonage_receipt, hook, notification, attempt, parts)
+    _refuse_unless(done, "vonage")
+    return Response(status_code=204)
+
+
+async def _hook(request: Request) -> Hook:
+    """The request as the provider signed it: the path byte for byte, not as the framework would write it."""
+    path = bytes(request.scope.get("raw_path") or request.url.path.encode())
+    query = bytes(request.scope.get("query_string") or b"")
+    return Hook(
+        (path + b"?" + query if query else path).decode("latin-1"),
+        await _body(request),
+        request.headers.get(SIGNATURE_HEADER, ""),
+        request.headers.get("content-type", ""),
+    )
+
+
+async def _body(request: Request) -> bytes:
+    """The body, as far as it is small and comes in time.
+
+    Raises:
+        Refusal: 413 or 408.
+    """
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
+        raise Refusal(413, _TOO_LARGE)
+    body = b""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    raise Refusal(413, _TOO_LARGE)
+    except TimeoutError:
+        raise Refusal(408, f"the body was not here within {BODY_SECONDS:g} s") from None
+    return body
+
+
+def _refuse_unless(is_signed: bool, provider: str) -> None:
+    if not is_signed:
+        log.warning("webhook.refused", provider=provider)
+        raise Refusal(
+            403, "the signature is not the provider's, for the account and the public URL configured here"
+        )

@@ -1,0 +1,122 @@
+"""Notifications that wait for receipts, and what providers say about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Engine, text
+
+from notifier.message import Message
+from notifier.parsing import check
+from notifier.providers.twilio_reports import report_of
+from notifier.status import Channel, Lane, OnUnknown, Outcome, Status
+from notifier.store.audit import Audit, Story
+from notifier.store.engine import transaction
+from notifier.store.ledger import Ledger
+from notifier.store.receipts import NewReport, ReceiptBook, Recorded
+from notifier.store.values import Claimed, NewNotification, Result
+
+NUMBER = "+15550100123"
+SID = "SM" + "0" * 32
+
+
+class Texts:
+    """SMS in the record, at whatever point of their way."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.ledger = Ledger(engine)
+        self.audit = Audit(engine)
+        self.book = ReceiptBook(engine)
+        self._count = 0
+
+    def accept(self, count: int = 1, **fields: Any) -> list[UUID]:
+        news = []
+        for position in range(count):
+            self._count += 1
+            given = {"producer": "shop", "to": NUMBER, "template": "code", **fields}
+            message = check(Message(idempotency_key=f"k{self._count}", **given), Channel.SMS, Lane.URGENT)
+            news.append(NewNotification(message, Channel.SMS, Lane.URGENT, "v1", OnUnknown.RESEND, position))
+        return [answer.id for answer in self.ledger.accept(news)]
+
+    def start(self, count: int = 1, provider: str = "twilio", **fields: Any) -> list[Claimed]:
+        """In hand of a worker, the attempt's row committed, the call under way."""
+        claims = self.ledger.claim(self.accept(count, **fields), lease_seconds=60)
+        self.attempt(claims, provider)
+        return claims
+
+    def attempt(self, claims: Sequence[Claimed], provider: str = "twilio") -> int:
+        """Begin an attempt for each. Returns for how many that was allowed."""
+        return len(self.ledger.start_attempts([(claim, provider) for claim in claims], margin_seconds=5))
+
+    def accepted(self, claim: Claimed, number: int = 1, *, sid: str = SID) -> None:
+        """The worker writes that the provider took it."""
+        result = Result(
+            claim.id,
+            claim.claim,
+            Status.SENT,
+            detail="queued",
+            number=number,
+            outcome=Outcome.ACCEPTED,
+            provider="twilio",
+            provider_message_id=sid,
+            due_in_seconds=300,
+        )
+        self.ledger.finish([result])
+
+    def send(self, **fields: Any) -> Claimed:
+        """One that a provider took."""
+        [claim] = self.start(**fields)
+        self.accepted(claim)
+        return claim
+
+    def report(
+        self, id_: UUID, word: str, code: str | None = None, attempt: int = 1, sid: str = SID, **more: Any
+    ) -> Recorded:
+        said = report_of(sid, word, code)
+        return self.book.record(
+            NewReport(
+                id_,
+                attempt,
+                more.pop("providers", ["twilio"]),
+                sid,
+                said.words,
+                said.status,
+                said.reason,
+                ask_in_seconds=300,
+                **more,
+            )
+        )
+
+    def become(self, id_: UUID, **columns: Any) -> None:
+        """Put it where it would come by way of many attempts."""
+        assignments = ", ".join(f"{name} = :{name}" for name in columns)
+        with transaction(self.engine) as connection:
+            connection.execute(
+                text(f"UPDATE notifications SET {assignments} WHERE id = :id"), {**columns, "id": id_}
+            )
+
+    def pass_time(self, id_: UUID, seconds: float = 1) -> None:
+        """As if it had been sent so much earlier, and its `due_at` had come."""
+        query = text(
+            "UPDATE notifications SET due_at = now() - interval '1 second', "
+            "sent_at = sent_at - make_interval(secs => :seconds) WHERE id = :id"
+        )
+        with transaction(self.engine) as connection:
+            connection.execute(query, {"id": id_, "seconds": seconds})
+
+    def story(self, id_: UUID) -> Story:
+        return self.audit.story(id_)
+
+    def status(self, id_: UUID) -> str:
+        return self.story(id_).notification.status
+
+    def said(self, id_: UUID) -> list[str]:
+        """The words of the provider's events, sorted: what was reported, in whatever order."""
+        return sorted(str(event.detail) for event in self.story(id_).events if event.kind == "provider")
+
+    def count(self, table: str) -> int:
+        with transaction(self.engine) as connection:
+            return int(connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())
