@@ -162,6 +162,7 @@ def check_providers_and_senders(services: Services) -> Iterator[Check]:
     checks, channels = asyncio.run(_ask_all(services.settings, tables))
     yield from checks
     yield from safely("senders", lambda: check_senders(services, channels))
+    yield from safely("receipts", lambda: check_receipts(services.settings))
 
 
 async def _ask_all(settings: Settings, tables: Sequence[ProviderTable]) -> tuple[list[Check], set[Channel]]:
@@ -205,6 +206,32 @@ def check_senders(services: Services, channels: set[Channel]) -> Iterator[Check]
     if not missing and not unknown:
         names = ", ".join(sorted(settings.structure.senders)) or "those of the environment"
         yield Check("senders", True, f"identities: {names}; every channel and template has one")
+
+
+def check_receipts(settings: Settings) -> Iterator[Check]:
+    """Whether providers that report what became of a message can reach us."""
+    for table in settings.provider_tables():
+        if table.kind not in _REPORTING:
+            continue
+        try:
+            options = settings.provider_options(table)
+        except ConfigurationError:
+            continue  # told by the provider's own check
+        missing = next((name for name in _REPORTING[table.kind] if not options.get(name)), None)
+        name = f"receipts of {table.name}"
+        if missing is None:
+            yield Check(name, True, f"come to {options['public_url']}/webhooks/{table.kind}/")
+        elif missing == "public_url":
+            known = "Twilio is asked after five minutes" if table.kind == "twilio" else "SMS stay sent"
+            fix = "set NOTIFIER_PUBLIC_URL to where providers reach `notifier api`"
+            yield Check(name, True, f"cannot arrive: no public URL; {known}", fix)
+        else:
+            fix = f"set {missing} of {table.name}, and turn signing on at the provider"
+            yield Check(name, True, f"are refused: no {missing}, so nobody can tell whose they are", fix)
+
+
+#: Kind → the options without which no receipt gets in.
+_REPORTING = {"twilio": ("public_url",), "vonage": ("public_url", "signature_secret")}
 
 
 _PLACES = {

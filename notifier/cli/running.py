@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from importlib.util import find_spec
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +21,7 @@ from notifier.status import Channel, Lane
 if TYPE_CHECKING:
     from notifier.config import Settings
     from notifier.dev.demo import DemoReport, Outcome
-    from notifier.dev.local import Place
+    from notifier.dev.local import LocalWorld, Place
 
 
 _EXAMPLE = "login_code +15550100123 --context code=042137 --context valid_minutes=10"
@@ -131,12 +130,10 @@ def api() -> None:
 
 
 def _require_web() -> None:
-    if not _has_web():
+    from notifier.dev.local import has_web
+
+    if not has_web():
         raise MissingPackage("the HTTP API needs more packages: pip install 'notifier[web]'")
-
-
-def _has_web() -> bool:
-    return all(find_spec(name) is not None for name in ("fastapi", "uvicorn"))
 
 
 def up() -> None:
@@ -156,7 +153,7 @@ def up() -> None:
     with local_world(settings, data_dir, fixed_ports=True) as world:
         database_url = world.environment.get("NOTIFIER_DATABASE_URL") or settings.require("database_url")
         upgrade(database_url)
-        wanted, api, where = _api_program(settings)
+        wanted, api, where = _api_program(settings, world)
         world.places += where
         # A person reads along.
         logs = {"NOTIFIER_LOG_FORMAT": "text"} if settings.log_format == "auto" else {}
@@ -178,18 +175,22 @@ def up() -> None:
     hint("stopped; the data is kept")
 
 
-def _api_program(settings: Settings) -> tuple[Mapping[str, tuple[str, ...]], dict[str, str], list[Place]]:
+def _api_program(
+    settings: Settings, world: LocalWorld
+) -> tuple[Mapping[str, tuple[str, ...]], dict[str, str], list[Place]]:
     """All programs with the API if it is installed; its variables, and where it is. A port that is taken is
     replaced, as those of mail and Twilio are."""
-    from notifier.dev.local import Place
-    from notifier.dev.machine import free_port, is_free
+    from notifier.dev.local import Place, with_api
+    from notifier.dev.machine import is_free
     from notifier.dev.programs import API, PROGRAMS
 
-    if not _has_web():
+    if settings.public_url:
+        world.environment["NOTIFIER_PUBLIC_URL"] = settings.public_url
+    api = with_api(world, settings.api_port if is_free(settings.api_port) else None)
+    if not api:
         return PROGRAMS, {}, []
-    port = settings.api_port if is_free(settings.api_port) else free_port()
-    place = Place("HTTP API", f"http://127.0.0.1:{port}, with a key: notifier keys create")
-    return {**API, **PROGRAMS}, {"NOTIFIER_API_PORT": str(port)}, [place]
+    place = Place("HTTP API", f"http://127.0.0.1:{api['NOTIFIER_API_PORT']}, with a key: notifier keys create")
+    return {**API, **PROGRAMS}, api, [place]
 
 
 def _follow(logs: dict[str, Path], stop: Event) -> list[Thread]:
@@ -338,4 +339,4 @@ def _print_summary_line(outcome: Outcome) -> None:
     attempts = "1 attempt" if number == 1 else f"{number} attempts"
     reason = f", {story.notification.reason}" if story and story.notification.reason else ""
     mark, style = ("✓", "green") if outcome.is_right else ("✗", "bold red")
-    print_line(f"  {mark} {status:<7} {planned.template} {planned.title} ({attempts}{reason})", style)
+    print_line(f"  {mark} {status:<9} {planned.template} {planned.title} ({attempts}{reason})", style)

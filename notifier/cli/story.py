@@ -58,7 +58,8 @@ def timeline(story: Story) -> list[Step]:
 
 def _event_steps(event: EventView, attempts: dict[int, AttemptView]) -> Iterator[Step]:
     text = EVENTS.get(event.kind, "" if event.kind == "status" else event.kind.replace("_", " "))
-    told_by_attempt = event.attempt in attempts and attempts[event.attempt or 0].finished_at is not None
+    has_ended = event.attempt in attempts and attempts[event.attempt or 0].finished_at is not None
+    told_by_attempt = has_ended and event.kind == "status"
     if event.status and event.kind in ("accepted", "status"):
         words = event.status if told_by_attempt else status_in_words(event.status)
         text = ", ".join(filter(None, (text, words)))
@@ -70,7 +71,7 @@ def _event_steps(event: EventView, attempts: dict[int, AttemptView]) -> Iterator
         text += f" (the provider's time: {utc(event.occurred_at)})"
     # Events of one instant keep the order in which they were recorded; before an attempt come these two only.
     rank = 0 if event.kind == "accepted" or event.status == "sending" else 3
-    label = event.status if event.kind in ("accepted", "status") else ""
+    label = event.status if event.kind in ("accepted", "status", "provider") else ""
     yield Step(event.recorded_at, text, label or "", rank)
 
 

@@ -68,6 +68,8 @@ EVENTS: Mapping[str, str] = {
     "operator": "an operator stepped in",
     "held": "held until a receipt or an operator decides",
     "quota": "its producer comes near its quota",
+    "provider": "the provider reports",
+    "no_receipt": "receipts are given up",
 }
 
 

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from notifier.config import RUNNING_FILE, Settings, bundled
 from notifier.dev.embedded import EmbeddedPostgres, EmbeddedValkey
-from notifier.dev.machine import is_free
+from notifier.dev.machine import free_port, is_free
 from notifier.dev.smtp_server import MailServer, Rule, running_mail_server
 from notifier.dev.twilio_server import TwilioServer, running_twilio_server
 
@@ -110,6 +111,24 @@ def _start_providers(
         Place("mail", f"smtp://127.0.0.1:{world.mail.port}, kept in {mails}"),
         Place("Twilio", f"{world.twilio.url} (local, sends nothing)"),
     ]
+
+
+def with_api(world: LocalWorld, port: int | None = None) -> dict[str, str]:
+    """Variables of an HTTP API on this port of the machine (None: a free one); none if its packages are missing.
+
+    A local Twilio is told to report there. A real one could not reach it, and would refuse every message for it.
+    """
+    if not has_web():
+        return {}
+    port = port or free_port()
+    if world.twilio is not None:
+        world.environment.setdefault("NOTIFIER_PUBLIC_URL", f"http://127.0.0.1:{port}")
+    return {"NOTIFIER_API_PORT": str(port)}
+
+
+def has_web() -> bool:
+    """Whether the packages of the HTTP API are installed."""
+    return all(find_spec(name) is not None for name in ("fastapi", "uvicorn"))
 
 
 @contextmanager

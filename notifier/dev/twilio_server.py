@@ -32,6 +32,9 @@ __all__ = ["SmsMessage", "TwilioRule", "TwilioServer", "running_twilio_server"]
 ACCOUNT_SID = "AC" + "0" * 32
 AUTH_TOKEN = "local-auth-token"  # noqa: S105 - guards nothing
 
+#: A status callback that cannot connect is tried so often, with a pause between. Seconds.
+_CALLBACK_TRIES, _CALLBACK_PAUSE_SECONDS = 20, 0.25
+
 _ACCOUNT = f"/{API_VERSION}/Accounts/{{account}}"
 
 
@@ -190,10 +193,16 @@ class TwilioServer(LocalHttpServer):
     async def _call_back(self, url: str, form: dict[str, str]) -> None:
         assert self._session is not None
         headers = {"X-Twilio-Signature": self._signature.compute_signature(url, form)}
-        # Twilio does not repeat a callback that was refused, nor does anyone here wait for it.
-        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-            async with self._session.post(url, data=form, headers=headers):
-                pass
+        # Twilio repeats a callback only if it could not even connect, and so does this: the API may still start.
+        for _ in range(_CALLBACK_TRIES):
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                try:
+                    async with self._session.post(url, data=form, headers=headers):
+                        return
+                except aiohttp.ClientConnectorError:
+                    await self._wait(_CALLBACK_PAUSE_SECONDS)
+                    continue
+            return
 
 
 def _not_found(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""Twilio's signatures, made by Twilio's own library for another language: what it signs is let in, and nothing else.
+"""Twilio's signatures, made by Twilio's own library for another language: only what it signs is let in.
 
 `golden/twilio_signatures.v1.json` holds them, `golden/twilio_signatures.js` makes them. The token is nobody's.
 """

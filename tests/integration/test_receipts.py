@@ -17,7 +17,7 @@ from notifier.store.lateness import Lateness
 from notifier.store.operating import Operating
 from notifier.store.receipts import NewReport, Recorded
 from notifier.store.values import Result
-from tests.support.receipts import SID, Texts
+from tests.support.receipts import SID, Texts, taken
 
 #: The worker's own result, among the reports: it may come before, between or after them.
 OWN = ("own", None)
@@ -91,6 +91,33 @@ def test_the_same_report_at_once_is_written_once(texts: Texts) -> None:
         thread.join()
     assert sorted(answers) == [Recorded.MOVED, *[Recorded.REPEATED] * 7]
     assert texts.said(claim.id) == ["delivered"]
+
+
+def test_reports_and_results_that_are_written_at_once_do_not_lock_each_other_up(texts: Texts) -> None:
+    claims = texts.start(120)
+    start = threading.Barrier(5)
+    failures: list[BaseException] = []
+
+    def report(order: int) -> None:
+        start.wait(timeout=30)
+        try:
+            for claim in claims[::order]:
+                texts.report(claim.id, "sent")
+                texts.report(claim.id, "delivered")
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=report, args=(order,)) for order in (1, -1, 1, -1)]
+    for thread in threads:
+        thread.start()
+    start.wait(timeout=30)
+    for first in range(0, len(claims), 30):
+        texts.ledger.finish([taken(claim) for claim in claims[first : first + 30]])
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert {texts.status(claim.id) for claim in claims} == {Status.DELIVERED}
+    assert all(texts.said(claim.id) == ["delivered", "sent"] for claim in claims)
 
 
 def test_a_report_before_our_commit_is_followed_by_no_second_send_when_the_worker_dies(texts: Texts) -> None:

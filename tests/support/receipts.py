@@ -22,6 +22,21 @@ NUMBER = "+15550100123"
 SID = "SM" + "0" * 32
 
 
+def taken(claim: Claimed, number: int = 1, sid: str = SID) -> Result:
+    """The worker's result: the provider took it."""
+    return Result(
+        claim.id,
+        claim.claim,
+        Status.SENT,
+        detail="queued",
+        number=number,
+        outcome=Outcome.ACCEPTED,
+        provider="twilio",
+        provider_message_id=sid,
+        due_in_seconds=300,
+    )
+
+
 class Texts:
     """SMS in the record, at whatever point of their way."""
 
@@ -53,18 +68,7 @@ class Texts:
 
     def accepted(self, claim: Claimed, number: int = 1, *, sid: str = SID) -> None:
         """The worker writes that the provider took it."""
-        result = Result(
-            claim.id,
-            claim.claim,
-            Status.SENT,
-            detail="queued",
-            number=number,
-            outcome=Outcome.ACCEPTED,
-            provider="twilio",
-            provider_message_id=sid,
-            due_in_seconds=300,
-        )
-        self.ledger.finish([result])
+        self.ledger.finish([taken(claim, number, sid)])
 
     def send(self, **fields: Any) -> Claimed:
         """One that a provider took."""

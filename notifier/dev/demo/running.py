@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -16,8 +16,8 @@ from notifier.client import Client
 from notifier.config import Settings, bundled, load_settings
 from notifier.dev.demo.checking import check_arrivals
 from notifier.dev.demo.scenario import MAIL_RULES, MALFORMED, Planned, plan
-from notifier.dev.local import LocalWorld, local_world
-from notifier.dev.programs import Programs
+from notifier.dev.local import LocalWorld, local_world, with_api
+from notifier.dev.programs import API, PROGRAMS, Programs
 from notifier.errors import NotFound
 from notifier.status import FINAL_STATUSES, Channel, Lane, Status
 from notifier.store.audit import Story
@@ -26,7 +26,7 @@ from notifier.topology import notify_queue_name
 
 #: Everything must have ended by then. Seconds.
 DEADLINE_SECONDS = 90.0
-_SETTLED = FINAL_STATUSES | {Status.SENT, Status.UNKNOWN}
+_SETTLED = FINAL_STATUSES | {Status.UNKNOWN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +77,12 @@ def run_demo(folder: Path, *, say: Callable[[str], None], progress: Callable[[in
     say("starting PostgreSQL, Valkey, a mail server and a local Twilio")
     with local_world(settings, folder, mail_rules=MAIL_RULES) as world:
         upgrade(world.environment["NOTIFIER_DATABASE_URL"])
-        programs = Programs(world.environment, folder / "logs")
+        api = with_api(world)
+        programs = Programs(
+            {**world.environment, **api}, folder / "logs", programs={**API, **PROGRAMS} if api else PROGRAMS
+        )
         try:
-            say("starting intake, Beat and two workers")
+            say(f"starting intake, Beat, two workers{' and the HTTP API' if api else ''}")
             programs.start()
             return _through(world, say, progress, begun)
         finally:
@@ -104,10 +107,10 @@ def _through(
 ) -> DemoReport:
     os.environ.update(world.environment)
     services = Services(load_settings(), pool_size=2, application="notifier demo")
-    planned = plan(services.renderer)
+    planned = plan(services.renderer, with_receipts="NOTIFIER_PUBLIC_URL" in world.environment)
     say(f"publishing {len(planned)} messages, one of them twice, and one that is malformed")
     ids = _publish(world.environment["NOTIFIER_BROKER_URL"], planned)
-    _wait(services, ids, progress)
+    _wait(services, dict(zip(ids, planned, strict=True)), progress)
     outcomes = tuple(Outcome(one, _story(services, id_)) for one, id_ in zip(planned, ids, strict=True))
     rejected = len(services.audit.rejected())
     duplicates = sum(outcome.story.duplicates for outcome in outcomes if outcome.story)
@@ -146,16 +149,16 @@ def _send(client: Client, one: Planned) -> UUID:
     return handle.id
 
 
-def _wait(services: Services, ids: Sequence[UUID], progress: Callable[[int, int], None]) -> None:
+def _wait(services: Services, planned: Mapping[UUID, Planned], progress: Callable[[int, int], None]) -> None:
     """Until every message has ended and the malformed one is recorded, or the deadline."""
     ends_at = time.monotonic() + DEADLINE_SECONDS
-    waiting = set(ids)
+    waiting = set(planned)
     while time.monotonic() < ends_at:
         for id_ in list(waiting):
             story = _story(services, id_)
-            if story is not None and Status(story.notification.status) in _SETTLED:
+            if story is not None and Status(story.notification.status) in {*_SETTLED, planned[id_].status}:
                 waiting.discard(id_)
-        progress(len(ids) - len(waiting), len(ids))
+        progress(len(planned) - len(waiting), len(planned))
         if not waiting and services.audit.rejected():
             return
         time.sleep(0.1)

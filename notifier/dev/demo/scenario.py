@@ -54,12 +54,15 @@ class Planned:
         return f"demo:{self.template}:{self.title}"
 
 
-def plan(renderer: Renderer) -> list[Planned]:
-    """Everything but the malformed message and the duplicate, in the order of publishing."""
+def plan(renderer: Renderer, *, with_receipts: bool) -> list[Planned]:
+    """Everything but the malformed message and the duplicate, in the order of publishing.
+
+    `with_receipts`: somebody is there to hear that an SMS arrived.
+    """
     code = _sample(renderer, Channel.SMS, "login_code", "en")
     reset = _sample(renderer, Channel.EMAIL, "password_reset", "en")
     return [
-        *_every_template(renderer),
+        *_every_template(renderer, Status.DELIVERED if with_receipts else Status.SENT),
         Planned(
             "a number that Twilio refuses",
             Channel.SMS,
@@ -84,13 +87,14 @@ def plan(renderer: Renderer) -> list[Planned]:
     ]
 
 
-def _every_template(renderer: Renderer) -> Iterator[Planned]:
+def _every_template(renderer: Renderer, text: Status) -> Iterator[Planned]:
     for channel, people in ((Channel.EMAIL, MAILBOXES), (Channel.SMS, NUMBERS)):
         for name in renderer.names(channel):
             for locale in LOCALES:
                 lane = LANES.get(name, Lane.NORMAL)
                 context = _sample(renderer, channel, name, locale)
-                yield Planned(f"in {locale}", channel, lane, name, people[locale], locale, context)
+                status = text if channel is Channel.SMS else Status.SENT
+                yield Planned(f"in {locale}", channel, lane, name, people[locale], locale, context, status)
 
 
 def _sample(renderer: Renderer, channel: Channel, name: str, locale: str) -> dict[str, Any]:
