@@ -83,7 +83,7 @@ class Asker:
             self._book.ask_again(waits)
         for why, given_up in over.items():
             self._book.give_up(given_up, f"no receipt came, and {why}: it stays sent")
-        log.info("receipts.asked", count=len(silent), ended=ended)
+        log.info("receipts.asked", count=len(silent))
         return ended
 
     async def _ask_all(self, silent: Sequence[Silent]) -> list[Report | None]:

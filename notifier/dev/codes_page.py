@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from notifier.providers import smtp_codes, twilio_codes, vonage_codes
+from notifier.providers import smtp_codes, twilio_codes, twilio_reports, vonage_codes, vonage_reports
 from notifier.providers.verdict import Verdict
 
 _INTRODUCTION = """\
@@ -37,7 +37,8 @@ mean `unavailable` before the end of the mail was sent, and `unknown` after it, 
 _TWILIO = """\
 ## SMS (Twilio)
 
-The same table serves answers to a send and the ErrorCode of status callbacks. Any HTTP 5xx is `unknown`, whatever
+The same table serves answers to a send and the ErrorCode of status callbacks, for which only reason and *suppress*
+count. Any HTTP 5xx is `unknown`, whatever
 its code, as is an answer that never comes, breaks off or cannot be read. Any other 4xx is `rejected`
 (`provider_rejected`). Without a code of Twilio's, HTTP 401, 403, 404, 405, 407 and 3xx are our account or
 address, 408 is `unavailable`, 429 is `throttled`. *Observed* marks what rests on experience, not on Twilio's page.
@@ -60,6 +61,25 @@ called back, and sending again would double it. The first row that fits decides;
 """
 
 
+_VONAGE_RECEIPTS = """\
+### Delivery receipts of Vonage
+
+What the `err-code` of a receipt says about a message that did not arrive: the notification's reason. Any other is
+`provider_rejected`.
+
+| err-code | means | reason | source |
+|---|---|---|---|
+"""
+
+#: What providers report later, and what it makes of a notification.
+_REPORTS = """\
+## What is reported later
+
+| provider | word | status |
+|---|---|---|
+"""
+
+
 def page() -> str:
     """The whole page."""
     sections = (
@@ -67,6 +87,8 @@ def page() -> str:
         _SMTP + _lines(_smtp_rows()),
         _TWILIO + _lines(_twilio_rows()),
         _VONAGE + _lines(_vonage_rows()),
+        _VONAGE_RECEIPTS + _lines(_vonage_receipt_rows()),
+        _REPORTS + _lines(_report_rows()),
     )
     return "\n".join(sections)
 
@@ -87,6 +109,19 @@ def _vonage_rows() -> Iterable[tuple[str, ...]]:
     for row in vonage_codes.TABLE:
         words = f"`{row.words}`" if row.words else ""
         yield f"{row.status}", words, row.meaning, _outcome(row.verdict), f"[{row.basis}]({row.url})"
+
+
+def _vonage_receipt_rows() -> Iterable[tuple[str, ...]]:
+    for row in vonage_codes.RECEIPTS:
+        suppress = ", suppress" if row.verdict.suppress else ""
+        yield f"{row.code}", row.meaning, f"`{row.verdict.reason}`{suppress}", f"[documented]({row.url})"
+
+
+def _report_rows() -> Iterable[tuple[str, ...]]:
+    for provider, statuses in (("Twilio", twilio_reports.STATUSES), ("Vonage", vonage_reports.STATUSES)):
+        for word, status in statuses.items():
+            yield provider, f"`{word}`", f"`{status}`"
+        yield provider, "any other", "nothing; it is in the story"
 
 
 def _outcome(verdict: Verdict) -> str:

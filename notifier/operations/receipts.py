@@ -88,7 +88,7 @@ class Receipts:
         source = f"webhook:{providers[0]}"
         for scope in self._scopes(ours):
             self._obey(wish, number, scope, source)
-        log.info("webhook.wish", provider=providers[0], wish=wish)
+        log.info("webhook.wish", provider=providers[0], reason=wish)
         return True
 
     def vonage_receipt(self, hook: Hook, notification: UUID, attempt: int, parts: int) -> bool:
@@ -123,13 +123,7 @@ class Receipts:
             ask_in_seconds=ASK_AT_SECONDS[0],
         )
         recorded = self._book.record(new, lambda found: self._suppression(found, report))
-        log.info(
-            "receipt",
-            provider=providers[0],
-            status=report.status,
-            recorded=recorded,
-            notification_id=str(notification),
-        )
+        log.debug("receipt", provider=providers[0], status=report.status, outcome=recorded)
         return recorded
 
     def _twilio_form(self, hook: Hook) -> tuple[twilio_reports.Form | None, list[str]]:
@@ -191,7 +185,7 @@ class Receipts:
                 )
         except InvalidMessage as error:
             # The name of an identity that cannot be a scope.
-            log.warning("webhook.wish_not_kept", error=str(error))
+            log.warning("webhook.wish_not_kept", error=str(error), reason=wish)
 
 
 def _has_signed(account: _Account, fields: Mapping[str, str]) -> bool:
@@ -208,7 +202,7 @@ def _accounts(settings: Settings, kind: str, id_option: str, secret_option: str)
         try:
             options = settings.provider_options(table)
         except ConfigurationError as error:
-            log.warning("webhook.provider_left_out", provider=table.name, setting=error.setting)
+            log.warning("webhook.provider_left_out", provider=table.name, reason=error.setting)
             continue
         secret = options.get(secret_option, "").strip()
         if secret:

@@ -28,7 +28,8 @@ SIGNATURE_HEADER = "x-twilio-signature"
 #: The fields of a form; a name may come twice.
 Form = MultiDict[str]
 
-_STATUSES: Mapping[str, Status] = MappingProxyType(
+#: Its words, and what they make of a notification.
+STATUSES: Mapping[str, Status] = MappingProxyType(
     {
         "accepted": Status.SENT,
         "scheduled": Status.SENT,
@@ -103,7 +104,7 @@ def read_callback(form: Form) -> Report | None:
 
 def report_of(sid: str, word: str, code: str | None, *, occurred_at: datetime | None = None) -> Report:
     """What a status and an error code of Twilio's say about a message."""
-    known = _STATUSES.get(word)
+    known = STATUSES.get(word)
     shown = word if known else f"reports {sms_detail(word)[:40]!r}"
     if known is not Status.UNDELIVERED:
         return Report(sid, shown, known, occurred_at=occurred_at)

@@ -26,7 +26,8 @@ from notifier.status import Reason, Status
 #: Methods of the dashboard: all but the first are HMACs.
 METHODS = ("md5hash", "md5", "sha1", "sha256", "sha512")
 
-_STATUSES: Mapping[str, Status] = MappingProxyType(
+#: Its words, and what they make of a notification.
+STATUSES: Mapping[str, Status] = MappingProxyType(
     {
         "submitted": Status.SENT,
         "buffered": Status.SENT,
@@ -85,7 +86,7 @@ def read_receipt(fields: Mapping[str, str]) -> Report | None:
     id_, word = fields.get("messageId", ""), fields.get("status", "")
     if not word or not _ID.fullmatch(id_):
         return None
-    known, occurred_at = _STATUSES.get(word), _done_at(fields.get("scts", ""))
+    known, occurred_at = STATUSES.get(word), _done_at(fields.get("scts", ""))
     shown = word if known else f"reports {sms_detail(word)[:40]!r}"
     if known is not Status.UNDELIVERED:
         return Report(id_, shown, known, occurred_at=occurred_at)

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, TextClause, text
 from notifier.message import Message, new_id
 from notifier.parsing import check
 from notifier.status import Channel, Lane, OnUnknown
-from notifier.store import gauges, statements
+from notifier.store import gauges, receipts, statements
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.values import NewNotification
@@ -28,6 +28,25 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "SUPPRESS": {"rows": ROWS},
     "FINISH_ATTEMPTS": {"rows": ROWS},
     "FINISH": {"rows": ROWS, "before_sent": ["sending"], "after_unknown": ["sent"]},
+}
+
+
+#: Of one notification, or of those that are asked about.
+RECEIPTS: dict[str, dict[str, Any]] = {
+    "_LOCK": {"id": IDS[0], "attempt": 1, "providers": ["twilio"]},
+    "_WRITE": {
+        **dict.fromkeys(("id", "provider_message_id", "provider", "reason", "detail", "words"), IDS[0]),
+        "status": "sent",
+        "sources": ["sending"],
+        "attempt": 1,
+        "due_in_seconds": 300,
+        "occurred_at": None,
+        "is_news": True,
+        "taken": True,
+    },
+    "_SILENT": {"ids": IDS},
+    "_ASK_AGAIN": {"rows": json.dumps([{"id": IDS[0], "seconds": 300}])},
+    "_GIVE_UP": {"ids": IDS, "detail": "x"},
 }
 
 
@@ -69,9 +88,17 @@ def explain(engine: Engine, statement: TextClause, values: dict[str, Any]) -> di
     return plan
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
-def test_rows_in_hand_are_found_by_their_ids(engine: Engine, name: str) -> None:
-    found = list(scans(explain(engine, getattr(statements, name), PARAMETERS[name])))
+@pytest.mark.parametrize(
+    ("module", "name", "values"),
+    [
+        *((statements, name, values) for name, values in PARAMETERS.items()),
+        *((receipts, name, values) for name, values in RECEIPTS.items()),
+    ],
+)
+def test_rows_in_hand_are_found_by_their_ids(
+    engine: Engine, module: Any, name: str, values: dict[str, Any]
+) -> None:
+    found = list(scans(explain(engine, getattr(module, name), values)))
     assert found
     for scan in found:
         assert scan["Node Type"] == "Index Scan"
