@@ -24,7 +24,7 @@ from sqlalchemy.types import Text
 
 from notifier.status import Channel, Reason, Status, sources_of
 from notifier.store.engine import transaction
-from notifier.store.ledger import storable
+from notifier.store.storable import storable
 from notifier.store.suppressions import NewSuppression, add_suppressions
 
 #: Postgres' integer: no attempt has a higher number, and a larger one could not even be looked for.

@@ -16,7 +16,7 @@ from notifier.store.audit import Audit, Story
 from notifier.store.engine import transaction
 from notifier.store.ledger import Ledger
 from notifier.store.receipts import NewReport, ReceiptBook, Recorded
-from notifier.store.values import Claimed, NewNotification, Result
+from notifier.store.values import Claimed, NewAttempt, NewNotification, Result
 
 NUMBER = "+15550100123"
 SID = "SM" + "0" * 32
@@ -64,7 +64,7 @@ class Texts:
 
     def attempt(self, claims: Sequence[Claimed], provider: str = "twilio") -> int:
         """Begin an attempt for each. Returns for how many that was allowed."""
-        return len(self.ledger.start_attempts([(claim, provider) for claim in claims], margin_seconds=5))
+        return len(self.ledger.start_attempts([NewAttempt(claim, provider) for claim in claims], margin_seconds=5))
 
     def accepted(self, claim: Claimed, number: int = 1, *, sid: str = SID) -> None:
         """The worker writes that the provider took it."""
