@@ -14,6 +14,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from notifier.operations.receipts import Hook
 from notifier.providers.twilio_reports import SIGNATURE_HEADER
@@ -86,6 +87,8 @@ async def _body(request: Request) -> bytes:
                 body += chunk
                 if len(body) > MAX_BODY_BYTES:
                     raise Refusal(413, _TOO_LARGE)
+    except ClientDisconnect:
+        raise Refusal(400, "the request was broken off") from None
     except TimeoutError:
         raise Refusal(408, f"the body was not here within {BODY_SECONDS:g} s") from None
     return body

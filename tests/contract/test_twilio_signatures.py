@@ -86,6 +86,10 @@ def test_what_is_no_signature_is_refused(signature: str) -> None:
     assert not is_let_in(CASES[0], signature=signature)
 
 
+def test_a_public_url_that_is_none_refuses_and_does_not_fail() -> None:
+    assert not is_let_in(CASES[0], url=CASES[0]["url"].replace("example.com", "example.com:99999"))
+
+
 def test_a_signature_with_one_bit_changed_is_refused(case: dict[str, Any]) -> None:
     signature: str = case["signature"]
     for place in range(len(signature) - 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -103,6 +104,20 @@ def test_the_story_is_printed_with_header_and_times(capsys: pytest.CaptureFixtur
     assert "to          +15550100199" in shown
     assert "+0.012 s  2026-11-22 09:30:00.012  sending" in shown
     assert "+5.000 s" in shown
+
+
+def test_what_a_provider_reports_is_told_in_its_own_words_with_its_own_time() -> None:
+    story = failed_story()
+    reports = (
+        event(91, 9000, "delivered", "provider", attempt=1, detail="delivered", occurred_at=at(8000)),
+        event(
+            92, 9500, None, "no_receipt", detail="no receipt came, and its provider cannot be asked: it stays sent"
+        ),
+    )
+    steps = timeline(replace(story, events=(*story.events, *reports)))[-2:]
+    assert steps[0].text == ("the provider reports — delivered (the provider's time: 2026-11-22 09:30:08)")
+    assert steps[0].status == "delivered"
+    assert steps[1].text.startswith("receipts are given up — no receipt came")
 
 
 def test_the_story_as_data_has_all_of_it() -> None:

@@ -1,0 +1,52 @@
+"""What `notifier doctor` says about receipts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from notifier.cli.checks import check_receipts
+from notifier.config import Settings, Structure
+
+TWILIO = {"name": "text", "kind": "twilio", "account_sid": "AC" + "0" * 32, "auth_token": "x"}
+VONAGE = {"name": "text", "kind": "vonage", "api_key": "abcd1234", "api_secret": "x"}
+PUBLIC = "https://notify.example.com"
+
+
+@pytest.mark.parametrize(
+    ("table", "public_url", "detail", "fix"),
+    [
+        (TWILIO, PUBLIC, f"come to {PUBLIC}/webhooks/twilio/", ""),
+        (
+            TWILIO,
+            None,
+            "cannot arrive: no public URL; Twilio is asked after five minutes",
+            "set NOTIFIER_PUBLIC_URL to where providers reach `notifier api`",
+        ),
+        (
+            VONAGE,
+            None,
+            "cannot arrive: no public URL; SMS stay sent",
+            "set NOTIFIER_PUBLIC_URL to where providers reach `notifier api`",
+        ),
+        (
+            VONAGE,
+            PUBLIC,
+            "are refused: no signature_secret, so nobody can tell whose they are",
+            "set signature_secret of text, and turn signing on at the provider",
+        ),
+        (VONAGE | {"signature_secret": "x"}, PUBLIC, f"come to {PUBLIC}/webhooks/vonage/", ""),
+    ],
+)
+def test_one_line_says_whether_receipts_can_arrive(
+    table: dict[str, Any], public_url: str | None, detail: str, fix: str
+) -> None:
+    settings = Settings(public_url=public_url, structure=Structure.model_validate({"providers": [table]}))
+    [check] = check_receipts(settings)
+    assert (check.name, check.ok, check.detail, check.fix) == ("receipts of text", True, detail, fix)
+
+
+def test_mail_alone_has_nothing_to_say() -> None:
+    tables = [{"name": "relay", "kind": "smtp", "url": "smtp://127.0.0.1:1"}]
+    assert not list(check_receipts(Settings(structure=Structure.model_validate({"providers": tables}))))
