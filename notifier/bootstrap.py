@@ -12,6 +12,8 @@ from functools import cached_property
 
 from sqlalchemy import Engine
 
+from notifier.callbacks import Caller as CallbackCaller
+from notifier.callbacks import Runner
 from notifier.config import Settings
 from notifier.delivery import Asker, Circuits, Deliverer, Reconciler
 from notifier.delivery.calling import Caller
@@ -29,6 +31,7 @@ from notifier.providers.base import Provider
 from notifier.rendering import Renderer
 from notifier.status import Channel
 from notifier.store.audit import Audit
+from notifier.store.callbacks import CallbackBook
 from notifier.store.engine import make_engine, missing_upgrade
 from notifier.store.health import HealthBook
 from notifier.store.ledger import Ledger
@@ -94,7 +97,14 @@ class Services:
 
     def intake(self, publish_tasks: PublishTasks) -> Intake:
         """What takes producers' messages into the record."""
-        return Intake(self.ledger, self.renderer, self.settings.structure, publish_tasks)
+        settings = self.settings
+        return Intake(
+            self.ledger,
+            self.renderer,
+            settings.structure,
+            publish_tasks,
+            callback_hosts=settings.callback_hosts,
+        )
 
     @cached_property
     def health(self) -> HealthBook:
@@ -103,6 +113,10 @@ class Services:
     @cached_property
     def rates(self) -> RateBook:
         return RateBook(self.engine)
+
+    @cached_property
+    def callbacks(self) -> CallbackBook:
+        return CallbackBook(self.engine)
 
     def dispatcher(self, publish_deliver: Publish, publish_reconcile: Publish) -> Dispatcher:
         """What gives out due notifications."""
@@ -181,6 +195,12 @@ class DeliveryLoop:
             services.ledger, services.renderer, self._providers, services.settings, self._loop
         )
         self.asker = Asker(services.receipt_book, services.receipts, self._providers, self._loop)
+        self.callbacks = asyncio.run_coroutine_threadsafe(self._make_callbacks(), self._loop).result()
+
+    async def _make_callbacks(self) -> Runner:
+        settings = self._services.settings
+        caller = CallbackCaller(settings.callback_hosts)
+        return Runner(self._services.callbacks, settings.structure.callbacks, caller, self._loop)
 
     def _make_deliverer(self) -> Deliverer:
         services, settings = self._services, self._services.settings
@@ -206,6 +226,7 @@ class DeliveryLoop:
 
     def stop(self) -> None:
         """Close the providers' connections and end the loop. Call it when no task is running any more."""
+        asyncio.run_coroutine_threadsafe(self.callbacks.stop(), self._loop).result(timeout=20)
         asyncio.run_coroutine_threadsafe(self._close_providers(), self._loop).result(timeout=10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=10)

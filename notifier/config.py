@@ -7,7 +7,6 @@ sender identities, lanes) from one `notifier.toml`. Secrets are masked in every 
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from notifier.callback_table import CallbackTable, expand
 from notifier.errors import ConfigurationError
 from notifier.status import Lane
 
@@ -37,7 +37,6 @@ LEASE_MARGIN_SECONDS = 15.0
 MIN_HASH_KEY = 16
 
 _PACKAGE = Path(__file__).parent
-_REFERENCE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 
 
 def bundled(name: str) -> Path:
@@ -90,20 +89,8 @@ class ProviderTable(BaseModel):
         Raises:
             ConfigurationError: for a reference to a variable that is not set.
         """
-        return {key: self._expand(key, str(value)) for key, value in (self.model_extra or {}).items()}
-
-    def _expand(self, key: str, value: str) -> str:
-        def replace(match: re.Match[str]) -> str:
-            found = os.environ.get(match[1])
-            if found is None:
-                raise ConfigurationError(
-                    f"provider {self.name}: {key} refers to ${{{match[1]}}}, which is not set; set it or "
-                    "remove the option from notifier.toml",
-                    setting=match[1],
-                )
-            return found
-
-        return _REFERENCE.sub(replace, value)
+        extra = self.model_extra or {}
+        return {key: expand(f"provider {self.name}", key, str(value)) for key, value in extra.items()}
 
 
 class LaneRetry(BaseModel):
@@ -177,6 +164,8 @@ class Structure(BaseModel):
     quotas: dict[str, Quota] = Field(default_factory=dict)
     #: Lane → how it tries again; lanes left out keep their defaults.
     retry: dict[Lane, LaneRetry] = Field(default_factory=dict)
+    #: Producer → where it is told what became of its messages.
+    callbacks: dict[str, CallbackTable] = Field(default_factory=dict)
 
 
 class Settings(BaseSettings):
@@ -230,6 +219,8 @@ class Settings(BaseSettings):
     api_port: Annotated[int, Field(ge=1, le=65535)] = 8080
     #: Requests that one API process works on at once, each with a connection to the database.
     api_threads: Annotated[int, Field(ge=1, le=256)] = 16
+    #: Hosts of callbacks that may be http, on any port and at any address; with commas between.
+    callback_allow_hosts: str = ""
     #: A claim lasts this long; longer than the deadline of a provider call, with room for waiting.
     lease_seconds: Annotated[float, Field(ge=10, le=3600)] = 120.0
     #: Deadline of one provider call.
@@ -266,6 +257,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment first, then files of secrets, and a running service last."""
         return init_settings, env_settings, file_secret_settings, dotenv_settings
+
+    @property
+    def callback_hosts(self) -> frozenset[str]:
+        """Those of `callback_allow_hosts`."""
+        return frozenset(host.strip().lower() for host in self.callback_allow_hosts.split(",") if host.strip())
 
     def require(self, name: Literal["database_url", "broker_url"]) -> str:
         """The URL, in plain text.

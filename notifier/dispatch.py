@@ -13,6 +13,7 @@ from uuid import UUID
 
 from notifier.retrying import UNKNOWN_AFTER_SECONDS
 from notifier.status import Channel, Lane
+from notifier.store.callbacks import CallbackBook
 from notifier.store.ledger import Ledger
 from notifier.store.values import Due
 from notifier.telemetry import log
@@ -72,3 +73,17 @@ def _groups(due: Iterable[Due]) -> Iterable[tuple[tuple[Channel, Lane], list[UUI
     for row in due:
         groups[row.channel, row.lane].append(row.id)
     return groups.items()
+
+
+def dispatch_callbacks(book: CallbackBook, publish: Callable[[Sequence[UUID]], None]) -> int:
+    """Give out the callbacks that are due, a task for each endpoint. Returns how many they were.
+
+    Crash point: as above. One whose task is lost, or could not be published, is due again after a while.
+    """
+    due = book.give_out()
+    for ids in due.values():
+        try:
+            publish(ids)
+        except Exception as error:
+            log.warning("dispatch.callbacks_not_published", count=len(ids), error=type(error).__name__)
+    return sum(map(len, due.values()))

@@ -191,3 +191,40 @@ class SuppressionReason(StrEnum):
             SuppressionReason.COMPLAINT,
             SuppressionReason.UNSUBSCRIBED,
         )
+
+
+class CallbackState(StrEnum):
+    """Where a status callback stands."""
+
+    WAITING = "waiting"  #: for its next call, at `due_at`
+    GIVEN = "given"  #: to the broker, for a worker
+    CALLING = "calling"  #: a worker has it in hand, under a lease
+    DELIVERED = "delivered"  #: the endpoint answered 2xx
+    PARKED = "parked"  #: given up; `notifier callbacks replay` sets it going again
+
+
+class CallbackFailure(StrEnum):
+    """Why a call of an endpoint failed, or why a callback is parked without one."""
+
+    REFUSED = "refused"  #: an answer other than 2xx, 3xx and 410
+    REDIRECT = "redirect"  #: an answer of 3xx, which is not followed
+    GONE = "gone"  #: 410: the endpoint wants no more of it
+    TIMEOUT = "timeout"  #: no answer within ten seconds
+    CONNECTION = "connection"  #: no connection, or it broke off; no such host
+    TLS = "tls"  #: the certificate is not right
+    FORBIDDEN_ADDRESS = "forbidden_address"  #: its host is, or resolves to, an address that is not called
+    LEASE_EXPIRED = "lease_expired"  #: the worker went away before it recorded the answer
+    NOT_CONFIGURED = "not_configured"  #: its producer has no secret, or no address, in notifier.toml now
+    NOT_IN_RECORD = "not_in_record"  #: its notification is in the record no more
+    SUSPENDED = "suspended"  #: its endpoint failed for days, and is not called
+    TECHNICAL_ERROR = "technical_error"  #: a fault of ours
+
+
+#: Failures that tell something about the endpoint.
+ENDPOINT_FAILURES: frozenset[CallbackFailure] = frozenset(CallbackFailure) - {
+    CallbackFailure.LEASE_EXPIRED,
+    CallbackFailure.NOT_CONFIGURED,
+    CallbackFailure.NOT_IN_RECORD,
+    CallbackFailure.SUSPENDED,
+    CallbackFailure.TECHNICAL_ERROR,
+}

@@ -29,6 +29,8 @@ DELIVERY_LIMIT = 50
 
 #: Ticks of Beat and partition upkeep; every worker takes them.
 MAINTENANCE = "deliver.maintenance"
+#: Ids of status callbacks, for the workers that call producers' endpoints.
+CALLBACKS = "callbacks"
 #: The queue behind the exchange `DEAD`.
 DEAD_QUEUE = "notify.dead"
 
@@ -88,6 +90,11 @@ def deliver_queue(channel: Channel, lane: Lane) -> Queue:
 def maintenance_queue() -> Queue:
     """One queue for the ticks, read by every worker."""
     return Queue(MAINTENANCE, exchange=DELIVER, routing_key=MAINTENANCE, durable=True)
+
+
+def callbacks_queue() -> Queue:
+    """As the others of Celery's: what gets lost here is given out again."""
+    return Queue(CALLBACKS, exchange=DELIVER, routing_key=CALLBACKS, durable=True)
 
 
 def declare_for_producers(channel: Any) -> None:

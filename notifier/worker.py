@@ -24,6 +24,7 @@ from celery.utils.nodenames import host_format
 from notifier import redis_transport, topology
 from notifier.bootstrap import DeliveryLoop, Services, settle
 from notifier.config import Settings, load_settings
+from notifier.dispatch import dispatch_callbacks
 from notifier.status import Channel, Lane
 from notifier.store.partitions import ensure_partitions
 from notifier.telemetry import configure, log
@@ -38,6 +39,7 @@ TICK_SECONDS = 1.0
 TICK_EXPIRES_SECONDS, DAILY_EXPIRES_SECONDS = 10, 3600
 
 DELIVER, RECONCILE, DISPATCH = "notifier.deliver", "notifier.reconcile", "notifier.dispatch_due"
+CALL_BACK = "notifier.call_back"
 PARTITIONS, STATISTICS = "notifier.ensure_partitions", "notifier.log_statistics"
 
 
@@ -79,6 +81,7 @@ def _configuration(settings: Settings, broker: str) -> dict[str, Any]:
         "enable_utc": True,
         "task_queues": [
             *(topology.deliver_queue(*pair) for pair in topology.pairs()),
+            topology.callbacks_queue(),
             topology.maintenance_queue(),
         ],
         "task_default_queue": topology.MAINTENANCE,
@@ -130,6 +133,7 @@ def _steady_clock() -> Callable[[], datetime]:
 
 def _add_tasks(app: Celery, process: _Process) -> None:
     publish_deliver, publish_reconcile = task_publisher(app), task_publisher(app, RECONCILE)
+    publish_callbacks = callback_publisher(app)
 
     @app.task(name=DELIVER, shared=False)  # type: ignore[untyped-decorator]
     def deliver(ids: list[str]) -> dict[str, int]:
@@ -143,12 +147,19 @@ def _add_tasks(app: Celery, process: _Process) -> None:
         wanted = [UUID(value) for value in ids]
         return process.delivery.reconciler.reconcile(wanted) + process.delivery.asker.ask(wanted)
 
+    @app.task(name=CALL_BACK, shared=False)  # type: ignore[untyped-decorator]
+    def call_back(ids: list[str]) -> None:
+        """Begin to tell producers of these. It ends before the calls do: see `callbacks.running`."""
+        process.delivery.callbacks.start([UUID(value) for value in ids])
+
     @app.task(name=DISPATCH, shared=False)  # type: ignore[untyped-decorator]
     def dispatch_due() -> int:
         """Give out what is due: scheduled, retrying, lost, or left by a dead worker."""
         if not process.may_sweep():
             return 0
-        return process.services.dispatcher(publish_deliver, publish_reconcile).dispatch_due()
+        services = process.services
+        due = services.dispatcher(publish_deliver, publish_reconcile).dispatch_due()
+        return due + dispatch_callbacks(services.callbacks, publish_callbacks)
 
     @app.task(name=PARTITIONS, shared=False)  # type: ignore[untyped-decorator]
     def upkeep() -> list[str]:
@@ -156,6 +167,7 @@ def _add_tasks(app: Celery, process: _Process) -> None:
         made = ensure_partitions(process.services.engine)
         process.services.health.forget_old()
         process.services.rates.forget_old()
+        process.services.callbacks.forget_old()
         log.info("partitions.ensured", partitions=made)
         return made
 
@@ -226,23 +238,42 @@ def task_publisher(app: Celery, task: str = DELIVER) -> Callable[[Channel, Lane,
 
     def publish(channel: Channel, lane: Lane, ids: Sequence[UUID]) -> None:
         for start in range(0, len(ids), IDS_PER_TASK):
-            chunk = ids[start : start + IDS_PER_TASK]
-            app.send_task(
-                task,
-                args=[[str(value) for value in chunk]],
-                queue=topology.deliver_queue_name(channel, lane),
-                argsrepr=f"({len(chunk)} ids)",
-                ignore_result=app.conf.task_ignore_result,
-                retry=True,
-                retry_policy={"max_retries": 1, "interval_start": 0},
-                timeout=PUBLISH_SECONDS,
-                confirm_timeout=PUBLISH_SECONDS,
-            )
+            _send(app, task, ids[start : start + IDS_PER_TASK], topology.deliver_queue_name(channel, lane))
 
     return publish
 
 
-def run_worker(settings: Settings, lanes: Sequence[Lane], channels: Sequence[Channel], name: str) -> None:
+def callback_publisher(app: Celery) -> Callable[[Sequence[UUID]], None]:
+    """What the sweep uses to hand the callbacks of one endpoint to the workers: `publish(ids)`."""
+
+    def publish(ids: Sequence[UUID]) -> None:
+        _send(app, CALL_BACK, ids, topology.CALLBACKS)
+
+    return publish
+
+
+def _send(app: Celery, task: str, ids: Sequence[UUID], queue: str) -> None:
+    app.send_task(
+        task,
+        args=[[str(value) for value in ids]],
+        queue=queue,
+        argsrepr=f"({len(ids)} ids)",
+        ignore_result=app.conf.task_ignore_result,
+        retry=True,
+        retry_policy={"max_retries": 1, "interval_start": 0},
+        timeout=PUBLISH_SECONDS,
+        confirm_timeout=PUBLISH_SECONDS,
+    )
+
+
+def run_worker(
+    settings: Settings,
+    lanes: Sequence[Lane],
+    channels: Sequence[Channel],
+    name: str,
+    *,
+    takes_callbacks: bool = True,
+) -> None:
     """Run one worker process until SIGTERM or SIGINT; what is in flight is finished first."""
     process = _Process(settings)
     app = make_app(settings, process)
@@ -260,7 +291,7 @@ def run_worker(settings: Settings, lanes: Sequence[Lane], channels: Sequence[Cha
         hostname=host_format(name),
         pool="threads",
         concurrency=settings.worker_threads,
-        queues=[*queues, topology.MAINTENANCE],
+        queues=[*queues, *([topology.CALLBACKS] if takes_callbacks else []), topology.MAINTENANCE],
         loglevel=settings.log_level.upper(),
         without_gossip=True,
         without_mingle=True,

@@ -40,7 +40,11 @@ def producer_queues() -> list[Queue]:
 
 def work_queues() -> list[Queue]:
     """Those that workers read."""
-    return [*(topology.deliver_queue(*pair) for pair in topology.pairs()), topology.maintenance_queue()]
+    return [
+        *(topology.deliver_queue(*pair) for pair in topology.pairs()),
+        topology.callbacks_queue(),
+        topology.maintenance_queue(),
+    ]
 
 
 class Broker:

@@ -80,6 +80,14 @@ def worker(
         str, typer.Option(help="Lanes to deliver, with commas: urgent,normal,bulk.")
     ] = "urgent,normal,bulk",
     channels: Annotated[str, typer.Option(help="Channels to deliver, with commas: email,sms.")] = "email,sms",
+    callbacks: Annotated[
+        bool | None,
+        typer.Option(
+            "--callbacks/--no-callbacks",
+            help="Call producers' endpoints, too; default: unless it delivers urgent alone.",
+            show_default=False,
+        ),
+    ] = None,
     name: Annotated[str, typer.Option(help="Name among the workers; %h is the host.")] = "",
 ) -> None:
     """Deliver notifications. One process for each group of lanes keeps bulk from delaying codes.
@@ -92,8 +100,10 @@ def worker(
     settings.require("database_url")
     from notifier.worker import run_worker
 
+    takes_callbacks = chosen_lanes != [Lane.URGENT] if callbacks is None else callbacks
     # Two workers of one name cannot run on one broker.
-    run_worker(settings, chosen_lanes, chosen_channels, name or f"{'-'.join(chosen_lanes)}-{os.getpid()}@%h")
+    name = name or f"{'-'.join(chosen_lanes) or 'callbacks'}-{os.getpid()}@%h"
+    run_worker(settings, chosen_lanes, chosen_channels, name, takes_callbacks=takes_callbacks)
 
 
 def _choices(kind: Any, text: str, option: str) -> list[Any]:

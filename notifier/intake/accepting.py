@@ -8,11 +8,12 @@ redelivered messages find their own keys and are recorded as duplicates.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from notifier.callbacks.rules import Rules
 from notifier.config import Structure
 from notifier.errors import Fault, ServiceUnavailable
 from notifier.message import Message
@@ -71,12 +72,19 @@ class Intake:
     """Takes batches. One instance serves every queue and thread of a process."""
 
     def __init__(
-        self, ledger: Ledger, renderer: Renderer, structure: Structure, publish_tasks: PublishTasks
+        self,
+        ledger: Ledger,
+        renderer: Renderer,
+        structure: Structure,
+        publish_tasks: PublishTasks,
+        *,
+        callback_hosts: Collection[str] = (),
     ) -> None:
         self._ledger = ledger
         self._renderer = renderer
         self._structure = structure
         self._publish_tasks = publish_tasks
+        self._callbacks = Rules(structure.callbacks, callback_hosts)
 
     def process(self, batch: Sequence[Received]) -> Summary:
         """Accept or reject every message; when this returns, all of them are in the record.
@@ -204,14 +212,15 @@ class Intake:
         if channel is Channel.EMAIL and not is_mailbox(message.to):
             fix = "Write it as name@example.com or Name <name@example.com>"
             faults.append(Fault("to", "not_an_address", "not a valid e-mail address", fix))
-        return faults
+        return faults + self._callbacks.faults(message)
 
     def _new(
         self, message: Message, channel: Channel, lane: Lane, position: int, redelivered: bool = False
     ) -> NewNotification:
         template = self._renderer.template(channel, message.template)
+        told = self._callbacks.told(message)
         return NewNotification(
-            message, channel, lane, template.version, template.on_unknown, position, redelivered
+            message, channel, lane, template.version, template.on_unknown, position, redelivered, told
         )
 
     def _hand_over(self, answers: Iterable[Accepted]) -> None:

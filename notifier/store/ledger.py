@@ -293,6 +293,7 @@ def _row(new: NewNotification, notification_id: UUID) -> dict[str, Any]:
         "address": address_of(message.to),
         "template_version": new.template_version,
         "on_unknown": new.on_unknown,
+        "callback_statuses": new.callback_statuses,
         "redispatch": REDISPATCH_SECONDS[new.lane],
     }
 

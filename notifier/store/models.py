@@ -10,50 +10,16 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import (
-    BigInteger,
-    CheckConstraint,
-    DateTime,
-    Identity,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Text,
-    func,
-    text,
-)
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.dialects.postgresql import UUID as PG_UUID
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import BigInteger, Identity, Index, Integer, LargeBinary, Text, func, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Mapped, mapped_column
 
 from notifier.status import Channel, Lane, OnUnknown, Outcome, Status, SuppressionReason
-
-NAMING_CONVENTION = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-    "pk": "pk_%(table_name)s",
-}
-
-
-class Base(DeclarativeBase):
-    """Base of the models: aware timestamps, jsonb, and names for every constraint."""
-
-    metadata = MetaData(naming_convention=NAMING_CONVENTION)
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own protocol
-        datetime: DateTime(timezone=True),
-        dict[str, Any]: JSONB,
-        list[Any]: JSONB,
-        str: Text,
-        UUID: PG_UUID(as_uuid=True),
-    }
-
-
-def _one_of(column: str, values: type[Any]) -> CheckConstraint:
-    listed = ", ".join(f"'{value}'" for value in values)
-    return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
+from notifier.store.base import Base as Base
+from notifier.store.base import one_of
+from notifier.store.callback_tables import Callback as Callback
+from notifier.store.callback_tables import CallbackAttempt as CallbackAttempt
+from notifier.store.callback_tables import CallbackEndpoint as CallbackEndpoint
 
 
 class Notification(Base):
@@ -85,6 +51,8 @@ class Notification(Base):
     send_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
     callback_url: Mapped[str | None]
+    #: The statuses that the producer is told of; None: of none. See docs/explanation/callbacks.md.
+    callback_statuses: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     #: The template's policy when it was accepted.
     on_unknown: Mapped[str]
     status: Mapped[str]
@@ -114,10 +82,10 @@ class Notification(Base):
     sent_at: Mapped[datetime | None]
 
     __table_args__ = (
-        _one_of("channel", Channel),
-        _one_of("lane", Lane),
-        _one_of("status", Status),
-        _one_of("on_unknown", OnUnknown),
+        one_of("channel", Channel),
+        one_of("lane", Lane),
+        one_of("status", Status),
+        one_of("on_unknown", OnUnknown),
         # The sweep's index.
         Index("ix_notifications_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
         # Audit: newest first, also of what is rare. What is `sent` is found by time; the rest is few.
@@ -160,7 +128,7 @@ class Attempt(Base):
     provider_message_id: Mapped[str | None]
 
     __table_args__ = (
-        _one_of("outcome", Outcome),
+        one_of("outcome", Outcome),
         {"postgresql_partition_by": "RANGE (notification_id)"},
     )
 
@@ -377,8 +345,8 @@ class Suppression(Base):
     lifted_detail: Mapped[str | None]
 
     __table_args__ = (
-        _one_of("channel", Channel),
-        _one_of("reason", SuppressionReason),
+        one_of("channel", Channel),
+        one_of("reason", SuppressionReason),
         # What the workers look up before every call; and only one of a kind at a time.
         Index(
             "uq_suppressions_address_hash",

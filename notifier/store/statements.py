@@ -21,7 +21,7 @@ WITH incoming AS MATERIALIZED (
     recipient text, address text, template text, template_version text, locale text, context jsonb, sender text,
     reply_to text,
     reference text, metadata jsonb, send_at timestamptz, expires_at timestamptz, callback_url text,
-    on_unknown text, redispatch int)
+    callback_statuses text[], on_unknown text, redispatch int)
 ), fresh AS (
   INSERT INTO idempotency_keys (producer, key, body_hash, notification_id)
   SELECT producer, key, decode(body_hash, 'hex'), id FROM incoming
@@ -30,13 +30,12 @@ WITH incoming AS MATERIALIZED (
 ), stored AS (
   INSERT INTO notifications (
     id, producer, idempotency_key, channel, lane, recipient, address, template, template_version, locale,
-    context, sender, reply_to, reference, metadata, send_at, expires_at, callback_url, on_unknown, status,
-    reason, due_at)
+    context, sender, reply_to, reference, metadata, send_at, expires_at, callback_url, callback_statuses,
+    on_unknown, status, reason, due_at)
   SELECT
     r.id, r.producer, r.idempotency_key, r.channel, r.lane, r.recipient, r.address, r.template,
     r.template_version, r.locale, r.context, r.sender, r.reply_to, r.reference, r.metadata, r.send_at,
-    r.expires_at, r.callback_url,
-    r.on_unknown,
+    r.expires_at, r.callback_url, r.callback_statuses, r.on_unknown,
     CASE WHEN r.expires_at <= now() THEN 'expired' WHEN r.send_at > now() THEN 'scheduled' ELSE 'queued' END,
     CASE WHEN r.expires_at <= now() THEN 'expired' END,
     CASE WHEN r.expires_at <= now() THEN NULL

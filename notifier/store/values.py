@@ -27,6 +27,8 @@ class NewNotification:
     position: int
     #: The broker had delivered it before, so a duplicate may be our own crash and not the producer's repetition.
     redelivered: bool = False
+    #: Statuses that its producer is told of; None: of none.
+    callback_statuses: tuple[Status, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,82 @@
+"""One `[callbacks.<producer>]` of notifier.toml, and references to the environment as `${NAME}`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from notifier.errors import ConfigurationError
+from notifier.status import FINAL_STATUSES, Status
+
+#: Of a secret (https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md). Bytes.
+MIN_SECRET_BYTES, MAX_SECRET_BYTES = 24, 64
+SECRET_PREFIX = "whsec_"  # noqa: S105 - what every secret begins with
+
+_REFERENCE = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
+
+
+def expand(owner: str, key: str, value: str) -> str:
+    """The value with `${NAME}` replaced from the environment. `owner` and `key` say where it stands.
+
+    Raises:
+        ConfigurationError: for a reference to a variable that is not set.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        found = os.environ.get(match[1])
+        if found is None:
+            raise ConfigurationError(
+                f"{owner}: {key} refers to ${{{match[1]}}}, which is not set; set it or "
+                "remove the option from notifier.toml",
+                setting=match[1],
+            )
+        return found
+
+    return _REFERENCE.sub(replace, value)
+
+
+class CallbackTable(BaseModel):
+    """Where a producer is told what became of its messages, and what that is signed with."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: https://…; unset: only messages with a callback_url of their own are told of.
+    url: Annotated[str, Field(max_length=2000)] | None = None
+    #: `whsec_…`, one or two: during a rotation each callback is signed with both.
+    secrets: Annotated[tuple[SecretStr, ...], Field(min_length=1, max_length=2)]
+    #: Told of beside the final ones, as ["sent"].
+    statuses: tuple[Status, ...] = ()
+
+    @property
+    def told(self) -> tuple[Status, ...]:
+        """Every status that the producer is told of."""
+        return tuple(status for status in Status if status in FINAL_STATUSES or status in self.statuses)
+
+    def keys(self, producer: str) -> tuple[bytes, ...]:
+        """What callbacks are signed with, the first secret first.
+
+        Raises:
+            ConfigurationError: a secret is not one, or refers to a variable that is not set.
+        """
+        owner = f"callbacks of {producer}"
+        return tuple(_key(owner, expand(owner, "secrets", secret.get_secret_value())) for secret in self.secrets)
+
+
+def _key(owner: str, secret: str) -> bytes:
+    try:
+        key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if not secret.startswith(SECRET_PREFIX) or not MIN_SECRET_BYTES <= len(key) <= MAX_SECRET_BYTES:
+        raise ConfigurationError(
+            f"{owner}: a secret is not {SECRET_PREFIX} and {MIN_SECRET_BYTES} to {MAX_SECRET_BYTES} bytes in "
+            "base64; "
+            f'make one: echo "{SECRET_PREFIX}$(openssl rand -base64 32)"',
+            setting="secrets",
+        )
+    return key

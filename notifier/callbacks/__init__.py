@@ -1,0 +1,13 @@
+"""Status callbacks: producers are told, signed, what became of their messages.
+
+`rules` says at intake who is told of what; a trigger of the database makes the rows; `running` takes what the
+sweep gives out, calls the endpoints and records what came of it. See docs/explanation/callbacks.md.
+"""
+
+from __future__ import annotations
+
+from notifier.callbacks.calling import Caller
+from notifier.callbacks.rules import Rules
+from notifier.callbacks.running import Runner
+
+__all__ = ["Caller", "Rules", "Runner"]

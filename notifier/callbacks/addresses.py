@@ -1,0 +1,124 @@
+"""Which addresses may be called: none that leads into the networks that this service stands in.
+
+Producers name URLs, and names resolve to whatever their owner says, now and a second later. So the addresses that
+a name resolves to are checked, all of them, in the step that also hands them to the connection: there is no second
+look-up between the check and the call.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Collection
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+from aiohttp import ThreadedResolver
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+#: Ports of https that are called. Others would make this service a means to look for open ports.
+PORTS = frozenset({443, 8443})
+
+# What `is_global` of some Python or other lets pass, and forms that wrap an IPv4 address.
+_FORBIDDEN = tuple(
+    map(
+        ip_network,
+        (
+            "0.0.0.0/8",
+            "100.64.0.0/10",  # shared by carriers; Alibaba Cloud's metadata
+            "168.63.129.16/32",  # Azure's own server, under a public address
+            "192.0.0.0/24",
+            "192.88.99.0/24",  # 6to4 relays
+            "198.18.0.0/15",
+            "240.0.0.0/4",
+            "::/96",  # unspecified, loopback, IPv4-compatible
+            "::ffff:0:0/96",  # IPv4-mapped
+            "::ffff:0:0:0/96",  # IPv4-translated
+            "64:ff9b::/96",  # NAT64
+            "64:ff9b:1::/48",
+            "100::/64",
+            "2001::/23",  # Teredo, and protocols' own
+            "2001:db8::/32",
+            "2002::/16",  # 6to4
+            "3fff::/20",
+            "5f00::/16",
+            "fc00::/7",
+            "fec0::/10",
+        ),
+    )
+)
+
+
+class ForbiddenAddress(Exception):
+    """The host is, or resolves to, an address that is not called."""
+
+    # No OSError: aiohttp would take that for a name that cannot be looked up.
+
+
+def is_public(text: str) -> bool:
+    """Whether it is an address that anybody may call."""
+    try:
+        address: IPv4Address | IPv6Address = ip_address(text)
+    except ValueError:
+        return False
+    if not address.is_global or address.is_multicast or address.is_reserved or address.is_unspecified:
+        return False
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        return False
+    return not any(address.version == network.version and address in network for network in _FORBIDDEN)
+
+
+def url_problem(text: str, allowed: Collection[str]) -> str | None:
+    """What keeps the URL from being called, in words; None: nothing that can be seen without a look-up.
+
+    A host of `allowed` may be http, on any port, and at any address.
+    """
+    try:
+        url = URL(text)
+        host, port = url.host, url.port
+    except ValueError:
+        return "is not a URL"
+    if not host or url.scheme not in ("http", "https"):
+        return "is not a URL of https"
+    if url.user is not None or url.password is not None:
+        return "has a user or a password in it"
+    if host.lower() in allowed:
+        return None
+    if url.scheme != "https":
+        return "is not https"
+    if port not in PORTS:
+        return f"has a port other than {' and '.join(map(str, sorted(PORTS)))}"
+    if _is_number(host) and not is_public(host):
+        return "is at an address that is not called"
+    return None
+
+
+def _is_number(host: str) -> bool:
+    # As browsers tell (https://url.spec.whatwg.org/#ends-in-a-number-checker): 127.1 and 0x7f000001 are addresses.
+    last = host.rstrip(".").rpartition(".")[2].lower()
+    return ":" in host or last.isdigit() or last.startswith("0x")
+
+
+class CheckedResolver(AbstractResolver):
+    """Looks names up, and refuses those with any address that is not public, unless they are `allowed`."""
+
+    def __init__(self, allowed: Collection[str], names: AbstractResolver | None = None) -> None:
+        self._allowed = allowed
+        self._names = names or ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """The addresses of the host.
+
+        Raises:
+            ForbiddenAddress: one of them is not public.
+            OSError: there is no such host.
+        """
+        found = await self._names.resolve(host, port, family)
+        if host.lower() not in self._allowed and not all(is_public(one["host"]) for one in found):
+            raise ForbiddenAddress
+        return found
+
+    async def close(self) -> None:
+        """Nothing is kept."""
+        await self._names.close()

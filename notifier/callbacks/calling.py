@@ -1,0 +1,121 @@
+"""One call of an endpoint: a deadline on it, no redirects, and nothing kept of the answer but its status."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp.abc import AbstractResolver
+from yarl import URL
+
+from notifier.callbacks.addresses import CheckedResolver, ForbiddenAddress, url_problem
+from notifier.providers.http_call import retry_after
+from notifier.status import CallbackFailure
+
+#: Deadline of a call, everything included. Seconds.
+DEADLINE_SECONDS = 10.0
+#: For DNS, TCP and TLS together.
+CONNECT_SECONDS = 5.0
+#: So much of an answer is read, and thrown away, to keep its connection for the next call. Bytes.
+READ_BYTES = 4096
+#: An idle connection is kept for so long; most servers close theirs later. Seconds.
+_KEEPALIVE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a call came to."""
+
+    #: None: 2xx.
+    failure: CallbackFailure | None
+    http_status: int | None = None
+    #: What the endpoint asked for.
+    retry_after_seconds: float | None = None
+
+
+class Caller:
+    """Make it inside the event loop that uses it."""
+
+    def __init__(
+        self,
+        allowed_hosts: Collection[str] = (),
+        *,
+        names: AbstractResolver | None = None,
+        tls: ssl.SSLContext | None = None,
+        deadline_seconds: float = DEADLINE_SECONDS,
+    ) -> None:
+        """`names` looks hosts up, `tls` trusts: the system's, unless given."""
+        self._allowed = allowed_hosts
+        self._deadline = deadline_seconds
+        # No cache of names: each connection is made to addresses that were checked for it. No limit of
+        # connections: the calls are bounded by who makes them.
+        connector = aiohttp.TCPConnector(
+            resolver=CheckedResolver(allowed_hosts, names),
+            use_dns_cache=False,
+            ssl=tls or ssl.create_default_context(),
+            limit=0,
+            keepalive_timeout=_KEEPALIVE_SECONDS,
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            # A proxy of the environment would look names up itself.
+            trust_env=False,
+            headers={"User-Agent": "notifier", "Content-Type": "application/json"},
+        )
+
+    async def call(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """POST the body. Never a second request for one call, and never one to another address."""
+        if url_problem(url, self._allowed) is not None:
+            return Answer(CallbackFailure.FORBIDDEN_ADDRESS)
+        try:
+            async with asyncio.timeout(self._deadline):
+                return await self._post(URL(url), headers, body)
+        except ForbiddenAddress:
+            return Answer(CallbackFailure.FORBIDDEN_ADDRESS)
+        except TimeoutError:
+            return Answer(CallbackFailure.TIMEOUT)
+        except (aiohttp.ClientSSLError, ssl.SSLError):
+            return Answer(CallbackFailure.TLS)
+        except (aiohttp.ClientError, OSError, ValueError):
+            return Answer(CallbackFailure.CONNECTION)
+
+    async def _post(self, url: URL, headers: Mapping[str, str], body: bytes) -> Answer:
+        limits = aiohttp.ClientTimeout(total=None, connect=min(CONNECT_SECONDS, self._deadline))
+        async with self._session.post(
+            url, data=body, headers=headers, timeout=limits, allow_redirects=False
+        ) as response:
+            await self._drain(response)
+            failure = judge(response.status)
+            wait = retry_after(response.headers) if failure is CallbackFailure.REFUSED else None
+            return Answer(failure, response.status, wait)
+
+    async def _drain(self, response: aiohttp.ClientResponse) -> None:
+        """Read a short answer to its end. Of a longer one the connection is closed; its status counts."""
+        left = READ_BYTES
+        try:
+            while left > 0:
+                piece = await response.content.read(left)
+                if not piece:
+                    return
+                left -= len(piece)
+        except aiohttp.ClientError:
+            pass
+        response.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+
+def judge(http_status: int) -> CallbackFailure | None:
+    """What an answer of this status means; None: delivered."""
+    if 200 <= http_status < 300:
+        return None
+    if http_status == 410:
+        return CallbackFailure.GONE
+    return CallbackFailure.REDIRECT if 300 <= http_status < 400 else CallbackFailure.REFUSED

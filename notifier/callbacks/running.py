@@ -1,0 +1,159 @@
+"""From ids to called endpoints: claim → sign → call → record, and on with what is due for the same endpoint.
+
+A task only begins this and ends: the calls run on the process's event loop, and no thread of Celery's waits for a
+slow endpoint. What the task had in hand when the process dies is due again when its lease ends.
+
+Crash points: see `store.callbacks`. No transaction is open while an endpoint is called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+from uuid import UUID
+
+from notifier.callback_table import CallbackTable
+from notifier.callbacks import payload, signing
+from notifier.callbacks.calling import DEADLINE_SECONDS, Answer, Caller
+from notifier.callbacks.pausing import pause_after
+from notifier.errors import ConfigurationError, ServiceUnavailable
+from notifier.status import CallbackFailure
+from notifier.store.callbacks import CallbackBook, CallbackResult, ClaimedCallback
+from notifier.telemetry import log, log_failure
+
+#: A claim lasts this long: a turn, a call, and the writing. Seconds.
+LEASE_SECONDS = 60.0
+#: Calls under way at once in one process.
+CALLS = 200
+#: A call begins only while so much of the lease is left. Seconds.
+_MARGIN_SECONDS = DEADLINE_SECONDS + 10.0
+#: Results that cannot be written are tried again after this. Seconds.
+_WRITE_AGAIN_SECONDS = 1.0
+
+T = TypeVar("T")
+
+
+class Runner:
+    """One for each worker process. Make it inside of the loop that it works on."""
+
+    def __init__(
+        self,
+        book: CallbackBook,
+        tables: Mapping[str, CallbackTable],
+        caller: Caller,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._book = book
+        self._tables = tables
+        self._caller = caller
+        self._loop = loop
+        self._chance = chance
+        self._slots = asyncio.Semaphore(CALLS)
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="callbacks")
+        self._is_stopping = False
+        self._running: set[Future[None]] = set()
+
+    def start(self, ids: Sequence[UUID]) -> Future[None]:
+        """Claim these and begin to call; from any thread. The future ends when nothing is left to call.
+
+        Raises:
+            ServiceUnavailable: the database cannot be used now; they are given out again.
+        """
+        claimed = self._book.claim(ids, lease_seconds=LEASE_SECONDS)
+        found = asyncio.run_coroutine_threadsafe(self._run(claimed), self._loop)
+        self._running.add(found)
+        found.add_done_callback(self._running.discard)
+        return found
+
+    async def stop(self) -> None:
+        """Let the calls under way end, and take no more."""
+        self._is_stopping = True
+        running = [asyncio.wrap_future(one, loop=self._loop) for one in tuple(self._running)]
+        if running:
+            await asyncio.wait(running, timeout=DEADLINE_SECONDS + 2)
+        await self._caller.close()
+        self._threads.shutdown(wait=False)
+
+    async def _run(self, claimed: Sequence[ClaimedCallback]) -> None:
+        try:
+            while claimed:
+                results = await asyncio.gather(*(self._call(one) for one in claimed))
+                await self._write([result for result in results if result is not None], claimed[0])
+                if self._is_stopping:
+                    return
+                # No tick of the sweep between two rounds of the same endpoint.
+                claimed = await self._in_thread(partial(self._take_more, claimed[0].endpoint))
+        except ServiceUnavailable as error:
+            log.warning("callbacks.interrupted", error=type(error).__name__)
+        except Exception as error:
+            log_failure("callbacks.failed", error)
+
+    def _take_more(self, endpoint: str) -> list[ClaimedCallback]:
+        ids = self._book.give_out(endpoint).get(endpoint)
+        return self._book.claim(ids, lease_seconds=LEASE_SECONDS) if ids else []
+
+    async def _call(self, claimed: ClaimedCallback) -> CallbackResult | None:
+        """One call; None: its turn came too late to make it under this lease."""
+        async with self._slots:
+            waited = time.monotonic() - claimed.claimed_monotonic
+            if waited > LEASE_SECONDS - _MARGIN_SECONDS:
+                return None
+            try:
+                answer = await self._answer(claimed, round(claimed.claimed_at + waited))
+            except Exception as error:
+                log_failure("callbacks.failed", error, notification_id=str(claimed.notification_id))
+                answer = Answer(CallbackFailure.TECHNICAL_ERROR)
+        if answer.failure is None:
+            return CallbackResult(claimed.id, claimed.number, None, answer.http_status)
+        pause = pause_after(
+            answer.failure, claimed.tries, claimed.age_seconds, answer.retry_after_seconds, self._chance()
+        )
+        log.info(
+            "callbacks.not_delivered",
+            producer=claimed.producer,
+            notification_id=str(claimed.notification_id),
+            attempt=claimed.number,
+            reason=answer.failure,
+            code=answer.http_status,
+            seconds=pause,
+        )
+        return CallbackResult(claimed.id, claimed.number, answer.failure, answer.http_status, pause)
+
+    async def _answer(self, claimed: ClaimedCallback, timestamp: int) -> Answer:
+        if not claimed.is_in_record:
+            return Answer(CallbackFailure.NOT_IN_RECORD)
+        table = self._tables.get(claimed.producer)
+        url = claimed.callback_url or (table.url if table else None)
+        if table is None or url is None:
+            return Answer(CallbackFailure.NOT_CONFIGURED)
+        try:
+            keys = table.keys(claimed.producer)
+        except ConfigurationError:
+            return Answer(CallbackFailure.NOT_CONFIGURED)
+        body = payload.encode(claimed)
+        return await self._caller.call(url, signing.headers(keys, str(claimed.id), timestamp, body), body)
+
+    async def _write(self, results: Sequence[CallbackResult], one: ClaimedCallback) -> None:
+        """Record them; while the database is away, until the lease ends."""
+        while True:
+            try:
+                suspended = await self._in_thread(partial(self._book.record, results))
+                break
+            except ServiceUnavailable:
+                if time.monotonic() - one.claimed_monotonic > LEASE_SECONDS:
+                    raise
+                await asyncio.sleep(_WRITE_AGAIN_SECONDS)
+        failed = sum(result.failure is not None for result in results)
+        log.info("callbacks.called", producer=one.producer, sent=len(results) - failed, failed=failed)
+        if suspended:
+            log.warning("callbacks.suspended", producer=one.producer)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await self._loop.run_in_executor(self._threads, work)

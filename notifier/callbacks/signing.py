@@ -1,0 +1,18 @@
+"""Signatures of Standard Webhooks (https://www.standardwebhooks.com), for which many languages have a library."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from collections.abc import Sequence
+
+
+def headers(keys: Sequence[bytes], message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
+    """The three headers of a callback, signed with each key: whoever knows one of them can verify it."""
+    signed = b".".join((message_id.encode(), str(timestamp).encode(), body))
+    signatures = (base64.b64encode(hmac.digest(key, signed, "sha256")).decode() for key in keys)
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": " ".join(f"v1,{signature}" for signature in signatures),
+    }

@@ -1,0 +1,163 @@
+"""The statements of status callbacks. As in `statements`: rows as one JSON array, `now()` is the transaction's.
+
+Rows of `callbacks` are made by the trigger `note_callback` on `notifications`, in the transaction that moves it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import TextClause, bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY, UUID
+
+_IDS = bindparam("ids", type_=ARRAY(UUID(as_uuid=False)))
+
+# What is due for an endpoint that is suspended. Some may be in hand by now: their results count all the same.
+PARK_SUSPENDED: TextClause = text("""
+WITH due AS MATERIALIZED (
+  SELECT c.id FROM callback_endpoints AS e JOIN callbacks AS c ON c.endpoint = e.endpoint AND c.due_at <= now()
+  WHERE e.suspended_at IS NOT NULL LIMIT :limit FOR UPDATE OF c SKIP LOCKED
+)
+UPDATE callbacks AS c SET state = 'parked', failure = 'suspended', due_at = NULL, settled_at = now()
+FROM due WHERE c.id = due.id
+""")
+
+# Endpoint by endpoint, so that the backlog of one hides nothing of another, and for each no more than there is
+# room for: `per_endpoint` in hand at once, by all workers together. The first query walks the index from one
+# endpoint to the next.
+# In order: one waits while an earlier one of its notification has not been tried yet, or is being called. Once
+# that has failed it waits no more: what the endpoint refuses would hold up the rest for a day.
+GIVE_OUT: TextClause = text("""
+WITH RECURSIVE endpoints(endpoint) AS (
+  (SELECT endpoint FROM callbacks WHERE due_at IS NOT NULL
+     AND (CAST(:endpoint AS text) IS NULL OR endpoint = CAST(:endpoint AS text))
+   ORDER BY endpoint LIMIT 1)
+  UNION ALL
+  SELECT (SELECT c.endpoint FROM callbacks AS c WHERE c.due_at IS NOT NULL AND c.endpoint > e.endpoint
+          ORDER BY c.endpoint LIMIT 1)
+  FROM endpoints AS e WHERE e.endpoint IS NOT NULL AND CAST(:endpoint AS text) IS NULL
+), roomy AS MATERIALIZED (
+  SELECT e.endpoint, :per_endpoint - (
+      SELECT count(*) FROM callbacks AS b
+      WHERE b.endpoint = e.endpoint AND b.state IN ('given', 'calling') AND b.due_at > now()) AS room
+  FROM endpoints AS e LEFT JOIN callback_endpoints AS s ON s.endpoint = e.endpoint
+  WHERE e.endpoint IS NOT NULL AND s.suspended_at IS NULL
+), due AS MATERIALIZED (
+  SELECT c.id, c.state FROM roomy CROSS JOIN LATERAL (
+    SELECT d.id, d.state FROM callbacks AS d
+    WHERE d.endpoint = roomy.endpoint AND d.due_at <= now() AND NOT EXISTS (
+      SELECT 1 FROM callbacks AS o
+      WHERE o.notification_id = d.notification_id AND o.sequence < d.sequence AND (o.state = 'calling'
+        OR (o.state IN ('waiting', 'given') AND o.attempt_count = o.replayed_attempts)))
+    ORDER BY d.due_at, d.sequence LIMIT greatest(roomy.room, 0) FOR UPDATE OF d SKIP LOCKED) AS c
+), closed AS (
+  UPDATE callback_attempts AS a SET finished_at = now(), failure = 'lease_expired'
+  FROM due WHERE a.callback_id = due.id AND due.state = 'calling' AND a.finished_at IS NULL
+)
+UPDATE callbacks AS c SET state = 'given', due_at = now() + make_interval(secs => :again_after)
+FROM due WHERE c.id = due.id
+RETURNING c.id, c.endpoint
+""")
+
+CLAIM: TextClause = text("""
+WITH wanted AS MATERIALIZED (
+  SELECT c.id FROM callbacks AS c WHERE c.id = ANY(:ids) AND c.state = 'given'
+  ORDER BY c.id FOR UPDATE SKIP LOCKED
+), claimed AS (
+  UPDATE callbacks AS c SET state = 'calling', attempt_count = c.attempt_count + 1,
+    due_at = now() + make_interval(secs => :lease)
+  FROM wanted WHERE c.id = wanted.id AND c.state = 'given'
+  RETURNING c.*
+), noted AS (
+  INSERT INTO callback_attempts (callback_id, number) SELECT id, attempt_count FROM claimed
+)
+SELECT c.id, c.sequence, c.notification_id, c.producer, c.endpoint, c.status, c.reason, c.attempt, c.occurred_at,
+  c.attempt_count AS number, c.attempt_count - c.replayed_attempts AS tries, n.channel, n.reference, n.metadata,
+  n.callback_url, n.id IS NOT NULL AS is_in_record, extract(epoch FROM now() - c.begun_at) AS age_seconds,
+  extract(epoch FROM now()) AS claimed_at
+FROM claimed AS c LEFT JOIN notifications AS n ON n.id = c.notification_id
+ORDER BY c.sequence
+""").bindparams(_IDS)
+
+# A delivery counts whoever made it; any other result only while the call is still the current one. The endpoint is
+# suspended when everything has failed for so long, and often enough.
+RECORD: TextClause = text("""
+WITH results AS MATERIALIZED (
+  SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
+    id uuid, number int, http_status int, failure text, is_endpoints boolean, pause_seconds double precision)
+), completed AS (
+  UPDATE callback_attempts AS a SET finished_at = now(), http_status = r.http_status, failure = r.failure
+  FROM results AS r
+  WHERE a.callback_id = r.id AND a.number = r.number AND (a.finished_at IS NULL OR a.failure = 'lease_expired')
+), moved AS (
+  UPDATE callbacks AS c SET
+    state = CASE WHEN r.failure IS NULL THEN 'delivered' WHEN r.pause_seconds IS NULL THEN 'parked'
+                 ELSE 'waiting' END,
+    failure = r.failure,
+    http_status = r.http_status,
+    due_at = CASE WHEN r.failure IS NOT NULL THEN now() + make_interval(secs => r.pause_seconds) END,
+    settled_at = CASE WHEN r.failure IS NULL OR r.pause_seconds IS NULL THEN now() END
+  FROM results AS r
+  WHERE c.id = r.id AND CASE
+    WHEN r.failure IS NULL AND c.state <> 'delivered' THEN true
+    WHEN c.state = 'calling' AND c.attempt_count = r.number THEN true END
+  RETURNING c.endpoint, c.producer, r.failure, r.http_status, r.is_endpoints
+), counted AS (
+  SELECT endpoint, producer, count(*) FILTER (WHERE failure IS NULL) AS delivered,
+    count(*) FILTER (WHERE is_endpoints) AS failed, max(failure) FILTER (WHERE is_endpoints) AS failure,
+    max(http_status) FILTER (WHERE is_endpoints) AS http_status
+  FROM moved GROUP BY endpoint, producer
+)
+INSERT INTO callback_endpoints AS e
+  (endpoint, producer, failing_since, failures, failure, http_status, delivered_count, failed_count)
+SELECT endpoint, producer, CASE WHEN delivered = 0 THEN now() END, CASE WHEN delivered = 0 THEN failed ELSE 0 END,
+  failure, http_status, delivered, failed
+FROM counted WHERE delivered > 0 OR failed > 0 ORDER BY endpoint
+ON CONFLICT (endpoint) DO UPDATE SET
+  failing_since = CASE WHEN excluded.delivered_count = 0 THEN coalesce(e.failing_since, now()) END,
+  failures = CASE WHEN excluded.delivered_count = 0 THEN e.failures + excluded.failed_count ELSE 0 END,
+  failure = coalesce(excluded.failure, e.failure),
+  http_status = CASE WHEN excluded.failure IS NULL THEN e.http_status ELSE excluded.http_status END,
+  suspended_at = CASE
+    WHEN excluded.delivered_count = 0 AND e.failing_since < now() - make_interval(secs => :suspend_after)
+      AND e.failures + excluded.failed_count >= :suspend_failures THEN coalesce(e.suspended_at, now())
+    ELSE e.suspended_at END,
+  delivered_count = e.delivered_count + excluded.delivered_count,
+  failed_count = e.failed_count + excluded.failed_count,
+  updated_at = now()
+RETURNING endpoint, producer, suspended_at IS NOT NULL AND suspended_at = now() AS is_suspended_now
+""")
+
+# Those that were locked by the page's SELECT; named by id also what was delivered.
+REPLAY: TextClause = text("""
+UPDATE callbacks SET state = 'waiting', due_at = now(), begun_at = now(), replayed_attempts = attempt_count,
+  settled_at = NULL
+WHERE id = ANY(:ids) AND state IN ('parked', 'delivered')
+""").bindparams(_IDS)
+
+RESUME: TextClause = text("""
+UPDATE callback_endpoints SET suspended_at = NULL, failing_since = NULL, failures = 0, updated_at = now()
+WHERE endpoint = :endpoint AND suspended_at IS NOT NULL RETURNING endpoint
+""")
+
+FORGET: TextClause = text("""
+WITH old AS MATERIALIZED (
+  SELECT id FROM callbacks WHERE settled_at < now() - make_interval(days => :days)
+  ORDER BY settled_at LIMIT :limit FOR UPDATE SKIP LOCKED
+), attempts AS (
+  DELETE FROM callback_attempts AS a USING old WHERE a.callback_id = old.id
+)
+DELETE FROM callbacks AS c USING old WHERE c.id = old.id
+""")
+
+# Suspended endpoints, and what should have been given out or taken long ago.
+STUCK: TextClause = text("""
+SELECT 'endpoint_suspended' AS cause, e.endpoint, e.suspended_at AS oldest, e.failure, e.http_status,
+  (SELECT count(*) FROM callbacks AS c WHERE c.endpoint = e.endpoint AND c.state = 'parked'
+     AND c.failure = 'suspended')::int AS total
+FROM callback_endpoints AS e WHERE e.suspended_at IS NOT NULL
+UNION ALL
+SELECT 'callbacks_late', c.endpoint, min(c.due_at), NULL, NULL, count(*)::int
+FROM callbacks AS c LEFT JOIN callback_endpoints AS e ON e.endpoint = c.endpoint
+WHERE c.due_at < now() - make_interval(secs => :late) AND e.suspended_at IS NULL
+GROUP BY c.endpoint
+ORDER BY oldest, endpoint
+""")

@@ -1,0 +1,99 @@
+"""The tables of status callbacks. Rows of `callbacks` are made by a trigger on `notifications`: see
+docs/explanation/callbacks.md."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Identity, Index, Integer, func, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from notifier.status import CallbackState
+from notifier.store.base import Base, one_of
+
+
+class Callback(Base):
+    """One change of a notification's status that its producer is told."""
+
+    __tablename__ = "callbacks"
+
+    #: UUIDv7; the header `webhook-id`.
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    #: Grows: of two callbacks of one notification the later has the higher number.
+    sequence: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
+    notification_id: Mapped[UUID]
+    producer: Mapped[str]
+    #: Who is called: the producer, for its configured endpoint; with the server, for a message's own.
+    endpoint: Mapped[str]
+    #: What the notification came to, and why.
+    status: Mapped[str]
+    reason: Mapped[str | None]
+    #: Provider calls of the notification until then; None: none.
+    attempt: Mapped[int | None] = mapped_column(Integer)
+    #: When its status changed.
+    occurred_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    state: Mapped[str] = mapped_column(server_default=text("'waiting'"))
+    #: waiting: the next call; given: "should have been taken by now"; calling: end of the lease; else None.
+    due_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
+    #: From when its 24 hours count: when it was made, or last set going again.
+    begun_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    #: Calls so far: the fencing token of the worker that makes one.
+    attempt_count: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    #: `attempt_count` when it was last set going again.
+    replayed_attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    #: Why the last call failed, or why it is parked.
+    failure: Mapped[str | None]
+    #: Of the last call.
+    http_status: Mapped[int | None] = mapped_column(Integer)
+    #: When it was delivered or parked.
+    settled_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        one_of("state", CallbackState),
+        # The sweep's: what is due, endpoint by endpoint.
+        Index("ix_callbacks_endpoint_due_at", "endpoint", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        Index("ix_callbacks_notification_id_sequence", "notification_id", "sequence"),
+        Index("ix_callbacks_in_flight", "endpoint", postgresql_where=text("state IN ('given', 'calling')")),
+        Index("ix_callbacks_parked", "endpoint", "id", postgresql_where=text("state = 'parked'")),
+        Index("ix_callbacks_settled_at", "settled_at", postgresql_where=text("settled_at IS NOT NULL")),
+    )
+
+
+class CallbackAttempt(Base):
+    """One call of an endpoint. The row is committed before the call and completed after it."""
+
+    __tablename__ = "callback_attempts"
+
+    callback_id: Mapped[UUID] = mapped_column(primary_key=True)
+    #: From 1, in the order of the calls.
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    #: None while the call is under way.
+    finished_at: Mapped[datetime | None]
+    #: None: there was no answer.
+    http_status: Mapped[int | None] = mapped_column(Integer)
+    #: None, once it is finished: delivered.
+    failure: Mapped[str | None]
+
+
+class CallbackEndpoint(Base):
+    """How an endpoint does. One that was never called has no row."""
+
+    __tablename__ = "callback_endpoints"
+
+    endpoint: Mapped[str] = mapped_column(primary_key=True)
+    producer: Mapped[str]
+    #: First failure since its last success.
+    failing_since: Mapped[datetime | None]
+    #: Failures since then.
+    failures: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    #: The last one.
+    failure: Mapped[str | None]
+    http_status: Mapped[int | None] = mapped_column(Integer)
+    #: Not called any more from then on, until an operator resumes it.
+    suspended_at: Mapped[datetime | None]
+    #: Callbacks delivered, and calls that failed, ever.
+    delivered_count: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    failed_count: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -1,0 +1,381 @@
+"""Status callbacks on a real database and a real endpoint: told, signed, tried again, parked, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine, text
+from standardwebhooks import Webhook
+
+from notifier.callback_table import CallbackTable
+from notifier.callbacks import Caller, Rules, Runner
+from notifier.message import Message, new_id
+from notifier.parsing import check
+from notifier.status import CallbackFailure, CallbackState, Channel, Lane, OnUnknown, Outcome, Reason, Status
+from notifier.store.callbacks import PER_ENDPOINT, CallbackBook, CallbackFilter, CallbackView
+from notifier.store.engine import make_engine, transaction
+from notifier.store.ledger import Ledger
+from notifier.store.operating import Move, Operating, Selection
+from notifier.store.values import NewNotification, Result
+from tests.support.receiver import Receiver, Say, receiver
+from tests.waiting import wait_until
+
+SECRETS = ["whsec_" + base64.b64encode(letter * 32).decode() for letter in (b"a", b"b")]
+
+
+class World:
+    """A ledger, an endpoint, and a worker's loop that calls it."""
+
+    def __init__(self, engine: Engine, hooks: Receiver) -> None:
+        self.engine, self.hooks = engine, hooks
+        self.ledger, self.book = Ledger(engine), CallbackBook(engine)
+        self.tables = {
+            "shop": self.table(f"http://127.0.0.1:{hooks.port}/hooks", ["sent"]),
+            "other": self.table(None, []),
+        }
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+        self.runner = asyncio.run_coroutine_threadsafe(self._make(), self.loop).result()
+
+    def table(self, url: str | None, statuses: list[str]) -> CallbackTable:
+        return CallbackTable.model_validate({"url": url, "secrets": SECRETS, "statuses": statuses})
+
+    async def _make(self) -> Runner:
+        caller = Caller({"127.0.0.1"}, deadline_seconds=5)
+        return Runner(self.book, self.tables, caller, self.loop, chance=lambda: 1.0)
+
+    def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(self.runner.stop(), self.loop).result(20)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+        self.engine.dispose()
+
+    def accept(self, count: int = 1, producer: str = "shop", **fields: Any) -> list[UUID]:
+        rules, news = Rules(self.tables, {"127.0.0.1"}), []
+        for position in range(count):
+            given = {"producer": producer, "to": "ann@example.com", "template": "receipt", **fields}
+            message = check(Message(idempotency_key=str(new_id()), **given), Channel.EMAIL, Lane.NORMAL)
+            new = NewNotification(message, Channel.EMAIL, Lane.NORMAL, "1", OnUnknown.RESEND, position)
+            news.append(
+                NewNotification(*(getattr(new, name) for name in new.__slots__[:7]), rules.told(message))  # type: ignore[arg-type]
+            )
+        return [answer.id for answer in self.ledger.accept(news)]
+
+    def finish(self, ids: list[UUID], status: Status = Status.SENT, reason: Reason | None = None) -> None:
+        claimed = self.ledger.claim(ids, lease_seconds=60)
+        started = self.ledger.start_attempts([(one, "smtp") for one in claimed], margin_seconds=1)
+        outcome = Outcome.ACCEPTED if status is Status.SENT else Outcome.REJECTED
+        self.ledger.finish(
+            [
+                Result(one.id, one.claim, status, reason=reason, number=started[one.id].number, outcome=outcome)
+                for one in claimed
+            ]
+        )
+
+    def send(self, count: int = 1, **fields: Any) -> list[UUID]:
+        ids = self.accept(count, **fields)
+        self.finish(ids)
+        return ids
+
+    def fail(self, **fields: Any) -> UUID:
+        [found] = self.accept(**fields)
+        self.finish([found], Status.FAILED, Reason.INVALID_RECIPIENT)
+        return found
+
+    def tick(self) -> int:
+        """What Beat and a worker do; returns when nothing is left to call."""
+        due = self.book.give_out()
+        running = [self.runner.start(ids) for ids in due.values()]
+        for one in running:
+            one.result(30)
+        return sum(map(len, due.values()))
+
+    def callbacks(self, **wanted: Any) -> list[CallbackView]:
+        """In the order of what happened."""
+        return self.book.search(CallbackFilter(**wanted), limit=1000)[::-1]
+
+    def pass_time(self, span: timedelta = timedelta(0)) -> None:
+        """As if everything that waits had waited until its time, and begun so much earlier."""
+        self.run("UPDATE callbacks SET due_at = now() - interval '1 s', begun_at = begun_at - :span "
+                 "WHERE due_at IS NOT NULL", span=span)  # fmt: skip
+
+    def run(self, statement: str, **values: Any) -> None:
+        with transaction(self.engine) as connection:
+            connection.execute(text(statement), values)
+
+
+@pytest.fixture
+def hooks() -> Iterator[Receiver]:
+    with receiver() as hooks:
+        yield hooks
+
+
+@pytest.fixture
+def world(database_url: str, hooks: Receiver) -> Iterator[World]:
+    world = World(make_engine(database_url, pool_size=5), hooks)
+    yield world
+    world.close()
+
+
+def bodies(hooks: Receiver) -> list[dict[str, Any]]:
+    return [json.loads(got.body) for got in hooks.got]
+
+
+def test_a_producer_is_told_signed_and_without_personal_data(world: World) -> None:
+    [sent] = world.send(reference="order-7", metadata={"cart": "c1"})
+    assert world.tick() == 1
+    [got] = world.hooks.got
+    for secret in SECRETS:
+        verified = Webhook(secret).verify(got.body, got.headers)
+        assert verified["type"] == "notification.status"
+    data = verified["data"]
+    assert {name: data[name] for name in ("id", "producer", "channel", "status", "reason", "attempt")} == {
+        "id": str(sent), "producer": "shop", "channel": "email", "status": "sent", "reason": None, "attempt": 1,
+    }  # fmt: skip
+    assert (data["reference"], data["metadata"]) == ("order-7", {"cart": "c1"})
+    assert b"ann@example.com" not in got.body
+    [view] = world.callbacks()
+    assert (str(view.id), view.state, view.http_status) == (got.headers["webhook-id"], "delivered", 200)
+    assert world.tick() == 0
+
+
+def test_nobody_is_told_of_what_was_not_asked_for(world: World) -> None:
+    world.finish(world.accept(producer="another"))
+    world.finish(world.accept(producer="other"))
+    other = f"http://127.0.0.1:{world.hooks.port}/own"
+    world.finish(world.accept(producer="other", callback_url=other))
+    assert world.callbacks() == []
+    assert world.fail(producer="other", callback_url=other)
+    [view] = world.callbacks()
+    assert (view.status, view.endpoint) == ("failed", f"other http://127.0.0.1:{world.hooks.port}")
+    world.tick()
+    assert [got.path for got in world.hooks.got] == ["/own"]
+
+
+def test_every_way_to_a_final_status_is_told(world: World) -> None:
+    expired = world.accept(expires_at="2020-01-01T00:00:00Z")
+    failed, cancelled, late = world.fail(), world.accept(), world.accept()
+    begun = Operating(world.engine).begin("ann", "cancel", {}, None)
+    move = Move(Status.CANCELLED, (Status.QUEUED,), "cancelled", begun.at)
+    from notifier.store.operating import Tally
+
+    Operating(world.engine).move_page(begun.id, Selection(tuple(cancelled)), move, after=None, tally=Tally())
+    world.run("UPDATE notifications SET due_at = now(), expires_at = now() WHERE id = :id", id=late[0])
+    world.ledger.take_due(limit=10, unknown_after_seconds=1)
+    suppressed = world.accept()
+    # Whatever moves it, now or later.
+    world.run("UPDATE notifications SET status = 'suppressed' WHERE id = :id", id=suppressed[0])
+    found = {view.notification_id: (view.status, view.reason) for view in world.callbacks()}
+    assert found == {
+        expired[0]: ("expired", "expired"),
+        failed: ("failed", "invalid_recipient"),
+        cancelled[0]: ("cancelled", "operator"),
+        late[0]: ("expired", "expired"),
+        suppressed[0]: ("suppressed", None),
+    }
+
+
+def test_a_move_that_is_rolled_back_tells_nobody(world: World) -> None:
+    [sent] = world.accept()
+    connection = world.engine.connect()
+    connection.execute(text("UPDATE notifications SET status = 'sent' WHERE id = :id"), {"id": sent})
+    connection.rollback()
+    connection.close()
+    assert world.callbacks() == []
+
+
+def test_of_one_notification_the_callbacks_come_in_order_with_growing_numbers(world: World) -> None:
+    [sent] = world.send()
+    world.run("UPDATE notifications SET status = 'undelivered' WHERE id = :id", id=sent)
+    world.run("UPDATE notifications SET status = 'delivered' WHERE id = :id", id=sent)
+    world.tick()
+    assert [body["data"]["status"] for body in bodies(world.hooks)] == ["sent", "undelivered", "delivered"]
+    numbers = [body["data"]["sequence"] for body in bodies(world.hooks)]
+    assert numbers == sorted(set(numbers))
+
+
+def test_one_that_is_refused_does_not_hold_up_the_next(world: World) -> None:
+    [sent] = world.send()
+    world.run("UPDATE notifications SET status = 'delivered' WHERE id = :id", id=sent)
+    world.hooks.answers = [Say(500)]
+    world.tick()
+    assert [(view.status, view.state) for view in world.callbacks()] == [
+        ("sent", "waiting"),
+        ("delivered", "delivered"),
+    ]
+
+
+def test_a_failure_is_tried_again_as_the_same_message_and_parked_after_a_day(world: World) -> None:
+    world.fail()
+    world.hooks.otherwise = Say(503)
+    world.tick()
+    [view] = world.callbacks()
+    assert (view.state, view.failure, view.http_status, view.attempt_count) == ("waiting", "refused", 503, 1)
+    assert view.due_at is not None
+    world.pass_time()
+    world.tick()
+    first, second = world.hooks.got
+    assert first.body == second.body
+    assert first.headers["webhook-id"] == second.headers["webhook-id"]
+    world.pass_time(timedelta(hours=24))
+    world.tick()
+    [view], [_, calls] = world.callbacks(state=CallbackState.PARKED), world.book.show(view.id)
+    assert view.due_at is None
+    assert [(call.number, call.http_status, call.failure) for call in calls] == [
+        (number, 503, "refused") for number in (1, 2, 3)
+    ]
+    world.pass_time()
+    assert world.tick() == 0
+
+
+def test_what_an_endpoint_asks_for_is_obeyed(world: World) -> None:
+    world.fail()
+    world.hooks.answers = [Say(429, {"Retry-After": "1800"})]
+    world.tick()
+    with transaction(world.engine) as connection:
+        seconds = connection.execute(text("SELECT extract(epoch FROM due_at - now()) FROM callbacks")).scalar_one()
+    assert 1790 < seconds <= 1800
+
+
+@pytest.mark.parametrize(
+    ("say", "failure", "state"),
+    [
+        (Say(410), CallbackFailure.GONE, "parked"),
+        (Say(302, {"Location": "/elsewhere"}), CallbackFailure.REDIRECT, "waiting"),
+        (Say(200, body=b"x" * 1_000_000), None, "delivered"),
+    ],
+)
+def test_what_answers_come_to(world: World, say: Say, failure: CallbackFailure | None, state: str) -> None:
+    world.fail()
+    world.hooks.answers = [say]
+    world.tick()
+    [view] = world.callbacks()
+    assert (view.failure, view.state) == (failure, state)
+    assert [got.path for got in world.hooks.got] == ["/hooks"]
+
+
+def test_a_producer_that_is_configured_no_more_waits_for_its_configuration(world: World) -> None:
+    world.fail()
+    table = world.tables.pop("shop")
+    world.tick()
+    [view] = world.callbacks()
+    assert (view.failure, view.state) == ("not_configured", "waiting")
+    assert world.book.endpoints() == []
+    world.tables["shop"] = table
+    world.pass_time()
+    world.tick()
+    assert len(world.hooks.got) == 1
+
+
+def test_a_worker_that_dies_between_call_and_record_is_followed_by_another_call(world: World) -> None:
+    world.fail()
+    [ids] = world.book.give_out().values()
+    [claimed] = world.book.claim(ids, lease_seconds=60)
+    # It is in hand: nobody else gets it, not even with the same task.
+    assert world.book.claim(ids, lease_seconds=60) == []
+    assert world.book.give_out() == {}
+    world.pass_time()
+    world.tick()
+    [view], [_, calls] = world.callbacks(), world.book.show(claimed.id)
+    assert view.state == "delivered"
+    assert [(call.number, call.failure) for call in calls] == [(1, "lease_expired"), (2, None)]
+
+
+def test_a_task_that_is_lost_is_given_out_again(world: World) -> None:
+    world.fail()
+    assert len(world.book.give_out()) == 1
+    assert world.tick() == 0
+    world.pass_time()
+    assert world.tick() == 1
+    assert len(world.hooks.got) == 1
+
+
+def test_two_sweeps_at_once_give_nothing_out_twice(world: World) -> None:
+    for _ in range(30):
+        world.fail()
+    found: list[UUID] = []
+
+    def sweep() -> None:
+        found.extend(one for ids in CallbackBook(world.engine).give_out().values() for one in ids)
+
+    threads = [threading.Thread(target=sweep) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == len(set(found))
+
+
+def test_a_slow_endpoint_holds_up_no_other_and_gets_a_bounded_number_of_calls(world: World) -> None:
+    gate = threading.Event()
+    with receiver() as slow:
+        slow.otherwise = Say(gate=gate)
+        world.tables["slow"] = world.table(f"http://127.0.0.1:{slow.port}/", [])
+        ids = world.accept(PER_ENDPOINT + 10, producer="slow")
+        world.finish(ids, Status.FAILED)
+        world.fail()
+        running = {name: world.runner.start(given) for name, given in world.book.give_out().items()}
+        running["shop"].result(10)
+        assert len(world.hooks.got) == 1
+        wait_until(lambda: len(slow.got) == PER_ENDPOINT)
+        assert world.book.give_out() == {}
+        gate.set()
+        running["slow"].result(20)
+        assert len(slow.got) == PER_ENDPOINT + 10
+        assert slow.most <= PER_ENDPOINT
+
+
+def test_an_endpoint_that_fails_for_days_is_suspended_until_somebody_resumes_it(world: World) -> None:
+    world.hooks.otherwise = Say(500)
+    world.fail()
+    world.tick()
+    world.run("UPDATE callback_endpoints SET failing_since = now() - interval '4 days', failures = 25")
+    world.pass_time()
+    world.tick()
+    [endpoint] = world.book.endpoints()
+    assert endpoint.suspended_at is not None
+    world.fail()
+    world.pass_time()
+    calls = len(world.hooks.got)
+    assert world.tick() == 0
+    assert len(world.hooks.got) == calls
+    assert {(view.state, view.failure) for view in world.callbacks()} == {("parked", "suspended")}
+    [stuck] = world.book.stuck()
+    assert (stuck.cause, stuck.endpoint, stuck.count, stuck.http_status) == ("endpoint_suspended", "shop", 2, 500)
+    assert world.book.resume("shop")
+    assert not world.book.resume("shop")
+    assert world.book.stuck() == []
+
+
+def test_one_success_ends_a_row_of_failures(world: World) -> None:
+    world.hooks.answers = [Say(500)]
+    world.fail()
+    world.tick()
+    world.run("UPDATE callback_endpoints SET failing_since = now() - interval '4 days', failures = 25")
+    world.pass_time()
+    world.tick()
+    [endpoint] = world.book.endpoints()
+    assert (endpoint.failing_since, endpoint.failures, endpoint.suspended_at) == (None, 0, None)
+    assert (endpoint.delivered_count, endpoint.failed_count) == (1, 1)
+
+
+def test_old_ones_are_dropped_with_their_calls(world: World) -> None:
+    world.fail()
+    world.fail()
+    world.tick()
+    world.run("UPDATE callbacks SET settled_at = now() - interval '40 days' WHERE id = :id",
+              id=world.callbacks()[0].id)  # fmt: skip
+    assert world.book.forget_old() == 1
+    assert len(world.callbacks()) == 1
+    with transaction(world.engine) as connection:
+        assert connection.execute(text("SELECT count(*) FROM callback_attempts")).scalar_one() == 1
