@@ -13,6 +13,7 @@ import typer
 
 from notifier.cli import (
     administering,
+    callbacks,
     doctor,
     keys,
     looking,
@@ -35,6 +36,7 @@ FAMILIES = (
     looking,
     operating,
     suppressions,
+    callbacks,
     providers,
     templates,
     running,

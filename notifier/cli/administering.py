@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(queues, name="queues", rich_help_panel=PANEL)
     schema = typer.Typer(no_args_is_help=True, help="What producers may publish, and the HTTP API's document.")
     schema.command("message")(schema_message)
+    schema.command("callback")(schema_callback)
     schema.command("openapi")(schema_openapi)
     app.add_typer(schema, name="schema", rich_help_panel=PANEL)
 
@@ -125,6 +126,13 @@ def queues_declare(context: typer.Context) -> None:
 def schema_message() -> None:
     """Print the JSON Schema of a message, and of a batch of them."""
     from notifier.message import json_schema
+
+    print_json(json_schema())
+
+
+def schema_callback() -> None:
+    """Print the JSON Schema of what a producer's endpoint is told."""
+    from notifier.callbacks.payload import json_schema
 
     print_json(json_schema())
 

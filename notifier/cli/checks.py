@@ -54,6 +54,7 @@ def all_checks(services: Services) -> Iterator[Check]:
     yield from safely("broker", lambda: check_broker(settings))
     yield from safely("templates", lambda: check_all_templates(settings))
     yield from safely("providers", lambda: check_providers_and_senders(services))
+    yield from safely("callbacks", lambda: check_callbacks(services))
 
 
 def check_database(services: Services) -> Iterator[Check]:
@@ -232,6 +233,33 @@ def check_receipts(settings: Settings) -> Iterator[Check]:
 
 #: Kind → the options without which no receipt gets in.
 _REPORTING = {"twilio": ("public_url",), "vonage": ("public_url", "signature_secret")}
+
+
+def check_callbacks(services: Services) -> Iterator[Check]:
+    """The endpoints and secrets of notifier.toml, and endpoints that are suspended. No endpoint is called."""
+    from notifier.callbacks.addresses import url_problem
+
+    tables, allowed = services.settings.structure.callbacks, services.settings.callback_hosts
+    wrong = []
+    for producer, table in tables.items():
+        problem = url_problem(table.url, allowed) if table.url else None
+        if problem:
+            fix = (
+                "use https on port 443 or 8443 of a public host, or add its host to NOTIFIER_CALLBACK_ALLOW_HOSTS"
+            )
+            wrong.append(Check("callbacks", False, f"the url of [callbacks.{producer}] {problem}", fix))
+        try:
+            table.keys(producer)
+        except ConfigurationError as error:
+            wrong.append(Check("callbacks", False, *_split(str(error))))
+    yield from wrong
+    if not wrong and tables:
+        hosts = f"; any address is allowed for {', '.join(sorted(allowed))}" if allowed else ""
+        yield Check("callbacks", True, f"told: {', '.join(sorted(tables))}{hosts}")
+    for view in services.callbacks.endpoints():
+        if view.suspended_at is not None:
+            fix = f"when it works again: notifier callbacks resume '{view.endpoint}'"
+            yield Check("callbacks", False, f"{view.endpoint} is suspended: every call for days has failed", fix)
 
 
 _PLACES = {

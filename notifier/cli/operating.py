@@ -214,15 +214,22 @@ def stuck(context: typer.Context, as_json: AsJson = False) -> None:
 
     Times are UTC.
     """
+    from notifier.cli.callbacks import callback_operations, tell_stuck
+
     with operations(context) as found:
         late = found.stuck(ids=JSON_IDS if as_json else SHOWN_IDS)
+    with callback_operations(context) as callbacks:
+        untold = callbacks.stuck()
     if as_json:
-        print_json([{**as_dict(one.late), "why": one.why, "fix": one.fix} for one in late])
-    elif not late:
+        everything: list[Any] = [*late, *untold]
+        print_json([{**as_dict(one.late), "why": one.why, "fix": one.fix} for one in everything])
+    elif not late and not untold:
         print_line("nothing is stuck")
     for one in () if as_json else late:
         _tell_stuck(one)
-    if any(one.late.cause != "rate_limited" for one in late):
+    for endpoint in () if as_json else untold:
+        tell_stuck(endpoint)
+    if untold or any(one.late.cause != "rate_limited" for one in late):
         raise typer.Exit(FAILED)
 
 

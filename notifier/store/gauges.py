@@ -32,6 +32,22 @@ class Calls:
 
 
 @dataclass(frozen=True, slots=True)
+class CallbackCounts:
+    """Status callbacks of one producer."""
+
+    producer: str
+    #: Not told yet.
+    waiting: int
+    #: Given up, until somebody replays them.
+    parked: int
+    suspended_endpoints: int
+    #: Ever.
+    delivered: int
+    #: Calls, ever.
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Gauges:
     """Everything, at one moment."""
 
@@ -43,6 +59,7 @@ class Gauges:
     calls: tuple[Calls, ...]
     #: Within the last hour.
     rejected: int
+    callbacks: tuple[CallbackCounts, ...] = ()
 
 
 class GaugeBook:
@@ -62,7 +79,8 @@ class GaugeBook:
             due = connection.execute(_DUE).one()
             calls = tuple(Calls(*row) for row in connection.execute(_CALLS))
             rejected = connection.execute(_REJECTED).scalar_one()
-        return Gauges(waiting, due.total, float(due.seconds), calls, rejected)
+            callbacks = tuple(CallbackCounts(*row) for row in connection.execute(_CALLBACKS))
+        return Gauges(waiting, due.total, float(due.seconds), calls, rejected, callbacks)
 
 
 _WAITING: TextClause = text("""
@@ -83,4 +101,19 @@ WHERE slice_at > now() - interval '1 hour' GROUP BY 1, 2 ORDER BY 1, 2
 
 _REJECTED: TextClause = text("""
 SELECT count(*)::int FROM rejected_messages WHERE received_at > now() - interval '1 hour'
+""")
+
+_CALLBACKS: TextClause = text("""
+SELECT producer, sum(waiting)::int, sum(parked)::int, sum(suspended)::int, sum(delivered)::bigint,
+  sum(failed)::bigint
+FROM (
+  SELECT producer, count(*) AS waiting, 0 AS parked, 0 AS suspended, 0 AS delivered, 0 AS failed
+  FROM callbacks WHERE due_at IS NOT NULL GROUP BY producer
+  UNION ALL
+  SELECT producer, 0, count(*), 0, 0, 0 FROM callbacks WHERE state = 'parked' GROUP BY producer
+  UNION ALL
+  SELECT producer, 0, 0, count(suspended_at), sum(delivered_count), sum(failed_count)
+  FROM callback_endpoints GROUP BY producer
+) AS counted
+GROUP BY producer ORDER BY producer
 """)

@@ -13,7 +13,17 @@ from starlette.types import Lifespan
 
 from notifier.message import Envelope, Message
 from notifier.status import Lane
-from notifier.web import acting, looking, problems, reading, sending, suppressing, watching, webhooks
+from notifier.web import (
+    acting,
+    callbacks,
+    looking,
+    problems,
+    reading,
+    sending,
+    suppressing,
+    watching,
+    webhooks,
+)
 from notifier.web.desk import Desk
 from notifier.web.shapes import Problem
 from notifier.web.shield import Shield
@@ -63,6 +73,7 @@ def make_app(desk: Desk | None = None, lifespan: Lifespan[FastAPI] | None = None
     app.include_router(reading.router, responses=_responses((*_ALWAYS, 404)))
     app.include_router(looking.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
     app.include_router(suppressing.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
+    app.include_router(callbacks.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
     app.include_router(watching.router, responses=_responses((500, 503)))
     app.include_router(webhooks.router)
     app.add_middleware(Shield)

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from notifier.bootstrap import Services
 from notifier.intake import Intake
 from notifier.operations import Operations
+from notifier.operations.callbacks import CallbackOperations
 from notifier.operations.keys import Keys
 from notifier.operations.receipts import Receipts
 from notifier.operations.steering import Steering
@@ -42,6 +43,7 @@ class Desk:
     keys: Keys
     rates: RateBook
     receipts: Receipts
+    callbacks: CallbackOperations
     gauges: Kept[Gauges]
     readiness: Kept[State]
     suppressions: Suppressions
@@ -61,6 +63,7 @@ def make_desk(services: Services, handover: Handover) -> Desk:
         Keys(KeyBook(services.engine), operating),
         services.rates,
         services.receipts,
+        CallbackOperations(services.callbacks, operating, services.settings.structure.callbacks),
         Kept(GaugeBook(services.engine).read, KEPT_SECONDS),
         Kept(readiness.state, KEPT_SECONDS),
         services.suppressions,

@@ -65,10 +65,24 @@ def lines(gauges: Gauges) -> Iterator[str]:
     yield from _gauge(
         "notifier_rejected_last_hour", "Messages rejected within the last hour.", [("", gauges.rejected)]
     )
+    yield from _callbacks(gauges)
 
 
-def _gauge(name: str, text: str, values: Iterable[tuple[str, float]]) -> Iterator[str]:
+def _callbacks(gauges: Gauges) -> Iterator[str]:
+    def by_producer(name: str) -> list[tuple[str, float]]:
+        return [(f'producer="{one.producer}"', getattr(one, name)) for one in gauges.callbacks]
+
+    yield from _gauge("notifier_callbacks_waiting", "Callbacks that are to be made.", by_producer("waiting"))
+    yield from _gauge("notifier_callbacks_parked", "Callbacks that were given up.", by_producer("parked"))
+    suspended = by_producer("suspended_endpoints")
+    yield from _gauge("notifier_callback_endpoints_suspended", "Endpoints that failed for days.", suspended)
+    delivered, failed = by_producer("delivered"), by_producer("failed")
+    yield from _gauge("notifier_callbacks_delivered_total", "Callbacks made, ever.", delivered, "counter")
+    yield from _gauge("notifier_callback_calls_failed_total", "Calls that failed, ever.", failed, "counter")
+
+
+def _gauge(name: str, text: str, values: Iterable[tuple[str, float]], kind: str = "gauge") -> Iterator[str]:
     yield f"# HELP {name} {text}"
-    yield f"# TYPE {name} gauge"
+    yield f"# TYPE {name} {kind}"
     for labels, value in values:
         yield f"{name}{{{labels}}} {value}" if labels else f"{name} {value}"

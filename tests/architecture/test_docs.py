@@ -12,10 +12,21 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+from notifier.callback_table import CallbackTable
 from notifier.cli import app
 from notifier.config import LaneRetry, ProviderTable, Sender, Settings, Structure
 from notifier.message import Message, json_schema
-from notifier.status import Channel, Lane, OnUnknown, Outcome, Reason, Status, SuppressionReason
+from notifier.status import (
+    CallbackFailure,
+    CallbackState,
+    Channel,
+    Lane,
+    OnUnknown,
+    Outcome,
+    Reason,
+    Status,
+    SuppressionReason,
+)
 from notifier.store.models import Base
 
 ROOT = Path(__file__).parents[2]
@@ -41,12 +52,15 @@ def test_every_setting_is_documented() -> None:
     assert not missing([f"NOTIFIER_{name.upper()}" for name in fields], text("settings.md"))
 
 
-@pytest.mark.parametrize("table", [Structure, Sender, ProviderTable, LaneRetry])
+@pytest.mark.parametrize("table", [Structure, Sender, ProviderTable, LaneRetry, CallbackTable])
 def test_every_key_of_notifier_toml_is_documented(table: Any) -> None:
     assert not missing(table.model_fields, text("settings.md"))
 
 
-@pytest.mark.parametrize("words", [Status, Reason, SuppressionReason, Outcome, OnUnknown, Lane, Channel])
+@pytest.mark.parametrize(
+    "words",
+    [Status, Reason, SuppressionReason, Outcome, OnUnknown, Lane, Channel, CallbackState, CallbackFailure],
+)
 def test_every_word_of_the_closed_lists_is_documented(words: type[StrEnum]) -> None:
     assert not missing(words, text("statuses.md"))
 

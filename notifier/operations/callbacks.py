@@ -1,0 +1,167 @@
+"""What operators do about status callbacks: look, set parked ones going again, resume an endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from uuid import UUID
+
+from notifier.callback_table import CallbackTable
+from notifier.errors import NotFound, WrongSelection
+from notifier.operations.results import Progress
+from notifier.status import CallbackFailure
+from notifier.store.callbacks import (
+    LATE_SECONDS,
+    CallbackBook,
+    CallbackFilter,
+    CallbackView,
+    CallView,
+    EndpointView,
+    StuckCallbacks,
+)
+from notifier.store.operating import Operating, Tally
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackStory:
+    """One callback, and the calls for it."""
+
+    callback: CallbackView
+    calls: Sequence[CallView]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayGroup:
+    """So many of an endpoint's that a replay would set going again."""
+
+    endpoint: str
+    failure: str | None
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackReplay:
+    """What came, or would come, of a replay."""
+
+    #: None: it was only looked.
+    record_id: UUID | None
+    changed: int
+    #: What it would be, if it was only looked.
+    groups: Sequence[ReplayGroup] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StuckEndpoint:
+    """An endpoint whose callbacks do not arrive: why, and what to do."""
+
+    late: StuckCallbacks
+    why: str
+    fix: str
+
+
+class CallbackOperations:
+    """Thread-safe. Each change leaves an operator record. Every method raises `ServiceUnavailable`."""
+
+    def __init__(self, book: CallbackBook, operating: Operating, tables: Mapping[str, CallbackTable]) -> None:
+        self._book = book
+        self._operating = operating
+        self._tables = tables
+
+    def search(self, wanted: CallbackFilter, *, limit: int, before: UUID | None = None) -> list[CallbackView]:
+        """Callbacks, newest first."""
+        return self._book.search(wanted, limit=limit, before=before)
+
+    def show(self, callback: UUID) -> CallbackStory:
+        """One callback.
+
+        Raises:
+            NotFound: there is none with this id.
+        """
+        return CallbackStory(*self._book.show(callback))
+
+    def endpoints(self) -> list[EndpointView]:
+        """How every endpoint does; those of notifier.toml that were never called, too."""
+        found = {view.endpoint: view for view in self._book.endpoints()}
+        for producer, table in self._tables.items():
+            if table.url is not None and producer not in found:
+                found[producer] = EndpointView(producer, producer, None, 0, None, None, None, 0, 0)
+        return [found[name] for name in sorted(found)]
+
+    def replay(
+        self,
+        wanted: CallbackFilter | None,
+        ids: Sequence[UUID] = (),
+        *,
+        operator: str,
+        reason: str | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> CallbackReplay:
+        """Set parked ones going again, for another 24 hours: those with these ids, or all that the filter finds.
+        By id also what was delivered: the endpoint gets it once more, under the same id.
+
+        Raises:
+            WrongSelection: nothing is selected, or everything, or both ways at once.
+        """
+        _check(wanted, ids)
+        condition = wanted or CallbackFilter()
+        if dry_run:
+            counts = self._book.count(condition, ids)
+            groups = [ReplayGroup(endpoint, failure, count) for (endpoint, failure), count in counts.items()]
+            groups.sort(key=lambda group: (-group.count, group.endpoint))
+            return CallbackReplay(None, sum(counts.values()), groups)
+        selection = {"ids": [str(value) for value in ids]} if ids else {"filter": condition.as_dict()}
+        begun = self._operating.begin(operator, "replay_callbacks", selection, reason)
+        tally, last = Tally(), None
+        while True:
+            tally, last = self._book.replay_page(condition, ids, begun.id, after=last, tally=tally)
+            if last is None:
+                break
+            if progress:
+                progress(tally)
+        self._operating.note(begun.id, tally, is_finished=True)
+        return CallbackReplay(begun.id, tally.changed)
+
+    def resume(self, endpoint: str, *, operator: str, reason: str | None = None) -> CallbackReplay:
+        """Call a suspended endpoint again, and what was parked because it was suspended.
+
+        Raises:
+            NotFound: no endpoint of this name is suspended.
+        """
+        suspended = [view.endpoint for view in self._book.endpoints() if view.suspended_at is not None]
+        if endpoint not in suspended:
+            known = ", ".join(suspended) or "none"
+            raise NotFound(f"the endpoint {endpoint!r} is not suspended; suspended: {known}")
+        begun = self._operating.begin(operator, "resume_endpoint", {"endpoint": endpoint}, reason)
+        self._book.resume(endpoint)
+        self._operating.note(begun.id, Tally(1, 1), is_finished=True)
+        wanted = CallbackFilter(endpoint=endpoint, failure=CallbackFailure.SUSPENDED)
+        return self.replay(wanted, operator=operator, reason=reason)
+
+    def stuck(self) -> list[StuckEndpoint]:
+        """Endpoints whose callbacks do not arrive, the oldest first."""
+        return [StuckEndpoint(late, *_in_words(late)) for late in self._book.stuck()]
+
+
+def _check(wanted: CallbackFilter | None, ids: Sequence[UUID]) -> None:
+    has_filter = wanted is not None and any(
+        getattr(wanted, field.name) is not None for field in fields(CallbackFilter)
+    )
+    if ids and has_filter:
+        raise WrongSelection("ids and conditions are both given: give one of the two")
+    if not ids and not has_filter:
+        raise WrongSelection("nothing is selected: give ids, or at least one condition")
+
+
+def _in_words(late: StuckCallbacks) -> tuple[str, str]:
+    if late.cause == "endpoint_suspended":
+        last = late.failure or ""
+        last += f", HTTP {late.http_status}" if late.http_status else ""
+        return (
+            f"every call for days has failed (last: {last}), so it is suspended",
+            f"when it works again: notifier callbacks resume '{late.endpoint}'",
+        )
+    return (
+        f"due for more than {LATE_SECONDS // 60} minutes, and not called",
+        "is Beat running, and a worker that takes callbacks, and is the endpoint fast enough?",
+    )

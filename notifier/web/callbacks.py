@@ -1,0 +1,108 @@
+"""Status callbacks: what producers were told, and what they could not be told."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from notifier.message import Time
+from notifier.operations.callbacks import CallbackReplay, CallbackStory
+from notifier.status import CallbackFailure, CallbackState, Status
+from notifier.store.callbacks import CallbackFilter, CallbackView, EndpointView
+from notifier.web.desk import AtDesk
+from notifier.web.gate import Operator
+from notifier.web.shapes import Words, read_cursor, write_cursor
+
+router = APIRouter(tags=["callbacks"])
+
+
+class CallbackConditions(BaseModel):
+    """Which callbacks. All conditions must hold."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    producer: Words | None = None
+    endpoint: Words | None = None
+    notification: UUID | None = None
+    failure: CallbackFailure | None = None
+    status: Status | None = None
+    since: Annotated[Time | None, Field(description="The status changed then or later.")] = None
+    until: Annotated[Time | None, Field(description="Before that.")] = None
+
+    def filter(self, state: CallbackState | None = None) -> CallbackFilter:
+        """As the record takes them."""
+        names = CallbackConditions.model_fields
+        return CallbackFilter(state=state, **{name: getattr(self, name) for name in names})
+
+
+class CallbackSearch(CallbackConditions):
+    """Which callbacks, and which page."""
+
+    state: CallbackState | None = None
+    limit: Annotated[int, Field(ge=1, le=1000, description="So many a page.")] = 50
+    after: Annotated[str | None, Field(max_length=50, description="`next` of the page before.")] = None
+
+
+class CallbackPage(BaseModel):
+    """Newest first."""
+
+    items: list[CallbackView]
+    #: Give it as `after` for the next page; null: this was the last one.
+    next: str | None
+
+
+class ReplayRequest(BaseModel):
+    """Which to set going again: ids, or a filter."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ids: Annotated[list[UUID], Field(max_length=1000)] = Field(default_factory=list)
+    filter: CallbackConditions | None = None
+    dry_run: bool = False
+    reason: Annotated[str | None, Field(max_length=500, description="Why; kept in the record.")] = None
+
+
+class ResumeRequest(BaseModel):
+    """Which endpoint to call again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    endpoint: Words
+    reason: Annotated[str | None, Field(max_length=500, description="Why; kept in the record.")] = None
+
+
+@router.get("/v1/callbacks", summary="Callbacks")
+def callbacks(desk: AtDesk, _: Operator, wanted: Annotated[CallbackSearch, Query()]) -> CallbackPage:
+    """What producers were told, newest first, and what waits or is parked."""
+    page = desk.callbacks.search(wanted.filter(wanted.state), limit=wanted.limit, before=read_cursor(wanted.after))
+    return CallbackPage(items=page, next=write_cursor(page[-1].id) if len(page) == wanted.limit else None)
+
+
+@router.get("/v1/callbacks/{callback:uuid}", summary="One callback")
+def callback_story(desk: AtDesk, _: Operator, callback: UUID) -> CallbackStory:
+    """One callback with every call for it."""
+    return desk.callbacks.show(callback)
+
+
+@router.post("/v1/callbacks/replay", summary="Replay callbacks")
+def replay_callbacks(desk: AtDesk, holder: Operator, wanted: ReplayRequest) -> CallbackReplay:
+    """Set parked callbacks going again for another 24 hours; by id also one that was delivered."""
+    conditions = wanted.filter.filter() if wanted.filter else None
+    return desk.callbacks.replay(
+        conditions, wanted.ids, operator=holder.operator, reason=wanted.reason, dry_run=wanted.dry_run
+    )
+
+
+@router.get("/v1/callback-endpoints", summary="Endpoints of callbacks")
+def callback_endpoints(desk: AtDesk, _: Operator) -> list[EndpointView]:
+    """How each endpoint does: in use, failing, or suspended."""
+    return desk.callbacks.endpoints()
+
+
+@router.post("/v1/callback-endpoints/resume", summary="Resume an endpoint")
+def resume_endpoint(desk: AtDesk, holder: Operator, wanted: ResumeRequest) -> CallbackReplay:
+    """Call a suspended endpoint again, with everything that was parked because of that."""
+    return desk.callbacks.resume(wanted.endpoint, operator=holder.operator, reason=wanted.reason)
