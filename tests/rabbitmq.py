@@ -256,7 +256,7 @@ class GivenRabbitmq:
         names += [topology.deliver_queue_name(*pair) for pair in pairs]
         with amqp_connection(url) as connection:
             channel = connection.channel()
-            for name in (*names, topology.MAINTENANCE, topology.DEAD_QUEUE):
+            for name in (*names, topology.MAINTENANCE, topology.CALLBACKS, topology.DEAD_QUEUE):
                 channel.queue_delete(name)
             for exchange in (topology.NOTIFY, topology.DEAD, topology.DELIVER):
                 channel.exchange_delete(exchange.name)

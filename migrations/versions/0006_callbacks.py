@@ -76,9 +76,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_callbacks")),
     )
     op.create_index(
-        "ix_callbacks_endpoint_due_at",
+        "ix_callbacks_due",
         "callbacks",
-        ["endpoint", "due_at"],
+        ["endpoint", "due_at", "sequence"],
         postgresql_where=sa.text("due_at IS NOT NULL"),
     )
     op.create_index("ix_callbacks_notification_id_sequence", "callbacks", ["notification_id", "sequence"])

@@ -52,7 +52,7 @@ class Callback(Base):
     __table_args__ = (
         one_of("state", CallbackState),
         # The sweep's: what is due, endpoint by endpoint.
-        Index("ix_callbacks_endpoint_due_at", "endpoint", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        Index("ix_callbacks_due", "endpoint", "due_at", "sequence", postgresql_where=text("due_at IS NOT NULL")),
         Index("ix_callbacks_notification_id_sequence", "notification_id", "sequence"),
         Index("ix_callbacks_in_flight", "endpoint", postgresql_where=text("state IN ('given', 'calling')")),
         Index("ix_callbacks_parked", "endpoint", "id", postgresql_where=text("state = 'parked'")),

@@ -14,7 +14,7 @@ from notifier.status import CallbackFailure, CallbackState, Status
 from notifier.store.callbacks import CallbackFilter, CallbackView, EndpointView
 from notifier.web.desk import AtDesk
 from notifier.web.gate import Operator
-from notifier.web.shapes import Words, read_cursor, write_cursor
+from notifier.web.shapes import Words, check_conditions, read_cursor, write_cursor
 
 router = APIRouter(tags=["callbacks"])
 
@@ -33,9 +33,14 @@ class CallbackConditions(BaseModel):
     until: Annotated[Time | None, Field(description="Before that.")] = None
 
     def filter(self, state: CallbackState | None = None) -> CallbackFilter:
-        """As the record takes them."""
-        names = CallbackConditions.model_fields
-        return CallbackFilter(state=state, **{name: getattr(self, name) for name in names})
+        """As the record takes them.
+
+        Raises:
+            WrongSelection: a text or a time that no record can hold.
+        """
+        values = {name: getattr(self, name) for name in CallbackConditions.model_fields}
+        check_conditions((text for text in values.values() if isinstance(text, str)), self.since, self.until)
+        return CallbackFilter(state=state, **values)
 
 
 class CallbackSearch(CallbackConditions):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -123,6 +124,18 @@ class RejectedPage(BaseModel):
     next: str | None
 
 
+def check_conditions(texts: Iterable[str], *moments: datetime | None) -> None:
+    """Let pass what a record can hold.
+
+    Raises:
+        WrongSelection: a text or a time that none can.
+    """
+    if any("\0" in text for text in texts):
+        raise WrongSelection("a condition holds a NUL character, which no notification does")
+    if any(moment is not None and moment.year < 1970 for moment in moments):
+        raise WrongSelection("a time before 1970: there was no notification then")
+
+
 class Conditions(BaseModel):
     """Which notifications. All that is given must hold."""
 
@@ -151,10 +164,7 @@ class Conditions(BaseModel):
             *(metadata or {}),
             *(metadata or {}).values(),
         ]
-        if any("\0" in text for text in texts):
-            raise WrongSelection("a condition holds a NUL character, which no notification does")
-        if any(moment is not None and moment.year < 1970 for moment in (self.since, self.until)):
-            raise WrongSelection("a time before 1970: there was no notification then")
+        check_conditions(texts, self.since, self.until)
         if producer is not None:
             values["producer"] = producer
         return Filter(**values, metadata=metadata)

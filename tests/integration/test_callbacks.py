@@ -14,6 +14,7 @@ from sqlalchemy import text
 from standardwebhooks import Webhook
 
 from notifier.status import CallbackFailure, CallbackState, Status
+from notifier.store.callback_statements import GIVE_OUT
 from notifier.store.callbacks import PER_ENDPOINT, CallbackBook
 from notifier.store.engine import make_engine, transaction
 from notifier.store.operating import Move, Operating, Selection, Tally
@@ -285,3 +286,17 @@ def test_old_ones_are_dropped_with_their_calls(world: World) -> None:
     assert len(world.callbacks()) == 1
     with transaction(world.engine) as connection:
         assert connection.execute(text("SELECT count(*) FROM callback_attempts")).scalar_one() == 1
+
+
+def test_the_sweep_finds_what_is_due_by_its_index_and_sorts_nothing(world: World) -> None:
+    world.run(
+        "INSERT INTO callbacks (id, notification_id, producer, endpoint, status) "
+        "SELECT gen_random_uuid(), gen_random_uuid(), 'p' || n % 2, 'p' || n % 2, 'failed' "
+        "FROM generate_series(1, 3000) AS n"
+    )
+    query = text(f"EXPLAIN {GIVE_OUT.text}").bindparams(endpoint=None, per_endpoint=20, again_after=30)
+    with transaction(world.engine) as connection:
+        plan = "\n".join(connection.execute(query).scalars())
+    assert "Sort" not in plan
+    assert "Seq Scan" not in plan
+    assert "Index Cond: ((endpoint = roomy.endpoint) AND (due_at <= now()))" in plan

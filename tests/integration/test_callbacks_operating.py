@@ -162,6 +162,7 @@ def test_the_same_over_http_for_operators(world: World, database_url: str, tmp_p
     assert story["calls"][0]["http_status"] == 410
     assert api("GET", "/v1/callbacks", key=api.key(Scope.READ)).status == 403
     assert api("POST", "/v1/callbacks/replay", key=key, json_body={}).status == 422
+    assert api("GET", "/v1/callbacks", key=key, producer="a\0b").status == 422
     wanted = {"filter": {"producer": "shop"}, "dry_run": True}
     assert api("POST", "/v1/callbacks/replay", key=key, json_body=wanted).json["groups"][0]["count"] == 1
     assert api("POST", "/v1/callbacks/replay", key=key, json_body={"ids": [item["id"]]}).json["changed"] == 1
