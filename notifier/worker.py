@@ -277,7 +277,9 @@ def run_worker(
     """Run one worker process until SIGTERM or SIGINT; what is in flight is finished first."""
     process = _Process(settings)
     app = make_app(settings, process)
-    # Now, not with the first notification: a wrong provider option ends the program with its name.
+    # Now, not with the first notification: a wrong secret or provider option ends the program with its name.
+    for producer, table in settings.structure.callbacks.items() if takes_callbacks else ():
+        table.keys(producer)
     process.prepare()
     # A signal ends the program here as it would anywhere else before Celery runs.
     process.services.wait_for_tables(Event())
