@@ -11,18 +11,21 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from notifier.delivery import Summary
 from notifier.errors import Rejected, Unavailable
 from notifier.hashing import HashKey
 from notifier.operations import Operations, Selection
 from notifier.operations.suppressions import Suppressions
-from notifier.status import Channel, Reason, SuppressionReason
+from notifier.status import Channel, Reason, Status, SuppressionReason
 from notifier.store.audit import Audit
 from notifier.store.engine import make_engine, transaction
 from notifier.store.lateness import Lateness
 from notifier.store.ledger import Ledger
 from notifier.store.operating import Operating
+from notifier.store.suppressions import NewSuppression
+from notifier.store.values import Result
 from tests.integration.test_deliverer import Scripted, World
 from tests.support.templates import write_template, write_templates
 from tests.unit.cli.commandline import CommandLine
@@ -149,6 +152,17 @@ def test_a_refusal_with_that_advice_suppresses_the_next(
     (one,) = suppressions.find(**ANN)
     assert (one.reason, one.scope, one.source, one.notification_id) == (found, scope, "provider:first", first)
     assert one.detail == "21610 no more"
+
+
+def test_a_refusal_and_its_suppression_are_written_together_or_not_at_all(world: World) -> None:
+    notification_id = world.accept()
+    [claim] = world.ledger.claim([notification_id], lease_seconds=60)
+    # No channel of that name: the database refuses it.
+    wrong = NewSuppression(b"hash", "key", "fax", "global", SuppressionReason.OPTED_OUT, "x")  # type: ignore[arg-type]
+    result = Result(notification_id, claim.claim, Status.FAILED, Reason.OPTED_OUT, suppression=wrong)
+    with pytest.raises(IntegrityError):
+        world.ledger.finish([result])
+    assert world.story(notification_id).notification.status == "sending"
 
 
 def test_a_refusal_without_that_advice_suppresses_nobody(world: World, suppressions: Suppressions) -> None:
