@@ -7,13 +7,14 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import pytest
 from sqlalchemy import text
 from twilio.request_validator import RequestValidator
 
 from notifier.message import new_id
+from notifier.providers.twilio_reports import Form
 from notifier.providers.vonage_reports import METHODS, sign
 from notifier.status import Channel, Status
 from notifier.store.engine import transaction
@@ -76,7 +77,9 @@ def post(
 ) -> Reply:
     account = form.setdefault("AccountSid", FIRST)
     url = signed_for + path + (f"?{query}" if query else "")
-    signature = RequestValidator(token or TOKENS.get(account, "none")).compute_signature(url, form)
+    signature = RequestValidator(token or TOKENS.get(account, "none")).compute_signature(
+        url, Form(parse_qsl(urlencode(form, doseq=True), keep_blank_values=True))
+    )
     headers = {"X-Twilio-Signature": signature, "Content-Type": "application/x-www-form-urlencoded", **headers}
     more = dict(pair.split("=") for pair in query.split("&")) if query else {}
     return api("POST", path, body=urlencode(form, doseq=True).encode(), headers=headers, **more)
@@ -165,6 +168,27 @@ def test_what_is_not_signed_changes_nothing_and_is_not_logged(
                 assert api("POST", vonage, body=body, headers={**headers, **signature}).status == 403
     assert texts.count("events") == before
     assert NUMBER not in caplog.text
+    assert not suppressed(api)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {},
+        {"MessageSid": SID, "MessageStatus": "x\0y" * 2000},
+        {"MessageSid": SID, "MessageStatus": "\ufffe\u2028\U0001f600"},
+        {"MessageSid": SID + "\0", "MessageStatus": "delivered"},
+        {"MessageSid": SID, "MessageStatus": "undelivered", "ErrorCode": "9" * 5000},
+        {"MessageSid": SID, "MessageStatus": "delivered", "RawDlrDoneDate": "0000000000"},
+        {"MessageSid": ["SM1", "SM2"], "MessageStatus": ["sent", "delivered"]},
+        {"Body": "STOP", "From": "+" + "1" * 5000, "To": ""},
+        {"Body": "STOP", "From": NUMBER + "\n", "OptOutType": "\0"},
+    ],
+)
+def test_whatever_is_signed_is_answered_calmly(api: Api, texts: Texts, form: dict[str, Any]) -> None:
+    id_ = sent(texts)
+    assert post(api, f"/webhooks/twilio/{id_}/1", dict(form)).status == 204
+    assert post(api, "/webhooks/twilio/inbound", dict(form)).status == 200
     assert not suppressed(api)
 
 
