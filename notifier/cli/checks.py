@@ -54,7 +54,7 @@ def all_checks(services: Services) -> Iterator[Check]:
     yield from safely("broker", lambda: check_broker(settings))
     yield from safely("templates", lambda: check_all_templates(settings))
     yield from safely("providers", lambda: check_providers_and_senders(services))
-    yield from safely("callbacks", lambda: check_callbacks(services))
+    yield from safely("callbacks", lambda: check_callbacks(settings))
 
 
 def check_database(services: Services) -> Iterator[Check]:
@@ -72,6 +72,7 @@ def check_database(services: Services) -> Iterator[Check]:
     yield Check("tables", True, f"revision {current}, {age}")
     yield from safely("partitions", lambda: check_partitions(services))
     yield from safely("hash key", lambda: check_hash_key(services))
+    yield from safely("callbacks", lambda: check_endpoints(services))
 
 
 def check_partitions(services: Services) -> Iterator[Check]:
@@ -235,11 +236,11 @@ def check_receipts(settings: Settings) -> Iterator[Check]:
 _REPORTING = {"twilio": ("public_url",), "vonage": ("public_url", "signature_secret")}
 
 
-def check_callbacks(services: Services) -> Iterator[Check]:
-    """The endpoints and secrets of notifier.toml, and endpoints that are suspended. No endpoint is called."""
+def check_callbacks(settings: Settings) -> Iterator[Check]:
+    """The endpoints and secrets of notifier.toml. No endpoint is called."""
     from notifier.callbacks.addresses import url_problem
 
-    tables, allowed = services.settings.structure.callbacks, services.settings.callback_hosts
+    tables, allowed = settings.structure.callbacks, settings.callback_hosts
     wrong = []
     for producer, table in tables.items():
         problem = url_problem(table.url, allowed) if table.url else None
@@ -256,6 +257,10 @@ def check_callbacks(services: Services) -> Iterator[Check]:
     if not wrong and tables:
         hosts = f"; any address is allowed for {', '.join(sorted(allowed))}" if allowed else ""
         yield Check("callbacks", True, f"told: {', '.join(sorted(tables))}{hosts}")
+
+
+def check_endpoints(services: Services) -> Iterator[Check]:
+    """Endpoints of callbacks that are suspended."""
     for view in services.callbacks.endpoints():
         if view.suspended_at is not None:
             fix = f"when it works again: notifier callbacks resume '{view.endpoint}'"

@@ -14,7 +14,7 @@ from notifier.dev.running import running
 from notifier.dev.smtp_server import MailServer
 from tests.unit.cli.commandline import CommandLine
 
-QUEUES = 14
+QUEUES = 15
 
 
 def test_db_upgrade_says_from_where_to_where(empty_database_url: str) -> None:

@@ -20,7 +20,7 @@ from notifier.status import Channel, Lane, OnUnknown, Outcome, Reason, Status
 from notifier.store.callbacks import CallbackBook, CallbackFilter, CallbackView
 from notifier.store.engine import transaction
 from notifier.store.ledger import Ledger
-from notifier.store.values import NewNotification, Result
+from notifier.store.values import NewAttempt, NewNotification, Result
 from tests.support.receiver import Receiver
 
 SECRETS = ["whsec_" + base64.b64encode(letter * 32).decode() for letter in (b"a", b"b")]
@@ -66,7 +66,7 @@ class World:
 
     def finish(self, ids: list[UUID], status: Status = Status.SENT, reason: Reason | None = None) -> None:
         claimed = self.ledger.claim(ids, lease_seconds=60)
-        started = self.ledger.start_attempts([(one, "smtp") for one in claimed], margin_seconds=1)
+        started = self.ledger.start_attempts([NewAttempt(one, "smtp") for one in claimed], margin_seconds=1)
         outcome = Outcome.ACCEPTED if status is Status.SENT else Outcome.REJECTED
         self.ledger.finish(
             [
