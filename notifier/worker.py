@@ -180,7 +180,6 @@ def _add_tasks(app: Celery, process: _Process) -> None:
             log.info("statistics.day", channel=row.channel, status=row.status, count=row.count)
         return [{"channel": row.channel, "status": row.status, "count": row.count} for row in counts]
 
-    signals.worker_ready.connect(process.settle, weak=False)
     signals.worker_shutdown.connect(process.stop, weak=False)
 
 
@@ -221,10 +220,6 @@ class _Process:
             if self._delivery is None:
                 self._delivery = DeliveryLoop(self.services)
             return self._delivery
-
-    def settle(self, **_: Any) -> None:
-        """Before the first task: Celery's signal `worker_ready`."""
-        settle()
 
     def stop(self, **_: Any) -> None:
         """After the last task: Celery's signal `worker_shutdown`."""
@@ -287,6 +282,7 @@ def run_worker(
     if problem:
         log.error("suppressions.other_hash_key", reason=problem)
     _keep_our_logging()
+    signals.worker_ready.connect(_settle, weak=False)
     queues = [topology.deliver_queue_name(*pair) for pair in topology.pairs(tuple(channels)) if pair[1] in lanes]
     log.info("worker.start", lanes=[str(lane) for lane in lanes], count=settings.worker_threads)
     worker = app.Worker(
@@ -302,6 +298,11 @@ def run_worker(
     )
     worker.start()
     sys.exit(worker.exitcode)
+
+
+def _settle(**_: Any) -> None:
+    """Before the first task: Celery's signal `worker_ready`."""
+    settle()
 
 
 def _keep_our_logging() -> None:

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from notifier.bootstrap import Services
-from notifier.cli.checks import Check, check_callbacks
+from notifier.cli.checks import Check, check_callbacks, check_endpoints
 from notifier.config import Settings, Structure
 from notifier.intake import Intake
 from notifier.intake.accepting import Received
@@ -50,7 +50,7 @@ def notifier(database_url: str) -> CommandLine:
 def doctor(database_url: str, tables: dict[str, Any]) -> list[Check]:
     structure = Structure.model_validate({"callbacks": tables})
     services = Services(Settings(database_url=SecretStr(database_url), structure=structure))
-    checks = list(check_callbacks(services))
+    checks = [*check_callbacks(services.settings), *check_endpoints(services)]
     services.close()
     return checks
 
