@@ -22,7 +22,7 @@ import pytest
 
 from tests.databases import Databases
 from tests.rabbitmq import AmqpServer
-from tests.services import MissingService, Name, RedisServer, Services
+from tests.services import GIVEN, MissingService, Name, RedisServer, Services
 
 T = TypeVar("T")
 
@@ -38,6 +38,19 @@ _NEEDS: dict[str, Name] = {
 def pytest_configure(config: pytest.Config) -> None:
     # Past pytest's capture: who waits for an installation should see why. The writer comes after this hook.
     config.stash[SERVICES] = Services(lambda text: config.get_terminal_writer().line(text))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Of `-n auto`: most tests wait most of the time, so two processes take little more than half as long. Each
+    starts servers of its own; servers that were given are for one."""
+    return 0 if any(os.environ.get(name) for name in GIVEN) else 2
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Before the processes begin: what they would both install, and what they cannot tell anybody about."""
+    if session.config.getoption("numprocesses", None) and not hasattr(session.config, "workerinput"):
+        _available(session.config.stash[SERVICES].bring)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

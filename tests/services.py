@@ -36,6 +36,8 @@ from tests.install import apt_install_rabbitmq, can_apt_install, docker_engine_a
 from tests.rabbitmq import AmqpServer, GivenRabbitmq, PrivateRabbitmq
 
 Name = Literal["postgres", "rabbitmq", "redis"]
+#: Servers of the developer's, instead of those that the tests would start.
+GIVEN = ("NOTIFIER_TEST_DATABASE_URL", "NOTIFIER_TEST_AMQP_URL", "NOTIFIER_TEST_REDIS_URL")
 
 #: Where packages put what is not on PATH: Debian, Red Hat, Homebrew.
 POSTGRES_FOLDERS = ["usr/lib/postgresql/*/bin", "usr/pgsql-*/bin", "opt/homebrew/opt/postgresql@*/bin"]
@@ -92,6 +94,15 @@ class Services:
             if name not in self._started:
                 self.folder = self.folder or self._make_folder()
                 self._started[name] = self._executor.submit(starts[name])
+
+    def bring(self) -> None:
+        """Install what is missing, and start nothing.
+
+        Raises:
+            MissingService: it cannot be installed here.
+        """
+        if not os.environ.get("NOTIFIER_TEST_AMQP_URL"):
+            self._rabbitmq_script()
 
     def missing(self) -> MissingService | None:
         """The first of the prepared servers that is known to be not available."""
@@ -159,11 +170,24 @@ class Services:
         given = os.environ.get("NOTIFIER_TEST_AMQP_URL")
         if given:
             return GivenRabbitmq(given)
-        script = find_rabbitmq()
-        if script is None and docker_engine_answers():
+        script = self._rabbitmq_script()
+        if script is None:
             self._say("RabbitMQ is not installed: starting it in a container")
             url, stop = start_container()
             return GivenRabbitmq(url, stop=stop)
+        folder = self._private_folder() / "rabbitmq"
+        folder.mkdir(mode=0o700)
+        return PrivateRabbitmq(script, folder)
+
+    def _rabbitmq_script(self) -> Path | None:
+        """Where it is installed, by now; None: it has to come in a container.
+
+        Raises:
+            MissingService: neither can be.
+        """
+        script = find_rabbitmq()
+        if script is None and docker_engine_answers():
+            return None
         if script is None and can_apt_install():
             self._say("RabbitMQ is not installed: installing Debian's rabbitmq-server (about a minute, once)")
             apt_install_rabbitmq()
@@ -173,9 +197,7 @@ class Services:
                 "the tests need RabbitMQ: run `sudo apt-get install rabbitmq-server` (macOS: `brew install "
                 "rabbitmq`), or start Docker, or set NOTIFIER_TEST_AMQP_URL to a virtual host that is only theirs"
             )
-        folder = self._private_folder() / "rabbitmq"
-        folder.mkdir(mode=0o700)
-        return PrivateRabbitmq(script, folder)
+        return script
 
     def _make_folder(self) -> Path:
         """Our lock in it says that it is in use, and what an earlier session left when it was killed goes."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 from pydantic_core import to_json
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import DataError, IntegrityError
 
 from notifier.errors import Fault
@@ -42,6 +42,8 @@ REDISPATCH_SECONDS = {Lane.URGENT: 30, Lane.NORMAL: 120, Lane.BULK: 600}
 HURRY_SECONDS = 2
 #: A notification that was in hand this often when its worker went away is poison.
 MAX_CRASHES = 3
+#: From here on rows are joined by hash: two more statements, and no square of their number.
+_MANY_ROWS = 16
 #: So much of a rejected body is kept. Bytes.
 KEPT_BODY_BYTES = 64 * 1024
 
@@ -83,7 +85,7 @@ class Ledger:
             if notifications:
                 # By key, so that two intakes with the same keys wait for each other instead of locking up.
                 rows = [_row(new, ids[new.position]) for new in sorted(notifications, key=_unique_key)]
-                for found in connection.execute(statements.ACCEPT, {"rows": _json(rows)}):
+                for found in _insert(connection, rows):
                     answers[found.position] = Accepted(
                         found.position, found.id, Channel(found.channel), Lane(found.lane), Status(found.status)
                     )
@@ -273,6 +275,16 @@ class Ledger:
         ]
         with transaction(self._engine) as connection:
             connection.execute(statements.SETTLE_UNKNOWN, {"rows": _json(rows)})
+
+
+def _insert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequence[Row[Any]]:
+    values = {"rows": _json(rows)}
+    if len(rows) <= _MANY_ROWS:
+        return connection.execute(statements.ACCEPT, values).all()
+    connection.execute(statements.JOIN_BY_HASH)
+    found = connection.execute(statements.ACCEPT_MANY, values).all()
+    connection.execute(statements.JOIN_BY_ID)
+    return found
 
 
 def _unique_key(new: NewNotification) -> tuple[str, str]:

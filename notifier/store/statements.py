@@ -14,7 +14,7 @@ from sqlalchemy import TextClause, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY, UUID
 from sqlalchemy.types import Text
 
-ACCEPT: TextClause = text("""
+_ACCEPT = """
 WITH incoming AS MATERIALIZED (
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
     position int, id uuid, producer text, key text, idempotency_key text, body_hash text, channel text, lane text,
@@ -51,7 +51,14 @@ WITH incoming AS MATERIALIZED (
 SELECT DISTINCT ON (stored.id) r.position, r.id, r.channel, r.lane, stored.status
 FROM stored JOIN incoming AS r ON r.id = stored.id AND r.producer = stored.producer AND r.key = stored.key
 ORDER BY stored.id, r.position
-""")
+"""
+
+ACCEPT: TextClause = text(_ACCEPT)
+# Many rows: its two joins are of what it has in hand, and row by row they would take the square of their number. A
+# text of its own, because the driver has PostgreSQL keep the plan of a text.
+ACCEPT_MANY: TextClause = text(f"/* many */ {_ACCEPT}")
+JOIN_BY_HASH: TextClause = text("SET LOCAL enable_hashjoin = on")
+JOIN_BY_ID: TextClause = text("SET LOCAL enable_hashjoin = off")
 
 # A later statement of the same transaction, so that it sees what another intake committed meanwhile.
 FIND_KEYS: TextClause = text("""

@@ -114,3 +114,14 @@ def test_what_waits_is_counted_through_the_index_of_what_has_not_ended(engine: E
         [through] = scan.get("Plans", [scan])
         assert through["Index Name"].endswith("status_id_idx")
         assert "status" in through["Index Cond"]
+
+
+def test_many_new_rows_are_not_joined_one_by_one(engine: Engine) -> None:
+    with transaction(engine) as connection:
+        connection.execute(statements.JOIN_BY_HASH)
+        explain = text(f"EXPLAIN (FORMAT JSON) {statements.ACCEPT_MANY.text}")
+        plan = json.dumps(connection.execute(explain, {"rows": ROWS}).scalar_one())
+        assert "Hash Join" in plan
+        assert "Nested Loop" not in plan
+        connection.execute(statements.JOIN_BY_ID)
+        assert connection.execute(text("SHOW enable_hashjoin")).scalar_one() == "off"
