@@ -23,6 +23,7 @@ from notifier.errors import ServiceUnavailable
 from notifier.hashing import HashKey
 from notifier.intake import Intake
 from notifier.intake.accepting import PublishTasks
+from notifier.operations.bounces import Bounces
 from notifier.operations.receipts import Receipts
 from notifier.operations.suppression_files import SuppressionFiles
 from notifier.operations.suppressions import Suppressions
@@ -39,6 +40,7 @@ from notifier.store.rates import RateBook
 from notifier.store.receipts import ReceiptBook
 from notifier.store.suppressions import SuppressionBook
 from notifier.telemetry import log
+from notifier.tokens import Tokens
 
 #: The garbage collector looks at new objects after so many, not after 700: a batch makes tens of thousands, and
 #: hardly any of them is in a cycle.
@@ -80,6 +82,11 @@ class Services:
         return HashKey() if secret is None else HashKey(secret.get_secret_value())
 
     @cached_property
+    def tokens(self) -> Tokens:
+        settings = self.settings
+        return Tokens(self.hash_key, bounce_address=settings.bounce_address, public_url=settings.public_url)
+
+    @cached_property
     def suppressions(self) -> Suppressions:
         return Suppressions(self.engine, self.hash_key)
 
@@ -94,6 +101,12 @@ class Services:
     @cached_property
     def receipts(self) -> Receipts:
         return Receipts(self.receipt_book, self.suppressions, self.renderer, self.settings)
+
+    @cached_property
+    def bounces(self) -> Bounces:
+        return Bounces(
+            self.receipt_book, self.suppressions, self.renderer, self.settings, self.tokens, self.hash_key
+        )
 
     def intake(self, publish_tasks: PublishTasks) -> Intake:
         """What takes producers' messages into the record."""

@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from notifier.bounce_address import BounceAddress
 from notifier.callback_table import CallbackTable, expand
 from notifier.errors import ConfigurationError
 from notifier.status import Lane
@@ -189,6 +190,8 @@ class Settings(BaseSettings):
     smtp_url: SecretStr | None = None
     #: Key of the hashes that stand for recipients. Unset: one that everyone knows, which protects nobody.
     hash_key: SecretStr | None = None
+    #: Where bounces come back to: bounces+<token>@example.com is then each mail's envelope sender.
+    bounce_address: BounceAddress | None = None
     #: AC… of the Twilio account.
     twilio_account_sid: str | None = None
     #: Its primary auth token.

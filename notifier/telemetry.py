@@ -39,6 +39,9 @@ _QUIET = (
     "celery.worker.strategy",
 )
 
+#: Libraries whose lines, traces included, quote what strangers wrote.
+_SILENT = ("mail.log", "flufl.bounce")
+
 #: Where Celery says, as critical and with a trace, that it could not acknowledge or give back a task.
 _ACKNOWLEDGING = "celery.worker.request"
 
@@ -101,6 +104,8 @@ def configure(level: str = "info", style: str = "auto", *, program: str = "") ->
     root.setLevel(level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in _SILENT:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     logging.getLogger(_ACKNOWLEDGING).addFilter(_keep_unless_lost_acknowledgement)
 
 

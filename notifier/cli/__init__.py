@@ -13,6 +13,7 @@ import typer
 
 from notifier.cli import (
     administering,
+    bounces,
     callbacks,
     doctor,
     keys,
@@ -40,6 +41,7 @@ FAMILIES = (
     providers,
     templates,
     running,
+    bounces,
     administering,
     keys,
     doctor,

@@ -38,7 +38,7 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=service)(api)
 
 
-def _settings(program: str, *, use_running: bool = True) -> Settings:
+def program_settings(program: str, *, use_running: bool = True) -> Settings:
     from notifier.config import load_settings
     from notifier.telemetry import configure
 
@@ -47,7 +47,7 @@ def _settings(program: str, *, use_running: bool = True) -> Settings:
     return settings
 
 
-def _stop_on_signals() -> Event:
+def stop_on_signals() -> Event:
     """Set by SIGTERM and by Ctrl-C."""
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -60,12 +60,12 @@ def intake() -> None:
 
     Stops on SIGTERM or Ctrl-C when the batch in hand is recorded.
     """
-    settings = _settings("intake")
+    settings = program_settings("intake")
     from notifier.bootstrap import Services, settle
     from notifier.intake import make_reader
     from notifier.worker import make_app, task_publisher
 
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     services = Services(settings, pool_size=8, application="notifier intake")
     process = services.intake(task_publisher(make_app(settings))).process
     services.wait_for_tables(stop)
@@ -96,7 +96,7 @@ def worker(
     """
     chosen_lanes = _choices(Lane, lanes, "--lanes")
     chosen_channels = _choices(Channel, channels, "--channels")
-    settings = _settings("worker")
+    settings = program_settings("worker")
     settings.require("database_url")
     from notifier.worker import run_worker
 
@@ -117,7 +117,7 @@ def _choices(kind: Any, text: str, option: str) -> list[Any]:
 
 def beat() -> None:
     """Wake the sweep every second, and the daily jobs. Two at once do no harm."""
-    settings = _settings("beat")
+    settings = program_settings("beat")
     from notifier.worker import run_beat
 
     run_beat(settings)
@@ -129,13 +129,13 @@ def api() -> None:
     Stops on SIGTERM or Ctrl-C when what is under way is answered.
     """
     _require_web()
-    settings = _settings("api")
+    settings = program_settings("api")
     settings.require("database_url")
     from notifier.web.serving import serve
     from notifier.worker import make_app, task_publisher
 
     # uvicorn stops on these, too, and then hands them on: without ours that would be the end, tasks unpublished.
-    _stop_on_signals()
+    stop_on_signals()
     serve(settings, task_publisher(make_app(settings)))
 
 
@@ -152,12 +152,12 @@ def up() -> None:
     Without settings: an embedded PostgreSQL and Valkey, a mail server and a Twilio that keep what they get. The
     data stays in the data folder between runs. Ctrl-C stops everything in order.
     """
-    settings = _settings("up", use_running=False)
+    settings = program_settings("up", use_running=False)
     from notifier.dev.local import announced, local_world
     from notifier.dev.programs import Programs
     from notifier.store.engine import upgrade
 
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     data_dir = settings.data_dir.expanduser().absolute()
     hint(f"starting what is not configured, in {data_dir}")
     with local_world(settings, data_dir, fixed_ports=True) as world:

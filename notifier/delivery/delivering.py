@@ -43,6 +43,7 @@ from notifier.store.ledger import Ledger
 from notifier.store.suppressions import NewSuppression
 from notifier.store.values import Claimed, NewAttempt, Result
 from notifier.telemetry import log, log_failure
+from notifier.tokens import Tokens
 
 #: Pauses between tries to write results while the database is away; the last one repeats. Seconds.
 WRITE_PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -91,6 +92,7 @@ class Deliverer:
         self._providers = providers
         self._settings = settings
         self._hash_key = hash_key
+        self._tokens = Tokens(hash_key, bounce_address=settings.bounce_address, public_url=settings.public_url)
         self._circuits = circuits
         self._pacer = pacer
         self._caller = caller
@@ -152,7 +154,7 @@ class Deliverer:
         results: list[Result] = []
         for claim in claims:
             try:
-                prepared.append(prepare(claim, self._renderer, self._settings, self._hash_key))
+                prepared.append(prepare(claim, self._renderer, self._settings, self._hash_key, self._tokens))
             except SendError as error:
                 results.append(self._without_attempt(claim, error))
             except RenderingFailed as error:

@@ -9,9 +9,10 @@ from notifier.delivery.suppressing import guard_of
 from notifier.errors import NotFound, Rejected, TemplateInvalid, Unavailable
 from notifier.hashing import HashKey
 from notifier.providers.base import Outgoing
-from notifier.rendering import Rendered, Renderer
+from notifier.rendering import Rendered, Renderer, Template
 from notifier.status import Channel, Reason
 from notifier.store.values import Claimed, Guard
+from notifier.tokens import Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,9 @@ class Prepared:
     identity: str
     #: What is looked up among the suppressions before a call.
     guard: Guard
+    tokens: Tokens
+    #: What ends its category; "": it is of none that can be ended.
+    unsubscribe_url: str = ""
 
     @property
     def units(self) -> int:
@@ -44,12 +48,17 @@ class Prepared:
             html=self.rendered.html,
             locale=self.rendered.locale,
             reply_to=self.reply_to,
+            return_path=self._return_path(number),
+            unsubscribe_url=self.unsubscribe_url or None,
             seconds_to_expiry=self.claim.seconds_to_expiry_now(),
             segments=self.units,
         )
 
+    def _return_path(self, number: int) -> str | None:
+        return self.tokens.return_path(self.claim.id, number) if self.claim.channel is Channel.EMAIL else None
 
-def prepare(claim: Claimed, renderer: Renderer, settings: Settings, hash_key: HashKey) -> Prepared:
+
+def prepare(claim: Claimed, renderer: Renderer, settings: Settings, hash_key: HashKey, tokens: Tokens) -> Prepared:
     """Render it and find out who it is from.
 
     Raises:
@@ -62,7 +71,8 @@ def prepare(claim: Claimed, renderer: Renderer, settings: Settings, hash_key: Ha
         raise Rejected("its number begins with none of sms_prefixes", reason=Reason.COUNTRY_NOT_ALLOWED)
     try:
         template = renderer.template(claim.channel, claim.template)
-        rendered = renderer.render(claim.channel, claim.template, claim.locale, claim.context)
+        url = _unsubscribe_url(claim, template, tokens)
+        rendered = renderer.render(claim.channel, claim.template, claim.locale, claim.context, unsubscribe_url=url)
     except (NotFound, TemplateInvalid) as error:
         # It was there when the message was accepted: somebody is about to mend it.
         raise Unavailable(str(error), reason=Reason.TEMPLATE_ERROR) from error
@@ -74,4 +84,11 @@ def prepare(claim: Claimed, renderer: Renderer, settings: Settings, hash_key: Ha
     reply_to = settings.sender(claim.reply_to).email if claim.reply_to else None
     identity_name = settings.sender_name(name)
     guard = guard_of(claim, template, identity_name, hash_key)
-    return Prepared(claim, rendered, sender, reply_to, identity_name, guard)
+    return Prepared(claim, rendered, sender, reply_to, identity_name, guard, tokens, url)
+
+
+def _unsubscribe_url(claim: Claimed, template: Template, tokens: Tokens) -> str:
+    if template.transactional or template.category is None:
+        return ""
+    locale = claim.locale or template.default_locale
+    return tokens.unsubscribe_url(claim.id, claim.channel, claim.address, template.category, locale)

@@ -19,7 +19,7 @@ from notifier.operations.suppressions import GLOBAL, Suppressions, sender_scope
 from notifier.providers import twilio_reports, vonage_reports
 from notifier.providers.base import Report
 from notifier.providers.twilio_reports import Wish
-from notifier.rendering import Renderer
+from notifier.rendering import Renderer, Template
 from notifier.status import Channel, Reason, SuppressionReason
 from notifier.store.receipts import NewReport, ReceiptBook, Recorded, Reported
 from notifier.store.suppressions import NewSuppression
@@ -148,21 +148,12 @@ class Receipts:
         return self._suppressions.new(
             channel=found.channel,
             address=found.address,
-            scope=sender_scope(self._identity(found)) if opted_out else GLOBAL,
+            scope=sender_scope(identity_of(found, self._renderer, self._settings)) if opted_out else GLOBAL,
             reason=SuppressionReason.OPTED_OUT if opted_out else SuppressionReason.INVALID_RECIPIENT,
             source=f"webhook:{found.provider}",
             notification_id=found.id,
             detail=report.words,
         )
-
-    def _identity(self, found: Reported) -> str:
-        name = found.sender
-        if name is None:
-            try:
-                name = self._renderer.template(found.channel, found.template).sender
-            except (NotFound, TemplateInvalid):
-                name = None
-        return self._settings.sender_name(name)
 
     def _scopes(self, ours: set[str]) -> list[str]:
         """Of every identity that sends from this number or service; everything, if none does."""
@@ -186,6 +177,20 @@ class Receipts:
         except InvalidMessage as error:
             # The name of an identity that cannot be a scope.
             log.warning("webhook.wish_not_kept", error=str(error), reason=wish)
+
+
+def template_of(found: Reported, renderer: Renderer) -> Template | None:
+    """Its template, as it is now; None if there is none any more."""
+    try:
+        return renderer.template(found.channel, found.template)
+    except (NotFound, TemplateInvalid):
+        return None
+
+
+def identity_of(found: Reported, renderer: Renderer, settings: Settings) -> str:
+    """The name of the sender identity that it came from."""
+    template = template_of(found, renderer) if found.sender is None else None
+    return settings.sender_name(template.sender if template else found.sender)
 
 
 def _has_signed(account: _Account, fields: Mapping[str, str]) -> bool:

@@ -18,12 +18,16 @@ from notifier.hashing import HashKey
 from notifier.parsing import recipient_faults
 from notifier.status import Channel, SuppressionReason
 from notifier.store.suppressions import NewSuppression, SuppressionBook, SuppressionFilter, SuppressionView
+from notifier.tokens import Ending
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 #: Everything that would be sent to the recipient on the channel.
 GLOBAL = "global"
+
+#: Who says so when a recipient used the link in a mail.
+UNSUBSCRIBE = "unsubscribe"
 
 #: Later than this is for ever.
 MAX_AHEAD = timedelta(days=36_500)
@@ -102,6 +106,29 @@ class Suppressions:
         _refuse([*recipient_faults(address, channel, "address"), *scope_faults(scope)])
         found = self._hash_key.recipient(channel, address)
         return self._book.lift(found, scope, source, reason=reason, detail=detail) > 0
+
+    def keep(self, new: NewSuppression) -> bool:
+        """Add one that `new` made. Returns whether it was not there yet."""
+        return self._book.add([new]) > 0
+
+    def unsubscribe(self, ending: Ending) -> bool:
+        """What an unsubscribe link asks for: no more of its category. Returns whether that is new."""
+        scope, reason = category_scope(ending.category), SuppressionReason.UNSUBSCRIBED
+        new = NewSuppression(
+            ending.address_hash,
+            self._hash_key.fingerprint,
+            Channel.EMAIL,
+            scope,
+            reason,
+            UNSUBSCRIBE,
+            notification_id=ending.notification_id,
+        )
+        return self.keep(new)
+
+    def resubscribe(self, ending: Ending) -> bool:
+        """The same link taken back. What they or others decided otherwise stays. Returns whether it ended one."""
+        scope, reason = category_scope(ending.category), SuppressionReason.UNSUBSCRIBED
+        return self._book.lift(ending.address_hash, scope, UNSUBSCRIBE, reason=reason) > 0
 
     def find(self, channel: Channel, address: str) -> list[SuppressionView]:
         """All that there ever were for them, the newest first.

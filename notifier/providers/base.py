@@ -37,6 +37,10 @@ class Outgoing:
     locale: str = ""
     #: Address for replies; None leaves the header out.
     reply_to: str | None = None
+    #: Mail: where it is returned to if it cannot be delivered, the envelope's sender; None: the From address.
+    return_path: str | None = None
+    #: Mail: what the recipient's mail program calls to end its kind; None: it is of no kind that can be ended.
+    unsubscribe_url: str | None = None
     #: A provider that can should drop the message after this; None: never. Counted from the database's clock, so
     #: that a wrong one of this machine neither drops nor prolongs anything.
     seconds_to_expiry: float | None = None

@@ -65,7 +65,7 @@ def compose(outgoing: Outgoing, who: Correspondents, *, domain: str, date: datet
     message_id = f"<{outgoing.notification_id}@{domain}>"
     headers = "\r\n".join(_headers(outgoing, who, message_id, _date(int(date.timestamp()))))
     return Mail(
-        mail_from=who.sender.address,
+        mail_from=outgoing.return_path or who.sender.address,
         rcpt_to=who.to.address,
         content=headers.encode("utf-8") + b"\r\n" + _body(outgoing),
         message_id=message_id,
@@ -92,6 +92,10 @@ def _headers(outgoing: Outgoing, who: Correspondents, message_id: str, date: str
     ]
     if who.reply_to:
         headers.append(mime_header.address("Reply-To", who.reply_to))
+    if outgoing.unsubscribe_url:
+        # RFC 8058: both, so that a mail program may offer to end it with one click.
+        headers.append(f"List-Unsubscribe: <{outgoing.unsubscribe_url}>")
+        headers.append("List-Unsubscribe-Post: List-Unsubscribe=One-Click")
     if _LANGUAGE.fullmatch(outgoing.locale):
         headers.append(f"Content-Language: {outgoing.locale}")
     return headers

@@ -8,7 +8,7 @@ from pathlib import Path
 from notifier.errors import RenderingFailed
 from notifier.rendering.files import HTML, MANIFEST, SUBJECT, TEXT, folder_names
 from notifier.rendering.gsm import outside_gsm
-from notifier.rendering.loading import Edition, Loaded, load
+from notifier.rendering.loading import UNSUBSCRIBE_URL, Edition, Loaded, load
 from notifier.rendering.locales import same_language
 from notifier.rendering.manifest import Sample
 from notifier.rendering.problems import Problem, Severity
@@ -50,12 +50,13 @@ def _check_template(root: Path, channel: Channel, name: str) -> Iterator[Problem
 def _check_variables(loaded: Loaded) -> Iterator[Problem]:
     """What is used and not declared, and the other way round."""
     declared, used = loaded.template.variables, set[str]()
+    given = set[str]() if loaded.template.transactional else {UNSUBSCRIBE_URL}
     for edition in loaded.editions.values():
         assigned = {name for file in edition.examined.values() for name in file.assigned}
         for key, file in edition.examined.items():
             used.update(file.variables)
             for name, line in file.variables.items():
-                if name not in declared and name not in assigned:
+                if name not in declared and name not in assigned and name not in given:
                     text = f"{name} is not declared: add [variables.{name}] to {MANIFEST}, or correct the name"
                     yield Problem(edition.sources[key].path, line, text)
     for name in declared:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +18,9 @@ from notifier.rendering.problems import Problem, errors_of
 from notifier.rendering.sandbox import environment_of
 from notifier.rendering.variables import Variable
 from notifier.status import Channel, OnUnknown
+
+#: What a template that is not transactional may use without declaring it.
+UNSUBSCRIBE_URL = "unsubscribe_url"
 
 _ON_UNKNOWN = {Channel.EMAIL: OnUnknown.RESEND, Channel.SMS: OnUnknown.HOLD}
 
@@ -40,6 +43,8 @@ class Template:
     on_unknown: OnUnknown
     #: What kind of message it is; None: of no kind that could be suppressed alone.
     category: str | None
+    #: False: its mails carry an unsubscribe link for their category.
+    transactional: bool
     #: Recipients' wishes for no more do not stop it.
     suppression_exempt: bool
     #: Segments that no sample may exceed; None: no budget.
@@ -117,7 +122,19 @@ def _manifest(shelf: Shelf, channel: Channel, folder: str) -> tuple[Manifest | N
     manifest, problems = read_manifest(source.path, source.text)
     if manifest and manifest.max_segments and channel is not Channel.SMS:
         problems.append(Problem(source.path, None, "max_segments: is for SMS only; remove it"))
+    if manifest and not manifest.transactional:
+        problems += (Problem(source.path, None, f"transactional: {what}") for what in _endless(manifest, channel))
     return manifest, problems
+
+
+def _endless(manifest: Manifest, channel: Channel) -> Iterator[str]:
+    """What keeps its mails from being ended by a link in them."""
+    if channel is not Channel.EMAIL:
+        yield "false is for e-mail only; remove it"
+    if manifest.category is None:
+        yield 'false needs a category, as "digest": that is what its link ends'
+    if manifest.suppression_exempt:
+        yield "false and suppression_exempt cannot both be: what must be sent by law cannot be ended"
 
 
 def _locales(shelf: Shelf, manifest: Manifest, folder: str) -> tuple[tuple[str, ...], list[Problem]]:
@@ -217,6 +234,7 @@ def _template(channel: Channel, name: str, version: str, manifest: Manifest, loc
         sender=manifest.sender,
         on_unknown=manifest.on_unknown or _ON_UNKNOWN[channel],
         category=manifest.category,
+        transactional=manifest.transactional,
         suppression_exempt=manifest.suppression_exempt,
         max_segments=manifest.max_segments,
         samples=manifest.samples,

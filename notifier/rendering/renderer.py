@@ -21,7 +21,7 @@ from notifier.rendering.files import Signature, folder_names, locate, sign
 from notifier.rendering.loading import Loaded, Template, load
 from notifier.rendering.problems import errors_of
 from notifier.rendering.variables import check_values
-from notifier.rendering.writing import Rendered, write
+from notifier.rendering.writing import SAMPLE_LINK, Rendered, write
 from notifier.status import Channel
 from notifier.telemetry import log
 
@@ -83,8 +83,18 @@ class Renderer:
             return [Fault("template", "template_invalid", "the template is broken", fix)]
         return list(check_values(template.variables, context, "context"))
 
-    def render(self, channel: Channel, name: str, locale: str | None, context: Mapping[str, Any]) -> Rendered:
+    def render(
+        self,
+        channel: Channel,
+        name: str,
+        locale: str | None,
+        context: Mapping[str, Any],
+        *,
+        unsubscribe_url: str = SAMPLE_LINK,
+    ) -> Rendered:
         """One notification, in the best language for a reader of `locale` (BCP 47; None: the template's default).
+
+        `unsubscribe_url`: for templates that are not transactional; "" if there is none.
 
         Raises:
             NotFound: if there is no such template.
@@ -92,7 +102,7 @@ class Renderer:
             RenderingFailed: if it does not go together with this context; the text names file and line, and
                 repeats no value.
         """
-        return write(self._loaded(channel, name), locale, context)
+        return write(self._loaded(channel, name), locale, context, unsubscribe_url)
 
     def _loaded(self, channel: Channel, name: str) -> Loaded:
         entry = self._entries.get((channel, name))

@@ -14,12 +14,14 @@ import jinja2
 from notifier.errors import RenderingFailed
 from notifier.rendering.filters import writing_in
 from notifier.rendering.gsm import Segments, segments
-from notifier.rendering.loading import Edition, Loaded
+from notifier.rendering.loading import UNSUBSCRIBE_URL, Edition, Loaded
 from notifier.rendering.locales import formats_for
 from notifier.rendering.values import ValueRefused
 from notifier.rendering.variables import completed
 from notifier.status import Channel
 
+#: Stands for the link of a mail that is only tried out.
+SAMPLE_LINK = "https://notify.example.com/u/sample"
 #: No part of a message is longer. Characters.
 MAX_PART_LENGTH = 512 * 1024
 #: RFC 5322 section 2.1.1: no line of a header may be longer, and some readers do not unfold. Characters.
@@ -54,14 +56,19 @@ class Rendered:
     segments: Segments | None
 
 
-def write(loaded: Loaded, locale: str | None, context: Mapping[str, Any]) -> Rendered:
-    """Render the edition for a reader of `locale`.
+def write(
+    loaded: Loaded, locale: str | None, context: Mapping[str, Any], unsubscribe_url: str = SAMPLE_LINK
+) -> Rendered:
+    """Render the edition for a reader of `locale`. A template that is not transactional may use `unsubscribe_url`.
 
     Raises:
         RenderingFailed: if template and context do not go together.
     """
     template, edition = loaded.template, loaded.edition(locale)
     names = completed(template.variables, context)
+    if not template.transactional:
+        # One that the template declares is the producer's: its own page.
+        names.setdefault(UNSUBSCRIBE_URL, unsubscribe_url)
     # Last, so that no producer can change what every template relies on.
     names.update(locale=edition.locale, direction=edition.direction)
     with writing_in(formats_for(locale, edition.locale)):

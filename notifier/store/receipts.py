@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row, TextClause, bindparam, text
@@ -24,6 +25,7 @@ from sqlalchemy.types import Text
 
 from notifier.status import Channel, Reason, Status, sources_of
 from notifier.store.engine import transaction
+from notifier.store.partitions import first_id
 from notifier.store.storable import storable
 from notifier.store.suppressions import NewSuppression, add_suppressions
 
@@ -39,7 +41,8 @@ class NewReport:
     #: Number of the attempt.
     attempt: int
     #: Names under which the provider is configured: the attempt went to one of them, or it is not this provider's.
-    providers: Sequence[str]
+    #: None: whoever reports proved otherwise which attempt it is about.
+    providers: Sequence[str] | None
     provider_message_id: str
     #: What it says, without personal data. The same words about the same message are the same report.
     words: str
@@ -65,6 +68,8 @@ class Reported:
     template: str
     #: Who the attempt went to.
     provider: str
+    #: Number of the attempt.
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,9 @@ class ReceiptBook:
             return Recorded.UNKNOWN
         key = {"id": report.notification_id, "attempt": report.attempt}
         with transaction(self._engine) as connection:
-            row = connection.execute(_LOCK, {**key, "providers": list(report.providers)}).one_or_none()
+            row = connection.execute(
+                _LOCK, {**key, "providers": report.providers and list(report.providers)}
+            ).one_or_none()
             if row is None:
                 return Recorded.UNKNOWN
             # A statement after the lock: it sees what another report wrote while we waited.
@@ -112,8 +119,7 @@ class ReceiptBook:
             if words in known:
                 return Recorded.REPEATED
             moved = self._write(connection, report, row, words, _status(report, known))
-            found = Reported(row.id, Channel(row.channel), row.address, row.sender, row.template, row.provider)
-            new = suppression(found)
+            new = suppression(_reported(row))
             if new is not None:
                 add_suppressions(connection, [new])
         return Recorded.MOVED if moved else Recorded.NOTED
@@ -144,6 +150,21 @@ class ReceiptBook:
         }
         return connection.execute(_WRITE, values).scalar_one() is not None
 
+    def find(self, notification_id: UUID, attempt: int | None = None) -> Reported | None:
+        """What a report is about: one attempt, or the last one; None if there is none."""
+        if attempt is not None and not 0 < attempt <= _MAX_NUMBER:
+            return None
+        with transaction(self._engine) as connection:
+            row = connection.execute(_FIND, {"id": notification_id, "attempt": attempt}).one_or_none()
+        return None if row is None else _reported(row)
+
+    def soft_bounces(self, address: str, *, since: datetime) -> int:
+        """How many mails to this address, accepted since then, bounced although it exists, with none between that
+        arrived."""
+        values = {"address": address, "since": first_id(since)}
+        with transaction(self._engine) as connection:
+            return int(connection.execute(_SOFT_BOUNCES, values).scalar_one())
+
     def silent(self, ids: Sequence[UUID]) -> list[Silent]:
         """Those of `ids` that are `sent` and still wait for a receipt."""
         with transaction(self._engine) as connection:
@@ -165,6 +186,10 @@ class ReceiptBook:
             connection.execute(_GIVE_UP, {"ids": [str(value) for value in ids], "detail": detail})
 
 
+def _reported(row: Row[Any]) -> Reported:
+    return Reported(row.id, Channel(row.channel), row.address, row.sender, row.template, row.provider, row.number)
+
+
 def _words(report: NewReport, known_id: str | None) -> str:
     """With the message's id, if it is not the one that we know: another part of the text, or another message."""
     words: str = storable(report.words)[:400]
@@ -181,11 +206,29 @@ def _status(report: NewReport, known: set[str]) -> Status | None:
 
 
 _LOCK: TextClause = text("""
-SELECT n.id, n.channel, n.address, n.sender, n.template, a.provider, a.outcome, a.provider_message_id
+SELECT n.id, n.channel, n.address, n.sender, n.template, a.provider, a.number, a.outcome, a.provider_message_id
 FROM notifications AS n JOIN attempts AS a ON a.notification_id = n.id AND a.number = :attempt
-WHERE n.id = :id AND a.provider = ANY(:providers)
+WHERE n.id = :id AND (CAST(:providers AS text[]) IS NULL OR a.provider = ANY(:providers))
 FOR UPDATE OF n
 """).bindparams(bindparam("id", type_=PG_UUID(as_uuid=True)), bindparam("providers", type_=ARRAY(Text())))
+
+_FIND: TextClause = text("""
+SELECT n.id, n.channel, n.address, n.sender, n.template, a.provider, a.number
+FROM notifications AS n JOIN attempts AS a ON a.notification_id = n.id
+WHERE n.id = :id AND a.number = coalesce(CAST(:attempt AS int), a.number)
+ORDER BY a.number DESC LIMIT 1
+""").bindparams(bindparam("id", type_=PG_UUID(as_uuid=True)))
+
+# A mail that a relay took and of which no bounce came for five days has arrived: no relay tries longer by default.
+_SOFT_BOUNCES: TextClause = text("""
+SELECT count(*) FROM notifications AS n
+WHERE n.address = :address AND n.id >= :since AND n.channel = 'email'
+  AND n.status = 'undelivered' AND n.reason = 'unreachable_recipient'
+  AND NOT EXISTS (
+    SELECT FROM notifications AS later
+    WHERE later.address = n.address AND later.id > n.id AND later.channel = 'email' AND (later.status = 'delivered'
+      OR later.status = 'sent' AND later.sent_at < now() - interval '5 days'))
+""").bindparams(bindparam("since", type_=PG_UUID(as_uuid=True)))
 
 _KNOWN: TextClause = text("""
 SELECT detail FROM events WHERE notification_id = :id AND kind = 'provider' AND attempt = :attempt

@@ -21,6 +21,7 @@ from notifier.web import (
     reading,
     sending,
     suppressing,
+    unsubscribing,
     watching,
     webhooks,
 )
@@ -76,6 +77,7 @@ def make_app(desk: Desk | None = None, lifespan: Lifespan[FastAPI] | None = None
     app.include_router(callbacks.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
     app.include_router(watching.router, responses=_responses((500, 503)))
     app.include_router(webhooks.router)
+    app.include_router(unsubscribing.router)
     app.add_middleware(Shield)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
 

@@ -23,6 +23,7 @@ from notifier.store.keys import KeyBook
 from notifier.store.lateness import Lateness
 from notifier.store.operating import Operating
 from notifier.store.rates import RateBook
+from notifier.tokens import Tokens
 from notifier.web.handover import Handover
 from notifier.web.kept import Kept
 from notifier.web.readiness import Readiness, State
@@ -47,6 +48,7 @@ class Desk:
     gauges: Kept[Gauges]
     readiness: Kept[State]
     suppressions: Suppressions
+    tokens: Tokens
 
 
 def make_desk(services: Services, handover: Handover) -> Desk:
@@ -67,6 +69,7 @@ def make_desk(services: Services, handover: Handover) -> Desk:
         Kept(GaugeBook(services.engine).read, KEPT_SECONDS),
         Kept(readiness.state, KEPT_SECONDS),
         services.suppressions,
+        services.tokens,
     )
 
 

@@ -65,13 +65,13 @@ async def _hook(request: Request) -> Hook:
     query = bytes(request.scope.get("query_string") or b"")
     return Hook(
         (path + b"?" + query if query else path).decode("latin-1"),
-        await _body(request),
+        await read_body(request),
         request.headers.get(SIGNATURE_HEADER, ""),
         request.headers.get("content-type", ""),
     )
 
 
-async def _body(request: Request) -> bytes:
+async def read_body(request: Request) -> bytes:
     """The body, as far as it is small and comes in time.
 
     Raises:

@@ -1,0 +1,31 @@
+"""The address that bounces come back to, as the settings take it."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, ValidationInfo
+
+#: RFC 5321 section 4.5.3.1.1 gives a local part 64 octets; "+" and the token of `notifier.tokens` need 49 of them.
+MAX_NAME = 15
+
+_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}")
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_DOMAIN = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}")
+
+
+def _takes_a_token(address: str, others: ValidationInfo) -> str:
+    name, _, domain = address.rpartition("@")
+    if not _NAME.fullmatch(name) or not _DOMAIN.fullmatch(domain) or len(domain) > 190:
+        raise ValueError(
+            f"must be like bounces@example.com: before the @ at most {MAX_NAME} letters, digits, - and _, because "
+            "a token follows them"
+        )
+    if others.data.get("hash_key") is None:
+        raise ValueError("needs NOTIFIER_HASH_KEY: without a key of your own, anybody could forge a bounce")
+    return address
+
+
+#: `bounces@example.com`; `bounces+<token>@example.com` must reach the same place.
+BounceAddress = Annotated[str, AfterValidator(_takes_a_token)]

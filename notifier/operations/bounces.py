@@ -1,0 +1,247 @@
+"""Mails that come back: whose they are, what they say, and what follows.
+
+Whose a bounce is, only the token in its return path says: a mail without one that we made changes nothing,
+whatever stands in it. What it says moves the status as every provider's report does. A complaint moves nothing, and
+stops more; it is also found by the Message-ID of the mail that it quotes, because whoever knows that has the mail.
+
+Crash points: everything is written before it is acknowledged, the event with a suppression that follows from it in
+one transaction. If we die after it and before the acknowledgement, the mail comes again and finds its event; soft
+bounces are counted all the same, so none is missed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import assert_never
+from uuid import UUID
+
+from notifier.config import Settings
+from notifier.hashing import HashKey
+from notifier.operations.receipts import identity_of, template_of
+from notifier.operations.suppressions import GLOBAL, Suppressions, category_scope, sender_scope
+from notifier.providers.mail_reports import Action, Bounce, Complaint, Read, read_mail
+from notifier.providers.masking import mail_detail
+from notifier.providers.smtp_codes import Stage, judge
+from notifier.providers.verdict import Verdict
+from notifier.rendering import Renderer
+from notifier.status import Channel, Outcome, Reason, Status, SuppressionReason
+from notifier.store.receipts import NewReport, ReceiptBook, Recorded, Reported
+from notifier.store.suppressions import NewSuppression
+from notifier.telemetry import log
+from notifier.tokens import Tokens
+
+#: So many soft bounces …
+SOFT_BOUNCES = 3
+#: … of mails of so long, with none between that arrived, suppress the address, for as long. After that it is tried
+#: again, and those that led here count no more.
+SOFT_PERIOD = timedelta(days=14)
+
+_SOURCE = "bounce"
+_MESSAGE_ID = re.compile(r"([0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12})@", re.IGNORECASE)
+
+
+class Taken(StrEnum):
+    """What became of a mail. Each of them is acknowledged: the same mail again would end the same."""
+
+    RECORDED = "recorded"  #: it is in the story of its notification
+    REPEATED = "repeated"  #: it was there before
+    NO_REPORT = "no_report"  #: it reports nothing that we know: an out-of-office reply, spam
+    FORGED = "forged"  #: it has no token, or none that we made
+    UNKNOWN = "unknown"  #: its notification is not in the record (any more)
+    CONTRADICTED = "contradicted"  #: a complaint that names somebody else than the mail went to
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """What a delivery report means for us."""
+
+    status: Status
+    #: Why it did not arrive.
+    reason: Reason | None = None
+    #: There is nobody at that address.
+    is_dead: bool = False
+    #: The address exists, and does not take mail for now.
+    is_soft: bool = False
+
+
+class Bounces:
+    """Thread-safe: it holds nothing that changes."""
+
+    def __init__(
+        self,
+        book: ReceiptBook,
+        suppressions: Suppressions,
+        renderer: Renderer,
+        settings: Settings,
+        tokens: Tokens,
+        hash_key: HashKey,
+    ) -> None:
+        self._book = book
+        self._suppressions = suppressions
+        self._renderer = renderer
+        self._settings = settings
+        self._tokens = tokens
+        self._hash_key = hash_key
+
+    def is_ours(self, address: str) -> bool:
+        """Whether mail to this address is for us at all."""
+        return self._tokens.is_bounce_address(address)
+
+    def take(self, content: bytes, recipient: str = "") -> Taken:
+        """Record what a mail says. `recipient` is the envelope's, if it is known.
+
+        Raises:
+            ServiceUnavailable: nothing was recorded, or not all of it: it must come again.
+        """
+        read = read_mail(content)
+        match read.report:
+            case None:
+                taken = Taken.NO_REPORT
+            case Bounce():
+                taken = self._bounce(read.report, self._token_of(read, recipient))
+            case Complaint():
+                taken = self._complaint(read.report, self._token_of(read, recipient))
+            case _:
+                assert_never(read.report)
+        told = log.warning if taken in (Taken.FORGED, Taken.CONTRADICTED) else log.info
+        told("bounce", outcome=taken, size=len(content))
+        return taken
+
+    def _token_of(self, read: Read, recipient: str) -> tuple[UUID, int] | None:
+        """The headers will do where an MTA hands over the mail without its envelope: a token proves itself."""
+        return next(filter(None, map(self._tokens.read_return_path, (recipient, *read.addresses))), None)
+
+    def _bounce(self, bounce: Bounce, token: tuple[UUID, int] | None) -> Taken:
+        if token is None:
+            return Taken.FORGED
+        found = self._book.find(*token)
+        if found is None:
+            return Taken.UNKNOWN
+        meaning = _meaning(bounce)
+        words = _words(bounce, found.address)
+        report = NewReport(
+            found.id,
+            found.attempt,
+            None,
+            "",
+            words,
+            meaning.status,
+            meaning.reason,
+            occurred_at=bounce.occurred_at,
+        )
+        reason = SuppressionReason.HARD_BOUNCE
+        recorded = self._book.record(
+            report, lambda about: self._suppression(about, GLOBAL, reason, words) if meaning.is_dead else None
+        )
+        if meaning.is_soft:
+            self._count_soft(found, words)
+        return _taken(recorded)
+
+    def _count_soft(self, found: Reported, words: str) -> None:
+        """Not with the event: two bounces of one address at once must each see the other."""
+        now = datetime.now(UTC)
+        count = self._book.soft_bounces(found.address, since=now - SOFT_PERIOD)
+        if count >= SOFT_BOUNCES:
+            detail = f"{count} soft bounces within {SOFT_PERIOD.days} days, the last: {words}"
+            reason = SuppressionReason.HARD_BOUNCE
+            self._suppressions.keep(self._suppression(found, GLOBAL, reason, detail, now + SOFT_PERIOD))
+
+    def _complaint(self, complaint: Complaint, token: tuple[UUID, int] | None) -> Taken:
+        paths = map(self._tokens.read_return_path, complaint.return_paths)
+        token = token or next(filter(None, paths), None)
+        by_id = _MESSAGE_ID.match(complaint.message_id)
+        if token is not None:
+            found = self._book.find(*token)
+        elif by_id is not None:
+            found = self._book.find(UUID(by_id[1]))
+        else:
+            return Taken.FORGED
+        if found is None or found.channel is not Channel.EMAIL:
+            return Taken.UNKNOWN
+        recipient = self._hash_key.recipient(found.channel, found.address)
+        named = {self._hash_key.recipient(Channel.EMAIL, address) for address in complaint.recipients}
+        if named and recipient not in named:
+            return Taken.CONTRADICTED
+        words = f"complaint: {complaint.kind}"
+        report = NewReport(found.id, found.attempt, None, "", words, None)
+        scope = self._scope(found)
+        return _taken(
+            self._book.record(
+                report, lambda about: self._suppression(about, scope, SuppressionReason.COMPLAINT, words)
+            )
+        )
+
+    def _scope(self, found: Reported) -> str:
+        """What they complained about: its kind, or else whom it came from."""
+        template = template_of(found, self._renderer)
+        if template is not None and template.category:
+            return category_scope(template.category)
+        return sender_scope(identity_of(found, self._renderer, self._settings))
+
+    def _suppression(
+        self,
+        found: Reported,
+        scope: str,
+        reason: SuppressionReason,
+        detail: str,
+        expires_at: datetime | None = None,
+    ) -> NewSuppression:
+        return self._suppressions.new(
+            channel=found.channel,
+            address=found.address,
+            scope=scope,
+            reason=reason,
+            source=_SOURCE,
+            expires_at=expires_at,
+            notification_id=found.id,
+            detail=detail,
+        )
+
+
+def _meaning(bounce: Bounce) -> _Meaning:
+    match bounce.action:
+        case Action.FAILED:
+            return _failure(judge(Stage.RCPT, bounce.answer))
+        case Action.DELIVERED:
+            return _Meaning(Status.DELIVERED)
+        case Action.DELAYED | Action.RELAYED | Action.EXPANDED:
+            # Whoever reports has it: news only where we did not know that they took it.
+            return _Meaning(Status.SENT)
+        case _:
+            assert_never(bounce.action)
+
+
+def _failure(verdict: Verdict) -> _Meaning:
+    if verdict.suppress:
+        return _Meaning(Status.UNDELIVERED, verdict.reason, is_dead=True)
+    # "Try again later" to us is, from a server that gave up trying, a recipient who cannot be reached.
+    is_put_off = verdict.outcome in (Outcome.UNAVAILABLE, Outcome.UNKNOWN)
+    reason = Reason.UNREACHABLE_RECIPIENT if is_put_off and not _is_ours(verdict) else verdict.reason
+    return _Meaning(Status.UNDELIVERED, reason, is_soft=reason is Reason.UNREACHABLE_RECIPIENT)
+
+
+def _is_ours(verdict: Verdict) -> bool:
+    """Whether the refusal is about us and says nothing about the recipient."""
+    return verdict.reason in (Reason.PROVIDER_ACCOUNT, Reason.PROVIDER_THROTTLED)
+
+
+def _words(bounce: Bounce, address: str) -> str:
+    """For the record: "failed 5.1.1, by mx.example.com: 550 5.1.1 no such user"; the same for the same report."""
+    by = f", by {bounce.remote}" if bounce.remote else ""
+    said = mail_detail(bounce.answer.text, recipient=address)
+    return f"{bounce.action} {bounce.answer.enhanced or bounce.answer.basic}{by}: {said}".removesuffix(": ")
+
+
+def _taken(recorded: Recorded) -> Taken:
+    match recorded:
+        case Recorded.MOVED | Recorded.NOTED:
+            return Taken.RECORDED
+        case Recorded.REPEATED:
+            return Taken.REPEATED
+        case Recorded.UNKNOWN:
+            return Taken.UNKNOWN
+        case _:
+            assert_never(recorded)

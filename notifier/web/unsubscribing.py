@@ -1,0 +1,186 @@
+"""The page behind an unsubscribe link, and the one click of a mail program (RFC 8058).
+
+There is no key: the link's token says what it ends. GET changes nothing, because scanners follow every link, and
+asks nobody, so that they cost nothing. A link that we did not make gets the same answer whatever it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from types import MappingProxyType
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import HTMLResponse
+
+from notifier.rendering.locales import fallbacks
+from notifier.web.desk import AtDesk
+from notifier.web.webhooks import read_body
+
+router = APIRouter(include_in_schema=False)
+
+#: Nothing is loaded, run, kept, framed or told to the next page.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "X-Robots-Tag": "noindex",
+    "X-Content-Type-Options": "nosniff",
+}
+_ONE_CLICK = "List-Unsubscribe=One-Click"
+_UNDO = "undo"
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """The page in one language. `{}` is the category."""
+
+    title: str
+    question: str
+    button: str
+    done: str
+    done_text: str
+    undo: str
+    undone: str
+    undone_text: str
+    broken: str
+    broken_text: str
+
+
+_EN = _Words(
+    "Unsubscribe",
+    "Do you want to stop receiving e-mails of the kind “{}”?",
+    "Unsubscribe",
+    "You are unsubscribed",
+    "You will get no more e-mails of the kind “{}”. One that is already on its way may still arrive.",
+    "Undo: keep sending them",
+    "You are subscribed again",
+    "You will get e-mails of the kind “{}” as before.",
+    "This link does not work",
+    "It is not complete, or it is not valid any more. Copy the whole link from the e-mail, or use the link in a "
+    "newer one.",
+)
+_LANGUAGES: Mapping[str, _Words] = MappingProxyType(
+    {
+        "en": _EN,
+        "fr": _Words(
+            "Se désabonner",
+            "Ne plus recevoir les e-mails de type « {} » ?",
+            "Se désabonner",
+            "Vous êtes désabonné",
+            "Vous ne recevrez plus d’e-mails de type « {} ». Un message déjà parti peut encore arriver.",
+            "Annuler : continuer à les recevoir",
+            "Vous êtes de nouveau abonné",
+            "Vous recevrez les e-mails de type « {} » comme avant.",
+            "Ce lien ne fonctionne pas",
+            "Il est incomplet ou n’est plus valable. Copiez le lien entier depuis l’e-mail, ou utilisez celui "
+            "d’un message plus récent.",
+        ),
+        "zh-Hans": _Words(
+            "退订",
+            "不再接收“{}”类邮件？",
+            "退订",
+            "您已退订",
+            "您将不再收到“{}”类邮件。已经发出的邮件可能仍会送达。",
+            "撤销：继续接收",
+            "您已重新订阅",
+            "您将照常收到“{}”类邮件。",
+            "此链接无效",
+            "链接不完整或已失效。请从邮件中复制完整的链接，或使用较新邮件中的链接。",
+        ),
+    }
+)
+
+_PAGE = """<!DOCTYPE html>
+<html lang="{language}">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ font: 1.125rem/1.5 system-ui, sans-serif; max-width: 34rem; margin: 12vh auto 0; padding: 0 1.25rem; }}
+h1 {{ font-size: 1.5rem; line-height: 1.25; }}
+button {{ font: inherit; padding: .6rem 1.2rem; border: 2px solid currentColor; border-radius: .4rem;
+  background: transparent; color: inherit; cursor: pointer; }}
+button:focus-visible {{ outline: 3px solid Highlight; outline-offset: 2px; }}
+</style>
+</head>
+<body>
+<main>
+<h1>{title}</h1>
+<p>{text}</p>
+{form}</main>
+</body>
+</html>
+"""
+_FORM = """<form method="post">
+<input type="hidden" name="{name}" value="{value}">
+<button type="submit">{button}</button>
+</form>
+"""
+
+
+@router.api_route("/u/{token}", methods=["GET", "HEAD"])
+async def ask(desk: AtDesk, token: str) -> Response:
+    """The page with a button. Changes nothing."""
+    ending = desk.tokens.read_link(token)
+    if ending is None:
+        return _broken()
+    language, words = _words(ending.locale)
+    name, _, value = _ONE_CLICK.partition("=")
+    form = _FORM.format(name=name, value=value, button=words.button)
+    return _page(language, words.title, words.question.format(ending.category), form)
+
+
+@router.post("/u/{token}")
+async def act(desk: AtDesk, request: Request, token: str) -> Response:
+    """The button, the one click of a mail program, or what takes it back. The same again does nothing."""
+    ending = desk.tokens.read_link(token)
+    if ending is None:
+        return _broken()
+    wish = _wish(await read_body(request), request.headers.get("content-type", ""))
+    language, words = _words(ending.locale)
+    if wish == _UNDO:
+        await run_in_threadpool(desk.suppressions.resubscribe, ending)
+        return _page(language, words.undone, words.undone_text.format(ending.category))
+    if wish != _ONE_CLICK:
+        # Somebody's POST without the words of RFC 8058 is no wish of the recipient's.
+        return _page(language, words.broken, words.broken_text, status=400)
+    await run_in_threadpool(desk.suppressions.unsubscribe, ending)
+    form = _FORM.format(name=_UNDO, value="yes", button=words.undo)
+    return _page(language, words.done, words.done_text.format(ending.category), form)
+
+
+def _wish(body: bytes, content_type: str) -> str:
+    """What a form asks for; "" for nothing that we know."""
+    name, _, value = _ONE_CLICK.partition("=")
+    text = body.decode("utf-8", "replace")
+    if content_type.lower().startswith("multipart/form-data"):
+        # RFC 8058 section 3.2 allows it; there is one field, so its name and its value are all there is.
+        return _ONE_CLICK if f'name="{name}"' in text and value in text else ""
+    fields = parse_qs(text, max_num_fields=10) if text.count("&") < 10 else {}
+    if _UNDO in fields:
+        return _UNDO
+    return _ONE_CLICK if fields.get(name) == [value] else ""
+
+
+def _words(locale: str) -> tuple[str, _Words]:
+    """The language of the mail, or English."""
+    found = next((tag for tag in fallbacks(locale) if tag in _LANGUAGES), "en")
+    return found, _LANGUAGES[found]
+
+
+def _broken() -> Response:
+    """In English: what language the reader has stands in the part that cannot be read."""
+    return _page("en", _EN.broken, _EN.broken_text, status=404)
+
+
+def _page(language: str, title: str, text: str, form: str = "", *, status: int = 200) -> Response:
+    html = _PAGE.format(language=language, title=escape(title), text=escape(text), form=form)
+    return HTMLResponse(html, status, _HEADERS)
