@@ -1,8 +1,8 @@
 """Mails that come back: whose they are, what they say, and what follows.
 
 Whose a bounce is, only the token in its return path says: a mail without one that we made changes nothing,
-whatever stands in it. What it says moves the status as every provider's report does. A complaint moves nothing, and
-stops more; it is also found by the Message-ID of the mail that it quotes, because whoever knows that has the mail.
+whatever stands in it. What it says moves the status as every provider's report does. A complaint moves nothing,
+and stops more; it is also found by the Message-ID of the mail that it quotes: whoever knows that has the mail.
 
 Crash points: everything is written before it is acknowledged, the event with a suppression that follows from it in
 one transaction. If we die after it and before the acknowledgement, the mail comes again and finds its event; soft

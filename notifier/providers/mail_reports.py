@@ -20,7 +20,7 @@ from enum import StrEnum
 from flufl.bounce import all_failures
 
 from notifier.providers.smtp_codes import Answer
-from notifier.telemetry import log_failure
+from notifier.telemetry import log
 
 #: A report stands before the mail that it returns; nothing behind this is looked at. Bytes.
 MAX_READ = 256 * 1024
@@ -97,7 +97,7 @@ def read_mail(content: bytes) -> Read:
         return Read(tuple(_addresses(mail)), _report(mail, content))
     except Exception as error:
         # The parser of the standard library raises on some of what is no mail: nested a thousand times, say.
-        log_failure("bounce.unreadable", error, size=len(content))
+        log.info("bounce.unreadable", error=type(error).__name__, size=len(content))
         return Read()
 
 
@@ -185,10 +185,12 @@ def _answer(status: str, words: str) -> Answer:
 def _odd(content: bytes) -> Bounce | None:
     """A report in none of the standard's forms: flufl.bounce knows what many servers write."""
     mail = BytesParser(policy=compat32).parsebytes(content[:_MAX_ODD])
+    if "From" not in mail:
+        mail["From"] = "<>"  # one of its detectors takes it for granted
     try:
         later, never = all_failures(mail)
     except Exception as error:
-        log_failure("bounce.odd_unreadable", error, size=len(content))
+        log.info("bounce.unreadable", error=type(error).__name__, size=len(content))
         return None
     if not later and not never:
         return None

@@ -161,7 +161,8 @@ Arrival-Date: Mon, 23 Nov 2026 10:00:01 +0000
 Final-Recipient: rfc822;zoe@example.net
 Action: failed
 Status: 5.1.10
-Diagnostic-Code: smtp;550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient zoe@example.net not found by SMTP address lookup
+Diagnostic-Code: smtp;550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient zoe@example.net not
+ found by SMTP address lookup
 
 --9B095B5ADSN=_01DC5A2EXCH
 Content-Type: text/rfc822-headers
@@ -174,7 +175,7 @@ Content-Type: text/rfc822-headers
 
 #: Exchange Online, in front of a server that said something else.
 EXCHANGE_WRAPPED = EXCHANGE.replace(
-    "5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient zoe@example.net not found by SMTP address lookup",
+    "5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient zoe@example.net not\n found by SMTP address lookup",
     "5.0.350 Remote server returned an error -> 550 5.2.1 Mailbox disabled",
 ).replace("Status: 5.1.10", "Status: 5.0.350")
 

@@ -1,0 +1,246 @@
+"""Bounces on a real Postgres: what they say, whose they are; early, twice, shuffled, forged; by LMTP and pipe."""
+
+from __future__ import annotations
+
+import smtplib
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+
+from notifier.bounces import serve
+from notifier.dev.machine import free_port
+from notifier.errors import ServiceUnavailable
+from notifier.message import new_id
+from notifier.operations.bounces import Bounces, Taken
+from notifier.status import Outcome, Status
+from tests.support import bounce_mails as mails
+from tests.support.bounced import ADDRESS, KEY, Mails
+from tests.support.templates import write_template, write_templates
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def sent(database_url: str, tmp_path: Path) -> Iterator[Mails]:
+    templates = write_templates(tmp_path / "templates")
+    write_template(templates, "digest", 'category = "digest"')
+    made = Mails(database_url, templates)
+    yield made
+    made.services.close()
+
+
+@pytest.mark.parametrize("mail", [mails.POSTFIX, mails.EXIM, mails.EXCHANGE, mails.GMAIL, mails.QMAIL_LOCAL])
+def test_a_dead_address_is_undelivered_and_suppressed(sent: Mails, mail: str) -> None:
+    id_ = sent.send()
+    assert sent.bounce(mail, id_) is Taken.RECORDED
+    assert sent.state(id_) == (Status.UNDELIVERED, "invalid_recipient")
+    [words] = sent.said(id_)
+    assert words.startswith(("failed 5.1.1", "failed 5.1.10"))
+    assert "zoe" not in words
+    assert sent.story(id_).notification.detail == words
+    [found] = sent.suppressed()
+    assert (found.scope, found.reason, found.source) == ("global", "hard_bounce", "bounce")
+    assert (found.notification_id, found.expires_at) == (id_, None)
+
+
+def test_the_same_report_again_changes_nothing(sent: Mails) -> None:
+    id_ = sent.send()
+    assert sent.bounce(mails.POSTFIX, id_) is Taken.RECORDED
+    before = sent.story(id_)
+    assert sent.bounce(mails.POSTFIX, id_) is Taken.REPEATED
+    assert sent.story(id_) == before
+    assert len(sent.suppressed()) == 1
+
+
+def test_every_order_of_reports_and_of_our_own_result_ends_alike(sent: Mails) -> None:
+    for order in permutations(("own", mails.POSTFIX_DELAYED, mails.POSTFIX)):
+        claim = sent.start()
+        for step in order:
+            if step == "own":
+                sent.accepted(claim)
+            else:
+                assert sent.bounce(step, claim.id) is Taken.RECORDED
+        assert sent.state(claim.id) == (Status.UNDELIVERED, "invalid_recipient")
+        [attempt] = sent.story(claim.id).attempts
+        assert attempt.outcome == Outcome.ACCEPTED
+        assert len(sent.said(claim.id)) == 2
+
+
+def test_a_delay_moves_nothing_but_a_call_whose_outcome_nobody_knew(sent: Mails) -> None:
+    id_ = sent.send()
+    assert sent.bounce(mails.POSTFIX_DELAYED, id_) is Taken.RECORDED
+    assert sent.state(id_) == (Status.SENT, None)
+    assert sent.said(id_) == [
+        "delayed 4.4.1, by mx.example.net: connect to mx.example.net[192.0.2.25]:25: Connection timed out"
+    ]
+    claim = sent.start()
+    sent.bounce(mails.POSTFIX_DELAYED, claim.id)
+    assert sent.state(claim.id) == (Status.SENT, None)
+    assert sent.suppressed() == []
+
+
+def test_three_soft_bounces_suppress_for_a_while(sent: Mails) -> None:
+    for count in (1, 2, 3):
+        id_ = sent.send()
+        mail = mails.POSTFIX_FULL if count == 2 else mails.POSTFIX_EXPIRED
+        assert sent.bounce(mail, id_) is Taken.RECORDED
+        assert sent.bounce(mail, id_) is Taken.REPEATED
+        assert sent.state(id_) == (Status.UNDELIVERED, "unreachable_recipient")
+        assert len(sent.suppressed()) == (count == 3)
+    [found] = sent.suppressed()
+    assert found.expires_at is not None
+    assert (found.expires_at - found.created_at).days in (13, 14)
+    assert str(found.detail).startswith("3 soft bounces within 14 days, the last: failed 4.4.1")
+    assert sent.suppressed("ann@example.net") == []
+
+
+def test_a_mail_between_that_arrived_begins_the_count_anew(sent: Mails) -> None:
+    for count in range(4):
+        sent.bounce(mails.POSTFIX_FULL, sent.send())
+        if count == 1:
+            # No bounce for five days: no relay tries longer.
+            sent.age(sent.send(), days=5.1)
+    assert sent.suppressed() == []
+    sent.bounce(mails.POSTFIX_FULL, sent.send())
+    assert len(sent.suppressed()) == 1
+
+
+def test_what_is_about_us_is_undelivered_and_no_word_about_the_recipient(sent: Mails) -> None:
+    ours = mails.POSTFIX.replace("Status: 5.1.1", "Status: 5.7.26").replace("550 5.1.1", "550 5.7.26")
+    for _ in range(3):
+        id_ = sent.send()
+        sent.bounce(ours.replace("User unknown", "SPF and DKIM failed"), id_)
+        assert sent.state(id_) == (Status.UNDELIVERED, "provider_account")
+    assert sent.suppressed() == []
+
+
+def test_what_is_forged_or_nobody_s_changes_nothing(sent: Mails) -> None:
+    id_ = sent.send()
+    path = sent.path(id_)
+    forged = path[:-13] + ("b" if path[-13] == "a" else "a") + path[-12:]
+    for to in (forged, ADDRESS, "shop@example.com", "", path.replace("bounces", "other")):
+        assert sent.bounce(mails.POSTFIX, id_, to, to=to) is Taken.FORGED
+    for unknown in (sent.path(id_, 2), sent.path(new_id())):
+        assert sent.bounce(mails.POSTFIX, id_, unknown) is Taken.UNKNOWN
+    assert sent.bounce(mails.OUT_OF_OFFICE, id_) is Taken.NO_REPORT
+    assert sent.state(id_) == (Status.SENT, None)
+    assert (sent.said(id_), sent.suppressed()) == ([], [])
+
+
+def test_a_folded_return_path_and_one_in_the_headers_alone_are_found(sent: Mails) -> None:
+    first, second = sent.send(), sent.send()
+    assert sent.bounce(mails.POSTFIX, first, sent.path(first).upper(), to="x@example.com") is Taken.RECORDED
+    assert sent.bounce(mails.POSTFIX, second, "") is Taken.RECORDED
+
+
+def test_a_complaint_stops_its_category_and_moves_no_status(sent: Mails) -> None:
+    id_ = sent.send(template="digest")
+    for _ in range(2):
+        sent.bounce(mails.COMPLAINT, id_, ADDRESS)
+    assert sent.state(id_) == (Status.SENT, None)
+    assert sent.said(id_) == ["complaint: abuse"]
+    [found] = sent.suppressed()
+    assert (found.scope, found.reason, found.source) == ("category:digest", "complaint", "bounce")
+
+
+def test_a_complaint_is_found_by_the_message_id_and_stops_its_sender_without_a_category(sent: Mails) -> None:
+    id_ = sent.send()
+    assert sent.bounce(mails.COMPLAINT, id_, ADDRESS, path="", recipient="redacted") is Taken.RECORDED
+    [found] = sent.suppressed()
+    assert (found.scope, found.reason) == ("sender:default", "complaint")
+
+
+def test_a_complaint_about_somebody_else_s_mail_is_none(sent: Mails) -> None:
+    id_ = sent.send()
+    assert sent.bounce(mails.COMPLAINT, id_, ADDRESS, path="", recipient="ann@example.net") is Taken.CONTRADICTED
+    assert sent.bounce(mails.COMPLAINT, id_, ADDRESS, path="", id="1@example.com") is Taken.FORGED
+    assert sent.bounce(mails.COMPLAINT, id_, ADDRESS, path="", id=f"{new_id()}@example.com") is Taken.UNKNOWN
+    assert (sent.said(id_), sent.suppressed()) == ([], [])
+
+
+@contextmanager
+def listening(bounces: Bounces) -> Iterator[int]:
+    port, stop = free_port(), threading.Event()
+    thread = threading.Thread(target=serve, args=(bounces, "127.0.0.1", port, stop))
+    thread.start()
+    try:
+        wait_until(lambda: answers(port))
+        yield port
+    finally:
+        stop.set()
+        thread.join(timeout=30)
+    assert not thread.is_alive()
+
+
+def answers(port: int) -> bool:
+    try:
+        smtplib.SMTP("127.0.0.1", port, timeout=5).quit()
+    except OSError:
+        return False
+    return True
+
+
+def test_they_are_taken_by_lmtp_and_by_smtp(sent: Mails) -> None:
+    first, second = sent.send(), sent.send()
+    with listening(sent.services.bounces) as port:
+        for id_, protocol in ((first, smtplib.LMTP), (second, smtplib.SMTP)):
+            with protocol("127.0.0.1", port, timeout=30) as client:
+                path = sent.path(id_)
+                mail = sent.mail(mails.POSTFIX, id_) + b"\n" + b"x" * 70_000 + b"\n"
+                assert client.sendmail("", [path], mail) == {}
+                assert sent.state(id_)[0] == Status.UNDELIVERED
+                # What nobody can use is acknowledged all the same: nobody gets it back.
+                assert client.sendmail("", [ADDRESS], b"\xff\x00 no mail at all") == {}
+                assert client.sendmail("zoe@example.net", [f"bounces+{'a' * 48}@EXAMPLE.com"], mail) == {}
+                # One at a time; the server sends the others in a dialogue of their own.
+                refused = client.sendmail("", [path, ADDRESS], mail)
+                assert refused == {ADDRESS: (452, b"4.5.3 one recipient at a time")}
+                with pytest.raises(smtplib.SMTPRecipientsRefused):
+                    client.sendmail("", ["shop@example.com"], mail)
+
+
+class Away(Bounces):
+    """As if the database, or we, had failed."""
+
+    def __init__(self) -> None:
+        """Holds nothing."""
+
+    def is_ours(self, address: str) -> bool:
+        return True
+
+    def take(self, content: bytes, recipient: str = "") -> Taken:
+        raise ServiceUnavailable("the database is away") if recipient == ADDRESS else RuntimeError("a bug")
+
+
+def test_while_the_record_is_away_the_server_is_to_come_again(sent: Mails) -> None:
+    with listening(Away()) as port, smtplib.LMTP("127.0.0.1", port, timeout=30) as client:
+        for to in (ADDRESS, sent.path(new_id())):
+            with pytest.raises(smtplib.SMTPDataError) as refused:
+                client.sendmail("", [to], b"Subject: x\n\nx")
+            assert refused.value.smtp_code == 451
+
+
+def pipe(mail: bytes, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "notifier", "bounces", "--stdin"]
+    given = {"NOTIFIER_BOUNCE_ADDRESS": ADDRESS, "NOTIFIER_HASH_KEY": KEY, "NOTIFIER_DATA_DIR": "/nowhere"}
+    return subprocess.run(
+        command, input=mail, env=given | environment, capture_output=True, check=False, timeout=60
+    )
+
+
+def test_one_on_standard_input_is_recorded_before_the_exit_and_kept_by_the_server_otherwise(
+    sent: Mails, database_url: str
+) -> None:
+    id_ = sent.send()
+    mail = sent.mail(mails.POSTFIX, id_)
+    away = pipe(mail, NOTIFIER_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+    assert (away.returncode, sent.state(id_)[0]) == (75, Status.SENT)
+    assert b"should try again" in away.stderr
+    taken = pipe(mail + b"x" * 500_000, NOTIFIER_DATABASE_URL=database_url)
+    assert (taken.returncode, taken.stdout, taken.stderr) == (0, b"", b"")
+    assert sent.state(id_)[0] == Status.UNDELIVERED

@@ -1,0 +1,111 @@
+"""Mails that were sent with a return path of ours, and what comes back about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+
+from notifier.bootstrap import Services
+from notifier.config import Sender, Settings, Structure
+from notifier.message import Message
+from notifier.operations.bounces import Taken
+from notifier.parsing import check
+from notifier.status import Channel, Lane, OnUnknown, Outcome, Status
+from notifier.store.audit import Story
+from notifier.store.engine import transaction
+from notifier.store.suppressions import SuppressionView
+from notifier.store.values import Claimed, NewAttempt, NewNotification, Result
+
+ADDRESS = "bounces@example.com"
+KEY = "a hash key for tests only"
+
+
+class Mails:
+    """Mails in the record, at whatever point of their way, and the bounces of them."""
+
+    def __init__(self, database_url: str, templates: Path, **more: Any) -> None:
+        structure = Structure(senders={"default": Sender(email="Shop <shop@example.com>")})
+        given: dict[str, Any] = {"hash_key": KEY, "bounce_address": ADDRESS, **more}
+        self.settings = Settings(database_url=database_url, templates=templates, structure=structure, **given)  # type: ignore[arg-type]
+        self.services = Services(self.settings)
+        self._count = 0
+
+    def start(self, to: str = "Zoe <Zoe@example.net>", **fields: Any) -> Claimed:
+        """In hand of a worker, the attempt's row committed, the call under way."""
+        self._count += 1
+        given = {"producer": "shop", "to": to, "template": "hello", **fields}
+        message = check(Message(idempotency_key=f"k{self._count}", **given), Channel.EMAIL, Lane.NORMAL)
+        new = NewNotification(message, Channel.EMAIL, Lane.NORMAL, "v1", OnUnknown.RESEND, 0)
+        [accepted] = self.services.ledger.accept([new])
+        [claim] = self.services.ledger.claim([accepted.id], lease_seconds=60)
+        assert self.services.ledger.start_attempts([NewAttempt(claim, "smtp")], margin_seconds=5)
+        return claim
+
+    def accepted(self, claim: Claimed) -> None:
+        """The worker writes that the relay took it."""
+        result = Result(
+            claim.id,
+            claim.claim,
+            Status.SENT,
+            number=1,
+            outcome=Outcome.ACCEPTED,
+            provider="smtp",
+            provider_message_id="4F1A2",
+            detail="250 queued as 4F1A2",
+        )
+        self.services.ledger.finish([result])
+
+    def send(self, to: str = "Zoe <Zoe@example.net>", **fields: Any) -> UUID:
+        """One that the relay took."""
+        claim = self.start(to, **fields)
+        self.accepted(claim)
+        return claim.id
+
+    def path(self, notification_id: UUID, attempt: int = 1) -> str:
+        """Its return path."""
+        path = self.services.tokens.return_path(notification_id, attempt)
+        assert path is not None
+        return path
+
+    def mail(self, template: str, notification_id: UUID, **more: str) -> bytes:
+        """What comes back about it."""
+        values = {
+            "to": self.path(notification_id),
+            "path": self.path(notification_id),
+            "id": f"{notification_id}@example.com",
+            "recipient": "zoe@example.net",
+            "date": "Mon, 23 Nov 2026 10:00:02 +0000",
+        } | more
+        for name, value in values.items():
+            template = template.replace(f"{{{name}}}", value)
+        return template.encode()
+
+    def bounce(self, template: str, notification_id: UUID, envelope_to: str | None = None, **more: str) -> Taken:
+        """Take it, as it comes from the mail server."""
+        to = self.path(notification_id) if envelope_to is None else envelope_to
+        return self.services.bounces.take(self.mail(template, notification_id, **more), to)
+
+    def story(self, notification_id: UUID) -> Story:
+        return self.services.audit.story(notification_id)
+
+    def state(self, notification_id: UUID) -> tuple[str, str | None]:
+        found = self.story(notification_id).notification
+        return found.status, found.reason
+
+    def said(self, notification_id: UUID) -> list[str]:
+        """The words of the reports, in the order of recording."""
+        return [str(event.detail) for event in self.story(notification_id).events if event.kind == "provider"]
+
+    def suppressed(self, address: str = "zoe@example.net") -> Sequence[SuppressionView]:
+        found = self.services.suppressions.find(Channel.EMAIL, address)
+        return [one for one in found if one.state == "active"]
+
+    def age(self, notification_id: UUID, days: float) -> None:
+        """As if it had been sent so long ago."""
+        query = text("UPDATE notifications SET sent_at = now() - make_interval(secs => :seconds) WHERE id = :id")
+        with transaction(self.services.engine) as connection:
+            connection.execute(query, {"seconds": days * 86_400, "id": notification_id})
