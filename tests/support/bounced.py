@@ -34,14 +34,18 @@ class Mails:
         self.services = Services(self.settings)
         self._count = 0
 
-    def start(self, to: str = "Zoe <Zoe@example.net>", **fields: Any) -> Claimed:
-        """In hand of a worker, the attempt's row committed, the call under way."""
+    def accept(self, to: str = "Zoe <Zoe@example.net>", **fields: Any) -> UUID:
+        """In the record, ready to be sent."""
         self._count += 1
-        given = {"producer": "shop", "to": to, "template": "hello", **fields}
+        given = {"producer": "shop", "to": to, "template": "hello", "context": {"name": "Zoe"}, **fields}
         message = check(Message(idempotency_key=f"k{self._count}", **given), Channel.EMAIL, Lane.NORMAL)
         new = NewNotification(message, Channel.EMAIL, Lane.NORMAL, "v1", OnUnknown.RESEND, 0)
         [accepted] = self.services.ledger.accept([new])
-        [claim] = self.services.ledger.claim([accepted.id], lease_seconds=60)
+        return accepted.id
+
+    def start(self, to: str = "Zoe <Zoe@example.net>", **fields: Any) -> Claimed:
+        """In hand of a worker, the attempt's row committed, the call under way."""
+        [claim] = self.services.ledger.claim([self.accept(to, **fields)], lease_seconds=60)
         assert self.services.ledger.start_attempts([NewAttempt(claim, "smtp")], margin_seconds=5)
         return claim
 
