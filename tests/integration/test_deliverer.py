@@ -31,7 +31,8 @@ from notifier.store.health import HealthBook
 from notifier.store.ledger import Ledger
 from notifier.store.rates import RateBook, Turn
 from notifier.store.values import NewNotification, Result
-from tests.support.templates import write_templates
+from notifier.tokens import Ending, Tokens
+from tests.support.templates import write_template, write_templates
 
 
 @dataclass
@@ -89,6 +90,7 @@ class World:
     templates: Path
     loop: asyncio.AbstractEventLoop
     pacer: Pacer | None = None
+    hash_key: HashKey = field(default_factory=HashKey)
 
     def accept(
         self,
@@ -131,7 +133,7 @@ class World:
             Renderer(self.templates),
             {provider.name: provider for provider in providers},
             made,
-            HashKey(),
+            self.hash_key,
             circuits=Circuits(HealthBook(self.engine), configured, {}, deadline_seconds=deadline),
             pacer=self.pacer,
             caller=Caller(self.loop, self.pacer, slots=made.worker_calls, deadline_seconds=deadline),
@@ -170,6 +172,37 @@ def test_a_batch_is_rendered_sent_and_recorded(world: World) -> None:
     note = world.story(ids[0]).notification
     assert (note.status, note.provider, note.provider_message_id) == ("sent", "first", "first-1")
     assert note.template_version != "v1"
+
+
+def test_a_mail_gets_a_return_path_and_one_that_nobody_asked_for_a_link(world: World) -> None:
+    world.hash_key = HashKey("a key for tests only")
+    write_template(world.templates, "digest", 'category = "digest"\ntransactional = false')
+    (world.templates / "email/digest/body.txt").write_text("To stop this: {{ unsubscribe_url }}")
+    ids = [world.accept("k1"), world.accept("k2", template="digest", locale="fr")]
+    provider = Scripted()
+    given = {"bounce_address": "bounces@example.com", "public_url": "https://notify.example.com"}
+    world.deliver(ids, provider, **given)
+    tokens = Tokens(world.hash_key, **given)
+    plain, digest = sorted(provider.taken, key=lambda outgoing: ids.index(outgoing.notification_id))
+    assert [tokens.read_return_path(one.return_path or "") for one in (plain, digest)] == [
+        (ids[0], 1),
+        (ids[1], 1),
+    ]
+    assert plain.unsubscribe_url is None
+    assert digest.unsubscribe_url is not None
+    assert digest.text == f"To stop this: {digest.unsubscribe_url}\n"
+    ending = tokens.read_link(digest.unsubscribe_url.rpartition("/")[2])
+    hash_ = world.hash_key.recipient(Channel.EMAIL, "ann@example.com")
+    assert ending == Ending(ids[1], hash_, "digest", "fr")
+
+
+def test_without_settings_for_it_there_is_neither(world: World) -> None:
+    write_template(world.templates, "digest", 'category = "digest"\ntransactional = false')
+    provider = Scripted()
+    # Under the key that everybody knows there are no links, even with an address for them.
+    world.deliver([world.accept(template="digest", context={})], provider, public_url="https://notify.example.com")
+    [outgoing] = provider.taken
+    assert (outgoing.return_path, outgoing.unsubscribe_url) == (None, None)
 
 
 def test_ids_that_are_not_queued_are_left_alone(world: World) -> None:

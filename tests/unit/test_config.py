@@ -42,6 +42,18 @@ def test_a_hash_key_is_long_enough_and_masked(monkeypatch: pytest.MonkeyPatch) -
     assert "hunter2" not in repr(load_settings())
 
 
+def test_a_bounce_address_leaves_room_for_a_token_and_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFIER_BOUNCE_ADDRESS", "bounces@example.com")
+    with pytest.raises(ConfigurationError, match=r"NOTIFIER_BOUNCE_ADDRESS.*NOTIFIER_HASH_KEY"):
+        load_settings()
+    monkeypatch.setenv("NOTIFIER_HASH_KEY", "hunter2" * 3)
+    assert load_settings().bounce_address == "bounces@example.com"
+    for wrong in ("bounces", "@example.com", "bounces@", "a+b@example.com", f"{'b' * 16}@example.com", "b@-x.com"):
+        monkeypatch.setenv("NOTIFIER_BOUNCE_ADDRESS", wrong)
+        with pytest.raises(ConfigurationError, match=r"NOTIFIER_BOUNCE_ADDRESS.*bounces@example.com"):
+            load_settings()
+
+
 def test_a_file_of_a_secret_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "notifier_broker_url").write_text("amqp://broker/\n")
     monkeypatch.setenv("NOTIFIER_SECRETS_DIR", str(tmp_path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import email.policy
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.header import decode_header, make_header
 from email.message import EmailMessage
@@ -187,3 +188,18 @@ def test_long_ascii_subjects_are_folded_and_not_encoded() -> None:
     mail = make_mail(make_outgoing(subject=subject))
     assert b"=?" not in mail.content
     assert parsed(mail)["subject"] == subject
+
+
+def test_a_return_path_is_the_envelope_s_and_a_link_is_two_headers() -> None:
+    url, path = "https://notify.example.com/u/" + "x" * 90, "bounces+token@example.com"
+    mail = make_mail(replace(make_outgoing(), return_path=path, unsubscribe_url=url))
+    message = parsed(mail)
+    assert (mail.mail_from, message["From"]) == (path, "Corner Shop <hello@shop.example.com>")
+    assert (message["List-Unsubscribe"], message["List-Unsubscribe-Post"]) == (
+        f"<{url}>",
+        "List-Unsubscribe=One-Click",
+    )
+    assert_flawless(mail)
+    without = make_mail(make_outgoing())
+    assert without.mail_from == SHOP.address
+    assert b"List-Unsubscribe" not in without.content

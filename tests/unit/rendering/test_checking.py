@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from notifier.rendering import Problem, Severity, check_templates
+from notifier.rendering import Problem, Renderer, Severity, check_templates
+from notifier.status import Channel
 
 from .conftest import MakeTemplate
 
@@ -199,3 +200,29 @@ def test_check_says_so_if_there_is_no_folder(tmp_path: Path) -> None:
 def test_a_problem_reads_as_compilers_write_them() -> None:
     assert str(Problem("email/a/body.txt", 3, "x", Severity.WARNING)) == "email/a/body.txt:3: warning: x"
     assert str(Problem("email/a", None, "x")) == "email/a: error: x"
+
+
+def test_a_mail_that_is_not_transactional_names_the_kind_that_its_link_ends(make_template: MakeTemplate) -> None:
+    link, head = "{{ name }} {{ unsubscribe_url }}", HEAD + "transactional = false\n"
+    right = head + 'category = "digest"\n' + NAME + SAMPLE
+    assert _found(make_template(body=link, toml=right)) == []
+    assert "unsubscribe_url is not declared" in "\n".join(_found(make_template(body=link)))
+    assert "transactional: false needs a category" in "\n".join(_found(make_template(toml=head + NAME + SAMPLE)))
+    exempt = head + 'category = "digest"\nsuppression_exempt = true\n' + NAME + SAMPLE
+    assert "transactional: false and suppression_exempt" in "\n".join(_found(make_template(toml=exempt)))
+    sms = make_template("sms/hello", toml=right)
+    assert "transactional: false is for e-mail only" in "\n".join(_found(sms))
+
+
+def test_a_link_of_the_producer_s_own_goes_before_ours(make_template: MakeTemplate) -> None:
+    toml = (
+        HEAD + 'transactional = false\ncategory = "digest"\n[variables]\nunsubscribe_url = { type = "url" }\n'
+        '[[samples]]\nname = "plain"\ncontext = { unsubscribe_url = "https://shop.example.com/stop" }\n'
+    )
+    root = make_template(body="{{ unsubscribe_url }}", toml=toml)
+    assert _found(root) == []
+    context = {"unsubscribe_url": "https://shop.example.com/stop"}
+    rendered = Renderer(root).render(
+        Channel.EMAIL, "hello", None, context, unsubscribe_url="https://x.example/u/1"
+    )
+    assert rendered.text == "https://shop.example.com/stop\n"

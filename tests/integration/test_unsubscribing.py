@@ -1,0 +1,160 @@
+"""The unsubscribe link from the mail to the record: its header, its page, one click, and what takes it back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from notifier.message import new_id
+from notifier.status import Channel
+from notifier.store.suppressions import SuppressionView
+from tests.support.api import Api, Reply
+from tests.support.bounced import KEY
+from tests.support.templates import write_templates
+
+PUBLIC = "https://notify.example.com"
+ONE_CLICK = b"List-Unsubscribe=One-Click"
+FORM = {"content-type": "application/x-www-form-urlencoded"}
+
+
+@pytest.fixture
+def api(database_url: str, tmp_path: Path) -> Iterator[Api]:
+    api = Api(database_url, write_templates(tmp_path / "templates"), public_url=PUBLIC, hash_key=KEY)
+    yield api
+    api.close()
+
+
+def link(api: Api, locale: str = "en", category: str = "digest") -> str:
+    """The path of one."""
+    url = api.services.tokens.unsubscribe_url(new_id(), Channel.EMAIL, "ann@example.com", category, locale)
+    assert url.startswith(f"{PUBLIC}/u/")
+    return url.removeprefix(PUBLIC)
+
+
+def suppressed(api: Api) -> list[SuppressionView]:
+    found = api.services.suppressions.find(Channel.EMAIL, "Ann@example.com")
+    return [one for one in found if one.state == "active"]
+
+
+class Page(HTMLParser):
+    """What a page has: its tags, its words, and what it would load."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.words: list[str] = []
+        self.language = ""
+        self.loads: list[str] = []
+        self.fields: dict[str, str] = {}
+        self.feed(reply.body.decode())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        self.tags.append(tag)
+        self.loads += [value for name, value in given.items() if name in ("src", "href", "action", "onclick")]
+        if tag == "html":
+            self.language = given["lang"]
+        if tag == "input":
+            self.fields[given["name"]] = given["value"]
+
+    def handle_data(self, data: str) -> None:
+        if data.strip():
+            self.words.append(data.strip())
+
+
+def test_the_page_asks_and_changes_nothing(api: Api) -> None:
+    path = link(api)
+    for method in ("GET", "HEAD", "GET"):
+        reply = api(method, path)
+        assert reply.status == 200
+    page = Page(reply)
+    assert (page.language, page.tags.count("h1"), page.tags.count("button")) == ("en", 1, 1)
+    assert page.fields == {"List-Unsubscribe": "One-Click"}
+    assert page.loads == []
+    assert not {"script", "img", "link", "iframe"} & set(page.tags)
+    assert "default-src 'none'" in reply.headers["content-security-policy"]
+    assert (reply.headers["referrer-policy"], reply.headers["cache-control"]) == ("no-referrer", "no-store")
+    assert "light dark" in reply.body.decode()
+    assert suppressed(api) == []
+
+
+@pytest.mark.parametrize(
+    ("locale", "language", "words"),
+    [
+        ("fr-CA", "fr", "Se désabonner"),
+        ("zh-CN", "zh-Hans", "退订"),
+        ("de", "en", "Unsubscribe"),
+        ("", "en", "Unsubscribe"),
+    ],
+)
+def test_it_speaks_the_language_of_the_mail(api: Api, locale: str, language: str, words: str) -> None:
+    page = Page(api("GET", link(api, locale)))
+    assert page.language == language
+    assert page.words.count(words) == 3  # title, heading, button
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (ONE_CLICK, FORM),
+        (
+            b'--b\r\nContent-Disposition: form-data; name="List-Unsubscribe"\r\n\r\nOne-Click\r\n--b--\r\n',
+            {"content-type": "multipart/form-data; boundary=b"},
+        ),
+    ],
+)
+def test_one_click_ends_the_category_once(api: Api, body: bytes, headers: dict[str, str]) -> None:
+    path = link(api)
+    for _ in range(2):
+        assert api("POST", path, body=body, headers=headers).status == 200
+    [found] = suppressed(api)
+    assert (found.scope, found.reason, found.source) == ("category:digest", "unsubscribed", "unsubscribe")
+    assert found.notification_id is not None
+
+
+def test_it_can_be_taken_back_and_what_others_decided_stays(api: Api) -> None:
+    path = link(api)
+    undo = Page(api("POST", path, body=ONE_CLICK, headers=FORM)).fields
+    assert undo == {"undo": "yes"}
+    reply = api("POST", path, body=b"undo=yes", headers=FORM)
+    assert (reply.status, suppressed(api)) == (200, [])
+    assert "subscribed again" in reply.body.decode()
+    [history] = api.services.suppressions.find(Channel.EMAIL, "ann@example.com")
+    assert (history.state, history.lifted_by) == ("lifted", "unsubscribe")
+
+
+def test_a_post_without_the_words_of_the_standard_does_nothing(api: Api) -> None:
+    for body in (b"", b"x=y", b"List-Unsubscribe=No", b"\xff\xfe", b"&" * 5000, b"List-Unsubscribe"):
+        assert api("POST", link(api), body=body, headers=FORM).status == 400
+    assert suppressed(api) == []
+
+
+def test_a_link_that_we_did_not_make_gets_a_page_that_says_so(api: Api) -> None:
+    path = link(api)
+    for wrong in (path[:-9] + "AAAAAAAAA", path[:-5], "/u/x", "/u/%00", f"/u/{'A' * 5000}"):
+        for method, body in (("GET", b""), ("POST", ONE_CLICK)):
+            reply = api(method, wrong, body=body, headers=FORM)
+            assert reply.status == 404
+            assert Page(reply).fields == {}
+    assert suppressed(api) == []
+
+
+def test_a_category_is_only_words_in_the_page(api: Api) -> None:
+    reply = api("GET", link(api, category="<script>alert(1)</script>"))
+    assert "script" not in Page(reply).tags
+
+
+def test_while_the_record_is_away_nothing_is_said_to_be_done(api: Api, tmp_path: Path) -> None:
+    away = Api("postgresql://nobody@127.0.0.1:1/none", tmp_path, public_url=PUBLIC, hash_key=KEY)
+    path = link(api)
+    assert away("GET", path).status == 200
+    assert away("POST", path, body=ONE_CLICK, headers=FORM).status == 503
+    away.services.close()
+
+
+def test_the_document_of_the_api_does_not_tell_of_it(api: Api) -> None:
+    assert not [path for path in api.app.openapi()["paths"] if re.match("/u/", path)]
