@@ -96,7 +96,12 @@ def named(checks: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 def test_doctor_is_content_with_a_whole_service(database_url: str, broker_url: str, smtp_url: str) -> None:
     settings = {"database_url": database_url, "broker_url": broker_url, "smtp_url": smtp_url}
-    own = {"email_from": "shop@shop.example.com", "hash_key": "a key of sixteen or more"}
+    own = {
+        "email_from": "shop@shop.example.com",
+        "hash_key": "a key of sixteen or more",
+        "bounce_address": "bounces@shop.example.com",
+        "public_url": "https://notify.example.com",
+    }
     notifier = CommandLine(settings | own)
     notifier("queues", "declare")
     answer = notifier("doctor")
