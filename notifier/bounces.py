@@ -59,13 +59,19 @@ class _Handler:
         loop = asyncio.get_running_loop()
         taking = loop.run_in_executor(self._pool, self._bounces.take, content, str(envelope.rcpt_tos[0]))
         self.busy.add(taking)
-        taking.add_done_callback(self.busy.discard)
+        taking.add_done_callback(self._is_over)
         try:
             # A client that goes away meanwhile changes nothing: it is recorded, and comes again as a repetition.
             await asyncio.shield(taking)
         except ServiceUnavailable:
             return _LATER
         return _ACKNOWLEDGED
+
+    def _is_over(self, taking: asyncio.Future[Any]) -> None:
+        self.busy.discard(taking)
+        # If the client went away nobody else looks at it, and asyncio would complain.
+        if not taking.cancelled():
+            taking.exception()
 
     async def handle_exception(self, error: Exception) -> str:
         """A fault of ours, or of the dialogue: the server keeps the mail."""

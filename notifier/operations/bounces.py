@@ -161,9 +161,8 @@ class Bounces:
             return Taken.FORGED
         if found is None or found.channel is not Channel.EMAIL:
             return Taken.UNKNOWN
-        recipient = self._hash_key.recipient(found.channel, found.address)
-        named = {self._hash_key.recipient(Channel.EMAIL, address) for address in complaint.recipients}
-        if named and recipient not in named:
+        # With a token there is proof enough, and mail providers like to write an address that is none.
+        if token is None and not self._may_be_about(complaint, found):
             return Taken.CONTRADICTED
         words = f"complaint: {complaint.kind}"
         report = NewReport(found.id, found.attempt, None, "", words, None)
@@ -173,6 +172,11 @@ class Bounces:
                 report, lambda about: self._suppression(about, scope, SuppressionReason.COMPLAINT, words)
             )
         )
+
+    def _may_be_about(self, complaint: Complaint, found: Reported) -> bool:
+        """Whether it names the recipient, or nobody."""
+        named = {self._hash_key.recipient(Channel.EMAIL, address) for address in complaint.recipients}
+        return not named or self._hash_key.recipient(found.channel, found.address) in named
 
     def _scope(self, found: Reported) -> str:
         """What they complained about: its kind, or else whom it came from."""

@@ -140,8 +140,8 @@ def test_a_folded_return_path_and_one_in_the_headers_alone_are_found(sent: Mails
 
 def test_a_complaint_stops_its_category_and_moves_no_status(sent: Mails) -> None:
     id_ = sent.send(template="digest")
-    for _ in range(2):
-        sent.bounce(mails.COMPLAINT, id_, ADDRESS)
+    for named in ("zoe@example.net", "redacted@isp.example"):
+        sent.bounce(mails.COMPLAINT, id_, ADDRESS, recipient=named)
     assert sent.state(id_) == (Status.SENT, None)
     assert sent.said(id_) == ["complaint: abuse"]
     [found] = sent.suppressed()
