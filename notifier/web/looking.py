@@ -44,6 +44,8 @@ class TemplateShape(BaseModel):
     locales: list[str] = Field(default_factory=list)
     #: What kind of message it is, for suppressions of that kind alone.
     category: str | None = None
+    #: False: its mails carry an unsubscribe link for their category.
+    transactional: bool = True
     #: Recipients' wishes for no more do not stop it.
     suppression_exempt: bool = False
     variables: dict[str, VariableShape] = Field(default_factory=dict)
@@ -90,6 +92,7 @@ def _shape(renderer: Renderer, channel: Channel, name: str) -> TemplateShape:
         default_locale=template.default_locale,
         locales=list(template.locales),
         category=template.category,
+        transactional=template.transactional,
         suppression_exempt=template.suppression_exempt,
         variables=variables,
     )

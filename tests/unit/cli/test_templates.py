@@ -102,7 +102,7 @@ def test_category_and_exemption_are_shown(tmp_path: Path) -> None:
     write_template(tmp_path, "digest", 'category = "digest"\nsuppression_exempt = true\n[[samples]]\nname = "one"')
     notifier = CommandLine({"templates": tmp_path})
     [listed] = notifier("templates", "list", "--json").json
-    assert (listed["category"], listed["suppression_exempt"]) == ("digest", True)
+    assert (listed["category"], listed["suppression_exempt"], listed["transactional"]) == ("digest", True, True)
     shown = notifier("templates", "preview", "digest").out
     assert "category    digest" in shown
     assert "suppressed  never for a wish of the recipient's" in shown
