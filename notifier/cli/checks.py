@@ -212,6 +212,26 @@ def check_senders(services: Services, channels: set[Channel]) -> Iterator[Check]
         yield Check("senders", True, f"identities: {names}; every channel and template has one")
 
 
+def check_bounces(services: Services) -> Iterator[Check]:
+    """Where returned mails come back to, and the links of mails that nobody asked for."""
+    settings = services.settings
+    if settings.bounce_address is None:
+        detail = "do not come back to us: mails stay sent, and dead addresses get more"
+        yield Check("bounces", True, detail, "set NOTIFIER_BOUNCE_ADDRESS, and run `notifier bounces`")
+    else:
+        yield Check("bounces", True, f"come back to {settings.bounce_address}, if `notifier bounces` runs")
+    if settings.public_url and not services.hash_key.is_public:
+        return
+    for name in services.renderer.names(Channel.EMAIL):
+        try:
+            is_transactional = services.renderer.template(Channel.EMAIL, name).transactional
+        except TemplateInvalid:
+            continue  # another check's
+        if not is_transactional:
+            fix = "set NOTIFIER_PUBLIC_URL and NOTIFIER_HASH_KEY"
+            yield Check("unsubscribing", True, f"mails of the template {name} go out without a link for it", fix)
+
+
 def check_receipts(settings: Settings) -> Iterator[Check]:
     """Whether providers that report what became of a message can reach us."""
     for table in settings.provider_tables():
@@ -236,26 +256,6 @@ def check_receipts(settings: Settings) -> Iterator[Check]:
 
 #: Kind → the options without which no receipt gets in.
 _REPORTING = {"twilio": ("public_url",), "vonage": ("public_url", "signature_secret")}
-
-
-def check_bounces(services: Services) -> Iterator[Check]:
-    """Where returned mails come back to, and the links of mails that nobody asked for."""
-    settings = services.settings
-    if settings.bounce_address is None:
-        detail = "do not come back to us: mails stay sent, and dead addresses get more"
-        yield Check("bounces", True, detail, "set NOTIFIER_BOUNCE_ADDRESS, and run `notifier bounces`")
-    else:
-        yield Check("bounces", True, f"come back to {settings.bounce_address}, if `notifier bounces` runs")
-    if settings.public_url and not services.hash_key.is_public:
-        return
-    for name in services.renderer.names(Channel.EMAIL):
-        try:
-            is_transactional = services.renderer.template(Channel.EMAIL, name).transactional
-        except TemplateInvalid:
-            continue  # another check's
-        if not is_transactional:
-            fix = "set NOTIFIER_PUBLIC_URL and NOTIFIER_HASH_KEY"
-            yield Check("unsubscribing", True, f"mails of the template {name} go out without a link for it", fix)
 
 
 def check_callbacks(settings: Settings) -> Iterator[Check]:

@@ -91,6 +91,8 @@ def test_a_mail_to_a_mailbox_that_does_not_exist_comes_back_and_suppresses_the_a
     [found] = sent.suppressed("nobody@example.net")
     assert (found.scope, found.reason, found.notification_id) == ("global", "hard_bounce", gone)
     assert sent.state(again) == (Status.SUPPRESSED, "hard_bounce")
+    assert "bounce" in log.read_text()
+    assert "example.net" not in log.read_text()
     # The one whose mailbox there is has it, with a return path of its own.
     assert sent.state(there)[0] == Status.SENT
     assert sent.suppressed(relay.mailbox) == []

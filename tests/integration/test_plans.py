@@ -34,6 +34,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 #: Of one notification, or of those that are asked about.
 RECEIPTS: dict[str, dict[str, Any]] = {
     "_LOCK": {"id": IDS[0], "attempt": 1, "providers": ["twilio"]},
+    "_FIND": {"id": IDS[0], "attempt": 1},
     "_WRITE": {
         **dict.fromkeys(("id", "provider_message_id", "provider", "reason", "detail", "words"), IDS[0]),
         "status": "sent",
@@ -105,6 +106,13 @@ def test_rows_in_hand_are_found_by_their_ids(
         key = "address_hash" if scan["Relation Name"] == "suppressions" else "id"
         assert f"{key} = " in scan["Index Cond"]
         assert "status" not in scan["Index Cond"]
+
+
+def test_soft_bounces_are_counted_by_the_address(engine: Engine) -> None:
+    values = {"address": "zoe@example.net", "since": IDS[0]}
+    found = list(scans(explain(engine, receipts._SOFT_BOUNCES, values)))
+    assert found
+    assert all("address = " in (scan.get("Plans") or [scan])[0].get("Index Cond", "") for scan in found), found
 
 
 def test_what_waits_is_counted_through_the_index_of_what_has_not_ended(engine: Engine) -> None:
