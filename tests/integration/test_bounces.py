@@ -99,6 +99,26 @@ def test_three_soft_bounces_suppress_for_a_while(sent: Mails) -> None:
     assert sent.suppressed("ann@example.net") == []
 
 
+class Dies(Bounces):
+    """As if we were killed after the event was written."""
+
+    def _count_soft(self, *_: object) -> None:
+        raise ServiceUnavailable("gone")
+
+
+def test_a_soft_bounce_that_was_recorded_and_not_counted_is_counted_when_it_comes_again(sent: Mails) -> None:
+    for _ in range(2):
+        sent.bounce(mails.POSTFIX_FULL, sent.send())
+    id_, whole = sent.send(), sent.services.bounces
+    dies = Dies.__new__(Dies)
+    dies.__dict__.update(whole.__dict__)
+    with pytest.raises(ServiceUnavailable):
+        dies.take(sent.mail(mails.POSTFIX_FULL, id_))
+    assert (sent.state(id_)[0], sent.suppressed()) == (Status.UNDELIVERED, [])
+    assert sent.bounce(mails.POSTFIX_FULL, id_) is Taken.REPEATED
+    assert len(sent.suppressed()) == 1
+
+
 def test_a_mail_between_that_arrived_begins_the_count_anew(sent: Mails) -> None:
     for count in range(4):
         sent.bounce(mails.POSTFIX_FULL, sent.send())
