@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from notifier.cli.failing import explain, report
+from notifier.cli.wiring import Wiring, wiring
 from notifier.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def bounces(
+    context: typer.Context,
     listen: Annotated[
         str, typer.Option(help="Where to take them by LMTP or SMTP, host:port; 0.0.0.0: on every address.")
     ] = "127.0.0.1:2424",
@@ -36,7 +38,7 @@ def bounces(
     Needs NOTIFIER_BOUNCE_ADDRESS. Acknowledges nothing before it is recorded. Stops on SIGTERM or Ctrl-C.
     """
     if from_stdin:
-        raise typer.Exit(_take_one())
+        raise typer.Exit(_take_one(wiring(context)))
     host, port = _address(listen)
     from notifier.cli.running import program_settings, stop_on_signals
 
@@ -54,23 +56,17 @@ def bounces(
     services.close()
 
 
-def _take_one() -> int:
+def _take_one(world: Wiring) -> int:
     """The exit code. Whatever goes wrong, the mail server is to keep the mail and come again."""
     try:
-        from notifier.bootstrap import Services
-        from notifier.cli.wiring import read_settings
         from notifier.providers.mail_reports import MAX_READ
 
-        settings = read_settings()
-        _require_address(settings)
         content = sys.stdin.buffer.read(MAX_READ)
         while sys.stdin.buffer.read(1024 * 1024):
             pass  # the mail server must not find the pipe closed
-        services = Services(settings, pool_size=1, application="notifier bounces")
-        try:
+        with world.services() as services:
+            _require_address(services.settings)
             services.bounces.take(content)
-        finally:
-            services.close()
     except Exception as error:
         explain(error)
         report("nothing was acknowledged: the mail server should try again")

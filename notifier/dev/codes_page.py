@@ -27,8 +27,8 @@ _SMTP = """\
 ## E-mail (SMTP)
 
 The first row that fits decides. Enhanced codes (RFC 3463) come before basic ones, and a few rows that go by the
-server's words before both. `*` stands for any digit or number. The same table serves bounces, read as at `rcpt`, for
-which only reason and *suppress* count; a server that gave up trying makes `provider_unavailable`
+server's words before both. `*` stands for any digit or number. The same table serves bounces, read as at `rcpt`:
+only reason and *suppress* count for them, and `provider_unavailable` of a server that gave up trying becomes
 `unreachable_recipient`. Without a row: 2xx, 3xx and what is not SMTP at all
 mean `unavailable` before the end of the mail was sent, and `unknown` after it, as does an answer that never comes.
 

@@ -15,13 +15,14 @@ import pytest
 
 from notifier.bounces import serve
 from notifier.dev.machine import free_port
-from notifier.errors import ServiceUnavailable
+from notifier.errors import ConfigurationError, ServiceUnavailable
 from notifier.message import new_id
 from notifier.operations.bounces import Bounces, Taken
 from notifier.status import Outcome, Status
 from tests.support import bounce_mails as mails
 from tests.support.bounced import ADDRESS, KEY, Mails
 from tests.support.templates import write_template, write_templates
+from tests.unit.cli.commandline import CommandLine
 from tests.waiting import wait_until
 
 
@@ -224,6 +225,14 @@ def test_they_are_taken_by_lmtp_and_by_smtp(sent: Mails) -> None:
                     client.sendmail("", ["shop@example.com"], mail)
 
 
+def test_a_port_that_is_taken_and_one_that_is_none_are_told(sent: Mails) -> None:
+    with listening(sent.services.bounces) as port, pytest.raises(ConfigurationError, match="another --listen"):
+        serve(sent.services.bounces, "127.0.0.1", port, threading.Event())
+    for wrong in ("2424", "localhost", ":2424", "localhost:0", "localhost:99999", "localhost:lmtp"):
+        answer = CommandLine()("bounces", "--listen", wrong)
+        assert (answer.code, answer.err) == (2, "error: --listen takes host:port, as 127.0.0.1:2424\n")
+
+
 class Away(Bounces):
     """As if the database, or we, had failed."""
 
@@ -245,22 +254,35 @@ def test_while_the_record_is_away_the_server_is_to_come_again(sent: Mails) -> No
             assert refused.value.smtp_code == 451
 
 
-def pipe(mail: bytes, **environment: str) -> subprocess.CompletedProcess[bytes]:
+def pipe(mail: bytes, database_url: str) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "notifier", "bounces", "--stdin"]
     given = {"NOTIFIER_BOUNCE_ADDRESS": ADDRESS, "NOTIFIER_HASH_KEY": KEY, "NOTIFIER_DATA_DIR": "/nowhere"}
-    return subprocess.run(
-        command, input=mail, env=given | environment, capture_output=True, check=False, timeout=60
-    )
+    environment = given | {"NOTIFIER_DATABASE_URL": database_url}
+    return subprocess.run(command, input=mail, env=environment, capture_output=True, check=False, timeout=60)
 
 
-def test_one_on_standard_input_is_recorded_before_the_exit_and_kept_by_the_server_otherwise(
-    sent: Mails, database_url: str
-) -> None:
+def test_one_on_standard_input_is_recorded_before_the_exit(sent: Mails, database_url: str) -> None:
     id_ = sent.send()
-    mail = sent.mail(mails.POSTFIX, id_)
-    away = pipe(mail, NOTIFIER_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
-    assert (away.returncode, sent.state(id_)[0]) == (75, Status.SENT)
-    assert b"should try again" in away.stderr
-    taken = pipe(mail + b"x" * 500_000, NOTIFIER_DATABASE_URL=database_url)
+    taken = pipe(sent.mail(mails.POSTFIX, id_) + b"x" * 500_000, database_url)
     assert (taken.returncode, taken.stdout, taken.stderr) == (0, b"", b"")
     assert sent.state(id_)[0] == Status.UNDELIVERED
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"database_url": "postgresql://nobody@127.0.0.1:1/none"}, "the database cannot be used now"),
+        ({"bounce_address": None}, "NOTIFIER_BOUNCE_ADDRESS is not set"),
+        ({"hash_key": "short"}, "16 characters"),
+    ],
+)
+def test_whatever_goes_wrong_with_one_the_mail_server_is_to_keep_it(
+    sent: Mails, database_url: str, settings: dict[str, str | None], words: str
+) -> None:
+    id_ = sent.send()
+    given = {"database_url": database_url, "bounce_address": ADDRESS, "hash_key": KEY, **settings}
+    answer = CommandLine(given)("bounces", "--stdin", stdin=sent.mail(mails.POSTFIX, id_))
+    assert (answer.code, answer.out) == (75, "")
+    assert words in answer.err
+    assert "the mail server should try again" in answer.err
+    assert sent.state(id_)[0] == Status.SENT
