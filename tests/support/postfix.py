@@ -13,7 +13,6 @@ import pwd
 import shutil
 import signal
 import socket
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from pathlib import Path
 
 from bench.postfix import Absent, find_postfix
 from notifier.dev.machine import free_port
-from tests.waiting import wait_until
+from notifier.dev.processes import ServerProcess
 
 #: Who owns the queue, and who may put mail into it: Postfix's own accounts, or ones of which nothing else is used.
 _OWNERS = ("postfix", "news")
@@ -148,21 +147,20 @@ def running_postfix(lmtp_port: int, mailbox: str = "zoe@example.net") -> Iterato
     }
     (folder / "conf" / "main.cf").write_text(_MAIN.format_map(values))
     (folder / "conf" / "master.cf").write_text(_MASTER.format_map(values))
-    process = subprocess.Popen(
+    server = ServerProcess(
+        "Postfix",
         [root / "usr/lib/postfix/sbin/master", "-d", "-c", folder / "conf"],
+        log=folder / "log" / "master.log",
+        stop_plan=[(signal.SIGTERM, 20)],
+        cwd=folder,
         env={**found.environment, "MAIL_CONFIG": str(folder / "conf")},
-        stdin=subprocess.DEVNULL,
-        # It ends its children by their process group, which must not be ours.
-        start_new_session=True,
     )
     try:
-        wait_until(lambda: process.poll() is not None or all(map(_answers, (front, behind))), timeout=30)
-        relay = Relay(front, mailbox, folder)
-        assert process.poll() is None, relay.log
-        yield relay
+        server.start()
+        server.wait_until(lambda: all(map(_answers, (front, behind))), timeout_seconds=30)
+        yield Relay(front, mailbox, folder)
     finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=30)
+        server.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 
