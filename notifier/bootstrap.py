@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from notifier.callbacks import Caller as CallbackCaller
 from notifier.callbacks import Runner
-from notifier.config import Settings
+from notifier.config import SIMULATOR, Settings
 from notifier.delivery import Asker, Circuits, Deliverer, Reconciler
 from notifier.delivery.calling import Caller
 from notifier.delivery.pacing import Pacer
@@ -29,8 +29,10 @@ from notifier.operations.suppression_files import SuppressionFiles
 from notifier.operations.suppressions import Suppressions
 from notifier.providers import registry
 from notifier.providers.base import Provider
+from notifier.providers.simulator import Simulator
 from notifier.rendering import Renderer
 from notifier.status import Channel
+from notifier.store.attachments import AttachmentBook
 from notifier.store.audit import Audit
 from notifier.store.callbacks import CallbackBook
 from notifier.store.engine import make_engine, missing_upgrade
@@ -128,6 +130,10 @@ class Services:
         return RateBook(self.engine)
 
     @cached_property
+    def attachments(self) -> AttachmentBook:
+        return AttachmentBook(self.engine)
+
+    @cached_property
     def callbacks(self) -> CallbackBook:
         return CallbackBook(self.engine)
 
@@ -203,11 +209,10 @@ class DeliveryLoop:
         self._thread.start()
         made = asyncio.run_coroutine_threadsafe(self._make_providers(), self._loop).result()
         self._providers: Mapping[str, Provider] = {provider.name: provider for provider in made}
-        self.deliverer = self._make_deliverer()
-        self.reconciler = Reconciler(
-            services.ledger, services.renderer, self._providers, services.settings, self._loop
-        )
-        self.asker = Asker(services.receipt_book, services.receipts, self._providers, self._loop)
+        everyone: Mapping[str, Provider] = {**self._providers, SIMULATOR: Simulator()}
+        self.deliverer = self._make_deliverer(everyone)
+        self.reconciler = Reconciler(services.ledger, services.renderer, everyone, services.settings, self._loop)
+        self.asker = Asker(services.receipt_book, services.receipts, everyone, self._loop)
         self.callbacks = asyncio.run_coroutine_threadsafe(self._make_callbacks(), self._loop).result()
 
     async def _make_callbacks(self) -> Runner:
@@ -215,7 +220,7 @@ class DeliveryLoop:
         caller = CallbackCaller(settings.callback_hosts)
         return Runner(self._services.callbacks, settings.structure.callbacks, caller, self._loop)
 
-    def _make_deliverer(self) -> Deliverer:
+    def _make_deliverer(self, everyone: Mapping[str, Provider]) -> Deliverer:
         services, settings = self._services, self._services.settings
         deadline = settings.call_deadline_seconds
         configured: defaultdict[Channel, list[str]] = defaultdict(list)
@@ -226,9 +231,10 @@ class DeliveryLoop:
         return Deliverer(
             services.ledger,
             services.renderer,
-            self._providers,
+            everyone,
             settings,
             services.hash_key,
+            attachments=services.attachments,
             circuits=Circuits(services.health, configured, weights, deadline_seconds=deadline),
             pacer=pacer,
             caller=Caller(self._loop, pacer, slots=settings.worker_calls, deadline_seconds=deadline),

@@ -26,6 +26,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from notifier.bounce_address import BounceAddress
 from notifier.callback_table import CallbackTable, expand
 from notifier.errors import ConfigurationError
+from notifier.message import MAX_MAIL_ATTACHMENTS
 from notifier.status import Lane
 
 #: In the data folder while `notifier up` runs there: where its servers are, for other commands of the same user.
@@ -36,6 +37,9 @@ LEASE_MARGIN_SECONDS = 15.0
 
 #: A key that somebody could guess protects nobody. Characters.
 MIN_HASH_KEY = 16
+
+#: Stands in the record where a provider's name does, for messages of test keys; no provider may have it.
+SIMULATOR = "simulator"
 
 _PACKAGE = Path(__file__).parent
 
@@ -222,6 +226,12 @@ class Settings(BaseSettings):
     api_port: Annotated[int, Field(ge=1, le=65535)] = 8080
     #: Requests that one API process works on at once, each with a connection to the database.
     api_threads: Annotated[int, Field(ge=1, le=256)] = 16
+    #: A file that producers upload is no larger. Bytes.
+    attachment_max_bytes: Annotated[int, Field(ge=1024, le=MAX_MAIL_ATTACHMENTS)] = 5 * 1024 * 1024
+    #: Types of files that producers may upload, with commas between.
+    attachment_types: str = "application/pdf,image/png,image/jpeg,image/gif,text/plain,text/csv,text/calendar"
+    #: Files are deleted so long after the last message that names them was due. Days.
+    attachment_days: Annotated[int, Field(ge=1, le=3650)] = 7
     #: Hosts of callbacks that may be http, on any port and at any address; with commas between.
     callback_allow_hosts: str = ""
     #: A claim lasts this long; longer than the deadline of a provider call, with room for waiting.
@@ -384,6 +394,9 @@ def load_structure(path: Path) -> Structure:
     names = [table.name for table in structure.providers]
     if len(names) != len(set(names)):
         raise ConfigurationError(f"{path}: two providers have the same name; rename one", setting="providers")
+    if SIMULATOR in names:
+        problem = f"{SIMULATOR!r} is the name of what answers test keys; rename the provider"
+        raise ConfigurationError(f"{path}: {problem}", setting="providers")
     return structure
 
 

@@ -29,6 +29,10 @@ from notifier.status import Channel, Lane
 MAX_BODY_BYTES = 1024 * 1024
 #: Entries of one batch.
 MAX_BATCH_ENTRIES = 1000
+#: Files of one mail.
+MAX_ATTACHMENTS = 10
+#: What they may come to. Bytes.
+MAX_MAIL_ATTACHMENTS = 10 * 1024 * 1024
 #: `send_at` may lie this far ahead …
 MAX_SCHEDULE_AHEAD = timedelta(days=366)
 #: … and, with the message's own id, this far back: a queue that waited for a month is still accepted.
@@ -81,6 +85,14 @@ def _parse_id(value: object) -> UUID:
     return found
 
 
+def _parse_attachment(value: object) -> UUID:
+    try:
+        return value if isinstance(value, UUID) else UUID(str(value))
+    except ValueError:
+        fix = "Give the id that POST /v1/attachments answered"
+        raise _error("bad_attachment_id", "not the id of an attachment", fix) from None
+
+
 def _write_time(value: datetime) -> str:
     return value.isoformat().replace("+00:00", "Z")
 
@@ -92,6 +104,9 @@ Time = Annotated[
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 MessageId = Annotated[UUID, BeforeValidator(_parse_id), WithJsonSchema({"type": "string", "format": "uuid"})]
+AttachmentId = Annotated[
+    UUID, BeforeValidator(_parse_attachment), WithJsonSchema({"type": "string", "format": "uuid"})
+]
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Locale = Annotated[str, Field(max_length=35, pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
 Text255 = Annotated[str, Field(min_length=1, max_length=255)]
@@ -144,6 +159,13 @@ class Message(BaseModel):
     callback_url: Annotated[
         str | None,
         Field(max_length=2000, pattern=r"^https?://[^\s]+$", description="Where status callbacks go."),
+    ] = None
+    attachments: Annotated[
+        list[AttachmentId] | None,
+        Field(
+            max_length=MAX_ATTACHMENTS,
+            description="Ids of uploaded files that go with the mail, in their order; e-mail only.",
+        ),
     ] = None
 
     @model_validator(mode="after")

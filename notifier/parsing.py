@@ -91,7 +91,12 @@ def read_message(value: Mapping[str, Any], channel: Channel, lane: Lane, *, now:
         message = Message.model_validate({**value, **_agreed(value, channel, lane)})
     except ValidationError as error:
         return Entry(None, faults_of(error), producer=producer)
-    faults = [*recipient_faults(message.to, channel), *_check_times(message, now), *_check_values(message)]
+    faults = [
+        *recipient_faults(message.to, channel),
+        *_check_attachments(message, channel),
+        *_check_times(message, now),
+        *_check_values(message),
+    ]
     if faults:
         return Entry(None, tuple(faults), producer=producer)
     return Entry(message, producer=producer)
@@ -184,6 +189,12 @@ def recipient_faults(to: str, channel: Channel, field: str = "to") -> list[Fault
     if name and domain.strip(" >"):
         return []
     return [Fault(field, "not_an_address", "not an e-mail address", "Write it as name@example.com")]
+
+
+def _check_attachments(message: Message, channel: Channel) -> list[Fault]:
+    if not message.attachments or channel is Channel.EMAIL:
+        return []
+    return [Fault("attachments", "attachments_not_here", f"{channel} carries no files", "Send a link, or a mail")]
 
 
 def _check_times(message: Message, now: datetime) -> list[Fault]:

@@ -160,6 +160,7 @@ class Reason(StrEnum):
     RATE_LIMITED = "rate_limited"  #: waits for its turn under a rate limit, a cap or a quota
     COUNTRY_NOT_ALLOWED = "country_not_allowed"  #: the number's country is not on the allow-list
     OPERATOR = "operator"  #: an operator decided so
+    ATTACHMENT_MISSING = "attachment_missing"  #: a file that goes with it was deleted before it was sent
     HARD_BOUNCE = "hard_bounce"  #: a mail server reported later that there is no such mailbox
     COMPLAINT = "complaint"  #: the recipient called an earlier mail spam
     UNSUBSCRIBED = "unsubscribed"  #: the recipient unsubscribed from this kind of mail

@@ -163,11 +163,13 @@ def _add_tasks(app: Celery, process: _Process) -> None:
 
     @app.task(name=PARTITIONS, shared=False)  # type: ignore[untyped-decorator]
     def upkeep() -> list[str]:
-        """Make the partitions of the coming months, and drop counts that nobody looks at any more."""
+        """Make the partitions of the coming months, and drop counts and files that nobody needs any more."""
         made = ensure_partitions(process.services.engine)
         process.services.health.forget_old()
         process.services.rates.forget_old()
         process.services.callbacks.forget_old()
+        days = process.services.settings.attachment_days
+        log.info("attachments.dropped", count=process.services.attachments.forget_old(days=days))
         log.info("partitions.ensured", partitions=made)
         return made
 

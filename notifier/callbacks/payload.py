@@ -25,6 +25,7 @@ class StatusData(BaseModel):
     reason: Annotated[str | None, Field(description="Why, a word of the list of reasons; null: nothing is wrong.")]
     reference: Annotated[str | None, Field(description="The producer's own.")]
     metadata: Annotated[dict[str, str], Field(description="The producer's own.")]
+    is_test: Annotated[bool, Field(description="It was sent with a test key: no provider was called.")]
     attempt: Annotated[int | None, Field(description="Calls to providers until then; null: none.")]
     occurred_at: Annotated[datetime, Field(description="When its status changed, by the record's clock.")]
     sequence: Annotated[
@@ -57,6 +58,7 @@ def encode(claimed: ClaimedCallback) -> bytes:
         reason=claimed.reason,
         reference=claimed.reference,
         metadata=claimed.metadata or {},
+        is_test=claimed.is_test,
         attempt=claimed.attempt,
         occurred_at=occurred_at,
         sequence=claimed.sequence,

@@ -67,6 +67,9 @@ def create(
         datetime | None,
         typer.Option(parser=read_future, metavar="TIME", help="Not valid after: 90d from now, or a time."),
     ] = None,
+    test: Annotated[
+        bool, typer.Option("--test", help="What is sent with it goes all the way, but to no provider.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a key. It is shown once, and kept nowhere."""
@@ -80,9 +83,12 @@ def create(
         None if templates is None else tuple(_parts(templates)),
         rate,
         expires,
+        test,
     )
     with _keys(context) as keys:
         _show(keys.create(grants, operator=operator()), as_json=as_json)
+    if test and not as_json:
+        hint("A test key: send to bounced@simulator.example, say, and see what becomes of it. Nothing goes out.")
 
 
 def rotate(
@@ -137,7 +143,7 @@ def _row(key: KeyView) -> tuple[str, ...]:
         "" if key.rate_per_second is None else f"{key.rate_per_second:g}",
         utc(key.expires_at),
         utc(key.last_used_at),
-        _state(key),
+        _state(key) + (", test" if key.is_test else ""),
     )
 
 

@@ -102,6 +102,9 @@ def search(
     until: Annotated[
         datetime | None, typer.Option(parser=read_past, metavar="TIME", help="Before that; written the same.")
     ] = None,
+    test: Annotated[
+        bool | None, typer.Option("--test/--live", help="Sent with a test key, or not; default: both.")
+    ] = None,
     limit: Limit = 50,
     before: Before = None,
     as_json: AsJson = False,
@@ -123,6 +126,7 @@ def search(
         provider=provider,
         since=since,
         until=until,
+        is_test=test,
     )
     with wiring(context).services() as services:
         found = services.audit.search(wanted, limit=limit, before=before)
@@ -137,7 +141,7 @@ def search(
         (
             str(n.id),
             when(n.accepted_at),
-            n.status,
+            f"{n.status} (test)" if n.is_test else n.status,
             n.recipient,
             n.template,
             n.producer,

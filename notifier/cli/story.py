@@ -12,6 +12,7 @@ from notifier.cli.output import clean, console, is_terminal, one_line, print_lin
 from notifier.cli.words import EVENTS, OUTCOMES, reason_in_words, status_in_words
 
 if TYPE_CHECKING:
+    from notifier.store.attachments import AttachmentView
     from notifier.store.audit import AttemptView, EventView, NotificationView, Story
 
 
@@ -44,7 +45,12 @@ def print_story(story: Story) -> None:
 def story_as_json(story: Story) -> dict[str, object]:
     """The notification's own fields, and its attempts and events."""
     notification = {field.name: getattr(story.notification, field.name) for field in fields(story.notification)}
-    return {**notification, "attempts": story.attempts, "events": story.events}
+    return {
+        **notification,
+        "attempts": story.attempts,
+        "events": story.events,
+        "attachments": story.attachments,
+    }
 
 
 def timeline(story: Story) -> list[Step]:
@@ -95,6 +101,7 @@ def _attempt_steps(attempt: AttemptView) -> Iterator[Step]:
 def _facts(story: Story) -> Iterable[tuple[str, str]]:
     n = story.notification
     version = f"{n.template} (version {n.template_version}{', ' + n.locale if n.locale else ''})"
+    yield "test", "sent with a test key: no provider is called" if n.is_test else ""
     yield "reason", reason_in_words(n.reason)
     # What a provider says when it takes one is in the timeline.
     yield "detail", one_line(n.detail or "") if n.reason else ""
@@ -108,11 +115,18 @@ def _facts(story: Story) -> Iterable[tuple[str, str]]:
     yield "metadata", one_line(", ".join(f"{name}={value}" for name, value in n.metadata.items()))
     yield "provider", one_line(" ".join(filter(None, (n.provider, n.provider_message_id))))
     yield "attempts", str(n.attempt_count)
+    yield "files", one_line(", ".join(map(_file_in_words, story.attachments)))
     yield "not before", utc(n.send_at)
     yield "expires", utc(n.expires_at)
     yield "next due", utc(n.due_at)
     if story.duplicates:
         yield "duplicates", str(story.duplicates)
+
+
+def _file_in_words(file: AttachmentView) -> str:
+    if file.name is None:
+        return f"{file.id} (deleted)"
+    return f"{file.name} ({file.content_type}, {file.size} bytes)"
 
 
 def _print_headline(notification: NotificationView) -> None:

@@ -39,6 +39,7 @@ REASONS: Mapping[str, str] = {
     Reason.RATE_LIMITED: "it waits for its turn under a rate limit, a cap or a quota",
     Reason.COUNTRY_NOT_ALLOWED: "the country of the number is not on the allow-list",
     Reason.OPERATOR: "an operator decided so",
+    Reason.ATTACHMENT_MISSING: "a file that goes with it was deleted before it was sent",
     Reason.HARD_BOUNCE: "a mail server reported that there is no such mailbox",
     Reason.COMPLAINT: "the recipient called an earlier mail spam",
     Reason.UNSUBSCRIBED: "the recipient unsubscribed from this kind of mail",

@@ -13,6 +13,7 @@ from uuid import UUID
 from notifier.errors import SendError
 from notifier.operations.receipts import ASK_AT_SECONDS, Receipts
 from notifier.providers.base import CallsBack, Provider, Report, Reports
+from notifier.providers.simulator import Simulator
 from notifier.store.receipts import ReceiptBook, Silent
 from notifier.telemetry import log
 
@@ -24,12 +25,16 @@ _AT_ONCE = 8
 _AGAIN_SECONDS = 1_800.0
 #: … until the message is so old. Also how long a receipt is waited for where nobody can be asked. Seconds.
 PATIENCE_SECONDS = 4 * 86_400.0
+#: The simulator is asked what became of a message so long after it took it. Seconds.
+SIMULATED_RECEIPT_SECONDS = 2.0
 #: A point of the schedule that is nearer than this is now. Seconds.
 _NOW_SECONDS = 60.0
 
 
 def first_wait(provider: Provider) -> float | None:
     """How long after a provider took a message its receipt is missed; None: none is expected."""
+    if isinstance(provider, Simulator):
+        return SIMULATED_RECEIPT_SECONDS
     if isinstance(provider, Reports):
         return ASK_AT_SECONDS[0]
     return PATIENCE_SECONDS if isinstance(provider, CallsBack) and provider.has_webhook else None

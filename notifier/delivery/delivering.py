@@ -17,8 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from notifier.config import Settings
+from notifier.config import SIMULATOR, Settings
 from notifier.delivery.asking import first_wait
+from notifier.delivery.attaching import portions
 from notifier.delivery.calling import MARGIN_SECONDS, Call, Caller
 from notifier.delivery.circuits import Circuits
 from notifier.delivery.pacing import Pacer
@@ -34,11 +35,12 @@ from notifier.errors import (
     Unavailable,
 )
 from notifier.hashing import HashKey
-from notifier.providers.base import Provider, Receipt
+from notifier.providers.base import Attachment, Provider, Receipt
 from notifier.rendering import Renderer
 from notifier.retrying import Decision, Situation, decide
 from notifier.routing import Route
 from notifier.status import Channel, Outcome, Reason, Status
+from notifier.store.attachments import AttachmentBook
 from notifier.store.ledger import Ledger
 from notifier.store.suppressions import NewSuppression
 from notifier.store.values import Claimed, NewAttempt, Result
@@ -73,7 +75,12 @@ class _Routed:
 
 
 class Deliverer:
-    """Delivers batches of ids. Thread-safe; one a process, with the providers of that process's event loop."""
+    """Delivers batches of ids. Thread-safe; one a process, with the providers of that process's event loop.
+
+    `providers` has the simulator beside the configured ones. Which of the two a notification goes to is decided in
+    `_route_all` alone, by its mark; `start_attempts` commits no attempt that goes against the mark, and without
+    one there is no call.
+    """
 
     def __init__(
         self,
@@ -83,6 +90,7 @@ class Deliverer:
         settings: Settings,
         hash_key: HashKey,
         *,
+        attachments: AttachmentBook,
         circuits: Circuits,
         pacer: Pacer,
         caller: Caller,
@@ -93,6 +101,7 @@ class Deliverer:
         self._settings = settings
         self._hash_key = hash_key
         self._tokens = Tokens(hash_key, bounce_address=settings.bounce_address, public_url=settings.public_url)
+        self._attachments = attachments
         self._circuits = circuits
         self._pacer = pacer
         self._caller = caller
@@ -138,7 +147,21 @@ class Deliverer:
                 tries += 1
 
     def _deliver(self, claims: Sequence[Claimed], untouched: dict[UUID, Claimed], begun: float) -> int:
-        prepared, ended = self._prepare_all(claims)
+        if not any(claim.attachments for claim in claims):
+            return self._deliver_portion(claims, {}, untouched, begun)
+        return sum(
+            self._deliver_portion(some, files, untouched, begun)
+            for some, files in portions(claims, self._attachments)
+        )
+
+    def _deliver_portion(
+        self,
+        claims: Sequence[Claimed],
+        files: Mapping[UUID, Attachment],
+        untouched: dict[UUID, Claimed],
+        begun: float,
+    ) -> int:
+        prepared, ended = self._prepare_all(claims, files)
         routed, waiting = self._route_all(prepared)
         self._write(ended + waiting, self._ledger.finish)
         for result in ended + waiting:
@@ -149,12 +172,16 @@ class Deliverer:
             sent += accepted
         return sent
 
-    def _prepare_all(self, claims: Sequence[Claimed]) -> tuple[list[Prepared], list[Result]]:
+    def _prepare_all(
+        self, claims: Sequence[Claimed], files: Mapping[UUID, Attachment]
+    ) -> tuple[list[Prepared], list[Result]]:
         prepared: list[Prepared] = []
         results: list[Result] = []
         for claim in claims:
             try:
-                prepared.append(prepare(claim, self._renderer, self._settings, self._hash_key, self._tokens))
+                prepared.append(
+                    prepare(claim, self._renderer, self._settings, self._hash_key, self._tokens, files)
+                )
             except SendError as error:
                 results.append(self._without_attempt(claim, error))
             except RenderingFailed as error:
@@ -167,9 +194,12 @@ class Deliverer:
     def _route_all(self, prepared: Sequence[Prepared]) -> tuple[list[_Routed], list[Result]]:
         """Those that can go now, and results for those that have to wait for a provider."""
         by_channel: defaultdict[Channel, list[Prepared]] = defaultdict(list)
-        for one in prepared:
-            by_channel[one.claim.channel].append(one)
         routed: list[_Routed] = []
+        for one in prepared:
+            if one.claim.is_test:
+                routed.append(_Routed(one, (SIMULATOR,)))
+            else:
+                by_channel[one.claim.channel].append(one)
         waiting: list[Result] = []
         for channel, ones in by_channel.items():
             for one, found in zip(ones, self._circuits.routes(channel, len(ones)), strict=True):
@@ -227,8 +257,10 @@ class Deliverer:
         return accepted, onward
 
     def _learn(self, calls: Sequence[Call]) -> None:
+        real = [call for call in calls if not call.prepared.claim.is_test]
         try:
-            self._circuits.note(calls)
+            if real:
+                self._circuits.note(real)
         except ServiceUnavailable:
             # Health is advice; the results themselves are written.
             log.warning("deliver.health_not_noted", count=len(calls))

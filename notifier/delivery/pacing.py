@@ -148,6 +148,8 @@ class Pacer:
     def _limits(self, items: Sequence[tuple[Prepared, str]]) -> Mapping[_Limit, list[int]]:
         found: defaultdict[_Limit, list[int]] = defaultdict(list)
         for position, (prepared, provider) in enumerate(items):
+            if prepared.claim.is_test:
+                continue
             rate = self._provider_rates.get(provider)
             if rate:
                 found[_Limit(f"provider:{provider}", rate)].append(position)
@@ -158,8 +160,9 @@ class Pacer:
         return found
 
     def _over_cap(self, prepared: Prepared) -> float | None:
-        """How long to wait because a cap or a quota is used up; None: go. A retry was counted before."""
-        if prepared.claim.attempt_count > 0:
+        """How long to wait because a cap or a quota is used up; None: go. A retry was counted before, a
+        test never is."""
+        if prepared.claim.attempt_count > 0 or prepared.claim.is_test:
             return None
         taken: list[tuple[str, Cap]] = []
         wait: float | None = None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from uuid import UUID
 
 from notifier.config import Settings
 from notifier.delivery.suppressing import guard_of
 from notifier.errors import NotFound, Rejected, TemplateInvalid, Unavailable
 from notifier.hashing import HashKey
-from notifier.providers.base import Outgoing
+from notifier.providers.base import Attachment, Outgoing
 from notifier.rendering import Rendered, Renderer, Template
 from notifier.status import Channel, Reason
 from notifier.store.values import Claimed, Guard
@@ -30,6 +33,8 @@ class Prepared:
     tokens: Tokens
     #: What ends its category; "": it is of none that can be ended.
     unsubscribe_url: str = ""
+    #: Files that go with it.
+    attachments: tuple[Attachment, ...] = ()
 
     @property
     def units(self) -> int:
@@ -52,23 +57,37 @@ class Prepared:
             unsubscribe_url=self.unsubscribe_url or None,
             seconds_to_expiry=self.claim.seconds_to_expiry_now(),
             segments=self.units,
+            attachments=self.attachments,
         )
 
     def _return_path(self, number: int) -> str | None:
         return self.tokens.return_path(self.claim.id, number) if self.claim.channel is Channel.EMAIL else None
 
 
-def prepare(claim: Claimed, renderer: Renderer, settings: Settings, hash_key: HashKey, tokens: Tokens) -> Prepared:
-    """Render it and find out who it is from.
+def prepare(
+    claim: Claimed,
+    renderer: Renderer,
+    settings: Settings,
+    hash_key: HashKey,
+    tokens: Tokens,
+    files: Mapping[UUID, Attachment] = MappingProxyType({}),
+) -> Prepared:
+    """Render it and find out who it is from. `files`: those that were found of what goes with it.
 
     Raises:
         RenderingFailed: the template and this context do not go together.
-        Rejected: it may not be sent at all: its country is not allowed.
+        Rejected: it may not be sent at all: its country is not allowed, or a file of it is gone.
         Unavailable: something of ours is missing; it can wait for it.
     """
     prefixes = settings.structure.sms_prefixes
     if claim.channel is Channel.SMS and prefixes and not claim.recipient.startswith(prefixes):
         raise Rejected("its number begins with none of sms_prefixes", reason=Reason.COUNTRY_NOT_ALLOWED)
+    missing = sum(value not in files for value in claim.attachments)
+    if missing:
+        detail = (
+            f"{missing} of its {len(claim.attachments)} attachments were deleted: upload them and send it anew"
+        )
+        raise Rejected(detail, reason=Reason.ATTACHMENT_MISSING)
     try:
         template = renderer.template(claim.channel, claim.template)
         url = _unsubscribe_url(claim, template, tokens)
@@ -84,7 +103,8 @@ def prepare(claim: Claimed, renderer: Renderer, settings: Settings, hash_key: Ha
     reply_to = settings.sender(claim.reply_to).email if claim.reply_to else None
     identity_name = settings.sender_name(name)
     guard = guard_of(claim, template, identity_name, hash_key)
-    return Prepared(claim, rendered, sender, reply_to, identity_name, guard, tokens, url)
+    attachments = tuple(files[value] for value in claim.attachments)
+    return Prepared(claim, rendered, sender, reply_to, identity_name, guard, tokens, url, attachments)
 
 
 def _unsubscribe_url(claim: Claimed, template: Template, tokens: Tokens) -> str:

@@ -34,7 +34,8 @@ def suppression_of(
     A wish of the recipient's is about whom they wrote to, so it holds for that sender identity; a dead address is
     dead for everyone.
     """
-    if not error.suppress:
+    # What the simulator says of a recipient must keep nobody from a real message.
+    if not error.suppress or claim.is_test:
         return None
     known = {str(reason): reason for reason in SuppressionReason}
     reason = known.get(error.reason, SuppressionReason.INVALID_RECIPIENT)

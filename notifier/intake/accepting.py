@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -109,8 +109,10 @@ class Intake:
             rejected=sum(summary.rejected for summary in summaries),
         )
 
-    def answer(self, messages: Sequence[Message]) -> list[Answer]:
-        """Accept messages whose sender waits for the answer; each has its channel and lane set.
+    def answer(self, messages: Sequence[Message], *, is_test: bool = False) -> list[Answer]:
+        """Accept messages whose sender waits for the answer; each has its channel and lane set. `is_test`: no
+        provider is ever called for them. Only this way is there such a thing: not over the broker, where whoever
+        publishes says himself who he is.
 
         The same rules as for a batch of the broker's, but what is refused is not kept: its sender is told.
 
@@ -118,7 +120,7 @@ class Intake:
             ServiceUnavailable: nothing was recorded.
         """
         try:
-            return self._answer(messages)
+            return self._answer(messages, is_test)
         except ServiceUnavailable:
             raise
         except Exception as error:
@@ -126,9 +128,9 @@ class Intake:
         if len(messages) == 1:
             fix = "Report it, with the time; the message was not accepted"
             return [Answer(None, False, (Fault("", "technical_error", "the service failed on it", fix),))]
-        return [answer for message in messages for answer in self.answer([message])]
+        return [answer for message in messages for answer in self.answer([message], is_test=is_test)]
 
-    def _answer(self, messages: Sequence[Message]) -> list[Answer]:
+    def _answer(self, messages: Sequence[Message], is_test: bool) -> list[Answer]:
         answers: dict[int, Answer] = {}
         valid: list[NewNotification] = []
         for position, message in enumerate(messages):
@@ -137,7 +139,8 @@ class Intake:
             if faults:
                 answers[position] = Answer(None, False, tuple(faults))
             else:
-                valid.append(self._new(message, message.channel, message.lane or Lane.NORMAL, position))
+                new = self._new(message, message.channel, message.lane or Lane.NORMAL, position)
+                valid.append(replace(new, is_test=True) if is_test else new)
         accepted = self._ledger.accept(valid) if valid else []
         for found in accepted:
             if found.fault is not None:

@@ -1,7 +1,8 @@
 """Keys of the HTTP API: made, rotated, revoked by operators; checked for every request.
 
-A token is `ntf_live_<id>_<secret>`. The secret is 256 random bits, so its plain SHA-256 is enough: there is no
-dictionary to try, and a slow hash would only make every request slow. The database never holds the secret.
+A token is `ntf_live_<id>_<secret>`, or `ntf_test_…` of a test key. The secret is 256 random bits, so its plain
+SHA-256 is enough: there is no dictionary to try, and a slow hash would only make every request slow. The database
+never holds the secret.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any
 
 from notifier.errors import WrongSelection
@@ -22,9 +24,10 @@ from notifier.status import Channel
 from notifier.store.keys import KeyBook, KeyView
 from notifier.store.operating import Operating, Tally
 
-PREFIX = "ntf_live"
+#: By whether it is a test key.
+PREFIXES: Mapping[bool, str] = MappingProxyType({False: "ntf_live", True: "ntf_test"})
 
-_TOKEN = re.compile(rf"{PREFIX}_([0-9a-f]{{12}})_([0-9a-f]{{64}})\Z")
+_TOKEN = re.compile(r"(ntf_live|ntf_test)_([0-9a-f]{12})_([0-9a-f]{64})\Z")
 _PRODUCER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _PATTERN = re.compile(r"[A-Za-z0-9._*?-]{1,100}\Z")
 
@@ -49,6 +52,8 @@ class Grants:
     templates: tuple[str, ...] | None = None
     rate_per_second: float | None = None
     expires_at: datetime | None = None
+    #: What is sent with it reaches no provider.
+    is_test: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,8 @@ class Holder:
     channels: frozenset[str] | None
     templates: tuple[str, ...] | None
     rate_per_second: float | None
+    #: It sends and sees tests, and nothing else.
+    is_test: bool = False
 
     @property
     def operator(self) -> str:
@@ -83,6 +90,10 @@ class Holder:
     def sees_everything(self) -> bool:
         """Whether it reads what others sent."""
         return self.may(Scope.OPERATE)
+
+    def sees(self, producer: str, *, is_test: bool) -> bool:
+        """Whether it may read what this producer sent, with a test key or with another."""
+        return self.sees_everything or (producer == self.producer and is_test == self.is_test)
 
     def may(self, scope: Scope) -> bool:
         """Whether it has the scope, or one that contains it.
@@ -133,7 +144,7 @@ class Keys:
         view = self._book.view(key_id)
         if old is None or not old.is_valid:
             raise WrongSelection(f"the key {key_id} is not valid any more: create a new one")
-        names = ("name", "producer", "scopes", "channels", "templates", "rate_per_second", "expires_at")
+        names = ("name", "producer", "is_test", "scopes", "channels", "templates", "rate_per_second", "expires_at")
         columns = {name: getattr(view, name) for name in names}
         made = self._make(columns | {"rotated_from": key_id}, operator, "rotate_key")
         self._book.expire_in(key_id, overlap_seconds)
@@ -158,10 +169,12 @@ class Keys:
     def holder(self, token: str) -> Holder | None:
         """Who shows this token; None: it is not, or not any more, a valid one."""
         match = _TOKEN.match(token)
-        found = self._book.find(match[1]) if match else None
+        found = self._book.find(match[2]) if match else None
         if match is None or found is None:
             return None
-        if not hmac.compare_digest(_hash(match[2]), found.secret_hash) or not found.is_valid:
+        if not hmac.compare_digest(_hash(match[3]), found.secret_hash) or not found.is_valid:
+            return None
+        if match[1] != PREFIXES[found.view.is_test]:
             return None
         if found.is_stale:
             self._book.touch(found.view.id)
@@ -174,6 +187,7 @@ class Keys:
             None if view.channels is None else frozenset(view.channels),
             None if view.templates is None else tuple(view.templates),
             view.rate_per_second,
+            view.is_test,
         )
 
     def _make(self, columns: Mapping[str, Any], operator: str, action: str) -> NewKey:
@@ -181,7 +195,7 @@ class Keys:
         begun = self._operating.begin(operator, action, {"key": key_id, "name": columns["name"]}, None)
         self._book.add({**columns, "id": key_id, "secret_hash": _hash(secret), "created_by": operator})
         self._operating.note(begun.id, Tally(1, 1), is_finished=True)
-        return NewKey(key_id, f"{PREFIX}_{key_id}_{secret}")
+        return NewKey(key_id, f"{PREFIXES[columns['is_test']]}_{key_id}_{secret}")
 
 
 def _hash(secret: str) -> bytes:
@@ -192,6 +206,7 @@ def _columns(grants: Grants) -> dict[str, Any]:
     return {
         "name": grants.name,
         "producer": grants.producer,
+        "is_test": grants.is_test,
         "scopes": list(grants.scopes),
         "channels": None if grants.channels is None else list(grants.channels),
         "templates": None if grants.templates is None else list(grants.templates),
@@ -208,6 +223,8 @@ def _check(grants: Grants) -> None:
     if grants.producer is not None and not _PRODUCER.match(grants.producer):
         raise WrongSelection("the producer is not 1 to 100 letters, digits, '.', '_' or '-'")
     is_operator = bool({Scope.OPERATE, Scope.ADMIN} & set(grants.scopes))
+    if grants.is_test and is_operator:
+        raise WrongSelection("operate and admin are about everything: a test key may have send and read")
     if grants.producer is None and (Scope.SEND in grants.scopes or not is_operator):
         raise WrongSelection("send, and read alone, are for a producer: name it with --producer")
     if grants.channels == () or grants.templates == ():

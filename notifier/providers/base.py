@@ -8,12 +8,22 @@ when and where to try again is decided above it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, Self, runtime_checkable
 from uuid import UUID
 
 from notifier.status import Channel, Reason, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that goes with a mail."""
+
+    name: str
+    #: "application/pdf", "text/csv; charset=utf-8".
+    content_type: str
+    content: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,8 @@ class Outgoing:
     seconds_to_expiry: float | None = None
     #: How many messages the network makes of the text of an SMS; 1 for a mail.
     segments: int = 1
+    #: Files that go with a mail, in their order.
+    attachments: tuple[Attachment, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import re
 from base64 import encodebytes
-from binascii import b2a_qp
+from binascii import b2a_base64, b2a_qp
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
 
 from notifier.providers import mime_header
-from notifier.providers.base import Outgoing
+from notifier.providers.base import Attachment, Outgoing
 from notifier.providers.mailbox import Mailbox
 
 _ASCII = bytes(range(128))
 _MAX_LINE = 78
+#: RFC 2045 section 6.8.
+_BASE64_LINE = 76
 _LANGUAGE = re.compile(r"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*")
 _NEWLINES = re.compile(r"\r\n?|\n")
 
@@ -67,7 +69,9 @@ def compose(outgoing: Outgoing, who: Correspondents, *, domain: str, date: datet
     return Mail(
         mail_from=outgoing.return_path or who.sender.address,
         rcpt_to=who.to.address,
-        content=headers.encode("utf-8") + b"\r\n" + _body(outgoing),
+        content=headers.encode("utf-8")
+        + b"\r\n"
+        + (_mixed(outgoing) if outgoing.attachments else _body(outgoing)),
         message_id=message_id,
         needs_smtputf8=who.needs_smtputf8,
     )
@@ -117,6 +121,28 @@ def _body(outgoing: Outgoing) -> bytes:
             b"--" + boundary + b"--\r\n",
         )
     )
+
+
+def _mixed(outgoing: Outgoing) -> bytes:
+    """The body, and the files behind it."""
+    # As above; the letter keeps it apart from the boundary of the alternatives inside.
+    boundary = b"=_m" + outgoing.notification_id.hex.encode("ascii")
+    parts = [b'Content-Type: multipart/mixed;\r\n boundary="' + boundary + b'"\r\n\r\n']
+    for part in (_body(outgoing), *map(_file, outgoing.attachments)):
+        parts += (b"--", boundary, b"\r\n", part, b"\r\n")
+    parts += (b"--", boundary, b"--\r\n")
+    return b"".join(parts)
+
+
+def _file(attachment: Attachment) -> bytes:
+    disposition = mime_header.parameter("Content-Disposition: attachment", "filename", attachment.name)
+    headers = (
+        f"Content-Type: {attachment.content_type}\r\nContent-Transfer-Encoding: base64\r\n{disposition}\r\n\r\n"
+    )
+    # A third of the time of `encodebytes`, which calls once for each line.
+    encoded = b2a_base64(attachment.content, newline=False)
+    lines = b"\r\n".join([encoded[start : start + _BASE64_LINE] for start in range(0, len(encoded), _BASE64_LINE)])
+    return headers.encode("ascii") + lines + b"\r\n"
 
 
 def _part(subtype: bytes, text: str) -> bytes:

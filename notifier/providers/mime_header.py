@@ -22,6 +22,9 @@ for _byte in b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!*+
     _Q[_byte] = chr(_byte)
 _Q[0x20] = "_"
 
+#: What an extended parameter has unencoded (RFC 2231 section 7, RFC 8187 section 3.2.1).
+_ATTRIBUTE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$&+-.^_`|~")
+
 _PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 
 
@@ -50,6 +53,30 @@ def address(header: str, mailbox: Mailbox) -> str:
     line_used = len(name) - name.rfind("\n") + len(header)
     joint = " " if line_used + len(mailbox.address) + 5 <= _LINE else "\r\n "
     return f"{header}: {name}{joint}<{mailbox.address}>"
+
+
+def parameter(header: str, name: str, value: str) -> str:
+    """`header; name="value"`, or else in the form of RFC 2231: encoded, in numbered pieces if it is long. Without
+    CRLF at the end."""
+    if value.isascii() and value.isprintable() and not set('"\\') & set(value) and "=?" not in value:
+        line = f'{header};\r\n {name}="{value}"'
+        if len(value) + len(name) + 4 <= _LINE:
+            return line
+    # Pieces are cut between characters: some readers decode each by itself.
+    encoded = [one if one in _ATTRIBUTE else "".join(f"%{byte:02X}" for byte in one.encode()) for one in value]
+    room = _LINE - len(name) - len(" *00*=utf-8'';")
+    pieces, piece = [], ""
+    for unit in encoded:
+        if len(piece) + len(unit) > room:
+            pieces.append(piece)
+            piece = ""
+        piece += unit
+    pieces.append(piece)
+    if len(pieces) == 1:
+        return f"{header};\r\n {name}*=utf-8''{pieces[0]}"
+    pieces[0] = f"utf-8''{pieces[0]}"
+    numbered = (f" {name}*{index}*={piece}" for index, piece in enumerate(pieces))
+    return ";\r\n".join([header, *numbered])
 
 
 def _phrase(name: str, used: int) -> str:

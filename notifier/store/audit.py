@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Engine, Select, func, select, text
 
 from notifier.errors import NotFound
 from notifier.message import address_of
+from notifier.store.attachments import AttachmentView, views_of
 from notifier.store.engine import transaction
 from notifier.store.models import Attempt, Event, Notification, RejectedMessage
 from notifier.store.partitions import first_id
@@ -50,6 +51,8 @@ class NotificationView:
     accepted_at: datetime
     updated_at: datetime
     sent_at: datetime | None
+    #: Sent with a test key: no provider was called.
+    is_test: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,8 @@ class Story:
     notification: NotificationView
     attempts: tuple[AttemptView, ...]
     events: tuple[EventView, ...]
+    #: Files that go with it; of those that were deleted, the id alone.
+    attachments: tuple[AttachmentView, ...] = ()
 
     @property
     def duplicates(self) -> int:
@@ -160,6 +165,8 @@ class Filter:
     until: datetime | None = None
     #: Names and values that its metadata holds. No index is for these: give another condition, too.
     metadata: dict[str, str] | None = None
+    #: Those of test keys, or all others.
+    is_test: bool | None = None
 
 
 _VIEW = tuple(
@@ -197,17 +204,21 @@ class Audit:
             NotFound: no notification has this id.
         """
         with transaction(self._engine) as connection:
-            row = connection.execute(select(*_VIEW).where(Notification.id == notification_id)).one_or_none()
-            if row is None:
+            query = select(Notification.attachments, *_VIEW).where(Notification.id == notification_id)
+            found: Any = connection.execute(query).one_or_none()
+            if found is None:
                 raise NotFound(f"no notification has the id {notification_id}")
             of_it = Attempt.notification_id == notification_id
             attempts = connection.execute(select(*_ATTEMPT).where(of_it).order_by(Attempt.number)).all()
             its = Event.notification_id == notification_id
             events = connection.execute(select(*_EVENT).where(its).order_by(Event.id)).all()
+            ids, *row = found
+            attachments = views_of(connection, ids) if ids else ()
         return Story(
             NotificationView(*row),
             tuple(AttemptView(*attempt) for attempt in attempts),
             tuple(EventView(*event) for event in events),
+            tuple(attachments),
         )
 
     def search(self, wanted: Filter, *, limit: int = 50, before: UUID | None = None) -> list[NotificationView]:
@@ -221,9 +232,9 @@ class Audit:
     def count(
         self, *, since: datetime | None = None, until: datetime | None = None, producer: str | None = None
     ) -> list[Count]:
-        """Notifications by channel and status."""
+        """Notifications by channel and status, without those of test keys."""
         columns = (Notification.channel, Notification.status)
-        wanted = Filter(since=since, until=until, producer=producer)
+        wanted = Filter(since=since, until=until, producer=producer, is_test=False)
         counted: Any = select(*columns, func.count())
         query = _filtered(counted, wanted).group_by(*columns).order_by(*columns)
         with transaction(self._engine) as connection:
@@ -286,6 +297,7 @@ def conditions(wanted: Filter) -> Iterator[ColumnElement[bool]]:
         "reason",
         "template",
         "provider",
+        "is_test",
     )
     for name in names:
         value = getattr(wanted, name)

@@ -71,8 +71,8 @@ WITH wanted AS MATERIALIZED (
 )
 SELECT c.id, c.sequence, c.notification_id, c.producer, c.endpoint, c.status, c.reason, c.attempt, c.occurred_at,
   c.attempt_count AS number, c.attempt_count - c.replayed_attempts AS tries, n.channel, n.reference, n.metadata,
-  n.callback_url, n.id IS NOT NULL AS is_in_record, extract(epoch FROM now() - c.begun_at) AS age_seconds,
-  extract(epoch FROM now()) AS claimed_at
+  n.callback_url, n.is_test, n.id IS NOT NULL AS is_in_record,
+  extract(epoch FROM now() - c.begun_at) AS age_seconds, extract(epoch FROM now()) AS claimed_at
 FROM claimed AS c LEFT JOIN notifications AS n ON n.id = c.notification_id
 ORDER BY c.sequence
 """).bindparams(_IDS)

@@ -62,6 +62,8 @@ class ClaimedCallback:
     metadata: dict[str, str] | None
     #: The message's own; None: the producer's configured one.
     callback_url: str | None
+    #: Of a notification of a test key.
+    is_test: bool
     is_in_record: bool
     #: Since it was made or set going again.
     age_seconds: float
@@ -209,6 +211,7 @@ class CallbackBook:
                 row.reference,
                 row.metadata,
                 row.callback_url,
+                bool(row.is_test),
                 row.is_in_record,
                 float(row.age_seconds),
                 float(row.claimed_at),

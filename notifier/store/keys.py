@@ -23,6 +23,7 @@ class KeyView:
     id: str
     name: str
     producer: str | None
+    is_test: bool
     scopes: list[str]
     channels: list[str] | None
     templates: list[str] | None

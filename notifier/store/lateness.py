@@ -92,7 +92,7 @@ _WAITING = ", ".join(
 # event of that; it is only looked for where there has been time for one.
 _LATE: TextClause = text(f"""
 WITH open AS MATERIALIZED (
-  SELECT n.id, n.channel, n.lane, n.reason, n.detail, n.status, n.due_at, n.updated_at,
+  SELECT n.id, n.channel, n.lane, n.reason, n.detail, n.status, n.due_at, n.updated_at, n.is_test,
     greatest(n.accepted_at, n.send_at, n.replayed_at) AS first_due_at,
     CASE n.lane WHEN 'urgent' THEN :redispatch_urgent WHEN 'normal' THEN :redispatch_normal
       ELSE :redispatch_bulk END AS redispatch
@@ -102,7 +102,8 @@ WITH open AS MATERIALIZED (
     CASE
       WHEN status = 'sending' THEN
         CASE WHEN due_at < now() - make_interval(secs => :grace) THEN 'lease_over' END
-      WHEN status = 'unknown' AND due_at IS NULL THEN 'held'
+      -- Of a test there is nothing to find out.
+      WHEN status = 'unknown' AND due_at IS NULL THEN CASE WHEN NOT is_test THEN 'held' END
       WHEN due_at < now() - make_interval(secs => :late) THEN 'not_given_out'
       WHEN status IN ('queued', 'retrying') AND reason IN ({_WAITING}) THEN reason
       -- An operator's retry says nothing in its detail.

@@ -16,14 +16,17 @@ from pydantic_core import to_json
 from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import DataError, IntegrityError
 
+from notifier.config import SIMULATOR
 from notifier.errors import Fault
 from notifier.message import address_of, new_id
 from notifier.status import TRANSITIONS, Channel, Lane, OnUnknown, Status, SuppressionReason, sources_of
 from notifier.store import statements
+from notifier.store.attachments import use_attachments
 from notifier.store.engine import transaction
 from notifier.store.storable import storable
 from notifier.store.suppressions import add_suppressions
 from notifier.store.values import (
+    TEST_KEYS,
     Accepted,
     Claimed,
     Due,
@@ -83,29 +86,41 @@ class Ledger:
         with transaction(self._engine) as connection:
             answers: dict[int, Accepted] = {}
             if notifications:
+                faults = use_attachments(connection, notifications)
                 # By key, so that two intakes with the same keys wait for each other instead of locking up.
-                rows = [_row(new, ids[new.position]) for new in sorted(notifications, key=_unique_key)]
+                rows = [
+                    _row(new, ids[new.position])
+                    for new in sorted(notifications, key=_unique_key)
+                    if new.position not in faults
+                ]
                 for found in _insert(connection, rows):
                     answers[found.position] = Accepted(
                         found.position, found.id, Channel(found.channel), Lane(found.lane), Status(found.status)
                     )
                 missing = [new for new in notifications if new.position not in answers]
-                answers |= self._explain(connection, missing)
+                answers |= self._explain(connection, missing, faults)
             if rejections:
                 connection.execute(statements.REJECT, [_rejected_row(rejection) for rejection in rejections])
         return [answers[new.position] for new in notifications]
 
-    def _explain(self, connection: Connection, missing: list[NewNotification]) -> dict[int, Accepted]:
-        """Those that were not inserted: duplicates of an earlier one, or another content under a taken key."""
+    def _explain(
+        self, connection: Connection, missing: list[NewNotification], faults: Mapping[int, Fault]
+    ) -> dict[int, Accepted]:
+        """Those that were not inserted: duplicates of an earlier one, another content under a taken key, or those
+        that had `faults`."""
         if not missing:
             return {}
-        keys = [{"producer": new.message.producer, "key": new.message.key} for new in missing]
-        known = {
-            (row.producer, row.key): row for row in connection.execute(statements.FIND_KEYS, {"rows": _json(keys)})
-        }
+        keys = [{"producer": new.key_owner, "key": new.message.key} for new in missing]
+        values = {"rows": _json(keys), "test": TEST_KEYS}
+        known = {(row.producer, row.key): row for row in connection.execute(statements.FIND_KEYS, values)}
         answers, repeated = {}, []
         for new in missing:
-            first = known[new.message.producer, new.message.key]
+            first = known.get((new.key_owner, new.message.key))
+            if first is None:
+                # A repetition is answered as the first time, also when what it names has been deleted since.
+                found = faults[new.position]
+                answers[new.position] = Accepted(new.position, new_id(), new.channel, new.lane, None, found)
+                continue
             fault = _conflict(new, first.body_hash, id_taken=first.id_taken)
             answers[new.position] = Accepted(
                 new.position, first.notification_id, new.channel, new.lane, None, fault
@@ -146,6 +161,8 @@ class Ledger:
                 row.reply_to,
                 row.expires_at,
                 OnUnknown(row.on_unknown),
+                tuple(row.attachments or ()),
+                row.is_test,
                 row.claim,
                 row.attempt_count,
                 row.tries,
@@ -173,6 +190,7 @@ class Ledger:
             "rows": _json(rows),
             "margin": margin_seconds,
             "wishes": [reason for reason in SuppressionReason if reason.is_a_wish],
+            "simulator": SIMULATOR,
         }
         with transaction(self._engine) as connection:
             found = connection.execute(statements.START_ATTEMPTS, values).all()
@@ -288,12 +306,16 @@ def _insert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequen
 
 
 def _unique_key(new: NewNotification) -> tuple[str, str]:
-    return new.message.producer, new.message.key
+    return new.key_owner, new.message.key
 
 
 def _row(new: NewNotification, notification_id: UUID) -> dict[str, Any]:
     message = new.message
-    row = message.model_dump(mode="json", exclude={"to", "id", "channel", "lane"})
+    row = message.model_dump(mode="json", exclude={"to", "id", "channel", "lane", "attachments"})
+    if message.attachments:
+        row["attachments"] = [str(value) for value in message.attachments]
+    if new.is_test:
+        row |= {"is_test": True, "key_owner": new.key_owner}
     return row | {
         "position": new.position,
         "id": str(notification_id),

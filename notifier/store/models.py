@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import BigInteger, Identity, Index, Integer, LargeBinary, Text, func, text
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Mapped, mapped_column
 
 from notifier.status import Channel, Lane, OnUnknown, Outcome, Status, SuppressionReason
@@ -80,6 +81,10 @@ class Notification(Base):
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
     #: When a provider accepted it.
     sent_at: Mapped[datetime | None]
+    #: Ids of the files that go with it, in their order; None: there are none.
+    attachments: Mapped[list[UUID] | None] = mapped_column(ARRAY(PG_UUID(as_uuid=True)))
+    #: Sent with a test key: no provider is called for it, and no statistics count it.
+    is_test: Mapped[bool] = mapped_column(server_default=text("false"))
 
     __table_args__ = (
         one_of("channel", Channel),
@@ -161,6 +166,7 @@ class IdempotencyKey(Base):
 
     __tablename__ = "idempotency_keys"
 
+    #: With "/test" behind it, which no producer's name has, for messages of test keys: their keys are apart.
     producer: Mapped[str] = mapped_column(primary_key=True)
     #: The idempotency key, or the message's id where it gave none.
     key: Mapped[str] = mapped_column(primary_key=True)
@@ -290,6 +296,8 @@ class ApiKey(Base):
     name: Mapped[str]
     #: Whom it sends and reads for; None: for nobody, it is an operator's.
     producer: Mapped[str | None]
+    #: What is sent with it reaches no provider, and it sees nothing else.
+    is_test: Mapped[bool] = mapped_column(server_default=text("false"))
     #: Of "send", "read", "operate", "admin".
     scopes: Mapped[list[Any]]
     #: It may send on these only; None: on all.
@@ -309,6 +317,32 @@ class ApiKey(Base):
     revoked_at: Mapped[datetime | None]
     #: To the minute.
     last_used_at: Mapped[datetime | None]
+
+
+class StoredAttachment(Base):
+    """A file that a producer uploaded, to be sent with its mails."""
+
+    __tablename__ = "attachments"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    #: Whose messages may name it.
+    producer: Mapped[str]
+    #: Of the file, as the recipient sees it.
+    name: Mapped[str]
+    #: "application/pdf", "text/csv; charset=utf-8".
+    content_type: Mapped[str]
+    #: Bytes.
+    size: Mapped[int] = mapped_column(Integer)
+    sha256: Mapped[bytes] = mapped_column(LargeBinary)
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+    #: When it was last uploaded.
+    uploaded_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    #: When the last notification that names it was due to be sent; None: none names it.
+    needed_until: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index("uq_attachments_producer_sha256", "producer", "sha256", "name", "content_type", unique=True),
+    )
 
 
 class Suppression(Base):

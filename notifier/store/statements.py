@@ -21,28 +21,30 @@ WITH incoming AS MATERIALIZED (
     recipient text, address text, template text, template_version text, locale text, context jsonb, sender text,
     reply_to text,
     reference text, metadata jsonb, send_at timestamptz, expires_at timestamptz, callback_url text,
-    callback_statuses text[], on_unknown text, redispatch int)
+    callback_statuses text[], on_unknown text, redispatch int, attachments uuid[], is_test boolean,
+    key_owner text)
 ), fresh AS (
   INSERT INTO idempotency_keys (producer, key, body_hash, notification_id)
-  SELECT producer, key, decode(body_hash, 'hex'), id FROM incoming
+  SELECT coalesce(key_owner, producer), key, decode(body_hash, 'hex'), id FROM incoming
   ON CONFLICT DO NOTHING
   RETURNING producer, key, notification_id
 ), stored AS (
   INSERT INTO notifications (
     id, producer, idempotency_key, channel, lane, recipient, address, template, template_version, locale,
     context, sender, reply_to, reference, metadata, send_at, expires_at, callback_url, callback_statuses,
-    on_unknown, status, reason, due_at)
+    on_unknown, attachments, is_test, status, reason, due_at)
   SELECT
     r.id, r.producer, r.idempotency_key, r.channel, r.lane, r.recipient, r.address, r.template,
     r.template_version, r.locale, r.context, r.sender, r.reply_to, r.reference, r.metadata, r.send_at,
-    r.expires_at, r.callback_url, r.callback_statuses, r.on_unknown,
+    r.expires_at, r.callback_url, r.callback_statuses, r.on_unknown, r.attachments, coalesce(r.is_test, false),
     CASE WHEN r.expires_at <= now() THEN 'expired' WHEN r.send_at > now() THEN 'scheduled' ELSE 'queued' END,
     CASE WHEN r.expires_at <= now() THEN 'expired' END,
     CASE WHEN r.expires_at <= now() THEN NULL
          WHEN r.send_at > now() THEN r.send_at
          ELSE now() + make_interval(secs => r.redispatch) END
   FROM incoming AS r
-  JOIN fresh ON fresh.producer = r.producer AND fresh.key = r.key AND fresh.notification_id = r.id
+  JOIN fresh ON fresh.producer = coalesce(r.key_owner, r.producer) AND fresh.key = r.key
+    AND fresh.notification_id = r.id
   ON CONFLICT (id) DO NOTHING
   RETURNING id, producer, coalesce(idempotency_key, id::text) AS key, status, reason
 ), noted AS (
@@ -64,7 +66,8 @@ JOIN_BY_ID: TextClause = text("SET LOCAL enable_hashjoin = off")
 FIND_KEYS: TextClause = text("""
 SELECT k.producer, k.key, k.body_hash, k.notification_id, EXISTS (
     SELECT 1 FROM notifications AS n WHERE n.id = k.notification_id
-    AND (n.producer <> k.producer OR coalesce(n.idempotency_key, n.id::text) <> k.key)) AS id_taken
+    AND (n.producer || CASE WHEN n.is_test THEN :test ELSE '' END <> k.producer
+      OR coalesce(n.idempotency_key, n.id::text) <> k.key)) AS id_taken
 FROM idempotency_keys AS k
 JOIN (SELECT DISTINCT producer, key FROM json_to_recordset(CAST(:rows AS json)) AS r(producer text, key text)) AS r
   ON k.producer = r.producer AND k.key = r.key
@@ -105,7 +108,7 @@ WITH wanted AS MATERIALIZED (
   INSERT INTO events (notification_id, kind, status, reason) SELECT id, 'status', status, reason FROM claimed
 )
 SELECT id, producer, channel, lane, recipient, address, template, locale, context, sender, reply_to, expires_at,
-  on_unknown, claim,
+  on_unknown, attachments, is_test, claim,
   attempt_count, attempt_count - replayed_attempts AS tries,
   extract(epoch FROM now() - greatest(accepted_at, send_at, replayed_at)) AS age_seconds,
   extract(epoch FROM expires_at - now()) AS seconds_to_expiry
@@ -139,6 +142,8 @@ WITH wanted AS MATERIALIZED (
   UPDATE notifications AS n SET attempt_count = n.attempt_count + 1
   FROM wanted AS r
   WHERE n.id = r.id AND r.id NOT IN (SELECT id FROM barred) AND CASE
+    -- No call without this row: what is a test goes to the simulator, what is none does not, whoever asks.
+    WHEN n.is_test <> (r.provider = :simulator) THEN false
     WHEN n.claim = r.claim AND n.status = 'sending' AND n.due_at > now() + make_interval(secs => :margin)
     THEN true END
   RETURNING n.id, n.claim, n.attempt_count AS number, r.provider

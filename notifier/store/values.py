@@ -13,6 +13,9 @@ from notifier.message import Message
 from notifier.status import Channel, Lane, OnUnknown, Outcome, Reason, Status
 from notifier.store.suppressions import NewSuppression
 
+#: Behind a producer's name it stands for the idempotency keys of its test messages; in no name is there a "/".
+TEST_KEYS = "/test"
+
 
 @dataclass(frozen=True, slots=True)
 class NewNotification:
@@ -29,6 +32,13 @@ class NewNotification:
     redelivered: bool = False
     #: Statuses that its producer is told of; None: of none.
     callback_statuses: tuple[Status, ...] | None = None
+    #: It came with a test key.
+    is_test: bool = False
+
+    @property
+    def key_owner(self) -> str:
+        """Whose idempotency keys its own is one of: those of tests are apart from those of the live service."""
+        return self.message.producer + TEST_KEYS if self.is_test else self.message.producer
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +88,10 @@ class Claimed:
     reply_to: str | None
     expires_at: datetime | None
     on_unknown: OnUnknown
+    #: Ids of the files that go with it.
+    attachments: tuple[UUID, ...]
+    #: No provider may be called for it, only the simulator.
+    is_test: bool
     #: Fencing token.
     claim: int
     #: Provider calls before this claim.

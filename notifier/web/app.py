@@ -15,6 +15,7 @@ from notifier.message import Envelope, Message
 from notifier.status import Lane
 from notifier.web import (
     acting,
+    attaching,
     callbacks,
     looking,
     problems,
@@ -31,8 +32,9 @@ from notifier.web.shield import Shield
 
 _ABOUT = """Send mail and SMS, and find out what became of them.
 
-Every request but those for monitoring has a key: `Authorization: Bearer ntf_live_…`. Whatever is wrong is answered
-as `application/problem+json`, with everything that is wrong at once.
+Every request but those for monitoring has a key: `Authorization: Bearer ntf_live_…`. With one that begins with
+`ntf_test_` nothing goes out. Whatever is wrong is answered as `application/problem+json`, with everything that is
+wrong at once.
 """
 
 #: Status → when. What any route with a key may answer.
@@ -43,7 +45,7 @@ _REFUSALS = {
     404: "There is no such thing, or it is another producer's.",
     409: "It does not go with what happened before.",
     413: "The body is too large.",
-    415: "The body is not said to be JSON.",
+    415: "The body is not said to be of a type that is taken.",
     422: "Something is wrong with the request; `errors` says what.",
     429: "Too fast for this key; come back after `Retry-After` seconds.",
     500: "The service failed on it.",
@@ -70,6 +72,7 @@ def make_app(desk: Desk | None = None, lifespan: Lifespan[FastAPI] | None = None
     problems.install(app)
     bodied = (*_ALWAYS, 400, 409, 413)
     app.include_router(sending.router, responses=_responses((*bodied, 415)))
+    app.include_router(attaching.router, responses=_responses((*_ALWAYS, 413, 415)))
     app.include_router(acting.router, responses=_responses((*bodied, 404)))
     app.include_router(reading.router, responses=_responses((*_ALWAYS, 404)))
     app.include_router(looking.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
@@ -78,7 +81,7 @@ def make_app(desk: Desk | None = None, lifespan: Lifespan[FastAPI] | None = None
     app.include_router(watching.router, responses=_responses((500, 503)))
     app.include_router(webhooks.router)
     app.include_router(unsubscribing.router)
-    app.add_middleware(Shield)
+    app.add_middleware(Shield, limits={attaching.PATH: desk.attachments.max_bytes} if desk else {})
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
 
     @app.get("/openapi.json", include_in_schema=False)

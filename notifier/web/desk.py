@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from notifier.bootstrap import Services
 from notifier.intake import Intake
 from notifier.operations import Operations
+from notifier.operations.attachments import Attachments
 from notifier.operations.callbacks import CallbackOperations
 from notifier.operations.keys import Keys
 from notifier.operations.receipts import Receipts
@@ -49,6 +50,7 @@ class Desk:
     readiness: Kept[State]
     suppressions: Suppressions
     tokens: Tokens
+    attachments: Attachments
 
 
 def make_desk(services: Services, handover: Handover) -> Desk:
@@ -70,6 +72,7 @@ def make_desk(services: Services, handover: Handover) -> Desk:
         Kept(readiness.state, KEPT_SECONDS),
         services.suppressions,
         services.tokens,
+        Attachments(services.attachments, services.settings),
     )
 
 

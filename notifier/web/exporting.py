@@ -65,4 +65,4 @@ def _csv(rows: Iterable[Iterable[str]]) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | bool) else str(value)

@@ -22,7 +22,7 @@ Shown = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 def _holder(desk: Desk, shown: HTTPAuthorizationCredentials | None) -> Holder:
     """The key of this request, asked of the database each time: a revoked one is revoked at once."""
     if shown is None:
-        raise _wrong_key("no key is given: send `Authorization: Bearer ntf_live_…`")
+        raise _wrong_key("no key is given: send `Authorization: Bearer ntf_live_…`, or `ntf_test_…`")
     holder = desk.keys.holder(shown.credentials)
     if holder is None:
         raise _wrong_key("the key is not, or not any more, a valid one")

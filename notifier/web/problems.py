@@ -35,6 +35,7 @@ _STATUSES: Mapping[str, int] = {
     "too_large": 413,
     "wrong_content_type": 415,
     "wrong_content_encoding": 415,
+    "attachment_type": 415,
     "not_json": 400,
     "bad_utf8": 400,
     "channel_not_allowed": 403,

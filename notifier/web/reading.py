@@ -84,10 +84,11 @@ def story_for(audit: Audit, holder: Holder, notification: UUID) -> Story:
     """The story, if the key may see it.
 
     Raises:
-        NotFound: there is none, or it is another producer's: which of the two is not told.
+        NotFound: there is none, or it is another producer's, or a test where the key is for none, or the other way
+            round: which of these is not told.
     """
     found = audit.story(notification)
-    if not holder.sees_everything and found.notification.producer != holder.producer:
+    if not holder.sees(found.notification.producer, is_test=found.notification.is_test):
         raise NotFound(f"no notification has the id {notification}")
     return found
 
@@ -112,7 +113,10 @@ class Stats(BaseModel):
 @router.get("/v1/stats", summary="Counts")
 def stats(desk: AtDesk, holder: Reader, wanted: Annotated[StatsQuery, Query()]) -> Stats:
     """Count notifications by status, channel, template, provider, producer or hour: within the last day, or within
-    `since` and `until`, at most 31 days apart."""
+    `since` and `until`, at most 31 days apart. Those of test keys are not among them, unless `is_test` asks for
+    them, or the key is one."""
+    if wanted.is_test is None:
+        wanted = wanted.model_copy(update={"is_test": holder.is_test})
     until = wanted.until or datetime.now(UTC)
     since = wanted.since or until - timedelta(days=1)
     if until - since > MAX_STATS_SPAN:
@@ -130,6 +134,10 @@ def _filter(holder: Holder, wanted: Conditions, metadata: Sequence[str]) -> Filt
         return wanted.filter(None, _metadata(wanted, metadata))
     if wanted.producer not in (None, holder.producer):
         raise Refusal(403, "this key reads what its own producer sent; others need the scope operate")
+    if wanted.is_test not in (None, holder.is_test):
+        kind = "tests" if holder.is_test else "no tests"
+        raise Refusal(403, f"this key reads {kind} only; others need another key, or the scope operate")
+    wanted = wanted.model_copy(update={"is_test": holder.is_test})
     return wanted.filter(holder.producer, _metadata(wanted, metadata))
 
 

@@ -61,7 +61,7 @@ def send(
     faults = entry.faults or _not_allowed(holder, entry.message)
     if entry.message is None or faults:
         raise refusal(faults, value)
-    [answer] = desk.intake.answer([entry.message])
+    [answer] = desk.intake.answer([entry.message], is_test=holder.is_test)
     if answer.id is None:
         raise refusal(answer.faults, value)
     found = Accepted.of(answer.id)
@@ -99,7 +99,8 @@ def send_batch(desk: AtDesk, holder: Sender, body: Body, request: Request) -> Ba
             answers[position] = Answer(None, False, tuple(faults))
         else:
             valid[position] = entry.message
-    answers |= zip(valid, desk.intake.answer(list(valid.values())) if valid else (), strict=True)
+    found = desk.intake.answer(list(valid.values()), is_test=holder.is_test) if valid else ()
+    answers |= zip(valid, found, strict=True)
     return _batch_answer([answers[position] for position in range(len(entries))])
 
 

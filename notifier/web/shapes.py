@@ -151,6 +151,7 @@ class Conditions(BaseModel):
     channel: Channel | None = None
     since: Annotated[Time | None, Field(description="Accepted then or later; RFC 3339.")] = None
     until: Annotated[Time | None, Field(description="Accepted before that.")] = None
+    is_test: Annotated[bool | None, Field(description="Sent with a test key, or not.")] = None
 
     def filter(self, producer: str | None, metadata: dict[str, str] | None = None) -> Filter:
         """The record's filter. `producer` is the only one that may be seen; None: all may.

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from notifier.message import MAX_BODY_BYTES
 from notifier.telemetry import log_failure
 from notifier.web.problems import Refusal, problem
 
-_TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
-
 
 class Shield:
-    """ASGI middleware."""
+    """ASGI middleware. `limits`: path → what its body may come to, where that is another limit. Bytes."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, limits: Mapping[str, int] = MappingProxyType({})) -> None:
         self._app = app
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if _declared_size(scope) > MAX_BODY_BYTES:
-            await problem(413, _TOO_LARGE)(scope, receive, send)
+        limit = self._limits.get(scope["path"], MAX_BODY_BYTES)
+        too_large = f"the body is larger than {limit} bytes"
+        if _declared_size(scope) > limit:
+            await problem(413, too_large)(scope, receive, send)
             return
         size, has_started = 0, False
 
@@ -31,8 +35,8 @@ class Shield:
             nonlocal size
             message = await receive()
             size += len(message.get("body", b""))
-            if size > MAX_BODY_BYTES:
-                raise Refusal(413, _TOO_LARGE)
+            if size > limit:
+                raise Refusal(413, too_large)
             return message
 
         async def noted(message: Message) -> None:

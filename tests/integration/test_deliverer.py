@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
-from notifier.config import Sender, Settings, Structure
+from notifier.config import SIMULATOR, Sender, Settings, Structure
 from notifier.delivery import Circuits, Deliverer, Reconciler, Summary
 from notifier.delivery.calling import Caller
 from notifier.delivery.pacing import Pacer
@@ -23,8 +23,10 @@ from notifier.hashing import HashKey
 from notifier.message import Message
 from notifier.parsing import check
 from notifier.providers.base import Outgoing, Provider, Receipt, Sought
+from notifier.providers.simulator import Simulator
 from notifier.rendering import Renderer
 from notifier.status import Channel, Lane, OnUnknown, Reason
+from notifier.store.attachments import AttachmentBook
 from notifier.store.audit import Audit, Story
 from notifier.store.engine import make_engine, transaction
 from notifier.store.health import HealthBook
@@ -131,9 +133,10 @@ class World:
         deliverer = Deliverer(
             ledger or self.ledger,
             Renderer(self.templates),
-            {provider.name: provider for provider in providers},
+            {**{provider.name: provider for provider in providers}, SIMULATOR: Simulator()},
             made,
             self.hash_key,
+            attachments=AttachmentBook(self.engine),
             circuits=Circuits(HealthBook(self.engine), configured, {}, deadline_seconds=deadline),
             pacer=self.pacer,
             caller=Caller(self.loop, self.pacer, slots=made.worker_calls, deadline_seconds=deadline),

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from notifier.providers.base import Outgoing
+from notifier.providers.base import Attachment, Outgoing
 from notifier.providers.mailbox import Mailbox, parse_mailbox
 from notifier.providers.mime import Correspondents, Mail, canonical, compose
 from notifier.providers.mime_header import clean
@@ -40,9 +40,25 @@ TEXT = WORDS | NASTY
 
 
 def make_outgoing(
-    *, subject: str = "Hello", text: str = "Hello\n", html: str | None = None, locale: str = "", attempt: int = 1
+    *,
+    subject: str = "Hello",
+    text: str = "Hello\n",
+    html: str | None = None,
+    locale: str = "",
+    attempt: int = 1,
+    attachments: tuple[Attachment, ...] = (),
 ) -> Outgoing:
-    return Outgoing(ID, attempt, "unread", "unread", text, subject=subject, html=html, locale=locale)
+    return Outgoing(
+        ID,
+        attempt,
+        "unread",
+        "unread",
+        text,
+        subject=subject,
+        html=html,
+        locale=locale,
+        attachments=attachments,
+    )
 
 
 def make_mail(outgoing: Outgoing, *, to: Mailbox = ZOE, reply_to: Mailbox | None = None) -> Mail:
@@ -203,3 +219,51 @@ def test_a_return_path_is_the_envelope_s_and_a_link_is_two_headers() -> None:
     without = make_mail(make_outgoing())
     assert without.mail_from == SHOP.address
     assert b"List-Unsubscribe" not in without.content
+
+
+#: As `operations.attachments` lets them pass: one printable line, not of white space at its ends.
+FILE_NAMES = (
+    st.text(st.characters(codec="utf-8", exclude_characters='/\\:*?"<>|'), min_size=1, max_size=120)
+    | st.text("aé王🎉 %'();=.,", min_size=1, max_size=120)
+).filter(lambda name: name.isprintable() and name.strip(" .") == name)
+
+
+@settings(max_examples=150, deadline=None)
+@given(name=FILE_NAMES, content=st.binary(min_size=1, max_size=3000), html=st.none() | TEXT)
+@example(name="invoice.pdf", content=b"--=_m0198c5a07b1e7c3a9d530242ac120002--\r\n", html="<p>Hi</p>")
+@example(name="=?utf-8?q?x?=.pdf", content=b"\r\n.\r\n" * 50, html=None)
+@example(name="x" * 200, content=b"\x00", html=None)
+@example(name="Zoé's 100 % (final).csv", content=b"a", html=None)
+@example(name="发" * 66, content=b"a" * 57, html=None)
+def test_a_file_reads_back_with_its_name_and_every_byte(name: str, content: bytes, html: str | None) -> None:
+    files = (
+        Attachment(name, "application/pdf", content),
+        Attachment("terms.csv", "text/csv; charset=utf-8", b"a;b"),
+    )
+    mail = make_mail(make_outgoing(html=html, attachments=files))
+    message = parsed(mail)
+    assert_flawless(mail)
+    assert message.get_content_type() == "multipart/mixed"
+    first, second = message.iter_attachments()
+    assert (first.get_filename(), first.get_content()) == (name, content)
+    assert first.get_content_disposition() == "attachment"
+    assert (second.get_filename(), second.get_content_type(), second.get_content()) == (
+        "terms.csv",
+        "text/csv",
+        "a;b",
+    )
+    assert text_of(message, "plain") == "Hello\r\n"
+    assert html is None or text_of(message, "html") == canonical(html)
+    assert html is not None or max(map(len, mail.content.split(b"\r\n"))) <= 78
+
+
+def test_without_files_a_mail_is_what_it_was() -> None:
+    mail = make_mail(make_outgoing(html="<p>Hi</p>"))
+    assert b"multipart/mixed" not in mail.content
+    assert parsed(mail).get_content_type() == "multipart/alternative"
+
+
+def test_two_attempts_with_files_are_the_same_bytes() -> None:
+    files = (Attachment("a.pdf", "application/pdf", b"%PDF" * 400),)
+    first, second = (make_mail(make_outgoing(attachments=files, attempt=attempt)) for attempt in (1, 2))
+    assert first == second

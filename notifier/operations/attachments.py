@@ -1,0 +1,71 @@
+"""Files that producers upload: which are taken."""
+
+from __future__ import annotations
+
+import re
+
+from notifier.config import Settings
+from notifier.errors import Fault, InvalidMessage
+from notifier.store.attachments import AttachmentBook, AttachmentView, NewAttachment
+
+#: A name that every file system takes. Bytes in UTF-8.
+MAX_NAME_BYTES = 200
+
+_TYPE = re.compile(
+    r"([a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*)\s*(?:;(.*))?\Z", re.IGNORECASE | re.DOTALL
+)
+_CHARSET = re.compile(r'(?:^|;)\s*charset="?([a-z0-9][a-z0-9_.-]{1,30})"?\s*(?:;|\Z)', re.IGNORECASE)
+
+
+class Attachments:
+    """Thread-safe: it holds nothing but the store. Every method raises `ServiceUnavailable`."""
+
+    def __init__(self, book: AttachmentBook, settings: Settings) -> None:
+        self._book = book
+        self._types = frozenset(
+            kind.strip().lower() for kind in settings.attachment_types.split(",") if kind.strip()
+        )
+        #: No file is larger.
+        self.max_bytes = settings.attachment_max_bytes
+
+    def add(self, producer: str, name: str, content_type: str, content: bytes) -> AttachmentView:
+        """Keep a file, for messages of this producer to name. The same one again has the same id.
+
+        Raises:
+            InvalidMessage: with everything that is wrong with it.
+        """
+        kind = _kind(content_type)
+        faults = [*_name_faults(name), *self._content_faults(content)]
+        if kind is None or kind.partition(";")[0] not in self._types:
+            fix = f"Send one of: {', '.join(sorted(self._types))}"
+            faults.append(Fault("Content-Type", "attachment_type", "is no type of file that is taken here", fix))
+        if faults or kind is None:
+            raise InvalidMessage(faults)
+        return self._book.add(NewAttachment(producer, name, kind, content))
+
+    def _content_faults(self, content: bytes) -> list[Fault]:
+        if not content:
+            return [Fault("", "attachment_empty", "there is nothing in it", "Send the file as the body")]
+        if len(content) > self.max_bytes:
+            fix = f"Send at most {self.max_bytes} bytes, or a link"
+            return [Fault("", "too_large", f"{len(content)} bytes", fix)]
+        return []
+
+
+def _kind(content_type: str) -> str | None:
+    """The type, in lower case, with the charset of a text if it names one; None if it is no type."""
+    match = _TYPE.match(content_type.strip())
+    if match is None:
+        return None
+    kind: str = match[1].lower()
+    charset = _CHARSET.search(match[2] or "")
+    return f"{kind}; charset={charset[1].lower()}" if charset and kind.startswith("text/") else kind
+
+
+def _name_faults(name: str) -> list[Fault]:
+    # A lone surrogate is not printable either.
+    is_plain = name.isprintable() and not set(name) & set('/\\:*?"<>|') and name.strip(" .") == name
+    if name and is_plain and len(name.encode()) <= MAX_NAME_BYTES:
+        return []
+    fix = f'Give 1 to {MAX_NAME_BYTES} bytes of UTF-8 as filename*, without / \\ : * ? " < > |, as invoice.pdf'
+    return [Fault("Content-Disposition", "bad_file_name", "names no file that every mail program can keep", fix)]

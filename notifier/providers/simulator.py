@@ -1,0 +1,95 @@
+"""Stands where the providers are, for messages of test keys: takes them, calls nobody, and answers as their
+recipients ask for. See docs/how-to/test-without-sending.md.
+
+It keeps nothing. How a message ends is part of the id that it gives, so any process can be asked about it later,
+as a provider is asked for a receipt that did not come.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Self
+
+from notifier.config import SIMULATOR
+from notifier.errors import OutcomeUnknown, Rejected, Unavailable
+from notifier.message import address_of
+from notifier.providers.base import Outgoing, Receipt, Report
+from notifier.status import Channel, Reason, Status
+
+
+class Fate(StrEnum):
+    """What becomes of a simulated message."""
+
+    DELIVERED = "delivered"  #: taken, and reported as delivered
+    BOUNCED = "bounced"  #: taken, and reported as undelivered
+    DEFERRED = "deferred"  #: not taken by the first attempt; then as `delivered`
+    REFUSED = "refused"  #: refused for good: no such mailbox or number
+    OPTED_OUT = "opted-out"  #: refused for good: they asked for no more
+    UNKNOWN = "unknown"  #: the first attempt ends without an answer; then as `delivered`
+
+
+#: Mails to these names @ this domain, also with "+" and more behind the name.
+DOMAIN = "simulator.example"
+#: SMS to these numbers, which belong to nobody.
+NUMBERS: Mapping[str, Fate] = MappingProxyType({f"+1555010020{digit}": fate for digit, fate in enumerate(Fate)})
+
+_ID = re.compile(r"sim-(?P<kind>email|sms)-(?P<fate>[a-z-]+)-[0-9a-f]{32}-\d+")
+
+
+class Simulator:
+    """One for both channels; no `[[providers]]` can name it."""
+
+    name = SIMULATOR
+    channel = Channel.EMAIL
+
+    @classmethod
+    def from_options(cls, name: str, options: Mapping[str, str]) -> Self:  # noqa: ARG003 - it has none
+        """See `Provider.from_options`."""
+        return cls()
+
+    async def send(self, outgoing: Outgoing, *, deadline_seconds: float) -> Receipt:
+        """See `Provider.send`."""
+        fate = fate_of(outgoing.to)
+        is_first = outgoing.attempt == 1
+        match fate:
+            case Fate.REFUSED:
+                raise Rejected("simulated: no such recipient", reason=Reason.INVALID_RECIPIENT, code=fate)
+            case Fate.OPTED_OUT:
+                raise Rejected("simulated: they asked for no more", reason=Reason.OPTED_OUT, code=fate)
+            case Fate.DEFERRED if is_first:
+                raise Unavailable("simulated: try again later", code=fate)
+            case Fate.UNKNOWN if is_first:
+                raise OutcomeUnknown("simulated: no answer after the message was sent")
+        kind = Channel.SMS if outgoing.to.startswith("+") else Channel.EMAIL
+        id_ = f"sim-{kind}-{fate}-{outgoing.notification_id.hex}-{outgoing.attempt}"
+        return Receipt(id_, "simulated: a test key sent it, nothing went out")
+
+    async def ask(self, provider_message_id: str, *, deadline_seconds: float) -> Report:
+        """See `Reports.ask`."""
+        match = _ID.fullmatch(provider_message_id)
+        if match is None:
+            return Report(provider_message_id, "simulated: no such message", None)
+        if match["fate"] == Fate.BOUNCED:
+            reason = Reason.HARD_BOUNCE if match["kind"] == Channel.EMAIL else Reason.UNREACHABLE_RECIPIENT
+            return Report(provider_message_id, "undelivered: simulated", Status.UNDELIVERED, reason)
+        return Report(provider_message_id, "delivered: simulated", Status.DELIVERED)
+
+    async def check(self, *, deadline_seconds: float) -> str:
+        """See `Provider.check`."""
+        return "simulated"
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def fate_of(to: str) -> Fate:
+    """What becomes of a message to this recipient; everybody who is not in the lists gets theirs."""
+    address = address_of(to)
+    name, _, domain = address.rpartition("@")
+    if domain == DOMAIN:
+        name = name.partition("+")[0]
+        return Fate(name) if name in set(Fate) else Fate.DELIVERED
+    return NUMBERS.get(address, Fate.DELIVERED)

@@ -1,0 +1,86 @@
+"""`POST /v1/attachments`: files for mails, kept before the answer."""
+
+from __future__ import annotations
+
+from email.message import Message as Headers
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Header, Request
+from pydantic import BaseModel
+
+from notifier.errors import InvalidMessage
+from notifier.web.desk import AtDesk
+from notifier.web.gate import Sender
+from notifier.web.problems import Refusal, errors_of, refusal
+
+router = APIRouter(tags=["send"])
+
+PATH = "/v1/attachments"
+
+
+class Attachment(BaseModel):
+    """A file that messages may name."""
+
+    #: For `attachments` of a message.
+    id: UUID
+    name: str
+    content_type: str
+    #: Bytes.
+    size: int
+    #: Hexadecimal.
+    sha256: str
+
+
+async def _body(request: Request) -> bytes:
+    """The bytes of the body, which `Shield` keeps within the limit."""
+    return await request.body()
+
+
+_FILE = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/pdf": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+@router.post(PATH, status_code=201, summary="Upload a file", openapi_extra=_FILE)
+def attach(
+    desk: AtDesk,
+    holder: Sender,
+    body: Annotated[bytes, Depends(_body)],
+    content_disposition: Annotated[
+        str,
+        Header(max_length=1000, description='`attachment; filename="invoice.pdf"`, or `filename*` (RFC 6266).'),
+    ],
+    content_type: Annotated[str, Header(max_length=300, include_in_schema=False)] = "",
+) -> Attachment:
+    """Keep a file for mails of this producer. Messages name it in `attachments`; one that none names within a day
+    is deleted. The same file again, of the same name and type, has the same id."""
+    assert holder.producer is not None, "the scope send has one"
+    try:
+        kept = desk.attachments.add(holder.producer, _name(content_disposition), content_type, body)
+    except InvalidMessage as error:
+        raise _refusal(error) from None
+    return Attachment.model_validate(kept, from_attributes=True)
+
+
+def _name(disposition: str) -> str:
+    """The file's name in the header; "" if there is none."""
+    headers = Headers()
+    try:
+        headers["Content-Disposition"] = disposition
+        return headers.get_filename("") or ""
+    except (ValueError, LookupError):
+        return ""
+
+
+def _refusal(error: InvalidMessage) -> Refusal:
+    """What is wrong with a header is told as a parameter."""
+    answer = refusal(error.faults)
+    errors = []
+    for fault, one in zip(error.faults, errors_of(error.faults), strict=True):
+        place = {"parameter": fault.field} if fault.field else {"pointer": ""}
+        errors.append({**{name: text for name, text in one.items() if name != "pointer"}, **place})
+    return Refusal(answer.status_code, str(answer.detail), errors)
