@@ -87,8 +87,8 @@ class Messages(ABC):
 
         `channel` is sms for a recipient that begins with +, otherwise email. `fields` are the other fields of the
         contract: idempotency_key, id, producer, locale, sender, reply_to, reference, metadata, send_at,
-        expires_at (aware datetimes or RFC 3339 strings), callback_url, attachments (ids of files, uploaded
-        over HTTP).
+        expires_at (aware datetimes or RFC 3339 strings), callback_url, attachments (ids of files that were
+        uploaded over HTTP).
 
         Raises:
             InvalidMessage: nothing was published; `faults` lists everything that is wrong.

@@ -53,7 +53,7 @@ class MailServer:
         users: Mapping[str, str] | None = None,
         smtputf8: bool = True,
         hostname: str = "localhost",
-        max_size: int = 10 * 1024 * 1024,
+        max_size: int = 20 * 1024 * 1024,
         max_recipients: int = 100,
         keep: int = 100_000,
     ) -> None:

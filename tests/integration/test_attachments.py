@@ -1,0 +1,273 @@
+"""Files: uploaded within limits, named by mails, sent as they came, deleted when nobody needs them."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from notifier.bootstrap import DeliveryLoop
+from notifier.delivery import attaching
+from notifier.dev.smtp_server import MailServer, running_mail_server
+from notifier.intake.accepting import Received
+from notifier.message import new_id
+from notifier.operations.keys import Scope
+from notifier.status import Channel, Lane
+from notifier.store.audit import Filter
+from notifier.store.engine import transaction
+from tests.support.api import Api, Reply
+from tests.support.templates import write_templates
+from tests.unit.cli.commandline import CommandLine
+
+PDF = b"%PDF-1.7\r\n.\r\n\x00\xff" * 100
+NAMED = "attachment; filename*=UTF-8''Rechnung%20f%C3%BCr%20Zo%C3%A9.pdf"
+
+
+@pytest.fixture
+def mail() -> Iterator[MailServer]:
+    with running_mail_server(MailServer()) as mail:
+        yield mail
+
+
+@pytest.fixture
+def api(database_url: str, tmp_path: Path, mail: MailServer) -> Iterator[Api]:
+    url = f"smtp://127.0.0.1:{mail.port}?starttls=never"
+    api = Api(database_url, write_templates(tmp_path), smtp_url=url, attachment_max_bytes=4096)
+    yield api
+    api.close()
+
+
+def upload(
+    api: Api,
+    content: bytes | list[bytes] = PDF,
+    *,
+    named: str | None = NAMED,
+    kind: str | None = "application/pdf",
+    key: str | None = None,
+    **headers: str,
+) -> Reply:
+    given = {"content-disposition": named, "content-type": kind, **headers}
+    sent = {name: value for name, value in given.items() if value is not None}
+    return api("POST", "/v1/attachments", key=key or api.key(Scope.SEND), body=content, headers=sent)
+
+
+def send(api: Api, *ids: object, key: str | None = None, **fields: Any) -> Reply:
+    body = {
+        "idempotency_key": "k",
+        "channel": "email",
+        "to": "ann@example.com",
+        "template": "hello",
+        "context": {"name": "Ann"},
+        "attachments": [str(value) for value in ids],
+        **fields,
+    }
+    return api("POST", "/v1/notifications", key=key or api.key(Scope.SEND), json_body=body)
+
+
+def codes(reply: Reply) -> set[tuple[str, str]]:
+    return {(e.get("pointer") or e.get("parameter") or "", e["code"]) for e in reply.json["errors"]}
+
+
+def execute(api: Api, statement: str) -> int:
+    with transaction(api.services.engine) as connection:
+        return connection.execute(text(statement)).rowcount
+
+
+def deliver(api: Api, *ids: str) -> None:
+    delivery = DeliveryLoop(api.services)
+    try:
+        delivery.deliverer.deliver([UUID(value) for value in ids])
+    finally:
+        delivery.stop()
+
+
+def test_an_uploaded_file_has_an_id_and_is_kept_once(api: Api) -> None:
+    first, second = upload(api), upload(api, [PDF[:700], PDF[700:]])
+    assert first.status == 201
+    assert first.json == {
+        "id": first.json["id"],
+        "name": "Rechnung für Zoé.pdf",
+        "content_type": "application/pdf",
+        "size": len(PDF),
+        "sha256": hashlib.sha256(PDF).hexdigest(),
+    }
+    assert second.json == first.json
+    others = (
+        upload(api, named='attachment; filename="b.pdf"'),
+        upload(api, key=api.key(Scope.SEND, producer="b")),
+    )
+    assert len({reply.json["id"] for reply in (first, *others)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "expected"),
+    [
+        ({"kind": "application/x-msdownload"}, 415, {("Content-Type", "attachment_type")}),
+        ({"kind": None}, 415, {("Content-Type", "attachment_type")}),
+        ({"kind": "application/pdf\tx"}, 415, {("Content-Type", "attachment_type")}),
+        ({"content": b""}, 422, {("", "attachment_empty")}),
+        ({"named": None}, 422, {("content-disposition", "missing")}),
+        ({"named": "attachment"}, 422, {("Content-Disposition", "bad_file_name")}),
+        ({"named": 'attachment; filename="../x.pdf"'}, 422, {("Content-Disposition", "bad_file_name")}),
+        ({"named": "attachment; filename*=utf-8''a%0D%0ABcc"}, 422, {("Content-Disposition", "bad_file_name")}),
+        ({"named": "attachment; filename*=nocharset''%FF"}, 422, {("Content-Disposition", "bad_file_name")}),
+        ({"named": f'attachment; filename="{"x" * 201}"'}, 422, {("Content-Disposition", "bad_file_name")}),
+        (
+            {"kind": "text/html", "named": "inline", "content": b""},
+            415,
+            {
+                ("Content-Type", "attachment_type"),
+                ("Content-Disposition", "bad_file_name"),
+                ("", "attachment_empty"),
+            },
+        ),
+        ({"content": b"x" * 4097}, 413, set()),
+        ({"content": [b"x" * 3000, b"x" * 3000]}, 413, set()),
+        ({"content": b"", "content_length": "4097"}, 413, set()),
+    ],
+)
+def test_what_is_no_right_file_is_refused(
+    api: Api, given: dict[str, Any], status: int, expected: set[tuple[str, str]]
+) -> None:
+    content = given.pop("content", PDF)
+    length = given.pop("content_length", None)
+    headers = {"content-length": length} if length else {}
+    reply = upload(api, content, **given, **headers)
+    assert (reply.status, codes(reply)) == (status, expected)
+    assert execute(api, "SELECT 1 FROM attachments") == 0
+
+
+def test_only_a_key_that_sends_uploads_and_the_other_routes_keep_their_limit(api: Api) -> None:
+    assert upload(api, key=api.key(Scope.READ)).status == 403
+    assert api("POST", "/v1/attachments", body=PDF).status == 401
+    # The body of a message may be larger than a file here.
+    assert send(api, context={"name": "x" * 8000}, attachments=None).status == 202
+
+
+def test_a_mail_carries_its_files_as_they_came(api: Api, mail: MailServer) -> None:
+    pdf, csv = (
+        upload(api),
+        upload(api, b"a;\xc3\xa9", named='attachment; filename="list.csv"', kind="TEXT/csv;charset=UTF-8"),
+    )
+    plain = send(api, idempotency_key="plain")
+    with_files = [send(api, pdf.json["id"], csv.json["id"], idempotency_key=f"k{n}") for n in range(2)]
+    assert [reply.status for reply in with_files] == [202, 202]
+    deliver(api, *(reply.json["id"] for reply in (plain, *with_files)))
+    found = [email.message_from_bytes(one.content, policy=email.policy.default) for one in mail.messages]
+    assert sorted(one.get_content_type() for one in found) == ["multipart/alternative", *["multipart/mixed"] * 2]
+    for one in found:
+        if one.get_content_type() == "multipart/mixed":
+            files = [(part.get_filename(), part.get_content()) for part in one.iter_attachments()]
+            assert files == [("Rechnung für Zoé.pdf", PDF), ("list.csv", "a;é")]
+            body = one.get_body(("plain",))
+            assert body is not None
+            assert body.get_content().startswith("Hello Ann")
+
+
+def test_a_batch_of_large_mails_goes_in_portions(
+    api: Api, mail: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attaching, "PORTION_BYTES", 2 * len(PDF))
+    loads: list[int] = []
+    book = api.services.attachments
+    load = book.load
+    monkeypatch.setattr(type(book), "load", lambda _, ids: loads.append(len(ids)) or load(ids))
+    file = upload(api).json["id"]
+    ids = [send(api, file, idempotency_key=f"k{n}").json["id"] for n in range(5)]
+    deliver(api, *ids)
+    assert mail.received == 5
+    # The same file goes with all of them.
+    assert loads == [1]
+
+
+def test_a_message_names_files_of_its_own_producer_only(api: Api) -> None:
+    file = upload(api).json["id"]
+    other = send(api, file, key=api.key(Scope.SEND, producer="bank"))
+    assert (other.status, codes(other)) == (422, {("/attachments/0", "unknown_attachment")})
+    assert codes(send(api, file, new_id())) == {("/attachments/1", "unknown_attachment")}
+    assert codes(send(api, "x")) == {("/attachments/0", "bad_attachment_id")}
+    assert codes(send(api, *[file] * 11)) == {("/attachments", "too_long")}
+    sms = {"channel": "sms", "to": "+15550100123", "template": "code", "context": {"code": "1"}}
+    assert codes(send(api, file, **sms)) == {("/attachments", "attachments_not_here")}
+    execute(api, "UPDATE attachments SET size = 6 * 1024 * 1024")
+    assert codes(send(api, file, file)) == {("/attachments", "attachments_too_large")}
+    assert api.services.audit.search(Filter()) == []
+    # In a batch the others go.
+    entries = [
+        {"idempotency_key": "a", "attachments": [file]},
+        {"idempotency_key": "b", "attachments": [str(new_id())]},
+    ]
+    batch = {
+        "template": "hello",
+        "defaults": {"channel": "email", "to": "ann@example.com", "context": {"name": "Ann"}},
+        "batch": entries,
+    }
+    reply = api("POST", "/v1/notifications/batch", key=api.key(Scope.SEND), json_body=batch)
+    assert (reply.json["accepted"], reply.json["refused"]) == (1, 1)
+
+
+def test_over_the_broker_it_is_the_same(api: Api) -> None:
+    file = upload(api).json["id"]
+    intake = api.services.intake(lambda *_: None)
+    bodies = [
+        b'{"producer": "shop", "idempotency_key": "%d", "to": "ann@example.com", "template": "hello",'
+        b' "context": {"name": "Ann"}, "attachments": ["%s"]}' % (number, str(value).encode())
+        for number, value in enumerate((file, new_id()))
+    ]
+    summary = intake.process([Received(body, Channel.EMAIL, Lane.NORMAL) for body in bodies])
+    assert (summary.accepted, summary.rejected) == (1, 1)
+    (rejected,) = api.services.audit.rejected()
+    assert rejected.faults[0]["code"] == "unknown_attachment"
+
+
+def test_a_file_lives_as_long_as_somebody_needs_it(api: Api) -> None:
+    used, unused, scheduled, waiting = (
+        upload(api, named=f'attachment; filename="{name}.pdf"').json["id"] for name in "abcd"
+    )
+    ids = [send(api, used).json["id"]]
+    send(api, scheduled, idempotency_key="later", send_at="2027-06-01T00:00:00Z")
+    send(api, waiting, idempotency_key="waits")
+    execute(api, "UPDATE attachments SET uploaded_at = uploaded_at - interval '25 hours'")
+    execute(api, "UPDATE attachments SET needed_until = needed_until - interval '8 days'")
+    execute(api, "UPDATE attachments SET needed_until = now() + interval '99 days' WHERE name = 'c.pdf'")
+    execute(api, f"UPDATE notifications SET status = 'delivered' WHERE id = '{ids[0]}'")
+    book = api.services.attachments
+    assert book.forget_old(days=30) == 1
+    assert set(book.sizes(map(UUID, (used, unused, scheduled, waiting)))) == set(
+        map(UUID, (used, scheduled, waiting))
+    )
+    assert book.forget_old(days=7) == 1
+    assert set(book.sizes(map(UUID, (used, scheduled, waiting)))) == {UUID(scheduled), UUID(waiting)}
+    # A repetition of a message whose file is gone is answered as the first time.
+    again = send(api, used)
+    assert (again.status, again.headers["idempotency-replayed"]) == (202, "true")
+
+
+def test_a_file_that_is_gone_ends_its_mail_and_says_so(api: Api, mail: MailServer, database_url: str) -> None:
+    id_ = send(api, upload(api).json["id"]).json["id"]
+    notifier = CommandLine({"database_url": database_url})
+    assert "Rechnung für Zoé.pdf (application/pdf, " in notifier("show", id_).out
+    execute(api, "DELETE FROM attachments")
+    deliver(api, id_)
+    found = api.services.audit.story(UUID(id_)).notification
+    assert (found.status, found.reason, mail.received) == ("failed", "attachment_missing", 0)
+    assert "(deleted)" in notifier("show", id_).out
+    assert notifier("show", id_, "--json").json["attachments"][0]["name"] is None
+
+
+def test_a_file_in_use_is_written_once_an_hour_only(api: Api) -> None:
+    file = upload(api).json["id"]
+    seen = []
+    for number in range(2):
+        send(api, file, idempotency_key=str(number))
+        with transaction(api.services.engine) as connection:
+            seen.append(connection.execute(text("SELECT needed_until FROM attachments")).scalar_one())
+    assert seen[0] is not None
+    assert seen[0] == seen[1]
