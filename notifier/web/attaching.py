@@ -70,6 +70,11 @@ def _name(disposition: str) -> str:
     """The file's name in the header; "" if there is none."""
     headers = Headers()
     try:
+        # Clients that write UTF-8 as it is are many; the framework took it for Latin-1.
+        disposition = disposition.encode("latin-1").decode("utf-8")
+    except ValueError:
+        pass
+    try:
         headers["Content-Disposition"] = disposition
         return headers.get_filename("") or ""
     except (ValueError, LookupError):

@@ -171,7 +171,7 @@ def test_an_operators_retry_leaves_a_test_a_test(bench: Bench) -> None:
 
 
 def test_no_attempt_goes_against_the_mark_whoever_asks_for_it(bench: Bench) -> None:
-    """Were all of our own code wrong about it, the database would commit no attempt, and so there would be no call."""
+    """Were all of our own code wrong, the database would commit no attempt, and so there would be no call."""
     ids = [UUID(bench.send(key).json["id"]) for key in (bench.test, bench.live)]
     ledger = bench.api.services.ledger
     claims = ledger.claim(ids, lease_seconds=60)

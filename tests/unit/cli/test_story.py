@@ -52,6 +52,7 @@ def failed_story() -> Story:
         accepted_at=at(0),
         updated_at=at(40),
         sent_at=None,
+        is_test=False,
     )
     attempt = AttemptView(
         number=1,
