@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from email.message import Message as Headers
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from notifier.errors import InvalidMessage
+from notifier.web import examples
 from notifier.web.desk import AtDesk
 from notifier.web.gate import Sender
 from notifier.web.problems import Refusal, errors_of, refusal
@@ -21,6 +22,8 @@ PATH = "/v1/attachments"
 
 class Attachment(BaseModel):
     """A file that messages may name."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.ATTACHMENT]})
 
     #: For `attachments` of a message.
     id: UUID
@@ -37,12 +40,9 @@ async def _body(request: Request) -> bytes:
     return await request.body()
 
 
-_FILE = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/pdf": {"schema": {"type": "string", "format": "binary"}}},
-    }
-}
+_BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+#: Two of the types that are taken unless the settings say others.
+_FILE = {"requestBody": {"required": True, "content": {"application/pdf": _BYTES, "text/plain": _BYTES}}}
 
 
 @router.post(PATH, status_code=201, summary="Upload a file", openapi_extra=_FILE)
@@ -52,7 +52,11 @@ def attach(
     body: Annotated[bytes, Depends(_body)],
     content_disposition: Annotated[
         str,
-        Header(max_length=1000, description='`attachment; filename="invoice.pdf"`, or `filename*` (RFC 6266).'),
+        Header(
+            max_length=1000,
+            description='`attachment; filename="invoice.pdf"`, or `filename*` (RFC 6266).',
+            examples=['attachment; filename="invoice.pdf"'],
+        ),
     ],
     content_type: Annotated[str, Header(max_length=300, include_in_schema=False)] = "",
 ) -> Attachment:

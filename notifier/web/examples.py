@@ -31,6 +31,14 @@ BATCH: dict[str, Any] = {
     ],
 }
 
+ATTACHMENT: dict[str, Any] = {
+    "id": "01a2047b-fb2a-7da5-858e-3be3814fe3b1",
+    "name": "invoice.pdf",
+    "content_type": "application/pdf",
+    "size": 48211,
+    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+}
+
 RETRY: dict[str, Any] = {
     "filter": {"status": "failed", "provider": "relay-a", "since": "2026-11-22T09:00:00Z"},
     "dry_run": True,

@@ -19,6 +19,7 @@ from notifier.errors import ConfigurationError, WrongSelection
 from notifier.operations import Selection
 from notifier.operations.keys import Grants, Scope
 from notifier.providers.simulator import NUMBERS
+from notifier.status import Channel, SuppressionReason
 from notifier.store.audit import Filter, Story
 from notifier.store.engine import transaction
 from notifier.store.values import NewAttempt
@@ -28,9 +29,13 @@ from tests.unit.cli.commandline import CommandLine
 
 STRUCTURE: dict[str, Any] = {
     "senders": {"default": {"email": "shop@example.com", "sms": "+15550100100", "rate_per_second": 1}},
+    "sms_prefixes": ["+33"],
     "caps": {"recipient": {"count": 1, "per_seconds": 3600}},
     "quotas": {"shop": {"email": 1, "sms": 1}},
 }
+
+
+REFUSED = "refused@simulator.example"
 
 
 @dataclass
@@ -162,7 +167,7 @@ def test_the_same_idempotency_key_is_two_notifications_and_only_the_live_one_goe
 
 
 def test_an_operators_retry_leaves_a_test_a_test(bench: Bench) -> None:
-    id_ = UUID(bench.send(bench.test, "refused@simulator.example").json["id"])
+    id_ = UUID(bench.send(bench.test, REFUSED).json["id"])
     bench.deliver(id_)
     assert bench.api.desk.operations.retry(Selection((id_,)), operator="ann", reason=None).changed == 1
     bench.go_on(id_)
@@ -216,6 +221,20 @@ def test_operators_see_the_mark(bench: Bench, database_url: str) -> None:
     assert made.out.startswith("ntf_test_")
     assert "simulator.example" in made.err
     assert "valid, test" in notifier("keys", "list").out
+
+
+def test_who_is_suppressed_is_so_for_a_test_and_a_test_suppresses_nobody(bench: Bench) -> None:
+    suppressions = bench.api.desk.suppressions
+    to: dict[str, Any] = {"channel": Channel.EMAIL, "address": "ann@example.com"}
+    assert suppressions.add(**to, reason=SuppressionReason.MANUAL, source="operator:ann")
+    suppressed, refused = (UUID(bench.send(bench.test, one).json["id"]) for one in ("ann@example.com", REFUSED))
+    bench.deliver(suppressed, refused)
+    assert bench.story(suppressed).notification.status == "suppressed"
+    assert bench.story(refused).notification.reason == "invalid_recipient"
+    assert bench.count("suppressions") == 1
+    live = UUID(bench.send(bench.live, REFUSED).json["id"])
+    bench.deliver(live)
+    assert (bench.story(live).notification.status, bench.mail.received) == ("sent", 1)
 
 
 def test_a_test_key_is_one_for_good(bench: Bench) -> None:
