@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from notifier.callbacks import Caller as CallbackCaller
 from notifier.callbacks import Runner
-from notifier.config import SIMULATOR, Settings
+from notifier.config import Settings
 from notifier.delivery import Asker, Circuits, Deliverer, Reconciler
 from notifier.delivery.calling import Caller
 from notifier.delivery.pacing import Pacer
@@ -31,7 +31,7 @@ from notifier.providers import registry
 from notifier.providers.base import Provider
 from notifier.providers.simulator import Simulator
 from notifier.rendering import Renderer
-from notifier.status import Channel
+from notifier.status import SIMULATOR, Channel
 from notifier.store.attachments import AttachmentBook
 from notifier.store.audit import Audit
 from notifier.store.callbacks import CallbackBook

@@ -27,7 +27,7 @@ from notifier.bounce_address import BounceAddress
 from notifier.callback_table import CallbackTable, expand
 from notifier.errors import ConfigurationError
 from notifier.message import MAX_MAIL_ATTACHMENTS
-from notifier.status import Lane
+from notifier.status import SIMULATOR, Lane
 
 #: In the data folder while `notifier up` runs there: where its servers are, for other commands of the same user.
 RUNNING_FILE = "running.env"
@@ -37,9 +37,6 @@ LEASE_MARGIN_SECONDS = 15.0
 
 #: A key that somebody could guess protects nobody. Characters.
 MIN_HASH_KEY = 16
-
-#: Stands in the record where a provider's name does, for messages of test keys; no provider may have it.
-SIMULATOR = "simulator"
 
 _PACKAGE = Path(__file__).parent
 
@@ -392,11 +389,9 @@ def load_structure(path: Path) -> Structure:
     except ValidationError as error:
         raise _configuration_error(error, f"{path}: ", str) from None
     names = [table.name for table in structure.providers]
-    if len(names) != len(set(names)):
-        raise ConfigurationError(f"{path}: two providers have the same name; rename one", setting="providers")
-    if SIMULATOR in names:
-        problem = f"{SIMULATOR!r} is the name of what answers test keys; rename the provider"
-        raise ConfigurationError(f"{path}: {problem}", setting="providers")
+    if len({*names, SIMULATOR}) != len(names) + 1:
+        problem = f"two providers have the same name, or one that of what answers test keys ({SIMULATOR})"
+        raise ConfigurationError(f"{path}: {problem}; rename one", setting="providers")
     return structure
 
 

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
+#: Stands in the record where a provider's name does, for messages of test keys; no provider may have it.
+SIMULATOR = "simulator"
+
 
 class Channel(StrEnum):
     """How a notification travels."""

@@ -115,7 +115,7 @@ def _facts(story: Story) -> Iterable[tuple[str, str]]:
     yield "metadata", one_line(", ".join(f"{name}={value}" for name, value in n.metadata.items()))
     yield "provider", one_line(" ".join(filter(None, (n.provider, n.provider_message_id))))
     yield "attempts", str(n.attempt_count)
-    yield "files", one_line(", ".join(map(_file_in_words, story.attachments)))
+    yield "attachments", one_line(", ".join(map(_file_in_words, story.attachments)))
     yield "not before", utc(n.send_at)
     yield "expires", utc(n.expires_at)
     yield "next due", utc(n.due_at)

@@ -5,7 +5,7 @@ A crash in between is that of any batch: what was not begun goes on when its lea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 from notifier.message import MAX_MAIL_ATTACHMENTS
@@ -15,40 +15,39 @@ from notifier.store.values import Claimed
 
 #: Files of the mails of a portion, each counted as often as it goes out: each mail holds a copy while it is sent.
 #: Bytes.
-PORTION_BYTES = 2 * MAX_MAIL_ATTACHMENTS
-
-Portion = tuple[list[Claimed], Mapping[UUID, Attachment]]
-
-
-def portions(claims: Sequence[Claimed], book: AttachmentBook) -> Iterator[Portion]:
-    """The claims with their files, those without any first. A file that is not there is left out.
-
-    Raises:
-        ServiceUnavailable: the database is away.
-    """
-    plain = [claim for claim in claims if not claim.attachments]
-    if plain:
-        yield plain, {}
-    sizes = book.sizes({value for claim in claims for value in claim.attachments})
-    files: dict[UUID, Attachment] = {}
-    for some in _divided([claim for claim in claims if claim.attachments], sizes):
-        wanted = {value for claim in some for value in claim.attachments}
-        # What goes with every mail of the batch is loaded once.
-        files = {value: file for value, file in files.items() if value in wanted}
-        for value, file in book.load(wanted - files.keys()).items() if wanted - files.keys() else ():
-            files[value] = Attachment(file.name, file.content_type, file.content)
-        yield some, files
+PORTION_BYTES = MAX_MAIL_ATTACHMENTS
+#: Portions in hand at once in one process; the tasks of the others wait.
+PORTIONS_AT_ONCE = 2
 
 
-def _divided(claims: Sequence[Claimed], sizes: Mapping[UUID, int]) -> Iterator[list[Claimed]]:
-    portion: list[Claimed] = []
-    used = 0
-    for claim in claims:
-        size = sum(sizes.get(value, 0) for value in claim.attachments)
-        if portion and used + size > PORTION_BYTES:
+class Files:
+    """What goes with the mails of one batch. Every method raises `ServiceUnavailable`."""
+
+    def __init__(self, book: AttachmentBook) -> None:
+        self._book = book
+        self._loaded: dict[UUID, Attachment] = {}
+
+    def portions(self, claims: Sequence[Claimed]) -> Iterator[list[Claimed]]:
+        """Claims with files, divided."""
+        sizes = self._book.sizes({value for claim in claims for value in claim.attachments})
+        portion: list[Claimed] = []
+        used = 0
+        for claim in claims:
+            size = sum(sizes.get(value, 0) for value in claim.attachments)
+            if portion and used + size > PORTION_BYTES:
+                yield portion
+                portion, used = [], 0
+            portion.append(claim)
+            used += size
+        if portion:
             yield portion
-            portion, used = [], 0
-        portion.append(claim)
-        used += size
-    if portion:
-        yield portion
+
+    def of(self, portion: Sequence[Claimed]) -> dict[UUID, Attachment]:
+        """The files of a portion; one that was deleted is left out. Those of the portion before that it has no use
+        for are given up, so what goes with every mail of the batch is loaded once."""
+        wanted = {value for claim in portion for value in claim.attachments}
+        self._loaded = {value: file for value, file in self._loaded.items() if value in wanted}
+        missing = wanted - self._loaded.keys()
+        for value, file in self._book.load(missing).items() if missing else ():
+            self._loaded[value] = Attachment(file.name, file.content_type, file.content)
+        return self._loaded

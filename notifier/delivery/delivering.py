@@ -15,11 +15,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import BoundedSemaphore
 from uuid import UUID
 
-from notifier.config import SIMULATOR, Settings
+from notifier.config import Settings
 from notifier.delivery.asking import first_wait
-from notifier.delivery.attaching import portions
+from notifier.delivery.attaching import PORTIONS_AT_ONCE, Files
 from notifier.delivery.calling import MARGIN_SECONDS, Call, Caller
 from notifier.delivery.circuits import Circuits
 from notifier.delivery.pacing import Pacer
@@ -39,7 +40,7 @@ from notifier.providers.base import Attachment, Provider, Receipt
 from notifier.rendering import Renderer
 from notifier.retrying import Decision, Situation, decide
 from notifier.routing import Route
-from notifier.status import Channel, Outcome, Reason, Status
+from notifier.status import SIMULATOR, Channel, Outcome, Reason, Status
 from notifier.store.attachments import AttachmentBook
 from notifier.store.ledger import Ledger
 from notifier.store.suppressions import NewSuppression
@@ -102,6 +103,7 @@ class Deliverer:
         self._hash_key = hash_key
         self._tokens = Tokens(hash_key, bounce_address=settings.bounce_address, public_url=settings.public_url)
         self._attachments = attachments
+        self._portions = BoundedSemaphore(PORTIONS_AT_ONCE)
         self._circuits = circuits
         self._pacer = pacer
         self._caller = caller
@@ -147,12 +149,28 @@ class Deliverer:
                 tries += 1
 
     def _deliver(self, claims: Sequence[Claimed], untouched: dict[UUID, Claimed], begun: float) -> int:
-        if not any(claim.attachments for claim in claims):
+        heavy = [claim for claim in claims if claim.attachments]
+        if not heavy:
             return self._deliver_portion(claims, {}, untouched, begun)
-        return sum(
-            self._deliver_portion(some, files, untouched, begun)
-            for some, files in portions(claims, self._attachments)
-        )
+        plain = [claim for claim in claims if not claim.attachments]
+        sent = self._deliver_portion(plain, {}, untouched, begun)
+        files = Files(self._attachments)
+        for portion in files.portions(heavy):
+            with self._portions:
+                if time.monotonic() <= begun + self._settings.lease_seconds - self._margin_seconds:
+                    sent += self._deliver_portion(portion, files.of(portion), untouched, begun)
+                    continue
+            # Given back at once: a lease that runs out would count as the death of a worker.
+            late = Unavailable("not called: the lease was nearly over", reason=Reason.LEASE_EXPIRED)
+            self._write([self._without_attempt(claim, late) for claim in portion], self._ledger.finish)
+            for claim in portion:
+                del untouched[claim.id]
+        return sent
+
+    @property
+    def _margin_seconds(self) -> float:
+        """Between the last moment to begin a call and the end of its lease."""
+        return self._settings.call_deadline_seconds + MARGIN_SECONDS
 
     def _deliver_portion(
         self,
@@ -221,7 +239,7 @@ class Deliverer:
             for result in waits:
                 untouched.pop(result.id, None)
         goes = [index for index in range(len(routed)) if index in turns]
-        margin = self._settings.call_deadline_seconds + MARGIN_SECONDS
+        margin = self._margin_seconds
         started = self._ledger.start_attempts(
             [_new_attempt(routed[index]) for index in goes], margin_seconds=margin
         )

@@ -12,9 +12,9 @@ from notifier.store.attachments import AttachmentBook, AttachmentView, NewAttach
 MAX_NAME_BYTES = 200
 
 _TYPE = re.compile(
-    r"([a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*)\s*(?:;(.*))?\Z", re.IGNORECASE | re.DOTALL
+    r"([a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*)\s*(?:;(.*))?\Z", re.ASCII | re.IGNORECASE | re.DOTALL
 )
-_CHARSET = re.compile(r'(?:^|;)\s*charset="?([a-z0-9][a-z0-9_.-]{1,30})"?\s*(?:;|\Z)', re.IGNORECASE)
+_CHARSET = re.compile(r'(?:^|;)\s*charset="?([a-z0-9][a-z0-9_.-]{1,30})"?\s*(?:;|\Z)', re.ASCII | re.IGNORECASE)
 
 
 class Attachments:

@@ -13,11 +13,10 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Self
 
-from notifier.config import SIMULATOR
 from notifier.errors import OutcomeUnknown, Rejected, Unavailable
 from notifier.message import address_of
 from notifier.providers.base import Outgoing, Receipt, Report
-from notifier.status import Channel, Reason, Status
+from notifier.status import SIMULATOR, Channel, Reason, Status
 
 
 class Fate(StrEnum):

@@ -16,10 +16,9 @@ from pydantic_core import to_json
 from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import DataError, IntegrityError
 
-from notifier.config import SIMULATOR
 from notifier.errors import Fault
 from notifier.message import address_of, new_id
-from notifier.status import TRANSITIONS, Channel, Lane, OnUnknown, Status, SuppressionReason, sources_of
+from notifier.status import SIMULATOR, TRANSITIONS, Channel, Lane, OnUnknown, Status, SuppressionReason, sources_of
 from notifier.store import statements
 from notifier.store.attachments import use_attachments
 from notifier.store.engine import transaction

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import text
 
 from notifier.bootstrap import DeliveryLoop
-from notifier.delivery import attaching
+from notifier.delivery import Deliverer, attaching
 from notifier.dev.smtp_server import MailServer, running_mail_server
 from notifier.intake.accepting import Received
 from notifier.message import new_id
@@ -181,6 +181,17 @@ def test_a_batch_of_large_mails_goes_in_portions(
     assert mail.received == 5
     # The same file goes with all of them.
     assert loads == [1]
+
+
+def test_what_has_no_time_left_is_given_back_and_is_no_crash(
+    api: Api, mail: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id_ = send(api, upload(api).json["id"]).json["id"]
+    # As if the portions before it had taken the whole lease.
+    monkeypatch.setattr(Deliverer, "_margin_seconds", property(lambda _: api.services.settings.lease_seconds))
+    deliver(api, id_)
+    found = api.services.audit.story(UUID(id_)).notification
+    assert (found.status, found.reason, mail.received) == ("retrying", "lease_expired", 0)
 
 
 def test_a_message_names_files_of_its_own_producer_only(api: Api) -> None:

@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
-from notifier.config import SIMULATOR, Sender, Settings, Structure
+from notifier.config import Sender, Settings, Structure
 from notifier.delivery import Circuits, Deliverer, Reconciler, Summary
 from notifier.delivery.calling import Caller
 from notifier.delivery.pacing import Pacer
@@ -25,7 +25,7 @@ from notifier.parsing import check
 from notifier.providers.base import Outgoing, Provider, Receipt, Sought
 from notifier.providers.simulator import Simulator
 from notifier.rendering import Renderer
-from notifier.status import Channel, Lane, OnUnknown, Reason
+from notifier.status import SIMULATOR, Channel, Lane, OnUnknown, Reason
 from notifier.store.attachments import AttachmentBook
 from notifier.store.audit import Audit, Story
 from notifier.store.engine import make_engine, transaction
