@@ -17,11 +17,13 @@ from notifier.bootstrap import DeliveryLoop
 from notifier.delivery import Deliverer, attaching
 from notifier.dev.smtp_server import MailServer, running_mail_server
 from notifier.intake.accepting import Received
-from notifier.message import new_id
+from notifier.message import Message, new_id
 from notifier.operations.keys import Scope
-from notifier.status import Channel, Lane
+from notifier.status import Channel, Lane, OnUnknown
+from notifier.store.attachments import use_attachments
 from notifier.store.audit import Filter
 from notifier.store.engine import transaction
+from notifier.store.values import NewNotification
 from tests.support.api import Api, Reply
 from tests.support.templates import write_templates
 from tests.unit.cli.commandline import CommandLine
@@ -255,6 +257,21 @@ def test_a_file_lives_as_long_as_somebody_needs_it(api: Api) -> None:
     # A repetition of a message whose file is gone is answered as the first time.
     again = send(api, used)
     assert (again.status, again.headers["idempotency-replayed"]) == (202, "true")
+
+
+def test_a_file_that_is_just_being_named_is_not_deleted(api: Api) -> None:
+    file = upload(api).json["id"]
+    execute(api, "UPDATE attachments SET uploaded_at = uploaded_at - interval '25 hours'")
+    message = Message(
+        producer="shop", idempotency_key="k", to="ann@example.com", template="hello", attachments=[file]
+    )
+    new = NewNotification(message, Channel.EMAIL, Lane.NORMAL, "v1", OnUnknown.HOLD, 0)
+    book = api.services.attachments
+    with transaction(api.services.engine) as connection:
+        assert use_attachments(connection, [new]) == {}
+        assert book.forget_old(days=1) == 0
+    assert book.forget_old(days=1) == 0
+    assert len(book.sizes([UUID(file)])) == 1
 
 
 def test_a_file_that_is_gone_ends_its_mail_and_says_so(api: Api, mail: MailServer, database_url: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from notifier.errors import ConfigurationError, WrongSelection
 from notifier.operations import Selection
 from notifier.operations.keys import Grants, Scope
 from notifier.providers.simulator import NUMBERS
-from notifier.status import SIMULATOR, Channel, SuppressionReason
+from notifier.status import SIMULATOR, Channel, Lane, SuppressionReason
 from notifier.store.audit import Filter, Story
 from notifier.store.engine import transaction
 from notifier.store.values import NewAttempt
@@ -63,14 +63,16 @@ class Bench:
     def deliver(self, *ids: UUID) -> None:
         self.delivery.deliverer.deliver(ids)
 
-    def go_on(self, *ids: UUID) -> None:
-        """As if all that waits had become due: retries, unknown outcomes, receipts."""
+    def go_on(self) -> None:
+        """As if all that waits had become due, and a sweep came by: retries, unknown outcomes, receipts."""
         with transaction(self.api.services.engine) as connection:
             connection.execute(text("UPDATE notifications SET due_at = now() WHERE due_at IS NOT NULL"))
-        self.api.services.ledger.take_due(limit=100, unknown_after_seconds=30)
+        self.api.services.dispatcher(lambda *task: self.deliver(*task[-1]), self.look_up).dispatch_due()
+
+    def look_up(self, channel: Channel, lane: Lane, ids: Sequence[UUID]) -> None:
+        """What the worker's task of that name does."""
         self.delivery.reconciler.reconcile(ids)
         self.delivery.asker.ask(ids)
-        self.deliver(*ids)
 
     def story(self, id_: UUID) -> Story:
         return self.api.services.audit.story(id_)
@@ -122,9 +124,9 @@ def test_each_recipient_has_its_outcome_and_no_provider_hears_of_it(bench: Bench
             assert (note.status, note.reason) == expected, row
             assert note.is_test
         if where == 1:
-            bench.go_on(*ids)
-    bench.go_on(*ids)
-    bench.go_on(*ids)
+            bench.go_on()
+    bench.go_on()
+    bench.go_on()
     ends = {note.recipient: note.status for note in (bench.story(id_).notification for id_ in ids)}
     second_time = [f"{name}@simulator.example" for name in ("deferred", "unknown")]
     assert {ends[to] for to in second_time} == {"delivered"}
@@ -167,7 +169,7 @@ def test_an_operators_retry_leaves_a_test_a_test(bench: Bench) -> None:
     id_ = UUID(bench.send(bench.test, REFUSED).json["id"])
     bench.deliver(id_)
     assert bench.api.desk.operations.retry(Selection((id_,)), operator="ann", reason=None).changed == 1
-    bench.go_on(id_)
+    bench.go_on()
     assert [attempt.provider for attempt in bench.story(id_).attempts] == [SIMULATOR, SIMULATOR]
     assert bench.mail.received == 0
 
@@ -254,7 +256,7 @@ def test_no_provider_can_have_the_simulators_name(tmp_path: Path) -> None:
 def test_a_test_message_that_is_held_does_not_make_operators_look(bench: Bench) -> None:
     id_ = UUID(bench.send(bench.test, "+15550100205").json["id"])
     bench.deliver(id_)
-    bench.go_on(id_)
+    bench.go_on()
     assert bench.story(id_).notification.status == "unknown"
     assert bench.story(id_).notification.due_at is None
     assert bench.api.desk.operations.stuck() == []
