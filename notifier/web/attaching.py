@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header, Request
 from pydantic import BaseModel, ConfigDict
 
-from notifier.errors import InvalidMessage
+from notifier.errors import Fault, InvalidMessage
 from notifier.web import examples
 from notifier.web.desk import AtDesk
 from notifier.web.gate import Sender
@@ -59,10 +59,15 @@ def attach(
         ),
     ],
     content_type: Annotated[str, Header(max_length=300, include_in_schema=False)] = "",
+    content_encoding: Annotated[str, Header(max_length=300, include_in_schema=False)] = "identity",
 ) -> Attachment:
     """Keep a file for mails of this producer. Messages name it in `attachments`; one that none names within a day
     is deleted. The same file again, of the same name and type, has the same id."""
     assert holder.producer is not None, "the scope send has one"
+    if content_encoding.strip().lower() != "identity":
+        fix = "Send the file as it is"
+        fault = Fault("Content-Encoding", "wrong_content_encoding", "names a compression", fix)
+        raise _refusal(InvalidMessage([fault]))
     try:
         kept = desk.attachments.add(holder.producer, _name(content_disposition), content_type, body)
     except InvalidMessage as error:
