@@ -25,12 +25,14 @@ from notifier.intake import Intake
 from notifier.intake.accepting import PublishTasks
 from notifier.operations.bounces import Bounces
 from notifier.operations.receipts import Receipts
+from notifier.operations.retention import Keeper
 from notifier.operations.suppression_files import SuppressionFiles
 from notifier.operations.suppressions import Suppressions
 from notifier.providers import registry
 from notifier.providers.base import Provider
 from notifier.providers.simulator import Simulator
 from notifier.rendering import Renderer
+from notifier.sealing import Sealer, read_keys
 from notifier.status import SIMULATOR, Channel
 from notifier.store.attachments import AttachmentBook
 from notifier.store.audit import Audit
@@ -41,6 +43,7 @@ from notifier.store.ledger import Ledger
 from notifier.store.rates import RateBook
 from notifier.store.receipts import ReceiptBook
 from notifier.store.suppressions import SuppressionBook
+from notifier.store.vault import Vault
 from notifier.telemetry import log
 from notifier.tokens import Tokens
 
@@ -68,11 +71,11 @@ class Services:
 
     @cached_property
     def ledger(self) -> Ledger:
-        return Ledger(self.engine)
+        return Ledger(self.engine, self.vault)
 
     @cached_property
     def audit(self) -> Audit:
-        return Audit(self.engine)
+        return Audit(self.engine, self.vault)
 
     @cached_property
     def renderer(self) -> Renderer:
@@ -89,6 +92,15 @@ class Services:
         return Tokens(self.hash_key, bounce_address=settings.bounce_address, public_url=settings.public_url)
 
     @cached_property
+    def sealer(self) -> Sealer:
+        keys = self.settings.encryption_keys
+        return Sealer() if keys is None else Sealer(read_keys(keys.get_secret_value()))
+
+    @cached_property
+    def vault(self) -> Vault:
+        return Vault(self.hash_key, self.sealer)
+
+    @cached_property
     def suppressions(self) -> Suppressions:
         return Suppressions(self.engine, self.hash_key)
 
@@ -98,7 +110,7 @@ class Services:
 
     @cached_property
     def receipt_book(self) -> ReceiptBook:
-        return ReceiptBook(self.engine)
+        return ReceiptBook(self.engine, self.hash_key)
 
     @cached_property
     def receipts(self) -> Receipts:
@@ -132,6 +144,10 @@ class Services:
     @cached_property
     def attachments(self) -> AttachmentBook:
         return AttachmentBook(self.engine)
+
+    @cached_property
+    def keeper(self) -> Keeper:
+        return Keeper(self.engine, self.settings.structure.retention)
 
     @cached_property
     def callbacks(self) -> CallbackBook:

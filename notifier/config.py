@@ -26,8 +26,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from notifier.bounce_address import BounceAddress
 from notifier.callback_table import CallbackTable, expand
 from notifier.errors import ConfigurationError
+from notifier.limit_tables import Caps, Quota, Retention
 from notifier.message import MAX_MAIL_ATTACHMENTS
-from notifier.status import SIMULATOR, Lane
+from notifier.sealing import read_keys
+from notifier.status import SIMULATOR, Channel, Lane
 
 #: In the data folder while `notifier up` runs there: where its servers are, for other commands of the same user.
 RUNNING_FILE = "running.env"
@@ -110,35 +112,6 @@ class LaneRetry(BaseModel):
     max_attempts: Annotated[int, Field(ge=1)]
 
 
-class Cap(BaseModel):
-    """At most `count` in each window of `per_seconds`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    count: Annotated[int, Field(ge=1)]
-    per_seconds: Annotated[int, Field(ge=1, le=86_400)]
-
-
-class Caps(BaseModel):
-    """Caps against pumping and against flooding one person. What is over a cap waits for the next window."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    #: Notifications to one recipient on one channel.
-    recipient: Cap | None = None
-    #: SMS to numbers that differ in their last three digits only.
-    prefix: Cap | None = None
-
-
-class Quota(BaseModel):
-    """What one producer may send a day (UTC); it is warned at 80 %. What is over it waits for the next day."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    email: Annotated[int, Field(ge=1)] | None = None
-    sms: Annotated[int, Field(ge=1)] | None = None
-
-
 #: A code is worth something for minutes, a receipt for hours, a digest for a day.
 DEFAULT_RETRIES: Mapping[Lane, LaneRetry] = {
     Lane.URGENT: LaneRetry(first_seconds=2, max_seconds=30, deadline_seconds=600, max_attempts=20),
@@ -168,6 +141,8 @@ class Structure(BaseModel):
     retry: dict[Lane, LaneRetry] = Field(default_factory=dict)
     #: Producer → where it is told what became of its messages.
     callbacks: dict[str, CallbackTable] = Field(default_factory=dict)
+    #: Channel → how long its notifications are kept; channels left out: for ever.
+    retention: dict[Channel, Retention] = Field(default_factory=dict)
 
 
 class Settings(BaseSettings):
@@ -193,6 +168,8 @@ class Settings(BaseSettings):
     hash_key: SecretStr | None = None
     #: Where bounces come back to: bounces+<token>@example.com is then each mail's envelope sender.
     bounce_address: BounceAddress | None = None
+    #: Keys that seal what is personal, `<id>:<base64>`, commas between: the first seals, all open. Unset: plain.
+    encryption_keys: SecretStr | None = None
     #: AC… of the Twilio account.
     twilio_account_sid: str | None = None
     #: Its primary auth token.
@@ -242,6 +219,13 @@ class Settings(BaseSettings):
         if key is not None and len(key.get_secret_value()) < MIN_HASH_KEY:
             raise ValueError(f"must have {MIN_HASH_KEY} characters or more: openssl rand -hex 32")
         return key
+
+    @field_validator("encryption_keys")
+    @classmethod
+    def _are_keys(cls, keys: SecretStr | None) -> SecretStr | None:
+        if keys is not None:
+            read_keys(keys.get_secret_value())
+        return keys
 
     @field_validator("call_deadline_seconds")
     @classmethod

@@ -6,6 +6,7 @@ NotifierError
 ├── ConfigurationError        fix a setting; `setting` names it
 │   └── MissingPackage        install the named extra
 ├── ServiceUnavailable        database or broker cannot be reached: try again later
+├── CannotOpen                give the key that it was sealed under; `key_id` names it
 ├── NotFound                  no such notification, template or rejected message
 ├── WrongSelection            select other notifications; nothing was done
 ├── TemplateInvalid           fix the template; `problems` lists what is wrong
@@ -80,6 +81,14 @@ class MissingPackage(ConfigurationError, ImportError):
 
 class ServiceUnavailable(NotifierError):
     """The database or the broker cannot be reached now. Nothing was lost; try again later."""
+
+
+class CannotOpen(NotifierError):
+    """What is stored is sealed under a key that is not here, or was damaged. With the key it opens."""
+
+    def __init__(self, message: str, *, key_id: str) -> None:
+        self.key_id = key_id
+        super().__init__(message)
 
 
 class NotFound(NotifierError, LookupError):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from threading import Event, Lock
 from typing import Any
@@ -35,12 +36,15 @@ IDS_PER_TASK = 100
 PUBLISH_SECONDS = 5
 #: Beat wakes the sweep so often. Seconds.
 TICK_SECONDS = 1.0
+#: A night's retention ends after this: RabbitMQ takes a task that lasts for half an hour for lost. Seconds.
+RETENTION_SECONDS = 900.0
 #: RabbitMQ drops a tick that nobody took within this long: the next one does the same. Seconds.
 TICK_EXPIRES_SECONDS, DAILY_EXPIRES_SECONDS = 10, 3600
 
 DELIVER, RECONCILE, DISPATCH = "notifier.deliver", "notifier.reconcile", "notifier.dispatch_due"
 CALL_BACK = "notifier.call_back"
 PARTITIONS, STATISTICS = "notifier.ensure_partitions", "notifier.log_statistics"
+RETENTION = "notifier.retention"
 
 
 def make_app(settings: Settings, process: _Process | None = None) -> Celery:
@@ -114,10 +118,13 @@ def _schedule() -> dict[str, Any]:
     # One clock for all of them: Celery keeps the entries in one order of times.
     now = _steady_clock()
     every, at_night = schedule(timedelta(seconds=TICK_SECONDS), nowfun=now), crontab(hour=3, minute=7, nowfun=now)
+    # After the partitions, and away from what reports at midnight.
+    later_at_night = crontab(hour=3, minute=37, nowfun=now)
     after_midnight = crontab(hour=0, minute=5, nowfun=now)
     return {
         "dispatch-due": {"task": DISPATCH, "schedule": every, "options": tick},
         "partitions": {"task": PARTITIONS, "schedule": at_night, "options": daily},
+        "retention": {"task": RETENTION, "schedule": later_at_night, "options": daily},
         "statistics": {"task": STATISTICS, "schedule": after_midnight, "options": daily},
     }
 
@@ -172,6 +179,21 @@ def _add_tasks(app: Celery, process: _Process) -> None:
         log.info("attachments.dropped", count=process.services.attachments.forget_old(days=days))
         log.info("partitions.ensured", partitions=made)
         return made
+
+    @app.task(name=RETENTION, shared=False)  # type: ignore[untyped-decorator]
+    def retention() -> dict[str, Any]:
+        """Redact, delete and drop what is old enough; what there is no time for waits for the next night."""
+        kept = process.services.keeper.run(seconds=RETENTION_SECONDS)
+        log.info(
+            "retention.done",
+            redacted=sum(kept.redacted.values()),
+            deleted=sum(kept.deleted.values()) + sum(kept.rejected.values()),
+            wiped=kept.wiped,
+            partitions=kept.dropped,
+        )
+        for name in (*kept.held, *kept.in_use):
+            log.warning("retention.month_stays", partitions=[name])
+        return asdict(kept)
 
     @app.task(name=STATISTICS, shared=False)  # type: ignore[untyped-decorator]
     def log_statistics() -> list[dict[str, Any]]:

@@ -61,7 +61,7 @@ def callback_operations(context: typer.Context) -> Iterator[CallbackOperations]:
 
     with wiring(context).services() as services:
         tables = services.settings.structure.callbacks
-        yield CallbackOperations(services.callbacks, Operating(services.engine), tables)
+        yield CallbackOperations(services.callbacks, Operating(services.engine, services.hash_key), tables)
 
 
 def list_callbacks(

@@ -73,6 +73,7 @@ def check_database(services: Services) -> Iterator[Check]:
     yield from safely("partitions", lambda: check_partitions(services))
     yield from safely("hash key", lambda: check_hash_key(services))
     yield from safely("callbacks", lambda: check_endpoints(services))
+    yield from safely("encryption", lambda: check_encryption(services))
 
 
 def check_partitions(services: Services) -> Iterator[Check]:
@@ -102,6 +103,24 @@ def check_hash_key(services: Services) -> Iterator[Check]:
         yield Check("hash key", True, detail, fix)
     else:
         yield Check("hash key", True, f"set; its fingerprint is {services.hash_key.fingerprint}")
+
+
+def check_encryption(services: Services) -> Iterator[Check]:
+    """Whether what is personal is sealed, and opens."""
+    from notifier.store.resealing import unknown_keys
+
+    keys = services.sealer.key_ids
+    missing = unknown_keys(services.engine, services.sealer)
+    if missing:
+        detail = f"notifications are sealed under keys that are missing: {', '.join(missing)}; they wait"
+        yield Check("encryption", False, detail, "add them to NOTIFIER_ENCRYPTION_KEYS, behind the newest")
+    if not keys:
+        detail = "off: recipients and contexts are stored in plain text"
+        fix = "put the output of `notifier db new-key` into NOTIFIER_ENCRYPTION_KEYS, then: notifier db reseal"
+        yield Check("encryption", True, detail, fix)
+    else:
+        older = f"; {', '.join(keys[1:])} only open what is older" if keys[1:] else ""
+        yield Check("encryption", True, f"on, under the key {keys[0]}{older}")
 
 
 def check_broker(settings: Settings) -> Iterator[Check]:

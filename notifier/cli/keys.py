@@ -46,7 +46,7 @@ def _keys(context: typer.Context) -> Iterator[Keys]:
     from notifier.store.operating import Operating
 
     with wiring(context).services() as services:
-        yield Keys(KeyBook(services.engine), Operating(services.engine))
+        yield Keys(KeyBook(services.engine), Operating(services.engine, services.hash_key))
 
 
 def create(

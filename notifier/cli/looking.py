@@ -26,6 +26,7 @@ from notifier.cli.output import (
 from notifier.cli.story import print_story, story_as_json
 from notifier.cli.values import read_id, read_past
 from notifier.cli.wiring import wiring
+from notifier.cli.words import REDACTED
 from notifier.errors import NotFound
 from notifier.status import FINAL_STATUSES, Channel, Reason, Status
 
@@ -142,7 +143,7 @@ def search(
             str(n.id),
             when(n.accepted_at),
             f"{n.status} (test)" if n.is_test else n.status,
-            n.recipient,
+            n.recipient or REDACTED,
             n.template,
             n.producer,
             n.reference or "",

@@ -252,7 +252,7 @@ def operations(context: typer.Context) -> Iterator[Operations]:
     from notifier.store.operating import Operating
 
     with wiring(context).services() as services:
-        yield Operations(Operating(services.engine), Lateness(services.engine))
+        yield Operations(Operating(services.engine, services.hash_key), Lateness(services.engine))
 
 
 def operator() -> str:

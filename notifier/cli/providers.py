@@ -40,7 +40,7 @@ def _steering(context: typer.Context) -> Iterator[Steering]:
 
     with wiring(context).services() as services:
         tables = services.settings.provider_tables()
-        yield Steering(services.health, Operating(services.engine), tables)
+        yield Steering(services.health, Operating(services.engine, services.hash_key), tables)
 
 
 def list_providers(context: typer.Context, as_json: AsJson = False) -> None:

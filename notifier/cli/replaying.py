@@ -241,7 +241,7 @@ def replays(context: typer.Context) -> Iterator[Replays]:
     from notifier.store.replaying import Rejections
 
     with wiring(context).services() as services:
-        yield Replays(Operating(services.engine), Rejections(services.engine))
+        yield Replays(Operating(services.engine, services.hash_key), Rejections(services.engine, services.vault))
 
 
 @contextmanager

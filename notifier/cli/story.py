@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from notifier.cli.output import clean, console, is_terminal, one_line, print_line, print_pairs, status_style, utc
-from notifier.cli.words import EVENTS, OUTCOMES, reason_in_words, status_in_words
+from notifier.cli.words import EVENTS, OUTCOMES, REDACTED, reason_in_words, status_in_words
 
 if TYPE_CHECKING:
     from notifier.store.attachments import AttachmentView
@@ -105,7 +105,7 @@ def _facts(story: Story) -> Iterable[tuple[str, str]]:
     yield "reason", reason_in_words(n.reason)
     # What a provider says when it takes one is in the timeline.
     yield "detail", one_line(n.detail or "") if n.reason else ""
-    yield "to", one_line(n.recipient)
+    yield "to", one_line(n.recipient or REDACTED)
     yield "template", one_line(version)
     yield "channel", f"{n.channel}, lane {n.lane}"
     yield "producer", one_line(n.producer)

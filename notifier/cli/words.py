@@ -6,6 +6,9 @@ from collections.abc import Mapping
 
 from notifier.status import Outcome, Reason, Status, SuppressionReason
 
+#: Where a recipient stood that retention has removed.
+REDACTED = "(redacted)"
+
 STATUSES: Mapping[str, str] = {
     Status.SCHEDULED: "waits for its time",
     Status.QUEUED: "waits for a worker",

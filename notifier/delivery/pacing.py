@@ -6,15 +6,15 @@ What is over a limit waits by its `due_at`: it neither fails nor holds a slot. R
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from notifier.config import Cap, Settings
+from notifier.config import Settings
 from notifier.delivery.preparing import Prepared
+from notifier.limit_tables import Cap
 from notifier.status import Channel
 from notifier.store.rates import RateBook, Turn
 from notifier.telemetry import log
@@ -182,14 +182,13 @@ class Pacer:
 
     def _caps(self, prepared: Prepared) -> list[tuple[str, Cap]]:
         caps = self._structure.caps
-        recipient, channel = prepared.claim.address, prepared.claim.channel
+        channel = prepared.claim.channel
         found: list[tuple[str, Cap]] = []
         if caps.recipient:
-            digest = hashlib.sha256(recipient.encode()).hexdigest()[:32]
-            found.append((f"recipient:{channel}:{digest}", caps.recipient))
+            found.append((f"recipient:{channel}:{prepared.guard.address_hash.hex()[:32]}", caps.recipient))
         if caps.prefix and channel is Channel.SMS:
             # Pumping runs through neighbouring numbers: those that differ in the last three digits only.
-            found.append((f"prefix:{recipient[:-3]}", caps.prefix))
+            found.append((f"prefix:{prepared.claim.address[:-3]}", caps.prefix))
         return found
 
     def _over_quota(self, prepared: Prepared) -> float | None:

@@ -78,8 +78,10 @@ def prepare(
     Raises:
         RenderingFailed: the template and this context do not go together.
         Rejected: it may not be sent at all: its country is not allowed, or a file of it is gone.
-        Unavailable: something of ours is missing; it can wait for it.
+        Unavailable: something of ours is missing, maybe the key that opens it; it can wait for it.
     """
+    if claim.problem is not None:
+        raise Unavailable(claim.problem, reason=Reason.NOT_CONFIGURED)
     prefixes = settings.structure.sms_prefixes
     is_simulated = claim.is_test and claim.recipient in NUMBERS
     if claim.channel is Channel.SMS and prefixes and not claim.recipient.startswith(prefixes) and not is_simulated:

@@ -51,6 +51,10 @@ class Reconciler:
             attempts[attempt.id].append(attempt)
         found = 0
         for unknowns in attempts.values():
+            if unknowns[0].problem is not None:
+                # Neither sent again nor held: it comes again when there is the key.
+                log.warning("reconcile.later", notification_id=str(unknowns[0].id), reason=unknowns[0].problem)
+                continue
             try:
                 found += self._settle(unknowns)
             except ServiceUnavailable:

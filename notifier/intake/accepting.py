@@ -222,8 +222,17 @@ class Intake:
     ) -> NewNotification:
         template = self._renderer.template(channel, message.template)
         told = self._callbacks.told(message)
+        secrets = tuple(name for name in template.secret_names if name in message.context)
         return NewNotification(
-            message, channel, lane, template.version, template.on_unknown, position, redelivered, told
+            message,
+            channel,
+            lane,
+            template.version,
+            template.on_unknown,
+            position,
+            redelivered,
+            told,
+            secret_names=secrets,
         )
 
     def _hand_over(self, answers: Iterable[Accepted]) -> None:

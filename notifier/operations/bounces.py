@@ -121,7 +121,7 @@ class Bounces:
         if found is None:
             return Taken.UNKNOWN
         meaning = _meaning(bounce)
-        words = _words(bounce, found.address)
+        words = _words(bounce)
         report = NewReport(
             found.id,
             found.attempt,
@@ -143,7 +143,7 @@ class Bounces:
     def _count_soft(self, found: Reported, words: str) -> None:
         """Not with the event: two bounces of one address at once must each see the other."""
         now = datetime.now(UTC)
-        count = self._book.soft_bounces(found.address, since=now - SOFT_PERIOD)
+        count = self._book.soft_bounces(found.address_hash, since=now - SOFT_PERIOD)
         if count >= SOFT_BOUNCES:
             detail = f"{count} soft bounces within {SOFT_PERIOD.days} days, the last: {words}"
             reason = SuppressionReason.HARD_BOUNCE
@@ -176,7 +176,7 @@ class Bounces:
     def _may_be_about(self, complaint: Complaint, found: Reported) -> bool:
         """Whether it names the recipient, or nobody."""
         named = {self._hash_key.recipient(Channel.EMAIL, address) for address in complaint.recipients}
-        return not named or self._hash_key.recipient(found.channel, found.address) in named
+        return not named or found.address_hash in named
 
     def _scope(self, found: Reported) -> str:
         """What they complained about: its kind, or else whom it came from."""
@@ -195,7 +195,7 @@ class Bounces:
     ) -> NewSuppression:
         return self._suppressions.new(
             channel=found.channel,
-            address=found.address,
+            address_hash=found.address_hash,
             scope=scope,
             reason=reason,
             source=_SOURCE,
@@ -232,10 +232,10 @@ def _is_ours(verdict: Verdict) -> bool:
     return verdict.reason in (Reason.PROVIDER_ACCOUNT, Reason.PROVIDER_THROTTLED)
 
 
-def _words(bounce: Bounce, address: str) -> str:
+def _words(bounce: Bounce) -> str:
     """For the record: "failed 5.1.1, by mx.example.com: 550 5.1.1 no such user"; the same for the same report."""
     by = f", by {bounce.remote}" if bounce.remote else ""
-    said = mail_detail(bounce.answer.text, recipient=address)
+    said = mail_detail(bounce.answer.text, recipient=bounce.recipient)
     return f"{bounce.action} {bounce.answer.enhanced or bounce.answer.basic}{by}: {said}".removesuffix(": ")
 
 

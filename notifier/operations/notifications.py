@@ -76,7 +76,9 @@ class Operations:
         if dry_run:
             return self._preview(selection, RETRYABLE, why_not_retried, is_retry=True)
         rate = {} if rate_per_second is None else {"rate_per_second": rate_per_second}
-        begun = self._operating.begin(operator, "retry", selection.as_dict() | rate, reason)
+        begun = self._operating.begin(
+            operator, "retry", selection.as_dict(self._operating.hash_key) | rate, reason
+        )
         pause = 0.0 if rate_per_second is None else 1 / rate_per_second
         start = self._start(selection, begun, pause)
         detail = _event("retried", operator, reason, begun)
@@ -102,7 +104,7 @@ class Operations:
         _check(selection, CANCELLABLE)
         if dry_run:
             return self._preview(selection, CANCELLABLE, why_not_cancelled)
-        begun = self._operating.begin(operator, "cancel", selection.as_dict(), reason)
+        begun = self._operating.begin(operator, "cancel", selection.as_dict(self._operating.hash_key), reason)
         move = Move(Status.CANCELLED, CANCELLABLE, _event("cancelled", operator, reason, begun), begun.at)
         return self._run(selection, begun, move, why_not_cancelled, progress)
 
@@ -121,7 +123,9 @@ class Operations:
             WrongSelection: it selects nothing or everything, or by another status.
         """
         _check(selection, (Status.UNKNOWN,))
-        begun = self._operating.begin(operator, f"resolve_{resolution}", selection.as_dict(), reason)
+        begun = self._operating.begin(
+            operator, f"resolve_{resolution}", selection.as_dict(self._operating.hash_key), reason
+        )
         match resolution:
             case Resolution.SENT:
                 to, verb = Status.SENT, "resolved as sent"
@@ -172,14 +176,15 @@ class Operations:
         groups = self._operating.preview(selection, sources)
         matched = sum(group.count for group in groups)
         expired = sum(group.expired for group in groups) if is_retry else 0
+        gone = sum(group.gone for group in groups) if is_retry else 0
         left = [
             seen
             for seen in self._operating.look(selection.ids)
-            if seen.status not in sources or (is_retry and seen.is_over)
+            if seen.status not in sources or (is_retry and (seen.is_over or seen.is_gone))
         ]
         others = sum(seen.status not in sources for seen in left)
         skipped = tuple(Skipped(str(seen.id), why_not(seen)) for seen in left)
-        return Result(None, matched + others, matched - expired, expired, skipped, tuple(groups))
+        return Result(None, matched + others, matched - expired - gone, expired, skipped, tuple(groups))
 
 
 def _check(selection: Selection, sources: Sequence[Status], *, needs_status: bool = False) -> None:

@@ -147,7 +147,7 @@ class Receipts:
         opted_out = report.reason is Reason.OPTED_OUT
         return self._suppressions.new(
             channel=found.channel,
-            address=found.address,
+            address_hash=found.address_hash,
             scope=sender_scope(identity_of(found, self._renderer, self._settings)) if opted_out else GLOBAL,
             reason=SuppressionReason.OPTED_OUT if opted_out else SuppressionReason.INVALID_RECIPIENT,
             source=f"webhook:{found.provider}",

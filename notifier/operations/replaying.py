@@ -243,6 +243,8 @@ def _raw(kept: Kept) -> Raw:
 
 
 def _why_not_replayed(kept: Kept, *, again: bool) -> str:
+    if kept.problem is not None:
+        return kept.problem
     if kept.body_size > len(kept.body):
         size = f"only {len(kept.body)} of its {kept.body_size} bytes were kept"
         return f"{size}: it must come from its producer again"

@@ -76,7 +76,7 @@ class Suppressions:
         _refuse([*recipient_faults(address, channel, "address"), *scope_faults(scope), *expiry_faults(expires_at)])
         new = self.new(
             channel=channel,
-            address=address,
+            address_hash=self._hash_key.recipient(channel, address),
             scope=scope,
             reason=reason,
             source=source,
@@ -164,7 +164,7 @@ class Suppressions:
         self,
         *,
         channel: Channel,
-        address: str,
+        address_hash: bytes,
         scope: str,
         reason: SuppressionReason,
         source: str,
@@ -172,9 +172,9 @@ class Suppressions:
         notification_id: UUID | None = None,
         detail: str | None = None,
     ) -> NewSuppression:
-        """One as it is written, from here on without the address."""
+        """One as it is written, without the address."""
         return NewSuppression(
-            self._hash_key.recipient(channel, address),
+            address_hash,
             self._hash_key.fingerprint,
             channel,
             scope,

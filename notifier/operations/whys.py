@@ -9,10 +9,14 @@ from notifier.store.lateness import Cause, Late
 from notifier.store.operating import Seen
 
 NO_SUCH = "there is no such notification"
+IS_GONE = "its secrets or its recipient were wiped, so it cannot be sent again: its producer has to send a new one"
+_ENDED = (Status.FAILED, Status.EXPIRED, Status.UNDELIVERED, Status.SUPPRESSED)
 IS_OVER = "its time is over (expires_at): it is never sent"
 
 
 def why_not_retried(seen: Seen) -> str:
+    if seen.is_gone and seen.status in _ENDED:
+        return IS_GONE
     match seen.status:
         case None:
             return NO_SUCH
@@ -56,7 +60,7 @@ def why_not_resolved(seen: Seen) -> str:
     if seen.status is None:
         return NO_SUCH
     if seen.status is Status.UNKNOWN:
-        return IS_OVER
+        return IS_GONE if seen.is_gone else IS_OVER
     return f"{seen.status}: only an unknown outcome can be resolved"
 
 

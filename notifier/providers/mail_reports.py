@@ -52,6 +52,8 @@ class Bounce:
     #: The name of that server; "" if the report does not say.
     remote: str = ""
     occurred_at: datetime | None = None
+    #: Whom it names, as somebody wrote it; "" if nobody.
+    recipient: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,14 @@ def _bounce(block: Message) -> Bounce | None:
     if action is None:
         return None
     remote = _HOST.search(_text_of(block, "Remote-MTA").partition(";")[2].strip())
-    return Bounce(action, answer, remote[0] if remote else "", _time(_text_of(block, "Last-Attempt-Date")))
+    named = _text_of(block, "Original-Recipient") or _text_of(block, "Final-Recipient")
+    return Bounce(
+        action,
+        answer,
+        remote[0] if remote else "",
+        _time(_text_of(block, "Last-Attempt-Date")),
+        named.rpartition(";")[2].strip(" <>"),
+    )
 
 
 def _action(text: str, answer: Answer) -> Action | None:
@@ -198,7 +207,8 @@ def _odd(content: bytes) -> Bounce | None:
     answer = _answer("", words)
     if never and answer.code == "":
         answer = Answer("550", "", words)
-    return Bounce(Action.FAILED if never else Action.DELAYED, answer)
+    named = min(never or later).decode("utf-8", "replace")
+    return Bounce(Action.FAILED if never else Action.DELAYED, answer, recipient=named)
 
 
 def _words_of(mail: Message) -> str:

@@ -53,7 +53,7 @@ class Template:
 
     @property
     def secret_names(self) -> frozenset[str]:
-        """Variables whose values must be masked wherever people and logs can see them."""
+        """Variables whose values are masked where people and logs can see them, and wiped once they were sent."""
         return frozenset(name for name, variable in self.variables.items() if variable.secret)
 
 

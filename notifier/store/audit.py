@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -11,12 +11,14 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Engine, Select, func, select, text
 
-from notifier.errors import NotFound
-from notifier.message import address_of
+from notifier.errors import CannotOpen, NotFound
+from notifier.hashing import HashKey
+from notifier.status import Channel
 from notifier.store.attachments import AttachmentView, views_of
 from notifier.store.engine import transaction
 from notifier.store.models import Attempt, Event, Notification, RejectedMessage
 from notifier.store.partitions import first_id
+from notifier.store.vault import Vault
 
 #: Notifications of one page of an export.
 EXPORT_PAGE = 1000
@@ -31,7 +33,8 @@ class NotificationView:
     idempotency_key: str | None
     channel: str
     lane: str
-    recipient: str
+    #: None: it was redacted. In brackets why it cannot be seen, if its key is missing.
+    recipient: str | None
     template: str
     template_version: str
     locale: str | None
@@ -169,13 +172,20 @@ class Filter:
     is_test: bool | None = None
 
 
-_VIEW = tuple(
-    Notification.metadata_ if name == "metadata" else getattr(Notification, name)
-    for name in NotificationView.__dataclass_fields__
+_VIEW = (
+    *(
+        Notification.metadata_ if name == "metadata" else getattr(Notification, name)
+        for name in NotificationView.__dataclass_fields__
+    ),
+    # What `Vault.recipient_of` looks at, too.
+    Notification.sealed,
 )
 _ATTEMPT = tuple(getattr(Attempt, name) for name in AttemptView.__dataclass_fields__)
 _EVENT = tuple(getattr(Event, name) for name in EventView.__dataclass_fields__)
-_REJECTED = tuple(getattr(RejectedMessage, name) for name in RejectedView.__dataclass_fields__)
+_REJECTED = (
+    *(getattr(RejectedMessage, name) for name in RejectedView.__dataclass_fields__),
+    RejectedMessage.sealed,
+)
 
 
 _DIMENSIONS: Mapping[Dimension, Any] = {
@@ -189,13 +199,14 @@ _DIMENSIONS: Mapping[Dimension, Any] = {
 
 
 class Audit:
-    """Reads. Thread-safe: it holds nothing but the engine.
+    """Reads. Thread-safe: it holds nothing but engine and keys.
 
     Every method raises `ServiceUnavailable` when the database cannot be used now.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, vault: Vault | None = None) -> None:
         self._engine = engine
+        self._vault = vault or Vault()
 
     def story(self, notification_id: UUID) -> Story:
         """The notification with its attempts and events, oldest first.
@@ -215,7 +226,7 @@ class Audit:
             ids, *row = found
             attachments = views_of(connection, ids) if ids else ()
         return Story(
-            NotificationView(*row),
+            self._view(row),
             tuple(AttemptView(*attempt) for attempt in attempts),
             tuple(EventView(*event) for event in events),
             tuple(attachments),
@@ -223,11 +234,11 @@ class Audit:
 
     def search(self, wanted: Filter, *, limit: int = 50, before: UUID | None = None) -> list[NotificationView]:
         """A page, newest first. `before` is the last id of the page before: new rows do not shift the pages."""
-        query = _filtered(select(*_VIEW), wanted).order_by(Notification.id.desc()).limit(limit)
+        query = self._filtered(select(*_VIEW), wanted).order_by(Notification.id.desc()).limit(limit)
         if before is not None:
             query = query.where(Notification.id < before)
         with transaction(self._engine) as connection:
-            return [NotificationView(*row) for row in connection.execute(query)]
+            return [self._view(row) for row in connection.execute(query)]
 
     def count(
         self, *, since: datetime | None = None, until: datetime | None = None, producer: str | None = None
@@ -236,7 +247,7 @@ class Audit:
         columns = (Notification.channel, Notification.status)
         wanted = Filter(since=since, until=until, producer=producer, is_test=False)
         counted: Any = select(*columns, func.count())
-        query = _filtered(counted, wanted).group_by(*columns).order_by(*columns)
+        query = self._filtered(counted, wanted).group_by(*columns).order_by(*columns)
         with transaction(self._engine) as connection:
             return [Count(*row) for row in connection.execute(query)]
 
@@ -244,7 +255,7 @@ class Audit:
         """How many the filter finds, by these dimensions, in their order. Reads all that the filter finds."""
         columns = [_DIMENSIONS[dimension] for dimension in by]
         counted: Any = select(*columns, func.count())
-        query = _filtered(counted, wanted).group_by(*columns).order_by(*columns)
+        query = self._filtered(counted, wanted).group_by(*columns).order_by(*columns)
         with transaction(self._engine) as connection:
             return [Group(tuple(row[:-1]), row[-1]) for row in connection.execute(query)]
 
@@ -266,7 +277,8 @@ class Audit:
         if before is not None:
             query = query.where(RejectedMessage.id < before)
         with transaction(self._engine) as connection:
-            return [RejectedView(*row) for row in connection.execute(query)]
+            rows = connection.execute(query).all()
+        return [self._rejected_view(row) for row in rows]
 
     def rejected_message(self, rejected_id: UUID) -> RejectedView:
         """One rejected message.
@@ -279,14 +291,25 @@ class Audit:
             row: Any = connection.execute(query).one_or_none()
         if row is None:
             raise NotFound(f"no rejected message has the id {rejected_id}")
-        return RejectedView(*row)
+        return self._rejected_view(row)
+
+    def _filtered(self, query: Select[Any], wanted: Filter) -> Select[Any]:
+        return query.where(*conditions(wanted, self._vault.hash_key))
+
+    def _view(self, row: Any) -> NotificationView:
+        view = NotificationView(*row[:-1])
+        return view if row.sealed is None else replace(view, recipient=self._vault.recipient_of(row))
+
+    def _rejected_view(self, row: Any) -> RejectedView:
+        view = RejectedView(*row[:-1])
+        try:
+            body, headers = self._vault.open_rejected(view.id, view.body, view.headers, row.sealed)
+        except CannotOpen as error:
+            body, headers = f"({error})".encode(), {}
+        return replace(view, body=body, headers=headers)
 
 
-def _filtered(query: Select[Any], wanted: Filter) -> Select[Any]:
-    return query.where(*conditions(wanted))
-
-
-def conditions(wanted: Filter) -> Iterator[ColumnElement[bool]]:
+def conditions(wanted: Filter, hash_key: HashKey) -> Iterator[ColumnElement[bool]]:
     """The filter as conditions on `notifications`."""
     names: Sequence[str] = (
         "reference",
@@ -306,9 +329,18 @@ def conditions(wanted: Filter) -> Iterator[ColumnElement[bool]]:
     if wanted.metadata is not None:
         yield Notification.metadata_.contains(wanted.metadata)
     if wanted.recipient is not None:
-        yield Notification.address == address_of(wanted.recipient)
+        yield Notification.address_hash.in_(hashes_of(wanted, hash_key))
     # Ids sort by time, so a span of time is a span of the primary key, and of partitions.
     if wanted.since is not None:
         yield Notification.id >= first_id(wanted.since)
     if wanted.until is not None:
         yield Notification.id < first_id(wanted.until)
+
+
+def hashes_of(wanted: Filter, hash_key: HashKey) -> list[bytes]:
+    """What the recipient is known by: on the channel asked for, or on either."""
+    recipient = wanted.recipient or ""
+    known = [channel for channel in Channel if wanted.channel in (None, channel)]
+    # A number gets no mail, and an address no text.
+    likely = [channel for channel in known if (channel is Channel.EMAIL) == ("@" in recipient)]
+    return [hash_key.recipient(channel, recipient) for channel in likely or known]

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import DataError, IntegrityError
 
 from notifier.errors import Fault
-from notifier.message import address_of, new_id
+from notifier.message import new_id
 from notifier.status import SIMULATOR, TRANSITIONS, Channel, Lane, OnUnknown, Status, SuppressionReason, sources_of
 from notifier.store import statements
 from notifier.store.attachments import use_attachments
@@ -36,6 +36,7 @@ from notifier.store.values import (
     Started,
     Unknown,
 )
+from notifier.store.vault import Person, Vault
 
 #: A queued notification that nobody claimed within this long is given to the broker again. Seconds, by lane:
 #: short enough that a lost task is hardly noticed; the next times come later and later.
@@ -49,15 +50,19 @@ _MANY_ROWS = 16
 #: So much of a rejected body is kept. Bytes.
 KEPT_BODY_BYTES = 64 * 1024
 
+#: Fields of a message that do not go into the row as they are.
+_PUT_AWAY = {"to", "id", "channel", "lane", "context", "attachments"}
+
 
 class Ledger:
-    """Writes. Thread-safe: it holds nothing but the engine.
+    """Writes. Thread-safe: it holds nothing but engine and keys.
 
     Every method raises `ServiceUnavailable` when the database cannot be used now.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, vault: Vault | None = None) -> None:
         self._engine = engine
+        self._vault = vault or Vault()
 
     def accept(
         self, notifications: Sequence[NewNotification], rejections: Sequence[NewRejection] = ()
@@ -88,7 +93,7 @@ class Ledger:
                 faults = use_attachments(connection, notifications)
                 # By key, so that two intakes with the same keys wait for each other instead of locking up.
                 rows = [
-                    _row(new, ids[new.position])
+                    self._row(new, ids[new.position])
                     for new in sorted(notifications, key=_unique_key)
                     if new.position not in faults
                 ]
@@ -99,7 +104,7 @@ class Ledger:
                 missing = [new for new in notifications if new.position not in answers]
                 answers |= self._explain(connection, missing, faults)
             if rejections:
-                connection.execute(statements.REJECT, [_rejected_row(rejection) for rejection in rejections])
+                connection.execute(statements.REJECT, [self._rejected_row(rejection) for rejection in rejections])
         return [answers[new.position] for new in notifications]
 
     def _explain(
@@ -120,7 +125,8 @@ class Ledger:
                 found = faults[new.position]
                 answers[new.position] = Accepted(new.position, new_id(), new.channel, new.lane, None, found)
                 continue
-            fault = _conflict(new, first.body_hash, id_taken=first.id_taken)
+            is_same = self._vault.is_same_body(new.message, bytes(first.body_hash))
+            fault = _conflict(new, is_same=is_same, id_taken=first.id_taken)
             answers[new.position] = Accepted(
                 new.position, first.notification_id, new.channel, new.lane, None, fault
             )
@@ -151,11 +157,11 @@ class Ledger:
                 row.producer,
                 Channel(row.channel),
                 Lane(row.lane),
-                row.recipient,
-                row.address,
+                person.recipient,
+                person.address,
                 row.template,
                 row.locale,
-                row.context,
+                person.context,
                 row.sender,
                 row.reply_to,
                 row.expires_at,
@@ -168,8 +174,9 @@ class Ledger:
                 float(row.age_seconds),
                 None if row.seconds_to_expiry is None else float(row.seconds_to_expiry),
                 claimed_at,
+                person.problem,
             )
-            for row in rows
+            for row, person in ((row, self._vault.open_to_send(row, row.secrets)) for row in rows)
         ]
 
     def hurry(self, ids: Sequence[UUID]) -> None:
@@ -266,10 +273,10 @@ class Ledger:
                 row.id,
                 Channel(row.channel),
                 Lane(row.lane),
-                row.recipient,
+                person.recipient,
                 row.template,
                 row.locale,
-                row.context,
+                person.context,
                 row.sender,
                 OnUnknown(row.on_unknown),
                 row.claim,
@@ -280,8 +287,9 @@ class Ledger:
                 row.finished_at,
                 row.looked_at,
                 tuple(row.known_ids),
+                person.problem,
             )
-            for row in rows
+            for row, person in ((row, self._vault.open_to_send(row, row.secrets)) for row in rows)
         ]
 
     def settle_unknown(self, settled: Sequence[tuple[UUID, int, bool, str]]) -> None:
@@ -292,6 +300,44 @@ class Ledger:
         ]
         with transaction(self._engine) as connection:
             connection.execute(statements.SETTLE_UNKNOWN, {"rows": _json(rows)})
+
+    def _row(self, new: NewNotification, notification_id: UUID) -> dict[str, Any]:
+        message = new.message
+        row = message.model_dump(mode="json", exclude=_PUT_AWAY)
+        try:
+            person = Person(message.to, message.context)
+            row |= self._vault.put_away(notification_id, new.channel, person, new.secret_names)
+        except ValueError:
+            # JSON cannot hold it: Postgres refuses this row, and no other.
+            row |= {"recipient": message.to, "context": message.context}
+        if message.attachments:
+            row["attachments"] = [str(value) for value in message.attachments]
+        if new.is_test:
+            row |= {"is_test": True, "key_owner": new.key_owner}
+        return row | {
+            "position": new.position,
+            "id": str(notification_id),
+            "key": message.key,
+            "body_hash": self._vault.body_hash(message).hex(),
+            "channel": new.channel,
+            "lane": new.lane,
+            "template_version": new.template_version,
+            "on_unknown": new.on_unknown,
+            "callback_statuses": new.callback_statuses,
+            "redispatch": REDISPATCH_SECONDS[new.lane],
+        }
+
+    def _rejected_row(self, rejection: NewRejection) -> dict[str, Any]:
+        id_ = new_id()
+        return {
+            "id": id_,
+            "queue": rejection.queue,
+            "producer": rejection.producer,
+            "body_size": len(rejection.body),
+            "entry": rejection.entry,
+            "faults": _json(storable([fault.as_dict() for fault in rejection.faults])),
+            "redelivered": rejection.redelivered,
+        } | self._vault.put_away_rejected(id_, rejection.body[:KEPT_BODY_BYTES], storable(rejection.headers))
 
 
 def _insert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequence[Row[Any]]:
@@ -306,43 +352,6 @@ def _insert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequen
 
 def _unique_key(new: NewNotification) -> tuple[str, str]:
     return new.key_owner, new.message.key
-
-
-def _row(new: NewNotification, notification_id: UUID) -> dict[str, Any]:
-    message = new.message
-    row = message.model_dump(mode="json", exclude={"to", "id", "channel", "lane", "attachments"})
-    if message.attachments:
-        row["attachments"] = [str(value) for value in message.attachments]
-    if new.is_test:
-        row |= {"is_test": True, "key_owner": new.key_owner}
-    return row | {
-        "position": new.position,
-        "id": str(notification_id),
-        "key": message.key,
-        "body_hash": message.body_hash().hex(),
-        "channel": new.channel,
-        "lane": new.lane,
-        "recipient": message.to,
-        "address": address_of(message.to),
-        "template_version": new.template_version,
-        "on_unknown": new.on_unknown,
-        "callback_statuses": new.callback_statuses,
-        "redispatch": REDISPATCH_SECONDS[new.lane],
-    }
-
-
-def _rejected_row(rejection: NewRejection) -> dict[str, Any]:
-    return {
-        "id": new_id(),
-        "queue": rejection.queue,
-        "producer": rejection.producer,
-        "body": rejection.body[:KEPT_BODY_BYTES],
-        "body_size": len(rejection.body),
-        "entry": rejection.entry,
-        "headers": _json(storable(rejection.headers)),
-        "faults": _json(storable([fault.as_dict() for fault in rejection.faults])),
-        "redelivered": rejection.redelivered,
-    }
 
 
 def _result_row(result: Result) -> dict[str, Any]:
@@ -379,10 +388,10 @@ def _words(text: str | None) -> str | None:
     return text and storable(text)[:500]
 
 
-def _conflict(new: NewNotification, body_hash: bytes, *, id_taken: bool) -> Fault | None:
+def _conflict(new: NewNotification, *, is_same: bool, id_taken: bool) -> Fault | None:
     if id_taken:
         return Fault("id", "id_in_use", "another notification has this id", "Make a new UUIDv7 for each message")
-    if bytes(body_hash) == new.message.body_hash():
+    if is_same:
         return None
     field_name = "id" if new.message.idempotency_key is None else "idempotency_key"
     return Fault(

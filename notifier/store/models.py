@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Identity, Index, Integer, LargeBinary, Text, func, text
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -36,14 +36,25 @@ class Notification(Base):
     channel: Mapped[str]
     lane: Mapped[str]
     #: As the producer wrote it: an address, maybe with a display name, or an E.164 number.
-    recipient: Mapped[str]
-    #: The bare address in lower case, or the number: what is searched for.
-    address: Mapped[str]
+    #: None: sealed or redacted.
+    recipient: Mapped[str | None]
+    #: The bare address in lower case, or the number. None: sealed or redacted.
+    address: Mapped[str | None]
+    #: Keyed hash of channel and address: what is searched for. None: from before there were hashes.
+    address_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
     template: Mapped[str]
     #: Content hash of the template: at first the one it was accepted against, then the one it was sent with.
     template_version: Mapped[str]
     locale: Mapped[str | None]
-    context: Mapped[dict[str, Any]]
+    #: None: sealed or redacted.
+    context: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    #: Recipient and context, encrypted, see `store.vault`. None: they are in their columns, or redacted.
+    sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
+    #: Values of `secret` variables, encrypted; None: they stand in the context, or there are none.
+    secrets: Mapped[bytes | None] = mapped_column(LargeBinary)
+    #: Names of the `secret` variables that it was accepted with; empty: their values were wiped. None: it had
+    #: none.
+    secret_names: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     #: Name of the sender identity; None: the template's.
     sender: Mapped[str | None]
     reply_to: Mapped[str | None]
@@ -94,7 +105,12 @@ class Notification(Base):
         # The sweep's index.
         Index("ix_notifications_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
         # Audit: newest first, also of what is rare. What is `sent` is found by time; the rest is few.
-        Index("ix_notifications_address_id", "address", "id"),
+        Index(
+            "ix_notifications_address_hash_id",
+            "address_hash",
+            "id",
+            postgresql_where=text("address_hash IS NOT NULL"),
+        ),
         Index("ix_notifications_producer_id", "producer", "id"),
         Index("ix_notifications_template_id", "template", "id"),
         Index(
@@ -187,13 +203,15 @@ class RejectedMessage(Base):
     queue: Mapped[str]
     #: Who it says it is from, if that could be read.
     producer: Mapped[str | None]
-    #: The bytes as they came, at most the first 64 KiB.
+    #: The bytes as they came, at most the first 64 KiB; empty if they are sealed.
     body: Mapped[bytes] = mapped_column(LargeBinary)
     #: Their full length.
     body_size: Mapped[int] = mapped_column(BigInteger)
     #: Position in its batch, from 0; None: the message was alone.
     entry: Mapped[int | None] = mapped_column(Integer)
     headers: Mapped[dict[str, Any]]
+    #: Headers and body, encrypted; None: they stand in their columns.
+    sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
     #: [{"field", "code", "problem", "fix"}]
     faults: Mapped[list[Any]]
     #: The broker had delivered it before, so the same bytes may be here twice.
@@ -396,3 +414,15 @@ class Suppression(Base):
         # it, since its condition would be theirs.
         Index("ix_suppressions_hash_key", "hash_key"),
     )
+
+
+class RetentionMark(Base):
+    """How far one of the tasks of retention has come: what lies before needs no second look."""
+
+    __tablename__ = "retention_marks"
+
+    #: "redact:email", "delete:sms".
+    task: Mapped[str] = mapped_column(primary_key=True)
+    #: Everything with a smaller id is done.
+    reached: Mapped[UUID]
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -14,15 +14,16 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Engine, bindparam, false, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, false, func, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 
 from notifier.errors import NotFound
+from notifier.hashing import HashKey
 from notifier.message import new_id
 from notifier.status import Reason, Status
 from notifier.store import operating_statements as statements
-from notifier.store.audit import Filter, conditions
+from notifier.store.audit import Filter, conditions, hashes_of
 from notifier.store.engine import transaction
 from notifier.store.models import Notification, OperatorRecord
 from notifier.store.storable import storable
@@ -38,11 +39,14 @@ class Selection:
     ids: tuple[UUID, ...] = ()
     filter: Filter | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """The form in which it is recorded."""
+    def as_dict(self, hash_key: HashKey) -> dict[str, Any]:
+        """The form in which it is recorded: a recipient by hash, for records are kept for ever."""
         if self.filter is None:
             return {"ids": [str(value) for value in self.ids]}
-        return {"filter": {name: value for name, value in asdict(self.filter).items() if value is not None}}
+        found = {name: value for name, value in asdict(self.filter).items() if value is not None}
+        if found.pop("recipient", None) is not None:
+            found["address_hash"] = [value.hex() for value in hashes_of(self.filter, hash_key)]
+        return {"filter": found}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,8 @@ class Seen:
     status: Status | None
     #: Its `expires_at` has passed.
     is_over: bool = False
+    #: It cannot be sent any more: its secrets were wiped, or it was redacted.
+    is_gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +130,8 @@ class Group:
     count: int
     #: So many of them have an `expires_at` that has passed.
     expired: int
+    #: So many others cannot be sent any more: their secrets were wiped, or they were redacted.
+    gone: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +153,14 @@ _RECORD = tuple(getattr(OperatorRecord, name) for name in RecordView.__dataclass
 
 
 class Operating:
-    """Writes of operators. Thread-safe: it holds nothing but the engine.
+    """Writes of operators. Thread-safe: it holds nothing but engine and key.
 
     Every method raises `ServiceUnavailable` when the database cannot be used now.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, hash_key: HashKey | None = None) -> None:
         self._engine = engine
+        self.hash_key = hash_key or HashKey()
 
     def begin(self, operator: str, action: str, selection: Mapping[str, Any], reason: str | None) -> Begun:
         """Write who is about to do what, to which, and why. Committed before anything is done."""
@@ -190,11 +199,12 @@ class Operating:
         `tally` is of the pages before; with this one's it goes into the record in the same transaction.
         """
         with transaction(self._engine) as connection:
-            seen = _lock_page(connection, selection, move.sources, after)
+            seen = self._lock_page(connection, selection, move.sources, after)
             if not seen:
                 return Page(tally, (), None)
-            may = [one for one in seen if one.status in move.sources]
-            over = [one for one in may if one.is_over and move.to is Status.RETRYING]
+            is_retry = move.to is Status.RETRYING
+            may = [one for one in seen if one.status in move.sources and not (is_retry and one.is_gone)]
+            over = [one for one in may if one.is_over and is_retry]
             moving = [one.id for one in may if one not in over]
             if moving:
                 connection.execute(statements.MOVE, _parameters(move, moving, tally.changed)).all()
@@ -212,8 +222,10 @@ class Operating:
             Notification.provider,
             Notification.template,
         ]
-        counted: Any = select(*columns, func.count(), func.count().filter(_IS_OVER))
-        query = counted.where(*_selected(selection), Notification.status.in_(sources)).group_by(*columns)
+        counted: Any = select(
+            *columns, func.count(), func.count().filter(_IS_OVER), func.count().filter(_IS_GONE, ~_IS_OVER)
+        )
+        query = counted.where(*self._selected(selection), Notification.status.in_(sources)).group_by(*columns)
         with transaction(self._engine) as connection:
             found = [Group(*row) for row in connection.execute(query)]
         return sorted(found, key=lambda group: -group.count)
@@ -221,7 +233,7 @@ class Operating:
     def look(self, ids: Sequence[UUID]) -> list[Seen]:
         """Where these stand, in the order of their ids. Writes nothing."""
         wanted = sorted(set(ids))
-        query = select(Notification.id, Notification.status, _IS_OVER).where(_among(wanted))
+        query = select(Notification.id, Notification.status, _IS_OVER, _IS_GONE).where(_among(wanted))
         with transaction(self._engine) as connection:
             return _with_missing(wanted, connection.execute(query).all())
 
@@ -232,7 +244,7 @@ class Operating:
         """
         wanted = replace(selection.filter or Filter(), status=Status.RETRYING, reason=Reason.OPERATOR)
         # With a detail it is not a retry's: it waits because an operator paused its providers.
-        found = [*conditions(wanted), Notification.detail.is_(None)]
+        found = [*conditions(wanted, self.hash_key), Notification.detail.is_(None)]
         if selection.filter is None:
             found.append(_among(selection.ids))
         with transaction(self._engine) as connection:
@@ -241,7 +253,32 @@ class Operating:
             ).scalar()
         return last
 
+    def _selected(self, selection: Selection) -> list[ColumnElement[bool]]:
+        if selection.filter is None:
+            return [_among(selection.ids)]
+        return list(conditions(selection.filter, self.hash_key))
 
+    def _lock_page(
+        self, connection: Connection, selection: Selection, sources: Sequence[Status], after: UUID | None
+    ) -> list[Seen]:
+        """The next page, locked. A row that another operator moves meanwhile is waited for, and seen as it is
+        then."""
+        columns: Any = select(Notification.id, Notification.status, _IS_OVER, _IS_GONE)
+        query = columns.order_by(Notification.id).with_for_update()
+        if selection.filter is None:
+            rest = sorted(value for value in set(selection.ids) if after is None or value > after)[:PAGE]
+            return _with_missing(rest, connection.execute(query.where(_among(rest))).all())
+        query = query.where(*self._selected(selection), Notification.status.in_(sources)).limit(PAGE)
+        if after is not None:
+            query = query.where(Notification.id > after)
+        return [Seen(row[0], Status(row[1]), row[2], row[3]) for row in connection.execute(query)]
+
+
+#: As `operating_statements.GONE`.
+_IS_GONE: ColumnElement[bool] = or_(
+    func.coalesce(func.cardinality(Notification.secret_names) == 0, false()),
+    and_(Notification.recipient.is_(None), Notification.sealed.is_(None)),
+)
 _IS_OVER: ColumnElement[bool] = func.coalesce(Notification.expires_at <= func.now(), false())
 
 
@@ -266,28 +303,8 @@ def _among(ids: Sequence[UUID]) -> ColumnElement[bool]:
     return among(Notification.id, ids)
 
 
-def _selected(selection: Selection) -> list[ColumnElement[bool]]:
-    if selection.filter is None:
-        return [_among(selection.ids)]
-    return list(conditions(selection.filter))
-
-
-def _lock_page(
-    connection: Connection, selection: Selection, sources: Sequence[Status], after: UUID | None
-) -> list[Seen]:
-    """The next page, locked. A row that another operator moves meanwhile is waited for, and seen as it is then."""
-    query = select(Notification.id, Notification.status, _IS_OVER).order_by(Notification.id).with_for_update()
-    if selection.filter is None:
-        rest = sorted(value for value in set(selection.ids) if after is None or value > after)[:PAGE]
-        return _with_missing(rest, connection.execute(query.where(_among(rest))).all())
-    query = query.where(*conditions(selection.filter), Notification.status.in_(sources)).limit(PAGE)
-    if after is not None:
-        query = query.where(Notification.id > after)
-    return [Seen(row[0], Status(row[1]), row[2]) for row in connection.execute(query)]
-
-
 def _with_missing(ids: Sequence[UUID], rows: Sequence[Any]) -> list[Seen]:
-    found = {row[0]: Seen(row[0], Status(row[1]), row[2]) for row in rows}
+    found = {row[0]: Seen(row[0], Status(row[1]), row[2], row[3]) for row in rows}
     return [found.get(value, Seen(value, None)) for value in ids]
 
 

@@ -6,7 +6,12 @@ from sqlalchemy import TextClause, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY, UUID
 from sqlalchemy.types import Text
 
+from notifier.store.wiping import wipe
+
 _IDS = bindparam("ids", type_=ARRAY(UUID(as_uuid=False)))
+
+#: Nobody can send it any more: its secrets were wiped, or it was redacted.
+GONE = "(coalesce(cardinality(n.secret_names) = 0, false) OR (n.recipient IS NULL AND n.sealed IS NULL))"
 
 BEGIN: TextClause = text("""
 INSERT INTO operator_records (id, operator, action, selection, reason)
@@ -22,7 +27,7 @@ WHERE id = :id
 
 # The rows are locked by the page's SELECT; the status is asked again all the same, so that no move is unlawful
 # whoever calls this. A spaced retry is due later, and its deadline counts from when it is due.
-MOVE: TextClause = text("""
+MOVE: TextClause = text(f"""
 WITH given AS MATERIALIZED (
   SELECT id, greatest(now(), CAST(:start AS timestamptz)
       + make_interval(secs => (:offset + row_number() OVER (ORDER BY id) - 1) * CAST(:pause AS double precision)))
@@ -38,8 +43,11 @@ WITH given AS MATERIALIZED (
     replayed_attempts = CASE WHEN :to = 'retrying' THEN n.attempt_count ELSE n.replayed_attempts END,
     crash_count = CASE WHEN :to = 'retrying' THEN 0 ELSE n.crash_count END,
     sent_at = CASE WHEN :to = 'sent' THEN now() ELSE n.sent_at END,
+    {wipe(":to IN ('sent', 'cancelled')")},
     updated_at = now()
   FROM given WHERE n.id = given.id AND n.status = ANY(:sources)
+    -- What was wiped or redacted cannot be sent.
+    AND (:to <> 'retrying' OR NOT {GONE})
   RETURNING n.id
 ), noted AS (
   INSERT INTO events (notification_id, kind, status, reason, detail)

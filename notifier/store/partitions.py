@@ -5,11 +5,14 @@ A default partition catches ids outside all months, so an insert never fails for
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
 
+from notifier.errors import ServiceUnavailable
 from notifier.store.engine import transaction
 
 #: Tables that are partitioned, each by a notification's id.
@@ -20,6 +23,9 @@ MONTHS_BEHIND = 1
 
 # Any constant does: it keeps two Beats from making the same partition at once.
 _LOCK = 0x6E6F7469
+#: Dropping a partition stops everybody on its table while it waits for the lock: better another try.
+_DROP_LOCK = "500ms"
+_MONTH = re.compile(r"_(y(\d{4})m(\d{2}))$")
 
 
 def first_id(moment: datetime) -> UUID:
@@ -64,6 +70,45 @@ def missing_partitions(engine: Engine, *, months_ahead: int = 1) -> list[str]:
     months = [month_after(now.astimezone(UTC), offset) for offset in range(months_ahead + 1)]
     wanted = [_name(table, month) for table in PARTITIONED for month in months]
     return [name for name in wanted if name not in existing]
+
+
+@dataclass(frozen=True, slots=True)
+class Month:
+    """A month that has partitions."""
+
+    #: As 2026-11.
+    name: str
+    #: The first id that is in it, and the first one after it.
+    low: UUID
+    high: UUID
+
+
+def months(engine: Engine) -> list[Month]:
+    """Those that have partitions, the oldest first."""
+    with transaction(engine) as connection:
+        existing = connection.execute(text(_EXISTING)).scalars().all()
+    found = {match[1]: match for name in existing if (match := _MONTH.search(name))}
+    starts = [datetime(int(match[2]), int(match[3]), 1, tzinfo=UTC) for _, match in sorted(found.items())]
+    return [Month(f"{start:%Y-%m}", first_id(start), first_id(month_after(start, 1))) for start in starts]
+
+
+def drop_month(engine: Engine, month: Month) -> bool:
+    """Drop the partitions of a month. Returns whether they are gone; False: somebody holds a table just now.
+
+    One after the other, each in a transaction of its own: nobody waits for more than one table, and for no longer
+    than `_DROP_LOCK`. What ended in the middle is found again by the partitions that are left.
+    """
+    for table in PARTITIONED:
+        name = f"{table}_y{month.name.replace('-', 'm')}"
+        try:
+            with transaction(engine) as connection:
+                connection.execute(text(f"SET LOCAL lock_timeout = '{_DROP_LOCK}'"))
+                connection.execute(text(f"DROP TABLE IF EXISTS {name}"))
+        except ServiceUnavailable as error:
+            if getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) != "55P03":
+                raise
+            return False
+    return True
 
 
 def _name(table: str, month: datetime) -> str:

@@ -23,11 +23,13 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.types import Text
 
+from notifier.hashing import HashKey
 from notifier.status import Channel, Reason, Status, sources_of
 from notifier.store.engine import transaction
 from notifier.store.partitions import first_id
 from notifier.store.storable import storable
 from notifier.store.suppressions import NewSuppression, add_suppressions
+from notifier.store.wiping import wipe
 
 #: Postgres' integer: no attempt has a higher number, and a larger one could not even be looked for.
 _MAX_NUMBER = 2**31 - 1
@@ -63,7 +65,8 @@ class Reported:
 
     id: UUID
     channel: Channel
-    address: str
+    #: See `HashKey.recipient`.
+    address_hash: bytes
     sender: str | None
     template: str
     #: Who the attempt went to.
@@ -95,10 +98,11 @@ class Recorded(StrEnum):
 
 
 class ReceiptBook:
-    """Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`."""
+    """Thread-safe: it holds nothing but engine and key. Every method raises `ServiceUnavailable`."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, hash_key: HashKey | None = None) -> None:
         self._engine = engine
+        self._hash_key = hash_key or HashKey()
 
     def record(
         self, report: NewReport, suppression: Callable[[Reported], NewSuppression | None] = lambda _: None
@@ -119,7 +123,7 @@ class ReceiptBook:
             if words in known:
                 return Recorded.REPEATED
             moved = self._write(connection, report, row, words, _status(report, known))
-            new = suppression(_reported(row))
+            new = suppression(self._reported(row))
             if new is not None:
                 add_suppressions(connection, [new])
         return Recorded.MOVED if moved else Recorded.NOTED
@@ -156,12 +160,18 @@ class ReceiptBook:
             return None
         with transaction(self._engine) as connection:
             row = connection.execute(_FIND, {"id": notification_id, "attempt": attempt}).one_or_none()
-        return None if row is None else _reported(row)
+        return None if row is None else self._reported(row)
 
-    def soft_bounces(self, address: str, *, since: datetime) -> int:
+    def _reported(self, row: Row[Any]) -> Reported:
+        channel = Channel(row.channel)
+        # From before there were hashes it has none, and stands in plain text.
+        hash_ = row.address_hash or self._hash_key.recipient(channel, row.recipient or "")
+        return Reported(row.id, channel, hash_, row.sender, row.template, row.provider, row.number)
+
+    def soft_bounces(self, address_hash: bytes, *, since: datetime) -> int:
         """How many mails to this address, accepted since then, bounced although it exists, with none between that
         arrived."""
-        values = {"address": address, "since": first_id(since)}
+        values = {"address_hash": address_hash, "since": first_id(since)}
         with transaction(self._engine) as connection:
             return int(connection.execute(_SOFT_BOUNCES, values).scalar_one())
 
@@ -186,10 +196,6 @@ class ReceiptBook:
             connection.execute(_GIVE_UP, {"ids": [str(value) for value in ids], "detail": detail})
 
 
-def _reported(row: Row[Any]) -> Reported:
-    return Reported(row.id, Channel(row.channel), row.address, row.sender, row.template, row.provider, row.number)
-
-
 def _words(report: NewReport, known_id: str | None) -> str:
     """With the message's id, if it is not the one that we know: another part of the text, or another message."""
     words: str = storable(report.words)[:400]
@@ -206,14 +212,15 @@ def _status(report: NewReport, known: set[str]) -> Status | None:
 
 
 _LOCK: TextClause = text("""
-SELECT n.id, n.channel, n.address, n.sender, n.template, a.provider, a.number, a.outcome, a.provider_message_id
+SELECT n.id, n.channel, n.recipient, n.address_hash, n.sender, n.template, a.provider, a.number, a.outcome,
+  a.provider_message_id
 FROM notifications AS n JOIN attempts AS a ON a.notification_id = n.id AND a.number = :attempt
 WHERE n.id = :id AND (CAST(:providers AS text[]) IS NULL OR a.provider = ANY(:providers))
 FOR UPDATE OF n
 """).bindparams(bindparam("id", type_=PG_UUID(as_uuid=True)), bindparam("providers", type_=ARRAY(Text())))
 
 _FIND: TextClause = text("""
-SELECT n.id, n.channel, n.address, n.sender, n.template, a.provider, a.number
+SELECT n.id, n.channel, n.recipient, n.address_hash, n.sender, n.template, a.provider, a.number
 FROM notifications AS n JOIN attempts AS a ON a.notification_id = n.id
 WHERE n.id = :id AND a.number = coalesce(CAST(:attempt AS int), a.number)
 ORDER BY a.number DESC LIMIT 1
@@ -227,7 +234,7 @@ WITH mails AS MATERIALIZED (
     WHEN status = 'undelivered' AND reason = 'unreachable_recipient' THEN 'soft'
     WHEN status = 'delivered' THEN 'arrived'
     WHEN status = 'sent' AND sent_at < now() - interval '5 days' THEN 'arrived' END AS ended
-  FROM notifications WHERE address = :address AND id >= :since AND channel = 'email'
+  FROM notifications WHERE address_hash = :address_hash AND id >= :since AND channel = 'email'
 )
 SELECT count(*) FROM mails WHERE ended = 'soft'
   AND id > coalesce((SELECT id FROM mails WHERE ended = 'arrived' ORDER BY id DESC LIMIT 1), :since)
@@ -243,7 +250,7 @@ SELECT detail FROM events WHERE notification_id = :id AND kind = 'provider' AND 
 #   notification going again meanwhile;
 # - a failure counts for nothing while a later attempt may still arrive,
 # - nor once an operator has set it going again.
-_WRITE: TextClause = text("""
+_WRITE: TextClause = text(f"""
 WITH taken AS (
   UPDATE attempts SET outcome = 'accepted', finished_at = coalesce(finished_at, now()), reason = NULL, code = NULL,
     detail = CAST(:words AS text), provider_message_id = :provider_message_id
@@ -257,6 +264,7 @@ WITH taken AS (
     provider = :provider,
     provider_message_id = :provider_message_id,
     sent_at = CASE WHEN :is_news THEN now() ELSE coalesce(n.sent_at, now()) END,
+    {wipe("true")},
     updated_at = now()
   WHERE n.id = :id AND n.status = ANY(:sources) AND CASE CAST(:status AS text)
     WHEN 'sent' THEN :is_news

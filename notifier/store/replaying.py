@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Engine, func, select
 
+from notifier.errors import CannotOpen
 from notifier.store import operating_statements as statements
 from notifier.store.engine import transaction
 from notifier.store.models import RejectedMessage
 from notifier.store.operating import Tally, among, note_result
+from notifier.store.vault import Vault
 
 #: Rejected messages of one page: each may hold 64 KiB.
 PAGE = 100
@@ -50,6 +52,8 @@ class Kept:
     entry: int | None
     headers: dict[str, Any]
     replayed_at: datetime | None
+    #: Why body and headers are empty: they are sealed, and did not open.
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +64,21 @@ class CodeCount:
     count: int
 
 
-_KEPT = tuple(getattr(RejectedMessage, name) for name in Kept.__dataclass_fields__)
+_KEPT = (
+    *(getattr(RejectedMessage, name) for name in Kept.__dataclass_fields__ if name != "problem"),
+    RejectedMessage.sealed,
+)
 
 
 class Rejections:
-    """Rejected messages. Thread-safe: it holds nothing but the engine.
+    """Rejected messages. Thread-safe: it holds nothing but engine and keys.
 
     Every method raises `ServiceUnavailable` when the database cannot be used now.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, vault: Vault | None = None) -> None:
         self._engine = engine
+        self._vault = vault or Vault()
 
     def page(self, selection: RejectedSelection, *, after: UUID | None, again: bool = True) -> list[Kept]:
         """The next page, oldest first: at most `PAGE` with an id above `after`.
@@ -81,7 +89,15 @@ class Rejections:
         if after is not None:
             query = query.where(RejectedMessage.id > after)
         with transaction(self._engine) as connection:
-            return [Kept(*row) for row in connection.execute(query)]
+            rows = connection.execute(query).all()
+        return [self._opened(Kept(*row[:-1]), row.sealed) for row in rows]
+
+    def _opened(self, kept: Kept, sealed: bytes | None) -> Kept:
+        try:
+            body, headers = self._vault.open_rejected(kept.id, kept.body, kept.headers, sealed)
+        except CannotOpen as error:
+            return replace(kept, problem=str(error))
+        return replace(kept, body=body, headers=headers)
 
     def count(self, selection: RejectedSelection, *, again: bool = True) -> list[CodeCount]:
         """How many `page` would find, by the code of their first reason; the largest first."""

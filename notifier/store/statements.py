@@ -14,12 +14,14 @@ from sqlalchemy import TextClause, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY, UUID
 from sqlalchemy.types import Text
 
+from notifier.store.wiping import wipe
+
 _ACCEPT = """
 WITH incoming AS MATERIALIZED (
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
     position int, id uuid, producer text, key text, idempotency_key text, body_hash text, channel text, lane text,
-    recipient text, address text, template text, template_version text, locale text, context jsonb, sender text,
-    reply_to text,
+    recipient text, address text, address_hash bytea, template text, template_version text, locale text,
+    context jsonb, sealed bytea, secrets bytea, secret_names text[], sender text, reply_to text,
     reference text, metadata jsonb, send_at timestamptz, expires_at timestamptz, callback_url text,
     callback_statuses text[], on_unknown text, redispatch int, attachments uuid[], is_test boolean,
     key_owner text)
@@ -30,13 +32,14 @@ WITH incoming AS MATERIALIZED (
   RETURNING producer, key, notification_id
 ), stored AS (
   INSERT INTO notifications (
-    id, producer, idempotency_key, channel, lane, recipient, address, template, template_version, locale,
-    context, sender, reply_to, reference, metadata, send_at, expires_at, callback_url, callback_statuses,
-    on_unknown, attachments, is_test, status, reason, due_at)
+    id, producer, idempotency_key, channel, lane, recipient, address, address_hash, template, template_version,
+    locale, context, sealed, secrets, secret_names, sender, reply_to, reference, metadata, send_at, expires_at,
+    callback_url, callback_statuses, on_unknown, attachments, is_test, status, reason, due_at)
   SELECT
-    r.id, r.producer, r.idempotency_key, r.channel, r.lane, r.recipient, r.address, r.template,
-    r.template_version, r.locale, r.context, r.sender, r.reply_to, r.reference, r.metadata, r.send_at,
-    r.expires_at, r.callback_url, r.callback_statuses, r.on_unknown, r.attachments, coalesce(r.is_test, false),
+    r.id, r.producer, r.idempotency_key, r.channel, r.lane, r.recipient, r.address, r.address_hash, r.template,
+    r.template_version, r.locale, r.context, r.sealed, r.secrets, r.secret_names, r.sender, r.reply_to,
+    r.reference, r.metadata, r.send_at, r.expires_at, r.callback_url, r.callback_statuses, r.on_unknown,
+    r.attachments, coalesce(r.is_test, false),
     CASE WHEN r.expires_at <= now() THEN 'expired' WHEN r.send_at > now() THEN 'scheduled' ELSE 'queued' END,
     CASE WHEN r.expires_at <= now() THEN 'expired' END,
     CASE WHEN r.expires_at <= now() THEN NULL
@@ -84,9 +87,9 @@ SELECT id, 'duplicate', detail FROM json_to_recordset(CAST(:rows AS json)) AS r(
 """)
 
 REJECT: TextClause = text("""
-INSERT INTO rejected_messages (id, queue, producer, body, body_size, entry, headers, faults, redelivered)
-VALUES (:id, :queue, :producer, :body, :body_size, :entry, CAST(:headers AS jsonb), CAST(:faults AS jsonb),
-        :redelivered)
+INSERT INTO rejected_messages (id, queue, producer, body, body_size, entry, headers, sealed, faults, redelivered)
+VALUES (:id, :queue, :producer, :body, :body_size, :entry, CAST(:headers AS jsonb), :sealed,
+        CAST(:faults AS jsonb), :redelivered)
 """)
 
 CLAIM: TextClause = text("""
@@ -107,8 +110,8 @@ WITH wanted AS MATERIALIZED (
 ), noted AS (
   INSERT INTO events (notification_id, kind, status, reason) SELECT id, 'status', status, reason FROM claimed
 )
-SELECT id, producer, channel, lane, recipient, address, template, locale, context, sender, reply_to, expires_at,
-  on_unknown, attachments, is_test, claim,
+SELECT id, producer, channel, lane, recipient, template, locale, context, sealed, secrets, sender, reply_to,
+  expires_at, on_unknown, attachments, is_test, claim,
   attempt_count, attempt_count - replayed_attempts AS tries,
   extract(epoch FROM now() - greatest(accepted_at, send_at, replayed_at)) AS age_seconds,
   extract(epoch FROM expires_at - now()) AS seconds_to_expiry
@@ -198,6 +201,7 @@ WITH results AS MATERIALIZED ({_RESULTS}), completed AS ({_COMPLETE}), moved AS 
     provider = coalesce(r.provider, n.provider),
     provider_message_id = coalesce(r.provider_message_id, n.provider_message_id),
     sent_at = CASE WHEN r.status = 'sent' THEN now() ELSE n.sent_at END,
+    {wipe("r.status = 'sent'")},
     updated_at = now()
   FROM results AS r
   WHERE n.id = r.id AND CASE
@@ -260,11 +264,13 @@ RETURNING n.id, n.channel, n.lane
 """)
 
 UNKNOWN: TextClause = text("""
-SELECT n.id, n.channel, n.lane, n.recipient, n.template, n.locale, n.context, n.sender, n.on_unknown, n.claim,
+SELECT n.id, n.channel, n.lane, n.recipient, n.template, n.locale, n.context, n.sealed, n.secrets, n.sender,
+  n.on_unknown, n.claim,
   n.crash_count, a.number, a.provider, a.started_at, a.finished_at, now() AS looked_at,
-  -- The same words may have gone to the same number before: what is already known is not found again.
+  -- The same words may have gone to the same number before: what is already known is not found again. (A row from
+  -- before there were hashes has none, until it is resealed: it was sent long ago.)
   ARRAY(SELECT x.provider_message_id FROM notifications AS m JOIN attempts AS x ON x.notification_id = m.id
-        WHERE m.address = n.address AND x.provider = a.provider AND x.provider_message_id IS NOT NULL
+        WHERE m.address_hash = n.address_hash AND x.provider = a.provider AND x.provider_message_id IS NOT NULL
         AND x.started_at > a.started_at - interval '1 day') AS known_ids
 FROM notifications AS n
 JOIN attempts AS a ON a.notification_id = n.id AND a.outcome = 'unknown'

@@ -34,6 +34,8 @@ class NewNotification:
     callback_statuses: tuple[Status, ...] | None = None
     #: It came with a test key.
     is_test: bool = False
+    #: Those of its variables that are wiped once it was sent.
+    secret_names: tuple[str, ...] = ()
 
     @property
     def key_owner(self) -> str:
@@ -104,6 +106,8 @@ class Claimed:
     seconds_to_expiry: float | None
     #: When it was claimed, on this process's monotonic clock.
     claimed_at: float
+    #: Why recipient and context are empty: they are sealed, and did not open.
+    problem: str | None = None
 
     def seconds_to_expiry_now(self) -> float | None:
         """What is left of `seconds_to_expiry`. No clock of this machine that can be set has a part in it."""
@@ -201,3 +205,5 @@ class Unknown:
     looked_at: datetime
     #: Ids that its provider gave to other attempts at this recipient, within a day.
     known_ids: tuple[str, ...]
+    #: As in `Claimed`.
+    problem: str | None = None

@@ -55,7 +55,7 @@ class Desk:
 
 def make_desk(services: Services, handover: Handover) -> Desk:
     """The desk for these services. Opens no connection."""
-    operating = Operating(services.engine)
+    operating = Operating(services.engine, services.hash_key)
     broker_url = services.settings.require("broker_url")
     readiness = Readiness(lambda: missing_upgrade(services.engine), broker_url)
     return Desk(

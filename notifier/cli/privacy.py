@@ -1,0 +1,157 @@
+"""`notifier db new-key`, `reseal` and `retention`: keys that seal what is personal, and how long it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from notifier.cli.failing import FAILED
+from notifier.cli.operating import progress_bar
+from notifier.cli.output import AsJson, hint, print_json, print_line, print_table, warn
+from notifier.cli.wiring import wiring
+
+if TYPE_CHECKING:
+    from notifier.operations.retention import Kept
+    from notifier.store.resealing import Resealed
+
+
+def add_to_db(db: typer.Typer) -> None:
+    """Add the commands to the family of `db`."""
+    db.command("new-key")(new_key)
+    db.command("reseal")(reseal)
+    db.command("retention")(retention)
+
+
+def new_key(
+    key_id: Annotated[
+        str | None,
+        typer.Argument(metavar="[ID]", help="A name that no other key has; today's date, unless given."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key for NOTIFIER_ENCRYPTION_KEYS and print it. It is kept nowhere: keep it yourself."""
+    from notifier import sealing
+
+    try:
+        made = sealing.new_key(key_id or f"{datetime.now(UTC):%Y-%m-%d}")
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="ID") from None
+    if as_json:
+        print_json({"id": made.partition(":")[0], "key": made})
+        return
+    print_line(made)
+    hint("put it in front of the others in NOTIFIER_ENCRYPTION_KEYS, a comma between, for every program")
+    hint("what is sealed opens with its key only: keep a copy where the database's backups are not")
+    hint("next, when all programs have it: notifier db reseal")
+
+
+def reseal(
+    context: typer.Context,
+    rehash: Annotated[
+        bool,
+        typer.Option("--rehash", help="Make all hashes of recipients anew: NOTIFIER_HASH_KEY is another one now."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Seal what is plain or under an older key with the newest one, and add the hashes that searches go by.
+
+    Safe while everything runs, and to repeat: what is on its way is left for the next time. Exits 1 while anything
+    is left that needs an older key.
+    """
+    from notifier.store.operating import Tally
+    from notifier.store.resealing import Resealing
+
+    with wiring(context).services() as services:
+        resealing = Resealing(services.engine, services.vault)
+        is_on = services.sealer.is_on
+        with progress_bar("written", resealing.estimate() or None, hidden=as_json) as show:
+            try:
+                done = resealing.run(rehash=rehash, progress=lambda far: show(Tally(far.seen, far.changed)))
+            except KeyboardInterrupt:
+                hint("It stopped before its end; what was written stays. Run it again: it goes on.")
+                raise
+    if as_json:
+        print_json(done)
+    else:
+        _tell_resealed(done, is_on=is_on)
+    if done.busy or done.locked:
+        raise typer.Exit(FAILED)
+
+
+def _tell_resealed(done: Resealed, *, is_on: bool) -> None:
+    print_line(f"{done.changed} rows written, {done.seen} looked at")
+    if not is_on:
+        hint("NOTIFIER_ENCRYPTION_KEYS is not set: hashes were added, and nothing was sealed")
+    if done.busy:
+        warn(f"{done.busy} are on their way just now and were left alone. next: notifier db reseal, again")
+    if done.locked:
+        keys = ", ".join(key or "(damaged)" for key in done.missing_keys)
+        warn(f"{done.locked} are sealed under a key that is missing: add {keys} to NOTIFIER_ENCRYPTION_KEYS")
+    if is_on and not done.busy and not done.locked:
+        hint("everything is under the first key: the older ones can go, when no program needs them for backups")
+
+
+def retention(
+    context: typer.Context,
+    now: Annotated[bool, typer.Option("--now", help="Do it now, to the end; Beat does it every night.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what there is to do.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show, or do, what [retention] of notifier.toml says: redact, delete and drop what is old."""
+    from notifier.store.operating import Tally
+
+    if now == dry_run:
+        raise typer.BadParameter(
+            "give one of them: --dry-run counts, --now does it", param_hint="--now / --dry-run"
+        )
+    with wiring(context).services() as services:
+        tables = services.settings.structure.retention
+        if dry_run:
+            kept = services.keeper.preview()
+        else:
+            with progress_bar("done", None, hidden=as_json) as show:
+                kept = services.keeper.run(progress=lambda far: show(Tally(0, _total(far))))
+    if as_json:
+        print_json({"dry_run": dry_run, "result": kept})
+        return
+    verb = "would be " if dry_run else ""
+    rows = [
+        (
+            str(channel),
+            _count(kept.redacted, channel),
+            _count(kept.deleted, channel),
+            _count(kept.rejected, channel),
+        )
+        for channel in tables
+    ]
+    headers = ("channel", f"{verb}redacted", f"{verb}deleted", f"rejected messages {verb}deleted")
+    if rows:
+        print_table(headers, rows)
+    _tell_months(kept, verb)
+    if kept.wiped:
+        print_line(f"secrets of {kept.wiped} messages that were never sent are wiped")
+    if not tables:
+        hint("notifier.toml has no [retention]: notifications are kept for ever")
+    elif dry_run:
+        hint("next: notifier db retention --now, or wait for the night")
+
+
+def _total(kept: Kept) -> int:
+    return sum((*kept.redacted.values(), *kept.deleted.values(), *kept.rejected.values(), kept.wiped))
+
+
+def _count(counts: Mapping[str, int], channel: str) -> str:
+    return str(counts.get(channel, 0))
+
+
+def _tell_months(kept: Kept, verb: str) -> None:
+    if kept.dropped:
+        print_line(f"months {verb}dropped: {', '.join(kept.dropped)}")
+    if kept.held:
+        warn(f"kept although they are old, because not all in them has ended: {', '.join(kept.held)}")
+        hint("next: notifier search --status unknown, and --status scheduled")
+    if kept.in_use:
+        warn(f"tables were in use: {', '.join(kept.in_use)}. The next run tries again")

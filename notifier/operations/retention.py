@@ -1,0 +1,180 @@
+"""Retention: what is redacted, deleted and dropped, and when; by the tables `[retention.<channel>]`.
+
+Redacting comes first, and dropping before deleting: what goes with its month need not be deleted row by row. A
+month holds both channels, so it is dropped when it lies behind the longer of their times; the rest of the channel
+with the shorter one is deleted in pages.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import Engine
+
+from notifier.limit_tables import Retention
+from notifier.status import Channel
+from notifier.store.partitions import Month, drop_month, first_id, months
+from notifier.store.retention import RetentionBook, Walked
+
+#: On this day of a month the walks begin at the beginning: an id may be older than the mark when it arrives.
+_WHOLE_WALK_DAY = 1
+
+
+@dataclass
+class Kept:
+    """What a run did, or would do. Counts of rows, and names of months."""
+
+    redacted: dict[str, int] = field(default_factory=dict)
+    deleted: dict[str, int] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)
+    #: Messages that ended without being sent, and whose secrets were wiped.
+    wiped: int = 0
+    dropped: list[str] = field(default_factory=list)
+    #: Months that stay because something in them has not ended.
+    held: list[str] = field(default_factory=list)
+    #: Months whose tables were in use; the next run tries again.
+    in_use: list[str] = field(default_factory=list)
+    #: It came to the end; otherwise the next run goes on.
+    is_complete: bool = True
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was nothing to do."""
+        counts = (*self.redacted.values(), *self.deleted.values(), *self.rejected.values(), self.wiped)
+        return not any(counts) and not self.dropped
+
+
+class _Enough(Exception):
+    """The time of this run is over."""
+
+
+class Keeper:
+    """Does what the retention tables say. Thread-safe; any number at once do no harm."""
+
+    def __init__(self, engine: Engine, tables: Mapping[Channel, Retention]) -> None:
+        self._engine = engine
+        self._book = RetentionBook(engine)
+        self._tables = tables
+
+    def run(self, *, seconds: float | None = None, progress: Callable[[Kept], None] | None = None) -> Kept:
+        """Do all of it, or what `seconds` are enough for.
+
+        Raises:
+            ServiceUnavailable: the database went away; the pages until then are done.
+        """
+        kept = Kept()
+        over = None if seconds is None else time.monotonic() + seconds
+        try:
+            for _ in self._steps(kept):
+                if progress:
+                    progress(kept)
+                if over is not None and time.monotonic() > over:
+                    raise _Enough
+        except _Enough:
+            kept.is_complete = False
+        return kept
+
+    def preview(self) -> Kept:
+        """What there is to do now. Writes nothing."""
+        kept = Kept()
+        cutoffs = self._cutoffs()
+        for channel, table in self._tables.items():
+            if table.redact_after_days is not None:
+                before = self._before(table.redact_after_days)
+                kept.redacted[channel] = self._book.count(channel, before, is_redaction=True)
+            days = _rejected_days(table)
+            if days is not None:
+                kept.rejected[channel] = self._book.count_rejected(channel, days)
+        for month in self._behind(cutoffs):
+            (kept.held if self._book.live_in(month) else kept.dropped).append(month.name)
+        for channel, before in cutoffs.items():
+            if not self._goes_with_months(before, cutoffs):
+                kept.deleted[channel] = self._book.count(channel, before, is_redaction=False)
+        return kept
+
+    def _steps(self, kept: Kept) -> Iterator[None]:
+        while count := self._book.wipe_secrets_page():
+            kept.wiped += count
+            yield
+        for channel, table in self._tables.items():
+            if table.redact_after_days is not None:
+                yield from self._redact(channel, self._before(table.redact_after_days), kept)
+            days = _rejected_days(table)
+            while days is not None and (count := self._book.delete_rejected_page(channel, days)):
+                kept.rejected[channel] = kept.rejected.get(channel, 0) + count
+                yield
+        cutoffs = self._cutoffs()
+        for month in self._behind(cutoffs):
+            yield from self._drop(month, kept)
+        for channel, before in cutoffs.items():
+            yield from self._delete(channel, before, kept, self._goes_with_months(before, cutoffs))
+
+    def _redact(self, channel: Channel, before: UUID, kept: Kept) -> Iterator[None]:
+        def look(after: UUID) -> Walked:
+            return self._book.redact_page(channel, after, before)
+
+        yield from self._walk(f"redact:{channel}", look, kept.redacted, channel)
+
+    def _delete(self, channel: Channel, before: UUID, kept: Kept, only_default: bool) -> Iterator[None]:
+        def look(after: UUID) -> Walked:
+            return self._book.delete_page(channel, after, before, only_default=only_default)
+
+        task = f"delete:{channel}{':default' if only_default else ''}"
+        yield from self._walk(task, look, kept.deleted, channel)
+
+    def _walk(
+        self, task: str, look: Callable[[UUID], Walked], counts: dict[str, int], channel: Channel
+    ) -> Iterator[None]:
+        """From the mark to the end. The mark follows as long as nothing is left behind it."""
+        after = UUID(int=0) if self._book.now().day == _WHOLE_WALK_DAY else self._book.mark(task)
+        is_clean = True
+        while (page := look(after)).last is not None:
+            counts[channel] = counts.get(channel, 0) + page.changed
+            is_clean = is_clean and not page.is_left
+            after = page.last
+            if is_clean:
+                self._book.set_mark(task, after)
+            yield
+
+    def _drop(self, month: Month, kept: Kept) -> Iterator[None]:
+        """Keys and callbacks of its notifications first: they lie in tables without months. A run that ends in
+        between has forgotten keys of notifications that are still there, and too old to be repeated."""
+        if self._book.live_in(month):
+            kept.held.append(month.name)
+            return
+        after: UUID | None = UUID(int=0)
+        while after is not None:
+            after = self._book.forget_page_of(month, after)
+            yield
+        (kept.dropped if drop_month(self._engine, month) else kept.in_use).append(month.name)
+        yield
+
+    def _cutoffs(self) -> dict[Channel, UUID]:
+        days = {channel: table.drop_after_days for channel, table in self._tables.items()}
+        return {channel: self._before(count) for channel, count in days.items() if count is not None}
+
+    def _behind(self, cutoffs: Mapping[Channel, UUID]) -> list[Month]:
+        """Months that lie wholly behind the times of all channels."""
+        if len(cutoffs) < len(Channel):
+            return []
+        return [month for month in months(self._engine) if month.high <= min(cutoffs.values())]
+
+    @staticmethod
+    def _goes_with_months(before: UUID, cutoffs: Mapping[Channel, UUID]) -> bool:
+        """Whether this channel is the one that is kept longest: only what lies in no month is deleted."""
+        return len(cutoffs) == len(Channel) and before == min(cutoffs.values())
+
+    def _before(self, days: int) -> UUID:
+        # To the day, so that channels with the same number have the same end.
+        today = self._book.now().replace(hour=0, minute=0, second=0, microsecond=0)
+        return first_id(today - timedelta(days=days))
+
+
+def _rejected_days(table: Retention) -> int | None:
+    """A rejected message is what came, and nothing else: it goes when the first of the two is over."""
+    days = [count for count in (table.redact_after_days, table.drop_after_days) if count is not None]
+    return min(days, default=None)

@@ -1,0 +1,244 @@
+"""The end of what is kept: redacted, deleted or dropped, in pages, each a transaction of its own.
+
+Rows that are worked on are passed over (SKIP LOCKED), what has not ended is left alone, and everything is written
+once however often it is asked for: any number of runs at once do no harm, and one that ends in the middle is taken
+up by the next. `retention_marks` holds how far the walks have come, so that a night reads what is new.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Engine, TextClause, bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy.types import Text
+
+from notifier.status import Channel, Status
+from notifier.store.engine import transaction
+from notifier.store.partitions import Month
+from notifier.store.wiping import wipe
+
+#: Rows of one transaction.
+PAGE = 500
+#: What failed, expired or was suppressed keeps its secrets so long, for an operator to set it going again. Hours.
+SECRETS_KEPT_HOURS = 24
+#: These have not ended, and are never touched.
+LIVE: tuple[Status, ...] = (
+    Status.SCHEDULED,
+    Status.QUEUED,
+    Status.SENDING,
+    Status.RETRYING,
+    Status.UNKNOWN,
+)
+#: Holds ids that lie in no month; it is never dropped.
+DEFAULT_PARTITION = "notifications_default"
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """One page of a walk."""
+
+    #: Redacted or deleted.
+    changed: int
+    #: It has to be looked at again: some were in hand, or have not ended.
+    is_left: bool
+    #: The last id that was looked at; None: there was none any more.
+    last: UUID | None
+
+
+class RetentionBook:
+    """Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def now(self) -> datetime:
+        """By the database's clock."""
+        with transaction(self._engine) as connection:
+            found: datetime = connection.execute(text("SELECT now()")).scalar_one()
+        return found
+
+    def redact_page(self, channel: Channel, after: UUID, before: UUID) -> Walked:
+        """Take the personal data out of the next notifications of the channel; the rows stay."""
+        return self._walk(_REDACT, channel, after, before)
+
+    def delete_page(self, channel: Channel, after: UUID, before: UUID, *, only_default: bool) -> Walked:
+        """Delete the next notifications of the channel with all that belongs to them."""
+        return self._walk(_DELETE_DEFAULT if only_default else _DELETE, channel, after, before)
+
+    def _walk(self, statement: TextClause, channel: Channel, after: UUID, before: UUID) -> Walked:
+        with transaction(self._engine) as connection:
+            row = connection.execute(statement, _values(channel, after, before)).one()
+        return Walked(row.changed, row.wanted > row.changed, row.last)
+
+    def count(self, channel: Channel, before: UUID, *, is_redaction: bool) -> int:
+        """How many there are to redact, or to delete."""
+        statement = _COUNT_REDACT if is_redaction else _COUNT_DELETE
+        with transaction(self._engine) as connection:
+            return int(connection.execute(statement, _values(channel, UUID(int=0), before)).scalar_one())
+
+    def delete_rejected_page(self, channel: Channel, days: int) -> int:
+        """Delete the oldest rejected messages of the channel: without what came they are worth nothing."""
+        values = {"queues": f"notify.{channel}.%", "days": days, "limit": PAGE}
+        with transaction(self._engine) as connection:
+            return connection.execute(_DELETE_REJECTED, values).rowcount
+
+    def count_rejected(self, channel: Channel, days: int) -> int:
+        """How many `delete_rejected_page` would delete in all."""
+        values = {"queues": f"notify.{channel}.%", "days": days}
+        with transaction(self._engine) as connection:
+            return int(connection.execute(_COUNT_REJECTED, values).scalar_one())
+
+    def wipe_secrets_page(self) -> int:
+        """Wipe secrets of messages that ended without being sent, and that nobody set going again for a day."""
+        with transaction(self._engine) as connection:
+            return connection.execute(_WIPE, {"hours": SECRETS_KEPT_HOURS, "limit": PAGE}).rowcount
+
+    def live_in(self, month: Month) -> int:
+        """Notifications of the month that have not ended."""
+        values = {"low": month.low, "high": month.high, "live": list(LIVE)}
+        with transaction(self._engine) as connection:
+            return int(connection.execute(_LIVE_IN, values).scalar_one())
+
+    def forget_page_of(self, month: Month, after: UUID) -> UUID | None:
+        """Of the next notifications of a month that is to be dropped, delete what lies in tables without months.
+        Returns the last id; None: there was none any more."""
+        values = {"low": month.low, "high": month.high, "after": after, "limit": PAGE}
+        with transaction(self._engine) as connection:
+            found: UUID | None = connection.execute(_FORGET_OF_MONTH, values).scalar_one()
+        return found
+
+    def mark(self, task: str) -> UUID:
+        """How far the task has come."""
+        with transaction(self._engine) as connection:
+            found = connection.execute(_MARK, {"task": task}).scalar_one_or_none()
+        return found or UUID(int=0)
+
+    def set_mark(self, task: str, reached: UUID) -> None:
+        """It has come so far; a mark never goes back."""
+        with transaction(self._engine) as connection:
+            connection.execute(_SET_MARK, {"task": task, "reached": reached})
+
+
+def _values(channel: Channel, after: UUID, before: UUID) -> dict[str, Any]:
+    return {"channel": channel, "after": after, "before": before, "limit": PAGE, "live": list(LIVE)}
+
+
+_UUIDS = [bindparam(name, type_=PG_UUID(as_uuid=True)) for name in ("after", "before")]
+_LIVES = bindparam("live", type_=ARRAY(Text()))
+_BOUNDS = [bindparam(name, type_=PG_UUID(as_uuid=True)) for name in ("low", "high")]
+
+_PERSONAL = """(n.recipient IS NOT NULL OR n.sealed IS NOT NULL OR n.context IS NOT NULL OR n.metadata <> '{}'
+  OR n.callback_url IS NOT NULL)"""
+
+
+def _page(condition: str, table: str = "notifications") -> str:
+    """The page is cut before it is asked what is wanted, so a statement looks at so many rows and no more."""
+    return f"""
+page AS MATERIALIZED (
+  SELECT n.id, n.channel = :channel AND {condition} AS is_wanted FROM {table} AS n
+  WHERE n.id > :after AND n.id < :before ORDER BY n.id LIMIT :limit
+), free AS MATERIALIZED (
+  SELECT n.id, n.producer, coalesce(n.idempotency_key, n.id::text) AS key
+  FROM page JOIN notifications AS n ON n.id = page.id AND CASE WHEN n.status <> ALL(:live) THEN true END
+  WHERE page.is_wanted ORDER BY n.id FOR UPDATE OF n SKIP LOCKED
+)"""
+
+
+def _told(done: str) -> str:
+    return f"""
+SELECT (SELECT count(*) FROM {done}) AS changed, (SELECT count(*) FROM page WHERE is_wanted) AS wanted,
+  (SELECT id FROM page ORDER BY id DESC LIMIT 1) AS last
+"""
+
+
+# The hash stays, so that an auditor who has the address can still ask whether it got the message.
+_REDACT: TextClause = text(f"""
+WITH {_page(_PERSONAL)}, done AS (
+  UPDATE notifications AS n SET recipient = NULL, address = NULL, context = NULL, sealed = NULL, secrets = NULL,
+    secret_names = CASE WHEN n.secret_names IS NOT NULL THEN '{{}}'::text[] END,
+    metadata = '{{}}', callback_url = NULL
+  FROM free WHERE n.id = free.id
+  RETURNING n.id
+)
+{_told("done")}
+""").bindparams(*_UUIDS, _LIVES)
+
+_BELONGINGS = """
+keys AS (
+  DELETE FROM idempotency_keys AS k USING free
+  WHERE k.producer = free.producer AND k.key = free.key AND k.notification_id = free.id
+), told AS (
+  DELETE FROM callbacks AS c USING free WHERE c.notification_id = free.id RETURNING c.id
+), calls AS (
+  DELETE FROM callback_attempts AS a USING told WHERE a.callback_id = told.id
+)"""
+
+
+def _delete(table: str) -> TextClause:
+    return text(f"""
+WITH {_page("true", table)}, {_BELONGINGS}, attempted AS (
+  DELETE FROM attempts AS a USING free WHERE a.notification_id = free.id
+), happened AS (
+  DELETE FROM events AS e USING free WHERE e.notification_id = free.id
+), done AS (
+  DELETE FROM notifications AS n USING free WHERE n.id = free.id RETURNING n.id
+)
+{_told("done")}
+""").bindparams(*_UUIDS, _LIVES)
+
+
+_DELETE, _DELETE_DEFAULT = _delete("notifications"), _delete(DEFAULT_PARTITION)
+
+_FORGET_OF_MONTH: TextClause = text(f"""
+WITH free AS MATERIALIZED (
+  SELECT id, producer, coalesce(idempotency_key, id::text) AS key FROM notifications
+  WHERE id > :after AND id >= :low AND id < :high ORDER BY id LIMIT :limit
+), {_BELONGINGS}
+SELECT (SELECT id FROM free ORDER BY id DESC LIMIT 1)
+""").bindparams(_UUIDS[0], *_BOUNDS)
+
+
+def _count(condition: str) -> TextClause:
+    return text(f"""
+SELECT count(*) FROM notifications AS n WHERE n.id > :after AND n.id < :before AND n.channel = :channel
+  AND n.status <> ALL(:live) AND {condition} AND :limit > 0
+""").bindparams(*_UUIDS, _LIVES)
+
+
+_COUNT_REDACT, _COUNT_DELETE = _count(_PERSONAL), _count("true")
+
+_LIVE_IN: TextClause = text("""
+SELECT count(*) FROM notifications WHERE id >= :low AND id < :high AND status = ANY(:live)
+  AND status NOT IN ('sent', 'delivered')
+""").bindparams(*_BOUNDS, _LIVES)
+
+_OLD_REJECTED = "queue LIKE :queues AND received_at < now() - make_interval(days => :days)"
+
+_DELETE_REJECTED: TextClause = text(f"""
+DELETE FROM rejected_messages WHERE id IN (
+  SELECT id FROM rejected_messages WHERE {_OLD_REJECTED} ORDER BY received_at LIMIT :limit FOR UPDATE SKIP LOCKED)
+""")
+
+_COUNT_REJECTED: TextClause = text(f"SELECT count(*) FROM rejected_messages WHERE {_OLD_REJECTED}")
+
+_WIPE: TextClause = text(f"""
+WITH old AS MATERIALIZED (
+  SELECT id FROM notifications
+  WHERE status IN ('failed', 'expired', 'suppressed') AND cardinality(secret_names) > 0
+    AND updated_at < now() - make_interval(hours => :hours)
+  LIMIT :limit FOR UPDATE SKIP LOCKED
+)
+UPDATE notifications AS n SET {wipe("true")} FROM old WHERE n.id = old.id
+""")
+
+_MARK: TextClause = text("SELECT reached FROM retention_marks WHERE task = :task")
+
+_SET_MARK: TextClause = text("""
+INSERT INTO retention_marks AS m (task, reached) VALUES (:task, :reached)
+ON CONFLICT (task) DO UPDATE SET reached = greatest(m.reached, excluded.reached), updated_at = now()
+""").bindparams(bindparam("reached", type_=PG_UUID(as_uuid=True)))

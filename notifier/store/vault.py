@@ -1,0 +1,159 @@
+"""What is personal in a row: how it goes in and how it comes out again, sealed or not.
+
+With keys, recipient and context are one sealed value, `sealed`, and the columns of these names are NULL. Values of
+`secret` variables are another one, `secrets`, so that they can be wiped without opening anything. Without keys all
+of it stands in its columns. Which of the two is told by the row, so both kinds lie side by side.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import UUID
+
+from pydantic_core import from_json, to_json
+
+from notifier.errors import CannotOpen
+from notifier.hashing import HashKey
+from notifier.message import Message, address_of
+from notifier.sealing import Sealer
+from notifier.status import Channel
+
+#: Where each sealed value lies; with the row's id it is what the value is bound to.
+_PERSON, _SECRETS, _REJECTED = "notifications.sealed", "notifications.secrets", "rejected_messages.sealed"
+
+
+class PersonalRow(Protocol):
+    """The columns that `Vault.open` looks at."""
+
+    id: UUID
+    recipient: str | None
+    context: dict[str, Any] | None
+    sealed: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who a notification goes to, and what it is made of. Both empty: redacted, or it did not open."""
+
+    recipient: str
+    context: dict[str, Any]
+    #: Why it did not open, with what to do; None: it did.
+    problem: str | None = None
+
+    @property
+    def address(self) -> str:
+        """The bare address in lower case, or the number."""
+        return address_of(self.recipient)
+
+
+class Vault:
+    """The keys of a process, and what is done with them. Thread-safe."""
+
+    def __init__(self, hash_key: HashKey | None = None, sealer: Sealer | None = None) -> None:
+        self.hash_key = hash_key or HashKey()
+        self.sealer = sealer or Sealer()
+
+    def put_away(
+        self, id_: UUID, channel: Channel, person: Person, secret_names: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """The columns of a notification, as JSON takes them.
+
+        Raises:
+            ValueError: a context that JSON cannot hold.
+        """
+        address = person.address
+        row: dict[str, Any] = {
+            "address_hash": _bytea(self.hash_key.recipient(channel, address)),
+            "secret_names": list(secret_names) or None,
+        }
+        if not self.sealer.is_on:
+            return row | {"recipient": person.recipient, "address": address, "context": person.context}
+        context = person.context
+        if secret_names:
+            secrets = {name: context[name] for name in secret_names if name in context}
+            context = {name: value for name, value in context.items() if name not in secrets}
+            row["secrets"] = _bytea(self.sealer.seal(_place(_SECRETS, id_), to_json(secrets)))
+        content = to_json([person.recipient, context])
+        return row | {"sealed": _bytea(self.sealer.seal(_place(_PERSON, id_), content))}
+
+    def open(self, row: PersonalRow) -> Person:
+        """Who it goes to and what it is made of, but for secrets that were sealed.
+
+        Raises:
+            CannotOpen: naming the key.
+        """
+        if row.sealed is None:
+            return Person(row.recipient or "", row.context or {})
+        recipient, context = from_json(self.sealer.open(_place(_PERSON, row.id), row.sealed))
+        return Person(recipient, context)
+
+    def open_to_send(self, row: PersonalRow, secrets: bytes | None) -> Person:
+        """`open` with the secrets. What does not open is no error, but a person with a problem: others go on."""
+        try:
+            person = self.open(row)
+            if secrets:
+                values = from_json(self.sealer.open(_place(_SECRETS, row.id), secrets))
+                return Person(person.recipient, person.context | values)
+        except CannotOpen as error:
+            return Person("", {}, str(error))
+        return person
+
+    def recipient_of(self, row: PersonalRow) -> str | None:
+        """As people see it: None where it was redacted, in brackets the reason why it cannot be seen."""
+        if row.sealed is None:
+            return row.recipient
+        try:
+            return self.open(row).recipient
+        except CannotOpen as error:
+            return f"({error})"
+
+    def body_hash(self, message: Message) -> bytes:
+        """What the content of a message is known by. Where contents are sealed nobody may find them by trying."""
+        digest = message.body_hash()
+        return self.hash_key.digest("body", digest.hex()) if self.sealer.is_on else digest
+
+    def is_same_body(self, message: Message, known: bytes) -> bool:
+        """Whether `known` is the `body_hash` of this message, from before there were keys or since."""
+        digest = message.body_hash()
+        return known in (digest, self.hash_key.digest("body", digest.hex()))
+
+    def put_away_rejected(self, id_: UUID, body: bytes, headers: dict[str, Any]) -> dict[str, Any]:
+        """The columns of a rejected message: what came, byte for byte."""
+        if not self.sealer.is_on:
+            return {"body": body, "headers": json.dumps(headers), "sealed": None}
+        content = json.dumps(headers).encode() + b"\0" + body
+        sealed = self.sealer.seal(_place(_REJECTED, id_), content)
+        return {"body": b"", "headers": "{}", "sealed": sealed}
+
+    def open_rejected(
+        self, id_: UUID, body: bytes, headers: dict[str, Any], sealed: bytes | None
+    ) -> tuple[bytes, dict[str, Any]]:
+        """(body, headers).
+
+        Raises:
+            CannotOpen: naming the key.
+        """
+        if sealed is None:
+            return bytes(body), headers
+        found, _, content = self.sealer.open(_place(_REJECTED, id_), sealed).partition(b"\0")
+        return content, json.loads(found)
+
+    def reseal_secrets(self, id_: UUID, secrets: bytes) -> bytes:
+        """The same secrets under the first key.
+
+        Raises:
+            CannotOpen: naming the key.
+        """
+        place = _place(_SECRETS, id_)
+        return self.sealer.seal(place, self.sealer.open(place, secrets))
+
+
+def _place(column: str, id_: UUID) -> str:
+    return f"{column}:{id_}"
+
+
+def _bytea(value: bytes) -> str:
+    return rf"\x{value.hex()}"

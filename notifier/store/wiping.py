@@ -1,0 +1,15 @@
+"""Secrets end with their message: the statement that says it was sent, or was stopped for good, wipes them."""
+
+from __future__ import annotations
+
+
+def wipe(condition: str) -> str:
+    """Assignments of an UPDATE of `notifications AS n` that wipe its secrets where `condition` holds.
+
+    Sealed ones are a column of their own, plain ones members of the context. `secret_names` is empty from then on:
+    it had secrets, and it cannot be sent again. A message without any is only looked at.
+    """
+    has_some = f"n.secret_names IS NOT NULL AND {condition}"
+    return f"""context = CASE WHEN {has_some} THEN n.context - n.secret_names ELSE n.context END,
+    secrets = CASE WHEN {has_some} THEN NULL ELSE n.secrets END,
+    secret_names = CASE WHEN {has_some} THEN '{{}}' ELSE n.secret_names END"""

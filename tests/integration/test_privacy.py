@@ -1,0 +1,362 @@
+"""What is personal on a real Postgres: sealed, opened by who has the key, found by hash, wiped once it was sent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from notifier.errors import Unavailable
+from notifier.hashing import HashKey
+from notifier.message import Message
+from notifier.operations import Operations, Selection
+from notifier.operations.replaying import Replays
+from notifier.parsing import check
+from notifier.sealing import Sealer, new_key, read_keys
+from notifier.status import Channel, Lane, OnUnknown, Status
+from notifier.store.audit import Audit, Filter
+from notifier.store.engine import make_engine, transaction
+from notifier.store.lateness import Lateness
+from notifier.store.ledger import Ledger
+from notifier.store.operating import Operating
+from notifier.store.replaying import RejectedSelection, Rejections
+from notifier.store.resealing import Resealing, unknown_keys
+from notifier.store.values import NewNotification, NewRejection, Result
+from notifier.store.vault import Vault
+from tests.integration.test_deliverer import Scripted, World
+from tests.support.templates import write_templates
+from tests.unit.cli.commandline import CommandLine
+
+ANN = "Ann Lee <Ann@Example.com>"
+CODE = "847-canary-15"
+HASH_KEY = HashKey("a key of sixteen or more")
+ONE = read_keys(new_key("one"))
+TWO = read_keys(new_key("two"))
+
+
+def vault(**keys: bytes) -> Vault:
+    return Vault(HASH_KEY, Sealer(keys))
+
+
+class Private(World):
+    """The world with keys, and messages with a secret."""
+
+    def use(self, vault: Vault) -> None:
+        self.ledger, self.audit = Ledger(self.engine, vault), Audit(self.engine, vault)
+
+    def accept_secret(self, key: str = "k", **more: Any) -> UUID:
+        fields = {"producer": "shop", "to": ANN, "template": "hello", "context": {"name": CODE, "order": "A-1001"}}
+        message = check(Message(idempotency_key=key, **(fields | more)), Channel.EMAIL, Lane.NORMAL)
+        names = tuple(name for name in ("name",) if name in message.context)
+        new = NewNotification(message, Channel.EMAIL, Lane.NORMAL, "v1", OnUnknown.HOLD, 0, secret_names=names)
+        [answer] = self.ledger.accept([new])
+        assert answer.fault is None
+        return answer.id
+
+    def columns(self, id_: UUID) -> Any:
+        query = text("SELECT * FROM notifications WHERE id = :id")
+        with transaction(self.engine) as connection:
+            return connection.execute(query, {"id": id_}).one()
+
+    def dump(self) -> str:
+        """Every table but the keys', as text; bytes as the characters that they are."""
+        tables = (
+            "notifications",
+            "attempts",
+            "events",
+            "idempotency_keys",
+            "rejected_messages",
+            "operator_records",
+        )
+        with transaction(self.engine) as connection:
+            rows = [row for table in tables for row in connection.execute(text(f"SELECT * FROM {table}"))]
+        return "\n".join(
+            value.decode("latin-1") if isinstance(value, bytes) else str(value) for row in rows for value in row
+        )
+
+    def execute(self, statement: str, **values: Any) -> None:
+        with transaction(self.engine) as connection:
+            connection.execute(text(statement), values)
+
+
+@pytest.fixture
+def world(database_url: str, tmp_path: Path) -> Iterator[Private]:
+    engine, loop = make_engine(database_url), asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield Private(Ledger(engine), Audit(engine), engine, write_templates(tmp_path / "templates"), loop)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+    engine.dispose()
+
+
+@pytest.fixture(params=["sealed", "plain"])
+def kept(request: pytest.FixtureRequest, world: Private) -> Private:
+    world.use(vault(**ONE) if request.param == "sealed" else vault())
+    return world
+
+
+def test_a_message_is_sealed_from_its_acceptance_to_its_sending(world: Private) -> None:
+    world.use(vault(**ONE))
+    id_ = world.accept_secret()
+    row, dump = world.columns(id_), world.dump()
+    assert (row.recipient, row.address, row.context) == (None, None, None)
+    assert row.secret_names == ["name"]
+    assert not [word for word in ("Ann", "example.com", CODE, "A-1001") if word in dump]
+    provider = Scripted()
+    assert world.deliver([id_], provider).sent == 1
+    [outgoing] = provider.taken
+    assert (outgoing.to, outgoing.subject) == (ANN, f"Hello {CODE}")
+    assert world.story(id_).notification.recipient == ANN
+
+
+def test_secrets_are_wiped_with_the_result_and_the_rest_stays(kept: Private) -> None:
+    id_ = kept.accept_secret()
+    kept.deliver([id_], Scripted())
+    row = kept.columns(id_)
+    assert (row.status, row.secrets, row.secret_names) == ("sent", None, [])
+    assert CODE not in kept.dump()
+    vault = Vault(HASH_KEY, Sealer(ONE))
+    assert vault.open(row).context == {"order": "A-1001"}
+    assert vault.open(row).recipient == ANN
+
+
+def test_a_secret_that_was_never_sent_can_be_sent_by_an_operator_and_a_wiped_one_not(kept: Private) -> None:
+    operations = Operations(Operating(kept.engine, HASH_KEY), Lateness(kept.engine))
+    failed, undelivered = kept.accept_secret("failed"), kept.accept_secret("undelivered")
+    [claim, other] = kept.ledger.claim([failed, undelivered], lease_seconds=60)
+    kept.ledger.finish([Result(claim.id, claim.claim, Status.FAILED)])
+    kept.ledger.finish([Result(other.id, other.claim, Status.SENT, number=None)])
+    kept.execute("UPDATE notifications SET status = 'undelivered' WHERE id = :id", id=undelivered)
+    both = Selection((failed, undelivered))
+    for dry_run in (True, False):
+        done = operations.retry(both, operator="ops", dry_run=dry_run)
+        assert (done.matched, done.changed) == (2, 1)
+        [skipped] = done.skipped
+        assert skipped.id == str(undelivered)
+        assert "its producer has to send a new one" in skipped.why
+    by_status = Selection(filter=Filter(status="undelivered"))
+    assert operations.retry(by_status, operator="ops", dry_run=True).changed == 0
+    kept.pass_time()
+    provider = Scripted()
+    assert kept.deliver([failed], provider).sent == 1
+    assert provider.taken[0].subject == f"Hello {CODE}"
+
+
+def test_what_is_cancelled_or_resolved_as_sent_loses_its_secrets(kept: Private) -> None:
+    operations = Operations(Operating(kept.engine), Lateness(kept.engine))
+    id_ = kept.accept_secret()
+    operations.cancel(Selection((id_,)), operator="ops")
+    assert kept.columns(id_).secret_names == []
+    assert CODE not in kept.dump()
+
+
+def test_a_search_by_recipient_finds_sealed_plain_and_redacted_ones(world: Private) -> None:
+    world.use(vault())
+    plain = world.accept_secret("plain")
+    world.use(vault(**ONE))
+    sealed, redacted = world.accept_secret("sealed"), world.accept_secret("redacted")
+    world.accept_secret("other", to="ben@example.com")
+    world.execute("UPDATE notifications SET sealed = NULL WHERE id = :id", id=redacted)
+    for wanted in (Filter(recipient="ann@example.com"), Filter(recipient=ANN, channel="email")):
+        found = {view.id: view.recipient for view in world.audit.search(wanted)}
+        assert found == {
+            plain: ANN,
+            sealed: ANN,
+            redacted: None,
+        }
+    assert world.audit.search(Filter(recipient="ann@example.com", channel="sms")) == []
+    assert world.audit.search(Filter(recipient="+15550100123")) == []
+
+
+def test_a_missing_key_lets_its_messages_wait_and_the_others_go(world: Private) -> None:
+    world.use(vault(**ONE))
+    locked = world.accept_secret("locked")
+    world.use(vault(**TWO))
+    free = world.accept_secret("free")
+    provider = Scripted()
+    assert world.deliver([locked, free], provider).sent == 1
+    story = world.story(locked)
+    note = story.notification
+    assert (note.status, note.reason, note.attempt_count) == ("retrying", "not_configured", 0)
+    assert note.detail == "sealed under the key one, which is missing: add it to NOTIFIER_ENCRYPTION_KEYS"
+    assert note.recipient == f"({note.detail})"
+    assert unknown_keys(world.engine, Sealer(TWO)) == ["one"]
+    world.use(vault(**TWO, **ONE))
+    world.pass_time()
+    assert world.deliver([locked], provider).sent == 1
+    assert world.columns(locked).crash_count == 0
+
+
+def test_an_unknown_outcome_of_a_locked_message_waits_for_the_key(world: Private) -> None:
+    world.use(vault(**ONE))
+    id_ = world.accept_secret()
+    [claim] = world.ledger.claim([id_], lease_seconds=60)
+    world.execute("UPDATE notifications SET status = 'unknown' WHERE id = :id", id=id_)
+    world.execute(
+        "INSERT INTO attempts (notification_id, number, provider, outcome) VALUES (:id, 1, 'first', 'unknown')",
+        id=claim.id,
+    )
+    world.use(vault())
+    assert world.reconcile([id_], Scripted()) == 0
+    assert world.story(id_).notification.status == "unknown"
+
+
+def test_a_repetition_is_known_whether_its_first_was_sealed_or_not(world: Private) -> None:
+    world.use(vault())
+    plain = world.accept_secret("plain")
+    world.use(vault(**ONE))
+    assert world.accept_secret("plain") == plain
+    sealed = world.accept_secret("sealed")
+    world.use(vault())
+    assert world.accept_secret("sealed") == sealed
+    [again] = world.ledger.accept(
+        [
+            NewNotification(
+                Message(producer="shop", idempotency_key="sealed", to="ben@example.com", template="hello"),
+                Channel.EMAIL, Lane.NORMAL, "v1", OnUnknown.HOLD, 0,
+            )
+        ]
+    )  # fmt: skip
+    assert again.fault is not None
+    assert again.fault.code == "idempotency_conflict"
+
+
+def test_what_was_rejected_is_sealed_and_replayed_byte_for_byte(world: Private) -> None:
+    world.use(vault(**ONE))
+    body, headers = b'{"to": "ann@example.com", "\xff": 1}', {"trace": f"for-{CODE}"}
+    world.ledger.accept([], [NewRejection("notify.email.normal", body, (), headers)])
+    assert not [word for word in ("ann@example.com", CODE) if word in world.dump()]
+    [view] = world.audit.rejected()
+    assert (view.body, view.headers) == (body, headers)
+    published: list[Any] = []
+    operating = Operating(world.engine)
+    replays = Replays(operating, Rejections(world.engine, vault(**ONE)))
+    selection = RejectedSelection((view.id,))
+    assert replays.replay_rejected(selection, published.append, operator="ops").changed == 1
+    assert (published[0].body, published[0].headers) == (body, headers)
+    locked = Replays(operating, Rejections(world.engine, vault()))
+    [skipped] = locked.replay_rejected(selection, published.append, operator="ops", again=True).skipped
+    assert "add it to NOTIFIER_ENCRYPTION_KEYS" in skipped.why
+    world.use(vault())
+    assert b"which is missing" in world.audit.rejected()[0].body
+
+
+def test_resealing_brings_every_row_under_the_first_key(world: Private) -> None:
+    world.use(vault())
+    old = world.accept_secret("old")
+    world.ledger.accept([], [NewRejection("notify.email.normal", b"{", (), {"a": "b"})])
+    world.use(vault(**ONE))
+    sealed = world.accept_secret("sealed")
+    world.execute("UPDATE notifications SET status = 'retrying'")
+    # As a row from before there were hashes.
+    world.execute("UPDATE notifications SET address_hash = NULL WHERE id = :id", id=old)
+    seen: list[int] = []
+    done = Resealing(world.engine, vault(**TWO, **ONE)).run(progress=lambda far: seen.append(far.changed))
+    assert (done.seen, done.changed, done.busy, done.locked) == (3, 3, 0, 0)
+    assert seen[-1] == 3
+    assert not [word for word in ("Ann", "example.com", CODE) if word in world.dump()]
+    world.use(vault(**TWO))
+    assert world.audit.rejected()[0].body == b"{"
+    assert {view.id for view in world.audit.search(Filter(recipient=ANN))} == {old, sealed}
+    world.pass_time()
+    provider = Scripted()
+    assert world.deliver([old, sealed], provider).sent == 2
+    assert {outgoing.subject for outgoing in provider.taken} == {f"Hello {CODE}"}
+    assert Resealing(world.engine, vault(**TWO)).run().changed == 0
+
+
+def test_resealing_without_its_keys_says_which_are_missing(world: Private) -> None:
+    world.use(vault(**ONE))
+    world.accept_secret()
+    done = Resealing(world.engine, vault(**TWO)).run()
+    assert (done.changed, done.locked, done.missing_keys) == (0, 1, ("one",))
+
+
+def test_another_hash_key_is_taken_over_by_rehashing(world: Private) -> None:
+    world.use(vault(**ONE))
+    id_ = world.accept_secret()
+    world.execute("UPDATE notifications SET status = 'failed'")
+    other = Vault(HashKey("another key of sixteen"), Sealer(ONE))
+    world.use(other)
+    assert world.audit.search(Filter(recipient=ANN)) == []
+    assert Resealing(world.engine, other).run().changed == 0
+    assert Resealing(world.engine, other).run(rehash=True).changed == 1
+    assert [view.id for view in world.audit.search(Filter(recipient=ANN))] == [id_]
+
+
+def test_keys_are_rotated_while_everything_is_delivered(world: Private) -> None:
+    """Every message goes out once, with its secret; in the end nothing is under the old key, and no secret is left."""
+    world.use(vault(**ONE))
+    ids = [world.accept_secret(f"k{n}", context={"name": f"{CODE}-{n}"}) for n in range(60)]
+    stop, resealing = threading.Event(), Resealing(world.engine, vault(**TWO, **ONE))
+
+    def rotate() -> None:
+        while not stop.is_set():
+            resealing.run()
+
+    thread = threading.Thread(target=rotate)
+    thread.start()
+    world.use(vault(**TWO, **ONE))
+    provider, flaky = Scripted(), Scripted("second", error=Unavailable("away"))
+    try:
+        for start in range(0, 60, 20):
+            world.deliver(ids[start : start + 20], flaky if start == 20 else provider)
+        world.pass_time()
+        world.deliver(ids[20:40], provider)
+    finally:
+        stop.set()
+        thread.join()
+    assert sorted(outgoing.subject for outgoing in provider.taken) == sorted(
+        f"Hello {CODE}-{n}" for n in range(60)
+    )
+    done = resealing.run()
+    assert (done.busy, done.locked) == (0, 0)
+    assert CODE not in world.dump()
+    assert resealing.run().changed == 0
+    rows = [world.columns(id_) for id_ in ids]
+    assert {(row.status, row.secrets) for row in rows} == {("sent", None)}
+    assert {bytes(row.sealed[:5]) for row in rows} == {b"\x01\x03two"}
+
+
+def test_an_operators_record_holds_no_recipient(world: Private) -> None:
+    world.use(vault(**ONE))
+    operating = Operating(world.engine, HASH_KEY)
+    id_ = world.accept_secret()
+    world.execute("UPDATE notifications SET status = 'failed', reason = 'provider_rejected'")
+    selection = Selection(filter=Filter(recipient="ann@example.com", status="failed"))
+    done = Operations(operating, Lateness(world.engine)).retry(selection, operator="ops")
+    assert done.changed == 1
+    assert done.record_id is not None
+    recorded = operating.record(done.record_id).selection
+    assert recorded["filter"]["address_hash"] == [HASH_KEY.recipient(Channel.EMAIL, "ann@example.com").hex()]
+    assert "example.com" not in json.dumps(recorded)
+    assert world.story(id_).notification.status == "retrying"
+
+
+def test_the_command_line_makes_keys_and_reseals(world: Private, database_url: str) -> None:
+    settings = {"database_url": database_url, "hash_key": HASH_KEY.secret}
+    notifier = CommandLine(settings)
+    key = notifier("db", "new-key", "2026-11").out.strip()
+    assert read_keys(key).keys() == {"2026-11"}
+    assert notifier("db", "new-key", "not an id").code == 2
+    world.use(vault())
+    id_ = world.accept_secret()
+    notifier = CommandLine({**settings, "encryption_keys": key})
+    busy = notifier("db", "reseal")
+    assert busy.code == 1
+    assert "1 are on their way" in busy.err
+    world.execute("UPDATE notifications SET status = 'failed'")
+    assert notifier("db", "reseal", "--json").json["changed"] == 1
+    assert "example.com" not in world.dump()
+    found = notifier("search", "--recipient", "ann@example.com", "--json").json
+    assert [row["recipient"] for row in found] == [ANN]
+    assert CODE not in notifier("show", str(id_)).out + notifier("show", str(id_), "--json").out
