@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 from psycopg import sql
 
+from notifier.hashing import PUBLIC_KEY
 from notifier.store.partitions import PARTITIONED, first_id, month_after
 
 MONTHS = 12
@@ -30,7 +31,7 @@ _CONNECTIONS = 2
 
 # Which one it is decides everything about a notification, so the past is the same each time.
 _NOTIFICATIONS = """
-INSERT INTO {table} (id, producer, idempotency_key, channel, lane, recipient, address, template, template_version,
+INSERT INTO {table} (id, producer, idempotency_key, channel, lane, recipient, address, address_hash, template, template_version,
   locale, context, reference, metadata, on_unknown, status, reason, detail, due_at, claim, attempt_count, provider,
   provider_message_id, accepted_at, updated_at, sent_at)
 SELECT id,
@@ -38,6 +39,8 @@ SELECT id,
   CASE WHEN d %% 10 < 7 THEN 'key-' || n END, channel,
   CASE WHEN d %% 20 = 0 THEN 'urgent' WHEN d %% 20 < 12 THEN 'normal' ELSE 'bulk' END,
   CASE WHEN channel = 'sms' THEN address ELSE 'Person ' || person || ' <' || address || '>' END, address,
+  sha256({outer}::bytea || sha256({inner}::bytea
+    || convert_to('recipient', 'UTF8') || '\\x00' || convert_to(channel, 'UTF8') || '\\x00' || convert_to(address, 'UTF8'))),
   CASE WHEN n %% {rare} = 0 THEN {rare_template} WHEN channel = 'sms' THEN 'code'
     ELSE (ARRAY['notice', 'receipt', 'password_reset', 'weekly_digest'])[1 + (d / 7) %% 4] END,
   substr(md5('version'), 1, 16), CASE WHEN d %% 3 = 0 THEN 'fr' END,
@@ -158,6 +161,9 @@ def _fill_month(database_url: str, month: Month, rows: int) -> None:
             "rare_producer": sql.Literal(RARE_PRODUCER),
             "rare_template": sql.Literal(RARE_TEMPLATE),
             "first_event": sql.Literal(3 * month.first),
+            # HMAC-SHA256 is two hashes, each over the key with a pad: what `notifier.hashing` does.
+            "inner": sql.Literal(_padded(0x36)),
+            "outer": sql.Literal(_padded(0x5C)),
             "notifications": sql.Identifier(names["notifications"]),
         }
         for table, statement in (("notifications", _NOTIFICATIONS), ("attempts", _ATTEMPTS), ("events", _EVENTS)):
@@ -195,6 +201,10 @@ def _fill_keys(connection: psycopg.Connection) -> None:
         connection.execute(
             "ALTER TABLE idempotency_keys ADD CONSTRAINT pk_idempotency_keys PRIMARY KEY (producer, key)"
         )
+
+
+def _padded(pad: int) -> bytes:
+    return bytes(byte ^ pad for byte in PUBLIC_KEY.encode().ljust(64, b"\0"))
 
 
 def _name(table: str, month: Month) -> str:

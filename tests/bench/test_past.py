@@ -59,4 +59,4 @@ def test_partition_has_every_index_of_its_table(audit: Audit, database_url: str)
 def test_searches_name_their_indexes(audit: Audit, database_url: str) -> None:
     found = audits.measure(database_url, ROWS, say=lambda _: None)
     assert found["recipient"]["p95"] > 0
-    assert "notifications (address, id)" in found["recipient"]["indexes"]
+    assert "notifications (address_hash, id)" in found["recipient"]["indexes"]

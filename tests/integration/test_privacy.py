@@ -1,4 +1,4 @@
-"""What is personal on a real Postgres: sealed, opened by who has the key, found by hash, wiped once it was sent."""
+"""What is personal on a real Postgres: sealed, opened with the key, found by hash, wiped once it was sent."""
 
 from __future__ import annotations
 
@@ -294,7 +294,7 @@ def test_another_hash_key_is_taken_over_by_rehashing(world: Private) -> None:
 
 
 def test_keys_are_rotated_while_everything_is_delivered(world: Private) -> None:
-    """Every message goes out once, with its secret; in the end nothing is under the old key, and no secret is left."""
+    """Every message goes out once, with its secret; in the end all is under the new key, and no secret is left."""
     world.use(vault(**ONE))
     ids = [world.accept_secret(f"k{n}", context={"name": f"{CODE}-{n}"}) for n in range(60)]
     stop, resealing = threading.Event(), Resealing(world.engine, vault(**TWO, **ONE))

@@ -1,0 +1,234 @@
+"""Retention on a real Postgres: redacted, deleted or dropped when it is old, and nothing that has not ended."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from notifier.hashing import HashKey
+from notifier.limit_tables import Retention
+from notifier.message import Message
+from notifier.operations.retention import Keeper
+from notifier.sealing import Sealer
+from notifier.status import Channel, Lane, OnUnknown
+from notifier.store.audit import Audit, Filter
+from notifier.store.engine import make_engine, transaction
+from notifier.store.ledger import Ledger
+from notifier.store.partitions import PARTITIONED, first_id, month_after
+from notifier.store.values import NewNotification, NewRejection
+from notifier.store.vault import Vault
+from tests.unit.cli.commandline import CommandLine
+
+VAULT = Vault(HashKey(), Sealer({"one": bytes(32)}))
+TO = {Channel.EMAIL: "ann@example.com", Channel.SMS: "+15550100123"}
+NOW = datetime.now(UTC)
+
+
+class Past:
+    """Notifications that were accepted long ago."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = make_engine(url)
+        self.audit, self.ledger = Audit(self.engine, VAULT), Ledger(self.engine, VAULT)
+        self._count = 0
+
+    def accept(self, days: int, channel: Channel = Channel.EMAIL, status: str = "sent", **more: Any) -> UUID:
+        """One with an id of so many days ago, with an attempt, an event and a callback."""
+        self._count += 1
+        id_ = UUID(int=first_id(NOW - timedelta(days=days)).int + (7 << 76) + (2 << 62) + self._count)
+        fields = {"context": {"code": "042137"}, "metadata": {"cart": "c-1"}, "reference": "A-1001"} | more
+        message = Message(
+            id=id_, producer="shop", idempotency_key=f"k{self._count}", to=TO[channel], template="code", **fields
+        )
+        new = NewNotification(message, channel, Lane.NORMAL, "v1", OnUnknown.HOLD, 0, secret_names=("code",))
+        assert self.ledger.accept([new])[0].fault is None
+        for statement in (
+            "UPDATE notifications SET status = :status, due_at = NULL WHERE id = :id",
+            "INSERT INTO attempts (notification_id, number, provider) SELECT :id, 1, :status",
+            "INSERT INTO callbacks (notification_id, id, producer, endpoint, status)"
+            " VALUES (:id, gen_random_uuid(), 'shop', 'shop', :status)",
+        ):
+            self.execute(statement, id=id_, status=status)
+        return id_
+
+    def reject(self, days: int, channel: Channel = Channel.EMAIL) -> None:
+        self.ledger.accept([], [NewRejection(f"notify.{channel}.normal", b"{", ())])
+        self.execute(
+            "UPDATE rejected_messages SET received_at = now() - make_interval(days => :days)"
+            " WHERE received_at > now() - interval '1 hour'",
+            days=days,
+        )
+
+    def make_months(self, *ago: int) -> list[str]:
+        """Partitions of the months so long ago."""
+        names = []
+        for months in ago:
+            start = month_after(NOW, -months)
+            low, high = first_id(start), first_id(month_after(start, 1))
+            for table in PARTITIONED:
+                name = f"{table}_y{start:%Y}m{start:%m}"
+                self.execute(f"CREATE TABLE {name} PARTITION OF {table} FOR VALUES FROM ('{low}') TO ('{high}')")
+            names.append(f"{start:%Y-%m}")
+        return names
+
+    def execute(self, statement: str, **values: Any) -> None:
+        with transaction(self.engine) as connection:
+            connection.execute(text(statement), values)
+
+    def count(self, table: str, id_: UUID | None = None) -> int:
+        where = "" if id_ is None else " WHERE notification_id = :id"
+        with transaction(self.engine) as connection:
+            return int(connection.execute(text(f"SELECT count(*) FROM {table}{where}"), {"id": id_}).scalar_one())
+
+    def ids(self) -> set[UUID]:
+        return {view.id for view in self.audit.search(Filter())}
+
+    def keeper(self, **tables: tuple[int | None, int | None]) -> Keeper:
+        made = {
+            Channel(name): Retention(redact_after_days=redact, drop_after_days=drop)
+            for name, (redact, drop) in tables.items()
+        }
+        return Keeper(self.engine, made)
+
+
+@pytest.fixture
+def past(database_url: str) -> Iterator[Past]:
+    made = Past(database_url)
+    yield made
+    made.engine.dispose()
+
+
+def test_without_a_table_everything_stays(past: Past) -> None:
+    id_ = past.accept(4000)
+    assert past.keeper().preview().is_empty
+    assert past.keeper().run().is_empty
+    assert past.ids() == {id_}
+
+
+def test_redaction_leaves_the_record_and_no_recipient(past: Past) -> None:
+    old, young = past.accept(31), past.accept(29)
+    text_message = past.accept(31, Channel.SMS)
+    live = past.accept(31, status="unknown")
+    keeper = past.keeper(email=(30, None))
+    assert keeper.preview().redacted == {"email": 1}
+    assert keeper.run().redacted == {"email": 1}
+    view = past.audit.story(old).notification
+    assert (view.recipient, view.metadata, view.status, view.reference) == (None, {}, "sent", "A-1001")
+    with transaction(past.engine) as connection:
+        row = connection.execute(text("SELECT * FROM notifications WHERE id = :id"), {"id": old}).one()
+    assert (row.sealed, row.secrets, row.context, row.secret_names) == (None, None, None, [])
+    assert {one.id for one in past.audit.search(Filter(recipient="ann@example.com"))} == {old, young, live}
+    for kept, to in ((young, "ann@example.com"), (live, "ann@example.com"), (text_message, "+15550100123")):
+        assert past.audit.story(kept).notification.recipient == to
+    # What has ended by the next night is found behind the mark of this one.
+    past.execute("UPDATE notifications SET status = 'failed' WHERE id = :id", id=live)
+    assert past.keeper(email=(30, None)).run().redacted == {"email": 1}
+    assert past.keeper(email=(30, None)).preview().redacted == {"email": 0}
+
+
+def test_a_month_is_dropped_when_it_is_old_for_both_channels(past: Past) -> None:
+    gone, stays = past.make_months(5, 3)
+    age = (NOW - month_after(NOW, -5)).days - 2
+    old, text_message = past.accept(age), past.accept(age, Channel.SMS)
+    later = past.accept((NOW - month_after(NOW, -3)).days - 2)
+    keys = past.count("idempotency_keys")
+    keeper = past.keeper(email=(None, 100), sms=(None, 60))
+    seen = keeper.preview()
+    assert seen.dropped == [gone]
+    assert keeper.run().dropped == [gone]
+    assert past.ids() == {later}
+    assert past.count("idempotency_keys") == keys - 2
+    for table in ("attempts", "events", "callbacks"):
+        assert past.count(table, old) == past.count(table, text_message) == 0
+        assert past.count(table, later) > 0
+    assert stays not in keeper.run().dropped
+
+
+def test_a_month_with_something_that_has_not_ended_is_held(past: Past) -> None:
+    [month] = past.make_months(5)
+    age = (NOW - month_after(NOW, -5)).days - 2
+    id_ = past.accept(age, status="unknown")
+    kept = past.keeper(email=(None, 90), sms=(None, 90)).run()
+    assert (kept.held, kept.dropped) == ([month], [])
+    assert past.keeper(email=(None, 90), sms=(None, 90)).preview().held == [month]
+    assert past.ids() == {id_}
+
+
+def test_a_month_that_is_in_use_is_left_for_the_next_night(past: Past) -> None:
+    [month] = past.make_months(5)
+    keeper = past.keeper(email=(None, 90), sms=(None, 90))
+    with transaction(past.engine) as connection:
+        connection.execute(text("SELECT count(*) FROM notifications"))
+        kept = keeper.run()
+        assert (kept.in_use, kept.dropped) == ([month], [])
+    assert keeper.run().dropped == [month]
+
+
+def test_the_channel_with_the_shorter_time_is_deleted_row_by_row(past: Past) -> None:
+    old_text, young_text = past.accept(40, Channel.SMS), past.accept(20, Channel.SMS)
+    mail = past.accept(40)
+    keeper = past.keeper(sms=(None, 30), email=(None, 365))
+    assert keeper.preview().deleted == {"sms": 1}
+    assert keeper.run().deleted.get("sms") == 1
+    assert past.ids() == {young_text, mail}
+    for table in ("attempts", "events", "idempotency_keys", "callbacks"):
+        assert past.count(table, old_text) == 0
+        assert past.count(table, mail) > 0
+
+
+def test_rejected_messages_go_when_the_first_of_the_two_is_over(past: Past) -> None:
+    for days, channel in ((40, Channel.EMAIL), (20, Channel.EMAIL), (40, Channel.SMS)):
+        past.reject(days, channel)
+    keeper = past.keeper(email=(30, 90))
+    assert keeper.preview().rejected == {"email": 1}
+    assert keeper.run().rejected == {"email": 1}
+    assert past.count("rejected_messages") == 2
+
+
+def test_secrets_that_nobody_sent_again_for_a_day_are_wiped(past: Past) -> None:
+    failed, fresh, waits = (past.accept(2, status=status) for status in ("failed", "suppressed", "retrying"))
+    past.execute("UPDATE notifications SET updated_at = now() - interval '25 hours' WHERE id <> :id", id=fresh)
+    assert past.keeper().run().wiped == 1
+    with transaction(past.engine) as connection:
+        query = text("SELECT id FROM notifications WHERE secrets IS NOT NULL")
+        assert set(connection.execute(query).scalars()) == {fresh, waits}
+    assert failed not in {fresh, waits}
+
+
+def test_two_at_once_and_one_that_stops_in_the_middle_do_no_harm(past: Past) -> None:
+    for _ in range(30):
+        past.accept(40)
+    assert not past.keeper(email=(30, None)).run(seconds=0).is_complete
+    done: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: done.append(past.keeper(email=(30, None)).run().redacted.get("email", 0)))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    past.keeper(email=(30, None)).run()
+    assert past.keeper(email=(30, None)).preview().redacted == {"email": 0}
+    assert len(done) == 3
+
+
+def test_the_command_line_counts_and_does_it(past: Past, database_url: str, tmp_path: Path) -> None:
+    past.accept(40)
+    config = tmp_path / "notifier.toml"
+    config.write_text("[retention.email]\nredact_after_days = 30\n")
+    notifier = CommandLine({"database_url": database_url, "config": config})
+    assert notifier("db", "retention").code == 2
+    assert notifier("db", "retention", "--dry-run", "--json").json["result"]["redacted"] == {"email": 1}
+    assert "would be redacted" in notifier("db", "retention", "--dry-run").out
+    assert notifier("db", "retention", "--now", "--json").json["result"]["redacted"] == {"email": 1}
+    assert "(redacted)" in notifier("search", "--channel", "email").out
+    without = CommandLine({"database_url": database_url})
+    assert "kept for ever" in without("db", "retention", "--now").err
