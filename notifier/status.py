@@ -154,7 +154,7 @@ class Reason(StrEnum):
     PROVIDER_UNAVAILABLE = "provider_unavailable"  #: no connection, or a temporary answer
     PROVIDER_THROTTLED = "provider_throttled"  #: too fast for the provider or for the receiving server
     PROVIDER_ACCOUNT = "provider_account"  #: our account or settings are at fault: credentials, credit, sender
-    NOT_CONFIGURED = "not_configured"  #: no provider or no sender identity for this channel
+    NOT_CONFIGURED = "not_configured"  #: no provider, sender identity or key for it
     OUTCOME_UNKNOWN = "outcome_unknown"  #: nobody can say whether the provider took it
     LEASE_EXPIRED = "lease_expired"  #: the worker that held it went away before it called a provider
     TEMPLATE_ERROR = "template_error"  #: the template did not render with this context
