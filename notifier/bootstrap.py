@@ -42,6 +42,7 @@ from notifier.store.health import HealthBook
 from notifier.store.ledger import Ledger
 from notifier.store.rates import RateBook
 from notifier.store.receipts import ReceiptBook
+from notifier.store.retention import RetentionBook
 from notifier.store.suppressions import SuppressionBook
 from notifier.store.vault import Vault
 from notifier.telemetry import log
@@ -147,7 +148,7 @@ class Services:
 
     @cached_property
     def keeper(self) -> Keeper:
-        return Keeper(self.engine, self.settings.structure.retention)
+        return Keeper(RetentionBook(self.engine), self.settings.structure.retention)
 
     @cached_property
     def callbacks(self) -> CallbackBook:

@@ -13,11 +13,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import Engine
-
 from notifier.limit_tables import Retention
 from notifier.status import Channel
-from notifier.store.partitions import Month, drop_month, first_id, months
+from notifier.store.partitions import Month, first_id
 from notifier.store.retention import RetentionBook, Walked
 
 #: On this day of a month the walks begin at the beginning: an id may be older than the mark when it arrives.
@@ -55,9 +53,8 @@ class _Enough(Exception):
 class Keeper:
     """Does what the retention tables say. Thread-safe; any number at once do no harm."""
 
-    def __init__(self, engine: Engine, tables: Mapping[Channel, Retention]) -> None:
-        self._engine = engine
-        self._book = RetentionBook(engine)
+    def __init__(self, book: RetentionBook, tables: Mapping[Channel, Retention]) -> None:
+        self._book = book
         self._tables = tables
 
     def run(self, *, seconds: float | None = None, progress: Callable[[Kept], None] | None = None) -> Kept:
@@ -150,7 +147,7 @@ class Keeper:
         while after is not None:
             after = self._book.forget_page_of(month, after)
             yield
-        (kept.dropped if drop_month(self._engine, month) else kept.in_use).append(month.name)
+        (kept.dropped if self._book.drop(month) else kept.in_use).append(month.name)
         yield
 
     def _cutoffs(self) -> dict[Channel, UUID]:
@@ -161,7 +158,7 @@ class Keeper:
         """Months that lie wholly behind the times of all channels."""
         if len(cutoffs) < len(Channel):
             return []
-        return [month for month in months(self._engine) if month.high <= min(cutoffs.values())]
+        return [month for month in self._book.months() if month.high <= min(cutoffs.values())]
 
     @staticmethod
     def _goes_with_months(before: UUID, cutoffs: Mapping[Channel, UUID]) -> bool:

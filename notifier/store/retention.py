@@ -19,7 +19,7 @@ from sqlalchemy.types import Text
 
 from notifier.status import Channel, Status
 from notifier.store.engine import transaction
-from notifier.store.partitions import Month
+from notifier.store.partitions import Month, drop_month, months
 from notifier.store.wiping import wipe
 
 #: Rows of one transaction.
@@ -97,6 +97,14 @@ class RetentionBook:
         """Wipe secrets of messages that ended without being sent, and that nobody set going again for a day."""
         with transaction(self._engine) as connection:
             return connection.execute(_WIPE, {"hours": SECRETS_KEPT_HOURS, "limit": PAGE}).rowcount
+
+    def months(self) -> list[Month]:
+        """Those that have partitions, the oldest first."""
+        return months(self._engine)
+
+    def drop(self, month: Month) -> bool:
+        """See `partitions.drop_month`."""
+        return drop_month(self._engine, month)
 
     def live_in(self, month: Month) -> int:
         """Notifications of the month that have not ended."""

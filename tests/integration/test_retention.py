@@ -22,6 +22,7 @@ from notifier.store.audit import Audit, Filter
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.partitions import PARTITIONED, first_id, month_after
+from notifier.store.retention import RetentionBook
 from notifier.store.values import NewNotification, NewRejection
 from notifier.store.vault import Vault
 from tests.unit.cli.commandline import CommandLine
@@ -87,6 +88,16 @@ class Past:
         with transaction(self.engine) as connection:
             return int(connection.execute(text(f"SELECT count(*) FROM {table}{where}"), {"id": id_}).scalar_one())
 
+    def dump(self) -> str:
+        """Every row of every table that holds what producers send, as text."""
+        tables = (*PARTITIONED, "idempotency_keys", "rejected_messages", "callbacks", "retention_marks")
+        with transaction(self.engine) as connection:
+            return "".join(
+                row
+                for name in tables
+                for row in connection.execute(text(f"SELECT t::text FROM {name} t")).scalars()
+            )
+
     def ids(self) -> set[UUID]:
         return {view.id for view in self.audit.search(Filter())}
 
@@ -95,7 +106,7 @@ class Past:
             Channel(name): Retention(redact_after_days=redact, drop_after_days=drop)
             for name, (redact, drop) in tables.items()
         }
-        return Keeper(self.engine, made)
+        return Keeper(RetentionBook(self.engine), made)
 
 
 @pytest.fixture
@@ -131,6 +142,21 @@ def test_redaction_leaves_the_record_and_no_recipient(past: Past) -> None:
     past.execute("UPDATE notifications SET status = 'failed' WHERE id = :id", id=live)
     assert past.keeper(email=(30, None)).run().redacted == {"email": 1}
     assert past.keeper(email=(30, None)).preview().redacted == {"email": 0}
+
+
+def test_no_personal_value_is_in_a_dump_after_redaction_even_without_keys(past: Past) -> None:
+    past.ledger = Ledger(past.engine)
+    for channel in Channel:
+        past.accept(40, channel, metadata={"name": "Ann"}, callback_url="https://shop.example.com/ann")
+        past.reject(40, channel)
+    words = ("ann", "example.com", "15550100123", "042137")
+
+    def found() -> set[str]:
+        return {word for word in words if word in past.dump().lower()}
+
+    assert found() == set(words)
+    past.keeper(email=(30, None), sms=(30, None)).run()
+    assert found() == set()
 
 
 def test_a_month_is_dropped_when_it_is_old_for_both_channels(past: Past) -> None:
