@@ -107,19 +107,22 @@ def check_hash_key(services: Services) -> Iterator[Check]:
 
 def check_encryption(services: Services) -> Iterator[Check]:
     """Whether what is personal is sealed, and opens."""
-    from notifier.store.resealing import unknown_keys
+    from notifier.store.resealing import Resealing, unknown_keys
 
     keys = services.sealer.key_ids
     missing = unknown_keys(services.engine, services.sealer)
     if missing:
         detail = f"notifications are sealed under keys that are missing: {', '.join(missing)}; they wait"
         yield Check("encryption", False, detail, "add them to NOTIFIER_ENCRYPTION_KEYS, behind the newest")
+    if not missing and Resealing(services.engine, services.vault).is_wanted():
+        detail = "older notifications are not sealed under the first key, or not found by their recipients yet"
+        yield Check("encryption", True, detail, "notifier db reseal")
     if not keys:
         detail = "off: recipients and contexts are stored in plain text"
         fix = "put the output of `notifier db new-key` into NOTIFIER_ENCRYPTION_KEYS, then: notifier db reseal"
         yield Check("encryption", True, detail, fix)
     else:
-        older = f"; {', '.join(keys[1:])} only open what is older" if keys[1:] else ""
+        older = f"; what is older opens under {', '.join(keys[1:])}" if keys[1:] else ""
         yield Check("encryption", True, f"on, under the key {keys[0]}{older}")
 
 

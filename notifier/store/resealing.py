@@ -14,7 +14,8 @@ from typing import Any
 from uuid import UUID
 
 from pydantic_core import to_json
-from sqlalchemy import Engine, TextClause, text
+from sqlalchemy import Engine, TextClause, bindparam, text
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 
 from notifier.errors import CannotOpen
 from notifier.sealing import Sealer
@@ -22,8 +23,9 @@ from notifier.status import Channel
 from notifier.store.engine import transaction
 from notifier.store.vault import Vault
 
-#: Rows that one statement looks at.
-PAGE = 500
+#: Rows that one statement looks at; those that are to be written come along, each up to a megabyte.
+PAGE = 200
+_OLDEST = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,12 @@ class Resealing:
         """About how many rows there are to look at, from the planner's statistics."""
         with transaction(self._engine) as connection:
             return int(connection.execute(_ESTIMATE).scalar_one())
+
+    def is_wanted(self) -> bool:
+        """Whether a run would find something among the oldest notifications: it is they that wait for one."""
+        values = {**self._wanted(rehash=False), "after": UUID(int=0), "limit": _OLDEST}
+        with transaction(self._engine) as connection:
+            return any(row.is_wanted for row in connection.execute(_NOTIFICATIONS, values))
 
     def run(self, *, rehash: bool = False, progress: Callable[[Resealed], None] | None = None) -> Resealed:
         """Walk both tables. `rehash`: make every hash anew, after another NOTIFIER_HASH_KEY was set."""
@@ -131,6 +139,8 @@ def _hex(value: bytes | None) -> str | None:
     return None if value is None else rf"\x{value.hex()}"
 
 
+_AFTER = bindparam("after", type_=PG_UUID(as_uuid=True))
+
 # Of what has not ended, through the index of that; the second byte is the length of the key's id.
 _LIVE_KEYS: TextClause = text("""
 SELECT DISTINCT substr(sealed, 1, 2 + get_byte(sealed, 1)) AS header FROM notifications
@@ -146,16 +156,17 @@ WHERE c.oid = 'rejected_messages'::regclass
 # The page is cut before it is asked what is wanted: a statement looks at so many rows and no more, however few of
 # them there is something to do for. What is redacted has nothing to seal.
 _NOTIFICATIONS: TextClause = text("""
-SELECT *, (recipient IS NOT NULL OR sealed IS NOT NULL) AND (
+WITH page AS MATERIALIZED (
+  SELECT id, (recipient IS NOT NULL OR sealed IS NOT NULL) AND (
     :rehash OR address_hash IS NULL OR (:is_on AND (
       sealed IS NULL OR substr(sealed, 1, length(:header)) <> :header
       OR (secrets IS NOT NULL AND substr(secrets, 1, length(:header)) <> :header)))) AS is_wanted
-FROM (
-  SELECT id, channel, recipient, context, sealed, secrets, secret_names, address_hash FROM notifications
-  WHERE id > :after ORDER BY id LIMIT :limit
-) AS page
-ORDER BY id
-""")
+  FROM notifications WHERE id > :after ORDER BY id LIMIT :limit
+)
+SELECT page.id, page.is_wanted, n.channel, n.recipient, n.context, n.sealed, n.secrets, n.secret_names
+FROM page LEFT JOIN notifications AS n ON n.id = page.id AND page.is_wanted
+ORDER BY page.id
+""").bindparams(_AFTER)
 
 # A row that is sent meanwhile has lost its secrets: they must not come back.
 _UPDATE_NOTIFICATIONS: TextClause = text("""
@@ -177,12 +188,14 @@ WHERE n.id = r.id AND n.recipient IS NOT DISTINCT FROM r.old_recipient
 """)
 
 _REJECTED: TextClause = text("""
-SELECT *, :is_on AND (sealed IS NULL OR substr(sealed, 1, length(:header)) <> :header) AS is_wanted
-FROM (
-  SELECT id, body, headers, sealed FROM rejected_messages WHERE id > :after ORDER BY id LIMIT :limit
-) AS page
-ORDER BY id
-""")
+WITH page AS MATERIALIZED (
+  SELECT id, :is_on AND (sealed IS NULL OR substr(sealed, 1, length(:header)) <> :header) AS is_wanted
+  FROM rejected_messages WHERE id > :after ORDER BY id LIMIT :limit
+)
+SELECT page.id, page.is_wanted, m.body, m.headers, m.sealed
+FROM page LEFT JOIN rejected_messages AS m ON m.id = page.id AND page.is_wanted
+ORDER BY page.id
+""").bindparams(_AFTER)
 
 _UPDATE_REJECTED: TextClause = text("""
 WITH given AS MATERIALIZED (

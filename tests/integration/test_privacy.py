@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
+from notifier.bootstrap import Services
+from notifier.cli.checks import check_encryption
+from notifier.config import Settings
 from notifier.errors import Unavailable
 from notifier.hashing import HashKey
 from notifier.message import Message
@@ -360,3 +364,20 @@ def test_the_command_line_makes_keys_and_reseals(world: Private, database_url: s
     found = notifier("search", "--recipient", "ann@example.com", "--json").json
     assert [row["recipient"] for row in found] == [ANN]
     assert CODE not in notifier("show", str(id_)).out + notifier("show", str(id_), "--json").out
+
+
+def test_doctor_says_whether_it_is_on_and_which_key_is_missing(world: Private, database_url: str) -> None:
+    world.use(vault(**ONE))
+    world.accept_secret()
+
+    def said(**settings: Any) -> list[tuple[bool, str]]:
+        services = Services(Settings(database_url=database_url, **settings))  # type: ignore[arg-type]
+        found = [(check.ok, check.detail) for check in check_encryption(services)]
+        services.close()
+        return found
+
+    missing = "notifications are sealed under keys that are missing: one; they wait"
+    assert said() == [(False, missing), (True, "off: recipients and contexts are stored in plain text")]
+    keys = f"{new_key('two')},one:{base64.b64encode(ONE['one']).decode()}"
+    older = (True, "older notifications are not sealed under the first key, or not found by their recipients yet")
+    assert said(encryption_keys=keys) == [older, (True, "on, under the key two; what is older opens under one")]

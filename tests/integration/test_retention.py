@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
+from notifier.config import Settings, Structure
 from notifier.hashing import HashKey
 from notifier.limit_tables import Retention
 from notifier.message import Message
@@ -25,6 +26,7 @@ from notifier.store.partitions import PARTITIONED, first_id, month_after
 from notifier.store.retention import RetentionBook
 from notifier.store.values import NewNotification, NewRejection
 from notifier.store.vault import Vault
+from notifier.worker import RETENTION, make_app
 from tests.unit.cli.commandline import CommandLine
 
 VAULT = Vault(HashKey(), Sealer({"one": bytes(32)}))
@@ -258,3 +260,14 @@ def test_the_command_line_counts_and_does_it(past: Past, database_url: str, tmp_
     assert "(redacted)" in notifier("search", "--channel", "email").out
     without = CommandLine({"database_url": database_url})
     assert "kept for ever" in without("db", "retention", "--now").err
+
+
+def test_beat_has_it_done_every_night(past: Past, database_url: str) -> None:
+    past.accept(40)
+    structure = Structure(retention={Channel.EMAIL: Retention(redact_after_days=30)})
+    settings = Settings(database_url=database_url, broker_url="amqp://127.0.0.1:1/").model_copy(  # type: ignore[arg-type]
+        update={"structure": structure}
+    )
+    app = make_app(settings)
+    assert app.conf.beat_schedule["retention"]["task"] == RETENTION
+    assert app.tasks[RETENTION]()["redacted"] == {"email": 1}

@@ -156,3 +156,19 @@ def test_a_lane_keeps_its_default_policy_until_the_file_says_otherwise(tmp_path:
     settings = load_settings()
     assert settings.retry(Lane.BULK).max_attempts == 4
     assert settings.retry(Lane.URGENT).deadline_seconds == 600
+
+
+def test_an_encryption_key_that_is_none_is_refused_without_being_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFIER_ENCRYPTION_KEYS", "one:c2VjcmV0")
+    with pytest.raises(
+        ConfigurationError, match=r"NOTIFIER_ENCRYPTION_KEYS: .*the key one is not 32 bytes"
+    ) as raised:
+        load_settings(use_running=False)
+    assert "c2VjcmV0" not in str(raised.value)
+
+
+def test_what_is_dropped_sooner_than_redacted_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "notifier.toml"
+    path.write_text("[retention.sms]\nredact_after_days = 30\ndrop_after_days = 7\n")
+    with pytest.raises(ConfigurationError, match=r"retention.sms: .*drop_after_days is less"):
+        load_structure(path)
