@@ -12,6 +12,7 @@ from kombu import Connection, Exchange, Queue
 from notifier.client import Client
 from notifier.dev.running import running
 from notifier.dev.smtp_server import MailServer
+from notifier.sealing import new_key
 from tests.unit.cli.commandline import CommandLine
 
 QUEUES = 15
@@ -102,7 +103,7 @@ def test_doctor_is_content_with_a_whole_service(database_url: str, broker_url: s
         "bounce_address": "bounces@shop.example.com",
         "public_url": "https://notify.example.com",
     }
-    notifier = CommandLine(settings | own)
+    notifier = CommandLine(settings | own | {"encryption_keys": new_key("one")})
     notifier("queues", "declare")
     answer = notifier("doctor")
     assert answer.code == 0, answer.out
