@@ -34,39 +34,28 @@ class Sealer:
     """Seals under the first of its keys and opens under any; without keys it is off. About 3 µs a value."""
 
     def __init__(self, keys: Mapping[str, bytes] | None = None) -> None:
-        self._keys = dict(keys or {})
+        self._ciphers = _ciphers(keys) if keys else {}
 
     def __repr__(self) -> str:
-        return f"Sealer({', '.join(self._keys) or 'off'})"
+        return f"Sealer({', '.join(self._ciphers) or 'off'})"
 
     @property
     def is_on(self) -> bool:
         """Whether there is a key to seal with."""
-        return bool(self._keys)
+        return bool(self._ciphers)
 
     @property
     def key_ids(self) -> tuple[str, ...]:
         """Of its keys, the one that seals first."""
-        return tuple(self._keys)
+        return tuple(self._ciphers)
 
     @cached_property
     def header(self) -> bytes:
         """What every value that is sealed now begins with. Without a key: nothing does."""
-        if not self._keys:
+        if not self._ciphers:
             return b""
         key_id = self.key_ids[0].encode()
         return bytes((_VERSION, len(key_id))) + key_id
-
-    @cached_property
-    def _ciphers(self) -> dict[str, Any]:
-        # Here: most programs that import this have no key, and the library takes a while to load.
-        try:
-            from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-        except ImportError:
-            raise MissingPackage(
-                "NOTIFIER_ENCRYPTION_KEYS needs one more package: pip install 'notifier[worker]'"
-            ) from None
-        return {name: AESGCM(key) for name, key in self._keys.items()}
 
     def seal(self, place: str, content: bytes) -> bytes:
         """The content, sealed for this place only."""
@@ -99,6 +88,17 @@ class Sealer:
                 key_id=key_id,
             ) from None
         return opened
+
+
+def _ciphers(keys: Mapping[str, bytes]) -> dict[str, Any]:
+    # Imported here: who imports this may have no key, and the library takes a while to load.
+    try:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    except ImportError:
+        raise MissingPackage(
+            "NOTIFIER_ENCRYPTION_KEYS needs one more package: pip install 'notifier[worker]'"
+        ) from None
+    return {name: AESGCM(key) for name, key in keys.items()}
 
 
 def _key_of(sealed: bytes) -> tuple[str, int]:

@@ -33,7 +33,7 @@ REASONS: Mapping[str, str] = {
     Reason.PROVIDER_UNAVAILABLE: "the provider could not be reached, or asked to come back later",
     Reason.PROVIDER_THROTTLED: "too fast for the provider",
     Reason.PROVIDER_ACCOUNT: "our account at the provider is at fault: credentials, credit or sender",
-    Reason.NOT_CONFIGURED: "no provider or no sender identity is configured for this channel",
+    Reason.NOT_CONFIGURED: "no provider, sender identity or key is configured for it",
     Reason.OUTCOME_UNKNOWN: "the provider's answer never came",
     Reason.LEASE_EXPIRED: "the worker went away before it called a provider",
     Reason.TEMPLATE_ERROR: "the template does not render with this context",

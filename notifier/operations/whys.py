@@ -87,7 +87,7 @@ def late_in_words(late: Late) -> tuple[str, str]:
         case Cause.PROVIDER_ACCOUNT:
             return "our account at the provider is at fault", "mend credentials, credit or sender: notifier doctor"
         case Cause.NOT_CONFIGURED:
-            return "no provider or sender identity is configured for it", "configure one: notifier doctor"
+            return "no provider, sender identity or key is configured for it", "configure one: notifier doctor"
         case Cause.TEMPLATE_ERROR:
             return "its template is not usable", "mend it: notifier templates check"
         case Cause.PAUSED:
