@@ -1,4 +1,4 @@
-"""Sealed values, hashes of recipients, secrets that are wiped, retention. Revision: 0008, after 0006"""
+"""Sealed values, hashes of recipients, secrets that are wiped, retention. Revision: 0009, after 0008"""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0008"
-down_revision = "0006"
+revision = "0009"
+down_revision = "0008"
 branch_labels = None
 depends_on = None
 
