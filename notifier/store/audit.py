@@ -215,7 +215,7 @@ class Audit:
             NotFound: no notification has this id.
         """
         with transaction(self._engine) as connection:
-            query = select(Notification.attachments, *_VIEW).where(Notification.id == notification_id)
+            query = select(*_VIEW, Notification.attachments).where(Notification.id == notification_id)
             found: Any = connection.execute(query).one_or_none()
             if found is None:
                 raise NotFound(f"no notification has the id {notification_id}")
@@ -223,10 +223,9 @@ class Audit:
             attempts = connection.execute(select(*_ATTEMPT).where(of_it).order_by(Attempt.number)).all()
             its = Event.notification_id == notification_id
             events = connection.execute(select(*_EVENT).where(its).order_by(Event.id)).all()
-            ids, *row = found
-            attachments = views_of(connection, ids) if ids else ()
+            attachments = views_of(connection, found.attachments) if found.attachments else ()
         return Story(
-            self._view(row),
+            self._view(found),
             tuple(AttemptView(*attempt) for attempt in attempts),
             tuple(EventView(*event) for event in events),
             tuple(attachments),
@@ -297,7 +296,7 @@ class Audit:
         return query.where(*conditions(wanted, self._vault.hash_key))
 
     def _view(self, row: Any) -> NotificationView:
-        view = NotificationView(*row[:-1])
+        view = NotificationView(*row[: len(_VIEW) - 1])
         return view if row.sealed is None else replace(view, recipient=self._vault.recipient_of(row))
 
     def _rejected_view(self, row: Any) -> RejectedView:
