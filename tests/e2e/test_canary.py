@@ -6,11 +6,15 @@ some are rejected, retried and reported on. Then they are looked for.
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import psycopg
 from celery.events.event import get_exchange
@@ -21,6 +25,7 @@ from notifier.bootstrap import Services
 from notifier.client import Client
 from notifier.config import Settings
 from notifier.dev.machine import free_port
+from notifier.dev.processes import ServerProcess
 from notifier.dev.programs import Programs
 from notifier.dev.smtp_faults import Rule
 from notifier.dev.smtp_server import MailServer, running_mail_server
@@ -62,7 +67,7 @@ def address(name: str) -> str:
 
 
 class Tap:
-    """Reads along: the tasks on their way to the workers, and the events that Flower shows."""
+    """Reads along: the tasks on their way to the workers, and the events of the workers."""
 
     def __init__(self, broker_url: str) -> None:
         self.seen: list[str] = []
@@ -103,6 +108,40 @@ class Tap:
     def _take(self, message: Any) -> None:
         self.seen.append(f"{message.body!r} {message.headers} {message.properties}")
         message.ack()
+
+
+@contextmanager
+def running_flower(environment: Mapping[str, str], folder: Path) -> Iterator[str]:
+    """The URL of a Flower that everybody may ask. It answers only when it knows the broker."""
+    port = free_port()
+    command = [
+        "celery",
+        "-A",
+        "notifier.worker",
+        "flower",
+        "--address=127.0.0.1",
+        f"--port={port}",
+        "--read_only=True",
+    ]
+    process = ServerProcess(
+        "flower",
+        [sys.executable, "-m", *command],
+        log=folder / "flower.log",
+        stop_plan=[(signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)],
+        cwd=Path.cwd(),
+        env={**os.environ, **environment, "FLOWER_UNAUTHENTICATED_API": "true"},
+    )
+    process.start()
+    try:
+        wait_until(lambda: _answers(lambda: _get(f"http://127.0.0.1:{port}/healthcheck") == "OK"), timeout=60)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.stop()
+
+
+def _get(url: str) -> str:
+    with urlopen(url, timeout=10) as answer:
+        return str(answer.read().decode())
 
 
 def dump(database_url: str) -> str:
@@ -195,6 +234,7 @@ def test_no_canary_is_found_where_it_need_not_be(database_url: str, amqp_url: st
         programs = Programs(environment, tmp_path / "logs", programs=PROGRAMS)
         stack.callback(programs.stop)
         programs.start()
+        flower = stack.enter_context(running_flower(environment, tmp_path))
         services = Services(Settings(database_url=database_url, **{n[9:].lower(): v for n, v in keys.items()}))  # type: ignore[arg-type]
         stack.callback(services.close)
         key = key_of(database_url, templates, Scope.SEND, Scope.READ, Scope.OPERATE)
@@ -208,6 +248,10 @@ def test_no_canary_is_found_where_it_need_not_be(database_url: str, amqp_url: st
         wait_for(services, {**ENDS, "failed": 1, "suppressed": 1})
         wait_until(lambda: len(services.audit.rejected()) == 2, timeout=20)
         metrics = call("GET", f"{url}/metrics").body.decode()
+        wait_until(lambda: "notifier.deliver" in _get(f"{flower}/api/tasks?limit=1000"), timeout=20)
+        shown = [
+            _get(f"{flower}{path}") for path in ("/api/tasks?limit=1000", "/api/workers", "/metrics", "/workers")
+        ]
         programs.stop()
     assert {message.body for message in twilio.messages} == {f"Your code is {CANARY}-1."}
     logs = {name: log.read_text() for name, log in programs.logs.items()}
@@ -217,7 +261,7 @@ def test_no_canary_is_found_where_it_need_not_be(database_url: str, amqp_url: st
     stored = dump(database_url)
     assert "shop" in stored
     assert lines_with_canary(stored) == []
-    others = {"tasks and events": tap.seen, "answers": answers, "metrics": [metrics]}
+    others = {"tasks and events": tap.seen, "answers": answers, "metrics": [metrics], "Flower": shown}
     for name, content in {**{name: [log] for name, log in logs.items()}, **others}.items():
         assert lines_with_canary("\n".join(content)) == [], name
 
