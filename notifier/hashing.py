@@ -41,7 +41,6 @@ class HashKey:
     def digest(self, purpose: str, *parts: str) -> bytes:
         """32 bytes that only a holder of the key can make. No part may hold a NUL character."""
         text = "\0".join((purpose, *parts)).encode("utf-8", "surrogatepass")
-        text = "\0".join((purpose, *parts)).encode("utf-8", "surrogatepass")
         return hmac.digest(self._bytes, text, "sha256")
 
     def recipient(self, channel: Channel, address: str) -> bytes:
