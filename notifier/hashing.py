@@ -35,13 +35,16 @@ class HashKey:
         return self.digest("fingerprint").hex()[:16]
 
     @cached_property
-    def _bytes(self) -> bytes:
-        return self.secret.encode()
+    def _begun(self) -> hmac.HMAC:
+        return hmac.new(self.secret.encode(), digestmod="sha256")
 
     def digest(self, purpose: str, *parts: str) -> bytes:
         """32 bytes that only a holder of the key can make. No part may hold a NUL character."""
         text = "\0".join((purpose, *parts)).encode("utf-8", "surrogatepass")
-        return hmac.digest(self._bytes, text, "sha256")
+        # Not `hmac.digest`: that lets go of the interpreter for this microsecond, and then waits for a turn.
+        digest = self._begun.copy()
+        digest.update(text)
+        return digest.digest()
 
     def recipient(self, channel: Channel, address: str) -> bytes:
         """What stands for a recipient: an address, with or without a display name, in any case, or a number."""
