@@ -251,6 +251,7 @@ class DeliveryLoop:
             everyone,
             settings,
             services.hash_key,
+            services.tokens,
             attachments=services.attachments,
             circuits=Circuits(services.health, configured, weights, deadline_seconds=deadline),
             pacer=pacer,

@@ -90,6 +90,7 @@ class Deliverer:
         providers: Mapping[str, Provider],
         settings: Settings,
         hash_key: HashKey,
+        tokens: Tokens,
         *,
         attachments: AttachmentBook,
         circuits: Circuits,
@@ -101,7 +102,7 @@ class Deliverer:
         self._providers = providers
         self._settings = settings
         self._hash_key = hash_key
-        self._tokens = Tokens(hash_key, bounce_address=settings.bounce_address, public_url=settings.public_url)
+        self._tokens = tokens
         self._attachments = attachments
         self._portions = BoundedSemaphore(PORTIONS_AT_ONCE)
         self._circuits = circuits

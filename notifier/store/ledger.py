@@ -6,13 +6,11 @@ appends an event. The database's clock is the only one that decides.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from pydantic_core import to_json
 from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import DataError, IntegrityError
 
@@ -22,6 +20,7 @@ from notifier.status import SIMULATOR, TRANSITIONS, Channel, Lane, OnUnknown, St
 from notifier.store import statements
 from notifier.store.attachments import use_attachments
 from notifier.store.engine import transaction
+from notifier.store.ledger_rows import as_json, call_row, result_row
 from notifier.store.storable import storable
 from notifier.store.suppressions import add_suppressions
 from notifier.store.values import (
@@ -115,7 +114,7 @@ class Ledger:
         if not missing:
             return {}
         keys = [{"producer": new.key_owner, "key": new.message.key} for new in missing]
-        values = {"rows": _json(keys), "test": TEST_KEYS}
+        values = {"rows": as_json(keys), "test": TEST_KEYS}
         known = {(row.producer, row.key): row for row in connection.execute(statements.FIND_KEYS, values)}
         answers, repeated = {}, []
         for new in missing:
@@ -135,10 +134,10 @@ class Ledger:
                 repeated.append({"id": str(first.notification_id), "detail": detail})
         orphans = [key for key in known.values() if key.id_taken]
         if orphans:
-            rows = _json([{"producer": row.producer, "key": row.key} for row in orphans])
+            rows = as_json([{"producer": row.producer, "key": row.key} for row in orphans])
             connection.execute(statements.FORGET_KEYS, {"rows": rows})
         if repeated:
-            connection.execute(statements.NOTE_DUPLICATES, {"rows": _json(repeated)})
+            connection.execute(statements.NOTE_DUPLICATES, {"rows": as_json(repeated)})
         return answers
 
     def claim(self, ids: Sequence[UUID], *, lease_seconds: float) -> list[Claimed]:
@@ -191,9 +190,9 @@ class Ledger:
         Left out are claims that are no longer ours or whose lease ends within `margin_seconds`, and those whose
         recipient must not be sent to, which become `suppressed`: no call for them.
         """
-        rows = [_call_row(call) for call in calls]
+        rows = [call_row(call) for call in calls]
         values = {
-            "rows": _json(rows),
+            "rows": as_json(rows),
             "margin": margin_seconds,
             "wishes": [reason for reason in SuppressionReason if reason.is_a_wish],
             "simulator": SIMULATOR,
@@ -206,7 +205,7 @@ class Ledger:
                     {"id": str(row.id), "claim": row.claim, "reason": row.reason, "detail": row.detail}
                     for row in barred
                 ]
-                connection.execute(statements.SUPPRESS, {"rows": _json(stopped)})
+                connection.execute(statements.SUPPRESS, {"rows": as_json(stopped)})
         return {
             row.id: Started(row.id, row.claim, row.number, row.provider) for row in found if row.number is not None
         }
@@ -218,12 +217,12 @@ class Ledger:
         is still the current one. Writing a result twice changes nothing. A recipient whom a provider asks us to
         leave alone is suppressed with the result, or neither is written.
         """
-        rows = [_result_row(result) for result in results]
+        rows = [result_row(result) for result in results]
         with transaction(self._engine) as connection:
             connection.execute(
                 statements.FINISH,
                 {
-                    "rows": _json(rows),
+                    "rows": as_json(rows),
                     "before_sent": list(sources_of(Status.SENT)),
                     "after_unknown": list(TRANSITIONS[Status.UNKNOWN]),
                 },
@@ -234,7 +233,7 @@ class Ledger:
         """Complete attempts whose delivery goes on with the next provider: the status stays `sending`."""
         with transaction(self._engine) as connection:
             connection.execute(
-                statements.FINISH_ATTEMPTS, {"rows": _json([_result_row(result) for result in results])}
+                statements.FINISH_ATTEMPTS, {"rows": as_json([result_row(result) for result in results])}
             )
 
     def take_due(self, *, limit: int, unknown_after_seconds: float) -> list[Due]:
@@ -299,7 +298,7 @@ class Ledger:
             for id_, claim, resend, detail in settled
         ]
         with transaction(self._engine) as connection:
-            connection.execute(statements.SETTLE_UNKNOWN, {"rows": _json(rows)})
+            connection.execute(statements.SETTLE_UNKNOWN, {"rows": as_json(rows)})
 
     def _row(self, new: NewNotification, notification_id: UUID) -> dict[str, Any]:
         message = new.message
@@ -335,13 +334,13 @@ class Ledger:
             "producer": rejection.producer,
             "body_size": len(rejection.body),
             "entry": rejection.entry,
-            "faults": _json(storable([fault.as_dict() for fault in rejection.faults])),
+            "faults": as_json(storable([fault.as_dict() for fault in rejection.faults])),
             "redelivered": rejection.redelivered,
         } | self._vault.put_away_rejected(id_, rejection.body[:KEPT_BODY_BYTES], storable(rejection.headers))
 
 
 def _insert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequence[Row[Any]]:
-    values = {"rows": _json(rows)}
+    values = {"rows": as_json(rows)}
     if len(rows) <= _MANY_ROWS:
         return connection.execute(statements.ACCEPT, values).all()
     connection.execute(statements.JOIN_BY_HASH)
@@ -352,40 +351,6 @@ def _insert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequen
 
 def _unique_key(new: NewNotification) -> tuple[str, str]:
     return new.key_owner, new.message.key
-
-
-def _result_row(result: Result) -> dict[str, Any]:
-    return {
-        "id": str(result.id),
-        "claim": result.claim,
-        "status": result.status,
-        "reason": result.reason,
-        "detail": _words(result.detail),
-        "due_in_seconds": result.due_in_seconds,
-        "template_version": result.template_version,
-        "number": result.number,
-        "outcome": result.outcome,
-        "provider": result.provider,
-        "code": _words(result.code),
-        "provider_message_id": _words(result.provider_message_id),
-    }
-
-
-def _call_row(call: NewAttempt) -> dict[str, Any]:
-    guard = call.guard
-    row: dict[str, Any] = {"id": str(call.claim.id), "claim": call.claim.claim, "provider": call.provider}
-    if guard is not None:
-        row["hash"] = rf"\x{guard.address_hash.hex()}"
-        row["sender"] = guard.sender_scope
-        if guard.category_scope:
-            row["category"] = guard.category_scope
-        if guard.is_exempt:
-            row["exempt"] = True
-    return row
-
-
-def _words(text: str | None) -> str | None:
-    return text and storable(text)[:500]
 
 
 def _conflict(new: NewNotification, *, is_same: bool, id_taken: bool) -> Fault | None:
@@ -405,11 +370,3 @@ def _conflict(new: NewNotification, *, is_same: bool, id_taken: bool) -> Fault |
 def _not_storable(new: NewNotification) -> Accepted:
     fault = Fault("", "not_storable", "holds a value that the record cannot hold", "Send plainer values")
     return Accepted(new.position, new_id(), new.channel, new.lane, None, fault)
-
-
-def _json(rows: Any) -> str:
-    try:
-        return to_json(rows).decode()
-    except ValueError:
-        # A lone surrogate has no UTF-8 form, or it is too deep; PostgreSQL says of which row.
-        return json.dumps(rows, default=str)

@@ -21,6 +21,13 @@ from notifier.store.base import one_of
 from notifier.store.callback_tables import Callback as Callback
 from notifier.store.callback_tables import CallbackAttempt as CallbackAttempt
 from notifier.store.callback_tables import CallbackEndpoint as CallbackEndpoint
+from notifier.store.operating_tables import ApiKey as ApiKey
+from notifier.store.operating_tables import OperatorRecord as OperatorRecord
+from notifier.store.operating_tables import ProviderOutcome as ProviderOutcome
+from notifier.store.operating_tables import ProviderState as ProviderState
+from notifier.store.operating_tables import RateSlot as RateSlot
+from notifier.store.operating_tables import RetentionMark as RetentionMark
+from notifier.store.operating_tables import UsageCount as UsageCount
 
 
 class Notification(Base):
@@ -222,121 +229,6 @@ class RejectedMessage(Base):
     __table_args__ = (Index("ix_rejected_messages_received_at", "received_at"),)
 
 
-class ProviderState(Base):
-    """What all workers share about one provider: an operator's word, and whether its circuit is open.
-
-    A provider without a row is in use, with the weight of notifier.toml.
-    """
-
-    __tablename__ = "provider_states"
-
-    #: As in notifier.toml.
-    provider: Mapped[str] = mapped_column(primary_key=True)
-    #: An operator paused it.
-    paused: Mapped[bool] = mapped_column(server_default=text("false"))
-    #: An operator's weight, instead of the configured one.
-    weight: Mapped[int | None] = mapped_column(Integer)
-    #: Open until then, then one probe at a time; None: closed.
-    open_until: Mapped[datetime | None]
-    #: Why it opened.
-    reason: Mapped[str | None]
-    detail: Mapped[str | None]
-    #: Openings in a row without a success between them: each doubles the pause.
-    openings: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-
-class ProviderOutcome(Base):
-    """How the calls to a provider ended, counted in slices of ten seconds: what its health is judged from."""
-
-    __tablename__ = "provider_outcomes"
-
-    provider: Mapped[str] = mapped_column(primary_key=True)
-    #: Start of the slice.
-    slice_at: Mapped[datetime] = mapped_column(primary_key=True)
-    outcome: Mapped[str] = mapped_column(primary_key=True)
-    count: Mapped[int] = mapped_column(Integer)
-    #: Sum over the calls. Seconds.
-    seconds: Mapped[float]
-
-
-class RateSlot(Base):
-    """When the next call under a rate limit may begin; the workers take turns here."""
-
-    __tablename__ = "rate_slots"
-
-    #: "provider:relay-a", "sender:+15550100100".
-    scope: Mapped[str] = mapped_column(primary_key=True)
-    next_at: Mapped[datetime]
-
-
-class UsageCount(Base):
-    """How much was used of a cap or quota, in windows of its length."""
-
-    __tablename__ = "usage_counts"
-
-    #: "recipient:<hash>", "prefix:+1555", "producer:shop:sms".
-    scope: Mapped[str] = mapped_column(primary_key=True)
-    #: Start of the window.
-    window_at: Mapped[datetime] = mapped_column(primary_key=True)
-    count: Mapped[int] = mapped_column(Integer)
-
-
-class OperatorRecord(Base):
-    """Who did what to which notifications, when, why, and what came of it."""
-
-    __tablename__ = "operator_records"
-
-    id: Mapped[UUID] = mapped_column(primary_key=True)
-    at: Mapped[datetime] = mapped_column(server_default=func.now())
-    #: Who: a login name, or the name of an API key.
-    operator: Mapped[str]
-    #: "retry", "cancel", "resolve_sent", "resolve_resend", "replay_rejected", "purge_rejected", "pause", …
-    action: Mapped[str]
-    #: Which: the filter or the ids.
-    selection: Mapped[dict[str, Any]]
-    #: Why, in the operator's words.
-    reason: Mapped[str | None]
-    #: What came of it: counts.
-    result: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
-    #: None while it is under way, or if it was interrupted.
-    finished_at: Mapped[datetime | None]
-
-
-class ApiKey(Base):
-    """One key of the HTTP API. Its secret is not here, only the hash of it."""
-
-    __tablename__ = "api_keys"
-
-    #: The part of the token that is no secret: 12 hexadecimal digits.
-    id: Mapped[str] = mapped_column(primary_key=True)
-    #: Who holds it, in words.
-    name: Mapped[str]
-    #: Whom it sends and reads for; None: for nobody, it is an operator's.
-    producer: Mapped[str | None]
-    #: What is sent with it reaches no provider, and it sees nothing else.
-    is_test: Mapped[bool] = mapped_column(server_default=text("false"))
-    #: Of "send", "read", "operate", "admin".
-    scopes: Mapped[list[Any]]
-    #: It may send on these only; None: on all.
-    channels: Mapped[list[Any] | None]
-    #: Patterns of names, as "order_*": it may send these templates only; None: all.
-    templates: Mapped[list[Any] | None]
-    #: Requests, and entries of batches, a second; None: no limit.
-    rate_per_second: Mapped[float | None]
-    #: SHA-256 of the secret.
-    secret_hash: Mapped[bytes] = mapped_column(LargeBinary)
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    #: The operator's login name.
-    created_by: Mapped[str]
-    #: Id of the key that it takes over from.
-    rotated_from: Mapped[str | None]
-    expires_at: Mapped[datetime | None]
-    revoked_at: Mapped[datetime | None]
-    #: To the minute.
-    last_used_at: Mapped[datetime | None]
-
-
 class StoredAttachment(Base):
     """A file that a producer uploaded, to be sent with its mails."""
 
@@ -414,15 +306,3 @@ class Suppression(Base):
         # it, since its condition would be theirs.
         Index("ix_suppressions_hash_key", "hash_key"),
     )
-
-
-class RetentionMark(Base):
-    """How far one of the tasks of retention has come: what lies before needs no second look."""
-
-    __tablename__ = "retention_marks"
-
-    #: "redact:email", "delete:sms".
-    task: Mapped[str] = mapped_column(primary_key=True)
-    #: Everything with a smaller id is done.
-    reached: Mapped[UUID]
-    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())

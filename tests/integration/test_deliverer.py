@@ -136,6 +136,7 @@ class World:
             {**{provider.name: provider for provider in providers}, SIMULATOR: Simulator()},
             made,
             self.hash_key,
+            Tokens(self.hash_key, bounce_address=made.bounce_address, public_url=made.public_url),
             attachments=AttachmentBook(self.engine),
             circuits=Circuits(HealthBook(self.engine), configured, {}, deadline_seconds=deadline),
             pacer=self.pacer,
