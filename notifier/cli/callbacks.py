@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
@@ -90,10 +90,15 @@ def list_callbacks(
     elif not views:
         hint("there are no such callbacks")
     else:
-        headers = ("id", "when", "endpoint", "notification", "told", "state", "calls", "last", "next")
-        print_table(headers, [_row(view) for view in views], droppable=("next", "notification", "calls"))
-        if any(view.state == CallbackState.PARKED for view in views):
-            hint("next: notifier callbacks show ID, then: notifier callbacks replay")
+        print_callbacks(views)
+
+
+def print_callbacks(views: Sequence[CallbackView]) -> None:
+    """A table of them, and what can be done."""
+    headers = ("id", "when", "endpoint", "notification", "told", "state", "calls", "last", "next")
+    print_table(headers, [_row(view) for view in views], droppable=("next", "notification", "calls"))
+    if any(view.state == CallbackState.PARKED for view in views):
+        hint("next: notifier callbacks show ID, then: notifier callbacks replay")
 
 
 def _row(view: CallbackView) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from uuid import UUID
 import typer
 
 from notifier.cli import replaying
+from notifier.cli.callbacks import print_callbacks
 from notifier.cli.output import (
     AsJson,
     clean,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from notifier.store.audit import RejectedView
 
 PANEL = "Find out"
+#: Callbacks of one notification: it has a dozen statuses to tell of.
+_TOLD = 50
 
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="So many at the most.")]
 Before = Annotated[
@@ -62,10 +65,12 @@ def show(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Tell the story of one notification: where it stands, why, and how it came there.
+    """Tell the story of one notification: where it stands, why, how it came there, and what its producer was told.
 
     Times are UTC.
     """
+    from notifier.store.callbacks import CallbackFilter
+
     with wiring(context).services() as services:
         try:
             story = services.audit.story(notification)
@@ -74,10 +79,14 @@ def show(
                 f"{error}. It may still wait for an intake (notifier queues), or have been refused "
                 "(notifier rejected list)"
             ) from None
+        told = services.callbacks.search(CallbackFilter(notification=notification), limit=_TOLD)
     if as_json:
         print_json(story_as_json(story))
         return
     print_story(story)
+    if told:
+        print_line("\ntold to its producer", "bold")
+        print_callbacks(told)
     if story.notification.status == Status.SUPPRESSED:
         hint("\nWhy they are suppressed, and since when: notifier suppressions show ADDRESS")
     if story.notification.status not in FINAL_STATUSES | {Status.SENT}:

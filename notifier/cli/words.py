@@ -74,6 +74,7 @@ EVENTS: Mapping[str, str] = {
     "quota": "its producer comes near its quota",
     "provider": "the provider reports",
     "no_receipt": "receipts are given up",
+    "recipient": "the recipient answers",
 }
 
 

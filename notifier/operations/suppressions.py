@@ -17,7 +17,7 @@ from notifier.errors import Fault, InvalidMessage
 from notifier.hashing import HashKey
 from notifier.parsing import recipient_faults
 from notifier.status import Channel, SuppressionReason
-from notifier.store.suppressions import NewSuppression, SuppressionBook, SuppressionFilter, SuppressionView
+from notifier.store.suppressions import NewSuppression, Noted, SuppressionBook, SuppressionFilter, SuppressionView
 from notifier.tokens import Ending
 
 if TYPE_CHECKING:
@@ -123,12 +123,14 @@ class Suppressions:
             UNSUBSCRIBE,
             notification_id=ending.notification_id,
         )
-        return self.keep(new)
+        noted = Noted(ending.notification_id, f"by its link they unsubscribed from {ending.category}")
+        return self._book.add([new], noted) > 0
 
     def resubscribe(self, ending: Ending) -> bool:
         """The same link taken back. What they or others decided otherwise stays. Returns whether it ended one."""
         scope, reason = category_scope(ending.category), SuppressionReason.UNSUBSCRIBED
-        return self._book.lift(ending.address_hash, scope, UNSUBSCRIBE, reason=reason) > 0
+        noted = Noted(ending.notification_id, f"by its link they took {ending.category} up again")
+        return self._book.lift(ending.address_hash, scope, UNSUBSCRIBE, reason=reason, noted=noted) > 0
 
     def find(self, channel: Channel, address: str) -> list[SuppressionView]:
         """All that there ever were for them, the newest first.

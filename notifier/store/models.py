@@ -172,7 +172,8 @@ class Event(Base):
     recorded_at: Mapped[datetime] = mapped_column(server_default=func.now())
     #: The provider's time, for what a provider reported.
     occurred_at: Mapped[datetime | None]
-    #: "accepted", "status", "duplicate", "redispatched", "held", "operator", "quota", "provider" or "no_receipt".
+    #: "accepted", "status", "duplicate", "redispatched", "held", "operator", "quota", "provider", "no_receipt" or
+    #: "recipient".
     kind: Mapped[str]
     #: The status that it has from here on; None if the event changed nothing.
     status: Mapped[str | None]

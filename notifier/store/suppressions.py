@@ -54,6 +54,14 @@ class NewSuppression:
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    """A line in the story of the notification whose recipient did this."""
+
+    notification_id: UUID
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class SuppressionView:
     """One as operators and auditors see it."""
 
@@ -111,10 +119,10 @@ class SuppressionBook:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def add(self, rows: Sequence[NewSuppression]) -> int:
-        """Keep those that are not there yet. Returns how many were new."""
+    def add(self, rows: Sequence[NewSuppression], noted: Noted | None = None) -> int:
+        """Keep those that are not there yet. Returns how many were new; if any was, `noted` is written, too."""
         with transaction(self._engine) as connection:
-            return add_suppressions(connection, rows)
+            return _note(connection, noted, add_suppressions(connection, rows))
 
     def lift(
         self,
@@ -124,8 +132,10 @@ class SuppressionBook:
         *,
         reason: SuppressionReason | None = None,
         detail: str | None = None,
+        noted: Noted | None = None,
     ) -> int:
-        """End those of this recipient and scope, of one reason or of all. Returns how many there were."""
+        """End those of this recipient and scope, of one reason or of all. Returns how many there were; if any,
+        `noted` is written, too."""
         values = {
             "hash": address_hash,
             "scope": scope,
@@ -134,7 +144,8 @@ class SuppressionBook:
             "detail": detail and storable(detail)[:500],
         }
         with transaction(self._engine) as connection:
-            return sum(row.was_active for row in connection.execute(_LIFT, values))
+            ended = sum(row.was_active for row in connection.execute(_LIFT, values))
+            return _note(connection, noted, ended)
 
     def find(self, address_hash: bytes) -> list[SuppressionView]:
         """All that there ever were for this recipient, the newest first."""
@@ -203,6 +214,13 @@ def add_suppressions(connection: Connection, rows: Sequence[NewSuppression]) -> 
     return len(connection.execute(_ADD, values).all())
 
 
+def _note(connection: Connection, noted: Noted | None, changed: int) -> int:
+    """Write `noted` if anything changed. Returns `changed`."""
+    if noted is not None and changed:
+        connection.execute(_NOTE, {"id": noted.notification_id, "text": storable(noted.text)[:500]})
+    return changed
+
+
 def _row(row: NewSuppression) -> dict[str, Any]:
     return {
         "id": str(new_id()),
@@ -253,6 +271,12 @@ WHERE address_hash = :hash AND scope = :scope AND lifted_at IS NULL
   AND (CAST(:reason AS text) IS NULL OR reason = :reason)
 RETURNING lifted_by <> 'expiry' AS was_active
 """).bindparams(bindparam("hash", type_=LargeBinary()))
+
+# Retention may have deleted it: the link works for longer than the record is kept.
+_NOTE: TextClause = text("""
+INSERT INTO events (notification_id, kind, detail)
+SELECT id, 'recipient', CAST(:text AS text) FROM notifications WHERE id = :id
+""")
 
 # Two looks into an index, however many there are.
 _OTHER_KEY: TextClause = text("""

@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from notifier.message import new_id
+from notifier.operations.keys import Scope
 from notifier.status import Channel
 from notifier.store.suppressions import SuppressionView
 from tests.support.api import Api, Reply
@@ -125,6 +127,22 @@ def test_it_can_be_taken_back_and_what_others_decided_stays(api: Api) -> None:
     assert "subscribed again" in reply.body.decode()
     [history] = api.services.suppressions.find(Channel.EMAIL, "ann@example.com")
     assert (history.state, history.lifted_by) == ("lifted", "unsubscribe")
+
+
+def test_the_story_of_the_mail_tells_both(api: Api) -> None:
+    body = {"channel": "email", "to": "ann@example.com", "template": "hello", "context": {"name": "Ann"}}
+    body["idempotency_key"] = "k"
+    reply = api("POST", "/v1/notifications", key=api.key(Scope.SEND), json_body=body)
+    notification = UUID(reply.json["id"])
+    url = api.services.tokens.unsubscribe_url(notification, Channel.EMAIL, "ann@example.com", "digest", "en")
+    for words in (ONE_CLICK, ONE_CLICK, b"undo=yes", b"undo=yes"):
+        api("POST", url.removeprefix(PUBLIC), body=words, headers=FORM)
+    events = [one for one in api.services.audit.story(notification).events if one.kind == "recipient"]
+    assert [event.detail for event in events] == [
+        "by its link they unsubscribed from digest",
+        "by its link they took digest up again",
+    ]
+    assert {event.status for event in events} == {None}
 
 
 def test_a_post_without_the_words_of_the_standard_does_nothing(api: Api) -> None:
