@@ -1,4 +1,7 @@
-"""What the providers do wrong: rules for one in so many recipients, each recipient once unless said otherwise."""
+"""What the providers, and the endpoint of the producers, do wrong.
+
+Rules for one in so many recipients, each recipient once unless said otherwise.
+"""
 
 from __future__ import annotations
 
@@ -96,3 +99,14 @@ def refusing_for_now(seconds: float) -> Fault:
         ],
         seconds,
     )
+
+
+def refusing_callbacks(seconds: float) -> Fault:
+    """The producers' endpoint answers 503 to every callback."""
+
+    def fault(world: World) -> None:
+        world.endpoint.refuse(on=True)
+        world.pause(seconds)
+        world.endpoint.refuse(on=False)
+
+    return fault

@@ -1,15 +1,17 @@
-"""Holds three books against each other: what was confirmed to producers, the record, what providers took."""
+"""Holds four books against each other: what was confirmed to producers, the record, what providers took, and what
+the producers were told."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import pairwise
 from uuid import UUID
 
 import psycopg
 
+from chaos.endpoint import TOLD
 from chaos.load import Published
 from notifier.status import Status, may_follow
 
@@ -55,6 +57,9 @@ class Findings:
     unrecorded_duplicates: int = 0
     #: Calls that reached a provider without an attempt in the record.
     unrecorded_calls: int = 0
+    #: Statuses that the producer was told of, and those that it should have been told of and was not.
+    told: int = 0
+    untold: int = 0
     #: Status histories with a step that `status.TRANSITIONS` does not have.
     unlawful: int = 0
     statuses: dict[str, int] = field(default_factory=dict)
@@ -69,13 +74,16 @@ class Books:
         self._url = database_url
 
     def unsettled(self, label: str, wanted: Iterable[UUID], *, may_be_gone: bool) -> int:
-        """How many confirmed messages have not come to rest yet."""
+        """How many confirmed messages, and callbacks about them, have not come to rest yet."""
         query = f"SELECT id, {_SETTLED} FROM notifications WHERE reference = %s"
+        callbacks = """SELECT count(*) FROM notifications AS n JOIN callbacks AS c ON c.notification_id = n.id
+          WHERE n.reference = %s AND c.state NOT IN ('delivered', 'parked')"""
         with psycopg.connect(self._url, connect_timeout=5) as connection:
             found: dict[UUID, bool] = dict(connection.execute(query, [label]).fetchall())
+            untold = connection.execute(callbacks, [label]).fetchone()
         waiting = sum(not settled for settled in found.values())
         missing = sum(id_ not in found for id_ in wanted)
-        return waiting + (0 if may_be_gone else missing)
+        return waiting + (0 if may_be_gone else missing) + (untold[0] if untold else 0)
 
     def rows(self, label: str) -> dict[UUID, Row]:
         """The record of one scenario."""
@@ -107,10 +115,11 @@ def reconcile(
     rejected: str,
     calls: Counter[str],
     accepted: Counter[str],
+    told: Mapping[UUID, Set[str]],
     *,
     may_be_gone: bool,
 ) -> Findings:
-    """Compare. Pure: all three books are given."""
+    """Compare. Pure: all four books are given."""
     found = Findings(statuses=dict(Counter(row.status for row in rows.values())))
     for message in messages:
         row = rows.get(message.id)
@@ -121,6 +130,7 @@ def reconcile(
         found.repeats += row.repeats if row else 0
         wrong = _count_losses(found, message, row, rejected, may_be_gone=may_be_gone)
         wrong |= _count_calls(found, row, called, taken)
+        wrong |= _count_callbacks(found, row, told.get(message.id, frozenset()))
         if wrong:
             found.suspects.append(str(message.id))
     return found
@@ -154,3 +164,10 @@ def _count_calls(found: Findings, row: Row | None, called: int, taken: int) -> b
     found.unrecorded_calls += unrecorded
     found.unlawful += not lawful
     return bool(duplicates or unrecorded or not lawful)
+
+
+def _count_callbacks(found: Findings, row: Row | None, told: Set[str]) -> bool:
+    wanted = TOLD.intersection(row.history) if row else frozenset()
+    found.told += len(told)
+    found.untold += len(wanted - told)
+    return not told >= wanted

@@ -16,7 +16,7 @@ from chaos.reconcile import Findings
 
 LATEST = Path(__file__).with_name("latest.json")
 
-_COLUMNS = ("messages", "lost", "calls", "unknown", "dup.", "recovery")
+_COLUMNS = ("messages", "lost", "calls", "unknown", "dup.", "told", "untold", "recovery")
 
 
 @dataclass(slots=True)
@@ -43,7 +43,13 @@ class Outcome:
     def is_right(self) -> bool:
         """Whether every promise was kept."""
         found = self.findings
-        wrong = (found.lost, found.unrecorded_duplicates, found.unrecorded_calls, found.unlawful)
+        wrong = (
+            found.lost,
+            found.unrecorded_duplicates,
+            found.unrecorded_calls,
+            found.unlawful,
+            found.untold,
+        )
         return not any(wrong) and not self.problems
 
     def as_json(self) -> dict[str, Any]:
@@ -93,6 +99,8 @@ def table(outcomes: Sequence[Outcome], absent: dict[str, str]) -> str:
             found.provider_calls,
             found.unknowns,
             found.unrecorded_duplicates,
+            found.told,
+            found.untold,
             f"{outcome.recovery_seconds:.1f} s",
         )
         mark = "✓" if outcome.is_right else "✗"

@@ -146,6 +146,7 @@ class Runner:
             world.books.rejected(),
             calls,
             accepted,
+            world.endpoint.told(),
             may_be_gone=run.scenario.loses_broker,
         )
         slow = outcome.slowest_publish_seconds
@@ -160,7 +161,8 @@ class Runner:
         mark = "✓" if outcome.is_right else "✗"
         self._say(
             f" {mark} lost {found.lost}, unrecorded duplicates {found.unrecorded_duplicates}, "
-            f"unknown {found.unknowns}, at rest after {outcome.recovery_seconds:.1f} s; {found.statuses}"
+            f"untold {found.untold}, unknown {found.unknowns}, "
+            f"at rest after {outcome.recovery_seconds:.1f} s; {found.statuses}"
         )
         for problem in outcome.problems:
             self._say(f"   {problem}")
@@ -175,6 +177,9 @@ class Runner:
         strangers = self._world.providers.strangers()
         if strangers:
             outcome.problems.append(f"{strangers} mails whose Message-ID is no notification's id")
+        wrong = self._world.endpoint.wrong
+        if wrong:
+            outcome.problems.append(f"{wrong} callbacks with a wrong signature, or with the id of another")
 
 
 def _complain(outcome: Outcome, problem: str) -> None:

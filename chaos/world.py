@@ -17,8 +17,9 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 
 from chaos.disk import SmallDisk, small_disk
+from chaos.endpoint import SECRET, TOLD_TOO, running_endpoint
 from chaos.fleet import Crash, Fleet
-from chaos.load import Load, Mix
+from chaos.load import PRODUCER, Load, Mix
 from chaos.providers import Providers
 from chaos.proxy import Proxy, to_port, to_socket
 from chaos.reconcile import Books
@@ -52,6 +53,8 @@ class World:
         self._start_servers(stack)
         self.books = Books(self.postgres.url)
         self.providers = Providers()
+        #: Where the producers are told what became of their messages.
+        self.endpoint = stack.enter_context(running_endpoint())
         self._start_links(stack)
         self.fleet: Fleet | None = None
         self.broker: BrokerName | None = None
@@ -165,7 +168,8 @@ class World:
     @property
     def strikes(self) -> int:
         """Faults done so far: a scenario whose fault met nothing has shown nothing."""
-        return self._strikes + self.providers.struck + self.running_fleet.strikes
+        done = self.providers.struck + self.endpoint.refused + self.running_fleet.strikes
+        return self._strikes + done
 
     def pause(self, seconds: float) -> None:
         """How long a fault lasts: the one thing here that is a matter of time."""
@@ -178,6 +182,7 @@ class World:
         for link in self.links:
             link.heal()
         self.providers.heal()
+        self.endpoint.refuse(on=False)
         if not self.postgres.is_running:
             self.postgres.stop()
             self.postgres.start()
@@ -187,6 +192,16 @@ class World:
         if self.valkey and not self.valkey.is_running:
             self.valkey.start()
         self.running_fleet.thaw()
+
+    def _configuration(self) -> Path:
+        """notifier.toml, with the endpoint of the producers, whose port only this run knows."""
+        file = self.folder / "notifier.toml"
+        told = ", ".join(f'"{status}"' for status in TOLD_TOO)
+        table = (
+            f'[callbacks.{PRODUCER}]\nurl = "{self.endpoint.url}"\nsecrets = ["{SECRET}"]\nstatuses = [{told}]\n'
+        )
+        file.write_text(f"{(_HERE / 'notifier.toml').read_text('utf-8')}\n{table}", "utf-8")
+        return file
 
     def _environment(self, broker: BrokerName) -> dict[str, str]:
         twilio = self.providers.twilio
@@ -198,7 +213,8 @@ class World:
             "NOTIFIER_TWILIO_ACCOUNT_SID": twilio.account_sid,
             "NOTIFIER_TWILIO_AUTH_TOKEN": twilio.auth_token,
             "NOTIFIER_TWILIO_API_BASE": f"http://127.0.0.1:{self.sms_link.port}",
-            "NOTIFIER_CONFIG": str(_HERE / "notifier.toml"),
+            "NOTIFIER_CONFIG": str(self._configuration()),
+            "NOTIFIER_CALLBACK_ALLOW_HOSTS": "127.0.0.1",
             "NOTIFIER_TEMPLATES": str(_HERE / "templates"),
             "NOTIFIER_DATA_DIR": str(self.folder),
             "NOTIFIER_LEASE_SECONDS": str(LEASE_SECONDS),

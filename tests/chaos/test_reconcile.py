@@ -21,7 +21,13 @@ SENT = Row(
 
 
 def judge(
-    row: Row | None, *, calls: int = 1, taken: int = 1, rejected: bool = False, gone: bool = False
+    row: Row | None,
+    *,
+    calls: int = 1,
+    taken: int = 1,
+    told: tuple[str, ...] = ("sent",),
+    rejected: bool = False,
+    gone: bool = False,
 ) -> Findings:
     message = Published(new_id(), Channel.EMAIL, Lane.URGENT, "ann@example.com", 1, confirmed=True)
     return reconcile(
@@ -30,6 +36,7 @@ def judge(
         str(message.id) if rejected else "",
         Counter({message.to: calls}),
         Counter({message.to: taken}),
+        {message.id: set(told)},
         may_be_gone=gone,
     )
 
@@ -42,6 +49,13 @@ def test_a_message_that_was_sent_once_is_right() -> None:
     found = judge(SENT)
     assert broken(found) == (0, 0, 0, 0)
     assert (found.messages, found.provider_calls, found.suspects) == (1, 1, [])
+
+
+def test_a_status_that_the_producer_was_not_told_of_is_found() -> None:
+    arrived = replace(SENT, status="delivered", history=(*SENT.history, "delivered"))
+    found = judge(arrived, told=("sent",))
+    assert (broken(found), found.told, found.untold, len(found.suspects)) == ((0, 0, 0, 0), 1, 1, 1)
+    assert judge(arrived, told=("sent", "delivered")).untold == 0
 
 
 def test_a_message_that_is_nowhere_is_lost() -> None:

@@ -38,8 +38,8 @@ class Receiver:
         self.got: list[Got] = []
         self.answers: list[Say] = []
         self.otherwise = Say()
-        #: Called with each request while it waits for its answer.
-        self.look: Callable[[Got], None] = lambda _got: None
+        #: Called with each request, and what it will be answered, while it waits for that.
+        self.look: Callable[[Got, Say], None] = lambda _got, _say: None
         self.port = 0
         #: Most requests under way at once.
         self.most = 0
@@ -53,7 +53,7 @@ class Receiver:
             self._under_way += 1
             self.most = max(self.most, self._under_way)
             say = self.answers.pop(0) if self.answers else self.otherwise
-        self.look(got)
+        self.look(got, say)
         if say.gate is not None:
             say.gate.wait(30)
         with self._lock:
