@@ -152,6 +152,8 @@ class Runner:
         slow = outcome.slowest_publish_seconds
         if slow > _PUBLISH_SECONDS:
             _complain(outcome, f"a publish took {slow:.1f} s, and its time-out is 5 s")
+        if not run.is_settled:
+            _complain(outcome, f"not all had come to rest after {SETTLE_SECONDS:g} s")
         if run.scenario.repeats_publishes and not outcome.findings.repeats:
             _complain(outcome, "nothing was published twice, so this shows nothing")
 

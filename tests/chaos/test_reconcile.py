@@ -56,6 +56,7 @@ def test_a_status_that_the_producer_was_not_told_of_is_found() -> None:
     found = judge(arrived, told=("sent",))
     assert (broken(found), found.told, found.untold, len(found.suspects)) == ((0, 0, 0, 0), 1, 1, 1)
     assert judge(arrived, told=("sent", "delivered")).untold == 0
+    assert judge(replace(arrived, telling=("delivered",)), told=("sent",)).untold == 0
 
 
 def test_a_message_that_is_nowhere_is_lost() -> None:
