@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from bench import report
 from bench.machine import machine
@@ -28,7 +29,9 @@ def main() -> int:
     """Measure, or report what was measured. 0 if all of it could be done, whatever the figures say."""
     options = _options()
     if options.report:
-        _report(json.loads(options.output.read_text("utf-8")))
+        found = json.loads(options.output.read_text("utf-8"))
+        _report(found)
+        _compare(_read(options.against), found)
         return 0
     return run_in_order(lambda: _run(options))
 
@@ -42,6 +45,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, metavar="FILE", default=report.LATEST, help="where the JSON goes")
     parser.add_argument("--folder", type=Path, help="where the data of the servers goes; default: a temporary one")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="copy the programs' logs there")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="FILE",
+        default=report.LATEST,
+        help="the JSON of another run, whose ratios are put beside; default: the latest",
+    )
     parser.add_argument("--report", action="store_true", help="pictures and tables anew, out of the JSON")
     options = parser.parse_args()
     if options.seconds <= 0 or options.rounds < 1:
@@ -55,7 +65,7 @@ def _options() -> argparse.Namespace:
 
 
 def _run(options: argparse.Namespace) -> int:
-    begun = time.monotonic()
+    begun, before = time.monotonic(), _read(options.against)
     sizes = Sizes(options.seconds, options.rounds, options.rows)
     chosen: Sequence[str] = options.only or SCENARIOS
     with _ground(options.folder, options.keep) as ground:
@@ -74,6 +84,7 @@ def _run(options: argparse.Namespace) -> int:
     say(report.table(found))
     if options.output == report.LATEST:
         _report(found)
+    _compare(before, found)
     for name, what in bench.results.failed.items():
         say(f"FAILED: {name}: {what}")
     say(f"{time.monotonic() - begun:.0f} s")
@@ -108,6 +119,16 @@ def _report(found: dict[str, object]) -> None:
         say(f"no pictures: {error.name} is not installed (requirements/bench.txt)")
     for page in report.put_into_pages(report.table(found)):
         say(f"written: {page}")
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text("utf-8")) if path.exists() else None
+
+
+def _compare(before: dict[str, Any] | None, found: dict[str, Any]) -> None:
+    """Of runs of the same length only: a longer one has other ratios."""
+    if before and before["date"] != found["date"] and before["seconds"] == found["seconds"]:
+        say(report.compare(before, found))
 
 
 def _copy_logs(folder: Path, keep: Path) -> None:

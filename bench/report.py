@@ -116,6 +116,18 @@ def targets(found: Mapping[str, Any]) -> list[Target]:
     ]
 
 
+def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The ratios of two runs side by side, and how much larger one is than the other."""
+    lines = [f"| × | {before['date'][:16]} | {now['date'][:16]} | apart |", "|---|---:|---:|---:|"]
+    for scenario, peers in now["ratios"].items():
+        for peer, ratio in peers.items():
+            old = before["ratios"].get(scenario, {}).get(peer)
+            if old and ratio:
+                apart = max(old, ratio) / min(old, ratio) - 1
+                lines.append(f"| {scenario}, {NAMES[peer]} | {old:g} | {ratio:g} | {apart:.0%} |")
+    return "\n".join(lines)
+
+
 #: The searches that have a target: by recipient, reference, status or time.
 PROMISED = (
     *("recipient", "reference", "status", "status_deep", "status_sent", "status_sent_deep"),
@@ -174,7 +186,7 @@ def _medians(rates: Mapping[str, Rates]) -> dict[str, float]:
 def _ratios(medians: Mapping[str, float]) -> dict[str, float]:
     """How many times as fast the service is."""
     ours = medians["notifier"]
-    return {name: round(ours / rate, 2) for name, rate in medians.items() if name != "notifier" and rate}
+    return {name: round(ours / rate, 3) for name, rate in medians.items() if name != "notifier" and rate}
 
 
 def _spread(results: Results) -> dict[str, Any]:

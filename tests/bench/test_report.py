@@ -60,6 +60,12 @@ def test_table_says_why_a_peer_is_absent(found: dict[str, Any]) -> None:
     assert "absent: it is not installed" in report.table(found)
 
 
+def test_two_runs_are_put_side_by_side(found: dict[str, Any]) -> None:
+    before = {**found, "ratios": {"throughput": {"celery_naive": 16.0}}}
+    *_, line = report.compare(before, found).splitlines()
+    assert line == "| throughput, Celery, as first written | 16 | 20 | 25% |"
+
+
 def test_page_gets_the_table_between_its_marks_only(tmp_path: Path) -> None:
     page, other = tmp_path / "page.md", tmp_path / "other.md"
     page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n", "utf-8")
