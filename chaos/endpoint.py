@@ -31,8 +31,6 @@ class Endpoint:
         self._lock = Lock()
         self._bodies: dict[str, bytes] = {}
         self._told: defaultdict[UUID, set[str]] = defaultdict(set)
-        #: Callbacks that came again, under the same id.
-        self.repeats = 0
         #: Those with a wrong signature, or with an id that had come with another body.
         self.wrong = 0
         #: Calls that were refused.
@@ -67,7 +65,6 @@ class Endpoint:
                 self.wrong += 1
                 return
             first = self._bodies.setdefault(got.headers["webhook-id"], got.body)
-            self.repeats += first is not got.body
             self.wrong += first != got.body
             data = json.loads(got.body)["data"]
             self._told[UUID(data["id"])].add(data["status"])
