@@ -289,8 +289,10 @@ def test_a_rate_spaces_retries_across_pages(
     result = operations.retry(Selection(filter=Filter(status="failed")), operator="ann", rate_per_second=10)
     assert result.record_id is not None
     offsets = due_offsets(engine, operating.record(result.record_id).at)
-    assert offsets[:2] == pytest.approx([0.0, 0.1], abs=0.05)
-    assert offsets[1:] == pytest.approx([n / 10 for n in range(1, PAGE + 2)], abs=0.05)
+    # Nothing is due before its page is written, whenever that was.
+    written = offsets[0]
+    assert written >= 0
+    assert offsets == pytest.approx([max(n / 10, written) for n in range(PAGE + 2)], abs=0.002)
 
 
 def test_a_run_that_goes_on_keeps_to_its_rate(
@@ -303,7 +305,7 @@ def test_a_run_that_goes_on_keeps_to_its_rate(
     operations.retry(chosen, operator="bob", rate_per_second=1)
     assert first.record_id is not None
     offsets = due_offsets(engine, operating.record(first.record_id).at)
-    assert offsets[-2:] == pytest.approx([10.0, 11.0], abs=0.05)
+    assert offsets[-2:] == pytest.approx([10.0, 11.0], abs=0.002)
 
 
 def test_a_spaced_retry_has_its_deadline_from_when_it_is_due(
