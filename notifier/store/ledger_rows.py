@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from notifier.store.storable import storable
+from notifier.store.storable import bytea, storable
 from notifier.store.values import NewAttempt, Result
 
 
@@ -43,7 +43,7 @@ def call_row(call: NewAttempt) -> dict[str, Any]:
     guard = call.guard
     row: dict[str, Any] = {"id": str(call.claim.id), "claim": call.claim.claim, "provider": call.provider}
     if guard is not None:
-        row["hash"] = rf"\x{guard.address_hash.hex()}"
+        row["hash"] = bytea(guard.address_hash)
         row["sender"] = guard.sender_scope
         if guard.category_scope:
             row["category"] = guard.category_scope

@@ -21,6 +21,7 @@ from notifier.errors import CannotOpen
 from notifier.sealing import Sealer
 from notifier.status import Channel
 from notifier.store.engine import transaction
+from notifier.store.storable import bytea
 from notifier.store.vault import Vault
 
 #: Rows that one statement looks at; those that are to be written come along, each up to a megabyte.
@@ -113,19 +114,19 @@ class Resealing:
         new: dict[str, Any] = {"secrets": None}
         new |= vault.put_away(row.id, Channel(row.channel), vault.open(row), names if row.secrets is None else ())
         if row.secrets is not None:
-            new["secrets"] = rf"\x{vault.reseal_secrets(row.id, row.secrets).hex()}"
+            new["secrets"] = bytea(vault.reseal_secrets(row.id, row.secrets))
         return new | {
             "id": str(row.id),
             "old_recipient": row.recipient,
-            "old_sealed": _hex(row.sealed),
-            "old_secrets": _hex(row.secrets),
+            "old_sealed": bytea(row.sealed),
+            "old_secrets": bytea(row.secrets),
             "old_names": row.secret_names,
         }
 
     def _rejected(self, row: Any) -> dict[str, Any]:
         body, headers = self._vault.open_rejected(row.id, row.body, row.headers, row.sealed)
         new = self._vault.put_away_rejected(row.id, body, headers)
-        return {"id": str(row.id), "sealed": _hex(new["sealed"]), "old_sealed": _hex(row.sealed)}
+        return {"id": str(row.id), "sealed": bytea(new["sealed"]), "old_sealed": bytea(row.sealed)}
 
 
 def unknown_keys(engine: Engine, sealer: Sealer) -> list[str]:
@@ -133,10 +134,6 @@ def unknown_keys(engine: Engine, sealer: Sealer) -> list[str]:
     with transaction(engine) as connection:
         found = {bytes(row.header)[2:].decode("ascii", "replace") for row in connection.execute(_LIVE_KEYS)}
     return sorted(found - set(sealer.key_ids))
-
-
-def _hex(value: bytes | None) -> str | None:
-    return None if value is None else rf"\x{value.hex()}"
 
 
 _AFTER = bindparam("after", type_=PG_UUID(as_uuid=True))

@@ -19,3 +19,8 @@ def storable(value: Any, depth: int = 0) -> Any:
     if depth < 8 and isinstance(value, list | tuple):
         return [storable(item, depth + 1) for item in value]
     return storable(str(value)[:1000])
+
+
+def bytea(value: bytes | None) -> str | None:
+    """Bytes as JSON carries them to a column of type bytea."""
+    return None if value is None else rf"\x{value.hex()}"

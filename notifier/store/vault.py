@@ -20,6 +20,7 @@ from notifier.hashing import HashKey
 from notifier.message import Message, address_of
 from notifier.sealing import Sealer
 from notifier.status import Channel
+from notifier.store.storable import bytea
 
 #: Where each sealed value lies; with the row's id it is what the value is bound to.
 _PERSON, _SECRETS, _REJECTED = "notifications.sealed", "notifications.secrets", "rejected_messages.sealed"
@@ -66,7 +67,7 @@ class Vault:
         """
         address = person.address
         row: dict[str, Any] = {
-            "address_hash": _bytea(self.hash_key.recipient(channel, address)),
+            "address_hash": bytea(self.hash_key.recipient(channel, address)),
             "secret_names": list(secret_names) or None,
         }
         if not self.sealer.is_on:
@@ -75,9 +76,9 @@ class Vault:
         if secret_names:
             secrets = {name: context[name] for name in secret_names if name in context}
             context = {name: value for name, value in context.items() if name not in secrets}
-            row["secrets"] = _bytea(self.sealer.seal(_place(_SECRETS, id_), to_json(secrets)))
+            row["secrets"] = bytea(self.sealer.seal(_place(_SECRETS, id_), to_json(secrets)))
         content = to_json([person.recipient, context])
-        return row | {"sealed": _bytea(self.sealer.seal(_place(_PERSON, id_), content))}
+        return row | {"sealed": bytea(self.sealer.seal(_place(_PERSON, id_), content))}
 
     def open(self, row: PersonalRow) -> Person:
         """Who it goes to and what it is made of, but for secrets that were sealed.
@@ -153,7 +154,3 @@ class Vault:
 
 def _place(column: str, id_: UUID) -> str:
     return f"{column}:{id_}"
-
-
-def _bytea(value: bytes) -> str:
-    return rf"\x{value.hex()}"
