@@ -14,9 +14,10 @@ See `tests.services` for where the servers come from. Unit tests ask for none of
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -35,7 +36,19 @@ _NEEDS: dict[str, Name] = {
 }
 
 
+class _Loggers(dict[str, Any]):
+    """Can be walked through while a thread makes a logger, which importing a module does.
+
+    pytest 9.2 walks through all loggers around each part of each test. Our servers start in threads, and now and
+    then a test failed with "dictionary changed size during iteration", and nothing in the report said where.
+    """
+
+    def values(self) -> Any:
+        return list(super().values())
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    logging.root.manager.loggerDict = _Loggers(logging.root.manager.loggerDict)
     # Past pytest's capture: who waits for an installation should see why. The writer comes after this hook.
     config.stash[SERVICES] = Services(lambda text: config.get_terminal_writer().line(text))
 
