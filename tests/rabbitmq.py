@@ -170,9 +170,10 @@ class PrivateRabbitmq:
 
     def _environment(self) -> dict[str, str]:
         """The machine's own RabbitMQ settings (/etc/rabbitmq, RABBITMQ_*, ~/.erlang.cookie) do not apply to us."""
-        # In a thread, while pytest sets and removes PYTEST_CURRENT_TEST: a name may be gone when its value is read.
-        names = [name for name in os.environ if not name.startswith(("RABBITMQ_", "ERL_", "PYTEST_"))]
-        return {name: os.environ[name] for name in names} | {
+        # In a thread, while tests set and remove variables: a name may be gone when its value is read.
+        names = [name for name in os.environ if not name.startswith(("RABBITMQ_", "ERL_"))]
+        inherited = {name: value for name in names if (value := os.environ.get(name)) is not None}
+        return inherited | {
             "HOME": str(self._folder),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(self._epmd_port),
