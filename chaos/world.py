@@ -27,7 +27,7 @@ from chaos.servers import Postgres, Rabbitmq, Valkey, make_rabbitmq
 from notifier.dev.embedded.postgres import DATABASE
 from notifier.dev.running import running
 from notifier.outbox import create_table, make_engine
-from notifier.store.engine import upgrade
+from notifier.store.migrating import upgrade
 from tests.databases import with_database
 
 BrokerName = Literal["rabbitmq", "redis"]

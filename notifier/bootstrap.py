@@ -37,12 +37,13 @@ from notifier.status import SIMULATOR, Channel
 from notifier.store.attachments import AttachmentBook
 from notifier.store.audit import Audit
 from notifier.store.callbacks import CallbackBook
-from notifier.store.engine import make_engine, missing_upgrade
+from notifier.store.engine import make_engine
 from notifier.store.health import HealthBook
 from notifier.store.ledger import Ledger
 from notifier.store.rates import RateBook
 from notifier.store.receipts import ReceiptBook
 from notifier.store.retention import RetentionBook
+from notifier.store.revisions import missing_upgrade
 from notifier.store.suppressions import SuppressionBook
 from notifier.store.vault import Vault
 from notifier.telemetry import log

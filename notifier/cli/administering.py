@@ -34,7 +34,8 @@ def register(app: typer.Typer) -> None:
 
 def db_upgrade(context: typer.Context, as_json: AsJson = False) -> None:
     """Bring the tables to this version, and make the partitions of the coming months. Safe to repeat."""
-    from notifier.store.engine import revisions, upgrade
+    from notifier.store.migrating import upgrade
+    from notifier.store.revisions import revisions
 
     with wiring(context).services() as services:
         url = services.settings.require("database_url")
@@ -63,7 +64,7 @@ def _partitions_until() -> str:
 
 def db_current(context: typer.Context, as_json: AsJson = False) -> None:
     """Show the revision of the tables. Exits 1 if this version needs a newer one."""
-    from notifier.store.engine import missing_upgrade, revisions
+    from notifier.store.revisions import missing_upgrade, revisions
 
     with wiring(context).services() as services:
         current, newest = revisions(services.engine)

@@ -59,7 +59,7 @@ def all_checks(services: Services) -> Iterator[Check]:
 
 def check_database(services: Services) -> Iterator[Check]:
     """Reachable, migrated, ready for the next months."""
-    from notifier.store.engine import missing_upgrade, revisions
+    from notifier.store.revisions import missing_upgrade, revisions
 
     current, newest = revisions(services.engine)
     version = ".".join(map(str, services.engine.dialect.server_version_info or ()))

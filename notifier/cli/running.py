@@ -155,7 +155,7 @@ def up() -> None:
     settings = program_settings("up", use_running=False)
     from notifier.dev.local import announced, local_world
     from notifier.dev.programs import Programs
-    from notifier.store.engine import upgrade
+    from notifier.store.migrating import upgrade
 
     stop = stop_on_signals()
     data_dir = settings.data_dir.expanduser().absolute()

@@ -13,7 +13,9 @@ from functools import partial
 from threading import Event
 from typing import Any
 
+from amqp.transport import TCPTransport
 from kombu import Connection
+from kombu.transport import pyamqp
 
 from notifier import topology
 from notifier.errors import ServiceUnavailable
@@ -27,8 +29,43 @@ PREFETCH = 2 * BATCH_SIZE
 #: While messages come faster than one at a time, a batch waits so long for more of them: each costs several
 #: commits on its way, whatever its size. Seconds.
 LINGER_SECONDS = 0.02
+#: The socket is asked for so much at once: several messages. Bytes.
+READ_BYTES = 4096
 #: Without traffic the broker shows a sign of life this often, or the connection counts as dead. Seconds.
 HEARTBEAT_SECONDS = 20
+
+
+class _Tcp(TCPTransport):  # type: ignore[misc]  # amqp has no types
+    """Takes in whatever has come. The original asks the socket for each of the nine parts of a message, and lets
+    go of the interpreter each time. Over TLS it does not, so that is left as it is."""
+
+    def _setup_transport(self) -> None:
+        super()._setup_transport()
+        receive = self.sock.recv
+        # It keeps what was more than it wanted.
+        self._quick_recv = lambda wanted: receive(max(wanted, READ_BYTES))
+
+
+class _TcpConnection(pyamqp.Connection):  # type: ignore[misc]
+    # What amqp calls to make the transport.
+    def Transport(  # noqa: N802
+        self,
+        host: str,
+        connect_timeout: float,
+        ssl: object = False,
+        read_timeout: float | None = None,
+        write_timeout: float | None = None,
+        **options: Any,
+    ) -> _Tcp:
+        assert not ssl, "see AmqpReader"
+        timeouts = {"read_timeout": read_timeout, "write_timeout": write_timeout}
+        return _Tcp(host, connect_timeout=connect_timeout, **timeouts, **options)
+
+
+class TcpTransport(pyamqp.Transport):  # type: ignore[misc]
+    """kombu's, with a socket that is read in large pieces."""
+
+    Connection = _TcpConnection
 
 
 class AmqpReader:
@@ -67,7 +104,10 @@ class AmqpReader:
     def _connect(self) -> Connection:
         # No read timeout: an idle queue is normal, heartbeats find the dead peer.
         options = topology.transport_options(self._url) | {"read_timeout": None}
-        connection = Connection(self._url, heartbeat=HEARTBEAT_SECONDS, transport_options=options)
+        transport = f"{__name__}:{TcpTransport.__name__}" if self._url.startswith("amqp://") else None
+        connection = Connection(
+            self._url, transport=transport, heartbeat=HEARTBEAT_SECONDS, transport_options=options
+        )
         connection.connect()
         return connection
 

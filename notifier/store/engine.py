@@ -1,27 +1,23 @@
-"""Connections to Postgres, and the migrations that the command line and `notifier up` run."""
+"""Connections to Postgres: their deadlines, transactions, and what an error of theirs means."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine
+from psycopg import OperationalError
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import NullPool
 
-from notifier.config import bundled
 from notifier.errors import ConfigurationError, ServiceUnavailable
 
-T = TypeVar("T")
+#: A connection that nobody used for longer is tried first. Seconds.
+TRIED_AFTER_SECONDS = 1.0
+_RESTS_SINCE = "rests_since"
 
 #: SQLSTATE classes (and single states) that say nothing about our statement: it may well work later.
 #: 08 connection, 25006 read-only, 40 rollback (deadlock), 53 resources (disk, memory, connections),
@@ -54,19 +50,40 @@ def database_url(url: str) -> URL:
 def make_engine(url: str, *, pool_size: int = 5, application: str = "notifier") -> Engine:
     """An engine whose every wait has an end: 5 s to connect, 30 s a statement, dead peers found by keepalives.
 
-    A pooled connection is tried before use, so a database that came back costs no failed statement.
+    A pooled connection that rested is tried before use, so a database that came back costs no failed statement.
     """
-    return create_engine(
+    engine = create_engine(
         database_url(url),
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=30,
-        pool_pre_ping=True,
         pool_recycle=1800,
         connect_args=_connect_args(application),
         # An error would hold the values of its statement: people's data, one-time codes.
         hide_parameters=True,
     )
+    _try_rested(engine)
+    return engine
+
+
+def _try_rested(engine: Engine) -> None:
+    """Have it try connections that rested. SQLAlchemy's `pool_pre_ping` tries each time: a round trip more for
+    every transaction."""
+
+    def note(_connection: object, record: Any) -> None:
+        record.info[_RESTS_SINCE] = time.monotonic()
+
+    def try_it(connection: Any, record: Any, _proxy: object) -> None:
+        now = time.monotonic()
+        if now - record.info.get(_RESTS_SINCE, now) > TRIED_AFTER_SECONDS:
+            try:
+                engine.dialect.do_ping(connection)
+            except OperationalError as error:
+                # The pool opens another one.
+                raise DisconnectionError from error
+
+    event.listen(engine, "checkin", note)
+    event.listen(engine, "checkout", try_it)
 
 
 #: Our statements find their rows by id or by an index made for them. Where the planner has no statistics
@@ -107,14 +124,19 @@ def is_temporary(error: SQLAlchemyError) -> bool:
 
 
 @contextmanager
-def transaction(engine: Engine) -> Iterator[Connection]:
-    """One transaction, committed at the end.
+def transaction(engine: Engine, *, is_one_statement: bool = False) -> Iterator[Connection]:
+    """One transaction, committed at the end. Of `is_one_statement` each commits itself: that saves the round trips
+    of BEGIN and COMMIT.
 
     Raises:
         ServiceUnavailable: if the database cannot be used now. If the connection broke during the commit the
             work may or may not be in; callers look (claims and results are conditional, inserts idempotent).
     """
     try:
+        if is_one_statement:
+            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                yield connection
+            return
         with engine.begin() as connection:
             yield connection
     except SQLAlchemyError as error:
@@ -132,118 +154,3 @@ def transaction(engine: Engine) -> Iterator[Connection]:
             )
             raise ServiceUnavailable(text) from error
         raise
-
-
-# Any constant does, as long as nobody else uses it.
-_MIGRATION_LOCK = 0x6E6F7468
-#: An upgrade waits so long for a table that is in use, then lets through who waits behind it, and tries again:
-#: a lock that is waited for stops everybody who comes later, and a long query or a backup keeps it waiting. Less
-#: than the second after which Postgres looks for a deadlock, so that it is the upgrade that gives way. Seconds.
-LOCK_SECONDS, LOCK_PAUSE_SECONDS = 0.5, 1.0
-#: So often; then the upgrade is given up.
-LOCK_TRIES = 60
-#: "Lock not available" and "deadlock detected".
-_IN_THE_WAY = ("55P03", "40P01")
-_TABLES_IN_USE = (
-    "a long transaction holds a table that is to be changed, so the upgrade is not complete: let it end "
-    "(pg_stat_activity shows it), then run `notifier db upgrade` again"
-)
-
-
-def _alembic(url: str) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(bundled("migrations")).replace("%", "%%"))
-    config.attributes["database_url"] = url
-    return config
-
-
-def upgrade(
-    url: str,
-    *,
-    lock_seconds: float = LOCK_SECONDS,
-    tries: int = LOCK_TRIES,
-    more_revisions: Path | None = None,
-) -> list[str]:
-    """Bring the schema of the database to this version's, and make the partitions of the next months.
-
-    Returns the names of the new partitions. Safe to run twice at once, and while programs work: nobody waits
-    behind it for longer than `lock_seconds` and its own work. A database that a later version has upgraded stays
-    as it is. `more_revisions` is a folder with revisions that come after ours, for tests.
-
-    Raises:
-        ServiceUnavailable: if the database cannot be reached, or its tables are not free of long transactions.
-    """
-    from notifier.store.partitions import ensure_partitions
-
-    engine = create_engine(
-        database_url(url), poolclass=NullPool, connect_args={"connect_timeout": 5}, hide_parameters=True
-    )
-    config = _alembic(url)
-    if more_revisions is not None:
-        ours = Path(ScriptDirectory.from_config(config).versions)
-        config.set_main_option("path_separator", "newline")
-        config.set_main_option("version_locations", f"{ours}\n{more_revisions}".replace("%", "%%"))
-    try:
-        while _patiently(lambda: _migrate_once(engine, config, lock_seconds), tries):
-            pass
-        return _patiently(lambda: ensure_partitions(engine), tries)
-    finally:
-        engine.dispose()
-
-
-def _migrate_once(engine: Engine, config: Config, lock_seconds: float) -> bool:
-    """The next revision, in a transaction of its own; False if there was none to make.
-
-    Not all in one: who holds one large table and waits for another meets programs that do it the other way round.
-    """
-    with transaction(engine) as connection:
-        # Two at once would both make the first table: one waits for the other here.
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(lock_seconds * 1000)}")
-        current = MigrationContext.configure(connection).get_current_revision()
-        newest = ScriptDirectory.from_config(config).get_current_head()
-        if current == newest or _is_of_later_version(current, config):
-            return False
-        config.attributes["connection"] = connection
-        command.upgrade(config, "+1")
-        return True
-
-
-def _patiently(work: Callable[[], T], tries: int) -> T:
-    """The result of `work`, which is tried again while somebody's lock is in its way."""
-    while True:
-        try:
-            return work()
-        except ServiceUnavailable as error:
-            tries -= 1
-            if getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) not in _IN_THE_WAY:
-                raise
-            if not tries:
-                raise ServiceUnavailable(_TABLES_IN_USE) from error
-        time.sleep(LOCK_PAUSE_SECONDS)
-
-
-def revisions(engine: Engine) -> tuple[str | None, str | None]:
-    """(revision of the database, newest revision of this version); None where there is none."""
-    newest = ScriptDirectory.from_config(_alembic("")).get_current_head()
-    with transaction(engine) as connection:
-        return MigrationContext.configure(connection).get_current_revision(), newest
-
-
-def missing_upgrade(engine: Engine) -> str | None:
-    """What this version lacks in the database, and the fix; None if its tables are as new as we, or newer.
-
-    Raises:
-        ServiceUnavailable: if the database cannot be asked now.
-    """
-    current, newest = revisions(engine)
-    if current == newest or _is_of_later_version(current, _alembic("")):
-        return None
-    has = f"is at revision {current}" if current else "has no tables"
-    return f"the database {has}, this version needs {newest}: run `notifier db upgrade`"
-
-
-def _is_of_later_version(revision: str | None, config: Config) -> bool:
-    """Whether it is none of ours. Later ones only add, so this version works on them."""
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    return revision is not None and revision not in known

@@ -60,7 +60,7 @@ class HealthBook:
 
     def states(self) -> dict[str, State]:
         """Provider → state. One without a row is in use and its circuit closed."""
-        with transaction(self._engine) as connection:
+        with transaction(self._engine, is_one_statement=True) as connection:
             rows = connection.execute(_STATES).all()
         return {
             row.provider: State(
@@ -89,13 +89,13 @@ class HealthBook:
             for tally in sorted(tallies, key=lambda t: (t.provider, t.outcome, t.is_fault))
         ]
         values = {"rows": json.dumps(rows), "slice": SLICE_SECONDS}
-        with transaction(self._engine) as connection:
+        with transaction(self._engine, is_one_statement=True) as connection:
             connection.execute(_NOTE, values)
         return self.windows(window_seconds=window_seconds)
 
     def windows(self, *, window_seconds: float) -> list[Window]:
         """What the calls of the last seconds came to, by provider."""
-        with transaction(self._engine) as connection:
+        with transaction(self._engine, is_one_statement=True) as connection:
             rows = connection.execute(_WINDOWS, {"window": window_seconds}).all()
         return [Window(row.provider, row.calls, row.faults, float(row.seconds)) for row in rows]
 

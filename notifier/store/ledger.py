@@ -86,7 +86,10 @@ class Ledger:
         self, notifications: Sequence[NewNotification], rejections: Sequence[NewRejection]
     ) -> list[Accepted]:
         ids = {new.position: new.message.id or new_id() for new in notifications}
-        with transaction(self._engine) as connection:
+        # What follows the insertion of a few looks at what was there before, and notes it: it may come later.
+        is_alone = len(notifications) <= _MANY_ROWS and not rejections
+        is_alone = is_alone and not any(new.message.attachments for new in notifications)
+        with transaction(self._engine, is_one_statement=is_alone) as connection:
             answers: dict[int, Accepted] = {}
             if notifications:
                 faults = use_attachments(connection, notifications)
@@ -146,7 +149,7 @@ class Ledger:
         One that expired while it waited becomes `expired` here.
         """
         claimed_at = time.monotonic()
-        with transaction(self._engine) as connection:
+        with transaction(self._engine, is_one_statement=True) as connection:
             rows = connection.execute(
                 statements.CLAIM, {"ids": [str(value) for value in ids], "lease": lease_seconds}
             ).all()
@@ -197,18 +200,9 @@ class Ledger:
             "wishes": [reason for reason in SuppressionReason if reason.is_a_wish],
             "simulator": SIMULATOR,
         }
-        with transaction(self._engine) as connection:
+        with transaction(self._engine, is_one_statement=True) as connection:
             found = connection.execute(statements.START_ATTEMPTS, values).all()
-            barred = [row for row in found if row.number is None]
-            if barred:
-                stopped = [
-                    {"id": str(row.id), "claim": row.claim, "reason": row.reason, "detail": row.detail}
-                    for row in barred
-                ]
-                connection.execute(statements.SUPPRESS, {"rows": as_json(stopped)})
-        return {
-            row.id: Started(row.id, row.claim, row.number, row.provider) for row in found if row.number is not None
-        }
+        return {row.id: Started(row.id, row.claim, row.number, row.provider) for row in found}
 
     def finish(self, results: Sequence[Result]) -> None:
         """Write results: complete the attempts, move the statuses, append the events.
@@ -218,7 +212,8 @@ class Ledger:
         leave alone is suppressed with the result, or neither is written.
         """
         rows = [result_row(result) for result in results]
-        with transaction(self._engine) as connection:
+        suppressions = [result.suppression for result in results if result.suppression]
+        with transaction(self._engine, is_one_statement=not suppressions) as connection:
             connection.execute(
                 statements.FINISH,
                 {
@@ -227,7 +222,7 @@ class Ledger:
                     "after_unknown": list(TRANSITIONS[Status.UNKNOWN]),
                 },
             )
-            add_suppressions(connection, [result.suppression for result in results if result.suppression])
+            add_suppressions(connection, suppressions)
 
     def note_failed_attempts(self, results: Sequence[Result]) -> None:
         """Complete attempts whose delivery goes on with the next provider: the status stays `sending`."""

@@ -65,7 +65,7 @@ ACCEPT_MANY: TextClause = text(f"/* many */ {_ACCEPT}")
 JOIN_BY_HASH: TextClause = text("SET LOCAL enable_hashjoin = on")
 JOIN_BY_ID: TextClause = text("SET LOCAL enable_hashjoin = off")
 
-# A later statement of the same transaction, so that it sees what another intake committed meanwhile.
+# A later statement, so that it sees what another intake committed meanwhile.
 FIND_KEYS: TextClause = text("""
 SELECT k.producer, k.key, k.body_hash, k.notification_id, EXISTS (
     SELECT 1 FROM notifications AS n WHERE n.id = k.notification_id
@@ -152,26 +152,21 @@ WITH wanted AS MATERIALIZED (
   RETURNING n.id, n.claim, n.attempt_count AS number, r.provider
 ), started AS (
   INSERT INTO attempts (notification_id, number, provider) SELECT id, number, provider FROM held
-)
-SELECT id, claim, number, provider, NULL AS reason, NULL AS detail FROM held
-UNION ALL
-SELECT id, claim, NULL, NULL, CASE reason WHEN 'manual' THEN 'operator' ELSE reason END,
-  format('%s, since %s, by %s', scope, to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'), source)
-FROM barred
-""").bindparams(bindparam("wishes", type_=ARRAY(Text())))
-
-# Those that the statement above held back; in the same transaction.
-SUPPRESS: TextClause = text("""
-WITH stopped AS (
-  UPDATE notifications AS n SET status = 'suppressed', reason = r.reason, detail = r.detail, due_at = NULL,
-    updated_at = now()
-  FROM json_to_recordset(CAST(:rows AS json)) AS r(id uuid, claim int, reason text, detail text)
-  WHERE n.id = r.id AND CASE WHEN n.claim = r.claim AND n.status = 'sending' THEN true END
+), stopped AS (
+  UPDATE notifications AS n SET status = 'suppressed',
+    reason = CASE b.reason WHEN 'manual' THEN 'operator' ELSE b.reason END,
+    detail = format('%s, since %s, by %s', b.scope, to_char(b.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'),
+      b.source),
+    due_at = NULL, updated_at = now()
+  FROM barred AS b
+  WHERE n.id = b.id AND CASE WHEN n.claim = b.claim AND n.status = 'sending' THEN true END
   RETURNING n.id, n.reason, n.detail
+), noted AS (
+  INSERT INTO events (notification_id, kind, status, reason, detail)
+  SELECT id, 'status', 'suppressed', reason, detail FROM stopped
 )
-INSERT INTO events (notification_id, kind, status, reason, detail)
-SELECT id, 'status', 'suppressed', reason, detail FROM stopped
-""")
+SELECT id, claim, number, provider FROM held
+""").bindparams(bindparam("wishes", type_=ARRAY(Text())))
 
 _RESULTS = """
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(

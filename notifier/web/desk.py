@@ -18,12 +18,12 @@ from notifier.operations.steering import Steering
 from notifier.operations.suppressions import Suppressions
 from notifier.rendering import Renderer
 from notifier.store.audit import Audit
-from notifier.store.engine import missing_upgrade
 from notifier.store.gauges import GaugeBook, Gauges
 from notifier.store.keys import KeyBook
 from notifier.store.lateness import Lateness
 from notifier.store.operating import Operating
 from notifier.store.rates import RateBook
+from notifier.store.revisions import missing_upgrade
 from notifier.tokens import Tokens
 from notifier.web.handover import Handover
 from notifier.web.kept import Kept

@@ -80,6 +80,13 @@ def test_a_revision_only_adds_or_says_why_not(path: Path) -> None:
         assert problems(path.read_text("utf-8")) == []
 
 
+@pytest.mark.parametrize("path", VERSIONS, ids=lambda path: path.stem)
+def test_the_name_of_a_file_begins_with_its_revision(path: Path) -> None:
+    """`store.revisions` reads no more of it than that."""
+    assert f'\nrevision = "{path.name[:4]}"\n' in path.read_text("utf-8")
+    assert path.name[4] == "_"
+
+
 def test_what_the_upgrade_test_runs_keeps_to_the_rule(tmp_path: Path) -> None:
     sources = [path.read_text("utf-8") for path in write_next_revisions(tmp_path / "next").glob("*.py")]
     assert len(sources) > 1

@@ -14,7 +14,9 @@ from notifier import Client
 from notifier.rendering import Renderer
 from notifier.status import Channel, Lane
 from notifier.store.audit import Filter
-from notifier.store.engine import LOCK_SECONDS, make_engine, missing_upgrade, revisions, upgrade
+from notifier.store.engine import make_engine
+from notifier.store.migrating import LOCK_SECONDS, upgrade
+from notifier.store.revisions import missing_upgrade, revisions
 from tests.support.next_version import NEXT_REVISION, write_next_revisions
 from tests.support.service import Service, running_service
 from tests.waiting import wait_until

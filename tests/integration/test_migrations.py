@@ -15,10 +15,12 @@ from sqlalchemy import text
 
 from notifier.errors import ServiceUnavailable
 from notifier.message import new_id
-from notifier.store.engine import LOCK_SECONDS, make_engine, missing_upgrade, revisions, transaction, upgrade
+from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
+from notifier.store.migrating import LOCK_SECONDS, upgrade
 from notifier.store.models import Base
 from notifier.store.partitions import PARTITIONED, ensure_partitions, first_id, month_after
+from notifier.store.revisions import missing_upgrade, revisions
 from tests.support.next_version import NEXT_REVISION, write_next_revisions
 
 

@@ -25,7 +25,6 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "CLAIM": {"ids": IDS, "lease": 60},
     "HURRY": {"ids": IDS, "seconds": 2},
     "START_ATTEMPTS": {"rows": ROWS, "margin": 10, "wishes": ["opted_out"], "simulator": "simulator"},
-    "SUPPRESS": {"rows": ROWS},
     "FINISH_ATTEMPTS": {"rows": ROWS},
     "FINISH": {"rows": ROWS, "before_sent": ["sending"], "after_unknown": ["sent"]},
 }

@@ -21,7 +21,7 @@ from notifier.dev.programs import API, PROGRAMS, Programs
 from notifier.errors import NotFound
 from notifier.status import FINAL_STATUSES, Channel, Lane, Status
 from notifier.store.audit import Story
-from notifier.store.engine import upgrade
+from notifier.store.migrating import upgrade
 from notifier.topology import notify_queue_name
 
 #: Everything must have ended by then. Seconds.
