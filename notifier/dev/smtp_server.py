@@ -55,6 +55,7 @@ class MailServer:
         hostname: str = "localhost",
         max_size: int = 20 * 1024 * 1024,
         max_recipients: int = 100,
+        max_connections: int = 10_000,
         keep: int = 100_000,
     ) -> None:
         """Make one; nothing listens yet.
@@ -69,6 +70,7 @@ class MailServer:
             hostname: What it calls itself.
             max_size: Largest message in bytes; announced by SIZE.
             max_recipients: In one transaction.
+            max_connections: One more is greeted with a 421.
             keep: So many of the newest mails stay in `messages`.
         """
         self.faults = Faults(rules)
@@ -77,6 +79,7 @@ class MailServer:
         self.smtputf8 = smtputf8
         self.hostname = hostname
         self.max_size = max_size
+        self._max_connections = max_connections
         self.max_recipients = max_recipients
         #: Mails taken since the start, dropped ones included.
         self.received = 0
@@ -96,6 +99,11 @@ class MailServer:
     def open_connections(self) -> int:
         """Connections that are open now."""
         return len(self._sessions)
+
+    @property
+    def is_overrun(self) -> bool:
+        """Whether more connections are open than it takes."""
+        return len(self._sessions) > self._max_connections
 
     @property
     def port(self) -> int:

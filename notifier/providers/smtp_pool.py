@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import cast
 
 import aiosmtplib
 
 from notifier.providers.smtp_dialogue import Dialogue, Garbled, Lost
+from notifier.providers.smtp_limit import ConnectionLimit
 
 #: A connection that rested longer is asked whether it is still there. Servers close idle ones after minutes
 #: (RFC 5321 section 4.5.3.2.7: at least 5), firewalls on the way sooner and without a word.
 CHECK_AFTER_SECONDS = 5.0
+#: Refused so often, a mail goes back to where its retries are decided.
+_REFUSALS = 3
 #: How long a connection may take to answer that question, or to say goodbye.
 _ANSWER_SECONDS = 2.0
 #: The answer to DATA: the body may come.
@@ -88,7 +93,8 @@ class Connection:
 
 
 class Pool:
-    """At most `max_connections` connections; whoever wants one more waits for the first that becomes free."""
+    """As many connections as the server takes up, at most `max_connections`; whoever wants one more waits for the
+    first that becomes free."""
 
     def __init__(
         self,
@@ -103,7 +109,10 @@ class Pool:
         self._max_messages = max_messages
         self._max_age_seconds = max_age_seconds
         self._check_after_seconds = check_after_seconds
-        self._slots = asyncio.Semaphore(max_connections)
+        self._limit = ConnectionLimit(max_connections)
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        #: Mails that have a connection, or are about to open one.
+        self._at_work = 0
         #: Last in, first out: under light load the rest grow old and are closed.
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
@@ -118,18 +127,67 @@ class Pool:
             PoolClosed: if the pool is closed.
             OSError, aiosmtplib.SMTPException: if none can be opened.
         """
-        async with self._slots:
-            if self._closed:
-                raise PoolClosed
-            connection = (None if fresh else await self._take_idle()) or await self._open()
-            connection.messages += 1
-            connection.reusable = False
-            self._busy.add(connection)
+        connection = await self._take(fresh=fresh)
+        is_new = connection.messages == 0
+        connection.messages += 1
+        connection.reusable = False
+        self._busy.add(connection)
+        begun = self._now()
+        try:
+            yield connection
+        finally:
+            now = self._now()
+            # What a first mail takes says little: servers greet and answer slowly at first.
+            if connection.reusable and not is_new:
+                self._limit.took(now - begun, at=now, is_wanted=bool(self._waiting))
+            self._busy.discard(connection)
+            self._put_back(connection, now)
+            self._leave()
+
+    async def _take(self, *, fresh: bool) -> Connection:
+        refusals = 0
+        while True:
+            await self._enter()
             try:
-                yield connection
-            finally:
-                self._busy.discard(connection)
-                self._put_back(connection)
+                if self._closed:
+                    raise PoolClosed
+                return (None if fresh else await self._take_idle()) or await self._open()
+            except (OSError, aiosmtplib.SMTPException) as error:
+                others = self._at_work - 1
+                is_one_too_many = _may_mean_too_many(error)
+                if is_one_too_many:
+                    # Before anybody else takes the turn that becomes free, and is refused as well.
+                    self._limit.refused(at=self._now(), at_work=others)
+                self._leave()
+                refusals += 1
+                if not (is_one_too_many and others) or refusals == _REFUSALS:
+                    raise
+                # One of the others' will do.
+            except BaseException:
+                self._leave()
+                raise
+
+    async def _enter(self) -> None:
+        if self._at_work < self._limit.now and not self._waiting:
+            self._at_work += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                # It had come already.
+                self._leave()
+            raise
+
+    def _leave(self) -> None:
+        self._at_work -= 1
+        while self._waiting and self._at_work < self._limit.now:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                self._at_work += 1
 
     async def close(self) -> None:
         """Close every connection: idle ones politely, those at work at once."""
@@ -152,24 +210,21 @@ class Pool:
 
     async def _take_idle(self) -> Connection | None:
         while self._idle:
-            connection = self._idle.pop()
-            if self._is_worn(connection):
+            connection, now = self._idle.pop(), self._now()
+            if self._is_worn(connection, now):
                 connection.retire()
-            elif not self._needs_check(connection) or await self._answers(connection):
+            elif not self._needs_check(connection, now) or await self._answers(connection):
                 return connection
         return None
 
-    def _is_worn(self, connection: Connection) -> bool:
-        return (
-            connection.messages >= self._max_messages
-            or self._now() - connection.opened_at >= self._max_age_seconds
-        )
+    def _is_worn(self, connection: Connection, now: float) -> bool:
+        return connection.messages >= self._max_messages or now - connection.opened_at >= self._max_age_seconds
 
-    def _needs_check(self, connection: Connection) -> bool:
+    def _needs_check(self, connection: Connection, now: float) -> bool:
         return (
             connection.needs_reset
             or not connection.dialogue.is_usable
-            or self._now() - connection.used_at >= self._check_after_seconds
+            or now - connection.used_at >= self._check_after_seconds
         )
 
     async def _answers(self, connection: Connection) -> bool:
@@ -185,13 +240,13 @@ class Pool:
             raise
         return True
 
-    def _put_back(self, connection: Connection) -> None:
+    def _put_back(self, connection: Connection, now: float) -> None:
         if self._closed or not connection.reusable or not connection.dialogue.is_usable:
             connection.abort()
-        elif self._is_worn(connection):
+        elif self._is_worn(connection, now):
             connection.retire()
         else:
-            connection.used_at = self._now()
+            connection.used_at = now
             self._idle.append(connection)
             self._start_pruning()
 
@@ -208,12 +263,22 @@ class Pool:
     def _prune(self) -> None:
         """Close what grew too old at rest: it would only take a place at the server."""
         self._pruning = None
-        worn = [connection for connection in self._idle if self._is_worn(connection)]
+        now = self._now()
+        worn = [connection for connection in self._idle if self._is_worn(connection, now)]
         self._idle = [connection for connection in self._idle if connection not in worn]
         for connection in worn:
             connection.retire()
         if self._idle:
             self._start_pruning()
 
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
+    @staticmethod
+    def _now() -> float:
+        # That of the loop is the same and has to be found each time.
+        return time.monotonic()
+
+
+def _may_mean_too_many(error: Exception) -> bool:
+    """Whether a server that has enough connections of ours may have said so: with a 4xx, or by hanging up."""
+    if isinstance(error, aiosmtplib.SMTPResponseException):
+        return 400 <= error.code < 500
+    return isinstance(error, aiosmtplib.SMTPConnectError | aiosmtplib.SMTPServerDisconnected | OSError)

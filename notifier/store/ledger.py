@@ -86,7 +86,8 @@ class Ledger:
         self, notifications: Sequence[NewNotification], rejections: Sequence[NewRejection]
     ) -> list[Accepted]:
         ids = {new.position: new.message.id or new_id() for new in notifications}
-        # What follows the insertion of a few looks at what was there before, and notes it: it may come later.
+        # What follows the insertion of a few looks at what was there before, and notes it. After a crash between
+        # them the message comes again and finds the same: also the key of one whose id was taken.
         is_alone = len(notifications) <= _MANY_ROWS and not rejections
         is_alone = is_alone and not any(new.message.attachments for new in notifications)
         with transaction(self._engine, is_one_statement=is_alone) as connection:

@@ -18,7 +18,7 @@ import aiosmtplib
 import pytest
 
 from notifier.dev.smtp_server import MailServer, Rule, running_mail_server
-from notifier.errors import OutcomeUnknown, Rejected, Unavailable
+from notifier.errors import OutcomeUnknown, Rejected, Throttled, Unavailable
 from notifier.providers.base import Outgoing
 from notifier.providers.smtp import SmtpProvider
 from notifier.providers.smtp_pool import Pool, PoolClosed
@@ -164,6 +164,64 @@ async def borrow(pool: Pool) -> int:
     async with pool.connection() as connection:
         connection.reusable = True
         return id(connection)
+
+
+def send_together(server: MailServer, count: int, **options: str) -> None:
+    async def send_all(provider: SmtpProvider) -> None:
+        mails = (make_outgoing(f"user{number}@example.com") for number in range(count))
+        await asyncio.gather(*(provider.send(mail, deadline_seconds=30) for mail in mails))
+
+    use({"url": url_of(server), **options}, send_all)
+    assert len({mail.rcpt_to for mail in server.messages}) == count
+
+
+def test_a_server_that_takes_its_time_gets_more_connections() -> None:
+    with running_mail_server(MailServer([Rule("*", stage="body", delay_seconds=0.1)])) as server:
+        send_together(server, 1000)
+    assert 40 <= server.peak_connections <= 100
+
+
+def test_no_more_connections_than_allowed() -> None:
+    with running_mail_server(MailServer([Rule("*", stage="body", delay_seconds=0.02)])) as server:
+        send_together(server, 200, max_connections="30")
+    assert server.peak_connections <= 30
+
+
+def test_a_server_that_takes_fewer_connections_gets_every_mail_by_those() -> None:
+    with running_mail_server(
+        MailServer([Rule("*", stage="body", delay_seconds=0.01)], max_connections=3)
+    ) as server:
+        send_together(server, 60)
+    # Every other one was sent away with a 421, and not asked for once for each mail.
+    assert server.peak_connections <= 21
+    assert server.connections < 60
+
+
+def test_a_server_that_takes_no_connection_is_unavailable() -> None:
+    with (
+        running_mail_server(MailServer(max_connections=0)) as server,
+        pytest.raises(Throttled, match="too many connections"),
+    ):
+        send({"url": url_of(server)}, make_outgoing())
+
+
+def test_who_gives_up_waiting_for_a_connection_takes_none_from_others() -> None:
+    with running_mail_server() as server:
+
+        async def run() -> None:
+            pool = make_pool(server)
+            async with pool.connection(), pool.connection():
+                waiting = [asyncio.create_task(borrow(pool)) for _ in range(3)]
+                await asyncio.sleep(0)
+                waiting[0].cancel()
+                await asyncio.sleep(0)
+            # The turn of the second has come, and it is cut short before it runs.
+            waiting[1].cancel()
+            assert isinstance(await waiting[2], int)
+            await asyncio.gather(*(borrow(pool) for _ in range(5)))
+            await pool.close()
+
+        asyncio.run(run())
 
 
 def test_a_connection_at_rest_is_asked_before_it_is_used_again() -> None:

@@ -1,0 +1,85 @@
+"""How many connections to a mail server are at work at once: found out by trying.
+
+A server that takes 100 ms for each mail takes ten in a second on one connection, whatever we are capable of; one
+that answers at once is no faster with a hundred. So while mails wait for a connection, a quarter more is tried. It
+stays if each mail still takes about as long as before: then the server worked on more of them at once. If it does
+not, they only stood in another queue, the server's or that of our own processor, and the quarter goes again.
+"""
+
+from __future__ import annotations
+
+import statistics
+
+#: To begin with: less than what servers commonly allow one client.
+START = 20
+#: A step up is so large a part of what there is.
+_STEP = 0.25
+#: It stays if mails take no more than so many times as long as before it. Without any gain it would be 1.25.
+_AS_LONG = 1.1
+#: When mails take so many times as long as they did at this limit, it begins anew: the server has too much to do.
+_MUCH_LONGER = 2.0
+#: After a step that brought nothing, or that the server refused, the next one is tried after so long. Seconds.
+REST_SECONDS = 10.0
+#: A median is of at least so many mails.
+_FEWEST = 40
+
+
+class ConnectionLimit:
+    """The limit of one pool. Told of each mail, and of each connection that the server did not take."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        #: Connections at work at once.
+        self.now = min(START, most)
+        #: How long each mail took, since the last change or median; and whether one waited meanwhile.
+        self._seconds: list[float] = []
+        self._has_queue = False
+        #: So many mails of before the last change are still to come.
+        self._stale = 0
+        #: Before the step that is on trial: how long a mail took, and the limit. None: none is.
+        self._before: tuple[float, int] | None = None
+        #: How long a mail takes at this limit, at best; None: not known yet.
+        self._usual: float | None = None
+        self._rests_until = 0.0
+
+    def took(self, seconds: float, *, at: float, is_wanted: bool) -> None:
+        """A mail took so long. `at`: now, on a clock that never goes back; `is_wanted`: another one waits."""
+        if self._stale:
+            self._stale -= 1
+            return
+        self._has_queue = self._has_queue or is_wanted
+        self._seconds.append(seconds)
+        if len(self._seconds) >= max(_FEWEST, self.now):
+            median, has_queue = statistics.median(self._seconds), self._has_queue
+            self._seconds, self._has_queue = [], False
+            self._judge(median, at, has_queue)
+
+    def refused(self, *, at: float, at_work: int) -> None:
+        """The server did not take a connection beside `at_work` others. Where there were none, it takes nobody's,
+        which says nothing about how many it will take."""
+        self._settle(min(self.now, at_work) or min(START, self._most), at)
+
+    def _judge(self, median: float, at: float, has_queue: bool) -> None:
+        if self._before is not None and median > self._before[0] * _AS_LONG:
+            self._settle(self._before[1], at)
+            return
+        if self._before is None and self._usual is not None:
+            if median > self._usual * _MUCH_LONGER:
+                self._settle(min(START, self.now), at)
+                return
+            median = min(median, self._usual)
+        self._before, self._usual = None, median
+        if has_queue and self.now < self._most and at >= self._rests_until:
+            self._before = median, self.now
+            self._change(min(self._most, self.now + max(1, int(self.now * _STEP))))
+
+    def _settle(self, limit: int, at: float) -> None:
+        """No more than `limit` for a while."""
+        self._before = self._usual = None
+        self._rests_until = at + REST_SECONDS
+        self._change(limit)
+
+    def _change(self, limit: int) -> None:
+        self._stale = max(limit, self.now)
+        self._seconds, self._has_queue = [], False
+        self.now = limit
