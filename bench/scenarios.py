@@ -17,7 +17,7 @@ DELAY_SECONDS = 0.1
 WORKERS = (1, 2, 4)
 #: What a server that takes its time allows: a start for the first round, mails a second.
 _SLOW_GUESSES: Mapping[str, float] = {
-    "notifier": 300,
+    "notifier": 1000,
     "celery_naive": 30,
     "celery_tuned": 60,
     "post_office": 80,
