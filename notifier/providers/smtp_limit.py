@@ -1,9 +1,9 @@
 """How many connections to a mail server are at work at once: found out by trying.
 
 A server that takes 100 ms for each mail takes ten in a second on one connection, whatever we are capable of; one
-that answers at once is no faster with a hundred. So while mails wait for a connection, a quarter more is tried. It
-stays if each mail still takes about as long as before: then the server worked on more of them at once. If it does
-not, they only stood in another queue, the server's or that of our own processor, and the quarter goes again.
+that answers at once is no faster with a hundred. While mails wait for a connection, half as many more are tried.
+They stay if each mail still takes about as long as before: then the server worked on more of them at once. If it
+takes longer, they only stood in another queue, the server's or that of our own processor, and go again.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import statistics
 #: To begin with: less than what servers commonly allow one client.
 START = 20
 #: A step up is so large a part of what there is.
-_STEP = 0.25
-#: It stays if mails take no more than so many times as long as before it. Without any gain it would be 1.25.
-_AS_LONG = 1.1
+_STEP = 0.5
+#: It stays if mails take no more than so many times as long as before it. Without any gain it would be 1.5.
+_AS_LONG = 1.2
 #: When mails take so many times as long as they did at this limit, it begins anew: the server has too much to do.
 _MUCH_LONGER = 2.0
-#: After a step that brought nothing, or that the server refused, the next one is tried after so long. Seconds.
-REST_SECONDS = 10.0
+#: After a step that brought nothing, the next one is tried after so long. Seconds.
+REST_SECONDS = 2.0
+#: The same after a connection was refused, or when the server has too much to do. Seconds.
+LONG_REST_SECONDS = 20.0
 #: A median is of at least so many mails.
 _FEWEST = 40
 
@@ -57,15 +59,15 @@ class ConnectionLimit:
     def refused(self, *, at: float, at_work: int) -> None:
         """The server did not take a connection beside `at_work` others. Where there were none, it takes nobody's,
         which says nothing about how many it will take."""
-        self._settle(min(self.now, at_work) or min(START, self._most), at)
+        self._settle(min(self.now, at_work) or min(START, self._most), at + LONG_REST_SECONDS)
 
     def _judge(self, median: float, at: float, has_queue: bool) -> None:
         if self._before is not None and median > self._before[0] * _AS_LONG:
-            self._settle(self._before[1], at)
+            self._settle(self._before[1], at + REST_SECONDS)
             return
         if self._before is None and self._usual is not None:
             if median > self._usual * _MUCH_LONGER:
-                self._settle(min(START, self.now), at)
+                self._settle(min(START, self.now), at + LONG_REST_SECONDS)
                 return
             median = min(median, self._usual)
         self._before, self._usual = None, median
@@ -73,10 +75,10 @@ class ConnectionLimit:
             self._before = median, self.now
             self._change(min(self._most, self.now + max(1, int(self.now * _STEP))))
 
-    def _settle(self, limit: int, at: float) -> None:
-        """No more than `limit` for a while."""
+    def _settle(self, limit: int, until: float) -> None:
+        """No more than `limit` until then."""
         self._before = self._usual = None
-        self._rests_until = at + REST_SECONDS
+        self._rests_until = until
         self._change(limit)
 
     def _change(self, limit: int) -> None:
