@@ -101,6 +101,17 @@ def refusing_for_now(seconds: float) -> Fault:
     )
 
 
+def taking_few_connections(seconds: float) -> Fault:
+    """The mail server comes back with room for two connections, and greets every other one with a 421."""
+
+    def fault(world: World) -> None:
+        world.providers.mail.max_connections = 2
+        world.providers.mail.drop_connections_threadsafe()
+        world.pause(seconds)
+
+    return fault
+
+
 def refusing_callbacks(seconds: float) -> Fault:
     """The producers' endpoint answers 503 to every callback."""
 

@@ -64,6 +64,7 @@ class RecordedSmsFaults(NumberFaults[TwilioRule]):
         return rule
 
 
+_ANY_NUMBER = 10_000
 _MAIL_LATENCY = Rule("*", stage="body", delay_seconds=LATENCY_SECONDS)
 _SMS_LATENCY = TwilioRule("*", delay_seconds=LATENCY_SECONDS)
 
@@ -80,6 +81,7 @@ class Providers:
         """No faults from now on."""
         self.mail_faults.clear()
         self.sms_faults.clear()
+        self.mail.max_connections = _ANY_NUMBER
 
     def calls(self) -> Counter[str]:
         """Recipient → calls that reached a provider, refused ones included."""
@@ -93,7 +95,7 @@ class Providers:
     @property
     def struck(self) -> int:
         """How often they did something wrong on purpose."""
-        return self.mail_faults.struck + self.sms_faults.struck
+        return self.mail_faults.struck + self.sms_faults.struck + self.mail.turned_away
 
     def strangers(self) -> int:
         """Mails whose Message-ID does not hold a notification's id: there must be none."""

@@ -63,6 +63,7 @@ def _anything() -> list[Fault]:
         provider_faults.closing_after_data(2),
         provider_faults.refusing_for_now(2),
         provider_faults.silent(2),
+        provider_faults.taking_few_connections(2),
         provider_faults.refusing_callbacks(2),
     ]
 
@@ -103,6 +104,7 @@ def long_form(load: float = 8.0) -> Sequence[Scenario]:
         Scenario("provider closing after data", provider_faults.closing_after_data(load)),
         Scenario("provider answering 5xx", provider_faults.refusing(load)),
         Scenario("provider answering 421, 451, 452, 429", provider_faults.refusing_for_now(load)),
+        Scenario("mail server taking two connections", provider_faults.taking_few_connections(load)),
         Scenario("messages and tasks delivered again", faults.repeat_tasks(load), Mix(repeat=0.6)),
         Scenario("endpoint of callbacks refusing", provider_faults.refusing_callbacks(load)),
         Scenario("anything, at random", faults.at_random(_anything(), 60), _BOTH),

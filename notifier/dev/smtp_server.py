@@ -79,7 +79,10 @@ class MailServer:
         self.smtputf8 = smtputf8
         self.hostname = hostname
         self.max_size = max_size
-        self._max_connections = max_connections
+        #: See there; may be changed at any time.
+        self.max_connections = max_connections
+        #: Connections that were one too many.
+        self.turned_away = 0
         self.max_recipients = max_recipients
         #: Mails taken since the start, dropped ones included.
         self.received = 0
@@ -99,11 +102,6 @@ class MailServer:
     def open_connections(self) -> int:
         """Connections that are open now."""
         return len(self._sessions)
-
-    @property
-    def is_overrun(self) -> bool:
-        """Whether more connections are open than it takes."""
-        return len(self._sessions) > self._max_connections
 
     @property
     def port(self) -> int:
@@ -158,11 +156,14 @@ class MailServer:
 
     # What sessions call.
 
-    def joined(self, session: Session) -> None:
-        """Count a connection."""
+    def joined(self, session: Session) -> bool:
+        """Count a connection. Returns whether it may stay."""
         self._sessions.add(session)
         self.connections += 1
         self.peak_connections = max(self.peak_connections, len(self._sessions))
+        may_stay = len(self._sessions) <= self.max_connections
+        self.turned_away += not may_stay
+        return may_stay
 
     def left(self, session: Session) -> None:
         """Forget a connection."""

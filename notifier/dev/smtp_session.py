@@ -52,12 +52,11 @@ class Session(asyncio.Protocol):
         """Greet."""
         self._transport = cast("asyncio.Transport", transport)
         self._encrypted = transport.get_extra_info("sslcontext") is not None
-        self._server.joined(self)
-        if self._server.is_overrun:
+        if self._server.joined(self):
+            self._answer("connect", f"220 {self._server.hostname} ESMTP notifier local mail server")
+        else:
             self._say("421 4.7.0 too many connections from your address")
             self._hang_up()
-        else:
-            self._answer("connect", f"220 {self._server.hostname} ESMTP notifier local mail server")
         self._flush()
 
     def data_received(self, data: bytes) -> None:

@@ -19,6 +19,7 @@ from notifier.providers.verdict import (
     CONTENT,
     NO_SUCH_RECIPIENT,
     REFUSED,
+    THROTTLED,
     UNAVAILABLE,
     UNKNOWN,
     UNREACHABLE,
@@ -97,13 +98,20 @@ TABLE: tuple[Row, ...] = (
     Row("5**", "the server refuses the connection", UNAVAILABLE, "RFC 5321 section 3.1", (Stage.CONNECT,)),
     # By the server's words.
     Row("4**", "greylisted", _GREYLISTED, "RFC 6647 section 2", words=r"gr[ae]y-?\s?list"),
+    # One of ours ends with its mail, in a moment.
     Row(
         "4**",
-        "too fast, or too many connections",
+        "too many connections at once",
+        THROTTLED,
+        "Postfix anvil(8), Exchange and Gmail answer in these words",
+        words=r"too many (concurrent )?(smtp )?(connections|sessions)",
+    ),
+    Row(
+        "4**",
+        "too fast",
         _TOO_FAST,
         "Amazon SES and Postfix anvil(8) answer in these words",
-        words=r"throttl|rate.?limit|sending rate|too (many|much) (connections|messages|mail)|"
-        r"daily (message |sending )?quota",
+        words=r"throttl|rate.?limit|sending rate|too (many|much) (messages|mail)|daily (message |sending )?quota",
     ),
     Row(
         "5**",

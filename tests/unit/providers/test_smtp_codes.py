@@ -20,6 +20,7 @@ TOO_FAST = (Outcome.THROTTLED, Reason.PROVIDER_THROTTLED)
 #: Answers as real servers give them.
 ANSWERS = [
     (Stage.CONNECT, 421, "4.7.0 mx.example.com too many connections from your IP", TOO_FAST),
+    (Stage.CONNECT, 421, "4.7.0 Too many concurrent SMTP connections; please try again later.", TOO_FAST),
     (Stage.CONNECT, 554, "mx.example.com no SMTP service here", LATER),
     (Stage.CONNECT, 454, "4.7.0 TLS not available", (Outcome.THROTTLED, Reason.PROVIDER_THROTTLED)),
     (Stage.AUTH, 535, "5.7.8 Error: authentication failed", ACCOUNT),
@@ -95,6 +96,13 @@ def test_an_answer_that_asks_for_patience_gets_at_least_five_minutes(text: str) 
     assert isinstance(error, Throttled | Unavailable)
     assert error.retry_after_seconds is not None
     assert error.retry_after_seconds >= 300
+
+
+def test_too_many_connections_are_fewer_in_a_moment() -> None:
+    """What five minutes would do to a one-time code."""
+    error = judge(Stage.CONNECT, read_answer(421, "4.7.0 too many connections from 192.0.2.1")).error("")
+    assert isinstance(error, Throttled)
+    assert error.retry_after_seconds is None
 
 
 @pytest.mark.parametrize("stage", Stage)
