@@ -56,10 +56,12 @@ class ConnectionLimit:
             self._seconds, self._has_queue = [], False
             self._judge(median, at, has_queue)
 
-    def refused(self, *, at: float, at_work: int) -> None:
+    def refused(self, *, at: float, at_work: int) -> bool:
         """The server did not take a connection beside `at_work` others. Where there were none, it takes nobody's,
-        which says nothing about how many it will take."""
+        which says nothing about how many it will take. Returns whether this is news: the first one for a while."""
+        is_news = at >= self._rests_until
         self._settle(min(self.now, at_work) or min(START, self._most), at + LONG_REST_SECONDS)
+        return is_news
 
     def _judge(self, median: float, at: float, has_queue: bool) -> None:
         if self._before is not None and median > self._before[0] * _AS_LONG:

@@ -13,6 +13,7 @@ import aiosmtplib
 
 from notifier.providers.smtp_dialogue import Dialogue, Garbled, Lost
 from notifier.providers.smtp_limit import ConnectionLimit
+from notifier.telemetry import log
 
 #: A connection that rested longer is asked whether it is still there. Servers close idle ones after minutes
 #: (RFC 5321 section 4.5.3.2.7: at least 5), firewalls on the way sooner and without a word.
@@ -153,19 +154,24 @@ class Pool:
                     raise PoolClosed
                 return (None if fresh else await self._take_idle()) or await self._open()
             except (OSError, aiosmtplib.SMTPException) as error:
-                others = self._at_work - 1
-                is_one_too_many = _may_mean_too_many(error)
-                if is_one_too_many:
-                    # Before anybody else takes the turn that becomes free, and is refused as well.
-                    self._limit.refused(at=self._now(), at_work=others)
-                self._leave()
                 refusals += 1
-                if not (is_one_too_many and others) or refusals == _REFUSALS:
+                waits = self._waits_for_others(error) and refusals < _REFUSALS
+                self._leave()
+                if not waits:
                     raise
-                # One of the others' will do.
             except BaseException:
                 self._leave()
                 raise
+
+    def _waits_for_others(self, error: Exception) -> bool:
+        """Whether a mail whose connection was refused is to go on one of the others. Asked before its place is free:
+        whoever took that would be refused as well."""
+        if not _may_mean_too_many(error):
+            return False
+        others = self._at_work - 1
+        if self._limit.refused(at=self._now(), at_work=others) and others:
+            log.warning("smtp.connection_refused", count=others, error=type(error).__name__)
+        return others > 0
 
     async def _enter(self) -> None:
         if self._at_work < self._limit.now and not self._waiting:

@@ -82,11 +82,12 @@ def test_one_that_has_too_much_to_do_is_relieved() -> None:
 def test_a_refusal_is_believed_for_a_while() -> None:
     limit = ConnectionLimit(100)
     now = run(limit, takes_100_ms, mails=300)
-    limit.refused(at=now, at_work=12)
+    assert limit.refused(at=now, at_work=12)
     assert limit.now == 12
+    assert not limit.refused(at=now + 1, at_work=12)
     now = run(limit, takes_100_ms, mails=500, begin=now)
     assert limit.now == 12
-    run(limit, takes_100_ms, mails=200, begin=now + LONG_REST_SECONDS)
+    run(limit, takes_100_ms, mails=200, begin=now + 1 + LONG_REST_SECONDS)
     assert limit.now > 12
 
 
