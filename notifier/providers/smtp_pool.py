@@ -164,7 +164,7 @@ class Pool:
                 raise
 
     def _waits_for_others(self, error: Exception) -> bool:
-        """Whether a mail whose connection was refused is to go on one of the others. Asked before its place is free:
+        """Whether a mail whose connection was refused is to go on another one. Ask before its place becomes free:
         whoever took that would be refused as well."""
         if not _may_mean_too_many(error):
             return False
