@@ -287,4 +287,4 @@ def _may_mean_too_many(error: Exception) -> bool:
     """Whether a server that has enough connections of ours may have said so: with a 4xx, or by hanging up."""
     if isinstance(error, aiosmtplib.SMTPResponseException):
         return 400 <= error.code < 500
-    return isinstance(error, aiosmtplib.SMTPConnectError | aiosmtplib.SMTPServerDisconnected | OSError)
+    return isinstance(error, OSError)
