@@ -139,6 +139,13 @@ def _steady_clock() -> Callable[[], datetime]:
 
 
 def _add_tasks(app: Celery, process: _Process) -> None:
+    _add_deliveries(app, process)
+    _add_upkeep(app, process)
+    signals.worker_shutdown.connect(process.stop, weak=False)
+
+
+def _add_deliveries(app: Celery, process: _Process) -> None:
+    """What is done with notifications whose ids a task carries, and what gives those tasks out."""
     publish_deliver, publish_reconcile = task_publisher(app), task_publisher(app, RECONCILE)
     publish_callbacks = callback_publisher(app)
 
@@ -167,6 +174,10 @@ def _add_tasks(app: Celery, process: _Process) -> None:
         services = process.services
         due = services.dispatcher(publish_deliver, publish_reconcile).dispatch_due()
         return due + dispatch_callbacks(services.callbacks, publish_callbacks)
+
+
+def _add_upkeep(app: Celery, process: _Process) -> None:
+    """What is done at night."""
 
     @app.task(name=PARTITIONS, shared=False)  # type: ignore[untyped-decorator]
     def upkeep() -> list[str]:
@@ -203,8 +214,6 @@ def _add_tasks(app: Celery, process: _Process) -> None:
         for row in counts:
             log.info("statistics.day", channel=row.channel, status=row.status, count=row.count)
         return [{"channel": row.channel, "status": row.status, "count": row.count} for row in counts]
-
-    signals.worker_shutdown.connect(process.stop, weak=False)
 
 
 class _Process:
