@@ -1,8 +1,9 @@
 """What the intake does with a batch of raw messages: validate, one transaction, then tasks for the workers.
 
 Crash points. Before the commit: nothing happened, the broker delivers again. Between the commit and the tasks,
-or the tasks and the acknowledgement: the rows are `queued` with a `due_at`, the sweep issues their tasks; the
-redelivered messages find their own keys and are recorded as duplicates.
+or the tasks and the acknowledgement: the redelivered messages find their own keys, are recorded as duplicates, and
+have their tasks published again, which does no harm. The same if the answer to the commit is lost. Where nobody
+delivers again, as over HTTP, the rows are `queued` with a `due_at`, and the sweep issues their tasks.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Received:
     headers: Mapping[str, Any] = field(default_factory=dict)
     content_type: str | None = None
     content_encoding: str | None = None
+    #: It may have been taken in before: the broker delivers it again, or we failed when we tried.
     redelivered: bool = False
     #: What the reader already found wrong with its wrapping; such a message is rejected for that.
     faults: tuple[Fault, ...] = ()
@@ -147,7 +149,7 @@ class Intake:
                 answers[found.position] = Answer(None, False, (found.fault,))
             else:
                 answers[found.position] = Answer(found.id, found.status is None)
-        self._hand_over(accepted)
+        self._hand_over(_queued(accepted))
         return [answers[position] for position in range(len(messages))]
 
     def _reject_as_ours(self, received: Received) -> Summary:
@@ -179,10 +181,13 @@ class Intake:
         conflicts = [_rejection(*sources[a.position], (a.fault,)) for a in answers if a.fault]
         if conflicts:
             self._ledger.accept([], conflicts)
-        self._hand_over(answers)
+        # The tasks of what came again may never have been published: its first try, by us or by one that died, may
+        # have ended right after the commit.
+        again = (a for a in answers if a.is_duplicate and sources[a.position][0].redelivered)
+        self._hand_over([*_queued(answers), *again])
         summary = Summary(
             accepted=sum(answer.status is not None for answer in answers),
-            duplicates=sum(answer.status is None and answer.fault is None for answer in answers),
+            duplicates=sum(answer.is_duplicate for answer in answers),
             rejected=len(rejections) + len(conflicts),
         )
         log.info(
@@ -238,8 +243,7 @@ class Intake:
     def _hand_over(self, answers: Iterable[Accepted]) -> None:
         groups: dict[tuple[Channel, Lane], list[UUID]] = defaultdict(list)
         for answer in answers:
-            if answer.status is Status.QUEUED:
-                groups[answer.channel, answer.lane].append(answer.id)
+            groups[answer.channel, answer.lane].append(answer.id)
         for (channel, lane), ids in groups.items():
             try:
                 self._publish_tasks(channel, lane, ids)
@@ -253,6 +257,10 @@ class Intake:
             self._ledger.hurry(ids)
         except ServiceUnavailable:
             pass  # then they are due after their lane's time
+
+
+def _queued(answers: Iterable[Accepted]) -> list[Accepted]:
+    return [answer for answer in answers if answer.status is Status.QUEUED]
 
 
 def is_mailbox(address: str) -> bool:

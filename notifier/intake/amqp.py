@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from threading import Event
 from typing import Any
@@ -167,7 +168,13 @@ class _Session:
 
     def _work_off(self) -> None:
         batch = [self._waiting[index] for index in range(min(BATCH_SIZE, len(self._waiting)))]
-        self._handle([received for _, received in batch])
+        try:
+            self._handle([received for _, received in batch])
+        except ServiceUnavailable:
+            # It may be in the record all the same: the answer to the commit was lost, maybe.
+            for index, (tag, received) in enumerate(batch):
+                self._waiting[index] = tag, replace(received, redelivered=True)
+            raise
         # Tags rise by one in the order of arrival, so one ack covers the batch.
         self._channel.basic_ack(batch[-1][0], multiple=True)
         for _ in batch:

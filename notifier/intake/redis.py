@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from dataclasses import replace
 from functools import partial
 from threading import Event
 from typing import Any
@@ -106,7 +107,7 @@ class RedisReader:
         with self._client() as client:
             while not stop.is_set():
                 try:
-                    self._read_batch(client, queue, taken, channel, lane, handle)
+                    self._read_batch(client, queue, taken, channel, lane, handle, again=failures > 0)
                     failures = 0
                 except (RedisError, ServiceUnavailable) as error:
                     # What we took stays in our list; the next round begins with it.
@@ -116,12 +117,22 @@ class RedisReader:
                     stop.wait(pause)
 
     def _read_batch(
-        self, client: redis.Redis, queue: str, taken: str, channel: Channel, lane: Lane, handle: Handle
+        self,
+        client: redis.Redis,
+        queue: str,
+        taken: str,
+        channel: Channel,
+        lane: Lane,
+        handle: Handle,
+        *,
+        again: bool,
     ) -> None:
         sources = [queue, *(queue + ending for ending in _PRIORITIES)]
         items: list[bytes] = client.eval(_TAKE, 1 + len(sources), taken, *sources, str(BATCH_SIZE))
         if items:
-            handle([open_envelope(item, channel, lane) for item in reversed(items)])
+            received = (open_envelope(item, channel, lane) for item in reversed(items))
+            # After a failure some of these may be in the record.
+            handle([replace(one, redelivered=again) for one in received])
             client.delete(taken)
         else:
             # Wakes at once for the ordinary list; the others are looked at every second.

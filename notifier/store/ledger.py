@@ -134,7 +134,8 @@ class Ledger:
                 new.position, first.notification_id, new.channel, new.lane, None, fault
             )
             if fault is None:
-                detail = "redelivered by the broker" if new.redelivered else "the producer sent it again"
+                again = "the broker delivered it again, or the intake took it in again"
+                detail = again if new.redelivered else "the producer sent it again"
                 repeated.append({"id": str(first.notification_id), "detail": detail})
         orphans = [key for key in known.values() if key.id_taken]
         if orphans:

@@ -71,6 +71,11 @@ class Accepted:
     #: Why it was not accepted after all: its key or id is taken.
     fault: Fault | None = None
 
+    @property
+    def is_duplicate(self) -> bool:
+        """Whether it had been accepted before."""
+        return self.status is None and self.fault is None
+
 
 @dataclass(frozen=True, slots=True)
 class Claimed:

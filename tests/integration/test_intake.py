@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -288,6 +288,42 @@ def test_nothing_is_acknowledged_while_the_database_is_away(world: World, broker
         publish_when_ready(broker_url, "email.normal", encode())
         wait_until(lambda: len(world.audit.search(Filter())) == 1, timeout=30)
     assert len(tries) >= 3
+
+
+def test_the_tasks_of_what_was_recorded_without_our_knowing_are_published_at_once(
+    world: World, broker_url: str
+) -> None:
+    """The commit went through and its answer was lost: the message is in the record, and nobody has its task."""
+    lost: list[object] = []
+
+    def answer_lost_at_first(batch: Sequence[Received]) -> object:
+        if not lost:
+            lost.append(batch)
+            published = world.intake._publish_tasks
+            world.intake._publish_tasks = lambda *_: None
+            world.intake.process(batch)
+            world.intake._publish_tasks = published
+            raise ServiceUnavailable("the answer to the commit was lost")
+        return world.intake.process(batch)
+
+    with reading(broker_url, answer_lost_at_first):
+        publish_when_ready(broker_url, "email.normal", encode())
+        wait_until(lambda: world.tasks.published, timeout=30)
+    (row,) = world.audit.search(Filter())
+    assert world.tasks.published == [(Channel.EMAIL, Lane.NORMAL, [row.id])]
+
+
+def test_what_the_broker_delivers_again_gets_its_task_again_and_a_repetition_does_not(world: World) -> None:
+    first = Received(encode(), Channel.EMAIL, Lane.NORMAL)
+    for received in (first, first, replace(first, redelivered=True)):
+        world.intake.process([received])
+    (row,) = world.audit.search(Filter())
+    assert [ids for _, _, ids in world.tasks.published] == [[row.id], [row.id]]
+    details = [event.detail for event in world.audit.story(row.id).events if event.kind == "duplicate"]
+    assert details == [
+        "the producer sent it again",
+        "the broker delivered it again, or the intake took it in again",
+    ]
 
 
 def test_a_reader_that_stops_in_the_middle_leaves_its_batch_to_the_next(world: World, broker_url: str) -> None:
