@@ -1,8 +1,8 @@
 """How many connections to a mail server are at work at once: found out by trying.
 
 A server that takes 100 ms for each mail takes ten in a second on one connection, whatever we are capable of; one
-that answers at once is no faster with a hundred. While mails wait for a connection, half as many more are tried.
-They stay if each mail still takes about as long as before: then the server worked on more of them at once. If it
+that answers at once is no faster with a hundred. While mails wait for a connection, more are tried, at first twice
+as many. They stay if each mail still takes about as long: then the server worked on more of them at once. If it
 takes longer, they only stood in another queue, the server's or that of our own processor, and go again.
 """
 
@@ -12,10 +12,10 @@ import statistics
 
 #: To begin with: less than what servers commonly allow one client.
 START = 20
-#: A step up is so large a part of what there is.
-_STEP = 0.5
-#: It stays if mails take no more than so many times as long as before it. Without any gain it would be 1.5.
-_AS_LONG = 1.2
+#: A step up is so large a part of what there is: until one brought nothing, and from then on.
+_FIRST_STEP, _LATER_STEP = 1.0, 0.25
+#: It stays if mails take no longer than this part of it. Where it brings nothing they take all of it longer.
+_WORTH = 0.4
 #: When mails take so many times as long as they did at this limit, it begins anew: the server has too much to do.
 _MUCH_LONGER = 2.0
 #: After a step that brought nothing, the next one is tried after so long. Seconds.
@@ -42,6 +42,7 @@ class ConnectionLimit:
         self._before: tuple[float, int] | None = None
         #: How long a mail takes at this limit, at best; None: not known yet.
         self._usual: float | None = None
+        self._step = _FIRST_STEP
         self._rests_until = 0.0
 
     def took(self, seconds: float, *, at: float, is_wanted: bool) -> None:
@@ -64,18 +65,20 @@ class ConnectionLimit:
         return is_news
 
     def _judge(self, median: float, at: float, has_queue: bool) -> None:
-        if self._before is not None and median > self._before[0] * _AS_LONG:
+        if self._before is not None and median > self._before[0] * (1 + _WORTH * self._step):
+            self._step = _LATER_STEP
             self._settle(self._before[1], at + REST_SECONDS)
             return
         if self._before is None and self._usual is not None:
             if median > self._usual * _MUCH_LONGER:
+                self._step = _FIRST_STEP
                 self._settle(min(START, self.now), at + LONG_REST_SECONDS)
                 return
             median = min(median, self._usual)
         self._before, self._usual = None, median
         if has_queue and self.now < self._most and at >= self._rests_until:
             self._before = median, self.now
-            self._change(min(self._most, self.now + max(1, int(self.now * _STEP))))
+            self._change(min(self._most, self.now + max(1, int(self.now * self._step))))
 
     def _settle(self, limit: int, until: float) -> None:
         """No more than `limit` until then."""

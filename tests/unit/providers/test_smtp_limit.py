@@ -35,20 +35,22 @@ def test_a_server_that_only_takes_time_gets_as_many_as_allowed() -> None:
     ended = run(limit, takes_100_ms, mails=3000)
     assert limit.now == 100
     # Each step is twice round all connections, not minutes.
-    assert ended < 5
+    assert ended < 3.5
 
 
 def test_one_whose_capacity_is_used_up_gets_no_more() -> None:
     limit = ConnectionLimit(100)
-    seen = set()
+    seen: list[int] = []
 
     def server(connections: int) -> float:
-        seen.add(connections)
+        if seen[-1:] != [connections]:
+            seen.append(connections)
         return takes_1000_a_second(connections)
 
     ended = run(limit, server, mails=int(1000 * REST_SECONDS * 5))
-    assert limit.now in (START, START + START // 2)
-    assert seen == {START, START + START // 2}
+    # Twice as many, and then a quarter more from time to time.
+    assert seen[:4] == [START, 2 * START, START, START + START // 4]
+    assert set(seen) == {START, 2 * START, START + START // 4}
     assert ended > 4 * REST_SECONDS
 
 
@@ -56,7 +58,7 @@ def test_it_finds_where_more_is_of_no_use() -> None:
     limit = ConnectionLimit(1000)
     run(limit, lambda connections: max(0.1, connections / 600), mails=30_000)
     # 600 a second, 0.1 s each: sixty are of use.
-    assert 45 <= limit.now <= 90
+    assert 50 <= limit.now <= 90
 
 
 def test_nothing_is_tried_while_nobody_waits() -> None:
