@@ -222,7 +222,7 @@ class RejectedMessage(Base):
     sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
     #: [{"field", "code", "problem", "fix"}]
     faults: Mapped[list[Any]]
-    #: The broker had delivered it before, so the same bytes may be here twice.
+    #: It had been delivered before, or taken in without our knowing: the same bytes may be here twice.
     redelivered: Mapped[bool]
     #: When an operator last published it again; None: never.
     replayed_at: Mapped[datetime | None]

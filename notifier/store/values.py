@@ -28,7 +28,7 @@ class NewNotification:
     on_unknown: OnUnknown
     #: Handed back with the answer: how the caller finds the message again.
     position: int
-    #: The broker had delivered it before, so a duplicate may be our own crash and not the producer's repetition.
+    #: It may have been taken in before: a duplicate may be our own failure and not the producer's repetition.
     redelivered: bool = False
     #: Statuses that its producer is told of; None: of none.
     callback_statuses: tuple[Status, ...] | None = None
