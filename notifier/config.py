@@ -193,7 +193,7 @@ class Settings(BaseSettings):
     #: Deliver tasks that one worker process works on at once.
     worker_threads: Annotated[int, Field(ge=1, le=256)] = 8
     #: Provider calls under way at once in one worker process.
-    worker_calls: Annotated[int, Field(ge=1, le=1000)] = 100
+    worker_calls: Annotated[int, Field(ge=1, le=1000)] = 200
     #: Where `notifier api` listens; 0.0.0.0: on every address of the host.
     api_host: str = "127.0.0.1"
     #: Its port.

@@ -66,7 +66,7 @@ def read_options(name: str, values: Mapping[str, str]) -> SmtpOptions:
         password=url.password,
         encryption=url.encryption,
         tls=_tls(options),
-        max_connections=options.whole_number("max_connections", default=100, low=1, high=1000),
+        max_connections=options.whole_number("max_connections", default=200, low=1, high=1000),
         max_messages=options.whole_number("max_messages", default=100, low=1, high=1_000_000),
         max_age_seconds=options.whole_number("max_age_seconds", default=300, low=1, high=86_400),
         message_id_domain=_matching(options, "message_id_domain", _DOMAIN, "an ASCII domain like example.com"),

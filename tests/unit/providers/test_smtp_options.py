@@ -41,7 +41,7 @@ def test_credentials_are_percent_decoded() -> None:
 
 def test_the_defaults_are_bounded() -> None:
     options = read("smtp://mail.example.com")
-    assert (options.max_connections, options.max_messages, options.max_age_seconds) == (100, 100, 300)
+    assert (options.max_connections, options.max_messages, options.max_age_seconds) == (200, 100, 300)
     assert options.tls.verify_mode is ssl.CERT_REQUIRED
     assert options.tls.check_hostname
 
