@@ -53,13 +53,15 @@ class _TcpConnection(pyamqp.Connection):  # type: ignore[misc]
         self,
         host: str,
         connect_timeout: float,
-        ssl: object = False,
+        ssl: Any = False,
         read_timeout: float | None = None,
         write_timeout: float | None = None,
         **options: Any,
-    ) -> _Tcp:
-        assert not ssl, "see AmqpReader"
+    ) -> Any:
         timeouts = {"read_timeout": read_timeout, "write_timeout": write_timeout}
+        if ssl:
+            # A parameter of the URL can ask for it, too.
+            return super().Transport(host, connect_timeout, ssl=ssl, **timeouts, **options)
         return _Tcp(host, connect_timeout=connect_timeout, **timeouts, **options)
 
 
