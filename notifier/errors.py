@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from notifier.status import Outcome, Reason
+from notifier.status import Outcome, Reason, Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +115,19 @@ class RenderingFailed(NotifierError):
 class SendError(NotifierError):
     """A provider did not return a receipt.
 
-    `reason` is ours, `code` the provider's own ("21211", "550 5.1.1"), `detail` its words without personal data.
+    `reason` is ours, `code` the provider's own ("21211", "550 5.1.1"), `detail` its words without personal data,
+    `subject` what the answer is about.
     """
 
     outcome: Outcome
 
-    def __init__(self, detail: str, *, reason: Reason, code: str = "") -> None:
+    def __init__(
+        self, detail: str, *, reason: Reason, code: str = "", subject: Subject = Subject.PROVIDER
+    ) -> None:
         self.detail = detail
         self.reason = reason
         self.code = code
+        self.subject = subject
         super().__init__(f"{code} {detail}".strip())
 
 
@@ -132,8 +136,16 @@ class Rejected(SendError):
 
     outcome = Outcome.REJECTED
 
-    def __init__(self, detail: str, *, reason: Reason, code: str = "", suppress: bool = False) -> None:
-        super().__init__(detail, reason=reason, code=code)
+    def __init__(
+        self,
+        detail: str,
+        *,
+        reason: Reason,
+        code: str = "",
+        suppress: bool = False,
+        subject: Subject = Subject.CONTENT,
+    ) -> None:
+        super().__init__(detail, reason=reason, code=code, subject=subject)
         self.suppress = suppress
 
 
@@ -149,8 +161,9 @@ class Throttled(SendError):
         code: str = "",
         retry_after_seconds: float | None = None,
         reason: Reason = Reason.PROVIDER_THROTTLED,
+        subject: Subject = Subject.PROVIDER,
     ) -> None:
-        super().__init__(detail, reason=reason, code=code)
+        super().__init__(detail, reason=reason, code=code, subject=subject)
         self.retry_after_seconds = retry_after_seconds
 
 
@@ -166,8 +179,9 @@ class Unavailable(SendError):
         code: str = "",
         reason: Reason = Reason.PROVIDER_UNAVAILABLE,
         retry_after_seconds: float | None = None,
+        subject: Subject = Subject.PROVIDER,
     ) -> None:
-        super().__init__(detail, reason=reason, code=code)
+        super().__init__(detail, reason=reason, code=code, subject=subject)
         self.retry_after_seconds = retry_after_seconds
 
 
@@ -176,5 +190,12 @@ class OutcomeUnknown(SendError):
 
     outcome = Outcome.UNKNOWN
 
-    def __init__(self, detail: str, *, code: str = "", reason: Reason = Reason.OUTCOME_UNKNOWN) -> None:
-        super().__init__(detail, reason=reason, code=code)
+    def __init__(
+        self,
+        detail: str,
+        *,
+        code: str = "",
+        reason: Reason = Reason.OUTCOME_UNKNOWN,
+        subject: Subject = Subject.PROVIDER,
+    ) -> None:
+        super().__init__(detail, reason=reason, code=code, subject=subject)

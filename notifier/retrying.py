@@ -22,6 +22,7 @@ MIN_PAUSE_SECONDS = 0.5
 #: Faults of ours, not of the message: they do not use up its attempts, only its deadline.
 _OURS = (
     Reason.PROVIDER_ACCOUNT,
+    Reason.SENDER_REFUSED,
     Reason.NOT_CONFIGURED,
     Reason.TEMPLATE_ERROR,
     Reason.TECHNICAL_ERROR,

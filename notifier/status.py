@@ -143,6 +143,18 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"  #: the call ended without an answer after the data may have gone out
 
 
+class Subject(StrEnum):
+    """What a provider's answer is about. Only the last two tell something about the provider itself: they alone
+    touch its circuit. Only an answer about the recipient may suppress the recipient."""
+
+    RECIPIENT = "recipient"  #: this one address or number
+    DESTINATION = "destination"  #: where it leads: a country, a prefix, a domain
+    CONTENT = "content"  #: what this message says, or how large it is
+    SENDER = "sender"  #: the sender identity that it came from
+    ACCOUNT = "account"  #: our account: credentials, credit, registration
+    PROVIDER = "provider"  #: the provider as a whole: its servers, its limits, the way there
+
+
 class Reason(StrEnum):
     """Why a notification is where it is. Closed: what a provider said word for word goes into `detail`."""
 
@@ -153,7 +165,11 @@ class Reason(StrEnum):
     PROVIDER_REJECTED = "provider_rejected"  #: refused for good, for a reason of none of the kinds above
     PROVIDER_UNAVAILABLE = "provider_unavailable"  #: no connection, or a temporary answer
     PROVIDER_THROTTLED = "provider_throttled"  #: too fast for the provider or for the receiving server
-    PROVIDER_ACCOUNT = "provider_account"  #: our account or settings are at fault: credentials, credit, sender
+    PROVIDER_ACCOUNT = "provider_account"  #: our account or settings are at fault: credentials, credit
+    SENDER_REFUSED = "sender_refused"  #: our sender identity is refused; its messages wait, others go on
+    DESTINATION_REFUSED = (
+        "destination_refused"  #: the country, prefix or domain is not served; the detail names it
+    )
     NOT_CONFIGURED = "not_configured"  #: no provider, sender identity or key for it
     OUTCOME_UNKNOWN = "outcome_unknown"  #: nobody can say whether the provider took it
     LEASE_EXPIRED = "lease_expired"  #: the worker that held it went away before it called a provider

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from notifier.errors import OutcomeUnknown, Rejected, SendError, Throttled, Unavailable
-from notifier.status import Outcome, Reason
+from notifier.status import Outcome, Reason, Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +15,8 @@ class Verdict:
 
     outcome: Outcome
     reason: Reason
+    #: What the answer is about.
+    subject: Subject = Subject.PROVIDER
     #: With REJECTED: the recipient should not be sent to again.
     suppress: bool = False
     #: With THROTTLED and UNAVAILABLE: how long the answer itself asks us to wait.
@@ -29,13 +31,19 @@ class Verdict:
         wait = self.retry_after_seconds if retry_after_seconds is None else retry_after_seconds
         match self.outcome:
             case Outcome.REJECTED:
-                return Rejected(detail, reason=self.reason, code=code, suppress=self.suppress)
+                return Rejected(
+                    detail, code=code, reason=self.reason, subject=self.subject, suppress=self.suppress
+                )
             case Outcome.THROTTLED:
-                return Throttled(detail, reason=self.reason, code=code, retry_after_seconds=wait)
+                return Throttled(
+                    detail, code=code, reason=self.reason, subject=self.subject, retry_after_seconds=wait
+                )
             case Outcome.UNAVAILABLE:
-                return Unavailable(detail, reason=self.reason, code=code, retry_after_seconds=wait)
+                return Unavailable(
+                    detail, code=code, reason=self.reason, subject=self.subject, retry_after_seconds=wait
+                )
             case Outcome.UNKNOWN:
-                return OutcomeUnknown(detail, reason=self.reason, code=code)
+                return OutcomeUnknown(detail, code=code, reason=self.reason, subject=self.subject)
             case Outcome.ACCEPTED:
                 raise ValueError("an accepted message is a receipt, not an error")
             case _:
@@ -43,22 +51,26 @@ class Verdict:
 
 
 #: Surely not accepted: no connection, or "try again later".
-UNAVAILABLE = Verdict(Outcome.UNAVAILABLE, Reason.PROVIDER_UNAVAILABLE)
+UNAVAILABLE = Verdict(Outcome.UNAVAILABLE, Reason.PROVIDER_UNAVAILABLE, Subject.PROVIDER)
 #: Our account, credentials or sender are at fault. Messages wait until someone repairs it; they do not fail.
-ACCOUNT = Verdict(Outcome.UNAVAILABLE, Reason.PROVIDER_ACCOUNT)
+ACCOUNT = Verdict(Outcome.UNAVAILABLE, Reason.PROVIDER_ACCOUNT, Subject.ACCOUNT)
 #: Nobody can say whether it was taken.
-UNKNOWN = Verdict(Outcome.UNKNOWN, Reason.OUTCOME_UNKNOWN)
+UNKNOWN = Verdict(Outcome.UNKNOWN, Reason.OUTCOME_UNKNOWN, Subject.PROVIDER)
 #: Too fast.
-THROTTLED = Verdict(Outcome.THROTTLED, Reason.PROVIDER_THROTTLED)
+THROTTLED = Verdict(Outcome.THROTTLED, Reason.PROVIDER_THROTTLED, Subject.PROVIDER)
 #: Refused for good, and the recipient does not exist.
-NO_SUCH_RECIPIENT = Verdict(Outcome.REJECTED, Reason.INVALID_RECIPIENT, suppress=True)
+NO_SUCH_RECIPIENT = Verdict(Outcome.REJECTED, Reason.INVALID_RECIPIENT, Subject.RECIPIENT, suppress=True)
 #: Refused for good because of the recipient, by an answer too vague to suppress them for.
-BAD_RECIPIENT = Verdict(Outcome.REJECTED, Reason.INVALID_RECIPIENT)
+BAD_RECIPIENT = Verdict(Outcome.REJECTED, Reason.INVALID_RECIPIENT, Subject.RECIPIENT)
 #: Refused for good: the recipient exists but cannot be reached.
-UNREACHABLE = Verdict(Outcome.REJECTED, Reason.UNREACHABLE_RECIPIENT)
+UNREACHABLE = Verdict(Outcome.REJECTED, Reason.UNREACHABLE_RECIPIENT, Subject.RECIPIENT)
 #: Refused for good: the recipient asked for no more.
-OPTED_OUT = Verdict(Outcome.REJECTED, Reason.OPTED_OUT, suppress=True)
+OPTED_OUT = Verdict(Outcome.REJECTED, Reason.OPTED_OUT, Subject.RECIPIENT, suppress=True)
 #: Refused for good because of what it says, or how large it is.
-CONTENT = Verdict(Outcome.REJECTED, Reason.CONTENT_REFUSED)
+CONTENT = Verdict(Outcome.REJECTED, Reason.CONTENT_REFUSED, Subject.CONTENT)
 #: Refused for good, for another or no stated reason.
-REFUSED = Verdict(Outcome.REJECTED, Reason.PROVIDER_REJECTED)
+REFUSED = Verdict(Outcome.REJECTED, Reason.PROVIDER_REJECTED, Subject.CONTENT)
+#: Our sender identity is refused: its messages wait until someone repairs it, those of others go on.
+SENDER_REFUSED = Verdict(Outcome.UNAVAILABLE, Reason.SENDER_REFUSED, Subject.SENDER)
+#: The country, prefix or domain is not served: this message fails, others go on.
+DESTINATION_REFUSED = Verdict(Outcome.REJECTED, Reason.DESTINATION_REFUSED, Subject.DESTINATION)
