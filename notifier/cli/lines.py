@@ -6,14 +6,14 @@ keeps more than one line in memory.
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from pydantic_core import from_json
 
+from notifier.domain.csv_rows import read_rows
 from notifier.errors import Fault
 from notifier.message import MAX_BODY_BYTES, Message
 
@@ -85,23 +85,16 @@ def read_csv(file: TextIO) -> Iterator[Line]:
     if not heading.strip():
         raise UnreadableFile("the file is empty; begin it with a header row, as to,template,context.name")
     delimiter = max(_DELIMITERS, key=heading.count)
-    columns = [_column(name) for name in next(csv.reader([heading], delimiter=delimiter))]
+    header = next(read_rows([heading], delimiter=delimiter))
+    if header.problem:
+        raise UnreadableFile(f"in the header row {header.problem}; close it")
+    columns = [_column(name) for name in header.cells]
     _check_header(columns)
-    yield from _rows(csv.reader(file, delimiter=delimiter), columns)
-
-
-def _rows(reader: Any, columns: list[_Column]) -> Iterator[Line]:
-    while True:
-        number = reader.line_num + 2  # the header was read before
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield _bad(number, "bad_csv", f"not readable as CSV: {error}", "Close every quote")
-            continue
-        if any(cells):
-            yield _csv_line(number, columns, cells)
+    for row in read_rows(file, delimiter=delimiter, first_line=2):
+        if row.problem:
+            yield _bad(row.line, "bad_csv", row.problem, "Close the quote, or write two for one in the text")
+        elif any(row.cells):
+            yield _csv_line(row.line, columns, row.cells)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +132,7 @@ def _check_header(columns: list[_Column]) -> None:
         raise UnreadableFile("there is no column `to` in the header row; add it, with one recipient a row")
 
 
-def _csv_line(number: int, columns: list[_Column], cells: list[str]) -> Line:
+def _csv_line(number: int, columns: list[_Column], cells: Sequence[str]) -> Line:
     if len(cells) > len(columns):
         problem = f"{len(cells)} cells, and the header row has {len(columns)} columns"
         return _bad(number, "too_many_cells", problem, "Quote cells that hold the separator")

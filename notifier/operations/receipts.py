@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from uuid import UUID
 
 from notifier.config import Settings
@@ -99,6 +100,9 @@ class Receipts:
         accounts = self._vonage.get(fields.get("api-key", ""), ())
         providers = [each.provider for each in accounts if _has_signed(each, fields)]
         if not providers:
+            return False
+        if not vonage_reports.is_fresh(fields, datetime.now(UTC)):
+            log.warning("webhook.stale", provider=providers[0])
             return False
         report = vonage_reports.read_receipt(fields)
         # The address is not part of what is signed, and this repeats it.

@@ -8,14 +8,13 @@ memory.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, islice
 from typing import Any, TextIO
 
+from notifier.domain.csv_rows import plain_cell, read_rows, write_rows
 from notifier.errors import Fault, InvalidMessage
 from notifier.hashing import HashKey
 from notifier.operations.suppressions import GLOBAL, expiry_faults, scope_faults
@@ -163,15 +162,9 @@ class _Line:
 def write_csv(found: Iterable[SuppressionView]) -> Iterator[str]:
     """RFC 4180 with a header row, a page at a time: hashes, and never an address."""
     pages = iter(found)
-    yield _csv([COLUMNS])
+    yield write_rows([COLUMNS])
     while page := list(islice(pages, PAGE)):
-        yield _csv([_cell(getattr(one, name)) for name in COLUMNS] for one in page)
-
-
-def _csv(rows: Iterable[Iterable[str]]) -> str:
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows(rows)
-    return text.getvalue()
+        yield write_rows([_cell(getattr(one, name)) for name in COLUMNS] for one in page)
 
 
 def _cell(value: Any) -> str:
@@ -187,7 +180,7 @@ def _lines(file: TextIO) -> Iterator[_Line | Bad]:
         InvalidMessage: the header row is wrong. Before the first line is yielded.
     """
     first = file.readline(MAX_LINE)
-    names = [name.strip().lower() for name in next(csv.reader([first]), [])]
+    names = [name.strip().lower() for row in read_rows([first]) for name in row.cells]
     if not _KNOWN.intersection(names):
         # A bare list: its first line is a recipient.
         return _rows(chain([first], file), ("address",), 1)
@@ -203,24 +196,19 @@ def _lines(file: TextIO) -> Iterator[_Line | Bad]:
 
 
 def _rows(text: Iterable[str], names: tuple[str, ...], begins: int) -> Iterator[_Line | Bad]:
-    reader = csv.reader(text)
-    while True:
-        number = reader.line_num + begins
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield _bad(number, "bad_csv", f"not readable as CSV: {error}", "Close every quote")
-            continue
-        cells = {name: cell.strip() for name, cell in zip(names, row, strict=False) if cell.strip()}
-        if len(row) > len(names):
-            problem = f"{len(row)} cells, and there are {len(names)} columns"
-            yield _bad(number, "too_many_cells", problem, "Quote cells that hold the separator")
-        elif any("\udc80" <= character <= "\udcff" for cell in row for character in cell):
-            yield _bad(number, "bad_utf8", "is not UTF-8", "Save the file as UTF-8")
+    for row in read_rows(text, first_line=begins):
+        # An export marks what a spreadsheet would take for a formula.
+        values = (plain_cell(cell).strip() for cell in row.cells)
+        cells = {name: value for name, value in zip(names, values, strict=False) if value}
+        if row.problem:
+            yield _bad(row.line, "bad_csv", row.problem, "Close the quote, or write two for one in the text")
+        elif len(row.cells) > len(names):
+            problem = f"{len(row.cells)} cells, and there are {len(names)} columns"
+            yield _bad(row.line, "too_many_cells", problem, "Quote cells that hold the separator")
+        elif any("\udc80" <= character <= "\udcff" for cell in row.cells for character in cell):
+            yield _bad(row.line, "bad_utf8", "is not UTF-8", "Save the file as UTF-8")
         elif cells:
-            yield _Line(number, cells)
+            yield _Line(row.line, cells)
 
 
 def _bad(number: int, code: str, problem: str, fix: str) -> Bad:

@@ -41,9 +41,13 @@ STATUSES: Mapping[str, Status] = MappingProxyType(
 )
 _MAX_FIELDS = 100
 _ID = re.compile(r"[A-Za-z0-9-]{2,64}")
-_CODE = re.compile(r"\d{1,4}")
+_CODE = re.compile(r"[0-9]{1,4}")
 #: A carrier's clock may be wrong by so much before its time is worth nothing.
 _PLAUSIBLE = timedelta(days=4)
+#: What is signed holds when it was signed. Vonage sends a receipt that was not taken again for a day
+#: (https://developer.vonage.com/en/getting-started/concepts/webhooks), perhaps as it was signed first.
+_OLDEST, _NEWEST = timedelta(hours=25), timedelta(hours=1)
+_SECONDS = re.compile(r"[0-9]{1,11}")
 
 
 def read_fields(body: bytes, content_type: str) -> dict[str, str] | None:
@@ -67,7 +71,17 @@ def _flat(content: Any) -> dict[str, str] | None:
 
 def is_signed(secret: str, method: str, fields: Mapping[str, str]) -> bool:
     """Whether `sig` is what the holder of the secret makes of the other fields."""
-    return hmac.compare_digest(fields.get("sig", "").lower().encode(), sign(secret, method, fields).encode())
+    given = fields.get("sig", "").lower().encode(errors="replace")
+    return hmac.compare_digest(given, sign(secret, method, fields).encode())
+
+
+def is_fresh(fields: Mapping[str, str], now: datetime) -> bool:
+    """Whether `timestamp`, which is signed, is about now: an old receipt that somebody kept does not count."""
+    seconds = fields.get("timestamp", "")
+    if not _SECONDS.fullmatch(seconds):
+        return False
+    age = timedelta(seconds=now.timestamp() - int(seconds))
+    return -_NEWEST <= age <= _OLDEST
 
 
 def sign(secret: str, method: str, fields: Mapping[str, str]) -> str:

@@ -85,8 +85,24 @@ def _name(disposition: str) -> str:
         pass
     try:
         headers["Content-Disposition"] = disposition
-        return headers.get_filename("") or ""
+        parameters = headers.get_params([], header="Content-Disposition")
     except (ValueError, LookupError):
+        return ""
+    values = [value for name, value in parameters if name.lower() == "filename"]
+    # RFC 6266 section 4.3: what can be read of `filename*` wins, wherever it stands.
+    extended = [_extended(value) for value in values if isinstance(value, tuple)]
+    plain = [value for value in values if isinstance(value, str)]
+    return next(filter(None, [*extended, *plain]), "")
+
+
+def _extended(value: tuple[str | None, str | None, str]) -> str:
+    """The text of a `filename*`; "" if it is not in one of the two charsets of RFC 5987 section 3.2."""
+    charset, _, text = value
+    if (charset or "").lower() not in ("utf-8", "iso-8859-1"):
+        return ""
+    try:
+        return text.encode("latin-1").decode(charset or "")
+    except ValueError:
         return ""
 
 

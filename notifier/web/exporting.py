@@ -5,14 +5,13 @@ A failure in the middle breaks the connection off: a file that ends properly is 
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
+from notifier.domain.csv_rows import write_rows
 from notifier.store.audit import NotificationView
 
 MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl; charset=utf-8"}
@@ -37,11 +36,10 @@ def wanted(accept: str) -> Literal["json", "csv", "jsonl"]:
 
 
 def csv_lines(first: Sequence[NotificationView], rest: Pages) -> Iterator[str]:
-    """RFC 4180, with a header; metadata as JSON. Values are as the record has them, so a spreadsheet may take a
-    number for a formula."""
-    yield _csv([_COLUMNS])
+    """RFC 4180, with a header; metadata as JSON. See `write_rows` about formulas."""
+    yield write_rows([_COLUMNS])
     for page in _pages(first, rest):
-        yield _csv([_cell(row[name]) for name in _COLUMNS] for row in page)
+        yield write_rows([_cell(row[name]) for name in _COLUMNS] for row in page)
 
 
 def json_lines(first: Sequence[NotificationView], rest: Pages) -> Iterator[str]:
@@ -54,12 +52,6 @@ def _pages(first: Sequence[NotificationView], rest: Pages) -> Iterator[list[dict
     yield _PAGE.dump_python(list(first), mode="json")
     for page in rest:
         yield _PAGE.dump_python(list(page), mode="json")
-
-
-def _csv(rows: Iterable[Iterable[str]]) -> str:
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows(rows)
-    return text.getvalue()
 
 
 def _cell(value: Any) -> str:

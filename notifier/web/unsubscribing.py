@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.parser import BytesParser
+from email.policy import compat32
 from html import escape
 from types import MappingProxyType
-from urllib.parse import parse_qs
+from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -33,6 +35,8 @@ _HEADERS = {
 }
 _ONE_CLICK = "List-Unsubscribe=One-Click"
 _UNDO = "undo"
+#: Ours have one field; of a form with many more nothing is read.
+_MAX_FIELDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +163,42 @@ async def act(desk: AtDesk, request: Request, token: str) -> Response:
 
 def _wish(body: bytes, content_type: str) -> str:
     """What a form asks for; "" for nothing that we know."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        fields = _multipart_fields(body, content_type)
+    elif kind in ("", "application/x-www-form-urlencoded", "text/plain"):
+        fields = _urlencoded_fields(body)
+    else:
+        return ""
     name, _, value = _ONE_CLICK.partition("=")
-    text = body.decode("utf-8", "replace")
-    if content_type.lower().startswith("multipart/form-data"):
-        # RFC 8058 section 3.2 allows it; there is one field, so its name and its value are all there is.
-        return _ONE_CLICK if f'name="{name}"' in text and value in text else ""
-    fields = parse_qs(text, max_num_fields=10) if text.count("&") < 10 else {}
-    if _UNDO in fields:
+    if any(field == _UNDO for field, _ in fields):
         return _UNDO
-    return _ONE_CLICK if fields.get(name) == [value] else ""
+    # Mail programs end it with a line break, or write it twice.
+    is_one_click = any(field == name and text.strip().lower() == value.lower() for field, text in fields)
+    return _ONE_CLICK if is_one_click else ""
+
+
+def _urlencoded_fields(body: bytes) -> list[tuple[str, str]]:
+    text = body.decode("utf-8", "replace").strip()
+    try:
+        return parse_qsl(text, max_num_fields=_MAX_FIELDS)
+    except ValueError:
+        return []
+
+
+def _multipart_fields(body: bytes, content_type: str) -> list[tuple[str, str]]:
+    """RFC 8058 section 3.2 allows this form, too."""
+    head = f"Content-Type: {' '.join(content_type.split())}\r\n\r\n".encode("ascii", "replace")
+    try:
+        parts = BytesParser(policy=compat32).parsebytes(head + body).walk()
+        fields = [
+            (str(part.get_param("name", "", header="content-disposition")), part.get_payload(decode=True))
+            for part, _ in zip(parts, range(_MAX_FIELDS), strict=False)
+        ]
+    except Exception:
+        # The parser of the standard library raises on some of what strangers send.
+        return []
+    return [(name, value.decode("utf-8", "replace")) for name, value in fields if isinstance(value, bytes)]
 
 
 def _words(locale: str) -> tuple[str, _Words]:

@@ -78,7 +78,7 @@ async def read_body(request: Request) -> bytes:
         Refusal: 413 or 408.
     """
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > MAX_BODY_BYTES:
+    if declared.isdecimal() and (len(declared) > 18 or int(declared) > MAX_BODY_BYTES):
         raise Refusal(413, _TOO_LARGE)
     body = b""
     try:

@@ -143,6 +143,23 @@ def test_a_name_in_plain_utf_8_is_read_as_what_it_is(api: Api) -> None:
     assert upload(api, named='attachment; filename="für Zoé.pdf"').json["name"] == "für Zoé.pdf"
 
 
+@pytest.mark.parametrize(
+    ("named", "name"),
+    [
+        ("attachment; filename=\"Pruefbericht.pdf\"; filename*=UTF-8''Pr%C3%BCfbericht.pdf", "Prüfbericht.pdf"),
+        ("attachment; filename*=UTF-8''Pr%C3%BCfbericht.pdf; filename=\"Pruefbericht.pdf\"", "Prüfbericht.pdf"),
+        ("attachment; FILENAME*=iso-8859-1'de'Pr%FCfbericht.pdf; filename=p.pdf", "Prüfbericht.pdf"),
+        ("attachment; filename*0*=UTF-8''Pr%C3%BC; filename*1=fbericht.pdf; filename=p.pdf", "Prüfbericht.pdf"),
+        # What cannot be read of it does not count.
+        ("attachment; filename*=UTF-8''%ff.pdf; filename=p.pdf", "p.pdf"),
+        ("attachment; filename*=utf-7''x.pdf; filename=p.pdf", "p.pdf"),
+        ("attachment; filename*=x.pdf; filename=p.pdf", "p.pdf"),
+    ],
+)
+def test_the_extended_file_name_wins_over_the_plain_one(api: Api, named: str, name: str) -> None:
+    assert upload(api, named=named).json["name"] == name
+
+
 def test_only_a_key_that_sends_uploads_and_the_other_routes_keep_their_limit(api: Api) -> None:
     assert upload(api, key=api.key(Scope.READ)).status == 403
     assert api("POST", "/v1/attachments", body=PDF).status == 401

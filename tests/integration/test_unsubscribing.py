@@ -107,6 +107,14 @@ def test_it_speaks_the_language_of_the_mail(api: Api, locale: str, language: str
             b'--b\r\nContent-Disposition: form-data; name="List-Unsubscribe"\r\n\r\nOne-Click\r\n--b--\r\n',
             {"content-type": "multipart/form-data; boundary=b"},
         ),
+        (
+            b"--b\r\nContent-Disposition: form-data; name=List-Unsubscribe\r\n\r\nOne-Click\r\n\r\n--b--\r\n",
+            {"content-type": 'Multipart/Form-Data; boundary="b"'},
+        ),
+        (ONE_CLICK + b"\r\n", FORM),
+        (ONE_CLICK + b"&" + ONE_CLICK, FORM),
+        (b"a=b&" + ONE_CLICK, {"content-type": "application/x-www-form-urlencoded; charset=UTF-8"}),
+        (ONE_CLICK, {}),
     ],
 )
 def test_one_click_ends_the_category_once(api: Api, body: bytes, headers: dict[str, str]) -> None:
@@ -148,6 +156,14 @@ def test_the_story_of_the_mail_tells_both(api: Api) -> None:
 def test_a_post_without_the_words_of_the_standard_does_nothing(api: Api) -> None:
     for body in (b"", b"x=y", b"List-Unsubscribe=No", b"\xff\xfe", b"&" * 5000, b"List-Unsubscribe"):
         assert api("POST", link(api), body=body, headers=FORM).status == 400
+    json = {"content-type": "application/json"}
+    for body in (b'{"List-Unsubscribe": "One-Click"}', ONE_CLICK):
+        assert api("POST", link(api), body=body, headers=json).status == 400
+    for body in (b"", b"--b", b"--b\r\n\r\nList-Unsubscribe=One-Click\r\n--b--", b"\xff" * 999, b"--b\r\n" * 2000):
+        for kind in ("multipart/form-data; boundary=b", "multipart/form-data", "multipart/form-data; boundary=\xff"):
+            assert api("POST", link(api), body=body, headers={"content-type": kind}).status == 400
+    for method in ("GET", "HEAD"):
+        assert api(method, link(api), body=ONE_CLICK, headers=FORM).status == 200
     assert suppressed(api) == []
 
 

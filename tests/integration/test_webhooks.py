@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -274,7 +275,7 @@ def receipt(id_: Any, word: str = "delivered", method: str = "sha256", **more: s
         "status": word,
         "err-code": "0",
         "nonce": "a&b=c",
-        "timestamp": "1764000000",
+        "timestamp": str(int(time.time())),
         **more,
     }
     return {**fields, "sig": sign(SECRET, method, fields).upper()}
@@ -306,6 +307,29 @@ def test_a_receipt_of_vonage_that_is_forged_or_for_another_message_counts_for_no
     moved = f"/webhooks/vonage/{other.id}/1/1"
     assert api("POST", moved, body=urlencode(good).encode()).status == 204
     assert {texts.status(claim.id), texts.status(other.id)} == {Status.SENDING}
+
+
+def test_a_signed_receipt_of_vonage_counts_while_it_is_fresh(api: Api, texts: Texts) -> None:
+    [claim] = texts.start(provider="vonage")
+    path, now = f"/webhooks/vonage/{claim.id}/1/1", int(time.time())
+    for stale in (str(now - 26 * 3600), str(now + 2 * 3600), "", "0", "-1", "1" * 50, "１７６４００００００", f"{now}.0"):
+        assert api("POST", path, body=urlencode(receipt(claim.id, timestamp=stale)).encode()).status == 403
+    assert texts.status(claim.id) == Status.SENDING
+    kept = receipt(claim.id, timestamp=str(now - 24 * 3600))
+    assert api("POST", path, body=urlencode(kept).encode()).status == 204
+    assert texts.status(claim.id) == Status.DELIVERED
+
+
+def test_a_signature_of_vonage_may_be_any_text(api: Api, texts: Texts) -> None:
+    [claim] = texts.start(provider="vonage")
+    path, headers = f"/webhooks/vonage/{claim.id}/1/1", {"Content-Type": "application/json"}
+    good = receipt(claim.id)
+    for field in good:
+        body = json.dumps({**good, field: "\ud800"}).encode()
+        assert api("POST", path, body=body, headers=headers).status == 403, field
+    signed = receipt(claim.id, **{"status": "\ud800", "network": "\udfff"})
+    assert api("POST", path, body=json.dumps(signed).encode(), headers=headers).status == 204
+    assert texts.status(claim.id) == Status.SENDING
 
 
 def test_every_method_of_signing_makes_another_signature() -> None:

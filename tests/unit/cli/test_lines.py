@@ -89,6 +89,20 @@ def test_a_quote_that_is_never_closed_is_a_fault() -> None:
     assert bad.faults[0].code == "bad_csv"
 
 
+def test_a_quote_that_is_never_closed_swallows_no_other_row() -> None:
+    bad, *good = csv_lines('to,context.name\nada@example.com,"Ada\nbob@example.com,Bob\ncy@example.com,Cy\n')
+    assert (bad.number, str(bad.faults[0])) == (
+        2,
+        "body: a quote is opened here and not closed. Close the quote, or write two for one in the text.",
+    )
+    assert [(line.number, line.entry["to"]) for line in good] == [(3, "bob@example.com"), (4, "cy@example.com")]
+
+
+def test_a_quote_in_the_header_row_that_is_never_closed_is_told() -> None:
+    with pytest.raises(UnreadableFile, match="header row a quote is opened"):
+        csv_lines('to,"context.name\nada@example.com,Ada\n')
+
+
 @pytest.mark.parametrize(
     ("header", "why"),
     [

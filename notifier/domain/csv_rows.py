@@ -1,0 +1,120 @@
+"""CSV (RFC 4180), read and written so that a mistake in one row stays in that row, and a spreadsheet runs nothing."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+#: Spreadsheets take a cell that begins so for a formula (OWASP, "CSV Injection").
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+#: What begins so and is none: a number, also a telephone number.
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class CsvRow:
+    """One row, or why there is none."""
+
+    #: The line of the file where it begins; of a row that cannot be read, where the quote was opened. From 1.
+    line: int
+    cells: tuple[str, ...] = ()
+    #: What is wrong with it; "" if nothing is.
+    problem: str = ""
+
+
+def read_rows(lines: Iterable[str], *, delimiter: str = ",", first_line: int = 1) -> Iterator[CsvRow]:
+    """The rows of `lines`, which keep their line ends. Empty lines have no cells.
+
+    A quote that is never closed, or closed inside of a later row, would swallow the rows between. Such a row is
+    given up with the line of that quote, and reading goes on with the line after it. No more than one row, of at
+    most 128 KiB a cell (`csv.field_size_limit`), is in memory.
+    """
+    source = _Lines(lines, first_line)
+    reader = csv.reader(source, delimiter=delimiter, strict=True)
+    while True:
+        source.taken.clear()
+        begins = source.next_line
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            at_end = "end of data" in str(error)
+            opened = _open_quote(source.taken, delimiter, at_end=at_end)
+            yield CsvRow(source.give_back_after(opened), problem=_problem(error))
+        else:
+            yield CsvRow(begins, tuple(cells))
+
+
+class _Lines:
+    """The lines of a file, which remembers those of the present row and can take them back."""
+
+    def __init__(self, lines: Iterable[str], first_line: int) -> None:
+        self._lines = iter(lines)
+        self._again: deque[str] = deque()
+        self.next_line = first_line
+        #: Of the present row.
+        self.taken: list[str] = []
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._lines)
+        self.taken.append(line)
+        self.next_line += 1
+        return line
+
+    def give_back_after(self, index: int) -> int:
+        """Take back the lines of the row behind its line `index`, from 0. Returns that line's number."""
+        after = self.taken[index + 1 :]
+        self._again.extendleft(reversed(after))
+        self.next_line -= len(after)
+        return self.next_line - 1
+
+
+def _open_quote(lines: Sequence[str], delimiter: str, *, at_end: bool) -> int:
+    """Index of the line whose quote kept the row open: up to its last line, or up to its end."""
+    opened, is_open, before = len(lines) - 1, False, delimiter
+    for index, line in enumerate(lines if at_end else lines[:-1]):
+        for character in line:
+            if character == '"':
+                if is_open:
+                    is_open = False
+                elif before == '"':
+                    is_open = True  # two of them are one in the text
+                elif before in (delimiter, "\n", "\r"):
+                    is_open, opened = True, index
+            before = character
+    return opened if is_open else len(lines) - 1
+
+
+def _problem(error: csv.Error) -> str:
+    text = str(error)
+    if "unexpected end of data" in text or "expected after" in text:
+        return "a quote is opened here and not closed"
+    return f"not readable as CSV: {text}"
+
+
+def write_rows(rows: Iterable[Iterable[str]]) -> str:
+    """The rows as text. A cell that a spreadsheet would take for a formula gets a ' in front: see `plain_cell`."""
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([_safe_cell(cell) for cell in row] for row in rows)
+    return text.getvalue()
+
+
+def _safe_cell(cell: str) -> str:
+    return f"'{cell}" if _is_formula(cell) else cell
+
+
+def plain_cell(cell: str) -> str:
+    """The cell of an export as it was before `write_rows`."""
+    return cell[1:] if cell.startswith("'") and _is_formula(cell[1:]) else cell
+
+
+def _is_formula(cell: str) -> bool:
+    return cell.lstrip(" ").startswith(_FORMULA) and not _NUMBER.fullmatch(cell)
