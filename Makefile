@@ -14,7 +14,7 @@ INSTALL := $(PIP) install --require-hashes --no-deps --no-compile
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test chaos bench check format lock clean
+.PHONY: help demo up test package chaos bench check format lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ up: $(RUNTIME) ## run the service here, with its own database and broker where n
 # All of them in two processes, each with servers of its own; a selection in one, whose servers start once.
 test: $(DEV) ## every test, on real PostgreSQL, RabbitMQ and Valkey (ARGS="-k word")
 	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n auto --dist worksteal)
+
+package: $(DEV) ## the wheel in fresh environments: every program starts from it, on both brokers
+	@$(BIN)/python -m tests.package
 
 chaos: $(DEV) ## the fault suite: everything killed, stopped and cut under load, twenty minutes (SHORT=1: two)
 	@$(BIN)/python -m chaos $(if $(SHORT),--short) $(ARGS)

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from notifier.client import Client, Handle, RecordingClient
-    from notifier.errors import ConfigurationError, Fault, InvalidMessage, NotifierError, PublishFailed
+    from notifier.errors import (
+        ConfigurationError,
+        Fault,
+        InvalidMessage,
+        NotifierError,
+        PublishFailed,
+        PublishRefused,
+    )
     from notifier.message import Message, new_id
     from notifier.status import Channel, Lane
 
@@ -24,6 +31,7 @@ _HOMES = {
     "Message": "message",
     "NotifierError": "errors",
     "PublishFailed": "errors",
+    "PublishRefused": "errors",
     "RecordingClient": "client",
     "new_id": "message",
 }
@@ -39,6 +47,7 @@ __all__ = [
     "Message",
     "NotifierError",
     "PublishFailed",
+    "PublishRefused",
     "RecordingClient",
     "new_id",
 ]

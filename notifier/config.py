@@ -330,6 +330,7 @@ def load_settings(*, use_running: bool = True, **overrides: Any) -> Settings:
         ConfigurationError: naming the variable or the line of notifier.toml that is wrong, and the fix.
     """
     secrets = Path(os.environ.get("NOTIFIER_SECRETS_DIR", "/run/secrets"))
+    _check_secret_files(secrets)
     try:
         settings = Settings(
             _secrets_dir=secrets if secrets.is_dir() else None,
@@ -342,6 +343,35 @@ def load_settings(*, use_running: bool = True, **overrides: Any) -> Settings:
     if path is None:
         return settings
     return settings.model_copy(update={"structure": load_structure(path)})
+
+
+def _check_secret_files(folder: Path) -> None:
+    """Read each once: the settings library passes over some that it cannot read, and fails on others.
+
+    Raises:
+        ConfigurationError: naming the file.
+    """
+    try:
+        paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise _unreadable_secret(folder, error.strerror or type(error).__name__) from None
+    for path in paths:
+        prefix, _, name = path.name.lower().partition("_")
+        if prefix != "notifier" or name not in Settings.model_fields:
+            continue
+        try:
+            path.read_text("utf-8")
+        except OSError as error:
+            raise _unreadable_secret(path, error.strerror or type(error).__name__) from None
+        except UnicodeError:
+            raise _unreadable_secret(path, "it is not UTF-8 text") from None
+
+
+def _unreadable_secret(path: Path, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"the secret {path} cannot be read ({why}): let this program's user read it as a file of UTF-8 text",
+        setting=path.name.upper(),
+    )
 
 
 def _running_file() -> Path | None:

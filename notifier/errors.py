@@ -3,6 +3,7 @@
 NotifierError
 ├── InvalidMessage            fix the message; `faults` lists everything that is wrong with it
 ├── PublishFailed             the broker did not confirm in time: publish again with the same idempotency key
+│   └── PublishRefused        this user has no right to: give it the right, then publish again
 ├── ConfigurationError        fix a setting; `setting` names it
 │   └── MissingPackage        install the named extra
 ├── ServiceUnavailable        database or broker cannot be reached: try again later
@@ -65,6 +66,11 @@ class PublishFailed(NotifierError):
     It may or may not have arrived. Publish it again with the same `idempotency_key` (or id): the service accepts
     it once.
     """
+
+
+class PublishRefused(PublishFailed):
+    """The broker does not let this user in, or not write there. Nothing was published, and nothing will be before
+    somebody gives it the right."""
 
 
 class ConfigurationError(NotifierError):

@@ -47,9 +47,10 @@ class Status(StrEnum):
 
 
 #: status → the statuses that may follow it. Nothing goes backwards by itself: `retrying → queued` is the next
-#: round of the same delivery; a receipt that comes late may correct `unknown`, `undelivered` and `failed`; only an
-#: operator sets something going again that had ended (`failed`, `expired`, `undelivered`, `suppressed` →
-#: `retrying`).
+#: round of the same delivery. An acceptance or a receipt that comes late may correct `unknown`, `undelivered`,
+#: `failed` and `expired`, for what was sent was sent, whatever we had come to believe. `cancelled` and
+#: `suppressed` are decisions and stay; the attempts beside them tell what arrived all the same. Only an operator
+#: sets something going again that had ended (`failed`, `expired`, `undelivered`, `suppressed` → `retrying`).
 TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
     {
         Status.SCHEDULED: frozenset({Status.QUEUED, Status.EXPIRED, Status.CANCELLED, Status.SUPPRESSED}),
@@ -104,7 +105,7 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
         Status.DELIVERED: frozenset(),
         Status.UNDELIVERED: frozenset({Status.DELIVERED, Status.RETRYING}),
         Status.FAILED: frozenset({Status.SENT, Status.DELIVERED, Status.RETRYING}),
-        Status.EXPIRED: frozenset({Status.RETRYING}),
+        Status.EXPIRED: frozenset({Status.SENT, Status.DELIVERED, Status.RETRYING}),
         Status.CANCELLED: frozenset(),
         Status.SUPPRESSED: frozenset({Status.RETRYING}),
     }

@@ -20,7 +20,7 @@ from kombu import Connection, Producer
 from kombu.exceptions import KombuError
 
 from notifier import topology
-from notifier.errors import PublishFailed
+from notifier.errors import PublishFailed, PublishRefused
 from notifier.message import MAX_BATCH_ENTRIES, MAX_BODY_BYTES
 from notifier.status import Channel, Lane
 
@@ -83,6 +83,7 @@ class Wire:
 
         Raises:
             PublishFailed: it has not within `timeout_seconds`, or will not; the text says why.
+            PublishRefused: this user may not; publishing again does not help.
         """
         ends_at = time.monotonic() + self.timeout_seconds
         if not self._lock.acquire(timeout=self.timeout_seconds):
@@ -197,7 +198,7 @@ class Wire:
             self._set_socket_timeout(max(0.01, self._remaining()))
             topology.declare_for_producers(connection.channel())
         except AccessRefused:
-            raise PublishFailed(
+            raise PublishRefused(
                 "the queues do not exist and this user may not declare them: start the service once, then publish"
             ) from None
         except self._errors as error:
@@ -225,23 +226,38 @@ class Wire:
                 pass
 
     def _failed(self, error: Exception) -> PublishFailed:
-        return PublishFailed(f"{self._reason(error)}; publish again with the same idempotency key")
+        reason = self._reason(error)
+        if _has_no_right(_cause(error)):
+            fix = "correct its name and password, or give it the right to write to the exchange notify"
+            return PublishRefused(f"{reason}: {fix}; until then publishing again does not help")
+        return PublishFailed(f"{reason}; publish again with the same idempotency key")
 
     def _reason(self, error: Exception) -> str:
         """Why it failed, in words. Of a library's error only the kind: its text may hold the broker's URL."""
         place = _place(self._url)
-        cause = error.__cause__ if isinstance(error, KombuError) and error.__cause__ else error
+        cause = _cause(error)
         if self._is_blocked:
             return f"the broker at {place} takes no messages: it is short of memory or disk"
         if isinstance(cause, ConnectionRefusedError | socket.gaierror) or _is_refused(cause):
             return f"no broker answers at {place}"
-        if isinstance(cause, AccessRefused):
+        if _has_no_right(cause):
             return f"the broker at {place} refused this user"
         if isinstance(cause, MessageNacked):
             return f"the broker at {place} refused the message: the queue is full"
         if isinstance(cause, TimeoutError) or self._remaining() <= 0 or "Timeout" in type(cause).__name__:
             return f"the broker at {place} did not confirm the message within {self.timeout_seconds:g} s"
         return f"the broker at {place} did not confirm the message ({type(cause).__name__})"
+
+
+def _cause(error: Exception) -> BaseException:
+    """What kombu wrapped."""
+    return error.__cause__ if isinstance(error, KombuError) and error.__cause__ else error
+
+
+def _has_no_right(cause: BaseException) -> bool:
+    """Whether the broker does not want this user: RabbitMQ's word for it, or those of redis-py."""
+    names = ("AuthenticationError", "AuthenticationWrongNumberOfArgsError", "NoPermissionError")
+    return isinstance(cause, AccessRefused) or type(cause).__name__ in names
 
 
 def _is_refused(cause: BaseException) -> bool:

@@ -73,6 +73,20 @@ def give(folder: Path, account: Account | None) -> None:
         os.chown(folder, account.uid, account.gid)
 
 
+def make_private(folder: Path) -> None:
+    """Make a folder that only this user enters: mails and logs have people's addresses in them. One that is there
+    already becomes so."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+
+
+def private_opener(path: str, flags: int) -> int:
+    """For `open(…, opener=…)`: whatever the umask, only this user reads the file. One that is there becomes so."""
+    descriptor = os.open(path, flags, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return descriptor
+
+
 def can_hold_socket(folder: Path) -> bool:
     """Whether a Unix socket fits there: paths end at about 100 characters, some file systems have no sockets."""
     trial = folder / ".s.PGSQL.trial"

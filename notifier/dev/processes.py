@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from notifier.dev.machine import Account, run_as
+from notifier.dev.machine import Account, private_opener, run_as
 from notifier.errors import ConfigurationError, ServiceUnavailable
 
 #: A signal and how many seconds the process has to obey it, mildest first.
@@ -66,7 +66,7 @@ class ServerProcess:
     def start(self) -> None:
         """Start the server and its guard; does not wait until it answers."""
         _rotate(self._log)
-        with self._log.open("ab") as log:
+        with open(self._log, "ab", opener=private_opener) as log:
             self._process = subprocess.Popen(
                 self._command,
                 stdin=subprocess.DEVNULL,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
+from notifier.dev.machine import make_private
 from notifier.dev.processes import ServerProcess
 
 #: In the order of starting; they stop in this order too, so that nothing new comes in while the rest finishes.
@@ -51,7 +52,7 @@ class Programs:
         own: Mapping[str, Mapping[str, str]] | None = None,
         programs: Mapping[str, tuple[str, ...]] = PROGRAMS,
     ) -> None:
-        log_dir.mkdir(parents=True, exist_ok=True)
+        make_private(log_dir)
         env, own = {**os.environ, **environment}, own or {}
         self._programs = {
             name: _Program(

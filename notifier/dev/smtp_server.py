@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from notifier.dev.machine import make_private, private_opener
 from notifier.dev.running import running
 from notifier.dev.smtp_faults import Faults, Rule
 from notifier.dev.smtp_session import Session
@@ -120,7 +121,7 @@ class MailServer:
             OSError: if the port is taken.
         """
         if self._folder is not None:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_private(self._folder)
         self._loop = loop = asyncio.get_running_loop()
         certificate = self.tls if self._implicit_tls else None
         self._server = await loop.create_server(partial(Session, self), host, port, ssl=certificate, backlog=1024)
@@ -189,7 +190,8 @@ class MailServer:
         name = f"{mail.received_at:%Y%m%d-%H%M%S}-{self.received:06d}-{recipient}.eml"
         # A reader of the folder sees whole files only.
         unfinished = folder / f".{name}.part"
-        unfinished.write_bytes(mail.content)
+        with open(unfinished, "wb", opener=private_opener) as file:
+            file.write(mail.content)
         unfinished.rename(folder / name)
 
 

@@ -1,4 +1,4 @@
-"""CSV (RFC 4180), read and written so that a mistake in one row stays in that row, and a spreadsheet runs nothing."""
+"""CSV (RFC 4180): a mistake in one row costs that row only, and a spreadsheet runs nothing of what we write."""
 
 from __future__ import annotations
 

@@ -85,7 +85,8 @@ def _name(disposition: str) -> str:
         pass
     try:
         headers["Content-Disposition"] = disposition
-        parameters = headers.get_params([], header="Content-Disposition")
+        # Of an extended one the value has three parts, which its annotation does not say.
+        parameters: list[tuple[str, Any]] = headers.get_params([], header="Content-Disposition")
     except (ValueError, LookupError):
         return ""
     values = [value for name, value in parameters if name.lower() == "filename"]

@@ -69,6 +69,10 @@ def test_the_demo_ends_as_it_should_and_its_mails_open(folder: Path) -> None:
         for path in sorted((folder / "kept" / "mail").glob("*.eml"))
     ]
     assert len(mails) == 13
+    # They name people: nobody else on this machine reads them.
+    for kept in (folder / "kept" / "mail", folder / "kept" / "logs"):
+        assert kept.stat().st_mode & 0o777 == 0o700
+        assert {path.stat().st_mode & 0o777 for path in kept.iterdir()} == {0o600}
     assert [defect for mail in mails for part in mail.walk() for defect in part.defects] == []
     subjects = "\n".join(str(mail["Subject"]) for mail in mails)
     assert any("\u4e00" <= character <= "\u9fff" for character in subjects)

@@ -304,6 +304,22 @@ def test_a_late_acceptance_corrects_an_unknown_outcome(ledger: Ledger, audit: Au
     assert (story.notification.status, story.attempts[0].outcome) == ("sent", "accepted")
 
 
+def test_a_late_acceptance_corrects_what_expired_meanwhile(ledger: Ledger, audit: Audit, engine: Engine) -> None:
+    notification_id = accept(ledger, expires_at=datetime.now(UTC) + timedelta(hours=1))
+    (claimed,) = claim(ledger, notification_id)
+    ledger.start_attempts([NewAttempt(claimed, "smtp")], margin_seconds=5)
+    pass_time(engine, notification_id)
+    sweep(ledger)
+    ledger.settle_unknown([(notification_id, claimed.claim, True, "sent again")])
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE notifications SET expires_at = now()"))
+    assert sweep(ledger) == []
+    assert audit.story(notification_id).notification.status == "expired"
+    ledger.finish([sent(claimed)])
+    story = audit.story(notification_id)
+    assert (story.notification.status, story.attempts[0].outcome) == ("sent", "accepted")
+
+
 def test_a_late_failure_of_an_old_claim_does_not_touch_the_new_one(
     ledger: Ledger, audit: Audit, engine: Engine
 ) -> None:

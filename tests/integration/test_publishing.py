@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from notifier.client import Client
-from notifier.errors import PublishFailed
+from notifier.errors import PublishFailed, PublishRefused
 from notifier.parsing import parse_body
 from notifier.status import Channel, Lane
 from tests.rabbitmq import PrivateRabbitmq
@@ -117,7 +117,9 @@ def test_a_refused_login_is_said(amqp_url: str) -> None:
     parts = urlsplit(amqp_url)
     wrong = parts._replace(netloc=f"mallory:wrong@{parts.hostname}:{parts.port}").geturl()
     with Client(wrong, producer="shop", timeout_seconds=DEADLINE) as client:
-        fails_in_time(lambda: send(client), "refused this user")
+        fails_in_time(lambda: send(client), "refused this user.*publishing again does not help")
+        with pytest.raises(PublishRefused):
+            send(client)
 
 
 def test_many_are_published_in_few_broker_messages_and_none_is_lost(broker_url: str) -> None:

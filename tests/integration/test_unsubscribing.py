@@ -160,7 +160,11 @@ def test_a_post_without_the_words_of_the_standard_does_nothing(api: Api) -> None
     for body in (b'{"List-Unsubscribe": "One-Click"}', ONE_CLICK):
         assert api("POST", link(api), body=body, headers=json).status == 400
     for body in (b"", b"--b", b"--b\r\n\r\nList-Unsubscribe=One-Click\r\n--b--", b"\xff" * 999, b"--b\r\n" * 2000):
-        for kind in ("multipart/form-data; boundary=b", "multipart/form-data", "multipart/form-data; boundary=\xff"):
+        for kind in (
+            "multipart/form-data; boundary=b",
+            "multipart/form-data",
+            "multipart/form-data; boundary=\xff",
+        ):
             assert api("POST", link(api), body=body, headers={"content-type": kind}).status == 400
     for method in ("GET", "HEAD"):
         assert api(method, link(api), body=ONE_CLICK, headers=FORM).status == 200

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -312,7 +312,16 @@ def test_a_receipt_of_vonage_that_is_forged_or_for_another_message_counts_for_no
 def test_a_signed_receipt_of_vonage_counts_while_it_is_fresh(api: Api, texts: Texts) -> None:
     [claim] = texts.start(provider="vonage")
     path, now = f"/webhooks/vonage/{claim.id}/1/1", int(time.time())
-    for stale in (str(now - 26 * 3600), str(now + 2 * 3600), "", "0", "-1", "1" * 50, "１７６４００００００", f"{now}.0"):
+    for stale in (
+        str(now - 26 * 3600),
+        str(now + 2 * 3600),
+        "",
+        "0",
+        "-1",
+        "1" * 50,
+        "１７６４００００００",
+        f"{now}.0",
+    ):
         assert api("POST", path, body=urlencode(receipt(claim.id, timestamp=stale)).encode()).status == 403
     assert texts.status(claim.id) == Status.SENDING
     kept = receipt(claim.id, timestamp=str(now - 24 * 3600))
@@ -327,7 +336,7 @@ def test_a_signature_of_vonage_may_be_any_text(api: Api, texts: Texts) -> None:
     for field in good:
         body = json.dumps({**good, field: "\ud800"}).encode()
         assert api("POST", path, body=body, headers=headers).status == 403, field
-    signed = receipt(claim.id, **{"status": "\ud800", "network": "\udfff"})
+    signed = receipt(claim.id, status="\ud800", network="\udfff")
     assert api("POST", path, body=json.dumps(signed).encode(), headers=headers).status == 204
     assert texts.status(claim.id) == Status.SENDING
 

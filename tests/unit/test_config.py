@@ -54,6 +54,29 @@ def test_a_bounce_address_leaves_room_for_a_token_and_needs_a_key(monkeypatch: p
             load_settings()
 
 
+def test_a_secret_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NOTIFIER_SECRETS_DIR", str(tmp_path))
+    secret = tmp_path / "NOTIFIER_DATABASE_URL"
+    secret.write_bytes(b"postgresql://user:hunter2\xff@db/x")
+    with pytest.raises(
+        ConfigurationError, match=r"NOTIFIER_DATABASE_URL cannot be read \(it is not UTF-8"
+    ) as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+    secret.unlink()
+    secret.mkdir()
+    with pytest.raises(ConfigurationError, match=r"NOTIFIER_DATABASE_URL cannot be read \(Is a directory\)"):
+        load_settings()
+    secret.rmdir()
+    secret.symlink_to(tmp_path / "gone")
+    with pytest.raises(ConfigurationError, match=r"NOTIFIER_DATABASE_URL cannot be read \(No such file"):
+        load_settings()
+    secret.unlink()
+    (tmp_path / "somebody_elses").write_bytes(b"\xff")
+    (tmp_path / "notifier_of_another_program").mkdir()
+    load_settings()
+
+
 def test_a_file_of_a_secret_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "notifier_broker_url").write_text("amqp://broker/\n")
     monkeypatch.setenv("NOTIFIER_SECRETS_DIR", str(tmp_path))

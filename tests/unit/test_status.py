@@ -41,4 +41,5 @@ def test_everything_in_flight_can_still_be_accepted() -> None:
         Status.RETRYING,
         Status.UNKNOWN,
         Status.FAILED,
+        Status.EXPIRED,
     }

@@ -75,7 +75,9 @@ def test_what_a_spreadsheet_would_run_is_marked_and_comes_back_as_it_was(cell: s
     assert plain_cell(written) == cell
 
 
-@pytest.mark.parametrize("cell", ["+15550100123", "-3", "3.14", "", "Ada", "'quoted'", "a=b", "2026-11-29T10:00:00Z"])
+@pytest.mark.parametrize(
+    "cell", ["+15550100123", "-3", "3.14", "", "Ada", "'quoted'", "a=b", "2026-11-29T10:00:00Z"]
+)
 def test_what_is_no_formula_stays_as_it_is(cell: str) -> None:
     written = next(csv.reader(io.StringIO(write_rows([[cell, "x"]]), newline="")))[0]
     assert written == cell
