@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,6 +28,7 @@ from notifier.intake import Intake
 from notifier.intake.amqp import AmqpReader
 from notifier.intake.producers import Producers
 from notifier.intake.redis import RedisReader
+from notifier.operations.keys import Scope
 from notifier.relay import Row
 from notifier.rendering import Renderer
 from notifier.status import Channel, Lane
@@ -34,6 +38,7 @@ from notifier.store.ledger import Ledger
 from notifier.store.producers import unproven_producers
 from notifier.wire import Wire
 from tests.rabbitmq import AmqpServer, PrivateRabbitmq
+from tests.support.api import Api, Reply
 from tests.support.brokers import amqp_connection, publish_raw
 from tests.support.templates import write_template, write_templates
 from tests.unit.cli.commandline import CommandLine
@@ -341,6 +346,98 @@ def test_dead_letters_keep_who_published_them(users: Users, start: Any, database
     service = start(users.service, **two(users))
     assert [n.proof for n in service.accepted(1)] == ["broker_user"]
     assert [codes(found) for found in service.rejected(1)] == [NOT_PROVEN]
+
+
+def doctor(database_url: str, broker_url: str, folder: Path, text: str, **more: Any) -> dict[str, tuple[str, str]]:
+    """What doctor says about producers and the broker's user: mark, and text with its fix."""
+    config = folder / "notifier.toml"
+    config.write_text(text)
+    settings = {"database_url": database_url, "broker_url": broker_url, "config": config, **more}
+    answer = CommandLine(settings)("doctor")
+    lines = [line.partition(": ") for line in answer.out.splitlines()]
+    return {text: (head[0], head[2:]) for head, _, text in lines if head[2:] in ("producers", "broker user")}
+
+
+def test_doctor_says_who_is_proven_and_who_is_not(
+    users: Users, start: Any, database_url: str, tmp_path: Path
+) -> None:
+    service = start(users.service)
+    with Client(users.stranger, producer="newsletter") as client:
+        client.send("hello", "ann@example.com", context={"name": "Ann"})
+    service.accepted(1)
+    nothing = doctor(database_url, users.service, tmp_path, "")
+    [first, second] = nothing
+    assert first.startswith("taken at their word: notifier.toml names no broker user of a producer → name the ")
+    assert "not proven, of those that published in the last 7 days: newsletter → a broker user for each" in second
+    text = '[producers.shop]\nbroker_user = "shop"\ntemplates = ["order_*", "both"]\n'
+    found = doctor(database_url, users.service, tmp_path, text)
+    assert found["proven by their broker users: shop (shop); others are taken at their word"] == ("✓", "producers")
+    [slip] = [line for line in found if "order_*" in line]
+    assert "correct templates of [producers.shop]" in slip
+
+
+def test_doctor_says_when_the_services_user_is_not_the_services_alone(
+    users: Users, database_url: str, tmp_path: Path
+) -> None:
+    [own] = own_users(users.service, None)
+    shared = doctor(database_url, users.service, tmp_path, f'[producers.shop]\nbroker_user = "{own}"\n')
+    assert [mark for mark in shared.values() if mark[1] == "broker user"] == [("!", "broker user")]
+    assert any(f"own user {own} is also that of the producer shop" in line for line in shared)
+    guest = doctor(database_url, users.service, tmp_path, "", broker_user="guest")
+    assert any("the service is guest on the broker" in line for line in guest)
+    unknown = doctor(database_url, users.service, tmp_path, '[producers.a]\nbroker_user = "a"\n', broker_user="")
+    assert any("set NOTIFIER_BROKER_USER" in line for line in unknown)
+
+
+def test_doctor_says_that_over_redis_nothing_is_proven(
+    redis_broker_url: str, database_url: str, tmp_path: Path
+) -> None:
+    text = '[producers.shop]\nbroker_user = "shop"\n'
+    [(said, mark)] = doctor(database_url, redis_broker_url, tmp_path, text).items()
+    assert mark == ("!", "producers")
+    assert said.startswith("taken at their word: a Redis-protocol broker cannot tell who publishes → ")
+    [(said, mark)] = doctor(database_url, redis_broker_url, tmp_path, f"require_proof = true\n{text}").items()
+    assert mark == ("✗", "producers")
+    assert "use RabbitMQ, or take require_proof out of notifier.toml" in said
+
+
+def test_an_intake_that_would_refuse_everything_does_not_start(
+    redis_broker_url: str, database_url: str, tmp_path: Path
+) -> None:
+    (tmp_path / "notifier.toml").write_text("require_proof = true\n")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "NOTIFIER_DATABASE_URL": database_url,
+        "NOTIFIER_BROKER_URL": redis_broker_url,
+        "NOTIFIER_CONFIG": str(tmp_path / "notifier.toml"),
+    }
+    command = [sys.executable, "-m", "notifier", "intake"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert "require_proof is on, and a Redis-protocol broker cannot tell who publishes" in ended.stderr
+
+
+def test_over_http_the_key_proves_it_and_the_producers_limits_hold(database_url: str, templates: Path) -> None:
+    limits = {"lanes": ["normal"], "senders": ["support"], "broker_user": "shop"}
+    api = Api(database_url, templates, structure={"senders": SENDERS, "producers": {"shop": limits}})
+    hello = {"channel": "email", "to": "ann@example.com", "template": "hello", "context": {"name": "Ann"}}
+    key = api.key(Scope.SEND)
+
+    def send(**fields: Any) -> Reply:
+        body = {**hello, "idempotency_key": uuid4().hex, **fields}
+        return api("POST", "/v1/notifications", key=key, json_body=body)
+
+    accepted = send(sender="support")
+    assert accepted.status == 202
+    shown = api("GET", accepted.json["url"], key=api.key(Scope.READ))
+    assert shown.json["notification"]["proof"] == "api_key"
+    refused = send(lane="urgent")
+    assert refused.status == 403
+    assert [(e["pointer"], e["code"]) for e in refused.json["errors"]] == [
+        ("/lane", "lane_not_allowed"),
+        ("/sender", "sender_not_allowed"),
+    ]
+    api.close()
 
 
 def test_over_redis_nothing_is_proven_and_nothing_refused_for_it(redis_broker_url: str, start: Any) -> None:
