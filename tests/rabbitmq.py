@@ -137,7 +137,16 @@ class PrivateRabbitmq:
             )
             yield f"amqp://{quote(name, safe='')}:{password}@127.0.0.1:{self._port}/{quote(vhost, safe='')}"
         finally:
-            self._call("rabbit_auth_backend_internal", "delete_user", f'<<"{name}">>, <<"tests">>')
+            self.drop_user(name)
+
+    def drop_user(self, name: str) -> None:
+        """End one that a test made by other means."""
+        self._call("rabbit_auth_backend_internal", "delete_user", f'<<"{name}">>, <<"tests">>')
+
+    def tool_environment(self) -> dict[str, str]:
+        """With these variables `rabbitmqctl` is the one of this node, not Debian's wrapper for the machine's."""
+        own = self._environment()
+        return own | {"PATH": f"{self._script.parent}:{own.get('PATH', os.defpath)}"}
 
     @contextlib.contextmanager
     def memory_alarm(self) -> Iterator[None]:

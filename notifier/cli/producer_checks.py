@@ -74,7 +74,8 @@ def _check_own_user(settings: Settings, url: str) -> Iterator[Check]:
         yield Check("broker user", True, "the service is guest on the broker, as anybody may be", fix)
     for user in sorted(own & owners.keys()):
         detail = f"the service's own user {user} is also that of the producer {owners[user]}, who may then do all"
-        yield Check("broker user", True, detail, "make a user for each of the two")
+        fix = "make a user for each of the two, unless that producer is `notifier send` and `publish`"
+        yield Check("broker user", True, detail, fix)
     if owners and not own:
         detail = "it is not known by which name: what an operator publishes again is not proven any more"
         yield Check("broker user", True, detail, "set NOTIFIER_BROKER_USER")

@@ -63,10 +63,10 @@ def intake() -> None:
     settings = program_settings("intake")
     from notifier.bootstrap import Services, settle
     from notifier.intake import make_reader
-    from notifier.intake.producers import check_broker
+    from notifier.intake.producers import warn_of_producers
     from notifier.worker import make_app, task_publisher
 
-    check_broker(settings.structure, settings.require("broker_url"))
+    warn_of_producers(settings.structure, settings.require("broker_url"))
     stop = stop_on_signals()
     services = Services(settings, pool_size=8, application="notifier intake")
     process = services.intake(task_publisher(make_app(settings))).process

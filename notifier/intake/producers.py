@@ -11,6 +11,7 @@ from notifier.domain.producers import Proof
 from notifier.errors import ConfigurationError, Fault
 from notifier.message import Message
 from notifier.status import Channel, Lane
+from notifier.telemetry import log
 
 
 class Producers:
@@ -84,6 +85,18 @@ def check_broker(structure: Structure, broker_url: str) -> None:
             "would be refused; use RabbitMQ, or take require_proof out of notifier.toml",
             setting="require_proof",
         )
+
+
+def warn_of_producers(structure: Structure, broker_url: str) -> None:
+    """Say in the log that this broker proves no producer, although notifier.toml names broker users.
+
+    Raises:
+        ConfigurationError: see `check_broker`.
+    """
+    check_broker(structure, broker_url)
+    names_users = any(table.broker_user for table in structure.producers.values())
+    if names_users and topology.is_redis(broker_url):
+        log.warning("producers.not_proven", reason=in_words(structure, broker_url))
 
 
 def in_words(structure: Structure, broker_url: str) -> str:

@@ -19,22 +19,16 @@ import pytest
 from amqp.exceptions import AccessRefused, PreconditionFailed
 from kombu import Connection
 
-from notifier import topology
+from notifier.bootstrap import Services
 from notifier.broker_user import VOUCHED, own_users
 from notifier.client import Client
-from notifier.config import Structure
+from notifier.config import Settings, Structure
 from notifier.errors import PublishFailed
-from notifier.intake import Intake
-from notifier.intake.amqp import AmqpReader
-from notifier.intake.producers import Producers
-from notifier.intake.redis import RedisReader
+from notifier.intake import make_reader
 from notifier.operations.keys import Scope
 from notifier.relay import Row
-from notifier.rendering import Renderer
 from notifier.status import Channel, Lane
-from notifier.store.audit import Audit, Filter, NotificationView, RejectedView
-from notifier.store.engine import make_engine
-from notifier.store.ledger import Ledger
+from notifier.store.audit import Filter, NotificationView, RejectedView
 from notifier.store.producers import unproven_producers
 from notifier.wire import Wire
 from tests.rabbitmq import AmqpServer, PrivateRabbitmq
@@ -72,19 +66,19 @@ def users(amqp_server: AmqpServer) -> Iterator[Users]:
 class Service:
     """An intake that reads, on a configuration."""
 
-    def __init__(
-        self, database_url: str, broker_url: str, templates: Path, content: dict[str, Any], own: Any = None
-    ) -> None:
+    def __init__(self, database_url: str, broker_url: str, templates: Path, content: dict[str, Any]) -> None:
         self.database_url, self.broker_url = database_url, broker_url
-        self.engine = make_engine(database_url)
-        self.audit = Audit(self.engine)
-        structure = Structure.model_validate(content)
-        is_redis = topology.is_redis(broker_url)
-        producers = Producers(structure, own_users=own_users(broker_url, own), broker_tells_users=not is_redis)
-        intake = Intake(Ledger(self.engine), Renderer(templates), structure, lambda *_: None, producers=producers)
-        reader = RedisReader(broker_url) if is_redis else AmqpReader(broker_url)
+        settings = Settings(
+            database_url=database_url,
+            broker_url=broker_url,
+            templates=templates,
+            structure=Structure.model_validate(content),
+        )  # type: ignore[arg-type]
+        self._services = Services(settings)
+        self.engine, self.audit = self._services.engine, self._services.audit
+        process = self._services.intake(lambda *_: None).process
         self._stop = Event()
-        self._thread = Thread(target=reader.run, args=(intake.process, self._stop))
+        self._thread = Thread(target=make_reader(broker_url).run, args=(process, self._stop))
         self._thread.start()
 
     def accepted(self, count: int) -> list[NotificationView]:
@@ -104,7 +98,7 @@ class Service:
     def end(self) -> None:
         self._stop.set()
         self._thread.join()
-        self.engine.dispose()
+        self._services.close()
 
 
 @pytest.fixture
@@ -121,9 +115,9 @@ SENDERS = {name: {"email": f"{name}@example.com", "sms": "+15550100100"} for nam
 def start(database_url: str, templates: Path) -> Iterator[Any]:
     started: list[Service] = []
 
-    def make(broker_url: str, own: str | None = None, **content: Any) -> Service:
+    def make(broker_url: str, **content: Any) -> Service:
         content = {"senders": SENDERS, "default_sender": "shop", **content}
-        started.append(Service(database_url, broker_url, templates, content, own))
+        started.append(Service(database_url, broker_url, templates, content))
         return started[-1]
 
     yield make
@@ -311,6 +305,18 @@ def test_a_replay_of_the_services_own_user_makes_nobody_the_service(users: Users
     with Client(users.service, producer="cli") as client:
         client.send("hello", "ann@example.com", context={"name": "Ann"})
     assert [n.proof for n in service.accepted(1)] == ["broker_user"]
+
+
+def test_only_the_services_own_user_can_say_who_published_first(
+    amqp_server: PrivateRabbitmq, users: Users, start: Any, database_url: str
+) -> None:
+    service = start(users.service, **two(users))
+    publish_raw(users.shop, "email.normal", body_of("shop", template="welcome"), user_id=users.names["shop"])
+    [kept] = service.rejected(1)
+    with amqp_server.user(users.service, f"ops-{uuid4().hex[:8]}", configure=".*", write=".*", read=".*") as ops:
+        notifier = CommandLine({"database_url": database_url, "broker_url": ops})
+        assert notifier("rejected", "replay", kept.id).code == 0
+        assert NOT_PROVEN[0] in codes(service.rejected(2)[0])
 
 
 def give_up(url: str, queue: str) -> None:
