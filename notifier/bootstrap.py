@@ -12,6 +12,7 @@ from functools import cached_property
 
 from sqlalchemy import Engine
 
+from notifier import broker_user, topology
 from notifier.callbacks import Caller as CallbackCaller
 from notifier.callbacks import Runner
 from notifier.config import Settings
@@ -23,6 +24,7 @@ from notifier.errors import ServiceUnavailable
 from notifier.hashing import HashKey
 from notifier.intake import Intake
 from notifier.intake.accepting import PublishTasks
+from notifier.intake.producers import Producers
 from notifier.operations.bounces import Bounces
 from notifier.operations.receipts import Receipts
 from notifier.operations.retention import Keeper
@@ -127,12 +129,19 @@ class Services:
     def intake(self, publish_tasks: PublishTasks) -> Intake:
         """What takes producers' messages into the record."""
         settings = self.settings
+        url = settings.require("broker_url")
+        producers = Producers(
+            settings.structure,
+            own_users=broker_user.own_users(url, settings.broker_user),
+            broker_tells_users=not topology.is_redis(url),
+        )
         return Intake(
             self.ledger,
             self.renderer,
             settings.structure,
             publish_tasks,
             callback_hosts=settings.callback_hosts,
+            producers=producers,
         )
 
     @cached_property

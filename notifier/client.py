@@ -159,6 +159,10 @@ class Client(Messages):
 
     A producer that writes to its outbox only needs no `url`: the relay has it. `outbox_table` is the name of its
     outbox, with its schema if it has one.
+
+    On RabbitMQ each message names the user of the URL as its `user_id`, which the broker checks: so the service
+    knows that it is from this producer. `broker_user` is another name, for connections that RabbitMQ knows by
+    another (a certificate, OAuth 2), or "" for none.
     """
 
     def __init__(
@@ -168,9 +172,12 @@ class Client(Messages):
         producer: str | None = None,
         timeout_seconds: float = 5.0,
         outbox_table: str = "notifier_outbox",
+        broker_user: str | None = None,
     ) -> None:
         super().__init__(producer=producer)
-        self._wire = Wire(url, timeout_seconds=timeout_seconds) if url is not None else None
+        self._wire = (
+            Wire(url, timeout_seconds=timeout_seconds, broker_user=broker_user) if url is not None else None
+        )
         self._outbox_table = outbox_table
 
     def close(self) -> None:

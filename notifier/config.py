@@ -27,7 +27,8 @@ from notifier.bounce_address import BounceAddress
 from notifier.callback_table import CallbackTable, expand
 from notifier.errors import ConfigurationError
 from notifier.limit_tables import Caps, Quota, Retention
-from notifier.message import MAX_MAIL_ATTACHMENTS
+from notifier.message import MAX_MAIL_ATTACHMENTS, Name
+from notifier.producer_table import ProducerTable, check_producers
 from notifier.sealing import read_keys
 from notifier.status import SIMULATOR, Channel, Lane
 
@@ -143,6 +144,21 @@ class Structure(BaseModel):
     callbacks: dict[str, CallbackTable] = Field(default_factory=dict)
     #: Channel → how long its notifications are kept; channels left out: for ever.
     retention: dict[Channel, Retention] = Field(default_factory=dict)
+    #: Producer → who it is on the broker, and what it may send.
+    producers: dict[Name, ProducerTable] = Field(default_factory=dict)
+    #: Messages on the broker of a producer without `broker_user` are refused, too.
+    require_proof: bool = False
+
+    @field_validator("producers")
+    @classmethod
+    def _go_together(cls, tables: dict[str, ProducerTable], others: ValidationInfo) -> dict[str, ProducerTable]:
+        if "senders" in others.data and "default_sender" in others.data:
+            check_producers(tables, {*others.data["senders"], others.data["default_sender"]})
+        return tables
+
+    def sender_name(self, name: str | None) -> str:
+        """The name of the identity that a message or template with this `sender` goes out as."""
+        return name if name in self.senders else self.default_sender
 
 
 class Settings(BaseSettings):
@@ -156,6 +172,8 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = None
     #: amqp://user:password@host:5672/vhost or redis://host:6379/0
     broker_url: SecretStr | None = None
+    #: The name that RabbitMQ knows us by, if it is not the URL's user (certificate, OAuth 2); empty: none is told.
+    broker_user: str | None = None
     #: Celery's result backend for those who want one (redis://…). Off: the database is the record.
     result_backend: SecretStr | None = None
     #: Folder of templates.
@@ -314,7 +332,7 @@ class Settings(BaseSettings):
 
     def sender_name(self, name: str | None) -> str:
         """The name of the identity that `sender(name)` is."""
-        return name if name in self.structure.senders else self.structure.default_sender
+        return self.structure.sender_name(name)
 
     def retry(self, lane: Lane) -> LaneRetry:
         """How this lane tries again."""

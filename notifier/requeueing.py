@@ -7,7 +7,7 @@ until an operator looks. A Redis-protocol broker has no such queue.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ from kombu import Connection, Producer
 from kombu.exceptions import KombuError
 
 from notifier import topology
+from notifier.broker_user import VOUCHED, own_users, publisher, user_of, without_voucher
 from notifier.errors import NotFound, ServiceUnavailable
 
 #: Deadline of connecting, and of each answer. Seconds.
@@ -39,6 +40,8 @@ class Raw:
     headers: Mapping[str, Any] = field(default_factory=dict)
     content_type: str | None = None
     content_encoding: str | None = None
+    #: The user who published it first, as RabbitMQ said; None: nobody can say.
+    broker_user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +65,19 @@ Handle = Callable[[DeadLetter], bool]
 class Requeueing:
     """An open connection that publishes raw bytes, with a confirmation for each on RabbitMQ."""
 
-    def __init__(self, connection: Connection, *, is_redis: bool) -> None:
+    def __init__(
+        self, connection: Connection, *, is_redis: bool, own_user: str = "", own_users: Collection[str] = ()
+    ) -> None:
         self._connection = connection
         self._is_redis = is_redis
+        #: Our name on this connection, and those that the service has on it; "": not known.
+        self._own_user, self._own_users = own_user, own_users
         self._producer = Producer(connection.channel(), auto_declare=False)
 
     @classmethod
     @contextmanager
-    def connect(cls, url: str) -> Iterator[Self]:
-        """Connect.
+    def connect(cls, url: str, *, known_as: str | None = None) -> Iterator[Self]:
+        """Connect. `known_as` is our name on the broker, if it is not the URL's user.
 
         Raises:
             ServiceUnavailable: if the broker cannot be reached, goes away meanwhile, or does not confirm.
@@ -81,7 +88,13 @@ class Requeueing:
         try:
             with connection:
                 connection.connect()
-                yield cls(connection, is_redis=topology.is_redis(url))
+                own_user = user_of(connection) if known_as is None else known_as
+                yield cls(
+                    connection,
+                    is_redis=topology.is_redis(url),
+                    own_user=own_user,
+                    own_users=own_users(url, known_as),
+                )
         except errors as error:
             if isinstance(error, QueueMissing) or getattr(error, "reply_code", 0) == _NO_ROUTE:
                 fix = "run `notifier queues declare`, then this again"
@@ -96,11 +109,16 @@ class Requeueing:
             "confirm_timeout": TIMEOUT_SECONDS,
             "mandatory": True,
         }
+        headers = without_voucher(producers_own(raw.headers))
+        if raw.broker_user and self._own_user and not self._is_redis:
+            # RabbitMQ does not let us write another's name there; without it, nothing is said about who it was.
+            options["user_id"] = self._own_user
+            headers[VOUCHED] = raw.broker_user
         self._producer.publish(
             raw.body,
             exchange="",
             routing_key=raw.queue,
-            headers=producers_own(raw.headers),
+            headers=headers,
             # Nothing said is JSON to the intake; kombu would pack the bytes into a format of its own.
             content_type=raw.content_type or "application/json",
             content_encoding=raw.content_encoding or "utf-8",
@@ -151,7 +169,7 @@ class Requeueing:
                 message = channel.basic_get(topology.DEAD_QUEUE)
                 if message is None:
                     break
-                if handle(dead_letter(message)):
+                if handle(dead_letter(message, self._own_users)):
                     channel.basic_ack(message.delivery_info["delivery_tag"])
         finally:
             # What is not acknowledged goes back.
@@ -167,8 +185,8 @@ def producers_own(headers: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in headers.items() if not name.startswith(_BROKERS_OWN)}
 
 
-def dead_letter(message: Any) -> DeadLetter:
-    """One message of the dead queue, as py-amqp gives it."""
+def dead_letter(message: Any, own_users: Collection[str] = ()) -> DeadLetter:
+    """One message of the dead queue, as py-amqp gives it. `own_users` are the service's own on the broker."""
     properties = message.properties
     headers = properties.get("application_headers")
     headers = headers if isinstance(headers, dict) else {}
@@ -177,7 +195,12 @@ def dead_letter(message: Any) -> DeadLetter:
     body = message.body or b""
     body = body.encode("utf-8", "surrogateescape") if isinstance(body, str) else bytes(body)
     raw = Raw(
-        queue, body, headers, _word(properties.get("content_type")), _word(properties.get("content_encoding"))
+        queue,
+        body,
+        headers,
+        _word(properties.get("content_type")),
+        _word(properties.get("content_encoding")),
+        publisher(properties.get("user_id"), headers, own_users),
     )
     died_at = died_at.replace(tzinfo=died_at.tzinfo or UTC) if isinstance(died_at, datetime) else None
     digest = hashlib.sha256(repr((queue, died_at)).encode() + body).hexdigest()

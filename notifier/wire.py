@@ -15,11 +15,12 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
-from amqp.exceptions import AccessRefused, MessageNacked, NotFound
+from amqp.exceptions import AccessRefused, MessageNacked, NotFound, PreconditionFailed
 from kombu import Connection, Producer
 from kombu.exceptions import KombuError
 
 from notifier import topology
+from notifier.broker_user import user_of
 from notifier.errors import PublishFailed, PublishRefused
 from notifier.message import MAX_BATCH_ENTRIES, MAX_BODY_BYTES
 from notifier.status import Channel, Lane
@@ -64,8 +65,11 @@ class Wire:
     the few questions of a new connection at the last moment; there the limit is one of each answer.
     """
 
-    def __init__(self, url: str, *, timeout_seconds: float = 5.0) -> None:
+    def __init__(self, url: str, *, timeout_seconds: float = 5.0, broker_user: str | None = None) -> None:
+        """`broker_user` goes with each message as its `user_id`, which RabbitMQ checks: None, the user of the URL;
+        another name for connections that RabbitMQ knows by another (a certificate, OAuth 2); "", none at all."""
         self.timeout_seconds = timeout_seconds
+        self._broker_user = broker_user
         self._url = topology.verified(url)
         self._is_redis = topology.is_redis(url)
         known = Connection(self._url)  # opens nothing
@@ -143,6 +147,8 @@ class Wire:
             exchange, key, options = "", topology.notify_queue_name(channel, lane), {}
         else:
             self._set_socket_timeout(remaining)
+            user = user_of(self._connection) if self._broker_user is None else self._broker_user
+            options |= {"user_id": user} if user else {}
         producer.publish(
             body,
             exchange=exchange,
@@ -242,6 +248,11 @@ class Wire:
             return f"no broker answers at {place}"
         if _has_no_right(cause):
             return f"the broker at {place} refused this user"
+        if isinstance(cause, PreconditionFailed) and "user_id" in cause.reply_text:
+            return (
+                f"the broker at {place} knows this connection by another name than the user of its URL: "
+                'give that one as broker_user, or "" for none'
+            )
         if isinstance(cause, MessageNacked):
             return f"the broker at {place} refused the message: the queue is full"
         if isinstance(cause, TimeoutError) or self._remaining() <= 0 or "Timeout" in type(cause).__name__:

@@ -122,6 +122,33 @@ class PrivateRabbitmq:
         return self._vhost_url(name)
 
     @contextlib.contextmanager
+    def user(
+        self, url: str, name: str, *, configure: str = "^$", write: str = "^notify$", read: str = "^$"
+    ) -> Iterator[str]:
+        """The same virtual host as another user, who exists while the block runs; by default a producer's."""
+        vhost, password = unquote(urlsplit(url).path[1:]), secrets.token_hex(16)
+        self._call("rabbit_auth_backend_internal", "add_user", f'<<"{name}">>, <<"{password}">>, <<"tests">>')
+        try:
+            rights = ", ".join(f'<<"{pattern}">>' for pattern in (configure, write, read))
+            self._call(
+                "rabbit_auth_backend_internal",
+                "set_permissions",
+                f'<<"{name}">>, <<"{vhost}">>, {rights}, <<"tests">>',
+            )
+            yield f"amqp://{quote(name, safe='')}:{password}@127.0.0.1:{self._port}/{quote(vhost, safe='')}"
+        finally:
+            self.drop_user(name)
+
+    def drop_user(self, name: str) -> None:
+        """End one that a test made by other means."""
+        self._call("rabbit_auth_backend_internal", "delete_user", f'<<"{name}">>, <<"tests">>')
+
+    def tool_environment(self) -> dict[str, str]:
+        """With these variables `rabbitmqctl` is the one of this node, not Debian's wrapper for the machine's."""
+        own = self._environment()
+        return own | {"PATH": f"{self._script.parent}:{own.get('PATH', os.defpath)}"}
+
+    @contextlib.contextmanager
     def memory_alarm(self) -> Iterator[None]:
         """The whole node takes no messages while the block runs, as when it is short of memory.
 

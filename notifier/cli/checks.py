@@ -49,9 +49,12 @@ def safely(name: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:
 
 def all_checks(services: Services) -> Iterator[Check]:
     """Everything but the settings themselves, which are read by now."""
+    from notifier.cli.producer_checks import check_producers
+
     settings = services.settings
     yield from safely("database", lambda: check_database(services))
     yield from safely("broker", lambda: check_broker(settings))
+    yield from safely("producers", lambda: check_producers(services))
     yield from safely("templates", lambda: check_all_templates(settings))
     yield from safely("providers", lambda: check_providers_and_senders(services))
     yield from safely("callbacks", lambda: check_callbacks(settings))

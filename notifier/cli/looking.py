@@ -217,6 +217,7 @@ def _print_rejected(found: RejectedView) -> None:
             ("received", f"{utc(found.received_at)} UTC"),
             ("queue", found.queue),
             ("producer", one_line(found.producer or "not readable")),
+            ("published by", one_line(f"broker user {found.broker_user}" if found.broker_user else "")),
             ("size", f"{found.body_size} bytes{kept}"),
             ("position", "" if found.entry is None else f"entry {found.entry} of its batch, counted from 0"),
             ("redelivered", "yes: the same bytes may be listed twice" if found.redelivered else ""),

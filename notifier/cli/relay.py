@@ -48,7 +48,7 @@ def relay(
     stop = stop_on_signals()
     engine = make_engine(database_url)
     outbox = SqlOutbox(engine, table)
-    with Wire(broker_url, timeout_seconds=timeout_seconds) as wire:
+    with Wire(broker_url, timeout_seconds=timeout_seconds, broker_user=settings.broker_user) as wire:
         worker = Relay(outbox, wire, batch_rows=batch, idle_seconds=idle_seconds)
         if once:
             count = worker.drain()

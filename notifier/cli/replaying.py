@@ -249,7 +249,8 @@ def requeueing(context: typer.Context) -> Iterator[Requeueing]:
     """A connection to the configured broker."""
     from notifier.requeueing import Requeueing
 
-    with Requeueing.connect(wiring(context).settings().require("broker_url")) as broker:
+    settings = wiring(context).settings()
+    with Requeueing.connect(settings.require("broker_url"), known_as=settings.broker_user) as broker:
         yield broker
 
 
@@ -274,6 +275,7 @@ def _as_dict(letter: DeadLetter) -> dict[str, Any]:
         "queue": letter.queue,
         "reason": letter.reason,
         "died_at": letter.died_at,
+        "broker_user": letter.raw.broker_user,
         "headers": {name: one_line(str(value)) for name, value in producers_own(letter.raw.headers).items()},
         "body": letter.raw.body,
     }
@@ -289,6 +291,7 @@ def _print_letter(found: DeadLetter) -> None:
             ("died", f"{utc(found.died_at)} UTC" if found.died_at else ""),
             ("queue", found.queue or "not known"),
             ("reason", found.reason),
+            ("published by", one_line(f"broker user {found.raw.broker_user}" if found.raw.broker_user else "")),
             ("size", f"{len(found.raw.body)} bytes"),
         ]
     )

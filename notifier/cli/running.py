@@ -63,8 +63,10 @@ def intake() -> None:
     settings = program_settings("intake")
     from notifier.bootstrap import Services, settle
     from notifier.intake import make_reader
+    from notifier.intake.producers import warn_of_producers
     from notifier.worker import make_app, task_publisher
 
+    warn_of_producers(settings.structure, settings.require("broker_url"))
     stop = stop_on_signals()
     services = Services(settings, pool_size=8, application="notifier intake")
     process = services.intake(task_publisher(make_app(settings))).process
@@ -153,8 +155,9 @@ def up() -> None:
     data stays in the data folder between runs. Ctrl-C stops everything in order.
     """
     settings = program_settings("up", use_running=False)
-    from notifier.dev.local import announced, local_world
+    from notifier.dev.local import Place, announced, local_world
     from notifier.dev.programs import Programs
+    from notifier.intake.producers import check_broker, in_words
     from notifier.store.migrating import upgrade
 
     stop = stop_on_signals()
@@ -162,9 +165,11 @@ def up() -> None:
     hint(f"starting what is not configured, in {data_dir}")
     with local_world(settings, data_dir, fixed_ports=True) as world:
         database_url = world.environment.get("NOTIFIER_DATABASE_URL") or settings.require("database_url")
+        broker_url = world.environment.get("NOTIFIER_BROKER_URL") or settings.require("broker_url")
+        check_broker(settings.structure, broker_url)
         upgrade(database_url)
         wanted, api, where = _api_program(settings, world)
-        world.places += where
+        world.places += [*where, Place("producers", in_words(settings.structure, broker_url))]
         # A person reads along.
         logs = {"NOTIFIER_LOG_FORMAT": "text"} if settings.log_format == "auto" else {}
         programs = Programs({**world.environment, **logs, **api}, data_dir / "logs", programs=wanted)

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from notifier.cli.output import clean, console, is_terminal, one_line, print_line, print_pairs, status_style, utc
-from notifier.cli.words import EVENTS, OUTCOMES, REDACTED, reason_in_words, status_in_words
+from notifier.cli.words import EVENTS, OUTCOMES, PROOFS, REDACTED, reason_in_words, status_in_words
 
 if TYPE_CHECKING:
     from notifier.store.attachments import AttachmentView
@@ -108,7 +108,7 @@ def _facts(story: Story) -> Iterable[tuple[str, str]]:
     yield "to", one_line(n.recipient or REDACTED)
     yield "template", one_line(version)
     yield "channel", f"{n.channel}, lane {n.lane}"
-    yield "producer", one_line(n.producer)
+    yield "producer", one_line(f"{n.producer}, {PROOFS[n.proof]}" if n.proof in PROOFS else n.producer)
     yield "reference", one_line(n.reference or "")
     yield "key", one_line(n.idempotency_key or "")
     yield "sender", one_line(n.sender or "")

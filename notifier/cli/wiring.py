@@ -55,7 +55,7 @@ def connect(settings: Settings, producer: str) -> AbstractContextManager[Publish
     """A client for the configured broker. Opens no connection yet."""
     from notifier.client import Client
 
-    return Client(settings.require("broker_url"), producer=producer)
+    return Client(settings.require("broker_url"), producer=producer, broker_user=settings.broker_user)
 
 
 @dataclass(frozen=True, slots=True)

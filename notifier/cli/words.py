@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from notifier.domain.producers import Proof
 from notifier.status import Outcome, Reason, Status, SuppressionReason
 
 #: Where a recipient stood that retention has removed.
@@ -65,6 +66,13 @@ OUTCOMES: Mapping[str, str] = {
     Outcome.THROTTLED: "asked to come back later",
     Outcome.UNAVAILABLE: "did not take it",
     Outcome.UNKNOWN: "gave no answer: it may have taken it or not",
+}
+
+#: Behind the name of a producer.
+PROOFS: Mapping[str | None, str] = {
+    Proof.BROKER_USER: "proven by its broker user",
+    Proof.API_KEY: "proven by its API key",
+    Proof.NONE: "not proven",
 }
 
 EVENTS: Mapping[str, str] = {

@@ -11,12 +11,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 from uuid import UUID
 
+from notifier import broker_user
 from notifier.callbacks.rules import Rules
 from notifier.config import Structure
-from notifier.errors import Fault, ServiceUnavailable
+from notifier.domain.producers import Proof
+from notifier.errors import Fault, NotFound, ServiceUnavailable, TemplateInvalid
+from notifier.intake.producers import Producers
 from notifier.message import Message
 from notifier.parsing import Entry, parse_body
 from notifier.providers.mailbox import parse_mailbox
@@ -45,6 +49,8 @@ class Received:
     headers: Mapping[str, Any] = field(default_factory=dict)
     content_type: str | None = None
     content_encoding: str | None = None
+    #: The property `user_id`, which RabbitMQ vouches for; None: it has none, or came by another broker.
+    broker_user: str | None = None
     #: It may have been taken in before: the broker delivers it again, or we failed when we tried.
     redelivered: bool = False
     #: What the reader already found wrong with its wrapping; such a message is rejected for that.
@@ -81,12 +87,14 @@ class Intake:
         publish_tasks: PublishTasks,
         *,
         callback_hosts: Collection[str] = (),
+        producers: Producers | None = None,
     ) -> None:
         self._ledger = ledger
         self._renderer = renderer
         self._structure = structure
         self._publish_tasks = publish_tasks
         self._callbacks = Rules(structure.callbacks, callback_hosts)
+        self._producers = producers or Producers(structure)
 
     def process(self, batch: Sequence[Received]) -> Summary:
         """Accept or reject every message; when this returns, all of them are in the record.
@@ -142,7 +150,7 @@ class Intake:
                 answers[position] = Answer(None, False, tuple(faults))
             else:
                 new = self._new(message, message.channel, message.lane or Lane.NORMAL, position)
-                valid.append(replace(new, is_test=True) if is_test else new)
+                valid.append(replace(new, proof=Proof.API_KEY, is_test=is_test))
         accepted = self._ledger.accept(valid) if valid else []
         for found in accepted:
             if found.fault is not None:
@@ -153,6 +161,7 @@ class Intake:
         return [answers[position] for position in range(len(messages))]
 
     def _reject_as_ours(self, received: Received) -> Summary:
+        received = self._identified(received)
         fix = "Report it; `notifier rejected show` has the message"
         fault = Fault("", "technical_error", "the intake failed on this message", fix)
         try:
@@ -166,16 +175,16 @@ class Intake:
         valid: list[NewNotification] = []
         rejections: list[NewRejection] = []
         sources: list[tuple[Received, Entry, int | None]] = []
-        for received in batch:
+        for received in map(self._identified, batch):
             for index, entry in enumerate(self._entries(received)):
                 position = index if entry.raw is not None else None
-                faults = entry.faults or self._check(entry.message, received.channel)
+                faults = entry.faults or self._faults(entry.message, received)
                 if entry.message is None or faults:
                     rejections.append(_rejection(received, entry, position, tuple(faults)))
                     continue
-                valid.append(
-                    self._new(entry.message, received.channel, received.lane, len(sources), received.redelivered)
-                )
+                new = self._new(entry.message, received.channel, received.lane, len(sources), received.redelivered)
+                proof = self._producers.proof(entry.message.producer, received.broker_user)
+                valid.append(replace(new, proof=proof))
                 sources.append((received, entry, position))
         answers = self._ledger.accept(valid, rejections)
         conflicts = [_rejection(*sources[a.position], (a.fault,)) for a in answers if a.fault]
@@ -205,8 +214,19 @@ class Intake:
             return [Entry(None, faults)]
         return parse_body(received.body, received.channel, received.lane)
 
+    def _identified(self, received: Received) -> Received:
+        """The same, with the broker user who published it first, and without what others say about that."""
+        user = self._producers.publisher(received.broker_user, received.headers)
+        return replace(received, broker_user=user, headers=broker_user.without_voucher(received.headers))
+
+    def _faults(self, message: Message | None, received: Received) -> list[Fault]:
+        if message is None:
+            return []
+        not_proven = self._producers.proof_faults(message.producer, received.broker_user)
+        return not_proven + self._check(message, received.channel)
+
     def _check(self, message: Message | None, channel: Channel) -> list[Fault]:
-        """What the bytes alone cannot tell: is there such a template, sender, mailbox?"""
+        """What the bytes alone cannot tell: is there such a template, sender, mailbox, and may it be sent?"""
         if message is None:
             return []
         faults = self._renderer.check_context(channel, message.template, message.context)
@@ -220,7 +240,14 @@ class Intake:
         if channel is Channel.EMAIL and not is_mailbox(message.to):
             fix = "Write it as name@example.com or Name <name@example.com>"
             faults.append(Fault("to", "not_an_address", "not a valid e-mail address", fix))
+        faults += self._producers.limit_faults(message, channel, partial(self._template_sender, message, channel))
         return faults + self._callbacks.faults(message)
+
+    def _template_sender(self, message: Message, channel: Channel) -> str | None:
+        try:
+            return self._renderer.template(channel, message.template).sender
+        except (NotFound, TemplateInvalid):
+            return None  # which is a fault already
 
     def _new(
         self, message: Message, channel: Channel, lane: Lane, position: int, redelivered: bool = False
@@ -304,6 +331,7 @@ def _rejection(received: Received, entry: Entry, position: int | None, faults: t
             **({"content_encoding": received.content_encoding} if received.content_encoding else {}),
         },
         producer=entry.producer,
+        broker_user=received.broker_user,
         entry=position,
         redelivered=received.redelivered,
     )

@@ -197,6 +197,7 @@ class _Session:
                 headers=_headers(properties.get("application_headers")),
                 content_type=_word(properties.get("content_type")),
                 content_encoding=_word(properties.get("content_encoding")),
+                broker_user=_word(properties.get("user_id")),
                 redelivered=bool(message.delivery_info.get("redelivered")),
             )
             self._waiting.append((message.delivery_info["delivery_tag"], received))

@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any
 
+from notifier.domain.producers import TEMPLATE_PATTERN, SendingRights
 from notifier.errors import WrongSelection
 from notifier.status import Channel
 from notifier.store.keys import KeyBook, KeyView
@@ -29,7 +29,6 @@ PREFIXES: Mapping[bool, str] = MappingProxyType({False: "ntf_live", True: "ntf_t
 
 _TOKEN = re.compile(r"(ntf_live|ntf_test)_([0-9a-f]{12})_([0-9a-f]{64})\Z")
 _PRODUCER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
-_PATTERN = re.compile(r"[A-Za-z0-9._*?-]{1,100}\Z")
 
 
 class Scope(StrEnum):
@@ -107,13 +106,10 @@ class Holder:
             return True
         return scope is Scope.READ and Scope.OPERATE in self.scopes
 
-    def may_send_on(self, channel: str) -> bool:
-        """Whether it may send on this channel."""
-        return self.channels is None or channel in self.channels
-
-    def may_send_template(self, name: str) -> bool:
-        """Whether it may send this template."""
-        return self.templates is None or any(fnmatchcase(name, pattern) for pattern in self.templates)
+    @property
+    def rights(self) -> SendingRights:
+        """What it may send, if it may send."""
+        return SendingRights(channels=self.channels, templates=self.templates)
 
 
 class Keys:
@@ -229,7 +225,7 @@ def _check(grants: Grants) -> None:
         raise WrongSelection("send, and read alone, are for a producer: name it with --producer")
     if grants.channels == () or grants.templates == ():
         raise WrongSelection("no channel or no template is named: leave the option out for all of them")
-    wrong = [pattern for pattern in grants.templates or () if not _PATTERN.match(pattern)]
+    wrong = [pattern for pattern in grants.templates or () if not TEMPLATE_PATTERN.match(pattern)]
     if wrong:
         raise WrongSelection(f"{wrong[0]!r} is no pattern of template names, such as 'order_*'")
     if grants.rate_per_second is not None and not grants.rate_per_second > 0:

@@ -239,6 +239,7 @@ def _raw(kept: Kept) -> Raw:
         headers,
         kind if isinstance(kind, str) else None,
         encoding if isinstance(encoding, str) else None,
+        kept.broker_user,
     )
 
 

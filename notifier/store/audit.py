@@ -56,6 +56,8 @@ class NotificationView:
     sent_at: datetime | None
     #: Sent with a test key: no provider was called.
     is_test: bool
+    #: How it was proven that the producer sent it, see `Proof`; None: from before that was recorded.
+    proof: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,8 @@ class RejectedView:
     redelivered: bool
     #: When an operator published it again.
     replayed_at: datetime | None
+    #: The user who published it, as RabbitMQ says; None: nobody can say.
+    broker_user: str | None
 
 
 @dataclass(frozen=True, slots=True)

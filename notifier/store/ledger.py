@@ -320,6 +320,7 @@ class Ledger:
             "lane": new.lane,
             "template_version": new.template_version,
             "on_unknown": new.on_unknown,
+            "proof": new.proof,
             "callback_statuses": new.callback_statuses,
             "redispatch": REDISPATCH_SECONDS[new.lane],
         }
@@ -330,6 +331,7 @@ class Ledger:
             "id": id_,
             "queue": rejection.queue,
             "producer": rejection.producer,
+            "broker_user": storable(rejection.broker_user),
             "body_size": len(rejection.body),
             "entry": rejection.entry,
             "faults": as_json(storable([fault.as_dict() for fault in rejection.faults])),

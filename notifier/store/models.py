@@ -103,6 +103,8 @@ class Notification(Base):
     attachments: Mapped[list[UUID] | None] = mapped_column(ARRAY(PG_UUID(as_uuid=True)))
     #: Sent with a test key: no provider is called for it, and no statistics count it.
     is_test: Mapped[bool] = mapped_column(server_default=text("false"))
+    #: How it was proven that its producer sent it, see `Proof`. None: from before that was recorded.
+    proof: Mapped[str | None]
 
     __table_args__ = (
         one_of("channel", Channel),
@@ -226,6 +228,8 @@ class RejectedMessage(Base):
     redelivered: Mapped[bool]
     #: When an operator last published it again; None: never.
     replayed_at: Mapped[datetime | None]
+    #: The user who published it, as RabbitMQ says. None: nobody can say, or from before that was recorded.
+    broker_user: Mapped[str | None]
 
     __table_args__ = (Index("ix_rejected_messages_received_at", "received_at"),)
 

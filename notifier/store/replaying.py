@@ -52,6 +52,8 @@ class Kept:
     entry: int | None
     headers: dict[str, Any]
     replayed_at: datetime | None
+    #: The user who published it first, as RabbitMQ said.
+    broker_user: str | None
     #: Why body and headers are empty: they are sealed, and did not open.
     problem: str | None = None
 

@@ -24,7 +24,7 @@ WITH incoming AS MATERIALIZED (
     context jsonb, sealed bytea, secrets bytea, secret_names text[], sender text, reply_to text,
     reference text, metadata jsonb, send_at timestamptz, expires_at timestamptz, callback_url text,
     callback_statuses text[], on_unknown text, redispatch int, attachments uuid[], is_test boolean,
-    key_owner text)
+    key_owner text, proof text)
 ), fresh AS (
   INSERT INTO idempotency_keys (producer, key, body_hash, notification_id)
   SELECT coalesce(key_owner, producer), key, decode(body_hash, 'hex'), id FROM incoming
@@ -34,12 +34,12 @@ WITH incoming AS MATERIALIZED (
   INSERT INTO notifications (
     id, producer, idempotency_key, channel, lane, recipient, address, address_hash, template, template_version,
     locale, context, sealed, secrets, secret_names, sender, reply_to, reference, metadata, send_at, expires_at,
-    callback_url, callback_statuses, on_unknown, attachments, is_test, status, reason, due_at)
+    callback_url, callback_statuses, on_unknown, attachments, is_test, proof, status, reason, due_at)
   SELECT
     r.id, r.producer, r.idempotency_key, r.channel, r.lane, r.recipient, r.address, r.address_hash, r.template,
     r.template_version, r.locale, r.context, r.sealed, r.secrets, r.secret_names, r.sender, r.reply_to,
     r.reference, r.metadata, r.send_at, r.expires_at, r.callback_url, r.callback_statuses, r.on_unknown,
-    r.attachments, coalesce(r.is_test, false),
+    r.attachments, coalesce(r.is_test, false), r.proof,
     CASE WHEN r.expires_at <= now() THEN 'expired' WHEN r.send_at > now() THEN 'scheduled' ELSE 'queued' END,
     CASE WHEN r.expires_at <= now() THEN 'expired' END,
     CASE WHEN r.expires_at <= now() THEN NULL
@@ -87,8 +87,9 @@ SELECT id, 'duplicate', detail FROM json_to_recordset(CAST(:rows AS json)) AS r(
 """)
 
 REJECT: TextClause = text("""
-INSERT INTO rejected_messages (id, queue, producer, body, body_size, entry, headers, sealed, faults, redelivered)
-VALUES (:id, :queue, :producer, :body, :body_size, :entry, CAST(:headers AS jsonb), :sealed,
+INSERT INTO rejected_messages (id, queue, producer, broker_user, body, body_size, entry, headers, sealed, faults,
+                               redelivered)
+VALUES (:id, :queue, :producer, :broker_user, :body, :body_size, :entry, CAST(:headers AS jsonb), :sealed,
         CAST(:faults AS jsonb), :redelivered)
 """)
 

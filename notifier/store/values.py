@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from notifier.domain.producers import Proof
 from notifier.errors import Fault
 from notifier.message import Message
 from notifier.status import Channel, Lane, OnUnknown, Outcome, Reason, Status
@@ -36,6 +37,8 @@ class NewNotification:
     is_test: bool = False
     #: Those of its variables that are wiped once it was sent.
     secret_names: tuple[str, ...] = ()
+    #: How it was proven that its producer sent it.
+    proof: Proof = Proof.NONE
 
     @property
     def key_owner(self) -> str:
@@ -52,6 +55,8 @@ class NewRejection:
     faults: tuple[Fault, ...]
     headers: dict[str, Any] = field(default_factory=dict)
     producer: str | None = None
+    #: The user who published it, as RabbitMQ says; None: nobody can say.
+    broker_user: str | None = None
     #: Position in its batch; None: it was alone.
     entry: int | None = None
     redelivered: bool = False

@@ -39,7 +39,9 @@ _STATUSES: Mapping[str, int] = {
     "not_json": 400,
     "bad_utf8": 400,
     "channel_not_allowed": 403,
+    "lane_not_allowed": 403,
     "template_not_allowed": 403,
+    "sender_not_allowed": 403,
     "idempotency_conflict": 409,
     "id_in_use": 409,
 }
@@ -73,7 +75,7 @@ def refusal(faults: Sequence[Fault], value: Any = None) -> Refusal:
 
 _DETAILS = {
     409: "it was used before, for something else",
-    403: "the key does not allow it",
+    403: "this key or its producer may not send it",
     500: "the service failed on it; it is logged",
 }
 

@@ -12,6 +12,7 @@ from notifier.intake.accepting import Answer, check_encoding
 from notifier.intake.requests import read_batch_request, read_request
 from notifier.message import Message
 from notifier.operations.keys import Holder
+from notifier.status import Lane
 from notifier.web import examples
 from notifier.web.desk import AtDesk
 from notifier.web.gate import Sender, admit
@@ -139,11 +140,11 @@ def _not_allowed(holder: Holder, message: Message | None) -> list[Fault]:
     """What the key does not allow to be sent."""
     if message is None:
         return []
-    faults = []
-    if message.channel is not None and not holder.may_send_on(message.channel):
-        fix = f"Use a key for {message.channel}"
-        faults.append(Fault("channel", "channel_not_allowed", "is not a channel of this key", fix))
-    if not holder.may_send_template(message.template):
-        fix = "Use a key that may send it"
-        faults.append(Fault("template", "template_not_allowed", "is not a template of this key", fix))
-    return faults
+    assert message.channel is not None, "set by parsing"
+    return holder.rights.faults(
+        owner="this key",
+        remedy="use a key that may",
+        channel=message.channel,
+        lane=message.lane or Lane.NORMAL,
+        template=message.template,
+    )

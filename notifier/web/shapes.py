@@ -105,6 +105,7 @@ class Rejected(BaseModel):
     faults: list[dict[str, Any]]
     redelivered: bool
     replayed_at: datetime | None
+    broker_user: str | None
     body: Body | None = None
     headers: dict[str, Any] | None = None
 

@@ -15,7 +15,9 @@ from typer.main import get_command
 from notifier.callback_table import CallbackTable
 from notifier.cli import app
 from notifier.config import LaneRetry, ProviderTable, Sender, Settings, Structure
+from notifier.domain.producers import Proof
 from notifier.message import Message, json_schema
+from notifier.producer_table import ProducerTable
 from notifier.status import (
     CallbackFailure,
     CallbackState,
@@ -52,14 +54,14 @@ def test_every_setting_is_documented() -> None:
     assert not missing([f"NOTIFIER_{name.upper()}" for name in fields], text("settings.md"))
 
 
-@pytest.mark.parametrize("table", [Structure, Sender, ProviderTable, LaneRetry, CallbackTable])
+@pytest.mark.parametrize("table", [Structure, Sender, ProviderTable, LaneRetry, CallbackTable, ProducerTable])
 def test_every_key_of_notifier_toml_is_documented(table: Any) -> None:
     assert not missing(table.model_fields, text("settings.md"))
 
 
 @pytest.mark.parametrize(
     "words",
-    [Status, Reason, SuppressionReason, Outcome, OnUnknown, Lane, Channel, CallbackState, CallbackFailure],
+    [Status, Reason, SuppressionReason, Outcome, OnUnknown, Lane, Channel, CallbackState, CallbackFailure, Proof],
 )
 def test_every_word_of_the_closed_lists_is_documented(words: type[StrEnum]) -> None:
     assert not missing(words, text("statuses.md"))

@@ -35,6 +35,7 @@ def publish_raw(
     headers: dict[str, Any] | None = None,
     content_type: str | None = "application/json",
     content_encoding: str | None = None,
+    user_id: str | None = None,
 ) -> None:
     """Put bytes on a producers' queue: through the exchange on RabbitMQ, in kombu's envelope on Redis."""
     if url.startswith("redis"):
@@ -46,6 +47,8 @@ def publish_raw(
         properties["content_type"] = content_type
     if content_encoding is not None:
         properties["content_encoding"] = content_encoding
+    if user_id is not None:
+        properties["user_id"] = user_id
     message = amqp.Message(body, application_headers=headers or {}, **properties)
     with amqp_connection(url) as connection:
         connection.channel().basic_publish_confirm(

@@ -13,6 +13,7 @@ IDS = {
     "NOTIFIER_BROKER_URL": "notifier.E001",
     "NOTIFIER_PRODUCER": "notifier.E002",
     "NOTIFIER_TIMEOUT_SECONDS": "notifier.E003",
+    "NOTIFIER_BROKER_USER": "notifier.E004",
 }
 
 

@@ -26,13 +26,15 @@ class Settings:
     broker_url: str = field(default="", repr=False)
     #: How long the relay waits for the broker's confirmation. Seconds.
     timeout_seconds: float = 5.0
+    #: The name that RabbitMQ knows the relay by, if it is not the URL's user; "": none is told.
+    broker_user: str | None = None
 
     @classmethod
     def read(cls) -> Self:
         """The settings as they are, right or wrong; see `problems`."""
         given: dict[str, Any] = {
             name: getattr(project, f"NOTIFIER_{name.upper()}")
-            for name in ("producer", "broker_url", "timeout_seconds")
+            for name in ("producer", "broker_url", "timeout_seconds", "broker_user")
             if hasattr(project, f"NOTIFIER_{name.upper()}")
         }
         return cls(**given)
@@ -57,6 +59,12 @@ class Settings:
         if not isinstance(self.timeout_seconds, int | float) or self.timeout_seconds <= 0:
             yield ConfigurationError(
                 "NOTIFIER_TIMEOUT_SECONDS must be a number above 0", setting="NOTIFIER_TIMEOUT_SECONDS"
+            )
+        known_as: Any = self.broker_user
+        if not isinstance(known_as, str | None):
+            yield ConfigurationError(
+                "NOTIFIER_BROKER_USER must be the name of a broker user: leave it out for the user of the URL",
+                setting="NOTIFIER_BROKER_USER",
             )
 
     def require(self, *names: str) -> Self:

@@ -9,7 +9,16 @@ from uuid import UUID
 import pytest
 
 from notifier.cli.story import print_story, story_as_json, timeline
-from notifier.cli.words import OUTCOMES, REASONS, STATUSES, SUPPRESSIONS, reason_in_words, status_in_words
+from notifier.cli.words import (
+    OUTCOMES,
+    PROOFS,
+    REASONS,
+    STATUSES,
+    SUPPRESSIONS,
+    reason_in_words,
+    status_in_words,
+)
+from notifier.domain.producers import Proof
 from notifier.status import Outcome, Reason, Status, SuppressionReason
 from notifier.store.audit import AttemptView, EventView, NotificationView, Story
 
@@ -53,6 +62,7 @@ def failed_story() -> Story:
         updated_at=at(40),
         sent_at=None,
         is_test=False,
+        proof="broker_user",
     )
     attempt = AttemptView(
         number=1,
@@ -103,6 +113,7 @@ def test_the_story_is_printed_with_header_and_times(capsys: pytest.CaptureFixtur
     assert "reason      there is no such mailbox or number (invalid_recipient)" in shown
     assert "detail      no such\\nnumber" in shown
     assert "to          +15550100199" in shown
+    assert "producer    shop, proven by its broker user" in shown
     assert "+0.012 s  2026-11-22 09:30:00.012  sending" in shown
     assert "+5.000 s" in shown
 
@@ -128,7 +139,16 @@ def test_the_story_as_data_has_all_of_it() -> None:
     assert "context" not in data
 
 
+def test_a_producer_of_before_there_was_a_proof_has_nothing_behind_its_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    story = failed_story()
+    print_story(replace(story, notification=replace(story.notification, proof=None)))
+    assert "producer    shop\n" in capsys.readouterr().out
+
+
 def test_every_word_of_the_record_is_explained() -> None:
+    assert set(PROOFS) == set(Proof)
     assert set(STATUSES) == set(Status)
     assert set(REASONS) == set(Reason)
     assert set(SUPPRESSIONS) == set(SuppressionReason)

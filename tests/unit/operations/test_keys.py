@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from notifier.domain.producers import SendingRights
 from notifier.operations.keys import Holder, NewKey, Scope
 
 
@@ -30,12 +31,10 @@ def test_a_scope_contains_others(given: set[Scope], producer: str | None, may: s
     assert found.sees_everything == (Scope.OPERATE in may)
 
 
-def test_templates_are_patterns_and_channels_are_names() -> None:
-    found = holder(Scope.SEND, templates=("order_*", "receipt"))
-    names = ("order_shipped", "receipt", "receipts", "my_order_1", "ORDER_x")
-    assert [found.may_send_template(name) for name in names] == [True, True, False, False, False]
-    assert [found.may_send_on(channel) for channel in ("sms", "email")] == [True, False]
-    assert holder(Scope.SEND).may_send_template("anything")
+def test_a_key_limits_channels_and_templates_and_nothing_else() -> None:
+    assert holder(Scope.SEND, templates=("order_*",)).rights == SendingRights(
+        channels=frozenset({"sms"}), templates=("order_*",)
+    )
 
 
 def test_a_token_is_not_in_its_repr() -> None:

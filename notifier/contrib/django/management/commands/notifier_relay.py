@@ -31,9 +31,13 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django ships no types
     def handle(self, *_: Any, **options: Any) -> None:
         """Run it."""
         try:
-            settings = Settings.read().require("NOTIFIER_BROKER_URL", "NOTIFIER_TIMEOUT_SECONDS")
+            settings = Settings.read().require(
+                "NOTIFIER_BROKER_URL", "NOTIFIER_TIMEOUT_SECONDS", "NOTIFIER_BROKER_USER"
+            )
             outbox = DjangoOutbox(options["database"])
-            with Wire(settings.broker_url, timeout_seconds=settings.timeout_seconds) as wire:
+            with Wire(
+                settings.broker_url, timeout_seconds=settings.timeout_seconds, broker_user=settings.broker_user
+            ) as wire:
                 relay = Relay(outbox, wire, batch_rows=options["batch"], idle_seconds=options["idle_seconds"])
                 if options["once"]:
                     self.stdout.write(f"{relay.drain()} published")

@@ -1,0 +1,91 @@
+"""What `notifier doctor` says about producers: who is proven, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from notifier import broker_user, topology
+from notifier.cli.checks import Check
+from notifier.domain.producers import is_matching
+from notifier.errors import ConfigurationError, ServiceUnavailable
+from notifier.intake.producers import check_broker, in_words
+from notifier.status import Channel
+
+if TYPE_CHECKING:
+    from notifier.bootstrap import Services
+    from notifier.config import Settings
+
+#: Who published without proof within this long is named. Days.
+LOOKED_BACK_DAYS = 7
+
+
+def check_producers(services: Services) -> Iterator[Check]:
+    """Who proves that a message is from the producer that it names."""
+    settings = services.settings
+    if settings.broker_url is None:
+        return  # told by the broker's own check
+    url = settings.require("broker_url")
+    try:
+        check_broker(settings.structure, url)
+    except ConfigurationError as error:
+        detail, _, fix = str(error).partition("; ")
+        yield Check("producers", False, detail, fix)
+        return
+    detail = in_words(settings.structure, url)
+    if topology.is_redis(url):
+        fix = "where that is not enough: RabbitMQ, or the HTTP API, whose keys prove it"
+        yield Check("producers", True, detail, fix)
+    else:
+        has_proven = any(table.broker_user for table in settings.structure.producers.values())
+        fix = "" if has_proven else "name the broker user of each in [producers.<name>] of notifier.toml"
+        yield Check("producers", True, detail, fix)
+        yield from _check_seen(services)
+        yield from _check_own_user(settings, url)
+    yield from _check_templates(services)
+
+
+def _check_seen(services: Services) -> Iterator[Check]:
+    """Producers that publish without proof: the next ones to get a user of their own."""
+    from notifier.store.producers import unproven_producers
+    from notifier.store.revisions import missing_upgrade
+
+    try:
+        if missing_upgrade(services.engine) is not None:
+            return
+        since = datetime.now(UTC) - timedelta(days=LOOKED_BACK_DAYS)
+        found = unproven_producers(services.engine, since)
+    except (ConfigurationError, ServiceUnavailable):
+        return  # told by the database's own check
+    if found:
+        more = f" and {len(found) - 20} more" if len(found) > 20 else ""
+        detail = f"not proven, of those that published in the last {LOOKED_BACK_DAYS} days: "
+        fix = "a broker user for each, and its name in [producers.<name>] of notifier.toml"
+        yield Check("producers", True, f"{detail}{', '.join(found[:20])}{more}", fix)
+
+
+def _check_own_user(settings: Settings, url: str) -> Iterator[Check]:
+    """The service's user may do everything, and vouch for everyone: it has to be the service's alone."""
+    own = broker_user.own_users(url, settings.broker_user)
+    owners = {user: name for name, table in settings.structure.producers.items() for user in table.broker_user}
+    if "guest" in own:
+        fix = "make a user for the service: rabbitmqctl add_user notifier …; then delete guest"
+        yield Check("broker user", True, "the service is guest on the broker, as anybody may be", fix)
+    for user in sorted(own & owners.keys()):
+        detail = f"the service's own user {user} is also that of the producer {owners[user]}, who may then do all"
+        fix = "make a user for each of the two, unless that producer is `notifier send` and `publish`"
+        yield Check("broker user", True, detail, fix)
+    if owners and not own:
+        detail = "it is not known by which name: what an operator publishes again is not proven any more"
+        yield Check("broker user", True, detail, "set NOTIFIER_BROKER_USER")
+
+
+def _check_templates(services: Services) -> Iterator[Check]:
+    """Patterns that no template has: a producer that may send nothing by them, a slip of the pen most likely."""
+    names = {name for channel in Channel for name in services.renderer.names(channel)}
+    for producer, table in services.settings.structure.producers.items():
+        for pattern in table.templates or ():
+            if not any(is_matching(name, pattern) for name in names):
+                detail = f"the producer {producer} may send {pattern}, and there is no such template"
+                yield Check("producers", True, detail, f"correct templates of [producers.{producer}]")

@@ -1,0 +1,79 @@
+"""What a producer, or an API key, may send, and how it was proven whose message it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from fnmatch import fnmatchcase
+
+from notifier.errors import Fault
+from notifier.status import Channel, Lane
+
+#: Of template names: `order_*`. A name is a pattern, too.
+TEMPLATE_PATTERN = re.compile(r"[A-Za-z0-9._*?-]{1,100}\Z")
+
+
+class Proof(StrEnum):
+    """How it was proven that a notification is from the producer that it names."""
+
+    BROKER_USER = "broker_user"  #: RabbitMQ checked who published it, and that user is the producer's
+    API_KEY = "api_key"  #: it came over HTTP, with a key of the producer's
+    NONE = "none"  #: not at all: the message says so itself
+
+
+@dataclass(frozen=True, slots=True)
+class SendingRights:
+    """What somebody may send; None: everything of that kind."""
+
+    channels: Collection[str] | None = None
+    lanes: Collection[str] | None = None
+    #: Patterns of names, as `order_*`.
+    templates: Collection[str] | None = None
+    #: Names of sender identities.
+    senders: Collection[str] | None = None
+
+    def faults(
+        self,
+        *,
+        owner: str,
+        remedy: str,
+        channel: Channel,
+        lane: Lane,
+        template: str,
+        identities: Mapping[str, str] | None = None,
+    ) -> list[Fault]:
+        """What of a message is outside of these rights.
+
+        `identities` are the sender identities that it uses, by the field that names them. `owner` and `remedy`
+        are words: whose rights they are, and who else might help.
+        """
+        found = []
+        if not _is_among(channel, self.channels):
+            fix = _fix("Send on", self.channels, remedy)
+            found.append(Fault("channel", "channel_not_allowed", f"is not a channel of {owner}", fix))
+        if not _is_among(lane, self.lanes):
+            fix = _fix("Send on", self.lanes, remedy)
+            found.append(Fault("lane", "lane_not_allowed", f"is not a lane of {owner}", fix))
+        if self.templates is not None and not any(is_matching(template, one) for one in self.templates):
+            fix = _fix("Use", self.templates, remedy)
+            found.append(Fault("template", "template_not_allowed", f"is not a template of {owner}", fix))
+        for field, name in (identities or {}).items():
+            if not _is_among(name, self.senders):
+                fix = _fix("Name", self.senders, remedy)
+                found.append(Fault(field, "sender_not_allowed", f"is not a sender identity of {owner}", fix))
+        return found
+
+
+def is_matching(template: str, pattern: str) -> bool:
+    """Whether the name of a template is one of the pattern's."""
+    return fnmatchcase(template, pattern)
+
+
+def _is_among(value: str, allowed: Collection[str] | None) -> bool:
+    return allowed is None or value in allowed
+
+
+def _fix(verb: str, allowed: Collection[str] | None, remedy: str) -> str:
+    return f"{verb} {' or '.join(sorted(allowed or ()))}, or {remedy}"

@@ -1,0 +1,123 @@
+"""Whether a message is from the producer that it names, and whether that one may send it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from notifier import broker_user, topology
+from notifier.config import Structure
+from notifier.domain.producers import Proof
+from notifier.errors import ConfigurationError, Fault
+from notifier.message import Message
+from notifier.status import Channel, Lane
+from notifier.telemetry import log
+
+
+class Producers:
+    """What notifier.toml says about producers. Thread-safe: it never changes."""
+
+    def __init__(
+        self, structure: Structure, *, own_users: Collection[str] = (), broker_tells_users: bool = True
+    ) -> None:
+        """`own_users` are the service's own names on the broker. A Redis-protocol broker tells no users."""
+        self._structure = structure
+        self._own_users = own_users
+        self._broker_tells_users = broker_tells_users
+        self._producer_of = {
+            user: name for name, table in structure.producers.items() for user in table.broker_user
+        }
+
+    def publisher(self, user_id: object, headers: Mapping[str, Any]) -> str | None:
+        """The broker user who published a message first; None: nobody can say."""
+        return broker_user.publisher(user_id, headers, self._own_users) if self._broker_tells_users else None
+
+    def proof(self, producer: str, user: str | None) -> Proof:
+        """What it means for this producer that `user` published."""
+        is_its_user = user is not None and self._producer_of.get(user) == producer
+        return Proof.BROKER_USER if is_its_user else Proof.NONE
+
+    def proof_faults(self, producer: str, user: str | None) -> list[Fault]:
+        """What keeps a message that `user` published from being this producer's."""
+        if not self._broker_tells_users or self.proof(producer, user) is Proof.BROKER_USER:
+            return []
+        table = self._structure.producers.get(producer)
+        is_required = self._structure.require_proof or (table is not None and bool(table.broker_user))
+        if user is not None and user in self._producer_of:
+            return [_not_proven("the broker user who published it is that of another producer", _OWN_NAME)]
+        if not is_required:
+            return []
+        if user is None:
+            return [_not_proven("nothing proves that it is from this producer: it has no user_id", _SET_USER)]
+        return [_not_proven("the broker user who published it is not one of this producer's", _ADD_USER)]
+
+    def limit_faults(
+        self, message: Message, channel: Channel, template_sender: Callable[[], str | None]
+    ) -> list[Fault]:
+        """What of the message its producer may not send. `template_sender` asks its template for the identity."""
+        table = self._structure.producers.get(message.producer)
+        if table is None:
+            return []
+        return table.rights.faults(
+            owner=f"the producer {message.producer}",
+            remedy=f"have it added to [producers.{message.producer}] in notifier.toml",
+            channel=channel,
+            lane=message.lane or Lane.NORMAL,
+            template=message.template,
+            identities=self._identities(message, template_sender) if table.senders else None,
+        )
+
+    def _identities(self, message: Message, template_sender: Callable[[], str | None]) -> dict[str, str]:
+        """By field: the identity that it goes out as, whoever named it, and that of the replies."""
+        names = {"sender": self._structure.sender_name(message.sender or template_sender())}
+        return names if message.reply_to is None else names | {"reply_to": message.reply_to}
+
+
+def check_broker(structure: Structure, broker_url: str) -> None:
+    """Whether what the intake must know, this broker can tell.
+
+    Raises:
+        ConfigurationError: every message would be refused.
+    """
+    if structure.require_proof and topology.is_redis(broker_url):
+        raise ConfigurationError(
+            "require_proof is on, and a Redis-protocol broker cannot tell who publishes, so every message on it "
+            "would be refused; use RabbitMQ, or take require_proof out of notifier.toml",
+            setting="require_proof",
+        )
+
+
+def warn_of_producers(structure: Structure, broker_url: str) -> None:
+    """Say in the log that this broker proves no producer, although notifier.toml names broker users.
+
+    Raises:
+        ConfigurationError: see `check_broker`.
+    """
+    check_broker(structure, broker_url)
+    names_users = any(table.broker_user for table in structure.producers.values())
+    if names_users and topology.is_redis(broker_url):
+        log.warning("producers.not_proven", reason=in_words(structure, broker_url))
+
+
+def in_words(structure: Structure, broker_url: str) -> str:
+    """Who is proven on this broker, for people."""
+    if topology.is_redis(broker_url):
+        return "taken at their word: a Redis-protocol broker cannot tell who publishes"
+    proven = [
+        f"{name} ({', '.join(table.broker_user)})"
+        for name, table in sorted(structure.producers.items())
+        if table.broker_user
+    ]
+    others = "refused" if structure.require_proof else "taken at their word"
+    if not proven:
+        return f"{others}: notifier.toml names no broker user of a producer"
+    return f"proven by their broker users: {', '.join(proven)}; others are {others}"
+
+
+_OWN_NAME = "Publish under the name of your own producer"
+_SET_USER = "Set the message's property user_id to the name of the broker user that you publish as"
+_ADD_USER = "Publish as one of its users, or have yours added to its broker_user in notifier.toml"
+
+
+def _not_proven(problem: str, fix: str) -> Fault:
+    return Fault("producer", "producer_not_proven", problem, fix)

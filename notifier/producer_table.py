@@ -1,0 +1,76 @@
+"""One `[producers.<name>]` of notifier.toml: who a producer is on the broker, and what it may send."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from notifier.domain.producers import TEMPLATE_PATTERN, SendingRights
+from notifier.message import Name
+from notifier.status import Channel, Lane
+
+
+def _as_list(value: Any) -> Any:
+    """One name may stand without brackets."""
+    return (value,) if isinstance(value, str) else value
+
+
+def _user(value: str) -> str:
+    if not value.isprintable() or len(value.encode()) > 255:
+        raise ValueError("is no name of a broker user: 1 to 255 printable characters")
+    return value
+
+
+def _pattern(value: str) -> str:
+    if not TEMPLATE_PATTERN.match(value):
+        raise ValueError("is no pattern of template names, such as 'order_*'")
+    return value
+
+
+class ProducerTable(BaseModel):
+    """A producer. What is left out is not limited."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: Its users of RabbitMQ, one or, during a rotation, several. Without any nothing proves who publishes.
+    broker_user: Annotated[
+        tuple[Annotated[str, Field(min_length=1), AfterValidator(_user)], ...], BeforeValidator(_as_list)
+    ] = ()
+    #: What it may send on: ["email"].
+    channels: Annotated[tuple[Channel, ...], Field(min_length=1)] | None = None
+    #: ["urgent", "normal"]
+    lanes: Annotated[tuple[Lane, ...], Field(min_length=1)] | None = None
+    #: Names of templates, or patterns as "order_*".
+    templates: Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], Field(min_length=1)] | None = None
+    #: Sender identities that its messages may go out as, and that its `reply_to` may name.
+    senders: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
+
+    @property
+    def rights(self) -> SendingRights:
+        """What it may send."""
+        return SendingRights(self.channels, self.lanes, self.templates, self.senders)
+
+
+def check_producers(tables: Mapping[str, ProducerTable], senders: Collection[str]) -> None:
+    """Whether the tables go together, and with the sender identities that there are.
+
+    Raises:
+        ValueError: naming the table, and what to do.
+    """
+    owners: dict[str, str] = {}
+    for name, table in tables.items():
+        for user in table.broker_user:
+            other = owners.setdefault(user, name)
+            if other != name:
+                raise ValueError(
+                    f"the broker user {user} is that of both {other} and {name}: a user proves one producer, so "
+                    "make one for each"
+                )
+        unknown = sorted(set(table.senders or ()) - set(senders))
+        if unknown:
+            known = ", ".join(sorted(senders))
+            raise ValueError(
+                f"{name} may use the sender {unknown[0]}, which is not configured: use one of {known}"
+            )

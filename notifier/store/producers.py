@@ -1,0 +1,36 @@
+"""Which producers there are, and which of them nothing proved."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Engine, TextClause, text
+
+from notifier.domain.producers import Proof
+from notifier.store.engine import transaction
+from notifier.store.partitions import first_id
+
+#: So many of a producer's newest notifications are looked at, whatever their number.
+NEWEST = 100
+
+
+def unproven_producers(engine: Engine, since: datetime) -> list[str]:
+    """Those of whose newest notifications since then some came without proof, by name."""
+    values = {"since": first_id(since), "newest": NEWEST, "none": Proof.NONE}
+    with transaction(engine) as connection:
+        return list(connection.execute(_UNPROVEN, values).scalars())
+
+
+# From name to name by the index: as many steps as there are producers, not as many as there are notifications.
+_UNPROVEN: TextClause = text("""
+WITH RECURSIVE names AS (
+  SELECT min(producer) AS name FROM notifications
+  UNION ALL
+  SELECT (SELECT min(producer) FROM notifications WHERE producer > names.name) FROM names WHERE name IS NOT NULL
+)
+SELECT name FROM names WHERE EXISTS (
+  SELECT FROM (
+    SELECT proof FROM notifications WHERE producer = names.name AND id >= :since ORDER BY id DESC LIMIT :newest
+  ) AS newest WHERE proof = :none
+) ORDER BY name
+""")

@@ -1,0 +1,46 @@
+"""What `[producers.<name>]` takes, and what it says about a slip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from notifier.config import load_structure
+from notifier.errors import ConfigurationError
+
+
+def structure(tmp_path: Path, text: str):  # type: ignore[no-untyped-def]
+    path = tmp_path / "notifier.toml"
+    path.write_text(text)
+    return load_structure(path)
+
+
+def test_a_user_is_a_name_or_a_list_of_them(tmp_path: Path) -> None:
+    found = structure(tmp_path, '[producers.a]\nbroker_user = "x"\n[producers.b]\nbroker_user = ["y", "z"]\n')
+    assert [table.broker_user for table in found.producers.values()] == [("x",), ("y", "z")]
+    assert not found.require_proof
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[producers.shop]\nbroker_users = "x"', r"producers\.shop\.broker_users: Extra inputs"),
+        ('[producers.shop]\nbroker_user = ""', r"producers\.shop\.broker_user"),
+        ("[producers.shop]\nbroker_user = 7", r"producers\.shop\.broker_user"),
+        ('[producers.shop]\nbroker_user = "a\\u0000b"', r"broker_user.*printable"),
+        ('[producers.shop]\nchannels = ["fax"]', r"producers\.shop\.channels\.0: .*'email'"),
+        ('[producers.shop]\nlanes = ["slow"]', r"producers\.shop\.lanes\.0: .*'urgent'"),
+        ("[producers.shop]\nlanes = []", r"producers\.shop\.lanes: .*at least 1 item"),
+        ('[producers.shop]\ntemplates = ["no spaces"]', r"templates\.0: .*such as 'order_\*'"),
+        ('[producers.shop]\nsenders = ["shop"]', r"producers: .*shop may use the sender shop, .*one of default"),
+        ('[producers."my shop"]\nbroker_user = "x"', r"producers\.my shop"),
+        (
+            '[producers.a]\nbroker_user = ["x", "y"]\n[producers.b]\nbroker_user = "y"',
+            r"producers: .*the broker user y is that of both a and b.*make one for each",
+        ),
+    ],
+)
+def test_a_slip_is_named_with_its_place(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        structure(tmp_path, text)
