@@ -51,6 +51,8 @@ class Status(StrEnum):
 #: `failed` and `expired`, for what was sent was sent, whatever we had come to believe. `cancelled` and
 #: `suppressed` are decisions and stay; the attempts beside them tell what arrived all the same. Only an operator
 #: sets something going again that had ended (`failed`, `expired`, `undelivered`, `suppressed` → `retrying`).
+#: What a provider took (`sent`, `delivered`, `undelivered`) becomes `unknown` again for one cause only: the
+#: message that a look-up had found for it is proven to be another attempt's (`store.provider_messages`).
 TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
     {
         Status.SCHEDULED: frozenset({Status.QUEUED, Status.EXPIRED, Status.CANCELLED, Status.SUPPRESSED}),
@@ -101,9 +103,9 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
                 Status.CANCELLED,
             }
         ),
-        Status.SENT: frozenset({Status.DELIVERED, Status.UNDELIVERED}),
-        Status.DELIVERED: frozenset(),
-        Status.UNDELIVERED: frozenset({Status.DELIVERED, Status.RETRYING}),
+        Status.SENT: frozenset({Status.DELIVERED, Status.UNDELIVERED, Status.UNKNOWN}),
+        Status.DELIVERED: frozenset({Status.UNKNOWN}),
+        Status.UNDELIVERED: frozenset({Status.DELIVERED, Status.RETRYING, Status.UNKNOWN}),
         Status.FAILED: frozenset({Status.SENT, Status.DELIVERED, Status.RETRYING}),
         Status.EXPIRED: frozenset({Status.SENT, Status.DELIVERED, Status.RETRYING}),
         Status.CANCELLED: frozenset(),
@@ -142,6 +144,18 @@ class Outcome(StrEnum):
     THROTTLED = "throttled"  #: the provider asks us to come back later; surely not accepted
     UNAVAILABLE = "unavailable"  #: surely not accepted: no connection, a temporary answer, wrong credentials
     UNKNOWN = "unknown"  #: the call ended without an answer after the data may have gone out
+
+
+class Proof(StrEnum):
+    """How we know that a provider's message belongs to an attempt."""
+
+    ANSWER = "answer"  #: the provider answered our call with its id
+    REPORT = "report"  #: the provider reported about it under the attempt's own address, and signed that
+    LOOK_UP = "look_up"  #: a look-up found it: a guess, which gives way to each of the others
+
+    def beats(self, other: Proof) -> bool:
+        """Whether a message that was given away by `other` is given to whom this speaks for."""
+        return other is Proof.LOOK_UP and self is not Proof.LOOK_UP
 
 
 class Subject(StrEnum):

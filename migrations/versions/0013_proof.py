@@ -1,4 +1,4 @@
-"""How a notification's producer was proven. Revision: 0013, after 0009"""
+"""How a notification's producer was proven. Revision: 0013, after 0012"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0013"
-down_revision = "0009"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 

@@ -83,6 +83,7 @@ EVENTS: Mapping[str, str] = {
     "held": "held until a receipt or an operator decides",
     "quota": "its producer comes near its quota",
     "provider": "the provider reports",
+    "provider_message": "whose message it is",
     "no_receipt": "receipts are given up",
     "recipient": "the recipient answers",
 }

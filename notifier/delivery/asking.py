@@ -75,7 +75,8 @@ class Asker:
         over: dict[str, list[UUID]] = {}
         for one, answer in zip(silent, answers, strict=True):
             if isinstance(answer, Report):
-                self._receipts.record(one.id, one.attempt, [one.provider], answer)
+                # About the id that we asked for: whose message that is, it does not say.
+                self._receipts.record(one.id, one.attempt, [one.provider], answer, is_proof=False)
                 ended += answer.is_final
             # Also for one that ended: a status that moved is left alone by these.
             can_be_asked = isinstance(self._providers.get(one.provider), Reports)

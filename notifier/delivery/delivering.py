@@ -36,7 +36,7 @@ from notifier.errors import (
     Unavailable,
 )
 from notifier.hashing import HashKey
-from notifier.providers.base import Attachment, Provider, Receipt
+from notifier.providers.base import Attachment, Provider, Receipt, id_space
 from notifier.rendering import Renderer
 from notifier.retrying import Decision, Situation, decide
 from notifier.routing import Route
@@ -110,6 +110,7 @@ class Deliverer:
         self._caller = caller
         #: Provider → how long after it took a message its receipt is missed.
         self._waits = {name: first_wait(provider) for name, provider in providers.items()}
+        self._id_spaces = {name: id_space(provider) for name, provider in providers.items()}
 
     def deliver(self, ids: Sequence[UUID]) -> Summary:
         """Send those of `ids` that are queued; the others are somebody else's or done.
@@ -297,6 +298,7 @@ class Deliverer:
                 outcome=Outcome.ACCEPTED,
                 provider=call.started.provider,
                 provider_message_id=answer.provider_message_id,
+                id_space=self._id_spaces[call.started.provider],
                 due_in_seconds=self._waits[call.started.provider],
             )
         error = answer or OutcomeUnknown("no answer")

@@ -1,6 +1,15 @@
 """What became of calls that ended without an answer: the provider is asked where it can be, then policy decides.
 
-Looking up comes first because sending again is the one thing that cannot be taken back.
+Looking up comes first because sending again is the one thing that cannot be taken back. It finds messages by their
+words, and the same words may have gone to the same number more than once. So what is found counts only if it can
+be told whose it is: it is no other attempt's already, and there are as many as attempts that wait for one.
+
+Crash points. A look-up changes nothing at the provider, and nothing is kept of it but what is written at its end,
+in one transaction: whoever dies before that is followed by another look-up. Whose a message may be is read
+**after** the look-up that found it: an attempt's row is committed before its call, so every attempt that may have
+made the message is among them by then, with the message's id or without. What changes between that and the
+writing, as the answer to a call that was under way or another look-up, has the message's row first or finds it
+there: see `store.provider_messages`. The same task twice, or in two workers, writes the same once.
 """
 
 from __future__ import annotations
@@ -8,20 +17,39 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from enum import StrEnum
 from uuid import UUID
 
 from notifier.config import Settings
 from notifier.delivery.asking import first_wait
 from notifier.errors import RenderingFailed, SendError, ServiceUnavailable, TemplateInvalid
-from notifier.providers.base import Provider, Receipt, Reconciles, Sought
+from notifier.providers.base import LATEST_SECONDS, Provider, Receipt, Reconciles, Sought, id_space
+from notifier.providers.verdict import UNAVAILABLE
 from notifier.rendering import Renderer
-from notifier.status import Channel, OnUnknown, Outcome, Status
+from notifier.status import Channel, OnUnknown, Outcome, Proof, Status
 from notifier.store.ledger import MAX_CRASHES, Ledger
-from notifier.store.values import Result, Unknown
+from notifier.store.values import Result, Rivals, Unknown
 from notifier.telemetry import log
 
 #: Deadline of one look-up. Seconds.
 LOOKUP_SECONDS = 15.0
+#: What one call may have made and what another one may have made can be told apart by time if there is more
+#: between them: a message may be late, and clocks may differ. Seconds.
+NEAR_SECONDS = LATEST_SECONDS + 5.0
+#: So often what was found may be given to another attempt in the meantime, before this one waits for its next
+#: turn.
+_LOOK_UPS = 3
+
+
+class _Answer(StrEnum):
+    """What a look-up says about one attempt, and how an operator reads it."""
+
+    FOUND = "found at the provider"
+    MISSING = "the provider does not have it"
+    SILENT = "its provider cannot be asked"
+    AMBIGUOUS = "whose messages with these words the provider has cannot be told: not as many as attempts wait"
 
 
 class Reconciler:
@@ -65,26 +93,70 @@ class Reconciler:
         return found
 
     def _settle(self, unknowns: Sequence[Unknown]) -> bool:
-        missing = 0
+        answers = []
         for unknown in unknowns:
-            provider = _that_can_tell(self._providers.get(unknown.provider))
-            sought = self._sought(unknown) if provider else None
-            if provider is None or sought is None:
-                continue
-            receipt = self._ask(provider, sought)
-            if receipt is not None:
-                # Found only says that the provider has it: how it ended is asked for next.
-                wait = first_wait(self._providers[unknown.provider])
-                self._ledger.finish([_found(unknown, receipt, wait)])
+            answers.append(self._look_up(unknown))
+            if answers[-1] is _Answer.FOUND:
                 log.info("reconcile.found", notification_id=str(unknown.id), provider=unknown.provider)
                 return True
-            missing += 1
         last = unknowns[-1]
-        resend, detail = _decide(last, is_missing=missing == len(unknowns))
+        resend, detail = _decide(last, answers)
         self._ledger.settle_unknown([(last.id, last.claim, resend, detail)])
         return False
 
-    def _ask(self, provider: Reconciles, sought: Sought) -> Receipt | None:
+    def _look_up(self, unknown: Unknown) -> _Answer:
+        """Ask the provider about one attempt, and write what it has of it.
+
+        Raises:
+            Unavailable: it cannot be told now.
+        """
+        provider, space = _that_can_tell(self._providers.get(unknown.provider))
+        sought = self._sought(unknown) if provider else None
+        if provider is None or sought is None or space is None:
+            return _Answer.SILENT
+        for _ in range(_LOOK_UPS):
+            known = self._rivals(unknown, space, ()).known_ids
+            receipts = self._ask(provider, replace(sought, exclude=known))
+            rivals = self._rivals(unknown, space, [receipt.provider_message_id for receipt in receipts])
+            free = [receipt for receipt in receipts if receipt.provider_message_id not in rivals.known_ids]
+            # Of what it has not at all, the provider itself says how long it may still turn up.
+            answer = self._whose(unknown, sought, free, rivals) if receipts else _Answer.MISSING
+            if answer is not _Answer.FOUND:
+                return answer
+            # Found only says that the provider has it: how it ended is asked for next.
+            found = _found(unknown, free[0], space, first_wait(self._providers[unknown.provider]))
+            if self._ledger.attribute(found):
+                return _Answer.FOUND
+        raise UNAVAILABLE.error("what was found became others' each time")
+
+    def _whose(self, unknown: Unknown, sought: Sought, free: Sequence[Receipt], rivals: Rivals) -> _Answer:
+        """Whether one of the messages that are nobody's yet may be given to this attempt.
+
+        Raises:
+            Unavailable: there may still be more of them, or an answer of which one is whose.
+        """
+        others = [rival for rival in rivals.attempts if self._says_the_same(rival, sought)]
+        if free and (all(rival.id == unknown.id for rival in others) or len(free) == len(others) + 1):
+            return _Answer.FOUND
+        if any(self._is_open(each, rivals.looked_at) for each in (unknown, *(others if free else ()))):
+            raise UNAVAILABLE.error("it cannot be told yet: what is under way may still be answered, or turn up")
+        return _Answer.AMBIGUOUS if free else _Answer.MISSING
+
+    def _says_the_same(self, rival: Unknown, sought: Sought) -> bool:
+        """Whether its message would look the same. Also if that cannot be told any more."""
+        other = None if rival.problem else self._sought(rival)
+        return other is None or (other.sender, other.text.split()) == (sought.sender, sought.text.split())
+
+    def _is_open(self, attempt: Unknown, now: datetime) -> bool:
+        """Whether its provider may still answer, or make a message of it."""
+        ends_at = attempt.finished_at or attempt.started_at + timedelta(seconds=self._settings.lease_seconds)
+        return now < ends_at + timedelta(seconds=LATEST_SECONDS)
+
+    def _rivals(self, unknown: Unknown, space: str, found: Sequence[str]) -> Rivals:
+        names = [name for name, provider in self._providers.items() if id_space(provider) == space]
+        return self._ledger.rivals(unknown, names, space, found, near_seconds=NEAR_SECONDS)
+
+    def _ask(self, provider: Reconciles, sought: Sought) -> Sequence[Receipt]:
         coroutine = provider.find(sought, deadline_seconds=LOOKUP_SECONDS)
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=LOOKUP_SECONDS + 5)
 
@@ -105,32 +177,34 @@ class Reconciler:
             text=rendered.text,
             started_at=unknown.started_at,
             finished_at=unknown.finished_at,
-            exclude=frozenset(unknown.known_ids),
             asked_at=unknown.looked_at,
         )
 
 
-def _that_can_tell(provider: object) -> Reconciles | None:
-    return provider if isinstance(provider, Reconciles) else None
+def _that_can_tell(provider: object) -> tuple[Reconciles | None, str | None]:
+    return (provider, id_space(provider)) if isinstance(provider, Reconciles) else (None, None)
 
 
-def _found(unknown: Unknown, receipt: Receipt, wait: float | None) -> Result:
+def _found(unknown: Unknown, receipt: Receipt, space: str, wait: float | None) -> Result:
     return Result(
         unknown.id,
         unknown.claim,
         Status.SENT,
-        detail=f"found at the provider: {receipt.detail}" if receipt.detail else "found at the provider",
+        detail=f"{_Answer.FOUND}: {receipt.detail}" if receipt.detail else _Answer.FOUND,
         number=unknown.number,
         outcome=Outcome.ACCEPTED,
         provider=unknown.provider,
         provider_message_id=receipt.provider_message_id,
+        id_space=space,
+        proof=Proof.LOOK_UP,
         due_in_seconds=wait,
     )
 
 
-def _decide(unknown: Unknown, *, is_missing: bool) -> tuple[bool, str]:
+def _decide(unknown: Unknown, answers: Sequence[_Answer]) -> tuple[bool, str]:
     """(send it again, why)."""
-    looked = "the provider does not have it" if is_missing else "its provider cannot be asked"
+    # What is certain of one attempt is not of the others.
+    looked = next((each for each in (_Answer.AMBIGUOUS, _Answer.SILENT) if each in answers), _Answer.MISSING)
     if unknown.crash_count >= MAX_CRASHES:
         return False, f"{looked}; held, because it was in hand {unknown.crash_count} times when a worker went away"
     if unknown.on_unknown is OnUnknown.RESEND:

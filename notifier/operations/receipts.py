@@ -74,7 +74,7 @@ class Receipts:
             return False
         report = twilio_reports.read_callback(form)
         if report is not None:
-            self.record(notification, attempt, providers, report)
+            self.record(notification, attempt, providers, report, id_space=twilio_reports.ID_SPACE)
         return True
 
     def twilio_inbound(self, hook: Hook) -> bool:
@@ -107,13 +107,24 @@ class Receipts:
         report = vonage_reports.read_receipt(fields)
         # The address is not part of what is signed, and this repeats it.
         if report is not None and fields.get("client-ref") == str(notification):
-            self.record(notification, attempt, providers, report, parts=parts)
+            space = vonage_reports.ID_SPACE
+            self.record(notification, attempt, providers, report, parts=parts, id_space=space)
         return True
 
     def record(
-        self, notification: UUID, attempt: int, providers: Sequence[str], report: Report, *, parts: int = 1
+        self,
+        notification: UUID,
+        attempt: int,
+        providers: Sequence[str],
+        report: Report,
+        *,
+        parts: int = 1,
+        id_space: str | None = None,
+        is_proof: bool = True,
     ) -> Recorded:
-        """Write a report that is known to be the provider's own, with what follows from it."""
+        """Write a report that is known to be the provider's own, with what follows from it. `is_proof`,
+        `id_space`:
+        see `NewReport`."""
         new = NewReport(
             notification_id=notification,
             attempt=attempt,
@@ -125,6 +136,8 @@ class Receipts:
             occurred_at=report.occurred_at,
             parts=parts,
             ask_in_seconds=ASK_AT_SECONDS[0],
+            id_space=id_space,
+            is_proof=is_proof,
         )
         recorded = self._book.record(new, lambda found: self._suppression(found, report))
         log.debug("receipt", provider=providers[0], status=report.status, outcome=recorded)

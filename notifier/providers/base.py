@@ -7,7 +7,7 @@ when and where to try again is decided above it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, Self, runtime_checkable
@@ -70,6 +70,10 @@ class Receipt:
     detail: str = ""
 
 
+#: So long after the end of a call a provider may still make a message of what it read. Seconds.
+LATEST_SECONDS = 60.0
+
+
 @dataclass(frozen=True, slots=True)
 class Sought:
     """An attempt that ended as `OutcomeUnknown`, or without any result: did the provider take it?"""
@@ -84,8 +88,8 @@ class Sought:
     started_at: datetime
     #: When it ended; None if nobody knows, as after the death of a worker.
     finished_at: datetime | None = None
-    #: Ids that the provider gave to other attempts, of this notification or of another one to the same recipient
-    #: with the same words: one message never answers for two attempts.
+    #: Ids that the provider gave to other attempts, of this notification or of another one to the same recipient:
+    #: one message never answers for two attempts.
     exclude: frozenset[str] = frozenset()
     #: Now, by the same clock as `started_at`; None: this machine's.
     asked_at: datetime | None = None
@@ -154,15 +158,29 @@ class Reconciles(Protocol):
     has no search. Their unknown outcomes wait for a receipt, and then for the template's policy.
     """
 
-    async def find(self, sought: Sought, *, deadline_seconds: float) -> Receipt | None:
-        """The receipt if the provider has the message, in whatever state; None if it surely has not.
+    async def find(self, sought: Sought, *, deadline_seconds: float) -> Sequence[Receipt]:
+        """Every message that may be it, in whatever state, the likeliest first; none if the provider surely has
+        none.
 
-        Where `finished_at` is None the call is taken to have had `deadline_seconds` too.
+        There may be several: the same words may have gone to the same number more than once. How many there are
+        decides whether it can be told whose they are. Where `finished_at` is None the call is taken to have had
+        `deadline_seconds` too, and a message may be made until `LATEST_SECONDS` after its end.
 
         Raises:
             Unavailable: it cannot tell now; `retry_after_seconds` is set if it knows when it can.
         """
         ...
+
+
+def id_space(provider: object) -> str | None:
+    """Within which each id of this provider's messages stands for one message, for ever; None: ids may come again.
+
+    A provider says so by an attribute `id_space`: two of one kind have the same one, as two tables for one account
+    see the same messages. One that can look messages up has its own name unless it says otherwise. Messages with
+    such an id are kept apart in the record: each belongs to one attempt.
+    """
+    own: str | None = getattr(provider, "id_space", None)
+    return own or (str(getattr(provider, "name", "")) or None if isinstance(provider, Reconciles) else None)
 
 
 @runtime_checkable

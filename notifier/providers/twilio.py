@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -26,7 +26,7 @@ from notifier.providers.masking import sms_detail
 from notifier.providers.options import Options
 from notifier.providers.twilio_codes import judge
 from notifier.providers.twilio_http import DeadlineHttpClient, calling
-from notifier.providers.twilio_reports import report_of
+from notifier.providers.twilio_reports import ID_SPACE, report_of
 from notifier.providers.twilio_search import search, window_of
 from notifier.providers.verdict import UNAVAILABLE, UNKNOWN
 from notifier.status import Channel, Reason
@@ -55,6 +55,8 @@ class TwilioProvider:
     """Kind `twilio`."""
 
     channel = Channel.SMS
+    #: See `base.id_space`.
+    id_space = ID_SPACE
 
     def __init__(self, name: str, options: TwilioOptions) -> None:
         self.name = name
@@ -89,20 +91,20 @@ class TwilioProvider:
             raise UNKNOWN.error("answered without a message id", code=str(call.status))
         return Receipt(provider_message_id=message.sid, detail=str(message.status))
 
-    async def find(self, sought: Sought, *, deadline_seconds: float) -> Receipt | None:
+    async def find(self, sought: Sought, *, deadline_seconds: float) -> Sequence[Receipt]:
         """See `Reconciles.find`. A message that failed or did not arrive was taken all the same.
 
         What is not found within a minute of the call's end may still turn up: until then the answer is
-        `Unavailable`, and only after it None.
+        `Unavailable`, and only after it none.
         """
         window = window_of(sought, deadline_seconds)
         asked_at = sought.asked_at or datetime.now(UTC)
         try:
             with calling(deadline_seconds) as call:
-                found: Receipt | None = await self._ask(call, lambda client: search(client, sought, window))
+                found: list[Receipt] = await self._ask(call, lambda client: search(client, sought, window))
         except SendError as error:
             raise _cannot_tell(error) from error
-        if found is None and asked_at < window.closes_at:
+        if not found and asked_at < window.closes_at:
             left = (window.closes_at - asked_at).total_seconds()
             raise UNAVAILABLE.error("not found, but it may still turn up", retry_after_seconds=left)
         return found

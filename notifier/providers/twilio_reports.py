@@ -23,6 +23,9 @@ from notifier.providers.masking import sms_detail
 from notifier.providers.twilio_codes import find
 from notifier.status import Reason, Status
 
+#: A SID stands for one message, whichever account made it.
+ID_SPACE = "twilio"
+
 SIGNATURE_HEADER = "x-twilio-signature"
 
 #: The fields of a form; a name may come twice.

@@ -8,18 +8,18 @@ while the attempt was under way or shortly after.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from notifier.providers.base import Receipt, Sought
+from notifier.providers.base import LATEST_SECONDS, Receipt, Sought
 from notifier.providers.verdict import UNAVAILABLE
 
 #: How far Twilio's clock may be behind ours.
 _BEFORE = timedelta(seconds=5)
-#: How long after the end of a call Twilio may still make a message of what it read, and clocks may differ.
-_AFTER = timedelta(seconds=60)
+#: Clocks may differ by some of it.
+_AFTER = timedelta(seconds=LATEST_SECONDS)
 #: What Twilio puts before every text of an account on trial.
 _TRIAL = "Sent from your Twilio trial account - "
 _PAGE_SIZE = 50
@@ -46,21 +46,23 @@ def window_of(sought: Sought, deadline_seconds: float) -> Window:
     return Window(sought.started_at - _BEFORE, ended_at + _AFTER)
 
 
-async def search(client: Any, sought: Sought, window: Window) -> Receipt | None:
-    """The receipt of the message that fits best, or None if there is none.
+async def search(client: Any, sought: Sought, window: Window) -> list[Receipt]:
+    """The receipts of the messages that fit, the one that was made closest to the start of the attempt first.
 
     Raises:
         Unavailable: if there were more messages than we read.
         TwilioException, aiohttp.ClientError, OSError: as Twilio's client does.
     """
+    found: dict[str, Any] = {}
     for day in window.days:
-        pages = _pages(client, to=sought.to, date_sent=f"{day:%Y-%m-%d}")
-        found = _best([message async for message in pages if _fits(message, sought, window)], sought)
-        if found is not None:
-            return found
+        async for message in _pages(client, to=sought.to, date_sent=f"{day:%Y-%m-%d}"):
+            found[message.sid] = message
     # What still waits in Twilio's queue has no date at which it was sent, so no search by day finds it.
     newest = await client.messages.page_async(to=sought.to, page_size=_PAGE_SIZE)
-    return _best([message for message in newest if _fits(message, sought, window)], sought)
+    found |= {message.sid: message for message in newest}
+    fitting = [message for message in found.values() if _fits(message, sought, window)]
+    fitting.sort(key=lambda message: (abs(message.date_created - sought.started_at), message.sid))
+    return [_receipt(message) for message in fitting]
 
 
 async def _pages(client: Any, **query: str) -> AsyncIterator[Any]:
@@ -88,10 +90,6 @@ def _comparable(body: str) -> str:
     return body.replace("\r\n", "\n").strip().removeprefix(_TRIAL)
 
 
-def _best(found: Sequence[Any], sought: Sought) -> Receipt | None:
-    """The one that was made closest to the start of the attempt."""
-    if not found:
-        return None
-    best = min(found, key=lambda message: abs(message.date_created - sought.started_at))
-    code = f", code {best.error_code}" if best.error_code else ""
-    return Receipt(best.sid, f"{best.status}{code}")
+def _receipt(message: Any) -> Receipt:
+    code = f", code {message.error_code}" if message.error_code else ""
+    return Receipt(message.sid, f"{message.status}{code}")

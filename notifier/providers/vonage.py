@@ -32,7 +32,7 @@ from notifier.providers.http_call import (
 from notifier.providers.options import Options
 from notifier.providers.verdict import UNKNOWN
 from notifier.providers.vonage_answer import read_receipt
-from notifier.providers.vonage_reports import METHODS
+from notifier.providers.vonage_reports import ID_SPACE, METHODS
 from notifier.status import Channel, Reason
 
 _API = "https://rest.nexmo.com"
@@ -63,6 +63,8 @@ class VonageProvider:
     """Kind `vonage`."""
 
     channel = Channel.SMS
+    #: See `base.id_space`.
+    id_space = ID_SPACE
 
     def __init__(self, name: str, options: VonageOptions) -> None:
         self.name = name

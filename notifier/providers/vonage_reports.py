@@ -23,6 +23,9 @@ from notifier.providers.masking import sms_detail
 from notifier.providers.vonage_codes import find_receipt
 from notifier.status import Reason, Status
 
+#: An id stands for one message: one part of a text.
+ID_SPACE = "vonage"
+
 #: Methods of the dashboard: all but the first are HMACs.
 METHODS = ("md5hash", "md5", "sha1", "sha256", "sha512")
 

@@ -16,7 +16,7 @@ from notifier.hashing import HashKey
 from notifier.status import Channel
 from notifier.store.attachments import AttachmentView, views_of
 from notifier.store.engine import transaction
-from notifier.store.models import Attempt, Event, Notification, RejectedMessage
+from notifier.store.models import Attempt, Event, Notification, ProviderMessage, RejectedMessage
 from notifier.store.partitions import first_id
 from notifier.store.vault import Vault
 
@@ -73,6 +73,9 @@ class AttemptView:
     code: str | None
     detail: str | None
     provider_message_id: str | None
+    #: `answer`, `report` or `look_up`: how we know that this message is the attempt's, see `Proof`. None: its
+    #: provider's ids do not stand for one message, or it is from before that was kept.
+    proof: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +187,18 @@ _VIEW = (
     # What `Vault.recipient_of` looks at, too.
     Notification.sealed,
 )
-_ATTEMPT = tuple(getattr(Attempt, name) for name in AttemptView.__dataclass_fields__)
+_PROOF = (
+    select(ProviderMessage.proof)
+    .where(
+        ProviderMessage.notification_id == Attempt.notification_id,
+        ProviderMessage.attempt == Attempt.number,
+        ProviderMessage.provider_message_id == Attempt.provider_message_id,
+    )
+    .scalar_subquery()
+)
+_ATTEMPT = tuple(
+    _PROOF if name == "proof" else getattr(Attempt, name) for name in AttemptView.__dataclass_fields__
+)
 _EVENT = tuple(getattr(Event, name) for name in EventView.__dataclass_fields__)
 _REJECTED = (
     *(getattr(RejectedMessage, name) for name in RejectedView.__dataclass_fields__),

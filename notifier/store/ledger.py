@@ -17,11 +17,20 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from notifier.errors import Fault
 from notifier.message import new_id
-from notifier.status import SIMULATOR, TRANSITIONS, Channel, Lane, OnUnknown, Status, SuppressionReason, sources_of
+from notifier.status import SIMULATOR, TRANSITIONS, Channel, Lane, Proof, Status, SuppressionReason, sources_of
 from notifier.store import statements
 from notifier.store.attachments import use_attachments
 from notifier.store.engine import transaction
-from notifier.store.ledger_rows import as_json, call_row, result_row
+from notifier.store.ledger_rows import (
+    as_json,
+    call_row,
+    claimed_of,
+    message_claim,
+    not_ours,
+    result_row,
+    unknown_of,
+)
+from notifier.store.provider_messages import claim_message, note_taken, with_locks
 from notifier.store.storable import storable
 from notifier.store.suppressions import add_suppressions
 from notifier.store.values import (
@@ -33,10 +42,12 @@ from notifier.store.values import (
     NewNotification,
     NewRejection,
     Result,
+    Rivals,
     Started,
     Unknown,
 )
 from notifier.store.vault import Person, Vault
+from notifier.store.wiping import GONE_WORDS
 
 #: A queued notification that nobody claimed within this long is given to the broker again. Seconds, by lane:
 #: short enough that a lost task is hardly noticed; the next times come later and later.
@@ -156,33 +167,7 @@ class Ledger:
             rows = connection.execute(
                 statements.CLAIM, {"ids": [str(value) for value in ids], "lease": lease_seconds}
             ).all()
-        return [
-            Claimed(
-                row.id,
-                row.producer,
-                Channel(row.channel),
-                Lane(row.lane),
-                person.recipient,
-                person.address,
-                row.template,
-                row.locale,
-                person.context,
-                row.sender,
-                row.reply_to,
-                row.expires_at,
-                OnUnknown(row.on_unknown),
-                tuple(row.attachments or ()),
-                row.is_test,
-                row.claim,
-                row.attempt_count,
-                row.tries,
-                float(row.age_seconds),
-                None if row.seconds_to_expiry is None else float(row.seconds_to_expiry),
-                claimed_at,
-                person.problem,
-            )
-            for row, person in ((row, self._vault.open_to_send(row, row.secrets)) for row in rows)
-        ]
+        return [claimed_of(row, self._vault, claimed_at) for row in rows]
 
     def hurry(self, ids: Sequence[UUID]) -> None:
         """The task of these could not be published: those that are still queued are due again at once."""
@@ -212,20 +197,41 @@ class Ledger:
 
         An acceptance counts from any status that may still become `sent`; any other result only while the claim
         is still the current one. Writing a result twice changes nothing. A recipient whom a provider asks us to
-        leave alone is suppressed with the result, or neither is written.
+        leave alone is suppressed with the result, or neither is written. A message that is another attempt's is
+        not written: see `attribute`.
+
+        Crash point: between the commit of the others and that of a result whose message was another one's. Its
+        attempt stays open, becomes unknown with its lease, and is looked up.
         """
-        rows = [result_row(result) for result in results]
         suppressions = [result.suppression for result in results if result.suppression]
         with transaction(self._engine, is_one_statement=not suppressions) as connection:
-            connection.execute(
-                statements.FINISH,
-                {
-                    "rows": as_json(rows),
-                    "before_sent": list(sources_of(Status.SENT)),
-                    "after_unknown": list(TRANSITIONS[Status.UNKNOWN]),
-                },
-            )
+            contested = _finish(connection, results)
             add_suppressions(connection, suppressions)
+        for result in results:
+            if (result.id, result.number) in contested:
+                self.attribute(result)
+
+    def attribute(self, result: Result) -> bool:
+        """Write one acceptance whose message another attempt may have, or get just now. Returns whether it is
+        ours.
+
+        What the provider answered takes the message from an attempt that only guessed, which becomes unknown
+        again. Otherwise it is not ours: one that the provider answered becomes unknown itself, one that a look-up
+        found stays so.
+        """
+        claim = message_claim(result)
+
+        def write(connection: Connection) -> bool:
+            is_ours = claim_message(connection, claim)
+            if is_ours:
+                _finish(connection, [result])
+            elif result.proof is Proof.ANSWER:
+                _finish(connection, [not_ours(result, HURRY_SECONDS)])
+            else:
+                note_taken(connection, claim)
+            return is_ours
+
+        return with_locks(self._engine, write)
 
     def note_failed_attempts(self, results: Sequence[Result]) -> None:
         """Complete attempts whose delivery goes on with the next provider: the status stays `sending`."""
@@ -265,29 +271,39 @@ class Ledger:
         """The attempts with unknown outcome of those of `ids` that still are `unknown`."""
         with transaction(self._engine) as connection:
             rows = connection.execute(statements.UNKNOWN, {"ids": [str(value) for value in ids]}).all()
-        return [
-            Unknown(
-                row.id,
-                Channel(row.channel),
-                Lane(row.lane),
-                person.recipient,
-                row.template,
-                row.locale,
-                person.context,
-                row.sender,
-                OnUnknown(row.on_unknown),
-                row.claim,
-                row.crash_count,
-                row.number,
-                row.provider,
-                row.started_at,
-                row.finished_at,
-                row.looked_at,
-                tuple(row.known_ids),
-                person.problem,
-            )
-            for row, person in ((row, self._vault.open_to_send(row, row.secrets)) for row in rows)
-        ]
+        return [unknown_of(row, self._vault) for row in rows]
+
+    def rivals(
+        self,
+        unknown: Unknown,
+        providers: Sequence[str],
+        id_space: str,
+        found: Sequence[str],
+        *,
+        near_seconds: float,
+    ) -> Rivals:
+        """Whose the messages with the ids `found` may be, other than this attempt's.
+
+        Attempts at the same recipient, through one of `providers`, that ended not more than `near_seconds` before
+        this one began, or began not more than that after it ended. Ids that were given within a day are among the
+        known ones also if they were not found.
+        """
+        values = {
+            "id": unknown.id,
+            "number": unknown.number,
+            "providers": list(providers),
+            "id_space": id_space,
+            "found": list(found),
+            "started_at": unknown.started_at,
+            "finished_at": unknown.finished_at,
+            "near": near_seconds,
+        }
+        with transaction(self._engine) as connection:
+            rows = connection.execute(statements.RIVALS, values).all()
+            # After the others: what was an answer in between is known, and counts among both rather than in none.
+            known = connection.execute(statements.KNOWN_IDS, values).one()
+        attempts = tuple(unknown_of(row, self._vault) for row in rows)
+        return Rivals(frozenset(known.known_ids), attempts, known.looked_at)
 
     def settle_unknown(self, settled: Sequence[tuple[UUID, int, bool, str]]) -> None:
         """(id, claim, resend, detail): send it again, or hold it until a receipt or an operator decides."""
@@ -296,7 +312,7 @@ class Ledger:
             for id_, claim, resend, detail in settled
         ]
         with transaction(self._engine) as connection:
-            connection.execute(statements.SETTLE_UNKNOWN, {"rows": as_json(rows)})
+            connection.execute(statements.SETTLE_UNKNOWN, {"rows": as_json(rows), "gone": GONE_WORDS})
 
     def _row(self, new: NewNotification, notification_id: UUID) -> dict[str, Any]:
         message = new.message
@@ -347,6 +363,16 @@ def _insert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequen
     found = connection.execute(statements.ACCEPT_MANY, values).all()
     connection.execute(statements.JOIN_BY_ID)
     return found
+
+
+def _finish(connection: Connection, results: Sequence[Result]) -> set[tuple[UUID, int | None]]:
+    """Returns those (id, number) that were not written because of their messages."""
+    values = {
+        "rows": as_json([result_row(result) for result in results]),
+        "before_sent": list(sources_of(Status.SENT)),
+        "after_unknown": list(TRANSITIONS[Status.UNKNOWN]),
+    }
+    return {(row.id, row.number) for row in connection.execute(statements.FINISH, values)}
 
 
 def _unique_key(new: NewNotification) -> tuple[str, str]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from pydantic_core import to_json
 
+from notifier.status import Channel, Lane, OnUnknown, Outcome, Reason, Status
+from notifier.store.provider_messages import MessageClaim
 from notifier.store.storable import bytea, storable
-from notifier.store.values import NewAttempt, Result
+from notifier.store.values import Claimed, NewAttempt, Result, Unknown
+from notifier.store.vault import Vault
 
 
 def as_json(rows: Any) -> str:
@@ -35,7 +39,81 @@ def result_row(result: Result) -> dict[str, Any]:
         "provider": result.provider,
         "code": _words(result.code),
         "provider_message_id": _words(result.provider_message_id),
+        "id_space": result.id_space if result.provider_message_id else None,
+        "proof": result.proof,
     }
+
+
+def message_claim(result: Result) -> MessageClaim:
+    """The message of an acceptance that has one, and whose it is."""
+    row = result_row(result)
+    return MessageClaim(row["id_space"], row["provider_message_id"], result.id, result.number or 0, result.proof)
+
+
+def not_ours(result: Result, due_in_seconds: float) -> Result:
+    """What becomes of an acceptance whose message has proof of being another attempt's."""
+    return replace(
+        result,
+        status=Status.UNKNOWN,
+        reason=Reason.OUTCOME_UNKNOWN,
+        detail=f"the provider answered with a message that is another attempt's: {result.provider_message_id}",
+        due_in_seconds=due_in_seconds,
+        outcome=Outcome.UNKNOWN,
+        provider_message_id=None,
+    )
+
+
+def claimed_of(row: Any, vault: Vault, claimed_at: float) -> Claimed:
+    """A row of `CLAIM`."""
+    person = vault.open_to_send(row, row.secrets)
+    return Claimed(
+        row.id,
+        row.producer,
+        Channel(row.channel),
+        Lane(row.lane),
+        person.recipient,
+        person.address,
+        row.template,
+        row.locale,
+        person.context,
+        row.sender,
+        row.reply_to,
+        row.expires_at,
+        OnUnknown(row.on_unknown),
+        tuple(row.attachments or ()),
+        row.is_test,
+        row.claim,
+        row.attempt_count,
+        row.tries,
+        float(row.age_seconds),
+        None if row.seconds_to_expiry is None else float(row.seconds_to_expiry),
+        claimed_at,
+        person.problem,
+    )
+
+
+def unknown_of(row: Any, vault: Vault) -> Unknown:
+    """A row of `UNKNOWN` or `RIVALS`."""
+    person = vault.open_to_send(row, row.secrets)
+    return Unknown(
+        row.id,
+        Channel(row.channel),
+        Lane(row.lane),
+        person.recipient,
+        row.template,
+        row.locale,
+        person.context,
+        row.sender,
+        OnUnknown(row.on_unknown),
+        row.claim,
+        row.crash_count,
+        row.number,
+        row.provider,
+        row.started_at,
+        row.finished_at,
+        row.looked_at,
+        person.problem,
+    )
 
 
 def call_row(call: NewAttempt) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Mapped, mapped_column
 
-from notifier.status import Channel, Lane, OnUnknown, Outcome, Status, SuppressionReason
+from notifier.status import Channel, Lane, OnUnknown, Outcome, Proof, Status, SuppressionReason
 from notifier.store.base import Base as Base
 from notifier.store.base import one_of
 from notifier.store.callback_tables import Callback as Callback
@@ -163,6 +163,30 @@ class Attempt(Base):
     )
 
 
+class ProviderMessage(Base):
+    """A message at a provider, and the one attempt that it belongs to: the key makes a second one impossible.
+
+    Only of providers whose ids each stand for one message (`providers.base.id_space`): a relay's queue ids repeat.
+    """
+
+    __tablename__ = "provider_messages"
+
+    #: Within which its id is unique: providers of one kind share it.
+    id_space: Mapped[str] = mapped_column(primary_key=True)
+    provider_message_id: Mapped[str] = mapped_column(primary_key=True)
+    notification_id: Mapped[UUID]
+    #: Number of the attempt.
+    attempt: Mapped[int] = mapped_column(Integer)
+    #: How we know.
+    proof: Mapped[str]
+
+    __table_args__ = (
+        one_of("proof", Proof),
+        # What an attempt has; and retention.
+        Index("ix_provider_messages_notification_id", "notification_id"),
+    )
+
+
 class Event(Base):
     """Append-only: every transition, every duplicate, every provider event."""
 
@@ -174,8 +198,8 @@ class Event(Base):
     recorded_at: Mapped[datetime] = mapped_column(server_default=func.now())
     #: The provider's time, for what a provider reported.
     occurred_at: Mapped[datetime | None]
-    #: "accepted", "status", "duplicate", "redispatched", "held", "operator", "quota", "provider", "no_receipt" or
-    #: "recipient".
+    #: "accepted", "status", "duplicate", "redispatched", "held", "operator", "quota", "provider",
+    #: "provider_message", "no_receipt" or "recipient".
     kind: Mapped[str]
     #: The status that it has from here on; None if the event changed nothing.
     status: Mapped[str | None]

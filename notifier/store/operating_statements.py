@@ -6,12 +6,9 @@ from sqlalchemy import TextClause, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY, UUID
 from sqlalchemy.types import Text
 
-from notifier.store.wiping import wipe
+from notifier.store.wiping import GONE, wipe
 
 _IDS = bindparam("ids", type_=ARRAY(UUID(as_uuid=False)))
-
-#: Nobody can send it any more: its secrets were wiped, or it was redacted.
-GONE = "(coalesce(cardinality(n.secret_names) = 0, false) OR (n.recipient IS NULL AND n.sealed IS NULL))"
 
 BEGIN: TextClause = text("""
 INSERT INTO operator_records (id, operator, action, selection, reason)

@@ -1,7 +1,8 @@
 """What providers report after they took a message: written once, whenever and however often it comes.
 
 A report locks its notification first, so reports about one notification are written one after the other, and each
-sees the events of those before it. What it moves goes by `status.TRANSITIONS`, in the `WHERE`.
+sees the events of those before it. What it moves goes by `status.TRANSITIONS`, in the `WHERE`. Whose message it is
+about, `provider_messages` says.
 
 Crash points. Before the commit: nothing is written; the provider reports again, or is asked. After it: the same
 report again finds its event. Our own result that comes after a report (the row was still `sending`) finds the
@@ -24,9 +25,10 @@ from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.types import Text
 
 from notifier.hashing import HashKey
-from notifier.status import Channel, Reason, Status, sources_of
+from notifier.status import Channel, Proof, Reason, Status, sources_of
 from notifier.store.engine import transaction
 from notifier.store.partitions import first_id
+from notifier.store.provider_messages import MessageClaim, claim_message, with_locks
 from notifier.store.storable import storable
 from notifier.store.suppressions import NewSuppression, add_suppressions
 from notifier.store.wiping import wipe
@@ -57,6 +59,11 @@ class NewReport:
     parts: int = 1
     #: While no other report comes, the provider is asked after this; None: never. Seconds.
     ask_in_seconds: float | None = None
+    #: Within which the message's id stands for one message, see `providers.base.id_space`; None: it does not.
+    id_space: str | None = None
+    #: Whether it names the attempt itself, as a signed webhook does; otherwise we asked about the message's id,
+    #: and whose message that is we may only have guessed.
+    is_proof: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,25 +114,41 @@ class ReceiptBook:
     def record(
         self, report: NewReport, suppression: Callable[[Reported], NewSuppression | None] = lambda _: None
     ) -> Recorded:
-        """Write one report, in one short transaction. `suppression` is kept with it, if it makes one."""
+        """Write one report, in one short transaction. `suppression` is kept with it, if it makes one.
+
+        A message that a look-up gave to another attempt is this one's from now on, and that one is unknown again.
+        One that is proven to be another attempt's is noted and moves nothing.
+        """
         if not 0 < report.attempt <= _MAX_NUMBER:
             return Recorded.UNKNOWN
+        return with_locks(self._engine, lambda connection: self._record(connection, report, suppression))
+
+    def _record(
+        self,
+        connection: Connection,
+        report: NewReport,
+        suppression: Callable[[Reported], NewSuppression | None],
+    ) -> Recorded:
         key = {"id": report.notification_id, "attempt": report.attempt}
-        with transaction(self._engine) as connection:
-            row = connection.execute(
-                _LOCK, {**key, "providers": report.providers and list(report.providers)}
-            ).one_or_none()
-            if row is None:
-                return Recorded.UNKNOWN
-            # A statement after the lock: it sees what another report wrote while we waited.
-            known = set(connection.execute(_KNOWN, key).scalars())
-            words = _words(report, row.provider_message_id)
-            if words in known:
-                return Recorded.REPEATED
-            moved = self._write(connection, report, row, words, _status(report, known))
-            new = suppression(self._reported(row))
-            if new is not None:
-                add_suppressions(connection, [new])
+        about = {**key, "providers": report.providers and list(report.providers)}
+        claim = _claim(report)
+        if claim is not None and connection.execute(_ABOUT, about).one_or_none() is None:
+            return Recorded.UNKNOWN
+        is_ours = claim is None or claim_message(connection, claim)
+        row = connection.execute(_LOCK, about).one_or_none()
+        if row is None or (not report.is_proof and row.provider_message_id != report.provider_message_id):
+            return Recorded.UNKNOWN
+        # A statement after the lock: it sees what another report wrote while we waited.
+        known = set(connection.execute(_KNOWN, key).scalars())
+        words = _words(report, row.provider_message_id)
+        if not is_ours:
+            words = f"{words} — not counted: the message {storable(report.provider_message_id)[:60]} is another's"
+        if words in known:
+            return Recorded.REPEATED
+        moved = self._write(connection, report, row, words, _status(report, known) if is_ours else None)
+        new = suppression(self._reported(row)) if is_ours else None
+        if new is not None:
+            add_suppressions(connection, [new])
         return Recorded.MOVED if moved else Recorded.NOTED
 
     def _write(
@@ -196,6 +219,14 @@ class ReceiptBook:
             connection.execute(_GIVE_UP, {"ids": [str(value) for value in ids], "detail": detail})
 
 
+def _claim(report: NewReport) -> MessageClaim | None:
+    """What it proves about whose message it is; None: nothing."""
+    message = storable(report.provider_message_id)[:100]
+    if report.id_space is None or not report.is_proof or not message:
+        return None
+    return MessageClaim(report.id_space, message, report.notification_id, report.attempt, Proof.REPORT)
+
+
 def _words(report: NewReport, known_id: str | None) -> str:
     """With the message's id, if it is not the one that we know: another part of the text, or another message."""
     words: str = storable(report.words)[:400]
@@ -211,13 +242,16 @@ def _status(report: NewReport, known: set[str]) -> Status | None:
     return Status.DELIVERED if arrived >= report.parts else Status.SENT
 
 
-_LOCK: TextClause = text("""
+_ABOUT_ATTEMPT = """
 SELECT n.id, n.channel, n.recipient, n.address_hash, n.sender, n.template, a.provider, a.number, a.outcome,
   a.provider_message_id
 FROM notifications AS n JOIN attempts AS a ON a.notification_id = n.id AND a.number = :attempt
 WHERE n.id = :id AND (CAST(:providers AS text[]) IS NULL OR a.provider = ANY(:providers))
-FOR UPDATE OF n
-""").bindparams(bindparam("id", type_=PG_UUID(as_uuid=True)), bindparam("providers", type_=ARRAY(Text())))
+"""
+_BINDS = (bindparam("id", type_=PG_UUID(as_uuid=True)), bindparam("providers", type_=ARRAY(Text())))
+
+_ABOUT: TextClause = text(_ABOUT_ATTEMPT).bindparams(*_BINDS)
+_LOCK: TextClause = text(f"{_ABOUT_ATTEMPT} FOR UPDATE OF n").bindparams(*_BINDS)
 
 _FIND: TextClause = text("""
 SELECT n.id, n.channel, n.recipient, n.address_hash, n.sender, n.template, a.provider, a.number
@@ -240,8 +274,11 @@ SELECT count(*) FROM mails WHERE ended = 'soft'
   AND id > coalesce((SELECT id FROM mails WHERE ended = 'arrived' ORDER BY id DESC LIMIT 1), :since)
 """).bindparams(bindparam("since", type_=PG_UUID(as_uuid=True)))
 
+# What was reported before its message turned out to be another one was about that other one.
 _KNOWN: TextClause = text("""
 SELECT detail FROM events WHERE notification_id = :id AND kind = 'provider' AND attempt = :attempt
+  AND id > coalesce((SELECT max(id) FROM events
+    WHERE notification_id = :id AND kind = 'provider_message' AND attempt = :attempt AND status IS NOT NULL), 0)
 """).bindparams(bindparam("id", type_=PG_UUID(as_uuid=True)))
 
 # What the provider has, it took: an attempt without an answer, or one that we took for refused, was accepted, and

@@ -184,6 +184,8 @@ keys AS (
   DELETE FROM callbacks AS c USING free WHERE c.notification_id = free.id RETURNING c.id
 ), calls AS (
   DELETE FROM callback_attempts AS a USING told WHERE a.callback_id = told.id
+), messages AS (
+  DELETE FROM provider_messages AS m USING free WHERE m.notification_id = free.id
 )"""
 
 

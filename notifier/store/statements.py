@@ -14,7 +14,7 @@ from sqlalchemy import TextClause, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY, UUID
 from sqlalchemy.types import Text
 
-from notifier.store.wiping import wipe
+from notifier.store.wiping import GONE, wipe
 
 _ACCEPT = """
 WITH incoming AS MATERIALIZED (
@@ -172,12 +172,16 @@ SELECT id, claim, number, provider FROM held
 _RESULTS = """
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
     id uuid, claim int, status text, reason text, detail text, due_in_seconds double precision,
-    template_version text, number int, outcome text, provider text, code text, provider_message_id text)
+    template_version text, number int, outcome text, provider text, code text, provider_message_id text,
+    id_space text, proof text)
 """
 
-# A result that comes after the sweep called the attempt unknown replaces that.
+# A result that comes after the sweep called the attempt unknown replaces that. When a call ended, no look-up
+# tells.
 _COMPLETE = """
-  UPDATE attempts AS a SET finished_at = now(), outcome = r.outcome, reason = r.reason, code = r.code,
+  UPDATE attempts AS a SET
+    finished_at = CASE WHEN r.proof = 'look_up' THEN coalesce(a.finished_at, now()) ELSE now() END,
+    outcome = r.outcome, reason = r.reason, code = r.code,
     detail = r.detail, provider_message_id = r.provider_message_id
   FROM results AS r
   WHERE a.notification_id = r.id AND a.number = r.number
@@ -186,8 +190,28 @@ _COMPLETE = """
 
 FINISH_ATTEMPTS: TextClause = text(f"WITH results AS MATERIALIZED ({_RESULTS}) {_COMPLETE}")
 
+# A message belongs to one attempt: a result whose message is another one's already is not written, but comes back
+# with those whose attempt was accepted under another id; `provider_messages.attribute` decides. Who writes about
+# messages locks in one order: notifications by id, then messages, then attempts. So the moves come first.
 FINISH: TextClause = text(f"""
-WITH results AS MATERIALIZED ({_RESULTS}), completed AS ({_COMPLETE}), moved AS (
+WITH given AS MATERIALIZED ({_RESULTS}), locked AS MATERIALIZED (
+  SELECT n.id FROM given AS r JOIN notifications AS n ON n.id = r.id
+  WHERE r.id_space IS NOT NULL ORDER BY n.id FOR UPDATE OF n
+), held AS (
+  INSERT INTO provider_messages AS m (id_space, provider_message_id, notification_id, attempt, proof)
+  SELECT DISTINCT ON (r.id_space, r.provider_message_id)
+    r.id_space, r.provider_message_id, r.id, r.number, r.proof
+  FROM given AS r JOIN locked ON locked.id = r.id
+  WHERE r.id_space IS NOT NULL ORDER BY r.id_space, r.provider_message_id, r.id
+  ON CONFLICT (id_space, provider_message_id) DO UPDATE SET proof = CASE
+    WHEN m.proof = 'look_up' AND m.notification_id = excluded.notification_id AND m.attempt = excluded.attempt
+    THEN excluded.proof ELSE m.proof END
+  RETURNING id_space, provider_message_id, notification_id, attempt
+), results AS MATERIALIZED (
+  SELECT r.* FROM given AS r
+  LEFT JOIN held AS m ON m.id_space = r.id_space AND m.provider_message_id = r.provider_message_id
+  WHERE r.id_space IS NULL OR (m.notification_id = r.id AND m.attempt = r.number)
+), completed AS ({_COMPLETE} RETURNING a.notification_id, a.number), moved AS (
   UPDATE notifications AS n SET
     status = r.status,
     reason = r.reason,
@@ -206,9 +230,15 @@ WITH results AS MATERIALIZED ({_RESULTS}), completed AS ({_COMPLETE}), moved AS 
     -- The sweep was faster: what we know now replaces its guess.
     WHEN n.claim = r.claim AND n.status = 'unknown' AND r.status = ANY(:after_unknown) THEN true END
   RETURNING n.id, n.status, n.reason, n.detail, r.number
+), noted AS (
+  INSERT INTO events (notification_id, kind, status, reason, attempt, detail)
+  SELECT id, 'status', status, reason, number, detail FROM moved
+  RETURNING notification_id
 )
-INSERT INTO events (notification_id, kind, status, reason, attempt, detail)
-SELECT id, 'status', status, reason, number, detail FROM moved
+SELECT r.id, r.number FROM given AS r JOIN attempts AS a ON a.notification_id = r.id AND a.number = r.number
+WHERE (SELECT count(*) FROM noted) IS NOT NULL AND r.id_space IS NOT NULL
+  AND NOT EXISTS (SELECT FROM completed AS c WHERE c.notification_id = r.id AND c.number = r.number)
+  AND (a.outcome IS DISTINCT FROM 'accepted' OR a.provider_message_id IS DISTINCT FROM r.provider_message_id)
 """).bindparams(bindparam("before_sent", type_=ARRAY(Text())), bindparam("after_unknown", type_=ARRAY(Text())))
 
 # The worker that held it is gone. With an open attempt nobody can say whether the provider took it; without one
@@ -259,34 +289,62 @@ FROM due WHERE n.id = due.id AND n.status = due.old
 RETURNING n.id, n.channel, n.lane
 """)
 
-UNKNOWN: TextClause = text("""
-SELECT n.id, n.channel, n.lane, n.recipient, n.template, n.locale, n.context, n.sealed, n.secrets, n.sender,
-  n.on_unknown, n.claim,
-  n.crash_count, a.number, a.provider, a.started_at, a.finished_at, now() AS looked_at,
-  -- The same words may have gone to the same number before: what is already known is not found again. (A row from
-  -- before there were hashes has none, until it is resealed: it was sent long ago.)
-  ARRAY(SELECT x.provider_message_id FROM notifications AS m JOIN attempts AS x ON x.notification_id = m.id
-        WHERE m.address_hash = n.address_hash AND x.provider = a.provider AND x.provider_message_id IS NOT NULL
-        AND x.started_at > a.started_at - interval '1 day') AS known_ids
+_OF_UNKNOWN = """
+  n.id, n.channel, n.lane, n.recipient, n.template, n.locale, n.context, n.sealed, n.secrets, n.sender,
+  n.on_unknown, n.claim, n.crash_count, a.number, a.provider, a.started_at, a.finished_at, now() AS looked_at"""
+
+UNKNOWN: TextClause = text(f"""
+SELECT {_OF_UNKNOWN}
 FROM notifications AS n
 JOIN attempts AS a ON a.notification_id = n.id AND a.outcome = 'unknown'
 WHERE n.id = ANY(:ids) AND n.status = 'unknown'
 ORDER BY n.id, a.number
 """).bindparams(bindparam("ids", type_=ARRAY(UUID(as_uuid=False))))
 
+_PROVIDERS = bindparam("providers", type_=ARRAY(Text()))
+
+# The same words may have gone to the same number before, or be on their way to it just now. (A row from before
+# there were hashes has none, until it is resealed: it was sent long ago.)
+RIVALS: TextClause = text(f"""
+SELECT {_OF_UNKNOWN}
+FROM notifications AS n JOIN attempts AS a ON a.notification_id = n.id
+WHERE n.address_hash = (SELECT address_hash FROM notifications WHERE id = :id)
+  AND (n.id <> :id OR a.number <> :number) AND a.provider = ANY(:providers)
+  AND (a.outcome IS NULL OR a.outcome = 'unknown')
+  AND a.started_at < coalesce(CAST(:finished_at AS timestamptz), now()) + make_interval(secs => :near)
+  AND coalesce(a.finished_at, now()) + make_interval(secs => :near) > :started_at
+ORDER BY n.id, a.number
+""").bindparams(_PROVIDERS)
+
+# The second part: what another attempt has beside its own id, as the parts of a long text; and whatever hash its
+# recipient had then.
+KNOWN_IDS: TextClause = text("""
+SELECT now() AS looked_at, ARRAY(
+  SELECT a.provider_message_id FROM notifications AS n JOIN attempts AS a ON a.notification_id = n.id
+  WHERE n.address_hash = (SELECT address_hash FROM notifications WHERE id = :id)
+    AND (n.id <> :id OR a.number <> :number) AND a.provider = ANY(:providers)
+    AND a.provider_message_id IS NOT NULL AND a.started_at > :started_at - interval '1 day'
+  UNION
+  SELECT m.provider_message_id FROM provider_messages AS m
+  WHERE m.id_space = :id_space AND m.provider_message_id = ANY(:found)
+    AND (m.notification_id <> :id OR m.attempt <> :number)
+) AS known_ids
+""").bindparams(_PROVIDERS, bindparam("found", type_=ARRAY(Text())))
+
 # Nobody has it, or nobody can be asked: the template's policy. `hold` leaves no due_at, so only a receipt or an
-# operator moves it again; so does poison.
-SETTLE_UNKNOWN: TextClause = text("""
+# operator moves it again; so does poison, and what lost its secrets when a look-up found a message for it that was
+# another one's.
+SETTLE_UNKNOWN: TextClause = text(f"""
 WITH wanted AS (
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(id uuid, claim int, resend boolean, detail text)
 ), moved AS (
   UPDATE notifications AS n SET
-    status = CASE WHEN w.resend THEN 'retrying' ELSE n.status END,
-    due_at = CASE WHEN w.resend THEN now() END,
-    detail = w.detail,
+    status = CASE WHEN w.resend AND NOT {GONE} THEN 'retrying' ELSE n.status END,
+    due_at = CASE WHEN w.resend AND NOT {GONE} THEN now() END,
+    detail = CASE WHEN w.resend AND {GONE} THEN :gone ELSE w.detail END,
     updated_at = now()
   FROM wanted AS w WHERE n.id = w.id AND n.status = 'unknown' AND n.claim = w.claim
-  RETURNING n.id, n.status, n.reason, n.detail, w.resend
+  RETURNING n.id, n.status, n.reason, n.detail, n.status = 'retrying' AS resend
 )
 INSERT INTO events (notification_id, kind, status, reason, detail)
 SELECT id, CASE WHEN resend THEN 'status' ELSE 'held' END, CASE WHEN resend THEN status END, reason, detail

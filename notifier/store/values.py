@@ -11,7 +11,7 @@ from uuid import UUID
 from notifier.domain.producers import Proof
 from notifier.errors import Fault
 from notifier.message import Message
-from notifier.status import Channel, Lane, OnUnknown, Outcome, Reason, Status
+from notifier.status import Channel, Lane, OnUnknown, Outcome, Proof, Reason, Status
 from notifier.store.suppressions import NewSuppression
 
 #: Behind a producer's name it stands for the idempotency keys of its test messages; in no name is there a "/".
@@ -177,6 +177,10 @@ class Result:
     provider: str | None = None
     code: str | None = None
     provider_message_id: str | None = None
+    #: Within which that id stands for one message, see `providers.base.id_space`; None: it does not.
+    id_space: str | None = None
+    #: How we know that the message is this attempt's.
+    proof: Proof = Proof.ANSWER
     #: What the provider's answer means for messages to come.
     suppression: NewSuppression | None = None
 
@@ -194,7 +198,7 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """An attempt whose outcome nobody knows, of a notification that waits for it."""
+    """An attempt whose outcome nobody knows; as a rival, it may still be under way."""
 
     id: UUID
     channel: Channel
@@ -213,7 +217,17 @@ class Unknown:
     finished_at: datetime | None
     #: Now, by the database's clock.
     looked_at: datetime
-    #: Ids that its provider gave to other attempts at this recipient, within a day.
-    known_ids: tuple[str, ...]
     #: As in `Claimed`.
     problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rivals:
+    """Whose a message that a look-up finds may be, other than the attempt's that is looked up."""
+
+    #: Ids that belong to other attempts at this recipient.
+    known_ids: frozenset[str]
+    #: Attempts at it near in time that are under way, or of which nobody knows either. Their words may be others.
+    attempts: tuple[Unknown, ...]
+    #: Now, by the database's clock.
+    looked_at: datetime

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+#: Of `notifications AS n`: nobody can send it any more, its secrets were wiped, or it was redacted.
+GONE = "(coalesce(cardinality(n.secret_names) = 0, false) OR (n.recipient IS NULL AND n.sealed IS NULL))"
+#: In words.
+GONE_WORDS = "held: its secrets were wiped when it counted as sent, so it cannot be sent again"
+
 
 def wipe(condition: str) -> str:
     """Assignments of an UPDATE of `notifications AS n` that wipe its secrets where `condition` holds.

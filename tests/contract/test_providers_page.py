@@ -6,6 +6,7 @@ import asyncio
 import re
 import sys
 import types
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -102,15 +103,15 @@ def test_the_example_finds_what_the_api_has(page: Any) -> None:
         status, body = FOUND[UUID(request.query["key"])]
         return web.json_response(body, status=status)
 
-    async def found(provider: Any, id_: UUID) -> Receipt | type[Unavailable] | None:
+    async def found(provider: Any, id_: UUID) -> Sequence[Receipt] | type[Unavailable]:
         sought = Sought(id_, 1, "+15550100101", "Shop", "hi", NOW, exclude=frozenset({"known"}))
         try:
-            receipt: Receipt | None = await provider.find(sought, deadline_seconds=5)
+            receipts: Sequence[Receipt] = await provider.find(sought, deadline_seconds=5)
         except Unavailable:
             return Unavailable
-        return receipt
+        return receipts
 
-    async def run() -> list[Receipt | type[Unavailable] | None]:
+    async def run() -> list[Sequence[Receipt] | type[Unavailable]]:
         application = web.Application()
         application.router.add_get("/messages", answer)
         runner = web.AppRunner(application, access_log=None)
@@ -124,9 +125,9 @@ def test_the_example_finds_what_the_api_has(page: Any) -> None:
         return [*answers, await found(provider, UUID(int=1))]
 
     assert asyncio.run(run()) == [
-        Receipt("m1", "delivered"),
-        None,
-        None,
+        [Receipt("m1", "delivered")],
+        [],
+        [],
         Unavailable,
         # The server is gone.
         Unavailable,

@@ -528,9 +528,9 @@ class Searchable(Scripted):
     has: Receipt | None = None
     asked: list[Sought] = field(default_factory=list)
 
-    async def find(self, sought: Sought, *, deadline_seconds: float) -> Receipt | None:
+    async def find(self, sought: Sought, *, deadline_seconds: float) -> Sequence[Receipt]:
         self.asked.append(sought)
-        return self.has
+        return [self.has] if self.has else []
 
 
 def unknown(world: World, provider: Provider, policy: OnUnknown = OnUnknown.HOLD) -> UUID:
@@ -569,7 +569,7 @@ def test_policy_decides_where_nobody_can_be_asked(world: World, policy: OnUnknow
 
 def test_a_provider_that_cannot_tell_now_is_asked_again(world: World) -> None:
     class Busy(Searchable):
-        async def find(self, sought: Sought, *, deadline_seconds: float) -> Receipt | None:
+        async def find(self, sought: Sought, *, deadline_seconds: float) -> Sequence[Receipt]:
             raise Unavailable("not now")
 
     provider = Busy(error=OutcomeUnknown("lost"))

@@ -49,11 +49,12 @@ class Texts:
 
     def accept(self, count: int = 1, **fields: Any) -> list[UUID]:
         news = []
+        policy = fields.pop("on_unknown", OnUnknown.RESEND)
         for position in range(count):
             self._count += 1
             given = {"producer": "shop", "to": NUMBER, "template": "code", **fields}
             message = check(Message(idempotency_key=f"k{self._count}", **given), Channel.SMS, Lane.URGENT)
-            news.append(NewNotification(message, Channel.SMS, Lane.URGENT, "v1", OnUnknown.RESEND, position))
+            news.append(NewNotification(message, Channel.SMS, Lane.URGENT, "v1", policy, position))
         return [answer.id for answer in self.ledger.accept(news)]
 
     def start(self, count: int = 1, provider: str = "twilio", **fields: Any) -> list[Claimed]:

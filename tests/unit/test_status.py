@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import permutations
 
-from notifier.status import FINAL_STATUSES, TRANSITIONS, Status, may_follow, sources_of
+from notifier.status import FINAL_STATUSES, TRANSITIONS, Proof, Status, may_follow, sources_of
 
 
 def test_every_status_is_in_the_table() -> None:
@@ -21,9 +21,19 @@ def test_sources_are_the_table_read_backwards() -> None:
         assert {old for old in Status if new in TRANSITIONS[old]} == set(sources_of(new))
 
 
-def test_a_final_status_is_left_only_for_better_news_or_by_an_operator() -> None:
+def test_a_final_status_is_left_only_for_better_news_by_an_operator_or_for_a_wrong_attribution() -> None:
     better = {Status.SENT, Status.DELIVERED, Status.RETRYING}
-    assert all(TRANSITIONS[final] <= better for final in FINAL_STATUSES)
+    assert all(TRANSITIONS[final] <= better | {Status.UNKNOWN} for final in FINAL_STATUSES)
+
+
+def test_only_what_a_provider_took_becomes_unknown_again() -> None:
+    taken = {Status.SENT, Status.DELIVERED, Status.UNDELIVERED}
+    assert set(sources_of(Status.UNKNOWN)) == taken | {Status.SENDING}
+
+
+def test_proof_takes_a_message_from_a_guess_and_from_nothing_else() -> None:
+    beaten = {(one, other) for one in Proof for other in Proof if one.beats(other)}
+    assert beaten == {(Proof.ANSWER, Proof.LOOK_UP), (Proof.REPORT, Proof.LOOK_UP)}
 
 
 def test_provider_reports_end_the_same_in_every_order() -> None:

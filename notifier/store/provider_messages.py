@@ -1,0 +1,226 @@
+"""Which attempt a provider's message belongs to. One message, one attempt: the key of the table says so.
+
+A look-up finds messages by their words, so what it gives to an attempt is a guess (`Proof.LOOK_UP`). An answer to
+our own call, and a report that names the attempt and is signed, are proof: they take a message from an attempt
+that only guessed, which becomes `unknown` again with an event, and never from one that has proof of its own.
+
+Locks, in one order for all who write about messages: notifications by id, then messages, then attempts. Who a
+message has to be taken from is read before the locks and again under them; if it is a third one by then, all of it
+begins anew.
+
+Crash points. Everything is one transaction: before its commit nothing is written, and the result is looked up
+again, or the report comes again; after it the message is one attempt's. An attempt that lost its message is due at
+once, so a crash of the process that took it loses nothing. `Ledger.finish` commits the results of others before it
+settles one that was contested: see there. Two look-ups that found the same message, two reports that cross, a
+look-up and the answer that comes late: the second one finds the row of the first, also if that is not committed
+yet, and waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, Row, TextClause, bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy.types import Text
+
+from notifier.errors import ServiceUnavailable
+from notifier.status import Proof, Status, sources_of
+from notifier.store.engine import transaction
+from notifier.store.wiping import GONE, GONE_WORDS
+from notifier.telemetry import log
+
+#: So often it begins anew before it is called a fault of the database. Each time somebody else has come further.
+_TRIES = 5
+#: What a provider took, and may turn out not to have taken.
+_TAKEN = tuple(status for status in sources_of(Status.UNKNOWN) if status is not Status.SENDING)
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class MessageClaim:
+    """A message, and the attempt that it is said to belong to."""
+
+    id_space: str
+    provider_message_id: str
+    notification_id: UUID
+    #: Number of the attempt.
+    attempt: int
+    proof: Proof
+
+
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    notification_id: UUID
+    attempt: int
+    proof: Proof
+    provider_message_id: str
+
+
+class _Overtaken(Exception):
+    """The message went to somebody who is not locked."""
+
+
+def with_locks(engine: Engine, work: Callable[[Connection], _T]) -> _T:
+    """Do `work`, which calls `claim_message`, in a transaction; anew while others are faster.
+
+    Raises:
+        ServiceUnavailable: the database cannot be used now, or others were faster every time.
+    """
+    for _ in range(_TRIES):
+        try:
+            with transaction(engine) as connection:
+                return work(connection)
+        except _Overtaken:
+            continue
+    raise ServiceUnavailable(
+        "the database cannot be used now: too many write about one provider's message at once"
+    )
+
+
+def claim_message(connection: Connection, claim: MessageClaim) -> bool:
+    """Give the message to the attempt, if it is nobody's or its holder only guessed. Returns whether it is the
+    attempt's now. Locks the notification. To be called under `with_locks`, before any other lock is taken."""
+    wanted = _values(claim)
+    ids = {claim.notification_id, *(holder.notification_id for holder in _holders(connection, wanted))}
+    connection.execute(_LOCK, {"ids": sorted(ids)})
+    # A statement after the lock: it sees what others wrote while we waited.
+    others = [holder for holder in _holders(connection, wanted) if not _is_of(holder, claim)]
+    if any(holder.notification_id not in ids for holder in others):
+        raise _Overtaken
+    if any(not claim.proof.beats(holder.proof) for holder in others):
+        log.warning("provider_message.taken", notification_id=str(claim.notification_id), attempt=claim.attempt)
+        return False
+    guesses = connection.execute(_GUESSES, wanted) if claim.proof is not Proof.LOOK_UP else ()
+    _release([*others, *map(_holder, guesses)], connection, claim)
+    if not _is_of(_holder(connection.execute(_TAKE, wanted).one()), claim):
+        raise _Overtaken
+    return True
+
+
+def note_taken(connection: Connection, claim: MessageClaim) -> None:
+    """An event for an attempt that a look-up found a message for which another one has."""
+    detail = f"a look-up found {claim.provider_message_id}, which became another attempt's meanwhile: not counted"
+    values = {"id": claim.notification_id, "attempt": claim.attempt, "detail": detail}
+    connection.execute(_NOTE, values)
+
+
+def _release(holders: Iterable[_Holder], connection: Connection, claim: MessageClaim) -> None:
+    """Take their messages from those who only guessed. Their notifications are locked."""
+    for holder in holders:
+        is_own = holder.notification_id == claim.notification_id and holder.attempt == claim.attempt
+        why = "the provider says it is another message" if is_own else "the provider says it is another attempt's"
+        values = {
+            "id": holder.notification_id,
+            "attempt": holder.attempt,
+            "provider_message_id": holder.provider_message_id,
+            "sources": list(_TAKEN),
+            "detail": f"a look-up had found {holder.provider_message_id}: {why}",
+            "gone": f"; {GONE_WORDS}",
+        }
+        connection.execute(_RELEASE, values)
+        log.warning(
+            "provider_message.released", notification_id=str(holder.notification_id), attempt=holder.attempt
+        )
+
+
+def _holders(connection: Connection, values: dict[str, object]) -> list[_Holder]:
+    return [_holder(row) for row in connection.execute(_HOLDERS, values)]
+
+
+def _holder(row: Row[Any]) -> _Holder:
+    return _Holder(row.notification_id, row.attempt, Proof(row.proof), row.provider_message_id)
+
+
+def _is_of(holder: _Holder, claim: MessageClaim) -> bool:
+    return (holder.notification_id, holder.attempt) == (claim.notification_id, claim.attempt)
+
+
+def _values(claim: MessageClaim) -> dict[str, object]:
+    return {
+        "id_space": claim.id_space,
+        "provider_message_id": claim.provider_message_id,
+        "id": claim.notification_id,
+        "attempt": claim.attempt,
+        "proof": claim.proof,
+    }
+
+
+_ID = bindparam("id", type_=PG_UUID(as_uuid=True))
+
+# A program of the version before writes attempts without a row here, and so did all before there was the table.
+# Such a message is looked for among the attempts at the same recipient; who has it there may be wrong, as after a
+# look-up.
+_HOLDERS: TextClause = text("""
+WITH held AS MATERIALIZED (
+  SELECT notification_id, attempt, proof, provider_message_id FROM provider_messages
+  WHERE id_space = :id_space AND provider_message_id = :provider_message_id
+)
+SELECT * FROM held
+UNION ALL
+SELECT a.notification_id, a.number AS attempt, 'look_up', a.provider_message_id
+FROM notifications AS n JOIN attempts AS a ON a.notification_id = n.id
+WHERE NOT EXISTS (SELECT FROM held)
+  AND n.address_hash = (SELECT address_hash FROM notifications WHERE id = :id)
+  AND a.provider_message_id = :provider_message_id
+""").bindparams(_ID)
+
+_LOCK: TextClause = text("""
+SELECT id FROM notifications WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
+""").bindparams(bindparam("ids", type_=ARRAY(PG_UUID(as_uuid=True))))
+
+# What the attempt itself has by a look-up, and is not the message that it has by proof.
+_GUESSES: TextClause = text("""
+SELECT notification_id, attempt, proof, provider_message_id FROM provider_messages
+WHERE notification_id = :id AND attempt = :attempt AND proof = 'look_up' AND id_space = :id_space
+  AND provider_message_id <> :provider_message_id
+""").bindparams(_ID)
+
+# The second SET changes nothing but that the row comes back whoever has it.
+_TAKE: TextClause = text("""
+INSERT INTO provider_messages AS m (id_space, provider_message_id, notification_id, attempt, proof)
+VALUES (:id_space, :provider_message_id, :id, :attempt, :proof)
+ON CONFLICT (id_space, provider_message_id) DO UPDATE SET proof = CASE
+  WHEN m.proof = 'look_up' AND m.notification_id = excluded.notification_id AND m.attempt = excluded.attempt
+  THEN excluded.proof ELSE m.proof END
+RETURNING notification_id, attempt, proof, provider_message_id
+""").bindparams(_ID)
+
+# Only what stems from this attempt moves: another one may have been accepted too, and an operator may have set it
+# going again. It is due at once, to be looked up without that message; what cannot be sent any more is held.
+_RELEASE: TextClause = text(f"""
+WITH freed AS (
+  DELETE FROM provider_messages
+  WHERE notification_id = :id AND attempt = :attempt AND provider_message_id = :provider_message_id
+), other AS MATERIALIZED (
+  SELECT provider, provider_message_id FROM attempts
+  WHERE notification_id = :id AND number <> :attempt AND outcome = 'accepted' ORDER BY number DESC LIMIT 1
+), opened AS (
+  UPDATE attempts SET outcome = 'unknown', reason = 'outcome_unknown', detail = CAST(:detail AS text),
+    provider_message_id = NULL
+  WHERE notification_id = :id AND number = :attempt AND provider_message_id = :provider_message_id
+), kept AS (
+  UPDATE notifications AS n SET provider = other.provider, provider_message_id = other.provider_message_id
+  FROM other WHERE n.id = :id AND n.provider_message_id = :provider_message_id
+), moved AS (
+  UPDATE notifications AS n SET status = 'unknown', reason = 'outcome_unknown',
+    detail = CAST(:detail AS text) || CASE WHEN {GONE} THEN CAST(:gone AS text) ELSE '' END,
+    due_at = CASE WHEN NOT {GONE} THEN now() END,
+    provider = NULL, provider_message_id = NULL, sent_at = NULL, updated_at = now()
+  WHERE n.id = :id AND n.provider_message_id = :provider_message_id AND n.status = ANY(:sources)
+    AND NOT EXISTS (SELECT FROM other)
+  RETURNING n.status, n.reason, n.detail
+)
+INSERT INTO events (notification_id, kind, status, reason, attempt, detail)
+SELECT :id, 'provider_message', moved.status, moved.reason, :attempt, coalesce(moved.detail, CAST(:detail AS text))
+FROM (SELECT 1) AS release LEFT JOIN moved ON true
+""").bindparams(_ID, bindparam("sources", type_=ARRAY(Text())))
+
+_NOTE: TextClause = text("""
+INSERT INTO events (notification_id, kind, attempt, detail) VALUES (:id, 'provider_message', :attempt, :detail)
+""").bindparams(_ID)
