@@ -146,16 +146,16 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"  #: the call ended without an answer after the data may have gone out
 
 
-class Proof(StrEnum):
+class MessageProof(StrEnum):
     """How we know that a provider's message belongs to an attempt."""
 
     ANSWER = "answer"  #: the provider answered our call with its id
     REPORT = "report"  #: the provider reported about it under the attempt's own address, and signed that
     LOOK_UP = "look_up"  #: a look-up found it: a guess, which gives way to each of the others
 
-    def beats(self, other: Proof) -> bool:
+    def beats(self, other: MessageProof) -> bool:
         """Whether a message that was given away by `other` is given to whom this speaks for."""
-        return other is Proof.LOOK_UP and self is not Proof.LOOK_UP
+        return other is MessageProof.LOOK_UP and self is not MessageProof.LOOK_UP
 
 
 class Subject(StrEnum):

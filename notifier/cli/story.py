@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from notifier.cli.output import clean, console, is_terminal, one_line, print_line, print_pairs, status_style, utc
 from notifier.cli.words import EVENTS, OUTCOMES, PROOFS, REDACTED, reason_in_words, status_in_words
-from notifier.status import Proof
+from notifier.status import MessageProof
 
 if TYPE_CHECKING:
     from notifier.store.attachments import AttachmentView
@@ -92,7 +92,7 @@ def _attempt_steps(attempt: AttemptView) -> Iterator[Step]:
     text = f"{name}{attempt.provider} {OUTCOMES.get(attempt.outcome or '', attempt.outcome or '')}"
     if attempt.provider_message_id:
         text += f" as {attempt.provider_message_id}"
-        if attempt.proof == Proof.LOOK_UP:
+        if attempt.proof == MessageProof.LOOK_UP:
             text += " (found by its words, not proven)"
     text += f", after {took:.3f} s"
     if attempt.reason:

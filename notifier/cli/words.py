@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from notifier.domain.producers import Proof
+from notifier.domain.producers import ProducerProof
 from notifier.status import Outcome, Reason, Status, SuppressionReason
 
 #: Where a recipient stood that retention has removed.
@@ -70,9 +70,9 @@ OUTCOMES: Mapping[str, str] = {
 
 #: Behind the name of a producer.
 PROOFS: Mapping[str | None, str] = {
-    Proof.BROKER_USER: "proven by its broker user",
-    Proof.API_KEY: "proven by its API key",
-    Proof.NONE: "not proven",
+    ProducerProof.BROKER_USER: "proven by its broker user",
+    ProducerProof.API_KEY: "proven by its API key",
+    ProducerProof.NONE: "not proven",
 }
 
 EVENTS: Mapping[str, str] = {

@@ -28,7 +28,7 @@ from notifier.errors import RenderingFailed, SendError, ServiceUnavailable, Temp
 from notifier.providers.base import LATEST_SECONDS, Provider, Receipt, Reconciles, Sought, id_space
 from notifier.providers.verdict import UNAVAILABLE
 from notifier.rendering import Renderer
-from notifier.status import Channel, OnUnknown, Outcome, Proof, Status
+from notifier.status import Channel, MessageProof, OnUnknown, Outcome, Status
 from notifier.store.ledger import MAX_CRASHES, Ledger
 from notifier.store.values import Result, Rivals, Unknown
 from notifier.telemetry import log
@@ -196,7 +196,7 @@ def _found(unknown: Unknown, receipt: Receipt, space: str, wait: float | None) -
         provider=unknown.provider,
         provider_message_id=receipt.provider_message_id,
         id_space=space,
-        proof=Proof.LOOK_UP,
+        proof=MessageProof.LOOK_UP,
         due_in_seconds=wait,
     )
 

@@ -15,7 +15,7 @@ from notifier.status import Channel, Lane
 TEMPLATE_PATTERN = re.compile(r"[A-Za-z0-9._*?-]{1,100}\Z")
 
 
-class Proof(StrEnum):
+class ProducerProof(StrEnum):
     """How it was proven that a notification is from the producer that it names."""
 
     BROKER_USER = "broker_user"  #: RabbitMQ checked who published it, and that user is the producer's

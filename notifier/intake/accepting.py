@@ -18,7 +18,7 @@ from uuid import UUID
 from notifier import broker_user
 from notifier.callbacks.rules import Rules
 from notifier.config import Structure
-from notifier.domain.producers import Proof
+from notifier.domain.producers import ProducerProof
 from notifier.errors import Fault, NotFound, ServiceUnavailable, TemplateInvalid
 from notifier.intake.producers import Producers
 from notifier.message import Message
@@ -150,7 +150,7 @@ class Intake:
                 answers[position] = Answer(None, False, tuple(faults))
             else:
                 new = self._new(message, message.channel, message.lane or Lane.NORMAL, position)
-                valid.append(replace(new, proof=Proof.API_KEY, is_test=is_test))
+                valid.append(replace(new, proof=ProducerProof.API_KEY, is_test=is_test))
         accepted = self._ledger.accept(valid) if valid else []
         for found in accepted:
             if found.fault is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from notifier import broker_user, topology
 from notifier.config import Structure
-from notifier.domain.producers import Proof
+from notifier.domain.producers import ProducerProof
 from notifier.errors import ConfigurationError, Fault
 from notifier.message import Message
 from notifier.status import Channel, Lane
@@ -32,14 +32,14 @@ class Producers:
         """The broker user who published a message first; None: nobody can say."""
         return broker_user.publisher(user_id, headers, self._own_users) if self._broker_tells_users else None
 
-    def proof(self, producer: str, user: str | None) -> Proof:
+    def proof(self, producer: str, user: str | None) -> ProducerProof:
         """What it means for this producer that `user` published."""
         is_its_user = user is not None and self._producer_of.get(user) == producer
-        return Proof.BROKER_USER if is_its_user else Proof.NONE
+        return ProducerProof.BROKER_USER if is_its_user else ProducerProof.NONE
 
     def proof_faults(self, producer: str, user: str | None) -> list[Fault]:
         """What keeps a message that `user` published from being this producer's."""
-        if not self._broker_tells_users or self.proof(producer, user) is Proof.BROKER_USER:
+        if not self._broker_tells_users or self.proof(producer, user) is ProducerProof.BROKER_USER:
             return []
         table = self._structure.producers.get(producer)
         is_required = self._structure.require_proof or (table is not None and bool(table.broker_user))

@@ -17,7 +17,16 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from notifier.errors import Fault
 from notifier.message import new_id
-from notifier.status import SIMULATOR, TRANSITIONS, Channel, Lane, Proof, Status, SuppressionReason, sources_of
+from notifier.status import (
+    SIMULATOR,
+    TRANSITIONS,
+    Channel,
+    Lane,
+    MessageProof,
+    Status,
+    SuppressionReason,
+    sources_of,
+)
 from notifier.store import statements
 from notifier.store.attachments import use_attachments
 from notifier.store.engine import transaction
@@ -225,7 +234,7 @@ class Ledger:
             is_ours = claim_message(connection, claim)
             if is_ours:
                 _finish(connection, [result])
-            elif result.proof is Proof.ANSWER:
+            elif result.proof is MessageProof.ANSWER:
                 _finish(connection, [not_ours(result, HURRY_SECONDS)])
             else:
                 note_taken(connection, claim)

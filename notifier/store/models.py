@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Mapped, mapped_column
 
-from notifier.status import Channel, Lane, OnUnknown, Outcome, Proof, Status, SuppressionReason
+from notifier.status import Channel, Lane, MessageProof, OnUnknown, Outcome, Status, SuppressionReason
 from notifier.store.base import Base as Base
 from notifier.store.base import one_of
 from notifier.store.callback_tables import Callback as Callback
@@ -103,7 +103,7 @@ class Notification(Base):
     attachments: Mapped[list[UUID] | None] = mapped_column(ARRAY(PG_UUID(as_uuid=True)))
     #: Sent with a test key: no provider is called for it, and no statistics count it.
     is_test: Mapped[bool] = mapped_column(server_default=text("false"))
-    #: How it was proven that its producer sent it, see `Proof`. None: from before that was recorded.
+    #: How it was proven that its producer sent it, see `ProducerProof`. None: from before that was recorded.
     proof: Mapped[str | None]
 
     __table_args__ = (
@@ -181,7 +181,7 @@ class ProviderMessage(Base):
     proof: Mapped[str]
 
     __table_args__ = (
-        one_of("proof", Proof),
+        one_of("proof", MessageProof),
         # What an attempt has; and retention.
         Index("ix_provider_messages_notification_id", "notification_id"),
     )

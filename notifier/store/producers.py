@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Engine, TextClause, text
 
-from notifier.domain.producers import Proof
+from notifier.domain.producers import ProducerProof
 from notifier.store.engine import transaction
 from notifier.store.partitions import first_id
 
@@ -16,7 +16,7 @@ NEWEST = 100
 
 def unproven_producers(engine: Engine, since: datetime) -> list[str]:
     """Those of whose newest notifications since then some came without proof, by name."""
-    values = {"since": first_id(since), "newest": NEWEST, "none": Proof.NONE}
+    values = {"since": first_id(since), "newest": NEWEST, "none": ProducerProof.NONE}
     with transaction(engine) as connection:
         return list(connection.execute(_UNPROVEN, values).scalars())
 

@@ -1,7 +1,7 @@
 """Which attempt a provider's message belongs to. One message, one attempt: the key of the table says so.
 
-A look-up finds messages by their words, so what it gives to an attempt is a guess (`Proof.LOOK_UP`). An answer to
-our own call, and a report that names the attempt and is signed, are proof: they take a message from an attempt
+A look-up finds messages by their words, so what it gives to an attempt is a guess (`MessageProof.LOOK_UP`). An
+answer to our own call, and a report that names the attempt and is signed, are proof: they take a message from an attempt
 that only guessed, which becomes `unknown` again with an event, and never from one that has proof of its own.
 
 Locks, in one order for all who write about messages: notifications by id, then messages, then attempts. Who a
@@ -29,7 +29,7 @@ from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.types import Text
 
 from notifier.errors import ServiceUnavailable
-from notifier.status import Proof, Status, sources_of
+from notifier.status import MessageProof, Status, sources_of
 from notifier.store.engine import transaction
 from notifier.store.wiping import GONE, GONE_WORDS
 from notifier.telemetry import log
@@ -51,14 +51,14 @@ class MessageClaim:
     notification_id: UUID
     #: Number of the attempt.
     attempt: int
-    proof: Proof
+    proof: MessageProof
 
 
 @dataclass(frozen=True, slots=True)
 class _Holder:
     notification_id: UUID
     attempt: int
-    proof: Proof
+    proof: MessageProof
     provider_message_id: str
 
 
@@ -96,7 +96,7 @@ def claim_message(connection: Connection, claim: MessageClaim) -> bool:
     if any(not claim.proof.beats(holder.proof) for holder in others):
         log.warning("provider_message.taken", notification_id=str(claim.notification_id), attempt=claim.attempt)
         return False
-    guesses = connection.execute(_GUESSES, wanted) if claim.proof is not Proof.LOOK_UP else ()
+    guesses = connection.execute(_GUESSES, wanted) if claim.proof is not MessageProof.LOOK_UP else ()
     _release([*others, *map(_holder, guesses)], connection, claim)
     if not _is_of(_holder(connection.execute(_TAKE, wanted).one()), claim):
         raise _Overtaken
@@ -134,7 +134,7 @@ def _holders(connection: Connection, values: dict[str, object]) -> list[_Holder]
 
 
 def _holder(row: Row[Any]) -> _Holder:
-    return _Holder(row.notification_id, row.attempt, Proof(row.proof), row.provider_message_id)
+    return _Holder(row.notification_id, row.attempt, MessageProof(row.proof), row.provider_message_id)
 
 
 def _is_of(holder: _Holder, claim: MessageClaim) -> bool:

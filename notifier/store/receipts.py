@@ -25,7 +25,7 @@ from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.types import Text
 
 from notifier.hashing import HashKey
-from notifier.status import Channel, Proof, Reason, Status, sources_of
+from notifier.status import Channel, MessageProof, Reason, Status, sources_of
 from notifier.store.engine import transaction
 from notifier.store.partitions import first_id
 from notifier.store.provider_messages import MessageClaim, claim_message, with_locks
@@ -224,7 +224,7 @@ def _claim(report: NewReport) -> MessageClaim | None:
     message = storable(report.provider_message_id)[:100]
     if report.id_space is None or not report.is_proof or not message:
         return None
-    return MessageClaim(report.id_space, message, report.notification_id, report.attempt, Proof.REPORT)
+    return MessageClaim(report.id_space, message, report.notification_id, report.attempt, MessageProof.REPORT)
 
 
 def _words(report: NewReport, known_id: str | None) -> str:

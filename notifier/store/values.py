@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from notifier.domain.producers import Proof
+from notifier.domain.producers import ProducerProof
 from notifier.errors import Fault
 from notifier.message import Message
-from notifier.status import Channel, Lane, OnUnknown, Outcome, Proof, Reason, Status
+from notifier.status import Channel, Lane, MessageProof, OnUnknown, Outcome, Reason, Status
 from notifier.store.suppressions import NewSuppression
 
 #: Behind a producer's name it stands for the idempotency keys of its test messages; in no name is there a "/".
@@ -38,7 +38,7 @@ class NewNotification:
     #: Those of its variables that are wiped once it was sent.
     secret_names: tuple[str, ...] = ()
     #: How it was proven that its producer sent it.
-    proof: Proof = Proof.NONE
+    proof: ProducerProof = ProducerProof.NONE
 
     @property
     def key_owner(self) -> str:
@@ -180,7 +180,7 @@ class Result:
     #: Within which that id stands for one message, see `providers.base.id_space`; None: it does not.
     id_space: str | None = None
     #: How we know that the message is this attempt's.
-    proof: Proof = Proof.ANSWER
+    proof: MessageProof = MessageProof.ANSWER
     #: What the provider's answer means for messages to come.
     suppression: NewSuppression | None = None
 

@@ -15,7 +15,7 @@ from typer.main import get_command
 from notifier.callback_table import CallbackTable
 from notifier.cli import app
 from notifier.config import LaneRetry, ProviderTable, Sender, Settings, Structure
-from notifier.domain.producers import Proof
+from notifier.domain.producers import ProducerProof
 from notifier.message import Message, json_schema
 from notifier.producer_table import ProducerTable
 from notifier.status import (
@@ -61,7 +61,18 @@ def test_every_key_of_notifier_toml_is_documented(table: Any) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [Status, Reason, SuppressionReason, Outcome, OnUnknown, Lane, Channel, CallbackState, CallbackFailure, Proof],
+    [
+        Status,
+        Reason,
+        SuppressionReason,
+        Outcome,
+        OnUnknown,
+        Lane,
+        Channel,
+        CallbackState,
+        CallbackFailure,
+        ProducerProof,
+    ],
 )
 def test_every_word_of_the_closed_lists_is_documented(words: type[StrEnum]) -> None:
     assert not missing(words, text("statuses.md"))

@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from notifier.dev.twilio_server import TwilioServer, running_twilio_server
 from notifier.providers.base import Receipt
-from notifier.status import OnUnknown, Proof
+from notifier.status import MessageProof, OnUnknown
 from notifier.store.engine import make_engine, transaction
 from notifier.store.receipts import Recorded
 from tests.support.equal_texts import NOT_TAKEN, TAKEN, EqualTexts, Fate, One
@@ -49,7 +49,7 @@ def make(world: EqualTexts, *fates: Fate, policy: OnUnknown = OnUnknown.HOLD) ->
 def guess(world: EqualTexts, one: One, sid: str) -> bool:
     """Write what a look-up would."""
     result = world.answer_of(One(one.to, one.fate, one.claim, Receipt(sid)))
-    return world.texts.ledger.attribute(replace(result, proof=Proof.LOOK_UP))
+    return world.texts.ledger.attribute(replace(result, proof=MessageProof.LOOK_UP))
 
 
 def at_once(*work: Callable[[], object]) -> None:

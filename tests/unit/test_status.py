@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import permutations
 
-from notifier.status import FINAL_STATUSES, TRANSITIONS, Proof, Status, may_follow, sources_of
+from notifier.status import FINAL_STATUSES, TRANSITIONS, MessageProof, Status, may_follow, sources_of
 
 
 def test_every_status_is_in_the_table() -> None:
@@ -32,8 +32,8 @@ def test_only_what_a_provider_took_becomes_unknown_again() -> None:
 
 
 def test_proof_takes_a_message_from_a_guess_and_from_nothing_else() -> None:
-    beaten = {(one, other) for one in Proof for other in Proof if one.beats(other)}
-    assert beaten == {(Proof.ANSWER, Proof.LOOK_UP), (Proof.REPORT, Proof.LOOK_UP)}
+    beaten = {(one, other) for one in MessageProof for other in MessageProof if one.beats(other)}
+    assert beaten == {(MessageProof.ANSWER, MessageProof.LOOK_UP), (MessageProof.REPORT, MessageProof.LOOK_UP)}
 
 
 def test_provider_reports_end_the_same_in_every_order() -> None:

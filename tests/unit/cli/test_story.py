@@ -18,7 +18,7 @@ from notifier.cli.words import (
     reason_in_words,
     status_in_words,
 )
-from notifier.domain.producers import Proof
+from notifier.domain.producers import ProducerProof
 from notifier.status import Outcome, Reason, Status, SuppressionReason
 from notifier.store.audit import AttemptView, EventView, NotificationView, Story
 
@@ -148,7 +148,7 @@ def test_a_producer_of_before_there_was_a_proof_has_nothing_behind_its_name(
 
 
 def test_every_word_of_the_record_is_explained() -> None:
-    assert set(PROOFS) == set(Proof)
+    assert set(PROOFS) == set(ProducerProof)
     assert set(STATUSES) == set(Status)
     assert set(REASONS) == set(Reason)
     assert set(SUPPRESSIONS) == set(SuppressionReason)

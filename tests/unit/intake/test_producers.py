@@ -8,7 +8,7 @@ import pytest
 
 from notifier.broker_user import VOUCHED, own_users
 from notifier.config import Structure
-from notifier.domain.producers import Proof
+from notifier.domain.producers import ProducerProof
 from notifier.errors import ConfigurationError
 from notifier.intake.producers import Producers, check_broker, in_words
 
@@ -46,7 +46,9 @@ def test_who_is_taken_for_whom(producer: str, user: str | None, is_open: bool, i
         assert [(fault.field, fault.code) for fault in faults] == expected
         assert all(fault.fix for fault in faults)
     is_proven = (producer, user) in {("shop", "shop-a"), ("shop", "shop-b"), ("billing", "billing")}
-    assert Producers(OPEN).proof(producer, user) is (Proof.BROKER_USER if is_proven else Proof.NONE)
+    assert Producers(OPEN).proof(producer, user) is (
+        ProducerProof.BROKER_USER if is_proven else ProducerProof.NONE
+    )
 
 
 def test_a_broker_that_tells_no_users_proves_nothing_and_refuses_nothing() -> None:
