@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import log2
 
-from notifier.config import LaneRetry
 from notifier.errors import OutcomeUnknown, Rejected, SendError, Throttled, Unavailable
+from notifier.retry_table import LaneRetry
 from notifier.status import Reason, Status
 
 #: How long an unknown outcome waits for a late answer before it is looked up, and the policy decides. Seconds.

@@ -56,7 +56,7 @@ class NotificationView:
     sent_at: datetime | None
     #: Sent with a test key: no provider was called.
     is_test: bool
-    #: How it was proven that the producer sent it, see `Proof`; None: from before that was recorded.
+    #: How it was proven that the producer sent it, see `ProducerProof`; None: from before that was recorded.
     proof: str | None
 
 
@@ -73,7 +73,7 @@ class AttemptView:
     code: str | None
     detail: str | None
     provider_message_id: str | None
-    #: `answer`, `report` or `look_up`: how we know that this message is the attempt's, see `Proof`. None: its
+    #: `answer`, `report` or `look_up`: how we know that it is the attempt's, see `MessageProof`. None: its
     #: provider's ids do not stand for one message, or it is from before that was kept.
     proof: str | None = None
 

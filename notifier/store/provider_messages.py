@@ -1,8 +1,9 @@
 """Which attempt a provider's message belongs to. One message, one attempt: the key of the table says so.
 
 A look-up finds messages by their words, so what it gives to an attempt is a guess (`MessageProof.LOOK_UP`). An
-answer to our own call, and a report that names the attempt and is signed, are proof: they take a message from an attempt
-that only guessed, which becomes `unknown` again with an event, and never from one that has proof of its own.
+answer to our own call, and a report that names the attempt and is signed, are proof: they take a message from
+an attempt that only guessed, which becomes `unknown` again with an event, and never from one that has proof of
+its own.
 
 Locks, in one order for all who write about messages: notifications by id, then messages, then attempts. Who a
 message has to be taken from is read before the locks and again under them; if it is a third one by then, all of it

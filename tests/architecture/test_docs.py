@@ -14,10 +14,11 @@ from typer.main import get_command
 
 from notifier.callback_table import CallbackTable
 from notifier.cli import app
-from notifier.config import LaneRetry, ProviderTable, Sender, Settings, Structure
+from notifier.config import ProviderTable, Sender, Settings, Structure
 from notifier.domain.producers import ProducerProof
 from notifier.message import Message, json_schema
 from notifier.producer_table import ProducerTable
+from notifier.retry_table import LaneRetry
 from notifier.status import (
     CallbackFailure,
     CallbackState,

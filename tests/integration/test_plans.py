@@ -12,7 +12,7 @@ from sqlalchemy import Engine, TextClause, text
 from notifier.message import Message, new_id
 from notifier.parsing import check
 from notifier.status import Channel, Lane, OnUnknown
-from notifier.store import gauges, receipts, statements
+from notifier.store import gauges, producers, receipts, statements
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.values import NewNotification
@@ -105,6 +105,15 @@ def test_rows_in_hand_are_found_by_their_ids(
         key = "address_hash" if scan["Relation Name"] == "suppressions" else "id"
         assert f"{key} = " in scan["Index Cond"]
         assert "status" not in scan["Index Cond"]
+
+
+def test_producers_are_found_from_name_to_name(engine: Engine) -> None:
+    values = {"since": IDS[0], "newest": 100, "none": "none"}
+    found = list(scans(explain(engine, producers._UNPROVEN, values)))
+    assert len(found) > 2
+    for scan in found:
+        assert scan["Node Type"] in ("Index Scan", "Index Only Scan")
+        assert "producer" in scan["Index Cond"]
 
 
 def test_soft_bounces_are_counted_by_the_address(engine: Engine) -> None:

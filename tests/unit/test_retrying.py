@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.config import DEFAULT_RETRIES, LaneRetry
 from notifier.errors import OutcomeUnknown, Rejected, SendError, Throttled, Unavailable
+from notifier.retry_table import DEFAULT_RETRIES, LaneRetry
 from notifier.retrying import MIN_PAUSE_SECONDS, UNKNOWN_AFTER_SECONDS, Situation, decide, pause_seconds
 from notifier.status import Lane, Reason, Status
 
