@@ -157,7 +157,7 @@ SMTP_CASES = {
         Outcome.REJECTED, Reason.CONTENT_REFUSED, smtp(stage="body", reply="550 5.7.1 looks like spam")
     ),
     "refuses the sender": Case(
-        Outcome.UNAVAILABLE, Reason.PROVIDER_ACCOUNT, smtp(stage="mail", reply="553 5.1.8 not yours")
+        Outcome.UNAVAILABLE, Reason.SENDER_REFUSED, smtp(stage="mail", reply="553 5.1.8 not yours")
     ),
     "goes away": Case(Outcome.UNAVAILABLE, None, smtp(stage="rcpt", reply="421 4.3.2 shutting down")),
     "not ready": Case(Outcome.UNAVAILABLE, None, smtp(stage="connect", reply="554 5.3.2 go away")),
