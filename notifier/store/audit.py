@@ -71,6 +71,8 @@ class AttemptView:
     code: str | None
     detail: str | None
     provider_message_id: str | None
+    #: What the answer was about.
+    subject: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,13 +171,14 @@ SELECT id, claim, number, provider FROM held
 _RESULTS = """
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
     id uuid, claim int, status text, reason text, detail text, due_in_seconds double precision,
-    template_version text, number int, outcome text, provider text, code text, provider_message_id text)
+    template_version text, number int, outcome text, provider text, code text, subject text,
+    provider_message_id text)
 """
 
 # A result that comes after the sweep called the attempt unknown replaces that.
 _COMPLETE = """
   UPDATE attempts AS a SET finished_at = now(), outcome = r.outcome, reason = r.reason, code = r.code,
-    detail = r.detail, provider_message_id = r.provider_message_id
+    subject = r.subject, detail = r.detail, provider_message_id = r.provider_message_id
   FROM results AS r
   WHERE a.notification_id = r.id AND a.number = r.number
     AND CASE WHEN a.outcome IS NULL OR a.outcome = 'unknown' THEN true END

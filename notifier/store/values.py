@@ -10,7 +10,7 @@ from uuid import UUID
 
 from notifier.errors import Fault
 from notifier.message import Message
-from notifier.status import Channel, Lane, OnUnknown, Outcome, Reason, Status
+from notifier.status import Channel, Lane, OnUnknown, Outcome, Reason, Status, Subject
 from notifier.store.suppressions import NewSuppression
 
 #: Behind a producer's name it stands for the idempotency keys of its test messages; in no name is there a "/".
@@ -171,6 +171,8 @@ class Result:
     outcome: Outcome | None = None
     provider: str | None = None
     code: str | None = None
+    #: What the provider's answer was about, if it did not accept.
+    subject: Subject | None = None
     provider_message_id: str | None = None
     #: What the provider's answer means for messages to come.
     suppression: NewSuppression | None = None

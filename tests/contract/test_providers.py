@@ -174,7 +174,7 @@ TWILIO_CASES = {
         Reason.PROVIDER_THROTTLED,
         twilio(status=429, code=20429, headers={"Retry-After": "301"}),
     ),
-    "account": Case(Outcome.UNAVAILABLE, Reason.PROVIDER_ACCOUNT, twilio(status=403, code=21408)),
+    "account": Case(Outcome.UNAVAILABLE, Reason.PROVIDER_ACCOUNT, twilio(status=403, code=20005)),
     "connection refused": REFUSED_CONNECTION,
     # The request may already be on its way when the end of the connection is seen: HTTP shows no difference.
     "hangs up at once": Case(Outcome.UNKNOWN, None, at_port_that_hangs_up),
