@@ -39,6 +39,7 @@ from notifier.status import SIMULATOR, Channel
 from notifier.store.attachments import AttachmentBook
 from notifier.store.audit import Audit
 from notifier.store.callbacks import CallbackBook
+from notifier.store.circuits import CircuitBook
 from notifier.store.engine import make_engine
 from notifier.store.health import HealthBook
 from notifier.store.ledger import Ledger
@@ -147,6 +148,10 @@ class Services:
     @cached_property
     def health(self) -> HealthBook:
         return HealthBook(self.engine)
+
+    @cached_property
+    def circuits(self) -> CircuitBook:
+        return CircuitBook(self.engine)
 
     @cached_property
     def rates(self) -> RateBook:
@@ -263,7 +268,7 @@ class DeliveryLoop:
             services.hash_key,
             services.tokens,
             attachments=services.attachments,
-            circuits=Circuits(services.health, configured, weights, deadline_seconds=deadline),
+            circuits=Circuits(services.health, services.circuits, configured, weights, deadline_seconds=deadline),
             pacer=pacer,
             caller=Caller(self._loop, pacer, slots=settings.worker_calls, deadline_seconds=deadline),
         )

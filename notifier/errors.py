@@ -174,7 +174,11 @@ class Throttled(SendError):
 
 
 class Unavailable(SendError):
-    """Surely not accepted. `retry_after_seconds` is set where the code itself asks for patience (greylisting)."""
+    """Surely not accepted. `retry_after_seconds` is set where the code itself asks for patience (greylisting).
+
+    `is_doubtful`: the answer may be about us, or about this destination alone. If the provider accepts others of
+    the same sender meanwhile, it was about the destination.
+    """
 
     outcome = Outcome.UNAVAILABLE
 
@@ -186,9 +190,11 @@ class Unavailable(SendError):
         reason: Reason = Reason.PROVIDER_UNAVAILABLE,
         retry_after_seconds: float | None = None,
         subject: Subject = Subject.PROVIDER,
+        is_doubtful: bool = False,
     ) -> None:
         super().__init__(detail, reason=reason, code=code, subject=subject)
         self.retry_after_seconds = retry_after_seconds
+        self.is_doubtful = is_doubtful
 
 
 class OutcomeUnknown(SendError):

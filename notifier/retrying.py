@@ -12,6 +12,7 @@ from math import log2
 
 from notifier.errors import OutcomeUnknown, Rejected, SendError, Throttled, Unavailable
 from notifier.retry_table import LaneRetry
+from notifier.routing import LAST_CHANCE_SECONDS
 from notifier.status import Reason, Status
 
 #: How long an unknown outcome waits for a late answer before it is looked up, and the policy decides. Seconds.
@@ -52,6 +53,13 @@ class Situation:
     seconds_to_expiry: float | None
     #: From [0, 1): passed in, so that this module stays pure.
     jitter: float
+    #: No provider was called for it in this round.
+    is_untried: bool = False
+
+    def seconds_left(self, policy: LaneRetry) -> float:
+        """Until it is given up, or expires."""
+        left = policy.deadline_seconds - self.age_seconds
+        return left if self.seconds_to_expiry is None else min(left, self.seconds_to_expiry)
 
 
 def decide(error: SendError, policy: LaneRetry, situation: Situation) -> Decision:
@@ -68,6 +76,18 @@ def decide(error: SendError, policy: LaneRetry, situation: Situation) -> Decisio
             return _try_again(error, policy, situation)
         case _:
             return Decision(Status.FAILED, Reason.TECHNICAL_ERROR)
+
+
+def wait_for_circuit(reason: Reason, opens_in_seconds: float, policy: LaneRetry, situation: Situation) -> Decision:
+    """Every circuit is open, or its sender is held back: it comes back when one may be probed, and in time for its
+    last chance. What no provider was called for is not given up here."""
+    left = situation.seconds_left(policy)
+    if situation.seconds_to_expiry is not None and situation.seconds_to_expiry <= 0:
+        return Decision(Status.EXPIRED, reason)
+    if left <= 0 and not situation.is_untried:
+        return Decision(Status.FAILED, reason)
+    pause = min(opens_in_seconds, policy.max_seconds) + situation.jitter * min(policy.first_seconds, 10.0)
+    return Decision(Status.RETRYING, reason, max(MIN_PAUSE_SECONDS, min(pause, left - LAST_CHANCE_SECONDS)))
 
 
 def _try_again(error: Throttled | Unavailable, policy: LaneRetry, situation: Situation) -> Decision:

@@ -1,16 +1,18 @@
 """Which providers, in what order, and whether a circuit opens: pure functions of policy and health.
 
 A circuit keeps a provider from being called while calls to it are bound to fail. It opens on what is the
-provider's own fault or our account's there, never on answers about single recipients; after a pause one
-notification at a time may probe it, and a success closes it.
+provider's own fault or our account's there, never on answers about a recipient, a destination, a text or a sender;
+after a pause one notification at a time may probe it, and an answer about anything else closes it. A sender that a
+provider refuses has a circuit of its own there, which holds back its messages and no others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from uuid import UUID
 
-from notifier.status import Outcome, Reason
+from notifier.status import Outcome, Reason, Subject
 
 #: What health is judged from: the calls of so many seconds.
 WINDOW_SECONDS = 60.0
@@ -21,9 +23,19 @@ MAX_FAULTS = 0.5
 #: First pause after an opening; doubles with each one that follows without a success between. Seconds.
 FIRST_PAUSE_SECONDS = 10.0
 MAX_PAUSE_SECONDS = 300.0
-#: The same for wrong credentials, no credit, a blocked account: people mend those. Seconds.
+#: The same for wrong credentials, no credit, a refused sender: people mend those. Seconds.
 FIRST_ACCOUNT_PAUSE_SECONDS = 30.0
 MAX_ACCOUNT_PAUSE_SECONDS = 900.0
+#: So many messages of one sender are refused for it in a row, by one provider, before the others wait. One answer
+#: may be about its destination.
+SENDER_REFUSALS = 3
+#: A message that is given up within this, or expires, calls a provider whose circuit is open: nothing is given up
+#: while everybody waits for somebody else to try. Seconds.
+LAST_CHANCE_SECONDS = 15.0
+#: So many of those at once, in one batch. The others come again in a moment.
+LAST_CHANCES = 20
+#: The notification that probed a circuit in vain may do it again if no other one came for so long. Seconds.
+PROBE_GRACE_SECONDS = 10.0
 #: A provider slower than this on the average is tried after faster ones. Share of the deadline of a call.
 SLOW_SHARE = 0.5
 
@@ -43,6 +55,8 @@ class Standing:
     openings: int = 0
     #: It answers, but slowly.
     is_slow: bool = False
+    #: The notification whose call opened the circuit, or probed it last.
+    probed_by: UUID | None = None
 
     @property
     def is_usable(self) -> bool:
@@ -56,6 +70,24 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """A notification that wants a route."""
+
+    id: UUID
+    #: Name of its sender identity.
+    sender: str
+    #: Until it is given up, or expires.
+    seconds_left: float
+    #: No provider was called for it since it was accepted, or set going again.
+    is_untried: bool
+
+    @property
+    def is_last_chance(self) -> bool:
+        """Whether there is no time to wait for somebody else's probe."""
+        return self.seconds_left <= LAST_CHANCE_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """The providers for one notification."""
 
@@ -66,6 +98,8 @@ class Route:
     #: Nobody can be called now: wait so long, for this reason.
     wait_seconds: float = 0.0
     reason: Reason = Reason.NOT_CONFIGURED
+    #: A provider that is configured is left out now: what the others do not serve, it may.
+    is_partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,23 +122,41 @@ class Health:
         return self.calls >= MIN_CALLS and self.seconds / self.calls > SLOW_SHARE * deadline_seconds
 
 
-def is_fault(outcome: Outcome, reason: Reason | None, code: str) -> bool:
-    """Whether this answer says something about the provider, and not about a recipient or a mail.
+def is_fault(outcome: Outcome, subject: Subject, reason: Reason | None, code: str) -> bool:
+    """Whether this answer touches the circuit: it says something about the provider or our account there.
 
     No answer at all is one; so is 421 ("service not available, closing", RFC 5321 section 4.2.2), and an account
     that it does not serve.
     """
+    if subject not in (Subject.ACCOUNT, Subject.PROVIDER):
+        return False
     if outcome is Outcome.UNKNOWN or reason is Reason.PROVIDER_ACCOUNT:
         return True
     return outcome is Outcome.UNAVAILABLE and (not code or code.startswith("421"))
 
 
+def closes_circuit(outcome: Outcome, subject: Subject, reason: Reason | None, code: str) -> bool:
+    """Whether a probe that was answered so shows that the provider works."""
+    if subject not in (Subject.ACCOUNT, Subject.PROVIDER):
+        return True
+    return outcome is not Outcome.THROTTLED and not is_fault(outcome, subject, reason, code)
+
+
 def pause_after(reason: Reason, openings: int) -> float:
     """For how long the circuit opens the `openings`-th time in a row, from 1. Seconds."""
     doubled = 2.0 ** min(max(openings, 1) - 1, 20)
-    if reason is Reason.PROVIDER_ACCOUNT:
+    if reason in (Reason.PROVIDER_ACCOUNT, Reason.SENDER_REFUSED):
         return min(MAX_ACCOUNT_PAUSE_SECONDS, FIRST_ACCOUNT_PAUSE_SECONDS * doubled)
     return min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * doubled)
+
+
+def held(standing: Standing, hold: Standing | None) -> Standing:
+    """How a provider stands for one sender, whose own circuit there is `hold`."""
+    if hold is None or hold.open_for_seconds is None:
+        return standing
+    if standing.open_for_seconds is not None and standing.open_for_seconds >= hold.open_for_seconds:
+        return standing
+    return replace(standing, open_for_seconds=hold.open_for_seconds, reason=hold.reason, probed_by=hold.probed_by)
 
 
 def route(
@@ -127,7 +179,7 @@ def route(
     if any(weight.values()):
         order = _drawn([name for name in order if weight[name] > 0], weight, draws)
     slow = {standing.provider for standing in usable if standing.is_slow}
-    return Route(tuple(sorted(order, key=lambda name: name in slow)))
+    return Route(tuple(sorted(order, key=lambda name: name in slow)), is_partial=len(usable) < len(known))
 
 
 def _drawn(names: Sequence[str], weight: Mapping[str, int], draws: Sequence[float]) -> list[str]:

@@ -188,10 +188,27 @@ def check_providers_and_senders(services: Services) -> Iterator[Check]:
         yield Check("providers", False, "none is configured: nothing can be sent", fix)
     checks, channels = asyncio.run(_ask_all(services.settings, tables))
     yield from checks
+    yield from safely("circuits", lambda: check_circuits(services, tables))
     yield from safely("senders", lambda: check_senders(services, channels))
     yield from safely("receipts", lambda: check_receipts(services.settings))
     if Channel.EMAIL in channels:
         yield from safely("bounces", lambda: check_bounces(services))
+
+
+def check_circuits(services: Services, tables: Sequence[ProviderTable]) -> Iterator[Check]:
+    """Providers that are left alone, and senders that are held back."""
+    from notifier.operations.steering import Steering
+    from notifier.store.operating import Operating
+
+    operating = Operating(services.engine, services.hash_key)
+    opened = Steering(services.health, services.circuits, operating, tables).open_circuits()
+    for one in opened:
+        name = f"sender {one.sender} at {one.provider}" if one.sender else f"circuit of {one.provider}"
+        since = f" since {one.since:%Y-%m-%d %H:%M} UTC" if one.since else ""
+        said = f": {one.detail}" if one.detail else ""
+        yield Check(name, False, f"{one.why}{since}; {one.waiting} wait for it{said}", one.fix)
+    if not opened:
+        yield Check("circuits", True, "closed: every provider is called, for every sender")
 
 
 async def _ask_all(settings: Settings, tables: Sequence[ProviderTable]) -> tuple[list[Check], set[Channel]]:

@@ -210,26 +210,34 @@ def resolve(
 
 
 def stuck(context: typer.Context, as_json: AsJson = False) -> None:
-    """Show what is late, and why. Exits 1 if anything is, apart from what waits for its turn under a limit.
+    """Show what is late, and why, and which providers and senders are held back. Exits 1 if anything is.
+
+    What waits for its turn under a limit is shown, and no fault.
 
     Times are UTC.
     """
     from notifier.cli.callbacks import callback_operations, tell_stuck
+    from notifier.cli.providers import steering, tell_circuit
 
     with operations(context) as found:
         late = found.stuck(ids=JSON_IDS if as_json else SHOWN_IDS)
     with callback_operations(context) as callbacks:
         untold = callbacks.stuck()
+    with steering(context) as providers:
+        circuits = providers.open_circuits()
     if as_json:
         everything: list[Any] = [*late, *untold]
-        print_json([{**as_dict(one.late), "why": one.why, "fix": one.fix} for one in everything])
-    elif not late and not untold:
+        rows = [{**as_dict(one.late), "why": one.why, "fix": one.fix} for one in everything]
+        print_json([*map(as_dict, circuits), *rows])
+    elif not late and not untold and not circuits:
         print_line("nothing is stuck")
+    for circuit in () if as_json else circuits:
+        tell_circuit(circuit)
     for one in () if as_json else late:
         _tell_stuck(one)
     for endpoint in () if as_json else untold:
         tell_stuck(endpoint)
-    if untold or any(one.late.cause != "rate_limited" for one in late):
+    if untold or circuits or any(one.late.cause != "rate_limited" for one in late):
         raise typer.Exit(FAILED)
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from notifier.cli.output import AsJson, hint, print_json, print_table
+from notifier.cli.output import AsJson, hint, one_line, print_json, print_line, print_table, utc
 from notifier.cli.wiring import wiring
 
 if TYPE_CHECKING:
-    from notifier.operations.steering import ProviderView, Steering
+    from notifier.operations.steering import OpenCircuit, ProviderView, SenderView, Steering
 
 PANEL = "Act"
 
@@ -34,21 +34,23 @@ def register(app: typer.Typer) -> None:
 
 
 @contextmanager
-def _steering(context: typer.Context) -> Iterator[Steering]:
+def steering(context: typer.Context) -> Iterator[Steering]:
+    """What is known and done about providers, on the configured database."""
     from notifier.operations.steering import Steering
     from notifier.store.operating import Operating
 
     with wiring(context).services() as services:
         tables = services.settings.provider_tables()
-        yield Steering(services.health, Operating(services.engine, services.hash_key), tables)
+        operating = Operating(services.engine, services.hash_key)
+        yield Steering(services.health, services.circuits, operating, tables)
 
 
 def list_providers(context: typer.Context, as_json: AsJson = False) -> None:
-    """Show each provider: in use, paused, or its circuit open; and its calls of the last minute."""
+    """Show each provider: in use, paused, or its circuit open; its last minute; the senders that it refuses."""
     if context.invoked_subcommand is not None:
         return
-    with _steering(context) as steering:
-        views = steering.providers()
+    with steering(context) as found:
+        views = found.providers()
     if as_json:
         print_json(views)
         return
@@ -56,8 +58,19 @@ def list_providers(context: typer.Context, as_json: AsJson = False) -> None:
         ("provider", "kind", "state", "weight", "calls/min", "faults", "mean", "why"),
         [_row(view) for view in views],
     )
-    if any(view.state != "in use" for view in views):
+    senders = [_sender_row(view, sender) for view in views for sender in view.senders]
+    if senders:
+        print_table(("sender", "at", "state", "refusals", "since (UTC)", "why"), senders)
+    if senders or any(view.state != "in use" for view in views):
         hint("next: mend it, then `notifier providers resume NAME`; `notifier stuck` shows what waits for it")
+
+
+def _sender_row(view: ProviderView, sender: SenderView) -> tuple[str, ...]:
+    state = sender.state
+    if state == "held back" and sender.open_for_seconds is not None:
+        state = f"held back, next try in {sender.open_for_seconds:.0f} s"
+    why = " ".join(filter(None, (sender.reason, sender.detail)))
+    return sender.sender, view.name, state, str(sender.refusals), utc(sender.since), why
 
 
 def _row(view: ProviderView) -> tuple[str, ...]:
@@ -71,15 +84,15 @@ def _row(view: ProviderView) -> tuple[str, ...]:
 
 def pause(context: typer.Context, name: Name, why: Why = None) -> None:
     """Make no more calls to a provider. What only it could send waits."""
-    with _steering(context) as steering:
-        steering.pause(name, operator=getpass.getuser(), reason=why)
+    with steering(context) as found:
+        found.pause(name, operator=getpass.getuser(), reason=why)
     hint(f"{name} is paused; workers obey within two seconds. next: notifier providers resume {name}")
 
 
 def resume(context: typer.Context, name: Name, why: Why = None) -> None:
-    """Call a provider again, and close its circuit."""
-    with _steering(context) as steering:
-        steering.resume(name, operator=getpass.getuser(), reason=why)
+    """Call a provider again, and close its circuit and those of its senders."""
+    with steering(context) as found:
+        found.resume(name, operator=getpass.getuser(), reason=why)
     hint(f"{name} is in use again. next: notifier providers")
 
 
@@ -92,8 +105,18 @@ def weigh(
     why: Why = None,
 ) -> None:
     """Give a provider another share of the traffic."""
-    with _steering(context) as steering:
-        steering.weigh(name, weight, operator=getpass.getuser(), reason=why)
+    with steering(context) as found:
+        found.weigh(name, weight, operator=getpass.getuser(), reason=why)
     hint(
         f"{name} has {'the configured weight' if weight is None else f'weight {weight}'}. next: notifier providers"
     )
+
+
+def tell_circuit(one: OpenCircuit) -> None:
+    """Say whose circuit is open, and whom it stops, for `notifier stuck`."""
+    print_line(one.why, "bold")
+    until = f", next try {utc(one.until)}" if one.until else ""
+    print_line(f"  since {utc(one.since)} UTC{until}" + (f"; {one_line(one.detail)}" if one.detail else ""))
+    whose = f", of {', '.join(one.producers)}" if one.producers else ""
+    print_line(f"  {one.waiting} wait for it{whose}")
+    hint(f"  next: {one.fix}")

@@ -97,6 +97,8 @@ def _attempt_steps(attempt: AttemptView) -> Iterator[Step]:
     text += f", after {took:.3f} s"
     if attempt.reason:
         text += f": {reason_in_words(attempt.reason)}"
+    if attempt.subject:
+        text += f", about the {attempt.subject}"
     said = " ".join(filter(None, (attempt.code, attempt.detail)))
     yield Step(attempt.finished_at, f"{text} — {said}" if said else text, rank=2)
 

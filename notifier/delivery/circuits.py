@@ -1,4 +1,4 @@
-"""Which providers may be called now. What one worker learns about a provider, the others know a second later."""
+"""Which providers may be called now, and for whom. What one worker learns, the others know a second later."""
 
 from __future__ import annotations
 
@@ -6,18 +6,36 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from threading import Lock
 
 from notifier.delivery.calling import Call
-from notifier.errors import SendError
+from notifier.errors import Rejected, SendError, Unavailable
 from notifier.providers.base import Receipt
-from notifier.routing import WINDOW_SECONDS, Health, Route, Standing, is_fault, pause_after, route
-from notifier.status import Channel, Outcome, Reason
+from notifier.routing import (
+    LAST_CHANCES,
+    PROBE_GRACE_SECONDS,
+    SENDER_REFUSALS,
+    WINDOW_SECONDS,
+    Candidate,
+    Health,
+    Route,
+    Standing,
+    closes_circuit,
+    held,
+    is_fault,
+    pause_after,
+    route,
+)
+from notifier.status import Channel, Outcome, Reason, Subject
+from notifier.store.circuits import CircuitBook, CircuitKey
 from notifier.store.health import HealthBook, Tally
 from notifier.telemetry import log
 
 #: What is known of the providers may be this old. Seconds.
 FRESH_SECONDS = 1.0
+#: A probe has so much longer than the deadline of its call. Seconds.
+_PROBE_MARGIN_SECONDS = 10.0
 
 
 class Circuits:
@@ -25,128 +43,285 @@ class Circuits:
 
     def __init__(
         self,
-        book: HealthBook,
+        health: HealthBook,
+        book: CircuitBook,
         configured: Mapping[Channel, Sequence[str]],
         weights: Mapping[str, int],
         *,
         deadline_seconds: float,
     ) -> None:
+        self._health = health
         self._book = book
         self._configured = configured
         self._weights = weights
         self._deadline_seconds = deadline_seconds
         self._lock = Lock()
+        #: Providers, and what is known of single senders there.
         self._standings: dict[str, Standing] = {}
+        self._holds: dict[CircuitKey, Standing] = {}
+        #: Senders that were refused lately, by this process or another: that they are accepted is news.
+        self._refused: set[CircuitKey] = set()
         self._read_at = float("-inf")
         #: (provider, outcome, is fault) → (calls, seconds), not yet in the database.
         self._tallies: defaultdict[tuple[str, Outcome, bool], list[float]] = defaultdict(lambda: [0, 0.0])
+        #: Key → when it was accepted last, not yet in the database.
+        self._accepted: dict[CircuitKey, float] = {}
         self._noted_at = time.monotonic()
 
-    def routes(self, channel: Channel, count: int) -> list[Route]:
-        """Routes for `count` notifications of a channel.
+    def routes(self, channel: Channel, candidates: Sequence[Candidate]) -> list[Route]:
+        """A route for each of these notifications of a channel.
 
-        If a provider's pause is over, the first of them probes it, unless another worker's does already.
+        Where a pause is over, one of them probes, unless another worker's does already. A few that have no time
+        left to wait for that call a provider in any case.
         """
-        standings = self._current()
+        self._refresh()
         configured = self._configured.get(channel, ())
         routes = [
-            route(configured, self._weights, standings, [random.random() for _ in configured])  # noqa: S311
-            for _ in range(count)
+            route(
+                configured,
+                self._weights,
+                {name: self._standing(name, one.sender) for name in configured},
+                [random.random() for _ in configured],  # noqa: S311 - spreads load, keeps no secret
+            )
+            for one in candidates
         ]
         for name in configured:
-            standing = standings.get(name)
-            if routes and standing and standing.wants_probe and self._take_probe(name):
-                routes[0] = Route((name, *routes[0].providers), probe=name)
-                break
+            self._probe(name, candidates, routes)
+        self._give_last_chances(configured, candidates, routes)
         return routes
 
-    def _is_open(self, provider: str) -> bool:
-        standing = self._standings.get(provider)
-        return standing is not None and standing.open_for_seconds is not None
+    def _standing(self, provider: str, sender: str) -> Standing:
+        own = self._standings.get(provider, Standing(provider))
+        return held(own, self._holds.get(CircuitKey(provider, sender)))
+
+    def _probe(self, provider: str, candidates: Sequence[Candidate], routes: list[Route]) -> None:
+        """Let one of them probe the provider, and one of each sender that is held back there."""
+        asked: set[CircuitKey] = set()
+        standings = [self._standing(provider, one.sender) for one in candidates]
+        # Whoever probed last comes last: another message may be answered otherwise.
+        order = sorted(range(len(candidates)), key=lambda n: standings[n].probed_by == candidates[n].id)
+        for index in order:
+            one, standing = candidates[index], standings[index]
+            if not standing.wants_probe or routes[index].probe:
+                continue
+            keys = self._open_keys(provider, one.sender)
+            if not asked.intersection(keys) and self._take_probes(keys, one):
+                routes[index] = replace(
+                    routes[index], providers=(provider, *routes[index].providers), probe=provider
+                )
+            if standing.probed_by != one.id:
+                asked.update(keys)
+
+    def _open_keys(self, provider: str, sender: str) -> list[CircuitKey]:
+        own, hold = self._standings.get(provider), self._holds.get(CircuitKey(provider, sender))
+        keys = [CircuitKey(provider)] if own and own.open_for_seconds is not None else []
+        return [*keys, CircuitKey(provider, sender)] if hold and hold.open_for_seconds is not None else keys
+
+    def _take_probes(self, keys: Sequence[CircuitKey], one: Candidate) -> bool:
+        lease = self._deadline_seconds + _PROBE_MARGIN_SECONDS
+        for key in keys:
+            if not self._book.take_probe(key, one.id, lease_seconds=lease, grace_seconds=PROBE_GRACE_SECONDS):
+                return False
+        if keys:
+            log.info("provider.probe", provider=keys[0].provider, sender=keys[-1].sender)
+        return bool(keys)
+
+    def _give_last_chances(
+        self, configured: Sequence[str], candidates: Sequence[Candidate], routes: list[Route]
+    ) -> None:
+        left, early = LAST_CHANCES, 1
+        for index, one in enumerate(candidates):
+            if routes[index].providers or not one.is_last_chance:
+                continue
+            standings = [self._standing(name, one.sender) for name in configured]
+            opened = [one_ for one_ in standings if not one_.paused]
+            # Those that have called one are heard of by the answer that they got.
+            allowed = left if one.is_untried else early
+            if not opened or allowed <= 0:
+                continue
+            left, early = (left - 1, early) if one.is_untried else (left, early - 1)
+            soonest = min(opened, key=lambda standing: standing.open_for_seconds or 0.0).provider
+            routes[index] = Route((soonest,), probe=soonest, is_partial=len(configured) > 1)
 
     def note(self, calls: Sequence[Call]) -> None:
         """Learn from calls that have ended."""
-        urgent = False
+        is_urgent = False
         with self._lock:
             for call in calls:
-                outcome, fault = _judge(call)
+                outcome, fault = _outcome(call), _is_fault(call)
                 tally = self._tallies[call.provider.name, outcome, fault]
                 tally[0] += 1
                 tally[1] += call.seconds
-                urgent = urgent or fault or call.is_probe
-            if not urgent and time.monotonic() - self._noted_at < FRESH_SECONDS:
+                key = _sender_key(call)
+                if outcome is Outcome.ACCEPTED:
+                    self._accepted[key] = time.monotonic()
+                    is_urgent = is_urgent or key in self._refused
+                elif _is_about_sender(call):
+                    self._refused.add(key)
+                    is_urgent = True
+                is_urgent = is_urgent or fault or call.is_probe
+            if not is_urgent and time.monotonic() - self._noted_at < FRESH_SECONDS:
                 return
             tallies = [
                 Tally(provider, outcome, fault, int(count), seconds)
                 for (provider, outcome, fault), (count, seconds) in self._tallies.items()
             ]
+            accepted, self._accepted = self._accepted, {}
             self._tallies.clear()
             self._noted_at = time.monotonic()
-        windows = self._book.note(tallies, window_seconds=WINDOW_SECONDS)
+        if accepted:
+            self._accept(accepted)
+        windows = self._health.note(tallies, window_seconds=WINDOW_SECONDS)
         for call in calls:
-            self._judge_probe_or_account(call)
+            self._learn(call)
         for window in windows:
             health = Health(window.calls, window.faults, window.seconds)
             if health.is_bad and not self._is_open(window.provider):
                 share = f"{window.faults} of {window.calls} calls failed within {WINDOW_SECONDS:g} s"
-                self._open(window.provider, Reason.PROVIDER_UNAVAILABLE, share, again=False)
+                self._open(CircuitKey(window.provider), Reason.PROVIDER_UNAVAILABLE, share, None)
 
-    def _judge_probe_or_account(self, call: Call) -> None:
-        outcome, fault = _judge(call)
-        name = call.provider.name
-        if call.is_probe and not fault and outcome is not Outcome.THROTTLED:
-            if self._book.close(name):
-                log.info("provider.circuit_closed", provider=name)
+    def settled(self, call: Call) -> Call:
+        """The same, or, if its answer is doubtful and others of its sender were accepted meanwhile, with an answer
+        about its destination."""
+        answer = call.answer
+        if not (isinstance(answer, Unavailable) and answer.is_doubtful):
+            return call
+        with self._lock:
+            accepted, self._accepted = self._accepted, {}
+        if accepted:
+            self._accept(accepted)
+        if not self._book.accepted_since_refused(_sender_key(call), call.started.id):
+            return call
+        refusal = Rejected(
+            answer.detail, code=answer.code, reason=Reason.DESTINATION_REFUSED, subject=Subject.DESTINATION
+        )
+        return replace(call, answer=refusal)
+
+    def _accept(self, accepted: Mapping[CircuitKey, float]) -> None:
+        now = time.monotonic()
+        self._book.accept([(key, now - at) for key, at in accepted.items()])
+        if not self._refused.isdisjoint(accepted):
+            self._refused.difference_update(accepted)
             self._read_at = float("-inf")
-        elif (
-            fault
-            and isinstance(call.answer, SendError)
-            and (call.is_probe or call.answer.reason is Reason.PROVIDER_ACCOUNT)
-        ):
-            self._open(name, call.answer.reason, call.answer.detail, again=call.is_probe)
 
-    def _open(self, provider: str, reason: Reason, detail: str, *, again: bool) -> None:
-        standing = self._standings.get(provider, Standing(provider))
-        pause = pause_after(reason, standing.openings + 1)
-        if self._book.open(provider, pause, reason, detail, again=again):
-            log.warning("provider.circuit_opened", provider=provider, reason=reason, seconds=pause)
+    def _learn(self, call: Call) -> None:
+        """From one answer alone: of a probe, of an account, of a sender."""
+        name, answer = call.provider.name, call.answer
+        if call.is_probe and _closes(call):
+            self._close(CircuitKey(name))
+            if not _is_refused_sender(call):
+                self._close(_sender_key(call))
+        if not isinstance(answer, SendError):
+            return
+        if _is_refused_sender(call):
+            self._refuse(call, answer)
+        elif _is_fault(call) and (call.is_probe or answer.reason is Reason.PROVIDER_ACCOUNT):
+            self._open(CircuitKey(name), answer.reason, answer.detail, call)
+
+    def _refuse(self, call: Call, answer: SendError) -> None:
+        key = _sender_key(call)
+        pause = pause_after(answer.reason, self._openings(self._holds.get(key)))
+        by, detail = call.started.id, " ".join(filter(None, (answer.code, answer.detail)))
+        if self._book.refuse(key, pause, answer.reason, detail, by=by, at_most=SENDER_REFUSALS):
+            log.warning("provider.sender_held", provider=key.provider, sender=key.sender, seconds=pause)
         self._read_at = float("-inf")
 
-    def _take_probe(self, provider: str) -> bool:
-        taken = self._book.take_probe(provider, lease_seconds=self._deadline_seconds + 10)
-        if taken:
-            log.info("provider.probe", provider=provider)
-        return taken
+    def _open(self, key: CircuitKey, reason: Reason, detail: str, call: Call | None) -> None:
+        pause = pause_after(reason, self._openings(self._standings.get(key.provider)))
+        by = call.started.id if call else None
+        again = call is not None and call.is_probe
+        if self._book.open(key, pause, reason, detail, by=by, again=again):
+            log.warning("provider.circuit_opened", provider=key.provider, reason=reason, seconds=pause)
+        self._read_at = float("-inf")
 
-    def _current(self) -> dict[str, Standing]:
+    def _close(self, key: CircuitKey) -> None:
+        if self._book.close(key):
+            log.info("provider.circuit_closed", provider=key.provider, sender=key.sender)
+        self._read_at = float("-inf")
+
+    def _is_open(self, provider: str) -> bool:
+        standing = self._standings.get(provider)
+        return standing is not None and standing.open_for_seconds is not None
+
+    def _openings(self, standing: Standing | None) -> int:
+        return 1 + (standing.openings if standing else 0)
+
+    def _refresh(self) -> None:
         if time.monotonic() - self._read_at < FRESH_SECONDS:
-            return self._standings
-        states = self._book.states()
+            return
+        said = self._health.states()
         slow = {
             window.provider
-            for window in self._book.windows(window_seconds=WINDOW_SECONDS)
+            for window in self._health.windows(window_seconds=WINDOW_SECONDS)
             if Health(window.calls, window.faults, window.seconds).is_slow(self._deadline_seconds)
         }
-        self._standings = {
-            name: Standing(
+        standings: dict[str, Standing] = {}
+        for name in {*said, *slow}:
+            word = said.get(name)
+            standings[name] = Standing(
                 name,
-                states[name].paused if name in states else False,
-                states[name].weight if name in states else None,
-                states[name].open_for_seconds if name in states else None,
-                states[name].reason if name in states else None,
-                states[name].openings if name in states else 0,
-                name in slow,
+                paused=word is not None and word.paused,
+                weight=word.weight if word else None,
+                is_slow=name in slow,
             )
-            for name in {*states, *slow}
-        }
+        holds: dict[CircuitKey, Standing] = {}
+        for state in self._book.states():
+            known = standings.get(state.key.provider, Standing(state.key.provider))
+            found = replace(
+                known,
+                open_for_seconds=state.open_for_seconds,
+                reason=state.reason,
+                openings=state.openings,
+                probed_by=state.probed_by,
+            )
+            if state.key.sender:
+                holds[state.key] = found
+            else:
+                standings[state.key.provider] = found
+        self._standings, self._holds = standings, holds
+        self._refused.update(holds)
         self._read_at = time.monotonic()
-        return self._standings
 
 
-def _judge(call: Call) -> tuple[Outcome, bool]:
+def _sender_key(call: Call) -> CircuitKey:
+    return CircuitKey(call.provider.name, call.prepared.identity)
+
+
+def _outcome(call: Call) -> Outcome:
     if call.answer is None or isinstance(call.answer, Receipt):
-        return Outcome.ACCEPTED, False
+        return Outcome.ACCEPTED
+    return call.answer.outcome
+
+
+def _is_ours(answer: SendError) -> bool:
+    """No call was made, or our code failed in it."""
+    return answer.reason in (Reason.LEASE_EXPIRED, Reason.TECHNICAL_ERROR)
+
+
+def _is_fault(call: Call) -> bool:
     answer = call.answer
-    if answer.reason in (Reason.LEASE_EXPIRED, Reason.TECHNICAL_ERROR):
-        return answer.outcome, False
-    return answer.outcome, is_fault(answer.outcome, answer.reason, answer.code)
+    if not isinstance(answer, SendError) or _is_ours(answer):
+        return False
+    return is_fault(answer.outcome, answer.subject, answer.reason, answer.code)
+
+
+def _closes(call: Call) -> bool:
+    answer = call.answer
+    if not isinstance(answer, SendError):
+        return True
+    return not _is_ours(answer) and closes_circuit(answer.outcome, answer.subject, answer.reason, answer.code)
+
+
+def _is_refused_sender(call: Call) -> bool:
+    answer = call.answer
+    return (
+        isinstance(answer, SendError)
+        and answer.subject is Subject.SENDER
+        and answer.reason is Reason.SENDER_REFUSED
+    )
+
+
+def _is_about_sender(call: Call) -> bool:
+    """Whether it matters if the next one of this sender is accepted."""
+    answer = call.answer
+    return _is_refused_sender(call) or (isinstance(answer, Unavailable) and answer.is_doubtful)

@@ -23,6 +23,7 @@ from notifier.delivery.asking import first_wait
 from notifier.delivery.attaching import PORTIONS_AT_ONCE, Files
 from notifier.delivery.calling import MARGIN_SECONDS, Call, Caller
 from notifier.delivery.circuits import Circuits
+from notifier.delivery.failover import Routed, detail_of, goes_on, new_attempt, no_route, to_decide
 from notifier.delivery.pacing import Pacer
 from notifier.delivery.preparing import Prepared, prepare
 from notifier.delivery.suppressing import suppression_of
@@ -32,19 +33,18 @@ from notifier.errors import (
     RenderingFailed,
     SendError,
     ServiceUnavailable,
-    Throttled,
     Unavailable,
 )
 from notifier.hashing import HashKey
 from notifier.providers.base import Attachment, Provider, Receipt, id_space
 from notifier.rendering import Renderer
-from notifier.retrying import Decision, Situation, decide
-from notifier.routing import Route
+from notifier.retrying import Decision, Situation, decide, wait_for_circuit
+from notifier.routing import Candidate, Route
 from notifier.status import SIMULATOR, Channel, Outcome, Reason, Status
 from notifier.store.attachments import AttachmentBook
 from notifier.store.ledger import Ledger
 from notifier.store.suppressions import NewSuppression
-from notifier.store.values import Claimed, NewAttempt, Result
+from notifier.store.values import Claimed, Result
 from notifier.telemetry import log, log_failure
 from notifier.tokens import Tokens
 
@@ -63,16 +63,6 @@ class Summary:
     claimed: int = 0
     sent: int = 0
     other: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Routed:
-    """Ready to go, with the providers it may still be given to."""
-
-    prepared: Prepared
-    providers: tuple[str, ...]
-    #: See `Route.probe`.
-    probe: str | None = None
 
 
 class Deliverer:
@@ -211,27 +201,42 @@ class Deliverer:
                 results.append(_failed(claim, Reason.TECHNICAL_ERROR, "preparing it failed; see the log"))
         return prepared, results
 
-    def _route_all(self, prepared: Sequence[Prepared]) -> tuple[list[_Routed], list[Result]]:
+    def _route_all(self, prepared: Sequence[Prepared]) -> tuple[list[Routed], list[Result]]:
         """Those that can go now, and results for those that have to wait for a provider."""
         by_channel: defaultdict[Channel, list[Prepared]] = defaultdict(list)
-        routed: list[_Routed] = []
+        routed: list[Routed] = []
         for one in prepared:
             if one.claim.is_test:
-                routed.append(_Routed(one, (SIMULATOR,)))
+                routed.append(Routed(one, (SIMULATOR,)))
             else:
                 by_channel[one.claim.channel].append(one)
         waiting: list[Result] = []
         for channel, ones in by_channel.items():
-            for one, found in zip(ones, self._circuits.routes(channel, len(ones)), strict=True):
+            candidates = [self._candidate(one) for one in ones]
+            for one, found in zip(ones, self._circuits.routes(channel, candidates), strict=True):
                 if found.providers:
-                    routed.append(_Routed(one, found.providers, found.probe))
+                    routed.append(Routed(one, found.providers, found.probe, found.is_partial))
                 else:
-                    waiting.append(self._without_attempt(one.claim, _no_route(channel, found)))
+                    waiting.append(self._without_route(one, channel, found))
         return routed, waiting
 
+    def _candidate(self, one: Prepared) -> Candidate:
+        claim = one.claim
+        left = self._situation(claim, max(1, claim.tries)).seconds_left(self._settings.retry(claim.lane))
+        return Candidate(claim.id, one.identity, left, is_untried=claim.tries == 0)
+
+    def _without_route(self, one: Prepared, channel: Channel, found: Route) -> Result:
+        claim, error = one.claim, no_route(one, channel, found)
+        if found.reason in (Reason.NOT_CONFIGURED, Reason.OPERATOR):
+            return self._without_attempt(claim, error)
+        situation = self._situation(claim, max(1, claim.tries))
+        policy = self._settings.retry(claim.lane)
+        decision = wait_for_circuit(found.reason, found.wait_seconds, policy, situation)
+        return _result(claim, decision, error.detail)
+
     def _attempt(
-        self, routed: Sequence[_Routed], untouched: dict[UUID, Claimed], begun: float
-    ) -> tuple[int, list[_Routed]]:
+        self, routed: Sequence[Routed], untouched: dict[UUID, Claimed], begun: float
+    ) -> tuple[int, list[Routed]]:
         """One call for each, to the first provider of its route. Returns how many were accepted, and those that go
         on to their next provider."""
         turns, later = self._pacer.turns([(one.prepared, one.providers[0]) for one in routed])
@@ -243,11 +248,11 @@ class Deliverer:
         goes = [index for index in range(len(routed)) if index in turns]
         margin = self._margin_seconds
         started = self._ledger.start_attempts(
-            [_new_attempt(routed[index]) for index in goes], margin_seconds=margin
+            [new_attempt(routed[index]) for index in goes], margin_seconds=margin
         )
         for id_ in started:
             untouched.pop(id_, None)
-        left = {routed[index].prepared.claim.id: routed[index].providers[1:] for index in goes}
+        by_id = {routed[index].prepared.claim.id: routed[index] for index in goes}
         calls = [
             Call(
                 routed[index].prepared,
@@ -260,21 +265,29 @@ class Deliverer:
             if routed[index].prepared.claim.id in started
         ]
         accepted = 0
-        onward: list[_Routed] = []
+        onward: list[Routed] = []
         for chunk in self._caller.run(calls, start_by=begun + self._settings.lease_seconds - margin):
-            final: list[Call] = []
-            moved: list[Call] = []
-            for call in chunk:
-                goes_on = left[call.started.id] and _surely_not_accepted(call)
-                (moved if goes_on else final).append(call)
-            self._write([self._result_of(call, final=False) for call in moved], self._ledger.note_failed_attempts)
-            self._write([self._result_of(call, final=True) for call in final], self._ledger.finish)
+            answered = [self._settled(call) for call in chunk]
+            final = [call for call in answered if not goes_on(call, by_id[call.started.id])]
+            moved = [call for call in answered if goes_on(call, by_id[call.started.id])]
+            self._write([self._result_of(call, None) for call in moved], self._ledger.note_failed_attempts)
+            self._write([self._final(call, by_id[call.started.id]) for call in final], self._ledger.finish)
             self._learn(chunk)
-            onward += [_Routed(call.prepared, left[call.started.id]) for call in moved]
+            for call in moved:
+                before = by_id[call.started.id]
+                has_hope = before.has_hope or not isinstance(call.answer, Rejected)
+                onward.append(Routed(call.prepared, before.providers[1:], before.probe, has_hope))
             # Their attempts are closed: if the next round cannot begin, these are given back, too.
             untouched.update({call.started.id: call.prepared.claim for call in moved})
             accepted += sum(isinstance(call.answer, Receipt) for call in final)
         return accepted, onward
+
+    def _settled(self, call: Call) -> Call:
+        try:
+            return call if call.prepared.claim.is_test else self._circuits.settled(call)
+        except ServiceUnavailable:
+            # It stays in doubt, and waits.
+            return call
 
     def _learn(self, calls: Sequence[Call]) -> None:
         real = [call for call in calls if not call.prepared.claim.is_test]
@@ -285,7 +298,15 @@ class Deliverer:
             # Health is advice; the results themselves are written.
             log.warning("deliver.health_not_noted", count=len(calls))
 
-    def _result_of(self, call: Call, *, final: bool) -> Result:
+    def _final(self, call: Call, routed: Routed) -> Result:
+        if not isinstance(call.answer, SendError):
+            return self._result_of(call, None)
+        claim = call.prepared.claim
+        calls = claim.tries + call.started.number - claim.attempt_count
+        return self._result_of(call, self._decide(to_decide(call.answer, routed), claim, calls))
+
+    def _result_of(self, call: Call, decision: Decision | None) -> Result:
+        """`decision`: where it goes after an answer that is none of acceptance; None: on to its next provider."""
         claim, answer = call.prepared.claim, call.answer
         if isinstance(answer, Receipt):
             return Result(
@@ -302,18 +323,18 @@ class Deliverer:
                 due_in_seconds=self._waits[call.started.provider],
             )
         error = answer or OutcomeUnknown("no answer")
-        calls = claim.tries + call.started.number - claim.attempt_count
-        decision = self._decide(error, claim, calls) if final else Decision(Status.SENDING, error.reason)
+        decision = decision or Decision(Status.SENDING, error.reason)
         return Result(
             claim.id,
             claim.claim,
             decision.status,
             reason=decision.reason,
-            detail=error.detail,
+            detail=detail_of(claim, error),
             due_in_seconds=decision.due_in_seconds,
             number=call.started.number,
             outcome=error.outcome,
             code=error.code or None,
+            subject=error.subject,
             suppression=self._suppression(call, error),
         )
 
@@ -324,24 +345,19 @@ class Deliverer:
         return suppression_of(prepared.claim, prepared.guard, error, call.started.provider, self._hash_key)
 
     def _without_attempt(self, claim: Claimed, error: SendError) -> Result:
-        decision = self._decide(error, claim, max(1, claim.tries))
-        return Result(
-            claim.id,
-            claim.claim,
-            decision.status,
-            reason=decision.reason,
-            detail=error.detail,
-            due_in_seconds=decision.due_in_seconds,
-        )
+        return _result(claim, self._decide(error, claim, max(1, claim.tries)), error.detail)
 
     def _decide(self, error: SendError, claim: Claimed, calls: int) -> Decision:
-        situation = Situation(
+        return decide(error, self._settings.retry(claim.lane), self._situation(claim, calls))
+
+    def _situation(self, claim: Claimed, calls: int) -> Situation:
+        return Situation(
             attempt=calls,
             age_seconds=claim.age_seconds,
             seconds_to_expiry=claim.seconds_to_expiry_now(),
             jitter=random.random(),  # noqa: S311 - spreads load, keeps no secret
+            is_untried=claim.tries == 0,
         )
-        return decide(error, self._settings.retry(claim.lane), situation)
 
     def _rate_limited(self, claim: Claimed, wait_seconds: float) -> Result:
         """It waits for its turn, however long: a limit of ours fails nothing but what expires meanwhile."""
@@ -374,23 +390,15 @@ class Deliverer:
                 return
 
 
-def _new_attempt(routed: _Routed) -> NewAttempt:
-    return NewAttempt(routed.prepared.claim, routed.providers[0], routed.prepared.guard)
-
-
-def _surely_not_accepted(call: Call) -> bool:
-    """Only that may go to another provider, and not if it was us who did not call."""
-    return isinstance(call.answer, Throttled | Unavailable) and call.answer.reason is not Reason.LEASE_EXPIRED
-
-
-def _no_route(channel: Channel, found: Route) -> Unavailable:
-    if found.reason is Reason.NOT_CONFIGURED:
-        return Unavailable(f"no provider for {channel} is configured", reason=found.reason)
-    if found.reason is Reason.OPERATOR:
-        text = f"every provider for {channel} is paused"
-    else:
-        text = f"no provider for {channel} can be called now"
-    return Unavailable(text, reason=found.reason, retry_after_seconds=found.wait_seconds)
+def _result(claim: Claimed, decision: Decision, detail: str) -> Result:
+    return Result(
+        claim.id,
+        claim.claim,
+        decision.status,
+        reason=decision.reason,
+        detail=detail,
+        due_in_seconds=decision.due_in_seconds,
+    )
 
 
 def _failed(claim: Claimed, reason: Reason, detail: str) -> Result:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from notifier.providers import smtp_codes, twilio_codes, twilio_reports, vonage_codes, vonage_reports
+from notifier.providers import smtp_table, twilio_codes, twilio_reports, vonage_codes, vonage_reports
 from notifier.providers.verdict import Verdict
 
 _INTRODUCTION = """\
 # Provider codes
 
-What an answer of a provider means. This page is written from the tables in `notifier/providers/smtp_codes.py`,
+What an answer of a provider means. This page is written from the tables in `notifier/providers/smtp_table.py`,
 `twilio_codes.py` and `vonage_codes.py`, and a test compares them:
 `python -m notifier.dev.codes_page > docs/reference/provider-codes.md`.
 
@@ -19,8 +19,21 @@ What an answer of a provider means. This page is written from the tables in `not
 |---|---|
 | `rejected` | gives up: `failed`, with the reason; with *suppress* the recipient is not sent to again |
 | `throttled` | tries another provider, or this one later; not before the pause, if one is stated |
-| `unavailable` | the same; with reason `provider_account` the message waits for someone to repair our account |
+| `unavailable` | the same; with `provider_account` or `sender_refused` it waits until that is mended |
 | `unknown` | does not send again blindly: waits for a receipt, then does what the template says |
+
+The column *about* names the subject of an answer: what it tells something about.
+
+| about | what delivery does besides |
+|---|---|
+| `recipient`, `content` | nothing: other messages are not concerned |
+| `destination` | tries the next provider; if none serves it, it fails; the detail names the country or domain |
+| `sender` | tries the next provider; three refusals in a row hold this sender back there, and no other |
+| `account`, `provider` | opens the circuit: at once for `provider_account`, else at a share of failed calls |
+
+*Doubtful* answers are given for two reasons: we are at fault, or this one destination is not served. The message
+waits. If the provider accepts another one of the same sender after this one was first refused, the next refusal
+counts as one of the destination.
 """
 
 _SMTP = """\
@@ -32,8 +45,13 @@ only reason and *suppress* count for them, and `provider_unavailable` of a serve
 `unreachable_recipient`. Without a row: 2xx, 3xx and what is not SMTP at all
 mean `unavailable` before the end of the mail was sent, and `unknown` after it, as does an answer that never comes.
 
-| code | at | words | means | outcome | source |
-|---|---|---|---|---|---|
+Then the text counts. Where it repeats what another server said ("host … said: 550 …"), that server's code counts,
+and nothing of it is about our account: it is about the `destination`. An address of ours in it makes a refusal one
+of the `sender`, in doubt. A recipient is suppressed only if it names the recipient or nobody. At `rcpt`, an answer
+about our account is doubtful: a relay refuses one domain in the same words.
+
+| code | at | words | means | about | outcome | source |
+|---|---|---|---|---|---|---|
 """
 
 _TWILIO = """\
@@ -45,8 +63,8 @@ its code, as is an answer that never comes, breaks off or cannot be read. Any ot
 (`provider_rejected`). Without a code of Twilio's, HTTP 401, 403, 404, 405, 407 and 3xx are our account or
 address, 408 is `unavailable`, 429 is `throttled`. *Observed* marks what rests on experience, not on Twilio's page.
 
-| code | means | outcome | source |
-|---|---|---|---|
+| code | means | about | outcome | source |
+|---|---|---|---|---|
 """
 
 _VONAGE = """\
@@ -58,8 +76,8 @@ refused is `unknown`, as is an answer that never comes, breaks off or cannot be 
 called back, and sending again would double it. The first row that fits decides; any other status is `rejected`
 (`provider_rejected`). An HTTP status other than 2xx means what it means for Twilio without a code.
 
-| status | words | means | outcome | source |
-|---|---|---|---|---|
+| status | words | means | about | outcome | source |
+|---|---|---|---|---|---|
 """
 
 
@@ -69,8 +87,8 @@ _VONAGE_RECEIPTS = """\
 What the `err-code` of a receipt says about a message that did not arrive: the notification's reason. Any other is
 `provider_rejected`.
 
-| err-code | means | reason | source |
-|---|---|---|---|
+| err-code | means | about | reason | source |
+|---|---|---|---|---|
 """
 
 #: What providers report later, and what it makes of a notification.
@@ -96,27 +114,40 @@ def page() -> str:
 
 
 def _smtp_rows() -> Iterable[tuple[str, ...]]:
-    for row in smtp_codes.TABLE:
+    for row in smtp_table.TABLE:
         stages = ", ".join(row.stages) or "any"
         words = f"`{row.words}`".replace("|", "\\|") if row.words else ""
-        yield f"`{row.code}`", stages, words, row.meaning, _outcome(row.verdict), row.source
+        yield f"`{row.code}`", stages, words, row.meaning, _about(row.verdict), _outcome(row.verdict), row.source
 
 
 def _twilio_rows() -> Iterable[tuple[str, ...]]:
     for row in twilio_codes.TABLE:
-        yield f"{row.code}", row.meaning, _outcome(row.verdict), f"[{row.basis}]({row.url})"
+        yield (f"{row.code}", row.meaning, _about(row.verdict), _outcome(row.verdict), f"[{row.basis}]({row.url})")
 
 
 def _vonage_rows() -> Iterable[tuple[str, ...]]:
     for row in vonage_codes.TABLE:
         words = f"`{row.words}`" if row.words else ""
-        yield f"{row.status}", words, row.meaning, _outcome(row.verdict), f"[{row.basis}]({row.url})"
+        yield (
+            f"{row.status}",
+            words,
+            row.meaning,
+            _about(row.verdict),
+            _outcome(row.verdict),
+            f"[{row.basis}]({row.url})",
+        )
 
 
 def _vonage_receipt_rows() -> Iterable[tuple[str, ...]]:
     for row in vonage_codes.RECEIPTS:
         suppress = ", suppress" if row.verdict.suppress else ""
-        yield f"{row.code}", row.meaning, f"`{row.verdict.reason}`{suppress}", f"[documented]({row.url})"
+        yield (
+            f"{row.code}",
+            row.meaning,
+            _about(row.verdict),
+            f"`{row.verdict.reason}`{suppress}",
+            f"[documented]({row.url})",
+        )
 
 
 def _report_rows() -> Iterable[tuple[str, ...]]:
@@ -126,10 +157,16 @@ def _report_rows() -> Iterable[tuple[str, ...]]:
         yield provider, "any other", "nothing; it is in the story"
 
 
+def _about(verdict: Verdict) -> str:
+    return f"`{verdict.subject}`"
+
+
 def _outcome(verdict: Verdict) -> str:
     words = [f"`{verdict.outcome}`", f"`{verdict.reason}`"]
     if verdict.suppress:
         words.append("suppress")
+    if verdict.is_doubtful:
+        words.append("doubtful")
     if verdict.retry_after_seconds is not None:
         words.append(f"after {verdict.retry_after_seconds:g} s")
     return ", ".join(words)

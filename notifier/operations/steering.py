@@ -4,13 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from notifier.config import ProviderTable
 from notifier.errors import NotFound
+from notifier.operations.whys import circuit_in_words
+from notifier.providers.registry import channel_of
 from notifier.routing import WINDOW_SECONDS, Health
-from notifier.status import Reason
-from notifier.store.health import HealthBook
+from notifier.status import Channel, Reason
+from notifier.store.circuits import Affected, CircuitBook, CircuitState
+from notifier.store.health import HealthBook, State, Window
 from notifier.store.operating import Operating, Tally
+
+
+@dataclass(frozen=True, slots=True)
+class SenderView:
+    """One sender identity that a provider refused since it last accepted it."""
+
+    sender: str
+    #: "held back" (not called for it for `open_for_seconds`), "probing", or "refused" and not held back yet.
+    state: str
+    #: Messages in a row that were refused.
+    refusals: int
+    open_for_seconds: float | None
+    since: datetime | None
+    until: datetime | None
+    reason: Reason | None
+    detail: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +44,9 @@ class ProviderView:
     #: In force; 0 everywhere: by order.
     weight: int
     open_for_seconds: float | None
+    #: Since when its circuit is open, and until when nobody probes it.
+    since: datetime | None
+    until: datetime | None
     reason: Reason | None
     detail: str | None
     #: Within the last minute.
@@ -31,40 +54,91 @@ class ProviderView:
     faults: int
     #: Mean of those calls.
     seconds: float
+    #: Senders that it refuses.
+    senders: tuple[SenderView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCircuit:
+    """A circuit that is open, with whom it stops: for `notifier stuck` and `notifier doctor`."""
+
+    #: "circuit_open", or "sender_held" for one sender.
+    cause: str
+    provider: str
+    #: Name of the sender identity; "": every sender.
+    sender: str
+    channel: Channel | None
+    reason: Reason | None
+    detail: str | None
+    since: datetime | None
+    #: Nobody probes it before.
+    until: datetime | None
+    #: Notifications of its channel that wait for its reason, and whose they are.
+    waiting: int
+    producers: tuple[str, ...]
+    #: In words: what happened, and what to do.
+    why: str
+    fix: str
 
 
 class Steering:
     """Reads and changes how providers are used. Each change leaves an operator record."""
 
-    def __init__(self, book: HealthBook, operating: Operating, tables: Sequence[ProviderTable]) -> None:
-        self._book = book
+    def __init__(
+        self, health: HealthBook, circuits: CircuitBook, operating: Operating, tables: Sequence[ProviderTable]
+    ) -> None:
+        self._health = health
+        self._circuits = circuits
         self._operating = operating
         self._tables = {table.name: table for table in tables}
 
     def providers(self) -> list[ProviderView]:
         """The configured providers, in their order."""
-        states = self._book.states()
-        windows = {window.provider: window for window in self._book.windows(window_seconds=WINDOW_SECONDS)}
-        views = []
-        for table in self._tables.values():
-            state, window = states.get(table.name), windows.get(table.name)
-            health = Health(window.calls, window.faults, window.seconds) if window else Health()
-            opened = state.open_for_seconds if state else None
-            views.append(
-                ProviderView(
-                    table.name,
-                    table.kind,
-                    _state(paused=state is not None and state.paused, open_for_seconds=opened),
-                    table.weight if state is None or state.weight is None else state.weight,
-                    opened,
-                    state.reason if state else None,
-                    state.detail if state else None,
-                    health.calls,
-                    health.faults,
-                    health.seconds / health.calls if health.calls else 0.0,
-                )
+        said = self._health.states()
+        circuits = self._circuits.states()
+        windows = {window.provider: window for window in self._health.windows(window_seconds=WINDOW_SECONDS)}
+        return [
+            _view(
+                table,
+                said.get(table.name),
+                [circuit for circuit in circuits if circuit.key.provider == table.name],
+                windows.get(table.name),
             )
-        return views
+            for table in self._tables.values()
+        ]
+
+    def open_circuits(self) -> list[OpenCircuit]:
+        """Those of configured providers that are open, and those of their senders; the oldest first."""
+        opened = [
+            circuit
+            for circuit in self._circuits.states()
+            if circuit.open_for_seconds is not None and circuit.key.provider in self._tables
+        ]
+        if not opened:
+            return []
+        waiting = self._circuits.affected([circuit.reason for circuit in opened if circuit.reason])
+        found = [self._opened(circuit, waiting) for circuit in opened]
+        return sorted(found, key=lambda one: one.since or datetime.max.replace(tzinfo=UTC))
+
+    def _opened(self, circuit: CircuitState, waiting: Sequence[Affected]) -> OpenCircuit:
+        key, table = circuit.key, self._tables[circuit.key.provider]
+        channel = channel_of(table.name, table.kind)
+        its = [one for one in waiting if one.reason == circuit.reason and channel in (None, one.channel)]
+        why, fix = circuit_in_words(circuit)
+        return OpenCircuit(
+            cause="sender_held" if key.sender else "circuit_open",
+            provider=key.provider,
+            sender=key.sender,
+            channel=channel,
+            reason=circuit.reason,
+            detail=circuit.detail,
+            since=circuit.opened_at,
+            until=circuit.open_until,
+            waiting=sum(one.count for one in its),
+            producers=tuple(sorted({one.producer for one in its})),
+            why=why,
+            fix=fix,
+        )
 
     def pause(self, provider: str, *, operator: str, reason: str | None) -> None:
         """No more calls to it; what only it could send waits.
@@ -73,17 +147,18 @@ class Steering:
             NotFound: it is not configured.
         """
         self._record(provider, operator, "pause", reason)
-        self._book.set_paused(provider, True)
+        self._health.set_paused(provider, True)
 
     def resume(self, provider: str, *, operator: str, reason: str | None) -> None:
-        """Calls again, and its circuit closed: whoever resumes it says that it is mended.
+        """Calls again, and its circuit closed, as are those of its senders: whoever resumes it says that it is
+        mended.
 
         Raises:
             NotFound: it is not configured.
         """
         self._record(provider, operator, "resume", reason)
-        self._book.set_paused(provider, False)
-        self._book.close(provider)
+        self._health.set_paused(provider, False)
+        self._circuits.close_all(provider)
 
     def weigh(self, provider: str, weight: int | None, *, operator: str, reason: str | None) -> None:
         """Another share of the traffic; None: the configured one again.
@@ -92,7 +167,7 @@ class Steering:
             NotFound: it is not configured.
         """
         self._record(provider, operator, "weigh", reason, weight=weight)
-        self._book.set_weight(provider, weight)
+        self._health.set_weight(provider, weight)
 
     def _record(self, provider: str, operator: str, action: str, reason: str | None, **more: int | None) -> None:
         if provider not in self._tables:
@@ -102,9 +177,42 @@ class Steering:
         self._operating.note(begun.id, Tally(matched=1, changed=1), is_finished=True)
 
 
-def _state(*, paused: bool, open_for_seconds: float | None) -> str:
-    if paused:
-        return "paused"
-    if open_for_seconds is None:
-        return "in use"
-    return "open" if open_for_seconds > 0 else "probing"
+def _view(
+    table: ProviderTable, said: State | None, circuits: Sequence[CircuitState], window: Window | None
+) -> ProviderView:
+    health = Health(window.calls, window.faults, window.seconds) if window else Health()
+    own = next((circuit for circuit in circuits if not circuit.key.sender), None)
+    return ProviderView(
+        name=table.name,
+        kind=table.kind,
+        state="paused" if said and said.paused else _state(own, "in use", "open"),
+        weight=table.weight if said is None or said.weight is None else said.weight,
+        open_for_seconds=own.open_for_seconds if own else None,
+        since=own.opened_at if own else None,
+        until=own.open_until if own else None,
+        reason=own.reason if own else None,
+        detail=own.detail if own else None,
+        calls=health.calls,
+        faults=health.faults,
+        seconds=health.seconds / health.calls if health.calls else 0.0,
+        senders=tuple(_sender_view(circuit) for circuit in circuits if circuit.key.sender),
+    )
+
+
+def _sender_view(circuit: CircuitState) -> SenderView:
+    return SenderView(
+        sender=circuit.key.sender,
+        state=_state(circuit, "refused", "held back"),
+        refusals=circuit.refusals,
+        open_for_seconds=circuit.open_for_seconds,
+        since=circuit.opened_at,
+        until=circuit.open_until,
+        reason=circuit.reason,
+        detail=circuit.detail,
+    )
+
+
+def _state(circuit: CircuitState | None, closed: str, opened: str) -> str:
+    if circuit is None or circuit.open_for_seconds is None:
+        return closed
+    return opened if circuit.open_for_seconds > 0 else "probing"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from notifier.status import Status
+from notifier.status import Reason, Status
+from notifier.store.circuits import CircuitState
 from notifier.store.lateness import Cause, Late
 from notifier.store.operating import Seen
 
@@ -86,6 +87,11 @@ def late_in_words(late: Late) -> tuple[str, str]:
             )
         case Cause.PROVIDER_ACCOUNT:
             return "our account at the provider is at fault", "mend credentials, credit or sender: notifier doctor"
+        case Cause.SENDER_REFUSED:
+            return (
+                "the provider refuses our sender identity",
+                "have the provider verify or register it, or send as another one; then: notifier providers",
+            )
         case Cause.NOT_CONFIGURED:
             return "no provider, sender identity or key is configured for it", "configure one: notifier doctor"
         case Cause.TEMPLATE_ERROR:
@@ -96,3 +102,20 @@ def late_in_words(late: Late) -> tuple[str, str]:
             return "it waits for its turn under a limit, a cap or a quota", "nothing, or raise the limit"
         case _:
             assert_never(late.cause)
+
+
+def circuit_in_words(circuit: CircuitState) -> tuple[str, str]:
+    """Why nobody calls a provider, for anybody or for one sender, and what to do."""
+    provider, sender = circuit.key.provider, circuit.key.sender
+    resume = f"then: notifier providers resume {provider}"
+    if sender:
+        return (
+            f"{provider} refuses the sender {sender}: its messages are held back there, those of others go on",
+            f"have {provider} verify or register it, or send as another one; {resume}",
+        )
+    if circuit.reason is Reason.PROVIDER_ACCOUNT:
+        return f"{provider} refuses our account: nothing is sent through it", f"mend the account; {resume}"
+    return (
+        f"{provider} does not work: nothing is sent through it",
+        "nothing, if it comes back: it is tried again by itself; else: notifier doctor",
+    )

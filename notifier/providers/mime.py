@@ -38,6 +38,8 @@ class Mail:
     message_id: str
     #: Whether an address needs SMTPUTF8 (RFC 6531).
     needs_smtputf8: bool
+    #: Our addresses in it: a server that names one of them speaks of the sender.
+    ours: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,7 @@ def compose(outgoing: Outgoing, who: Correspondents, *, domain: str, date: datet
         + (_mixed(outgoing) if outgoing.attachments else _body(outgoing)),
         message_id=message_id,
         needs_smtputf8=who.needs_smtputf8,
+        ours=tuple(filter(None, (who.sender.address, outgoing.return_path))),
     )
 
 

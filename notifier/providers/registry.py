@@ -7,6 +7,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from notifier.errors import ConfigurationError, MissingPackage
 from notifier.providers.base import Provider
+from notifier.status import Channel
 
 #: The entry point group in which notifier and other packages list their providers.
 GROUP = "notifier.providers"
@@ -29,6 +30,15 @@ def load(table_name: str, kind: str, options: Mapping[str, str]) -> Provider:
         raise ConfigurationError(_unknown(table_name, kind), setting="kind")
     provider: type[Provider] = _imported(table_name, entry)
     return provider.from_options(table_name, options)
+
+
+def channel_of(table_name: str, kind: str) -> Channel | None:
+    """Of the providers of this kind; None if it is not installed."""
+    entry = _entries().get(kind)
+    try:
+        return _imported(table_name, entry).channel if entry else None
+    except ConfigurationError:
+        return None
 
 
 def _entries() -> dict[str, EntryPoint]:

@@ -22,7 +22,7 @@ from notifier.providers.smtp_connect import connect, describe, failed_to_connect
 from notifier.providers.smtp_options import SmtpOptions, read_options
 from notifier.providers.smtp_pool import Connection, Pool, PoolClosed
 from notifier.providers.smtp_transaction import StaleConnection, Transaction
-from notifier.providers.verdict import ACCOUNT, BAD_RECIPIENT, UNAVAILABLE
+from notifier.providers.verdict import BAD_RECIPIENT, SENDER_REFUSED, UNAVAILABLE
 from notifier.status import Channel
 
 #: Senders and reply addresses are few and repeat with every mail.
@@ -114,7 +114,7 @@ def _ours(text: str, what: str) -> Mailbox:
     try:
         return _parse_ours(text)
     except ValueError as error:
-        raise ACCOUNT.error(f"the configured {what} cannot be used: {error}") from None
+        raise SENDER_REFUSED.error(f"the configured {what} cannot be used: {error}") from None
 
 
 def _theirs(text: str) -> Mailbox:

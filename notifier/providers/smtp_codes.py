@@ -1,8 +1,9 @@
-"""What a mail server's answer means: one ordered table, the first row that fits decides.
+"""What a mail server's answer means, and whom it is about.
 
-RFC 3463 says more than RFC 5321 where a server gives both ("550 5.1.1"), so enhanced codes come before basic ones.
-Ahead of both stand the few rows that go by the server's words, because servers use one code for several things:
-"550 5.7.1" is a relay that does not know us, a spam filter or a closed mailing list.
+What an answer is about is not in its code alone. An answer to RCPT is about the recipient or their domain, until
+something else is proved: relays refuse a single domain in the words in which they refuse an account. What names
+one of our addresses is about the sender. What another server said, which ours only repeats, is about that server's
+domain at the most. `judge` goes by all of that, on top of the table in `smtp_table`.
 
 Also for bounces: a delivery status notification carries the same codes.
 """
@@ -10,183 +11,25 @@ Also for bounces: a delivery status notification carries the same codes.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import assert_never
 
+from notifier.providers.smtp_table import LATE
+from notifier.providers.smtp_table import TABLE as TABLE
+from notifier.providers.smtp_table import Stage as Stage
 from notifier.providers.verdict import (
-    ACCOUNT,
-    BAD_RECIPIENT,
-    CONTENT,
-    NO_SUCH_RECIPIENT,
-    REFUSED,
-    THROTTLED,
+    DESTINATION_REFUSED,
+    NOT_FOR_RECIPIENT,
+    REFUSED_HERE,
+    SENDER_REFUSED_HERE,
     UNAVAILABLE,
     UNKNOWN,
     UNREACHABLE,
     Verdict,
 )
-from notifier.status import Outcome, Reason
-
-
-class Stage(StrEnum):
-    """How far the dialogue had come; what an answer means depends on what was asked."""
-
-    CONNECT = "connect"  #: TCP, greeting, EHLO, TLS
-    AUTH = "auth"  #: login
-    MAIL = "mail"  #: MAIL FROM
-    RCPT = "rcpt"  #: RCPT TO
-    DATA = "data"  #: the command DATA, before 354
-    BODY = "body"  #: after 354; an answer lost from here on leaves the outcome unknown
-
-
-#: RFC 6647 section 5 lets a server greylist for a minute to a day; 5 minutes is the default of postgrey.
-GREYLIST_SECONDS = 300.0
-#: RFC 5321 section 4.5.4.1: the pause between two tries of one destination should be at least 30 minutes.
-MAILBOX_FULL_SECONDS = 1800.0
-
-_GREYLISTED = Verdict(Outcome.UNAVAILABLE, Reason.PROVIDER_UNAVAILABLE, retry_after_seconds=GREYLIST_SECONDS)
-_TOO_FAST = Verdict(Outcome.THROTTLED, Reason.PROVIDER_THROTTLED, retry_after_seconds=GREYLIST_SECONDS)
-_FULL = Verdict(Outcome.UNAVAILABLE, Reason.UNREACHABLE_RECIPIENT, retry_after_seconds=MAILBOX_FULL_SECONDS)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table."""
-
-    #: "5.1.1", "5.1.*" and "5.*.*" are compared with the enhanced code, "550" and "5**" with the basic one.
-    code: str
-    meaning: str
-    verdict: Verdict
-    source: str
-    #: Where in the dialogue the row holds; empty: anywhere.
-    stages: tuple[Stage, ...] = ()
-    #: Regular expression that the server's text must contain, in any case; empty: any text.
-    words: str = ""
-
-    def fits(self, stage: Stage, basic: str, enhanced: str, text: str) -> bool:
-        """Whether this row says what that answer means."""
-        return (
-            (not self.stages or stage in self.stages)
-            and (_matches(self.code, enhanced) if "." in self.code else _matches(self.code, basic))
-            and (not self.words or re.search(self.words, text, re.IGNORECASE) is not None)
-        )
-
-
-def _matches(pattern: str, code: str) -> bool:
-    if "." not in pattern:
-        return len(pattern) == len(code) and all(p in ("*", c) for p, c in zip(pattern, code, strict=True))
-    parts = code.split(".")
-    return len(parts) == 3 and all(p in ("*", c) for p, c in zip(pattern.split("."), parts, strict=True))
-
-
-_SMTP = "RFC 5321 section 4.2.3"
-_ENHANCED = "RFC 3463 section 3"
-_AUTH = "RFC 4954 section 6"
-_RCPT = (Stage.RCPT,)
-_MAIL = (Stage.MAIL,)
-_BODY = (Stage.DATA, Stage.BODY)
-_LARGE = (Stage.MAIL, Stage.DATA, Stage.BODY)
-
-TABLE: tuple[Row, ...] = (
-    # Login and greeting: nothing about the message was said yet, so nothing here may fail the message.
-    Row("530", "authentication required", ACCOUNT, _AUTH),
-    Row("534", "authentication mechanism too weak", ACCOUNT, _AUTH),
-    Row("535", "credentials refused", ACCOUNT, _AUTH),
-    Row("538", "encryption required for authentication", ACCOUNT, _AUTH),
-    Row("432", "a password transition is needed", ACCOUNT, _AUTH),
-    Row("5**", "login refused", ACCOUNT, _AUTH, (Stage.AUTH,)),
-    Row("5**", "the server refuses the connection", UNAVAILABLE, "RFC 5321 section 3.1", (Stage.CONNECT,)),
-    # By the server's words.
-    Row("4**", "greylisted", _GREYLISTED, "RFC 6647 section 2", words=r"gr[ae]y-?\s?list"),
-    # One of ours ends with its mail, in a moment.
-    Row(
-        "4**",
-        "too many connections at once",
-        THROTTLED,
-        "Postfix anvil(8), Exchange and Gmail answer in these words",
-        words=r"too many (concurrent )?(smtp )?(connections|sessions)",
-    ),
-    Row(
-        "4**",
-        "too fast",
-        _TOO_FAST,
-        "Amazon SES and Postfix anvil(8) answer in these words",
-        words=r"throttl|rate.?limit|sending rate|too (many|much) (messages|mail)|daily (message |sending )?quota",
-    ),
-    Row(
-        "5**",
-        "the relay does not know us",
-        ACCOUNT,
-        "Postfix, Exim and Exchange answer in these words",
-        words=r"relay(ing)? (access )?(is )?(denied|not permitted|not allowed|prohibited)|unable to relay|"
-        r"not permitted to relay|client was not authenticated|sender address (is )?not verified|"
-        r"address(es)? (is|are) not verified",
-    ),
-    Row(
-        "55*",
-        "no such mailbox",
-        NO_SUCH_RECIPIENT,
-        "qmail, Exim, Postfix and Yahoo answer in these words, some without an enhanced code",
-        _RCPT,
-        words=r"(?<!sender )(user|mailbox|recipient|address|account)( name)? "
-        r"(is )?(unknown|not found|does(n't| not) exist)|"
-        r"(no such|unknown|invalid|non-?existent) (user|mailbox|recipient|local part)",
-    ),
-    # Enhanced codes that mean the same at every stage.
-    Row("*.2.2", "mailbox full", _FULL, _ENHANCED),
-    Row("5.2.3", "message longer than this mailbox takes", CONTENT, _ENHANCED),
-    Row("5.3.4", "message too big for the system", CONTENT, _ENHANCED),
-    Row("552", "message too large", CONTENT, _SMTP, _LARGE),
-    Row("5.7.3", "login or TLS needed", ACCOUNT, _ENHANCED),
-    Row("5.7.8", "credentials refused", ACCOUNT, _AUTH),
-    Row("5.7.9", "authentication mechanism too weak", ACCOUNT, _AUTH),
-    Row("5.7.11", "encryption needed", ACCOUNT, _AUTH),
-    Row("5.7.13", "account disabled", ACCOUNT, "RFC 5248 registry: X.7.13"),
-    Row("5.7.14", "trust relationship needed", ACCOUNT, "RFC 5248 registry: X.7.14"),
-    Row("5.7.20", "no passing DKIM signature", ACCOUNT, "RFC 7372 section 3.1"),
-    Row("5.7.21", "no acceptable DKIM signature", ACCOUNT, "RFC 7372 section 3.1"),
-    Row("5.7.22", "no DKIM signature of the author", ACCOUNT, "RFC 7372 section 3.1"),
-    Row("5.7.23", "SPF failed", ACCOUNT, "RFC 7372 section 3.2"),
-    Row("5.7.24", "SPF could not be checked", ACCOUNT, "RFC 7372 section 3.2"),
-    Row("5.7.25", "reverse DNS failed", ACCOUNT, "RFC 7372 section 3.3"),
-    Row("5.7.26", "several authentication checks failed", ACCOUNT, "RFC 7372 section 3.4"),
-    Row("5.7.27", "our sender domain takes no mail (null MX)", ACCOUNT, "RFC 7505 section 4.2"),
-    Row("5.7.28", "too much mail from us", _TOO_FAST, "RFC 5248 registry: X.7.28"),
-    Row("5.7.57", "not authenticated to send", ACCOUNT, "Exchange Online NDR list"),
-    Row("5.7.60", "no permission to send as this sender", ACCOUNT, "Exchange Online NDR list"),
-    # A refused sender is our fault, whatever the code.
-    Row("5**", "our sender is refused", ACCOUNT, "RFC 5321 section 3.3", _MAIL),
-    # Enhanced codes about the recipient.
-    Row("5.1.1", "no such mailbox", NO_SUCH_RECIPIENT, _ENHANCED),
-    Row("5.1.2", "no such domain", NO_SUCH_RECIPIENT, _ENHANCED),
-    Row("5.1.3", "address is malformed", NO_SUCH_RECIPIENT, _ENHANCED),
-    Row("5.1.6", "mailbox moved, no forwarding", NO_SUCH_RECIPIENT, _ENHANCED),
-    Row("5.1.7", "our sender address is malformed", ACCOUNT, _ENHANCED),
-    Row("5.1.8", "our sender domain is refused", ACCOUNT, _ENHANCED),
-    Row("5.1.10", "domain takes no mail (null MX)", NO_SUCH_RECIPIENT, "RFC 7505 section 4.1"),
-    Row("5.1.*", "address refused", BAD_RECIPIENT, _ENHANCED),
-    Row("5.2.1", "mailbox disabled", NO_SUCH_RECIPIENT, _ENHANCED),
-    Row("5.2.*", "mailbox does not take it", UNREACHABLE, _ENHANCED),
-    Row("5.4.*", "cannot be routed to the recipient", UNREACHABLE, _ENHANCED),
-    Row("5.6.7", "non-ASCII address not permitted", BAD_RECIPIENT, "RFC 6531 section 3.4"),
-    Row("5.6.*", "content refused", CONTENT, _ENHANCED),
-    Row("5.7.*", "policy refuses the content", CONTENT, _ENHANCED, _BODY),
-    Row("5.7.*", "policy refuses mail to this recipient", REFUSED, _ENHANCED),
-    Row("4.7.0", "too fast, or reputation", _TOO_FAST, "Gmail SMTP errors: 421 4.7.0"),
-    Row("4.7.28", "too fast", _TOO_FAST, "Gmail SMTP errors: 421 4.7.28"),
-    Row("4.7.*", "policy: later", _GREYLISTED, "RFC 3463 section 3.8; many servers greylist with 4.7.1"),
-    # Basic codes.
-    Row("452", "mailbox full", _FULL, _SMTP, _RCPT, words=r"quota|full|storage"),
-    Row("4**", "temporary failure", UNAVAILABLE, _SMTP),
-    Row("550", "mailbox unavailable", BAD_RECIPIENT, _SMTP, _RCPT),
-    Row("551", "user not local", BAD_RECIPIENT, _SMTP, _RCPT),
-    Row("552", "mailbox full", _FULL, _SMTP, _RCPT),
-    Row("553", "mailbox name not allowed", BAD_RECIPIENT, _SMTP, _RCPT),
-    Row("501", "address is malformed", BAD_RECIPIENT, _SMTP, _RCPT),
-    Row("521", "host takes no mail", UNREACHABLE, "RFC 7504 section 3"),
-    Row("556", "domain takes no mail", NO_SUCH_RECIPIENT, "RFC 7504 section 4", _RCPT),
-    Row("5**", "refused", REFUSED, _SMTP),
-)
+from notifier.status import Outcome, Reason, Subject
 
 _ENHANCED_CODE = re.compile(r"([245])\.\d{1,3}\.\d{1,3}(?![\d.])")
 
@@ -217,16 +60,115 @@ def read_answer(basic: int, text: str) -> Answer:
     return Answer(str(basic), found[0], " ".join(lines))
 
 
-def judge(stage: Stage, answer: Answer) -> Verdict:
-    """What a refusal means.
+#: More of an answer is not looked at: a hostile server must not cost us time in a regular expression.
+_MAX_READ = 4000
+#: "host mx.example.org[192.0.2.5] said: 550 5.1.1 …", "response to RCPT TO was: 550 …".
+_REPEATED = re.compile(
+    r"\b(?:said|replied|answered|returned|respon(?:se|ded))\b.{0,200}?"
+    r"(?<![\d.])(?P<basic>[45]\d\d)[ -]+(?:(?P<enhanced>[45]\.\d{1,3}\.\d{1,3})[ :])?(?P<text>.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+_IN_REPLY_TO = re.compile(r"in reply to (?:the )?(?P<command>MAIL|end of DATA|DATA)", re.IGNORECASE)
+_NAMED_ADDRESS = re.compile(r"[^\s<>()\[\],;:\"'=]{1,64}@[^\s<>()\[\],;:\"'=]{1,255}")
+_UNVERIFIED = re.compile(r"not verified|identities failed", re.IGNORECASE)
+
+
+class _Named(StrEnum):
+    """Whose addresses an answer names."""
+
+    NOBODY = "nobody"
+    OURS = "ours"  #: one of ours, whoever else
+    RECIPIENT = "recipient"
+    OTHERS = "others"  #: neither ours nor the recipient's: the target of an alias, say
+
+
+def judge(stage: Stage, answer: Answer, *, recipient: str = "", ours: Collection[str] = ()) -> Verdict:
+    """What a refusal means, and whom it is about.
 
     An answer that is no refusal (2xx or 3xx where none belongs, or no SMTP at all) leaves the outcome unknown once
     the body was sent; before that it only means a server that does not work.
+
+    Args:
+        stage: What was asked. A bounce is read as at RCPT.
+        answer: The server's reply.
+        recipient: The address that we sent to; "": not known, and who is named and not ours is taken for it.
+        ours: Our addresses in that mail: the From address, the return path.
     """
-    for row in TABLE:
-        if row.fits(stage, answer.basic, answer.enhanced, answer.text):
-            return row.verdict
-    return UNKNOWN if stage is Stage.BODY else UNAVAILABLE
+    if not answer.basic.startswith(("4", "5")):
+        return UNKNOWN if stage is Stage.BODY else UNAVAILABLE
+    answer = replace(answer, text=answer.text[:_MAX_READ])
+    repeated = _REPEATED.search(answer.text)
+    if repeated is None:
+        verdict = _about_whom(stage, answer, recipient, ours)
+        # A relay refuses one domain in the words in which it refuses an account.
+        return REFUSED_HERE if stage is Stage.RCPT and verdict.subject is Subject.ACCOUNT else verdict
+    verdict = _about_whom(_stage_of(repeated), _inner(answer, repeated), recipient, ours)
+    if verdict.suppress and repeated["basic"][0] != answer.basic[0]:
+        # The one calls it final and the other not: nobody is known to be dead.
+        return UNREACHABLE
+    return _of_another_server(verdict)
+
+
+def _stage_of(repeated: re.Match[str]) -> Stage:
+    found = _IN_REPLY_TO.search(repeated["text"])
+    if found is None:
+        return Stage.RCPT
+    return Stage.MAIL if found["command"].upper() == "MAIL" else Stage.BODY
+
+
+def _inner(answer: Answer, repeated: re.Match[str]) -> Answer:
+    """What the other server said, in the class of the answer that repeats it."""
+    class_, basic, enhanced = answer.basic[0], repeated["basic"], repeated["enhanced"] or ""
+    if enhanced[:1] not in ("", basic[0]):
+        enhanced = ""
+    basic = basic if basic[0] == class_ else f"{class_}50"
+    return Answer(basic, class_ + enhanced[1:] if enhanced else "", repeated["text"])
+
+
+def _about_whom(stage: Stage, answer: Answer, recipient: str, ours: Collection[str]) -> Verdict:
+    """The table's verdict, corrected by whom the text names."""
+    fits = (row.verdict for row in TABLE if row.fits(stage, answer.basic, answer.enhanced, answer.text))
+    verdict = next(fits, UNAVAILABLE)
+    named = _named(answer.text, recipient, ours)
+    if verdict.subject is Subject.SENDER and named is _Named.RECIPIENT and _UNVERIFIED.search(answer.text):
+        # Amazon SES in its sandbox sends to verified addresses only.
+        return NOT_FOR_RECIPIENT if recipient else verdict
+    if named is _Named.OURS and stage in LATE and _is_about_somebody(verdict):
+        return SENDER_REFUSED_HERE
+    return replace(verdict, suppress=verdict.suppress and named in (_Named.NOBODY, _Named.RECIPIENT))
+
+
+def _is_about_somebody(verdict: Verdict) -> bool:
+    """Whether it is a refusal for good, and not of what the mail says."""
+    if verdict.outcome is Outcome.REJECTED:
+        return verdict.reason is not Reason.CONTENT_REFUSED
+    return verdict.subject is Subject.ACCOUNT
+
+
+def _named(text: str, recipient: str, ours: Collection[str]) -> _Named:
+    named = {found[0].lower().rstrip(".") for found in _NAMED_ADDRESS.finditer(text)}
+    to = recipient.lower()
+    # In a mail to ourselves, what is said of that address is said of the recipient.
+    if named & ({address.lower() for address in ours} - {to}):
+        return _Named.OURS
+    if not named:
+        return _Named.NOBODY
+    return _Named.RECIPIENT if not to or to in named else _Named.OTHERS
+
+
+def _of_another_server(verdict: Verdict) -> Verdict:
+    """What the recipient's server said to the one that we talk to: it knows nothing of our account there."""
+    match verdict.subject:
+        case Subject.ACCOUNT:
+            return DESTINATION_REFUSED
+        case Subject.PROVIDER:
+            return replace(verdict, subject=Subject.DESTINATION)
+        case Subject.SENDER:
+            return replace(verdict, is_doubtful=True)
+        case Subject.RECIPIENT | Subject.DESTINATION | Subject.CONTENT:
+            return verdict
+        case _:
+            assert_never(verdict.subject)
 
 
 #: How servers name the message that they took, in the order tried. Source: their manuals and source code.

@@ -11,7 +11,7 @@ from notifier.providers.mime import Mail
 from notifier.providers.smtp_codes import Stage, judge, queue_id, read_answer
 from notifier.providers.smtp_dialogue import Garbled, Lost
 from notifier.providers.smtp_pool import START_INPUT, Connection
-from notifier.providers.verdict import ACCOUNT, BAD_RECIPIENT, CONTENT, UNAVAILABLE, UNKNOWN
+from notifier.providers.verdict import BAD_RECIPIENT, CONTENT, SENDER_REFUSED, UNAVAILABLE, UNKNOWN
 
 _OK = (250, 251)
 _CLOSING = 421
@@ -65,7 +65,7 @@ class Transaction:
     def _require_capabilities(self, connection: Connection) -> None:
         if self._mail.needs_smtputf8 and "smtputf8" not in connection.extensions:
             connection.reusable = True
-            verdict = ACCOUNT if self._mail.rcpt_to.isascii() else BAD_RECIPIENT
+            verdict = SENDER_REFUSED if self._mail.rcpt_to.isascii() else BAD_RECIPIENT
             raise verdict.error("an address with non-ASCII letters before the @, and the server has no SMTPUTF8")
         limit = connection.extensions.get("size", "")
         # RFC 1870 section 6.1: the server's limit; "0" or nothing means that it states none.
@@ -131,7 +131,8 @@ class Transaction:
         if 400 <= code < 600 and code != _CLOSING:
             connection.reusable = connection.needs_reset = True
         words = mail_detail(answer.text, recipient=self._mail.rcpt_to)
-        return judge(stage, answer).error(f"{stage.upper()}: {words}", code=answer.code)
+        verdict = judge(stage, answer, recipient=self._mail.rcpt_to, ours=self._mail.ours)
+        return verdict.error(f"{stage.upper()}: {words}", code=answer.code)
 
 
 def _dot_stuffed(content: bytes) -> bytes:

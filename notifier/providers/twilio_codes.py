@@ -6,26 +6,37 @@ to try again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from notifier.providers.http_call import judge_status
 from notifier.providers.verdict import (
     ACCOUNT,
+    BAD_RECIPIENT,
     CONTENT,
+    DESTINATION_REFUSED,
     NO_SUCH_RECIPIENT,
+    NOT_FOR_RECIPIENT,
     OPTED_OUT,
     REFUSED,
+    SENDER_REFUSED,
+    SENDER_REFUSED_HERE,
     THROTTLED,
     UNKNOWN,
     UNREACHABLE,
     Verdict,
 )
-from notifier.status import Outcome, Reason
+from notifier.status import Outcome, Reason, Subject
 
 #: A handset that is off or out of coverage comes back in minutes to hours, and each try costs a message.
-_HANDSET = Verdict(Outcome.UNAVAILABLE, Reason.UNREACHABLE_RECIPIENT, retry_after_seconds=600.0)
+_HANDSET = Verdict(Outcome.UNAVAILABLE, Reason.UNREACHABLE_RECIPIENT, Subject.RECIPIENT, retry_after_seconds=600.0)
+_CONGESTED = Verdict(
+    Outcome.UNAVAILABLE, Reason.PROVIDER_UNAVAILABLE, Subject.DESTINATION, retry_after_seconds=60.0
+)
 #: The sender's own queue at Twilio holds hours of messages.
-_QUEUE_FULL = Verdict(Outcome.THROTTLED, Reason.PROVIDER_THROTTLED, retry_after_seconds=60.0)
+_QUEUE_FULL = Verdict(Outcome.THROTTLED, Reason.PROVIDER_THROTTLED, Subject.ACCOUNT, retry_after_seconds=60.0)
+_SENDER_QUEUE_FULL = replace(_QUEUE_FULL, subject=Subject.SENDER)
+#: Ends at midnight there; asked for again each half an hour, because nobody says where that is.
+_SENDER_DAY_OVER = replace(_SENDER_QUEUE_FULL, retry_after_seconds=1800.0)
 
 _DOCUMENTED = "documented"
 _OBSERVED = "observed"
@@ -52,35 +63,60 @@ TABLE: tuple[Row, ...] = (
     Row(20003, "authentication failed", ACCOUNT),
     Row(20005, "account not active", ACCOUNT),
     Row(20006, "access denied", ACCOUNT),
+    Row(20008, "not possible with test credentials", ACCOUNT),
+    Row(20403, "forbidden for this account", ACCOUNT),
     Row(20404, "account, service or path not found", ACCOUNT),
-    Row(21212, "our From is no valid number", ACCOUNT),
-    Row(21408, "region not permitted for this account", ACCOUNT),
-    Row(21603, "no From", ACCOUNT),
-    Row(21606, "From cannot send to this destination", ACCOUNT),
-    Row(21608, "trial account: number not verified", ACCOUNT),
     Row(21609, "StatusCallback is no valid URL", ACCOUNT),
-    Row(21659, "From is not a Twilio number or short code", ACCOUNT, _OBSERVED),
-    Row(21660, "From belongs to another account", ACCOUNT),
-    Row(21661, "From cannot send SMS", ACCOUNT),
-    Row(21701, "no such messaging service", ACCOUNT),
-    Row(21703, "messaging service has no sender", ACCOUNT),
-    Row(21705, "messaging service id is invalid", ACCOUNT),
     Row(30002, "account suspended", ACCOUNT),
+    Row(30037, "outbound messaging is turned off", ACCOUNT),
     Row(63038, "daily limit of the account reached", ACCOUNT),
+    # Our sender: its messages wait, those of others go on.
+    Row(21212, "our From is no valid number", SENDER_REFUSED),
+    Row(21267, "trial account: no alphanumeric From", SENDER_REFUSED),
+    Row(21601, "From is no number of ours that can send SMS", SENDER_REFUSED),
+    Row(21603, "no From", SENDER_REFUSED),
+    Row(21606, "From cannot send SMS, or not to this destination", SENDER_REFUSED_HERE),
+    Row(21659, "From is not a Twilio number, or a short code of another country", SENDER_REFUSED_HERE, _OBSERVED),
+    Row(21660, "From belongs to another account", SENDER_REFUSED),
+    Row(21661, "From cannot send SMS", SENDER_REFUSED),
+    Row(21701, "no such messaging service", SENDER_REFUSED),
+    Row(21703, "messaging service has no sender, or none for this destination", SENDER_REFUSED_HERE),
+    Row(21704, "messaging service has no number", SENDER_REFUSED),
+    Row(21705, "messaging service id is invalid", SENDER_REFUSED),
+    Row(30018, "the carrier wants this sender to be registered", SENDER_REFUSED_HERE, _OBSERVED),
+    Row(30024, "the carrier does not know this sender", SENDER_REFUSED_HERE),
+    Row(30032, "toll-free number is not verified", SENDER_REFUSED),
+    Row(30033, "campaign is suspended (US A2P 10DLC)", SENDER_REFUSED, _OBSERVED),
+    Row(30034, "sent from an unregistered number (US A2P 10DLC)", SENDER_REFUSED, _OBSERVED),
+    Row(30035, "number is still being registered (US A2P 10DLC)", SENDER_REFUSED, _OBSERVED),
+    Row(63007, "the channel does not know our From", SENDER_REFUSED),
     # Too fast: surely not processed.
     Row(20429, "too many requests", THROTTLED),
     Row(14107, "rate limit of messages reached", THROTTLED, _OBSERVED),
-    Row(21611, "queue of this sender is full", _QUEUE_FULL),
     Row(30001, "queue overflow", _QUEUE_FULL),
+    Row(21611, "queue of this sender is full", _SENDER_QUEUE_FULL),
+    Row(30022, "too fast for the sender's campaign (US A2P 10DLC)", _SENDER_QUEUE_FULL, _OBSERVED),
+    Row(30023, "daily limit of the sender's brand reached (US A2P 10DLC)", _SENDER_DAY_OVER, _OBSERVED),
+    Row(30027, "daily limit of the sender reached at T-Mobile (US A2P 10DLC)", _SENDER_DAY_OVER, _OBSERVED),
+    Row(63018, "too fast for the channel", THROTTLED),
+    # Where it leads: a country, a network.
+    Row(21408, "region not permitted for this account", DESTINATION_REFUSED),
+    Row(21612, "no route from this sender to To", DESTINATION_REFUSED),
+    Row(30450, "blocked as SMS pumping: the prefix of To", DESTINATION_REFUSED, _OBSERVED),
+    Row(30017, "the carrier's network is congested", _CONGESTED, _OBSERVED),
     # The recipient.
     Row(21211, "To is no valid number", NO_SUCH_RECIPIENT),
-    Row(21604, "no To", NO_SUCH_RECIPIENT),
+    Row(21604, "no To", BAD_RECIPIENT),
     Row(21614, "To cannot receive SMS", NO_SUCH_RECIPIENT),
     Row(21635, "To is a landline", NO_SUCH_RECIPIENT),
     Row(30005, "unknown destination handset", NO_SUCH_RECIPIENT, _OBSERVED),
+    Row(63003, "the channel does not know To", BAD_RECIPIENT),
+    Row(21219, "trial account: number not verified", NOT_FOR_RECIPIENT),
+    Row(21608, "trial account: number not verified", NOT_FOR_RECIPIENT),
+    Row(21265, "To is a short code", UNREACHABLE),
     Row(21266, "To and From are the same", UNREACHABLE),
-    Row(21612, "no route from this sender to To", UNREACHABLE),
     Row(30006, "landline or unreachable carrier", UNREACHABLE),
+    Row(30036, "not delivered within its validity", UNREACHABLE, _OBSERVED),
     Row(21610, "recipient has opted out (STOP)", OPTED_OUT),
     Row(63014, "recipient has blocked the sender", OPTED_OUT),
     Row(30003, "handset cannot be reached now", _HANDSET),
@@ -91,9 +127,9 @@ TABLE: tuple[Row, ...] = (
     Row(21619, "no body and no media", CONTENT),
     Row(30004, "message blocked", CONTENT, _OBSERVED),
     Row(30007, "filtered by the carrier", CONTENT, _OBSERVED),
-    Row(30034, "sent from an unregistered number (US A2P 10DLC)", CONTENT, _OBSERVED),
+    Row(30019, "larger than the carrier takes", CONTENT, _OBSERVED),
+    Row(30038, "a one-time code that was filtered", CONTENT, _OBSERVED),
     Row(30110, "a domain in the body is blocked", CONTENT),
-    Row(30450, "blocked as SMS pumping", CONTENT, _OBSERVED),
     # Twilio's own faults: its page about 20500 says that the message may have been sent.
     Row(20500, "internal server error", UNKNOWN),
 )

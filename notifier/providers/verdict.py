@@ -21,6 +21,8 @@ class Verdict:
     suppress: bool = False
     #: With THROTTLED and UNAVAILABLE: how long the answer itself asks us to wait.
     retry_after_seconds: float | None = None
+    #: With UNAVAILABLE: it may be about this destination alone. See `Unavailable.is_doubtful`.
+    is_doubtful: bool = False
 
     def error(self, detail: str, *, code: str = "", retry_after_seconds: float | None = None) -> SendError:
         """The exception to raise. A `retry_after_seconds` that came with the answer beats the table's.
@@ -40,7 +42,12 @@ class Verdict:
                 )
             case Outcome.UNAVAILABLE:
                 return Unavailable(
-                    detail, code=code, reason=self.reason, subject=self.subject, retry_after_seconds=wait
+                    detail,
+                    code=code,
+                    reason=self.reason,
+                    subject=self.subject,
+                    retry_after_seconds=wait,
+                    is_doubtful=self.is_doubtful,
                 )
             case Outcome.UNKNOWN:
                 return OutcomeUnknown(detail, code=code, reason=self.reason, subject=self.subject)
@@ -52,7 +59,7 @@ class Verdict:
 
 #: Surely not accepted: no connection, or "try again later".
 UNAVAILABLE = Verdict(Outcome.UNAVAILABLE, Reason.PROVIDER_UNAVAILABLE, Subject.PROVIDER)
-#: Our account, credentials or sender are at fault. Messages wait until someone repairs it; they do not fail.
+#: Our account or credentials are at fault. Messages wait until someone repairs it; they do not fail.
 ACCOUNT = Verdict(Outcome.UNAVAILABLE, Reason.PROVIDER_ACCOUNT, Subject.ACCOUNT)
 #: Nobody can say whether it was taken.
 UNKNOWN = Verdict(Outcome.UNKNOWN, Reason.OUTCOME_UNKNOWN, Subject.PROVIDER)
@@ -66,11 +73,17 @@ BAD_RECIPIENT = Verdict(Outcome.REJECTED, Reason.INVALID_RECIPIENT, Subject.RECI
 UNREACHABLE = Verdict(Outcome.REJECTED, Reason.UNREACHABLE_RECIPIENT, Subject.RECIPIENT)
 #: Refused for good: the recipient asked for no more.
 OPTED_OUT = Verdict(Outcome.REJECTED, Reason.OPTED_OUT, Subject.RECIPIENT, suppress=True)
+#: Refused for good for this recipient alone: a policy of theirs, or a trial account that does not know them.
+NOT_FOR_RECIPIENT = Verdict(Outcome.REJECTED, Reason.PROVIDER_REJECTED, Subject.RECIPIENT)
 #: Refused for good because of what it says, or how large it is.
 CONTENT = Verdict(Outcome.REJECTED, Reason.CONTENT_REFUSED, Subject.CONTENT)
 #: Refused for good, for another or no stated reason.
 REFUSED = Verdict(Outcome.REJECTED, Reason.PROVIDER_REJECTED, Subject.CONTENT)
 #: Our sender identity is refused: its messages wait until someone repairs it, those of others go on.
 SENDER_REFUSED = Verdict(Outcome.UNAVAILABLE, Reason.SENDER_REFUSED, Subject.SENDER)
+#: The same, by an answer that is given as well where a sender that works may not send to this destination.
+SENDER_REFUSED_HERE = Verdict(Outcome.UNAVAILABLE, Reason.SENDER_REFUSED, Subject.SENDER, is_doubtful=True)
 #: The country, prefix or domain is not served: this message fails, others go on.
 DESTINATION_REFUSED = Verdict(Outcome.REJECTED, Reason.DESTINATION_REFUSED, Subject.DESTINATION)
+#: Our account is refused, by an answer that is given as well where it may not send to this destination.
+REFUSED_HERE = Verdict(Outcome.UNAVAILABLE, Reason.PROVIDER_ACCOUNT, Subject.DESTINATION, is_doubtful=True)

@@ -9,22 +9,27 @@ not queued (https://developer.vonage.com/en/messaging/sms/guides/troubleshooting
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from notifier.providers.http_call import MAX_RETRY_AFTER_SECONDS
 from notifier.providers.verdict import (
     ACCOUNT,
     BAD_RECIPIENT,
     CONTENT,
+    DESTINATION_REFUSED,
     NO_SUCH_RECIPIENT,
+    NOT_FOR_RECIPIENT,
     OPTED_OUT,
     REFUSED,
+    SENDER_REFUSED,
+    SENDER_REFUSED_HERE,
     THROTTLED,
     UNAVAILABLE,
     UNKNOWN,
     UNREACHABLE,
     Verdict,
 )
+from notifier.status import Subject
 
 _RECEIPTS = "https://api.support.vonage.com/hc/en-us/articles/204014733"
 
@@ -59,14 +64,14 @@ class Row:
 #: The first row that fits decides.
 TABLE: tuple[Row, ...] = (
     Row(1, "sending faster than the account may", THROTTLED),
-    Row(2, "no sender", ACCOUNT, r"\bfrom\b", _OBSERVED),
+    Row(2, "no sender", SENDER_REFUSED, r"\bfrom\b", _OBSERVED),
     Row(2, "a parameter is missing", REFUSED),
-    Row(3, "our sender is not valid", ACCOUNT, r"\bfrom\b", _OBSERVED),
+    Row(3, "our sender is not valid", SENDER_REFUSED, r"\bfrom\b", _OBSERVED),
     Row(3, "the number is not valid", BAD_RECIPIENT, r"\bto\b", _OBSERVED),
     Row(3, "a parameter is not valid", REFUSED),
     Row(4, "API key or secret wrong or disabled", ACCOUNT),
     Row(5, "error in Vonage's platform", UNKNOWN),
-    Row(6, "no route to this number", UNREACHABLE, "unroutable", _OBSERVED),
+    Row(6, "no route to this number", DESTINATION_REFUSED, "unroutable", _OBSERVED),
     Row(6, "cannot be processed, as with an unknown prefix", BAD_RECIPIENT),
     Row(7, "number is on Vonage's list of barred numbers", UNREACHABLE),
     Row(8, "account suspended", ACCOUNT),
@@ -76,12 +81,12 @@ TABLE: tuple[Row, ...] = (
     Row(12, "message too long", CONTENT),
     Row(13, "not submitted: communication failed", UNAVAILABLE, url=_MESSAGES_API),
     Row(14, "signature wrong", ACCOUNT),
-    Row(15, "sender not authorised for this destination", ACCOUNT),
+    Row(15, "sender not authorised, or not for this destination", SENDER_REFUSED_HERE),
     Row(16, "ttl not valid", REFUSED, url=_MESSAGES_API),
     Row(19, "facility not enabled for this account", ACCOUNT, url=_MESSAGES_API),
-    Row(22, "network code does not fit the destination", REFUSED),
+    Row(22, "network code does not fit the destination", NOT_FOR_RECIPIENT),
     Row(23, "callback is no valid URL", ACCOUNT),
-    Row(29, "trial account: number not on its list", ACCOUNT),
+    Row(29, "trial account: number not on its list", NOT_FOR_RECIPIENT),
     Row(32, "signature and secret together", ACCOUNT),
     Row(33, "number is deactivated", NO_SUCH_RECIPIENT),
 )
@@ -117,19 +122,22 @@ class ReceiptRow:
     url: str = _RECEIPTS
 
 
+#: The carrier's, and not Vonage's.
+_NETWORK_ERROR = replace(UNAVAILABLE, subject=Subject.DESTINATION)
+
 RECEIPTS: tuple[ReceiptRow, ...] = (
-    ReceiptRow(1, "no reason could be determined", REFUSED),
+    ReceiptRow(1, "no reason could be determined", NOT_FOR_RECIPIENT),
     ReceiptRow(2, "handset cannot be reached now", UNREACHABLE),
     ReceiptRow(3, "number is no longer active", NO_SUCH_RECIPIENT),
     ReceiptRow(4, "the user has barred the service", UNREACHABLE),
     ReceiptRow(5, "a problem with the number's portability", UNREACHABLE),
     ReceiptRow(6, "blocked by the carrier's anti-spam filter", CONTENT),
     ReceiptRow(7, "handset was busy", UNREACHABLE),
-    ReceiptRow(8, "network error", UNAVAILABLE),
+    ReceiptRow(8, "network error", _NETWORK_ERROR),
     ReceiptRow(9, "the user has asked for no messages of this service", OPTED_OUT),
     ReceiptRow(10, "error in a parameter of the message", CONTENT),
-    ReceiptRow(11, "Vonage has no route", UNREACHABLE),
-    ReceiptRow(12, "no route to the number", UNREACHABLE),
+    ReceiptRow(11, "Vonage has no route", DESTINATION_REFUSED),
+    ReceiptRow(12, "no route to the number", DESTINATION_REFUSED),
     ReceiptRow(13, "the user's age does not allow it", UNREACHABLE),
     ReceiptRow(14, "number blocked by the carrier", UNREACHABLE),
     ReceiptRow(15, "prepaid account without credit", UNREACHABLE),

@@ -76,6 +76,8 @@ class AttemptView:
     #: `answer`, `report` or `look_up`: how we know that it is the attempt's, see `MessageProof`. None: its
     #: provider's ids do not stand for one message, or it is from before that was kept.
     proof: str | None = None
+    #: What the answer was about.
+    subject: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,14 @@
-"""Health of the providers, shared by all workers: what their calls came to, circuits, and operators' words."""
+"""Health of the providers, shared by all workers: what their calls came to, and operators' words."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy import Engine, TextClause, text
 
-from notifier.status import Outcome, Reason
+from notifier.status import Outcome
 from notifier.store.engine import transaction
 
 #: Outcomes are counted in slices of so many seconds; older ones than an hour are dropped.
@@ -39,17 +38,11 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One provider's row."""
+    """An operator's word on one provider."""
 
     provider: str
     paused: bool
     weight: int | None
-    #: None: closed; 0 or less: due for a probe.
-    open_for_seconds: float | None
-    reason: Reason | None
-    detail: str | None
-    openings: int
-    updated_at: datetime
 
 
 class HealthBook:
@@ -59,22 +52,10 @@ class HealthBook:
         self._engine = engine
 
     def states(self) -> dict[str, State]:
-        """Provider → state. One without a row is in use and its circuit closed."""
+        """Provider → state. One without a row is in use, with the weight of notifier.toml."""
         with transaction(self._engine, is_one_statement=True) as connection:
             rows = connection.execute(_STATES).all()
-        return {
-            row.provider: State(
-                row.provider,
-                row.paused,
-                row.weight,
-                None if row.open_for_seconds is None else float(row.open_for_seconds),
-                None if row.reason is None else Reason(row.reason),
-                row.detail,
-                row.openings,
-                row.updated_at,
-            )
-            for row in rows
-        }
+        return {row.provider: State(row.provider, row.paused, row.weight) for row in rows}
 
     def note(self, tallies: Sequence[Tally], *, window_seconds: float) -> list[Window]:
         """Add calls to the counts; returns what the window now holds for the providers concerned."""
@@ -99,32 +80,6 @@ class HealthBook:
             rows = connection.execute(_WINDOWS, {"window": window_seconds}).all()
         return [Window(row.provider, row.calls, row.faults, float(row.seconds)) for row in rows]
 
-    def open(self, provider: str, pause_seconds: float, reason: Reason, detail: str, *, again: bool) -> bool:
-        """Open the circuit, or, after a probe that failed, open it `again`. An open one stays as it is.
-
-        Returns whether it was us who opened it.
-        """
-        values = {
-            "provider": provider,
-            "pause": pause_seconds,
-            "reason": reason,
-            "detail": detail[:300],
-            "again": again,
-        }
-        with transaction(self._engine) as connection:
-            return connection.execute(_OPEN, values).first() is not None
-
-    def close(self, provider: str) -> bool:
-        """Close the circuit. Returns whether it was open."""
-        with transaction(self._engine) as connection:
-            return connection.execute(_CLOSE, {"provider": provider}).first() is not None
-
-    def take_probe(self, provider: str, *, lease_seconds: float) -> bool:
-        """Whether we may try a provider whose pause is over; then nobody else may for `lease_seconds`."""
-        with transaction(self._engine) as connection:
-            taken = connection.execute(_PROBE, {"provider": provider, "lease": lease_seconds}).first()
-        return taken is not None
-
     def forget_old(self) -> int:
         """Drop counts that no window reaches any more. Returns how many rows."""
         with transaction(self._engine) as connection:
@@ -141,11 +96,7 @@ class HealthBook:
             connection.execute(_WEIGH, {"provider": provider, "weight": weight})
 
 
-_STATES: TextClause = text("""
-SELECT provider, paused, weight, extract(epoch FROM open_until - now()) AS open_for_seconds, reason, detail,
-  openings, updated_at
-FROM provider_states
-""")
+_STATES: TextClause = text("SELECT provider, paused, weight FROM provider_states")
 
 _NOTE: TextClause = text("""
 INSERT INTO provider_outcomes AS o (provider, slice_at, outcome, count, seconds)
@@ -158,31 +109,11 @@ ON CONFLICT (provider, slice_at, outcome) DO UPDATE SET
 _WINDOWS: TextClause = text("""
 SELECT o.provider, sum(count)::int AS calls,
   coalesce(sum(count) FILTER (WHERE outcome LIKE '%\\_fault'), 0)::int AS faults, sum(seconds) AS seconds
-FROM provider_outcomes AS o LEFT JOIN provider_states AS s ON s.provider = o.provider
+FROM provider_outcomes AS o LEFT JOIN circuits AS c ON c.provider = o.provider AND c.sender = ''
 -- What came before the circuit last closed is forgiven.
 WHERE slice_at > now() - make_interval(secs => :window)
-  AND (s.updated_at IS NULL OR s.open_until IS NOT NULL OR slice_at >= s.updated_at)
+  AND (c.closed_at IS NULL OR c.open_until IS NOT NULL OR slice_at >= c.closed_at)
 GROUP BY o.provider
-""")
-
-_OPEN: TextClause = text("""
-INSERT INTO provider_states AS s (provider, open_until, reason, detail, openings)
-VALUES (:provider, now() + make_interval(secs => :pause), :reason, :detail, 1)
-ON CONFLICT (provider) DO UPDATE SET
-  open_until = excluded.open_until, reason = excluded.reason, detail = excluded.detail,
-  openings = s.openings + 1, updated_at = now()
-WHERE s.open_until IS NULL OR :again
-RETURNING provider
-""")
-
-_CLOSE: TextClause = text("""
-UPDATE provider_states SET open_until = NULL, reason = NULL, detail = NULL, openings = 0, updated_at = now()
-WHERE provider = :provider AND open_until IS NOT NULL RETURNING provider
-""")
-
-_PROBE: TextClause = text("""
-UPDATE provider_states SET open_until = now() + make_interval(secs => :lease)
-WHERE provider = :provider AND open_until <= now() AND NOT paused RETURNING provider
 """)
 
 _FORGET: TextClause = text("DELETE FROM provider_outcomes WHERE slice_at < now() - interval '1 hour'")

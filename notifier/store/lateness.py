@@ -27,6 +27,7 @@ class Cause(StrEnum):
     LEASE_OVER = "lease_over"  #: its worker went away, and no sweep noticed
     HELD = "held"  #: nobody can say whether the provider took it, and only an operator decides
     PROVIDER_ACCOUNT = "provider_account"  #: waits until our account at the provider is in order
+    SENDER_REFUSED = "sender_refused"  #: waits until a provider takes our sender identity again
     NOT_CONFIGURED = "not_configured"  #: waits until a provider or sender is configured
     TEMPLATE_ERROR = "template_error"  #: waits until its template is mended
     PAUSED = "paused"  #: waits because an operator paused every provider of its channel
@@ -85,7 +86,13 @@ class Lateness:
 
 _WAITING = ", ".join(
     f"'{reason}'"
-    for reason in (Reason.PROVIDER_ACCOUNT, Reason.NOT_CONFIGURED, Reason.TEMPLATE_ERROR, Reason.RATE_LIMITED)
+    for reason in (
+        Reason.PROVIDER_ACCOUNT,
+        Reason.SENDER_REFUSED,
+        Reason.NOT_CONFIGURED,
+        Reason.TEMPLATE_ERROR,
+        Reason.RATE_LIMITED,
+    )
 )
 
 # A queued one's due_at moves each time the sweep gives it out again, so what tells that nobody takes it is the

@@ -38,6 +38,7 @@ def result_row(result: Result) -> dict[str, Any]:
         "outcome": result.outcome,
         "provider": result.provider,
         "code": _words(result.code),
+        "subject": result.subject,
         "provider_message_id": _words(result.provider_message_id),
         "id_space": result.id_space if result.provider_message_id else None,
         "proof": result.proof,

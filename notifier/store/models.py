@@ -22,6 +22,7 @@ from notifier.store.callback_tables import Callback as Callback
 from notifier.store.callback_tables import CallbackAttempt as CallbackAttempt
 from notifier.store.callback_tables import CallbackEndpoint as CallbackEndpoint
 from notifier.store.operating_tables import ApiKey as ApiKey
+from notifier.store.operating_tables import Circuit as Circuit
 from notifier.store.operating_tables import OperatorRecord as OperatorRecord
 from notifier.store.operating_tables import ProviderOutcome as ProviderOutcome
 from notifier.store.operating_tables import ProviderState as ProviderState
@@ -156,6 +157,8 @@ class Attempt(Base):
     code: Mapped[str | None]
     detail: Mapped[str | None]
     provider_message_id: Mapped[str | None]
+    #: What the answer was about, see `status.Subject`; None: it was accepted, or is older than this column.
+    subject: Mapped[str | None]
 
     __table_args__ = (
         one_of("outcome", Outcome),

@@ -13,9 +13,10 @@ from notifier.store.base import Base
 
 
 class ProviderState(Base):
-    """What all workers share about one provider: an operator's word, and whether its circuit is open.
+    """An operator's word on one provider.
 
-    A provider without a row is in use, with the weight of notifier.toml.
+    A provider without a row is in use, with the weight of notifier.toml. Its circuit is in `circuits`; the columns
+    for it here are those of programs before 0010, and go in a later version.
     """
 
     __tablename__ = "provider_states"
@@ -26,14 +27,47 @@ class ProviderState(Base):
     paused: Mapped[bool] = mapped_column(server_default=text("false"))
     #: An operator's weight, instead of the configured one.
     weight: Mapped[int | None] = mapped_column(Integer)
+    #: Not read any more.
+    open_until: Mapped[datetime | None]
+    #: Not read any more.
+    reason: Mapped[str | None]
+    #: Not read any more.
+    detail: Mapped[str | None]
+    #: Not read any more.
+    openings: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Circuit(Base):
+    """Whether a provider is called, for anybody or for one sender: what all workers share about that."""
+
+    __tablename__ = "circuits"
+
+    #: As in notifier.toml.
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    #: Name of the sender identity whose messages are held back there; "": the provider's own circuit.
+    sender: Mapped[str] = mapped_column(primary_key=True)
     #: Open until then, then one probe at a time; None: closed.
     open_until: Mapped[datetime | None]
+    #: Since when no message got through.
+    opened_at: Mapped[datetime | None]
     #: Why it opened.
     reason: Mapped[str | None]
     detail: Mapped[str | None]
     #: Openings in a row without a success between them: each doubles the pause.
     openings: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    #: A probe is under way until then.
+    probe_until: Mapped[datetime | None]
+    #: The notification that opened it, or probed it last: another one probes next.
+    probed_by: Mapped[UUID | None]
+    #: Messages in a row that were refused for their sender.
+    refusals: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    #: The last of them.
+    refused_id: Mapped[UUID | None]
+    #: When the provider last accepted a message of this sender.
+    accepted_at: Mapped[datetime | None]
+    #: When it closed: what calls came to before that is forgiven.
+    closed_at: Mapped[datetime | None]
 
 
 class ProviderOutcome(Base):

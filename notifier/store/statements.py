@@ -172,8 +172,8 @@ SELECT id, claim, number, provider FROM held
 _RESULTS = """
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
     id uuid, claim int, status text, reason text, detail text, due_in_seconds double precision,
-    template_version text, number int, outcome text, provider text, code text, provider_message_id text,
-    id_space text, proof text)
+    template_version text, number int, outcome text, provider text, code text, subject text,
+    provider_message_id text, id_space text, proof text)
 """
 
 # A result that comes after the sweep called the attempt unknown replaces that. When a call ended, no look-up
@@ -181,7 +181,7 @@ _RESULTS = """
 _COMPLETE = """
   UPDATE attempts AS a SET
     finished_at = CASE WHEN r.proof = 'look_up' THEN coalesce(a.finished_at, now()) ELSE now() END,
-    outcome = r.outcome, reason = r.reason, code = r.code,
+    outcome = r.outcome, reason = r.reason, code = r.code, subject = r.subject,
     detail = r.detail, provider_message_id = r.provider_message_id
   FROM results AS r
   WHERE a.notification_id = r.id AND a.number = r.number

@@ -11,7 +11,7 @@ from uuid import UUID
 from notifier.domain.producers import ProducerProof
 from notifier.errors import Fault
 from notifier.message import Message
-from notifier.status import Channel, Lane, MessageProof, OnUnknown, Outcome, Reason, Status
+from notifier.status import Channel, Lane, MessageProof, OnUnknown, Outcome, Reason, Status, Subject
 from notifier.store.suppressions import NewSuppression
 
 #: Behind a producer's name it stands for the idempotency keys of its test messages; in no name is there a "/".
@@ -176,6 +176,8 @@ class Result:
     outcome: Outcome | None = None
     provider: str | None = None
     code: str | None = None
+    #: What the provider's answer was about, if it did not accept.
+    subject: Subject | None = None
     provider_message_id: str | None = None
     #: Within which that id stands for one message, see `providers.base.id_space`; None: it does not.
     id_space: str | None = None

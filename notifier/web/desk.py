@@ -62,7 +62,7 @@ def make_desk(services: Services, handover: Handover) -> Desk:
         services.intake(handover.put),
         services.audit,
         Operations(operating, Lateness(services.engine)),
-        Steering(services.health, operating, services.settings.provider_tables()),
+        Steering(services.health, services.circuits, operating, services.settings.provider_tables()),
         services.renderer,
         Keys(KeyBook(services.engine), operating),
         services.rates,

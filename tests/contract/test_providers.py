@@ -157,7 +157,7 @@ SMTP_CASES = {
         Outcome.REJECTED, Reason.CONTENT_REFUSED, smtp(stage="body", reply="550 5.7.1 looks like spam")
     ),
     "refuses the sender": Case(
-        Outcome.UNAVAILABLE, Reason.PROVIDER_ACCOUNT, smtp(stage="mail", reply="553 5.1.8 not yours")
+        Outcome.UNAVAILABLE, Reason.SENDER_REFUSED, smtp(stage="mail", reply="553 5.1.8 not yours")
     ),
     "goes away": Case(Outcome.UNAVAILABLE, None, smtp(stage="rcpt", reply="421 4.3.2 shutting down")),
     "not ready": Case(Outcome.UNAVAILABLE, None, smtp(stage="connect", reply="554 5.3.2 go away")),
@@ -174,7 +174,7 @@ TWILIO_CASES = {
         Reason.PROVIDER_THROTTLED,
         twilio(status=429, code=20429, headers={"Retry-After": "301"}),
     ),
-    "account": Case(Outcome.UNAVAILABLE, Reason.PROVIDER_ACCOUNT, twilio(status=403, code=21408)),
+    "account": Case(Outcome.UNAVAILABLE, Reason.PROVIDER_ACCOUNT, twilio(status=403, code=20005)),
     "connection refused": REFUSED_CONNECTION,
     # The request may already be on its way when the end of the connection is seen: HTTP shows no difference.
     "hangs up at once": Case(Outcome.UNKNOWN, None, at_port_that_hangs_up),

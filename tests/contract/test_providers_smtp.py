@@ -614,4 +614,4 @@ def test_what_is_no_address_is_rejected_and_a_bad_sender_waits() -> None:
     assert rejected.value.reason is Reason.INVALID_RECIPIENT
     with pytest.raises(Unavailable, match="configured sender") as waiting:
         send(nowhere, make_outgoing(sender="Corner Shop"))
-    assert waiting.value.reason is Reason.PROVIDER_ACCOUNT
+    assert waiting.value.reason is Reason.SENDER_REFUSED

@@ -149,7 +149,7 @@ def test_a_throttled_part_says_how_long_to_wait(server: VonageServer) -> None:
     ("changes", "code", "outcome", "reason"),
     [
         ({"to": "555"}, "3", Outcome.REJECTED, Reason.INVALID_RECIPIENT),
-        ({"sender": ""}, "2", Outcome.UNAVAILABLE, Reason.PROVIDER_ACCOUNT),
+        ({"sender": ""}, "2", Outcome.UNAVAILABLE, Reason.SENDER_REFUSED),
         ({"text": ""}, "2", Outcome.REJECTED, Reason.PROVIDER_REJECTED),
     ],
 )

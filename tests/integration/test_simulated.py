@@ -132,7 +132,14 @@ def test_each_recipient_has_its_outcome_and_no_provider_hears_of_it(bench: Bench
     assert {ends[to] for to in second_time} == {"delivered"}
     assert {attempt.provider for id_ in ids for attempt in bench.story(id_).attempts} == {SIMULATOR}
     assert bench.mail.received == 0
-    for table in ("suppressions", "provider_outcomes", "provider_states", "rate_slots", "usage_counts"):
+    for table in (
+        "suppressions",
+        "provider_outcomes",
+        "provider_states",
+        "circuits",
+        "rate_slots",
+        "usage_counts",
+    ):
         assert bench.count(table) == 0, table
     assert bench.api.services.audit.count() == []
 

@@ -15,11 +15,13 @@ from notifier.routing import (
     MIN_CALLS,
     Health,
     Standing,
+    closes_circuit,
+    held,
     is_fault,
     pause_after,
     route,
 )
-from notifier.status import Outcome, Reason
+from notifier.status import Outcome, Reason, Subject
 
 DRAWS = (0.5, 0.5, 0.5)
 
@@ -85,22 +87,52 @@ def test_a_route_never_holds_a_provider_twice_nor_one_that_is_closed_off(
 
 
 @pytest.mark.parametrize(
-    ("outcome", "reason", "code", "expected"),
+    ("outcome", "subject", "reason", "code", "expected"),
     [
-        (Outcome.UNKNOWN, Reason.OUTCOME_UNKNOWN, "", True),
-        (Outcome.UNAVAILABLE, Reason.PROVIDER_UNAVAILABLE, "", True),
-        (Outcome.UNAVAILABLE, Reason.PROVIDER_UNAVAILABLE, "421 4.3.2", True),
-        (Outcome.UNAVAILABLE, Reason.PROVIDER_ACCOUNT, "535", True),
-        (Outcome.UNAVAILABLE, Reason.PROVIDER_UNAVAILABLE, "451 4.3.0", False),
-        (Outcome.REJECTED, Reason.INVALID_RECIPIENT, "550", False),
-        (Outcome.THROTTLED, Reason.PROVIDER_THROTTLED, "429", False),
-        (Outcome.ACCEPTED, None, "", False),
+        (Outcome.UNKNOWN, Subject.PROVIDER, Reason.OUTCOME_UNKNOWN, "", True),
+        (Outcome.UNAVAILABLE, Subject.PROVIDER, Reason.PROVIDER_UNAVAILABLE, "", True),
+        (Outcome.UNAVAILABLE, Subject.PROVIDER, Reason.PROVIDER_UNAVAILABLE, "421 4.3.2", True),
+        (Outcome.UNAVAILABLE, Subject.ACCOUNT, Reason.PROVIDER_ACCOUNT, "535", True),
+        # A relay that refuses one domain.
+        (Outcome.UNAVAILABLE, Subject.DESTINATION, Reason.PROVIDER_ACCOUNT, "554", False),
+        (Outcome.UNAVAILABLE, Subject.SENDER, Reason.SENDER_REFUSED, "", False),
+        (Outcome.UNAVAILABLE, Subject.RECIPIENT, Reason.PROVIDER_UNAVAILABLE, "421 4.7.0", False),
+        (Outcome.UNAVAILABLE, Subject.PROVIDER, Reason.PROVIDER_UNAVAILABLE, "451 4.3.0", False),
+        (Outcome.REJECTED, Subject.RECIPIENT, Reason.INVALID_RECIPIENT, "550", False),
+        (Outcome.THROTTLED, Subject.PROVIDER, Reason.PROVIDER_THROTTLED, "429", False),
+        (Outcome.ACCEPTED, Subject.PROVIDER, None, "", False),
     ],
 )
 def test_only_the_providers_own_fault_counts(
-    outcome: Outcome, reason: Reason | None, code: str, expected: bool
+    outcome: Outcome, subject: Subject, reason: Reason | None, code: str, expected: bool
 ) -> None:
-    assert is_fault(outcome, reason, code) is expected
+    assert is_fault(outcome, subject, reason, code) is expected
+
+
+@given(
+    st.sampled_from(Outcome), st.sampled_from(Subject), st.none() | st.sampled_from(Reason), st.text(max_size=5)
+)
+def test_a_probe_closes_on_any_answer_that_is_not_about_the_provider(
+    outcome: Outcome, subject: Subject, reason: Reason | None, code: str
+) -> None:
+    if subject not in (Subject.ACCOUNT, Subject.PROVIDER):
+        assert closes_circuit(outcome, subject, reason, code)
+    assert not (closes_circuit(outcome, subject, reason, code) and is_fault(outcome, subject, reason, code))
+
+
+def test_a_held_sender_is_held_at_its_provider_alone() -> None:
+    own = Standing("a", weight=5)
+    hold = Standing("a", open_for_seconds=7.0, reason=Reason.SENDER_REFUSED)
+    found = held(own, hold)
+    assert (found.is_usable, found.reason, found.weight) == (False, Reason.SENDER_REFUSED, 5)
+    assert held(own, None) == held(own, Standing("a")) == own
+    # The circuit that stays open longer decides.
+    assert held(Standing("a", open_for_seconds=9.0, reason=Reason.PROVIDER_ACCOUNT), hold).open_for_seconds == 9.0
+
+
+def test_a_route_says_whether_somebody_is_left_out() -> None:
+    assert not route(("a", "b"), {}, {}, DRAWS).is_partial
+    assert route(("a", "b"), {}, standings(Standing("a", open_for_seconds=5.0)), DRAWS).is_partial
 
 
 def test_a_circuit_opens_on_a_share_of_enough_calls() -> None:

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from notifier.errors import Rejected, Throttled, Unavailable
+from notifier.errors import Throttled, Unavailable
 from notifier.providers.smtp_codes import TABLE, Stage, judge, queue_id, read_answer
+from notifier.providers.verdict import (
+    BAD_RECIPIENT,
+    DESTINATION_REFUSED,
+    NO_SUCH_RECIPIENT,
+    NOT_FOR_RECIPIENT,
+    REFUSED_HERE,
+    SENDER_REFUSED,
+    SENDER_REFUSED_HERE,
+    Verdict,
+)
 from notifier.status import Outcome, Reason
 
 INVALID = (Outcome.REJECTED, Reason.INVALID_RECIPIENT)
@@ -16,6 +26,8 @@ ACCOUNT = (Outcome.UNAVAILABLE, Reason.PROVIDER_ACCOUNT)
 LATER = (Outcome.UNAVAILABLE, Reason.PROVIDER_UNAVAILABLE)
 FULL = (Outcome.UNAVAILABLE, Reason.UNREACHABLE_RECIPIENT)
 TOO_FAST = (Outcome.THROTTLED, Reason.PROVIDER_THROTTLED)
+SENDER = (Outcome.UNAVAILABLE, Reason.SENDER_REFUSED)
+ELSEWHERE = (Outcome.REJECTED, Reason.DESTINATION_REFUSED)
 
 #: Answers as real servers give them.
 ANSWERS = [
@@ -27,8 +39,8 @@ ANSWERS = [
     (Stage.AUTH, 454, "temporary authentication failure", LATER),
     (Stage.AUTH, 500, "what?", ACCOUNT),
     (Stage.MAIL, 530, "5.7.0 Must issue a STARTTLS command first", ACCOUNT),
-    (Stage.MAIL, 553, "5.7.1 <***>: Sender address rejected: not owned by user", ACCOUNT),
-    (Stage.MAIL, 550, "5.1.8 Sender domain not found", ACCOUNT),
+    (Stage.MAIL, 553, "5.7.1 <***>: Sender address rejected: not owned by user", SENDER),
+    (Stage.MAIL, 550, "5.1.8 Sender domain not found", SENDER),
     (Stage.MAIL, 552, "5.3.4 Message size exceeds fixed limit", CONTENT),
     (Stage.MAIL, 421, "4.4.2 timeout", LATER),
     (Stage.MAIL, 454, "Throttling failure: Maximum sending rate exceeded.", TOO_FAST),
@@ -38,7 +50,7 @@ ANSWERS = [
     (Stage.RCPT, 550, "5.1.10 RESOLVER.ADR.RecipientNotFound", INVALID),
     (Stage.RCPT, 550, "No such user here", INVALID),
     (Stage.RCPT, 550, "Requested action not taken: mailbox unavailable", INVALID),
-    (Stage.RCPT, 550, "Sender address does not exist", (Outcome.REJECTED, Reason.INVALID_RECIPIENT)),
+    (Stage.RCPT, 550, "Sender address does not exist", SENDER),
     (Stage.RCPT, 556, "5.1.10 null MX", INVALID),
     (Stage.RCPT, 550, "5.2.1 The email account that you tried to reach is disabled", INVALID),
     (Stage.RCPT, 552, "5.2.2 mailbox is full", FULL),
@@ -54,8 +66,8 @@ ANSWERS = [
     (Stage.RCPT, 550, "5.4.1 Recipient address rejected: Access denied", UNREACHABLE),
     (Stage.RCPT, 503, "5.5.1 bad sequence of commands", REFUSED),
     (Stage.BODY, 550, "5.7.1 Message rejected as spam", CONTENT),
-    (Stage.BODY, 550, "5.7.26 This mail is unauthenticated", ACCOUNT),
-    (Stage.BODY, 554, "Message rejected: Email address is not verified.", ACCOUNT),
+    (Stage.BODY, 550, "5.7.26 This mail is unauthenticated", SENDER),
+    (Stage.BODY, 554, "Message rejected: Email address is not verified.", SENDER),
     (Stage.BODY, 552, "message too large", CONTENT),
     (Stage.BODY, 554, "Transaction failed", REFUSED),
     (Stage.BODY, 554, "5.6.0 bad MIME", CONTENT),
@@ -85,9 +97,105 @@ def test_a_real_answer_means_what_it_should(
     ],
 )
 def test_only_a_clear_answer_suppresses_the_recipient(text: str, is_suppressed: bool) -> None:
-    error = judge(Stage.RCPT, read_answer(550, text)).error("")
-    assert isinstance(error, Rejected)
-    assert error.suppress is is_suppressed
+    assert judge(Stage.RCPT, read_answer(550, text)).suppress is is_suppressed
+
+
+RECIPIENT = "bob@example.org"
+OURS = ("shop@example.com", "bounces+t0k3n@example.com")
+_UNDELIVERABLE = "5.1.1 <bob@example.org>: Recipient address rejected: undeliverable address: host mx.example.org"
+
+#: Answers that hold the same words, and are about different things.
+SUBJECTS: list[tuple[Stage, int, str, Verdict]] = [
+    # What another server said is never about our account, and its code beats that of the server that repeats it.
+    (
+        Stage.RCPT,
+        550,
+        f"{_UNDELIVERABLE}[192.0.2.5] said: 554 5.7.1 <bob@example.org>: Relay access denied (in reply to RCPT TO "
+        "command)",
+        DESTINATION_REFUSED,
+    ),
+    (Stage.RCPT, 550, f"{_UNDELIVERABLE} said: 550 5.7.1 no (in reply to RCPT TO command)", NOT_FOR_RECIPIENT),
+    (Stage.RCPT, 550, f"{_UNDELIVERABLE} said: 550 5.1.1 <bob@example.org> unknown", NO_SUCH_RECIPIENT),
+    (
+        Stage.RCPT,
+        550,
+        f"{_UNDELIVERABLE} said: 550 5.1.8 <shop@example.com>: Sender rejected (in reply to MAIL FROM command)",
+        SENDER_REFUSED_HERE,
+    ),
+    (
+        Stage.RCPT,
+        550,
+        "mx.example.org [192.0.2.5]: response to RCPT TO was: 530 Log in first",
+        DESTINATION_REFUSED,
+    ),
+    # A relay's own "no": nobody can tell from one answer whether it means us or this domain.
+    (Stage.RCPT, 554, "5.7.1 <bob@example.org>: Relay access denied", REFUSED_HERE),
+    (Stage.RCPT, 530, "5.7.1 Authentication required", REFUSED_HERE),
+    # A sandbox: the address that is named is meant.
+    (
+        Stage.BODY,
+        554,
+        "Message rejected: Email address is not verified. The following identities failed the check in region "
+        "EU-WEST-1: bob@example.org",
+        NOT_FOR_RECIPIENT,
+    ),
+    (
+        Stage.BODY,
+        554,
+        "Message rejected: Email address is not verified. The following identities failed the check in region "
+        "EU-WEST-1: Shop <Shop@Example.com>, bob@example.org",
+        SENDER_REFUSED,
+    ),
+    # Senders that are refused in the answer to RCPT.
+    (Stage.RCPT, 550, "5.1.0 <shop@example.com>: Sender address rejected: User unknown", SENDER_REFUSED_HERE),
+    (Stage.RCPT, 550, "Verification failed for <shop@example.com>\nNo Such User Here", SENDER_REFUSED_HERE),
+    (Stage.RCPT, 550, "No Such User Here: bounces+t0k3n@example.com", SENDER_REFUSED_HERE),
+    (Stage.RCPT, 550, "5.1.1 <shop@example.com>: User unknown", SENDER_REFUSED_HERE),
+    (Stage.RCPT, 550, "Sender verify failed", SENDER_REFUSED_HERE),
+    (Stage.MAIL, 553, "5.7.1 <shop@example.com>: Sender address rejected: not owned by user", SENDER_REFUSED),
+    (Stage.MAIL, 550, "5.1.7 bad sender", SENDER_REFUSED),
+    (Stage.MAIL, 550, "5.7.60 no permission to send as this sender", SENDER_REFUSED),
+    # The recipient.
+    (Stage.RCPT, 550, "5.1.1 <BOB@example.org>: User unknown", NO_SUCH_RECIPIENT),
+    (Stage.RCPT, 550, "5.1.1 no such user", NO_SUCH_RECIPIENT),
+    # The target of an alias: the alias may have others.
+    (Stage.RCPT, 550, "5.1.1 <old@example.net>: User unknown", BAD_RECIPIENT),
+    (Stage.RCPT, 550, "5.7.124 RESOLVER.RST.NotAuthorized: sender not in allowed-senders list", NOT_FOR_RECIPIENT),
+]
+
+
+@pytest.mark.parametrize(("stage", "code", "text", "expected"), SUBJECTS)
+def test_an_answer_is_about_whom_it_names_and_whoever_said_it(
+    stage: Stage, code: int, text: str, expected: Verdict
+) -> None:
+    assert judge(stage, read_answer(code, text), recipient=RECIPIENT, ours=OURS) == expected
+
+
+def test_classes_that_contradict_each_other_suppress_nobody() -> None:
+    later = judge(Stage.RCPT, read_answer(450, f"{_UNDELIVERABLE} said: 550 5.1.1 no such user"))
+    assert (later.outcome, later.suppress) == (Outcome.UNAVAILABLE, False)
+    dead = judge(Stage.RCPT, read_answer(550, f"{_UNDELIVERABLE} said: 450 4.2.1 try later"), recipient=RECIPIENT)
+    assert (dead.reason, dead.suppress) == (Reason.UNREACHABLE_RECIPIENT, False)
+
+
+def test_what_is_said_of_our_own_address_as_the_recipient_is_said_of_the_recipient() -> None:
+    answer = read_answer(550, "5.1.1 <shop@example.com>: Recipient address rejected: User unknown")
+    assert judge(Stage.RCPT, answer, recipient="shop@example.com", ours=OURS) == NO_SUCH_RECIPIENT
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "5.2.1 The user you are trying to contact is receiving mail at a rate that prevents additional messages",
+        "mailbox is full: retry timeout exceeded",
+        "5.1.1 <bob@example.org>: mailbox full",
+        "retry timeout exceeded",
+        "Message expired, delivery time expired",
+    ],
+)
+def test_a_full_busy_or_slow_mailbox_is_not_dead(text: str) -> None:
+    verdict = judge(Stage.RCPT, read_answer(550, text), recipient=RECIPIENT)
+    assert (verdict.reason, verdict.suppress) == (Reason.UNREACHABLE_RECIPIENT, False)
 
 
 @pytest.mark.parametrize("text", ["4.7.1 later", "4.2.0 Greylisted", "4.7.0 slow down", "4.2.2 full"])

@@ -8,6 +8,7 @@ from notifier.providers.twilio_codes import TABLE, find, judge
 from notifier.providers.verdict import (
     ACCOUNT,
     CONTENT,
+    DESTINATION_REFUSED,
     NO_SUCH_RECIPIENT,
     OPTED_OUT,
     REFUSED,
@@ -27,7 +28,7 @@ from notifier.status import Outcome, Reason
         (400, 30007, CONTENT),
         (401, 20003, ACCOUNT),
         (404, 20404, ACCOUNT),
-        (403, 21408, ACCOUNT),
+        (403, 21408, DESTINATION_REFUSED),
         (429, 20429, THROTTLED),
         (429, 99999, THROTTLED),
         (429, None, THROTTLED),
@@ -46,10 +47,16 @@ def test_an_answer_means_what_it_should(status: int, code: int | None, expected:
     assert judge(status, code) == expected
 
 
-@pytest.mark.parametrize("code", [20003, 20404, 21408, 21606, 21659, 30002, 63038])
+@pytest.mark.parametrize("code", [20003, 20404, 30002, 63038])
 def test_faults_of_our_account_make_messages_wait(code: int) -> None:
     verdict = judge(400, code)
     assert (verdict.outcome, verdict.reason) == (Outcome.UNAVAILABLE, Reason.PROVIDER_ACCOUNT)
+
+
+@pytest.mark.parametrize("code", [21212, 21606, 21659, 21660, 21703, 30032, 30033, 30034, 30035])
+def test_faults_of_our_sender_make_its_messages_wait(code: int) -> None:
+    verdict = judge(400, code)
+    assert (verdict.outcome, verdict.reason) == (Outcome.UNAVAILABLE, Reason.SENDER_REFUSED)
 
 
 def test_a_code_of_a_status_callback_is_read_by_the_same_table() -> None:

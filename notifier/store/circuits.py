@@ -1,0 +1,230 @@
+"""Circuits, shared by all workers: one for each provider, and one for each sender that a provider refuses.
+
+Every statement commits alone. A worker that dies between the result of a call and what follows from it here loses
+a lesson, which the next call teaches again; one that dies with a probe in hand leaves it free when its lease ends.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Engine, TextClause, text
+
+from notifier.status import Channel, Reason
+from notifier.store.engine import transaction
+
+#: Stands in the place of a sender's name for the circuit of the provider itself.
+NO_SENDER = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitKey:
+    """Whose circuit."""
+
+    provider: str
+    #: Name of the sender identity; "": the provider's own.
+    sender: str = NO_SENDER
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitState:
+    """How it stands."""
+
+    key: CircuitKey
+    #: None: closed; 0 or less: due for a probe.
+    open_for_seconds: float | None
+    opened_at: datetime | None
+    open_until: datetime | None
+    reason: Reason | None
+    detail: str | None
+    openings: int
+    probed_by: UUID | None
+    #: Messages in a row that were refused for their sender.
+    refusals: int
+
+
+@dataclass(frozen=True, slots=True)
+class Affected:
+    """Who waits behind circuits."""
+
+    channel: Channel
+    reason: Reason
+    producer: str
+    count: int
+
+
+class CircuitBook:
+    """Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def states(self) -> list[CircuitState]:
+        """Those that are open, or whose sender was refused since it was last accepted."""
+        with transaction(self._engine, is_one_statement=True) as connection:
+            rows = connection.execute(_STATES).all()
+        return [
+            CircuitState(
+                key=CircuitKey(row.provider, row.sender),
+                open_for_seconds=None if row.open_for_seconds is None else float(row.open_for_seconds),
+                opened_at=row.opened_at,
+                open_until=row.open_until,
+                reason=None if row.reason is None else Reason(row.reason),
+                detail=row.detail,
+                openings=row.openings,
+                probed_by=row.probed_by,
+                refusals=row.refusals,
+            )
+            for row in rows
+        ]
+
+    def open(
+        self, key: CircuitKey, pause_seconds: float, reason: Reason, detail: str, *, by: UUID | None, again: bool
+    ) -> bool:
+        """Open it, or, after a probe that failed, open it `again`. One that is open stays as it is.
+
+        `by`: the notification whose answer did it; it does not probe next. Returns whether we opened it.
+        """
+        values = {"pause": pause_seconds, "reason": reason, "detail": detail[:300], "by": by, "again": again}
+        with transaction(self._engine) as connection:
+            return connection.execute(_OPEN, {**_of(key), **values}).first() is not None
+
+    def refuse(
+        self, key: CircuitKey, pause_seconds: float, reason: Reason, detail: str, *, by: UUID, at_most: int
+    ) -> bool:
+        """Count a message that was refused for its sender; at `at_most` in a row, open the sender's circuit, and
+        after a probe open it again. A message counts once. Returns whether it was us who opened it."""
+        values = {"pause": pause_seconds, "reason": reason, "detail": detail[:300], "by": by, "at_most": at_most}
+        with transaction(self._engine) as connection:
+            return bool(connection.execute(_REFUSE, {**_of(key), **values}).scalar_one())
+
+    def accept(self, accepted: Collection[tuple[CircuitKey, float]]) -> None:
+        """(key, seconds ago): a message of that sender was accepted. Whatever was held against it is forgiven."""
+        rows = [{**_of(key), "ago": ago} for key, ago in sorted(accepted, key=lambda one: _order(one[0]))]
+        with transaction(self._engine, is_one_statement=True) as connection:
+            connection.execute(_ACCEPT, {"rows": json.dumps(rows)})
+
+    def close(self, key: CircuitKey) -> bool:
+        """Close it. Returns whether it was open."""
+        with transaction(self._engine) as connection:
+            return connection.execute(_CLOSE, _of(key)).first() is not None
+
+    def close_all(self, provider: str) -> None:
+        """Close the provider's circuit and those of its senders."""
+        with transaction(self._engine) as connection:
+            connection.execute(_CLOSE_ALL, {"provider": provider})
+
+    def take_probe(self, key: CircuitKey, by: UUID, *, lease_seconds: float, grace_seconds: float) -> bool:
+        """Whether the notification `by` may try a provider whose pause is over; then no other one may for
+        `lease_seconds`. The one that tried last may not, unless nobody else did within `grace_seconds`."""
+        values = {"by": by, "lease": lease_seconds, "grace": grace_seconds}
+        with transaction(self._engine) as connection:
+            return connection.execute(_PROBE, {**_of(key), **values}).first() is not None
+
+    def affected(self, reasons: Collection[Reason]) -> list[Affected]:
+        """Notifications that wait for one of these reasons, by producer, those with the most first."""
+        with transaction(self._engine, is_one_statement=True) as connection:
+            rows = connection.execute(_AFFECTED, {"reasons": list(reasons)}).all()
+        return [Affected(Channel(row.channel), Reason(row.reason), row.producer, row.total) for row in rows]
+
+    def accepted_since_refused(self, key: CircuitKey, notification_id: UUID) -> bool:
+        """Whether the provider accepted another message of that sender after it first refused this one."""
+        values = {**_of(key), "id": notification_id, "reasons": [Reason.SENDER_REFUSED, Reason.PROVIDER_ACCOUNT]}
+        with transaction(self._engine, is_one_statement=True) as connection:
+            return bool(connection.execute(_ACCEPTED_SINCE, values).scalar_one())
+
+
+def _of(key: CircuitKey) -> dict[str, object]:
+    return {"provider": key.provider, "sender": key.sender}
+
+
+def _order(key: CircuitKey) -> tuple[str, str]:
+    """One order for all workers, so that they wait for each other instead of locking up."""
+    return key.provider, key.sender
+
+
+_STATES: TextClause = text("""
+SELECT provider, sender,
+  -- While one probes, the others wait for it.
+  CASE WHEN open_until IS NOT NULL THEN extract(epoch FROM greatest(open_until, probe_until) - now()) END
+    AS open_for_seconds, opened_at, open_until, reason,
+  detail, openings, probed_by, refusals
+FROM circuits WHERE open_until IS NOT NULL OR refusals > 0 ORDER BY provider, sender
+""")
+
+_OPEN: TextClause = text("""
+INSERT INTO circuits AS c (provider, sender, open_until, opened_at, reason, detail, openings, probed_by)
+VALUES (:provider, :sender, now() + make_interval(secs => :pause), now(), :reason, :detail, 1, CAST(:by AS uuid))
+ON CONFLICT (provider, sender) DO UPDATE SET
+  open_until = excluded.open_until, opened_at = coalesce(c.opened_at, now()), reason = excluded.reason,
+  detail = excluded.detail, openings = c.openings + 1, probe_until = NULL, probed_by = excluded.probed_by
+-- A message that called it for its last chance, before the pause was over, changes nothing.
+WHERE c.open_until IS NULL OR (:again AND c.open_until <= now())
+RETURNING provider
+""")
+
+_REFUSE: TextClause = text("""
+INSERT INTO circuits AS c (provider, sender, refusals, refused_id, reason, detail, open_until, opened_at, openings,
+  probed_by)
+VALUES (:provider, :sender, 1, CAST(:by AS uuid), :reason, :detail,
+  CASE WHEN 1 >= :at_most THEN now() + make_interval(secs => :pause) END,
+  CASE WHEN 1 >= :at_most THEN now() END, CASE WHEN 1 >= :at_most THEN 1 ELSE 0 END, CAST(:by AS uuid))
+ON CONFLICT (provider, sender) DO UPDATE SET
+  refusals = c.refusals + CASE WHEN c.refused_id IS DISTINCT FROM excluded.refused_id THEN 1 ELSE 0 END,
+  refused_id = excluded.refused_id, reason = excluded.reason, detail = excluded.detail,
+  (open_until, opened_at, openings, probe_until, probed_by) = (
+    SELECT
+      CASE WHEN opens THEN now() + make_interval(secs => :pause) ELSE c.open_until END,
+      CASE WHEN opens THEN coalesce(c.opened_at, now()) ELSE c.opened_at END,
+      CASE WHEN opens THEN c.openings + 1 ELSE c.openings END,
+      CASE WHEN opens THEN NULL ELSE c.probe_until END,
+      CASE WHEN opens THEN excluded.refused_id ELSE c.probed_by END
+    FROM (SELECT (c.open_until IS NULL OR c.open_until <= now()) AND c.refusals
+      + CASE WHEN c.refused_id IS DISTINCT FROM excluded.refused_id THEN 1 ELSE 0 END >= :at_most AS opens) AS o)
+RETURNING coalesce(c.probed_by = CAST(:by AS uuid) AND c.open_until > now(), false) AS is_opened
+""")
+
+_ACCEPT: TextClause = text("""
+INSERT INTO circuits AS c (provider, sender, accepted_at)
+SELECT r.provider, r.sender, now() - make_interval(secs => r.ago)
+FROM json_to_recordset(CAST(:rows AS json)) AS r(provider text, sender text, ago double precision)
+ON CONFLICT (provider, sender) DO UPDATE SET
+  accepted_at = greatest(c.accepted_at, excluded.accepted_at), refusals = 0, refused_id = NULL, open_until = NULL,
+  opened_at = NULL, reason = NULL, detail = NULL, openings = 0, probe_until = NULL, probed_by = NULL
+""")
+
+_CLOSED = """
+open_until = NULL, opened_at = NULL, reason = NULL, detail = NULL, openings = 0, probe_until = NULL,
+probed_by = NULL, refusals = 0, refused_id = NULL, closed_at = now()
+"""
+
+_CLOSE: TextClause = text(f"""
+UPDATE circuits SET {_CLOSED}
+WHERE provider = :provider AND sender = :sender AND open_until IS NOT NULL RETURNING provider
+""")  # noqa: S608 - constants joined with constants
+
+_CLOSE_ALL: TextClause = text(f"UPDATE circuits SET {_CLOSED} WHERE provider = :provider")  # noqa: S608
+
+_PROBE: TextClause = text("""
+UPDATE circuits SET probe_until = now() + make_interval(secs => :lease), probed_by = CAST(:by AS uuid)
+WHERE provider = :provider AND sender = :sender AND open_until <= now()
+  AND (probe_until IS NULL OR probe_until <= now())
+  AND (probed_by IS DISTINCT FROM CAST(:by AS uuid) OR open_until <= now() - make_interval(secs => :grace))
+RETURNING provider
+""")
+
+_ACCEPTED_SINCE: TextClause = text("""
+SELECT coalesce((SELECT c.accepted_at FROM circuits AS c WHERE c.provider = :provider AND c.sender = :sender) > (
+  SELECT min(a.started_at) FROM attempts AS a WHERE a.notification_id = :id AND a.provider = :provider
+  AND a.outcome = 'unavailable' AND a.reason = ANY(:reasons)), false)
+""")
+
+_AFFECTED: TextClause = text("""
+SELECT channel, reason, producer, count(*)::int AS total FROM notifications
+WHERE status IN ('queued', 'retrying') AND reason = ANY(:reasons) AND NOT is_test
+GROUP BY channel, reason, producer ORDER BY total DESC, channel, reason, producer
+""")

@@ -1,0 +1,154 @@
+"""Circuits on a real Postgres: one for all workers, and one for each sender that a provider refuses."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine, text
+
+from notifier.message import new_id
+from notifier.status import Reason
+from notifier.store.circuits import CircuitBook, CircuitKey, CircuitState
+from notifier.store.engine import make_engine, transaction
+
+SMTP = CircuitKey("smtp")
+SHOP = CircuitKey("smtp", "shop")
+FIRST, SECOND = new_id(), new_id()
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = make_engine(database_url, pool_size=8)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def book(engine: Engine) -> CircuitBook:
+    return CircuitBook(engine)
+
+
+def open_circuit(book: CircuitBook, *, by: UUID | None = None, again: bool = False) -> bool:
+    return book.open(SMTP, 10, Reason.PROVIDER_UNAVAILABLE, "5 of 10 calls failed", by=by, again=again)
+
+
+def refuse(book: CircuitBook, by: UUID) -> bool:
+    return book.refuse(SHOP, 30, Reason.SENDER_REFUSED, "553 not yours", by=by, at_most=3)
+
+
+def end_pauses(engine: Engine, seconds_ago: int = 1) -> None:
+    statement = text("UPDATE circuits SET open_until = now() - make_interval(secs => :ago)")
+    with transaction(engine) as connection:
+        connection.execute(statement, {"ago": seconds_ago})
+
+
+def state_of(book: CircuitBook, key: CircuitKey) -> CircuitState:
+    return next(state for state in book.states() if state.key == key)
+
+
+def take(book: CircuitBook, by: UUID) -> bool:
+    return book.take_probe(SMTP, by, lease_seconds=30, grace_seconds=10)
+
+
+def test_a_circuit_opens_once_and_closes_once(book: CircuitBook) -> None:
+    assert open_circuit(book)
+    assert not open_circuit(book)
+    state = state_of(book, SMTP)
+    assert state.open_for_seconds == pytest.approx(10, abs=2)
+    assert (state.reason, state.openings) == (Reason.PROVIDER_UNAVAILABLE, 1)
+    assert book.close(SMTP)
+    assert not book.close(SMTP)
+    assert book.states() == []
+
+
+def test_a_failed_probe_opens_it_again_and_a_last_chance_does_not(book: CircuitBook, engine: Engine) -> None:
+    open_circuit(book)
+    # Called before the pause was over.
+    assert not open_circuit(book, again=True)
+    end_pauses(engine)
+    opened_at = state_of(book, SMTP).opened_at
+    assert open_circuit(book, again=True)
+    state = state_of(book, SMTP)
+    assert (state.openings, state.opened_at) == (2, opened_at)
+
+
+def test_one_worker_probes(book: CircuitBook, engine: Engine) -> None:
+    open_circuit(book)
+    assert not take(book, FIRST)
+    end_pauses(engine)
+    taken: list[bool] = []
+    start = threading.Barrier(8)
+
+    def probe() -> None:
+        start.wait(timeout=30)
+        taken.append(take(book, new_id()))
+
+    threads = [threading.Thread(target=probe) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(taken) == 1
+    # The others wait for the probe that is under way.
+    assert state_of(book, SMTP).open_for_seconds == pytest.approx(30, abs=2)
+
+
+def test_the_notification_that_opened_it_does_not_probe_it_while_others_may(
+    book: CircuitBook, engine: Engine
+) -> None:
+    open_circuit(book, by=FIRST)
+    end_pauses(engine)
+    assert not take(book, FIRST)
+    assert take(book, SECOND)
+
+
+def test_the_only_notification_may_probe_again_when_nobody_else_came(book: CircuitBook, engine: Engine) -> None:
+    open_circuit(book, by=FIRST)
+    end_pauses(engine, seconds_ago=11)
+    assert take(book, FIRST)
+
+
+def test_three_messages_in_a_row_hold_a_sender_back(book: CircuitBook) -> None:
+    assert not refuse(book, FIRST)
+    # The same message once more proves nothing.
+    assert not refuse(book, FIRST)
+    assert not refuse(book, SECOND)
+    assert state_of(book, SHOP).open_for_seconds is None
+    assert refuse(book, new_id())
+    state = state_of(book, SHOP)
+    assert (state.reason, state.openings, state.refusals) == (Reason.SENDER_REFUSED, 1, 3)
+    assert state.open_for_seconds == pytest.approx(30, abs=2)
+
+
+def test_an_acceptance_between_refusals_starts_anew(book: CircuitBook) -> None:
+    refuse(book, FIRST)
+    refuse(book, SECOND)
+    book.accept([(SHOP, 0.0)])
+    assert not refuse(book, new_id())
+    assert state_of(book, SHOP).refusals == 1
+
+
+def test_a_sender_that_is_accepted_is_held_back_no_more(book: CircuitBook) -> None:
+    for _ in range(3):
+        refuse(book, new_id())
+    book.accept([(SHOP, 0.0), (CircuitKey("smtp", "other"), 0.0)])
+    assert book.states() == []
+
+
+def test_a_probe_that_is_refused_holds_the_sender_back_again(book: CircuitBook, engine: Engine) -> None:
+    for _ in range(3):
+        refuse(book, new_id())
+    end_pauses(engine)
+    assert refuse(book, FIRST)
+    assert state_of(book, SHOP).openings == 2
+
+
+def test_resuming_a_provider_closes_the_circuits_of_its_senders(book: CircuitBook) -> None:
+    open_circuit(book)
+    for _ in range(3):
+        refuse(book, new_id())
+    book.close_all("smtp")
+    assert book.states() == []
