@@ -10,6 +10,7 @@ Also for bounces: a delivery status notification carries the same codes.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -19,6 +20,7 @@ from notifier.providers.verdict import (
     CONTENT,
     NO_SUCH_RECIPIENT,
     REFUSED,
+    SENDER_REFUSED,
     THROTTLED,
     UNAVAILABLE,
     UNKNOWN,
@@ -217,12 +219,15 @@ def read_answer(basic: int, text: str) -> Answer:
     return Answer(str(basic), found[0], " ".join(lines))
 
 
-def judge(stage: Stage, answer: Answer) -> Verdict:
-    """What a refusal means.
+def judge(stage: Stage, answer: Answer, *, recipient: str = "", ours: Collection[str] = ()) -> Verdict:  # noqa: ARG001
+    """What a refusal means. `recipient` is whom the mail went to, `ours` are addresses of ours in it: an answer
+    that names one of them is about the sender, and suppresses nobody.
 
     An answer that is no refusal (2xx or 3xx where none belongs, or no SMTP at all) leaves the outcome unknown once
     the body was sent; before that it only means a server that does not work.
     """
+    if any(address.lower() in answer.text.lower() for address in ours):
+        return SENDER_REFUSED
     for row in TABLE:
         if row.fits(stage, answer.basic, answer.enhanced, answer.text):
             return row.verdict

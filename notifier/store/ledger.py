@@ -22,6 +22,7 @@ from notifier.store import statements
 from notifier.store.attachments import use_attachments
 from notifier.store.engine import transaction
 from notifier.store.ledger_rows import as_json, call_row, result_row
+from notifier.store.mass_alarm import HardBounceWatch
 from notifier.store.storable import storable
 from notifier.store.suppressions import add_suppressions
 from notifier.store.values import (
@@ -60,9 +61,10 @@ class Ledger:
     Every method raises `ServiceUnavailable` when the database cannot be used now.
     """
 
-    def __init__(self, engine: Engine, vault: Vault | None = None) -> None:
+    def __init__(self, engine: Engine, vault: Vault | None = None, watch: HardBounceWatch | None = None) -> None:
         self._engine = engine
         self._vault = vault or Vault()
+        self._watch = watch
 
     def accept(
         self, notifications: Sequence[NewNotification], rejections: Sequence[NewRejection] = ()
@@ -225,7 +227,7 @@ class Ledger:
                     "after_unknown": list(TRANSITIONS[Status.UNKNOWN]),
                 },
             )
-            add_suppressions(connection, suppressions)
+            add_suppressions(connection, suppressions, self._watch)
 
     def note_failed_attempts(self, results: Sequence[Result]) -> None:
         """Complete attempts whose delivery goes on with the next provider: the status stays `sending`."""

@@ -26,6 +26,7 @@ from sqlalchemy.types import Text
 from notifier.hashing import HashKey
 from notifier.status import Channel, Reason, Status, sources_of
 from notifier.store.engine import transaction
+from notifier.store.mass_alarm import HardBounceWatch
 from notifier.store.partitions import first_id
 from notifier.store.storable import storable
 from notifier.store.suppressions import NewSuppression, add_suppressions
@@ -100,14 +101,18 @@ class Recorded(StrEnum):
 class ReceiptBook:
     """Thread-safe: it holds nothing but engine and key. Every method raises `ServiceUnavailable`."""
 
-    def __init__(self, engine: Engine, hash_key: HashKey | None = None) -> None:
+    def __init__(
+        self, engine: Engine, hash_key: HashKey | None = None, watch: HardBounceWatch | None = None
+    ) -> None:
         self._engine = engine
         self._hash_key = hash_key or HashKey()
+        self._watch = watch
 
     def record(
         self, report: NewReport, suppression: Callable[[Reported], NewSuppression | None] = lambda _: None
     ) -> Recorded:
-        """Write one report, in one short transaction. `suppression` is kept with it, if it makes one."""
+        """Write one report, in one short transaction. `suppression` is asked if the report moves something, or is
+        about no status; what it makes is kept with the report."""
         if not 0 < report.attempt <= _MAX_NUMBER:
             return Recorded.UNKNOWN
         key = {"id": report.notification_id, "attempt": report.attempt}
@@ -123,9 +128,11 @@ class ReceiptBook:
             if words in known:
                 return Recorded.REPEATED
             moved = self._write(connection, report, row, words, _status(report, known))
-            new = suppression(self._reported(row))
+            # What changes nothing about the message is no news about its recipient either: it had arrived, say. A
+            # complaint is about no status at all.
+            new = suppression(self._reported(row)) if moved or report.status is None else None
             if new is not None:
-                add_suppressions(connection, [new])
+                add_suppressions(connection, [new], self._watch)
         return Recorded.MOVED if moved else Recorded.NOTED
 
     def _write(
@@ -235,6 +242,10 @@ WITH mails AS MATERIALIZED (
     WHEN status = 'delivered' THEN 'arrived'
     WHEN status = 'sent' AND sent_at < now() - interval '5 days' THEN 'arrived' END AS ended
   FROM notifications WHERE address_hash = :address_hash AND id >= :since AND channel = 'email'
+    -- Those that led to a suppression which an operator lifted count no more.
+    AND accepted_at > coalesce((SELECT max(lifted_at) FROM suppressions AS s
+      WHERE s.address_hash = :address_hash AND s.reason = 'hard_bounce'
+      AND s.lifted_by LIKE 'operator:%'), '-infinity')
 )
 SELECT count(*) FROM mails WHERE ended = 'soft'
   AND id > coalesce((SELECT id FROM mails WHERE ended = 'arrived' ORDER BY id DESC LIMIT 1), :since)
