@@ -165,11 +165,6 @@ class AlarmBook:
         with transaction(self._engine) as connection:
             return [Alarm(*row) for row in connection.execute(_ACTIVE)]
 
-    def end(self) -> int:
-        """End all of them. Returns how many there were."""
-        with transaction(self._engine) as connection:
-            return connection.execute(_END).rowcount
-
     def forget_old(self) -> int:
         """Drop counts that no window reaches any more. Returns how many rows."""
         with transaction(self._engine) as connection:
@@ -237,7 +232,5 @@ SELECT notification_id, 'suppression_held', reason FROM held WHERE notification_
 _ACTIVE: TextClause = text("""
 SELECT scope, since, until, bounced, sent FROM bounce_alarms WHERE until > now() ORDER BY since, scope
 """)
-
-_END: TextClause = text("UPDATE bounce_alarms SET until = now() WHERE until > now()")
 
 _FORGET: TextClause = text("DELETE FROM hard_bounces WHERE minute < now() - interval '1 day'")
