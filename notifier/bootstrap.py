@@ -26,7 +26,8 @@ from notifier.intake import Intake
 from notifier.intake.accepting import PublishTasks
 from notifier.intake.producers import Producers
 from notifier.operations.bounces import Bounces
-from notifier.operations.receipts import Receipts
+from notifier.operations.held_suppressions import HeldSuppressions
+from notifier.operations.receipts import Receipts, identity
 from notifier.operations.retention import Keeper
 from notifier.operations.suppression_files import SuppressionFiles
 from notifier.operations.suppressions import Suppressions
@@ -42,12 +43,16 @@ from notifier.store.callbacks import CallbackBook
 from notifier.store.circuits import CircuitBook
 from notifier.store.engine import make_engine
 from notifier.store.health import HealthBook
+from notifier.store.held_suppressions import HeldBook
 from notifier.store.ledger import Ledger
+from notifier.store.mass_alarm import AlarmBook, AlarmRule, HardBounceWatch
+from notifier.store.operating import Operating
 from notifier.store.rates import RateBook
 from notifier.store.receipts import ReceiptBook
 from notifier.store.retention import RetentionBook
 from notifier.store.revisions import missing_upgrade
 from notifier.store.suppressions import SuppressionBook
+from notifier.store.unread_bounces import UnreadBook
 from notifier.store.vault import Vault
 from notifier.telemetry import log
 from notifier.tokens import Tokens
@@ -76,7 +81,7 @@ class Services:
 
     @cached_property
     def ledger(self) -> Ledger:
-        return Ledger(self.engine, self.vault)
+        return Ledger(self.engine, self.vault, self.watch)
 
     @cached_property
     def audit(self) -> Audit:
@@ -107,7 +112,7 @@ class Services:
 
     @cached_property
     def suppressions(self) -> Suppressions:
-        return Suppressions(self.engine, self.hash_key)
+        return Suppressions(self.engine, self.hash_key, self.watch)
 
     @cached_property
     def suppression_files(self) -> SuppressionFiles:
@@ -115,7 +120,28 @@ class Services:
 
     @cached_property
     def receipt_book(self) -> ReceiptBook:
-        return ReceiptBook(self.engine, self.hash_key)
+        return ReceiptBook(self.engine, self.hash_key, self.watch)
+
+    @cached_property
+    def watch(self) -> HardBounceWatch:
+        table = self.settings.structure.suppressions
+
+        def identify(channel: str, sender: str | None, template: str) -> str:
+            return identity(Channel(channel), sender, template, self.renderer, self.settings)
+
+        return HardBounceWatch(AlarmRule(table.max_hard_bounce_share, table.min_messages), identify)
+
+    @cached_property
+    def alarms(self) -> AlarmBook:
+        return AlarmBook(self.engine)
+
+    @cached_property
+    def held(self) -> HeldSuppressions:
+        return HeldSuppressions(HeldBook(self.engine), self.alarms, Operating(self.engine, self.hash_key))
+
+    @cached_property
+    def unread(self) -> UnreadBook:
+        return UnreadBook(self.engine, self.vault)
 
     @cached_property
     def receipts(self) -> Receipts:
@@ -124,7 +150,13 @@ class Services:
     @cached_property
     def bounces(self) -> Bounces:
         return Bounces(
-            self.receipt_book, self.suppressions, self.renderer, self.settings, self.tokens, self.hash_key
+            self.receipt_book,
+            self.suppressions,
+            self.renderer,
+            self.settings,
+            self.tokens,
+            self.hash_key,
+            self.unread,
         )
 
     def intake(self, publish_tasks: PublishTasks) -> Intake:

@@ -25,7 +25,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from notifier.bounce_address import BounceAddress
 from notifier.callback_table import CallbackTable, expand
 from notifier.errors import ConfigurationError
-from notifier.limit_tables import Caps, Quota, Retention
+from notifier.limit_tables import Caps, Quota, Retention, SuppressionTable
 from notifier.message import MAX_MAIL_ATTACHMENTS, Name
 from notifier.producer_table import ProducerTable, check_producers
 from notifier.retry_table import DEFAULT_RETRIES, LaneRetry
@@ -119,6 +119,8 @@ class Structure(BaseModel):
     retry: dict[Lane, LaneRetry] = Field(default_factory=dict)
     #: Producer → where it is told what became of its messages.
     callbacks: dict[str, CallbackTable] = Field(default_factory=dict)
+    #: See `SuppressionTable`.
+    suppressions: SuppressionTable = Field(default_factory=SuppressionTable)
     #: Channel → how long its notifications are kept; channels left out: for ever.
     retention: dict[Channel, Retention] = Field(default_factory=dict)
     #: Producer → who it is on the broker, and what it may send.

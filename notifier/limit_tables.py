@@ -36,6 +36,17 @@ class Quota(BaseModel):
     sms: Annotated[int, Field(ge=1)] | None = None
 
 
+class SuppressionTable(BaseModel):
+    """When hard bounces are too many to be believed: what they would suppress then waits for an operator."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: More than this share of the mails that a provider or a sender identity sent in an hour; 1: never.
+    max_hard_bounce_share: Annotated[float, Field(gt=0, le=1)] = 0.05
+    #: Of fewer mails in an hour nothing is concluded.
+    min_messages: Annotated[int, Field(ge=1)] = 100
+
+
 class Retention(BaseModel):
     """How long notifications of a channel are kept. A day counts from the time in the notification's id."""
 

@@ -184,6 +184,7 @@ def _add_upkeep(app: Celery, process: _Process) -> None:
         """Make the partitions of the coming months, and drop counts and files that nobody needs any more."""
         made = ensure_partitions(process.services.engine)
         process.services.health.forget_old()
+        process.services.alarms.forget_old()
         process.services.rates.forget_old()
         process.services.callbacks.forget_old()
         days = process.services.settings.attachment_days

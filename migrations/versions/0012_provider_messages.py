@@ -1,4 +1,4 @@
-"""Which attempt a provider's message belongs to. Revision: 0012, after 0010"""
+"""Which attempt a provider's message belongs to. Revision: 0012, after 0011"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0012"
-down_revision = "0010"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 

@@ -76,6 +76,7 @@ def check_database(services: Services) -> Iterator[Check]:
     yield from safely("partitions", lambda: check_partitions(services))
     yield from safely("hash key", lambda: check_hash_key(services))
     yield from safely("callbacks", lambda: check_endpoints(services))
+    yield from safely("suppressions", lambda: check_held_suppressions(services))
     yield from safely("encryption", lambda: check_encryption(services))
 
 
@@ -272,6 +273,14 @@ def check_bounces(services: Services) -> Iterator[Check]:
         if not is_transactional:
             fix = "set NOTIFIER_PUBLIC_URL and NOTIFIER_HASH_KEY"
             yield Check("unsubscribing", True, f"mails of the template {name} go out without a link for it", fix)
+
+
+def check_held_suppressions(services: Services) -> Iterator[Check]:
+    """Whether bounces suppress those who are dead, or too many of them wait for an operator."""
+    found = services.held.stuck()
+    if found is not None:
+        # What an alarm left is no fault any more, and still somebody's to decide.
+        yield Check("suppressions", not found.late.alarms, found.why, found.fix)
 
 
 def check_receipts(settings: Settings) -> Iterator[Check]:

@@ -216,28 +216,30 @@ def stuck(context: typer.Context, as_json: AsJson = False) -> None:
 
     Times are UTC.
     """
-    from notifier.cli.callbacks import callback_operations, tell_stuck
+    from notifier.cli import callbacks, held_suppressions
     from notifier.cli.providers import steering, tell_circuit
 
     with operations(context) as found:
         late = found.stuck(ids=JSON_IDS if as_json else SHOWN_IDS)
-    with callback_operations(context) as callbacks:
-        untold = callbacks.stuck()
+    with callbacks.callback_operations(context) as told, wiring(context).services() as services:
+        untold, held = told.stuck(), services.held.stuck()
     with steering(context) as providers:
         circuits = providers.open_circuits()
+    everything: list[tuple[Any, Callable[[Any], None]]] = [
+        *((one, _tell_stuck) for one in late),
+        *((one, callbacks.tell_stuck) for one in untold),
+        *((one, held_suppressions.tell_stuck) for one in [held] if one),
+    ]
     if as_json:
-        everything: list[Any] = [*late, *untold]
-        rows = [{**as_dict(one.late), "why": one.why, "fix": one.fix} for one in everything]
+        rows = [{**as_dict(one.late), "why": one.why, "fix": one.fix} for one, _ in everything]
         print_json([*map(as_dict, circuits), *rows])
-    elif not late and not untold and not circuits:
+    elif not everything and not circuits:
         print_line("nothing is stuck")
     for circuit in () if as_json else circuits:
         tell_circuit(circuit)
-    for one in () if as_json else late:
-        _tell_stuck(one)
-    for endpoint in () if as_json else untold:
-        tell_stuck(endpoint)
-    if untold or circuits or any(one.late.cause != "rate_limited" for one in late):
+    for one, tell in () if as_json else everything:
+        tell(one)
+    if circuits or held or untold or any(one.late.cause != "rate_limited" for one in late):
         raise typer.Exit(FAILED)
 
 

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from notifier.cli import held_suppressions
 from notifier.cli.failing import FAILED, report
+from notifier.cli.held_suppressions import OfProvider, OfSender
 from notifier.cli.looking import Before, Limit
-from notifier.cli.operating import DryRun, OfChannel, Since, Until, Why, operator
+from notifier.cli.operating import DryRun, OfChannel, Since, Until, Why, Yes, operator
 from notifier.cli.output import AsJson, clean, hint, print_json, print_line, print_table, utc, when
 from notifier.cli.publish import opened_csv
 from notifier.cli.values import channel_of, read_future
 from notifier.cli.wiring import wiring
 from notifier.cli.words import SUPPRESSIONS
 from notifier.errors import Fault, InvalidMessage
-from notifier.status import SuppressionReason
+from notifier.status import Channel, SuppressionReason
 
 if TYPE_CHECKING:
     from notifier.operations.suppression_files import Bad
@@ -47,6 +49,7 @@ def register(app: typer.Typer) -> None:
     suppressions.command("show")(show)
     suppressions.command("add")(add)
     suppressions.command("lift")(lift)
+    held_suppressions.add_to_suppressions(suppressions)
     suppressions.command("import")(import_file)
     suppressions.command("export")(export)
     app.add_typer(suppressions, name="suppressions", rich_help_panel=PANEL)
@@ -143,12 +146,17 @@ def _print_entry(one: SuppressionView) -> None:
     for name, value in (
         ("why", one.detail),
         ("notification", one.notification_id and str(one.notification_id)),
+        ("because of", " and ".join(filter(None, (one.provider and f"provider {one.provider}", _sender(one))))),
         ("ends", utc(one.expires_at)),
         ("ended", f"{utc(one.lifted_at)} by {one.lifted_by}" if one.lifted_at else ""),
         ("because", one.lifted_detail),
     ):
         if value:
             print_line(f"    {name}: {clean(value)}")
+
+
+def _sender(one: SuppressionView) -> str:
+    return f"sender {one.sender}" if one.sender else ""
 
 
 def add(
@@ -186,22 +194,77 @@ def lift(
     address: Annotated[
         str | None, typer.Argument(help="Address or number.", metavar="[ADDRESS]", show_default=False)
     ] = None,
-    scope: Scope = "global",
-    reason: OfReason = None,
+    scope: Annotated[
+        str | None, typer.Option(help="global (default for an address), sender:IDENTITY or category:NAME.")
+    ] = None,
+    reason: Annotated[
+        str | None,
+        typer.Option(metavar="REASON", help="Only those of this reason; or, in words, why they are lifted."),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Instead: all that this one made, as bounce or provider:smtp.")
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    provider: OfProvider = None,
+    sender: OfSender = None,
     other_keys: Annotated[
         bool,
         typer.Option("--other-keys", help="Instead: all that were made under a hash key that is lost."),
     ] = False,
     channel: OfChannel = None,
     why: Why = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """End a suppression: they may be sent to again. It stays on record, with who ended it.
+    """End a suppression, or all that one source made since a time: they may be sent to again. Stays on record.
 
     Exits 1 if there was none.
     """
-    if (address is None) is not other_keys:
-        raise typer.BadParameter("give one of them: an address, or --other-keys", param_hint="ADDRESS")
+    if [address is not None, other_keys, source is not None].count(True) != 1:
+        raise typer.BadParameter("give one of them: an address, --source, or --other-keys", param_hint="ADDRESS")
+    of_reason, why = _reason_or_why(reason, why, may_be_why=source is not None)
+    if source is not None:
+        from notifier.store.suppressions import SuppressionFilter
+
+        wanted = SuppressionFilter(
+            channel, scope, of_reason, source, since, until, provider=provider, sender=sender
+        )
+        held_suppressions.lift_all(context, wanted, why, dry_run=dry_run, yes=yes, as_json=as_json)
+        return
+    if dry_run or since or until or provider or sender:
+        raise typer.BadParameter("--dry-run, --since, --until, --provider and --sender go with --source")
+    _lift_one(context, address, scope or "global", of_reason, channel, why, as_json=as_json)
+
+
+def _reason_or_why(
+    reason: str | None, why: str | None, *, may_be_why: bool
+) -> tuple[SuppressionReason | None, str | None]:
+    """`--reason` names one of the closed list; several words are why it is done."""
+    if reason is None:
+        return None, why
+    if reason in list(SuppressionReason):
+        return SuppressionReason(reason), why
+    if may_be_why and " " in reason.strip() and why is None:
+        return None, reason.strip()
+    known = ", ".join(SuppressionReason)
+    raise typer.BadParameter(
+        f"{reason!r} is none of {known}; why you do it goes into --why", param_hint="--reason"
+    )
+
+
+def _lift_one(
+    context: typer.Context,
+    address: str | None,
+    scope: str,
+    reason: SuppressionReason | None,
+    channel: Channel | None,
+    why: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """One recipient's, or those under a key that is lost."""
     source = f"operator:{operator()}"
     with _suppressions(context) as suppressions:
         if address is None:

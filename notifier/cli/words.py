@@ -86,6 +86,9 @@ EVENTS: Mapping[str, str] = {
     "provider_message": "whose message it is",
     "no_receipt": "receipts are given up",
     "recipient": "the recipient answers",
+    "came_back_unread": "a mail came back that nothing could read",
+    "auto_reply": "a program answered it: out of office, or a read receipt",
+    "suppression_held": "its recipient would be suppressed, which a mass alarm holds back",
 }
 
 

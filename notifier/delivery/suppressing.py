@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from notifier.errors import Rejected
 from notifier.hashing import HashKey
-from notifier.operations.suppressions import GLOBAL, category_scope, sender_scope
+from notifier.operations.suppressions import GLOBAL, SENDER_PREFIX, category_scope, sender_scope
 from notifier.rendering import Template
 from notifier.status import SuppressionReason
 from notifier.store.suppressions import NewSuppression
@@ -48,4 +48,7 @@ def suppression_of(
         f"provider:{provider}",
         " ".join(filter(None, (error.code, error.detail))),
         claim.id,
+        provider=provider,
+        sender=guard.sender_scope.removeprefix(SENDER_PREFIX),
+        is_refusal=True,
     )

@@ -3,33 +3,36 @@
 Whose a bounce is, only the token in its return path says: a mail without one that we made changes nothing,
 whatever stands in it. What it says moves the status as every provider's report does. A complaint moves nothing,
 and stops more; it is also found by the Message-ID of the mail that it quotes: whoever knows that has the mail.
+One to a return path of ours that nothing can read is kept for people.
 
 Crash points: everything is written before it is acknowledged, the event with a suppression that follows from it in
 one transaction. If we die after it and before the acknowledgement, the mail comes again and finds its event; soft
-bounces are counted all the same, so none is missed.
+bounces are counted all the same, so none is missed. A mail that is kept is known again by its digest.
 """
 
 from __future__ import annotations
 
+import hmac
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import cached_property, partial
 from typing import assert_never
 from uuid import UUID
 
 from notifier.config import Settings
+from notifier.feedback.bounce_meaning import Meaning, Whose, is_believable, meaning_of
 from notifier.hashing import HashKey
+from notifier.message import address_of
 from notifier.operations.receipts import identity_of, template_of
 from notifier.operations.suppressions import GLOBAL, Suppressions, category_scope, sender_scope
-from notifier.providers.mail_reports import Action, Bounce, Complaint, Read, read_mail
+from notifier.providers.mail_reports import Bounce, Complaint, Read, read_mail
 from notifier.providers.masking import mail_detail
-from notifier.providers.smtp_codes import Stage, judge
-from notifier.providers.verdict import Verdict
 from notifier.rendering import Renderer
-from notifier.status import Channel, Outcome, Reason, Status, SuppressionReason
+from notifier.status import Channel, SuppressionReason
 from notifier.store.receipts import NewReport, ReceiptBook, Recorded, Reported
 from notifier.store.suppressions import NewSuppression
+from notifier.store.unread_bounces import UnreadBook
 from notifier.telemetry import log
 from notifier.tokens import Tokens
 
@@ -48,23 +51,11 @@ class Taken(StrEnum):
 
     RECORDED = "recorded"  #: it is in the story of its notification
     REPEATED = "repeated"  #: it was there before
-    NO_REPORT = "no_report"  #: it reports nothing that we know: an out-of-office reply, spam
+    NO_REPORT = "no_report"  #: it reports nothing: an out-of-office reply, spam without a return path of ours
+    UNREAD = "unread"  #: it came to a return path of ours, and nothing can read it: it is kept for people
     FORGED = "forged"  #: it has no token, or none that we made
     UNKNOWN = "unknown"  #: its notification is not in the record (any more)
     CONTRADICTED = "contradicted"  #: a complaint that names somebody else than the mail went to
-
-
-@dataclass(frozen=True, slots=True)
-class _Meaning:
-    """What a delivery report means for us."""
-
-    status: Status
-    #: Why it did not arrive.
-    reason: Reason | None = None
-    #: There is nobody at that address.
-    is_dead: bool = False
-    #: The address exists, and does not take mail for now.
-    is_soft: bool = False
 
 
 class Bounces:
@@ -78,6 +69,7 @@ class Bounces:
         settings: Settings,
         tokens: Tokens,
         hash_key: HashKey,
+        unread: UnreadBook,
     ) -> None:
         self._book = book
         self._suppressions = suppressions
@@ -85,6 +77,7 @@ class Bounces:
         self._settings = settings
         self._tokens = tokens
         self._hash_key = hash_key
+        self._unread = unread
 
     def is_ours(self, address: str) -> bool:
         """Whether mail to this address is for us at all."""
@@ -99,9 +92,11 @@ class Bounces:
         read = read_mail(content)
         match read.report:
             case None:
-                taken = Taken.NO_REPORT
+                taken = self._keep_unread(read, recipient, content)
             case Bounce():
                 taken = self._bounce(read.report, self._token_of(read, recipient))
+                if taken is Taken.NO_REPORT:
+                    taken = self._keep_unread(read, recipient, content)
             case Complaint():
                 taken = self._complaint(read.report, self._token_of(read, recipient))
             case _:
@@ -120,8 +115,11 @@ class Bounces:
         found = self._book.find(*token)
         if found is None:
             return Taken.UNKNOWN
-        meaning = _meaning(bounce)
-        words = _words(bounce)
+        whose = partial(self._whose, found)
+        if not is_believable(bounce, whose):
+            return Taken.NO_REPORT
+        meaning = meaning_of(bounce, whose)
+        words = _words(bounce, meaning)
         report = NewReport(
             found.id,
             found.attempt,
@@ -136,9 +134,34 @@ class Bounces:
         recorded = self._book.record(
             report, lambda about: self._suppression(about, GLOBAL, reason, words) if meaning.is_dead else None
         )
-        if meaning.is_soft:
+        # What moved nothing is no news about the recipient; a repetition may not have been counted yet.
+        if meaning.is_soft and recorded in (Recorded.MOVED, Recorded.REPEATED):
             self._count_soft(found, words)
         return _taken(recorded)
+
+    def _keep_unread(self, read: Read, recipient: str, content: bytes) -> Taken:
+        token = self._token_of(read, recipient)
+        found = None if token is None else self._book.find(*token)
+        if found is None:
+            return Taken.NO_REPORT
+        if read.is_reply:
+            self._unread.note_reply(found.id, found.attempt)
+            return Taken.NO_REPORT
+        return Taken.UNREAD if self._unread.keep(found.id, found.attempt, content) else Taken.REPEATED
+
+    def _whose(self, found: Reported, address: str) -> Whose:
+        """The recipient is in the record only sealed: their address is known by its hash."""
+        if hmac.compare_digest(self._hash_key.recipient(Channel.EMAIL, address), found.address_hash):
+            return Whose.THEIRS
+        is_ours = self._tokens.is_bounce_address(address) or address.lower() in self._senders
+        return Whose.OURS if is_ours else Whose.OTHERS
+
+    @cached_property
+    def _senders(self) -> frozenset[str]:
+        """The addresses of all sender identities."""
+        names = (None, *self._settings.structure.senders)
+        emails = (self._settings.sender(name).email for name in names)
+        return frozenset(address_of(email) for email in emails if email)
 
     def _count_soft(self, found: Reported, words: str) -> None:
         """Not with the event: two bounces of one address at once must each see the other."""
@@ -202,41 +225,18 @@ class Bounces:
             expires_at=expires_at,
             notification_id=found.id,
             detail=detail,
+            provider=found.provider,
+            sender=identity_of(found, self._renderer, self._settings),
         )
 
 
-def _meaning(bounce: Bounce) -> _Meaning:
-    match bounce.action:
-        case Action.FAILED:
-            return _failure(judge(Stage.RCPT, bounce.answer))
-        case Action.DELIVERED:
-            return _Meaning(Status.DELIVERED)
-        case Action.DELAYED | Action.RELAYED | Action.EXPANDED:
-            # Whoever reports has it: news only where we did not know that they took it.
-            return _Meaning(Status.SENT)
-        case _:
-            assert_never(bounce.action)
-
-
-def _failure(verdict: Verdict) -> _Meaning:
-    if verdict.suppress:
-        return _Meaning(Status.UNDELIVERED, verdict.reason, is_dead=True)
-    # "Try again later" to us is, from a server that gave up trying, a recipient who cannot be reached.
-    is_put_off = verdict.outcome in (Outcome.UNAVAILABLE, Outcome.UNKNOWN)
-    reason = Reason.UNREACHABLE_RECIPIENT if is_put_off and not _is_ours(verdict) else verdict.reason
-    return _Meaning(Status.UNDELIVERED, reason, is_soft=reason is Reason.UNREACHABLE_RECIPIENT)
-
-
-def _is_ours(verdict: Verdict) -> bool:
-    """Whether the refusal is about us and says nothing about the recipient."""
-    return verdict.reason in (Reason.PROVIDER_ACCOUNT, Reason.PROVIDER_THROTTLED)
-
-
-def _words(bounce: Bounce) -> str:
+def _words(bounce: Bounce, meaning: Meaning) -> str:
     """For the record: "failed 5.1.1, by mx.example.com: 550 5.1.1 no such user"; the same for the same report."""
     by = f", by {bounce.remote}" if bounce.remote else ""
+    behind = ", for an address behind theirs" if meaning.is_behind else ""
     said = mail_detail(bounce.answer.text, recipient=bounce.recipient)
-    return f"{bounce.action} {bounce.answer.enhanced or bounce.answer.basic}{by}: {said}".removesuffix(": ")
+    code = bounce.answer.enhanced or bounce.answer.basic
+    return f"{bounce.action} {code}".rstrip() + f"{by}{behind}: {said}".removesuffix(": ")
 
 
 def _taken(recorded: Recorded) -> Taken:

@@ -162,14 +162,17 @@ class Receipts:
             return None
         # Who opted out did so towards one sender; a number that does not exist is one for nobody.
         opted_out = report.reason is Reason.OPTED_OUT
+        sender = identity_of(found, self._renderer, self._settings)
         return self._suppressions.new(
             channel=found.channel,
             address_hash=found.address_hash,
-            scope=sender_scope(identity_of(found, self._renderer, self._settings)) if opted_out else GLOBAL,
+            scope=sender_scope(sender) if opted_out else GLOBAL,
             reason=SuppressionReason.OPTED_OUT if opted_out else SuppressionReason.INVALID_RECIPIENT,
             source=f"webhook:{found.provider}",
             notification_id=found.id,
             detail=report.words,
+            provider=found.provider,
+            sender=sender,
         )
 
     def _scopes(self, ours: set[str]) -> list[str]:
@@ -198,16 +201,25 @@ class Receipts:
 
 def template_of(found: Reported, renderer: Renderer) -> Template | None:
     """Its template, as it is now; None if there is none any more."""
+    return _template(found.channel, found.template, renderer)
+
+
+def _template(channel: Channel, name: str, renderer: Renderer) -> Template | None:
     try:
-        return renderer.template(found.channel, found.template)
+        return renderer.template(channel, name)
     except (NotFound, TemplateInvalid):
         return None
 
 
 def identity_of(found: Reported, renderer: Renderer, settings: Settings) -> str:
     """The name of the sender identity that it came from."""
-    template = template_of(found, renderer) if found.sender is None else None
-    return settings.sender_name(template.sender if template else found.sender)
+    return identity(found.channel, found.sender, found.template, renderer, settings)
+
+
+def identity(channel: Channel, sender: str | None, template: str, renderer: Renderer, settings: Settings) -> str:
+    """The name of the identity of a message that names this sender, or none, and this template."""
+    found = _template(channel, template, renderer) if sender is None else None
+    return settings.sender_name(found.sender if found else sender)
 
 
 def _has_signed(account: _Account, fields: Mapping[str, str]) -> bool:

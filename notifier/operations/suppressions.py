@@ -23,6 +23,8 @@ from notifier.tokens import Ending
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from notifier.store.mass_alarm import HardBounceWatch
+
 #: Everything that would be sent to the recipient on the channel.
 GLOBAL = "global"
 
@@ -32,12 +34,15 @@ UNSUBSCRIBE = "unsubscribe"
 #: Later than this is for ever.
 MAX_AHEAD = timedelta(days=36_500)
 
+#: What the scope of a sender identity begins with.
+SENDER_PREFIX = "sender:"
+
 _SCOPE = re.compile(r"(sender|category):[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 
 
 def sender_scope(identity: str) -> str:
     """The scope of what this sender identity sends."""
-    return f"sender:{identity}"
+    return f"{SENDER_PREFIX}{identity}"
 
 
 def category_scope(category: str) -> str:
@@ -52,8 +57,8 @@ class Suppressions:
     "unsubscribe".
     """
 
-    def __init__(self, engine: Engine, hash_key: HashKey) -> None:
-        self._book = SuppressionBook(engine)
+    def __init__(self, engine: Engine, hash_key: HashKey, watch: HardBounceWatch | None = None) -> None:
+        self._book = SuppressionBook(engine, watch)
         self._hash_key = hash_key
 
     def add(
@@ -173,8 +178,11 @@ class Suppressions:
         expires_at: datetime | None = None,
         notification_id: UUID | None = None,
         detail: str | None = None,
+        provider: str | None = None,
+        sender: str | None = None,
     ) -> NewSuppression:
-        """One as it is written, without the address."""
+        """One as it is written, without the address. `provider` and `sender` are those of the message that caused
+        it."""
         return NewSuppression(
             address_hash,
             self._hash_key.fingerprint,
@@ -185,6 +193,8 @@ class Suppressions:
             detail,
             notification_id,
             expires_at,
+            provider,
+            sender,
         )
 
 

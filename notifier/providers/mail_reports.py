@@ -1,269 +1,288 @@
 """What mail servers say later about a mail that they took: delivery reports (RFC 3464), the odd formats of servers
-that keep to no standard, and complaints (ARF, RFC 5965).
+that keep to no standard, and complaints (ARF, RFC 5965, and Microsoft's own form).
 
-Everything here is written by strangers. A report is read for its codes and its words; whose it is, others decide.
+Everything here is written by strangers. A report is read for its codes and its words; whose it is and what it
+means, others decide. Each recogniser gets its turn: one that fails, or finds nothing, leaves the mail to the next.
 Nothing in a mail may make reading it fail: what cannot be read is no report.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.message import Message
-from email.parser import BytesParser, HeaderParser
+from email.parser import BytesParser
 from email.policy import compat32
 from email.utils import parsedate_to_datetime
-from enum import StrEnum
+from functools import cached_property
+from typing import TypeVar
 
-from flufl.bounce import all_failures
-
+from notifier.providers.bounce_report import Action as Action
+from notifier.providers.bounce_report import Bounce as Bounce
+from notifier.providers.bounce_report import Complaint as Complaint
+from notifier.providers.bounce_report import Read as Read
+from notifier.providers.bounce_words import kinds_in
+from notifier.providers.mail_parts import (
+    MAX_READ as MAX_READ,
+)
+from notifier.providers.mail_parts import (
+    Fields,
+    all_of,
+    fields_of,
+    included,
+    is_text,
+    parse,
+    parts,
+    spellings,
+    status_blocks,
+    value_of,
+    words_of,
+)
+from notifier.providers.mail_texts import (
+    ADDRESS,
+    BASIC,
+    CODE,
+    answer_in,
+    is_reply,
+    read_text,
+    said_in,
+    specific_code,
+    stage_of,
+)
 from notifier.providers.smtp_codes import Answer
 from notifier.telemetry import log
 
-#: A report stands before the mail that it returns; nothing behind this is looked at. Bytes.
-MAX_READ = 256 * 1024
 #: The odd formats are found by many expressions, which are tried on no more than this. Bytes.
 _MAX_ODD = 32 * 1024
-#: Parts of a mail that are looked at, and blocks of a report.
-_MAX_PARTS = 100
 #: A server's clock may be wrong by so much before its time is worth nothing.
 _PLAUSIBLE = timedelta(days=30)
-
-
-class Action(StrEnum):
-    """What became of the mail, in the words of RFC 3464 section 2.3.3; the most serious first."""
-
-    FAILED = "failed"  #: given up
-    DELAYED = "delayed"  #: not yet; tried again
-    DELIVERED = "delivered"  #: arrived
-    RELAYED = "relayed"  #: handed on to somewhere that sends no reports
-    EXPANDED = "expanded"  #: delivered to an alias with several recipients
-
-
-@dataclass(frozen=True, slots=True)
-class Bounce:
-    """A delivery report."""
-
-    action: Action
-    #: What the server that refused it said. Its text is raw: it may name people.
-    answer: Answer
-    #: The name of that server; "" if the report does not say.
-    remote: str = ""
-    occurred_at: datetime | None = None
-    #: Whom it names, as somebody wrote it; "" if nobody.
-    recipient: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Complaint:
-    """Somebody called a mail spam."""
-
-    #: "abuse".
-    kind: str
-    #: To whom the mail went, as far as the report says.
-    recipients: tuple[str, ...] = ()
-    #: Envelope senders of the mail that it is about.
-    return_paths: tuple[str, ...] = ()
-    #: Its Message-ID, without brackets; "" if there is none.
-    message_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """A mail to the bounce address, read."""
-
-    #: Whom it is to, by its headers.
-    addresses: tuple[str, ...] = ()
-    report: Bounce | Complaint | None = None
-
 
 #: Those of RFC 5965 and its extensions that are a recipient's word against us. "not-spam" is praise,
 #: "auth-failure" is about signatures.
 _COMPLAINTS = frozenset({"abuse", "fraud", "opt-out", "opt-out-list"})
 #: Where an MTA, or a bounce itself, notes the envelope's recipient.
 _ADDRESS_HEADERS = ("Delivered-To", "X-Original-To", "Envelope-To", "X-Envelope-To", "To")
+#: Words of servers that have other ones than RFC 3464 section 2.3.3.
+_ACTIONS = {
+    "failure": Action.FAILED,
+    "undeliverable": Action.FAILED,
+    "undelivered": Action.FAILED,
+    "bounced": Action.FAILED,
+    "rejected": Action.FAILED,
+    "delay": Action.DELAYED,
+    "deferred": Action.DELAYED,
+    "success": Action.DELIVERED,
+} | {str(action): action for action in Action}
 
-_ADDRESS = re.compile(r"[^\s<>,;:\"()]{1,64}@[A-Za-z0-9.-]{1,255}")
-_CODE = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?![\d.])")
-_BASIC = re.compile(r"(?<![\d.])([245]\d\d)[ -]")
 _WORD = re.compile(r"[a-z-]+")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
+#: "smtp;" before what a server said.
+_TYPE = re.compile(r"\s*(x-)?[\w.-]{1,40}\s*;\s*", re.IGNORECASE)
+#: Cisco: "<mx.example.org #5.0.0 smtp; 550 5.1.1 …>", Exchange the same without the host.
+_WRAPPED = re.compile(r"^<?\s*\S*\s*#\s*[\d.]+\s+(?:smtp|x400|dns)?\s*;?\s*", re.IGNORECASE)
+_JMRP_SUBJECT = re.compile(r"^complaint about message from\b", re.IGNORECASE)
+_HOTMAIL_RECIPIENT = "X-HmXmrOriginalRecipient"
+
+_Found = TypeVar("_Found")
+
+
+@dataclass
+class _Mail:
+    """A mail, and what is only made of it if it is wanted."""
+
+    content: bytes
+
+    @cached_property
+    def message(self) -> Message:
+        return parse(self.content)
+
+    @cached_property
+    def parts(self) -> list[Message]:
+        return parts(self.message)
+
+    @cached_property
+    def said(self) -> str:
+        """What people read."""
+        return said_in(self.message)
+
+    def status_texts(self) -> Iterator[str]:
+        """What may be a delivery report: parts that are marked as one, then any text."""
+        marked = [part for part in self.parts if part.get_content_type() == "text/delivery-status"]
+        others = [part for part in self.parts if part not in marked and is_text(part)]
+        for part in [*marked, *others]:
+            yield from spellings(part)
 
 
 def read_mail(content: bytes) -> Read:
     """Read a mail. Raises nothing, whatever it holds."""
+    mail = _Mail(content)
+    addresses = _guarded(lambda found: tuple(_addresses(found.message)), mail) or ()
+    for recognise in RECOGNISERS:
+        report = _guarded(recognise, mail)
+        if report is not None:
+            return Read(addresses, report)
+    return Read(addresses, None, _guarded(lambda found: is_reply(found.message), mail) or False)
+
+
+def _guarded(read: Callable[[_Mail], _Found], mail: _Mail) -> _Found | None:
     try:
-        mail = BytesParser(policy=compat32).parsebytes(content[:MAX_READ])
-        return Read(tuple(_addresses(mail)), _report(mail, content))
+        return read(mail)
     except Exception as error:
-        # The parser of the standard library raises on some of what is no mail: nested a thousand times, say.
-        log.info("bounce.unreadable", error=type(error).__name__, size=len(content))
-        return Read()
-
-
-def _report(mail: Message, content: bytes) -> Bounce | Complaint | None:
-    parts = [part for part, _ in zip(_walk(mail), range(_MAX_PARTS), strict=False)]
-    for part in parts:
-        if part.get_content_type() == "message/feedback-report":
-            return _complaint(part, parts)
-    for part in parts:
-        if part.get_content_type() in ("message/delivery-status", "message/global-delivery-status"):
-            bounces = [bounce for bounce in map(_bounce, _blocks(part)) if bounce]
-            # Our mails have one recipient; who has it forwarded to several may get several answers.
-            return min(bounces, key=lambda one: list(Action).index(one.action), default=None)
-    if _text_of(mail, "Auto-Submitted").lower().startswith("auto-replied"):
+        log.info("bounce.unreadable", error=type(error).__name__, size=len(mail.content))
         return None
-    return _odd(content)
 
 
-def _walk(mail: Message) -> Iterator[Message]:
-    """The parts of the report itself, not those of a mail that it returns."""
-    waiting = [mail]
-    while waiting:
-        part = waiting.pop(0)
-        yield part
-        payload = part.get_payload()
-        if part.get_content_maintype() == "multipart" and isinstance(payload, list):
-            waiting += [one for one in payload if isinstance(one, Message)]
+def _complaint(mail: _Mail) -> Complaint | None:
+    """A feedback report of RFC 5965."""
+    for part in mail.parts:
+        if part.get_content_type() != "text/feedback-report" and not is_text(part):
+            continue
+        for text in spellings(part):
+            fields = fields_of(text)
+            kind = next(iter(fields.get("feedback-type", ())), "").lower()
+            if kind in _COMPLAINTS:
+                named, paths = fields.get("original-rcpt-to", []), fields.get("original-mail-from", [])
+                return _complaint_about(mail, kind, named, paths)
+    return None
 
 
-def _blocks(part: Message) -> Iterator[Message]:
-    """The groups of fields of a delivery report, in whatever shape the parser left them."""
-    payload = part.get_payload()
-    texts: list[str] = []
-    if isinstance(payload, list):
-        for block in payload[:_MAX_PARTS]:
-            if isinstance(block, Message):
-                yield block
-                rest = block.get_payload()
-                texts.append(rest if isinstance(rest, str) else "")
-    else:
-        # RFC 3464 forbids an encoding, and some encode it all the same.
-        decoded = part.get_payload(decode=True)
-        texts.append(decoded.decode("utf-8", "replace") if isinstance(decoded, bytes) else "")
-    for text in texts:
-        for paragraph in re.split(r"\n\s*\n", text.replace("\r\n", "\n"))[:_MAX_PARTS]:
-            if paragraph.strip():
-                yield HeaderParser(policy=compat32).parsestr(paragraph.strip("\n") + "\n\n")
+def _hotmail_complaint(mail: _Mail) -> Complaint | None:
+    """Microsoft's Junk Mail Reporting Program: no report, only the mail, with its recipient in a header."""
+    mails = [mail.message, *filter(None, map(included, mail.parts))]
+    named = [value for one in mails for value in all_of(one, _HOTMAIL_RECIPIENT)]
+    if named or (_JMRP_SUBJECT.search(words_of(mail.message, "Subject")) and len(mails) > 1):
+        return _complaint_about(mail, "abuse", named, [])
+    return None
 
 
-def _bounce(block: Message) -> Bounce | None:
+def _complaint_about(mail: _Mail, kind: str, named: list[str], return_paths: list[str]) -> Complaint:
+    original = next(filter(None, map(included, mail.parts)), None)
+    if original is None and _HOTMAIL_RECIPIENT in mail.message:
+        original = mail.message
+    message_id = ""
+    if original is not None:
+        return_paths = return_paths + all_of(original, "Return-Path") + all_of(original, "X-Sender")
+        message_id = value_of(original, "Message-ID").strip("<> ")[:200]
+    addresses = [found for text in named for found in ADDRESS.findall(text)]
+    paths = [found for text in return_paths for found in ADDRESS.findall(text)]
+    return Complaint(kind, tuple(addresses), tuple(paths), message_id)
+
+
+def _standard(mail: _Mail) -> Bounce | None:
+    """A delivery report of RFC 3464, however it is packed."""
+    for text in mail.status_texts():
+        bounces = [bounce for bounce in (_bounce(block, mail) for block in status_blocks(text)) if bounce]
+        if bounces:
+            return _of_all(bounces)
+    return None
+
+
+def _of_all(bounces: list[Bounce]) -> Bounce:
+    """Our mails have one recipient; who is an alias, or has it forwarded to several, may get several answers. If
+    it arrived with one of them it arrived; else the most serious answer counts."""
+    arrived = [one for one in bounces if one.action is Action.DELIVERED]
+    found = arrived[0] if arrived else min(bounces, key=lambda one: list(Action).index(one.action))
+    targets = {one.named[-1].lower() if one.named else "" for one in bounces}
+    return replace(found, targets=len(targets))
+
+
+def _bounce(block: Fields, mail: _Mail) -> Bounce | None:
     """What one group of fields says; None if it is about no recipient."""
-    if "Final-Recipient" not in block and "Original-Recipient" not in block and "Action" not in block:
+    if "final-recipient" not in block and "original-recipient" not in block and "action" not in block:
         return None
-    diagnostic = _text_of(block, "Diagnostic-Code")
-    kind, has_kind, words = diagnostic.partition(";")
-    answer = _answer(_text_of(block, "Status"), (words if has_kind else kind).strip())
-    action = _action(_text_of(block, "Action"), answer)
+    status = next((found[0] for found in CODE.finditer(block.get("status", ""))), "")
+    action = _action(block.get("action", ""), status)
     if action is None:
         return None
-    remote = _HOST.search(_text_of(block, "Remote-MTA").partition(";")[2].strip())
-    named = _text_of(block, "Original-Recipient") or _text_of(block, "Final-Recipient")
+    words, is_quoted = _quoted(block), True
+    if not words:
+        words, is_quoted = answer_in(mail.said), False
+    remote = _HOST.search(block.get("remote-mta", "").partition(";")[2].strip())
+    named = [_named(block.get(name, "")) for name in ("original-recipient", "final-recipient")]
     return Bounce(
         action,
-        answer,
+        _answer(status, words),
         remote[0] if remote else "",
-        _time(_text_of(block, "Last-Attempt-Date")),
-        named.rpartition(";")[2].strip(" <>"),
+        _time(block.get("last-attempt-date", "")),
+        next(filter(None, named), ""),
+        tuple(filter(None, named)),
+        status=status,
+        is_quoted=is_quoted,
+        stage=stage_of(words if is_quoted and not mail.said else mail.said),
     )
 
 
-def _action(text: str, answer: Answer) -> Action | None:
+def _named(text: str) -> str:
+    """The address of "rfc822; zoe@example.net"."""
+    return text.rpartition(";")[2].strip(" <>\"'\t")
+
+
+def _quoted(block: Fields) -> str:
+    """What the server said that refused it, as the report quotes it; "" if it quotes nothing."""
+    found = [_TYPE.sub("", block.get("diagnostic-code", ""), count=1).strip()]
+    cisco = block.get("x-supplementary-info", "")
+    others = [value for name, value in block.items() if name.startswith("x-") and name != "x-supplementary-info"]
+    found += [_WRAPPED.sub("", _TYPE.sub("", cisco, count=1) if cisco[:1] != "<" else cisco).strip(" >")]
+    found += [value for value in others if BASIC.search(value) and kinds_in(value)]
+    telling = [text for text in found if specific_code(text) or kinds_in(text)]
+    return next(iter(telling), next(filter(None, found), ""))
+
+
+def _action(text: str, status: str) -> Action | None:
     word = _WORD.search(text.lower())
-    if word and word[0] in list(Action):
-        return Action(word[0])
-    return Action.FAILED if answer.enhanced[:1] in ("4", "5") else None
+    if word and word[0] in _ACTIONS:
+        return _ACTIONS[word[0]]
+    return Action.FAILED if status[:1] in ("4", "5") else None
 
 
 def _answer(status: str, words: str) -> Answer:
-    """The codes of the field Status and of the server's words, whichever says more: "5.0.0" says nothing."""
-    codes = [found[0] for found in _CODE.finditer(status)] + [found[0] for found in _CODE.finditer(words)]
-    enhanced = next((code for code in codes if code.split(".")[1] != "0"), codes[0] if codes else "")
-    basic = _BASIC.search(words)
+    """The code of the server that said these words; where it gives none, that of the report."""
+    basic = BASIC.search(words)
+    enhanced = specific_code(words)
+    is_vague = not enhanced or enhanced.split(".")[1] == "0"
+    if is_vague and status and (not basic or basic[1][0] == status[0]) and status[0] in "45":
+        enhanced = status if not enhanced or status.split(".")[1] != "0" else enhanced
     if not enhanced:
-        return Answer(basic[1] if basic else "", "", words)
-    # Of two classes the report's own holds: a server gave up on what another had only put off.
-    if status[:1] in ("4", "5") and enhanced[0] != status[0] and enhanced not in status:
-        enhanced = status[0] + enhanced[1:]
+        return Answer(basic[1] if basic else (f"{status[0]}50" if status else ""), "", words)
     fits = basic is not None and basic[1][0] == enhanced[0]
     return Answer(basic[1] if basic and fits else f"{enhanced[0]}50", enhanced, words)
 
 
-def _odd(content: bytes) -> Bounce | None:
-    """A report in none of the standard's forms: flufl.bounce knows what many servers write."""
-    mail = BytesParser(policy=compat32).parsebytes(content[:_MAX_ODD])
-    if "From" not in mail:
-        mail["From"] = "<>"  # one of its detectors takes it for granted
-    try:
-        later, never = all_failures(mail)
-    except Exception as error:
-        log.info("bounce.unreadable", error=type(error).__name__, size=len(content))
-        return None
-    if not later and not never:
-        return None
-    words = _words_of(mail)
-    answer = _answer("", words)
-    if never and answer.code == "":
-        answer = Answer("550", "", words)
-    named = min(never or later).decode("utf-8", "replace")
-    return Bounce(Action.FAILED if never else Action.DELAYED, answer, recipient=named)
+def _text(mail: _Mail) -> Bounce | None:
+    """A report in none of the standard's forms."""
+    odd = BytesParser(policy=compat32).parsebytes(mail.content[:_MAX_ODD])
+    return read_text(mail.message, odd)
 
 
-def _words_of(mail: Message) -> str:
-    """Of the text that people read: from the first code on, or its beginning."""
-    for part, _ in zip(_walk(mail), range(_MAX_PARTS), strict=False):
-        payload = part.get_payload(decode=True)
-        if part.get_content_maintype() == "text" and isinstance(payload, bytes):
-            text = re.split(r"(?m)^-{3,}", payload.decode("utf-8", "replace")[:_MAX_ODD])[0]
-            code = _BASIC.search(text) or _CODE.search(text)
-            if code is None:
-                return " ".join(text.split())[:300]
-            begin = text.rfind("\n", 0, code.start()) + 1
-            return " ".join(text[begin : begin + 600].split())
-    return ""
-
-
-def _complaint(report: Message, parts: list[Message]) -> Complaint | None:
-    fields = next(_blocks(report), None)
-    kind = _text_of(fields, "Feedback-Type").lower() if fields else ""
-    if fields is None or kind not in _COMPLAINTS:
-        return None
-    original = next(filter(None, map(_included, parts)), None)
-    named = _all_of(fields, "Original-Rcpt-To")
-    return_paths = _all_of(fields, "Original-Mail-From")
-    message_id = ""
-    if original is not None:
-        return_paths += _all_of(original, "Return-Path")
-        message_id = _text_of(original, "Message-ID").strip("<> ")[:200]
-    addresses = [found for text in named for found in _ADDRESS.findall(text)]
-    paths = [found for text in return_paths for found in _ADDRESS.findall(text)]
-    return Complaint(kind, tuple(addresses), tuple(paths), message_id)
-
-
-def _included(part: Message) -> Message | None:
-    """The mail, or the headers of it, that a complaint is about."""
-    payload = part.get_payload()
-    if part.get_content_type() == "message/rfc822" and isinstance(payload, list) and payload:
-        return payload[0] if isinstance(payload[0], Message) else None
-    if part.get_content_type() == "text/rfc822-headers":
-        return next(_blocks(part), None)
+def _forwarded(mail: _Mail) -> Bounce | None:
+    """A report within a mail: where a gateway packs up what it hands on."""
+    for part in mail.parts:
+        held = included(part) if part.get_content_type() == "message/rfc822" else None
+        if held is None:
+            continue
+        inner = _Mail(held.as_bytes())
+        found = _guarded(_standard, inner) or _guarded(_text, inner)
+        if found is not None:
+            return replace(found, is_nested=True)
     return None
+
+
+#: In the order in which they are asked: the surest first.
+RECOGNISERS: tuple[Callable[[_Mail], Bounce | Complaint | None], ...] = (
+    _complaint,
+    _standard,
+    _hotmail_complaint,
+    _text,
+    _forwarded,
+)
 
 
 def _addresses(mail: Message) -> Iterator[str]:
     for header in _ADDRESS_HEADERS:
-        for text in _all_of(mail, header):
-            yield from _ADDRESS.findall(text)
-
-
-def _all_of(message: Message, name: str) -> list[str]:
-    return [" ".join(str(value).split())[:2000] for value in message.get_all(name, [])[:_MAX_PARTS]]
-
-
-def _text_of(message: Message, name: str) -> str:
-    return next(iter(_all_of(message, name)), "")
+        for text in all_of(mail, header):
+            yield from ADDRESS.findall(text)
 
 
 def _time(text: str) -> datetime | None:

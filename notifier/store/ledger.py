@@ -39,6 +39,7 @@ from notifier.store.ledger_rows import (
     result_row,
     unknown_of,
 )
+from notifier.store.mass_alarm import HardBounceWatch
 from notifier.store.provider_messages import claim_message, note_taken, with_locks
 from notifier.store.storable import storable
 from notifier.store.suppressions import add_suppressions
@@ -80,9 +81,10 @@ class Ledger:
     Every method raises `ServiceUnavailable` when the database cannot be used now.
     """
 
-    def __init__(self, engine: Engine, vault: Vault | None = None) -> None:
+    def __init__(self, engine: Engine, vault: Vault | None = None, watch: HardBounceWatch | None = None) -> None:
         self._engine = engine
         self._vault = vault or Vault()
+        self._watch = watch
 
     def accept(
         self, notifications: Sequence[NewNotification], rejections: Sequence[NewRejection] = ()
@@ -215,7 +217,7 @@ class Ledger:
         suppressions = [result.suppression for result in results if result.suppression]
         with transaction(self._engine, is_one_statement=not suppressions) as connection:
             contested = _finish(connection, results)
-            add_suppressions(connection, suppressions)
+            add_suppressions(connection, suppressions, self._watch)
         for result in results:
             if (result.id, result.number) in contested:
                 self.attribute(result)

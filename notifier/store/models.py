@@ -21,6 +21,10 @@ from notifier.store.base import one_of
 from notifier.store.callback_tables import Callback as Callback
 from notifier.store.callback_tables import CallbackAttempt as CallbackAttempt
 from notifier.store.callback_tables import CallbackEndpoint as CallbackEndpoint
+from notifier.store.feedback_tables import BounceAlarm as BounceAlarm
+from notifier.store.feedback_tables import HardBounceCount as HardBounceCount
+from notifier.store.feedback_tables import HeldSuppression as HeldSuppression
+from notifier.store.feedback_tables import UnreadBounce as UnreadBounce
 from notifier.store.operating_tables import ApiKey as ApiKey
 from notifier.store.operating_tables import Circuit as Circuit
 from notifier.store.operating_tables import OperatorRecord as OperatorRecord
@@ -202,7 +206,7 @@ class Event(Base):
     #: The provider's time, for what a provider reported.
     occurred_at: Mapped[datetime | None]
     #: "accepted", "status", "duplicate", "redispatched", "held", "operator", "quota", "provider",
-    #: "provider_message", "no_receipt" or "recipient".
+    #: "provider_message", "no_receipt", "recipient", "came_back_unread", "auto_reply" or "suppression_held".
     kind: Mapped[str]
     #: The status that it has from here on; None if the event changed nothing.
     status: Mapped[str | None]
@@ -319,6 +323,10 @@ class Suppression(Base):
     #: have ended sooner than the one that took its place.
     lifted_by: Mapped[str | None]
     lifted_detail: Mapped[str | None]
+    #: Provider of the message that caused it; None: no message did, or it is from before this was kept.
+    provider: Mapped[str | None]
+    #: Its sender identity.
+    sender: Mapped[str | None]
 
     __table_args__ = (
         one_of("channel", Channel),

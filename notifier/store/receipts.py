@@ -27,6 +27,7 @@ from sqlalchemy.types import Text
 from notifier.hashing import HashKey
 from notifier.status import Channel, MessageProof, Reason, Status, sources_of
 from notifier.store.engine import transaction
+from notifier.store.mass_alarm import HardBounceWatch
 from notifier.store.partitions import first_id
 from notifier.store.provider_messages import MessageClaim, claim_message, with_locks
 from notifier.store.storable import storable
@@ -107,14 +108,18 @@ class Recorded(StrEnum):
 class ReceiptBook:
     """Thread-safe: it holds nothing but engine and key. Every method raises `ServiceUnavailable`."""
 
-    def __init__(self, engine: Engine, hash_key: HashKey | None = None) -> None:
+    def __init__(
+        self, engine: Engine, hash_key: HashKey | None = None, watch: HardBounceWatch | None = None
+    ) -> None:
         self._engine = engine
         self._hash_key = hash_key or HashKey()
+        self._watch = watch
 
     def record(
         self, report: NewReport, suppression: Callable[[Reported], NewSuppression | None] = lambda _: None
     ) -> Recorded:
-        """Write one report, in one short transaction. `suppression` is kept with it, if it makes one.
+        """Write one report, in one short transaction. `suppression` is asked if the report moves something, or is
+        about no status; what it makes is kept with the report.
 
         A message that a look-up gave to another attempt is this one's from now on, and that one is unknown again.
         One that is proven to be another attempt's is noted and moves nothing.
@@ -146,9 +151,12 @@ class ReceiptBook:
         if words in known:
             return Recorded.REPEATED
         moved = self._write(connection, report, row, words, _status(report, known) if is_ours else None)
-        new = suppression(self._reported(row)) if is_ours else None
+        # What changes nothing about the message is no news about its recipient either: it had arrived, say. A
+        # complaint is about no status at all.
+        is_news = moved or (is_ours and report.status is None)
+        new = suppression(self._reported(row)) if is_news else None
         if new is not None:
-            add_suppressions(connection, [new])
+            add_suppressions(connection, [new], self._watch)
         return Recorded.MOVED if moved else Recorded.NOTED
 
     def _write(
@@ -269,6 +277,10 @@ WITH mails AS MATERIALIZED (
     WHEN status = 'delivered' THEN 'arrived'
     WHEN status = 'sent' AND sent_at < now() - interval '5 days' THEN 'arrived' END AS ended
   FROM notifications WHERE address_hash = :address_hash AND id >= :since AND channel = 'email'
+    -- Those that led to a suppression which an operator lifted count no more.
+    AND accepted_at > coalesce((SELECT max(lifted_at) FROM suppressions AS s
+      WHERE s.address_hash = :address_hash AND s.reason = 'hard_bounce'
+      AND s.lifted_by LIKE 'operator:%'), '-infinity')
 )
 SELECT count(*) FROM mails WHERE ended = 'soft'
   AND id > coalesce((SELECT id FROM mails WHERE ended = 'arrived' ORDER BY id DESC LIMIT 1), :since)

@@ -64,7 +64,7 @@ class Resealing:
             return any(row.is_wanted for row in connection.execute(_NOTIFICATIONS, values))
 
     def run(self, *, rehash: bool = False, progress: Callable[[Resealed], None] | None = None) -> Resealed:
-        """Walk both tables. `rehash`: make every hash anew, after another NOTIFIER_HASH_KEY was set."""
+        """Walk the tables. `rehash`: make every hash anew, after another NOTIFIER_HASH_KEY was set."""
         done = Resealed()
         for done in self._walk(rehash=rehash):
             if progress:
@@ -76,6 +76,7 @@ class Resealing:
         for select, update, work in (
             (_NOTIFICATIONS, _UPDATE_NOTIFICATIONS, self._notification),
             (_REJECTED, _UPDATE_REJECTED, self._rejected),
+            (_UNREAD, _UPDATE_UNREAD, self._unread),
         ):
             after = UUID(int=0)
             while True:
@@ -126,6 +127,11 @@ class Resealing:
     def _rejected(self, row: Any) -> dict[str, Any]:
         body, headers = self._vault.open_rejected(row.id, row.body, row.headers, row.sealed)
         new = self._vault.put_away_rejected(row.id, body, headers)
+        return {"id": str(row.id), "sealed": bytea(new["sealed"]), "old_sealed": bytea(row.sealed)}
+
+    def _unread(self, row: Any) -> dict[str, Any]:
+        content = self._vault.open_bounce(row.id, row.content, row.sealed)
+        new = self._vault.put_away_bounce(row.id, content)
         return {"id": str(row.id), "sealed": bytea(new["sealed"]), "old_sealed": bytea(row.sealed)}
 
 
@@ -203,4 +209,25 @@ WITH given AS MATERIALIZED (
 UPDATE rejected_messages AS m SET body = '', headers = '{}', sealed = r.sealed
 FROM given AS r JOIN free ON free.id = r.id
 WHERE m.id = r.id AND m.sealed IS NOT DISTINCT FROM r.old_sealed
+""")
+
+_UNREAD: TextClause = text("""
+WITH page AS MATERIALIZED (
+  SELECT id, :is_on AND (sealed IS NULL OR substr(sealed, 1, length(:header)) <> :header) AS is_wanted
+  FROM unread_bounces WHERE id > :after ORDER BY id LIMIT :limit
+)
+SELECT page.id, page.is_wanted, u.content, u.sealed
+FROM page LEFT JOIN unread_bounces AS u ON u.id = page.id AND page.is_wanted
+ORDER BY page.id
+""").bindparams(_AFTER)
+
+_UPDATE_UNREAD: TextClause = text("""
+WITH given AS MATERIALIZED (
+  SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(id uuid, sealed bytea, old_sealed bytea)
+), free AS MATERIALIZED (
+  SELECT u.id FROM given JOIN unread_bounces AS u ON u.id = given.id ORDER BY u.id FOR UPDATE OF u SKIP LOCKED
+)
+UPDATE unread_bounces AS u SET content = '', sealed = r.sealed
+FROM given AS r JOIN free ON free.id = r.id
+WHERE u.id = r.id AND u.sealed IS NOT DISTINCT FROM r.old_sealed
 """)

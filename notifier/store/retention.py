@@ -166,7 +166,9 @@ SELECT (SELECT count(*) FROM {done}) AS changed, (SELECT count(*) FROM page WHER
 
 # The hash stays, so that an auditor who has the address can still ask whether it got the message.
 _REDACT: TextClause = text(f"""
-WITH {_page(_PERSONAL)}, done AS (
+WITH {_page(_PERSONAL)}, unread AS (
+  DELETE FROM unread_bounces AS u USING free WHERE u.notification_id = free.id
+), done AS (
   UPDATE notifications AS n SET recipient = NULL, address = NULL, context = NULL, sealed = NULL, secrets = NULL,
     secret_names = CASE WHEN n.secret_names IS NOT NULL THEN '{{}}'::text[] END,
     metadata = '{{}}', callback_url = NULL
@@ -177,7 +179,9 @@ WITH {_page(_PERSONAL)}, done AS (
 """).bindparams(*_UUIDS, _LIVES)
 
 _BELONGINGS = """
-keys AS (
+unread AS (
+  DELETE FROM unread_bounces AS u USING free WHERE u.notification_id = free.id
+), keys AS (
   DELETE FROM idempotency_keys AS k USING free
   WHERE k.producer = free.producer AND k.key = free.key AND k.notification_id = free.id
 ), told AS (

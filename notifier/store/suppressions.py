@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Engine,
     LargeBinary,
@@ -30,6 +31,7 @@ from sqlalchemy import (
 from notifier.message import new_id
 from notifier.status import Channel, SuppressionReason
 from notifier.store.engine import transaction
+from notifier.store.mass_alarm import HardBounceWatch
 from notifier.store.models import Suppression
 from notifier.store.storable import storable
 
@@ -51,6 +53,41 @@ class NewSuppression:
     detail: str | None = None
     notification_id: UUID | None = None
     expires_at: datetime | None = None
+    #: Provider and sender identity of the message that caused it; None: no message did.
+    provider: str | None = None
+    sender: str | None = None
+    #: It was refused at once: its message does not count among those that were sent.
+    is_refusal: bool = False
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether it comes from an answer that there is nobody: too many of them, and something is wrong with us.
+        What recipients wish never waits."""
+        reasons = (SuppressionReason.HARD_BOUNCE, SuppressionReason.INVALID_RECIPIENT)
+        return self.reason in reasons and bool(self.origins)
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Whose bounces it counts among."""
+        named = (("provider", self.provider), ("sender", self.sender))
+        return tuple(f"{kind}:{name}" for kind, name in named if name)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The columns, as JSON takes them."""
+        return {
+            "id": str(new_id()),
+            "address_hash": self.address_hash.hex(),
+            "hash_key": self.hash_key,
+            "channel": self.channel,
+            "scope": self.scope,
+            "reason": self.reason,
+            "source": self.source,
+            "detail": self.detail and storable(self.detail)[:500],
+            "notification_id": None if self.notification_id is None else str(self.notification_id),
+            "expires_at": None if self.expires_at is None else self.expires_at.isoformat(),
+            "provider": self.provider,
+            "sender": self.sender,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +117,9 @@ class SuppressionView:
     lifted_at: datetime | None
     lifted_by: str | None
     lifted_detail: str | None
+    #: Of the message that caused it.
+    provider: str | None
+    sender: str | None
     #: "active", "expired" or "lifted"; by the database's clock.
     state: str
 
@@ -97,6 +137,9 @@ class SuppressionFilter:
     until: datetime | None = None
     #: Those that have ended, too.
     with_ended: bool = False
+    #: Of the message that caused them.
+    provider: str | None = None
+    sender: str | None = None
 
 
 _ENDED = Suppression.lifted_at.is_not(None)
@@ -116,13 +159,14 @@ class SuppressionBook:
     Every method raises `ServiceUnavailable` when the database cannot be used now.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, watch: HardBounceWatch | None = None) -> None:
         self._engine = engine
+        self._watch = watch
 
     def add(self, rows: Sequence[NewSuppression], noted: Noted | None = None) -> int:
         """Keep those that are not there yet. Returns how many were new; if any was, `noted` is written, too."""
         with transaction(self._engine) as connection:
-            return _note(connection, noted, add_suppressions(connection, rows))
+            return _note(connection, noted, add_suppressions(connection, rows, self._watch))
 
     def lift(
         self,
@@ -158,16 +202,7 @@ class SuppressionBook:
     ) -> tuple[list[SuppressionView], UUID | None]:
         """The newest `limit` that were made before `before`; and where the next page begins, if there is one."""
         query: Any = select(*_VIEW).order_by(Suppression.id.desc()).limit(limit + 1)
-        equal = {name: getattr(wanted, name) for name in ("channel", "scope", "reason", "source")}
-        for name, value in equal.items():
-            if value is not None:
-                query = query.where(getattr(Suppression, name) == value)
-        if wanted.since is not None:
-            query = query.where(Suppression.created_at >= wanted.since)
-        if wanted.until is not None:
-            query = query.where(Suppression.created_at < wanted.until)
-        if not wanted.with_ended:
-            query = query.where(_STATE == "active")
+        query = query.where(*conditions(wanted))
         if before is not None:
             query = query.where(Suppression.id < before)
         with transaction(self._engine) as connection:
@@ -200,16 +235,35 @@ class SuppressionBook:
             return bool(connection.execute(_OTHER_KEY, {"hash_key": hash_key}).scalar_one())
 
 
-def add_suppressions(connection: Connection, rows: Sequence[NewSuppression]) -> int:
+def conditions(wanted: SuppressionFilter) -> Iterator[ColumnElement[bool]]:
+    """The filter as conditions on `suppressions`."""
+    for name in ("channel", "scope", "reason", "source", "provider", "sender"):
+        value = getattr(wanted, name)
+        if value is not None:
+            yield getattr(Suppression, name) == value
+    if wanted.since is not None:
+        yield Suppression.created_at >= wanted.since
+    if wanted.until is not None:
+        yield Suppression.created_at < wanted.until
+    if not wanted.with_ended:
+        yield _STATE == "active"
+
+
+def add_suppressions(
+    connection: Connection, rows: Sequence[NewSuppression], watch: HardBounceWatch | None = None
+) -> int:
     """The same within somebody else's transaction: that of the result which caused them.
 
-    One that has expired, or would end sooner than the new one, makes room for it.
+    One that has expired, or would end sooner than the new one, makes room for it. What `watch` does not admit is
+    held instead.
     """
+    if rows and watch is not None:
+        rows = watch.admit(connection, rows)
     if not rows:
         return 0
     # In one order, so that two who add the same ones wait for each other instead of locking up.
     ordered = sorted(rows, key=lambda row: (row.address_hash, row.scope, row.reason))
-    values = {"rows": json.dumps([_row(row) for row in ordered])}
+    values = {"rows": json.dumps([row.as_dict() for row in ordered])}
     connection.execute(_MAKE_ROOM, values)
     return len(connection.execute(_ADD, values).all())
 
@@ -221,25 +275,10 @@ def _note(connection: Connection, noted: Noted | None, changed: int) -> int:
     return changed
 
 
-def _row(row: NewSuppression) -> dict[str, Any]:
-    return {
-        "id": str(new_id()),
-        "address_hash": row.address_hash.hex(),
-        "hash_key": row.hash_key,
-        "channel": row.channel,
-        "scope": row.scope,
-        "reason": row.reason,
-        "source": row.source,
-        "detail": row.detail and storable(row.detail)[:500],
-        "notification_id": None if row.notification_id is None else str(row.notification_id),
-        "expires_at": None if row.expires_at is None else row.expires_at.isoformat(),
-    }
-
-
 _ROWS = """
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
     id uuid, address_hash text, hash_key text, channel text, scope text, reason text, source text, detail text,
-    notification_id uuid, expires_at timestamptz)
+    notification_id uuid, expires_at timestamptz, provider text, sender text)
 """
 
 _MAKE_ROOM: TextClause = text(f"""
@@ -255,9 +294,9 @@ WHERE s.address_hash = decode(r.address_hash, 'hex') AND s.scope = r.scope AND s
 
 _ADD: TextClause = text(f"""
 INSERT INTO suppressions (id, address_hash, hash_key, channel, scope, reason, source, detail, notification_id,
-  expires_at)
+  expires_at, provider, sender)
 SELECT id, decode(address_hash, 'hex'), hash_key, channel, scope, reason, source, detail, notification_id,
-  expires_at
+  expires_at, provider, sender
 FROM ({_ROWS}) AS incoming
 ON CONFLICT (address_hash, scope, reason) WHERE lifted_at IS NULL DO NOTHING
 RETURNING id

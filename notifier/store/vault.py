@@ -24,6 +24,7 @@ from notifier.store.storable import bytea
 
 #: Where each sealed value lies; with the row's id it is what the value is bound to.
 _PERSON, _SECRETS, _REJECTED = "notifications.sealed", "notifications.secrets", "rejected_messages.sealed"
+_BOUNCE = "unread_bounces.sealed"
 
 
 class PersonalRow(Protocol):
@@ -141,6 +142,20 @@ class Vault:
             return bytes(body), headers
         found, _, content = self.sealer.open(_place(_REJECTED, id_), sealed).partition(b"\0")
         return content, json.loads(found)
+
+    def put_away_bounce(self, id_: UUID, content: bytes) -> dict[str, Any]:
+        """The columns of a mail that came back."""
+        if not self.sealer.is_on:
+            return {"content": content, "sealed": None}
+        return {"content": b"", "sealed": self.sealer.seal(_place(_BOUNCE, id_), content)}
+
+    def open_bounce(self, id_: UUID, content: bytes, sealed: bytes | None) -> bytes:
+        """The mail.
+
+        Raises:
+            CannotOpen: naming the key.
+        """
+        return bytes(content) if sealed is None else self.sealer.open(_place(_BOUNCE, id_), sealed)
 
     def reseal_secrets(self, id_: UUID, secrets: bytes) -> bytes:
         """The same secrets under the first key.

@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from notifier.bootstrap import Services
 from notifier.config import Sender, Settings, Structure
+from notifier.limit_tables import SuppressionTable
 from notifier.message import Message
 from notifier.operations.bounces import Taken
 from notifier.parsing import check
@@ -27,8 +28,11 @@ KEY = "a hash key for tests only"
 class Mails:
     """Mails in the record, at whatever point of their way, and the bounces of them."""
 
-    def __init__(self, database_url: str, templates: Path, **more: Any) -> None:
-        structure = Structure(senders={"default": Sender(email="Shop <shop@example.com>")})
+    def __init__(
+        self, database_url: str, templates: Path, *, alarm: SuppressionTable | None = None, **more: Any
+    ) -> None:
+        senders = {"default": Sender(email="Shop <shop@example.com>"), "news": Sender(email="news@example.com")}
+        structure = Structure(senders=senders, suppressions=alarm or SuppressionTable())
         given: dict[str, Any] = {"hash_key": KEY, "bounce_address": ADDRESS, **more}
         self.settings = Settings(database_url=database_url, templates=templates, structure=structure, **given)  # type: ignore[arg-type]
         self.services = Services(self.settings)

@@ -1,0 +1,214 @@
+"""What a delivery report means for the notification and for its recipient.
+
+A suppression keeps somebody from all mail, so it needs strong evidence: the code, or plain words, of the server
+that refused it, about the address that we sent to and no other, with nothing beside them that says otherwise.
+Everything weaker ends the notification and leaves its recipient alone, or counts as soft.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import assert_never
+
+from notifier.providers.bounce_report import Action, Bounce
+from notifier.providers.bounce_words import Kind, is_temporary, kinds_in
+from notifier.providers.mail_texts import ADDRESS
+from notifier.providers.smtp_codes import Stage, judge
+from notifier.providers.verdict import Verdict
+from notifier.status import Outcome, Reason, Status, Subject
+
+
+class Whose(StrEnum):
+    """Whose address it is."""
+
+    THEIRS = "theirs"  #: the one that we sent to
+    OURS = "ours"  #: that of a sender identity, or a return path
+    OTHERS = "others"  #: somebody else's
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a delivery report means for us."""
+
+    status: Status
+    #: Why it did not arrive.
+    reason: Reason | None = None
+    #: There is nobody at that address.
+    is_dead: bool = False
+    #: The address exists, and does not take mail for now.
+    is_soft: bool = False
+    #: It is about an address behind theirs: a member of a list, where they have their mail forwarded to.
+    is_behind: bool = False
+
+
+_SENDER = Meaning(Status.UNDELIVERED, Reason.SENDER_REFUSED)
+_SOFT = Meaning(Status.UNDELIVERED, Reason.UNREACHABLE_RECIPIENT, is_soft=True)
+
+#: Words about nobody in particular: where to ask for help.
+_ROLE = re.compile(
+    r"(abuse|admin\w*|help\w*|hostmaster|mailer-daemon|no-?reply|postmaster|security|spam|support|webmaster|info)\W?",
+    re.IGNORECASE,
+)
+#: What forwarders make of a sender's address: SRS0=…=example.com=shop@…, prvs=…=shop@example.com.
+_REWRITTEN = re.compile(
+    r"(?:SRS[01][=+-].*?(?P<domain>[\w.-]+)=(?P<local>[^=@]+)@.*|(?:prvs|btv1|msprvs1)=[^=]*=+(?P<plain>.+@.+))\Z",
+    re.IGNORECASE,
+)
+#: With these a code for "no such mailbox" is contradicted.
+_AGAINST_DEAD = frozenset({Kind.FULL, Kind.EXPIRED, Kind.RATE, Kind.SENDER, Kind.POLICY})
+#: Codes that may mean it; see `_family`.
+_NOBODY = "nobody"
+#: What the words alone mean; a mailbox that is closed may be opened again.
+_BY_WORDS = (Kind.FULL, Kind.EXPIRED, Kind.CLOSED, Kind.UNROUTABLE)
+
+
+def is_believable(bounce: Bounce, whose: Callable[[str], Whose]) -> bool:
+    """Whether it is a report about our mail at all: one that somebody forwarded must name its recipient."""
+    return not bounce.is_nested or any(whose(name) is Whose.THEIRS for name in bounce.named)
+
+
+def meaning_of(bounce: Bounce, whose: Callable[[str], Whose]) -> Meaning:
+    """What it means. `whose` tells whose an address is that stands in it."""
+    match bounce.action:
+        case Action.FAILED | Action.EXPIRED:
+            return _failure(bounce, whose)
+        case Action.DELIVERED:
+            return Meaning(Status.DELIVERED)
+        case Action.DELAYED | Action.RELAYED | Action.EXPANDED:
+            # Whoever reports has it: news only where we did not know that they took it.
+            return Meaning(Status.SENT)
+        case _:
+            assert_never(bounce.action)
+
+
+def _failure(bounce: Bounce, whose: Callable[[str], Whose]) -> Meaning:
+    text = bounce.answer.text
+    named = {address: _whose(address, whose) for address in ADDRESS.findall(text)}
+    ours = [address for address, one in named.items() if one is Whose.OURS]
+    kinds = kinds_in(text)
+    if bounce.action is Action.EXPIRED:
+        kinds |= {Kind.EXPIRED}
+    if (ours and bounce.is_quoted) or bounce.stage is Stage.MAIL or Kind.SENDER in kinds:
+        return _about_sender(bounce, ours)
+    theirs = next((address for address, one in named.items() if one is Whose.THEIRS), "")
+    verdict = judge(bounce.stage, bounce.answer, recipient=theirs, ours=ours)
+    found = _by_evidence(bounce, verdict, kinds, names_them=bool(theirs))
+    if (found.is_dead or found.is_soft) and _is_behind(bounce, named, whose):
+        # Those of them who get it still do: their address lives, and no count may say otherwise.
+        reason = Reason.INVALID_RECIPIENT if found.is_dead else Reason.PROVIDER_REJECTED
+        return Meaning(Status.UNDELIVERED, reason, is_behind=True)
+    return found
+
+
+def _about_sender(bounce: Bounce, ours: list[str]) -> Meaning:
+    """What the table calls it, if that is about us; a sender that was refused, whatever words came with it."""
+    verdict = judge(bounce.stage, bounce.answer, ours=ours)
+    is_about_us = verdict.subject in (Subject.SENDER, Subject.ACCOUNT) and not verdict.suppress
+    return Meaning(Status.UNDELIVERED, verdict.reason) if is_about_us else _SENDER
+
+
+def _by_evidence(bounce: Bounce, verdict: Verdict, kinds: frozenset[Kind], *, names_them: bool) -> Meaning:
+    code = bounce.answer.enhanced
+    if Kind.RATE in kinds:
+        # "5.2.1 … receiving mail at a rate": they get too much just now, and are there.
+        return Meaning(Status.UNDELIVERED, Reason.PROVIDER_THROTTLED)
+    by_code, by_words = verdict.suppress, Kind.DEAD in kinds
+    is_certain = by_code or (by_words and _is_vague(code))
+    if is_certain and not _is_contradicted(bounce, kinds, code):
+        if _is_supported(bounce, kinds, code, names_them=names_them):
+            return Meaning(
+                Status.UNDELIVERED, verdict.reason if by_code else Reason.INVALID_RECIPIENT, is_dead=True
+            )
+        return _SOFT
+    if is_certain or by_words:
+        return _SOFT
+    if any(kind in kinds for kind in _BY_WORDS) and (_is_vague(code) or Kind.POLICY not in kinds):
+        return _SOFT
+    return _as_judged(verdict)
+
+
+def _as_judged(verdict: Verdict) -> Meaning:
+    # "Try again later" to us is, from a server that gave up trying, a recipient who cannot be reached.
+    is_put_off = verdict.outcome in (Outcome.UNAVAILABLE, Outcome.UNKNOWN)
+    is_about_us = verdict.reason in (
+        Reason.PROVIDER_ACCOUNT,
+        Reason.PROVIDER_THROTTLED,
+        Reason.SENDER_REFUSED,
+        Reason.DESTINATION_REFUSED,
+    )
+    reason = Reason.UNREACHABLE_RECIPIENT if is_put_off and not is_about_us else verdict.reason
+    return Meaning(Status.UNDELIVERED, reason, is_soft=reason is Reason.UNREACHABLE_RECIPIENT)
+
+
+def _is_vague(code: str) -> bool:
+    """Whether it says no more than that something went wrong: none, 5.0.0, 5.0.350, 5.1.0."""
+    return not code or code.split(".")[1] == "0" or code.split(".")[2] == "0"
+
+
+def _is_contradicted(bounce: Bounce, kinds: frozenset[Kind], code: str) -> bool:
+    """Whether something in it speaks against "there is nobody"."""
+    if kinds & _AGAINST_DEAD or bounce.action is Action.EXPIRED:
+        return True
+    # A server that could not be reached does not know who is there; one that says that a domain is none does.
+    if Kind.UNROUTABLE in kinds and code not in ("5.1.2", "5.1.10", "5.4.4"):
+        return True
+    if Kind.CLOSED in kinds and is_temporary(bounce.answer.text):
+        return True
+    if not _is_vague(code) and _family(code) != _NOBODY:
+        return True
+    if "4" in (code[:1], bounce.status[:1], bounce.answer.basic[:1]):
+        return True
+    return not _is_vague(bounce.status) and bool(code) and _family(bounce.status) != _family(code)
+
+
+def _family(code: str) -> str:
+    """Codes of one family do not contradict each other: "bad address" and "mailbox disabled" both mean nobody."""
+    return _NOBODY if code.startswith("5.1.") or code == "5.2.1" else ".".join(code.split(".")[:2])
+
+
+def _is_supported(bounce: Bounce, kinds: frozenset[Kind], code: str, *, names_them: bool) -> bool:
+    """Whether more than the reporting server's default speaks for it."""
+    if kinds & {Kind.DEAD, Kind.CLOSED, Kind.UNROUTABLE} or (code and code in bounce.answer.text):
+        # A phrase that nobody ties to an address or a code may be anybody's.
+        return names_them or bool(code or bounce.named) or bounce.is_quoted
+    # It alone decides about its own mailboxes; what another server said it would have quoted.
+    return not bounce.remote and not bounce.is_quoted
+
+
+def _is_behind(bounce: Bounce, named: dict[str, Whose], whose: Callable[[str], Whose]) -> bool:
+    """Whether it is about an address other than the one that we sent to."""
+    recipients = [one for address in bounce.named for one in [_whose_of_any(address, whose)]]
+    if bounce.targets > 1 or any(one is not Whose.THEIRS for one in recipients):
+        return True
+    others = [address for address, one in named.items() if one is Whose.OTHERS and not _ROLE.match(address)]
+    return bool(others) and Whose.THEIRS not in named.values()
+
+
+def _whose(address: str, whose: Callable[[str], Whose]) -> Whose:
+    found = whose(address.strip("'\"."))
+    rewritten = _REWRITTEN.match(address) if found is Whose.OTHERS else None
+    if rewritten is None:
+        return found
+    # A forwarder writes only senders anew.
+    return Whose.OURS
+
+
+def _whose_of_any(address: str, whose: Callable[[str], Whose]) -> Whose:
+    return Whose.THEIRS if any(whose(one) is Whose.THEIRS for one in spellings_of(address)) else Whose.OTHERS
+
+
+def spellings_of(address: str) -> Iterator[str]:
+    """As it stands, and as RFC 3461 (xtext, "+2B") and RFC 6533 (`\\x{E9}`) encode it."""
+    yield address
+    if "+" in address:
+        yield re.sub(r"\+([0-9A-F]{2})", lambda found: chr(int(found[1], 16)), address)
+    if "\\x{" in address:
+        yield re.sub(r"\\x\{([0-9A-Fa-f]{2,6})\}", _character, address)
+
+
+def _character(found: re.Match[str]) -> str:
+    number = int(found[1], 16)
+    return chr(number) if number < 0xD800 or 0xE000 <= number < 0x110000 else "\ufffd"

@@ -1,0 +1,167 @@
+"""What an operator does about many suppressions at once: apply or discard those that a mass alarm held, and lift
+those that should not have been made.
+
+Each action leaves an operator record. A run that dies can be run again: what it had done does not match any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from notifier.errors import WrongSelection
+from notifier.operations.results import Progress, Result, result
+from notifier.store.held_suppressions import HeldBook, HeldFilter, HeldView
+from notifier.store.mass_alarm import Alarm, AlarmBook
+from notifier.store.operating import Operating, Tally
+from notifier.store.suppressions import SuppressionFilter
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What waits for an operator because of mass alarms."""
+
+    #: "bounces_held".
+    cause: str
+    #: Those that are on.
+    alarms: tuple[Alarm, ...]
+    #: Suppressions that are held.
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class StuckHolding:
+    """The same, with words."""
+
+    late: Holding
+    #: Why, in words.
+    why: str
+    #: What to do about it.
+    fix: str
+
+
+class HeldSuppressions:
+    """Thread-safe: it holds nothing but the store. Every method raises `ServiceUnavailable`; the pages until then
+    are done."""
+
+    def __init__(self, book: HeldBook, alarms: AlarmBook, operating: Operating) -> None:
+        self._book = book
+        self._alarms = alarms
+        self._operating = operating
+
+    def holding(self) -> Holding | None:
+        """What waits; None: nothing."""
+        alarms, held = tuple(self._alarms.active()), self._book.count(HeldFilter())
+        return Holding("bounces_held", alarms, held) if alarms or held else None
+
+    def stuck(self) -> StuckHolding | None:
+        """The same, with words; None: nothing waits."""
+        found = self.holding()
+        return None if found is None else StuckHolding(found, *in_words(found))
+
+    def page(self, wanted: HeldFilter, *, limit: int, before: UUID | None = None) -> Sequence[HeldView]:
+        """The newest `limit` that were held before `before`."""
+        return self._book.page(wanted, limit=limit, before=before)
+
+    def apply(
+        self,
+        wanted: HeldFilter,
+        *,
+        operator: str,
+        reason: str | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> Result:
+        """Suppress those that were held: the bounces were right."""
+        return self._end(wanted, True, operator, reason, dry_run, progress)
+
+    def discard(
+        self,
+        wanted: HeldFilter,
+        *,
+        operator: str,
+        reason: str | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> Result:
+        """Forget those that were held: the bounces were our fault, and stay in the stories of their messages."""
+        return self._end(wanted, False, operator, reason, dry_run, progress)
+
+    def _end(
+        self,
+        wanted: HeldFilter,
+        apply: bool,
+        operator: str,
+        reason: str | None,
+        dry_run: bool,
+        progress: Progress | None,
+    ) -> Result:
+        if dry_run:
+            return _preview(self._book.count(wanted))
+        action = "apply_held" if apply else "discard_held"
+        record = self._operating.begin(operator, action, _selection(wanted), reason).id
+        return self._run(record, lambda tally: self._book.end_page(wanted, record, tally, apply=apply), progress)
+
+    def lift(
+        self,
+        wanted: SuppressionFilter,
+        *,
+        operator: str,
+        reason: str | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> Result:
+        """End all that the filter finds and that hold now. They stay on record.
+
+        Raises:
+            WrongSelection: it finds everything there is, or no reason is given.
+        """
+        if wanted.source is None or wanted.since is None:
+            raise WrongSelection("say whose, and since when: --source bounce --since 3h")
+        if dry_run:
+            return _preview(self._book.count_liftable(wanted))
+        if not reason:
+            raise WrongSelection("say why: --why TEXT; it stays with each of them")
+        record = self._operating.begin(operator, "lift_suppressions", _selection(wanted), reason).id
+        by = f"operator:{operator}"
+        return self._run(
+            record, lambda tally: self._book.lift_page(wanted, record, tally, by=by, detail=reason), progress
+        )
+
+    def _run(self, record: UUID, page: Callable[[Tally], Tally | None], progress: Progress | None) -> Result:
+        tally = Tally()
+        while (found := page(tally)) is not None:
+            tally = found
+            if progress:
+                progress(tally)
+        self._operating.note(record, tally, is_finished=True)
+        return result(record, tally, ())
+
+
+def in_words(found: Holding) -> tuple[str, str]:
+    """Why something is held, and what to do."""
+    count = f"{found.held} suppression{'' if found.held == 1 else 's'}"
+    fix = (
+        "find out whether we are at fault (notifier suppressions held), then: notifier suppressions apply-held, "
+        "or held --discard"
+    )
+    if not found.alarms:
+        return f"{count} that a mass alarm held wait{'s' if found.held == 1 else ''} for an operator", fix
+    told = ", ".join(f"{one.scope} ({one.bounced} of {one.sent} mails)" for one in found.alarms)
+    return f"too many hard bounces in an hour, by {told}: bounces suppress nobody now, {count} held", fix
+
+
+def _preview(count: int) -> Result:
+    return Result(None, count, count, 0)
+
+
+def _selection(wanted: HeldFilter | SuppressionFilter) -> Mapping[str, Any]:
+    known = {field.name: asdict(wanted)[field.name] for field in fields(wanted)}
+    return {"filter": {name: _plain(value) for name, value in known.items() if value not in (None, False)}}
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value

@@ -1,0 +1,242 @@
+"""The parts, texts and fields of a mail that keeps to no standard: whatever can still be read of it is read."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import html
+import re
+from collections.abc import Iterator
+from email.header import decode_header, make_header
+from email.message import Message
+from email.parser import BytesHeaderParser, BytesParser
+from email.policy import compat32
+
+#: So much of a mail is looked at, and as much from a report on that stands further behind. Bytes.
+MAX_READ = 256 * 1024
+#: Parts of a mail that are looked at, and blocks of a report.
+MAX_PARTS = 100
+#: No text is longer. Characters.
+MAX_TEXT = 64 * 1024
+
+#: Stay one text: the parser of the standard library takes them apart into mails, and stops at the first odd line.
+_REPORTS = {
+    "message/delivery-status": "text/delivery-status",
+    "message/global-delivery-status": "text/delivery-status",
+    "message/feedback-report": "text/feedback-report",
+    "message/disposition-notification": "text/disposition-notification",
+    "message/global-disposition-notification": "text/disposition-notification",
+}
+_LATE_REPORT = re.compile(
+    rb"^content-type[ \t]*:\s*message/(?:global-)?(?:delivery-status|feedback-report)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_LINE_END = re.compile(rb"\r+\n|\r")
+_FIELD = re.compile(r"([A-Za-z][A-Za-z0-9-]{0,60})[ \t]*:[ \t]*(.*)")
+_TAG = re.compile(r"<(?:style|script)\b.*?</(?:style|script)\s*>|<[^<>]{0,2000}>", re.IGNORECASE | re.DOTALL)
+_BREAK = re.compile(r"<(?:br|/p|/div|/tr|/li|/h\d)\b[^<>]{0,200}>", re.IGNORECASE)
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]{16,}={0,2}\s*")
+#: Fields of RFC 3464; a line that begins with another word goes on with the field before it.
+_STATUS_FIELDS = frozenset(
+    {
+        "original-envelope-id",
+        "reporting-mta",
+        "dsn-gateway",
+        "received-from-mta",
+        "arrival-date",
+        "original-recipient",
+        "final-recipient",
+        "action",
+        "status",
+        "remote-mta",
+        "diagnostic-code",
+        "last-attempt-date",
+        "final-log-id",
+        "will-retry-until",
+        "localized-diagnostic",
+    }
+)
+#: Charsets whose bytes are ASCII although they say something else.
+_NOT_ASCII = ("iso-2022", "hz", "utf-7", "utf-16", "utf-32")
+
+#: Name in lower case → value.
+Fields = dict[str, str]
+
+
+class Part(Message):
+    """A mail or a part of one, in which a report is a text."""
+
+    def get_content_type(self) -> str:
+        """Of the parser's own: it asks this how to read on."""
+        found: str = super().get_content_type()
+        return _REPORTS.get(found, found)
+
+
+def parse(content: bytes) -> Message:
+    """The mail. Raises nothing: of what the parser does not take there are headers and one text."""
+    lines = _LINE_END.sub(b"\n", _worth_reading(content)).lstrip(b"\n")
+    try:
+        return BytesParser(_class=Part, policy=compat32).parsebytes(lines)
+    except Exception:
+        # Nested a thousand times, say.
+        return BytesHeaderParser(_class=Part, policy=compat32).parsebytes(lines[:MAX_READ])
+
+
+def _worth_reading(content: bytes) -> bytes:
+    """The beginning, and the report if that stands behind it: after a large part that people read."""
+    if len(content) <= MAX_READ:
+        return content
+    late = _LATE_REPORT.search(content, MAX_READ - 1024)
+    if late is None:
+        return content[:MAX_READ]
+    begin = max(content.rfind(b"\n--", 0, late.start()), MAX_READ)
+    return content[:MAX_READ] + b"\n" + content[begin:][:MAX_READ].lstrip(b"\r\n")
+
+
+def parts(mail: Message) -> list[Message]:
+    """The parts of the mail itself, not those of a mail that it returns."""
+    waiting = [mail]
+    found: list[Message] = []
+    while waiting and len(found) < MAX_PARTS:
+        part = waiting.pop(0)
+        found.append(part)
+        payload = part.get_payload()
+        if part.get_content_maintype() == "multipart" and isinstance(payload, list):
+            waiting += [one for one in payload if isinstance(one, Message)]
+    return found
+
+
+def included(part: Message) -> Message | None:
+    """The mail, or the headers of it, that this part holds."""
+    payload = part.get_payload()
+    if part.get_content_type() == "message/rfc822" and isinstance(payload, list) and payload:
+        return payload[0] if isinstance(payload[0], Message) else None
+    if part.get_content_type() == "text/rfc822-headers" or part.get_content_maintype() == "message":
+        headers = BytesHeaderParser(_class=Part, policy=compat32)
+        return headers.parsebytes(text_of(part).lstrip().encode("utf-8", "replace"))
+    return None
+
+
+def is_text(part: Message) -> bool:
+    """Whether somebody may read something in it: also what should have had parts, and has none that are marked."""
+    kind = part.get_content_maintype()
+    if part.get_content_type() == "text/rfc822-headers":
+        return False
+    return kind == "text" or (kind == "multipart" and isinstance(part.get_payload(), str))
+
+
+def text_of(part: Message) -> str:
+    """What stands in this part, decoded as far as possible."""
+    payload = part.get_payload(decode=True)
+    if not isinstance(payload, bytes):
+        return ""
+    text = decoded(payload, str(part.get_content_charset() or ""))[:MAX_TEXT]
+    if part.get_content_type() != "text/html":
+        return text
+    return html.unescape(_TAG.sub(" ", _BREAK.sub("\n", text)))
+
+
+def decoded(content: bytes, charset: str) -> str:
+    """In the charset that it names, if that can be true."""
+    charset = charset.lower()
+    is_odd = charset.startswith(_NOT_ASCII)
+    if charset.startswith(("utf-16", "utf-32")) and b"\0" not in content:
+        is_odd = False
+    if content.isascii() and not is_odd:
+        return content.decode("ascii")
+    for name in dict.fromkeys((charset if charset not in ("", "us-ascii", "ascii") else "utf-8", "utf-8")):
+        try:
+            return content.decode(name)
+        except (LookupError, ValueError):
+            continue
+    return content.decode("utf-8", "replace") if charset else content.decode("latin-1")
+
+
+def spellings(part: Message) -> Iterator[str]:
+    """What may be a report in it: decoded as it says, as it stands, and decoded although it says nothing."""
+    text = text_of(part)
+    yield text
+    raw = part.get_payload()
+    if isinstance(raw, str) and raw != text:
+        yield raw[:MAX_TEXT].encode("utf-8", "replace").decode()
+    if _BASE64.fullmatch(text):
+        try:
+            yield base64.b64decode("".join(text.split()) + "==").decode("utf-8", "replace")
+        except (binascii.Error, ValueError):
+            return
+
+
+def status_blocks(text: str) -> list[Fields]:
+    """The groups of fields of a delivery report (RFC 3464), also where lines of a field are not indented, blank
+    lines are missing or too many, and a blank stands before the colon."""
+    blocks: list[Fields] = []
+    for paragraph in re.split(r"\n[ \t]*\n", text)[:MAX_PARTS]:
+        for block in _blocks_of(paragraph):
+            is_rest = blocks and not _names_somebody(block) and _names_somebody(blocks[-1])
+            if is_rest and "action" not in blocks[-1]:
+                blocks[-1] = block | blocks[-1]
+            else:
+                blocks.append(block)
+    return blocks
+
+
+def _blocks_of(paragraph: str) -> Iterator[Fields]:
+    block: Fields = {}
+    name = ""
+    for line in paragraph.split("\n"):
+        field = None if line[:1] in (" ", "\t") else _FIELD.match(line)
+        if field is None or not _is_status_field(field[1].lower()):
+            if name:
+                block[name] = f"{block[name]} {line.strip()}"[:4000]
+            continue
+        name = field[1].lower()
+        if name in block and name in ("final-recipient", "original-recipient", "action"):
+            yield block
+            block = {}
+        if name in block:
+            name = ""  # the first one counts
+        else:
+            block[name] = field[2].strip()
+    if block:
+        yield block
+
+
+def _is_status_field(name: str) -> bool:
+    return name in _STATUS_FIELDS or name.startswith("x-")
+
+
+def _names_somebody(block: Fields) -> bool:
+    return "final-recipient" in block or "original-recipient" in block
+
+
+def fields_of(text: str) -> dict[str, list[str]]:
+    """Fields of another kind of report, name in lower case → its values."""
+    found: dict[str, list[str]] = {}
+    last: list[str] = []
+    for line in text.split("\n")[:1000]:
+        field = None if line[:1] in (" ", "\t") else _FIELD.match(line)
+        if field:
+            last = found.setdefault(field[1].lower(), [])
+            last.append(field[2].strip())
+        elif last:
+            last[-1] = f"{last[-1]} {line.strip()}"[:2000].strip()
+    return found
+
+
+def all_of(message: Message, name: str) -> list[str]:
+    """The values of a header, each in one line."""
+    return [" ".join(str(value).split())[:2000] for value in message.get_all(name, [])[:MAX_PARTS]]
+
+
+def value_of(message: Message, name: str) -> str:
+    """The first one; "" if there is none."""
+    return next(iter(all_of(message, name)), "")
+
+
+def words_of(message: Message, name: str) -> str:
+    """The same, with encoded words decoded."""
+    text = value_of(message, name)
+    try:
+        return str(make_header(decode_header(text)))
+    except (ValueError, LookupError):
+        return text

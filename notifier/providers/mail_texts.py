@@ -1,0 +1,242 @@
+"""Reports in none of the standard's forms: what people read in them, and the few headers that tell.
+
+Three things are asked apart: who wrote it (a mail system, or a person), whether it says that a mail did not get
+through, and why. None of the recognisers stands alone: a phrase in the mail of a person is no report.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from email.message import Message
+from email.utils import getaddresses
+
+from flufl.bounce import all_failures
+
+from notifier.providers.bounce_report import Action, Bounce
+from notifier.providers.bounce_words import kinds_in
+from notifier.providers.mail_parts import all_of, is_text, parts, text_of, value_of, words_of
+from notifier.providers.smtp_codes import Answer, Stage
+from notifier.telemetry import log
+
+#: So much of what people read is looked at. Characters.
+MAX_SAID = 8000
+#: Of an answer in a text. Characters.
+_MAX_ANSWER = 700
+
+ADDRESS = re.compile(r"[^\s<>,;:\"()\[\]]{1,64}@[\w.-]{1,255}\w")
+#: RFC 3463; subjects above 7 are version numbers.
+CODE = re.compile(r"(?<![\d.])([245])\.([0-7])\.(\d{1,3})(?![\d.])")
+#: Replies of SMTP that are in use: "587" is a port, "500 MB" a size.
+BASIC = re.compile(
+    r"(?<![\d.,:#/-])((?:4(?:2[12]|3[0-2]|4[1-9]|5[0-5]|7[01])|5(?:0[0-4]|1\d|2[0-3]|3[0-8]|41|5[0-7]|6\d|7\d)))"
+    r"(?=[ :;#)\]-](?! ?(?:[KMG]i?B|bytes|characters|days|hours|users|recipients|messages|people)\b)|$)",
+    re.MULTILINE,
+)
+
+_SYSTEM = re.compile(
+    r"mailer[-_. ]?d(a)?emon|mail[-_. ]?daemon|m(ail)?daemon@|post[-_]?master|mail[-_. ]?(delivery|system|transport|administrator)|"
+    r"\bbounces?@|undeliver|non-?deliver|delivery (sub)?system|系统退信|系統退信|mail-?system|\bmta\b|mdaemon",
+    re.IGNORECASE,
+)
+_SUBJECT = re.compile(
+    r"undeliver|returned (to sender|mail|message|e-?mail)|return(ed|ing) (message|mail)|delivery (status|failure|failed|has failed|error|problem|report|notification|delayed)|"
+    r"(mail|message|e-?mail)[^:]{0,30}(delivery|deliver)[^:]{0,20}(fail|error|problem)|failure notice|non[- ]?deliver|not (be )?delivered|could ?n.?[o']t (be )?(send|sent|deliver)|"
+    r"(message|mail) (rejected|bounced|status)|\brejected\b|\bbounce\b|mail (system|delivery) error|warning: (message|could not)|delivery incomplete|"
+    r"unzustellbar|nicht (zu)?gestellt|nicht übermittelt|zustell\w*(fehler|problem)|non (remis|distribu|délivr)|échec|no (se )?(pudo|puede|entregad)|devuelto|"
+    r"no entregad|não entreg|mancat[ao]|non recapit|non consegn|impossibile|недостав|не доставлен|ошибка доставки|возвращ|невозможно доставить|"
+    r"退信|投递失败|投遞失敗|无法投递|发送失败|退回|配信(不能|エラー)|届けられません|送信できません|エラー|niedostarcz|zwrot|onbestelbaar|niet bezorgd|iletilemedi|teslim edilemedi",
+    re.IGNORECASE,
+)
+_NOT_DELIVERED = re.compile(
+    r"(could|can|was|has|is|were|have|be|did|wo|does)( ?n.?[o']?t| not)( \w+){0,3} (be(en)? )?(deliver|reach|sent|accept|transmit)|undeliver|"
+    r"deliver[^.\n]{0,60}(fail|error|abort|problem|unsuccess)|fail[^.\n]{0,20}(to|in) deliver|(un|not )able to (be )?(deliver|send)|return(ed|ing) (to sender|message|mail)|"
+    r"(rejected|refused|bounced)[^.\n]{0,30}(your|the|this) (e-?mail|message|mail)|(message|mail)[^.\n]{0,40}(rejected|refused|bounced|returned)|permanent(ly)?[^.\n]{0,20}(error|fail|fatal)|giv(en|ing|e) up|"
+    r"did not reach|nicht[^.\n]{0,40}(zugestellt|übermittelt|ausgeliefert|erreicht)|unzustellbar|n.a pas pu[^.\n]{0,20}(remis|livr|distribu|délivr|achemin)|non (remis|distribu)|"
+    r"no (se )?(pudo|puede|ha sido|fue|ha podido)[^.\n]{0,30}entreg|não (pôde|foi|pode)[^.\n]{0,20}entreg|non (è stato|può|e stato)[^.\n]{0,30}(recapit|consegn)|impossibile (recapitare|consegnare)|"
+    r"не (был[оа]? |может быть |удалось )*(доставлен|доставить|отправлен)|(无法|未能|不能)(送达|投递|发送|到达|被送达)|(被|已)退(回|信)|退信|配信できません|届けることができません|送信できません|"
+    r"nie (została|mogła|można)[^.\n]{0,30}(dostarcz|doręcz)|niet[^.\n]{0,30}(bezorgd|afgeleverd)",
+    re.IGNORECASE,
+)
+_DELAYED = re.compile(
+    r"(not|n.t) yet (been )?deliver|(has|have|was|were|is|been) delayed|\bdelay(ed)?\b[^.\n]{0,40}(hours?|mail|message|deliver)|still (being )?(tried|trying|retr)|"
+    r"(will|continue to)[^.\n]{0,30}(be )?(retr(y|ied)|tried again|keep trying|attempt)|delivery (delayed|incomplete)|warning message only|(do|need) not (need to )?resend|"
+    r"noch nicht zugestellt|verzögert|retardé|se seguirá intentando|задерж|尚未(送达|投递)|延迟",
+    re.IGNORECASE,
+)
+_GIVEN_UP = re.compile(
+    r"permanent|giv(en|ing|e) up|\bfatal\b|failed permanently|not going to try again|could not be delivered",
+    re.IGNORECASE,
+)
+
+#: What is returned, or a part of it, begins here: what stands in it was ours.
+_RETURNED = re.compile(
+    r"^[ \t>]*(?:[-=_*+]{2,}[^\n]{0,20}(?:(?:copy|header|body|text|top|unsent|original|returned|undelivered|forwarded|below|begin|included)\b)[^\n]*"
+    r"|(?:this|here|the following|included|attached|below|following)[^\n]{0,60}(?:is |are )?(?:a |the )?(?:copy|headers?|body)\b[^\n]{0,60}(?:message|mail|header)[^\n]*"
+    r"|(?:original|returned|undelivered|unsent|message text|message header)s?[^\n]{0,20}(?:message|mail|follows|headers?)\b[^\n]{0,20}[:.-]*"
+    r"|(?:received|return-path|message-id|x-mailer|dkim-signature): .*"
+    r"|-{2,} ?(?:原始邮件|原邮件)[^\n]*|(?:исходное|оригинальное) (?:письмо|сообщение)[^\n]*|ursprüngliche nachricht[^\n]*)$",
+    re.IGNORECASE | re.MULTILINE,
+)
+_STAGES = (
+    (Stage.MAIL, re.compile(r"(in reply to|after|in response to)( the)? MAIL( FROM)?\b", re.IGNORECASE)),
+    (
+        Stage.BODY,
+        re.compile(r"(in reply to|after|in response to)( the)? (end of (data|message)|DATA\b)", re.IGNORECASE),
+    ),
+    (
+        Stage.CONNECT,
+        re.compile(
+            r"(after|in reply to|in response to)( the)? (initial connection|EHLO|HELO|pipelined)", re.IGNORECASE
+        ),
+    ),
+)
+_REPLY_SUBJECT = re.compile(
+    r"^\W*(auto(matic|mated|matische)?[-: ]*(reply|response|re\b|antwort)|automatische antwort|réponse automatique|respuesta automática|risposta automatica|resposta automática|"
+    r"out of (the )?office|abwesen|absence|ausente|fuera de|vacation|away from|on (leave|holiday)|i am (away|out)|自动回复|自動回覆|自動応答|不在|автоответ|автоматический ответ|odpowiedź automatyczna|afwezig|read:|gelesen:|lu :)",
+    re.IGNORECASE,
+)
+
+
+def said_in(mail: Message) -> str:
+    """What people read in it, up to the mail that it returns."""
+    texts = [part for part in parts(mail)[:20] if is_text(part)]
+    plain = [part for part in texts if part.get_content_type() in ("text/plain", "text") or part is mail]
+    found = "\n".join(text_of(part) for part in (plain or texts)[:3])
+    return before_returned(found)[:MAX_SAID]
+
+
+def before_returned(text: str) -> str:
+    """Without what is returned."""
+    for found in _RETURNED.finditer(text):
+        # A report that begins with such a line has nothing else to say.
+        if text[: found.start()].strip():
+            return text[: found.start()]
+    return text
+
+
+def stage_of(said: str) -> Stage:
+    """In answer to what the mail was refused; RCPT if nothing says otherwise."""
+    words = " ".join(said.split())
+    return next((stage for stage, pattern in _STAGES if pattern.search(words)), Stage.RCPT)
+
+
+def answer_in(said: str) -> str:
+    """Of what people read, the words that tell why: from the first code on, or the paragraph that tells it."""
+    code = min((found.start() for found in (BASIC.search(said), CODE.search(said)) if found), default=None)
+    if code is not None:
+        begin = said.rfind("\n", 0, code) + 1
+        # Of one long line what stands before the code is said by whoever gives it back, not by who refused it.
+        begin = begin if code - begin < 200 else code
+        end = re.search(r"\n[ \t]*\n", said[code:])
+        return " ".join(said[begin : code + end.start() if end else begin + _MAX_ANSWER].split())[:_MAX_ANSWER]
+    paragraphs = [" ".join(one.split()) for one in re.split(r"\n[ \t]*\n", said) if one.strip()]
+    telling = [one for one in paragraphs if kinds_in(one)]
+    named = [one for one in paragraphs if ADDRESS.search(one)]
+    # Where it says for whom and why in one place, that is meant.
+    both = [one for one in telling if one in named]
+    return next(iter(both or telling or named or paragraphs), "")[:_MAX_ANSWER]
+
+
+def read_text(mail: Message, content: Message) -> Bounce | None:
+    """A report that keeps to no standard. `content`: the same mail as the standard library reads it."""
+    said = said_in(mail)
+    named = _failed_recipients(mail)
+    subject = words_of(mail, "Subject")
+    is_system = is_from_a_system(mail) or bool(named)
+    code_or_kind = bool(BASIC.search(said) or CODE.search(said) or kinds_in(said))
+    later, never = _odd(content) if is_system or code_or_kind else (frozenset[str](), frozenset[str]())
+    is_about = bool(_SUBJECT.search(subject)), bool(_NOT_DELIVERED.search(said))
+    if not is_system and not (all(is_about) and code_or_kind) and not (never or later):
+        return None
+    if is_reply_subject(subject) and not is_system:
+        return None
+    is_late = (later and not never) or (_DELAYED.search(f"{subject}\n{said}") and not _GIVEN_UP.search(said))
+    if is_late and not named and (later or any(is_about) or _DELAYED.search(said)):
+        return _bounce(Action.DELAYED, said, tuple(later))
+    if named or never or (any(is_about) and (is_system or code_or_kind)) or (is_system and BASIC.search(said)):
+        # Where its writer marks the recipients itself, nobody else has to guess.
+        return _bounce(Action.FAILED, said, named or tuple(never))
+    return None
+
+
+def _bounce(action: Action, said: str, named: tuple[str, ...]) -> Bounce:
+    words = answer_in(said)
+    named = named or tuple(dict.fromkeys(ADDRESS.findall(_about_recipient(said))))[:10]
+    basic, enhanced = BASIC.search(words), specific_code(words)
+    first = enhanced[:1] or ("" if basic is None else basic[1][0])
+    code = basic[1] if basic is not None and basic[1][0] == first else f"{first}50" if first else ""
+    fallback = "450" if action is Action.DELAYED else "550"
+    recipient = min(named) if named else ""
+    return Bounce(
+        action,
+        Answer(code or fallback, enhanced, words),
+        recipient=recipient,
+        named=named,
+        targets=max(1, len(named)) if action is Action.FAILED else 1,
+        is_quoted=bool(code),
+        stage=stage_of(said),
+    )
+
+
+def _about_recipient(said: str) -> str:
+    """Addresses that stand alone, or in front of what is said of them: `<zoe@example.net>:`."""
+    found = re.findall(rf"^[ \t>*•-]*<?({ADDRESS.pattern})>?[ \t]*(?::.*|\(.*|\.)?$", said, re.MULTILINE)
+    return " ".join(found)
+
+
+def specific_code(text: str) -> str:
+    """The enhanced code that says most: "5.0.0" and "5.0.350" say nothing, "5.1.0" little. "": there is none."""
+    codes = [found[0] for found in CODE.finditer(text[:4000]) if found[1] != "2"]
+    return max(codes, key=lambda code: ("0" not in code.split(".")[1:], code.split(".")[1] != "0"), default="")
+
+
+def _failed_recipients(mail: Message) -> tuple[str, ...]:
+    """Those that Exim, Gmail and others name in a header of their own."""
+    headers = [value for name in ("X-Failed-Recipients", "X-Failed-Recipient") for value in all_of(mail, name)]
+    return tuple(dict.fromkeys(address for _, address in getaddresses(headers) if "@" in address))[:20]
+
+
+def _odd(content: Message) -> tuple[frozenset[str], frozenset[str]]:
+    """(later, never) as flufl.bounce finds them: it knows what many servers write."""
+    if "From" not in content:
+        content["From"] = "<>"  # one of its detectors takes it for granted
+    try:
+        later, never = all_failures(content)
+    except Exception as error:
+        log.info("bounce.unreadable", error=type(error).__name__)
+        return frozenset(), frozenset()
+    return _as_text(later), _as_text(never)
+
+
+def _as_text(found: Iterable[bytes]) -> frozenset[str]:
+    return frozenset(address.decode("utf-8", "replace") for address in found)
+
+
+def is_from_a_system(mail: Message) -> bool:
+    """Whether the one who wrote it calls itself a mail system."""
+    return bool(_SYSTEM.search(words_of(mail, "From")))
+
+
+def is_reply_subject(subject: str) -> bool:
+    """Whether a program that answers for a person wrote it."""
+    return bool(_REPLY_SUBJECT.search(subject))
+
+
+def is_reply(mail: Message) -> bool:
+    """Whether a program answers for a person: out of office, a read receipt, a challenge. Asked last, of what
+    nothing else can read: bounces have the same headers."""
+    if any(part.get_content_type() == "text/disposition-notification" for part in parts(mail)):
+        return True
+    # RFC 3834, and what came before it.
+    marked = (
+        value_of(mail, "Auto-Submitted").lower().startswith(("auto-replied", "auto-generated", "auto-notified"))
+    )
+    marked = marked or any(
+        name in mail for name in ("X-Autoreply", "X-Autorespond", "X-Autoresponse", "X-Auto-Reply")
+    )
+    marked = marked or value_of(mail, "Precedence").lower() in ("auto_reply", "auto-reply")
+    marked = marked or (
+        value_of(mail, "X-Auto-Response-Suppress").lower() in ("all", "oof") and "In-Reply-To" in mail
+    )
+    return not is_from_a_system(mail) and (marked or is_reply_subject(words_of(mail, "Subject")))

@@ -1,0 +1,236 @@
+"""The mass alarm: when one sender identity or one provider gets too many hard bounces in an hour, something is
+wrong with us and not with so many people, and what they would suppress is held for an operator.
+
+Only answers that would suppress somebody pay for it. Such a transaction counts its bounces per scope and minute;
+the row of the count is locked until it commits, so two of one scope are judged one after the other, and the alarm
+goes off within a batch of the threshold, however many processes there are. Mails sent are counted only when there
+are enough bounces for an alarm at all, and then among the newest; a count that was enough is remembered for a
+minute.
+
+Crash points: counts, what is held and what is suppressed are one transaction with the answer they follow from.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Engine, TextClause, bindparam, text
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+
+from notifier.message import time_of_id
+from notifier.store.engine import transaction
+from notifier.store.partitions import first_id
+from notifier.telemetry import log
+
+if TYPE_CHECKING:
+    from notifier.store.suppressions import NewSuppression
+
+#: Bounces and mails are counted over this long; an alarm lasts so long after the last bounce that was too much.
+WINDOW = timedelta(hours=1)
+#: So many of the newest mails stand for all of the window where it has more.
+_SAMPLE = 20_000
+#: What was counted is believed for so long. Seconds.
+_FRESH_SECONDS = 60.0
+
+#: (channel, sender, template) of a notification → the name of its sender identity.
+Identify = Callable[[str, str | None, str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmRule:
+    """From when on it is too much."""
+
+    #: Hard bounces, of the mails sent.
+    max_share: float
+    #: Of fewer mails nobody can say.
+    min_messages: int
+
+    def is_too_much(self, bounced: int, sent: int) -> bool:
+        """Whether so many of so many are."""
+        return sent >= self.min_messages and bounced > self.max_share * sent
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """One that is on, or what it left."""
+
+    scope: str
+    since: datetime
+    until: datetime
+    bounced: int
+    sent: int
+
+
+class HardBounceWatch:
+    """Counts hard bounces and decides which suppressions wait. Thread-safe; one a process."""
+
+    def __init__(self, rule: AlarmRule, identify: Identify) -> None:
+        self._rule = rule
+        self._identify = identify
+        self._lock = threading.Lock()
+        #: Scope → how many mails were known to be sent, and until when that is believed (monotonic).
+        self._known: dict[str, tuple[int, float]] = {}
+
+    def admit(self, connection: Connection, rows: Sequence[NewSuppression]) -> list[NewSuppression]:
+        """Those that may be suppressed now; the others are held, with an event for the story of each."""
+        watched = [row for row in rows if row.is_watched]
+        if not watched:
+            return list(rows)
+        alarmed = self._alarmed(connection, watched)
+        held = [row for row in watched if alarmed.intersection(row.origins)]
+        if held:
+            connection.execute(_HOLD, {"rows": json.dumps([row.as_dict() for row in _ordered(held)])})
+        return [row for row in rows if row not in held]
+
+    def _alarmed(self, connection: Connection, rows: Sequence[NewSuppression]) -> set[str]:
+        """The scopes of `rows` with an alarm, these bounces counted."""
+        counts: Counter[str] = Counter(scope for row in rows for scope in row.origins)
+        refused: Counter[str] = Counter(scope for row in rows if row.is_refusal for scope in row.origins)
+        given = [{"scope": one, "count": counts[one], "refused": refused[one]} for one in sorted(counts)]
+        connection.execute(_COUNT, {"rows": json.dumps(given)})
+        # A statement of its own: it sees what those committed whom the one before had to wait for.
+        values = {"scopes": json.dumps(sorted(counts)), "seconds": WINDOW.total_seconds()}
+        found = connection.execute(_LOOK, values).all()
+        alarmed = {row.scope for row in found if row.is_on}
+        for row in found:
+            sent = self._sent(connection, rows, row)
+            if sent is not None and self._rule.is_too_much(row.bounced, sent):
+                self._raise(connection, row, sent, is_new=not row.is_on)
+                alarmed.add(row.scope)
+        return alarmed
+
+    def _sent(self, connection: Connection, rows: Sequence[NewSuppression], row: Any) -> int | None:
+        """How many mails the bounces of a scope are judged against; None: too few bounces, whatever was sent."""
+        if row.bounced <= self._rule.max_share * self._rule.min_messages:
+            return None
+        with self._lock:
+            known, until = self._known.get(row.scope, (0, 0.0))
+        if time.monotonic() < until and row.bounced <= self._rule.max_share * known:
+            return known
+        if row.is_on and time.monotonic() < until:
+            return known
+        sent = self._count_sent(connection, rows, row.scope) + int(row.refused)
+        with self._lock:
+            self._known[row.scope] = (sent, time.monotonic() + _FRESH_SECONDS)
+        return sent
+
+    def _count_sent(self, connection: Connection, rows: Sequence[NewSuppression], scope: str) -> int:
+        """Of the last hour, or of the hour in which the bounced mail itself was accepted, if that had more: what
+        was sent in the evening comes back at night."""
+        now = datetime.now(UTC)
+        spans = [(now - WINDOW, now + WINDOW)]
+        ids = [row.notification_id for row in rows if row.notification_id and scope in row.origins]
+        at = min(map(time_of_id, ids), default=now)
+        if at < now - WINDOW:
+            spans.append((at - WINDOW / 2, at + WINDOW / 2))
+        return max(self._count_span(connection, scope, low, high) for low, high in spans)
+
+    def _count_span(self, connection: Connection, scope: str, low: datetime, high: datetime) -> int:
+        values = {"low": first_id(low), "high": first_id(high), "limit": _SAMPLE}
+        groups = connection.execute(_SENT, values).all()
+        count: int = sum(row.sent for row in groups if scope in self._scopes_of(row))
+        if sum(row.looked_at for row in groups) < _SAMPLE:
+            return count
+        newest = time_of_id(max(row.newest for row in groups))
+        oldest = time_of_id(min(row.oldest for row in groups))
+        covered = max((newest - oldest).total_seconds(), 1.0)
+        return int(count * max(1.0, WINDOW.total_seconds() / covered))
+
+    def _scopes_of(self, row: Any) -> tuple[str, str]:
+        return f"provider:{row.provider}", f"sender:{self._identify(row.channel, row.sender, row.template)}"
+
+    def _raise(self, connection: Connection, row: Any, sent: int, *, is_new: bool) -> None:
+        values = {"scope": row.scope, "bounced": row.bounced, "sent": sent, "seconds": WINDOW.total_seconds()}
+        connection.execute(_RAISE, values)
+        if is_new:
+            # Of the names of notifier.toml, and no person's.
+            log.error("suppressions.mass_alarm", scope=row.scope, bounced=row.bounced, sent=sent)
+
+
+class AlarmBook:
+    """Reads alarms. Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def active(self) -> list[Alarm]:
+        """Those that are on, the oldest first."""
+        with transaction(self._engine) as connection:
+            return [Alarm(*row) for row in connection.execute(_ACTIVE)]
+
+    def forget_old(self) -> int:
+        """Drop counts that no window reaches any more. Returns how many rows."""
+        with transaction(self._engine) as connection:
+            return connection.execute(_FORGET).rowcount
+
+
+def _ordered(rows: Iterable[NewSuppression]) -> list[NewSuppression]:
+    return sorted(rows, key=lambda row: (row.address_hash, row.scope, row.reason))
+
+
+_BOUNDS = [bindparam(name, type_=PG_UUID(as_uuid=True)) for name in ("low", "high")]
+
+# In one order for all, so that two who count the same scopes wait for each other instead of locking up.
+_COUNT: TextClause = text("""
+INSERT INTO hard_bounces AS b (scope, minute, count, refused)
+SELECT r.scope, date_trunc('minute', clock_timestamp()), r.count, r.refused
+FROM json_to_recordset(CAST(:rows AS json)) AS r(scope text, count int, refused int) ORDER BY r.scope
+ON CONFLICT (scope, minute) DO UPDATE SET count = b.count + excluded.count, refused = b.refused + excluded.refused
+""")
+
+_LOOK: TextClause = text("""
+SELECT w.scope, sum(b.count)::int AS bounced, sum(b.refused)::int AS refused,
+  EXISTS (SELECT FROM bounce_alarms AS a WHERE a.scope = w.scope AND a.until > now()) AS is_on
+FROM json_array_elements_text(CAST(:scopes AS json)) AS w(scope)
+JOIN hard_bounces AS b ON b.scope = w.scope AND b.minute > now() - make_interval(secs => :seconds)
+GROUP BY w.scope ORDER BY w.scope
+""")
+
+# The page is cut before anything is asked of it: however many there are, it reads so many and no more.
+_SENT: TextClause = text("""
+WITH page AS MATERIALIZED (
+  SELECT id, channel, sender, template, provider, sent_at, is_test FROM notifications
+  WHERE id >= :low AND id < :high ORDER BY id DESC LIMIT :limit
+)
+SELECT channel, sender, template, provider,
+  count(*) FILTER (WHERE sent_at IS NOT NULL AND NOT is_test)::int AS sent, count(*)::int AS looked_at,
+  (array_agg(id ORDER BY id DESC))[1] AS newest, (array_agg(id ORDER BY id))[1] AS oldest
+FROM page GROUP BY channel, sender, template, provider
+""").bindparams(*_BOUNDS)
+
+_RAISE: TextClause = text("""
+INSERT INTO bounce_alarms AS a (scope, until, bounced, sent)
+VALUES (:scope, now() + make_interval(secs => :seconds), :bounced, :sent)
+ON CONFLICT (scope) DO UPDATE SET
+  since = CASE WHEN a.until > now() THEN a.since ELSE now() END,
+  until = excluded.until, bounced = excluded.bounced, sent = excluded.sent
+""")
+
+_HOLD: TextClause = text("""
+WITH held AS (
+  INSERT INTO held_suppressions (id, address_hash, hash_key, channel, scope, reason, source, detail,
+    notification_id, expires_at, provider, sender)
+  SELECT id, decode(address_hash, 'hex'), hash_key, channel, scope, reason, source, detail, notification_id,
+    expires_at, provider, sender
+  FROM json_to_recordset(CAST(:rows AS json)) AS r(
+    id uuid, address_hash text, hash_key text, channel text, scope text, reason text, source text, detail text,
+    notification_id uuid, expires_at timestamptz, provider text, sender text)
+  ON CONFLICT (address_hash, scope, reason) DO NOTHING
+  RETURNING notification_id, reason
+)
+INSERT INTO events (notification_id, kind, detail)
+SELECT notification_id, 'suppression_held', reason FROM held WHERE notification_id IS NOT NULL
+""")
+
+_ACTIVE: TextClause = text("""
+SELECT scope, since, until, bounced, sent FROM bounce_alarms WHERE until > now() ORDER BY since, scope
+""")
+
+_FORGET: TextClause = text("DELETE FROM hard_bounces WHERE minute < now() - interval '1 day'")

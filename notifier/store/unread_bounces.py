@@ -1,0 +1,138 @@
+"""Mails that came back and that nothing could read: kept for people, sealed like everything that is personal."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Engine, TextClause, bindparam, or_, select, text
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+
+from notifier.errors import CannotOpen, NotFound
+from notifier.message import new_id
+from notifier.store.engine import transaction
+from notifier.store.models import UnreadBounce
+from notifier.store.vault import Vault
+
+#: So much of a mail is kept. Bytes.
+KEPT_BYTES = 64 * 1024
+#: Of one notification no more are kept: who has its return path could send any number.
+MAX_KEPT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadView:
+    """One as operators see it."""
+
+    id: UUID
+    received_at: datetime
+    notification_id: UUID
+    attempt: int
+    #: Full length. Bytes.
+    size: int
+    #: What is kept; empty in lists.
+    content: bytes = b""
+
+
+_VIEW: tuple[Any, ...] = tuple(getattr(UnreadBounce, name) for name in list(UnreadView.__dataclass_fields__)[:-1])
+
+
+class UnreadBook:
+    """Thread-safe: it holds nothing but engine and keys. Every method raises `ServiceUnavailable`."""
+
+    def __init__(self, engine: Engine, vault: Vault) -> None:
+        self._engine = engine
+        self._vault = vault
+
+    def keep(self, notification_id: UUID, attempt: int, content: bytes) -> bool:
+        """Keep it with its notification, and write an event into its story. Returns whether it was not there yet.
+
+        Of a notification that was redacted, and beyond `MAX_KEPT`, nothing is kept but the event of the first.
+        """
+        id_ = new_id()
+        values = {
+            "id": id_,
+            "notification_id": notification_id,
+            "attempt": attempt,
+            "digest": hashlib.sha256(content).digest(),
+            "size": len(content),
+            "max_kept": MAX_KEPT,
+        } | self._vault.put_away_bounce(id_, content[:KEPT_BYTES])
+        with transaction(self._engine) as connection:
+            # One after the other, so that the same mail twice at once is one.
+            connection.execute(_LOCK, {"id": notification_id})
+            return connection.execute(_KEEP, values).first() is not None
+
+    def note_reply(self, notification_id: UUID, attempt: int) -> bool:
+        """Write into the story that a program answered it. Returns whether that is new."""
+        with transaction(self._engine) as connection:
+            connection.execute(_LOCK, {"id": notification_id})
+            return connection.execute(_REPLY, {"id": notification_id, "attempt": attempt}).rowcount > 0
+
+    def page(self, *, limit: int, before: UUID | None = None) -> list[UnreadView]:
+        """The newest `limit` that came before `before`, without their contents."""
+        query = select(*_VIEW).order_by(UnreadBounce.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(UnreadBounce.id < before)
+        with transaction(self._engine) as connection:
+            return [UnreadView(*row) for row in connection.execute(query)]
+
+    def find(self, wanted: UUID) -> list[UnreadView]:
+        """The one with this id, or those of the notification with this id, oldest first.
+
+        Raises:
+            NotFound: there is none.
+        """
+        query = select(*_VIEW, UnreadBounce.content, UnreadBounce.sealed).order_by(UnreadBounce.id)
+        query = query.where(or_(UnreadBounce.id == wanted, UnreadBounce.notification_id == wanted))
+        with transaction(self._engine) as connection:
+            rows: Any = connection.execute(query).all()
+        if not rows:
+            raise NotFound(f"no mail that came back unread has the id {wanted}, or is of a notification with it")
+        return [replace(UnreadView(*row[:-2]), content=self._open(row)) for row in rows]
+
+    def _open(self, row: Any) -> bytes:
+        try:
+            return self._vault.open_bounce(row.id, row.content, row.sealed)
+        except CannotOpen as error:
+            return f"({error})".encode()
+
+
+_IDS = bindparam("id", type_=PG_UUID(as_uuid=True))
+
+_LOCK: TextClause = text("SELECT id FROM notifications WHERE id = :id FOR UPDATE").bindparams(_IDS)
+
+# What was redacted is not to be known again by what comes back later.
+_KEEP: TextClause = text("""
+WITH known AS (
+  SELECT count(*) AS count, bool_or(digest = :digest) AS is_known FROM unread_bounces
+  WHERE notification_id = :notification_id
+), about AS (
+  SELECT n.id, n.recipient IS NULL AND n.sealed IS NULL AS is_redacted, coalesce(k.is_known, false) AS is_known,
+    k.count < :max_kept AS has_room
+  FROM notifications AS n CROSS JOIN known AS k WHERE n.id = :notification_id
+), kept AS (
+  INSERT INTO unread_bounces (id, notification_id, attempt, digest, size, content, sealed)
+  SELECT :id, about.id, :attempt, :digest, :size, :content, :sealed FROM about
+  WHERE NOT is_redacted AND NOT is_known AND has_room
+  RETURNING id
+), noted AS (
+  INSERT INTO events (notification_id, kind, attempt, detail)
+  SELECT about.id, 'came_back_unread', :attempt, CASE WHEN kept.id IS NOT NULL
+    THEN 'notifier bounces unread ' || kept.id ELSE 'its recipient was redacted: it was not kept' END
+  FROM about LEFT JOIN kept ON true
+  WHERE kept.id IS NOT NULL OR (is_redacted AND NOT EXISTS (
+    SELECT FROM events AS e WHERE e.notification_id = about.id AND e.kind = 'came_back_unread'))
+  RETURNING id
+)
+SELECT id FROM noted
+""").bindparams(_IDS, bindparam("notification_id", type_=PG_UUID(as_uuid=True)))
+
+_REPLY: TextClause = text("""
+INSERT INTO events (notification_id, kind, attempt)
+SELECT n.id, 'auto_reply', :attempt FROM notifications AS n WHERE n.id = :id AND NOT EXISTS (
+  SELECT FROM events AS e WHERE e.notification_id = n.id AND e.kind = 'auto_reply')
+""").bindparams(_IDS)
