@@ -229,7 +229,8 @@ def _failure(verdict: Verdict) -> _Meaning:
 
 def _is_ours(verdict: Verdict) -> bool:
     """Whether the refusal is about us and says nothing about the recipient."""
-    return verdict.reason in (Reason.PROVIDER_ACCOUNT, Reason.PROVIDER_THROTTLED)
+    ours = (Reason.PROVIDER_ACCOUNT, Reason.PROVIDER_THROTTLED, Reason.SENDER_REFUSED)
+    return verdict.reason in ours
 
 
 def _words(bounce: Bounce) -> str:
