@@ -113,8 +113,8 @@ class RenderingFailed(NotifierError):
     """This template does not render with this context."""
 
 
-#: What an answer is about if its provider says no more than the reason. Without a row: the provider, or, of what is
-#: refused for good, the content.
+#: What an answer is about if its provider says no more than the reason. Without a row it is the provider, or, of
+#: what is refused for good, the content.
 SUBJECTS: Mapping[Reason, Subject] = MappingProxyType(
     {
         Reason.INVALID_RECIPIENT: Subject.RECIPIENT,
