@@ -21,8 +21,9 @@ NotifierError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from notifier.status import Outcome, Reason, Subject
 
@@ -118,22 +119,35 @@ class RenderingFailed(NotifierError):
     """This template does not render with this context."""
 
 
+#: What an answer is about if its provider says no more than the reason. Without a row it is the provider, or, of
+#: what is refused for good, the content.
+SUBJECTS: Mapping[Reason, Subject] = MappingProxyType(
+    {
+        Reason.INVALID_RECIPIENT: Subject.RECIPIENT,
+        Reason.UNREACHABLE_RECIPIENT: Subject.RECIPIENT,
+        Reason.OPTED_OUT: Subject.RECIPIENT,
+        Reason.DESTINATION_REFUSED: Subject.DESTINATION,
+        Reason.CONTENT_REFUSED: Subject.CONTENT,
+        Reason.SENDER_REFUSED: Subject.SENDER,
+        Reason.PROVIDER_ACCOUNT: Subject.ACCOUNT,
+    }
+)
+
+
 class SendError(NotifierError):
     """A provider did not return a receipt.
 
     `reason` is ours, `code` the provider's own ("21211", "550 5.1.1"), `detail` its words without personal data,
-    `subject` what the answer is about.
+    `subject` what the answer is about; without it, `SUBJECTS` tells.
     """
 
     outcome: Outcome
 
-    def __init__(
-        self, detail: str, *, reason: Reason, code: str = "", subject: Subject = Subject.PROVIDER
-    ) -> None:
+    def __init__(self, detail: str, *, reason: Reason, code: str = "", subject: Subject | None = None) -> None:
         self.detail = detail
         self.reason = reason
         self.code = code
-        self.subject = subject
+        self.subject = subject or SUBJECTS.get(reason, Subject.PROVIDER)
         super().__init__(f"{code} {detail}".strip())
 
 
@@ -149,9 +163,11 @@ class Rejected(SendError):
         reason: Reason,
         code: str = "",
         suppress: bool = False,
-        subject: Subject = Subject.CONTENT,
+        subject: Subject | None = None,
     ) -> None:
-        super().__init__(detail, reason=reason, code=code, subject=subject)
+        super().__init__(
+            detail, reason=reason, code=code, subject=subject or SUBJECTS.get(reason, Subject.CONTENT)
+        )
         self.suppress = suppress
 
 
@@ -167,7 +183,7 @@ class Throttled(SendError):
         code: str = "",
         retry_after_seconds: float | None = None,
         reason: Reason = Reason.PROVIDER_THROTTLED,
-        subject: Subject = Subject.PROVIDER,
+        subject: Subject | None = None,
     ) -> None:
         super().__init__(detail, reason=reason, code=code, subject=subject)
         self.retry_after_seconds = retry_after_seconds
@@ -189,7 +205,7 @@ class Unavailable(SendError):
         code: str = "",
         reason: Reason = Reason.PROVIDER_UNAVAILABLE,
         retry_after_seconds: float | None = None,
-        subject: Subject = Subject.PROVIDER,
+        subject: Subject | None = None,
         is_doubtful: bool = False,
     ) -> None:
         super().__init__(detail, reason=reason, code=code, subject=subject)
@@ -208,6 +224,6 @@ class OutcomeUnknown(SendError):
         *,
         code: str = "",
         reason: Reason = Reason.OUTCOME_UNKNOWN,
-        subject: Subject = Subject.PROVIDER,
+        subject: Subject | None = None,
     ) -> None:
         super().__init__(detail, reason=reason, code=code, subject=subject)

@@ -86,7 +86,7 @@ class Circuits:
             for one in candidates
         ]
         for name in configured:
-            self._probe(name, candidates, routes)
+            self._probe(name, configured, candidates, routes)
         self._give_last_chances(configured, candidates, routes)
         return routes
 
@@ -94,7 +94,9 @@ class Circuits:
         own = self._standings.get(provider, Standing(provider))
         return held(own, self._holds.get(CircuitKey(provider, sender)))
 
-    def _probe(self, provider: str, candidates: Sequence[Candidate], routes: list[Route]) -> None:
+    def _probe(
+        self, provider: str, configured: Sequence[str], candidates: Sequence[Candidate], routes: list[Route]
+    ) -> None:
         """Let one of them probe the provider, and one of each sender that is held back there."""
         asked: set[CircuitKey] = set()
         standings = [self._standing(provider, one.sender) for one in candidates]
@@ -106,9 +108,8 @@ class Circuits:
                 continue
             keys = self._open_keys(provider, one.sender)
             if not asked.intersection(keys) and self._take_probes(keys, one):
-                routes[index] = replace(
-                    routes[index], providers=(provider, *routes[index].providers), probe=provider
-                )
+                providers = (provider, *routes[index].providers)
+                routes[index] = Route(providers, probe=provider, is_partial=len(providers) < len(configured))
             if standing.probed_by != one.id:
                 asked.update(keys)
 

@@ -35,8 +35,8 @@ _CONGESTED = Verdict(
 #: The sender's own queue at Twilio holds hours of messages.
 _QUEUE_FULL = Verdict(Outcome.THROTTLED, Reason.PROVIDER_THROTTLED, Subject.ACCOUNT, retry_after_seconds=60.0)
 _SENDER_QUEUE_FULL = replace(_QUEUE_FULL, subject=Subject.SENDER)
-#: Ends at midnight there; asked for again each half an hour, because nobody says where that is.
-_SENDER_DAY_OVER = replace(_SENDER_QUEUE_FULL, retry_after_seconds=1800.0)
+#: Ends at midnight there, and nobody says where that is.
+_SENDER_DAY_OVER = replace(_SENDER_QUEUE_FULL, retry_after_seconds=300.0)
 
 _DOCUMENTED = "documented"
 _OBSERVED = "observed"

@@ -24,8 +24,9 @@ from notifier.intake.amqp import AmqpReader
 from notifier.intake.redis import RedisReader
 from notifier.message import Message, new_id
 from notifier.rendering import Renderer
-from notifier.status import Channel, Lane, OnUnknown
+from notifier.status import Channel, Lane, OnUnknown, Reason
 from notifier.store.audit import Audit, Filter
+from notifier.store.circuits import CircuitBook, CircuitKey
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.values import NewNotification
@@ -195,6 +196,43 @@ def test_stuck_tells_and_exits_1(notifier: CommandLine, make: Make) -> None:
     assert "notifier resolve ID --sent or --resend" in answer.err
     [found] = notifier("stuck", "--json").json
     assert (found["cause"], sorted(found["ids"])) == ("held", sorted(map(str, ids)))
+
+
+def test_stuck_and_providers_name_open_circuits_and_held_senders(
+    database_url: str, make: Make, tmp_path: Path
+) -> None:
+    config = tmp_path / "notifier.toml"
+    config.write_text('[[providers]]\nname = "text"\nkind = "vonage"\napi_key = "a"\napi_secret = "b"\n')
+    notifier = CommandLine({"database_url": database_url, "config": str(config)})
+    engine = make_engine(database_url)
+    book = CircuitBook(engine)
+    book.open(CircuitKey("text"), 300, Reason.PROVIDER_ACCOUNT, "no credit", by=None, again=False)
+    for id_ in make("queued", 3):
+        book.refuse(CircuitKey("text", "news"), 60, Reason.SENDER_REFUSED, "15 no", by=id_, at_most=3)
+    with transaction(engine) as connection:
+        connection.execute(text("UPDATE notifications SET reason = 'provider_account' WHERE status = 'queued'"))
+    engine.dispose()
+    answer = notifier("stuck")
+    assert answer.code == 1
+    assert "text refuses our account: nothing is sent through it" in answer.out
+    assert "no credit" in answer.out
+    assert "3 wait for it, of shop" in answer.out
+    assert "text refuses the sender news" in answer.out
+    assert "notifier providers resume text" in answer.err
+    account, held = [one for one in notifier("stuck", "--json").json if "provider" in one]
+    assert (account["cause"], account["waiting"], account["producers"]) == ("circuit_open", 3, ["shop"])
+    assert (held["cause"], held["sender"], held["channel"]) == ("sender_held", "news", "sms")
+    assert account["since"] < account["until"]
+    shown = notifier("providers")
+    assert "open, next try in" in shown.out
+    assert "held back, next try in" in shown.out
+    [view] = notifier("providers", "--json").json
+    assert (view["state"], [one["sender"] for one in view["senders"]]) == ("open", ["news"])
+    failed = [check for check in notifier("doctor", "--json").json if not check["ok"]]
+    assert {"circuit of text", "sender news at text"} <= {check["name"] for check in failed}
+    assert notifier("providers", "resume", "text").code == 0
+    [view] = notifier("providers", "--json").json
+    assert (view["state"], view["senders"]) == ("in use", [])
 
 
 class Reading:

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from notifier.errors import OutcomeUnknown, Rejected, SendError, Throttled, Unavailable
 from notifier.retry_table import DEFAULT_RETRIES, LaneRetry
-from notifier.retrying import MIN_PAUSE_SECONDS, UNKNOWN_AFTER_SECONDS, Situation, decide, pause_seconds
+from notifier.retrying import (
+    MIN_PAUSE_SECONDS,
+    UNKNOWN_AFTER_SECONDS,
+    Situation,
+    decide,
+    pause_seconds,
+    wait_for_circuit,
+)
+from notifier.routing import LAST_CHANCE_SECONDS
 from notifier.status import Lane, Reason, Status
 
 POLICY = LaneRetry(first_seconds=10, max_seconds=100, deadline_seconds=1000, max_attempts=5)
@@ -85,3 +93,26 @@ def test_a_pause_keeps_its_bounds(policy: LaneRetry, attempt: int, jitter: float
 
 def test_an_urgent_message_is_given_up_within_minutes() -> None:
     assert DEFAULT_RETRIES[Lane.URGENT].deadline_seconds <= 600
+
+
+URGENT = DEFAULT_RETRIES[Lane.URGENT]
+
+
+@given(st.floats(0, 2000), st.floats(0, 900), st.none() | st.floats(0.01, 700), st.floats(0, 1, exclude_max=True))
+def test_what_no_provider_was_called_for_waits_no_longer_than_it_may(
+    age: float, pause: float, expiry: float | None, jitter: float
+) -> None:
+    untried = Situation(1, age, expiry, jitter, is_untried=True)
+    decision = wait_for_circuit(Reason.PROVIDER_ACCOUNT, pause, URGENT, untried)
+    assert decision.status is Status.RETRYING
+    assert decision.due_in_seconds is not None
+    left = untried.seconds_left(URGENT)
+    assert decision.due_in_seconds <= max(MIN_PAUSE_SECONDS, left - LAST_CHANCE_SECONDS)
+    assert decision.due_in_seconds <= URGENT.max_seconds + URGENT.first_seconds
+
+
+def test_what_was_called_for_is_given_up_at_its_deadline_and_what_expired_at_once() -> None:
+    tried = Situation(3, 601.0, None, 0.5)
+    assert wait_for_circuit(Reason.PROVIDER_ACCOUNT, 5.0, URGENT, tried).status is Status.FAILED
+    expired = Situation(1, 10.0, 0.0, 0.5, is_untried=True)
+    assert wait_for_circuit(Reason.PROVIDER_ACCOUNT, 5.0, URGENT, expired).status is Status.EXPIRED
