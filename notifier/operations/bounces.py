@@ -175,7 +175,8 @@ class Bounces:
 
     def _may_be_about(self, complaint: Complaint, found: Reported) -> bool:
         """Whether it names the recipient, or nobody."""
-        named = {self._hash_key.recipient(Channel.EMAIL, address) for address in complaint.recipients}
+        forms = (self._hash_key.recipient_forms(Channel.EMAIL, address) for address in complaint.recipients)
+        named = {form for known in forms for form in known}
         return not named or found.address_hash in named
 
     def _scope(self, found: Reported) -> str:

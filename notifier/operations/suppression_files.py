@@ -16,10 +16,10 @@ from datetime import datetime
 from itertools import chain, islice
 from typing import Any, TextIO
 
+from notifier.domain.recipient_identity import recipient_faults
 from notifier.errors import Fault, InvalidMessage
 from notifier.hashing import HashKey
 from notifier.operations.suppressions import GLOBAL, expiry_faults, scope_faults
-from notifier.parsing import recipient_faults
 from notifier.status import Channel, SuppressionReason
 from notifier.store.suppressions import NewSuppression, SuppressionBook, SuppressionView
 

@@ -44,7 +44,7 @@ STATUSES: Mapping[str, Status] = MappingProxyType(
 )
 _MAX_FIELDS = 100
 _ID = re.compile(r"[A-Za-z0-9-]{2,64}")
-_CODE = re.compile(r"\d{1,4}")
+_CODE = re.compile(r"[0-9]{1,4}")
 #: A carrier's clock may be wrong by so much before its time is worth nothing.
 _PLAUSIBLE = timedelta(days=4)
 
