@@ -110,7 +110,7 @@ class Structure(BaseModel):
     #: The identity of templates and messages that name none.
     default_sender: str = "default"
     #: SMS go only to numbers that begin with one of these ("+33"); empty: to all.
-    sms_prefixes: tuple[Annotated[str, Field(pattern=r"^\+[1-9]\d{0,14}$")], ...] = ()
+    sms_prefixes: tuple[Annotated[str, Field(pattern=r"^\+[1-9][0-9]{0,14}$")], ...] = ()
     #: See `Caps`.
     caps: Caps = Field(default_factory=Caps)
     #: Producer → its quota.

@@ -11,7 +11,7 @@ import hmac
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from notifier.message import address_of
+from notifier.domain.recipient_identity import earlier_forms, recipient_identity
 from notifier.status import Channel
 
 #: Stands in while no key is set. Everyone can read it here, so it protects nobody: `notifier doctor` warns.
@@ -47,5 +47,10 @@ class HashKey:
         return digest.digest()
 
     def recipient(self, channel: Channel, address: str) -> bytes:
-        """What stands for a recipient: an address, with or without a display name, in any case, or a number."""
-        return self.digest("recipient", channel, address_of(address))
+        """What stands for a recipient: an address, with or without a display name, or a number."""
+        return self.digest("recipient", channel, recipient_identity(address))
+
+    def recipient_forms(self, channel: Channel, address: str) -> list[bytes]:
+        """The same, and what stood for this recipient before all spellings were one, where that was another."""
+        earlier = [self.digest("recipient", channel, form) for form in earlier_forms(address)]
+        return [self.recipient(channel, address), *earlier]

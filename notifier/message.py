@@ -40,7 +40,7 @@ MAX_AGE = timedelta(days=31)
 #: How far a producer's clock may run ahead of ours.
 MAX_CLOCK_SKEW = timedelta(days=1)
 
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)\Z")
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)\Z", re.ASCII)
 
 
 def new_id() -> UUID:
@@ -209,14 +209,6 @@ class Envelope(BaseModel):
         Field(description="Fields for every entry; context and metadata are merged key by key."),
     ] = Field(default_factory=dict)
     batch: Annotated[list[JsonValue], Field(min_length=1, max_length=MAX_BATCH_ENTRIES)]
-
-
-def address_of(to: str) -> str:
-    """The bare address or number of a recipient, in lower case: what searches and caps go by."""
-    text = to.strip()
-    if text.endswith(">") and "<" in text:
-        text = text[text.rindex("<") + 1 : -1].strip()
-    return text.lower()
 
 
 def json_schema() -> dict[str, Any]:

@@ -8,7 +8,6 @@ exists is the intake's question. `parse_body` never raises for what it is given:
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from notifier.domain.recipient_identity import recipient_faults
 from notifier.errors import Fault, InvalidMessage
 from notifier.message import (
     MAX_AGE,
@@ -28,9 +28,6 @@ from notifier.message import (
     time_of_id,
 )
 from notifier.status import Channel, Lane
-
-_E164 = re.compile(r"\+[1-9]\d{6,14}\Z")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,20 +172,6 @@ class _Disagreement:
     """Marks a channel or lane that is not the queue's; no enum accepts it, and `faults_of` names the fix."""
 
     known: str
-
-
-def recipient_faults(to: str, channel: Channel, field: str = "to") -> list[Fault]:
-    """What keeps `to` from being a recipient on this channel."""
-    if _CONTROL.search(to):
-        return [Fault(field, "bad_recipient", "contains control characters", "Send the plain address")]
-    if channel is Channel.SMS:
-        if _E164.match(to):
-            return []
-        return [Fault(field, "not_e164", "not an E.164 number", "Write it as +15550100123, without spaces")]
-    name, _, domain = to.rpartition("@")
-    if name and domain.strip(" >"):
-        return []
-    return [Fault(field, "not_an_address", "not an e-mail address", "Write it as name@example.com")]
 
 
 def _check_attachments(message: Message, channel: Channel) -> list[Fault]:

@@ -17,7 +17,7 @@ from notifier.errors import NotFound, TemplateInvalid
 from notifier.rendering import Renderer, Type
 from notifier.status import Channel
 
-_WHOLE = re.compile(r"-?\d{1,18}")
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
 _BOOLEANS = {"true": True, "yes": True, "false": False, "no": False}
 
 

@@ -19,7 +19,7 @@ from notifier.store.values import Claimed, Guard
 def guard_of(claim: Claimed, template: Template, identity: str, hash_key: HashKey) -> Guard:
     """What stands between this claim and its call."""
     return Guard(
-        hash_key.recipient(claim.channel, claim.address),
+        tuple(hash_key.recipient_forms(claim.channel, claim.recipient)),
         sender_scope(identity),
         category_scope(template.category) if template.category else None,
         template.suppression_exempt,

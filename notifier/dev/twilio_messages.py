@@ -17,7 +17,7 @@ from typing import Any
 from notifier.dev.twilio_faults import MAGIC_FROM, MAGIC_TO, Refusal
 
 API_VERSION = "2010-04-01"
-_NUMBER = re.compile(r"\+[1-9]\d{6,14}")
+_NUMBER = re.compile(r"\+[1-9][0-9]{6,14}")
 _SERVICE = re.compile(r"MG[0-9a-fA-F]{32}")
 _MAX_BODY = 1600
 

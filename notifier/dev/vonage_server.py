@@ -29,7 +29,7 @@ __all__ = ["VonageMessage", "VonageRule", "VonageServer", "running_vonage_server
 API_KEY = "abcd1234"
 API_SECRET = "local-api-secret"  # noqa: S105 - guards nothing
 
-_NUMBER = re.compile(r"\d{7,15}")
+_NUMBER = re.compile(r"[0-9]{7,15}")
 _REQUIRED = ("from", "to", "text")
 _TTL_MILLISECONDS = (20_000, 604_800_000)
 _BALANCE = "10.28000000"

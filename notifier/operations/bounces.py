@@ -12,7 +12,6 @@ bounces are counted all the same, so none is missed. A mail that is kept is know
 
 from __future__ import annotations
 
-import hmac
 import re
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -21,9 +20,9 @@ from typing import assert_never
 from uuid import UUID
 
 from notifier.config import Settings
+from notifier.domain.recipient_identity import recipient_identity
 from notifier.feedback.bounce_meaning import Meaning, Whose, is_believable, meaning_of
 from notifier.hashing import HashKey
-from notifier.message import address_of
 from notifier.operations.receipts import identity_of, template_of
 from notifier.operations.suppressions import GLOBAL, Suppressions, category_scope, sender_scope
 from notifier.providers.mail_reports import Bounce, Complaint, Read, read_mail
@@ -151,9 +150,9 @@ class Bounces:
 
     def _whose(self, found: Reported, address: str) -> Whose:
         """The recipient is in the record only sealed: their address is known by its hash."""
-        if hmac.compare_digest(self._hash_key.recipient(Channel.EMAIL, address), found.address_hash):
+        if found.address_hash in self._hash_key.recipient_forms(Channel.EMAIL, address):
             return Whose.THEIRS
-        is_ours = self._tokens.is_bounce_address(address) or address.lower() in self._senders
+        is_ours = self._tokens.is_bounce_address(address) or recipient_identity(address) in self._senders
         return Whose.OURS if is_ours else Whose.OTHERS
 
     @cached_property
@@ -161,7 +160,7 @@ class Bounces:
         """The addresses of all sender identities."""
         names = (None, *self._settings.structure.senders)
         emails = (self._settings.sender(name).email for name in names)
-        return frozenset(address_of(email) for email in emails if email)
+        return frozenset(recipient_identity(email) for email in emails if email)
 
     def _count_soft(self, found: Reported, words: str) -> None:
         """Not with the event: two bounces of one address at once must each see the other."""
@@ -198,7 +197,8 @@ class Bounces:
 
     def _may_be_about(self, complaint: Complaint, found: Reported) -> bool:
         """Whether it names the recipient, or nobody."""
-        named = {self._hash_key.recipient(Channel.EMAIL, address) for address in complaint.recipients}
+        forms = (self._hash_key.recipient_forms(Channel.EMAIL, address) for address in complaint.recipients)
+        named = {form for known in forms for form in known}
         return not named or found.address_hash in named
 
     def _scope(self, found: Reported) -> str:

@@ -7,7 +7,6 @@ that we know is dropped without a word: an answer must not tell which notificati
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from notifier.config import Settings
+from notifier.domain.recipient_identity import number_faults
 from notifier.errors import ConfigurationError, InvalidMessage, NotFound, TemplateInvalid
 from notifier.operations.suppressions import GLOBAL, Suppressions, sender_scope
 from notifier.providers import twilio_reports, vonage_reports
@@ -28,8 +28,6 @@ from notifier.telemetry import log
 
 #: While no receipt comes, the provider is asked so long after the message was sent, and then no more. Seconds.
 ASK_AT_SECONDS = (300.0, 1_800.0, 7_200.0, 28_800.0, 115_200.0)
-
-_E164 = re.compile(r"\+[1-9]\d{6,14}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ class Receipts:
         if form is None:
             return False
         wish, number = twilio_reports.read_wish(form), form.get("From", "")
-        if wish not in (Wish.STOP, Wish.START) or not _E164.fullmatch(number):
+        if wish not in (Wish.STOP, Wish.START) or number_faults(number, "From"):
             return True
         ours = {form.get("To", ""), form.get("MessagingServiceSid", "")} - {""}
         source = f"webhook:{providers[0]}"

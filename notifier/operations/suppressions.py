@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from notifier.domain.recipient_identity import recipient_faults
 from notifier.errors import Fault, InvalidMessage
 from notifier.hashing import HashKey
-from notifier.parsing import recipient_faults
 from notifier.status import Channel, SuppressionReason
 from notifier.store.suppressions import NewSuppression, Noted, SuppressionBook, SuppressionFilter, SuppressionView
 from notifier.tokens import Ending
@@ -109,8 +109,8 @@ class Suppressions:
             InvalidMessage: the address or the scope is none.
         """
         _refuse([*recipient_faults(address, channel, "address"), *scope_faults(scope)])
-        found = self._hash_key.recipient(channel, address)
-        return self._book.lift(found, scope, source, reason=reason, detail=detail) > 0
+        forms = self._hash_key.recipient_forms(channel, address)
+        return sum(self._book.lift(form, scope, source, reason=reason, detail=detail) for form in forms) > 0
 
     def keep(self, new: NewSuppression) -> bool:
         """Add one that `new` made. Returns whether it was not there yet."""
@@ -144,7 +144,9 @@ class Suppressions:
             InvalidMessage: the address is none.
         """
         _refuse(recipient_faults(address, channel, "address"))
-        return self._book.find(self._hash_key.recipient(channel, address))
+        return [
+            view for form in self._hash_key.recipient_forms(channel, address) for view in self._book.find(form)
+        ]
 
     def page(
         self, wanted: SuppressionFilter, *, limit: int, before: UUID | None = None

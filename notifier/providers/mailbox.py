@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 from email_validator import EmailNotValidError, validate_email
 
+from notifier.domain.recipient_identity import ascii_domain
+
 #: RFC 5321 section 4.5.3.1.3: a path is at most 256 octets, brackets included.
 _MAX_ADDRESS = 254
+_ANY_DOMAIN = "example.com"
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 #: The ordinary case, decided without email-validator, which takes longer than the composing of a whole mail.
@@ -50,14 +53,23 @@ def parse_mailbox(text: str) -> Mailbox:
     plain = _PLAIN.fullmatch(address)
     if plain and len(plain[1]) <= 64 and len(address) <= _MAX_ADDRESS:
         return Mailbox(plain[1], plain[2], name)
+    local, _, written = address.rpartition("@")
+    # The same as that of the recipient's identity: who is suppressed is who would be written to.
     try:
-        # Only the form matters here: whether mail to such a domain makes sense was decided at the intake.
-        valid = validate_email(address, check_deliverability=False, globally_deliverable=False, strict=True)
+        domain = ascii_domain(written)
+    except ValueError as error:
+        raise ValueError(f"not an e-mail address: {error}") from None
+    try:
+        # Only the form matters: whether mail to such a domain makes sense was decided at the intake. The local
+        # part alone: the validator does not know all domains that there are.
+        valid = validate_email(
+            f"{local}@{_ANY_DOMAIN}", check_deliverability=False, globally_deliverable=False, strict=True
+        )
     except EmailNotValidError as error:
         raise ValueError(f"not an e-mail address: {type(error).__name__}") from None
-    if valid.ascii_domain is None:
-        raise ValueError("the domain of the address has no ASCII form")
-    return Mailbox(valid.local_part, valid.ascii_domain, name)
+    if len(valid.local_part.encode()) + 1 + len(domain) > _MAX_ADDRESS:
+        raise ValueError(f"not an e-mail address: longer than {_MAX_ADDRESS} bytes")
+    return Mailbox(valid.local_part, domain, name)
 
 
 def _clean_name(text: str) -> str:

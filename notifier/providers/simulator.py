@@ -13,8 +13,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Self
 
+from notifier.domain.recipient_identity import recipient_identity
 from notifier.errors import OutcomeUnknown, Rejected, Unavailable
-from notifier.message import address_of
 from notifier.providers.base import Outgoing, Receipt, Report
 from notifier.status import SIMULATOR, Channel, Reason, Status
 
@@ -86,7 +86,7 @@ class Simulator:
 
 def fate_of(to: str) -> Fate:
     """What becomes of a message to this recipient; everybody who is not in the lists gets theirs."""
-    address = address_of(to)
+    address = recipient_identity(to)
     name, _, domain = address.rpartition("@")
     if domain == DOMAIN:
         name = name.partition("+")[0]

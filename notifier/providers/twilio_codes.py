@@ -87,7 +87,7 @@ TABLE: tuple[Row, ...] = (
     Row(30024, "the carrier does not know this sender", SENDER_REFUSED_HERE),
     Row(30032, "toll-free number is not verified", SENDER_REFUSED),
     Row(30033, "campaign is suspended (US A2P 10DLC)", SENDER_REFUSED, _OBSERVED),
-    Row(30034, "sent from an unregistered number (US A2P 10DLC)", SENDER_REFUSED, _OBSERVED),
+    Row(30034, "our account has not registered the number (US A2P 10DLC)", ACCOUNT, _OBSERVED),
     Row(30035, "number is still being registered (US A2P 10DLC)", SENDER_REFUSED, _OBSERVED),
     Row(63007, "the channel does not know our From", SENDER_REFUSED),
     # Too fast: surely not processed.

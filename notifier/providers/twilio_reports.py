@@ -50,7 +50,7 @@ STATUSES: Mapping[str, Status] = MappingProxyType(
 #: More fields than any of Twilio's forms has.
 _MAX_FIELDS = 200
 _SID = re.compile(r"[A-Za-z0-9]{2,64}")
-_CODE = re.compile(r"\d{1,6}")
+_CODE = re.compile(r"[0-9]{1,6}")
 #: A carrier's clock may be wrong by so much before its time is worth nothing.
 _PLAUSIBLE = timedelta(days=4)
 

@@ -11,7 +11,8 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Engine, Select, func, select, text
 
-from notifier.errors import CannotOpen, NotFound
+from notifier.domain.recipient_identity import number_faults
+from notifier.errors import CannotOpen, InvalidMessage, NotFound
 from notifier.hashing import HashKey
 from notifier.status import Channel
 from notifier.store.attachments import AttachmentView, views_of
@@ -179,6 +180,13 @@ class Filter:
     metadata: dict[str, str] | None = None
     #: Those of test keys, or all others.
     is_test: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Raises `InvalidMessage` for a number that is none: it would find nobody, as if there were nothing."""
+        if self.recipient is not None and "@" not in self.recipient:
+            faults = number_faults(self.recipient.strip(), "recipient")
+            if faults:
+                raise InvalidMessage(faults)
 
 
 _VIEW = (
@@ -362,4 +370,4 @@ def hashes_of(wanted: Filter, hash_key: HashKey) -> list[bytes]:
     known = [channel for channel in Channel if wanted.channel in (None, channel)]
     # A number gets no mail, and an address no text.
     likely = [channel for channel in known if (channel is Channel.EMAIL) == ("@" in recipient)]
-    return [hash_key.recipient(channel, recipient) for channel in likely or known]
+    return [form for channel in likely or known for form in hash_key.recipient_forms(channel, recipient)]

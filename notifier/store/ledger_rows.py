@@ -122,7 +122,7 @@ def call_row(call: NewAttempt) -> dict[str, Any]:
     guard = call.guard
     row: dict[str, Any] = {"id": str(call.claim.id), "claim": call.claim.claim, "provider": call.provider}
     if guard is not None:
-        row["hash"] = bytea(guard.address_hash)
+        row["hashes"] = [bytea(form) for form in guard.address_hashes]
         row["sender"] = guard.sender_scope
         if guard.category_scope:
             row["category"] = guard.category_scope

@@ -43,6 +43,8 @@ class Resealed:
     locked: int = 0
     #: The ids of the missing keys.
     missing_keys: tuple[str, ...] = ()
+    #: Suppressions that went along with their recipient to another hash.
+    suppressions: int = 0
 
 
 class Resealing:
@@ -84,11 +86,22 @@ class Resealing:
                     page = connection.execute(select, {**self._wanted(rehash), "after": after}).all()
                 if not page:
                     break
-                done, rows = self._page(done, [row for row in page if row.is_wanted], work)
+                done, rows = self._page(done, [row for row in page if row.is_wanted or row.is_doubtful], work)
                 if rows:
+                    moved = [row for row in rows if row.get("earlier_hash")]
                     with transaction(self._engine) as connection:
                         count = connection.execute(update, {"rows": to_json(rows).decode()}).rowcount
-                    done = replace(done, changed=done.changed + count, busy=done.busy + len(rows) - count)
+                        along = 0
+                        if moved:
+                            along = connection.execute(
+                                _MOVE_SUPPRESSIONS, {"rows": to_json(moved).decode()}
+                            ).rowcount
+                    done = replace(
+                        done,
+                        changed=done.changed + count,
+                        busy=done.busy + len(rows) - count,
+                        suppressions=done.suppressions + along,
+                    )
                 done = replace(done, seen=done.seen + len(page))
                 after = page[-1].id
                 yield done
@@ -104,16 +117,25 @@ class Resealing:
         locked = done.locked
         for row in page:
             try:
-                rows.append(work(row))
+                new = work(row)
+                if row.is_wanted or new["earlier_hash"]:
+                    rows.append(new)
             except CannotOpen as error:
                 missing.add(error.key_id)
                 locked += 1
         return replace(done, locked=locked, missing_keys=tuple(sorted(missing))), rows
 
     def _notification(self, row: Any) -> dict[str, Any]:
-        vault, names = self._vault, row.secret_names or ()
-        new: dict[str, Any] = {"secrets": None}
-        new |= vault.put_away(row.id, Channel(row.channel), vault.open(row), names if row.secrets is None else ())
+        vault, names, channel = self._vault, row.secret_names or (), Channel(row.channel)
+        person = vault.open(row)
+        new: dict[str, Any] = {"secrets": None, "earlier_hash": None}
+        # Known by another spelling until now; under another NOTIFIER_HASH_KEY it is by none of them.
+        _, *earlier = vault.hash_key.recipient_forms(channel, person.recipient)
+        if row.address_hash in earlier:
+            new["earlier_hash"] = bytea(row.address_hash)
+        elif not row.is_wanted:
+            return new
+        new |= vault.put_away(row.id, channel, person, names if row.secrets is None else ())
         if row.secrets is not None:
             new["secrets"] = bytea(vault.reseal_secrets(row.id, row.secrets))
         return new | {
@@ -127,7 +149,12 @@ class Resealing:
     def _rejected(self, row: Any) -> dict[str, Any]:
         body, headers = self._vault.open_rejected(row.id, row.body, row.headers, row.sealed)
         new = self._vault.put_away_rejected(row.id, body, headers)
-        return {"id": str(row.id), "sealed": bytea(new["sealed"]), "old_sealed": bytea(row.sealed)}
+        return {
+            "id": str(row.id),
+            "sealed": bytea(new["sealed"]),
+            "old_sealed": bytea(row.sealed),
+            "earlier_hash": None,
+        }
 
     def _unread(self, row: Any) -> dict[str, Any]:
         content = self._vault.open_bounce(row.id, row.content, row.sealed)
@@ -163,11 +190,14 @@ WITH page AS MATERIALIZED (
   SELECT id, (recipient IS NOT NULL OR sealed IS NOT NULL) AND (
     :rehash OR address_hash IS NULL OR (:is_on AND (
       sealed IS NULL OR substr(sealed, 1, length(:header)) <> :header
-      OR (secrets IS NOT NULL AND substr(secrets, 1, length(:header)) <> :header)))) AS is_wanted
+      OR (secrets IS NOT NULL AND substr(secrets, 1, length(:header)) <> :header)))) AS is_wanted,
+    -- Its recipient may have been known by another spelling: an address that is sealed, or not all plain.
+    channel = 'email' AND (sealed IS NOT NULL OR address ~ '[^ -~]|xn--|[.]$') AS is_doubtful
   FROM notifications WHERE id > :after ORDER BY id LIMIT :limit
 )
-SELECT page.id, page.is_wanted, n.channel, n.recipient, n.context, n.sealed, n.secrets, n.secret_names
-FROM page LEFT JOIN notifications AS n ON n.id = page.id AND page.is_wanted
+SELECT page.id, page.is_wanted, page.is_doubtful, n.channel, n.recipient, n.context, n.sealed, n.secrets,
+  n.secret_names, n.address_hash
+FROM page LEFT JOIN notifications AS n ON n.id = page.id AND (page.is_wanted OR page.is_doubtful)
 ORDER BY page.id
 """).bindparams(_AFTER)
 
@@ -190,12 +220,23 @@ WHERE n.id = r.id AND n.recipient IS NOT DISTINCT FROM r.old_recipient
   AND n.secret_names IS NOT DISTINCT FROM r.old_names
 """)
 
+# A suppression has no address, only its hash: it goes where a notification to the same recipient went. One that is
+# there already stays, and the earlier one goes on to hold too: look-ups know both.
+_MOVE_SUPPRESSIONS: TextClause = text("""
+UPDATE suppressions AS s SET address_hash = r.address_hash
+FROM (SELECT DISTINCT address_hash, earlier_hash FROM json_to_recordset(CAST(:rows AS json)) AS r(
+  address_hash bytea, earlier_hash bytea)) AS r
+WHERE s.address_hash = r.earlier_hash AND NOT EXISTS (
+  SELECT FROM suppressions AS o WHERE o.address_hash = r.address_hash AND o.scope = s.scope AND o.reason = s.reason
+  AND o.lifted_at IS NULL AND s.lifted_at IS NULL)
+""")
+
 _REJECTED: TextClause = text("""
 WITH page AS MATERIALIZED (
   SELECT id, :is_on AND (sealed IS NULL OR substr(sealed, 1, length(:header)) <> :header) AS is_wanted
   FROM rejected_messages WHERE id > :after ORDER BY id LIMIT :limit
 )
-SELECT page.id, page.is_wanted, m.body, m.headers, m.sealed
+SELECT page.id, page.is_wanted, false AS is_doubtful, m.body, m.headers, m.sealed
 FROM page LEFT JOIN rejected_messages AS m ON m.id = page.id AND page.is_wanted
 ORDER BY page.id
 """).bindparams(_AFTER)

@@ -130,13 +130,13 @@ FROM unnest(:ids) AS w(id) WHERE n.id = w.id AND CASE WHEN n.status = 'queued' T
 START_ATTEMPTS: TextClause = text("""
 WITH wanted AS MATERIALIZED (
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
-    id uuid, claim int, provider text, hash bytea, sender text, category text, exempt boolean)
+    id uuid, claim int, provider text, hashes bytea[], sender text, category text, exempt boolean)
 ), barred AS MATERIALIZED (
   SELECT w.id, w.claim, s.*
   -- With a limit of its own it is looked up row by row, however small the planner believes the table to be.
   FROM wanted AS w CROSS JOIN LATERAL (
     SELECT s.reason, s.scope, s.created_at, s.source FROM suppressions AS s
-    WHERE s.address_hash = w.hash AND s.lifted_at IS NULL AND CASE
+    WHERE s.address_hash = ANY(w.hashes) AND s.lifted_at IS NULL AND CASE
       WHEN s.expires_at <= now() THEN false
       WHEN w.exempt THEN s.scope = 'global' AND s.reason <> ALL(:wishes)
       ELSE s.scope IN ('global', w.sender, w.category) END

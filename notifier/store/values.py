@@ -91,7 +91,7 @@ class Claimed:
     channel: Channel
     lane: Lane
     recipient: str
-    #: The bare address in lower case, or the number.
+    #: See `domain.recipient_identity`.
     address: str
     template: str
     locale: str | None
@@ -130,13 +130,18 @@ class Claimed:
 class Guard:
     """What is looked up among the suppressions before a call."""
 
-    #: See `HashKey.recipient`.
-    address_hash: bytes
+    #: See `HashKey.recipient_forms`.
+    address_hashes: tuple[bytes, ...]
     #: Beside the global ones: those of who sends it, and those of its kind.
     sender_scope: str
     category_scope: str | None
     #: Its template goes against the wishes of recipients: the law says so.
     is_exempt: bool
+
+    @property
+    def address_hash(self) -> bytes:
+        """See `HashKey.recipient`."""
+        return self.address_hashes[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,10 @@ from uuid import UUID
 
 from pydantic_core import from_json, to_json
 
+from notifier.domain.recipient_identity import recipient_identity
 from notifier.errors import CannotOpen
 from notifier.hashing import HashKey
-from notifier.message import Message, address_of
+from notifier.message import Message
 from notifier.sealing import Sealer
 from notifier.status import Channel
 from notifier.store.storable import bytea
@@ -47,8 +48,8 @@ class Person:
 
     @property
     def address(self) -> str:
-        """The bare address in lower case, or the number."""
-        return address_of(self.recipient)
+        """Its identity: see `domain.recipient_identity`."""
+        return recipient_identity(self.recipient)
 
 
 class Vault:
