@@ -22,6 +22,7 @@ from notifier.message import (
     MAX_AGE,
     MAX_BODY_BYTES,
     MAX_CLOCK_SKEW,
+    MAX_NUMBER,
     MAX_SCHEDULE_AHEAD,
     Envelope,
     Message,
@@ -212,7 +213,7 @@ def _check_times(message: Message, now: datetime) -> list[Fault]:
 
 
 def _check_values(message: Message) -> list[Fault]:
-    """What JSON allows and the record cannot hold: NUL characters, and numbers beyond a double."""
+    """What JSON allows and the record cannot hold: NUL characters, and numbers that no template can write."""
     fields = ("to", "idempotency_key", "reference", "callback_url", "context", "metadata")
     return [fault for field in fields for fault in _walk(getattr(message, field), field)]
 
@@ -220,7 +221,7 @@ def _check_values(message: Message) -> list[Fault]:
 def _walk(value: Any, path: str) -> list[Fault]:
     if isinstance(value, str):
         return [Fault(path, "nul_character", "contains a NUL character", "Remove it")] if "\0" in value else []
-    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+    if isinstance(value, int | float) and not abs(value) < MAX_NUMBER:
         return [Fault(path, "bad_number", "a number out of range", "Send it as a string")]
     faults = []
     if isinstance(value, dict):

@@ -11,7 +11,7 @@ from notifier.rendering.variables import check_values, completed, faults_of
 
 GOOD: dict[Type, list[Any]] = {
     Type.STRING: ["", "a"],
-    Type.INTEGER: [0, -3, 10**20],
+    Type.INTEGER: [0, -3, 2**63],
     Type.NUMBER: [0, 1.5, "12.50", "-3"],
     Type.BOOLEAN: [True, False],
     Type.LIST: [[], [1]],
