@@ -22,6 +22,9 @@ from kombu.transport import pyamqp
 #: Tables and lists in each other, at the most. What is deeper is nobody's metadata.
 MAX_DEPTH = 32
 
+#: Header of a rejected message that has the properties that could not be read: all of them, base64.
+RAW_PROPERTIES = "amqp_properties"
+
 #: What the properties of a message are kept under in a message of py-amqp.
 _RAW = "raw_properties"
 _NONE = b"\0\0"  # flags of a message without properties
@@ -70,26 +73,30 @@ def read_properties(message: Any) -> dict[str, Any]:
 def headers_apart(raw: bytes) -> dict[str, Any]:
     """Of properties that cannot be read as a whole, the headers that can be read one by one."""
     found = {}
-    for name, field in _header_fields(raw):
+    for name, value in _fields(_parts(raw).get("application_headers", _long(b""))):
         try:
-            key, value = name.decode(), _value_of(field)
+            key, read = name.decode(), _value_of(value)
         except Exception:  # noqa: S112 - of this one nothing can be said
             continue
-        if not _is_odd({key: value}):
-            found[key] = value
+        if not _is_odd({key: read}):
+            found[key] = read
     return found
 
 
-def without_headers(raw: bytes, is_dropped: Callable[[bytes], bool]) -> bytes:
-    """The same properties, byte for byte, without the headers whose name `is_dropped` says so of."""
-    place = _headers_place(raw)
-    if place is None:
-        return raw
-    kept = b"".join(
-        bytes([len(name)]) + name + field for name, field in _header_fields(raw) if not is_dropped(name)
-    )
-    start, end = place
-    return raw[:start] + len(kept).to_bytes(4, "big") + kept + raw[end:]
+def to_publish_again(raw: bytes, is_brokers: Callable[[str], bool]) -> bytes:
+    """The same properties, byte for byte, without the headers that the broker added. Without `user_id` as well:
+    RabbitMQ takes only that of the connection's own user."""
+    parts = _parts(raw)
+    parts.pop("user_id", None)
+    if "application_headers" in parts:
+        kept = [
+            bytes([len(name)]) + name + value
+            for name, value in _fields(parts["application_headers"])
+            if not is_brokers(name.decode("utf-8", "replace"))
+        ]
+        parts["application_headers"] = _long(b"".join(kept))
+    flags = sum(_PLACES[name][0] for name in parts)
+    return flags.to_bytes(2, "big") + b"".join(parts.values())
 
 
 class RawMessage(amqp.Message):  # type: ignore[misc]  # amqp has no types
@@ -225,47 +232,52 @@ def _is_odd(headers: Mapping[Any, Any]) -> bool:
 
 def _first_unreadable(raw: bytes) -> tuple[str, str]:
     """Which property it is, and what is wrong with it."""
-    offset, reading = 2, "properties"
     try:
-        (flags,) = unpack_from(">H", raw)
-        for name, (flag, kind) in _PLACES.items():
-            if flags & flag and kind == "F":
-                unreadable = _first_unreadable_header(raw)
-                if unreadable is not None:
-                    return unreadable
-                offset += 4 + unpack_from(">I", raw, offset)[0]
-            elif flags & flag:
-                reading = name
-                (value,), offset = serialization.loads(kind, raw, offset)
-                str(value).encode()
-    except UnicodeError:
-        return reading, "is not UTF-8"
-    except Exception:  # noqa: S110 - the bytes end too early
-        pass
+        parts = _parts(raw)
+    except Exception:
+        return "properties", "are not those of AMQP 0-9-1"
+    for name, part in parts.items():
+        kind = _PLACES[name][1]
+        unreadable = _first_unreadable_header(part) if kind == "F" else None
+        if unreadable is not None:
+            return unreadable
+        if kind == "s" and not _is_utf8(part[1:]):
+            return name, "is not UTF-8"
     return "properties", "are not those of AMQP 0-9-1"
 
 
-def _first_unreadable_header(raw: bytes) -> tuple[str, str] | None:
-    for name, field in _header_fields(raw):
+def _first_unreadable_header(table: bytes) -> tuple[str, str] | None:
+    for name, value in _fields(table):
         where = f"headers.{name.decode()}" if _NAME.fullmatch(name) else "headers"
+        if not _is_utf8(name):
+            return where, "has a name that is not UTF-8"
         try:
-            name.decode()
-            _value_of(field)
+            _value_of(value)
         except RecursionError:
             return where, "is nested too deep"
-        except UnicodeError:
-            return where, "has a name that is not UTF-8"
         except Exception:
             problem = (
-                "is a time out of range: seconds since 1970 are meant" if field[:1] == b"T" else "is no value"
+                "is a time out of range: seconds since 1970 are meant" if value[:1] == b"T" else "is no value"
             )
             return where, problem
     return None
 
 
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _value_of(field: bytes) -> Any:
-    (values,), _ = serialization.loads("A", len(field).to_bytes(4, "big") + field, 0)
+    (values,), _ = serialization.loads("A", _long(field), 0)
     return values[0]
+
+
+def _long(value: bytes) -> bytes:
+    return len(value).to_bytes(4, "big") + value
 
 
 #: A header's name that may stand in an error.
@@ -278,32 +290,33 @@ _SIZES = {
 }  # fmt: skip
 
 
-def _headers_place(raw: bytes) -> tuple[int, int] | None:
-    """Where the table of headers begins, with its length, and where it ends; None: there is none."""
-    (flags,) = unpack_from(">H", raw)
-    if not flags & _PLACES["application_headers"][0]:
-        return None
-    start = 2
-    for name in ("content_type", "content_encoding"):
-        if flags & _PLACES[name][0]:
-            start += 1 + raw[start]
-    return start, start + 4 + int(unpack_from(">I", raw, start)[0])
+def _parts(raw: bytes) -> dict[str, bytes]:
+    """Each property that is set as it is on the wire, in order, with its length where it has one."""
+    (flags,), offset = unpack_from(">H", raw), 2
+    found = {}
+    for name, (flag, kind) in _PLACES.items():
+        if flags & flag:
+            size = {"o": 1, "L": 8}.get(kind) or (1 + raw[offset] if kind == "s" else 4 + _length(raw, offset))
+            found[name] = raw[offset : offset + size]
+            offset += size
+    return found
 
 
-def _header_fields(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Each header's name and value, undecoded. Of a type that nobody knows, the value is all that follows."""
-    place = _headers_place(raw)
-    if place is None:
-        return
-    offset, end = place[0] + 4, place[1]
-    while offset < end:
-        value = offset + 1 + raw[offset]
-        kind = raw[value] if value < end else 0
+def _fields(table: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Each name and value of a table, undecoded. Of a type that nobody knows, the value is all that follows."""
+    offset = 4
+    while offset < len(table):
+        start = offset + 1 + table[offset]
+        kind = table[start] if start < len(table) else 0
         if kind in _SIZES:
-            after = value + 1 + _SIZES[kind]
+            end = start + 1 + _SIZES[kind]
         elif kind in b"SxFA":
-            after = value + 5 + int(unpack_from(">I", raw, value + 1)[0])
+            end = start + 5 + _length(table, start + 1)
         else:
-            after = end
-        yield raw[offset + 1 : value], raw[value:after]
-        offset = after
+            end = len(table)
+        yield table[offset + 1 : start], table[start:end]
+        offset = end
+
+
+def _length(buffer: bytes, offset: int) -> int:
+    return int.from_bytes(buffer[offset : offset + 4], "big")

@@ -118,6 +118,12 @@ class Channel(stock.Channel):  # type: ignore[misc]
             self.tidy()
             return []
 
+    @property
+    def last_queue(self) -> str:
+        """The queue that was read last: its envelope may say anything, or nothing."""
+        read_in_turn: list[str] = self._queue_cycle.items  # the last one was moved to the end
+        return read_in_turn[-1] if read_in_turn else "celery.pidbox"
+
     def tidy(self) -> None:
         """Set aside what stands at a name of ours and is of another type."""
         types = {
@@ -137,8 +143,7 @@ class Channel(stock.Channel):  # type: ignore[misc]
                 set_aside(client, key, wanted)
 
     def _brpop_read(self, **options: Any) -> Any:
-        # The queue that was read last is at the end of the cycle.
-        return self._guarded(super()._brpop_read, lambda: self._queue_cycle.items[-1], **options)
+        return self._guarded(super()._brpop_read, lambda: self.last_queue, **options)
 
     def _receive_one(self, subscriber: Any) -> Any:
         return self._guarded(super()._receive_one, lambda: "celery.pidbox", subscriber)

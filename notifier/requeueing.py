@@ -17,7 +17,8 @@ from amqp.exceptions import NotFound as QueueMissing
 from kombu import Connection, Producer
 from kombu.exceptions import KombuError
 
-from notifier import topology
+from notifier import amqp_transport, topology
+from notifier.amqp_transport import RawMessage, UnreadableProperties
 from notifier.errors import NotFound, ServiceUnavailable
 
 #: Deadline of connecting, and of each answer. Seconds.
@@ -39,6 +40,8 @@ class Raw:
     headers: Mapping[str, Any] = field(default_factory=dict)
     content_type: str | None = None
     content_encoding: str | None = None
+    #: All properties as they are on the wire; None: those above are all.
+    properties: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,8 @@ class DeadLetter:
     reason: str
     died_at: datetime | None
     raw: Raw
+    #: Which of its properties cannot be read; then `raw.headers` are those that can.
+    problem: str = ""
 
 
 #: Looks at a dead letter; True takes it out of the queue.
@@ -76,7 +81,8 @@ class Requeueing:
             ServiceUnavailable: if the broker cannot be reached, goes away meanwhile, or does not confirm.
         """
         options = topology.transport_options(url, timeout_seconds=TIMEOUT_SECONDS)
-        connection = Connection(topology.verified(url), connect_timeout=TIMEOUT_SECONDS, transport_options=options)
+        kind = Connection if topology.is_redis(url) else amqp_transport.Connection
+        connection = kind(topology.verified(url), connect_timeout=TIMEOUT_SECONDS, transport_options=options)
         errors = (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
         try:
             with connection:
@@ -96,6 +102,11 @@ class Requeueing:
             "confirm_timeout": TIMEOUT_SECONDS,
             "mandatory": True,
         }
+        if raw.properties is not None and not self._is_redis:
+            self._producer.channel.basic_publish(
+                RawMessage(raw.body, raw.properties), exchange="", routing_key=raw.queue, **options
+            )
+            return
         self._producer.publish(
             raw.body,
             exchange="",
@@ -164,24 +175,37 @@ class Requeueing:
 
 def producers_own(headers: Mapping[str, Any]) -> dict[str, Any]:
     """The headers without those that the broker added."""
-    return {name: value for name, value in headers.items() if not name.startswith(_BROKERS_OWN)}
+    return {name: value for name, value in headers.items() if not _is_brokers(name)}
 
 
 def dead_letter(message: Any) -> DeadLetter:
-    """One message of the dead queue, as py-amqp gives it."""
-    properties = message.properties
-    headers = properties.get("application_headers")
-    headers = headers if isinstance(headers, dict) else {}
+    """One message of the dead queue, as py-amqp gives it. Whatever stands in it, it is one."""
+    found = amqp_transport.raw_properties(message)
+    problem = ""
+    try:
+        properties = amqp_transport.read_properties(message)
+        headers = properties.get("application_headers") or {}
+    except UnreadableProperties as error:
+        problem, properties, headers = str(error), {}, amqp_transport.headers_apart(found)
     death = _first_death(headers)
     queue, died_at = str(death.get("queue") or ""), death.get("time")
     body = message.body or b""
     body = body.encode("utf-8", "surrogateescape") if isinstance(body, str) else bytes(body)
     raw = Raw(
-        queue, body, headers, _word(properties.get("content_type")), _word(properties.get("content_encoding"))
+        queue,
+        body,
+        headers,
+        properties.get("content_type"),
+        properties.get("content_encoding"),
+        amqp_transport.to_publish_again(found, _is_brokers),
     )
     died_at = died_at.replace(tzinfo=died_at.tzinfo or UTC) if isinstance(died_at, datetime) else None
-    digest = hashlib.sha256(repr((queue, died_at)).encode() + body).hexdigest()
-    return DeadLetter(digest[:16], queue, str(death.get("reason") or ""), died_at, raw)
+    digest = hashlib.sha256(repr((queue, died_at)).encode("utf-8", "surrogatepass") + body).hexdigest()
+    return DeadLetter(digest[:16], queue, str(death.get("reason") or ""), died_at, raw, problem)
+
+
+def _is_brokers(name: str) -> bool:
+    return name.startswith(_BROKERS_OWN)
 
 
 def _first_death(headers: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -189,7 +213,3 @@ def _first_death(headers: Mapping[str, Any]) -> Mapping[str, Any]:
     deaths = headers.get("x-death")
     newest = deaths[0] if isinstance(deaths, list) and deaths else {}
     return newest if isinstance(newest, dict) else {}
-
-
-def _word(value: Any) -> str | None:
-    return value if isinstance(value, str) else None

@@ -72,16 +72,17 @@ class TaskConsumer(Consumer):  # type: ignore[misc]  # Celery ships no types
     def _drop(self, message: Any, reason: str) -> None:
         name = (message.delivery_info or {}).get("routing_key")
         # It is what a stranger wrote.
-        queue = name if isinstance(name, str) and name in self.app.amqp.queues else "another"
+        if not isinstance(name, str) or name not in self.app.amqp.queues:
+            name = getattr(message.channel, "last_queue", "another")
         size = len(message.body) if message.body is not None else 0
-        log.warning("worker.message_dropped", queue=queue, size=size, reason=reason)
+        log.warning("worker.message_dropped", queue=name, size=size, reason=reason)
         try:
             message.ack()
         except (*self.connection_errors, *REDIS_LOST) as error:
             if not isinstance(error, LookupError):
                 raise
         except Exception as error:
-            log.warning("worker.message_dropped", queue=queue, error=type(error).__name__)
+            log.warning("worker.message_dropped", queue=name, error=type(error).__name__)
 
 
 def _problem(message: Any, tasks: Mapping[str, Any]) -> str:

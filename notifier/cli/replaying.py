@@ -274,6 +274,7 @@ def _as_dict(letter: DeadLetter) -> dict[str, Any]:
         "queue": letter.queue,
         "reason": letter.reason,
         "died_at": letter.died_at,
+        "problem": letter.problem,
         "headers": {name: one_line(str(value)) for name, value in producers_own(letter.raw.headers).items()},
         "body": letter.raw.body,
     }
@@ -290,6 +291,7 @@ def _print_letter(found: DeadLetter) -> None:
             ("queue", found.queue or "not known"),
             ("reason", found.reason),
             ("size", f"{len(found.raw.body)} bytes"),
+            *([("unreadable", found.problem)] if found.problem else []),
         ]
     )
     headers = producers_own(found.raw.headers)

@@ -27,6 +27,7 @@ from kombu import Connection
 
 from notifier import topology
 from notifier.amqp_transport import (
+    RAW_PROPERTIES,
     AmqpConnection,
     SslTransport,
     Transport,
@@ -51,8 +52,6 @@ READ_BYTES = 4096
 HEARTBEAT_SECONDS = 20
 #: At the start a lane waits at most so long for those before it to be past what may end the process. Seconds.
 TURN_SECONDS = 5.0
-#: Where the rejected message has the properties that could not be read: all of them, base64.
-RAW_PROPERTIES = "amqp_properties"
 
 
 class _Tcp(TCPTransport):  # type: ignore[misc]  # amqp has no types

@@ -163,7 +163,7 @@ class RedisReader:
                     failures = 0
                     continue
                 except ResponseError as error:
-                    log_failure("intake.waiting", error, queue=lists.queue)
+                    log.warning("intake.waiting", queue=lists.queue, error=type(error).__name__)
                     _tidy(client, lists)
                 except (RedisError, ServiceUnavailable) as error:
                     # What we took stays in our list; the next round begins with it.

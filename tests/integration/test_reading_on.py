@@ -18,8 +18,8 @@ import redis
 from kombu import Connection
 
 from notifier import topology
+from notifier.amqp_transport import RAW_PROPERTIES
 from notifier.intake import Received
-from notifier.intake.amqp import RAW_PROPERTIES
 from notifier.status import Channel, Lane
 from notifier.store.audit import Filter
 from tests.integration.fatal_reader import FATAL

@@ -81,6 +81,8 @@ def test_a_body_that_is_no_message_is_refused_as_a_whole(body: bytes, code: str)
         ({"context": {"a": [{"b": "\0"}]}}, "context.a.0.b", "nul_character"),
         ({"context": {"a\0": 1}}, "context", "nul_character"),
         ({"context": {"a": 1e999}}, "context.a", "bad_number"),
+        ({"context": {"a": [2**64]}}, "context.a.0", "bad_number"),
+        ({"context": {"a": -(10**300)}}, "context.a", "bad_number"),
         ({"metadata": {"a": 1}}, "metadata.a", "wrong_type"),
         ({"metadata": {str(n): "" for n in range(51)}}, "metadata", "too_long"),
         ({"reference": "x" * 256}, "reference", "too_long"),
@@ -93,6 +95,9 @@ def test_a_body_that_is_no_message_is_refused_as_a_whole(body: bytes, code: str)
         ({"id": "not-a-uuid"}, "id", "bad_id"),
         ({"id": "6ba7b810-9dad-11d1-80b4-00c04fd430c8"}, "id", "bad_id"),
         ({"id": "00000000-0000-7000-8000-000000000000"}, "id", "bad_id_time"),
+        # The years 10889 and 9999.
+        ({"id": "ffffffff-ffff-7fff-bfff-ffffffffffff"}, "id", "bad_id_time"),
+        ({"id": "e677d21f-dbff-7fff-bfff-ffffffffffff"}, "id", "bad_id_time"),
         ({"send_at": "tomorrow"}, "send_at", "bad_time"),
         ({"send_at": 1_700_000_000}, "send_at", "bad_time"),
         ({"send_at": "2026-11-22T09:30:00"}, "send_at", "bad_time"),

@@ -70,6 +70,11 @@ def attack(
         }
 
 
+def is_right(figures: dict[str, Any]) -> bool:
+    """Whether nothing is missing and nobody has ended."""
+    return not figures["missing"] and not figures["left"] and bool(figures["same_processes"])
+
+
 def _deliver_one(service: Service, broker_url: str) -> None:
     """One on each lane, through to the provider."""
     before = _sent(service)

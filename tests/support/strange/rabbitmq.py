@@ -86,8 +86,8 @@ class Attack:
                 mandatory=exchange == "notify",
                 confirm_timeout=30,
             )
-        except (amqp.exceptions.AMQPError, OSError):
-            # Some are refused by RabbitMQ itself, with the whole connection.
+        except (amqp.exceptions.AMQPError, OSError, UnicodeDecodeError):
+            # Some are refused by RabbitMQ itself, with the whole connection, and with words from the message.
             try:
                 self._connection.collect()
             finally:
