@@ -25,6 +25,7 @@ MAX_TASK_IDS = 1000
 
 #: Headers of tasks that we use no feature of: later, in groups, with time limits, stamped.
 _UNUSED = ("eta", "expires", "group", "group_index", "retries", "shadow", "stamped_headers", "stamps")
+_NO_LIMITS = (None, [None, None], (None, None))
 #: Those that Celery 5.7 publishes and that mean nothing by themselves.
 _KNOWN = frozenset({"task", "id", "timelimit", "ignore_result", "replaced_task_nesting"})
 #: Headers that are texts.
@@ -94,7 +95,7 @@ def _problem(message: Any, tasks: Mapping[str, Any]) -> str:
         return "an unknown task"
     if not _is_text(headers.get("id")) or len(message.body) > MAX_TASK_BYTES:
         return "without an id, or too large"
-    if any(headers.get(name) for name in _UNUSED) or any(headers.get("timelimit") or ()):
+    if any(headers.get(name) for name in _UNUSED) or headers.get("timelimit") not in _NO_LIMITS:
         return "asks for what no task of ours does"
     # Every header becomes an attribute of the running task: `callbacks`, `chord`, `called_directly`.
     if any(hasattr(Context, name) for name in headers.keys() - _KNOWN - {*_UNUSED, *_TEXTS}):

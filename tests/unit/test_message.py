@@ -197,6 +197,12 @@ def test_a_new_id_under_the_same_key_is_the_same_content() -> None:
     assert first.body_hash() == second.body_hash() != other.body_hash()
 
 
+def test_half_a_character_is_refused_before_it_is_published() -> None:
+    for context in ({"a": ["x\ud800"]}, {"\udfff": 1}):
+        with pytest.raises(InvalidMessage, match="holds half a character"):
+            check(Message(**GOOD, context=context), Channel.EMAIL, Lane.NORMAL)
+
+
 def test_ids_sort_by_time_and_tell_it() -> None:
     before = datetime.now(UTC) - timedelta(milliseconds=1)
     ids = [new_id() for _ in range(50)]
