@@ -212,6 +212,11 @@ def command_body(rng: Random) -> bytes:
         {"method": "ping", "destination": 5},
         {"method": "ping", "arguments": 7},
         {"method": "ping", "reply_to": {"exchange": 5, "routing_key": []}},
+        *(
+            {"method": "ping", "ticket": "t", "reply_to": {"exchange": exchange, "routing_key": key}}
+            for exchange in ("notify", "no.such", "amq.topic", "reply.celery.pidbox")
+            for key in ("x", "\ud800", "x" * 300)
+        ),
         {"method": "ping", "matcher": "x", "pattern": "("},
         {"method": "rate_limit", "arguments": {"task_name": [], "rate_limit": {}}},
         rng.choice(ODD),
