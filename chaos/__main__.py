@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
-from chaos import disk, report
+from chaos import disk, report, strange
 from chaos.report import Outcome
 from chaos.runner import Runner
 from chaos.scenarios import Scenario, long_form, short_form
@@ -67,7 +67,11 @@ def _run(scenarios: Sequence[Scenario], options: argparse.Namespace) -> int:
     if not options.only:
         seed, short = options.seed, options.short
         report.write(options.output, outcomes, absent, seed=seed, short=short, seconds=seconds)
-    return _conclude(outcomes, absent, seconds)
+    is_right = _conclude(outcomes, absent, seconds)
+    if not options.short and not options.only:
+        say(f"strange messages: {strange.COUNT} on each broker")
+        is_right = strange.tell(strange.attack_both(strange.COUNT, options.seed)) and is_right
+    return 0 if is_right else 1
 
 
 def _in_world(
@@ -80,13 +84,13 @@ def _in_world(
         return Runner(world, options.seed, say, overlap=options.short).run(scenarios)
 
 
-def _conclude(outcomes: Sequence[Outcome], absent: dict[str, str], seconds: float) -> int:
+def _conclude(outcomes: Sequence[Outcome], absent: dict[str, str], seconds: float) -> bool:
     say(report.table(outcomes, absent))
     messages = sum(outcome.findings.messages for outcome in outcomes)
     is_right = all(outcome.is_right for outcome in outcomes)
     verdict = "every promise was kept" if is_right else "NOT every promise was kept"
     say(f"{messages} messages in {seconds:.0f} s: {verdict}")
-    return 0 if is_right else 1
+    return is_right
 
 
 if __name__ == "__main__":

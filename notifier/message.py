@@ -37,6 +37,8 @@ MAX_MAIL_ATTACHMENTS = 10 * 1024 * 1024
 MAX_SCHEDULE_AHEAD = timedelta(days=366)
 #: … and, with the message's own id, this far back: a queue that waited for a month is still accepted.
 MAX_AGE = timedelta(days=31)
+#: Numbers of a context are below that, or they could not be written out. Larger ones are sent as strings.
+MAX_NUMBER = 2**64
 #: How far a producer's clock may run ahead of ours.
 MAX_CLOCK_SKEW = timedelta(days=1)
 
@@ -52,8 +54,11 @@ def new_id() -> UUID:
 
 
 def time_of_id(value: UUID) -> datetime:
-    """When a UUIDv7 was made, to the millisecond, UTC."""
-    return datetime.fromtimestamp((value.int >> 80) / 1000, UTC)
+    """When a UUIDv7 was made, to the millisecond, UTC. Of one after the year 9999, the end of that year."""
+    try:
+        return datetime.fromtimestamp((value.int >> 80) / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def _error(code: str, problem: str, fix: str) -> PydanticCustomError:

@@ -22,6 +22,7 @@ from notifier.message import (
     MAX_AGE,
     MAX_BODY_BYTES,
     MAX_CLOCK_SKEW,
+    MAX_NUMBER,
     MAX_SCHEDULE_AHEAD,
     Envelope,
     Message,
@@ -195,27 +196,34 @@ def _check_times(message: Message, now: datetime) -> list[Fault]:
 
 
 def _check_values(message: Message) -> list[Fault]:
-    """What JSON allows and the record cannot hold: NUL characters, and numbers beyond a double."""
+    """What JSON allows and the record cannot hold: NUL characters, half characters, numbers that no template can
+    write."""
     fields = ("to", "idempotency_key", "reference", "callback_url", "context", "metadata")
     return [fault for field in fields for fault in _walk(getattr(message, field), field)]
 
 
 def _walk(value: Any, path: str) -> list[Fault]:
     if isinstance(value, str):
-        return [Fault(path, "nul_character", "contains a NUL character", "Remove it")] if "\0" in value else []
-    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+        return _check_text(value, path)
+    if isinstance(value, int | float) and not abs(value) < MAX_NUMBER:
         return [Fault(path, "bad_number", "a number out of range", "Send it as a string")]
     faults = []
     if isinstance(value, dict):
         for key, item in value.items():
-            if "\0" in key:
-                faults.append(Fault(path, "nul_character", "a name contains a NUL character", "Remove it"))
-            else:
-                faults.extend(_walk(item, f"{path}.{key}"))
+            faults.extend(_check_text(key, path, "a name in it ") or _walk(item, f"{path}.{key}"))
     elif isinstance(value, list):
         for index, item in enumerate(value):
             faults.extend(_walk(item, f"{path}.{index}"))
     return faults
+
+
+def _check_text(text: str, path: str, what: str = "") -> list[Fault]:
+    if "\0" in text:
+        return [Fault(path, "nul_character", f"{what}contains a NUL character", "Remove it")]
+    # A lone surrogate: JSON text cannot bring it, a Python producer can.
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        return [Fault(path, "bad_utf8", f"{what}holds half a character", "Send whole Unicode text")]
+    return []
 
 
 #: pydantic's error type → (our code, what is wrong, what to do); texts may use the error's own context.

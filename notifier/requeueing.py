@@ -17,7 +17,8 @@ from amqp.exceptions import NotFound as QueueMissing
 from kombu import Connection, Producer
 from kombu.exceptions import KombuError
 
-from notifier import topology
+from notifier import amqp_transport, topology
+from notifier.amqp_transport import RawMessage, UnreadableProperties
 from notifier.broker_user import VOUCHED, own_users, publisher, user_of, without_voucher
 from notifier.errors import NotFound, ServiceUnavailable
 
@@ -42,6 +43,8 @@ class Raw:
     content_encoding: str | None = None
     #: The user who published it first, as RabbitMQ said; None: nobody can say.
     broker_user: str | None = None
+    #: All other properties as they are on the wire; None: those above are all.
+    properties: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ class DeadLetter:
     reason: str
     died_at: datetime | None
     raw: Raw
+    #: Which of its properties cannot be read; then `raw.headers` are those that can.
+    problem: str = ""
 
 
 #: Looks at a dead letter; True takes it out of the queue.
@@ -83,7 +88,8 @@ class Requeueing:
             ServiceUnavailable: if the broker cannot be reached, goes away meanwhile, or does not confirm.
         """
         options = topology.transport_options(url, timeout_seconds=TIMEOUT_SECONDS)
-        connection = Connection(topology.verified(url), connect_timeout=TIMEOUT_SECONDS, transport_options=options)
+        kind = Connection if topology.is_redis(url) else amqp_transport.Connection
+        connection = kind(topology.verified(url), connect_timeout=TIMEOUT_SECONDS, transport_options=options)
         errors = (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
         try:
             with connection:
@@ -109,9 +115,19 @@ class Requeueing:
             "confirm_timeout": TIMEOUT_SECONDS,
             "mandatory": True,
         }
+        # RabbitMQ does not let us write another's name there; without it, nothing is said about who it was.
+        vouches = bool(raw.broker_user and self._own_user and not self._is_redis)
+        if raw.properties is not None and not self._is_redis:
+            properties = raw.properties
+            if vouches:
+                voucher = {VOUCHED: raw.broker_user or ""}
+                properties = amqp_transport.with_user(properties, self._own_user, voucher)
+            self._producer.channel.basic_publish(
+                RawMessage(raw.body, properties), exchange="", routing_key=raw.queue, **options
+            )
+            return
         headers = without_voucher(producers_own(raw.headers))
-        if raw.broker_user and self._own_user and not self._is_redis:
-            # RabbitMQ does not let us write another's name there; without it, nothing is said about who it was.
+        if vouches:
             options["user_id"] = self._own_user
             headers[VOUCHED] = raw.broker_user
         self._producer.publish(
@@ -182,14 +198,19 @@ class Requeueing:
 
 def producers_own(headers: Mapping[str, Any]) -> dict[str, Any]:
     """The headers without those that the broker added."""
-    return {name: value for name, value in headers.items() if not name.startswith(_BROKERS_OWN)}
+    return {name: value for name, value in headers.items() if not _is_brokers(name)}
 
 
 def dead_letter(message: Any, own_users: Collection[str] = ()) -> DeadLetter:
-    """One message of the dead queue, as py-amqp gives it. `own_users` are the service's own on the broker."""
-    properties = message.properties
-    headers = properties.get("application_headers")
-    headers = headers if isinstance(headers, dict) else {}
+    """One message of the dead queue, as py-amqp gives it. Whatever stands in it, it is one. `own_users` are the
+    service's own on the broker."""
+    found = amqp_transport.raw_properties(message)
+    problem = ""
+    try:
+        properties = amqp_transport.read_properties(message)
+        headers = properties.get("application_headers") or {}
+    except UnreadableProperties as error:
+        problem, properties, headers = str(error), {}, amqp_transport.headers_apart(found)
     death = _first_death(headers)
     queue, died_at = str(death.get("queue") or ""), death.get("time")
     body = message.body or b""
@@ -198,13 +219,18 @@ def dead_letter(message: Any, own_users: Collection[str] = ()) -> DeadLetter:
         queue,
         body,
         headers,
-        _word(properties.get("content_type")),
-        _word(properties.get("content_encoding")),
+        properties.get("content_type"),
+        properties.get("content_encoding"),
         publisher(properties.get("user_id"), headers, own_users),
+        amqp_transport.to_publish_again(found, lambda name: _is_brokers(name) or name == VOUCHED),
     )
     died_at = died_at.replace(tzinfo=died_at.tzinfo or UTC) if isinstance(died_at, datetime) else None
-    digest = hashlib.sha256(repr((queue, died_at)).encode() + body).hexdigest()
-    return DeadLetter(digest[:16], queue, str(death.get("reason") or ""), died_at, raw)
+    digest = hashlib.sha256(repr((queue, died_at)).encode("utf-8", "surrogatepass") + body).hexdigest()
+    return DeadLetter(digest[:16], queue, str(death.get("reason") or ""), died_at, raw, problem)
+
+
+def _is_brokers(name: str) -> bool:
+    return name.startswith(_BROKERS_OWN)
 
 
 def _first_death(headers: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -212,7 +238,3 @@ def _first_death(headers: Mapping[str, Any]) -> Mapping[str, Any]:
     deaths = headers.get("x-death")
     newest = deaths[0] if isinstance(deaths, list) and deaths else {}
     return newest if isinstance(newest, dict) else {}
-
-
-def _word(value: Any) -> str | None:
-    return value if isinstance(value, str) else None

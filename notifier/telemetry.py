@@ -42,6 +42,17 @@ _QUIET = (
 #: Libraries whose lines, traces included, quote what strangers wrote.
 _SILENT = ("mail.log", "flufl.bounce")
 
+#: Libraries that say of some messages what stood in them, and how those lines begin.
+_QUOTING = ("celery.worker.pidbox", "kombu.pidbox", "kombu.transport.redis")
+_QUOTES = (
+    "Control command error",
+    "No such control command",
+    "pidbox command error",
+    "pidbox received method",
+    "Cannot process event on channel",
+    "Could not restore message",
+)
+
 #: Where Celery says, as critical and with a trace, that it could not acknowledge or give back a task.
 _ACKNOWLEDGING = "celery.worker.request"
 
@@ -106,6 +117,8 @@ def configure(level: str = "info", style: str = "auto", *, program: str = "") ->
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in _SILENT:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    for name in _QUOTING:
+        logging.getLogger(name).addFilter(_keep_unless_it_quotes)
     logging.getLogger(_ACKNOWLEDGING).addFilter(_keep_unless_lost_acknowledgement)
 
 
@@ -118,6 +131,17 @@ def _keep_unless_lost_acknowledgement(record: logging.LogRecord) -> bool:
         return True
     error = record.exc_info[1] if record.exc_info else None
     log.info("worker.acknowledgement_lost", error=type(error).__name__ if error else "")
+    return False
+
+
+def _keep_unless_it_quotes(record: logging.LogRecord) -> bool:
+    """One line without the words of whoever wrote to the broker."""
+    if not str(record.msg).startswith(_QUOTES):
+        return True
+    error = record.exc_info[1] if record.exc_info else None
+    is_command = "pidbox" in record.name
+    event = "worker.command_failed" if is_command else "worker.message_dropped"
+    log.warning(event, error=type(error).__name__ if error else "")
     return False
 
 

@@ -24,8 +24,10 @@ DELIVER = Exchange("deliver", type="direct", durable=True)
 
 #: A message that was given back this often (an intake that died with it in hand, each time) is dead-lettered.
 #: RabbitMQ 3.x quorum queues have no limit unless one is set, RabbitMQ 4 has 20. A restart of the intake counts
-#: for all that it had prefetched, so the limit leaves room for many.
+#: once for all that it had prefetched; after that each is taken alone.
 DELIVERY_LIMIT = 50
+#: The same for a Redis-protocol broker, which has no such queue: it is rejected then.
+TAKINGS_LIMIT = 5
 
 #: Ticks of Beat and partition upkeep; every worker takes them.
 MAINTENANCE = "deliver.maintenance"
@@ -33,6 +35,9 @@ MAINTENANCE = "deliver.maintenance"
 CALLBACKS = "callbacks"
 #: The queue behind the exchange `DEAD`.
 DEAD_QUEUE = "notify.dead"
+
+#: Exchanges of the workers: of tasks, of Celery's remote control, of its events.
+WORK_EXCHANGES = (DELIVER.name, "celery.pidbox", "reply.celery.pidbox", "celeryev")
 
 _QUORUM: Mapping[str, Any] = {"x-queue-type": "quorum"}
 
@@ -95,6 +100,11 @@ def maintenance_queue() -> Queue:
 def callbacks_queue() -> Queue:
     """As the others of Celery's: what gets lost here is given out again."""
     return Queue(CALLBACKS, exchange=DELIVER, routing_key=CALLBACKS, durable=True)
+
+
+def work_queues() -> list[Queue]:
+    """Those that workers read."""
+    return [*(deliver_queue(*pair) for pair in pairs()), callbacks_queue(), maintenance_queue()]
 
 
 def declare_for_producers(channel: Any) -> None:

@@ -1,4 +1,4 @@
-"""The Celery application: tasks, queues, Beat's schedule. The only module that imports celery.
+"""The Celery application: tasks, queues, Beat's schedule. Celery is imported here and by `task_consumer` only.
 
 Tasks carry ids and nothing else. A task that is lost, repeated or late does no harm: the claim decides who
 delivers, and the sweep issues work again. So `countdown`, `eta` and `retry()` are not used.
@@ -22,7 +22,7 @@ from celery.app.amqp import AMQP
 from celery.schedules import crontab, schedule
 from celery.utils.nodenames import host_format
 
-from notifier import redis_transport, topology
+from notifier import amqp_transport, redis_transport, task_consumer, topology
 from notifier.bootstrap import DeliveryLoop, Services, settle
 from notifier.config import Settings, load_settings
 from notifier.dispatch import dispatch_callbacks
@@ -54,7 +54,7 @@ def make_app(settings: Settings, process: _Process | None = None) -> Celery:
         ConfigurationError: without a broker URL.
     """
     broker = topology.verified(settings.require("broker_url"))
-    app = Celery("notifier", amqp=_RedisAMQP if topology.is_redis(broker) else None, set_as_current=True)
+    app = Celery("notifier", amqp=_RedisAMQP if topology.is_redis(broker) else _RabbitAMQP, set_as_current=True)
     app.conf.update(_configuration(settings, broker))
     _add_tasks(app, process or _Process(settings))
     return app
@@ -64,6 +64,12 @@ class _RedisAMQP(AMQP):  # type: ignore[misc]  # Celery ships no types
     """Where Celery takes every connection to the broker from."""
 
     Connection = redis_transport.Connection
+
+
+class _RabbitAMQP(AMQP):  # type: ignore[misc]
+    """The same for RabbitMQ."""
+
+    Connection = amqp_transport.Connection
 
 
 def _configuration(settings: Settings, broker: str) -> dict[str, Any]:
@@ -83,11 +89,8 @@ def _configuration(settings: Settings, broker: str) -> dict[str, Any]:
         "accept_content": ["json"],
         "timezone": "UTC",
         "enable_utc": True,
-        "task_queues": [
-            *(topology.deliver_queue(*pair) for pair in topology.pairs()),
-            topology.callbacks_queue(),
-            topology.maintenance_queue(),
-        ],
+        "task_queues": topology.work_queues(),
+        "worker_consumer": f"{task_consumer.__name__}:TaskConsumer",
         "task_default_queue": topology.MAINTENANCE,
         "task_create_missing_queues": False,
         "task_acks_late": True,

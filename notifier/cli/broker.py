@@ -38,15 +38,6 @@ def producer_queues() -> list[Queue]:
     return [*(topology.notify_queue(*pair) for pair in topology.pairs()), topology.dead_queue()]
 
 
-def work_queues() -> list[Queue]:
-    """Those that workers read."""
-    return [
-        *(topology.deliver_queue(*pair) for pair in topology.pairs()),
-        topology.callbacks_queue(),
-        topology.maintenance_queue(),
-    ]
-
-
 class Broker:
     """An open connection. Every question gets a channel of its own, because a refusal closes the channel."""
 
@@ -113,7 +104,7 @@ class Broker:
         """Declare every exchange and queue of ours. Safe to repeat."""
         with self._connection.channel() as channel:
             topology.declare_for_producers(channel)
-            for queue in work_queues():
+            for queue in topology.work_queues():
                 queue.bind(channel).declare()
 
 

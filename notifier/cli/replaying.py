@@ -276,6 +276,7 @@ def _as_dict(letter: DeadLetter) -> dict[str, Any]:
         "reason": letter.reason,
         "died_at": letter.died_at,
         "broker_user": letter.raw.broker_user,
+        "problem": letter.problem,
         "headers": {name: one_line(str(value)) for name, value in producers_own(letter.raw.headers).items()},
         "body": letter.raw.body,
     }
@@ -293,6 +294,7 @@ def _print_letter(found: DeadLetter) -> None:
             ("reason", found.reason),
             ("published by", one_line(f"broker user {found.raw.broker_user}" if found.raw.broker_user else "")),
             ("size", f"{len(found.raw.body)} bytes"),
+            *([("unreadable", found.problem)] if found.problem else []),
         ]
     )
     headers = producers_own(found.raw.headers)

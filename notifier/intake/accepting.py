@@ -164,12 +164,20 @@ class Intake:
         received = self._identified(received)
         fix = "Report it; `notifier rejected show` has the message"
         fault = Fault("", "technical_error", "the intake failed on this message", fix)
-        try:
-            self._ledger.accept([], [_rejection(received, Entry(None), None, (fault,))])
-        except Exception as error:
-            # Not even that can be written: the schema is missing, say. Nothing is lost while we wait.
-            raise ServiceUnavailable("rejected messages cannot be recorded") from error
-        return Summary(rejected=1)
+        plain = Received(received.body, received.channel, received.lane, redelivered=received.redelivered)
+        last: Exception | None = None
+        # What its wrapping holds may be what cannot be written; its body always can.
+        for kept in (received, plain):
+            try:
+                self._ledger.accept([], [_rejection(kept, Entry(None), None, (fault,))])
+            except ServiceUnavailable:
+                raise
+            except Exception as error:
+                last = error
+            else:
+                return Summary(rejected=1)
+        # Not even that can be written: the schema is missing, say. Nothing is lost while we wait.
+        raise ServiceUnavailable("rejected messages cannot be recorded") from last
 
     def _process(self, batch: Sequence[Received]) -> Summary:
         valid: list[NewNotification] = []

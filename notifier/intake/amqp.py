@@ -2,28 +2,44 @@
 
 It consumes below kombu's `Message`: that one decompresses and decodes by headers that anybody may set, and acks
 what it cannot decode. Here a message is bytes until the intake looks at it.
+
+A message may end the process: a fault in a C library, more memory than there is. RabbitMQ then counts a delivery
+for all that was in hand, and gives up on what has `topology.DELIVERY_LIMIT` of them. So whatever was in somebody's
+hand before is taken alone: at the start, and when such a one comes, nothing else is asked for until it is recorded
+and acknowledged. Then only the message that does it collects deliveries.
 """
 
 from __future__ import annotations
 
+import base64
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
-from threading import Event
+from itertools import islice
+from threading import Event, Lock
 from typing import Any
 
 from amqp.transport import TCPTransport
 from kombu import Connection
-from kombu.transport import pyamqp
 
 from notifier import topology
-from notifier.errors import ServiceUnavailable
+from notifier.amqp_transport import (
+    RAW_PROPERTIES,
+    AmqpConnection,
+    SslTransport,
+    Transport,
+    UnreadableProperties,
+    raw_properties,
+    read_properties,
+)
+from notifier.errors import Fault, ServiceUnavailable
 from notifier.intake.accepting import BATCH_SIZE, Received
 from notifier.intake.reading import PAUSES, Handle, run_together
 from notifier.status import Channel, Lane
-from notifier.telemetry import log
+from notifier.telemetry import log, log_failure
 
 #: Unacknowledged messages in hand, of each queue: one batch being written while the next one arrives.
 PREFETCH = 2 * BATCH_SIZE
@@ -34,6 +50,8 @@ LINGER_SECONDS = 0.02
 READ_BYTES = 4096
 #: Without traffic the broker shows a sign of life this often, or the connection counts as dead. Seconds.
 HEARTBEAT_SECONDS = 20
+#: At the start a lane waits at most so long for those before it to be past what may end the process. Seconds.
+TURN_SECONDS = 5.0
 
 
 class _Tcp(TCPTransport):  # type: ignore[misc]  # amqp has no types
@@ -47,7 +65,7 @@ class _Tcp(TCPTransport):  # type: ignore[misc]  # amqp has no types
         self._quick_recv = lambda wanted: receive(max(wanted, READ_BYTES))
 
 
-class _TcpConnection(pyamqp.Connection):  # type: ignore[misc]
+class _TcpConnection(AmqpConnection):
     # What amqp calls to make the transport.
     def Transport(  # noqa: N802
         self,
@@ -65,10 +83,32 @@ class _TcpConnection(pyamqp.Connection):  # type: ignore[misc]
         return _Tcp(host, connect_timeout=connect_timeout, **timeouts, **options)
 
 
-class TcpTransport(pyamqp.Transport):  # type: ignore[misc]
+class TcpTransport(Transport):
     """kombu's, with a socket that is read in large pieces."""
 
     Connection = _TcpConnection
+
+
+@dataclass(slots=True)
+class _Delivery:
+    """A message in hand."""
+
+    tag: int
+    received: Received
+
+
+@dataclass(frozen=True, slots=True)
+class _Caution:
+    """What the lanes of a process share, so that one message at a time is in hand of those that may end it."""
+
+    lock: Lock = field(default_factory=Lock)
+    #: Lane → it has nothing more of that kind.
+    past: dict[Lane, Event] = field(default_factory=lambda: {lane: Event() for lane in Lane})
+
+    def wait_for_turn(self, lane: Lane) -> None:
+        """The more urgent lanes go first, or a message that ends the process at once would keep them from work."""
+        for earlier in list(Lane)[: list(Lane).index(lane)]:
+            self.past[earlier].wait(TURN_SECONDS)
 
 
 class AmqpReader:
@@ -88,29 +128,34 @@ class AmqpReader:
 
     def run(self, handle: Handle, stop: Event) -> None:
         """See `Reader.run`."""
-        run_together([partial(self._read_lane, lane, handle, stop) for lane in Lane], stop)
+        caution = _Caution()
+        run_together([partial(self._read_lane, lane, handle, stop, caution) for lane in Lane], stop)
 
-    def _read_lane(self, lane: Lane, handle: Handle, stop: Event) -> None:
+    def _read_lane(self, lane: Lane, handle: Handle, stop: Event, caution: _Caution) -> None:
         failures = 0
         while not stop.is_set():
             try:
                 with self._connect() as connection:
-                    session = _Session(connection, lane, handle, stop)
+                    session = _Session(connection, lane, handle, stop, caution)
                     failures = 0
                     session.run()
-            except self._errors as error:
+            except Exception as error:
                 # Everything that was in hand goes back to its queue and comes again.
-                log.warning("intake.broker_away", lane=lane, error=type(error).__name__)
+                if isinstance(error, self._errors):
+                    log.warning("intake.broker_away", lane=lane, error=type(error).__name__)
+                else:
+                    log_failure("intake.failed", error, lane=lane)
                 stop.wait(PAUSES[min(failures, len(PAUSES) - 1)])
                 failures += 1
+        # Nobody waits for a lane that has ended.
+        caution.past[lane].set()
 
     def _connect(self) -> Connection:
         # No read timeout: an idle queue is normal, heartbeats find the dead peer.
         options = topology.transport_options(self._url) | {"read_timeout": None}
-        transport = f"{__name__}:{TcpTransport.__name__}" if self._url.startswith("amqp://") else None
-        connection = Connection(
-            self._url, transport=transport, heartbeat=HEARTBEAT_SECONDS, transport_options=options
-        )
+        transport = SslTransport if self._url.startswith("amqps://") else TcpTransport
+        name = f"{transport.__module__}:{transport.__name__}"
+        connection = Connection(self._url, transport=name, heartbeat=HEARTBEAT_SECONDS, transport_options=options)
         connection.connect()
         return connection
 
@@ -118,11 +163,15 @@ class AmqpReader:
 class _Session:
     """One life of a connection."""
 
-    def __init__(self, connection: Connection, lane: Lane, handle: Handle, stop: Event) -> None:
+    def __init__(self, connection: Connection, lane: Lane, handle: Handle, stop: Event, caution: _Caution) -> None:
         self._connection = connection
+        self._lane = lane
         self._handle = handle
         self._stop = stop
-        self._waiting: deque[tuple[int, Received]] = deque()
+        self._caution = caution
+        self._waiting: deque[_Delivery] = deque()
+        #: In hand, and delivered before: to a reader that ended, maybe because of it.
+        self._suspects: deque[_Delivery] = deque()
         #: Whether more than one message was there the last time.
         self._is_busy = False
         self._channel = connection.channel()
@@ -130,32 +179,62 @@ class _Session:
         self._channel.auto_decode = False
         topology.declare_for_producers(self._channel)
         self._channel.basic_qos(0, PREFETCH, False)
-        self._tags = [
-            self._channel.basic_consume(
-                topology.notify_queue_name(channel, lane), callback=self._receiver(channel, lane)
-            )
-            for channel in Channel
-        ]
         log.info("intake.reading", broker="rabbitmq", lane=lane)
 
     def run(self) -> None:
-        failures = 0
-        retry_at = 0.0
+        self._caution.wait_for_turn(self._lane)
         while not self._stop.is_set():
-            held_back = time.monotonic() < retry_at
-            self._drain((0.2 if held_back else 0.0) if self._waiting else 1.0)
-            if held_back or not self._waiting:
-                continue
-            try:
-                self._work_off()
-                failures = 0
-            except ServiceUnavailable:
-                # Kept, not given back: each return would count against the delivery limit. Prefetch bounds it.
-                pause = PAUSES[min(failures, len(PAUSES) - 1)]
-                failures += 1
-                retry_at = time.monotonic() + pause
-                log.warning("intake.database_away", count=len(self._waiting), seconds=pause)
-        self._end()
+            for channel in Channel:
+                self._take_suspects(channel)
+            self._caution.past[self._lane].set()
+            self._take_many()
+            self._end_suspects()
+
+    def _take_suspects(self, channel: Channel) -> None:
+        """What was in somebody's hand before stands first in its queue: it ends where one comes that was not."""
+        queue = topology.notify_queue_name(channel, self._lane)
+        is_suspect = True
+        while is_suspect and not self._stop.is_set():
+            with self._alone():
+                message = self._channel.basic_get(queue)
+                if message is None:
+                    return
+                delivery = _opened(message, channel, self._lane)
+                is_suspect = delivery.received.redelivered
+                self._suspects.append(delivery)
+                self._work_off(self._suspects, 1)
+
+    def _take_many(self) -> None:
+        """Batches, until one comes that was in somebody's hand before. What else is in ours then is finished."""
+        tags = [
+            self._channel.basic_consume(
+                topology.notify_queue_name(channel, self._lane), callback=self._receiver(channel)
+            )
+            for channel in Channel
+        ]
+        while not self._stop.is_set() and not self._suspects:
+            self._drain(0.0 if self._waiting else 1.0)
+            if self._waiting:
+                self._work_off(self._waiting, BATCH_SIZE)
+        # What is still unacknowledged at the end goes back when the connection closes.
+        for tag in tags:
+            self._channel.basic_cancel(tag)
+        while self._waiting and not self._stop.is_set():
+            self._work_off(self._waiting, BATCH_SIZE)
+
+    def _end_suspects(self) -> None:
+        while self._suspects and not self._stop.is_set():
+            with self._alone():
+                self._work_off(self._suspects, 1)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        while not self._caution.lock.acquire(timeout=1):
+            self._listen(0)
+        try:
+            yield
+        finally:
+            self._caution.lock.release()
 
     def _drain(self, wait_seconds: float) -> None:
         """Wait for a message, then take in what else has arrived."""
@@ -168,46 +247,92 @@ class _Session:
             self._connection.heartbeat_check()
         self._is_busy = len(self._waiting) > 1
 
-    def _work_off(self) -> None:
-        batch = [self._waiting[index] for index in range(min(BATCH_SIZE, len(self._waiting)))]
+    def _listen(self, seconds: float) -> None:
+        """Take in what comes, signs of life too. Prefetch bounds it."""
+        until = time.monotonic() + seconds
+        while not self._stop.is_set():
+            try:
+                self._connection.drain_events(timeout=max(0, min(0.2, until - time.monotonic())))
+            except TimeoutError:
+                self._connection.heartbeat_check()
+            if time.monotonic() >= until:
+                return
+
+    def _work_off(self, waiting: deque[_Delivery], size: int) -> None:
+        """Have the oldest recorded, and acknowledge them. They are waited with while the database is away."""
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                self._hand_over(waiting, size)
+            except ServiceUnavailable:
+                # Kept, not given back: each return would count against the delivery limit. Prefetch bounds it.
+                pause = PAUSES[min(failures, len(PAUSES) - 1)]
+                failures += 1
+                log.warning("intake.database_away", count=len(waiting), seconds=pause)
+                self._listen(pause)
+            else:
+                return
+
+    def _hand_over(self, waiting: deque[_Delivery], size: int) -> None:
+        batch = list(islice(waiting, size))
         try:
-            self._handle([received for _, received in batch])
+            self._handle([delivery.received for delivery in batch])
         except ServiceUnavailable:
             # It may be in the record all the same: the answer to the commit was lost, maybe.
-            for index, (tag, received) in enumerate(batch):
-                self._waiting[index] = tag, replace(received, redelivered=True)
+            for delivery in batch:
+                delivery.received = replace(delivery.received, redelivered=True)
             raise
-        # Tags rise by one in the order of arrival, so one ack covers the batch.
-        self._channel.basic_ack(batch[-1][0], multiple=True)
+        except Exception as error:
+            log_failure("intake.failed", error, count=len(batch), lane=self._lane)
+            if len(batch) > 1:
+                for _ in batch:
+                    self._hand_over(waiting, 1)
+                return
+            # It comes again at once, alone; after `DELIVERY_LIMIT` times RabbitMQ gives up on it.
+            self._channel.basic_reject(batch[0].tag, requeue=True)
+        else:
+            self._acknowledge(batch)
         for _ in batch:
-            self._waiting.popleft()
+            waiting.popleft()
 
-    def _end(self) -> None:
-        """Stop the deliveries; what is still unacknowledged goes back when the connection closes."""
-        for tag in self._tags:
-            self._channel.basic_cancel(tag)
+    def _acknowledge(self, batch: list[_Delivery]) -> None:
+        if not self._suspects:
+            # Tags rise by one in the order of arrival, so one ack covers the batch.
+            self._channel.basic_ack(batch[-1].tag, multiple=True)
+            return
+        for delivery in batch:
+            self._channel.basic_ack(delivery.tag)
 
-    def _receiver(self, channel: Channel, lane: Lane) -> Callable[[Any], None]:
+    def _receiver(self, channel: Channel) -> Callable[[Any], None]:
         def receive(message: Any) -> None:
-            properties = message.properties
-            received = Received(
-                body=message.body or b"",
-                channel=channel,
-                lane=lane,
-                headers=_headers(properties.get("application_headers")),
-                content_type=_word(properties.get("content_type")),
-                content_encoding=_word(properties.get("content_encoding")),
-                broker_user=_word(properties.get("user_id")),
-                redelivered=bool(message.delivery_info.get("redelivered")),
-            )
-            self._waiting.append((message.delivery_info["delivery_tag"], received))
+            delivery = _opened(message, channel, self._lane)
+            (self._suspects if delivery.received.redelivered else self._waiting).append(delivery)
 
         return receive
 
 
-def _headers(headers: Any) -> dict[str, Any]:
-    return headers if isinstance(headers, dict) else {}
-
-
-def _word(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+def _opened(message: Any, channel: Channel, lane: Lane) -> _Delivery:
+    """What py-amqp gives; never raises for what stands in it."""
+    tag = message.delivery_info["delivery_tag"]
+    received = Received(
+        message.body or b"", channel, lane, redelivered=bool(message.delivery_info.get("redelivered"))
+    )
+    try:
+        properties = read_properties(message)
+    except UnreadableProperties as error:
+        fix = (
+            "Send it as AMQP 0-9-1 has it; what is kept has all properties, base64, in the header amqp_properties"
+        )
+        kept = {RAW_PROPERTIES: base64.b64encode(raw_properties(message)).decode()}
+        fault = Fault(error.field, "bad_properties", error.problem, fix)
+        return _Delivery(tag, replace(received, headers=kept, faults=(fault,)))
+    return _Delivery(
+        tag,
+        replace(
+            received,
+            headers=properties.get("application_headers") or {},
+            content_type=properties.get("content_type"),
+            content_encoding=properties.get("content_encoding"),
+            broker_user=properties.get("user_id"),
+        ),
+    )

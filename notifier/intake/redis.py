@@ -2,7 +2,11 @@
 
 kombu's own consumer pops an entry and records it as unacknowledged in a second step, so a kill between the two
 loses it, and an entry that is no kombu envelope ends the consumer. Here an entry is moved, atomically, into a list
-of this reader's, and leaves that list when its batch is committed. Lists of readers that died are put back.
+of this reader's, and leaves that list when its batch is committed.
+
+What a reader that died had in hand may be why it died. It goes, with the number of readers that ended with it,
+into a list from which one entry at a time is taken in a process; at `topology.TAKINGS_LIMIT` it is rejected as it
+is. So only the entry that ends readers is given up, and those that were taken beside it are not.
 """
 
 from __future__ import annotations
@@ -12,27 +16,28 @@ import binascii
 import json
 from dataclasses import replace
 from functools import partial
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 from uuid import uuid4
 
 import redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from notifier import topology
 from notifier.errors import Fault, ServiceUnavailable
 from notifier.intake.accepting import BATCH_SIZE, Received
 from notifier.intake.reading import PAUSES, Handle, run_together
+from notifier.redis_transport import set_aside
 from notifier.status import Channel, Lane
-from notifier.telemetry import log
+from notifier.telemetry import log, log_failure
 
 #: A reader that has not shown itself for this long is dead, and its lists go back to their queues. Seconds.
 ALIVE_SECONDS = 30
 #: A wait for the next entry is cut after this, to look at `stop`. Seconds.
 BLOCK_SECONDS = 1
 
-_TAKEN = "notifier:taken"
-_ALIVE = "notifier:reader"
+#: A reader's batch; the one entry that it takes alone; what is to be taken alone; what shows that it lives.
+_TAKEN, _SUSPECT, _AGAIN, _ALIVE = "notifier:taken", "notifier:suspect", "notifier:again", "notifier:reader"
 
 #: kombu puts messages with a priority into lists of their own: their names end so (`priority_steps` 3, 6, 9).
 _PRIORITIES = ("\x06\x163", "\x06\x166", "\x06\x169")
@@ -41,15 +46,46 @@ _PRIORITIES = ("\x06\x163", "\x06\x166", "\x06\x169")
 # taken, the others are where to take from.
 _TAKE = """
 local room = tonumber(ARGV[1]) - redis.call('LLEN', KEYS[1])
+local bytes = tonumber(ARGV[2])
 for source = 2, #KEYS do
-  while room > 0 and redis.call('LMOVE', KEYS[source], KEYS[1], 'RIGHT', 'LEFT') do room = room - 1 end
+  while room > 0 and bytes > 0 do
+    local item = redis.call('LMOVE', KEYS[source], KEYS[1], 'RIGHT', 'LEFT')
+    if not item then break end
+    room, bytes = room - 1, bytes - #item
+  end
 end
 return redis.call('LRANGE', KEYS[1], 0, -1)
 """
+#: Entries of a batch, and bytes: one that is larger comes alone.
+_LIMITS = (str(BATCH_SIZE), str(32 * 1024 * 1024))
 
+# An entry to be taken alone is "3:" and the entry: three readers ended with it in hand.
 _PUT_BACK = """
-while redis.call('LMOVE', KEYS[1], KEYS[2], 'LEFT', 'RIGHT') do end
+while true do
+  local item = redis.call('LPOP', KEYS[1])
+  if not item then return end
+  local count = 0
+  if string.sub(KEYS[1], 1, 17) == 'notifier:suspect:' then
+    local colon = string.find(item, ':', 1, true) or 0
+    count = tonumber(string.sub(item, 1, colon - 1)) or 0
+    item = string.sub(item, colon + 1)
+  end
+  redis.call('RPUSH', KEYS[2], string.format('%d:', count + 1) .. item)
+end
 """
+
+
+class _Lists:
+    """The names of a reader's lists for one queue."""
+
+    def __init__(self, reader: str, channel: Channel, lane: Lane) -> None:
+        self.channel, self.lane = channel, lane
+        self.queue = topology.notify_queue_name(channel, lane)
+        #: Where messages come from.
+        self.sources = [self.queue, *(self.queue + ending for ending in _PRIORITIES)]
+        self.taken = f"{_TAKEN}:{reader}:{self.queue}"
+        self.suspect = f"{_SUSPECT}:{reader}:{self.queue}"
+        self.again = f"{_AGAIN}:{self.queue}"
 
 
 class RedisReader:
@@ -59,10 +95,14 @@ class RedisReader:
         self._url = url
         #: Names this reader's lists; unique among the readers of a broker.
         self.name = name or uuid4().hex
+        #: Held by whoever has an entry in hand that may have ended a reader.
+        self._alone = Lock()
+        #: Keys that were told of.
+        self._strange: set[bytes] = set()
 
     def run(self, handle: Handle, stop: Event) -> None:
         """See `Reader.run`."""
-        readers = [partial(self._read_queue, *pair, handle, stop) for pair in topology.pairs()]
+        readers = [partial(self._read_queue, _Lists(self.name, *pair), handle, stop) for pair in topology.pairs()]
         log.info("intake.reading", broker="redis")
         run_together([*readers, partial(self._keep_alive, stop)], stop)
         self._forget()
@@ -81,16 +121,30 @@ class RedisReader:
                     self._rescue(client)
                 except RedisError as error:
                     log.warning("intake.broker_away", error=type(error).__name__)
+                except Exception as error:
+                    log_failure("intake.failed", error)
                 stop.wait(ALIVE_SECONDS / 6)
 
     def _rescue(self, client: redis.Redis) -> None:
-        """Put back what dead readers had taken. A reader that only slept has its batch accepted twice: by key."""
-        for found in client.scan_iter(match=f"{_TAKEN}:*", count=1000):
-            key = found.decode()
-            _, _, name, queue = key.split(":", 3)
-            if name != self.name and not client.exists(f"{_ALIVE}:{name}"):
-                client.eval(_PUT_BACK, 2, key, queue)
-                log.warning("intake.put_back", queue=queue, consumer=name)
+        """Put back what dead readers had in hand. One that only slept has its batch accepted twice: by key."""
+        for prefix in (_TAKEN, _SUSPECT):
+            for key in client.scan_iter(match=f"{prefix}:*", count=1000):
+                found = _reader_and_queue(key, prefix)
+                if found is None:
+                    self._tell_of_strange(key)
+                    continue
+                name, queue = found
+                if name == self.name or client.exists(f"{_ALIVE}:{name}"):
+                    continue
+                if set_aside(client, key.decode(), "list") is None:
+                    client.eval(_PUT_BACK, 2, key, f"{_AGAIN}:{queue}")
+                    log.warning("intake.put_back", queue=queue, consumer=name)
+
+    def _tell_of_strange(self, key: bytes) -> None:
+        if key not in self._strange and len(self._strange) < 1000:
+            self._strange.add(key)
+            name = key[:100].decode("utf-8", "backslashreplace")
+            log.warning("intake.strange_key", reason=f"no reader of ours made {name}: delete it")
 
     def _forget(self) -> None:
         """A clean end: what is left in our lists can be taken by the next reader at once."""
@@ -100,43 +154,89 @@ class RedisReader:
         except RedisError:
             pass  # it expires by itself
 
-    def _read_queue(self, channel: Channel, lane: Lane, handle: Handle, stop: Event) -> None:
-        queue = topology.notify_queue_name(channel, lane)
-        taken = f"{_TAKEN}:{self.name}:{queue}"
+    def _read_queue(self, lists: _Lists, handle: Handle, stop: Event) -> None:
         failures = 0
         with self._client() as client:
             while not stop.is_set():
                 try:
-                    self._read_batch(client, queue, taken, channel, lane, handle, again=failures > 0)
+                    self._read(client, lists, handle, again=failures > 0)
                     failures = 0
+                    continue
+                except ResponseError as error:
+                    log.warning("intake.waiting", queue=lists.queue, error=type(error).__name__)
+                    _tidy(client, lists)
                 except (RedisError, ServiceUnavailable) as error:
                     # What we took stays in our list; the next round begins with it.
-                    pause = PAUSES[min(failures, len(PAUSES) - 1)]
-                    failures += 1
-                    log.warning("intake.waiting", queue=queue, error=type(error).__name__, seconds=pause)
-                    stop.wait(pause)
+                    log.warning("intake.waiting", queue=lists.queue, error=type(error).__name__)
+                except Exception as error:
+                    log_failure("intake.failed", error, queue=lists.queue)
+                    _set_apart(client, lists)
+                stop.wait(PAUSES[min(failures, len(PAUSES) - 1)])
+                failures += 1
 
-    def _read_batch(
-        self,
-        client: redis.Redis,
-        queue: str,
-        taken: str,
-        channel: Channel,
-        lane: Lane,
-        handle: Handle,
-        *,
-        again: bool,
-    ) -> None:
-        sources = [queue, *(queue + ending for ending in _PRIORITIES)]
-        items: list[bytes] = client.eval(_TAKE, 1 + len(sources), taken, *sources, str(BATCH_SIZE))
+    def _read(self, client: redis.Redis, lists: _Lists, handle: Handle, *, again: bool) -> None:
+        if client.exists(lists.again, lists.suspect):
+            with self._alone:
+                _read_suspect(client, lists, handle)
+            return
+        items: list[bytes] = client.eval(_TAKE, 1 + len(lists.sources), lists.taken, *lists.sources, *_LIMITS)
         if items:
-            received = (open_envelope(item, channel, lane) for item in reversed(items))
+            received = (open_envelope(item, lists.channel, lists.lane) for item in reversed(items))
             # After a failure some of these may be in the record.
             handle([replace(one, redelivered=again) for one in received])
-            client.delete(taken)
+            client.delete(lists.taken)
         else:
             # Wakes at once for the ordinary list; the others are looked at every second.
-            client.blmove(queue, taken, BLOCK_SECONDS, "RIGHT", "LEFT")
+            client.blmove(lists.queue, lists.taken, BLOCK_SECONDS, "RIGHT", "LEFT")
+
+
+def _read_suspect(client: redis.Redis, lists: _Lists, handle: Handle) -> None:
+    """One that a reader ended with, alone."""
+    item: Any = client.lindex(lists.suspect, 0)
+    if item is None:
+        item = client.lmove(lists.again, lists.suspect, "RIGHT", "LEFT")
+    if item is None:
+        return
+    count, _, entry = item.partition(b":")
+    times = int(count) if count.isdigit() and len(count) < 10 else 1
+    received = replace(open_envelope(entry, lists.channel, lists.lane), redelivered=True)
+    if times >= topology.TAKINGS_LIMIT:
+        fix = "Report it; `notifier rejected replay` publishes it again"
+        problem = f"the intake ended {times} times with it in hand"
+        received = replace(received, faults=(Fault("", "gave_up", problem, fix), *received.faults))
+    handle([received])
+    client.delete(lists.suspect)
+
+
+def _set_apart(client: redis.Redis, lists: _Lists) -> None:
+    """Our own code failed with what is in hand: it is counted as if the reader had died of it."""
+    try:
+        for key in (lists.taken, lists.suspect):
+            client.eval(_PUT_BACK, 2, key, lists.again)
+    except RedisError as error:
+        log.warning("intake.waiting", queue=lists.queue, error=type(error).__name__)
+
+
+def _tidy(client: redis.Redis, lists: _Lists) -> None:
+    """The server refused a command: at one of our names stands something that is no list, most likely."""
+    try:
+        for key in (*lists.sources, lists.taken, lists.suspect, lists.again):
+            set_aside(client, key, "list")
+    except RedisError as error:
+        log.warning("intake.waiting", queue=lists.queue, error=type(error).__name__)
+
+
+def _reader_and_queue(key: bytes, prefix: str) -> tuple[str, str] | None:
+    """Whose list it is, and of which queue; None: it is none of a reader's."""
+    try:
+        rest = key.decode().removeprefix(f"{prefix}:")
+    except UnicodeDecodeError:
+        return None
+    for pair in topology.pairs():
+        queue = topology.notify_queue_name(*pair)
+        if rest.endswith(f":{queue}") and len(rest) > len(queue) + 1:
+            return rest.removesuffix(f":{queue}"), queue
+    return None
 
 
 def open_envelope(item: bytes, channel: Channel, lane: Lane) -> Received:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 from uuid import UUID
 
+from notifier.amqp_transport import RAW_PROPERTIES
 from notifier.errors import WrongSelection
 from notifier.operations.results import Progress, Result, Skipped, result
 from notifier.requeueing import DeadLetter, Handle, Raw
@@ -232,6 +233,8 @@ def _check_rejected(selection: RejectedSelection) -> None:
 
 def _raw(kept: Kept) -> Raw:
     headers = dict(kept.headers)
+    # Those could not be read: its body is published again alone, and judged by itself.
+    headers.pop(RAW_PROPERTIES, None)
     kind, encoding = headers.pop("content_type", None), headers.pop("content_encoding", None)
     return Raw(
         kept.queue,

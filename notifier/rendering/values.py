@@ -9,13 +9,15 @@ import re
 from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+from notifier.message import MAX_NUMBER
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,9})?")
-_LIMIT = 10**18
+_Day = TypeVar("_Day", bound=date)
 _URL = re.compile(r"https?://[^\s\"'<>\\\x00-\x1f\x7f]+", re.IGNORECASE)
 
 
@@ -32,13 +34,13 @@ class Money(NamedTuple):
 
 
 def read_number(value: object) -> Decimal:
-    """A JSON number, or a string of digits ("12.50"), which keeps what floats lose. At most 18 digits."""
+    """A JSON number below `MAX_NUMBER`, or a string of digits ("12.50"), which keeps what floats lose."""
     if isinstance(value, str):
         return _read_digits(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueRefused("not a number")
     # Through the text, or 0.1 would become 0.1000000000000000055511151231257827.
-    number = Decimal(repr(value)) if abs(value) < _LIMIT else Decimal("nan")
+    number = Decimal(repr(value)) if abs(value) < MAX_NUMBER else Decimal("nan")
     if not number.is_finite():
         raise ValueRefused("a number out of range")
     return number
@@ -65,7 +67,7 @@ def read_date(value: object) -> date:
     """Read "2026-03-05", or the day of a date and time."""
     try:
         if isinstance(value, str) and _DATE.fullmatch(value):
-            return date.fromisoformat(value)
+            return _in_range(date.fromisoformat(value))
         return read_datetime(value).date()
     except ValueError:
         raise ValueRefused("not a date, as 2026-03-05") from None
@@ -75,10 +77,17 @@ def read_datetime(value: object) -> datetime:
     """RFC 3339 with an offset: "2026-03-05T14:30:00+01:00"."""
     try:
         if isinstance(value, str) and _TIME.fullmatch(value):
-            return datetime.fromisoformat(value.upper().replace(" ", "T"))
+            return _in_range(datetime.fromisoformat(value.upper().replace(" ", "T")))
     except ValueError:
         pass
     raise ValueRefused("not a date and time with an offset, as 2026-03-05T14:30:00+01:00")
+
+
+def _in_range(day: _Day) -> _Day:
+    """In the first and the last year of Python another time zone may be in a year that it does not have."""
+    if not 1 < day.year < 9999:
+        raise ValueRefused("a date out of range")
+    return day
 
 
 def read_url(value: object) -> str:

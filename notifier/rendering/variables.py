@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic_core import PydanticCustomError
 
 from notifier.errors import Fault
+from notifier.message import MAX_NUMBER
 from notifier.rendering.values import read_date, read_datetime, read_money, read_number, read_url
 
 
@@ -42,6 +43,9 @@ _SEND: Mapping[Type, str] = {
     Type.MONEY: 'Send an object as {"amount": "12.50", "currency": "EUR"}',
     Type.URL: "Send a link that begins with https:// or http://",
 }
+
+
+_NUMBERS = (Type.INTEGER, Type.NUMBER)
 
 
 def as_json(value: Any) -> Any:
@@ -107,7 +111,9 @@ def check_values(variables: Mapping[str, Shape], values: Mapping[str, Any], path
 
 def faults_of(shape: Shape, value: Any, path: str) -> Iterator[Fault]:
     """What is wrong with one value that is there."""
-    if not _has_type(shape.type, value):
+    if shape.type in _NUMBERS and isinstance(value, int | float) and not abs(value) < MAX_NUMBER:
+        yield Fault(path, "bad_number", "is a number out of range", "Send it as a string")
+    elif not _has_type(shape.type, value):
         yield Fault(path, "wrong_type", f"is not of type {shape.type}", _SEND[shape.type])
     elif shape.of is not None:
         for index, entry in enumerate(value):

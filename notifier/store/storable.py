@@ -12,13 +12,23 @@ def storable(value: Any, depth: int = 0) -> Any:
     """
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int):
+        # Python writes no more digits than 4 300, and nobody reads these.
+        return value if abs(value) < 10**30 else "a number out of range"
     if depth < 8 and isinstance(value, dict):
         return {storable(str(key)): storable(item, depth + 1) for key, item in value.items()}
     if depth < 8 and isinstance(value, list | tuple):
         return [storable(item, depth + 1) for item in value]
-    return storable(str(value)[:1000])
+    return storable(_text(value)[:1000])
+
+
+def _text(value: Any) -> str:
+    try:
+        return str(value)
+    except RecursionError:
+        return f"a {type(value).__name__} that is nested too deep"
 
 
 def bytea(value: bytes | None) -> str | None:

@@ -14,10 +14,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from kombu import Connection
 from sqlalchemy import Engine, text
 
-from notifier import topology
+from notifier import amqp_transport, topology
 from notifier.config import Structure
 from notifier.intake import Intake
 from notifier.intake.amqp import AmqpReader
@@ -31,6 +30,8 @@ from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.values import NewNotification
 from tests.support.brokers import publish_raw
+from tests.support.strange import properties
+from tests.support.strange.rabbitmq import publish_properties
 from tests.support.templates import write_templates
 from tests.unit.cli.commandline import Answer, CommandLine
 from tests.waiting import wait_until
@@ -331,7 +332,7 @@ def dead(amqp_url: str, database_url: str) -> CommandLine:
 
 def give_up(url: str, queue: str) -> None:
     """What the broker does after too many deliveries."""
-    with Connection(url) as connection:
+    with amqp_transport.Connection(url) as connection:
         channel = connection.channel()
         found: list[Any] = []
         wait_until(lambda: bool(found.append(channel.basic_get(queue)) or found[-1]))
@@ -377,6 +378,27 @@ def test_all_dead_letters_go_back_to_their_queues(dead: CommandLine) -> None:
     assert dead("queues", "dead", "replay", "--all").out == "2 replayed\n"
     wait_until(lambda: waiting(dead, "notify.email.normal") == waiting(dead, "notify.sms.bulk") == 1)
     assert dead("queues", "dead", "replay", "--all").out == "0 replayed\n"
+
+
+def test_a_dead_letter_that_cannot_be_read_is_shown_and_goes_back_byte_for_byte(
+    dead: CommandLine, amqp_url: str
+) -> None:
+    raw = properties.wire({"content_type": b"\xff", "application_headers": b"\x01tT" + b"\xff" * 8})
+    publish_properties(amqp_url, "notify", b"email.normal", raw, b"odd")
+    give_up(amqp_url, "notify.email.normal")
+    wait_until(lambda: waiting(dead, topology.DEAD_QUEUE) == 3)
+    odd = listed(dead)[2]
+    assert (odd["queue"], odd["reason"]) == ("notify.email.normal", "rejected")
+    assert "not UTF-8" in odd["problem"]
+    assert "unreadable" in dead("queues", "dead", "show", odd["id"]).out
+    assert dead("queues", "dead", "replay", "--all").out == "3 replayed\n"
+    with amqp_transport.Connection(amqp_url) as connection:
+        channel = connection.channel()
+        found = [channel.basic_get("notify.email.normal", no_ack=True) for _ in range(2)][1]
+    # RabbitMQ adds a header of its own to each delivery.
+    given = amqp_transport.raw_properties(found)
+    assert amqp_transport.to_publish_again(given, lambda name: name == "x-delivery-count") == raw
+    assert bytes(found.body) == b"odd"
 
 
 def test_dead_letters_are_purged_with_a_count(dead: CommandLine, engine: Engine) -> None:

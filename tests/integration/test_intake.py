@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -241,19 +240,6 @@ def test_what_is_urgent_does_not_wait_behind_what_is_not(broker_url: str) -> Non
         wait_until(lambda: came == [Lane.BULK])
         client.send("hello", "ann@example.com", lane="urgent", idempotency_key="code")
         wait_until(done.is_set)
-
-
-def test_a_queue_that_cannot_be_read_any_more_ends_the_reader(broker_url: str) -> None:
-    def handle(_batch: Sequence[Received]) -> None:
-        raise RuntimeError("a bug")
-
-    stop = threading.Event()
-    with ThreadPoolExecutor(1) as thread, Client(broker_url, producer="shop") as client:
-        reader = thread.submit(make_reader(broker_url).run, handle, stop)
-        client.send("hello", "ann@example.com", lane="bulk", idempotency_key="k")
-        with pytest.raises(RuntimeError, match="a bug"):
-            reader.result(timeout=20)
-    assert stop.is_set()
 
 
 def test_a_batch_accepts_its_good_entries_and_records_each_bad_one(world: World, broker_url: str) -> None:

@@ -81,6 +81,8 @@ def test_a_body_that_is_no_message_is_refused_as_a_whole(body: bytes, code: str)
         ({"context": {"a": [{"b": "\0"}]}}, "context.a.0.b", "nul_character"),
         ({"context": {"a\0": 1}}, "context", "nul_character"),
         ({"context": {"a": 1e999}}, "context.a", "bad_number"),
+        ({"context": {"a": [2**64]}}, "context.a.0", "bad_number"),
+        ({"context": {"a": -(10**300)}}, "context.a", "bad_number"),
         ({"metadata": {"a": 1}}, "metadata.a", "wrong_type"),
         ({"metadata": {str(n): "" for n in range(51)}}, "metadata", "too_long"),
         ({"reference": "x" * 256}, "reference", "too_long"),
@@ -93,6 +95,9 @@ def test_a_body_that_is_no_message_is_refused_as_a_whole(body: bytes, code: str)
         ({"id": "not-a-uuid"}, "id", "bad_id"),
         ({"id": "6ba7b810-9dad-11d1-80b4-00c04fd430c8"}, "id", "bad_id"),
         ({"id": "00000000-0000-7000-8000-000000000000"}, "id", "bad_id_time"),
+        # The years 10889 and 9999.
+        ({"id": "ffffffff-ffff-7fff-bfff-ffffffffffff"}, "id", "bad_id_time"),
+        ({"id": "e677d21f-dbff-7fff-bfff-ffffffffffff"}, "id", "bad_id_time"),
         ({"send_at": "tomorrow"}, "send_at", "bad_time"),
         ({"send_at": 1_700_000_000}, "send_at", "bad_time"),
         ({"send_at": "2026-11-22T09:30:00"}, "send_at", "bad_time"),
@@ -190,6 +195,12 @@ def test_a_new_id_under_the_same_key_is_the_same_content() -> None:
     second = check(Message(**GOOD, id=new_id()), Channel.EMAIL, Lane.NORMAL)
     other = check(Message(**{**GOOD, "to": "bob@example.com"}), Channel.EMAIL, Lane.NORMAL)
     assert first.body_hash() == second.body_hash() != other.body_hash()
+
+
+def test_half_a_character_is_refused_before_it_is_published() -> None:
+    for context in ({"a": ["x\ud800"]}, {"\udfff": 1}):
+        with pytest.raises(InvalidMessage, match="holds half a character"):
+            check(Message(**GOOD, context=context), Channel.EMAIL, Lane.NORMAL)
 
 
 def test_ids_sort_by_time_and_tell_it() -> None:

@@ -1,0 +1,132 @@
+"""What a worker does with a task message that is none of ours: it drops it, with a line in the log, and goes on.
+
+Celery 5.7 checks little of what it reads. A body that is a list of two, a `timelimit` that is no list, a task
+without an id raise in its consumer and end the worker; an `eta` in the year 9999 or a `link` of garbage is kept or
+tried. Only we write to the queues of tasks, but whoever has the rights on the broker can. So a message is looked
+at before Celery does, and only the one form that we publish is let through. What is dropped is no loss: tasks are
+issued again from the record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import UUID
+
+from celery.app.task import Context
+from celery.worker.consumer import Consumer
+
+from notifier.redis_transport import CONNECTION_LOST as REDIS_LOST
+from notifier.telemetry import log
+
+#: Ours hold at most 100 ids. Bytes.
+MAX_TASK_BYTES = 256 * 1024
+MAX_TASK_IDS = 1000
+
+#: Headers of tasks that we use no feature of: later, in groups, with time limits, stamped.
+_UNUSED = ("eta", "expires", "group", "group_index", "retries", "shadow", "stamped_headers", "stamps")
+_NO_LIMITS = (None, [None, None], (None, None))
+#: Those that Celery 5.7 publishes and that mean nothing by themselves.
+_KNOWN = frozenset({"task", "id", "timelimit", "ignore_result", "replaced_task_nesting"})
+#: Headers that are texts.
+_TEXTS = ("root_id", "parent_id", "argsrepr", "kwargsrepr", "origin", "lang")
+
+
+class TaskConsumer(Consumer):  # type: ignore[misc]  # Celery ships no types
+    """Celery's, behind a check."""
+
+    def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
+        """What is called with each message of a task queue."""
+        handle = super().create_task_handler(*arguments, **options)
+        lost = tuple(kind for kind in self.connection_errors if not issubclass(kind, LookupError))
+
+        def on_task_received(message: Any) -> None:
+            try:
+                problem = _problem(message, self.app.tasks)
+                if not problem:
+                    handle(message)
+                    return
+            except (*lost, *REDIS_LOST):
+                raise
+            except Exception as error:
+                problem = type(error).__name__
+            self._drop(message, problem)
+
+        return on_task_received
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """Of remote control, too. Celery would log what stands in it."""
+        self._drop(message, type(exc).__name__)
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:
+        """Celery would log what stands in it."""
+        self._drop(message, "not a task")
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Celery would log what stands in it."""
+        self._drop(message, "an unknown task")
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Celery would log what stands in it."""
+        self._drop(message, type(exc).__name__)
+
+    def _drop(self, message: Any, reason: str) -> None:
+        name = (message.delivery_info or {}).get("routing_key")
+        # It is what a stranger wrote.
+        if not isinstance(name, str) or name not in self.app.amqp.queues:
+            name = getattr(message.channel, "last_queue", "another")
+        size = len(message.body) if message.body is not None else 0
+        log.warning("worker.message_dropped", queue=name, size=size, reason=reason)
+        try:
+            message.ack()
+        except (*self.connection_errors, *REDIS_LOST) as error:
+            if not isinstance(error, LookupError):
+                raise
+        except Exception as error:
+            log.warning("worker.message_dropped", queue=name, error=type(error).__name__)
+
+
+def _problem(message: Any, tasks: Mapping[str, Any]) -> str:
+    """Why it is no task of ours; "" if it is one."""
+    headers = message.headers
+    task = headers.get("task") if isinstance(headers, dict) else None
+    # Celery has tasks of its own, which run others.
+    if not isinstance(task, str) or not task.startswith("notifier.") or task not in tasks:
+        return "an unknown task"
+    if not _is_text(headers.get("id")) or len(message.body) > MAX_TASK_BYTES:
+        return "without an id, or too large"
+    if any(headers.get(name) for name in _UNUSED) or headers.get("timelimit") not in _NO_LIMITS:
+        return "asks for what no task of ours does"
+    # Every header becomes an attribute of the running task: `callbacks`, `chord`, `called_directly`.
+    if any(hasattr(Context, name) for name in headers.keys() - _KNOWN - {*_UNUSED, *_TEXTS}):
+        return "a header that no task of ours has"
+    if not all(headers.get(name) is None or _is_text(headers[name]) for name in _TEXTS):
+        return "a header of the wrong type"
+    if message.content_type != "application/json":
+        return "not JSON"
+    return _problem_of_body(message.decode(), tasks[task])
+
+
+def _problem_of_body(body: Any, task: Any) -> str:
+    if not isinstance(body, list) or len(body) != 3:
+        return "not a task"
+    arguments, named, embedded = body
+    if named or (embedded and (not isinstance(embedded, dict) or any(embedded.values()))):
+        return "asks for what no task of ours does"
+    if not isinstance(arguments, list) or len(arguments) > 1:
+        return "wrong arguments"
+    task.__header__(*arguments)  # raises TypeError: too few or too many
+    return "" if not arguments or _are_ids(arguments[0]) else "wrong arguments"
+
+
+def _are_ids(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) > MAX_TASK_IDS:
+        return False
+    try:
+        return all(isinstance(item, str) and UUID(item) for item in value)
+    except ValueError:
+        return False
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value.isascii() and 0 < len(value) <= 2000
