@@ -23,6 +23,7 @@ from notifier.cli import (
     providers,
     relay,
     running,
+    stuck,
     suppressions,
     templates,
 )
@@ -36,6 +37,7 @@ FAMILIES = (
     relay,
     looking,
     operating,
+    stuck,
     suppressions,
     callbacks,
     providers,
