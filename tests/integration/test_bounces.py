@@ -136,7 +136,7 @@ def test_what_is_about_us_is_undelivered_and_no_word_about_the_recipient(sent: M
     for _ in range(3):
         id_ = sent.send()
         sent.bounce(ours.replace("User unknown", "SPF and DKIM failed"), id_)
-        assert sent.state(id_) == (Status.UNDELIVERED, "provider_account")
+        assert sent.state(id_) == (Status.UNDELIVERED, "sender_refused")
     assert sent.suppressed() == []
 
 
