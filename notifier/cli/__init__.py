@@ -23,7 +23,6 @@ from notifier.cli import (
     providers,
     relay,
     running,
-    stuck,
     suppressions,
     templates,
 )
@@ -37,7 +36,6 @@ FAMILIES = (
     relay,
     looking,
     operating,
-    stuck,
     suppressions,
     callbacks,
     providers,

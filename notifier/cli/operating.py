@@ -1,4 +1,4 @@
-"""`notifier retry`, `cancel` and `resolve`: what operators do about notifications."""
+"""`notifier retry`, `cancel`, `resolve` and `stuck`: what operators do about notifications."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from notifier.cli.output import (
     print_line,
     print_table,
     status_style,
+    utc,
     warn,
 )
 from notifier.cli.values import read_id, read_past
@@ -32,12 +33,14 @@ from notifier.errors import ServiceUnavailable
 from notifier.status import Channel, Reason, Status
 
 if TYPE_CHECKING:
-    from notifier.operations import Operations, Result, Selection, Tally
+    from notifier.operations import Operations, Result, Selection, Stuck, Tally
 
 PANEL = "Act"
 
 #: Skipped ones that are shown to people; `--json` has them all.
 SHOWN_SKIPPED = 20
+#: Ids of each cause that `stuck` shows to people, and prints as JSON.
+SHOWN_IDS, JSON_IDS = 3, 1000
 
 Ids = Annotated[
     list[UUID] | None,
@@ -67,6 +70,7 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=PANEL)(retry)
     app.command(rich_help_panel=PANEL)(cancel)
     app.command(rich_help_panel=PANEL)(resolve)
+    app.command(rich_help_panel=PANEL)(stuck)
 
 
 def retry(
@@ -203,6 +207,49 @@ def resolve(
     with operations(context) as found:
         end = Ending("resolved", "resolve", as_json=as_json)
         end.tell(found.resolve(Selection(tuple(ids)), resolution, operator=operator(), reason=why))
+
+
+def stuck(context: typer.Context, as_json: AsJson = False) -> None:
+    """Show what is late, and why, and which providers and senders are held back. Exits 1 if anything is.
+
+    What waits for its turn under a limit is shown, and no fault.
+
+    Times are UTC.
+    """
+    from notifier.cli.callbacks import callback_operations, tell_stuck
+    from notifier.cli.providers import steering, tell_circuit
+
+    with operations(context) as found:
+        late = found.stuck(ids=JSON_IDS if as_json else SHOWN_IDS)
+    with callback_operations(context) as callbacks:
+        untold = callbacks.stuck()
+    with steering(context) as providers:
+        circuits = providers.open_circuits()
+    if as_json:
+        everything: list[Any] = [*late, *untold]
+        rows = [{**as_dict(one.late), "why": one.why, "fix": one.fix} for one in everything]
+        print_json([*map(as_dict, circuits), *rows])
+    elif not late and not untold and not circuits:
+        print_line("nothing is stuck")
+    for circuit in () if as_json else circuits:
+        tell_circuit(circuit)
+    for one in () if as_json else late:
+        _tell_stuck(one)
+    for endpoint in () if as_json else untold:
+        tell_stuck(endpoint)
+    if untold or circuits or any(one.late.cause != "rate_limited" for one in late):
+        raise typer.Exit(FAILED)
+
+
+def _tell_stuck(one: Stuck) -> None:
+    late = one.late
+    print_line(f"{late.count} × {late.channel} {late.lane}: {one.why}", "bold")
+    print_line(f"  since {utc(late.oldest)} UTC" + (f"; {one_line(late.detail)}" if late.detail else ""))
+    for value in late.ids:
+        print_line(f"  {value}")
+    if late.count > len(late.ids):
+        print_line(f"  and {late.count - len(late.ids)} more")
+    hint(f"  next: {one.fix}")
 
 
 @contextmanager
