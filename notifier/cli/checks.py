@@ -71,9 +71,9 @@ def check_database(services: Services) -> Iterator[Check]:
     age = "the newest" if current == newest else f"of a later version than this one, whose newest is {newest}"
     yield Check("tables", True, f"revision {current}, {age}")
     yield from safely("partitions", lambda: check_partitions(services))
+    yield from safely("circuits", lambda: check_circuits(services))
     yield from safely("hash key", lambda: check_hash_key(services))
     yield from safely("callbacks", lambda: check_endpoints(services))
-    yield from safely("circuits", lambda: check_circuits(services))
     yield from safely("encryption", lambda: check_encryption(services))
 
 
