@@ -74,6 +74,7 @@ def check_database(services: Services) -> Iterator[Check]:
     age = "the newest" if current == newest else f"of a later version than this one, whose newest is {newest}"
     yield Check("tables", True, f"revision {current}, {age}")
     yield from safely("partitions", lambda: check_partitions(services))
+    yield from safely("circuits", lambda: check_circuits(services))
     yield from safely("hash key", lambda: check_hash_key(services))
     yield from safely("callbacks", lambda: check_endpoints(services))
     yield from safely("suppressions", lambda: check_held_suppressions(services))
@@ -189,19 +190,19 @@ def check_providers_and_senders(services: Services) -> Iterator[Check]:
         yield Check("providers", False, "none is configured: nothing can be sent", fix)
     checks, channels = asyncio.run(_ask_all(services.settings, tables))
     yield from checks
-    yield from safely("circuits", lambda: check_circuits(services, tables))
     yield from safely("senders", lambda: check_senders(services, channels))
     yield from safely("receipts", lambda: check_receipts(services.settings))
     if Channel.EMAIL in channels:
         yield from safely("bounces", lambda: check_bounces(services))
 
 
-def check_circuits(services: Services, tables: Sequence[ProviderTable]) -> Iterator[Check]:
+def check_circuits(services: Services) -> Iterator[Check]:
     """Providers that are left alone, and senders that are held back."""
     from notifier.operations.steering import Steering
     from notifier.store.operating import Operating
 
     operating = Operating(services.engine, services.hash_key)
+    tables = services.settings.provider_tables()
     opened = Steering(services.health, services.circuits, operating, tables).open_circuits()
     for one in opened:
         name = f"sender {one.sender} at {one.provider}" if one.sender else f"circuit of {one.provider}"

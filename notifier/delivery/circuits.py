@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from threading import Lock
 
@@ -173,7 +173,7 @@ class Circuits:
         if accepted:
             self._accept(accepted)
         windows = self._health.note(tallies, window_seconds=WINDOW_SECONDS)
-        for call in calls:
+        for call in _telling(calls):
             self._learn(call)
         for window in windows:
             health = Health(window.calls, window.faults, window.seconds)
@@ -216,7 +216,7 @@ class Circuits:
             return
         if _is_refused_sender(call):
             self._refuse(call, answer)
-        elif _is_fault(call) and (call.is_probe or answer.reason is Reason.PROVIDER_ACCOUNT):
+        elif _is_fault(call) and (answer.reason is Reason.PROVIDER_ACCOUNT or self._has_probed(call)):
             self._open(CircuitKey(name), answer.reason, answer.detail, call)
 
     def _refuse(self, call: Call, answer: SendError) -> None:
@@ -239,6 +239,10 @@ class Circuits:
         if self._book.close(key):
             log.info("provider.circuit_closed", provider=key.provider, sender=key.sender)
         self._read_at = float("-inf")
+
+    def _has_probed(self, call: Call) -> bool:
+        """Whether it was a probe of the provider, and not of one sender there."""
+        return call.is_probe and self._is_open(call.provider.name)
 
     def _is_open(self, provider: str) -> bool:
         standing = self._standings.get(provider)
@@ -286,6 +290,17 @@ class Circuits:
 
 def _sender_key(call: Call) -> CircuitKey:
     return CircuitKey(call.provider.name, call.prepared.identity)
+
+
+def _telling(calls: Sequence[Call]) -> Iterator[Call]:
+    """Without those that only repeat what others say of their sender: a batch may be refused whole."""
+    refused: Counter[CircuitKey] = Counter()
+    for call in calls:
+        if _is_refused_sender(call) and not call.is_probe:
+            refused[_sender_key(call)] += 1
+            if refused[_sender_key(call)] > SENDER_REFUSALS:
+                continue
+        yield call
 
 
 def _outcome(call: Call) -> Outcome:

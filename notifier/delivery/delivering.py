@@ -23,7 +23,7 @@ from notifier.delivery.asking import first_wait
 from notifier.delivery.attaching import PORTIONS_AT_ONCE, Files
 from notifier.delivery.calling import MARGIN_SECONDS, Call, Caller
 from notifier.delivery.circuits import Circuits
-from notifier.delivery.failover import Routed, detail_of, goes_on, new_attempt, no_route, to_decide
+from notifier.delivery.failover import Routed, detail_of, goes_on, new_attempt, no_route, onward_from, to_decide
 from notifier.delivery.pacing import Pacer
 from notifier.delivery.preparing import Prepared, prepare
 from notifier.delivery.suppressing import suppression_of
@@ -222,17 +222,16 @@ class Deliverer:
 
     def _candidate(self, one: Prepared) -> Candidate:
         claim = one.claim
-        left = self._situation(claim, max(1, claim.tries)).seconds_left(self._settings.retry(claim.lane))
-        return Candidate(claim.id, one.identity, left, is_untried=claim.tries == 0)
+        situation = self._situation(claim, max(1, claim.tries))
+        left = situation.seconds_left(self._settings.retry(claim.lane))
+        return Candidate(claim.id, one.identity, left, is_untried=situation.is_untried)
 
     def _without_route(self, one: Prepared, channel: Channel, found: Route) -> Result:
         claim, error = one.claim, no_route(one, channel, found)
         if found.reason in (Reason.NOT_CONFIGURED, Reason.OPERATOR):
             return self._without_attempt(claim, error)
-        situation = self._situation(claim, max(1, claim.tries))
-        policy = self._settings.retry(claim.lane)
-        decision = wait_for_circuit(found.reason, found.wait_seconds, policy, situation)
-        return _result(claim, decision, error.detail)
+        policy, situation = self._settings.retry(claim.lane), self._situation(claim, max(1, claim.tries))
+        return _result(claim, wait_for_circuit(found.reason, found.wait_seconds, policy, situation), error.detail)
 
     def _attempt(
         self, routed: Sequence[Routed], untouched: dict[UUID, Claimed], begun: float
@@ -255,28 +254,25 @@ class Deliverer:
         by_id = {routed[index].prepared.claim.id: routed[index] for index in goes}
         calls = [
             Call(
-                routed[index].prepared,
-                started[routed[index].prepared.claim.id],
-                self._providers[routed[index].providers[0]],
-                routed[index].providers[0] == routed[index].probe,
+                one.prepared,
+                started[one.prepared.claim.id],
+                self._providers[one.providers[0]],
+                one.providers[0] == one.probe,
                 turns[index],
             )
-            for index in goes
-            if routed[index].prepared.claim.id in started
+            for index, one in ((index, routed[index]) for index in goes)
+            if one.prepared.claim.id in started
         ]
         accepted = 0
         onward: list[Routed] = []
         for chunk in self._caller.run(calls, start_by=begun + self._settings.lease_seconds - margin):
             answered = [self._settled(call) for call in chunk]
-            final = [call for call in answered if not goes_on(call, by_id[call.started.id])]
             moved = [call for call in answered if goes_on(call, by_id[call.started.id])]
+            final = [call for call in answered if not goes_on(call, by_id[call.started.id])]
             self._write([self._result_of(call, None) for call in moved], self._ledger.note_failed_attempts)
             self._write([self._final(call, by_id[call.started.id]) for call in final], self._ledger.finish)
-            self._learn(chunk)
-            for call in moved:
-                before = by_id[call.started.id]
-                has_hope = before.has_hope or not isinstance(call.answer, Rejected)
-                onward.append(Routed(call.prepared, before.providers[1:], before.probe, has_hope))
+            self._learn(answered)
+            onward += [onward_from(call, by_id[call.started.id]) for call in moved]
             # Their attempts are closed: if the next round cannot begin, these are given back, too.
             untouched.update({call.started.id: call.prepared.claim for call in moved})
             accepted += sum(isinstance(call.answer, Receipt) for call in final)

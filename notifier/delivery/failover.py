@@ -48,6 +48,12 @@ def _may_go_on(call: Call) -> bool:
     return isinstance(answer, Throttled | Unavailable) and answer.reason is not Reason.LEASE_EXPIRED
 
 
+def onward_from(call: Call, routed: Routed) -> Routed:
+    """To its next provider."""
+    has_hope = routed.has_hope or not isinstance(call.answer, Rejected)
+    return Routed(routed.prepared, routed.providers[1:], routed.probe, has_hope)
+
+
 def to_decide(answer: SendError, routed: Routed) -> SendError:
     """What the last answer of a delivery is decided by. A destination that one provider does not serve fails the
     message only if no other one may serve it later."""

@@ -61,7 +61,7 @@ def read_answer(basic: int, text: str) -> Answer:
 
 
 #: More of an answer is not looked at: a hostile server must not cost us time in a regular expression.
-_MAX_READ = 4000
+_MAX_READ = 2000
 #: "host mx.example.org[192.0.2.5] said: 550 5.1.1 …", "response to RCPT TO was: 550 …".
 _REPEATED = re.compile(
     r"\b(?:said|replied|answered|returned|respon(?:se|ded))\b.{0,200}?"

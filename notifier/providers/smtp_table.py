@@ -146,6 +146,23 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(
         "5**",
+        "we have sent too much",
+        _TOO_FAST,
+        "Gmail SMTP errors: 550 5.4.5; Exchange Online and cPanel answer in these words",
+        words=r"(daily|hourly|sending|outgoing)( \w+){0,2} (limit|quota|rate)s?( \w+){0,2} (exceeded|reached)|"
+        r"exceeded (the |your |its |our )?(daily|hourly|sending|outgoing|max)",
+    ),
+    Row(
+        "5**",
+        "the address that we connect from is blocked",
+        ACCOUNT,
+        "Postfix and Exim answer in these words where they ask a block list",
+        (Stage.MAIL, Stage.RCPT),
+        words=r"client host .{0,100}(blocked|rejected|refused|denied)|blocked using|"
+        r"(ip|host)( address)? .{0,60}(is |been )?(block|black|deny)-?list|reverse (dns|hostname)|no ptr",
+    ),
+    Row(
+        "5**",
         "a restricted recipient: this sender is not on its list",
         NOT_FOR_RECIPIENT,
         "Exchange Online NDR list: 5.7.12, 5.7.124 and 5.7.133 to 5.7.136",
@@ -182,7 +199,7 @@ TABLE: tuple[Row, ...] = (
         _FULL,
         "Exim, Yahoo and Dovecot answer in these words, some without an enhanced code",
         _RCPT,
-        words=r"(mailbox|account|inbox|user|recipient)('s)?( (is|has|storage|disk))* (full|over.?quota|exceeded)|"
+        words=r"(mailbox|account|inbox|user|recipient)('s)?( (is|has|storage|disk))* (full|over.?quota)|"
         r"over.?quota|quota (is )?(exceeded|full)|exceed\w* \w*\s?(quota|storage)|mailbox size limit|"
         r"insufficient (disk|storage)|not enough (disk|storage)",
     ),

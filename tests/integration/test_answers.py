@@ -260,6 +260,16 @@ def test_one_message_at_a_time_finds_out_that_a_sender_is_accepted_again(desk: D
     assert {desk.note(id_).status for id_ in ids} == {"sent"}
 
 
+def test_a_probe_of_one_sender_that_fails_stops_no_other(desk: Desk) -> None:
+    desk.mail.faults.add(Rule("news@*", reply="553 5.7.1 not owned by user", stage="mail"))
+    ids = [note.id for note in desk.send(*PEOPLE[:3], sender="news")]
+    desk.end_pauses()
+    desk.mail.faults.add(Rule("news@*", action="close_before_reply", stage="mail"))
+    desk.go_on(*ids)
+    assert desk.opened() == [("relay", "news")]
+    assert {note.status for note in desk.send(*PEOPLE[3:])} == {"sent"}
+
+
 def test_a_sender_that_one_provider_refuses_goes_out_by_the_next(two_relays: Desk) -> None:
     two_relays.mail.faults.add(Rule("news@*", reply="553 5.7.1 not owned by user", stage="mail"))
     notes = two_relays.send(*PEOPLE[:3], sender="news") + two_relays.send(*PEOPLE[3:], sender="news")
