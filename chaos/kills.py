@@ -162,6 +162,8 @@ class _Tally:
 class Kills:
     """Workers that come and go on one service."""
 
+    mix = _MIX
+
     def __init__(self, stack: ExitStack, folder: Path, seed: int) -> None:
         self._folder, self._seed = folder, seed
         services = Services(_say)
@@ -215,7 +217,7 @@ class Kills:
         """So many kills, and what the books say in the end."""
         begun = time.monotonic()
         tally = _Tally(wanted)
-        load = Load(self._broker_url, _LABEL, _MIX, self._seed)
+        load = Load(self._broker_url, _LABEL, self.mix, self._seed)
         load.start()
         try:
             self._kill_all(tally, load)
@@ -304,7 +306,7 @@ class Kills:
         calls = self._faults.calls
         taken = Counter(sms.to for sms in self._twilio.messages)
         rows = books.rows(_LABEL)
-        found = reconcile(load.messages, rows, books.rejected(), calls, taken, may_be_gone=False)
+        found = reconcile(load.messages, rows, books.rejected(), calls, taken, {}, may_be_gone=False)
         unknown = [row for row in rows.values() if row.status == "unknown"]
         return {
             "kills": sum(tally.kills.values()),

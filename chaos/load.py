@@ -42,6 +42,8 @@ class Published:
     number: int
     #: Written into the producer's database, for a relay to publish.
     by_outbox: bool = False
+    #: The second of two with the same words to the same recipient.
+    is_twin: bool = False
     #: The broker said that it holds it; or the producer's transaction is committed.
     confirmed: bool = False
 
@@ -50,7 +52,7 @@ class Published:
         return {
             "to": self.to,
             "id": self.id,
-            "idempotency_key": f"k{self.number}",
+            "idempotency_key": f"k{self.number}{'-twin' if self.is_twin else ''}",
             "context": {"number": self.number},
         }
 
@@ -66,6 +68,8 @@ class Mix:
     rate: float = 60.0
     #: Share of them that goes through the outbox.
     outbox: float = 0.15
+    #: Every message twice, as two that are nothing of each other's: the same words to the same recipient.
+    in_pairs: bool = False
     #: Chance that a message is published once more although it was confirmed.
     repeat: float = 0.02
 
@@ -175,7 +179,8 @@ class Load:
             bucket = rng.randrange(10)
             mailbox, phone = f"m{number}.b{bucket}@chaos.example.com", f"+1555{number:06d}{bucket}"
             to = mailbox if channel is Channel.EMAIL else phone
-            made.append(Published(new_id(), channel, lane, to, number, by_outbox))
+            twins = (False, True) if self._mix.in_pairs else (False,)
+            made += [Published(new_id(), channel, lane, to, number, by_outbox, is_twin) for is_twin in twins]
         with self._lock:
             self.messages += made
         return made

@@ -378,12 +378,16 @@ def _insert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequen
 
 def _finish(connection: Connection, results: Sequence[Result]) -> set[tuple[UUID, int | None]]:
     """Returns those (id, number) that were not written because of their messages."""
+    rows = [result_row(result) for result in results]
     values = {
-        "rows": as_json([result_row(result) for result in results]),
+        "rows": as_json(rows),
         "before_sent": list(sources_of(Status.SENT)),
         "after_unknown": list(TRANSITIONS[Status.UNKNOWN]),
     }
-    return {(row.id, row.number) for row in connection.execute(statements.FINISH, values)}
+    if not any(row["id_space"] for row in rows):
+        connection.execute(statements.FINISH, values)
+        return set()
+    return {(row.id, row.number) for row in connection.execute(statements.FINISH_WITH_MESSAGES, values)}
 
 
 def _unique_key(new: NewNotification) -> tuple[str, str]:

@@ -25,7 +25,7 @@ def as_json(rows: Any) -> str:
 
 
 def result_row(result: Result) -> dict[str, Any]:
-    """For `FINISH` and `FINISH_ATTEMPTS`."""
+    """For `FINISH…` and `FINISH_ATTEMPTS`."""
     return {
         "id": str(result.id),
         "claim": result.claim,

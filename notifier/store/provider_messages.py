@@ -40,6 +40,8 @@ _TRIES = 5
 #: What a provider took, and may turn out not to have taken.
 _TAKEN = tuple(status for status in sources_of(Status.UNKNOWN) if status is not Status.SENDING)
 
+_DEADLOCK = "40P01"
+
 _T = TypeVar("_T")
 
 
@@ -79,6 +81,10 @@ def with_locks(engine: Engine, work: Callable[[Connection], _T]) -> _T:
                 return work(connection)
         except _Overtaken:
             continue
+        except ServiceUnavailable as error:
+            # Whoever reports may not come again. Nobody who keeps to the order of locks is a victim of a deadlock.
+            if getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) != _DEADLOCK:
+                raise
     raise ServiceUnavailable(
         "the database cannot be used now: too many write about one provider's message at once"
     )

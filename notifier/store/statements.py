@@ -190,28 +190,7 @@ _COMPLETE = """
 
 FINISH_ATTEMPTS: TextClause = text(f"WITH results AS MATERIALIZED ({_RESULTS}) {_COMPLETE}")
 
-# A message belongs to one attempt: a result whose message is another one's already is not written, but comes back
-# with those whose attempt was accepted under another id; `provider_messages.attribute` decides. Who writes about
-# messages locks in one order: notifications by id, then messages, then attempts. So the moves come first.
-FINISH: TextClause = text(f"""
-WITH given AS MATERIALIZED ({_RESULTS}), locked AS MATERIALIZED (
-  SELECT n.id FROM given AS r JOIN notifications AS n ON n.id = r.id
-  WHERE r.id_space IS NOT NULL ORDER BY n.id FOR UPDATE OF n
-), held AS (
-  INSERT INTO provider_messages AS m (id_space, provider_message_id, notification_id, attempt, proof)
-  SELECT DISTINCT ON (r.id_space, r.provider_message_id)
-    r.id_space, r.provider_message_id, r.id, r.number, r.proof
-  FROM given AS r JOIN locked ON locked.id = r.id
-  WHERE r.id_space IS NOT NULL ORDER BY r.id_space, r.provider_message_id, r.id
-  ON CONFLICT (id_space, provider_message_id) DO UPDATE SET proof = CASE
-    WHEN m.proof = 'look_up' AND m.notification_id = excluded.notification_id AND m.attempt = excluded.attempt
-    THEN excluded.proof ELSE m.proof END
-  RETURNING id_space, provider_message_id, notification_id, attempt
-), results AS MATERIALIZED (
-  SELECT r.* FROM given AS r
-  LEFT JOIN held AS m ON m.id_space = r.id_space AND m.provider_message_id = r.provider_message_id
-  WHERE r.id_space IS NULL OR (m.notification_id = r.id AND m.attempt = r.number)
-), completed AS ({_COMPLETE} RETURNING a.notification_id, a.number), moved AS (
+_MOVED = f"""
   UPDATE notifications AS n SET
     status = r.status,
     reason = r.reason,
@@ -230,16 +209,49 @@ WITH given AS MATERIALIZED ({_RESULTS}), locked AS MATERIALIZED (
     -- The sweep was faster: what we know now replaces its guess.
     WHEN n.claim = r.claim AND n.status = 'unknown' AND r.status = ANY(:after_unknown) THEN true END
   RETURNING n.id, n.status, n.reason, n.detail, r.number
-), noted AS (
+"""
+
+_NOTED = """
   INSERT INTO events (notification_id, kind, status, reason, attempt, detail)
   SELECT id, 'status', status, reason, number, detail FROM moved
-  RETURNING notification_id
+"""
+
+_STATUSES = [bindparam(name, type_=ARRAY(Text())) for name in ("before_sent", "after_unknown")]
+
+FINISH: TextClause = text(f"""
+WITH results AS MATERIALIZED ({_RESULTS}), completed AS ({_COMPLETE}), moved AS ({_MOVED}) {_NOTED}
+""").bindparams(*_STATUSES)
+
+# The same for results that have messages of providers whose ids stand for one each. A message belongs to one
+# attempt: a result whose message is another one's already is not written, but comes back with those whose attempt
+# was accepted under another id; `provider_messages.claim_message` decides. Who writes about messages locks in one
+# order: notifications by id, then messages, then attempts. So the moves come first.
+FINISH_WITH_MESSAGES: TextClause = text(f"""
+WITH given AS MATERIALIZED ({_RESULTS}), locked AS MATERIALIZED (
+  SELECT n.id FROM given AS r JOIN notifications AS n ON n.id = r.id
+  WHERE r.id_space IS NOT NULL ORDER BY n.id FOR UPDATE OF n
+), held AS (
+  INSERT INTO provider_messages AS m (id_space, provider_message_id, notification_id, attempt, proof)
+  SELECT DISTINCT ON (r.id_space, r.provider_message_id)
+    r.id_space, r.provider_message_id, r.id, r.number, r.proof
+  FROM given AS r JOIN locked ON locked.id = r.id
+  WHERE r.id_space IS NOT NULL ORDER BY r.id_space, r.provider_message_id, r.id
+  ON CONFLICT (id_space, provider_message_id) DO UPDATE SET proof = CASE
+    WHEN m.proof = 'look_up' AND m.notification_id = excluded.notification_id AND m.attempt = excluded.attempt
+    THEN excluded.proof ELSE m.proof END
+  RETURNING id_space, provider_message_id, notification_id, attempt
+), results AS MATERIALIZED (
+  SELECT r.* FROM given AS r
+  LEFT JOIN held AS m ON m.id_space = r.id_space AND m.provider_message_id = r.provider_message_id
+  WHERE r.id_space IS NULL OR (m.notification_id = r.id AND m.attempt = r.number)
+), completed AS ({_COMPLETE} RETURNING a.notification_id, a.number), moved AS ({_MOVED}), noted AS (
+  {_NOTED} RETURNING notification_id
 )
 SELECT r.id, r.number FROM given AS r JOIN attempts AS a ON a.notification_id = r.id AND a.number = r.number
 WHERE (SELECT count(*) FROM noted) IS NOT NULL AND r.id_space IS NOT NULL
   AND NOT EXISTS (SELECT FROM completed AS c WHERE c.notification_id = r.id AND c.number = r.number)
   AND (a.outcome IS DISTINCT FROM 'accepted' OR a.provider_message_id IS DISTINCT FROM r.provider_message_id)
-""").bindparams(bindparam("before_sent", type_=ARRAY(Text())), bindparam("after_unknown", type_=ARRAY(Text())))
+""").bindparams(*_STATUSES)
 
 # The worker that held it is gone. With an open attempt nobody can say whether the provider took it; without one
 # no call was made, and it is tried again. What keeps killing its workers is poison: given up, or held if a

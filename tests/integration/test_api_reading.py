@@ -74,6 +74,13 @@ def test_a_story_has_attempts_and_events(api: Api) -> None:
     assert "context" not in found["notification"]
 
 
+@pytest.mark.parametrize("number", ["+1５５５0100123", "+١٥٥٥٠١٠٠١٢٣", "0155 501"])
+def test_a_search_for_a_number_that_is_none_says_so(api: Api, number: str) -> None:
+    reply = api("GET", "/v1/notifications", key=api.key(Scope.READ), recipient=number)
+    assert reply.status == 422
+    assert [error["code"] for error in reply.json["errors"]] == ["not_e164"]
+
+
 def test_a_producer_sees_its_own_only(api: Api) -> None:
     [ours], [theirs] = send(api), send(api, producer="bank")
     key = api.key(Scope.READ, Scope.SEND)

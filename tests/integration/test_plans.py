@@ -27,6 +27,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "START_ATTEMPTS": {"rows": ROWS, "margin": 10, "wishes": ["opted_out"], "simulator": "simulator"},
     "FINISH_ATTEMPTS": {"rows": ROWS},
     "FINISH": {"rows": ROWS, "before_sent": ["sending"], "after_unknown": ["sent"]},
+    "FINISH_WITH_MESSAGES": {"rows": ROWS, "before_sent": ["sending"], "after_unknown": ["sent"]},
 }
 
 

@@ -98,6 +98,12 @@ def suppressed(api: Api) -> list[SuppressionView]:
     return api.services.suppressions.find(Channel.SMS, NUMBER)
 
 
+@pytest.mark.parametrize("number", ["+１５５５０１００１２３", "+١٥٥٥٠١٠٠١٢٣", "+1555010٠123"])
+def test_a_stop_of_a_number_in_other_digits_is_nobody_s(api: Api, number: str) -> None:
+    assert post(api, "/webhooks/twilio/inbound", inbound("STOP", From=number)).status == 200
+    assert suppressed(api) == []
+
+
 def test_a_callback_moves_the_status_and_tells_the_carriers_time(api: Api, texts: Texts) -> None:
     id_ = sent(texts)
     path = f"/webhooks/twilio/{id_}/1"
