@@ -15,7 +15,7 @@ from typing import assert_never
 
 from notifier.providers.bounce_report import Action, Bounce
 from notifier.providers.bounce_words import Kind, is_temporary, kinds_in
-from notifier.providers.mail_texts import ADDRESS
+from notifier.providers.mail_texts import ADDRESS, CODE
 from notifier.providers.smtp_codes import Stage, judge
 from notifier.providers.verdict import Verdict
 from notifier.status import Outcome, Reason, Status, Subject
@@ -94,7 +94,7 @@ def _failure(bounce: Bounce, whose: Callable[[str], Whose]) -> Meaning:
     if (ours and bounce.is_quoted) or bounce.stage is Stage.MAIL or Kind.SENDER in kinds:
         return _about_sender(bounce, ours)
     theirs = next((address for address, one in named.items() if one is Whose.THEIRS), "")
-    verdict = judge(bounce.stage, bounce.answer, recipient=theirs, ours=ours)
+    verdict = judge(bounce.stage, bounce.answer, recipient=theirs, ours=ours if bounce.is_quoted else ())
     found = _by_evidence(bounce, verdict, kinds, names_them=bool(theirs))
     if (found.is_dead or found.is_soft) and _is_behind(bounce, named, whose):
         # Those of them who get it still do: their address lives, and no count may say otherwise.
@@ -161,7 +161,9 @@ def _is_contradicted(bounce: Bounce, kinds: frozenset[Kind], code: str) -> bool:
         return True
     if "4" in (code[:1], bounce.status[:1], bounce.answer.basic[:1]):
         return True
-    return not _is_vague(bounce.status) and bool(code) and _family(bounce.status) != _family(code)
+    # One server tells what another said: of two codes nobody knows which is meant.
+    codes = [found[0] for found in CODE.finditer(bounce.answer.text)] + [bounce.status]
+    return bool(code) and any(not _is_vague(one) and _family(one) != _family(code) for one in codes)
 
 
 def _family(code: str) -> str:

@@ -226,7 +226,7 @@ def _bounce(block: Fields, mail: _Mail) -> Bounce | None:
 
 def _named(text: str) -> str:
     """The address of "rfc822; zoe@example.net"."""
-    return text.rpartition(";")[2].strip(" <>\"'\t")
+    return text.rpartition(";")[2].strip(" <>\"'\t.")
 
 
 def _quoted(block: Fields) -> str:

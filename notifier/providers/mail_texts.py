@@ -35,7 +35,7 @@ BASIC = re.compile(
 )
 
 _SYSTEM = re.compile(
-    r"mailer[-_. ]?d(a)?emon|mail[-_. ]?daemon|m(ail)?daemon@|post[-_]?master|mail[-_. ]?(delivery|system|transport|administrator)|"
+    r"mailer[-_. ]?d(a)?emon|system administrator|mail ?server|mail[-_. ]?daemon|m(ail)?daemon@|post[-_]?master|mail[-_. ]?(delivery|system|transport|administrator)|"
     r"\bbounces?@|undeliver|non-?deliver|delivery (sub)?system|系统退信|系統退信|mail-?system|\bmta\b|mdaemon",
     re.IGNORECASE,
 )
@@ -64,6 +64,8 @@ _DELAYED = re.compile(
     r"noch nicht zugestellt|verzögert|retardé|se seguirá intentando|задерж|尚未(送达|投递)|延迟",
     re.IGNORECASE,
 )
+#: Gmail and Sendmail name recipients in it that have not failed yet.
+_WARNING = re.compile(r"warning message only|\(delay\)|not need to resend|delivery delayed", re.IGNORECASE)
 _GIVEN_UP = re.compile(
     r"permanent|giv(en|ing|e) up|\bfatal\b|failed permanently|not going to try again|could not be delivered",
     re.IGNORECASE,
@@ -126,8 +128,9 @@ def answer_in(said: str) -> str:
     code = min((found.start() for found in (BASIC.search(said), CODE.search(said)) if found), default=None)
     if code is not None:
         begin = said.rfind("\n", 0, code) + 1
-        # Of one long line what stands before the code is said by whoever gives it back, not by who refused it.
-        begin = begin if code - begin < 200 else code
+        # What stands before the code is said by whoever gives it back, not by who refused it.
+        if code - begin > 200 or ADDRESS.search(said, begin, code):
+            begin = code
         end = re.search(r"\n[ \t]*\n", said[code:])
         return " ".join(said[begin : code + end.start() if end else begin + _MAX_ANSWER].split())[:_MAX_ANSWER]
     paragraphs = [" ".join(one.split()) for one in re.split(r"\n[ \t]*\n", said) if one.strip()]
@@ -151,8 +154,16 @@ def read_text(mail: Message, content: Message) -> Bounce | None:
         return None
     if is_reply_subject(subject) and not is_system:
         return None
-    is_late = (later and not never) or (_DELAYED.search(f"{subject}\n{said}") and not _GIVEN_UP.search(said))
-    if is_late and not named and (later or any(is_about) or _DELAYED.search(said)):
+    is_late = (
+        _WARNING.search(f"{subject}\n{said}")
+        or (later and not never)
+        or (_DELAYED.search(f"{subject}\n{said}") and not _GIVEN_UP.search(said))
+    )
+    if (
+        is_late
+        and (not named or _WARNING.search(f"{subject}\n{said}"))
+        and (later or any(is_about) or _DELAYED.search(said))
+    ):
         return _bounce(Action.DELAYED, said, tuple(later))
     if named or never or (any(is_about) and (is_system or code_or_kind)) or (is_system and BASIC.search(said)):
         # Where its writer marks the recipients itself, nobody else has to guess.
@@ -239,4 +250,8 @@ def is_reply(mail: Message) -> bool:
     marked = marked or (
         value_of(mail, "X-Auto-Response-Suppress").lower() in ("all", "oof") and "In-Reply-To" in mail
     )
-    return not is_from_a_system(mail) and (marked or is_reply_subject(words_of(mail, "Subject")))
+    subject = words_of(mail, "Subject")
+    if is_reply_subject(subject):
+        return not is_from_a_system(mail)
+    # One that gives a mail back, in words that nobody knows, is for people to read.
+    return marked and not is_from_a_system(mail) and not _SUBJECT.search(subject)
