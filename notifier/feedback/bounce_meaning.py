@@ -64,8 +64,8 @@ _BY_WORDS = (Kind.FULL, Kind.EXPIRED, Kind.CLOSED, Kind.UNROUTABLE)
 
 
 def is_believable(bounce: Bounce, whose: Callable[[str], Whose]) -> bool:
-    """Whether it is a report about our mail at all: one that somebody forwarded must name its recipient."""
-    return not bounce.is_nested or any(_is_theirs(name, whose) for name in bounce.named)
+    """Whether it is a report about our mail at all: a doubtful one must name its recipient."""
+    return not bounce.is_doubtful or any(_is_theirs(name, whose) for name in bounce.named)
 
 
 def meaning_of(bounce: Bounce, whose: Callable[[str], Whose]) -> Meaning:

@@ -262,8 +262,7 @@ def _answer(status: str, words: str) -> Answer:
 
 def _text(mail: _Mail) -> Bounce | None:
     """A report in none of the standard's forms."""
-    odd = BytesParser(policy=compat32).parsebytes(mail.content[:_MAX_ODD])
-    return read_text(mail.message, odd)
+    return read_text(mail.message, lambda: BytesParser(policy=compat32).parsebytes(mail.content[:_MAX_ODD]))
 
 
 def _forwarded(mail: _Mail) -> Bounce | None:
@@ -275,7 +274,7 @@ def _forwarded(mail: _Mail) -> Bounce | None:
         inner = _Mail(held.as_bytes())
         found = _guarded(_standard, inner) or _guarded(_text, inner)
         if found is not None:
-            return replace(found, is_nested=True)
+            return replace(found, is_doubtful=True)
     return None
 
 

@@ -1281,6 +1281,26 @@ EUROPE_ASIA = [
 
 SECOND_LOOKS = [
     Shape(
+        "it will not be tried again",
+        text(
+            f"The message was not delivered. The server will not retry it.\n\n<{RECIPIENT}>: 550 5.1.1 user unknown\n",
+            "postmaster@mail.example",
+            "Delivery report",
+        ),
+        "failed",
+        "dead",
+        "5.1.1",
+    ),
+    Shape(
+        "somebody else's report, copied by a person",
+        text(
+            "Hi. This is the qmail-send program at qmail.example.com.\nI'm afraid I wasn't able to deliver your message to the following addresses.\n\n<ann@example.org>:\nSorry, no mailbox here by that name. (#5.1.1)\n",
+            f"Zoe <{RECIPIENT}>",
+            "Fwd: failure notice",
+        ),
+        "unread",
+    ),
+    Shape(
         "two codes in one answer",
         failed(
             "5.1.1",
