@@ -41,9 +41,9 @@ class SuppressionTable(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    #: More than this share of the mails that a provider or a sender identity sent in an hour; 1: never.
+    #: More than this share of the messages that a provider or a sender identity sent in an hour; 1: never.
     max_hard_bounce_share: Annotated[float, Field(gt=0, le=1)] = 0.05
-    #: Of fewer mails in an hour nothing is concluded.
+    #: Of fewer messages in an hour nothing is concluded.
     min_messages: Annotated[int, Field(ge=1)] = 100
 
 

@@ -223,7 +223,7 @@ def lift(
     Exits 1 if there was none.
     """
     if [address is not None, other_keys, source is not None].count(True) != 1:
-        raise typer.BadParameter("give one of them: an address, --source, or --other-keys", param_hint="ADDRESS")
+        raise typer.BadParameter("give one of them: --source, an address, or --other-keys", param_hint="ADDRESS")
     of_reason, why = _reason_or_why(reason, why, may_be_why=source is not None)
     if source is not None:
         from notifier.store.suppressions import SuppressionFilter

@@ -15,7 +15,7 @@ from typing import assert_never
 
 from notifier.providers.bounce_report import Action, Bounce
 from notifier.providers.bounce_words import Kind, is_temporary, kinds_in
-from notifier.providers.mail_texts import ADDRESS
+from notifier.providers.mail_texts import ADDRESS, CODE
 from notifier.providers.smtp_codes import Stage, judge
 from notifier.providers.verdict import Verdict
 from notifier.status import Outcome, Reason, Status, Subject
@@ -52,11 +52,9 @@ _ROLE = re.compile(
     r"(abuse|admin\w*|help\w*|hostmaster|mailer-daemon|no-?reply|postmaster|security|spam|support|webmaster|info)\W?",
     re.IGNORECASE,
 )
-#: What forwarders make of a sender's address: SRS0=…=example.com=shop@…, prvs=…=shop@example.com.
-_REWRITTEN = re.compile(
-    r"(?:SRS[01][=+-].*?(?P<domain>[\w.-]+)=(?P<local>[^=@]+)@.*|(?:prvs|btv1|msprvs1)=[^=]*=+(?P<plain>.+@.+))\Z",
-    re.IGNORECASE,
-)
+#: What forwarders and relays make of a sender's address, and never of a recipient's: SRS0=…=example.com=shop@…,
+#: prvs=…=shop@example.com.
+_REWRITTEN = re.compile(r"SRS[01][=+-]|(prvs|msprvs1|btv1)=", re.IGNORECASE)
 #: With these a code for "no such mailbox" is contradicted.
 _AGAINST_DEAD = frozenset({Kind.FULL, Kind.EXPIRED, Kind.RATE, Kind.SENDER, Kind.POLICY})
 #: Codes that may mean it; see `_family`.
@@ -66,8 +64,8 @@ _BY_WORDS = (Kind.FULL, Kind.EXPIRED, Kind.CLOSED, Kind.UNROUTABLE)
 
 
 def is_believable(bounce: Bounce, whose: Callable[[str], Whose]) -> bool:
-    """Whether it is a report about our mail at all: one that somebody forwarded must name its recipient."""
-    return not bounce.is_nested or any(whose(name) is Whose.THEIRS for name in bounce.named)
+    """Whether it is a report about our mail at all: a doubtful one must name its recipient."""
+    return not bounce.is_doubtful or any(_is_theirs(name, whose) for name in bounce.named)
 
 
 def meaning_of(bounce: Bounce, whose: Callable[[str], Whose]) -> Meaning:
@@ -94,7 +92,7 @@ def _failure(bounce: Bounce, whose: Callable[[str], Whose]) -> Meaning:
     if (ours and bounce.is_quoted) or bounce.stage is Stage.MAIL or Kind.SENDER in kinds:
         return _about_sender(bounce, ours)
     theirs = next((address for address, one in named.items() if one is Whose.THEIRS), "")
-    verdict = judge(bounce.stage, bounce.answer, recipient=theirs, ours=ours)
+    verdict = judge(bounce.stage, bounce.answer, recipient=theirs, ours=ours if bounce.is_quoted else ())
     found = _by_evidence(bounce, verdict, kinds, names_them=bool(theirs))
     if (found.is_dead or found.is_soft) and _is_behind(bounce, named, whose):
         # Those of them who get it still do: their address lives, and no count may say otherwise.
@@ -161,12 +159,16 @@ def _is_contradicted(bounce: Bounce, kinds: frozenset[Kind], code: str) -> bool:
         return True
     if "4" in (code[:1], bounce.status[:1], bounce.answer.basic[:1]):
         return True
-    return not _is_vague(bounce.status) and bool(code) and _family(bounce.status) != _family(code)
+    # One server tells what another said: of two codes nobody knows which is meant.
+    codes = [found[0] for found in CODE.finditer(bounce.answer.text)] + [bounce.status]
+    return bool(code) and any(not _is_vague(one) and _family(one) != _family(code) for one in codes)
 
 
 def _family(code: str) -> str:
     """Codes of one family do not contradict each other: "bad address" and "mailbox disabled" both mean nobody."""
-    return _NOBODY if code.startswith("5.1.") or code == "5.2.1" else ".".join(code.split(".")[:2])
+    if code in ("5.1.7", "5.1.8"):
+        return "sender"
+    return _NOBODY if code.startswith("5.1.") or code == "5.2.1" else code.rpartition(".")[0]
 
 
 def _is_supported(bounce: Bounce, kinds: frozenset[Kind], code: str, *, names_them: bool) -> bool:
@@ -180,24 +182,18 @@ def _is_supported(bounce: Bounce, kinds: frozenset[Kind], code: str, *, names_th
 
 def _is_behind(bounce: Bounce, named: dict[str, Whose], whose: Callable[[str], Whose]) -> bool:
     """Whether it is about an address other than the one that we sent to."""
-    recipients = [one for address in bounce.named for one in [_whose_of_any(address, whose)]]
-    if bounce.targets > 1 or any(one is not Whose.THEIRS for one in recipients):
+    if bounce.targets > 1 or not all(_is_theirs(name, whose) for name in bounce.named):
         return True
     others = [address for address, one in named.items() if one is Whose.OTHERS and not _ROLE.match(address)]
     return bool(others) and Whose.THEIRS not in named.values()
 
 
 def _whose(address: str, whose: Callable[[str], Whose]) -> Whose:
-    found = whose(address.strip("'\"."))
-    rewritten = _REWRITTEN.match(address) if found is Whose.OTHERS else None
-    if rewritten is None:
-        return found
-    # A forwarder writes only senders anew.
-    return Whose.OURS
+    return Whose.OURS if _REWRITTEN.match(address) else whose(address.strip("'\"."))
 
 
-def _whose_of_any(address: str, whose: Callable[[str], Whose]) -> Whose:
-    return Whose.THEIRS if any(whose(one) is Whose.THEIRS for one in spellings_of(address)) else Whose.OTHERS
+def _is_theirs(address: str, whose: Callable[[str], Whose]) -> bool:
+    return any(whose(one) is Whose.THEIRS for one in spellings_of(address))
 
 
 def spellings_of(address: str) -> Iterator[str]:

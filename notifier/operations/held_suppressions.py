@@ -150,7 +150,7 @@ def in_words(found: Holding) -> tuple[str, str]:
     )
     if not found.alarms:
         return f"{count} that a mass alarm held wait{'s' if found.held == 1 else ''} for an operator", fix
-    told = ", ".join(f"{one.scope} ({one.bounced} of {one.sent} mails)" for one in found.alarms)
+    told = ", ".join(f"{one.scope} ({one.bounced} of {one.sent} messages)" for one in found.alarms)
     return f"too many hard bounces in an hour, by {told}: bounces suppress nobody now, {count} held", fix
 
 

@@ -42,8 +42,8 @@ class Bounce:
     is_quoted: bool = True
     #: In answer to what it was refused, as far as the report tells.
     stage: Stage = Stage.RCPT
-    #: It lay in a mail within the mail: somebody forwarded it.
-    is_nested: bool = False
+    #: A person wrote it, or it lay in a mail within the mail: it may be about any mail.
+    is_doubtful: bool = False
 
 
 @dataclass(frozen=True, slots=True)

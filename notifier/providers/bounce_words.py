@@ -136,7 +136,7 @@ _SENDER = _any(
 _POLICY = _any(
     r"\bspam\b|\bjunk\b|\bphish\w*|\bvirus\b|\bmalware\b|\bblack ?list\w*|\bblock ?list\w*|\bdnsbl\b|\brbl\b|\bspamhaus\b|\bbarracuda\b|\breputation\b",
     r"\bpolic(y|ies)\b|\bdmarc\b|\bspf\b|\bdkim\b|\bunauthenticated\b|\bunsolicited\b|\bbanned\b|\bprohibited\b|\bnot authori[sz]ed\b|\baccess denied\b",
-    r"\b(message|content|attachment|mail|url|ip|host|client|server|domain)\b[^.\n]{0,40}\b(block|ban|refus|reject|denied)\w*",
+    r"\b(content|attachment|url|ip|host|client|server|domain)\b[^.\n]{0,40}\b(block|ban|refus|reject|denied)\w*|\b(message|mail)\b[^.\n]{0,40}\b(block|ban)\w*",
     r"\bmessage (size|is too|too|length)[^.\n]{0,40}(exceed|large|big|limit|long)|\btoo (large|big)\b|\bsize limit\b|\bauthenti\w+ (fail\w*|required|checks)",
     r"\brestricted\b|\bonly accepts? (mail|messages)|\bpermission\w*\b[^.\n]{0,30}\b(to send|denied|required)|\bnot (allowed|permitted|accepting)\b|\bmoderat\w+\b",
     "垃圾邮件|垃圾郵件|黑名单|黑名單|拒收|反垃圾|内容被拒|内容(违规|含)|спам|чёрн\\w+ спис|черн\\w+ спис|політик|политик|\\brichtlinie\\w*|\\bpolitique\\b|\\bpolítica\\b",
@@ -157,15 +157,15 @@ TABLE: Mapping[Kind, re.Pattern[str]] = {
 _TEMPORARY = re.compile(
     r"\btemporar|\bcurrently\b|\bfor now\b|\btry again later\b|временно|暂时|vorübergehend", re.IGNORECASE
 )
-#: Nobody's words: links hold "spam", "policy", "NoSuchUser".
-_LINK = re.compile(r"\bhttps?://\S+|\bwww\.\S+", re.IGNORECASE)
+#: Nobody's words: links, addresses and names of hosts hold "spam", "policy", "unknown".
+_NAME = re.compile(r"\bhttps?://\S+|\S+@\S+|\b[a-z0-9-]+(?:\.[a-z0-9-]+)+\b")
 #: More of an answer is not looked at: its writer must not cost us time. Characters.
 _MAX_READ = 2000
 
 
 def kinds_in(text: str) -> frozenset[Kind]:
     """What the words of an answer are about; nothing if it says nothing that we know."""
-    words = " ".join(_LINK.sub(" ", text[:_MAX_READ]).split())
+    words = " ".join(_NAME.sub(" ", text[:_MAX_READ]).split())
     return frozenset(kind for kind, pattern in TABLE.items() if pattern.search(words))
 
 

@@ -11,6 +11,7 @@ from email.header import decode_header, make_header
 from email.message import Message
 from email.parser import BytesHeaderParser, BytesParser
 from email.policy import compat32
+from itertools import islice
 
 #: So much of a mail is looked at, and as much from a report on that stands further behind. Bytes.
 MAX_READ = 256 * 1024
@@ -171,7 +172,7 @@ def status_blocks(text: str) -> list[Fields]:
     lines are missing or too many, and a blank stands before the colon."""
     blocks: list[Fields] = []
     for paragraph in re.split(r"\n[ \t]*\n", text)[:MAX_PARTS]:
-        for block in _blocks_of(paragraph):
+        for block in islice(_blocks_of(paragraph), MAX_PARTS - len(blocks)):
             is_rest = blocks and not _names_somebody(block) and _names_somebody(blocks[-1])
             if is_rest and "action" not in blocks[-1]:
                 blocks[-1] = block | blocks[-1]

@@ -51,7 +51,7 @@ from notifier.providers.mail_texts import (
     specific_code,
     stage_of,
 )
-from notifier.providers.smtp_codes import Answer
+from notifier.providers.smtp_codes import Answer, Stage
 from notifier.telemetry import log
 
 #: The odd formats are found by many expressions, which are tried on no more than this. Bytes.
@@ -106,6 +106,16 @@ class _Mail:
     def said(self) -> str:
         """What people read."""
         return said_in(self.message)
+
+    @cached_property
+    def answer(self) -> str:
+        """What of it tells why."""
+        return answer_in(self.said)
+
+    @cached_property
+    def stage(self) -> Stage:
+        """In answer to what it was refused, as people read it."""
+        return stage_of(self.said)
 
     def status_texts(self) -> Iterator[str]:
         """What may be a delivery report: parts that are marked as one, then any text."""
@@ -198,7 +208,7 @@ def _bounce(block: Fields, mail: _Mail) -> Bounce | None:
         return None
     words, is_quoted = _quoted(block), True
     if not words:
-        words, is_quoted = answer_in(mail.said), False
+        words, is_quoted = mail.answer, False
     remote = _HOST.search(block.get("remote-mta", "").partition(";")[2].strip())
     named = [_named(block.get(name, "")) for name in ("original-recipient", "final-recipient")]
     return Bounce(
@@ -210,13 +220,13 @@ def _bounce(block: Fields, mail: _Mail) -> Bounce | None:
         tuple(filter(None, named)),
         status=status,
         is_quoted=is_quoted,
-        stage=stage_of(words if is_quoted and not mail.said else mail.said),
+        stage=mail.stage if mail.stage is not Stage.RCPT else stage_of(words),
     )
 
 
 def _named(text: str) -> str:
     """The address of "rfc822; zoe@example.net"."""
-    return text.rpartition(";")[2].strip(" <>\"'\t")
+    return text.rpartition(";")[2].strip(" <>\"'\t.")
 
 
 def _quoted(block: Fields) -> str:
@@ -252,8 +262,7 @@ def _answer(status: str, words: str) -> Answer:
 
 def _text(mail: _Mail) -> Bounce | None:
     """A report in none of the standard's forms."""
-    odd = BytesParser(policy=compat32).parsebytes(mail.content[:_MAX_ODD])
-    return read_text(mail.message, odd)
+    return read_text(mail.message, lambda: BytesParser(policy=compat32).parsebytes(mail.content[:_MAX_ODD]))
 
 
 def _forwarded(mail: _Mail) -> Bounce | None:
@@ -265,7 +274,7 @@ def _forwarded(mail: _Mail) -> Bounce | None:
         inner = _Mail(held.as_bytes())
         found = _guarded(_standard, inner) or _guarded(_text, inner)
         if found is not None:
-            return replace(found, is_nested=True)
+            return replace(found, is_doubtful=True)
     return None
 
 

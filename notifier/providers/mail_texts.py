@@ -7,7 +7,8 @@ through, and why. None of the recognisers stands alone: a phrase in the mail of 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from email.message import Message
 from email.utils import getaddresses
 
@@ -35,7 +36,7 @@ BASIC = re.compile(
 )
 
 _SYSTEM = re.compile(
-    r"mailer[-_. ]?d(a)?emon|mail[-_. ]?daemon|m(ail)?daemon@|post[-_]?master|mail[-_. ]?(delivery|system|transport|administrator)|"
+    r"mailer[-_. ]?d(a)?emon|system administrator|mail ?server|mail[-_. ]?daemon|m(ail)?daemon@|post[-_]?master|mail[-_. ]?(delivery|system|transport|administrator)|"
     r"\bbounces?@|undeliver|non-?deliver|delivery (sub)?system|系统退信|系統退信|mail-?system|\bmta\b|mdaemon",
     re.IGNORECASE,
 )
@@ -60,12 +61,14 @@ _NOT_DELIVERED = re.compile(
 )
 _DELAYED = re.compile(
     r"(not|n.t) yet (been )?deliver|(has|have|was|were|is|been) delayed|\bdelay(ed)?\b[^.\n]{0,40}(hours?|mail|message|deliver)|still (being )?(tried|trying|retr)|"
-    r"(will|continue to)[^.\n]{0,30}(be )?(retr(y|ied)|tried again|keep trying|attempt)|delivery (delayed|incomplete)|warning message only|(do|need) not (need to )?resend|"
+    r"(will|continue to)(?! not| no longer)[^.\n]{0,30}(be )?(retr(y|ied)|tried again|keep trying|attempt)|delivery (delayed|incomplete)|warning message only|(do|need) not (need to )?resend|"
     r"noch nicht zugestellt|verzögert|retardé|se seguirá intentando|задерж|尚未(送达|投递)|延迟",
     re.IGNORECASE,
 )
+#: Gmail and Sendmail name recipients in it that have not failed yet.
+_WARNING = re.compile(r"warning message only|\(delay\)|not need to resend|delivery delayed", re.IGNORECASE)
 _GIVEN_UP = re.compile(
-    r"permanent|giv(en|ing|e) up|\bfatal\b|failed permanently|not going to try again|could not be delivered",
+    r"permanent|giv(en|ing|e) up|\bfatal\b|failed permanently|not going to try again|could not be delivered|(will|can) ?not (be )?(retr|tried again)|no (further|more) (attempts|retries)|has been returned|final attempt|不再",
     re.IGNORECASE,
 )
 
@@ -126,8 +129,9 @@ def answer_in(said: str) -> str:
     code = min((found.start() for found in (BASIC.search(said), CODE.search(said)) if found), default=None)
     if code is not None:
         begin = said.rfind("\n", 0, code) + 1
-        # Of one long line what stands before the code is said by whoever gives it back, not by who refused it.
-        begin = begin if code - begin < 200 else code
+        # What stands before the code is said by whoever gives it back, not by who refused it.
+        if code - begin > 200 or ADDRESS.search(said, begin, code):
+            begin = code
         end = re.search(r"\n[ \t]*\n", said[code:])
         return " ".join(said[begin : code + end.start() if end else begin + _MAX_ANSWER].split())[:_MAX_ANSWER]
     paragraphs = [" ".join(one.split()) for one in re.split(r"\n[ \t]*\n", said) if one.strip()]
@@ -138,26 +142,31 @@ def answer_in(said: str) -> str:
     return next(iter(both or telling or named or paragraphs), "")[:_MAX_ANSWER]
 
 
-def read_text(mail: Message, content: Message) -> Bounce | None:
-    """A report that keeps to no standard. `content`: the same mail as the standard library reads it."""
-    said = said_in(mail)
-    named = _failed_recipients(mail)
-    subject = words_of(mail, "Subject")
+def read_text(mail: Message, as_sent: Callable[[], Message]) -> Bounce | None:
+    """A report that keeps to no standard. `as_sent` reads the mail again as the standard library does."""
+    said, subject, named = said_in(mail), words_of(mail, "Subject"), _failed_recipients(mail)
     is_system = is_from_a_system(mail) or bool(named)
-    code_or_kind = bool(BASIC.search(said) or CODE.search(said) or kinds_in(said))
-    later, never = _odd(content) if is_system or code_or_kind else (frozenset[str](), frozenset[str]())
-    is_about = bool(_SUBJECT.search(subject)), bool(_NOT_DELIVERED.search(said))
-    if not is_system and not (all(is_about) and code_or_kind) and not (never or later):
+    tells_why = bool(BASIC.search(said) or CODE.search(said) or kinds_in(said))
+    later, never = _odd(as_sent) if is_system or tells_why else (frozenset[str](), frozenset[str]())
+    says_so = bool(_SUBJECT.search(subject)), bool(_NOT_DELIVERED.search(said))
+    is_one = bool(later or never) or (all(says_so) and tells_why)
+    if not is_system and (is_reply_subject(subject) or not is_one):
         return None
-    if is_reply_subject(subject) and not is_system:
-        return None
-    is_late = (later and not never) or (_DELAYED.search(f"{subject}\n{said}") and not _GIVEN_UP.search(said))
-    if is_late and not named and (later or any(is_about) or _DELAYED.search(said)):
-        return _bounce(Action.DELAYED, said, tuple(later))
-    if named or never or (any(is_about) and (is_system or code_or_kind)) or (is_system and BASIC.search(said)):
+    if _is_delay(f"{subject}\n{said}", is_named=bool(named), is_late=bool(later and not never)):
+        found = _bounce(Action.DELAYED, said, tuple(later))
+    elif is_one or named or (is_system and (any(says_so) or BASIC.search(said))):
         # Where its writer marks the recipients itself, nobody else has to guess.
-        return _bounce(Action.FAILED, said, named or tuple(never))
-    return None
+        found = _bounce(Action.FAILED, said, named or tuple(never))
+    else:
+        return None
+    return replace(found, is_doubtful=not is_system)
+
+
+def _is_delay(words: str, *, is_named: bool, is_late: bool) -> bool:
+    """Whether it is still tried. A header that names recipients speaks of failed ones, but for some servers'."""
+    if _WARNING.search(words):
+        return True
+    return not is_named and (is_late or bool(_DELAYED.search(words) and not _GIVEN_UP.search(words)))
 
 
 def _bounce(action: Action, said: str, named: tuple[str, ...]) -> Bounce:
@@ -197,11 +206,12 @@ def _failed_recipients(mail: Message) -> tuple[str, ...]:
     return tuple(dict.fromkeys(address for _, address in getaddresses(headers) if "@" in address))[:20]
 
 
-def _odd(content: Message) -> tuple[frozenset[str], frozenset[str]]:
+def _odd(as_sent: Callable[[], Message]) -> tuple[frozenset[str], frozenset[str]]:
     """(later, never) as flufl.bounce finds them: it knows what many servers write."""
-    if "From" not in content:
-        content["From"] = "<>"  # one of its detectors takes it for granted
     try:
+        content = as_sent()
+        if "From" not in content:
+            content["From"] = "<>"  # one of its detectors takes it for granted
         later, never = all_failures(content)
     except Exception as error:
         log.info("bounce.unreadable", error=type(error).__name__)
@@ -239,4 +249,8 @@ def is_reply(mail: Message) -> bool:
     marked = marked or (
         value_of(mail, "X-Auto-Response-Suppress").lower() in ("all", "oof") and "In-Reply-To" in mail
     )
-    return not is_from_a_system(mail) and (marked or is_reply_subject(words_of(mail, "Subject")))
+    subject = words_of(mail, "Subject")
+    if is_reply_subject(subject):
+        return not is_from_a_system(mail)
+    # One that gives a mail back, in words that nobody knows, is for people to read.
+    return marked and not is_from_a_system(mail) and not _SUBJECT.search(subject)

@@ -1279,6 +1279,134 @@ EUROPE_ASIA = [
     ),
 ]
 
+SECOND_LOOKS = [
+    Shape(
+        "it will not be tried again",
+        text(
+            f"The message was not delivered. The server will not retry it.\n\n<{RECIPIENT}>: 550 5.1.1 user unknown\n",
+            "postmaster@mail.example",
+            "Delivery report",
+        ),
+        "failed",
+        "dead",
+        "5.1.1",
+    ),
+    Shape(
+        "somebody else's report, copied by a person",
+        text(
+            "Hi. This is the qmail-send program at qmail.example.com.\nI'm afraid I wasn't able to deliver your message to the following addresses.\n\n<ann@example.org>:\nSorry, no mailbox here by that name. (#5.1.1)\n",
+            f"Zoe <{RECIPIENT}>",
+            "Fwd: failure notice",
+        ),
+        "unread",
+    ),
+    Shape(
+        "two codes in one answer",
+        failed(
+            "5.1.1",
+            f"smtp; 550 5.1.1 <{RECIPIENT}>: undeliverable address: host mx.inner.example said: 554 5.7.1 <{RECIPIENT}>: rejected",
+        ),
+        "failed",
+        "soft",
+        "5.1.1",
+    ),
+    Shape(
+        "relay access denied, told by another server",
+        failed(
+            "5.1.1",
+            f"smtp; 550 5.1.1 <{RECIPIENT}>: Recipient address rejected: undeliverable address: host mx.example.net[192.0.2.5] said: 554 5.7.1 <{RECIPIENT}>: Relay access denied (in reply to RCPT TO command)",
+        ),
+        "failed",
+        "none",
+        "5.1.1",
+    ),
+    Shape(
+        "a host with a word in its name",
+        failed(
+            "5.1.1",
+            f"smtp; 550 5.1.1 <{RECIPIENT}>: User unknown at mx.spam.example, see https://policy.example/blacklist",
+        ),
+        "failed",
+        "dead",
+        "5.1.1",
+    ),
+    Shape(
+        "a sentence that names both sides",
+        text(
+            f"Your mail from {SENDER} to {RECIPIENT} could not be delivered: 550 5.1.1 user unknown\n",
+            "Mail Server <mailserver@mail.example>",
+            "Undeliverable",
+        ),
+        "failed",
+        "dead",
+        "5.1.1",
+    ),
+    Shape(
+        "a delay that names its recipient in a header",
+        text(
+            f"This is an automatically generated Delivery Status Notification\n\nTHIS IS A WARNING MESSAGE ONLY.\n\nYOU DO NOT NEED TO RESEND YOUR MESSAGE.\n\nDelivery to the following recipient has been delayed:\n\n     {RECIPIENT}\n\nMessage will be retried for 2 more day(s)\n",
+            "Mail Delivery Subsystem <mailer-daemon@googlemail.com>",
+            "Delivery Status Notification (Delay)",
+            more=f"X-Failed-Recipients: {RECIPIENT}",
+        ),
+        "delayed",
+    ),
+    Shape(
+        "a bounce in words that nobody knows",
+        f"From: Correo <correo@mail.example>\nTo: {RETURN_PATH}\nSubject: Undeliverable\nAuto-Submitted: auto-replied\n\nXyzzy.\n".encode(),
+        "unread",
+    ),
+    Shape(
+        "several failed, ours among them",
+        exim("    550 5.1.1 User unknown\n  ann@example.org\n    550 5.1.1 User unknown").replace(
+            f"X-Failed-Recipients: {RECIPIENT}".encode(),
+            f"X-Failed-Recipients: {RECIPIENT}, ann@example.org".encode(),
+        ),
+        "failed",
+        "behind",
+        "5.1.1",
+    ),
+    Shape(
+        "nobody is named",
+        dsn("Action: failed\nStatus: 5.1.1\nDiagnostic-Code: smtp; 550 5.1.1 User unknown"),
+        "failed",
+        "dead",
+        "5.1.1",
+    ),
+    Shape(
+        "the status alone, of a server that knows its mailboxes",
+        dsn(f"{_FINAL}Action: failed\nStatus: 5.1.1"),
+        "failed",
+        "dead",
+        "5.1.1",
+    ),
+    Shape(
+        "the status alone, about another server",
+        dsn(f"{_FINAL}Action: failed\nStatus: 5.1.1\nRemote-MTA: dns; mx.example.net"),
+        "failed",
+        "soft",
+        "5.1.1",
+    ),
+    Shape(
+        "an address in xtext",
+        dsn(
+            "Original-Recipient: rfc822;zoe+40example.net\nAction: failed\nStatus: 5.1.1\nDiagnostic-Code: smtp; 550 5.1.1 User unknown"
+        ),
+        "failed",
+        "dead",
+        "5.1.1",
+    ),
+    Shape(
+        "in upper case, in brackets, with a dot",
+        dsn(
+            "Final-Recipient: RFC822; <ZOE@EXAMPLE.NET.>\nAction: FAILED\nStatus: 5.1.1\nDiagnostic-Code: SMTP; 550 5.1.1 USER UNKNOWN"
+        ),
+        "failed",
+        "dead",
+        "5.1.1",
+    ),
+]
+
 BROKEN = [
     Shape(
         "unindented continuation",
@@ -1480,6 +1608,7 @@ SHAPES = [
     *GATEWAYS,
     *SERVICES,
     *EUROPE_ASIA,
+    *SECOND_LOOKS,
     *BROKEN,
     *NO_REPORTS,
 ]

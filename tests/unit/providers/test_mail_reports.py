@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
@@ -101,6 +102,31 @@ def test_a_mail_nested_a_thousand_times_and_one_without_end_are_no_report() -> N
     parts = b"".join(b'Content-Type: multipart/mixed; boundary="%d"\n\n--%d\n' % (n, n) for n in range(2000))
     assert read_mail(parts).report is None
     assert read_mail(b"To: a@example.com\n\n" + b"<a@" * MAX_READ).report is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"a@" * 100_000,
+        b"user " * 50_000,
+        b"<" * 250_000,
+        b"-" * 250_000,
+        b"\n \t" * 80_000,
+        b"550 5.1.1 " * 25_000,
+        b"Action: failed\n" * 15_000,
+        b"Final-Recipient: rfc822; zoe@example.net\n\n" * 5_000,
+        b"--b\nContent-Type: text/plain\n\nmessage " * 6_000,
+        b"message mail (x) not delivered " * 1_000_000,
+    ],
+    ids=lambda body: repr(body[:12]),
+)
+def test_no_mail_takes_long_to_read(body: bytes) -> None:
+    head = b"From: MAILER-DAEMON@example.net\nSubject: failure notice\n"
+    report = b"Content-Type: multipart/report; boundary=b\n\n--b\nContent-Type: message/delivery-status\n\n"
+    begun = time.process_time()
+    for mail in (head + b"\n" + body, head + b"Content-Type: text/html\n\n" + body, head + report + body):
+        read_mail(mail)
+    assert time.process_time() - begun < 5
 
 
 _PIECES = st.sampled_from(
