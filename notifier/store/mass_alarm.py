@@ -34,10 +34,12 @@ if TYPE_CHECKING:
 
 #: Bounces and mails are counted over this long; an alarm lasts so long after the last bounce that was too much.
 WINDOW = timedelta(hours=1)
-#: So many of the newest mails stand for all of the window where it has more.
-_SAMPLE = 20_000
-#: What was counted is believed for so long. Seconds.
+#: No more are counted, the newest first: for a sender with few mails among more than these it goes off early.
+_MOST = 500_000
+#: A count that was enough is believed for so long. Seconds.
 _FRESH_SECONDS = 60.0
+#: Between two counts passes so many times what the first one took.
+_PAUSE = 10.0
 
 #: (channel, sender, template) of a notification → the name of its sender identity.
 Identify = Callable[[str, str | None, str], str]
@@ -68,6 +70,15 @@ class Alarm:
     sent: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A count of mails sent, and when it was made and may be made again, by this process's monotonic clock."""
+
+    sent: int
+    at: float
+    again_at: float
+
+
 class HardBounceWatch:
     """Counts hard bounces and decides which suppressions wait. Thread-safe; one a process."""
 
@@ -75,8 +86,7 @@ class HardBounceWatch:
         self._rule = rule
         self._identify = identify
         self._lock = threading.Lock()
-        #: Scope → how many mails were known to be sent, and until when that is believed (monotonic).
-        self._known: dict[str, tuple[int, float]] = {}
+        self._known: dict[str, _Known] = {}
 
     def admit(self, connection: Connection, rows: Sequence[NewSuppression]) -> list[NewSuppression]:
         """Those that may be suppressed now; the others are held, with an event for the story of each."""
@@ -110,16 +120,19 @@ class HardBounceWatch:
         """How many mails the bounces of a scope are judged against; None: too few bounces, whatever was sent."""
         if row.bounced <= self._rule.max_share * self._rule.min_messages:
             return None
+        now = time.monotonic()
         with self._lock:
-            known, until = self._known.get(row.scope, (0, 0.0))
-        if time.monotonic() < until and row.bounced <= self._rule.max_share * known:
-            return known
-        if row.is_on and time.monotonic() < until:
-            return known
-        sent = self._count_sent(connection, rows, row.scope) + int(row.refused)
+            known = self._known.get(row.scope)
+        if known is not None and now < known.at + _FRESH_SECONDS:
+            total = known.sent + int(row.refused)
+            is_enough = row.is_on or row.bounced <= self._rule.max_share * total
+            if is_enough or now < known.again_at:
+                return total
+        sent = self._count_sent(connection, rows, row.scope)
+        took = time.monotonic() - now
         with self._lock:
-            self._known[row.scope] = (sent, time.monotonic() + _FRESH_SECONDS)
-        return sent
+            self._known[row.scope] = _Known(sent, now, now + took * (1 + _PAUSE))
+        return sent + int(row.refused)
 
     def _count_sent(self, connection: Connection, rows: Sequence[NewSuppression], scope: str) -> int:
         """Of the last hour, or of the hour in which the bounced mail itself was accepted, if that had more: what
@@ -133,15 +146,9 @@ class HardBounceWatch:
         return max(self._count_span(connection, scope, low, high) for low, high in spans)
 
     def _count_span(self, connection: Connection, scope: str, low: datetime, high: datetime) -> int:
-        values = {"low": first_id(low), "high": first_id(high), "limit": _SAMPLE}
+        values = {"low": first_id(low), "high": first_id(high), "limit": _MOST}
         groups = connection.execute(_SENT, values).all()
-        count: int = sum(row.sent for row in groups if scope in self._scopes_of(row))
-        if sum(row.looked_at for row in groups) < _SAMPLE:
-            return count
-        newest = time_of_id(max(row.newest for row in groups))
-        oldest = time_of_id(min(row.oldest for row in groups))
-        covered = max((newest - oldest).total_seconds(), 1.0)
-        return int(count * max(1.0, WINDOW.total_seconds() / covered))
+        return sum(int(row.sent) for row in groups if scope in self._scopes_of(row))
 
     def _scopes_of(self, row: Any) -> tuple[str, str]:
         return f"provider:{row.provider}", f"sender:{self._identify(row.channel, row.sender, row.template)}"
@@ -196,13 +203,11 @@ GROUP BY w.scope ORDER BY w.scope
 # The page is cut before anything is asked of it: however many there are, it reads so many and no more.
 _SENT: TextClause = text("""
 WITH page AS MATERIALIZED (
-  SELECT id, channel, sender, template, provider, sent_at, is_test FROM notifications
+  SELECT channel, sender, template, provider, sent_at, is_test FROM notifications
   WHERE id >= :low AND id < :high ORDER BY id DESC LIMIT :limit
 )
-SELECT channel, sender, template, provider,
-  count(*) FILTER (WHERE sent_at IS NOT NULL AND NOT is_test)::int AS sent, count(*)::int AS looked_at,
-  (array_agg(id ORDER BY id DESC))[1] AS newest, (array_agg(id ORDER BY id))[1] AS oldest
-FROM page GROUP BY channel, sender, template, provider
+SELECT channel, sender, template, provider, count(*)::int AS sent
+FROM page WHERE sent_at IS NOT NULL AND NOT is_test GROUP BY channel, sender, template, provider
 """).bindparams(*_BOUNDS)
 
 _RAISE: TextClause = text("""

@@ -149,3 +149,15 @@ def test_what_the_corpus_says_is_what_is_recorded(sent: Mails, shape: Shape) -> 
     assert sent.services.bounces.take(mail, path) is Taken.RECORDED
     assert len(sent.suppressed(RECIPIENT)) == (shape.effect == "dead")
     assert sent.state(id_)[0] == Status.UNDELIVERED
+
+
+@pytest.mark.parametrize(
+    "shape", [shape for shape in SHAPES if shape.kind == "complaint"], ids=lambda shape: shape.name
+)
+def test_every_form_of_complaint_stops_its_sender_and_moves_nothing(sent: Mails, shape: Shape) -> None:
+    id_ = sent.send(RECIPIENT)
+    mail = shape.mail.replace(RETURN_PATH.encode(), sent.path(id_).encode())
+    assert sent.services.bounces.take(mail, ADDRESS) is Taken.RECORDED
+    assert sent.state(id_) == (Status.SENT, None)
+    [found] = sent.suppressed(RECIPIENT)
+    assert (found.scope, found.reason) == ("sender:default", "complaint")

@@ -272,6 +272,19 @@ def test_a_receipt_may_say_that_a_recipient_must_not_be_sent_to(
     assert texts.status(id_) == Status.UNDELIVERED
 
 
+@pytest.mark.parametrize("code", ["30005", "21610"])
+def test_a_failure_that_comes_after_the_delivery_suppresses_nobody(api: Api, texts: Texts, code: str) -> None:
+    id_ = sent(texts, sender="clinic")
+    post(api, f"/webhooks/twilio/{id_}/1", callback("delivered"))
+    post(api, f"/webhooks/twilio/{id_}/1", callback("undelivered", ErrorCode=code))
+    assert (texts.status(id_), suppressed(api)) == (Status.DELIVERED, [])
+    [claim] = texts.start(provider="vonage")
+    path = f"/webhooks/vonage/{claim.id}/1/1"
+    for fields in (receipt(claim.id), receipt(claim.id, "failed", **{"err-code": "9"})):
+        assert api("POST", path, body=urlencode(fields).encode()).status == 204
+    assert (texts.status(claim.id), suppressed(api)) == (Status.DELIVERED, [])
+
+
 def receipt(id_: Any, word: str = "delivered", method: str = "sha256", **more: str) -> dict[str, str]:
     fields = {
         "api-key": "abcd1234",
