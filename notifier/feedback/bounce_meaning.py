@@ -123,6 +123,9 @@ def _by_evidence(bounce: Bounce, verdict: Verdict, kinds: frozenset[Kind], *, na
         return _SOFT
     if is_certain or by_words:
         return _SOFT
+    if code and _family(code) == _NOBODY and verdict.subject in (Subject.RECIPIENT, Subject.CONTENT):
+        # A report that says "nobody" and quotes a server that says something else.
+        return _SOFT
     if any(kind in kinds for kind in _BY_WORDS) and (_is_vague(code) or Kind.POLICY not in kinds):
         return _SOFT
     return _as_judged(verdict)
