@@ -12,7 +12,8 @@ from functools import cached_property
 
 from sqlalchemy import Engine
 
-from notifier import broker_user, topology
+from notifier import topology
+from notifier.broker import broker_user
 from notifier.callbacks import Caller as CallbackCaller
 from notifier.callbacks import Runner
 from notifier.config import Settings

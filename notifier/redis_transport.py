@@ -26,7 +26,7 @@ from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import ResponseError
 
 from notifier import topology
-from notifier.amqp_transport import refuse_compression
+from notifier.broker.amqp_transport import refuse_compression
 from notifier.telemetry import log
 
 #: A key of another type than ours has there is renamed to this, something unique, and its name.

@@ -20,7 +20,7 @@ from kombu import Connection, Producer
 from kombu.exceptions import KombuError
 
 from notifier import topology
-from notifier.broker_user import user_of
+from notifier.broker.broker_user import user_of
 from notifier.errors import PublishFailed, PublishRefused
 from notifier.message import MAX_BATCH_ENTRIES, MAX_BODY_BYTES
 from notifier.status import Channel, Lane

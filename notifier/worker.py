@@ -22,8 +22,9 @@ from celery.app.amqp import AMQP
 from celery.schedules import crontab, schedule
 from celery.utils.nodenames import host_format
 
-from notifier import amqp_transport, redis_transport, task_consumer, topology
+from notifier import redis_transport, task_consumer, topology
 from notifier.bootstrap import DeliveryLoop, Services, settle
+from notifier.broker import amqp_transport
 from notifier.config import Settings, load_settings
 from notifier.dispatch import dispatch_callbacks
 from notifier.status import Channel, Lane

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from notifier import broker_user, topology
+from notifier import topology
+from notifier.broker import broker_user
 from notifier.cli.checks import Check
 from notifier.domain.producers import is_matching
 from notifier.errors import ConfigurationError, ServiceUnavailable

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from notifier import broker_user
+from notifier.broker import broker_user
 from notifier.callbacks.rules import Rules
 from notifier.config import Structure
 from notifier.domain.producers import ProducerProof

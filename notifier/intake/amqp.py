@@ -26,7 +26,7 @@ from amqp.transport import TCPTransport
 from kombu import Connection
 
 from notifier import topology
-from notifier.amqp_transport import (
+from notifier.broker.amqp_transport import (
     RAW_PROPERTIES,
     AmqpConnection,
     SslTransport,

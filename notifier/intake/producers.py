@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from notifier import broker_user, topology
+from notifier import topology
+from notifier.broker import broker_user
 from notifier.config import Structure
 from notifier.domain.producers import ProducerProof
 from notifier.errors import ConfigurationError, Fault

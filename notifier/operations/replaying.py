@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 from uuid import UUID
 
-from notifier.amqp_transport import RAW_PROPERTIES
+from notifier.broker.amqp_transport import RAW_PROPERTIES
 from notifier.errors import WrongSelection
 from notifier.operations.results import Progress, Result, Skipped, result
 from notifier.requeueing import DeadLetter, Handle, Raw

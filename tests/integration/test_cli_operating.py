@@ -16,7 +16,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
-from notifier import amqp_transport, topology
+from notifier import topology
+from notifier.broker import amqp_transport
 from notifier.config import Structure
 from notifier.intake import Intake
 from notifier.intake.amqp import AmqpReader

@@ -20,7 +20,7 @@ from amqp.exceptions import AccessRefused, PreconditionFailed
 from kombu import Connection
 
 from notifier.bootstrap import Services
-from notifier.broker_user import VOUCHED, own_users
+from notifier.broker.broker_user import VOUCHED, own_users
 from notifier.client import Client
 from notifier.config import Settings, Structure
 from notifier.errors import PublishFailed

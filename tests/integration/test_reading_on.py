@@ -18,7 +18,7 @@ import redis
 from kombu import Connection
 
 from notifier import topology
-from notifier.amqp_transport import RAW_PROPERTIES
+from notifier.broker.amqp_transport import RAW_PROPERTIES
 from notifier.intake import Received
 from notifier.status import Channel, Lane
 from notifier.store.audit import Filter

@@ -9,7 +9,7 @@ from typing import Any
 
 import amqp
 
-from notifier.amqp_transport import RawMessage
+from notifier.broker.amqp_transport import RawMessage
 from tests.support.brokers import amqp_connection
 from tests.support.strange import properties, values
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from notifier.broker_user import VOUCHED, own_users
+from notifier.broker.broker_user import VOUCHED, own_users
 from notifier.config import Structure
 from notifier.domain.producers import ProducerProof
 from notifier.errors import ConfigurationError
