@@ -52,7 +52,7 @@ def test_list_goes_page_by_page_and_names_nobody(notifier: CommandLine) -> None:
         (("add", "ann"), "address: not an e-mail address. Write it as name@example.com."),
         (("add", "+1555"), "address: not an E.164 number."),
         (("add", "ann@example.com", "--scope", "shop"), "scope: is no scope. Write global, sender:<identity>"),
-        (("lift",), "an address, --source, or --other-keys"),
+        (("lift",), "--source, an address, or --other-keys"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_fix(arguments: tuple[str, ...], said: str) -> None:
