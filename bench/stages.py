@@ -57,6 +57,8 @@ def main() -> None:
 def _measure(options: argparse.Namespace, postgres: Postgres, port: int) -> None:
     os.environ |= {
         "NOTIFIER_DATABASE_URL": Databases(postgres.url).make(),
+        # Nothing connects to it: it only says what kind of broker there would be.
+        "NOTIFIER_BROKER_URL": "amqp://127.0.0.1:1",
         "NOTIFIER_SMTP_URL": f"smtp://127.0.0.1:{port}?starttls=never",
         "NOTIFIER_TEMPLATES": str(mails.TEMPLATES),
         "NOTIFIER_CONFIG": str(mails.HERE / "notifier.toml"),
