@@ -406,9 +406,18 @@ def load_structure(path: Path) -> Structure:
     return structure
 
 
+#: Of the library's words those that say nothing to who writes a file. docs/reference/settings.md has every name.
+_PLAIN_WORDS = {
+    "extra_forbidden": "there is no such setting: see docs/reference/settings.md for its name",
+    "missing": "is missing: add it",
+}
+
+
 def _configuration_error(error: ValidationError, prefix: str, spell: Any) -> ConfigurationError:
     # The values are left out: they may be secrets.
     details = error.errors(include_url=False, include_input=False, include_context=False)
-    spelled = [(prefix + spell(".".join(map(str, d["loc"]))), d["msg"]) for d in details]
+    spelled = [
+        (prefix + spell(".".join(map(str, d["loc"]))), _PLAIN_WORDS.get(d["type"], d["msg"])) for d in details
+    ]
     text = "; ".join(f"{where}: {message}" for where, message in spelled)
     return ConfigurationError(f"wrong settings: {text}", setting=spelled[0][0])

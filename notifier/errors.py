@@ -21,8 +21,9 @@ NotifierError
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from types import MappingProxyType
 
 from notifier.status import Outcome, Reason, Subject
@@ -47,6 +48,22 @@ class Fault:
     def as_dict(self) -> dict[str, str]:
         """The form in which faults are stored and printed."""
         return {"field": self.field, "code": self.code, "problem": self.problem, "fix": self.fix}
+
+
+#: So many faults of one message are told, and so much of a field's name: a message that is wrong in a million
+#: places must not become a record of a gigabyte.
+MAX_FAULTS, MAX_FIELD = 20, 200
+
+
+def few(faults: Iterable[Fault]) -> tuple[Fault, ...]:
+    """The first of them, with a last one that says that there are more. The rest is not even made."""
+    told = [
+        fault if len(fault.field) <= MAX_FIELD else replace(fault, field=fault.field[:MAX_FIELD])
+        for fault in islice(faults, MAX_FAULTS + 1)
+    ]
+    if len(told) > MAX_FAULTS:
+        told[-1] = Fault("", "more_faults", "more is wrong than is told here", "Mend what is told, then try again")
+    return tuple(told)
 
 
 class NotifierError(Exception):

@@ -29,6 +29,8 @@ from notifier.status import Channel, Lane
 MAX_BODY_BYTES = 1024 * 1024
 #: Entries of one batch.
 MAX_BATCH_ENTRIES = 1000
+#: What the entries of a batch share may come to, counted once for each. Bytes.
+MAX_SHARED_BYTES = 16 * 1024 * 1024
 #: Files of one mail.
 MAX_ATTACHMENTS = 10
 #: What they may come to. Bytes.

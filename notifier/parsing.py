@@ -11,19 +11,21 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import from_json
 
 from notifier.domain.recipient_identity import recipient_faults
-from notifier.errors import Fault, InvalidMessage
+from notifier.errors import MAX_FIELD, Fault, InvalidMessage, few
 from notifier.message import (
     MAX_AGE,
     MAX_BODY_BYTES,
     MAX_CLOCK_SKEW,
     MAX_NUMBER,
     MAX_SCHEDULE_AHEAD,
+    MAX_SHARED_BYTES,
     Envelope,
     Message,
     time_of_id,
@@ -89,14 +91,16 @@ def read_message(value: Mapping[str, Any], channel: Channel, lane: Lane, *, now:
         message = Message.model_validate({**value, **_agreed(value, channel, lane)})
     except ValidationError as error:
         return Entry(None, faults_of(error), producer=producer)
-    faults = [
-        *recipient_faults(message.to, channel),
-        *_check_attachments(message, channel),
-        *_check_times(message, now),
-        *_check_values(message),
-    ]
+    faults = few(
+        chain(
+            recipient_faults(message.to, channel),
+            _check_attachments(message, channel),
+            _check_times(message, now),
+            _check_values(message),
+        )
+    )
     if faults:
-        return Entry(None, tuple(faults), producer=producer)
+        return Entry(None, faults, producer=producer)
     return Entry(message, producer=producer)
 
 
@@ -126,10 +130,29 @@ def _parse_batch(value: dict[str, Any], channel: Channel, lane: Lane, now: datet
         envelope = Envelope.model_validate(value)
     except ValidationError as error:
         return [Entry(None, faults_of(error))]
+    faults = batch_faults(envelope)
+    if faults:
+        return [Entry(None, faults, producer=envelope.producer)]
     return [
         _of_batch(read_message(item, channel, lane, now=now) if item is not None else no_object(), raw, envelope)
         for item, raw in entries_of(envelope)
     ]
+
+
+def batch_faults(envelope: Envelope) -> tuple[Fault, ...]:
+    """What is wrong with what the entries share: told once, and not with each of a thousand entries."""
+    fix = "Remove it, or move it into metadata"
+    faults = few(
+        Fault(f"defaults.{name}"[:MAX_FIELD], "unknown_field", "is not a field of the contract", fix)
+        for name in envelope.defaults
+        if name not in Message.model_fields
+    )
+    shared = len(json.dumps(envelope.defaults)) * len(envelope.batch)
+    if faults or shared <= MAX_SHARED_BYTES:
+        return faults
+    problem = f"comes to {shared} bytes, once for each entry"
+    fix = f"Send fewer entries a batch, or shorter defaults: at most {MAX_SHARED_BYTES} bytes for all of them"
+    return (Fault("defaults", "too_large", problem, fix),)
 
 
 def no_object() -> Entry:
@@ -195,26 +218,26 @@ def _check_times(message: Message, now: datetime) -> list[Fault]:
     return faults
 
 
-def _check_values(message: Message) -> list[Fault]:
+def _check_values(message: Message) -> Iterator[Fault]:
     """What JSON allows and the record cannot hold: NUL characters, half characters, numbers that no template can
-    write."""
-    fields = ("to", "idempotency_key", "reference", "callback_url", "context", "metadata")
-    return [fault for field in fields for fault in _walk(getattr(message, field), field)]
+    write. One by one, because nobody reads a million of them."""
+    for field in ("to", "idempotency_key", "reference", "callback_url", "context", "metadata"):
+        yield from _walk(getattr(message, field), field)
 
 
-def _walk(value: Any, path: str) -> list[Fault]:
+def _walk(value: Any, path: str) -> Iterator[Fault]:
     if isinstance(value, str):
-        return _check_text(value, path)
-    if isinstance(value, int | float) and not abs(value) < MAX_NUMBER:
-        return [Fault(path, "bad_number", "a number out of range", "Send it as a string")]
-    faults = []
-    if isinstance(value, dict):
+        yield from _check_text(value, path)
+    elif isinstance(value, int | float) and not abs(value) < MAX_NUMBER:
+        fix = "Send a smaller one; or text, if the template takes text there"
+        yield Fault(path, "bad_number", "a number out of range", fix)
+    elif isinstance(value, dict):
         for key, item in value.items():
-            faults.extend(_check_text(key, path, "a name in it ") or _walk(item, f"{path}.{key}"))
+            found = _check_text(key, path, "a name in it ")
+            yield from found or _walk(item, f"{path}.{key}"[:MAX_FIELD])
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            faults.extend(_walk(item, f"{path}.{index}"))
-    return faults
+            yield from _walk(item, f"{path}.{index}"[:MAX_FIELD])
 
 
 def _check_text(text: str, path: str, what: str = "") -> list[Fault]:
@@ -247,7 +270,7 @@ _TEXTS: Mapping[str, tuple[str, str, str]] = {
 
 
 def faults_of(error: ValidationError) -> tuple[Fault, ...]:
-    return tuple(_fault_of(detail) for detail in error.errors(include_url=False))
+    return few(_fault_of(detail) for detail in error.errors(include_url=False))
 
 
 def _fault_of(detail: Any) -> Fault:

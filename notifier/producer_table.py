@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -14,18 +15,35 @@ from notifier.status import Channel, Lane
 
 def _as_list(value: Any) -> Any:
     """One name may stand without brackets."""
-    return (value,) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, list) and not value:
+        raise ValueError("is empty, which would allow nothing: leave it out, or name what is allowed")
+    return value
+
+
+def _is_among(words: type[StrEnum]) -> Callable[[Any], Any]:
+    """What is none of them is told with those that there are, and not as a fault of the list besides."""
+
+    def check(value: Any) -> Any:
+        for word in value if isinstance(value, list | tuple) else ():
+            if word not in list(words):
+                raise ValueError(f"{word!r} is none of {', '.join(words)}")
+        return value
+
+    return check
+
+
+def _patterns(value: Any) -> Any:
+    for pattern in value if isinstance(value, list | tuple) else ():
+        if not isinstance(pattern, str) or not TEMPLATE_PATTERN.match(pattern):
+            raise ValueError(f"{pattern!r} is no pattern of template names, such as 'order_*'")
+    return value
 
 
 def _user(value: str) -> str:
     if not value.isprintable() or len(value.encode()) > 255:
         raise ValueError("is no name of a broker user: 1 to 255 printable characters")
-    return value
-
-
-def _pattern(value: str) -> str:
-    if not TEMPLATE_PATTERN.match(value):
-        raise ValueError("is no pattern of template names, such as 'order_*'")
     return value
 
 
@@ -39,13 +57,15 @@ class ProducerTable(BaseModel):
         tuple[Annotated[str, Field(min_length=1), AfterValidator(_user)], ...], BeforeValidator(_as_list)
     ] = ()
     #: What it may send on: ["email"].
-    channels: Annotated[tuple[Channel, ...], Field(min_length=1)] | None = None
+    channels: Annotated[
+        tuple[Channel, ...] | None, BeforeValidator(_is_among(Channel)), BeforeValidator(_as_list)
+    ] = None
     #: ["urgent", "normal"]
-    lanes: Annotated[tuple[Lane, ...], Field(min_length=1)] | None = None
+    lanes: Annotated[tuple[Lane, ...] | None, BeforeValidator(_is_among(Lane)), BeforeValidator(_as_list)] = None
     #: Names of templates, or patterns as "order_*".
-    templates: Annotated[tuple[Annotated[str, AfterValidator(_pattern)], ...], Field(min_length=1)] | None = None
+    templates: Annotated[tuple[str, ...] | None, BeforeValidator(_patterns), BeforeValidator(_as_list)] = None
     #: Sender identities that its messages may go out as, and that its `reply_to` may name.
-    senders: Annotated[tuple[Name, ...], Field(min_length=1)] | None = None
+    senders: Annotated[tuple[Name, ...] | None, BeforeValidator(_as_list)] = None
 
     @property
     def rights(self) -> SendingRights:

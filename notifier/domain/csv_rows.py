@@ -108,12 +108,17 @@ def write_rows(rows: Iterable[Iterable[str]]) -> str:
 
 
 def _safe_cell(cell: str) -> str:
-    return f"'{cell}" if _is_formula(cell) else cell
+    return f"'{cell}" if _is_marked_or_formula(cell) else cell
 
 
 def plain_cell(cell: str) -> str:
     """The cell of an export as it was before `write_rows`."""
-    return cell[1:] if cell.startswith("'") and _is_formula(cell[1:]) else cell
+    return cell[1:] if cell.startswith("'") and _is_marked_or_formula(cell) else cell
+
+
+def _is_marked_or_formula(cell: str) -> bool:
+    """A cell that looks as if it were marked already is marked, too, so that it comes back as it was."""
+    return _is_formula(cell.lstrip("'"))
 
 
 def _is_formula(cell: str) -> bool:

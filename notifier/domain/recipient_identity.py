@@ -145,7 +145,8 @@ def _problem(to: str) -> str | None:
         return "not an e-mail address"
     if local.startswith('"'):
         return "not an e-mail address that is supported: its local part is in quotes"
-    if not _LOCAL.fullmatch(local):
+    # Composed, some characters are others: a Greek question mark is a semicolon.
+    if not _LOCAL.fullmatch(unicodedata.normalize("NFC", local)) or not all(map(_is_visible, local)):
         return "not an e-mail address: the part before the @ has characters or dots where none may be"
     if len(local.encode()) > _MAX_LOCAL:
         return f"not an e-mail address: the part before the @ is longer than {_MAX_LOCAL} bytes"
@@ -156,6 +157,12 @@ def _problem(to: str) -> str | None:
     if len(local.encode()) + 1 + len(domain) > _MAX_ADDRESS:
         return f"not an e-mail address: it is longer than {_MAX_ADDRESS} bytes"
     return None
+
+
+def _is_visible(character: str) -> bool:
+    """Not a space, and nothing that only steers what is beside it: a zero-width space makes another address that
+    nobody can tell from the first."""
+    return character.isascii() or unicodedata.category(character)[0] not in "CZ"
 
 
 def _domain_problem(domain: str) -> str:

@@ -9,7 +9,7 @@ delivers again, as over HTTP, the rows are `queued` with a `due_at`, and the swe
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from notifier.broker import broker_user
 from notifier.callbacks.rules import Rules
 from notifier.config import Structure
 from notifier.domain.producers import ProducerProof
-from notifier.errors import Fault, NotFound, ServiceUnavailable, TemplateInvalid
+from notifier.errors import Fault, NotFound, ServiceUnavailable, TemplateInvalid, few
 from notifier.intake.producers import Producers
 from notifier.message import Message
 from notifier.parsing import Entry, parse_body
@@ -36,6 +36,8 @@ PublishTasks = Callable[[Channel, Lane, Sequence[UUID]], None]
 
 #: So many messages make a batch, at the most.
 BATCH_SIZE = 200
+#: When the entries in hand come to this, they are written before the next one is looked at. Bytes.
+MAX_PORTION_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,10 @@ class Answer:
     faults: tuple[Fault, ...] = ()
 
 
+#: A message, one of its entries, and which one it is if there are several.
+_Found = tuple[Received, Entry, int | None]
+
+
 class Intake:
     """Takes batches. One instance serves every queue and thread of a process."""
 
@@ -112,12 +118,7 @@ class Intake:
             log_failure("intake.failed", error, count=len(batch))
         if len(batch) == 1:
             return self._reject_as_ours(batch[0])
-        summaries = [self.process([received]) for received in batch]
-        return Summary(
-            accepted=sum(summary.accepted for summary in summaries),
-            duplicates=sum(summary.duplicates for summary in summaries),
-            rejected=sum(summary.rejected for summary in summaries),
-        )
+        return _sum([self.process([received]) for received in batch])
 
     def answer(self, messages: Sequence[Message], *, is_test: bool = False) -> list[Answer]:
         """Accept messages whose sender waits for the answer; each has its channel and lane set. `is_test`: no
@@ -147,7 +148,7 @@ class Intake:
             assert message.channel is not None, "set by parsing"
             faults = self._check(message, message.channel)
             if faults:
-                answers[position] = Answer(None, False, tuple(faults))
+                answers[position] = Answer(None, False, few(faults))
             else:
                 new = self._new(message, message.channel, message.lane or Lane.NORMAL, position)
                 valid.append(replace(new, proof=ProducerProof.API_KEY, is_test=is_test))
@@ -180,33 +181,8 @@ class Intake:
         raise ServiceUnavailable("rejected messages cannot be recorded") from last
 
     def _process(self, batch: Sequence[Received]) -> Summary:
-        valid: list[NewNotification] = []
-        rejections: list[NewRejection] = []
-        sources: list[tuple[Received, Entry, int | None]] = []
-        for received in map(self._identified, batch):
-            for index, entry in enumerate(self._entries(received)):
-                position = index if entry.raw is not None else None
-                faults = entry.faults or self._faults(entry.message, received)
-                if entry.message is None or faults:
-                    rejections.append(_rejection(received, entry, position, tuple(faults)))
-                    continue
-                new = self._new(entry.message, received.channel, received.lane, len(sources), received.redelivered)
-                proof = self._producers.proof(entry.message.producer, received.broker_user)
-                valid.append(replace(new, proof=proof))
-                sources.append((received, entry, position))
-        answers = self._ledger.accept(valid, rejections)
-        conflicts = [_rejection(*sources[a.position], (a.fault,)) for a in answers if a.fault]
-        if conflicts:
-            self._ledger.accept([], conflicts)
-        # The tasks of what came again may never have been published: its first try, by us or by one that died, may
-        # have ended right after the commit.
-        again = (a for a in answers if a.is_duplicate and sources[a.position][0].redelivered)
-        self._hand_over([*_queued(answers), *again])
-        summary = Summary(
-            accepted=sum(answer.status is not None for answer in answers),
-            duplicates=sum(answer.is_duplicate for answer in answers),
-            rejected=len(rejections) + len(conflicts),
-        )
+        summaries = [self._record(portion) for portion in _portions(self._found(batch))]
+        summary = _sum(summaries)
         log.info(
             "intake.batch",
             count=len(batch),
@@ -215,6 +191,40 @@ class Intake:
             rejected=summary.rejected,
         )
         return summary
+
+    def _found(self, batch: Sequence[Received]) -> Iterator[_Found]:
+        """Every entry of every message; what a batch message shares is in each of its entries."""
+        for received in map(self._identified, batch):
+            for index, entry in enumerate(self._entries(received)):
+                yield received, entry, index if entry.raw is not None else None
+
+    def _record(self, portion: Sequence[_Found]) -> Summary:
+        """Write these, in one transaction as a rule, and publish their tasks."""
+        valid: list[NewNotification] = []
+        rejections: list[NewRejection] = []
+        sources: list[_Found] = []
+        for received, entry, position in portion:
+            faults = few(entry.faults or self._faults(entry.message, received))
+            if entry.message is None or faults:
+                rejections.append(_rejection(received, entry, position, faults))
+                continue
+            new = self._new(entry.message, received.channel, received.lane, len(sources), received.redelivered)
+            proof = self._producers.proof(entry.message.producer, received.broker_user)
+            valid.append(replace(new, proof=proof))
+            sources.append((received, entry, position))
+        answers = self._ledger.accept(valid, rejections)
+        conflicts = [_rejection(*sources[a.position], (a.fault,)) for a in answers if a.fault]
+        if conflicts:
+            self._ledger.accept([], conflicts)
+        # The tasks of what came again may never have been published: its first try, by us or by one that died, may
+        # have ended right after the commit.
+        again = (a for a in answers if a.is_duplicate and sources[a.position][0].redelivered)
+        self._hand_over([*_queued(answers), *again])
+        return Summary(
+            accepted=sum(answer.status is not None for answer in answers),
+            duplicates=sum(answer.is_duplicate for answer in answers),
+            rejected=len(rejections) + len(conflicts),
+        )
 
     def _entries(self, received: Received) -> list[Entry]:
         faults = received.faults or tuple(_check_wrapping(received))
@@ -305,6 +315,28 @@ def is_mailbox(address: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _portions(found: Iterable[_Found]) -> Iterator[list[_Found]]:
+    """Some at a time: no statement is larger than a database takes in a moment."""
+    portion: list[_Found] = []
+    size = 0
+    for received, entry, position in found:
+        portion.append((received, entry, position))
+        size += len(received.body if entry.raw is None else entry.raw)
+        if size >= MAX_PORTION_BYTES:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
+
+
+def _sum(summaries: Sequence[Summary]) -> Summary:
+    return Summary(
+        accepted=sum(summary.accepted for summary in summaries),
+        duplicates=sum(summary.duplicates for summary in summaries),
+        rejected=sum(summary.rejected for summary in summaries),
+    )
 
 
 def _check_wrapping(received: Received) -> list[Fault]:

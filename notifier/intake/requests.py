@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from notifier.errors import Fault, InvalidMessage
 from notifier.message import Envelope, Message
-from notifier.parsing import Entry, decode, entries_of, faults_of, no_object, read_message
+from notifier.parsing import Entry, batch_faults, decode, entries_of, faults_of, no_object, read_message
 from notifier.status import Channel, Lane
 
 Word = TypeVar("Word", bound=StrEnum)
@@ -45,6 +45,9 @@ def read_batch_request(body: bytes, producer: str) -> list[Entry]:
         envelope = Envelope.model_validate(value)
     except ValidationError as error:
         raise InvalidMessage(faults_of(error)) from None
+    faults = batch_faults(envelope)
+    if faults:
+        raise InvalidMessage(faults)
     now = datetime.now(UTC)
     return [
         _read(item, producer, None, now) if item is not None else no_object() for item, _ in entries_of(envelope)

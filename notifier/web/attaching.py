@@ -89,6 +89,8 @@ def _name(disposition: str) -> str:
         parameters: list[tuple[str, Any]] = headers.get_params([], header="Content-Disposition")
     except (ValueError, LookupError):
         return ""
+    if disposition.lower().count("filename*=") > 1:
+        return ""  # the library joins them
     values = [value for name, value in parameters if name.lower() == "filename"]
     # RFC 6266 section 4.3: what can be read of `filename*` wins, wherever it stands.
     extended = [_extended(value) for value in values if isinstance(value, tuple)]

@@ -36,7 +36,7 @@ _HEADERS = {
 _ONE_CLICK = "List-Unsubscribe=One-Click"
 _UNDO = "undo"
 #: Ours have one field; of a form with many more nothing is read.
-_MAX_FIELDS = 10
+_MAX_FIELDS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +174,12 @@ def _wish(body: bytes, content_type: str) -> str:
     if any(field == _UNDO for field, _ in fields):
         return _UNDO
     # Mail programs end it with a line break, or write it twice.
-    is_one_click = any(field == name and text.strip().lower() == value.lower() for field, text in fields)
-    return _ONE_CLICK if is_one_click else ""
+    plain = [(field.strip().lower(), text.strip().lower()) for field, text in fields]
+    return _ONE_CLICK if (name.lower(), value.lower()) in plain else ""
 
 
 def _urlencoded_fields(body: bytes) -> list[tuple[str, str]]:
-    text = body.decode("utf-8", "replace").strip()
+    text = body.decode("utf-8-sig", "replace").strip()
     try:
         return parse_qsl(text, max_num_fields=_MAX_FIELDS)
     except ValueError:

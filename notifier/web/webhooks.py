@@ -10,10 +10,13 @@ not; what is not signed gets 403, whatever it says.
 from __future__ import annotations
 
 import asyncio
+import re
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from pydantic import BeforeValidator
 from starlette.requests import ClientDisconnect
 
 from notifier.operations.receipts import Hook
@@ -34,6 +37,20 @@ _TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
 _NO_REPLY = '<?xml version="1.0" encoding="UTF-8"?><Response/>'
 
 
+def _number(text: str) -> int:
+    """Part of an address of ours. One of any other form is nobody's: how long it is does not matter.
+
+    Raises:
+        Refusal: 404.
+    """
+    if not re.fullmatch(r"[0-9]{1,100}", text):
+        raise Refusal(404, "there is no such address")
+    return int(text)
+
+
+Number = Annotated[int, BeforeValidator(_number)]
+
+
 @router.post("/webhooks/twilio/inbound")
 async def twilio_inbound(desk: AtDesk, request: Request) -> Response:
     """Somebody wrote to one of our numbers: STOP and START are obeyed."""
@@ -42,16 +59,18 @@ async def twilio_inbound(desk: AtDesk, request: Request) -> Response:
     return Response(_NO_REPLY, media_type="text/xml")
 
 
-@router.post("/webhooks/twilio/{notification:uuid}/{attempt:int}")
-async def twilio_status(desk: AtDesk, request: Request, notification: UUID, attempt: int) -> Response:
+@router.post("/webhooks/twilio/{notification:uuid}/{attempt}")
+async def twilio_status(desk: AtDesk, request: Request, notification: UUID, attempt: Number) -> Response:
     """Twilio's StatusCallback for one attempt."""
     hook = await _hook(request)
     _refuse_unless(await run_in_threadpool(desk.receipts.twilio_status, hook, notification, attempt), "twilio")
     return Response(status_code=204)
 
 
-@router.post("/webhooks/vonage/{notification:uuid}/{attempt:int}/{parts:int}")
-async def vonage_receipt(desk: AtDesk, request: Request, notification: UUID, attempt: int, parts: int) -> Response:
+@router.post("/webhooks/vonage/{notification:uuid}/{attempt}/{parts}")
+async def vonage_receipt(
+    desk: AtDesk, request: Request, notification: UUID, attempt: Number, parts: Number
+) -> Response:
     """Vonage's delivery receipt for a part of one attempt."""
     hook = await _hook(request)
     done = await run_in_threadpool(desk.receipts.vonage_receipt, hook, notification, attempt, parts)

@@ -19,7 +19,7 @@ from kombu import Connection
 from notifier.client import Client
 from notifier.config import Sender, Structure
 from notifier.errors import PublishFailed, ServiceUnavailable
-from notifier.intake import Intake, Received, make_reader
+from notifier.intake import Intake, Received, Summary, make_reader
 from notifier.intake.redis import RedisReader
 from notifier.message import MAX_BODY_BYTES
 from notifier.rendering import Renderer
@@ -384,6 +384,18 @@ def test_a_body_at_the_limit_is_still_read(world: World) -> None:
     body = encode(context={"name": "Ann", "pad": padding})
     assert len(body) == MAX_BODY_BYTES
     assert world.intake.process([Received(body, Channel.EMAIL, Lane.NORMAL)]).accepted == 1
+
+
+def test_a_batch_that_shares_much_is_written_in_portions(world: World) -> None:
+    shared = {"to": "ann@example.com", "template": "hello", "context": {"name": "x" * 12_000}}
+    entries = [{"idempotency_key": str(n)} for n in range(1000)]
+    body = json.dumps({"producer": "shop", "defaults": shared, "batch": [*entries, {"idempotency_key": 1}]})
+    received = Received(body.encode(), Channel.EMAIL, Lane.BULK)
+    assert world.intake.process([received]) == Summary(rejected=1)
+    body = json.dumps({"producer": "shop", "defaults": shared, "batch": [*entries[1:], {"idempotency_key": 1}]})
+    good = Received(encode(), Channel.EMAIL, Lane.BULK)
+    summary = world.intake.process([good, replace(received, body=body.encode()), good])
+    assert summary == Summary(accepted=1000, duplicates=1, rejected=1)
 
 
 def test_any_amqp_client_can_produce(world: World, amqp_url: str) -> None:

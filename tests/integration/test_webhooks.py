@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 import pytest
 from sqlalchemy import text
@@ -346,6 +346,13 @@ def test_a_signed_receipt_of_vonage_counts_while_it_is_fresh(api: Api, texts: Te
     kept = receipt(claim.id, timestamp=str(now - 24 * 3600))
     assert api("POST", path, body=urlencode(kept).encode()).status == 204
     assert texts.status(claim.id) == Status.DELIVERED
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "9" * 101, "x", "-1", "1.0", "１"])
+def test_an_address_with_a_number_that_is_none_of_ours_is_not_found(api: Api, number: str) -> None:
+    id_ = "01a20470-9331-73b2-88dc-ad24a063248d"
+    for path in (f"twilio/{id_}/{number}", f"vonage/{id_}/{number}/1", f"vonage/{id_}/1/{number}"):
+        assert api("POST", f"/webhooks/{quote(path)}", body=b"").status == 404
 
 
 def test_a_signature_of_vonage_may_be_any_text(api: Api, texts: Texts) -> None:

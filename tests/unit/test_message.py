@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.errors import InvalidMessage
+from notifier.errors import MAX_FAULTS, MAX_FIELD, InvalidMessage
 from notifier.message import MAX_BODY_BYTES, Message, json_schema, new_id, time_of_id
 from notifier.parsing import Entry, check, parse_body
 from notifier.status import Channel, Lane
@@ -177,6 +177,37 @@ def test_entries_of_a_batch_stand_and_fall_alone() -> None:
 
 def test_a_batch_over_a_thousand_entries_is_refused() -> None:
     assert codes({"producer": "shop", "batch": [GOOD] * 1001}) == {"batch": "too_long"}
+
+
+@pytest.mark.parametrize("context", [{"k" * 50_000: [1e30] * 20_000}, {f"k{n}": "\0" for n in range(20_000)}])
+def test_a_message_that_is_wrong_everywhere_is_told_so_in_few_words(context: dict[str, Any]) -> None:
+    [entry] = parse({**GOOD, "context": context})
+    assert len(entry.faults) == MAX_FAULTS + 1
+    assert max(len(fault.field) for fault in entry.faults) <= MAX_FIELD
+    assert entry.faults[-1].code == "more_faults"
+
+
+def test_unknown_fields_are_told_in_few_words() -> None:
+    [entry] = parse({**GOOD, **{f"unknown{n}": 1 for n in range(5000)}})
+    assert [len(entry.faults), entry.faults[-1].code] == [MAX_FAULTS + 1, "more_faults"]
+
+
+def test_what_is_wrong_with_the_defaults_of_a_batch_is_told_once() -> None:
+    shared = {f"unknown{n}": 1 for n in range(5000)}
+    [entry] = parse({"producer": "shop", "defaults": shared, "batch": [{}] * 300})
+    assert entry.faults[0].field == "defaults.unknown0"
+    assert (len(entry.faults), entry.producer) == (MAX_FAULTS + 1, "shop")
+
+
+def test_defaults_that_would_make_a_batch_a_gigabyte_are_refused() -> None:
+    large = {"context": {"name": "x" * 1_000_000}}
+    [entry] = parse({"producer": "shop", "defaults": large, "batch": [{"idempotency_key": "1"}] * 1000})
+    assert [(fault.field, fault.code) for fault in entry.faults] == [("defaults", "too_large")]
+    fine = {"to": "ann@example.com", "template": "hello", "context": {"name": "x" * 10_000}}
+    entries = parse(
+        {"producer": "shop", "defaults": fine, "batch": [{"idempotency_key": str(n)} for n in range(9)]}
+    )
+    assert [entry.faults for entry in entries] == [()] * 9
 
 
 def test_the_same_content_has_the_same_hash_whatever_its_spelling() -> None:

@@ -67,7 +67,20 @@ def test_no_text_ends_the_reader_or_loses_a_line(text: str) -> None:
 
 @pytest.mark.parametrize(
     "cell",
-    ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", " =1", "=HYPERLINK(1)", "+1555;=1", "＝1"],
+    [
+        "=1+1",
+        "+cmd|' /C calc'!A0",
+        "-2+3",
+        "@SUM(A1)",
+        "\t=1",
+        "\r=1",
+        " =1",
+        "=HYPERLINK(1)",
+        "+1555;=1",
+        "＝1",
+        "'=1",
+        "''+x",
+    ],
 )
 def test_what_a_spreadsheet_would_run_is_marked_and_comes_back_as_it_was(cell: str) -> None:
     written = next(csv.reader(io.StringIO(write_rows([[cell]]), newline="")))[0]

@@ -148,3 +148,12 @@ def test_whatever_comes_has_an_identity(to: Any) -> None:
 def test_the_identity_of_an_identity_is_itself() -> None:
     for to in (*ZOE, "ZOE\u0308@example.com", "ΣΑΣ@example.com", "İ@example.com", "a@xn--ls8h.la", "a@☃.example"):
         assert recipient_identity(recipient_identity(to)) == recipient_identity(to)
+
+
+@pytest.mark.parametrize(
+    "odd", ["\u200b", "\ufeff", "\xa0", "\u202e", "\u3000", "\xad", "\u2060", "\U000e0001", ";"]
+)
+def test_an_address_with_what_nobody_sees_is_refused_wherever_one_is_read(odd: str) -> None:
+    for address in (f"ad{odd}a@example.com", f"Ada <a{odd}da@example.com>"):
+        [fault] = recipient_faults(address, Channel.EMAIL)
+        assert fault.code in ("not_an_address", "bad_recipient")
