@@ -50,16 +50,18 @@ def test_workers_answer_questions_and_obey_no_command(database_url: str, broker_
         Client(broker_url, producer="shop") as client,
     ):
         workers = sum(name.startswith("worker") for name in service.programs.running)
-        wait_until(lambda: _answers(app, "ping") == [{"ok": "pong"}] * workers, timeout=60)
-        wait_until(lambda: len(_queues(app)) == workers, timeout=30)
-        read = _queues(app)
+        wait_until(lambda: _answers(app, "ping", workers) == [{"ok": "pong"}] * workers, timeout=60)
+        wait_until(lambda: len(_queues(app, workers)) == workers, timeout=30)
+        read = _queues(app, workers)
         for name, arguments in COMMANDS.items():
             app.control.broadcast(name, arguments=arguments)
         wait_until(lambda: all(log.count(REFUSALS) == len(COMMANDS) for log in _logs(service)), timeout=30)
         assert all('"reason": "shutdown"' in log for log in _logs(service))
-        wait_until(lambda: _answers(app, "shutdown") == [{"error": REFUSED}] * workers, timeout=30)
-        wait_until(lambda: sum("pool" in answer for answer in _answers(app, "stats")) == workers, timeout=30)
-        wait_until(lambda: _queues(app) == read, timeout=30)
+        wait_until(lambda: _answers(app, "shutdown", workers) == [{"error": REFUSED}] * workers, timeout=30)
+        wait_until(
+            lambda: sum("pool" in answer for answer in _answers(app, "stats", workers)) == workers, timeout=30
+        )
+        wait_until(lambda: _queues(app, workers) == read, timeout=30)
         for number in range(20):
             client.send("password_reset", f"user{number}@example.com", lane="urgent", context=RESET)
         wait_until(lambda: service.count("sent") == 20, timeout=60)
@@ -68,13 +70,13 @@ def test_workers_answer_questions_and_obey_no_command(database_url: str, broker_
     app.close()
 
 
-def _answers(app: Celery, method: str) -> list[Any]:
-    replies = app.control.broadcast(method, reply=True, timeout=2)
+def _answers(app: Celery, method: str, workers: int) -> list[Any]:
+    replies = app.control.broadcast(method, reply=True, timeout=2, limit=workers)
     return [answer for reply in replies for answer in reply.values()]
 
 
-def _queues(app: Celery) -> list[list[str]]:
-    return sorted(sorted(queue["name"] for queue in read) for read in _answers(app, "active_queues"))
+def _queues(app: Celery, workers: int) -> list[list[str]]:
+    return sorted(sorted(queue["name"] for queue in read) for read in _answers(app, "active_queues", workers))
 
 
 def _logs(service: Service) -> list[str]:
