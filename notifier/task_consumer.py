@@ -16,6 +16,7 @@ from uuid import UUID
 from celery.app.task import Context
 from celery.worker.consumer import Consumer
 
+from notifier import topology
 from notifier.redis_transport import CONNECTION_LOST as REDIS_LOST
 from notifier.telemetry import log
 
@@ -53,6 +54,13 @@ class TaskConsumer(Consumer):  # type: ignore[misc]  # Celery ships no types
             self._drop(message, problem)
 
         return on_task_received
+
+    def add_task_queue(self, queue: Any, *arguments: Any, **options: Any) -> None:
+        """Read one more queue of work. Of any other, what is no task would be dropped: producers' messages."""
+        name = getattr(queue, "name", queue)
+        if name not in {known.name for known in topology.work_queues()}:
+            raise ValueError("a worker reads queues of work only")
+        super().add_task_queue(queue, *arguments, **options)
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Of remote control, too. Celery would log what stands in it."""

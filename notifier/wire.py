@@ -21,11 +21,12 @@ from kombu.exceptions import KombuError
 
 from notifier import topology
 from notifier.broker.broker_user import user_of
-from notifier.errors import PublishFailed, PublishRefused
+from notifier.errors import ConfigurationError, PublishFailed, PublishRefused
 from notifier.message import MAX_BATCH_ENTRIES, MAX_BODY_BYTES
 from notifier.status import Channel, Lane
 
 _NO_ROUTE = 312  # AMQP 0-9-1 reply code: a mandatory message that no queue took
+_MAX_USER_BYTES = 255  # RabbitMQ's limit of the property user_id
 
 
 #: Around the entries of a batch.
@@ -67,7 +68,12 @@ class Wire:
 
     def __init__(self, url: str, *, timeout_seconds: float = 5.0, broker_user: str | None = None) -> None:
         """`broker_user` goes with each message as its `user_id`, which RabbitMQ checks: None, the user of the URL;
-        another name for connections that RabbitMQ knows by another (a certificate, OAuth 2); "", none at all."""
+        another name for connections that RabbitMQ knows by another (a certificate, OAuth 2); "", none at all.
+
+        Raises:
+            ConfigurationError: `broker_user` can be nobody's name, or the URL is of no broker that we know.
+        """
+        _check_broker_user(broker_user)
         self.timeout_seconds = timeout_seconds
         self._broker_user = broker_user
         self._url = topology.verified(url)
@@ -236,6 +242,9 @@ class Wire:
         if _has_no_right(_cause(error)):
             fix = "correct its name and password, or give it the right to write to the exchange notify"
             return PublishRefused(f"{reason}: {fix}; until then publishing again does not help")
+        if _is_other_user(_cause(error)):
+            fix = 'give the user\'s own name as broker_user, or "" for none'
+            return PublishRefused(f"{reason}: {fix}; until then publishing again does not help")
         return PublishFailed(f"{reason}; publish again with the same idempotency key")
 
     def _reason(self, error: Exception) -> str:
@@ -248,11 +257,9 @@ class Wire:
             return f"no broker answers at {place}"
         if _has_no_right(cause):
             return f"the broker at {place} refused this user"
-        if isinstance(cause, PreconditionFailed) and "user_id" in cause.reply_text:
-            return (
-                f"the broker at {place} knows this connection by another name than the user of its URL: "
-                'give that one as broker_user, or "" for none'
-            )
+        if _is_other_user(cause):
+            named = "the user of its URL" if self._broker_user is None else "broker_user"
+            return f"the broker at {place} knows this connection by another name than {named}"
         if isinstance(cause, MessageNacked):
             return f"the broker at {place} refused the message: the queue is full"
         if isinstance(cause, TimeoutError) or self._remaining() <= 0 or "Timeout" in type(cause).__name__:
@@ -269,6 +276,26 @@ def _has_no_right(cause: BaseException) -> bool:
     """Whether the broker does not want this user: RabbitMQ's word for it, or those of redis-py."""
     names = ("AuthenticationError", "AuthenticationWrongNumberOfArgsError", "NoPermissionError")
     return isinstance(cause, AccessRefused) or type(cause).__name__ in names
+
+
+def _is_other_user(cause: BaseException) -> bool:
+    """Whether RabbitMQ knows the connection by another name than the message's `user_id`."""
+    return isinstance(cause, PreconditionFailed) and "user_id" in cause.reply_text
+
+
+def _check_broker_user(name: object) -> None:
+    if name is None:
+        return
+    try:
+        size = len(name.encode()) if isinstance(name, str) else None
+    except UnicodeEncodeError:
+        size = None
+    if size is None or size > _MAX_USER_BYTES:
+        raise ConfigurationError(
+            f"broker_user is no name that RabbitMQ can have, which is text of at most {_MAX_USER_BYTES} bytes: "
+            'give the one that it knows the connection by, "" for none, or leave it out for the user of the URL',
+            setting="broker_user",
+        )
 
 
 def _is_refused(cause: BaseException) -> bool:

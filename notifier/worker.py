@@ -1,4 +1,5 @@
-"""The Celery application: tasks, queues, Beat's schedule. Celery is imported here and by `task_consumer` only.
+"""The Celery application: tasks, queues, Beat's schedule. Celery is imported here, by `task_consumer`
+and by `remote_control` only.
 
 Tasks carry ids and nothing else. A task that is lost, repeated or late does no harm: the claim decides who
 delivers, and the sweep issues work again. So `countdown`, `eta` and `retry()` are not used.
@@ -27,6 +28,7 @@ from notifier.bootstrap import DeliveryLoop, Services, settle
 from notifier.broker import amqp_transport
 from notifier.config import Settings, load_settings
 from notifier.dispatch import dispatch_callbacks
+from notifier.remote_control import QuestionsControl
 from notifier.status import Channel, Lane
 from notifier.store.partitions import ensure_partitions
 from notifier.telemetry import configure, log
@@ -55,7 +57,8 @@ def make_app(settings: Settings, process: _Process | None = None) -> Celery:
         ConfigurationError: without a broker URL.
     """
     broker = topology.verified(settings.require("broker_url"))
-    app = Celery("notifier", amqp=_RedisAMQP if topology.is_redis(broker) else _RabbitAMQP, set_as_current=True)
+    amqp = _RedisAMQP if topology.is_redis(broker) else _RabbitAMQP
+    app = Celery("notifier", amqp=amqp, control=QuestionsControl, set_as_current=True)
     app.conf.update(_configuration(settings, broker))
     _add_tasks(app, process or _Process(settings))
     return app

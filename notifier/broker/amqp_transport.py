@@ -1,9 +1,12 @@
-"""kombu's transport for RabbitMQ, with one thing changed: the properties of a message stay bytes until asked for.
+"""kombu's transport for RabbitMQ, with two things changed.
 
-py-amqp decodes them where it reads frames. A `timestamp` header in milliseconds, a `content_type` that is no UTF-8
-or a table nested too deep then raises in the middle of the connection, outside of everything that knows which
-message it was; the message comes back, and the next reader ends as well. Here the frame reader sees a message
-without properties, and `read_properties` decodes them where somebody is prepared for what they may be.
+A body that is too large for its reader is cut while it is read, if he says so: see `Cut`.
+
+The properties of a message stay bytes until asked for. py-amqp decodes them where it reads frames. A `timestamp`
+header in milliseconds, a `content_type` that is no UTF-8 or a table nested too deep then raises in the middle of
+the connection, outside of everything that knows which message it was; the message comes back, and the next reader
+ends as well. Here the frame reader sees a message without properties, and `read_properties` decodes them where
+somebody is prepared for what they may be.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from struct import unpack_from
 from typing import Any
 
@@ -25,8 +30,8 @@ MAX_DEPTH = 32
 #: Header of a rejected message that has the properties that could not be read: all of them, base64.
 RAW_PROPERTIES = "amqp_properties"
 
-#: What the properties of a message are kept under in a message of py-amqp.
-_RAW = "raw_properties"
+#: What the properties of a message are kept under in a message of py-amqp, and the size of its body.
+_RAW, _SIZE = "raw_properties", "whole_size"
 _NONE = b"\0\0"  # flags of a message without properties
 #: Property → (its flag, its type), in the order of the wire.
 _PLACES = {name: (0x8000 >> n, kind) for n, (name, kind) in enumerate(amqp.Message.PROPERTIES)}
@@ -45,6 +50,12 @@ class UnreadableProperties(ValueError):
 def raw_properties(message: Any) -> bytes:
     """The properties of a message, undecoded: their flags, then those that are set."""
     found: bytes = message.__dict__.get(_RAW, _NONE)
+    return found
+
+
+def body_size(message: Any) -> int:
+    """The bytes that its body had, which may be more than were kept."""
+    found: int = message.__dict__.get(_SIZE, 0)
     return found
 
 
@@ -124,13 +135,40 @@ class RawMessage(amqp.Message):  # type: ignore[misc]  # amqp has no types
         return self._raw
 
 
-def frame_handler(connection: Any, callback: Callable[..., Any]) -> Callable[[Any], bool]:
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Bodies of more than `above` bytes lose all but the first `kept`, while they are read: RabbitMQ lets 128 MB
+    through, and any number of them."""
+
+    above: int
+    kept: int
+
+
+class _Body:
+    """A body that is being read, and cut."""
+
+    def __init__(self, size: int, kept: int) -> None:
+        self.missing = size
+        self.beginning = bytearray()
+        self._kept = kept
+
+    def add(self, piece: Any) -> None:
+        self.missing -= len(piece)
+        self.beginning += piece[: self._kept - len(self.beginning)]
+
+
+def frame_handler(
+    connection: Any, callback: Callable[..., Any], *, cut: Cut | None = None
+) -> Callable[[Any], bool]:
     """py-amqp's reader of frames; what strangers wrote into them, it does not see."""
-    kept: dict[int, bytes] = {}
+    headers: dict[int, tuple[bytes, int]] = {}
+    bodies: dict[int, _Body] = {}
 
     def give(channel: int, method: tuple[int, int], payload: bytes, content: Any) -> None:
         if content is not None:
-            setattr(content, _RAW, kept.pop(channel))
+            raw, size = headers.pop(channel)
+            setattr(content, _RAW, raw)
+            setattr(content, _SIZE, size)
             payload = _legible(method, payload)
         callback(channel, method, payload, content)
 
@@ -139,8 +177,19 @@ def frame_handler(connection: Any, callback: Callable[..., Any]) -> Callable[[An
     def on_frame(frame: tuple[int, int, Any]) -> bool:
         kind, channel, buffer = frame
         if kind == 2:  # content header: class, weight, size of the body, properties
-            kept[channel] = bytes(buffer[12:])
-            frame = kind, channel, bytes(buffer[:12]) + _NONE
+            size = int.from_bytes(buffer[4:12], "big")
+            headers[channel] = bytes(buffer[12:]), size
+            start = bytes(buffer[:12])
+            if cut is not None and size > cut.above:
+                bodies[channel] = _Body(size, cut.kept)
+                start = start[:4] + cut.kept.to_bytes(8, "big")
+            frame = kind, channel, start + _NONE
+        elif kind == 3 and channel in bodies:
+            bodies[channel].add(buffer)
+            if bodies[channel].missing > 0:
+                connection.bytes_recv += 1  # frames, in truth: a sign of life
+                return False
+            frame = kind, channel, bytes(bodies.pop(channel).beginning)
         done: bool = original(frame)
         return done
 
@@ -171,9 +220,11 @@ class AmqpConnection(pyamqp.Connection):  # type: ignore[misc]
     """py-amqp's, with our reader of frames."""
 
     Channel = Channel
+    #: What is not read whole.
+    cut: Cut | None = None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options | {"frame_handler": frame_handler})
+        super().__init__(*arguments, **options | {"frame_handler": partial(frame_handler, cut=self.cut)})
 
 
 class Transport(pyamqp.Transport):  # type: ignore[misc]

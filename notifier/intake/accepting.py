@@ -57,6 +57,8 @@ class Received:
     redelivered: bool = False
     #: What the reader already found wrong with its wrapping; such a message is rejected for that.
     faults: tuple[Fault, ...] = ()
+    #: Bytes that its body had; None: those of `body`, which the reader did not cut.
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,7 @@ class Intake:
         received = self._identified(received)
         fix = "Report it; `notifier rejected show` has the message"
         fault = Fault("", "technical_error", "the intake failed on this message", fix)
-        plain = Received(received.body, received.channel, received.lane, redelivered=received.redelivered)
+        plain = replace(received, headers={}, content_type=None, content_encoding=None, broker_user=None)
         last: Exception | None = None
         # What its wrapping holds may be what cannot be written; its body always can.
         for kept in (received, plain):
@@ -374,4 +376,5 @@ def _rejection(received: Received, entry: Entry, position: int | None, faults: t
         broker_user=received.broker_user,
         entry=position,
         redelivered=received.redelivered,
+        size=received.size if entry.raw is None else None,
     )

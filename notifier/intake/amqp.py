@@ -22,71 +22,33 @@ from itertools import islice
 from threading import Event, Lock
 from typing import Any
 
-from amqp.transport import TCPTransport
 from kombu import Connection
 
 from notifier import topology
 from notifier.broker.amqp_transport import (
     RAW_PROPERTIES,
-    AmqpConnection,
-    SslTransport,
-    Transport,
     UnreadableProperties,
+    body_size,
     raw_properties,
     read_properties,
 )
 from notifier.errors import Fault, ServiceUnavailable
 from notifier.intake.accepting import BATCH_SIZE, Received
+from notifier.intake.amqp_connection import HEARTBEAT_SECONDS, Pulse, connect
 from notifier.intake.reading import PAUSES, Handle, run_together
+from notifier.message import MAX_BODY_BYTES
 from notifier.status import Channel, Lane
 from notifier.telemetry import log, log_failure
 
+#: Bytes in hand, of each lane: nothing more is read before these are recorded.
+BATCH_BYTES = 32 * 1024 * 1024
 #: Unacknowledged messages in hand, of each queue: one batch being written while the next one arrives.
 PREFETCH = 2 * BATCH_SIZE
 #: While messages come faster than one at a time, a batch waits so long for more of them: each costs several
 #: commits on its way, whatever its size. Seconds.
 LINGER_SECONDS = 0.02
-#: The socket is asked for so much at once: several messages. Bytes.
-READ_BYTES = 4096
-#: Without traffic the broker shows a sign of life this often, or the connection counts as dead. Seconds.
-HEARTBEAT_SECONDS = 20
 #: At the start a lane waits at most so long for those before it to be past what may end the process. Seconds.
 TURN_SECONDS = 5.0
-
-
-class _Tcp(TCPTransport):  # type: ignore[misc]  # amqp has no types
-    """Takes in whatever has come. The original asks the socket for each of the nine parts of a message, and lets
-    go of the interpreter each time. Over TLS it does not, so that is left as it is."""
-
-    def _setup_transport(self) -> None:
-        super()._setup_transport()
-        receive = self.sock.recv
-        # It keeps what was more than it wanted.
-        self._quick_recv = lambda wanted: receive(max(wanted, READ_BYTES))
-
-
-class _TcpConnection(AmqpConnection):
-    # What amqp calls to make the transport.
-    def Transport(  # noqa: N802
-        self,
-        host: str,
-        connect_timeout: float,
-        ssl: Any = False,
-        read_timeout: float | None = None,
-        write_timeout: float | None = None,
-        **options: Any,
-    ) -> Any:
-        timeouts = {"read_timeout": read_timeout, "write_timeout": write_timeout}
-        if ssl:
-            # A parameter of the URL can ask for it, too.
-            return super().Transport(host, connect_timeout, ssl=ssl, **timeouts, **options)
-        return _Tcp(host, connect_timeout=connect_timeout, **timeouts, **options)
-
-
-class TcpTransport(Transport):
-    """kombu's, with a socket that is read in large pieces."""
-
-    Connection = _TcpConnection
 
 
 @dataclass(slots=True)
@@ -117,8 +79,9 @@ class AmqpReader:
     Batches are whatever waits, up to `BATCH_SIZE`.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, heartbeat_seconds: int = HEARTBEAT_SECONDS) -> None:
         self._url = url
+        self._heartbeat_seconds = heartbeat_seconds
         known = Connection(url)
         self._errors: tuple[type[Exception], ...] = (
             OSError,
@@ -135,8 +98,8 @@ class AmqpReader:
         failures = 0
         while not stop.is_set():
             try:
-                with self._connect() as connection:
-                    session = _Session(connection, lane, handle, stop, caution)
+                with connect(self._url, self._heartbeat_seconds) as connection, Pulse(connection) as pulse:
+                    session = _Session(connection, pulse, lane, handle, stop, caution)
                     failures = 0
                     session.run()
             except Exception as error:
@@ -150,21 +113,15 @@ class AmqpReader:
         # Nobody waits for a lane that has ended.
         caution.past[lane].set()
 
-    def _connect(self) -> Connection:
-        # No read timeout: an idle queue is normal, heartbeats find the dead peer.
-        options = topology.transport_options(self._url) | {"read_timeout": None}
-        transport = SslTransport if self._url.startswith("amqps://") else TcpTransport
-        name = f"{transport.__module__}:{transport.__name__}"
-        connection = Connection(self._url, transport=name, heartbeat=HEARTBEAT_SECONDS, transport_options=options)
-        connection.connect()
-        return connection
-
 
 class _Session:
     """One life of a connection."""
 
-    def __init__(self, connection: Connection, lane: Lane, handle: Handle, stop: Event, caution: _Caution) -> None:
+    def __init__(
+        self, connection: Connection, pulse: Pulse, lane: Lane, handle: Handle, stop: Event, caution: _Caution
+    ) -> None:
         self._connection = connection
+        self._pulse = pulse
         self._lane = lane
         self._handle = handle
         self._stop = stop
@@ -172,6 +129,8 @@ class _Session:
         self._waiting: deque[_Delivery] = deque()
         #: In hand, and delivered before: to a reader that ended, maybe because of it.
         self._suspects: deque[_Delivery] = deque()
+        #: Of the bodies in hand.
+        self._bytes = 0
         #: Whether more than one message was there the last time.
         self._is_busy = False
         self._channel = connection.channel()
@@ -201,17 +160,18 @@ class _Session:
                     return
                 delivery = _opened(message, channel, self._lane)
                 is_suspect = delivery.received.redelivered
-                self._suspects.append(delivery)
+                self._keep(delivery, self._suspects)
                 self._work_off(self._suspects, 1)
 
     def _take_many(self) -> None:
         """Batches, until one comes that was in somebody's hand before. What else is in ours then is finished."""
-        tags = [
+        tags = [str(channel) for channel in Channel]
+        for channel in Channel:
+            queue = topology.notify_queue_name(channel, self._lane)
+            # Without waiting for an answer: it would come behind all that the queue before it has.
             self._channel.basic_consume(
-                topology.notify_queue_name(channel, self._lane), callback=self._receiver(channel)
+                queue, consumer_tag=str(channel), callback=self._receiver(channel), nowait=True
             )
-            for channel in Channel
-        ]
         while not self._stop.is_set() and not self._suspects:
             self._drain(0.0 if self._waiting else 1.0)
             if self._waiting:
@@ -241,21 +201,25 @@ class _Session:
         try:
             self._connection.drain_events(timeout=wait_seconds)
             lingers_until = time.monotonic() + (LINGER_SECONDS if self._is_busy else 0)
-            while len(self._waiting) < BATCH_SIZE:
+            while len(self._waiting) < BATCH_SIZE and self._bytes < BATCH_BYTES:
                 self._connection.drain_events(timeout=max(0, lingers_until - time.monotonic()))
         except TimeoutError:
             self._connection.heartbeat_check()
         self._is_busy = len(self._waiting) > 1
 
     def _listen(self, seconds: float) -> None:
-        """Take in what comes, signs of life too. Prefetch bounds it."""
+        """Take in what comes, signs of life too. Prefetch bounds it, and what its bytes are."""
+        if self._bytes >= BATCH_BYTES:
+            with self._pulse.going():
+                self._stop.wait(seconds)
+            return
         until = time.monotonic() + seconds
         while not self._stop.is_set():
             try:
                 self._connection.drain_events(timeout=max(0, min(0.2, until - time.monotonic())))
             except TimeoutError:
                 self._connection.heartbeat_check()
-            if time.monotonic() >= until:
+            if time.monotonic() >= until or self._bytes >= BATCH_BYTES:
                 return
 
     def _work_off(self, waiting: deque[_Delivery], size: int) -> None:
@@ -274,9 +238,10 @@ class _Session:
                 return
 
     def _hand_over(self, waiting: deque[_Delivery], size: int) -> None:
-        batch = list(islice(waiting, size))
+        batch = _beginning(waiting, size)
         try:
-            self._handle([delivery.received for delivery in batch])
+            with self._pulse.going():
+                self._handle([delivery.received for delivery in batch])
         except ServiceUnavailable:
             # It may be in the record all the same: the answer to the commit was lost, maybe.
             for delivery in batch:
@@ -293,7 +258,7 @@ class _Session:
         else:
             self._acknowledge(batch)
         for _ in batch:
-            waiting.popleft()
+            self._bytes -= len(waiting.popleft().received.body)
 
     def _acknowledge(self, batch: list[_Delivery]) -> None:
         if not self._suspects:
@@ -306,16 +271,38 @@ class _Session:
     def _receiver(self, channel: Channel) -> Callable[[Any], None]:
         def receive(message: Any) -> None:
             delivery = _opened(message, channel, self._lane)
-            (self._suspects if delivery.received.redelivered else self._waiting).append(delivery)
+            self._keep(delivery, self._suspects if delivery.received.redelivered else self._waiting)
 
         return receive
+
+    def _keep(self, delivery: _Delivery, where: deque[_Delivery]) -> None:
+        where.append(delivery)
+        self._bytes += len(delivery.received.body)
+
+
+def _beginning(waiting: deque[_Delivery], size: int) -> list[_Delivery]:
+    """The oldest, up to so many and to what is a batch of bytes."""
+    batch: list[_Delivery] = []
+    bytes_left = BATCH_BYTES
+    for delivery in islice(waiting, size):
+        batch.append(delivery)
+        bytes_left -= len(delivery.received.body)
+        if bytes_left <= 0:
+            break
+    return batch
 
 
 def _opened(message: Any, channel: Channel, lane: Lane) -> _Delivery:
     """What py-amqp gives; never raises for what stands in it."""
     tag = message.delivery_info["delivery_tag"]
+    body, size = message.body or b"", body_size(message)
     received = Received(
-        message.body or b"", channel, lane, redelivered=bool(message.delivery_info.get("redelivered"))
+        body,
+        channel,
+        lane,
+        redelivered=bool(message.delivery_info.get("redelivered")),
+        faults=(_too_large(size),) if size > len(body) else (),
+        size=size,
     )
     try:
         properties = read_properties(message)
@@ -325,7 +312,7 @@ def _opened(message: Any, channel: Channel, lane: Lane) -> _Delivery:
         )
         kept = {RAW_PROPERTIES: base64.b64encode(raw_properties(message)).decode()}
         fault = Fault(error.field, "bad_properties", error.problem, fix)
-        return _Delivery(tag, replace(received, headers=kept, faults=(fault,)))
+        return _Delivery(tag, replace(received, headers=kept, faults=(*received.faults, fault)))
     return _Delivery(
         tag,
         replace(
@@ -336,3 +323,7 @@ def _opened(message: Any, channel: Channel, lane: Lane) -> _Delivery:
             broker_user=properties.get("user_id"),
         ),
     )
+
+
+def _too_large(size: int) -> Fault:
+    return Fault("", "too_large", f"{size} bytes", f"Send at most {MAX_BODY_BYTES} bytes a message")

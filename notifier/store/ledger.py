@@ -359,7 +359,7 @@ class Ledger:
             "queue": rejection.queue,
             "producer": rejection.producer,
             "broker_user": storable(rejection.broker_user),
-            "body_size": len(rejection.body),
+            "body_size": len(rejection.body) if rejection.size is None else rejection.size,
             "entry": rejection.entry,
             "faults": as_json(storable([fault.as_dict() for fault in rejection.faults])),
             "redelivered": rejection.redelivered,

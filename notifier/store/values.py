@@ -60,6 +60,8 @@ class NewRejection:
     #: Position in its batch; None: it was alone.
     entry: int | None = None
     redelivered: bool = False
+    #: Bytes that it had; None: those of `body`.
+    size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

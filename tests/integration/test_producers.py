@@ -23,7 +23,7 @@ from notifier.bootstrap import Services
 from notifier.broker.broker_user import VOUCHED, own_users
 from notifier.client import Client
 from notifier.config import Settings, Structure
-from notifier.errors import PublishFailed
+from notifier.errors import PublishRefused
 from notifier.intake import make_reader
 from notifier.operations.keys import Scope
 from notifier.relay import Row
@@ -186,7 +186,7 @@ def test_a_forged_user_id_does_not_leave_the_producer(users: Users, start: Any) 
     with pytest.raises(PreconditionFailed, match="user_id"):
         publish_raw(users.billing, "email.normal", body_of("shop"), user_id=users.names["shop"])
     liar = Client(users.billing, producer="shop", broker_user=users.names["shop"])
-    with pytest.raises(PublishFailed, match="knows this connection by another name"):
+    with pytest.raises(PublishRefused, match=r"another name than broker_user: give .* again does not help"):
         liar.send("hello", "ann@example.com", context={"name": "Ann"})
     # The header of the service's own tools is nothing from anybody else, with a user_id or without.
     voucher = {VOUCHED: users.names["shop"]}

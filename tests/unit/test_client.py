@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -137,3 +138,11 @@ def test_the_intake_reads_every_entry_of_what_is_joined(client: RecordingClient)
 def test_a_given_id_stays(client: RecordingClient) -> None:
     chosen = new_id()
     assert client.send("hello", "ann@example.com", id=chosen).id == chosen
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "é" * 128, "\ud800", 5])
+@pytest.mark.parametrize("url", ["amqp://127.0.0.1:1//", "redis://127.0.0.1:1/0"])
+def test_a_broker_user_that_can_be_nobody_is_refused_at_once(url: str, name: Any) -> None:
+    with pytest.raises(ConfigurationError, match="broker_user is no name") as refused:
+        Client(url, producer="shop", broker_user=name)
+    assert refused.value.setting == "broker_user"

@@ -11,7 +11,7 @@ from kombu import Message
 from pydantic import SecretStr
 
 from notifier.config import Settings
-from notifier.task_consumer import MAX_TASK_BYTES, MAX_TASK_IDS, _problem
+from notifier.task_consumer import MAX_TASK_BYTES, MAX_TASK_IDS, TaskConsumer, _problem
 from notifier.worker import DELIVER, DISPATCH, make_app
 
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"
@@ -98,3 +98,9 @@ def test_a_header_of_another_kind_is_not(app: Any, change: dict[str, Any]) -> No
 )
 def test_a_body_of_another_form_is_not(app: Any, body: Any) -> None:
     assert _problem(received(written(app).headers, body), app.tasks)
+
+
+@pytest.mark.parametrize("queue", ["notify.email.urgent", "notify.dead", "another"])
+def test_a_worker_reads_no_other_queue_than_those_of_work(queue: str) -> None:
+    with pytest.raises(ValueError, match="queues of work only"):
+        TaskConsumer.__new__(TaskConsumer).add_task_queue(queue)

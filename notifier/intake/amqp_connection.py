@@ -1,0 +1,113 @@
+"""The intake's connections to RabbitMQ: how they are read, what of a message is kept, and that they stay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import Any, Self
+
+from amqp.transport import TCPTransport
+from kombu import Connection
+
+from notifier import topology
+from notifier.broker.amqp_transport import AmqpConnection, Cut, SslTransport, Transport
+from notifier.message import MAX_BODY_BYTES
+from notifier.store.ledger import KEPT_BODY_BYTES
+
+#: The socket is asked for so much at once: several messages. Bytes.
+READ_BYTES = 4096
+#: Without traffic the broker shows a sign of life this often, or the connection counts as dead. Seconds.
+HEARTBEAT_SECONDS = 20
+
+
+class _Tcp(TCPTransport):  # type: ignore[misc]  # amqp has no types
+    """Takes in whatever has come. The original asks the socket for each of the nine parts of a message, and lets
+    go of the interpreter each time. Over TLS it does not, so that is left as it is."""
+
+    def _setup_transport(self) -> None:
+        super()._setup_transport()
+        receive = self.sock.recv
+        # It keeps what was more than it wanted.
+        self._quick_recv = lambda wanted: receive(max(wanted, READ_BYTES))
+
+
+class _Connection(AmqpConnection):
+    cut = Cut(above=MAX_BODY_BYTES, kept=KEPT_BODY_BYTES)
+
+
+class _TcpConnection(_Connection):
+    # What amqp calls to make the transport.
+    def Transport(  # noqa: N802
+        self,
+        host: str,
+        connect_timeout: float,
+        ssl: Any = False,
+        read_timeout: float | None = None,
+        write_timeout: float | None = None,
+        **options: Any,
+    ) -> Any:
+        timeouts = {"read_timeout": read_timeout, "write_timeout": write_timeout}
+        if ssl:
+            # A parameter of the URL can ask for it, too.
+            return super().Transport(host, connect_timeout, ssl=ssl, **timeouts, **options)
+        return _Tcp(host, connect_timeout=connect_timeout, **timeouts, **options)
+
+
+class TcpTransport(Transport):
+    """kombu's, with a socket that is read in large pieces."""
+
+    Connection = _TcpConnection
+
+
+class TlsTransport(SslTransport):
+    """The same bounds, read as the library does."""
+
+    Connection = _Connection
+
+
+def connect(url: str, heartbeat_seconds: int) -> Connection:
+    """An open connection. No read timeout: an idle queue is normal, heartbeats find the dead peer."""
+    options = topology.transport_options(url) | {"read_timeout": None}
+    transport = TlsTransport if url.startswith("amqps://") else TcpTransport
+    name = f"{transport.__module__}:{transport.__name__}"
+    connection = Connection(url, transport=name, heartbeat=heartbeat_seconds, transport_options=options)
+    connection.connect()
+    return connection
+
+
+class Pulse:
+    """Shows RabbitMQ signs of life while a batch is being recorded, however long that takes: without them it
+    closes the connection, and the batch comes again."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection.connection
+        self._is_needed = Event()
+        self._is_over = Event()
+        self._thread = Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    @contextmanager
+    def going(self) -> Iterator[None]:
+        """While nothing is read. py-amqp writes one frame at a time, whoever writes."""
+        self._is_needed.set()
+        try:
+            yield
+        finally:
+            self._is_needed.clear()
+
+    def _run(self) -> None:
+        seconds = self._connection.heartbeat / 3
+        while seconds and not self._is_over.wait(seconds):
+            if self._is_needed.is_set():
+                try:
+                    self._connection.send_heartbeat()
+                except Exception:
+                    return  # the connection is lost, which its own thread finds out

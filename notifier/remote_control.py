@@ -1,0 +1,61 @@
+"""Celery's remote control, for looking only.
+
+Whoever may write to the broker's exchange of commands reaches every worker, and Celery obeys all of them: to end,
+to stop reading a queue, to read one of the producers' and drop what is no task. Here a worker answers the
+questions of Flower and `celery inspect`. The rest it refuses, with an answer and a line in the log: what runs, and
+how much of it, is for whoever starts the programs to say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery.app.control import Control
+from celery.worker.control import Panel
+from kombu.pidbox import Mailbox, Node
+
+from notifier.telemetry import log
+
+#: They change nothing of what a worker does. `hello` is not among them: it brings ids of tasks to be dropped.
+QUESTIONS = frozenset(
+    {
+        "active", "active_queues", "clock", "conf", "ping", "query_task", "registered", "report", "reserved",
+        "revoked", "scheduled", "stats",
+        # The names that they had before.
+        "dump_active", "dump_conf", "dump_reserved", "dump_revoked", "dump_schedule", "dump_tasks",
+        # Flower asks for these: tell of tasks, and show a sign of life. Both are what our workers do anyway.
+        "enable_events", "heartbeat",
+    }
+)  # fmt: skip
+
+REFUSED = "refused: the workers of notifier answer questions only; start and stop them where they run"
+
+
+class QuestionsOnly(Node):  # type: ignore[misc]  # kombu's types are skipped
+    """The end in a worker."""
+
+    def handle(self, method: Any, arguments: Any = None) -> Any:
+        """Answer a question; whatever else it is, refuse it."""
+        if isinstance(method, str) and method in QUESTIONS:
+            return super().handle(method, arguments)
+        # A stranger's word is not for the log, Celery's own are.
+        known = isinstance(method, str) and method in Panel.data
+        log.warning("worker.command_refused", reason=method if known else "no command of Celery's")
+        return {"error": REFUSED}
+
+    def reply(self, data: Any, exchange: Any, routing_key: Any, ticket: Any, **options: Any) -> None:
+        """Only where answers belong: who asks says where to, and it could be a queue of somebody else's."""
+        if exchange != self.mailbox.reply_exchange.name:
+            log.warning("worker.command_refused", reason="the answer was to go to another exchange")
+            return
+        super().reply(data, exchange, routing_key, ticket, **options)
+
+
+class _Mailbox(Mailbox):  # type: ignore[misc]
+    node_cls = QuestionsOnly
+
+
+class QuestionsControl(Control):  # type: ignore[misc]  # Celery ships no types
+    """What the application has as `app.control`. A client's end is Celery's own."""
+
+    Mailbox = _Mailbox
