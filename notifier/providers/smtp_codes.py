@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
-from notifier.providers.smtp_table import LATE
+from notifier.providers.bounce_words import Kind, is_temporary, kinds_in
+from notifier.providers.smtp_table import FULL, LATE, NOT_NOW
 from notifier.providers.smtp_table import TABLE as TABLE
 from notifier.providers.smtp_table import Stage as Stage
 from notifier.providers.verdict import (
@@ -62,15 +63,22 @@ def read_answer(basic: int, text: str) -> Answer:
 
 #: More of an answer is not looked at: a hostile server must not cost us time in a regular expression.
 _MAX_READ = 2000
-#: "host mx.example.org[192.0.2.5] said: 550 5.1.1 …", "response to RCPT TO was: 550 …".
+#: "host mx.example.org[192.0.2.5] said: 550 5.1.1 …", "response to RCPT TO was: 550 …", "from MTA(smtp:…): 554 …".
 _REPEATED = re.compile(
-    r"\b(?:said|replied|answered|returned|respon(?:se|ded))\b.{0,200}?"
+    r"\b(?:(?:said|replied|answered|returned|respon(?:se|ded))\b|(?P<own>from MTA\())"
+    r".{0,200}?"
     r"(?<![\d.])(?P<basic>[45]\d\d)[ -]+(?:(?P<enhanced>[45]\.\d{1,3}\.\d{1,3})[ :])?(?P<text>.*)",
     re.IGNORECASE | re.DOTALL,
 )
 _IN_REPLY_TO = re.compile(r"in reply to (?:the )?(?P<command>MAIL|end of DATA|DATA)", re.IGNORECASE)
 _NAMED_ADDRESS = re.compile(r"[^\s<>()\[\],;:\"'=]{1,64}@[^\s<>()\[\],;:\"'=]{1,255}")
 _UNVERIFIED = re.compile(r"not verified|identities failed", re.IGNORECASE)
+#: How an @ is written where it must not stand: "shop=40example.com", "shop @ example.com", "shop (at) …".
+_ENCODED_AT = re.compile(r"[=%+]40(?=[a-z0-9])|\s{1,3}@\s{1,3}|\s{0,3}[(\[](?:at|@)[)\]]\s{0,3}", re.IGNORECASE)
+#: Words that speak against "there is nobody", whatever the code.
+_AGAINST_NOBODY = frozenset({Kind.FULL, Kind.EXPIRED, Kind.RATE, Kind.SENDER, Kind.POLICY})
+#: The server has not found out yet.
+_UNFINISHED = re.compile(r"\bin progress\b|\bunverified address\b|\bnot yet\b", re.IGNORECASE)
 
 
 class _Named(StrEnum):
@@ -97,16 +105,36 @@ def judge(stage: Stage, answer: Answer, *, recipient: str = "", ours: Collection
     if not answer.basic.startswith(("4", "5")):
         return UNKNOWN if stage is Stage.BODY else UNAVAILABLE
     answer = replace(answer, text=answer.text[:_MAX_READ])
+    verdict = _of_servers(stage, answer, recipient, ours)
+    return _weighed(verdict, answer.text, recipient, ours) if verdict.suppress else verdict
+
+
+def _of_servers(stage: Stage, answer: Answer, recipient: str, ours: Collection[str]) -> Verdict:
+    """What the server says, or what it repeats of another one."""
     repeated = _REPEATED.search(answer.text)
     if repeated is None:
-        verdict = _about_whom(stage, answer, recipient, ours)
-        # A relay refuses one domain in the words in which it refuses an account.
-        return REFUSED_HERE if stage is Stage.RCPT and verdict.subject is Subject.ACCOUNT else verdict
+        return _at_stage(stage, _about_whom(stage, answer, recipient, ours))
     verdict = _about_whom(_stage_of(repeated), _inner(answer, repeated), recipient, ours)
     if verdict.suppress and repeated["basic"][0] != answer.basic[0]:
         # The one calls it final and the other not: nobody is known to be dead.
         return UNREACHABLE
-    return _of_another_server(verdict)
+    # A content filter repeats the server that it stands before, which is ours.
+    return _at_stage(stage, verdict) if repeated["own"] else _of_another_server(verdict)
+
+
+def _at_stage(stage: Stage, verdict: Verdict) -> Verdict:
+    """A relay refuses one domain in the words in which it refuses an account; which it took, once it took MAIL."""
+    return REFUSED_HERE if stage in LATE and verdict.subject is Subject.ACCOUNT else verdict
+
+
+def _weighed(verdict: Verdict, text: str, recipient: str, ours: Collection[str]) -> Verdict:
+    """The same, if nothing in the text speaks against "there is nobody"."""
+    kinds = kinds_in(text)
+    if Kind.SENDER in kinds:
+        return SENDER_REFUSED_HERE
+    if kinds & {Kind.FULL, Kind.RATE} or is_temporary(text) or _UNFINISHED.search(text):
+        return FULL
+    return UNREACHABLE if kinds & _AGAINST_NOBODY or _names_our_domain(text, recipient, ours) else verdict
 
 
 def _stage_of(repeated: re.Match[str]) -> Stage:
@@ -135,6 +163,8 @@ def _about_whom(stage: Stage, answer: Answer, recipient: str, ours: Collection[s
         return NOT_FOR_RECIPIENT if recipient else verdict
     if named is _Named.OURS and stage in LATE and _is_about_somebody(verdict):
         return SENDER_REFUSED_HERE
+    if _is_put_off(verdict, answer) and named is _Named.RECIPIENT and stage in LATE:
+        return NOT_NOW
     return replace(verdict, suppress=verdict.suppress and named in (_Named.NOBODY, _Named.RECIPIENT))
 
 
@@ -145,15 +175,37 @@ def _is_about_somebody(verdict: Verdict) -> bool:
     return verdict.subject is Subject.ACCOUNT
 
 
+def _is_put_off(verdict: Verdict, answer: Answer) -> bool:
+    return verdict == UNAVAILABLE and answer.basic.startswith("4")
+
+
 def _named(text: str, recipient: str, ours: Collection[str]) -> _Named:
-    named = {found[0].lower().rstrip(".") for found in _NAMED_ADDRESS.finditer(text)}
+    text = _ENCODED_AT.sub("@", text.lower())
+    named = {found[0].rstrip(".") for found in _NAMED_ADDRESS.finditer(text)}
     to = recipient.lower()
     # In a mail to ourselves, what is said of that address is said of the recipient.
-    if named & ({address.lower() for address in ours} - {to}):
+    others = {address.lower() for address in ours} - {to}
+    if named & others or any(spelling in text for address in others for spelling in _rewritten(address)):
         return _Named.OURS
     if not named:
         return _Named.NOBODY
     return _Named.RECIPIENT if not to or to in named else _Named.OTHERS
+
+
+def _rewritten(address: str) -> tuple[str, str]:
+    """What forwarders make of it: "shop=example.com@…", "SRS0=…=example.com=shop@…"."""
+    local, _, domain = address.rpartition("@")
+    return f"{local}={domain}", f"{domain}={local}@"
+
+
+def _names_our_domain(text: str, recipient: str, ours: Collection[str]) -> bool:
+    """Whether it names a domain of ours that is not the recipient's too."""
+    domains = {address.rpartition("@")[2].lower() for address in ours} - {recipient.rpartition("@")[2].lower(), ""}
+    if not recipient or not domains:
+        return False
+    return (
+        re.search(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, domains))})(?![\w-]|\.\w)", text.lower()) is not None
+    )
 
 
 def _of_another_server(verdict: Verdict) -> Verdict:

@@ -49,14 +49,14 @@ _GREYLISTED = Verdict(Outcome.UNAVAILABLE, _LATER, Subject.RECIPIENT, retry_afte
 _TOO_FAST = Verdict(
     Outcome.THROTTLED, Reason.PROVIDER_THROTTLED, Subject.PROVIDER, retry_after_seconds=GREYLIST_SECONDS
 )
-_FULL = Verdict(
+FULL = Verdict(
     Outcome.UNAVAILABLE,
     Reason.UNREACHABLE_RECIPIENT,
     Subject.RECIPIENT,
     retry_after_seconds=MAILBOX_FULL_SECONDS,
 )
 #: Not now, and not because of the server that we talk to.
-_NOT_NOW = Verdict(Outcome.UNAVAILABLE, _LATER, Subject.RECIPIENT)
+NOT_NOW = Verdict(Outcome.UNAVAILABLE, _LATER, Subject.RECIPIENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,10 @@ _SENDER_WORDS = (
     r"verif\w+|fail\w*|does(n't| not) exist|must exist)|"
     r"(invalid|unknown|unverified|unauthori[sz]ed|forged|bad) (envelope )?sender|"
     r"verification failed for|verif\w+ (of )?(the )?(envelope )?sender|"
-    r"send as this sender|(from|return|mail from)\W(address|path|domain)( \S+)? (is )?not \w+"
+    r"send as this sender|(from|return|mail from)\W(address|path|domain)( \S+)? (is )?"
+    r"(not \w+|rejected|refused|denied|blocked|invalid|unknown|unverified)|"
+    r"\bcall[- ]?(out|back) |remitente|remetente|mittente|expéditeur|expediteur|absender|"
+    r"отправител|发件人|寄件人|發件人"
 )
 
 TABLE: tuple[Row, ...] = (
@@ -132,7 +135,7 @@ TABLE: tuple[Row, ...] = (
     Row(
         "***",
         "this mailbox gets more than it takes for now",
-        _FULL,
+        FULL,
         "Gmail SMTP errors: 450 4.2.1 and 550 5.2.1",
         _RCPT,
         words=r"receiving mail (at a rate|too (quickly|fast))",
@@ -196,12 +199,12 @@ TABLE: tuple[Row, ...] = (
     Row(
         "5**",
         "mailbox full",
-        _FULL,
+        FULL,
         "Exim, Yahoo and Dovecot answer in these words, some without an enhanced code",
         _RCPT,
         words=r"(mailbox|account|inbox|user|recipient)('s)?( (is|has|storage|disk))* (full|over.?quota)|"
         r"over.?quota|quota (is )?(exceeded|full)|exceed\w* \w*\s?(quota|storage)|mailbox size limit|"
-        r"insufficient (disk|storage)|not enough (disk|storage)",
+        r"insufficient (disk|storage)|not enough (disk|storage)|storage limit|out of (disk|storage)",
     ),
     Row(
         "5**",
@@ -223,7 +226,7 @@ TABLE: tuple[Row, ...] = (
         r"(no such|unknown|invalid|non-?existent) (user|mailbox|recipient|local part)",
     ),
     # Enhanced codes that mean the same at every stage.
-    Row("*.2.2", "mailbox full", _FULL, _ENHANCED),
+    Row("*.2.2", "mailbox full", FULL, _ENHANCED),
     Row("5.2.3", "message longer than this mailbox takes", CONTENT, _ENHANCED),
     Row("5.3.4", "message too big for the system", CONTENT, _ENHANCED),
     Row("552", "message too large", CONTENT, _SMTP, _LARGE),
@@ -267,17 +270,24 @@ TABLE: tuple[Row, ...] = (
     Row("5.6.*", "content refused", CONTENT, _ENHANCED),
     Row("5.7.*", "policy refuses the content", CONTENT, _ENHANCED, _BODY),
     Row("5.7.*", "policy refuses mail to this recipient", NOT_FOR_RECIPIENT, _ENHANCED),
+    # Whoever took MAIL works: what it says now is said of this mailbox, also where it closes the connection.
+    Row("4.1.*", "address: later", NOT_NOW, _ENHANCED, LATE),
+    Row("4.2.*", "mailbox: later", NOT_NOW, _ENHANCED, LATE),
+    Row(
+        "4.4.2", "the server waited for us for too long", UNAVAILABLE, "Postfix answers so to a slow client", LATE
+    ),
+    Row("4.4.*", "routing to the recipient: later", NOT_NOW, _ENHANCED, LATE),
     Row("4.7.0", "too fast, or reputation", _TOO_FAST, "Gmail SMTP errors: 421 4.7.0"),
     Row("4.7.28", "too fast", _TOO_FAST, "Gmail SMTP errors: 421 4.7.28"),
     Row("4.7.*", "policy: later", _GREYLISTED, "RFC 3463 section 3.8; many servers greylist with 4.7.1"),
     # Basic codes.
-    Row("452", "mailbox full", _FULL, _SMTP, _RCPT, words=r"quota|full|storage"),
+    Row("452", "mailbox full", FULL, _SMTP, _RCPT, words=r"quota|full|storage"),
     Row("421", "the server closes the connection", UNAVAILABLE, _SMTP),
-    Row("4**", "temporary failure, after the recipient was named", _NOT_NOW, _SMTP, _RCPT),
+    Row("4**", "temporary failure, after the recipient was named", NOT_NOW, _SMTP, _RCPT),
     Row("4**", "temporary failure", UNAVAILABLE, _SMTP),
     Row("550", "mailbox unavailable", BAD_RECIPIENT, _SMTP, _RCPT),
     Row("551", "user not local", BAD_RECIPIENT, _SMTP, _RCPT),
-    Row("552", "mailbox full", _FULL, _SMTP, _RCPT),
+    Row("552", "mailbox full", FULL, _SMTP, _RCPT),
     Row("553", "mailbox name not allowed", BAD_RECIPIENT, _SMTP, _RCPT),
     Row("501", "address is malformed", BAD_RECIPIENT, _SMTP, _RCPT),
     Row("521", "host takes no mail", UNREACHABLE, "RFC 7504 section 3"),

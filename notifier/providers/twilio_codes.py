@@ -38,6 +38,9 @@ _SENDER_QUEUE_FULL = replace(_QUEUE_FULL, subject=Subject.SENDER)
 #: Ends at midnight there, and nobody says where that is.
 _SENDER_DAY_OVER = replace(_SENDER_QUEUE_FULL, retry_after_seconds=300.0)
 
+#: The fault is our account's, which has not registered this sender; only what comes from it is affected.
+SENDER_NOT_REGISTERED = Verdict(Outcome.UNAVAILABLE, Reason.PROVIDER_ACCOUNT, Subject.SENDER)
+
 _DOCUMENTED = "documented"
 _OBSERVED = "observed"
 
@@ -87,7 +90,7 @@ TABLE: tuple[Row, ...] = (
     Row(30024, "the carrier does not know this sender", SENDER_REFUSED_HERE),
     Row(30032, "toll-free number is not verified", SENDER_REFUSED),
     Row(30033, "campaign is suspended (US A2P 10DLC)", SENDER_REFUSED, _OBSERVED),
-    Row(30034, "our account has not registered the number (US A2P 10DLC)", ACCOUNT, _OBSERVED),
+    Row(30034, "our account has not registered the number (US A2P 10DLC)", SENDER_NOT_REGISTERED, _OBSERVED),
     Row(30035, "number is still being registered (US A2P 10DLC)", SENDER_REFUSED, _OBSERVED),
     Row(63007, "the channel does not know our From", SENDER_REFUSED),
     # Too fast: surely not processed.

@@ -16,7 +16,7 @@ from notifier.providers.verdict import (
     SENDER_REFUSED_HERE,
     Verdict,
 )
-from notifier.status import Outcome, Reason
+from notifier.status import Outcome, Reason, Subject
 
 INVALID = (Outcome.REJECTED, Reason.INVALID_RECIPIENT)
 UNREACHABLE = (Outcome.REJECTED, Reason.UNREACHABLE_RECIPIENT)
@@ -172,6 +172,93 @@ def test_an_answer_is_about_whom_it_names_and_whoever_said_it(
     stage: Stage, code: int, text: str, expected: Verdict
 ) -> None:
     assert judge(stage, read_answer(code, text), recipient=RECIPIENT, ours=OURS) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "5.2.1 mailbox temporarily disabled, try again later",
+        "5.1.1 Return address rejected: user unknown",
+        "No such user: callback to mail server for your address failed",
+        "5.1.1 unknown user: sender callout failed",
+        "5.1.1 From address unknown",
+        "5.1.1 Direccion del remitente desconocida",
+        "5.1.1 Indirizzo del mittente inesistente",
+        "5.1.1 <bob@example.org>: rejected: unverified address: Address verification in progress",
+        "5.1.1 <bob@example.org>: user unknown or your IP is listed at spamhaus",
+        "5.1.1 user unknown, or refused by our policy",
+        "5.1.1 mailbox unavailable, storage limit reached",
+        "5.1.1 user unknown: too many messages",
+        "5.1.1 user unknown: retry timeout exceeded",
+        # Our address or domain, however it is spelled.
+        "5.1.1 User unknown: shop=40example.com",
+        "5.1.1 User unknown: shop%40Example.com",
+        "5.1.1 User unknown: shop @ example.com",
+        "5.1.1 User unknown: shop (at) example.com",
+        "5.1.1 User unknown: SRS0=ab=cd=example.com=shop@fwd.example.net",
+        "5.1.1 User unknown: prvs=1a2b=shop=example.com@fwd.example.net",
+        "5.1.1 shop+x@example.com User unknown",
+        "5.1.1 User unknown at example.com",
+    ],
+)
+def test_words_that_say_otherwise_suppress_nobody(text: str) -> None:
+    verdict = judge(Stage.RCPT, read_answer(550, text), recipient=RECIPIENT, ours=OURS)
+    assert not verdict.suppress
+    repeated = f"{_UNDELIVERABLE} said: 550 {text}"
+    assert not judge(Stage.RCPT, read_answer(550, repeated), recipient=RECIPIENT, ours=OURS).suppress
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "5.1.1 User unknown",
+        "5.1.1 <bob@example.org>: Recipient address rejected: User unknown in virtual mailbox table",
+        "5.1.1 bob=40example.org unknown",
+        "5.1.1 user unknown (mail.example.com)",
+        "5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient bob@example.org not found by SMTP address lookup",
+    ],
+)
+def test_a_plain_answer_still_suppresses(text: str) -> None:
+    assert judge(Stage.RCPT, read_answer(550, text), recipient=RECIPIENT, ours=OURS) == NO_SUCH_RECIPIENT
+
+
+@pytest.mark.parametrize("stage", [Stage.RCPT, Stage.DATA, Stage.BODY])
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (530, "5.7.0 authentication required"),
+        (535, "no"),
+        (550, "5.7.25 reverse DNS failed"),
+        (550, "5.7.8 no"),
+        (550, "5.7.13 recipient bob@example.org account disabled"),
+        (554, "5.7.1 <bob@example.org>: Relay access denied"),
+        (
+            554,
+            "5.7.1 id=12345-01, from MTA(smtp:[127.0.0.1]:10025): 554 5.7.1 <bob@example.org>: Relay access "
+            "denied",
+        ),
+    ],
+)
+def test_after_mail_an_answer_about_our_account_is_in_doubt(stage: Stage, code: int, text: str) -> None:
+    assert judge(stage, read_answer(code, text), recipient=RECIPIENT, ours=OURS) == REFUSED_HERE
+
+
+@pytest.mark.parametrize("stage", [Stage.RCPT, Stage.DATA, Stage.BODY])
+@pytest.mark.parametrize(
+    ("text", "subject"),
+    [
+        ("4.2.1 mailbox busy, closing", Subject.RECIPIENT),
+        ("4.1.1 not now", Subject.RECIPIENT),
+        ("4.4.1 no route", Subject.RECIPIENT),
+        ("<bob@example.org> busy, closing", Subject.RECIPIENT),
+        ("4.3.2 shutting down", Subject.PROVIDER),
+        ("4.4.2 timeout exceeded", Subject.PROVIDER),
+        ("closing", Subject.PROVIDER),
+    ],
+)
+def test_a_server_that_closes_because_of_one_mailbox_works(stage: Stage, text: str, subject: Subject) -> None:
+    verdict = judge(stage, read_answer(421, text), recipient=RECIPIENT, ours=OURS)
+    assert (verdict.outcome, verdict.subject) == (Outcome.UNAVAILABLE, subject)
 
 
 def test_classes_that_contradict_each_other_suppress_nobody() -> None:

@@ -34,8 +34,8 @@ TWILIO = {
     Subject.DESTINATION: "21408 21612 30017 30450",
     Subject.CONTENT: "21602 21617 21619 30004 30007 30019 30038 30110",
     Subject.SENDER: "21212 21267 21601 21603 21606 21611 21659 21660 21661 21701 21703 21704 21705 30018 30022 "
-    "30023 30024 30027 30032 30033 30035 63007",
-    Subject.ACCOUNT: "20003 20005 20006 20008 20403 20404 21609 30001 30002 30034 30037 63038",
+    "30023 30024 30027 30032 30033 30034 30035 63007",
+    Subject.ACCOUNT: "20003 20005 20006 20008 20403 20404 21609 30001 30002 30037 63038",
     Subject.PROVIDER: "14107 20429 20500 63018",
 }
 VONAGE = {
@@ -71,6 +71,9 @@ def test_the_reason_fits_the_subject(name: str) -> None:
     if found == verdict.REFUSED_HERE:
         # Nobody knows yet whether the account or the destination is meant, so it waits and touches no circuit.
         assert (found.reason, found.is_doubtful) == (Reason.PROVIDER_ACCOUNT, True)
+    elif found == twilio_codes.SENDER_NOT_REGISTERED:
+        # Our account's fault, which stops one of its senders: told as such, and no circuit is touched.
+        assert (found.reason, found.subject) == (Reason.PROVIDER_ACCOUNT, Subject.SENDER)
     else:
         assert found.reason in REASONS[found.subject]
 
@@ -89,7 +92,7 @@ def test_only_account_and_provider_touch_the_circuit(name: str) -> None:
     for code in ("", "421", found.reason):
         touches = is_fault(found.outcome, found.subject, found.reason, code)
         assert not touches or found.subject in (Subject.ACCOUNT, Subject.PROVIDER)
-    if found.reason is Reason.PROVIDER_ACCOUNT and not found.is_doubtful:
+    if found.subject is Subject.ACCOUNT and found.reason is Reason.PROVIDER_ACCOUNT:
         assert is_fault(found.outcome, found.subject, found.reason, "20003")
 
 
