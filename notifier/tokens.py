@@ -8,9 +8,11 @@ an address.
 from __future__ import annotations
 
 import hmac
+import re
 from base64 import b32decode, b32encode, urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error
 from dataclasses import dataclass
+from itertools import islice
 from uuid import UUID
 
 from notifier.hashing import HashKey
@@ -23,6 +25,8 @@ _PROOF = 12
 _BOUNCE_LENGTH = 48
 #: More attempts than two bytes count have no return path of their own.
 _MAX_ATTEMPT = 0xFFFF
+#: Return paths that are looked at in one mail.
+_MAX_QUOTED = 20
 #: A link is never longer; of more nothing is even decoded. Characters.
 _MAX_LINK = 400
 
@@ -48,6 +52,8 @@ class Tokens:
         name, _, domain = (bounce_address or "").rpartition("@")
         self._before, self._after = f"{name}+", f"@{domain}"
         self._has_bounces = bool(name)
+        path = rf"{re.escape(self._before)}[a-z2-7]{{{_BOUNCE_LENGTH}}}{re.escape(self._after)}"
+        self._return_path = re.compile(path.encode(), re.IGNORECASE)
         # Under the key that everybody knows, everybody could end what others want to get.
         self._links = f"{public_url.rstrip('/')}/u/" if public_url and not key.is_public else ""
 
@@ -64,6 +70,15 @@ class Tokens:
         local, _, domain = address.strip().strip("<>").lower().rpartition("@")
         name = self._before[:-1].lower()
         return self._has_bounces and f"@{domain}" == self._after.lower() and local.partition("+")[0] == name
+
+    def is_return_path(self, address: str) -> bool:
+        """Whether it is meant to be one of ours, whoever made it."""
+        return self.is_bounce_address(address) and "+" in address.rpartition("@")[0]
+
+    def has_return_path(self, content: bytes) -> bool:
+        """Whether one that we made is among the first that stand in it. Cheap, whatever else does."""
+        found = islice(self._return_path.finditer(content), _MAX_QUOTED) if self._has_bounces else ()
+        return any(self.read_return_path(one[0].decode("utf-8", "replace")) for one in found)
 
     def read_return_path(self, address: str) -> tuple[UUID, int] | None:
         """(id, attempt) of a return path that we made, in whatever case it comes back; None: we made no such."""

@@ -1,9 +1,10 @@
 """Mails that come back: whose they are, what they say, and what follows.
 
 Whose a bounce is, only the token in its return path says: a mail without one that we made changes nothing,
-whatever stands in it. What it says moves the status as every provider's report does. A complaint moves nothing,
-and stops more; it is also found by the Message-ID of the mail that it quotes: whoever knows that has the mail.
-One to a return path of ours that nothing can read is kept for people.
+whatever stands in it, and is not even read unless it quotes a mail of ours. What it says moves the status as
+every provider's report does. A complaint moves nothing, and stops more; it is also found by the Message-ID of the
+mail that it quotes: whoever knows that has the mail. One to a return path of ours that nothing can read is kept
+for people.
 
 Crash points: everything is written before it is acknowledged, the event with a suppression that follows from it in
 one transaction. If we die after it and before the acknowledgement, the mail comes again and finds its event; soft
@@ -25,7 +26,7 @@ from notifier.feedback.bounce_meaning import Meaning, Whose, is_believable, mean
 from notifier.hashing import HashKey
 from notifier.operations.receipts import identity_of, template_of
 from notifier.operations.suppressions import GLOBAL, Suppressions, category_scope, sender_scope
-from notifier.providers.mail_reports import Bounce, Complaint, Read, read_mail
+from notifier.providers.mail_reports import Bounce, Complaint, Read, addresses_in, read_mail
 from notifier.providers.masking import mail_detail
 from notifier.rendering import Renderer
 from notifier.status import Channel, SuppressionReason
@@ -43,6 +44,11 @@ SOFT_PERIOD = timedelta(days=14)
 
 _SOURCE = "bounce"
 _MESSAGE_ID = re.compile(r"([0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12})@", re.IGNORECASE)
+_MESSAGE_ID_BYTES = re.compile(_MESSAGE_ID.pattern.encode(), re.IGNORECASE)
+#: Of quoted-printable.
+_SOFT_LINE_END = re.compile(rb"=\r?\n")
+#: A mail of ours is looked for in so much. Bytes.
+_MAX_SEARCHED = 1024 * 1024
 
 
 class Taken(StrEnum):
@@ -88,25 +94,33 @@ class Bounces:
         Raises:
             ServiceUnavailable: nothing was recorded, or not all of it: it must come again.
         """
-        read = read_mail(content)
-        match read.report:
-            case None:
-                taken = self._keep_unread(read, recipient, content)
-            case Bounce():
-                taken = self._bounce(read.report, self._token_of(read, recipient))
-                if taken is Taken.NO_REPORT:
-                    taken = self._keep_unread(read, recipient, content)
-            case Complaint():
-                taken = self._complaint(read.report, self._token_of(read, recipient))
-            case _:
-                assert_never(read.report)
+        addresses = (recipient, *addresses_in(content))
+        token = next(filter(None, map(self._tokens.read_return_path, addresses)), None)
+        if token is None and not self._quotes_us(content):
+            # Of a stranger's mail nothing more is read.
+            taken = Taken.FORGED if any(map(self._tokens.is_return_path, addresses)) else Taken.NO_REPORT
+        else:
+            taken = self._take_read(read_mail(content), token, content)
         told = log.warning if taken in (Taken.FORGED, Taken.CONTRADICTED) else log.info
         told("bounce", outcome=taken, size=len(content))
         return taken
 
-    def _token_of(self, read: Read, recipient: str) -> tuple[UUID, int] | None:
-        """The headers will do where an MTA hands over the mail without its envelope: a token proves itself."""
-        return next(filter(None, map(self._tokens.read_return_path, (recipient, *read.addresses))), None)
+    def _quotes_us(self, content: bytes) -> bool:
+        """Whether a mail of ours may stand in it, as in a complaint to an address without a token."""
+        quoted = _SOFT_LINE_END.sub(b"", content[:_MAX_SEARCHED])
+        return self._tokens.has_return_path(quoted) or _MESSAGE_ID_BYTES.search(quoted) is not None
+
+    def _take_read(self, read: Read, token: tuple[UUID, int] | None, content: bytes) -> Taken:
+        match read.report:
+            case None:
+                return self._keep_unread(read, token, content)
+            case Bounce():
+                taken = self._bounce(read.report, token)
+                return self._keep_unread(read, token, content) if taken is Taken.NO_REPORT else taken
+            case Complaint():
+                return self._complaint(read.report, token)
+            case _:
+                assert_never(read.report)
 
     def _bounce(self, bounce: Bounce, token: tuple[UUID, int] | None) -> Taken:
         if token is None:
@@ -138,8 +152,7 @@ class Bounces:
             self._count_soft(found, words)
         return _taken(recorded)
 
-    def _keep_unread(self, read: Read, recipient: str, content: bytes) -> Taken:
-        token = self._token_of(read, recipient)
+    def _keep_unread(self, read: Read, token: tuple[UUID, int] | None, content: bytes) -> Taken:
         found = None if token is None else self._book.find(*token)
         if found is None:
             return Taken.NO_REPORT

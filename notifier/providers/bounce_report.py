@@ -64,8 +64,6 @@ class Complaint:
 class Read:
     """A mail to the bounce address, read."""
 
-    #: Whom it is to, by its headers.
-    addresses: tuple[str, ...] = ()
     report: Bounce | Complaint | None = None
     #: It is no report, and a program answered it: out of office, a read receipt, a challenge.
     is_reply: bool = False

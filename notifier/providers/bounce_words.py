@@ -158,7 +158,7 @@ _TEMPORARY = re.compile(
     r"\btemporar|\bcurrently\b|\bfor now\b|\btry again later\b|временно|暂时|vorübergehend", re.IGNORECASE
 )
 #: Nobody's words: links, addresses and names of hosts hold "spam", "policy", "unknown".
-_NAME = re.compile(r"\bhttps?://\S+|\S+@\S+|\b[a-z0-9-]+(?:\.[a-z0-9-]+)+\b")
+_NAME = re.compile(r"\bhttps?://\S+|(?<!\S)\S+@\S+|(?<![\w-])[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})+\b")
 #: More of an answer is not looked at: its writer must not cost us time. Characters.
 _MAX_READ = 2000
 

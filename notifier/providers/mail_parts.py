@@ -9,9 +9,11 @@ import re
 from collections.abc import Iterator
 from email.header import decode_header, make_header
 from email.message import Message
-from email.parser import BytesHeaderParser, BytesParser
+from email.parser import BytesFeedParser, BytesHeaderParser
 from email.policy import compat32
+from functools import cached_property
 from itertools import islice
+from typing import Any, TypeVar
 
 #: So much of a mail is looked at, and as much from a report on that stands further behind. Bytes.
 MAX_READ = 256 * 1024
@@ -19,6 +21,12 @@ MAX_READ = 256 * 1024
 MAX_PARTS = 100
 #: No text is longer. Characters.
 MAX_TEXT = 64 * 1024
+#: Headers stand within so much. Bytes.
+_MAX_HEAD = 64 * 1024
+#: Of a header field no more is looked at. Characters, and values after semicolons.
+_MAX_VALUE, _MAX_PARAMETERS = 2000, 20
+#: The parser compares every line with the boundary of each part that is open.
+_MAX_OPEN = 20
 
 #: Stay one text: the parser of the standard library takes them apart into mails, and stops at the first odd line.
 _REPORTS = {
@@ -29,14 +37,15 @@ _REPORTS = {
     "message/global-disposition-notification": "text/disposition-notification",
 }
 _LATE_REPORT = re.compile(
-    rb"^content-type[ \t]*:\s*message/(?:global-)?(?:delivery-status|feedback-report)",
+    rb"^content-type[ \t]{0,9}:\s{0,99}message/(?:global-)?(?:delivery-status|feedback-report)",
     re.IGNORECASE | re.MULTILINE,
 )
-_LINE_END = re.compile(rb"\r+\n|\r")
+_LINE_END = re.compile(rb"\r+\n?")
 _FIELD = re.compile(r"([A-Za-z][A-Za-z0-9-]{0,60})[ \t]*:[ \t]*(.*)")
-_TAG = re.compile(r"<(?:style|script)\b.*?</(?:style|script)\s*>|<[^<>]{0,2000}>", re.IGNORECASE | re.DOTALL)
+_UNSEEN = re.compile(r"<(/?)(?:style|script)\b", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]{0,2000}>")
 _BREAK = re.compile(r"<(?:br|/p|/div|/tr|/li|/h\d)\b[^<>]{0,200}>", re.IGNORECASE)
-_BASE64 = re.compile(r"[A-Za-z0-9+/\s]{16,}={0,2}\s*")
+_BASE64 = re.compile(r"[A-Za-z0-9+/\s]{16,}={0,2}")
 #: Fields of RFC 3464; a line that begins with another word goes on with the field before it.
 _STATUS_FIELDS = frozenset(
     {
@@ -64,23 +73,87 @@ _NOT_ASCII = ("iso-2022", "hz", "utf-7", "utf-16", "utf-32")
 Fields = dict[str, str]
 
 
-class Part(Message):
-    """A mail or a part of one, in which a report is a text."""
+class Bounded(Message):
+    """A mail or a part of one whose reading takes time in proportion to its size, whatever stands in it."""
+
+    #: Beyond `_MAX_OPEN`: none of its own parts is looked for.
+    is_closed = False
+
+    def get(self, name: str, failobj: Any = None) -> Any:
+        """The parser of the standard library takes square time for the parameters of a field."""
+        value = super().get(name, failobj)
+        if isinstance(value, str):
+            return ";".join(value[:_MAX_VALUE].split(";", _MAX_PARAMETERS)[:_MAX_PARAMETERS])
+        return value
+
+    def get_content_type(self) -> str:
+        """What the parser asks: how to read on."""
+        return "text/plain" if self.is_closed else super().get_content_type()
+
+    def get_content_maintype(self) -> str:
+        """The same."""
+        return self.get_content_type().partition("/")[0]
+
+
+class Part(Bounded):
+    """One in which a report is a text."""
 
     def get_content_type(self) -> str:
         """Of the parser's own: it asks this how to read on."""
-        found: str = super().get_content_type()
+        found = super().get_content_type()
         return _REPORTS.get(found, found)
+
+    @cached_property
+    def text(self) -> str:
+        """See `text_of`: each recogniser asks for it, and decoding takes time."""
+        payload = self.get_payload(decode=True)
+        if not isinstance(payload, bytes):
+            return ""
+        text = decoded(payload, str(self.get_content_charset() or ""))[:MAX_TEXT]
+        return seen(text) if self.get_content_type() == "text/html" else text
+
+
+_Kind = TypeVar("_Kind", bound=Bounded)
 
 
 def parse(content: bytes) -> Message:
     """The mail. Raises nothing: of what the parser does not take there are headers and one text."""
-    lines = _LINE_END.sub(b"\n", _worth_reading(content)).lstrip(b"\n")
+    lines = in_lines(_worth_reading(content))
     try:
-        return BytesParser(_class=Part, policy=compat32).parsebytes(lines)
+        return parsed(lines, Part)
     except Exception:
-        # Nested a thousand times, say.
         return BytesHeaderParser(_class=Part, policy=compat32).parsebytes(lines[:MAX_READ])
+
+
+def parsed(content: bytes, kind: type[_Kind]) -> Message:
+    """Read with parts of this kind, of which only so many have parts themselves."""
+    made: list[_Kind] = []
+
+    def make(policy: Any = compat32) -> _Kind:
+        part = kind(policy)
+        part.is_closed = len(made) > MAX_PARTS or sum(one.is_multipart() for one in made) > _MAX_OPEN
+        if not part.is_closed:
+            made.append(part)
+        return part
+
+    parser = BytesFeedParser(make, policy=compat32)
+    parser.feed(content)
+    return parser.close()
+
+
+def head_of(content: bytes) -> Message:
+    """Its headers alone."""
+    head, _, _ = in_lines(content[:_MAX_HEAD]).partition(b"\n\n")
+    return BytesHeaderParser(_class=Part, policy=compat32).parsebytes(head)
+
+
+def in_lines(content: bytes) -> bytes:
+    """With LF alone at the end of each line."""
+    return _LINE_END.sub(_as_line_ends, content).lstrip(b"\n")
+
+
+def _as_line_ends(found: re.Match[bytes]) -> bytes:
+    return b"\n" if found[0].endswith(b"\n") else b"\n" * len(found[0])
 
 
 def _worth_reading(content: bytes) -> bytes:
@@ -128,13 +201,21 @@ def is_text(part: Message) -> bool:
 
 def text_of(part: Message) -> str:
     """What stands in this part, decoded as far as possible."""
-    payload = part.get_payload(decode=True)
-    if not isinstance(payload, bytes):
-        return ""
-    text = decoded(payload, str(part.get_content_charset() or ""))[:MAX_TEXT]
-    if part.get_content_type() != "text/html":
-        return text
-    return html.unescape(_TAG.sub(" ", _BREAK.sub("\n", text)))
+    return part.text if isinstance(part, Part) else ""
+
+
+def seen(page: str) -> str:
+    """What people see of a page."""
+    shown: list[str] = []
+    begin, is_shown = 0, True
+    for found in _UNSEEN.finditer(page):
+        if is_shown and not found[1]:
+            shown.append(page[begin : found.start()])
+        if is_shown == (not found[1]):
+            begin, is_shown = found.start(), bool(found[1])
+    # One that never ends hides nothing.
+    shown.append(page[begin:])
+    return html.unescape(_TAG.sub(" ", _BREAK.sub("\n", " ".join(shown))))
 
 
 def decoded(content: bytes, charset: str) -> str:
@@ -160,7 +241,7 @@ def spellings(part: Message) -> Iterator[str]:
     raw = part.get_payload()
     if isinstance(raw, str) and raw != text:
         yield raw[:MAX_TEXT].encode("utf-8", "replace").decode()
-    if _BASE64.fullmatch(text):
+    if _BASE64.fullmatch(text.strip()):
         try:
             yield base64.b64decode("".join(text.split()) + "==").decode("utf-8", "replace")
         except (binascii.Error, ValueError):
@@ -188,7 +269,7 @@ def _blocks_of(paragraph: str) -> Iterator[Fields]:
         field = None if line[:1] in (" ", "\t") else _FIELD.match(line)
         if field is None or not _is_status_field(field[1].lower()):
             if name:
-                block[name] = f"{block[name]} {line.strip()}"[:4000]
+                block[name] = f"{block[name]} {' '.join(line.split())}"[:4000]
             continue
         name = field[1].lower()
         if name in block and name in ("final-recipient", "original-recipient", "action"):
@@ -197,7 +278,7 @@ def _blocks_of(paragraph: str) -> Iterator[Fields]:
         if name in block:
             name = ""  # the first one counts
         else:
-            block[name] = field[2].strip()
+            block[name] = " ".join(field[2].split())
     if block:
         yield block
 
@@ -226,7 +307,7 @@ def fields_of(text: str) -> dict[str, list[str]]:
 
 def all_of(message: Message, name: str) -> list[str]:
     """The values of a header, each in one line."""
-    return [" ".join(str(value).split())[:2000] for value in message.get_all(name, [])[:MAX_PARTS]]
+    return [" ".join(str(value)[:_MAX_VALUE].split()) for value in message.get_all(name, [])[:_MAX_PARAMETERS]]
 
 
 def value_of(message: Message, name: str) -> str:

@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.message import Message
-from email.parser import BytesParser
-from email.policy import compat32
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import TypeVar
@@ -28,12 +26,15 @@ from notifier.providers.mail_parts import (
     MAX_READ as MAX_READ,
 )
 from notifier.providers.mail_parts import (
+    Bounded,
     Fields,
     all_of,
     fields_of,
+    head_of,
     included,
     is_text,
     parse,
+    parsed,
     parts,
     spellings,
     status_blocks,
@@ -55,7 +56,7 @@ from notifier.providers.smtp_codes import Answer, Stage
 from notifier.telemetry import log
 
 #: The odd formats are found by many expressions, which are tried on no more than this. Bytes.
-_MAX_ODD = 32 * 1024
+_MAX_ODD = 16 * 1024
 #: A server's clock may be wrong by so much before its time is worth nothing.
 _PLAUSIBLE = timedelta(days=30)
 
@@ -76,12 +77,14 @@ _ACTIONS = {
     "success": Action.DELIVERED,
 } | {str(action): action for action in Action}
 
+#: Fields of its own making in one group, in which an answer is looked for.
+_MAX_OTHERS = 20
 _WORD = re.compile(r"[a-z-]+")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
 #: "smtp;" before what a server said.
-_TYPE = re.compile(r"\s*(x-)?[\w.-]{1,40}\s*;\s*", re.IGNORECASE)
+_TYPE = re.compile(r"^\s?(x-)?[\w.-]{1,40}\s?;\s?", re.IGNORECASE)
 #: Cisco: "<mx.example.org #5.0.0 smtp; 550 5.1.1 …>", Exchange the same without the host.
-_WRAPPED = re.compile(r"^<?\s*\S*\s*#\s*[\d.]+\s+(?:smtp|x400|dns)?\s*;?\s*", re.IGNORECASE)
+_WRAPPED = re.compile(r"^<?\s?\S*\s?#\s?[\d.]+\s(?:smtp|x400|dns)?\s?;?\s?", re.IGNORECASE)
 _JMRP_SUBJECT = re.compile(r"^complaint about message from\b", re.IGNORECASE)
 _HOTMAIL_RECIPIENT = "X-HmXmrOriginalRecipient"
 
@@ -125,15 +128,19 @@ class _Mail:
             yield from spellings(part)
 
 
+def addresses_in(content: bytes) -> tuple[str, ...]:
+    """Whom a mail is to, by its headers; nothing else of it is read. Raises nothing."""
+    return _guarded(lambda mail: tuple(_addresses(head_of(mail.content))), _Mail(content)) or ()
+
+
 def read_mail(content: bytes) -> Read:
     """Read a mail. Raises nothing, whatever it holds."""
     mail = _Mail(content)
-    addresses = _guarded(lambda found: tuple(_addresses(found.message)), mail) or ()
     for recognise in RECOGNISERS:
         report = _guarded(recognise, mail)
         if report is not None:
-            return Read(addresses, report)
-    return Read(addresses, None, _guarded(lambda found: is_reply(found.message), mail) or False)
+            return Read(report)
+    return Read(None, _guarded(lambda found: is_reply(found.message), mail) or False)
 
 
 def _guarded(read: Callable[[_Mail], _Found], mail: _Mail) -> _Found | None:
@@ -234,6 +241,7 @@ def _quoted(block: Fields) -> str:
     found = [_TYPE.sub("", block.get("diagnostic-code", ""), count=1).strip()]
     cisco = block.get("x-supplementary-info", "")
     others = [value for name, value in block.items() if name.startswith("x-") and name != "x-supplementary-info"]
+    others = others[:_MAX_OTHERS]
     found += [_WRAPPED.sub("", _TYPE.sub("", cisco, count=1) if cisco[:1] != "<" else cisco).strip(" >")]
     found += [value for value in others if BASIC.search(value) and kinds_in(value)]
     telling = [text for text in found if specific_code(text) or kinds_in(text)]
@@ -262,7 +270,7 @@ def _answer(status: str, words: str) -> Answer:
 
 def _text(mail: _Mail) -> Bounce | None:
     """A report in none of the standard's forms."""
-    return read_text(mail.message, lambda: BytesParser(policy=compat32).parsebytes(mail.content[:_MAX_ODD]))
+    return read_text(mail.message, lambda: parsed(mail.content[:_MAX_ODD], Bounded))
 
 
 def _forwarded(mail: _Mail) -> Bounce | None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notifier.providers import mail_reports
-from notifier.providers.mail_reports import MAX_READ, Action, Bounce, Complaint, read_mail
+from notifier.providers.mail_reports import MAX_READ, Action, Bounce, Complaint, addresses_in, read_mail
 from tests.support import bounce_mails as mails
 
 TO = "bounces+token@example.com"
@@ -93,7 +93,7 @@ def test_a_complaint_says_which_mail_it_is_about() -> None:
 
 def test_whom_it_is_to_is_read_from_the_headers() -> None:
     mail = f"Delivered-To: {TO}\nTo: Bounces <bounces@example.com>, other@example.com\n\n"
-    assert read_mail(mail.encode()).addresses == (TO, "bounces@example.com", "other@example.com")
+    assert addresses_in(mail.encode()) == (TO, "bounces@example.com", "other@example.com")
 
 
 def test_a_mail_nested_a_thousand_times_and_one_without_end_are_no_report() -> None:
@@ -163,4 +163,4 @@ def test_no_bytes_make_reading_fail(pieces: list[bytes]) -> None:
     mail = mail_reports._Mail(content)
     for recognise in mail_reports.RECOGNISERS:
         recognise(mail)
-    list(mail_reports._addresses(mail.message))
+    addresses_in(content)
