@@ -11,10 +11,11 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from html import unescape
 from typing import assert_never
 
 from notifier.providers.bounce_report import Action, Bounce
-from notifier.providers.bounce_words import Kind, is_temporary, kinds_in
+from notifier.providers.bounce_words import Kind, is_about_sender, is_temporary, kinds_in
 from notifier.providers.mail_texts import ADDRESS, CODE
 from notifier.providers.smtp_codes import Stage, judge
 from notifier.providers.verdict import Verdict
@@ -55,6 +56,13 @@ _ROLE = re.compile(
 #: What forwarders and relays make of a sender's address, and never of a recipient's: SRS0=…=example.com=shop@…,
 #: prvs=…=shop@example.com.
 _REWRITTEN = re.compile(r"SRS[01][=+-]|(prvs|msprvs1|btv1)=", re.IGNORECASE)
+_AT = re.compile(r"=40|%40|\(at\)|\[at\]| ?@ ?", re.IGNORECASE)
+_DOMAIN = re.compile(r"(?<![\w.-])[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+")
+#: Not "smtp", "rcpt", "to", "error", "rejected": everybody's words.
+_UNKNOWN_WORD = re.compile(
+    r"(?!(?:smtp|rcpt|to|error|rejected|refused|recipient|address|permanent|failure|mail|message|delivery|not)\b)\b[^\W\d_]{3,}",
+    re.IGNORECASE,
+)
 #: With these a code for "no such mailbox" is contradicted.
 _AGAINST_DEAD = frozenset({Kind.FULL, Kind.EXPIRED, Kind.RATE, Kind.SENDER, Kind.POLICY})
 #: Codes that may mean it; see `_family`.
@@ -83,7 +91,7 @@ def meaning_of(bounce: Bounce, whose: Callable[[str], Whose]) -> Meaning:
 
 
 def _failure(bounce: Bounce, whose: Callable[[str], Whose]) -> Meaning:
-    text = bounce.answer.text
+    text = _readable(bounce.answer.text)
     named = {address: _whose(address, whose) for address in ADDRESS.findall(text)}
     ours = [address for address, one in named.items() if one is Whose.OURS]
     kinds = kinds_in(text)
@@ -94,6 +102,10 @@ def _failure(bounce: Bounce, whose: Callable[[str], Whose]) -> Meaning:
     theirs = next((address for address, one in named.items() if one is Whose.THEIRS), "")
     verdict = judge(bounce.stage, bounce.answer, recipient=theirs, ours=ours if bounce.is_quoted else ())
     found = _by_evidence(bounce, verdict, kinds, names_them=bool(theirs))
+    if (found.is_dead or found.is_soft) and is_about_sender(text):
+        return _SENDER
+    if found.is_dead and _names_our_domain(text, bounce, whose):
+        return _SOFT if theirs else _SENDER
     if (found.is_dead or found.is_soft) and _is_behind(bounce, named, whose):
         # Those of them who get it still do: their address lives, and no count may say otherwise.
         reason = Reason.INVALID_RECIPIENT if found.is_dead else Reason.PROVIDER_REJECTED
@@ -156,7 +168,7 @@ def _is_contradicted(bounce: Bounce, kinds: frozenset[Kind], code: str) -> bool:
     # A server that could not be reached does not know who is there; one that says that a domain is none does.
     if Kind.UNROUTABLE in kinds and code not in ("5.1.2", "5.1.10", "5.4.4"):
         return True
-    if Kind.CLOSED in kinds and is_temporary(bounce.answer.text):
+    if is_temporary(bounce.answer.text):
         return True
     if not _is_vague(code) and _family(code) != _NOBODY:
         return True
@@ -176,7 +188,9 @@ def _family(code: str) -> str:
 
 def _is_supported(bounce: Bounce, kinds: frozenset[Kind], code: str, *, names_them: bool) -> bool:
     """Whether more than the reporting server's default speaks for it."""
-    if kinds & {Kind.DEAD, Kind.CLOSED, Kind.UNROUTABLE} or (code and code in bounce.answer.text):
+    if kinds & {Kind.DEAD, Kind.CLOSED, Kind.UNROUTABLE} or (
+        code and code in bounce.answer.text and not _has_words(bounce.answer.text)
+    ):
         # A phrase that nobody ties to an address or a code may be anybody's.
         return names_them or bool(code or bounce.named) or bounce.is_quoted
     # It alone decides about its own mailboxes; what another server said it would have quoted.
@@ -189,6 +203,23 @@ def _is_behind(bounce: Bounce, named: dict[str, Whose], whose: Callable[[str], W
         return True
     others = [address for address, one in named.items() if one is Whose.OTHERS and not _ROLE.match(address)]
     return bool(others) and Whose.THEIRS not in named.values()
+
+
+def _readable(text: str) -> str:
+    """With addresses as they are meant: `shop=40example.com`, `shop @ example.com`, `shop(at)example.com`."""
+    return _AT.sub("@", unescape(text[:4000]))
+
+
+def _names_our_domain(text: str, bounce: Bounce, whose: Callable[[str], Whose]) -> bool:
+    """Whether a domain of ours stands in it that is not the recipient's."""
+    theirs = {name.rpartition("@")[2].lower() for name in (*bounce.named, *ADDRESS.findall(text))}
+    found = {one.lower() for one in _DOMAIN.findall(ADDRESS.sub(" ", text))[:50]} - theirs
+    return any(whose(f"@{domain}") is Whose.OURS for domain in found)
+
+
+def _has_words(text: str) -> bool:
+    """Whether it says more than codes, addresses and links: in words that nobody knows it may say anything."""
+    return _UNKNOWN_WORD.search(_DOMAIN.sub(" ", ADDRESS.sub(" ", text))) is not None
 
 
 def _whose(address: str, whose: Callable[[str], Whose]) -> Whose:

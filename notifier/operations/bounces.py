@@ -162,7 +162,9 @@ class Bounces:
         return Taken.UNREAD if self._unread.keep(found.id, found.attempt, content) else Taken.REPEATED
 
     def _whose(self, found: Reported, address: str) -> Whose:
-        """The recipient is in the record only sealed: their address is known by its hash."""
+        """The recipient is in the record only sealed: they are known by a hash. "@example.com": a domain."""
+        if address.startswith("@"):
+            return Whose.OURS if address.lower() in self._domains else Whose.OTHERS
         if found.address_hash in self._hash_key.recipient_forms(Channel.EMAIL, address):
             return Whose.THEIRS
         is_ours = self._tokens.is_bounce_address(address) or recipient_identity(address) in self._senders
@@ -174,6 +176,12 @@ class Bounces:
         names = (None, *self._settings.structure.senders)
         emails = (self._settings.sender(name).email for name in names)
         return frozenset(recipient_identity(email) for email in emails if email)
+
+    @cached_property
+    def _domains(self) -> frozenset[str]:
+        """Those of the sender identities and of the bounce address, each after an "@"."""
+        addresses = (*self._senders, self._settings.bounce_address or "")
+        return frozenset("@" + address.rpartition("@")[2].lower() for address in addresses if address)
 
     def _count_soft(self, found: Reported, words: str) -> None:
         """Not with the event: two bounces of one address at once must each see the other."""

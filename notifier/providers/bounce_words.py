@@ -41,7 +41,7 @@ _DEAD = _any(
     r"\bno (mail)?box here\b|\bno (such )?user (here|by that name|exists)|\bno mailbox (here )?by that name",
     r"\bno (such )?(one|person) (at|with) (this|that)( e-?mail)? address|\bno (valid )?recipients?\b(?! specified)",
     r"\bdoes ?n.?[o']?t have an? \S{0,40}\s?account\b|\bnot our customer\b|\baddress not found\b",
-    r"\brecipientnotfound\b|\brecipnotfound\b|\brecipient ?not ?found\b|\bunknown recipient\b",
+    r"\brecipientnotfound\b|\b(ex)?recipnotfound\b|\bon the suppression list\b|\b(user|recipient|mailbox) no longer on\b|\brecipient ?not ?found\b|\bunknown recipient\b",
     r"\b(email|e-mail|mail) (account|address)[^.\n]{0,60}(does not|doesn.t) exist|\bno longer (valid|exists)\b",
     r"\bwas(n.t| not) found at\b|\bwas unable to find the recipient\b|\baddress (is )?unknown\b",
     # Chinese
@@ -83,9 +83,10 @@ _FULL = _any(
     r"(full\b|exceeded|overflow\w*|out of (disk )?space)",
     r"\b(over|exceed\w*|above)( \w+){0,4} (disk |storage |mailbox )?(quota|allocation|storage)\b|\bquota (exceed|full|limit)",
     r"\b(out of|insufficient|not enough|no) (system |mailbox |disk |storage )+(space|storage)\b|\bmailfolder is full\b",
+    r"\b(storage|size|speicher\w*|quota)[ -]?limit\w*\b[^.\n]{0,30}(reach|exceed|erreicht|überschritten)|speicherlimit|용량 초과",
     r"\bfull (mailbox|inbox)\b|\bnot enough (storage|disk) space\b|\boverquota\b|\bmailbox size limit\b",
     "(收件人|用户|邮箱|郵箱|信箱|邮箱空间|郵箱空間|空间|容量)[^。\n]{0,12}(空间不足|容量不足|已满|已滿|不足|超限|超出)|超出(邮箱)?(容量|配额|空间)|配额",
-    "(メールボックス|受信箱|容量)[^。\n]{0,20}(いっぱい|一杯|超え|超過|不足)",
+    "(メールボックス|[受収]信箱|ボックス|容量)[^。\n]{0,20}(いっぱい|一杯|超え|超過|不足)",
     r"(ящик|почт|квот|мест)\w*[^.\n]{0,40}(переполн|заполн|превыш|недостаточно)|(переполнен|превышен\w*|недостаточно)[^.\n]{0,30}(ящик|квот|мест)",
     rf"\b(postfach|mailbox|speicher\w*|quota|konto){_GAP}(voll\b|überfüllt|ueberfuellt|erschöpft|ausgeschöpft|überschritten)",
     rf"\b(bo[iî]te|quota|espace){_GAP}(pleine|saturée|dépassé|atteint|insuffisant|épuisé)",
@@ -134,6 +135,7 @@ _SENDER = _any(
 )
 
 _POLICY = _any(
+    r"\bptr\b|\b(ip|address|host)\b[^.\n]{0,40}\blisted\b|\bspam\w*|indésirable|\bcontenu\b|\bcontenuto\b|\bcontenido\b",
     r"\bspam\b|\bjunk\b|\bphish\w*|\bvirus\b|\bmalware\b|\bblack ?list\w*|\bblock ?list\w*|\bdnsbl\b|\brbl\b|\bspamhaus\b|\bbarracuda\b|\breputation\b",
     r"\bpolic(y|ies)\b|\bdmarc\b|\bspf\b|\bdkim\b|\bunauthenticated\b|\bunsolicited\b|\bbanned\b|\bprohibited\b|\bnot authori[sz]ed\b|\baccess denied\b",
     r"\b(content|attachment|url|ip|host|client|server|domain)\b[^.\n]{0,40}\b(block|ban|refus|reject|denied)\w*|\b(message|mail)\b[^.\n]{0,40}\b(block|ban)\w*",
@@ -155,7 +157,16 @@ TABLE: Mapping[Kind, re.Pattern[str]] = {
 }
 
 _TEMPORARY = re.compile(
-    r"\btemporar|\bcurrently\b|\bfor now\b|\btry again later\b|временно|暂时|vorübergehend", re.IGNORECASE
+    r"\btemporar|\bin progress\b|\bdeferred\b|\bat this time\b|\bat the moment\b|\blater\b|\bldap\b|\bdirectory lookup\b|"
+    r"\bcurrently\b|\bfor now\b|\btry again later\b|временно|暂时|vorübergehend",
+    re.IGNORECASE,
+)
+#: The one who sent it, named in any way; not "returned to the sender".
+_ABOUT_SENDER = _any(
+    r"(?<!to )(?<!to the )\bsender\b|\boriginator\b|\b(mail|envelope|header)[- ]?from\b|\bfrom[- ](address|user|domain|header)|\bfrom[=:]",
+    r"\breturn[- ](address|path)|\breverse[- ]?path|\bcall(back|out)\b|absender|expéditeur|expediteur|[eé]metteur|remitente|\bemisor|mittente",
+    r"remetente|afzender|nadawc|gönderen|gönderici|odes[ií]latel|odosielate|feladó|avsändare|afsender|avsender|lähettäjä|expeditor|pošiljat|αποστολέα",
+    "送信者|送信元|差出人|発信者|[发發寄][信件](人|者|地址)|[发發]送(人|者|方)|보낸 ?사람|보내는 ?사람|발신자|송신자|отправител|відправник|подател|المرسل|השולח|người gửi|pengirim",
 )
 #: Nobody's words: links, addresses and names of hosts hold "spam", "policy", "unknown".
 _NAME = re.compile(r"\bhttps?://\S+|(?<!\S)\S+@\S+|(?<![\w-])[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})+\b")
@@ -167,6 +178,11 @@ def kinds_in(text: str) -> frozenset[Kind]:
     """What the words of an answer are about; nothing if it says nothing that we know."""
     words = " ".join(_NAME.sub(" ", text[:_MAX_READ]).split())
     return frozenset(kind for kind, pattern in TABLE.items() if pattern.search(words))
+
+
+def is_about_sender(text: str) -> bool:
+    """Whether it speaks of the one who sent the mail, whatever it says of them."""
+    return _ABOUT_SENDER.search(_NAME.sub(" ", text[:_MAX_READ])) is not None
 
 
 def is_temporary(text: str) -> bool:

@@ -46,6 +46,8 @@ from notifier.providers.mail_texts import (
     BASIC,
     CODE,
     answer_in,
+    asked_for,
+    is_passed_on,
     is_reply,
     read_text,
     said_in,
@@ -79,6 +81,8 @@ _ACTIONS = {
 
 #: Fields of its own making in one group, in which an answer is looked for.
 _MAX_OTHERS = 20
+#: Beside a failure these tell of another address behind theirs.
+_UNDER_WAY = frozenset({Action.DELAYED, Action.RELAYED, Action.EXPANDED})
 _WORD = re.compile(r"[a-z-]+")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
 #: "smtp;" before what a server said.
@@ -201,8 +205,8 @@ def _of_all(bounces: list[Bounce]) -> Bounce:
     it arrived with one of them it arrived; else the most serious answer counts."""
     arrived = [one for one in bounces if one.action is Action.DELIVERED]
     found = arrived[0] if arrived else min(bounces, key=lambda one: list(Action).index(one.action))
-    targets = {one.named[-1].lower() if one.named else "" for one in bounces}
-    return replace(found, targets=len(targets))
+    targets = {(one.named[-1].lower() if one.named else "", one.action in _UNDER_WAY) for one in bounces}
+    return replace(found, targets=max(len(targets), found.targets))
 
 
 def _bounce(block: Fields, mail: _Mail) -> Bounce | None:
@@ -217,7 +221,8 @@ def _bounce(block: Fields, mail: _Mail) -> Bounce | None:
     if not words:
         words, is_quoted = mail.answer, False
     remote = _HOST.search(block.get("remote-mta", "").partition(";")[2].strip())
-    named = [_named(block.get(name, "")) for name in ("original-recipient", "final-recipient")]
+    fields = ("original-recipient", "final-recipient", "x-actual-recipient")
+    named = [*(_named(block.get(name, "")) for name in fields), *asked_for(f"{mail.said}\n{words}")]
     return Bounce(
         action,
         _answer(status, words),
@@ -225,6 +230,7 @@ def _bounce(block: Fields, mail: _Mail) -> Bounce | None:
         _time(block.get("last-attempt-date", "")),
         next(filter(None, named), ""),
         tuple(filter(None, named)),
+        targets=2 if is_passed_on(mail.said) else 1,
         status=status,
         is_quoted=is_quoted,
         stage=mail.stage if mail.stage is not Stage.RCPT else stage_of(words),

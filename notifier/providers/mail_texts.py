@@ -81,6 +81,8 @@ _RETURNED = re.compile(
     r"|-{2,} ?(?:原始邮件|原邮件)[^\n]*|(?:исходное|оригинальное) (?:письмо|сообщение)[^\n]*|ursprüngliche nachricht[^\n]*)$",
     re.IGNORECASE | re.MULTILINE,
 )
+_ASKED_FOR = re.compile(r"RCPT TO: ?<([^<>\n]{1,320})>", re.IGNORECASE)
+_PASSED_ON = re.compile(r"undisclosed address|(generated|expanded) from|forward(ed|ing) (for|to)\b", re.IGNORECASE)
 _STAGES = (
     (Stage.MAIL, re.compile(r"(in reply to|after|in response to)( the)? MAIL( FROM)?\b", re.IGNORECASE)),
     (
@@ -116,6 +118,17 @@ def before_returned(text: str) -> str:
         if text[: found.start()].strip():
             return text[: found.start()]
     return text
+
+
+def asked_for(said: str) -> tuple[str, ...]:
+    """Whom the server was asked to take it for: `RCPT TO:<zoe@example.net>`."""
+    found = (address for line in _ASKED_FOR.findall(said)[:20] for address in ADDRESS.findall(line))
+    return tuple(dict.fromkeys(found))
+
+
+def is_passed_on(said: str) -> bool:
+    """Whether it tells of an address behind the one that we sent to."""
+    return _PASSED_ON.search(said) is not None
 
 
 def stage_of(said: str) -> Stage:
@@ -177,12 +190,14 @@ def _bounce(action: Action, said: str, named: tuple[str, ...]) -> Bounce:
     code = basic[1] if basic is not None and basic[1][0] == first else f"{first}50" if first else ""
     fallback = "450" if action is Action.DELAYED else "550"
     recipient = min(named) if named else ""
+    targets = max(1, len(named)) if action is Action.FAILED else 1
+    named = (*named, *asked_for(said))
     return Bounce(
         action,
         Answer(code or fallback, enhanced, words),
         recipient=recipient,
         named=named,
-        targets=max(1, len(named)) if action is Action.FAILED else 1,
+        targets=2 if action is Action.FAILED and is_passed_on(said) else targets,
         is_quoted=bool(code),
         stage=stage_of(said),
     )

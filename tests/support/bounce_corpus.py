@@ -1597,7 +1597,64 @@ NO_REPORTS = [
     Shape("no mail at all", b"\xff\xfe\x00 not a mail", "unread"),
 ]
 
+_SENDER_WORDS = (
+    "Unknown user (sender)", "From address unknown", "Originator unknown, user does not exist",
+    "Return address rejected: user unknown", "Envelope from: no such user", "MAIL FROM user unknown",
+    "Callback setup failed while verifying: user unknown", "User unknown: shop=40example.com",
+    "shop @ example.com User unknown", "L'adresse de l'émetteur n'existe pas", "Dirección del remitente desconocida",
+    "Indirizzo del mittente inesistente", "Endereço do remetente não existe", "Adres van de afzender bestaat niet",
+    "Adres nadawcy nie istnieje", "Gönderen adres bulunamadı", "送信者のメールアドレスが存在しません",
+    "Адреса відправника не існує", "发信人地址不存在", "寄件者帳號不存在",
+)  # fmt: skip
+_DOUBTFUL_WORDS = (
+    "Recipient address rejected: Address verification in progress", "Recipient unknown due to temporary LDAP failure",
+    "Mailbox not found; directory lookup temporarily unavailable", "Das Postfach hat sein Speicherlimit erreicht",
+    "収信箱がいっぱいです", "受信箱がいっぱいです", "Nachricht wegen Spamverdacht abgelehnt",
+    "Message refusé: contenu indésirable", "Bad DNS PTR resource record, user unknown", "storage limit reached",
+    "user unknown; your IP is listed at spamhaus", "찾을 수 없음 메일함 용량 초과",
+)  # fmt: skip
+WORDS = [
+    *(
+        Shape(f"sender: {words}", failed("5.1.1", f"smtp; 550 5.1.1 {words}"), "failed", "none", "5.1.1")
+        for words in _SENDER_WORDS
+    ),
+    *(
+        Shape(f"doubt: {words}", failed("5.1.1", f"smtp; 550 5.1.1 {words}"), "failed", "soft", "5.1.1")
+        for words in _DOUBTFUL_WORDS
+    ),
+]
+_HIDDEN = f"    an undisclosed address\n    (generated from {RECIPIENT})\n    550 5.1.1 user unknown"
+_CHILD = "    SMTP error from remote mail server after RCPT TO:<zoe@fwd.example>:\n    550 5.1.1 user unknown"
+_DEAD = f"{_FINAL}Action: failed\nStatus: 5.1.1\nDiagnostic-Code: smtp; 550 5.1.1 user unknown\n"
+BEHIND = [
+    Shape("exim, a hidden child", exim(_HIDDEN), "failed", "behind", "5.1.1"),
+    Shape("exim, a child in RCPT TO", exim(_CHILD), "failed", "behind", "5.1.1"),
+    Shape(
+        "sendmail, an actual recipient",
+        dsn(f"{_DEAD}X-Actual-Recipient: rfc822; zoe@fwd.example"),
+        "failed",
+        "behind",
+        "5.1.1",
+    ),
+    Shape(
+        "relayed beside failed",
+        dsn(f"{_DEAD}\n{_FINAL}Action: relayed\nStatus: 2.0.0"),
+        "failed",
+        "behind",
+        "5.1.1",
+    ),
+    Shape(
+        "delayed beside failed",
+        dsn(f"{_DEAD}\n{_FINAL}Action: delayed\nStatus: 4.4.1"),
+        "failed",
+        "behind",
+        "5.1.1",
+    ),
+]
+
 SHAPES = [
+    *WORDS,
+    *BEHIND,
     *POSTFIX,
     *EXIM,
     *SENDMAIL,
