@@ -92,6 +92,10 @@ def unread(
         found = (
             services.unread.page(limit=limit, before=before) if wanted is None else services.unread.find(wanted)
         )
+    if wanted is not None and any(one.fault for one in found):
+        for fault in dict.fromkeys(one.fault for one in found if one.fault):
+            report(fault)
+        raise typer.Exit(1)
     if wanted is not None and raw:
         sys.stdout.buffer.write(b"\n".join(one.content for one in found))
     elif as_json:

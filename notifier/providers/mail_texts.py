@@ -98,7 +98,7 @@ _STAGES = (
 )
 _REPLY_SUBJECT = re.compile(
     r"^\W*(auto(matic|mated|matische)?[-: ]*(reply|response|re\b|antwort)|automatische antwort|réponse automatique|respuesta automática|risposta automatica|resposta automática|"
-    r"out of (the )?office|abwesen|absence|ausente|fuera de|vacation|away from|on (leave|holiday)|i am (away|out)|自动回复|自動回覆|自動応答|不在|автоответ|автоматический ответ|odpowiedź automatyczna|afwezig|read:|gelesen:|lu :)",
+    r"out of (the )?office|abwesen|absence|ausente|fuera de|vacation|away from|on (leave|holiday)|i am (away|out)|自动回复|自動回覆|自動応答|不在|автоответ|автоматический ответ|odpowiedź automatyczna|afwezig|read:|gelesen:|lu :|(please )?confirm your (message|e?-?mail))",
     re.IGNORECASE,
 )
 
@@ -253,17 +253,9 @@ def is_reply(mail: Message) -> bool:
     nothing else can read: bounces have the same headers."""
     if any(part.get_content_type() == "text/disposition-notification" for part in parts(mail)):
         return True
-    # RFC 3834, and what came before it.
-    marked = (
-        value_of(mail, "Auto-Submitted").lower().startswith(("auto-replied", "auto-generated", "auto-notified"))
-    )
-    marked = marked or any(
-        name in mail for name in ("X-Autoreply", "X-Autorespond", "X-Autoresponse", "X-Auto-Reply")
-    )
+    # "Auto-Submitted" says nothing: servers that give a mail back write it too.
+    marked = any(name in mail for name in ("X-Autoreply", "X-Autorespond", "X-Autoresponse", "X-Auto-Reply"))
     marked = marked or value_of(mail, "Precedence").lower() in ("auto_reply", "auto-reply")
-    marked = marked or (
-        value_of(mail, "X-Auto-Response-Suppress").lower() in ("all", "oof") and "In-Reply-To" in mail
-    )
     subject = words_of(mail, "Subject")
     if is_reply_subject(subject):
         return not is_from_a_system(mail)

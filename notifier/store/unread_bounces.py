@@ -35,9 +35,11 @@ class UnreadView:
     size: int
     #: What is kept; empty in lists.
     content: bytes = b""
+    #: Why what is kept cannot be shown, naming the key; "": it can.
+    fault: str = ""
 
 
-_VIEW: tuple[Any, ...] = tuple(getattr(UnreadBounce, name) for name in list(UnreadView.__dataclass_fields__)[:-1])
+_VIEW: tuple[Any, ...] = tuple(getattr(UnreadBounce, name) for name in list(UnreadView.__dataclass_fields__)[:-2])
 
 
 class UnreadBook:
@@ -92,13 +94,14 @@ class UnreadBook:
             rows: Any = connection.execute(query).all()
         if not rows:
             raise NotFound(f"no mail that came back unread has the id {wanted}, or is of a notification with it")
-        return [replace(UnreadView(*row[:-2]), content=self._open(row)) for row in rows]
+        return [self._opened(row) for row in rows]
 
-    def _open(self, row: Any) -> bytes:
+    def _opened(self, row: Any) -> UnreadView:
+        view = UnreadView(*row[:-2])
         try:
-            return self._vault.open_bounce(row.id, row.content, row.sealed)
+            return replace(view, content=self._vault.open_bounce(row.id, row.content, row.sealed))
         except CannotOpen as error:
-            return f"({error})".encode()
+            return replace(view, fault=str(error))
 
 
 _IDS = bindparam("id", type_=PG_UUID(as_uuid=True))

@@ -95,7 +95,11 @@ def test_it_is_sealed_under_the_newest_key_and_resealed(database_url: str, tmp_p
     second = keyed.send(producer="news")
     keyed.bounce(RIDDLE, second)
     assert stored(plain) == [(True, False), (False, True)]
-    assert "missing" in plain.services.unread.find(second)[0].content.decode()
+    assert "missing" in plain.services.unread.find(second)[0].fault
+    shown = CommandLine({"database_url": database_url, "hash_key": KEY, "bounce_address": ADDRESS})(
+        "bounces", "unread", second
+    )
+    assert (shown.code, shown.out, "missing" in shown.err) == (1, "", True)
     both = Mails(database_url, templates, encryption_keys=",".join(reversed(KEYS.split(","))))
     Resealing(both.services.engine, both.services.vault).run()
     assert stored(both) == [(False, True), (False, True)]

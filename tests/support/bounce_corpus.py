@@ -1546,6 +1546,26 @@ BROKEN = [
 
 NO_REPORTS = [
     Shape(
+        "given back in words that nobody knows",
+        text(
+            f"Meddelandet till {RECIPIENT} kunde inte levereras. Mottagaren finns inte.",
+            "E-postsystem <noreply@mx.example.org>",
+            "Kunde inte leverera meddelandet",
+            more="Auto-Submitted: auto-replied",
+        ),
+        "unread",
+    ),
+    Shape(
+        "held, in English",
+        text(
+            f"Your message to {RECIPIENT} is held.",
+            "Mailguard <guard@mx.example.org>",
+            "Message quarantined",
+            more="Auto-Submitted: auto-generated",
+        ),
+        "unread",
+    ),
+    Shape(
         "out of office",
         f"From: Zoe <{RECIPIENT}>\nTo: {RETURN_PATH}\nSubject: Automatic reply: Your order\nAuto-Submitted: auto-replied\n\nI am away until Monday. Write to <ann@example.net>: she knows.\n".encode(),
         "reply",
