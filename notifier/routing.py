@@ -34,7 +34,7 @@ SENDER_REFUSALS = 3
 LAST_CHANCE_SECONDS = 15.0
 #: So many of those at once, in one batch. The others come again in a moment.
 LAST_CHANCES = 20
-#: The notification that probed a circuit in vain may do it again if no other one came for so long. Seconds.
+#: One that was tried before probes only if no fresh one came for so long; doubles with each probe. Seconds.
 PROBE_GRACE_SECONDS = 10.0
 #: A provider slower than this on the average is tried after faster ones. Share of the deadline of a call.
 SLOW_SHARE = 0.5
@@ -55,8 +55,10 @@ class Standing:
     openings: int = 0
     #: It answers, but slowly.
     is_slow: bool = False
-    #: The notification whose call opened the circuit, or probed it last.
-    probed_by: UUID | None = None
+    #: The notifications whose calls opened the circuit, or probed it: none of them probes again.
+    probers: frozenset[UUID] = frozenset()
+    #: Where messages of its sender were refused: one to another place tells more.
+    refused_destinations: frozenset[str] = frozenset()
 
     @property
     def is_usable(self) -> bool:
@@ -80,6 +82,12 @@ class Candidate:
     seconds_left: float
     #: No provider was called for it since it was accepted, or set going again.
     is_untried: bool
+    #: Where it leads: a domain, a country.
+    destination: str = ""
+
+    def is_fresh(self, standing: Standing) -> bool:
+        """Whether its answer may be another one than those that are known."""
+        return self.is_untried and self.destination not in standing.refused_destinations
 
     @property
     def is_last_chance(self) -> bool:
@@ -156,7 +164,13 @@ def held(standing: Standing, hold: Standing | None) -> Standing:
         return standing
     if standing.open_for_seconds is not None and standing.open_for_seconds >= hold.open_for_seconds:
         return standing
-    return replace(standing, open_for_seconds=hold.open_for_seconds, reason=hold.reason, probed_by=hold.probed_by)
+    return replace(
+        standing,
+        open_for_seconds=hold.open_for_seconds,
+        reason=hold.reason,
+        probers=standing.probers | hold.probers,
+        refused_destinations=hold.refused_destinations,
+    )
 
 
 def route(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import getpass
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
@@ -225,8 +226,9 @@ def stuck(context: typer.Context, as_json: AsJson = False) -> None:
         untold, held = told.stuck(), services.held.stuck()
     with steering(context) as providers:
         circuits = providers.open_circuits()
+    told_of = {(one.channel, one.reason) for one in circuits}
     everything: list[tuple[Any, Callable[[Any], None]]] = [
-        *((one, _tell_stuck) for one in late),
+        *((one, partial(_tell_stuck, told_of=told_of)) for one in late),
         *((one, callbacks.tell_stuck) for one in untold),
         *((one, held_suppressions.tell_stuck) for one in [held] if one),
     ]
@@ -243,7 +245,8 @@ def stuck(context: typer.Context, as_json: AsJson = False) -> None:
         raise typer.Exit(FAILED)
 
 
-def _tell_stuck(one: Stuck) -> None:
+def _tell_stuck(one: Stuck, told_of: Collection[tuple[Channel | None, Reason | None]] = ()) -> None:
+    """`told_of`: for what, on which channel, a circuit is open, which says already what to do."""
     late = one.late
     print_line(f"{late.count} × {late.channel} {late.lane}: {one.why}", "bold")
     print_line(f"  since {utc(late.oldest)} UTC" + (f"; {one_line(late.detail)}" if late.detail else ""))
@@ -251,7 +254,9 @@ def _tell_stuck(one: Stuck) -> None:
         print_line(f"  {value}")
     if late.count > len(late.ids):
         print_line(f"  and {late.count - len(late.ids)} more")
-    hint(f"  next: {one.fix}")
+    cause = str(late.cause)
+    if not any(channel in (None, late.channel) and str(reason) == cause for channel, reason in told_of):
+        hint(f"  next: {one.fix}")
 
 
 @contextmanager

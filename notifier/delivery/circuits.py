@@ -10,6 +10,7 @@ from dataclasses import replace
 from threading import Lock
 
 from notifier.delivery.calling import Call
+from notifier.domain.destinations import destination_of
 from notifier.errors import Rejected, SendError, Unavailable
 from notifier.providers.base import Receipt
 from notifier.routing import (
@@ -28,7 +29,7 @@ from notifier.routing import (
     route,
 )
 from notifier.status import Channel, Outcome, Reason, Subject
-from notifier.store.circuits import CircuitBook, CircuitKey
+from notifier.store.circuits import CircuitBook, CircuitKey, Refusal
 from notifier.store.health import HealthBook, Tally
 from notifier.telemetry import log
 
@@ -100,28 +101,30 @@ class Circuits:
         """Let one of them probe the provider, and one of each sender that is held back there."""
         asked: set[CircuitKey] = set()
         standings = [self._standing(provider, one.sender) for one in candidates]
-        # Whoever probed last comes last: another message may be answered otherwise.
-        order = sorted(range(len(candidates)), key=lambda n: standings[n].probed_by == candidates[n].id)
+        # Others may be answered otherwise than those that were tried.
+        order = sorted(range(len(candidates)), key=lambda n: not candidates[n].is_fresh(standings[n]))
         for index in order:
             one, standing = candidates[index], standings[index]
-            if not standing.wants_probe or routes[index].probe:
+            if not standing.wants_probe or routes[index].probe or one.id in standing.probers:
                 continue
             keys = self._open_keys(provider, one.sender)
-            if not asked.intersection(keys) and self._take_probes(keys, one):
+            if not asked.intersection(keys) and self._take_probes(keys, one, is_fresh=one.is_fresh(standing)):
                 providers = (provider, *routes[index].providers)
                 routes[index] = Route(providers, probe=provider, is_partial=len(providers) < len(configured))
-            if standing.probed_by != one.id:
-                asked.update(keys)
+            asked.update(keys)
 
     def _open_keys(self, provider: str, sender: str) -> list[CircuitKey]:
         own, hold = self._standings.get(provider), self._holds.get(CircuitKey(provider, sender))
         keys = [CircuitKey(provider)] if own and own.open_for_seconds is not None else []
         return [*keys, CircuitKey(provider, sender)] if hold and hold.open_for_seconds is not None else keys
 
-    def _take_probes(self, keys: Sequence[CircuitKey], one: Candidate) -> bool:
+    def _take_probes(self, keys: Sequence[CircuitKey], one: Candidate, *, is_fresh: bool) -> bool:
         lease = self._deadline_seconds + _PROBE_MARGIN_SECONDS
-        for key in keys:
-            if not self._book.take_probe(key, one.id, lease_seconds=lease, grace_seconds=PROBE_GRACE_SECONDS):
+        # That of the sender first: who may not probe it keeps nobody from the provider's.
+        for key in reversed(keys):
+            if not self._book.take_probe(
+                key, one.id, lease_seconds=lease, grace_seconds=PROBE_GRACE_SECONDS, is_fresh=is_fresh
+            ):
                 return False
         if keys:
             log.info("provider.probe", provider=keys[0].provider, sender=keys[-1].sender)
@@ -221,17 +224,23 @@ class Circuits:
 
     def _refuse(self, call: Call, answer: SendError) -> None:
         key = _sender_key(call)
-        pause = pause_after(answer.reason, self._openings(self._holds.get(key)))
-        by, detail = call.started.id, " ".join(filter(None, (answer.code, answer.detail)))
-        if self._book.refuse(key, pause, answer.reason, detail, by=by, at_most=SENDER_REFUSALS):
+        hold = self._holds.get(key)
+        destination = _doubtful_destination(call)
+        known = hold.refused_destinations if hold else frozenset()
+        is_repeated = _is_tried(call) or destination in known
+        pause = pause_after(answer.reason, self._openings(hold, is_repeated=is_repeated))
+        detail = " ".join(filter(None, (answer.code, answer.detail)))
+        refusal = Refusal(call.started.id, answer.reason, detail, destination, is_repeated)
+        if self._book.refuse(key, pause, refusal, at_most=SENDER_REFUSALS):
             log.warning("provider.sender_held", provider=key.provider, sender=key.sender, seconds=pause)
         self._read_at = float("-inf")
 
     def _open(self, key: CircuitKey, reason: Reason, detail: str, call: Call | None) -> None:
-        pause = pause_after(reason, self._openings(self._standings.get(key.provider)))
+        is_repeated = call is not None and _is_tried(call)
+        pause = pause_after(reason, self._openings(self._standings.get(key.provider), is_repeated=is_repeated))
         by = call.started.id if call else None
         again = call is not None and call.is_probe
-        if self._book.open(key, pause, reason, detail, by=by, again=again):
+        if self._book.open(key, pause, reason, detail, by=by, again=again, is_repeated=is_repeated):
             log.warning("provider.circuit_opened", provider=key.provider, reason=reason, seconds=pause)
         self._read_at = float("-inf")
 
@@ -248,8 +257,9 @@ class Circuits:
         standing = self._standings.get(provider)
         return standing is not None and standing.open_for_seconds is not None
 
-    def _openings(self, standing: Standing | None) -> int:
-        return 1 + (standing.openings if standing else 0)
+    def _openings(self, standing: Standing | None, *, is_repeated: bool) -> int:
+        """In a row, with the one that comes; an answer that is known already makes nobody wait longer."""
+        return (0 if is_repeated else 1) + (standing.openings if standing else 0)
 
     def _refresh(self) -> None:
         if time.monotonic() - self._read_at < FRESH_SECONDS:
@@ -277,7 +287,8 @@ class Circuits:
                 open_for_seconds=state.open_for_seconds,
                 reason=state.reason,
                 openings=state.openings,
-                probed_by=state.probed_by,
+                probers=state.probers,
+                refused_destinations=state.refused_destinations,
             )
             if state.key.sender:
                 holds[state.key] = found
@@ -295,12 +306,28 @@ def _sender_key(call: Call) -> CircuitKey:
 def _telling(calls: Sequence[Call]) -> Iterator[Call]:
     """Without those that only repeat what others say of their sender: a batch may be refused whole."""
     refused: Counter[CircuitKey] = Counter()
+    destinations: set[tuple[CircuitKey, str]] = set()
     for call in calls:
         if _is_refused_sender(call) and not call.is_probe:
-            refused[_sender_key(call)] += 1
-            if refused[_sender_key(call)] > SENDER_REFUSALS:
+            key, destination = _sender_key(call), _doubtful_destination(call)
+            if refused[key] >= SENDER_REFUSALS or (key, destination) in destinations:
                 continue
+            refused[key] += 1
+            if destination:
+                destinations.add((key, destination))
         yield call
+
+
+def _doubtful_destination(call: Call) -> str:
+    """Where it was to go, if that may be what its answer is about."""
+    if not (isinstance(call.answer, Unavailable) and call.answer.is_doubtful):
+        return ""
+    return destination_of(call.prepared.claim.channel, call.prepared.claim.recipient)
+
+
+def _is_tried(call: Call) -> bool:
+    """Whether a provider was called for it in an earlier turn."""
+    return call.prepared.claim.tries > 0
 
 
 def _outcome(call: Call) -> Outcome:

@@ -27,6 +27,7 @@ from notifier.delivery.failover import Routed, detail_of, goes_on, new_attempt, 
 from notifier.delivery.pacing import Pacer
 from notifier.delivery.preparing import Prepared, prepare
 from notifier.delivery.suppressing import suppression_of
+from notifier.domain.destinations import destination_of
 from notifier.errors import (
     OutcomeUnknown,
     Rejected,
@@ -224,7 +225,9 @@ class Deliverer:
         claim = one.claim
         situation = self._situation(claim, max(1, claim.tries))
         left = situation.seconds_left(self._settings.retry(claim.lane))
-        return Candidate(claim.id, one.identity, left, is_untried=situation.is_untried)
+        return Candidate(
+            claim.id, one.identity, left, situation.is_untried, destination_of(claim.channel, claim.recipient)
+        )
 
     def _without_route(self, one: Prepared, channel: Channel, found: Route) -> Result:
         claim, error = one.claim, no_route(one, channel, found)

@@ -28,7 +28,7 @@ The column *about* names the subject of an answer: what it tells something about
 |---|---|
 | `recipient`, `content` | nothing: other messages are not concerned |
 | `destination` | tries the next provider; if none serves it, it fails; the detail names the country or domain |
-| `sender` | tries the next provider; three refusals in a row hold this sender back there, and no other |
+| `sender` | tries the next provider; three refusals hold this sender back, doubtful ones once a destination |
 | `account`, `provider` | opens the circuit: at once for `provider_account`, else at a share of failed calls |
 
 *Doubtful* answers are given for two reasons: we are at fault, or this one destination is not served. The message

@@ -86,7 +86,10 @@ def late_in_words(late: Late) -> tuple[str, str]:
                 "ask the provider, then: notifier resolve ID --sent or --resend",
             )
         case Cause.PROVIDER_ACCOUNT:
-            return "our account at the provider is at fault", "mend credentials, credit or sender: notifier doctor"
+            return (
+                "our account at the provider is at fault",
+                "mend credentials, credit or registration: notifier doctor",
+            )
         case Cause.SENDER_REFUSED:
             return (
                 "the provider refuses our sender identity",

@@ -42,9 +42,25 @@ class CircuitState:
     reason: Reason | None
     detail: str | None
     openings: int
-    probed_by: UUID | None
+    #: The notifications that opened it, or probed it since.
+    probers: frozenset[UUID]
     #: Messages in a row that were refused for their sender.
     refusals: int
+    #: Where they were to go, of those whose answers may be about that.
+    refused_destinations: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A message that a provider refused for its sender."""
+
+    by: UUID
+    reason: Reason
+    detail: str
+    #: Where it was to go, if the answer may be about that; "": it is surely about the sender.
+    destination: str = ""
+    #: It was refused before, or another one to that destination was.
+    is_repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,29 +92,47 @@ class CircuitBook:
                 reason=None if row.reason is None else Reason(row.reason),
                 detail=row.detail,
                 openings=row.openings,
-                probed_by=row.probed_by,
+                probers=frozenset(row.probers or ()),
                 refusals=row.refusals,
+                refused_destinations=frozenset(row.refused_destinations or ()),
             )
             for row in rows
         ]
 
     def open(
-        self, key: CircuitKey, pause_seconds: float, reason: Reason, detail: str, *, by: UUID | None, again: bool
+        self,
+        key: CircuitKey,
+        pause_seconds: float,
+        reason: Reason,
+        detail: str,
+        *,
+        by: UUID | None,
+        again: bool,
+        is_repeated: bool = False,
     ) -> bool:
         """Open it, or, after a probe that failed, open it `again`. One that is open stays as it is.
 
-        `by`: the notification whose answer did it; it does not probe next. Returns whether we opened it.
+        `by`: the notification whose answer did it; it does not probe. `is_repeated`: it was tried before, so that
+        it counts as no further opening. Returns whether we opened it.
         """
         values = {"pause": pause_seconds, "reason": reason, "detail": detail[:300], "by": by, "again": again}
+        values["more"] = 0 if is_repeated else 1
         with transaction(self._engine) as connection:
             return connection.execute(_OPEN, {**_of(key), **values}).first() is not None
 
-    def refuse(
-        self, key: CircuitKey, pause_seconds: float, reason: Reason, detail: str, *, by: UUID, at_most: int
-    ) -> bool:
+    def refuse(self, key: CircuitKey, pause_seconds: float, refusal: Refusal, *, at_most: int) -> bool:
         """Count a message that was refused for its sender; at `at_most` in a row, open the sender's circuit, and
-        after a probe open it again. A message counts once. Returns whether it was us who opened it."""
-        values = {"pause": pause_seconds, "reason": reason, "detail": detail[:300], "by": by, "at_most": at_most}
+        after a probe open it again. A message counts once, and so does a destination that may be what the answers
+        are about. Returns whether it was us who opened it."""
+        values = {
+            "pause": pause_seconds,
+            "reason": refusal.reason,
+            "detail": refusal.detail[:300],
+            "by": refusal.by,
+            "to": refusal.destination or None,
+            "more": 0 if refusal.is_repeated else 1,
+            "at_most": at_most,
+        }
         with transaction(self._engine) as connection:
             return bool(connection.execute(_REFUSE, {**_of(key), **values}).scalar_one())
 
@@ -118,10 +152,13 @@ class CircuitBook:
         with transaction(self._engine) as connection:
             connection.execute(_CLOSE_ALL, {"provider": provider})
 
-    def take_probe(self, key: CircuitKey, by: UUID, *, lease_seconds: float, grace_seconds: float) -> bool:
+    def take_probe(
+        self, key: CircuitKey, by: UUID, *, lease_seconds: float, grace_seconds: float, is_fresh: bool
+    ) -> bool:
         """Whether the notification `by` may try a provider whose pause is over; then no other one may for
-        `lease_seconds`. The one that tried last may not, unless nobody else did within `grace_seconds`."""
-        values = {"by": by, "lease": lease_seconds, "grace": grace_seconds}
+        `lease_seconds`. One that opened it or probed it before never may. One that is not fresh, whose answer may
+        be known already, may if no fresh one came within `grace_seconds`, which double with each probe."""
+        values = {"by": by, "lease": lease_seconds, "grace": grace_seconds, "fresh": is_fresh}
         with transaction(self._engine) as connection:
             return connection.execute(_PROBE, {**_of(key), **values}).first() is not None
 
@@ -152,16 +189,18 @@ SELECT provider, sender,
   -- While one probes, the others wait for it.
   CASE WHEN open_until IS NOT NULL THEN extract(epoch FROM greatest(open_until, probe_until) - now()) END
     AS open_for_seconds, opened_at, open_until, reason,
-  detail, openings, probed_by, refusals
+  detail, openings, probers, refusals, refused_destinations
 FROM circuits WHERE open_until IS NOT NULL OR refusals > 0 ORDER BY provider, sender
 """)
 
 _OPEN: TextClause = text("""
-INSERT INTO circuits AS c (provider, sender, open_until, opened_at, reason, detail, openings, probed_by)
-VALUES (:provider, :sender, now() + make_interval(secs => :pause), now(), :reason, :detail, 1, CAST(:by AS uuid))
+INSERT INTO circuits AS c (provider, sender, open_until, opened_at, reason, detail, openings, probed_by, probers)
+VALUES (:provider, :sender, now() + make_interval(secs => :pause), now(), :reason, :detail, 1, CAST(:by AS uuid),
+  array_remove(ARRAY[CAST(:by AS uuid)], NULL))
 ON CONFLICT (provider, sender) DO UPDATE SET
   open_until = excluded.open_until, opened_at = coalesce(c.opened_at, now()), reason = excluded.reason,
-  detail = excluded.detail, openings = c.openings + 1, probe_until = NULL, probed_by = excluded.probed_by
+  detail = excluded.detail, openings = c.openings + CASE WHEN c.open_until IS NULL THEN 1 ELSE :more END,
+  probe_until = NULL, probed_by = excluded.probed_by, probers = c.probers || excluded.probers
 -- A message that called it for its last chance, before the pause was over, changes nothing.
 WHERE c.open_until IS NULL OR (:again AND c.open_until <= now())
 RETURNING provider
@@ -169,22 +208,29 @@ RETURNING provider
 
 _REFUSE: TextClause = text("""
 INSERT INTO circuits AS c (provider, sender, refusals, refused_id, reason, detail, open_until, opened_at, openings,
-  probed_by)
+  probed_by, refused_destinations, probers)
 VALUES (:provider, :sender, 1, CAST(:by AS uuid), :reason, :detail,
   CASE WHEN 1 >= :at_most THEN now() + make_interval(secs => :pause) END,
-  CASE WHEN 1 >= :at_most THEN now() END, CASE WHEN 1 >= :at_most THEN 1 ELSE 0 END, CAST(:by AS uuid))
+  CASE WHEN 1 >= :at_most THEN now() END, CASE WHEN 1 >= :at_most THEN 1 ELSE 0 END, CAST(:by AS uuid),
+  array_remove(ARRAY[CAST(:to AS text)], NULL), CASE WHEN 1 >= :at_most THEN ARRAY[CAST(:by AS uuid)] END)
 ON CONFLICT (provider, sender) DO UPDATE SET
-  refusals = c.refusals + CASE WHEN c.refused_id IS DISTINCT FROM excluded.refused_id THEN 1 ELSE 0 END,
   refused_id = excluded.refused_id, reason = excluded.reason, detail = excluded.detail,
-  (open_until, opened_at, openings, probe_until, probed_by) = (
+  (refusals, refused_destinations, open_until, opened_at, openings, probe_until, probed_by, probers) = (
     SELECT
+      c.refusals + counts,
+      -- Bounded: a sender that is refused by so many is held already.
+      CASE WHEN counts = 1 AND coalesce(cardinality(c.refused_destinations), 0) < 100
+        THEN c.refused_destinations || excluded.refused_destinations ELSE c.refused_destinations END,
       CASE WHEN opens THEN now() + make_interval(secs => :pause) ELSE c.open_until END,
       CASE WHEN opens THEN coalesce(c.opened_at, now()) ELSE c.opened_at END,
-      CASE WHEN opens THEN c.openings + 1 ELSE c.openings END,
+      c.openings + CASE WHEN NOT opens THEN 0 WHEN c.open_until IS NULL THEN 1 ELSE :more END,
       CASE WHEN opens THEN NULL ELSE c.probe_until END,
-      CASE WHEN opens THEN excluded.refused_id ELSE c.probed_by END
-    FROM (SELECT (c.open_until IS NULL OR c.open_until <= now()) AND c.refusals
-      + CASE WHEN c.refused_id IS DISTINCT FROM excluded.refused_id THEN 1 ELSE 0 END >= :at_most AS opens) AS o)
+      CASE WHEN opens THEN excluded.refused_id ELSE c.probed_by END,
+      CASE WHEN opens THEN c.probers || excluded.refused_id ELSE c.probers END
+    FROM (
+      SELECT counts, (c.open_until IS NULL OR c.open_until <= now()) AND c.refusals + counts >= :at_most AS opens
+      FROM (SELECT CASE WHEN c.refused_id IS DISTINCT FROM excluded.refused_id AND NOT coalesce(
+        c.refused_destinations && excluded.refused_destinations, false) THEN 1 ELSE 0 END AS counts) AS n) AS o)
 RETURNING coalesce(c.probed_by = CAST(:by AS uuid) AND c.open_until > now(), false) AS is_opened
 """)
 
@@ -194,12 +240,14 @@ SELECT r.provider, r.sender, now() - make_interval(secs => r.ago)
 FROM json_to_recordset(CAST(:rows AS json)) AS r(provider text, sender text, ago double precision)
 ON CONFLICT (provider, sender) DO UPDATE SET
   accepted_at = greatest(c.accepted_at, excluded.accepted_at), refusals = 0, refused_id = NULL, open_until = NULL,
-  opened_at = NULL, reason = NULL, detail = NULL, openings = 0, probe_until = NULL, probed_by = NULL
+  opened_at = NULL, reason = NULL, detail = NULL, openings = 0, probe_until = NULL, probed_by = NULL,
+  probers = NULL, refused_destinations = NULL
 """)
 
 _CLOSED = """
 open_until = NULL, opened_at = NULL, reason = NULL, detail = NULL, openings = 0, probe_until = NULL,
-probed_by = NULL, refusals = 0, refused_id = NULL, closed_at = now()
+probed_by = NULL, probers = NULL, refusals = 0, refused_id = NULL, refused_destinations = NULL,
+closed_at = now()
 """
 
 _CLOSE: TextClause = text(f"""
@@ -210,10 +258,13 @@ WHERE provider = :provider AND sender = :sender AND open_until IS NOT NULL RETUR
 _CLOSE_ALL: TextClause = text(f"UPDATE circuits SET {_CLOSED} WHERE provider = :provider")  # noqa: S608
 
 _PROBE: TextClause = text("""
-UPDATE circuits SET probe_until = now() + make_interval(secs => :lease), probed_by = CAST(:by AS uuid)
+UPDATE circuits SET probe_until = now() + make_interval(secs => :lease), probed_by = CAST(:by AS uuid),
+  probers = probers || CAST(:by AS uuid)
 WHERE provider = :provider AND sender = :sender AND open_until <= now()
   AND (probe_until IS NULL OR probe_until <= now())
-  AND (probed_by IS DISTINCT FROM CAST(:by AS uuid) OR open_until <= now() - make_interval(secs => :grace))
+  AND NOT coalesce(CAST(:by AS uuid) = ANY(probers), false)
+  AND (:fresh OR open_until <= now()
+    - make_interval(secs => :grace * power(2, least(coalesce(cardinality(probers), 0), 5))))
 RETURNING provider
 """)
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Integer, LargeBinary, func, text
+from sqlalchemy import ARRAY, Integer, LargeBinary, Text, Uuid, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from notifier.store.base import Base
@@ -58,12 +58,16 @@ class Circuit(Base):
     openings: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     #: A probe is under way until then.
     probe_until: Mapped[datetime | None]
-    #: The notification that opened it, or probed it last: another one probes next.
+    #: The notification that opened it, or probed it last.
     probed_by: Mapped[UUID | None]
+    #: Every one that did since it opened: none of them probes again.
+    probers: Mapped[list[UUID] | None] = mapped_column(ARRAY(Uuid))
     #: Messages in a row that were refused for their sender.
     refusals: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     #: The last of them.
     refused_id: Mapped[UUID | None]
+    #: Where they were to go, of those whose answers may be about that: one destination counts once.
+    refused_destinations: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     #: When the provider last accepted a message of this sender.
     accepted_at: Mapped[datetime | None]
     #: When it closed: what calls came to before that is forgiven.

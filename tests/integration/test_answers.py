@@ -128,10 +128,12 @@ class Desk:
         self.ledger.take_due(limit=1000, unknown_after_seconds=30)
         self.deliver(ids)
 
-    def end_pauses(self) -> None:
-        statement = "UPDATE circuits SET open_until = now() - interval '1 second' WHERE open_until IS NOT NULL"
+    def end_pauses(self, seconds_ago: float = 1.0) -> None:
+        statement = text(
+            "UPDATE circuits SET open_until = now() - make_interval(secs => :ago) WHERE open_until IS NOT NULL"
+        )
         with transaction(self.engine) as connection:
-            connection.execute(text(statement))
+            connection.execute(statement, {"ago": seconds_ago})
 
     def age(self, seconds: float) -> None:
         """As if everything had been accepted so long ago."""
@@ -247,11 +249,15 @@ def test_one_message_at_a_time_finds_out_that_a_sender_is_accepted_again(desk: D
     desk.mail.faults.add(Rule("news@*", reply="553 5.7.1 not owned by user", stage="mail"))
     ids = [note.id for note in desk.send(*PEOPLE, sender="news")]
     assert desk.opened() == [("relay", "news")]
-    desk.end_pauses()
     before = desk.calls(*ids)
+    # All of them were tried: first, a fresh one may come.
+    desk.end_pauses()
+    desk.go_on(*ids)
+    assert desk.calls(*ids) == before
+    desk.end_pauses(100)
     desk.go_on(*ids)
     assert desk.calls(*ids) == before + 1
-    desk.end_pauses()
+    desk.end_pauses(100)
     desk.mail.faults.clear()
     desk.go_on(*ids)
     assert desk.calls(*ids) == before + 2
@@ -268,6 +274,69 @@ def test_a_probe_of_one_sender_that_fails_stops_no_other(desk: Desk) -> None:
     desk.go_on(*ids)
     assert desk.opened() == [("relay", "news")]
     assert {note.status for note in desk.send(*PEOPLE[3:])} == {"sent"}
+
+
+POLICY = "550 5.7.1 sender domain blocked by our policy"
+
+
+def test_one_domain_that_refuses_a_sender_holds_back_nobody(desk: Desk) -> None:
+    desk.mail.faults.add(Rule("*@blocked.example.org", reply=POLICY))
+    notes = desk.send(*(f"u{n}@blocked.example.org" for n in range(12)))
+    assert {(note.status, note.reason) for note in notes} == {("retrying", "sender_refused")}
+    assert desk.opened() == []
+    assert {note.status for note in desk.send(*PEOPLE)} == {"sent"}
+    # They were accepted, so it is the destination.
+    desk.go_on(*(note.id for note in notes))
+    assert {desk.note(note.id).reason for note in notes} == {"destination_refused"}
+
+
+def test_a_message_to_another_domain_probes_for_a_sender_that_some_refuse(desk: Desk) -> None:
+    desk.mail.faults.add(Rule("*@*.example.org", reply=POLICY))
+    desk.send(*(f"bob@d{n}.example.org" for n in range(3)), sender="news")
+    assert desk.opened() == [("relay", "news")]
+    desk.end_pauses()
+    [again, victim] = [desk.accept("ann@d0.example.org", sender="news"), desk.accept(PEOPLE[0], sender="news")]
+    desk.deliver([again])
+    assert desk.calls(again) == 0
+    desk.go_on(again, victim)
+    assert (desk.calls(again), desk.note(victim).status) == (0, "sent")
+    assert desk.opened() == []
+
+
+def test_a_known_answer_makes_nobody_wait_longer(desk: Desk) -> None:
+    desk.mail.faults.add(Rule("news@*", reply="553 5.7.1 not owned by user", stage="mail"))
+    ids = [note.id for note in desk.send(*PEOPLE[:3], sender="news")]
+    for _ in range(2):
+        desk.end_pauses(100)
+        desk.go_on(*ids)
+    assert desk.calls(*ids) == 5
+    [state] = [state for state in desk.circuits.states() if state.key.sender == "news"]
+    assert (state.openings, state.open_for_seconds) == (1, pytest.approx(30, abs=5))
+    # A fresh one need not wait for more than the pause.
+    desk.mail.faults.clear()
+    desk.end_pauses()
+    assert desk.send(PEOPLE[3], sender="news", lane=Lane.URGENT)[0].status == "sent"
+
+
+@pytest.mark.parametrize(
+    ("answer", "stage"),
+    [
+        (
+            "554 5.7.1 id=12345-01, from MTA(smtp:[127.0.0.1]:10025): 554 5.7.1 <bob@example.org>: Relay access "
+            "denied",
+            "body",
+        ),
+        ("535 5.7.8 no", "body"),
+        ("550 5.7.13 recipient bob@example.org account disabled", "body"),
+        ("421 4.2.1 mailbox busy, closing", "rcpt"),
+    ],
+)
+def test_an_answer_after_mail_was_taken_opens_no_circuit(desk: Desk, answer: str, stage: Any) -> None:
+    desk.mail.faults.add(Rule("bob@*", reply=answer, stage=stage))
+    notes = desk.send(*(f"bob@d{n}.example.org" for n in range(12)))
+    assert {note.status for note in notes} == {"retrying"}
+    assert desk.opened() == []
+    assert {note.status for note in desk.send(*PEOPLE)} == {"sent"}
 
 
 def test_a_sender_that_one_provider_refuses_goes_out_by_the_next(two_relays: Desk) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 
 from notifier.message import new_id
 from notifier.status import Reason
-from notifier.store.circuits import CircuitBook, CircuitKey, CircuitState
+from notifier.store.circuits import CircuitBook, CircuitKey, CircuitState, Refusal
 from notifier.store.engine import make_engine, transaction
 
 SMTP = CircuitKey("smtp")
@@ -35,8 +35,9 @@ def open_circuit(book: CircuitBook, *, by: UUID | None = None, again: bool = Fal
     return book.open(SMTP, 10, Reason.PROVIDER_UNAVAILABLE, "5 of 10 calls failed", by=by, again=again)
 
 
-def refuse(book: CircuitBook, by: UUID) -> bool:
-    return book.refuse(SHOP, 30, Reason.SENDER_REFUSED, "553 not yours", by=by, at_most=3)
+def refuse(book: CircuitBook, by: UUID, to: str = "", *, is_repeated: bool = False) -> bool:
+    refusal = Refusal(by, Reason.SENDER_REFUSED, "553 not yours", to, is_repeated)
+    return book.refuse(SHOP, 30, refusal, at_most=3)
 
 
 def end_pauses(engine: Engine, seconds_ago: int = 1) -> None:
@@ -45,12 +46,17 @@ def end_pauses(engine: Engine, seconds_ago: int = 1) -> None:
         connection.execute(statement, {"ago": seconds_ago})
 
 
+def end_leases(engine: Engine) -> None:
+    with transaction(engine) as connection:
+        connection.execute(text("UPDATE circuits SET probe_until = NULL"))
+
+
 def state_of(book: CircuitBook, key: CircuitKey) -> CircuitState:
     return next(state for state in book.states() if state.key == key)
 
 
-def take(book: CircuitBook, by: UUID) -> bool:
-    return book.take_probe(SMTP, by, lease_seconds=30, grace_seconds=10)
+def take(book: CircuitBook, by: UUID, *, is_fresh: bool = True) -> bool:
+    return book.take_probe(SMTP, by, lease_seconds=30, grace_seconds=10, is_fresh=is_fresh)
 
 
 def test_a_circuit_opens_once_and_closes_once(book: CircuitBook) -> None:
@@ -96,19 +102,41 @@ def test_one_worker_probes(book: CircuitBook, engine: Engine) -> None:
     assert state_of(book, SMTP).open_for_seconds == pytest.approx(30, abs=2)
 
 
-def test_the_notification_that_opened_it_does_not_probe_it_while_others_may(
-    book: CircuitBook, engine: Engine
-) -> None:
+def test_no_notification_probes_twice(book: CircuitBook, engine: Engine) -> None:
     open_circuit(book, by=FIRST)
     end_pauses(engine)
     assert not take(book, FIRST)
     assert take(book, SECOND)
+    # However long nobody else comes.
+    end_pauses(engine, seconds_ago=100_000)
+    end_leases(engine)
+    assert not take(book, FIRST)
+    assert not take(book, SECOND)
+    assert take(book, new_id())
 
 
-def test_the_only_notification_may_probe_again_when_nobody_else_came(book: CircuitBook, engine: Engine) -> None:
-    open_circuit(book, by=FIRST)
+def test_one_that_was_tried_probes_only_when_no_fresh_one_came(book: CircuitBook, engine: Engine) -> None:
+    open_circuit(book)
+    end_pauses(engine)
+    assert not take(book, FIRST, is_fresh=False)
     end_pauses(engine, seconds_ago=11)
-    assert take(book, FIRST)
+    assert take(book, FIRST, is_fresh=False)
+    end_leases(engine)
+    # The others wait for longer, and fresh ones do not.
+    assert not take(book, SECOND, is_fresh=False)
+    assert take(book, SECOND)
+
+
+def test_a_probe_by_one_that_was_tried_is_no_further_opening(book: CircuitBook, engine: Engine) -> None:
+    open_circuit(book)
+    end_pauses(engine)
+    assert book.open(SMTP, 10, Reason.PROVIDER_UNAVAILABLE, "421", by=FIRST, again=True, is_repeated=True)
+    assert state_of(book, SMTP).openings == 1
+    for _ in range(3):
+        refuse(book, new_id())
+    end_pauses(engine)
+    assert refuse(book, FIRST, is_repeated=True)
+    assert state_of(book, SHOP).openings == 1
 
 
 def test_three_messages_in_a_row_hold_a_sender_back(book: CircuitBook) -> None:
@@ -121,6 +149,22 @@ def test_three_messages_in_a_row_hold_a_sender_back(book: CircuitBook) -> None:
     state = state_of(book, SHOP)
     assert (state.reason, state.openings, state.refusals) == (Reason.SENDER_REFUSED, 1, 3)
     assert state.open_for_seconds == pytest.approx(30, abs=2)
+
+
+def test_one_destination_counts_once(book: CircuitBook) -> None:
+    assert not any(refuse(book, new_id(), "domain example.org") for _ in range(10))
+    assert not refuse(book, new_id(), "domain example.net")
+    assert not refuse(book, new_id(), "domain example.org")
+    assert state_of(book, SHOP).refused_destinations == {"domain example.org", "domain example.net"}
+    assert refuse(book, new_id(), "domain example.com")
+
+
+def test_an_acceptance_forgives_the_destinations(book: CircuitBook) -> None:
+    for domain in ("a", "b"):
+        refuse(book, new_id(), domain)
+    book.accept([(SHOP, 0.0)])
+    assert not any(refuse(book, new_id(), domain) for domain in ("a", "b"))
+    assert refuse(book, new_id(), "c")
 
 
 def test_an_acceptance_between_refusals_starts_anew(book: CircuitBook) -> None:

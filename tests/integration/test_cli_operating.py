@@ -26,7 +26,7 @@ from notifier.message import Message, new_id
 from notifier.rendering import Renderer
 from notifier.status import Channel, Lane, OnUnknown, Reason
 from notifier.store.audit import Audit, Filter
-from notifier.store.circuits import CircuitBook, CircuitKey
+from notifier.store.circuits import CircuitBook, CircuitKey, Refusal
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.values import NewNotification
@@ -210,7 +210,7 @@ def test_stuck_and_providers_name_open_circuits_and_held_senders(
     book = CircuitBook(engine)
     book.open(CircuitKey("text"), 300, Reason.PROVIDER_ACCOUNT, "no credit", by=None, again=False)
     for id_ in make("queued", 3):
-        book.refuse(CircuitKey("text", "news"), 60, Reason.SENDER_REFUSED, "15 no", by=id_, at_most=3)
+        book.refuse(CircuitKey("text", "news"), 60, Refusal(id_, Reason.SENDER_REFUSED, "15 no"), at_most=3)
     with transaction(engine) as connection:
         connection.execute(text("UPDATE notifications SET reason = 'provider_account' WHERE status = 'queued'"))
     engine.dispose()

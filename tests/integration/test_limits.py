@@ -49,23 +49,26 @@ def test_a_long_sms_counts_its_segments(book: RateBook) -> None:
 
 
 def test_three_workers_together_keep_to_fifty_a_second(book: RateBook) -> None:
-    """Each asks for batches as fast as it can; the moments that were handed out are what counts."""
-    moments: list[float] = []
+    """Each asks for batches as fast as it can; the moments that were handed out are what counts. On a busy machine
+    nobody knows them better than between the question and the answer: what is surely within one second counts."""
+    moments: list[tuple[float, float]] = []
     ends_at = time.monotonic() + 3.0
 
     def work() -> None:
-        while time.monotonic() < ends_at:
+        while (asked_at := time.monotonic()) < ends_at:
             turns = book.take_turns("p", [1] * 7, per_second=50 * 0.97, at_most_seconds=1.0)
-            answered_at = time.monotonic()
-            moments.extend(answered_at + turn.in_seconds for turn in turns if turn.is_granted)
+            late = time.monotonic() - asked_at
+            granted = (asked_at + turn.in_seconds for turn in turns if turn.is_granted)
+            moments.extend((moment, moment + late) for moment in granted)
 
     threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    moments.sort()
-    busiest = max(sum(start <= moment < start + 1 for moment in moments) for start in moments)
+    busiest = max(
+        sum(start <= earliest and latest < start + 1 for earliest, latest in moments) for start, _ in moments
+    )
     assert busiest <= 52
     assert len(moments) >= 130
 
