@@ -21,6 +21,8 @@ from notifier.telemetry import log, log_failure
 
 #: A larger mail is refused. Servers return some tens of kilobytes, a few the whole mail. Bytes.
 MAX_MAIL_BYTES = 32 * 1024 * 1024
+#: Mail servers that are served at once, each with a mail in memory; others are asked to come again.
+MAX_CONNECTIONS = 20
 #: Recorded at once, each with a connection to the database.
 THREADS = 4
 #: What is being recorded at SIGTERM has so long to end. Seconds.
@@ -40,6 +42,8 @@ class _Handler:
         self._pool = pool
         #: Mails that are being recorded.
         self.busy: set[asyncio.Future[Any]] = set()
+        #: Clients that are served now.
+        self.connections = 0
 
     async def handle_RCPT(  # noqa: N802
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, options: list[str]
@@ -84,6 +88,37 @@ class _Dialogue(SMTP):
 
     #: Longer than RFC 5321 allows: a report with such a line is better than none. Bytes.
     line_length_limit = 1024 * 1024
+
+    _is_served = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client; one too many is told so, and not listened to."""
+        handler: _Handler = self.event_handler
+        if handler.connections >= MAX_CONNECTIONS:
+            log.warning("bounces.too_many", count=handler.connections)
+            assert isinstance(transport, asyncio.Transport)
+            transport.write(b"421 4.3.2 too many connections, try again later\r\n")
+            transport.close()
+            return
+        handler.connections += 1
+        self._is_served = True
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """What a client says that is served."""
+        if self._is_served:
+            super().data_received(data)
+
+    def eof_received(self) -> bool | None:
+        """The end of it."""
+        return super().eof_received() if self._is_served else False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Whoever waits can come now."""
+        if self._is_served:
+            self._is_served = False
+            self.event_handler.connections -= 1
+            super().connection_lost(error)
 
     @syntax("LHLO hostname")
     async def smtp_LHLO(self, hostname: str) -> None:  # noqa: N802

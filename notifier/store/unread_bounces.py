@@ -52,7 +52,7 @@ class UnreadBook:
     def keep(self, notification_id: UUID, attempt: int, content: bytes) -> bool:
         """Keep it with its notification, and write an event into its story. Returns whether it was not there yet.
 
-        Of a notification that was redacted, and beyond `MAX_KEPT`, nothing is kept but the event of the first.
+        Of a notification that was redacted, and beyond `MAX_KEPT`, nothing is kept; one event says so.
         """
         id_ = new_id()
         values = {
@@ -125,10 +125,14 @@ WITH known AS (
 ), noted AS (
   INSERT INTO events (notification_id, kind, attempt, detail)
   SELECT about.id, 'came_back_unread', :attempt, CASE WHEN kept.id IS NOT NULL
-    THEN 'notifier bounces unread ' || kept.id ELSE 'its recipient was redacted: it was not kept' END
+    THEN 'notifier bounces unread ' || kept.id WHEN is_redacted THEN 'its recipient was redacted: it was not kept'
+    ELSE 'more came back than is kept' END
   FROM about LEFT JOIN kept ON true
   WHERE kept.id IS NOT NULL OR (is_redacted AND NOT EXISTS (
     SELECT FROM events AS e WHERE e.notification_id = about.id AND e.kind = 'came_back_unread'))
+  OR (NOT is_redacted AND NOT is_known AND NOT has_room AND NOT EXISTS (
+    SELECT FROM events AS e WHERE e.notification_id = about.id AND e.kind = 'came_back_unread'
+      AND e.detail = 'more came back than is kept'))
   RETURNING id
 )
 SELECT id FROM noted

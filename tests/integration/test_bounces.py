@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import smtplib
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import permutations
 from pathlib import Path
 
 import pytest
 
-from notifier.bounces import serve
+from notifier.bounces import MAX_CONNECTIONS, serve
 from notifier.dev.machine import free_port
 from notifier.errors import ConfigurationError, ServiceUnavailable
 from notifier.message import new_id
@@ -223,6 +224,19 @@ def test_they_are_taken_by_lmtp_and_by_smtp(sent: Mails) -> None:
                 assert refused == {ADDRESS: (452, b"4.5.3 one recipient at a time")}
                 with pytest.raises(smtplib.SMTPRecipientsRefused):
                     client.sendmail("", ["shop@example.com"], mail)
+
+
+def test_a_mail_server_too_many_is_asked_to_come_again_and_comes_when_another_has_gone(sent: Mails) -> None:
+    with listening(sent.services.bounces) as port, ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), 10)) for _ in range(MAX_CONNECTIONS)
+        ]
+        assert {client.recv(3) for client in clients} == {b"220"}
+        with socket.create_connection(("127.0.0.1", port), 10) as late:
+            late.sendall(b"EHLO late\r\n")
+            assert late.recv(3) == b"421"
+        clients[0].close()
+        wait_until(lambda: answers(port))
 
 
 def test_a_port_that_is_taken_and_one_that_is_none_are_told(sent: Mails) -> None:

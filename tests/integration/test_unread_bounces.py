@@ -18,6 +18,7 @@ from notifier.status import Channel, Status
 from notifier.store.engine import transaction
 from notifier.store.resealing import Resealing
 from notifier.store.retention import RetentionBook
+from notifier.store.unread_bounces import MAX_KEPT
 from notifier.store.vault import Vault
 from tests.support import bounce_mails as mails
 from tests.support.bounce_corpus import RECIPIENT, RETURN_PATH, SENDER, SHAPES, Shape
@@ -39,6 +40,15 @@ def sent(database_url: str, tmp_path: Path) -> Iterator[Mails]:
 @pytest.fixture
 def notifier(database_url: str, sent: Mails) -> CommandLine:
     return CommandLine({"database_url": database_url, "hash_key": KEY, "bounce_address": ADDRESS})
+
+
+def test_beyond_the_tenth_one_event_says_that_more_came(sent: Mails) -> None:
+    id_ = sent.send()
+    taken = [sent.bounce(RIDDLE.replace("Call me", f"Call me {number}"), id_) for number in range(13)]
+    assert taken == [Taken.UNREAD] * 11 + [Taken.REPEATED] * 2
+    details = [event.detail for event in sent.story(id_).events if event.kind == "came_back_unread"]
+    assert len(details) == MAX_KEPT + 1
+    assert details[-1] == "more came back than is kept"
 
 
 def test_it_is_kept_with_its_notification_once(sent: Mails, notifier: CommandLine) -> None:
