@@ -67,9 +67,7 @@ class SteppedConnection(psycopg.Connection[Any]):
             self.is_broken = True
             if self.pgconn.transaction_status != pq.TransactionStatus.IDLE:
                 self.pgconn.exec_(b"ROLLBACK")
-            actor = current()
-            if actor is not None:
-                actor.holds_locks = False
+            self._let_go()
 
     def close(self) -> None:
         self.break_off()
@@ -77,29 +75,32 @@ class SteppedConnection(psycopg.Connection[Any]):
 
     def commit(self) -> None:
         actor = current()
-        if actor is None or self.pgconn.transaction_status == pq.TransactionStatus.IDLE:
+        if actor is None or not self.database.written(self):
+            # Of what only read, the commit changes nothing.
             if not self.is_broken:
                 super().commit()
+                self._let_go()
             return
         option = self.database.stage.step(Step(Kind.COMMIT, "commit", writes=self.database.written(self)))
         if option in (Option.NOT_DONE, Option.DIES):
             self._end(option)
         super().commit()
-        actor.holds_locks = False
-        self.database.touched.pop(self, None)
+        self._let_go()
         if option is not Option.DONE:
             self._end(option)
 
     def rollback(self) -> None:
         if not self.is_broken:
             super().rollback()
-            self.database.touched.pop(self, None)
-            actor = current()
-            if actor is not None:
-                actor.holds_locks = False
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self.database.touched.pop(self, None)
+        actor = current()
+        if actor is not None:
+            actor.holds_locks = False
 
     def _end(self, option: Option) -> None:
-        self.database.touched.pop(self, None)
         self.break_off()
         raise Died if option.is_death else Broken(f"the connection broke: {option.name.lower()}")
 
@@ -168,6 +169,8 @@ class Database:
 
     def _make_engine(self, url: str) -> Engine:
         engine = make_engine(url, pool_size=8)
+        # The same few connections again and again: each has to be told of a new time by a statement of its own.
+        engine.pool._pool.use_lifo = True  # type: ignore[attr-defined]
         database = self
 
         def connect(_dialect: Any, _record: Any, args: Any, parameters: dict[str, Any]) -> SteppedConnection:
