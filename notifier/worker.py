@@ -196,8 +196,9 @@ def _add_upkeep(app: Celery, process: _Process) -> None:
         process.services.callbacks.forget_old()
         days = process.services.settings.attachment_days
         log.info("attachments.dropped", count=process.services.attachments.forget_old(days=days))
-        log.info("partitions.ensured", partitions=made)
-        return made
+        log.info("partitions.ensured", partitions=made.names, count=made.moved)
+        made.raise_failures()
+        return made.names
 
     @app.task(name=RETENTION, shared=False)  # type: ignore[untyped-decorator]
     def retention() -> dict[str, Any]:
