@@ -10,13 +10,14 @@ finds them in neither. Who waits for the locks of a move plans afterwards, and f
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, bindparam, text
+from sqlalchemy import Connection, CursorResult, Engine, bindparam, text
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -178,19 +179,25 @@ def made_until(engine: Engine) -> str | None:
 
 def strays(engine: Engine) -> list[Stray]:
     """What lies in the default partitions and stays there: months too far behind or ahead."""
+    found = []
     with transaction(engine) as connection:
         now = _now(connection)
         spans = (
             (False, UUID(int=0), Month.of(now, -MONTHS_MENDED).low),
-            (True, Month.of(now, MONTHS_AHEAD).high, UUID(int=2**128 - 1)),
+            (True, Month.of(now, MONTHS_AHEAD).high, _LAST_ID),
         )
-        found = []
         for table in PARTITIONED:
             for is_ahead, low, high in spans:
-                rows = _count(connection, table, low, high)
-                first, last = _first(connection, table, low, high), _first(connection, table, low, high, "DESC")
-                if first is not None and last is not None:
-                    found.append(Stray(table, rows, is_ahead, time_of_id(first), time_of_id(last)))
+                gaps = list(_gaps(connection, table, low, high))
+                ids = [
+                    id_
+                    for gap in gaps
+                    for id_ in (_first(connection, table, *gap), _last(connection, table, *gap))
+                    if id_
+                ]
+                if ids:
+                    rows = sum(_count(connection, table, *gap) for gap in gaps)
+                    found.append(Stray(table, rows, is_ahead, time_of_id(min(ids)), time_of_id(max(ids))))
     return found
 
 
@@ -198,8 +205,7 @@ def months(engine: Engine) -> list[Month]:
     """Those that have partitions, the oldest first."""
     with transaction(engine) as connection:
         existing = _existing(connection)
-    found = {match[1]: match for name in existing if (match := _MONTH.search(name))}
-    return [Month.of(datetime(int(match[2]), int(match[3]), 1, tzinfo=UTC)) for _, match in sorted(found.items())]
+    return _months_of(existing)
 
 
 def drop_month(engine: Engine, month: Month) -> bool:
@@ -233,11 +239,30 @@ def _wanted(engine: Engine) -> list[Month]:
 def _forgotten(connection: Connection, now: datetime) -> Iterator[Month]:
     """Months behind of which the default partitions hold rows."""
     for table in PARTITIONED:
-        low, high = Month.of(now, -MONTHS_MENDED).low, Month.of(now).low
-        while (found := _first(connection, table, low, high)) is not None:
-            month = Month.of(time_of_id(found))
-            yield month
-            low = month.high
+        for low, high in _gaps(connection, table, Month.of(now, -MONTHS_MENDED).low, Month.of(now).low):
+            while (found := _first(connection, table, low, high)) is not None:
+                month = Month.of(time_of_id(found))
+                yield month
+                low = month.high
+
+
+def _gaps(connection: Connection, table: str, low: UUID, high: UUID) -> Iterator[tuple[UUID, UUID]]:
+    """The spans of ids between the two that are in no month of the table: their rows are in its default partition.
+
+    Looking there needs the right to read the table only, and no other partition.
+    """
+    for month in _months_of(name for name in _existing(connection) if name.startswith(f"{table}_")):
+        if month.low > low:
+            yield low, min(month.low, high)
+        low = max(low, month.high)
+        if low >= high:
+            return
+    yield low, high
+
+
+def _months_of(names: Iterable[str]) -> list[Month]:
+    found = {match[1]: match for name in names if (match := _MONTH.search(name))}
+    return [Month.of(datetime(int(match[2]), int(match[3]), 1, tzinfo=UTC)) for _, match in sorted(found.items())]
 
 
 def _make(engine: Engine, month: Month) -> tuple[list[str], int]:
@@ -311,20 +336,31 @@ def _key(table: str) -> str:
     return "id" if table == "notifications" else "notification_id"
 
 
-def _first(connection: Connection, table: str, low: UUID, high: UUID, order: str = "ASC") -> UUID | None:
-    """The smallest id in the default partition from `low` on and before `high`; or the largest."""
-    key = _key(table)
-    query = f"SELECT {key} FROM {_default(table)} WHERE {key} >= :low AND {key} < :high ORDER BY 1 {order} LIMIT 1"
-    found: UUID | None = connection.execute(text(query).bindparams(*_BOUNDS), {"low": low, "high": high}).scalar()
+def _first(connection: Connection, table: str, low: UUID, high: UUID) -> UUID | None:
+    """The smallest id from `low` on and before `high`."""
+    found: UUID | None = _ask(connection, table, low, high, "{key}", "ORDER BY 1 LIMIT 1").scalar()
+    return found
+
+
+def _last(connection: Connection, table: str, low: UUID, high: UUID) -> UUID | None:
+    found: UUID | None = _ask(connection, table, low, high, "{key}", "ORDER BY 1 DESC LIMIT 1").scalar()
     return found
 
 
 def _count(connection: Connection, table: str, low: UUID, high: UUID) -> int:
+    return int(_ask(connection, table, low, high, "count(*)").scalar_one())
+
+
+def _ask(
+    connection: Connection, table: str, low: UUID, high: UUID, what: str, more: str = ""
+) -> CursorResult[Any]:
     key = _key(table)
-    query = f"SELECT count(*) FROM {_default(table)} WHERE {key} >= :low AND {key} < :high"
-    return int(connection.execute(text(query).bindparams(*_BOUNDS), {"low": low, "high": high}).scalar_one())
+    query = f"SELECT {what.format(key=key)} FROM {table} WHERE {key} >= :low AND {key} < :high {more}"
+    return connection.execute(text(query).bindparams(*_BOUNDS), {"low": low, "high": high})
 
 
+#: No id of ours is larger.
+_LAST_ID = UUID(int=2**128 - 1)
 _BOUNDS = [bindparam(name, type_=PG_UUID(as_uuid=True)) for name in ("low", "high")]
 
 _EXISTING = """
