@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from notifier.errors import ServiceUnavailable
 from notifier.message import Message
@@ -30,6 +31,7 @@ from notifier.store.partitions import (
     strays,
 )
 from notifier.store.values import NewAttempt, NewNotification, Result
+from tests.unit.cli.commandline import CommandLine
 
 NOW = datetime.now(UTC)
 LAST = UUID("ffffffff-ffff-7fff-bfff-ffffffffffff")
@@ -40,6 +42,7 @@ class Record:
     """A record some of whose months were never made."""
 
     def __init__(self, url: str) -> None:
+        self.url = url
         self.engine = make_engine(url, pool_size=8)
         self.ledger = Ledger(self.engine)
         self._count = 0
@@ -272,3 +275,50 @@ def test_inserts_claims_and_results_go_on_while_a_month_is_moved(record: Record)
     assert record.execute("SELECT status, count(*) FROM notifications GROUP BY 1") == [("sent", len(taken))]
     for table in PARTITIONED:
         assert record.places(table) == dict.fromkeys(taken, this.partition(table))
+
+
+def test_the_command_shows_and_makes_what_is_missing(record: Record, database_url: str) -> None:
+    notifier = CommandLine({"database_url": database_url})
+    assert notifier("db", "partitions").code == 2
+    this, coming = record.forget(0, 1)
+    record.accept(NOW)
+    record.accept(datetime(2099, 5, 3, tzinfo=UTC))
+    shown = notifier("db", "partitions", "--dry-run")
+    assert shown.code == 0
+    assert f"{this.name}\t{', '.join(this.partition(table) for table in PARTITIONED)}\t3" in shown.out
+    assert "this month has no partitions" in shown.out
+    assert "1 rows of notifications stay in the default partition" in shown.err
+    record.execute(f"CREATE TABLE {coming.partition('events')} (note text)")
+    failed = notifier("db", "partitions", "--now")
+    assert failed.code == 1
+    assert f"{coming.name} could not be made: " in failed.err
+    assert "3 rows moved" in failed.out
+    assert f"until the end of {this.name}" in failed.out
+    record.execute(f"DROP TABLE {coming.partition('events')}")
+    made = notifier("db", "partitions", "--now", "--json").json
+    assert made["made"]["names"] == [coming.partition(table) for table in PARTITIONED]
+    assert made["until"] == Month.of(NOW, MONTHS_AHEAD).name
+    assert notifier("db", "partitions", "--dry-run").out.startswith("no month is missing")
+
+
+def test_a_program_that_owns_nothing_needs_no_right_while_nothing_is_missing(record: Record) -> None:
+    record.accept(datetime(2099, 5, 3, tzinfo=UTC))
+    role = f"app_{os.getpid()}"
+    record.execute(f"CREATE ROLE {role}")
+    try:
+        with record.engine.connect() as connection:
+            connection.execute(text(f"GRANT SELECT, INSERT, UPDATE ON {', '.join(PARTITIONED)} TO {role}"))
+            connection.commit()
+        event.listen(
+            record.engine, "begin", lambda connection: connection.exec_driver_sql(f"SET LOCAL ROLE {role}")
+        )
+        made = ensure_partitions(record.engine)
+        assert (made.names, made.failed) == ([], {})
+        assert len(strays(record.engine)) == len(PARTITIONED)
+    finally:
+        record.engine.dispose()
+        admin = make_engine(record.url)
+        with transaction(admin) as connection:
+            connection.execute(text(f"DROP OWNED BY {role}"))
+            connection.execute(text(f"DROP ROLE {role}"))
+        admin.dispose()

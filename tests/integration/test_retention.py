@@ -278,4 +278,4 @@ def test_beat_has_it_done_every_night(past: Past, database_url: str) -> None:
     )
     app = make_app(settings)
     assert app.conf.beat_schedule["retention"]["task"] == RETENTION
-    assert app.tasks[RETENTION]()["redacted"] == {"email": 1}
+    assert app.tasks[RETENTION]()["retention"]["redacted"] == {"email": 1}
