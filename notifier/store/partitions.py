@@ -35,6 +35,9 @@ MONTHS_BEHIND = 1
 #: lies further behind or ahead stays in the default partition, where it is found, and in nobody's way.
 MONTHS_MENDED = 24
 
+#: No id of ours is larger.
+LAST_ID = UUID(int=2**128 - 1)
+
 # Any constant does: it keeps two Beats from making the same partition at once.
 _LOCK = 0x6E6F7469
 #: Moving rows and waiting for another run take minutes at the most.
@@ -184,7 +187,7 @@ def strays(engine: Engine) -> list[Stray]:
         now = _now(connection)
         spans = (
             (False, UUID(int=0), Month.of(now, -MONTHS_MENDED).low),
-            (True, Month.of(now, MONTHS_AHEAD).high, _LAST_ID),
+            (True, Month.of(now, MONTHS_AHEAD).high, LAST_ID),
         )
         for table in PARTITIONED:
             for is_ahead, low, high in spans:
@@ -359,8 +362,6 @@ def _ask(
     return connection.execute(text(query).bindparams(*_BOUNDS), {"low": low, "high": high})
 
 
-#: No id of ours is larger.
-_LAST_ID = UUID(int=2**128 - 1)
 _BOUNDS = [bindparam(name, type_=PG_UUID(as_uuid=True)) for name in ("low", "high")]
 
 _EXISTING = """
