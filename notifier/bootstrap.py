@@ -32,6 +32,7 @@ from notifier.operations.receipts import Receipts, identity
 from notifier.operations.retention import Keeper
 from notifier.operations.suppression_files import SuppressionFiles
 from notifier.operations.suppressions import Suppressions
+from notifier.operations.upkeep import Upkeep, Work, keep, log_statistics, make_partitions
 from notifier.providers import registry
 from notifier.providers.base import Provider
 from notifier.providers.simulator import Simulator
@@ -54,6 +55,7 @@ from notifier.store.retention import RetentionBook
 from notifier.store.revisions import missing_upgrade
 from notifier.store.suppressions import SuppressionBook
 from notifier.store.unread_bounces import UnreadBook
+from notifier.store.upkeep import UpkeepBook
 from notifier.store.vault import Vault
 from notifier.telemetry import log
 from notifier.tokens import Tokens
@@ -197,6 +199,21 @@ class Services:
     @cached_property
     def keeper(self) -> Keeper:
         return Keeper(RetentionBook(self.engine), self.settings.structure.retention)
+
+    @cached_property
+    def upkeep(self) -> Upkeep:
+        """Its steps, in the order in which they are made up for when they are late."""
+        steps: dict[str, Work] = {
+            "partitions": lambda: make_partitions(self.engine),
+            "provider_outcomes": self.health.forget_old,
+            "bounce_counts": self.alarms.forget_old,
+            "rate_slots": self.rates.forget_old,
+            "callbacks": self.callbacks.forget_old,
+            "attachments": lambda: self.attachments.forget_old(days=self.settings.attachment_days),
+            "retention": lambda: keep(self.keeper),
+            "statistics": lambda: log_statistics(self.audit),
+        }
+        return Upkeep(UpkeepBook(self.engine), steps)
 
     @cached_property
     def callbacks(self) -> CallbackBook:

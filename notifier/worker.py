@@ -12,7 +12,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from threading import Event, Lock
 from typing import Any
@@ -28,9 +27,9 @@ from notifier.bootstrap import DeliveryLoop, Services, settle
 from notifier.broker import amqp_transport
 from notifier.config import Settings, load_settings
 from notifier.dispatch import dispatch_callbacks
+from notifier.operations.upkeep import NIGHTLY
 from notifier.remote_control import QuestionsControl
 from notifier.status import Channel, Lane
-from notifier.store.partitions import ensure_partitions
 from notifier.telemetry import configure, log
 
 #: Ids of one deliver task: enough to pay Celery's cost once, few enough to spread over threads.
@@ -39,15 +38,13 @@ IDS_PER_TASK = 100
 PUBLISH_SECONDS = 5
 #: Beat wakes the sweep so often. Seconds.
 TICK_SECONDS = 1.0
-#: A night's retention ends after this: RabbitMQ takes a task that lasts for half an hour for lost. Seconds.
-RETENTION_SECONDS = 900.0
 #: RabbitMQ drops a tick that nobody took within this long: the next one does the same. Seconds.
-TICK_EXPIRES_SECONDS, DAILY_EXPIRES_SECONDS = 10, 3600
+TICK_EXPIRES_SECONDS, MINUTE_EXPIRES_SECONDS, DAILY_EXPIRES_SECONDS = 10, 60, 3600
 
 DELIVER, RECONCILE, DISPATCH = "notifier.deliver", "notifier.reconcile", "notifier.dispatch_due"
 CALL_BACK = "notifier.call_back"
 PARTITIONS, STATISTICS = "notifier.ensure_partitions", "notifier.log_statistics"
-RETENTION = "notifier.retention"
+RETENTION, LATE_UPKEEP = "notifier.retention", "notifier.run_late_upkeep"
 
 
 def make_app(settings: Settings, process: _Process | None = None) -> Celery:
@@ -121,18 +118,20 @@ def _schedule() -> dict[str, Any]:
     # Not Celery's `expires`: that is a moment of Beat's clock, which the worker compares with its own.
     # `expiration` is a span that RabbitMQ measures. Redis does not know it: see `_Process.may_sweep`.
     tick = {"queue": topology.MAINTENANCE, "expiration": TICK_EXPIRES_SECONDS}
+    minutely = {"queue": topology.MAINTENANCE, "expiration": MINUTE_EXPIRES_SECONDS}
     daily = {"queue": topology.MAINTENANCE, "expiration": DAILY_EXPIRES_SECONDS}
     # One clock for all of them: Celery keeps the entries in one order of times.
     now = _steady_clock()
     every, at_night = schedule(timedelta(seconds=TICK_SECONDS), nowfun=now), crontab(hour=3, minute=7, nowfun=now)
     # After the partitions, and away from what reports at midnight.
     later_at_night = crontab(hour=3, minute=37, nowfun=now)
-    after_midnight = crontab(hour=0, minute=5, nowfun=now)
+    after_midnight, each_minute = crontab(hour=0, minute=5, nowfun=now), schedule(timedelta(minutes=1), nowfun=now)
     return {
         "dispatch-due": {"task": DISPATCH, "schedule": every, "options": tick},
         "partitions": {"task": PARTITIONS, "schedule": at_night, "options": daily},
         "retention": {"task": RETENTION, "schedule": later_at_night, "options": daily},
         "statistics": {"task": STATISTICS, "schedule": after_midnight, "options": daily},
+        "late-upkeep": {"task": LATE_UPKEEP, "schedule": each_minute, "options": minutely},
     }
 
 
@@ -187,41 +186,24 @@ def _add_upkeep(app: Celery, process: _Process) -> None:
     """What is done at night."""
 
     @app.task(name=PARTITIONS, shared=False)  # type: ignore[untyped-decorator]
-    def upkeep() -> list[str]:
+    def upkeep() -> dict[str, Any]:
         """Make the partitions of the coming months, and drop counts and files that nobody needs any more."""
-        made = ensure_partitions(process.services.engine)
-        process.services.health.forget_old()
-        process.services.alarms.forget_old()
-        process.services.rates.forget_old()
-        process.services.callbacks.forget_old()
-        days = process.services.settings.attachment_days
-        log.info("attachments.dropped", count=process.services.attachments.forget_old(days=days))
-        log.info("partitions.ensured", partitions=made)
-        return made
+        return process.services.upkeep.run(NIGHTLY)
 
     @app.task(name=RETENTION, shared=False)  # type: ignore[untyped-decorator]
     def retention() -> dict[str, Any]:
         """Redact, delete and drop what is old enough; what there is no time for waits for the next night."""
-        kept = process.services.keeper.run(seconds=RETENTION_SECONDS)
-        log.info(
-            "retention.done",
-            redacted=sum(kept.redacted.values()),
-            deleted=sum(kept.deleted.values()) + sum(kept.rejected.values()),
-            wiped=kept.wiped,
-            partitions=kept.dropped,
-        )
-        for name in (*kept.held, *kept.in_use):
-            log.warning("retention.month_stays", partitions=[name])
-        return asdict(kept)
+        return process.services.upkeep.run(["retention"])
 
     @app.task(name=STATISTICS, shared=False)  # type: ignore[untyped-decorator]
-    def log_statistics() -> list[dict[str, Any]]:
+    def log_statistics() -> dict[str, Any]:
         """Yesterday's notifications by channel and status, in the log and as the task's result."""
-        today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        counts = process.services.audit.count(since=today - timedelta(days=1), until=today)
-        for row in counts:
-            log.info("statistics.day", channel=row.channel, status=row.status, count=row.count)
-        return [{"channel": row.channel, "status": row.status, "count": row.count} for row in counts]
+        return process.services.upkeep.run(["statistics"])
+
+    @app.task(name=LATE_UPKEEP, shared=False)  # type: ignore[untyped-decorator]
+    def run_late_upkeep() -> dict[str, Any]:
+        """One step that was not done at its hour: Beat was down then, or it failed."""
+        return process.services.upkeep.run_late()
 
 
 class _Process:

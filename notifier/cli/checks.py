@@ -62,6 +62,7 @@ def all_checks(services: Services) -> Iterator[Check]:
 
 def check_database(services: Services) -> Iterator[Check]:
     """Reachable, migrated, ready for the next months."""
+    from notifier.cli.upkeep_checks import check_partitions, check_upkeep
     from notifier.store.revisions import missing_upgrade, revisions
 
     current, newest = revisions(services.engine)
@@ -74,23 +75,12 @@ def check_database(services: Services) -> Iterator[Check]:
     age = "the newest" if current == newest else f"of a later version than this one, whose newest is {newest}"
     yield Check("tables", True, f"revision {current}, {age}")
     yield from safely("partitions", lambda: check_partitions(services))
+    yield from safely("upkeep", lambda: check_upkeep(services))
     yield from safely("circuits", lambda: check_circuits(services))
     yield from safely("hash key", lambda: check_hash_key(services))
     yield from safely("callbacks", lambda: check_endpoints(services))
     yield from safely("suppressions", lambda: check_held_suppressions(services))
     yield from safely("encryption", lambda: check_encryption(services))
-
-
-def check_partitions(services: Services) -> Iterator[Check]:
-    """This month's and the next one's: without them rows land in the default partition."""
-    from notifier.store.partitions import missing_partitions
-
-    missing = missing_partitions(services.engine)
-    if missing:
-        fix = "notifier db upgrade; and keep `notifier beat` running, which makes them ahead"
-        yield Check("partitions", False, f"missing: {', '.join(missing)}", fix)
-    else:
-        yield Check("partitions", True, "there for this month and the next")
 
 
 def check_hash_key(services: Services) -> Iterator[Check]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -103,6 +104,14 @@ class Intake:
         self._publish_tasks = publish_tasks
         self._callbacks = Rules(structure.callbacks, callback_hosts)
         self._producers = producers or Producers(structure)
+
+    def now(self) -> datetime:
+        """The time against which messages are judged: by the database's clock.
+
+        Raises:
+            ServiceUnavailable: it is not known yet, and the database is away.
+        """
+        return self._ledger.now()
 
     def process(self, batch: Sequence[Received]) -> Summary:
         """Accept or reject every message; when this returns, all of them are in the record.
@@ -232,7 +241,7 @@ class Intake:
         faults = received.faults or tuple(_check_wrapping(received))
         if faults:
             return [Entry(None, faults)]
-        return parse_body(received.body, received.channel, received.lane)
+        return parse_body(received.body, received.channel, received.lane, now=self.now())
 
     def _identified(self, received: Received) -> Received:
         """The same, with the broker user who published it first, and without what others say about that."""

@@ -18,7 +18,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 
 from notifier.errors import Fault
-from notifier.message import MAX_MAIL_ATTACHMENTS, new_id
+from notifier.message import MAX_MAIL_ATTACHMENTS
+from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.models import StoredAttachment
 from notifier.store.values import NewNotification
@@ -72,7 +73,6 @@ class AttachmentBook:
         """Keep a file. The same one again, of the same name and type, is the one that is there."""
         digest = hashlib.sha256(new.content).digest()
         values = {
-            "id": new_id(),
             "producer": new.producer,
             "name": new.name,
             "content_type": new.content_type,
@@ -82,10 +82,10 @@ class AttachmentBook:
         }
         with transaction(self._engine) as connection:
             # The file itself crosses only if it is news.
-            key = {name: value for name, value in values.items() if name not in ("id", "size", "content")}
+            key = {name: value for name, value in values.items() if name not in ("size", "content")}
             found = connection.execute(_AGAIN, key).scalar()
             if found is None:
-                found = connection.execute(_ADD, values).scalar_one()
+                found = connection.execute(_ADD, {"id": clock_of(connection).new_id(), **values}).scalar_one()
         return AttachmentView(found, new.name, new.content_type, len(new.content), digest.hex())
 
     def sizes(self, ids: Collection[UUID]) -> dict[UUID, int]:

@@ -16,7 +16,7 @@ from notifier.errors import CannotOpen, InvalidMessage, NotFound
 from notifier.hashing import HashKey
 from notifier.status import Channel
 from notifier.store.attachments import AttachmentView, views_of
-from notifier.store.engine import transaction
+from notifier.store.engine import database_now, transaction
 from notifier.store.models import Attempt, Event, Notification, ProviderMessage, RejectedMessage
 from notifier.store.partitions import first_id
 from notifier.store.vault import Vault
@@ -235,6 +235,10 @@ class Audit:
     def __init__(self, engine: Engine, vault: Vault | None = None) -> None:
         self._engine = engine
         self._vault = vault or Vault()
+
+    def now(self) -> datetime:
+        """By the database's clock, which is asked every few seconds."""
+        return database_now(self._engine)
 
     def story(self, notification_id: UUID) -> Story:
         """The notification with its attempts and events, oldest first.

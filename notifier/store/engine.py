@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from psycopg import OperationalError
@@ -14,6 +15,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlc
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from notifier.errors import ConfigurationError, ServiceUnavailable
+from notifier.store.clock import DatabaseClock, clock_of, set_clock
 
 #: A connection that nobody used for longer is tried first. Seconds.
 TRIED_AFTER_SECONDS = 1.0
@@ -62,26 +64,45 @@ def make_engine(url: str, *, pool_size: int = 5, application: str = "notifier") 
         # An error would hold the values of its statement: people's data, one-time codes.
         hide_parameters=True,
     )
-    _try_rested(engine)
+    clock = DatabaseClock()
+    set_clock(engine, clock)
+    _try_rested(engine, clock)
     return engine
 
 
-def _try_rested(engine: Engine) -> None:
-    """Have it try connections that rested. SQLAlchemy's `pool_pre_ping` tries each time: a round trip more for
-    every transaction."""
+def database_now(engine: Engine) -> datetime:
+    """By the database's clock, which is asked only if nobody has lately.
+
+    Raises:
+        ServiceUnavailable: nobody has, and it cannot be.
+    """
+    clock = clock_of(engine)
+    if clock.is_due:
+        with transaction(engine):
+            pass  # taking a connection out of the pool measures it
+    return clock.now()
+
+
+def _try_rested(engine: Engine, clock: DatabaseClock) -> None:
+    """Have it try connections that rested, by reading the database's clock; and others when that is due.
+    SQLAlchemy's `pool_pre_ping` tries each time: a round trip more for every transaction."""
+
+    def expect_another(_connection: object, _record: object) -> None:
+        clock.expect_another()
 
     def note(_connection: object, record: Any) -> None:
         record.info[_RESTS_SINCE] = time.monotonic()
 
     def try_it(connection: Any, record: Any, _proxy: object) -> None:
         now = time.monotonic()
-        if now - record.info.get(_RESTS_SINCE, now) > TRIED_AFTER_SECONDS:
+        if clock.is_due or now - record.info.get(_RESTS_SINCE, now) > TRIED_AFTER_SECONDS:
             try:
-                engine.dialect.do_ping(connection)
+                clock.measure(connection)
             except OperationalError as error:
                 # The pool opens another one.
                 raise DisconnectionError from error
 
+    event.listen(engine, "connect", expect_another)
     event.listen(engine, "checkin", note)
     event.listen(engine, "checkout", try_it)
 

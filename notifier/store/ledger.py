@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +17,6 @@ from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import DataError, IntegrityError
 
 from notifier.errors import Fault
-from notifier.message import new_id
 from notifier.status import (
     SIMULATOR,
     TRANSITIONS,
@@ -29,7 +29,8 @@ from notifier.status import (
 )
 from notifier.store import statements
 from notifier.store.attachments import use_attachments
-from notifier.store.engine import transaction
+from notifier.store.clock import clock_of
+from notifier.store.engine import database_now, transaction
 from notifier.store.ledger_rows import (
     as_json,
     call_row,
@@ -70,6 +71,8 @@ MAX_CRASHES = 3
 _MANY_ROWS = 16
 #: So much of a rejected body is kept. Bytes.
 KEPT_BODY_BYTES = 64 * 1024
+#: Of what was not accepted.
+_NO_ID = UUID(int=0)
 
 #: Fields of a message that do not go into the row as they are.
 _PUT_AWAY = {"to", "id", "channel", "lane", "context", "attachments"}
@@ -85,6 +88,10 @@ class Ledger:
         self._engine = engine
         self._vault = vault or Vault()
         self._watch = watch
+
+    def now(self) -> datetime:
+        """By the database's clock, which decides whether a message is too old; it is asked every few seconds."""
+        return database_now(self._engine)
 
     def accept(
         self, notifications: Sequence[NewNotification], rejections: Sequence[NewRejection] = ()
@@ -108,14 +115,16 @@ class Ledger:
     def _accept(
         self, notifications: Sequence[NewNotification], rejections: Sequence[NewRejection]
     ) -> list[Accepted]:
-        ids = {new.position: new.message.id or new_id() for new in notifications}
         # What follows the insertion of a few looks at what was there before, and notes it. After a crash between
         # them the message comes again and finds the same: also the key of one whose id was taken.
         is_alone = len(notifications) <= _MANY_ROWS and not rejections
         is_alone = is_alone and not any(new.message.attachments for new in notifications)
         with transaction(self._engine, is_one_statement=is_alone) as connection:
+            # By the database's clock, which taking the connection has measured: a row is sealed with its id.
+            clock = clock_of(connection)
             answers: dict[int, Accepted] = {}
             if notifications:
+                ids = {new.position: new.message.id or clock.new_id() for new in notifications}
                 faults = use_attachments(connection, notifications)
                 # By key, so that two intakes with the same keys wait for each other instead of locking up.
                 rows = [
@@ -130,7 +139,9 @@ class Ledger:
                 missing = [new for new in notifications if new.position not in answers]
                 answers |= self._explain(connection, missing, faults)
             if rejections:
-                connection.execute(statements.REJECT, [self._rejected_row(rejection) for rejection in rejections])
+                connection.execute(
+                    statements.REJECT, [self._rejected_row(rejection, clock.new_id()) for rejection in rejections]
+                )
         return [answers[new.position] for new in notifications]
 
     def _explain(
@@ -149,7 +160,7 @@ class Ledger:
             if first is None:
                 # A repetition is answered as the first time, also when what it names has been deleted since.
                 found = faults[new.position]
-                answers[new.position] = Accepted(new.position, new_id(), new.channel, new.lane, None, found)
+                answers[new.position] = Accepted(new.position, _NO_ID, new.channel, new.lane, None, found)
                 continue
             is_same = self._vault.is_same_body(new.message, bytes(first.body_hash))
             fault = _conflict(new, is_same=is_same, id_taken=first.id_taken)
@@ -352,8 +363,7 @@ class Ledger:
             "redispatch": REDISPATCH_SECONDS[new.lane],
         }
 
-    def _rejected_row(self, rejection: NewRejection) -> dict[str, Any]:
-        id_ = new_id()
+    def _rejected_row(self, rejection: NewRejection, id_: UUID) -> dict[str, Any]:
         return {
             "id": id_,
             "queue": rejection.queue,
@@ -410,4 +420,4 @@ def _conflict(new: NewNotification, *, is_same: bool, id_taken: bool) -> Fault |
 
 def _not_storable(new: NewNotification) -> Accepted:
     fault = Fault("", "not_storable", "holds a value that the record cannot hold", "Send plainer values")
-    return Accepted(new.position, new_id(), new.channel, new.lane, None, fault)
+    return Accepted(new.position, _NO_ID, new.channel, new.lane, None, fault)

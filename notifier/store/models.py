@@ -32,6 +32,7 @@ from notifier.store.operating_tables import ProviderOutcome as ProviderOutcome
 from notifier.store.operating_tables import ProviderState as ProviderState
 from notifier.store.operating_tables import RateSlot as RateSlot
 from notifier.store.operating_tables import RetentionMark as RetentionMark
+from notifier.store.operating_tables import UpkeepRun as UpkeepRun
 from notifier.store.operating_tables import UsageCount as UsageCount
 
 

@@ -175,3 +175,19 @@ class RetentionMark(Base):
     #: Everything with a smaller id is done.
     reached: Mapped[UUID]
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class UpkeepRun(Base):
+    """The last runs of one step of upkeep, whoever made them."""
+
+    __tablename__ = "upkeep_runs"
+
+    #: "partitions", "retention": see docs/how-to/operate.md.
+    step: Mapped[str] = mapped_column(primary_key=True)
+    #: When the last run began.
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    #: When one last ended well; None: none has.
+    last_success_at: Mapped[datetime | None]
+    last_failure_at: Mapped[datetime | None]
+    #: Why that one failed, without personal data.
+    failure: Mapped[str | None]

@@ -26,7 +26,7 @@ from sqlalchemy.types import Text
 
 from notifier.hashing import HashKey
 from notifier.status import Channel, MessageProof, Reason, Status, sources_of
-from notifier.store.engine import transaction
+from notifier.store.engine import database_now, transaction
 from notifier.store.mass_alarm import HardBounceWatch
 from notifier.store.partitions import first_id
 from notifier.store.provider_messages import MessageClaim, claim_message, with_locks
@@ -114,6 +114,10 @@ class ReceiptBook:
         self._engine = engine
         self._hash_key = hash_key or HashKey()
         self._watch = watch
+
+    def now(self) -> datetime:
+        """By the database's clock, which is asked every few seconds."""
+        return database_now(self._engine)
 
     def record(
         self, report: NewReport, suppression: Callable[[Reported], NewSuppression | None] = lambda _: None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -117,7 +117,7 @@ def stats(desk: AtDesk, holder: Reader, wanted: Annotated[StatsQuery, Query()]) 
     them, or the key is one."""
     if wanted.is_test is None:
         wanted = wanted.model_copy(update={"is_test": holder.is_test})
-    until = wanted.until or datetime.now(UTC)
+    until = wanted.until or desk.audit.now()
     since = wanted.since or until - timedelta(days=1)
     if until - since > MAX_STATS_SPAN:
         raise WrongSelection(f"since and until are more than {MAX_STATS_SPAN.days} days apart: ask month by month")
