@@ -6,16 +6,17 @@ import asyncio
 import gc
 import threading
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 
 from notifier import topology
 from notifier.broker import broker_user
 from notifier.callbacks import Caller as CallbackCaller
-from notifier.callbacks import Runner
+from notifier.callbacks import NameServers, Runner
 from notifier.config import Settings
 from notifier.delivery import Asker, Circuits, Deliverer, Reconciler
 from notifier.delivery.calling import Caller
@@ -65,6 +66,8 @@ from notifier.tokens import Tokens
 _OBJECTS_BEFORE_COLLECTION = 20_000
 #: A program that starts before `notifier db upgrade` looks again after this. Seconds.
 _LOOK_SECONDS = 1.0
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -278,29 +281,60 @@ def make_providers(settings: Settings) -> list[Provider]:
     ]
 
 
-class DeliveryLoop:
-    """The event loop of a worker process, in its own thread, with the providers that live on it.
+class _LoopThread:
+    """An event loop in a thread of its own: Celery has no asyncio, its task threads hand coroutines over.
 
-    Celery has no asyncio of its own: its task threads hand coroutines over. uvloop where it is installed.
+    uvloop where it is installed.
     """
+
+    def __init__(self, name: str) -> None:
+        self.loop = _new_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name=name, daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Do this on the loop, and wait for what it comes to."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout)
+
+    def stop(self) -> None:
+        """End the loop."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(timeout=10)
+        self.loop.close()
+
+
+class CallbackLoop:
+    """What calls producers' endpoints: on an event loop that no delivery is on, with look-ups of its own."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._loop = _new_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="delivery-loop", daemon=True)
-        self._thread.start()
-        made = asyncio.run_coroutine_threadsafe(self._make_providers(), self._loop).result()
+        self._thread = _LoopThread("callback-loop")
+        self.runner = self._thread.run(self._make())
+
+    async def _make(self) -> Runner:
+        settings = self._services.settings
+        caller = CallbackCaller(settings.callback_hosts, names=NameServers(settings.callback_servers))
+        return Runner(self._services.callbacks, settings.structure.callbacks, caller, self._thread.loop)
+
+    def stop(self) -> None:
+        """Let the calls under way end, and end the loop."""
+        self._thread.run(self.runner.stop(), timeout=20)
+        self._thread.stop()
+
+
+class DeliveryLoop:
+    """The event loop that a worker process delivers on, with the providers that live on it."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._thread = _LoopThread("delivery-loop")
+        self._loop = self._thread.loop
+        made = self._thread.run(self._make_providers())
         self._providers: Mapping[str, Provider] = {provider.name: provider for provider in made}
         everyone: Mapping[str, Provider] = {**self._providers, SIMULATOR: Simulator()}
         self.deliverer = self._make_deliverer(everyone)
         self.reconciler = Reconciler(services.ledger, services.renderer, everyone, services.settings, self._loop)
         self.asker = Asker(services.receipt_book, services.receipts, everyone, self._loop)
-        self.callbacks = asyncio.run_coroutine_threadsafe(self._make_callbacks(), self._loop).result()
-
-    async def _make_callbacks(self) -> Runner:
-        settings = self._services.settings
-        caller = CallbackCaller(settings.callback_hosts)
-        return Runner(self._services.callbacks, settings.structure.callbacks, caller, self._loop)
 
     def _make_deliverer(self, everyone: Mapping[str, Provider]) -> Deliverer:
         services, settings = self._services, self._services.settings
@@ -328,11 +362,8 @@ class DeliveryLoop:
 
     def stop(self) -> None:
         """Close the providers' connections and end the loop. Call it when no task is running any more."""
-        asyncio.run_coroutine_threadsafe(self.callbacks.stop(), self._loop).result(timeout=20)
-        asyncio.run_coroutine_threadsafe(self._close_providers(), self._loop).result(timeout=10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=10)
-        self._loop.close()
+        self._thread.run(self._close_providers(), timeout=10)
+        self._thread.stop()
         self._services.close()
 
     async def _close_providers(self) -> None:

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from notifier.bounce_address import BounceAddress
-from notifier.callback_table import CallbackTable, expand
+from notifier.callback_table import CallbackTable, expand, read_name_servers
 from notifier.errors import ConfigurationError
 from notifier.limit_tables import Caps, Quota, Retention, SuppressionTable
 from notifier.message import MAX_MAIL_ATTACHMENTS, Name
@@ -191,6 +191,8 @@ class Settings(BaseSettings):
     worker_threads: Annotated[int, Field(ge=1, le=256)] = 8
     #: Provider calls under way at once in one worker process.
     worker_calls: Annotated[int, Field(ge=1, le=1000)] = 200
+    #: Workers answer the questions of Flower and `celery inspect`, which come over the broker. Commands, never.
+    worker_questions: bool = False
     #: Where `notifier api` listens; 0.0.0.0: on every address of the host.
     api_host: str = "127.0.0.1"
     #: Its port.
@@ -205,6 +207,8 @@ class Settings(BaseSettings):
     attachment_days: Annotated[int, Field(ge=1, le=3650)] = 7
     #: Hosts of callbacks that may be http, on any port and at any address; with commas between.
     callback_allow_hosts: str = ""
+    #: Name servers for hosts of callbacks, as 10.0.0.2 or [2001:db8::2]:5353; unset: those of /etc/resolv.conf.
+    callback_name_servers: str = ""
     #: A claim lasts this long; longer than the deadline of a provider call, with room for waiting.
     lease_seconds: Annotated[float, Field(ge=10, le=3600)] = 120.0
     #: Deadline of one provider call.
@@ -248,6 +252,17 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment first, then files of secrets, and a running service last."""
         return init_settings, env_settings, file_secret_settings, dotenv_settings
+
+    @field_validator("callback_name_servers")
+    @classmethod
+    def _are_name_servers(cls, text: str) -> str:
+        read_name_servers(text)
+        return text
+
+    @property
+    def callback_servers(self) -> tuple[tuple[str, int], ...]:
+        """Address and port of each of `callback_name_servers`."""
+        return read_name_servers(self.callback_name_servers)
 
     @property
     def callback_hosts(self) -> frozenset[str]:

@@ -23,7 +23,7 @@ from celery.schedules import crontab, schedule
 from celery.utils.nodenames import host_format
 
 from notifier import redis_transport, task_consumer, topology
-from notifier.bootstrap import DeliveryLoop, Services, settle
+from notifier.bootstrap import CallbackLoop, DeliveryLoop, Services, settle
 from notifier.broker import amqp_transport
 from notifier.config import Settings, load_settings
 from notifier.dispatch import dispatch_callbacks
@@ -105,6 +105,7 @@ def _configuration(settings: Settings, broker: str) -> dict[str, Any]:
         "control_queue_durable": True,
         # Its gradual way back after a reconnect reads the connection from two threads at once: the worker stalls.
         "worker_enable_prefetch_count_reduction": False,
+        "worker_enable_remote_control": settings.worker_questions,
         "worker_send_task_events": True,
         "task_send_sent_event": False,
         "beat_schedule": _schedule(),
@@ -145,9 +146,18 @@ def _steady_clock() -> Callable[[], datetime]:
 
 
 def _add_tasks(app: Celery, process: _Process) -> None:
-    _add_deliveries(app, process)
-    _add_upkeep(app, process)
+    _add_callbacks(app, process)
+    if not process.only_callbacks:
+        _add_deliveries(app, process)
+        _add_upkeep(app, process)
     signals.worker_shutdown.connect(process.stop, weak=False)
+
+
+def _add_callbacks(app: Celery, process: _Process) -> None:
+    @app.task(name=CALL_BACK, shared=False)  # type: ignore[untyped-decorator]
+    def call_back(ids: list[str]) -> None:
+        """Begin to tell producers of these. It ends before the calls do: see `callbacks.running`."""
+        process.callbacks.runner.start([UUID(value) for value in ids])
 
 
 def _add_deliveries(app: Celery, process: _Process) -> None:
@@ -166,11 +176,6 @@ def _add_deliveries(app: Celery, process: _Process) -> None:
         """Find out what became of these: calls that ended without an answer, or no receipt came."""
         wanted = [UUID(value) for value in ids]
         return process.delivery.reconciler.reconcile(wanted) + process.delivery.asker.ask(wanted)
-
-    @app.task(name=CALL_BACK, shared=False)  # type: ignore[untyped-decorator]
-    def call_back(ids: list[str]) -> None:
-        """Begin to tell producers of these. It ends before the calls do: see `callbacks.running`."""
-        process.delivery.callbacks.start([UUID(value) for value in ids])
 
     @app.task(name=DISPATCH, shared=False)  # type: ignore[untyped-decorator]
     def dispatch_due() -> int:
@@ -207,22 +212,32 @@ def _add_upkeep(app: Celery, process: _Process) -> None:
 
 
 class _Process:
-    """What a worker process holds: connections to the database, and the loop, made by the first delivery."""
+    """What a worker process holds: connections to the database, and two loops, each made by its first task."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.services = Services(settings, pool_size=settings.worker_threads + 2, application="notifier worker")
+    def __init__(self, settings: Settings, *, only_callbacks: bool = False) -> None:
+        #: It has no other task, so that it never needs a provider's secret.
+        self.only_callbacks = only_callbacks
+        application = "notifier callbacks" if only_callbacks else "notifier worker"
+        self.services = Services(settings, pool_size=settings.worker_threads + 2, application=application)
         self._delivery: DeliveryLoop | None = None
+        self._callbacks: CallbackLoop | None = None
         self._making = Lock()
         self._sweep_from = time.monotonic()
 
-    def prepare(self) -> None:
-        """Make what deliveries need before the first one comes.
+    def prepare(self, *, delivers: bool, takes_callbacks: bool) -> None:
+        """Make what its tasks need before the first one comes, and nothing else: what only calls producers'
+        endpoints reads no provider's secret.
 
         Raises:
-            ConfigurationError: a provider's option is missing or wrong.
+            ConfigurationError: a provider's option, or a secret of callbacks, is missing or wrong.
         """
         self.services.settings.require("database_url")
-        assert self.delivery
+        if delivers:
+            assert self.delivery
+        if takes_callbacks:
+            for producer, table in self.services.settings.structure.callbacks.items():
+                table.keys(producer)
+            assert self.callbacks
 
     def may_sweep(self) -> bool:
         """Whether this process has not swept within half a tick.
@@ -244,11 +259,21 @@ class _Process:
                 self._delivery = DeliveryLoop(self.services)
             return self._delivery
 
+    @property
+    def callbacks(self) -> CallbackLoop:
+        with self._making:
+            if self._callbacks is None:
+                self._callbacks = CallbackLoop(self.services)
+            return self._callbacks
+
     def stop(self, **_: Any) -> None:
         """After the last task: Celery's signal `worker_shutdown`."""
         with self._making:
+            if self._callbacks is not None:
+                self._callbacks.stop()
             if self._delivery is not None:
                 self._delivery.stop()
+            self.services.close()
 
 
 def task_publisher(app: Celery, task: str = DELIVER) -> Callable[[Channel, Lane, Sequence[UUID]], None]:
@@ -291,14 +316,17 @@ def run_worker(
     name: str,
     *,
     takes_callbacks: bool = True,
+    upkeep: bool = True,
 ) -> None:
-    """Run one worker process until SIGTERM or SIGINT; what is in flight is finished first."""
-    process = _Process(settings)
+    """Run one worker process until SIGTERM or SIGINT; what is in flight is finished first.
+
+    `upkeep`: it sweeps, too, and does what is done at night.
+    """
+    only_callbacks = takes_callbacks and not lanes and not upkeep
+    process = _Process(settings, only_callbacks=only_callbacks)
     app = make_app(settings, process)
     # Now, not with the first notification: a wrong secret or provider option ends the program with its name.
-    for producer, table in settings.structure.callbacks.items() if takes_callbacks else ():
-        table.keys(producer)
-    process.prepare()
+    process.prepare(delivers=bool(lanes), takes_callbacks=takes_callbacks)
     # A signal ends the program here as it would anywhere else before Celery runs.
     process.services.wait_for_tables(Event())
     problem = process.services.hash_key_problem()
@@ -307,12 +335,14 @@ def run_worker(
     _keep_our_logging()
     signals.worker_ready.connect(_settle, weak=False)
     queues = [topology.deliver_queue_name(*pair) for pair in topology.pairs(tuple(channels)) if pair[1] in lanes]
+    queues += [topology.CALLBACKS] if takes_callbacks else []
+    queues += [topology.MAINTENANCE] if upkeep else []
     log.info("worker.start", lanes=[str(lane) for lane in lanes], count=settings.worker_threads)
     worker = app.Worker(
         hostname=host_format(name),
         pool="threads",
         concurrency=settings.worker_threads,
-        queues=[*queues, *([topology.CALLBACKS] if takes_callbacks else []), topology.MAINTENANCE],
+        queues=queues,
         loglevel=settings.log_level.upper(),
         without_gossip=True,
         without_mingle=True,

@@ -47,7 +47,7 @@ class Caller:
         tls: ssl.SSLContext | None = None,
         deadline_seconds: float = DEADLINE_SECONDS,
     ) -> None:
-        """`names` looks hosts up, `tls` trusts: the system's, unless given."""
+        """`names` looks hosts up, `tls` trusts: the system's name servers and certificates, unless given."""
         self._allowed = allowed_hosts
         self._deadline = deadline_seconds
         # No cache of names: each connection is made to addresses that were checked for it. No limit of

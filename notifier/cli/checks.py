@@ -41,7 +41,7 @@ def safely(name: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:
     except ServiceUnavailable as error:
         yield Check(name, False, str(error), f"check NOTIFIER_{name.upper()}_URL, and that the {name} runs")
     except NotifierError as error:
-        yield Check(name, False, *_split(str(error)))
+        yield Check(name, False, *split_error(str(error)))
     except Exception as error:
         fix = "run it with NOTIFIER_LOG_LEVEL=debug, and report it"
         yield Check(name, False, f"looking failed: {type(error).__name__}: {_first_line(error)}", fix)
@@ -49,6 +49,7 @@ def safely(name: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:
 
 def all_checks(services: Services) -> Iterator[Check]:
     """Everything but the settings themselves, which are read by now."""
+    from notifier.cli.callback_checks import check_callbacks
     from notifier.cli.producer_checks import check_producers
 
     settings = services.settings
@@ -63,6 +64,7 @@ def all_checks(services: Services) -> Iterator[Check]:
 def check_database(services: Services) -> Iterator[Check]:
     """Reachable, migrated, ready for the next months."""
     from notifier.cli.upkeep_checks import check_partitions, check_upkeep
+    from notifier.cli.callback_checks import check_endpoints
     from notifier.store.revisions import missing_upgrade, revisions
 
     current, newest = revisions(services.engine)
@@ -123,6 +125,8 @@ def check_encryption(services: Services) -> Iterator[Check]:
 
 def check_broker(settings: Settings) -> Iterator[Check]:
     """Reachable, and its queues as we declare them."""
+    from notifier.cli.callback_checks import check_readers
+
     url = settings.require("broker_url")
     with Broker.connect(url) as broker:
         kind = "Redis-protocol broker" if broker.is_redis else "RabbitMQ"
@@ -131,6 +135,8 @@ def check_broker(settings: Settings) -> Iterator[Check]:
             yield Check("queues", True, "lists are made when something is put into them")
         else:
             yield from safely("queues", lambda: check_queues(broker))
+            if settings.structure.callbacks:
+                yield from safely("callbacks", lambda: check_readers(broker))
 
 
 def check_queues(broker: Broker) -> Iterator[Check]:
@@ -217,7 +223,7 @@ async def _ask(settings: Settings, table: ProviderTable, channels: set[Channel])
     try:
         provider = registry.load(table.name, table.kind, settings.provider_options(table))
     except ConfigurationError as error:
-        return Check(name, False, *_split(str(error).removeprefix(f"{name}: ")))
+        return Check(name, False, *split_error(str(error).removeprefix(f"{name}: ")))
     channels.add(provider.channel)
     try:
         # The provider keeps the deadline itself; this guards against one that does not.
@@ -300,37 +306,6 @@ def check_receipts(settings: Settings) -> Iterator[Check]:
 _REPORTING = {"twilio": ("public_url",), "vonage": ("public_url", "signature_secret")}
 
 
-def check_callbacks(settings: Settings) -> Iterator[Check]:
-    """The endpoints and secrets of notifier.toml. No endpoint is called."""
-    from notifier.callbacks.addresses import url_problem
-
-    tables, allowed = settings.structure.callbacks, settings.callback_hosts
-    wrong = []
-    for producer, table in tables.items():
-        problem = url_problem(table.url, allowed) if table.url else None
-        if problem:
-            fix = (
-                "use https on port 443 or 8443 of a public host, or add its host to NOTIFIER_CALLBACK_ALLOW_HOSTS"
-            )
-            wrong.append(Check("callbacks", False, f"the url of [callbacks.{producer}] {problem}", fix))
-        try:
-            table.keys(producer)
-        except ConfigurationError as error:
-            wrong.append(Check("callbacks", False, *_split(str(error))))
-    yield from wrong
-    if not wrong and tables:
-        hosts = f"; any address is allowed for {', '.join(sorted(allowed))}" if allowed else ""
-        yield Check("callbacks", True, f"told: {', '.join(sorted(tables))}{hosts}")
-
-
-def check_endpoints(services: Services) -> Iterator[Check]:
-    """Endpoints of callbacks that are suspended."""
-    for view in services.callbacks.endpoints():
-        if view.suspended_at is not None:
-            fix = f"when it works again: notifier callbacks resume '{view.endpoint}'"
-            yield Check("callbacks", False, f"{view.endpoint} is suspended: every call for days has failed", fix)
-
-
 _PLACES = {
     Channel.EMAIL: "add email = … to the default sender in notifier.toml, or set NOTIFIER_EMAIL_FROM",
     Channel.SMS: "add sms = … to the default sender in notifier.toml, or set NOTIFIER_TWILIO_FROM",
@@ -364,7 +339,7 @@ def _setting(table: ProviderTable) -> str:
     return f"[[providers]] {table.name} in notifier.toml, or {variables.get(table.kind, 'what it refers to')}"
 
 
-def _split(text: str) -> tuple[str, str]:
+def split_error(text: str) -> tuple[str, str]:
     """Our errors say "what: fix" or "what; fix": the last part is what to do."""
     for separator in ("; ", ": "):
         what, found, fix = text.rpartition(separator)

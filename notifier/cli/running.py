@@ -86,7 +86,8 @@ def worker(
         bool | None,
         typer.Option(
             "--callbacks/--no-callbacks",
-            help="Call producers' endpoints, too; default: unless it delivers urgent alone.",
+            help="Call producers' endpoints, too; default: unless it delivers urgent alone. Better apart, with"
+            " --no-callbacks here and `notifier callbacks run`.",
             show_default=False,
         ),
     ] = None,

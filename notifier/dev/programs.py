@@ -19,7 +19,8 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "intake": ("intake",),
     "beat": ("beat",),
     "worker-urgent": ("worker", "--lanes", "urgent"),
-    "worker-normal": ("worker", "--lanes", "normal,bulk"),
+    "worker-normal": ("worker", "--no-callbacks", "--lanes", "normal,bulk"),
+    "callbacks": ("callbacks", "run"),
 }
 
 #: The HTTP API, for who asks for it. It stops before all the others.
