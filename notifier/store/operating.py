@@ -23,8 +23,8 @@ from notifier.hashing import HashKey
 from notifier.message import new_id
 from notifier.status import Reason, Status
 from notifier.store import operating_statements as statements
-from notifier.store.audit import Filter, conditions, hashes_of
 from notifier.store.engine import transaction
+from notifier.store.filters import Filter, conditions, hashes_of
 from notifier.store.models import Notification, OperatorRecord
 from notifier.store.storable import storable
 
