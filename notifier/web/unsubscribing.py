@@ -148,7 +148,7 @@ async def act(desk: AtDesk, request: Request, token: str) -> Response:
     ending = desk.tokens.read_link(token)
     if ending is None:
         return _broken()
-    wish = _wish(await read_body(request), request.headers.get("content-type", ""))
+    wish = await for_outside(_wish, await read_body(request), request.headers.get("content-type", ""))
     language, words = _words(ending.locale)
     if wish == _UNDO:
         await for_outside(desk.suppressions.resubscribe, ending)

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from notifier.connections import raise_file_limit
 from notifier.operations.keys import Scope
 from notifier.web.patience import Patience
-from tests.support.api import Api, served
+from tests.support.api import Api, idle_connections, served
 from tests.support.templates import write_templates
 from tests.waiting import wait_until
 
@@ -177,11 +176,12 @@ def test_a_client_that_does_not_read_its_export_is_cut_off(api: Api, kind: str) 
 
 
 def test_a_thousand_idle_connections_keep_nobody_out(api: Api) -> None:
-    assert raise_file_limit() >= 4096
-    with served(api.app, CALM, most=300, most_of_peer=200) as port, ExitStack() as stack:
-        idle = [stack.enter_context(connect(port)) for _ in range(1000)]
-        for peer in idle[-100:]:
-            peer.sendall(b"POST /v1/notifications HTTP/1.1\r\nHost: x\r\n")
+    begun = b"POST /v1/notifications HTTP/1.1\r\nHost: x\r\n"
+    with (
+        served(api.app, CALM, most=300, most_of_peer=200) as port,
+        idle_connections(port, 900),
+        idle_connections(port, 100, begun),
+    ):
         for _ in range(20):
             assert answers(port).startswith(b"HTTP/1.1 200 ")
 

@@ -12,7 +12,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from fastapi import FastAPI
 
 from notifier.bootstrap import Services
 from notifier.config import Settings, Structure
-from notifier.connections import ConnectionLimit
+from notifier.connections import ConnectionLimit, raise_file_limit
 from notifier.dev.machine import free_port
 from notifier.operations.keys import Grants, Scope
 from notifier.status import Channel, Lane
@@ -213,6 +213,20 @@ def running_api(database_url: str, broker_url: str, folder: Path, **environment:
     finally:
         process.kill()
         process.wait()
+
+
+@contextmanager
+def idle_connections(port: int, count: int, said: bytes = b"") -> Iterator[list[socket.socket]]:
+    """So many connections to a server of this machine, on which `said` was said and nothing more."""
+    assert raise_file_limit() > count + 100, f"{count} connections need more file descriptors: ulimit -Hn"
+    with ExitStack() as stack:
+        peers = []
+        for _ in range(count):
+            peer = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+            if said:
+                peer.sendall(said)
+            peers.append(peer)
+        yield peers
 
 
 def call(
