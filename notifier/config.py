@@ -199,8 +199,14 @@ class Settings(BaseSettings):
     api_port: Annotated[int, Field(ge=1, le=65535)] = 8080
     #: Requests that one API process works on at once, each with a connection to the database.
     api_threads: Annotated[int, Field(ge=1, le=256)] = 16
+    #: Connections that one API process holds open.
+    api_connections: Annotated[int, Field(ge=10, le=60_000)] = 1000
+    #: Of these, from one address; a proxy is one.
+    api_peer_connections: Annotated[int, Field(ge=5, le=60_000)] = 250
     #: A file that producers upload is no larger. Bytes.
     attachment_max_bytes: Annotated[int, Field(ge=1024, le=MAX_MAIL_ATTACHMENTS)] = 5 * 1024 * 1024
+    #: All files of one producer are no larger together. Bytes.
+    attachment_quota_bytes: Annotated[int, Field(ge=MAX_MAIL_ATTACHMENTS)] = 1024 * 1024 * 1024
     #: Types of files that producers may upload, with commas between.
     attachment_types: str = "application/pdf,image/png,image/jpeg,image/gif,text/plain,text/csv,text/calendar"
     #: Files are deleted so long after the last message that names them was due. Days.

@@ -123,6 +123,15 @@ class WrongSelection(NotifierError, ValueError):
     """An operator selected nothing, everything, or what may not be acted on. Nothing was done."""
 
 
+class QuotaExceeded(NotifierError):
+    """A producer's files take up all that they may. Bytes."""
+
+    def __init__(self, used: int, quota: int) -> None:
+        self.used = used
+        self.quota = quota
+        super().__init__(f"the files of this producer take up {used} of {quota} bytes")
+
+
 class TemplateInvalid(NotifierError):
     """A template on disk is broken; `problems` says where and why."""
 

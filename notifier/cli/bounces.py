@@ -140,9 +140,9 @@ def _print_unread(one: UnreadView) -> None:
 def _take_one(world: Wiring) -> int:
     """The exit code. Whatever goes wrong, the mail server is to keep the mail and come again."""
     try:
-        from notifier.bounces import MAX_MAIL_BYTES
+        from notifier.bounces import KEPT_BYTES
 
-        content = sys.stdin.buffer.read(MAX_MAIL_BYTES)
+        content = sys.stdin.buffer.read(KEPT_BYTES)
         while sys.stdin.buffer.read(1024 * 1024):
             pass  # the mail server must not find the pipe closed
         with world.services() as services:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Deadline of asking one provider. Seconds.
 PROVIDER_SECONDS = 5.0
+#: A producer whose files take up so much of the quota is named.
+FULL = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,8 @@ def all_checks(services: Services) -> Iterator[Check]:
 
 def check_database(services: Services) -> Iterator[Check]:
     """Reachable, migrated, ready for the next months."""
-    from notifier.cli.upkeep_checks import check_partitions, check_upkeep
     from notifier.cli.callback_checks import check_endpoints
+    from notifier.cli.upkeep_checks import check_partitions, check_upkeep
     from notifier.store.revisions import missing_upgrade, revisions
 
     current, newest = revisions(services.engine)
@@ -83,6 +85,7 @@ def check_database(services: Services) -> Iterator[Check]:
     yield from safely("callbacks", lambda: check_endpoints(services))
     yield from safely("suppressions", lambda: check_held_suppressions(services))
     yield from safely("encryption", lambda: check_encryption(services))
+    yield from safely("attachments", lambda: check_attachments(services))
 
 
 def check_hash_key(services: Services) -> Iterator[Check]:
@@ -121,6 +124,21 @@ def check_encryption(services: Services) -> Iterator[Check]:
     else:
         older = f"; what is older opens under {', '.join(keys[1:])}" if keys[1:] else ""
         yield Check("encryption", True, f"on, under the key {keys[0]}{older}")
+
+
+def check_attachments(services: Services) -> Iterator[Check]:
+    """Room for producers' files."""
+    quota = services.settings.attachment_quota_bytes
+    uses = services.attachments.storage()
+    full = [f"{use.producer} has {use.size / quota:.0%}" for use in uses if use.size >= quota * FULL]
+    detail = f"{sum(use.files for use in uses)} files, {sum(use.size for use in uses) / 2**20:.1f} MiB"
+    if full:
+        detail = f"{detail}; of its quota {', '.join(full)}: then its uploads are refused"
+        yield Check(
+            "attachments", True, detail, "raise NOTIFIER_ATTACHMENT_QUOTA_BYTES, or lower NOTIFIER_ATTACHMENT_DAYS"
+        )
+    else:
+        yield Check("attachments", True, detail)
 
 
 def check_broker(settings: Settings) -> Iterator[Check]:

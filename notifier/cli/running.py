@@ -40,10 +40,12 @@ def register(app: typer.Typer) -> None:
 
 def program_settings(program: str, *, use_running: bool = True) -> Settings:
     from notifier.config import load_settings
+    from notifier.connections import raise_file_limit
     from notifier.telemetry import configure
 
     settings = load_settings(use_running=use_running)
     configure(settings.log_level, settings.log_format, program=program)
+    raise_file_limit()
     return settings
 
 

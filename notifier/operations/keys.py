@@ -19,8 +19,9 @@ from types import MappingProxyType
 from typing import Any
 
 from notifier.domain.producers import TEMPLATE_PATTERN, SendingRights
-from notifier.errors import WrongSelection
-from notifier.status import Channel
+from notifier.errors import Fault, WrongSelection
+from notifier.status import Channel, Lane
+from notifier.store.audit import NotificationView
 from notifier.store.keys import KeyBook, KeyView
 from notifier.store.operating import Operating, Tally
 
@@ -90,9 +91,23 @@ class Holder:
         """Whether it reads what others sent."""
         return self.may(Scope.OPERATE)
 
-    def sees(self, producer: str, *, is_test: bool) -> bool:
-        """Whether it may read what this producer sent, with a test key or with another."""
-        return self.sees_everything or (producer == self.producer and is_test == self.is_test)
+    def sees(self, one: NotificationView) -> bool:
+        """Whether it may read this notification, and cancel it if it may send: it is its producer's, a test as the
+        key is one, and of a channel and template of the key."""
+        if self.sees_everything:
+            return True
+        is_its_own = one.producer == self.producer and one.is_test == self.is_test
+        return is_its_own and self.rights.contain(one.channel, one.template)
+
+    def sees_template(self, channel: Channel, name: str) -> bool:
+        """Whether it may look at this template, and preview it."""
+        return self.sees_everything or self.rights.contain(channel, name)
+
+    def faults(self, channel: Channel, lane: Lane, template: str) -> list[Fault]:
+        """What of a message is not the key's to send."""
+        return self.rights.faults(
+            owner="this key", remedy="use a key that may", channel=channel, lane=lane, template=template
+        )
 
     def may(self, scope: Scope) -> bool:
         """Whether it has the scope, or one that contains it.
@@ -108,7 +123,7 @@ class Holder:
 
     @property
     def rights(self) -> SendingRights:
-        """What it may send, if it may send."""
+        """What it may send, if it may send. What it reads of its producer's is limited by them, too."""
         return SendingRights(channels=self.channels, templates=self.templates)
 
 

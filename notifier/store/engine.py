@@ -144,6 +144,11 @@ def is_temporary(error: SQLAlchemyError) -> bool:
     return error.connection_invalidated or state is None or state.startswith(_TEMPORARY)
 
 
+def sqlstate_of(error: ServiceUnavailable) -> str | None:
+    """What the database said that `transaction` raised this for; None: nothing."""
+    return getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)
+
+
 @contextmanager
 def transaction(engine: Engine, *, is_one_statement: bool = False) -> Iterator[Connection]:
     """One transaction, committed at the end. Of `is_one_statement` each commits itself: that saves the round trips

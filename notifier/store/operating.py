@@ -22,9 +22,9 @@ from notifier.errors import NotFound
 from notifier.hashing import HashKey
 from notifier.status import Reason, Status
 from notifier.store import operating_statements as statements
-from notifier.store.audit import Filter, conditions, hashes_of
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
+from notifier.store.filters import Filter, conditions, hashes_of
 from notifier.store.models import Notification, OperatorRecord
 from notifier.store.storable import storable
 

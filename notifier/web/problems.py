@@ -33,6 +33,7 @@ AWAY_SECONDS = 5
 _STATUSES: Mapping[str, int] = {
     "technical_error": 500,
     "too_large": 413,
+    "attachment_quota": 413,
     "wrong_content_type": 415,
     "wrong_content_encoding": 415,
     "attachment_type": 415,
@@ -74,6 +75,7 @@ def refusal(faults: Sequence[Fault], value: Any = None) -> Refusal:
 
 
 _DETAILS = {
+    413: "there is too much of it",
     409: "it was used before, for something else",
     403: "this key or its producer may not send it",
     500: "the service failed on it; it is logged",

@@ -15,11 +15,11 @@ from notifier.operations.keys import Holder
 from notifier.status import Lane
 from notifier.web import examples
 from notifier.web.desk import AtDesk
-from notifier.web.gate import Sender, admit
+from notifier.web.gate import KeyedRoute, Sender, admit
 from notifier.web.problems import Refusal, errors_of, refusal, status_of
 from notifier.web.shapes import Accepted, AcceptedEntry, BatchAnswer, RefusedEntry
 
-router = APIRouter(tags=["send"])
+router = APIRouter(tags=["send"], route_class=KeyedRoute)
 
 
 async def _body(request: Request) -> bytes:
@@ -141,10 +141,4 @@ def _not_allowed(holder: Holder, message: Message | None) -> list[Fault]:
     if message is None:
         return []
     assert message.channel is not None, "set by parsing"
-    return holder.rights.faults(
-        owner="this key",
-        remedy="use a key that may",
-        channel=message.channel,
-        lane=message.lane or Lane.NORMAL,
-        template=message.template,
-    )
+    return holder.faults(message.channel, message.lane or Lane.NORMAL, message.template)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from socket import AF_INET, AF_INET6, create_server, socket
+from typing import Any
 
 import uvicorn
 from anyio import to_thread
@@ -12,12 +14,16 @@ from fastapi import FastAPI
 
 from notifier.bootstrap import Services, settle
 from notifier.config import Settings
+from notifier.connections import ConnectionLimit, connections_within, raise_file_limit
 from notifier.errors import ConfigurationError
 from notifier.intake.accepting import PublishTasks
 from notifier.telemetry import log
 from notifier.web.app import make_app
+from notifier.web.connection import ClientConnection
 from notifier.web.desk import make_desk
 from notifier.web.handover import Handover
+from notifier.web.patience import Patience
+from notifier.web.shares import MONITORING_THREADS, OUTSIDE_THREADS
 
 #: What is under way at SIGTERM has so long to end. Seconds.
 GRACE_SECONDS = 30
@@ -30,7 +36,8 @@ def serve(settings: Settings, publish: PublishTasks) -> None:
         ConfigurationError: the address cannot be listened on.
     """
     listener = _listen(settings.api_host, settings.api_port)
-    services = Services(settings, pool_size=settings.api_threads, application="notifier api")
+    threads = settings.api_threads + OUTSIDE_THREADS + MONITORING_THREADS
+    services = Services(settings, pool_size=threads, application="notifier api")
     handover = Handover(publish, services.ledger)
 
     @asynccontextmanager
@@ -42,17 +49,30 @@ def serve(settings: Settings, publish: PublishTasks) -> None:
 
     app = make_app(make_desk(services, handover), lifespan)
     log.info("api.start", host=settings.api_host, port=settings.api_port, count=settings.api_threads)
+    limit: ConnectionLimit[ClientConnection] = ConnectionLimit(
+        connections_within(settings.api_connections, raise_file_limit()), settings.api_peer_connections
+    )
+    make_server(app, limit, Patience()).run(sockets=[listener])
+    handover.close()
+    services.close()
+
+
+def make_server(app: FastAPI, limit: ConnectionLimit[ClientConnection], patience: Patience) -> uvicorn.Server:
+    """The server that answers with this application."""
+    protocol: Any = partial(ClientConnection, limit=limit, patience=patience)
     config = uvicorn.Config(
         app,
+        http=protocol,
+        ws="none",
         # Ours is set up already, and an access log would hold addresses: searches have them in their query.
         log_config=None,
         access_log=False,
         server_header=False,
+        # Nothing here asks who a client is, so no header has to be believed.
+        proxy_headers=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    uvicorn.Server(config).run(sockets=[listener])
-    handover.close()
-    services.close()
+    return uvicorn.Server(config)
 
 
 def _listen(host: str, port: int) -> socket:
