@@ -187,7 +187,7 @@ class Reason(StrEnum):
     )
     NOT_CONFIGURED = "not_configured"  #: no provider, sender identity or key for it
     OUTCOME_UNKNOWN = "outcome_unknown"  #: nobody can say whether the provider took it
-    LEASE_EXPIRED = "lease_expired"  #: the worker that held it went away before it called a provider
+    LEASE_EXPIRED = "lease_expired"  #: no provider was called in time: the worker went away or was held up
     TEMPLATE_ERROR = "template_error"  #: the template did not render with this context
     TECHNICAL_ERROR = "technical_error"  #: a fault of ours
     EXPIRED = "expired"  #: `expires_at` passed

@@ -38,7 +38,7 @@ REASONS: Mapping[str, str] = {
     Reason.DESTINATION_REFUSED: "the provider does not serve this country, prefix or domain",
     Reason.NOT_CONFIGURED: "no provider, sender identity or key is configured for it",
     Reason.OUTCOME_UNKNOWN: "the provider's answer never came",
-    Reason.LEASE_EXPIRED: "the worker went away before it called a provider",
+    Reason.LEASE_EXPIRED: "its worker went away or was held up before it called a provider",
     Reason.TEMPLATE_ERROR: "the template does not render with this context",
     Reason.TECHNICAL_ERROR: "a fault of notifier's own",
     Reason.EXPIRED: "its time was over",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 
 from psycopg import OperationalError
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -27,6 +28,9 @@ _RESTS_SINCE = "rests_since"
 _TEMPORARY = ("08", "25006", "40", "53", "55", "57", "58")
 #: "Undefined table" and "undefined column": the database is not at this version's revision, or not yet.
 _NOT_MIGRATED = ("42P01", "42703")
+#: The session does not have our prepared statement, or has another one under its name: a pooler gave us another
+#: session, or somebody ran DEALLOCATE. Another connection has its own.
+_LOST_STATEMENTS = ("26000", "42P05")
 #: Everything else about our statements, such as a right that our user lacks (42501): never a message's fault.
 _OURS = "42"
 
@@ -67,6 +71,7 @@ def make_engine(url: str, *, pool_size: int = 5, application: str = "notifier") 
     clock = DatabaseClock()
     set_clock(engine, clock)
     _try_rested(engine, clock)
+    event.listen(engine, "handle_error", _leave_broken_session)
     return engine
 
 
@@ -105,6 +110,14 @@ def _try_rested(engine: Engine, clock: DatabaseClock) -> None:
     event.listen(engine, "connect", expect_another)
     event.listen(engine, "checkin", note)
     event.listen(engine, "checkout", try_it)
+
+
+def _leave_broken_session(context: ExceptionContext) -> None:
+    """Close a session that lost our prepared statement: everything would fail by it. To who waits for a database
+    that is away, it is one."""
+    if getattr(context.original_exception, "sqlstate", None) in _LOST_STATEMENTS:
+        context.is_disconnect = True
+        context.invalidate_pool_on_disconnect = False
 
 
 #: Our statements find their rows by id or by an index made for them. Where the planner has no statistics
@@ -149,6 +162,40 @@ def sqlstate_of(error: ServiceUnavailable) -> str | None:
     return getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)
 
 
+_UNPREPARED: ContextVar[bool] = ContextVar("unprepared", default=False)
+
+
+@contextmanager
+def unprepared() -> Iterator[None]:
+    """Within this, transactions of this thread go by connections that prepare nothing, new ones if need be: what
+    failed by its session does not fail so again."""
+    token = _UNPREPARED.set(True)
+    try:
+        yield
+    finally:
+        _UNPREPARED.reset(token)
+
+
+def _connect(engine: Engine) -> Connection:
+    connection = engine.connect()
+    if not _UNPREPARED.get():
+        return connection
+    while _prepares(connection) and _RESTS_SINCE in connection.info:
+        connection.invalidate()
+        connection.close()
+        connection = engine.connect()
+    _driver(connection).prepare_threshold = None
+    return connection
+
+
+def _prepares(connection: Connection) -> bool:
+    return _driver(connection).prepare_threshold is not None
+
+
+def _driver(connection: Connection) -> Any:
+    return connection.connection.driver_connection
+
+
 @contextmanager
 def transaction(engine: Engine, *, is_one_statement: bool = False) -> Iterator[Connection]:
     """One transaction, committed at the end. Of `is_one_statement` each commits itself: that saves the round trips
@@ -160,10 +207,10 @@ def transaction(engine: Engine, *, is_one_statement: bool = False) -> Iterator[C
     """
     try:
         if is_one_statement:
-            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            with _connect(engine).execution_options(isolation_level="AUTOCOMMIT") as connection:
                 yield connection
             return
-        with engine.begin() as connection:
+        with _connect(engine) as connection, connection.begin():
             yield connection
     except SQLAlchemyError as error:
         if is_temporary(error):

@@ -11,29 +11,27 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import DataError, IntegrityError
 
 from notifier.errors import Fault
 from notifier.status import (
-    SIMULATOR,
     TRANSITIONS,
     Channel,
     Lane,
     MessageProof,
     Status,
-    SuppressionReason,
     sources_of,
 )
 from notifier.store import statements
 from notifier.store.attachments import use_attachments
+from notifier.store.claims import claim_rows, start
 from notifier.store.clock import clock_of
 from notifier.store.engine import database_now, transaction
 from notifier.store.ledger_rows import (
     as_json,
-    call_row,
     claimed_of,
     message_claim,
     not_ours,
@@ -179,16 +177,16 @@ class Ledger:
             connection.execute(statements.NOTE_DUPLICATES, {"rows": as_json(repeated)})
         return answers
 
-    def claim(self, ids: Sequence[UUID], *, lease_seconds: float) -> list[Claimed]:
+    def claim(
+        self, ids: Sequence[UUID], *, lease_seconds: float, token: UUID | None = None, again: bool = False
+    ) -> list[Claimed]:
         """Take those of `ids` that are queued, for `lease_seconds`. The others are somebody else's or done.
 
-        One that expired while it waited becomes `expired` here.
+        `token`: the caller's own, of this one claim. If its answer was lost, the claim is made `again` with the
+        same token, and finds what it had taken. One that expired while it waited becomes `expired` here.
         """
         claimed_at = time.monotonic()
-        with transaction(self._engine, is_one_statement=True) as connection:
-            rows = connection.execute(
-                statements.CLAIM, {"ids": [str(value) for value in ids], "lease": lease_seconds}
-            ).all()
+        rows = claim_rows(self._engine, ids, token or uuid4(), lease_seconds=lease_seconds, again=again)
         return [claimed_of(row, self._vault, claimed_at) for row in rows]
 
     def hurry(self, ids: Sequence[UUID]) -> None:
@@ -197,22 +195,25 @@ class Ledger:
         with transaction(self._engine) as connection:
             connection.execute(statements.HURRY, values)
 
-    def start_attempts(self, calls: Iterable[NewAttempt], *, margin_seconds: float) -> dict[UUID, Started]:
-        """Commit one attempt row for each call before it is made.
+    def start_attempts(
+        self, calls: Iterable[NewAttempt], *, margin_seconds: float, again: bool = False
+    ) -> dict[UUID, Started]:
+        """Commit one attempt row for each call before it is made; `again` after an answer that was lost.
 
         Left out are claims that are no longer ours or whose lease ends within `margin_seconds`, and those whose
         recipient must not be sent to, which become `suppressed`: no call for them.
         """
-        rows = [call_row(call) for call in calls]
-        values = {
-            "rows": as_json(rows),
-            "margin": margin_seconds,
-            "wishes": [reason for reason in SuppressionReason if reason.is_a_wish],
-            "simulator": SIMULATOR,
-        }
+        begun = start(self._engine, list(calls), margin_seconds=margin_seconds, again=again)
+        return {started.id: started for started in begun}
+
+    def give_back(self, results: Sequence[Result]) -> None:
+        """End claims under which no provider was called, or is called any more.
+
+        Of these results, `number` is that of an attempt that may have been begun for them: it is closed as not
+        called. Nothing is written for a claim that is no longer the current one, nor twice.
+        """
         with transaction(self._engine, is_one_statement=True) as connection:
-            found = connection.execute(statements.START_ATTEMPTS, values).all()
-        return {row.id: Started(row.id, row.claim, row.number, row.provider) for row in found}
+            connection.execute(statements.GIVE_BACK, _values([result_row(result) for result in results]))
 
     def finish(self, results: Sequence[Result]) -> None:
         """Write results: complete the attempts, move the statuses, append the events.
@@ -389,15 +390,19 @@ def _insert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequen
 def _finish(connection: Connection, results: Sequence[Result]) -> set[tuple[UUID, int | None]]:
     """Returns those (id, number) that were not written because of their messages."""
     rows = [result_row(result) for result in results]
-    values = {
-        "rows": as_json(rows),
-        "before_sent": list(sources_of(Status.SENT)),
-        "after_unknown": list(TRANSITIONS[Status.UNKNOWN]),
-    }
+    values = _values(rows)
     if not any(row["id_space"] for row in rows):
         connection.execute(statements.FINISH, values)
         return set()
     return {(row.id, row.number) for row in connection.execute(statements.FINISH_WITH_MESSAGES, values)}
+
+
+def _values(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "rows": as_json(rows),
+        "before_sent": list(sources_of(Status.SENT)),
+        "after_unknown": list(TRANSITIONS[Status.UNKNOWN]),
+    }
 
 
 def _unique_key(new: NewNotification) -> tuple[str, str]:

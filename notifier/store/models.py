@@ -89,6 +89,10 @@ class Notification(Base):
     due_at: Mapped[datetime | None]
     #: Counts claims: the fencing token of the worker that holds it.
     claim: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    #: The task that made that claim: by it a repeated statement finds what it had claimed. None: not claimed yet.
+    claim_token: Mapped[UUID | None]
+    #: The last claim of which its worker said that it had heard: asked of those that may kill workers.
+    confirmed_claim: Mapped[int | None] = mapped_column(Integer)
     #: How often the worker that held it died before it wrote a result; too often, and it is poison.
     crash_count: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     #: When an operator last set it going again: its deadline counts from there. None: from when it was due.

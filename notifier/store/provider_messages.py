@@ -20,6 +20,7 @@ yet, and waits for it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
@@ -31,7 +32,7 @@ from sqlalchemy.types import Text
 
 from notifier.errors import ServiceUnavailable
 from notifier.status import MessageProof, Status, sources_of
-from notifier.store.engine import transaction
+from notifier.store.engine import transaction, unprepared
 from notifier.store.wiping import GONE, GONE_WORDS
 from notifier.telemetry import log
 
@@ -70,21 +71,25 @@ class _Overtaken(Exception):
 
 
 def with_locks(engine: Engine, work: Callable[[Connection], _T]) -> _T:
-    """Do `work`, which calls `claim_message`, in a transaction; anew while others are faster.
+    """Do `work`, which calls `claim_message`, in a transaction; anew while others are faster, and once more, by a
+    new connection, if the database could not be used: whoever reports may not come again. It may have been done.
 
     Raises:
         ServiceUnavailable: the database cannot be used now, or others were faster every time.
     """
+    was_away = False
     for _ in range(_TRIES):
         try:
-            with transaction(engine) as connection:
+            with unprepared() if was_away else nullcontext(), transaction(engine) as connection:
                 return work(connection)
         except _Overtaken:
             continue
         except ServiceUnavailable as error:
-            # Whoever reports may not come again. Nobody who keeps to the order of locks is a victim of a deadlock.
-            if getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) != _DEADLOCK:
+            # Nobody who keeps to the order of locks is a victim of a deadlock.
+            is_deadlock = getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) == _DEADLOCK
+            if was_away and not is_deadlock:
                 raise
+            was_away = was_away or not is_deadlock
     raise ServiceUnavailable(
         "the database cannot be used now: too many write about one provider's message at once"
     )

@@ -303,6 +303,8 @@ SELECT detail FROM events WHERE notification_id = :id AND kind = 'provider' AND 
 #   notification going again meanwhile;
 # - a failure counts for nothing while a later attempt may still arrive,
 # - nor once an operator has set it going again.
+# No lease ends any more of what was moved. So what is under way besides counts as unknown until its worker, if it
+# lives, records the answer.
 _WRITE: TextClause = text(f"""
 WITH taken AS (
   UPDATE attempts SET outcome = 'accepted', finished_at = coalesce(finished_at, now()), reason = NULL, code = NULL,
@@ -326,6 +328,11 @@ WITH taken AS (
       AND (later.outcome IS NULL OR later.outcome IN ('accepted', 'unknown')))
     ELSE true END
   RETURNING n.status, n.reason
+), left_open AS (
+  UPDATE attempts AS a SET outcome = 'unknown', finished_at = now(), reason = 'outcome_unknown',
+    detail = 'another attempt was reported on before this one was answered'
+  FROM moved WHERE a.notification_id = :id AND a.number <> :attempt
+    AND CASE WHEN a.outcome IS NULL THEN true END
 )
 INSERT INTO events (notification_id, occurred_at, kind, status, reason, attempt, detail)
 SELECT :id, CAST(:occurred_at AS timestamptz), 'provider', moved.status, moved.reason, :attempt,
