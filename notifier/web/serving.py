@@ -31,6 +31,7 @@ def serve(settings: Settings, publish: PublishTasks) -> None:
     """
     listener = _listen(settings.api_host, settings.api_port)
     services = Services(settings, pool_size=settings.api_threads, application="notifier api")
+    services.check_pooler()
     handover = Handover(publish, services.ledger)
 
     @asynccontextmanager
