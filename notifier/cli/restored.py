@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -114,7 +115,7 @@ def _hold(found: Restored, why: str | None, *, dry_run: bool, yes: bool, as_json
     if dry_run:
         _tell_held(seen, as_json)
         return
-    if not yes:
+    if _asks(yes):
         if not as_json:
             _tell_held(seen, as_json)
         _confirm(f"hold {seen.held} notifications and {seen.callbacks} callbacks?")
@@ -124,7 +125,7 @@ def _hold(found: Restored, why: str | None, *, dry_run: bool, yes: bool, as_json
 
 def _accept(found: Restored, why: str, *, dry_run: bool, yes: bool, as_json: bool) -> None:
     seen = found.hold(operator=operator(), dry_run=True)
-    if not dry_run and not yes:
+    if not dry_run and _asks(yes):
         _confirm(f"hold nothing, and go on with {seen.held} notifications that are on their way?")
     if not dry_run:
         seen = found.accept(operator=operator(), reason=why)
@@ -154,7 +155,7 @@ def _release(
 
     wanted = Filter(**conditions)
     chosen: dict[str, Any] = {"everything": everything, "operator": operator()}
-    if dry_run or not (ids or yes):
+    if dry_run or _asks(yes or bool(ids)):
         seen = found.release(wanted, ids, dry_run=True, **chosen)
         if dry_run:
             _tell_released(seen, as_json)
@@ -169,11 +170,13 @@ def _release(
         raise typer.Exit(FAILED)
 
 
-def _confirm(question: str) -> None:
-    """Ask on a terminal; elsewhere `--yes` is nobody's to give."""
-    import sys
+def _asks(yes: bool) -> bool:
+    """Whether somebody is there to be asked, and wants to be."""
+    return not yes and is_terminal(sys.stdin)
 
-    if is_terminal(sys.stdin) and not typer.confirm(question, err=True):
+
+def _confirm(question: str) -> None:
+    if not typer.confirm(question, err=True):
         hint("nothing was done")
         raise typer.Exit(FAILED)
 

@@ -113,7 +113,7 @@ def judge(
         return None
     except errors.InsufficientPrivilege as error:
         raise ServiceUnavailable(
-            "the user of the database may not read database_identity: grant SELECT on it, as on the other tables"
+            "the user of the database may not read database_identity: grant SELECT, INSERT and UPDATE on it"
         ) from error
     is_stored, rest = row[0] is not None, row[1:]
     half = len(fields(Identity))

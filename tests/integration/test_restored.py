@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,26 +14,40 @@ import psycopg
 import pytest
 from sqlalchemy import Engine, text
 
+from notifier import Client
 from notifier.bootstrap import Services
+from notifier.cli.checks import check_identity
 from notifier.config import load_settings
 from notifier.errors import DatabaseChanged, WrongSelection
 from notifier.hashing import HashKey
 from notifier.message import Message, new_id
 from notifier.operations import Operations
+from notifier.operations.keys import Scope
 from notifier.operations.restored import Restored
+from notifier.rendering import Renderer
 from notifier.status import Channel, Lane, OnUnknown, Outcome, Status
 from notifier.store.audit import Audit, Filter
 from notifier.store.callbacks import CallbackBook
 from notifier.store.engine import database_verdict, make_engine, transaction
+from notifier.store.identity import judge
 from notifier.store.lateness import Cause, Lateness
 from notifier.store.ledger import Ledger, Result
+from notifier.store.migrating import upgrade
 from notifier.store.operating import Operating
 from notifier.store.restored import RestoredBook
 from notifier.store.values import Claimed, NewAttempt, NewNotification
 from tests.databases import Databases, database_of
 from tests.services import find_postgres
+from tests.support.api import Api
+from tests.support.service import running_service
+from tests.support.templates import write_templates
+from tests.unit.cli.commandline import CommandLine
+from tests.waiting import wait_until
 
 COUNT = 60
+CONTEXT = json.dumps(
+    Renderer(Path(__file__).parents[2] / "templates").template(Channel.EMAIL, "receipt").samples[0].context
+)
 HOLDER = {"operator": "ann"}
 
 
@@ -345,8 +360,6 @@ def test_a_user_who_may_not_ask_for_the_cluster_still_compares_oids(life: Life, 
             connection.commit()
             raw: Any = connection.connection.driver_connection
             raw.autocommit = True
-            from notifier.store.identity import judge
-
             verdict = judge(raw)
         assert verdict is not None
         assert verdict.current.system_identifier is None
@@ -360,10 +373,93 @@ def test_a_user_who_may_not_ask_for_the_cluster_still_compares_oids(life: Life, 
 
 
 def test_an_upgrade_leaves_the_identity_that_a_backup_brought(life: Life, identified_url: str) -> None:
-    from notifier.store.migrating import upgrade
-
     change_identity(life.engine, "table_oid")
     upgrade(identified_url)
     verdict = database_verdict(life.engine)
     assert verdict is not None
     assert verdict.is_another
+
+
+def test_the_api_answers_503_and_says_why_where_monitoring_looks(
+    life: Life, identified_url: str, tmp_path: Path
+) -> None:
+    api = Api(identified_url, write_templates(tmp_path / "templates"))
+    key = api.key(Scope.READ)
+    change_identity(life.engine, "timeline")
+    # Whatever connections there are: they are looked at again within a second.
+    wait_until(lambda: api("GET", "/v1/notifications", key=key).status == 503, timeout=10)
+    ready = api("GET", "/readyz")
+    assert ready.status == 503
+    assert "notifier db after-restore" in ready.json["database"]
+    operator = held_of(life)
+    operator.restored.hold(**HOLDER)
+    wait_until(lambda: api("GET", "/v1/notifications", key=key).status == 200, timeout=10)
+    operator.engine.dispose()
+    api.close()
+
+
+def test_the_doctor_tells_another_database_and_what_to_do(life: Life, identified_url: str) -> None:
+    change_identity(life.engine, "system_identifier")
+    services = Services(load_settings(database_url=identified_url), guarded=False)
+    (check,) = check_identity(services)
+    assert (check.ok, check.fix) == (False, "notifier db after-restore")
+    operator = held_of(life)
+    operator.restored.accept(reason="pg_upgrade", **HOLDER)
+    (check,) = check_identity(services)
+    assert (check.ok, check.fix) == (True, "")
+    operator.engine.dispose()
+    services.close()
+
+
+def test_the_command_counts_holds_and_releases(life: Life, identified_url: str) -> None:
+    life.accept(2, reference="order-1")
+    life.accept(1, reference="order-2")
+    change_identity(life.engine, "table_oid")
+    notifier = CommandLine({"database_url": identified_url})
+    counted = notifier("db", "after-restore", "--dry-run")
+    assert counted.code == 0
+    assert counted.out.startswith("another database: the oid of its table notifications was ")
+    assert counted.out.endswith("would be held: 3 notifications, 0 callbacks\n")
+    held = notifier("db", "after-restore", "--why", "the disk died")
+    assert (held.code, held.out) == (
+        0,
+        "held: 3 notifications, 0 callbacks; programs go on within seconds\n",
+    )
+    assert len(notifier("search", "--reason", "restored", "--json").json) == 3
+    assert "may have been sent since" in notifier("stuck").out
+    released = notifier("db", "after-restore", "--release", "--reference", "order-1", "--json").json
+    assert (released["released"], released["expired"], released["skipped"]) == (2, 0, 0)
+    assert notifier("db", "after-restore", "--release", "--all").out == "1 released\n"
+    assert notifier("db", "after-restore", "--release", str(new_id())).code == 1
+    for wrong in (["--all"], ["--release", "--nothing-lost"], ["--nothing-lost"]):
+        assert notifier("db", "after-restore", *wrong).code == 2
+    assert notifier("db", "after-restore", "--release").code == 1
+
+
+@pytest.mark.timeout(180)
+def test_the_programs_send_nothing_again_and_go_on_when_an_operator_ran_it(
+    second: Life, redis_broker_url: str, tmp_path: Path
+) -> None:
+    url = second.engine.url.render_as_string(hide_password=False)
+    operator = held_of(second)
+    with transaction(operator.engine) as connection:
+        # As after hours.
+        connection.execute(
+            text("UPDATE notifications SET due_at = now(), context = :context"), {"context": CONTEXT}
+        )
+    with running_service(url, redis_broker_url, tmp_path / "service") as service:
+        logs = service.programs.logs
+        waiting = ("intake", "worker-urgent", "worker-normal")
+        wait_until(lambda: all("after-restore" in logs[name].read_text() for name in waiting), timeout=60)
+        with Client(redis_broker_url, producer="shop", timeout_seconds=10) as client:
+            client.send("receipt", "bob@example.com", context=json.loads(CONTEXT), reference="new")
+        assert service.mail.messages == []
+        assert operator.statuses() == {"queued": COUNT}
+        assert operator.restored.hold(reason="the disk died", **HOLDER).held == COUNT
+        wait_until(lambda: service.count("sent") == 1, timeout=60)
+        ids = [row.id for row in operator.audit.search(Filter(status="unknown"), limit=200)]
+        assert operator.restored.release(Filter(), ids[:3], **HOLDER).released == 3
+        wait_until(lambda: service.count("sent") == 4, timeout=60)
+        assert len(service.mail.messages) == 4
+        assert operator.statuses() == {"sent": 4, "unknown": COUNT - 3}
+    operator.engine.dispose()
