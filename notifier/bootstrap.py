@@ -44,7 +44,7 @@ from notifier.store.attachments import AttachmentBook
 from notifier.store.audit import Audit
 from notifier.store.callbacks import CallbackBook
 from notifier.store.circuits import CircuitBook
-from notifier.store.engine import make_engine
+from notifier.store.engine import check_sessions, make_engine
 from notifier.store.health import HealthBook
 from notifier.store.held_suppressions import HeldBook
 from notifier.store.ledger import Ledger
@@ -54,6 +54,7 @@ from notifier.store.rates import RateBook
 from notifier.store.receipts import ReceiptBook
 from notifier.store.retention import RetentionBook
 from notifier.store.revisions import missing_upgrade
+from notifier.store.sessions import Session, in_words
 from notifier.store.suppressions import SuppressionBook
 from notifier.store.unread_bounces import UnreadBook
 from notifier.store.upkeep import UpkeepBook
@@ -79,11 +80,19 @@ class Services:
     pool_size: int = 5
     #: Shown in pg_stat_activity.
     application: str = "notifier"
+    #: It does nothing on a database that is not the one it was; commands look, and act for an operator.
+    guarded: bool = True
 
     @cached_property
     def engine(self) -> Engine:
         url = self.settings.require("database_url")
-        return make_engine(url, pool_size=self.pool_size, application=self.application)
+        return make_engine(
+            url,
+            pool_size=self.pool_size,
+            application=self.application,
+            guarded=self.guarded,
+            trusts_failover=self.settings.trust_failover,
+        )
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -227,23 +236,44 @@ class Services:
         return Dispatcher(self.ledger, publish_deliver, publish_reconcile)
 
     def wait_for_tables(self, stop: threading.Event) -> None:
-        """Return when the database has the tables of this version, or `stop` is set.
+        """Return when the database has the tables of this version and is the one it was, or `stop` is set.
 
         Without this a program on older tables would do half of its work: call a provider, say, and not be able to
         record the answer. Tables of a later version are right, too.
+
+        Raises:
+            ConfigurationError: a pooler stands before the database that makes work impossible.
         """
         told: str | None = None
         while not stop.is_set():
             try:
+                session = check_sessions(self.engine)
                 missing = missing_upgrade(self.engine)
             except ServiceUnavailable as error:
                 missing = str(error)
-            if missing is None:
-                return
+            else:
+                if missing is None:
+                    self._tell_of_pooler(session)
+                    return
             if missing != told:
                 log.warning("database.waiting", reason=missing)
             told = missing
             stop.wait(_LOOK_SECONDS)
+
+    def check_pooler(self) -> None:
+        """For a program that starts without the database: refuse a pooler that makes work impossible.
+
+        Raises:
+            ConfigurationError: naming the fix.
+        """
+        try:
+            self._tell_of_pooler(check_sessions(self.engine))
+        except ServiceUnavailable:
+            pass  # it says so with each answer
+
+    def _tell_of_pooler(self, session: Session | None) -> None:
+        if session is not None and (session.is_pooled or session.wrong):
+            log.info("database.pooled", reason=in_words(session))
 
     def hash_key_problem(self) -> str | None:
         """What to do if suppressions were made under another key: until then their recipients get messages."""

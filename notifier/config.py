@@ -149,6 +149,8 @@ class Settings(BaseSettings):
 
     #: postgresql://user:password@host:5432/name
     database_url: SecretStr | None = None
+    #: A standby that takes over has everything that the primary had (synchronous replication): work goes on there.
+    trust_failover: bool = False
     #: amqp://user:password@host:5672/vhost or redis://host:6379/0
     broker_url: SecretStr | None = None
     #: The name that RabbitMQ knows us by, if it is not the URL's user (certificate, OAuth 2); empty: none is told.

@@ -7,6 +7,8 @@ NotifierError
 ├── ConfigurationError        fix a setting; `setting` names it
 │   └── MissingPackage        install the named extra
 ├── ServiceUnavailable        database or broker cannot be reached: try again later
+│   ├── StatementCancelled    the database is there, and ended this statement: ask for less at once
+│   └── DatabaseChanged       the database is not the one it was: an operator decides
 ├── CannotOpen                give the key that it was sealed under; `key_id` names it
 ├── NotFound                  no such notification, template or rejected message
 ├── WrongSelection            select other notifications; nothing was done
@@ -105,6 +107,16 @@ class MissingPackage(ConfigurationError, ImportError):
 
 class ServiceUnavailable(NotifierError):
     """The database or the broker cannot be reached now. Nothing was lost; try again later."""
+
+
+class StatementCancelled(ServiceUnavailable):
+    """The database ended the statement, as a rule because it took too long. The same again may take as long: do
+    less at once."""
+
+
+class DatabaseChanged(ServiceUnavailable):
+    """The database is not the one it was: a restored backup, or a standby that took over. Nothing is done until an
+    operator decides (`notifier db after-restore`)."""
 
 
 class CannotOpen(NotifierError):

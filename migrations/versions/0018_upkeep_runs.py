@@ -1,4 +1,4 @@
-"""When each step of upkeep last succeeded. Revision: 0018, after 0016"""
+"""When each step of upkeep last succeeded. Revision: 0018, after 0017"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0018"
-down_revision = "0016"
+down_revision = "0017"
 branch_labels = None
 depends_on = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from notifier.cli import partitions, privacy, replaying
+from notifier.cli import partitions, privacy, replaying, restored
 from notifier.cli.failing import FAILED
 from notifier.cli.output import AsJson, hint, print_json, print_line, print_table
 from notifier.cli.wiring import wiring
@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
     db.command("current")(db_current)
     partitions.add_to_db(db)
     privacy.add_to_db(db)
+    restored.add_to_db(db)
     app.add_typer(db, name="db", rich_help_panel=PANEL)
     queues = typer.Typer(invoke_without_command=True, help="The queues, and how much waits in them.")
     queues.callback()(queues_show)

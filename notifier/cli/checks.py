@@ -68,8 +68,15 @@ def check_database(services: Services) -> Iterator[Check]:
     from notifier.cli.callback_checks import check_endpoints
     from notifier.cli.upkeep_checks import check_partitions, check_upkeep
     from notifier.store.revisions import missing_upgrade, revisions
+    from notifier.store.sessions import STATEMENT_MODE_FIX
 
-    current, newest = revisions(services.engine)
+    try:
+        current, newest = revisions(services.engine)
+    except ServiceUnavailable as error:
+        if STATEMENT_MODE_FIX not in str(error):
+            raise
+        yield Check("sessions", False, *STATEMENT_MODE_FIX.split(": ", 1))
+        return
     version = ".".join(map(str, services.engine.dialect.server_version_info or ()))
     yield Check("database", True, f"PostgreSQL {version} answers")
     missing = missing_upgrade(services.engine)
@@ -78,6 +85,8 @@ def check_database(services: Services) -> Iterator[Check]:
         return
     age = "the newest" if current == newest else f"of a later version than this one, whose newest is {newest}"
     yield Check("tables", True, f"revision {current}, {age}")
+    yield from safely("sessions", lambda: check_all_sessions(services))
+    yield from safely("identity", lambda: check_identity(services))
     yield from safely("partitions", lambda: check_partitions(services))
     yield from safely("upkeep", lambda: check_upkeep(services))
     yield from safely("circuits", lambda: check_circuits(services))
@@ -86,6 +95,38 @@ def check_database(services: Services) -> Iterator[Check]:
     yield from safely("suppressions", lambda: check_held_suppressions(services))
     yield from safely("encryption", lambda: check_encryption(services))
     yield from safely("attachments", lambda: check_attachments(services))
+
+
+def check_all_sessions(services: Services) -> Iterator[Check]:
+    """Whether sessions are what programs ask for, or how they make do behind a pooler."""
+    from notifier.store.engine import check_sessions, who_and_where
+    from notifier.store.sessions import in_words, role_statements
+
+    session = check_sessions(services.engine)
+    if session is None or not session.wrong:
+        yield Check("sessions", True, "as they were asked for" if session is None else in_words(session))
+        return
+    fix = f"for less round trips, once: {' '.join(role_statements(*who_and_where(services.engine)))}"
+    yield Check("sessions", True, in_words(session), f"{fix} then have the pooler reconnect")
+
+
+def check_identity(services: Services) -> Iterator[Check]:
+    """Whether it is the database it was: programs do nothing on another one."""
+    from notifier.store.engine import database_verdict
+
+    verdict = database_verdict(services.engine, trusts_failover=services.settings.trust_failover)
+    if verdict is None:
+        return  # a later version's tables
+    if verdict.is_another:
+        what, _, fix = verdict.in_words.rpartition(": run ")
+        yield Check("identity", False, what, fix.strip("`"))
+    elif verdict.current.system_identifier is None:
+        detail = "known by its oids alone: this user may not call pg_control_system()"
+        yield Check(
+            "identity", True, detail, "after a failover or a recovery run `notifier db after-restore` yourself"
+        )
+    else:
+        yield Check("identity", True, "the database is the one it was")
 
 
 def check_hash_key(services: Services) -> Iterator[Check]:

@@ -14,7 +14,14 @@ import typer
 from typer.core import TyperGroup
 
 from notifier.cli.output import clean, console, hint, is_terminal
-from notifier.errors import ConfigurationError, InvalidMessage, NotifierError, PublishFailed, ServiceUnavailable
+from notifier.errors import (
+    ConfigurationError,
+    InvalidMessage,
+    NotifierError,
+    PublishFailed,
+    ServiceUnavailable,
+    StatementCancelled,
+)
 
 FAILED = 1
 WRONG_USAGE = 2
@@ -61,7 +68,9 @@ def explain(error: Exception) -> int:
             return WRONG_USAGE
         case NotifierError():
             report(str(error))
-            if isinstance(error, ServiceUnavailable | PublishFailed):
+            if isinstance(error, StatementCancelled):
+                hint("next: the same for less at once, as with --since; notifier doctor")
+            elif isinstance(error, ServiceUnavailable | PublishFailed):
                 hint("next: notifier doctor")
             return FAILED
     first_line = (str(error).splitlines() or [""])[0]

@@ -49,6 +49,7 @@ REASONS: Mapping[str, str] = {
     Reason.HARD_BOUNCE: "a mail server reported that there is no such mailbox",
     Reason.COMPLAINT: "the recipient called an earlier mail spam",
     Reason.UNSUBSCRIBED: "the recipient unsubscribed from this kind of mail",
+    Reason.RESTORED: "on its way in the backup that the database was restored from: it may have been sent since",
 }
 
 SUPPRESSIONS: Mapping[str, str] = {

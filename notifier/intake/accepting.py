@@ -20,7 +20,7 @@ from notifier.broker import broker_user
 from notifier.callbacks.rules import Rules
 from notifier.config import Structure
 from notifier.domain.producers import ProducerProof
-from notifier.errors import Fault, NotFound, ServiceUnavailable, TemplateInvalid, few
+from notifier.errors import Fault, NotFound, ServiceUnavailable, StatementCancelled, TemplateInvalid, few
 from notifier.intake.producers import Producers
 from notifier.message import Message
 from notifier.parsing import Entry, parse_body
@@ -116,13 +116,21 @@ class Intake:
     def process(self, batch: Sequence[Received]) -> Summary:
         """Accept or reject every message; when this returns, all of them are in the record.
 
-        A message that makes our own code fail is isolated and rejected as `technical_error`.
+        A message that makes our own code fail is isolated and rejected as `technical_error`. What takes the
+        database too long is done in halves.
 
         Raises:
             ServiceUnavailable: not everything was recorded; keep the batch and call again.
         """
         try:
             return self._process(batch)
+        except StatementCancelled:
+            # The same again would take as long again.
+            if len(batch) == 1:
+                raise
+            log.warning("intake.halved", count=len(batch))
+            half = len(batch) // 2
+            return _sum([self.process(batch[:half]), self.process(batch[half:])])
         except ServiceUnavailable:
             raise
         except Exception as error:

@@ -15,7 +15,8 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import NullPool
 
 from notifier.config import bundled
-from notifier.store.engine import database_url, transaction
+from notifier.store.engine import database_url, database_verdict, transaction
+from notifier.store.identity import store_first
 from notifier.store.partitions import ensure_partitions
 from notifier.store.table_locks import LOCK_SECONDS, LOCK_TRIES, patiently
 
@@ -48,7 +49,11 @@ def upgrade(
             month could not be made; the other months are.
     """
     engine = create_engine(
-        database_url(url), poolclass=NullPool, connect_args={"connect_timeout": 5}, hide_parameters=True
+        database_url(url),
+        poolclass=NullPool,
+        # Behind a pooler the next transaction has another session, which does not know what was prepared.
+        connect_args={"connect_timeout": 5, "prepare_threshold": None},
+        hide_parameters=True,
     )
     config = _alembic(url)
     if more_revisions is not None:
@@ -58,6 +63,7 @@ def upgrade(
     try:
         while patiently(lambda: _migrate_once(engine, config, lock_seconds), tries):
             pass
+        patiently(lambda: _note_identity(engine), tries)
         made = ensure_partitions(engine, tries=tries)
         made.raise_failures()
         return made.names
@@ -74,6 +80,8 @@ def _migrate_once(engine: Engine, config: Config, lock_seconds: float) -> bool:
         # Two at once would both make the first table: one waits for the other here.
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(lock_seconds * 1000)}")
+        # The role may have one, for the programs.
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         current = MigrationContext.configure(connection).get_current_revision()
         scripts = ScriptDirectory.from_config(config)
         known = {script.revision for script in scripts.walk_revisions()}
@@ -82,3 +90,11 @@ def _migrate_once(engine: Engine, config: Config, lock_seconds: float) -> bool:
         config.attributes["connection"] = connection
         command.upgrade(config, "+1")
         return True
+
+
+def _note_identity(engine: Engine) -> None:
+    """Store which database this is, unless it says so: what a backup brought along stays to be noticed."""
+    verdict = database_verdict(engine)
+    if verdict is not None and verdict.stored is None:
+        with transaction(engine) as connection:
+            store_first(connection, verdict.current)

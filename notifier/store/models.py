@@ -27,6 +27,7 @@ from notifier.store.feedback_tables import HeldSuppression as HeldSuppression
 from notifier.store.feedback_tables import UnreadBounce as UnreadBounce
 from notifier.store.operating_tables import ApiKey as ApiKey
 from notifier.store.operating_tables import Circuit as Circuit
+from notifier.store.operating_tables import DatabaseIdentity as DatabaseIdentity
 from notifier.store.operating_tables import OperatorRecord as OperatorRecord
 from notifier.store.operating_tables import ProviderOutcome as ProviderOutcome
 from notifier.store.operating_tables import ProviderState as ProviderState

@@ -263,6 +263,8 @@ SELECT {_OF_UNKNOWN}
 FROM notifications AS n
 JOIN attempts AS a ON a.notification_id = n.id AND a.outcome = 'unknown'
 WHERE n.id = ANY(:ids) AND n.status = 'unknown'
+  -- An operator decides about those: a task of the first life may still be in the broker.
+  AND n.reason IS DISTINCT FROM 'restored'
 ORDER BY n.id, a.number
 """).bindparams(bindparam("ids", type_=ARRAY(UUID(as_uuid=False))))
 

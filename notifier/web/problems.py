@@ -21,6 +21,7 @@ from notifier.errors import (
     NotFound,
     RenderingFailed,
     ServiceUnavailable,
+    StatementCancelled,
     TemplateInvalid,
     WrongSelection,
 )
@@ -170,6 +171,12 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(TemplateInvalid)
     async def broken(_: Request, error: TemplateInvalid) -> JSONResponse:
         return problem(422, f"the template {error.name} is broken: notifier templates check")
+
+    @app.exception_handler(StatementCancelled)
+    async def too_long(_: Request, __: StatementCancelled) -> JSONResponse:
+        return away(
+            "it took the database too long, and nothing was done; ask for less at once, as by a shorter time"
+        )
 
     @app.exception_handler(ServiceUnavailable)
     async def unavailable(_: Request, __: ServiceUnavailable) -> JSONResponse:

@@ -38,6 +38,7 @@ def serve(settings: Settings, publish: PublishTasks) -> None:
     listener = _listen(settings.api_host, settings.api_port)
     threads = settings.api_threads + OUTSIDE_THREADS + MONITORING_THREADS
     services = Services(settings, pool_size=threads, application="notifier api")
+    services.check_pooler()
     handover = Handover(publish, services.ledger)
 
     @asynccontextmanager
