@@ -147,10 +147,17 @@ class Intake:
         The same rules as for a batch of the broker's, but what is refused is not kept: its sender is told.
 
         Raises:
-            ServiceUnavailable: nothing was recorded.
+            ServiceUnavailable: not everything was recorded; what was is a duplicate when it comes again.
         """
         try:
             return self._answer(messages, is_test)
+        except StatementCancelled:
+            if len(messages) == 1:
+                raise
+            log.warning("intake.halved", count=len(messages))
+            half = len(messages) // 2
+            halves = (messages[:half], messages[half:])
+            return [answer for part in halves for answer in self.answer(part, is_test=is_test)]
         except ServiceUnavailable:
             raise
         except Exception as error:

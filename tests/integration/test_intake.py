@@ -21,7 +21,8 @@ from notifier.config import Sender, Structure
 from notifier.errors import PublishFailed, ServiceUnavailable
 from notifier.intake import Intake, Received, Summary, make_reader
 from notifier.intake.redis import RedisReader
-from notifier.message import MAX_BODY_BYTES
+from notifier.message import MAX_BODY_BYTES, Message, new_id
+from notifier.parsing import check
 from notifier.rendering import Renderer
 from notifier.status import Channel, Lane
 from notifier.store.audit import Audit, Filter, RejectedView
@@ -443,3 +444,10 @@ def test_a_batch_that_takes_the_database_too_long_is_accepted_in_parts(world: Wo
     ]
     assert world.intake.process(batch) == Summary(accepted=10)
     assert sum(len(ids) for _, _, ids in world.tasks.published) == 10
+    given = {"producer": "shop", "to": "ann@example.com", "template": "hello", "context": {"name": "Ann"}}
+    messages = [
+        check(Message(**given, id=new_id()), Channel.EMAIL, Lane.NORMAL)
+        for _ in range(10)  # type: ignore[arg-type]
+    ]
+    answers = world.intake.answer(messages)
+    assert [answer.id for answer in answers] == [message.id for message in messages]

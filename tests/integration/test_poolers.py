@@ -14,6 +14,9 @@ import pytest
 from sqlalchemy import Engine, text
 
 from notifier import Client
+from notifier.bootstrap import Services
+from notifier.cli.checks import check_all_sessions, check_database
+from notifier.config import load_settings
 from notifier.errors import ConfigurationError, ServiceUnavailable
 from notifier.rendering import Renderer
 from notifier.status import Channel
@@ -106,6 +109,15 @@ def test_a_direct_session_is_as_it_was_asked_for(database_url: str) -> None:
     engine.dispose()
 
 
+def test_the_doctor_tells_of_a_pooler_and_how_to_save_round_trips(pooled_url: str) -> None:
+    services = Services(load_settings(database_url=pooled_url), guarded=False)
+    (check,) = check_all_sessions(services)
+    assert check.ok
+    assert check.detail.startswith("a pooler hands them out: ")
+    assert "ALTER ROLE" in check.fix
+    services.close()
+
+
 def test_an_upgrade_works_through_a_pooler(empty_database_url: str) -> None:
     with running_pgbouncer(empty_database_url) as url:
         assert upgrade(url)
@@ -118,6 +130,11 @@ def test_statement_mode_is_refused_with_the_fix(database_url: str) -> None:
         with pytest.raises(ConfigurationError, match="pool_mode = transaction"):
             check_sessions(engine)
         engine.dispose()
+        services = Services(load_settings(database_url=url), guarded=False)
+        (check,) = check_database(services)
+        assert (check.name, check.ok) == ("sessions", False)
+        assert "pool_mode = transaction" in check.fix
+        services.close()
         done = subprocess.run(
             [sys.executable, "-m", "notifier", "intake"],
             env={"NOTIFIER_DATABASE_URL": url, "NOTIFIER_BROKER_URL": "redis://127.0.0.1:1/0"},
