@@ -125,7 +125,7 @@ class Keeper:
     def _walk(
         self, task: str | None, span: Span, look: Callable[[Span], Walked], counts: dict[str, int]
     ) -> Iterator[None]:
-        """From the mark of the task, if it has one, to the end. The mark follows while nothing is left behind."""
+        """From the mark of the task, if it has one, to the end. It follows while nothing is left behind it."""
         if task is not None and self._book.now().day != _WHOLE_WALK_DAY:
             span = replace(span, after=self._book.mark(task))
         is_clean = True
