@@ -12,7 +12,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -80,6 +80,8 @@ class Holder:
     rate_per_second: float | None
     #: It sends and sees tests, and nothing else.
     is_test: bool = False
+    #: What its producer may send, by whatever way.
+    producer_rights: SendingRights = field(default_factory=SendingRights)
 
     @property
     def operator(self) -> str:
@@ -101,7 +103,18 @@ class Holder:
 
     def sees_template(self, channel: Channel, name: str) -> bool:
         """Whether it may look at this template, and preview it."""
-        return self.sees_everything or self.rights.contain(channel, name)
+        return not self.template_faults(channel, name)
+
+    def template_faults(self, channel: Channel, name: str) -> list[Fault]:
+        """Why it may not look at this template: what its producer, or itself, may not send is not its to see."""
+        if self.sees_everything:
+            return []
+        place: Any = {"channel": channel, "lane": Lane.NORMAL, "template": name}
+        of_key = self.rights.faults(owner="this key", remedy="use a key that may", **place)
+        limits = replace(self.producer_rights, lanes=None)
+        owner = f"the producer {self.producer}"
+        remedy = f"have it added to [producers.{self.producer}] in notifier.toml"
+        return of_key or limits.faults(owner=owner, remedy=remedy, **place)
 
     def faults(self, channel: Channel, lane: Lane, template: str) -> list[Fault]:
         """What of a message is not the key's to send."""
@@ -130,9 +143,16 @@ class Holder:
 class Keys:
     """Thread-safe: it holds nothing but the store. Every method raises `ServiceUnavailable`."""
 
-    def __init__(self, book: KeyBook, operating: Operating) -> None:
+    def __init__(
+        self,
+        book: KeyBook,
+        operating: Operating,
+        producers: Mapping[str, SendingRights] = MappingProxyType({}),
+    ) -> None:
         self._book = book
         self._operating = operating
+        #: Producer → what it may send; of those left out it is not limited.
+        self._producers = producers
 
     def create(self, grants: Grants, *, operator: str) -> NewKey:
         """Make a key.
@@ -199,6 +219,7 @@ class Keys:
             None if view.templates is None else tuple(view.templates),
             view.rate_per_second,
             view.is_test,
+            self._producers.get(view.producer or "", SendingRights()),
         )
 
     def _make(self, columns: Mapping[str, Any], operator: str, action: str) -> NewKey:

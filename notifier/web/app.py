@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from starlette.types import Lifespan
@@ -92,8 +93,11 @@ def make_app(
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
 
     @app.get("/openapi.json", include_in_schema=False)
-    async def openapi() -> dict[str, Any]:
-        return app.openapi()
+    async def openapi() -> Response:
+        # Written once: it needs no key, and the framework would go through all of it each time.
+        if not hasattr(app.state, "openapi"):
+            app.state.openapi = json.dumps(app.openapi(), ensure_ascii=False).encode()
+        return Response(app.state.openapi, media_type="application/json")
 
     return app
 

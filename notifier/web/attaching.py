@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Header, Request
 from pydantic import BaseModel, ConfigDict
 
 from notifier.errors import Fault, InvalidMessage
-from notifier.status import Channel, Lane
+from notifier.status import Channel
 from notifier.web import examples
 from notifier.web.desk import AtDesk
 from notifier.web.gate import KeyedRoute, Sender
@@ -65,9 +65,9 @@ def attach(
     """Keep a file for mails of this producer. Messages name it in `attachments`; one that none names within a day
     is deleted. The same file again, of the same name and type, has the same id."""
     assert holder.producer is not None, "the scope send has one"
-    faults = [fault for fault in holder.faults(Channel.EMAIL, Lane.NORMAL, "") if fault.field == "channel"]
-    if faults:
-        raise refusal(faults)
+    no_mail = [fault for fault in holder.template_faults(Channel.EMAIL, "") if fault.field == "channel"]
+    if no_mail:
+        raise refusal(no_mail)
     if content_encoding.strip().lower() != "identity":
         fix = "Send the file as it is"
         fault = Fault("Content-Encoding", "wrong_content_encoding", "names a compression", fix)

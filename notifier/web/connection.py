@@ -32,9 +32,10 @@ class _Wait(Enum):
     CLOSED = auto()  #: the client to take what is written, before the connection is gone
 
 
-#: Who goes first if there is no place: of each kind the one that has waited longest.
-_FIRST_TO_GO = (_Wait.ANSWER, _Wait.BODY, _Wait.HEAD, _Wait.NEXT, _Wait.REST, _Wait.CLOSED)
-_RANK = {wait: float(rank) * 1_000_000 for rank, wait in enumerate(_FIRST_TO_GO)}
+#: Who gives up its place more willingly; of the same rank whoever has waited longest.
+_RANK = {_Wait.ANSWER: 0, _Wait.BODY: 1, _Wait.HEAD: 2, _Wait.NEXT: 2, _Wait.REST: 3, _Wait.CLOSED: 4}
+#: More than anybody waits. Seconds.
+_NEVER = 1_000_000.0
 
 
 def _plain(status: str, detail: str, *headers: str) -> bytes:
@@ -151,7 +152,7 @@ class ClientConnection(H11Protocol):
             self._wait in (_Wait.BODY, _Wait.ANSWER) and waited < self._patience.place
         ):
             return None
-        return _RANK[self._wait] + waited
+        return _RANK[self._wait] * _NEVER + waited
 
     def evict(self) -> None:
         """See `notifier.connections.Connection`."""

@@ -66,14 +66,14 @@ def make_desk(services: Services, handover: Handover) -> Desk:
     operating = Operating(services.engine, services.hash_key)
     broker_url = services.settings.require("broker_url")
     readiness = Readiness(lambda: missing_upgrade(services.engine), broker_url)
-    threads = services.settings.api_threads
+    threads, producers = services.settings.api_threads, services.settings.structure.producers
     return Desk(
         services.intake(handover.put),
         Audit(services.engine, services.vault, READ_SECONDS),
         Operations(operating, Lateness(services.engine)),
         Steering(services.health, services.circuits, operating, services.settings.provider_tables()),
         services.renderer,
-        Keys(KeyBook(services.engine), operating),
+        Keys(KeyBook(services.engine), operating, {name: table.rights for name, table in producers.items()}),
         services.rates,
         services.receipts,
         CallbackOperations(services.callbacks, operating, services.settings.structure.callbacks),

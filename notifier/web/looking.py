@@ -12,7 +12,7 @@ from notifier.errors import TemplateInvalid
 from notifier.operations.keys import Scope
 from notifier.operations.steering import ProviderView
 from notifier.rendering import Renderer, Segments
-from notifier.status import Channel, Lane
+from notifier.status import Channel
 from notifier.web.desk import AtDesk
 from notifier.web.gate import KeyedRoute, Operator, SenderOrReader
 from notifier.web.problems import Refusal, refusal
@@ -108,8 +108,9 @@ def preview(
     desk: AtDesk, holder: SenderOrReader, channel: Channel, name: str, wanted: PreviewRequest
 ) -> Rendering:
     """What a template makes of a context, or of its first sample. Sends nothing."""
-    if not holder.sees_template(channel, name):
-        raise refusal(holder.faults(channel, Lane.NORMAL, name))
+    not_its_own = holder.template_faults(channel, name)
+    if not_its_own:
+        raise refusal(not_its_own)
     template = desk.renderer.template(channel, name)
     context, locale = wanted.context, wanted.locale
     if context is None:

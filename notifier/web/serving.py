@@ -67,6 +67,8 @@ def make_server(app: FastAPI, limit: ConnectionLimit[ClientConnection], patience
         ws="none",
         # Ours is set up already, and an access log would hold addresses: searches have them in their query.
         log_config=None,
+        # Its warnings are about what strangers send: they could fill a disk with them.
+        log_level="error",
         access_log=False,
         server_header=False,
         # Nothing here asks who a client is, so no header has to be believed.

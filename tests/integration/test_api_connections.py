@@ -240,3 +240,16 @@ def test_the_end_comes_soon_with_every_kind_of_client_there(api: Api) -> None:
                 stack.enter_context(connect(port)).sendall(head)
             begun = time.monotonic()
         assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/notifications", "/v1/notifications/batch", "/v1/templates/email/hello/preview"]
+)
+@pytest.mark.parametrize(
+    "body", [b"[" * 1_000_000, b'{"a":' * 150_000, b"9" * 1_000_000, b'"' + b"\\u0000" * 150_000]
+)
+def test_a_body_that_is_hard_to_read_is_refused_soon(api: Api, path: str, body: bytes) -> None:
+    begun = time.monotonic()
+    reply = api("POST", path, key=api.key(Scope.SEND), body=body, headers={"content-type": "application/json"})
+    assert reply.status in (400, 422)
+    assert time.monotonic() - begun < 10

@@ -163,6 +163,27 @@ def test_a_key_for_some_templates_sees_and_touches_no_others(database_url: str, 
     made.close()
 
 
+def test_a_producer_with_limits_previews_no_template_beyond_them(database_url: str, tmp_path: Path) -> None:
+    templates = write_templates(tmp_path / "templates")
+    write_template(templates, "order_paid", "")
+    limits = {"shop": {"templates": "order_*", "lanes": "urgent"}, "billing": {"channels": "sms"}}
+    made = Api(database_url, templates, structure={"producers": limits})
+
+    def preview(key: str, name: str) -> int:
+        path = f"/v1/templates/email/{name}/preview"
+        return made("POST", path, key=key, json_body={"context": CONTEXTS.get(name, {})}).status
+
+    shop, billing = made.key(Scope.SEND), made.key(Scope.SEND, producer="billing")
+    assert [preview(shop, name) for name in ("order_paid", "hello")] == [200, 403]
+    assert [preview(billing, name) for name in ("order_paid", "hello")] == [403, 403]
+    assert [one["name"] for one in made("GET", "/v1/templates", key=shop).json] == ["order_paid"]
+    assert [one["name"] for one in made("GET", "/v1/templates", key=billing).json] == ["code"]
+    headers = {"content-disposition": "attachment; filename=a.txt", "content-type": "text/plain"}
+    assert made("POST", "/v1/attachments", key=billing, body=b"x", headers=headers).status == 403
+    assert made("POST", "/v1/attachments", key=shop, body=b"x", headers=headers).status == 201
+    made.close()
+
+
 def test_a_pattern_of_templates_is_taken_as_it_is_written(api: Api) -> None:
     accept(api, api.key(Scope.SEND), "hello")
     found = {
