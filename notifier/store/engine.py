@@ -137,6 +137,8 @@ def is_temporary(error: SQLAlchemyError) -> bool:
 
 
 _UNPREPARED: ContextVar[bool] = ContextVar("unprepared", default=False)
+#: Stands in the `info` of a connection after its first use.
+_WAS_USED = "was_used"
 
 
 @contextmanager
@@ -152,13 +154,14 @@ def unprepared() -> Iterator[None]:
 
 def _connect(engine: Engine) -> Connection:
     connection = engine.connect()
-    if not _UNPREPARED.get():
-        return connection
-    while _prepares(connection) and _RESTS_SINCE in connection.info:
+    while _UNPREPARED.get() and _prepares(connection):
+        if _WAS_USED not in connection.info:
+            _driver(connection).prepare_threshold = None
+            break
         connection.invalidate()
         connection.close()
         connection = engine.connect()
-    _driver(connection).prepare_threshold = None
+    connection.info[_WAS_USED] = True
     return connection
 
 
