@@ -97,10 +97,14 @@ def with_locks(engine: Engine, work: Callable[[Connection], _T]) -> _T:
 
 def claim_message(connection: Connection, claim: MessageClaim) -> bool:
     """Give the message to the attempt, if it is nobody's or its holder only guessed. Returns whether it is the
-    attempt's now. Locks the notification. To be called under `with_locks`, before any other lock is taken."""
+    attempt's now; nothing is of one that is not in the record any more. Locks the notification. To be called under
+    `with_locks`, before any other lock is taken."""
     wanted = _values(claim)
     ids = {claim.notification_id, *(holder.notification_id for holder in _holders(connection, wanted))}
-    connection.execute(_LOCK, {"ids": sorted(ids)})
+    locked = set(connection.execute(_LOCK, {"ids": sorted(ids)}).scalars())
+    if claim.notification_id not in locked:
+        # Deleted meanwhile, and its messages with it.
+        return False
     # A statement after the lock: it sees what others wrote while we waited.
     others = [holder for holder in _holders(connection, wanted) if not _is_of(holder, claim)]
     if any(holder.notification_id not in ids for holder in others):
@@ -234,5 +238,6 @@ FROM (SELECT 1) AS release LEFT JOIN moved ON true
 """).bindparams(_ID, bindparam("sources", type_=ARRAY(Text())))
 
 _NOTE: TextClause = text("""
-INSERT INTO events (notification_id, kind, attempt, detail) VALUES (:id, 'provider_message', :attempt, :detail)
+INSERT INTO events (notification_id, kind, attempt, detail)
+SELECT id, 'provider_message', CAST(:attempt AS int), CAST(:detail AS text) FROM notifications WHERE id = :id
 """).bindparams(_ID)
