@@ -1,4 +1,4 @@
-"""What the commands of this repository that start servers of their own have in common: `chaos` and `bench`."""
+"""What the commands of this repository that start servers have in common: `chaos`, `bench`, `package`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 from tests.services import MissingService
+from tests.session import Session
 
 
 def say(text: str) -> None:
@@ -17,14 +18,20 @@ def say(text: str) -> None:
 
 
 def run_in_order(work: Callable[[], int]) -> int:
-    """The exit code of `work`; a Ctrl-C or SIGTERM ends everything that it has started, too."""
+    """The exit code of `work`, not 0 if something of ours stays; Ctrl-C and SIGTERM end all that was started."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     logging.disable(logging.WARNING)
+    session = Session(say)
     try:
-        return work()
+        code = work()
     except MissingService as missing:
         say(str(missing))
-        return 2
+        code = 2
     except KeyboardInterrupt:
         say("stopped")
-        return 130
+        code = 130
+    finally:
+        left = session.close()
+    if left:
+        say("left behind, ended now:\n" + "\n".join(left))
+    return code or bool(left)

@@ -14,20 +14,36 @@ See `tests.services` for where the servers come from. Unit tests ask for none of
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
+import signal
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import pytest_timeout
+from hypothesis import settings
 
 from tests.databases import Databases
 from tests.rabbitmq import AmqpServer
 from tests.services import GIVEN, MissingService, Name, RedisServer, Services
+from tests.session import Session
+from tests.waiting import Deadline
 
 T = TypeVar("T")
 
 SERVICES = pytest.StashKey[Services]()
+SESSION = pytest.StashKey[Session]()
+LEFT_BEHIND = pytest.StashKey[list[str]]()
+
+#: `full`, as in `.ci/run`, or `quick`: how many examples hypothesis tries of everything.
+PROFILE = "NOTIFIER_TEST_PROFILE"
+# No deadline for an example: how long it takes depends on what else the machine does.
+settings.register_profile("quick", max_examples=25, deadline=None)
+settings.register_profile("full", max_examples=300, deadline=None)
 
 _NEEDS: dict[str, Name] = {
     "postgres_url": "postgres",
@@ -48,9 +64,10 @@ class _Loggers(dict[str, Any]):
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile(os.environ.get(PROFILE, "quick"))
     logging.root.manager.loggerDict = _Loggers(logging.root.manager.loggerDict)
     # Past pytest's capture: who waits for an installation should see why. The writer comes after this hook.
-    config.stash[SERVICES] = Services(lambda text: config.get_terminal_writer().line(text))
+    config.stash[SERVICES] = Services(lambda text: _say(config, text))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -60,10 +77,16 @@ def pytest_xdist_auto_num_workers() -> int:
     return 0 if any(os.environ.get(name) for name in GIVEN) else 2
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Before the processes begin: what they would both install, and what they cannot tell anybody about."""
-    if session.config.getoption("numprocesses", None) and not hasattr(session.config, "workerinput"):
-        _available(session.config.stash[SERVICES].bring)
+    """Before the processes begin: the session that they are part of, what they would both install, and what they
+    cannot tell anybody about."""
+    config = session.config
+    if hasattr(config, "workerinput"):
+        return
+    config.stash[SESSION] = _begin_session(config)
+    if config.getoption("numprocesses", None):
+        _available(config.stash[SERVICES].bring)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -79,10 +102,63 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.exit(str(missing), returncode=1)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool | None:
+    """The limit of a test is stretched while the machine is slow, as every deadline in it."""
+    if settings.method != "signal":
+        return None
+    deadline = Deadline(settings.timeout)
+
+    def ring(_number: int, _frame: Any) -> None:
+        if deadline.is_over():
+            pytest_timeout.timeout_sigalrm(item, settings)
+        else:
+            signal.setitimer(signal.ITIMER_REAL, deadline.remaining)
+
+    def cancel() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+    item.cancel_timeout = cancel  # type: ignore[attr-defined]
+    signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, deadline.remaining)
+    return True
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """After the last test, and after Ctrl-C: the servers end, and nothing else of ours is there any more."""
+    config = session.config
+    config.stash[SERVICES].stop()
+    if SESSION in config.stash and (left := config.stash[SESSION].close()):
+        config.stash[LEFT_BEHIND] = left
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if left := config.stash.get(LEFT_BEHIND, []):
+        terminalreporter.section("left behind, ended now", red=True, bold=True)
+        for line in left:
+            terminalreporter.write_line(line)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """After the last test, and after Ctrl-C."""
+    """Where it did not come to the end of a session."""
     if SERVICES in config.stash:
         config.stash[SERVICES].stop()
+    if SESSION in config.stash:
+        config.stash[SESSION].close()
+
+
+def _begin_session(config: pytest.Config) -> Session:
+    # The folders of tests that fail stay for who looks into them; so they are beside the session's own.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    of_tests: Path = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+    return Session(lambda text: _say(config, text), in_memory=True, others=[of_tests])
+
+
+def _say(config: pytest.Config, text: str) -> None:
+    config.get_terminal_writer().line(text)
 
 
 def _needs(item: pytest.Item) -> Iterator[Name]:
@@ -106,6 +182,18 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("NOTIFIER_") and not name.startswith("NOTIFIER_TEST_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def no_leak(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A socket or file that nobody closed fails the test that left it, not the one during which it is found.
+
+    Not for `tests/unit`, which open none. Only what came since the last look is looked at: milliseconds.
+    """
+    yield
+    if "unit" not in request.path.parts:
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")

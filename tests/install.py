@@ -8,7 +8,6 @@ import os
 import secrets
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -94,9 +93,13 @@ def apt_install(package: str) -> None:
 @contextlib.contextmanager
 def _one_at_a_time() -> Iterator[None]:
     """Test processes run side by side, and apt refuses the second one."""
-    with (Path(tempfile.gettempdir()) / "notifier-apt.lock").open("w") as lock:
+    # apt's own folder, so that no file of ours stays.
+    lock = os.open("/etc/apt", os.O_RDONLY)
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(lock)
 
 
 @contextlib.contextmanager

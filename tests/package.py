@@ -21,6 +21,7 @@ from pathlib import Path
 
 from notifier.dev.machine import free_port
 from notifier.dev.smtp_server import running_mail_server
+from tests.commands import run_in_order
 from tests.databases import Databases
 from tests.services import Services
 from tests.waiting import wait_until
@@ -42,6 +43,10 @@ print(handle.id)
 
 def main() -> int:
     """Run it all; 0 if everything worked."""
+    return run_in_order(_check_wheel)
+
+
+def _check_wheel() -> int:
     with tempfile.TemporaryDirectory(prefix="notifier-package-") as name:
         folder = Path(name)
         services = Services(say)

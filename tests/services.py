@@ -13,12 +13,10 @@ for it and ended with the session. Services that a developer happens to run are 
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -30,7 +28,6 @@ import redis
 from notifier.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from notifier.dev.embedded.binaries import valkey_binary
 from notifier.dev.machine import make_temporary_folder
-from notifier.dev.processes import FolderLock
 from notifier.errors import MissingPackage
 from tests.install import apt_install_rabbitmq, can_apt_install, docker_engine_answers, start_container
 from tests.rabbitmq import AmqpServer, GivenRabbitmq, PrivateRabbitmq
@@ -43,7 +40,6 @@ GIVEN = ("NOTIFIER_TEST_DATABASE_URL", "NOTIFIER_TEST_AMQP_URL", "NOTIFIER_TEST_
 POSTGRES_FOLDERS = ["usr/lib/postgresql/*/bin", "usr/pgsql-*/bin", "opt/homebrew/opt/postgresql@*/bin"]
 #: Enough for a session that never reuses one before it has been emptied.
 _REDIS_DATABASES = 1024
-_IN_USE = "tests-in-use.lock"
 # Tests kill processes, never the machine, and the operating system keeps what a killed process wrote.
 _FAST_POSTGRES = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "1GB"}
 
@@ -79,7 +75,6 @@ class Services:
         self._executor = ThreadPoolExecutor(3, "services")
         self._started: dict[Name, Future[Any]] = {}
         self._endings: list[Callable[[], None]] = []
-        self._lock: FolderLock | None = None
         #: Everything that the servers write; gone after `stop`.
         self.folder: Path | None = None
 
@@ -92,7 +87,7 @@ class Services:
         }
         for name in names:
             if name not in self._started:
-                self.folder = self.folder or self._make_folder()
+                self.folder = self.folder or make_temporary_folder()
                 self._started[name] = self._executor.submit(starts[name])
 
     def bring(self) -> None:
@@ -138,8 +133,6 @@ class Services:
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder = None
-        if self._lock:
-            self._lock.release()
 
     def _start_postgres(self) -> str:
         given = os.environ.get("NOTIFIER_TEST_DATABASE_URL")
@@ -199,37 +192,9 @@ class Services:
             )
         return script
 
-    def _make_folder(self) -> Path:
-        """Our lock in it says that it is in use, and what an earlier session left when it was killed goes."""
-        parent = _memory() or Path(tempfile.gettempdir())
-        for lock_file in parent.glob(f"notifier-*/{_IN_USE}"):
-            lock = FolderLock(lock_file)
-            # Its owner may be removing it at this moment.
-            with contextlib.suppress(FileNotFoundError):
-                if os.access(lock_file, os.W_OK) and lock.acquire():
-                    shutil.rmtree(lock_file.parent, ignore_errors=True)
-                    lock.release()
-        folder = make_temporary_folder(parent)
-        # Locked before it has the name that others look for: none of them can be faster.
-        self._lock = FolderLock(folder / "starting")
-        self._lock.acquire()
-        (folder / "starting").rename(folder / _IN_USE)
-        return folder
-
     def _private_folder(self) -> Path:
         assert self.folder is not None
         return self.folder
-
-
-def _memory() -> Path | None:
-    """A database is hundreds of files: on a disk a copy takes a fifth of a second, in memory a hundredth.
-
-    None, for the disk, where there is no such folder or, as in most containers, only a small one.
-    """
-    folder = Path("/dev/shm")
-    if not os.access(folder, os.W_OK) or shutil.disk_usage(folder).free < 2 * 1024**3:
-        return None
-    return folder
 
 
 def find_postgres() -> Path | None:

@@ -1,26 +1,114 @@
-"""Waiting for something that happens in another process, with a deadline instead of a sleep."""
+"""Waiting for something that happens in another thread or process: on a condition, with a deadline, never a sleep.
+
+A number of seconds in a test says how long the thing may take on an idle machine, with much to spare. Two factors
+stretch it: `NOTIFIER_TEST_PATIENCE`, 1 unless it is set, and how much slower than an idle one the machine is. That
+is measured when a deadline is reached. So a busy machine makes a test slow, not red.
+
+| for                                                        | use                        |
+|------------------------------------------------------------|----------------------------|
+| a condition                                                | `wait_until(condition, 30)` |
+| a loop of your own                                         | `Deadline(30)`             |
+| `timeout=` of join, communicate, urlopen …: cannot be extended | `patient(30)`          |
+| the limit of a whole test, `pytest.mark.timeout(240)`      | nothing: it is stretched   |
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
 
+PATIENCE = "NOTIFIER_TEST_PATIENCE"
+#: Processor time of one measurement: long enough to be interrupted in, wherever others want the processor too.
+_SPIN_SECONDS = 0.05
+#: So long a measurement holds for time-outs that are asked for one after the other.
+_FRESH_SECONDS = 5.0
+#: What cannot be stretched later gets this much beforehand: the machine may become busy meanwhile.
+_BEFOREHAND = 3.0
+
+_measured: tuple[float, float] = (float("-inf"), 1.0)
+
 
 def wait_until(condition: Callable[[], T], timeout: float = 10, *, every: float = 0.02) -> T:
     """Call `condition` until what it returns is true, and return that.
 
     Raises:
-        AssertionError: after `timeout` seconds, with the last value; an error of the condition passes through.
+        AssertionError: after `timeout` seconds of an idle machine, with the last value; an error of the condition
+            passes through.
     """
-    deadline = time.monotonic() + timeout
+    deadline = Deadline(timeout)
     while True:
+        # Asked first: what becomes true while the deadline passes counts.
+        is_over = deadline.is_over()
         value = condition()
         if value:
             return value
-        if time.monotonic() > deadline:
+        if is_over:
             what = getattr(condition, "__name__", repr(condition))
-            raise AssertionError(f"{what} was still {value!r} after {timeout:g} s")
+            raise AssertionError(f"{what} was still {value!r} after {deadline}")
         time.sleep(every)
+
+
+def patient(seconds: float) -> float:
+    """These seconds of an idle machine, for the machine as it is: for time-outs that nobody can extend."""
+    return seconds * patience() * max(_BEFOREHAND, 2 * slowness())
+
+
+class Deadline:
+    """A moment that moves away while the machine is slow."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds * patience()
+        self._allowed = self._seconds
+        self._started_at = time.monotonic()
+
+    def is_over(self) -> bool:
+        """Whether the time is up. Measures the machine before it says so."""
+        if self.remaining > 0:
+            return False
+        self._allowed = max(self._allowed, self._seconds * slowness(fresh=True))
+        return self.remaining <= 0
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the next look, 0 or less when it is due."""
+        return self._allowed - (time.monotonic() - self._started_at)
+
+    def __str__(self) -> str:
+        stretched = self._allowed / self._seconds if self._seconds else 1.0
+        return f"{self._allowed:.3g} s" + (f" (the machine is {stretched:.1f} times slower)" * (stretched > 1.05))
+
+
+def patience() -> float:
+    """The factor that the developer chose."""
+    return float(os.environ.get(PATIENCE, 1))
+
+
+def slowness(*, fresh: bool = False) -> float:
+    """How many times longer than on an idle machine our work takes, at least 1.
+
+    The larger of two: how many processes wanted each processor in the last minute, and how long a bit of work
+    takes beside its processor time, which also shows a priority, a quota and a busy host.
+    """
+    global _measured
+    at, found = _measured
+    if fresh or time.monotonic() - at > _FRESH_SECONDS:
+        # Not before the machine has been asked: a thread that comes meanwhile measures for itself.
+        found = max(1.0, os.getloadavg()[0] / _processors(), _spin())
+        _measured = (time.monotonic(), found)
+    return found
+
+
+def _spin() -> float:
+    began, ends_at = time.monotonic(), time.thread_time() + _SPIN_SECONDS
+    while time.thread_time() < ends_at:
+        pass
+    return (time.monotonic() - began) / _SPIN_SECONDS
+
+
+def _processors() -> int:
+    """Those that we may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -141,23 +141,6 @@ def test_services_leave_nothing_running() -> None:
     assert not processes_of(folder)
 
 
-def test_services_remove_what_a_killed_session_left() -> None:
-    services = Services(print)
-    services.prepare(["redis"])
-    assert services.folder is not None
-    abandoned = make_temporary_folder(services.folder.parent)
-    (abandoned / "tests-in-use.lock").touch()
-
-    second = Services(print)
-    second.prepare(["redis"])
-    second.redis_server()
-
-    assert not abandoned.exists()
-    assert services.folder.exists()
-    second.stop()
-    services.stop()
-
-
 def test_wheel_serves_where_no_postgres_is_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("NOTIFIER_TEST_DATABASE_URL", raising=False)
@@ -189,14 +172,6 @@ def test_no_setting_of_the_shell_reaches_a_test(name: str) -> None:
     assert name not in os.environ
     # Not through monkeypatch: the next of these tests would find it, if nobody swept.
     os.environ["NOTIFIER_LEFT_BY_A_TEST"] = secrets.token_hex(4)
-
-
-def test_waiting_ends_with_the_last_value() -> None:
-    values = iter([0, 0, 7])
-
-    assert wait_until(lambda: next(values), every=0) == 7
-    with pytest.raises(AssertionError, match="was still 0 after"):
-        wait_until(lambda: 0, timeout=0.01, every=0.001)
 
 
 def listening_addresses(pids: list[int]) -> list[str]:

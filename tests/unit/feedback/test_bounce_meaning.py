@@ -3,7 +3,7 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.feedback.bounce_meaning import Whose, meaning_of, spellings_of
@@ -43,7 +43,6 @@ def test_the_code_of_the_server_beats_that_of_the_report(other: str) -> None:
     assert not meaning_of(read.report, whose).is_dead
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     st.sampled_from(list(Action)),
     st.sampled_from(["", "250", "450", "550", "554", "999"]),

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.providers import mail_reports
@@ -154,7 +154,6 @@ _PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.lists(st.one_of(_PIECES, st.binary(max_size=40)), max_size=25))
 def test_no_bytes_make_reading_fail(pieces: list[bytes]) -> None:
     content = b"".join(pieces)

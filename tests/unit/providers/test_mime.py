@@ -14,7 +14,7 @@ from typing import cast
 from uuid import UUID
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from notifier.providers.base import Attachment, Outgoing
@@ -87,7 +87,6 @@ def text_of(message: EmailMessage, kind: str) -> str:
     return cast("str", part.get_content())
 
 
-@settings(max_examples=200, deadline=None)
 @given(subject=TEXT, text=TEXT, html=st.none() | TEXT)
 @example(subject="", text="", html="")
 @example(subject="a\r\nBcc: eve@example.com", text=".\r\n..\r\n.\r\n", html=None)
@@ -104,7 +103,6 @@ def test_a_composed_mail_reads_back_as_it_was_meant(subject: str, text: str, htm
     assert len(message.keys()) == 8 + (html is None)
 
 
-@settings(max_examples=200, deadline=None)
 @given(name=TEXT)
 def test_a_display_name_reads_back_as_it_was_meant(name: str) -> None:
     name = " ".join(clean(name).split())
@@ -120,7 +118,6 @@ def test_a_display_name_reads_back_as_it_was_meant(name: str) -> None:
     assert str(make_header(decode_header(written))) == name
 
 
-@settings(max_examples=200, deadline=None)
 @given(name=TEXT)
 def test_a_display_name_can_start_no_header_when_it_came_as_text(name: str) -> None:
     try:
@@ -135,7 +132,6 @@ def test_a_display_name_can_start_no_header_when_it_came_as_text(name: str) -> N
     }  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None)
 @given(subject=WORDS, name=WORDS)
 def test_header_lines_stay_within_78_characters_when_words_allow_it(subject: str, name: str) -> None:
     mail = make_mail(make_outgoing(subject=subject), to=Mailbox("zoe", "example.com", clean(name)))
@@ -228,7 +224,6 @@ FILE_NAMES = (
 ).filter(lambda name: name.isprintable() and name.strip(" .") == name)
 
 
-@settings(max_examples=150, deadline=None)
 @given(name=FILE_NAMES, content=st.binary(min_size=1, max_size=3000), html=st.none() | TEXT)
 @example(name="invoice.pdf", content=b"--=_m0198c5a07b1e7c3a9d530242ac120002--\r\n", html="<p>Hi</p>")
 @example(name="=?utf-8?q?x?=.pdf", content=b"\r\n.\r\n" * 50, html=None)
