@@ -205,6 +205,8 @@ class Settings(BaseSettings):
     attachment_days: Annotated[int, Field(ge=1, le=3650)] = 7
     #: Hosts of callbacks that may be http, on any port and at any address; with commas between.
     callback_allow_hosts: str = ""
+    #: After SIGTERM or Ctrl-C a program has so long to end in order; then it ends by itself.
+    grace_seconds: Annotated[float, Field(ge=1, le=3600)] = 45.0
     #: A claim lasts this long; longer than the deadline of a provider call, with room for waiting.
     lease_seconds: Annotated[float, Field(ge=10, le=3600)] = 120.0
     #: Deadline of one provider call.
