@@ -20,7 +20,6 @@ from chaos.world import running_world
 from notifier.dev.machine import make_temporary_folder
 from tests.commands import run_in_order, say
 
-
 #: Most of them wait, most of the time.
 _ENDINGS_AT_ONCE = 24
 
