@@ -251,9 +251,11 @@ class Endings:
 
     def _may_be_overdue(self, case: Case) -> bool:
         """A statement on a database that hangs has no end; results wait for a database that is away. What is said
-        to a broker that hangs has a deadline, longer than the short grace."""
+        to a broker that hangs has a deadline, longer than the short grace; Celery asks Redis several such
+        things."""
         if case.away is Away.BROKER:
-            return case.how is How.HANGING and self._grace_seconds < GRACE_SECONDS
+            is_slow = self._grace_seconds < GRACE_SECONDS or PROGRAMS[case.program].broker == "redis"
+            return case.how is How.HANGING and is_slow
         return case.how is How.HANGING or case.moment is Moment.BUSY
 
     def _wait_until_ready(self, pid: int, case: Case, program: Program, place: Place) -> None:
