@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from chaos import faults, provider_faults
+from chaos import faults, feedback, provider_faults
 from chaos.faults import Fault
 from chaos.load import Mix
 from chaos.taps import CLAIM, RESULT, START, Point
@@ -120,6 +120,11 @@ def long_form(load: float = 8.0) -> Sequence[Scenario]:
         Scenario("provider answering 421, 451, 452, 429", provider_faults.refusing_for_now(load)),
         Scenario("mail server taking two connections", provider_faults.taking_few_connections(load)),
         Scenario("messages and tasks delivered again", faults.repeat_tasks(load), Mix(repeat=0.6)),
+        Scenario(
+            "bounces, receipts and unsubscribes during kills, database away",
+            feedback.feedback(24),
+            check=feedback.check,
+        ),
         Scenario("endpoint of callbacks refusing", provider_faults.refusing_callbacks(load)),
         Scenario("anything, at random", faults.at_random(_anything(), 60), _BOTH),
         Scenario("Redis killed", faults.kill_valkey(3), broker="redis"),
