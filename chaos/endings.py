@@ -153,8 +153,11 @@ def every_case() -> list[Case]:
 def _is_one(case: Case) -> bool:
     program = PROGRAMS[case.program]
     if program.is_command:
-        # It needs no broker, and has no rest.
-        return case.moment is not Moment.IDLE and case.away is Away.DATABASE
+        # It needs no broker, has no rest, and ends by itself where the database is gone at its start.
+        is_there = case.moment is Moment.BUSY or (case.how is How.HANGING and case.moment is Moment.START)
+        return is_there and case.away is Away.DATABASE
+    if case.program == "up" and case.moment is Moment.START:
+        return case.away is Away.BROKER  # it needs the database to begin, and says so
     return program.begin is not None or case.moment is not Moment.BUSY
 
 

@@ -4,20 +4,23 @@ providers do; each acknowledged one must be in the record, once."""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
+import resource
 import signal
 import smtplib
+import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
@@ -34,8 +37,12 @@ from notifier.tokens import Tokens
 _KEY = "a hash key for the fault suite only"
 _CATEGORY = "news"
 _ROOT = Path(__file__).parents[1]
+#: What a login session gives a program on most systems, whatever this one does.
+_FEW_FILES = 'ulimit -S -n 1024; exec "$@"'
 #: Each one is repeated for so long until it is acknowledged. Seconds.
 _INSIST_SECONDS = 90.0
+
+_AT_ONCE = 40
 
 Kind = Literal["bounce", "receipt", "unsubscribe"]
 
@@ -79,18 +86,21 @@ class Sent:
 class Feedback:
     """`notifier api` and `notifier bounces` beside the fleet, and those who speak to them."""
 
-    def __init__(self, world: World, stack: ExitStack) -> None:
+    def __init__(self, world: World, stack: ExitStack, *, insist_seconds: float = _INSIST_SECONDS) -> None:
         self._world = world
-        self._api_port, self._bounces_port = free_port(), free_port()
+        self._insist_seconds = insist_seconds
+        self.api_port, self.bounces_port = free_port(), free_port()
         # The proxy that signs for Twilio would see this address.
         self._public_url = "https://notify.example.com"
         self._tokens = Tokens(HashKey(_KEY), bounce_address="bounces@example.com", public_url=self._public_url)
-        listen = ("--listen", f"127.0.0.1:{self._bounces_port}")
+        listen = ("--listen", f"127.0.0.1:{self.bounces_port}")
         self._programs = {name: self._program(name, more) for name, more in (("api", ()), ("bounces", listen))}
         for program in self._programs.values():
             stack.callback(program.stop)
             program.start()
         self._stop = Event()
+        #: How many were sent.
+        self.asked = 0
         #: Those that were acknowledged.
         self.acknowledged: list[Sent] = []
         self._seen: set[UUID] = set()
@@ -98,14 +108,14 @@ class Feedback:
     def _program(self, name: str, more: tuple[str, ...]) -> ServerProcess:
         world = self._world
         environment = world.program_environment() | {
-            "NOTIFIER_API_PORT": str(self._api_port),
+            "NOTIFIER_API_PORT": str(self.api_port),
             "NOTIFIER_PUBLIC_URL": self._public_url,
             "NOTIFIER_BOUNCE_ADDRESS": "bounces@example.com",
             "NOTIFIER_HASH_KEY": _KEY,
         }
         return ServerProcess(
             name,
-            [sys.executable, "-m", "notifier", name, *more],
+            ["/bin/sh", "-c", _FEW_FILES, "sh", sys.executable, "-m", "notifier", name, *more],
             log=world.folder / "logs" / f"{name}.log",
             stop_plan=[(signal.SIGTERM, 60.0)],
             cwd=_ROOT,
@@ -124,9 +134,10 @@ class Feedback:
     def run(self, seconds: float) -> None:
         """Send what comes back about whatever is sent, for so long; return when all of it is acknowledged."""
         ends_at = time.monotonic() + seconds
-        with ThreadPoolExecutor(8) as pool:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
             while time.monotonic() < ends_at:
                 for sent in self._news():
+                    self.asked += 1
                     pool.submit(self._insist, sent)
                 self._stop.wait(0.5)
 
@@ -142,7 +153,7 @@ class Feedback:
             return []
         found = []
         for id_, channel, recipient, number, message in rows:
-            if id_ not in self._seen:
+            if id_ not in self._seen and len(found) < _AT_ONCE // 2:
                 self._seen.add(id_)
                 mails: Kind = "bounce" if id_.int % 2 else "unsubscribe"
                 kind: Kind = "receipt" if channel == Channel.SMS else mails
@@ -151,7 +162,9 @@ class Feedback:
 
     def _insist(self, sent: Sent) -> None:
         act = {"bounce": self._bounce, "receipt": self._report, "unsubscribe": self._unsubscribe}[sent.kind]
-        ends_at = time.monotonic() + _INSIST_SECONDS
+        # Some are on their way at any time, also when the database has just gone.
+        self._stop.wait(self._world.rng.uniform(0, 3))
+        ends_at = time.monotonic() + self._insist_seconds
         while time.monotonic() < ends_at:
             try:
                 is_done = act(sent)
@@ -165,7 +178,7 @@ class Feedback:
     def _bounce(self, sent: Sent) -> bool:
         path = self._tokens.return_path(sent.notification, sent.attempt)
         assert path
-        with smtplib.LMTP("127.0.0.1", self._bounces_port, timeout=20) as client:
+        with smtplib.LMTP("127.0.0.1", self.bounces_port, timeout=20) as client:
             return not client.sendmail("", [path], _BOUNCE.format(to=path, recipient=sent.recipient))
 
     def _report(self, sent: Sent) -> bool:
@@ -185,7 +198,7 @@ class Feedback:
         return self._post(urlsplit(url).path, "List-Unsubscribe=One-Click", {}) == 200
 
     def _post(self, path: str, body: str, headers: Mapping[str, str]) -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", self._api_port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.api_port, timeout=20)
         try:
             connection.request(
                 "POST", path, body, {"Content-Type": "application/x-www-form-urlencoded", **headers}
@@ -209,7 +222,9 @@ def feedback(seconds: float) -> Callable[[World], None]:
                 world.pause(3)
                 for name in ("api", "bounces"):
                     found.kill(name)
-                world.pause(3)
+                # They work when the database goes: otherwise only their start would meet that.
+                _wait_until_open(found.api_port, found.bounces_port)
+                world.pause(2)
                 world.postgres.kill(signal.SIGQUIT)
                 world.pause(2)
                 world.postgres.start()
@@ -219,11 +234,89 @@ def feedback(seconds: float) -> Callable[[World], None]:
     return fault
 
 
+def idle_connections(seconds: float) -> Callable[[World], None]:
+    """A thousand connections to the API and thirty to the bounce server that say nothing, or half of a question;
+    what the server closes is opened again."""
+
+    def fault(world: World) -> None:
+        with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
+            world.feedback = found = Feedback(world, stack, insist_seconds=8)
+            wanted = [(found.api_port, b"")] * 1003
+            wanted += [(found.api_port, b"POST /v1/notifications HTTP/1.1\r\nHost: x\r\n")] * 200
+            wanted += [(found.bounces_port, b"")] * 30
+            _wait_until_open(found.api_port, found.bounces_port)
+            idle = stack.enter_context(_Idle(wanted))
+            sending = pool.submit(found.run, seconds)
+            while not sending.done():
+                world.strike(idle.open())
+                world.pause(0.5)
+            sending.result()
+
+    return fault
+
+
+class _Idle:
+    """Connections that nobody uses."""
+
+    def __init__(self, wanted: Sequence[tuple[int, bytes]]) -> None:
+        self._open: dict[int, socket.socket] = {}
+        self._wanted = wanted
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192)), hard))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in self._open.values():
+            one.close()
+
+    def open(self) -> int:
+        """Open those that are not. Returns how many that were."""
+        opened, ends_at = 0, time.monotonic() + 2
+        for number, (port, said) in enumerate(self._wanted):
+            if time.monotonic() > ends_at:
+                break  # the server takes none
+            with contextlib.suppress(OSError):
+                if number in self._open and not _is_closed(self._open[number]):
+                    continue
+                if number in self._open:
+                    self._open.pop(number).close()
+                self._open[number] = one = socket.create_connection(("127.0.0.1", port), 0.5)
+                one.sendall(said)
+                one.setblocking(False)
+                opened += 1
+        return opened
+
+
+def _is_closed(one: socket.socket) -> bool:
+    try:
+        return not one.recv(1024, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def _wait_until_open(*ports: int) -> None:
+    ends_at = time.monotonic() + 60
+    for port in ports:
+        while time.monotonic() < ends_at:
+            try:
+                socket.create_connection(("127.0.0.1", port), 5).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+
+
 def check(world: World) -> list[str]:
     """What the record does not have once, of what was acknowledged."""
     acknowledged: list[Sent] = world.feedback.acknowledged if world.feedback else []
     counts = Counter(sent.kind for sent in acknowledged)
     wrong = [f"no {kind} was acknowledged" for kind in ("bounce", "receipt", "unsubscribe") if not counts[kind]]
+    missing = (world.feedback.asked if world.feedback else 0) - len(acknowledged)
+    if missing:
+        wrong.append(f"{missing} were not acknowledged")
     key = HashKey(_KEY)
     with psycopg.connect(world.postgres.url, connect_timeout=5) as connection:
         for sent in acknowledged:

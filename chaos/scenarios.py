@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from chaos import faults, feedback, provider_faults
+from chaos import faults, feedback, months, provider_faults
 from chaos.faults import Fault
 from chaos.load import Mix
 from chaos.taps import CLAIM, RESULT, START, Point
@@ -125,6 +125,13 @@ def long_form(load: float = 8.0) -> Sequence[Scenario]:
             feedback.feedback(24),
             check=feedback.check,
         ),
+        Scenario(
+            "a thousand idle connections",
+            feedback.idle_connections(10),
+            check=feedback.check,
+            harms_nobody=True,
+        ),
+        Scenario("a month without partitions", months.month_without_partition(2), check=months.check),
         Scenario("endpoint of callbacks refusing", provider_faults.refusing_callbacks(load)),
         Scenario("anything, at random", faults.at_random(_anything(), 60), _BOTH),
         Scenario("Redis killed", faults.kill_valkey(3), broker="redis"),

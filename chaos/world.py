@@ -64,6 +64,8 @@ class World:
         self.broker: BrokerName | None = None
         #: The load of the scenario that runs now.
         self.load: Load | None = None
+        #: What a fault itself found wrong.
+        self.notes: list[str] = []
         #: What came back from outside in the scenario of that.
         self.feedback: Feedback | None = None
         self._strikes = 0

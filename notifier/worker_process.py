@@ -70,14 +70,19 @@ class OrderlyBeat(Beat):  # type: ignore[misc]
 
     def __init__(self, shutdown: Shutdown, **options: Any) -> None:
         self._ending = shutdown
+        self._service: Any = None
         super().__init__(**options)
         self.install_sync_handler(None)
 
-    def install_sync_handler(self, _service: Any) -> None:
+    def install_sync_handler(self, service: Any) -> None:
         """It keeps no schedule that would have to be saved."""
+        self._service = service
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, _frame: Any) -> None:
         self._ending.begin(number)
+        if self._service is not None:
+            # For its loop: where the exception interrupts a library, that may drop it.
+            self._service.stop()
         raise SystemExit(0)
