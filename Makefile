@@ -32,7 +32,7 @@ test: $(DEV) ## every test, on real PostgreSQL, RabbitMQ and Valkey (ARGS="-k wo
 package: $(DEV) ## the wheel in fresh environments: every program starts from it, on both brokers
 	@$(BIN)/python -m tests.package
 
-chaos: $(DEV) ## the fault suite: everything killed, stopped and cut under load, twenty minutes (SHORT=1: two)
+chaos: $(DEV) ## the fault suite: everything killed, stopped and cut under load, half an hour (SHORT=1: two)
 	@$(BIN)/python -m chaos $(if $(SHORT),--short) $(ARGS)
 
 explore: $(DEV) ## every order of the steps of a few actors, with faults between them, fifteen minutes (SECONDS=120)

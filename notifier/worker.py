@@ -1,5 +1,5 @@
-"""The Celery application: tasks, queues, Beat's schedule. Celery is imported here, by `task_consumer`
-and by `remote_control` only.
+"""The Celery application: tasks, queues, Beat's schedule. Celery is imported here, by `task_consumer`, by
+`remote_control` and by `worker_process` only.
 
 Tasks carry ids and nothing else. A task that is lost, repeated or late does no harm: the claim decides who
 delivers, and the sweep issues work again. So `countdown`, `eta` and `retry()` are not used.
@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from threading import Event, Lock
+from threading import Lock
 from typing import Any
 from uuid import UUID
 
@@ -29,8 +29,10 @@ from notifier.config import Settings, load_settings
 from notifier.dispatch import dispatch_callbacks
 from notifier.operations.upkeep import NIGHTLY
 from notifier.remote_control import QuestionsControl
+from notifier.shutdown import Shutdown
 from notifier.status import Channel, Lane
 from notifier.telemetry import configure, log
+from notifier.worker_process import ImpatientEvents, OrderlyBeat, OrderlyWorker
 
 #: Ids of one deliver task: enough to pay Celery's cost once, few enough to spread over threads.
 IDS_PER_TASK = 100
@@ -55,7 +57,7 @@ def make_app(settings: Settings, process: _Process | None = None) -> Celery:
     """
     broker = topology.verified(settings.require("broker_url"))
     amqp = _RedisAMQP if topology.is_redis(broker) else _RabbitAMQP
-    app = Celery("notifier", amqp=amqp, control=QuestionsControl, set_as_current=True)
+    app = Celery("notifier", amqp=amqp, control=QuestionsControl, events=ImpatientEvents, set_as_current=True)
     app.conf.update(_configuration(settings, broker))
     _add_tasks(app, process or _Process(settings))
     return app
@@ -84,6 +86,8 @@ def _configuration(settings: Settings, broker: str) -> dict[str, Any]:
         "result_backend": backend,
         "task_ignore_result": backend is None,
         "result_expires": 3600,
+        # A result is for who wants it: it does not keep a task, nor the worker's end.
+        "result_backend_transport_options": {"retry_policy": {"timeout": PUBLISH_SECONDS}},
         # JSON in, JSON out, nothing else is even looked at.
         "task_serializer": "json",
         "result_serializer": "json",
@@ -322,13 +326,14 @@ def run_worker(
 
     `upkeep`: it sweeps, too, and does what is done at night.
     """
+    shutdown = Shutdown(settings.grace_seconds)
+    stop = shutdown.listen()
     only_callbacks = takes_callbacks and not lanes and not upkeep
     process = _Process(settings, only_callbacks=only_callbacks)
     app = make_app(settings, process)
     # Now, not with the first notification: a wrong secret or provider option ends the program with its name.
     process.prepare(delivers=bool(lanes), takes_callbacks=takes_callbacks)
-    # A signal ends the program here as it would anywhere else before Celery runs.
-    process.services.wait_for_tables(Event())
+    process.services.wait_for_tables(stop)
     problem = process.services.hash_key_problem()
     if problem:
         log.error("suppressions.other_hash_key", reason=problem)
@@ -338,7 +343,9 @@ def run_worker(
     queues += [topology.CALLBACKS] if takes_callbacks else []
     queues += [topology.MAINTENANCE] if upkeep else []
     log.info("worker.start", lanes=[str(lane) for lane in lanes], count=settings.worker_threads)
-    worker = app.Worker(
+    worker = OrderlyWorker(
+        shutdown,
+        app=app,
         hostname=host_format(name),
         pool="threads",
         concurrency=settings.worker_threads,
@@ -349,6 +356,9 @@ def run_worker(
         task_events=True,
         quiet=True,
     )
+    if stop.is_set():
+        process.stop()
+        return
     worker.start()
     sys.exit(worker.exitcode)
 
@@ -369,10 +379,14 @@ def _logging_is_set_up(**_: Any) -> None:
 
 def run_beat(settings: Settings) -> None:
     """Run Beat until it is stopped. Any number may run at once."""
+    shutdown = Shutdown(settings.grace_seconds)
+    stop = shutdown.listen()
     app = make_app(settings)
     _keep_our_logging()
-    log.info("beat.start")
-    app.Beat(quiet=True, loglevel=settings.log_level.upper()).run()
+    beat = OrderlyBeat(shutdown, app=app, quiet=True, loglevel=settings.log_level.upper())
+    if not stop.is_set():
+        log.info("beat.start")
+        beat.run()
 
 
 def __getattr__(name: str) -> Any:

@@ -53,15 +53,16 @@ def bounces(
     if from_stdin:
         raise typer.Exit(_take_one(wiring(context)))
     host, port = _address(listen)
-    from notifier.cli.running import program_settings, stop_on_signals
+    from notifier.cli.running import program_settings
 
     settings = program_settings("bounces")
     _require_address(settings)
     settings.require("database_url")
     from notifier.bootstrap import Services
     from notifier.bounces import THREADS, serve
+    from notifier.shutdown import stop_on_signals
 
-    stop = stop_on_signals()
+    stop = stop_on_signals(settings.grace_seconds)
     services = Services(settings, pool_size=THREADS, application="notifier bounces")
     services.wait_for_tables(stop)
     if not stop.is_set():

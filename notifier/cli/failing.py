@@ -1,6 +1,7 @@
 """What ends a command other than success: one clear line, an exit code, never a trace that nobody asked for.
 
-Exit codes: 0 success only · 1 it failed · 2 wrong usage or configuration · 130 stopped by Ctrl-C.
+Exit codes: 0 success only · 1 it failed · 2 wrong usage or configuration · 124 it did not end within its grace ·
+130 stopped by Ctrl-C, 143 by SIGTERM. The programs of the service end with 0 when they are stopped.
 """
 
 from __future__ import annotations
@@ -22,10 +23,13 @@ from notifier.errors import (
     ServiceUnavailable,
     StatementCancelled,
 )
+from notifier.shutdown import Stopped
 
 FAILED = 1
 WRONG_USAGE = 2
 INTERRUPTED = 130
+#: A command that was told to stop has so long for it. Seconds.
+GRACE_SECONDS = 10.0
 
 
 class Commands(TyperGroup):
@@ -40,9 +44,9 @@ class Commands(TyperGroup):
         except BrokenPipeError:
             _forget_standard_output()
             raise typer.Exit(FAILED) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stopped:
             hint("\nstopped")
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(stopped.exit_code if isinstance(stopped, Stopped) else INTERRUPTED) from None
         except NotifierError as error:
             raise typer.Exit(explain(error)) from None
         except Exception as error:

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
+import uvicorn
 from fastapi import FastAPI
 
 from notifier.bootstrap import Services
@@ -31,7 +32,7 @@ from notifier.web.app import make_app
 from notifier.web.connection import ClientConnection
 from notifier.web.desk import Desk, make_desk
 from notifier.web.patience import Patience
-from notifier.web.serving import make_server
+from notifier.web.serving import server_config
 from tests.waiting import wait_until
 
 
@@ -152,7 +153,7 @@ class Api:
 def served(app: FastAPI, patience: Patience, *, most: int = 1000, most_of_peer: int = 1000) -> Iterator[int]:
     """The application on a port of its own, as `notifier api` serves it, in a thread."""
     limit: ConnectionLimit[ClientConnection] = ConnectionLimit(most, most_of_peer)
-    server = make_server(app, limit, patience)
+    server = uvicorn.Server(server_config(app, limit, patience, grace_seconds=30))
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
         # Small, so that a client that does not read is noticed after little.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
