@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -128,6 +129,8 @@ def quiet() -> None:
     """Nothing of the product's is logged: thousands of its workers die here."""
     configure("error", "json")
     logging.disable(logging.CRITICAL)
+    # Of those that died in a call.
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
 
 
 def _explore_here(job: Job) -> Tally:
