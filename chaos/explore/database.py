@@ -21,7 +21,6 @@ from sqlalchemy import Engine, TextClause, event
 from chaos.explore.clock import Clock
 from chaos.explore.steps import Died, Kind, Option, Stage, Step, current
 from notifier.store.engine import make_engine
-from notifier.store.migrating import upgrade
 
 Mutation = Callable[[str], str]
 
@@ -242,9 +241,8 @@ class Database:
 _KNOWN = frozenset(_TABLES) - {"events"}
 
 
-def prepare(url: str) -> None:
-    """Make the tables in an empty database, and the clock that can be moved."""
-    upgrade(url)
+def make_clock_movable(url: str) -> None:
+    """Of a database that has the product's tables."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(_NOW)
         for table, column in connection.execute(_DEFAULTS).fetchall():
