@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from chaos.explore import report
 from chaos.explore.mutations import MUTATIONS
-from chaos.explore.runner import Job, explore_all, replay
+from chaos.explore.runner import Job, explore_all, prove, replay
 from chaos.explore.scenarios import SCENARIOS
 from tests.commands import run_in_order, say
 
@@ -24,6 +24,8 @@ def main() -> int:
         return 0
     if options.replay:
         return run_in_order(lambda: _replay(options))
+    if options.prove:
+        return run_in_order(lambda: 0 if prove(options.only or "", options.seconds, options.processes, say) else 1)
     wanted = re.compile(options.only or "", re.IGNORECASE)
     names = [scenario.name for scenario in SCENARIOS if wanted.search(scenario.name)]
     if not names:
@@ -42,6 +44,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", metavar="PATTERN", help="only scenarios whose name fits: a regular expression")
     parser.add_argument("--replay", metavar="TOKEN", help="run one schedule, as a report names it, and show it")
     parser.add_argument("--list", action="store_true", help="name the scenarios and end")
+    parser.add_argument(
+        "--prove", action="store_true", help="put known faults back, each for --seconds at the most, and find them"
+    )
     names = [mutation.name for mutation in MUTATIONS]
     parser.add_argument("--mutate", choices=names, help="put a fault back first, to see it found")
     return parser.parse_args()
@@ -51,9 +56,10 @@ def _run(names: Sequence[str], options: argparse.Namespace) -> int:
     say(f"seed {options.seed}: repeat the random part with --seed {options.seed}")
     each = options.seconds * min(1.0, options.processes / len(names))
     jobs = [Job(name, each, options.seed, options.mutate) for name in names]
-    tallies = explore_all(jobs, options.processes, say)
+    tallies, kept = explore_all(jobs, options.processes, say)
+    say(report.kept(kept))
     say(report.table(tallies, options.seconds))
-    return 0 if report.is_right(tallies) else 1
+    return 0 if report.is_right(tallies) and not any(outcome.broken for outcome in kept.values()) else 1
 
 
 def _replay(options: argparse.Namespace) -> int:

@@ -21,10 +21,11 @@ from sqlalchemy import Engine, TextClause, event
 from chaos.explore.clock import Clock
 from chaos.explore.steps import Died, Kind, Option, Stage, Step, current
 from notifier.store.engine import make_engine
-from notifier.store.migrating import upgrade
 
 Mutation = Callable[[str], str]
 
+#: As is psycopg's own.
+_PREPARE_AFTER = 5
 _SETTING = "explore.time"
 # It stands still between jumps: how fast this machine is must decide nothing. The planner sees through it, and
 # uses an index on due_at as with the real one.
@@ -117,7 +118,8 @@ class Database:
     def __init__(self, url: str, clock: Clock) -> None:
         self.clock = clock
         self.stage = Stage(self)
-        #: Broken connections, clean again.
+        self.connections: list[SteppedConnection] = []
+        #: Those that broke, clean again.
         self.spare: list[SteppedConnection] = []
         #: Of connections within a transaction: the tables that it has written.
         self.touched: dict[SteppedConnection, frozenset[str]] = {}
@@ -138,8 +140,13 @@ class Database:
         """Close every connection."""
         self.engine.dispose()
         self.observer.close()
-        for connection in self.spare:
+        for connection in self.connections:
             psycopg.Connection.close(connection)
+
+    def begin(self) -> None:
+        """What an earlier schedule did to its sessions, is over."""
+        for connection in self.connections:
+            connection.prepare_threshold = _PREPARE_AFTER
 
     def waiting(self, backends: Collection[int]) -> set[int]:
         """See `steps.Waits`."""
@@ -182,6 +189,7 @@ class Database:
                 return connection
             connection = SteppedConnection.connect(*args, **parameters)
             connection.database = database
+            database.connections.append(connection)
             return connection
 
         event.listen(engine, "do_connect", connect)
@@ -233,9 +241,8 @@ class Database:
 _KNOWN = frozenset(_TABLES) - {"events"}
 
 
-def prepare(url: str) -> None:
-    """Make the tables in an empty database, and the clock that can be moved."""
-    upgrade(url)
+def make_clock_movable(url: str) -> None:
+    """Of a database that has the product's tables."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(_NOW)
         for table, column in connection.execute(_DEFAULTS).fetchall():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from chaos.explore.kept import KEPT
+from chaos.explore.schedule import Outcome
 from chaos.explore.search import Tally
 
 _LINE = "{:<28} {:>9} {:>9} {:>8} {:>9} {:>7} {:>6}  {}"
@@ -12,6 +14,16 @@ _LINE = "{:<28} {:>9} {:>9} {:>8} {:>9} {:>7} {:>6}  {}"
 def is_right(tallies: Sequence[Tally]) -> bool:
     """Whether every promise was kept."""
     return not any(tally.faults for tally in tallies)
+
+
+def kept(outcomes: Mapping[str, Outcome]) -> str:
+    """Of the schedules that broke a promise once."""
+    lines = []
+    for token, outcome in outcomes.items():
+        if outcome.broken:
+            lines.append(f"NOT KEPT AGAIN  {token}: {KEPT[token]}")
+            lines += [f"  {broken}" for broken in outcome.broken]
+    return "\n".join(lines) or f"{len(outcomes)} schedules that broke a promise once keep it"
 
 
 def table(tallies: Sequence[Tally], seconds: float) -> str:

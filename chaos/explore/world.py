@@ -131,6 +131,7 @@ class World:
         self.routes = {each: names[:providers] for each, names in self.names.items()}
         self.clock.reset()
         self.stage.begin()
+        self.database.begin()
         random.seed(7)
         return self.scene
 
