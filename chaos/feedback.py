@@ -226,7 +226,7 @@ def feedback(seconds: float) -> Callable[[World], None]:
                 _wait_until_open(found.api_port, found.bounces_port)
                 world.pause(2)
                 world.postgres.kill(signal.SIGQUIT)
-                world.pause(2)
+                world.pause(6)
                 world.postgres.start()
                 world.strike()
             sending.result()

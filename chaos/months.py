@@ -26,7 +26,8 @@ def month_without_partition(times: int) -> Callable[[World], None]:
             # The load goes into the default partitions.
             world.pause(3)
             try:
-                ensure_partitions(engine)
+                made = ensure_partitions(engine)
+                world.notes += [f"upkeep failed: {month}" for month in getattr(made, "failed", ())]
             except Exception as error:
                 world.notes.append(f"upkeep failed: {type(error).__name__}")
             world.pause(1)
