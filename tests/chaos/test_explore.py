@@ -18,6 +18,8 @@ from notifier.store.models import Notification
 
 ROOT = Path(__file__).parents[2]
 
+pytestmark = pytest.mark.timeout(240)
+
 
 def explore(postgres_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
