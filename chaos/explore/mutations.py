@@ -65,7 +65,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "late-start",
         "a worker that lost its lease still starts its call",
-        "sms-deliver-sweep",
+        "sms-late",
         "nothing is sent twice unrecorded",
         _without(r"n\.claim = r\.claim AND n\.status = 'sending' AND n\.due_at > now\(\)[^\n]*", "true"),
     ),
