@@ -55,7 +55,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "nothing is sent twice unrecorded",
         _without(
             # Whose claim it is, is told by its status alone, or by a token as well.
-            r"CASE WHEN n\.status = 'queued' THEN true END|n\.status = 'sending' AND n\.claim_token = %\(token\)s(::\w+)?",
+            r"CASE WHEN n\.status = 'queued' THEN true END"
+            r"|n\.status = 'sending' AND n\.claim_token = %\(token\)s(::\w+)?",
             "n.status IN ('queued', 'sending')",
         ),
     ),
