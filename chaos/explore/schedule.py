@@ -17,6 +17,8 @@ from notifier.status import Channel
 RESTER = "z"
 #: After so many sweeps it has not come to rest.
 _ROUNDS = 30
+#: What a task may end with; then it comes again.
+_PASSING = (NotifierError, ConnectionError)
 #: A schedule of more steps goes in a circle.
 _STEPS = 600
 
@@ -212,7 +214,7 @@ class Play:
 
     def _note_error(self, actor: Actor) -> None:
         error = actor.error
-        if error is not None and not isinstance(error, NotifierError | ConnectionError):
+        if error is not None and not isinstance(error, _PASSING):
             self.outcome.broken.append(Broken("code failed", f"{actor.title}: {error!r}"))
             raise error
 
@@ -231,7 +233,7 @@ def rest(world: World) -> None:
             scene.in_hand = scene.tasks.pop(0)
             try:
                 world.run(scene.in_hand)
-            except NotifierError:
+            except _PASSING:
                 if scene.in_hand.work is not None:
                     scene.tasks.append(scene.in_hand)
             scene.in_hand = None
@@ -241,6 +243,6 @@ def rest(world: World) -> None:
         world.clock.jump(max(due, 0.0) + 0.01)
         try:
             world.dispatcher().dispatch_due()
-        except NotifierError:
+        except _PASSING:
             pass
     scene.is_restless = True
