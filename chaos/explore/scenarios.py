@@ -178,6 +178,8 @@ def old(set_up: SetUp) -> SetUp:
     """Old enough for retention to delete them."""
 
     def work(world: World) -> None:
+        # It walks through all that there is.
+        world.database.empty()
         set_up(world)
         world.clock.jump(_TWO_DAYS)
         world.scene.may_be_gone = True

@@ -82,6 +82,8 @@ class Outcome:
     broken: list[Broken] = field(default_factory=list)
     #: It was given up: it is the same as another one.
     is_redundant: bool = False
+    #: It was given up, because it went otherwise than the time before with the same choices.
+    has_diverged: bool = False
 
     @property
     def token(self) -> str:
@@ -91,6 +93,10 @@ class Outcome:
 
 class Redundant(Exception):
     """Raised by who chooses: this schedule has been run in another order that makes no difference."""
+
+
+class Diverged(Exception):
+    """What was chosen cannot be done here, and could the time before: something besides the choices decides."""
 
 
 #: Gets the decisions so far, what is plain, who stands before what, and what else may happen.
@@ -117,8 +123,9 @@ class Play:
         try:
             self._act()
             self._rest()
-        except Redundant:
+        except (Redundant, Diverged) as end:
             self.outcome.is_redundant = True
+            self.outcome.has_diverged = isinstance(end, Diverged)
             self._clear()
             world.database.park(world.scene.ids)
             return self.outcome
@@ -176,7 +183,7 @@ class Play:
             self.outcome.lines.append(f"   {whose} by {JUMP_SECONDS:g} s")
             return True
         if choice.actor not in standing:
-            raise AssertionError(f"{self._scenario.name}:{self.outcome.token} went otherwise than before")
+            raise Diverged(f"{self._scenario.name}:{self.outcome.token}")
         actor = standing[choice.actor]
         self._tell(actor, choice.option)
         self._last = choice.actor
