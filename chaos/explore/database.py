@@ -40,9 +40,12 @@ _DEFAULTS = """
 SELECT c.table_name, c.column_name FROM information_schema.columns AS c
 WHERE c.table_schema = 'public' AND c.column_default = 'now()'
 """
-_TABLES = ("notifications", "attempts", "events", "provider_messages", "callbacks", "callback_attempts",
-           "idempotency_keys", "operator_records", "suppressions", "held_suppressions", "retention_marks",
-           "rejected_messages", "hard_bounce_counts", "callback_endpoints")  # fmt: skip
+# Of what the product has; a month is emptied with its table.
+_TABLES = """
+SELECT c.relname FROM pg_class AS c
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+  AND c.relname <> 'alembic_version'
+"""
 
 
 class Broken(psycopg.OperationalError):
@@ -134,7 +137,7 @@ class Database:
             url, autocommit=True, row_factory=dict_row
         )
         self.observer.prepare_threshold = 0
-        self._count = 0
+        self._tables = {row["relname"] for row in self.observer.execute(_TABLES).fetchall()}
 
     def close(self) -> None:
         """Close every connection."""
@@ -157,7 +160,7 @@ class Database:
 
     def empty(self) -> None:
         """Throw away what earlier schedules left."""
-        self.observer.execute(f"TRUNCATE {', '.join(_TABLES)}")
+        self.observer.execute(f"TRUNCATE {', '.join(sorted(self._tables))}")
 
     def park(self, ids: Collection[UUID]) -> None:
         """These have not come to rest: no sweep of a later scene is to find them."""
@@ -217,6 +220,8 @@ class Database:
         if option in (Option.NOT_DONE, Option.DIES):
             connection._end(option)
         cursor.execute(statement, parameters)
+        if "attempts" in writes:
+            actor.decided = actor.moved
         if kind is Kind.PART:
             actor.holds_locks = True
             self.touched[connection] = self.written(connection) | writes
@@ -228,17 +233,15 @@ class Database:
         """Its name and what it reads and writes; None: it is about the session, and no step."""
         text = getattr(getattr(context, "compiled", None), "statement", None)
         label = self._names.get(id(text)) or " ".join(statement.split())[:60]
-        reads = frozenset(re.findall(r"\b(?:FROM|JOIN)\s+([a-z_]+)\b", statement)) & _KNOWN
-        writes = frozenset(re.findall(r"\b(?:UPDATE|INSERT INTO|DELETE FROM)\s+([a-z_]+)\b", statement)) & _KNOWN
+        # Events are only ever appended: whose come first makes no difference to others.
+        known = self._tables - {"events"}
+        reads = frozenset(re.findall(r"\b(?:FROM|JOIN)\s+([a-z_]+)\b", statement)) & known
+        writes = frozenset(re.findall(r"\b(?:UPDATE|INSERT INTO|DELETE FROM)\s+([a-z_]+)\b", statement)) & known
         if "FOR UPDATE" in statement:
             writes |= reads & {"notifications"}
         found = (label, reads, writes) if reads or writes else None
         self._statements[statement] = found
         return found
-
-
-#: Tables by which it is told whether two steps commute. Events are only ever appended.
-_KNOWN = frozenset(_TABLES) - {"events"}
 
 
 def make_clock_movable(url: str) -> None:

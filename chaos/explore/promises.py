@@ -200,7 +200,7 @@ def _messages(rows: list[dict[str, Any]]) -> list[Broken]:
 
 
 def _orders(scene: Scene) -> list[Broken]:
-    """What somebody was told that it is done, holds from then on."""
+    """What somebody was told that it is done, holds for attempts that begin afterwards."""
     found = []
     for what, id_, at in scene.ordered:
         late = [call for call in scene.books.calls if call.notification == id_ and call.decided > at]

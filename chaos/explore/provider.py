@@ -32,7 +32,7 @@ class Called:
     notification: UUID
     attempt: int
     provider: str
-    #: After so many steps of all the caller did its last one before it: what was committed until then, it knew.
+    #: Which of all steps made its attempt's row: what was committed until then, the caller knew.
     decided: int
 
 
@@ -70,7 +70,7 @@ class Mailer:
         if option is Option.DIES:
             raise Died
         actor = current()
-        decided = actor.moved_before if actor else 0
+        decided = actor.decided if actor else 0
         self._books.calls.append(Called(outgoing.notification_id, outgoing.attempt, self.name, decided))
         match option:
             case Option.UNAVAILABLE:

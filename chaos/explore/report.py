@@ -38,6 +38,9 @@ def table(tallies: Sequence[Tally], seconds: float) -> str:
     schedules = sum(tally.schedules for tally in tallies)
     distinct = sum(tally.distinct for tally in tallies)
     failing = sum(tally.failing for tally in tallies)
+    diverged = sum(tally.diverged for tally in tallies)
+    if diverged:
+        lines.append(f"{diverged} schedules went otherwise than before with the same choices, and are not counted")
     lines += _faults(tallies)
     verdict = "every promise was kept" if is_right(tallies) else f"NOT every promise was kept: {failing} schedules"
     lines.append(f"{schedules} schedules, {distinct} of them distinct, in {seconds:.0f} s: {verdict}")

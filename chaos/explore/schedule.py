@@ -17,6 +17,8 @@ from notifier.status import Channel
 RESTER = "z"
 #: After so many sweeps it has not come to rest.
 _ROUNDS = 30
+#: What a task may end with; then it comes again.
+_PASSING = (NotifierError, ConnectionError)
 #: A schedule of more steps goes in a circle.
 _STEPS = 600
 
@@ -80,6 +82,8 @@ class Outcome:
     broken: list[Broken] = field(default_factory=list)
     #: It was given up: it is the same as another one.
     is_redundant: bool = False
+    #: It was given up, because it went otherwise than the time before with the same choices.
+    has_diverged: bool = False
 
     @property
     def token(self) -> str:
@@ -89,6 +93,10 @@ class Outcome:
 
 class Redundant(Exception):
     """Raised by who chooses: this schedule has been run in another order that makes no difference."""
+
+
+class Diverged(Exception):
+    """What was chosen cannot be done here, and could the time before: something besides the choices decides."""
 
 
 #: Gets the decisions so far, what is plain, who stands before what, and what else may happen.
@@ -115,8 +123,9 @@ class Play:
         try:
             self._act()
             self._rest()
-        except Redundant:
+        except (Redundant, Diverged) as end:
             self.outcome.is_redundant = True
+            self.outcome.has_diverged = isinstance(end, Diverged)
             self._clear()
             world.database.park(world.scene.ids)
             return self.outcome
@@ -174,7 +183,7 @@ class Play:
             self.outcome.lines.append(f"   {whose} by {JUMP_SECONDS:g} s")
             return True
         if choice.actor not in standing:
-            raise AssertionError(f"{self._scenario.name}:{self.outcome.token} went otherwise than before")
+            raise Diverged(f"{self._scenario.name}:{self.outcome.token}")
         actor = standing[choice.actor]
         self._tell(actor, choice.option)
         self._last = choice.actor
@@ -212,7 +221,7 @@ class Play:
 
     def _note_error(self, actor: Actor) -> None:
         error = actor.error
-        if error is not None and not isinstance(error, NotifierError | ConnectionError):
+        if error is not None and not isinstance(error, _PASSING):
             self.outcome.broken.append(Broken("code failed", f"{actor.title}: {error!r}"))
             raise error
 
@@ -231,7 +240,7 @@ def rest(world: World) -> None:
             scene.in_hand = scene.tasks.pop(0)
             try:
                 world.run(scene.in_hand)
-            except NotifierError:
+            except _PASSING:
                 if scene.in_hand.work is not None:
                     scene.tasks.append(scene.in_hand)
             scene.in_hand = None
@@ -241,6 +250,6 @@ def rest(world: World) -> None:
         world.clock.jump(max(due, 0.0) + 0.01)
         try:
             world.dispatcher().dispatch_due()
-        except NotifierError:
+        except _PASSING:
             pass
     scene.is_restless = True

@@ -50,6 +50,8 @@ class Tally:
     at_random: int = 0
     distinct: int = 0
     pruned: int = 0
+    #: Went otherwise than before with the same choices, and count as nothing.
+    diverged: int = 0
     #: All schedules of so much cost were run.
     complete_to: int = -1
     seconds: float = 0.0
@@ -101,7 +103,8 @@ class Search:
         follower = _Follower(prefix.choices, prefix.sleeping)
         outcome = Play(self._world, self._scenario, follower.choose).run()
         if outcome.is_redundant:
-            self.tally.pruned += 1
+            self.tally.diverged += outcome.has_diverged
+            self.tally.pruned += not outcome.has_diverged
             return None
         self._branch(prefix, outcome, follower)
         self.tally.systematic += 1

@@ -104,8 +104,8 @@ class Actor:
         #: PostgreSQL's process for it.
         self.backend: int | None = None
         self.is_dead = False
-        #: Its last step was the so manieth of all, and the one before it.
-        self.moved = self.moved_before = 0
+        #: Which of all steps its last one was, and the last one that wrote attempts.
+        self.moved = self.decided = 0
         self.result: object = None
         self.error: BaseException | None = None
         #: It may keep others waiting: it is within a transaction.
@@ -165,7 +165,7 @@ class Stage:
     def go(self, actor: Actor, option: Option) -> None:
         """Let it do its step like this, and run to the next one."""
         self.moves += 1
-        actor.moved_before, actor.moved = actor.moved, self.moves
+        actor.moved = self.moves
         actor.state = _State.RUNS
         actor.inbox.put(option)
         self.settle()
