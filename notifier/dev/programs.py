@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import Popen
 from threading import Event
 
 from notifier.dev.machine import make_private
@@ -43,7 +44,10 @@ class _Program:
 
 
 class Programs:
-    """All of `programs`, with one log file each in `log_dir`. `own`: program → variables that it alone gets."""
+    """All of `programs`, with one log file each in `log_dir`. `own`: program → variables that it alone gets.
+
+    `launch` is that of `ServerProcess`.
+    """
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class Programs:
         log_dir: Path,
         own: Mapping[str, Mapping[str, str]] | None = None,
         programs: Mapping[str, tuple[str, ...]] = PROGRAMS,
+        launch: Callable[..., Popen[bytes]] = Popen,
     ) -> None:
         make_private(log_dir)
         env, own = {**os.environ, **environment}, own or {}
@@ -63,6 +68,7 @@ class Programs:
                     stop_plan=[(signal.SIGTERM, GRACE_SECONDS)],
                     cwd=Path.cwd(),
                     env={**env, **own.get(name, {})},
+                    launch=launch,
                 ),
                 log_dir / f"{name}.log",
             )
