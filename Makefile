@@ -14,7 +14,7 @@ INSTALL := $(PIP) install --require-hashes --no-deps --no-compile
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test package chaos bench check format lock clean
+.PHONY: help demo up test package chaos explore bench check format lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,8 +32,11 @@ test: $(DEV) ## every test, on real PostgreSQL, RabbitMQ and Valkey (ARGS="-k wo
 package: $(DEV) ## the wheel in fresh environments: every program starts from it, on both brokers
 	@$(BIN)/python -m tests.package
 
-chaos: $(DEV) ## the fault suite: everything killed, stopped and cut under load, twenty minutes (SHORT=1: two)
+chaos: $(DEV) ## the fault suite: everything killed, stopped and cut under load, half an hour (SHORT=1: two)
 	@$(BIN)/python -m chaos $(if $(SHORT),--short) $(ARGS)
+
+explore: $(DEV) ## every order of the steps of a few actors, with faults between them, fifteen minutes (SECONDS=120)
+	@$(BIN)/python -m chaos.explore $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
 bench: $(BENCH) ## how fast it is, beside what people use instead, forty minutes (SECONDS=1: a tenth of everything)
 	@$(BIN)/python -m bench $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)

@@ -12,13 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
-from chaos import disk, report, strange
+from chaos import disk, endings, report, strange
 from chaos.report import Outcome
 from chaos.runner import Runner
 from chaos.scenarios import Scenario, long_form, short_form
 from chaos.world import running_world
 from notifier.dev.machine import make_temporary_folder
 from tests.commands import run_in_order, say
+
+#: Most of them wait, most of the time.
+_ENDINGS_AT_ONCE = 24
 
 
 def main() -> int:
@@ -71,6 +74,9 @@ def _run(scenarios: Sequence[Scenario], options: argparse.Namespace) -> int:
     if not options.short and not options.only:
         say(f"strange messages: {strange.COUNT} on each broker")
         is_right = strange.tell(strange.attack_both(strange.COUNT, options.seed)) and is_right
+        cases = endings.every_case()
+        say(f"{len(cases)} endings")
+        is_right = endings.run(cases, at_once=_ENDINGS_AT_ONCE) and is_right
     return 0 if is_right else 1
 
 

@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from chaos.taps import Budget, Point, kill_at, kill_before_commit, lose_commits
+from chaos.taps import Budget, Point, kill_at, kill_before_commit, lose_commits, lose_in_a_row
 from chaos.world import LEASE_SECONDS, World
 from notifier.config import Settings
 from notifier.worker import make_app, task_publisher
@@ -243,6 +243,18 @@ def lose_commit_answers(times: int) -> Fault:
             link.tap = lose_commits(link, budget)
         _wait_for(lambda: budget.is_spent, world, times * 2.0)
         world.strike(budget.struck)
+
+    return fault
+
+
+def lose_answers(words: bytes, bursts: int, in_a_row: int) -> Fault:
+    """A statement of the workers is carried out and its answer lost, so often in a row, repetitions too."""
+
+    def fault(world: World) -> None:
+        budget = Budget(bursts, 0.5, 1.5, world.rng)
+        world.database_link.tap = lose_in_a_row(world.database_link, words, budget, in_a_row)
+        _wait_for(lambda: budget.is_spent, world, bursts * 6.0)
+        world.strike(budget.struck * in_a_row)
 
     return fault
 

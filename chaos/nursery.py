@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import gc
 import importlib
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
+from typing import Any
+
+from notifier.dev.processes import die_with_parent
 
 _ROOT = Path(__file__).parents[1]
 #: What a worker imports in its life; some of it only when it is used.
@@ -24,8 +29,10 @@ _IMPORTS = (
     "celery.app.control",
     "celery.app.events",
     "celery.app.log",
+    "celery.apps.beat",
     "celery.apps.worker",
     "celery.backends.base",
+    "celery.beat",
     "celery.concurrency.thread",
     "celery.events.receiver",
     "celery.fixups.django",
@@ -36,13 +43,20 @@ _IMPORTS = (
     "celery.worker.strategy",
     "kombu.pidbox",
     "kombu.transport.pyamqp",
+    "kombu.transport.redis",
     "notifier.bootstrap",
+    "notifier.bounces",
     "notifier.cli",
     "notifier.cli.running",
+    "notifier.intake.amqp",
+    "notifier.intake.redis",
+    "notifier.outbox",
     "notifier.providers.twilio",
+    "notifier.web.serving",
     "notifier.worker",
     "psycopg",
     "twilio.rest.api.v2010.account.message",
+    "uvicorn.protocols.http.h11_impl",
 )
 
 
@@ -61,19 +75,22 @@ class Nursery:
         )
         self._lock = Lock()
 
-    def start(self, log: Path, arguments: Sequence[str]) -> int:
-        """Run `notifier` with these arguments; `log` is made anew. Returns its process id."""
-        return self._ask("start", str(log), *arguments)
+    def start(self, log: Path, arguments: Sequence[str], own: Mapping[str, str] | None = None) -> int:
+        """Run `notifier` with these arguments; `log` is made anew. `own`: variables that it alone gets. Returns
+        its process id."""
+        return self._ask("start", str(log), json.dumps(dict(own or {})), *arguments)
 
     def bury(self, pid: int) -> int:
-        """Wait for its end. Returns the signal that ended it; 0 if it ended by itself."""
+        """Wait for its end. Returns its exit code; the negative of the signal that ended it."""
         return self._ask("bury", str(pid))
 
     def stop(self) -> None:
         """Kill what is left."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait(timeout=30)
+        self._process.stdout.close()
 
     def _ask(self, *words: str) -> int:
         assert self._process.stdin is not None
@@ -99,14 +116,14 @@ def _main() -> None:
             pid = int(rest[0])
             _, status = os.waitpid(pid, 0)
             living.discard(pid)
-            answer = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+            answer = os.waitstatus_to_exitcode(status)
         print(answer, flush=True)
     # Whoever asked is gone.
     for pid in living:
         os.kill(pid, signal.SIGKILL)
 
 
-def _fork(log: str, *arguments: str) -> int:
+def _fork(log: str, own: str, *arguments: str) -> int:
     # Before the fork: whoever hears of the process finds its own log, not that of the one before.
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     pid = os.fork()
@@ -114,14 +131,33 @@ def _fork(log: str, *arguments: str) -> int:
         os.close(out)
         return pid
     try:
+        die_with_parent()
+        os.environ.update(json.loads(own))
         for descriptor in (sys.stdout.fileno(), sys.stderr.fileno()):
             os.dup2(out, descriptor)
         os.dup2(os.open(os.devnull, os.O_RDONLY), sys.stdin.fileno())
         sys.argv = ["notifier", *arguments]
-        importlib.import_module("notifier.cli").main()
+        _run()
     finally:
         # Not back into the loop above, whatever the program ended with.
         os._exit(1)
+
+
+def _run() -> None:
+    """As the interpreter would: its exit code, and its wait for the threads that are left."""
+    code: Any = 0
+    try:
+        if sys.argv[1] == "django":
+            sys.path[:0] = os.environ["PYTHONPATH"].split(os.pathsep)
+            importlib.import_module("django.core.management").execute_from_command_line(sys.argv[1:])
+        else:
+            importlib.import_module("notifier.cli").main()
+    except SystemExit as end:
+        code = end.code
+    threading._shutdown()  # type: ignore[attr-defined]
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 if __name__ == "__main__":

@@ -63,6 +63,8 @@ class Proxy:
         self.tap: Tap | None = None
         #: New connections are closed at once.
         self.refuses = False
+        #: Connections that came so far; and what waits now because of `hold`, connections and reads.
+        self.connections = self.held = 0
         #: Each direction of each link passes at most so much; None: everything at once.
         self.bytes_per_second: float | None = None
 
@@ -93,6 +95,13 @@ class Proxy:
     def freeze(self) -> None:
         """Make every present link a black hole for the rest of its life. New ones work."""
         self._call(self._freeze)
+
+    def refuse(self) -> None:
+        """Close every present link and every new one, as a server that is gone, until `heal`."""
+        assert self._open is not None
+        self.refuses = True
+        self._call(self._open.set)
+        self._call(lambda: self._abort(set(self._links)))
 
     def cut(self) -> None:
         """Close every present link."""
@@ -128,6 +137,7 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self.connections += 1
         try:
             await self._join(reader, writer)
         except asyncio.CancelledError:
@@ -138,8 +148,7 @@ class Proxy:
             writer.transport.abort()
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        assert self._open is not None
-        await self._open.wait()
+        await self._wait_while_held()
         if self.refuses:
             return
         try:
@@ -157,6 +166,15 @@ class Proxy:
             self._links.discard(link)
             link.abort()
 
+    async def _wait_while_held(self) -> None:
+        assert self._open is not None
+        if not self._open.is_set():
+            self.held += 1
+            try:
+                await self._open.wait()
+            finally:
+                self.held -= 1
+
     async def _pump(
         self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, from_client: bool
     ) -> None:
@@ -168,8 +186,7 @@ class Proxy:
                 writer.close()
 
     async def _pass(self, link: Link, writer: asyncio.StreamWriter, data: bytes, from_client: bool) -> None:
-        assert self._open is not None
-        await self._open.wait()
+        await self._wait_while_held()
         if link.frozen:
             return
         strike = self.tap(link, from_client, data) if self.tap else None

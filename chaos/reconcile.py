@@ -30,6 +30,8 @@ class Row:
     attempts: int
     unknowns: int
     history: tuple[str, ...]
+    #: Attempts that have no end.
+    open_attempts: int = 0
     #: Times that it came again and was known by its idempotency key.
     repeats: int = 0
     #: Statuses whose callbacks are on their way: it had come to rest, and a provider reported something later.
@@ -62,6 +64,8 @@ class Findings:
     #: Statuses that the producer was told of, and those that it should have been told of and was not.
     told: int = 0
     untold: int = 0
+    #: Attempts of settled messages that have no end.
+    open_attempts: int = 0
     #: Status histories with a step that `status.TRANSITIONS` does not have.
     unlawful: int = 0
     statuses: dict[str, int] = field(default_factory=dict)
@@ -95,6 +99,7 @@ class Books:
           (SELECT count(*) FROM attempts AS a WHERE a.notification_id = n.id AND a.outcome = 'unknown'),
           (SELECT array_agg(e.status ORDER BY e.id) FROM events AS e
            WHERE e.notification_id = n.id AND e.status IS NOT NULL),
+          (SELECT count(*) FROM attempts AS a WHERE a.notification_id = n.id AND a.finished_at IS NULL),
           (SELECT count(*) FROM events AS e WHERE e.notification_id = n.id AND e.kind = 'duplicate'),
           (SELECT array_agg(c.status) FROM callbacks AS c
            WHERE c.notification_id = n.id AND c.state NOT IN ('delivered', 'parked'))
@@ -103,9 +108,17 @@ class Books:
             found = connection.execute(query, [label]).fetchall()
         return {
             id_: Row(
-                status, is_settled, policy, attempts, unknowns, tuple(history or ()), repeats, tuple(way or ())
+                status,
+                is_settled,
+                policy,
+                attempts,
+                unknowns,
+                tuple(history or ()),
+                open_attempts,
+                repeats,
+                tuple(way or ()),
             )
-            for id_, status, is_settled, policy, attempts, unknowns, history, repeats, way in found
+            for id_, status, is_settled, policy, attempts, unknowns, history, open_attempts, repeats, way in found
         }
 
     def rejected(self) -> str:
@@ -169,7 +182,9 @@ def _count_calls(found: Findings, row: Row | None, called: int, taken: int) -> b
     found.unrecorded_duplicates += duplicates
     found.unrecorded_calls += unrecorded
     found.unlawful += not lawful
-    return bool(duplicates or unrecorded or not lawful)
+    has_open = row is not None and row.is_settled and row.open_attempts > 0
+    found.open_attempts += has_open
+    return bool(duplicates or unrecorded or not lawful or has_open)
 
 
 def _count_callbacks(found: Findings, row: Row | None, told: Set[str]) -> bool:

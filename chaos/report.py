@@ -49,6 +49,7 @@ class Outcome:
             found.unrecorded_calls,
             found.unlawful,
             found.untold,
+            found.open_attempts,
         )
         return not any(wrong) and not self.problems
 

@@ -154,6 +154,17 @@ class Runner:
             _complain(outcome, f"a publish took {slow:.1f} s, and its time-out is 5 s")
         if not run.is_settled:
             _complain(outcome, f"not all had come to rest after {SETTLE_SECONDS:g} s")
+        failed = outcome.findings.statuses.get("failed", 0)
+        if run.scenario.harms_nobody and failed:
+            _complain(outcome, f"{failed} failed, and nothing was wrong with them")
+        within = run.scenario.rests_within
+        if within and outcome.recovery_seconds > within:
+            _complain(outcome, f"at rest after {outcome.recovery_seconds:.1f} s, later than {within:g} s")
+        if outcome.findings.open_attempts:
+            _complain(outcome, f"{outcome.findings.open_attempts} have an attempt that nobody will end")
+        if run.scenario.check and run.is_settled:
+            for problem in run.scenario.check(world):
+                _complain(outcome, problem)
         if run.scenario.repeats_publishes and not outcome.findings.repeats:
             _complain(outcome, "nothing was published twice, so this shows nothing")
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from chaos import faults, provider_faults
+from chaos import faults, feedback, months, provider_faults
 from chaos.faults import Fault
 from chaos.load import Mix
-from chaos.taps import Point
-from chaos.world import BrokerName
+from chaos.taps import CLAIM, RESULT, START, Point
+from chaos.world import BrokerName, World
 from notifier.status import Lane
 
 #: A lost task of the urgent lane is noticed after half a minute, of the normal one after two.
@@ -35,6 +35,12 @@ class Scenario:
     #: The fault makes a relay publish again what the broker has: that must happen, and do no harm.
     repeats_publishes: bool = False
     needs_disk: bool = False
+    #: Nobody dies and no provider does wrong: no message may fail, or be taken for one whose worker went away.
+    harms_nobody: bool = False
+    #: Everything is at rest so soon after the fault: sooner than a lease ends, which would cover for it. Seconds.
+    rests_within: float | None = None
+    #: What else must be right when everything is at rest: a line for each thing that is not.
+    check: Callable[[World], list[str]] | None = None
     has_fault: bool = True
 
 
@@ -68,6 +74,10 @@ def _anything() -> list[Fault]:
     ]
 
 
+def _lost(words: bytes) -> Fault:
+    return faults.lose_answers(words, 5, 3)
+
+
 def long_form(load: float = 8.0) -> Sequence[Scenario]:
     """Everything: each fault alone, then at random together."""
     return [
@@ -97,6 +107,10 @@ def long_form(load: float = 8.0) -> Sequence[Scenario]:
         Scenario("network of PostgreSQL stands still", faults.hold_database(8)),
         Scenario("connections to PostgreSQL half-open", faults.freeze_database(15)),
         Scenario("answers to commits lost", faults.lose_commit_answers(15)),
+        *(
+            Scenario(f"answers to {name} lost, three in a row", _lost(words), harms_nobody=True, rests_within=15)
+            for name, words in (("claims", CLAIM), ("starts", START), ("results", RESULT))
+        ),
         Scenario("disk of PostgreSQL full", faults.fill_disk(8), needs_disk=True),
         Scenario("provider silent", provider_faults.silent(load)),
         Scenario("provider dripping", provider_faults.dripping(load)),
@@ -106,6 +120,18 @@ def long_form(load: float = 8.0) -> Sequence[Scenario]:
         Scenario("provider answering 421, 451, 452, 429", provider_faults.refusing_for_now(load)),
         Scenario("mail server taking two connections", provider_faults.taking_few_connections(load)),
         Scenario("messages and tasks delivered again", faults.repeat_tasks(load), Mix(repeat=0.6)),
+        Scenario(
+            "bounces, receipts and unsubscribes during kills, database away",
+            feedback.feedback(24),
+            check=feedback.check,
+        ),
+        Scenario(
+            "a thousand idle connections",
+            feedback.idle_connections(10),
+            check=feedback.check,
+            harms_nobody=True,
+        ),
+        Scenario("a month without partitions", months.month_without_partition(2), check=months.check),
         Scenario("endpoint of callbacks refusing", provider_faults.refusing_callbacks(load)),
         Scenario("anything, at random", faults.at_random(_anything(), 60), _BOTH),
         Scenario("Redis killed", faults.kill_valkey(3), broker="redis"),

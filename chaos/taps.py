@@ -114,3 +114,62 @@ def lose_commits(proxy: Proxy, budget: Budget) -> Tap:
         return Strike(lambda: proxy.lose_answer(link))
 
     return tap
+
+
+#: What the record is told → words that only this statement has.
+CLAIM = b"THEN 'expired' ELSE 'sending' END"
+START = b"INSERT INTO attempts (notification_id, number, provider)"
+RESULT = b"provider_message_id text, id_space text, proof text"
+
+#: A message Parse with a name; and what a later Bind says: no portal, and that name.
+_PREPARED = re.compile(rb"P....(_pg3_\d+)\0([^\0]+)\0", re.DOTALL)
+_BOUND = re.compile(rb"B....\0(_pg3_\d+)\0", re.DOTALL)
+
+
+class Statements:
+    """Finds one statement among those on the links to PostgreSQL, prepared or not, and its transaction's end."""
+
+    def __init__(self, words: bytes) -> None:
+        self._words = words
+        #: Link → names under which it was prepared there.
+        self._names: dict[Link, set[bytes]] = {}
+        #: Links inside of a transaction → whether the statement was in it.
+        self._inside: dict[Link, bool] = {}
+
+    def is_done(self, link: Link, data: bytes) -> bool:
+        """Whether these bytes, from the program, make it final: the statement itself, or its commit."""
+        for name, statement in _PREPARED.findall(data):
+            if self._words in statement:
+                self._names.setdefault(link, set()).add(name)
+        bound = self._names.get(link, set()).intersection(_BOUND.findall(data))
+        is_it = bool(bound) or self._words in data
+        if b"BEGIN\0" in data:
+            self._inside[link] = False
+        if link not in self._inside:
+            return is_it
+        self._inside[link] |= is_it
+        if b"COMMIT\0" in data:
+            return self._inside.pop(link)
+        if b"ROLLBACK\0" in data:
+            del self._inside[link]
+        return False
+
+
+def lose_in_a_row(proxy: Proxy, words: bytes, budget: Budget, times: int) -> Tap:
+    """A tap for the link to PostgreSQL: such statements are carried out, and the answers to `times` of them in a
+    row are lost, those to their repetitions too."""
+    statements = Statements(words)
+    left = 0
+
+    def tap(link: Link, from_client: bool, data: bytes) -> Strike | None:
+        nonlocal left
+        if not from_client or not statements.is_done(link, data):
+            return None
+        if not left and budget.take():
+            left = times
+        if not left:
+            return None
+        left -= 1
+        return Strike(lambda: proxy.lose_answer(link))
+
+    return tap

@@ -6,12 +6,13 @@ The producer's own database is a second one on the same PostgreSQL, so every fau
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -29,6 +30,9 @@ from notifier.dev.running import running
 from notifier.outbox import create_table, make_engine
 from notifier.store.migrating import upgrade
 from tests.databases import with_database
+
+if TYPE_CHECKING:
+    from chaos.feedback import Feedback
 
 BrokerName = Literal["rabbitmq", "redis"]
 
@@ -60,6 +64,10 @@ class World:
         self.broker: BrokerName | None = None
         #: The load of the scenario that runs now.
         self.load: Load | None = None
+        #: What a fault itself found wrong.
+        self.notes: list[str] = []
+        #: What came back from outside in the scenario of that.
+        self.feedback: Feedback | None = None
         self._strikes = 0
         #: Programs that ended without having been told to, of all fleets.
         self.crashes: list[Crash] = []
@@ -202,6 +210,12 @@ class World:
         )
         file.write_text(f"{(_HERE / 'notifier.toml').read_text('utf-8')}\n{table}", "utf-8")
         return file
+
+    def program_environment(self) -> dict[str, str]:
+        """What a program needs that runs beside the fleet, on the broker in use."""
+        assert self.broker is not None
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("NOTIFIER_")}
+        return inherited | self._environment(self.broker)
 
     def _environment(self, broker: BrokerName) -> dict[str, str]:
         twilio = self.providers.twilio

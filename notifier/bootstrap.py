@@ -6,16 +6,17 @@ import asyncio
 import gc
 import threading
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 
 from notifier import topology
 from notifier.broker import broker_user
 from notifier.callbacks import Caller as CallbackCaller
-from notifier.callbacks import Runner
+from notifier.callbacks import NameServers, Runner
 from notifier.config import Settings
 from notifier.delivery import Asker, Circuits, Deliverer, Reconciler
 from notifier.delivery.calling import Caller
@@ -32,6 +33,7 @@ from notifier.operations.receipts import Receipts, identity
 from notifier.operations.retention import Keeper
 from notifier.operations.suppression_files import SuppressionFiles
 from notifier.operations.suppressions import Suppressions
+from notifier.operations.upkeep import Upkeep, Work, keep, log_statistics, make_partitions
 from notifier.providers import registry
 from notifier.providers.base import Provider
 from notifier.providers.simulator import Simulator
@@ -42,7 +44,7 @@ from notifier.store.attachments import AttachmentBook
 from notifier.store.audit import Audit
 from notifier.store.callbacks import CallbackBook
 from notifier.store.circuits import CircuitBook
-from notifier.store.engine import make_engine
+from notifier.store.engine import check_sessions, make_engine
 from notifier.store.health import HealthBook
 from notifier.store.held_suppressions import HeldBook
 from notifier.store.ledger import Ledger
@@ -52,8 +54,10 @@ from notifier.store.rates import RateBook
 from notifier.store.receipts import ReceiptBook
 from notifier.store.retention import RetentionBook
 from notifier.store.revisions import missing_upgrade
+from notifier.store.sessions import Session, in_words
 from notifier.store.suppressions import SuppressionBook
 from notifier.store.unread_bounces import UnreadBook
+from notifier.store.upkeep import UpkeepBook
 from notifier.store.vault import Vault
 from notifier.telemetry import log
 from notifier.tokens import Tokens
@@ -63,6 +67,8 @@ from notifier.tokens import Tokens
 _OBJECTS_BEFORE_COLLECTION = 20_000
 #: A program that starts before `notifier db upgrade` looks again after this. Seconds.
 _LOOK_SECONDS = 1.0
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -74,11 +80,19 @@ class Services:
     pool_size: int = 5
     #: Shown in pg_stat_activity.
     application: str = "notifier"
+    #: It does nothing on a database that is not the one it was; commands look, and act for an operator.
+    guarded: bool = True
 
     @cached_property
     def engine(self) -> Engine:
         url = self.settings.require("database_url")
-        return make_engine(url, pool_size=self.pool_size, application=self.application)
+        return make_engine(
+            url,
+            pool_size=self.pool_size,
+            application=self.application,
+            guarded=self.guarded,
+            trusts_failover=self.settings.trust_failover,
+        )
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -199,6 +213,21 @@ class Services:
         return Keeper(RetentionBook(self.engine), self.settings.structure.retention)
 
     @cached_property
+    def upkeep(self) -> Upkeep:
+        """Its steps, in the order in which they are made up for when they are late."""
+        steps: dict[str, Work] = {
+            "partitions": lambda: make_partitions(self.engine),
+            "provider_outcomes": self.health.forget_old,
+            "bounce_counts": self.alarms.forget_old,
+            "rate_slots": self.rates.forget_old,
+            "callbacks": self.callbacks.forget_old,
+            "attachments": lambda: self.attachments.forget_old(days=self.settings.attachment_days),
+            "retention": lambda: keep(self.keeper),
+            "statistics": lambda: log_statistics(self.audit),
+        }
+        return Upkeep(UpkeepBook(self.engine), steps)
+
+    @cached_property
     def callbacks(self) -> CallbackBook:
         return CallbackBook(self.engine)
 
@@ -207,23 +236,44 @@ class Services:
         return Dispatcher(self.ledger, publish_deliver, publish_reconcile)
 
     def wait_for_tables(self, stop: threading.Event) -> None:
-        """Return when the database has the tables of this version, or `stop` is set.
+        """Return when the database has the tables of this version and is the one it was, or `stop` is set.
 
         Without this a program on older tables would do half of its work: call a provider, say, and not be able to
         record the answer. Tables of a later version are right, too.
+
+        Raises:
+            ConfigurationError: a pooler stands before the database that makes work impossible.
         """
         told: str | None = None
         while not stop.is_set():
             try:
+                session = check_sessions(self.engine)
                 missing = missing_upgrade(self.engine)
             except ServiceUnavailable as error:
                 missing = str(error)
-            if missing is None:
-                return
+            else:
+                if missing is None:
+                    self._tell_of_pooler(session)
+                    return
             if missing != told:
                 log.warning("database.waiting", reason=missing)
             told = missing
             stop.wait(_LOOK_SECONDS)
+
+    def check_pooler(self) -> None:
+        """For a program that starts without the database: refuse a pooler that makes work impossible.
+
+        Raises:
+            ConfigurationError: naming the fix.
+        """
+        try:
+            self._tell_of_pooler(check_sessions(self.engine))
+        except ServiceUnavailable:
+            pass  # it says so with each answer
+
+    def _tell_of_pooler(self, session: Session | None) -> None:
+        if session is not None and (session.is_pooled or session.wrong):
+            log.info("database.pooled", reason=in_words(session))
 
     def hash_key_problem(self) -> str | None:
         """What to do if suppressions were made under another key: until then their recipients get messages."""
@@ -261,29 +311,60 @@ def make_providers(settings: Settings) -> list[Provider]:
     ]
 
 
-class DeliveryLoop:
-    """The event loop of a worker process, in its own thread, with the providers that live on it.
+class _LoopThread:
+    """An event loop in a thread of its own: Celery has no asyncio, its task threads hand coroutines over.
 
-    Celery has no asyncio of its own: its task threads hand coroutines over. uvloop where it is installed.
+    uvloop where it is installed.
     """
+
+    def __init__(self, name: str) -> None:
+        self.loop = _new_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name=name, daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Do this on the loop, and wait for what it comes to."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout)
+
+    def stop(self) -> None:
+        """End the loop."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(timeout=10)
+        self.loop.close()
+
+
+class CallbackLoop:
+    """What calls producers' endpoints: on an event loop that no delivery is on, with look-ups of its own."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._loop = _new_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="delivery-loop", daemon=True)
-        self._thread.start()
-        made = asyncio.run_coroutine_threadsafe(self._make_providers(), self._loop).result()
+        self._thread = _LoopThread("callback-loop")
+        self.runner = self._thread.run(self._make())
+
+    async def _make(self) -> Runner:
+        settings = self._services.settings
+        caller = CallbackCaller(settings.callback_hosts, names=NameServers(settings.callback_servers))
+        return Runner(self._services.callbacks, settings.structure.callbacks, caller, self._thread.loop)
+
+    def stop(self) -> None:
+        """Let the calls under way end, and end the loop."""
+        self._thread.run(self.runner.stop(), timeout=20)
+        self._thread.stop()
+
+
+class DeliveryLoop:
+    """The event loop that a worker process delivers on, with the providers that live on it."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._thread = _LoopThread("delivery-loop")
+        self._loop = self._thread.loop
+        made = self._thread.run(self._make_providers())
         self._providers: Mapping[str, Provider] = {provider.name: provider for provider in made}
         everyone: Mapping[str, Provider] = {**self._providers, SIMULATOR: Simulator()}
         self.deliverer = self._make_deliverer(everyone)
         self.reconciler = Reconciler(services.ledger, services.renderer, everyone, services.settings, self._loop)
         self.asker = Asker(services.receipt_book, services.receipts, everyone, self._loop)
-        self.callbacks = asyncio.run_coroutine_threadsafe(self._make_callbacks(), self._loop).result()
-
-    async def _make_callbacks(self) -> Runner:
-        settings = self._services.settings
-        caller = CallbackCaller(settings.callback_hosts)
-        return Runner(self._services.callbacks, settings.structure.callbacks, caller, self._loop)
 
     def _make_deliverer(self, everyone: Mapping[str, Provider]) -> Deliverer:
         services, settings = self._services, self._services.settings
@@ -311,11 +392,8 @@ class DeliveryLoop:
 
     def stop(self) -> None:
         """Close the providers' connections and end the loop. Call it when no task is running any more."""
-        asyncio.run_coroutine_threadsafe(self.callbacks.stop(), self._loop).result(timeout=20)
-        asyncio.run_coroutine_threadsafe(self._close_providers(), self._loop).result(timeout=10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=10)
-        self._loop.close()
+        self._thread.run(self._close_providers(), timeout=10)
+        self._thread.stop()
         self._services.close()
 
     async def _close_providers(self) -> None:

@@ -11,39 +11,63 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from aiosmtpd.smtp import SMTP, Envelope, Session, syntax
 
+from notifier.connections import ConnectionLimit, peer_of
 from notifier.errors import ConfigurationError, ServiceUnavailable
 from notifier.operations.bounces import Bounces
 from notifier.telemetry import log, log_failure
 
 #: A larger mail is refused. Servers return some tens of kilobytes, a few the whole mail. Bytes.
 MAX_MAIL_BYTES = 32 * 1024 * 1024
-#: Mail servers that are served at once, each with a mail in memory; others are asked to come again.
-MAX_CONNECTIONS = 20
+#: So much of each mail is kept and read: the report stands before the mail that it returns. Bytes.
+KEPT_BYTES = 1024 * 1024
 #: Recorded at once, each with a connection to the database.
 THREADS = 4
 #: What is being recorded at SIGTERM has so long to end. Seconds.
 GRACE_SECONDS = 30.0
-#: A client that says nothing for so long is dropped. Seconds.
-_IDLE_SECONDS = 300.0
+#: aiosmtpd ends a session in which one command comes more often: a mail server begins another one.
+_MAX_COMMANDS = 1000
 
 _ACKNOWLEDGED = "250 2.0.0 recorded"
 _LATER = "451 4.3.0 the record cannot be used now; try again later"
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What mail servers may have of this program. Times in seconds."""
+
+    #: Mail servers that are served at once, each with at most `KEPT_BYTES` and some buffers in memory …
+    connections: int = 40
+    #: … and of these, from one address.
+    of_peer: int = 20
+    #: A whole command must be here within this.
+    command: float = 60.0
+    #: A whole mail must be here within this, and a second more …
+    mail: float = 60.0
+    #: … for so many bytes of it.
+    mail_bytes: int = 16 * 1024
+    #: A session ends after this, between two commands.
+    session: float = 900.0
+    #: Whoever keeps us waiting for longer gives up its place, if another one comes and there is none.
+    place: float = 2.0
+    #: How often a session is looked at.
+    look: float = 0.5
+
+
 class _Handler:
     """What aiosmtpd asks; its names are aiosmtpd's."""
 
-    def __init__(self, bounces: Bounces, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, bounces: Bounces, pool: ThreadPoolExecutor, limits: Limits) -> None:
         self._bounces = bounces
         self._pool = pool
-        #: Mails that are being recorded.
+        #: Mails that are being recorded, or wait for that.
         self.busy: set[asyncio.Future[Any]] = set()
-        #: Clients that are served now.
-        self.connections = 0
+        self.limits = limits
+        self.connections: ConnectionLimit[_Dialogue] = ConnectionLimit(limits.connections, limits.of_peer)
 
     async def handle_RCPT(  # noqa: N802
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, options: list[str]
@@ -59,6 +83,9 @@ class _Handler:
         return "250 2.1.5 OK"
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
+        if len(self.busy) >= self.limits.connections:
+            # Of clients that went away without waiting for the answer.
+            return _LATER
         content = envelope.original_content or b""
         loop = asyncio.get_running_loop()
         taking = loop.run_in_executor(self._pool, self._bounces.take, content, str(envelope.rcpt_tos[0]))
@@ -84,25 +111,32 @@ class _Handler:
 
 
 class _Dialogue(SMTP):
-    """SMTP, and LMTP for whoever greets with LHLO."""
+    """SMTP, and LMTP for whoever greets with LHLO. Nobody keeps its place by saying little, or nothing."""
 
-    #: Longer than RFC 5321 allows: a report with such a line is better than none. Bytes.
-    line_length_limit = 1024 * 1024
+    #: What is buffered of a line, at most twice over. Longer ones are read piece by piece. Bytes.
+    line_length_limit = 64 * 1024
 
-    _is_served = False
+    def __init__(self, handler: _Handler, **options: Any) -> None:
+        super().__init__(handler, **options)
+        self.peer = ""
+        self._handler = handler
+        self._is_served = False
+        self._connection: asyncio.Transport | None = None
+        self._begun = self._since = self.loop.time()
+        #: Bytes of the mail that is coming; None: none is.
+        self._mail_size: int | None = None
+        self._is_recording = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client; one too many is told so, and not listened to."""
-        handler: _Handler = self.event_handler
-        if handler.connections >= MAX_CONNECTIONS:
-            log.warning("bounces.too_many", count=handler.connections)
-            assert isinstance(transport, asyncio.Transport)
-            transport.write(b"421 4.3.2 too many connections, try again later\r\n")
-            transport.close()
-            return
-        handler.connections += 1
-        self._is_served = True
-        super().connection_made(transport)
+        assert isinstance(transport, asyncio.Transport)
+        self._connection = transport
+        self.peer = peer_of(transport.get_extra_info("peername"))
+        self._is_served = self._handler.connections.enter(self)
+        if self._is_served:
+            super().connection_made(transport)
+        else:
+            self._drop("421 4.3.2 too many connections, try again later")
 
     def data_received(self, data: bytes) -> None:
         """What a client says that is served."""
@@ -115,10 +149,92 @@ class _Dialogue(SMTP):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Whoever waits can come now."""
+        self._handler.connections.leave(self)
         if self._is_served:
             self._is_served = False
-            self.event_handler.connections -= 1
             super().connection_lost(error)
+
+    def patience(self) -> float | None:
+        """See `notifier.connections.Connection`: whoever sends a mail goes after those who send none."""
+        waited = self.loop.time() - self._since - (self._mail_size or 0) / self._handler.limits.mail_bytes
+        if self._is_recording or waited < self._handler.limits.place:
+            return None
+        return waited if self._mail_size is not None else waited + 1_000_000
+
+    def evict(self) -> None:
+        """See `notifier.connections.Connection`."""
+        self._drop("421 4.3.2 too many connections, and this one waits; try again later")
+
+    def _reset_timeout(self, duration: float | None = None) -> None:
+        """A command is whole. aiosmtpd's timer does not know how fast a mail comes: `_look` stands in for it."""
+        self._since = self.loop.time()
+        if self._timeout_handle is None:
+            self._look()
+
+    def _look(self) -> None:
+        limits, now = self._handler.limits, self.loop.time()
+        most = limits.command if self._mail_size is None else limits.mail + self._mail_size / limits.mail_bytes
+        is_over = self._mail_size is None and now - self._begun >= limits.session
+        if not self._is_recording and (now - self._since >= most or is_over):
+            log.warning("bounces.too_slow")
+            self._drop("421 4.4.2 that took too long, try again later")
+        self._timeout_handle = self.loop.call_later(limits.look, self._look)
+
+    def _drop(self, answer: str) -> None:
+        assert self._connection is not None, "set by connection_made"
+        if self._connection.is_closing() or self._connection.get_write_buffer_size():
+            self._connection.abort()  # it does not read what it is told
+            return
+        self._connection.write(f"{answer}\r\n".encode())
+        self._connection.close()
+
+    @syntax("DATA")
+    async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802
+        """A mail. aiosmtpd would keep all of it, line by line, several times over."""
+        if await self.check_helo_needed():
+            return
+        assert self.envelope is not None
+        assert self.session is not None
+        if arg or not self.envelope.rcpt_tos:
+            await self.push("501 Syntax: DATA" if arg else "503 Error: need RCPT command")
+            return
+        await self.push("354 End data with <CR><LF>.<CR><LF>")
+        self._mail_size = 0
+        try:
+            content = await self._read_mail()
+        finally:
+            self._mail_size = None
+        if content is None:
+            self._drop("552 5.3.4 the mail is too large")
+            return
+        self.envelope.content = self.envelope.original_content = content
+        self._is_recording = True
+        try:
+            answer = await self._handler.handle_DATA(self, self.session, self.envelope)
+        finally:
+            self._is_recording = False
+            self._since = self.loop.time()
+            self.envelope = self._create_envelope()
+        await self.push(answer)
+
+    async def _read_mail(self) -> bytes | None:
+        """The beginning of a mail, at most `KEPT_BYTES`, once all of it is here; None: it is too large."""
+        kept, size, is_line_begin = bytearray(), 0, True
+        while True:
+            try:
+                part = await self._reader.readuntil(b"\r\n")
+            except asyncio.LimitOverrunError as long:
+                part = await self._reader.read(long.consumed)
+            if is_line_begin and part == b".\r\n":
+                return bytes(kept)
+            size += len(part)
+            if size > MAX_MAIL_BYTES:
+                return None
+            # RFC 5321 section 4.5.2.
+            kept += part[1:] if is_line_begin and part.startswith(b".") else part
+            del kept[KEPT_BYTES:]
+            is_line_begin = part.endswith(b"\r\n")
+            self._mail_size = size
 
     @syntax("LHLO hostname")
     async def smtp_LHLO(self, hostname: str) -> None:  # noqa: N802
@@ -126,25 +242,33 @@ class _Dialogue(SMTP):
         await self.smtp_EHLO(hostname)
 
 
-def serve(bounces: Bounces, host: str, port: int, stop: threading.Event) -> None:
+def serve(
+    bounces: Bounces,
+    host: str,
+    port: int,
+    stop: threading.Event,
+    limits: Limits = Limits(),
+) -> None:
     """Take bounces until `stop` is set; those being recorded then are finished.
 
     Raises:
         ConfigurationError: the address cannot be listened on.
     """
-    asyncio.run(_serve(bounces, host, port, stop))
+    asyncio.run(_serve(bounces, host, port, stop, limits))
 
 
-async def _serve(bounces: Bounces, host: str, port: int, stop: threading.Event) -> None:
+async def _serve(bounces: Bounces, host: str, port: int, stop: threading.Event, limits: Limits) -> None:
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(THREADS, "bounces") as pool, ThreadPoolExecutor(1, "stop") as waiting:
-        handler = _Handler(bounces, pool)
+        handler = _Handler(bounces, pool, limits)
         server = await _listen(handler, host, port, loop)
         log.info("bounces.start", host=host, port=port)
         await loop.run_in_executor(waiting, stop.wait)
         server.close()
         if handler.busy:
             await asyncio.wait(handler.busy, timeout=GRACE_SECONDS)
+        # What has not begun by now comes again.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 async def _listen(
@@ -157,7 +281,7 @@ async def _listen(
             enable_SMTPUTF8=True,
             hostname="notifier",
             ident="notifier bounces",
-            timeout=_IDLE_SECONDS,
+            command_call_limit=_MAX_COMMANDS,
             loop=loop,
         )
 

@@ -6,6 +6,7 @@ import base64
 import binascii
 import os
 import re
+from ipaddress import ip_address
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -80,3 +81,24 @@ def _key(owner: str, secret: str) -> bytes:
             setting="secrets",
         )
     return key
+
+
+def read_name_servers(text: str) -> tuple[tuple[str, int], ...]:
+    """Addresses with or without a port, and commas between.
+
+    Raises:
+        ValueError: one is neither.
+    """
+    return tuple(_name_server(one.strip()) for one in text.split(",") if one.strip())
+
+
+def _name_server(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":") if re.search(r"(^[^:]+|\]):\d+$", text) else (text, "", "53")
+    try:
+        address = str(ip_address(host.removeprefix("[").removesuffix("]")))
+        number = int(port)
+    except ValueError:
+        number = 0
+    if not 0 < number < 65536:
+        raise ValueError(f"{text!r} is not an address: write it as 10.0.0.2, 10.0.0.2:5353 or [2001:db8::2]:5353")
+    return address, number

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from notifier.bounce_address import BounceAddress
-from notifier.callback_table import CallbackTable, expand
+from notifier.callback_table import CallbackTable, expand, read_name_servers
 from notifier.errors import ConfigurationError
 from notifier.limit_tables import Caps, Quota, Retention, SuppressionTable
 from notifier.message import MAX_MAIL_ATTACHMENTS, Name
@@ -149,6 +149,8 @@ class Settings(BaseSettings):
 
     #: postgresql://user:password@host:5432/name
     database_url: SecretStr | None = None
+    #: A standby that takes over has everything that the primary had (synchronous replication): work goes on there.
+    trust_failover: bool = False
     #: amqp://user:password@host:5672/vhost or redis://host:6379/0
     broker_url: SecretStr | None = None
     #: The name that RabbitMQ knows us by, if it is not the URL's user (certificate, OAuth 2); empty: none is told.
@@ -191,20 +193,32 @@ class Settings(BaseSettings):
     worker_threads: Annotated[int, Field(ge=1, le=256)] = 8
     #: Provider calls under way at once in one worker process.
     worker_calls: Annotated[int, Field(ge=1, le=1000)] = 200
+    #: Workers answer the questions of Flower and `celery inspect`, which come over the broker. Commands, never.
+    worker_questions: bool = False
     #: Where `notifier api` listens; 0.0.0.0: on every address of the host.
     api_host: str = "127.0.0.1"
     #: Its port.
     api_port: Annotated[int, Field(ge=1, le=65535)] = 8080
     #: Requests that one API process works on at once, each with a connection to the database.
     api_threads: Annotated[int, Field(ge=1, le=256)] = 16
+    #: Connections that one API process holds open.
+    api_connections: Annotated[int, Field(ge=10, le=60_000)] = 1000
+    #: Of these, from one address; a proxy is one.
+    api_peer_connections: Annotated[int, Field(ge=5, le=60_000)] = 250
     #: A file that producers upload is no larger. Bytes.
     attachment_max_bytes: Annotated[int, Field(ge=1024, le=MAX_MAIL_ATTACHMENTS)] = 5 * 1024 * 1024
+    #: All files of one producer are no larger together. Bytes.
+    attachment_quota_bytes: Annotated[int, Field(ge=MAX_MAIL_ATTACHMENTS)] = 1024 * 1024 * 1024
     #: Types of files that producers may upload, with commas between.
     attachment_types: str = "application/pdf,image/png,image/jpeg,image/gif,text/plain,text/csv,text/calendar"
     #: Files are deleted so long after the last message that names them was due. Days.
     attachment_days: Annotated[int, Field(ge=1, le=3650)] = 7
     #: Hosts of callbacks that may be http, on any port and at any address; with commas between.
     callback_allow_hosts: str = ""
+    #: Name servers for hosts of callbacks, as 10.0.0.2 or [2001:db8::2]:5353; unset: those of /etc/resolv.conf.
+    callback_name_servers: str = ""
+    #: After SIGTERM or Ctrl-C a program has so long to end in order; then it ends by itself.
+    grace_seconds: Annotated[float, Field(ge=1, le=3600)] = 45.0
     #: A claim lasts this long; longer than the deadline of a provider call, with room for waiting.
     lease_seconds: Annotated[float, Field(ge=10, le=3600)] = 120.0
     #: Deadline of one provider call.
@@ -248,6 +262,17 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment first, then files of secrets, and a running service last."""
         return init_settings, env_settings, file_secret_settings, dotenv_settings
+
+    @field_validator("callback_name_servers")
+    @classmethod
+    def _are_name_servers(cls, text: str) -> str:
+        read_name_servers(text)
+        return text
+
+    @property
+    def callback_servers(self) -> tuple[tuple[str, int], ...]:
+        """Address and port of each of `callback_name_servers`."""
+        return read_name_servers(self.callback_name_servers)
 
     @property
     def callback_hosts(self) -> frozenset[str]:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID
 
+from notifier.errors import StatementCancelled
 from notifier.retrying import UNKNOWN_AFTER_SECONDS
 from notifier.status import Channel, Lane
 from notifier.store.callbacks import CallbackBook
@@ -38,7 +39,7 @@ class Dispatcher:
         """Give out everything that is due. Returns how many notifications were."""
         total = 0
         for _ in range(ROUNDS):
-            due = self._ledger.take_due(limit=LIMIT, unknown_after_seconds=UNKNOWN_AFTER_SECONDS)
+            due = self._take_due()
             self._publish([row for row in due if not row.alone])
             for row in due:
                 if row.alone:
@@ -57,6 +58,15 @@ class Dispatcher:
         if total or unanswered:
             log.info("dispatch.due", count=total + len(unanswered))
         return total + len(unanswered)
+
+    def _take_due(self) -> list[Due]:
+        """At most `LIMIT`; fewer where the database is so slow that it ends the statement, not none for ever."""
+        for limit in (LIMIT, LIMIT // 10):
+            try:
+                return self._ledger.take_due(limit=limit, unknown_after_seconds=UNKNOWN_AFTER_SECONDS)
+            except StatementCancelled:
+                log.warning("dispatch.too_slow", count=limit)
+        return self._ledger.take_due(limit=LIMIT // 100, unknown_after_seconds=UNKNOWN_AFTER_SECONDS)
 
     def _publish(self, due: Iterable[Due]) -> None:
         for (channel, lane), ids in _groups(due):

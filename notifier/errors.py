@@ -7,6 +7,8 @@ NotifierError
 ├── ConfigurationError        fix a setting; `setting` names it
 │   └── MissingPackage        install the named extra
 ├── ServiceUnavailable        database or broker cannot be reached: try again later
+│   ├── StatementCancelled    the database is there, and ended this statement: ask for less at once
+│   └── DatabaseChanged       the database is not the one it was: an operator decides
 ├── CannotOpen                give the key that it was sealed under; `key_id` names it
 ├── NotFound                  no such notification, template or rejected message
 ├── WrongSelection            select other notifications; nothing was done
@@ -107,6 +109,16 @@ class ServiceUnavailable(NotifierError):
     """The database or the broker cannot be reached now. Nothing was lost; try again later."""
 
 
+class StatementCancelled(ServiceUnavailable):
+    """The database ended the statement, as a rule because it took too long. The same again may take as long: do
+    less at once."""
+
+
+class DatabaseChanged(ServiceUnavailable):
+    """The database is not the one it was: a restored backup, or a standby that took over. Nothing is done until an
+    operator decides (`notifier db after-restore`)."""
+
+
 class CannotOpen(NotifierError):
     """What is stored is sealed under a key that is not here, or was damaged. With the key it opens."""
 
@@ -121,6 +133,15 @@ class NotFound(NotifierError, LookupError):
 
 class WrongSelection(NotifierError, ValueError):
     """An operator selected nothing, everything, or what may not be acted on. Nothing was done."""
+
+
+class QuotaExceeded(NotifierError):
+    """A producer's files take up all that they may. Bytes."""
+
+    def __init__(self, used: int, quota: int) -> None:
+        self.used = used
+        self.quota = quota
+        super().__init__(f"the files of this producer take up {used} of {quota} bytes")
 
 
 class TemplateInvalid(NotifierError):

@@ -47,9 +47,13 @@ MAX_CLOCK_SKEW = timedelta(days=1)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)\Z", re.ASCII)
 
 
-def new_id() -> UUID:
-    """A UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then random bits. Sorts by time of creation."""
-    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
+def new_id(now: float | None = None) -> UUID:
+    """A UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then random bits. Sorts by time of creation.
+
+    `now` is the time in it, in seconds (default: by this machine's clock).
+    """
+    milliseconds = int((time.time() if now is None else now) * 1000)
+    value = milliseconds << 80 | int.from_bytes(os.urandom(10), "big")
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return UUID(int=value)

@@ -228,7 +228,12 @@ def make_engine(url: str) -> Engine:
         parsed = make_url(url)
         if parsed.get_backend_name() == "postgresql" and parsed.drivername == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
-        options = {"connect_timeout": 5} if parsed.get_backend_name() in ("postgresql", "mysql") else {}
+        options: dict[str, int | None] = (
+            {"connect_timeout": 5} if parsed.get_backend_name() in ("postgresql", "mysql") else {}
+        )
+        if parsed.drivername == "postgresql+psycopg":
+            # Behind a pooler the next transaction has another session, which does not know what was prepared.
+            options["prepare_threshold"] = None
         return create_engine(
             parsed, hide_parameters=True, pool_pre_ping=True, pool_recycle=1800, connect_args=options
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
 
@@ -48,8 +48,8 @@ class Entry:
 def parse_body(body: bytes, channel: Channel, lane: Lane, *, now: datetime | None = None) -> list[Entry]:
     """Read what a producer put on the queue of `channel` and `lane`.
 
-    `now` is the clock against which ages are judged (default: this machine's). Never raises; a body that is no
-    JSON object at all is one entry with its fault.
+    `now` is the time against which ages are judged (default: by this machine's clock). Never raises; a body that
+    is no JSON object at all is one entry with its fault.
     """
     now = now or datetime.now(UTC)
     value = decode(body)
@@ -212,10 +212,20 @@ def _check_times(message: Message, now: datetime) -> list[Fault]:
     if message.send_at and message.send_at < now - MAX_AGE:
         fix = f"Leave it out, or use a time within the last {MAX_AGE.days} days"
         faults.append(Fault("send_at", "too_long_ago", "too far in the past", fix))
-    if message.id is not None and not now - MAX_AGE < time_of_id(message.id) < now + MAX_CLOCK_SKEW:
-        fix = "Make the id when you publish, on a machine with a right clock"
-        faults.append(Fault("id", "bad_id_time", "the time inside the UUIDv7 is too far from now", fix))
+    if message.id is not None:
+        faults += _check_id_time(time_of_id(message.id) - now)
     return faults
+
+
+def _check_id_time(ahead: timedelta) -> list[Fault]:
+    """The time in an id decides where its notification lies in the record, and how long."""
+    if -MAX_AGE < ahead < MAX_CLOCK_SKEW:
+        return []
+    far = f"{abs(ahead) / timedelta(days=1):.1f} days {'ahead of' if ahead > timedelta(0) else 'behind'}"
+    limits = f"it may be {MAX_CLOCK_SKEW.days} ahead or {MAX_AGE.days} behind"
+    problem = f"the time inside the UUIDv7 is {far} the service's clock; {limits}"
+    fix = "Set the clock of the machine that makes the id, and make it when you publish"
+    return [Fault("id", "bad_id_time", problem, fix)]
 
 
 def _check_values(message: Message) -> Iterator[Fault]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import logging
 import random
-import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -186,14 +185,6 @@ class Relay:
             if self._pauses.pop(first.pair, None):
                 log.warning("outbox rows of %s pass again", topology.notify_queue_name(*first.pair))
         return Passed(published)
-
-
-def stop_on_signals() -> Event:
-    """For a relay that is a program: set by SIGTERM and by Ctrl-C."""
-    stop = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 def _groups(rows: Sequence[Row]) -> Iterable[list[Row]]:

@@ -1,4 +1,4 @@
-"""Celery's remote control, for looking only.
+"""Celery's remote control: off, and where NOTIFIER_WORKER_QUESTIONS turns it on, for looking only.
 
 Whoever may write to the broker's exchange of commands reaches every worker, and Celery obeys all of them: to end,
 to stop reading a queue, to read one of the producers' and drop what is no task. Here a worker answers the

@@ -28,6 +28,8 @@ _OURS = (
     Reason.TEMPLATE_ERROR,
     Reason.TECHNICAL_ERROR,
     Reason.OPERATOR,
+    # Nobody was called.
+    Reason.LEASE_EXPIRED,
 )
 
 

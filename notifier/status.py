@@ -53,12 +53,16 @@ class Status(StrEnum):
 #: sets something going again that had ended (`failed`, `expired`, `undelivered`, `suppressed` → `retrying`).
 #: What a provider took (`sent`, `delivered`, `undelivered`) becomes `unknown` again for one cause only: the
 #: message that a look-up had found for it is proven to be another attempt's (`store.provider_messages`).
+#: What is on its way becomes `unknown` when its database was restored from a backup: it may have been sent since.
 TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
     {
-        Status.SCHEDULED: frozenset({Status.QUEUED, Status.EXPIRED, Status.CANCELLED, Status.SUPPRESSED}),
+        Status.SCHEDULED: frozenset(
+            {Status.QUEUED, Status.UNKNOWN, Status.EXPIRED, Status.CANCELLED, Status.SUPPRESSED}
+        ),
         Status.QUEUED: frozenset(
             {
                 Status.SENDING,
+                Status.UNKNOWN,
                 Status.SENT,
                 Status.DELIVERED,
                 Status.UNDELIVERED,
@@ -83,6 +87,7 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
         Status.RETRYING: frozenset(
             {
                 Status.QUEUED,
+                Status.UNKNOWN,
                 Status.SENT,
                 Status.DELIVERED,
                 Status.UNDELIVERED,
@@ -187,7 +192,7 @@ class Reason(StrEnum):
     )
     NOT_CONFIGURED = "not_configured"  #: no provider, sender identity or key for it
     OUTCOME_UNKNOWN = "outcome_unknown"  #: nobody can say whether the provider took it
-    LEASE_EXPIRED = "lease_expired"  #: the worker that held it went away before it called a provider
+    LEASE_EXPIRED = "lease_expired"  #: no provider was called in time: the worker went away or was held up
     TEMPLATE_ERROR = "template_error"  #: the template did not render with this context
     TECHNICAL_ERROR = "technical_error"  #: a fault of ours
     EXPIRED = "expired"  #: `expires_at` passed
@@ -198,6 +203,7 @@ class Reason(StrEnum):
     HARD_BOUNCE = "hard_bounce"  #: a mail server reported later that there is no such mailbox
     COMPLAINT = "complaint"  #: the recipient called an earlier mail spam
     UNSUBSCRIBED = "unsubscribed"  #: the recipient unsubscribed from this kind of mail
+    RESTORED = "restored"  #: it was on its way in the backup that the database was restored from
 
 
 class OnUnknown(StrEnum):
@@ -251,6 +257,7 @@ class CallbackFailure(StrEnum):
     LEASE_EXPIRED = "lease_expired"  #: the worker went away before it recorded the answer
     NOT_CONFIGURED = "not_configured"  #: its producer has no secret, or no address, in notifier.toml now
     NOT_IN_RECORD = "not_in_record"  #: its notification is in the record no more
+    RESTORED = "restored"  #: it was to be called in the backup that the database was restored from
     SUSPENDED = "suspended"  #: its endpoint failed for days, and is not called
     TECHNICAL_ERROR = "technical_error"  #: a fault of ours
 
@@ -260,6 +267,7 @@ ENDPOINT_FAILURES: frozenset[CallbackFailure] = frozenset(CallbackFailure) - {
     CallbackFailure.LEASE_EXPIRED,
     CallbackFailure.NOT_CONFIGURED,
     CallbackFailure.NOT_IN_RECORD,
+    CallbackFailure.RESTORED,
     CallbackFailure.SUSPENDED,
     CallbackFailure.TECHNICAL_ERROR,
 }

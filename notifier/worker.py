@@ -1,5 +1,5 @@
-"""The Celery application: tasks, queues, Beat's schedule. Celery is imported here, by `task_consumer`
-and by `remote_control` only.
+"""The Celery application: tasks, queues, Beat's schedule. Celery is imported here, by `task_consumer`, by
+`remote_control` and by `worker_process` only.
 
 Tasks carry ids and nothing else. A task that is lost, repeated or late does no harm: the claim decides who
 delivers, and the sweep issues work again. So `countdown`, `eta` and `retry()` are not used.
@@ -12,9 +12,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from threading import Event, Lock
+from threading import Lock
 from typing import Any
 from uuid import UUID
 
@@ -24,14 +23,16 @@ from celery.schedules import crontab, schedule
 from celery.utils.nodenames import host_format
 
 from notifier import redis_transport, task_consumer, topology
-from notifier.bootstrap import DeliveryLoop, Services, settle
+from notifier.bootstrap import CallbackLoop, DeliveryLoop, Services, settle
 from notifier.broker import amqp_transport
 from notifier.config import Settings, load_settings
 from notifier.dispatch import dispatch_callbacks
+from notifier.operations.upkeep import NIGHTLY
 from notifier.remote_control import QuestionsControl
+from notifier.shutdown import Shutdown
 from notifier.status import Channel, Lane
-from notifier.store.partitions import ensure_partitions
 from notifier.telemetry import configure, log
+from notifier.worker_process import ImpatientEvents, OrderlyBeat, OrderlyWorker
 
 #: Ids of one deliver task: enough to pay Celery's cost once, few enough to spread over threads.
 IDS_PER_TASK = 100
@@ -39,15 +40,13 @@ IDS_PER_TASK = 100
 PUBLISH_SECONDS = 5
 #: Beat wakes the sweep so often. Seconds.
 TICK_SECONDS = 1.0
-#: A night's retention ends after this: RabbitMQ takes a task that lasts for half an hour for lost. Seconds.
-RETENTION_SECONDS = 900.0
 #: RabbitMQ drops a tick that nobody took within this long: the next one does the same. Seconds.
-TICK_EXPIRES_SECONDS, DAILY_EXPIRES_SECONDS = 10, 3600
+TICK_EXPIRES_SECONDS, MINUTE_EXPIRES_SECONDS, DAILY_EXPIRES_SECONDS = 10, 60, 3600
 
 DELIVER, RECONCILE, DISPATCH = "notifier.deliver", "notifier.reconcile", "notifier.dispatch_due"
 CALL_BACK = "notifier.call_back"
 PARTITIONS, STATISTICS = "notifier.ensure_partitions", "notifier.log_statistics"
-RETENTION = "notifier.retention"
+RETENTION, LATE_UPKEEP = "notifier.retention", "notifier.run_late_upkeep"
 
 
 def make_app(settings: Settings, process: _Process | None = None) -> Celery:
@@ -58,7 +57,7 @@ def make_app(settings: Settings, process: _Process | None = None) -> Celery:
     """
     broker = topology.verified(settings.require("broker_url"))
     amqp = _RedisAMQP if topology.is_redis(broker) else _RabbitAMQP
-    app = Celery("notifier", amqp=amqp, control=QuestionsControl, set_as_current=True)
+    app = Celery("notifier", amqp=amqp, control=QuestionsControl, events=ImpatientEvents, set_as_current=True)
     app.conf.update(_configuration(settings, broker))
     _add_tasks(app, process or _Process(settings))
     return app
@@ -87,6 +86,8 @@ def _configuration(settings: Settings, broker: str) -> dict[str, Any]:
         "result_backend": backend,
         "task_ignore_result": backend is None,
         "result_expires": 3600,
+        # A result is for who wants it: it does not keep a task, nor the worker's end.
+        "result_backend_transport_options": {"retry_policy": {"timeout": PUBLISH_SECONDS}},
         # JSON in, JSON out, nothing else is even looked at.
         "task_serializer": "json",
         "result_serializer": "json",
@@ -108,6 +109,7 @@ def _configuration(settings: Settings, broker: str) -> dict[str, Any]:
         "control_queue_durable": True,
         # Its gradual way back after a reconnect reads the connection from two threads at once: the worker stalls.
         "worker_enable_prefetch_count_reduction": False,
+        "worker_enable_remote_control": settings.worker_questions,
         "worker_send_task_events": True,
         "task_send_sent_event": False,
         "beat_schedule": _schedule(),
@@ -121,18 +123,20 @@ def _schedule() -> dict[str, Any]:
     # Not Celery's `expires`: that is a moment of Beat's clock, which the worker compares with its own.
     # `expiration` is a span that RabbitMQ measures. Redis does not know it: see `_Process.may_sweep`.
     tick = {"queue": topology.MAINTENANCE, "expiration": TICK_EXPIRES_SECONDS}
+    minutely = {"queue": topology.MAINTENANCE, "expiration": MINUTE_EXPIRES_SECONDS}
     daily = {"queue": topology.MAINTENANCE, "expiration": DAILY_EXPIRES_SECONDS}
     # One clock for all of them: Celery keeps the entries in one order of times.
     now = _steady_clock()
     every, at_night = schedule(timedelta(seconds=TICK_SECONDS), nowfun=now), crontab(hour=3, minute=7, nowfun=now)
     # After the partitions, and away from what reports at midnight.
     later_at_night = crontab(hour=3, minute=37, nowfun=now)
-    after_midnight = crontab(hour=0, minute=5, nowfun=now)
+    after_midnight, each_minute = crontab(hour=0, minute=5, nowfun=now), schedule(timedelta(minutes=1), nowfun=now)
     return {
         "dispatch-due": {"task": DISPATCH, "schedule": every, "options": tick},
         "partitions": {"task": PARTITIONS, "schedule": at_night, "options": daily},
         "retention": {"task": RETENTION, "schedule": later_at_night, "options": daily},
         "statistics": {"task": STATISTICS, "schedule": after_midnight, "options": daily},
+        "late-upkeep": {"task": LATE_UPKEEP, "schedule": each_minute, "options": minutely},
     }
 
 
@@ -146,9 +150,18 @@ def _steady_clock() -> Callable[[], datetime]:
 
 
 def _add_tasks(app: Celery, process: _Process) -> None:
-    _add_deliveries(app, process)
-    _add_upkeep(app, process)
+    _add_callbacks(app, process)
+    if not process.only_callbacks:
+        _add_deliveries(app, process)
+        _add_upkeep(app, process)
     signals.worker_shutdown.connect(process.stop, weak=False)
+
+
+def _add_callbacks(app: Celery, process: _Process) -> None:
+    @app.task(name=CALL_BACK, shared=False)  # type: ignore[untyped-decorator]
+    def call_back(ids: list[str]) -> None:
+        """Begin to tell producers of these. It ends before the calls do: see `callbacks.running`."""
+        process.callbacks.runner.start([UUID(value) for value in ids])
 
 
 def _add_deliveries(app: Celery, process: _Process) -> None:
@@ -168,11 +181,6 @@ def _add_deliveries(app: Celery, process: _Process) -> None:
         wanted = [UUID(value) for value in ids]
         return process.delivery.reconciler.reconcile(wanted) + process.delivery.asker.ask(wanted)
 
-    @app.task(name=CALL_BACK, shared=False)  # type: ignore[untyped-decorator]
-    def call_back(ids: list[str]) -> None:
-        """Begin to tell producers of these. It ends before the calls do: see `callbacks.running`."""
-        process.delivery.callbacks.start([UUID(value) for value in ids])
-
     @app.task(name=DISPATCH, shared=False)  # type: ignore[untyped-decorator]
     def dispatch_due() -> int:
         """Give out what is due: scheduled, retrying, lost, or left by a dead worker."""
@@ -187,60 +195,53 @@ def _add_upkeep(app: Celery, process: _Process) -> None:
     """What is done at night."""
 
     @app.task(name=PARTITIONS, shared=False)  # type: ignore[untyped-decorator]
-    def upkeep() -> list[str]:
+    def upkeep() -> dict[str, Any]:
         """Make the partitions of the coming months, and drop counts and files that nobody needs any more."""
-        made = ensure_partitions(process.services.engine)
-        process.services.health.forget_old()
-        process.services.alarms.forget_old()
-        process.services.rates.forget_old()
-        process.services.callbacks.forget_old()
-        days = process.services.settings.attachment_days
-        log.info("attachments.dropped", count=process.services.attachments.forget_old(days=days))
-        log.info("partitions.ensured", partitions=made)
-        return made
+        return process.services.upkeep.run(NIGHTLY)
 
     @app.task(name=RETENTION, shared=False)  # type: ignore[untyped-decorator]
     def retention() -> dict[str, Any]:
         """Redact, delete and drop what is old enough; what there is no time for waits for the next night."""
-        kept = process.services.keeper.run(seconds=RETENTION_SECONDS)
-        log.info(
-            "retention.done",
-            redacted=sum(kept.redacted.values()),
-            deleted=sum(kept.deleted.values()) + sum(kept.rejected.values()),
-            wiped=kept.wiped,
-            partitions=kept.dropped,
-        )
-        for name in (*kept.held, *kept.in_use):
-            log.warning("retention.month_stays", partitions=[name])
-        return asdict(kept)
+        return process.services.upkeep.run(["retention"])
 
     @app.task(name=STATISTICS, shared=False)  # type: ignore[untyped-decorator]
-    def log_statistics() -> list[dict[str, Any]]:
+    def log_statistics() -> dict[str, Any]:
         """Yesterday's notifications by channel and status, in the log and as the task's result."""
-        today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        counts = process.services.audit.count(since=today - timedelta(days=1), until=today)
-        for row in counts:
-            log.info("statistics.day", channel=row.channel, status=row.status, count=row.count)
-        return [{"channel": row.channel, "status": row.status, "count": row.count} for row in counts]
+        return process.services.upkeep.run(["statistics"])
+
+    @app.task(name=LATE_UPKEEP, shared=False)  # type: ignore[untyped-decorator]
+    def run_late_upkeep() -> dict[str, Any]:
+        """One step that was not done at its hour: Beat was down then, or it failed."""
+        return process.services.upkeep.run_late()
 
 
 class _Process:
-    """What a worker process holds: connections to the database, and the loop, made by the first delivery."""
+    """What a worker process holds: connections to the database, and two loops, each made by its first task."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.services = Services(settings, pool_size=settings.worker_threads + 2, application="notifier worker")
+    def __init__(self, settings: Settings, *, only_callbacks: bool = False) -> None:
+        #: It has no other task, so that it never needs a provider's secret.
+        self.only_callbacks = only_callbacks
+        application = "notifier callbacks" if only_callbacks else "notifier worker"
+        self.services = Services(settings, pool_size=settings.worker_threads + 2, application=application)
         self._delivery: DeliveryLoop | None = None
+        self._callbacks: CallbackLoop | None = None
         self._making = Lock()
         self._sweep_from = time.monotonic()
 
-    def prepare(self) -> None:
-        """Make what deliveries need before the first one comes.
+    def prepare(self, *, delivers: bool, takes_callbacks: bool) -> None:
+        """Make what its tasks need before the first one comes, and nothing else: what only calls producers'
+        endpoints reads no provider's secret.
 
         Raises:
-            ConfigurationError: a provider's option is missing or wrong.
+            ConfigurationError: a provider's option, or a secret of callbacks, is missing or wrong.
         """
         self.services.settings.require("database_url")
-        assert self.delivery
+        if delivers:
+            assert self.delivery
+        if takes_callbacks:
+            for producer, table in self.services.settings.structure.callbacks.items():
+                table.keys(producer)
+            assert self.callbacks
 
     def may_sweep(self) -> bool:
         """Whether this process has not swept within half a tick.
@@ -262,11 +263,21 @@ class _Process:
                 self._delivery = DeliveryLoop(self.services)
             return self._delivery
 
+    @property
+    def callbacks(self) -> CallbackLoop:
+        with self._making:
+            if self._callbacks is None:
+                self._callbacks = CallbackLoop(self.services)
+            return self._callbacks
+
     def stop(self, **_: Any) -> None:
         """After the last task: Celery's signal `worker_shutdown`."""
         with self._making:
+            if self._callbacks is not None:
+                self._callbacks.stop()
             if self._delivery is not None:
                 self._delivery.stop()
+            self.services.close()
 
 
 def task_publisher(app: Celery, task: str = DELIVER) -> Callable[[Channel, Lane, Sequence[UUID]], None]:
@@ -309,34 +320,45 @@ def run_worker(
     name: str,
     *,
     takes_callbacks: bool = True,
+    upkeep: bool = True,
 ) -> None:
-    """Run one worker process until SIGTERM or SIGINT; what is in flight is finished first."""
-    process = _Process(settings)
+    """Run one worker process until SIGTERM or SIGINT; what is in flight is finished first.
+
+    `upkeep`: it sweeps, too, and does what is done at night.
+    """
+    shutdown = Shutdown(settings.grace_seconds)
+    stop = shutdown.listen()
+    only_callbacks = takes_callbacks and not lanes and not upkeep
+    process = _Process(settings, only_callbacks=only_callbacks)
     app = make_app(settings, process)
     # Now, not with the first notification: a wrong secret or provider option ends the program with its name.
-    for producer, table in settings.structure.callbacks.items() if takes_callbacks else ():
-        table.keys(producer)
-    process.prepare()
-    # A signal ends the program here as it would anywhere else before Celery runs.
-    process.services.wait_for_tables(Event())
+    process.prepare(delivers=bool(lanes), takes_callbacks=takes_callbacks)
+    process.services.wait_for_tables(stop)
     problem = process.services.hash_key_problem()
     if problem:
         log.error("suppressions.other_hash_key", reason=problem)
     _keep_our_logging()
     signals.worker_ready.connect(_settle, weak=False)
     queues = [topology.deliver_queue_name(*pair) for pair in topology.pairs(tuple(channels)) if pair[1] in lanes]
+    queues += [topology.CALLBACKS] if takes_callbacks else []
+    queues += [topology.MAINTENANCE] if upkeep else []
     log.info("worker.start", lanes=[str(lane) for lane in lanes], count=settings.worker_threads)
-    worker = app.Worker(
+    worker = OrderlyWorker(
+        shutdown,
+        app=app,
         hostname=host_format(name),
         pool="threads",
         concurrency=settings.worker_threads,
-        queues=[*queues, *([topology.CALLBACKS] if takes_callbacks else []), topology.MAINTENANCE],
+        queues=queues,
         loglevel=settings.log_level.upper(),
         without_gossip=True,
         without_mingle=True,
         task_events=True,
         quiet=True,
     )
+    if stop.is_set():
+        process.stop()
+        return
     worker.start()
     sys.exit(worker.exitcode)
 
@@ -357,10 +379,14 @@ def _logging_is_set_up(**_: Any) -> None:
 
 def run_beat(settings: Settings) -> None:
     """Run Beat until it is stopped. Any number may run at once."""
+    shutdown = Shutdown(settings.grace_seconds)
+    stop = shutdown.listen()
     app = make_app(settings)
     _keep_our_logging()
-    log.info("beat.start")
-    app.Beat(quiet=True, loglevel=settings.log_level.upper()).run()
+    beat = OrderlyBeat(shutdown, app=app, quiet=True, loglevel=settings.log_level.upper())
+    if not stop.is_set():
+        log.info("beat.start")
+        beat.run()
 
 
 def __getattr__(name: str) -> Any:

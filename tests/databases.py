@@ -46,6 +46,18 @@ class Databases:
         self._execute("CREATE DATABASE {}", name)
         return with_database(self._admin_url, name)
 
+    def copy(self, url: str) -> str:
+        """URL of a copy of this database, which nobody is connected to meanwhile."""
+        self._count += 1
+        name = f"{self._prefix}_{self._count}_copy"
+        with psycopg.connect(_plain(self._admin_url), autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
+                [database_of(url)],
+            )
+        self._execute("CREATE DATABASE {} TEMPLATE {}", name, database_of(url))
+        return with_database(self._admin_url, name)
+
     def _make_template(self) -> str:
         # Here, because conftest is also for tests that need no database and should not wait for these packages.
         from notifier.store.migrating import upgrade
@@ -53,6 +65,12 @@ class Databases:
         name = f"{self._prefix}_template"
         self._execute("CREATE DATABASE {}", name)
         upgrade(with_database(self._admin_url, name))
+        # Every copy of it is another database: none of them is to be taken for a restored one.
+        with psycopg.connect(_plain(with_database(self._admin_url, name)), autocommit=True) as connection:
+            connection.execute(
+                "UPDATE database_identity SET system_identifier = NULL, timeline = NULL, database_oid = NULL, "
+                "table_oid = NULL"
+            )
         return name
 
     def _execute(self, statement: str, *names: str) -> None:

@@ -11,9 +11,11 @@ import socket
 from collections.abc import Collection
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from aiohttp import ThreadedResolver
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
+
+from notifier.callbacks.name_servers import NameServers
+from notifier.providers.system_resolver import SystemResolver
 
 #: Ports of https that are called. Others would make this service a means to look for open ports.
 PORTS = frozenset({443, 8443})
@@ -103,7 +105,8 @@ class CheckedResolver(AbstractResolver):
 
     def __init__(self, allowed: Collection[str], names: AbstractResolver | None = None) -> None:
         self._allowed = allowed
-        self._names = names or ThreadedResolver()
+        self._names = names or NameServers()
+        self._system = SystemResolver(socket.AI_ADDRCONFIG)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
@@ -112,10 +115,20 @@ class CheckedResolver(AbstractResolver):
 
         Raises:
             ForbiddenAddress: one of them is not public.
+            TimeoutError: no answer in time.
             OSError: there is no such host.
         """
-        found = await self._names.resolve(host, port, family)
-        if host.lower() not in self._allowed and not all(is_public(one["host"]) for one in found):
+        is_allowed = host.lower() in self._allowed
+        try:
+            found = await self._names.resolve(host, port, family)
+        except TimeoutError:
+            raise
+        except OSError:
+            if not is_allowed:
+                raise
+            # The operator's own: the system may know it by other ways than name servers (nsswitch.conf).
+            found = await self._system.resolve(host, port, family)
+        if not is_allowed and not all(is_public(one["host"]) for one in found):
             raise ForbiddenAddress
         return found
 

@@ -21,8 +21,9 @@ DEADLINE_SECONDS = 10.0
 CONNECT_SECONDS = 5.0
 #: So much of an answer is read, and thrown away, to keep its connection for the next call. Bytes.
 READ_BYTES = 4096
-#: An idle connection is kept for so long; most servers close theirs later. Seconds.
-_KEEPALIVE_SECONDS = 10.0
+#: An idle connection is kept for so long; an endpoint with more to be told is called again at once. Messages name
+#: any number of servers, and each connection is an open file. Seconds.
+_KEEPALIVE_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Caller:
         tls: ssl.SSLContext | None = None,
         deadline_seconds: float = DEADLINE_SECONDS,
     ) -> None:
-        """`names` looks hosts up, `tls` trusts: the system's, unless given."""
+        """`names` looks hosts up, `tls` trusts: the system's name servers and certificates, unless given."""
         self._allowed = allowed_hosts
         self._deadline = deadline_seconds
         # No cache of names: each connection is made to addresses that were checked for it. No limit of

@@ -1,7 +1,8 @@
 """From ids to called endpoints: claim → sign → call → record, and on with what is due for the same endpoint.
 
-A task only begins this and ends: the calls run on the process's event loop, and no thread of Celery's waits for a
-slow endpoint. What the task had in hand when the process dies is due again when its lease ends.
+A task only begins this and ends: the calls run on an event loop of their own, and no thread of Celery's waits
+for a slow endpoint, nor does one producer for another's (`slots`). What the task had in hand when the process dies
+is due again when its lease ends.
 
 Crash points: see `store.callbacks`. No transaction is open while an endpoint is called.
 """
@@ -21,15 +22,18 @@ from notifier.callback_table import CallbackTable
 from notifier.callbacks import payload, signing
 from notifier.callbacks.calling import DEADLINE_SECONDS, Answer, Caller
 from notifier.callbacks.pausing import pause_after
+from notifier.callbacks.slots import FairSlots
 from notifier.errors import ConfigurationError, ServiceUnavailable
 from notifier.status import CallbackFailure
-from notifier.store.callbacks import CallbackBook, CallbackResult, ClaimedCallback
+from notifier.store.callbacks import PER_PRODUCER, CallbackBook, CallbackResult, ClaimedCallback
 from notifier.telemetry import log, log_failure
 
 #: A claim lasts this long: a turn, a call, and the writing. Seconds.
 LEASE_SECONDS = 60.0
-#: Calls under way at once in one process.
+#: Calls under way at once in one process; of one producer no more than `PER_PRODUCER`.
 CALLS = 200
+#: Threads that write to the database.
+_WRITERS = 4
 #: A call begins only while so much of the lease is left. Seconds.
 _MARGIN_SECONDS = DEADLINE_SECONDS + 10.0
 #: Results that cannot be written are tried again after this. Seconds.
@@ -39,7 +43,7 @@ T = TypeVar("T")
 
 
 class Runner:
-    """One for each worker process. Make it inside of the loop that it works on."""
+    """One for each process that calls. Make it inside of the loop that it works on."""
 
     def __init__(
         self,
@@ -55,8 +59,8 @@ class Runner:
         self._caller = caller
         self._loop = loop
         self._chance = chance
-        self._slots = asyncio.Semaphore(CALLS)
-        self._threads = ThreadPoolExecutor(2, thread_name_prefix="callbacks")
+        self._slots = FairSlots(CALLS, PER_PRODUCER)
+        self._threads = ThreadPoolExecutor(_WRITERS, thread_name_prefix="callbacks")
         self._is_stopping = False
         self._running: set[Future[None]] = set()
 
@@ -101,7 +105,7 @@ class Runner:
 
     async def _call(self, claimed: ClaimedCallback) -> CallbackResult | None:
         """One call; None: its turn came too late to make it under this lease."""
-        async with self._slots:
+        async with self._slots.hold(claimed.producer):
             waited = time.monotonic() - claimed.claimed_monotonic
             if waited > LEASE_SECONDS - _MARGIN_SECONDS:
                 return None

@@ -26,9 +26,10 @@ from notifier.cli import (
     suppressions,
     templates,
 )
-from notifier.cli.failing import Commands
+from notifier.cli.failing import GRACE_SECONDS, Commands
 from notifier.cli.output import print_line
 from notifier.cli.wiring import wiring
+from notifier.shutdown import Stopped, interrupt_on_signals
 
 #: In the order of `notifier --help`.
 FAMILIES = (
@@ -97,4 +98,9 @@ def main() -> None:
         # A terminal that cannot show 中文 gets \u4e2d instead of a trace.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    app()
+    interrupt_on_signals(GRACE_SECONDS)
+    try:
+        app()
+    except Stopped as stopped:
+        # Before the command began, or while the interpreter was at its own end.
+        sys.exit(stopped.exit_code)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from notifier.cli import privacy, replaying
+from notifier.cli import partitions, privacy, replaying, restored
 from notifier.cli.failing import FAILED
 from notifier.cli.output import AsJson, hint, print_json, print_line, print_table
 from notifier.cli.wiring import wiring
@@ -18,7 +18,9 @@ def register(app: typer.Typer) -> None:
     db = typer.Typer(no_args_is_help=True, help="The tables of the record.")
     db.command("upgrade")(db_upgrade)
     db.command("current")(db_current)
+    partitions.add_to_db(db)
     privacy.add_to_db(db)
+    restored.add_to_db(db)
     app.add_typer(db, name="db", rich_help_panel=PANEL)
     queues = typer.Typer(invoke_without_command=True, help="The queues, and how much waits in them.")
     queues.callback()(queues_show)
@@ -35,6 +37,7 @@ def register(app: typer.Typer) -> None:
 def db_upgrade(context: typer.Context, as_json: AsJson = False) -> None:
     """Bring the tables to this version, and make the partitions of the coming months. Safe to repeat."""
     from notifier.store.migrating import upgrade
+    from notifier.store.partitions import made_until
     from notifier.store.revisions import revisions
 
     with wiring(context).services() as services:
@@ -42,7 +45,7 @@ def db_upgrade(context: typer.Context, as_json: AsJson = False) -> None:
         before, _ = revisions(services.engine)
         upgrade(url)
         after, _ = revisions(services.engine)
-    until = _partitions_until()
+        until = made_until(services.engine)
     if as_json:
         print_json({"from": before, "to": after, "partitions_until": until})
         return
@@ -52,14 +55,6 @@ def db_upgrade(context: typer.Context, as_json: AsJson = False) -> None:
         print_line(f"upgraded from {before or 'an empty database'} to revision {after}")
     print_line(f"partitions are there until the end of {until}")
     hint("next: notifier doctor")
-
-
-def _partitions_until() -> str:
-    from datetime import UTC, datetime
-
-    from notifier.store.partitions import MONTHS_AHEAD, month_after
-
-    return f"{month_after(datetime.now(UTC), MONTHS_AHEAD):%Y-%m}"
 
 
 def db_current(context: typer.Context, as_json: AsJson = False) -> None:

@@ -53,15 +53,16 @@ def bounces(
     if from_stdin:
         raise typer.Exit(_take_one(wiring(context)))
     host, port = _address(listen)
-    from notifier.cli.running import program_settings, stop_on_signals
+    from notifier.cli.running import program_settings
 
     settings = program_settings("bounces")
     _require_address(settings)
     settings.require("database_url")
     from notifier.bootstrap import Services
     from notifier.bounces import THREADS, serve
+    from notifier.shutdown import stop_on_signals
 
-    stop = stop_on_signals()
+    stop = stop_on_signals(settings.grace_seconds)
     services = Services(settings, pool_size=THREADS, application="notifier bounces")
     services.wait_for_tables(stop)
     if not stop.is_set():
@@ -140,9 +141,9 @@ def _print_unread(one: UnreadView) -> None:
 def _take_one(world: Wiring) -> int:
     """The exit code. Whatever goes wrong, the mail server is to keep the mail and come again."""
     try:
-        from notifier.bounces import MAX_MAIL_BYTES
+        from notifier.bounces import KEPT_BYTES
 
-        content = sys.stdin.buffer.read(MAX_MAIL_BYTES)
+        content = sys.stdin.buffer.read(KEPT_BYTES)
         while sys.stdin.buffer.read(1024 * 1024):
             pass  # the mail server must not find the pipe closed
         with world.services() as services:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -45,12 +46,31 @@ OfStatus = Annotated[Status | None, typer.Option(help="What is told, as failed."
 def register(app: typer.Typer) -> None:
     """Add this family's commands."""
     callbacks = typer.Typer(no_args_is_help=True, help="What producers are told about their messages.")
+    callbacks.command("run")(run)
     callbacks.command("list")(list_callbacks)
     callbacks.command("show")(show)
     callbacks.command("replay")(replay)
     callbacks.command("endpoints")(endpoints)
     callbacks.command("resume")(resume)
     app.add_typer(callbacks, name="callbacks", rich_help_panel=PANEL)
+
+
+def run(
+    name: Annotated[str, typer.Option(help="Name among the workers; %h is the host.")] = "",
+) -> None:
+    """Call producers' endpoints, and do nothing else. Run as many as you like.
+
+    It needs the database, the broker and the [callbacks] of notifier.toml, and reads no provider's secret.
+    Stops on SIGTERM when the calls under way are recorded.
+    """
+    from notifier.cli.running import program_settings
+
+    settings = program_settings("callbacks")
+    settings.require("database_url")
+    from notifier.worker import run_worker
+
+    # Two workers of one name cannot run on one broker.
+    run_worker(settings, (), (), name or f"callbacks-{os.getpid()}@%h", upkeep=False)
 
 
 @contextmanager

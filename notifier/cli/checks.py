@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Deadline of asking one provider. Seconds.
 PROVIDER_SECONDS = 5.0
+#: A producer whose files take up so much of the quota is named.
+FULL = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ def safely(name: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:
     except ServiceUnavailable as error:
         yield Check(name, False, str(error), f"check NOTIFIER_{name.upper()}_URL, and that the {name} runs")
     except NotifierError as error:
-        yield Check(name, False, *_split(str(error)))
+        yield Check(name, False, *split_error(str(error)))
     except Exception as error:
         fix = "run it with NOTIFIER_LOG_LEVEL=debug, and report it"
         yield Check(name, False, f"looking failed: {type(error).__name__}: {_first_line(error)}", fix)
@@ -49,6 +51,7 @@ def safely(name: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:
 
 def all_checks(services: Services) -> Iterator[Check]:
     """Everything but the settings themselves, which are read by now."""
+    from notifier.cli.callback_checks import check_callbacks
     from notifier.cli.producer_checks import check_producers
 
     settings = services.settings
@@ -62,9 +65,18 @@ def all_checks(services: Services) -> Iterator[Check]:
 
 def check_database(services: Services) -> Iterator[Check]:
     """Reachable, migrated, ready for the next months."""
+    from notifier.cli.callback_checks import check_endpoints
+    from notifier.cli.upkeep_checks import check_partitions, check_upkeep
     from notifier.store.revisions import missing_upgrade, revisions
+    from notifier.store.sessions import STATEMENT_MODE_FIX
 
-    current, newest = revisions(services.engine)
+    try:
+        current, newest = revisions(services.engine)
+    except ServiceUnavailable as error:
+        if STATEMENT_MODE_FIX not in str(error):
+            raise
+        yield Check("sessions", False, *STATEMENT_MODE_FIX.split(": ", 1))
+        return
     version = ".".join(map(str, services.engine.dialect.server_version_info or ()))
     yield Check("database", True, f"PostgreSQL {version} answers")
     missing = missing_upgrade(services.engine)
@@ -73,24 +85,48 @@ def check_database(services: Services) -> Iterator[Check]:
         return
     age = "the newest" if current == newest else f"of a later version than this one, whose newest is {newest}"
     yield Check("tables", True, f"revision {current}, {age}")
+    yield from safely("sessions", lambda: check_all_sessions(services))
+    yield from safely("identity", lambda: check_identity(services))
     yield from safely("partitions", lambda: check_partitions(services))
+    yield from safely("upkeep", lambda: check_upkeep(services))
     yield from safely("circuits", lambda: check_circuits(services))
     yield from safely("hash key", lambda: check_hash_key(services))
     yield from safely("callbacks", lambda: check_endpoints(services))
     yield from safely("suppressions", lambda: check_held_suppressions(services))
     yield from safely("encryption", lambda: check_encryption(services))
+    yield from safely("attachments", lambda: check_attachments(services))
 
 
-def check_partitions(services: Services) -> Iterator[Check]:
-    """This month's and the next one's: without them rows land in the default partition."""
-    from notifier.store.partitions import missing_partitions
+def check_all_sessions(services: Services) -> Iterator[Check]:
+    """Whether sessions are what programs ask for, or how they make do behind a pooler."""
+    from notifier.store.engine import check_sessions, who_and_where
+    from notifier.store.sessions import in_words, role_statements
 
-    missing = missing_partitions(services.engine)
-    if missing:
-        fix = "notifier db upgrade; and keep `notifier beat` running, which makes them ahead"
-        yield Check("partitions", False, f"missing: {', '.join(missing)}", fix)
+    session = check_sessions(services.engine)
+    if session is None or not session.wrong:
+        yield Check("sessions", True, "as they were asked for" if session is None else in_words(session))
+        return
+    fix = f"for less round trips, once: {' '.join(role_statements(*who_and_where(services.engine)))}"
+    yield Check("sessions", True, in_words(session), f"{fix} then have the pooler reconnect")
+
+
+def check_identity(services: Services) -> Iterator[Check]:
+    """Whether it is the database it was: programs do nothing on another one."""
+    from notifier.store.engine import database_verdict
+
+    verdict = database_verdict(services.engine, trusts_failover=services.settings.trust_failover)
+    if verdict is None:
+        return  # a later version's tables
+    if verdict.is_another:
+        what, _, fix = verdict.in_words.rpartition(": run ")
+        yield Check("identity", False, what, fix.strip("`"))
+    elif verdict.current.system_identifier is None:
+        detail = "known by its oids alone: this user may not call pg_control_system()"
+        yield Check(
+            "identity", True, detail, "after a failover or a recovery run `notifier db after-restore` yourself"
+        )
     else:
-        yield Check("partitions", True, "there for this month and the next")
+        yield Check("identity", True, "the database is the one it was")
 
 
 def check_hash_key(services: Services) -> Iterator[Check]:
@@ -131,8 +167,25 @@ def check_encryption(services: Services) -> Iterator[Check]:
         yield Check("encryption", True, f"on, under the key {keys[0]}{older}")
 
 
+def check_attachments(services: Services) -> Iterator[Check]:
+    """Room for producers' files."""
+    quota = services.settings.attachment_quota_bytes
+    uses = services.attachments.storage()
+    full = [f"{use.producer} has {use.size / quota:.0%}" for use in uses if use.size >= quota * FULL]
+    detail = f"{sum(use.files for use in uses)} files, {sum(use.size for use in uses) / 2**20:.1f} MiB"
+    if full:
+        detail = f"{detail}; of its quota {', '.join(full)}: then its uploads are refused"
+        yield Check(
+            "attachments", True, detail, "raise NOTIFIER_ATTACHMENT_QUOTA_BYTES, or lower NOTIFIER_ATTACHMENT_DAYS"
+        )
+    else:
+        yield Check("attachments", True, detail)
+
+
 def check_broker(settings: Settings) -> Iterator[Check]:
     """Reachable, and its queues as we declare them."""
+    from notifier.cli.callback_checks import check_readers
+
     url = settings.require("broker_url")
     with Broker.connect(url) as broker:
         kind = "Redis-protocol broker" if broker.is_redis else "RabbitMQ"
@@ -141,6 +194,8 @@ def check_broker(settings: Settings) -> Iterator[Check]:
             yield Check("queues", True, "lists are made when something is put into them")
         else:
             yield from safely("queues", lambda: check_queues(broker))
+            if settings.structure.callbacks:
+                yield from safely("callbacks", lambda: check_readers(broker))
 
 
 def check_queues(broker: Broker) -> Iterator[Check]:
@@ -227,7 +282,7 @@ async def _ask(settings: Settings, table: ProviderTable, channels: set[Channel])
     try:
         provider = registry.load(table.name, table.kind, settings.provider_options(table))
     except ConfigurationError as error:
-        return Check(name, False, *_split(str(error).removeprefix(f"{name}: ")))
+        return Check(name, False, *split_error(str(error).removeprefix(f"{name}: ")))
     channels.add(provider.channel)
     try:
         # The provider keeps the deadline itself; this guards against one that does not.
@@ -310,37 +365,6 @@ def check_receipts(settings: Settings) -> Iterator[Check]:
 _REPORTING = {"twilio": ("public_url",), "vonage": ("public_url", "signature_secret")}
 
 
-def check_callbacks(settings: Settings) -> Iterator[Check]:
-    """The endpoints and secrets of notifier.toml. No endpoint is called."""
-    from notifier.callbacks.addresses import url_problem
-
-    tables, allowed = settings.structure.callbacks, settings.callback_hosts
-    wrong = []
-    for producer, table in tables.items():
-        problem = url_problem(table.url, allowed) if table.url else None
-        if problem:
-            fix = (
-                "use https on port 443 or 8443 of a public host, or add its host to NOTIFIER_CALLBACK_ALLOW_HOSTS"
-            )
-            wrong.append(Check("callbacks", False, f"the url of [callbacks.{producer}] {problem}", fix))
-        try:
-            table.keys(producer)
-        except ConfigurationError as error:
-            wrong.append(Check("callbacks", False, *_split(str(error))))
-    yield from wrong
-    if not wrong and tables:
-        hosts = f"; any address is allowed for {', '.join(sorted(allowed))}" if allowed else ""
-        yield Check("callbacks", True, f"told: {', '.join(sorted(tables))}{hosts}")
-
-
-def check_endpoints(services: Services) -> Iterator[Check]:
-    """Endpoints of callbacks that are suspended."""
-    for view in services.callbacks.endpoints():
-        if view.suspended_at is not None:
-            fix = f"when it works again: notifier callbacks resume '{view.endpoint}'"
-            yield Check("callbacks", False, f"{view.endpoint} is suspended: every call for days has failed", fix)
-
-
 _PLACES = {
     Channel.EMAIL: "add email = … to the default sender in notifier.toml, or set NOTIFIER_EMAIL_FROM",
     Channel.SMS: "add sms = … to the default sender in notifier.toml, or set NOTIFIER_TWILIO_FROM",
@@ -374,7 +398,7 @@ def _setting(table: ProviderTable) -> str:
     return f"[[providers]] {table.name} in notifier.toml, or {variables.get(table.kind, 'what it refers to')}"
 
 
-def _split(text: str) -> tuple[str, str]:
+def split_error(text: str) -> tuple[str, str]:
     """Our errors say "what: fix" or "what; fix": the last part is what to do."""
     for separator in ("; ", ": "):
         what, found, fix = text.rpartition(separator)

@@ -1,6 +1,7 @@
 """What ends a command other than success: one clear line, an exit code, never a trace that nobody asked for.
 
-Exit codes: 0 success only · 1 it failed · 2 wrong usage or configuration · 130 stopped by Ctrl-C.
+Exit codes: 0 success only · 1 it failed · 2 wrong usage or configuration · 124 it did not end within its grace ·
+130 stopped by Ctrl-C, 143 by SIGTERM. The programs of the service end with 0 when they are stopped.
 """
 
 from __future__ import annotations
@@ -14,11 +15,21 @@ import typer
 from typer.core import TyperGroup
 
 from notifier.cli.output import clean, console, hint, is_terminal
-from notifier.errors import ConfigurationError, InvalidMessage, NotifierError, PublishFailed, ServiceUnavailable
+from notifier.errors import (
+    ConfigurationError,
+    InvalidMessage,
+    NotifierError,
+    PublishFailed,
+    ServiceUnavailable,
+    StatementCancelled,
+)
+from notifier.shutdown import Stopped
 
 FAILED = 1
 WRONG_USAGE = 2
 INTERRUPTED = 130
+#: A command that was told to stop has so long for it. Seconds.
+GRACE_SECONDS = 10.0
 
 
 class Commands(TyperGroup):
@@ -33,9 +44,9 @@ class Commands(TyperGroup):
         except BrokenPipeError:
             _forget_standard_output()
             raise typer.Exit(FAILED) from None
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stopped:
             hint("\nstopped")
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(stopped.exit_code if isinstance(stopped, Stopped) else INTERRUPTED) from None
         except NotifierError as error:
             raise typer.Exit(explain(error)) from None
         except Exception as error:
@@ -61,7 +72,9 @@ def explain(error: Exception) -> int:
             return WRONG_USAGE
         case NotifierError():
             report(str(error))
-            if isinstance(error, ServiceUnavailable | PublishFailed):
+            if isinstance(error, StatementCancelled):
+                hint("next: the same for less at once, as with --since; notifier doctor")
+            elif isinstance(error, ServiceUnavailable | PublishFailed):
                 hint("next: notifier doctor")
             return FAILED
     first_line = (str(error).splitlines() or [""])[0]

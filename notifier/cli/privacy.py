@@ -114,7 +114,8 @@ def retention(
         if dry_run:
             kept = services.keeper.preview()
         else:
-            with progress_bar("done", None, hidden=as_json) as show:
+            bar = progress_bar("done", None, hidden=as_json)
+            with services.upkeep.recorded("retention"), bar as show:
                 kept = services.keeper.run(progress=lambda far: show(Tally(0, _total(far))))
     if as_json:
         print_json({"dry_run": dry_run, "result": kept})

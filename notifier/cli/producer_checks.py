@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from notifier import topology
@@ -55,7 +55,7 @@ def _check_seen(services: Services) -> Iterator[Check]:
     try:
         if missing_upgrade(services.engine) is not None:
             return
-        since = datetime.now(UTC) - timedelta(days=LOOKED_BACK_DAYS)
+        since = services.audit.now() - timedelta(days=LOOKED_BACK_DAYS)
         found = unproven_producers(services.engine, since)
     except (ConfigurationError, ServiceUnavailable):
         return  # told by the database's own check

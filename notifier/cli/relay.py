@@ -42,10 +42,11 @@ def relay(
     settings = wiring(context).settings()
     broker_url = settings.require("broker_url")
     from notifier.outbox import SqlOutbox, make_engine
-    from notifier.relay import Relay, stop_on_signals
+    from notifier.relay import Relay
+    from notifier.shutdown import stop_on_signals
     from notifier.wire import Wire
 
-    stop = stop_on_signals()
+    stop = stop_on_signals(settings.grace_seconds)
     engine = make_engine(database_url)
     outbox = SqlOutbox(engine, table)
     with Wire(broker_url, timeout_seconds=timeout_seconds, broker_user=settings.broker_user) as wire:

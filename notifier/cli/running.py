@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
     from notifier.dev.local import LocalWorld, Place
 
 
+#: `up` has so much longer than its programs: its servers end after them. Seconds.
+SERVERS_SECONDS = 45.0
 _EXAMPLE = "login_code +15550100123 --context code=042137 --context valid_minutes=10"
 
 
@@ -40,19 +41,13 @@ def register(app: typer.Typer) -> None:
 
 def program_settings(program: str, *, use_running: bool = True) -> Settings:
     from notifier.config import load_settings
+    from notifier.connections import raise_file_limit
     from notifier.telemetry import configure
 
     settings = load_settings(use_running=use_running)
     configure(settings.log_level, settings.log_format, program=program)
+    raise_file_limit()
     return settings
-
-
-def stop_on_signals() -> Event:
-    """Set by SIGTERM and by Ctrl-C."""
-    stop = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 def intake() -> None:
@@ -64,10 +59,11 @@ def intake() -> None:
     from notifier.bootstrap import Services, settle
     from notifier.intake import make_reader
     from notifier.intake.producers import warn_of_producers
+    from notifier.shutdown import stop_on_signals
     from notifier.worker import make_app, task_publisher
 
     warn_of_producers(settings.structure, settings.require("broker_url"))
-    stop = stop_on_signals()
+    stop = stop_on_signals(settings.grace_seconds)
     services = Services(settings, pool_size=8, application="notifier intake")
     process = services.intake(task_publisher(make_app(settings))).process
     services.wait_for_tables(stop)
@@ -86,7 +82,8 @@ def worker(
         bool | None,
         typer.Option(
             "--callbacks/--no-callbacks",
-            help="Call producers' endpoints, too; default: unless it delivers urgent alone.",
+            help="Call producers' endpoints, too; default: unless it delivers urgent alone. Better apart, with"
+            " --no-callbacks here and `notifier callbacks run`.",
             show_default=False,
         ),
     ] = None,
@@ -136,8 +133,6 @@ def api() -> None:
     from notifier.web.serving import serve
     from notifier.worker import make_app, task_publisher
 
-    # uvicorn stops on these, too, and then hands them on: without ours that would be the end, tasks unpublished.
-    stop_on_signals()
     serve(settings, task_publisher(make_app(settings)))
 
 
@@ -158,9 +153,10 @@ def up() -> None:
     from notifier.dev.local import Place, announced, local_world
     from notifier.dev.programs import Programs
     from notifier.intake.producers import check_broker, in_words
+    from notifier.shutdown import stop_on_signals
     from notifier.store.migrating import upgrade
 
-    stop = stop_on_signals()
+    stop = stop_on_signals(settings.grace_seconds + SERVERS_SECONDS)
     data_dir = settings.data_dir.expanduser().absolute()
     hint(f"starting what is not configured, in {data_dir}")
     with local_world(settings, data_dir, fixed_ports=True) as world:
@@ -172,7 +168,8 @@ def up() -> None:
         world.places += [*where, Place("producers", in_words(settings.structure, broker_url))]
         # A person reads along.
         logs = {"NOTIFIER_LOG_FORMAT": "text"} if settings.log_format == "auto" else {}
-        programs = Programs({**world.environment, **logs, **api}, data_dir / "logs", programs=wanted)
+        variables, grace = {**world.environment, **logs, **api}, settings.grace_seconds
+        programs = Programs(variables, data_dir / "logs", programs=wanted, grace_seconds=grace)
         with announced(data_dir, world.environment) if world.environment else nullcontext():
             programs.start()
             print_table(("what", "where"), [(place.name, place.where) for place in world.places])

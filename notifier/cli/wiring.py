@@ -70,7 +70,7 @@ class Wiring:
         """The record and what belongs to it; its connections are closed at the end."""
         from notifier.bootstrap import Services
 
-        services = Services(self.settings(), pool_size=1, application="notifier cli")
+        services = Services(self.settings(), pool_size=1, application="notifier cli", guarded=False)
         try:
             yield services
         finally:

@@ -38,7 +38,7 @@ REASONS: Mapping[str, str] = {
     Reason.DESTINATION_REFUSED: "the provider does not serve this country, prefix or domain",
     Reason.NOT_CONFIGURED: "no provider, sender identity or key is configured for it",
     Reason.OUTCOME_UNKNOWN: "the provider's answer never came",
-    Reason.LEASE_EXPIRED: "the worker went away before it called a provider",
+    Reason.LEASE_EXPIRED: "its worker went away or was held up before it called a provider",
     Reason.TEMPLATE_ERROR: "the template does not render with this context",
     Reason.TECHNICAL_ERROR: "a fault of notifier's own",
     Reason.EXPIRED: "its time was over",
@@ -49,6 +49,7 @@ REASONS: Mapping[str, str] = {
     Reason.HARD_BOUNCE: "a mail server reported that there is no such mailbox",
     Reason.COMPLAINT: "the recipient called an earlier mail spam",
     Reason.UNSUBSCRIBED: "the recipient unsubscribed from this kind of mail",
+    Reason.RESTORED: "on its way in the backup that the database was restored from: it may have been sent since",
 }
 
 SUPPRESSIONS: Mapping[str, str] = {

@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from notifier.errors import SendError
+from notifier.errors import SendError, ServiceUnavailable
 from notifier.operations.receipts import ASK_AT_SECONDS, Receipts
 from notifier.providers.base import CallsBack, Provider, Report, Reports
 from notifier.providers.simulator import Simulator
 from notifier.store.receipts import ReceiptBook, Silent
-from notifier.telemetry import log
+from notifier.telemetry import log, log_failure
 
 #: Deadline of one question. Seconds.
 ASK_SECONDS = 15.0
@@ -74,9 +74,7 @@ class Asker:
         waits: list[tuple[UUID, float]] = []
         over: dict[str, list[UUID]] = {}
         for one, answer in zip(silent, answers, strict=True):
-            if isinstance(answer, Report):
-                # About the id that we asked for: whose message that is, it does not say.
-                self._receipts.record(one.id, one.attempt, [one.provider], answer, is_proof=False)
+            if isinstance(answer, Report) and self._is_recorded(one, answer):
                 ended += answer.is_final
             # Also for one that ended: a status that moved is left alone by these.
             can_be_asked = isinstance(self._providers.get(one.provider), Reports)
@@ -91,6 +89,18 @@ class Asker:
             self._book.give_up(given_up, f"no receipt came, and {why}: it stays sent")
         log.info("receipts.asked", count=len(silent))
         return ended
+
+    def _is_recorded(self, one: Silent, report: Report) -> bool:
+        try:
+            # About the id that we asked for: whose message that is, it does not say.
+            self._receipts.record(one.id, one.attempt, [one.provider], report, is_proof=False)
+        except ServiceUnavailable:
+            raise
+        except Exception as error:
+            # It is asked again; the others' answers are recorded now.
+            log_failure("receipts.failed", error, notification_id=str(one.id))
+            return False
+        return True
 
     async def _ask_all(self, silent: Sequence[Silent]) -> list[Report | None]:
         turns, away = asyncio.Semaphore(_AT_ONCE), set[str]()

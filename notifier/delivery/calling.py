@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 from notifier.delivery.pacing import Go, Pacer
 from notifier.delivery.preparing import Prepared
@@ -14,7 +14,7 @@ from notifier.errors import OutcomeUnknown, SendError, ServiceUnavailable, Unava
 from notifier.providers.base import Provider, Receipt
 from notifier.status import Outcome, Reason
 from notifier.store.values import Started
-from notifier.telemetry import log_failure
+from notifier.telemetry import log, log_failure
 
 #: Between the last moment to begin a call and the end of the lease, besides the call's own deadline. Seconds.
 MARGIN_SECONDS = 5.0
@@ -22,6 +22,7 @@ MARGIN_SECONDS = 5.0
 #: for each would cost the database more than all the rest, and waking the thread for each a third of our own time.
 #: Seconds.
 GATHER_SECONDS = 0.02
+LEASE_NEARLY_OVER = "the lease was nearly over"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,16 @@ class Call:
     answer: Receipt | SendError | None = None
     #: How long the provider took.
     seconds: float = 0.0
+
+    @property
+    def was_made(self) -> bool:
+        """Whether its provider was called, or may have been."""
+        return not (isinstance(self.answer, Unavailable) and self.answer.reason is Reason.LEASE_EXPIRED)
+
+
+def not_called(why: str) -> Unavailable:
+    """In place of an answer, for a call that was not made."""
+    return Unavailable(f"not called: {why}", reason=Reason.LEASE_EXPIRED)
 
 
 class _Gathered:
@@ -80,19 +91,37 @@ class Caller:
         self._deadline_seconds = deadline_seconds
 
     def run(self, calls: Sequence[Call], *, start_by: float) -> Iterator[list[Call]]:
-        """Make all of them; yield them with their answers, as many at a time as have come in.
+        """Make all of them: when this returns, they are under way. Yields every one with its answer, as many at a
+        time as have come in.
 
         `start_by`: none is begun later than this, on the monotonic clock.
         """
         if not calls:
             # Everybody was suppressed, or is somebody else's by now.
-            return
+            return iter(())
         done: SimpleQueue[list[Call]] = SimpleQueue()
-        asyncio.run_coroutine_threadsafe(self._call_all(calls, start_by, done.put), self._loop)
-        left = len(calls)
-        while left:
-            chunk = done.get(timeout=max(0.0, start_by - time.monotonic()) + self._longest_seconds)
-            left -= len(chunk)
+        coroutine = self._call_all(calls, start_by, done.put)
+        try:
+            asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except RuntimeError:
+            # The loop is closed: nobody was called.
+            coroutine.close()
+            raise
+        return self._chunks(calls, done, start_by)
+
+    def _chunks(
+        self, calls: Sequence[Call], done: SimpleQueue[list[Call]], start_by: float
+    ) -> Iterator[list[Call]]:
+        waiting = {call.started.id: call for call in calls}
+        while waiting:
+            try:
+                chunk = done.get(timeout=max(0.0, start_by - time.monotonic()) + self._longest_seconds)
+            except Empty:
+                log.error("deliver.no_answer", count=len(waiting))
+                late = OutcomeUnknown("the provider did not answer in time")
+                chunk = [replace(call, answer=late) for call in waiting.values()]
+            for call in chunk:
+                waiting.pop(call.started.id, None)
             yield chunk
 
     @property
@@ -107,13 +136,22 @@ class Caller:
         await asyncio.gather(*(self._call(call, start_by, gathered) for call in calls))
 
     async def _call(self, call: Call, start_by: float, gathered: _Gathered) -> None:
-        # A turn under a rate limit is waited for outside of the slots; one that is missed there, inside of them.
-        await self._pacer.wait(call.go)
-        async with self._slots:
-            hindrance = await self._hindrance(call, start_by)
-            begun = time.monotonic()
-            answer = hindrance or await self._answer(call)
-        gathered.add(replace(call, answer=answer, seconds=time.monotonic() - begun))
+        begun = time.monotonic()
+        answer: Receipt | SendError | None = None
+        try:
+            # A turn under a rate limit is waited for outside of the slots; one that is missed there, inside.
+            await self._pacer.wait(call.go)
+            async with self._slots:
+                hindrance = await self._hindrance(call, start_by)
+                begun = time.monotonic()
+                # Until it is answered: nobody can say.
+                answer = hindrance or OutcomeUnknown("the call was interrupted")
+                answer = hindrance or await self._answer(call)
+        except Exception as error:
+            log_failure("deliver.call_failed", error, notification_id=str(call.started.id))
+        finally:
+            answer = answer or not_called("waiting for its turn failed; see the log")
+            gathered.add(replace(call, answer=answer, seconds=time.monotonic() - begun))
 
     async def _hindrance(self, call: Call, start_by: float) -> SendError | None:
         """Why the call must not be made. It has its turn, if it needs one, when this is None."""
@@ -122,10 +160,10 @@ class Caller:
                 async with asyncio.timeout(start_by - time.monotonic()):
                     await self._pacer.renew(call.go)
         except (ServiceUnavailable, TimeoutError):
-            return Unavailable("not called: there was no turn for it in time", reason=Reason.LEASE_EXPIRED)
+            return not_called("there was no turn for it in time")
         if time.monotonic() > start_by:
             # Whoever comes next may hold it by the time we are through.
-            return Unavailable("not called: the lease was nearly over", reason=Reason.LEASE_EXPIRED)
+            return not_called(LEASE_NEARLY_OVER)
         return None
 
     async def _answer(self, call: Call) -> Receipt | SendError:

@@ -6,55 +6,49 @@ batch at once, and their results are written as they come in.
 Crash points. After the claim, before the attempt's row: the lease ends, no call was made, it is tried again.
 After the attempt's row: nobody knows, the outcome is unknown; it is looked up where that is possible, then the
 template's policy decides. After the result: done. No transaction is open during a call.
+
+Answers that are lost, with the process alive. A claim is repeated with the token of this task, the beginning of
+attempts for the same numbers, and each finds what it had done. If that is not to be had while there is time for
+the call, nobody is called, and the claim is given back: an attempt that may stand open for it is closed as not
+called. Results are kept until they are written: see `result_writer`.
 """
 
 from __future__ import annotations
 
-import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from threading import BoundedSemaphore
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from notifier.config import Settings
-from notifier.delivery.asking import first_wait
 from notifier.delivery.attaching import PORTIONS_AT_ONCE, Files
-from notifier.delivery.calling import MARGIN_SECONDS, Call, Caller
+from notifier.delivery.calling import LEASE_NEARLY_OVER, MARGIN_SECONDS, Call, Caller, not_called
 from notifier.delivery.circuits import Circuits
-from notifier.delivery.failover import Routed, detail_of, goes_on, new_attempt, no_route, onward_from, to_decide
-from notifier.delivery.pacing import Pacer
+from notifier.delivery.failover import Routed, goes_on, new_attempt, no_route, onward_from
+from notifier.delivery.pacing import Go, Pacer
 from notifier.delivery.preparing import Prepared, prepare
-from notifier.delivery.suppressing import suppression_of
+from notifier.delivery.repetition import until_answered
+from notifier.delivery.result_writer import ResultWriter
+from notifier.delivery.results import Held, Results, failed, result_of
 from notifier.domain.destinations import destination_of
-from notifier.errors import (
-    OutcomeUnknown,
-    Rejected,
-    RenderingFailed,
-    SendError,
-    ServiceUnavailable,
-    Unavailable,
-)
+from notifier.errors import RenderingFailed, SendError, ServiceUnavailable, Unavailable
 from notifier.hashing import HashKey
-from notifier.providers.base import Attachment, Provider, Receipt, id_space
+from notifier.providers.base import Attachment, Provider, Receipt
 from notifier.rendering import Renderer
-from notifier.retrying import Decision, Situation, decide, wait_for_circuit
+from notifier.retrying import wait_for_circuit
 from notifier.routing import Candidate, Route
-from notifier.status import SIMULATOR, Channel, Outcome, Reason, Status
+from notifier.status import SIMULATOR, Channel, Reason
 from notifier.store.attachments import AttachmentBook
 from notifier.store.ledger import Ledger
-from notifier.store.suppressions import NewSuppression
-from notifier.store.values import Claimed, Result
+from notifier.store.values import Claimed, NewAttempt, Result, Started
 from notifier.telemetry import log, log_failure
 from notifier.tokens import Tokens
 
-#: Pauses between tries to write results while the database is away; the last one repeats. Seconds.
-WRITE_PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
-#: A task waits so long for the database to come back before it is left to the sweep. Seconds.
+#: A task waits so long for the database to come back, or as long as a lease if that is more, before it is left to
+#: the sweep. Seconds.
 CLAIM_DEADLINE_SECONDS = 60.0
-#: After this long the results are given up: the leases are over and the outcomes count as unknown. Seconds.
-WRITE_DEADLINE_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +58,17 @@ class Summary:
     claimed: int = 0
     sent: int = 0
     other: int = 0
+
+
+@dataclass(slots=True)
+class _Task:
+    """One batch on its way."""
+
+    #: When its claims were asked for: their leases end no sooner than counted from then.
+    begun: float
+    #: By id: what is given back if this goes wrong.
+    held: dict[UUID, Held]
+    writer: ResultWriter = field(default_factory=ResultWriter)
 
 
 class Deliverer:
@@ -99,9 +104,7 @@ class Deliverer:
         self._circuits = circuits
         self._pacer = pacer
         self._caller = caller
-        #: Provider → how long after it took a message its receipt is missed.
-        self._waits = {name: first_wait(provider) for name, provider in providers.items()}
-        self._id_spaces = {name: id_space(provider) for name, provider in providers.items()}
+        self._results = Results(settings, providers, hash_key)
 
     def deliver(self, ids: Sequence[UUID]) -> Summary:
         """Send those of `ids` that are queued; the others are somebody else's or done.
@@ -110,16 +113,17 @@ class Deliverer:
             ServiceUnavailable: the database went away. What was claimed is tried again when its lease ends.
         """
         claims, begun = self._claim(ids)
-        #: Claims for which nothing was written yet and no provider called.
-        untouched = {claim.id: claim for claim in claims}
+        task = _Task(begun, {claim.id: Held(claim) for claim in claims})
         try:
-            sent = self._deliver(claims, untouched, begun)
+            sent = self._deliver(claims, task)
         except Exception as error:
-            # Not the death of a worker: what was not touched is given back, so that it does not count as one.
-            log_failure("deliver.failed", error, count=len(untouched))
-            fault = Unavailable("delivering it failed; see the log", reason=Reason.TECHNICAL_ERROR)
-            self._write([self._without_attempt(claim, fault) for claim in untouched.values()], self._ledger.finish)
+            # Not the death of a worker: for whom nobody is called is given back, so that it does not count as one.
+            log_failure("deliver.failed", error, count=len(task.held))
+            fault = Unavailable("not called: delivering it failed; see the log", reason=Reason.TECHNICAL_ERROR)
+            self._give_back(list(task.held), fault, task)
             raise
+        finally:
+            task.writer.flush()
         if claims:
             log.info("deliver.batch", count=len(claims), sent=sent, seconds=round(time.monotonic() - begun, 3))
         return Summary(len(claims), sent, len(claims) - sent)
@@ -127,59 +131,61 @@ class Deliverer:
     def _claim(self, ids: Sequence[UUID]) -> tuple[list[Claimed], float]:
         """The claims, and when they were asked for: their leases end no sooner than counted from then.
 
-        Waits for a database that is away for a moment: a task that is lost waits for the sweep.
+        Waits for a database that is away for a moment: a task that is lost waits for the sweep. As long as it may
+        hold something, whose lease would have to end first.
         """
-        gives_up_at = time.monotonic() + CLAIM_DEADLINE_SECONDS
-        tries = 0
-        while True:
-            begun = time.monotonic()
-            try:
-                return self._ledger.claim(ids, lease_seconds=self._settings.lease_seconds), begun
-            except ServiceUnavailable:
-                if time.monotonic() > gives_up_at:
-                    raise
-                time.sleep(WRITE_PAUSES[min(tries, len(WRITE_PAUSES) - 1)])
-                tries += 1
+        token, lease = uuid4(), self._settings.lease_seconds
 
-    def _deliver(self, claims: Sequence[Claimed], untouched: dict[UUID, Claimed], begun: float) -> int:
+        def claim(again: bool) -> tuple[list[Claimed], float]:
+            begun = time.monotonic()
+            return self._ledger.claim(ids, lease_seconds=lease, token=token, again=again), begun
+
+        return until_answered(claim, gives_up_at=time.monotonic() + max(CLAIM_DEADLINE_SECONDS, lease))
+
+    def _deliver(self, claims: Sequence[Claimed], task: _Task) -> int:
         heavy = [claim for claim in claims if claim.attachments]
         if not heavy:
-            return self._deliver_portion(claims, {}, untouched, begun)
+            return self._deliver_portion(claims, {}, task)
         plain = [claim for claim in claims if not claim.attachments]
-        sent = self._deliver_portion(plain, {}, untouched, begun)
+        sent = self._deliver_portion(plain, {}, task)
         files = Files(self._attachments)
         for portion in files.portions(heavy):
             with self._portions:
-                if time.monotonic() <= begun + self._settings.lease_seconds - self._margin_seconds:
-                    sent += self._deliver_portion(portion, files.of(portion), untouched, begun)
+                if time.monotonic() <= self._start_by(task):
+                    sent += self._deliver_portion(portion, files.of(portion), task)
                     continue
             # Given back at once: a lease that runs out would count as the death of a worker.
-            late = Unavailable("not called: the lease was nearly over", reason=Reason.LEASE_EXPIRED)
-            self._write([self._without_attempt(claim, late) for claim in portion], self._ledger.finish)
-            for claim in portion:
-                del untouched[claim.id]
+            self._give_back([claim.id for claim in portion], not_called(LEASE_NEARLY_OVER), task)
         return sent
+
+    def _give_back(self, ids: Sequence[UUID], fault: SendError, task: _Task) -> None:
+        """For these nobody is called."""
+        task.writer.write([self._results.not_called(task.held[id_], fault) for id_ in ids], self._ledger.give_back)
+        for id_ in ids:
+            del task.held[id_]
+
+    def _end(self, results: Sequence[Result], task: _Task) -> None:
+        """Write results of those for which no call was begun."""
+        task.writer.write(results, self._ledger.finish)
+        for result in results:
+            del task.held[result.id]
+
+    def _start_by(self, task: _Task) -> float:
+        """The last moment to begin a call."""
+        return task.begun + self._settings.lease_seconds - self._margin_seconds
 
     @property
     def _margin_seconds(self) -> float:
         """Between the last moment to begin a call and the end of its lease."""
         return self._settings.call_deadline_seconds + MARGIN_SECONDS
 
-    def _deliver_portion(
-        self,
-        claims: Sequence[Claimed],
-        files: Mapping[UUID, Attachment],
-        untouched: dict[UUID, Claimed],
-        begun: float,
-    ) -> int:
+    def _deliver_portion(self, claims: Sequence[Claimed], files: Mapping[UUID, Attachment], task: _Task) -> int:
         prepared, ended = self._prepare_all(claims, files)
         routed, waiting = self._route_all(prepared)
-        self._write(ended + waiting, self._ledger.finish)
-        for result in ended + waiting:
-            del untouched[result.id]
+        self._end(ended + waiting, task)
         sent = 0
         while routed:
-            accepted, routed = self._attempt(routed, untouched, begun)
+            accepted, routed = self._attempt(routed, task)
             sent += accepted
         return sent
 
@@ -194,12 +200,12 @@ class Deliverer:
                     prepare(claim, self._renderer, self._settings, self._hash_key, self._tokens, files)
                 )
             except SendError as error:
-                results.append(self._without_attempt(claim, error))
+                results.append(self._results.without_attempt(claim, error))
             except RenderingFailed as error:
-                results.append(_failed(claim, Reason.TEMPLATE_ERROR, str(error)))
+                results.append(failed(claim, Reason.TEMPLATE_ERROR, str(error)))
             except Exception as error:
                 log_failure("deliver.prepare_failed", error, notification_id=str(claim.id))
-                results.append(_failed(claim, Reason.TECHNICAL_ERROR, "preparing it failed; see the log"))
+                results.append(failed(claim, Reason.TECHNICAL_ERROR, "preparing it failed; see the log"))
         return prepared, results
 
     def _route_all(self, prepared: Sequence[Prepared]) -> tuple[list[Routed], list[Result]]:
@@ -223,7 +229,7 @@ class Deliverer:
 
     def _candidate(self, one: Prepared) -> Candidate:
         claim = one.claim
-        situation = self._situation(claim, max(1, claim.tries))
+        situation = self._results.situation(claim, max(1, claim.tries))
         left = situation.seconds_left(self._settings.retry(claim.lane))
         return Candidate(
             claim.id, one.identity, left, situation.is_untried, destination_of(claim.channel, claim.recipient)
@@ -232,54 +238,53 @@ class Deliverer:
     def _without_route(self, one: Prepared, channel: Channel, found: Route) -> Result:
         claim, error = one.claim, no_route(one, channel, found)
         if found.reason in (Reason.NOT_CONFIGURED, Reason.OPERATOR):
-            return self._without_attempt(claim, error)
-        policy, situation = self._settings.retry(claim.lane), self._situation(claim, max(1, claim.tries))
-        return _result(claim, wait_for_circuit(found.reason, found.wait_seconds, policy, situation), error.detail)
+            return self._results.without_attempt(claim, error)
+        policy, situation = self._settings.retry(claim.lane), self._results.situation(claim, max(1, claim.tries))
+        decision = wait_for_circuit(found.reason, found.wait_seconds, policy, situation)
+        return result_of(claim, decision, error.detail)
 
-    def _attempt(
-        self, routed: Sequence[Routed], untouched: dict[UUID, Claimed], begun: float
-    ) -> tuple[int, list[Routed]]:
+    def _attempt(self, routed: Sequence[Routed], task: _Task) -> tuple[int, list[Routed]]:
         """One call for each, to the first provider of its route. Returns how many were accepted, and those that go
         on to their next provider."""
         turns, later = self._pacer.turns([(one.prepared, one.providers[0]) for one in routed])
-        if later:
-            waits = [self._rate_limited(routed[index].prepared.claim, wait) for index, wait in later.items()]
-            self._write(waits, self._ledger.finish)
-            for result in waits:
-                untouched.pop(result.id, None)
-        goes = [index for index in range(len(routed)) if index in turns]
-        margin = self._margin_seconds
-        started = self._ledger.start_attempts(
-            [new_attempt(routed[index]) for index in goes], margin_seconds=margin
-        )
+        waits = [self._results.rate_limited(routed[index].prepared.claim, wait) for index, wait in later.items()]
+        self._end(waits, task)
+        goes = {routed[index].prepared.claim.id: (routed[index], go) for index, go in turns.items()}
+        started = self._start([new_attempt(one) for one, _ in goes.values()], task)
+        # They are suppressed, or somebody else's by now, and left alone; or there is no time for the call.
+        left_out = [id_ for id_ in goes if id_ not in started]
+        self._give_back(left_out, not_called(LEASE_NEARLY_OVER), task)
+        calls = [self._call(*goes[id_], begun) for id_, begun in started.items()]
+        chunks = self._caller.run(calls, start_by=self._start_by(task))
         for id_ in started:
-            untouched.pop(id_, None)
-        by_id = {routed[index].prepared.claim.id: routed[index] for index in goes}
-        calls = [
-            Call(
-                one.prepared,
-                started[one.prepared.claim.id],
-                self._providers[one.providers[0]],
-                one.providers[0] == one.probe,
-                turns[index],
-            )
-            for index, one in ((index, routed[index]) for index in goes)
-            if one.prepared.claim.id in started
-        ]
+            del task.held[id_]
         accepted = 0
         onward: list[Routed] = []
-        for chunk in self._caller.run(calls, start_by=begun + self._settings.lease_seconds - margin):
-            answered = [self._settled(call) for call in chunk]
-            moved = [call for call in answered if goes_on(call, by_id[call.started.id])]
-            final = [call for call in answered if not goes_on(call, by_id[call.started.id])]
-            self._write([self._result_of(call, None) for call in moved], self._ledger.note_failed_attempts)
-            self._write([self._final(call, by_id[call.started.id]) for call in final], self._ledger.finish)
-            self._learn(answered)
-            onward += [onward_from(call, by_id[call.started.id]) for call in moved]
-            # Their attempts are closed: if the next round cannot begin, these are given back, too.
-            untouched.update({call.started.id: call.prepared.claim for call in moved})
-            accepted += sum(isinstance(call.answer, Receipt) for call in final)
+        for chunk in chunks:
+            answered = [(self._settled(call), goes[call.started.id][0]) for call in chunk]
+            moved = [(call, one) for call, one in answered if goes_on(call, one)]
+            final = [(call, one) for call, one in answered if not goes_on(call, one)]
+            failed_ones = [self._results.failed_attempt(call) for call, _ in moved]
+            task.writer.write(failed_ones, self._ledger.note_failed_attempts)
+            task.writer.write([self._results.final(call, one) for call, one in final], self._ledger.finish)
+            self._learn([call for call, _ in answered])
+            onward += [onward_from(call, one) for call, one in moved]
+            accepted += sum(isinstance(call.answer, Receipt) for call, _ in final)
+        # The answers of this round are written before there are others to the same messages.
+        task.writer.flush()
+        # If the next round cannot begin, these are given back, too.
+        task.held.update({one.prepared.claim.id: Held(one.prepared.claim, one.earlier) for one in onward})
         return accepted, onward
+
+    def _start(self, attempts: Sequence[NewAttempt], task: _Task) -> dict[UUID, Started]:
+        def start(again: bool) -> dict[UUID, Started]:
+            return self._ledger.start_attempts(attempts, margin_seconds=self._margin_seconds, again=again)
+
+        return until_answered(start, gives_up_at=self._start_by(task))
+
+    def _call(self, one: Routed, go: Go, started: Started) -> Call:
+        name = one.providers[0]
+        return Call(one.prepared, started, self._providers[name], name == one.probe, go)
 
     def _settled(self, call: Call) -> Call:
         try:
@@ -287,118 +292,17 @@ class Deliverer:
         except ServiceUnavailable:
             # It stays in doubt, and waits.
             return call
+        except Exception as error:
+            log_failure("deliver.answer_not_settled", error, notification_id=str(call.started.id))
+            return call
 
     def _learn(self, calls: Sequence[Call]) -> None:
-        real = [call for call in calls if not call.prepared.claim.is_test]
+        real = [call for call in calls if call.was_made and not call.prepared.claim.is_test]
         try:
             if real:
                 self._circuits.note(real)
         except ServiceUnavailable:
             # Health is advice; the results themselves are written.
             log.warning("deliver.health_not_noted", count=len(calls))
-
-    def _final(self, call: Call, routed: Routed) -> Result:
-        if not isinstance(call.answer, SendError):
-            return self._result_of(call, None)
-        claim = call.prepared.claim
-        calls = claim.tries + call.started.number - claim.attempt_count
-        return self._result_of(call, self._decide(to_decide(call.answer, routed), claim, calls))
-
-    def _result_of(self, call: Call, decision: Decision | None) -> Result:
-        """`decision`: where it goes after an answer that is none of acceptance; None: on to its next provider."""
-        claim, answer = call.prepared.claim, call.answer
-        if isinstance(answer, Receipt):
-            return Result(
-                claim.id,
-                claim.claim,
-                Status.SENT,
-                detail=answer.detail or None,
-                template_version=call.prepared.rendered.version,
-                number=call.started.number,
-                outcome=Outcome.ACCEPTED,
-                provider=call.started.provider,
-                provider_message_id=answer.provider_message_id,
-                id_space=self._id_spaces[call.started.provider],
-                due_in_seconds=self._waits[call.started.provider],
-            )
-        error = answer or OutcomeUnknown("no answer")
-        decision = decision or Decision(Status.SENDING, error.reason)
-        return Result(
-            claim.id,
-            claim.claim,
-            decision.status,
-            reason=decision.reason,
-            detail=detail_of(claim, error),
-            due_in_seconds=decision.due_in_seconds,
-            number=call.started.number,
-            outcome=error.outcome,
-            code=error.code or None,
-            subject=error.subject,
-            suppression=self._suppression(call, error),
-        )
-
-    def _suppression(self, call: Call, error: SendError) -> NewSuppression | None:
-        if not isinstance(error, Rejected):
-            return None
-        prepared = call.prepared
-        return suppression_of(prepared.claim, prepared.guard, error, call.started.provider, self._hash_key)
-
-    def _without_attempt(self, claim: Claimed, error: SendError) -> Result:
-        return _result(claim, self._decide(error, claim, max(1, claim.tries)), error.detail)
-
-    def _decide(self, error: SendError, claim: Claimed, calls: int) -> Decision:
-        return decide(error, self._settings.retry(claim.lane), self._situation(claim, calls))
-
-    def _situation(self, claim: Claimed, calls: int) -> Situation:
-        return Situation(
-            attempt=calls,
-            age_seconds=claim.age_seconds,
-            seconds_to_expiry=claim.seconds_to_expiry_now(),
-            jitter=random.random(),  # noqa: S311 - spreads load, keeps no secret
-            is_untried=claim.tries == 0,
-        )
-
-    def _rate_limited(self, claim: Claimed, wait_seconds: float) -> Result:
-        """It waits for its turn, however long: a limit of ours fails nothing but what expires meanwhile."""
-        left = claim.seconds_to_expiry_now()
-        if left is not None and wait_seconds >= left:
-            return Result(claim.id, claim.claim, Status.EXPIRED, reason=Reason.RATE_LIMITED)
-        return Result(
-            claim.id,
-            claim.claim,
-            Status.RETRYING,
-            reason=Reason.RATE_LIMITED,
-            detail="waits for its turn under a limit",
-            due_in_seconds=wait_seconds,
-        )
-
-    def _write(self, results: Sequence[Result], write: Callable[[Sequence[Result]], None]) -> None:
-        """Write results, waiting for the database if it is away: a result that is lost is an unknown outcome."""
-        gives_up_at = time.monotonic() + WRITE_DEADLINE_SECONDS
-        tries = 0
-        while results:
-            try:
-                write(results)
-            except ServiceUnavailable:
-                if time.monotonic() > gives_up_at:
-                    raise
-                log.warning("deliver.results_wait", count=len(results))
-                time.sleep(WRITE_PAUSES[min(tries, len(WRITE_PAUSES) - 1)])
-                tries += 1
-            else:
-                return
-
-
-def _result(claim: Claimed, decision: Decision, detail: str) -> Result:
-    return Result(
-        claim.id,
-        claim.claim,
-        decision.status,
-        reason=decision.reason,
-        detail=detail,
-        due_in_seconds=decision.due_in_seconds,
-    )
-
-
-def _failed(claim: Claimed, reason: Reason, detail: str) -> Result:
-    return Result(claim.id, claim.claim, Status.FAILED, reason=reason, detail=detail)
+        except Exception as error:
+            log_failure("deliver.health_not_noted", error, count=len(calls))

@@ -28,11 +28,13 @@ class Routed:
     probe: str | None = None
     #: Some provider may take it later: one that is not called now, or that did not refuse it for good.
     has_hope: bool = False
+    #: Calls that were made under its claim before.
+    earlier: int = 0
 
 
 def new_attempt(routed: Routed) -> NewAttempt:
     """The call to the first of its providers."""
-    return NewAttempt(routed.prepared.claim, routed.providers[0], routed.prepared.guard)
+    return NewAttempt(routed.prepared.claim, routed.providers[0], routed.prepared.guard, routed.earlier)
 
 
 def goes_on(call: Call, routed: Routed) -> bool:
@@ -44,14 +46,14 @@ def _may_go_on(call: Call) -> bool:
     answer = call.answer
     if isinstance(answer, Rejected):
         return answer.subject is Subject.DESTINATION
-    # Not if it was us who did not call.
-    return isinstance(answer, Throttled | Unavailable) and answer.reason is not Reason.LEASE_EXPIRED
+    return isinstance(answer, Throttled | Unavailable) and call.was_made
 
 
 def onward_from(call: Call, routed: Routed) -> Routed:
     """To its next provider."""
     has_hope = routed.has_hope or not isinstance(call.answer, Rejected)
-    return Routed(routed.prepared, routed.providers[1:], routed.probe, has_hope)
+    earlier = call.started.number - routed.prepared.claim.attempt_count
+    return Routed(routed.prepared, routed.providers[1:], routed.probe, has_hope, earlier)
 
 
 def to_decide(answer: SendError, routed: Routed) -> SendError:

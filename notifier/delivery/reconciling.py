@@ -31,7 +31,7 @@ from notifier.rendering import Renderer
 from notifier.status import Channel, MessageProof, OnUnknown, Outcome, Status
 from notifier.store.ledger import MAX_CRASHES, Ledger
 from notifier.store.values import Result, Rivals, Unknown
-from notifier.telemetry import log
+from notifier.telemetry import log, log_failure
 
 #: Deadline of one look-up. Seconds.
 LOOKUP_SECONDS = 15.0
@@ -90,6 +90,9 @@ class Reconciler:
             except (SendError, TimeoutError) as error:
                 id_ = str(unknowns[0].id)
                 log.warning("reconcile.later", notification_id=id_, error=type(error).__name__)
+            except Exception as error:
+                # It comes again; the others are settled now.
+                log_failure("reconcile.failed", error, notification_id=str(unknowns[0].id))
         return found
 
     def _settle(self, unknowns: Sequence[Unknown]) -> bool:

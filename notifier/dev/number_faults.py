@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from threading import Lock
 from typing import Generic, Literal, Protocol, TypeVar
 
 #: What to do instead of answering about a message that was taken. `silent`: never answer. `close`: close the
@@ -31,28 +32,33 @@ RuleT = TypeVar("RuleT", bound=NumberRule)
 
 
 class NumberFaults(Generic[RuleT]):
-    """The rules of one server, and how often each was used for each number."""
+    """The rules of one server, and how often each was used for each number. Thread-safe: tests add rules while
+    the server answers."""
 
     def __init__(self, rules: Sequence[RuleT]) -> None:
+        self._lock = Lock()
         self._rules = list(rules)
         self._used: Counter[tuple[int, str]] = Counter()
 
     def add(self, rule: RuleT) -> None:
         """Put a rule in front of the others."""
-        self._rules.insert(0, rule)
-        self._used = Counter({(index + 1, number): n for (index, number), n in self._used.items()})
+        with self._lock:
+            self._rules.insert(0, rule)
+            self._used = Counter({(index + 1, number): n for (index, number), n in self._used.items()})
 
     def clear(self) -> None:
         """Behave from now on."""
-        self._rules.clear()
-        self._used.clear()
+        with self._lock:
+            self._rules.clear()
+            self._used.clear()
 
     def find(self, number: str) -> RuleT | None:
         """The first rule for this number, which counts as one use of it."""
-        for index, rule in enumerate(self._rules):
-            if not fnmatchcase(number, rule.match):
-                continue
-            if rule.times is None or self._used[index, number] < rule.times:
-                self._used[index, number] += 1
-                return rule
+        with self._lock:
+            for index, rule in enumerate(self._rules):
+                if not fnmatchcase(number, rule.match):
+                    continue
+                if rule.times is None or self._used[index, number] < rule.times:
+                    self._used[index, number] += 1
+                    return rule
         return None

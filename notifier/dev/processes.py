@@ -1,16 +1,20 @@
 """Server processes that are ours alone: started in their own session, stopped in order, never left behind.
 
 Three things see to the last part. `ServerProcess.stop` ends a server the way it likes best, then harder. A guard,
-a small shell that waits for the end of a pipe only we hold, asks the server to stop when we are killed. And who
-starts the next server on the same folder finds what is left with `end_leftover`, under a `FolderLock`.
+a small shell that waits for the end of a pipe only we hold, does the same when we are killed: it asks, and kills
+who has not obeyed by the end of the plan, with everything of its session. And who starts the next server on the
+same folder finds what is left with `end_leftover`, under a `FolderLock`.
 """
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
+import math
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,10 +27,21 @@ StopPlan = Sequence[tuple[signal.Signals, float]]
 
 _LOG_LIMIT_BYTES = 10_000_000
 _POLL_SECONDS = 0.02
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # Our end of the pipe closes with us, however we end. `read` then fails, and the server is asked to stop. The
 # kernel's parent-death signal would do this too, but on Linux only, and it fires when the *thread* that started
-# the server ends.
-_GUARD = 'read -r _; kill -s "$2" "$1" 2>/dev/null'
+# the server ends. The server leads a group of its own, so "-$1" is it and what it has started.
+_GUARD = """
+read -r _
+kill -s "$2" "$1" 2>/dev/null || exit
+left=$3
+while [ "$left" -gt 0 ]; do
+  kill -0 "$1" 2>/dev/null || exit
+  sleep 1
+  left=$((left - 1))
+done
+kill -s KILL -- "-$1" 2>/dev/null
+"""
 
 
 class ServerProcess:
@@ -81,8 +96,9 @@ class ServerProcess:
                 **run_as(self._account),
             )
         gentle = self._stop_plan[0][0].name.removeprefix("SIG")
+        seconds = math.ceil(sum(seconds for _, seconds in self._stop_plan))
         self._guard = subprocess.Popen(
-            ["/bin/sh", "-c", _GUARD, "guard", str(self._process.pid), gentle],
+            ["/bin/sh", "-c", _GUARD, "guard", str(self._process.pid), gentle, str(seconds)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -132,6 +148,12 @@ class ServerProcess:
             if self._guard.stdin:
                 self._guard.stdin.close()
             self._guard = None
+
+
+def die_with_parent() -> None:
+    """Be killed when the thread that forked this process ends, however it does. On Linux; elsewhere nothing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class FolderLock:

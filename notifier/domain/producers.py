@@ -34,6 +34,13 @@ class SendingRights:
     #: Names of sender identities.
     senders: Collection[str] | None = None
 
+    def contain(self, channel: str, template: str) -> bool:
+        """Whether they are for this template of this channel: what somebody may not send, he need not see."""
+        return _is_among(channel, self.channels) and self._has_template(template)
+
+    def _has_template(self, template: str) -> bool:
+        return self.templates is None or any(is_matching(template, one) for one in self.templates)
+
     def faults(
         self,
         *,
@@ -56,7 +63,7 @@ class SendingRights:
         if not _is_among(lane, self.lanes):
             fix = _fix("Send on", self.lanes, remedy)
             found.append(Fault("lane", "lane_not_allowed", f"is not a lane of {owner}", fix))
-        if self.templates is not None and not any(is_matching(template, one) for one in self.templates):
+        if not self._has_template(template):
             fix = _fix("Use", self.templates, remedy)
             found.append(Fault("template", "template_not_allowed", f"is not a template of {owner}", fix))
         for field, name in (identities or {}).items():

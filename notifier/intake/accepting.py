@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -19,7 +20,7 @@ from notifier.broker import broker_user
 from notifier.callbacks.rules import Rules
 from notifier.config import Structure
 from notifier.domain.producers import ProducerProof
-from notifier.errors import Fault, NotFound, ServiceUnavailable, TemplateInvalid, few
+from notifier.errors import Fault, NotFound, ServiceUnavailable, StatementCancelled, TemplateInvalid, few
 from notifier.intake.producers import Producers
 from notifier.message import Message
 from notifier.parsing import Entry, parse_body
@@ -104,16 +105,32 @@ class Intake:
         self._callbacks = Rules(structure.callbacks, callback_hosts)
         self._producers = producers or Producers(structure)
 
+    def now(self) -> datetime:
+        """The time against which messages are judged: by the database's clock.
+
+        Raises:
+            ServiceUnavailable: it is not known yet, and the database is away.
+        """
+        return self._ledger.now()
+
     def process(self, batch: Sequence[Received]) -> Summary:
         """Accept or reject every message; when this returns, all of them are in the record.
 
-        A message that makes our own code fail is isolated and rejected as `technical_error`.
+        A message that makes our own code fail is isolated and rejected as `technical_error`. What takes the
+        database too long is done in halves.
 
         Raises:
             ServiceUnavailable: not everything was recorded; keep the batch and call again.
         """
         try:
             return self._process(batch)
+        except StatementCancelled:
+            # The same again would take as long again.
+            if len(batch) == 1:
+                raise
+            log.warning("intake.halved", count=len(batch))
+            half = len(batch) // 2
+            return _sum([self.process(batch[:half]), self.process(batch[half:])])
         except ServiceUnavailable:
             raise
         except Exception as error:
@@ -130,10 +147,17 @@ class Intake:
         The same rules as for a batch of the broker's, but what is refused is not kept: its sender is told.
 
         Raises:
-            ServiceUnavailable: nothing was recorded.
+            ServiceUnavailable: not everything was recorded; what was is a duplicate when it comes again.
         """
         try:
             return self._answer(messages, is_test)
+        except StatementCancelled:
+            if len(messages) == 1:
+                raise
+            log.warning("intake.halved", count=len(messages))
+            half = len(messages) // 2
+            halves = (messages[:half], messages[half:])
+            return [answer for part in halves for answer in self.answer(part, is_test=is_test)]
         except ServiceUnavailable:
             raise
         except Exception as error:
@@ -232,7 +256,7 @@ class Intake:
         faults = received.faults or tuple(_check_wrapping(received))
         if faults:
             return [Entry(None, faults)]
-        return parse_body(received.body, received.channel, received.lane)
+        return parse_body(received.body, received.channel, received.lane, now=self.now())
 
     def _identified(self, received: Received) -> Received:
         """The same, with the broker user who published it first, and without what others say about that."""

@@ -176,7 +176,8 @@ class _Session:
             self._drain(0.0 if self._waiting else 1.0)
             if self._waiting:
                 self._work_off(self._waiting, BATCH_SIZE)
-        # What is still unacknowledged at the end goes back when the connection closes.
+        if self._stop.is_set():
+            return  # what is still unacknowledged goes back when the connection closes
         for tag in tags:
             self._channel.basic_cancel(tag)
         while self._waiting and not self._stop.is_set():

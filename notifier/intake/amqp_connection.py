@@ -19,6 +19,8 @@ from notifier.store.ledger import KEPT_BODY_BYTES
 READ_BYTES = 4096
 #: Without traffic the broker shows a sign of life this often, or the connection counts as dead. Seconds.
 HEARTBEAT_SECONDS = 20
+#: The broker has so long for an answer that it owes us. Seconds.
+GOODBYE_SECONDS = 5.0
 
 
 class _Tcp(TCPTransport):  # type: ignore[misc]  # amqp has no types
@@ -67,8 +69,9 @@ class TlsTransport(SslTransport):
 
 
 def connect(url: str, heartbeat_seconds: int) -> Connection:
-    """An open connection. No read timeout: an idle queue is normal, heartbeats find the dead peer."""
-    options = topology.transport_options(url) | {"read_timeout": None}
+    """An open connection. The read timeout is for answers, such as that to a goodbye: who waits for messages says
+    how long, and heartbeats find the dead peer."""
+    options = topology.transport_options(url) | {"read_timeout": GOODBYE_SECONDS}
     transport = TlsTransport if url.startswith("amqps://") else TcpTransport
     name = f"{transport.__module__}:{transport.__name__}"
     connection = Connection(url, transport=name, heartbeat=heartbeat_seconds, transport_options=options)

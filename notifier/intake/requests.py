@@ -6,7 +6,7 @@ The channel stands in the message, because no routing key says it; the lane, too
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -20,8 +20,10 @@ from notifier.status import Channel, Lane
 Word = TypeVar("Word", bound=StrEnum)
 
 
-def read_request(body: bytes, producer: str, key: str | None = None) -> tuple[Entry, dict[str, Any]]:
-    """One message, and its JSON as it came. `key` is that of the header Idempotency-Key.
+def read_request(
+    body: bytes, producer: str, key: str | None = None, *, now: datetime
+) -> tuple[Entry, dict[str, Any]]:
+    """One message, and its JSON as it came. `key` is that of the header Idempotency-Key, `now` as in `parsing`.
 
     Raises:
         InvalidMessage: it is no JSON object.
@@ -29,10 +31,10 @@ def read_request(body: bytes, producer: str, key: str | None = None) -> tuple[En
     value = decode(body)
     if isinstance(value, Entry):
         raise InvalidMessage(value.faults)
-    return _read(value, producer, key, datetime.now(UTC)), value
+    return _read(value, producer, key, now), value
 
 
-def read_batch_request(body: bytes, producer: str) -> list[Entry]:
+def read_batch_request(body: bytes, producer: str, *, now: datetime) -> list[Entry]:
     """The entries of a batch, each a message or its faults.
 
     Raises:
@@ -48,7 +50,6 @@ def read_batch_request(body: bytes, producer: str) -> list[Entry]:
     faults = batch_faults(envelope)
     if faults:
         raise InvalidMessage(faults)
-    now = datetime.now(UTC)
     return [
         _read(item, producer, None, now) if item is not None else no_object() for item, _ in entries_of(envelope)
     ]

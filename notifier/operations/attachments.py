@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from notifier.config import Settings
-from notifier.errors import Fault, InvalidMessage
+from notifier.errors import Fault, InvalidMessage, QuotaExceeded
 from notifier.store.attachments import AttachmentBook, AttachmentView, NewAttachment
 
 #: A name that every file system takes. Bytes in UTF-8.
@@ -25,6 +25,7 @@ class Attachments:
         self._types = frozenset(
             kind.strip().lower() for kind in settings.attachment_types.split(",") if kind.strip()
         )
+        self._quota = settings.attachment_quota_bytes
         #: No file is larger.
         self.max_bytes = settings.attachment_max_bytes
 
@@ -41,7 +42,14 @@ class Attachments:
             faults.append(Fault("Content-Type", "attachment_type", "is no type of file that is taken here", fix))
         if faults or kind is None:
             raise InvalidMessage(faults)
-        return self._book.add(NewAttachment(producer, name, kind, content))
+        try:
+            return self._book.add(NewAttachment(producer, name, kind, content), quota=self._quota)
+        except QuotaExceeded as error:
+            fix = (
+                "Wait until files that no message needs any more are deleted, send links, or ask the operator for "
+                "a higher NOTIFIER_ATTACHMENT_QUOTA_BYTES"
+            )
+            raise InvalidMessage([Fault("", "attachment_quota", str(error), fix)]) from None
 
     def _content_faults(self, content: bytes) -> list[Fault]:
         if not content:

@@ -14,7 +14,7 @@ bounces are counted all the same, so none is missed. A mail that is kept is know
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cached_property, partial
 from typing import assert_never
@@ -185,7 +185,7 @@ class Bounces:
 
     def _count_soft(self, found: Reported, words: str) -> None:
         """Not with the event: two bounces of one address at once must each see the other."""
-        now = datetime.now(UTC)
+        now = self._book.now()
         count = self._book.soft_bounces(found.address_hash, since=now - SOFT_PERIOD)
         if count >= SOFT_BOUNCES:
             detail = f"{count} soft bounces within {SOFT_PERIOD.days} days, the last: {words}"

@@ -163,5 +163,5 @@ def _in_words(late: StuckCallbacks) -> tuple[str, str]:
         )
     return (
         f"due for more than {LATE_SECONDS // 60} minutes, and not called",
-        "is Beat running, and a worker that takes callbacks, and is the endpoint fast enough?",
+        "do Beat and `notifier callbacks run` (or a worker with --callbacks) run? is the endpoint fast enough?",
     )

@@ -12,15 +12,16 @@ import hmac
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
 from notifier.domain.producers import TEMPLATE_PATTERN, SendingRights
-from notifier.errors import WrongSelection
-from notifier.status import Channel
+from notifier.errors import Fault, WrongSelection
+from notifier.status import Channel, Lane
+from notifier.store.audit import NotificationView
 from notifier.store.keys import KeyBook, KeyView
 from notifier.store.operating import Operating, Tally
 
@@ -79,6 +80,8 @@ class Holder:
     rate_per_second: float | None
     #: It sends and sees tests, and nothing else.
     is_test: bool = False
+    #: What its producer may send, by whatever way.
+    producer_rights: SendingRights = field(default_factory=SendingRights)
 
     @property
     def operator(self) -> str:
@@ -90,9 +93,34 @@ class Holder:
         """Whether it reads what others sent."""
         return self.may(Scope.OPERATE)
 
-    def sees(self, producer: str, *, is_test: bool) -> bool:
-        """Whether it may read what this producer sent, with a test key or with another."""
-        return self.sees_everything or (producer == self.producer and is_test == self.is_test)
+    def sees(self, one: NotificationView) -> bool:
+        """Whether it may read this notification, and cancel it if it may send: it is its producer's, a test as the
+        key is one, and of a channel and template of the key."""
+        if self.sees_everything:
+            return True
+        is_its_own = one.producer == self.producer and one.is_test == self.is_test
+        return is_its_own and self.rights.contain(one.channel, one.template)
+
+    def sees_template(self, channel: Channel, name: str) -> bool:
+        """Whether it may look at this template, and preview it."""
+        return not self.template_faults(channel, name)
+
+    def template_faults(self, channel: Channel, name: str) -> list[Fault]:
+        """Why it may not look at this template: what its producer, or itself, may not send is not its to see."""
+        if self.sees_everything:
+            return []
+        place: Any = {"channel": channel, "lane": Lane.NORMAL, "template": name}
+        of_key = self.rights.faults(owner="this key", remedy="use a key that may", **place)
+        limits = replace(self.producer_rights, lanes=None)
+        owner = f"the producer {self.producer}"
+        remedy = f"have it added to [producers.{self.producer}] in notifier.toml"
+        return of_key or limits.faults(owner=owner, remedy=remedy, **place)
+
+    def faults(self, channel: Channel, lane: Lane, template: str) -> list[Fault]:
+        """What of a message is not the key's to send."""
+        return self.rights.faults(
+            owner="this key", remedy="use a key that may", channel=channel, lane=lane, template=template
+        )
 
     def may(self, scope: Scope) -> bool:
         """Whether it has the scope, or one that contains it.
@@ -108,16 +136,23 @@ class Holder:
 
     @property
     def rights(self) -> SendingRights:
-        """What it may send, if it may send."""
+        """What it may send, if it may send. What it reads of its producer's is limited by them, too."""
         return SendingRights(channels=self.channels, templates=self.templates)
 
 
 class Keys:
     """Thread-safe: it holds nothing but the store. Every method raises `ServiceUnavailable`."""
 
-    def __init__(self, book: KeyBook, operating: Operating) -> None:
+    def __init__(
+        self,
+        book: KeyBook,
+        operating: Operating,
+        producers: Mapping[str, SendingRights] = MappingProxyType({}),
+    ) -> None:
         self._book = book
         self._operating = operating
+        #: Producer → what it may send; of those left out it is not limited.
+        self._producers = producers
 
     def create(self, grants: Grants, *, operator: str) -> NewKey:
         """Make a key.
@@ -184,6 +219,7 @@ class Keys:
             None if view.templates is None else tuple(view.templates),
             view.rate_per_second,
             view.is_test,
+            self._producers.get(view.producer or "", SendingRights()),
         )
 
     def _make(self, columns: Mapping[str, Any], operator: str, action: str) -> NewKey:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from uuid import UUID
 
 from notifier.config import Settings
@@ -99,7 +98,7 @@ class Receipts:
         providers = [each.provider for each in accounts if _has_signed(each, fields)]
         if not providers:
             return False
-        if not vonage_reports.is_fresh(fields, datetime.now(UTC)):
+        if not vonage_reports.is_fresh(fields, self._book.now()):
             log.warning("webhook.stale", provider=providers[0])
             return False
         report = vonage_reports.read_receipt(fields)

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from notifier.limit_tables import Retention
 from notifier.status import Channel
-from notifier.store.partitions import Month, first_id
-from notifier.store.retention import RetentionBook, Walked
+from notifier.store.partitions import LAST_ID, Month, first_id
+from notifier.store.retention import RetentionBook, Span, Walked
 
 #: On this day of a month the walks begin at the beginning: an id may be older than the mark when it arrives.
 _WHOLE_WALK_DAY = 1
@@ -81,16 +82,19 @@ class Keeper:
         cutoffs = self._cutoffs()
         for channel, table in self._tables.items():
             if table.redact_after_days is not None:
-                before = self._before(table.redact_after_days)
-                kept.redacted[channel] = self._book.count(channel, before, is_redaction=True)
+                spans = self._spans(channel, table.redact_after_days)
+                kept.redacted[channel] = sum(self._book.count(span, is_redaction=True) for span in spans)
             days = _rejected_days(table)
             if days is not None:
                 kept.rejected[channel] = self._book.count_rejected(channel, days)
         for month in self._behind(cutoffs):
             (kept.held if self._book.live_in(month) else kept.dropped).append(month.name)
         for channel, before in cutoffs.items():
-            if not self._goes_with_months(before, cutoffs):
-                kept.deleted[channel] = self._book.count(channel, before, is_redaction=False)
+            old, ahead = self._spans(channel, self._tables[channel].drop_after_days or 0)
+            deleted = [ahead] if self._goes_with_months(before, cutoffs) else [old, ahead]
+            count = sum(self._book.count(span, is_redaction=False) for span in deleted)
+            if count or old in deleted:
+                kept.deleted[channel] = count
         return kept
 
     def _steps(self, kept: Kept) -> Iterator[None]:
@@ -99,7 +103,9 @@ class Keeper:
             yield
         for channel, table in self._tables.items():
             if table.redact_after_days is not None:
-                yield from self._redact(channel, self._before(table.redact_after_days), kept)
+                old, ahead = self._spans(channel, table.redact_after_days)
+                yield from self._walk(f"redact:{channel}", old, self._book.redact_page, kept.redacted)
+                yield from self._walk(None, ahead, self._book.redact_page, kept.redacted)
             days = _rejected_days(table)
             while days is not None and (count := self._book.delete_rejected_page(channel, days)):
                 kept.rejected[channel] = kept.rejected.get(channel, 0) + count
@@ -108,33 +114,28 @@ class Keeper:
         for month in self._behind(cutoffs):
             yield from self._drop(month, kept)
         for channel, before in cutoffs.items():
-            yield from self._delete(channel, before, kept, self._goes_with_months(before, cutoffs))
-
-    def _redact(self, channel: Channel, before: UUID, kept: Kept) -> Iterator[None]:
-        def look(after: UUID) -> Walked:
-            return self._book.redact_page(channel, after, before)
-
-        yield from self._walk(f"redact:{channel}", look, kept.redacted, channel)
-
-    def _delete(self, channel: Channel, before: UUID, kept: Kept, only_default: bool) -> Iterator[None]:
-        def look(after: UUID) -> Walked:
-            return self._book.delete_page(channel, after, before, only_default=only_default)
-
-        task = f"delete:{channel}{':default' if only_default else ''}"
-        yield from self._walk(task, look, kept.deleted, channel)
+            only_default = self._goes_with_months(before, cutoffs)
+            task = f"delete:{channel}{':default' if only_default else ''}"
+            old, ahead = self._spans(channel, self._tables[channel].drop_after_days or 0)
+            look = partial(self._book.delete_page, only_default=only_default)
+            yield from self._walk(task, old, look, kept.deleted)
+            everywhere = partial(self._book.delete_page, only_default=False)
+            yield from self._walk(None, ahead, everywhere, kept.deleted)
 
     def _walk(
-        self, task: str, look: Callable[[UUID], Walked], counts: dict[str, int], channel: Channel
+        self, task: str | None, span: Span, look: Callable[[Span], Walked], counts: dict[str, int]
     ) -> Iterator[None]:
-        """From the mark to the end. The mark follows as long as nothing is left behind it."""
-        after = UUID(int=0) if self._book.now().day == _WHOLE_WALK_DAY else self._book.mark(task)
+        """From the mark of the task, if it has one, to the end. It follows while nothing is left behind it."""
+        if task is not None and self._book.now().day != _WHOLE_WALK_DAY:
+            span = replace(span, after=self._book.mark(task))
         is_clean = True
-        while (page := look(after)).last is not None:
-            counts[channel] = counts.get(channel, 0) + page.changed
+        while (page := look(span)).last is not None:
+            if page.changed or task is not None:
+                counts[span.channel] = counts.get(span.channel, 0) + page.changed
             is_clean = is_clean and not page.is_left
-            after = page.last
-            if is_clean:
-                self._book.set_mark(task, after)
+            span = replace(span, after=page.last)
+            if task is not None and is_clean:
+                self._book.set_mark(task, page.last)
             yield
 
     def _drop(self, month: Month, kept: Kept) -> Iterator[None]:
@@ -165,10 +166,20 @@ class Keeper:
         """Whether this channel is the one that is kept longest: only what lies in no month is deleted."""
         return len(cutoffs) == len(Channel) and before == min(cutoffs.values())
 
+    def _spans(self, channel: Channel, days: int) -> tuple[Span, Span]:
+        """What is so old by its ids; and what was accepted so long ago under an id of a time to come: a clock was
+        wrong when that was made, and it would be kept for too long."""
+        end = self._end(days)
+        old = Span(channel, UUID(int=0), first_id(end))
+        return old, Span(channel, first_id(self._book.now()), LAST_ID, accepted_before=end)
+
     def _before(self, days: int) -> UUID:
+        return first_id(self._end(days))
+
+    def _end(self, days: int) -> datetime:
         # To the day, so that channels with the same number have the same end.
         today = self._book.now().replace(hour=0, minute=0, second=0, microsecond=0)
-        return first_id(today - timedelta(days=days))
+        return today - timedelta(days=days)
 
 
 def _rejected_days(table: Retention) -> int | None:

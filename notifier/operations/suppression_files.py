@@ -114,7 +114,7 @@ class SuppressionFiles:
         reason = _word(SuppressionReason, cells, "reason", defaults.reason, faults)
         scope = cells.get("scope", defaults.scope)
         faults += scope_faults(scope)
-        expires_at = _time(cells.get("expires_at"), faults)
+        expires_at = _time(cells.get("expires_at"), faults, self._book.now())
         if address is not None:
             faults += recipient_faults(address, channel, "address")
             address_hash = self._hash_key.recipient(channel, address)
@@ -223,7 +223,7 @@ def _word(words: Any, cells: Mapping[str, str], name: str, default: Any, faults:
         return default
 
 
-def _time(text: str | None, faults: list[Fault]) -> datetime | None:
+def _time(text: str | None, faults: list[Fault], now: datetime) -> datetime | None:
     if text is None:
         return None
     try:
@@ -234,7 +234,7 @@ def _time(text: str | None, faults: list[Fault]) -> datetime | None:
         fix = "Write it as 2026-11-22T09:30:00Z"
         faults.append(Fault("expires_at", "bad_time", "is no date and time with an offset", fix))
         return None
-    faults += expiry_faults(found)
+    faults += expiry_faults(found, now)
     return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -78,7 +78,13 @@ class Suppressions:
         Raises:
             InvalidMessage: the address or the scope is none, or it would have expired already.
         """
-        _refuse([*recipient_faults(address, channel, "address"), *scope_faults(scope), *expiry_faults(expires_at)])
+        _refuse(
+            [
+                *recipient_faults(address, channel, "address"),
+                *scope_faults(scope),
+                *(expiry_faults(expires_at, self._book.now()) if expires_at else ()),
+            ]
+        )
         new = self.new(
             channel=channel,
             address_hash=self._hash_key.recipient(channel, address),
@@ -208,10 +214,9 @@ def scope_faults(scope: str) -> list[Fault]:
     return [Fault("scope", "bad_format", "is no scope", fix)]
 
 
-def expiry_faults(expires_at: datetime | None) -> list[Fault]:
+def expiry_faults(expires_at: datetime, now: datetime) -> list[Fault]:
     """What keeps it from ending then."""
-    now = datetime.now(UTC)
-    if expires_at is None or now < expires_at < now + MAX_AHEAD:
+    if now < expires_at < now + MAX_AHEAD:
         return []
     if expires_at <= now:
         return [Fault("expires_at", "bad_time", "lies in the past", "Leave it out, or give a time to come")]

@@ -85,6 +85,11 @@ def late_in_words(late: Late) -> tuple[str, str]:
                 "nobody can say whether the provider took it, and its template says to hold it",
                 "ask the provider, then: notifier resolve ID --sent or --resend",
             )
+        case Cause.RESTORED:
+            return (
+                "on its way in the backup that the database was restored from, so it may have been sent since",
+                "notifier db after-restore --release with conditions, or: notifier resolve ID --sent or --resend",
+            )
         case Cause.PROVIDER_ACCOUNT:
             return (
                 "our account at the provider is at fault",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ import aiohttp
 
 from notifier.errors import SendError
 from notifier.providers.masking import sms_detail
+from notifier.providers.system_resolver import SystemResolver
 from notifier.providers.verdict import ACCOUNT, REFUSED, THROTTLED, UNAVAILABLE, UNKNOWN, Verdict
 
 #: For DNS, TCP and TLS together.
@@ -63,7 +65,9 @@ def open_session() -> aiohttp.ClientSession:
     trace = aiohttp.TraceConfig()
     trace.on_request_headers_sent.append(_note_written)
     # No limit of connections: the worker bounds its calls, and waiting here would count as time to connect.
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS)
+    connector = aiohttp.TCPConnector(
+        resolver=SystemResolver(socket.AI_ADDRCONFIG), limit=0, keepalive_timeout=_KEEPALIVE_SECONDS
+    )
     return aiohttp.ClientSession(connector=connector, trace_configs=[trace])
 
 

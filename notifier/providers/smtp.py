@@ -22,6 +22,7 @@ from notifier.providers.smtp_connect import connect, describe, failed_to_connect
 from notifier.providers.smtp_options import SmtpOptions, read_options
 from notifier.providers.smtp_pool import Connection, Pool, PoolClosed
 from notifier.providers.smtp_transaction import StaleConnection, Transaction
+from notifier.providers.system_resolver import SystemResolver
 from notifier.providers.verdict import BAD_RECIPIENT, SENDER_REFUSED, UNAVAILABLE
 from notifier.status import Channel
 
@@ -37,8 +38,9 @@ class SmtpProvider:
     def __init__(self, name: str, options: SmtpOptions) -> None:
         self.name = name
         self._options = options
+        self._names = SystemResolver()
         self._pool = Pool(
-            lambda: connect(options),
+            lambda: connect(options, self._names),
             max_connections=options.max_connections,
             max_messages=options.max_messages,
             max_age_seconds=options.max_age_seconds,
@@ -99,7 +101,7 @@ class SmtpProvider:
             raise failed_to_connect(self._options, error) from error
 
     async def _greet(self) -> str:
-        smtp = await connect(self._options)
+        smtp = await connect(self._options, self._names)
         said = describe(smtp, self._options)
         connection = Connection(smtp, 0.0)
         try:

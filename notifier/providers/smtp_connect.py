@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 
+import aiohappyeyeballs
 import aiosmtplib
 
 from notifier.errors import SendError
 from notifier.providers.masking import mail_detail
 from notifier.providers.smtp_codes import Stage, judge, read_answer
 from notifier.providers.smtp_options import Encryption, SmtpOptions
+from notifier.providers.system_resolver import SystemResolver
 from notifier.providers.verdict import ACCOUNT, UNAVAILABLE
 
 #: aiosmtplib's way to say what to do about STARTTLS: insist, never, or (None) if the server offers it.
@@ -21,15 +24,20 @@ _STARTTLS = {
 }
 
 
-async def connect(options: SmtpOptions) -> aiosmtplib.SMTP:
+#: An address that does not answer is left for the next one after this. Seconds.
+_NEXT_ADDRESS_SECONDS = 0.25
+
+
+async def connect(options: SmtpOptions, names: SystemResolver) -> aiosmtplib.SMTP:
     """Connect, encrypt and log in. Has no deadline of its own: the caller's covers the whole send.
 
     Raises:
         OSError, aiosmtplib.SMTPException: see `failed_to_connect`.
     """
+    sock = await _open(options, names)
     smtp = aiosmtplib.SMTP(
         hostname=options.host,
-        port=options.port,
+        sock=sock,
         username=options.username,
         password=options.password,
         local_hostname=options.local_hostname,
@@ -38,7 +46,12 @@ async def connect(options: SmtpOptions) -> aiosmtplib.SMTP:
         tls_context=options.tls,
         timeout=None,
     )
-    await smtp.connect()
+    try:
+        await smtp.connect()
+    except BaseException:
+        if smtp.transport is None:
+            sock.close()
+        raise
     try:
         if smtp.is_ehlo_or_helo_needed:
             await smtp.ehlo()
@@ -46,6 +59,11 @@ async def connect(options: SmtpOptions) -> aiosmtplib.SMTP:
         smtp.close()
         raise
     return smtp
+
+
+async def _open(options: SmtpOptions, names: SystemResolver) -> socket.socket:
+    found = await names.look_up(options.host, options.port)
+    return await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS)
 
 
 def describe(smtp: aiosmtplib.SMTP, options: SmtpOptions) -> str:

@@ -17,16 +17,29 @@ from sqlalchemy import Connection, Engine, TextClause, bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 
-from notifier.errors import Fault
-from notifier.message import MAX_MAIL_ATTACHMENTS, new_id
+from notifier.errors import Fault, QuotaExceeded
+from notifier.message import MAX_MAIL_ATTACHMENTS
+from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.models import StoredAttachment
 from notifier.store.values import NewNotification
 
 #: One that no message has named is deleted after this.
 UNUSED_HOURS = 24
+#: A smaller file counts as one of this size against its producer's quota: its row takes as much. Bytes.
+LEAST_BYTES = 4096
 #: Files of one round of deletion.
 FORGET_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class StorageUse:
+    """What a producer's files take up."""
+
+    producer: str
+    files: int
+    #: Each file counts as at least `LEAST_BYTES`.
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +81,14 @@ class AttachmentBook:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def add(self, new: NewAttachment) -> AttachmentView:
-        """Keep a file. The same one again, of the same name and type, is the one that is there."""
+    def add(self, new: NewAttachment, *, quota: int | None = None) -> AttachmentView:
+        """Keep a file. The same one again, of the same name and type, is the one that is there.
+
+        Raises:
+            QuotaExceeded: with it, its producer's files would take up more than `quota` bytes.
+        """
         digest = hashlib.sha256(new.content).digest()
         values = {
-            "id": new_id(),
             "producer": new.producer,
             "name": new.name,
             "content_type": new.content_type,
@@ -82,11 +98,18 @@ class AttachmentBook:
         }
         with transaction(self._engine) as connection:
             # The file itself crosses only if it is news.
-            key = {name: value for name, value in values.items() if name not in ("id", "size", "content")}
+            key = {name: value for name, value in values.items() if name not in ("size", "content")}
             found = connection.execute(_AGAIN, key).scalar()
             if found is None:
-                found = connection.execute(_ADD, values).scalar_one()
+                if quota is not None:
+                    _check_quota(connection, new, quota)
+                found = connection.execute(_ADD, {"id": clock_of(connection).new_id(), **values}).scalar_one()
         return AttachmentView(found, new.name, new.content_type, len(new.content), digest.hex())
+
+    def storage(self) -> list[StorageUse]:
+        """What each producer's files take up, the most first."""
+        with transaction(self._engine) as connection:
+            return [StorageUse(*row) for row in connection.execute(_STORAGE, {"least": LEAST_BYTES})]
 
     def sizes(self, ids: Collection[UUID]) -> dict[UUID, int]:
         """Of those that are there. Bytes."""
@@ -111,6 +134,15 @@ class AttachmentBook:
             total += deleted
             if deleted < FORGET_PAGE:
                 return total
+
+
+def _check_quota(connection: Connection, new: NewAttachment, quota: int) -> None:
+    """Let pass a file that there is room for. Uploads of one producer go on one after the other from here on, to
+    the end of their transactions: two at once would both find the same room."""
+    connection.execute(_LOCK_PRODUCER, {"producer": new.producer})
+    used = connection.execute(_USED, {"producer": new.producer, "least": LEAST_BYTES}).scalar_one()
+    if used + max(len(new.content), LEAST_BYTES) > quota:
+        raise QuotaExceeded(used, quota)
 
 
 def views_of(connection: Connection, ids: Sequence[UUID]) -> list[AttachmentView]:
@@ -167,6 +199,17 @@ _AGAIN: TextClause = text("""
 UPDATE attachments SET uploaded_at = now()
 WHERE producer = :producer AND sha256 = :sha256 AND name = :name AND content_type = :content_type
 RETURNING id
+""")
+
+_LOCK_PRODUCER: TextClause = text("SELECT pg_advisory_xact_lock(hashtext('attachments'), hashtext(:producer))")
+
+_USED: TextClause = text("""
+SELECT coalesce(sum(greatest(size, :least)), 0)::bigint FROM attachments WHERE producer = :producer
+""")
+
+_STORAGE: TextClause = text("""
+SELECT producer, count(*), sum(greatest(size, :least))::bigint AS size
+FROM attachments GROUP BY producer ORDER BY size DESC, producer
 """)
 
 # Two uploads of the same file at once: the second waits for the first, and gets its id.

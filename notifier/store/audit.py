@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Engine, Select, func, select, text
+from sqlalchemy import Connection, Engine, Select, func, select, text
 
-from notifier.domain.recipient_identity import number_faults
-from notifier.errors import CannotOpen, InvalidMessage, NotFound
-from notifier.hashing import HashKey
-from notifier.status import Channel
+from notifier.errors import CannotOpen, NotFound, ServiceUnavailable, WrongSelection
 from notifier.store.attachments import AttachmentView, views_of
-from notifier.store.engine import transaction
+from notifier.store.engine import database_now, sqlstate_of, transaction
+from notifier.store.filters import Filter as Filter
+from notifier.store.filters import conditions
 from notifier.store.models import Attempt, Event, Notification, ProviderMessage, RejectedMessage
-from notifier.store.partitions import first_id
 from notifier.store.vault import Vault
 
 #: Notifications of one page of an export.
@@ -159,36 +158,6 @@ class Group:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """What to search for; None: anything. All that is given must hold. Times are of acceptance by the producer's
-    id, `since` inclusive, `until` exclusive."""
-
-    #: An address, with or without display name, or a number.
-    recipient: str | None = None
-    reference: str | None = None
-    idempotency_key: str | None = None
-    producer: str | None = None
-    channel: str | None = None
-    status: str | None = None
-    reason: str | None = None
-    template: str | None = None
-    provider: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    #: Names and values that its metadata holds. No index is for these: give another condition, too.
-    metadata: dict[str, str] | None = None
-    #: Those of test keys, or all others.
-    is_test: bool | None = None
-
-    def __post_init__(self) -> None:
-        """Raises `InvalidMessage` for a number that is none: it would find nobody, as if there were nothing."""
-        if self.recipient is not None and "@" not in self.recipient:
-            faults = number_faults(self.recipient.strip(), "recipient")
-            if faults:
-                raise InvalidMessage(faults)
-
-
 _VIEW = (
     *(
         Notification.metadata_ if name == "metadata" else getattr(Notification, name)
@@ -232,9 +201,15 @@ class Audit:
     Every method raises `ServiceUnavailable` when the database cannot be used now.
     """
 
-    def __init__(self, engine: Engine, vault: Vault | None = None) -> None:
+    def __init__(self, engine: Engine, vault: Vault | None = None, seconds: float | None = None) -> None:
         self._engine = engine
         self._vault = vault or Vault()
+        #: No statement takes longer; None: than the engine allows.
+        self._seconds = seconds
+
+    def now(self) -> datetime:
+        """By the database's clock, which is asked every few seconds."""
+        return database_now(self._engine)
 
     def story(self, notification_id: UUID) -> Story:
         """The notification with its attempts and events, oldest first.
@@ -242,7 +217,7 @@ class Audit:
         Raises:
             NotFound: no notification has this id.
         """
-        with transaction(self._engine) as connection:
+        with self._reading() as connection:
             query = select(*_VIEW, Notification.attachments).where(Notification.id == notification_id)
             found: Any = connection.execute(query).one_or_none()
             if found is None:
@@ -264,7 +239,7 @@ class Audit:
         query = self._filtered(select(*_VIEW), wanted).order_by(Notification.id.desc()).limit(limit)
         if before is not None:
             query = query.where(Notification.id < before)
-        with transaction(self._engine) as connection:
+        with self._reading() as connection:
             return [self._view(row) for row in connection.execute(query)]
 
     def count(
@@ -275,7 +250,7 @@ class Audit:
         wanted = Filter(since=since, until=until, producer=producer, is_test=False)
         counted: Any = select(*columns, func.count())
         query = self._filtered(counted, wanted).group_by(*columns).order_by(*columns)
-        with transaction(self._engine) as connection:
+        with self._reading() as connection:
             return [Count(*row) for row in connection.execute(query)]
 
     def group(self, wanted: Filter, by: Sequence[Dimension]) -> list[Group]:
@@ -283,7 +258,7 @@ class Audit:
         columns = [_DIMENSIONS[dimension] for dimension in by]
         counted: Any = select(*columns, func.count())
         query = self._filtered(counted, wanted).group_by(*columns).order_by(*columns)
-        with transaction(self._engine) as connection:
+        with self._reading() as connection:
             return [Group(tuple(row[:-1]), row[-1]) for row in connection.execute(query)]
 
     def pages(self, wanted: Filter) -> Iterator[list[NotificationView]]:
@@ -303,7 +278,7 @@ class Audit:
         query = select(*_REJECTED).order_by(RejectedMessage.id.desc()).limit(limit)
         if before is not None:
             query = query.where(RejectedMessage.id < before)
-        with transaction(self._engine) as connection:
+        with self._reading() as connection:
             rows = connection.execute(query).all()
         return [self._rejected_view(row) for row in rows]
 
@@ -313,12 +288,34 @@ class Audit:
         Raises:
             NotFound: there is none with this id.
         """
-        with transaction(self._engine) as connection:
+        with self._reading() as connection:
             query = select(*_REJECTED).where(RejectedMessage.id == rejected_id)
             row: Any = connection.execute(query).one_or_none()
         if row is None:
             raise NotFound(f"no rejected message has the id {rejected_id}")
         return self._rejected_view(row)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        """A transaction of one read.
+
+        Raises:
+            WrongSelection: it took too long.
+        """
+        try:
+            with transaction(self._engine) as connection:
+                if self._seconds is not None:
+                    # Of the transaction, not of the session: that one may be a pooler's.
+                    connection.execute(_LIMIT_TIME, {"milliseconds": str(round(self._seconds * 1000))})
+                yield connection
+        except ServiceUnavailable as error:
+            # https://www.postgresql.org/docs/current/errcodes-appendix.html: query_canceled
+            if self._seconds is None or sqlstate_of(error) != "57014":
+                raise
+            raise WrongSelection(
+                f"what is asked for was not found within {self._seconds:g} s: give since and until nearer to each "
+                "other, or recipient or reference"
+            ) from None
 
     def _filtered(self, query: Select[Any], wanted: Filter) -> Select[Any]:
         return query.where(*conditions(wanted, self._vault.hash_key))
@@ -336,38 +333,4 @@ class Audit:
         return replace(view, body=body, headers=headers)
 
 
-def conditions(wanted: Filter, hash_key: HashKey) -> Iterator[ColumnElement[bool]]:
-    """The filter as conditions on `notifications`."""
-    names: Sequence[str] = (
-        "reference",
-        "idempotency_key",
-        "producer",
-        "channel",
-        "status",
-        "reason",
-        "template",
-        "provider",
-        "is_test",
-    )
-    for name in names:
-        value = getattr(wanted, name)
-        if value is not None:
-            yield getattr(Notification, name) == value
-    if wanted.metadata is not None:
-        yield Notification.metadata_.contains(wanted.metadata)
-    if wanted.recipient is not None:
-        yield Notification.address_hash.in_(hashes_of(wanted, hash_key))
-    # Ids sort by time, so a span of time is a span of the primary key, and of partitions.
-    if wanted.since is not None:
-        yield Notification.id >= first_id(wanted.since)
-    if wanted.until is not None:
-        yield Notification.id < first_id(wanted.until)
-
-
-def hashes_of(wanted: Filter, hash_key: HashKey) -> list[bytes]:
-    """What the recipient is known by: on the channel asked for, or on either."""
-    recipient = wanted.recipient or ""
-    known = [channel for channel in Channel if wanted.channel in (None, channel)]
-    # A number gets no mail, and an address no text.
-    likely = [channel for channel in known if (channel is Channel.EMAIL) == ("@" in recipient)]
-    return [form for channel in likely or known for form in hash_key.recipient_forms(channel, recipient)]
+_LIMIT_TIME = text("SELECT set_config('statement_timeout', :milliseconds, true)")

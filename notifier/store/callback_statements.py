@@ -21,8 +21,9 @@ FROM due WHERE c.id = due.id
 """)
 
 # Endpoint by endpoint, so that the backlog of one hides nothing of another, and for each no more than there is
-# room for: `per_endpoint` in hand at once, by all workers together. The first query walks the index from one
-# endpoint to the next.
+# room for: `per_endpoint` in hand at once, by all workers together, `per_failing` while all its calls fail. The
+# endpoints of a producer share the room of `per_producer`; if they are more, those come first that wait longest.
+# The first query walks the index from one endpoint to the next.
 # In order: one waits while an earlier one of its notification has not been tried yet, or is being called. Once
 # that has failed it waits no more: what the endpoint refuses would hold up the rest for a day.
 GIVE_OUT: TextClause = text("""
@@ -34,12 +35,29 @@ WITH RECURSIVE endpoints(endpoint) AS (
   SELECT (SELECT c.endpoint FROM callbacks AS c WHERE c.due_at IS NOT NULL AND c.endpoint > e.endpoint
           ORDER BY c.endpoint LIMIT 1)
   FROM endpoints AS e WHERE e.endpoint IS NOT NULL AND CAST(:endpoint AS text) IS NULL
+), busy AS MATERIALIZED (
+  SELECT producer, count(*) AS calls FROM callbacks
+  WHERE state IN ('given', 'calling') AND due_at > now() GROUP BY producer
+), waiting AS MATERIALIZED (
+  SELECT e.endpoint, f.producer, f.due_at,
+    CASE WHEN s.failing_since IS NULL THEN CAST(:per_endpoint AS int) ELSE CAST(:per_failing AS int) END - (
+      SELECT count(*) FROM callbacks AS c
+      WHERE c.endpoint = e.endpoint AND c.state IN ('given', 'calling') AND c.due_at > now()) AS room
+  FROM endpoints AS e
+  CROSS JOIN LATERAL (
+    SELECT d.producer, d.due_at FROM callbacks AS d WHERE d.endpoint = e.endpoint AND d.due_at <= now()
+    ORDER BY d.due_at, d.sequence LIMIT 1) AS f
+  LEFT JOIN callback_endpoints AS s ON s.endpoint = e.endpoint
+  WHERE s.suspended_at IS NULL
+), sharing AS MATERIALIZED (
+  SELECT w.endpoint, w.room, CAST(:per_producer AS int) - coalesce(b.calls, 0) AS producers_room,
+    count(*) OVER (PARTITION BY w.producer) AS endpoints,
+    row_number() OVER (PARTITION BY w.producer ORDER BY w.due_at, w.endpoint) AS place
+  FROM waiting AS w LEFT JOIN busy AS b ON b.producer = w.producer
+  WHERE w.room > 0
 ), roomy AS MATERIALIZED (
-  SELECT e.endpoint, :per_endpoint - (
-      SELECT count(*) FROM callbacks AS b
-      WHERE b.endpoint = e.endpoint AND b.state IN ('given', 'calling') AND b.due_at > now()) AS room
-  FROM endpoints AS e LEFT JOIN callback_endpoints AS s ON s.endpoint = e.endpoint
-  WHERE e.endpoint IS NOT NULL AND s.suspended_at IS NULL
+  SELECT endpoint, least(room, greatest(producers_room / endpoints, 1)) AS room
+  FROM sharing WHERE place <= producers_room
 ), due AS MATERIALIZED (
   SELECT c.id, c.state FROM roomy CROSS JOIN LATERAL (
     SELECT d.id, d.state FROM callbacks AS d
@@ -47,7 +65,7 @@ WITH RECURSIVE endpoints(endpoint) AS (
       SELECT 1 FROM callbacks AS o
       WHERE o.notification_id = d.notification_id AND o.sequence < d.sequence AND (o.state = 'calling'
         OR (o.state IN ('waiting', 'given') AND o.attempt_count = o.replayed_attempts)))
-    ORDER BY d.due_at, d.sequence LIMIT greatest(roomy.room, 0) FOR UPDATE OF d SKIP LOCKED) AS c
+    ORDER BY d.due_at, d.sequence LIMIT roomy.room FOR UPDATE OF d SKIP LOCKED) AS c
 ), closed AS (
   UPDATE callback_attempts AS a SET finished_at = now(), failure = 'lease_expired'
   FROM due WHERE a.callback_id = due.id AND due.state = 'calling' AND a.finished_at IS NULL

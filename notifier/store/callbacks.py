@@ -27,6 +27,11 @@ from notifier.store.operating import Tally, among, note_result
 
 #: So many calls of one endpoint at once, by all workers together: a slow one holds no more slots than these.
 PER_ENDPOINT = 20
+#: … of one whose last calls have all failed …
+PER_FAILING = 2
+#: … and of all endpoints of one producer.
+PER_PRODUCER = 40
+LIMITS = {"per_endpoint": PER_ENDPOINT, "per_failing": PER_FAILING, "per_producer": PER_PRODUCER}
 #: One that was given to the broker and that nobody took is given again after this. Seconds.
 GIVE_AGAIN_SECONDS = 30.0
 #: An endpoint is suspended when every call for so long has failed, and so many at least.
@@ -181,7 +186,7 @@ class CallbackBook:
         Runs any number of times at once: rows are taken with SKIP LOCKED and their `due_at` moves with them.
         """
         found: dict[str, list[UUID]] = defaultdict(list)
-        values = {"endpoint": endpoint, "per_endpoint": PER_ENDPOINT, "again_after": GIVE_AGAIN_SECONDS}
+        values = {"endpoint": endpoint, "again_after": GIVE_AGAIN_SECONDS, **LIMITS}
         with transaction(self._engine) as connection:
             connection.execute(statements.PARK_SUSPENDED, {"limit": PAGE})
             for row in connection.execute(statements.GIVE_OUT, values):

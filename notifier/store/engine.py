@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import datetime
 from typing import Any
 
-from psycopg import OperationalError
-from sqlalchemy import Connection, Engine, create_engine, event
+from psycopg import Error as PsycopgError
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from notifier.errors import ConfigurationError, ServiceUnavailable
-
-#: A connection that nobody used for longer is tried first. Seconds.
-TRIED_AFTER_SECONDS = 1.0
-_RESTS_SINCE = "rests_since"
+from notifier.errors import ConfigurationError, ServiceUnavailable, StatementCancelled
+from notifier.store import sessions
+from notifier.store.clock import DatabaseClock, clock_of, set_clock
+from notifier.store.identity import Verdict
 
 #: SQLSTATE classes (and single states) that say nothing about our statement: it may well work later.
 #: 08 connection, 25006 read-only, 40 rollback (deadlock), 53 resources (disk, memory, connections),
@@ -25,6 +25,8 @@ _RESTS_SINCE = "rests_since"
 _TEMPORARY = ("08", "25006", "40", "53", "55", "57", "58")
 #: "Undefined table" and "undefined column": the database is not at this version's revision, or not yet.
 _NOT_MIGRATED = ("42P01", "42703")
+#: It took longer than `statement_timeout`, or `pg_cancel_backend` ended it: the database is there.
+_CANCELLED = "57014"
 #: Everything else about our statements, such as a right that our user lacks (42501): never a message's fault.
 _OURS = "42"
 
@@ -47,10 +49,18 @@ def database_url(url: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg")
 
 
-def make_engine(url: str, *, pool_size: int = 5, application: str = "notifier") -> Engine:
+def make_engine(
+    url: str,
+    *,
+    pool_size: int = 5,
+    application: str = "notifier",
+    guarded: bool = False,
+    trusts_failover: bool = False,
+) -> Engine:
     """An engine whose every wait has an end: 5 s to connect, 30 s a statement, dead peers found by keepalives.
 
     A pooled connection that rested is tried before use, so a database that came back costs no failed statement.
+    `guarded` refuses to work on a database that is not the one it was (see `store.identity`).
     """
     engine = create_engine(
         database_url(url),
@@ -62,49 +72,30 @@ def make_engine(url: str, *, pool_size: int = 5, application: str = "notifier") 
         # An error would hold the values of its statement: people's data, one-time codes.
         hide_parameters=True,
     )
-    _try_rested(engine)
+    clock = DatabaseClock()
+    set_clock(engine, clock)
+    sessions.watch(engine, sessions.Sessions(guarded=guarded, trusts_failover=trusts_failover), clock)
     return engine
 
 
-def _try_rested(engine: Engine) -> None:
-    """Have it try connections that rested. SQLAlchemy's `pool_pre_ping` tries each time: a round trip more for
-    every transaction."""
+def database_now(engine: Engine) -> datetime:
+    """By the database's clock, which is asked only if nobody has lately.
 
-    def note(_connection: object, record: Any) -> None:
-        record.info[_RESTS_SINCE] = time.monotonic()
-
-    def try_it(connection: Any, record: Any, _proxy: object) -> None:
-        now = time.monotonic()
-        if now - record.info.get(_RESTS_SINCE, now) > TRIED_AFTER_SECONDS:
-            try:
-                engine.dialect.do_ping(connection)
-            except OperationalError as error:
-                # The pool opens another one.
-                raise DisconnectionError from error
-
-    event.listen(engine, "checkin", note)
-    event.listen(engine, "checkout", try_it)
-
-
-#: Our statements find their rows by id or by an index made for them. Where the planner has no statistics
-#: (a new month's partition, minutes old) it would rather read all of it, and keep that plan while the partition
-#: grows; JIT would compile what it takes for dear.
-_OPTIONS = {
-    "statement_timeout": "30000",
-    "idle_in_transaction_session_timeout": "60000",
-    "timezone": "UTC",
-    "enable_seqscan": "off",
-    "enable_hashjoin": "off",
-    "enable_mergejoin": "off",
-    "jit": "off",
-}
+    Raises:
+        ServiceUnavailable: nobody has, and it cannot be.
+    """
+    clock = clock_of(engine)
+    if clock.is_due:
+        with transaction(engine):
+            pass  # taking a connection out of the pool measures it
+    return clock.now()
 
 
 def _connect_args(application: str) -> dict[str, Any]:
     return {
         "connect_timeout": 5,
         "application_name": application,
-        "options": " ".join(f"-c {name}={value}" for name, value in _OPTIONS.items()),
+        "options": sessions.START_OPTIONS,
         "keepalives_idle": 10,
         "keepalives_interval": 5,
         "keepalives_count": 3,
@@ -123,6 +114,37 @@ def is_temporary(error: SQLAlchemyError) -> bool:
     return error.connection_invalidated or state is None or state.startswith(_TEMPORARY)
 
 
+def sqlstate_of(error: ServiceUnavailable) -> str | None:
+    """What the database said that `transaction` raised this for; None: nothing."""
+    return getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)
+
+
+_UNPREPARED: ContextVar[bool] = ContextVar("unprepared", default=False)
+
+
+@contextmanager
+def unprepared() -> Iterator[None]:
+    """Within this, transactions of this thread go by connections that prepare nothing, new ones if need be: what
+    failed by its session does not fail so again."""
+    token = _UNPREPARED.set(True)
+    try:
+        yield
+    finally:
+        _UNPREPARED.reset(token)
+
+
+def _connect(engine: Engine) -> Connection:
+    connection = engine.connect()
+    if not _UNPREPARED.get():
+        return connection
+    while sessions.is_used(connection) and sessions.prepares(connection):
+        connection.invalidate()
+        connection.close()
+        connection = engine.connect()
+    sessions.prepare_nothing(connection)
+    return connection
+
+
 @contextmanager
 def transaction(engine: Engine, *, is_one_statement: bool = False) -> Iterator[Connection]:
     """One transaction, committed at the end. Of `is_one_statement` each commits itself: that saves the round trips
@@ -131,26 +153,94 @@ def transaction(engine: Engine, *, is_one_statement: bool = False) -> Iterator[C
     Raises:
         ServiceUnavailable: if the database cannot be used now. If the connection broke during the commit the
             work may or may not be in; callers look (claims and results are conditional, inserts idempotent).
+        StatementCancelled: if a statement was cancelled, as a rule after its 30 s. Nothing was done.
+        DatabaseChanged: if the engine is guarded, and its database is not the one it was. Nothing was done.
+    """
+    session: sessions.Session | None = None
+    try:
+        with _connect(engine) as connection:
+            session = sessions.session_of(connection)
+            if session is not None:
+                sessions.refuse_another_database(session)
+            has_to_set = session is not None and bool(session.wrong)
+            if is_one_statement and not has_to_set:
+                yield connection.execution_options(isolation_level="AUTOCOMMIT")
+                return
+            with connection.begin():
+                if has_to_set:
+                    sessions.set_options(connection)
+                yield connection
+    except SQLAlchemyError as error:
+        meant = _meaning(error, session)
+        if meant is None:
+            raise
+        raise meant from error
+
+
+def _meaning(error: SQLAlchemyError, session: sessions.Session | None) -> ServiceUnavailable | None:
+    """What our callers are told; None: it is a fault of the statement."""
+    original = getattr(error, "orig", None)
+    of_sessions = sessions.note_failure(session, original)
+    if of_sessions is not None:
+        return ServiceUnavailable(f"the database cannot be used now: {of_sessions}")
+    state = getattr(original, "sqlstate", None) or ""
+    if state == _CANCELLED:
+        return StatementCancelled(
+            "the database ended a statement: it took longer than "
+            f"{sessions.OPTIONS['statement_timeout']}, or an administrator cancelled it"
+        )
+    if is_temporary(error):
+        cause = str(original or error).strip().splitlines() or [type(error).__name__]
+        return ServiceUnavailable(f"the database cannot be used now: {cause[0]}")
+    if state in _NOT_MIGRATED:
+        return ServiceUnavailable("the database has not the tables of this version: run `notifier db upgrade`")
+    if state.startswith(_OURS):
+        words = "".join(str(original or "").splitlines()[:1])
+        return ServiceUnavailable(
+            f"the database refuses notifier's statement: {words} ({state}); check the user's rights"
+        )
+    return None
+
+
+def check_sessions(engine: Engine) -> sessions.Session | None:
+    """How the sessions are, after a look at the ways in which a pooler changes them. None: not one of ours.
+
+    Raises:
+        ConfigurationError: work is not possible through this pooler.
+        ServiceUnavailable: the database cannot be used now.
+    """
+    found: sessions.Session | None = None
+    for _ in range(2):
+        try:
+            with transaction(engine) as connection:
+                found = sessions.session_of(connection)
+                sessions.prepare_twice(connection)
+        except ServiceUnavailable as error:
+            if sessions.STATEMENT_MODE_FIX in str(error):
+                raise ConfigurationError(sessions.STATEMENT_MODE_FIX, setting="NOTIFIER_DATABASE_URL") from error
+            raise
+        except PsycopgError as error:
+            # Not by way of SQLAlchemy, which would have prepared it by itself much later.
+            if sessions.note_failure(found, error) is None:
+                raise ServiceUnavailable(f"the database cannot be used now: {type(error).__name__}") from error
+    return found
+
+
+def who_and_where(engine: Engine) -> tuple[str, str]:
+    """(our role, our database), as the server calls them."""
+    with transaction(engine) as connection:
+        row = connection.exec_driver_sql("SELECT current_user, current_database()").one()
+    return row[0], row[1]
+
+
+def database_verdict(engine: Engine, *, trusts_failover: bool = False) -> Verdict | None:
+    """Whether it is the database it was; None: it has no table that could say so.
+
+    Raises:
+        ServiceUnavailable: the database cannot be used now.
     """
     try:
-        if is_one_statement:
-            with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                yield connection
-            return
-        with engine.begin() as connection:
-            yield connection
-    except SQLAlchemyError as error:
-        if is_temporary(error):
-            cause = str(getattr(error, "orig", error)).strip().splitlines() or [type(error).__name__]
-            raise ServiceUnavailable(f"the database cannot be used now: {cause[0]}") from error
-        state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
-        if state in _NOT_MIGRATED:
-            text = "the database has not the tables of this version: run `notifier db upgrade`"
-            raise ServiceUnavailable(text) from error
-        if state.startswith(_OURS):
-            words = str(getattr(error, "orig", "")).splitlines()[:1]
-            text = (
-                f"the database refuses notifier's statement: {''.join(words)} ({state}); check the user's rights"
-            )
-            raise ServiceUnavailable(text) from error
-        raise
+        with engine.connect() as connection:
+            return sessions.verdict_of(connection, trusts_failover=trusts_failover)
+    except (SQLAlchemyError, PsycopgError) as error:
+        raise ServiceUnavailable(f"the database cannot be used now: {type(error).__name__}") from error

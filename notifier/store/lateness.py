@@ -26,6 +26,7 @@ class Cause(StrEnum):
     NOT_TAKEN = "not_taken"  #: it was given to the broker more than once, and no worker took it
     LEASE_OVER = "lease_over"  #: its worker went away, and no sweep noticed
     HELD = "held"  #: nobody can say whether the provider took it, and only an operator decides
+    RESTORED = "restored"  #: it was on its way in a backup that was restored, and an operator releases it
     PROVIDER_ACCOUNT = "provider_account"  #: waits until our account at the provider is in order
     SENDER_REFUSED = "sender_refused"  #: waits until a provider takes our sender identity again
     NOT_CONFIGURED = "not_configured"  #: waits until a provider or sender is configured
@@ -109,6 +110,7 @@ WITH open AS MATERIALIZED (
     CASE
       WHEN status = 'sending' THEN
         CASE WHEN due_at < now() - make_interval(secs => :grace) THEN 'lease_over' END
+      WHEN status = 'unknown' AND reason = 'restored' THEN 'restored'
       -- Of a test there is nothing to find out.
       WHEN status = 'unknown' AND due_at IS NULL THEN CASE WHEN NOT is_test THEN 'held' END
       WHEN due_at < now() - make_interval(secs => :late) THEN 'not_given_out'
@@ -122,7 +124,7 @@ WITH open AS MATERIALIZED (
   FROM open
 ), timed AS (
   SELECT id, channel, lane, detail, cause, CASE
-    WHEN cause IN ('not_given_out', 'lease_over') THEN due_at WHEN cause = 'held' THEN updated_at
+    WHEN cause IN ('not_given_out', 'lease_over') THEN due_at WHEN cause IN ('held', 'restored') THEN updated_at
     ELSE first_due_at END AS since
   FROM judged WHERE cause IS NOT NULL
 )

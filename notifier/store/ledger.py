@@ -9,30 +9,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import DataError, IntegrityError
 
 from notifier.errors import Fault
-from notifier.message import new_id
 from notifier.status import (
-    SIMULATOR,
     TRANSITIONS,
     Channel,
     Lane,
     MessageProof,
     Status,
-    SuppressionReason,
     sources_of,
 )
 from notifier.store import statements
 from notifier.store.attachments import use_attachments
-from notifier.store.engine import transaction
+from notifier.store.claims import claim_rows, start
+from notifier.store.clock import clock_of
+from notifier.store.engine import database_now, transaction
 from notifier.store.ledger_rows import (
     as_json,
-    call_row,
     claimed_of,
     message_claim,
     not_ours,
@@ -70,6 +69,8 @@ MAX_CRASHES = 3
 _MANY_ROWS = 16
 #: So much of a rejected body is kept. Bytes.
 KEPT_BODY_BYTES = 64 * 1024
+#: Of what was not accepted.
+_NO_ID = UUID(int=0)
 
 #: Fields of a message that do not go into the row as they are.
 _PUT_AWAY = {"to", "id", "channel", "lane", "context", "attachments"}
@@ -85,6 +86,10 @@ class Ledger:
         self._engine = engine
         self._vault = vault or Vault()
         self._watch = watch
+
+    def now(self) -> datetime:
+        """By the database's clock, which decides whether a message is too old; it is asked every few seconds."""
+        return database_now(self._engine)
 
     def accept(
         self, notifications: Sequence[NewNotification], rejections: Sequence[NewRejection] = ()
@@ -108,14 +113,16 @@ class Ledger:
     def _accept(
         self, notifications: Sequence[NewNotification], rejections: Sequence[NewRejection]
     ) -> list[Accepted]:
-        ids = {new.position: new.message.id or new_id() for new in notifications}
         # What follows the insertion of a few looks at what was there before, and notes it. After a crash between
         # them the message comes again and finds the same: also the key of one whose id was taken.
         is_alone = len(notifications) <= _MANY_ROWS and not rejections
         is_alone = is_alone and not any(new.message.attachments for new in notifications)
         with transaction(self._engine, is_one_statement=is_alone) as connection:
+            # By the database's clock, which taking the connection has measured: a row is sealed with its id.
+            clock = clock_of(connection)
             answers: dict[int, Accepted] = {}
             if notifications:
+                ids = {new.position: new.message.id or clock.new_id() for new in notifications}
                 faults = use_attachments(connection, notifications)
                 # By key, so that two intakes with the same keys wait for each other instead of locking up.
                 rows = [
@@ -130,7 +137,9 @@ class Ledger:
                 missing = [new for new in notifications if new.position not in answers]
                 answers |= self._explain(connection, missing, faults)
             if rejections:
-                connection.execute(statements.REJECT, [self._rejected_row(rejection) for rejection in rejections])
+                connection.execute(
+                    statements.REJECT, [self._rejected_row(rejection, clock.new_id()) for rejection in rejections]
+                )
         return [answers[new.position] for new in notifications]
 
     def _explain(
@@ -149,7 +158,7 @@ class Ledger:
             if first is None:
                 # A repetition is answered as the first time, also when what it names has been deleted since.
                 found = faults[new.position]
-                answers[new.position] = Accepted(new.position, new_id(), new.channel, new.lane, None, found)
+                answers[new.position] = Accepted(new.position, _NO_ID, new.channel, new.lane, None, found)
                 continue
             is_same = self._vault.is_same_body(new.message, bytes(first.body_hash))
             fault = _conflict(new, is_same=is_same, id_taken=first.id_taken)
@@ -168,16 +177,16 @@ class Ledger:
             connection.execute(statements.NOTE_DUPLICATES, {"rows": as_json(repeated)})
         return answers
 
-    def claim(self, ids: Sequence[UUID], *, lease_seconds: float) -> list[Claimed]:
+    def claim(
+        self, ids: Sequence[UUID], *, lease_seconds: float, token: UUID | None = None, again: bool = False
+    ) -> list[Claimed]:
         """Take those of `ids` that are queued, for `lease_seconds`. The others are somebody else's or done.
 
-        One that expired while it waited becomes `expired` here.
+        `token`: the caller's own, of this one claim. If its answer was lost, the claim is made `again` with the
+        same token, and finds what it had taken. One that expired while it waited becomes `expired` here.
         """
         claimed_at = time.monotonic()
-        with transaction(self._engine, is_one_statement=True) as connection:
-            rows = connection.execute(
-                statements.CLAIM, {"ids": [str(value) for value in ids], "lease": lease_seconds}
-            ).all()
+        rows = claim_rows(self._engine, ids, token or uuid4(), lease_seconds=lease_seconds, again=again)
         return [claimed_of(row, self._vault, claimed_at) for row in rows]
 
     def hurry(self, ids: Sequence[UUID]) -> None:
@@ -186,22 +195,25 @@ class Ledger:
         with transaction(self._engine) as connection:
             connection.execute(statements.HURRY, values)
 
-    def start_attempts(self, calls: Iterable[NewAttempt], *, margin_seconds: float) -> dict[UUID, Started]:
-        """Commit one attempt row for each call before it is made.
+    def start_attempts(
+        self, calls: Iterable[NewAttempt], *, margin_seconds: float, again: bool = False
+    ) -> dict[UUID, Started]:
+        """Commit one attempt row for each call before it is made; `again` after an answer that was lost.
 
         Left out are claims that are no longer ours or whose lease ends within `margin_seconds`, and those whose
         recipient must not be sent to, which become `suppressed`: no call for them.
         """
-        rows = [call_row(call) for call in calls]
-        values = {
-            "rows": as_json(rows),
-            "margin": margin_seconds,
-            "wishes": [reason for reason in SuppressionReason if reason.is_a_wish],
-            "simulator": SIMULATOR,
-        }
+        begun = start(self._engine, list(calls), margin_seconds=margin_seconds, again=again)
+        return {started.id: started for started in begun}
+
+    def give_back(self, results: Sequence[Result]) -> None:
+        """End claims under which no provider was called, or is called any more.
+
+        Of these results, `number` is that of an attempt that may have been begun for them: it is closed as not
+        called. Nothing is written for a claim that is no longer the current one, nor twice.
+        """
         with transaction(self._engine, is_one_statement=True) as connection:
-            found = connection.execute(statements.START_ATTEMPTS, values).all()
-        return {row.id: Started(row.id, row.claim, row.number, row.provider) for row in found}
+            connection.execute(statements.GIVE_BACK, _values([result_row(result) for result in results]))
 
     def finish(self, results: Sequence[Result]) -> None:
         """Write results: complete the attempts, move the statuses, append the events.
@@ -352,8 +364,7 @@ class Ledger:
             "redispatch": REDISPATCH_SECONDS[new.lane],
         }
 
-    def _rejected_row(self, rejection: NewRejection) -> dict[str, Any]:
-        id_ = new_id()
+    def _rejected_row(self, rejection: NewRejection, id_: UUID) -> dict[str, Any]:
         return {
             "id": id_,
             "queue": rejection.queue,
@@ -379,15 +390,19 @@ def _insert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequen
 def _finish(connection: Connection, results: Sequence[Result]) -> set[tuple[UUID, int | None]]:
     """Returns those (id, number) that were not written because of their messages."""
     rows = [result_row(result) for result in results]
-    values = {
-        "rows": as_json(rows),
-        "before_sent": list(sources_of(Status.SENT)),
-        "after_unknown": list(TRANSITIONS[Status.UNKNOWN]),
-    }
+    values = _values(rows)
     if not any(row["id_space"] for row in rows):
         connection.execute(statements.FINISH, values)
         return set()
     return {(row.id, row.number) for row in connection.execute(statements.FINISH_WITH_MESSAGES, values)}
+
+
+def _values(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "rows": as_json(rows),
+        "before_sent": list(sources_of(Status.SENT)),
+        "after_unknown": list(TRANSITIONS[Status.UNKNOWN]),
+    }
 
 
 def _unique_key(new: NewNotification) -> tuple[str, str]:
@@ -410,4 +425,4 @@ def _conflict(new: NewNotification, *, is_same: bool, id_taken: bool) -> Fault |
 
 def _not_storable(new: NewNotification) -> Accepted:
     fault = Fault("", "not_storable", "holds a value that the record cannot hold", "Send plainer values")
-    return Accepted(new.position, new_id(), new.channel, new.lane, None, fault)
+    return Accepted(new.position, _NO_ID, new.channel, new.lane, None, fault)

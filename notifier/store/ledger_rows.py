@@ -120,7 +120,12 @@ def unknown_of(row: Any, vault: Vault) -> Unknown:
 def call_row(call: NewAttempt) -> dict[str, Any]:
     """For `START_ATTEMPTS`."""
     guard = call.guard
-    row: dict[str, Any] = {"id": str(call.claim.id), "claim": call.claim.claim, "provider": call.provider}
+    row: dict[str, Any] = {
+        "id": str(call.claim.id),
+        "claim": call.claim.claim,
+        "number": call.number,
+        "provider": call.provider,
+    }
     if guard is not None:
         row["hashes"] = [bytea(form) for form in guard.address_hashes]
         row["sender"] = guard.sender_scope

@@ -18,13 +18,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, TextClause, bindparam, text
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 
 from notifier.message import time_of_id
+from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.partitions import first_id
 from notifier.telemetry import log
@@ -96,7 +97,8 @@ class HardBounceWatch:
         alarmed = self._alarmed(connection, watched)
         held = [row for row in watched if alarmed.intersection(row.origins)]
         if held:
-            connection.execute(_HOLD, {"rows": json.dumps([row.as_dict() for row in _ordered(held)])})
+            kept = [row.as_dict(clock_of(connection).new_id()) for row in _ordered(held)]
+            connection.execute(_HOLD, {"rows": json.dumps(kept)})
         return [row for row in rows if row not in held]
 
     def _alarmed(self, connection: Connection, rows: Sequence[NewSuppression]) -> set[str]:
@@ -137,7 +139,7 @@ class HardBounceWatch:
     def _count_sent(self, connection: Connection, rows: Sequence[NewSuppression], scope: str) -> int:
         """Of the last hour, or of the hour in which the bounced mail itself was accepted, if that had more: what
         was sent in the evening comes back at night."""
-        now = datetime.now(UTC)
+        now = clock_of(connection).now()
         spans = [(now - WINDOW, now + WINDOW)]
         ids = [row.notification_id for row in rows if row.notification_id and scope in row.origins]
         at = min(map(time_of_id, ids), default=now)

@@ -5,10 +5,7 @@ The only module that imports alembic, and no program that runs imports it: that 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from alembic import command
 from alembic.config import Config
@@ -18,26 +15,13 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import NullPool
 
 from notifier.config import bundled
-from notifier.errors import ServiceUnavailable
-from notifier.store.engine import database_url, transaction
+from notifier.store.engine import database_url, database_verdict, transaction
+from notifier.store.identity import store_first
 from notifier.store.partitions import ensure_partitions
-
-T = TypeVar("T")
+from notifier.store.table_locks import LOCK_SECONDS, LOCK_TRIES, patiently
 
 # Any constant does, as long as nobody else uses it.
 _MIGRATION_LOCK = 0x6E6F7468
-#: An upgrade waits so long for a table that is in use, then lets through who waits behind it, and tries again:
-#: a lock that is waited for stops everybody who comes later, and a long query or a backup keeps it waiting. Less
-#: than the second after which Postgres looks for a deadlock, so that it is the upgrade that gives way. Seconds.
-LOCK_SECONDS, LOCK_PAUSE_SECONDS = 0.5, 1.0
-#: So often; then the upgrade is given up.
-LOCK_TRIES = 60
-#: "Lock not available" and "deadlock detected".
-_IN_THE_WAY = ("55P03", "40P01")
-_TABLES_IN_USE = (
-    "a long transaction holds a table that is to be changed, so the upgrade is not complete: let it end "
-    "(pg_stat_activity shows it), then run `notifier db upgrade` again"
-)
 
 
 def _alembic(url: str) -> Config:
@@ -61,10 +45,15 @@ def upgrade(
     as it is. `more_revisions` is a folder with revisions that come after ours, for tests.
 
     Raises:
-        ServiceUnavailable: if the database cannot be reached, or its tables are not free of long transactions.
+        ServiceUnavailable: if the database cannot be reached, its tables are not free of long transactions, or a
+            month could not be made; the other months are.
     """
     engine = create_engine(
-        database_url(url), poolclass=NullPool, connect_args={"connect_timeout": 5}, hide_parameters=True
+        database_url(url),
+        poolclass=NullPool,
+        # Behind a pooler the next transaction has another session, which does not know what was prepared.
+        connect_args={"connect_timeout": 5, "prepare_threshold": None},
+        hide_parameters=True,
     )
     config = _alembic(url)
     if more_revisions is not None:
@@ -72,9 +61,12 @@ def upgrade(
         config.set_main_option("path_separator", "newline")
         config.set_main_option("version_locations", f"{ours}\n{more_revisions}".replace("%", "%%"))
     try:
-        while _patiently(lambda: _migrate_once(engine, config, lock_seconds), tries):
+        while patiently(lambda: _migrate_once(engine, config, lock_seconds), tries):
             pass
-        return _patiently(lambda: ensure_partitions(engine), tries)
+        patiently(lambda: _note_identity(engine), tries)
+        made = ensure_partitions(engine, tries=tries)
+        made.raise_failures()
+        return made.names
     finally:
         engine.dispose()
 
@@ -88,6 +80,8 @@ def _migrate_once(engine: Engine, config: Config, lock_seconds: float) -> bool:
         # Two at once would both make the first table: one waits for the other here.
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {round(lock_seconds * 1000)}")
+        # The role may have one, for the programs.
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         current = MigrationContext.configure(connection).get_current_revision()
         scripts = ScriptDirectory.from_config(config)
         known = {script.revision for script in scripts.walk_revisions()}
@@ -98,15 +92,9 @@ def _migrate_once(engine: Engine, config: Config, lock_seconds: float) -> bool:
         return True
 
 
-def _patiently(work: Callable[[], T], tries: int) -> T:
-    """The result of `work`, which is tried again while somebody's lock is in its way."""
-    while True:
-        try:
-            return work()
-        except ServiceUnavailable as error:
-            tries -= 1
-            if getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) not in _IN_THE_WAY:
-                raise
-            if not tries:
-                raise ServiceUnavailable(_TABLES_IN_USE) from error
-        time.sleep(LOCK_PAUSE_SECONDS)
+def _note_identity(engine: Engine) -> None:
+    """Store which database this is, unless it says so: what a backup brought along stays to be noticed."""
+    verdict = database_verdict(engine)
+    if verdict is not None and verdict.stored is None:
+        with transaction(engine) as connection:
+            store_first(connection, verdict.current)

@@ -27,11 +27,13 @@ from notifier.store.feedback_tables import HeldSuppression as HeldSuppression
 from notifier.store.feedback_tables import UnreadBounce as UnreadBounce
 from notifier.store.operating_tables import ApiKey as ApiKey
 from notifier.store.operating_tables import Circuit as Circuit
+from notifier.store.operating_tables import DatabaseIdentity as DatabaseIdentity
 from notifier.store.operating_tables import OperatorRecord as OperatorRecord
 from notifier.store.operating_tables import ProviderOutcome as ProviderOutcome
 from notifier.store.operating_tables import ProviderState as ProviderState
 from notifier.store.operating_tables import RateSlot as RateSlot
 from notifier.store.operating_tables import RetentionMark as RetentionMark
+from notifier.store.operating_tables import UpkeepRun as UpkeepRun
 from notifier.store.operating_tables import UsageCount as UsageCount
 
 
@@ -88,6 +90,10 @@ class Notification(Base):
     due_at: Mapped[datetime | None]
     #: Counts claims: the fencing token of the worker that holds it.
     claim: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    #: The task that made that claim: by it a repeated statement finds what it had claimed. None: not claimed yet.
+    claim_token: Mapped[UUID | None]
+    #: The last claim of which its worker said that it had heard: asked of those that may kill workers.
+    confirmed_claim: Mapped[int | None] = mapped_column(Integer)
     #: How often the worker that held it died before it wrote a result; too often, and it is poison.
     crash_count: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     #: When an operator last set it going again: its deadline counts from there. None: from when it was due.

@@ -20,11 +20,11 @@ from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 
 from notifier.errors import NotFound
 from notifier.hashing import HashKey
-from notifier.message import new_id
 from notifier.status import Reason, Status
 from notifier.store import operating_statements as statements
-from notifier.store.audit import Filter, conditions, hashes_of
+from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
+from notifier.store.filters import Filter, conditions, hashes_of
 from notifier.store.models import Notification, OperatorRecord
 from notifier.store.storable import storable
 
@@ -165,14 +165,14 @@ class Operating:
     def begin(self, operator: str, action: str, selection: Mapping[str, Any], reason: str | None) -> Begun:
         """Write who is about to do what, to which, and why. Committed before anything is done."""
         row = {
-            "id": new_id(),
             "operator": storable(operator),
             "action": action,
             "selection": as_json(selection),
             "reason": reason and storable(reason),
         }
         with transaction(self._engine) as connection:
-            return Begun(row["id"], connection.execute(statements.BEGIN, row).scalar_one())
+            id_ = clock_of(connection).new_id()
+            return Begun(id_, connection.execute(statements.BEGIN, {"id": id_, **row}).scalar_one())
 
     def note(self, record: UUID, tally: Tally, *, is_finished: bool) -> None:
         """Write into the record how far it is, and that it is at its end."""

@@ -35,7 +35,8 @@ WITH given AS MATERIALIZED (
     status = CAST(:to AS text),
     reason = 'operator',
     detail = NULL,
-    due_at = CASE WHEN :to = 'retrying' THEN given.due_at END,
+    -- What an operator resolves may not have come to its time yet.
+    due_at = CASE WHEN :to = 'retrying' THEN greatest(given.due_at, n.send_at) END,
     replayed_at = CASE WHEN :to = 'retrying' THEN given.due_at ELSE n.replayed_at END,
     replayed_attempts = CASE WHEN :to = 'retrying' THEN n.attempt_count ELSE n.replayed_attempts END,
     crash_count = CASE WHEN :to = 'retrying' THEN 0 ELSE n.crash_count END,

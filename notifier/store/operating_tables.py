@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, Integer, LargeBinary, Text, Uuid, func, text
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, Integer, LargeBinary, Text, Uuid, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from notifier.store.base import Base
@@ -175,3 +175,41 @@ class RetentionMark(Base):
     #: Everything with a smaller id is done.
     reached: Mapped[UUID]
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class UpkeepRun(Base):
+    """The last runs of one step of upkeep, whoever made them."""
+
+    __tablename__ = "upkeep_runs"
+
+    #: "partitions", "retention": see docs/how-to/operate.md.
+    step: Mapped[str] = mapped_column(primary_key=True)
+    #: When the last run began.
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    #: When one last ended well; None: none has.
+    last_success_at: Mapped[datetime | None]
+    last_failure_at: Mapped[datetime | None]
+    #: Why that one failed, without personal data.
+    failure: Mapped[str | None]
+
+
+class DatabaseIdentity(Base):
+    """Which database this is, see `store.identity`. One row, written by `notifier db upgrade` and `after-restore`.
+
+    A column that is NULL is not compared.
+    """
+
+    __tablename__ = "database_identity"
+
+    #: 1.
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    #: Of the cluster; NULL where it may not be asked for.
+    system_identifier: Mapped[int | None] = mapped_column(BigInteger)
+    #: Of its log: a new one begins with each recovery and each failover.
+    timeline: Mapped[int | None] = mapped_column(BigInteger)
+    database_oid: Mapped[int | None] = mapped_column(BigInteger)
+    #: Of `notifications`.
+    table_oid: Mapped[int | None] = mapped_column(BigInteger)
+    noted_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)

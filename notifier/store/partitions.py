@@ -1,30 +1,47 @@
 """Partitions of the large tables, made ahead: one a month, bounded by UUIDv7.
 
-A default partition catches ids outside all months, so an insert never fails for want of one.
+A default partition catches ids outside all months, so an insert never fails for want of one. Postgres makes no
+partition for a month of which the default one holds rows: whoever makes the month moves them into it.
+
+Crash points: a month is one transaction, so its rows are in the default partition or in the month, and nobody ever
+finds them in neither. Who waits for the locks of a move plans afterwards, and finds them in the month.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, CursorResult, Engine, bindparam, text
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy.exc import SQLAlchemyError
 
 from notifier.errors import ServiceUnavailable
+from notifier.message import time_of_id
 from notifier.store.engine import transaction
+from notifier.store.table_locks import LOCK_SECONDS, LOCK_TRIES, is_in_the_way, patiently
 
 #: Tables that are partitioned, each by a notification's id.
 PARTITIONED = ("notifications", "attempts", "events")
 #: Months made ahead of the current one, and the one before it for ids that waited in a queue.
 MONTHS_AHEAD = 3
 MONTHS_BEHIND = 1
+#: A month so far behind that the default partition holds rows of is made, too: nobody made it when it came. What
+#: lies further behind or ahead stays in the default partition, where it is found, and in nobody's way.
+MONTHS_MENDED = 24
+
+#: No id of ours is larger.
+LAST_ID = UUID(int=2**128 - 1)
 
 # Any constant does: it keeps two Beats from making the same partition at once.
 _LOCK = 0x6E6F7469
-#: Dropping a partition stops everybody on its table while it waits for the lock: better another try.
-_DROP_LOCK = "500ms"
+#: Moving rows and waiting for another run take minutes at the most.
+_MAKING = "10min"
 _MONTH = re.compile(r"_(y(\d{4})m(\d{2}))$")
 
 
@@ -39,42 +56,9 @@ def month_after(moment: datetime, months: int) -> datetime:
     return datetime(index // 12, index % 12 + 1, 1, tzinfo=UTC)
 
 
-def ensure_partitions(engine: Engine) -> list[str]:
-    """Make the months from the last one to `MONTHS_AHEAD` after this one. Returns the names of the new ones.
-
-    Safe to run at any time, twice at once too. The database's clock decides.
-    """
-    with transaction(engine) as connection:
-        # A new partition locks the default one for a moment; behind a long transaction, better later than never
-        # letting an insert through meanwhile.
-        connection.execute(text("SET LOCAL lock_timeout = '5s'"))
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-        now: datetime = connection.execute(text("SELECT now()")).scalar_one()
-        existing = set(connection.execute(text(_EXISTING)).scalars())
-        made = []
-        for table in PARTITIONED:
-            for offset in range(-MONTHS_BEHIND, MONTHS_AHEAD + 1):
-                start = month_after(now.astimezone(UTC), offset)
-                name = _name(table, start)
-                if name not in existing:
-                    _make(connection, table, name, start)
-                    made.append(name)
-    return made
-
-
-def missing_partitions(engine: Engine, *, months_ahead: int = 1) -> list[str]:
-    """Names of partitions that should exist, from this month to `months_ahead` after it, and do not."""
-    with transaction(engine) as connection:
-        now: datetime = connection.execute(text("SELECT now()")).scalar_one()
-        existing = set(connection.execute(text(_EXISTING)).scalars())
-    months = [month_after(now.astimezone(UTC), offset) for offset in range(months_ahead + 1)]
-    wanted = [_name(table, month) for table in PARTITIONED for month in months]
-    return [name for name in wanted if name not in existing]
-
-
 @dataclass(frozen=True, slots=True)
 class Month:
-    """A month that has partitions."""
+    """A month of ids."""
 
     #: As 2026-11.
     name: str
@@ -82,38 +66,303 @@ class Month:
     low: UUID
     high: UUID
 
+    @classmethod
+    def of(cls, moment: datetime, after: int = 0) -> Month:
+        """The month of that moment, or one so many after it."""
+        start = month_after(moment, after)
+        return cls(f"{start:%Y-%m}", first_id(start), first_id(month_after(start, 1)))
+
+    def partition(self, table: str) -> str:
+        """The name of its partition."""
+        return f"{table}_y{self.name.replace('-', 'm')}"
+
+
+@dataclass
+class MadeMonths:
+    """What became of the months that were missing."""
+
+    #: Names of the new partitions.
+    names: list[str] = field(default_factory=list)
+    #: Rows that came out of the default partitions into them.
+    moved: int = 0
+    #: Months that could not be made, and why.
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def raise_failures(self) -> None:
+        """Raises:
+        ServiceUnavailable: a month could not be made; it says which, and why.
+        """
+        if self.failed:
+            told = "; ".join(f"{month}: {why}" for month, why in self.failed.items())
+            raise ServiceUnavailable(f"partitions could not be made, of {told}")
+
+
+@dataclass(frozen=True, slots=True)
+class MissingMonth:
+    """A month that wants partitions, and what is in its way."""
+
+    month: Month
+    #: Names of the partitions that are missing.
+    names: tuple[str, ...]
+    #: Rows in the default partitions that belong there.
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """A span of time beside all months of which a default partition holds rows."""
+
+    table: str
+    #: Rows of ids that lie before the months, or after them.
+    rows: int
+    is_ahead: bool
+    #: The times in the first and the last of their ids.
+    first_at: datetime
+    last_at: datetime
+
+
+def ensure_partitions(engine: Engine, *, tries: int = LOCK_TRIES) -> MadeMonths:
+    """Make the months from the last one to `MONTHS_AHEAD` after this one, and those that were never made when they
+    came. Rows that are in the way are moved.
+
+    Safe to run at any time, twice at once too. The database's clock decides. Each month is a transaction of its
+    own; one that fails keeps no other from being made. While one is made, everybody waits: for a few milliseconds,
+    and for seconds if there are a hundred thousand rows to move.
+
+    Raises:
+        ServiceUnavailable: the database cannot be used now.
+    """
+    done = MadeMonths()
+    for month in _wanted(engine):
+        try:
+            # Who holds the tables holds them for the other months, too: one that waited in vain is enough.
+            names, moved = patiently(partial(_make, engine, month), 1 if done.failed else tries)
+        except (ServiceUnavailable, SQLAlchemyError) as error:
+            done.failed[month.name] = _why(error)
+        else:
+            done.names += names
+            done.moved += moved
+    return done
+
+
+def missing_months(engine: Engine) -> list[MissingMonth]:
+    """What `ensure_partitions` would make, in its order."""
+    found = []
+    for month in _wanted(engine):
+        with transaction(engine) as connection:
+            missing = _missing_tables(connection, month)
+            rows = sum(_count(connection, table, month.low, month.high) for table in missing)
+        if missing:
+            found.append(MissingMonth(month, tuple(map(month.partition, missing)), rows))
+    return found
+
+
+def missing_partitions(engine: Engine, *, months_ahead: int = 1) -> list[str]:
+    """Names of partitions that should exist, from this month to `months_ahead` after it, and do not."""
+    with transaction(engine) as connection:
+        now = _now(connection)
+        existing = _existing(connection)
+    wanted = [Month.of(now, ahead).partition(table) for table in PARTITIONED for ahead in range(months_ahead + 1)]
+    return [name for name in wanted if name not in existing]
+
+
+def made_until(engine: Engine) -> str | None:
+    """The last month up to which, from this one, all partitions are there; None: this month's are not."""
+    with transaction(engine) as connection:
+        now = _now(connection)
+        existing = _existing(connection)
+    last = None
+    for ahead in range(len(existing) + 1):
+        month = Month.of(now, ahead)
+        if not existing.issuperset(map(month.partition, PARTITIONED)):
+            break
+        last = month.name
+    return last
+
+
+def strays(engine: Engine) -> list[Stray]:
+    """What lies in the default partitions and stays there: months too far behind or ahead."""
+    found = []
+    with transaction(engine) as connection:
+        now = _now(connection)
+        spans = (
+            (False, UUID(int=0), Month.of(now, -MONTHS_MENDED).low),
+            (True, Month.of(now, MONTHS_AHEAD).high, LAST_ID),
+        )
+        for table in PARTITIONED:
+            for is_ahead, low, high in spans:
+                gaps = list(_gaps(connection, table, low, high))
+                ids = [
+                    id_
+                    for gap in gaps
+                    for id_ in (_first(connection, table, *gap), _last(connection, table, *gap))
+                    if id_
+                ]
+                if ids:
+                    rows = sum(_count(connection, table, *gap) for gap in gaps)
+                    found.append(Stray(table, rows, is_ahead, time_of_id(min(ids)), time_of_id(max(ids))))
+    return found
+
 
 def months(engine: Engine) -> list[Month]:
     """Those that have partitions, the oldest first."""
     with transaction(engine) as connection:
-        existing = connection.execute(text(_EXISTING)).scalars().all()
-    found = {match[1]: match for name in existing if (match := _MONTH.search(name))}
-    starts = [datetime(int(match[2]), int(match[3]), 1, tzinfo=UTC) for _, match in sorted(found.items())]
-    return [Month(f"{start:%Y-%m}", first_id(start), first_id(month_after(start, 1))) for start in starts]
+        existing = _existing(connection)
+    return _months_of(existing)
 
 
 def drop_month(engine: Engine, month: Month) -> bool:
     """Drop the partitions of a month. Returns whether they are gone; False: somebody holds a table just now.
 
     One after the other, each in a transaction of its own: nobody waits for more than one table, and for no longer
-    than `_DROP_LOCK`. What ended in the middle is found again by the partitions that are left.
+    than `LOCK_SECONDS`. What ended in the middle is found again by the partitions that are left.
     """
     for table in PARTITIONED:
-        name = f"{table}_y{month.name.replace('-', 'm')}"
         try:
             with transaction(engine) as connection:
-                connection.execute(text(f"SET LOCAL lock_timeout = '{_DROP_LOCK}'"))
-                connection.execute(text(f"DROP TABLE IF EXISTS {name}"))
+                _wait_briefly(connection)
+                connection.execute(text(f"DROP TABLE IF EXISTS {month.partition(table)}"))
         except ServiceUnavailable as error:
-            if getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) != "55P03":
+            if not is_in_the_way(error):
                 raise
             return False
     return True
 
 
-def _name(table: str, month: datetime) -> str:
-    return f"{table}_y{month:%Y}m{month:%m}"
+def _wanted(engine: Engine) -> list[Month]:
+    """The months that should exist, whether they do or not: what is needed first comes first."""
+    with transaction(engine) as connection:
+        now = _now(connection)
+        ahead = [Month.of(now, after) for after in range(MONTHS_AHEAD + 1)]
+        behind = [Month.of(now, -ago) for ago in range(1, MONTHS_BEHIND + 1)]
+        forgotten = list(_forgotten(connection, now))
+    return list({month.name: month for month in (*ahead, *behind, *forgotten)}.values())
 
+
+def _forgotten(connection: Connection, now: datetime) -> Iterator[Month]:
+    """Months behind of which the default partitions hold rows."""
+    for table in PARTITIONED:
+        for low, high in _gaps(connection, table, Month.of(now, -MONTHS_MENDED).low, Month.of(now).low):
+            while (found := _first(connection, table, low, high)) is not None:
+                month = Month.of(time_of_id(found))
+                yield month
+                low = month.high
+
+
+def _gaps(connection: Connection, table: str, low: UUID, high: UUID) -> Iterator[tuple[UUID, UUID]]:
+    """The spans of ids between the two that are in no month of the table: their rows are in its default partition.
+
+    Looking there needs the right to read the table only, and no other partition.
+    """
+    for month in _months_of(name for name in _existing(connection) if name.startswith(f"{table}_")):
+        if month.low > low:
+            yield low, min(month.low, high)
+        low = max(low, month.high)
+        if low >= high:
+            return
+    yield low, high
+
+
+def _months_of(names: Iterable[str]) -> list[Month]:
+    found = {match[1]: match for name in names if (match := _MONTH.search(name))}
+    return [Month.of(datetime(int(match[2]), int(match[3]), 1, tzinfo=UTC)) for _, match in sorted(found.items())]
+
+
+def _make(engine: Engine, month: Month) -> tuple[list[str], int]:
+    """Make what is missing of a month, and move its rows into it. Returns the names, and how many rows."""
+    with transaction(engine) as connection:
+        connection.execute(text(f"SET LOCAL statement_timeout = '{_MAKING}'"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        tables = _missing_tables(connection, month)
+        if not tables:
+            return [], 0
+        _wait_briefly(connection)
+        # The tables themselves, though attaching would do with less: who waits for one looks at its partitions
+        # afterwards. Who waited for the default partition alone would have looked before, and miss what was moved.
+        held = [*(f"ONLY {table}" for table in PARTITIONED), *map(_default, PARTITIONED)]
+        connection.execute(text(f"LOCK TABLE {', '.join(held)} IN ACCESS EXCLUSIVE MODE"))
+        moved = sum(_make_one(connection, table, month) for table in tables)
+        return [month.partition(table) for table in tables], moved
+
+
+def _make_one(connection: Connection, table: str, month: Month) -> int:
+    """Not `CREATE TABLE … PARTITION OF`, which refuses while rows are in the way. A table by itself has no
+    triggers, so no callback is made for a row that is moved; attaching gives it triggers, indexes and keys.
+    """
+    # Every part of these statements is made from constants, a date and names in the catalog: nothing to bind.
+    name, key = month.partition(table), _key(table)
+    columns = ", ".join(connection.execute(text(_COLUMNS), {"table": table}).scalars())
+    inside = f"{key} >= '{month.low}' AND {key} < '{month.high}'"
+    copied = "INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED INCLUDING STORAGE INCLUDING COMPRESSION"
+    connection.execute(text(f"CREATE TABLE {name} (LIKE {table} {copied})"))
+    moved = connection.execute(
+        text(f"INSERT INTO {name} ({columns}) SELECT {columns} FROM {_default(table)} WHERE {inside}")
+    ).rowcount
+    if moved:
+        connection.execute(text(f"DELETE FROM {_default(table)} WHERE {inside}"))
+    bounds = f"FOR VALUES FROM ('{month.low}') TO ('{month.high}')"
+    connection.execute(text(f"ALTER TABLE {table} ATTACH PARTITION {name} {bounds}"))
+    return moved
+
+
+def _wait_briefly(connection: Connection) -> None:
+    """For a lock on a table, which stops everybody while it is waited for: better another try."""
+    connection.execute(text(f"SET LOCAL lock_timeout = {round(LOCK_SECONDS * 1000)}"))
+
+
+def _why(error: ServiceUnavailable | SQLAlchemyError) -> str:
+    """Of the database's words the first line: the others quote rows."""
+    lines = str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__]
+    return lines[0]
+
+
+def _now(connection: Connection) -> datetime:
+    now: datetime = connection.execute(text("SELECT now()")).scalar_one()
+    return now.astimezone(UTC)
+
+
+def _existing(connection: Connection) -> set[str]:
+    return set(connection.execute(text(_EXISTING)).scalars())
+
+
+def _missing_tables(connection: Connection, month: Month) -> Sequence[str]:
+    existing = _existing(connection)
+    return [table for table in PARTITIONED if month.partition(table) not in existing]
+
+
+def _default(table: str) -> str:
+    return f"{table}_default"
+
+
+def _key(table: str) -> str:
+    """The column that says in which month a row belongs."""
+    return "id" if table == "notifications" else "notification_id"
+
+
+def _first(connection: Connection, table: str, low: UUID, high: UUID) -> UUID | None:
+    """The smallest id from `low` on and before `high`."""
+    found: UUID | None = _ask(connection, table, low, high, "{key}", "ORDER BY 1 LIMIT 1").scalar()
+    return found
+
+
+def _last(connection: Connection, table: str, low: UUID, high: UUID) -> UUID | None:
+    found: UUID | None = _ask(connection, table, low, high, "{key}", "ORDER BY 1 DESC LIMIT 1").scalar()
+    return found
+
+
+def _count(connection: Connection, table: str, low: UUID, high: UUID) -> int:
+    return int(_ask(connection, table, low, high, "count(*)").scalar_one())
+
+
+def _ask(
+    connection: Connection, table: str, low: UUID, high: UUID, what: str, more: str = ""
+) -> CursorResult[Any]:
+    key = _key(table)
+    query = f"SELECT {what.format(key=key)} FROM {table} WHERE {key} >= :low AND {key} < :high {more}"
+    return connection.execute(text(query).bindparams(*_BOUNDS), {"low": low, "high": high})
+
+
+_BOUNDS = [bindparam(name, type_=PG_UUID(as_uuid=True)) for name in ("low", "high")]
 
 _EXISTING = """
 SELECT child.relname FROM pg_inherits
@@ -122,8 +371,7 @@ JOIN pg_class AS parent ON parent.oid = pg_inherits.inhparent
 WHERE parent.relname IN ('notifications', 'attempts', 'events')
 """
 
-
-def _make(connection: Connection, table: str, name: str, start: datetime) -> None:
-    # Every part of this statement is made above from constants and a date: nothing to bind or to inject.
-    low, high = first_id(start), first_id(month_after(start, 1))
-    connection.execute(text(f"CREATE TABLE {name} PARTITION OF {table} FOR VALUES FROM ('{low}') TO ('{high}')"))
+_COLUMNS = """
+SELECT quote_ident(attname) FROM pg_attribute
+WHERE attrelid = CAST(:table AS regclass) AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum
+"""

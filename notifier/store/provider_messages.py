@@ -20,6 +20,7 @@ yet, and waits for it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
@@ -30,15 +31,15 @@ from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.types import Text
 
 from notifier.errors import ServiceUnavailable
-from notifier.status import MessageProof, Status, sources_of
-from notifier.store.engine import transaction
+from notifier.status import MessageProof, Status
+from notifier.store.engine import transaction, unprepared
 from notifier.store.wiping import GONE, GONE_WORDS
 from notifier.telemetry import log
 
 #: So often it begins anew before it is called a fault of the database. Each time somebody else has come further.
 _TRIES = 5
 #: What a provider took, and may turn out not to have taken.
-_TAKEN = tuple(status for status in sources_of(Status.UNKNOWN) if status is not Status.SENDING)
+_TAKEN = (Status.SENT, Status.DELIVERED, Status.UNDELIVERED)
 
 _DEADLOCK = "40P01"
 
@@ -70,21 +71,25 @@ class _Overtaken(Exception):
 
 
 def with_locks(engine: Engine, work: Callable[[Connection], _T]) -> _T:
-    """Do `work`, which calls `claim_message`, in a transaction; anew while others are faster.
+    """Do `work`, which calls `claim_message`, in a transaction; anew while others are faster, and once more, by a
+    new connection, if the database could not be used: whoever reports may not come again. It may have been done.
 
     Raises:
         ServiceUnavailable: the database cannot be used now, or others were faster every time.
     """
+    was_away = False
     for _ in range(_TRIES):
         try:
-            with transaction(engine) as connection:
+            with unprepared() if was_away else nullcontext(), transaction(engine) as connection:
                 return work(connection)
         except _Overtaken:
             continue
         except ServiceUnavailable as error:
-            # Whoever reports may not come again. Nobody who keeps to the order of locks is a victim of a deadlock.
-            if getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) != _DEADLOCK:
+            # Nobody who keeps to the order of locks is a victim of a deadlock.
+            is_deadlock = getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) == _DEADLOCK
+            if was_away and not is_deadlock:
                 raise
+            was_away = was_away or not is_deadlock
     raise ServiceUnavailable(
         "the database cannot be used now: too many write about one provider's message at once"
     )
@@ -92,10 +97,14 @@ def with_locks(engine: Engine, work: Callable[[Connection], _T]) -> _T:
 
 def claim_message(connection: Connection, claim: MessageClaim) -> bool:
     """Give the message to the attempt, if it is nobody's or its holder only guessed. Returns whether it is the
-    attempt's now. Locks the notification. To be called under `with_locks`, before any other lock is taken."""
+    attempt's now; nothing is of one that is not in the record any more. Locks the notification. To be called under
+    `with_locks`, before any other lock is taken."""
     wanted = _values(claim)
     ids = {claim.notification_id, *(holder.notification_id for holder in _holders(connection, wanted))}
-    connection.execute(_LOCK, {"ids": sorted(ids)})
+    locked = set(connection.execute(_LOCK, {"ids": sorted(ids)}).scalars())
+    if claim.notification_id not in locked:
+        # Deleted meanwhile, and its messages with it.
+        return False
     # A statement after the lock: it sees what others wrote while we waited.
     others = [holder for holder in _holders(connection, wanted) if not _is_of(holder, claim)]
     if any(holder.notification_id not in ids for holder in others):
@@ -229,5 +238,6 @@ FROM (SELECT 1) AS release LEFT JOIN moved ON true
 """).bindparams(_ID, bindparam("sources", type_=ARRAY(Text())))
 
 _NOTE: TextClause = text("""
-INSERT INTO events (notification_id, kind, attempt, detail) VALUES (:id, 'provider_message', :attempt, :detail)
+INSERT INTO events (notification_id, kind, attempt, detail)
+SELECT id, 'provider_message', CAST(:attempt AS int), CAST(:detail AS text) FROM notifications WHERE id = :id
 """).bindparams(_ID)

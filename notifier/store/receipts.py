@@ -26,7 +26,7 @@ from sqlalchemy.types import Text
 
 from notifier.hashing import HashKey
 from notifier.status import Channel, MessageProof, Reason, Status, sources_of
-from notifier.store.engine import transaction
+from notifier.store.engine import database_now, transaction
 from notifier.store.mass_alarm import HardBounceWatch
 from notifier.store.partitions import first_id
 from notifier.store.provider_messages import MessageClaim, claim_message, with_locks
@@ -114,6 +114,10 @@ class ReceiptBook:
         self._engine = engine
         self._hash_key = hash_key or HashKey()
         self._watch = watch
+
+    def now(self) -> datetime:
+        """By the database's clock, which is asked every few seconds."""
+        return database_now(self._engine)
 
     def record(
         self, report: NewReport, suppression: Callable[[Reported], NewSuppression | None] = lambda _: None
@@ -299,6 +303,8 @@ SELECT detail FROM events WHERE notification_id = :id AND kind = 'provider' AND 
 #   notification going again meanwhile;
 # - a failure counts for nothing while a later attempt may still arrive,
 # - nor once an operator has set it going again.
+# No lease ends any more of what was moved. So what is under way besides counts as unknown until its worker, if it
+# lives, records the answer.
 _WRITE: TextClause = text(f"""
 WITH taken AS (
   UPDATE attempts SET outcome = 'accepted', finished_at = coalesce(finished_at, now()), reason = NULL, code = NULL,
@@ -322,6 +328,11 @@ WITH taken AS (
       AND (later.outcome IS NULL OR later.outcome IN ('accepted', 'unknown')))
     ELSE true END
   RETURNING n.status, n.reason
+), left_open AS (
+  UPDATE attempts AS a SET outcome = 'unknown', finished_at = now(), reason = 'outcome_unknown',
+    detail = 'another attempt was reported on before this one was answered'
+  FROM moved WHERE a.notification_id = :id AND a.number <> :attempt
+    AND CASE WHEN a.outcome IS NULL THEN true END
 )
 INSERT INTO events (notification_id, occurred_at, kind, status, reason, attempt, detail)
 SELECT :id, CAST(:occurred_at AS timestamptz), 'provider', moved.status, moved.reason, :attempt,

@@ -8,7 +8,7 @@ up by the next. `retention_marks` holds how far the walks have come, so that a n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -50,6 +50,28 @@ class Walked:
     last: UUID | None
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Notifications of one channel whose ids lie between the two, and neither of these."""
+
+    channel: Channel
+    after: UUID
+    before: UUID
+    #: And which were accepted before then; None: whenever.
+    accepted_before: datetime | None = None
+
+    def values(self) -> dict[str, Any]:
+        """For a statement that walks."""
+        return {
+            "channel": self.channel,
+            "after": self.after,
+            "before": self.before,
+            "accepted_before": self.accepted_before or datetime.max.replace(tzinfo=UTC),
+            "limit": PAGE,
+            "live": list(LIVE),
+        }
+
+
 class RetentionBook:
     """Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`."""
 
@@ -62,24 +84,24 @@ class RetentionBook:
             found: datetime = connection.execute(text("SELECT now()")).scalar_one()
         return found
 
-    def redact_page(self, channel: Channel, after: UUID, before: UUID) -> Walked:
-        """Take the personal data out of the next notifications of the channel; the rows stay."""
-        return self._walk(_REDACT, channel, after, before)
+    def redact_page(self, span: Span) -> Walked:
+        """Take the personal data out of the next notifications of the span; the rows stay."""
+        return self._walk(_REDACT, span)
 
-    def delete_page(self, channel: Channel, after: UUID, before: UUID, *, only_default: bool) -> Walked:
-        """Delete the next notifications of the channel with all that belongs to them."""
-        return self._walk(_DELETE_DEFAULT if only_default else _DELETE, channel, after, before)
+    def delete_page(self, span: Span, *, only_default: bool) -> Walked:
+        """Delete the next notifications of the span with all that belongs to them."""
+        return self._walk(_DELETE_DEFAULT if only_default else _DELETE, span)
 
-    def _walk(self, statement: TextClause, channel: Channel, after: UUID, before: UUID) -> Walked:
+    def _walk(self, statement: TextClause, span: Span) -> Walked:
         with transaction(self._engine) as connection:
-            row = connection.execute(statement, _values(channel, after, before)).one()
+            row = connection.execute(statement, span.values()).one()
         return Walked(row.changed, row.wanted > row.changed, row.last)
 
-    def count(self, channel: Channel, before: UUID, *, is_redaction: bool) -> int:
+    def count(self, span: Span, *, is_redaction: bool) -> int:
         """How many there are to redact, or to delete."""
         statement = _COUNT_REDACT if is_redaction else _COUNT_DELETE
         with transaction(self._engine) as connection:
-            return int(connection.execute(statement, _values(channel, UUID(int=0), before)).scalar_one())
+            return int(connection.execute(statement, span.values()).scalar_one())
 
     def delete_rejected_page(self, channel: Channel, days: int) -> int:
         """Delete the oldest rejected messages of the channel: without what came they are worth nothing."""
@@ -132,10 +154,6 @@ class RetentionBook:
             connection.execute(_SET_MARK, {"task": task, "reached": reached})
 
 
-def _values(channel: Channel, after: UUID, before: UUID) -> dict[str, Any]:
-    return {"channel": channel, "after": after, "before": before, "limit": PAGE, "live": list(LIVE)}
-
-
 _UUIDS = [bindparam(name, type_=PG_UUID(as_uuid=True)) for name in ("after", "before")]
 _LIVES = bindparam("live", type_=ARRAY(Text()))
 _BOUNDS = [bindparam(name, type_=PG_UUID(as_uuid=True)) for name in ("low", "high")]
@@ -148,7 +166,8 @@ def _page(condition: str, table: str = "notifications") -> str:
     """The page is cut before it is asked what is wanted, so a statement looks at so many rows and no more."""
     return f"""
 page AS MATERIALIZED (
-  SELECT n.id, n.channel = :channel AND {condition} AS is_wanted FROM {table} AS n
+  SELECT n.id, n.channel = :channel AND n.accepted_at < :accepted_before AND {condition} AS is_wanted
+  FROM {table} AS n
   WHERE n.id > :after AND n.id < :before ORDER BY n.id LIMIT :limit
 ), free AS MATERIALIZED (
   SELECT n.id, n.producer, coalesce(n.idempotency_key, n.id::text) AS key
@@ -220,7 +239,7 @@ SELECT (SELECT id FROM free ORDER BY id DESC LIMIT 1)
 def _count(condition: str) -> TextClause:
     return text(f"""
 SELECT count(*) FROM notifications AS n WHERE n.id > :after AND n.id < :before AND n.channel = :channel
-  AND n.status <> ALL(:live) AND {condition} AND :limit > 0
+  AND n.accepted_at < :accepted_before AND n.status <> ALL(:live) AND {condition} AND :limit > 0
 """).bindparams(*_UUIDS, _LIVES)
 
 

@@ -93,81 +93,11 @@ VALUES (:id, :queue, :producer, :broker_user, :body, :body_size, :entry, CAST(:h
         CAST(:faults AS jsonb), :redelivered)
 """)
 
-CLAIM: TextClause = text("""
-WITH wanted AS MATERIALIZED (
-  SELECT n.id FROM unnest(:ids) AS w(id)
-  JOIN notifications AS n ON n.id = w.id AND CASE WHEN n.status = 'queued' THEN true END
-  ORDER BY n.id FOR UPDATE OF n SKIP LOCKED
-), claimed AS (
-  UPDATE notifications AS n SET
-    status = CASE WHEN n.expires_at <= now() THEN 'expired' ELSE 'sending' END,
-    reason = CASE WHEN n.expires_at <= now() THEN 'expired' END,
-    detail = NULL,
-    claim = n.claim + 1,
-    due_at = CASE WHEN n.expires_at <= now() THEN NULL ELSE now() + make_interval(secs => :lease) END,
-    updated_at = now()
-  FROM wanted WHERE n.id = wanted.id AND CASE WHEN n.status = 'queued' THEN true END
-  RETURNING n.*
-), noted AS (
-  INSERT INTO events (notification_id, kind, status, reason) SELECT id, 'status', status, reason FROM claimed
-)
-SELECT id, producer, channel, lane, recipient, template, locale, context, sealed, secrets, sender, reply_to,
-  expires_at, on_unknown, attachments, is_test, claim,
-  attempt_count, attempt_count - replayed_attempts AS tries,
-  extract(epoch FROM now() - greatest(accepted_at, send_at, replayed_at)) AS age_seconds,
-  extract(epoch FROM expires_at - now()) AS seconds_to_expiry
-FROM claimed WHERE status = 'sending' ORDER BY id
-""").bindparams(bindparam("ids", type_=ARRAY(UUID(as_uuid=False))))
-
 # Their task could not be published.
 HURRY: TextClause = text("""
 UPDATE notifications AS n SET due_at = now() + make_interval(secs => :seconds)
 FROM unnest(:ids) AS w(id) WHERE n.id = w.id AND CASE WHEN n.status = 'queued' THEN true END
 """).bindparams(bindparam("ids", type_=ARRAY(UUID(as_uuid=False))))
-
-# Suppressions are looked up here and not with the claim: the sender identity and the template are known only now,
-# it costs no statement of its own, and who asked for no more until a moment ago gets no more.
-START_ATTEMPTS: TextClause = text("""
-WITH wanted AS MATERIALIZED (
-  SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
-    id uuid, claim int, provider text, hashes bytea[], sender text, category text, exempt boolean)
-), barred AS MATERIALIZED (
-  SELECT w.id, w.claim, s.*
-  -- With a limit of its own it is looked up row by row, however small the planner believes the table to be.
-  FROM wanted AS w CROSS JOIN LATERAL (
-    SELECT s.reason, s.scope, s.created_at, s.source FROM suppressions AS s
-    WHERE s.address_hash = ANY(w.hashes) AND s.lifted_at IS NULL AND CASE
-      WHEN s.expires_at <= now() THEN false
-      WHEN w.exempt THEN s.scope = 'global' AND s.reason <> ALL(:wishes)
-      ELSE s.scope IN ('global', w.sender, w.category) END
-    LIMIT 1
-  ) AS s
-), held AS (
-  UPDATE notifications AS n SET attempt_count = n.attempt_count + 1
-  FROM wanted AS r
-  WHERE n.id = r.id AND r.id NOT IN (SELECT id FROM barred) AND CASE
-    -- No call without this row: what is a test goes to the simulator, what is none does not, whoever asks.
-    WHEN n.is_test <> (r.provider = :simulator) THEN false
-    WHEN n.claim = r.claim AND n.status = 'sending' AND n.due_at > now() + make_interval(secs => :margin)
-    THEN true END
-  RETURNING n.id, n.claim, n.attempt_count AS number, r.provider
-), started AS (
-  INSERT INTO attempts (notification_id, number, provider) SELECT id, number, provider FROM held
-), stopped AS (
-  UPDATE notifications AS n SET status = 'suppressed',
-    reason = CASE b.reason WHEN 'manual' THEN 'operator' ELSE b.reason END,
-    detail = format('%s, since %s, by %s', b.scope, to_char(b.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'),
-      b.source),
-    due_at = NULL, updated_at = now()
-  FROM barred AS b
-  WHERE n.id = b.id AND CASE WHEN n.claim = b.claim AND n.status = 'sending' THEN true END
-  RETURNING n.id, n.reason, n.detail
-), noted AS (
-  INSERT INTO events (notification_id, kind, status, reason, detail)
-  SELECT id, 'status', 'suppressed', reason, detail FROM stopped
-)
-SELECT id, claim, number, provider FROM held
-""").bindparams(bindparam("wishes", type_=ARRAY(Text())))
 
 _RESULTS = """
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
@@ -222,6 +152,23 @@ FINISH: TextClause = text(f"""
 WITH results AS MATERIALIZED ({_RESULTS}), completed AS ({_COMPLETE}), moved AS ({_MOVED}) {_NOTED}
 """).bindparams(*_STATUSES)
 
+# For whom nobody was called. If an attempt has been begun all the same, because the answer to its beginning was
+# lost, it is closed: under the current claim its number is ours. If the sweep took us for dead, and it for
+# unknown, this corrects both.
+GIVE_BACK: TextClause = text(f"""
+WITH results AS MATERIALIZED ({_RESULTS}), closed AS (
+  UPDATE attempts AS a SET finished_at = now(), outcome = 'unavailable', reason = 'lease_expired',
+    subject = 'provider', code = NULL, detail = r.detail
+  FROM results AS r JOIN notifications AS n ON n.id = r.id AND n.claim = r.claim
+  WHERE a.notification_id = r.id AND a.number = r.number
+    AND CASE WHEN a.outcome IS NULL OR a.outcome = 'unknown' THEN true END
+  RETURNING a.notification_id, a.number
+), moved AS ({_MOVED})
+INSERT INTO events (notification_id, kind, status, reason, attempt, detail)
+SELECT moved.id, 'status', moved.status, moved.reason, closed.number, moved.detail
+FROM moved LEFT JOIN closed ON closed.notification_id = moved.id
+""").bindparams(*_STATUSES)
+
 # The same for results that have messages of providers whose ids stand for one each. A message belongs to one
 # attempt: a result whose message is another one's already is not written, but comes back with those whose attempt
 # was accepted under another id; `provider_messages.claim_message` decides. Who writes about messages locks in one
@@ -255,19 +202,24 @@ WHERE (SELECT count(*) FROM noted) IS NOT NULL AND r.id_space IS NOT NULL
 
 # The worker that held it is gone. With an open attempt nobody can say whether the provider took it; without one
 # no call was made, and it is tried again. What keeps killing its workers is poison: given up, or held if a
-# provider may have it.
+# provider may have it. The first time any lease that ends counts as the death of a worker, and from then on only
+# one whose worker had heard of its claim: an answer that was lost, however often, is no poison.
 END_LEASES: TextClause = text("""
 WITH ended AS MATERIALIZED (
-  SELECT id, crash_count + 1 AS crashes FROM notifications
+  SELECT id, crash_count, crash_count = 0 OR coalesce(confirmed_claim = claim, false) AS is_heard
+  FROM notifications
   WHERE due_at <= now() AND status = 'sending' ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
 ), closed AS (
   UPDATE attempts AS a SET finished_at = now(), outcome = 'unknown', reason = 'outcome_unknown',
     detail = 'the worker went away before it recorded the answer'
   FROM ended WHERE a.notification_id = ended.id AND a.outcome IS NULL
   RETURNING a.notification_id
-), judged AS (
-  SELECT ended.id, crashes, c.notification_id IS NOT NULL AS is_unknown, crashes >= :max_crashes AS is_poison
+), counted AS (
+  SELECT ended.id, is_heard, c.notification_id IS NOT NULL AS is_unknown,
+    crash_count + (is_heard OR c.notification_id IS NOT NULL)::int AS crashes
   FROM ended LEFT JOIN closed AS c ON c.notification_id = ended.id
+), judged AS (
+  SELECT *, crashes >= :max_crashes AS is_poison FROM counted
 ), moved AS (
   UPDATE notifications AS n SET
     crash_count = j.crashes,
@@ -276,7 +228,8 @@ WITH ended AS MATERIALIZED (
                   ELSE 'lease_expired' END,
     detail = CASE WHEN j.is_poison THEN 'the worker that held it went away, ' || j.crashes || ' times'
                   WHEN j.is_unknown THEN 'the worker went away before it recorded the answer'
-                  ELSE 'the worker went away before it called a provider' END,
+                  WHEN j.is_heard THEN 'the worker went away before it called a provider'
+                  ELSE 'its lease ended before its worker had heard of the claim' END,
     due_at = CASE WHEN j.is_unknown THEN now() + make_interval(secs => :unknown_after)
                   WHEN NOT j.is_poison THEN now() END,
     updated_at = now()
@@ -310,6 +263,8 @@ SELECT {_OF_UNKNOWN}
 FROM notifications AS n
 JOIN attempts AS a ON a.notification_id = n.id AND a.outcome = 'unknown'
 WHERE n.id = ANY(:ids) AND n.status = 'unknown'
+  -- An operator decides about those: a task of the first life may still be in the broker.
+  AND n.reason IS DISTINCT FROM 'restored'
 ORDER BY n.id, a.number
 """).bindparams(bindparam("ids", type_=ARRAY(UUID(as_uuid=False))))
 
@@ -345,7 +300,7 @@ SELECT now() AS looked_at, ARRAY(
 
 # Nobody has it, or nobody can be asked: the template's policy. `hold` leaves no due_at, so only a receipt or an
 # operator moves it again; so does poison, and what lost its secrets when a look-up found a message for it that was
-# another one's.
+# another one's. What is held already is not held again.
 SETTLE_UNKNOWN: TextClause = text(f"""
 WITH wanted AS (
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(id uuid, claim int, resend boolean, detail text)
@@ -355,7 +310,7 @@ WITH wanted AS (
     due_at = CASE WHEN w.resend AND NOT {GONE} THEN now() END,
     detail = CASE WHEN w.resend AND {GONE} THEN :gone ELSE w.detail END,
     updated_at = now()
-  FROM wanted AS w WHERE n.id = w.id AND n.status = 'unknown' AND n.claim = w.claim
+  FROM wanted AS w WHERE n.id = w.id AND n.status = 'unknown' AND n.claim = w.claim AND n.due_at IS NOT NULL
   RETURNING n.id, n.status, n.reason, n.detail, n.status = 'retrying' AS resend
 )
 INSERT INTO events (notification_id, kind, status, reason, detail)

@@ -28,9 +28,9 @@ from sqlalchemy import (
     update,
 )
 
-from notifier.message import new_id
 from notifier.status import Channel, SuppressionReason
-from notifier.store.engine import transaction
+from notifier.store.clock import clock_of
+from notifier.store.engine import database_now, transaction
 from notifier.store.mass_alarm import HardBounceWatch
 from notifier.store.models import Suppression
 from notifier.store.storable import storable
@@ -72,10 +72,10 @@ class NewSuppression:
         named = (("provider", self.provider), ("sender", self.sender))
         return tuple(f"{kind}:{name}" for kind, name in named if name)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self, id_: UUID) -> dict[str, Any]:
         """The columns, as JSON takes them."""
         return {
-            "id": str(new_id()),
+            "id": str(id_),
             "address_hash": self.address_hash.hex(),
             "hash_key": self.hash_key,
             "channel": self.channel,
@@ -162,6 +162,10 @@ class SuppressionBook:
     def __init__(self, engine: Engine, watch: HardBounceWatch | None = None) -> None:
         self._engine = engine
         self._watch = watch
+
+    def now(self) -> datetime:
+        """By the database's clock, which is asked every few seconds."""
+        return database_now(self._engine)
 
     def add(self, rows: Sequence[NewSuppression], noted: Noted | None = None) -> int:
         """Keep those that are not there yet. Returns how many were new; if any was, `noted` is written, too."""
@@ -263,7 +267,7 @@ def add_suppressions(
         return 0
     # In one order, so that two who add the same ones wait for each other instead of locking up.
     ordered = sorted(rows, key=lambda row: (row.address_hash, row.scope, row.reason))
-    values = {"rows": json.dumps([row.as_dict() for row in ordered])}
+    values = {"rows": json.dumps([row.as_dict(clock_of(connection).new_id()) for row in ordered])}
     connection.execute(_MAKE_ROOM, values)
     return len(connection.execute(_ADD, values).all())
 

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, TextClause, bindparam, or_, select, text
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 
 from notifier.errors import CannotOpen, NotFound
-from notifier.message import new_id
+from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.models import UnreadBounce
 from notifier.store.vault import Vault
@@ -54,16 +54,16 @@ class UnreadBook:
 
         Of a notification that was redacted, and beyond `MAX_KEPT`, nothing is kept; one event says so.
         """
-        id_ = new_id()
         values = {
-            "id": id_,
             "notification_id": notification_id,
             "attempt": attempt,
             "digest": hashlib.sha256(content).digest(),
             "size": len(content),
             "max_kept": MAX_KEPT,
-        } | self._vault.put_away_bounce(id_, content[:KEPT_BYTES])
+        }
         with transaction(self._engine) as connection:
+            id_ = clock_of(connection).new_id()
+            values |= {"id": id_, **self._vault.put_away_bounce(id_, content[:KEPT_BYTES])}
             # One after the other, so that the same mail twice at once is one.
             connection.execute(_LOCK, {"id": notification_id})
             return connection.execute(_KEEP, values).first() is not None

@@ -108,9 +108,9 @@ class Claimed:
     is_test: bool
     #: Fencing token.
     claim: int
-    #: Provider calls before this claim.
+    #: Attempts before this claim: the last one's number.
     attempt_count: int
-    #: The same, since an operator last set it going again.
+    #: Provider calls since an operator last set it going again.
     tries: int
     #: Since it was first due, or set going again; by the database's clock.
     age_seconds: float
@@ -154,6 +154,13 @@ class NewAttempt:
     provider: str
     #: None: nobody is looked up.
     guard: Guard | None = None
+    #: Calls that were made under this claim before.
+    earlier: int = 0
+
+    @property
+    def number(self) -> int:
+        """That its attempt gets: this one and no other, however often it is asked for."""
+        return self.claim.attempt_count + self.earlier + 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ from fastapi import APIRouter
 from notifier.operations import Result, Selection
 from notifier.status import Status
 from notifier.web.desk import AtDesk
-from notifier.web.gate import Operator, SenderOrOperator
+from notifier.web.gate import KeyedRoute, Operator, SenderOrOperator
 from notifier.web.problems import Refusal
 from notifier.web.reading import story_for
 from notifier.web.shapes import Done, RetryRequest, Why
 
-router = APIRouter(tags=["act"])
+router = APIRouter(tags=["act"], route_class=KeyedRoute)
 
 
 @router.post("/v1/notifications/retry", summary="Retry many")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from starlette.types import Lifespan
@@ -27,6 +28,7 @@ from notifier.web import (
     webhooks,
 )
 from notifier.web.desk import Desk
+from notifier.web.patience import Patience
 from notifier.web.shapes import Problem
 from notifier.web.shield import Shield
 
@@ -43,6 +45,7 @@ _REFUSALS = {
     401: "No key, or not a valid one.",
     403: "The key does not allow it.",
     404: "There is no such thing, or it is another producer's.",
+    408: "The body was not here in time.",
     409: "It does not go with what happened before.",
     413: "The body is too large.",
     415: "The body is not said to be of a type that is taken.",
@@ -51,10 +54,14 @@ _REFUSALS = {
     500: "The service failed on it.",
     503: "The database is away; try again after `Retry-After` seconds.",
 }
-_ALWAYS = (401, 403, 422, 429, 500, 503)
+_ALWAYS = (401, 403, 408, 422, 429, 500, 503)
 
 
-def make_app(desk: Desk | None = None, lifespan: Lifespan[FastAPI] | None = None) -> FastAPI:
+def make_app(
+    desk: Desk | None = None,
+    lifespan: Lifespan[FastAPI] | None = None,
+    patience: Patience = Patience(),  # noqa: B008 - it cannot change
+) -> FastAPI:
     """The application, working with `desk`; without one it can only describe itself."""
     app = FastAPI(
         title="notifier",
@@ -81,12 +88,16 @@ def make_app(desk: Desk | None = None, lifespan: Lifespan[FastAPI] | None = None
     app.include_router(watching.router, responses=_responses((500, 503)))
     app.include_router(webhooks.router)
     app.include_router(unsubscribing.router)
-    app.add_middleware(Shield, limits={attaching.PATH: desk.attachments.max_bytes} if desk else {})
+    limits = {attaching.PATH: desk.attachments.max_bytes} if desk else {}
+    app.add_middleware(Shield, limits=limits, patience=patience)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
 
     @app.get("/openapi.json", include_in_schema=False)
-    async def openapi() -> dict[str, Any]:
-        return app.openapi()
+    async def openapi() -> Response:
+        # Written once: it needs no key, and the framework would go through all of it each time.
+        if not hasattr(app.state, "openapi"):
+            app.state.openapi = json.dumps(app.openapi(), ensure_ascii=False).encode()
+        return Response(app.state.openapi, media_type="application/json")
 
     return app
 

@@ -10,12 +10,13 @@ from fastapi import APIRouter, Depends, Header, Request
 from pydantic import BaseModel, ConfigDict
 
 from notifier.errors import Fault, InvalidMessage
+from notifier.status import Channel
 from notifier.web import examples
 from notifier.web.desk import AtDesk
-from notifier.web.gate import Sender
+from notifier.web.gate import KeyedRoute, Sender
 from notifier.web.problems import Refusal, errors_of, refusal
 
-router = APIRouter(tags=["send"])
+router = APIRouter(tags=["send"], route_class=KeyedRoute)
 
 PATH = "/v1/attachments"
 
@@ -64,6 +65,9 @@ def attach(
     """Keep a file for mails of this producer. Messages name it in `attachments`; one that none names within a day
     is deleted. The same file again, of the same name and type, has the same id."""
     assert holder.producer is not None, "the scope send has one"
+    no_mail = [fault for fault in holder.template_faults(Channel.EMAIL, "") if fault.field == "channel"]
+    if no_mail:
+        raise refusal(no_mail)
     if content_encoding.strip().lower() != "identity":
         fix = "Send the file as it is"
         fault = Fault("Content-Encoding", "wrong_content_encoding", "names a compression", fix)

@@ -13,10 +13,10 @@ from notifier.operations.callbacks import CallbackReplay, CallbackStory
 from notifier.status import CallbackFailure, CallbackState, Status
 from notifier.store.callbacks import CallbackFilter, CallbackView, EndpointView
 from notifier.web.desk import AtDesk
-from notifier.web.gate import Operator
+from notifier.web.gate import KeyedRoute, Operator
 from notifier.web.shapes import Words, check_conditions, read_cursor, write_cursor
 
-router = APIRouter(tags=["callbacks"])
+router = APIRouter(tags=["callbacks"], route_class=KeyedRoute)
 
 
 class CallbackConditions(BaseModel):

@@ -28,9 +28,14 @@ from notifier.tokens import Tokens
 from notifier.web.handover import Handover
 from notifier.web.kept import Kept
 from notifier.web.readiness import Readiness, State
+from notifier.web.shares import LongReads, Shares
 
 #: Monitoring needs no key, so what it is told is asked for at most so often. Seconds.
 KEPT_SECONDS = 2.0
+#: Large bodies of one key that are in memory at once.
+LARGE_BODIES = 4
+#: A search, a count, or a page of an export that takes longer is broken off.
+READ_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,9 @@ class Desk:
     suppressions: Suppressions
     tokens: Tokens
     attachments: Attachments
+    shares: Shares
+    large_bodies: Shares
+    long_reads: LongReads
 
 
 def make_desk(services: Services, handover: Handover) -> Desk:
@@ -58,13 +66,14 @@ def make_desk(services: Services, handover: Handover) -> Desk:
     operating = Operating(services.engine, services.hash_key)
     broker_url = services.settings.require("broker_url")
     readiness = Readiness(lambda: missing_upgrade(services.engine), broker_url)
+    threads, producers = services.settings.api_threads, services.settings.structure.producers
     return Desk(
         services.intake(handover.put),
-        services.audit,
+        Audit(services.engine, services.vault, READ_SECONDS),
         Operations(operating, Lateness(services.engine)),
         Steering(services.health, services.circuits, operating, services.settings.provider_tables()),
         services.renderer,
-        Keys(KeyBook(services.engine), operating),
+        Keys(KeyBook(services.engine), operating, {name: table.rights for name, table in producers.items()}),
         services.rates,
         services.receipts,
         CallbackOperations(services.callbacks, operating, services.settings.structure.callbacks),
@@ -73,6 +82,9 @@ def make_desk(services: Services, handover: Handover) -> Desk:
         services.suppressions,
         services.tokens,
         Attachments(services.attachments, services.settings),
+        Shares(max(1, threads // 2)),
+        Shares(LARGE_BODIES),
+        LongReads(max(1, threads // 4)),
     )
 
 

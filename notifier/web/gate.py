@@ -1,19 +1,25 @@
-"""Who may: the key of a request, its scopes, its rate."""
+"""Who may: the key of a request, its scopes, its rate. All three are looked at before the body is read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Annotated, Any
 
-from fastapi import Depends, Security
+from fastapi import Depends, Request, Response, Security
+from fastapi.concurrency import run_in_threadpool
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from notifier.operations.keys import Holder, Scope
-from notifier.web.desk import AtDesk, Desk
+from notifier.web.desk import Desk
 from notifier.web.problems import Refusal, retry_after
 
 #: A key may use up so much of its rate at once. Seconds.
 BURST_SECONDS = 1.0
+
+#: Of larger bodies a key sends some at once (`Desk.large_bodies`); its others wait, unread.
+LARGE_BODY_BYTES = 64 * 1024
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="key", description="`notifier keys create` makes one.")
 Shown = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
@@ -50,16 +56,60 @@ def admit(desk: Desk, holder: Holder, units: int = 1) -> None:
         raise Refusal(429, f"this key may make {rate:g} requests a second", headers=headers)
 
 
-def needs(*scopes: Scope) -> Callable[..., Holder]:
-    """A dependency: a key with any of these scopes, within its rate."""
+class Needs:
+    """A dependency: a key with any of these scopes, within its rate. `KeyedRoute` looks at it."""
 
-    def check(desk: AtDesk, shown: Shown) -> Holder:
+    def __init__(self, *scopes: Scope) -> None:
+        self.scopes = scopes
+
+    async def __call__(self, request: Request, _: Shown) -> Holder:
+        """Who makes the request."""
+        holder: Holder = request.state.holder
+        return holder
+
+    def check(self, desk: Desk, shown: HTTPAuthorizationCredentials | None) -> Holder:
+        """Who makes the request.
+
+        Raises:
+            Refusal: 401, 403 or 429.
+        """
         holder = _holder(desk, shown)
-        check_scope(holder, *scopes)
+        check_scope(holder, *self.scopes)
         admit(desk, holder)
         return holder
 
-    return check
+
+class KeyedRoute(APIRoute):
+    """A route that needs a key. The framework would read the body, and only then ask for the key."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The framework's handler, behind the check."""
+        handle = super().get_route_handler()
+        [needs] = [found.call for found in self.dependant.dependencies if isinstance(found.call, Needs)]
+
+        async def checked(request: Request) -> Response:
+            desk: Desk = request.app.state.desk
+            shown = await _bearer(request)
+            key = shown.credentials if shown else ""
+            async with desk.shares.turn(key):
+                request.state.holder = await run_in_threadpool(needs.check, desk, shown)
+            async with AsyncExitStack() as turns:
+                if _is_large(request):
+                    await turns.enter_async_context(desk.large_bodies.turn(key))
+                # Read while no thread is taken: a slow client would take them all. The framework finds it read.
+                await request.body()
+                async with desk.shares.turn(key):
+                    return await handle(request)
+
+        return checked
+
+
+def _is_large(request: Request) -> bool:
+    """Whether its body is, or may be, one of those of which memory holds only some at once."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal():
+        return int(declared[:18]) > LARGE_BODY_BYTES
+    return "transfer-encoding" in request.headers
 
 
 def check_scope(holder: Holder, *scopes: Scope) -> None:
@@ -75,8 +125,8 @@ def check_scope(holder: Holder, *scopes: Scope) -> None:
         raise Refusal(403, f"this needs the scope {wanted}; the key has {has}{ending}")
 
 
-Sender = Annotated[Holder, Depends(needs(Scope.SEND))]
-Reader = Annotated[Holder, Depends(needs(Scope.READ))]
-SenderOrReader = Annotated[Holder, Depends(needs(Scope.SEND, Scope.READ))]
-SenderOrOperator = Annotated[Holder, Depends(needs(Scope.SEND, Scope.OPERATE))]
-Operator = Annotated[Holder, Depends(needs(Scope.OPERATE))]
+Sender = Annotated[Holder, Depends(Needs(Scope.SEND))]
+Reader = Annotated[Holder, Depends(Needs(Scope.READ))]
+SenderOrReader = Annotated[Holder, Depends(Needs(Scope.SEND, Scope.READ))]
+SenderOrOperator = Annotated[Holder, Depends(Needs(Scope.SEND, Scope.OPERATE))]
+Operator = Annotated[Holder, Depends(Needs(Scope.OPERATE))]

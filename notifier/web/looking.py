@@ -14,11 +14,11 @@ from notifier.operations.steering import ProviderView
 from notifier.rendering import Renderer, Segments
 from notifier.status import Channel
 from notifier.web.desk import AtDesk
-from notifier.web.gate import Operator, SenderOrReader
+from notifier.web.gate import KeyedRoute, Operator, SenderOrReader
 from notifier.web.problems import Refusal, refusal
 from notifier.web.shapes import PreviewRequest, Rejected, RejectedPage, read_cursor, write_cursor
 
-router = APIRouter(tags=["look"])
+router = APIRouter(tags=["look"], route_class=KeyedRoute)
 
 
 class VariableShape(BaseModel):
@@ -67,9 +67,14 @@ class Rendering(BaseModel):
 
 
 @router.get("/v1/templates", summary="Templates")
-def templates(desk: AtDesk, _: SenderOrReader) -> list[TemplateShape]:
-    """Every template with its languages and what it needs."""
-    return [_shape(desk.renderer, channel, name) for channel in Channel for name in desk.renderer.names(channel)]
+def templates(desk: AtDesk, holder: SenderOrReader) -> list[TemplateShape]:
+    """Every template of the key with its languages and what it needs."""
+    return [
+        _shape(desk.renderer, channel, name)
+        for channel in Channel
+        for name in desk.renderer.names(channel)
+        if holder.sees_template(channel, name)
+    ]
 
 
 def _shape(renderer: Renderer, channel: Channel, name: str) -> TemplateShape:
@@ -99,8 +104,13 @@ def _shape(renderer: Renderer, channel: Channel, name: str) -> TemplateShape:
 
 
 @router.post("/v1/templates/{channel}/{name}/preview", summary="Preview a template")
-def preview(desk: AtDesk, _: SenderOrReader, channel: Channel, name: str, wanted: PreviewRequest) -> Rendering:
+def preview(
+    desk: AtDesk, holder: SenderOrReader, channel: Channel, name: str, wanted: PreviewRequest
+) -> Rendering:
     """What a template makes of a context, or of its first sample. Sends nothing."""
+    not_its_own = holder.template_faults(channel, name)
+    if not_its_own:
+        raise refusal(not_its_own)
     template = desk.renderer.template(channel, name)
     context, locale = wanted.context, wanted.locale
     if context is None:

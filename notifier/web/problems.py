@@ -21,6 +21,7 @@ from notifier.errors import (
     NotFound,
     RenderingFailed,
     ServiceUnavailable,
+    StatementCancelled,
     TemplateInvalid,
     WrongSelection,
 )
@@ -33,6 +34,7 @@ AWAY_SECONDS = 5
 _STATUSES: Mapping[str, int] = {
     "technical_error": 500,
     "too_large": 413,
+    "attachment_quota": 413,
     "wrong_content_type": 415,
     "wrong_content_encoding": 415,
     "attachment_type": 415,
@@ -74,6 +76,7 @@ def refusal(faults: Sequence[Fault], value: Any = None) -> Refusal:
 
 
 _DETAILS = {
+    413: "there is too much of it",
     409: "it was used before, for something else",
     403: "this key or its producer may not send it",
     500: "the service failed on it; it is logged",
@@ -168,6 +171,12 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(TemplateInvalid)
     async def broken(_: Request, error: TemplateInvalid) -> JSONResponse:
         return problem(422, f"the template {error.name} is broken: notifier templates check")
+
+    @app.exception_handler(StatementCancelled)
+    async def too_long(_: Request, __: StatementCancelled) -> JSONResponse:
+        return away(
+            "it took the database too long, and nothing was done; ask for less at once, as by a shorter time"
+        )
 
     @app.exception_handler(ServiceUnavailable)
     async def unavailable(_: Request, __: ServiceUnavailable) -> JSONResponse:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kombu import Connection
 
 from notifier import topology
-from notifier.errors import ServiceUnavailable
+from notifier.errors import DatabaseChanged, ServiceUnavailable
 
 #: The broker has so long to answer. Seconds.
 BROKER_SECONDS = 2.0
@@ -39,6 +39,8 @@ class Readiness:
         """How it is now."""
         try:
             missing = self._missing_upgrade()
+        except DatabaseChanged:
+            return State("not the one it was: run `notifier db after-restore`", "not known", self._broker())
         except ServiceUnavailable:
             return State("away", "not known", self._broker())
         return State("ok", "ok" if missing is None else "run `notifier db upgrade`", self._broker())

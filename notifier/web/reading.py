@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
+from starlette.types import Receive, Send
+from starlette.types import Scope as ASGIScope
 
 from notifier.errors import NotFound, WrongSelection
 from notifier.operations.keys import Holder
-from notifier.store.audit import Audit, Dimension, Filter, Story
+from notifier.store.audit import Audit, Dimension, Story
+from notifier.store.filters import MAX_SPAN, Filter
 from notifier.web import examples, exporting
-from notifier.web.desk import AtDesk
-from notifier.web.gate import Reader
+from notifier.web.desk import AtDesk, Desk
+from notifier.web.gate import KeyedRoute, Reader
 from notifier.web.problems import Refusal
 from notifier.web.shapes import Conditions, NotificationPage, read_cursor, write_cursor
 
-router = APIRouter(tags=["read"])
-
-#: `/v1/stats` counts what it finds one by one: no longer span than this.
-MAX_STATS_SPAN = timedelta(days=31)
+router = APIRouter(tags=["read"], route_class=KeyedRoute)
 
 
 class Search(Conditions):
@@ -33,8 +35,8 @@ class Search(Conditions):
         list[str],
         Field(
             max_length=10,
-            description="`name=value`, as often as you like. No index is for it: give `recipient`, `reference` or "
-            "`since`, too.",
+            description="`name=value`, as often as you like. No index is for it: give `recipient` or `reference`, "
+            "or `since` and `until` at most 31 days apart, too.",
         ),
     ] = Field(default_factory=list)
     format: Annotated[
@@ -58,20 +60,43 @@ def search(
 ) -> NotificationPage | Response:
     """Find notifications, newest first. New ones do not shift the pages."""
     found, before = _filter(holder, wanted, wanted.metadata), read_cursor(wanted.after)
+    found.check_span(desk.audit.now())
     kind = wanted.format or exporting.wanted(request.headers.get("accept", ""))
     if kind != "json":
-        return _export(desk.audit, found, kind)
-    page = desk.audit.search(found, limit=wanted.limit, before=before)
+        return _export(desk, holder, found, kind)
+    with ExitStack() as places:
+        if found.may_take_long:
+            places.callback(desk.long_reads.begin(holder.key_id))
+        page = desk.audit.search(found, limit=wanted.limit, before=before)
     return NotificationPage(items=page, next=write_cursor(page[-1].id) if len(page) == wanted.limit else None)
 
 
-def _export(audit: Audit, found: Filter, kind: Literal["csv", "jsonl"]) -> Response:
-    pages = audit.pages(found)
-    # Before the answer begins: a record that is away is a 503, not half a file.
-    first = next(pages, [])
+class _Export(StreamingResponse):
+    """A file that is written while it is read. It has a place among the long reads until the client has it all."""
+
+    def __init__(self, content: Iterable[str], end: Callable[[], None], **named: Any) -> None:
+        super().__init__(content, **named)
+        self._end = end
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._end()
+
+
+def _export(desk: Desk, holder: Holder, found: Filter, kind: Literal["csv", "jsonl"]) -> Response:
+    with ExitStack() as places:
+        end = desk.long_reads.begin(holder.key_id)
+        places.callback(end)
+        pages = desk.audit.pages(found)
+        # Before the answer begins: a record that is away is a 503, not half a file.
+        first = next(pages, [])
+        places.pop_all()
     write: Callable[..., Any] = exporting.csv_lines if kind == "csv" else exporting.json_lines
     headers = {"Content-Disposition": f'attachment; filename="notifications.{kind}"'}
-    return StreamingResponse(write(first, pages), media_type=exporting.MEDIA_TYPES[kind], headers=headers)
+    return _Export(write(first, pages), end, media_type=exporting.MEDIA_TYPES[kind], headers=headers)
 
 
 @router.get("/v1/notifications/{notification:uuid}", summary="One notification's story")
@@ -85,10 +110,10 @@ def story_for(audit: Audit, holder: Holder, notification: UUID) -> Story:
 
     Raises:
         NotFound: there is none, or it is another producer's, or a test where the key is for none, or the other way
-            round: which of these is not told.
+            round, or of a template that is not the key's: which of these is not told.
     """
     found = audit.story(notification)
-    if not holder.sees(found.notification.producer, is_test=found.notification.is_test):
+    if not holder.sees(found.notification):
         raise NotFound(f"no notification has the id {notification}")
     return found
 
@@ -117,13 +142,15 @@ def stats(desk: AtDesk, holder: Reader, wanted: Annotated[StatsQuery, Query()]) 
     them, or the key is one."""
     if wanted.is_test is None:
         wanted = wanted.model_copy(update={"is_test": holder.is_test})
-    until = wanted.until or datetime.now(UTC)
+    until = wanted.until or desk.audit.now()
     since = wanted.since or until - timedelta(days=1)
-    if until - since > MAX_STATS_SPAN:
-        raise WrongSelection(f"since and until are more than {MAX_STATS_SPAN.days} days apart: ask month by month")
+    if until - since > MAX_SPAN:
+        raise WrongSelection(f"since and until are more than {MAX_SPAN.days} days apart: ask month by month")
     by = list(dict.fromkeys(wanted.by))
     found = _filter(holder, wanted.model_copy(update={"since": since, "until": until}), ())
-    groups = desk.audit.group(found, by)
+    with ExitStack() as places:
+        places.callback(desk.long_reads.begin(holder.key_id))
+        groups = desk.audit.group(found, by)
     counts = [{**dict(zip(by, group.values, strict=True)), "count": group.count} for group in groups]
     return Stats(since=since, until=until, counts=counts)
 
@@ -131,21 +158,24 @@ def stats(desk: AtDesk, holder: Reader, wanted: Annotated[StatsQuery, Query()]) 
 def _filter(holder: Holder, wanted: Conditions, metadata: Sequence[str]) -> Filter:
     """The record's filter, no wider than the key may see."""
     if holder.sees_everything:
-        return wanted.filter(None, _metadata(wanted, metadata))
+        return wanted.filter(None, _metadata(metadata))
     if wanted.producer not in (None, holder.producer):
         raise Refusal(403, "this key reads what its own producer sent; others need the scope operate")
     if wanted.is_test not in (None, holder.is_test):
         kind = "tests" if holder.is_test else "no tests"
         raise Refusal(403, f"this key reads {kind} only; others need another key, or the scope operate")
     wanted = wanted.model_copy(update={"is_test": holder.is_test})
-    return wanted.filter(holder.producer, _metadata(wanted, metadata))
+    channels, templates = holder.rights.channels, holder.rights.templates
+    return replace(
+        wanted.filter(holder.producer, _metadata(metadata)),
+        channels=None if channels is None else tuple(sorted(channels)),
+        templates=None if templates is None else tuple(templates),
+    )
 
 
-def _metadata(wanted: Conditions, given: Sequence[str]) -> dict[str, str] | None:
+def _metadata(given: Sequence[str]) -> dict[str, str] | None:
     if not given:
         return None
-    if wanted.recipient is None and wanted.reference is None and wanted.since is None:
-        raise WrongSelection("metadata is searched one by one: give recipient, reference or since, too")
     pairs = [text.partition("=") for text in given]
     if not all(name and equals for name, equals, _ in pairs):
         raise WrongSelection("metadata is written name=value")

@@ -15,11 +15,11 @@ from notifier.operations.keys import Holder
 from notifier.status import Lane
 from notifier.web import examples
 from notifier.web.desk import AtDesk
-from notifier.web.gate import Sender, admit
+from notifier.web.gate import KeyedRoute, Sender, admit
 from notifier.web.problems import Refusal, errors_of, refusal, status_of
 from notifier.web.shapes import Accepted, AcceptedEntry, BatchAnswer, RefusedEntry
 
-router = APIRouter(tags=["send"])
+router = APIRouter(tags=["send"], route_class=KeyedRoute)
 
 
 async def _body(request: Request) -> bytes:
@@ -58,7 +58,7 @@ def send(
 
     The same request with the same key is the same notification and gets the same answer.
     """
-    entry, value = read_request(body, _producer(holder), _unquoted(idempotency_key))
+    entry, value = read_request(body, _producer(holder), _unquoted(idempotency_key), now=desk.intake.now())
     faults = entry.faults or _not_allowed(holder, entry.message)
     if entry.message is None or faults:
         raise refusal(faults, value)
@@ -88,7 +88,7 @@ def send_batch(desk: AtDesk, holder: Sender, body: Body, request: Request) -> Ba
             "Idempotency-Key", "key_not_here", "is for one message", "Give each entry an idempotency_key"
         )
         raise Refusal(422, "a batch has no key of its own", [{**fault.as_dict(), "parameter": fault.field}])
-    entries = read_batch_request(body, _producer(holder))
+    entries = read_batch_request(body, _producer(holder), now=desk.intake.now())
     # The first of them was counted at the gate.
     if len(entries) > 1:
         admit(desk, holder, len(entries) - 1)
@@ -141,10 +141,4 @@ def _not_allowed(holder: Holder, message: Message | None) -> list[Fault]:
     if message is None:
         return []
     assert message.channel is not None, "set by parsing"
-    return holder.rights.faults(
-        owner="this key",
-        remedy="use a key that may",
-        channel=message.channel,
-        lane=message.lane or Lane.NORMAL,
-        template=message.template,
-    )
+    return holder.faults(message.channel, message.lane or Lane.NORMAL, message.template)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from socket import AF_INET, AF_INET6, create_server, socket
+from types import FrameType
+from typing import Any
 
 import uvicorn
 from anyio import to_thread
@@ -12,15 +15,21 @@ from fastapi import FastAPI
 
 from notifier.bootstrap import Services, settle
 from notifier.config import Settings
+from notifier.connections import ConnectionLimit, connections_within, raise_file_limit
 from notifier.errors import ConfigurationError
 from notifier.intake.accepting import PublishTasks
+from notifier.shutdown import Shutdown
 from notifier.telemetry import log
 from notifier.web.app import make_app
+from notifier.web.connection import ClientConnection
 from notifier.web.desk import make_desk
-from notifier.web.handover import Handover
+from notifier.web.handover import CLOSE_SECONDS, Handover
+from notifier.web.patience import Patience
+from notifier.web.shares import MONITORING_THREADS, OUTSIDE_THREADS
 
-#: What is under way at SIGTERM has so long to end. Seconds.
-GRACE_SECONDS = 30
+#: Of the grace, so much is left for what comes after the requests: tasks to be published, connections to be
+#: closed.
+_AFTER_SECONDS = CLOSE_SECONDS + 3
 
 
 def serve(settings: Settings, publish: PublishTasks) -> None:
@@ -29,8 +38,13 @@ def serve(settings: Settings, publish: PublishTasks) -> None:
     Raises:
         ConfigurationError: the address cannot be listened on.
     """
+    shutdown = Shutdown(settings.grace_seconds)
+    # uvicorn stops on these, too, and then hands them on: without ours that would be the end, tasks unpublished.
+    shutdown.listen()
     listener = _listen(settings.api_host, settings.api_port)
-    services = Services(settings, pool_size=settings.api_threads, application="notifier api")
+    threads = settings.api_threads + OUTSIDE_THREADS + MONITORING_THREADS
+    services = Services(settings, pool_size=threads, application="notifier api")
+    services.check_pooler()
     handover = Handover(publish, services.ledger)
 
     @asynccontextmanager
@@ -42,17 +56,54 @@ def serve(settings: Settings, publish: PublishTasks) -> None:
 
     app = make_app(make_desk(services, handover), lifespan)
     log.info("api.start", host=settings.api_host, port=settings.api_port, count=settings.api_threads)
-    config = uvicorn.Config(
-        app,
-        # Ours is set up already, and an access log would hold addresses: searches have them in their query.
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=GRACE_SECONDS,
+    limit: ConnectionLimit[ClientConnection] = ConnectionLimit(
+        connections_within(settings.api_connections, raise_file_limit()), settings.api_peer_connections
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    grace_seconds = max(1, int(settings.grace_seconds - _AFTER_SECONDS))
+    config = server_config(app, limit, Patience(), grace_seconds=grace_seconds)
+    _Server(config, shutdown).run(sockets=[listener])
     handover.close()
     services.close()
+
+
+def server_config(
+    app: FastAPI, limit: ConnectionLimit[ClientConnection], patience: Patience, *, grace_seconds: int
+) -> uvicorn.Config:
+    """How uvicorn answers with this application. What is under way has `grace_seconds` to end."""
+    protocol: Any = partial(ClientConnection, limit=limit, patience=patience)
+    return uvicorn.Config(
+        app,
+        http=protocol,
+        ws="none",
+        # Ours is set up already, and an access log would hold addresses: searches have them in their query.
+        log_config=None,
+        # Its warnings are about what strangers send: they could fill a disk with them.
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        # Nothing here asks who a client is, so no header has to be believed.
+        proxy_headers=False,
+        timeout_graceful_shutdown=grace_seconds,
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, which says that it was told to end."""
+
+    def __init__(self, config: uvicorn.Config, shutdown: Shutdown) -> None:
+        super().__init__(config)
+        self._shutdown_watch = shutdown
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether it is over: a signal may have come before uvicorn listened."""
+        return self._shutdown_watch.stop.is_set() or await super().on_tick(counter)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM or SIGINT. uvloop has taken the wake-up pipe, so here it is told."""
+        self._shutdown_watch.begin(sig)
+        # A second one of Ctrl-C would make uvicorn drop the requests that are under way.
+        if not self.should_exit:
+            super().handle_exit(sig, frame)
 
 
 def _listen(host: str, port: int) -> socket:

@@ -1,23 +1,34 @@
-"""Round every request: nothing larger than the limit is read, and no fault of ours gets out as a trace."""
+"""Round every request: nothing larger than the limit is read, nobody is waited for without end, and no fault of
+ours gets out as a trace."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from notifier.message import MAX_BODY_BYTES
 from notifier.telemetry import log_failure
+from notifier.web.patience import Patience
 from notifier.web.problems import Refusal, problem
 
 
 class Shield:
     """ASGI middleware. `limits`: path → what its body may come to, where that is another limit. Bytes."""
 
-    def __init__(self, app: ASGIApp, limits: Mapping[str, int] = MappingProxyType({})) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        limits: Mapping[str, int] = MappingProxyType({}),
+        patience: Patience = Patience(),  # noqa: B008 - it cannot change
+    ) -> None:
         self._app = app
         self._limits = limits
+        self._patience = patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -25,19 +36,10 @@ class Shield:
             await self._app(scope, receive, send)
             return
         limit = self._limits.get(scope["path"], MAX_BODY_BYTES)
-        too_large = f"the body is larger than {limit} bytes"
         if _declared_size(scope) > limit:
-            await problem(413, too_large)(scope, receive, send)
+            await problem(413, _too_large(limit))(scope, receive, send)
             return
-        size, has_started = 0, False
-
-        async def counted() -> Message:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
-            if size > limit:
-                raise Refusal(413, too_large)
-            return message
+        body, has_started = _Body(receive, limit, self._patience), False
 
         async def noted(message: Message) -> None:
             nonlocal has_started
@@ -45,7 +47,10 @@ class Shield:
             await send(message)
 
         try:
-            await self._app(scope, counted, noted)
+            await self._app(scope, body.receive, noted)
+        except ClientDisconnect:
+            # Before its body was whole: nobody is there to be answered, and nothing was done.
+            return
         except Exception as error:
             log_failure("api.failed", error)
             if has_started:
@@ -54,8 +59,47 @@ class Shield:
             await problem(500, "the service failed on this request; it is logged")(scope, receive, send)
 
 
+class _Body:
+    """The body of one request, as it comes."""
+
+    def __init__(self, receive: Receive, limit: int, patience: Patience) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._patience = patience
+        self._size = 0
+        #: Seconds in which we had nothing to do but wait for it.
+        self._waited = 0.0
+        self._is_whole = False
+
+    async def receive(self) -> Message:
+        """Some more of it, or that the client is gone.
+
+        Raises:
+            Refusal: 413 or 408.
+        """
+        if self._is_whole:
+            return await self._receive()
+        begun = time.monotonic()
+        most = self._patience.body + self._size / self._patience.body_bytes
+        try:
+            async with asyncio.timeout(most - self._waited):
+                message = await self._receive()
+        except TimeoutError:
+            raise Refusal(408, "the body was not here in time: send it without a pause") from None
+        self._waited += time.monotonic() - begun
+        self._size += len(message.get("body", b""))
+        self._is_whole = not message.get("more_body", False)
+        if self._size > self._limit:
+            raise Refusal(413, _too_large(self._limit))
+        return message
+
+
 class BrokenOff(Exception):
     """A response ended in the middle. Says nothing: the server's log would quote it."""
+
+
+def _too_large(limit: int) -> str:
+    return f"the body is larger than {limit} bytes"
 
 
 def _declared_size(scope: Scope) -> int:

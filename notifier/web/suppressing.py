@@ -16,11 +16,11 @@ from notifier.status import Channel, SuppressionReason
 from notifier.store.suppressions import SuppressionFilter, SuppressionView
 from notifier.web import examples
 from notifier.web.desk import AtDesk
-from notifier.web.gate import Operator
+from notifier.web.gate import KeyedRoute, Operator
 from notifier.web.problems import Refusal
 from notifier.web.shapes import Words, read_cursor, write_cursor
 
-router = APIRouter(tags=["suppressions"])
+router = APIRouter(tags=["suppressions"], route_class=KeyedRoute)
 
 ScopeText = Annotated[
     str, Field(max_length=120, description="`global`, `sender:<identity>` or `category:<name>`.")

@@ -15,11 +15,11 @@ from types import MappingProxyType
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse
 
 from notifier.rendering.locales import fallbacks
 from notifier.web.desk import AtDesk
+from notifier.web.shares import for_outside
 from notifier.web.webhooks import read_body
 
 router = APIRouter(include_in_schema=False)
@@ -148,15 +148,15 @@ async def act(desk: AtDesk, request: Request, token: str) -> Response:
     ending = desk.tokens.read_link(token)
     if ending is None:
         return _broken()
-    wish = _wish(await read_body(request), request.headers.get("content-type", ""))
+    wish = await for_outside(_wish, await read_body(request), request.headers.get("content-type", ""))
     language, words = _words(ending.locale)
     if wish == _UNDO:
-        await run_in_threadpool(desk.suppressions.resubscribe, ending)
+        await for_outside(desk.suppressions.resubscribe, ending)
         return _page(language, words.undone, words.undone_text.format(ending.category))
     if wish != _ONE_CLICK:
         # Somebody's POST without the words of RFC 8058 is no wish of the recipient's.
         return _page(language, words.broken, words.broken_text, status=400)
-    await run_in_threadpool(desk.suppressions.unsubscribe, ending)
+    await for_outside(desk.suppressions.unsubscribe, ending)
     form = _FORM.format(name=_UNDO, value="yes", button=words.undo)
     return _page(language, words.done, words.done_text.format(ending.category), form)
 

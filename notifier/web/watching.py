@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from notifier.store.gauges import Gauges
 from notifier.web.desk import AtDesk
+from notifier.web.shares import for_monitoring
 
 router = APIRouter(tags=["watch"])
 
@@ -36,18 +37,19 @@ async def healthz() -> Health:
 
 
 @router.get("/readyz", summary="Requests are accepted", responses={503: {"model": Ready}})
-def readyz(desk: AtDesk, response: Response) -> Ready:
+async def readyz(desk: AtDesk, response: Response) -> Ready:
     """503 while the database cannot be used, or has not the tables of this version."""
-    state = desk.readiness.get()
+    state = await for_monitoring(desk.readiness.get)
     if not state.is_ready:
         response.status_code = 503
     return Ready(database=state.database, tables=state.tables, broker=state.broker)
 
 
 @router.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)
-def metrics(desk: AtDesk) -> PlainTextResponse:
+async def metrics(desk: AtDesk) -> PlainTextResponse:
     """Gauges, read from the record: every process answers the same, so ask one of them."""
-    text = "".join(f"{line}\n" for line in lines(desk.gauges.get()))
+    gauges = await for_monitoring(desk.gauges.get)
+    text = "".join(f"{line}\n" for line in lines(gauges))
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

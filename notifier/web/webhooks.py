@@ -15,7 +15,6 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from pydantic import BeforeValidator
 from starlette.requests import ClientDisconnect
 
@@ -24,6 +23,7 @@ from notifier.providers.twilio_reports import SIGNATURE_HEADER
 from notifier.telemetry import log
 from notifier.web.desk import AtDesk
 from notifier.web.problems import Refusal
+from notifier.web.shares import for_outside
 
 router = APIRouter(include_in_schema=False)
 
@@ -55,7 +55,7 @@ Number = Annotated[int, BeforeValidator(_number)]
 async def twilio_inbound(desk: AtDesk, request: Request) -> Response:
     """Somebody wrote to one of our numbers: STOP and START are obeyed."""
     hook = await _hook(request)
-    _refuse_unless(await run_in_threadpool(desk.receipts.twilio_inbound, hook), "twilio")
+    _refuse_unless(await for_outside(desk.receipts.twilio_inbound, hook), "twilio")
     return Response(_NO_REPLY, media_type="text/xml")
 
 
@@ -63,7 +63,7 @@ async def twilio_inbound(desk: AtDesk, request: Request) -> Response:
 async def twilio_status(desk: AtDesk, request: Request, notification: UUID, attempt: Number) -> Response:
     """Twilio's StatusCallback for one attempt."""
     hook = await _hook(request)
-    _refuse_unless(await run_in_threadpool(desk.receipts.twilio_status, hook, notification, attempt), "twilio")
+    _refuse_unless(await for_outside(desk.receipts.twilio_status, hook, notification, attempt), "twilio")
     return Response(status_code=204)
 
 
@@ -73,7 +73,7 @@ async def vonage_receipt(
 ) -> Response:
     """Vonage's delivery receipt for a part of one attempt."""
     hook = await _hook(request)
-    done = await run_in_threadpool(desk.receipts.vonage_receipt, hook, notification, attempt, parts)
+    done = await for_outside(desk.receipts.vonage_receipt, hook, notification, attempt, parts)
     _refuse_unless(done, "vonage")
     return Response(status_code=204)
 

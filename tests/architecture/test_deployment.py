@@ -18,12 +18,13 @@ BOTH = 2
 def test_postgres_of_compose_has_room_for_every_program() -> None:
     compose = (ROOT / "docker-compose.yml").read_text("utf-8")
     settings = Settings()
-    workers = len(re.findall(r"command: \[worker,", compose))
+    workers = len(re.findall(r"command: \[worker,|command: \[callbacks, run\]", compose))
     intake, worker = BOTH * 8, BOTH * (settings.worker_threads + 2)
     most = intake + workers * worker + settings.api_threads + 1 + BOTH * THREADS
     allowed = re.search(r"max_connections=(\d+)", compose)
     assert allowed is not None
-    assert workers == 3
+    assert workers == 4
+    assert f"hold up to {most} connections" in compose
     assert most + RESERVED < int(allowed[1])
 
 

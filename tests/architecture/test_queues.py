@@ -38,6 +38,15 @@ def test_up_starts_a_worker_for_every_lane() -> None:
     assert {str(lane) for lane in Lane} <= set(started)
 
 
+def test_deliveries_and_callbacks_run_in_processes_of_their_own() -> None:
+    workers = [set(arguments) for arguments in PROGRAMS.values() if arguments[0] == "worker"]
+    assert all("--no-callbacks" in options or "urgent" in options for options in workers)
+    assert ("callbacks", "run") in PROGRAMS.values()
+    compose = (ROOT / "docker-compose.yml").read_text("utf-8")
+    assert compose.count("command: [worker, ") == compose.count("command: [worker, --no-callbacks, ")
+    assert "command: [callbacks, run]" in compose
+
+
 def test_compose_starts_a_worker_for_every_lane() -> None:
     compose = (ROOT / "docker-compose.yml").read_text("utf-8")
     for lane in Lane:

@@ -65,7 +65,9 @@ def test_a_task_is_written_as_ever(name: str, redis_broker_url: str) -> None:
 def test_a_task_of_another_version_is_done_as_ever(name: str) -> None:
     golden, recorder = GOLDEN[name], Recorder()
     process: Any = SimpleNamespace(
-        delivery=SimpleNamespace(deliverer=recorder, reconciler=recorder, asker=recorder), stop=lambda **_: None
+        delivery=SimpleNamespace(deliverer=recorder, reconciler=recorder, asker=recorder),
+        only_callbacks=False,
+        stop=lambda **_: None,
     )
     app = make_app(Settings(broker_url=SecretStr("redis://127.0.0.1:1/0")), process)
     app.tasks[golden["task"]](*golden["args"], **golden["kwargs"])

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,11 +20,12 @@ from kombu import Connection
 from notifier import topology
 from notifier.bootstrap import Services
 from notifier.config import Settings
+from notifier.connections import raise_file_limit
 from notifier.operations.keys import Scope
 from notifier.status import Channel, Lane
 from notifier.store.audit import Filter
 from notifier.web.app import make_app
-from tests.support.api import Api, Reply, call, running_api
+from tests.support.api import Api, Reply, call, idle_connections, running_api
 from tests.support.templates import write_templates
 from tests.waiting import wait_until
 
@@ -134,6 +138,38 @@ def test_what_was_answered_with_202_is_in_the_record_after_a_kill(
     assert accepted <= recorded
     # One more for each request that was under way.
     assert len(recorded) <= len(accepted) + 4
+
+
+def test_a_thousand_idle_connections_keep_nobody_out_and_do_not_delay_the_end(
+    database_url: str, tmp_path: Path
+) -> None:
+    templates = write_templates(tmp_path / "templates")
+    key = key_of(database_url, templates, Scope.SEND)
+    raise_file_limit()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    environment = {"NOTIFIER_TEMPLATES": str(templates), "NOTIFIER_API_PEER_CONNECTIONS": "1000"}
+    # As a shell or systemd starts it.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    with ExitStack() as during:
+        api = during.enter_context(running_api(database_url, "amqp://127.0.0.1:1/", tmp_path, **environment))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        port = int(api.url.rpartition(":")[2])
+        begun = f"POST /v1/notifications HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
+        waiting = f"{begun}Content-Type: application/json\r\nContent-Length: 900\r\n\r\n"
+        with (
+            idle_connections(port, 1003),
+            idle_connections(port, 200, begun.encode()),
+            idle_connections(port, 100, waiting.encode()),
+        ):
+            for number in range(20):
+                assert send(api.url, key, number).status == 202
+                assert call("GET", f"{api.url}/healthz").status == 200
+            assert call("GET", f"{api.url}/readyz").status == 200
+            stopped = time.monotonic()
+            api.process.terminate()
+            assert api.process.wait(timeout=30) == 0
+            assert time.monotonic() - stopped < 15
+    assert "Traceback" not in (tmp_path / "api.log").read_text()
 
 
 def test_a_port_that_is_taken_is_named_with_its_setting(tmp_path: Path) -> None:

@@ -228,6 +228,7 @@ def test_no_canary_is_found_where_it_need_not_be(database_url: str, amqp_url: st
             "NOTIFIER_CONFIG": str(config),
             "NOTIFIER_TEMPLATES": str(templates),
             "NOTIFIER_LOG_LEVEL": "debug",
+            "NOTIFIER_WORKER_QUESTIONS": "true",
             **keys,
         }
         tap = stack.enter_context(Tap(amqp_url))

@@ -58,7 +58,7 @@ def clocks(tmp_path: Path) -> Clocks:
 
 @contextmanager
 def running_under(clocks: Clocks, database_url: str, broker_url: str, folder: Path) -> Iterator[Service]:
-    own = {name: clocks.environment(name) for name in PROGRAMS}
+    own = {name: clocks.environment(name) for name in PROGRAMS if name != "callbacks"}
     with running_service(database_url, broker_url, folder, mail_rules=RULES, own=own) as service:
         yield service
 

@@ -15,8 +15,9 @@ from notifier.rendering import Renderer
 from notifier.status import Channel, Lane
 from notifier.store.audit import Filter
 from notifier.store.engine import make_engine
-from notifier.store.migrating import LOCK_SECONDS, upgrade
+from notifier.store.migrating import upgrade
 from notifier.store.revisions import missing_upgrade, revisions
+from notifier.store.table_locks import LOCK_SECONDS
 from tests.support.next_version import NEXT_REVISION, write_next_revisions
 from tests.support.service import Service, running_service
 from tests.waiting import wait_until

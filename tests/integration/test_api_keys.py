@@ -15,9 +15,10 @@ from sqlalchemy import text
 from notifier.errors import NotFound, WrongSelection
 from notifier.message import new_id
 from notifier.operations.keys import Grants, Scope
+from notifier.status import Channel
 from notifier.store.engine import transaction
 from tests.support.api import Api
-from tests.support.templates import write_templates
+from tests.support.templates import write_template, write_templates
 from tests.unit.cli.commandline import CommandLine
 
 OPEN = {"/healthz", "/readyz", "/metrics"}
@@ -118,6 +119,78 @@ def test_a_batch_counts_by_its_entries(api: Api) -> None:
     batch = {"batch": [{}] * 30}
     assert api("POST", "/v1/notifications/batch", key=token, json_body=batch).status == 422
     assert api("POST", "/v1/notifications/batch", key=token, json_body=batch).status == 429
+
+
+#: What the templates of these tests need.
+CONTEXTS = {"hello": {"name": "Ann"}}
+
+
+def accept(api: Api, key: str, template: str) -> str:
+    """The address of a mail that the key sent."""
+    body = {"channel": "email", "to": "ann@example.com", "template": template, "idempotency_key": template}
+    reply = api("POST", "/v1/notifications", key=key, json_body={**body, "context": CONTEXTS.get(template, {})})
+    assert reply.status == 202, reply.json
+    return str(reply.json["url"])
+
+
+def test_a_key_for_some_templates_sees_and_touches_no_others(database_url: str, tmp_path: Path) -> None:
+    templates = write_templates(tmp_path / "templates")
+    write_template(templates, "order_paid", "")
+    made = Api(database_url, templates)
+    whole = made.key(Scope.SEND, Scope.READ)
+    limited = made.key(Scope.SEND, Scope.READ, templates=("order_*",), channels=(Channel.EMAIL,))
+    theirs, ours = accept(made, whole, "hello"), accept(made, whole, "order_paid")
+    seen = made("GET", "/v1/templates", key=limited).json
+    assert {(one["channel"], one["name"]) for one in seen} == {("email", "order_paid")}
+    assert len(made("GET", "/v1/templates", key=whole).json) > 1
+
+    def preview(key: str, name: str) -> int:
+        path = f"/v1/templates/email/{name}/preview"
+        return made("POST", path, key=key, json_body={"context": CONTEXTS.get(name, {})}).status
+
+    assert [preview(limited, name) for name in ("order_paid", "hello", "nothing")] == [200, 403, 403]
+    assert [preview(whole, name) for name in ("order_paid", "hello", "nothing")] == [200, 200, 404]
+    assert [made("GET", path, key=limited).status for path in (ours, theirs)] == [200, 404]
+    assert [made("POST", f"{path}/cancel", key=limited).status for path in (ours, theirs)] == [200, 404]
+    found = made("GET", "/v1/notifications", key=limited).json["items"]
+    assert [one["template"] for one in found] == ["order_paid"]
+    lines = made("GET", "/v1/notifications", key=limited, format="jsonl").body.splitlines()
+    assert len(lines) == 1
+    counts = made("GET", "/v1/stats", key=limited, by="template").json["counts"]
+    assert counts == [{"template": "order_paid", "count": 1}]
+    operator = made.key(Scope.OPERATE, templates=("order_*",))
+    assert len(made("GET", "/v1/notifications", key=operator).json["items"]) == 2
+    made.close()
+
+
+def test_a_producer_with_limits_previews_no_template_beyond_them(database_url: str, tmp_path: Path) -> None:
+    templates = write_templates(tmp_path / "templates")
+    write_template(templates, "order_paid", "")
+    limits = {"shop": {"templates": "order_*", "lanes": "urgent"}, "billing": {"channels": "sms"}}
+    made = Api(database_url, templates, structure={"producers": limits})
+
+    def preview(key: str, name: str) -> int:
+        path = f"/v1/templates/email/{name}/preview"
+        return made("POST", path, key=key, json_body={"context": CONTEXTS.get(name, {})}).status
+
+    shop, billing = made.key(Scope.SEND), made.key(Scope.SEND, producer="billing")
+    assert [preview(shop, name) for name in ("order_paid", "hello")] == [200, 403]
+    assert [preview(billing, name) for name in ("order_paid", "hello")] == [403, 403]
+    assert [one["name"] for one in made("GET", "/v1/templates", key=shop).json] == ["order_paid"]
+    assert [one["name"] for one in made("GET", "/v1/templates", key=billing).json] == ["code"]
+    headers = {"content-disposition": "attachment; filename=a.txt", "content-type": "text/plain"}
+    assert made("POST", "/v1/attachments", key=billing, body=b"x", headers=headers).status == 403
+    assert made("POST", "/v1/attachments", key=shop, body=b"x", headers=headers).status == 201
+    made.close()
+
+
+def test_a_pattern_of_templates_is_taken_as_it_is_written(api: Api) -> None:
+    accept(api, api.key(Scope.SEND), "hello")
+    found = {
+        pattern: len(api("GET", "/v1/notifications", key=api.key(Scope.READ, templates=(pattern,))).json["items"])
+        for pattern in ("h*", "hell?", "hel_o", "*l*", "H*", "hello?")
+    }
+    assert found == {"h*": 1, "hell?": 1, "hel_o": 0, "*l*": 1, "H*": 0, "hello?": 0}
 
 
 def test_every_route_that_is_not_for_monitoring_needs_a_key(api: Api) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -14,7 +15,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from notifier.errors import Fault, ServiceUnavailable
+from notifier.errors import Fault, ServiceUnavailable, WrongSelection
 from notifier.message import new_id
 from notifier.operations.keys import Scope
 from notifier.store import audit
@@ -148,6 +149,9 @@ def test_a_span_of_time_is_searched(api: Api) -> None:
         ({"since": "yesterday"}, "invalid"),
         ({"limit": 0}, "invalid"),
         ({"metadata": "order=7"}, None),
+        ({"metadata": "order=7", "since": "2020-01-01T00:00:00Z"}, None),
+        ({"metadata": "order=7", "since": "2020-01-01T00:00:00Z", "until": "2020-02-02T00:00:00Z"}, None),
+        ({"metadata": "order=7", "since": "2020-01-01T00:00:00Z", "format": "csv"}, None),
         ({"metadata": "order", "reference": "x"}, None),
         ({"after": "%%%"}, None),
         ({"reference": "a\0b"}, None),
@@ -157,6 +161,41 @@ def test_a_wrong_condition_is_refused(api: Api, query: dict[str, Any], code: str
     reply = api("GET", "/v1/notifications", key=api.key(Scope.READ), **query)
     assert reply.status == 422
     assert [error["code"] for error in reply.json["errors"]] == ([code] if code else [])
+
+
+def test_a_read_that_takes_too_long_is_broken_off_with_a_way_out(api: Api) -> None:
+    send(api)
+    with transaction(api.services.engine) as connection:
+        usual = connection.execute(text("SHOW statement_timeout")).scalar_one()
+    reads = audit.Audit(api.services.engine, seconds=0.2)
+    wanted = audit.Filter(template="hello")
+    with transaction(api.services.engine) as other:
+        other.execute(text("LOCK TABLE notifications IN ACCESS EXCLUSIVE MODE"))
+        for read in (partial(reads.search, wanted), partial(reads.group, wanted, [audit.Dimension.STATUS])):
+            with pytest.raises(WrongSelection, match=r"not found within 0.2 s: give since and until nearer"):
+                read()
+    # The connections that it was read with have their own time again.
+    with transaction(api.services.engine) as connection:
+        assert connection.execute(text("SHOW statement_timeout")).scalar_one() == usual
+    assert len(reads.search(wanted)) == 1
+
+
+def test_long_reads_of_one_key_leave_others_theirs(api: Api) -> None:
+    mine, other = api.key(Scope.READ), api.key(Scope.READ)
+    ends = [api.desk.long_reads.begin(mine.split("_")[2]) for _ in range(2)]
+    for path, query in (
+        ("/v1/stats", {}),
+        ("/v1/notifications", {"format": "csv"}),
+        ("/v1/notifications", {"channel": "email"}),
+    ):
+        refused = api("GET", path, key=mine, **query)
+        assert (refused.status, refused.headers["retry-after"]) == (429, "5")
+        assert api("GET", path, key=other, **query).status == 200
+    assert api("GET", "/v1/notifications", key=mine, reference="C-7").status == 200
+    for end in ends:
+        end()
+    assert len(api.desk.long_reads) == 0
+    assert api("GET", "/v1/stats", key=mine).status == 200
 
 
 @pytest.mark.parametrize("accept", ["text/csv", "application/jsonl"])

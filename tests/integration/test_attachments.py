@@ -6,6 +6,7 @@ import email
 import email.policy
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -58,6 +59,49 @@ def upload(
     given = {"content-disposition": named, "content-type": kind, **headers}
     sent = {name: value for name, value in given.items() if value is not None}
     return api("POST", "/v1/attachments", key=key or api.key(Scope.SEND), body=content, headers=sent)
+
+
+def test_files_beyond_the_quota_are_refused_until_others_are_gone(database_url: str, tmp_path: Path) -> None:
+    made = Api(database_url, write_templates(tmp_path), attachment_quota_bytes=10 * 1024 * 1024)
+    key, other = made.key(Scope.SEND), made.key(Scope.SEND, producer="billing")
+    part = 4 * 1024 * 1024
+
+    def put(number: int, token: str = key) -> Reply:
+        return upload(made, bytes([number]) * part, key=token)
+
+    # Two at once find the same room: one of them gets it.
+    assert put(0).status == 201
+    with ThreadPoolExecutor(4) as pool:
+        replies = list(pool.map(put, range(1, 5)))
+    assert sorted(reply.status for reply in replies) == [201, 413, 413, 413]
+    refused = next(reply for reply in replies if reply.status == 413)
+    [error] = refused.json["errors"]
+    assert (error["code"], error["problem"]) == (
+        "attachment_quota",
+        "the files of this producer take up 8388608 of 10485760 bytes",
+    )
+    assert put(0).status == 201
+    assert put(9, other).status == 201
+    execute(made, "UPDATE attachments SET uploaded_at = now() - interval '2 days' WHERE producer = 'shop'")
+    assert made.services.attachments.forget_old(days=7) == 2
+    assert put(9).status == 201
+    assert [(use.producer, use.files) for use in made.services.attachments.storage()] == [
+        ("billing", 1),
+        ("shop", 1),
+    ]
+    made.close()
+
+
+def test_many_small_files_count_as_what_their_rows_take(api: Api) -> None:
+    for number in range(3):
+        assert upload(api, bytes([number])).status == 201
+    [use] = api.services.attachments.storage()
+    assert (use.files, use.size) == (3, 3 * 4096)
+
+
+def test_a_key_that_sends_no_mail_uploads_nothing(api: Api) -> None:
+    reply = upload(api, key=api.key(Scope.SEND, channels=(Channel.SMS,)))
+    assert (reply.status, codes(reply)) == (403, {("/channel", "channel_not_allowed")})
 
 
 def send(api: Api, *ids: object, key: str | None = None, **fields: Any) -> Reply:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import smtplib
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from notifier.bounces import MAX_CONNECTIONS, serve
+from notifier.bounces import KEPT_BYTES, MAX_MAIL_BYTES, Limits, serve
 from notifier.dev.machine import free_port
 from notifier.errors import ConfigurationError, ServiceUnavailable
 from notifier.message import new_id
@@ -186,9 +187,9 @@ def test_a_complaint_about_somebody_else_s_mail_is_none(sent: Mails) -> None:
 
 
 @contextmanager
-def listening(bounces: Bounces) -> Iterator[int]:
+def listening(bounces: Bounces, limits: Limits = Limits()) -> Iterator[int]:  # noqa: B008 - it cannot change
     port, stop = free_port(), threading.Event()
-    thread = threading.Thread(target=serve, args=(bounces, "127.0.0.1", port, stop))
+    thread = threading.Thread(target=serve, args=(bounces, "127.0.0.1", port, stop, limits))
     thread.start()
     try:
         wait_until(lambda: answers(port))
@@ -227,16 +228,185 @@ def test_they_are_taken_by_lmtp_and_by_smtp(sent: Mails) -> None:
 
 
 def test_a_mail_server_too_many_is_asked_to_come_again_and_comes_when_another_has_gone(sent: Mails) -> None:
-    with listening(sent.services.bounces) as port, ExitStack() as stack:
-        clients = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", port), 10)) for _ in range(MAX_CONNECTIONS)
-        ]
+    with listening(sent.services.bounces, Limits(of_peer=5, place=60)) as port, ExitStack() as stack:
+        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port), 10)) for _ in range(5)]
         assert {client.recv(3) for client in clients} == {b"220"}
         with socket.create_connection(("127.0.0.1", port), 10) as late:
             late.sendall(b"EHLO late\r\n")
             assert late.recv(3) == b"421"
         clients[0].close()
         wait_until(lambda: answers(port))
+
+
+#: Of one that has got so far; then it says nothing, or little.
+TALK = b"LHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<%b>\r\nDATA\r\n" % ADDRESS.encode()
+
+
+@pytest.mark.parametrize("said", [b"", b"LHLO", TALK, TALK + b"x" * 100_000])
+def test_mail_servers_that_say_nothing_keep_nobody_out(sent: Mails, said: bytes) -> None:
+    with (
+        listening(sent.services.bounces, Limits(of_peer=5, place=0.1, mail_bytes=10_000_000)) as port,
+        ExitStack() as stack,
+    ):
+        for _ in range(5):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), 10)).sendall(said)
+        id_ = sent.send()
+
+        def is_taken() -> bool:
+            try:
+                with smtplib.LMTP("127.0.0.1", port, timeout=30) as client:
+                    return client.sendmail("", [sent.path(id_)], sent.mail(mails.POSTFIX, id_)) == {}
+            except (OSError, smtplib.SMTPException):
+                return False  # 421, as long as the others have not waited for long
+
+        wait_until(is_taken)
+        assert sent.state(id_)[0] == Status.UNDELIVERED
+
+
+@pytest.mark.parametrize(
+    ("said", "drop"),
+    [
+        (b"", b""),
+        (b"", b"x"),
+        (b"", b"\r\n"),
+        (TALK, b""),
+        (TALK, b"x"),
+        (TALK, b"x\r\n"),
+        (TALK + b"x" * 200_000, b"x"),
+    ],
+)
+def test_a_mail_server_that_only_drips_is_dropped(sent: Mails, said: bytes, drop: bytes) -> None:
+    limits = Limits(command=0.3, mail=0.3, mail_bytes=10_000_000, look=0.05)
+    with (
+        listening(sent.services.bounces, limits) as port,
+        socket.create_connection(("127.0.0.1", port), 10) as client,
+    ):
+        client.sendall(said)
+        client.settimeout(0.05)
+        told = b""
+
+        def is_dropped() -> bool:
+            nonlocal told
+            try:
+                more = client.recv(65536)
+                told += more
+                if not more:
+                    return True
+            except TimeoutError:
+                pass
+            except ConnectionError:
+                return True
+            try:
+                client.sendall(drop)
+            except ConnectionError:
+                return True
+            return False
+
+        wait_until(is_dropped)
+        assert b"421 4.4.2" in told
+    assert sent.suppressed() == []
+
+
+def test_a_session_has_an_end_however_busy_it_looks(sent: Mails) -> None:
+    limits = Limits(session=0.3, look=0.05)
+    with listening(sent.services.bounces, limits) as port, smtplib.LMTP("127.0.0.1", port, timeout=10) as client:
+
+        def code() -> int:
+            try:
+                return client.noop()[0]
+            except smtplib.SMTPServerDisconnected:
+                return 421
+
+        wait_until(lambda: code() == 421)
+
+
+def test_of_a_large_bounce_the_report_is_read_and_the_returned_mail_passed_over(sent: Mails) -> None:
+    seen: list[int] = []
+
+    class Measured(Bounces):
+        def take(self, content: bytes, recipient: str = "") -> Taken:
+            seen.append(len(content))
+            return super().take(content, recipient)
+
+    bounces = Measured.__new__(Measured)
+    bounces.__dict__.update(sent.services.bounces.__dict__)
+    id_ = sent.send()
+    # The returned mail is the last part: its attachment, and a line without end.
+    mail = sent.mail(mails.POSTFIX, id_)
+    cut = mail.rindex(b"\n--")
+    large = (
+        mail[:cut] + b"\n" + b"QUJD" * 19 + b"\n" + (b"Q" * 76 + b"\n") * 40_000 + b"x" * 3_000_000 + mail[cut:]
+    )
+    with listening(bounces) as port, smtplib.LMTP("127.0.0.1", port, timeout=30) as client:
+        assert client.sendmail("", [sent.path(id_)], large) == {}
+        # The session goes on behind it, dots and all.
+        again = sent.send()
+        assert client.sendmail("", [sent.path(again)], sent.mail(mails.POSTFIX, again) + b"\n.\n..x\n") == {}
+    assert seen[0] == KEPT_BYTES
+    assert sent.state(id_) == sent.state(again) == (Status.UNDELIVERED, "invalid_recipient")
+
+
+def test_a_mail_that_is_too_large_ends_its_session(sent: Mails) -> None:
+    with (
+        listening(sent.services.bounces) as port,
+        socket.create_connection(("127.0.0.1", port), 10) as client,
+    ):
+        client.sendall(TALK)
+        try:
+            for _ in range(MAX_MAIL_BYTES // 2**20 + 2):
+                client.sendall(b"x" * 2**20)
+        except ConnectionError:
+            pass
+        told = b""
+        try:
+            while more := client.recv(65536):
+                told += more
+        except ConnectionError:
+            pass
+        assert told == b"" or b"552 5.3.4" in told
+        assert answers(port)
+
+
+def test_twenty_large_mails_at_once_take_little_memory(sent: Mails, database_url: str) -> None:
+    port = free_port()
+    environment = {
+        "NOTIFIER_BOUNCE_ADDRESS": ADDRESS,
+        "NOTIFIER_HASH_KEY": KEY,
+        "NOTIFIER_DATA_DIR": "/nowhere",
+        "NOTIFIER_DATABASE_URL": database_url,
+    }
+    command = [sys.executable, "-m", "notifier", "bounces", "--listen", f"127.0.0.1:{port}"]
+    with subprocess.Popen(command, env={**os.environ, **environment}, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: answers(port), timeout=30)
+
+            def memory() -> int:
+                lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+                return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+            before = memory()
+            with ExitStack() as stack:
+                clients = [
+                    stack.enter_context(socket.create_connection(("127.0.0.1", port), 30)) for _ in range(20)
+                ]
+                for client in clients:
+                    client.sendall(TALK)
+                for _ in range(2):
+                    for client in clients:
+                        client.sendall(b"x" * 2**20)
+                for client in clients:
+                    client.sendall(b"\r\n.\r\n")
+                for client in clients:
+                    said = b""
+                    while b"250 2.0.0 recorded" not in said:
+                        said += client.recv(65536)
+                        assert said
+                taken = (memory() - before) / 1024
+            print(f"bounces: {before / 1024:.0f} MB, and {taken:.0f} MB for 20 mails of 2 MiB")
+            assert taken < 100
+        finally:
+            process.terminate()
+            assert process.wait(30) == 0
 
 
 def test_a_port_that_is_taken_and_one_that_is_none_are_told(sent: Mails) -> None:

@@ -15,7 +15,7 @@ from standardwebhooks import Webhook
 
 from notifier.status import CallbackFailure, CallbackState, Status
 from notifier.store.callback_statements import GIVE_OUT
-from notifier.store.callbacks import PER_ENDPOINT, CallbackBook
+from notifier.store.callbacks import LIMITS, PER_ENDPOINT, PER_FAILING, PER_PRODUCER, CallbackBook
 from notifier.store.engine import make_engine, transaction
 from notifier.store.operating import Move, Operating, Selection, Tally
 from tests.support.callbacks import SECRETS, World
@@ -288,15 +288,66 @@ def test_old_ones_are_dropped_with_their_calls(world: World) -> None:
         assert connection.execute(text("SELECT count(*) FROM callback_attempts")).scalar_one() == 1
 
 
-def test_the_sweep_finds_what_is_due_by_its_index_and_sorts_nothing(world: World) -> None:
+def test_the_sweep_finds_what_is_due_by_its_index_and_sorts_no_callbacks(world: World) -> None:
     world.run(
         "INSERT INTO callbacks (id, notification_id, producer, endpoint, status) "
         "SELECT gen_random_uuid(), gen_random_uuid(), 'p' || n % 2, 'p' || n % 2, 'failed' "
         "FROM generate_series(1, 3000) AS n"
     )
-    query = text(f"EXPLAIN {GIVE_OUT.text}").bindparams(endpoint=None, per_endpoint=20, again_after=30)
+    query = text(f"EXPLAIN {GIVE_OUT.text}").bindparams(endpoint=None, again_after=30, **LIMITS)
     with transaction(world.engine) as connection:
         plan = "\n".join(connection.execute(query).scalars())
-    assert "Sort" not in plan
+    # Endpoints are sorted, by who waits longest, callbacks are not.
+    assert "Sort" not in plan[plan.index("CTE due") :]
     assert "Seq Scan" not in plan
     assert "Index Cond: ((endpoint = roomy.endpoint) AND (due_at <= now()))" in plan
+
+
+def insert_due(world: World, producer: str, endpoints: int, each: int) -> None:
+    """Callbacks that are due, of so many servers that messages of the producer named."""
+    world.run(
+        "INSERT INTO callbacks (id, notification_id, producer, endpoint, status) "
+        "SELECT gen_random_uuid(), gen_random_uuid(), :producer, :producer || ' https://h' || e, 'failed' "
+        "FROM generate_series(1, :endpoints) AS e, generate_series(1, :each)",
+        producer=producer,
+        endpoints=endpoints,
+        each=each,
+    )
+
+
+@pytest.mark.parametrize(("endpoints", "each"), [(100, 5), (3, 500), (7, 100), (1, 100)])
+def test_a_producer_gets_no_more_than_its_share_however_many_endpoints_it_names(
+    world: World, endpoints: int, each: int
+) -> None:
+    insert_due(world, "many", endpoints, each)
+    insert_due(world, "few", 1, 3)
+    given = world.book.give_out()
+    assert len(given.pop("few https://h1")) == 3
+    taken = [len(ids) for ids in given.values()]
+    assert max(taken) <= PER_ENDPOINT
+    assert min(PER_PRODUCER - endpoints + 1, PER_ENDPOINT * endpoints) <= sum(taken) <= PER_PRODUCER
+    again = world.book.give_out()
+    assert sum(map(len, (*given.values(), *again.values()))) <= PER_PRODUCER
+
+
+def test_endpoints_that_wait_longest_come_first(world: World) -> None:
+    insert_due(world, "many", PER_PRODUCER + 10, 1)
+    world.run("UPDATE callbacks SET due_at = now() - interval '1 minute' WHERE endpoint LIKE '%9'")
+    given = world.book.give_out()
+    assert len(given) == PER_PRODUCER
+    assert {f"many https://h{number}" for number in (9, 19, 29, 39, 49)} < given.keys()
+
+
+def test_an_endpoint_whose_calls_all_fail_is_tried_with_few_at_once(world: World) -> None:
+    world.hooks.otherwise = Say(500)
+    world.fail()
+    world.tick()
+    world.fail()
+    for _ in range(PER_FAILING):
+        world.fail()
+    world.pass_time()
+    assert len(world.book.give_out()["shop"]) == PER_FAILING
+    world.run("UPDATE callbacks SET state = 'waiting', due_at = now()")
+    world.hooks.otherwise = Say()
+    world.tick()
+    assert {view.state for view in world.callbacks()} == {"delivered"}

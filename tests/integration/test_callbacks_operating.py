@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kombu import Connection
 from pydantic import SecretStr
 
 from notifier.bootstrap import Services
-from notifier.cli.checks import Check, check_callbacks, check_endpoints
+from notifier.cli.broker import Broker
+from notifier.cli.callback_checks import check_callbacks, check_endpoints, check_readers
+from notifier.cli.checks import Check
 from notifier.config import Settings, Structure
 from notifier.intake import Intake
 from notifier.intake.accepting import Received
@@ -21,6 +24,7 @@ from notifier.status import Channel, Lane
 from notifier.store.audit import Audit
 from notifier.store.engine import make_engine
 from notifier.store.gauges import GaugeBook
+from notifier.topology import callbacks_queue
 from notifier.web.watching import lines
 from tests.support.api import Api
 from tests.support.callbacks import SECRETS, World
@@ -140,6 +144,25 @@ def test_a_suspended_endpoint_is_told_of_and_resumed(
     metrics = "\n".join(lines(GaugeBook(world.engine).read()))
     assert 'notifier_callbacks_delivered_total{producer="shop"} 1' in metrics
     assert 'notifier_callback_calls_failed_total{producer="shop"} 1' in metrics
+
+
+def test_the_doctor_and_stuck_say_that_nobody_makes_callbacks(
+    world: World, database_url: str, notifier: CommandLine, amqp_url: str
+) -> None:
+    world.fail()
+    assert doctor(database_url, {}) == []
+    world.run("UPDATE callbacks SET due_at = now() - interval '6 minutes'")
+    [late] = doctor(database_url, {})
+    assert (late.ok, late.detail) == (False, "1 are late: nobody makes them, or not fast enough")
+    assert "notifier callbacks run" in late.fix
+    assert "notifier callbacks run" in notifier("stuck").err
+    with Broker.connect(amqp_url) as broker, Connection(amqp_url) as connection:
+        [nobody] = check_readers(broker)
+        assert nobody.ok
+        assert "notifier callbacks run" in nobody.fix
+        with connection.Consumer([callbacks_queue()]):
+            assert list(check_readers(broker)) == []
+        callbacks_queue()(connection.default_channel).delete()
 
 
 def test_the_doctor_tells_what_is_wrong_with_the_configuration(database_url: str) -> None:

@@ -324,7 +324,7 @@ def test_no_call_is_made_when_the_lease_is_nearly_over(world: World) -> None:
     world.deliver([notification_id], provider, lease_seconds=10, call_deadline_seconds=30)
     assert provider.taken == []
     note = world.story(notification_id).notification
-    assert (note.status, note.attempt_count) == ("sending", 0)
+    assert (note.status, note.reason, note.attempt_count) == ("retrying", "lease_expired", 0)
 
 
 def test_results_wait_for_a_database_that_went_away(world: World) -> None:

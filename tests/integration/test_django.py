@@ -167,6 +167,7 @@ def test_a_missing_table_is_said_as_what_it_is(bare_shop: Shop) -> None:
         ("NOTIFIER_PRODUCER = 'my shop'", "notifier.E002"),
         ("NOTIFIER_TIMEOUT_SECONDS = 0", "notifier.E003"),
         ("NOTIFIER_BROKER_USER = 7", "notifier.E004"),
+        ("NOTIFIER_GRACE_SECONDS = 'long'", "notifier.E005"),
     ],
 )
 def test_a_wrong_setting_is_found_by_the_checks(tmp_path: Path, statement: str, check: str) -> None:

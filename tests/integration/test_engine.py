@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import Engine, text
 
-from notifier.errors import ServiceUnavailable
-from notifier.store import engine as engine_module
+from notifier.errors import ServiceUnavailable, StatementCancelled
+from notifier.store import sessions
 from notifier.store.engine import make_engine, transaction
+from tests.waiting import wait_until
 
 INSERT = text("INSERT INTO retention_marks (task, reached) VALUES (:task, gen_random_uuid())")
 TASKS = text("SELECT task FROM retention_marks ORDER BY task")
@@ -45,14 +47,14 @@ def test_a_connection_that_rested_is_tried_and_replaced(
     engine: Engine, other: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     end_backend_of(engine, other)
-    monkeypatch.setattr(engine_module, "TRIED_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(sessions, "TRIED_AFTER_SECONDS", 0.0)
     assert backend(engine) > 0
 
 
 def test_one_that_was_just_in_use_is_not_tried(
     engine: Engine, other: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "TRIED_AFTER_SECONDS", 60.0)
+    monkeypatch.setattr(sessions, "TRIED_AFTER_SECONDS", 60.0)
     end_backend_of(engine, other)
     with pytest.raises(ServiceUnavailable):
         backend(engine)
@@ -79,3 +81,28 @@ def test_a_statement_that_fails_leaves_nothing(engine: Engine) -> None:
         connection.execute(text("WITH i AS (INSERT INTO no_such_table VALUES (1)) SELECT 1"))
     with transaction(engine) as connection:
         assert connection.execute(TASKS).scalars().all() == []
+
+
+def end_statement(other: Engine, how: str, pid: int) -> bool:
+    """Once it sleeps."""
+    query = f"SELECT {how}(pid) FROM pg_stat_activity WHERE pid = :pid AND query LIKE '%pg_sleep%'"
+    with transaction(other) as connection:
+        return bool(connection.execute(text(query), {"pid": pid}).scalar())
+
+
+@pytest.mark.parametrize(("how", "is_away"), [("pg_cancel_backend", False), ("pg_terminate_backend", True)])
+def test_a_statement_that_is_cancelled_is_not_a_database_that_is_away(
+    engine: Engine, other: Engine, how: str, is_away: bool
+) -> None:
+    pid = backend(engine)
+
+    def sleep() -> None:
+        with transaction(engine) as connection:
+            connection.execute(text("SELECT pg_sleep(20)"))
+
+    with ThreadPoolExecutor(1) as pool:
+        slept = pool.submit(sleep)
+        wait_until(lambda: end_statement(other, how, pid), timeout=15)
+        with pytest.raises(ServiceUnavailable) as found:
+            slept.result(timeout=15)
+    assert isinstance(found.value, StatementCancelled) is not is_away

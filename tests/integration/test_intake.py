@@ -21,13 +21,15 @@ from notifier.config import Sender, Structure
 from notifier.errors import PublishFailed, ServiceUnavailable
 from notifier.intake import Intake, Received, Summary, make_reader
 from notifier.intake.redis import RedisReader
-from notifier.message import MAX_BODY_BYTES
+from notifier.message import MAX_BODY_BYTES, Message, new_id
+from notifier.parsing import check
 from notifier.rendering import Renderer
 from notifier.status import Channel, Lane
 from notifier.store.audit import Audit, Filter, RejectedView
 from notifier.store.engine import make_engine
 from notifier.store.ledger import Ledger
 from tests.support.brokers import amqp_connection, envelope_of, publish_raw, push_raw
+from tests.support.slow_statements import make_slow
 from tests.support.templates import write_templates
 from tests.waiting import wait_until
 
@@ -428,3 +430,24 @@ def test_a_publish_to_a_broker_that_is_not_there_fails_within_its_deadline() -> 
     with pytest.raises(PublishFailed, match="publish again"):
         client.send("hello", "ann@example.com", context={"name": "Ann"})
     client.close()
+
+
+def test_a_batch_that_takes_the_database_too_long_is_accepted_in_parts(world: World, database_url: str) -> None:
+    engine = make_engine(database_url)
+    make_slow(engine, "INSERT", above=3)
+    engine.dispose()
+    batch = [
+        Received(
+            encode(idempotency_key=f"key{number}"), Channel.EMAIL, Lane.NORMAL, content_type="application/json"
+        )
+        for number in range(10)
+    ]
+    assert world.intake.process(batch) == Summary(accepted=10)
+    assert sum(len(ids) for _, _, ids in world.tasks.published) == 10
+    given = {"producer": "shop", "to": "ann@example.com", "template": "hello", "context": {"name": "Ann"}}
+    messages = [
+        check(Message(**given, id=new_id()), Channel.EMAIL, Lane.NORMAL)
+        for _ in range(10)  # type: ignore[arg-type]
+    ]
+    answers = world.intake.answer(messages)
+    assert [answer.id for answer in answers] == [message.id for message in messages]

@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
+from notifier.dispatch import Dispatcher
 from notifier.errors import Fault, NotFound, ServiceUnavailable
 from notifier.message import Message, new_id
 from notifier.parsing import check
@@ -20,6 +21,7 @@ from notifier.store.audit import Audit, Filter
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import KEPT_BODY_BYTES, Ledger
 from notifier.store.values import Accepted, Claimed, NewAttempt, NewNotification, NewRejection, Result
+from tests.support.slow_statements import make_slow
 
 MakeNotification = Callable[..., NewNotification]
 
@@ -432,3 +434,14 @@ def test_a_database_that_is_away_is_told_apart_from_a_bug() -> None:
     with pytest.raises(ServiceUnavailable, match="database cannot be used now"):
         Ledger(engine).claim([new_id()], lease_seconds=60)
     engine.dispose()
+
+
+def test_a_sweep_that_takes_the_database_too_long_takes_less(engine: Engine, ledger: Ledger) -> None:
+    ledger.accept([make_notification(key=f"k{number}", position=number) for number in range(12)])
+    with transaction(engine) as connection:
+        connection.execute(text("UPDATE notifications SET due_at = now()"))
+    make_slow(engine, "UPDATE", above=10)
+    given: list[UUID] = []
+    dispatcher = Dispatcher(ledger, lambda _channel, _lane, ids: given.extend(ids), lambda *_: None)
+    assert dispatcher.dispatch_due() == 10
+    assert len(given) == 10

@@ -17,10 +17,11 @@ from notifier.errors import ServiceUnavailable
 from notifier.message import new_id
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
-from notifier.store.migrating import LOCK_SECONDS, upgrade
+from notifier.store.migrating import upgrade
 from notifier.store.models import Base
 from notifier.store.partitions import PARTITIONED, ensure_partitions, first_id, month_after
 from notifier.store.revisions import missing_upgrade, revisions
+from notifier.store.table_locks import LOCK_SECONDS
 from tests.support.next_version import NEXT_REVISION, write_next_revisions
 
 
@@ -66,7 +67,7 @@ def test_two_beats_make_the_same_partitions_once(database_url: str) -> None:
     with transaction(engine) as connection:
         connection.execute(text(f"DROP TABLE events_y{month_after(datetime.now(UTC), 3):%Ym%m}"))
     made: list[str] = []
-    threads = [threading.Thread(target=lambda: made.extend(ensure_partitions(engine))) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: made.extend(ensure_partitions(engine).names)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, TextClause, text
 from notifier.message import Message, new_id
 from notifier.parsing import check
 from notifier.status import Channel, Lane, OnUnknown
-from notifier.store import gauges, producers, receipts, statements
+from notifier.store import claim_statements, gauges, producers, receipts, statements
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.values import NewNotification
@@ -21,10 +21,16 @@ BACKLOG = 2000
 ROWS = json.dumps([{"id": str(new_id()), "claim": 1, "number": 1, "status": "sent", "provider": "smtp"}])
 IDS = [str(new_id())]
 
-PARAMETERS: dict[str, dict[str, Any]] = {
-    "CLAIM": {"ids": IDS, "lease": 60},
-    "HURRY": {"ids": IDS, "seconds": 2},
+CLAIMS: dict[str, dict[str, Any]] = {
+    "WAIT_FOR": {"ids": IDS},
+    "CLAIM": {"ids": IDS, "lease": 60, "token": IDS[0]},
+    "CONFIRM_CLAIMS": {"ids": IDS, "token": IDS[0]},
     "START_ATTEMPTS": {"rows": ROWS, "margin": 10, "wishes": ["opted_out"], "simulator": "simulator"},
+    "STARTED": {"rows": ROWS, "margin": 10},
+}
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "HURRY": {"ids": IDS, "seconds": 2},
+    "GIVE_BACK": {"rows": ROWS, "before_sent": ["sending"], "after_unknown": ["sent"]},
     "FINISH_ATTEMPTS": {"rows": ROWS},
     "FINISH": {"rows": ROWS, "before_sent": ["sending"], "after_unknown": ["sent"]},
     "FINISH_WITH_MESSAGES": {"rows": ROWS, "before_sent": ["sending"], "after_unknown": ["sent"]},
@@ -92,6 +98,7 @@ def explain(engine: Engine, statement: TextClause, values: dict[str, Any]) -> di
 @pytest.mark.parametrize(
     ("module", "name", "values"),
     [
+        *((claim_statements, name, values) for name, values in CLAIMS.items()),
         *((statements, name, values) for name, values in PARAMETERS.items()),
         *((receipts, name, values) for name, values in RECEIPTS.items()),
     ],

@@ -14,9 +14,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from notifier.dev.twilio_server import TwilioServer, running_twilio_server
+from notifier.message import new_id
 from notifier.providers.base import Receipt
 from notifier.status import MessageProof, OnUnknown
 from notifier.store.engine import make_engine, transaction
+from notifier.store.provider_messages import MessageClaim, claim_message, note_taken, with_locks
 from notifier.store.receipts import Recorded
 from tests.support.equal_texts import NOT_TAKEN, TAKEN, EqualTexts, Fate, One
 
@@ -269,3 +271,14 @@ def test_the_database_refuses_a_second_attempt_for_a_message(world: EqualTexts) 
     query = f"INSERT INTO provider_messages {again}"
     with pytest.raises(IntegrityError), transaction(world.engine) as connection:
         connection.execute(text(query), {"id": first.id})
+
+
+def test_nothing_is_given_to_an_attempt_that_was_deleted_meanwhile(world: EqualTexts) -> None:
+    """Nobody would delete it any more."""
+    claim = MessageClaim("twilio", "SM1", new_id(), 1, MessageProof.REPORT)
+    assert not with_locks(world.texts.engine, lambda connection: claim_message(connection, claim))
+    with_locks(world.texts.engine, lambda connection: note_taken(connection, claim))
+    with transaction(world.texts.engine) as connection:
+        for table in ("provider_messages", "events"):
+            found = text(f"SELECT count(*) FROM {table} WHERE notification_id = :id")
+            assert connection.execute(found, {"id": claim.notification_id}).scalar_one() == 0

@@ -185,6 +185,23 @@ def test_a_second_attempt_that_is_under_way_is_recorded_and_the_first_ones_failu
     assert (found.status, found.reason, found.provider_message_id) == (Status.DELIVERED, None, SID)
 
 
+def test_a_second_attempt_whose_worker_died_does_not_stay_open_when_the_first_one_arrived(texts: Texts) -> None:
+    [claim] = texts.start()
+    texts.pass_time(claim.id)
+    texts.ledger.take_due(limit=10, unknown_after_seconds=30)
+    texts.ledger.settle_unknown([(claim.id, claim.claim, True, "sent again")])
+    texts.ledger.take_due(limit=10, unknown_after_seconds=30)
+    [second] = texts.ledger.claim([claim.id], lease_seconds=60)
+    texts.attempt([second])
+    assert texts.report(claim.id, "delivered") is Recorded.MOVED
+    # Nothing is due any more, so no sweep would close it.
+    assert [one.outcome for one in texts.story(claim.id).attempts] == ["accepted", "unknown"]
+    # If the worker lives all the same, its answer counts.
+    texts.accepted(second, 2, sid="SM2")
+    assert [one.outcome for one in texts.story(claim.id).attempts] == ["accepted", "accepted"]
+    assert texts.status(claim.id) == Status.DELIVERED
+
+
 def test_what_an_operator_set_going_again_is_not_stopped_by_old_reports(texts: Texts) -> None:
     claim = texts.send()
     texts.report(claim.id, "undelivered", "30003")

@@ -1,11 +1,14 @@
-"""Celery's remote control of real workers, on both brokers: questions are answered, commands refused."""
+"""Celery's remote control of real workers, on both brokers: off, or for questions only."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from celery import Celery
@@ -15,7 +18,7 @@ from notifier.client import Client
 from notifier.config import Settings
 from notifier.remote_control import REFUSED
 from notifier.worker import make_app
-from tests.support.service import Service, running_service
+from tests.support.service import running_service
 from tests.waiting import wait_until
 
 RESET = {"reset_url": "https://shop.example.com/reset?token=x", "valid_minutes": 30}
@@ -43,44 +46,73 @@ COMMANDS: dict[str, dict[str, Any]] = {
 }
 
 
-def test_workers_answer_questions_and_obey_no_command(database_url: str, broker_url: str, tmp_path: Path) -> None:
+#: The one that is asked; the other has what is the default.
+ASKED = "worker-urgent"
+EVENTS = {"worker-heartbeat", "task-received", "task-succeeded"}
+
+
+def test_a_worker_has_no_remote_control_or_answers_questions_and_obeys_no_command(
+    database_url: str, broker_url: str, tmp_path: Path
+) -> None:
     app = make_app(Settings(database_url=SecretStr(database_url), broker_url=SecretStr(broker_url)))
     with (
-        running_service(database_url, broker_url, tmp_path) as service,
+        running_service(
+            database_url, broker_url, tmp_path, own={ASKED: {"NOTIFIER_WORKER_QUESTIONS": "true"}}
+        ) as service,
         Client(broker_url, producer="shop") as client,
+        events(app) as told,
     ):
-        workers = sum(name.startswith("worker") for name in service.programs.running)
-        wait_until(lambda: _answers(app, "ping", workers) == [{"ok": "pong"}] * workers, timeout=60)
-        wait_until(lambda: len(_queues(app, workers)) == workers, timeout=30)
-        read = _queues(app, workers)
+        wait_until(lambda: _answers(app, "ping") == [{"ok": "pong"}], timeout=60)
+        wait_until(lambda: len(_queues(app)) == 1, timeout=30)
+        read = _queues(app)
         for name, arguments in COMMANDS.items():
             app.control.broadcast(name, arguments=arguments)
-        wait_until(lambda: all(log.count(REFUSALS) == len(COMMANDS) for log in _logs(service)), timeout=30)
-        assert all('"reason": "shutdown"' in log for log in _logs(service))
-        wait_until(lambda: _answers(app, "shutdown", workers) == [{"error": REFUSED}] * workers, timeout=30)
-        wait_until(
-            lambda: sum("pool" in answer for answer in _answers(app, "stats", workers)) == workers, timeout=30
-        )
-        wait_until(lambda: _queues(app, workers) == read, timeout=30)
+        log = service.programs.logs[ASKED]
+        wait_until(lambda: log.read_text().count(REFUSALS) == len(COMMANDS), timeout=30)
+        assert '"reason": "shutdown"' in log.read_text()
+        wait_until(lambda: _answers(app, "shutdown") == [{"error": REFUSED}], timeout=30)
+        wait_until(lambda: ["pool" in answer for answer in _answers(app, "stats")] == [True], timeout=30)
+        wait_until(lambda: _queues(app) == read, timeout=30)
         for number in range(20):
             client.send("password_reset", f"user{number}@example.com", lane="urgent", context=RESET)
         wait_until(lambda: service.count("sent") == 20, timeout=60)
-        assert len(_logs(service)) == workers
+        assert REFUSALS not in service.programs.logs["worker-normal"].read_text()
+        # Flower's list of workers and tasks is made of these.
+        wait_until(
+            lambda: all(
+                (str(service.programs.pids[name]), kind) in told
+                for name in (ASKED, "worker-normal")
+                for kind in EVENTS
+            )
+        )
         _command_line(database_url, broker_url, tmp_path)
     app.close()
 
 
-def _answers(app: Celery, method: str, workers: int) -> list[Any]:
-    replies = app.control.broadcast(method, reply=True, timeout=2, limit=workers)
+@contextmanager
+def events(app: Celery) -> Iterator[set[tuple[str, str]]]:
+    """What workers tell of themselves: process id and kind of event."""
+    told: set[tuple[str, str]] = set()
+    with app.connection() as connection:
+        receiver = app.events.Receiver(
+            connection, handlers={"*": lambda event: told.add((str(event["pid"]), event["type"]))}
+        )
+        thread = Thread(target=lambda: receiver.capture(limit=None, timeout=None, wakeup=False))
+        thread.start()
+        try:
+            yield told
+        finally:
+            receiver.should_stop = True
+            thread.join()
+
+
+def _answers(app: Celery, method: str) -> list[Any]:
+    replies = app.control.broadcast(method, reply=True, timeout=1)
     return [answer for reply in replies for answer in reply.values()]
 
 
-def _queues(app: Celery, workers: int) -> list[list[str]]:
-    return sorted(sorted(queue["name"] for queue in read) for read in _answers(app, "active_queues", workers))
-
-
-def _logs(service: Service) -> list[str]:
-    return [log.read_text() for name, log in service.programs.logs.items() if name.startswith("worker")]
+def _queues(app: Celery) -> list[list[str]]:
+    return [sorted(queue["name"] for queue in read) for read in _answers(app, "active_queues")]
 
 
 def _command_line(database_url: str, broker_url: str, folder: Path) -> None:

@@ -132,6 +132,29 @@ def test_without_a_table_everything_stays(past: Past) -> None:
     assert past.ids() == {id_}
 
 
+def test_what_has_an_id_of_a_time_to_come_goes_by_when_it_was_accepted(past: Past) -> None:
+    past.make_months(-4)
+    ids = [
+        past.accept(days, channel, status)
+        for days, channel, status in (
+            (-130, Channel.EMAIL, "sent"),
+            (-9000, Channel.EMAIL, "sent"),
+            (-20, Channel.SMS, "sent"),
+            (-130, Channel.EMAIL, "unknown"),
+        )
+    ]
+    keeper = past.keeper(email=(30, 90), sms=(None, 90))
+    assert keeper.preview().is_empty
+    assert keeper.run().is_empty
+    past.execute("UPDATE notifications SET accepted_at = now() - interval '40 days'")
+    assert keeper.preview().redacted == keeper.run().redacted == {"email": 2}
+    past.execute("UPDATE notifications SET accepted_at = now() - interval '100 days'")
+    assert keeper.preview().deleted == keeper.run().deleted == {"email": 2, "sms": 1}
+    assert past.ids() == {ids[3]}
+    assert past.count("attempts") == past.count("idempotency_keys") == 1
+    assert keeper.run().is_empty
+
+
 def test_redaction_leaves_the_record_and_no_recipient(past: Past) -> None:
     old, young = past.accept(31), past.accept(29)
     text_message = past.accept(31, Channel.SMS)
@@ -278,4 +301,4 @@ def test_beat_has_it_done_every_night(past: Past, database_url: str) -> None:
     )
     app = make_app(settings)
     assert app.conf.beat_schedule["retention"]["task"] == RETENTION
-    assert app.tasks[RETENTION]()["redacted"] == {"email": 1}
+    assert app.tasks[RETENTION]()["retention"]["redacted"] == {"email": 1}

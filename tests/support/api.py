@@ -5,27 +5,34 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
+import uvicorn
 from fastapi import FastAPI
 
 from notifier.bootstrap import Services
 from notifier.config import Settings, Structure
+from notifier.connections import ConnectionLimit, raise_file_limit
 from notifier.dev.machine import free_port
 from notifier.operations.keys import Grants, Scope
 from notifier.status import Channel, Lane
 from notifier.web.app import make_app
+from notifier.web.connection import ClientConnection
 from notifier.web.desk import Desk, make_desk
+from notifier.web.patience import Patience
+from notifier.web.serving import server_config
 from tests.waiting import wait_until
 
 
@@ -63,6 +70,7 @@ class Api:
         templates: Path,
         broker_url: str = "amqp://127.0.0.1:1/",
         structure: dict[str, Any] | None = None,
+        patience: Patience = Patience(),  # noqa: B008 - it cannot change
         **more: Any,
     ) -> None:
         content = structure or {"senders": {"default": {"email": "shop@example.com"}}}
@@ -76,7 +84,7 @@ class Api:
         self.services = Services(settings)
         self.handed = Handed()
         self.desk: Desk = make_desk(self.services, self.handed)  # type: ignore[arg-type]
-        self.app: FastAPI = make_app(self.desk)
+        self.app: FastAPI = make_app(self.desk, patience=patience)
 
     def key(self, *scopes: Scope, producer: str | None = "shop", **grants: Any) -> str:
         """A new key's token."""
@@ -141,6 +149,25 @@ class Api:
         self.services.close()
 
 
+@contextmanager
+def served(app: FastAPI, patience: Patience, *, most: int = 1000, most_of_peer: int = 1000) -> Iterator[int]:
+    """The application on a port of its own, as `notifier api` serves it, in a thread."""
+    limit: ConnectionLimit[ClientConnection] = ConnectionLimit(most, most_of_peer)
+    server = uvicorn.Server(server_config(app, limit, patience, grace_seconds=30))
+    with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
+        # Small, so that a client that does not read is noticed after little.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        try:
+            wait_until(lambda: server.started)
+            yield int(listener.getsockname()[1])
+        finally:
+            server.should_exit = True
+            thread.join(timeout=30)
+            assert not thread.is_alive()
+
+
 @dataclass
 class RunningApi:
     """A process that answers."""
@@ -187,6 +214,20 @@ def running_api(database_url: str, broker_url: str, folder: Path, **environment:
     finally:
         process.kill()
         process.wait()
+
+
+@contextmanager
+def idle_connections(port: int, count: int, said: bytes = b"") -> Iterator[list[socket.socket]]:
+    """So many connections to a server of this machine, on which `said` was said and nothing more."""
+    assert raise_file_limit() > count + 100, f"{count} connections need more file descriptors: ulimit -Hn"
+    with ExitStack() as stack:
+        peers = []
+        for _ in range(count):
+            peer = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+            if said:
+                peer.sendall(said)
+            peers.append(peer)
+        yield peers
 
 
 def call(

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from aiohttp.abc import AbstractResolver
 from sqlalchemy import Engine, text
 
 from notifier.callback_table import CallbackTable
@@ -29,8 +30,8 @@ SECRETS = ["whsec_" + base64.b64encode(letter * 32).decode() for letter in (b"a"
 class World:
     """A ledger, an endpoint, and a worker's loop that calls it."""
 
-    def __init__(self, engine: Engine, hooks: Receiver) -> None:
-        self.engine, self.hooks = engine, hooks
+    def __init__(self, engine: Engine, hooks: Receiver, names: AbstractResolver | None = None) -> None:
+        self.engine, self.hooks, self.names = engine, hooks, names
         self.ledger, self.book = Ledger(engine), CallbackBook(engine)
         self.tables = {
             "shop": self.table(f"http://127.0.0.1:{hooks.port}/hooks", ["sent"]),
@@ -45,7 +46,7 @@ class World:
         return CallbackTable.model_validate({"url": url, "secrets": SECRETS, "statuses": statuses})
 
     async def _make(self) -> Runner:
-        caller = Caller({"127.0.0.1"}, deadline_seconds=5)
+        caller = Caller({"127.0.0.1"}, names=self.names, deadline_seconds=5)
         return Runner(self.book, self.tables, caller, self.loop, chance=lambda: 1.0)
 
     def close(self) -> None:

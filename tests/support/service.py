@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from notifier.dev.programs import Programs
+from notifier.dev.programs import PROGRAMS, Programs
 from notifier.dev.smtp_server import MailServer, Rule, running_mail_server
 from notifier.dev.twilio_server import TwilioRule, TwilioServer, running_twilio_server
 from notifier.store.audit import Audit, Filter
@@ -46,11 +46,13 @@ def running_service(
     sms_rules: Sequence[TwilioRule] = (),
     environment: Mapping[str, str] | None = None,
     own: Mapping[str, Mapping[str, str]] | None = None,
+    callbacks: bool = False,
 ) -> Iterator[Service]:
-    """Start all programs; at the end stop them, and fail if one of them died by itself.
+    """Start all programs, that of `callbacks` if wanted; at the end stop them, and fail if one died by itself.
 
     `own`: program → variables that it alone gets.
     """
+    wanted = {name: started for name, started in PROGRAMS.items() if callbacks or name != "callbacks"}
     engine = make_engine(database_url)
     with (
         running_mail_server(MailServer(mail_rules)) as mail,
@@ -69,6 +71,7 @@ def running_service(
             },
             folder / "logs",
             own,
+            wanted,
             launch=forking.launch,
         )
         programs.start()

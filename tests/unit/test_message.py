@@ -98,6 +98,8 @@ def test_a_body_that_is_no_message_is_refused_as_a_whole(body: bytes, code: str)
         # The years 10889 and 9999.
         ({"id": "ffffffff-ffff-7fff-bfff-ffffffffffff"}, "id", "bad_id_time"),
         ({"id": "e677d21f-dbff-7fff-bfff-ffffffffffff"}, "id", "bad_id_time"),
+        ({"id": str(new_id(NOW.timestamp() + 25 * 3600))}, "id", "bad_id_time"),
+        ({"id": str(new_id(NOW.timestamp() - 31.1 * 86400))}, "id", "bad_id_time"),
         ({"send_at": "tomorrow"}, "send_at", "bad_time"),
         ({"send_at": 1_700_000_000}, "send_at", "bad_time"),
         ({"send_at": "2026-11-22T09:30:00"}, "send_at", "bad_time"),

@@ -20,7 +20,7 @@ NOTHING = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 @pytest.fixture(scope="module")
 def app() -> Any:
-    process: Any = SimpleNamespace(stop=lambda **_: None)
+    process: Any = SimpleNamespace(only_callbacks=False, stop=lambda **_: None)
     made = make_app(Settings(broker_url=SecretStr("redis://127.0.0.1:1/0")), process)
     made.finalize()
     return made
@@ -104,3 +104,10 @@ def test_a_body_of_another_form_is_not(app: Any, body: Any) -> None:
 def test_a_worker_reads_no_other_queue_than_those_of_work(queue: str) -> None:
     with pytest.raises(ValueError, match="queues of work only"):
         TaskConsumer.__new__(TaskConsumer).add_task_queue(queue)
+
+
+def test_a_process_that_only_calls_back_has_no_other_task() -> None:
+    process: Any = SimpleNamespace(only_callbacks=True, stop=lambda **_: None)
+    made = make_app(Settings(broker_url=SecretStr("redis://127.0.0.1:1/0")), process)
+    assert [name for name in made.tasks if name.startswith("notifier.")] == ["notifier.call_back"]
+    made.close()

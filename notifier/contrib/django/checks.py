@@ -14,6 +14,7 @@ IDS = {
     "NOTIFIER_PRODUCER": "notifier.E002",
     "NOTIFIER_TIMEOUT_SECONDS": "notifier.E003",
     "NOTIFIER_BROKER_USER": "notifier.E004",
+    "NOTIFIER_GRACE_SECONDS": "notifier.E005",
 }
 
 

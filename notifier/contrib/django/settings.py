@@ -26,6 +26,8 @@ class Settings:
     broker_url: str = field(default="", repr=False)
     #: How long the relay waits for the broker's confirmation. Seconds.
     timeout_seconds: float = 5.0
+    #: After SIGTERM or Ctrl-C the relay has so long to end in order; then it ends by itself. Seconds.
+    grace_seconds: float = 45.0
     #: The name that RabbitMQ knows the relay by, if it is not the URL's user; "": none is told.
     broker_user: str | None = None
 
@@ -34,7 +36,7 @@ class Settings:
         """The settings as they are, right or wrong; see `problems`."""
         given: dict[str, Any] = {
             name: getattr(project, f"NOTIFIER_{name.upper()}")
-            for name in ("producer", "broker_url", "timeout_seconds", "broker_user")
+            for name in ("producer", "broker_url", "timeout_seconds", "grace_seconds", "broker_user")
             if hasattr(project, f"NOTIFIER_{name.upper()}")
         }
         return cls(**given)
@@ -56,10 +58,10 @@ class Settings:
                 topology.is_redis(self.broker_url)
             except ConfigurationError as error:
                 yield error
-        if not isinstance(self.timeout_seconds, int | float) or self.timeout_seconds <= 0:
-            yield ConfigurationError(
-                "NOTIFIER_TIMEOUT_SECONDS must be a number above 0", setting="NOTIFIER_TIMEOUT_SECONDS"
-            )
+        for name in ("timeout_seconds", "grace_seconds"):
+            seconds, setting = getattr(self, name), f"NOTIFIER_{name.upper()}"
+            if not isinstance(seconds, int | float) or seconds <= 0:
+                yield ConfigurationError(f"{setting} must be a number above 0", setting=setting)
         known_as: Any = self.broker_user
         if not isinstance(known_as, str | None):
             yield ConfigurationError(

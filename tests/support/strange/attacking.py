@@ -32,7 +32,9 @@ def attack(
     """Run the programs, send `count` strange messages with good ones between them, and say what came of it."""
     rng = Random(seed)
     kind = valkey if broker_url.startswith("redis") else rabbitmq
-    with running_service(database_url, broker_url, folder) as service:
+    # Remote control is attacked, too.
+    environment = {"NOTIFIER_WORKER_QUESTIONS": "true"}
+    with running_service(database_url, broker_url, folder, environment=environment) as service:
         _deliver_one(service, broker_url)
         before = service.programs.pids
         begun = time.monotonic()

@@ -9,7 +9,8 @@ from django.core.management.base import BaseCommand, CommandError
 from notifier.contrib.django.outbox import DjangoOutbox
 from notifier.contrib.django.settings import Settings
 from notifier.errors import ConfigurationError, PublishFailed, ServiceUnavailable
-from notifier.relay import BATCH_ROWS, IDLE_SECONDS, Relay, stop_on_signals
+from notifier.relay import BATCH_ROWS, IDLE_SECONDS, Relay
+from notifier.shutdown import stop_on_signals
 from notifier.wire import Wire
 
 
@@ -32,7 +33,10 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django ships no types
         """Run it."""
         try:
             settings = Settings.read().require(
-                "NOTIFIER_BROKER_URL", "NOTIFIER_TIMEOUT_SECONDS", "NOTIFIER_BROKER_USER"
+                "NOTIFIER_BROKER_URL",
+                "NOTIFIER_TIMEOUT_SECONDS",
+                "NOTIFIER_BROKER_USER",
+                "NOTIFIER_GRACE_SECONDS",
             )
             outbox = DjangoOutbox(options["database"])
             with Wire(
@@ -42,6 +46,6 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django ships no types
                 if options["once"]:
                     self.stdout.write(f"{relay.drain()} published")
                 else:
-                    relay.run(stop_on_signals())
+                    relay.run(stop_on_signals(settings.grace_seconds))
         except (ConfigurationError, PublishFailed, ServiceUnavailable) as error:
             raise CommandError(str(error)) from None

@@ -1,0 +1,377 @@
+"""Every program must end within its grace, whatever is away, and with work in hand.
+
+    python -m chaos.endings [--only PATTERN] [--at-once 8]
+
+The programs × {broker, database, both away} × {gone, hanging} × {SIGTERM, SIGINT} × {at the start, idle, work in
+hand}. Gone: connections are closed, old ones and new ones. Hanging: the server takes connections and says nothing,
+as one that was stopped in the middle of a statement. Gone midway: the program has just asked for something, and
+gets no answer. Each case has a database, a virtual host and proxies of its own, so many run at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from threading import Lock
+
+from chaos.endings_work import PROGRAMS, Place, Program
+from chaos.nursery import Nursery
+from chaos.providers import RecordedSmsFaults
+from chaos.proxy import Link, Proxy, Strike, Tap
+from chaos.servers import _lives as lives
+from notifier.dev.machine import make_temporary_folder
+from notifier.dev.running import running
+from notifier.dev.twilio_faults import TwilioRule
+from notifier.dev.twilio_server import TwilioServer
+from notifier.shutdown import OVERDUE
+from tests.commands import run_in_order
+from tests.databases import Databases
+from tests.rabbitmq import AmqpServer
+from tests.services import RedisServer, Services
+
+#: What the programs are told: `NOTIFIER_GRACE_SECONDS`. With the first one whatever has nothing in hand ends in
+#: order. Seconds.
+GRACE_SECONDS, SHORT_GRACE_SECONDS = 25.0, 6.0
+#: A busy machine may add this: to start, to be told, to end. Seconds.
+_SLACK_SECONDS = 6.0
+_READY_SECONDS = 60.0
+#: Twilio takes so long to answer: a call is in hand meanwhile. Seconds.
+CALL_SECONDS = 1.5
+
+
+#: Celery's workers and Beat speak to the broker at least every two seconds.
+_NOTICE_SECONDS = 3.5
+
+
+#: A frame that only says that its side is alive, in AMQP.
+_SIGN_OF_LIFE_BYTES = 8
+
+
+class Away(StrEnum):
+    BROKER = "broker"
+    DATABASE = "database"
+    BOTH = "both"
+
+
+class How(StrEnum):
+    GONE = "gone"
+    HANGING = "hanging"
+    MIDWAY = "gone midway"
+
+
+class Moment(StrEnum):
+    START = "at the start"
+    IDLE = "idle"
+    BUSY = "work in hand"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One ending."""
+
+    program: str
+    away: Away
+    how: How
+    moment: Moment
+    number: signal.Signals
+    #: The signal comes so often.
+    times: int = 1
+
+    @property
+    def name(self) -> str:
+        """As `--only` looks at it."""
+        often = " twice" if self.times > 1 else ""
+        return f"{self.program}: {self.away} {self.how}, {self.moment}, {self.number.name}{often}"
+
+
+@dataclass(slots=True)
+class Ended:
+    """How it went."""
+
+    case: Case
+    seconds: float = 0.0
+    #: Exit code; negative: a signal killed it.
+    code: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def line(self) -> str:
+        """For people."""
+        mark = "✗" if self.problems else "✓"
+        return "\n    ".join([f"{mark} {self.case.name}: {self.seconds:.1f} s, code {self.code}", *self.problems])
+
+
+def short_form() -> list[Case]:
+    """Each program, each thing that can be away, each signal and moment, and the pairs of them that hung."""
+    gone, hanging, both, term, interrupt = How.GONE, How.HANGING, Away.BOTH, signal.SIGTERM, signal.SIGINT
+    broker, database, idle, busy, start = Away.BROKER, Away.DATABASE, Moment.IDLE, Moment.BUSY, Moment.START
+    return [
+        Case("worker on RabbitMQ", broker, How.MIDWAY, idle, term),
+        Case("worker on RabbitMQ", broker, hanging, busy, interrupt),
+        Case("worker on RabbitMQ", both, hanging, idle, term),
+        Case("worker on RabbitMQ", both, gone, start, interrupt),
+        Case("worker on Redis", broker, gone, busy, interrupt, 2),
+        Case("worker on Redis", both, gone, busy, term),
+        Case("intake on RabbitMQ", broker, hanging, idle, term),
+        Case("intake on RabbitMQ", database, hanging, busy, term),
+        Case("intake on Redis", both, gone, busy, interrupt),
+        Case("beat on RabbitMQ", broker, gone, idle, term),
+        Case("beat on Redis", broker, hanging, start, interrupt),
+        Case("relay on RabbitMQ", both, hanging, busy, term),
+        Case("relay on Redis", broker, gone, busy, interrupt),
+        Case("relay of Django", database, hanging, busy, term),
+        Case("api", database, hanging, busy, term),
+        Case("api", both, gone, start, interrupt),
+        Case("bounces", database, hanging, busy, interrupt),
+        Case("bounces", database, gone, start, term),
+        Case("suppressions import", database, hanging, busy, interrupt),
+        Case("retry", database, hanging, busy, term),
+    ]
+
+
+def every_case() -> list[Case]:
+    """The long form."""
+    whole = itertools.product(PROGRAMS, Away, How, Moment, (signal.SIGTERM, signal.SIGINT))
+    once = [Case(*one) for one in whole if _is_one(Case(*one))]
+    twice = [Case(name, Away.BOTH, how, Moment.IDLE, signal.SIGINT, 2) for name in PROGRAMS for how in How]
+    return once + [case for case in twice if _is_one(case)]
+
+
+def _is_one(case: Case) -> bool:
+    program = PROGRAMS[case.program]
+    if program.is_command:
+        # It needs no broker, has no rest, and ends by itself where the database is gone at its start.
+        is_there = case.moment is Moment.BUSY or (case.how is How.HANGING and case.moment is Moment.START)
+        return is_there and case.away is Away.DATABASE
+    if case.program == "up" and case.moment is Moment.START:
+        return case.away is Away.BROKER  # it needs the database to begin, and says so
+    return program.begin is not None or case.moment is not Moment.BUSY
+
+
+class Endings:
+    """Runs cases, many at once."""
+
+    def __init__(
+        self,
+        stack: ExitStack,
+        folder: Path,
+        databases: Databases,
+        rabbitmq: AmqpServer,
+        redis: RedisServer,
+        *,
+        grace_seconds: float = GRACE_SECONDS,
+    ) -> None:
+        self._folder = folder
+        self._databases, self._rabbitmq, self._redis = databases, rabbitmq, redis
+        self._grace_seconds = grace_seconds
+        self._lock = Lock()
+        self._buried: set[int] = set()
+        self._numbers = itertools.count(1)
+        self._faults = RecordedSmsFaults()
+        self._faults.add(TwilioRule("*", delay_seconds=CALL_SECONDS))
+        twilio = TwilioServer()
+        twilio.faults = self._faults
+        self._twilio = stack.enter_context(running(lambda: twilio))
+        self._nursery = Nursery({})
+        stack.callback(self._nursery.stop)
+
+    def run(self, cases: Sequence[Case], *, at_once: int) -> Iterator[Ended]:
+        """All of them, in the order of their ends."""
+        with ThreadPoolExecutor(at_once) as pool:
+            yield from pool.map(self._end, cases)
+
+    def _end(self, case: Case) -> Ended:
+        ended = Ended(case)
+        try:
+            with ExitStack() as stack:
+                self._play(stack, case, ended)
+        except Exception as error:
+            ended.problems.append(f"the case itself failed: {error!r}")
+        return ended
+
+    def _play(self, stack: ExitStack, case: Case, ended: Ended) -> None:
+        program, place = PROGRAMS[case.program], self._place(stack, PROGRAMS[case.program])
+        if program.prepare:
+            program.prepare(place)
+        away = [link for name, link in place.links.items() if case.away in (name, Away.BOTH)]
+        if case.moment is Moment.START:
+            _take_away(away, case.how)
+        place.environment["NOTIFIER_GRACE_SECONDS"] = str(self._grace_seconds)
+        # A process id that was buried may come again.
+        pid = self._nursery.start(place.log, program.arguments_of(place), place.environment)
+        self._buried.discard(pid)
+        stack.callback(self._end_by_force, pid)
+        # Before the links are healed: a program that is still there did not end by itself.
+        self._wait_until_ready(pid, case, program, place)
+        if case.moment is Moment.BUSY:
+            assert program.begin
+            program.begin(place)
+        if case.moment is not Moment.START:
+            _take_away(away, case.how)
+        if case.moment is Moment.IDLE:
+            # Now the program has noticed: it is in the middle of a try, or of the pause after one.
+            time.sleep(_NOTICE_SECONDS)
+        if case.how is How.MIDWAY:
+            # Who asks for nothing finds it gone.
+            _take_away(away, How.GONE)
+        begun = time.monotonic()
+        for _ in range(case.times):
+            # Until it is buried its process id is nobody else's.
+            os.kill(pid, case.number)
+            time.sleep(0.3)
+        if case.moment is Moment.BUSY:
+            # What is not away can be used: a result that can be written is.
+            for link in place.links.values():
+                if link not in away:
+                    link.heal()
+        limit = self._grace_seconds + program.extra_seconds + _SLACK_SECONDS
+        has_ended = _wait(lambda: not lives(pid), limit)
+        ended.seconds = time.monotonic() - begun
+        if not has_ended:
+            ended.problems.append(f"still there {limit:g} s after the signal: {_last_lines(place.log)}")
+            return
+        ended.code = self._bury(pid)
+        allowed = program.codes(case.number) | ({OVERDUE} if self._may_be_overdue(case) else set())
+        if ended.code not in allowed:
+            ended.problems.append(f"exit code {ended.code}, not one of {allowed}: {_last_lines(place.log)}")
+        if case.moment is Moment.BUSY and program.check:
+            for link in place.links.values():
+                link.heal()
+            ended.problems += program.check(place, is_database_away=case.away is not Away.BROKER)
+
+    def _may_be_overdue(self, case: Case) -> bool:
+        """A statement on a database that hangs has no end; results wait for a database that is away. What is said
+        to a broker that hangs has a deadline, longer than the short grace; Celery asks Redis several such
+        things."""
+        if case.away is Away.BROKER:
+            is_slow = self._grace_seconds < GRACE_SECONDS or PROGRAMS[case.program].broker == "redis"
+            return case.how is How.HANGING and is_slow
+        return case.how is How.HANGING or case.moment is Moment.BUSY
+
+    def _wait_until_ready(self, pid: int, case: Case, program: Program, place: Place) -> None:
+        def is_ready() -> bool:
+            if case.moment is Moment.START and any(link.connections for link in place.links.values()):
+                return True
+            if not program.ready or program.is_command:
+                return place.database.connections
+            return program.ready in place.log.read_bytes() or not lives(pid)
+
+        if not _wait(is_ready, _READY_SECONDS):
+            raise TimeoutError(f"not ready: {_last_lines(place.log)}")
+        if not lives(pid):
+            raise RuntimeError(f"it ended before it was told to: {_last_lines(place.log)}")
+
+    def _bury(self, pid: int) -> int:
+        self._buried.add(pid)
+        return self._nursery.bury(pid)
+
+    def _end_by_force(self, pid: int) -> None:
+        if pid not in self._buried:
+            os.kill(pid, signal.SIGKILL)
+            self._bury(pid)
+
+    def _place(self, stack: ExitStack, program: Program) -> Place:
+        with self._lock:
+            database_url = self._databases.make()
+            stack.callback(self._drop, database_url)
+            is_redis = program.broker == "redis"
+            broker_url = self._redis.make_database() if is_redis else self._rabbitmq.make_vhost()
+            number = next(self._numbers)
+        folder = self._folder / f"{number}-{program.arguments[0]}"
+        folder.mkdir()
+        return Place(stack, folder, number, database_url, broker_url, self._twilio, self._faults)
+
+    def _drop(self, database_url: str) -> None:
+        with self._lock:
+            self._databases.drop(database_url)
+
+
+def _take_away(links: Sequence[Proxy], how: How) -> None:
+    for link in links:
+        match how:
+            case How.GONE:
+                link.refuse()
+            case How.HANGING:
+                link.hold()
+            case How.MIDWAY:
+                link.heal()
+                link.tap = _refuse_at_question(link)
+
+
+def _refuse_at_question(proxy: Proxy) -> Tap:
+    def tap(_link: Link, from_client: bool, data: bytes) -> Strike | None:
+        is_question = from_client and len(data) > _SIGN_OF_LIFE_BYTES
+        return Strike(proxy.refuse, pass_on=False) if is_question else None
+
+    return tap
+
+
+def _wait(condition: object, seconds: float) -> bool:
+    ends_at = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        if time.monotonic() > ends_at:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _last_lines(log: Path) -> str:
+    return "\n      ".join(["", *log.read_text("utf-8", "replace").splitlines()[-6:]])
+
+
+def main() -> int:
+    """0 only if every program ended within its grace, with the right exit code, and nothing was lost."""
+    parser = argparse.ArgumentParser(
+        prog="python -m chaos.endings", description="Every program ends within its grace."
+    )
+    parser.add_argument("--only", metavar="PATTERN", default="", help="only cases whose name fits")
+    parser.add_argument("--at-once", type=int, default=8, help="so many programs run at once")
+    parser.add_argument("--short", action="store_true", help="the cases of the test, with its short grace")
+    parser.add_argument("--list", action="store_true", help="name the cases and end")
+    options = parser.parse_args()
+    cases = [
+        case for case in (short_form if options.short else every_case)() if re.search(options.only, case.name)
+    ]
+    grace = SHORT_GRACE_SECONDS if options.short else GRACE_SECONDS
+    if options.list:
+        print("\n".join(case.name for case in cases))
+        return 0
+    return run_in_order(lambda: 0 if run(cases, at_once=options.at_once, grace_seconds=grace) else 1)
+
+
+def run(cases: Sequence[Case], *, at_once: int, grace_seconds: float = GRACE_SECONDS) -> bool:
+    """Run them on servers of their own; whether all were right."""
+    services, folder = Services(lambda text: print(text, flush=True)), make_temporary_folder()
+    wrong = []
+    try:
+        services.prepare(["postgres", "rabbitmq", "redis"])
+        databases = Databases(services.postgres_url())
+        with ExitStack() as stack:
+            rabbitmq, redis = services.amqp_server(), services.redis_server()
+            endings = Endings(stack, folder, databases, rabbitmq, redis, grace_seconds=grace_seconds)
+            for ended in endings.run(cases, at_once=at_once):
+                print(ended.line, flush=True)
+                if ended.problems:
+                    wrong.append(ended.case.name)
+    finally:
+        services.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+    print(json.dumps({"cases": len(cases), "wrong": wrong}, indent=1))
+    return not wrong
+
+
+if __name__ == "__main__":
+    sys.exit(main())

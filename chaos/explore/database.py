@@ -1,0 +1,268 @@
+"""PostgreSQL as the explorer needs it: statements and commits are steps, connections break when they are told to,
+and the clock can be moved.
+
+Nothing of the product is replaced. Its engine gets connections of a class of ours; `now()` in its statements finds
+`explore.now()` first, because the schema `explore` stands before `pg_catalog` in the search path.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Collection
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg import pq
+from psycopg.rows import dict_row
+from sqlalchemy import Engine, TextClause, event
+
+from chaos.explore.clock import Clock
+from chaos.explore.steps import Died, Kind, Option, Stage, Step, current
+from notifier.store.engine import make_engine
+
+Mutation = Callable[[str], str]
+
+#: As is psycopg's own.
+_PREPARE_AFTER = 5
+_SETTING = "explore.time"
+# It stands still between jumps: how fast this machine is must decide nothing. The planner sees through it, and
+# uses an index on due_at as with the real one.
+_NOW = f"""
+CREATE SCHEMA explore;
+CREATE FUNCTION explore.now() RETURNS timestamptz LANGUAGE sql STABLE AS $$
+  SELECT to_timestamp(nullif(current_setting('{_SETTING}', true), '')::float8)
+$$;
+"""
+# Defaults were bound to the real one when their tables were made.
+_DEFAULTS = """
+SELECT c.table_name, c.column_name FROM information_schema.columns AS c
+WHERE c.table_schema = 'public' AND c.column_default = 'now()'
+"""
+# Of what the product has; a month is emptied with its table.
+_TABLES = """
+SELECT c.relname FROM pg_class AS c
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+  AND c.relname <> 'alembic_version'
+"""
+
+
+class Broken(psycopg.OperationalError):
+    """The connection broke: what a program sees has no SQLSTATE."""
+
+
+class SteppedConnection(psycopg.Connection[Any]):
+    """A connection whose commits are steps. One that broke is cleaned up and used again: a new one costs as much
+    as ten statements."""
+
+    database: Database
+    is_broken = False
+    #: What its session believes the time to be.
+    time = 0.0
+
+    @property
+    def closed(self) -> bool:
+        return self.is_broken or self.pgconn.status == pq.ConnStatus.BAD
+
+    def break_off(self) -> None:
+        """The server notices at once, and rolls back what was under way."""
+        if not self.is_broken:
+            self.is_broken = True
+            if self.pgconn.transaction_status != pq.TransactionStatus.IDLE:
+                self.pgconn.exec_(b"ROLLBACK")
+            self._let_go()
+
+    def close(self) -> None:
+        self.break_off()
+        self.database.spare.append(self)
+
+    def commit(self) -> None:
+        actor = current()
+        if actor is None or not self.database.written(self):
+            # Of what only read, the commit changes nothing.
+            if not self.is_broken:
+                super().commit()
+                self._let_go()
+            return
+        option = self.database.stage.step(Step(Kind.COMMIT, "commit", writes=self.database.written(self)))
+        if option in (Option.NOT_DONE, Option.DIES):
+            self._end(option)
+        super().commit()
+        self._let_go()
+        if option is not Option.DONE:
+            self._end(option)
+
+    def rollback(self) -> None:
+        if not self.is_broken:
+            super().rollback()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self.database.touched.pop(self, None)
+        actor = current()
+        if actor is not None:
+            actor.holds_locks = False
+
+    def _end(self, option: Option) -> None:
+        self.break_off()
+        raise Died if option.is_death else Broken(f"the connection broke: {option.name.lower()}")
+
+    def set_clock(self, time: float) -> None:
+        """Before a transaction begins: within one, `now()` stands still."""
+        if self.time != time and self.pgconn.transaction_status == pq.TransactionStatus.IDLE:
+            self.pgconn.exec_(f"SET {_SETTING} = '{time:.3f}'".encode())
+            self.time = time
+
+
+class Database:
+    """One database, made for this, and the engine that the product's code gets."""
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        self.clock = clock
+        self.stage = Stage(self)
+        self.connections: list[SteppedConnection] = []
+        #: Those that broke, clean again.
+        self.spare: list[SteppedConnection] = []
+        #: Of connections within a transaction: the tables that it has written.
+        self.touched: dict[SteppedConnection, frozenset[str]] = {}
+        #: Changes statements on their way, to prove that the explorer finds what that breaks.
+        self.mutation: Mutation | None = None
+        self.mutated = 0
+        self._url = url
+        self._statements: dict[str, tuple[str, frozenset[str], frozenset[str]] | None] = {}
+        self._names = _names()
+        self.engine = self._make_engine(url)
+        self.observer: psycopg.Connection[dict[str, Any]] = psycopg.connect(
+            url, autocommit=True, row_factory=dict_row
+        )
+        self.observer.prepare_threshold = 0
+        self._tables = {row["relname"] for row in self.observer.execute(_TABLES).fetchall()}
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+        self.observer.close()
+        for connection in self.connections:
+            psycopg.Connection.close(connection)
+
+    def begin(self) -> None:
+        """What an earlier schedule did to its sessions, is over."""
+        for connection in self.connections:
+            connection.prepare_threshold = _PREPARE_AFTER
+
+    def waiting(self, backends: Collection[int]) -> set[int]:
+        """See `steps.Waits`."""
+        rows = self.observer.execute(
+            "SELECT pid FROM pg_locks WHERE NOT granted AND pid = ANY(%s)", [list(backends)]
+        )
+        return {row["pid"] for row in rows.fetchall()}
+
+    def empty(self) -> None:
+        """Throw away what earlier schedules left."""
+        self.observer.execute(f"TRUNCATE {', '.join(sorted(self._tables))}")
+
+    def park(self, ids: Collection[UUID]) -> None:
+        """These have not come to rest: no sweep of a later scene is to find them."""
+        self.observer.execute("UPDATE notifications SET due_at = NULL WHERE id = ANY(%s)", [list(ids)])
+
+    def next_due(self, ids: Collection[UUID]) -> float | None:
+        """In how many seconds something has to happen to one of them; None: never."""
+        row = self.observer.execute(
+            "SELECT extract(epoch FROM min(due_at)) AS due FROM notifications WHERE id = ANY(%s)", [list(ids)]
+        ).fetchone()
+        return None if row is None or row["due"] is None else float(row["due"]) - self.clock.database
+
+    def written(self, connection: SteppedConnection) -> frozenset[str]:
+        """The tables that its transaction has written."""
+        return self.touched.get(connection, frozenset())
+
+    def _make_engine(self, url: str) -> Engine:
+        engine = make_engine(url, pool_size=8)
+        # The same few connections again and again: each has to be told of a new time by a statement of its own.
+        engine.pool._pool.use_lifo = True  # type: ignore[attr-defined]
+        database = self
+
+        def connect(_dialect: Any, _record: Any, args: Any, parameters: dict[str, Any]) -> SteppedConnection:
+            if database.spare:
+                connection = database.spare.pop()
+                connection.is_broken = False
+                connection.autocommit = False
+                connection._notice_handlers.clear()
+                return connection
+            connection = SteppedConnection.connect(*args, **parameters)
+            connection.database = database
+            database.connections.append(connection)
+            return connection
+
+        event.listen(engine, "do_connect", connect)
+        event.listen(engine, "do_execute", self._execute)
+        return engine
+
+    def _execute(self, cursor: Any, statement: str, parameters: Any, context: Any) -> bool | None:
+        connection: SteppedConnection = cursor.connection
+        connection.set_clock(self.clock.database)
+        known = self._statements[statement] if statement in self._statements else self._know(statement, context)
+        if known is None:
+            return None
+        if self.mutation is not None:
+            changed = self.mutation(statement)
+            self.mutated += changed != statement
+            statement = changed
+        actor = current()
+        if actor is None:
+            cursor.execute(statement, parameters)
+            return True
+        label, reads, writes = known
+        kind = Kind.STATEMENT if connection.autocommit else Kind.PART
+        option = self.stage.step(Step(kind, label, reads, writes))
+        actor.backend = connection.pgconn.backend_pid
+        if option in (Option.NOT_DONE, Option.DIES):
+            connection._end(option)
+        cursor.execute(statement, parameters)
+        if "attempts" in writes:
+            actor.decided = actor.moved
+        if kind is Kind.PART:
+            actor.holds_locks = True
+            self.touched[connection] = self.written(connection) | writes
+        if option is not Option.DONE:
+            connection._end(option)
+        return True
+
+    def _know(self, statement: str, context: Any) -> tuple[str, frozenset[str], frozenset[str]] | None:
+        """Its name and what it reads and writes; None: it is about the session, and no step."""
+        text = getattr(getattr(context, "compiled", None), "statement", None)
+        label = self._names.get(id(text)) or " ".join(statement.split())[:60]
+        # Events are only ever appended: whose come first makes no difference to others.
+        known = self._tables - {"events"}
+        reads = frozenset(re.findall(r"\b(?:FROM|JOIN)\s+([a-z_]+)\b", statement)) & known
+        writes = frozenset(re.findall(r"\b(?:UPDATE|INSERT INTO|DELETE FROM)\s+([a-z_]+)\b", statement)) & known
+        if "FOR UPDATE" in statement:
+            writes |= reads & {"notifications"}
+        found = (label, reads, writes) if reads or writes else None
+        self._statements[statement] = found
+        return found
+
+
+def make_clock_movable(url: str) -> None:
+    """Of a database that has the product's tables."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(_NOW)
+        for table, column in connection.execute(_DEFAULTS).fetchall():
+            connection.execute(f"ALTER TABLE {table} ALTER COLUMN {column} SET DEFAULT explore.now()")
+        name = connection.info.dbname
+        connection.execute(f'ALTER DATABASE "{name}" SET search_path = explore, pg_catalog, public')
+
+
+def _names() -> dict[int, str]:
+    """The statements of the store by identity, as `claim` or `receipts.write`."""
+    found = {}
+    for module_name, module in list(sys.modules.items()):
+        if not module_name.startswith("notifier.store."):
+            continue
+        room = module_name.rpartition(".")[2]
+        for name, value in vars(module).items():
+            if isinstance(value, TextClause) and id(value) not in found:
+                short = name.strip("_").lower().replace("_", " ")
+                found[id(value)] = short if room == "statements" else f"{room}: {short}"
+    return found

@@ -1,0 +1,18 @@
+"""Schedules that broke a promise once: each is run again before anything else is explored.
+
+A schedule is `scenario:choices`: who did the next step, and with a digit what went wrong at it (`steps.Option`).
+Where the code has other steps by now, what cannot be done any more is left out.
+"""
+
+from __future__ import annotations
+
+#: Schedule → what it found.
+KEPT: dict[str, str] = {
+    "deliver:a2aa": "the answer to a claim is lost: its lease ran out whole, and a worker counted as dead",
+    "deliver:a2aazzzzzzz2zzzzzzzzz2zz": "three times in a row: failed, its worker went away three times",
+    "deliver:aa2a": "the answer to the start of an attempt is lost: that attempt stayed open for ever",
+    "sms-deliver-sweep:aa2abbbbbzzzzzzzz2": "and later held a text message that nobody had been called for",
+    "deliver-cancel:aa2abbbbbbbbbb": "cancelled with an attempt open for ever",
+    "deliver-deliver:aabbbbaa": "two workers with one id (put back: `claim-twice`)",
+    "sms-twins:aaaaabbbbb": "two notifications with one provider message (put back: `twins`)",
+}

@@ -1,0 +1,263 @@
+"""The service in one process: everything that its programs build, on the explorer's database and clock."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from uuid import UUID
+
+import notifier.worker  # noqa: F401 - all of it is there before its clocks are changed
+from chaos.explore.clock import Clock, DrainedLoop, stand_in_for_time
+from chaos.explore.database import Database
+from chaos.explore.provider import Books, Mailer, Texter
+from chaos.explore.steps import Died, Kind, Option, Stage, Step, current
+from notifier.bootstrap import Services
+from notifier.config import Sender, Settings, Structure
+from notifier.delivery import Deliverer, Reconciler
+from notifier.delivery.calling import Call, Caller
+from notifier.delivery.pacing import Pacer
+from notifier.dispatch import Dispatcher
+from notifier.intake import Intake
+from notifier.intake.producers import Producers
+from notifier.limit_tables import Retention
+from notifier.message import Message
+from notifier.operations.notifications import Operations
+from notifier.operations.retention import Keeper
+from notifier.parsing import check
+from notifier.providers.base import Provider
+from notifier.routing import Candidate, Route
+from notifier.status import Channel, Lane, OnUnknown, Status
+from notifier.store.lateness import Lateness
+from notifier.store.operating import Operating
+from notifier.store.retention import RetentionBook
+from notifier.store.values import NewNotification
+
+_TEMPLATES = Path(__file__).parent.parent / "templates"
+PRODUCER = "shop"
+TEMPLATE = {Channel.EMAIL: "notice", Channel.SMS: "code"}
+#: Statuses that the producer asked to be told of.
+TOLD = (Status.SENT, Status.DELIVERED, Status.UNDELIVERED, Status.FAILED, Status.EXPIRED, Status.CANCELLED,
+        Status.SUPPRESSED)  # fmt: skip
+#: Longer than a lease, and than any pause until something is given out again. Seconds.
+JUMP_SECONDS = 200.0
+
+
+class AllWell:
+    """In place of `Circuits`: every provider may be called. Their statements are advice, and no part of a race."""
+
+    def __init__(self, names: Mapping[Channel, tuple[str, ...]]) -> None:
+        self._names = names
+
+    def routes(self, channel: Channel, candidates: Sequence[Candidate]) -> list[Route]:
+        return [Route(self._names[channel]) for _ in candidates]
+
+    def settled(self, call: Call) -> Call:
+        return call
+
+    def note(self, calls: Sequence[Call]) -> None:
+        """Nothing is learnt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What lies in the broker."""
+
+    name: str
+    ids: tuple[UUID, ...] = ()
+    #: What is done again because who did it died or failed; None: by name and ids.
+    work: Callable[[World], object] | None = None
+
+
+@dataclass(slots=True)
+class Scene:
+    """What one schedule has to do with."""
+
+    channel: Channel
+    ids: list[UUID] = field(default_factory=list)
+    books: Books = field(default_factory=Books)
+    #: Answers of providers while the scene is set.
+    script: list[Option] = field(default_factory=list)
+    tasks: list[Task] = field(default_factory=list)
+    #: Processes that died, and moments when clocks jumped while somebody was at work.
+    deaths: int = 0
+    jumps: int = 0
+    #: What somebody was told that it is done: what, to whom, and after how many steps.
+    ordered: list[tuple[str, UUID, int]] = field(default_factory=list)
+    #: The actors are through, and everything comes to rest.
+    is_resting: bool = False
+    #: May be gone from the record: retention had its turn.
+    may_be_gone: bool = False
+    #: What an actor that is a worker has taken of it.
+    taken: Task | None = None
+    #: What the worker that brings all to rest has in hand.
+    in_hand: Task | None = None
+    #: It did not come to rest.
+    is_restless: bool = False
+
+
+class World:
+    """Made once for a process of the explorer; each schedule has a scene of its own."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self.database = database
+        self.clock = clock
+        self.stage: Stage = database.stage
+        structure = Structure(senders={"default": Sender(email="Shop <shop@example.com>", sms="+15550100001")})
+        settings = Settings(_secrets_dir=None, _env_file=None, templates=_TEMPLATES)
+        self.settings = settings.model_copy(update={"structure": structure})
+        self.services = Services(self.settings)
+        self.services.__dict__["engine"] = database.engine
+        self.services.__dict__["keeper"] = self._keeper()
+        operating = Operating(database.engine, self.services.hash_key)
+        self.operations = Operations(operating, Lateness(database.engine))
+        self.names = {Channel.EMAIL: ("relay", "second"), Channel.SMS: ("texter", "other")}
+        self.pacer = Pacer(self.services.rates, self.settings)
+        self.scene = Scene(Channel.EMAIL)
+        self._scenes = 0
+        self.routes: Mapping[Channel, tuple[str, ...]] = {}
+        self._numbers = count()
+        #: Notification → its recipient.
+        self.recipients: dict[UUID, str] = {}
+        stand_in_for_time(clock, self._sleep)
+
+    def begin(self, channel: Channel, *, providers: int = 1) -> Scene:
+        """A new scene. What earlier ones left is at rest, and has nothing to do with it."""
+        self.scene = Scene(channel)
+        self._scenes += 1
+        self.recipients.clear()
+        self.routes = {each: names[:providers] for each, names in self.names.items()}
+        self.clock.reset()
+        self.stage.begin()
+        self.database.begin()
+        random.seed(7)
+        return self.scene
+
+    def accept(
+        self, *, to: str | None = None, on_unknown: OnUnknown | None = None, number: int | None = None
+    ) -> UUID:
+        """One notification, queued, with its task already taken by somebody."""
+        channel = self.scene.channel
+        serial = next(self._numbers)
+        message = check(self.message(f"k{serial}", to=to, number=number), channel, Lane.NORMAL)
+        policy = on_unknown or (OnUnknown.HOLD if channel is Channel.SMS else OnUnknown.RESEND)
+        new = NewNotification(message, channel, Lane.NORMAL, "v1", policy, 0, callback_statuses=TOLD)
+        (answer,) = self.services.ledger.accept([new])
+        self.scene.ids.append(answer.id)
+        self.recipients[answer.id] = message.to
+        return answer.id
+
+    def keyed(self, key: str) -> str:
+        """That key, of this scene alone."""
+        return f"{key}-{self._scenes}"
+
+    def intake(self) -> Intake:
+        """What takes messages in."""
+        scene = self.scene
+
+        def publish(_channel: Channel, _lane: Lane, ids: Sequence[UUID]) -> None:
+            scene.ids += [id_ for id_ in ids if id_ not in scene.ids]
+            self.effect("publish deliver", lambda: scene.tasks.append(Task("deliver", tuple(ids))))
+
+        services, structure = self.services, self.settings.structure
+        return Intake(services.ledger, services.renderer, structure, publish, producers=Producers(structure))
+
+    def comes_again(self) -> bool:
+        """Whether the broker delivers it again."""
+        return self.scene.is_resting
+
+    def id_space(self) -> str | None:
+        """Of the providers of this scene."""
+        return Texter.id_space if self.scene.channel is Channel.SMS else Mailer.id_space
+
+    def note_order(self, what: str, id_: UUID) -> None:
+        """Somebody was told that it is done: it holds from this step on."""
+        self.scene.ordered.append((what, id_, self.stage.moves))
+
+    def message(self, key: str, *, to: str | None = None, number: int | None = None) -> Message:
+        """What a producer sends."""
+        channel, serial = self.scene.channel, next(self._numbers)
+        address = f"a{serial}@example.com" if channel is Channel.EMAIL else f"+1555{serial % 10**7:07d}"
+        return Message(
+            idempotency_key=key,
+            producer=PRODUCER,
+            to=to or address,
+            template=TEMPLATE[channel],
+            context={"number": serial if number is None else number},
+        )
+
+    def deliverer(self) -> Deliverer:
+        """A worker's, with a loop of its own: a process of its own."""
+        services = self.services
+        return Deliverer(
+            services.ledger,
+            services.renderer,
+            self.providers(),
+            self.settings,
+            services.hash_key,
+            services.tokens,
+            attachments=services.attachments,
+            circuits=AllWell(self.routes),  # type: ignore[arg-type]
+            pacer=self.pacer,
+            caller=Caller(
+                DrainedLoop(self.clock), self.pacer, slots=10, deadline_seconds=self.settings.call_deadline_seconds
+            ),
+        )
+
+    def reconciler(self) -> Reconciler:
+        """A worker's."""
+        services = self.services
+        loop = DrainedLoop(self.clock)
+        return Reconciler(services.ledger, services.renderer, self.providers(), self.settings, loop)
+
+    def dispatcher(self) -> Dispatcher:
+        """A Beat's."""
+        return Dispatcher(self.services.ledger, self._publish("deliver"), self._publish("reconcile"))
+
+    def providers(self) -> dict[str, Provider]:
+        """Those of this scene's channel."""
+        kind = Texter if self.scene.channel is Channel.SMS else Mailer
+        names = self.routes[self.scene.channel]
+        scene = self.scene
+        return {name: kind(name, scene.channel, self.stage, scene.books, scene.script) for name in names}
+
+    def run(self, task: Task) -> None:
+        """What a worker does with a task."""
+        if task.work is not None:
+            task.work(self)
+        elif task.name == "deliver":
+            self.deliverer().deliver(task.ids)
+        else:
+            self.reconciler().reconcile(task.ids)
+
+    def _publish(self, name: str) -> Callable[[Channel, Lane, Sequence[UUID]], None]:
+        def publish(_channel: Channel, _lane: Lane, ids: Sequence[UUID]) -> None:
+            wanted = tuple(ids)
+            self.scene.ids += [id_ for id_ in ids if id_ not in self.scene.ids]
+            self.effect(f"publish {name}", lambda: self.scene.tasks.append(Task(name, wanted)))
+
+        return publish
+
+    def effect(self, label: str, work: Callable[[], None]) -> None:
+        """A task to the broker: a step."""
+        option = Option.DONE
+        if current() is not None:
+            option = self.stage.step(Step(Kind.PUBLISH, label, writes=frozenset({"tasks"})))
+        if option in (Option.DONE, Option.LOST, Option.DIES_AFTER):
+            work()
+        if option.is_death:
+            raise Died
+        if option is not Option.DONE:
+            raise ConnectionError("the broker is gone")
+
+    def _sleep(self, seconds: float) -> None:
+        if current() is not None and self.stage.step(Step(Kind.SLEEP, "sleep")).is_death:
+            raise Died
+        self.clock.jump(seconds)
+
+    def _keeper(self) -> Keeper:
+        # One channel alone is deleted in pages; no month is dropped.
+        tables = {Channel.SMS: Retention(redact_after_days=None, drop_after_days=1), Channel.EMAIL: Retention()}
+        return Keeper(RetentionBook(self.database.engine), tables)

@@ -1,0 +1,60 @@
+"""What `notifier doctor` looks at of status callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from notifier.callbacks.addresses import url_problem
+from notifier.cli.broker import Broker
+from notifier.cli.checks import Check, split_error
+from notifier.errors import ConfigurationError
+from notifier.topology import callbacks_queue
+
+if TYPE_CHECKING:
+    from notifier.bootstrap import Services
+    from notifier.config import Settings
+
+#: What must run.
+_FIX = "run `notifier callbacks run`, or a worker with --callbacks, and `notifier beat`"
+
+
+def check_callbacks(settings: Settings) -> Iterator[Check]:
+    """The endpoints and secrets of notifier.toml. No endpoint is called."""
+    tables, allowed = settings.structure.callbacks, settings.callback_hosts
+    wrong = []
+    for producer, table in tables.items():
+        problem = url_problem(table.url, allowed) if table.url else None
+        if problem:
+            fix = (
+                "use https on port 443 or 8443 of a public host, or add its host to NOTIFIER_CALLBACK_ALLOW_HOSTS"
+            )
+            wrong.append(Check("callbacks", False, f"the url of [callbacks.{producer}] {problem}", fix))
+        try:
+            table.keys(producer)
+        except ConfigurationError as error:
+            wrong.append(Check("callbacks", False, *split_error(str(error))))
+    yield from wrong
+    if not wrong and tables:
+        hosts = f"; any address is allowed for {', '.join(sorted(allowed))}" if allowed else ""
+        yield Check("callbacks", True, f"told: {', '.join(sorted(tables))}{hosts}")
+
+
+def check_endpoints(services: Services) -> Iterator[Check]:
+    """Endpoints of callbacks that are suspended, and callbacks that nobody makes."""
+    late = 0
+    for stuck in services.callbacks.stuck():
+        if stuck.cause == "endpoint_suspended":
+            fix = f"when it works again: notifier callbacks resume '{stuck.endpoint}'"
+            detail = f"{stuck.endpoint} is suspended: every call for days has failed"
+            yield Check("callbacks", False, detail, fix)
+        else:
+            late += stuck.count
+    if late:
+        yield Check("callbacks", False, f"{late} are late: nobody makes them, or not fast enough", _FIX)
+
+
+def check_readers(broker: Broker) -> Iterator[Check]:
+    """Whether any process calls the endpoints of producers. Nobody need run yet when a service is set up."""
+    if not broker.state(callbacks_queue()).consumers:
+        yield Check("callbacks", True, "no process calls the endpoints of producers now", _FIX)

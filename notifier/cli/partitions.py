@@ -1,0 +1,93 @@
+"""`notifier db partitions`: the months of the large tables, and those that are missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from notifier.cli.failing import FAILED
+from notifier.cli.output import AsJson, hint, print_json, print_line, print_table, warn
+from notifier.cli.wiring import wiring
+
+if TYPE_CHECKING:
+    from notifier.bootstrap import Services
+    from notifier.store.partitions import MadeMonths, MissingMonth, Stray
+
+
+def add_to_db(db: typer.Typer) -> None:
+    """Add the command."""
+    db.command("partitions")(partitions)
+
+
+def partitions(
+    context: typer.Context,
+    now: Annotated[bool, typer.Option("--now", help="Make what is missing; Beat does it every night.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what is missing, and what is in the way.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show, or make, the months that are missing. Rows that are in the way are moved into them.
+
+    Exits 1 if a month could not be made.
+    """
+    from notifier.store.partitions import made_until, missing_months, strays
+
+    if now == dry_run:
+        fix = "give one of them: --dry-run shows, --now makes"
+        raise typer.BadParameter(fix, param_hint="--now / --dry-run")
+    with wiring(context).services() as services:
+        missing = missing_months(services.engine)
+        made = _make(services) if now else None
+        until, others = made_until(services.engine), strays(services.engine)
+    if as_json:
+        print_json({"dry_run": dry_run, "missing": missing, "made": made, "until": until, "in_default": others})
+    elif made is None:
+        _show(missing)
+    else:
+        _tell(made)
+    if not as_json:
+        print_line(f"partitions are there until the end of {until}" if until else "this month has no partitions")
+        _tell_others(others)
+    if made is not None and made.failed:
+        raise typer.Exit(FAILED)
+
+
+def _make(services: Services) -> MadeMonths:
+    from notifier.errors import ServiceUnavailable
+    from notifier.store.partitions import MadeMonths, ensure_partitions
+
+    made = MadeMonths()
+    try:
+        with services.upkeep.recorded("partitions"):
+            made = ensure_partitions(services.engine)
+            made.raise_failures()
+    except ServiceUnavailable:
+        if not made.failed:
+            raise
+    return made
+
+
+def _show(missing: list[MissingMonth]) -> None:
+    if not missing:
+        print_line("no month is missing")
+        return
+    rows = [(one.month.name, ", ".join(one.names), str(one.rows)) for one in missing]
+    print_table(("month", "missing", "rows to move"), rows)
+    hint("while rows are moved everybody waits: about 6 s for each million. next: notifier db partitions --now")
+
+
+def _tell(made: MadeMonths) -> None:
+    print_line(f"{len(made.names)} partitions made{': ' if made.names else ''}{', '.join(made.names)}")
+    if made.moved:
+        print_line(f"{made.moved} rows moved out of the default partitions")
+    for month, why in made.failed.items():
+        warn(f"{month} could not be made: {why}")
+
+
+def _tell_others(others: list[Stray]) -> None:
+    for one in others:
+        where = "later than all months" if one.is_ahead else "earlier than all months"
+        span = f"{one.first_at:%Y-%m-%d} to {one.last_at:%Y-%m-%d}"
+        hint(f"{one.rows} rows of {one.table} stay in the default partition: their ids are {where}, {span}")

@@ -1,0 +1,143 @@
+"""How many connections a server takes: in all and from one peer, and who makes room for a new one.
+
+A server that only refused the newest would be closed to everybody by a thousand connections that say nothing. So a
+new one is let in as long as there is one that waits for its peer: the one that has waited longest is closed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from ipaddress import IPv6Address, ip_address
+from typing import Generic, Protocol, TypeVar
+
+from notifier.telemetry import log
+
+#: Programs ask for so many file descriptors, if the hard limit allows them. Never fewer than they have.
+WANTED_FILES = 65_536
+#: Those that were turned away and are still there to read that. More are closed at once.
+MAX_LINGERING = 100
+#: That there is no place is logged at most so often. Seconds.
+_TELL_SECONDS = 10.0
+#: Descriptors for everything but peers: database, broker, logs, templates.
+RESERVED_FILES = 100
+
+
+class Connection(Protocol):
+    """One peer's connection."""
+
+    @property
+    def peer(self) -> str:
+        """Who is at the other end, see `peer_of`."""
+
+    def patience(self) -> float | None:
+        """How willingly it is given up; None: not at all, because we work for it. The largest one goes first."""
+
+    def evict(self) -> None:
+        """Close it now, for another one."""
+
+
+C = TypeVar("C", bound=Connection)
+
+
+class ConnectionLimit(Generic[C]):
+    """The connections that are open. For one event loop; not thread-safe."""
+
+    def __init__(self, most: int, most_of_peer: int) -> None:
+        self.most = most
+        self.most_of_peer = min(most, most_of_peer)
+        self._open: defaultdict[str, set[C]] = defaultdict(set)
+        self._count = 0
+        self._lingering: set[C] = set()
+        self._turned_away = 0
+        self._told_at = -_TELL_SECONDS
+
+    def __len__(self) -> int:
+        return self._count
+
+    def enter(self, new: C) -> bool:
+        """Let it in, in another's place if need be. False: there is no place, and nobody to give one up."""
+        if len(self._open.get(new.peer, ())) >= self.most_of_peer:
+            has_place = self._make_place(new.peer)
+        elif self._count >= self.most:
+            # Whoever has most gives up one of his; if he has none to give, anybody.
+            peers = sorted(self._open, key=lambda peer: len(self._open[peer]), reverse=True)
+            has_place = any(map(self._make_place, peers))
+        else:
+            has_place = True
+        if has_place:
+            self._open[new.peer].add(new)
+            self._count += 1
+        else:
+            self._tell()
+        return has_place
+
+    def may_linger(self, refused: C) -> bool:
+        """Whether one that was turned away may stay for the moment in which its peer reads why."""
+        if len(self._lingering) >= MAX_LINGERING:
+            return False
+        self._lingering.add(refused)
+        return True
+
+    def leave(self, one: C) -> None:
+        """It is closed. Does nothing for one that is not in."""
+        self._lingering.discard(one)
+        of_peer = self._open.get(one.peer, set())
+        if one in of_peer:
+            of_peer.remove(one)
+            self._count -= 1
+            if not of_peer:
+                del self._open[one.peer]
+
+    def _tell(self) -> None:
+        self._turned_away += 1
+        now = time.monotonic()
+        if now - self._told_at >= _TELL_SECONDS:
+            log.warning("connections.turned_away", count=self._turned_away)
+            self._told_at, self._turned_away = now, 0
+
+    def _make_place(self, peer: str) -> bool:
+        candidates = [(patience, one) for one in self._open[peer] if (patience := one.patience()) is not None]
+        if not candidates:
+            return False
+        _, victim = max(candidates, key=lambda candidate: candidate[0])
+        self.leave(victim)
+        victim.evict()
+        return True
+
+
+def peer_of(address: object) -> str:
+    """Whose address this is, as a socket's `peername` has it: an IPv4 address, or the /64 network of an IPv6 one,
+    of which one host has all addresses. "" for a socket without addresses."""
+    text = str(address[0]) if isinstance(address, tuple) and address else ""
+    try:
+        found = ip_address(text.partition("%")[0])
+    except ValueError:
+        return ""
+    if isinstance(found, IPv6Address):
+        if found.ipv4_mapped is not None:
+            return str(found.ipv4_mapped)
+        return found.exploded[:19]
+    return str(found)
+
+
+def raise_file_limit() -> int:
+    """Let this process have as many file descriptors as it may want. Returns how many it may have."""
+    try:
+        import resource
+    except ImportError:
+        return WANTED_FILES  # Windows has no such limit
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = WANTED_FILES if hard == resource.RLIM_INFINITY else min(WANTED_FILES, hard)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return WANTED_FILES if soft == resource.RLIM_INFINITY else soft
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (ValueError, OSError):
+        return soft  # macOS allows fewer than it says
+    return wanted
+
+
+def connections_within(wanted: int, files: int) -> int:
+    """`wanted`, or as many as the descriptors of this process allow."""
+    return max(1, min(wanted, files - RESERVED_FILES - MAX_LINGERING))

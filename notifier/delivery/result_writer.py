@@ -1,0 +1,140 @@
+"""Writes results, whatever goes wrong: a result that is lost is an unknown outcome, and may be a second copy.
+
+What cannot be written is kept, and tried again in other ways: by a new connection that prepares nothing, then one
+by one, so that one which PostgreSQL refuses keeps no other, then without the provider's words, then the bare
+outcome. All of these are conditional: what was written, and its answer lost, changes nothing the second time.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from notifier.delivery.repetition import pause
+from notifier.errors import ServiceUnavailable
+from notifier.status import Outcome, Reason
+from notifier.store.engine import unprepared
+from notifier.store.values import Result
+from notifier.telemetry import log, log_failure
+
+#: After this long results are given up: the leases are over and the outcomes count as unknown. Seconds.
+WRITE_DEADLINE_SECONDS = 300.0
+#: Of a result without words, that is due at no time that can be written.
+_DUE_SECONDS = 60.0
+_NO_WORDS = "what its provider said could not be recorded; see the log"
+
+#: A method of the ledger that takes results, and may be repeated with them.
+Write = Callable[[Sequence[Result]], None]
+
+
+class ResultWriter:
+    """One for each task: it holds what is not written yet. No method raises."""
+
+    def __init__(self) -> None:
+        self._left: list[tuple[Write, Result]] = []
+
+    def write(self, results: Sequence[Result], write: Write) -> None:
+        """Write them, at once if that is possible; otherwise they are kept for `flush`."""
+        if not results or _is_written(results, write):
+            return
+        self._left += [(write, result) for result in results]
+        self._try_again()
+
+    def flush(self) -> None:
+        """Return when nothing is kept any more, or after `WRITE_DEADLINE_SECONDS`."""
+        gives_up_at = time.monotonic() + WRITE_DEADLINE_SECONDS
+        tries = 0
+        while self._left and time.monotonic() < gives_up_at:
+            pause(tries)
+            tries += 1
+            self._try_again()
+        for _, result in self._left:
+            log.error("deliver.result_lost", notification_id=str(result.id), outcome=result.outcome)
+        self._left.clear()
+
+    def _try_again(self) -> None:
+        kept: defaultdict[Write, list[Result]] = defaultdict(list)
+        for write, result in self._left:
+            kept[write].append(result)
+        with unprepared():
+            self._left = [
+                (write, result)
+                for write, results in kept.items()
+                if not _is_written(results, write)
+                for result in _one_by_one(results, write)
+            ]
+
+
+def _is_written(results: Sequence[Result], write: Write) -> bool:
+    try:
+        write(results)
+    except ServiceUnavailable:
+        log.warning("deliver.results_wait", count=len(results))
+    except Exception as error:
+        log_failure("deliver.results_refused", error, count=len(results))
+    else:
+        return True
+    return False
+
+
+def _one_by_one(results: Sequence[Result], write: Write) -> list[Result]:
+    """Returns what is left; first what was not tried, because two in a row found no database."""
+    left: list[Result] = []
+    away = 0
+    for place, result in enumerate(results):
+        try:
+            is_written = _in_some_form(result, write)
+        except ServiceUnavailable:
+            is_written = False
+            away += 1
+        else:
+            away = 0
+        if not is_written:
+            left.append(result)
+        if away == 2:
+            return [*results[place + 1 :], *left]
+    return left
+
+
+def _in_some_form(result: Result, write: Write) -> bool:
+    for form in (result, _without_words(result), _bare(result)):
+        try:
+            write([form])
+        except ServiceUnavailable:
+            raise
+        except Exception as error:
+            log_failure("deliver.result_refused", error, notification_id=str(result.id))
+        else:
+            return True
+    return False
+
+
+def _without_words(result: Result) -> Result:
+    id_ = result.provider_message_id
+    return replace(
+        result,
+        detail=_NO_WORDS,
+        code=None,
+        subject=None,
+        template_version=None,
+        suppression=None,
+        provider_message_id=None if id_ is None else str(id_),
+    )
+
+
+def _bare(result: Result) -> Result:
+    """What every row can hold."""
+    due = result.due_in_seconds
+    if due is not None and not (isinstance(due, int | float) and math.isfinite(due) and 0 <= due < 1e7):
+        due = _DUE_SECONDS
+    return replace(
+        _without_words(result),
+        reason=result.reason if result.reason in tuple(Reason) else None,
+        outcome=result.outcome if result.outcome in (None, *Outcome) else Outcome.UNKNOWN,
+        provider_message_id=None,
+        id_space=None,
+        due_in_seconds=due,
+    )

@@ -1,0 +1,147 @@
+"""After a database was restored from a backup: hold what was on its way in it, and release what was not sent.
+
+Between the backup and its restoration the service went on: what was queued then was sent, and nothing here tells.
+So programs notice another database by themselves and do nothing (`store.identity`), until an operator has it held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from uuid import UUID
+
+from notifier.errors import ServiceUnavailable, WrongSelection
+from notifier.operations.results import Progress
+from notifier.status import Reason, Status
+from notifier.store.audit import Filter
+from notifier.store.identity import Verdict
+from notifier.store.operating import Begun, Operating, Selection, Tally
+from notifier.store.restored import HeldGroup, RestoredBook
+
+
+@dataclass(frozen=True, slots=True)
+class HoldResult:
+    """What is held now, or would be."""
+
+    #: None: it was only looked.
+    record_id: UUID | None
+    #: Notifications.
+    held: int
+    #: Those that were to be called.
+    callbacks: int
+    #: How the database differs from the one it was; empty: in nothing that can be seen.
+    differences: tuple[str, ...]
+    #: Of a dry run.
+    groups: tuple[HeldGroup, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseResult:
+    """What is released now, or would be."""
+
+    #: None: it was only looked.
+    record_id: UUID | None
+    released: int
+    #: Became `expired`: their `expires_at` has passed.
+    expired: int
+    #: Left alone: their secrets or recipients were wiped, or they were named by id and are not held.
+    skipped: int
+    #: Of a dry run.
+    groups: tuple[HeldGroup, ...] = ()
+
+
+class Restored:
+    """Thread-safe. Each change leaves an operator record. Every method raises `ServiceUnavailable`; the pages
+    until then are done."""
+
+    def __init__(self, book: RestoredBook, operating: Operating) -> None:
+        self._book = book
+        self._operating = operating
+
+    def hold(
+        self, *, operator: str, reason: str | None = None, dry_run: bool = False, progress: Progress | None = None
+    ) -> HoldResult:
+        """Hold every notification that is on its way, and every callback; then the programs go on."""
+        verdict = self._verdict()
+        if dry_run:
+            groups, callbacks = self._book.under_way()
+            held = sum(group.count for group in groups)
+            return HoldResult(None, held, callbacks, verdict.differences, tuple(groups))
+        begun = self._begin("after_restore", verdict, operator, reason)
+        detail = _event("held after the database was restored", operator, reason, begun)
+        tally, last = Tally(), None
+        while True:
+            tally, last = self._book.hold_page(begun, detail, after=last, tally=tally)
+            if last is None:
+                break
+            if progress:
+                progress(tally)
+        callbacks = self._book.hold_callbacks(begun)
+        # Last: until everything is held, nobody works.
+        self._book.accept(verdict)
+        self._operating.note(begun.id, tally, is_finished=True)
+        return HoldResult(begun.id, tally.changed, callbacks, verdict.differences)
+
+    def accept(self, *, operator: str, reason: str) -> HoldResult:
+        """Nothing was lost, as after `pg_upgrade` or a failover to a synchronous standby: programs go on, and
+        nothing is held."""
+        verdict = self._verdict()
+        begun = self._begin("accept_database", verdict, operator, reason)
+        self._book.accept(verdict)
+        self._operating.note(begun.id, Tally(), is_finished=True)
+        return HoldResult(begun.id, 0, 0, verdict.differences)
+
+    def release(
+        self,
+        wanted: Filter,
+        ids: Sequence[UUID] = (),
+        *,
+        everything: bool = False,
+        operator: str,
+        reason: str | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> ReleaseResult:
+        """Send what is held: with these ids, all that the filter finds, or everything. At its time if that has not
+        come; what had a call without an answer is looked up first; what is over becomes `expired`.
+
+        Raises:
+            WrongSelection: nothing is selected, or in two ways at once.
+        """
+        has_filter = any(getattr(wanted, field.name) is not None for field in fields(Filter))
+        if sum((has_filter, bool(ids), everything)) != 1:
+            raise WrongSelection("say what to release: ids, conditions, or everything; one of the three")
+        if dry_run:
+            groups = self._book.held(wanted, ids)
+            expired = sum(group.expired for group in groups)
+            count = sum(group.count for group in groups)
+            return ReleaseResult(None, count - expired, expired, 0, tuple(groups))
+        chosen = replace(wanted, status=Status.UNKNOWN, reason=Reason.RESTORED)
+        selection = Selection(tuple(ids)) if ids else Selection(filter=chosen)
+        begun = self._operating.begin(
+            operator, "release_restored", selection.as_dict(self._operating.hash_key), reason
+        )
+        detail = _event("released", operator, reason, begun)
+        tally, last = Tally(), None
+        while True:
+            tally, last = self._book.release_page(begun, wanted, ids, detail, after=last, tally=tally)
+            if last is None:
+                break
+            if progress:
+                progress(tally)
+        self._operating.note(begun.id, tally, is_finished=True)
+        not_held = len(set(ids)) - tally.matched if ids else 0
+        return ReleaseResult(begun.id, tally.changed, tally.expired, tally.skipped + not_held)
+
+    def _verdict(self) -> Verdict:
+        verdict = self._book.verdict()
+        if verdict is None:
+            raise ServiceUnavailable("the database has not the tables of this version: run `notifier db upgrade`")
+        return verdict
+
+    def _begin(self, action: str, verdict: Verdict, operator: str, reason: str | None) -> Begun:
+        return self._operating.begin(operator, action, {"differences": list(verdict.differences)}, reason)
+
+
+def _event(verb: str, operator: str, reason: str | None, begun: Begun) -> str:
+    return f"{verb} by {operator}{f': {reason}' if reason else ''} (operator record {begun.id})"

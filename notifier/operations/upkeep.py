@@ -1,0 +1,122 @@
+"""Upkeep: what is done once a day so that the service goes on. Each step stands alone: one that fails is told by
+its name, keeps no other from being done, and is tried again an hour later.
+
+Beat asks for the steps at night. Every minute it also asks for what is late, one step at a time: while it was down
+at the hour, nothing was asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from notifier.errors import NotifierError, ServiceUnavailable
+from notifier.operations.retention import Keeper
+from notifier.store.audit import Audit
+from notifier.store.partitions import ensure_partitions
+from notifier.store.upkeep import UpkeepBook
+from notifier.telemetry import log, log_failure
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+#: A night's retention ends after this: RabbitMQ takes a task that lasts for half an hour for lost. Seconds.
+RETENTION_SECONDS = 900.0
+
+#: The steps that Beat asks for together; "retention" and "statistics" have hours of their own.
+NIGHTLY = ("partitions", "provider_outcomes", "bounce_counts", "rate_slots", "callbacks", "attachments")
+
+#: What a step did, as JSON takes it.
+Work = Callable[[], Any]
+
+
+class Upkeep:
+    """Runs steps by name. Thread-safe; any number at once do no harm."""
+
+    def __init__(self, book: UpkeepBook, steps: Mapping[str, Work]) -> None:
+        self._book = book
+        self._steps = steps
+
+    def run(self, names: Iterable[str]) -> dict[str, Any]:
+        """Run these, one after the other. Returns what each did, or `{"failed": why}`."""
+        return {name: self._run(name) for name in names}
+
+    def run_late(self) -> dict[str, Any]:
+        """Run the first step that did not succeed in time and that nobody is at.
+
+        Raises:
+            ServiceUnavailable: the database is away, and with it every step.
+        """
+        name = self._book.take_late(list(self._steps))
+        return {} if name is None else self.run([name])
+
+    @contextmanager
+    def recorded(self, name: str) -> Iterator[None]:
+        """A run of this step, by whomever: the record shows when it began and how it ended."""
+        self._record(lambda: self._book.begin(name), name)
+        try:
+            yield
+        except Exception as error:
+            why = _why(error)
+            self._record(lambda: self._book.fail(name, why), name)
+            raise
+        self._record(lambda: self._book.succeed(name), name)
+
+    def _run(self, name: str) -> Any:
+        began = time.monotonic()
+        try:
+            with self.recorded(name):
+                done = self._steps[name]()
+        except Exception as error:
+            log_failure("upkeep.failed", error, step=name, reason=_why(error))
+            return {"failed": _why(error)}
+        log.info("upkeep.done", step=name, seconds=round(time.monotonic() - began, 3))
+        return done
+
+    def _record(self, write: Callable[[], None], name: str) -> None:
+        """A step is done also where it may not be written down: without a right to the table, say."""
+        try:
+            write()
+        except ServiceUnavailable as error:
+            log.warning("upkeep.not_recorded", step=name, reason=str(error))
+
+
+def make_partitions(engine: Engine) -> list[str]:
+    """See `partitions.ensure_partitions`."""
+    made = ensure_partitions(engine)
+    log.info("partitions.ensured", partitions=made.names, count=made.moved)
+    made.raise_failures()
+    return made.names
+
+
+def keep(keeper: Keeper) -> dict[str, Any]:
+    """Redact, delete and drop what is old enough; what there is no time for waits for the next night."""
+    kept = keeper.run(seconds=RETENTION_SECONDS)
+    log.info(
+        "retention.done",
+        redacted=sum(kept.redacted.values()),
+        deleted=sum(kept.deleted.values()) + sum(kept.rejected.values()),
+        wiped=kept.wiped,
+        partitions=kept.dropped,
+    )
+    for name in (*kept.held, *kept.in_use):
+        log.warning("retention.month_stays", partitions=[name])
+    return asdict(kept)
+
+
+def log_statistics(audit: Audit) -> list[dict[str, Any]]:
+    """Yesterday's notifications by channel and status, in the log and as the result."""
+    today = audit.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    counts = audit.count(since=today - timedelta(days=1), until=today)
+    for row in counts:
+        log.info("statistics.day", channel=row.channel, status=row.status, count=row.count)
+    return [{"channel": row.channel, "status": row.status, "count": row.count} for row in counts]
+
+
+def _why(error: Exception) -> str:
+    """Other errors' words may hold anything, and are nowhere."""
+    return str(error) if isinstance(error, NotifierError) else f"{type(error).__name__}, see the worker's log"

@@ -1,0 +1,86 @@
+"""The system's look-up of host names, where nobody waits for somebody else's name.
+
+asyncio looks names up in the few threads of the loop's executor, uvloop in two threads of the whole process: two
+names that a name server answers late hold up every other one for as long as that lasts, 40 seconds or more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from typing import Any
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+_NUMBERS = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+_Found = list[tuple[Any, ...]]
+
+
+class SystemResolver(AbstractResolver):
+    """Each name is looked up in a thread of its own, at most one for each: whoever asks meanwhile shares it.
+
+    For hosts that the configuration names, of which there are few. A look-up cannot be cancelled, only left: its
+    thread holds up neither the loop nor the end of the program.
+    """
+
+    def __init__(self, flags: int = 0) -> None:
+        """`flags`: those of getaddrinfo."""
+        self._flags = flags
+        self._under_way: dict[tuple[str, int, int], asyncio.Future[_Found]] = {}
+
+    async def look_up(self, host: str, port: int, family: int = socket.AF_UNSPEC) -> _Found:
+        """As `socket.getaddrinfo` for a stream. Has no deadline of its own.
+
+        Raises:
+            OSError: the name cannot be looked up.
+        """
+        asked = (host, port, family)
+        found = self._under_way.get(asked)
+        if found is None or found.get_loop() is not asyncio.get_running_loop():
+            found = self._under_way[asked] = self._begin(*asked)
+        return await asyncio.shield(found)
+
+    def _begin(self, host: str, port: int, family: int) -> asyncio.Future[_Found]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[_Found] = loop.create_future()
+
+        def end(found: _Found, problem: Exception | None) -> None:
+            if self._under_way.get((host, port, family)) is future:
+                del self._under_way[host, port, family]
+            if problem is None:
+                future.set_result(found)
+            else:
+                future.set_exception(problem)
+                future.exception()  # all who asked may have left
+
+        def look() -> None:
+            found: _Found = []
+            problem: Exception | None = None
+            try:
+                found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=self._flags)
+            except Exception as error:  # a UnicodeError, of a name that is none
+                problem = error
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(end, found, problem)
+
+        threading.Thread(target=look, name="look-up", daemon=True).start()
+        return future
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """For aiohttp."""
+        results = []
+        for kind, _, protocol, _, address in await self.look_up(host, port, family):
+            text = socket.getnameinfo(address, _NUMBERS)[0] if ":" in str(address[0]) else address[0]
+            results.append(
+                ResolveResult(
+                    hostname=host, host=text, port=port, family=kind, proto=protocol, flags=socket.AI_NUMERICHOST
+                )
+            )
+        return results
+
+    async def close(self) -> None:
+        """Nothing is kept."""

@@ -1,0 +1,120 @@
+"""How a program ends: in order after SIGTERM or SIGINT; by itself when that takes longer than its grace.
+
+Whatever waits without end (a statement on a database that was stopped in the middle of it, a library's retry) must
+not keep a program from ending: its supervisor would kill it, and nobody would know what it had in hand. So a
+thread watches. It hears of signals by the interpreter's wake-up pipe: at once, also while the main thread is
+inside of a C library, and whoever else handles signals. When the grace is over it says which threads are still at
+work, and where, and ends the process.
+
+That is no more than a kill -9: what was in hand is in the record or the broker, and its lease covers the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+log = logging.getLogger("notifier.shutdown")
+
+#: Exit code of a program that had to be ended, as of timeout(1).
+OVERDUE = 124
+#: What ends a program in order.
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+#: A log that nobody reads any more does not keep the program either. Seconds.
+_TELL_SECONDS = 2.0
+#: Our package; where a thread stands in others says little.
+_OURS = __name__.partition(".")[0] + "."
+
+
+class Shutdown:
+    """One for each program; made in its main thread."""
+
+    def __init__(self, grace_seconds: float) -> None:
+        self._grace_seconds = grace_seconds
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        #: Set by the first signal. A second one changes nothing.
+        self.stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="shutdown", daemon=True)
+        self._thread.start()
+
+    def listen(self) -> threading.Event:
+        """Handle the signals: all that they do is to set `stop`, which this returns, and to start the grace."""
+        for number in SIGNALS:
+            signal.signal(number, self.begin)
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        return self.stop
+
+    def begin(self, number: int = signal.SIGTERM, _frame: FrameType | None = None) -> None:
+        """The signal came. For handlers of signals that others have put in place of ours."""
+        # Nothing but a write: a lock could be held by the very code that this interrupts, `Event.set` takes one.
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._writer, bytes([number]))
+
+    def _watch(self) -> None:
+        while os.read(self._reader, 1)[0] not in SIGNALS:
+            pass  # another signal, which its own handler looks after
+        self.stop.set()
+        time.sleep(self._grace_seconds)
+        teller = threading.Thread(target=self._tell, daemon=True)
+        teller.start()
+        teller.join(_TELL_SECONDS)
+        os._exit(OVERDUE)
+
+    def _tell(self) -> None:
+        still = "; ".join(_at_work()) or "no thread of ours"
+        log.error(
+            "not ended %g s after the signal, so it ends now (exit code %d); still in hand: %s",
+            self._grace_seconds,
+            OVERDUE,
+            still,
+        )
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+
+
+def stop_on_signals(grace_seconds: float) -> threading.Event:
+    """Set by SIGTERM and by Ctrl-C. A program that has not ended so long after it is ended."""
+    return Shutdown(grace_seconds).listen()
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGTERM or Ctrl-C to a command. Raised wherever it is; a second one interrupts its tidying up, too."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        #: 130 after Ctrl-C, 143 after SIGTERM: as a shell says it of a program that a signal ended.
+        self.exit_code = 128 + number
+
+
+def interrupt_on_signals(grace_seconds: float) -> None:
+    """For commands, which do not look at a `stop`: the signal is an exception, and the same grace holds."""
+    shutdown = Shutdown(grace_seconds)
+    shutdown.listen()
+
+    def interrupt(number: int, _frame: FrameType | None) -> Any:
+        shutdown.begin(number)
+        raise Stopped(number)
+
+    for number in SIGNALS:
+        signal.signal(number, interrupt)
+
+
+def _at_work() -> Iterator[str]:
+    """Each thread that is in code of ours, and where."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    for ident, innermost in sys._current_frames().items():
+        frame: FrameType | None = innermost
+        while frame is not None and not str(frame.f_globals.get("__name__", "")).startswith(_OURS):
+            frame = frame.f_back
+        if frame is not None and frame.f_globals["__name__"] != __name__:
+            place = f"{frame.f_globals['__name__']}.{frame.f_code.co_name}"
+            yield f"{names.get(ident, 'a thread')} in {place}, line {frame.f_lineno}"

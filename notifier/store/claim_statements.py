@@ -1,0 +1,118 @@
+"""The statements of claims and of beginning attempts. As in `statements`: rows as one JSON array, found by their
+ids, and `now()` is the transaction's.
+
+The answer to each of them may be lost although it was carried out. Then it is repeated, after `WAIT_FOR`: `CLAIM`
+finds its own by its token, and what `START_ATTEMPTS` had begun is found by `STARTED`.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import TextClause, bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY, UUID
+from sqlalchemy.types import Text
+
+_IDS = bindparam("ids", type_=ARRAY(UUID(as_uuid=False)))
+_TOKEN = bindparam("token", type_=UUID(as_uuid=True))
+
+# Before a statement whose answer was lost is repeated: if the server is still at it, it comes to its end first.
+WAIT_FOR: TextClause = text("""
+SELECT id FROM notifications WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
+""").bindparams(_IDS)
+
+# What is `sending` under the same token was claimed by this very statement, and its answer was lost: it is given
+# again, under the same number, with a whole lease. Each run of a task has a token of its own.
+# `tries` are calls: what has a number and was not called (see `GIVE_BACK`) is none.
+CLAIM: TextClause = text("""
+WITH wanted AS MATERIALIZED (
+  SELECT n.id, n.status = 'queued' AS is_new FROM unnest(:ids) AS w(id)
+  JOIN notifications AS n ON n.id = w.id AND CASE
+    WHEN n.status = 'queued' THEN true
+    WHEN n.status = 'sending' AND n.claim_token = :token THEN true END
+  ORDER BY n.id FOR UPDATE OF n SKIP LOCKED
+), claimed AS (
+  UPDATE notifications AS n SET
+    status = CASE WHEN n.expires_at <= now() THEN 'expired' ELSE 'sending' END,
+    reason = CASE WHEN n.expires_at <= now() THEN 'expired' END,
+    detail = NULL,
+    claim = n.claim + wanted.is_new::int,
+    claim_token = :token,
+    due_at = CASE WHEN n.expires_at <= now() THEN NULL ELSE now() + make_interval(secs => :lease) END,
+    updated_at = now()
+  FROM wanted WHERE n.id = wanted.id AND CASE WHEN n.status IN ('queued', 'sending') THEN true END
+  RETURNING n.*, wanted.is_new
+), noted AS (
+  INSERT INTO events (notification_id, kind, status, reason)
+  SELECT id, 'status', status, reason FROM claimed WHERE is_new OR status = 'expired'
+)
+SELECT id, producer, channel, lane, recipient, template, locale, context, sealed, secrets, sender, reply_to,
+  expires_at, on_unknown, attachments, is_test, claim, crash_count,
+  attempt_count, attempt_count - replayed_attempts - CASE WHEN attempt_count = replayed_attempts THEN 0 ELSE (
+    SELECT count(*)::int FROM attempts AS a WHERE a.notification_id = claimed.id AND a.number > replayed_attempts
+    AND a.outcome = 'unavailable' AND a.reason = 'lease_expired') END AS tries,
+  extract(epoch FROM now() - greatest(accepted_at, send_at, replayed_at)) AS age_seconds,
+  extract(epoch FROM expires_at - now()) AS seconds_to_expiry
+FROM claimed WHERE status = 'sending' ORDER BY id
+""").bindparams(_IDS, _TOKEN)
+
+# Only of those that were in hand when a worker went away.
+CONFIRM_CLAIMS: TextClause = text("""
+UPDATE notifications AS n SET confirmed_claim = n.claim
+FROM unnest(:ids) AS w(id) WHERE n.id = w.id AND CASE
+  WHEN n.status = 'sending' AND n.claim_token = :token THEN true END
+""").bindparams(_IDS, _TOKEN)
+
+# Suppressions are looked up here and not with the claim: the sender identity and the template are known only now,
+# it costs no statement of its own, and who asked for no more until a moment ago gets no more.
+START_ATTEMPTS: TextClause = text("""
+WITH wanted AS MATERIALIZED (
+  SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
+    id uuid, claim int, number int, provider text, hashes bytea[], sender text, category text, exempt boolean)
+), barred AS MATERIALIZED (
+  SELECT w.id, w.claim, s.*
+  -- With a limit of its own it is looked up row by row, however small the planner believes the table to be.
+  FROM wanted AS w CROSS JOIN LATERAL (
+    SELECT s.reason, s.scope, s.created_at, s.source FROM suppressions AS s
+    WHERE s.address_hash = ANY(w.hashes) AND s.lifted_at IS NULL AND CASE
+      WHEN s.expires_at <= now() THEN false
+      WHEN w.exempt THEN s.scope = 'global' AND s.reason <> ALL(:wishes)
+      ELSE s.scope IN ('global', w.sender, w.category) END
+    LIMIT 1
+  ) AS s
+), held AS (
+  UPDATE notifications AS n SET attempt_count = r.number
+  FROM wanted AS r
+  WHERE n.id = r.id AND r.id NOT IN (SELECT id FROM barred) AND CASE
+    -- No call without this row: what is a test goes to the simulator, what is none does not, whoever asks.
+    WHEN n.is_test <> (r.provider = :simulator) THEN false
+    WHEN n.claim = r.claim AND n.status = 'sending' AND n.due_at > now() + make_interval(secs => :margin)
+    -- Whoever wants it knows its number: a statement that comes late, or twice, begins nothing.
+    THEN n.attempt_count = r.number - 1 END
+  RETURNING n.id, n.claim, r.number, r.provider
+), started AS (
+  INSERT INTO attempts (notification_id, number, provider) SELECT id, number, provider FROM held
+), stopped AS (
+  UPDATE notifications AS n SET status = 'suppressed',
+    reason = CASE b.reason WHEN 'manual' THEN 'operator' ELSE b.reason END,
+    detail = format('%s, since %s, by %s', b.scope, to_char(b.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'),
+      b.source),
+    due_at = NULL, updated_at = now()
+  FROM barred AS b
+  WHERE n.id = b.id AND CASE WHEN n.claim = b.claim AND n.status = 'sending' THEN true END
+  RETURNING n.id, n.reason, n.detail
+), noted AS (
+  INSERT INTO events (notification_id, kind, status, reason, detail)
+  SELECT id, 'status', 'suppressed', reason, detail FROM stopped
+)
+SELECT id, claim, number, provider FROM held
+""").bindparams(bindparam("wishes", type_=ARRAY(Text())))
+
+# After the answer to `START_ATTEMPTS` was lost: those that it had begun.
+STARTED: TextClause = text("""
+SELECT n.id, n.claim, a.number, a.provider
+FROM json_to_recordset(CAST(:rows AS json)) AS r(id uuid, claim int, number int, provider text)
+JOIN notifications AS n ON n.id = r.id AND CASE
+  WHEN n.claim = r.claim AND n.status = 'sending' AND n.due_at > now() + make_interval(secs => :margin)
+  THEN n.attempt_count = r.number END
+JOIN attempts AS a ON a.notification_id = r.id AND a.number = r.number
+  AND CASE WHEN a.provider = r.provider THEN a.outcome IS NULL END
+""")

@@ -1,0 +1,151 @@
+"""Which database this is: what a restored backup, a failover or another server changes.
+
+A backup carries the identity of the database that it was made of. Where it is restored the one or the other is
+another: `pg_restore` makes new tables, with new oids; a cluster of its own has its own identifier; recovery to a
+point in time, and a standby that takes over, begin a new timeline. A copy of the files of a stopped server, or a
+snapshot of its disk, changes none of them: nobody notices that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import psycopg
+from psycopg import errors
+from sqlalchemy import Connection, TextClause, text
+
+from notifier.errors import ServiceUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What tells a database from a copy of it. None: not known, and not compared."""
+
+    #: Of the cluster, given by initdb. None where `pg_control_system()` may not be called.
+    system_identifier: int | None
+    #: Of its log: a new one begins with each recovery and each failover.
+    timeline: int | None
+    database_oid: int | None
+    #: Of the table `notifications`.
+    table_oid: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The identity that is stored, beside the one that is."""
+
+    #: None: none is stored.
+    stored: Identity | None
+    current: Identity
+    trusts_failover: bool = False
+
+    @property
+    def differences(self) -> tuple[str, ...]:
+        """What is another, in words."""
+        if self.stored is None:
+            return ("no identity is stored",)
+        stored, current = asdict(self.stored), asdict(self.current)
+        if self.trusts_failover:
+            stored["timeline"] = None
+        return tuple(
+            f"{_NAMES[name]} was {stored[name]} and is {current[name]}"
+            for name in _NAMES
+            if None not in (stored[name], current[name]) and stored[name] != current[name]
+        )
+
+    @property
+    def is_another(self) -> bool:
+        """Whether it is not the database it was."""
+        return bool(self.differences)
+
+    @property
+    def in_words(self) -> str:
+        """What is wrong, and the fix."""
+        if self.stored is None:
+            return "the database does not say which one it is: run `notifier db upgrade`"
+        return (
+            f"the database is not the one this was ({'; '.join(self.differences)}), so a restored backup may hold "
+            "what was sent long ago: run `notifier db after-restore`"
+        )
+
+
+_NAMES = {
+    "system_identifier": "the cluster's identifier",
+    "timeline": "the timeline",
+    "database_oid": "the oid of the database",
+    "table_oid": "the oid of its table notifications",
+}
+
+_OIDS = (
+    "(SELECT oid::bigint FROM pg_database WHERE datname = current_database()), "
+    "to_regclass('notifications')::oid::bigint"
+)
+# The timeline of the log, not that of the last checkpoint, which comes minutes after a failover. A standby has
+# none of its own, and nothing can be written there.
+_CONTROL = (
+    "(SELECT system_identifier FROM pg_control_system()), CASE WHEN NOT pg_is_in_recovery() THEN "
+    "('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint END"
+)
+_STORED = ", ".join(f"i.{field.name}" for field in fields(Identity))
+_FROM = "FROM (VALUES (1)) AS one LEFT JOIN database_identity AS i ON true"
+_WITH_CONTROL = f"SELECT i.id, {_STORED}, {_CONTROL}, {_OIDS} {_FROM}"
+_WITHOUT_CONTROL = f"SELECT i.id, {_STORED}, NULL::bigint, NULL::bigint, {_OIDS} {_FROM}"
+
+#: Where a managed database does not let us call them, or has them not.
+_NOT_ALLOWED = (errors.InsufficientPrivilege, errors.FeatureNotSupported, errors.UndefinedFunction)
+
+
+def judge(
+    connection: psycopg.Connection[Any], *, with_control: bool = True, trusts_failover: bool = False
+) -> Verdict | None:
+    """Compare what is stored with what is. None: there is no table for it yet, which an upgrade makes.
+
+    The connection is in autocommit: a statement that fails leaves nothing behind. Without `with_control` only oids
+    are compared: what may not be asked for need not be asked again.
+
+    Raises:
+        ServiceUnavailable: our user may not read the table.
+    """
+    try:
+        row = _read(connection, with_control)
+    except errors.UndefinedTable:
+        return None
+    except errors.InsufficientPrivilege as error:
+        raise ServiceUnavailable(
+            "the user of the database may not read database_identity: grant SELECT, INSERT and UPDATE on it"
+        ) from error
+    is_stored, rest = row[0] is not None, row[1:]
+    half = len(fields(Identity))
+    stored = Identity(*rest[:half]) if is_stored else None
+    return Verdict(stored, Identity(*rest[half:]), trusts_failover)
+
+
+def _read(connection: psycopg.Connection[Any], with_control: bool) -> Any:
+    if with_control:
+        try:
+            return connection.execute(_WITH_CONTROL, prepare=False).fetchone()
+        except _NOT_ALLOWED:
+            pass
+    return connection.execute(_WITHOUT_CONTROL, prepare=False).fetchone()
+
+
+_STORE = """
+INSERT INTO database_identity AS i (id, system_identifier, timeline, database_oid, table_oid)
+VALUES (1, :system_identifier, :timeline, :database_oid, :table_oid)
+ON CONFLICT (id) DO """
+_STORE_FIRST: TextClause = text(f"{_STORE} NOTHING")
+_STORE_NEW: TextClause = text(
+    f"{_STORE} UPDATE SET system_identifier = excluded.system_identifier, timeline = excluded.timeline, "
+    "database_oid = excluded.database_oid, table_oid = excluded.table_oid, noted_at = now()"
+)
+
+
+def store_first(connection: Connection, current: Identity) -> None:
+    """Store it unless one is stored."""
+    connection.execute(_STORE_FIRST, asdict(current))
+
+
+def store_new(connection: Connection, current: Identity) -> None:
+    """Store it instead of the one of before."""
+    connection.execute(_STORE_NEW, asdict(current))

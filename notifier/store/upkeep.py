@@ -1,0 +1,110 @@
+"""When each step of upkeep last ran, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Engine, TextClause, bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import Text
+
+from notifier.store.engine import transaction
+
+#: A step that succeeds every night is never late by this. Hours.
+LATE_HOURS = 25
+#: One that failed, or whose worker went away, is run again after this. Hours.
+AGAIN_HOURS = 1
+_FAILURE_LENGTH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class UpkeepState:
+    """How one step stands."""
+
+    step: str
+    #: When the last run began.
+    started_at: datetime
+    #: When one last ended well; None: none has.
+    last_success_at: datetime | None
+    last_failure_at: datetime | None
+    #: Why that one failed.
+    failure: str | None
+    #: Since the last success; None: there was none.
+    hours_since_success: float | None
+    #: It has not succeeded for `LATE_HOURS`.
+    is_late: bool
+
+
+class UpkeepBook:
+    """Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def begin(self, step: str) -> None:
+        """A run of it begins."""
+        self._execute(_BEGIN, step=step)
+
+    def succeed(self, step: str) -> None:
+        """It ended well."""
+        self._execute(_SUCCEED, step=step)
+
+    def fail(self, step: str, failure: str) -> None:
+        """It failed."""
+        self._execute(_FAIL, step=step, failure=failure[:_FAILURE_LENGTH])
+
+    def take_late(self, steps: Sequence[str]) -> str | None:
+        """The first of `steps` that is late and that nobody is at; it begins here, for one caller only."""
+        with transaction(self._engine) as connection:
+            late = connection.execute(_LATE, {"steps": list(steps), **_HOURS}).scalars().all()
+            taken = (connection.execute(_TAKE, {"step": step, **_HOURS}).scalar() for step in late)
+            return next((step for step in taken if step is not None), None)
+
+    def states(self) -> list[UpkeepState]:
+        """Of every step that ever ran, by name."""
+        with transaction(self._engine) as connection:
+            return [UpkeepState(*row) for row in connection.execute(_STATES, {"late": LATE_HOURS})]
+
+    def _execute(self, statement: TextClause, **values: str) -> None:
+        with transaction(self._engine) as connection:
+            connection.execute(statement, values)
+
+
+_HOURS = {"late": LATE_HOURS, "again": AGAIN_HOURS}
+
+_BEGIN: TextClause = text("""
+INSERT INTO upkeep_runs (step) VALUES (:step) ON CONFLICT (step) DO UPDATE SET started_at = now()
+""")
+
+_SUCCEED: TextClause = text("""
+INSERT INTO upkeep_runs (step, last_success_at) VALUES (:step, now())
+ON CONFLICT (step) DO UPDATE SET last_success_at = now()
+""")
+
+_FAIL: TextClause = text("""
+INSERT INTO upkeep_runs (step, last_failure_at, failure) VALUES (:step, now(), :failure)
+ON CONFLICT (step) DO UPDATE SET last_failure_at = now(), failure = excluded.failure
+""")
+
+_IS_LATE = "coalesce(u.last_success_at, '-infinity') < now() - make_interval(hours => :late)"
+_IS_FREE = "u.started_at < now() - make_interval(hours => :again)"
+
+_LATE: TextClause = text(f"""
+SELECT s.step FROM unnest(:steps) WITH ORDINALITY AS s(step, place) LEFT JOIN upkeep_runs AS u ON u.step = s.step
+WHERE u.step IS NULL OR ({_IS_LATE} AND {_IS_FREE}) ORDER BY s.place
+""").bindparams(bindparam("steps", type_=ARRAY(Text())))
+
+# The row decides between two who found it late.
+_TAKE: TextClause = text(f"""
+INSERT INTO upkeep_runs AS u (step) VALUES (:step)
+ON CONFLICT (step) DO UPDATE SET started_at = now() WHERE {_IS_LATE} AND {_IS_FREE}
+RETURNING step
+""")
+
+_STATES: TextClause = text(f"""
+SELECT step, started_at, last_success_at, last_failure_at, failure,
+  CAST(extract(epoch FROM now() - last_success_at) / 3600 AS float8), {_IS_LATE}
+FROM upkeep_runs AS u ORDER BY step
+""")

@@ -1,0 +1,116 @@
+"""What one key may have of this process at once, so that others have the rest; and what is kept for those who have
+none."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
+
+from notifier.web.problems import Refusal, retry_after
+
+#: Threads for providers and for people who unsubscribe, whatever the holders of keys do with the others.
+OUTSIDE_THREADS = 4
+#: Threads for monitoring. What it asks is kept, so more would only wait for each other.
+MONITORING_THREADS = 2
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_outside: RunVar[CapacityLimiter] = RunVar("notifier.outside")
+_monitoring: RunVar[CapacityLimiter] = RunVar("notifier.monitoring")
+
+#: After this somebody else's search has ended. Seconds.
+_AGAIN_SECONDS = 5
+
+
+async def for_outside(work: Callable[_P, _T], *args: _P.args, **named: _P.kwargs) -> _T:
+    """Do this in a thread that is kept for providers and recipients."""
+    return await to_thread.run_sync(partial(work, *args, **named), limiter=_limiter(_outside, OUTSIDE_THREADS))
+
+
+async def for_monitoring(work: Callable[[], _T]) -> _T:
+    """Do this in a thread that is kept for monitoring."""
+    return await to_thread.run_sync(work, limiter=_limiter(_monitoring, MONITORING_THREADS))
+
+
+def _limiter(kept: RunVar[CapacityLimiter], threads: int) -> CapacityLimiter:
+    # Of the running loop, as anyio's own is.
+    try:
+        return kept.get()
+    except LookupError:
+        kept.set(CapacityLimiter(threads))
+        return kept.get()
+
+
+@dataclass(slots=True)
+class _Turns:
+    semaphore: asyncio.Semaphore
+    #: Requests that have a turn or wait for one.
+    users: int = field(default=0)
+
+
+class Shares:
+    """Turns at the threads: each key has at most so many, and its other requests wait, which holds no thread."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._turns: dict[str, _Turns] = {}
+
+    @asynccontextmanager
+    async def turn(self, key: str) -> AsyncIterator[None]:
+        """One turn of this key."""
+        turns = self._turns.setdefault(key, _Turns(asyncio.Semaphore(self._most)))
+        turns.users += 1
+        try:
+            async with turns.semaphore:
+                yield
+        finally:
+            turns.users -= 1
+            if not turns.users:
+                del self._turns[key]
+
+
+class LongReads:
+    """Reads that may take seconds: so many at once, and no more than half of them for one key. Thread-safe."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._most_of_key = max(1, most // 2)
+        self._lock = threading.Lock()
+        self._by_key: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        """How many are under way."""
+        with self._lock:
+            return self._by_key.total()
+
+    def begin(self, key: str) -> Callable[[], None]:
+        """Take a place; call what is returned, once, to give it back.
+
+        Raises:
+            Refusal: 429, if the key has its share; 503, if others have all places.
+        """
+        headers = retry_after(_AGAIN_SECONDS)
+        with self._lock:
+            if self._by_key[key] >= self._most_of_key:
+                detail = f"this key has {self._by_key[key]} searches, counts or exports under way: wait for one"
+                raise Refusal(429, detail, headers=headers)
+            if self._by_key.total() >= self._most:
+                raise Refusal(503, "too many searches, counts and exports are under way", headers=headers)
+            self._by_key[key] += 1
+
+        def end() -> None:
+            with self._lock:
+                self._by_key[key] -= 1
+                if not self._by_key[key]:
+                    del self._by_key[key]
+
+        return end

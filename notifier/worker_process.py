@@ -1,0 +1,88 @@
+"""Celery's programs, so that they end: whatever the broker does, and in order on Ctrl-C as on SIGTERM."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+from celery.app.events import Events
+from celery.apps.beat import Beat
+from celery.apps.worker import Worker
+from celery.events.dispatcher import EventDispatcher
+from celery.utils.threads import bound_open_broker_sockets
+from celery.worker import state
+
+from notifier.shutdown import SIGNALS, Shutdown
+
+#: At the end, what the broker is told has so long for its answer: acknowledgements that are lost do no harm.
+#: Seconds.
+_GOODBYE_SECONDS = 1.0
+
+
+class ImpatientDispatcher(EventDispatcher):  # type: ignore[misc]  # Celery ships no types
+    """An event that cannot be published now is none.
+
+    Celery's heartbeat publishes from the main thread, and with the broker away tries again there without end:
+    nothing else runs in that thread then, not even the end. Here the error is raised, and the worker connects
+    again, which it does between looks at whether it is to stop.
+    """
+
+    def send(self, *arguments: Any, **options: Any) -> Any:
+        """See `EventDispatcher.send`."""
+        return super().send(*arguments, **options | {"retry": False})
+
+
+class ImpatientEvents(Events):  # type: ignore[misc]
+    """What the application has as `app.events`."""
+
+    dispatcher_cls = f"{__name__}:ImpatientDispatcher"
+
+
+class OrderlyWorker(Worker):  # type: ignore[misc]
+    """Celery's, which ends in order however often it is told to. By itself it takes Ctrl-C for a failure, and a
+    second one for the order to drop the tasks in hand, whose results would be lost."""
+
+    def __init__(self, shutdown: Shutdown, **options: Any) -> None:
+        self._ending = shutdown
+        super().__init__(**options)
+
+    def install_platform_tweaks(self, worker: Any) -> None:
+        """Celery's handlers of signals, then ours in place of two of them."""
+        super().install_platform_tweaks(worker)
+        for number in SIGNALS:
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, _frame: Any) -> None:
+        self._ending.begin(number)
+        state.should_stop = 0  # Celery's main loop looks at it, and its reconnecting does
+
+    def _shutdown(self, warm: bool = True) -> None:
+        consumer = getattr(self, "consumer", None)
+        dispatcher = getattr(consumer, "event_dispatcher", None)
+        for connection in (getattr(consumer, "connection", None), getattr(dispatcher, "connection", None)):
+            if connection is not None:
+                bound_open_broker_sockets(connection, _GOODBYE_SECONDS)
+        super()._shutdown(warm)
+
+
+class OrderlyBeat(Beat):  # type: ignore[misc]
+    """Celery's, which may be told to end before it has begun."""
+
+    def __init__(self, shutdown: Shutdown, **options: Any) -> None:
+        self._ending = shutdown
+        self._service: Any = None
+        super().__init__(**options)
+        self.install_sync_handler(None)
+
+    def install_sync_handler(self, service: Any) -> None:
+        """It keeps no schedule that would have to be saved."""
+        self._service = service
+        for number in SIGNALS:
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, _frame: Any) -> None:
+        self._ending.begin(number)
+        if self._service is not None:
+            # For its loop: where the exception interrupts a library, that may drop it.
+            self._service.stop()
+        raise SystemExit(0)

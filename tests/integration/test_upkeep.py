@@ -1,0 +1,173 @@
+"""Steps of upkeep on a real Postgres: each stands alone, and what was missed is made up for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import Engine, text
+
+from notifier.bootstrap import Services
+from notifier.cli.upkeep_checks import check_upkeep
+from notifier.config import Settings
+from notifier.errors import ServiceUnavailable
+from notifier.operations.upkeep import NIGHTLY, Upkeep
+from notifier.store.engine import transaction
+from notifier.store.partitions import PARTITIONED, Month, missing_partitions
+from notifier.store.upkeep import AGAIN_HOURS, LATE_HOURS, UpkeepBook
+from notifier.worker import LATE_UPKEEP, PARTITIONS, STATISTICS, make_app
+
+
+class Steps:
+    """Three steps that note that they were done; those that are broken fail."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.done: list[str] = []
+        self.broken: dict[str, Exception] = {}
+        self.book = UpkeepBook(engine)
+        names = ("first", "second", "third")
+        self.upkeep = Upkeep(self.book, {name: lambda name=name: self._work(name) for name in names})  # type: ignore[misc]
+
+    def _work(self, name: str) -> int:
+        self.done.append(name)
+        if name in self.broken:
+            raise self.broken[name]
+        return len(self.done)
+
+
+@pytest.fixture
+def services(database_url: str) -> Iterator[Services]:
+    made = Services(Settings(database_url=SecretStr(database_url)), pool_size=8)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def steps(services: Services) -> Steps:
+    return Steps(services.engine)
+
+
+def execute(services: Services, statement: str, **values: Any) -> list[Any]:
+    with transaction(services.engine) as connection:
+        result = connection.execute(text(statement), values)
+        return list(result) if result.returns_rows else []
+
+
+def pass_hours(services: Services, hours: float) -> None:
+    """As if they had passed since all that is recorded."""
+    moved = ", ".join(
+        f"{column} = {column} - make_interval(secs => :seconds)"
+        for column in ("started_at", "last_success_at", "last_failure_at")
+    )
+    execute(services, f"UPDATE upkeep_runs SET {moved}", seconds=hours * 3600)
+
+
+def told(services: Services) -> list[tuple[bool, str]]:
+    return [(check.ok, check.detail) for check in check_upkeep(services)]
+
+
+def test_a_step_that_fails_is_told_and_stops_no_other(steps: Steps, services: Services) -> None:
+    steps.broken["first"] = ServiceUnavailable("the disk is full")
+    steps.broken["second"] = KeyError("ann@example.com")
+    found = steps.upkeep.run(["first", "second", "third"])
+    assert found == {
+        "first": {"failed": "the disk is full"},
+        "second": {"failed": "KeyError, see the worker's log"},
+        "third": 3,
+    }
+    states = {state.step: state for state in steps.book.states()}
+    assert [states[name].failure for name in ("first", "second", "third")] == [
+        "the disk is full",
+        "KeyError, see the worker's log",
+        None,
+    ]
+    assert [states[name].last_success_at is not None for name in ("first", "second", "third")] == [
+        False,
+        False,
+        True,
+    ]
+    assert told(services) == [
+        (False, "first has never succeeded; the last run failed: the disk is full"),
+        (False, "second has never succeeded; the last run failed: KeyError, see the worker's log"),
+    ]
+
+
+def test_what_was_not_done_at_its_hour_is_done_when_it_is_late(steps: Steps, services: Services) -> None:
+    # A new record: nothing was ever done. One step at a time.
+    assert [steps.upkeep.run_late() for _ in range(4)] == [{"first": 1}, {"second": 2}, {"third": 3}, {}]
+    pass_hours(services, LATE_HOURS - 1)
+    assert steps.upkeep.run(["second"]) == {"second": 4}
+    assert steps.upkeep.run_late() == {}
+    assert told(services) == [(True, "3 steps, each done within the last day")]
+    pass_hours(services, 2)
+    assert told(services) == [
+        (False, "first: last success 1 day ago"),
+        (False, "third: last success 1 day ago"),
+    ]
+    assert [steps.upkeep.run_late() for _ in range(3)] == [{"first": 5}, {"third": 6}, {}]
+    pass_hours(services, 24 * 3)
+    assert (False, "first: last success 3 days ago") in told(services)
+
+
+def test_a_step_that_failed_is_tried_again_each_hour(steps: Steps, services: Services) -> None:
+    steps.upkeep.run(["first", "second", "third"])
+    pass_hours(services, LATE_HOURS + 1)
+    steps.upkeep.run(["second", "third"])
+    steps.broken["first"] = ServiceUnavailable("tables are in use")
+    assert steps.upkeep.run_late() == {"first": {"failed": "tables are in use"}}
+    assert steps.upkeep.run_late() == {}
+    assert told(services) == [(False, "first: last success 1 day ago; the last run failed: tables are in use")]
+    pass_hours(services, AGAIN_HOURS)
+    steps.broken.clear()
+    assert list(steps.upkeep.run_late()) == ["first"]
+    assert told(services) == [(True, "3 steps, each done within the last day")]
+
+
+def test_a_late_step_is_done_by_one_of_many(steps: Steps, services: Services) -> None:
+    barrier = threading.Barrier(6)
+
+    def look() -> None:
+        barrier.wait()
+        steps.upkeep.run_late()
+
+    for _ in range(2):
+        threads = [threading.Thread(target=look) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(steps.done) == ["first", "second", "third"]
+        steps.done.clear()
+        pass_hours(services, LATE_HOURS + 1)
+
+
+def test_a_step_is_done_where_it_may_not_be_recorded(steps: Steps, services: Services) -> None:
+    execute(services, "DROP TABLE upkeep_runs")
+    assert steps.upkeep.run(["first", "second"]) == {"first": 1, "second": 2}
+
+
+def test_the_tasks_of_a_worker_do_every_step(services: Services, redis_broker_url: str) -> None:
+    settings = services.settings.model_copy(update={"broker_url": SecretStr(redis_broker_url)})
+    app = make_app(settings)
+    month = Month.of(services.audit.now(), 1)
+    for table in PARTITIONED:
+        execute(services, f"DROP TABLE {month.partition(table)}")
+    # It cannot be made as long as this is in its place.
+    execute(services, f"CREATE TABLE {month.partition('events')} (note text)")
+    done = app.tasks[PARTITIONS]()
+    assert tuple(done) == NIGHTLY
+    assert month.name in done["partitions"]["failed"]
+    assert not any("failed" in str(done[name]) for name in NIGHTLY[1:])
+    execute(services, f"DROP TABLE {month.partition('events')}")
+    pass_hours(services, AGAIN_HOURS)
+    late = app.tasks[LATE_UPKEEP]()
+    assert late == {"partitions": [month.partition(table) for table in PARTITIONED]}
+    assert missing_partitions(services.engine) == []
+    assert app.tasks[STATISTICS]() == {"statistics": []}
+    assert app.tasks[LATE_UPKEEP]().keys() == {"retention"}
+    assert app.tasks[LATE_UPKEEP]() == {}
+    assert told(services) == [(True, "8 steps, each done within the last day")]
+    app.close()

@@ -1,0 +1,96 @@
+"""A private pgbouncer before the tests' PostgreSQL, on a Unix socket in a folder of its own.
+
+Where none is installed, Debian's package is installed (its service is not started), as for RabbitMQ.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from sqlalchemy.engine import make_url
+
+from notifier.dev.machine import give, server_account
+from notifier.dev.processes import ServerProcess
+from tests.install import apt_install, can_apt_install
+from tests.waiting import wait_until
+
+_PORT = 6432
+
+
+def find_pgbouncer() -> Path | None:
+    """Its program; Debian puts it where root alone has its path."""
+    found = shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
+    return Path(found) if found else None
+
+
+def pgbouncer_or_skip() -> Path:
+    """Its program, after an installation where that may be done; a test without it is skipped."""
+    if find_pgbouncer() is None and can_apt_install():
+        apt_install("pgbouncer")
+    program = find_pgbouncer()
+    if program is None:
+        pytest.skip("needs pgbouncer: run `sudo apt-get install pgbouncer` (macOS: `brew install pgbouncer`)")
+    return program
+
+
+@contextmanager
+def running_pgbouncer(database_url: str, *, pool_mode: str = "transaction", **settings: str) -> Iterator[str]:
+    """URL of the database through a pgbouncer with these settings; all others are its defaults."""
+    program = pgbouncer_or_skip()
+    account = server_account()
+    folder = Path(tempfile.mkdtemp(prefix="notifier-pgb-", dir="/tmp"))
+    try:
+        give(folder, account)
+        configuration = folder / "pgbouncer.ini"
+        configuration.write_text(_configuration(database_url, folder, {"pool_mode": pool_mode, **settings}))
+        configuration.chmod(0o644)
+        server = ServerProcess(
+            "pgbouncer",
+            [program, configuration],
+            log=folder / "out.log",
+            stop_plan=[(signal.SIGTERM, 5.0)],
+            cwd=folder,
+            account=account,
+        )
+        server.start()
+        try:
+            url = make_url(database_url)
+            host = quote(str(folder), safe="")
+            through = f"postgresql://{url.username}@/{url.database}?host={host}&port={_PORT}"
+            wait_until(lambda: _answers(through), timeout=20)
+            yield through
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _answers(url: str) -> bool:
+    try:
+        psycopg.connect(url, connect_timeout=5).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _configuration(database_url: str, folder: Path, settings: dict[str, str]) -> str:
+    url = make_url(database_url)
+    place = {
+        "host": url.host or url.query.get("host"),
+        "port": url.port or url.query.get("port") or 5432,
+        "user": url.username,
+        "password": url.password,
+    }
+    target = " ".join(f"{name}='{value}'" for name, value in place.items() if value)
+    # `any`: whoever reaches the socket is let in, and only the owner of the folder does.
+    own = {"unix_socket_dir": folder, "listen_port": _PORT, "auth_type": "any", **settings}
+    lines = "\n".join(f"{name} = {value}" for name, value in own.items())
+    return f"[databases]\n* = {target}\n\n[pgbouncer]\n{lines}\n"
