@@ -18,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import IO, Any, NoReturn
 
 from tests.profiles import is_full
@@ -36,6 +37,7 @@ _BEFORE_PYTHON = ("LD_PRELOAD", "PYTHONPATH", "FAKETIME_TIMESTAMP_FILE")
 _LONGEST = 1 << 20
 
 _nursery: _Nursery | None = None
+_lock = Lock()
 
 
 def launch(command: Sequence[str], **options: Any) -> Any:
@@ -45,8 +47,9 @@ def launch(command: Sequence[str], **options: Any) -> Any:
     is_plain = not any(name in environment for name in _BEFORE_PYTHON)
     if is_full() or not is_plain or list(command[:3]) != [sys.executable, "-m", "notifier"]:
         return subprocess.Popen(command, **options)
-    _nursery = _nursery or _Nursery()
-    return _nursery.fork(command[3:], environment, options["cwd"], options["stdout"])
+    with _lock:
+        _nursery = _nursery or _Nursery()
+        return _nursery.fork(command[3:], environment, options["cwd"], options["stdout"])
 
 
 def close() -> None:
