@@ -25,12 +25,13 @@ from typing import Any, TypeVar
 
 import pytest
 import pytest_timeout
-from hypothesis import settings
 
 from tests.databases import Databases
+from tests.profiles import use_profile
 from tests.rabbitmq import AmqpServer
 from tests.services import GIVEN, MissingService, Name, RedisServer, Services
 from tests.session import Session
+from tests.support import forking
 from tests.waiting import Deadline
 
 T = TypeVar("T")
@@ -39,11 +40,6 @@ SERVICES = pytest.StashKey[Services]()
 SESSION = pytest.StashKey[Session]()
 LEFT_BEHIND = pytest.StashKey[list[str]]()
 
-#: `full`, as in `.ci/run`, or `quick`: how many examples hypothesis tries of everything.
-PROFILE = "NOTIFIER_TEST_PROFILE"
-# No deadline for an example: how long it takes depends on what else the machine does.
-settings.register_profile("quick", max_examples=25, deadline=None)
-settings.register_profile("full", max_examples=300, deadline=None)
 
 _NEEDS: dict[str, Name] = {
     "postgres_url": "postgres",
@@ -64,7 +60,7 @@ class _Loggers(dict[str, Any]):
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    settings.load_profile(os.environ.get(PROFILE, "quick"))
+    use_profile()
     logging.root.manager.loggerDict = _Loggers(logging.root.manager.loggerDict)
     # Past pytest's capture: who waits for an installation should see why. The writer comes after this hook.
     config.stash[SERVICES] = Services(lambda text: _say(config, text))
@@ -129,6 +125,7 @@ def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool | None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """After the last test, and after Ctrl-C: the servers end, and nothing else of ours is there any more."""
     config = session.config
+    forking.close()
     config.stash[SERVICES].stop()
     if SESSION in config.stash and (left := config.stash[SESSION].close()):
         config.stash[LEFT_BEHIND] = left
@@ -144,6 +141,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Where it did not come to the end of a session."""
+    forking.close()
     if SERVICES in config.stash:
         config.stash[SERVICES].stop()
     if SESSION in config.stash:

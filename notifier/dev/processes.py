@@ -58,7 +58,9 @@ class ServerProcess:
         cwd: Path,
         env: Mapping[str, str] | None = None,
         account: Account | None = None,
+        launch: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen,
     ) -> None:
+        """`launch`: how a child is made of a command, with the arguments of `subprocess.Popen`."""
         self._name = name
         self._command = [str(part) for part in command]
         self._log = log
@@ -66,6 +68,7 @@ class ServerProcess:
         self._cwd = cwd
         self._env = env
         self._account = account
+        self._launch = launch
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
 
@@ -82,7 +85,7 @@ class ServerProcess:
         """Start the server and its guard; does not wait until it answers."""
         _rotate(self._log)
         with open(self._log, "ab", opener=private_opener) as log:
-            self._process = subprocess.Popen(
+            self._process = self._launch(
                 self._command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import Popen
 from threading import Event
 
 from notifier.dev.machine import make_private
@@ -47,7 +48,10 @@ class _Program:
 
 
 class Programs:
-    """All of `programs`, with one log file each in `log_dir`. `own`: program → variables that it alone gets."""
+    """All of `programs`, with one log file each in `log_dir`. `own`: program → variables that it alone gets.
+
+    `launch` is that of `ServerProcess`.
+    """
 
     def __init__(
         self,
@@ -56,6 +60,7 @@ class Programs:
         own: Mapping[str, Mapping[str, str]] | None = None,
         programs: Mapping[str, tuple[str, ...]] = PROGRAMS,
         grace_seconds: float = GRACE_SECONDS,
+        launch: Callable[..., Popen[bytes]] = Popen,
     ) -> None:
         make_private(log_dir)
         env, own = {**os.environ, **environment}, own or {}
@@ -68,6 +73,7 @@ class Programs:
                     stop_plan=[(signal.SIGTERM, grace_seconds + _KILL_SECONDS)],
                     cwd=Path.cwd(),
                     env={**env, **own.get(name, {})},
+                    launch=launch,
                 ),
                 log_dir / f"{name}.log",
             )

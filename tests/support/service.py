@@ -12,6 +12,7 @@ from notifier.dev.smtp_server import MailServer, Rule, running_mail_server
 from notifier.dev.twilio_server import TwilioRule, TwilioServer, running_twilio_server
 from notifier.store.audit import Audit, Filter
 from notifier.store.engine import make_engine
+from tests.support import forking
 
 
 @dataclass
@@ -71,6 +72,7 @@ def running_service(
             folder / "logs",
             own,
             wanted,
+            launch=forking.launch,
         )
         programs.start()
         try:

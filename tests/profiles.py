@@ -1,0 +1,23 @@
+"""How much the tests try: `quick` as a rule, `full` in `.ci/run`."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+PROFILE = "NOTIFIER_TEST_PROFILE"
+
+# No deadline for an example: how long it takes depends on what else the machine does.
+settings.register_profile("quick", max_examples=25, deadline=None)
+settings.register_profile("full", max_examples=300, deadline=None)
+
+
+def is_full() -> bool:
+    """Whether everything is to be tried, however long it takes."""
+    return os.environ.get(PROFILE, "quick") == "full"
+
+
+def use_profile() -> None:
+    """Let hypothesis try so many examples of each."""
+    settings.load_profile(os.environ.get(PROFILE, "quick"))
