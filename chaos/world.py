@@ -212,6 +212,8 @@ class World:
         if not self.postgres.is_running:
             self.postgres.stop()
             self.postgres.start()
+        if self.pooler and not self.pooler.is_running:
+            self.pooler.start()
         if not self.rabbit.is_running:
             self.rabbit.start_node()
         self.rabbit.alarm(on=False)

@@ -70,6 +70,11 @@ class Pgbouncer:
         self.url = f"postgresql://{url.username}@/{url.database}?host={host}&port={_PORT}"
         self.socket = folder / f".s.PGSQL.{_PORT}"
 
+    @property
+    def is_running(self) -> bool:
+        """Whether its process lives."""
+        return self._server.is_running()
+
     def start(self) -> None:
         """Return when the database answers through it."""
         self._server.start()
