@@ -40,7 +40,7 @@ def kill_workers_at(point: Point, times: int, gap_seconds: float = 2.5) -> Fault
         budget = Budget(times, 0.2, gap_seconds, world.rng)
         tap = kill_at(point, budget, world.running_fleet.kill_by_port)
         world.mail_link.tap = world.sms_link.tap = tap
-        _wait_for(lambda: budget.is_spent, world, times * (gap_seconds + 8))
+        _wait_for(lambda: budget.is_done, world, times * (gap_seconds + 8))
 
     return fault
 
@@ -51,7 +51,7 @@ def kill_relays_before_commit(times: int, gap_seconds: float = 1.5) -> Fault:
     def fault(world: World) -> None:
         budget = Budget(times, 0.7, gap_seconds, world.rng)
         world.outbox_link.tap = kill_before_commit(budget, world.running_fleet.kill_by_port)
-        _wait_for(lambda: budget.is_spent, world, times * (gap_seconds + 8))
+        _wait_for(lambda: budget.is_done, world, times * (gap_seconds + 8))
 
     return fault
 
