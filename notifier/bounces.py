@@ -52,9 +52,9 @@ class Limits:
     mail_bytes: int = 16 * 1024
     #: A session ends after this, between two commands.
     session: float = 900.0
-    #: Whoever has recorded nothing for longer gives up its place, if another one comes and there is none; of the mail
-    #: that is coming each second of it counts only if so many bytes have come in it.
+    #: Whoever has brought nothing for longer gives up its place, if another one comes and there is none …
     place: float = 2.0
+    #: … and keeps it for a second more for so many bytes of the mail that is coming.
     place_bytes: int = 256 * 1024
     #: How often a session is looked at.
     look: float = 0.5
@@ -158,8 +158,8 @@ class _Dialogue(SMTP):
             super().connection_lost(error)
 
     def patience(self) -> float | None:
-        """See `notifier.connections.Connection`: whoever sends a mail goes after those who send none. Commands keep
-        no place: NOOP is one."""
+        """See `notifier.connections.Connection`: whoever sends a mail goes after those who send none. Commands
+        keep no place: NOOP is one."""
         limits = self._handler.limits
         waited = self.loop.time() - self._used - (self._mail_size or 0) / limits.place_bytes
         if self._is_recording or waited < limits.place:
