@@ -33,7 +33,7 @@ _IMPORTS = (
     "celery.apps.worker",
 )
 #: Variables that act before the first line of Python.
-_BEFORE_PYTHON = ("LD_PRELOAD", "PYTHONPATH", "FAKETIME_TIMESTAMP_FILE")
+_BEFORE_PYTHON = ("LD_PRELOAD", "PYTHONPATH")
 _LONGEST = 1 << 20
 
 _nursery: _Nursery | None = None
@@ -44,7 +44,7 @@ def launch(command: Sequence[str], **options: Any) -> Any:
     """As `subprocess.Popen`, for `python -m notifier …`."""
     global _nursery
     environment: Mapping[str, str] = options["env"]
-    is_plain = not any(name in environment for name in _BEFORE_PYTHON)
+    is_plain = all(environment.get(name) == os.environ.get(name) for name in _BEFORE_PYTHON)
     if is_full() or not is_plain or list(command[:3]) != [sys.executable, "-m", "notifier"]:
         return subprocess.Popen(command, **options)
     with _lock:
