@@ -29,6 +29,7 @@ from notifier.dev.number_faults import NumberFaults
 from notifier.dev.processes import ServerProcess
 from notifier.dev.twilio_faults import TwilioRule
 from notifier.dev.twilio_server import TwilioServer, running_twilio_server
+from tests.support import forking
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -134,6 +135,7 @@ def running_programs(environment: Mapping[str, str], folder: Path) -> Iterator[N
             stop_plan=[(signal.SIGTERM, 30.0)],
             cwd=ROOT,
             env={**os.environ, **environment},
+            launch=forking.launch,
         )
         for name, arguments in PROGRAMS.items()
     ]
