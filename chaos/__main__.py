@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import secrets
 import shutil
@@ -19,6 +20,7 @@ from chaos.scenarios import Scenario, long_form, short_form
 from chaos.world import running_world
 from notifier.dev.machine import make_temporary_folder
 from tests.commands import run_in_order, say
+from tests.profiles import PROFILE
 
 #: Most of them wait, most of the time.
 _ENDINGS_AT_ONCE = 24
@@ -50,6 +52,9 @@ def _options() -> argparse.Namespace:
 
 def _run(scenarios: Sequence[Scenario], options: argparse.Namespace) -> int:
     begun = time.monotonic()
+    if not options.short:
+        # Programs that start as an operator's do: no forks of one that has imported everything.
+        os.environ[PROFILE] = "full"
     say(f"seed {options.seed}: repeat these choices with --seed {options.seed}")
     wants_disk = any(scenario.needs_disk for scenario in scenarios)
     has_disk = wants_disk and disk.enter_private_namespace()

@@ -123,6 +123,9 @@ def short_form() -> list[Case]:
         Case("worker on RabbitMQ", broker, hanging, busy, interrupt),
         Case("worker on RabbitMQ", both, hanging, idle, term),
         Case("worker on RabbitMQ", both, gone, start, interrupt),
+        Case("worker that waits to claim", database, gone, busy, term),
+        Case("callbacks run", both, hanging, idle, term),
+        Case("callbacks run", broker, gone, start, interrupt),
         Case("worker on Redis", broker, gone, busy, interrupt, 2),
         Case("worker on Redis", both, gone, busy, term),
         Case("intake on RabbitMQ", broker, hanging, idle, term),
@@ -139,6 +142,8 @@ def short_form() -> list[Case]:
         Case("bounces", database, gone, start, term),
         Case("suppressions import", database, hanging, busy, interrupt),
         Case("retry", database, hanging, busy, term),
+        Case("rejected replay", database, hanging, busy, interrupt),
+        Case("callbacks replay", database, hanging, busy, term),
     ]
 
 
@@ -156,6 +161,8 @@ def _is_one(case: Case) -> bool:
         # It needs no broker, has no rest, and ends by itself where the database is gone at its start.
         is_there = case.moment is Moment.BUSY or (case.how is How.HANGING and case.moment is Moment.START)
         return is_there and case.away is Away.DATABASE
+    if program.only_waits:
+        return (case.moment, case.away, case.how) == (Moment.BUSY, Away.DATABASE, How.GONE)
     if case.program == "up" and case.moment is Moment.START:
         return case.away is Away.BROKER  # it needs the database to begin, and says so
     return program.begin is not None or case.moment is not Moment.BUSY
@@ -259,7 +266,8 @@ class Endings:
         if case.away is Away.BROKER:
             is_slow = self._grace_seconds < GRACE_SECONDS or PROGRAMS[case.program].broker == "redis"
             return case.how is How.HANGING and is_slow
-        return case.how is How.HANGING or case.moment is Moment.BUSY
+        has_results = case.moment is Moment.BUSY and not PROGRAMS[case.program].only_waits
+        return case.how is How.HANGING or has_results
 
     def _wait_until_ready(self, pid: int, case: Case, program: Program, place: Place) -> None:
         def is_ready() -> bool:

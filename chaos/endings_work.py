@@ -188,6 +188,8 @@ class Program:
     check: Callable[..., list[str]] | None = None
     #: A command that somebody waits for: it says that it was stopped.
     is_command: bool = False
+    #: Nothing is in its hand that would have to be written: it ends in order, also while the database is gone.
+    only_waits: bool = False
     #: It has so much longer than its programs. Seconds.
     extra_seconds: float = 0.0
 
@@ -214,6 +216,21 @@ def _deliver(place: Place) -> None:
     """A call of a provider is under way."""
     place.accept()
     _wait_until(lambda: place.faults.calls[place.to])
+
+
+def _wait_to_claim(place: Place) -> None:
+    """A task has come, and the database is gone: it asks for its claim again and again."""
+    place.database.refuse()
+    before = place.database.connections
+    place.accept()
+    _wait_until(lambda: place.database.connections > before + 1)
+
+
+def _check_unclaimed(place: Place, **_: object) -> list[str]:
+    with psycopg.connect(place.database_url) as connection:
+        found = connection.execute("SELECT status FROM notifications").fetchall()
+    calls = place.faults.calls[place.to]
+    return [] if (found, calls) == ([("queued",)], 0) else [f"{calls} calls, and the record says {found}"]
 
 
 def _check_delivery(place: Place, *, is_database_away: bool) -> list[str]:
@@ -340,11 +357,16 @@ _IMPORT = ("suppressions", "import", "{folder}/list.csv", "--reason", "manual")
 _command = partial(Program, ready=b"never", is_command=True)
 
 _RELAY_OF_DJANGO = ("django", "notifier_relay", "--idle-seconds", "0.1")
+_CALLBACKS = ("callbacks", "replay", "--failure", "timeout", "--why", "chaos", "--yes")
 _RETRY = ("retry", "--status", "failed", "--since", "1d", "--rate", "1", "--why", "chaos")
 
 PROGRAMS = {
     "worker on RabbitMQ": _worker(),
     "worker on Redis": _worker(broker="redis"),
+    "worker that waits to claim": Program(
+        _WORKER, b" ready.", begin=_wait_to_claim, check=_check_unclaimed, only_waits=True
+    ),
+    "callbacks run": Program(("callbacks", "run"), b" ready."),
     "intake on RabbitMQ": _intake(),
     "intake on Redis": _intake(broker="redis"),
     "beat on RabbitMQ": Program(("beat",), b"beat.start"),
@@ -355,6 +377,8 @@ PROGRAMS = {
     "relay of Django": Program(_RELAY_OF_DJANGO, b"", prepare=_make_shop, begin=_fill_outbox, check=_check_relay),
     "up": Program(("up",), b"Ctrl-C stops everything", extra_seconds=SERVERS_SECONDS),
     "retry": _command(_RETRY, begin=_hold_in_between),
+    "rejected replay": _command(("rejected", "replay", "--since", "1d", "--why", "chaos"), begin=_hold_in_between),
+    "callbacks replay": _command(_CALLBACKS, begin=_hold_in_between),
     "suppressions import": _command(_IMPORT, prepare=_make_list, begin=_hold_in_between),
     "bounces": Program(("bounces", "--listen", "127.0.0.1:{port}"), b"bounces.start", begin=_bounce),
 }

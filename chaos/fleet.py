@@ -16,6 +16,7 @@ from threading import Event, Lock, Thread
 import psutil
 
 from notifier.dev.processes import ServerProcess
+from tests.support import forking
 
 PROGRAMS: Mapping[str, tuple[str, ...]] = {
     "intake-1": ("intake",),
@@ -60,6 +61,7 @@ class Fleet:
                 stop_plan=[(signal.SIGTERM, _GRACE_SECONDS)],
                 cwd=_ROOT,
                 env={**inherited, **environment},
+                launch=forking.launch,
             )
             for name, arguments in PROGRAMS.items()
         }

@@ -353,10 +353,14 @@ class CallbackLoop:
 
 
 class DeliveryLoop:
-    """The event loop that a worker process delivers on, with the providers that live on it."""
+    """The event loop that a worker process delivers on, with the providers that live on it.
 
-    def __init__(self, services: Services) -> None:
+    `stop` is set when the process is to end.
+    """
+
+    def __init__(self, services: Services, stop: threading.Event | None = None) -> None:
         self._services = services
+        self._stop = stop
         self._thread = _LoopThread("delivery-loop")
         self._loop = self._thread.loop
         made = self._thread.run(self._make_providers())
@@ -385,6 +389,7 @@ class DeliveryLoop:
             circuits=Circuits(services.health, services.circuits, configured, weights, deadline_seconds=deadline),
             pacer=pacer,
             caller=Caller(self._loop, pacer, slots=settings.worker_calls, deadline_seconds=deadline),
+            stop=self._stop,
         )
 
     async def _make_providers(self) -> list[Provider]:

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 from uuid import UUID
 
@@ -218,7 +218,8 @@ def _add_upkeep(app: Celery, process: _Process) -> None:
 class _Process:
     """What a worker process holds: connections to the database, and two loops, each made by its first task."""
 
-    def __init__(self, settings: Settings, *, only_callbacks: bool = False) -> None:
+    def __init__(self, settings: Settings, *, only_callbacks: bool = False, stop: Event | None = None) -> None:
+        self._stop = stop
         #: It has no other task, so that it never needs a provider's secret.
         self.only_callbacks = only_callbacks
         application = "notifier callbacks" if only_callbacks else "notifier worker"
@@ -260,7 +261,7 @@ class _Process:
         # Several task threads may come first at once.
         with self._making:
             if self._delivery is None:
-                self._delivery = DeliveryLoop(self.services)
+                self._delivery = DeliveryLoop(self.services, self._stop)
             return self._delivery
 
     @property
@@ -329,7 +330,7 @@ def run_worker(
     shutdown = Shutdown(settings.grace_seconds)
     stop = shutdown.listen()
     only_callbacks = takes_callbacks and not lanes and not upkeep
-    process = _Process(settings, only_callbacks=only_callbacks)
+    process = _Process(settings, only_callbacks=only_callbacks, stop=stop)
     app = make_app(settings, process)
     # Now, not with the first notification: a wrong secret or provider option ends the program with its name.
     process.prepare(delivers=bool(lanes), takes_callbacks=takes_callbacks)

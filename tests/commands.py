@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from tests.services import MissingService
 from tests.session import Session
+from tests.support import forking
 
 
 def say(text: str) -> None:
@@ -31,6 +32,7 @@ def run_in_order(work: Callable[[], int]) -> int:
         say("stopped")
         code = 130
     finally:
+        forking.close()
         left = session.close()
     if left:
         say("left behind, ended now:\n" + "\n".join(left))

@@ -24,7 +24,7 @@ from notifier.dev.smtp_server import running_mail_server
 from tests.commands import run_in_order
 from tests.databases import Databases
 from tests.services import Services
-from tests.waiting import wait_until
+from tests.waiting import patient, wait_until
 
 ROOT = Path(__file__).parent.parent
 #: A program has to start, and to stop, within this. Seconds.
@@ -193,7 +193,7 @@ def run(command: list[str | Path], cwd: Path | None = None, env: Mapping[str, st
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=patient(600),
     )
     if done.returncode:
         raise SystemExit(f"{' '.join(map(str, command))} failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")

@@ -31,7 +31,8 @@ from notifier.dev.processes import FolderLock
 from tests.waiting import Deadline
 
 #: In the environment of everything that a session starts: its name; one inside another adds its own.
-MARK = "NOTIFIER_TEST_SESSION"
+#: Not NOTIFIER_…: who starts a program without the settings of the shell takes those away.
+MARK = "SESSION_OF_NOTIFIER_TESTS"
 
 _IN_USE = "tests-in-use.lock"
 _ROOT = Path(__file__).parents[1]

@@ -11,6 +11,10 @@ Answers that are lost, with the process alive. A claim is repeated with the toke
 attempts for the same numbers, and each finds what it had done. If that is not to be had while there is time for
 the call, nobody is called, and the claim is given back: an attempt that may stand open for it is closed as not
 called. Results are kept until they are written: see `result_writer`.
+
+A process that is told to end. What only waits for its claim gives up at once. That claim may be in the record
+although its answer was lost: nobody was called for it, its lease ends, and the sweep finds it, as after a kill at
+that moment. What is claimed is delivered, or given back, and its results are written, as long as the grace lasts.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Event
 from uuid import UUID, uuid4
 
 from notifier.config import Settings
@@ -76,7 +80,7 @@ class Deliverer:
 
     `providers` has the simulator beside the configured ones. Which of the two a notification goes to is decided in
     `_route_all` alone, by its mark; `start_attempts` commits no attempt that goes against the mark, and without
-    one there is no call.
+    one there is no call. `stop` is set when the process is to end.
     """
 
     def __init__(
@@ -92,6 +96,7 @@ class Deliverer:
         circuits: Circuits,
         pacer: Pacer,
         caller: Caller,
+        stop: Event | None = None,
     ) -> None:
         self._ledger = ledger
         self._renderer = renderer
@@ -104,6 +109,7 @@ class Deliverer:
         self._circuits = circuits
         self._pacer = pacer
         self._caller = caller
+        self._stop = stop
         self._results = Results(settings, providers, hash_key)
 
     def deliver(self, ids: Sequence[UUID]) -> Summary:
@@ -132,7 +138,7 @@ class Deliverer:
         """The claims, and when they were asked for: their leases end no sooner than counted from then.
 
         Waits for a database that is away for a moment: a task that is lost waits for the sweep. As long as it may
-        hold something, whose lease would have to end first.
+        hold something, whose lease would have to end first; no longer when the process is to end.
         """
         token, lease = uuid4(), self._settings.lease_seconds
 
@@ -140,7 +146,8 @@ class Deliverer:
             begun = time.monotonic()
             return self._ledger.claim(ids, lease_seconds=lease, token=token, again=again), begun
 
-        return until_answered(claim, gives_up_at=time.monotonic() + max(CLAIM_DEADLINE_SECONDS, lease))
+        gives_up_at = time.monotonic() + max(CLAIM_DEADLINE_SECONDS, lease)
+        return until_answered(claim, gives_up_at=gives_up_at, stop=self._stop)
 
     def _deliver(self, claims: Sequence[Claimed], task: _Task) -> int:
         heavy = [claim for claim in claims if claim.attachments]

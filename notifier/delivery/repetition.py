@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
+from threading import Event
 from typing import TypeVar
 
 from notifier.errors import ServiceUnavailable
@@ -20,25 +22,26 @@ def pause(tries: int) -> None:
     time.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
 
 
-def until_answered(work: Callable[[bool], T], *, gives_up_at: float) -> T:
+def until_answered(work: Callable[[bool], T], *, gives_up_at: float, stop: Event | None = None) -> T:
     """`work(again)`: False the first time, True when it may have been done already. `gives_up_at` on the monotonic
-    clock.
+    clock. Once `stop` is set, it is not tried again, and a pause ends at once.
 
     Raises:
         ServiceUnavailable: there was no answer until then; it may have been done.
     """
-    try:
-        return work(False)
-    except ServiceUnavailable:
-        if time.monotonic() > gives_up_at:
-            raise
     tries = 0
     while True:
-        pause(tries)
-        tries += 1
         try:
-            with unprepared():
-                return work(True)
+            with unprepared() if tries else nullcontext():
+                return work(tries > 0)
         except ServiceUnavailable:
-            if time.monotonic() > gives_up_at:
+            if time.monotonic() > gives_up_at or _ends_meanwhile(tries, stop):
                 raise
+        tries += 1
+
+
+def _ends_meanwhile(tries: int, stop: Event | None) -> bool:
+    if stop is None:
+        pause(tries)
+        return False
+    return stop.wait(PAUSES[min(tries, len(PAUSES) - 1)])

@@ -16,7 +16,7 @@ from dataclasses import replace
 from notifier.delivery.repetition import pause
 from notifier.errors import ServiceUnavailable
 from notifier.status import Outcome, Reason
-from notifier.store.engine import unprepared
+from notifier.store.engine import is_about_statement, unprepared
 from notifier.store.values import Result
 from notifier.telemetry import log, log_failure
 
@@ -87,9 +87,10 @@ def _one_by_one(results: Sequence[Result], write: Write) -> list[Result]:
     for place, result in enumerate(results):
         try:
             is_written = _in_some_form(result, write)
-        except ServiceUnavailable:
+        except ServiceUnavailable as error:
             is_written = False
-            away += 1
+            # A row that somebody has locked keeps no other.
+            away = 0 if is_about_statement(error) else away + 1
         else:
             away = 0
         if not is_written:

@@ -27,8 +27,8 @@ _TEMPORARY = ("08", "25006", "40", "53", "55", "57", "58")
 _NOT_MIGRATED = ("42P01", "42703")
 #: It took longer than `statement_timeout`, or `pg_cancel_backend` ended it: the database is there.
 _CANCELLED = "57014"
-#: Everything else about our statements, such as a right that our user lacks (42501): never a message's fault.
-_OURS = "42"
+#: Everything else about our statements, such as a right that our user lacks: never a message's fault.
+_OURS, _NO_RIGHT = "42", "42501"
 
 
 def database_url(url: str) -> URL:
@@ -114,18 +114,25 @@ def is_temporary(error: SQLAlchemyError) -> bool:
     return error.connection_invalidated or state is None or state.startswith(_TEMPORARY)
 
 
+def is_about_statement(error: ServiceUnavailable) -> bool:
+    """Whether the database is there, and ended this very statement: it took too long, or rows of it are locked."""
+    return isinstance(error, StatementCancelled) or sqlstate_of(error) == "55P03"
+
+
 def sqlstate_of(error: ServiceUnavailable) -> str | None:
     """What the database said that `transaction` raised this for; None: nothing."""
     return getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)
 
 
+#: Milliseconds. Statements lock rows for one or two.
+_IMPATIENT = "SET LOCAL lock_timeout = 500"
 _UNPREPARED: ContextVar[bool] = ContextVar("unprepared", default=False)
 
 
 @contextmanager
 def unprepared() -> Iterator[None]:
     """Within this, transactions of this thread go by connections that prepare nothing, new ones if need be: what
-    failed by its session does not fail so again."""
+    failed by its session does not fail so again. Nor do they wait long for a row that somebody has locked."""
     token = _UNPREPARED.set(True)
     try:
         yield
@@ -163,12 +170,15 @@ def transaction(engine: Engine, *, is_one_statement: bool = False) -> Iterator[C
             if session is not None:
                 sessions.refuse_another_database(session)
             has_to_set = session is not None and bool(session.wrong)
-            if is_one_statement and not has_to_set:
+            is_impatient = _UNPREPARED.get()
+            if is_one_statement and not has_to_set and not is_impatient:
                 yield connection.execution_options(isolation_level="AUTOCOMMIT")
                 return
             with connection.begin():
                 if has_to_set:
                     sessions.set_options(connection)
+                if is_impatient:
+                    connection.exec_driver_sql(_IMPATIENT)
                 yield connection
     except SQLAlchemyError as error:
         meant = _meaning(error, session)
@@ -196,9 +206,8 @@ def _meaning(error: SQLAlchemyError, session: sessions.Session | None) -> Servic
         return ServiceUnavailable("the database has not the tables of this version: run `notifier db upgrade`")
     if state.startswith(_OURS):
         words = "".join(str(original or "").splitlines()[:1])
-        return ServiceUnavailable(
-            f"the database refuses notifier's statement: {words} ({state}); check the user's rights"
-        )
+        fix = "; check the user's rights" if state == _NO_RIGHT else ""
+        return ServiceUnavailable(f"the database refuses notifier's statement: {words} ({state}){fix}")
     return None
 
 

@@ -14,6 +14,7 @@ import pytest
 from chaos.scenarios import long_form, short_form
 from tests.install import can_apt_install
 from tests.services import find_rabbitmq
+from tests.waiting import patient
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,7 +35,7 @@ def test_nothing_is_lost_and_nothing_sent_twice_unrecorded(tmp_path: Path) -> No
         capture_output=True,
         text=True,
         check=False,
-        timeout=220,
+        timeout=patient(220),
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
     result = json.loads(output.read_text())

@@ -22,6 +22,7 @@ import pytest
 
 from notifier.dev.smtp_server import MailServer, Rule, running_mail_server
 from notifier.dev.twilio_server import TwilioServer, running_twilio_server
+from tests.waiting import patient, wait_until
 
 
 def make_message(to: str = "zoe@example.com", body: str = "Hello\n") -> EmailMessage:
@@ -34,7 +35,7 @@ def make_message(to: str = "zoe@example.com", body: str = "Hello\n") -> EmailMes
 
 @contextlib.contextmanager
 def client_of(server: MailServer) -> Iterator[smtplib.SMTP]:
-    with smtplib.SMTP("127.0.0.1", server.port, timeout=5) as client:
+    with smtplib.SMTP("127.0.0.1", server.port, timeout=patient(5)) as client:
         yield client
 
 
@@ -166,7 +167,7 @@ def ask(
     url = f"{server.url}/2010-04-01/Accounts/{server.account_sid}{path}"
     data = urlencode(form).encode() if form else None
     try:
-        with urlopen(Request(url, data, {"Authorization": f"Basic {login}"}), timeout=5) as response:
+        with urlopen(Request(url, data, {"Authorization": f"Basic {login}"}), timeout=patient(5)) as response:
             return response.status, json.load(response)
     except HTTPError as error:
         with error:
@@ -207,10 +208,7 @@ def test_a_message_can_be_fetched_and_found() -> None:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    wait_until(holds, every=0.005)
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,10 @@ from notifier.providers.base import Outgoing
 from notifier.providers.smtp import SmtpProvider
 from notifier.providers.smtp_pool import Pool, PoolClosed
 from notifier.status import Reason
+from tests.waiting import patient
 
-DEADLINE_SECONDS = 5.0
+#: Nothing takes so long.
+DEADLINE_SECONDS = 30.0
 
 
 def make_outgoing(to: str = "zoe@example.com", *, notification_id: UUID | None = None, **changes: str) -> Outgoing:
@@ -85,10 +87,12 @@ def test_waiting_for_a_free_connection_counts_towards_the_deadline() -> None:
     with running_mail_server(MailServer([Rule("slow@*", stage="rcpt", action="silent")])) as server:
 
         async def send_two(provider: SmtpProvider) -> None:
-            slow = asyncio.create_task(provider.send(make_outgoing("slow@example.com"), deadline_seconds=0.5))
+            slow = asyncio.create_task(
+                provider.send(make_outgoing("slow@example.com"), deadline_seconds=patient(0.5))
+            )
             await asyncio.sleep(0)
             with pytest.raises(Unavailable, match="no free or new connection within"):
-                await provider.send(make_outgoing(), deadline_seconds=0.1)
+                await provider.send(make_outgoing(), deadline_seconds=patient(0.1))
             with pytest.raises(Unavailable, match="no answer to RCPT"):
                 await slow
 
@@ -292,7 +296,7 @@ def test_a_send_on_a_closed_provider_is_surely_not_accepted() -> None:
 def test_a_check_keeps_its_deadline() -> None:
     async def ask(provider: SmtpProvider) -> None:
         with pytest.raises(Unavailable, match="did not answer within"):
-            await provider.check(deadline_seconds=0.1)
+            await provider.check(deadline_seconds=patient(0.1))
 
     with running_mail_server(MailServer([Rule("*", stage="connect", action="silent")])) as server:
         use({"url": url_of(server)}, ask)
@@ -317,7 +321,7 @@ def test_closing_the_pool_closes_idle_and_busy_connections_and_turns_the_waiting
 
 
 async def until(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(DEADLINE_SECONDS):
+    async with asyncio.timeout(patient(DEADLINE_SECONDS)):
         while not holds():
             await asyncio.sleep(0.005)
 
@@ -326,12 +330,12 @@ def test_a_mail_whose_end_never_left_us_is_not_in_doubt() -> None:
     with reading_stops_after_354() as port:
         huge = make_outgoing(text="x" * 60 + "\n", html="y" * 20_000_000)
         with pytest.raises(Unavailable, match="did not read the whole mail"):
-            asyncio.run(send_within(port, huge, 0.5))
+            asyncio.run(send_within(port, huge, patient(0.5)))
 
 
 def test_a_small_mail_that_nobody_answers_is_in_doubt() -> None:
     with reading_stops_after_354() as port, pytest.raises(OutcomeUnknown):
-        asyncio.run(send_within(port, make_outgoing(), 0.3))
+        asyncio.run(send_within(port, make_outgoing(), patient(0.3)))
 
 
 async def send_within(port: int, outgoing: Outgoing, deadline_seconds: float) -> None:

@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 import pytest
 
 from notifier.providers.twilio_reports import Form, is_signed, read_form
+from tests.waiting import patient
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES: list[dict[str, Any]] = json.loads((GOLDEN / "twilio_signatures.v1.json").read_text("utf-8"))
@@ -107,13 +108,13 @@ def test_the_fixtures_are_what_twilios_library_makes_today() -> None:
             pytest.skip(f"the npm package twilio is not in {CACHE}; NOTIFIER_TEST_NPM=1 installs it there")
         CACHE.mkdir(parents=True, exist_ok=True)
         install = [npm, "install", "--no-audit", "--no-fund", "--silent", "twilio@5"]
-        subprocess.run(install, cwd=CACHE, check=True, timeout=100)
+        subprocess.run(install, cwd=CACHE, check=True, timeout=patient(100))
     made = subprocess.run(
         [node, GOLDEN / "twilio_signatures.js", CACHE],
         input=json.dumps(CASES),
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=patient(60),
     )
     assert json.loads(made.stdout) == [case["signature"] for case in CASES]

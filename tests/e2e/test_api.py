@@ -25,10 +25,11 @@ from notifier.operations.keys import Scope
 from notifier.status import Channel, Lane
 from notifier.store.audit import Filter
 from notifier.web.app import make_app
+from tests.profiles import is_full
 from tests.support import forking
 from tests.support.api import Api, Reply, call, idle_connections, running_api
 from tests.support.templates import write_templates
-from tests.waiting import wait_until
+from tests.waiting import patient, slowness, wait_until
 
 #: What schemathesis looks at in each answer.
 CHECKS = (
@@ -168,8 +169,8 @@ def test_a_thousand_idle_connections_keep_nobody_out_and_do_not_delay_the_end(
             assert call("GET", f"{api.url}/readyz").status == 200
             stopped = time.monotonic()
             api.process.terminate()
-            assert api.process.wait(timeout=30) == 0
-            assert time.monotonic() - stopped < 15
+            assert api.process.wait(timeout=patient(30)) == 0
+            assert time.monotonic() - stopped < 15 * slowness()
     assert "Traceback" not in (tmp_path / "api.log").read_text()
 
 
@@ -183,7 +184,12 @@ def test_a_port_that_is_taken_is_named_with_its_setting(tmp_path: Path) -> None:
         settings = {**places, "NOTIFIER_API_PORT": port, "NOTIFIER_DATA_DIR": str(tmp_path)}
         command = [sys.executable, "-m", "notifier", "api"]
         done = forking.run(
-            command, env={**os.environ, **settings}, capture_output=True, text=True, check=False, timeout=60
+            command,
+            env={**os.environ, **settings},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=patient(60),
         )
     assert done.returncode == 2
     assert "NOTIFIER_API_PORT" in done.stderr
@@ -206,7 +212,7 @@ def test_no_request_breaks_it_and_no_answer_is_undocumented(
         with_key = schemathesis(url, tmp_path / "with", "--phases", "coverage,fuzzing", *header)
         without = schemathesis(url, tmp_path / "without", "--phases", "fuzzing")
         for run in (with_key, without):
-            said, _ = run.communicate(timeout=90)
+            said, _ = run.communicate(timeout=patient(90))
             assert run.returncode == 0, said[-6000:]
             assert f"Tested: {count_operations()}" in said
     assert "api.failed" not in (tmp_path / "api.log").read_text()
@@ -224,7 +230,7 @@ def schemathesis(url: str, folder: Path, *options: str) -> subprocess.Popen[str]
             "--checks",
             CHECKS,
             "--max-examples",
-            "12",
+            "12" if is_full() else "4",
             *options,
             "--no-color",
         ],

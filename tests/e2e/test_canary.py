@@ -38,7 +38,7 @@ from tests.support import forking
 from tests.support.api import call
 from tests.support.brokers import publish_raw
 from tests.support.templates import write_templates
-from tests.waiting import wait_until
+from tests.waiting import patient, wait_until
 
 #: Part of every name, address and code.
 CANARY = "kanarie7341"
@@ -78,12 +78,12 @@ class Tap:
 
     def __enter__(self) -> Tap:
         self._thread.start()
-        assert self._ready.wait(20)
+        assert self._ready.wait(patient(20))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(20)
+        self._thread.join(patient(20))
 
     def _run(self) -> None:
         with Connection(self._url) as connection:
@@ -142,7 +142,7 @@ def running_flower(environment: Mapping[str, str], folder: Path) -> Iterator[str
 
 
 def _get(url: str) -> str:
-    with urlopen(url, timeout=10) as answer:
+    with urlopen(url, timeout=patient(10)) as answer:
         return str(answer.read().decode())
 
 

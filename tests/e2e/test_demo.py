@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from notifier.dev.machine import make_temporary_folder
-from tests.waiting import wait_until
+from tests.waiting import patient, wait_until
 
 NOTIFIER = [sys.executable, "-m", "notifier"]
 
@@ -32,7 +32,9 @@ def folder() -> Iterator[Path]:
 
 def run(*arguments: str, data_dir: Path | None = None, code: int = 0) -> str:
     environment = {**os.environ, **({"NOTIFIER_DATA_DIR": str(data_dir)} if data_dir else {})}
-    done = subprocess.run([*NOTIFIER, *arguments], capture_output=True, text=True, timeout=100, env=environment)
+    done = subprocess.run(
+        [*NOTIFIER, *arguments], capture_output=True, text=True, timeout=patient(100), env=environment
+    )
     assert done.returncode == code, done.stderr
     return done.stdout
 
@@ -113,6 +115,6 @@ class up:  # noqa: N801 - reads like the command
 
     def __exit__(self, *_: object) -> None:
         self._process.send_signal(signal.SIGINT)
-        code = self._process.wait(timeout=60)
+        code = self._process.wait(timeout=patient(60))
         self._log.close()
         assert code == 0, (self._folder / "up.log").read_text()

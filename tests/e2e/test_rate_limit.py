@@ -30,7 +30,7 @@ from notifier.dev.processes import ServerProcess
 from notifier.dev.twilio_faults import TwilioRule
 from notifier.dev.twilio_server import TwilioServer, running_twilio_server
 from tests.support import forking
-from tests.waiting import wait_until
+from tests.waiting import slowness, wait_until
 
 ROOT = Path(__file__).parents[2]
 LIMIT, MESSAGES = 50, 250
@@ -92,6 +92,8 @@ class Run:
     attempts: Mapping[str, int]
     #: The longest that the measuring process itself was not run: what came meanwhile seems to have come at once.
     stall: float
+    #: Of the machine: 1 where nobody waits for a processor.
+    slowness: float
 
 
 def busiest_second(times: Sequence[float]) -> int:
@@ -198,7 +200,7 @@ def send_all(database_url: str, broker_url: str, folder: Path) -> Run:
                 wait_until(lambda: count_sent() == MESSAGES, 60, every=0.2)
         numbers = [sms.to for sms in twilio.messages]
         attempts = connection.execute("SELECT outcome, count(*) FROM attempts GROUP BY 1").fetchall()
-        return Run(turns(connection), sorted(arrivals.times), numbers, dict(attempts), stalls.longest)
+        return Run(turns(connection), sorted(arrivals.times), numbers, dict(attempts), stalls.longest, slowness())
 
 
 def test_three_worker_processes_keep_to_fifty_a_second(database_url: str, amqp_url: str, tmp_path: Path) -> None:
@@ -209,4 +211,5 @@ def test_three_worker_processes_keep_to_fifty_a_second(database_url: str, amqp_u
 
     assert len(run.turns) >= MESSAGES * 0.95
     assert busiest_second(run.turns) <= LIMIT
-    assert busiest_second(run.arrivals) <= AT_MOST + LIMIT * run.stall
+    # Each of the others may have been kept waiting, too, while it had its turn.
+    assert busiest_second(run.arrivals) <= AT_MOST * run.slowness + LIMIT * run.stall

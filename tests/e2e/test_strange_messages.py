@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.profiles import is_full
 from tests.support.strange.attacking import attack, is_right
 
 pytestmark = pytest.mark.timeout(180)
 
 #: The long form is `python -m chaos.strange`.
-COUNT, SEED = 600, 1
+COUNT, SEED = 600 if is_full() else 150, 1
 
 
 def test_whatever_is_published_is_accepted_rejected_or_a_duplicate_and_the_processes_stay(

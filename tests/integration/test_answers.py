@@ -40,7 +40,7 @@ from notifier.store.rates import RateBook
 from notifier.store.values import NewNotification
 from notifier.tokens import Tokens
 from tests.support.templates import write_templates
-from tests.waiting import wait_until
+from tests.waiting import patient, wait_until
 
 SENDERS = {
     "default": Sender(email="Shop <shop@example.com>", sms="+15005550006"),
@@ -98,7 +98,7 @@ class Desk:
 
     def close(self) -> None:
         for provider in self.providers.values():
-            asyncio.run_coroutine_threadsafe(provider.close(), self.loop).result(10)
+            asyncio.run_coroutine_threadsafe(provider.close(), self.loop).result(patient(10))
 
     def accept(self, to: str, lane: Lane = Lane.NORMAL, **fields: Any) -> UUID:
         channel = Channel.EMAIL if "@" in to else Channel.SMS

@@ -28,7 +28,7 @@ from notifier.status import Reason, Status
 from notifier.store.audit import EventView
 from tests.support.receipts import SID, Texts
 from tests.support.templates import write_templates
-from tests.waiting import wait_until
+from tests.waiting import patient, wait_until
 
 
 @pytest.fixture
@@ -179,11 +179,11 @@ def test_the_local_twilio_is_asked_as_twilio_would_be(
         [claim] = world.texts.start()
         outgoing = Outgoing(claim.id, 1, claim.recipient, "+15550100100", "Your code is 4711.")
         sending = provider.send(outgoing, deadline_seconds=5)
-        receipt = asyncio.run_coroutine_threadsafe(sending, world.loop).result(timeout=10)
+        receipt = asyncio.run_coroutine_threadsafe(sending, world.loop).result(timeout=patient(10))
         world.texts.accepted(claim, sid=receipt.provider_message_id)
         wait_until(lambda: server.messages[0].status == status)
         assert world.asker(provider).ask([claim.id]) == 1
-        asyncio.run_coroutine_threadsafe(provider.close(), world.loop).result(timeout=10)
+        asyncio.run_coroutine_threadsafe(provider.close(), world.loop).result(timeout=patient(10))
     assert world.texts.status(claim.id) == status
     assert world.texts.said(claim.id) == [words]
     [event] = [event for event in world.texts.story(claim.id).events if event.kind == "provider"]

@@ -26,7 +26,7 @@ from tests.support import forking
 from tests.support.bounced import ADDRESS, KEY, Mails
 from tests.support.templates import write_template, write_templates
 from tests.unit.cli.commandline import CommandLine
-from tests.waiting import wait_until
+from tests.waiting import patient, wait_until
 
 
 @pytest.fixture
@@ -197,13 +197,13 @@ def listening(bounces: Bounces, limits: Limits = Limits()) -> Iterator[int]:  # 
         yield port
     finally:
         stop.set()
-        thread.join(timeout=30)
+        thread.join(timeout=patient(30))
     assert not thread.is_alive()
 
 
 def answers(port: int) -> bool:
     try:
-        smtplib.SMTP("127.0.0.1", port, timeout=5).quit()
+        smtplib.SMTP("127.0.0.1", port, timeout=patient(5)).quit()
     except OSError:
         return False
     return True
@@ -213,7 +213,7 @@ def test_they_are_taken_by_lmtp_and_by_smtp(sent: Mails) -> None:
     first, second = sent.send(), sent.send()
     with listening(sent.services.bounces) as port:
         for id_, protocol in ((first, smtplib.LMTP), (second, smtplib.SMTP)):
-            with protocol("127.0.0.1", port, timeout=30) as client:
+            with protocol("127.0.0.1", port, timeout=patient(30)) as client:
                 path = sent.path(id_)
                 mail = sent.mail(mails.POSTFIX, id_) + b"\n" + b"x" * 70_000 + b"\n"
                 assert client.sendmail("", [path], mail) == {}
@@ -255,7 +255,7 @@ def test_mail_servers_that_say_nothing_keep_nobody_out(sent: Mails, said: bytes)
 
         def is_taken() -> bool:
             try:
-                with smtplib.LMTP("127.0.0.1", port, timeout=30) as client:
+                with smtplib.LMTP("127.0.0.1", port, timeout=patient(30)) as client:
                     return client.sendmail("", [sent.path(id_)], sent.mail(mails.POSTFIX, id_)) == {}
             except (OSError, smtplib.SMTPException):
                 return False  # 421, as long as the others have not waited for long
@@ -310,7 +310,10 @@ def test_a_mail_server_that_only_drips_is_dropped(sent: Mails, said: bytes, drop
 
 def test_a_session_has_an_end_however_busy_it_looks(sent: Mails) -> None:
     limits = Limits(session=0.3, look=0.05)
-    with listening(sent.services.bounces, limits) as port, smtplib.LMTP("127.0.0.1", port, timeout=10) as client:
+    with (
+        listening(sent.services.bounces, limits) as port,
+        smtplib.LMTP("127.0.0.1", port, timeout=patient(10)) as client,
+    ):
 
         def code() -> int:
             try:
@@ -338,7 +341,7 @@ def test_of_a_large_bounce_the_report_is_read_and_the_returned_mail_passed_over(
     large = (
         mail[:cut] + b"\n" + b"QUJD" * 19 + b"\n" + (b"Q" * 76 + b"\n") * 40_000 + b"x" * 3_000_000 + mail[cut:]
     )
-    with listening(bounces) as port, smtplib.LMTP("127.0.0.1", port, timeout=30) as client:
+    with listening(bounces) as port, smtplib.LMTP("127.0.0.1", port, timeout=patient(30)) as client:
         assert client.sendmail("", [sent.path(id_)], large) == {}
         # The session goes on behind it, dots and all.
         again = sent.send()
@@ -407,7 +410,7 @@ def test_twenty_large_mails_at_once_take_little_memory(sent: Mails, database_url
             assert taken < 100
         finally:
             process.terminate()
-            assert process.wait(30) == 0
+            assert process.wait(patient(30)) == 0
 
 
 def test_a_port_that_is_taken_and_one_that_is_none_are_told(sent: Mails) -> None:
@@ -432,7 +435,7 @@ class Away(Bounces):
 
 
 def test_while_the_record_is_away_the_server_is_to_come_again(sent: Mails) -> None:
-    with listening(Away()) as port, smtplib.LMTP("127.0.0.1", port, timeout=30) as client:
+    with listening(Away()) as port, smtplib.LMTP("127.0.0.1", port, timeout=patient(30)) as client:
         for to in (ADDRESS, sent.path(new_id())):
             with pytest.raises(smtplib.SMTPDataError) as refused:
                 client.sendmail("", [to], b"Subject: x\n\nx")
@@ -443,7 +446,7 @@ def pipe(mail: bytes, database_url: str) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "notifier", "bounces", "--stdin"]
     given = {"NOTIFIER_BOUNCE_ADDRESS": ADDRESS, "NOTIFIER_HASH_KEY": KEY, "NOTIFIER_DATA_DIR": "/nowhere"}
     environment = given | {"NOTIFIER_DATABASE_URL": database_url}
-    return forking.run(command, input=mail, env=environment, capture_output=True, check=False, timeout=60)
+    return forking.run(command, input=mail, env=environment, capture_output=True, check=False, timeout=patient(60))
 
 
 def test_one_on_standard_input_is_recorded_before_the_exit(sent: Mails, database_url: str) -> None:

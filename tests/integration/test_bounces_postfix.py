@@ -18,7 +18,7 @@ from tests.support import forking
 from tests.support.bounced import ADDRESS, KEY, Mails
 from tests.support.postfix import Relay, running_postfix, why_not
 from tests.support.templates import write_templates
-from tests.waiting import wait_until
+from tests.waiting import patient, wait_until
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def bounces_program(database_url: str, port: int, log: Path) -> Iterator[None]:
             assert process.poll() is None, log.read_text()
             yield
             process.terminate()
-            assert process.wait(timeout=30) == 0, log.read_text()
+            assert process.wait(timeout=patient(30)) == 0, log.read_text()
         finally:
             process.kill()
 

@@ -20,7 +20,7 @@ from notifier.store.engine import make_engine, transaction
 from notifier.store.operating import Move, Operating, Selection, Tally
 from tests.support.callbacks import SECRETS, World
 from tests.support.receiver import Receiver, Say, receiver
-from tests.waiting import wait_until
+from tests.waiting import patient, wait_until
 
 
 @pytest.fixture
@@ -232,12 +232,12 @@ def test_a_slow_endpoint_holds_up_no_other_and_gets_a_bounded_number_of_calls(wo
         world.finish(ids, Status.FAILED)
         world.fail()
         running = {name: world.runner.start(given) for name, given in world.book.give_out().items()}
-        running["shop"].result(10)
+        running["shop"].result(patient(10))
         assert len(world.hooks.got) == 1
         wait_until(lambda: len(slow.got) == PER_ENDPOINT)
         assert world.book.give_out() == {}
         gate.set()
-        running["slow"].result(20)
+        running["slow"].result(patient(20))
         assert len(slow.got) == PER_ENDPOINT + 10
         assert slow.most <= PER_ENDPOINT
 

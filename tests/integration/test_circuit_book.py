@@ -13,6 +13,7 @@ from notifier.message import new_id
 from notifier.status import Reason
 from notifier.store.circuits import CircuitBook, CircuitKey, CircuitState, Refusal
 from notifier.store.engine import make_engine, transaction
+from tests.waiting import patient
 
 SMTP = CircuitKey("smtp")
 SHOP = CircuitKey("smtp", "shop")
@@ -89,7 +90,7 @@ def test_one_worker_probes(book: CircuitBook, engine: Engine) -> None:
     start = threading.Barrier(8)
 
     def probe() -> None:
-        start.wait(timeout=30)
+        start.wait(timeout=patient(30))
         taken.append(take(book, new_id()))
 
     threads = [threading.Thread(target=probe) for _ in range(8)]

@@ -35,7 +35,7 @@ from tests.support.strange import properties
 from tests.support.strange.rabbitmq import publish_properties
 from tests.support.templates import write_templates
 from tests.unit.cli.commandline import Answer, CommandLine
-from tests.waiting import wait_until
+from tests.waiting import patient, wait_until
 
 ME = {"LOGNAME": "ann"}
 
@@ -148,7 +148,7 @@ def on_a_terminal(database_url: str, answer: str, *arguments: str) -> tuple[int,
     with subprocess.Popen(
         command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, text=True
     ) as process:
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=patient(60))
     os.close(ours)
     os.close(theirs)
     return process.returncode, out

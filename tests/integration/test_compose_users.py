@@ -17,6 +17,7 @@ from notifier.client import Client
 from tests.rabbitmq import AmqpServer, PrivateRabbitmq
 from tests.support.brokers import amqp_connection
 from tests.unit.cli.commandline import CommandLine
+from tests.waiting import patient
 
 COMPOSE: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.yml").read_text("utf-8"))
 SERVICE = COMPOSE["services"]["broker-users"]
@@ -29,7 +30,9 @@ def run(server: PrivateRabbitmq, vhost: str, producers: str) -> subprocess.Compl
     script = script.replace("$$", "$").replace("-p notifier", f"-p {vhost}")
     environment = server.tool_environment() | {"BROKER_PRODUCERS": producers}
     command = [*SERVICE["entrypoint"], script]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=patient(120), check=False
+    )
 
 
 def test_compose_makes_users_who_may_publish_and_nothing_else(amqp_server: AmqpServer) -> None:
@@ -50,7 +53,9 @@ def test_compose_makes_users_who_may_publish_and_nothing_else(amqp_server: AmqpS
     with Client(as_shop, producer="shop") as client:
         client.send("hello", "ann@example.com")
     with amqp_connection(as_shop) as connection, pytest.raises(AccessRefused):
-        connection.channel().basic_publish_confirm(amqp.Message(b"{}"), "", "notify.email.normal", timeout=10)
+        connection.channel().basic_publish_confirm(
+            amqp.Message(b"{}"), "", "notify.email.normal", timeout=patient(10)
+        )
     amqp_server.drop_vhost(url)
     for user in (shop, billing):
         amqp_server.drop_user(user)

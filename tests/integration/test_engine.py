@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 from notifier.errors import ServiceUnavailable, StatementCancelled
 from notifier.store import sessions
 from notifier.store.engine import make_engine, transaction
-from tests.waiting import wait_until
+from tests.waiting import patient, wait_until
 
 INSERT = text("INSERT INTO retention_marks (task, reached) VALUES (:task, gen_random_uuid())")
 TASKS = text("SELECT task FROM retention_marks ORDER BY task")
@@ -104,5 +104,5 @@ def test_a_statement_that_is_cancelled_is_not_a_database_that_is_away(
         slept = pool.submit(sleep)
         wait_until(lambda: end_statement(other, how, pid), timeout=15)
         with pytest.raises(ServiceUnavailable) as found:
-            slept.result(timeout=15)
+            slept.result(timeout=patient(15))
     assert isinstance(found.value, StatementCancelled) is not is_away

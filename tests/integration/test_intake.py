@@ -31,7 +31,7 @@ from notifier.store.ledger import Ledger
 from tests.support.brokers import amqp_connection, envelope_of, publish_raw, push_raw
 from tests.support.slow_statements import make_slow
 from tests.support.templates import write_templates
-from tests.waiting import wait_until
+from tests.waiting import patient, wait_until
 
 GOOD: dict[str, Any] = {
     "idempotency_key": "good",
@@ -86,7 +86,7 @@ def reading(broker_url: str, handle: Callable[[Sequence[Received]], object]) -> 
         assert thread.is_alive(), "the reader died"
     finally:
         stop.set()
-        thread.join(timeout=20)
+        thread.join(timeout=patient(20))
         assert not thread.is_alive()
 
 
@@ -234,7 +234,7 @@ def test_what_is_urgent_does_not_wait_behind_what_is_not(broker_url: str) -> Non
         # A batch of bulk is not written until the urgent message was.
         if batch[0].lane is Lane.URGENT:
             done.set()
-        assert done.wait(20)
+        assert done.wait(patient(20))
 
     with reading(broker_url, handle), Client(broker_url, producer="shop") as client:
         for number in range(500):

@@ -17,7 +17,7 @@ from notifier.store.audit import Filter
 from notifier.store.ledger import KEPT_BODY_BYTES
 from tests.integration.test_intake import World, encode, publish_when_ready, reading, world
 from tests.support.brokers import publish_raw
-from tests.waiting import wait_until
+from tests.waiting import patient, wait_until
 
 __all__ = ["world"]
 
@@ -103,5 +103,5 @@ def test_a_batch_that_takes_long_does_not_come_again(amqp_url: str) -> None:
         wait_until(lambda: len(came) == 31, timeout=40)
     finally:
         stop.set()
-        thread.join(timeout=20)
+        thread.join(timeout=patient(20))
     assert sorted(came) == sorted([b"slow", *(str(number + 1000).encode() for number in range(30))])

@@ -22,6 +22,7 @@ from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import KEPT_BODY_BYTES, Ledger
 from notifier.store.values import Accepted, Claimed, NewAttempt, NewNotification, NewRejection, Result
 from tests.support.slow_statements import make_slow
+from tests.waiting import patient
 
 MakeNotification = Callable[..., NewNotification]
 
@@ -151,7 +152,7 @@ def test_fifty_publishers_of_one_key_make_one_notification(ledger: Ledger, audit
     answers: list[Accepted] = []
 
     def publish(number: int) -> None:
-        start.wait(timeout=30)
+        start.wait(timeout=patient(30))
         batch = [make_notification(f"key-{n}", n) for n in range(3)]
         answers.extend(ledger.accept(batch if number % 2 else batch[::-1]))
 
@@ -201,7 +202,7 @@ def test_one_claim_wins(ledger: Ledger) -> None:
     start = threading.Barrier(8)
 
     def take() -> None:
-        start.wait(timeout=30)
+        start.wait(timeout=patient(30))
         won.extend(ledger.claim(ids, lease_seconds=60))
 
     threads = [threading.Thread(target=take) for _ in range(8)]
@@ -383,7 +384,7 @@ def test_two_sweeps_at_once_share_the_work(ledger: Ledger, engine: Engine) -> No
     start = threading.Barrier(4)
 
     def run() -> None:
-        start.wait(timeout=30)
+        start.wait(timeout=patient(30))
         found.extend(sweep(ledger))
 
     threads = [threading.Thread(target=run) for _ in range(4)]

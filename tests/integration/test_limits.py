@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 
 from notifier.store.engine import make_engine
 from notifier.store.rates import RateBook
+from tests.waiting import patient
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_a_cap_holds_against_many_at_once(book: RateBook) -> None:
     start = threading.Barrier(8)
 
     def use() -> None:
-        start.wait(timeout=30)
+        start.wait(timeout=patient(30))
         granted.extend(book.use("r", 1, cap=10, window_seconds=86_400).is_granted for _ in range(5))
 
     threads = [threading.Thread(target=use) for _ in range(8)]

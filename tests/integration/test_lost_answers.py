@@ -334,30 +334,33 @@ def test_an_answer_that_cannot_be_recorded_keeps_no_other(
     assert [attempts(world, id_)[0][1] for id_ in ids] == ["accepted", outcome, "accepted"]
 
 
-def test_a_row_that_somebody_holds_keeps_no_other_result(world: World, database_url: str) -> None:
+@pytest.mark.parametrize("longest", ["200ms", "1s"], ids=["ended by its time", "ended by the lock"])
+def test_rows_that_somebody_holds_keep_no_other_result(world: World, database_url: str, longest: str) -> None:
     engine = make_engine(database_url)
 
     @event.listens_for(engine, "connect")
     def connect(connection: Any, _record: object) -> None:
-        connection.execute("SET statement_timeout = '200ms'")
+        connection.execute(f"SET statement_timeout = '{longest}'")
         connection.commit()
 
-    ids = [world.accept(f"k{n}") for n in range(3)]
+    ids = [world.accept(f"k{n}") for n in range(6)]
+    held, free = ids[:4], ids[4:]
     holder = world.engine.connect()
 
     def hold(outgoing: Outgoing) -> None:
-        if outgoing.notification_id == ids[1]:
-            holder.execute(text("SELECT 1 FROM notifications WHERE id = :id FOR UPDATE"), {"id": ids[1]})
+        if outgoing.notification_id in held:
+            lock = text("SELECT 1 FROM notifications WHERE id = :id FOR UPDATE")
+            holder.execute(lock, {"id": outgoing.notification_id})
 
     def let_go_when_the_others_are_sent() -> None:
-        while {world.story(id_).notification.status for id_ in (ids[0], ids[2])} != {"sent"}:
+        while {world.story(id_).notification.status for id_ in free} != {"sent"}:
             threading.Event().wait(0.05)
         holder.rollback()
 
     provider = Scripted(before=hold)
     watcher = threading.Thread(target=let_go_when_the_others_are_sent)
     watcher.start()
-    assert world.deliver(ids, provider, ledger=Ledger(engine)).sent == 3
+    assert world.deliver(ids, provider, ledger=Ledger(engine)).sent == 6
     watcher.join()
     holder.close()
     engine.dispose()

@@ -36,6 +36,7 @@ from notifier.store.ledger import Result as AttemptResult
 from notifier.store.operating import PAGE, Operating
 from notifier.store.replaying import Rejections
 from notifier.store.values import NewAttempt, NewNotification, NewRejection
+from tests.waiting import patient
 
 SOON = timedelta(minutes=5)
 
@@ -115,7 +116,7 @@ def in_parallel(*actions: Callable[[], Any]) -> list[Any]:
     answers: list[Any] = []
 
     def run(action: Callable[[], Any]) -> None:
-        start.wait(timeout=30)
+        start.wait(timeout=patient(30))
         answers.append(action())
 
     threads = [threading.Thread(target=run, args=(action,)) for action in actions]

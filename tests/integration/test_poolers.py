@@ -26,7 +26,7 @@ from notifier.store.sessions import OPTIONS, role_statements
 from tests.support import forking
 from tests.support.pgbouncer import running_pgbouncer
 from tests.support.service import running_service
-from tests.waiting import wait_until
+from tests.waiting import patient, wait_until
 
 #: As it comes: start-up options are refused. And as who meets that sets it up: they are dropped silently.
 AS_IT_COMES: dict[str, str] = {}
@@ -140,7 +140,7 @@ def test_statement_mode_is_refused_with_the_fix(database_url: str) -> None:
             env={"NOTIFIER_DATABASE_URL": url, "NOTIFIER_BROKER_URL": "redis://127.0.0.1:1/0"},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=patient(60),
             check=False,
         )
     assert done.returncode != 0

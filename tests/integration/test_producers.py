@@ -36,7 +36,7 @@ from tests.support.api import Api, Reply
 from tests.support.brokers import amqp_connection, publish_raw
 from tests.support.templates import write_template, write_templates
 from tests.unit.cli.commandline import CommandLine
-from tests.waiting import wait_until
+from tests.waiting import patient, wait_until
 
 
 @dataclass
@@ -418,7 +418,7 @@ def test_an_intake_that_would_refuse_everything_does_not_start(
         "NOTIFIER_CONFIG": str(tmp_path / "notifier.toml"),
     }
     command = [sys.executable, "-m", "notifier", "intake"]
-    ended = forking.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    ended = forking.run(command, env=environment, capture_output=True, text=True, timeout=patient(60), check=False)
     assert ended.returncode == 2
     assert "require_proof is on, and a Redis-protocol broker cannot tell who publishes" in ended.stderr
 

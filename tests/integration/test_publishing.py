@@ -19,9 +19,10 @@ from notifier.status import Channel, Lane
 from tests.rabbitmq import PrivateRabbitmq
 from tests.support.queues import bodies
 from tests.support.tcp_proxy import through_proxy
+from tests.waiting import patient
 
 DEADLINE = 1.0
-#: What a busy machine may add.
+#: What the rest may take.
 SLACK = 0.7
 
 
@@ -43,7 +44,7 @@ def fails_in_time(call: Callable[[], Any], match: str) -> None:
     started_at = time.monotonic()
     with pytest.raises(PublishFailed, match=match):
         call()
-    assert time.monotonic() - started_at < DEADLINE + SLACK
+    assert time.monotonic() - started_at < DEADLINE + patient(SLACK)
 
 
 @pytest.mark.parametrize("url", ["amqp://guest:secret@127.0.0.1:1//", "redis://:secret@127.0.0.1:1/0"])
@@ -51,7 +52,7 @@ def test_nothing_listening_is_said_at_once_without_the_password(url: str) -> Non
     client, started_at = Client(url, producer="shop", timeout_seconds=30), time.monotonic()
     with pytest.raises(PublishFailed, match=r"no broker answers at 127\.0\.0\.1:1;") as failed:
         send(client)
-    assert time.monotonic() - started_at < 5
+    assert time.monotonic() - started_at < patient(5)
     assert "secret" not in str(failed.value)
 
 
@@ -75,7 +76,7 @@ def test_a_connection_that_goes_silent_costs_the_deadline_and_no_more(broker_url
         fails_in_time(lambda: send(client), "did not confirm the message within 1 s")
         started_at = time.monotonic()
         client.close()
-        assert time.monotonic() - started_at < DEADLINE + SLACK
+        assert time.monotonic() - started_at < DEADLINE + patient(SLACK)
 
 
 def test_closing_on_a_silent_connection_ends_within_the_deadline(amqp_url: str) -> None:
@@ -85,7 +86,7 @@ def test_closing_on_a_silent_connection_ends_within_the_deadline(amqp_url: str) 
         proxy.freeze()
         started_at = time.monotonic()
         client.close()
-        assert time.monotonic() - started_at < DEADLINE + SLACK
+        assert time.monotonic() - started_at < DEADLINE + patient(SLACK)
 
 
 def test_a_broker_short_of_memory_is_named_and_the_next_send_after_it_succeeds(amqp_server: Any) -> None:

@@ -28,7 +28,7 @@ from tests.support.brokers import amqp_connection, envelope_of, publish_raw, pus
 from tests.support.strange import properties
 from tests.support.strange.rabbitmq import publish_properties
 from tests.support.templates import write_templates
-from tests.waiting import wait_until
+from tests.waiting import patient, wait_until
 
 __all__ = ["world"]
 
@@ -91,7 +91,7 @@ def restarted(folder: Path, *arguments: str) -> Iterator[Callable[[], list[int]]
         yield lambda: [int(line) for line in ends.read_text().split()]
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(patient(20))
 
 
 def test_only_the_message_that_ends_the_intake_is_given_up(

@@ -18,6 +18,7 @@ from notifier.store.operating import Operating
 from notifier.store.receipts import NewReport, Recorded
 from notifier.store.values import Result
 from tests.support.receipts import SID, Texts, taken
+from tests.waiting import patient
 
 #: The worker's own result, among the reports: it may come before, between or after them.
 OWN = ("own", None)
@@ -81,7 +82,7 @@ def test_the_same_report_at_once_is_written_once(texts: Texts) -> None:
     answers: list[Recorded] = []
 
     def report() -> None:
-        start.wait(timeout=30)
+        start.wait(timeout=patient(30))
         answers.append(texts.report(claim.id, "delivered"))
 
     threads = [threading.Thread(target=report) for _ in range(8)]
@@ -99,7 +100,7 @@ def test_reports_and_results_that_are_written_at_once_do_not_lock_each_other_up(
     failures: list[BaseException] = []
 
     def report(order: int) -> None:
-        start.wait(timeout=30)
+        start.wait(timeout=patient(30))
         try:
             for claim in claims[::order]:
                 texts.report(claim.id, "sent")
@@ -110,7 +111,7 @@ def test_reports_and_results_that_are_written_at_once_do_not_lock_each_other_up(
     threads = [threading.Thread(target=report, args=(order,)) for order in (1, -1, 1, -1)]
     for thread in threads:
         thread.start()
-    start.wait(timeout=30)
+    start.wait(timeout=patient(30))
     for first in range(0, len(claims), 30):
         texts.ledger.finish([taken(claim) for claim in claims[first : first + 30]])
     for thread in threads:

@@ -17,7 +17,7 @@ from notifier.status import Status
 from tests.support.api import Api
 from tests.support.receipts import Texts
 from tests.support.templates import write_templates
-from tests.waiting import wait_until
+from tests.waiting import patient, wait_until
 
 #: Twilio takes the message, and its answer is lost; the phone is off.
 LOST, OFF = "+15550100123", "+15550100124"
@@ -33,7 +33,7 @@ def listening(api: Api, port: int) -> Iterator[None]:
     wait_until(lambda: server.started)
     yield
     server.should_exit = True
-    thread.join(timeout=30)
+    thread.join(timeout=patient(30))
 
 
 @pytest.mark.parametrize("is_early", [False, True])

@@ -15,6 +15,7 @@ from notifier import topology
 from notifier.redis_transport import Connection, Transport
 from notifier.status import Channel, Lane
 from tests.support.tcp_proxy import TcpProxy, through_proxy
+from tests.waiting import patient
 
 TASKS = topology.deliver_queue(Channel.EMAIL, Lane.NORMAL)
 
@@ -35,7 +36,7 @@ def take_one(connection: Connection) -> Message:
     consumer = Consumer(connection, [TASKS], on_message=taken.append)
     consumer.consume()
     while not taken:
-        connection.drain_events(timeout=5)
+        connection.drain_events(timeout=patient(5))
     with suppress(TimeoutError):
         connection.drain_events(timeout=0.1)
     return taken[0]

@@ -19,7 +19,7 @@ from notifier.remote_control import REFUSED
 from notifier.worker import make_app
 from tests.support import forking
 from tests.support.service import running_service
-from tests.waiting import wait_until
+from tests.waiting import patient, wait_until
 
 RESET = {"reset_url": "https://shop.example.com/reset?token=x", "valid_minutes": 30}
 
@@ -122,5 +122,5 @@ def _command_line(database_url: str, broker_url: str, folder: Path) -> None:
         "NOTIFIER_DATA_DIR": str(folder),
     }
     command = [sys.executable, "-m", "celery", "-A", "notifier.worker", "inspect", "ping", "--timeout", "2"]
-    done = forking.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    done = forking.run(command, env=environment, capture_output=True, text=True, timeout=patient(60), check=True)
     assert "pong" in done.stdout

@@ -42,7 +42,7 @@ from tests.support.api import Api
 from tests.support.service import running_service
 from tests.support.templates import write_templates
 from tests.unit.cli.commandline import CommandLine
-from tests.waiting import wait_until
+from tests.waiting import patient, wait_until
 
 COUNT = 60
 CONTEXT = json.dumps(
@@ -132,7 +132,7 @@ class Backup:
         binaries = find_postgres()
         self._dump = shutil.which("pg_dump", path=str(binaries)) if binaries else None
         if self._dump:
-            subprocess.run([self._dump, "-Fc", "-f", self._file, plain(url)], check=True, timeout=60)
+            subprocess.run([self._dump, "-Fc", "-f", self._file, plain(url)], check=True, timeout=patient(60))
         else:
             self._copy = databases.copy(url)
 
@@ -143,7 +143,7 @@ class Backup:
         assert self._dump is not None
         url = self._databases.make_empty()
         restore = str(Path(self._dump).with_name("pg_restore"))
-        subprocess.run([restore, "--no-owner", "-d", plain(url), self._file], check=True, timeout=60)
+        subprocess.run([restore, "--no-owner", "-d", plain(url), self._file], check=True, timeout=patient(60))
         return url
 
 

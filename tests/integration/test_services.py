@@ -19,7 +19,7 @@ from notifier.dev.processes import command_line
 from tests.databases import Databases, database_of, with_database
 from tests.rabbitmq import AmqpServer, GivenRabbitmq, PrivateRabbitmq, accepts_amqp, amqp_connection
 from tests.services import MissingService, RedisServer, Services, find_postgres, find_rabbitmq
-from tests.waiting import wait_until
+from tests.waiting import patient, wait_until
 
 
 def test_database_is_at_the_newest_revision(database_url: str) -> None:
@@ -66,7 +66,7 @@ def test_broker_carries_a_message(broker_url: str) -> None:
     with Connection(broker_url) as connection:
         queue = connection.SimpleQueue(name)
         queue.put({"number": 7})
-        assert queue.get(timeout=5).payload == {"number": 7}
+        assert queue.get(timeout=patient(5)).payload == {"number": 7}
         queue.put({"number": 8})
         queue.close()
 

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from notifier.shutdown import OVERDUE
-from tests.waiting import wait_until
+from tests.waiting import patient, wait_until
 
 # A lock that nobody releases stands for whatever a library waits for.
 _HANGS = """
@@ -81,7 +81,7 @@ def test_a_program_that_hangs_ends_by_itself_and_says_what_it_was_at(number: sig
     program = f"import types, sys; m = types.ModuleType('notifier.hanging'); exec({_HANGS!r}, m.__dict__)"
     with start(program) as process:
         process.send_signal(number)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=patient(20))
     assert process.returncode == OVERDUE
     assert "not ended 0.3 s after the signal" in errors
     assert "in notifier.hanging.in_hand, line" in errors
@@ -94,7 +94,7 @@ def test_a_second_signal_leaves_the_work_in_hand_alone() -> None:
         assert process.stdout.readline() == "stopping\n"
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGTERM)
-        rest, _ = process.communicate(timeout=20)
+        rest, _ = process.communicate(timeout=patient(20))
     assert (process.returncode, rest) == (0, "written\n")
 
 
@@ -102,7 +102,7 @@ def test_a_second_signal_leaves_the_work_in_hand_alone() -> None:
 def test_a_command_ends_as_a_shell_says_of_one_that_a_signal_ended(number: signal.Signals, code: int) -> None:
     with start(_COMMAND) as process:
         process.send_signal(number)
-        process.communicate(timeout=20)
+        process.communicate(timeout=patient(20))
     assert process.returncode == code
 
 

@@ -25,7 +25,7 @@ from notifier.store.values import NewNotification
 from notifier.worker import DISPATCH, IDS_PER_TASK, PARTITIONS, STATISTICS, make_app, task_publisher
 from tests.support.service import running_service
 from tests.support.tcp_proxy import through_proxy
-from tests.waiting import wait_until
+from tests.waiting import patient, wait_until
 
 RESET = {"reset_url": "https://shop.example.com/reset?token=x", "valid_minutes": 30}
 
@@ -99,7 +99,7 @@ def test_a_result_can_be_looked_up_where_a_backend_is_set(
         )
         app = make_app(settings)
         result = app.send_task(DISPATCH)
-        assert result.get(timeout=30) == 0
+        assert result.get(timeout=patient(30)) == 0
         assert result.state == "SUCCESS"
         app.close()
 

@@ -34,7 +34,7 @@ from notifier.web.desk import Desk, make_desk
 from notifier.web.patience import Patience
 from notifier.web.serving import server_config
 from tests.support import forking
-from tests.waiting import wait_until
+from tests.waiting import patient, wait_until
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def served(app: FastAPI, patience: Patience, *, most: int = 1000, most_of_peer: 
             yield int(listener.getsockname()[1])
         finally:
             server.should_exit = True
-            thread.join(timeout=30)
+            thread.join(timeout=patient(30))
             assert not thread.is_alive()
 
 
@@ -211,7 +211,7 @@ def running_api(database_url: str, broker_url: str, folder: Path, **environment:
         yield api
         if not api.is_killed:
             process.terminate()
-            assert process.wait(timeout=30) == 0, log.read_text()
+            assert process.wait(timeout=patient(30)) == 0, log.read_text()
     finally:
         process.kill()
         process.wait()
@@ -224,7 +224,7 @@ def idle_connections(port: int, count: int, said: bytes = b"") -> Iterator[list[
     with ExitStack() as stack:
         peers = []
         for _ in range(count):
-            peer = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+            peer = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=patient(30)))
             if said:
                 peer.sendall(said)
             peers.append(peer)
@@ -241,7 +241,7 @@ def call(
         sent.setdefault("content-type", "application/json")
     request = urllib.request.Request(url, data, sent, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=patient(30)) as answer:
             return Reply(answer.status, {k.lower(): v for k, v in answer.headers.items()}, answer.read(), 1)
     except urllib.error.HTTPError as error:
         with error:

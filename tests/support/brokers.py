@@ -11,6 +11,8 @@ from uuid import uuid4
 import amqp
 import redis
 
+from tests.waiting import patient
+
 
 def amqp_connection(url: str) -> amqp.Connection:
     """A plain AMQP connection, open."""
@@ -20,7 +22,7 @@ def amqp_connection(url: str) -> amqp.Connection:
         userid=unquote(parts.username or "guest"),
         password=unquote(parts.password or "guest"),
         virtual_host=unquote(parts.path[1:]) or "/",
-        connect_timeout=5,
+        connect_timeout=patient(5),
         confirm_publish=True,
     )
     connection.connect()
@@ -52,7 +54,12 @@ def publish_raw(
     message = amqp.Message(body, application_headers=headers or {}, **properties)
     with amqp_connection(url) as connection:
         connection.channel().basic_publish_confirm(
-            message, exchange="notify", routing_key=routing_key, mandatory=True, timeout=30, confirm_timeout=30
+            message,
+            exchange="notify",
+            routing_key=routing_key,
+            mandatory=True,
+            timeout=patient(30),
+            confirm_timeout=patient(30),
         )
 
 

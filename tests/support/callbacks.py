@@ -23,6 +23,7 @@ from notifier.store.engine import transaction
 from notifier.store.ledger import Ledger
 from notifier.store.values import NewAttempt, NewNotification, Result
 from tests.support.receiver import Receiver
+from tests.waiting import patient
 
 SECRETS = ["whsec_" + base64.b64encode(letter * 32).decode() for letter in (b"a", b"b")]
 
@@ -50,7 +51,7 @@ class World:
         return Runner(self.book, self.tables, caller, self.loop, chance=lambda: 1.0)
 
     def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self.runner.stop(), self.loop).result(20)
+        asyncio.run_coroutine_threadsafe(self.runner.stop(), self.loop).result(patient(20))
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
         self.loop.close()
@@ -91,7 +92,7 @@ class World:
         due = self.book.give_out()
         running = [self.runner.start(ids) for ids in due.values()]
         for one in running:
-            one.result(30)
+            one.result(patient(30))
         return sum(map(len, due.values()))
 
     def callbacks(self, **wanted: Any) -> list[CallbackView]:

@@ -27,6 +27,7 @@ from notifier.store.engine import transaction
 from notifier.store.values import Claimed, NewNotification, Result
 from tests.support.receipts import Texts
 from tests.support.templates import write_templates
+from tests.waiting import patient
 
 SENDER, CODE = "+15550100100", "4711"
 _T = TypeVar("_T")
@@ -97,7 +98,7 @@ class EqualTexts:
         self.run(self.provider.close())
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout=60)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout=patient(60))
 
     def send(self, ones: Sequence[One], policies: Sequence[OnUnknown] = (OnUnknown.HOLD,)) -> None:
         """Each comes to what is to become of it; those that the dead held are unknown by now."""

@@ -22,6 +22,7 @@ from pathlib import Path
 from bench.postfix import Absent, find_postfix
 from notifier.dev.machine import free_port
 from notifier.dev.processes import ServerProcess
+from tests.waiting import patient
 
 #: Who owns the queue, and who may put mail into it: Postfix's own accounts, or ones of which nothing else is used.
 _OWNERS = ("postfix", "news")
@@ -193,7 +194,7 @@ def _first(names: tuple[str, ...], look: object) -> str:
 
 def _answers(port: int) -> bool:
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=patient(10)) as connection:
             return connection.recv(3) == b"220"
     except OSError:
         return False

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.waiting import patient
+
 
 @dataclass(frozen=True)
 class Got:
@@ -57,7 +59,7 @@ class Receiver:
             say = self.answers.pop(0) if self.answers else self.otherwise
         self.look(got, say)
         if say.gate is not None:
-            say.gate.wait(30)
+            say.gate.wait(patient(30))
         with self._lock:
             self._under_way -= 1
         return say

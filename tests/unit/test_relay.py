@@ -14,6 +14,7 @@ import pytest
 from notifier.errors import ConfigurationError, PublishFailed, ServiceUnavailable
 from notifier.relay import LONGEST_PAUSE_SECONDS, Pair, Passed, Relay, Row
 from notifier.status import Channel, Lane
+from tests.waiting import patient
 
 EMAIL = (Channel.EMAIL, Lane.NORMAL)
 CODES = (Channel.SMS, Lane.URGENT)
@@ -175,7 +176,7 @@ def test_it_ends_when_it_is_told_to(world: World) -> None:
     thread = threading.Thread(target=world.relay().run, args=(stop,))
     thread.start()
     stop.set()
-    thread.join(timeout=5)
+    thread.join(timeout=patient(5))
     assert not thread.is_alive()
 
 

@@ -12,6 +12,7 @@ import amqp
 from notifier.broker.amqp_transport import RawMessage
 from tests.support.brokers import amqp_connection
 from tests.support.strange import properties, values
+from tests.waiting import patient
 
 
 class Attack:
@@ -84,7 +85,7 @@ class Attack:
                 exchange=exchange,
                 routing_key=key,
                 mandatory=exchange == "notify",
-                confirm_timeout=30,
+                confirm_timeout=patient(30),
             )
         except (amqp.exceptions.AMQPError, OSError, UnicodeDecodeError):
             # Some are refused by RabbitMQ itself, with the whole connection, and with words from the message.
@@ -104,7 +105,7 @@ def publish_properties(url: str, exchange: str, key: bytes, raw: bytes, body: by
     """
     with amqp_connection(url) as connection:
         connection.channel().basic_publish_confirm(
-            RawMessage(body, raw), exchange=exchange, routing_key=key, mandatory=True, confirm_timeout=30
+            RawMessage(body, raw), exchange=exchange, routing_key=key, mandatory=True, confirm_timeout=patient(30)
         )
 
 

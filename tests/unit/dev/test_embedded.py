@@ -14,7 +14,7 @@ from notifier.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from notifier.dev.machine import Account, can_hold_socket, free_port, is_free, make_temporary_folder, run_as
 from notifier.dev.processes import FolderLock, command_line, end_leftover, own
 from notifier.errors import ConfigurationError
-from tests.waiting import wait_until
+from tests.waiting import patient, wait_until
 
 
 def test_no_url_is_known_where_nothing_ever_ran(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_leftover_is_ended_only_if_the_marker_is_in_its_command() -> None:
         assert process.poll() is None
 
         end_leftover(process.pid, "marked", [(signal.SIGTERM, 5)])
-        assert process.wait(5) == -signal.SIGTERM
+        assert process.wait(patient(5)) == -signal.SIGTERM
 
 
 def test_socket_does_not_fit_into_a_long_path(tmp_path: Path) -> None:

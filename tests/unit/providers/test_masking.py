@@ -48,7 +48,7 @@ def test_a_detail_is_capped() -> None:
 
 
 def test_a_hostile_answer_is_masked_quickly() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     mail_detail("x" * 1_000_000 + "@" * 1000, recipient="x@example.com")
     sms_detail("1 " * 500_000)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 2

@@ -11,6 +11,7 @@ from notifier.errors import ServiceUnavailable
 from notifier.message import new_id
 from notifier.status import Channel, Lane
 from notifier.web.handover import Handover
+from tests.waiting import patient
 
 
 class Ledger:
@@ -32,13 +33,13 @@ def test_what_waits_meanwhile_travels_in_one_task() -> None:
 
     def publish(channel: Channel, lane: Lane, ids: Sequence[UUID]) -> None:
         begun.set()
-        go.wait(10)
+        go.wait(patient(10))
         published.append((channel, lane, list(ids)))
 
     handover = Handover(publish, Ledger())  # type: ignore[arg-type]
     first, second, third, other = (new_id() for _ in range(4))
     handover.put(Channel.SMS, Lane.URGENT, [first])
-    begun.wait(10)
+    begun.wait(patient(10))
     handover.put(Channel.SMS, Lane.URGENT, [second])
     handover.put(Channel.EMAIL, Lane.BULK, [other])
     handover.put(Channel.SMS, Lane.URGENT, [third])
