@@ -30,7 +30,8 @@ from tests.profiles import is_full
 
 _ROOT = Path(__file__).parents[2]
 #: What our programs import in their lives; some of it only when it is used.
-_IMPORTS = (
+IMPORTS = (
+    "billiard.pool",
     "celery.app.amqp",
     "celery.app.control",
     "celery.app.events",
@@ -296,7 +297,7 @@ def _opened_anew(stream: Any) -> Any:
 
 
 def _main() -> None:
-    for name in _IMPORTS_OF_DJANGO if "DJANGO_SETTINGS_MODULE" in os.environ else _IMPORTS:
+    for name in _IMPORTS_OF_DJANGO if "DJANGO_SETTINGS_MODULE" in os.environ else IMPORTS:
         importlib.import_module(name)
     # The garbage collector would write to every page that the children share.
     gc.freeze()
