@@ -20,44 +20,9 @@ from threading import Lock
 from typing import Any
 
 from notifier.dev.processes import die_with_parent
+from tests.support.forking import IMPORTS
 
 _ROOT = Path(__file__).parents[1]
-#: What a worker imports in its life; some of it only when it is used.
-_IMPORTS = (
-    "billiard.pool",
-    "celery.app.amqp",
-    "celery.app.control",
-    "celery.app.events",
-    "celery.app.log",
-    "celery.apps.beat",
-    "celery.apps.worker",
-    "celery.backends.base",
-    "celery.beat",
-    "celery.concurrency.thread",
-    "celery.events.receiver",
-    "celery.fixups.django",
-    "celery.loaders.app",
-    "celery.worker.autoscale",
-    "celery.worker.components",
-    "celery.worker.consumer.delayed_delivery",
-    "celery.worker.strategy",
-    "kombu.pidbox",
-    "kombu.transport.pyamqp",
-    "kombu.transport.redis",
-    "notifier.bootstrap",
-    "notifier.bounces",
-    "notifier.cli",
-    "notifier.cli.running",
-    "notifier.intake.amqp",
-    "notifier.intake.redis",
-    "notifier.outbox",
-    "notifier.providers.twilio",
-    "notifier.web.serving",
-    "notifier.worker",
-    "psycopg",
-    "twilio.rest.api.v2010.account.message",
-    "uvicorn.protocols.http.h11_impl",
-)
 
 
 class Nursery:
@@ -102,7 +67,7 @@ class Nursery:
 
 
 def _main() -> None:
-    for name in _IMPORTS:
+    for name in IMPORTS:
         importlib.import_module(name)
     # The garbage collector would write to every page that the children share.
     gc.freeze()

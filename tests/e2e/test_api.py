@@ -26,6 +26,7 @@ from notifier.status import Channel, Lane
 from notifier.store.audit import Filter
 from notifier.web.app import make_app
 from tests.profiles import is_full
+from tests.support import forking
 from tests.support.api import Api, Reply, call, idle_connections, running_api
 from tests.support.templates import write_templates
 from tests.waiting import patient, slowness, wait_until
@@ -182,7 +183,7 @@ def test_a_port_that_is_taken_is_named_with_its_setting(tmp_path: Path) -> None:
         }
         settings = {**places, "NOTIFIER_API_PORT": port, "NOTIFIER_DATA_DIR": str(tmp_path)}
         command = [sys.executable, "-m", "notifier", "api"]
-        done = subprocess.run(
+        done = forking.run(
             command,
             env={**os.environ, **settings},
             capture_output=True,

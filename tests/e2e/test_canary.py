@@ -34,6 +34,7 @@ from notifier.message import new_id
 from notifier.operations.keys import Scope
 from notifier.sealing import new_key
 from tests.e2e.test_api import key_of
+from tests.support import forking
 from tests.support.api import call
 from tests.support.brokers import publish_raw
 from tests.support.templates import write_templates
@@ -130,6 +131,7 @@ def running_flower(environment: Mapping[str, str], folder: Path) -> Iterator[str
         stop_plan=[(signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)],
         cwd=Path.cwd(),
         env={**os.environ, **environment, "FLOWER_UNAUTHENTICATED_API": "true"},
+        launch=forking.launch,
     )
     process.start()
     try:
@@ -232,7 +234,7 @@ def test_no_canary_is_found_where_it_need_not_be(database_url: str, amqp_url: st
             **keys,
         }
         tap = stack.enter_context(Tap(amqp_url))
-        programs = Programs(environment, tmp_path / "logs", programs=PROGRAMS)
+        programs = Programs(environment, tmp_path / "logs", programs=PROGRAMS, launch=forking.launch)
         stack.callback(programs.stop)
         programs.start()
         flower = stack.enter_context(running_flower(environment, tmp_path))

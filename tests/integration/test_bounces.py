@@ -22,6 +22,7 @@ from notifier.message import new_id
 from notifier.operations.bounces import Bounces, Taken
 from notifier.status import Outcome, Status
 from tests.support import bounce_mails as mails
+from tests.support import forking
 from tests.support.bounced import ADDRESS, KEY, Mails
 from tests.support.templates import write_template, write_templates
 from tests.unit.cli.commandline import CommandLine
@@ -393,7 +394,7 @@ def test_twenty_large_mails_at_once_take_little_memory(sent: Mails, database_url
         "NOTIFIER_DATABASE_URL": database_url,
     }
     command = [sys.executable, "-m", "notifier", "bounces", "--listen", f"127.0.0.1:{port}"]
-    with subprocess.Popen(command, env={**os.environ, **environment}, stderr=subprocess.DEVNULL) as process:
+    with forking.launch(command, env={**os.environ, **environment}, stderr=subprocess.DEVNULL) as process:
         try:
             wait_until(lambda: answers(port), timeout=30)
 
@@ -459,9 +460,7 @@ def pipe(mail: bytes, database_url: str) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "notifier", "bounces", "--stdin"]
     given = {"NOTIFIER_BOUNCE_ADDRESS": ADDRESS, "NOTIFIER_HASH_KEY": KEY, "NOTIFIER_DATA_DIR": "/nowhere"}
     environment = given | {"NOTIFIER_DATABASE_URL": database_url}
-    return subprocess.run(
-        command, input=mail, env=environment, capture_output=True, check=False, timeout=patient(60)
-    )
+    return forking.run(command, input=mail, env=environment, capture_output=True, check=False, timeout=patient(60))
 
 
 def test_one_on_standard_input_is_recorded_before_the_exit(sent: Mails, database_url: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from notifier.bootstrap import DeliveryLoop
 from notifier.dev.machine import free_port
 from notifier.status import Status
 from tests.integration.test_bounces import answers
+from tests.support import forking
 from tests.support.bounced import ADDRESS, KEY, Mails
 from tests.support.postfix import Relay, running_postfix, why_not
 from tests.support.templates import write_templates
@@ -32,7 +32,7 @@ def bounces_program(database_url: str, port: int, log: Path) -> Iterator[None]:
         "NOTIFIER_DATA_DIR": str(log.parent),
     }
     command = [sys.executable, "-m", "notifier", "bounces", "--listen", f"127.0.0.1:{port}"]
-    with log.open("wb") as file, subprocess.Popen(command, env=environment, stderr=file) as process:
+    with log.open("wb") as file, forking.launch(command, env=environment, stderr=file) as process:
         try:
             wait_until(lambda: process.poll() is not None or answers(port), timeout=60)
             assert process.poll() is None, log.read_text()

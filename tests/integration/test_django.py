@@ -20,6 +20,7 @@ from notifier.relay import Relay
 from notifier.rendering import Renderer
 from notifier.status import Channel, Lane
 from notifier.wire import Wire
+from tests.support import forking
 from tests.support.queues import bodies
 from tests.waiting import patient, wait_until
 
@@ -51,7 +52,7 @@ class Shop:
 
     def start(self, *arguments: str, broker_url: str) -> subprocess.Popen[str]:
         environment = self.environment | {"NOTIFIER_BROKER_URL": broker_url}
-        return subprocess.Popen(
+        return forking.launch(
             self.command(*arguments), env=environment, stderr=subprocess.PIPE, text=True, cwd=ROOT
         )
 
@@ -68,7 +69,7 @@ class Shop:
 
     def _run(self, command: list[str], broker_url: str, code: int) -> str:
         environment = self.environment | {"NOTIFIER_BROKER_URL": broker_url}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT, check=False)
+        done = forking.run(command, env=environment, capture_output=True, text=True, cwd=ROOT, check=False)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout if code == 0 else done.stderr
 

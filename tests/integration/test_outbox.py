@@ -28,6 +28,7 @@ from notifier.parsing import parse_body
 from notifier.relay import Passed, Relay
 from notifier.status import Channel, Lane
 from notifier.wire import Wire
+from tests.support import forking
 from tests.support.queues import bodies
 from tests.support.tcp_proxy import through_proxy
 from tests.waiting import patient, wait_until
@@ -350,7 +351,7 @@ def program(database: str, broker_url: str, *arguments: str) -> tuple[list[str],
 def test_the_command_publishes_what_is_there_once(engine: Engine, database: str, amqp_url: str) -> None:
     fill(engine, 4)
     command, environment = program(database, amqp_url, "--once", "--json")
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    done = forking.run(command, env=environment, capture_output=True, text=True, check=True)
     assert '"published": 4' in done.stdout
     assert len(ids(amqp_url)) == 4
 
@@ -358,7 +359,7 @@ def test_the_command_publishes_what_is_there_once(engine: Engine, database: str,
 def test_the_command_fails_clearly_without_a_table(database: str) -> None:
     create_engine(database.replace("postgresql:", "postgresql+psycopg:")).dispose()
     command, environment = program(database, AWAY)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = forking.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "has no table notifier_outbox" in done.stderr
 
@@ -366,7 +367,7 @@ def test_the_command_fails_clearly_without_a_table(database: str) -> None:
 def test_the_command_ends_on_sigterm_with_nothing_half_done(engine: Engine, database: str, amqp_url: str) -> None:
     sent = fill(engine, 5_000)
     command, environment = program(database, amqp_url, "--batch", "50")
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    process = forking.launch(command, env=environment, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: waiting(engine) < 5_000, timeout=30)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=patient(30))
@@ -382,11 +383,11 @@ def test_killed_relays_lose_nothing_and_repeat_at_most_the_batch_in_hand(postgre
     sent = fill(postgres, 5_000)
     command, environment = program(postgres.url.render_as_string(hide_password=False), amqp_url, "--batch", "100")
     for left in (4_500, 3_000, 1_500):
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+        process = forking.launch(command, env=environment, stderr=subprocess.DEVNULL)
         wait_until(lambda: waiting(postgres) < left, timeout=30, every=0.001)  # noqa: B023 - called at once
         process.kill()
         process.wait()
-    subprocess.run([*command, "--once"], env=environment, check=True, capture_output=True)
+    forking.run([*command, "--once"], env=environment, check=True, capture_output=True)
     published = ids(amqp_url)
     assert set(published) == set(sent)
     assert len(published) - len(sent) <= 3 * 100
@@ -395,7 +396,7 @@ def test_killed_relays_lose_nothing_and_repeat_at_most_the_batch_in_hand(postgre
 def test_the_command_waits_for_a_broker_that_is_away(engine: Engine, database: str) -> None:
     fill(engine, 1)
     command, environment = program(database, AWAY)
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    process = forking.launch(command, env=environment, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: attempts(engine)[0] >= 2, timeout=30)
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from notifier.store.audit import Filter
 from notifier.store.engine import check_sessions, make_engine, transaction
 from notifier.store.migrating import upgrade
 from notifier.store.sessions import OPTIONS, role_statements
+from tests.support import forking
 from tests.support.pgbouncer import running_pgbouncer
 from tests.support.service import running_service
 from tests.waiting import patient, wait_until
@@ -135,7 +135,7 @@ def test_statement_mode_is_refused_with_the_fix(database_url: str) -> None:
         assert (check.name, check.ok) == ("sessions", False)
         assert "pool_mode = transaction" in check.fix
         services.close()
-        done = subprocess.run(
+        done = forking.run(
             [sys.executable, "-m", "notifier", "intake"],
             env={"NOTIFIER_DATABASE_URL": url, "NOTIFIER_BROKER_URL": "redis://127.0.0.1:1/0"},
             capture_output=True,

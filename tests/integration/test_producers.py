@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -32,6 +31,7 @@ from notifier.store.audit import Filter, NotificationView, RejectedView
 from notifier.store.producers import unproven_producers
 from notifier.wire import Wire
 from tests.rabbitmq import AmqpServer, PrivateRabbitmq
+from tests.support import forking
 from tests.support.api import Api, Reply
 from tests.support.brokers import amqp_connection, publish_raw
 from tests.support.templates import write_template, write_templates
@@ -418,9 +418,7 @@ def test_an_intake_that_would_refuse_everything_does_not_start(
         "NOTIFIER_CONFIG": str(tmp_path / "notifier.toml"),
     }
     command = [sys.executable, "-m", "notifier", "intake"]
-    ended = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=patient(60), check=False
-    )
+    ended = forking.run(command, env=environment, capture_output=True, text=True, timeout=patient(60), check=False)
     assert ended.returncode == 2
     assert "require_proof is on, and a Redis-protocol broker cannot tell who publishes" in ended.stderr
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import signal
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,7 @@ from notifier.status import Channel, Lane
 from notifier.store.audit import Filter
 from tests.integration.fatal_reader import FATAL
 from tests.integration.test_intake import World, encode, publish_when_ready, reading, world
+from tests.support import forking
 from tests.support.brokers import amqp_connection, envelope_of, publish_raw, push_raw
 from tests.support.strange import properties
 from tests.support.strange.rabbitmq import publish_properties
@@ -86,7 +86,7 @@ def restarted(folder: Path, *arguments: str) -> Iterator[Callable[[], list[int]]
     command = [sys.executable, "-m", "tests.integration.fatal_reader", *arguments]
     ends = folder / "ends"
     with ends.open("wb") as out, (folder / "reader.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=out, stderr=log)
+        process = forking.launch(command, stdout=out, stderr=log)
     try:
         yield lambda: [int(line) for line in ends.read_text().split()]
     finally:

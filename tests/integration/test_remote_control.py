@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from notifier.client import Client
 from notifier.config import Settings
 from notifier.remote_control import REFUSED
 from notifier.worker import make_app
+from tests.support import forking
 from tests.support.service import running_service
 from tests.waiting import patient, wait_until
 
@@ -122,7 +122,5 @@ def _command_line(database_url: str, broker_url: str, folder: Path) -> None:
         "NOTIFIER_DATA_DIR": str(folder),
     }
     command = [sys.executable, "-m", "celery", "-A", "notifier.worker", "inspect", "ping", "--timeout", "2"]
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=patient(60), check=True
-    )
+    done = forking.run(command, env=environment, capture_output=True, text=True, timeout=patient(60), check=True)
     assert "pong" in done.stdout

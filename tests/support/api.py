@@ -33,6 +33,7 @@ from notifier.web.connection import ClientConnection
 from notifier.web.desk import Desk, make_desk
 from notifier.web.patience import Patience
 from notifier.web.serving import server_config
+from tests.support import forking
 from tests.waiting import patient, wait_until
 
 
@@ -195,7 +196,7 @@ def running_api(database_url: str, broker_url: str, folder: Path, **environment:
         **environment,
     }
     with log.open("wb") as output:
-        process = subprocess.Popen(
+        process = forking.launch(
             [sys.executable, "-m", "notifier", "api"],
             env={**os.environ, **settings},
             stdout=output,

@@ -1,117 +1,172 @@
-"""Programs of the service within a tenth of a second: forked from a process that has imported everything.
+"""Programs within a tenth of a second: forked from a process that has imported everything and done nothing.
 
-What is forked has no connection, no thread and no setting yet, and runs `notifier …` from its first line to the
-end of the interpreter. So it differs from the real one in the two seconds of imports that it saves, which are most
-of what a short test costs. The full profile, and who changes how Python starts, get the real one.
+What is forked has no connection, no thread and no setting yet, and runs its module or script from the first line
+to the end of the interpreter. So it differs from the real one in the two seconds of imports that it saves, which
+are most of what a short test costs. The full profile gets the real one.
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
+import inspect
 import json
 import os
+import resource
+import runpy
 import selectors
 import signal
 import socket
 import subprocess
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 from tests.profiles import is_full
 
 _ROOT = Path(__file__).parents[2]
-_IMPORTS = (
+#: What our programs import in their lives; some of it only when it is used.
+IMPORTS = (
+    "billiard.pool",
+    "celery.app.amqp",
+    "celery.app.control",
+    "celery.app.events",
+    "celery.app.log",
+    "celery.apps.beat",
+    "celery.apps.worker",
+    "celery.backends.base",
+    "celery.beat",
+    "celery.concurrency.thread",
+    "celery.events.receiver",
+    "celery.fixups.django",
+    "celery.loaders.app",
+    "celery.worker.autoscale",
+    "celery.worker.components",
+    "celery.worker.consumer.delayed_delivery",
+    "celery.worker.strategy",
+    "kombu.pidbox",
+    "kombu.transport.pyamqp",
+    "kombu.transport.redis",
     "notifier.bootstrap",
+    "notifier.bounces",
     "notifier.cli",
     "notifier.cli.running",
+    "notifier.intake.amqp",
+    "notifier.intake.redis",
+    "notifier.outbox",
+    "notifier.providers.twilio",
+    "notifier.web.serving",
     "notifier.worker",
     "psycopg",
-    "celery.apps.worker",
+    "twilio.rest.api.v2010.account.message",
+    "uvicorn.protocols.http.h11_impl",
 )
-#: Variables that act before the first line of Python.
-_BEFORE_PYTHON = ("LD_PRELOAD", "PYTHONPATH")
+#: Of a program of Django, which loads none of those.
+_IMPORTS_OF_DJANGO = (
+    "django.core.management.commands.migrate",
+    "django.core.servers.basehttp",
+    "django.db.migrations.autodetector",
+    "django.forms",
+    "django.template.loader",
+    "django.test",
+    "kombu.transport.pyamqp",
+    "psycopg",
+    "sqlalchemy",
+)
+#: Variables that act before the first line of a program: each set of them has a process of its own that forks.
+_BEFORE_PYTHON = ("LANG", "LC_", "LD_", "PYTHON", "DJANGO_SETTINGS_MODULE")
 _LONGEST = 1 << 20
 
-_nursery: _Nursery | None = None
+_nurseries: dict[frozenset[tuple[str, str]], _Nursery] = {}
 _lock = Lock()
 
 
-def launch(command: Sequence[str], **options: Any) -> Any:
-    """As `subprocess.Popen`, for `python -m notifier …`."""
-    global _nursery
-    environment: Mapping[str, str] = options["env"]
-    is_plain = all(environment.get(name) == os.environ.get(name) for name in _BEFORE_PYTHON)
-    if is_full() or not is_plain or list(command[:3]) != [sys.executable, "-m", "notifier"]:
+def launch(command: Sequence[str | Path], **options: Any) -> subprocess.Popen[Any]:
+    """As `subprocess.Popen`; one that is forked always has a session of its own."""
+    if is_full() or sys.platform != "linux" or _code_of([str(part) for part in command]) is None:
         return subprocess.Popen(command, **options)
-    with _lock:
-        _nursery = _nursery or _Nursery()
-        return _nursery.fork(command[3:], environment, options["cwd"], options["stdout"])
+    return Forked(command, **options)
 
 
+def run(
+    command: Sequence[str | Path],
+    *,
+    input: Any = None,  # noqa: A002 - as in subprocess
+    capture_output: bool = False,
+    check: bool = False,
+    timeout: float | None = None,
+    **options: Any,
+) -> subprocess.CompletedProcess[Any]:
+    """As `subprocess.run`."""
+    if input is not None:
+        options["stdin"] = subprocess.PIPE
+    if capture_output:
+        options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with launch(command, **options) as process:
+        try:
+            stdout, stderr = process.communicate(input, timeout=timeout)
+        finally:
+            process.kill()
+    done = subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+    if check:
+        done.check_returncode()
+    return done
+
+
+@atexit.register
 def close() -> None:
-    """Let the process that forks end. Safe to repeat."""
-    global _nursery
-    if _nursery:
-        _nursery.close()
-        _nursery = None
+    """Let the processes that fork end, and what they have forked. Safe to repeat."""
+    with _lock:
+        while _nurseries:
+            _nurseries.popitem()[1].close()
 
 
-class Forked:
-    """What of `subprocess.Popen` a `ServerProcess` uses."""
+class Forked(subprocess.Popen[Any]):
+    """A child of the process that forks, which tells us how it ended."""
 
-    def __init__(self, pid: int, line: socket.socket) -> None:
-        self.pid = pid
-        self.returncode: int | None = None
-        self._line = line
+    _line: socket.socket
 
-    def poll(self) -> int | None:
-        """Its exit code, None while it runs."""
-        return self._code(0)
+    def _execute_child(self, *given: Any) -> None:
+        asked = inspect.signature(super()._execute_child).bind(*given).arguments  # type: ignore[misc]
+        pipes = [asked[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")]
+        theirs = [own if pipe == -1 else pipe for own, pipe in enumerate((pipes[0], pipes[3], pipes[5]))]
+        environment = dict(os.environ if asked["env"] is None else asked["env"])
+        wish = {
+            "command": [str(part) for part in asked["args"]],
+            "environment": environment,
+            "cwd": str(asked["cwd"] or Path.cwd()),
+            "most_files": resource.getrlimit(resource.RLIMIT_NOFILE),
+        }
+        self.pid, self._line = _nursery_for(environment).fork(wish, theirs)
+        self._child_created = True
+        self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
-    def wait(self, timeout: float | None = None) -> int:
-        """Its exit code.
+    def _internal_poll(self, _deadstate: int | None = None, *_: Any) -> int | None:
+        return super()._internal_poll(_deadstate, lambda _pid, flags: self._try_wait(flags))  # type: ignore[misc,no-any-return]
 
-        Raises:
-            subprocess.TimeoutExpired: it runs still.
-        """
-        code = self._code(timeout)
-        if code is None:
-            raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
-        return code
-
-    def send_signal(self, number: int) -> None:
-        """Unless it has ended."""
-        if self.poll() is None:
-            os.kill(self.pid, number)
-
-    def kill(self) -> None:
-        """By force."""
-        self.send_signal(signal.SIGKILL)
-
-    def _code(self, timeout: float | None) -> int | None:
-        """It is told on its line once."""
-        if self.returncode is None:
-            self._line.settimeout(timeout)
-            try:
-                told = self._line.recv(64)
-            except (BlockingIOError, TimeoutError):
-                return None
-            self.returncode = int(told) if told else -signal.SIGKILL
-            self._line.close()
-        return self.returncode
+    def _try_wait(self, flags: int) -> tuple[int, int]:
+        """As `os.waitpid`."""
+        self._line.setblocking(not flags & os.WNOHANG)
+        try:
+            told = self._line.recv(64)
+        except BlockingIOError:
+            return 0, 0
+        self._line.close()
+        # Silence: it was killed with the process that forks.
+        return self.pid, int(told or signal.SIGKILL)
 
 
 class _Nursery:
     """The process that forks, and our end of the line to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._lock = Lock()
         self._line, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with far:
-            environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.support.forking", str(far.fileno())],
                 cwd=_ROOT,
@@ -121,21 +176,42 @@ class _Nursery:
                 start_new_session=True,
             )
 
-    def fork(self, arguments: Sequence[str], environment: Mapping[str, str], cwd: Path, log: IO[bytes]) -> Forked:
-        """Run `notifier` with these arguments."""
+    def fork(self, wish: Mapping[str, Any], files: Sequence[int]) -> tuple[int, socket.socket]:
+        """A process id, and the line on which its end will be told."""
         line, far = socket.socketpair()
-        with far:
-            wish = {"arguments": list(arguments), "environment": dict(environment), "cwd": str(cwd)}
-            socket.send_fds(self._line, [json.dumps(wish).encode()], [far.fileno(), log.fileno()])
-        return Forked(int(self._line.recv(64)), line)
+        with far, self._lock:
+            socket.send_fds(self._line, [json.dumps(wish).encode()], [far.fileno(), *files])
+            return int(self._line.recv(64)), line
 
     def close(self) -> None:
         self._line.close()
         self._process.wait()
 
 
-def _serve(line: socket.socket) -> list[str]:
-    """Returns in a child, with its arguments; the parent ends with the line, and its children with it."""
+def _nursery_for(environment: Mapping[str, str]) -> _Nursery:
+    key = frozenset((name, value) for name, value in environment.items() if name.startswith(_BEFORE_PYTHON))
+    with _lock:
+        if key not in _nurseries:
+            _nurseries[key] = _Nursery(environment)
+        return _nurseries[key]
+
+
+def _code_of(command: Sequence[str]) -> tuple[str, list[str], list[str]] | None:
+    """What `python …` runs: a module or the path of a script; its arguments; warnings. None: something else."""
+    program, *rest = command
+    shown = []
+    while rest[:1] == ["-W"]:
+        shown.append(rest[1])
+        rest = rest[2:]
+    is_module = rest[:1] == ["-m"]
+    rest = rest[is_module:]
+    if program != sys.executable or not rest or rest[0].startswith("-"):
+        return None
+    return rest[0], rest[1:], shown
+
+
+def _serve(line: socket.socket) -> tuple[str, list[str]]:
+    """Returns in a child what it is to run; the parent ends with the line, and its children with it."""
     living: dict[int, socket.socket] = {}
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
@@ -150,13 +226,14 @@ def _serve(line: socket.socket) -> list[str]:
                 os.read(woken, 4096)
                 _tell_ends(living)
                 continue
-            message, descriptors, _, _ = socket.recv_fds(line, _LONGEST, 2)
+            message, descriptors, _, _ = socket.recv_fds(line, _LONGEST, 4)
             if not message:
                 _end(living)
             told = socket.socket(fileno=descriptors[0])
             if pid := os.fork():
                 living[pid] = told
-                os.close(descriptors[1])
+                for descriptor in descriptors[1:]:
+                    os.close(descriptor)
                 line.send(str(pid).encode())
                 continue
             signal.set_wakeup_fd(-1)
@@ -165,7 +242,7 @@ def _serve(line: socket.socket) -> list[str]:
                 one.close()
             os.close(woken)
             os.close(wake)
-            return _become(descriptors[1], **json.loads(message))
+            return _become(descriptors[1:], **json.loads(message))
 
 
 def _tell_ends(living: dict[int, socket.socket]) -> None:
@@ -175,7 +252,7 @@ def _tell_ends(living: dict[int, socket.socket]) -> None:
             return
         with living.pop(pid) as told:
             # Nobody may be there any more to hear it.
-            told.send(str(os.waitstatus_to_exitcode(status)).encode(), socket.MSG_NOSIGNAL)
+            told.send(str(status).encode(), socket.MSG_NOSIGNAL)
 
 
 def _end(living: Mapping[int, socket.socket]) -> NoReturn:
@@ -184,22 +261,55 @@ def _end(living: Mapping[int, socket.socket]) -> NoReturn:
     os._exit(0)
 
 
-def _become(log: int, arguments: list[str], environment: dict[str, str], cwd: str) -> list[str]:
+def _become(
+    files: Sequence[int], command: list[str], environment: dict[str, str], cwd: str, most_files: tuple[int, int]
+) -> tuple[str, list[str]]:
     os.setsid()
+    resource.setrlimit(resource.RLIMIT_NOFILE, most_files)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    for name in ("stdin", "stdout", "stderr"):
+        setattr(sys, name, _opened_anew(getattr(sys, name)))
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
-    return arguments
+    code = _code_of(command)
+    assert code
+    name, arguments, shown = code
+    for action in shown:
+        warnings.simplefilter(action)  # type: ignore[arg-type]
+    return name, arguments
 
 
-if __name__ == "__main__":
-    for name in _IMPORTS:
+def _opened_anew(stream: Any) -> Any:
+    """What it knows of its file, such as whether that can be sought in, is of another one."""
+    number = stream.fileno()
+    return open(
+        number,
+        stream.mode,
+        encoding=stream.encoding,
+        errors=stream.errors,
+        buffering=1 if stream.name == "<stderr>" or os.isatty(number) else -1,
+        closefd=False,
+    )
+
+
+def _main() -> None:
+    for name in _IMPORTS_OF_DJANGO if "DJANGO_SETTINGS_MODULE" in os.environ else IMPORTS:
         importlib.import_module(name)
     # The garbage collector would write to every page that the children share.
     gc.freeze()
-    sys.argv = ["notifier", *_serve(socket.socket(fileno=int(sys.argv[1])))]
-    sys.exit(importlib.import_module("notifier.cli").main())
+    name, arguments = _serve(socket.socket(fileno=int(sys.argv[1])))
+    sys.argv = [name, *arguments]
+    if name.endswith(".py"):
+        sys.path[0] = str(Path(name).parent)
+        runpy.run_path(name, run_name="__main__")
+    else:
+        sys.path[0] = str(Path.cwd())
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,108 @@
+"""A forked program is as the real one to whoever started it: output, exit code, signals, variables, folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.support import forking
+from tests.waiting import patient, wait_until
+
+Start = Callable[..., subprocess.Popen[Any]]
+
+_PROGRAM = """
+import os, sys, warnings
+print(sys.argv[1:], os.getcwd(), sys.path[0], __name__, os.environ["COLOUR"], sys.stdin.read())
+print(len(os.listdir("/proc/self/fd")), sys.stdout.isatty(), file=sys.stderr)
+try:
+    warnings.warn("loud")
+except UserWarning:
+    print("an error", file=sys.stderr)
+sys.exit(7)
+"""
+
+
+@pytest.fixture(params=["real", "forked"])
+def start(request: pytest.FixtureRequest) -> Start:
+    if request.param == "real":
+        return subprocess.Popen
+    if sys.platform != "linux":
+        pytest.skip("programs are forked on Linux only")
+    return forking.Forked
+
+
+def test_output_exit_code_and_surroundings_are_the_same(start: Start, tmp_path: Path) -> None:
+    script = tmp_path / "program.py"
+    script.write_text(_PROGRAM)
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with start(
+        [sys.executable, "-W", "error", str(script), "a b"],
+        env={**os.environ, "COLOUR": "blue"},
+        cwd=tmp_path,
+        text=True,
+        **pipes,
+    ) as process:
+        out, errors = process.communicate("héllo", timeout=patient(30))
+    assert out == f"['a b'] {tmp_path} {tmp_path} __main__ blue héllo\n"
+    # Three streams, and the folder that is being listed.
+    assert errors == "4 False\nan error\n"
+    assert process.returncode == 7
+
+
+def test_the_command_line_answers_the_same(start: Start) -> None:
+    shown = []
+    for arguments in (["--version"], ["no-such-command"]):
+        with start(
+            [sys.executable, "-m", "notifier", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "COLUMNS": "80"},
+        ) as process:
+            shown.append((process.communicate(timeout=patient(30))[0].decode(), process.returncode))
+    assert [code for _, code in shown] == [0, 2]
+    assert "Usage: python -m notifier" in shown[1][0]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_a_signal_ends_it_and_is_told(start: Start, tmp_path: Path, number: signal.Signals) -> None:
+    script = tmp_path / "program.py"
+    script.write_text("import time\nprint('begun', flush=True)\ntime.sleep(600)\n")
+    with start(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "begun\n"
+        assert process.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.01)
+        process.send_signal(number)
+        assert process.wait(patient(30)) == -number
+        # Not even for a moment: somebody else may have its id now.
+        process.kill()
+    assert not psutil.pid_exists(process.pid)
+
+
+def test_nothing_forked_outlives_who_forked_it(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from tests.support.forking import Forked; "
+        "print(Forked([sys.executable, sys.argv[1]]).pid, flush=True); time.sleep(600)"
+    )
+    script = tmp_path / "program.py"
+    script.write_text("import time\ntime.sleep(600)\n")
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(script)], stdout=subprocess.PIPE, cwd=root, text=True
+    ) as process:
+        assert process.stdout
+        forked = int(process.stdout.readline())
+        assert psutil.pid_exists(forked)
+        process.kill()
+    wait_until(lambda: not psutil.pid_exists(forked))
