@@ -14,5 +14,6 @@ KEPT: dict[str, str] = {
     "sms-deliver-sweep:aa2abbbbbzzzzzzzz2": "and later held a text message that nobody had been called for",
     "deliver-cancel:aa2abbbbbbbbbb": "cancelled with an attempt open for ever",
     "deliver-deliver:aabbbbaa": "two workers with one id (put back: `claim-twice`)",
+    "sms-late:adbbbbbbcccccccaaaa": "a call begun after its lease, beside another one (put back: `late-start`)",
     "sms-twins:aaaaabbbbb": "two notifications with one provider message (put back: `twins`)",
 }

@@ -32,7 +32,7 @@ def explore(postgres_url: str, *arguments: str) -> subprocess.CompletedProcess[s
 
 
 def test_every_promise_is_kept_in_every_order(postgres_url: str) -> None:
-    done = explore(postgres_url, "--seconds", "6", "--processes", "1", "--only", "^(deliver-deliver|sms-twins)$")
+    done = explore(postgres_url, "--seconds", "4", "--processes", "1", "--only", "^(deliver-deliver|sms-twins)$")
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(KEPT)} schedules that broke a promise once keep it" in done.stdout
 
