@@ -63,6 +63,7 @@ def _run(scenarios: Sequence[Scenario], options: argparse.Namespace) -> int:
         for scenario in scenarios
         if scenario.needs_disk and not has_disk
     }
+    absent |= {scenario.name: scenario.setup.lacks() for scenario in scenarios if scenario.setup.lacks()}
     scenarios = [scenario for scenario in scenarios if scenario.name not in absent]
     folder = make_temporary_folder()
     try:

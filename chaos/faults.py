@@ -10,6 +10,7 @@ from chaos.taps import Budget, Point, kill_at, kill_before_commit, lose_commits,
 from chaos.world import LEASE_SECONDS, World
 from notifier.config import Settings
 from notifier.worker import make_app, task_publisher
+from tests.waiting import Deadline
 
 Fault = Callable[[World], None]
 
@@ -40,7 +41,7 @@ def kill_workers_at(point: Point, times: int, gap_seconds: float = 2.5) -> Fault
         budget = Budget(times, 0.2, gap_seconds, world.rng)
         tap = kill_at(point, budget, world.running_fleet.kill_by_port)
         world.mail_link.tap = world.sms_link.tap = tap
-        _wait_for(lambda: budget.is_spent, world, times * (gap_seconds + 8))
+        _wait_for(lambda: budget.is_done, world, times * (gap_seconds + 8))
 
     return fault
 
@@ -51,7 +52,7 @@ def kill_relays_before_commit(times: int, gap_seconds: float = 1.5) -> Fault:
     def fault(world: World) -> None:
         budget = Budget(times, 0.7, gap_seconds, world.rng)
         world.outbox_link.tap = kill_before_commit(budget, world.running_fleet.kill_by_port)
-        _wait_for(lambda: budget.is_spent, world, times * (gap_seconds + 8))
+        _wait_for(lambda: budget.is_done, world, times * (gap_seconds + 8))
 
     return fault
 
@@ -316,6 +317,6 @@ def at_random(faults: list[Fault], seconds: float) -> Fault:
 
 
 def _wait_for(done: Callable[[], bool], world: World, deadline_seconds: float) -> None:
-    ends_at = time.monotonic() + deadline_seconds
-    while not done() and time.monotonic() < ends_at:
+    deadline = Deadline(deadline_seconds)
+    while not done() and not deadline.is_over():
         world.pause(0.05)

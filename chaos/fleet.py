@@ -31,7 +31,13 @@ PROGRAMS: Mapping[str, tuple[str, ...]] = {
 }
 
 #: What a program logs when it takes work; Beat says nothing, and one tick more or less matters to nobody.
-_READY = {"intake": b"intake.reading", "worker": b" ready.", "beat": b"beat.start", "relay": b"passing on"}
+_READY = {
+    "intake": b"intake.reading",
+    "worker": b" ready.",
+    "callbacks": b" ready.",
+    "beat": b"beat.start",
+    "relay": b"passing on",
+}
 _READY_SECONDS = 60.0
 _GRACE_SECONDS = 40.0
 _RESTART_SECONDS = 0.3
@@ -48,9 +54,15 @@ class Crash:
 
 
 class Fleet:
-    """All of `PROGRAMS`, each with a log file below `folder`."""
+    """These programs, each with a log file below `folder`. `own`: what only the program of that name finds."""
 
-    def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        folder: Path,
+        programs: Mapping[str, tuple[str, ...]] = PROGRAMS,
+        own: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("NOTIFIER_")}
         self._processes = {
@@ -60,14 +72,14 @@ class Fleet:
                 log=folder / f"{name}.log",
                 stop_plan=[(signal.SIGTERM, _GRACE_SECONDS)],
                 cwd=_ROOT,
-                env={**inherited, **environment},
+                env={**inherited, **environment, **(own or {}).get(name, {})},
                 launch=forking.launch,
             )
-            for name, arguments in PROGRAMS.items()
+            for name, arguments in programs.items()
         }
-        self._logs = {name: folder / f"{name}.log" for name in PROGRAMS}
+        self._logs = {name: folder / f"{name}.log" for name in programs}
         #: Length of each log when its program last started.
-        self._log_begins = dict.fromkeys(PROGRAMS, 0)
+        self._log_begins = dict.fromkeys(programs, 0)
         self._lock = Lock()
         self._ended_by_us: set[int] = set()
         self._frozen: set[str] = set()
@@ -108,7 +120,7 @@ class Fleet:
             list(pool.map(ServerProcess.stop, self._processes.values()))
 
     def names(self, kind: str) -> list[str]:
-        """The programs of a kind: intake, worker, beat, relay."""
+        """The programs of a kind: intake, worker, callbacks, beat, relay."""
         return [name for name in self._processes if name.startswith(kind)]
 
     @property
@@ -120,6 +132,10 @@ class Fleet:
     def pids(self) -> dict[str, int | None]:
         """Program → process id; None while it is down."""
         return {name: process.pid for name, process in self._processes.items()}
+
+    def have_said(self, words: bytes) -> list[str]:
+        """The programs in whose logs these words are."""
+        return [name for name, log in self._logs.items() if log.exists() and words in log.read_bytes()]
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """End that program (SIGKILL or SIGTERM); it is started again soon after it is gone."""

@@ -71,7 +71,7 @@ def _move(connection: psycopg.Connection, table: str) -> None:
 
 def check(world: World) -> list[str]:
     """Upkeep has done its work, and the default partitions are empty."""
-    wrong = list(dict.fromkeys(world.notes))
+    wrong = []
     with psycopg.connect(world.postgres.url, connect_timeout=5) as connection:
         for table in PARTITIONED:
             row = connection.execute(f"SELECT count(*) FROM {table}_default").fetchone()

@@ -78,6 +78,8 @@ class Books:
 
     def __init__(self, database_url: str) -> None:
         self._url = database_url
+        #: The record was restored from a backup of this one, which alone has the calls made after it.
+        self.first_life = ""
 
     def unsettled(self, label: str, wanted: Iterable[UUID], *, may_be_gone: bool) -> int:
         """How many confirmed messages, and callbacks about them, have not come to rest yet."""
@@ -106,13 +108,14 @@ class Books:
         FROM notifications AS n WHERE n.reference = %s"""
         with psycopg.connect(self._url, connect_timeout=5) as connection:
             found = connection.execute(query, [label]).fetchall()
+        calls, doubts = self._only_in_first_life(label)
         return {
             id_: Row(
                 status,
                 is_settled,
                 policy,
-                attempts,
-                unknowns,
+                attempts + calls[id_],
+                unknowns + doubts[id_],
                 tuple(history or ()),
                 open_attempts,
                 repeats,
@@ -120,6 +123,19 @@ class Books:
             )
             for id_, status, is_settled, policy, attempts, unknowns, history, open_attempts, repeats, way in found
         }
+
+    def _only_in_first_life(self, label: str) -> tuple[Counter[UUID], Counter[UUID]]:
+        """Attempts that the record does not have, and those of them that nobody knows the outcome of."""
+        if not self.first_life:
+            return Counter(), Counter()
+        query = """SELECT a.notification_id, a.number, a.started_at, a.outcome
+          FROM attempts AS a JOIN notifications AS n ON n.id = a.notification_id WHERE n.reference = %s"""
+        with psycopg.connect(self._url, connect_timeout=5) as connection:
+            kept = {row[:3] for row in connection.execute(query, [label]).fetchall()}
+        with psycopg.connect(self.first_life, connect_timeout=5) as connection:
+            gone = [row for row in connection.execute(query, [label]).fetchall() if row[:3] not in kept]
+        doubts = Counter(id_ for id_, _, _, outcome in gone if outcome in (None, "unknown"))
+        return Counter(id_ for id_, *_ in gone), doubts
 
     def rejected(self) -> str:
         """The bodies of all rejected messages, in one text to look for ids in."""

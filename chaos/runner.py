@@ -53,7 +53,7 @@ class Runner:
     def run(self, scenarios: Sequence[Scenario]) -> list[Outcome]:
         """Run them all."""
         for number, scenario in enumerate(scenarios, 1):
-            if self._world.broker != scenario.broker:
+            if (self._world.broker, self._world.setup) != (scenario.broker, scenario.setup):
                 self._settle(self._runs)
                 self._begin(scenario)
             self._say(f"{number} of {len(scenarios)}: {scenario.name}")
@@ -73,8 +73,9 @@ class Runner:
 
     def _begin(self, scenario: Scenario) -> None:
         """Programs on that broker, and a few messages that show that all of it works."""
-        self._say(f"starting {scenario.broker} fleet: 2 intakes, 3 workers, 2 Beats, 2 relays")
-        self._world.use(scenario.broker)
+        how = f", {scenario.setup.name}" if scenario.setup.name else ""
+        self._say(f"starting {scenario.broker} fleet{how}: {', '.join(scenario.setup.programs)}")
+        self._world.use(scenario.broker, scenario.setup)
         run = self._play(
             Scenario("start", lambda world: world.pause(0.5), Mix(rate=20), seconds=1, has_fault=False), "start"
         )
@@ -86,6 +87,7 @@ class Runner:
         world = self._world
         fleet = world.running_fleet
         fleet.wait_until_ready()
+        world.notes = []
         kills_before, strikes_before = dict(fleet.kills), world.strikes
         load = world.make_load(label, scenario.mix, self._seed)
         load.start()
@@ -103,6 +105,7 @@ class Runner:
         outcome.by_outbox = sum(message.by_outbox for message in load.messages)
         outcome.kills = dict(Counter(fleet.kills) - Counter(kills_before))
         outcome.strikes = world.strikes - strikes_before
+        outcome.problems += dict.fromkeys(world.notes)
         if not outcome.strikes and scenario.has_fault:
             outcome.problems.append("the fault met nothing, so this shows nothing")
         rate = len(load.messages) / (time.monotonic() - begun)

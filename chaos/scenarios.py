@@ -6,9 +6,10 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from chaos import faults, feedback, months, provider_faults
+from chaos import clocks, faults, feedback, months, names, poolers, provider_faults, restored
 from chaos.faults import Fault
 from chaos.load import Mix
+from chaos.setup import USUAL, Setup
 from chaos.taps import CLAIM, RESULT, START, Point
 from chaos.world import BrokerName, World
 from notifier.status import Lane
@@ -28,6 +29,7 @@ class Scenario:
     fault: Fault
     mix: Mix = _URGENT
     broker: BrokerName = "rabbitmq"
+    setup: Setup = USUAL
     #: The load lasts at least so long, and as long as the fault.
     seconds: float = 8.0
     #: The fault destroys what the broker alone held: that is lost, what had been accepted must not be.
@@ -76,6 +78,27 @@ def _anything() -> list[Fault]:
 
 def _lost(words: bytes) -> Fault:
     return faults.lose_answers(words, 5, 3)
+
+
+def _in_other_surroundings() -> list[Scenario]:
+    return [
+        Scenario(
+            "clocks months ahead and behind", clocks.months_ahead, setup=clocks.STEPPED_CLOCKS, check=clocks.check
+        ),
+        Scenario("a slow name server", names.slow_names, setup=names.OWN_CALLERS, check=names.check),
+        *(
+            Scenario(name, poolers.restart(4), setup=poolers.before_postgres(how, settings))
+            for name, how, settings in (
+                ("pooler in transaction mode, refusing our options", "behind a pooler", poolers.refusing_options),
+                (
+                    "pooler in transaction mode, ignoring our options",
+                    "behind another pooler",
+                    poolers.ignoring_options,
+                ),
+                ("pooler that keeps prepared statements", "behind a third pooler", poolers.keeping_prepared),
+            )
+        ),
+    ]
 
 
 def long_form(load: float = 8.0) -> Sequence[Scenario]:
@@ -132,8 +155,10 @@ def long_form(load: float = 8.0) -> Sequence[Scenario]:
             harms_nobody=True,
         ),
         Scenario("a month without partitions", months.month_without_partition(2), check=months.check),
+        Scenario("a restored dump", restored.restored_backup),
         Scenario("endpoint of callbacks refusing", provider_faults.refusing_callbacks(load)),
         Scenario("anything, at random", faults.at_random(_anything(), 60), _BOTH),
+        *_in_other_surroundings(),
         Scenario("Redis killed", faults.kill_valkey(3), broker="redis"),
         Scenario("Redis emptied", faults.flush_valkey(2), broker="redis", loses_broker=True),
         Scenario("programs killed on Redis", faults.at_random(_any_programs(), 12), broker="redis"),

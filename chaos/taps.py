@@ -56,6 +56,8 @@ class Budget:
 
     def __init__(self, strikes: int, chance: float, gap_seconds: float, rng: Random) -> None:
         self.struck = 0
+        #: How many of them are done: on a busy machine that is a moment later.
+        self.done = 0
         self._strikes = strikes
         self._chance = chance
         self._gap_seconds = gap_seconds
@@ -68,6 +70,17 @@ class Budget:
     def is_spent(self) -> bool:
         """Whether there is no strike left."""
         return self.struck >= self._strikes
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is no strike left, and none under way."""
+        return self.done >= self._strikes
+
+    def doing(self, act: Callable[[int], None], port: int) -> None:
+        """Strike the program whose end of a connection has this port."""
+        act(port)
+        with self._lock:
+            self.done += 1
 
     def take(self) -> bool:
         """Whether to strike now."""
@@ -86,7 +99,7 @@ def kill_at(point: Point, budget: Budget, kill: Callable[[int], None]) -> Tap:
     def tap(link: Link, from_client: bool, data: bytes) -> Strike | None:
         if not is_at(point, from_client, data) or not budget.take():
             return None
-        return Strike(lambda: kill(link.client_port), pass_on=is_passed_on(point))
+        return Strike(lambda: budget.doing(kill, link.client_port), pass_on=is_passed_on(point))
 
     return tap
 
@@ -100,7 +113,7 @@ def kill_before_commit(budget: Budget, kill: Callable[[int], None]) -> Tap:
     def tap(link: Link, from_client: bool, data: bytes) -> Strike | None:
         if not from_client or b"COMMIT\0" not in data or not budget.take():
             return None
-        return Strike(lambda: kill(link.client_port), pass_on=False)
+        return Strike(lambda: budget.doing(kill, link.client_port), pass_on=False)
 
     return tap
 

@@ -25,6 +25,7 @@ from chaos.providers import Providers
 from chaos.proxy import Proxy, to_port, to_socket
 from chaos.reconcile import Books
 from chaos.servers import Postgres, Rabbitmq, Valkey, make_rabbitmq
+from chaos.setup import USUAL, Setup, Surroundings
 from notifier.dev.embedded.postgres import DATABASE
 from notifier.dev.running import running
 from notifier.outbox import create_table, make_engine
@@ -33,6 +34,9 @@ from tests.databases import with_database
 
 if TYPE_CHECKING:
     from chaos.feedback import Feedback
+    from tests.support.clocks import Clocks
+    from tests.support.name_server import NameServer
+    from tests.support.pgbouncer import Pgbouncer
 
 BrokerName = Literal["rabbitmq", "redis"]
 
@@ -56,6 +60,13 @@ class World:
         self.valkey: Valkey | None = Valkey(folder) if use_redis else None
         self._start_servers(stack)
         self.books = Books(self.postgres.url)
+        #: What the fleet of today has besides: see `Setup`.
+        self.setup = USUAL
+        self._surroundings = Surroundings()
+        self._fleet_stack = ExitStack()
+        self.pooler: Pgbouncer | None = None
+        self.clocks: Clocks | None = None
+        self.names: NameServer | None = None
         self.providers = Providers()
         #: Where the producers are told what became of their messages.
         self.endpoint = stack.enter_context(running_endpoint())
@@ -64,7 +75,7 @@ class World:
         self.broker: BrokerName | None = None
         #: The load of the scenario that runs now.
         self.load: Load | None = None
-        #: What a fault itself found wrong.
+        #: What the fault of the scenario that runs now itself found wrong.
         self.notes: list[str] = []
         #: What came back from outside in the scenario of that.
         self.feedback: Feedback | None = None
@@ -96,13 +107,16 @@ class World:
         def link(connect: Callable[[], Proxy]) -> Proxy:
             return stack.enter_context(running(connect))
 
-        self.database_link = link(lambda: Proxy(to_socket(lambda: self.postgres.socket)))
+        self.database_link = link(lambda: Proxy(to_socket(self._database_socket)))
         #: The relays' way to the producer's database; the producer itself goes with the others.
-        self.outbox_link = link(lambda: Proxy(to_socket(lambda: self.postgres.socket)))
+        self.outbox_link = link(lambda: Proxy(to_socket(self._database_socket)))
         self.rabbit_link = link(lambda: Proxy(to_port(lambda: self.rabbit.port)))
         self.redis_link = link(lambda: Proxy(to_port(lambda: self.valkey.port if self.valkey else 0)))
         self.mail_link = link(lambda: Proxy(to_port(lambda: mail.port)))
         self.sms_link = link(lambda: Proxy(to_port(lambda: twilio.port)))
+
+    def _database_socket(self) -> str:
+        return str(self.pooler.socket) if self.pooler else self.postgres.socket
 
     @property
     def links(self) -> list[Proxy]:
@@ -138,13 +152,15 @@ class World:
         assert self.valkey is not None
         return _through(self.valkey.url, self.redis_link.port)
 
-    def use(self, broker: BrokerName) -> None:
-        """Have the programs run on that broker."""
-        if self.broker == broker:
+    def use(self, broker: BrokerName, setup: Setup = USUAL) -> None:
+        """Have the programs run on that broker, in this way."""
+        if self.broker == broker and self.setup == setup:
             return
         self.stop_fleet()
-        self.broker = broker
-        self.fleet = Fleet(self._environment(broker), self.folder / "logs" / broker)
+        self.broker, self.setup = broker, setup
+        self._surroundings = setup.begin(self, self._fleet_stack)
+        logs = self.folder / "logs" / "-".join(filter(None, (broker, setup.name.replace(" ", "-"))))
+        self.fleet = Fleet(self._environment(broker), logs, setup.programs, self._surroundings.own)
         self.fleet.start()
 
     def stop_fleet(self) -> None:
@@ -153,6 +169,8 @@ class World:
             self.fleet.stop()
             self.crashes += self.fleet.crashes
         self.fleet = self.broker = None
+        self._fleet_stack.close()
+        self.setup, self._surroundings = USUAL, Surroundings()
 
     def make_load(self, label: str, mix: Mix, seed: int) -> Load:
         """Producers for one scenario."""
@@ -194,6 +212,8 @@ class World:
         if not self.postgres.is_running:
             self.postgres.stop()
             self.postgres.start()
+        if self.pooler and not self.pooler.is_running:
+            self.pooler.start()
         if not self.rabbit.is_running:
             self.rabbit.start_node()
         self.rabbit.alarm(on=False)
@@ -201,14 +221,13 @@ class World:
             self.valkey.start()
         self.running_fleet.thaw()
 
-    def _configuration(self) -> Path:
-        """notifier.toml, with the endpoint of the producers, whose port only this run knows."""
-        file = self.folder / "notifier.toml"
+    def configuration(self, url: str = "", more: str = "") -> Path:
+        """notifier.toml, with the endpoint of the producers, whose port only this run knows, or this URL of it."""
+        file = self.folder / ("notifier-other.toml" if url or more else "notifier.toml")
         told = ", ".join(f'"{status}"' for status in TOLD_TOO)
-        table = (
-            f'[callbacks.{PRODUCER}]\nurl = "{self.endpoint.url}"\nsecrets = ["{SECRET}"]\nstatuses = [{told}]\n'
-        )
-        file.write_text(f"{(_HERE / 'notifier.toml').read_text('utf-8')}\n{table}", "utf-8")
+        url = url or self.endpoint.url
+        table = f'[callbacks.{PRODUCER}]\nurl = "{url}"\nsecrets = ["{SECRET}"]\nstatuses = [{told}]\n'
+        file.write_text(f"{(_HERE / 'notifier.toml').read_text('utf-8')}\n{table}{more}", "utf-8")
         return file
 
     def program_environment(self) -> dict[str, str]:
@@ -227,12 +246,13 @@ class World:
             "NOTIFIER_TWILIO_ACCOUNT_SID": twilio.account_sid,
             "NOTIFIER_TWILIO_AUTH_TOKEN": twilio.auth_token,
             "NOTIFIER_TWILIO_API_BASE": f"http://127.0.0.1:{self.sms_link.port}",
-            "NOTIFIER_CONFIG": str(self._configuration()),
+            "NOTIFIER_CONFIG": str(self.configuration()),
             "NOTIFIER_CALLBACK_ALLOW_HOSTS": "127.0.0.1",
             "NOTIFIER_TEMPLATES": str(_HERE / "templates"),
             "NOTIFIER_DATA_DIR": str(self.folder),
             "NOTIFIER_LEASE_SECONDS": str(LEASE_SECONDS),
             "NOTIFIER_CALL_DEADLINE_SECONDS": str(CALL_SECONDS),
+            **self._surroundings.environment,
         }
 
 

@@ -52,8 +52,10 @@ class Limits:
     mail_bytes: int = 16 * 1024
     #: A session ends after this, between two commands.
     session: float = 900.0
-    #: Whoever keeps us waiting for longer gives up its place, if another one comes and there is none.
+    #: Whoever has brought nothing for longer gives up its place, if another one comes and there is none …
     place: float = 2.0
+    #: … and keeps it for a second more for so many bytes of the mail that is coming.
+    place_bytes: int = 256 * 1024
     #: How often a session is looked at.
     look: float = 0.5
 
@@ -122,7 +124,8 @@ class _Dialogue(SMTP):
         self._handler = handler
         self._is_served = False
         self._connection: asyncio.Transport | None = None
-        self._begun = self._since = self.loop.time()
+        #: When it began, when a command was last whole, and when it was last of use.
+        self._begun = self._since = self._used = self.loop.time()
         #: Bytes of the mail that is coming; None: none is.
         self._mail_size: int | None = None
         self._is_recording = False
@@ -155,9 +158,11 @@ class _Dialogue(SMTP):
             super().connection_lost(error)
 
     def patience(self) -> float | None:
-        """See `notifier.connections.Connection`: whoever sends a mail goes after those who send none."""
-        waited = self.loop.time() - self._since - (self._mail_size or 0) / self._handler.limits.mail_bytes
-        if self._is_recording or waited < self._handler.limits.place:
+        """See `notifier.connections.Connection`: whoever sends a mail goes after those who send none. Commands
+        keep no place: NOOP is one."""
+        limits = self._handler.limits
+        waited = self.loop.time() - self._used - (self._mail_size or 0) / limits.place_bytes
+        if self._is_recording or waited < limits.place:
             return None
         return waited if self._mail_size is not None else waited + 1_000_000
 
@@ -213,7 +218,7 @@ class _Dialogue(SMTP):
             answer = await self._handler.handle_DATA(self, self.session, self.envelope)
         finally:
             self._is_recording = False
-            self._since = self.loop.time()
+            self._since = self._used = self.loop.time()
             self.envelope = self._create_envelope()
         await self.push(answer)
 

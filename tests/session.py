@@ -42,6 +42,7 @@ _MOMENT_SECONDS = 2.0
 _GRACE_SECONDS = 10.0
 _POLL_SECONDS = 0.05
 _WARDEN = ["-m", "tests.session"]
+_TRACKER = "multiprocessing.resource_tracker"
 
 
 class Session:
@@ -161,9 +162,11 @@ def _serves_in(process: psutil.Process, places: Sequence[str]) -> bool:
 
 
 def _is_at_work(process: psutil.Process) -> bool:
-    """Not dead, and not a warden, which ends with those it watches."""
+    """Not dead, and none of those that end with whom they serve: a warden, Python's own of `multiprocessing`."""
     try:
-        return process.status() != psutil.STATUS_ZOMBIE and process.cmdline()[1:3] != _WARDEN
+        command = process.cmdline()
+        serves = command[1:3] == _WARDEN or any(_TRACKER in word for word in command)
+        return process.status() != psutil.STATUS_ZOMBIE and not serves
     except psutil.Error:
         return False
 

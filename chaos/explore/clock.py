@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 #: The pool's own look at connections that rested stays as it is.
-_UNTOUCHED = ("notifier.store.engine", "notifier.dev")
+_UNTOUCHED = ("notifier.store.sessions", "notifier.dev")
 
 
 class Clock:
@@ -22,7 +22,8 @@ class Clock:
     def __init__(self) -> None:
         self._monotonic = 1_000_000.0
         #: What the database's clock shows. Unix time.
-        self.database = round(real_time.time(), 3)
+        self.database = 0.0
+        self.reset()
 
     def monotonic(self) -> float:
         """In place of `time.monotonic`."""
@@ -35,8 +36,9 @@ class Clock:
             self._monotonic += seconds
 
     def reset(self) -> None:
-        """The database's clock is right again; that of the machine never goes back."""
-        self.database = round(real_time.time(), 3)
+        """The database's clock is right again, to a minute: to tell sessions of another time takes a statement.
+        That of the machine never goes back."""
+        self.database = round(real_time.time() / 60) * 60.0
 
 
 class TimeModule:

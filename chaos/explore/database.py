@@ -34,7 +34,14 @@ CREATE SCHEMA explore;
 CREATE FUNCTION explore.now() RETURNS timestamptz LANGUAGE sql STABLE AS $$
   SELECT to_timestamp(nullif(current_setting('{_SETTING}', true), '')::float8)
 $$;
+CREATE FUNCTION explore.clock_timestamp() RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT explore.now()';
 """
+_SETTINGS = (
+    "search_path = explore, pg_catalog, public",
+    # Planning is half of the work: each statement is planned once.
+    "plan_cache_mode = force_generic_plan",
+    "synchronous_commit = off",
+)
 # Defaults were bound to the real one when their tables were made.
 _DEFAULTS = """
 SELECT c.table_name, c.column_name FROM information_schema.columns AS c
@@ -50,6 +57,20 @@ WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NO
 
 class Broken(psycopg.OperationalError):
     """The connection broke: what a program sees has no SQLSTATE."""
+
+
+class _Cursor(psycopg.Cursor[Any]):
+    """Describes its columns in fewer words: the driver's take as long as a statement."""
+
+    @property
+    def description(self) -> Any:
+        result = self.pgresult
+        if result is None or not result.nfields:
+            return None
+        names = (result.fname(place) or b"" for place in range(result.nfields))
+        return [
+            (name.decode(), result.ftype(place), None, None, None, None, None) for place, name in enumerate(names)
+        ]
 
 
 class SteppedConnection(psycopg.Connection[Any]):
@@ -76,6 +97,11 @@ class SteppedConnection(psycopg.Connection[Any]):
     def close(self) -> None:
         self.break_off()
         self.database.spare.append(self)
+
+    def execute(self, *arguments: Any, **options: Any) -> Any:
+        """What the product asks past its engine: what time it is, say."""
+        self.set_clock(self.database.clock.database)
+        return super().execute(*arguments, **options)
 
     def commit(self) -> None:
         actor = current()
@@ -162,6 +188,11 @@ class Database:
         """Throw away what earlier schedules left."""
         self.observer.execute(f"TRUNCATE {', '.join(sorted(self._tables))}")
 
+    def clear(self) -> None:
+        """The same where there is little: no file is made anew."""
+        statements = "; ".join(f"DELETE FROM {table}" for table in sorted(self._tables))
+        self.observer.execute(statements, prepare=False)
+
     def park(self, ids: Collection[UUID]) -> None:
         """These have not come to rest: no sweep of a later scene is to find them."""
         self.observer.execute("UPDATE notifications SET due_at = NULL WHERE id = ANY(%s)", [list(ids)])
@@ -190,20 +221,23 @@ class Database:
                 connection.autocommit = False
                 connection._notice_handlers.clear()
                 return connection
-            connection = SteppedConnection.connect(*args, **parameters)
+            connection = SteppedConnection.connect(*args, **parameters, cursor_factory=_Cursor)
             connection.database = database
             database.connections.append(connection)
             return connection
 
         event.listen(engine, "do_connect", connect)
+        # Before the product's own, which would open one of another class.
+        engine.dialect.dispatch.do_connect.listeners.rotate(1)  # type: ignore[attr-defined]
         event.listen(engine, "do_execute", self._execute)
+        event.listen(engine, "after_execute", _keep_metadata)
         return engine
 
     def _execute(self, cursor: Any, statement: str, parameters: Any, context: Any) -> bool | None:
         connection: SteppedConnection = cursor.connection
-        connection.set_clock(self.clock.database)
         known = self._statements[statement] if statement in self._statements else self._know(statement, context)
         if known is None:
+            connection.set_clock(self.clock.database)
             return None
         if self.mutation is not None:
             changed = self.mutation(statement)
@@ -211,6 +245,7 @@ class Database:
             statement = changed
         actor = current()
         if actor is None:
+            connection.set_clock(self.clock.database)
             cursor.execute(statement, parameters)
             return True
         label, reads, writes = known
@@ -219,6 +254,8 @@ class Database:
         actor.backend = connection.pgconn.backend_pid
         if option in (Option.NOT_DONE, Option.DIES):
             connection._end(option)
+        # Not before: a clock may have jumped while it stood here.
+        connection.set_clock(self.clock.database)
         cursor.execute(statement, parameters)
         if "attempts" in writes:
             actor.decided = actor.moved
@@ -244,6 +281,15 @@ class Database:
         return found
 
 
+def _keep_metadata(
+    _connection: Any, _statement: Any, _many: Any, _values: Any, _options: Any, result: Any
+) -> None:
+    """The columns of a statement of ours are always the same; SQLAlchemy would look at them each time."""
+    compiled = getattr(result.context, "compiled", None)
+    if compiled is not None and result.returns_rows and compiled._cached_metadata is None:
+        compiled._cached_metadata = result._metadata
+
+
 def make_clock_movable(url: str) -> None:
     """Of a database that has the product's tables."""
     with psycopg.connect(url, autocommit=True) as connection:
@@ -251,7 +297,8 @@ def make_clock_movable(url: str) -> None:
         for table, column in connection.execute(_DEFAULTS).fetchall():
             connection.execute(f"ALTER TABLE {table} ALTER COLUMN {column} SET DEFAULT explore.now()")
         name = connection.info.dbname
-        connection.execute(f'ALTER DATABASE "{name}" SET search_path = explore, pg_catalog, public')
+        for setting in _SETTINGS:
+            connection.execute(f'ALTER DATABASE "{name}" SET {setting}')
 
 
 def _names() -> dict[int, str]:

@@ -27,9 +27,16 @@ class Mutation:
     apply: Callable[[World], None]
 
 
-def _without(pattern: str, instead: str) -> Callable[[World], None]:
-    wanted = re.compile(pattern, re.DOTALL)
-    return lambda world: setattr(world.database, "mutation", lambda sql: wanted.sub(instead, sql))
+def _without(*changes: tuple[str, str]) -> Callable[[World], None]:
+    """Of each statement: what fits the pattern is replaced."""
+    wanted = [(re.compile(pattern, re.DOTALL), instead) for pattern, instead in changes]
+
+    def change(sql: str) -> str:
+        for pattern, instead in wanted:
+            sql = pattern.sub(instead, sql)
+        return sql
+
+    return lambda world: setattr(world.database, "mutation", change)
 
 
 def _messages_belong_to_nobody(_: World) -> None:
@@ -53,11 +60,42 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a claim takes what another worker has in hand",
         "deliver-deliver",
         "nothing is sent twice unrecorded",
+        _without((r"(n\.status = 'sending') AND n\.claim_token = %\(token\)s(::\w+)?", r"\1")),
+    ),
+    Mutation(
+        "claim-lost",
+        "a claim whose answer was lost does not find its own when it is repeated",
+        "deliver",
+        "no worker counts as dead that lives",
+        _without((r"n\.status = 'sending' AND n\.claim_token = %\(token\)s(::\w+)?", "false")),
+    ),
+    Mutation(
+        "start-lost",
+        "an attempt whose beginning was not answered is neither found again nor closed",
+        "deliver",
+        "no attempt is left open",
         _without(
-            # Whose claim it is, is told by its status alone, or by a token as well.
-            r"CASE WHEN n\.status = 'queued' THEN true END"
-            r"|n\.status = 'sending' AND n\.claim_token = %\(token\)s(::\w+)?",
-            "n.status IN ('queued', 'sending')",
+            (r"a\.provider = r\.provider THEN a\.outcome IS NULL", "a.provider = r.provider THEN false"),
+            (r"(closed AS \(\s+UPDATE attempts .*?)a\.outcome IS NULL OR a\.outcome = 'unknown'", r"\1false"),
+        ),
+    ),
+    Mutation(
+        "unheard-counts",
+        "a lease whose worker had not heard of its claim counts as its death",
+        "deliver-unheard",
+        "no worker counts as dead that lives",
+        _without((r"crash_count = 0 OR coalesce\(confirmed_claim = claim, false\)", "true")),
+    ),
+    Mutation(
+        "late-start",
+        "a worker that lost its lease still starts its call",
+        "sms-late",
+        "nothing is sent twice unrecorded",
+        _without(
+            (r"n\.claim = r\.claim AND n\.status = 'sending' AND n\.due_at > now\(\)[^\n]*", "true"),
+            (r"THEN n\.attempt_count = r\.number - 1 END", "THEN true END"),
+            (r"SET attempt_count = r\.number", "SET attempt_count = n.attempt_count + 1"),
+            (r"RETURNING n\.id, n\.claim, r\.number", "RETURNING n.id, n.claim, n.attempt_count AS number"),
         ),
     ),
     Mutation(
@@ -72,7 +110,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "a report moves a notification whatever it has become",
         "cancel-report",
         "statuses go by the table",
-        _without(r"n\.status = ANY\(%\(sources\)s(::\w+\[\])?\)", "true"),
+        _without((r"n\.status = ANY\(%\(sources\)s(::\w+\[\])?\)", "true")),
     ),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import re
 import warnings
@@ -132,7 +133,8 @@ def explore(world: World, job: Job, *, until: str | None = None) -> Tally:
 @contextlib.contextmanager
 def _pool(databases: Databases, processes: int) -> Iterator[ProcessPoolExecutor]:
     """Processes with a world each."""
-    context = get_context("spawn")
+    # Forked, all modules are there; and no process that keeps books for the others is started besides.
+    context = get_context("fork")
     urls = context.SimpleQueue()
     for _ in range(processes):
         urls.put(databases.make())
@@ -162,6 +164,9 @@ def _begin(urls: object) -> None:
     make_clock_movable(url)
     database = Database(url, Clock())
     _world = World(database, database.clock)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 def quiet() -> None:

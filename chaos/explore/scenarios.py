@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from chaos.explore.schedule import Role, Scenario
-from chaos.explore.steps import Option
-from chaos.explore.world import World
+from chaos.explore.steps import Actor, Option
+from chaos.explore.world import JUMP_SECONDS, World
 from notifier.intake.accepting import Received
 from notifier.operations.notifications import Resolution
 from notifier.providers.base import Report
@@ -148,9 +148,10 @@ def accepted(count: int = 1, *, hold: bool | None = None) -> SetUp:
 
 
 def twins(world: World) -> None:
-    """Two to one number that say the same."""
+    """Two to one number that say the same, and nobody else has."""
+    number = world.number()
     for _ in range(2):
-        world.accept(to="+15550100077", number=77)
+        world.accept(to=f"+1555{number:07d}", number=number)
 
 
 def then(set_up: SetUp, *answers: Option) -> SetUp:
@@ -160,6 +161,24 @@ def then(set_up: SetUp, *answers: Option) -> SetUp:
         set_up(world)
         world.scene.script += answers
         world.deliverer().deliver(world.scene.ids)
+
+    return work
+
+
+def unheard(set_up: SetUp) -> SetUp:
+    """Claimed twice by workers that died before they heard of it. The first lease that ends counts as a death,
+    whoever held it."""
+
+    def work(world: World) -> None:
+        set_up(world)
+        scene = world.scene
+        for _ in range(2):
+            actor = Actor("s", "worker", lambda: world.deliverer().deliver(scene.ids))
+            world.stage.enter(actor)
+            world.stage.go(actor, Option.DIES_AFTER)
+            world.clock.jump(JUMP_SECONDS)
+            world.dispatcher().dispatch_due()
+        scene.deaths = 1
 
     return work
 
@@ -179,7 +198,7 @@ def old(set_up: SetUp) -> SetUp:
 
     def work(world: World) -> None:
         # It walks through all that there is.
-        world.database.empty()
+        world.database.clear()
         set_up(world)
         world.clock.jump(_TWO_DAYS)
         world.scene.may_be_gone = True
@@ -193,6 +212,7 @@ _SMS = Channel.SMS
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario("deliver", _all(deliver(0)), accepted()),
     Scenario("deliver-deliver", _all(deliver(0), deliver(0)), accepted()),
+    Scenario("deliver-unheard", _all(worker(), sweep()), unheard(accepted())),
     Scenario("deliver-sweep", _all(deliver(0), sweep()), accepted()),
     Scenario("deliver-sweep-worker", _all(deliver(0), sweep(), worker()), later(accepted(), 130)),
     Scenario("sms-deliver-sweep", _all(deliver(0), sweep(), worker()), accepted(), _SMS),

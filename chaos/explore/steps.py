@@ -193,6 +193,7 @@ class Stage:
 
     def settle(self) -> None:
         """Until nobody runs."""
+        look = _LOOK_SECONDS
         while True:
             running = [actor for actor in self.actors if actor.state is _State.RUNS]
             if not running:
@@ -201,10 +202,12 @@ class Stage:
                 continue
             may_wait = len(running) > 1 or any(a.holds_locks for a in self.actors if a is not running[0])
             try:
-                actor, state = self._said.get(timeout=_LOOK_SECONDS if may_wait else _STUCK_SECONDS)
+                actor, state = self._said.get(timeout=look if may_wait else _STUCK_SECONDS)
                 actor.state = state
             except Empty:
                 assert may_wait, f"stuck: {[actor.title for actor in running]}"
+                # On a busy machine it is only slow.
+                look = min(2 * look, _STUCK_SECONDS)
                 waiting = self._waits.waiting([actor.backend for actor in running if actor.backend])
                 for actor in running:
                     if actor.backend in waiting:

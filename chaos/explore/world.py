@@ -140,7 +140,7 @@ class World:
     ) -> UUID:
         """One notification, queued, with its task already taken by somebody."""
         channel = self.scene.channel
-        serial = next(self._numbers)
+        serial = self.number()
         message = check(self.message(f"k{serial}", to=to, number=number), channel, Lane.NORMAL)
         policy = on_unknown or (OnUnknown.HOLD if channel is Channel.SMS else OnUnknown.RESEND)
         new = NewNotification(message, channel, Lane.NORMAL, "v1", policy, 0, callback_statuses=TOLD)
@@ -148,6 +148,10 @@ class World:
         self.scene.ids.append(answer.id)
         self.recipients[answer.id] = message.to
         return answer.id
+
+    def number(self) -> int:
+        """One that nobody had."""
+        return next(self._numbers) % 10**7
 
     def keyed(self, key: str) -> str:
         """That key, of this scene alone."""
@@ -178,8 +182,8 @@ class World:
 
     def message(self, key: str, *, to: str | None = None, number: int | None = None) -> Message:
         """What a producer sends."""
-        channel, serial = self.scene.channel, next(self._numbers)
-        address = f"a{serial}@example.com" if channel is Channel.EMAIL else f"+1555{serial % 10**7:07d}"
+        channel, serial = self.scene.channel, self.number()
+        address = f"a{serial}@example.com" if channel is Channel.EMAIL else f"+1555{serial:07d}"
         return Message(
             idempotency_key=key,
             producer=PRODUCER,

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from notifier.message import MAX_BODY_BYTES
-from notifier.telemetry import log_failure
+from notifier.telemetry import log, log_failure
 from notifier.web.patience import Patience
 from notifier.web.problems import Refusal, problem
 
@@ -51,6 +51,11 @@ class Shield:
         except ClientDisconnect:
             # Before its body was whole: nobody is there to be answered, and nothing was done.
             return
+        except asyncio.CancelledError:
+            # The grace is over; uvicorn would log a trace for each request that is still under way.
+            log.warning("api.cut_off")
+            if not has_started:
+                await problem(503, "the service stops, and this was not done in time")(scope, receive, send)
         except Exception as error:
             log_failure("api.failed", error)
             if has_started:

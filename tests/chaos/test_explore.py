@@ -14,7 +14,6 @@ from chaos.explore.mutations import MUTATIONS
 from chaos.explore.scenarios import SCENARIOS
 from chaos.explore.search import parse
 from chaos.explore.steps import Choice, Kind, Option, Step
-from notifier.store.models import Notification
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,9 +31,6 @@ def explore(postgres_url: str, *arguments: str) -> subprocess.CompletedProcess[s
     )
 
 
-@pytest.mark.skipif(
-    "claim_token" not in Notification.__table__.columns, reason="answers to claims are still lost without tokens"
-)
 def test_every_promise_is_kept_in_every_order(postgres_url: str) -> None:
     done = explore(postgres_url, "--seconds", "6", "--processes", "1", "--only", "^(deliver-deliver|sms-twins)$")
     assert done.returncode == 0, done.stdout + done.stderr

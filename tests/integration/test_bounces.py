@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import permutations
 from pathlib import Path
 
@@ -243,17 +243,31 @@ def test_a_mail_server_too_many_is_asked_to_come_again_and_comes_when_another_ha
 TALK = b"LHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<%b>\r\nDATA\r\n" % ADDRESS.encode()
 
 
-@pytest.mark.parametrize("said", [b"", b"LHLO", TALK, TALK + b"x" * 100_000])
-def test_mail_servers_that_say_nothing_keep_nobody_out(sent: Mails, said: bytes) -> None:
+@pytest.mark.parametrize(
+    ("said", "more"),
+    [
+        (b"", b""),
+        (b"LHLO", b""),
+        (TALK, b""),
+        (TALK + b"x" * 100_000, b""),
+        (b"LHLO x\r\n", b"NOOP\r\n"),
+        (TALK, b"x" * 2000 + b"\r\n"),
+    ],
+)
+def test_mail_servers_that_say_nothing_of_use_keep_nobody_out(sent: Mails, said: bytes, more: bytes) -> None:
     with (
-        listening(sent.services.bounces, Limits(of_peer=5, place=0.1, mail_bytes=10_000_000)) as port,
+        listening(sent.services.bounces, Limits(of_peer=5, place=0.1, place_bytes=10_000_000)) as port,
         ExitStack() as stack,
     ):
-        for _ in range(5):
-            stack.enter_context(socket.create_connection(("127.0.0.1", port), 10)).sendall(said)
+        talkers = [stack.enter_context(socket.create_connection(("127.0.0.1", port), 10)) for _ in range(5)]
+        for talker in talkers:
+            talker.sendall(said)
         id_ = sent.send()
 
         def is_taken() -> bool:
+            for talker in talkers:
+                with suppress(OSError):
+                    talker.sendall(more)
             try:
                 with smtplib.LMTP("127.0.0.1", port, timeout=patient(30)) as client:
                     return client.sendmail("", [sent.path(id_)], sent.mail(mails.POSTFIX, id_)) == {}

@@ -420,6 +420,9 @@ def test_the_command_counts_holds_and_releases(life: Life, identified_url: str) 
     assert counted.code == 0
     assert counted.out.startswith("another database: the oid of its table notifications was ")
     assert counted.out.endswith("would be held: 3 notifications, 0 callbacks\n")
+    too_soon = notifier("db", "after-restore", "--release", "--all")
+    assert too_soon.code == 2
+    assert "without --release first" in too_soon.err
     held = notifier("db", "after-restore", "--why", "the disk died")
     assert (held.code, held.out) == (
         0,

@@ -5,10 +5,11 @@ Where none is installed, Debian's package is installed (its service is not start
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -31,28 +32,31 @@ def find_pgbouncer() -> Path | None:
     return Path(found) if found else None
 
 
-def pgbouncer_or_skip() -> Path:
-    """Its program, after an installation where that may be done; a test without it is skipped."""
+def find_or_install_pgbouncer() -> Path | None:
+    """Its program, after an installation where that may be done."""
     if find_pgbouncer() is None and can_apt_install():
         apt_install("pgbouncer")
-    program = find_pgbouncer()
+    return find_pgbouncer()
+
+
+def pgbouncer_or_skip() -> Path:
+    """The same; a test without it is skipped."""
+    program = find_or_install_pgbouncer()
     if program is None:
         pytest.skip("needs pgbouncer: run `sudo apt-get install pgbouncer` (macOS: `brew install pgbouncer`)")
     return program
 
 
-@contextmanager
-def running_pgbouncer(database_url: str, *, pool_mode: str = "transaction", **settings: str) -> Iterator[str]:
-    """URL of the database through a pgbouncer with these settings; all others are its defaults."""
-    program = pgbouncer_or_skip()
-    account = server_account()
-    folder = Path(tempfile.mkdtemp(prefix="notifier-pgb-", dir="/tmp"))
-    try:
+class Pgbouncer:
+    """One with these settings before a PostgreSQL; all others are its defaults. `folder` is there, and its own."""
+
+    def __init__(self, program: Path, database_url: str, folder: Path, settings: Mapping[str, str]) -> None:
+        account = server_account()
         give(folder, account)
         configuration = folder / "pgbouncer.ini"
-        configuration.write_text(_configuration(database_url, folder, {"pool_mode": pool_mode, **settings}))
+        configuration.write_text(_configuration(database_url, folder, settings))
         configuration.chmod(0o644)
-        server = ServerProcess(
+        self._server = ServerProcess(
             "pgbouncer",
             [program, configuration],
             log=folder / "out.log",
@@ -60,17 +64,53 @@ def running_pgbouncer(database_url: str, *, pool_mode: str = "transaction", **se
             cwd=folder,
             account=account,
         )
-        server.start()
+        url = make_url(database_url)
+        host = quote(str(folder), safe="")
+        #: The database, through it.
+        self.url = f"postgresql://{url.username}@/{url.database}?host={host}&port={_PORT}"
+        self.socket = folder / f".s.PGSQL.{_PORT}"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its process lives."""
+        return self._server.is_running()
+
+    def start(self) -> None:
+        """Return when the database answers through it."""
+        self._server.start()
+        wait_until(lambda: _answers(self.url), timeout=20)
+
+    def stop(self) -> None:
+        """SIGTERM: every connection is closed at once. Safe to repeat."""
+        self._server.stop()
+
+    def kill(self) -> None:
+        """SIGKILL. Returns when it is gone."""
+        if self._server.pid is not None:
+            os.kill(self._server.pid, signal.SIGKILL)
+        self._server.stop()
+
+
+@contextmanager
+def pgbouncer(program: Path, database_url: str, settings: Mapping[str, str]) -> Iterator[Pgbouncer]:
+    """A running one, in a folder of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="notifier-pgb-", dir="/tmp"))
+    try:
+        server = Pgbouncer(program, database_url, folder, settings)
         try:
-            url = make_url(database_url)
-            host = quote(str(folder), safe="")
-            through = f"postgresql://{url.username}@/{url.database}?host={host}&port={_PORT}"
-            wait_until(lambda: _answers(through), timeout=20)
-            yield through
+            server.start()
+            yield server
         finally:
             server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def running_pgbouncer(database_url: str, *, pool_mode: str = "transaction", **settings: str) -> Iterator[str]:
+    """URL of the database through a pgbouncer with these settings; all others are its defaults."""
+    with pgbouncer(pgbouncer_or_skip(), database_url, {"pool_mode": pool_mode, **settings}) as server:
+        yield server.url
 
 
 def _answers(url: str) -> bool:
@@ -81,7 +121,7 @@ def _answers(url: str) -> bool:
     return True
 
 
-def _configuration(database_url: str, folder: Path, settings: dict[str, str]) -> str:
+def _configuration(database_url: str, folder: Path, settings: Mapping[str, str]) -> str:
     url = make_url(database_url)
     place = {
         "host": url.host or url.query.get("host"),
