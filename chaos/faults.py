@@ -10,6 +10,7 @@ from chaos.taps import Budget, Point, kill_at, kill_before_commit, lose_commits,
 from chaos.world import LEASE_SECONDS, World
 from notifier.config import Settings
 from notifier.worker import make_app, task_publisher
+from tests.waiting import Deadline
 
 Fault = Callable[[World], None]
 
@@ -316,6 +317,6 @@ def at_random(faults: list[Fault], seconds: float) -> Fault:
 
 
 def _wait_for(done: Callable[[], bool], world: World, deadline_seconds: float) -> None:
-    ends_at = time.monotonic() + deadline_seconds
-    while not done() and time.monotonic() < ends_at:
+    deadline = Deadline(deadline_seconds)
+    while not done() and not deadline.is_over():
         world.pause(0.05)
