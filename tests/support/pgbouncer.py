@@ -94,7 +94,7 @@ class Pgbouncer:
 @contextmanager
 def pgbouncer(program: Path, database_url: str, settings: Mapping[str, str]) -> Iterator[Pgbouncer]:
     """A running one, in a folder of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="notifier-pgb-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="notifier-pgb-"))
     try:
         server = Pgbouncer(program, database_url, folder, settings)
         try:
