@@ -123,10 +123,14 @@ class Place:
 
     def accept(self) -> UUID:
         """One SMS in the record, its task published."""
-        publish = task_publisher(make_app(self.services.settings))
-        intake = self.services.intake(publish)
-        body = self._message().encode()
-        intake.process([Received(body, Channel.SMS, Lane.URGENT)])
+        app = make_app(self.services.settings)
+        try:
+            intake = self.services.intake(task_publisher(app))
+            intake.process([Received(self._message().encode(), Channel.SMS, Lane.URGENT)])
+        finally:
+            # Celery leaves its connections to the garbage collector.
+            app.amqp.producer_pool.force_close_all()
+            app.pool.force_close_all()
         with self.services.engine.connect() as connection:
             found = connection.execute(text("SELECT id FROM notifications ORDER BY id DESC LIMIT 1")).scalar_one()
         return UUID(str(found))

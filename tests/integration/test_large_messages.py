@@ -33,8 +33,10 @@ def test_what_is_far_too_large_is_rejected_with_its_size_and_never_held_in_memor
     world: World, amqp_url: str
 ) -> None:
     large = b'{"x": "' + b"y" * (20 * MIB) + b'"}'
-    with reading(amqp_url, lambda batch: None):
+    taken: list[Received] = []
+    with reading(amqp_url, taken.extend):
         publish_when_ready(amqp_url, "sms.bulk", encode())
+        wait_until(lambda: taken)
     for number in range(12):
         publish_raw(amqp_url, "email.bulk", encode(idempotency_key=str(number)))
         publish_raw(amqp_url, "email.bulk", large)
