@@ -315,6 +315,8 @@ def _ask(place: Place) -> None:
             connection.getresponse().read()
         except (OSError, http.client.HTTPException):
             pass  # the program ended
+        finally:
+            connection.close()
 
     Thread(target=post, daemon=True).start()
     _wait_until(lambda: place.database.held)
