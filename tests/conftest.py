@@ -27,7 +27,7 @@ import pytest
 import pytest_timeout
 
 from tests.databases import Databases
-from tests.profiles import is_full, use_profile
+from tests.profiles import use_profile
 from tests.rabbitmq import AmqpServer
 from tests.services import GIVEN, MissingService, Name, RedisServer, Services
 from tests.session import Session
@@ -68,11 +68,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Of `-n auto`: most tests wait most of the time, so three processes keep two processors at work; where real
-    programs are started, two do. Each starts servers of its own; servers that were given are for one."""
-    if any(os.environ.get(name) for name in GIVEN):
-        return 0
-    return 2 if is_full() else 3
+    """Of `-n auto`: most tests wait most of the time, so three processes keep two processors at work. Each starts
+    servers of its own; servers that were given are for one."""
+    return 0 if any(os.environ.get(name) for name in GIVEN) else 3
 
 
 @pytest.hookimpl(tryfirst=True)
