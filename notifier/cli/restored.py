@@ -28,7 +28,6 @@ from notifier.cli.operating import (
 )
 from notifier.cli.output import AsJson, hint, is_terminal, print_json, print_line, print_table, utc
 from notifier.cli.wiring import wiring
-from notifier.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from notifier.operations.restored import HoldResult, ReleaseResult, Restored
@@ -154,10 +153,6 @@ def _release(
 ) -> None:
     from notifier.store.filters import Filter
 
-    if found.hold(operator=operator(), dry_run=True).differences:
-        raise ConfigurationError(
-            "nothing is held yet, and programs do nothing: run `notifier db after-restore` without --release first"
-        )
     wanted = Filter(**conditions)
     chosen: dict[str, Any] = {"everything": everything, "operator": operator()}
     if dry_run or _asks(yes or bool(ids)):

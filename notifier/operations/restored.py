@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from uuid import UUID
 
-from notifier.errors import ServiceUnavailable, WrongSelection
+from notifier.errors import ConfigurationError, ServiceUnavailable, WrongSelection
 from notifier.operations.results import Progress
 from notifier.status import Reason, Status
 from notifier.store.audit import Filter
@@ -107,10 +107,16 @@ class Restored:
 
         Raises:
             WrongSelection: nothing is selected, or in two ways at once.
+            ConfigurationError: nothing is held yet.
         """
         has_filter = any(getattr(wanted, field.name) is not None for field in fields(Filter))
         if sum((has_filter, bool(ids), everything)) != 1:
             raise WrongSelection("say what to release: ids, conditions, or everything; one of the three")
+        if self._verdict().differences:
+            raise ConfigurationError(
+                "nothing is held yet, and programs do nothing: run `notifier db after-restore` without --release "
+                "first"
+            )
         if dry_run:
             groups = self._book.held(wanted, ids)
             expired = sum(group.expired for group in groups)
