@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import random
 import socket
 import subprocess
 import tempfile
@@ -11,6 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+#: Ports below are for well-known services of other people.
+_FIRST_PORT = 10_000
+#: How many ports are looked at before the kernel is asked for one.
+_PORTS_TRIED = 100
+#: Linux: the first and the last port that an outgoing connection may get.
+_OUTGOING_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +108,28 @@ def can_hold_socket(folder: Path) -> bool:
 
 
 def free_port() -> int:
-    """A port on 127.0.0.1 that nobody listens on now."""
+    """A port on 127.0.0.1 that nobody listens on now, and that no outgoing connection is given later.
+
+    A port of the kernel's choice is out of the range that it also takes for outgoing connections: before a server
+    that takes seconds to start listens on it, somebody's connection may have it.
+    """
+    ports = range(_FIRST_PORT, _first_outgoing_port())
+    # Not the generator that tests and load runs seed: two of them would choose the same ports.
+    for port in random.SystemRandom().sample(ports, k=min(_PORTS_TRIED, len(ports))):
+        if is_free(port):
+            return port
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def _first_outgoing_port() -> int:
+    """Where the range begins that outgoing connections get their ports from: 49152 (RFC 6335) on systems that do
+    not tell."""
+    try:
+        return int(_OUTGOING_PORTS.read_text("ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return 49_152
 
 
 def is_free(port: int) -> bool:

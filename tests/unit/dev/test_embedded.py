@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from notifier.dev import machine
 from notifier.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from notifier.dev.machine import Account, can_hold_socket, free_port, is_free, make_temporary_folder, run_as
 from notifier.dev.processes import FolderLock, command_line, end_leftover, own
@@ -82,6 +83,18 @@ def test_socket_does_not_fit_into_a_long_path(tmp_path: Path) -> None:
 
 def test_free_port_is_free() -> None:
     assert is_free(free_port())
+
+
+def test_a_free_port_is_none_that_an_outgoing_connection_may_get_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "range").write_text("10004\t60999\n")
+    monkeypatch.setattr(machine, "_OUTGOING_PORTS", tmp_path / "range")
+    monkeypatch.setattr(machine, "is_free", lambda port: port == 10_002)
+    assert free_port() == 10_002
+
+    (tmp_path / "range").write_text("1024\t65535\n")
+    assert free_port() >= 1024, "none is left: one of the kernel's choice"
 
 
 def test_running_as_an_account_keeps_no_group_of_ours() -> None:
