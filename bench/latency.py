@@ -16,7 +16,7 @@ from bench.sinks import Sink, timed_sink
 from bench.subjects import Ground, Task
 from bench.throughput import Say, work_off
 from notifier.client import Client
-from notifier.status import Lane
+from notifier.domain.statuses import Lane
 
 _WARM = 200
 _PATIENCE_SECONDS = 10.0

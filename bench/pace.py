@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from bench.service import Publisher, body
-from notifier.status import Channel, Lane
+from notifier.domain.statuses import Channel, Lane
 from notifier.topology import routing_key
 from tests.rabbitmq import amqp_connection
 

@@ -21,9 +21,9 @@ from bench import mails
 from bench.subjects import Ground, Task, freeze
 from notifier import topology
 from notifier.dev.processes import ServerProcess
-from notifier.errors import ServiceUnavailable
-from notifier.message import new_id
-from notifier.status import Channel, Lane
+from notifier.domain.errors import ServiceUnavailable
+from notifier.domain.message import new_id
+from notifier.domain.statuses import Channel, Lane
 from tests.rabbitmq import amqp_connection
 
 #: One for each core of the machine that the targets are for; `bench.workers` measures 1, 2 and 4.

@@ -7,7 +7,7 @@ from bench.sinks import slow_twilio
 from bench.subjects import Ground, Task
 from bench.throughput import Rates, Say, other_pids, work_off
 from notifier.dev.twilio_server import ACCOUNT_SID, AUTH_TOKEN
-from notifier.status import Channel
+from notifier.domain.statuses import Channel
 
 DELAY_SECONDS = 0.15
 _GUESS = 500.0

@@ -26,8 +26,8 @@ from bench.sinks import smtp_sink
 from notifier.bootstrap import DeliveryLoop, Services, settle
 from notifier.config import load_settings
 from notifier.dev.machine import make_temporary_folder
+from notifier.domain.statuses import Channel, Lane
 from notifier.intake.accepting import BATCH_SIZE, Received
-from notifier.status import Channel, Lane
 from notifier.telemetry import configure
 from notifier.worker import IDS_PER_TASK
 from tests.databases import Databases

@@ -15,7 +15,7 @@ from bench.subjects import Ground, Task
 from bench.throughput import Say, work_off
 from bench.usage import memory_mb, sampling
 from notifier import topology
-from notifier.status import Lane
+from notifier.domain.statuses import Lane
 from tests.rabbitmq import amqp_connection
 
 _WARM = 500

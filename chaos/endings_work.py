@@ -30,13 +30,13 @@ from notifier.config import Settings
 from notifier.dev.machine import free_port
 from notifier.dev.running import running
 from notifier.dev.twilio_server import TwilioServer
+from notifier.domain.message import Message
+from notifier.domain.statuses import Channel, Lane
+from notifier.domain.validation import check
 from notifier.intake.accepting import Received
-from notifier.message import Message
 from notifier.operations.keys import Grants, Keys, Scope
 from notifier.outbox import create_table, make_engine
-from notifier.parsing import check
 from notifier.shutdown import OVERDUE
-from notifier.status import Channel, Lane
 from notifier.store.keys import KeyBook
 from notifier.store.operating import Operating
 from notifier.topology import is_redis

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from notifier.status import FINAL_STATUSES, Status
+from notifier.domain.statuses import FINAL_STATUSES, Status
 from tests.support.receiver import Got, Receiver, Say, receiver
 
 SECRET = "whsec_" + base64.b64encode(b"the secret of the fault suite's ").decode()

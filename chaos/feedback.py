@@ -30,8 +30,8 @@ from twilio.request_validator import RequestValidator
 from chaos.world import World
 from notifier.dev.machine import free_port
 from notifier.dev.processes import ServerProcess
+from notifier.domain.statuses import Channel
 from notifier.hashing import HashKey
-from notifier.status import Channel
 from notifier.tokens import Tokens
 
 _KEY = "a hash key for the fault suite only"

@@ -18,10 +18,10 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from notifier.client import Client
-from notifier.errors import PublishFailed
-from notifier.message import new_id
+from notifier.domain.errors import PublishFailed
+from notifier.domain.message import new_id
+from notifier.domain.statuses import Channel, Lane
 from notifier.outbox import make_engine
-from notifier.status import Channel, Lane
 
 PRODUCER = "chaos"
 _BATCH = 12

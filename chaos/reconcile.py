@@ -13,7 +13,7 @@ import psycopg
 
 from chaos.endpoint import TOLD
 from chaos.load import Published
-from notifier.status import Status, may_follow
+from notifier.domain.statuses import Status, may_follow
 
 #: At rest: ended, or held. A held one is still looked up at its provider for a while, and never sent again.
 _SETTLED = """(status IN ('sent', 'delivered', 'undelivered', 'failed', 'expired', 'cancelled', 'suppressed')

@@ -12,7 +12,7 @@ from chaos.load import Mix
 from chaos.setup import USUAL, Setup
 from chaos.taps import CLAIM, RESULT, START, Point
 from chaos.world import BrokerName, World
-from notifier.status import Lane
+from notifier.domain.statuses import Lane
 
 #: A lost task of the urgent lane is noticed after half a minute, of the normal one after two.
 _URGENT = Mix()

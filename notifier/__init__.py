@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from notifier.client import Client, Handle, RecordingClient
-    from notifier.errors import (
+    from notifier.domain.errors import (
         ConfigurationError,
         Fault,
         InvalidMessage,
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
         PublishFailed,
         PublishRefused,
     )
-    from notifier.message import Message, new_id
-    from notifier.status import Channel, Lane
+    from notifier.domain.message import Message, new_id
+    from notifier.domain.statuses import Channel, Lane
 
 _HOMES = {
-    "Channel": "status",
+    "Channel": "domain.statuses",
     "Client": "client",
-    "ConfigurationError": "errors",
-    "Fault": "errors",
+    "ConfigurationError": "domain.errors",
+    "Fault": "domain.errors",
     "Handle": "client",
-    "InvalidMessage": "errors",
-    "Lane": "status",
-    "Message": "message",
-    "NotifierError": "errors",
-    "PublishFailed": "errors",
-    "PublishRefused": "errors",
+    "InvalidMessage": "domain.errors",
+    "Lane": "domain.statuses",
+    "Message": "domain.message",
+    "NotifierError": "domain.errors",
+    "PublishFailed": "domain.errors",
+    "PublishRefused": "domain.errors",
     "RecordingClient": "client",
-    "new_id": "message",
+    "new_id": "domain.message",
 }
 
 __all__ = [

@@ -22,7 +22,8 @@ from notifier.delivery import Asker, Circuits, Deliverer, Reconciler
 from notifier.delivery.calling import Caller
 from notifier.delivery.pacing import Pacer
 from notifier.dispatch import Dispatcher, Publish
-from notifier.errors import ServiceUnavailable
+from notifier.domain.errors import ServiceUnavailable
+from notifier.domain.statuses import SIMULATOR, Channel
 from notifier.hashing import HashKey
 from notifier.intake import Intake
 from notifier.intake.accepting import PublishTasks
@@ -39,7 +40,6 @@ from notifier.providers.base import Provider
 from notifier.providers.simulator import Simulator
 from notifier.rendering import Renderer
 from notifier.sealing import Sealer, read_keys
-from notifier.status import SIMULATOR, Channel
 from notifier.store.attachments import AttachmentBook
 from notifier.store.audit import Audit
 from notifier.store.callbacks import CallbackBook

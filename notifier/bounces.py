@@ -17,7 +17,7 @@ from typing import Any
 from aiosmtpd.smtp import SMTP, Envelope, Session, syntax
 
 from notifier.connections import ConnectionLimit, peer_of
-from notifier.errors import ConfigurationError, ServiceUnavailable
+from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.operations.bounces import Bounces
 from notifier.telemetry import log, log_failure
 

@@ -11,8 +11,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from notifier.errors import ConfigurationError
-from notifier.status import FINAL_STATUSES, Status
+from notifier.domain.errors import ConfigurationError
+from notifier.domain.statuses import FINAL_STATUSES, Status
 
 #: Of a secret (https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md). Bytes.
 MIN_SECRET_BYTES, MAX_SECRET_BYTES = 24, 64

@@ -23,10 +23,10 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from notifier.errors import ConfigurationError, Fault, InvalidMessage
-from notifier.message import Message, new_id
-from notifier.parsing import check, faults_of
-from notifier.status import Channel, Lane
+from notifier.domain.errors import ConfigurationError, Fault, InvalidMessage
+from notifier.domain.message import Message, new_id
+from notifier.domain.statuses import Channel, Lane
+from notifier.domain.validation import check, faults_of
 from notifier.wire import MAX_ENTRY_BYTES, Wire, join, portions
 
 if TYPE_CHECKING:

@@ -24,13 +24,13 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from notifier.bounce_address import BounceAddress
 from notifier.callback_table import CallbackTable, expand, read_name_servers
-from notifier.errors import ConfigurationError
+from notifier.domain.errors import ConfigurationError
+from notifier.domain.lane_retry import DEFAULT_RETRIES, LaneRetry
+from notifier.domain.message import MAX_MAIL_ATTACHMENTS, Name
+from notifier.domain.statuses import SIMULATOR, Channel, Lane
 from notifier.limit_tables import Caps, Quota, Retention, SuppressionTable
-from notifier.message import MAX_MAIL_ATTACHMENTS, Name
 from notifier.producer_table import ProducerTable, check_producers
-from notifier.retry_table import DEFAULT_RETRIES, LaneRetry
 from notifier.sealing import read_keys
-from notifier.status import SIMULATOR, Channel, Lane
 
 #: In the data folder while `notifier up` runs there: where its servers are, for other commands of the same user.
 RUNNING_FILE = "running.env"

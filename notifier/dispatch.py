@@ -11,9 +11,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID
 
-from notifier.errors import StatementCancelled
-from notifier.retrying import UNKNOWN_AFTER_SECONDS
-from notifier.status import Channel, Lane
+from notifier.domain.errors import StatementCancelled
+from notifier.domain.retry_policy import UNKNOWN_AFTER_SECONDS
+from notifier.domain.statuses import Channel, Lane
 from notifier.store.callbacks import CallbackBook
 from notifier.store.ledger import Ledger
 from notifier.store.values import Due

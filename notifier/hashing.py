@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from notifier.domain.recipient_identity import earlier_forms, recipient_identity
-from notifier.status import Channel
+from notifier.domain.statuses import Channel
 
 #: Stands in while no key is set. Everyone can read it here, so it protects nobody: `notifier doctor` warns.
 PUBLIC_KEY = "notifier: no NOTIFIER_HASH_KEY is set"

@@ -47,9 +47,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, scoped_session
 
-from notifier.errors import ConfigurationError, MissingPackage, ServiceUnavailable
+from notifier.domain.errors import ConfigurationError, MissingPackage, ServiceUnavailable
+from notifier.domain.statuses import Channel, Lane
 from notifier.relay import Pair, Passed, Relay, Row
-from notifier.status import Channel, Lane
 
 __all__ = ["Relay", "SqlOutbox", "create_table", "make_engine", "make_table", "metadata", "table", "write"]
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from notifier.domain.message import Name
 from notifier.domain.producers import TEMPLATE_PATTERN, SendingRights
-from notifier.message import Name
-from notifier.status import Channel, Lane
+from notifier.domain.statuses import Channel, Lane
 
 
 def _as_list(value: Any) -> Any:

@@ -27,8 +27,8 @@ from uuid import UUID
 from pydantic_core import from_json
 
 from notifier import topology
-from notifier.errors import ConfigurationError, PublishFailed, ServiceUnavailable
-from notifier.status import Channel, Lane
+from notifier.domain.errors import ConfigurationError, PublishFailed, ServiceUnavailable
+from notifier.domain.statuses import Channel, Lane
 from notifier.wire import join, portions
 
 log = logging.getLogger("notifier.relay")

@@ -21,7 +21,7 @@ from notifier import topology
 from notifier.broker import amqp_transport
 from notifier.broker.amqp_transport import RawMessage, UnreadableProperties
 from notifier.broker.broker_user import VOUCHED, own_users, publisher, user_of, without_voucher
-from notifier.errors import NotFound, ServiceUnavailable
+from notifier.domain.errors import NotFound, ServiceUnavailable
 
 #: Deadline of connecting, and of each answer. Seconds.
 TIMEOUT_SECONDS = 10.0

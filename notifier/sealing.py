@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from notifier.errors import CannotOpen, MissingPackage
+from notifier.domain.errors import CannotOpen, MissingPackage
 
 _VERSION = 1
 _NONCE_BYTES = 12

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from itertools import islice
 from uuid import UUID
 
+from notifier.domain.statuses import Channel
 from notifier.hashing import HashKey
-from notifier.status import Channel
 
 #: Of the keyed hash so much goes along: 96 bits, which nobody guesses one mail at a time. Bytes.
 _PROOF = 12

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 from kombu import Exchange, Queue
 
-from notifier.errors import ConfigurationError
-from notifier.status import Channel, Lane
+from notifier.domain.errors import ConfigurationError
+from notifier.domain.statuses import Channel, Lane
 
 #: Producers publish here.
 NOTIFY = Exchange("notify", type="topic", durable=True)

@@ -21,9 +21,9 @@ from kombu.exceptions import KombuError
 
 from notifier import topology
 from notifier.broker.broker_user import user_of
-from notifier.errors import ConfigurationError, PublishFailed, PublishRefused
-from notifier.message import MAX_BATCH_ENTRIES, MAX_BODY_BYTES
-from notifier.status import Channel, Lane
+from notifier.domain.errors import ConfigurationError, PublishFailed, PublishRefused
+from notifier.domain.message import MAX_BATCH_ENTRIES, MAX_BODY_BYTES
+from notifier.domain.statuses import Channel, Lane
 
 _NO_ROUTE = 312  # AMQP 0-9-1 reply code: a mandatory message that no queue took
 _MAX_USER_BYTES = 255  # RabbitMQ's limit of the property user_id

@@ -27,10 +27,10 @@ from notifier.bootstrap import CallbackLoop, DeliveryLoop, Services, settle
 from notifier.broker import amqp_transport
 from notifier.config import Settings, load_settings
 from notifier.dispatch import dispatch_callbacks
+from notifier.domain.statuses import Channel, Lane
 from notifier.operations.upkeep import NIGHTLY
 from notifier.remote_control import QuestionsControl
 from notifier.shutdown import Shutdown
-from notifier.status import Channel, Lane
 from notifier.telemetry import configure, log
 from notifier.worker_process import ImpatientEvents, OrderlyBeat, OrderlyWorker
 

@@ -28,7 +28,7 @@ import redis
 from notifier.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from notifier.dev.embedded.binaries import valkey_binary
 from notifier.dev.machine import make_temporary_folder
-from notifier.errors import MissingPackage
+from notifier.domain.errors import MissingPackage
 from tests.install import apt_install_rabbitmq, can_apt_install, docker_engine_answers, start_container
 from tests.rabbitmq import AmqpServer, GivenRabbitmq, PrivateRabbitmq
 

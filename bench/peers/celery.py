@@ -19,7 +19,7 @@ from bench import mails
 from bench.service import wait_for
 from bench.subjects import Ground, Task, freeze
 from notifier.dev.processes import ServerProcess
-from notifier.errors import ServiceUnavailable
+from notifier.domain.errors import ServiceUnavailable
 from tests.rabbitmq import amqp_connection
 
 _START_SECONDS = 60.0

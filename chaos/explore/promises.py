@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from chaos.explore.provider import Books
-from notifier.status import Outcome, Reason, Status, may_follow
+from notifier.domain.statuses import Outcome, Reason, Status, may_follow
 from notifier.store.ledger import MAX_CRASHES
 
 if TYPE_CHECKING:

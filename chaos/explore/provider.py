@@ -8,9 +8,9 @@ from typing import Self
 from uuid import UUID
 
 from chaos.explore.steps import Died, Kind, Option, Stage, Step, current
-from notifier.errors import OutcomeUnknown, Rejected, Unavailable
+from notifier.domain.errors import OutcomeUnknown, Rejected, Unavailable
+from notifier.domain.statuses import Channel, Reason
 from notifier.providers.base import Outgoing, Receipt, Sought
-from notifier.status import Channel, Reason
 
 
 @dataclass(frozen=True, slots=True)

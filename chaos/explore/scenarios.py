@@ -7,10 +7,10 @@ from collections.abc import Callable
 from chaos.explore.schedule import Role, Scenario
 from chaos.explore.steps import DATABASE_JUMP, Actor, Option
 from chaos.explore.world import JUMP_SECONDS, World
+from notifier.domain.statuses import Channel, Lane, OnUnknown, Reason, Status, SuppressionReason
 from notifier.intake.accepting import Received
 from notifier.operations.notifications import Resolution
 from notifier.providers.base import Report
-from notifier.status import Channel, Lane, OnUnknown, Reason, Status, SuppressionReason
 from notifier.store.operating import Selection
 
 _LETTERS = "abc"

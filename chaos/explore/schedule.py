@@ -10,8 +10,8 @@ from chaos.explore import promises
 from chaos.explore.promises import Broken
 from chaos.explore.steps import DATABASE_JUMP, JUMP, JUMPS, Actor, Choice, Kind, Option, Step, faults_of
 from chaos.explore.world import JUMP_SECONDS, Task, World
-from notifier.errors import NotifierError
-from notifier.status import Channel
+from notifier.domain.errors import NotifierError
+from notifier.domain.statuses import Channel
 
 #: Who brings everything to rest: one worker and one Beat that take turns.
 RESTER = "z"

@@ -20,16 +20,16 @@ from notifier.delivery import Deliverer, Reconciler
 from notifier.delivery.calling import Call, Caller
 from notifier.delivery.pacing import Pacer
 from notifier.dispatch import Dispatcher
+from notifier.domain.message import Message
+from notifier.domain.routing import Candidate, Route
+from notifier.domain.statuses import Channel, Lane, OnUnknown, Status
+from notifier.domain.validation import check
 from notifier.intake import Intake
 from notifier.intake.producers import Producers
 from notifier.limit_tables import Retention
-from notifier.message import Message
 from notifier.operations.notifications import Operations
 from notifier.operations.retention import Keeper
-from notifier.parsing import check
 from notifier.providers.base import Provider
-from notifier.routing import Candidate, Route
-from notifier.status import Channel, Lane, OnUnknown, Status
 from notifier.store.lateness import Lateness
 from notifier.store.operating import Operating
 from notifier.store.retention import RetentionBook

@@ -12,8 +12,8 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from notifier.callbacks.addresses import CheckedResolver, ForbiddenAddress, url_problem
+from notifier.domain.statuses import CallbackFailure
 from notifier.providers.http_call import retry_after
-from notifier.status import CallbackFailure
 
 #: Deadline of a call, everything included. Seconds.
 DEADLINE_SECONDS = 10.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from notifier.status import CallbackFailure
+from notifier.domain.statuses import CallbackFailure
 
 #: The first pause; it doubles with each call up to the second. Seconds.
 FIRST_SECONDS, MAX_SECONDS = 5.0, 3600.0

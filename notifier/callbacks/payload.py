@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from notifier.status import Channel, Status
+from notifier.domain.statuses import Channel, Status
 from notifier.store.callbacks import ClaimedCallback
 
 

@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 
 from notifier.callback_table import CallbackTable
 from notifier.callbacks.addresses import url_problem
-from notifier.errors import Fault
-from notifier.message import Message
-from notifier.status import Status
+from notifier.domain.errors import Fault
+from notifier.domain.message import Message
+from notifier.domain.statuses import Status
 
 
 class Rules:

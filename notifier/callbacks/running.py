@@ -23,8 +23,8 @@ from notifier.callbacks import payload, signing
 from notifier.callbacks.calling import DEADLINE_SECONDS, Answer, Caller
 from notifier.callbacks.pausing import pause_after
 from notifier.callbacks.slots import FairSlots
-from notifier.errors import ConfigurationError, ServiceUnavailable
-from notifier.status import CallbackFailure
+from notifier.domain.errors import ConfigurationError, ServiceUnavailable
+from notifier.domain.statuses import CallbackFailure
 from notifier.store.callbacks import PER_PRODUCER, CallbackBook, CallbackResult, ClaimedCallback
 from notifier.telemetry import log, log_failure
 

@@ -8,7 +8,7 @@ from notifier.cli import partitions, privacy, replaying, restored
 from notifier.cli.failing import FAILED
 from notifier.cli.output import AsJson, hint, print_json, print_line, print_table
 from notifier.cli.wiring import wiring
-from notifier.errors import MissingPackage
+from notifier.domain.errors import MissingPackage
 
 PANEL = "Set up"
 
@@ -124,7 +124,7 @@ def queues_declare(context: typer.Context) -> None:
 
 def schema_message() -> None:
     """Print the JSON Schema of a message, and of a batch of them."""
-    from notifier.message import json_schema
+    from notifier.domain.message import json_schema
 
     print_json(json_schema())
 

@@ -15,7 +15,7 @@ from notifier.cli.looking import Before, Limit, body_lines
 from notifier.cli.output import AsJson, hint, print_json, print_line, print_pairs, print_table, utc, when
 from notifier.cli.values import read_id
 from notifier.cli.wiring import Wiring, wiring
-from notifier.errors import ConfigurationError
+from notifier.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from notifier.config import Settings

@@ -14,7 +14,7 @@ from kombu import Connection, Exchange, Queue
 from kombu.exceptions import ChannelError, KombuError
 
 from notifier import topology
-from notifier.errors import ConfigurationError, ServiceUnavailable
+from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 
 #: Deadline of connecting, and of each answer. Seconds.
 TIMEOUT_SECONDS = 5.0

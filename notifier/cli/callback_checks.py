@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from notifier.callbacks.addresses import url_problem
 from notifier.cli.broker import Broker
 from notifier.cli.checks import Check, split_error
-from notifier.errors import ConfigurationError
+from notifier.domain.errors import ConfigurationError
 from notifier.topology import callbacks_queue
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from notifier.cli.output import (
 )
 from notifier.cli.values import read_id
 from notifier.cli.wiring import wiring
-from notifier.status import CallbackFailure, CallbackState, Status
+from notifier.domain.statuses import CallbackFailure, CallbackState, Status
 
 if TYPE_CHECKING:
     from notifier.operations.callbacks import CallbackOperations, CallbackReplay, StuckEndpoint

@@ -12,8 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from notifier.cli.broker import Broker, producer_queues, where
-from notifier.errors import ConfigurationError, NotifierError, SendError, ServiceUnavailable, TemplateInvalid
-from notifier.status import Channel
+from notifier.domain.errors import (
+    ConfigurationError,
+    NotifierError,
+    SendError,
+    ServiceUnavailable,
+    TemplateInvalid,
+)
+from notifier.domain.statuses import Channel
 from notifier.topology import DEAD, NOTIFY
 
 if TYPE_CHECKING:

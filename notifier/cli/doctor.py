@@ -11,7 +11,7 @@ import typer
 from notifier.cli.failing import FAILED
 from notifier.cli.output import AsJson, clean, console, hint, is_terminal, print_json, print_line
 from notifier.cli.wiring import Wiring, wiring
-from notifier.errors import ConfigurationError
+from notifier.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from notifier.cli.checks import Check

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from notifier.cli.output import clean, console, hint, is_terminal
-from notifier.errors import (
+from notifier.domain.errors import (
     ConfigurationError,
     InvalidMessage,
     NotifierError,

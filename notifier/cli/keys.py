@@ -14,7 +14,7 @@ from notifier.cli.operating import operator
 from notifier.cli.output import AsJson, hint, print_json, print_line, print_table, utc
 from notifier.cli.values import read_future
 from notifier.cli.wiring import wiring
-from notifier.status import Channel
+from notifier.domain.statuses import Channel
 
 if TYPE_CHECKING:
     from notifier.operations.keys import Keys, NewKey

@@ -14,8 +14,8 @@ from typing import Any, TextIO
 from pydantic_core import from_json
 
 from notifier.domain.csv_rows import read_rows
-from notifier.errors import Fault
-from notifier.message import MAX_BODY_BYTES, Message
+from notifier.domain.errors import Fault
+from notifier.domain.message import MAX_BODY_BYTES, Message
 
 #: Column → field of the contract. Every other column is a variable of the template.
 FIELDS = frozenset(Message.model_fields) - {"context", "metadata"}

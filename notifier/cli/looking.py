@@ -28,8 +28,8 @@ from notifier.cli.story import print_story, story_as_json
 from notifier.cli.values import read_id, read_past
 from notifier.cli.wiring import wiring
 from notifier.cli.words import REDACTED
-from notifier.errors import NotFound
-from notifier.status import FINAL_STATUSES, Channel, Reason, Status
+from notifier.domain.errors import NotFound
+from notifier.domain.statuses import FINAL_STATUSES, Channel, Reason, Status
 
 if TYPE_CHECKING:
     from notifier.store.audit import RejectedView

@@ -30,8 +30,8 @@ from notifier.cli.output import (
 from notifier.cli.values import read_id, read_past
 from notifier.cli.wiring import wiring
 from notifier.cli.words import REASONS
-from notifier.errors import ServiceUnavailable
-from notifier.status import Channel, Reason, Status
+from notifier.domain.errors import ServiceUnavailable
+from notifier.domain.statuses import Channel, Reason, Status
 
 if TYPE_CHECKING:
     from notifier.operations import Operations, Result, Selection, Stuck, Tally

@@ -55,7 +55,7 @@ def partitions(
 
 
 def _make(services: Services) -> MadeMonths:
-    from notifier.errors import ServiceUnavailable
+    from notifier.domain.errors import ServiceUnavailable
     from notifier.store.partitions import MadeMonths, ensure_partitions
 
     made = MadeMonths()

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from notifier import topology
 from notifier.broker import broker_user
 from notifier.cli.checks import Check
+from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.domain.producers import is_matching
-from notifier.errors import ConfigurationError, ServiceUnavailable
+from notifier.domain.statuses import Channel
 from notifier.intake.producers import check_broker, in_words
-from notifier.status import Channel
 
 if TYPE_CHECKING:
     from notifier.bootstrap import Services

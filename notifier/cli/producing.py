@@ -13,7 +13,7 @@ from notifier.cli.publish import publish
 from notifier.cli.values import Given, channel_of, read_context, read_future, read_metadata
 from notifier.cli.waiting import Waiting
 from notifier.cli.wiring import wiring
-from notifier.status import Channel, Lane
+from notifier.domain.statuses import Channel, Lane
 
 if TYPE_CHECKING:
     from notifier.client import Handle

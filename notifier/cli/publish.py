@@ -18,8 +18,8 @@ from notifier.cli.failing import FAILED
 from notifier.cli.output import AsJson, clean, console, hint, is_terminal, print_json, print_line, warn
 from notifier.cli.values import read_context, read_metadata, read_moment_exactly
 from notifier.cli.wiring import wiring
-from notifier.errors import PublishFailed
-from notifier.status import Channel, Lane
+from notifier.domain.errors import PublishFailed
+from notifier.domain.statuses import Channel, Lane
 
 if TYPE_CHECKING:
     from notifier.cli.lines import Line

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from notifier.cli.lines import Line
 from notifier.cli.values import channel_of
 from notifier.cli.wiring import Publisher
-from notifier.errors import Fault, InvalidMessage
-from notifier.status import Channel, Lane
+from notifier.domain.errors import Fault, InvalidMessage
+from notifier.domain.statuses import Channel, Lane
 
 _Kind = TypeVar("_Kind", Channel, Lane)
 

@@ -26,7 +26,7 @@ from notifier.cli.output import (
 )
 from notifier.cli.values import read_id, read_past
 from notifier.cli.wiring import wiring
-from notifier.errors import NotFound
+from notifier.domain.errors import NotFound
 
 if TYPE_CHECKING:
     from notifier.operations import RejectedSelection, Replays, Result, Tally

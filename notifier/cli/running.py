@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from notifier.cli.output import AsJson, hint, one_line, print_json, print_line, print_table, warn
-from notifier.errors import ConfigurationError, MissingPackage
-from notifier.status import Channel, Lane
+from notifier.domain.errors import ConfigurationError, MissingPackage
+from notifier.domain.statuses import Channel, Lane
 
 if TYPE_CHECKING:
     from notifier.config import Settings

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from notifier.cli.output import clean, console, is_terminal, one_line, print_line, print_pairs, status_style, utc
 from notifier.cli.words import EVENTS, OUTCOMES, PROOFS, REDACTED, reason_in_words, status_in_words
-from notifier.status import MessageProof
+from notifier.domain.statuses import MessageProof
 
 if TYPE_CHECKING:
     from notifier.store.attachments import AttachmentView

@@ -21,8 +21,8 @@ from notifier.cli.publish import opened_csv
 from notifier.cli.values import channel_of, read_future
 from notifier.cli.wiring import wiring
 from notifier.cli.words import SUPPRESSIONS
-from notifier.errors import Fault, InvalidMessage
-from notifier.status import Channel, SuppressionReason
+from notifier.domain.errors import Fault, InvalidMessage
+from notifier.domain.statuses import Channel, SuppressionReason
 
 if TYPE_CHECKING:
     from notifier.operations.suppression_files import Bad

@@ -12,8 +12,8 @@ from notifier.cli.failing import FAILED
 from notifier.cli.output import AsJson, clean, hint, print_json, print_line, print_pairs, print_table
 from notifier.cli.values import read_context
 from notifier.cli.wiring import wiring
-from notifier.errors import InvalidMessage, NotFound, TemplateInvalid
-from notifier.status import Channel
+from notifier.domain.errors import InvalidMessage, NotFound, TemplateInvalid
+from notifier.domain.statuses import Channel
 
 if TYPE_CHECKING:
     from notifier.rendering import Rendered, Renderer, Segments, Template

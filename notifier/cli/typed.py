@@ -13,9 +13,9 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from notifier.errors import NotFound, TemplateInvalid
+from notifier.domain.errors import NotFound, TemplateInvalid
+from notifier.domain.statuses import Channel
 from notifier.rendering import Renderer, Type
-from notifier.status import Channel
 
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 _BOOLEANS = {"true": True, "yes": True, "false": False, "no": False}

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import typer
 
-from notifier.status import Channel
+from notifier.domain.statuses import Channel
 
 _SPAN = re.compile(r"([0-9]{1,6})([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}

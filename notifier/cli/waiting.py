@@ -11,8 +11,8 @@ import typer
 from notifier.cli.failing import FAILED
 from notifier.cli.output import hint, print_json, warn
 from notifier.cli.story import print_story, story_as_json
-from notifier.errors import NotFound
-from notifier.status import FINAL_STATUSES, Status
+from notifier.domain.errors import NotFound
+from notifier.domain.statuses import FINAL_STATUSES, Status
 
 if TYPE_CHECKING:
     from notifier.client import Handle

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
-from notifier.status import Channel, Lane
+from notifier.domain.statuses import Channel, Lane
 
 if TYPE_CHECKING:  # they take a moment to import, and `notifier --help` needs neither
     from notifier.bootstrap import Services

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from notifier.domain.producers import ProducerProof
-from notifier.status import Outcome, Reason, Status, SuppressionReason
+from notifier.domain.statuses import Outcome, Reason, Status, SuppressionReason
 
 #: Where a recipient stood that retention has removed.
 REDACTED = "(redacted)"

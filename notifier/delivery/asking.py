@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from notifier.errors import SendError, ServiceUnavailable
+from notifier.domain.errors import SendError, ServiceUnavailable
 from notifier.operations.receipts import ASK_AT_SECONDS, Receipts
 from notifier.providers.base import CallsBack, Provider, Report, Reports
 from notifier.providers.simulator import Simulator

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from uuid import UUID
 
-from notifier.message import MAX_MAIL_ATTACHMENTS
+from notifier.domain.message import MAX_MAIL_ATTACHMENTS
 from notifier.providers.base import Attachment
 from notifier.store.attachments import AttachmentBook
 from notifier.store.values import Claimed

@@ -10,9 +10,9 @@ from queue import Empty, SimpleQueue
 
 from notifier.delivery.pacing import Go, Pacer
 from notifier.delivery.preparing import Prepared
-from notifier.errors import OutcomeUnknown, SendError, ServiceUnavailable, Unavailable
+from notifier.domain.errors import OutcomeUnknown, SendError, ServiceUnavailable, Unavailable
+from notifier.domain.statuses import Outcome, Reason
 from notifier.providers.base import Provider, Receipt
-from notifier.status import Outcome, Reason
 from notifier.store.values import Started
 from notifier.telemetry import log, log_failure
 

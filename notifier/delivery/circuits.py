@@ -11,9 +11,8 @@ from threading import Lock
 
 from notifier.delivery.calling import Call
 from notifier.domain.destinations import destination_of
-from notifier.errors import Rejected, SendError, Unavailable
-from notifier.providers.base import Receipt
-from notifier.routing import (
+from notifier.domain.errors import Rejected, SendError, Unavailable
+from notifier.domain.routing import (
     LAST_CHANCES,
     PROBE_GRACE_SECONDS,
     SENDER_REFUSALS,
@@ -28,7 +27,8 @@ from notifier.routing import (
     pause_after,
     route,
 )
-from notifier.status import Channel, Outcome, Reason, Subject
+from notifier.domain.statuses import Channel, Outcome, Reason, Subject
+from notifier.providers.base import Receipt
 from notifier.store.circuits import CircuitBook, CircuitKey, Refusal
 from notifier.store.health import HealthBook, Tally
 from notifier.telemetry import log

@@ -37,13 +37,13 @@ from notifier.delivery.repetition import until_answered
 from notifier.delivery.result_writer import ResultWriter
 from notifier.delivery.results import Held, Results, failed, result_of
 from notifier.domain.destinations import destination_of
-from notifier.errors import RenderingFailed, SendError, ServiceUnavailable, Unavailable
+from notifier.domain.errors import RenderingFailed, SendError, ServiceUnavailable, Unavailable
+from notifier.domain.retry_policy import wait_for_circuit
+from notifier.domain.routing import Candidate, Route
+from notifier.domain.statuses import SIMULATOR, Channel, Reason
 from notifier.hashing import HashKey
 from notifier.providers.base import Attachment, Provider, Receipt
 from notifier.rendering import Renderer
-from notifier.retrying import wait_for_circuit
-from notifier.routing import Candidate, Route
-from notifier.status import SIMULATOR, Channel, Reason
 from notifier.store.attachments import AttachmentBook
 from notifier.store.ledger import Ledger
 from notifier.store.values import Claimed, NewAttempt, Result, Started

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from notifier.delivery.calling import Call
 from notifier.delivery.preparing import Prepared
 from notifier.domain.destinations import destination_of
-from notifier.errors import Rejected, SendError, Throttled, Unavailable
-from notifier.routing import Route
-from notifier.status import Channel, Reason, Subject
+from notifier.domain.errors import Rejected, SendError, Throttled, Unavailable
+from notifier.domain.routing import Route
+from notifier.domain.statuses import Channel, Reason, Subject
 from notifier.store.values import Claimed, NewAttempt
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from notifier.config import Settings
 from notifier.delivery.preparing import Prepared
+from notifier.domain.statuses import Channel
 from notifier.limit_tables import Cap
-from notifier.status import Channel
 from notifier.store.rates import RateBook, Turn
 from notifier.telemetry import log
 

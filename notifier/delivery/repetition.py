@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from threading import Event
 from typing import TypeVar
 
-from notifier.errors import ServiceUnavailable
+from notifier.domain.errors import ServiceUnavailable
 from notifier.store.engine import unprepared
 
 #: Pauses between tries while the database is away; the last one repeats. Seconds.

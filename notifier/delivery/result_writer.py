@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from notifier.delivery.repetition import pause
-from notifier.errors import ServiceUnavailable
-from notifier.status import Outcome, Reason
+from notifier.domain.errors import ServiceUnavailable
+from notifier.domain.statuses import Outcome, Reason
 from notifier.store.engine import is_about_statement, unprepared
 from notifier.store.values import Result
 from notifier.telemetry import log, log_failure

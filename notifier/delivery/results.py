@@ -11,11 +11,11 @@ from notifier.delivery.asking import first_wait
 from notifier.delivery.calling import Call
 from notifier.delivery.failover import Routed, detail_of, to_decide
 from notifier.delivery.suppressing import suppression_of
-from notifier.errors import OutcomeUnknown, Rejected, SendError
+from notifier.domain.errors import OutcomeUnknown, Rejected, SendError
+from notifier.domain.retry_policy import MIN_PAUSE_SECONDS, UNKNOWN_AFTER_SECONDS, Decision, Situation, decide
+from notifier.domain.statuses import Outcome, Reason, Status
 from notifier.hashing import HashKey
 from notifier.providers.base import Provider, Receipt, id_space
-from notifier.retrying import MIN_PAUSE_SECONDS, UNKNOWN_AFTER_SECONDS, Decision, Situation, decide
-from notifier.status import Outcome, Reason, Status
 from notifier.store.suppressions import NewSuppression
 from notifier.store.values import Claimed, Result
 from notifier.telemetry import log_failure

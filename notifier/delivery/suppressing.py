@@ -7,11 +7,11 @@ suppress is recorded in the transaction of that result.
 
 from __future__ import annotations
 
-from notifier.errors import Rejected
+from notifier.domain.errors import Rejected
+from notifier.domain.statuses import SuppressionReason
 from notifier.hashing import HashKey
 from notifier.operations.suppressions import GLOBAL, SENDER_PREFIX, category_scope, sender_scope
 from notifier.rendering import Template
-from notifier.status import SuppressionReason
 from notifier.store.suppressions import NewSuppression
 from notifier.store.values import Claimed, Guard
 

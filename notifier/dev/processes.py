@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from notifier.dev.machine import Account, private_opener, run_as
-from notifier.errors import ConfigurationError, ServiceUnavailable
+from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 
 #: A signal and how many seconds the process has to obey it, mildest first.
 StopPlan = Sequence[tuple[signal.Signals, float]]

@@ -21,7 +21,7 @@ from aiohttp import web
 from notifier.dev.http_server import LocalHttpServer
 from notifier.dev.number_faults import Action, NumberFaults
 from notifier.dev.running import running
-from notifier.gsm import fits_gsm
+from notifier.domain.gsm7 import fits_gsm
 
 __all__ = ["VonageMessage", "VonageRule", "VonageServer", "running_vonage_server"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from notifier.status import Channel
+from notifier.domain.statuses import Channel
 
 #: ITU-T E.164: the calling codes of one digit, and the beginnings of those of two. All others have three.
 _ONE_DIGIT = ("1", "7")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-from notifier.errors import Fault
-from notifier.status import Channel, Lane
+from notifier.domain.errors import Fault
+from notifier.domain.statuses import Channel, Lane
 
 #: Of template names: `order_*`. A name is a pattern, too.
 TEMPLATE_PATTERN = re.compile(r"[A-Za-z0-9._*?-]{1,100}\Z")

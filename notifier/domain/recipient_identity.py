@@ -15,8 +15,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from notifier.errors import Fault
-from notifier.status import Channel
+from notifier.domain.errors import Fault
+from notifier.domain.statuses import Channel
 
 #: A number that anything is sent to. Not `\\d`: that has the digits of every script.
 E164 = re.compile(r"\+[1-9][0-9]{6,14}")

@@ -19,14 +19,14 @@ from uuid import UUID
 from notifier.broker import broker_user
 from notifier.callbacks.rules import Rules
 from notifier.config import Structure
+from notifier.domain.errors import Fault, NotFound, ServiceUnavailable, StatementCancelled, TemplateInvalid, few
+from notifier.domain.message import Message
 from notifier.domain.producers import ProducerProof
-from notifier.errors import Fault, NotFound, ServiceUnavailable, StatementCancelled, TemplateInvalid, few
+from notifier.domain.statuses import Channel, Lane, Status
+from notifier.domain.validation import Entry, parse_body
 from notifier.intake.producers import Producers
-from notifier.message import Message
-from notifier.parsing import Entry, parse_body
 from notifier.providers.mailbox import parse_mailbox
 from notifier.rendering import Renderer
-from notifier.status import Channel, Lane, Status
 from notifier.store.ledger import Ledger
 from notifier.store.values import Accepted, NewNotification, NewRejection
 from notifier.telemetry import log, log_failure

@@ -32,12 +32,12 @@ from notifier.broker.amqp_transport import (
     raw_properties,
     read_properties,
 )
-from notifier.errors import Fault, ServiceUnavailable
+from notifier.domain.errors import Fault, ServiceUnavailable
+from notifier.domain.message import MAX_BODY_BYTES
+from notifier.domain.statuses import Channel, Lane
 from notifier.intake.accepting import BATCH_SIZE, Received
 from notifier.intake.amqp_connection import HEARTBEAT_SECONDS, Pulse, connect
 from notifier.intake.reading import PAUSES, Handle, run_together
-from notifier.message import MAX_BODY_BYTES
-from notifier.status import Channel, Lane
 from notifier.telemetry import log, log_failure
 
 #: Bytes in hand, of each lane: nothing more is read before these are recorded.

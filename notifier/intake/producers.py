@@ -8,10 +8,10 @@ from typing import Any
 from notifier import topology
 from notifier.broker import broker_user
 from notifier.config import Structure
+from notifier.domain.errors import ConfigurationError, Fault
+from notifier.domain.message import Message
 from notifier.domain.producers import ProducerProof
-from notifier.errors import ConfigurationError, Fault
-from notifier.message import Message
-from notifier.status import Channel, Lane
+from notifier.domain.statuses import Channel, Lane
 from notifier.telemetry import log
 
 

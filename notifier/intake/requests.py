@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from notifier.errors import Fault, InvalidMessage
-from notifier.message import Envelope, Message
-from notifier.parsing import Entry, batch_faults, decode, entries_of, faults_of, no_object, read_message
-from notifier.status import Channel, Lane
+from notifier.domain.errors import Fault, InvalidMessage
+from notifier.domain.message import Envelope, Message
+from notifier.domain.statuses import Channel, Lane
+from notifier.domain.validation import Entry, batch_faults, decode, entries_of, faults_of, no_object, read_message
 
 Word = TypeVar("Word", bound=StrEnum)
 

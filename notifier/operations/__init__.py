@@ -10,7 +10,7 @@ be run again: what it had moved does not match any more.
 
 from __future__ import annotations
 
-from notifier.errors import WrongSelection
+from notifier.domain.errors import WrongSelection
 from notifier.operations.notifications import CANCELLABLE, RETRYABLE, Operations, Resolution, Stuck
 from notifier.operations.replaying import DeadQueue, Replays
 from notifier.operations.results import Progress, Result, Skipped

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from notifier.config import Settings
-from notifier.errors import Fault, InvalidMessage, QuotaExceeded
+from notifier.domain.errors import Fault, InvalidMessage, QuotaExceeded
 from notifier.store.attachments import AttachmentBook, AttachmentView, NewAttachment
 
 #: A name that every file system takes. Bytes in UTF-8.

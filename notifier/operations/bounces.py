@@ -22,6 +22,7 @@ from uuid import UUID
 
 from notifier.config import Settings
 from notifier.domain.recipient_identity import recipient_identity
+from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.feedback.bounce_meaning import Meaning, Whose, is_believable, meaning_of
 from notifier.hashing import HashKey
 from notifier.operations.receipts import identity_of, template_of
@@ -29,7 +30,6 @@ from notifier.operations.suppressions import GLOBAL, Suppressions, category_scop
 from notifier.providers.mail_reports import Bounce, Complaint, Read, addresses_in, read_mail
 from notifier.providers.masking import mail_detail
 from notifier.rendering import Renderer
-from notifier.status import Channel, SuppressionReason
 from notifier.store.receipts import NewReport, ReceiptBook, Recorded, Reported
 from notifier.store.suppressions import NewSuppression
 from notifier.store.unread_bounces import UnreadBook

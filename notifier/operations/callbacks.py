@@ -7,9 +7,9 @@ from dataclasses import dataclass, fields
 from uuid import UUID
 
 from notifier.callback_table import CallbackTable
-from notifier.errors import NotFound, WrongSelection
+from notifier.domain.errors import NotFound, WrongSelection
+from notifier.domain.statuses import CallbackFailure
 from notifier.operations.results import Progress
-from notifier.status import CallbackFailure
 from notifier.store.callbacks import (
     LATE_SECONDS,
     CallbackBook,

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from notifier.errors import WrongSelection
+from notifier.domain.errors import WrongSelection
 from notifier.operations.results import Progress, Result, result
 from notifier.store.held_suppressions import HeldBook, HeldFilter, HeldView
 from notifier.store.mass_alarm import Alarm, AlarmBook

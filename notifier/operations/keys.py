@@ -18,9 +18,9 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from notifier.domain.errors import Fault, WrongSelection
 from notifier.domain.producers import TEMPLATE_PATTERN, SendingRights
-from notifier.errors import Fault, WrongSelection
-from notifier.status import Channel, Lane
+from notifier.domain.statuses import Channel, Lane
 from notifier.store.audit import NotificationView
 from notifier.store.keys import KeyBook, KeyView
 from notifier.store.operating import Operating, Tally

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import assert_never
 
-from notifier.errors import WrongSelection
+from notifier.domain.errors import WrongSelection
+from notifier.domain.statuses import Status, sources_of
 from notifier.operations.results import Progress, Result, Skipped, result
 from notifier.operations.whys import late_in_words, why_not_cancelled, why_not_resolved, why_not_retried
-from notifier.status import Status, sources_of
 from notifier.store.audit import Filter
 from notifier.store.lateness import Late, Lateness
 from notifier.store.operating import Begun, Move, Operating, Seen, Selection, Tally

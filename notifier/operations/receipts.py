@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from notifier.config import Settings
+from notifier.domain.errors import ConfigurationError, InvalidMessage, NotFound, TemplateInvalid
 from notifier.domain.recipient_identity import number_faults
-from notifier.errors import ConfigurationError, InvalidMessage, NotFound, TemplateInvalid
+from notifier.domain.statuses import Channel, Reason, SuppressionReason
 from notifier.operations.suppressions import GLOBAL, Suppressions, sender_scope
 from notifier.providers import twilio_reports, vonage_reports
 from notifier.providers.base import Report
 from notifier.providers.twilio_reports import Wish
 from notifier.rendering import Renderer, Template
-from notifier.status import Channel, Reason, SuppressionReason
 from notifier.store.receipts import NewReport, ReceiptBook, Recorded, Reported
 from notifier.store.suppressions import NewSuppression
 from notifier.telemetry import log

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from notifier.broker.amqp_transport import RAW_PROPERTIES
-from notifier.errors import WrongSelection
+from notifier.domain.errors import WrongSelection
 from notifier.operations.results import Progress, Result, Skipped, result
 from notifier.requeueing import DeadLetter, Handle, Raw
 from notifier.store.operating import Operating, Tally

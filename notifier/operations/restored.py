@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from uuid import UUID
 
-from notifier.errors import ConfigurationError, ServiceUnavailable, WrongSelection
+from notifier.domain.errors import ConfigurationError, ServiceUnavailable, WrongSelection
+from notifier.domain.statuses import Reason, Status
 from notifier.operations.results import Progress
-from notifier.status import Reason, Status
 from notifier.store.audit import Filter
 from notifier.store.identity import Verdict
 from notifier.store.operating import Begun, Operating, Selection, Tally

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from notifier.config import ProviderTable
-from notifier.errors import NotFound
+from notifier.domain.errors import NotFound
+from notifier.domain.routing import WINDOW_SECONDS, Health
+from notifier.domain.statuses import Channel, Reason
 from notifier.operations.whys import circuit_in_words
 from notifier.providers.registry import channel_of
-from notifier.routing import WINDOW_SECONDS, Health
-from notifier.status import Channel, Reason
 from notifier.store.circuits import Affected, CircuitBook, CircuitState
 from notifier.store.health import HealthBook, State, Window
 from notifier.store.operating import Operating, Tally

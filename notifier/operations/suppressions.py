@@ -13,10 +13,10 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from notifier.domain.errors import Fault, InvalidMessage
 from notifier.domain.recipient_identity import recipient_faults
-from notifier.errors import Fault, InvalidMessage
+from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.hashing import HashKey
-from notifier.status import Channel, SuppressionReason
 from notifier.store.suppressions import NewSuppression, Noted, SuppressionBook, SuppressionFilter, SuppressionView
 from notifier.tokens import Ending
 

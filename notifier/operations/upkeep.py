@@ -14,7 +14,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from notifier.errors import NotifierError, ServiceUnavailable
+from notifier.domain.errors import NotifierError, ServiceUnavailable
 from notifier.operations.retention import Keeper
 from notifier.store.audit import Audit
 from notifier.store.partitions import ensure_partitions

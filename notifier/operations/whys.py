@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from notifier.status import Reason, Status
+from notifier.domain.statuses import Reason, Status
 from notifier.store.circuits import CircuitState
 from notifier.store.lateness import Cause, Late
 from notifier.store.operating import Seen

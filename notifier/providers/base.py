@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Protocol, Self, runtime_checkable
 from uuid import UUID
 
-from notifier.status import Channel, Reason, Status
+from notifier.domain.statuses import Channel, Reason, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ class Provider(Protocol):
         """Send it, in at most `deadline_seconds` from the call, waiting for a free connection included.
 
         Raises:
-            Rejected, Throttled, Unavailable, OutcomeUnknown: see `notifier.errors`. Nothing else on purpose.
+            Rejected, Throttled, Unavailable, OutcomeUnknown: see `notifier.domain.errors`. Nothing else on purpose.
         """
         ...
 

@@ -18,7 +18,7 @@ from types import MappingProxyType, SimpleNamespace
 
 import aiohttp
 
-from notifier.errors import SendError
+from notifier.domain.errors import SendError
 from notifier.providers.masking import sms_detail
 from notifier.providers.system_resolver import SystemResolver
 from notifier.providers.verdict import ACCOUNT, REFUSED, THROTTLED, UNAVAILABLE, UNKNOWN, Verdict

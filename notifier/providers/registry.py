@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 
-from notifier.errors import ConfigurationError, MissingPackage
+from notifier.domain.errors import ConfigurationError, MissingPackage
+from notifier.domain.statuses import Channel
 from notifier.providers.base import Provider
-from notifier.status import Channel
 
 #: The entry point group in which notifier and other packages list their providers.
 GROUP = "notifier.providers"

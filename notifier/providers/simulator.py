@@ -13,10 +13,10 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Self
 
+from notifier.domain.errors import OutcomeUnknown, Rejected, Unavailable
 from notifier.domain.recipient_identity import recipient_identity
-from notifier.errors import OutcomeUnknown, Rejected, Unavailable
+from notifier.domain.statuses import SIMULATOR, Channel, Reason, Status
 from notifier.providers.base import Outgoing, Receipt, Report
-from notifier.status import SIMULATOR, Channel, Reason, Status
 
 
 class Fate(StrEnum):

@@ -15,6 +15,7 @@ from typing import Self
 
 import aiosmtplib
 
+from notifier.domain.statuses import Channel
 from notifier.providers.base import Outgoing, Receipt
 from notifier.providers.mailbox import Mailbox, parse_mailbox
 from notifier.providers.mime import Correspondents, Mail, compose
@@ -24,7 +25,6 @@ from notifier.providers.smtp_pool import Connection, Pool, PoolClosed
 from notifier.providers.smtp_transaction import StaleConnection, Transaction
 from notifier.providers.system_resolver import SystemResolver
 from notifier.providers.verdict import BAD_RECIPIENT, SENDER_REFUSED, UNAVAILABLE
-from notifier.status import Channel
 
 #: Senders and reply addresses are few and repeat with every mail.
 _parse_ours = lru_cache(maxsize=256)(parse_mailbox)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
+from notifier.domain.statuses import Outcome, Reason, Subject
 from notifier.providers.bounce_words import Kind, is_temporary, kinds_in
 from notifier.providers.smtp_table import FULL, LATE, NOT_NOW
 from notifier.providers.smtp_table import TABLE as TABLE
@@ -30,7 +31,6 @@ from notifier.providers.verdict import (
     UNREACHABLE,
     Verdict,
 )
-from notifier.status import Outcome, Reason, Subject
 
 _ENHANCED_CODE = re.compile(r"([245])\.\d{1,3}\.\d{1,3}(?![\d.])")
 

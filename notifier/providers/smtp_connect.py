@@ -8,7 +8,7 @@ import ssl
 import aiohappyeyeballs
 import aiosmtplib
 
-from notifier.errors import SendError
+from notifier.domain.errors import SendError
 from notifier.providers.masking import mail_detail
 from notifier.providers.smtp_codes import Stage, judge, read_answer
 from notifier.providers.smtp_options import Encryption, SmtpOptions

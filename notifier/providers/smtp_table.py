@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from notifier.domain.statuses import Outcome, Reason, Subject
 from notifier.providers.verdict import (
     ACCOUNT,
     BAD_RECIPIENT,
@@ -25,7 +26,6 @@ from notifier.providers.verdict import (
     UNREACHABLE,
     Verdict,
 )
-from notifier.status import Outcome, Reason, Subject
 
 
 class Stage(StrEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from notifier.errors import SendError
+from notifier.domain.errors import SendError
 from notifier.providers.base import Receipt
 from notifier.providers.masking import mail_detail
 from notifier.providers.mime import Mail

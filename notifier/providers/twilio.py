@@ -19,7 +19,8 @@ from typing import Any, Self
 from twilio.base.exceptions import TwilioException
 from twilio.rest import Client
 
-from notifier.errors import Rejected, SendError, Unavailable
+from notifier.domain.errors import Rejected, SendError, Unavailable
+from notifier.domain.statuses import Channel, Reason
 from notifier.providers.base import Outgoing, Receipt, Report, Sought
 from notifier.providers.http_call import Call, in_time, retry_after
 from notifier.providers.masking import sms_detail
@@ -29,7 +30,6 @@ from notifier.providers.twilio_http import DeadlineHttpClient, calling
 from notifier.providers.twilio_reports import ID_SPACE, report_of
 from notifier.providers.twilio_search import search, window_of
 from notifier.providers.verdict import UNAVAILABLE, UNKNOWN
-from notifier.status import Channel, Reason
 
 #: Twilio's range of ValidityPeriod. https://www.twilio.com/docs/messaging/api/message-resource
 _VALIDITY_SECONDS = (1, 36_000)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from notifier.domain.statuses import Outcome, Reason, Subject
 from notifier.providers.http_call import judge_status
 from notifier.providers.verdict import (
     ACCOUNT,
@@ -25,7 +26,6 @@ from notifier.providers.verdict import (
     UNREACHABLE,
     Verdict,
 )
-from notifier.status import Outcome, Reason, Subject
 
 #: A handset that is off or out of coverage comes back in minutes to hours, and each try costs a message.
 _HANDSET = Verdict(Outcome.UNAVAILABLE, Reason.UNREACHABLE_RECIPIENT, Subject.RECIPIENT, retry_after_seconds=600.0)

@@ -18,10 +18,10 @@ from urllib.parse import parse_qsl, urlparse
 from multidict import MultiDict
 from twilio.request_validator import RequestValidator, add_port, remove_port
 
+from notifier.domain.statuses import Reason, Status
 from notifier.providers.base import Report
 from notifier.providers.masking import sms_detail
 from notifier.providers.twilio_codes import find
-from notifier.status import Reason, Status
 
 #: A SID stands for one message, whichever account made it.
 ID_SPACE = "twilio"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
-from notifier.errors import OutcomeUnknown, Rejected, SendError, Throttled, Unavailable
-from notifier.status import Outcome, Reason, Subject
+from notifier.domain.errors import OutcomeUnknown, Rejected, SendError, Throttled, Unavailable
+from notifier.domain.statuses import Outcome, Reason, Subject
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ from typing import Self
 
 import aiohttp
 
-from notifier.errors import Rejected, SendError
-from notifier.gsm import fits_gsm
+from notifier.domain.errors import Rejected, SendError
+from notifier.domain.gsm7 import fits_gsm
+from notifier.domain.statuses import Channel, Reason
 from notifier.providers.base import Outgoing, Receipt
 from notifier.providers.http_call import (
     Call,
@@ -33,7 +34,6 @@ from notifier.providers.options import Options
 from notifier.providers.verdict import UNKNOWN
 from notifier.providers.vonage_answer import read_receipt
 from notifier.providers.vonage_reports import ID_SPACE, METHODS
-from notifier.status import Channel, Reason
 
 _API = "https://rest.nexmo.com"
 #: Vonage's range of ttl, and its default of 72 hours. https://developer.vonage.com/en/api/sms

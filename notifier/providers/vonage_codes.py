@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
+from notifier.domain.statuses import Subject
 from notifier.providers.http_call import MAX_RETRY_AFTER_SECONDS
 from notifier.providers.verdict import (
     ACCOUNT,
@@ -29,7 +30,6 @@ from notifier.providers.verdict import (
     UNREACHABLE,
     Verdict,
 )
-from notifier.status import Subject
 
 _RECEIPTS = "https://api.support.vonage.com/hc/en-us/articles/204014733"
 

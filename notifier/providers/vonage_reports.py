@@ -18,10 +18,10 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl
 
+from notifier.domain.statuses import Reason, Status
 from notifier.providers.base import Report
 from notifier.providers.masking import sms_detail
 from notifier.providers.vonage_codes import find_receipt
-from notifier.status import Reason, Status
 
 #: An id stands for one message: one part of a text.
 ID_SPACE = "vonage"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from notifier.errors import RenderingFailed
+from notifier.domain.errors import RenderingFailed
+from notifier.domain.statuses import Channel
 from notifier.rendering.files import HTML, MANIFEST, SUBJECT, TEXT, folder_names
 from notifier.rendering.gsm import outside_gsm
 from notifier.rendering.loading import UNSUBSCRIBE_URL, Edition, Loaded, load
@@ -14,7 +15,6 @@ from notifier.rendering.manifest import Sample
 from notifier.rendering.problems import Problem, Severity
 from notifier.rendering.variables import check_values
 from notifier.rendering.writing import Rendered, write
-from notifier.status import Channel
 
 _PARTS = (SUBJECT, TEXT, HTML)
 

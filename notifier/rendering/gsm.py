@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from notifier.gsm import GSM_EXTENSION, fits_gsm
+from notifier.domain.gsm7 import GSM_EXTENSION, fits_gsm
 
 
 @dataclass(frozen=True, slots=True)

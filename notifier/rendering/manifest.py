@@ -11,11 +11,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
+from notifier.domain.statuses import OnUnknown
 from notifier.rendering.locales import canonical, known_locale
 from notifier.rendering.problems import Problem
 from notifier.rendering.sandbox import PROVIDED
 from notifier.rendering.variables import Variable, as_json
-from notifier.status import OnUnknown
 
 #: Jinja gives these a meaning of its own.
 _JINJA_NAMES = {"loop", "self", "super", "caller", "varargs", "kwargs", "true", "false", "none"}

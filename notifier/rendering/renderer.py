@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from notifier.errors import Fault, NotFound, TemplateInvalid
+from notifier.domain.errors import Fault, NotFound, TemplateInvalid
+from notifier.domain.statuses import Channel
 from notifier.rendering.examining import near
 from notifier.rendering.files import Signature, folder_names, locate, sign
 from notifier.rendering.loading import Loaded, Template, load
 from notifier.rendering.problems import errors_of
 from notifier.rendering.variables import check_values
 from notifier.rendering.writing import SAMPLE_LINK, Rendered, write
-from notifier.status import Channel
 from notifier.telemetry import log
 
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Self, assert_never
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from notifier.errors import Fault
-from notifier.message import MAX_NUMBER
+from notifier.domain.errors import Fault
+from notifier.domain.message import MAX_NUMBER
 from notifier.rendering.values import read_date, read_datetime, read_money, read_number, read_url
 
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import jinja2
 
-from notifier.errors import RenderingFailed
+from notifier.domain.errors import RenderingFailed
+from notifier.domain.statuses import Channel
 from notifier.rendering.filters import writing_in
 from notifier.rendering.gsm import Segments, segments
 from notifier.rendering.loading import UNSUBSCRIBE_URL, Edition, Loaded
 from notifier.rendering.locales import formats_for
 from notifier.rendering.values import ValueRefused
 from notifier.rendering.variables import completed
-from notifier.status import Channel
 
 #: Stands for the link of a mail that is only tried out.
 SAMPLE_LINK = "https://notify.example.com/u/sample"

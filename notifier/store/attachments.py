@@ -17,8 +17,8 @@ from sqlalchemy import Connection, Engine, TextClause, bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 
-from notifier.errors import Fault, QuotaExceeded
-from notifier.message import MAX_MAIL_ATTACHMENTS
+from notifier.domain.errors import Fault, QuotaExceeded
+from notifier.domain.message import MAX_MAIL_ATTACHMENTS
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.models import StoredAttachment

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Select, func, select, text
 
-from notifier.errors import CannotOpen, NotFound, ServiceUnavailable, WrongSelection
+from notifier.domain.errors import CannotOpen, NotFound, ServiceUnavailable, WrongSelection
 from notifier.store.attachments import AttachmentView, views_of
 from notifier.store.engine import database_now, sqlstate_of, transaction
 from notifier.store.filters import Filter as Filter

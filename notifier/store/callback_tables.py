@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Identity, Index, Integer, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from notifier.status import CallbackState
+from notifier.domain.statuses import CallbackState
 from notifier.store.base import Base, one_of
 
 

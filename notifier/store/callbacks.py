@@ -18,8 +18,8 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Engine, func, select
 
-from notifier.errors import NotFound
-from notifier.status import ENDPOINT_FAILURES, CallbackFailure, CallbackState, Status
+from notifier.domain.errors import NotFound
+from notifier.domain.statuses import ENDPOINT_FAILURES, CallbackFailure, CallbackState, Status
 from notifier.store import callback_statements as statements
 from notifier.store.callback_tables import Callback, CallbackAttempt, CallbackEndpoint
 from notifier.store.engine import transaction

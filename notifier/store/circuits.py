@@ -14,7 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine, TextClause, text
 
-from notifier.status import Channel, Reason
+from notifier.domain.statuses import Channel, Reason
 from notifier.store.engine import transaction
 
 #: Stands in the place of a sender's name for the circuit of the provider itself.

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row
 
-from notifier.status import SIMULATOR, SuppressionReason
+from notifier.domain.statuses import SIMULATOR, SuppressionReason
 from notifier.store import claim_statements as statements
 from notifier.store.engine import transaction
 from notifier.store.ledger_rows import as_json, call_row

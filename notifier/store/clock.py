@@ -14,7 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine
 
-from notifier import message
+from notifier.domain import message
 
 #: It is measured again after this: the database's own clock may be stepped, too. Seconds.
 MEASURED_SECONDS = 5.0

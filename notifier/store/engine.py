@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from notifier.errors import ConfigurationError, ServiceUnavailable, StatementCancelled
+from notifier.domain.errors import ConfigurationError, ServiceUnavailable, StatementCancelled
 from notifier.store import sessions
 from notifier.store.clock import DatabaseClock, clock_of, set_clock
 from notifier.store.identity import Verdict

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, or_
 
+from notifier.domain.errors import InvalidMessage, WrongSelection
 from notifier.domain.recipient_identity import number_faults
-from notifier.errors import InvalidMessage, WrongSelection
+from notifier.domain.statuses import Channel, Status
 from notifier.hashing import HashKey
-from notifier.status import Channel, Status
 from notifier.store.models import Notification
 from notifier.store.partitions import first_id
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine, TextClause, text
 
-from notifier.status import Outcome
+from notifier.domain.statuses import Outcome
 from notifier.store.engine import transaction
 
 #: Outcomes are counted in slices of so many seconds; older ones than an hour are dropped.

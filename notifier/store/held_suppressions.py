@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, Engine, delete, func, select, update
 
-from notifier.status import Channel, SuppressionReason
+from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.store.engine import transaction
 from notifier.store.models import HeldSuppression, Suppression
 from notifier.store.operating import Tally, note_result

@@ -15,7 +15,7 @@ import psycopg
 from psycopg import errors
 from sqlalchemy import Connection, TextClause, text
 
-from notifier.errors import ServiceUnavailable
+from notifier.domain.errors import ServiceUnavailable
 
 
 @dataclass(frozen=True, slots=True)

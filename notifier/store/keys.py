@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Engine, TextClause, func, insert, or_, select, text, update
 
-from notifier.errors import NotFound
+from notifier.domain.errors import NotFound
 from notifier.store.engine import transaction
 from notifier.store.models import ApiKey
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine, TextClause, text
 
-from notifier.status import Channel, Lane, Reason
+from notifier.domain.statuses import Channel, Lane, Reason
 from notifier.store.engine import transaction
 from notifier.store.ledger import REDISPATCH_SECONDS
 

@@ -16,8 +16,8 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import DataError, IntegrityError
 
-from notifier.errors import Fault
-from notifier.status import (
+from notifier.domain.errors import Fault
+from notifier.domain.statuses import (
     TRANSITIONS,
     Channel,
     Lane,

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from notifier.status import Channel, Lane, OnUnknown, Outcome, Reason, Status
+from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Reason, Status
 from notifier.store.provider_messages import MessageClaim
 from notifier.store.storable import bytea, storable
 from notifier.store.values import Claimed, NewAttempt, Result, Unknown

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine, TextClause, bindparam, text
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 
-from notifier.message import time_of_id
+from notifier.domain.message import time_of_id
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.partitions import first_id

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Mapped, mapped_column
 
-from notifier.status import Channel, Lane, MessageProof, OnUnknown, Outcome, Status, SuppressionReason
+from notifier.domain.statuses import Channel, Lane, MessageProof, OnUnknown, Outcome, Status, SuppressionReason
 from notifier.store.base import Base as Base
 from notifier.store.base import one_of
 from notifier.store.callback_tables import Callback as Callback

@@ -18,9 +18,9 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, false
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 
-from notifier.errors import NotFound
+from notifier.domain.errors import NotFound
+from notifier.domain.statuses import Reason, Status
 from notifier.hashing import HashKey
-from notifier.status import Reason, Status
 from notifier.store import operating_statements as statements
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction

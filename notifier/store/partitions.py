@@ -21,8 +21,8 @@ from sqlalchemy import Connection, CursorResult, Engine, bindparam, text
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.exc import SQLAlchemyError
 
-from notifier.errors import ServiceUnavailable
-from notifier.message import time_of_id
+from notifier.domain.errors import ServiceUnavailable
+from notifier.domain.message import time_of_id
 from notifier.store.engine import transaction
 from notifier.store.table_locks import LOCK_SECONDS, LOCK_TRIES, is_in_the_way, patiently
 

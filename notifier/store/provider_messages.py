@@ -30,8 +30,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.types import Text
 
-from notifier.errors import ServiceUnavailable
-from notifier.status import MessageProof, Status
+from notifier.domain.errors import ServiceUnavailable
+from notifier.domain.statuses import MessageProof, Status
 from notifier.store.engine import transaction, unprepared
 from notifier.store.wiping import GONE, GONE_WORDS
 from notifier.telemetry import log

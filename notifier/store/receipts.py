@@ -24,8 +24,8 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.types import Text
 
+from notifier.domain.statuses import Channel, MessageProof, Reason, Status, sources_of
 from notifier.hashing import HashKey
-from notifier.status import Channel, MessageProof, Reason, Status, sources_of
 from notifier.store.engine import database_now, transaction
 from notifier.store.mass_alarm import HardBounceWatch
 from notifier.store.partitions import first_id

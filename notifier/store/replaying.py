@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Engine, func, select
 
-from notifier.errors import CannotOpen
+from notifier.domain.errors import CannotOpen
 from notifier.store import operating_statements as statements
 from notifier.store.engine import transaction
 from notifier.store.models import RejectedMessage

@@ -17,9 +17,9 @@ from pydantic_core import to_json
 from sqlalchemy import Engine, TextClause, bindparam, text
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 
-from notifier.errors import CannotOpen
+from notifier.domain.errors import CannotOpen
+from notifier.domain.statuses import Channel
 from notifier.sealing import Sealer
-from notifier.status import Channel
 from notifier.store.engine import transaction
 from notifier.store.storable import bytea
 from notifier.store.vault import Vault

@@ -16,8 +16,8 @@ from sqlalchemy import ColumnElement, Engine, TextClause, bindparam, func, selec
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 
+from notifier.domain.statuses import Reason, Status
 from notifier.hashing import HashKey
-from notifier.status import Reason, Status
 from notifier.store.engine import database_verdict, transaction
 from notifier.store.filters import Filter, conditions
 from notifier.store.identity import Verdict, store_new

@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.types import Text
 
-from notifier.status import Channel, Status
+from notifier.domain.statuses import Channel, Status
 from notifier.store.engine import transaction
 from notifier.store.partitions import Month, drop_month, months
 from notifier.store.wiping import wipe

@@ -21,7 +21,7 @@ from psycopg import OperationalError
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DisconnectionError
 
-from notifier.errors import DatabaseChanged
+from notifier.domain.errors import DatabaseChanged
 from notifier.store.clock import DatabaseClock
 from notifier.store.identity import Verdict, judge
 

@@ -28,7 +28,7 @@ from sqlalchemy import (
     update,
 )
 
-from notifier.status import Channel, SuppressionReason
+from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.store.clock import clock_of
 from notifier.store.engine import database_now, transaction
 from notifier.store.mass_alarm import HardBounceWatch

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from notifier.errors import ServiceUnavailable
+from notifier.domain.errors import ServiceUnavailable
 
 T = TypeVar("T")
 

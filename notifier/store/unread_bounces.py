@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import Engine, TextClause, bindparam, or_, select, text
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 
-from notifier.errors import CannotOpen, NotFound
+from notifier.domain.errors import CannotOpen, NotFound
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.models import UnreadBounce

@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from notifier.domain.errors import Fault
+from notifier.domain.message import Message
 from notifier.domain.producers import ProducerProof
-from notifier.errors import Fault
-from notifier.message import Message
-from notifier.status import Channel, Lane, MessageProof, OnUnknown, Outcome, Reason, Status, Subject
+from notifier.domain.statuses import Channel, Lane, MessageProof, OnUnknown, Outcome, Reason, Status, Subject
 from notifier.store.suppressions import NewSuppression
 
 #: Behind a producer's name it stands for the idempotency keys of its test messages; in no name is there a "/".

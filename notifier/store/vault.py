@@ -15,12 +15,12 @@ from uuid import UUID
 
 from pydantic_core import from_json, to_json
 
+from notifier.domain.errors import CannotOpen
+from notifier.domain.message import Message
 from notifier.domain.recipient_identity import recipient_identity
-from notifier.errors import CannotOpen
+from notifier.domain.statuses import Channel
 from notifier.hashing import HashKey
-from notifier.message import Message
 from notifier.sealing import Sealer
-from notifier.status import Channel
 from notifier.store.storable import bytea
 
 #: Where each sealed value lies; with the row's id it is what the value is bound to.

@@ -6,8 +6,8 @@ from uuid import UUID
 
 from fastapi import APIRouter
 
+from notifier.domain.statuses import Status
 from notifier.operations import Result, Selection
-from notifier.status import Status
 from notifier.web.desk import AtDesk
 from notifier.web.gate import KeyedRoute, Operator, SenderOrOperator
 from notifier.web.problems import Refusal

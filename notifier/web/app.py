@@ -12,8 +12,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from starlette.types import Lifespan
 
-from notifier.message import Envelope, Message
-from notifier.status import Lane
+from notifier.domain.message import Envelope, Message
+from notifier.domain.statuses import Lane
 from notifier.web import (
     acting,
     attaching,

@@ -9,8 +9,8 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header, Request
 from pydantic import BaseModel, ConfigDict
 
-from notifier.errors import Fault, InvalidMessage
-from notifier.status import Channel
+from notifier.domain.errors import Fault, InvalidMessage
+from notifier.domain.statuses import Channel
 from notifier.web import examples
 from notifier.web.desk import AtDesk
 from notifier.web.gate import KeyedRoute, Sender

@@ -8,9 +8,9 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from notifier.message import Time
+from notifier.domain.message import Time
+from notifier.domain.statuses import CallbackFailure, CallbackState, Status
 from notifier.operations.callbacks import CallbackReplay, CallbackStory
-from notifier.status import CallbackFailure, CallbackState, Status
 from notifier.store.callbacks import CallbackFilter, CallbackView, EndpointView
 from notifier.web.desk import AtDesk
 from notifier.web.gate import KeyedRoute, Operator

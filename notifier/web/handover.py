@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from queue import SimpleQueue
 from uuid import UUID
 
-from notifier.errors import ServiceUnavailable
+from notifier.domain.errors import ServiceUnavailable
+from notifier.domain.statuses import Channel, Lane
 from notifier.intake.accepting import PublishTasks
-from notifier.status import Channel, Lane
 from notifier.store.ledger import Ledger
 from notifier.telemetry import log
 

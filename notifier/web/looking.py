@@ -8,11 +8,11 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from notifier.errors import TemplateInvalid
+from notifier.domain.errors import TemplateInvalid
+from notifier.domain.statuses import Channel
 from notifier.operations.keys import Scope
 from notifier.operations.steering import ProviderView
 from notifier.rendering import Renderer, Segments
-from notifier.status import Channel
 from notifier.web.desk import AtDesk
 from notifier.web.gate import KeyedRoute, Operator, SenderOrReader
 from notifier.web.problems import Refusal, refusal

@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from notifier.errors import (
+from notifier.domain.errors import (
     Fault,
     InvalidMessage,
     NotFound,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kombu import Connection
 
 from notifier import topology
-from notifier.errors import DatabaseChanged, ServiceUnavailable
+from notifier.domain.errors import DatabaseChanged, ServiceUnavailable
 
 #: The broker has so long to answer. Seconds.
 BROKER_SECONDS = 2.0

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
-from notifier.errors import NotFound, WrongSelection
+from notifier.domain.errors import NotFound, WrongSelection
 from notifier.operations.keys import Holder
 from notifier.store.audit import Audit, Dimension, Story
 from notifier.store.filters import MAX_SPAN, Filter

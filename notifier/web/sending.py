@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 
-from notifier.errors import Fault
+from notifier.domain.errors import Fault
+from notifier.domain.message import Message
+from notifier.domain.statuses import Lane
 from notifier.intake.accepting import Answer, check_encoding
 from notifier.intake.requests import read_batch_request, read_request
-from notifier.message import Message
 from notifier.operations.keys import Holder
-from notifier.status import Lane
 from notifier.web import examples
 from notifier.web.desk import AtDesk
 from notifier.web.gate import KeyedRoute, Sender, admit

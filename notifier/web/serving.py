@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from notifier.bootstrap import Services, settle
 from notifier.config import Settings
 from notifier.connections import ConnectionLimit, connections_within, raise_file_limit
-from notifier.errors import ConfigurationError
+from notifier.domain.errors import ConfigurationError
 from notifier.intake.accepting import PublishTasks
 from notifier.shutdown import Shutdown
 from notifier.telemetry import log

@@ -10,9 +10,9 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from notifier.errors import WrongSelection
-from notifier.message import Time
-from notifier.status import Channel, Reason, Status
+from notifier.domain.errors import WrongSelection
+from notifier.domain.message import Time
+from notifier.domain.statuses import Channel, Reason, Status
 from notifier.store.audit import Filter, NotificationView, RejectedView
 from notifier.web import examples
 

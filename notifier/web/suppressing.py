@@ -9,10 +9,10 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from notifier.errors import WrongSelection
-from notifier.message import Time
+from notifier.domain.errors import WrongSelection
+from notifier.domain.message import Time
+from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.operations.suppressions import GLOBAL
-from notifier.status import Channel, SuppressionReason
 from notifier.store.suppressions import SuppressionFilter, SuppressionView
 from notifier.web import examples
 from notifier.web.desk import AtDesk

@@ -15,11 +15,10 @@ from typer.main import get_command
 from notifier.callback_table import CallbackTable
 from notifier.cli import app
 from notifier.config import ProviderTable, Sender, Settings, Structure
+from notifier.domain.lane_retry import LaneRetry
+from notifier.domain.message import Message, json_schema
 from notifier.domain.producers import ProducerProof
-from notifier.message import Message, json_schema
-from notifier.producer_table import ProducerTable
-from notifier.retry_table import LaneRetry
-from notifier.status import (
+from notifier.domain.statuses import (
     CallbackFailure,
     CallbackState,
     Channel,
@@ -30,6 +29,7 @@ from notifier.status import (
     Status,
     SuppressionReason,
 )
+from notifier.producer_table import ProducerTable
 from notifier.store.models import Base
 
 ROOT = Path(__file__).parents[2]

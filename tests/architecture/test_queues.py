@@ -7,7 +7,7 @@ from pathlib import Path
 from notifier import topology
 from notifier.config import Settings
 from notifier.dev.programs import PROGRAMS
-from notifier.status import Channel, Lane
+from notifier.domain.statuses import Channel, Lane
 from notifier.worker import make_app
 
 ROOT = Path(__file__).parents[2]

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from chaos.load import Published
 from chaos.reconcile import Findings, Row, reconcile
-from notifier.message import new_id
-from notifier.status import Channel, Lane
+from notifier.domain.message import new_id
+from notifier.domain.statuses import Channel, Lane
 
 SENT = Row(
     status="sent",

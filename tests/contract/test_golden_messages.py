@@ -12,9 +12,9 @@ from uuid import UUID
 
 import pytest
 
-from notifier.message import Message
-from notifier.parsing import parse_body
-from notifier.status import Channel, Lane
+from notifier.domain.message import Message
+from notifier.domain.statuses import Channel, Lane
+from notifier.domain.validation import parse_body
 
 GOLDEN = Path(__file__).parent / "golden"
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)

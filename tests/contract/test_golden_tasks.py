@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from notifier.config import Settings
 from notifier.delivery.delivering import Summary
-from notifier.status import Channel, Lane
+from notifier.domain.statuses import Channel, Lane
 from notifier.worker import make_app, task_publisher
 
 GOLDEN: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "golden" / "tasks.v1.json").read_text())

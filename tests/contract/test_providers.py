@@ -18,12 +18,12 @@ import pytest
 from notifier.dev.smtp_server import MailServer, Rule, running_mail_server
 from notifier.dev.twilio_server import TwilioRule, TwilioServer, running_twilio_server
 from notifier.dev.vonage_server import VonageRule, VonageServer, running_vonage_server
-from notifier.errors import SendError, Throttled
+from notifier.domain.errors import SendError, Throttled
+from notifier.domain.statuses import Outcome, Reason
 from notifier.providers.base import Outgoing, Provider, Receipt
 from notifier.providers.smtp import SmtpProvider
 from notifier.providers.twilio import TwilioProvider
 from notifier.providers.vonage import VonageProvider
-from notifier.status import Outcome, Reason
 from tests.waiting import patient
 
 #: Nothing takes so long.

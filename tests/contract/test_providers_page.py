@@ -15,9 +15,9 @@ from uuid import UUID, uuid4
 import pytest
 from aiohttp import web
 
-from notifier.errors import ConfigurationError, SendError, Unavailable
+from notifier.domain.errors import ConfigurationError, SendError, Unavailable
+from notifier.domain.statuses import Outcome
 from notifier.providers.base import Outgoing, Receipt, Reconciles, Sought
-from notifier.status import Outcome
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "add-a-provider.md"
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

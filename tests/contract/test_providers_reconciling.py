@@ -12,12 +12,12 @@ from uuid import uuid4
 import pytest
 
 from notifier.dev.twilio_server import TwilioRule, TwilioServer, running_twilio_server
-from notifier.errors import OutcomeUnknown, Unavailable
+from notifier.domain.errors import OutcomeUnknown, Unavailable
+from notifier.domain.statuses import Reason
 from notifier.providers.base import Outgoing, Receipt, Reconciles, Sought
 from notifier.providers.smtp import SmtpProvider
 from notifier.providers.twilio import TwilioOptions, TwilioProvider
 from notifier.providers.vonage import VonageProvider
-from notifier.status import Reason
 from tests.waiting import patient, wait_until
 
 #: Nothing takes so long.

@@ -18,11 +18,11 @@ import aiosmtplib
 import pytest
 
 from notifier.dev.smtp_server import MailServer, Rule, running_mail_server
-from notifier.errors import OutcomeUnknown, Rejected, Throttled, Unavailable
+from notifier.domain.errors import OutcomeUnknown, Rejected, Throttled, Unavailable
+from notifier.domain.statuses import Reason
 from notifier.providers.base import Outgoing
 from notifier.providers.smtp import SmtpProvider
 from notifier.providers.smtp_pool import Pool, PoolClosed
-from notifier.status import Reason
 from tests.waiting import patient
 
 #: Nothing takes so long.

@@ -14,11 +14,11 @@ from aiohttp import web
 from twilio.request_validator import RequestValidator
 
 from notifier.dev.twilio_server import TwilioRule, TwilioServer, running_twilio_server
-from notifier.errors import Rejected, SendError, Unavailable
+from notifier.domain.errors import Rejected, SendError, Unavailable
+from notifier.domain.statuses import Outcome, Reason
 from notifier.providers.base import Outgoing
 from notifier.providers.twilio import TwilioProvider
 from notifier.providers.twilio_http import DeadlineHttpClient, calling
-from notifier.status import Outcome, Reason
 from tests.waiting import patient
 
 #: Nothing takes so long.

@@ -15,10 +15,10 @@ from uuid import uuid4
 import pytest
 
 from notifier.dev.vonage_server import VonageRule, VonageServer, running_vonage_server
-from notifier.errors import OutcomeUnknown, Rejected, SendError, Throttled, Unavailable
+from notifier.domain.errors import OutcomeUnknown, Rejected, SendError, Throttled, Unavailable
+from notifier.domain.statuses import Outcome, Reason
 from notifier.providers.base import Outgoing, Receipt
 from notifier.providers.vonage import VonageOptions, VonageProvider
-from notifier.status import Outcome, Reason
 
 ROOT = Path(__file__).parents[2]
 #: Nothing takes so long.

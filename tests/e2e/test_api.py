@@ -21,8 +21,8 @@ from notifier import topology
 from notifier.bootstrap import Services
 from notifier.config import Settings
 from notifier.connections import raise_file_limit
+from notifier.domain.statuses import Channel, Lane
 from notifier.operations.keys import Scope
-from notifier.status import Channel, Lane
 from notifier.store.audit import Filter
 from notifier.web.app import make_app
 from tests.profiles import is_full

@@ -14,8 +14,8 @@ import pytest
 
 from notifier import Client
 from notifier.dev.smtp_server import Rule
+from notifier.domain.statuses import Channel, Status, may_follow
 from notifier.rendering import Renderer
-from notifier.status import Channel, Status, may_follow
 from notifier.store.audit import Filter
 from tests.integration.test_intake import MALFORMED, NO_ENVELOPES
 from tests.profiles import is_full

@@ -11,8 +11,8 @@ from typing import Self
 import pytest
 
 from notifier import Client
+from notifier.domain.statuses import Channel, Lane
 from notifier.rendering import Renderer
-from notifier.status import Channel, Lane
 from notifier.store.audit import Filter
 from notifier.store.engine import make_engine
 from notifier.store.migrating import upgrade

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from notifier.config import Structure
+from notifier.domain.message import new_id
+from notifier.domain.statuses import Channel, Lane, SuppressionReason
 from notifier.hashing import HashKey
 from notifier.intake.accepting import Intake, Received
-from notifier.message import new_id
 from notifier.operations.suppressions import Suppressions
 from notifier.rendering import Renderer
-from notifier.status import Channel, Lane, SuppressionReason
 from notifier.store.attachments import AttachmentBook, NewAttachment
 from notifier.store.engine import make_engine
 from notifier.store.ledger import Ledger

@@ -20,15 +20,15 @@ from notifier.delivery.calling import Caller
 from notifier.delivery.pacing import Pacer
 from notifier.dev.smtp_server import MailServer, Rule, running_mail_server
 from notifier.dev.twilio_server import TwilioRule, TwilioServer, running_twilio_server
+from notifier.domain.message import Message
+from notifier.domain.statuses import Channel, Lane, OnUnknown, Reason
+from notifier.domain.validation import check
 from notifier.hashing import HashKey
-from notifier.message import Message
 from notifier.operations.steering import Steering
-from notifier.parsing import check
 from notifier.providers.base import Provider
 from notifier.providers.smtp import SmtpProvider
 from notifier.providers.twilio import TwilioProvider
 from notifier.rendering import Renderer
-from notifier.status import Channel, Lane, OnUnknown, Reason
 from notifier.store.attachments import AttachmentBook
 from notifier.store.audit import Audit, NotificationView
 from notifier.store.circuits import CircuitBook, CircuitKey

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from notifier.errors import NotFound, WrongSelection
-from notifier.message import new_id
+from notifier.domain.errors import NotFound, WrongSelection
+from notifier.domain.message import new_id
+from notifier.domain.statuses import Channel
 from notifier.operations.keys import Grants, Scope
-from notifier.status import Channel
 from notifier.store.engine import transaction
 from tests.support.api import Api
 from tests.support.templates import write_template, write_templates

@@ -15,8 +15,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from notifier.errors import Fault, ServiceUnavailable, WrongSelection
-from notifier.message import new_id
+from notifier.domain.errors import Fault, ServiceUnavailable, WrongSelection
+from notifier.domain.message import new_id
 from notifier.operations.keys import Scope
 from notifier.store import audit
 from notifier.store.engine import transaction

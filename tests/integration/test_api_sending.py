@@ -10,8 +10,8 @@ from uuid import UUID
 
 import pytest
 
+from notifier.domain.statuses import Channel
 from notifier.operations.keys import Scope
-from notifier.status import Channel
 from notifier.store.audit import Filter
 from tests.support.api import Api, Reply
 from tests.support.templates import write_templates

@@ -19,12 +19,12 @@ from notifier.delivery import Asker
 from notifier.delivery.asking import PATIENCE_SECONDS
 from notifier.dev.twilio_server import TwilioRule, TwilioServer, running_twilio_server
 from notifier.dispatch import Dispatcher
-from notifier.errors import Unavailable
+from notifier.domain.errors import Unavailable
+from notifier.domain.statuses import Reason, Status
 from notifier.operations.receipts import ASK_AT_SECONDS
 from notifier.providers.base import Outgoing, Report
 from notifier.providers.twilio import TwilioOptions, TwilioProvider
 from notifier.providers.twilio_reports import report_of
-from notifier.status import Reason, Status
 from notifier.store.audit import EventView
 from tests.support.receipts import SID, Texts
 from tests.support.templates import write_templates

@@ -17,10 +17,10 @@ from sqlalchemy import text
 from notifier.bootstrap import DeliveryLoop
 from notifier.delivery import Deliverer, attaching
 from notifier.dev.smtp_server import MailServer, running_mail_server
+from notifier.domain.message import Message, new_id
+from notifier.domain.statuses import Channel, Lane, OnUnknown
 from notifier.intake.accepting import Received
-from notifier.message import Message, new_id
 from notifier.operations.keys import Scope
-from notifier.status import Channel, Lane, OnUnknown
 from notifier.store.attachments import use_attachments
 from notifier.store.audit import Filter
 from notifier.store.engine import transaction

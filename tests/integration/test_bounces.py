@@ -17,10 +17,10 @@ import pytest
 
 from notifier.bounces import KEPT_BYTES, MAX_MAIL_BYTES, Limits, serve
 from notifier.dev.machine import free_port
-from notifier.errors import ConfigurationError, ServiceUnavailable
-from notifier.message import new_id
+from notifier.domain.errors import ConfigurationError, ServiceUnavailable
+from notifier.domain.message import new_id
+from notifier.domain.statuses import Outcome, Status
 from notifier.operations.bounces import Bounces, Taken
-from notifier.status import Outcome, Status
 from tests.support import bounce_mails as mails
 from tests.support import forking
 from tests.support.bounced import ADDRESS, KEY, Mails

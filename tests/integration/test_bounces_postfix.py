@@ -12,7 +12,7 @@ import pytest
 
 from notifier.bootstrap import DeliveryLoop
 from notifier.dev.machine import free_port
-from notifier.status import Status
+from notifier.domain.statuses import Status
 from tests.integration.test_bounces import answers
 from tests.support import forking
 from tests.support.bounced import ADDRESS, KEY, Mails

@@ -18,7 +18,7 @@ from aiohttp.abc import AbstractResolver
 
 from notifier.callbacks import signing
 from notifier.callbacks.calling import Answer, Caller
-from notifier.status import CallbackFailure
+from notifier.domain.statuses import CallbackFailure
 from tests.support.receiver import Receiver, Say, receiver
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 from standardwebhooks import Webhook
 
-from notifier.status import CallbackFailure, CallbackState, Status
+from notifier.domain.statuses import CallbackFailure, CallbackState, Status
 from notifier.store.callback_statements import GIVE_OUT
 from notifier.store.callbacks import LIMITS, PER_ENDPOINT, PER_FAILING, PER_PRODUCER, CallbackBook
 from notifier.store.engine import make_engine, transaction

@@ -16,11 +16,11 @@ from notifier.cli.broker import Broker
 from notifier.cli.callback_checks import check_callbacks, check_endpoints, check_readers
 from notifier.cli.checks import Check
 from notifier.config import Settings, Structure
+from notifier.domain.statuses import Channel, Lane
 from notifier.intake import Intake
 from notifier.intake.accepting import Received
 from notifier.operations.keys import Scope
 from notifier.rendering import Renderer
-from notifier.status import Channel, Lane
 from notifier.store.audit import Audit
 from notifier.store.engine import make_engine
 from notifier.store.gauges import GaugeBook

@@ -9,8 +9,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
-from notifier.message import new_id
-from notifier.status import Reason
+from notifier.domain.message import new_id
+from notifier.domain.statuses import Reason
 from notifier.store.circuits import CircuitBook, CircuitKey, CircuitState, Refusal
 from notifier.store.engine import make_engine, transaction
 from tests.waiting import patient

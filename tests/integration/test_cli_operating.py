@@ -19,12 +19,12 @@ from sqlalchemy import Engine, text
 from notifier import topology
 from notifier.broker import amqp_transport
 from notifier.config import Structure
+from notifier.domain.message import Message, new_id
+from notifier.domain.statuses import Channel, Lane, OnUnknown, Reason
 from notifier.intake import Intake
 from notifier.intake.amqp import AmqpReader
 from notifier.intake.redis import RedisReader
-from notifier.message import Message, new_id
 from notifier.rendering import Renderer
-from notifier.status import Channel, Lane, OnUnknown, Reason
 from notifier.store.audit import Audit, Filter
 from notifier.store.circuits import CircuitBook, CircuitKey, Refusal
 from notifier.store.engine import make_engine, transaction

@@ -8,9 +8,9 @@ from uuid import UUID
 
 import pytest
 
-from notifier.errors import Fault
-from notifier.message import Message, new_id
-from notifier.status import Channel, Lane, OnUnknown, Outcome, Reason, Status
+from notifier.domain.errors import Fault
+from notifier.domain.message import Message, new_id
+from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Reason, Status
 from notifier.store.engine import make_engine
 from notifier.store.ledger import Ledger
 from notifier.store.values import NewAttempt, NewNotification, NewRejection, Result

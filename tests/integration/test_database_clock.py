@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from notifier.message import time_of_id
+from notifier.domain.message import time_of_id
 from notifier.store.clock import MEASURED_SECONDS, clock_of
 from notifier.store.engine import database_now, make_engine, transaction
 from tests.support.clocks import Clocks, find_faketime

@@ -18,14 +18,14 @@ from notifier.config import Sender, Settings, Structure
 from notifier.delivery import Circuits, Deliverer, Reconciler, Summary
 from notifier.delivery.calling import Caller
 from notifier.delivery.pacing import Pacer
-from notifier.errors import OutcomeUnknown, Rejected, ServiceUnavailable, Throttled, Unavailable
+from notifier.domain.errors import OutcomeUnknown, Rejected, ServiceUnavailable, Throttled, Unavailable
+from notifier.domain.message import Message
+from notifier.domain.statuses import SIMULATOR, Channel, Lane, OnUnknown, Reason
+from notifier.domain.validation import check
 from notifier.hashing import HashKey
-from notifier.message import Message
-from notifier.parsing import check
 from notifier.providers.base import Outgoing, Provider, Receipt, Sought
 from notifier.providers.simulator import Simulator
 from notifier.rendering import Renderer
-from notifier.status import SIMULATOR, Channel, Lane, OnUnknown, Reason
 from notifier.store.attachments import AttachmentBook
 from notifier.store.audit import Audit, Story
 from notifier.store.circuits import CircuitBook

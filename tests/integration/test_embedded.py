@@ -23,7 +23,7 @@ from notifier.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from notifier.dev.embedded.binaries import postgres_binaries, postgres_package
 from notifier.dev.machine import make_temporary_folder, server_account
 from notifier.dev.processes import command_line
-from notifier.errors import ConfigurationError
+from notifier.domain.errors import ConfigurationError
 from tests.waiting import wait_until
 
 #: Starts both on the folder given, prints their process ids, and waits to be killed.

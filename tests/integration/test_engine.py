@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import Engine, text
 
-from notifier.errors import ServiceUnavailable, StatementCancelled
+from notifier.domain.errors import ServiceUnavailable, StatementCancelled
 from notifier.store import sessions
 from notifier.store.engine import make_engine, transaction
 from tests.waiting import patient, wait_until

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine
 
-from notifier.status import Outcome
+from notifier.domain.statuses import Outcome
 from notifier.store.engine import make_engine
 from notifier.store.health import HealthBook, Tally
 

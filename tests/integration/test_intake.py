@@ -18,13 +18,13 @@ from kombu import Connection
 
 from notifier.client import Client
 from notifier.config import Sender, Structure
-from notifier.errors import PublishFailed, ServiceUnavailable
+from notifier.domain.errors import PublishFailed, ServiceUnavailable
+from notifier.domain.message import MAX_BODY_BYTES, Message, new_id
+from notifier.domain.statuses import Channel, Lane
+from notifier.domain.validation import check
 from notifier.intake import Intake, Received, Summary, make_reader
 from notifier.intake.redis import RedisReader
-from notifier.message import MAX_BODY_BYTES, Message, new_id
-from notifier.parsing import check
 from notifier.rendering import Renderer
-from notifier.status import Channel, Lane
 from notifier.store.audit import Audit, Filter, RejectedView
 from notifier.store.engine import make_engine
 from notifier.store.ledger import Ledger

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from notifier.domain.message import MAX_BODY_BYTES
 from notifier.intake import Received
 from notifier.intake.amqp import AmqpReader
-from notifier.message import MAX_BODY_BYTES
 from notifier.store.audit import Filter
 from notifier.store.ledger import KEPT_BODY_BYTES
 from tests.integration.test_intake import World, encode, publish_when_ready, reading, world

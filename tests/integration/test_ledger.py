@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import Engine, text
 
 from notifier.dispatch import Dispatcher
-from notifier.errors import Fault, NotFound, ServiceUnavailable
-from notifier.message import Message, new_id
-from notifier.parsing import check
-from notifier.status import Channel, Lane, OnUnknown, Outcome, Reason, Status, may_follow
+from notifier.domain.errors import Fault, NotFound, ServiceUnavailable
+from notifier.domain.message import Message, new_id
+from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Reason, Status, may_follow
+from notifier.domain.validation import check
 from notifier.store.audit import Audit, Filter
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import KEPT_BODY_BYTES, Ledger

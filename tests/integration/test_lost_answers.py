@@ -17,9 +17,9 @@ from sqlalchemy import Engine, event, text
 from notifier.config import Settings
 from notifier.delivery import Summary
 from notifier.delivery.pacing import Go, Pacer
-from notifier.errors import OutcomeUnknown, Rejected, ServiceUnavailable, Throttled, Unavailable
+from notifier.domain.errors import OutcomeUnknown, Rejected, ServiceUnavailable, Throttled, Unavailable
+from notifier.domain.statuses import OnUnknown, Reason, Status
 from notifier.providers.base import Outgoing, Receipt, Sought
-from notifier.status import OnUnknown, Reason, Status
 from notifier.store.audit import Audit
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger

@@ -10,11 +10,11 @@ from uuid import UUID
 
 import pytest
 
+from notifier.domain.message import new_id
+from notifier.domain.statuses import Channel, Outcome, Reason, Status, SuppressionReason
 from notifier.limit_tables import SuppressionTable
-from notifier.message import new_id
 from notifier.operations.bounces import Taken
 from notifier.providers.base import Report
-from notifier.status import Channel, Outcome, Reason, Status, SuppressionReason
 from notifier.store.suppressions import NewSuppression, SuppressionFilter
 from notifier.store.values import Result
 from tests.support import bounce_mails as mails

@@ -13,8 +13,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
-from notifier.errors import ServiceUnavailable
-from notifier.message import new_id
+from notifier.domain.errors import ServiceUnavailable
+from notifier.domain.message import new_id
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.migrating import upgrade

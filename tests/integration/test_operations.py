@@ -12,8 +12,9 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
-from notifier.errors import Fault, ServiceUnavailable
-from notifier.message import Message, new_id
+from notifier.domain.errors import Fault, ServiceUnavailable
+from notifier.domain.message import Message, new_id
+from notifier.domain.statuses import Channel, Lane, OnUnknown, Reason, Status, may_follow
 from notifier.operations import (
     CANCELLABLE,
     RETRYABLE,
@@ -27,7 +28,6 @@ from notifier.operations import (
     WrongSelection,
 )
 from notifier.requeueing import Raw
-from notifier.status import Channel, Lane, OnUnknown, Reason, Status, may_follow
 from notifier.store.audit import Audit, Filter
 from notifier.store.engine import make_engine, transaction
 from notifier.store.lateness import Cause, Lateness

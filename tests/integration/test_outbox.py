@@ -21,12 +21,18 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.schema import CreateTable
 
 from notifier.client import Client
-from notifier.errors import ConfigurationError, InvalidMessage, MissingPackage, PublishFailed, ServiceUnavailable
-from notifier.message import Message, new_id
+from notifier.domain.errors import (
+    ConfigurationError,
+    InvalidMessage,
+    MissingPackage,
+    PublishFailed,
+    ServiceUnavailable,
+)
+from notifier.domain.message import Message, new_id
+from notifier.domain.statuses import Channel, Lane
+from notifier.domain.validation import parse_body
 from notifier.outbox import SqlOutbox, create_table, make_engine, make_table, metadata, table
-from notifier.parsing import parse_body
 from notifier.relay import Passed, Relay
-from notifier.status import Channel, Lane
 from notifier.wire import Wire
 from tests.support import forking
 from tests.support.queues import bodies

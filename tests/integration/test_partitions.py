@@ -12,9 +12,9 @@ from uuid import UUID
 import pytest
 from sqlalchemy import event, text
 
-from notifier.errors import ServiceUnavailable
-from notifier.message import Message
-from notifier.status import Channel, Lane, OnUnknown, Outcome, Status
+from notifier.domain.errors import ServiceUnavailable
+from notifier.domain.message import Message
+from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Status
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.partitions import (

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, TextClause, text
 
-from notifier.message import Message, new_id
-from notifier.parsing import check
-from notifier.status import Channel, Lane, OnUnknown
+from notifier.domain.message import Message, new_id
+from notifier.domain.statuses import Channel, Lane, OnUnknown
+from notifier.domain.validation import check
 from notifier.store import claim_statements, gauges, producers, receipts, statements
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger

@@ -16,9 +16,9 @@ from notifier import Client
 from notifier.bootstrap import Services
 from notifier.cli.checks import check_all_sessions, check_database
 from notifier.config import load_settings
-from notifier.errors import ConfigurationError, ServiceUnavailable
+from notifier.domain.errors import ConfigurationError, ServiceUnavailable
+from notifier.domain.statuses import Channel
 from notifier.rendering import Renderer
-from notifier.status import Channel
 from notifier.store.audit import Filter
 from notifier.store.engine import check_sessions, make_engine, transaction
 from notifier.store.migrating import upgrade

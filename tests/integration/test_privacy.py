@@ -17,14 +17,14 @@ from sqlalchemy import text
 from notifier.bootstrap import Services
 from notifier.cli.checks import check_encryption
 from notifier.config import Settings
-from notifier.errors import Unavailable
+from notifier.domain.errors import Unavailable
+from notifier.domain.message import Message
+from notifier.domain.statuses import Channel, Lane, OnUnknown, Status
+from notifier.domain.validation import check
 from notifier.hashing import HashKey
-from notifier.message import Message
 from notifier.operations import Operations, Selection
 from notifier.operations.replaying import Replays
-from notifier.parsing import check
 from notifier.sealing import Sealer, new_key, read_keys
-from notifier.status import Channel, Lane, OnUnknown, Status
 from notifier.store.audit import Audit, Filter
 from notifier.store.engine import make_engine, transaction
 from notifier.store.lateness import Lateness

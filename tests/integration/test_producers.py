@@ -22,11 +22,11 @@ from notifier.bootstrap import Services
 from notifier.broker.broker_user import VOUCHED, own_users
 from notifier.client import Client
 from notifier.config import Settings, Structure
-from notifier.errors import PublishRefused
+from notifier.domain.errors import PublishRefused
+from notifier.domain.statuses import Channel, Lane
 from notifier.intake import make_reader
 from notifier.operations.keys import Scope
 from notifier.relay import Row
-from notifier.status import Channel, Lane
 from notifier.store.audit import Filter, NotificationView, RejectedView
 from notifier.store.producers import unproven_producers
 from notifier.wire import Wire

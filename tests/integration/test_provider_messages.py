@@ -14,9 +14,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from notifier.dev.twilio_server import TwilioServer, running_twilio_server
-from notifier.message import new_id
+from notifier.domain.message import new_id
+from notifier.domain.statuses import MessageProof, OnUnknown
 from notifier.providers.base import Receipt
-from notifier.status import MessageProof, OnUnknown
 from notifier.store.engine import make_engine, transaction
 from notifier.store.provider_messages import MessageClaim, claim_message, note_taken, with_locks
 from notifier.store.receipts import Recorded

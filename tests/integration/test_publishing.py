@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from notifier.client import Client
-from notifier.errors import PublishFailed, PublishRefused
-from notifier.parsing import parse_body
-from notifier.status import Channel, Lane
+from notifier.domain.errors import PublishFailed, PublishRefused
+from notifier.domain.statuses import Channel, Lane
+from notifier.domain.validation import parse_body
 from tests.rabbitmq import PrivateRabbitmq
 from tests.support.queues import bodies
 from tests.support.tcp_proxy import through_proxy

@@ -18,8 +18,8 @@ from kombu import Connection
 
 from notifier import topology
 from notifier.broker.amqp_transport import RAW_PROPERTIES
+from notifier.domain.statuses import Channel, Lane
 from notifier.intake import Received
-from notifier.status import Channel, Lane
 from notifier.store.audit import Filter
 from tests.integration.fatal_reader import FATAL
 from tests.integration.test_intake import World, encode, publish_when_ready, reading, world

@@ -8,10 +8,10 @@ from itertools import permutations
 
 import pytest
 
-from notifier.message import new_id
+from notifier.domain.message import new_id
+from notifier.domain.statuses import Outcome, Status
 from notifier.operations import Operations, Selection
 from notifier.providers.vonage_reports import read_receipt
-from notifier.status import Outcome, Status
 from notifier.store.engine import make_engine
 from notifier.store.lateness import Lateness
 from notifier.store.operating import Operating

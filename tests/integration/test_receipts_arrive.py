@@ -13,7 +13,7 @@ import uvicorn
 from notifier.bootstrap import DeliveryLoop, Services
 from notifier.dev.machine import free_port
 from notifier.dev.twilio_server import TwilioRule, TwilioServer, running_twilio_server
-from notifier.status import Status
+from notifier.domain.statuses import Status
 from tests.support.api import Api
 from tests.support.receipts import Texts
 from tests.support.templates import write_templates

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from notifier.errors import InvalidMessage
+from notifier.domain.errors import InvalidMessage
+from notifier.domain.statuses import Channel, Status, SuppressionReason
 from notifier.hashing import HashKey
 from notifier.operations.suppression_files import Bad, Defaults
-from notifier.status import Channel, Status, SuppressionReason
 from notifier.store.audit import Filter
 from notifier.store.engine import transaction
 from notifier.store.resealing import Resealing

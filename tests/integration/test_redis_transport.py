@@ -12,8 +12,8 @@ from kombu import Consumer, Exchange, Queue
 from kombu.message import Message
 
 from notifier import topology
+from notifier.domain.statuses import Channel, Lane
 from notifier.redis_transport import Connection, Transport
-from notifier.status import Channel, Lane
 from tests.support.tcp_proxy import TcpProxy, through_proxy
 from tests.waiting import patient
 

@@ -13,12 +13,12 @@ import pytest
 from sqlalchemy import text
 
 from notifier.config import Settings, Structure
+from notifier.domain.message import Message
+from notifier.domain.statuses import Channel, Lane, OnUnknown
 from notifier.hashing import HashKey
 from notifier.limit_tables import Retention
-from notifier.message import Message
 from notifier.operations.retention import Keeper
 from notifier.sealing import Sealer
-from notifier.status import Channel, Lane, OnUnknown
 from notifier.store.audit import Audit, Filter
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger

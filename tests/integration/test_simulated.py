@@ -16,11 +16,11 @@ from notifier.bootstrap import DeliveryLoop
 from notifier.config import load_structure
 from notifier.delivery.asking import SIMULATED_RECEIPT_SECONDS
 from notifier.dev.smtp_server import MailServer, running_mail_server
-from notifier.errors import ConfigurationError, WrongSelection
+from notifier.domain.errors import ConfigurationError, WrongSelection
+from notifier.domain.statuses import SIMULATOR, Channel, Lane, SuppressionReason
 from notifier.operations import Selection
 from notifier.operations.keys import Grants, Scope
 from notifier.providers.simulator import NUMBERS
-from notifier.status import SIMULATOR, Channel, Lane, SuppressionReason
 from notifier.store.audit import Filter, Story
 from notifier.store.engine import transaction
 from notifier.store.values import NewAttempt

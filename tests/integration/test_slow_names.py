@@ -22,11 +22,11 @@ from notifier.callbacks import Caller, NameServers
 from notifier.callbacks.addresses import CheckedResolver, ForbiddenAddress
 from notifier.callbacks.calling import Answer
 from notifier.dev.smtp_server import MailServer, running_mail_server
+from notifier.domain.statuses import CallbackFailure
 from notifier.providers.base import Outgoing
 from notifier.providers.http_call import open_session
 from notifier.providers.smtp import SmtpProvider
 from notifier.providers.system_resolver import SystemResolver
-from notifier.status import CallbackFailure
 from notifier.store.engine import make_engine
 from tests.support.callbacks import World
 from tests.support.name_server import NEVER, NameServer, name_server

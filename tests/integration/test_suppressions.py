@@ -11,10 +11,10 @@ from sqlalchemy import Engine, text
 
 from notifier.bootstrap import Services
 from notifier.config import Settings
-from notifier.errors import InvalidMessage
+from notifier.domain.errors import InvalidMessage
+from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.hashing import HashKey
 from notifier.operations.suppressions import Suppressions
-from notifier.status import Channel, SuppressionReason
 from notifier.store.engine import make_engine, transaction
 from notifier.store.suppressions import SuppressionFilter
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from notifier.domain.message import new_id
+from notifier.domain.statuses import Channel, Status
 from notifier.limit_tables import Retention
-from notifier.message import new_id
 from notifier.operations.bounces import Taken
 from notifier.operations.retention import Keeper
-from notifier.status import Channel, Status
 from notifier.store.engine import transaction
 from notifier.store.resealing import Resealing
 from notifier.store.retention import RetentionBook

@@ -10,9 +10,9 @@ from uuid import UUID
 
 import pytest
 
-from notifier.message import new_id
+from notifier.domain.message import new_id
+from notifier.domain.statuses import Channel
 from notifier.operations.keys import Scope
-from notifier.status import Channel
 from notifier.store.suppressions import SuppressionView
 from tests.support.api import Api, Reply
 from tests.support.bounced import KEY

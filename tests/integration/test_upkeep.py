@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 from notifier.bootstrap import Services
 from notifier.cli.upkeep_checks import check_upkeep
 from notifier.config import Settings
-from notifier.errors import ServiceUnavailable
+from notifier.domain.errors import ServiceUnavailable
 from notifier.operations.upkeep import NIGHTLY, Upkeep
 from notifier.store.engine import transaction
 from notifier.store.partitions import PARTITIONED, Month, missing_partitions

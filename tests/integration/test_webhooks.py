@@ -14,10 +14,10 @@ import pytest
 from sqlalchemy import text
 from twilio.request_validator import RequestValidator
 
-from notifier.message import new_id
+from notifier.domain.message import new_id
+from notifier.domain.statuses import Channel, Status
 from notifier.providers.twilio_reports import Form
 from notifier.providers.vonage_reports import METHODS, sign
-from notifier.status import Channel, Status
 from notifier.store.engine import transaction
 from notifier.store.suppressions import SuppressionView
 from notifier.web.webhooks import MAX_BODY_BYTES

@@ -16,9 +16,9 @@ from notifier import redis_transport
 from notifier.client import Client
 from notifier.config import Settings
 from notifier.dev.smtp_server import Rule
-from notifier.message import Message
-from notifier.parsing import check
-from notifier.status import Channel, Lane, OnUnknown
+from notifier.domain.message import Message
+from notifier.domain.statuses import Channel, Lane, OnUnknown
+from notifier.domain.validation import check
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.values import NewNotification
@@ -80,7 +80,7 @@ def test_times_are_utc_and_everything_is_json(app: Celery) -> None:
 
 
 def test_ids_are_spread_over_tasks(app: Celery, settings: Settings) -> None:
-    from notifier.message import new_id
+    from notifier.domain.message import new_id
 
     task_publisher(app)(Channel.SMS, Lane.URGENT, [new_id() for _ in range(2 * IDS_PER_TASK + 1)])
     with redis.Redis.from_url(settings.require("broker_url")) as client:

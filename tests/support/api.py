@@ -26,8 +26,8 @@ from notifier.bootstrap import Services
 from notifier.config import Settings, Structure
 from notifier.connections import ConnectionLimit, raise_file_limit
 from notifier.dev.machine import free_port
+from notifier.domain.statuses import Channel, Lane
 from notifier.operations.keys import Grants, Scope
-from notifier.status import Channel, Lane
 from notifier.web.app import make_app
 from notifier.web.connection import ClientConnection
 from notifier.web.desk import Desk, make_desk

@@ -11,11 +11,11 @@ from sqlalchemy import text
 
 from notifier.bootstrap import Services
 from notifier.config import Sender, Settings, Structure
+from notifier.domain.message import Message
+from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Status
+from notifier.domain.validation import check
 from notifier.limit_tables import SuppressionTable
-from notifier.message import Message
 from notifier.operations.bounces import Taken
-from notifier.parsing import check
-from notifier.status import Channel, Lane, OnUnknown, Outcome, Status
 from notifier.store.audit import Story
 from notifier.store.engine import transaction
 from notifier.store.suppressions import SuppressionView

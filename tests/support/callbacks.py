@@ -15,9 +15,9 @@ from sqlalchemy import Engine, text
 
 from notifier.callback_table import CallbackTable
 from notifier.callbacks import Caller, Rules, Runner
-from notifier.message import Message, new_id
-from notifier.parsing import check
-from notifier.status import Channel, Lane, OnUnknown, Outcome, Reason, Status
+from notifier.domain.message import Message, new_id
+from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Reason, Status
+from notifier.domain.validation import check
 from notifier.store.callbacks import CallbackBook, CallbackFilter, CallbackView
 from notifier.store.engine import transaction
 from notifier.store.ledger import Ledger

@@ -16,13 +16,13 @@ from sqlalchemy import Engine, text
 from notifier.config import Sender, Settings, Structure
 from notifier.delivery import Reconciler
 from notifier.dev.twilio_server import SmsMessage, TwilioRule, TwilioServer
-from notifier.errors import OutcomeUnknown
-from notifier.message import Message, new_id
-from notifier.parsing import check
+from notifier.domain.errors import OutcomeUnknown
+from notifier.domain.message import Message, new_id
+from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Reason, Status
+from notifier.domain.validation import check
 from notifier.providers.base import Outgoing, Receipt
 from notifier.providers.twilio import TwilioOptions, TwilioProvider
 from notifier.rendering import Renderer
-from notifier.status import Channel, Lane, OnUnknown, Outcome, Reason, Status
 from notifier.store.engine import transaction
 from notifier.store.values import Claimed, NewNotification, Result
 from tests.support.receipts import Texts

@@ -8,10 +8,10 @@ from uuid import UUID
 
 from sqlalchemy import Engine, text
 
-from notifier.message import Message
-from notifier.parsing import check
+from notifier.domain.message import Message
+from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Status
+from notifier.domain.validation import check
 from notifier.providers.twilio_reports import report_of
-from notifier.status import Channel, Lane, OnUnknown, Outcome, Status
 from notifier.store.audit import Audit, Story
 from notifier.store.engine import transaction
 from notifier.store.ledger import Ledger

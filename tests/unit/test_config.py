@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from notifier.config import load_settings, load_structure
-from notifier.errors import ConfigurationError
-from notifier.status import Lane
+from notifier.domain.errors import ConfigurationError
+from notifier.domain.statuses import Lane
 
 
 @pytest.fixture(autouse=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from notifier import gsm
+from notifier.domain import gsm7
 
 
 @pytest.mark.parametrize(("text", "fits"), [("", True), ("Café {5 €}\n", True), ("Reçu", False), ("👍", False)])
 def test_a_text_fits_if_every_character_does(text: str, fits: bool) -> None:
-    assert gsm.fits_gsm(text) is fits
+    assert gsm7.fits_gsm(text) is fits

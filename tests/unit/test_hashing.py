@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from notifier.domain.statuses import Channel
 from notifier.hashing import HashKey
-from notifier.status import Channel
 
 KEY = HashKey("a key of sixteen or more")
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.errors import MAX_FAULTS, MAX_FIELD, InvalidMessage
-from notifier.message import MAX_BODY_BYTES, Message, json_schema, new_id, time_of_id
-from notifier.parsing import Entry, check, parse_body
-from notifier.status import Channel, Lane
+from notifier.domain.errors import MAX_FAULTS, MAX_FIELD, InvalidMessage
+from notifier.domain.message import MAX_BODY_BYTES, Message, json_schema, new_id, time_of_id
+from notifier.domain.statuses import Channel, Lane
+from notifier.domain.validation import Entry, check, parse_body
 
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 GOOD: dict[str, Any] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from notifier.config import load_structure
-from notifier.errors import ConfigurationError
+from notifier.domain.errors import ConfigurationError
 
 
 def structure(tmp_path: Path, text: str):  # type: ignore[no-untyped-def]

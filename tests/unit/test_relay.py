@@ -11,9 +11,9 @@ from uuid import UUID
 
 import pytest
 
-from notifier.errors import ConfigurationError, PublishFailed, ServiceUnavailable
+from notifier.domain.errors import ConfigurationError, PublishFailed, ServiceUnavailable
+from notifier.domain.statuses import Channel, Lane
 from notifier.relay import LONGEST_PAUSE_SECONDS, Pair, Passed, Relay, Row
-from notifier.status import Channel, Lane
 from tests.waiting import patient
 
 EMAIL = (Channel.EMAIL, Lane.NORMAL)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.errors import OutcomeUnknown, Rejected, SendError, Throttled, Unavailable
-from notifier.retry_table import DEFAULT_RETRIES, LaneRetry
-from notifier.retrying import (
+from notifier.domain.errors import OutcomeUnknown, Rejected, SendError, Throttled, Unavailable
+from notifier.domain.lane_retry import DEFAULT_RETRIES, LaneRetry
+from notifier.domain.retry_policy import (
     MIN_PAUSE_SECONDS,
     UNKNOWN_AFTER_SECONDS,
     Situation,
@@ -16,8 +16,8 @@ from notifier.retrying import (
     pause_seconds,
     wait_for_circuit,
 )
-from notifier.routing import LAST_CHANCE_SECONDS
-from notifier.status import Lane, Reason, Status
+from notifier.domain.routing import LAST_CHANCE_SECONDS
+from notifier.domain.statuses import Lane, Reason, Status
 
 POLICY = LaneRetry(first_seconds=10, max_seconds=100, deadline_seconds=1000, max_attempts=5)
 

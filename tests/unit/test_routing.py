@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.routing import (
+from notifier.domain.routing import (
     MAX_ACCOUNT_PAUSE_SECONDS,
     MAX_PAUSE_SECONDS,
     MIN_CALLS,
@@ -21,7 +21,7 @@ from notifier.routing import (
     pause_after,
     route,
 )
-from notifier.status import Outcome, Reason, Subject
+from notifier.domain.statuses import Outcome, Reason, Subject
 
 DRAWS = (0.5, 0.5, 0.5)
 

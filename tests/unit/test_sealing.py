@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from notifier.errors import CannotOpen
+from notifier.domain.errors import CannotOpen
 from notifier.sealing import Sealer, new_key, read_keys
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))

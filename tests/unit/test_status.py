@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import permutations
 
-from notifier.status import FINAL_STATUSES, TRANSITIONS, MessageProof, Status, may_follow, sources_of
+from notifier.domain.statuses import FINAL_STATUSES, TRANSITIONS, MessageProof, Status, may_follow, sources_of
 
 
 def test_every_status_is_in_the_table() -> None:

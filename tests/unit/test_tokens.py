@@ -5,9 +5,9 @@ from uuid import UUID
 
 import pytest
 
+from notifier.domain.message import new_id
+from notifier.domain.statuses import Channel
 from notifier.hashing import HashKey
-from notifier.message import new_id
-from notifier.status import Channel
 from notifier.tokens import Ending, Tokens
 
 KEY = HashKey("a key for tests only")

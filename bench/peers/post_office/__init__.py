@@ -18,7 +18,7 @@ import psycopg
 from bench import mails
 from bench.servers import ended
 from bench.subjects import Ground, Task
-from notifier.errors import ServiceUnavailable
+from notifier.domain.errors import ServiceUnavailable
 
 _SENT = 0  # post_office.models.STATUS.sent
 _START_SECONDS = 60.0

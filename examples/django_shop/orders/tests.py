@@ -5,7 +5,7 @@ import json
 from django.test import TestCase, override_settings
 
 from notifier.contrib.django.models import OutboxMessage
-from notifier.errors import InvalidMessage
+from notifier.domain.errors import InvalidMessage
 from orders.models import Order
 
 

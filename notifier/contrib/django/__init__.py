@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from notifier.client import Handle
-from notifier.status import Channel, Lane
+from notifier.domain.statuses import Channel, Lane
 
 __all__ = ["send", "send_many"]
 

@@ -12,9 +12,9 @@ from django.db import DatabaseError, InterfaceError, connections, router, transa
 from django.db.models import F, Q
 
 from notifier.contrib.django.models import OutboxMessage
-from notifier.errors import ConfigurationError, ServiceUnavailable
+from notifier.domain.errors import ConfigurationError, ServiceUnavailable
+from notifier.domain.statuses import Channel, Lane
 from notifier.relay import Pair, Passed, Row
-from notifier.status import Channel, Lane
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any, Self
 from django.conf import settings as project
 
 from notifier import topology
-from notifier.errors import ConfigurationError
+from notifier.domain.errors import ConfigurationError
 
 # As the contract has it for `producer`.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")

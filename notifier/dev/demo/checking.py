@@ -10,8 +10,8 @@ from email.utils import parseaddr
 from notifier.dev.demo.scenario import Planned
 from notifier.dev.smtp_server import MailServer
 from notifier.dev.twilio_server import TwilioServer
+from notifier.domain.statuses import Channel, Status
 from notifier.rendering import Rendered, Renderer
-from notifier.status import Channel, Status
 
 
 def check_arrivals(

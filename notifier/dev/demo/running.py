@@ -18,8 +18,8 @@ from notifier.dev.demo.checking import check_arrivals
 from notifier.dev.demo.scenario import MAIL_RULES, MALFORMED, Planned, plan
 from notifier.dev.local import LocalWorld, local_world, with_api
 from notifier.dev.programs import API, PROGRAMS, Programs
-from notifier.errors import NotFound
-from notifier.status import FINAL_STATUSES, Channel, Lane, Status
+from notifier.domain.errors import NotFound
+from notifier.domain.statuses import FINAL_STATUSES, Channel, Lane, Status
 from notifier.store.audit import Story
 from notifier.store.migrating import upgrade
 from notifier.topology import notify_queue_name

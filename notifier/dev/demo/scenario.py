@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from notifier.dev.smtp_server import Rule
+from notifier.domain.statuses import Channel, Lane, Reason, Status
 from notifier.rendering import Renderer
-from notifier.status import Channel, Lane, Reason, Status
 
 LOCALES = ("en", "fr", "zh-Hans")
 #: Locale → the customer who reads it; the domains and numbers are reserved for examples.

@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 
 from notifier.dev.machine import Account, can
-from notifier.errors import MissingPackage
+from notifier.domain.errors import MissingPackage
 
 
 def postgres_binaries(data_dir: Path, account: Account | None, package: Path | None = None) -> Path:

@@ -25,7 +25,7 @@ from notifier.dev.machine import (
     server_environment,
 )
 from notifier.dev.processes import FolderLock, ServerProcess, StopPlan, command_line, end_leftover, exists, own
-from notifier.errors import ConfigurationError, ServiceUnavailable
+from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 
 #: User and database.
 DATABASE = "notifier"

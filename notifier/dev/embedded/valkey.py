@@ -13,7 +13,7 @@ import redis
 from notifier.dev.embedded.binaries import valkey_binary
 from notifier.dev.machine import free_port, is_free, server_environment
 from notifier.dev.processes import FolderLock, ServerProcess, StopPlan, command_line, end_leftover, own
-from notifier.errors import NotifierError, ServiceUnavailable
+from notifier.domain.errors import NotifierError, ServiceUnavailable
 
 _START_SECONDS = 60.0
 _STOP_PLAN: StopPlan = ((signal.SIGTERM, 15.0),)

@@ -6,7 +6,7 @@ import pytest
 
 from notifier.callbacks.calling import judge
 from notifier.callbacks.pausing import DEADLINE_SECONDS, pause_after
-from notifier.status import CallbackFailure
+from notifier.domain.statuses import CallbackFailure
 
 
 def test_pauses_double_up_to_an_hour_and_half_of_each_is_by_chance() -> None:

@@ -14,9 +14,9 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from notifier.callback_table import CallbackTable
 from notifier.callbacks import signing
 from notifier.callbacks.payload import encode, json_schema
-from notifier.errors import ConfigurationError
-from notifier.message import new_id
-from notifier.status import FINAL_STATUSES, Status
+from notifier.domain.errors import ConfigurationError
+from notifier.domain.message import new_id
+from notifier.domain.statuses import FINAL_STATUSES, Status
 from notifier.store.callbacks import ClaimedCallback
 
 OLD = "whsec_" + base64.b64encode(b"a" * 32).decode()

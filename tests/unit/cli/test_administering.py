@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jsonschema
 
-from notifier.message import json_schema
+from notifier.domain.message import json_schema
 from tests.unit.cli.commandline import CommandLine
 
 

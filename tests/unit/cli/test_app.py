@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from notifier.cli import FAMILIES, app
 from notifier.cli.failing import Commands
-from notifier.errors import ConfigurationError, Fault, InvalidMessage, NotFound, ServiceUnavailable
+from notifier.domain.errors import ConfigurationError, Fault, InvalidMessage, NotFound, ServiceUnavailable
 from tests.unit.cli.commandline import CommandLine
 
 HEAVY = ("sqlalchemy", "alembic", "celery", "jinja2", "babel", "twilio", "aiosmtplib", "psycopg", "structlog")

@@ -8,7 +8,7 @@ from typing import TextIO
 import pytest
 
 from notifier.cli.lines import Line, UnreadableFile, read_csv, read_json_lines
-from notifier.message import MAX_BODY_BYTES
+from notifier.domain.message import MAX_BODY_BYTES
 
 
 def opened(content: str | bytes, newline: str = "") -> TextIO:

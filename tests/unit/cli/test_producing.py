@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from notifier.client import RecordingClient
-from notifier.errors import PublishFailed
-from notifier.status import Channel, Lane
+from notifier.domain.errors import PublishFailed
+from notifier.domain.statuses import Channel, Lane
 from tests.unit.cli.commandline import CommandLine
 
 ROWS = "to,name\nann@example.com,Ann\nnobody,Bob\nzoe@example.com,Zoë\n"

@@ -10,8 +10,8 @@ import pytest
 from notifier.cli.lines import Line
 from notifier.cli.publishing import CHUNK, BadLine, Defaults, Keys, Publishing
 from notifier.client import RecordingClient
-from notifier.errors import Fault, PublishFailed
-from notifier.status import Channel, Lane
+from notifier.domain.errors import Fault, PublishFailed
+from notifier.domain.statuses import Channel, Lane
 
 
 def text_stays(

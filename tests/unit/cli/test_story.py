@@ -19,7 +19,7 @@ from notifier.cli.words import (
     status_in_words,
 )
 from notifier.domain.producers import ProducerProof
-from notifier.status import Outcome, Reason, Status, SuppressionReason
+from notifier.domain.statuses import Outcome, Reason, Status, SuppressionReason
 from notifier.store.audit import AttemptView, EventView, NotificationView, Story
 
 START = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)

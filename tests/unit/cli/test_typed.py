@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from notifier.cli.typed import Typist, typed
+from notifier.domain.statuses import Channel
 from notifier.rendering import Type
-from notifier.status import Channel
 from tests.unit.cli.commandline import TEMPLATES
 
 

@@ -17,7 +17,7 @@ from notifier.cli.values import (
     read_moment_exactly,
     read_past,
 )
-from notifier.status import Channel
+from notifier.domain.statuses import Channel
 
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 

@@ -13,14 +13,14 @@ from notifier.config import DEFAULT_RETRIES
 from notifier.delivery.failover import Routed, to_decide
 from notifier.delivery.preparing import Prepared
 from notifier.domain.destinations import destination_of
-from notifier.errors import Rejected, SendError, Unavailable
+from notifier.domain.errors import Rejected, SendError, Unavailable
+from notifier.domain.retry_policy import Situation, decide
+from notifier.domain.routing import Candidate, Standing, closes_circuit, held, is_fault, route
+from notifier.domain.statuses import Channel, Reason, Status, Subject
 from notifier.providers.smtp_table import TABLE as SMTP
 from notifier.providers.twilio_codes import TABLE as TWILIO
 from notifier.providers.verdict import Verdict
 from notifier.providers.vonage_codes import TABLE as VONAGE
-from notifier.retrying import Situation, decide
-from notifier.routing import Candidate, Standing, closes_circuit, held, is_fault, route
-from notifier.status import Channel, Reason, Status, Subject
 
 VERDICTS: list[Verdict] = [row.verdict for table in (SMTP, TWILIO, VONAGE) for row in table]
 SENDERS = ("default", "news", "odd")

@@ -8,7 +8,7 @@ from threading import Event, Timer
 import pytest
 
 from notifier.delivery.repetition import until_answered
-from notifier.errors import ServiceUnavailable
+from notifier.domain.errors import ServiceUnavailable
 
 
 class Database:

@@ -14,7 +14,7 @@ from notifier.dev import machine
 from notifier.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from notifier.dev.machine import Account, can_hold_socket, free_port, is_free, make_temporary_folder, run_as
 from notifier.dev.processes import FolderLock, command_line, end_leftover, own
-from notifier.errors import ConfigurationError
+from notifier.domain.errors import ConfigurationError
 from tests.waiting import patient, wait_until
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from notifier.domain.producers import SendingRights
-from notifier.status import Channel, Lane
+from notifier.domain.statuses import Channel, Lane
 
 
 def fields(rights: SendingRights, **more: Any) -> list[tuple[str, str]]:

@@ -8,8 +8,8 @@ import pytest
 
 from notifier.broker.broker_user import VOUCHED, own_users
 from notifier.config import Structure
+from notifier.domain.errors import ConfigurationError
 from notifier.domain.producers import ProducerProof
-from notifier.errors import ConfigurationError
 from notifier.intake.producers import Producers, check_broker, in_words
 
 TABLES: dict[str, Any] = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from notifier.errors import ConfigurationError, MissingPackage
+from notifier.domain.errors import ConfigurationError, MissingPackage
 from notifier.providers.registry import kinds, load
 from notifier.providers.smtp import SmtpProvider
 
@@ -59,7 +59,7 @@ def test_a_missing_package_of_our_own_names_the_extra(installed: Path) -> None:
     program = (
         "import sys; sys.modules['aiosmtplib'] = None\n"
         "from notifier.providers.registry import load\n"
-        "from notifier.errors import MissingPackage\n"
+        "from notifier.domain.errors import MissingPackage\n"
         "try: load('a', 'smtp', {})\n"
         "except MissingPackage as error: print(error)\n"
     )

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from notifier.errors import OutcomeUnknown, Rejected, SendError, Unavailable
-from notifier.message import new_id
+from notifier.domain.errors import OutcomeUnknown, Rejected, SendError, Unavailable
+from notifier.domain.message import new_id
+from notifier.domain.statuses import SIMULATOR, Reason, Status
 from notifier.providers.base import Outgoing, Receipt, Reconciles, Report, Reports
 from notifier.providers.simulator import NUMBERS, Fate, Simulator, fate_of
-from notifier.status import SIMULATOR, Reason, Status
 
 OUTGOING = Outgoing(new_id(), 1, "ann@example.com", "shop@example.com", "Hello\n")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from notifier.errors import Throttled, Unavailable
+from notifier.domain.errors import Throttled, Unavailable
+from notifier.domain.statuses import Outcome, Reason, Subject
 from notifier.providers.smtp_codes import TABLE, Stage, judge, queue_id, read_answer
 from notifier.providers.verdict import (
     BAD_RECIPIENT,
@@ -16,7 +17,6 @@ from notifier.providers.verdict import (
     SENDER_REFUSED_HERE,
     Verdict,
 )
-from notifier.status import Outcome, Reason, Subject
 
 INVALID = (Outcome.REJECTED, Reason.INVALID_RECIPIENT)
 UNREACHABLE = (Outcome.REJECTED, Reason.UNREACHABLE_RECIPIENT)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from notifier.errors import ConfigurationError
+from notifier.domain.errors import ConfigurationError
 from notifier.providers.smtp_options import Encryption, SmtpOptions, read_options
 
 

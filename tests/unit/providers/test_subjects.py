@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from notifier.domain.routing import is_fault
+from notifier.domain.statuses import Outcome, Reason, Subject
 from notifier.providers import smtp_table, twilio_codes, verdict, vonage_codes
 from notifier.providers.verdict import Verdict
-from notifier.routing import is_fault
-from notifier.status import Outcome, Reason, Subject
 
 #: What an answer about it may give as the reason.
 REASONS = {

@@ -8,10 +8,10 @@ from uuid import UUID
 
 import pytest
 
-from notifier.errors import ConfigurationError, Rejected
+from notifier.domain.errors import ConfigurationError, Rejected
+from notifier.domain.statuses import Reason
 from notifier.providers.base import Outgoing
 from notifier.providers.twilio import TwilioOptions, TwilioProvider
-from notifier.status import Reason
 
 SID = "AC" + "0" * 32
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from notifier.domain.statuses import Outcome, Reason
 from notifier.providers.twilio_codes import TABLE, find, judge
 from notifier.providers.verdict import (
     ACCOUNT,
@@ -16,7 +17,6 @@ from notifier.providers.verdict import (
     UNKNOWN,
     Verdict,
 )
-from notifier.status import Outcome, Reason
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from notifier.errors import OutcomeUnknown, Rejected, SendError, Throttled, Unavailable
+from notifier.domain.errors import OutcomeUnknown, Rejected, SendError, Throttled, Unavailable
+from notifier.domain.statuses import Outcome, Reason
 from notifier.providers.verdict import ACCOUNT, NO_SUCH_RECIPIENT, THROTTLED, UNKNOWN, Verdict
-from notifier.status import Outcome, Reason
 
 
 @pytest.mark.parametrize(

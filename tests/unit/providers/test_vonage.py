@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from notifier.errors import ConfigurationError
+from notifier.domain.errors import ConfigurationError
 from notifier.providers.vonage import VonageOptions, VonageProvider
 
 KEY = {"api_key": "abcd1234", "api_secret": "hush-hush"}

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from notifier.errors import OutcomeUnknown, Unavailable
+from notifier.domain.errors import OutcomeUnknown, Unavailable
 from notifier.providers.base import Receipt
 from notifier.providers.vonage_answer import read_receipt
 

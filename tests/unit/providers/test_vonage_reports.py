@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from notifier.domain.statuses import Reason, Status
 from notifier.providers.vonage_codes import RECEIPTS, find_receipt
 from notifier.providers.vonage_reports import read_fields, read_receipt
-from notifier.status import Reason, Status
 
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 

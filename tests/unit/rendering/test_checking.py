@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from notifier.domain.statuses import Channel
 from notifier.rendering import Problem, Renderer, Severity, check_templates
-from notifier.status import Channel
 
 from .conftest import MakeTemplate
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.gsm import GSM_BASIC, GSM_EXTENSION
+from notifier.domain.gsm7 import GSM_BASIC, GSM_EXTENSION
 from notifier.rendering import Segments, segments
 from notifier.rendering.gsm import outside_gsm
 

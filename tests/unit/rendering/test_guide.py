@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from notifier.config import bundled
+from notifier.domain.statuses import Channel
 from notifier.rendering import Renderer, Type, check_templates
 from notifier.rendering.filters import ALLOWED, STYLES
-from notifier.status import Channel
 
 GUIDE = Path(__file__).parents[3].joinpath("docs/how-to/templates.md").read_text("utf-8")
 FILES = ("template.toml", "subject.txt", "body.txt", "body.html")

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.errors import NotFound, RenderingFailed, TemplateInvalid
+from notifier.domain.errors import NotFound, RenderingFailed, TemplateInvalid
+from notifier.domain.statuses import Channel, OnUnknown
 from notifier.rendering import Rendered, Renderer, Segments
-from notifier.status import Channel, OnUnknown
 
 from .conftest import MakeTemplate
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.errors import RenderingFailed, TemplateInvalid
+from notifier.domain.errors import RenderingFailed, TemplateInvalid
+from notifier.domain.statuses import Channel
 from notifier.rendering import Renderer
 from notifier.rendering.examining import examine
 from notifier.rendering.sandbox import environment_of
-from notifier.status import Channel
 
 from .conftest import MakeTemplate
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import pytest
 
 from notifier.config import bundled
+from notifier.domain.statuses import Channel, OnUnknown
 from notifier.rendering import Rendered, Renderer, check_templates
-from notifier.status import Channel, OnUnknown
 
 ROOT = bundled("templates")
 RENDERER = Renderer(ROOT)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from notifier.errors import Fault, WrongSelection
-from notifier.message import new_id
+from notifier.domain.errors import Fault, WrongSelection
+from notifier.domain.message import new_id
 from notifier.web.exporting import wanted
 from notifier.web.problems import pointer_of, retry_after, status_of
 from notifier.web.shapes import read_cursor, write_cursor

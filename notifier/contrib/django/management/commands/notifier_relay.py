@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from notifier.contrib.django.outbox import DjangoOutbox
 from notifier.contrib.django.settings import Settings
-from notifier.errors import ConfigurationError, PublishFailed, ServiceUnavailable
+from notifier.domain.errors import ConfigurationError, PublishFailed, ServiceUnavailable
 from notifier.relay import BATCH_ROWS, IDLE_SECONDS, Relay
 from notifier.shutdown import stop_on_signals
 from notifier.wire import Wire

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from notifier.status import Lane
+from notifier.domain.statuses import Lane
 
 
 class LaneRetry(BaseModel):

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import log2
 
-from notifier.errors import OutcomeUnknown, Rejected, SendError, Throttled, Unavailable
-from notifier.retry_table import LaneRetry
-from notifier.routing import LAST_CHANCE_SECONDS
-from notifier.status import Reason, Status
+from notifier.domain.errors import OutcomeUnknown, Rejected, SendError, Throttled, Unavailable
+from notifier.domain.lane_retry import LaneRetry
+from notifier.domain.routing import LAST_CHANCE_SECONDS
+from notifier.domain.statuses import Reason, Status
 
 #: How long an unknown outcome waits for a late answer before it is looked up, and the policy decides. Seconds.
 UNKNOWN_AFTER_SECONDS = 30.0

@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from types import MappingProxyType
 
-from notifier.status import Outcome, Reason, Subject
+from notifier.domain.statuses import Outcome, Reason, Subject
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from notifier.status import Outcome, Reason, Subject
+from notifier.domain.statuses import Outcome, Reason, Subject
 
 #: What health is judged from: the calls of so many seconds.
 WINDOW_SECONDS = 60.0

@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from notifier.status import Channel, Lane
+from notifier.domain.statuses import Channel, Lane
 
 #: A body above this is refused before it is decoded. Bytes.
 MAX_BODY_BYTES = 1024 * 1024

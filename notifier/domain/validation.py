@@ -17,9 +17,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from notifier.domain.recipient_identity import recipient_faults
-from notifier.errors import MAX_FIELD, Fault, InvalidMessage, few
-from notifier.message import (
+from notifier.domain.errors import MAX_FIELD, Fault, InvalidMessage, few
+from notifier.domain.message import (
     MAX_AGE,
     MAX_BODY_BYTES,
     MAX_CLOCK_SKEW,
@@ -30,7 +29,8 @@ from notifier.message import (
     Message,
     time_of_id,
 )
-from notifier.status import Channel, Lane
+from notifier.domain.recipient_identity import recipient_faults
+from notifier.domain.statuses import Channel, Lane
 
 
 @dataclass(frozen=True, slots=True)
