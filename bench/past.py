@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 from psycopg import sql
 
-from notifier.hashing import PUBLIC_KEY
+from notifier.security.recipient_hash import PUBLIC_KEY
 from notifier.store.partitions import PARTITIONED, first_id, month_after
 
 MONTHS = 12
@@ -161,7 +161,7 @@ def _fill_month(database_url: str, month: Month, rows: int) -> None:
             "rare_producer": sql.Literal(RARE_PRODUCER),
             "rare_template": sql.Literal(RARE_TEMPLATE),
             "first_event": sql.Literal(3 * month.first),
-            # HMAC-SHA256 is two hashes, each over the key with a pad: what `notifier.hashing` does.
+            # HMAC-SHA256 is two hashes, each over the key with a pad: what `notifier.security.recipient_hash` does.
             "inner": sql.Literal(_padded(0x36)),
             "outer": sql.Literal(_padded(0x5C)),
             "notifications": sql.Identifier(names["notifications"]),

@@ -31,8 +31,8 @@ from chaos.world import World
 from notifier.dev.machine import free_port
 from notifier.dev.processes import ServerProcess
 from notifier.domain.statuses import Channel
-from notifier.hashing import HashKey
-from notifier.tokens import Tokens
+from notifier.security.recipient_hash import HashKey
+from notifier.security.tokens import Tokens
 
 _KEY = "a hash key for the fault suite only"
 _CATEGORY = "news"

@@ -24,7 +24,6 @@ from notifier.delivery.pacing import Pacer
 from notifier.dispatch import Dispatcher, Publish
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.statuses import SIMULATOR, Channel
-from notifier.hashing import HashKey
 from notifier.intake import Intake
 from notifier.intake.accepting import PublishTasks
 from notifier.intake.producers import Producers
@@ -39,7 +38,9 @@ from notifier.providers import registry
 from notifier.providers.base import Provider
 from notifier.providers.simulator import Simulator
 from notifier.rendering import Renderer
-from notifier.sealing import Sealer, read_keys
+from notifier.security.encryption import Sealer, read_keys
+from notifier.security.recipient_hash import HashKey
+from notifier.security.tokens import Tokens
 from notifier.store.attachments import AttachmentBook
 from notifier.store.audit import Audit
 from notifier.store.callbacks import CallbackBook
@@ -60,7 +61,6 @@ from notifier.store.unread_bounces import UnreadBook
 from notifier.store.upkeep import UpkeepBook
 from notifier.store.vault import Vault
 from notifier.telemetry import log
-from notifier.tokens import Tokens
 
 #: The garbage collector looks at new objects after so many, not after 700: a batch makes tens of thousands, and
 #: hardly any of them is in a cycle.

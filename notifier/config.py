@@ -30,7 +30,7 @@ from notifier.domain.message import MAX_MAIL_ATTACHMENTS, Name
 from notifier.domain.statuses import SIMULATOR, Channel, Lane
 from notifier.limit_tables import Caps, Quota, Retention, SuppressionTable
 from notifier.producer_table import ProducerTable, check_producers
-from notifier.sealing import read_keys
+from notifier.security.encryption import read_keys
 
 #: In the data folder while `notifier up` runs there: where its servers are, for other commands of the same user.
 RUNNING_FILE = "running.env"

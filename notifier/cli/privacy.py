@@ -33,10 +33,10 @@ def new_key(
     as_json: AsJson = False,
 ) -> None:
     """Make a key for NOTIFIER_ENCRYPTION_KEYS and print it. It is kept nowhere: keep it yourself."""
-    from notifier import sealing
+    from notifier.security import encryption
 
     try:
-        made = sealing.new_key(key_id or f"{datetime.now(UTC):%Y-%m-%d}")
+        made = encryption.new_key(key_id or f"{datetime.now(UTC):%Y-%m-%d}")
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="ID") from None
     if as_json:

@@ -41,14 +41,14 @@ from notifier.domain.errors import RenderingFailed, SendError, ServiceUnavailabl
 from notifier.domain.retry_policy import wait_for_circuit
 from notifier.domain.routing import Candidate, Route
 from notifier.domain.statuses import SIMULATOR, Channel, Reason
-from notifier.hashing import HashKey
 from notifier.providers.base import Attachment, Provider, Receipt
 from notifier.rendering import Renderer
+from notifier.security.recipient_hash import HashKey
+from notifier.security.tokens import Tokens
 from notifier.store.attachments import AttachmentBook
 from notifier.store.ledger import Ledger
 from notifier.store.values import Claimed, NewAttempt, Result, Started
 from notifier.telemetry import log, log_failure
-from notifier.tokens import Tokens
 
 #: A task waits so long for the database to come back, or as long as a lease if that is more, before it is left to
 #: the sweep. Seconds.

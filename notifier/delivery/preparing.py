@@ -11,12 +11,12 @@ from notifier.config import Settings
 from notifier.delivery.suppressing import guard_of
 from notifier.domain.errors import NotFound, Rejected, TemplateInvalid, Unavailable
 from notifier.domain.statuses import Channel, Reason
-from notifier.hashing import HashKey
 from notifier.providers.base import Attachment, Outgoing
 from notifier.providers.simulator import NUMBERS
 from notifier.rendering import Rendered, Renderer, Template
+from notifier.security.recipient_hash import HashKey
+from notifier.security.tokens import Tokens
 from notifier.store.values import Claimed, Guard
-from notifier.tokens import Tokens
 
 
 @dataclass(frozen=True, slots=True)

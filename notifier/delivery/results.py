@@ -14,8 +14,8 @@ from notifier.delivery.suppressing import suppression_of
 from notifier.domain.errors import OutcomeUnknown, Rejected, SendError
 from notifier.domain.retry_policy import MIN_PAUSE_SECONDS, UNKNOWN_AFTER_SECONDS, Decision, Situation, decide
 from notifier.domain.statuses import Outcome, Reason, Status
-from notifier.hashing import HashKey
 from notifier.providers.base import Provider, Receipt, id_space
+from notifier.security.recipient_hash import HashKey
 from notifier.store.suppressions import NewSuppression
 from notifier.store.values import Claimed, Result
 from notifier.telemetry import log_failure

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from notifier.domain.errors import Rejected
 from notifier.domain.statuses import SuppressionReason
-from notifier.hashing import HashKey
 from notifier.operations.suppressions import GLOBAL, SENDER_PREFIX, category_scope, sender_scope
 from notifier.rendering import Template
+from notifier.security.recipient_hash import HashKey
 from notifier.store.suppressions import NewSuppression
 from notifier.store.values import Claimed, Guard
 

@@ -24,17 +24,17 @@ from notifier.config import Settings
 from notifier.domain.recipient_identity import recipient_identity
 from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.feedback.bounce_meaning import Meaning, Whose, is_believable, meaning_of
-from notifier.hashing import HashKey
 from notifier.operations.receipts import identity_of, template_of
 from notifier.operations.suppressions import GLOBAL, Suppressions, category_scope, sender_scope
 from notifier.providers.mail_reports import Bounce, Complaint, Read, addresses_in, read_mail
 from notifier.providers.masking import mail_detail
 from notifier.rendering import Renderer
+from notifier.security.recipient_hash import HashKey
+from notifier.security.tokens import Tokens
 from notifier.store.receipts import NewReport, ReceiptBook, Recorded, Reported
 from notifier.store.suppressions import NewSuppression
 from notifier.store.unread_bounces import UnreadBook
 from notifier.telemetry import log
-from notifier.tokens import Tokens
 
 #: So many soft bounces …
 SOFT_BOUNCES = 3

@@ -16,9 +16,9 @@ from uuid import UUID
 from notifier.domain.errors import Fault, InvalidMessage
 from notifier.domain.recipient_identity import recipient_faults
 from notifier.domain.statuses import Channel, SuppressionReason
-from notifier.hashing import HashKey
+from notifier.security.recipient_hash import HashKey
+from notifier.security.tokens import Ending
 from notifier.store.suppressions import NewSuppression, Noted, SuppressionBook, SuppressionFilter, SuppressionView
-from notifier.tokens import Ending
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

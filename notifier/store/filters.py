@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, or_
 from notifier.domain.errors import InvalidMessage, WrongSelection
 from notifier.domain.recipient_identity import number_faults
 from notifier.domain.statuses import Channel, Status
-from notifier.hashing import HashKey
+from notifier.security.recipient_hash import HashKey
 from notifier.store.models import Notification
 from notifier.store.partitions import first_id
 

@@ -306,7 +306,7 @@ class Suppression(Base):
     __tablename__ = "suppressions"
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    #: HMAC of channel and address, see `notifier.hashing`.
+    #: HMAC of channel and address, see `notifier.security.recipient_hash`.
     address_hash: Mapped[bytes] = mapped_column(LargeBinary)
     #: Fingerprint of the key it was made under; under another one it is not found.
     hash_key: Mapped[str]

@@ -20,7 +20,7 @@ from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 
 from notifier.domain.errors import NotFound
 from notifier.domain.statuses import Reason, Status
-from notifier.hashing import HashKey
+from notifier.security.recipient_hash import HashKey
 from notifier.store import operating_statements as statements
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction

@@ -25,7 +25,7 @@ from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.types import Text
 
 from notifier.domain.statuses import Channel, MessageProof, Reason, Status, sources_of
-from notifier.hashing import HashKey
+from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import database_now, transaction
 from notifier.store.mass_alarm import HardBounceWatch
 from notifier.store.partitions import first_id

@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 
 from notifier.domain.errors import CannotOpen
 from notifier.domain.statuses import Channel
-from notifier.sealing import Sealer
+from notifier.security.encryption import Sealer
 from notifier.store.engine import transaction
 from notifier.store.storable import bytea
 from notifier.store.vault import Vault

@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 
 from notifier.domain.statuses import Reason, Status
-from notifier.hashing import HashKey
+from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import database_verdict, transaction
 from notifier.store.filters import Filter, conditions
 from notifier.store.identity import Verdict, store_new

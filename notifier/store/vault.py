@@ -19,8 +19,8 @@ from notifier.domain.errors import CannotOpen
 from notifier.domain.message import Message
 from notifier.domain.recipient_identity import recipient_identity
 from notifier.domain.statuses import Channel
-from notifier.hashing import HashKey
-from notifier.sealing import Sealer
+from notifier.security.encryption import Sealer
+from notifier.security.recipient_hash import HashKey
 from notifier.store.storable import bytea
 
 #: Where each sealed value lies; with the row's id it is what the value is bound to.

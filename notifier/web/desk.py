@@ -17,6 +17,7 @@ from notifier.operations.receipts import Receipts
 from notifier.operations.steering import Steering
 from notifier.operations.suppressions import Suppressions
 from notifier.rendering import Renderer
+from notifier.security.tokens import Tokens
 from notifier.store.audit import Audit
 from notifier.store.gauges import GaugeBook, Gauges
 from notifier.store.keys import KeyBook
@@ -24,7 +25,6 @@ from notifier.store.lateness import Lateness
 from notifier.store.operating import Operating
 from notifier.store.rates import RateBook
 from notifier.store.revisions import missing_upgrade
-from notifier.tokens import Tokens
 from notifier.web.handover import Handover
 from notifier.web.kept import Kept
 from notifier.web.readiness import Readiness, State

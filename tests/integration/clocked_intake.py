@@ -11,10 +11,10 @@ from typing import Any
 from notifier.config import Structure
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Channel, Lane, SuppressionReason
-from notifier.hashing import HashKey
 from notifier.intake.accepting import Intake, Received
 from notifier.operations.suppressions import Suppressions
 from notifier.rendering import Renderer
+from notifier.security.recipient_hash import HashKey
 from notifier.store.attachments import AttachmentBook, NewAttachment
 from notifier.store.engine import make_engine
 from notifier.store.ledger import Ledger

@@ -23,12 +23,13 @@ from notifier.dev.twilio_server import TwilioRule, TwilioServer, running_twilio_
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Reason
 from notifier.domain.validation import check
-from notifier.hashing import HashKey
 from notifier.operations.steering import Steering
 from notifier.providers.base import Provider
 from notifier.providers.smtp import SmtpProvider
 from notifier.providers.twilio import TwilioProvider
 from notifier.rendering import Renderer
+from notifier.security.recipient_hash import HashKey
+from notifier.security.tokens import Tokens
 from notifier.store.attachments import AttachmentBook
 from notifier.store.audit import Audit, NotificationView
 from notifier.store.circuits import CircuitBook, CircuitKey
@@ -38,7 +39,6 @@ from notifier.store.ledger import Ledger
 from notifier.store.operating import Operating
 from notifier.store.rates import RateBook
 from notifier.store.values import NewNotification
-from notifier.tokens import Tokens
 from tests.support.templates import write_templates
 from tests.waiting import patient, wait_until
 

@@ -12,7 +12,7 @@ from kombu import Connection, Exchange, Queue
 from notifier.client import Client
 from notifier.dev.running import running
 from notifier.dev.smtp_server import MailServer
-from notifier.sealing import new_key
+from notifier.security.encryption import new_key
 from tests.unit.cli.commandline import CommandLine
 
 QUEUES = 15

@@ -22,10 +22,11 @@ from notifier.domain.errors import OutcomeUnknown, Rejected, ServiceUnavailable,
 from notifier.domain.message import Message
 from notifier.domain.statuses import SIMULATOR, Channel, Lane, OnUnknown, Reason
 from notifier.domain.validation import check
-from notifier.hashing import HashKey
 from notifier.providers.base import Outgoing, Provider, Receipt, Sought
 from notifier.providers.simulator import Simulator
 from notifier.rendering import Renderer
+from notifier.security.recipient_hash import HashKey
+from notifier.security.tokens import Ending, Tokens
 from notifier.store.attachments import AttachmentBook
 from notifier.store.audit import Audit, Story
 from notifier.store.circuits import CircuitBook
@@ -34,7 +35,6 @@ from notifier.store.health import HealthBook
 from notifier.store.ledger import Ledger
 from notifier.store.rates import RateBook, Turn
 from notifier.store.values import NewNotification, Result
-from notifier.tokens import Ending, Tokens
 from tests.support.templates import write_template, write_templates
 
 

@@ -21,10 +21,10 @@ from notifier.domain.errors import Unavailable
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Status
 from notifier.domain.validation import check
-from notifier.hashing import HashKey
 from notifier.operations import Operations, Selection
 from notifier.operations.replaying import Replays
-from notifier.sealing import Sealer, new_key, read_keys
+from notifier.security.encryption import Sealer, new_key, read_keys
+from notifier.security.recipient_hash import HashKey
 from notifier.store.audit import Audit, Filter
 from notifier.store.engine import make_engine, transaction
 from notifier.store.lateness import Lateness

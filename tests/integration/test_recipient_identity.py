@@ -13,8 +13,8 @@ from sqlalchemy import text
 
 from notifier.domain.errors import InvalidMessage
 from notifier.domain.statuses import Channel, Status, SuppressionReason
-from notifier.hashing import HashKey
 from notifier.operations.suppression_files import Bad, Defaults
+from notifier.security.recipient_hash import HashKey
 from notifier.store.audit import Filter
 from notifier.store.engine import transaction
 from notifier.store.resealing import Resealing

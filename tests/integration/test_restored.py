@@ -21,11 +21,11 @@ from notifier.config import load_settings
 from notifier.domain.errors import DatabaseChanged, WrongSelection
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Status
-from notifier.hashing import HashKey
 from notifier.operations import Operations
 from notifier.operations.keys import Scope
 from notifier.operations.restored import Restored
 from notifier.rendering import Renderer
+from notifier.security.recipient_hash import HashKey
 from notifier.store.audit import Audit, Filter
 from notifier.store.callbacks import CallbackBook
 from notifier.store.engine import database_verdict, make_engine, transaction

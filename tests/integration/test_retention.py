@@ -15,10 +15,10 @@ from sqlalchemy import text
 from notifier.config import Settings, Structure
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane, OnUnknown
-from notifier.hashing import HashKey
 from notifier.limit_tables import Retention
 from notifier.operations.retention import Keeper
-from notifier.sealing import Sealer
+from notifier.security.encryption import Sealer
+from notifier.security.recipient_hash import HashKey
 from notifier.store.audit import Audit, Filter
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from notifier.domain.statuses import Channel
-from notifier.hashing import HashKey
+from notifier.security.recipient_hash import HashKey
 
 KEY = HashKey("a key of sixteen or more")
 

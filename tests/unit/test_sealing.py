@@ -7,7 +7,7 @@ import base64
 import pytest
 
 from notifier.domain.errors import CannotOpen
-from notifier.sealing import Sealer, new_key, read_keys
+from notifier.security.encryption import Sealer, new_key, read_keys
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))
 PLACE = "notifications.sealed:1"

@@ -7,8 +7,8 @@ import pytest
 
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Channel
-from notifier.hashing import HashKey
-from notifier.tokens import Ending, Tokens
+from notifier.security.recipient_hash import HashKey
+from notifier.security.tokens import Ending, Tokens
 
 KEY = HashKey("a key for tests only")
 TOKENS = Tokens(KEY, bounce_address="Bounces@Example.com", public_url="https://notify.example.com/")

@@ -12,8 +12,8 @@ from notifier.config import Structure
 from notifier.domain.errors import InvalidMessage
 from notifier.domain.recipient_identity import earlier_forms, recipient_faults, recipient_identity
 from notifier.domain.statuses import Channel
-from notifier.hashing import HashKey
 from notifier.providers.mailbox import parse_mailbox
+from notifier.security.recipient_hash import HashKey
 from notifier.store.audit import Filter
 
 #: Digits of other scripts, all of them, one in the middle, and none at all.

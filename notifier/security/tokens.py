@@ -16,7 +16,7 @@ from itertools import islice
 from uuid import UUID
 
 from notifier.domain.statuses import Channel
-from notifier.hashing import HashKey
+from notifier.security.recipient_hash import HashKey
 
 #: Of the keyed hash so much goes along: 96 bits, which nobody guesses one mail at a time. Bytes.
 _PROOF = 12
