@@ -24,11 +24,11 @@ from bench.postfix import Absent, find_postfix
 from bench.servers import Postgres
 from bench.sinks import smtp_sink
 from notifier.bootstrap import DeliveryLoop, Services, settle
-from notifier.config import load_settings
+from notifier.config.logs import configure
+from notifier.config.settings import load_settings
 from notifier.dev.machine import make_temporary_folder
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake.accepting import BATCH_SIZE, Received
-from notifier.telemetry import configure
 from notifier.worker import IDS_PER_TASK
 from tests.databases import Databases
 

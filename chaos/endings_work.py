@@ -26,7 +26,7 @@ from chaos.proxy import Connect, Proxy, to_port, to_socket
 from notifier.bootstrap import Services
 from notifier.cli.running import SERVERS_SECONDS
 from notifier.client import Client
-from notifier.config import Settings
+from notifier.config.settings import Settings
 from notifier.dev.machine import free_port
 from notifier.dev.running import running
 from notifier.dev.twilio_server import TwilioServer

@@ -10,7 +10,7 @@ from alembic import context
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import NullPool
 
-from notifier.config import load_settings
+from notifier.config.settings import load_settings
 from notifier.store.engine import database_url
 from notifier.store.models import Base
 

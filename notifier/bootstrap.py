@@ -17,7 +17,8 @@ from notifier import topology
 from notifier.broker import broker_user
 from notifier.callbacks import Caller as CallbackCaller
 from notifier.callbacks import NameServers, Runner
-from notifier.config import Settings
+from notifier.config.logs import log
+from notifier.config.settings import Settings
 from notifier.delivery import Asker, Circuits, Deliverer, Reconciler
 from notifier.delivery.calling import Caller
 from notifier.delivery.pacing import Pacer
@@ -60,7 +61,6 @@ from notifier.store.suppressions import SuppressionBook
 from notifier.store.unread_bounces import UnreadBook
 from notifier.store.upkeep import UpkeepBook
 from notifier.store.vault import Vault
-from notifier.telemetry import log
 
 #: The garbage collector looks at new objects after so many, not after 700: a batch makes tens of thousands, and
 #: hardly any of them is in a cycle.

@@ -16,10 +16,10 @@ from typing import Any
 
 from aiosmtpd.smtp import SMTP, Envelope, Session, syntax
 
+from notifier.config.logs import log, log_failure
 from notifier.connections import ConnectionLimit, peer_of
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.operations.bounces import Bounces
-from notifier.telemetry import log, log_failure
 
 #: A larger mail is refused. Servers return some tens of kilobytes, a few the whole mail. Bytes.
 MAX_MAIL_BYTES = 32 * 1024 * 1024

@@ -11,7 +11,7 @@ from collections import defaultdict
 from ipaddress import IPv6Address, ip_address
 from typing import Generic, Protocol, TypeVar
 
-from notifier.telemetry import log
+from notifier.config.logs import log
 
 #: Programs ask for so many file descriptors, if the hard limit allows them. Never fewer than they have.
 WANTED_FILES = 65_536

@@ -11,13 +11,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from uuid import UUID
 
+from notifier.config.logs import log
 from notifier.domain.errors import StatementCancelled
 from notifier.domain.retry_policy import UNKNOWN_AFTER_SECONDS
 from notifier.domain.statuses import Channel, Lane
 from notifier.store.callbacks import CallbackBook
 from notifier.store.ledger import Ledger
 from notifier.store.values import Due
-from notifier.telemetry import log
 
 #: Rows of one round; a tick makes rounds until one is not full, at most so many.
 LIMIT, ROUNDS = 1000, 20

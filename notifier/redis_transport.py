@@ -27,7 +27,7 @@ from redis.exceptions import ResponseError
 
 from notifier import topology
 from notifier.broker.amqp_transport import refuse_compression
-from notifier.telemetry import log
+from notifier.config.logs import log
 
 #: A key of another type than ours has there is renamed to this, something unique, and its name.
 STRANGE = "notifier:strange"

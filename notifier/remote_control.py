@@ -14,7 +14,7 @@ from celery.app.control import Control
 from celery.worker.control import Panel
 from kombu.pidbox import Mailbox, Node
 
-from notifier.telemetry import log
+from notifier.config.logs import log
 
 #: They change nothing of what a worker does. `hello` is not among them: it brings ids of tasks to be dropped.
 QUESTIONS = frozenset(

@@ -25,13 +25,13 @@ from celery.utils.nodenames import host_format
 from notifier import redis_transport, task_consumer, topology
 from notifier.bootstrap import CallbackLoop, DeliveryLoop, Services, settle
 from notifier.broker import amqp_transport
-from notifier.config import Settings, load_settings
+from notifier.config.logs import configure, log
+from notifier.config.settings import Settings, load_settings
 from notifier.dispatch import dispatch_callbacks
 from notifier.domain.statuses import Channel, Lane
 from notifier.operations.upkeep import NIGHTLY
 from notifier.remote_control import QuestionsControl
 from notifier.shutdown import Shutdown
-from notifier.telemetry import configure, log
 from notifier.worker_process import ImpatientEvents, OrderlyBeat, OrderlyWorker
 
 #: Ids of one deliver task: enough to pay Celery's cost once, few enough to spread over threads.

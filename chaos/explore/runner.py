@@ -20,7 +20,7 @@ from chaos.explore.scenarios import SCENARIOS
 from chaos.explore.schedule import Outcome, Play, Scenario
 from chaos.explore.search import Fault, Search, Tally, replayer, shortest
 from chaos.explore.world import World
-from notifier.telemetry import configure
+from notifier.config.logs import configure
 from tests.databases import Databases
 from tests.services import Services
 

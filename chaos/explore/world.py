@@ -15,7 +15,8 @@ from chaos.explore.database import Database
 from chaos.explore.provider import Books, Mailer, Texter
 from chaos.explore.steps import Died, Kind, Option, Stage, Step, current
 from notifier.bootstrap import Services
-from notifier.config import Sender, Settings, Structure
+from notifier.config.limits import Retention
+from notifier.config.settings import Sender, Settings, Structure
 from notifier.delivery import Deliverer, Reconciler
 from notifier.delivery.calling import Call, Caller
 from notifier.delivery.pacing import Pacer
@@ -26,7 +27,6 @@ from notifier.domain.statuses import Channel, Lane, OnUnknown, Status
 from notifier.domain.validation import check
 from notifier.intake import Intake
 from notifier.intake.producers import Producers
-from notifier.limit_tables import Retention
 from notifier.operations.notifications import Operations
 from notifier.operations.retention import Keeper
 from notifier.providers.base import Provider

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from notifier.callback_table import CallbackTable
 from notifier.callbacks.addresses import url_problem
+from notifier.config.callbacks import CallbackTable
 from notifier.domain.errors import Fault
 from notifier.domain.message import Message
 from notifier.domain.statuses import Status

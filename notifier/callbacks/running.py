@@ -18,15 +18,15 @@ from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
-from notifier.callback_table import CallbackTable
 from notifier.callbacks import payload, signing
 from notifier.callbacks.calling import DEADLINE_SECONDS, Answer, Caller
 from notifier.callbacks.pausing import pause_after
 from notifier.callbacks.slots import FairSlots
+from notifier.config.callbacks import CallbackTable
+from notifier.config.logs import log, log_failure
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.domain.statuses import CallbackFailure
 from notifier.store.callbacks import PER_PRODUCER, CallbackBook, CallbackResult, ClaimedCallback
-from notifier.telemetry import log, log_failure
 
 #: A claim lasts this long: a turn, a call, and the writing. Seconds.
 LEASE_SECONDS = 60.0

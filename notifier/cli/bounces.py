@@ -18,7 +18,7 @@ from notifier.cli.wiring import Wiring, wiring
 from notifier.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from notifier.config import Settings
+    from notifier.config.settings import Settings
     from notifier.store.unread_bounces import UnreadView
 
 #: sysexits.h: try again later. For everything: what else a mail server does with a failed bounce is drop it.

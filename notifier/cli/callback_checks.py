@@ -13,7 +13,7 @@ from notifier.topology import callbacks_queue
 
 if TYPE_CHECKING:
     from notifier.bootstrap import Services
-    from notifier.config import Settings
+    from notifier.config.settings import Settings
 
 #: What must run.
 _FIX = "run `notifier callbacks run`, or a worker with --callbacks, and `notifier beat`"

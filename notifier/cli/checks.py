@@ -24,7 +24,7 @@ from notifier.topology import DEAD, NOTIFY
 
 if TYPE_CHECKING:
     from notifier.bootstrap import Services
-    from notifier.config import ProviderTable, Settings
+    from notifier.config.settings import ProviderTable, Settings
 
 #: Deadline of asking one provider. Seconds.
 PROVIDER_SECONDS = 5.0

@@ -16,7 +16,7 @@ from notifier.intake.producers import check_broker, in_words
 
 if TYPE_CHECKING:
     from notifier.bootstrap import Services
-    from notifier.config import Settings
+    from notifier.config.settings import Settings
 
 #: Who published without proof within this long is named. Days.
 LOOKED_BACK_DAYS = 7

@@ -17,7 +17,7 @@ from notifier.domain.statuses import Channel, Lane
 
 if TYPE_CHECKING:
     from notifier.client import Handle
-    from notifier.config import Settings
+    from notifier.config.settings import Settings
 
 PANEL = "Send"
 

@@ -18,7 +18,7 @@ from notifier.domain.errors import ConfigurationError, MissingPackage
 from notifier.domain.statuses import Channel, Lane
 
 if TYPE_CHECKING:
-    from notifier.config import Settings
+    from notifier.config.settings import Settings
     from notifier.dev.demo import DemoReport, Outcome
     from notifier.dev.local import LocalWorld, Place
 
@@ -40,9 +40,9 @@ def register(app: typer.Typer) -> None:
 
 
 def program_settings(program: str, *, use_running: bool = True) -> Settings:
-    from notifier.config import load_settings
+    from notifier.config.logs import configure
+    from notifier.config.settings import load_settings
     from notifier.connections import raise_file_limit
-    from notifier.telemetry import configure
 
     settings = load_settings(use_running=use_running)
     configure(settings.log_level, settings.log_format, program=program)

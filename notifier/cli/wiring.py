@@ -14,7 +14,7 @@ from notifier.domain.statuses import Channel, Lane
 if TYPE_CHECKING:  # they take a moment to import, and `notifier --help` needs neither
     from notifier.bootstrap import Services
     from notifier.client import Handle
-    from notifier.config import Settings
+    from notifier.config.settings import Settings
 
 
 class Publisher(Protocol):
@@ -43,8 +43,8 @@ class Publisher(Protocol):
 
 def read_settings() -> Settings:
     """The settings of this process. Its log then shows warnings only: a command's answer is its output."""
-    from notifier.config import load_settings
-    from notifier.telemetry import configure
+    from notifier.config.logs import configure
+    from notifier.config.settings import load_settings
 
     settings = load_settings()
     configure("debug" if settings.log_level == "debug" else "warning", settings.log_format, program="cli")

@@ -10,12 +10,12 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
+from notifier.config.logs import log, log_failure
 from notifier.domain.errors import SendError, ServiceUnavailable
 from notifier.operations.receipts import ASK_AT_SECONDS, Receipts
 from notifier.providers.base import CallsBack, Provider, Report, Reports
 from notifier.providers.simulator import Simulator
 from notifier.store.receipts import ReceiptBook, Silent
-from notifier.telemetry import log, log_failure
 
 #: Deadline of one question. Seconds.
 ASK_SECONDS = 15.0

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 
+from notifier.config.logs import log, log_failure
 from notifier.delivery.pacing import Go, Pacer
 from notifier.delivery.preparing import Prepared
 from notifier.domain.errors import OutcomeUnknown, SendError, ServiceUnavailable, Unavailable
 from notifier.domain.statuses import Outcome, Reason
 from notifier.providers.base import Provider, Receipt
 from notifier.store.values import Started
-from notifier.telemetry import log, log_failure
 
 #: Between the last moment to begin a call and the end of the lease, besides the call's own deadline. Seconds.
 MARGIN_SECONDS = 5.0

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from threading import Lock
 
+from notifier.config.logs import log
 from notifier.delivery.calling import Call
 from notifier.domain.destinations import destination_of
 from notifier.domain.errors import Rejected, SendError, Unavailable
@@ -31,7 +32,6 @@ from notifier.domain.statuses import Channel, Outcome, Reason, Subject
 from notifier.providers.base import Receipt
 from notifier.store.circuits import CircuitBook, CircuitKey, Refusal
 from notifier.store.health import HealthBook, Tally
-from notifier.telemetry import log
 
 #: What is known of the providers may be this old. Seconds.
 FRESH_SECONDS = 1.0

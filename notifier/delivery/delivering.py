@@ -26,7 +26,8 @@ from dataclasses import dataclass, field
 from threading import BoundedSemaphore, Event
 from uuid import UUID, uuid4
 
-from notifier.config import Settings
+from notifier.config.logs import log, log_failure
+from notifier.config.settings import Settings
 from notifier.delivery.attaching import PORTIONS_AT_ONCE, Files
 from notifier.delivery.calling import LEASE_NEARLY_OVER, MARGIN_SECONDS, Call, Caller, not_called
 from notifier.delivery.circuits import Circuits
@@ -48,7 +49,6 @@ from notifier.security.tokens import Tokens
 from notifier.store.attachments import AttachmentBook
 from notifier.store.ledger import Ledger
 from notifier.store.values import Claimed, NewAttempt, Result, Started
-from notifier.telemetry import log, log_failure
 
 #: A task waits so long for the database to come back, or as long as a lease if that is more, before it is left to
 #: the sweep. Seconds.

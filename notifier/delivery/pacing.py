@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from notifier.config import Settings
+from notifier.config.limits import Cap
+from notifier.config.logs import log
+from notifier.config.settings import Settings
 from notifier.delivery.preparing import Prepared
 from notifier.domain.statuses import Channel
-from notifier.limit_tables import Cap
 from notifier.store.rates import RateBook, Turn
-from notifier.telemetry import log
 
 #: A turn that begins within this is waited for in the process; a later one by `due_at`. Short, because an urgent
 #: message stands behind those that wait. Seconds.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from uuid import UUID
 
-from notifier.config import Settings
+from notifier.config.settings import Settings
 from notifier.delivery.suppressing import guard_of
 from notifier.domain.errors import NotFound, Rejected, TemplateInvalid, Unavailable
 from notifier.domain.statuses import Channel, Reason

@@ -22,7 +22,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from notifier.config import Settings
+from notifier.config.logs import log, log_failure
+from notifier.config.settings import Settings
 from notifier.delivery.asking import first_wait
 from notifier.domain.errors import RenderingFailed, SendError, ServiceUnavailable, TemplateInvalid
 from notifier.domain.statuses import Channel, MessageProof, OnUnknown, Outcome, Status
@@ -31,7 +32,6 @@ from notifier.providers.verdict import UNAVAILABLE
 from notifier.rendering import Renderer
 from notifier.store.ledger import MAX_CRASHES, Ledger
 from notifier.store.values import Result, Rivals, Unknown
-from notifier.telemetry import log, log_failure
 
 #: Deadline of one look-up. Seconds.
 LOOKUP_SECONDS = 15.0

@@ -13,12 +13,12 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from notifier.config.logs import log, log_failure
 from notifier.delivery.repetition import pause
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.statuses import Outcome, Reason
 from notifier.store.engine import is_about_statement, unprepared
 from notifier.store.values import Result
-from notifier.telemetry import log, log_failure
 
 #: After this long results are given up: the leases are over and the outcomes count as unknown. Seconds.
 WRITE_DEADLINE_SECONDS = 300.0

@@ -6,7 +6,8 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from notifier.config import Settings
+from notifier.config.logs import log_failure
+from notifier.config.settings import Settings
 from notifier.delivery.asking import first_wait
 from notifier.delivery.calling import Call
 from notifier.delivery.failover import Routed, detail_of, to_decide
@@ -18,7 +19,6 @@ from notifier.providers.base import Provider, Receipt, id_space
 from notifier.security.recipient_hash import HashKey
 from notifier.store.suppressions import NewSuppression
 from notifier.store.values import Claimed, Result
-from notifier.telemetry import log_failure
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from notifier.config import RUNNING_FILE, Settings, bundled
+from notifier.config.settings import RUNNING_FILE, Settings, bundled
 from notifier.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from notifier.dev.machine import free_port, is_free
 from notifier.dev.smtp_server import MailServer, Rule, running_mail_server

@@ -18,7 +18,8 @@ from uuid import UUID
 
 from notifier.broker import broker_user
 from notifier.callbacks.rules import Rules
-from notifier.config import Structure
+from notifier.config.logs import log, log_failure
+from notifier.config.settings import Structure
 from notifier.domain.errors import Fault, NotFound, ServiceUnavailable, StatementCancelled, TemplateInvalid, few
 from notifier.domain.message import Message
 from notifier.domain.producers import ProducerProof
@@ -29,7 +30,6 @@ from notifier.providers.mailbox import parse_mailbox
 from notifier.rendering import Renderer
 from notifier.store.ledger import Ledger
 from notifier.store.values import Accepted, NewNotification, NewRejection
-from notifier.telemetry import log, log_failure
 from notifier.topology import notify_queue_name
 
 #: Publishes deliver tasks: channel, lane, ids. May raise anything; the sweep covers for it.

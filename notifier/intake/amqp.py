@@ -32,13 +32,13 @@ from notifier.broker.amqp_transport import (
     raw_properties,
     read_properties,
 )
+from notifier.config.logs import log, log_failure
 from notifier.domain.errors import Fault, ServiceUnavailable
 from notifier.domain.message import MAX_BODY_BYTES
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake.accepting import BATCH_SIZE, Received
 from notifier.intake.amqp_connection import HEARTBEAT_SECONDS, Pulse, connect
 from notifier.intake.reading import PAUSES, Handle, run_together
-from notifier.telemetry import log, log_failure
 
 #: Bytes in hand, of each lane: nothing more is read before these are recorded.
 BATCH_BYTES = 32 * 1024 * 1024

@@ -7,12 +7,12 @@ from typing import Any
 
 from notifier import topology
 from notifier.broker import broker_user
-from notifier.config import Structure
+from notifier.config.logs import log
+from notifier.config.settings import Structure
 from notifier.domain.errors import ConfigurationError, Fault
 from notifier.domain.message import Message
 from notifier.domain.producers import ProducerProof
 from notifier.domain.statuses import Channel, Lane
-from notifier.telemetry import log
 
 
 class Producers:

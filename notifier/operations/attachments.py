@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from notifier.config import Settings
+from notifier.config.settings import Settings
 from notifier.domain.errors import Fault, InvalidMessage, QuotaExceeded
 from notifier.store.attachments import AttachmentBook, AttachmentView, NewAttachment
 

@@ -20,7 +20,8 @@ from functools import cached_property, partial
 from typing import assert_never
 from uuid import UUID
 
-from notifier.config import Settings
+from notifier.config.logs import log
+from notifier.config.settings import Settings
 from notifier.domain.recipient_identity import recipient_identity
 from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.feedback.bounce_meaning import Meaning, Whose, is_believable, meaning_of
@@ -34,7 +35,6 @@ from notifier.security.tokens import Tokens
 from notifier.store.receipts import NewReport, ReceiptBook, Recorded, Reported
 from notifier.store.suppressions import NewSuppression
 from notifier.store.unread_bounces import UnreadBook
-from notifier.telemetry import log
 
 #: So many soft bounces …
 SOFT_BOUNCES = 3

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from uuid import UUID
 
-from notifier.callback_table import CallbackTable
+from notifier.config.callbacks import CallbackTable
 from notifier.domain.errors import NotFound, WrongSelection
 from notifier.domain.statuses import CallbackFailure
 from notifier.operations.results import Progress

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from notifier.config import Settings
+from notifier.config.logs import log
+from notifier.config.settings import Settings
 from notifier.domain.errors import ConfigurationError, InvalidMessage, NotFound, TemplateInvalid
 from notifier.domain.recipient_identity import number_faults
 from notifier.domain.statuses import Channel, Reason, SuppressionReason
@@ -23,7 +24,6 @@ from notifier.providers.twilio_reports import Wish
 from notifier.rendering import Renderer, Template
 from notifier.store.receipts import NewReport, ReceiptBook, Recorded, Reported
 from notifier.store.suppressions import NewSuppression
-from notifier.telemetry import log
 
 #: While no receipt comes, the provider is asked so long after the message was sent, and then no more. Seconds.
 ASK_AT_SECONDS = (300.0, 1_800.0, 7_200.0, 28_800.0, 115_200.0)

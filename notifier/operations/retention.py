@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
 
+from notifier.config.limits import Retention
 from notifier.domain.statuses import Channel
-from notifier.limit_tables import Retention
 from notifier.store.partitions import LAST_ID, Month, first_id
 from notifier.store.retention import RetentionBook, Span, Walked
 

@@ -14,12 +14,12 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from notifier.config.logs import log, log_failure
 from notifier.domain.errors import NotifierError, ServiceUnavailable
 from notifier.operations.retention import Keeper
 from notifier.store.audit import Audit
 from notifier.store.partitions import ensure_partitions
 from notifier.store.upkeep import UpkeepBook
-from notifier.telemetry import log, log_failure
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

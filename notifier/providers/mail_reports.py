@@ -17,6 +17,7 @@ from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import TypeVar
 
+from notifier.config.logs import log
 from notifier.providers.bounce_report import Action as Action
 from notifier.providers.bounce_report import Bounce as Bounce
 from notifier.providers.bounce_report import Complaint as Complaint
@@ -55,7 +56,6 @@ from notifier.providers.mail_texts import (
     stage_of,
 )
 from notifier.providers.smtp_codes import Answer, Stage
-from notifier.telemetry import log
 
 #: The odd formats are found by many expressions, which are tried on no more than this. Bytes.
 _MAX_ODD = 16 * 1024

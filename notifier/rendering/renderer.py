@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from notifier.config.logs import log
 from notifier.domain.errors import Fault, NotFound, TemplateInvalid
 from notifier.domain.statuses import Channel
 from notifier.rendering.examining import near
@@ -23,7 +24,6 @@ from notifier.rendering.loading import Loaded, Template, load
 from notifier.rendering.problems import errors_of
 from notifier.rendering.variables import check_values
 from notifier.rendering.writing import SAMPLE_LINK, Rendered, write
-from notifier.telemetry import log
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine, TextClause, bindparam, text
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 
+from notifier.config.logs import log
 from notifier.domain.message import time_of_id
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.partitions import first_id
-from notifier.telemetry import log
 
 if TYPE_CHECKING:
     from notifier.store.suppressions import NewSuppression

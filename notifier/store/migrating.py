@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import NullPool
 
-from notifier.config import bundled
+from notifier.config.settings import bundled
 from notifier.store.engine import database_url, database_verdict, transaction
 from notifier.store.identity import store_first
 from notifier.store.partitions import ensure_partitions

@@ -30,11 +30,11 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.types import Text
 
+from notifier.config.logs import log
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.statuses import MessageProof, Status
 from notifier.store.engine import transaction, unprepared
 from notifier.store.wiping import GONE, GONE_WORDS
-from notifier.telemetry import log
 
 #: So often it begins anew before it is called a fault of the database. Each time somebody else has come further.
 _TRIES = 5

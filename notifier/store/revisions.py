@@ -6,7 +6,7 @@ import re
 
 from sqlalchemy import Engine, text
 
-from notifier.config import bundled
+from notifier.config.settings import bundled
 from notifier.store.engine import transaction
 
 _SCRIPT = re.compile(r"(\d{4})_\w+\.py")

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from queue import SimpleQueue
 from uuid import UUID
 
+from notifier.config.logs import log
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake.accepting import PublishTasks
 from notifier.store.ledger import Ledger
-from notifier.telemetry import log
 
 _Item = tuple[Channel, Lane, Sequence[UUID]]
 

@@ -18,9 +18,9 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BeforeValidator
 from starlette.requests import ClientDisconnect
 
+from notifier.config.logs import log
 from notifier.operations.receipts import Hook
 from notifier.providers.twilio_reports import SIGNATURE_HEADER
-from notifier.telemetry import log
 from notifier.web.desk import AtDesk
 from notifier.web.problems import Refusal
 from notifier.web.shares import for_outside

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from notifier.bounces import THREADS
-from notifier.config import Settings
+from notifier.config.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 #: PostgreSQL keeps these for its superuser (`superuser_reserved_connections`).

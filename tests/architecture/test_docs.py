@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from notifier.callback_table import CallbackTable
 from notifier.cli import app
-from notifier.config import ProviderTable, Sender, Settings, Structure
+from notifier.config.callbacks import CallbackTable
+from notifier.config.producers import ProducerTable
+from notifier.config.settings import ProviderTable, Sender, Settings, Structure
 from notifier.domain.lane_retry import LaneRetry
 from notifier.domain.message import Message, json_schema
 from notifier.domain.producers import ProducerProof
@@ -29,7 +30,6 @@ from notifier.domain.statuses import (
     Status,
     SuppressionReason,
 )
-from notifier.producer_table import ProducerTable
 from notifier.store.models import Base
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from notifier import topology
-from notifier.config import Settings
+from notifier.config.settings import Settings
 from notifier.dev.programs import PROGRAMS
 from notifier.domain.statuses import Channel, Lane
 from notifier.worker import make_app

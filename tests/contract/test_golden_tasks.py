@@ -16,7 +16,7 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from notifier.config import Settings
+from notifier.config.settings import Settings
 from notifier.delivery.delivering import Summary
 from notifier.domain.statuses import Channel, Lane
 from notifier.worker import make_app, task_publisher

@@ -19,7 +19,7 @@ from kombu import Connection
 
 from notifier import topology
 from notifier.bootstrap import Services
-from notifier.config import Settings
+from notifier.config.settings import Settings
 from notifier.connections import raise_file_limit
 from notifier.domain.statuses import Channel, Lane
 from notifier.operations.keys import Scope

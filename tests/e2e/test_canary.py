@@ -23,7 +23,7 @@ from kombu import Connection, Queue
 from notifier import topology
 from notifier.bootstrap import Services
 from notifier.client import Client
-from notifier.config import Settings
+from notifier.config.settings import Settings
 from notifier.dev.machine import free_port
 from notifier.dev.processes import ServerProcess
 from notifier.dev.programs import Programs

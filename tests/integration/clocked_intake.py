@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from notifier.config import Structure
+from notifier.config.logs import configure
+from notifier.config.settings import Structure
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Channel, Lane, SuppressionReason
 from notifier.intake.accepting import Intake, Received
@@ -19,7 +20,6 @@ from notifier.store.attachments import AttachmentBook, NewAttachment
 from notifier.store.engine import make_engine
 from notifier.store.ledger import Ledger
 from notifier.store.operating import Operating
-from notifier.telemetry import configure
 
 
 def main(database_url: str, templates: str) -> None:

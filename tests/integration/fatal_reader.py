@@ -16,12 +16,12 @@ from threading import Event
 
 import redis
 
-from notifier.config import Structure
+from notifier.config.logs import configure
+from notifier.config.settings import Structure
 from notifier.intake import Intake, Received, make_reader
 from notifier.rendering import Renderer
 from notifier.store.engine import make_engine
 from notifier.store.ledger import Ledger
-from notifier.telemetry import configure
 
 #: A body with this in it ends the process, as a fault in a library does, before anything is recorded.
 FATAL = b"FATAL"

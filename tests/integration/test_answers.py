@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
-from notifier.config import ProviderTable, Sender, Settings, Structure
+from notifier.config.settings import ProviderTable, Sender, Settings, Structure
 from notifier.delivery import Circuits, Deliverer
 from notifier.delivery.calling import Caller
 from notifier.delivery.pacing import Pacer

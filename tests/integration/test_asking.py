@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 
 from notifier.bootstrap import Services
-from notifier.config import Settings
+from notifier.config.settings import Settings
 from notifier.delivery import Asker
 from notifier.delivery.asking import PATIENCE_SECONDS
 from notifier.dev.twilio_server import TwilioRule, TwilioServer, running_twilio_server

@@ -15,7 +15,7 @@ from notifier.bootstrap import Services
 from notifier.cli.broker import Broker
 from notifier.cli.callback_checks import check_callbacks, check_endpoints, check_readers
 from notifier.cli.checks import Check
-from notifier.config import Settings, Structure
+from notifier.config.settings import Settings, Structure
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake import Intake
 from notifier.intake.accepting import Received

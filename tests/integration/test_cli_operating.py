@@ -18,7 +18,7 @@ from sqlalchemy import Engine, text
 
 from notifier import topology
 from notifier.broker import amqp_transport
-from notifier.config import Structure
+from notifier.config.settings import Structure
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Reason
 from notifier.intake import Intake

@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
-from notifier.config import Sender, Settings, Structure
+from notifier.config.settings import Sender, Settings, Structure
 from notifier.delivery import Circuits, Deliverer, Reconciler, Summary
 from notifier.delivery.calling import Caller
 from notifier.delivery.pacing import Pacer

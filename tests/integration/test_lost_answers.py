@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Engine, event, text
 
-from notifier.config import Settings
+from notifier.config.settings import Settings
 from notifier.delivery import Summary
 from notifier.delivery.pacing import Go, Pacer
 from notifier.domain.errors import OutcomeUnknown, Rejected, ServiceUnavailable, Throttled, Unavailable

@@ -10,9 +10,9 @@ from uuid import UUID
 
 import pytest
 
+from notifier.config.limits import SuppressionTable
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Channel, Outcome, Reason, Status, SuppressionReason
-from notifier.limit_tables import SuppressionTable
 from notifier.operations.bounces import Taken
 from notifier.providers.base import Report
 from notifier.store.suppressions import NewSuppression, SuppressionFilter

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, text
 from notifier import Client
 from notifier.bootstrap import Services
 from notifier.cli.checks import check_all_sessions, check_database
-from notifier.config import load_settings
+from notifier.config.settings import load_settings
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.domain.statuses import Channel
 from notifier.rendering import Renderer

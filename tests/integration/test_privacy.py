@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from notifier.bootstrap import Services
 from notifier.cli.checks import check_encryption
-from notifier.config import Settings
+from notifier.config.settings import Settings
 from notifier.domain.errors import Unavailable
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Status

@@ -21,7 +21,7 @@ from kombu import Connection
 from notifier.bootstrap import Services
 from notifier.broker.broker_user import VOUCHED, own_users
 from notifier.client import Client
-from notifier.config import Settings, Structure
+from notifier.config.settings import Settings, Structure
 from notifier.domain.errors import PublishRefused
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake import make_reader

@@ -14,7 +14,7 @@ from celery import Celery
 from pydantic import SecretStr
 
 from notifier.client import Client
-from notifier.config import Settings
+from notifier.config.settings import Settings
 from notifier.remote_control import REFUSED
 from notifier.worker import make_app
 from tests.support import forking

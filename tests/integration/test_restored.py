@@ -17,7 +17,7 @@ from sqlalchemy import Engine, text
 from notifier import Client
 from notifier.bootstrap import Services
 from notifier.cli.checks import check_identity
-from notifier.config import load_settings
+from notifier.config.settings import load_settings
 from notifier.domain.errors import DatabaseChanged, WrongSelection
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Status

@@ -12,10 +12,10 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from notifier.config import Settings, Structure
+from notifier.config.limits import Retention
+from notifier.config.settings import Settings, Structure
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane, OnUnknown
-from notifier.limit_tables import Retention
 from notifier.operations.retention import Keeper
 from notifier.security.encryption import Sealer
 from notifier.security.recipient_hash import HashKey

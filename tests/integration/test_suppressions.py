@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from notifier.bootstrap import Services
-from notifier.config import Settings
+from notifier.config.settings import Settings
 from notifier.domain.errors import InvalidMessage
 from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.operations.suppressions import Suppressions

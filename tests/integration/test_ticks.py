@@ -8,7 +8,7 @@ from celery import Celery
 from pydantic import SecretStr
 
 from notifier import topology
-from notifier.config import Settings
+from notifier.config.settings import Settings
 from notifier.worker import DISPATCH, TICK_SECONDS, make_app
 from tests.integration.test_worker import accept
 from tests.support.brokers import amqp_connection

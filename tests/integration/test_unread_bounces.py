@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from notifier.config.limits import Retention
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Channel, Status
-from notifier.limit_tables import Retention
 from notifier.operations.bounces import Taken
 from notifier.operations.retention import Keeper
 from notifier.store.engine import transaction

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, text
 
 from notifier.bootstrap import Services
 from notifier.cli.upkeep_checks import check_upkeep
-from notifier.config import Settings
+from notifier.config.settings import Settings
 from notifier.domain.errors import ServiceUnavailable
 from notifier.operations.upkeep import NIGHTLY, Upkeep
 from notifier.store.engine import transaction

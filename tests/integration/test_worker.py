@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from notifier import redis_transport
 from notifier.client import Client
-from notifier.config import Settings
+from notifier.config.settings import Settings
 from notifier.dev.smtp_server import Rule
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane, OnUnknown

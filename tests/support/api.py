@@ -23,7 +23,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from notifier.bootstrap import Services
-from notifier.config import Settings, Structure
+from notifier.config.settings import Settings, Structure
 from notifier.connections import ConnectionLimit, raise_file_limit
 from notifier.dev.machine import free_port
 from notifier.domain.statuses import Channel, Lane

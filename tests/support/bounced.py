@@ -10,11 +10,11 @@ from uuid import UUID
 from sqlalchemy import text
 
 from notifier.bootstrap import Services
-from notifier.config import Sender, Settings, Structure
+from notifier.config.limits import SuppressionTable
+from notifier.config.settings import Sender, Settings, Structure
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Status
 from notifier.domain.validation import check
-from notifier.limit_tables import SuppressionTable
 from notifier.operations.bounces import Taken
 from notifier.store.audit import Story
 from notifier.store.engine import transaction

@@ -13,8 +13,8 @@ from uuid import UUID
 from aiohttp.abc import AbstractResolver
 from sqlalchemy import Engine, text
 
-from notifier.callback_table import CallbackTable
 from notifier.callbacks import Caller, Rules, Runner
+from notifier.config.callbacks import CallbackTable
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Reason, Status
 from notifier.domain.validation import check

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine, text
 
-from notifier.config import Sender, Settings, Structure
+from notifier.config.settings import Sender, Settings, Structure
 from notifier.delivery import Reconciler
 from notifier.dev.twilio_server import SmsMessage, TwilioRule, TwilioServer
 from notifier.domain.errors import OutcomeUnknown

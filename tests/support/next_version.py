@@ -7,7 +7,7 @@ from pathlib import Path
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from notifier.config import bundled
+from notifier.config.settings import bundled
 
 #: The tables that every message passes: the hardest to lock.
 _TABLES = ("notifications", "attempts", "events", "idempotency_keys")

@@ -10,7 +10,7 @@ import pytest
 from kombu import Message
 from pydantic import SecretStr
 
-from notifier.config import Settings
+from notifier.config.settings import Settings
 from notifier.task_consumer import MAX_TASK_BYTES, MAX_TASK_IDS, TaskConsumer, _problem
 from notifier.worker import DELIVER, DISPATCH, make_app
 

@@ -11,7 +11,7 @@ import pytest
 import structlog
 from kombu.message import Message
 
-from notifier.telemetry import FIELDS, configure
+from notifier.config.logs import FIELDS, configure
 
 CELERY = logging.getLogger("celery.worker.request")
 

@@ -11,9 +11,9 @@ import pytest
 from pydantic import ValidationError
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from notifier.callback_table import CallbackTable
 from notifier.callbacks import signing
 from notifier.callbacks.payload import encode, json_schema
+from notifier.config.callbacks import CallbackTable
 from notifier.domain.errors import ConfigurationError
 from notifier.domain.message import new_id
 from notifier.domain.statuses import FINAL_STATUSES, Status

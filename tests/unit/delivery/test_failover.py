@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.config import DEFAULT_RETRIES
+from notifier.config.settings import DEFAULT_RETRIES
 from notifier.delivery.failover import Routed, to_decide
 from notifier.delivery.preparing import Prepared
 from notifier.domain.destinations import destination_of

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from notifier.broker.broker_user import VOUCHED, own_users
-from notifier.config import Structure
+from notifier.config.settings import Structure
 from notifier.domain.errors import ConfigurationError
 from notifier.domain.producers import ProducerProof
 from notifier.intake.producers import Producers, check_broker, in_words

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from notifier.config import bundled
+from notifier.config.settings import bundled
 from notifier.domain.statuses import Channel
 from notifier.rendering import Renderer, Type, check_templates
 from notifier.rendering.filters import ALLOWED, STYLES

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from notifier.config import bundled
+from notifier.config.settings import bundled
 from notifier.domain.statuses import Channel, OnUnknown
 from notifier.rendering import Rendered, Renderer, check_templates
 

@@ -22,14 +22,14 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from notifier.bounce_address import BounceAddress
-from notifier.callback_table import CallbackTable, expand, read_name_servers
+from notifier.config.bounce_address import BounceAddress
+from notifier.config.callbacks import CallbackTable, expand, read_name_servers
+from notifier.config.limits import Caps, Quota, Retention, SuppressionTable
+from notifier.config.producers import ProducerTable, check_producers
 from notifier.domain.errors import ConfigurationError
 from notifier.domain.lane_retry import DEFAULT_RETRIES, LaneRetry
 from notifier.domain.message import MAX_MAIL_ATTACHMENTS, Name
 from notifier.domain.statuses import SIMULATOR, Channel, Lane
-from notifier.limit_tables import Caps, Quota, Retention, SuppressionTable
-from notifier.producer_table import ProducerTable, check_producers
 from notifier.security.encryption import read_keys
 
 #: In the data folder while `notifier up` runs there: where its servers are, for other commands of the same user.
@@ -41,7 +41,7 @@ LEASE_MARGIN_SECONDS = 15.0
 #: A key that somebody could guess protects nobody. Characters.
 MIN_HASH_KEY = 16
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 
 
 def bundled(name: str) -> Path:

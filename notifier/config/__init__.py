@@ -1,0 +1,1 @@
+"""Settings: environment variables, secret files and `notifier.toml`, read once when a program starts."""
