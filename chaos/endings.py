@@ -36,7 +36,7 @@ from notifier.dev.machine import make_temporary_folder
 from notifier.dev.running import running
 from notifier.dev.twilio_faults import TwilioRule
 from notifier.dev.twilio_server import TwilioServer
-from notifier.shutdown import OVERDUE
+from notifier.runtime.shutdown import OVERDUE
 from tests.commands import run_in_order
 from tests.databases import Databases
 from tests.rabbitmq import AmqpServer

@@ -36,7 +36,7 @@ from notifier.domain.validation import check
 from notifier.intake.accepting import Received
 from notifier.operations.keys import Grants, Keys, Scope
 from notifier.outbox import create_table, make_engine
-from notifier.shutdown import OVERDUE
+from notifier.runtime.shutdown import OVERDUE
 from notifier.store.keys import KeyBook
 from notifier.store.operating import Operating
 from notifier.topology import is_redis

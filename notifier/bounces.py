@@ -17,9 +17,9 @@ from typing import Any
 from aiosmtpd.smtp import SMTP, Envelope, Session, syntax
 
 from notifier.config.logs import log, log_failure
-from notifier.connections import ConnectionLimit, peer_of
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.operations.bounces import Bounces
+from notifier.runtime.connection_limit import ConnectionLimit, peer_of
 
 #: A larger mail is refused. Servers return some tens of kilobytes, a few the whole mail. Bytes.
 MAX_MAIL_BYTES = 32 * 1024 * 1024
@@ -158,7 +158,7 @@ class _Dialogue(SMTP):
             super().connection_lost(error)
 
     def patience(self) -> float | None:
-        """See `notifier.connections.Connection`: whoever sends a mail goes after those who send none. Commands
+        """See `notifier.runtime.connection_limit.Connection`: whoever sends a mail goes after those who send none. Commands
         keep no place: NOOP is one."""
         limits = self._handler.limits
         waited = self.loop.time() - self._used - (self._mail_size or 0) / limits.place_bytes
@@ -167,7 +167,7 @@ class _Dialogue(SMTP):
         return waited if self._mail_size is not None else waited + 1_000_000
 
     def evict(self) -> None:
-        """See `notifier.connections.Connection`."""
+        """See `notifier.runtime.connection_limit.Connection`."""
         self._drop("421 4.3.2 too many connections, and this one waits; try again later")
 
     def _reset_timeout(self, duration: float | None = None) -> None:

@@ -31,7 +31,7 @@ from notifier.dispatch import dispatch_callbacks
 from notifier.domain.statuses import Channel, Lane
 from notifier.operations.upkeep import NIGHTLY
 from notifier.remote_control import QuestionsControl
-from notifier.shutdown import Shutdown
+from notifier.runtime.shutdown import Shutdown
 from notifier.worker_process import ImpatientEvents, OrderlyBeat, OrderlyWorker
 
 #: Ids of one deliver task: enough to pay Celery's cost once, few enough to spread over threads.

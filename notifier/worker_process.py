@@ -12,7 +12,7 @@ from celery.events.dispatcher import EventDispatcher
 from celery.utils.threads import bound_open_broker_sockets
 from celery.worker import state
 
-from notifier.shutdown import SIGNALS, Shutdown
+from notifier.runtime.shutdown import SIGNALS, Shutdown
 
 #: At the end, what the broker is told has so long for its answer: acknowledgements that are lost do no harm.
 #: Seconds.

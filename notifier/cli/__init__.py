@@ -29,7 +29,7 @@ from notifier.cli import (
 from notifier.cli.failing import GRACE_SECONDS, Commands
 from notifier.cli.output import print_line
 from notifier.cli.wiring import wiring
-from notifier.shutdown import Stopped, interrupt_on_signals
+from notifier.runtime.shutdown import Stopped, interrupt_on_signals
 
 #: In the order of `notifier --help`.
 FAMILIES = (

@@ -60,7 +60,7 @@ def bounces(
     settings.require("database_url")
     from notifier.bootstrap import Services
     from notifier.bounces import THREADS, serve
-    from notifier.shutdown import stop_on_signals
+    from notifier.runtime.shutdown import stop_on_signals
 
     stop = stop_on_signals(settings.grace_seconds)
     services = Services(settings, pool_size=THREADS, application="notifier bounces")

@@ -23,7 +23,7 @@ from notifier.domain.errors import (
     ServiceUnavailable,
     StatementCancelled,
 )
-from notifier.shutdown import Stopped
+from notifier.runtime.shutdown import Stopped
 
 FAILED = 1
 WRONG_USAGE = 2

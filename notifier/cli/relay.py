@@ -43,7 +43,7 @@ def relay(
     broker_url = settings.require("broker_url")
     from notifier.outbox import SqlOutbox, make_engine
     from notifier.relay import Relay
-    from notifier.shutdown import stop_on_signals
+    from notifier.runtime.shutdown import stop_on_signals
     from notifier.wire import Wire
 
     stop = stop_on_signals(settings.grace_seconds)

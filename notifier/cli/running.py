@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
 def program_settings(program: str, *, use_running: bool = True) -> Settings:
     from notifier.config.logs import configure
     from notifier.config.settings import load_settings
-    from notifier.connections import raise_file_limit
+    from notifier.runtime.connection_limit import raise_file_limit
 
     settings = load_settings(use_running=use_running)
     configure(settings.log_level, settings.log_format, program=program)
@@ -59,7 +59,7 @@ def intake() -> None:
     from notifier.bootstrap import Services, settle
     from notifier.intake import make_reader
     from notifier.intake.producers import warn_of_producers
-    from notifier.shutdown import stop_on_signals
+    from notifier.runtime.shutdown import stop_on_signals
     from notifier.worker import make_app, task_publisher
 
     warn_of_producers(settings.structure, settings.require("broker_url"))
@@ -153,7 +153,7 @@ def up() -> None:
     from notifier.dev.local import Place, announced, local_world
     from notifier.dev.programs import Programs
     from notifier.intake.producers import check_broker, in_words
-    from notifier.shutdown import stop_on_signals
+    from notifier.runtime.shutdown import stop_on_signals
     from notifier.store.migrating import upgrade
 
     stop = stop_on_signals(settings.grace_seconds + SERVERS_SECONDS)

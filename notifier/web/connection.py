@@ -13,7 +13,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from notifier.connections import ConnectionLimit, peer_of
+from notifier.runtime.connection_limit import ConnectionLimit, peer_of
 from notifier.web.patience import Patience
 
 #: h11 takes no head beyond this. Bytes.
@@ -145,7 +145,7 @@ class ClientConnection(H11Protocol):
     # How long it is waited for.
 
     def patience(self) -> float | None:
-        """See `notifier.connections.Connection`."""
+        """See `notifier.runtime.connection_limit.Connection`."""
         self._note()
         waited = self.loop.time() - self._since
         if self._wait is _Wait.OURS or (
@@ -155,7 +155,7 @@ class ClientConnection(H11Protocol):
         return _RANK[self._wait] * _NEVER + waited
 
     def evict(self) -> None:
-        """See `notifier.connections.Connection`."""
+        """See `notifier.runtime.connection_limit.Connection`."""
         if self._wait is _Wait.HEAD and not self.transport.is_closing():
             self.transport.write(_NO_PLACE)
         self._end()

@@ -16,10 +16,10 @@ from fastapi import FastAPI
 from notifier.bootstrap import Services, settle
 from notifier.config.logs import log
 from notifier.config.settings import Settings
-from notifier.connections import ConnectionLimit, connections_within, raise_file_limit
 from notifier.domain.errors import ConfigurationError
 from notifier.intake.accepting import PublishTasks
-from notifier.shutdown import Shutdown
+from notifier.runtime.connection_limit import ConnectionLimit, connections_within, raise_file_limit
+from notifier.runtime.shutdown import Shutdown
 from notifier.web.app import make_app
 from notifier.web.connection import ClientConnection
 from notifier.web.desk import make_desk

@@ -20,9 +20,9 @@ from kombu import Connection
 from notifier import topology
 from notifier.bootstrap import Services
 from notifier.config.settings import Settings
-from notifier.connections import raise_file_limit
 from notifier.domain.statuses import Channel, Lane
 from notifier.operations.keys import Scope
+from notifier.runtime.connection_limit import raise_file_limit
 from notifier.store.audit import Filter
 from notifier.web.app import make_app
 from tests.profiles import is_full

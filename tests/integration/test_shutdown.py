@@ -10,13 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from notifier.shutdown import OVERDUE
+from notifier.runtime.shutdown import OVERDUE
 from tests.waiting import patient, wait_until
 
 # A lock that nobody releases stands for whatever a library waits for.
 _HANGS = """
 import threading
-from notifier.shutdown import stop_on_signals
+from notifier.runtime.shutdown import stop_on_signals
 stop = stop_on_signals(0.3)
 lock = threading.Lock()
 lock.acquire()
@@ -31,7 +31,7 @@ stop.wait()
 
 _TAKES_A_MOMENT = """
 import time
-from notifier.shutdown import stop_on_signals
+from notifier.runtime.shutdown import stop_on_signals
 stop = stop_on_signals(20)
 print("ready", flush=True)
 stop.wait()
@@ -42,7 +42,7 @@ print("written", flush=True)
 
 _COMMAND = """
 import sys, threading
-from notifier.shutdown import Stopped, interrupt_on_signals
+from notifier.runtime.shutdown import Stopped, interrupt_on_signals
 interrupt_on_signals(20)
 try:
     print("ready", flush=True)

@@ -6,7 +6,13 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from notifier.connections import MAX_LINGERING, ConnectionLimit, connections_within, peer_of, raise_file_limit
+from notifier.runtime.connection_limit import (
+    MAX_LINGERING,
+    ConnectionLimit,
+    connections_within,
+    peer_of,
+    raise_file_limit,
+)
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ from notifier.contrib.django.outbox import DjangoOutbox
 from notifier.contrib.django.settings import Settings
 from notifier.domain.errors import ConfigurationError, PublishFailed, ServiceUnavailable
 from notifier.relay import BATCH_ROWS, IDLE_SECONDS, Relay
-from notifier.shutdown import stop_on_signals
+from notifier.runtime.shutdown import stop_on_signals
 from notifier.wire import Wire
 
 

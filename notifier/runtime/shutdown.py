@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-log = logging.getLogger("notifier.shutdown")
+log = logging.getLogger("notifier.runtime.shutdown")
 
 #: Exit code of a program that had to be ended, as of timeout(1).
 OVERDUE = 124

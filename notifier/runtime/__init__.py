@@ -1,0 +1,1 @@
+"""How a program runs: its orderly end, and how many connections its servers take."""
