@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Self
 
 from bench.service import Publisher, body
+from notifier.broker.topology import routing_key
 from notifier.domain.statuses import Channel, Lane
-from notifier.topology import routing_key
 from tests.rabbitmq import amqp_connection
 
 #: Unconfirmed messages in hand: a producer that is further ahead waits.

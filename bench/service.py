@@ -19,7 +19,7 @@ import psycopg
 
 from bench import mails
 from bench.subjects import Ground, Task, freeze
-from notifier import topology
+from notifier.broker import topology
 from notifier.dev.processes import ServerProcess
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.message import new_id

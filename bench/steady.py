@@ -14,7 +14,7 @@ from bench.sinks import timed_sink
 from bench.subjects import Ground, Task
 from bench.throughput import Say, work_off
 from bench.usage import memory_mb, sampling
-from notifier import topology
+from notifier.broker import topology
 from notifier.domain.statuses import Lane
 from tests.rabbitmq import amqp_connection
 

@@ -13,9 +13,9 @@ import psycopg
 from chaos.load import PRODUCER
 from chaos.setup import Setup, Surroundings
 from chaos.world import World
+from notifier.broker.topology import notify_queue_name
 from notifier.domain.message import new_id, time_of_id
 from notifier.domain.statuses import Channel, Lane
-from notifier.topology import notify_queue_name
 from tests.rabbitmq import amqp_connection
 from tests.support.clocks import Clocks, find_faketime
 

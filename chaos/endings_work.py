@@ -24,6 +24,7 @@ from sqlalchemy import make_url, text
 from chaos.providers import RecordedSmsFaults
 from chaos.proxy import Connect, Proxy, to_port, to_socket
 from notifier.bootstrap import Services
+from notifier.broker.topology import is_redis
 from notifier.cli.running import SERVERS_SECONDS
 from notifier.client import Client
 from notifier.config.settings import Settings
@@ -39,7 +40,6 @@ from notifier.outbox import create_table, make_engine
 from notifier.runtime.shutdown import OVERDUE
 from notifier.store.keys import KeyBook
 from notifier.store.operating import Operating
-from notifier.topology import is_redis
 from notifier.worker import make_app, task_publisher
 from tests.databases import database_of
 from tests.rabbitmq import amqp_connection

@@ -13,8 +13,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 
-from notifier import topology
-from notifier.broker import broker_user
+from notifier.broker import topology, user_id
 from notifier.callbacks import Caller as CallbackCaller
 from notifier.callbacks import NameServers, Runner
 from notifier.config.logs import log
@@ -180,7 +179,7 @@ class Services:
         url = settings.require("broker_url")
         producers = Producers(
             settings.structure,
-            own_users=broker_user.own_users(url, settings.broker_user),
+            own_users=user_id.own_users(url, settings.broker_user),
             broker_tells_users=not topology.is_redis(url),
         )
         return Intake(

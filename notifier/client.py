@@ -23,11 +23,11 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
+from notifier.broker.publisher import MAX_ENTRY_BYTES, Wire, join, portions
 from notifier.domain.errors import ConfigurationError, Fault, InvalidMessage
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane
 from notifier.domain.validation import check, faults_of
-from notifier.wire import MAX_ENTRY_BYTES, Wire, join, portions
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

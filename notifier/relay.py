@@ -26,10 +26,10 @@ from uuid import UUID
 
 from pydantic_core import from_json
 
-from notifier import topology
+from notifier.broker import topology
+from notifier.broker.publisher import join, portions
 from notifier.domain.errors import ConfigurationError, PublishFailed, ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
-from notifier.wire import join, portions
 
 log = logging.getLogger("notifier.relay")
 
@@ -85,7 +85,7 @@ class Outbox(Protocol):
 
 
 class Publisher(Protocol):
-    """Where rows go; `notifier.wire.Wire` is one."""
+    """Where rows go; `notifier.broker.publisher.Wire` is one."""
 
     def publish(self, channel: Channel, lane: Lane, body: bytes) -> None:
         """Return when the broker holds `body`, or raise PublishFailed."""

@@ -16,9 +16,9 @@ from uuid import UUID
 from celery.app.task import Context
 from celery.worker.consumer import Consumer
 
-from notifier import topology
+from notifier.broker import topology
+from notifier.broker.redis_transport import CONNECTION_LOST as REDIS_LOST
 from notifier.config.logs import log
-from notifier.redis_transport import CONNECTION_LOST as REDIS_LOST
 
 #: Ours hold at most 100 ids. Bytes.
 MAX_TASK_BYTES = 256 * 1024

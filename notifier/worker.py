@@ -22,9 +22,9 @@ from celery.app.amqp import AMQP
 from celery.schedules import crontab, schedule
 from celery.utils.nodenames import host_format
 
-from notifier import redis_transport, task_consumer, topology
+from notifier import task_consumer
 from notifier.bootstrap import CallbackLoop, DeliveryLoop, Services, settle
-from notifier.broker import amqp_transport
+from notifier.broker import amqp_transport, redis_transport, topology
 from notifier.config.logs import configure, log
 from notifier.config.settings import Settings, load_settings
 from notifier.dispatch import dispatch_callbacks

@@ -21,7 +21,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import amqp
 
-from notifier import topology
+from notifier.broker import topology
 from notifier.dev.machine import free_port, is_free
 from notifier.dev.processes import ServerProcess
 

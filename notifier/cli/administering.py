@@ -81,8 +81,8 @@ def queues_show(context: typer.Context, as_json: AsJson = False) -> None:
     """Show every queue with how much waits in it. Exits 1 if one is missing."""
     if context.invoked_subcommand:
         return
-    from notifier.cli.broker import Broker, producer_queues
-    from notifier.topology import work_queues
+    from notifier.broker.inspection import Broker, producer_queues
+    from notifier.broker.topology import work_queues
 
     url = wiring(context).settings().require("broker_url")
     with Broker.connect(url) as broker:
@@ -109,8 +109,8 @@ def queues_show(context: typer.Context, as_json: AsJson = False) -> None:
 
 def queues_declare(context: typer.Context) -> None:
     """Make the exchanges and queues that are missing. Safe to repeat; on Redis there is nothing to make."""
-    from notifier.cli.broker import Broker, producer_queues, where
-    from notifier.topology import work_queues
+    from notifier.broker.inspection import Broker, producer_queues, where
+    from notifier.broker.topology import work_queues
 
     url = wiring(context).settings().require("broker_url")
     with Broker.connect(url) as broker:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from notifier.broker.inspection import Broker
+from notifier.broker.topology import callbacks_queue
 from notifier.callbacks.addresses import url_problem
-from notifier.cli.broker import Broker
 from notifier.cli.checks import Check, split_error
 from notifier.domain.errors import ConfigurationError
-from notifier.topology import callbacks_queue
 
 if TYPE_CHECKING:
     from notifier.bootstrap import Services

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from notifier.cli.broker import Broker, producer_queues, where
+from notifier.broker.inspection import Broker, producer_queues, where
+from notifier.broker.topology import DEAD, NOTIFY
 from notifier.domain.errors import (
     ConfigurationError,
     NotifierError,
@@ -20,7 +21,6 @@ from notifier.domain.errors import (
     TemplateInvalid,
 )
 from notifier.domain.statuses import Channel
-from notifier.topology import DEAD, NOTIFY
 
 if TYPE_CHECKING:
     from notifier.bootstrap import Services

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from notifier import topology
-from notifier.broker import broker_user
+from notifier.broker import topology, user_id
 from notifier.cli.checks import Check
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.domain.producers import is_matching
@@ -68,7 +67,7 @@ def _check_seen(services: Services) -> Iterator[Check]:
 
 def _check_own_user(settings: Settings, url: str) -> Iterator[Check]:
     """The service's user may do everything, and vouch for everyone: it has to be the service's alone."""
-    own = broker_user.own_users(url, settings.broker_user)
+    own = user_id.own_users(url, settings.broker_user)
     owners = {user: name for name, table in settings.structure.producers.items() for user in table.broker_user}
     if "guest" in own:
         fix = "make a user for the service: rabbitmqctl add_user notifier …; then delete guest"

@@ -41,10 +41,10 @@ def relay(
     """
     settings = wiring(context).settings()
     broker_url = settings.require("broker_url")
+    from notifier.broker.publisher import Wire
     from notifier.outbox import SqlOutbox, make_engine
     from notifier.relay import Relay
     from notifier.runtime.shutdown import stop_on_signals
-    from notifier.wire import Wire
 
     stop = stop_on_signals(settings.grace_seconds)
     engine = make_engine(database_url)

@@ -29,8 +29,8 @@ from notifier.cli.wiring import wiring
 from notifier.domain.errors import NotFound
 
 if TYPE_CHECKING:
+    from notifier.broker.dead_letters import DeadLetter, Requeueing
     from notifier.operations import RejectedSelection, Replays, Result, Tally
-    from notifier.requeueing import DeadLetter, Requeueing
 
 #: Dead letters that are looked through for one of a given id.
 LOOKED_THROUGH = 10_000
@@ -247,7 +247,7 @@ def replays(context: typer.Context) -> Iterator[Replays]:
 @contextmanager
 def requeueing(context: typer.Context) -> Iterator[Requeueing]:
     """A connection to the configured broker."""
-    from notifier.requeueing import Requeueing
+    from notifier.broker.dead_letters import Requeueing
 
     settings = wiring(context).settings()
     with Requeueing.connect(settings.require("broker_url"), known_as=settings.broker_user) as broker:
@@ -268,7 +268,7 @@ def _never(raw: object) -> None:
 
 
 def _as_dict(letter: DeadLetter) -> dict[str, Any]:
-    from notifier.requeueing import producers_own
+    from notifier.broker.dead_letters import producers_own
 
     return {
         "id": letter.id,
@@ -283,8 +283,8 @@ def _as_dict(letter: DeadLetter) -> dict[str, Any]:
 
 
 def _print_letter(found: DeadLetter) -> None:
+    from notifier.broker.dead_letters import producers_own
     from notifier.cli.looking import body_lines
-    from notifier.requeueing import producers_own
 
     print_pairs(
         [

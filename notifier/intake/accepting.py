@@ -16,7 +16,8 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from notifier.broker import broker_user
+from notifier.broker import user_id
+from notifier.broker.topology import notify_queue_name
 from notifier.callbacks.rules import Rules
 from notifier.config.logs import log, log_failure
 from notifier.config.settings import Structure
@@ -30,7 +31,6 @@ from notifier.providers.mailbox import parse_mailbox
 from notifier.rendering import Renderer
 from notifier.store.ledger import Ledger
 from notifier.store.values import Accepted, NewNotification, NewRejection
-from notifier.topology import notify_queue_name
 
 #: Publishes deliver tasks: channel, lane, ids. May raise anything; the sweep covers for it.
 PublishTasks = Callable[[Channel, Lane, Sequence[UUID]], None]
@@ -261,7 +261,7 @@ class Intake:
     def _identified(self, received: Received) -> Received:
         """The same, with the broker user who published it first, and without what others say about that."""
         user = self._producers.publisher(received.broker_user, received.headers)
-        return replace(received, broker_user=user, headers=broker_user.without_voucher(received.headers))
+        return replace(received, broker_user=user, headers=user_id.without_voucher(received.headers))
 
     def _faults(self, message: Message | None, received: Received) -> list[Fault]:
         if message is None:

@@ -24,7 +24,7 @@ from typing import Any
 
 from kombu import Connection
 
-from notifier import topology
+from notifier.broker import topology
 from notifier.broker.amqp_transport import (
     RAW_PROPERTIES,
     UnreadableProperties,

@@ -10,7 +10,7 @@ from typing import Any, Self
 from amqp.transport import TCPTransport
 from kombu import Connection
 
-from notifier import topology
+from notifier.broker import topology
 from notifier.broker.amqp_transport import AmqpConnection, Cut, SslTransport, Transport
 from notifier.domain.message import MAX_BODY_BYTES
 from notifier.store.ledger import KEPT_BODY_BYTES

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from notifier import topology
-from notifier.broker import broker_user
+from notifier.broker import topology
+from notifier.broker import user_id as broker_user
 from notifier.config.logs import log
 from notifier.config.settings import Structure
 from notifier.domain.errors import ConfigurationError, Fault

@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from threading import Event
 from typing import Protocol
 
-from notifier import topology
+from notifier.broker import topology
 from notifier.intake.accepting import Received
 
 #: Takes a batch; when it returns, the batch is recorded. Raises ServiceUnavailable to have it kept.

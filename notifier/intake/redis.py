@@ -23,13 +23,13 @@ from uuid import uuid4
 import redis
 from redis.exceptions import RedisError, ResponseError
 
-from notifier import topology
+from notifier.broker import topology
+from notifier.broker.redis_transport import set_aside
 from notifier.config.logs import log, log_failure
 from notifier.domain.errors import Fault, ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake.accepting import BATCH_SIZE, Received
 from notifier.intake.reading import PAUSES, Handle, run_together
-from notifier.redis_transport import set_aside
 
 #: A reader that has not shown itself for this long is dead, and its lists go back to their queues. Seconds.
 ALIVE_SECONDS = 30

@@ -9,12 +9,12 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from notifier.broker.amqp_transport import RAW_PROPERTIES
+from notifier.broker.dead_letters import DeadLetter, Handle, Raw
+from notifier.broker.topology import notify_queue_name, pairs
 from notifier.domain.errors import WrongSelection
 from notifier.operations.results import Progress, Result, Skipped, result
-from notifier.requeueing import DeadLetter, Handle, Raw
 from notifier.store.operating import Operating, Tally
 from notifier.store.replaying import Kept, RejectedSelection, Rejections
-from notifier.topology import notify_queue_name, pairs
 
 
 class DeadQueue(Protocol):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kombu import Connection
 
-from notifier import topology
+from notifier.broker import topology
 from notifier.domain.errors import DatabaseChanged, ServiceUnavailable
 
 #: The broker has so long to answer. Seconds.

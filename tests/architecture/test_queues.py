@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from notifier import topology
+from notifier.broker import topology
 from notifier.config.settings import Settings
 from notifier.dev.programs import PROGRAMS
 from notifier.domain.statuses import Channel, Lane

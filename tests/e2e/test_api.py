@@ -17,8 +17,8 @@ from uuid import UUID
 from amqp.exceptions import NotFound
 from kombu import Connection
 
-from notifier import topology
 from notifier.bootstrap import Services
+from notifier.broker import topology
 from notifier.config.settings import Settings
 from notifier.domain.statuses import Channel, Lane
 from notifier.operations.keys import Scope

@@ -20,8 +20,8 @@ import psycopg
 from celery.events.event import get_exchange
 from kombu import Connection, Queue
 
-from notifier import topology
 from notifier.bootstrap import Services
+from notifier.broker import topology
 from notifier.client import Client
 from notifier.config.settings import Settings
 from notifier.dev.machine import free_port

@@ -12,7 +12,8 @@ from kombu import Connection
 from pydantic import SecretStr
 
 from notifier.bootstrap import Services
-from notifier.cli.broker import Broker
+from notifier.broker.inspection import Broker
+from notifier.broker.topology import callbacks_queue
 from notifier.cli.callback_checks import check_callbacks, check_endpoints, check_readers
 from notifier.cli.checks import Check
 from notifier.config.settings import Settings, Structure
@@ -24,7 +25,6 @@ from notifier.rendering import Renderer
 from notifier.store.audit import Audit
 from notifier.store.engine import make_engine
 from notifier.store.gauges import GaugeBook
-from notifier.topology import callbacks_queue
 from notifier.web.watching import lines
 from tests.support.api import Api
 from tests.support.callbacks import SECRETS, World

@@ -16,8 +16,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
-from notifier import topology
-from notifier.broker import amqp_transport
+from notifier.broker import amqp_transport, topology
 from notifier.config.settings import Structure
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Reason

@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
+from notifier.broker.dead_letters import Raw
 from notifier.domain.errors import Fault, ServiceUnavailable
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Reason, Status, may_follow
@@ -27,7 +28,6 @@ from notifier.operations import (
     Tally,
     WrongSelection,
 )
-from notifier.requeueing import Raw
 from notifier.store.audit import Audit, Filter
 from notifier.store.engine import make_engine, transaction
 from notifier.store.lateness import Cause, Lateness

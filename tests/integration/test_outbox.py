@@ -20,6 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.schema import CreateTable
 
+from notifier.broker.publisher import Wire
 from notifier.client import Client
 from notifier.domain.errors import (
     ConfigurationError,
@@ -33,7 +34,6 @@ from notifier.domain.statuses import Channel, Lane
 from notifier.domain.validation import parse_body
 from notifier.outbox import SqlOutbox, create_table, make_engine, make_table, metadata, table
 from notifier.relay import Passed, Relay
-from notifier.wire import Wire
 from tests.support import forking
 from tests.support.queues import bodies
 from tests.support.tcp_proxy import through_proxy

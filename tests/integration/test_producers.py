@@ -19,7 +19,8 @@ from amqp.exceptions import AccessRefused, PreconditionFailed
 from kombu import Connection
 
 from notifier.bootstrap import Services
-from notifier.broker.broker_user import VOUCHED, own_users
+from notifier.broker.publisher import Wire
+from notifier.broker.user_id import VOUCHED, own_users
 from notifier.client import Client
 from notifier.config.settings import Settings, Structure
 from notifier.domain.errors import PublishRefused
@@ -29,7 +30,6 @@ from notifier.operations.keys import Scope
 from notifier.relay import Row
 from notifier.store.audit import Filter, NotificationView, RejectedView
 from notifier.store.producers import unproven_producers
-from notifier.wire import Wire
 from tests.rabbitmq import AmqpServer, PrivateRabbitmq
 from tests.support import forking
 from tests.support.api import Api, Reply

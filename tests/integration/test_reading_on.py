@@ -16,7 +16,7 @@ import pytest
 import redis
 from kombu import Connection
 
-from notifier import topology
+from notifier.broker import topology
 from notifier.broker.amqp_transport import RAW_PROPERTIES
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake import Received

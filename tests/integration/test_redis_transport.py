@@ -11,9 +11,9 @@ import pytest
 from kombu import Consumer, Exchange, Queue
 from kombu.message import Message
 
-from notifier import topology
+from notifier.broker import topology
+from notifier.broker.redis_transport import Connection, Transport
 from notifier.domain.statuses import Channel, Lane
-from notifier.redis_transport import Connection, Transport
 from tests.support.tcp_proxy import TcpProxy, through_proxy
 from tests.waiting import patient
 

@@ -92,7 +92,7 @@ def test_redis_databases_are_told_apart(redis_server: RedisServer) -> None:
 
 
 def test_given_virtual_host_is_emptied_of_what_notifier_declares(amqp_url: str) -> None:
-    from notifier import topology
+    from notifier.broker import topology
 
     server = GivenRabbitmq(amqp_url)
     with Connection(amqp_url) as connection:

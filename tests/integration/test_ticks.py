@@ -7,7 +7,7 @@ from typing import Any
 from celery import Celery
 from pydantic import SecretStr
 
-from notifier import topology
+from notifier.broker import topology
 from notifier.config.settings import Settings
 from notifier.worker import DISPATCH, TICK_SECONDS, make_app
 from tests.integration.test_worker import accept

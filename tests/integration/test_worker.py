@@ -12,7 +12,7 @@ from celery import Celery
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from notifier import redis_transport
+from notifier.broker import redis_transport
 from notifier.client import Client
 from notifier.config.settings import Settings
 from notifier.dev.smtp_server import Rule

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier import Channel, Client, ConfigurationError, InvalidMessage, Lane, RecordingClient, new_id
+from notifier.broker.publisher import MAX_ENTRY_BYTES, Wire, join, portions
 from notifier.domain.message import MAX_BATCH_ENTRIES, MAX_BODY_BYTES
 from notifier.domain.validation import parse_body
-from notifier.wire import MAX_ENTRY_BYTES, Wire, join, portions
 
 
 @pytest.fixture

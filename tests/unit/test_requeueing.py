@@ -8,7 +8,7 @@ from typing import Any
 import amqp
 
 from notifier.broker.amqp_transport import to_publish_again
-from notifier.requeueing import dead_letter, producers_own
+from notifier.broker.dead_letters import dead_letter, producers_own
 
 DIED_AT = datetime(2026, 11, 22, 9, 30)  # noqa: DTZ001 - as py-amqp gives it
 

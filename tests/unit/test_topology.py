@@ -7,7 +7,7 @@ import ssl
 import pytest
 from kombu.utils.url import parse_url
 
-from notifier import topology
+from notifier.broker import topology
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from django.conf import settings as project
 
-from notifier import topology
+from notifier.broker import topology
 from notifier.domain.errors import ConfigurationError
 
 # As the contract has it for `producer`.

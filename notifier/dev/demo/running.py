@@ -12,6 +12,7 @@ from uuid import UUID
 from kombu import Connection
 
 from notifier.bootstrap import Services
+from notifier.broker.topology import notify_queue_name
 from notifier.client import Client
 from notifier.config.settings import Settings, bundled, load_settings
 from notifier.dev.demo.checking import check_arrivals
@@ -22,7 +23,6 @@ from notifier.domain.errors import NotFound
 from notifier.domain.statuses import FINAL_STATUSES, Channel, Lane, Status
 from notifier.store.audit import Story
 from notifier.store.migrating import upgrade
-from notifier.topology import notify_queue_name
 
 #: Everything must have ended by then. Seconds.
 DEADLINE_SECONDS = 90.0

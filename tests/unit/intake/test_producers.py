@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from notifier.broker.broker_user import VOUCHED, own_users
+from notifier.broker.user_id import VOUCHED, own_users
 from notifier.config.settings import Structure
 from notifier.domain.errors import ConfigurationError
 from notifier.domain.producers import ProducerProof

@@ -6,12 +6,12 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from notifier.broker.publisher import Wire
 from notifier.contrib.django.outbox import DjangoOutbox
 from notifier.contrib.django.settings import Settings
 from notifier.domain.errors import ConfigurationError, PublishFailed, ServiceUnavailable
 from notifier.relay import BATCH_ROWS, IDLE_SECONDS, Relay
 from notifier.runtime.shutdown import stop_on_signals
-from notifier.wire import Wire
 
 
 class Command(BaseCommand):  # type: ignore[misc]  # Django ships no types

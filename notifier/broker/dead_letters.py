@@ -17,10 +17,9 @@ from amqp.exceptions import NotFound as QueueMissing
 from kombu import Connection, Producer
 from kombu.exceptions import KombuError
 
-from notifier import topology
-from notifier.broker import amqp_transport
+from notifier.broker import amqp_transport, topology
 from notifier.broker.amqp_transport import RawMessage, UnreadableProperties
-from notifier.broker.broker_user import VOUCHED, own_users, publisher, user_of, without_voucher
+from notifier.broker.user_id import VOUCHED, own_users, publisher, user_of, without_voucher
 from notifier.domain.errors import NotFound, ServiceUnavailable
 
 #: Deadline of connecting, and of each answer. Seconds.

@@ -25,7 +25,7 @@ from kombu.transport import redis as stock
 from redis.exceptions import ConnectionError as ConnectionLost
 from redis.exceptions import ResponseError
 
-from notifier import topology
+from notifier.broker import topology
 from notifier.broker.amqp_transport import refuse_compression
 from notifier.config.logs import log
 

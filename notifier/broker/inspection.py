@@ -13,7 +13,7 @@ from amqp.exceptions import AccessRefused, NotFound, PreconditionFailed
 from kombu import Connection, Exchange, Queue
 from kombu.exceptions import ChannelError, KombuError
 
-from notifier import topology
+from notifier.broker import topology
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 
 #: Deadline of connecting, and of each answer. Seconds.

@@ -19,8 +19,8 @@ from amqp.exceptions import AccessRefused, MessageNacked, NotFound, Precondition
 from kombu import Connection, Producer
 from kombu.exceptions import KombuError
 
-from notifier import topology
-from notifier.broker.broker_user import user_of
+from notifier.broker import topology
+from notifier.broker.user_id import user_of
 from notifier.domain.errors import ConfigurationError, PublishFailed, PublishRefused
 from notifier.domain.message import MAX_BATCH_ENTRIES, MAX_BODY_BYTES
 from notifier.domain.statuses import Channel, Lane

@@ -16,7 +16,7 @@ from typing import Any
 
 from kombu import Connection
 
-from notifier import topology
+from notifier.broker import topology
 
 #: Header of messages that were published again: the broker user who published them first.
 VOUCHED = "x-notifier-broker-user"
