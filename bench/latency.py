@@ -15,7 +15,7 @@ from bench.service import Notifier, NotifierRun, wait_for
 from bench.sinks import Sink, timed_sink
 from bench.subjects import Ground, Task
 from bench.throughput import Say, work_off
-from notifier.client import Client
+from notifier.client.client import Client
 from notifier.domain.statuses import Lane
 
 _WARM = 200

@@ -26,7 +26,8 @@ from chaos.proxy import Connect, Proxy, to_port, to_socket
 from notifier.bootstrap import Services
 from notifier.broker.topology import is_redis
 from notifier.cli.running import SERVERS_SECONDS
-from notifier.client import Client
+from notifier.client.client import Client
+from notifier.client.outbox import create_table, make_engine
 from notifier.config.settings import Settings
 from notifier.dev.machine import free_port
 from notifier.dev.running import running
@@ -36,7 +37,6 @@ from notifier.domain.statuses import Channel, Lane
 from notifier.domain.validation import check
 from notifier.intake.accepting import Received
 from notifier.operations.keys import Grants, Keys, Scope
-from notifier.outbox import create_table, make_engine
 from notifier.runtime.shutdown import OVERDUE
 from notifier.store.keys import KeyBook
 from notifier.store.operating import Operating

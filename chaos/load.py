@@ -17,11 +17,11 @@ from uuid import UUID
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from notifier.client import Client
+from notifier.client.client import Client
+from notifier.client.outbox import make_engine
 from notifier.domain.errors import PublishFailed
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Channel, Lane
-from notifier.outbox import make_engine
 
 PRODUCER = "chaos"
 _BATCH = 12

@@ -11,7 +11,7 @@ from chaos.endpoint import SECRET
 from chaos.fleet import PROGRAMS
 from chaos.setup import Setup, Surroundings
 from chaos.world import World
-from notifier.client import Client
+from notifier.client.client import Client
 from tests.support.name_server import NEVER, name_server
 
 _HOST = "hooks.example.com"

@@ -26,9 +26,9 @@ from chaos.proxy import Proxy, to_port, to_socket
 from chaos.reconcile import Books
 from chaos.servers import Postgres, Rabbitmq, Valkey, make_rabbitmq
 from chaos.setup import USUAL, Setup, Surroundings
+from notifier.client.outbox import create_table, make_engine
 from notifier.dev.embedded.postgres import DATABASE
 from notifier.dev.running import running
-from notifier.outbox import create_table, make_engine
 from notifier.store.migrating import upgrade
 from tests.databases import with_database
 

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from notifier.client import Client, Handle, RecordingClient
+    from notifier.client.client import Client, Handle, RecordingClient
     from notifier.domain.errors import (
         ConfigurationError,
         Fault,
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Channel": "domain.statuses",
-    "Client": "client",
+    "Client": "client.client",
     "ConfigurationError": "domain.errors",
     "Fault": "domain.errors",
-    "Handle": "client",
+    "Handle": "client.client",
     "InvalidMessage": "domain.errors",
     "Lane": "domain.statuses",
     "Message": "domain.message",
     "NotifierError": "domain.errors",
     "PublishFailed": "domain.errors",
     "PublishRefused": "domain.errors",
-    "RecordingClient": "client",
+    "RecordingClient": "client.client",
     "new_id": "domain.message",
 }
 

@@ -16,7 +16,7 @@ from notifier.cli.wiring import wiring
 from notifier.domain.statuses import Channel, Lane
 
 if TYPE_CHECKING:
-    from notifier.client import Handle
+    from notifier.client.client import Handle
     from notifier.config.settings import Settings
 
 PANEL = "Send"

@@ -42,8 +42,8 @@ def relay(
     settings = wiring(context).settings()
     broker_url = settings.require("broker_url")
     from notifier.broker.publisher import Wire
-    from notifier.outbox import SqlOutbox, make_engine
-    from notifier.relay import Relay
+    from notifier.client.outbox import SqlOutbox, make_engine
+    from notifier.client.relay import Relay
     from notifier.runtime.shutdown import stop_on_signals
 
     stop = stop_on_signals(settings.grace_seconds)

@@ -15,7 +15,7 @@ from notifier.domain.errors import NotFound
 from notifier.domain.statuses import FINAL_STATUSES, Status
 
 if TYPE_CHECKING:
-    from notifier.client import Handle
+    from notifier.client.client import Handle
     from notifier.store.audit import Audit, RejectedView, Story
 
 #: Between two looks at the record. Seconds.

@@ -13,7 +13,7 @@ from notifier.domain.statuses import Channel, Lane
 
 if TYPE_CHECKING:  # they take a moment to import, and `notifier --help` needs neither
     from notifier.bootstrap import Services
-    from notifier.client import Handle
+    from notifier.client.client import Handle
     from notifier.config.settings import Settings
 
 
@@ -53,7 +53,7 @@ def read_settings() -> Settings:
 
 def connect(settings: Settings, producer: str) -> AbstractContextManager[Publisher]:
     """A client for the configured broker. Opens no connection yet."""
-    from notifier.client import Client
+    from notifier.client.client import Client
 
     return Client(settings.require("broker_url"), producer=producer, broker_user=settings.broker_user)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from standardwebhooks import Webhook
 
-from notifier.client import Client
+from notifier.client.client import Client
 from notifier.dev.smtp_server import Rule
 from tests.support.callbacks import SECRETS
 from tests.support.name_server import NEVER, name_server

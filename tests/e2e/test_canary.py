@@ -22,7 +22,7 @@ from kombu import Connection, Queue
 
 from notifier.bootstrap import Services
 from notifier.broker import topology
-from notifier.client import Client
+from notifier.client.client import Client
 from notifier.config.settings import Settings
 from notifier.dev.machine import free_port
 from notifier.dev.processes import ServerProcess

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from kombu import Connection, Exchange, Queue
 
-from notifier.client import Client
+from notifier.client.client import Client
 from notifier.dev.running import running
 from notifier.dev.smtp_server import MailServer
 from notifier.security.encryption import new_key

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from amqp.exceptions import AccessRefused
 
-from notifier.client import Client
+from notifier.client.client import Client
 from tests.rabbitmq import AmqpServer, PrivateRabbitmq
 from tests.support.brokers import amqp_connection
 from tests.unit.cli.commandline import CommandLine

@@ -14,11 +14,11 @@ from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Engine, select
 
 from notifier.broker.publisher import Wire
+from notifier.client.outbox import SqlOutbox, make_engine, table
+from notifier.client.relay import Relay
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane
 from notifier.domain.validation import parse_body
-from notifier.outbox import SqlOutbox, make_engine, table
-from notifier.relay import Relay
 from notifier.rendering import Renderer
 from tests.support import forking
 from tests.support.queues import bodies

@@ -16,7 +16,7 @@ import pytest
 import redis
 from kombu import Connection
 
-from notifier.client import Client
+from notifier.client.client import Client
 from notifier.config.settings import Sender, Structure
 from notifier.domain.errors import PublishFailed, ServiceUnavailable
 from notifier.domain.message import MAX_BODY_BYTES, Message, new_id

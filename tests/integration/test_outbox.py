@@ -21,7 +21,9 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.schema import CreateTable
 
 from notifier.broker.publisher import Wire
-from notifier.client import Client
+from notifier.client.client import Client
+from notifier.client.outbox import SqlOutbox, create_table, make_engine, make_table, metadata, table
+from notifier.client.relay import Passed, Relay
 from notifier.domain.errors import (
     ConfigurationError,
     InvalidMessage,
@@ -32,8 +34,6 @@ from notifier.domain.errors import (
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane
 from notifier.domain.validation import parse_body
-from notifier.outbox import SqlOutbox, create_table, make_engine, make_table, metadata, table
-from notifier.relay import Passed, Relay
 from tests.support import forking
 from tests.support.queues import bodies
 from tests.support.tcp_proxy import through_proxy

@@ -21,13 +21,13 @@ from kombu import Connection
 from notifier.bootstrap import Services
 from notifier.broker.publisher import Wire
 from notifier.broker.user_id import VOUCHED, own_users
-from notifier.client import Client
+from notifier.client.client import Client
+from notifier.client.relay import Row
 from notifier.config.settings import Settings, Structure
 from notifier.domain.errors import PublishRefused
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake import make_reader
 from notifier.operations.keys import Scope
-from notifier.relay import Row
 from notifier.store.audit import Filter, NotificationView, RejectedView
 from notifier.store.producers import unproven_producers
 from tests.rabbitmq import AmqpServer, PrivateRabbitmq

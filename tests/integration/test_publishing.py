@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from notifier.client import Client
+from notifier.client.client import Client
 from notifier.domain.errors import PublishFailed, PublishRefused
 from notifier.domain.statuses import Channel, Lane
 from notifier.domain.validation import parse_body

@@ -13,7 +13,7 @@ from typing import Any
 from celery import Celery
 from pydantic import SecretStr
 
-from notifier.client import Client
+from notifier.client.client import Client
 from notifier.config.settings import Settings
 from notifier.remote_control import REFUSED
 from notifier.worker import make_app

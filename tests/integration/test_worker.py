@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from notifier.broker import redis_transport
-from notifier.client import Client
+from notifier.client.client import Client
 from notifier.config.settings import Settings
 from notifier.dev.smtp_server import Rule
 from notifier.domain.message import Message

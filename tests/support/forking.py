@@ -57,7 +57,7 @@ IMPORTS = (
     "notifier.cli.running",
     "notifier.intake.amqp",
     "notifier.intake.redis",
-    "notifier.outbox",
+    "notifier.client.outbox",
     "notifier.providers.twilio",
     "notifier.web.serving",
     "notifier.worker",

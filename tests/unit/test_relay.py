@@ -11,9 +11,9 @@ from uuid import UUID
 
 import pytest
 
+from notifier.client.relay import LONGEST_PAUSE_SECONDS, Pair, Passed, Relay, Row
 from notifier.domain.errors import ConfigurationError, PublishFailed, ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
-from notifier.relay import LONGEST_PAUSE_SECONDS, Pair, Passed, Relay, Row
 from tests.waiting import patient
 
 EMAIL = (Channel.EMAIL, Lane.NORMAL)

@@ -1,4 +1,4 @@
-"""The outbox as a model. The same table as `notifier.outbox` makes for producers without Django."""
+"""The outbox as a model. The same table as `notifier.client.outbox` makes for producers without Django."""
 
 from __future__ import annotations
 

@@ -11,10 +11,10 @@ from operator import or_
 from django.db import DatabaseError, InterfaceError, connections, router, transaction
 from django.db.models import F, Q
 
+from notifier.client.relay import Pair, Passed, Row
 from notifier.contrib.django.models import OutboxMessage
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
-from notifier.relay import Pair, Passed, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class DjangoOutbox:
             raise ConfigurationError(f"the database {self.alias!r} has no table {name}: run manage.py migrate")
 
     def pass_on(self, limit: int, pairs: Sequence[Pair], publish: Callable[[Sequence[Row]], Passed]) -> Passed:
-        """See `notifier.relay.Outbox`."""
+        """See `notifier.client.relay.Outbox`."""
         with self._mapped():
             if not connections[self.alias].features.has_select_for_update_skip_locked:
                 # SQLite: no transaction may stay open, because nobody else could write.

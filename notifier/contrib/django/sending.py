@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from notifier.client import Encoded, Messages
+from notifier.client.client import Encoded, Messages
 from notifier.contrib.django.models import OutboxMessage
 from notifier.contrib.django.settings import Settings
 

@@ -13,7 +13,7 @@ from kombu import Connection
 
 from notifier.bootstrap import Services
 from notifier.broker.topology import notify_queue_name
-from notifier.client import Client
+from notifier.client.client import Client
 from notifier.config.settings import Settings, bundled, load_settings
 from notifier.dev.demo.checking import check_arrivals
 from notifier.dev.demo.scenario import MAIL_RULES, MALFORMED, Planned, plan

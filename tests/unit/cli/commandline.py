@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from notifier.cli import app
 from notifier.cli.wiring import Wiring
-from notifier.client import RecordingClient
+from notifier.client.client import RecordingClient
 from notifier.config.settings import Settings, load_settings
 
 TEMPLATES = Path(__file__).parent / "templates"

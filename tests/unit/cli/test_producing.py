@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from notifier.client import RecordingClient
+from notifier.client.client import RecordingClient
 from notifier.domain.errors import PublishFailed
 from notifier.domain.statuses import Channel, Lane
 from tests.unit.cli.commandline import CommandLine

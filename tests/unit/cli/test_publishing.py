@@ -9,7 +9,7 @@ import pytest
 
 from notifier.cli.lines import Line
 from notifier.cli.publishing import CHUNK, BadLine, Defaults, Keys, Publishing
-from notifier.client import RecordingClient
+from notifier.client.client import RecordingClient
 from notifier.domain.errors import Fault, PublishFailed
 from notifier.domain.statuses import Channel, Lane
 

@@ -7,10 +7,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from notifier.broker.publisher import Wire
+from notifier.client.relay import BATCH_ROWS, IDLE_SECONDS, Relay
 from notifier.contrib.django.outbox import DjangoOutbox
 from notifier.contrib.django.settings import Settings
 from notifier.domain.errors import ConfigurationError, PublishFailed, ServiceUnavailable
-from notifier.relay import BATCH_ROWS, IDLE_SECONDS, Relay
 from notifier.runtime.shutdown import stop_on_signals
 
 

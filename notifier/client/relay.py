@@ -8,7 +8,7 @@ between the confirmation and its commit leaves rows that are published a second 
 idempotency key: the service accepts them once. So nothing is lost and nothing is sent twice, and several relays
 may run at once: where the database can skip locked rows (PostgreSQL, MySQL 8) they share the work.
 
-Where rows come from is a small protocol, `Outbox`, with a class for SQLAlchemy (`notifier.outbox`) and one for
+Where rows come from is a small protocol, `Outbox`, with a class for SQLAlchemy (`notifier.client.outbox`) and one for
 Django (`notifier.contrib.django`).
 """
 
@@ -31,7 +31,7 @@ from notifier.broker.publisher import join, portions
 from notifier.domain.errors import ConfigurationError, PublishFailed, ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
 
-log = logging.getLogger("notifier.relay")
+log = logging.getLogger("notifier.client.relay")
 
 #: Rows of one transaction.
 BATCH_ROWS = 500

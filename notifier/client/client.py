@@ -9,7 +9,7 @@
 with the same `idempotency_key`: the service accepts it once.
 
 A producer with a database of its own need not care whether the broker is there: with `outbox=session` the message
-becomes a row of its transaction, and a relay publishes it (`notifier.outbox`).
+becomes a row of its transaction, and a relay publishes it (`notifier.client.outbox`).
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ class Client(Messages):
     def _hand_over(self, messages: Sequence[Encoded], outbox: SqlTransaction | None) -> None:
         if outbox is not None:
             # Only here: who has no outbox need not have SQLAlchemy.
-            from notifier.outbox import write
+            from notifier.client.outbox import write
 
             rows = ((e.handle.id, e.handle.channel, e.handle.lane, e.body) for e in messages)
             write(outbox, rows, table_name=self._outbox_table)

@@ -47,9 +47,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, scoped_session
 
+from notifier.client.relay import Pair, Passed, Relay, Row
 from notifier.domain.errors import ConfigurationError, MissingPackage, ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
-from notifier.relay import Pair, Passed, Relay, Row
 
 __all__ = ["Relay", "SqlOutbox", "create_table", "make_engine", "make_table", "metadata", "table", "write"]
 
@@ -144,13 +144,13 @@ class SqlOutbox:
             raise _unavailable(error) from error
         if not is_there:
             raise ConfigurationError(
-                f"the database has no table {self.table_name}: add notifier.outbox.metadata to your migrations, "
-                "or call notifier.outbox.create_table(engine)",
+                f"the database has no table {self.table_name}: add notifier.client.outbox.metadata to your migrations, "
+                "or call notifier.client.outbox.create_table(engine)",
                 setting="--table",
             )
 
     def pass_on(self, limit: int, pairs: Sequence[Pair], publish: Callable[[Sequence[Row]], Passed]) -> Passed:
-        """See `notifier.relay.Outbox`."""
+        """See `notifier.client.relay.Outbox`."""
         with self._mapped(), self._connected() as connection:
             rows = self._take(connection, limit, pairs)
             if not rows:
