@@ -13,7 +13,7 @@ from yarl import URL
 
 from notifier.callbacks.addresses import CheckedResolver, ForbiddenAddress, url_problem
 from notifier.domain.statuses import CallbackFailure
-from notifier.providers.http_call import retry_after
+from notifier.providers.http import retry_after
 
 #: Deadline of a call, everything included. Seconds.
 DEADLINE_SECONDS = 10.0

@@ -28,7 +28,7 @@ from notifier.delivery.asking import first_wait
 from notifier.domain.errors import RenderingFailed, SendError, ServiceUnavailable, TemplateInvalid
 from notifier.domain.statuses import Channel, MessageProof, OnUnknown, Outcome, Status
 from notifier.providers.base import LATEST_SECONDS, Provider, Receipt, Reconciles, Sought, id_space
-from notifier.providers.verdict import UNAVAILABLE
+from notifier.providers.outcomes import UNAVAILABLE
 from notifier.rendering import Renderer
 from notifier.store.ledger import MAX_CRASHES, Ledger
 from notifier.store.values import Result, Rivals, Unknown

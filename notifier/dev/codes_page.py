@@ -5,13 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from notifier.providers import smtp_table, twilio_codes, twilio_reports, vonage_codes, vonage_reports
-from notifier.providers.verdict import Verdict
+from notifier.providers.outcomes import Verdict
+from notifier.providers.smtp import code_table
+from notifier.providers.twilio import codes as twilio_codes
+from notifier.providers.twilio import webhooks as twilio_reports
+from notifier.providers.vonage import codes as vonage_codes
+from notifier.providers.vonage import webhooks as vonage_reports
 
 _INTRODUCTION = """\
 # Provider codes
 
-What an answer of a provider means. This page is written from the tables in `notifier/providers/smtp_table.py`,
+What an answer of a provider means. This page is written from the tables in `notifier/providers/smtp/code_table.py`,
 `twilio_codes.py` and `vonage_codes.py`, and a test compares them:
 `python -m notifier.dev.codes_page > docs/reference/provider-codes.md`.
 
@@ -114,7 +118,7 @@ def page() -> str:
 
 
 def _smtp_rows() -> Iterable[tuple[str, ...]]:
-    for row in smtp_table.TABLE:
+    for row in code_table.TABLE:
         stages = ", ".join(row.stages) or "any"
         words = f"`{row.words}`".replace("|", "\\|") if row.words else ""
         yield f"`{row.code}`", stages, words, row.meaning, _about(row.verdict), _outcome(row.verdict), row.source

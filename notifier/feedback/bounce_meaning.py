@@ -15,11 +15,11 @@ from html import unescape
 from typing import assert_never
 
 from notifier.domain.statuses import Outcome, Reason, Status, Subject
-from notifier.providers.bounce_report import Action, Bounce
-from notifier.providers.bounce_words import Kind, is_about_sender, is_temporary, kinds_in
-from notifier.providers.mail_texts import ADDRESS, CODE
-from notifier.providers.smtp_codes import Stage, judge
-from notifier.providers.verdict import Verdict
+from notifier.providers.outcomes import Verdict
+from notifier.providers.smtp.bounce_phrases import Kind, is_about_sender, is_temporary, kinds_in
+from notifier.providers.smtp.bounce_report import Action, Bounce
+from notifier.providers.smtp.bounce_texts import ADDRESS, CODE
+from notifier.providers.smtp.codes import Stage, judge
 
 
 class Whose(StrEnum):

@@ -27,7 +27,7 @@ from notifier.domain.producers import ProducerProof
 from notifier.domain.statuses import Channel, Lane, Status
 from notifier.domain.validation import Entry, parse_body
 from notifier.intake.producers import Producers
-from notifier.providers.mailbox import parse_mailbox
+from notifier.providers.smtp.address import parse_mailbox
 from notifier.rendering import Renderer
 from notifier.store.ledger import Ledger
 from notifier.store.values import Accepted, NewNotification, NewRejection

@@ -27,8 +27,8 @@ from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.feedback.bounce_meaning import Meaning, Whose, is_believable, meaning_of
 from notifier.operations.receipts import identity_of, template_of
 from notifier.operations.suppressions import GLOBAL, Suppressions, category_scope, sender_scope
-from notifier.providers.mail_reports import Bounce, Complaint, Read, addresses_in, read_mail
-from notifier.providers.masking import mail_detail
+from notifier.providers.redaction import mail_detail
+from notifier.providers.smtp.bounce_parser import Bounce, Complaint, Read, addresses_in, read_mail
 from notifier.rendering import Renderer
 from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import Tokens

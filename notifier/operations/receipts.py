@@ -18,9 +18,10 @@ from notifier.domain.errors import ConfigurationError, InvalidMessage, NotFound,
 from notifier.domain.recipient_identity import number_faults
 from notifier.domain.statuses import Channel, Reason, SuppressionReason
 from notifier.operations.suppressions import GLOBAL, Suppressions, sender_scope
-from notifier.providers import twilio_reports, vonage_reports
 from notifier.providers.base import Report
-from notifier.providers.twilio_reports import Wish
+from notifier.providers.twilio import webhooks as twilio_reports
+from notifier.providers.twilio.webhooks import Wish
+from notifier.providers.vonage import webhooks as vonage_reports
 from notifier.rendering import Renderer, Template
 from notifier.store.receipts import NewReport, ReceiptBook, Recorded, Reported
 from notifier.store.suppressions import NewSuppression

@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 
 from notifier.config.logs import log
 from notifier.operations.receipts import Hook
-from notifier.providers.twilio_reports import SIGNATURE_HEADER
+from notifier.providers.twilio.webhooks import SIGNATURE_HEADER
 from notifier.web.desk import AtDesk
 from notifier.web.problems import Refusal
 from notifier.web.shares import for_outside

@@ -21,9 +21,9 @@ from notifier.dev.vonage_server import VonageRule, VonageServer, running_vonage_
 from notifier.domain.errors import SendError, Throttled
 from notifier.domain.statuses import Outcome, Reason
 from notifier.providers.base import Outgoing, Provider, Receipt
-from notifier.providers.smtp import SmtpProvider
-from notifier.providers.twilio import TwilioProvider
-from notifier.providers.vonage import VonageProvider
+from notifier.providers.smtp.provider import SmtpProvider
+from notifier.providers.twilio.provider import TwilioProvider
+from notifier.providers.vonage.provider import VonageProvider
 from tests.waiting import patient
 
 #: Nothing takes so long.

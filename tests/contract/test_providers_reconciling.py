@@ -15,9 +15,9 @@ from notifier.dev.twilio_server import TwilioRule, TwilioServer, running_twilio_
 from notifier.domain.errors import OutcomeUnknown, Unavailable
 from notifier.domain.statuses import Reason
 from notifier.providers.base import Outgoing, Receipt, Reconciles, Sought
-from notifier.providers.smtp import SmtpProvider
-from notifier.providers.twilio import TwilioOptions, TwilioProvider
-from notifier.providers.vonage import VonageProvider
+from notifier.providers.smtp.provider import SmtpProvider
+from notifier.providers.twilio.provider import TwilioOptions, TwilioProvider
+from notifier.providers.vonage.provider import VonageProvider
 from tests.waiting import patient, wait_until
 
 #: Nothing takes so long.

@@ -21,8 +21,8 @@ from notifier.dev.smtp_server import MailServer, Rule, running_mail_server
 from notifier.domain.errors import OutcomeUnknown, Rejected, Throttled, Unavailable
 from notifier.domain.statuses import Reason
 from notifier.providers.base import Outgoing
-from notifier.providers.smtp import SmtpProvider
-from notifier.providers.smtp_pool import Pool, PoolClosed
+from notifier.providers.smtp.pool import Pool, PoolClosed
+from notifier.providers.smtp.provider import SmtpProvider
 from tests.waiting import patient
 
 #: Nothing takes so long.

@@ -17,8 +17,8 @@ from notifier.dev.twilio_server import TwilioRule, TwilioServer, running_twilio_
 from notifier.domain.errors import Rejected, SendError, Unavailable
 from notifier.domain.statuses import Outcome, Reason
 from notifier.providers.base import Outgoing
-from notifier.providers.twilio import TwilioProvider
-from notifier.providers.twilio_http import DeadlineHttpClient, calling
+from notifier.providers.twilio.http import DeadlineHttpClient, calling
+from notifier.providers.twilio.provider import TwilioProvider
 from tests.waiting import patient
 
 #: Nothing takes so long.

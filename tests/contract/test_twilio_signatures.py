@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from notifier.providers.twilio_reports import Form, is_signed, read_form
+from notifier.providers.twilio.webhooks import Form, is_signed, read_form
 from tests.waiting import patient
 
 GOLDEN = Path(__file__).parent / "golden"

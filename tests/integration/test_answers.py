@@ -25,8 +25,8 @@ from notifier.domain.statuses import Channel, Lane, OnUnknown, Reason
 from notifier.domain.validation import check
 from notifier.operations.steering import Steering
 from notifier.providers.base import Provider
-from notifier.providers.smtp import SmtpProvider
-from notifier.providers.twilio import TwilioProvider
+from notifier.providers.smtp.provider import SmtpProvider
+from notifier.providers.twilio.provider import TwilioProvider
 from notifier.rendering import Renderer
 from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import Tokens

@@ -23,8 +23,8 @@ from notifier.domain.errors import Unavailable
 from notifier.domain.statuses import Reason, Status
 from notifier.operations.receipts import ASK_AT_SECONDS
 from notifier.providers.base import Outgoing, Report
-from notifier.providers.twilio import TwilioOptions, TwilioProvider
-from notifier.providers.twilio_reports import report_of
+from notifier.providers.twilio.provider import TwilioOptions, TwilioProvider
+from notifier.providers.twilio.webhooks import report_of
 from notifier.store.audit import EventView
 from tests.support.receipts import SID, Texts
 from tests.support.templates import write_templates

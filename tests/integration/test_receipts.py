@@ -11,7 +11,7 @@ import pytest
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Outcome, Status
 from notifier.operations import Operations, Selection
-from notifier.providers.vonage_reports import read_receipt
+from notifier.providers.vonage.webhooks import read_receipt
 from notifier.store.engine import make_engine
 from notifier.store.lateness import Lateness
 from notifier.store.operating import Operating

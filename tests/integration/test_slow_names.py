@@ -24,8 +24,8 @@ from notifier.callbacks.calling import Answer
 from notifier.dev.smtp_server import MailServer, running_mail_server
 from notifier.domain.statuses import CallbackFailure
 from notifier.providers.base import Outgoing
-from notifier.providers.http_call import open_session
-from notifier.providers.smtp import SmtpProvider
+from notifier.providers.http import open_session
+from notifier.providers.smtp.provider import SmtpProvider
 from notifier.providers.system_resolver import SystemResolver
 from notifier.store.engine import make_engine
 from tests.support.callbacks import World

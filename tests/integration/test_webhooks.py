@@ -16,8 +16,8 @@ from twilio.request_validator import RequestValidator
 
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Channel, Status
-from notifier.providers.twilio_reports import Form
-from notifier.providers.vonage_reports import METHODS, sign
+from notifier.providers.twilio.webhooks import Form
+from notifier.providers.vonage.webhooks import METHODS, sign
 from notifier.store.engine import transaction
 from notifier.store.suppressions import SuppressionView
 from notifier.web.webhooks import MAX_BODY_BYTES

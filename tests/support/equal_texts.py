@@ -21,7 +21,7 @@ from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Reason, Status
 from notifier.domain.validation import check
 from notifier.providers.base import Outgoing, Receipt
-from notifier.providers.twilio import TwilioOptions, TwilioProvider
+from notifier.providers.twilio.provider import TwilioOptions, TwilioProvider
 from notifier.rendering import Renderer
 from notifier.store.engine import transaction
 from notifier.store.values import Claimed, NewNotification, Result

@@ -58,7 +58,7 @@ IMPORTS = (
     "notifier.intake.amqp",
     "notifier.intake.redis",
     "notifier.client.outbox",
-    "notifier.providers.twilio",
+    "notifier.providers.twilio.provider",
     "notifier.web.serving",
     "notifier.worker",
     "psycopg",

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Status
 from notifier.domain.validation import check
-from notifier.providers.twilio_reports import report_of
+from notifier.providers.twilio.webhooks import report_of
 from notifier.store.audit import Audit, Story
 from notifier.store.engine import transaction
 from notifier.store.ledger import Ledger

@@ -8,9 +8,9 @@ import pytest
 
 from notifier.delivery.asking import PATIENCE_SECONDS, first_wait, next_wait
 from notifier.operations.receipts import ASK_AT_SECONDS
-from notifier.providers.smtp import SmtpProvider
-from notifier.providers.twilio import TwilioProvider
-from notifier.providers.vonage import VonageProvider
+from notifier.providers.smtp.provider import SmtpProvider
+from notifier.providers.twilio.provider import TwilioProvider
+from notifier.providers.vonage.provider import VonageProvider
 
 TWILIO = {"account_sid": "AC" + "0" * 32, "auth_token": "x"}
 VONAGE = {"api_key": "abcd1234", "api_secret": "x"}

@@ -17,10 +17,10 @@ from notifier.domain.errors import Rejected, SendError, Unavailable
 from notifier.domain.retry_policy import Situation, decide
 from notifier.domain.routing import Candidate, Standing, closes_circuit, held, is_fault, route
 from notifier.domain.statuses import Channel, Reason, Status, Subject
-from notifier.providers.smtp_table import TABLE as SMTP
-from notifier.providers.twilio_codes import TABLE as TWILIO
-from notifier.providers.verdict import Verdict
-from notifier.providers.vonage_codes import TABLE as VONAGE
+from notifier.providers.outcomes import Verdict
+from notifier.providers.smtp.code_table import TABLE as SMTP
+from notifier.providers.twilio.codes import TABLE as TWILIO
+from notifier.providers.vonage.codes import TABLE as VONAGE
 
 VERDICTS: list[Verdict] = [row.verdict for table in (SMTP, TWILIO, VONAGE) for row in table]
 SENDERS = ("default", "news", "odd")

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from notifier.domain.statuses import Status
 from notifier.feedback.bounce_meaning import Whose, meaning_of, spellings_of
-from notifier.providers.mail_reports import Action, Bounce, read_mail
-from notifier.providers.smtp_codes import Answer
+from notifier.providers.smtp.bounce_parser import Action, Bounce, read_mail
+from notifier.providers.smtp.codes import Answer
 from tests.support.bounce_corpus import RECIPIENT, RETURN_PATH, SENDER, failed
 
 WORDS = ("User unknown", "No Such User Here", "mailbox does not exist", "Recipient address rejected", "")

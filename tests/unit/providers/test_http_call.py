@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from notifier.providers.http_call import judge_status, retry_after
-from notifier.providers.verdict import ACCOUNT, REFUSED, THROTTLED, UNAVAILABLE, UNKNOWN, Verdict
+from notifier.providers.http import judge_status, retry_after
+from notifier.providers.outcomes import ACCOUNT, REFUSED, THROTTLED, UNAVAILABLE, UNKNOWN, Verdict
 
 
 @pytest.mark.parametrize(

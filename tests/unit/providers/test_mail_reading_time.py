@@ -12,8 +12,8 @@ import pytest
 from notifier.feedback import bounce_meaning
 from notifier.feedback.bounce_meaning import Whose, meaning_of
 from notifier.operations import bounces
-from notifier.providers import bounce_words, mail_parts, mail_reports, mail_texts
-from notifier.providers.mail_reports import Bounce, addresses_in, read_mail
+from notifier.providers.smtp import bounce_parser, bounce_phrases, bounce_texts, mail_parts
+from notifier.providers.smtp.bounce_parser import Bounce, addresses_in, read_mail
 from tests.profiles import is_full
 
 _HEAD = b"From: MAILER-DAEMON@example.net\nSubject: failure notice\n"
@@ -94,7 +94,7 @@ def patterns_of(module: ModuleType) -> list[tuple[str, re.Pattern[str]]]:
     return [(f"{module.__name__}.{name}", value) for name, value in found if isinstance(value.pattern, str)]
 
 
-_MODULES = (mail_parts, mail_reports, mail_texts, bounce_words, bounce_meaning, bounces)
+_MODULES = (mail_parts, bounce_parser, bounce_texts, bounce_phrases, bounce_meaning, bounces)
 
 
 @pytest.mark.parametrize(("name", "pattern"), [one for module in _MODULES for one in patterns_of(module)])

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.providers import mail_reports
-from notifier.providers.mail_reports import MAX_READ, Action, Bounce, Complaint, addresses_in, read_mail
+from notifier.providers.smtp import bounce_parser
+from notifier.providers.smtp.bounce_parser import MAX_READ, Action, Bounce, Complaint, addresses_in, read_mail
 from tests.support import bounce_mails as mails
 
 TO = "bounces+token@example.com"
@@ -159,7 +159,7 @@ def test_no_bytes_make_reading_fail(pieces: list[bytes]) -> None:
     content = b"".join(pieces)
     read_mail(content)
     # Our own part of it does not live on the net that catches the library's faults.
-    mail = mail_reports._Mail(content)
-    for recognise in mail_reports.RECOGNISERS:
+    mail = bounce_parser._Mail(content)
+    for recognise in bounce_parser.RECOGNISERS:
         recognise(mail)
     addresses_in(content)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from notifier.providers.masking import MAX_DETAIL, mail_detail, sms_detail
+from notifier.providers.redaction import MAX_DETAIL, mail_detail, sms_detail
 
 
 @pytest.mark.parametrize(

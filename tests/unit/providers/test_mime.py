@@ -18,9 +18,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from notifier.providers.base import Attachment, Outgoing
-from notifier.providers.mailbox import Mailbox, parse_mailbox
-from notifier.providers.mime import Correspondents, Mail, canonical, compose
-from notifier.providers.mime_header import clean
+from notifier.providers.smtp.address import Mailbox, parse_mailbox
+from notifier.providers.smtp.headers import clean
+from notifier.providers.smtp.mime import Correspondents, Mail, canonical, compose
 
 NOW = datetime(2026, 3, 1, 12, 0, 5, tzinfo=UTC)
 ID = UUID("0198c5a0-7b1e-7c3a-9d53-0242ac120002")

@@ -10,10 +10,10 @@ import pytest
 
 from notifier.domain.errors import ConfigurationError, MissingPackage
 from notifier.providers.registry import kinds, load
-from notifier.providers.smtp import SmtpProvider
+from notifier.providers.smtp.provider import SmtpProvider
 
 ENTRY_POINTS = """[notifier.providers]
-smtp = notifier.providers.smtp:SmtpProvider
+smtp = notifier.providers.smtp.provider:SmtpProvider
 needs-a-package = plugin_without_package:Provider
 broken = plugin_package.gone:Provider
 """

@@ -6,8 +6,7 @@ import pytest
 
 from notifier.domain.errors import Throttled, Unavailable
 from notifier.domain.statuses import Outcome, Reason, Subject
-from notifier.providers.smtp_codes import TABLE, Stage, judge, queue_id, read_answer
-from notifier.providers.verdict import (
+from notifier.providers.outcomes import (
     BAD_RECIPIENT,
     DESTINATION_REFUSED,
     NO_SUCH_RECIPIENT,
@@ -17,6 +16,7 @@ from notifier.providers.verdict import (
     SENDER_REFUSED_HERE,
     Verdict,
 )
+from notifier.providers.smtp.codes import TABLE, Stage, judge, queue_id, read_answer
 
 INVALID = (Outcome.REJECTED, Reason.INVALID_RECIPIENT)
 UNREACHABLE = (Outcome.REJECTED, Reason.UNREACHABLE_RECIPIENT)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.providers.smtp_dialogue import Dialogue, Garbled, Lost, Reply
+from notifier.providers.smtp.protocol import Dialogue, Garbled, Lost, Reply
 
 
 class Transport:

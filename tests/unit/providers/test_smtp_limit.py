@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from notifier.providers.smtp_limit import LONG_REST_SECONDS, REST_SECONDS, START, ConnectionLimit
+from notifier.providers.smtp.adaptive_limit import LONG_REST_SECONDS, REST_SECONDS, START, ConnectionLimit
 
 #: Connections → how long the server takes for a mail while so many are at work. Seconds.
 Server = Callable[[int], float]

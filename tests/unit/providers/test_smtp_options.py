@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from notifier.domain.errors import ConfigurationError
-from notifier.providers.smtp_options import Encryption, SmtpOptions, read_options
+from notifier.providers.smtp.options import Encryption, SmtpOptions, read_options
 
 
 def read(url: str, **others: str) -> SmtpOptions:

@@ -9,8 +9,11 @@ import pytest
 
 from notifier.domain.routing import is_fault
 from notifier.domain.statuses import Outcome, Reason, Subject
-from notifier.providers import smtp_table, twilio_codes, verdict, vonage_codes
-from notifier.providers.verdict import Verdict
+from notifier.providers import outcomes
+from notifier.providers.outcomes import Verdict
+from notifier.providers.smtp import code_table
+from notifier.providers.twilio import codes as twilio_codes
+from notifier.providers.vonage import codes as vonage_codes
 
 #: What an answer about it may give as the reason.
 REASONS = {
@@ -49,7 +52,7 @@ VONAGE = {
 
 
 def rows() -> Iterator[tuple[str, Verdict]]:
-    for smtp in smtp_table.TABLE:
+    for smtp in code_table.TABLE:
         yield f"smtp {smtp.code} {smtp.meaning}", smtp.verdict
     for twilio in twilio_codes.TABLE:
         yield f"twilio {twilio.code}", twilio.verdict
@@ -57,7 +60,7 @@ def rows() -> Iterator[tuple[str, Verdict]]:
         yield f"vonage {vonage.status} {vonage.meaning}", vonage.verdict
     for receipt in vonage_codes.RECEIPTS:
         yield f"vonage receipt {receipt.code}", receipt.verdict
-    for name, value in vars(verdict).items():
+    for name, value in vars(outcomes).items():
         if isinstance(value, Verdict):
             yield name, value
 
@@ -68,7 +71,7 @@ ROWS = dict(rows())
 @pytest.mark.parametrize("name", ROWS)
 def test_the_reason_fits_the_subject(name: str) -> None:
     found = ROWS[name]
-    if found == verdict.REFUSED_HERE:
+    if found == outcomes.REFUSED_HERE:
         # Nobody knows yet whether the account or the destination is meant, so it waits and touches no circuit.
         assert (found.reason, found.is_doubtful) == (Reason.PROVIDER_ACCOUNT, True)
     elif found == twilio_codes.SENDER_NOT_REGISTERED:

@@ -11,7 +11,7 @@ import pytest
 from notifier.domain.errors import ConfigurationError, Rejected
 from notifier.domain.statuses import Reason
 from notifier.providers.base import Outgoing
-from notifier.providers.twilio import TwilioOptions, TwilioProvider
+from notifier.providers.twilio.provider import TwilioOptions, TwilioProvider
 
 SID = "AC" + "0" * 32
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from notifier.domain.statuses import Outcome, Reason
-from notifier.providers.twilio_codes import TABLE, find, judge
-from notifier.providers.verdict import (
+from notifier.providers.outcomes import (
     ACCOUNT,
     CONTENT,
     DESTINATION_REFUSED,
@@ -17,6 +16,7 @@ from notifier.providers.verdict import (
     UNKNOWN,
     Verdict,
 )
+from notifier.providers.twilio.codes import TABLE, find, judge
 
 
 @pytest.mark.parametrize(

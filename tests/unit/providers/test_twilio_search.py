@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from notifier.providers.base import Sought
-from notifier.providers.twilio_search import window_of
+from notifier.providers.twilio.lookup import window_of
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ import pytest
 
 from notifier.domain.errors import OutcomeUnknown, Rejected, SendError, Throttled, Unavailable
 from notifier.domain.statuses import Outcome, Reason
-from notifier.providers.verdict import ACCOUNT, NO_SUCH_RECIPIENT, THROTTLED, UNKNOWN, Verdict
+from notifier.providers.outcomes import ACCOUNT, NO_SUCH_RECIPIENT, THROTTLED, UNKNOWN, Verdict
 
 
 @pytest.mark.parametrize(

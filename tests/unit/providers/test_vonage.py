@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from notifier.domain.errors import ConfigurationError
-from notifier.providers.vonage import VonageOptions, VonageProvider
+from notifier.providers.vonage.provider import VonageOptions, VonageProvider
 
 KEY = {"api_key": "abcd1234", "api_secret": "hush-hush"}
 

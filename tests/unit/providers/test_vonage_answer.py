@@ -8,7 +8,7 @@ import pytest
 
 from notifier.domain.errors import OutcomeUnknown, Unavailable
 from notifier.providers.base import Receipt
-from notifier.providers.vonage_answer import read_receipt
+from notifier.providers.vonage.response import read_receipt
 
 TAKEN = {"status": "0", "message-id": "0C000000217B7F02"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from notifier.providers.verdict import (
+from notifier.providers.outcomes import (
     ACCOUNT,
     BAD_RECIPIENT,
     DESTINATION_REFUSED,
@@ -18,7 +18,7 @@ from notifier.providers.verdict import (
     UNKNOWN,
     Verdict,
 )
-from notifier.providers.vonage_codes import TABLE, judge, pause_seconds
+from notifier.providers.vonage.codes import TABLE, judge, pause_seconds
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from notifier.domain.statuses import Reason, Status
-from notifier.providers.vonage_codes import RECEIPTS, find_receipt
-from notifier.providers.vonage_reports import read_fields, read_receipt
+from notifier.providers.vonage.codes import RECEIPTS, find_receipt
+from notifier.providers.vonage.webhooks import read_fields, read_receipt
 
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 

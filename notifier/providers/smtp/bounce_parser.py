@@ -18,15 +18,29 @@ from functools import cached_property
 from typing import TypeVar
 
 from notifier.config.logs import log
-from notifier.providers.bounce_report import Action as Action
-from notifier.providers.bounce_report import Bounce as Bounce
-from notifier.providers.bounce_report import Complaint as Complaint
-from notifier.providers.bounce_report import Read as Read
-from notifier.providers.bounce_words import kinds_in
-from notifier.providers.mail_parts import (
+from notifier.providers.smtp.bounce_phrases import kinds_in
+from notifier.providers.smtp.bounce_report import Action as Action
+from notifier.providers.smtp.bounce_report import Bounce as Bounce
+from notifier.providers.smtp.bounce_report import Complaint as Complaint
+from notifier.providers.smtp.bounce_report import Read as Read
+from notifier.providers.smtp.bounce_texts import (
+    ADDRESS,
+    BASIC,
+    CODE,
+    answer_in,
+    asked_for,
+    is_passed_on,
+    is_reply,
+    read_text,
+    said_in,
+    specific_code,
+    stage_of,
+)
+from notifier.providers.smtp.codes import Answer, Stage
+from notifier.providers.smtp.mail_parts import (
     MAX_READ as MAX_READ,
 )
-from notifier.providers.mail_parts import (
+from notifier.providers.smtp.mail_parts import (
     Bounded,
     Fields,
     all_of,
@@ -42,20 +56,6 @@ from notifier.providers.mail_parts import (
     value_of,
     words_of,
 )
-from notifier.providers.mail_texts import (
-    ADDRESS,
-    BASIC,
-    CODE,
-    answer_in,
-    asked_for,
-    is_passed_on,
-    is_reply,
-    read_text,
-    said_in,
-    specific_code,
-    stage_of,
-)
-from notifier.providers.smtp_codes import Answer, Stage
 
 #: The odd formats are found by many expressions, which are tried on no more than this. Bytes.
 _MAX_ODD = 16 * 1024

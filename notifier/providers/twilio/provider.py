@@ -22,14 +22,14 @@ from twilio.rest import Client
 from notifier.domain.errors import Rejected, SendError, Unavailable
 from notifier.domain.statuses import Channel, Reason
 from notifier.providers.base import Outgoing, Receipt, Report, Sought
-from notifier.providers.http_call import Call, in_time, retry_after
-from notifier.providers.masking import sms_detail
+from notifier.providers.http import Call, in_time, retry_after
 from notifier.providers.options import Options
-from notifier.providers.twilio_codes import judge
-from notifier.providers.twilio_http import DeadlineHttpClient, calling
-from notifier.providers.twilio_reports import ID_SPACE, report_of
-from notifier.providers.twilio_search import search, window_of
-from notifier.providers.verdict import UNAVAILABLE, UNKNOWN
+from notifier.providers.outcomes import UNAVAILABLE, UNKNOWN
+from notifier.providers.redaction import sms_detail
+from notifier.providers.twilio.codes import judge
+from notifier.providers.twilio.http import DeadlineHttpClient, calling
+from notifier.providers.twilio.lookup import search, window_of
+from notifier.providers.twilio.webhooks import ID_SPACE, report_of
 
 #: Twilio's range of ValidityPeriod. https://www.twilio.com/docs/messaging/api/message-resource
 _VALIDITY_SECONDS = (1, 36_000)

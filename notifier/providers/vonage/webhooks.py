@@ -20,8 +20,8 @@ from urllib.parse import parse_qsl
 
 from notifier.domain.statuses import Reason, Status
 from notifier.providers.base import Report
-from notifier.providers.masking import sms_detail
-from notifier.providers.vonage_codes import find_receipt
+from notifier.providers.redaction import sms_detail
+from notifier.providers.vonage.codes import find_receipt
 
 #: An id stands for one message: one part of a text.
 ID_SPACE = "vonage"

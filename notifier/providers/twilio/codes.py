@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from notifier.domain.statuses import Outcome, Reason, Subject
-from notifier.providers.http_call import judge_status
-from notifier.providers.verdict import (
+from notifier.providers.http import judge_status
+from notifier.providers.outcomes import (
     ACCOUNT,
     BAD_RECIPIENT,
     CONTENT,

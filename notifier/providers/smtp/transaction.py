@@ -6,12 +6,12 @@ import asyncio
 
 from notifier.domain.errors import SendError
 from notifier.providers.base import Receipt
-from notifier.providers.masking import mail_detail
-from notifier.providers.mime import Mail
-from notifier.providers.smtp_codes import Stage, judge, queue_id, read_answer
-from notifier.providers.smtp_dialogue import Garbled, Lost
-from notifier.providers.smtp_pool import START_INPUT, Connection
-from notifier.providers.verdict import BAD_RECIPIENT, CONTENT, SENDER_REFUSED, UNAVAILABLE, UNKNOWN
+from notifier.providers.outcomes import BAD_RECIPIENT, CONTENT, SENDER_REFUSED, UNAVAILABLE, UNKNOWN
+from notifier.providers.redaction import mail_detail
+from notifier.providers.smtp.codes import Stage, judge, queue_id, read_answer
+from notifier.providers.smtp.mime import Mail
+from notifier.providers.smtp.pool import START_INPUT, Connection
+from notifier.providers.smtp.protocol import Garbled, Lost
 
 _OK = (250, 251)
 _CLOSING = 421

@@ -9,11 +9,11 @@ import aiohappyeyeballs
 import aiosmtplib
 
 from notifier.domain.errors import SendError
-from notifier.providers.masking import mail_detail
-from notifier.providers.smtp_codes import Stage, judge, read_answer
-from notifier.providers.smtp_options import Encryption, SmtpOptions
+from notifier.providers.outcomes import ACCOUNT, UNAVAILABLE
+from notifier.providers.redaction import mail_detail
+from notifier.providers.smtp.codes import Stage, judge, read_answer
+from notifier.providers.smtp.options import Encryption, SmtpOptions
 from notifier.providers.system_resolver import SystemResolver
-from notifier.providers.verdict import ACCOUNT, UNAVAILABLE
 
 #: aiosmtplib's way to say what to do about STARTTLS: insist, never, or (None) if the server offers it.
 _STARTTLS = {

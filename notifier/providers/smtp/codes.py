@@ -17,11 +17,7 @@ from enum import StrEnum
 from typing import assert_never
 
 from notifier.domain.statuses import Outcome, Reason, Subject
-from notifier.providers.bounce_words import Kind, is_temporary, kinds_in
-from notifier.providers.smtp_table import FULL, LATE, NOT_NOW
-from notifier.providers.smtp_table import TABLE as TABLE
-from notifier.providers.smtp_table import Stage as Stage
-from notifier.providers.verdict import (
+from notifier.providers.outcomes import (
     DESTINATION_REFUSED,
     NOT_FOR_RECIPIENT,
     REFUSED_HERE,
@@ -31,6 +27,10 @@ from notifier.providers.verdict import (
     UNREACHABLE,
     Verdict,
 )
+from notifier.providers.smtp.bounce_phrases import Kind, is_temporary, kinds_in
+from notifier.providers.smtp.code_table import FULL, LATE, NOT_NOW
+from notifier.providers.smtp.code_table import TABLE as TABLE
+from notifier.providers.smtp.code_table import Stage as Stage
 
 _ENHANCED_CODE = re.compile(r"([245])\.\d{1,3}\.\d{1,3}(?![\d.])")
 

@@ -19,9 +19,9 @@ from types import MappingProxyType, SimpleNamespace
 import aiohttp
 
 from notifier.domain.errors import SendError
-from notifier.providers.masking import sms_detail
+from notifier.providers.outcomes import ACCOUNT, REFUSED, THROTTLED, UNAVAILABLE, UNKNOWN, Verdict
+from notifier.providers.redaction import sms_detail
 from notifier.providers.system_resolver import SystemResolver
-from notifier.providers.verdict import ACCOUNT, REFUSED, THROTTLED, UNAVAILABLE, UNKNOWN, Verdict
 
 #: For DNS, TCP and TLS together.
 CONNECT_SECONDS = 3.0

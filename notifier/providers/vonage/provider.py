@@ -21,7 +21,7 @@ from notifier.domain.errors import Rejected, SendError
 from notifier.domain.gsm7 import fits_gsm
 from notifier.domain.statuses import Channel, Reason
 from notifier.providers.base import Outgoing, Receipt
-from notifier.providers.http_call import (
+from notifier.providers.http import (
     Call,
     basic_authorization,
     exchange,
@@ -31,9 +31,9 @@ from notifier.providers.http_call import (
     retry_after,
 )
 from notifier.providers.options import Options
-from notifier.providers.verdict import UNKNOWN
-from notifier.providers.vonage_answer import read_receipt
-from notifier.providers.vonage_reports import ID_SPACE, METHODS
+from notifier.providers.outcomes import UNKNOWN
+from notifier.providers.vonage.response import read_receipt
+from notifier.providers.vonage.webhooks import ID_SPACE, METHODS
 
 _API = "https://rest.nexmo.com"
 #: Vonage's range of ttl, and its default of 72 hours. https://developer.vonage.com/en/api/sms

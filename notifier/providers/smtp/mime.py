@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
 
-from notifier.providers import mime_header
 from notifier.providers.base import Attachment, Outgoing
-from notifier.providers.mailbox import Mailbox
+from notifier.providers.smtp import headers as mime_header
+from notifier.providers.smtp.address import Mailbox
 
 _ASCII = bytes(range(128))
 _MAX_LINE = 78

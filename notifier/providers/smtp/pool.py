@@ -12,8 +12,8 @@ from typing import cast
 import aiosmtplib
 
 from notifier.config.logs import log
-from notifier.providers.smtp_dialogue import Dialogue, Garbled, Lost
-from notifier.providers.smtp_limit import ConnectionLimit
+from notifier.providers.smtp.adaptive_limit import ConnectionLimit
+from notifier.providers.smtp.protocol import Dialogue, Garbled, Lost
 
 #: A connection that rested longer is asked whether it is still there. Servers close idle ones after minutes
 #: (RFC 5321 section 4.5.3.2.7: at least 5), firewalls on the way sooner and without a word.

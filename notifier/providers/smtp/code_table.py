@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from notifier.domain.statuses import Outcome, Reason, Subject
-from notifier.providers.verdict import (
+from notifier.providers.outcomes import (
     ACCOUNT,
     BAD_RECIPIENT,
     CONTENT,

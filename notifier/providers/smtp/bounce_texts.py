@@ -15,10 +15,10 @@ from email.utils import getaddresses
 from flufl.bounce import all_failures
 
 from notifier.config.logs import log
-from notifier.providers.bounce_report import Action, Bounce
-from notifier.providers.bounce_words import kinds_in
-from notifier.providers.mail_parts import all_of, is_text, parts, text_of, value_of, words_of
-from notifier.providers.smtp_codes import Answer, Stage
+from notifier.providers.smtp.bounce_phrases import kinds_in
+from notifier.providers.smtp.bounce_report import Action, Bounce
+from notifier.providers.smtp.codes import Answer, Stage
+from notifier.providers.smtp.mail_parts import all_of, is_text, parts, text_of, value_of, words_of
 
 #: So much of what people read is looked at. Characters.
 MAX_SAID = 8000

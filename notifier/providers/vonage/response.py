@@ -10,9 +10,9 @@ from typing import Any
 from notifier.domain.errors import SendError
 from notifier.domain.statuses import Outcome
 from notifier.providers.base import Receipt
-from notifier.providers.masking import sms_detail
-from notifier.providers.verdict import UNKNOWN, Verdict
-from notifier.providers.vonage_codes import ACCEPTED, judge, pause_seconds
+from notifier.providers.outcomes import UNKNOWN, Verdict
+from notifier.providers.redaction import sms_detail
+from notifier.providers.vonage.codes import ACCEPTED, judge, pause_seconds
 
 #: Where parts were refused for different reasons, the gravest speaks for the message: it will not go out whole
 #: before that one is cured.

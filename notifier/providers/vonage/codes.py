@@ -12,8 +12,8 @@ import re
 from dataclasses import dataclass, replace
 
 from notifier.domain.statuses import Subject
-from notifier.providers.http_call import MAX_RETRY_AFTER_SECONDS
-from notifier.providers.verdict import (
+from notifier.providers.http import MAX_RETRY_AFTER_SECONDS
+from notifier.providers.outcomes import (
     ACCOUNT,
     BAD_RECIPIENT,
     CONTENT,

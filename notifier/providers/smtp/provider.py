@@ -17,14 +17,14 @@ import aiosmtplib
 
 from notifier.domain.statuses import Channel
 from notifier.providers.base import Outgoing, Receipt
-from notifier.providers.mailbox import Mailbox, parse_mailbox
-from notifier.providers.mime import Correspondents, Mail, compose
-from notifier.providers.smtp_connect import connect, describe, failed_to_connect
-from notifier.providers.smtp_options import SmtpOptions, read_options
-from notifier.providers.smtp_pool import Connection, Pool, PoolClosed
-from notifier.providers.smtp_transaction import StaleConnection, Transaction
+from notifier.providers.outcomes import BAD_RECIPIENT, SENDER_REFUSED, UNAVAILABLE
+from notifier.providers.smtp.address import Mailbox, parse_mailbox
+from notifier.providers.smtp.connect import connect, describe, failed_to_connect
+from notifier.providers.smtp.mime import Correspondents, Mail, compose
+from notifier.providers.smtp.options import SmtpOptions, read_options
+from notifier.providers.smtp.pool import Connection, Pool, PoolClosed
+from notifier.providers.smtp.transaction import StaleConnection, Transaction
 from notifier.providers.system_resolver import SystemResolver
-from notifier.providers.verdict import BAD_RECIPIENT, SENDER_REFUSED, UNAVAILABLE
 
 #: Senders and reply addresses are few and repeat with every mail.
 _parse_ours = lru_cache(maxsize=256)(parse_mailbox)

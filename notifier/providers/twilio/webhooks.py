@@ -20,8 +20,8 @@ from twilio.request_validator import RequestValidator, add_port, remove_port
 
 from notifier.domain.statuses import Reason, Status
 from notifier.providers.base import Report
-from notifier.providers.masking import sms_detail
-from notifier.providers.twilio_codes import find
+from notifier.providers.redaction import sms_detail
+from notifier.providers.twilio.codes import find
 
 #: A SID stands for one message, whichever account made it.
 ID_SPACE = "twilio"

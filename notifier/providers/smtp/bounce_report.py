@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from notifier.providers.smtp_codes import Answer, Stage
+from notifier.providers.smtp.codes import Answer, Stage
 
 
 class Action(StrEnum):

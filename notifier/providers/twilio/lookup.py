@@ -14,7 +14,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from notifier.providers.base import LATEST_SECONDS, Receipt, Sought
-from notifier.providers.verdict import UNAVAILABLE
+from notifier.providers.outcomes import UNAVAILABLE
 
 #: How far Twilio's clock may be behind ours.
 _BEFORE = timedelta(seconds=5)

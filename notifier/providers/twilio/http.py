@@ -17,7 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 from twilio.http.async_http_client import AsyncTwilioHttpClient
 from twilio.http.response import Response
 
-from notifier.providers.http_call import Call, basic_authorization, exchange, open_session
+from notifier.providers.http import Call, basic_authorization, exchange, open_session
 
 _API = "https://api.twilio.com"
 
