@@ -5,14 +5,14 @@ context → text), then `checking` (`notifier templates check`). `sandbox` and `
 do, `filters` what it may write with, `variables` and `manifest` what it declares.
 """
 
-from notifier.rendering.checking import check_templates
-from notifier.rendering.gsm import Segments, segments
-from notifier.rendering.loading import Template
+from notifier.rendering.lint import check_templates
+from notifier.rendering.loader import Template
 from notifier.rendering.manifest import Sample
+from notifier.rendering.output import Rendered
 from notifier.rendering.problems import Problem, Severity
 from notifier.rendering.renderer import Renderer
+from notifier.rendering.sms_segments import Segments, segments
 from notifier.rendering.variables import Type, Variable
-from notifier.rendering.writing import Rendered
 
 __all__ = [
     "Problem",

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from notifier.domain.errors import Fault
 from notifier.domain.message import MAX_NUMBER
-from notifier.rendering.values import read_date, read_datetime, read_money, read_number, read_url
+from notifier.rendering.json_values import read_date, read_datetime, read_money, read_number, read_url
 
 
 class Type(StrEnum):

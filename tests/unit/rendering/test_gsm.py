@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from notifier.domain.gsm7 import GSM_BASIC, GSM_EXTENSION
 from notifier.rendering import Segments, segments
-from notifier.rendering.gsm import outside_gsm
+from notifier.rendering.sms_segments import outside_gsm
 
 
 @pytest.mark.parametrize(

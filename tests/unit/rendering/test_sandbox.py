@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from notifier.domain.errors import RenderingFailed, TemplateInvalid
 from notifier.domain.statuses import Channel
 from notifier.rendering import Renderer
-from notifier.rendering.examining import examine
 from notifier.rendering.sandbox import environment_of
+from notifier.rendering.static_checks import examine
 
 from .conftest import MakeTemplate
 

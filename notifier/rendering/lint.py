@@ -7,14 +7,14 @@ from pathlib import Path
 
 from notifier.domain.errors import RenderingFailed
 from notifier.domain.statuses import Channel
-from notifier.rendering.files import HTML, MANIFEST, SUBJECT, TEXT, folder_names
-from notifier.rendering.gsm import outside_gsm
-from notifier.rendering.loading import UNSUBSCRIBE_URL, Edition, Loaded, load
+from notifier.rendering.loader import UNSUBSCRIBE_URL, Edition, Loaded, load
 from notifier.rendering.locales import same_language
 from notifier.rendering.manifest import Sample
+from notifier.rendering.output import Rendered, write
 from notifier.rendering.problems import Problem, Severity
+from notifier.rendering.sms_segments import outside_gsm
+from notifier.rendering.template_files import HTML, MANIFEST, SUBJECT, TEXT, folder_names
 from notifier.rendering.variables import check_values
-from notifier.rendering.writing import Rendered, write
 
 _PARTS = (SUBJECT, TEXT, HTML)
 

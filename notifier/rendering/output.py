@@ -14,10 +14,10 @@ import jinja2
 from notifier.domain.errors import RenderingFailed
 from notifier.domain.statuses import Channel
 from notifier.rendering.filters import writing_in
-from notifier.rendering.gsm import Segments, segments
-from notifier.rendering.loading import UNSUBSCRIBE_URL, Edition, Loaded
+from notifier.rendering.json_values import ValueRefused
+from notifier.rendering.loader import UNSUBSCRIBE_URL, Edition, Loaded
 from notifier.rendering.locales import formats_for
-from notifier.rendering.values import ValueRefused
+from notifier.rendering.sms_segments import Segments, segments
 from notifier.rendering.variables import completed
 
 #: Stands for the link of a mail that is only tried out.
