@@ -1,4 +1,4 @@
-"""How long auditors wait: the searches of `notifier.store.audit` over a long past, and the plans behind them."""
+"""How long auditors wait: the searches of `notifier.store.search` over a long past, and the plans behind them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from sqlalchemy import Engine, event
 from bench import past
 from bench.figures import percentiles
 from bench.throughput import Say
-from notifier.store.audit import Audit, Filter
 from notifier.store.engine import make_engine
 from notifier.store.partitions import first_id
+from notifier.store.search import Audit, Filter
 
 #: Searches of each kind, each for something else.
 _SEARCHES = 200

@@ -38,8 +38,8 @@ from notifier.domain.validation import check
 from notifier.intake.accepting import Received
 from notifier.operations.keys import Grants, Keys, Scope
 from notifier.runtime.shutdown import OVERDUE
-from notifier.store.keys import KeyBook
-from notifier.store.operating import Operating
+from notifier.store.api_keys import KeyBook
+from notifier.store.operator_actions import Operating
 from notifier.worker import make_app, task_publisher
 from tests.databases import database_of
 from tests.rabbitmq import amqp_connection

@@ -42,24 +42,24 @@ from notifier.security.encryption import Sealer, read_keys
 from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import Tokens
 from notifier.store.attachments import AttachmentBook
-from notifier.store.audit import Audit
 from notifier.store.callbacks import CallbackBook
 from notifier.store.circuits import CircuitBook
 from notifier.store.engine import check_sessions, make_engine
-from notifier.store.health import HealthBook
 from notifier.store.held_suppressions import HeldBook
 from notifier.store.ledger import Ledger
 from notifier.store.mass_alarm import AlarmBook, AlarmRule, HardBounceWatch
-from notifier.store.operating import Operating
-from notifier.store.rates import RateBook
-from notifier.store.receipts import ReceiptBook
+from notifier.store.operator_actions import Operating
+from notifier.store.personal_data import Vault
+from notifier.store.provider_health import HealthBook
+from notifier.store.provider_reports import ReceiptBook
+from notifier.store.rate_limits import RateBook
 from notifier.store.retention import RetentionBook
 from notifier.store.revisions import missing_upgrade
+from notifier.store.search import Audit
 from notifier.store.sessions import Session, in_words
 from notifier.store.suppressions import SuppressionBook
 from notifier.store.unread_bounces import UnreadBook
 from notifier.store.upkeep import UpkeepBook
-from notifier.store.vault import Vault
 
 #: The garbage collector looks at new objects after so many, not after 700: a batch makes tens of thousands, and
 #: hardly any of them is in a cycle.

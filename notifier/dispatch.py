@@ -17,7 +17,7 @@ from notifier.domain.retry_policy import UNKNOWN_AFTER_SECONDS
 from notifier.domain.statuses import Channel, Lane
 from notifier.store.callbacks import CallbackBook
 from notifier.store.ledger import Ledger
-from notifier.store.values import Due
+from notifier.store.records import Due
 
 #: Rows of one round; a tick makes rounds until one is not full, at most so many.
 LIMIT, ROUNDS = 1000, 20

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from chaos.explore.world import World
-from notifier.store import ledger, ledger_rows, provider_messages, receipts
-from notifier.store.values import Result, Rivals
+from notifier.store import ledger, ledger_rows, provider_messages, provider_reports
+from notifier.store.records import Result, Rivals
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def _messages_belong_to_nobody(_: World) -> None:
 
     ledger.result_row = result_row
     ledger.Ledger.rivals = rivals  # type: ignore[method-assign, assignment]
-    for module in (ledger, provider_messages, receipts):
+    for module in (ledger, provider_messages, provider_reports):
         module.claim_message = lambda *_: True  # type: ignore[attr-defined]
 
 

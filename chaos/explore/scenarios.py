@@ -11,7 +11,7 @@ from notifier.domain.statuses import Channel, Lane, OnUnknown, Reason, Status, S
 from notifier.intake.accepting import Received
 from notifier.operations.notifications import Resolution
 from notifier.providers.base import Report
-from notifier.store.operating import Selection
+from notifier.store.operator_actions import Selection
 
 _LETTERS = "abc"
 _OPERATOR = "olga"

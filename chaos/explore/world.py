@@ -30,10 +30,10 @@ from notifier.intake.producers import Producers
 from notifier.operations.notifications import Operations
 from notifier.operations.retention import Keeper
 from notifier.providers.base import Provider
-from notifier.store.lateness import Lateness
-from notifier.store.operating import Operating
+from notifier.store.operator_actions import Operating
+from notifier.store.records import NewNotification
 from notifier.store.retention import RetentionBook
-from notifier.store.values import NewNotification
+from notifier.store.stuck import Lateness
 
 _TEMPLATES = Path(__file__).parent.parent / "templates"
 PRODUCER = "shop"

@@ -77,7 +77,7 @@ def run(
 def callback_operations(context: typer.Context) -> Iterator[CallbackOperations]:
     """The actions, on the configured database."""
     from notifier.operations.callbacks import CallbackOperations
-    from notifier.store.operating import Operating
+    from notifier.store.operator_actions import Operating
 
     with wiring(context).services() as services:
         tables = services.settings.structure.callbacks

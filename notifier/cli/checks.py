@@ -154,7 +154,7 @@ def check_hash_key(services: Services) -> Iterator[Check]:
 
 def check_encryption(services: Services) -> Iterator[Check]:
     """Whether what is personal is sealed, and opens."""
-    from notifier.store.resealing import Resealing, unknown_keys
+    from notifier.store.re_encryption import Resealing, unknown_keys
 
     keys = services.sealer.key_ids
     missing = unknown_keys(services.engine, services.sealer)
@@ -260,7 +260,7 @@ def check_providers_and_senders(services: Services) -> Iterator[Check]:
 def check_circuits(services: Services) -> Iterator[Check]:
     """Providers that are left alone, and senders that are held back."""
     from notifier.operations.steering import Steering
-    from notifier.store.operating import Operating
+    from notifier.store.operator_actions import Operating
 
     operating = Operating(services.engine, services.hash_key)
     tables = services.settings.provider_tables()

@@ -18,7 +18,7 @@ from notifier.domain.statuses import Channel
 
 if TYPE_CHECKING:
     from notifier.operations.keys import Keys, NewKey
-    from notifier.store.keys import KeyView
+    from notifier.store.api_keys import KeyView
 
 PANEL = "Set up"
 
@@ -42,8 +42,8 @@ def register(app: typer.Typer) -> None:
 @contextmanager
 def _keys(context: typer.Context) -> Iterator[Keys]:
     from notifier.operations.keys import Keys
-    from notifier.store.keys import KeyBook
-    from notifier.store.operating import Operating
+    from notifier.store.api_keys import KeyBook
+    from notifier.store.operator_actions import Operating
 
     with wiring(context).services() as services:
         yield Keys(KeyBook(services.engine), Operating(services.engine, services.hash_key))

@@ -32,7 +32,7 @@ from notifier.domain.errors import NotFound
 from notifier.domain.statuses import FINAL_STATUSES, Channel, Reason, Status
 
 if TYPE_CHECKING:
-    from notifier.store.audit import RejectedView
+    from notifier.store.search import RejectedView
 
 PANEL = "Find out"
 #: Callbacks of one notification: it has a dozen statuses to tell of.
@@ -123,7 +123,7 @@ def search(
 
     All conditions must hold. Times are UTC.
     """
-    from notifier.store.audit import Filter
+    from notifier.store.search import Filter
 
     wanted = Filter(
         recipient=recipient,

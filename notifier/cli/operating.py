@@ -263,8 +263,8 @@ def _tell_stuck(one: Stuck, told_of: Collection[tuple[Channel | None, Reason | N
 def operations(context: typer.Context) -> Iterator[Operations]:
     """The actions, on the configured database."""
     from notifier.operations import Operations
-    from notifier.store.lateness import Lateness
-    from notifier.store.operating import Operating
+    from notifier.store.operator_actions import Operating
+    from notifier.store.stuck import Lateness
 
     with wiring(context).services() as services:
         yield Operations(Operating(services.engine, services.hash_key), Lateness(services.engine))
@@ -284,7 +284,7 @@ def operator() -> str:
 def selected(ids: list[UUID] | None, conditions: dict[str, Any]) -> Selection:
     """What the arguments select."""
     from notifier.operations import Selection
-    from notifier.store.audit import Filter
+    from notifier.store.search import Filter
 
     is_filter = any(value is not None for value in conditions.values())
     if ids and is_filter:

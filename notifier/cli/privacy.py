@@ -15,7 +15,7 @@ from notifier.cli.wiring import wiring
 
 if TYPE_CHECKING:
     from notifier.operations.retention import Kept
-    from notifier.store.resealing import Resealed
+    from notifier.store.re_encryption import Resealed
 
 
 def add_to_db(db: typer.Typer) -> None:
@@ -61,8 +61,8 @@ def reseal(
     Safe while everything runs, and to repeat: what is on its way is left for the next time. Exits 1 while anything
     is left that needs an older key.
     """
-    from notifier.store.operating import Tally
-    from notifier.store.resealing import Resealing
+    from notifier.store.operator_actions import Tally
+    from notifier.store.re_encryption import Resealing
 
     with wiring(context).services() as services:
         resealing = Resealing(services.engine, services.vault)
@@ -103,7 +103,7 @@ def retention(
     as_json: AsJson = False,
 ) -> None:
     """Show, or do, what [retention] of notifier.toml says: redact, delete and drop what is old."""
-    from notifier.store.operating import Tally
+    from notifier.store.operator_actions import Tally
 
     if now == dry_run:
         raise typer.BadParameter(

@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
 def steering(context: typer.Context) -> Iterator[Steering]:
     """What is known and done about providers, on the configured database."""
     from notifier.operations.steering import Steering
-    from notifier.store.operating import Operating
+    from notifier.store.operator_actions import Operating
 
     with wiring(context).services() as services:
         tables = services.settings.provider_tables()

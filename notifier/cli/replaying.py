@@ -237,8 +237,8 @@ def _work_off(
 def replays(context: typer.Context) -> Iterator[Replays]:
     """The actions, on the configured database."""
     from notifier.operations import Replays
-    from notifier.store.operating import Operating
-    from notifier.store.replaying import Rejections
+    from notifier.store.operator_actions import Operating
+    from notifier.store.rejected import Rejections
 
     with wiring(context).services() as services:
         yield Replays(Operating(services.engine, services.hash_key), Rejections(services.engine, services.vault))

@@ -102,7 +102,7 @@ def after_restore(
 def restored(context: typer.Context) -> Iterator[Restored]:
     """The actions, on the configured database."""
     from notifier.operations.restored import Restored
-    from notifier.store.operating import Operating
+    from notifier.store.operator_actions import Operating
     from notifier.store.restored import RestoredBook
 
     with wiring(context).services() as services:

@@ -14,7 +14,7 @@ from notifier.domain.statuses import MessageProof
 
 if TYPE_CHECKING:
     from notifier.store.attachments import AttachmentView
-    from notifier.store.audit import AttemptView, EventView, NotificationView, Story
+    from notifier.store.search import AttemptView, EventView, NotificationView, Story
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from notifier.domain.statuses import FINAL_STATUSES, Status
 
 if TYPE_CHECKING:
     from notifier.client.client import Handle
-    from notifier.store.audit import Audit, RejectedView, Story
+    from notifier.store.search import Audit, RejectedView, Story
 
 #: Between two looks at the record. Seconds.
 POLL_SECONDS = 0.1
@@ -70,7 +70,7 @@ class Waiting:
         return first if first and first.duplicates > self._duplicates_before else None
 
     def _first_with_key(self) -> Story | None:
-        from notifier.store.audit import Filter
+        from notifier.store.search import Filter
 
         if self._key is None:
             return None

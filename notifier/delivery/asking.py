@@ -15,7 +15,7 @@ from notifier.domain.errors import SendError, ServiceUnavailable
 from notifier.operations.receipts import ASK_AT_SECONDS, Receipts
 from notifier.providers.base import CallsBack, Provider, Report, Reports
 from notifier.providers.simulator import Simulator
-from notifier.store.receipts import ReceiptBook, Silent
+from notifier.store.provider_reports import ReceiptBook, Silent
 
 #: Deadline of one question. Seconds.
 ASK_SECONDS = 15.0

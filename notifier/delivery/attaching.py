@@ -11,7 +11,7 @@ from uuid import UUID
 from notifier.domain.message import MAX_MAIL_ATTACHMENTS
 from notifier.providers.base import Attachment
 from notifier.store.attachments import AttachmentBook
-from notifier.store.values import Claimed
+from notifier.store.records import Claimed
 
 #: Files of the mails of a portion, each counted as often as it goes out: each mail holds a copy while it is sent.
 #: Bytes.

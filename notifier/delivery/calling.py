@@ -14,7 +14,7 @@ from notifier.delivery.preparing import Prepared
 from notifier.domain.errors import OutcomeUnknown, SendError, ServiceUnavailable, Unavailable
 from notifier.domain.statuses import Outcome, Reason
 from notifier.providers.base import Provider, Receipt
-from notifier.store.values import Started
+from notifier.store.records import Started
 
 #: Between the last moment to begin a call and the end of the lease, besides the call's own deadline. Seconds.
 MARGIN_SECONDS = 5.0

@@ -31,7 +31,7 @@ from notifier.domain.routing import (
 from notifier.domain.statuses import Channel, Outcome, Reason, Subject
 from notifier.providers.base import Receipt
 from notifier.store.circuits import CircuitBook, CircuitKey, Refusal
-from notifier.store.health import HealthBook, Tally
+from notifier.store.provider_health import HealthBook, Tally
 
 #: What is known of the providers may be this old. Seconds.
 FRESH_SECONDS = 1.0

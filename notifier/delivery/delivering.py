@@ -48,7 +48,7 @@ from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import Tokens
 from notifier.store.attachments import AttachmentBook
 from notifier.store.ledger import Ledger
-from notifier.store.values import Claimed, NewAttempt, Result, Started
+from notifier.store.records import Claimed, NewAttempt, Result, Started
 
 #: A task waits so long for the database to come back, or as long as a lease if that is more, before it is left to
 #: the sweep. Seconds.

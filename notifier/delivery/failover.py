@@ -15,7 +15,7 @@ from notifier.domain.destinations import destination_of
 from notifier.domain.errors import Rejected, SendError, Throttled, Unavailable
 from notifier.domain.routing import Route
 from notifier.domain.statuses import Channel, Reason, Subject
-from notifier.store.values import Claimed, NewAttempt
+from notifier.store.records import Claimed, NewAttempt
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from notifier.config.logs import log
 from notifier.config.settings import Settings
 from notifier.delivery.preparing import Prepared
 from notifier.domain.statuses import Channel
-from notifier.store.rates import RateBook, Turn
+from notifier.store.rate_limits import RateBook, Turn
 
 #: A turn that begins within this is waited for in the process; a later one by `due_at`. Short, because an urgent
 #: message stands behind those that wait. Seconds.

@@ -16,7 +16,7 @@ from notifier.providers.simulator import NUMBERS
 from notifier.rendering import Rendered, Renderer, Template
 from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import Tokens
-from notifier.store.values import Claimed, Guard
+from notifier.store.records import Claimed, Guard
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from notifier.providers.base import LATEST_SECONDS, Provider, Receipt, Reconcile
 from notifier.providers.outcomes import UNAVAILABLE
 from notifier.rendering import Renderer
 from notifier.store.ledger import MAX_CRASHES, Ledger
-from notifier.store.values import Result, Rivals, Unknown
+from notifier.store.records import Result, Rivals, Unknown
 
 #: Deadline of one look-up. Seconds.
 LOOKUP_SECONDS = 15.0

@@ -18,7 +18,7 @@ from notifier.delivery.repetition import pause
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.statuses import Outcome, Reason
 from notifier.store.engine import is_about_statement, unprepared
-from notifier.store.values import Result
+from notifier.store.records import Result
 
 #: After this long results are given up: the leases are over and the outcomes count as unknown. Seconds.
 WRITE_DEADLINE_SECONDS = 300.0

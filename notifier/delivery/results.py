@@ -17,8 +17,8 @@ from notifier.domain.retry_policy import MIN_PAUSE_SECONDS, UNKNOWN_AFTER_SECOND
 from notifier.domain.statuses import Outcome, Reason, Status
 from notifier.providers.base import Provider, Receipt, id_space
 from notifier.security.recipient_hash import HashKey
+from notifier.store.records import Claimed, Result
 from notifier.store.suppressions import NewSuppression
-from notifier.store.values import Claimed, Result
 
 
 @dataclass(frozen=True, slots=True)

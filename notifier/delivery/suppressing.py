@@ -12,8 +12,8 @@ from notifier.domain.statuses import SuppressionReason
 from notifier.operations.suppressions import GLOBAL, SENDER_PREFIX, category_scope, sender_scope
 from notifier.rendering import Template
 from notifier.security.recipient_hash import HashKey
+from notifier.store.records import Claimed, Guard
 from notifier.store.suppressions import NewSuppression
-from notifier.store.values import Claimed, Guard
 
 
 def guard_of(claim: Claimed, template: Template, identity: str, hash_key: HashKey) -> Guard:

@@ -30,7 +30,7 @@ from notifier.intake.producers import Producers
 from notifier.providers.smtp.address import parse_mailbox
 from notifier.rendering import Renderer
 from notifier.store.ledger import Ledger
-from notifier.store.values import Accepted, NewNotification, NewRejection
+from notifier.store.records import Accepted, NewNotification, NewRejection
 
 #: Publishes deliver tasks: channel, lane, ids. May raise anything; the sweep covers for it.
 PublishTasks = Callable[[Channel, Lane, Sequence[UUID]], None]

@@ -14,8 +14,8 @@ from notifier.domain.errors import WrongSelection
 from notifier.operations.notifications import CANCELLABLE, RETRYABLE, Operations, Resolution, Stuck
 from notifier.operations.replaying import DeadQueue, Replays
 from notifier.operations.results import Progress, Result, Skipped
-from notifier.store.operating import Selection, Tally
-from notifier.store.replaying import RejectedSelection
+from notifier.store.operator_actions import Selection, Tally
+from notifier.store.rejected import RejectedSelection
 
 __all__ = [
     "CANCELLABLE",

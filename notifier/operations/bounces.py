@@ -32,7 +32,7 @@ from notifier.providers.smtp.bounce_parser import Bounce, Complaint, Read, addre
 from notifier.rendering import Renderer
 from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import Tokens
-from notifier.store.receipts import NewReport, ReceiptBook, Recorded, Reported
+from notifier.store.provider_reports import NewReport, ReceiptBook, Recorded, Reported
 from notifier.store.suppressions import NewSuppression
 from notifier.store.unread_bounces import UnreadBook
 

@@ -19,7 +19,7 @@ from notifier.store.callbacks import (
     EndpointView,
     StuckCallbacks,
 )
-from notifier.store.operating import Operating, Tally
+from notifier.store.operator_actions import Operating, Tally
 
 
 @dataclass(frozen=True, slots=True)

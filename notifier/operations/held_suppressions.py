@@ -16,7 +16,7 @@ from notifier.domain.errors import WrongSelection
 from notifier.operations.results import Progress, Result, result
 from notifier.store.held_suppressions import HeldBook, HeldFilter, HeldView
 from notifier.store.mass_alarm import Alarm, AlarmBook
-from notifier.store.operating import Operating, Tally
+from notifier.store.operator_actions import Operating, Tally
 from notifier.store.suppressions import SuppressionFilter
 
 

@@ -21,9 +21,9 @@ from typing import Any
 from notifier.domain.errors import Fault, WrongSelection
 from notifier.domain.producers import TEMPLATE_PATTERN, SendingRights
 from notifier.domain.statuses import Channel, Lane
-from notifier.store.audit import NotificationView
-from notifier.store.keys import KeyBook, KeyView
-from notifier.store.operating import Operating, Tally
+from notifier.store.api_keys import KeyBook, KeyView
+from notifier.store.operator_actions import Operating, Tally
+from notifier.store.search import NotificationView
 
 #: By whether it is a test key.
 PREFIXES: Mapping[bool, str] = MappingProxyType({False: "ntf_live", True: "ntf_test"})

@@ -12,9 +12,9 @@ from notifier.domain.errors import WrongSelection
 from notifier.domain.statuses import Status, sources_of
 from notifier.operations.results import Progress, Result, Skipped, result
 from notifier.operations.whys import late_in_words, why_not_cancelled, why_not_resolved, why_not_retried
-from notifier.store.audit import Filter
-from notifier.store.lateness import Late, Lateness
-from notifier.store.operating import Begun, Move, Operating, Seen, Selection, Tally
+from notifier.store.operator_actions import Begun, Move, Operating, Seen, Selection, Tally
+from notifier.store.search import Filter
+from notifier.store.stuck import Late, Lateness
 
 #: From where an operator may set a notification going again: it has ended. `unknown` is resolved instead.
 RETRYABLE: tuple[Status, ...] = tuple(

@@ -23,7 +23,7 @@ from notifier.providers.twilio import webhooks as twilio_reports
 from notifier.providers.twilio.webhooks import Wish
 from notifier.providers.vonage import webhooks as vonage_reports
 from notifier.rendering import Renderer, Template
-from notifier.store.receipts import NewReport, ReceiptBook, Recorded, Reported
+from notifier.store.provider_reports import NewReport, ReceiptBook, Recorded, Reported
 from notifier.store.suppressions import NewSuppression
 
 #: While no receipt comes, the provider is asked so long after the message was sent, and then no more. Seconds.

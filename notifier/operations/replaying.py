@@ -13,8 +13,8 @@ from notifier.broker.dead_letters import DeadLetter, Handle, Raw
 from notifier.broker.topology import notify_queue_name, pairs
 from notifier.domain.errors import WrongSelection
 from notifier.operations.results import Progress, Result, Skipped, result
-from notifier.store.operating import Operating, Tally
-from notifier.store.replaying import Kept, RejectedSelection, Rejections
+from notifier.store.operator_actions import Operating, Tally
+from notifier.store.rejected import Kept, RejectedSelection, Rejections
 
 
 class DeadQueue(Protocol):

@@ -13,10 +13,10 @@ from uuid import UUID
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable, WrongSelection
 from notifier.domain.statuses import Reason, Status
 from notifier.operations.results import Progress
-from notifier.store.audit import Filter
 from notifier.store.identity import Verdict
-from notifier.store.operating import Begun, Operating, Selection, Tally
+from notifier.store.operator_actions import Begun, Operating, Selection, Tally
 from notifier.store.restored import HeldGroup, RestoredBook
+from notifier.store.search import Filter
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from notifier.store.operating import Group, Tally
-from notifier.store.replaying import CodeCount
+from notifier.store.operator_actions import Group, Tally
+from notifier.store.rejected import CodeCount
 
 #: Called after each page with the counts up to there. What it raises ends the run.
 Progress = Callable[[Tally], None]

@@ -13,8 +13,8 @@ from notifier.domain.statuses import Channel, Reason
 from notifier.operations.whys import circuit_in_words
 from notifier.providers.registry import channel_of
 from notifier.store.circuits import Affected, CircuitBook, CircuitState
-from notifier.store.health import HealthBook, State, Window
-from notifier.store.operating import Operating, Tally
+from notifier.store.operator_actions import Operating, Tally
+from notifier.store.provider_health import HealthBook, State, Window
 
 
 @dataclass(frozen=True, slots=True)

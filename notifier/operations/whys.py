@@ -6,8 +6,8 @@ from typing import assert_never
 
 from notifier.domain.statuses import Reason, Status
 from notifier.store.circuits import CircuitState
-from notifier.store.lateness import Cause, Late
-from notifier.store.operating import Seen
+from notifier.store.operator_actions import Seen
+from notifier.store.stuck import Cause, Late
 
 NO_SUCH = "there is no such notification"
 IS_GONE = "its secrets or its recipient were wiped, so it cannot be sent again: its producer has to send a new one"

@@ -22,7 +22,7 @@ from notifier.domain.message import MAX_MAIL_ATTACHMENTS
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.models import StoredAttachment
-from notifier.store.values import NewNotification
+from notifier.store.records import NewNotification
 
 #: One that no message has named is deleted after this.
 UNUSED_HOURS = 24

@@ -13,10 +13,10 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, Row
 
 from notifier.domain.statuses import SIMULATOR, SuppressionReason
-from notifier.store import claim_statements as statements
+from notifier.store import claim_sql as statements
 from notifier.store.engine import transaction
 from notifier.store.ledger_rows import as_json, call_row
-from notifier.store.values import NewAttempt, Started
+from notifier.store.records import NewAttempt, Started
 
 
 def claim_rows(

@@ -1,4 +1,4 @@
-"""Every write to the record. Each method is one transaction of set-based statements, whatever the batch's size;
+"""Every write to the record. Each method is one transaction of set-based ledger_sql, whatever the batch's size;
 only what `accept` notes about a few that it had before comes in statements that commit themselves.
 
 A status moves only along `status.TRANSITIONS`: the table is part of every `UPDATE … WHERE`. Every move also
@@ -25,7 +25,7 @@ from notifier.domain.statuses import (
     Status,
     sources_of,
 )
-from notifier.store import statements
+from notifier.store import ledger_sql
 from notifier.store.attachments import use_attachments
 from notifier.store.claims import claim_rows, start
 from notifier.store.clock import clock_of
@@ -39,10 +39,9 @@ from notifier.store.ledger_rows import (
     unknown_of,
 )
 from notifier.store.mass_alarm import HardBounceWatch
+from notifier.store.personal_data import Person, Vault
 from notifier.store.provider_messages import claim_message, note_taken, with_locks
-from notifier.store.storable import storable
-from notifier.store.suppressions import add_suppressions
-from notifier.store.values import (
+from notifier.store.records import (
     TEST_KEYS,
     Accepted,
     Claimed,
@@ -55,7 +54,8 @@ from notifier.store.values import (
     Started,
     Unknown,
 )
-from notifier.store.vault import Person, Vault
+from notifier.store.sanitize import storable
+from notifier.store.suppressions import add_suppressions
 from notifier.store.wiping import GONE_WORDS
 
 #: A queued notification that nobody claimed within this long is given to the broker again. Seconds, by lane:
@@ -65,7 +65,7 @@ REDISPATCH_SECONDS = {Lane.URGENT: 30, Lane.NORMAL: 120, Lane.BULK: 600}
 HURRY_SECONDS = 2
 #: A notification that was in hand this often when its worker went away is poison.
 MAX_CRASHES = 3
-#: More rows than that are joined by hash: two more statements, and no square of their number.
+#: More rows than that are joined by hash: two more ledger_sql, and no square of their number.
 _MANY_ROWS = 16
 #: So much of a rejected body is kept. Bytes.
 KEPT_BODY_BYTES = 64 * 1024
@@ -138,7 +138,7 @@ class Ledger:
                 answers |= self._explain(connection, missing, faults)
             if rejections:
                 connection.execute(
-                    statements.REJECT, [self._rejected_row(rejection, clock.new_id()) for rejection in rejections]
+                    ledger_sql.REJECT, [self._rejected_row(rejection, clock.new_id()) for rejection in rejections]
                 )
         return [answers[new.position] for new in notifications]
 
@@ -151,7 +151,7 @@ class Ledger:
             return {}
         keys = [{"producer": new.key_owner, "key": new.message.key} for new in missing]
         values = {"rows": as_json(keys), "test": TEST_KEYS}
-        known = {(row.producer, row.key): row for row in connection.execute(statements.FIND_KEYS, values)}
+        known = {(row.producer, row.key): row for row in connection.execute(ledger_sql.FIND_KEYS, values)}
         answers, repeated = {}, []
         for new in missing:
             first = known.get((new.key_owner, new.message.key))
@@ -172,9 +172,9 @@ class Ledger:
         orphans = [key for key in known.values() if key.id_taken]
         if orphans:
             rows = as_json([{"producer": row.producer, "key": row.key} for row in orphans])
-            connection.execute(statements.FORGET_KEYS, {"rows": rows})
+            connection.execute(ledger_sql.FORGET_KEYS, {"rows": rows})
         if repeated:
-            connection.execute(statements.NOTE_DUPLICATES, {"rows": as_json(repeated)})
+            connection.execute(ledger_sql.NOTE_DUPLICATES, {"rows": as_json(repeated)})
         return answers
 
     def claim(
@@ -193,7 +193,7 @@ class Ledger:
         """The task of these could not be published: those that are still queued are due again at once."""
         values = {"ids": [str(value) for value in ids], "seconds": HURRY_SECONDS}
         with transaction(self._engine) as connection:
-            connection.execute(statements.HURRY, values)
+            connection.execute(ledger_sql.HURRY, values)
 
     def start_attempts(
         self, calls: Iterable[NewAttempt], *, margin_seconds: float, again: bool = False
@@ -213,7 +213,7 @@ class Ledger:
         called. Nothing is written for a claim that is no longer the current one, nor twice.
         """
         with transaction(self._engine, is_one_statement=True) as connection:
-            connection.execute(statements.GIVE_BACK, _values([result_row(result) for result in results]))
+            connection.execute(ledger_sql.GIVE_BACK, _values([result_row(result) for result in results]))
 
     def finish(self, results: Sequence[Result]) -> None:
         """Write results: complete the attempts, move the statuses, append the events.
@@ -260,7 +260,7 @@ class Ledger:
         """Complete attempts whose delivery goes on with the next provider: the status stays `sending`."""
         with transaction(self._engine) as connection:
             connection.execute(
-                statements.FINISH_ATTEMPTS, {"rows": as_json([result_row(result) for result in results])}
+                ledger_sql.FINISH_ATTEMPTS, {"rows": as_json([result_row(result) for result in results])}
             )
 
     def take_due(self, *, limit: int, unknown_after_seconds: float) -> list[Due]:
@@ -272,8 +272,8 @@ class Ledger:
         pauses = {f"redispatch_{lane}": seconds for lane, seconds in REDISPATCH_SECONDS.items()}
         ended = {"limit": limit, "unknown_after": unknown_after_seconds, "max_crashes": MAX_CRASHES}
         with transaction(self._engine) as connection:
-            connection.execute(statements.END_LEASES, ended)
-            rows = connection.execute(statements.QUEUE_DUE, {"limit": limit, **pauses}).all()
+            connection.execute(ledger_sql.END_LEASES, ended)
+            rows = connection.execute(ledger_sql.QUEUE_DUE, {"limit": limit, **pauses}).all()
         return [Due(row.id, Channel(row.channel), Lane(row.lane), row.alone) for row in rows]
 
     def take_unanswered(
@@ -287,13 +287,13 @@ class Ledger:
             "receipt_again_after": receipt_again_after_seconds,
         }
         with transaction(self._engine) as connection:
-            rows = connection.execute(statements.TAKE_UNANSWERED, values).all()
+            rows = connection.execute(ledger_sql.TAKE_UNANSWERED, values).all()
         return [Due(row.id, Channel(row.channel), Lane(row.lane)) for row in rows]
 
     def unknown_attempts(self, ids: Sequence[UUID]) -> list[Unknown]:
         """The attempts with unknown outcome of those of `ids` that still are `unknown`."""
         with transaction(self._engine) as connection:
-            rows = connection.execute(statements.UNKNOWN, {"ids": [str(value) for value in ids]}).all()
+            rows = connection.execute(ledger_sql.UNKNOWN, {"ids": [str(value) for value in ids]}).all()
         return [unknown_of(row, self._vault) for row in rows]
 
     def rivals(
@@ -322,9 +322,9 @@ class Ledger:
             "near": near_seconds,
         }
         with transaction(self._engine) as connection:
-            rows = connection.execute(statements.RIVALS, values).all()
+            rows = connection.execute(ledger_sql.RIVALS, values).all()
             # After the others: what was an answer in between is known, and counts among both rather than in none.
-            known = connection.execute(statements.KNOWN_IDS, values).one()
+            known = connection.execute(ledger_sql.KNOWN_IDS, values).one()
         attempts = tuple(unknown_of(row, self._vault) for row in rows)
         return Rivals(frozenset(known.known_ids), attempts, known.looked_at)
 
@@ -335,7 +335,7 @@ class Ledger:
             for id_, claim, resend, detail in settled
         ]
         with transaction(self._engine) as connection:
-            connection.execute(statements.SETTLE_UNKNOWN, {"rows": as_json(rows), "gone": GONE_WORDS})
+            connection.execute(ledger_sql.SETTLE_UNKNOWN, {"rows": as_json(rows), "gone": GONE_WORDS})
 
     def _row(self, new: NewNotification, notification_id: UUID) -> dict[str, Any]:
         message = new.message
@@ -380,10 +380,10 @@ class Ledger:
 def _insert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequence[Row[Any]]:
     values = {"rows": as_json(rows)}
     if len(rows) <= _MANY_ROWS:
-        return connection.execute(statements.ACCEPT, values).all()
-    connection.execute(statements.JOIN_BY_HASH)
-    found = connection.execute(statements.ACCEPT_MANY, values).all()
-    connection.execute(statements.JOIN_BY_ID)
+        return connection.execute(ledger_sql.ACCEPT, values).all()
+    connection.execute(ledger_sql.JOIN_BY_HASH)
+    found = connection.execute(ledger_sql.ACCEPT_MANY, values).all()
+    connection.execute(ledger_sql.JOIN_BY_ID)
     return found
 
 
@@ -392,9 +392,9 @@ def _finish(connection: Connection, results: Sequence[Result]) -> set[tuple[UUID
     rows = [result_row(result) for result in results]
     values = _values(rows)
     if not any(row["id_space"] for row in rows):
-        connection.execute(statements.FINISH, values)
+        connection.execute(ledger_sql.FINISH, values)
         return set()
-    return {(row.id, row.number) for row in connection.execute(statements.FINISH_WITH_MESSAGES, values)}
+    return {(row.id, row.number) for row in connection.execute(ledger_sql.FINISH_WITH_MESSAGES, values)}
 
 
 def _values(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from typing import Any
 from pydantic_core import to_json
 
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Reason, Status
+from notifier.store.personal_data import Vault
 from notifier.store.provider_messages import MessageClaim
-from notifier.store.storable import bytea, storable
-from notifier.store.values import Claimed, NewAttempt, Result, Unknown
-from notifier.store.vault import Vault
+from notifier.store.records import Claimed, NewAttempt, Result, Unknown
+from notifier.store.sanitize import bytea, storable
 
 
 def as_json(rows: Any) -> str:

@@ -22,7 +22,7 @@ from notifier.store.engine import database_verdict, transaction
 from notifier.store.filters import Filter, conditions
 from notifier.store.identity import Verdict, store_new
 from notifier.store.models import Notification
-from notifier.store.operating import PAGE, Begun, Tally, note_result
+from notifier.store.operator_actions import PAGE, Begun, Tally, note_result
 from notifier.store.wiping import GONE
 
 

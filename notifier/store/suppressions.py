@@ -33,7 +33,7 @@ from notifier.store.clock import clock_of
 from notifier.store.engine import database_now, transaction
 from notifier.store.mass_alarm import HardBounceWatch
 from notifier.store.models import Suppression
-from notifier.store.storable import storable
+from notifier.store.sanitize import storable
 
 #: Rows of one page of an export.
 EXPORT_PAGE = 1000

@@ -15,7 +15,7 @@ from notifier.domain.errors import CannotOpen, NotFound
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.models import UnreadBounce
-from notifier.store.vault import Vault
+from notifier.store.personal_data import Vault
 
 #: So much of a mail is kept. Bytes.
 KEPT_BYTES = 64 * 1024

@@ -18,13 +18,13 @@ from notifier.operations.steering import Steering
 from notifier.operations.suppressions import Suppressions
 from notifier.rendering import Renderer
 from notifier.security.tokens import Tokens
-from notifier.store.audit import Audit
-from notifier.store.gauges import GaugeBook, Gauges
-from notifier.store.keys import KeyBook
-from notifier.store.lateness import Lateness
-from notifier.store.operating import Operating
-from notifier.store.rates import RateBook
+from notifier.store.api_keys import KeyBook
+from notifier.store.metrics import GaugeBook, Gauges
+from notifier.store.operator_actions import Operating
+from notifier.store.rate_limits import RateBook
 from notifier.store.revisions import missing_upgrade
+from notifier.store.search import Audit
+from notifier.store.stuck import Lateness
 from notifier.web.handover import Handover
 from notifier.web.kept import Kept
 from notifier.web.readiness import Readiness, State

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from notifier.domain.csv_rows import write_rows
-from notifier.store.audit import NotificationView
+from notifier.store.search import NotificationView
 
 MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/jsonl; charset=utf-8"}
 

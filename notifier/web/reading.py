@@ -17,8 +17,8 @@ from starlette.types import Scope as ASGIScope
 
 from notifier.domain.errors import NotFound, WrongSelection
 from notifier.operations.keys import Holder
-from notifier.store.audit import Audit, Dimension, Story
 from notifier.store.filters import MAX_SPAN, Filter
+from notifier.store.search import Audit, Dimension, Story
 from notifier.web import examples, exporting
 from notifier.web.desk import AtDesk, Desk
 from notifier.web.gate import KeyedRoute, Reader

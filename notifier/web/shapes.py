@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from notifier.domain.errors import WrongSelection
 from notifier.domain.message import Time
 from notifier.domain.statuses import Channel, Reason, Status
-from notifier.store.audit import Filter, NotificationView, RejectedView
+from notifier.store.search import Filter, NotificationView, RejectedView
 from notifier.web import examples
 
 Words = Annotated[str, Field(min_length=1, max_length=320)]

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
 
-from notifier.store.gauges import Gauges
+from notifier.store.metrics import Gauges
 from notifier.web.desk import AtDesk
 from notifier.web.shares import for_monitoring
 

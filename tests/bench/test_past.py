@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from bench import audits, past
-from notifier.store.audit import Audit, Filter
 from notifier.store.engine import make_engine
+from notifier.store.search import Audit, Filter
 
 ROWS = 3000
 

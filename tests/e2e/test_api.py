@@ -23,7 +23,7 @@ from notifier.config.settings import Settings
 from notifier.domain.statuses import Channel, Lane
 from notifier.operations.keys import Scope
 from notifier.runtime.connection_limit import raise_file_limit
-from notifier.store.audit import Filter
+from notifier.store.search import Filter
 from notifier.web.app import make_app
 from tests.profiles import is_full
 from tests.support import forking

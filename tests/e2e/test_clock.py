@@ -19,7 +19,7 @@ from notifier.dev.programs import PROGRAMS
 from notifier.dev.smtp_server import Rule
 from notifier.domain.statuses import Channel, Lane
 from notifier.rendering import Renderer
-from notifier.store.audit import Filter, Story
+from notifier.store.search import Filter, Story
 from tests.install import apt_install, can_apt_install
 from tests.support.clocks import Clocks, find_faketime
 from tests.support.service import Service, running_service

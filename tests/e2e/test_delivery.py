@@ -16,7 +16,7 @@ from notifier import Client
 from notifier.dev.smtp_server import Rule
 from notifier.domain.statuses import Channel, Status, may_follow
 from notifier.rendering import Renderer
-from notifier.store.audit import Filter
+from notifier.store.search import Filter
 from tests.integration.test_intake import MALFORMED, NO_ENVELOPES
 from tests.profiles import is_full
 from tests.support.brokers import publish_raw, push_raw

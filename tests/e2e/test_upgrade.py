@@ -13,10 +13,10 @@ import pytest
 from notifier import Client
 from notifier.domain.statuses import Channel, Lane
 from notifier.rendering import Renderer
-from notifier.store.audit import Filter
 from notifier.store.engine import make_engine
 from notifier.store.migrating import upgrade
 from notifier.store.revisions import missing_upgrade, revisions
+from notifier.store.search import Filter
 from notifier.store.table_locks import LOCK_SECONDS
 from tests.support.next_version import NEXT_REVISION, write_next_revisions
 from tests.support.service import Service, running_service

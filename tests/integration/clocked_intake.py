@@ -19,7 +19,7 @@ from notifier.security.recipient_hash import HashKey
 from notifier.store.attachments import AttachmentBook, NewAttachment
 from notifier.store.engine import make_engine
 from notifier.store.ledger import Ledger
-from notifier.store.operating import Operating
+from notifier.store.operator_actions import Operating
 
 
 def main(database_url: str, templates: str) -> None:

@@ -31,14 +31,14 @@ from notifier.rendering import Renderer
 from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import Tokens
 from notifier.store.attachments import AttachmentBook
-from notifier.store.audit import Audit, NotificationView
 from notifier.store.circuits import CircuitBook, CircuitKey
 from notifier.store.engine import make_engine, transaction
-from notifier.store.health import HealthBook
 from notifier.store.ledger import Ledger
-from notifier.store.operating import Operating
-from notifier.store.rates import RateBook
-from notifier.store.values import NewNotification
+from notifier.store.operator_actions import Operating
+from notifier.store.provider_health import HealthBook
+from notifier.store.rate_limits import RateBook
+from notifier.store.records import NewNotification
+from notifier.store.search import Audit, NotificationView
 from tests.support.templates import write_templates
 from tests.waiting import patient, wait_until
 

@@ -18,10 +18,10 @@ from sqlalchemy import text
 from notifier.domain.errors import Fault, ServiceUnavailable, WrongSelection
 from notifier.domain.message import new_id
 from notifier.operations.keys import Scope
-from notifier.store import audit
+from notifier.store import search as audit
 from notifier.store.engine import transaction
-from notifier.store.operating import Operating
-from notifier.store.values import NewAttempt, NewRejection
+from notifier.store.operator_actions import Operating
+from notifier.store.records import NewAttempt, NewRejection
 from notifier.web.shield import BrokenOff
 from tests.support.api import Api
 from tests.support.templates import write_templates

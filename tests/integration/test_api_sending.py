@@ -12,7 +12,7 @@ import pytest
 
 from notifier.domain.statuses import Channel
 from notifier.operations.keys import Scope
-from notifier.store.audit import Filter
+from notifier.store.search import Filter
 from tests.support.api import Api, Reply
 from tests.support.templates import write_templates
 

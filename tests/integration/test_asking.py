@@ -25,7 +25,7 @@ from notifier.operations.receipts import ASK_AT_SECONDS
 from notifier.providers.base import Outgoing, Report
 from notifier.providers.twilio.provider import TwilioOptions, TwilioProvider
 from notifier.providers.twilio.webhooks import report_of
-from notifier.store.audit import EventView
+from notifier.store.search import EventView
 from tests.support.receipts import SID, Texts
 from tests.support.templates import write_templates
 from tests.waiting import patient, wait_until

@@ -22,9 +22,9 @@ from notifier.domain.statuses import Channel, Lane, OnUnknown
 from notifier.intake.accepting import Received
 from notifier.operations.keys import Scope
 from notifier.store.attachments import use_attachments
-from notifier.store.audit import Filter
 from notifier.store.engine import transaction
-from notifier.store.values import NewNotification
+from notifier.store.records import NewNotification
+from notifier.store.search import Filter
 from tests.support.api import Api, Reply
 from tests.support.templates import write_templates
 from tests.unit.cli.commandline import CommandLine

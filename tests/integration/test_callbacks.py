@@ -14,10 +14,10 @@ from sqlalchemy import text
 from standardwebhooks import Webhook
 
 from notifier.domain.statuses import CallbackFailure, CallbackState, Status
-from notifier.store.callback_statements import GIVE_OUT
+from notifier.store.callback_sql import GIVE_OUT
 from notifier.store.callbacks import LIMITS, PER_ENDPOINT, PER_FAILING, PER_PRODUCER, CallbackBook
 from notifier.store.engine import make_engine, transaction
-from notifier.store.operating import Move, Operating, Selection, Tally
+from notifier.store.operator_actions import Move, Operating, Selection, Tally
 from tests.support.callbacks import SECRETS, World
 from tests.support.receiver import Receiver, Say, receiver
 from tests.waiting import patient, wait_until

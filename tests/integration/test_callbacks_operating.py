@@ -22,9 +22,9 @@ from notifier.intake import Intake
 from notifier.intake.accepting import Received
 from notifier.operations.keys import Scope
 from notifier.rendering import Renderer
-from notifier.store.audit import Audit
 from notifier.store.engine import make_engine
-from notifier.store.gauges import GaugeBook
+from notifier.store.metrics import GaugeBook
+from notifier.store.search import Audit
 from notifier.web.watching import lines
 from tests.support.api import Api
 from tests.support.callbacks import SECRETS, World

@@ -24,11 +24,11 @@ from notifier.intake import Intake
 from notifier.intake.amqp import AmqpReader
 from notifier.intake.redis import RedisReader
 from notifier.rendering import Renderer
-from notifier.store.audit import Audit, Filter
 from notifier.store.circuits import CircuitBook, CircuitKey, Refusal
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
-from notifier.store.values import NewNotification
+from notifier.store.records import NewNotification
+from notifier.store.search import Audit, Filter
 from tests.support.brokers import publish_raw
 from tests.support.strange import properties
 from tests.support.strange.rabbitmq import publish_properties

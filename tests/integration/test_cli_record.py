@@ -13,7 +13,7 @@ from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Reason, Status
 from notifier.store.engine import make_engine
 from notifier.store.ledger import Ledger
-from notifier.store.values import NewAttempt, NewNotification, NewRejection, Result
+from notifier.store.records import NewAttempt, NewNotification, NewRejection, Result
 from tests.unit.cli.commandline import CommandLine
 
 

@@ -28,13 +28,13 @@ from notifier.rendering import Renderer
 from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import Ending, Tokens
 from notifier.store.attachments import AttachmentBook
-from notifier.store.audit import Audit, Story
 from notifier.store.circuits import CircuitBook
 from notifier.store.engine import make_engine, transaction
-from notifier.store.health import HealthBook
 from notifier.store.ledger import Ledger
-from notifier.store.rates import RateBook, Turn
-from notifier.store.values import NewNotification, Result
+from notifier.store.provider_health import HealthBook
+from notifier.store.rate_limits import RateBook, Turn
+from notifier.store.records import NewNotification, Result
+from notifier.store.search import Audit, Story
 from tests.support.templates import write_template, write_templates
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from notifier.domain.statuses import Outcome
 from notifier.store.engine import make_engine
-from notifier.store.health import HealthBook, Tally
+from notifier.store.provider_health import HealthBook, Tally
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ from notifier.domain.validation import check
 from notifier.intake import Intake, Received, Summary, make_reader
 from notifier.intake.redis import RedisReader
 from notifier.rendering import Renderer
-from notifier.store.audit import Audit, Filter, RejectedView
 from notifier.store.engine import make_engine
 from notifier.store.ledger import Ledger
+from notifier.store.search import Audit, Filter, RejectedView
 from tests.support.brokers import amqp_connection, envelope_of, publish_raw, push_raw
 from tests.support.slow_statements import make_slow
 from tests.support.templates import write_templates

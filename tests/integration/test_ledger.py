@@ -17,10 +17,10 @@ from notifier.domain.errors import Fault, NotFound, ServiceUnavailable
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Reason, Status, may_follow
 from notifier.domain.validation import check
-from notifier.store.audit import Audit, Filter
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import KEPT_BODY_BYTES, Ledger
-from notifier.store.values import Accepted, Claimed, NewAttempt, NewNotification, NewRejection, Result
+from notifier.store.records import Accepted, Claimed, NewAttempt, NewNotification, NewRejection, Result
+from notifier.store.search import Audit, Filter
 from tests.support.slow_statements import make_slow
 from tests.waiting import patient
 

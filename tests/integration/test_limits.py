@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine
 
 from notifier.store.engine import make_engine
-from notifier.store.rates import RateBook
+from notifier.store.rate_limits import RateBook
 from tests.waiting import patient
 
 

@@ -20,12 +20,12 @@ from notifier.delivery.pacing import Go, Pacer
 from notifier.domain.errors import OutcomeUnknown, Rejected, ServiceUnavailable, Throttled, Unavailable
 from notifier.domain.statuses import OnUnknown, Reason, Status
 from notifier.providers.base import Outgoing, Receipt, Sought
-from notifier.store.audit import Audit
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
-from notifier.store.rates import RateBook
-from notifier.store.receipts import NewReport, ReceiptBook, Recorded
-from notifier.store.values import Claimed, NewAttempt, Result
+from notifier.store.provider_reports import NewReport, ReceiptBook, Recorded
+from notifier.store.rate_limits import RateBook
+from notifier.store.records import Claimed, NewAttempt, Result
+from notifier.store.search import Audit
 from tests.integration.test_deliverer import Scripted, World
 from tests.support.lost_answers import LossyWay, lossy_way
 from tests.support.templates import write_templates

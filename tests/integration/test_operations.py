@@ -28,14 +28,14 @@ from notifier.operations import (
     Tally,
     WrongSelection,
 )
-from notifier.store.audit import Audit, Filter
 from notifier.store.engine import make_engine, transaction
-from notifier.store.lateness import Cause, Lateness
 from notifier.store.ledger import Ledger
 from notifier.store.ledger import Result as AttemptResult
-from notifier.store.operating import PAGE, Operating
-from notifier.store.replaying import Rejections
-from notifier.store.values import NewAttempt, NewNotification, NewRejection
+from notifier.store.operator_actions import PAGE, Operating
+from notifier.store.records import NewAttempt, NewNotification, NewRejection
+from notifier.store.rejected import Rejections
+from notifier.store.search import Audit, Filter
+from notifier.store.stuck import Cause, Lateness
 from tests.waiting import patient
 
 SOON = timedelta(minutes=5)

@@ -30,7 +30,7 @@ from notifier.store.partitions import (
     months,
     strays,
 )
-from notifier.store.values import NewAttempt, NewNotification, Result
+from notifier.store.records import NewAttempt, NewNotification, Result
 from tests.unit.cli.commandline import CommandLine
 
 NOW = datetime.now(UTC)

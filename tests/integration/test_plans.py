@@ -12,10 +12,10 @@ from sqlalchemy import Engine, TextClause, text
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown
 from notifier.domain.validation import check
-from notifier.store import claim_statements, gauges, producers, receipts, statements
+from notifier.store import claim_sql, ledger_sql, metrics, producers, provider_reports
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
-from notifier.store.values import NewNotification
+from notifier.store.records import NewNotification
 
 BACKLOG = 2000
 ROWS = json.dumps([{"id": str(new_id()), "claim": 1, "number": 1, "status": "sent", "provider": "smtp"}])
@@ -98,9 +98,9 @@ def explain(engine: Engine, statement: TextClause, values: dict[str, Any]) -> di
 @pytest.mark.parametrize(
     ("module", "name", "values"),
     [
-        *((claim_statements, name, values) for name, values in CLAIMS.items()),
-        *((statements, name, values) for name, values in PARAMETERS.items()),
-        *((receipts, name, values) for name, values in RECEIPTS.items()),
+        *((claim_sql, name, values) for name, values in CLAIMS.items()),
+        *((ledger_sql, name, values) for name, values in PARAMETERS.items()),
+        *((provider_reports, name, values) for name, values in RECEIPTS.items()),
     ],
 )
 def test_rows_in_hand_are_found_by_their_ids(
@@ -126,7 +126,7 @@ def test_producers_are_found_from_name_to_name(engine: Engine) -> None:
 
 def test_soft_bounces_are_counted_by_the_address(engine: Engine) -> None:
     values = {"address_hash": b"32 bytes", "since": IDS[0]}
-    found = list(scans(explain(engine, receipts._SOFT_BOUNCES, values)))
+    found = list(scans(explain(engine, provider_reports._SOFT_BOUNCES, values)))
     assert found
     for scan in found:
         [through] = scan.get("Plans", [scan])
@@ -134,7 +134,7 @@ def test_soft_bounces_are_counted_by_the_address(engine: Engine) -> None:
 
 
 def test_what_waits_is_counted_through_the_index_of_what_has_not_ended(engine: Engine) -> None:
-    found = list(scans(explain(engine, gauges._WAITING, {})))
+    found = list(scans(explain(engine, metrics._WAITING, {})))
     assert found
     for scan in found:
         [through] = scan.get("Plans", [scan])
@@ -144,10 +144,10 @@ def test_what_waits_is_counted_through_the_index_of_what_has_not_ended(engine: E
 
 def test_many_new_rows_are_not_joined_one_by_one(engine: Engine) -> None:
     with transaction(engine) as connection:
-        connection.execute(statements.JOIN_BY_HASH)
-        explain = text(f"EXPLAIN (FORMAT JSON) {statements.ACCEPT_MANY.text}")
+        connection.execute(ledger_sql.JOIN_BY_HASH)
+        explain = text(f"EXPLAIN (FORMAT JSON) {ledger_sql.ACCEPT_MANY.text}")
         plan = json.dumps(connection.execute(explain, {"rows": ROWS}).scalar_one())
         assert "Hash Join" in plan
         assert "Nested Loop" not in plan
-        connection.execute(statements.JOIN_BY_ID)
+        connection.execute(ledger_sql.JOIN_BY_ID)
         assert connection.execute(text("SHOW enable_hashjoin")).scalar_one() == "off"

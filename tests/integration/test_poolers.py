@@ -19,9 +19,9 @@ from notifier.config.settings import load_settings
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.domain.statuses import Channel
 from notifier.rendering import Renderer
-from notifier.store.audit import Filter
 from notifier.store.engine import check_sessions, make_engine, transaction
 from notifier.store.migrating import upgrade
+from notifier.store.search import Filter
 from notifier.store.sessions import OPTIONS, role_statements
 from tests.support import forking
 from tests.support.pgbouncer import running_pgbouncer

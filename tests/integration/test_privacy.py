@@ -25,15 +25,15 @@ from notifier.operations import Operations, Selection
 from notifier.operations.replaying import Replays
 from notifier.security.encryption import Sealer, new_key, read_keys
 from notifier.security.recipient_hash import HashKey
-from notifier.store.audit import Audit, Filter
 from notifier.store.engine import make_engine, transaction
-from notifier.store.lateness import Lateness
 from notifier.store.ledger import Ledger
-from notifier.store.operating import Operating
-from notifier.store.replaying import RejectedSelection, Rejections
-from notifier.store.resealing import Resealing, unknown_keys
-from notifier.store.values import NewNotification, NewRejection, Result
-from notifier.store.vault import Vault
+from notifier.store.operator_actions import Operating
+from notifier.store.personal_data import Vault
+from notifier.store.re_encryption import Resealing, unknown_keys
+from notifier.store.records import NewNotification, NewRejection, Result
+from notifier.store.rejected import RejectedSelection, Rejections
+from notifier.store.search import Audit, Filter
+from notifier.store.stuck import Lateness
 from tests.integration.test_deliverer import Scripted, World
 from tests.support.templates import write_templates
 from tests.unit.cli.commandline import CommandLine

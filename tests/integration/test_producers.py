@@ -28,8 +28,8 @@ from notifier.domain.errors import PublishRefused
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake import make_reader
 from notifier.operations.keys import Scope
-from notifier.store.audit import Filter, NotificationView, RejectedView
 from notifier.store.producers import unproven_producers
+from notifier.store.search import Filter, NotificationView, RejectedView
 from tests.rabbitmq import AmqpServer, PrivateRabbitmq
 from tests.support import forking
 from tests.support.api import Api, Reply

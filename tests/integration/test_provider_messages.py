@@ -19,7 +19,7 @@ from notifier.domain.statuses import MessageProof, OnUnknown
 from notifier.providers.base import Receipt
 from notifier.store.engine import make_engine, transaction
 from notifier.store.provider_messages import MessageClaim, claim_message, note_taken, with_locks
-from notifier.store.receipts import Recorded
+from notifier.store.provider_reports import Recorded
 from tests.profiles import is_full
 from tests.support.equal_texts import NOT_TAKEN, TAKEN, EqualTexts, Fate, One
 

@@ -20,7 +20,7 @@ from notifier.broker import topology
 from notifier.broker.amqp_transport import RAW_PROPERTIES
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake import Received
-from notifier.store.audit import Filter
+from notifier.store.search import Filter
 from tests.integration.fatal_reader import FATAL
 from tests.integration.test_intake import World, encode, publish_when_ready, reading, world
 from tests.support import forking

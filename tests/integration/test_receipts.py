@@ -13,10 +13,10 @@ from notifier.domain.statuses import Outcome, Status
 from notifier.operations import Operations, Selection
 from notifier.providers.vonage.webhooks import read_receipt
 from notifier.store.engine import make_engine
-from notifier.store.lateness import Lateness
-from notifier.store.operating import Operating
-from notifier.store.receipts import NewReport, Recorded
-from notifier.store.values import Result
+from notifier.store.operator_actions import Operating
+from notifier.store.provider_reports import NewReport, Recorded
+from notifier.store.records import Result
+from notifier.store.stuck import Lateness
 from tests.support.receipts import SID, Texts, taken
 from tests.waiting import patient
 

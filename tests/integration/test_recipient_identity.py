@@ -15,12 +15,12 @@ from notifier.domain.errors import InvalidMessage
 from notifier.domain.statuses import Channel, Status, SuppressionReason
 from notifier.operations.suppression_files import Bad, Defaults
 from notifier.security.recipient_hash import HashKey
-from notifier.store.audit import Filter
 from notifier.store.engine import transaction
-from notifier.store.resealing import Resealing
+from notifier.store.personal_data import Vault
+from notifier.store.re_encryption import Resealing
+from notifier.store.records import Guard, NewAttempt
+from notifier.store.search import Filter
 from notifier.store.suppressions import NewSuppression
-from notifier.store.values import Guard, NewAttempt
-from notifier.store.vault import Vault
 from tests.support import bounce_mails as mails
 from tests.support.bounced import KEY, Mails
 from tests.support.templates import write_templates

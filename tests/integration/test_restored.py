@@ -26,16 +26,16 @@ from notifier.operations.keys import Scope
 from notifier.operations.restored import Restored
 from notifier.rendering import Renderer
 from notifier.security.recipient_hash import HashKey
-from notifier.store.audit import Audit, Filter
 from notifier.store.callbacks import CallbackBook
 from notifier.store.engine import database_verdict, make_engine, transaction
 from notifier.store.identity import judge
-from notifier.store.lateness import Cause, Lateness
 from notifier.store.ledger import Ledger, Result
 from notifier.store.migrating import upgrade
-from notifier.store.operating import Operating
+from notifier.store.operator_actions import Operating
+from notifier.store.records import Claimed, NewAttempt, NewNotification
 from notifier.store.restored import RestoredBook
-from notifier.store.values import Claimed, NewAttempt, NewNotification
+from notifier.store.search import Audit, Filter
+from notifier.store.stuck import Cause, Lateness
 from tests.databases import Databases, database_of
 from tests.services import find_postgres
 from tests.support.api import Api

@@ -21,9 +21,9 @@ from notifier.domain.statuses import SIMULATOR, Channel, Lane, SuppressionReason
 from notifier.operations import Selection
 from notifier.operations.keys import Grants, Scope
 from notifier.providers.simulator import NUMBERS
-from notifier.store.audit import Filter, Story
 from notifier.store.engine import transaction
-from notifier.store.values import NewAttempt
+from notifier.store.records import NewAttempt
+from notifier.store.search import Filter, Story
 from tests.support.api import Api, Reply
 from tests.support.templates import write_templates
 from tests.unit.cli.commandline import CommandLine

@@ -19,13 +19,13 @@ from notifier.domain.statuses import Channel, Reason, Status, SuppressionReason
 from notifier.operations import Operations, Selection
 from notifier.operations.suppressions import Suppressions
 from notifier.security.recipient_hash import HashKey
-from notifier.store.audit import Audit
 from notifier.store.engine import make_engine, transaction
-from notifier.store.lateness import Lateness
 from notifier.store.ledger import Ledger
-from notifier.store.operating import Operating
+from notifier.store.operator_actions import Operating
+from notifier.store.records import Result
+from notifier.store.search import Audit
+from notifier.store.stuck import Lateness
 from notifier.store.suppressions import NewSuppression
-from notifier.store.values import Result
 from tests.integration.test_deliverer import Scripted, World
 from tests.support.templates import write_template, write_templates
 from tests.unit.cli.commandline import CommandLine

@@ -16,10 +16,10 @@ from notifier.domain.statuses import Channel, Status
 from notifier.operations.bounces import Taken
 from notifier.operations.retention import Keeper
 from notifier.store.engine import transaction
-from notifier.store.resealing import Resealing
+from notifier.store.personal_data import Vault
+from notifier.store.re_encryption import Resealing
 from notifier.store.retention import RetentionBook
 from notifier.store.unread_bounces import MAX_KEPT
-from notifier.store.vault import Vault
 from tests.support import bounce_mails as mails
 from tests.support.bounce_corpus import RECIPIENT, RETURN_PATH, SENDER, SHAPES, Shape
 from tests.support.bounced import ADDRESS, KEY, Mails

@@ -16,10 +16,10 @@ from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Status
 from notifier.domain.validation import check
 from notifier.operations.bounces import Taken
-from notifier.store.audit import Story
 from notifier.store.engine import transaction
+from notifier.store.records import Claimed, NewAttempt, NewNotification, Result
+from notifier.store.search import Story
 from notifier.store.suppressions import SuppressionView
-from notifier.store.values import Claimed, NewAttempt, NewNotification, Result
 
 ADDRESS = "bounces@example.com"
 KEY = "a hash key for tests only"

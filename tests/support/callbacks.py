@@ -21,7 +21,7 @@ from notifier.domain.validation import check
 from notifier.store.callbacks import CallbackBook, CallbackFilter, CallbackView
 from notifier.store.engine import transaction
 from notifier.store.ledger import Ledger
-from notifier.store.values import NewAttempt, NewNotification, Result
+from notifier.store.records import NewAttempt, NewNotification, Result
 from tests.support.receiver import Receiver
 from tests.waiting import patient
 

@@ -24,7 +24,7 @@ from notifier.providers.base import Outgoing, Receipt
 from notifier.providers.twilio.provider import TwilioOptions, TwilioProvider
 from notifier.rendering import Renderer
 from notifier.store.engine import transaction
-from notifier.store.values import Claimed, NewNotification, Result
+from notifier.store.records import Claimed, NewNotification, Result
 from tests.support.receipts import Texts
 from tests.support.templates import write_templates
 from tests.waiting import patient

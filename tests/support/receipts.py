@@ -12,11 +12,11 @@ from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Status
 from notifier.domain.validation import check
 from notifier.providers.twilio.webhooks import report_of
-from notifier.store.audit import Audit, Story
 from notifier.store.engine import transaction
 from notifier.store.ledger import Ledger
-from notifier.store.receipts import NewReport, ReceiptBook, Recorded
-from notifier.store.values import Claimed, NewAttempt, NewNotification, Result
+from notifier.store.provider_reports import NewReport, ReceiptBook, Recorded
+from notifier.store.records import Claimed, NewAttempt, NewNotification, Result
+from notifier.store.search import Audit, Story
 
 NUMBER = "+15550100123"
 SID = "SM" + "0" * 32

@@ -10,8 +10,8 @@ from pathlib import Path
 from notifier.dev.programs import PROGRAMS, Programs
 from notifier.dev.smtp_server import MailServer, Rule, running_mail_server
 from notifier.dev.twilio_server import TwilioRule, TwilioServer, running_twilio_server
-from notifier.store.audit import Audit, Filter
 from notifier.store.engine import make_engine
+from notifier.store.search import Audit, Filter
 from tests.support import forking
 
 

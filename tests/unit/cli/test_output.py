@@ -11,7 +11,7 @@ import pytest
 
 from notifier.cli.output import as_json, clean, one_line, print_table, utc
 from notifier.domain.statuses import Status
-from notifier.store.audit import Count
+from notifier.store.search import Count
 
 MOMENT = datetime(2026, 11, 22, 10, 30, 1, 250_000, tzinfo=timezone(timedelta(hours=1)))
 

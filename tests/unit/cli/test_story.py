@@ -20,7 +20,7 @@ from notifier.cli.words import (
 )
 from notifier.domain.producers import ProducerProof
 from notifier.domain.statuses import Outcome, Reason, Status, SuppressionReason
-from notifier.store.audit import AttemptView, EventView, NotificationView, Story
+from notifier.store.search import AttemptView, EventView, NotificationView, Story
 
 START = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 

@@ -14,7 +14,7 @@ from notifier.domain.recipient_identity import earlier_forms, recipient_faults, 
 from notifier.domain.statuses import Channel
 from notifier.providers.smtp.address import parse_mailbox
 from notifier.security.recipient_hash import HashKey
-from notifier.store.audit import Filter
+from notifier.store.search import Filter
 
 #: Digits of other scripts, all of them, one in the middle, and none at all.
 NOT_NUMBERS = (

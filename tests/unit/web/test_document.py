@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from notifier.operations.keys import Scope
-from notifier.store.gauges import Gauges
+from notifier.store.metrics import Gauges
 from notifier.web.app import make_app
 from notifier.web.watching import lines
 from tests.unit.cli.commandline import CommandLine

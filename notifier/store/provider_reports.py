@@ -30,7 +30,7 @@ from notifier.store.engine import database_now, transaction
 from notifier.store.mass_alarm import HardBounceWatch
 from notifier.store.partitions import first_id
 from notifier.store.provider_messages import MessageClaim, claim_message, with_locks
-from notifier.store.storable import storable
+from notifier.store.sanitize import storable
 from notifier.store.suppressions import NewSuppression, add_suppressions
 from notifier.store.wiping import wipe
 

@@ -21,8 +21,8 @@ from notifier.domain.errors import CannotOpen
 from notifier.domain.statuses import Channel
 from notifier.security.encryption import Sealer
 from notifier.store.engine import transaction
-from notifier.store.storable import bytea
-from notifier.store.vault import Vault
+from notifier.store.personal_data import Vault
+from notifier.store.sanitize import bytea
 
 #: Rows that one statement looks at; those that are to be written come along, each up to a megabyte.
 PAGE = 200

@@ -21,7 +21,7 @@ from notifier.domain.recipient_identity import recipient_identity
 from notifier.domain.statuses import Channel
 from notifier.security.encryption import Sealer
 from notifier.security.recipient_hash import HashKey
-from notifier.store.storable import bytea
+from notifier.store.sanitize import bytea
 
 #: Where each sealed value lies; with the row's id it is what the value is bound to.
 _PERSON, _SECRETS, _REJECTED = "notifications.sealed", "notifications.secrets", "rejected_messages.sealed"

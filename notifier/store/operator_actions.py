@@ -21,12 +21,12 @@ from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from notifier.domain.errors import NotFound
 from notifier.domain.statuses import Reason, Status
 from notifier.security.recipient_hash import HashKey
-from notifier.store import operating_statements as statements
+from notifier.store import operator_sql as statements
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.filters import Filter, conditions, hashes_of
 from notifier.store.models import Notification, OperatorRecord
-from notifier.store.storable import storable
+from notifier.store.sanitize import storable
 
 #: Notifications of one transaction.
 PAGE = 1000

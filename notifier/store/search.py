@@ -18,7 +18,7 @@ from notifier.store.engine import database_now, sqlstate_of, transaction
 from notifier.store.filters import Filter as Filter
 from notifier.store.filters import conditions
 from notifier.store.models import Attempt, Event, Notification, ProviderMessage, RejectedMessage
-from notifier.store.vault import Vault
+from notifier.store.personal_data import Vault
 
 #: Notifications of one page of an export.
 EXPORT_PAGE = 1000
