@@ -17,7 +17,7 @@ from bench import past
 from bench.figures import percentiles
 from bench.throughput import Say
 from notifier.store.engine import make_engine
-from notifier.store.partitions import first_id
+from notifier.store.schema.partitions import first_id
 from notifier.store.search import Audit, Filter
 
 #: Searches of each kind, each for something else.

@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 from notifier.security.recipient_hash import PUBLIC_KEY
-from notifier.store.partitions import PARTITIONED, first_id, month_after
+from notifier.store.schema.partitions import PARTITIONED, first_id, month_after
 
 MONTHS = 12
 #: Notifications for each recipient, on average.

@@ -8,7 +8,7 @@ import psycopg
 
 from chaos.world import World
 from notifier.store.engine import make_engine
-from notifier.store.partitions import PARTITIONED, ensure_partitions
+from notifier.store.schema.partitions import PARTITIONED, ensure_partitions
 
 #: A statement of the load holds the table now and then; after this it is tried again.
 _LOCK = "SET LOCAL lock_timeout = '500ms'"

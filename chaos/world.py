@@ -29,7 +29,7 @@ from chaos.setup import USUAL, Setup, Surroundings
 from notifier.client.outbox import create_table, make_engine
 from notifier.dev.embedded.postgres import DATABASE
 from notifier.dev.running import running
-from notifier.store.migrating import upgrade
+from notifier.store.schema.upgrade import upgrade
 from tests.databases import with_database
 
 if TYPE_CHECKING:

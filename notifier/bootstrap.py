@@ -54,7 +54,7 @@ from notifier.store.provider_health import HealthBook
 from notifier.store.provider_reports import ReceiptBook
 from notifier.store.rate_limits import RateBook
 from notifier.store.retention import RetentionBook
-from notifier.store.revisions import missing_upgrade
+from notifier.store.schema.revisions import missing_upgrade
 from notifier.store.search import Audit
 from notifier.store.sessions import Session, in_words
 from notifier.store.suppressions import SuppressionBook

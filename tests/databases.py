@@ -60,7 +60,7 @@ class Databases:
 
     def _make_template(self) -> str:
         # Here, because conftest is also for tests that need no database and should not wait for these packages.
-        from notifier.store.migrating import upgrade
+        from notifier.store.schema.upgrade import upgrade
 
         name = f"{self._prefix}_template"
         self._execute("CREATE DATABASE {}", name)

@@ -36,9 +36,9 @@ def register(app: typer.Typer) -> None:
 
 def db_upgrade(context: typer.Context, as_json: AsJson = False) -> None:
     """Bring the tables to this version, and make the partitions of the coming months. Safe to repeat."""
-    from notifier.store.migrating import upgrade
-    from notifier.store.partitions import made_until
-    from notifier.store.revisions import revisions
+    from notifier.store.schema.partitions import made_until
+    from notifier.store.schema.revisions import revisions
+    from notifier.store.schema.upgrade import upgrade
 
     with wiring(context).services() as services:
         url = services.settings.require("database_url")
@@ -59,7 +59,7 @@ def db_upgrade(context: typer.Context, as_json: AsJson = False) -> None:
 
 def db_current(context: typer.Context, as_json: AsJson = False) -> None:
     """Show the revision of the tables. Exits 1 if this version needs a newer one."""
-    from notifier.store.revisions import missing_upgrade, revisions
+    from notifier.store.schema.revisions import missing_upgrade, revisions
 
     with wiring(context).services() as services:
         current, newest = revisions(services.engine)

@@ -73,7 +73,7 @@ def check_database(services: Services) -> Iterator[Check]:
     """Reachable, migrated, ready for the next months."""
     from notifier.cli.callback_checks import check_endpoints
     from notifier.cli.upkeep_checks import check_partitions, check_upkeep
-    from notifier.store.revisions import missing_upgrade, revisions
+    from notifier.store.schema.revisions import missing_upgrade, revisions
     from notifier.store.sessions import STATEMENT_MODE_FIX
 
     try:

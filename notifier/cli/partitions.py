@@ -12,7 +12,7 @@ from notifier.cli.wiring import wiring
 
 if TYPE_CHECKING:
     from notifier.bootstrap import Services
-    from notifier.store.partitions import MadeMonths, MissingMonth, Stray
+    from notifier.store.schema.partitions import MadeMonths, MissingMonth, Stray
 
 
 def add_to_db(db: typer.Typer) -> None:
@@ -32,7 +32,7 @@ def partitions(
 
     Exits 1 if a month could not be made.
     """
-    from notifier.store.partitions import made_until, missing_months, strays
+    from notifier.store.schema.partitions import made_until, missing_months, strays
 
     if now == dry_run:
         fix = "give one of them: --dry-run shows, --now makes"
@@ -56,7 +56,7 @@ def partitions(
 
 def _make(services: Services) -> MadeMonths:
     from notifier.domain.errors import ServiceUnavailable
-    from notifier.store.partitions import MadeMonths, ensure_partitions
+    from notifier.store.schema.partitions import MadeMonths, ensure_partitions
 
     made = MadeMonths()
     try:

@@ -49,7 +49,7 @@ def check_producers(services: Services) -> Iterator[Check]:
 def _check_seen(services: Services) -> Iterator[Check]:
     """Producers that publish without proof: the next ones to get a user of their own."""
     from notifier.store.producers import unproven_producers
-    from notifier.store.revisions import missing_upgrade
+    from notifier.store.schema.revisions import missing_upgrade
 
     try:
         if missing_upgrade(services.engine) is not None:

@@ -154,7 +154,7 @@ def up() -> None:
     from notifier.dev.programs import Programs
     from notifier.intake.producers import check_broker, in_words
     from notifier.runtime.shutdown import stop_on_signals
-    from notifier.store.migrating import upgrade
+    from notifier.store.schema.upgrade import upgrade
 
     stop = stop_on_signals(settings.grace_seconds + SERVERS_SECONDS)
     data_dir = settings.data_dir.expanduser().absolute()

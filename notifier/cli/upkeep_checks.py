@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def check_partitions(services: Services) -> Iterator[Check]:
     """This month's and the next one's: without them rows land in the default partition; and what stays there."""
-    from notifier.store.partitions import missing_partitions, strays
+    from notifier.store.schema.partitions import missing_partitions, strays
 
     missing = missing_partitions(services.engine)
     if missing:

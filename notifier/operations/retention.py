@@ -16,8 +16,8 @@ from uuid import UUID
 
 from notifier.config.limits import Retention
 from notifier.domain.statuses import Channel
-from notifier.store.partitions import LAST_ID, Month, first_id
 from notifier.store.retention import RetentionBook, Span, Walked
+from notifier.store.schema.partitions import LAST_ID, Month, first_id
 
 #: On this day of a month the walks begin at the beginning: an id may be older than the mark when it arrives.
 _WHOLE_WALK_DAY = 1

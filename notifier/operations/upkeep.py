@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from notifier.config.logs import log, log_failure
 from notifier.domain.errors import NotifierError, ServiceUnavailable
 from notifier.operations.retention import Keeper
-from notifier.store.partitions import ensure_partitions
+from notifier.store.schema.partitions import ensure_partitions
 from notifier.store.search import Audit
 from notifier.store.upkeep import UpkeepBook
 

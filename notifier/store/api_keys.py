@@ -10,7 +10,7 @@ from sqlalchemy import Engine, TextClause, func, insert, or_, select, text, upda
 
 from notifier.domain.errors import NotFound
 from notifier.store.engine import transaction
-from notifier.store.models import ApiKey
+from notifier.store.schema.notifications import ApiKey
 
 #: `last_used_at` is written at most so often: a key in steady use costs no write for each request. Seconds.
 TOUCH_SECONDS = 60

@@ -21,8 +21,8 @@ from notifier.domain.errors import Fault, QuotaExceeded
 from notifier.domain.message import MAX_MAIL_ATTACHMENTS
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
-from notifier.store.models import StoredAttachment
 from notifier.store.records import NewNotification
+from notifier.store.schema.notifications import StoredAttachment
 
 #: One that no message has named is deleted after this.
 UNUSED_HOURS = 24

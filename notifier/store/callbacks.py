@@ -21,9 +21,9 @@ from sqlalchemy import ColumnElement, Engine, func, select
 from notifier.domain.errors import NotFound
 from notifier.domain.statuses import ENDPOINT_FAILURES, CallbackFailure, CallbackState, Status
 from notifier.store import callback_sql as statements
-from notifier.store.callback_tables import Callback, CallbackAttempt, CallbackEndpoint
 from notifier.store.engine import transaction
 from notifier.store.operator_actions import Tally, among, note_result
+from notifier.store.schema.callbacks import Callback, CallbackAttempt, CallbackEndpoint
 
 #: So many calls of one endpoint at once, by all workers together: a slow one holds no more slots than these.
 PER_ENDPOINT = 20

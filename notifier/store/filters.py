@@ -12,8 +12,8 @@ from notifier.domain.errors import InvalidMessage, WrongSelection
 from notifier.domain.recipient_identity import number_faults
 from notifier.domain.statuses import Channel, Status
 from notifier.security.recipient_hash import HashKey
-from notifier.store.models import Notification
-from notifier.store.partitions import first_id
+from notifier.store.schema.notifications import Notification
+from notifier.store.schema.partitions import first_id
 
 #: What has to be read one by one is read of no longer time than this.
 MAX_SPAN = timedelta(days=31)

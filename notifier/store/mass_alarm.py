@@ -28,7 +28,7 @@ from notifier.config.logs import log
 from notifier.domain.message import time_of_id
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
-from notifier.store.partitions import first_id
+from notifier.store.schema.partitions import first_id
 
 if TYPE_CHECKING:
     from notifier.store.suppressions import NewSuppression

@@ -25,8 +25,8 @@ from notifier.store import operator_sql as statements
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.filters import Filter, conditions, hashes_of
-from notifier.store.models import Notification, OperatorRecord
 from notifier.store.sanitize import storable
+from notifier.store.schema.notifications import Notification, OperatorRecord
 
 #: Notifications of one transaction.
 PAGE = 1000

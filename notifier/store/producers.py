@@ -8,7 +8,7 @@ from sqlalchemy import Engine, TextClause, text
 
 from notifier.domain.producers import ProducerProof
 from notifier.store.engine import transaction
-from notifier.store.partitions import first_id
+from notifier.store.schema.partitions import first_id
 
 #: So many of a producer's newest notifications are looked at, whatever their number.
 NEWEST = 100

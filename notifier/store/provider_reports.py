@@ -28,9 +28,9 @@ from notifier.domain.statuses import Channel, MessageProof, Reason, Status, sour
 from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import database_now, transaction
 from notifier.store.mass_alarm import HardBounceWatch
-from notifier.store.partitions import first_id
 from notifier.store.provider_messages import MessageClaim, claim_message, with_locks
 from notifier.store.sanitize import storable
+from notifier.store.schema.partitions import first_id
 from notifier.store.suppressions import NewSuppression, add_suppressions
 from notifier.store.wiping import wipe
 

@@ -13,9 +13,9 @@ from sqlalchemy import ColumnElement, Engine, func, select
 from notifier.domain.errors import CannotOpen
 from notifier.store import operator_sql as statements
 from notifier.store.engine import transaction
-from notifier.store.models import RejectedMessage
 from notifier.store.operator_actions import Tally, among, note_result
 from notifier.store.personal_data import Vault
+from notifier.store.schema.notifications import RejectedMessage
 
 #: Rejected messages of one page: each may hold 64 KiB.
 PAGE = 100

@@ -21,8 +21,8 @@ from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import database_verdict, transaction
 from notifier.store.filters import Filter, conditions
 from notifier.store.identity import Verdict, store_new
-from notifier.store.models import Notification
 from notifier.store.operator_actions import PAGE, Begun, Tally, note_result
+from notifier.store.schema.notifications import Notification
 from notifier.store.wiping import GONE
 
 

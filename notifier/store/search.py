@@ -17,8 +17,8 @@ from notifier.store.attachments import AttachmentView, views_of
 from notifier.store.engine import database_now, sqlstate_of, transaction
 from notifier.store.filters import Filter as Filter
 from notifier.store.filters import conditions
-from notifier.store.models import Attempt, Event, Notification, ProviderMessage, RejectedMessage
 from notifier.store.personal_data import Vault
+from notifier.store.schema.notifications import Attempt, Event, Notification, ProviderMessage, RejectedMessage
 
 #: Notifications of one page of an export.
 EXPORT_PAGE = 1000

@@ -32,8 +32,8 @@ from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.store.clock import clock_of
 from notifier.store.engine import database_now, transaction
 from notifier.store.mass_alarm import HardBounceWatch
-from notifier.store.models import Suppression
 from notifier.store.sanitize import storable
+from notifier.store.schema.notifications import Suppression
 
 #: Rows of one page of an export.
 EXPORT_PAGE = 1000

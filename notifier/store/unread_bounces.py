@@ -14,8 +14,8 @@ from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from notifier.domain.errors import CannotOpen, NotFound
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
-from notifier.store.models import UnreadBounce
 from notifier.store.personal_data import Vault
+from notifier.store.schema.notifications import UnreadBounce
 
 #: So much of a mail is kept. Bytes.
 KEPT_BYTES = 64 * 1024

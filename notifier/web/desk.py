@@ -22,7 +22,7 @@ from notifier.store.api_keys import KeyBook
 from notifier.store.metrics import GaugeBook, Gauges
 from notifier.store.operator_actions import Operating
 from notifier.store.rate_limits import RateBook
-from notifier.store.revisions import missing_upgrade
+from notifier.store.schema.revisions import missing_upgrade
 from notifier.store.search import Audit
 from notifier.store.stuck import Lateness
 from notifier.web.handover import Handover

@@ -30,7 +30,7 @@ from notifier.domain.statuses import (
     Status,
     SuppressionReason,
 )
-from notifier.store.models import Base
+from notifier.store.schema.notifications import Base
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"

@@ -14,10 +14,10 @@ from notifier import Client
 from notifier.domain.statuses import Channel, Lane
 from notifier.rendering import Renderer
 from notifier.store.engine import make_engine
-from notifier.store.migrating import upgrade
-from notifier.store.revisions import missing_upgrade, revisions
+from notifier.store.schema.revisions import missing_upgrade, revisions
+from notifier.store.schema.table_locks import LOCK_SECONDS
+from notifier.store.schema.upgrade import upgrade
 from notifier.store.search import Filter
-from notifier.store.table_locks import LOCK_SECONDS
 from tests.support.next_version import NEXT_REVISION, write_next_revisions
 from tests.support.service import Service, running_service
 from tests.waiting import wait_until

@@ -17,11 +17,11 @@ from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.message import new_id
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
-from notifier.store.migrating import upgrade
-from notifier.store.models import Base
-from notifier.store.partitions import PARTITIONED, ensure_partitions, first_id, month_after
-from notifier.store.revisions import missing_upgrade, revisions
-from notifier.store.table_locks import LOCK_SECONDS
+from notifier.store.schema.notifications import Base
+from notifier.store.schema.partitions import PARTITIONED, ensure_partitions, first_id, month_after
+from notifier.store.schema.revisions import missing_upgrade, revisions
+from notifier.store.schema.table_locks import LOCK_SECONDS
+from notifier.store.schema.upgrade import upgrade
 from tests.support.next_version import NEXT_REVISION, write_next_revisions
 from tests.waiting import patient
 

@@ -17,7 +17,8 @@ from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Status
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
-from notifier.store.partitions import (
+from notifier.store.records import NewAttempt, NewNotification, Result
+from notifier.store.schema.partitions import (
     MONTHS_AHEAD,
     MONTHS_MENDED,
     PARTITIONED,
@@ -30,7 +31,6 @@ from notifier.store.partitions import (
     months,
     strays,
 )
-from notifier.store.records import NewAttempt, NewNotification, Result
 from tests.unit.cli.commandline import CommandLine
 
 NOW = datetime.now(UTC)

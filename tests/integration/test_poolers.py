@@ -20,7 +20,7 @@ from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.domain.statuses import Channel
 from notifier.rendering import Renderer
 from notifier.store.engine import check_sessions, make_engine, transaction
-from notifier.store.migrating import upgrade
+from notifier.store.schema.upgrade import upgrade
 from notifier.store.search import Filter
 from notifier.store.sessions import OPTIONS, role_statements
 from tests.support import forking

@@ -30,10 +30,10 @@ from notifier.store.callbacks import CallbackBook
 from notifier.store.engine import database_verdict, make_engine, transaction
 from notifier.store.identity import judge
 from notifier.store.ledger import Ledger, Result
-from notifier.store.migrating import upgrade
 from notifier.store.operator_actions import Operating
 from notifier.store.records import Claimed, NewAttempt, NewNotification
 from notifier.store.restored import RestoredBook
+from notifier.store.schema.upgrade import upgrade
 from notifier.store.search import Audit, Filter
 from notifier.store.stuck import Cause, Lateness
 from tests.databases import Databases, database_of

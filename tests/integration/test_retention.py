@@ -21,10 +21,10 @@ from notifier.security.encryption import Sealer
 from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
-from notifier.store.partitions import PARTITIONED, first_id, month_after
 from notifier.store.personal_data import Vault
 from notifier.store.records import NewNotification, NewRejection
 from notifier.store.retention import RetentionBook
+from notifier.store.schema.partitions import PARTITIONED, first_id, month_after
 from notifier.store.search import Audit, Filter
 from notifier.worker import RETENTION, make_app
 from tests.unit.cli.commandline import CommandLine

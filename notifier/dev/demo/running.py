@@ -21,7 +21,7 @@ from notifier.dev.local import LocalWorld, local_world, with_api
 from notifier.dev.programs import API, PROGRAMS, Programs
 from notifier.domain.errors import NotFound
 from notifier.domain.statuses import FINAL_STATUSES, Channel, Lane, Status
-from notifier.store.migrating import upgrade
+from notifier.store.schema.upgrade import upgrade
 from notifier.store.search import Story
 
 #: Everything must have ended by then. Seconds.

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import ARRAY, BigInteger, CheckConstraint, Integer, LargeBinary, Text, Uuid, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from notifier.store.base import Base
+from notifier.store.schema.base import Base
 
 
 class ProviderState(Base):

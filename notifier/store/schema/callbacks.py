@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Identity, Index, Integer, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from notifier.domain.statuses import CallbackState
-from notifier.store.base import Base, one_of
+from notifier.store.schema.base import Base, one_of
 
 
 class Callback(Base):

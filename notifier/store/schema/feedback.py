@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Index, Integer, LargeBinary, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from notifier.store.base import Base
+from notifier.store.schema.base import Base
 
 
 class HardBounceCount(Base):

@@ -24,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.message import time_of_id
 from notifier.store.engine import transaction
-from notifier.store.table_locks import LOCK_SECONDS, LOCK_TRIES, is_in_the_way, patiently
+from notifier.store.schema.table_locks import LOCK_SECONDS, LOCK_TRIES, is_in_the_way, patiently
 
 #: Tables that are partitioned, each by a notification's id.
 PARTITIONED = ("notifications", "attempts", "events")

@@ -17,8 +17,8 @@ from sqlalchemy.pool import NullPool
 from notifier.config.settings import bundled
 from notifier.store.engine import database_url, database_verdict, transaction
 from notifier.store.identity import store_first
-from notifier.store.partitions import ensure_partitions
-from notifier.store.table_locks import LOCK_SECONDS, LOCK_TRIES, patiently
+from notifier.store.schema.partitions import ensure_partitions
+from notifier.store.schema.table_locks import LOCK_SECONDS, LOCK_TRIES, patiently
 
 # Any constant does, as long as nobody else uses it.
 _MIGRATION_LOCK = 0x6E6F7468

@@ -1,0 +1,1 @@
+"""The tables, their partitions and their upgrades."""
