@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from notifier.broker.inspection import Broker
 from notifier.broker.topology import callbacks_queue
-from notifier.callbacks.addresses import url_problem
+from notifier.callbacks.url_guard import url_problem
 from notifier.cli.checks import Check, split_error
 from notifier.domain.errors import ConfigurationError
 

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from notifier.broker import user_id
 from notifier.broker.topology import notify_queue_name
-from notifier.callbacks.rules import Rules
+from notifier.callbacks.policy import Rules
 from notifier.config.logs import log, log_failure
 from notifier.config.settings import Structure
 from notifier.domain.errors import Fault, NotFound, ServiceUnavailable, StatementCancelled, TemplateInvalid, few

@@ -17,7 +17,7 @@ import pytest
 from aiohttp.abc import AbstractResolver
 
 from notifier.callbacks import signing
-from notifier.callbacks.calling import Answer, Caller
+from notifier.callbacks.http import Answer, Caller
 from notifier.domain.statuses import CallbackFailure
 from tests.support.receiver import Receiver, Say, receiver
 

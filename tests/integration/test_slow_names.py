@@ -19,8 +19,8 @@ import aiohttp
 import pytest
 
 from notifier.callbacks import Caller, NameServers
-from notifier.callbacks.addresses import CheckedResolver, ForbiddenAddress
-from notifier.callbacks.calling import Answer
+from notifier.callbacks.http import Answer
+from notifier.callbacks.url_guard import CheckedResolver, ForbiddenAddress
 from notifier.dev.smtp_server import MailServer, running_mail_server
 from notifier.domain.statuses import CallbackFailure
 from notifier.providers.base import Outgoing

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp.abc import AbstractResolver
 
-from notifier.callbacks.addresses import CheckedResolver, ForbiddenAddress, is_public, url_problem
+from notifier.callbacks.url_guard import CheckedResolver, ForbiddenAddress, is_public, url_problem
 
 
 @pytest.mark.parametrize("address", ["93.184.215.14", "8.8.8.8", "2606:4700::1111", "2a00:1450:4001:830::200e"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from notifier.callbacks.calling import judge
+from notifier.callbacks.http import judge
 from notifier.callbacks.pausing import DEADLINE_SECONDS, pause_after
 from notifier.domain.statuses import CallbackFailure
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from notifier.callbacks.addresses import url_problem
+from notifier.callbacks.url_guard import url_problem
 from notifier.config.callbacks import CallbackTable
 from notifier.domain.errors import Fault
 from notifier.domain.message import Message

@@ -11,7 +11,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from notifier.callbacks.addresses import CheckedResolver, ForbiddenAddress, url_problem
+from notifier.callbacks.url_guard import CheckedResolver, ForbiddenAddress, url_problem
 from notifier.domain.statuses import CallbackFailure
 from notifier.providers.http import retry_after
 

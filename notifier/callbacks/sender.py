@@ -19,7 +19,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from notifier.callbacks import payload, signing
-from notifier.callbacks.calling import DEADLINE_SECONDS, Answer, Caller
+from notifier.callbacks.http import DEADLINE_SECONDS, Answer, Caller
 from notifier.callbacks.pausing import pause_after
 from notifier.callbacks.slots import FairSlots
 from notifier.config.callbacks import CallbackTable
