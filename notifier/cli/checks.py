@@ -259,7 +259,7 @@ def check_providers_and_senders(services: Services) -> Iterator[Check]:
 
 def check_circuits(services: Services) -> Iterator[Check]:
     """Providers that are left alone, and senders that are held back."""
-    from notifier.operations.steering import Steering
+    from notifier.operations.providers import Steering
     from notifier.store.operator_actions import Operating
 
     operating = Operating(services.engine, services.hash_key)

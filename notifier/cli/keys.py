@@ -17,7 +17,7 @@ from notifier.cli.wiring import wiring
 from notifier.domain.statuses import Channel
 
 if TYPE_CHECKING:
-    from notifier.operations.keys import Keys, NewKey
+    from notifier.operations.api_keys import Keys, NewKey
     from notifier.store.api_keys import KeyView
 
 PANEL = "Set up"
@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
 
 @contextmanager
 def _keys(context: typer.Context) -> Iterator[Keys]:
-    from notifier.operations.keys import Keys
+    from notifier.operations.api_keys import Keys
     from notifier.store.api_keys import KeyBook
     from notifier.store.operator_actions import Operating
 
@@ -73,7 +73,7 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make a key. It is shown once, and kept nowhere."""
-    from notifier.operations.keys import Grants, Scope
+    from notifier.operations.api_keys import Grants, Scope
 
     grants = Grants(
         tuple(_words(Scope, scope, "--scope")),

@@ -13,7 +13,7 @@ from notifier.cli.output import AsJson, hint, one_line, print_json, print_line, 
 from notifier.cli.wiring import wiring
 
 if TYPE_CHECKING:
-    from notifier.operations.steering import OpenCircuit, ProviderView, SenderView, Steering
+    from notifier.operations.providers import OpenCircuit, ProviderView, SenderView, Steering
 
 PANEL = "Act"
 
@@ -36,7 +36,7 @@ def register(app: typer.Typer) -> None:
 @contextmanager
 def steering(context: typer.Context) -> Iterator[Steering]:
     """What is known and done about providers, on the configured database."""
-    from notifier.operations.steering import Steering
+    from notifier.operations.providers import Steering
     from notifier.store.operator_actions import Operating
 
     with wiring(context).services() as services:

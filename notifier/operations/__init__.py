@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from notifier.domain.errors import WrongSelection
 from notifier.operations.notifications import CANCELLABLE, RETRYABLE, Operations, Resolution, Stuck
-from notifier.operations.replaying import DeadQueue, Replays
+from notifier.operations.rejected import DeadQueue, Replays
 from notifier.operations.results import Progress, Result, Skipped
 from notifier.store.operator_actions import Selection, Tally
 from notifier.store.rejected import RejectedSelection

@@ -10,8 +10,8 @@ from typing import assert_never
 
 from notifier.domain.errors import WrongSelection
 from notifier.domain.statuses import Status, sources_of
+from notifier.operations.explanations import late_in_words, why_not_cancelled, why_not_resolved, why_not_retried
 from notifier.operations.results import Progress, Result, Skipped, result
-from notifier.operations.whys import late_in_words, why_not_cancelled, why_not_resolved, why_not_retried
 from notifier.store.operator_actions import Begun, Move, Operating, Seen, Selection, Tally
 from notifier.store.search import Filter
 from notifier.store.stuck import Late, Lateness

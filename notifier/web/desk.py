@@ -10,11 +10,11 @@ from fastapi import Depends, Request
 from notifier.bootstrap import Services
 from notifier.intake import Intake
 from notifier.operations import Operations
+from notifier.operations.api_keys import Keys
 from notifier.operations.attachments import Attachments
 from notifier.operations.callbacks import CallbackOperations
-from notifier.operations.keys import Keys
+from notifier.operations.providers import Steering
 from notifier.operations.receipts import Receipts
-from notifier.operations.steering import Steering
 from notifier.operations.suppressions import Suppressions
 from notifier.rendering import Renderer
 from notifier.security.tokens import Tokens

@@ -11,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from notifier.operations.keys import Holder, Scope
+from notifier.operations.api_keys import Holder, Scope
 from notifier.web.desk import Desk
 from notifier.web.problems import Refusal, retry_after
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from notifier.domain.errors import TemplateInvalid
 from notifier.domain.statuses import Channel
-from notifier.operations.keys import Scope
-from notifier.operations.steering import ProviderView
+from notifier.operations.api_keys import Scope
+from notifier.operations.providers import ProviderView
 from notifier.rendering import Renderer, Segments
 from notifier.web.desk import AtDesk
 from notifier.web.gate import KeyedRoute, Operator, SenderOrReader

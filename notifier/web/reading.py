@@ -16,7 +16,7 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
 from notifier.domain.errors import NotFound, WrongSelection
-from notifier.operations.keys import Holder
+from notifier.operations.api_keys import Holder
 from notifier.store.filters import MAX_SPAN, Filter
 from notifier.store.search import Audit, Dimension, Story
 from notifier.web import examples, exporting

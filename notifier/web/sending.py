@@ -12,7 +12,7 @@ from notifier.domain.message import Message
 from notifier.domain.statuses import Lane
 from notifier.intake.accepting import Answer, check_encoding
 from notifier.intake.requests import read_batch_request, read_request
-from notifier.operations.keys import Holder
+from notifier.operations.api_keys import Holder
 from notifier.web import examples
 from notifier.web.desk import AtDesk
 from notifier.web.gate import KeyedRoute, Sender, admit

@@ -21,7 +21,7 @@ from notifier.bootstrap import Services
 from notifier.broker import topology
 from notifier.config.settings import Settings
 from notifier.domain.statuses import Channel, Lane
-from notifier.operations.keys import Scope
+from notifier.operations.api_keys import Scope
 from notifier.runtime.connection_limit import raise_file_limit
 from notifier.store.search import Filter
 from notifier.web.app import make_app

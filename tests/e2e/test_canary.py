@@ -31,7 +31,7 @@ from notifier.dev.smtp_faults import Rule
 from notifier.dev.smtp_server import MailServer, running_mail_server
 from notifier.dev.twilio_server import TwilioRule, TwilioServer, running_twilio_server
 from notifier.domain.message import new_id
-from notifier.operations.keys import Scope
+from notifier.operations.api_keys import Scope
 from notifier.security.encryption import new_key
 from tests.e2e.test_api import key_of
 from tests.support import forking

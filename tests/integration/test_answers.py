@@ -23,7 +23,7 @@ from notifier.dev.twilio_server import TwilioRule, TwilioServer, running_twilio_
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Reason
 from notifier.domain.validation import check
-from notifier.operations.steering import Steering
+from notifier.operations.providers import Steering
 from notifier.providers.base import Provider
 from notifier.providers.smtp.provider import SmtpProvider
 from notifier.providers.twilio.provider import TwilioProvider

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from notifier.operations.keys import Scope
+from notifier.operations.api_keys import Scope
 from notifier.web.patience import Patience
 from tests.support.api import Api, idle_connections, served
 from tests.support.templates import write_templates

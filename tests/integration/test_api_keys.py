@@ -15,7 +15,7 @@ from sqlalchemy import text
 from notifier.domain.errors import NotFound, WrongSelection
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Channel
-from notifier.operations.keys import Grants, Scope
+from notifier.operations.api_keys import Grants, Scope
 from notifier.store.engine import transaction
 from tests.support.api import Api
 from tests.support.templates import write_template, write_templates

@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from notifier.domain.errors import Fault, ServiceUnavailable, WrongSelection
 from notifier.domain.message import new_id
-from notifier.operations.keys import Scope
+from notifier.operations.api_keys import Scope
 from notifier.store import search as audit
 from notifier.store.engine import transaction
 from notifier.store.operator_actions import Operating

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from notifier.domain.statuses import Channel
-from notifier.operations.keys import Scope
+from notifier.operations.api_keys import Scope
 from notifier.store.search import Filter
 from tests.support.api import Api, Reply
 from tests.support.templates import write_templates

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from notifier.operations.keys import Scope
+from notifier.operations.api_keys import Scope
 from tests.support.api import Api
 from tests.support.templates import write_templates
 

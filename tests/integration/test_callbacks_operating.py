@@ -20,7 +20,7 @@ from notifier.config.settings import Settings, Structure
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake import Intake
 from notifier.intake.accepting import Received
-from notifier.operations.keys import Scope
+from notifier.operations.api_keys import Scope
 from notifier.rendering import Renderer
 from notifier.store.engine import make_engine
 from notifier.store.metrics import GaugeBook

@@ -22,7 +22,7 @@ from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Status
 from notifier.domain.validation import check
 from notifier.operations import Operations, Selection
-from notifier.operations.replaying import Replays
+from notifier.operations.rejected import Replays
 from notifier.security.encryption import Sealer, new_key, read_keys
 from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import make_engine, transaction

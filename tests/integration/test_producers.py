@@ -27,7 +27,7 @@ from notifier.config.settings import Settings, Structure
 from notifier.domain.errors import PublishRefused
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake import make_reader
-from notifier.operations.keys import Scope
+from notifier.operations.api_keys import Scope
 from notifier.store.producers import unproven_producers
 from notifier.store.search import Filter, NotificationView, RejectedView
 from tests.rabbitmq import AmqpServer, PrivateRabbitmq

@@ -22,7 +22,7 @@ from notifier.domain.errors import DatabaseChanged, WrongSelection
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Status
 from notifier.operations import Operations
-from notifier.operations.keys import Scope
+from notifier.operations.api_keys import Scope
 from notifier.operations.restored import Restored
 from notifier.rendering import Renderer
 from notifier.security.recipient_hash import HashKey

@@ -19,7 +19,7 @@ from notifier.dev.smtp_server import MailServer, running_mail_server
 from notifier.domain.errors import ConfigurationError, WrongSelection
 from notifier.domain.statuses import SIMULATOR, Channel, Lane, SuppressionReason
 from notifier.operations import Selection
-from notifier.operations.keys import Grants, Scope
+from notifier.operations.api_keys import Grants, Scope
 from notifier.providers.simulator import NUMBERS
 from notifier.store.engine import transaction
 from notifier.store.records import NewAttempt

@@ -12,7 +12,7 @@ import pytest
 
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Channel
-from notifier.operations.keys import Scope
+from notifier.operations.api_keys import Scope
 from notifier.store.suppressions import SuppressionView
 from tests.support.api import Api, Reply
 from tests.support.bounced import KEY

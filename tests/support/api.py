@@ -26,7 +26,7 @@ from notifier.bootstrap import Services
 from notifier.config.settings import Settings, Structure
 from notifier.dev.machine import free_port
 from notifier.domain.statuses import Channel, Lane
-from notifier.operations.keys import Grants, Scope
+from notifier.operations.api_keys import Grants, Scope
 from notifier.runtime.connection_limit import ConnectionLimit, raise_file_limit
 from notifier.web.app import make_app
 from notifier.web.connection import ClientConnection

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from notifier.domain.producers import SendingRights
-from notifier.operations.keys import Holder, NewKey, Scope
+from notifier.operations.api_keys import Holder, NewKey, Scope
 
 
 def holder(*scopes: Scope, producer: str | None = "shop", templates: tuple[str, ...] | None = None) -> Holder:

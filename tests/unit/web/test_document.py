@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from notifier.operations.keys import Scope
+from notifier.operations.api_keys import Scope
 from notifier.store.metrics import Gauges
 from notifier.web.app import make_app
 from notifier.web.watching import lines

@@ -10,7 +10,7 @@ from notifier.config.settings import ProviderTable
 from notifier.domain.errors import NotFound
 from notifier.domain.routing import WINDOW_SECONDS, Health
 from notifier.domain.statuses import Channel, Reason
-from notifier.operations.whys import circuit_in_words
+from notifier.operations.explanations import circuit_in_words
 from notifier.providers.registry import channel_of
 from notifier.store.circuits import Affected, CircuitBook, CircuitState
 from notifier.store.operator_actions import Operating, Tally
