@@ -24,15 +24,15 @@ from notifier.delivery.pacing import Pacer
 from notifier.dispatch import Dispatcher, Publish
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.statuses import SIMULATOR, Channel
+from notifier.feedback.bounces import Bounces
+from notifier.feedback.receipts import Receipts, identity
+from notifier.feedback.suppression_csv import SuppressionFiles
+from notifier.feedback.suppressions import Suppressions
 from notifier.intake import Intake
 from notifier.intake.accepting import PublishTasks
 from notifier.intake.producers import Producers
-from notifier.operations.bounces import Bounces
 from notifier.operations.held_suppressions import HeldSuppressions
-from notifier.operations.receipts import Receipts, identity
 from notifier.operations.retention import Keeper
-from notifier.operations.suppression_files import SuppressionFiles
-from notifier.operations.suppressions import Suppressions
 from notifier.operations.upkeep import Upkeep, Work, keep, log_statistics, make_partitions
 from notifier.providers import registry
 from notifier.providers.base import Provider

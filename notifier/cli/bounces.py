@@ -59,7 +59,7 @@ def bounces(
     _require_address(settings)
     settings.require("database_url")
     from notifier.bootstrap import Services
-    from notifier.bounces import THREADS, serve
+    from notifier.feedback.bounce_server import THREADS, serve
     from notifier.runtime.shutdown import stop_on_signals
 
     stop = stop_on_signals(settings.grace_seconds)
@@ -141,7 +141,7 @@ def _print_unread(one: UnreadView) -> None:
 def _take_one(world: Wiring) -> int:
     """The exit code. Whatever goes wrong, the mail server is to keep the mail and come again."""
     try:
-        from notifier.bounces import KEPT_BYTES
+        from notifier.feedback.bounce_server import KEPT_BYTES
 
         content = sys.stdin.buffer.read(KEPT_BYTES)
         while sys.stdin.buffer.read(1024 * 1024):

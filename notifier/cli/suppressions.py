@@ -25,8 +25,8 @@ from notifier.domain.errors import Fault, InvalidMessage
 from notifier.domain.statuses import Channel, SuppressionReason
 
 if TYPE_CHECKING:
-    from notifier.operations.suppression_files import Bad
-    from notifier.operations.suppressions import Suppressions
+    from notifier.feedback.suppression_csv import Bad
+    from notifier.feedback.suppressions import Suppressions
     from notifier.store.suppressions import SuppressionView
 
 PANEL = "Act"
@@ -295,7 +295,7 @@ def import_file(
 
     Exits 1 if a line is wrong.
     """
-    from notifier.operations.suppression_files import Defaults
+    from notifier.feedback.suppression_csv import Defaults
 
     bad: list[Bad] = []
     shown = 0
@@ -340,7 +340,7 @@ def export(
     ] = None,
 ) -> None:
     """Write suppressions as CSV, as hashes. `import` reads it again, under the same hash key."""
-    from notifier.operations.suppression_files import write_csv
+    from notifier.feedback.suppression_csv import write_csv
     from notifier.store.suppressions import SuppressionFilter
 
     wanted = SuppressionFilter(channel, scope, reason, with_ended=ended)

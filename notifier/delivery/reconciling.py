@@ -24,9 +24,9 @@ from uuid import UUID
 
 from notifier.config.logs import log, log_failure
 from notifier.config.settings import Settings
-from notifier.delivery.asking import first_wait
 from notifier.domain.errors import RenderingFailed, SendError, ServiceUnavailable, TemplateInvalid
 from notifier.domain.statuses import Channel, MessageProof, OnUnknown, Outcome, Status
+from notifier.feedback.receipt_polling import first_wait
 from notifier.providers.base import LATEST_SECONDS, Provider, Receipt, Reconciles, Sought, id_space
 from notifier.providers.outcomes import UNAVAILABLE
 from notifier.rendering import Renderer

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 from notifier.config.logs import log_failure
 from notifier.config.settings import Settings
-from notifier.delivery.asking import first_wait
 from notifier.delivery.calling import Call
 from notifier.delivery.failover import Routed, detail_of, to_decide
 from notifier.delivery.suppressing import suppression_of
 from notifier.domain.errors import OutcomeUnknown, Rejected, SendError
 from notifier.domain.retry_policy import MIN_PAUSE_SECONDS, UNKNOWN_AFTER_SECONDS, Decision, Situation, decide
 from notifier.domain.statuses import Outcome, Reason, Status
+from notifier.feedback.receipt_polling import first_wait
 from notifier.providers.base import Provider, Receipt, id_space
 from notifier.security.recipient_hash import HashKey
 from notifier.store.records import Claimed, Result

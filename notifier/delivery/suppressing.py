@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from notifier.domain.errors import Rejected
 from notifier.domain.statuses import SuppressionReason
-from notifier.operations.suppressions import GLOBAL, SENDER_PREFIX, category_scope, sender_scope
+from notifier.feedback.suppressions import GLOBAL, SENDER_PREFIX, category_scope, sender_scope
 from notifier.rendering import Template
 from notifier.security.recipient_hash import HashKey
 from notifier.store.records import Claimed, Guard

@@ -8,14 +8,14 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from notifier.bootstrap import Services
+from notifier.feedback.receipts import Receipts
+from notifier.feedback.suppressions import Suppressions
 from notifier.intake import Intake
 from notifier.operations import Operations
 from notifier.operations.api_keys import Keys
 from notifier.operations.attachments import Attachments
 from notifier.operations.callbacks import CallbackOperations
 from notifier.operations.providers import Steering
-from notifier.operations.receipts import Receipts
-from notifier.operations.suppressions import Suppressions
 from notifier.rendering import Renderer
 from notifier.security.tokens import Tokens
 from notifier.store.api_keys import KeyBook

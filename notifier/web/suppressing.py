@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from notifier.domain.errors import WrongSelection
 from notifier.domain.message import Time
 from notifier.domain.statuses import Channel, SuppressionReason
-from notifier.operations.suppressions import GLOBAL
+from notifier.feedback.suppressions import GLOBAL
 from notifier.store.suppressions import SuppressionFilter, SuppressionView
 from notifier.web import examples
 from notifier.web.desk import AtDesk

@@ -19,7 +19,7 @@ from pydantic import BeforeValidator
 from starlette.requests import ClientDisconnect
 
 from notifier.config.logs import log
-from notifier.operations.receipts import Hook
+from notifier.feedback.receipts import Hook
 from notifier.providers.twilio.webhooks import SIGNATURE_HEADER
 from notifier.web.desk import AtDesk
 from notifier.web.problems import Refusal

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from notifier.bounces import THREADS
 from notifier.config.settings import Settings
+from notifier.feedback.bounce_server import THREADS
 
 ROOT = Path(__file__).parents[2]
 #: PostgreSQL keeps these for its superuser (`superuser_reserved_connections`).

@@ -16,12 +16,12 @@ import pytest
 from notifier.bootstrap import Services
 from notifier.config.settings import Settings
 from notifier.delivery import Asker
-from notifier.delivery.asking import PATIENCE_SECONDS
 from notifier.dev.twilio_server import TwilioRule, TwilioServer, running_twilio_server
 from notifier.dispatch import Dispatcher
 from notifier.domain.errors import Unavailable
 from notifier.domain.statuses import Reason, Status
-from notifier.operations.receipts import ASK_AT_SECONDS
+from notifier.feedback.receipt_polling import PATIENCE_SECONDS
+from notifier.feedback.receipts import ASK_AT_SECONDS
 from notifier.providers.base import Outgoing, Report
 from notifier.providers.twilio.provider import TwilioOptions, TwilioProvider
 from notifier.providers.twilio.webhooks import report_of

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from notifier.bounces import KEPT_BYTES, MAX_MAIL_BYTES, Limits, serve
 from notifier.dev.machine import free_port
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Outcome, Status
-from notifier.operations.bounces import Bounces, Taken
+from notifier.feedback.bounce_server import KEPT_BYTES, MAX_MAIL_BYTES, Limits, serve
+from notifier.feedback.bounces import Bounces, Taken
 from tests.support import bounce_mails as mails
 from tests.support import forking
 from tests.support.bounced import ADDRESS, KEY, Mails

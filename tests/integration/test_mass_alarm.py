@@ -13,7 +13,7 @@ import pytest
 from notifier.config.limits import SuppressionTable
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Channel, Outcome, Reason, Status, SuppressionReason
-from notifier.operations.bounces import Taken
+from notifier.feedback.bounces import Taken
 from notifier.providers.base import Report
 from notifier.store.records import Result
 from notifier.store.suppressions import NewSuppression, SuppressionFilter

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from notifier.domain.errors import InvalidMessage
 from notifier.domain.statuses import Channel, Status, SuppressionReason
-from notifier.operations.suppression_files import Bad, Defaults
+from notifier.feedback.suppression_csv import Bad, Defaults
 from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import transaction
 from notifier.store.personal_data import Vault

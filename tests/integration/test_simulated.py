@@ -14,10 +14,10 @@ from sqlalchemy import text
 
 from notifier.bootstrap import DeliveryLoop
 from notifier.config.settings import load_structure
-from notifier.delivery.asking import SIMULATED_RECEIPT_SECONDS
 from notifier.dev.smtp_server import MailServer, running_mail_server
 from notifier.domain.errors import ConfigurationError, WrongSelection
 from notifier.domain.statuses import SIMULATOR, Channel, Lane, SuppressionReason
+from notifier.feedback.receipt_polling import SIMULATED_RECEIPT_SECONDS
 from notifier.operations import Selection
 from notifier.operations.api_keys import Grants, Scope
 from notifier.providers.simulator import NUMBERS

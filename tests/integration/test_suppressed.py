@@ -16,8 +16,8 @@ from sqlalchemy.exc import IntegrityError
 from notifier.delivery import Summary
 from notifier.domain.errors import Rejected, Unavailable
 from notifier.domain.statuses import Channel, Reason, Status, SuppressionReason
+from notifier.feedback.suppressions import Suppressions
 from notifier.operations import Operations, Selection
-from notifier.operations.suppressions import Suppressions
 from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger

@@ -13,7 +13,7 @@ from notifier.bootstrap import Services
 from notifier.config.settings import Settings
 from notifier.domain.errors import InvalidMessage
 from notifier.domain.statuses import Channel, SuppressionReason
-from notifier.operations.suppressions import Suppressions
+from notifier.feedback.suppressions import Suppressions
 from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import make_engine, transaction
 from notifier.store.suppressions import SuppressionFilter

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from notifier.config.limits import Retention
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Channel, Status
-from notifier.operations.bounces import Taken
+from notifier.feedback.bounces import Taken
 from notifier.operations.retention import Keeper
 from notifier.store.engine import transaction
 from notifier.store.personal_data import Vault

@@ -15,7 +15,7 @@ from notifier.config.settings import Sender, Settings, Structure
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Status
 from notifier.domain.validation import check
-from notifier.operations.bounces import Taken
+from notifier.feedback.bounces import Taken
 from notifier.store.engine import transaction
 from notifier.store.records import Claimed, NewAttempt, NewNotification, Result
 from notifier.store.search import Story

@@ -52,7 +52,7 @@ IMPORTS = (
     "kombu.transport.pyamqp",
     "kombu.transport.redis",
     "notifier.bootstrap",
-    "notifier.bounces",
+    "notifier.feedback.bounce_server",
     "notifier.cli",
     "notifier.cli.running",
     "notifier.intake.amqp",

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from notifier.delivery.asking import PATIENCE_SECONDS, first_wait, next_wait
-from notifier.operations.receipts import ASK_AT_SECONDS
+from notifier.feedback.receipt_polling import PATIENCE_SECONDS, first_wait, next_wait
+from notifier.feedback.receipts import ASK_AT_SECONDS
 from notifier.providers.smtp.provider import SmtpProvider
 from notifier.providers.twilio.provider import TwilioProvider
 from notifier.providers.vonage.provider import VonageProvider

@@ -9,9 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from notifier.feedback import bounce_meaning
+from notifier.feedback import bounce_meaning, bounces
 from notifier.feedback.bounce_meaning import Whose, meaning_of
-from notifier.operations import bounces
 from notifier.providers.smtp import bounce_parser, bounce_phrases, bounce_texts, mail_parts
 from notifier.providers.smtp.bounce_parser import Bounce, addresses_in, read_mail
 from tests.profiles import is_full

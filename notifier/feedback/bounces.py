@@ -25,8 +25,8 @@ from notifier.config.settings import Settings
 from notifier.domain.recipient_identity import recipient_identity
 from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.feedback.bounce_meaning import Meaning, Whose, is_believable, meaning_of
-from notifier.operations.receipts import identity_of, template_of
-from notifier.operations.suppressions import GLOBAL, Suppressions, category_scope, sender_scope
+from notifier.feedback.receipts import identity_of, template_of
+from notifier.feedback.suppressions import GLOBAL, Suppressions, category_scope, sender_scope
 from notifier.providers.redaction import mail_detail
 from notifier.providers.smtp.bounce_parser import Bounce, Complaint, Read, addresses_in, read_mail
 from notifier.rendering import Renderer

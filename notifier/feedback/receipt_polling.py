@@ -12,7 +12,7 @@ from uuid import UUID
 
 from notifier.config.logs import log, log_failure
 from notifier.domain.errors import SendError, ServiceUnavailable
-from notifier.operations.receipts import ASK_AT_SECONDS, Receipts
+from notifier.feedback.receipts import ASK_AT_SECONDS, Receipts
 from notifier.providers.base import CallsBack, Provider, Report, Reports
 from notifier.providers.simulator import Simulator
 from notifier.store.provider_reports import ReceiptBook, Silent

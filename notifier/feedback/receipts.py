@@ -17,7 +17,7 @@ from notifier.config.settings import Settings
 from notifier.domain.errors import ConfigurationError, InvalidMessage, NotFound, TemplateInvalid
 from notifier.domain.recipient_identity import number_faults
 from notifier.domain.statuses import Channel, Reason, SuppressionReason
-from notifier.operations.suppressions import GLOBAL, Suppressions, sender_scope
+from notifier.feedback.suppressions import GLOBAL, Suppressions, sender_scope
 from notifier.providers.base import Report
 from notifier.providers.twilio import webhooks as twilio_reports
 from notifier.providers.twilio.webhooks import Wish

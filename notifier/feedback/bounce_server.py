@@ -18,7 +18,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session, syntax
 
 from notifier.config.logs import log, log_failure
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
-from notifier.operations.bounces import Bounces
+from notifier.feedback.bounces import Bounces
 from notifier.runtime.connection_limit import ConnectionLimit, peer_of
 
 #: A larger mail is refused. Servers return some tens of kilobytes, a few the whole mail. Bytes.

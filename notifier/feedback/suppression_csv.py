@@ -18,7 +18,7 @@ from notifier.domain.csv_rows import plain_cell, read_rows, write_rows
 from notifier.domain.errors import Fault, InvalidMessage
 from notifier.domain.recipient_identity import recipient_faults
 from notifier.domain.statuses import Channel, SuppressionReason
-from notifier.operations.suppressions import GLOBAL, expiry_faults, scope_faults
+from notifier.feedback.suppressions import GLOBAL, expiry_faults, scope_faults
 from notifier.security.recipient_hash import HashKey
 from notifier.store.suppressions import NewSuppression, SuppressionBook, SuppressionView
 
