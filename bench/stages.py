@@ -28,7 +28,7 @@ from notifier.config.logs import configure
 from notifier.config.settings import load_settings
 from notifier.dev.machine import make_temporary_folder
 from notifier.domain.statuses import Channel, Lane
-from notifier.intake.accepting import BATCH_SIZE, Received
+from notifier.intake.service import BATCH_SIZE, Received
 from notifier.worker import IDS_PER_TASK
 from tests.databases import Databases
 

@@ -3,7 +3,7 @@
 A reader takes what waits, hands it over as one batch, and acknowledges it only when the batch is committed.
 """
 
-from notifier.intake.accepting import Intake, Received, Summary
-from notifier.intake.reading import Reader, make_reader
+from notifier.intake.consumer import Reader, make_reader
+from notifier.intake.service import Intake, Received, Summary
 
 __all__ = ["Intake", "Reader", "Received", "Summary", "make_reader"]

@@ -28,8 +28,8 @@ from notifier.broker.redis_transport import set_aside
 from notifier.config.logs import log, log_failure
 from notifier.domain.errors import Fault, ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
-from notifier.intake.accepting import BATCH_SIZE, Received
-from notifier.intake.reading import PAUSES, Handle, run_together
+from notifier.intake.consumer import PAUSES, Handle, run_together
+from notifier.intake.service import BATCH_SIZE, Received
 
 #: A reader that has not shown itself for this long is dead, and its lists go back to their queues. Seconds.
 ALIVE_SECONDS = 30

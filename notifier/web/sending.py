@@ -10,8 +10,8 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from notifier.domain.errors import Fault
 from notifier.domain.message import Message
 from notifier.domain.statuses import Lane
-from notifier.intake.accepting import Answer, check_encoding
-from notifier.intake.requests import read_batch_request, read_request
+from notifier.intake.http_requests import read_batch_request, read_request
+from notifier.intake.service import Answer, check_encoding
 from notifier.operations.api_keys import Holder
 from notifier.web import examples
 from notifier.web.desk import AtDesk

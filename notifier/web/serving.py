@@ -17,7 +17,7 @@ from notifier.bootstrap import Services, settle
 from notifier.config.logs import log
 from notifier.config.settings import Settings
 from notifier.domain.errors import ConfigurationError
-from notifier.intake.accepting import PublishTasks
+from notifier.intake.service import PublishTasks
 from notifier.runtime.connection_limit import ConnectionLimit, connections_within, raise_file_limit
 from notifier.runtime.shutdown import Shutdown
 from notifier.web.app import make_app

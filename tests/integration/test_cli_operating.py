@@ -21,7 +21,7 @@ from notifier.config.settings import Structure
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Reason
 from notifier.intake import Intake
-from notifier.intake.amqp import AmqpReader
+from notifier.intake.rabbitmq import AmqpReader
 from notifier.intake.redis import RedisReader
 from notifier.rendering import Renderer
 from notifier.store.circuits import CircuitBook, CircuitKey, Refusal

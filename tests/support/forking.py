@@ -55,7 +55,7 @@ IMPORTS = (
     "notifier.feedback.bounce_server",
     "notifier.cli",
     "notifier.cli.running",
-    "notifier.intake.amqp",
+    "notifier.intake.rabbitmq",
     "notifier.intake.redis",
     "notifier.client.outbox",
     "notifier.providers.twilio.provider",

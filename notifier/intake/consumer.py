@@ -8,7 +8,7 @@ from threading import Event
 from typing import Protocol
 
 from notifier.broker import topology
-from notifier.intake.accepting import Received
+from notifier.intake.service import Received
 
 #: Takes a batch; when it returns, the batch is recorded. Raises ServiceUnavailable to have it kept.
 Handle = Callable[[Sequence[Received]], object]
@@ -46,6 +46,6 @@ def make_reader(broker_url: str) -> Reader:
         from notifier.intake.redis import RedisReader
 
         return RedisReader(broker_url)
-    from notifier.intake.amqp import AmqpReader
+    from notifier.intake.rabbitmq import AmqpReader
 
     return AmqpReader(broker_url)
