@@ -19,9 +19,9 @@ from notifier.callbacks import NameServers, Runner
 from notifier.config.logs import log
 from notifier.config.settings import Settings
 from notifier.delivery import Asker, Circuits, Deliverer, Reconciler
-from notifier.delivery.calling import Caller
-from notifier.delivery.pacing import Pacer
-from notifier.dispatch import Dispatcher, Publish
+from notifier.delivery.provider_calls import Caller
+from notifier.delivery.rate_limiter import Pacer
+from notifier.delivery.sweep import Dispatcher, Publish
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.statuses import SIMULATOR, Channel
 from notifier.feedback.bounces import Bounces

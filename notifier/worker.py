@@ -27,7 +27,7 @@ from notifier.bootstrap import CallbackLoop, DeliveryLoop, Services, settle
 from notifier.broker import amqp_transport, redis_transport, topology
 from notifier.config.logs import configure, log
 from notifier.config.settings import Settings, load_settings
-from notifier.dispatch import dispatch_callbacks
+from notifier.delivery.sweep import dispatch_callbacks
 from notifier.domain.statuses import Channel, Lane
 from notifier.operations.upkeep import NIGHTLY
 from notifier.remote_control import QuestionsControl

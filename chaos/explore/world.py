@@ -18,9 +18,9 @@ from notifier.bootstrap import Services
 from notifier.config.limits import Retention
 from notifier.config.settings import Sender, Settings, Structure
 from notifier.delivery import Deliverer, Reconciler
-from notifier.delivery.calling import Call, Caller
-from notifier.delivery.pacing import Pacer
-from notifier.dispatch import Dispatcher
+from notifier.delivery.provider_calls import Call, Caller
+from notifier.delivery.rate_limiter import Pacer
+from notifier.delivery.sweep import Dispatcher
 from notifier.domain.message import Message
 from notifier.domain.routing import Candidate, Route
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Status

@@ -5,9 +5,9 @@ process's event loop, `delivering` leads the way and writes every step, `reconci
 that ended without an answer, `asking` asks for receipts that never came.
 """
 
-from notifier.delivery.circuits import Circuits
-from notifier.delivery.delivering import Deliverer, Summary
-from notifier.delivery.reconciling import Reconciler
+from notifier.delivery.circuit_breaker import Circuits
+from notifier.delivery.deliver import Deliverer, Summary
+from notifier.delivery.reconcile import Reconciler
 from notifier.feedback.receipt_polling import Asker
 
 __all__ = ["Asker", "Circuits", "Deliverer", "Reconciler", "Summary"]

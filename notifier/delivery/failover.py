@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from notifier.delivery.calling import Call
-from notifier.delivery.preparing import Prepared
+from notifier.delivery.prepare import Prepared
+from notifier.delivery.provider_calls import Call
 from notifier.domain.destinations import destination_of
 from notifier.domain.errors import Rejected, SendError, Throttled, Unavailable
 from notifier.domain.routing import Route

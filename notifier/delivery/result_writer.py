@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from notifier.config.logs import log, log_failure
-from notifier.delivery.repetition import pause
+from notifier.delivery.repeat import pause
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.statuses import Outcome, Reason
 from notifier.store.engine import is_about_statement, unprepared

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from notifier.config.logs import log_failure
 from notifier.config.settings import Settings
-from notifier.delivery.calling import Call
 from notifier.delivery.failover import Routed, detail_of, to_decide
-from notifier.delivery.suppressing import suppression_of
+from notifier.delivery.provider_calls import Call
+from notifier.delivery.suppression import suppression_of
 from notifier.domain.errors import OutcomeUnknown, Rejected, SendError
 from notifier.domain.retry_policy import MIN_PAUSE_SECONDS, UNKNOWN_AFTER_SECONDS, Decision, Situation, decide
 from notifier.domain.statuses import Outcome, Reason, Status

@@ -17,7 +17,7 @@ import redis
 from pydantic import SecretStr
 
 from notifier.config.settings import Settings
-from notifier.delivery.delivering import Summary
+from notifier.delivery.deliver import Summary
 from notifier.domain.statuses import Channel, Lane
 from notifier.worker import make_app, task_publisher
 

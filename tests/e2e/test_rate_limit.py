@@ -24,7 +24,7 @@ from typing import Self
 import psycopg
 
 from notifier import Client
-from notifier.delivery.pacing import SLACK
+from notifier.delivery.rate_limiter import SLACK
 from notifier.dev.number_faults import NumberFaults
 from notifier.dev.processes import ServerProcess
 from notifier.dev.twilio_faults import TwilioRule

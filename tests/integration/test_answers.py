@@ -16,8 +16,8 @@ from sqlalchemy import Engine, text
 
 from notifier.config.settings import ProviderTable, Sender, Settings, Structure
 from notifier.delivery import Circuits, Deliverer
-from notifier.delivery.calling import Caller
-from notifier.delivery.pacing import Pacer
+from notifier.delivery.provider_calls import Caller
+from notifier.delivery.rate_limiter import Pacer
 from notifier.dev.smtp_server import MailServer, Rule, running_mail_server
 from notifier.dev.twilio_server import TwilioRule, TwilioServer, running_twilio_server
 from notifier.domain.message import Message

@@ -16,8 +16,8 @@ import pytest
 from notifier.bootstrap import Services
 from notifier.config.settings import Settings
 from notifier.delivery import Asker
+from notifier.delivery.sweep import Dispatcher
 from notifier.dev.twilio_server import TwilioRule, TwilioServer, running_twilio_server
-from notifier.dispatch import Dispatcher
 from notifier.domain.errors import Unavailable
 from notifier.domain.statuses import Reason, Status
 from notifier.feedback.receipt_polling import PATIENCE_SECONDS

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import text
 
 from notifier.bootstrap import DeliveryLoop
-from notifier.delivery import Deliverer, attaching
+from notifier.delivery import Deliverer, attachments
 from notifier.dev.smtp_server import MailServer, running_mail_server
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown
@@ -234,7 +234,7 @@ def test_a_mail_carries_its_files_as_they_came(api: Api, mail: MailServer) -> No
 def test_a_batch_of_large_mails_goes_in_portions(
     api: Api, mail: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attaching, "PORTION_BYTES", 2 * len(PDF))
+    monkeypatch.setattr(attachments, "PORTION_BYTES", 2 * len(PDF))
     loads: list[int] = []
     book = api.services.attachments
     load = book.load

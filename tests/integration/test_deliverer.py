@@ -16,8 +16,8 @@ from sqlalchemy import Engine, text
 
 from notifier.config.settings import Sender, Settings, Structure
 from notifier.delivery import Circuits, Deliverer, Reconciler, Summary
-from notifier.delivery.calling import Caller
-from notifier.delivery.pacing import Pacer
+from notifier.delivery.provider_calls import Caller
+from notifier.delivery.rate_limiter import Pacer
 from notifier.domain.errors import OutcomeUnknown, Rejected, ServiceUnavailable, Throttled, Unavailable
 from notifier.domain.message import Message
 from notifier.domain.statuses import SIMULATOR, Channel, Lane, OnUnknown, Reason

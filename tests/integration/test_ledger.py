@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
-from notifier.dispatch import Dispatcher
+from notifier.delivery.sweep import Dispatcher
 from notifier.domain.errors import Fault, NotFound, ServiceUnavailable
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Reason, Status, may_follow

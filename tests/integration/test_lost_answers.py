@@ -16,7 +16,7 @@ from sqlalchemy import Engine, event, text
 
 from notifier.config.settings import Settings
 from notifier.delivery import Summary
-from notifier.delivery.pacing import Go, Pacer
+from notifier.delivery.rate_limiter import Go, Pacer
 from notifier.domain.errors import OutcomeUnknown, Rejected, ServiceUnavailable, Throttled, Unavailable
 from notifier.domain.statuses import OnUnknown, Reason, Status
 from notifier.providers.base import Outgoing, Receipt, Sought

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from notifier.config.settings import DEFAULT_RETRIES
 from notifier.delivery.failover import Routed, to_decide
-from notifier.delivery.preparing import Prepared
+from notifier.delivery.prepare import Prepared
 from notifier.domain.destinations import destination_of
 from notifier.domain.errors import Rejected, SendError, Unavailable
 from notifier.domain.retry_policy import Situation, decide

@@ -7,7 +7,7 @@ from threading import Event, Timer
 
 import pytest
 
-from notifier.delivery.repetition import until_answered
+from notifier.delivery.repeat import until_answered
 from notifier.domain.errors import ServiceUnavailable
 
 

@@ -28,13 +28,13 @@ from uuid import UUID, uuid4
 
 from notifier.config.logs import log, log_failure
 from notifier.config.settings import Settings
-from notifier.delivery.attaching import PORTIONS_AT_ONCE, Files
-from notifier.delivery.calling import LEASE_NEARLY_OVER, MARGIN_SECONDS, Call, Caller, not_called
-from notifier.delivery.circuits import Circuits
+from notifier.delivery.attachments import PORTIONS_AT_ONCE, Files
+from notifier.delivery.circuit_breaker import Circuits
 from notifier.delivery.failover import Routed, goes_on, new_attempt, no_route, onward_from
-from notifier.delivery.pacing import Go, Pacer
-from notifier.delivery.preparing import Prepared, prepare
-from notifier.delivery.repetition import until_answered
+from notifier.delivery.prepare import Prepared, prepare
+from notifier.delivery.provider_calls import LEASE_NEARLY_OVER, MARGIN_SECONDS, Call, Caller, not_called
+from notifier.delivery.rate_limiter import Go, Pacer
+from notifier.delivery.repeat import until_answered
 from notifier.delivery.result_writer import ResultWriter
 from notifier.delivery.results import Held, Results, failed, result_of
 from notifier.domain.destinations import destination_of

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from uuid import UUID
 
 from notifier.config.settings import Settings
-from notifier.delivery.suppressing import guard_of
+from notifier.delivery.suppression import guard_of
 from notifier.domain.errors import NotFound, Rejected, TemplateInvalid, Unavailable
 from notifier.domain.statuses import Channel, Reason
 from notifier.providers.base import Attachment, Outgoing

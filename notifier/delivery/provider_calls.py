@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 
 from notifier.config.logs import log, log_failure
-from notifier.delivery.pacing import Go, Pacer
-from notifier.delivery.preparing import Prepared
+from notifier.delivery.prepare import Prepared
+from notifier.delivery.rate_limiter import Go, Pacer
 from notifier.domain.errors import OutcomeUnknown, SendError, ServiceUnavailable, Unavailable
 from notifier.domain.statuses import Outcome, Reason
 from notifier.providers.base import Provider, Receipt

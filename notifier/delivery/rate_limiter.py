@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from notifier.config.limits import Cap
 from notifier.config.logs import log
 from notifier.config.settings import Settings
-from notifier.delivery.preparing import Prepared
+from notifier.delivery.prepare import Prepared
 from notifier.domain.statuses import Channel
 from notifier.store.rate_limits import RateBook, Turn
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from threading import Lock
 
 from notifier.config.logs import log
-from notifier.delivery.calling import Call
+from notifier.delivery.provider_calls import Call
 from notifier.domain.destinations import destination_of
 from notifier.domain.errors import Rejected, SendError, Unavailable
 from notifier.domain.routing import (
