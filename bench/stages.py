@@ -29,7 +29,7 @@ from notifier.config.settings import load_settings
 from notifier.dev.machine import make_temporary_folder
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake.service import BATCH_SIZE, Received
-from notifier.worker import IDS_PER_TASK
+from notifier.worker.app import IDS_PER_TASK
 from tests.databases import Databases
 
 

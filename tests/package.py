@@ -151,7 +151,7 @@ def programs(
         "api": [*notifier, "api"],
         "bounces": [*notifier, "bounces", "--listen", f"127.0.0.1:{free_port()}"],
         "flower": [
-            *(str(python), "-m", "celery", "--app", "notifier.worker", "flower"),
+            *(str(python), "-m", "celery", "--app", "notifier.worker.app", "flower"),
             *("--address=127.0.0.1", f"--port={free_port()}"),
         ],
     }

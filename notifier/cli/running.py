@@ -60,7 +60,7 @@ def intake() -> None:
     from notifier.intake import make_reader
     from notifier.intake.producers import warn_of_producers
     from notifier.runtime.shutdown import stop_on_signals
-    from notifier.worker import make_app, task_publisher
+    from notifier.worker.app import make_app, task_publisher
 
     warn_of_producers(settings.structure, settings.require("broker_url"))
     stop = stop_on_signals(settings.grace_seconds)
@@ -97,7 +97,7 @@ def worker(
     chosen_channels = _choices(Channel, channels, "--channels")
     settings = program_settings("worker")
     settings.require("database_url")
-    from notifier.worker import run_worker
+    from notifier.worker.app import run_worker
 
     takes_callbacks = chosen_lanes != [Lane.URGENT] if callbacks is None else callbacks
     # Two workers of one name cannot run on one broker.
@@ -117,7 +117,7 @@ def _choices(kind: Any, text: str, option: str) -> list[Any]:
 def beat() -> None:
     """Wake the sweep every second, and the daily jobs. Two at once do no harm."""
     settings = program_settings("beat")
-    from notifier.worker import run_beat
+    from notifier.worker.app import run_beat
 
     run_beat(settings)
 
@@ -131,7 +131,7 @@ def api() -> None:
     settings = program_settings("api")
     settings.require("database_url")
     from notifier.web.serving import serve
-    from notifier.worker import make_app, task_publisher
+    from notifier.worker.app import make_app, task_publisher
 
     serve(settings, task_publisher(make_app(settings)))
 

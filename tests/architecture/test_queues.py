@@ -8,7 +8,7 @@ from notifier.broker import topology
 from notifier.config.settings import Settings
 from notifier.dev.programs import PROGRAMS
 from notifier.domain.statuses import Channel, Lane
-from notifier.worker import make_app
+from notifier.worker.app import make_app
 
 ROOT = Path(__file__).parents[2]
 

@@ -118,7 +118,7 @@ def running_flower(environment: Mapping[str, str], folder: Path) -> Iterator[str
     command = [
         "celery",
         "-A",
-        "notifier.worker",
+        "notifier.worker.app",
         "flower",
         "--address=127.0.0.1",
         f"--port={port}",

@@ -15,8 +15,8 @@ from pydantic import SecretStr
 
 from notifier.client.client import Client
 from notifier.config.settings import Settings
-from notifier.remote_control import REFUSED
-from notifier.worker import make_app
+from notifier.worker.app import make_app
+from notifier.worker.remote_control import REFUSED
 from tests.support import forking
 from tests.support.service import running_service
 from tests.waiting import patient, wait_until
@@ -121,6 +121,6 @@ def _command_line(database_url: str, broker_url: str, folder: Path) -> None:
         "NOTIFIER_BROKER_URL": broker_url,
         "NOTIFIER_DATA_DIR": str(folder),
     }
-    command = [sys.executable, "-m", "celery", "-A", "notifier.worker", "inspect", "ping", "--timeout", "2"]
+    command = [sys.executable, "-m", "celery", "-A", "notifier.worker.app", "inspect", "ping", "--timeout", "2"]
     done = forking.run(command, env=environment, capture_output=True, text=True, timeout=patient(60), check=True)
     assert "pong" in done.stdout

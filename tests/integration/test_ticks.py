@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from notifier.broker import topology
 from notifier.config.settings import Settings
-from notifier.worker import DISPATCH, TICK_SECONDS, make_app
+from notifier.worker.app import DISPATCH, TICK_SECONDS, make_app
 from tests.integration.test_worker import accept
 from tests.support.brokers import amqp_connection
 from tests.waiting import wait_until

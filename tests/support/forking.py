@@ -60,7 +60,7 @@ IMPORTS = (
     "notifier.client.outbox",
     "notifier.providers.twilio.provider",
     "notifier.web.serving",
-    "notifier.worker",
+    "notifier.worker.app",
     "psycopg",
     "twilio.rest.api.v2010.account.message",
     "uvicorn.protocols.http.h11_impl",

@@ -4,7 +4,7 @@
 Tasks carry ids and nothing else. A task that is lost, repeated or late does no harm: the claim decides who
 delivers, and the sweep issues work again. So `countdown`, `eta` and `retry()` are not used.
 
-`celery -A notifier.worker …` works too: Flower and `celery inspect` use it.
+`celery -A notifier.worker.app …` works too: Flower and `celery inspect` use it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from celery.app.amqp import AMQP
 from celery.schedules import crontab, schedule
 from celery.utils.nodenames import host_format
 
-from notifier import task_consumer
 from notifier.bootstrap import CallbackLoop, DeliveryLoop, Services, settle
 from notifier.broker import amqp_transport, redis_transport, topology
 from notifier.config.logs import configure, log
@@ -30,9 +29,10 @@ from notifier.config.settings import Settings, load_settings
 from notifier.delivery.sweep import dispatch_callbacks
 from notifier.domain.statuses import Channel, Lane
 from notifier.operations.upkeep import NIGHTLY
-from notifier.remote_control import QuestionsControl
 from notifier.runtime.shutdown import Shutdown
-from notifier.worker_process import ImpatientEvents, OrderlyBeat, OrderlyWorker
+from notifier.worker import task_consumer
+from notifier.worker.process import ImpatientEvents, OrderlyBeat, OrderlyWorker
+from notifier.worker.remote_control import QuestionsControl
 
 #: Ids of one deliver task: enough to pay Celery's cost once, few enough to spread over threads.
 IDS_PER_TASK = 100
@@ -390,10 +390,8 @@ def run_beat(settings: Settings) -> None:
         beat.run()
 
 
-def __getattr__(name: str) -> Any:
-    """`app` for `celery -A notifier.worker`, from the environment, made only when asked for."""
-    if name != "app":
-        raise AttributeError(name)
+def app_from_environment() -> Celery:
+    """The application for Celery's own commands."""
     settings = load_settings()
     configure(settings.log_level, settings.log_format)
     return make_app(settings)
