@@ -139,7 +139,7 @@ def schema_callback() -> None:
 def schema_openapi() -> None:
     """Print the OpenAPI document of the HTTP API. Needs no server and no setting."""
     try:
-        from notifier.web.app import make_app
+        from notifier.api.app import make_app
     except ImportError:
         raise MissingPackage("the HTTP API needs more packages: pip install 'notifier[web]'") from None
     print_json(make_app().openapi())

@@ -130,7 +130,7 @@ def api() -> None:
     _require_web()
     settings = program_settings("api")
     settings.require("database_url")
-    from notifier.web.serving import serve
+    from notifier.api.server import serve
     from notifier.worker.app import make_app, task_publisher
 
     serve(settings, task_publisher(make_app(settings)))

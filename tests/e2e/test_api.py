@@ -17,6 +17,7 @@ from uuid import UUID
 from amqp.exceptions import NotFound
 from kombu import Connection
 
+from notifier.api.app import make_app
 from notifier.bootstrap import Services
 from notifier.broker import topology
 from notifier.config.settings import Settings
@@ -24,7 +25,6 @@ from notifier.domain.statuses import Channel, Lane
 from notifier.operations.api_keys import Scope
 from notifier.runtime.connection_limit import raise_file_limit
 from notifier.store.search import Filter
-from notifier.web.app import make_app
 from tests.profiles import is_full
 from tests.support import forking
 from tests.support.api import Api, Reply, call, idle_connections, running_api

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from notifier.api.timeouts import Patience
 from notifier.operations.api_keys import Scope
-from notifier.web.patience import Patience
 from tests.support.api import Api, idle_connections, served
 from tests.support.templates import write_templates
 from tests.waiting import patient, wait_until

@@ -15,6 +15,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
+from notifier.api.middleware import BrokenOff
 from notifier.domain.errors import Fault, ServiceUnavailable, WrongSelection
 from notifier.domain.message import new_id
 from notifier.operations.api_keys import Scope
@@ -22,7 +23,6 @@ from notifier.store import search as audit
 from notifier.store.engine import transaction
 from notifier.store.operator_actions import Operating
 from notifier.store.records import NewAttempt, NewRejection
-from notifier.web.shield import BrokenOff
 from tests.support.api import Api
 from tests.support.templates import write_templates
 from tests.waiting import wait_until

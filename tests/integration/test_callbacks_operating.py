@@ -11,6 +11,7 @@ import pytest
 from kombu import Connection
 from pydantic import SecretStr
 
+from notifier.api.routes.health import lines
 from notifier.bootstrap import Services
 from notifier.broker.inspection import Broker
 from notifier.broker.topology import callbacks_queue
@@ -25,7 +26,6 @@ from notifier.rendering import Renderer
 from notifier.store.engine import make_engine
 from notifier.store.metrics import GaugeBook
 from notifier.store.search import Audit
-from notifier.web.watching import lines
 from tests.support.api import Api
 from tests.support.callbacks import SECRETS, World
 from tests.support.receiver import Receiver, Say, receiver

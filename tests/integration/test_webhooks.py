@@ -14,13 +14,13 @@ import pytest
 from sqlalchemy import text
 from twilio.request_validator import RequestValidator
 
+from notifier.api.routes.webhooks import MAX_BODY_BYTES
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Channel, Status
 from notifier.providers.twilio.webhooks import Form
 from notifier.providers.vonage.webhooks import METHODS, sign
 from notifier.store.engine import transaction
 from notifier.store.suppressions import SuppressionView
-from notifier.web.webhooks import MAX_BODY_BYTES
 from tests.support.api import Api, Reply
 from tests.support.receipts import NUMBER, SID, Texts
 from tests.support.templates import write_templates

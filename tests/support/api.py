@@ -22,17 +22,17 @@ from uuid import UUID
 import uvicorn
 from fastapi import FastAPI
 
+from notifier.api.app import make_app
+from notifier.api.connection import ClientConnection
+from notifier.api.dependencies import Desk, make_desk
+from notifier.api.server import server_config
+from notifier.api.timeouts import Patience
 from notifier.bootstrap import Services
 from notifier.config.settings import Settings, Structure
 from notifier.dev.machine import free_port
 from notifier.domain.statuses import Channel, Lane
 from notifier.operations.api_keys import Grants, Scope
 from notifier.runtime.connection_limit import ConnectionLimit, raise_file_limit
-from notifier.web.app import make_app
-from notifier.web.connection import ClientConnection
-from notifier.web.desk import Desk, make_desk
-from notifier.web.patience import Patience
-from notifier.web.serving import server_config
 from tests.support import forking
 from tests.waiting import patient, wait_until
 

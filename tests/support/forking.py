@@ -59,7 +59,7 @@ IMPORTS = (
     "notifier.intake.redis",
     "notifier.client.outbox",
     "notifier.providers.twilio.provider",
-    "notifier.web.serving",
+    "notifier.api.server",
     "notifier.worker.app",
     "psycopg",
     "twilio.rest.api.v2010.account.message",

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from notifier.web.shield import Shield
+from notifier.api.middleware import Shield
 
 SCOPE: Scope = {"type": "http", "path": "/v1/notifications", "headers": [], "method": "GET"}
 

@@ -10,10 +10,10 @@ from typing import Any
 import jsonschema
 import pytest
 
+from notifier.api.app import make_app
+from notifier.api.routes.health import lines
 from notifier.operations.api_keys import Scope
 from notifier.store.metrics import Gauges
-from notifier.web.app import make_app
-from notifier.web.watching import lines
 from tests.unit.cli.commandline import CommandLine
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "http-api.md").read_text("utf-8")

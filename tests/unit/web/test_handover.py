@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from notifier.api.task_queue import Handover
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Channel, Lane
-from notifier.web.handover import Handover
 from tests.waiting import patient
 
 

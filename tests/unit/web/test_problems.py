@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from notifier.api.errors import pointer_of, retry_after, status_of
+from notifier.api.export import wanted
+from notifier.api.schemas import read_cursor, write_cursor
 from notifier.domain.errors import Fault, WrongSelection
 from notifier.domain.message import new_id
-from notifier.web.exporting import wanted
-from notifier.web.problems import pointer_of, retry_after, status_of
-from notifier.web.shapes import read_cursor, write_cursor
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from notifier.web.problems import Refusal
-from notifier.web.shares import LongReads, Shares
+from notifier.api.errors import Refusal
+from notifier.api.key_shares import LongReads, Shares
 
 
 def test_a_key_waits_for_its_own_turns_and_others_do_not() -> None:

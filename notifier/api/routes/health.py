@@ -8,9 +8,9 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
 
+from notifier.api.dependencies import AtDesk
+from notifier.api.key_shares import for_monitoring
 from notifier.store.metrics import Gauges
-from notifier.web.desk import AtDesk
-from notifier.web.shares import for_monitoring
 
 router = APIRouter(tags=["watch"])
 

@@ -9,16 +9,16 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from notifier.api import openapi_examples
+from notifier.api.auth import KeyedRoute, Operator
+from notifier.api.dependencies import AtDesk
+from notifier.api.errors import Refusal
+from notifier.api.schemas import Words, read_cursor, write_cursor
 from notifier.domain.errors import WrongSelection
 from notifier.domain.message import Time
 from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.feedback.suppressions import GLOBAL
 from notifier.store.suppressions import SuppressionFilter, SuppressionView
-from notifier.web import examples
-from notifier.web.desk import AtDesk
-from notifier.web.gate import KeyedRoute, Operator
-from notifier.web.problems import Refusal
-from notifier.web.shapes import Words, read_cursor, write_cursor
 
 router = APIRouter(tags=["suppressions"], route_class=KeyedRoute)
 
@@ -79,7 +79,7 @@ class Whom(BaseModel):
 class Suppress(Whom):
     """What not to send to whom."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.SUPPRESS]})
+    model_config = ConfigDict(json_schema_extra={"examples": [openapi_examples.SUPPRESS]})
 
     scope: ScopeText = GLOBAL
     reason: SuppressionReason = SuppressionReason.MANUAL

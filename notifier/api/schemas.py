@@ -10,11 +10,11 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from notifier.api import openapi_examples
 from notifier.domain.errors import WrongSelection
 from notifier.domain.message import Time
 from notifier.domain.statuses import Channel, Reason, Status
 from notifier.store.search import Filter, NotificationView, RejectedView
-from notifier.web import examples
 
 Words = Annotated[str, Field(min_length=1, max_length=320)]
 
@@ -175,7 +175,7 @@ class Conditions(BaseModel):
 class RetryRequest(BaseModel):
     """What to set going again."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [examples.RETRY]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [openapi_examples.RETRY]})
 
     filter: Conditions
     #: Only count what would be done.
@@ -205,7 +205,7 @@ class Done(BaseModel):
 class PreviewRequest(BaseModel):
     """What to render."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [examples.PREVIEW]})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [openapi_examples.PREVIEW]})
 
     #: BCP 47; left out: the sample's, or the template's default.
     locale: Annotated[str | None, Field(max_length=35, pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")] = None

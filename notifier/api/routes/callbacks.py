@@ -8,13 +8,13 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from notifier.api.auth import KeyedRoute, Operator
+from notifier.api.dependencies import AtDesk
+from notifier.api.schemas import Words, check_conditions, read_cursor, write_cursor
 from notifier.domain.message import Time
 from notifier.domain.statuses import CallbackFailure, CallbackState, Status
 from notifier.operations.callbacks import CallbackReplay, CallbackStory
 from notifier.store.callbacks import CallbackFilter, CallbackView, EndpointView
-from notifier.web.desk import AtDesk
-from notifier.web.gate import KeyedRoute, Operator
-from notifier.web.shapes import Words, check_conditions, read_cursor, write_cursor
 
 router = APIRouter(tags=["callbacks"], route_class=KeyedRoute)
 

@@ -15,15 +15,15 @@ from pydantic import BaseModel, Field
 from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
+from notifier.api import export, openapi_examples
+from notifier.api.auth import KeyedRoute, Reader
+from notifier.api.dependencies import AtDesk, Desk
+from notifier.api.errors import Refusal
+from notifier.api.schemas import Conditions, NotificationPage, read_cursor, write_cursor
 from notifier.domain.errors import NotFound, WrongSelection
 from notifier.operations.api_keys import Holder
 from notifier.store.filters import MAX_SPAN, Filter
 from notifier.store.search import Audit, Dimension, Story
-from notifier.web import examples, exporting
-from notifier.web.desk import AtDesk, Desk
-from notifier.web.gate import KeyedRoute, Reader
-from notifier.web.problems import Refusal
-from notifier.web.shapes import Conditions, NotificationPage, read_cursor, write_cursor
 
 router = APIRouter(tags=["read"], route_class=KeyedRoute)
 
@@ -53,7 +53,7 @@ class Search(Conditions):
     "/v1/notifications",
     summary="Search",
     response_model=NotificationPage,
-    responses={200: examples.EXPORTS},
+    responses={200: openapi_examples.EXPORTS},
 )
 def search(
     desk: AtDesk, holder: Reader, request: Request, wanted: Annotated[Search, Query()]
@@ -61,7 +61,7 @@ def search(
     """Find notifications, newest first. New ones do not shift the pages."""
     found, before = _filter(holder, wanted, wanted.metadata), read_cursor(wanted.after)
     found.check_span(desk.audit.now())
-    kind = wanted.format or exporting.wanted(request.headers.get("accept", ""))
+    kind = wanted.format or export.wanted(request.headers.get("accept", ""))
     if kind != "json":
         return _export(desk, holder, found, kind)
     with ExitStack() as places:
@@ -94,9 +94,9 @@ def _export(desk: Desk, holder: Holder, found: Filter, kind: Literal["csv", "jso
         # Before the answer begins: a record that is away is a 503, not half a file.
         first = next(pages, [])
         places.pop_all()
-    write: Callable[..., Any] = exporting.csv_lines if kind == "csv" else exporting.json_lines
+    write: Callable[..., Any] = export.csv_lines if kind == "csv" else export.json_lines
     headers = {"Content-Disposition": f'attachment; filename="notifications.{kind}"'}
-    return _Export(write(first, pages), end, media_type=exporting.MEDIA_TYPES[kind], headers=headers)
+    return _Export(write(first, pages), end, media_type=export.MEDIA_TYPES[kind], headers=headers)
 
 
 @router.get("/v1/notifications/{notification:uuid}", summary="One notification's story")

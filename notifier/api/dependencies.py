@@ -7,6 +7,10 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from notifier.api.cached import Kept
+from notifier.api.key_shares import LongReads, Shares
+from notifier.api.readiness import Readiness, State
+from notifier.api.task_queue import Handover
 from notifier.bootstrap import Services
 from notifier.feedback.receipts import Receipts
 from notifier.feedback.suppressions import Suppressions
@@ -25,10 +29,6 @@ from notifier.store.rate_limits import RateBook
 from notifier.store.schema.revisions import missing_upgrade
 from notifier.store.search import Audit
 from notifier.store.stuck import Lateness
-from notifier.web.handover import Handover
-from notifier.web.kept import Kept
-from notifier.web.readiness import Readiness, State
-from notifier.web.shares import LongReads, Shares
 
 #: Monitoring needs no key, so what it is told is asked for at most so often. Seconds.
 KEPT_SECONDS = 2.0

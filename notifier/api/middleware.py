@@ -11,10 +11,10 @@ from types import MappingProxyType
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from notifier.api.errors import Refusal, problem
+from notifier.api.timeouts import Patience
 from notifier.config.logs import log, log_failure
 from notifier.domain.message import MAX_BODY_BYTES
-from notifier.web.patience import Patience
-from notifier.web.problems import Refusal, problem
 
 
 class Shield:

@@ -9,12 +9,12 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header, Request
 from pydantic import BaseModel, ConfigDict
 
+from notifier.api import openapi_examples
+from notifier.api.auth import KeyedRoute, Sender
+from notifier.api.dependencies import AtDesk
+from notifier.api.errors import Refusal, errors_of, refusal
 from notifier.domain.errors import Fault, InvalidMessage
 from notifier.domain.statuses import Channel
-from notifier.web import examples
-from notifier.web.desk import AtDesk
-from notifier.web.gate import KeyedRoute, Sender
-from notifier.web.problems import Refusal, errors_of, refusal
 
 router = APIRouter(tags=["send"], route_class=KeyedRoute)
 
@@ -24,7 +24,7 @@ PATH = "/v1/attachments"
 class Attachment(BaseModel):
     """A file that messages may name."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.ATTACHMENT]})
+    model_config = ConfigDict(json_schema_extra={"examples": [openapi_examples.ATTACHMENT]})
 
     #: For `attachments` of a message.
     id: UUID

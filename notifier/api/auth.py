@@ -11,9 +11,9 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from notifier.api.dependencies import Desk
+from notifier.api.errors import Refusal, retry_after
 from notifier.operations.api_keys import Holder, Scope
-from notifier.web.desk import Desk
-from notifier.web.problems import Refusal, retry_after
 
 #: A key may use up so much of its rate at once. Seconds.
 BURST_SECONDS = 1.0

@@ -17,10 +17,10 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
+from notifier.api.dependencies import AtDesk
+from notifier.api.key_shares import for_outside
+from notifier.api.routes.webhooks import read_body
 from notifier.rendering.locales import fallbacks
-from notifier.web.desk import AtDesk
-from notifier.web.shares import for_outside
-from notifier.web.webhooks import read_body
 
 router = APIRouter(include_in_schema=False)
 

@@ -8,15 +8,15 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from notifier.api.auth import KeyedRoute, Operator, SenderOrReader
+from notifier.api.dependencies import AtDesk
+from notifier.api.errors import Refusal, refusal
+from notifier.api.schemas import PreviewRequest, Rejected, RejectedPage, read_cursor, write_cursor
 from notifier.domain.errors import TemplateInvalid
 from notifier.domain.statuses import Channel
 from notifier.operations.api_keys import Scope
 from notifier.operations.providers import ProviderView
 from notifier.rendering import Renderer, Segments
-from notifier.web.desk import AtDesk
-from notifier.web.gate import KeyedRoute, Operator, SenderOrReader
-from notifier.web.problems import Refusal, refusal
-from notifier.web.shapes import PreviewRequest, Rejected, RejectedPage, read_cursor, write_cursor
 
 router = APIRouter(tags=["look"], route_class=KeyedRoute)
 

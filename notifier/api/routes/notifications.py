@@ -7,17 +7,17 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 
+from notifier.api import openapi_examples
+from notifier.api.auth import KeyedRoute, Sender, admit
+from notifier.api.dependencies import AtDesk
+from notifier.api.errors import Refusal, errors_of, refusal, status_of
+from notifier.api.schemas import Accepted, AcceptedEntry, BatchAnswer, RefusedEntry
 from notifier.domain.errors import Fault
 from notifier.domain.message import Message
 from notifier.domain.statuses import Lane
 from notifier.intake.http_requests import read_batch_request, read_request
 from notifier.intake.service import Answer, check_encoding
 from notifier.operations.api_keys import Holder
-from notifier.web import examples
-from notifier.web.desk import AtDesk
-from notifier.web.gate import KeyedRoute, Sender, admit
-from notifier.web.problems import Refusal, errors_of, refusal, status_of
-from notifier.web.shapes import Accepted, AcceptedEntry, BatchAnswer, RefusedEntry
 
 router = APIRouter(tags=["send"], route_class=KeyedRoute)
 
@@ -39,7 +39,7 @@ _LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Where to
     "/v1/notifications",
     status_code=202,
     summary="Send one message",
-    openapi_extra=examples.body("Notification", examples.NOTIFICATION),
+    openapi_extra=openapi_examples.body("Notification", openapi_examples.NOTIFICATION),
     responses={202: {"headers": {**_LOCATION, **_REPLAYED}, "description": "It is in the record."}},
 )
 def send(
@@ -76,7 +76,7 @@ def send(
     "/v1/notifications/batch",
     status_code=202,
     summary="Send up to 1000 messages",
-    openapi_extra=examples.body("Batch", examples.BATCH),
+    openapi_extra=openapi_examples.body("Batch", openapi_examples.BATCH),
 )
 def send_batch(desk: AtDesk, holder: Sender, body: Body, request: Request) -> BatchAnswer:
     """Accept or refuse every entry on its own; the answer has one for each, in their order.

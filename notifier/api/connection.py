@@ -13,8 +13,8 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from notifier.api.timeouts import Patience
 from notifier.runtime.connection_limit import ConnectionLimit, peer_of
-from notifier.web.patience import Patience
 
 #: h11 takes no head beyond this. Bytes.
 _MAX_HEAD_BYTES = 16 * 1024

@@ -6,13 +6,13 @@ from uuid import UUID
 
 from fastapi import APIRouter
 
+from notifier.api.auth import KeyedRoute, Operator, SenderOrOperator
+from notifier.api.dependencies import AtDesk
+from notifier.api.errors import Refusal
+from notifier.api.routes.search import story_for
+from notifier.api.schemas import Done, RetryRequest, Why
 from notifier.domain.statuses import Status
 from notifier.operations import Result, Selection
-from notifier.web.desk import AtDesk
-from notifier.web.gate import KeyedRoute, Operator, SenderOrOperator
-from notifier.web.problems import Refusal
-from notifier.web.reading import story_for
-from notifier.web.shapes import Done, RetryRequest, Why
 
 router = APIRouter(tags=["act"], route_class=KeyedRoute)
 

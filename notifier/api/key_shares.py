@@ -15,7 +15,7 @@ from typing import ParamSpec, TypeVar
 from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 
-from notifier.web.problems import Refusal, retry_after
+from notifier.api.errors import Refusal, retry_after
 
 #: Threads for providers and for people who unsubscribe, whatever the holders of keys do with the others.
 OUTSIDE_THREADS = 4

@@ -12,25 +12,25 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from starlette.types import Lifespan
 
-from notifier.domain.message import Envelope, Message
-from notifier.domain.statuses import Lane
-from notifier.web import (
-    acting,
-    attaching,
+from notifier.api import errors
+from notifier.api.dependencies import Desk
+from notifier.api.middleware import Shield
+from notifier.api.routes import (
+    actions,
+    attachments,
     callbacks,
-    looking,
-    problems,
-    reading,
-    sending,
-    suppressing,
-    unsubscribing,
-    watching,
+    health,
+    notifications,
+    search,
+    suppressions,
+    templates,
+    unsubscribe,
     webhooks,
 )
-from notifier.web.desk import Desk
-from notifier.web.patience import Patience
-from notifier.web.shapes import Problem
-from notifier.web.shield import Shield
+from notifier.api.schemas import Problem
+from notifier.api.timeouts import Patience
+from notifier.domain.message import Envelope, Message
+from notifier.domain.statuses import Lane
 
 _ABOUT = """Send mail and SMS, and find out what became of them.
 
@@ -76,19 +76,19 @@ def make_app(
         openapi_url=None,
     )
     app.state.desk = desk
-    problems.install(app)
+    errors.install(app)
     bodied = (*_ALWAYS, 400, 409, 413)
-    app.include_router(sending.router, responses=_responses((*bodied, 415)))
-    app.include_router(attaching.router, responses=_responses((*_ALWAYS, 413, 415)))
-    app.include_router(acting.router, responses=_responses((*bodied, 404)))
-    app.include_router(reading.router, responses=_responses((*_ALWAYS, 404)))
-    app.include_router(looking.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
-    app.include_router(suppressing.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
+    app.include_router(notifications.router, responses=_responses((*bodied, 415)))
+    app.include_router(attachments.router, responses=_responses((*_ALWAYS, 413, 415)))
+    app.include_router(actions.router, responses=_responses((*bodied, 404)))
+    app.include_router(search.router, responses=_responses((*_ALWAYS, 404)))
+    app.include_router(templates.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
+    app.include_router(suppressions.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
     app.include_router(callbacks.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
-    app.include_router(watching.router, responses=_responses((500, 503)))
+    app.include_router(health.router, responses=_responses((500, 503)))
     app.include_router(webhooks.router)
-    app.include_router(unsubscribing.router)
-    limits = {attaching.PATH: desk.attachments.max_bytes} if desk else {}
+    app.include_router(unsubscribe.router)
+    limits = {attachments.PATH: desk.attachments.max_bytes} if desk else {}
     app.add_middleware(Shield, limits=limits, patience=patience)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
 
@@ -116,7 +116,7 @@ def document(app: FastAPI) -> dict[str, Any]:
 
 
 def _responses(statuses: Sequence[int]) -> dict[int | str, dict[str, Any]]:
-    content = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    content = {errors.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     found: dict[int | str, dict[str, Any]] = {}
     for status in sorted(statuses):
         found[status] = {"description": _REFUSALS[status], "content": content}

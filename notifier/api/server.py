@@ -13,6 +13,12 @@ import uvicorn
 from anyio import to_thread
 from fastapi import FastAPI
 
+from notifier.api.app import make_app
+from notifier.api.connection import ClientConnection
+from notifier.api.dependencies import make_desk
+from notifier.api.key_shares import MONITORING_THREADS, OUTSIDE_THREADS
+from notifier.api.task_queue import CLOSE_SECONDS, Handover
+from notifier.api.timeouts import Patience
 from notifier.bootstrap import Services, settle
 from notifier.config.logs import log
 from notifier.config.settings import Settings
@@ -20,12 +26,6 @@ from notifier.domain.errors import ConfigurationError
 from notifier.intake.service import PublishTasks
 from notifier.runtime.connection_limit import ConnectionLimit, connections_within, raise_file_limit
 from notifier.runtime.shutdown import Shutdown
-from notifier.web.app import make_app
-from notifier.web.connection import ClientConnection
-from notifier.web.desk import make_desk
-from notifier.web.handover import CLOSE_SECONDS, Handover
-from notifier.web.patience import Patience
-from notifier.web.shares import MONITORING_THREADS, OUTSIDE_THREADS
 
 #: Of the grace, so much is left for what comes after the requests: tasks to be published, connections to be
 #: closed.

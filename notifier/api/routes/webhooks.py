@@ -18,12 +18,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BeforeValidator
 from starlette.requests import ClientDisconnect
 
+from notifier.api.dependencies import AtDesk
+from notifier.api.errors import Refusal
+from notifier.api.key_shares import for_outside
 from notifier.config.logs import log
 from notifier.feedback.receipts import Hook
 from notifier.providers.twilio.webhooks import SIGNATURE_HEADER
-from notifier.web.desk import AtDesk
-from notifier.web.problems import Refusal
-from notifier.web.shares import for_outside
 
 router = APIRouter(include_in_schema=False)
 
