@@ -116,7 +116,7 @@ def _run() -> None:
             sys.path[:0] = os.environ["PYTHONPATH"].split(os.pathsep)
             importlib.import_module("django.core.management").execute_from_command_line(sys.argv[1:])
         else:
-            importlib.import_module("notifier.cli").main()
+            importlib.import_module("notifier.cli.app").main()
     except SystemExit as end:
         code = end.code
     threading._shutdown()  # type: ignore[attr-defined]

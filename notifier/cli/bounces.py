@@ -10,11 +10,11 @@ from uuid import UUID
 
 import typer
 
-from notifier.cli.failing import explain, report
-from notifier.cli.looking import Before, Limit, body_lines
+from notifier.cli.arguments import read_id
+from notifier.cli.context import Wiring, wiring
+from notifier.cli.exit_codes import explain, report
 from notifier.cli.output import AsJson, hint, print_json, print_line, print_pairs, print_table, utc, when
-from notifier.cli.values import read_id
-from notifier.cli.wiring import Wiring, wiring
+from notifier.cli.search import Before, Limit, body_lines
 from notifier.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def bounces(
     if from_stdin:
         raise typer.Exit(_take_one(wiring(context)))
     host, port = _address(listen)
-    from notifier.cli.running import program_settings
+    from notifier.cli.services import program_settings
 
     settings = program_settings("bounces")
     _require_address(settings)

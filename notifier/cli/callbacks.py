@@ -11,7 +11,9 @@ from uuid import UUID
 
 import typer
 
-from notifier.cli.failing import FAILED
+from notifier.cli.arguments import read_id
+from notifier.cli.context import wiring
+from notifier.cli.exit_codes import FAILED
 from notifier.cli.operating import DryRun, Since, Until, Why, Yes, operator, progress_bar
 from notifier.cli.output import (
     AsJson,
@@ -24,8 +26,6 @@ from notifier.cli.output import (
     utc,
     when,
 )
-from notifier.cli.values import read_id
-from notifier.cli.wiring import wiring
 from notifier.domain.statuses import CallbackFailure, CallbackState, Status
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def run(
     It needs the database, the broker and the [callbacks] of notifier.toml, and reads no provider's secret.
     Stops on SIGTERM when the calls under way are recorded.
     """
-    from notifier.cli.running import program_settings
+    from notifier.cli.services import program_settings
 
     settings = program_settings("callbacks")
     settings.require("database_url")

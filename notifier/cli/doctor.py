@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from notifier.cli.failing import FAILED
+from notifier.cli.context import Wiring, wiring
+from notifier.cli.exit_codes import FAILED
 from notifier.cli.output import AsJson, clean, console, hint, is_terminal, print_json, print_line
-from notifier.cli.wiring import Wiring, wiring
 from notifier.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from notifier.cli.failing import FAILED
-from notifier.cli.looking import Before, Limit
+from notifier.cli.context import wiring
+from notifier.cli.exit_codes import FAILED
 from notifier.cli.operating import (
     DryRun,
     Ending,
@@ -20,7 +20,7 @@ from notifier.cli.operating import (
     operator,
 )
 from notifier.cli.output import AsJson, hint, print_json, print_line, print_table, utc, when
-from notifier.cli.wiring import wiring
+from notifier.cli.search import Before, Limit
 
 if TYPE_CHECKING:
     from notifier.operations import Result, Tally

@@ -13,7 +13,10 @@ from uuid import UUID
 
 import typer
 
-from notifier.cli.failing import FAILED
+from notifier.cli.arguments import read_id, read_past
+from notifier.cli.context import wiring
+from notifier.cli.exit_codes import FAILED
+from notifier.cli.labels import REASONS
 from notifier.cli.output import (
     AsJson,
     console,
@@ -27,9 +30,6 @@ from notifier.cli.output import (
     utc,
     warn,
 )
-from notifier.cli.values import read_id, read_past
-from notifier.cli.wiring import wiring
-from notifier.cli.words import REASONS
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.statuses import Channel, Reason, Status
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from notifier.cli.failing import FAILED
+from notifier.cli.context import wiring
+from notifier.cli.exit_codes import FAILED
 from notifier.cli.operating import progress_bar
 from notifier.cli.output import AsJson, hint, print_json, print_line, print_table, warn
-from notifier.cli.wiring import wiring
 
 if TYPE_CHECKING:
     from notifier.operations.retention import Kept

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from notifier.cli.context import wiring
 from notifier.cli.output import AsJson, hint, one_line, print_json, print_line, print_table, utc
-from notifier.cli.wiring import wiring
 
 if TYPE_CHECKING:
     from notifier.operations.providers import OpenCircuit, ProviderView, SenderView, Steering

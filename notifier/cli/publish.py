@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TextIO, assert_never
 
 import typer
 
-from notifier.cli.failing import FAILED
+from notifier.cli.arguments import read_context, read_metadata, read_moment_exactly
+from notifier.cli.context import wiring
+from notifier.cli.exit_codes import FAILED
 from notifier.cli.output import AsJson, clean, console, hint, is_terminal, print_json, print_line, warn
-from notifier.cli.values import read_context, read_metadata, read_moment_exactly
-from notifier.cli.wiring import wiring
 from notifier.domain.errors import PublishFailed
 from notifier.domain.statuses import Channel, Lane
 
 if TYPE_CHECKING:
-    from notifier.cli.lines import Line
-    from notifier.cli.publishing import BadLine, Progress, Publishing
+    from notifier.cli.batch_publisher import BadLine, Progress, Publishing
+    from notifier.cli.message_files import Line
 
 #: Bad lines shown to people; `--errors` and `--json` have them all.
 SHOWN_BAD_LINES = 20
@@ -84,8 +84,8 @@ def publish(
 
     Bad lines are reported and passed over. Publishing the same file again sends nothing twice.
     """
-    from notifier.cli.publishing import Defaults, Publishing
-    from notifier.cli.typed import Typist
+    from notifier.cli.batch_publisher import Defaults, Publishing
+    from notifier.cli.template_types import Typist
 
     variables = read_context(values or ())
     fields = {
@@ -117,7 +117,7 @@ def publish(
 
 def _run(publishing: Publishing, text: io.TextIOWrapper, written: Format, end: Ending, *, hidden: bool) -> None:
     """Publish it all, and say how far it came."""
-    from notifier.cli.lines import UnreadableFile
+    from notifier.cli.message_files import UnreadableFile
 
     try:
         with progress_bar(text, hidden=hidden) as show:
@@ -227,7 +227,7 @@ def _format(file: Path, written_as: Format | None) -> Format:
 
 
 def _read(text: TextIO, found: Format) -> Iterator[Line]:
-    from notifier.cli.lines import read_csv, read_json_lines
+    from notifier.cli.message_files import read_csv, read_json_lines
 
     match found:
         case Format.CSV:

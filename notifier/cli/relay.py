@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from notifier.cli.context import wiring
 from notifier.cli.output import AsJson, hint, print_json, print_line
-from notifier.cli.wiring import wiring
 
 
 def register(app: typer.Typer) -> None:

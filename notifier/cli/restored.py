@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from notifier.cli.failing import FAILED
+from notifier.cli.context import wiring
+from notifier.cli.exit_codes import FAILED
 from notifier.cli.operating import (
     DryRun,
     Ids,
@@ -27,7 +28,6 @@ from notifier.cli.operating import (
     progress_bar,
 )
 from notifier.cli.output import AsJson, hint, is_terminal, print_json, print_line, print_table, utc
-from notifier.cli.wiring import wiring
 
 if TYPE_CHECKING:
     from notifier.operations.restored import HoldResult, ReleaseResult, Restored

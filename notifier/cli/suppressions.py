@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from notifier.cli import held_suppressions
-from notifier.cli.failing import FAILED, report
+from notifier.cli.arguments import channel_of, read_future
+from notifier.cli.context import wiring
+from notifier.cli.exit_codes import FAILED, report
 from notifier.cli.held_suppressions import OfProvider, OfSender
-from notifier.cli.looking import Before, Limit
+from notifier.cli.labels import SUPPRESSIONS
 from notifier.cli.operating import DryRun, OfChannel, Since, Until, Why, Yes, operator
 from notifier.cli.output import AsJson, clean, hint, print_json, print_line, print_table, utc, when
 from notifier.cli.publish import opened_csv
-from notifier.cli.values import channel_of, read_future
-from notifier.cli.wiring import wiring
-from notifier.cli.words import SUPPRESSIONS
+from notifier.cli.search import Before, Limit
 from notifier.domain.errors import Fault, InvalidMessage
 from notifier.domain.statuses import Channel, SuppressionReason
 

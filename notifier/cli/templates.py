@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from notifier.cli.failing import FAILED
+from notifier.cli.arguments import read_context
+from notifier.cli.context import wiring
+from notifier.cli.exit_codes import FAILED
 from notifier.cli.output import AsJson, clean, hint, print_json, print_line, print_pairs, print_table
-from notifier.cli.values import read_context
-from notifier.cli.wiring import wiring
 from notifier.domain.errors import InvalidMessage, NotFound, TemplateInvalid
 from notifier.domain.statuses import Channel
 
@@ -178,7 +178,7 @@ def _chosen(
     template: Template, folder: Path, values: list[str] | None, number: int, locale: str | None
 ) -> tuple[dict[str, Any], str | None]:
     """The context to render, and the locale: what was asked for, or else the sample's."""
-    from notifier.cli.typed import Typist
+    from notifier.cli.template_types import Typist
 
     if values:
         given = read_context(values)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from notifier.cli import app
+from notifier.cli.app import app
 from notifier.config.callbacks import CallbackTable
 from notifier.config.producers import ProducerTable
 from notifier.config.settings import ProviderTable, Sender, Settings, Structure

@@ -150,7 +150,7 @@ def test_a_rejected_message_is_shown_with_all_of_it(notifier: CommandLine, ledge
 def test_a_rejected_message_comes_back_byte_by_byte(database_url: str, ledger: Ledger) -> None:
     from typer.testing import CliRunner
 
-    from notifier.cli import app
+    from notifier.cli.app import app
 
     reject(ledger, b"\x00\xff raw\n")
     [found] = CommandLine({"database_url": database_url})("rejected", "list", "--json").json

@@ -11,8 +11,8 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from notifier.cli import app
-from notifier.cli.wiring import Wiring
+from notifier.cli.app import app
+from notifier.cli.context import Wiring
 from notifier.client.client import RecordingClient
 from notifier.config.settings import Settings, load_settings
 

@@ -9,8 +9,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from notifier.cli import FAMILIES, app
-from notifier.cli.failing import Commands
+from notifier.cli.app import FAMILIES, app
+from notifier.cli.exit_codes import Commands
 from notifier.domain.errors import ConfigurationError, Fault, InvalidMessage, NotFound, ServiceUnavailable
 from tests.unit.cli.commandline import CommandLine
 
@@ -43,7 +43,7 @@ def test_version_is_one_line(notifier: CommandLine) -> None:
 def test_help_loads_nothing_that_is_slow_to_import() -> None:
     program = f"""
 import sys
-from notifier.cli import app
+from notifier.cli.app import app
 app(["--help"], standalone_mode=False)
 print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)
 """
@@ -99,7 +99,7 @@ def test_an_error_cannot_steer_the_terminal() -> None:
 
 
 def test_a_reader_that_goes_away_is_no_reason_for_noise() -> None:
-    command = [sys.executable, "-c", "from notifier.cli import main; main()", "schema", "message"]
+    command = [sys.executable, "-c", "from notifier.cli.app import main; main()", "schema", "message"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None

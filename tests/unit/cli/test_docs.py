@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from notifier.cli import app
+from notifier.cli.app import app
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "cli.md"
 SHARED = {"--help", "-h", "--json"}

@@ -7,7 +7,7 @@ from typing import TextIO
 
 import pytest
 
-from notifier.cli.lines import Line, UnreadableFile, read_csv, read_json_lines
+from notifier.cli.message_files import Line, UnreadableFile, read_csv, read_json_lines
 from notifier.domain.message import MAX_BODY_BYTES
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from notifier.cli.lines import Line
-from notifier.cli.publishing import CHUNK, BadLine, Defaults, Keys, Publishing
+from notifier.cli.batch_publisher import CHUNK, BadLine, Defaults, Keys, Publishing
+from notifier.cli.message_files import Line
 from notifier.client.client import RecordingClient
 from notifier.domain.errors import Fault, PublishFailed
 from notifier.domain.statuses import Channel, Lane

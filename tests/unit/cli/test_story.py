@@ -8,8 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from notifier.cli.story import print_story, story_as_json, timeline
-from notifier.cli.words import (
+from notifier.cli.labels import (
     OUTCOMES,
     PROOFS,
     REASONS,
@@ -18,6 +17,7 @@ from notifier.cli.words import (
     reason_in_words,
     status_in_words,
 )
+from notifier.cli.timeline import print_story, story_as_json, timeline
 from notifier.domain.producers import ProducerProof
 from notifier.domain.statuses import Outcome, Reason, Status, SuppressionReason
 from notifier.store.search import AttemptView, EventView, NotificationView, Story

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from notifier.cli.typed import Typist, typed
+from notifier.cli.template_types import Typist, typed
 from notifier.domain.statuses import Channel
 from notifier.rendering import Type
 from tests.unit.cli.commandline import TEMPLATES

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from notifier.cli.values import (
+from notifier.cli.arguments import (
     channel_of,
     read_context,
     read_id,

@@ -336,7 +336,7 @@ def _print_report(report: DemoReport) -> None:
 
 
 def _print_timeline(outcome: Outcome) -> None:
-    from notifier.cli.story import timeline
+    from notifier.cli.timeline import timeline
 
     steps = timeline(outcome.story) if outcome.story else []
     for step in steps:

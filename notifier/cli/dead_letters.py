@@ -11,6 +11,8 @@ from uuid import UUID
 
 import typer
 
+from notifier.cli.arguments import read_id, read_past
+from notifier.cli.context import wiring
 from notifier.cli.operating import DryRun, Ending, Since, Until, Why, Yes, carry_out, operator
 from notifier.cli.output import (
     AsJson,
@@ -24,8 +26,6 @@ from notifier.cli.output import (
     utc,
     when,
 )
-from notifier.cli.values import read_id, read_past
-from notifier.cli.wiring import wiring
 from notifier.domain.errors import NotFound
 
 if TYPE_CHECKING:
@@ -284,7 +284,7 @@ def _as_dict(letter: DeadLetter) -> dict[str, Any]:
 
 def _print_letter(found: DeadLetter) -> None:
     from notifier.broker.dead_letters import producers_own
-    from notifier.cli.looking import body_lines
+    from notifier.cli.search import body_lines
 
     print_pairs(
         [

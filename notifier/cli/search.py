@@ -9,8 +9,11 @@ from uuid import UUID
 
 import typer
 
-from notifier.cli import replaying
+from notifier.cli import dead_letters
+from notifier.cli.arguments import read_id, read_past
 from notifier.cli.callbacks import print_callbacks
+from notifier.cli.context import wiring
+from notifier.cli.labels import REDACTED
 from notifier.cli.output import (
     AsJson,
     clean,
@@ -24,10 +27,7 @@ from notifier.cli.output import (
     utc,
     when,
 )
-from notifier.cli.story import print_story, story_as_json
-from notifier.cli.values import read_id, read_past
-from notifier.cli.wiring import wiring
-from notifier.cli.words import REDACTED
+from notifier.cli.timeline import print_story, story_as_json
 from notifier.domain.errors import NotFound
 from notifier.domain.statuses import FINAL_STATUSES, Channel, Reason, Status
 
@@ -54,7 +54,7 @@ def register(app: typer.Typer) -> None:
     rejected = typer.Typer(no_args_is_help=True, help="Messages that were not accepted, with every reason.")
     rejected.command("list")(rejected_list)
     rejected.command("show")(rejected_show)
-    replaying.add_to_rejected(rejected)
+    dead_letters.add_to_rejected(rejected)
     app.add_typer(rejected, name="rejected", rich_help_panel=PANEL)
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from notifier.cli.arguments import read_future
+from notifier.cli.context import wiring
 from notifier.cli.operating import operator
 from notifier.cli.output import AsJson, hint, print_json, print_line, print_table, utc
-from notifier.cli.values import read_future
-from notifier.cli.wiring import wiring
 from notifier.domain.statuses import Channel
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from notifier.cli import partitions, privacy, replaying, restored
-from notifier.cli.failing import FAILED
+from notifier.cli import dead_letters, partitions, privacy, restored
+from notifier.cli.context import wiring
+from notifier.cli.exit_codes import FAILED
 from notifier.cli.output import AsJson, hint, print_json, print_line, print_table
-from notifier.cli.wiring import wiring
 from notifier.domain.errors import MissingPackage
 
 PANEL = "Set up"
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
     queues = typer.Typer(invoke_without_command=True, help="The queues, and how much waits in them.")
     queues.callback()(queues_show)
     queues.command("declare")(queues_declare)
-    replaying.add_to_queues(queues)
+    dead_letters.add_to_queues(queues)
     app.add_typer(queues, name="queues", rich_help_panel=PANEL)
     schema = typer.Typer(no_args_is_help=True, help="What producers may publish, and the HTTP API's document.")
     schema.command("message")(schema_message)

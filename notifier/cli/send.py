@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from notifier.cli.arguments import Given, channel_of, read_context, read_future, read_metadata
+from notifier.cli.context import wiring
 from notifier.cli.output import AsJson, hint, one_line, print_json, print_line
 from notifier.cli.publish import publish
-from notifier.cli.values import Given, channel_of, read_context, read_future, read_metadata
-from notifier.cli.waiting import Waiting
-from notifier.cli.wiring import wiring
+from notifier.cli.wait import Waiting
 from notifier.domain.statuses import Channel, Lane
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def send(
 def _typed(given: Given, settings: Settings, channel: Channel, template: str) -> dict[str, Any]:
     if not given.texts:
         return given.values
-    from notifier.cli.typed import Typist
+    from notifier.cli.template_types import Typist
 
     return Typist(settings.templates).typed(channel, template, given.values, given.texts)
 

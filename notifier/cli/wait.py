@@ -8,9 +8,9 @@ from uuid import UUID
 
 import typer
 
-from notifier.cli.failing import FAILED
+from notifier.cli.exit_codes import FAILED
 from notifier.cli.output import hint, print_json, warn
-from notifier.cli.story import print_story, story_as_json
+from notifier.cli.timeline import print_story, story_as_json
 from notifier.domain.errors import NotFound
 from notifier.domain.statuses import FINAL_STATUSES, Status
 

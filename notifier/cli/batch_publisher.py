@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar
 
-from notifier.cli.lines import Line
-from notifier.cli.values import channel_of
-from notifier.cli.wiring import Publisher
+from notifier.cli.arguments import channel_of
+from notifier.cli.context import Publisher
+from notifier.cli.message_files import Line
 from notifier.domain.errors import Fault, InvalidMessage
 from notifier.domain.statuses import Channel, Lane
 
