@@ -1,1 +1,1 @@
-"""The command line: one more face of the client, the record, the templates and the settings. No rule lives here."""
+"""The command line. It reads, asks and prints; no rule lives here."""

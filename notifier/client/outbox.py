@@ -144,8 +144,8 @@ class SqlOutbox:
             raise _unavailable(error) from error
         if not is_there:
             raise ConfigurationError(
-                f"the database has no table {self.table_name}: add notifier.client.outbox.metadata to your migrations, "
-                "or call notifier.client.outbox.create_table(engine)",
+                f"the database has no table {self.table_name}: add notifier.client.outbox.metadata to your "
+                "migrations, or call notifier.client.outbox.create_table(engine)",
                 setting="--table",
             )
 

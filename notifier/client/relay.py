@@ -8,8 +8,8 @@ between the confirmation and its commit leaves rows that are published a second 
 idempotency key: the service accepts them once. So nothing is lost and nothing is sent twice, and several relays
 may run at once: where the database can skip locked rows (PostgreSQL, MySQL 8) they share the work.
 
-Where rows come from is a small protocol, `Outbox`, with a class for SQLAlchemy (`notifier.client.outbox`) and one for
-Django (`notifier.contrib.django`).
+Where rows come from is a small protocol, `Outbox`, with a class for SQLAlchemy (`notifier.client.outbox`) and one
+for Django (`notifier.contrib.django`).
 """
 
 from __future__ import annotations

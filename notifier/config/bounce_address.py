@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, ValidationInfo
 
-#: RFC 5321 section 4.5.3.1.1 gives a local part 64 octets; "+" and the token of `notifier.security.tokens` need 49 of them.
+#: RFC 5321 section 4.5.3.1.1 gives a local part 64 octets; "+" and the token of
+#: `notifier.security.tokens` need 49 of them.
 MAX_NAME = 15
 
 _NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}")

@@ -27,8 +27,8 @@ from notifier.config.callbacks import CallbackTable, expand, read_name_servers
 from notifier.config.limits import Caps, Quota, Retention, SuppressionTable
 from notifier.config.producers import ProducerTable, check_producers
 from notifier.domain.errors import ConfigurationError
-from notifier.domain.lane_retry import DEFAULT_RETRIES, LaneRetry
 from notifier.domain.message import MAX_MAIL_ATTACHMENTS, Name
+from notifier.domain.retry_policy import DEFAULT_RETRIES, LaneRetry
 from notifier.domain.statuses import SIMULATOR, Channel, Lane
 from notifier.security.encryption import read_keys
 

@@ -15,8 +15,8 @@ from notifier.providers.vonage import webhooks as vonage_reports
 _INTRODUCTION = """\
 # Provider codes
 
-What an answer of a provider means. This page is written from the tables in `notifier/providers/smtp/code_table.py`,
-`twilio_codes.py` and `vonage_codes.py`, and a test compares them:
+What an answer of a provider means. This page is written from the tables in `notifier/providers/`
+(`smtp/code_table.py`, `twilio/codes.py`, `vonage/codes.py`), and a test compares them:
 `python -m notifier.dev.codes_page > docs/reference/provider-codes.md`.
 
 | outcome | what delivery does |

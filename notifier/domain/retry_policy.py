@@ -7,13 +7,16 @@ That is exponential back-off with full jitter (https://aws.amazon.com/blogs/arch
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log2
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from notifier.domain.errors import OutcomeUnknown, Rejected, SendError, Throttled, Unavailable
-from notifier.domain.lane_retry import LaneRetry
 from notifier.domain.routing import LAST_CHANCE_SECONDS
-from notifier.domain.statuses import Reason, Status
+from notifier.domain.statuses import Lane, Reason, Status
 
 #: How long an unknown outcome waits for a late answer before it is looked up, and the policy decides. Seconds.
 UNKNOWN_AFTER_SECONDS = 30.0
@@ -31,6 +34,29 @@ _OURS = (
     # Nobody was called.
     Reason.LEASE_EXPIRED,
 )
+
+
+class LaneRetry(BaseModel):
+    """One `[retry.<lane>]` of notifier.toml: exponential back-off with full jitter, within a total deadline."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: Upper bound of the first pause; it doubles with each attempt.
+    first_seconds: Annotated[float, Field(gt=0)]
+    #: No pause is longer than this.
+    max_seconds: Annotated[float, Field(gt=0)]
+    #: After this long since the notification was due, the next failure is final.
+    deadline_seconds: Annotated[float, Field(gt=0)]
+    #: So many rounds at the most.
+    max_attempts: Annotated[int, Field(ge=1)]
+
+
+#: A code is worth something for minutes, a receipt for hours, a digest for a day.
+DEFAULT_RETRIES: Mapping[Lane, LaneRetry] = {
+    Lane.URGENT: LaneRetry(first_seconds=2, max_seconds=30, deadline_seconds=600, max_attempts=20),
+    Lane.NORMAL: LaneRetry(first_seconds=15, max_seconds=900, deadline_seconds=6 * 3600, max_attempts=40),
+    Lane.BULK: LaneRetry(first_seconds=60, max_seconds=3600, deadline_seconds=24 * 3600, max_attempts=40),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,8 +158,8 @@ class _Dialogue(SMTP):
             super().connection_lost(error)
 
     def patience(self) -> float | None:
-        """See `notifier.runtime.connection_limit.Connection`: whoever sends a mail goes after those who send none. Commands
-        keep no place: NOOP is one."""
+        """See `runtime.connection_limit.Connection`: whoever sends a mail goes after those who send none.
+        Commands keep no place: NOOP is one."""
         limits = self._handler.limits
         waited = self.loop.time() - self._used - (self._mail_size or 0) / limits.place_bytes
         if self._is_recording or waited < limits.place:

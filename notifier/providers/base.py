@@ -137,7 +137,7 @@ class Provider(Protocol):
         """Send it, in at most `deadline_seconds` from the call, waiting for a free connection included.
 
         Raises:
-            Rejected, Throttled, Unavailable, OutcomeUnknown: see `notifier.domain.errors`. Nothing else on purpose.
+            Rejected, Throttled, Unavailable, OutcomeUnknown: see `notifier.domain.errors`. Nothing else.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Every write to the record. Each method is one transaction of set-based ledger_sql, whatever the batch's size;
+"""Every write to the record. Each method is one transaction of set-based statements, whatever the batch's size;
 only what `accept` notes about a few that it had before comes in statements that commit themselves.
 
 A status moves only along `status.TRANSITIONS`: the table is part of every `UPDATE … WHERE`. Every move also
@@ -65,7 +65,7 @@ REDISPATCH_SECONDS = {Lane.URGENT: 30, Lane.NORMAL: 120, Lane.BULK: 600}
 HURRY_SECONDS = 2
 #: A notification that was in hand this often when its worker went away is poison.
 MAX_CRASHES = 3
-#: More rows than that are joined by hash: two more ledger_sql, and no square of their number.
+#: More rows than that are joined by hash: two more statements, and no square of their number.
 _MANY_ROWS = 16
 #: So much of a rejected body is kept. Bytes.
 KEPT_BODY_BYTES = 64 * 1024

@@ -16,9 +16,9 @@ from notifier.cli.app import app
 from notifier.config.callbacks import CallbackTable
 from notifier.config.producers import ProducerTable
 from notifier.config.settings import ProviderTable, Sender, Settings, Structure
-from notifier.domain.lane_retry import LaneRetry
 from notifier.domain.message import Message, json_schema
 from notifier.domain.producers import ProducerProof
+from notifier.domain.retry_policy import LaneRetry
 from notifier.domain.statuses import (
     CallbackFailure,
     CallbackState,

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.domain.errors import OutcomeUnknown, Rejected, SendError, Throttled, Unavailable
-from notifier.domain.lane_retry import DEFAULT_RETRIES, LaneRetry
 from notifier.domain.retry_policy import (
+    DEFAULT_RETRIES,
     MIN_PAUSE_SECONDS,
     UNKNOWN_AFTER_SECONDS,
+    LaneRetry,
     Situation,
     decide,
     pause_seconds,
