@@ -54,6 +54,9 @@ class Session:
         """`in_memory`: temporary files need not survive a crash of the machine. `others`: further folders that
         only our processes work in; whoever made them removes them."""
         is_outermost = MARK not in os.environ
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # A shell's background job ignores Ctrl-C, and so would every program that we start and interrupt.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         parent = Path(tempfile.gettempdir())
         if is_outermost:
             parent = (_memory() if in_memory else None) or parent
