@@ -17,8 +17,7 @@ from notifier.domain.statuses import Outcome, Reason, Status
 from notifier.feedback.receipt_polling import first_wait
 from notifier.providers.base import Provider, Receipt, id_space
 from notifier.security.recipient_hash import HashKey
-from notifier.store.records import Claimed, Result
-from notifier.store.suppressions import NewSuppression
+from notifier.store.records import Claimed, NewSuppression, Result
 
 
 @dataclass(frozen=True, slots=True)

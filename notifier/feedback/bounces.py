@@ -33,7 +33,7 @@ from notifier.rendering import Renderer
 from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import Tokens
 from notifier.store.provider_reports import NewReport, ReceiptBook, Recorded, Reported
-from notifier.store.suppressions import NewSuppression
+from notifier.store.records import NewSuppression
 from notifier.store.unread_bounces import UnreadBook
 
 #: So many soft bounces …

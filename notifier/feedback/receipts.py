@@ -24,7 +24,7 @@ from notifier.providers.twilio.webhooks import Wish
 from notifier.providers.vonage import webhooks as vonage_reports
 from notifier.rendering import Renderer, Template
 from notifier.store.provider_reports import NewReport, ReceiptBook, Recorded, Reported
-from notifier.store.suppressions import NewSuppression
+from notifier.store.records import NewSuppression
 
 #: While no receipt comes, the provider is asked so long after the message was sent, and then no more. Seconds.
 ASK_AT_SECONDS = (300.0, 1_800.0, 7_200.0, 28_800.0, 115_200.0)

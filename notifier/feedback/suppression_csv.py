@@ -20,7 +20,8 @@ from notifier.domain.recipient_identity import recipient_faults
 from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.feedback.suppressions import GLOBAL, expiry_faults, scope_faults
 from notifier.security.recipient_hash import HashKey
-from notifier.store.suppressions import NewSuppression, SuppressionBook, SuppressionView
+from notifier.store.records import NewSuppression
+from notifier.store.suppressions import SuppressionBook, SuppressionView
 
 #: Lines of one transaction.
 PAGE = 500

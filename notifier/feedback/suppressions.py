@@ -18,7 +18,8 @@ from notifier.domain.recipient_identity import recipient_faults
 from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import Ending
-from notifier.store.suppressions import NewSuppression, Noted, SuppressionBook, SuppressionFilter, SuppressionView
+from notifier.store.records import NewSuppression
+from notifier.store.suppressions import Noted, SuppressionBook, SuppressionFilter, SuppressionView
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

@@ -13,9 +13,10 @@ from sqlalchemy import ColumnElement, Connection, Engine, delete, func, select, 
 from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.store.engine import transaction
 from notifier.store.operator_actions import Tally, note_result
+from notifier.store.records import NewSuppression
 from notifier.store.sanitize import storable
 from notifier.store.schema.notifications import HeldSuppression, Suppression
-from notifier.store.suppressions import NewSuppression, SuppressionFilter, add_suppressions, conditions
+from notifier.store.suppressions import SuppressionFilter, add_suppressions, conditions
 
 #: Rows of one transaction.
 PAGE = 500

@@ -18,9 +18,8 @@ from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import transaction
 from notifier.store.personal_data import Vault
 from notifier.store.re_encryption import Resealing
-from notifier.store.records import Guard, NewAttempt
+from notifier.store.records import Guard, NewAttempt, NewSuppression
 from notifier.store.search import Filter
-from notifier.store.suppressions import NewSuppression
 from tests.support import bounce_mails as mails
 from tests.support.bounced import KEY, Mails
 from tests.support.templates import write_templates

@@ -22,10 +22,9 @@ from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.operator_actions import Operating
-from notifier.store.records import Result
+from notifier.store.records import NewSuppression, Result
 from notifier.store.search import Audit
 from notifier.store.stuck import Lateness
-from notifier.store.suppressions import NewSuppression
 from tests.integration.test_deliverer import Scripted, World
 from tests.support.templates import write_template, write_templates
 from tests.unit.cli.commandline import CommandLine
