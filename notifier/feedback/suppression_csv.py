@@ -21,7 +21,7 @@ from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.feedback.suppressions import GLOBAL, expiry_faults, scope_faults
 from notifier.security.recipient_hash import HashKey
 from notifier.store.records import NewSuppression
-from notifier.store.suppressions import SuppressionBook, SuppressionView
+from notifier.store.suppressions import SuppressionRepository, SuppressionView
 
 #: Lines of one transaction.
 PAGE = 500
@@ -69,7 +69,7 @@ class SuppressionFiles:
     """Reads them. `read` raises `ServiceUnavailable`, too; the pages until then are done, and the file can be read
     again: what is there already is not added twice."""
 
-    def __init__(self, book: SuppressionBook, hash_key: HashKey) -> None:
+    def __init__(self, book: SuppressionRepository, hash_key: HashKey) -> None:
         self._book = book
         self._hash_key = hash_key
 

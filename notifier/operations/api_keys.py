@@ -21,8 +21,8 @@ from typing import Any
 from notifier.domain.errors import Fault, WrongSelection
 from notifier.domain.producers import TEMPLATE_PATTERN, SendingRights
 from notifier.domain.statuses import Channel, Lane
-from notifier.store.api_keys import KeyBook, KeyView
-from notifier.store.operator_actions import Operating, Tally
+from notifier.store.api_keys import ApiKeyRepository, KeyView
+from notifier.store.operator_actions import ActionCounts, Operating
 from notifier.store.search import NotificationView
 
 #: By whether it is a test key.
@@ -140,12 +140,12 @@ class Holder:
         return SendingRights(channels=self.channels, templates=self.templates)
 
 
-class Keys:
+class ApiKeys:
     """Thread-safe: it holds nothing but the store. Every method raises `ServiceUnavailable`."""
 
     def __init__(
         self,
-        book: KeyBook,
+        book: ApiKeyRepository,
         operating: Operating,
         producers: Mapping[str, SendingRights] = MappingProxyType({}),
     ) -> None:
@@ -190,7 +190,7 @@ class Keys:
         self._book.view(key_id)
         begun = self._operating.begin(operator, "revoke_key", {"key": key_id}, reason)
         changed = self._book.revoke(key_id)
-        self._operating.note(begun.id, Tally(1, int(changed)), is_finished=True)
+        self._operating.note(begun.id, ActionCounts(1, int(changed)), is_finished=True)
         return changed
 
     def list(self) -> Sequence[KeyView]:
@@ -226,7 +226,7 @@ class Keys:
         key_id, secret = secrets.token_hex(6), secrets.token_hex(32)
         begun = self._operating.begin(operator, action, {"key": key_id, "name": columns["name"]}, None)
         self._book.add({**columns, "id": key_id, "secret_hash": _hash(secret), "created_by": operator})
-        self._operating.note(begun.id, Tally(1, 1), is_finished=True)
+        self._operating.note(begun.id, ActionCounts(1, 1), is_finished=True)
         return NewKey(key_id, f"{PREFIXES[columns['is_test']]}_{key_id}_{secret}")
 
 

@@ -12,14 +12,14 @@ from notifier.domain.statuses import CallbackFailure
 from notifier.operations.results import Progress
 from notifier.store.callbacks import (
     LATE_SECONDS,
-    CallbackBook,
     CallbackFilter,
+    CallbackRepository,
     CallbackView,
     CallView,
     EndpointView,
     StuckCallbacks,
 )
-from notifier.store.operator_actions import Operating, Tally
+from notifier.store.operator_actions import ActionCounts, Operating
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,9 @@ class StuckEndpoint:
 class CallbackOperations:
     """Thread-safe. Each change leaves an operator record. Every method raises `ServiceUnavailable`."""
 
-    def __init__(self, book: CallbackBook, operating: Operating, tables: Mapping[str, CallbackTable]) -> None:
+    def __init__(
+        self, book: CallbackRepository, operating: Operating, tables: Mapping[str, CallbackTable]
+    ) -> None:
         self._book = book
         self._operating = operating
         self._tables = tables
@@ -112,7 +114,7 @@ class CallbackOperations:
             return CallbackReplay(None, sum(counts.values()), groups)
         selection = {"ids": [str(value) for value in ids]} if ids else {"filter": condition.as_dict()}
         begun = self._operating.begin(operator, "replay_callbacks", selection, reason)
-        tally, last = Tally(), None
+        tally, last = ActionCounts(), None
         while True:
             tally, last = self._book.replay_page(condition, ids, begun.id, after=last, tally=tally)
             if last is None:
@@ -134,7 +136,7 @@ class CallbackOperations:
             raise NotFound(f"the endpoint {endpoint!r} is not suspended; suspended: {known}")
         begun = self._operating.begin(operator, "resume_endpoint", {"endpoint": endpoint}, reason)
         self._book.resume(endpoint)
-        self._operating.note(begun.id, Tally(1, 1), is_finished=True)
+        self._operating.note(begun.id, ActionCounts(1, 1), is_finished=True)
         wanted = CallbackFilter(endpoint=endpoint, failure=CallbackFailure.SUSPENDED)
         return self.replay(wanted, operator=operator, reason=reason)
 

@@ -13,10 +13,10 @@ from typing import Any
 from uuid import UUID
 
 from notifier.domain.errors import WrongSelection
-from notifier.operations.results import Progress, Result, result
-from notifier.store.held_suppressions import HeldBook, HeldFilter, HeldView
-from notifier.store.mass_alarm import Alarm, AlarmBook
-from notifier.store.operator_actions import Operating, Tally
+from notifier.operations.results import ActionResult, Progress, result
+from notifier.store.held_suppressions import HeldFilter, HeldSuppressionRepository, HeldView
+from notifier.store.mass_alarm import Alarm, AlarmRepository
+from notifier.store.operator_actions import ActionCounts, Operating
 from notifier.store.suppressions import SuppressionFilter
 
 
@@ -47,7 +47,7 @@ class HeldSuppressions:
     """Thread-safe: it holds nothing but the store. Every method raises `ServiceUnavailable`; the pages until then
     are done."""
 
-    def __init__(self, book: HeldBook, alarms: AlarmBook, operating: Operating) -> None:
+    def __init__(self, book: HeldSuppressionRepository, alarms: AlarmRepository, operating: Operating) -> None:
         self._book = book
         self._alarms = alarms
         self._operating = operating
@@ -74,7 +74,7 @@ class HeldSuppressions:
         reason: str | None = None,
         dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> Result:
+    ) -> ActionResult:
         """Suppress those that were held: the bounces were right."""
         return self._end(wanted, True, operator, reason, dry_run, progress)
 
@@ -86,7 +86,7 @@ class HeldSuppressions:
         reason: str | None = None,
         dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> Result:
+    ) -> ActionResult:
         """Forget those that were held: the bounces were our fault, and stay in the stories of their messages."""
         return self._end(wanted, False, operator, reason, dry_run, progress)
 
@@ -98,7 +98,7 @@ class HeldSuppressions:
         reason: str | None,
         dry_run: bool,
         progress: Progress | None,
-    ) -> Result:
+    ) -> ActionResult:
         if dry_run:
             return _preview(self._book.count(wanted))
         action = "apply_held" if apply else "discard_held"
@@ -113,7 +113,7 @@ class HeldSuppressions:
         reason: str | None = None,
         dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> Result:
+    ) -> ActionResult:
         """End all that the filter finds and that hold now. They stay on record.
 
         Raises:
@@ -131,8 +131,10 @@ class HeldSuppressions:
             record, lambda tally: self._book.lift_page(wanted, record, tally, by=by, detail=reason), progress
         )
 
-    def _run(self, record: UUID, page: Callable[[Tally], Tally | None], progress: Progress | None) -> Result:
-        tally = Tally()
+    def _run(
+        self, record: UUID, page: Callable[[ActionCounts], ActionCounts | None], progress: Progress | None
+    ) -> ActionResult:
+        tally = ActionCounts()
         while (found := page(tally)) is not None:
             tally = found
             if progress:
@@ -154,8 +156,8 @@ def in_words(found: Holding) -> tuple[str, str]:
     return f"too many hard bounces in an hour, by {told}: bounces suppress nobody now, {count} held", fix
 
 
-def _preview(count: int) -> Result:
-    return Result(None, count, count, 0)
+def _preview(count: int) -> ActionResult:
+    return ActionResult(None, count, count, 0)
 
 
 def _selection(wanted: HeldFilter | SuppressionFilter) -> Mapping[str, Any]:

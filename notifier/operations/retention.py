@@ -16,7 +16,7 @@ from uuid import UUID
 
 from notifier.config.limits import Retention
 from notifier.domain.statuses import Channel
-from notifier.store.retention import RetentionBook, Span, Walked
+from notifier.store.retention import RetentionRepository, Span, Walked
 from notifier.store.schema.partitions import LAST_ID, Month, first_id
 
 #: On this day of a month the walks begin at the beginning: an id may be older than the mark when it arrives.
@@ -24,7 +24,7 @@ _WHOLE_WALK_DAY = 1
 
 
 @dataclass
-class Kept:
+class RetentionRun:
     """What a run did, or would do. Counts of rows, and names of months."""
 
     redacted: dict[str, int] = field(default_factory=dict)
@@ -51,20 +51,22 @@ class _Enough(Exception):
     """The time of this run is over."""
 
 
-class Keeper:
+class RetentionJob:
     """Does what the retention tables say. Thread-safe; any number at once do no harm."""
 
-    def __init__(self, book: RetentionBook, tables: Mapping[Channel, Retention]) -> None:
+    def __init__(self, book: RetentionRepository, tables: Mapping[Channel, Retention]) -> None:
         self._book = book
         self._tables = tables
 
-    def run(self, *, seconds: float | None = None, progress: Callable[[Kept], None] | None = None) -> Kept:
+    def run(
+        self, *, seconds: float | None = None, progress: Callable[[RetentionRun], None] | None = None
+    ) -> RetentionRun:
         """Do all of it, or what `seconds` are enough for.
 
         Raises:
             ServiceUnavailable: the database went away; the pages until then are done.
         """
-        kept = Kept()
+        kept = RetentionRun()
         over = None if seconds is None else time.monotonic() + seconds
         try:
             for _ in self._steps(kept):
@@ -76,9 +78,9 @@ class Keeper:
             kept.is_complete = False
         return kept
 
-    def preview(self) -> Kept:
+    def preview(self) -> RetentionRun:
         """What there is to do now. Writes nothing."""
-        kept = Kept()
+        kept = RetentionRun()
         cutoffs = self._cutoffs()
         for channel, table in self._tables.items():
             if table.redact_after_days is not None:
@@ -97,7 +99,7 @@ class Keeper:
                 kept.deleted[channel] = count
         return kept
 
-    def _steps(self, kept: Kept) -> Iterator[None]:
+    def _steps(self, kept: RetentionRun) -> Iterator[None]:
         while count := self._book.wipe_secrets_page():
             kept.wiped += count
             yield
@@ -138,7 +140,7 @@ class Keeper:
                 self._book.set_mark(task, page.last)
             yield
 
-    def _drop(self, month: Month, kept: Kept) -> Iterator[None]:
+    def _drop(self, month: Month, kept: RetentionRun) -> Iterator[None]:
         """Keys and callbacks of its notifications first: they lie in tables without months. A run that ends in
         between has forgotten keys of notifications that are still there, and too old to be repeated."""
         if self._book.live_in(month):

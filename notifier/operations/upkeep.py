@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from notifier.config.logs import log, log_failure
 from notifier.domain.errors import NotifierError, ServiceUnavailable
-from notifier.operations.retention import Keeper
+from notifier.operations.retention import RetentionJob
 from notifier.store.schema.partitions import ensure_partitions
 from notifier.store.search import Audit
-from notifier.store.upkeep import UpkeepBook
+from notifier.store.upkeep import UpkeepRepository
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -37,7 +37,7 @@ Work = Callable[[], Any]
 class Upkeep:
     """Runs steps by name. Thread-safe; any number at once do no harm."""
 
-    def __init__(self, book: UpkeepBook, steps: Mapping[str, Work]) -> None:
+    def __init__(self, book: UpkeepRepository, steps: Mapping[str, Work]) -> None:
         self._book = book
         self._steps = steps
 
@@ -93,7 +93,7 @@ def make_partitions(engine: Engine) -> list[str]:
     return made.names
 
 
-def keep(keeper: Keeper) -> dict[str, Any]:
+def keep(keeper: RetentionJob) -> dict[str, Any]:
     """Redact, delete and drop what is old enough; what there is no time for waits for the next night."""
     kept = keeper.run(seconds=RETENTION_SECONDS)
     log.info(

@@ -39,17 +39,17 @@ from notifier.store.ledger_rows import (
     unknown_of,
 )
 from notifier.store.mass_alarm import HardBounceWatch
-from notifier.store.personal_data import Person, Vault
+from notifier.store.personal_data import Person, PersonalData
 from notifier.store.provider_messages import claim_message, note_taken, with_locks
 from notifier.store.records import (
     TEST_KEYS,
-    Accepted,
+    Acceptance,
     Claimed,
+    DeliveryResult,
     Due,
     NewAttempt,
     NewNotification,
     NewRejection,
-    Result,
     Rivals,
     Started,
     Unknown,
@@ -82,9 +82,11 @@ class Ledger:
     Every method raises `ServiceUnavailable` when the database cannot be used now.
     """
 
-    def __init__(self, engine: Engine, vault: Vault | None = None, watch: HardBounceWatch | None = None) -> None:
+    def __init__(
+        self, engine: Engine, vault: PersonalData | None = None, watch: HardBounceWatch | None = None
+    ) -> None:
         self._engine = engine
-        self._vault = vault or Vault()
+        self._vault = vault or PersonalData()
         self._watch = watch
 
     def now(self) -> datetime:
@@ -93,7 +95,7 @@ class Ledger:
 
     def accept(
         self, notifications: Sequence[NewNotification], rejections: Sequence[NewRejection] = ()
-    ) -> list[Accepted]:
+    ) -> list[Acceptance]:
         """Put a batch into the record, once for each (producer, key); all of it or nothing.
 
         A row that Postgres cannot store makes the batch fall apart into single ones, so that it is refused alone.
@@ -112,7 +114,7 @@ class Ledger:
 
     def _accept(
         self, notifications: Sequence[NewNotification], rejections: Sequence[NewRejection]
-    ) -> list[Accepted]:
+    ) -> list[Acceptance]:
         # What follows the insertion of a few looks at what was there before, and notes it. After a crash between
         # them the message comes again and finds the same: also the key of one whose id was taken.
         is_alone = len(notifications) <= _MANY_ROWS and not rejections
@@ -120,7 +122,7 @@ class Ledger:
         with transaction(self._engine, is_one_statement=is_alone) as connection:
             # By the database's clock, which taking the connection has measured: a row is sealed with its id.
             clock = clock_of(connection)
-            answers: dict[int, Accepted] = {}
+            answers: dict[int, Acceptance] = {}
             if notifications:
                 ids = {new.position: new.message.id or clock.new_id() for new in notifications}
                 faults = use_attachments(connection, notifications)
@@ -131,7 +133,7 @@ class Ledger:
                     if new.position not in faults
                 ]
                 for found in _insert(connection, rows):
-                    answers[found.position] = Accepted(
+                    answers[found.position] = Acceptance(
                         found.position, found.id, Channel(found.channel), Lane(found.lane), Status(found.status)
                     )
                 missing = [new for new in notifications if new.position not in answers]
@@ -144,7 +146,7 @@ class Ledger:
 
     def _explain(
         self, connection: Connection, missing: list[NewNotification], faults: Mapping[int, Fault]
-    ) -> dict[int, Accepted]:
+    ) -> dict[int, Acceptance]:
         """Those that were not inserted: duplicates of an earlier one, another content under a taken key, or those
         that had `faults`."""
         if not missing:
@@ -158,11 +160,11 @@ class Ledger:
             if first is None:
                 # A repetition is answered as the first time, also when what it names has been deleted since.
                 found = faults[new.position]
-                answers[new.position] = Accepted(new.position, _NO_ID, new.channel, new.lane, None, found)
+                answers[new.position] = Acceptance(new.position, _NO_ID, new.channel, new.lane, None, found)
                 continue
             is_same = self._vault.is_same_body(new.message, bytes(first.body_hash))
             fault = _conflict(new, is_same=is_same, id_taken=first.id_taken)
-            answers[new.position] = Accepted(
+            answers[new.position] = Acceptance(
                 new.position, first.notification_id, new.channel, new.lane, None, fault
             )
             if fault is None:
@@ -206,7 +208,7 @@ class Ledger:
         begun = start(self._engine, list(calls), margin_seconds=margin_seconds, again=again)
         return {started.id: started for started in begun}
 
-    def give_back(self, results: Sequence[Result]) -> None:
+    def give_back(self, results: Sequence[DeliveryResult]) -> None:
         """End claims under which no provider was called, or is called any more.
 
         Of these results, `number` is that of an attempt that may have been begun for them: it is closed as not
@@ -215,7 +217,7 @@ class Ledger:
         with transaction(self._engine, is_one_statement=True) as connection:
             connection.execute(ledger_sql.GIVE_BACK, _values([result_row(result) for result in results]))
 
-    def finish(self, results: Sequence[Result]) -> None:
+    def finish(self, results: Sequence[DeliveryResult]) -> None:
         """Write results: complete the attempts, move the statuses, append the events.
 
         An acceptance counts from any status that may still become `sent`; any other result only while the claim
@@ -234,7 +236,7 @@ class Ledger:
             if (result.id, result.number) in contested:
                 self.attribute(result)
 
-    def attribute(self, result: Result) -> bool:
+    def attribute(self, result: DeliveryResult) -> bool:
         """Write one acceptance whose message another attempt may have, or get just now. Returns whether it is
         ours.
 
@@ -256,7 +258,7 @@ class Ledger:
 
         return with_locks(self._engine, write)
 
-    def note_failed_attempts(self, results: Sequence[Result]) -> None:
+    def note_failed_attempts(self, results: Sequence[DeliveryResult]) -> None:
         """Complete attempts whose delivery goes on with the next provider: the status stays `sending`."""
         with transaction(self._engine) as connection:
             connection.execute(
@@ -387,7 +389,7 @@ def _insert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequen
     return found
 
 
-def _finish(connection: Connection, results: Sequence[Result]) -> set[tuple[UUID, int | None]]:
+def _finish(connection: Connection, results: Sequence[DeliveryResult]) -> set[tuple[UUID, int | None]]:
     """Returns those (id, number) that were not written because of their messages."""
     rows = [result_row(result) for result in results]
     values = _values(rows)
@@ -423,6 +425,6 @@ def _conflict(new: NewNotification, *, is_same: bool, id_taken: bool) -> Fault |
     )
 
 
-def _not_storable(new: NewNotification) -> Accepted:
+def _not_storable(new: NewNotification) -> Acceptance:
     fault = Fault("", "not_storable", "holds a value that the record cannot hold", "Send plainer values")
-    return Accepted(new.position, _NO_ID, new.channel, new.lane, None, fault)
+    return Acceptance(new.position, _NO_ID, new.channel, new.lane, None, fault)

@@ -161,7 +161,7 @@ class HardBounceWatch:
             log.error("suppressions.mass_alarm", scope=row.scope, bounced=row.bounced, sent=sent)
 
 
-class AlarmBook:
+class AlarmRepository:
     """Reads alarms. Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`."""
 
     def __init__(self, engine: Engine) -> None:

@@ -50,7 +50,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class ActionCounts:
     """How far a run is. Counts."""
 
     #: Looked at.
@@ -62,8 +62,8 @@ class Tally:
     #: Left alone because it may not be done to them.
     skipped: int = 0
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
+    def __add__(self, other: ActionCounts) -> ActionCounts:
+        return ActionCounts(
             self.matched + other.matched,
             self.changed + other.changed,
             self.expired + other.expired,
@@ -112,7 +112,7 @@ class Seen:
 class Page:
     """What became of a page."""
 
-    tally: Tally
+    tally: ActionCounts
     #: Those of given ids that were not moved.
     left: tuple[Seen, ...]
     #: Where the next page begins; None: this one was empty.
@@ -120,7 +120,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class SelectionGroup:
     """So many notifications that a run would change, or leave because their time is over."""
 
     status: str
@@ -174,7 +174,7 @@ class Operating:
             id_ = clock_of(connection).new_id()
             return Begun(id_, connection.execute(statements.BEGIN, {"id": id_, **row}).scalar_one())
 
-    def note(self, record: UUID, tally: Tally, *, is_finished: bool) -> None:
+    def note(self, record: UUID, tally: ActionCounts, *, is_finished: bool) -> None:
         """Write into the record how far it is, and that it is at its end."""
         with transaction(self._engine) as connection:
             note_result(connection, record, tally, is_finished=is_finished)
@@ -192,7 +192,7 @@ class Operating:
         return RecordView(*row)
 
     def move_page(
-        self, record: UUID, selection: Selection, move: Move, *, after: UUID | None, tally: Tally
+        self, record: UUID, selection: Selection, move: Move, *, after: UUID | None, tally: ActionCounts
     ) -> Page:
         """Move the next page of the selection: at most `PAGE` with an id above `after`, oldest first.
 
@@ -208,13 +208,13 @@ class Operating:
             moving = [one.id for one in may if one not in over]
             if moving:
                 connection.execute(statements.MOVE, _parameters(move, moving, tally.changed)).all()
-            tally += Tally(len(seen), len(moving), len(over), len(seen) - len(may))
+            tally += ActionCounts(len(seen), len(moving), len(over), len(seen) - len(may))
             note_result(connection, record, tally, is_finished=False)
         moved = set(moving)
         left = tuple(one for one in seen if one.id not in moved) if selection.filter is None else ()
         return Page(tally, left, seen[-1].id)
 
-    def preview(self, selection: Selection, sources: Sequence[Status]) -> list[Group]:
+    def preview(self, selection: Selection, sources: Sequence[Status]) -> list[SelectionGroup]:
         """What a run with these sources would find, the largest group first. Writes nothing."""
         columns: list[Any] = [
             Notification.status,
@@ -227,7 +227,7 @@ class Operating:
         )
         query = counted.where(*self._selected(selection), Notification.status.in_(sources)).group_by(*columns)
         with transaction(self._engine) as connection:
-            found = [Group(*row) for row in connection.execute(query)]
+            found = [SelectionGroup(*row) for row in connection.execute(query)]
         return sorted(found, key=lambda group: -group.count)
 
     def look(self, ids: Sequence[UUID]) -> list[Seen]:
@@ -282,7 +282,7 @@ _IS_GONE: ColumnElement[bool] = or_(
 _IS_OVER: ColumnElement[bool] = func.coalesce(Notification.expires_at <= func.now(), false())
 
 
-def note_result(connection: Connection, record: UUID, tally: Tally, *, is_finished: bool) -> None:
+def note_result(connection: Connection, record: UUID, tally: ActionCounts, *, is_finished: bool) -> None:
     """`Operating.note`, within a transaction."""
     row = {"id": record, "result": as_json(asdict(tally)), "is_finished": is_finished}
     connection.execute(statements.NOTE_RESULT, row)

@@ -52,7 +52,7 @@ class Person:
         return recipient_identity(self.recipient)
 
 
-class Vault:
+class PersonalData:
     """The keys of a process, and what is done with them. Thread-safe."""
 
     def __init__(self, hash_key: HashKey | None = None, sealer: Sealer | None = None) -> None:

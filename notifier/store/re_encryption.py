@@ -21,7 +21,7 @@ from notifier.domain.errors import CannotOpen
 from notifier.domain.statuses import Channel
 from notifier.security.encryption import Sealer
 from notifier.store.engine import transaction
-from notifier.store.personal_data import Vault
+from notifier.store.personal_data import PersonalData
 from notifier.store.sanitize import bytea
 
 #: Rows that one statement looks at; those that are to be written come along, each up to a megabyte.
@@ -50,7 +50,7 @@ class Resealed:
 class Resealing:
     """Thread-safe: it holds nothing but engine and keys. Every method raises `ServiceUnavailable`."""
 
-    def __init__(self, engine: Engine, vault: Vault) -> None:
+    def __init__(self, engine: Engine, vault: PersonalData) -> None:
         self._engine = engine
         self._vault = vault
 

@@ -75,7 +75,7 @@ class NewRejection:
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class Acceptance:
     """What became of one new notification."""
 
     position: int
@@ -235,7 +235,7 @@ class NewSuppression:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class DeliveryResult:
     """How a claim ends: the new status, and what the attempt came to if there was one."""
 
     id: UUID

@@ -72,7 +72,7 @@ class Span:
         }
 
 
-class RetentionBook:
+class RetentionRepository:
     """Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`."""
 
     def __init__(self, engine: Engine) -> None:

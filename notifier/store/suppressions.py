@@ -103,7 +103,7 @@ _VIEW: tuple[Any, ...] = (
 )
 
 
-class SuppressionBook:
+class SuppressionRepository:
     """Thread-safe: it holds nothing but the engine.
 
     Every method raises `ServiceUnavailable` when the database cannot be used now.

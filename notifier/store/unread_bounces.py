@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from notifier.domain.errors import CannotOpen, NotFound
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
-from notifier.store.personal_data import Vault
+from notifier.store.personal_data import PersonalData
 from notifier.store.schema.notifications import UnreadBounce
 
 #: So much of a mail is kept. Bytes.
@@ -42,10 +42,10 @@ class UnreadView:
 _VIEW: tuple[Any, ...] = tuple(getattr(UnreadBounce, name) for name in list(UnreadView.__dataclass_fields__)[:-2])
 
 
-class UnreadBook:
+class UnreadBounceRepository:
     """Thread-safe: it holds nothing but engine and keys. Every method raises `ServiceUnavailable`."""
 
-    def __init__(self, engine: Engine, vault: Vault) -> None:
+    def __init__(self, engine: Engine, vault: PersonalData) -> None:
         self._engine = engine
         self._vault = vault
 

@@ -16,7 +16,7 @@ from notifier.feedback.suppressions import Suppressions
 from notifier.intake.service import Intake, Received
 from notifier.rendering import Renderer
 from notifier.security.recipient_hash import HashKey
-from notifier.store.attachments import AttachmentBook, NewAttachment
+from notifier.store.attachments import AttachmentRepository, NewAttachment
 from notifier.store.engine import make_engine
 from notifier.store.ledger import Ledger
 from notifier.store.operator_actions import Operating
@@ -44,7 +44,7 @@ def main(database_url: str, templates: str) -> None:
             reason=SuppressionReason.MANUAL,
             source="operator:ann",
         )
-        AttachmentBook(engine).add(NewAttachment("shop", f"{step}.txt", "text/plain", step.encode()))
+        AttachmentRepository(engine).add(NewAttachment("shop", f"{step}.txt", "text/plain", step.encode()))
         Operating(engine).begin("ann", "retry", {}, None)
         print(json.dumps([time.time(), summary.accepted, summary.rejected]), flush=True)
 

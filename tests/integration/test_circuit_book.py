@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Reason
-from notifier.store.circuits import CircuitBook, CircuitKey, CircuitState, Refusal
+from notifier.store.circuits import CircuitKey, CircuitRefusal, CircuitRepository, CircuitState
 from notifier.store.engine import make_engine, transaction
 from tests.waiting import patient
 
@@ -28,16 +28,16 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def book(engine: Engine) -> CircuitBook:
-    return CircuitBook(engine)
+def book(engine: Engine) -> CircuitRepository:
+    return CircuitRepository(engine)
 
 
-def open_circuit(book: CircuitBook, *, by: UUID | None = None, again: bool = False) -> bool:
+def open_circuit(book: CircuitRepository, *, by: UUID | None = None, again: bool = False) -> bool:
     return book.open(SMTP, 10, Reason.PROVIDER_UNAVAILABLE, "5 of 10 calls failed", by=by, again=again)
 
 
-def refuse(book: CircuitBook, by: UUID, to: str = "", *, is_repeated: bool = False) -> bool:
-    refusal = Refusal(by, Reason.SENDER_REFUSED, "553 not yours", to, is_repeated)
+def refuse(book: CircuitRepository, by: UUID, to: str = "", *, is_repeated: bool = False) -> bool:
+    refusal = CircuitRefusal(by, Reason.SENDER_REFUSED, "553 not yours", to, is_repeated)
     return book.refuse(SHOP, 30, refusal, at_most=3)
 
 
@@ -52,15 +52,15 @@ def end_leases(engine: Engine) -> None:
         connection.execute(text("UPDATE circuits SET probe_until = NULL"))
 
 
-def state_of(book: CircuitBook, key: CircuitKey) -> CircuitState:
+def state_of(book: CircuitRepository, key: CircuitKey) -> CircuitState:
     return next(state for state in book.states() if state.key == key)
 
 
-def take(book: CircuitBook, by: UUID, *, is_fresh: bool = True) -> bool:
+def take(book: CircuitRepository, by: UUID, *, is_fresh: bool = True) -> bool:
     return book.take_probe(SMTP, by, lease_seconds=30, grace_seconds=10, is_fresh=is_fresh)
 
 
-def test_a_circuit_opens_once_and_closes_once(book: CircuitBook) -> None:
+def test_a_circuit_opens_once_and_closes_once(book: CircuitRepository) -> None:
     assert open_circuit(book)
     assert not open_circuit(book)
     state = state_of(book, SMTP)
@@ -71,7 +71,7 @@ def test_a_circuit_opens_once_and_closes_once(book: CircuitBook) -> None:
     assert book.states() == []
 
 
-def test_a_failed_probe_opens_it_again_and_a_last_chance_does_not(book: CircuitBook, engine: Engine) -> None:
+def test_a_failed_probe_opens_it_again_and_a_last_chance_does_not(book: CircuitRepository, engine: Engine) -> None:
     open_circuit(book)
     # Called before the pause was over.
     assert not open_circuit(book, again=True)
@@ -82,7 +82,7 @@ def test_a_failed_probe_opens_it_again_and_a_last_chance_does_not(book: CircuitB
     assert (state.openings, state.opened_at) == (2, opened_at)
 
 
-def test_one_worker_probes(book: CircuitBook, engine: Engine) -> None:
+def test_one_worker_probes(book: CircuitRepository, engine: Engine) -> None:
     open_circuit(book)
     assert not take(book, FIRST)
     end_pauses(engine)
@@ -103,7 +103,7 @@ def test_one_worker_probes(book: CircuitBook, engine: Engine) -> None:
     assert state_of(book, SMTP).open_for_seconds == pytest.approx(30, abs=2)
 
 
-def test_no_notification_probes_twice(book: CircuitBook, engine: Engine) -> None:
+def test_no_notification_probes_twice(book: CircuitRepository, engine: Engine) -> None:
     open_circuit(book, by=FIRST)
     end_pauses(engine)
     assert not take(book, FIRST)
@@ -116,7 +116,7 @@ def test_no_notification_probes_twice(book: CircuitBook, engine: Engine) -> None
     assert take(book, new_id())
 
 
-def test_one_that_was_tried_probes_only_when_no_fresh_one_came(book: CircuitBook, engine: Engine) -> None:
+def test_one_that_was_tried_probes_only_when_no_fresh_one_came(book: CircuitRepository, engine: Engine) -> None:
     open_circuit(book)
     end_pauses(engine)
     assert not take(book, FIRST, is_fresh=False)
@@ -128,7 +128,7 @@ def test_one_that_was_tried_probes_only_when_no_fresh_one_came(book: CircuitBook
     assert take(book, SECOND)
 
 
-def test_a_probe_by_one_that_was_tried_is_no_further_opening(book: CircuitBook, engine: Engine) -> None:
+def test_a_probe_by_one_that_was_tried_is_no_further_opening(book: CircuitRepository, engine: Engine) -> None:
     open_circuit(book)
     end_pauses(engine)
     assert book.open(SMTP, 10, Reason.PROVIDER_UNAVAILABLE, "421", by=FIRST, again=True, is_repeated=True)
@@ -140,7 +140,7 @@ def test_a_probe_by_one_that_was_tried_is_no_further_opening(book: CircuitBook, 
     assert state_of(book, SHOP).openings == 1
 
 
-def test_three_messages_in_a_row_hold_a_sender_back(book: CircuitBook) -> None:
+def test_three_messages_in_a_row_hold_a_sender_back(book: CircuitRepository) -> None:
     assert not refuse(book, FIRST)
     # The same message once more proves nothing.
     assert not refuse(book, FIRST)
@@ -152,7 +152,7 @@ def test_three_messages_in_a_row_hold_a_sender_back(book: CircuitBook) -> None:
     assert state.open_for_seconds == pytest.approx(30, abs=2)
 
 
-def test_one_destination_counts_once(book: CircuitBook) -> None:
+def test_one_destination_counts_once(book: CircuitRepository) -> None:
     assert not any(refuse(book, new_id(), "domain example.org") for _ in range(10))
     assert not refuse(book, new_id(), "domain example.net")
     assert not refuse(book, new_id(), "domain example.org")
@@ -160,7 +160,7 @@ def test_one_destination_counts_once(book: CircuitBook) -> None:
     assert refuse(book, new_id(), "domain example.com")
 
 
-def test_an_acceptance_forgives_the_destinations(book: CircuitBook) -> None:
+def test_an_acceptance_forgives_the_destinations(book: CircuitRepository) -> None:
     for domain in ("a", "b"):
         refuse(book, new_id(), domain)
     book.accept([(SHOP, 0.0)])
@@ -168,7 +168,7 @@ def test_an_acceptance_forgives_the_destinations(book: CircuitBook) -> None:
     assert refuse(book, new_id(), "c")
 
 
-def test_an_acceptance_between_refusals_starts_anew(book: CircuitBook) -> None:
+def test_an_acceptance_between_refusals_starts_anew(book: CircuitRepository) -> None:
     refuse(book, FIRST)
     refuse(book, SECOND)
     book.accept([(SHOP, 0.0)])
@@ -176,14 +176,14 @@ def test_an_acceptance_between_refusals_starts_anew(book: CircuitBook) -> None:
     assert state_of(book, SHOP).refusals == 1
 
 
-def test_a_sender_that_is_accepted_is_held_back_no_more(book: CircuitBook) -> None:
+def test_a_sender_that_is_accepted_is_held_back_no_more(book: CircuitRepository) -> None:
     for _ in range(3):
         refuse(book, new_id())
     book.accept([(SHOP, 0.0), (CircuitKey("smtp", "other"), 0.0)])
     assert book.states() == []
 
 
-def test_a_probe_that_is_refused_holds_the_sender_back_again(book: CircuitBook, engine: Engine) -> None:
+def test_a_probe_that_is_refused_holds_the_sender_back_again(book: CircuitRepository, engine: Engine) -> None:
     for _ in range(3):
         refuse(book, new_id())
     end_pauses(engine)
@@ -191,7 +191,7 @@ def test_a_probe_that_is_refused_holds_the_sender_back_again(book: CircuitBook, 
     assert state_of(book, SHOP).openings == 2
 
 
-def test_resuming_a_provider_closes_the_circuits_of_its_senders(book: CircuitBook) -> None:
+def test_resuming_a_provider_closes_the_circuits_of_its_senders(book: CircuitRepository) -> None:
     open_circuit(book)
     for _ in range(3):
         refuse(book, new_id())

@@ -17,7 +17,7 @@ from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Status
 from notifier.domain.validation import check
 from notifier.feedback.bounces import Taken
 from notifier.store.engine import transaction
-from notifier.store.records import Claimed, NewAttempt, NewNotification, Result
+from notifier.store.records import Claimed, DeliveryResult, NewAttempt, NewNotification
 from notifier.store.search import Story
 from notifier.store.suppressions import SuppressionView
 
@@ -55,7 +55,7 @@ class Mails:
 
     def accepted(self, claim: Claimed) -> None:
         """The worker writes that the relay took it."""
-        result = Result(
+        result = DeliveryResult(
             claim.id,
             claim.claim,
             Status.SENT,
