@@ -145,11 +145,11 @@ class ApiKeys:
 
     def __init__(
         self,
-        book: ApiKeyRepository,
+        repository: ApiKeyRepository,
         operating: Operating,
         producers: Mapping[str, SendingRights] = MappingProxyType({}),
     ) -> None:
-        self._book = book
+        self._repository = repository
         self._operating = operating
         #: Producer → what it may send; of those left out it is not limited.
         self._producers = producers
@@ -171,14 +171,14 @@ class ApiKeys:
             NotFound: there is no such key.
             WrongSelection: it is not valid any more.
         """
-        old = self._book.find(key_id)
-        view = self._book.view(key_id)
+        old = self._repository.find(key_id)
+        view = self._repository.view(key_id)
         if old is None or not old.is_valid:
             raise WrongSelection(f"the key {key_id} is not valid any more: create a new one")
         names = ("name", "producer", "is_test", "scopes", "channels", "templates", "rate_per_second", "expires_at")
         columns = {name: getattr(view, name) for name in names}
         made = self._make(columns | {"rotated_from": key_id}, operator, "rotate_key")
-        self._book.expire_in(key_id, overlap_seconds)
+        self._repository.expire_in(key_id, overlap_seconds)
         return made
 
     def revoke(self, key_id: str, *, operator: str, reason: str | None = None) -> bool:
@@ -187,20 +187,20 @@ class ApiKeys:
         Raises:
             NotFound: there is no such key.
         """
-        self._book.view(key_id)
+        self._repository.view(key_id)
         begun = self._operating.begin(operator, "revoke_key", {"key": key_id}, reason)
-        changed = self._book.revoke(key_id)
+        changed = self._repository.revoke(key_id)
         self._operating.note(begun.id, ActionCounts(1, int(changed)), is_finished=True)
         return changed
 
     def list(self) -> Sequence[KeyView]:
         """Every key, the newest first."""
-        return self._book.all()
+        return self._repository.all()
 
     def holder(self, token: str) -> Holder | None:
         """Who shows this token; None: it is not, or not any more, a valid one."""
         match = _TOKEN.match(token)
-        found = self._book.find(match[2]) if match else None
+        found = self._repository.find(match[2]) if match else None
         if match is None or found is None:
             return None
         if not hmac.compare_digest(_hash(match[3]), found.secret_hash) or not found.is_valid:
@@ -208,7 +208,7 @@ class ApiKeys:
         if match[1] != PREFIXES[found.view.is_test]:
             return None
         if found.is_stale:
-            self._book.touch(found.view.id)
+            self._repository.touch(found.view.id)
         view = found.view
         return Holder(
             view.id,
@@ -225,7 +225,7 @@ class ApiKeys:
     def _make(self, columns: Mapping[str, Any], operator: str, action: str) -> NewKey:
         key_id, secret = secrets.token_hex(6), secrets.token_hex(32)
         begun = self._operating.begin(operator, action, {"key": key_id, "name": columns["name"]}, None)
-        self._book.add({**columns, "id": key_id, "secret_hash": _hash(secret), "created_by": operator})
+        self._repository.add({**columns, "id": key_id, "secret_hash": _hash(secret), "created_by": operator})
         self._operating.note(begun.id, ActionCounts(1, 1), is_finished=True)
         return NewKey(key_id, f"{PREFIXES[columns['is_test']]}_{key_id}_{secret}")
 

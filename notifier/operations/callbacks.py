@@ -63,15 +63,15 @@ class CallbackOperations:
     """Thread-safe. Each change leaves an operator record. Every method raises `ServiceUnavailable`."""
 
     def __init__(
-        self, book: CallbackRepository, operating: Operating, tables: Mapping[str, CallbackTable]
+        self, repository: CallbackRepository, operating: Operating, tables: Mapping[str, CallbackTable]
     ) -> None:
-        self._book = book
+        self._repository = repository
         self._operating = operating
         self._tables = tables
 
     def search(self, wanted: CallbackFilter, *, limit: int, before: UUID | None = None) -> list[CallbackView]:
         """Callbacks, newest first."""
-        return self._book.search(wanted, limit=limit, before=before)
+        return self._repository.search(wanted, limit=limit, before=before)
 
     def show(self, callback: UUID) -> CallbackStory:
         """One callback.
@@ -79,11 +79,11 @@ class CallbackOperations:
         Raises:
             NotFound: there is none with this id.
         """
-        return CallbackStory(*self._book.show(callback))
+        return CallbackStory(*self._repository.show(callback))
 
     def endpoints(self) -> list[EndpointView]:
         """How every endpoint does; those of notifier.toml that were never called, too."""
-        found = {view.endpoint: view for view in self._book.endpoints()}
+        found = {view.endpoint: view for view in self._repository.endpoints()}
         for producer, table in self._tables.items():
             if table.url is not None and producer not in found:
                 found[producer] = EndpointView(producer, producer, None, 0, None, None, None, 0, 0)
@@ -108,7 +108,7 @@ class CallbackOperations:
         _check(wanted, ids)
         condition = wanted or CallbackFilter()
         if dry_run:
-            counts = self._book.count(condition, ids)
+            counts = self._repository.count(condition, ids)
             groups = [ReplayGroup(endpoint, failure, count) for (endpoint, failure), count in counts.items()]
             groups.sort(key=lambda group: (-group.count, group.endpoint))
             return CallbackReplay(None, sum(counts.values()), groups)
@@ -116,7 +116,7 @@ class CallbackOperations:
         begun = self._operating.begin(operator, "replay_callbacks", selection, reason)
         tally, last = ActionCounts(), None
         while True:
-            tally, last = self._book.replay_page(condition, ids, begun.id, after=last, tally=tally)
+            tally, last = self._repository.replay_page(condition, ids, begun.id, after=last, tally=tally)
             if last is None:
                 break
             if progress:
@@ -130,19 +130,19 @@ class CallbackOperations:
         Raises:
             NotFound: no endpoint of this name is suspended.
         """
-        suspended = [view.endpoint for view in self._book.endpoints() if view.suspended_at is not None]
+        suspended = [view.endpoint for view in self._repository.endpoints() if view.suspended_at is not None]
         if endpoint not in suspended:
             known = ", ".join(suspended) or "none"
             raise NotFound(f"the endpoint {endpoint!r} is not suspended; suspended: {known}")
         begun = self._operating.begin(operator, "resume_endpoint", {"endpoint": endpoint}, reason)
-        self._book.resume(endpoint)
+        self._repository.resume(endpoint)
         self._operating.note(begun.id, ActionCounts(1, 1), is_finished=True)
         wanted = CallbackFilter(endpoint=endpoint, failure=CallbackFailure.SUSPENDED)
         return self.replay(wanted, operator=operator, reason=reason)
 
     def stuck(self) -> list[StuckEndpoint]:
         """Endpoints whose callbacks do not arrive, the oldest first."""
-        return [StuckEndpoint(late, *_in_words(late)) for late in self._book.stuck()]
+        return [StuckEndpoint(late, *_in_words(late)) for late in self._repository.stuck()]
 
 
 def _check(wanted: CallbackFilter | None, ids: Sequence[UUID]) -> None:

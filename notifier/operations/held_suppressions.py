@@ -47,14 +47,16 @@ class HeldSuppressions:
     """Thread-safe: it holds nothing but the store. Every method raises `ServiceUnavailable`; the pages until then
     are done."""
 
-    def __init__(self, book: HeldSuppressionRepository, alarms: AlarmRepository, operating: Operating) -> None:
-        self._book = book
+    def __init__(
+        self, repository: HeldSuppressionRepository, alarms: AlarmRepository, operating: Operating
+    ) -> None:
+        self._repository = repository
         self._alarms = alarms
         self._operating = operating
 
     def holding(self) -> Holding | None:
         """What waits; None: nothing."""
-        alarms, held = tuple(self._alarms.active()), self._book.count(HeldFilter())
+        alarms, held = tuple(self._alarms.active()), self._repository.count(HeldFilter())
         return Holding("bounces_held", alarms, held) if alarms or held else None
 
     def stuck(self) -> StuckHolding | None:
@@ -64,7 +66,7 @@ class HeldSuppressions:
 
     def page(self, wanted: HeldFilter, *, limit: int, before: UUID | None = None) -> Sequence[HeldView]:
         """The newest `limit` that were held before `before`."""
-        return self._book.page(wanted, limit=limit, before=before)
+        return self._repository.page(wanted, limit=limit, before=before)
 
     def apply(
         self,
@@ -100,10 +102,12 @@ class HeldSuppressions:
         progress: Progress | None,
     ) -> ActionResult:
         if dry_run:
-            return _preview(self._book.count(wanted))
+            return _preview(self._repository.count(wanted))
         action = "apply_held" if apply else "discard_held"
         record = self._operating.begin(operator, action, _selection(wanted), reason).id
-        return self._run(record, lambda tally: self._book.end_page(wanted, record, tally, apply=apply), progress)
+        return self._run(
+            record, lambda tally: self._repository.end_page(wanted, record, tally, apply=apply), progress
+        )
 
     def lift(
         self,
@@ -122,13 +126,13 @@ class HeldSuppressions:
         if wanted.source is None or wanted.since is None:
             raise WrongSelection("say whose, and since when: --source bounce --since 3h")
         if dry_run:
-            return _preview(self._book.count_liftable(wanted))
+            return _preview(self._repository.count_liftable(wanted))
         if not reason:
             raise WrongSelection("say why: --why TEXT; it stays with each of them")
         record = self._operating.begin(operator, "lift_suppressions", _selection(wanted), reason).id
         by = f"operator:{operator}"
         return self._run(
-            record, lambda tally: self._book.lift_page(wanted, record, tally, by=by, detail=reason), progress
+            record, lambda tally: self._repository.lift_page(wanted, record, tally, by=by, detail=reason), progress
         )
 
     def _run(

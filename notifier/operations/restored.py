@@ -54,8 +54,8 @@ class Restored:
     """Thread-safe. Each change leaves an operator record. Every method raises `ServiceUnavailable`; the pages
     until then are done."""
 
-    def __init__(self, book: RestoredRepository, operating: Operating) -> None:
-        self._book = book
+    def __init__(self, repository: RestoredRepository, operating: Operating) -> None:
+        self._repository = repository
         self._operating = operating
 
     def hold(
@@ -64,21 +64,21 @@ class Restored:
         """Hold every notification that is on its way, and every callback; then the programs go on."""
         verdict = self._verdict()
         if dry_run:
-            groups, callbacks = self._book.under_way()
+            groups, callbacks = self._repository.under_way()
             held = sum(group.count for group in groups)
             return HoldResult(None, held, callbacks, verdict.differences, tuple(groups))
         begun = self._begin("after_restore", verdict, operator, reason)
         detail = _event("held after the database was restored", operator, reason, begun)
         tally, last = ActionCounts(), None
         while True:
-            tally, last = self._book.hold_page(begun, detail, after=last, tally=tally)
+            tally, last = self._repository.hold_page(begun, detail, after=last, tally=tally)
             if last is None:
                 break
             if progress:
                 progress(tally)
-        callbacks = self._book.hold_callbacks(begun)
+        callbacks = self._repository.hold_callbacks(begun)
         # Last: until everything is held, nobody works.
-        self._book.accept(verdict)
+        self._repository.accept(verdict)
         self._operating.note(begun.id, tally, is_finished=True)
         return HoldResult(begun.id, tally.changed, callbacks, verdict.differences)
 
@@ -87,7 +87,7 @@ class Restored:
         nothing is held."""
         verdict = self._verdict()
         begun = self._begin("accept_database", verdict, operator, reason)
-        self._book.accept(verdict)
+        self._repository.accept(verdict)
         self._operating.note(begun.id, ActionCounts(), is_finished=True)
         return HoldResult(begun.id, 0, 0, verdict.differences)
 
@@ -118,7 +118,7 @@ class Restored:
                 "first"
             )
         if dry_run:
-            groups = self._book.held(wanted, ids)
+            groups = self._repository.held(wanted, ids)
             expired = sum(group.expired for group in groups)
             count = sum(group.count for group in groups)
             return ReleaseResult(None, count - expired, expired, 0, tuple(groups))
@@ -130,7 +130,7 @@ class Restored:
         detail = _event("released", operator, reason, begun)
         tally, last = ActionCounts(), None
         while True:
-            tally, last = self._book.release_page(begun, wanted, ids, detail, after=last, tally=tally)
+            tally, last = self._repository.release_page(begun, wanted, ids, detail, after=last, tally=tally)
             if last is None:
                 break
             if progress:
@@ -140,7 +140,7 @@ class Restored:
         return ReleaseResult(begun.id, tally.changed, tally.expired, tally.skipped + not_held)
 
     def _verdict(self) -> IdentityCheck:
-        verdict = self._book.verdict()
+        verdict = self._repository.verdict()
         if verdict is None:
             raise ServiceUnavailable("the database has not the tables of this version: run `notifier db upgrade`")
         return verdict

@@ -83,10 +83,10 @@ class Ledger:
     """
 
     def __init__(
-        self, engine: Engine, vault: PersonalData | None = None, watch: HardBounceWatch | None = None
+        self, engine: Engine, personal_data: PersonalData | None = None, watch: HardBounceWatch | None = None
     ) -> None:
         self._engine = engine
-        self._vault = vault or PersonalData()
+        self._personal_data = personal_data or PersonalData()
         self._watch = watch
 
     def now(self) -> datetime:
@@ -162,7 +162,7 @@ class Ledger:
                 found = faults[new.position]
                 answers[new.position] = Acceptance(new.position, _NO_ID, new.channel, new.lane, None, found)
                 continue
-            is_same = self._vault.is_same_body(new.message, bytes(first.body_hash))
+            is_same = self._personal_data.is_same_body(new.message, bytes(first.body_hash))
             fault = _conflict(new, is_same=is_same, id_taken=first.id_taken)
             answers[new.position] = Acceptance(
                 new.position, first.notification_id, new.channel, new.lane, None, fault
@@ -189,7 +189,7 @@ class Ledger:
         """
         claimed_at = time.monotonic()
         rows = claim_rows(self._engine, ids, token or uuid4(), lease_seconds=lease_seconds, again=again)
-        return [claimed_of(row, self._vault, claimed_at) for row in rows]
+        return [claimed_of(row, self._personal_data, claimed_at) for row in rows]
 
     def hurry(self, ids: Sequence[UUID]) -> None:
         """The task of these could not be published: those that are still queued are due again at once."""
@@ -296,7 +296,7 @@ class Ledger:
         """The attempts with unknown outcome of those of `ids` that still are `unknown`."""
         with transaction(self._engine) as connection:
             rows = connection.execute(ledger_sql.UNKNOWN, {"ids": [str(value) for value in ids]}).all()
-        return [unknown_of(row, self._vault) for row in rows]
+        return [unknown_of(row, self._personal_data) for row in rows]
 
     def rivals(
         self,
@@ -327,7 +327,7 @@ class Ledger:
             rows = connection.execute(ledger_sql.RIVALS, values).all()
             # After the others: what was an answer in between is known, and counts among both rather than in none.
             known = connection.execute(ledger_sql.KNOWN_IDS, values).one()
-        attempts = tuple(unknown_of(row, self._vault) for row in rows)
+        attempts = tuple(unknown_of(row, self._personal_data) for row in rows)
         return Rivals(frozenset(known.known_ids), attempts, known.looked_at)
 
     def settle_unknown(self, settled: Sequence[tuple[UUID, int, bool, str]]) -> None:
@@ -344,7 +344,7 @@ class Ledger:
         row = message.model_dump(mode="json", exclude=_PUT_AWAY)
         try:
             person = Person(message.to, message.context)
-            row |= self._vault.put_away(notification_id, new.channel, person, new.secret_names)
+            row |= self._personal_data.put_away(notification_id, new.channel, person, new.secret_names)
         except ValueError:
             # JSON cannot hold it: Postgres refuses this row, and no other.
             row |= {"recipient": message.to, "context": message.context}
@@ -356,7 +356,7 @@ class Ledger:
             "position": new.position,
             "id": str(notification_id),
             "key": message.key,
-            "body_hash": self._vault.body_hash(message).hex(),
+            "body_hash": self._personal_data.body_hash(message).hex(),
             "channel": new.channel,
             "lane": new.lane,
             "template_version": new.template_version,
@@ -376,7 +376,9 @@ class Ledger:
             "entry": rejection.entry,
             "faults": as_json(storable([fault.as_dict() for fault in rejection.faults])),
             "redelivered": rejection.redelivered,
-        } | self._vault.put_away_rejected(id_, rejection.body[:KEPT_BODY_BYTES], storable(rejection.headers))
+        } | self._personal_data.put_away_rejected(
+            id_, rejection.body[:KEPT_BODY_BYTES], storable(rejection.headers)
+        )
 
 
 def _insert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequence[Row[Any]]:

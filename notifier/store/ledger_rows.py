@@ -64,9 +64,9 @@ def not_ours(result: DeliveryResult, due_in_seconds: float) -> DeliveryResult:
     )
 
 
-def claimed_of(row: Any, vault: PersonalData, claimed_at: float) -> Claimed:
+def claimed_of(row: Any, personal_data: PersonalData, claimed_at: float) -> Claimed:
     """A row of `CLAIM`."""
-    person = vault.open_to_send(row, row.secrets)
+    person = personal_data.open_to_send(row, row.secrets)
     return Claimed(
         row.id,
         row.producer,
@@ -93,9 +93,9 @@ def claimed_of(row: Any, vault: PersonalData, claimed_at: float) -> Claimed:
     )
 
 
-def unknown_of(row: Any, vault: PersonalData) -> Unknown:
+def unknown_of(row: Any, personal_data: PersonalData) -> Unknown:
     """A row of `UNKNOWN` or `RIVALS`."""
-    person = vault.open_to_send(row, row.secrets)
+    person = personal_data.open_to_send(row, row.secrets)
     return Unknown(
         row.id,
         Channel(row.channel),

@@ -29,7 +29,7 @@ _BOUNCE = "unread_bounces.sealed"
 
 
 class PersonalRow(Protocol):
-    """The columns that `Vault.open` looks at."""
+    """The columns that `PersonalData.open` looks at."""
 
     id: UUID
     recipient: str | None

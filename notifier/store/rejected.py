@@ -78,9 +78,9 @@ class Rejections:
     Every method raises `ServiceUnavailable` when the database cannot be used now.
     """
 
-    def __init__(self, engine: Engine, vault: PersonalData | None = None) -> None:
+    def __init__(self, engine: Engine, personal_data: PersonalData | None = None) -> None:
         self._engine = engine
-        self._vault = vault or PersonalData()
+        self._personal_data = personal_data or PersonalData()
 
     def page(self, selection: RejectedSelection, *, after: UUID | None, again: bool = True) -> list[KeptRejection]:
         """The next page, oldest first: at most `PAGE` with an id above `after`.
@@ -96,7 +96,7 @@ class Rejections:
 
     def _opened(self, kept: KeptRejection, sealed: bytes | None) -> KeptRejection:
         try:
-            body, headers = self._vault.open_rejected(kept.id, kept.body, kept.headers, sealed)
+            body, headers = self._personal_data.open_rejected(kept.id, kept.body, kept.headers, sealed)
         except CannotOpen as error:
             return replace(kept, problem=str(error))
         return replace(kept, body=body, headers=headers)

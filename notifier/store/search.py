@@ -163,7 +163,7 @@ _VIEW = (
         Notification.metadata_ if name == "metadata" else getattr(Notification, name)
         for name in NotificationView.__dataclass_fields__
     ),
-    # What `Vault.recipient_of` looks at, too.
+    # What `PersonalData.recipient_of` looks at, too.
     Notification.sealed,
 )
 _PROOF = (
@@ -201,9 +201,11 @@ class Audit:
     Every method raises `ServiceUnavailable` when the database cannot be used now.
     """
 
-    def __init__(self, engine: Engine, vault: PersonalData | None = None, seconds: float | None = None) -> None:
+    def __init__(
+        self, engine: Engine, personal_data: PersonalData | None = None, seconds: float | None = None
+    ) -> None:
         self._engine = engine
-        self._vault = vault or PersonalData()
+        self._personal_data = personal_data or PersonalData()
         #: No statement takes longer; None: than the engine allows.
         self._seconds = seconds
 
@@ -318,16 +320,16 @@ class Audit:
             ) from None
 
     def _filtered(self, query: Select[Any], wanted: Filter) -> Select[Any]:
-        return query.where(*conditions(wanted, self._vault.hash_key))
+        return query.where(*conditions(wanted, self._personal_data.hash_key))
 
     def _view(self, row: Any) -> NotificationView:
         view = NotificationView(*row[: len(_VIEW) - 1])
-        return view if row.sealed is None else replace(view, recipient=self._vault.recipient_of(row))
+        return view if row.sealed is None else replace(view, recipient=self._personal_data.recipient_of(row))
 
     def _rejected_view(self, row: Any) -> RejectedView:
         view = RejectedView(*row[:-1])
         try:
-            body, headers = self._vault.open_rejected(view.id, view.body, view.headers, row.sealed)
+            body, headers = self._personal_data.open_rejected(view.id, view.body, view.headers, row.sealed)
         except CannotOpen as error:
             body, headers = f"({error})".encode(), {}
         return replace(view, body=body, headers=headers)

@@ -488,7 +488,7 @@ def test_without_a_new_turn_a_late_call_is_not_made_and_nothing_is_lost(world: W
     structure = Structure(senders={"default": Sender(email="Shop <shop@example.com>", rate_per_second=50)})
     answers = iter([RateLimitRepository(world.engine).take_turns])
 
-    class AwayBook(RateLimitRepository):
+    class AwayRepository(RateLimitRepository):
         """Its database is there once."""
 
         def take_turns(self, *args: Any, **options: Any) -> list[Turn]:
@@ -497,7 +497,7 @@ def test_without_a_new_turn_a_late_call_is_not_made_and_nothing_is_lost(world: W
                 raise ServiceUnavailable("the database is away")
             return take(*args, **options)
 
-    world.pacer = Pacer(AwayBook(world.engine), Settings().model_copy(update={"structure": structure}))
+    world.pacer = Pacer(AwayRepository(world.engine), Settings().model_copy(update={"structure": structure}))
     provider = Scripted(before=lambda _: time.sleep(0.3))
     summary = world.deliver(ids, provider, structure=structure)
     notes = [world.story(id_).notification for id_ in ids]
