@@ -2,7 +2,7 @@
 unknown outcomes and missing receipts go to the look-up the same way.
 
 Crash point: rows are moved and committed before their tasks are published. If we die in between they are due again
-after `ledger.REDISPATCH_SECONDS`; if publishing fails, after a moment.
+after `acceptance.REDISPATCH_SECONDS`; if publishing fails, after a moment.
 """
 
 from __future__ import annotations

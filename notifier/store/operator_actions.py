@@ -14,17 +14,30 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, false, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    TextClause,
+    and_,
+    bindparam,
+    false,
+    func,
+    or_,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy.types import Text
 
 from notifier.domain.errors import NotFound
 from notifier.domain.statuses import Reason, Status
 from notifier.security.recipient_hash import HashKey
-from notifier.store import operator_sql as statements
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.filters import Filter, conditions, hashes_of
+from notifier.store.ledger_sql import GONE, wipe
 from notifier.store.sanitize import storable
 from notifier.store.schema.notifications import Notification, OperatorRecord
 
@@ -172,7 +185,7 @@ class Operating:
         }
         with transaction(self._engine) as connection:
             id_ = clock_of(connection).new_id()
-            return Begun(id_, connection.execute(statements.BEGIN, {"id": id_, **row}).scalar_one())
+            return Begun(id_, connection.execute(_BEGIN, {"id": id_, **row}).scalar_one())
 
     def note(self, record: UUID, tally: ActionCounts, *, is_finished: bool) -> None:
         """Write into the record how far it is, and that it is at its end."""
@@ -207,7 +220,7 @@ class Operating:
             over = [one for one in may if one.is_over and is_retry]
             moving = [one.id for one in may if one not in over]
             if moving:
-                connection.execute(statements.MOVE, _parameters(move, moving, tally.changed)).all()
+                connection.execute(_MOVE, _parameters(move, moving, tally.changed)).all()
             tally += ActionCounts(len(seen), len(moving), len(over), len(seen) - len(may))
             note_result(connection, record, tally, is_finished=False)
         moved = set(moving)
@@ -274,7 +287,7 @@ class Operating:
         return [Seen(row[0], Status(row[1]), row[2], row[3]) for row in connection.execute(query)]
 
 
-#: As `operating_statements.GONE`.
+#: As `ledger_sql.GONE`.
 _IS_GONE: ColumnElement[bool] = or_(
     func.coalesce(func.cardinality(Notification.secret_names) == 0, false()),
     and_(Notification.recipient.is_(None), Notification.sealed.is_(None)),
@@ -285,7 +298,7 @@ _IS_OVER: ColumnElement[bool] = func.coalesce(Notification.expires_at <= func.no
 def note_result(connection: Connection, record: UUID, tally: ActionCounts, *, is_finished: bool) -> None:
     """`Operating.note`, within a transaction."""
     row = {"id": record, "result": as_json(asdict(tally)), "is_finished": is_finished}
-    connection.execute(statements.NOTE_RESULT, row)
+    connection.execute(_NOTE_RESULT, row)
 
 
 def as_json(value: Any) -> str:
@@ -318,3 +331,52 @@ def _parameters(move: Move, ids: Sequence[UUID], offset: int) -> dict[str, Any]:
         "offset": offset,
         "pause": move.pause_seconds,
     }
+
+
+_BEGIN: TextClause = text("""
+INSERT INTO operator_records (id, operator, action, selection, reason)
+VALUES (:id, :operator, :action, CAST(:selection AS jsonb), :reason)
+RETURNING at
+""")
+
+_NOTE_RESULT: TextClause = text("""
+UPDATE operator_records SET result = CAST(:result AS jsonb),
+  finished_at = CASE WHEN :is_finished THEN now() ELSE finished_at END
+WHERE id = :id
+""")
+
+# The rows are locked by the page's SELECT; the status is asked again all the same, so that no move is unlawful
+# whoever calls this. A spaced retry is due later, and its deadline counts from when it is due.
+_MOVE: TextClause = text(f"""
+WITH given AS MATERIALIZED (
+  SELECT id, greatest(now(), CAST(:start AS timestamptz)
+      + make_interval(secs => (:offset + row_number() OVER (ORDER BY id) - 1) * CAST(:pause AS double precision)))
+    AS due_at
+  FROM unnest(:ids) AS wanted(id)
+), moved AS (
+  UPDATE notifications AS n SET
+    status = CAST(:to AS text),
+    reason = 'operator',
+    detail = NULL,
+    -- What an operator resolves may not have come to its time yet.
+    due_at = CASE WHEN :to = 'retrying' THEN greatest(given.due_at, n.send_at) END,
+    replayed_at = CASE WHEN :to = 'retrying' THEN given.due_at ELSE n.replayed_at END,
+    replayed_attempts = CASE WHEN :to = 'retrying' THEN n.attempt_count ELSE n.replayed_attempts END,
+    crash_count = CASE WHEN :to = 'retrying' THEN 0 ELSE n.crash_count END,
+    sent_at = CASE WHEN :to = 'sent' THEN now() ELSE n.sent_at END,
+    {wipe(":to IN ('sent', 'cancelled')")},
+    updated_at = now()
+  FROM given WHERE n.id = given.id AND n.status = ANY(:sources)
+    -- What was wiped or redacted cannot be sent.
+    AND (:to <> 'retrying' OR NOT {GONE})
+  RETURNING n.id
+), noted AS (
+  INSERT INTO events (notification_id, kind, status, reason, detail)
+  SELECT moved.id, line.kind, line.status, line.reason, line.detail
+  FROM moved CROSS JOIN (VALUES
+    (1, 'operator', NULL, NULL, CAST(:detail AS text)),
+    (2, 'status', CAST(:to AS text), 'operator', NULL)) AS line(place, kind, status, reason, detail)
+  ORDER BY moved.id, line.place
+)
+SELECT id FROM moved
+""").bindparams(bindparam("ids", type_=ARRAY(PG_UUID(as_uuid=False))), bindparam("sources", type_=ARRAY(Text())))

@@ -27,13 +27,13 @@ from sqlalchemy.types import Text
 from notifier.domain.statuses import Channel, MessageProof, Reason, Status, sources_of
 from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import database_now, transaction
+from notifier.store.ledger_sql import wipe
 from notifier.store.mass_alarm import HardBounceWatch
 from notifier.store.provider_messages import MessageClaim, claim_message, with_locks
 from notifier.store.records import NewSuppression
 from notifier.store.sanitize import storable
 from notifier.store.schema.partitions import first_id
 from notifier.store.suppressions import add_suppressions
-from notifier.store.wiping import wipe
 
 #: Postgres' integer: no attempt has a higher number, and a larger one could not even be looked for.
 _MAX_NUMBER = 2**31 - 1

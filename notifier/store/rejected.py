@@ -8,10 +8,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Engine, func, select
+from sqlalchemy import ColumnElement, Engine, TextClause, bindparam, func, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 
 from notifier.domain.errors import CannotOpen
-from notifier.store import operator_sql as statements
 from notifier.store.engine import transaction
 from notifier.store.operator_actions import ActionCounts, among, note_result
 from notifier.store.personal_data import PersonalData
@@ -114,7 +115,7 @@ class Rejections:
     def mark_replayed(self, ids: Sequence[UUID], record: UUID, tally: ActionCounts) -> None:
         """Note that these were published again, and in the operator's record how far it is."""
         with transaction(self._engine) as connection:
-            connection.execute(statements.MARK_REPLAYED, {"ids": [str(value) for value in ids]})
+            connection.execute(_MARK_REPLAYED, {"ids": [str(value) for value in ids]})
             note_result(connection, record, tally, is_finished=False)
 
     def purge_page(
@@ -130,7 +131,7 @@ class Rejections:
             ids = list(connection.execute(query.with_for_update()).scalars())
             if not ids:
                 return tally, None
-            connection.execute(statements.PURGE_REJECTED, {"ids": [str(value) for value in ids]})
+            connection.execute(_PURGE, {"ids": [str(value) for value in ids]})
             tally += ActionCounts(len(ids), len(ids))
             note_result(connection, record, tally, is_finished=False)
         return tally, ids[-1]
@@ -150,3 +151,14 @@ def _selected(selection: RejectedSelection, *, again: bool = True) -> Iterator[C
         yield RejectedMessage.faults.contains([{"code": selection.code}])
     if selection.producer is not None:
         yield RejectedMessage.producer == selection.producer
+
+
+_IDS = bindparam("ids", type_=ARRAY(PG_UUID(as_uuid=False)))
+
+_MARK_REPLAYED: TextClause = text("""
+UPDATE rejected_messages SET replayed_at = now() WHERE id = ANY(:ids)
+""").bindparams(_IDS)
+
+_PURGE: TextClause = text("""
+DELETE FROM rejected_messages WHERE id = ANY(:ids)
+""").bindparams(_IDS)

@@ -21,9 +21,9 @@ from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import database_verdict, transaction
 from notifier.store.filters import Filter, conditions
 from notifier.store.identity import IdentityCheck, store_new
+from notifier.store.ledger_sql import GONE
 from notifier.store.operator_actions import PAGE, ActionCounts, Begun, note_result
 from notifier.store.schema.notifications import Notification
-from notifier.store.wiping import GONE
 
 
 @dataclass(frozen=True, slots=True)

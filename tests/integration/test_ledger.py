@@ -17,8 +17,9 @@ from notifier.domain.errors import Fault, NotFound, ServiceUnavailable
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Reason, Status, may_follow
 from notifier.domain.validation import check
+from notifier.store.acceptance import KEPT_BODY_BYTES
 from notifier.store.engine import make_engine, transaction
-from notifier.store.ledger import KEPT_BODY_BYTES, Ledger
+from notifier.store.ledger import Ledger
 from notifier.store.records import Acceptance, Claimed, DeliveryResult, NewAttempt, NewNotification, NewRejection
 from notifier.store.search import Audit, Filter
 from tests.support.slow_statements import make_slow
