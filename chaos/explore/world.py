@@ -16,7 +16,8 @@ from chaos.explore.provider import Books, Mailer, Texter
 from chaos.explore.steps import Died, Kind, Option, Stage, Step, current
 from notifier.bootstrap import Services
 from notifier.config.limits import Retention
-from notifier.config.settings import Sender, Settings, Structure
+from notifier.config.settings import Settings
+from notifier.config.structure import Sender, Structure
 from notifier.delivery import Deliverer, Reconciler
 from notifier.delivery.provider_calls import Call, Caller
 from notifier.delivery.rate_limiter import Pacer

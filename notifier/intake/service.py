@@ -20,7 +20,7 @@ from notifier.broker import user_id
 from notifier.broker.topology import notify_queue_name
 from notifier.callbacks.policy import Rules
 from notifier.config.logs import log, log_failure
-from notifier.config.settings import Structure
+from notifier.config.structure import Structure
 from notifier.domain.errors import Fault, NotFound, ServiceUnavailable, StatementCancelled, TemplateInvalid, few
 from notifier.domain.message import Message
 from notifier.domain.producers import ProducerProof

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from notifier.config.settings import ProviderTable
+from notifier.config.structure import ProviderTable
 from notifier.domain.errors import NotFound
 from notifier.domain.routing import WINDOW_SECONDS, Health
 from notifier.domain.statuses import Channel, Reason

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from notifier.config.logs import configure
-from notifier.config.settings import Structure
+from notifier.config.structure import Structure
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Channel, Lane, SuppressionReason
 from notifier.feedback.suppressions import Suppressions

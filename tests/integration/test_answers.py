@@ -14,7 +14,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
-from notifier.config.settings import ProviderTable, Sender, Settings, Structure
+from notifier.config.settings import Settings
+from notifier.config.structure import ProviderTable, Sender, Structure
 from notifier.delivery import Circuits, Deliverer
 from notifier.delivery.provider_calls import Caller
 from notifier.delivery.rate_limiter import Pacer

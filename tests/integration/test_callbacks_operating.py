@@ -17,7 +17,8 @@ from notifier.broker.inspection import Broker
 from notifier.broker.topology import callbacks_queue
 from notifier.cli.callback_checks import check_callbacks, check_endpoints, check_readers
 from notifier.cli.checks import Check
-from notifier.config.settings import Settings, Structure
+from notifier.config.settings import Settings
+from notifier.config.structure import Structure
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake import Intake
 from notifier.intake.service import Received

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from notifier.broker import amqp_transport, topology
-from notifier.config.settings import Structure
+from notifier.config.structure import Structure
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Reason
 from notifier.intake import Intake

@@ -14,7 +14,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
-from notifier.config.settings import Sender, Settings, Structure
+from notifier.config.settings import Settings
+from notifier.config.structure import Sender, Structure
 from notifier.delivery import Circuits, Deliverer, Reconciler, Summary
 from notifier.delivery.provider_calls import Caller
 from notifier.delivery.rate_limiter import Pacer

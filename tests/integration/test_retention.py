@@ -13,7 +13,8 @@ import pytest
 from sqlalchemy import text
 
 from notifier.config.limits import Retention
-from notifier.config.settings import Settings, Structure
+from notifier.config.settings import Settings
+from notifier.config.structure import Structure
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane, OnUnknown
 from notifier.operations.retention import RetentionJob

@@ -11,7 +11,8 @@ from sqlalchemy import text
 
 from notifier.bootstrap import Services
 from notifier.config.limits import SuppressionTable
-from notifier.config.settings import Sender, Settings, Structure
+from notifier.config.settings import Settings
+from notifier.config.structure import Sender, Structure
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Status
 from notifier.domain.validation import check

@@ -13,7 +13,8 @@ from uuid import UUID
 
 from sqlalchemy import Engine, text
 
-from notifier.config.settings import Sender, Settings, Structure
+from notifier.config.settings import Settings
+from notifier.config.structure import Sender, Structure
 from notifier.delivery import Reconciler
 from notifier.dev.twilio_server import SmsMessage, TwilioRule, TwilioServer
 from notifier.domain.errors import OutcomeUnknown
