@@ -211,15 +211,15 @@ class ApiKeys:
             self._repository.touch(found.view.id)
         view = found.view
         return Holder(
-            view.id,
-            view.name,
-            view.producer,
-            frozenset(Scope(scope) for scope in view.scopes),
-            None if view.channels is None else frozenset(view.channels),
-            None if view.templates is None else tuple(view.templates),
-            view.rate_per_second,
-            view.is_test,
-            self._producers.get(view.producer or "", SendingRights()),
+            key_id=view.id,
+            name=view.name,
+            producer=view.producer,
+            scopes=frozenset(Scope(scope) for scope in view.scopes),
+            channels=None if view.channels is None else frozenset(view.channels),
+            templates=None if view.templates is None else tuple(view.templates),
+            rate_per_second=view.rate_per_second,
+            is_test=view.is_test,
+            producer_rights=self._producers.get(view.producer or "", SendingRights()),
         )
 
     def _make(self, columns: Mapping[str, Any], operator: str, action: str) -> NewKey:
@@ -250,19 +250,32 @@ def _columns(grants: Grants) -> dict[str, Any]:
 def _check(grants: Grants) -> None:
     if not grants.scopes:
         raise WrongSelection(f"the key may do nothing: give scopes of {', '.join(Scope)}")
+    _check_names(grants)
+    _check_scopes(grants)
+    _check_limits(grants)
+
+
+def _check_names(grants: Grants) -> None:
     if not grants.name or len(grants.name) > 100 or not grants.name.isprintable():
         raise WrongSelection("the name of the key is not 1 to 100 printable characters")
     if grants.producer is not None and not _PRODUCER.match(grants.producer):
         raise WrongSelection("the producer is not 1 to 100 letters, digits, '.', '_' or '-'")
-    is_operator = bool({Scope.OPERATE, Scope.ADMIN} & set(grants.scopes))
+
+
+def _check_scopes(grants: Grants) -> None:
+    is_operator = Scope.OPERATE in grants.scopes or Scope.ADMIN in grants.scopes
     if grants.is_test and is_operator:
         raise WrongSelection("operate and admin are about everything: a test key may have send and read")
-    if grants.producer is None and (Scope.SEND in grants.scopes or not is_operator):
+    needs_producer = Scope.SEND in grants.scopes or not is_operator
+    if needs_producer and grants.producer is None:
         raise WrongSelection("send, and read alone, are for a producer: name it with --producer")
+
+
+def _check_limits(grants: Grants) -> None:
     if grants.channels == () or grants.templates == ():
         raise WrongSelection("no channel or no template is named: leave the option out for all of them")
-    wrong = [pattern for pattern in grants.templates or () if not TEMPLATE_PATTERN.match(pattern)]
-    if wrong:
-        raise WrongSelection(f"{wrong[0]!r} is no pattern of template names, such as 'order_*'")
+    for pattern in grants.templates or ():
+        if not TEMPLATE_PATTERN.match(pattern):
+            raise WrongSelection(f"{pattern!r} is no pattern of template names, such as 'order_*'")
     if grants.rate_per_second is not None and not grants.rate_per_second > 0:
         raise WrongSelection("the rate is not above 0: give requests per second, as 50")

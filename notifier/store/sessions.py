@@ -97,17 +97,7 @@ def watch(engine: Engine, sessions: Sessions, clock: DatabaseClock) -> None:
     """
 
     def open_one(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
-        if sessions.refuses_options:
-            options.pop("options", None)
-            return None
-        try:
-            return psycopg.connect(*arguments, **options)
-        except OperationalError as error:
-            if not _REFUSES_OPTIONS.search(str(error)):
-                raise
-        sessions.refuses_options = True
-        options.pop("options", None)
-        return psycopg.connect(*arguments, **options)
+        return _open(sessions, arguments, options)
 
     def look(connection: psycopg.Connection[Any], record: Any) -> None:
         # Perhaps to another server, after a failover.
@@ -139,6 +129,21 @@ def watch(engine: Engine, sessions: Sessions, clock: DatabaseClock) -> None:
     event.listen(engine, "connect", look)
     event.listen(engine, "checkout", try_it)
     event.listen(engine, "checkin", give_back)
+
+
+def _open(sessions: Sessions, arguments: list[Any], options: dict[str, Any]) -> Any:
+    """A connection, without our options where they are refused; None: SQLAlchemy opens it."""
+    if sessions.refuses_options:
+        options.pop("options", None)
+        return None
+    try:
+        return psycopg.connect(*arguments, **options)
+    except OperationalError as error:
+        if not _REFUSES_OPTIONS.search(str(error)):
+            raise
+    sessions.refuses_options = True
+    options.pop("options", None)
+    return psycopg.connect(*arguments, **options)
 
 
 def _look(connection: psycopg.Connection[Any], sessions: Sessions) -> DatabaseSession:
