@@ -30,7 +30,7 @@ from notifier.domain.errors import NotFound
 
 if TYPE_CHECKING:
     from notifier.broker.dead_letters import DeadLetter, Requeueing
-    from notifier.operations import RejectedSelection, Replays, Result, Tally
+    from notifier.operations import ActionCounts, ActionResult, RejectedSelection, Replays
 
 #: Dead letters that are looked through for one of a given id.
 LOOKED_THROUGH = 10_000
@@ -85,10 +85,10 @@ def rejected_replay(
 
     with replays(context) as found:
 
-        def look() -> Result:
+        def look() -> ActionResult:
             return found.replay_rejected(selection, _never, operator=operator(), again=again, dry_run=True)
 
-        def act(progress: Callable[[Tally], None]) -> Result:
+        def act(progress: Callable[[ActionCounts], None]) -> ActionResult:
             with requeueing(context) as broker:
                 return found.replay_rejected(
                     selection,
@@ -121,10 +121,10 @@ def rejected_purge(
     end = Ending("deleted", "delete", as_json=as_json)
     with replays(context) as found:
 
-        def look() -> Result:
+        def look() -> ActionResult:
             return found.purge_rejected(selection, operator=operator(), dry_run=True)
 
-        def act(progress: Callable[[Tally], None]) -> Result:
+        def act(progress: Callable[[ActionCounts], None]) -> ActionResult:
             return found.purge_rejected(selection, operator=operator(), reason=why, progress=progress)
 
         end.tell(carry_out(look, act, end, asks=not ids and not yes, dry_run=dry_run))

@@ -23,7 +23,7 @@ from notifier.cli.output import AsJson, hint, print_json, print_line, print_tabl
 from notifier.cli.search import Before, Limit
 
 if TYPE_CHECKING:
-    from notifier.operations import Result, Tally
+    from notifier.operations import ActionCounts, ActionResult
     from notifier.operations.held_suppressions import HeldSuppressions, StuckHolding
     from notifier.store.held_suppressions import HeldFilter
     from notifier.store.suppressions import SuppressionFilter
@@ -126,10 +126,10 @@ def _end(
     with _held(context) as operations:
         run = operations.apply if apply else operations.discard
 
-        def look() -> Result:
+        def look() -> ActionResult:
             return run(wanted, operator=operator(), dry_run=True)
 
-        def act(progress: Callable[[Tally], None]) -> Result:
+        def act(progress: Callable[[ActionCounts], None]) -> ActionResult:
             return run(wanted, operator=operator(), reason=why, progress=progress)
 
         _tell(carry_out(look, act, end, asks=not yes, dry_run=dry_run), end)
@@ -152,16 +152,16 @@ def lift_all(
     end = Ending("lifted", "lift", as_json=as_json)
     with _held(context) as operations:
 
-        def look() -> Result:
+        def look() -> ActionResult:
             return operations.lift(wanted, operator=operator(), dry_run=True)
 
-        def act(progress: Callable[[Tally], None]) -> Result:
+        def act(progress: Callable[[ActionCounts], None]) -> ActionResult:
             return operations.lift(wanted, operator=operator(), reason=why, progress=progress)
 
         _tell(carry_out(look, act, end, asks=not yes, dry_run=dry_run), end)
 
 
-def _tell(result: Result, end: Ending) -> None:
+def _tell(result: ActionResult, end: Ending) -> None:
     end.tell(result)
     if not result.matched:
         hint("there was none like that. next: notifier suppressions held, or: notifier suppressions list")

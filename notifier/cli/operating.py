@@ -34,7 +34,7 @@ from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.statuses import Channel, Reason, Status
 
 if TYPE_CHECKING:
-    from notifier.operations import Operations, Result, Selection, Stuck, Tally
+    from notifier.operations import ActionCounts, ActionResult, Operations, Selection, Stuck
 
 PANEL = "Act"
 
@@ -123,10 +123,10 @@ def retry(
     with operations(context) as found:
         end = Ending("retried", "retry", as_json=as_json)
 
-        def look() -> Result:
+        def look() -> ActionResult:
             return found.retry(selection, operator=operator(), rate_per_second=rate, dry_run=True)
 
-        def act(progress: Callable[[Tally], None]) -> Result:
+        def act(progress: Callable[[ActionCounts], None]) -> ActionResult:
             return found.retry(selection, operator=operator(), reason=why, rate_per_second=rate, progress=progress)
 
         end.tell(carry_out(look, act, end, asks=not ids and not yes, dry_run=dry_run))
@@ -177,10 +177,10 @@ def cancel(
     with operations(context) as found:
         end = Ending("cancelled", "cancel", as_json=as_json)
 
-        def look() -> Result:
+        def look() -> ActionResult:
             return found.cancel(selection, operator=operator(), dry_run=True)
 
-        def act(progress: Callable[[Tally], None]) -> Result:
+        def act(progress: Callable[[ActionCounts], None]) -> ActionResult:
             return found.cancel(selection, operator=operator(), reason=why, progress=progress)
 
         end.tell(carry_out(look, act, end, asks=not ids and not yes, dry_run=dry_run))
@@ -295,13 +295,13 @@ def selected(ids: list[UUID] | None, conditions: dict[str, Any]) -> Selection:
 
 
 def carry_out(
-    look: Callable[[], Result],
-    act: Callable[[Callable[[Tally], None]], Result],
+    look: Callable[[], ActionResult],
+    act: Callable[[Callable[[ActionCounts], None]], ActionResult],
     end: Ending,
     *,
     asks: bool,
     dry_run: bool,
-) -> Result:
+) -> ActionResult:
     """Look first where somebody wants to know what would happen, then act."""
     if dry_run:
         return look()
@@ -323,7 +323,7 @@ def carry_out(
 
 
 @contextmanager
-def progress_bar(verb: str, total: int | None, *, hidden: bool) -> Iterator[Callable[[Tally], None]]:
+def progress_bar(verb: str, total: int | None, *, hidden: bool) -> Iterator[Callable[[ActionCounts], None]]:
     """A bar on a terminal, nothing elsewhere. Yields what to call after each page."""
     if hidden or not is_terminal(sys.stderr):
         yield lambda _: None
@@ -345,7 +345,7 @@ class Ending:
     def __init__(self, done: str, command: str, *, as_json: bool) -> None:
         self.done, self.command, self.as_json = done, command, as_json
 
-    def tell(self, result: Result) -> None:
+    def tell(self, result: ActionResult) -> None:
         """Say what came of it. Exits 1 if one that was named by its id was left alone."""
         if self.as_json:
             print_json(result)
@@ -359,7 +359,7 @@ class Ending:
         if result.skipped:
             raise typer.Exit(FAILED)
 
-    def tell_preview(self, result: Result) -> None:
+    def tell_preview(self, result: ActionResult) -> None:
         """Say what would come of it."""
         if result.groups:
             rows = [
@@ -382,7 +382,7 @@ class Ending:
         self._tell_skipped(result)
         print_line(self._counts(result, f"would be {self.done}"))
 
-    def _counts(self, result: Result, verb: str) -> str:
+    def _counts(self, result: ActionResult, verb: str) -> str:
         parts = [f"{result.changed} {verb}"]
         if result.expired:
             parts.append(f"{result.expired} not, because their time is over (expires_at)")
@@ -391,14 +391,14 @@ class Ending:
             parts.append(f"{others} left alone")
         return ", ".join(parts)
 
-    def _tell_skipped(self, result: Result) -> None:
+    def _tell_skipped(self, result: ActionResult) -> None:
         for skipped in result.skipped[:SHOWN_SKIPPED]:
             warn(f"{one_line(skipped.id)}  {one_line(skipped.why)}")
         more = len(result.skipped) - SHOWN_SKIPPED
         if more > 0:
             warn(f"… and {more} more; --json has all of them")
 
-    def _tell_next(self, result: Result) -> None:
+    def _tell_next(self, result: ActionResult) -> None:
         match self.command:
             case "retry" if result.changed:
                 hint("next: notifier show ID, or: notifier stuck")

@@ -14,7 +14,7 @@ from notifier.cli.operating import progress_bar
 from notifier.cli.output import AsJson, hint, print_json, print_line, print_table, warn
 
 if TYPE_CHECKING:
-    from notifier.operations.retention import Kept
+    from notifier.operations.retention import RetentionRun
     from notifier.store.re_encryption import Resealed
 
 
@@ -61,7 +61,7 @@ def reseal(
     Safe while everything runs, and to repeat: what is on its way is left for the next time. Exits 1 while anything
     is left that needs an older key.
     """
-    from notifier.store.operator_actions import Tally
+    from notifier.store.operator_actions import ActionCounts
     from notifier.store.re_encryption import Resealing
 
     with wiring(context).services() as services:
@@ -69,7 +69,7 @@ def reseal(
         is_on = services.sealer.is_on
         with progress_bar("written", resealing.estimate() or None, hidden=as_json) as show:
             try:
-                done = resealing.run(rehash=rehash, progress=lambda far: show(Tally(far.seen, far.changed)))
+                done = resealing.run(rehash=rehash, progress=lambda far: show(ActionCounts(far.seen, far.changed)))
             except KeyboardInterrupt:
                 hint("It stopped before its end; what was written stays. Run it again: it goes on.")
                 raise
@@ -103,7 +103,7 @@ def retention(
     as_json: AsJson = False,
 ) -> None:
     """Show, or do, what [retention] of notifier.toml says: redact, delete and drop what is old."""
-    from notifier.store.operator_actions import Tally
+    from notifier.store.operator_actions import ActionCounts
 
     if now == dry_run:
         raise typer.BadParameter(
@@ -116,7 +116,7 @@ def retention(
         else:
             bar = progress_bar("done", None, hidden=as_json)
             with services.upkeep.recorded("retention"), bar as show:
-                kept = services.keeper.run(progress=lambda far: show(Tally(0, _total(far))))
+                kept = services.keeper.run(progress=lambda far: show(ActionCounts(0, _total(far))))
     if as_json:
         print_json({"dry_run": dry_run, "result": kept})
         return
@@ -142,7 +142,7 @@ def retention(
         hint("next: notifier db retention --now, or wait for the night")
 
 
-def _total(kept: Kept) -> int:
+def _total(kept: RetentionRun) -> int:
     return sum((*kept.redacted.values(), *kept.deleted.values(), *kept.rejected.values(), kept.wiped))
 
 
@@ -150,7 +150,7 @@ def _count(counts: Mapping[str, int], channel: str) -> str:
     return str(counts.get(channel, 0))
 
 
-def _tell_months(kept: Kept, verb: str) -> None:
+def _tell_months(kept: RetentionRun, verb: str) -> None:
     if kept.dropped:
         print_line(f"months {verb}dropped: {', '.join(kept.dropped)}")
     if kept.held:
