@@ -88,7 +88,8 @@ def check_database(services: Services) -> Iterator[Check]:
     yield Check("database", True, f"PostgreSQL {version} answers")
     missing = missing_upgrade(services.engine)
     if missing is not None:
-        yield Check("tables", False, missing.partition(": run ")[0], "notifier db upgrade")
+        problem, _, fix = missing.partition(": ")
+        yield Check("tables", False, problem, "notifier db upgrade" if fix.startswith("run ") else fix)
         return
     age = "the newest" if current == newest else f"of a later version than this one, whose newest is {newest}"
     yield Check("tables", True, f"revision {current}, {age}")

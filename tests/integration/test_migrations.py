@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
-from notifier.domain.errors import ServiceUnavailable
+from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.domain.message import new_id
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
@@ -124,20 +124,42 @@ def test_an_upgrade_that_never_gets_its_locks_says_what_to_do(database_url: str,
     engine.dispose()
 
 
-@pytest.mark.parametrize(
-    ("revision", "missing"),
-    [
-        ("0001", "the database is at revision 0001, this version needs .*: run `notifier db upgrade`"),
-        (NEXT_REVISION, None),
-    ],
-)
 def test_older_tables_are_not_enough_and_newer_ones_are(
-    database_url: str, revision: str, missing: str | None
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = make_engine(database_url)
     assert missing_upgrade(engine) is None
+    write_revision(engine, NEXT_REVISION)
+    assert missing_upgrade(engine) is None
+    write_revision(engine, "0001")
+    versions = tmp_path / "migrations" / "versions"
+    versions.mkdir(parents=True)
+    for name in ("0001_tables.py", "0019_what_the_next_version_adds.py"):
+        (versions / name).touch()
+    monkeypatch.setattr("notifier.store.schema.revisions.bundled", lambda name: tmp_path / name)
+    expected = "the database is at revision 0001, this version needs 0019: run `notifier db upgrade`"
+    assert missing_upgrade(engine) == expected
+    engine.dispose()
+
+
+@pytest.mark.parametrize("revision", ["0001", "0002", "0018"])
+def test_tables_from_before_the_first_release_are_refused_with_the_fix(database_url: str, revision: str) -> None:
+    engine = make_engine(database_url)
+    write_revision(engine, revision)
+    if revision == "0001":
+        with transaction(engine) as connection:
+            connection.execute(text("DROP TABLE upkeep_runs"))
+    expected = (
+        f"the database has tables from before the first release (revision {revision}), which cannot be upgraded: "
+        "use a new, empty database, or delete the data folder of `notifier up`"
+    )
+    assert missing_upgrade(engine) == expected
+    with pytest.raises(ConfigurationError, match=re.escape(expected)):
+        upgrade(database_url)
+    assert revisions(engine)[0] == revision
+    engine.dispose()
+
+
+def write_revision(engine: Engine, revision: str) -> None:
     with transaction(engine) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
-    found = missing_upgrade(engine)
-    assert found is None if missing is None else re.fullmatch(missing, found or "")
-    engine.dispose()

@@ -15,8 +15,8 @@ from notifier.store.schema.base import Base
 class ProviderState(Base):
     """An operator's word on one provider.
 
-    A provider without a row is in use, with the weight of notifier.toml. Its circuit is in `circuits`; the columns
-    for it here are those of programs before 0010, and go in a later version.
+    A provider without a row is in use, with the weight of notifier.toml. Its circuit is in `circuits`: nobody
+    reads the columns for it here, and they go in a later version.
     """
 
     __tablename__ = "provider_states"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from notifier.config.settings import bundled
 from notifier.store.engine import transaction
@@ -12,6 +12,11 @@ from notifier.store.engine import transaction
 _SCRIPT = re.compile(r"(\d{4})_\w+\.py")
 _HAS_REVISION = text("SELECT to_regclass('alembic_version') IS NOT NULL")
 _REVISION = text("SELECT version_num FROM alembic_version")
+#: The last table that was added before the first release.
+_HAS_EVERY_TABLE = text("SELECT to_regclass('upkeep_runs') IS NOT NULL")
+
+#: Before the first release these led to the tables that 0001 makes now. No later revision has such a number.
+UNRELEASED = frozenset(f"{number:04}" for number in range(2, 19))
 
 
 def revisions(engine: Engine) -> tuple[str | None, str]:
@@ -21,9 +26,7 @@ def revisions(engine: Engine) -> tuple[str | None, str]:
         ServiceUnavailable: if the database cannot be asked now.
     """
     with transaction(engine) as connection:
-        has_one = connection.execute(_HAS_REVISION).scalar_one()
-        current = connection.execute(_REVISION).scalar_one_or_none() if has_one else None
-    return current, _ours()[-1]
+        return _current(connection), _ours()[-1]
 
 
 def missing_upgrade(engine: Engine) -> str | None:
@@ -32,13 +35,38 @@ def missing_upgrade(engine: Engine) -> str | None:
     Raises:
         ServiceUnavailable: if the database cannot be asked now.
     """
-    current, newest = revisions(engine)
+    ours = _ours()
+    with transaction(engine) as connection:
+        current = _current(connection)
+        unreleased = unreleased_tables(connection, current)
+    if unreleased is not None:
+        return unreleased
     # Later versions only add, so this version works on their tables.
-    is_of_later_version = current is not None and current not in _ours()
-    if current == newest or is_of_later_version:
+    is_of_later_version = current is not None and current not in ours
+    if current == ours[-1] or is_of_later_version:
         return None
     has = f"is at revision {current}" if current else "has no tables"
-    return f"the database {has}, this version needs {newest}: run `notifier db upgrade`"
+    return f"the database {has}, this version needs {ours[-1]}: run `notifier db upgrade`"
+
+
+def unreleased_tables(connection: Connection, current: str | None) -> str | None:
+    """What to do if the tables are those of a version before the first release; None: they are not."""
+    is_unreleased = current in UNRELEASED
+    if current == "0001":
+        is_unreleased = not connection.execute(_HAS_EVERY_TABLE).scalar_one()
+    if not is_unreleased:
+        return None
+    return (
+        f"the database has tables from before the first release (revision {current}), which cannot be upgraded: "
+        "use a new, empty database, or delete the data folder of `notifier up`"
+    )
+
+
+def _current(connection: Connection) -> str | None:
+    if not connection.execute(_HAS_REVISION).scalar_one():
+        return None
+    current: str | None = connection.execute(_REVISION).scalar_one_or_none()
+    return current
 
 
 def _ours() -> list[str]:

@@ -15,9 +15,11 @@ from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import NullPool
 
 from notifier.config.settings import bundled
+from notifier.domain.errors import ConfigurationError
 from notifier.store.engine import database_url, database_verdict, transaction
 from notifier.store.identity import store_first
 from notifier.store.schema.partitions import ensure_partitions
+from notifier.store.schema.revisions import unreleased_tables
 from notifier.store.schema.table_locks import LOCK_SECONDS, LOCK_TRIES, patiently
 
 # Any constant does, as long as nobody else uses it.
@@ -45,6 +47,7 @@ def upgrade(
     as it is. `more_revisions` is a folder with revisions that come after ours, for tests.
 
     Raises:
+        ConfigurationError: the tables are from before the first release; the text says what to do.
         ServiceUnavailable: if the database cannot be reached, its tables are not free of long transactions, or a
             month could not be made; the other months are.
     """
@@ -83,6 +86,9 @@ def _migrate_once(engine: Engine, config: Config, lock_seconds: float) -> bool:
         # The role may have one, for the programs.
         connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         current = MigrationContext.configure(connection).get_current_revision()
+        unreleased = unreleased_tables(connection, current)
+        if unreleased is not None:
+            raise ConfigurationError(unreleased, setting="NOTIFIER_DATABASE_URL")
         scripts = ScriptDirectory.from_config(config)
         known = {script.revision for script in scripts.walk_revisions()}
         if current == scripts.get_current_head() or (current is not None and current not in known):
