@@ -40,7 +40,8 @@ from notifier.operations.api_keys import Grants, Keys, Scope
 from notifier.runtime.shutdown import OVERDUE
 from notifier.store.api_keys import KeyBook
 from notifier.store.operator_actions import Operating
-from notifier.worker.app import make_app, task_publisher
+from notifier.worker.app import make_app
+from notifier.worker.tasks import task_publisher
 from tests.databases import database_of
 from tests.rabbitmq import amqp_connection
 

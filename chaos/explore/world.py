@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from uuid import UUID
 
-import notifier.worker.app  # noqa: F401 - all of it is there before its clocks are changed
+import notifier.worker.run  # noqa: F401 - all of it is there before its clocks are changed
 from chaos.explore.clock import Clock, DrainedLoop, stand_in_for_time
 from chaos.explore.database import Database
 from chaos.explore.provider import Books, Mailer, Texter

@@ -19,7 +19,8 @@ from pydantic import SecretStr
 from notifier.config.settings import Settings
 from notifier.delivery.deliver import Summary
 from notifier.domain.statuses import Channel, Lane
-from notifier.worker.app import make_app, task_publisher
+from notifier.worker.app import make_app
+from notifier.worker.tasks import task_publisher
 
 GOLDEN: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "golden" / "tasks.v1.json").read_text())
 #: What Beat sends. They take no arguments; a worker that does not know a name drops the task.

@@ -22,7 +22,9 @@ from notifier.domain.validation import check
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.records import NewNotification
-from notifier.worker.app import DISPATCH, IDS_PER_TASK, PARTITIONS, STATISTICS, make_app, task_publisher
+from notifier.worker.app import make_app
+from notifier.worker.names import DISPATCH, IDS_PER_TASK, PARTITIONS, STATISTICS
+from notifier.worker.tasks import task_publisher
 from tests.support.service import running_service
 from tests.support.tcp_proxy import through_proxy
 from tests.waiting import patient, wait_until
