@@ -28,7 +28,7 @@ from notifier.config.logs import configure
 from notifier.config.settings import load_settings
 from notifier.dev.machine import make_temporary_folder
 from notifier.domain.statuses import Channel, Lane
-from notifier.intake.service import BATCH_SIZE, Received
+from notifier.intake.batch import BATCH_SIZE, Received
 from notifier.runtime.garbage_collection import tune_gc
 from notifier.worker.names import IDS_PER_TASK
 from notifier.worker.runtime import DeliveryLoop

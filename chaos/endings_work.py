@@ -35,7 +35,7 @@ from notifier.dev.twilio_server import TwilioServer
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane
 from notifier.domain.validation import check
-from notifier.intake.service import Received
+from notifier.intake.batch import Received
 from notifier.operations.api_keys import Grants, Keys, Scope
 from notifier.runtime.shutdown import OVERDUE
 from notifier.store.api_keys import KeyBook

@@ -19,8 +19,8 @@ from notifier.feedback.receipts import Receipts, identity
 from notifier.feedback.suppression_csv import SuppressionFiles
 from notifier.feedback.suppressions import Suppressions
 from notifier.intake import Intake
+from notifier.intake.batch import PublishTasks
 from notifier.intake.producers import Producers
-from notifier.intake.service import PublishTasks
 from notifier.operations.held_suppressions import HeldSuppressions
 from notifier.operations.retention import Keeper
 from notifier.operations.upkeep import Upkeep, Work, keep, log_statistics, make_partitions

@@ -23,7 +23,7 @@ from notifier.bootstrap import Services
 from notifier.config.logs import log
 from notifier.config.settings import Settings
 from notifier.domain.errors import ConfigurationError
-from notifier.intake.service import PublishTasks
+from notifier.intake.batch import PublishTasks
 from notifier.runtime.connection_limit import ConnectionLimit, connections_within, raise_file_limit
 from notifier.runtime.garbage_collection import tune_gc
 from notifier.runtime.shutdown import Shutdown

@@ -16,7 +16,7 @@ from uuid import UUID
 from notifier.config.logs import log
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
-from notifier.intake.service import PublishTasks
+from notifier.intake.batch import PublishTasks
 from notifier.store.ledger import Ledger
 
 _Item = tuple[Channel, Lane, Sequence[UUID]]

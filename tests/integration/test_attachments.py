@@ -18,7 +18,7 @@ from notifier.delivery import Deliverer, attachments
 from notifier.dev.smtp_server import MailServer, running_mail_server
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown
-from notifier.intake.service import Received
+from notifier.intake.batch import Received
 from notifier.operations.api_keys import Scope
 from notifier.store.attachments import use_attachments
 from notifier.store.engine import transaction
