@@ -13,8 +13,10 @@ from notifier.callbacks import Caller as CallbackCaller
 from notifier.callbacks import NameServers, Runner
 from notifier.config.logs import log
 from notifier.delivery import Asker, Circuits, Deliverer, Reconciler
-from notifier.delivery.provider_calls import Caller
-from notifier.delivery.rate_limiter import Pacer
+from notifier.delivery.prepare import Composer
+from notifier.delivery.provider_calls import ProviderCaller
+from notifier.delivery.rate_limiter import RateLimiter
+from notifier.delivery.results import Results
 from notifier.domain.statuses import SIMULATOR, Channel
 from notifier.providers.base import Provider
 from notifier.providers.simulator import Simulator
@@ -88,20 +90,13 @@ class DeliveryLoop:
         for provider in self._providers.values():
             configured[provider.channel].append(provider.name)
         weights = {table.name: table.weight for table in settings.provider_tables()}
-        pacer = Pacer(services.rates, settings)
-        return Deliverer(
-            services.ledger,
-            services.renderer,
-            everyone,
-            settings,
-            services.hash_key,
-            services.tokens,
-            attachments=services.attachments,
-            circuits=Circuits(services.health, services.circuits, configured, weights, deadline_seconds=deadline),
-            pacer=pacer,
-            caller=Caller(self._loop, pacer, slots=settings.worker_calls, deadline_seconds=deadline),
-            stop=self._stop,
-        )
+        circuits = Circuits(services.health, services.circuits, configured, weights, deadline_seconds=deadline)
+        composer = Composer(services.renderer, settings, services.hash_key, services.tokens, services.attachments)
+        limiter = RateLimiter(services.rates, settings)
+        slots = settings.worker_calls
+        caller = ProviderCaller(self._loop, everyone, limiter, slots=slots, deadline_seconds=deadline)
+        results = Results(settings, everyone, services.hash_key)
+        return Deliverer(services.ledger, composer, circuits, caller, results, settings, self._stop)
 
     async def _make_providers(self) -> list[Provider]:
         return make_providers(self._services.settings)

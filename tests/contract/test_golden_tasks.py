@@ -17,7 +17,7 @@ import redis
 from pydantic import SecretStr
 
 from notifier.config.settings import Settings
-from notifier.delivery.deliver import Summary
+from notifier.delivery.deliver import DeliverySummary
 from notifier.domain.statuses import Channel, Lane
 from notifier.worker.app import make_app
 from notifier.worker.tasks import task_publisher
@@ -33,9 +33,9 @@ class Recorder:
     def __init__(self) -> None:
         self.ids: list[UUID] = []
 
-    def deliver(self, ids: list[UUID]) -> Summary:
+    def deliver(self, ids: list[UUID]) -> DeliverySummary:
         self.ids = ids
-        return Summary()
+        return DeliverySummary()
 
     def reconcile(self, ids: list[UUID]) -> int:
         self.ids = ids
