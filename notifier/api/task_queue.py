@@ -64,6 +64,6 @@ class Handover:
         except Exception as error:
             log.warning("api.tasks_not_published", count=len(ids), error=type(error).__name__)
             try:
-                self._ledger.hurry(ids)
+                self._ledger.requeue_soon(ids)
             except ServiceUnavailable:
                 pass  # then they are due after their lane's time

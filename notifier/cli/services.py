@@ -19,7 +19,7 @@ from notifier.domain.statuses import Channel, Lane
 
 if TYPE_CHECKING:
     from notifier.config.settings import Settings
-    from notifier.dev.demo import DemoReport, Outcome
+    from notifier.dev.demo import DemoOutcome, DemoReport
     from notifier.dev.local import LocalWorld, Place
 
 
@@ -309,7 +309,7 @@ def _as_json(report: DemoReport) -> dict[str, Any]:
     }
 
 
-def _outcome_json(outcome: Outcome) -> dict[str, Any]:
+def _outcome_json(outcome: DemoOutcome) -> dict[str, Any]:
     planned, story = outcome.planned, outcome.story
     return {
         "id": str(story.notification.id) if story else None,
@@ -338,7 +338,7 @@ def _print_report(report: DemoReport) -> None:
         hint("next: `notifier up` runs the same service and keeps it running")
 
 
-def _print_timeline(outcome: Outcome) -> None:
+def _print_timeline(outcome: DemoOutcome) -> None:
     from notifier.cli.timeline import timeline
 
     steps = timeline(outcome.story) if outcome.story else []
@@ -347,7 +347,7 @@ def _print_timeline(outcome: Outcome) -> None:
     print_line()
 
 
-def _print_summary_line(outcome: Outcome) -> None:
+def _print_summary_line(outcome: DemoOutcome) -> None:
     planned, story = outcome.planned, outcome.story
     status = story.notification.status if story else "missing"
     number = story.notification.attempt_count if story else 0

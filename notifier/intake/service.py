@@ -249,11 +249,11 @@ class Intake:
             except Exception as error:
                 # They are in the record: the sweep gives them out when the broker is back.
                 log.warning("intake.tasks_not_published", count=len(ids), error=type(error).__name__)
-                self._hurry(ids)
+                self._requeue_soon(ids)
 
-    def _hurry(self, ids: Sequence[UUID]) -> None:
+    def _requeue_soon(self, ids: Sequence[UUID]) -> None:
         try:
-            self._ledger.hurry(ids)
+            self._ledger.requeue_soon(ids)
         except ServiceUnavailable:
             pass  # then they are due after their lane's time
 

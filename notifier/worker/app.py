@@ -38,13 +38,13 @@ def make_app(settings: Settings, process: Process | None = None) -> Celery:
 class _RedisAMQP(AMQP):  # type: ignore[misc]  # Celery ships no types
     """Where Celery takes every connection to the broker from."""
 
-    Connection = redis_transport.Connection
+    Connection = redis_transport.RedisBrokerConnection
 
 
 class _RabbitAMQP(AMQP):  # type: ignore[misc]
     """The same for RabbitMQ."""
 
-    Connection = amqp_transport.Connection
+    Connection = amqp_transport.AmqpBrokerConnection
 
 
 def _configuration(settings: Settings, broker: str) -> dict[str, Any]:

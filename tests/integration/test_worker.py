@@ -118,7 +118,7 @@ def test_a_redis_broker_is_reached_by_our_transport_and_known_by_its_url(
 ) -> None:
     app = make_app(Settings(broker_url=SecretStr(broker)))
     for connection in (app.connection_for_read(), app.connection_for_write(), app.connection().clone()):
-        assert isinstance(connection.transport, redis_transport.Transport)
+        assert isinstance(connection.transport, redis_transport.RedisTransport)
         assert connection.as_uri(include_password=True) == shown
         assert bool(connection.ssl) is tls
     app.close()
