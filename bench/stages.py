@@ -23,13 +23,15 @@ from bench import mails
 from bench.postfix import Absent, find_postfix
 from bench.servers import Postgres
 from bench.sinks import smtp_sink
-from notifier.bootstrap import DeliveryLoop, Services, settle
+from notifier.bootstrap import Services
 from notifier.config.logs import configure
 from notifier.config.settings import load_settings
 from notifier.dev.machine import make_temporary_folder
 from notifier.domain.statuses import Channel, Lane
-from notifier.intake.service import BATCH_SIZE, Received
-from notifier.worker.app import IDS_PER_TASK
+from notifier.intake.batch import BATCH_SIZE, Received
+from notifier.runtime.garbage_collection import tune_gc
+from notifier.worker.names import IDS_PER_TASK
+from notifier.worker.runtime import DeliveryLoop
 from tests.databases import Databases
 
 
@@ -69,7 +71,7 @@ def _measure(options: argparse.Namespace, postgres: Postgres, port: int) -> None
     ids: list[UUID] = []
     intake = services.intake(lambda _channel, _lane, accepted: ids.extend(accepted))
     found: dict[str, list[tuple[float, float, float]]] = {"intake": [], "delivery": []}
-    settle()
+    tune_gc()
     for number in range(options.rounds + 1):
         batches = [
             [_message(start + offset) for offset in range(BATCH_SIZE)]

@@ -35,12 +35,13 @@ from notifier.dev.twilio_server import TwilioServer
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane
 from notifier.domain.validation import check
-from notifier.intake.service import Received
+from notifier.intake.batch import Received
 from notifier.operations.api_keys import ApiKeys, Grants, Scope
 from notifier.runtime.shutdown import OVERDUE
 from notifier.store.api_keys import ApiKeyRepository
 from notifier.store.operator_actions import Operating
-from notifier.worker.app import make_app, task_publisher
+from notifier.worker.app import make_app
+from notifier.worker.tasks import task_publisher
 from tests.databases import database_of
 from tests.rabbitmq import amqp_connection
 

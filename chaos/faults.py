@@ -9,7 +9,8 @@ from collections.abc import Callable
 from chaos.taps import Budget, Point, kill_at, kill_before_commit, lose_commits, lose_in_a_row
 from chaos.world import LEASE_SECONDS, World
 from notifier.config.settings import Settings
-from notifier.worker.app import make_app, task_publisher
+from notifier.worker.app import make_app
+from notifier.worker.tasks import task_publisher
 from tests.waiting import Deadline
 
 Fault = Callable[[World], None]

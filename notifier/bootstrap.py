@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import threading
-from collections import defaultdict
-from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
 
 from sqlalchemy import Engine
 
 from notifier.broker import topology, user_id
-from notifier.callbacks import Caller as CallbackCaller
-from notifier.callbacks import NameServers, Runner
 from notifier.config.logs import log
 from notifier.config.settings import Settings
-from notifier.delivery import Asker, Circuits, Deliverer, Reconciler
-from notifier.delivery.provider_calls import Caller
-from notifier.delivery.rate_limiter import Pacer
 from notifier.delivery.sweep import Dispatcher, Publish
 from notifier.domain.errors import ServiceUnavailable
-from notifier.domain.statuses import SIMULATOR, Channel
+from notifier.domain.statuses import Channel
 from notifier.feedback.bounces import Bounces
 from notifier.feedback.receipts import Receipts, identity
 from notifier.feedback.suppression_csv import SuppressionFiles
 from notifier.feedback.suppressions import Suppressions
 from notifier.intake import Intake
+from notifier.intake.batch import PublishTasks
 from notifier.intake.producers import Producers
-from notifier.intake.service import PublishTasks
 from notifier.operations.held_suppressions import HeldSuppressions
 from notifier.operations.retention import RetentionJob
 from notifier.operations.upkeep import Upkeep, Work, keep, log_statistics, make_partitions
 from notifier.providers import registry
 from notifier.providers.base import Provider
-from notifier.providers.simulator import Simulator
 from notifier.rendering import Renderer
 from notifier.security.encryption import Sealer, read_keys
 from notifier.security.recipient_hash import HashKey
@@ -61,13 +50,8 @@ from notifier.store.suppressions import SuppressionRepository
 from notifier.store.unread_bounces import UnreadBounceRepository
 from notifier.store.upkeep import UpkeepRepository
 
-#: The garbage collector looks at new objects after so many, not after 700: a batch makes tens of thousands, and
-#: hardly any of them is in a cycle.
-_OBJECTS_BEFORE_COLLECTION = 20_000
 #: A program that starts before `notifier db upgrade` looks again after this. Seconds.
 _LOOK_SECONDS = 1.0
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -290,16 +274,6 @@ class Services:
             self.engine.dispose()
 
 
-def settle() -> None:
-    """Tell the garbage collector that what exists now stays. Call it when a program has started.
-
-    The libraries of a worker are 140 000 objects; a full collection that goes through them holds every message up
-    for 100 ms. Only what comes from here on is looked at.
-    """
-    gc.freeze()
-    gc.set_threshold(_OBJECTS_BEFORE_COLLECTION, 10, 10)
-
-
 def make_providers(settings: Settings) -> list[Provider]:
     """The configured providers, in failover order. Opens no connection.
 
@@ -310,110 +284,3 @@ def make_providers(settings: Settings) -> list[Provider]:
         registry.load(table.name, table.kind, settings.provider_options(table))
         for table in settings.provider_tables()
     ]
-
-
-class _LoopThread:
-    """An event loop in a thread of its own: Celery has no asyncio, its task threads hand coroutines over.
-
-    uvloop where it is installed.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.loop = _new_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, name=name, daemon=True)
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-        """Do this on the loop, and wait for what it comes to."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout)
-
-    def stop(self) -> None:
-        """End the loop."""
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(timeout=10)
-        self.loop.close()
-
-
-class CallbackLoop:
-    """What calls producers' endpoints: on an event loop that no delivery is on, with look-ups of its own."""
-
-    def __init__(self, services: Services) -> None:
-        self._services = services
-        self._thread = _LoopThread("callback-loop")
-        self.runner = self._thread.run(self._make())
-
-    async def _make(self) -> Runner:
-        settings = self._services.settings
-        caller = CallbackCaller(settings.callback_hosts, names=NameServers(settings.callback_servers))
-        return Runner(self._services.callbacks, settings.structure.callbacks, caller, self._thread.loop)
-
-    def stop(self) -> None:
-        """Let the calls under way end, and end the loop."""
-        self._thread.run(self.runner.stop(), timeout=20)
-        self._thread.stop()
-
-
-class DeliveryLoop:
-    """The event loop that a worker process delivers on, with the providers that live on it.
-
-    `stop` is set when the process is to end.
-    """
-
-    def __init__(self, services: Services, stop: threading.Event | None = None) -> None:
-        self._services = services
-        self._stop = stop
-        self._thread = _LoopThread("delivery-loop")
-        self._loop = self._thread.loop
-        made = self._thread.run(self._make_providers())
-        self._providers: Mapping[str, Provider] = {provider.name: provider for provider in made}
-        everyone: Mapping[str, Provider] = {**self._providers, SIMULATOR: Simulator()}
-        self.deliverer = self._make_deliverer(everyone)
-        self.reconciler = Reconciler(services.ledger, services.renderer, everyone, services.settings, self._loop)
-        self.asker = Asker(services.receipt_book, services.receipts, everyone, self._loop)
-
-    def _make_deliverer(self, everyone: Mapping[str, Provider]) -> Deliverer:
-        services, settings = self._services, self._services.settings
-        deadline = settings.call_deadline_seconds
-        configured: defaultdict[Channel, list[str]] = defaultdict(list)
-        for provider in self._providers.values():
-            configured[provider.channel].append(provider.name)
-        weights = {table.name: table.weight for table in settings.provider_tables()}
-        pacer = Pacer(services.rates, settings)
-        return Deliverer(
-            services.ledger,
-            services.renderer,
-            everyone,
-            settings,
-            services.hash_key,
-            services.tokens,
-            attachments=services.attachments,
-            circuits=Circuits(services.health, services.circuits, configured, weights, deadline_seconds=deadline),
-            pacer=pacer,
-            caller=Caller(self._loop, pacer, slots=settings.worker_calls, deadline_seconds=deadline),
-            stop=self._stop,
-        )
-
-    async def _make_providers(self) -> list[Provider]:
-        return make_providers(self._services.settings)
-
-    def stop(self) -> None:
-        """Close the providers' connections and end the loop. Call it when no task is running any more."""
-        self._thread.run(self._close_providers(), timeout=10)
-        self._thread.stop()
-        self._services.close()
-
-    async def _close_providers(self) -> None:
-        for provider in self._providers.values():
-            try:
-                await provider.close()
-            except Exception as error:
-                log.warning("provider.close_failed", provider=provider.name, error=type(error).__name__)
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    return loop

@@ -8,7 +8,7 @@ from chaos.explore.schedule import Role, Scenario
 from chaos.explore.steps import DATABASE_JUMP, Actor, Option
 from chaos.explore.world import JUMP_SECONDS, World
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Reason, Status, SuppressionReason
-from notifier.intake.service import Received
+from notifier.intake.batch import Received
 from notifier.operations.notifications import Resolution
 from notifier.providers.base import Report
 from notifier.store.operator_actions import Selection

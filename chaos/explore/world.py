@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from uuid import UUID
 
-import notifier.worker.app  # noqa: F401 - all of it is there before its clocks are changed
+import notifier.worker.run  # noqa: F401 - all of it is there before its clocks are changed
 from chaos.explore.clock import Clock, DrainedLoop, stand_in_for_time
 from chaos.explore.database import Database
 from chaos.explore.provider import Books, Mailer, Texter
@@ -19,9 +19,13 @@ from notifier.config.limits import Retention
 from notifier.config.settings import Settings
 from notifier.config.structure import Sender, Structure
 from notifier.delivery import Deliverer, Reconciler
-from notifier.delivery.provider_calls import Call, Caller
-from notifier.delivery.rate_limiter import Pacer
+from notifier.delivery.delivery import Delivery
+from notifier.delivery.prepare import Composer
+from notifier.delivery.provider_calls import ProviderCaller
+from notifier.delivery.rate_limiter import RateLimiter
+from notifier.delivery.results import Results
 from notifier.delivery.sweep import Dispatcher
+from notifier.domain.errors import SendError
 from notifier.domain.message import Message
 from notifier.domain.routing import Candidate, Route
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Status
@@ -30,7 +34,7 @@ from notifier.intake import Intake
 from notifier.intake.producers import Producers
 from notifier.operations.notifications import Operations
 from notifier.operations.retention import RetentionJob
-from notifier.providers.base import Provider
+from notifier.providers.base import Provider, Receipt
 from notifier.store.operator_actions import Operating
 from notifier.store.records import NewNotification
 from notifier.store.retention import RetentionRepository
@@ -55,10 +59,10 @@ class AllWell:
     def routes(self, channel: Channel, candidates: Sequence[Candidate]) -> list[Route]:
         return [Route(self._names[channel]) for _ in candidates]
 
-    def settled(self, call: Call) -> Call:
-        return call
+    def settled(self, delivery: Delivery) -> Receipt | SendError | None:
+        return delivery.answer
 
-    def note(self, calls: Sequence[Call]) -> None:
+    def note(self, deliveries: Sequence[Delivery]) -> None:
         """Nothing is learnt."""
 
 
@@ -115,7 +119,7 @@ class World:
         operating = Operating(database.engine, self.services.hash_key)
         self.operations = Operations(operating, Lateness(database.engine))
         self.names = {Channel.EMAIL: ("relay", "second"), Channel.SMS: ("texter", "other")}
-        self.pacer = Pacer(self.services.rates, self.settings)
+        self.limiter = RateLimiter(self.services.rates, self.settings)
         self.scene = Scene(Channel.EMAIL)
         self._scenes = 0
         self.routes: Mapping[Channel, tuple[str, ...]] = {}
@@ -196,19 +200,15 @@ class World:
     def deliverer(self) -> Deliverer:
         """A worker's, with a loop of its own: a process of its own."""
         services = self.services
+        providers, deadline = self.providers(), self.settings.call_deadline_seconds
+        key, tokens = services.hash_key, services.tokens
         return Deliverer(
             services.ledger,
-            services.renderer,
-            self.providers(),
+            Composer(services.renderer, self.settings, key, tokens, services.attachments),
+            AllWell(self.routes),  # type: ignore[arg-type]
+            ProviderCaller(DrainedLoop(self.clock), providers, self.limiter, slots=10, deadline_seconds=deadline),
+            Results(self.settings, providers, key),
             self.settings,
-            services.hash_key,
-            services.tokens,
-            attachments=services.attachments,
-            circuits=AllWell(self.routes),  # type: ignore[arg-type]
-            pacer=self.pacer,
-            caller=Caller(
-                DrainedLoop(self.clock), self.pacer, slots=10, deadline_seconds=self.settings.call_deadline_seconds
-            ),
         )
 
     def reconciler(self) -> Reconciler:

@@ -145,7 +145,7 @@ class ClientConnection(H11Protocol):
     # How long it is waited for.
 
     def patience(self) -> float | None:
-        """See `notifier.runtime.connection_limit.Connection`."""
+        """See `notifier.runtime.connection_limit.LimitedConnection`."""
         self._note()
         waited = self.loop.time() - self._since
         if self._wait is _Wait.OURS or (
@@ -155,7 +155,7 @@ class ClientConnection(H11Protocol):
         return _RANK[self._wait] * _NEVER + waited
 
     def evict(self) -> None:
-        """See `notifier.runtime.connection_limit.Connection`."""
+        """See `notifier.runtime.connection_limit.LimitedConnection`."""
         if self._wait is _Wait.HEAD and not self.transport.is_closing():
             self.transport.write(_NO_PLACE)
         self._end()

@@ -19,12 +19,13 @@ from notifier.api.dependencies import make_desk
 from notifier.api.key_shares import MONITORING_THREADS, OUTSIDE_THREADS
 from notifier.api.task_queue import CLOSE_SECONDS, Handover
 from notifier.api.timeouts import Patience
-from notifier.bootstrap import Services, settle
+from notifier.bootstrap import Services
 from notifier.config.logs import log
 from notifier.config.settings import Settings
 from notifier.domain.errors import ConfigurationError
-from notifier.intake.service import PublishTasks
+from notifier.intake.batch import PublishTasks
 from notifier.runtime.connection_limit import ConnectionLimit, connections_within, raise_file_limit
+from notifier.runtime.garbage_collection import tune_gc
 from notifier.runtime.shutdown import Shutdown
 
 #: Of the grace, so much is left for what comes after the requests: tasks to be published, connections to be
@@ -51,7 +52,7 @@ def serve(settings: Settings, publish: PublishTasks) -> None:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # Each works on one request, with one connection to the database.
         to_thread.current_default_thread_limiter().total_tokens = settings.api_threads
-        settle()
+        tune_gc()
         yield
 
     app = make_app(make_desk(services, handover), lifespan)

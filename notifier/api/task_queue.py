@@ -16,7 +16,7 @@ from uuid import UUID
 from notifier.config.logs import log
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
-from notifier.intake.service import PublishTasks
+from notifier.intake.batch import PublishTasks
 from notifier.store.ledger import Ledger
 
 _Item = tuple[Channel, Lane, Sequence[UUID]]
@@ -64,6 +64,6 @@ class Handover:
         except Exception as error:
             log.warning("api.tasks_not_published", count=len(ids), error=type(error).__name__)
             try:
-                self._ledger.hurry(ids)
+                self._ledger.requeue_soon(ids)
             except ServiceUnavailable:
                 pass  # then they are due after their lane's time

@@ -196,7 +196,7 @@ def frame_handler(
     return on_frame
 
 
-class Message(pyamqp.Message):  # type: ignore[misc]  # kombu's types are skipped
+class AmqpMessage(pyamqp.Message):  # type: ignore[misc]  # kombu's types are skipped
     """As kombu gives it to a consumer. What cannot be read is its error, so the consumer's `on_decode_error` gets
     it. Nothing is decompressed: a few bytes would become gigabytes, and nobody of ours compresses."""
 
@@ -210,16 +210,16 @@ class Message(pyamqp.Message):  # type: ignore[misc]  # kombu's types are skippe
         super().__init__(msg, channel=channel, **options)
 
 
-class Channel(pyamqp.Channel):  # type: ignore[misc]
+class AmqpChannel(pyamqp.Channel):  # type: ignore[misc]
     """kombu's, with our messages."""
 
-    Message = Message
+    Message = AmqpMessage
 
 
 class AmqpConnection(pyamqp.Connection):  # type: ignore[misc]
     """py-amqp's, with our reader of frames."""
 
-    Channel = Channel
+    Channel = AmqpChannel
     #: What is not read whole.
     cut: Cut | None = None
 
@@ -227,25 +227,25 @@ class AmqpConnection(pyamqp.Connection):  # type: ignore[misc]
         super().__init__(*arguments, **options | {"frame_handler": partial(frame_handler, cut=self.cut)})
 
 
-class Transport(pyamqp.Transport):  # type: ignore[misc]
+class AmqpTransport(pyamqp.Transport):  # type: ignore[misc]
     """kombu's, with our connections."""
 
     Connection = AmqpConnection
 
 
-class SslTransport(pyamqp.SSLTransport):  # type: ignore[misc]
+class AmqpSslTransport(pyamqp.SSLTransport):  # type: ignore[misc]
     """The same with TLS."""
 
     Connection = AmqpConnection
 
 
-class Connection(kombu.Connection):  # type: ignore[misc]
+class AmqpBrokerConnection(kombu.Connection):  # type: ignore[misc]
     """Takes our transports where kombu would take its own for RabbitMQ."""
 
     def get_transport_cls(self) -> type[Any]:
         """The class for this connection's URL."""
         found: type[Any] = super().get_transport_cls()
-        return {pyamqp.Transport: Transport, pyamqp.SSLTransport: SslTransport}.get(found, found)
+        return {pyamqp.Transport: AmqpTransport, pyamqp.SSLTransport: AmqpSslTransport}.get(found, found)
 
 
 def refuse_compression(headers: Any) -> None:

@@ -88,7 +88,7 @@ class Requeueing:
             ServiceUnavailable: if the broker cannot be reached, goes away meanwhile, or does not confirm.
         """
         options = topology.transport_options(url, timeout_seconds=TIMEOUT_SECONDS)
-        kind = Connection if topology.is_redis(url) else amqp_transport.Connection
+        kind = Connection if topology.is_redis(url) else amqp_transport.AmqpBrokerConnection
         connection = kind(topology.verified(url), connect_timeout=TIMEOUT_SECONDS, transport_options=options)
         errors = (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
         try:

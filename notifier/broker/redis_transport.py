@@ -53,7 +53,7 @@ def set_aside(client: Any, key: str, wanted: str) -> str | None:
     return found.decode()
 
 
-class Message(stock.Channel.Message):  # type: ignore[misc]  # kombu's types are skipped
+class RedisMessage(stock.Channel.Message):  # type: ignore[misc]  # kombu's types are skipped
     """Nothing is decompressed: a few bytes would become gigabytes, and nobody of ours compresses."""
 
     def __init__(self, payload: Any, channel: Any = None, **options: Any) -> None:
@@ -61,7 +61,7 @@ class Message(stock.Channel.Message):  # type: ignore[misc]  # kombu's types are
         super().__init__(payload, channel=channel, **options)
 
 
-class QoS(stock.QoS):  # type: ignore[misc]
+class RedisQoS(stock.QoS):  # type: ignore[misc]
     """What Celery has in hand, in keys that anybody may write to as well."""
 
     def append(self, message: Any, delivery_tag: Any) -> None:
@@ -94,11 +94,11 @@ class QoS(stock.QoS):  # type: ignore[misc]
             self._remove_from_indices(tag).execute()
 
 
-class Channel(stock.Channel):  # type: ignore[misc]
+class RedisChannel(stock.Channel):  # type: ignore[misc]
     """kombu's, with our messages and guards."""
 
-    Message = Message
-    QoS = QoS
+    Message = RedisMessage
+    QoS = RedisQoS
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         # Whatever needs a connection, asks here for its parameters first. A closed channel has no transport; a
@@ -163,10 +163,10 @@ class Channel(stock.Channel):  # type: ignore[misc]
         return True
 
 
-class Transport(stock.Transport):  # type: ignore[misc]
+class RedisTransport(stock.Transport):  # type: ignore[misc]
     """kombu's, with our channels."""
 
-    Channel = Channel
+    Channel = RedisChannel
 
     def establish_connection(self) -> Any:
         """Connect; what stands in the way of our names goes first."""
@@ -175,7 +175,7 @@ class Transport(stock.Transport):  # type: ignore[misc]
         return established
 
 
-class Connection(kombu.Connection):  # type: ignore[misc]
+class RedisBrokerConnection(kombu.Connection):  # type: ignore[misc]
     """Takes our transport where kombu would take its own for Redis.
 
     Celery's setting `broker_transport` would do that too, but in place of the URL's scheme: rediss:// would be
@@ -185,4 +185,4 @@ class Connection(kombu.Connection):  # type: ignore[misc]
     def get_transport_cls(self) -> type[Any]:
         """The class for this connection's URL."""
         found: type[Any] = super().get_transport_cls()
-        return Transport if found is stock.Transport else found
+        return RedisTransport if found is stock.Transport else found

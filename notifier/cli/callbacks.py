@@ -67,7 +67,7 @@ def run(
 
     settings = program_settings("callbacks")
     settings.require("database_url")
-    from notifier.worker.app import run_worker
+    from notifier.worker.run import run_worker
 
     # Two workers of one name cannot run on one broker.
     run_worker(settings, (), (), name or f"callbacks-{os.getpid()}@%h", upkeep=False)

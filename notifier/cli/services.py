@@ -19,7 +19,7 @@ from notifier.domain.statuses import Channel, Lane
 
 if TYPE_CHECKING:
     from notifier.config.settings import Settings
-    from notifier.dev.demo import DemoReport, Outcome
+    from notifier.dev.demo import DemoOutcome, DemoReport
     from notifier.dev.local import LocalWorld, Place
 
 
@@ -56,11 +56,13 @@ def intake() -> None:
     Stops on SIGTERM or Ctrl-C when the batch in hand is recorded.
     """
     settings = program_settings("intake")
-    from notifier.bootstrap import Services, settle
+    from notifier.bootstrap import Services
     from notifier.intake import make_reader
     from notifier.intake.producers import warn_of_producers
+    from notifier.runtime.garbage_collection import tune_gc
     from notifier.runtime.shutdown import stop_on_signals
-    from notifier.worker.app import make_app, task_publisher
+    from notifier.worker.app import make_app
+    from notifier.worker.tasks import task_publisher
 
     warn_of_producers(settings.structure, settings.require("broker_url"))
     stop = stop_on_signals(settings.grace_seconds)
@@ -68,7 +70,7 @@ def intake() -> None:
     process = services.intake(task_publisher(make_app(settings))).process
     services.wait_for_tables(stop)
     reader = make_reader(settings.require("broker_url"))
-    settle()
+    tune_gc()
     reader.run(process, stop)
     services.close()
 
@@ -97,7 +99,7 @@ def worker(
     chosen_channels = _choices(Channel, channels, "--channels")
     settings = program_settings("worker")
     settings.require("database_url")
-    from notifier.worker.app import run_worker
+    from notifier.worker.run import run_worker
 
     takes_callbacks = chosen_lanes != [Lane.URGENT] if callbacks is None else callbacks
     # Two workers of one name cannot run on one broker.
@@ -117,7 +119,7 @@ def _choices(kind: Any, text: str, option: str) -> list[Any]:
 def beat() -> None:
     """Wake the sweep every second, and the daily jobs. Two at once do no harm."""
     settings = program_settings("beat")
-    from notifier.worker.app import run_beat
+    from notifier.worker.run import run_beat
 
     run_beat(settings)
 
@@ -131,7 +133,8 @@ def api() -> None:
     settings = program_settings("api")
     settings.require("database_url")
     from notifier.api.server import serve
-    from notifier.worker.app import make_app, task_publisher
+    from notifier.worker.app import make_app
+    from notifier.worker.tasks import task_publisher
 
     serve(settings, task_publisher(make_app(settings)))
 
@@ -306,7 +309,7 @@ def _as_json(report: DemoReport) -> dict[str, Any]:
     }
 
 
-def _outcome_json(outcome: Outcome) -> dict[str, Any]:
+def _outcome_json(outcome: DemoOutcome) -> dict[str, Any]:
     planned, story = outcome.planned, outcome.story
     return {
         "id": str(story.notification.id) if story else None,
@@ -335,7 +338,7 @@ def _print_report(report: DemoReport) -> None:
         hint("next: `notifier up` runs the same service and keeps it running")
 
 
-def _print_timeline(outcome: Outcome) -> None:
+def _print_timeline(outcome: DemoOutcome) -> None:
     from notifier.cli.timeline import timeline
 
     steps = timeline(outcome.story) if outcome.story else []
@@ -344,7 +347,7 @@ def _print_timeline(outcome: Outcome) -> None:
     print_line()
 
 
-def _print_summary_line(outcome: Outcome) -> None:
+def _print_summary_line(outcome: DemoOutcome) -> None:
     planned, story = outcome.planned, outcome.story
     status = story.notification.status if story else "missing"
     number = story.notification.attempt_count if story else 0

@@ -47,7 +47,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, scoped_session
 
-from notifier.client.relay import Pair, Passed, Relay, Row
+from notifier.client.relay import OutboxRow, Pair, Passed, Relay
 from notifier.domain.errors import ConfigurationError, MissingPackage, ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
 
@@ -149,7 +149,9 @@ class SqlOutbox:
                 setting="--table",
             )
 
-    def pass_on(self, limit: int, pairs: Sequence[Pair], publish: Callable[[Sequence[Row]], Passed]) -> Passed:
+    def pass_on(
+        self, limit: int, pairs: Sequence[Pair], publish: Callable[[Sequence[OutboxRow]], Passed]
+    ) -> Passed:
         """See `notifier.client.relay.Outbox`."""
         with self._mapped(), self._connected() as connection:
             rows = self._take(connection, limit, pairs)
@@ -184,7 +186,7 @@ class SqlOutbox:
             self.check()
             raise _unavailable(error) from error
 
-    def _take(self, connection: Connection, limit: int, pairs: Sequence[Pair]) -> list[Row]:
+    def _take(self, connection: Connection, limit: int, pairs: Sequence[Pair]) -> list[OutboxRow]:
         columns = self._table.c
         wanted = or_(*(and_(columns.channel == channel, columns.lane == lane) for channel, lane in pairs))
         query = (
@@ -196,7 +198,7 @@ class SqlOutbox:
         if self._can_lock:
             query = query.with_for_update(skip_locked=True)
         return [
-            Row(id_, Channel(channel), Lane(lane), body.encode())
+            OutboxRow(id_, Channel(channel), Lane(lane), body.encode())
             for id_, channel, lane, body in connection.execute(query)
         ]
 

@@ -46,7 +46,7 @@ Pair = tuple[Channel, Lane]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class OutboxRow:
     """One message in an outbox."""
 
     id: UUID
@@ -75,7 +75,9 @@ class Passed:
 class Outbox(Protocol):
     """Where rows wait."""
 
-    def pass_on(self, limit: int, pairs: Sequence[Pair], publish: Callable[[Sequence[Row]], Passed]) -> Passed:
+    def pass_on(
+        self, limit: int, pairs: Sequence[Pair], publish: Callable[[Sequence[OutboxRow]], Passed]
+    ) -> Passed:
         """Take up to `limit` rows of `pairs`, oldest id first, that no other relay holds; give them to `publish`;
         delete what it published and note the error in what failed. Returns what `publish` returned.
 
@@ -172,7 +174,7 @@ class Relay:
         is_full = len(passed.published) >= self.batch_rows
         return 0.0 if is_full else self.idle_seconds
 
-    def _publish(self, rows: Sequence[Row]) -> Passed:
+    def _publish(self, rows: Sequence[OutboxRow]) -> Passed:
         """The rows, urgent ones first, until the first failure."""
         published: list[UUID] = []
         for group in _groups(rows):
@@ -187,7 +189,7 @@ class Relay:
         return Passed(published)
 
 
-def _groups(rows: Sequence[Row]) -> Iterable[list[Row]]:
+def _groups(rows: Sequence[OutboxRow]) -> Iterable[list[OutboxRow]]:
     """What travels together."""
     order = {pair: index for index, pair in enumerate(topology.pairs())}
     for _, group in groupby(sorted(rows, key=lambda row: order[row.pair]), key=lambda row: row.pair):

@@ -6,8 +6,8 @@ that ended without an answer, `asking` asks for receipts that never came.
 """
 
 from notifier.delivery.circuit_breaker import Circuits
-from notifier.delivery.deliver import Deliverer, Summary
+from notifier.delivery.deliver import Deliverer, DeliverySummary
 from notifier.delivery.reconcile import Reconciler
 from notifier.feedback.receipt_polling import Asker
 
-__all__ = ["Asker", "Circuits", "Deliverer", "Reconciler", "Summary"]
+__all__ = ["Asker", "Circuits", "Deliverer", "DeliverySummary", "Reconciler"]

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from uuid import UUID
 
+from notifier.delivery.delivery import Delivery
 from notifier.domain.message import MAX_MAIL_ATTACHMENTS
 from notifier.providers.base import Attachment
 from notifier.store.attachments import AttachmentRepository
-from notifier.store.records import Claimed
 
 #: Files of the mails of a portion, each counted as often as it goes out: each mail holds a copy while it is sent.
 #: Bytes.
@@ -27,25 +27,25 @@ class Files:
         self._book = book
         self._loaded: dict[UUID, Attachment] = {}
 
-    def portions(self, claims: Sequence[Claimed]) -> Iterator[list[Claimed]]:
-        """Claims with files, divided."""
-        sizes = self._book.sizes({value for claim in claims for value in claim.attachments})
-        portion: list[Claimed] = []
+    def portions(self, deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
+        """Mails with files, divided."""
+        sizes = self._book.sizes({value for delivery in deliveries for value in delivery.claim.attachments})
+        portion: list[Delivery] = []
         used = 0
-        for claim in claims:
-            size = sum(sizes.get(value, 0) for value in claim.attachments)
+        for delivery in deliveries:
+            size = sum(sizes.get(value, 0) for value in delivery.claim.attachments)
             if portion and used + size > PORTION_BYTES:
                 yield portion
                 portion, used = [], 0
-            portion.append(claim)
+            portion.append(delivery)
             used += size
         if portion:
             yield portion
 
-    def of(self, portion: Sequence[Claimed]) -> dict[UUID, Attachment]:
+    def of(self, portion: Sequence[Delivery]) -> dict[UUID, Attachment]:
         """The files of a portion; one that was deleted is left out. Those of the portion before that it has no use
         for are given up, so what goes with every mail of the batch is loaded once."""
-        wanted = {value for claim in portion for value in claim.attachments}
+        wanted = {value for delivery in portion for value in delivery.claim.attachments}
         self._loaded = {value: file for value, file in self._loaded.items() if value in wanted}
         missing = wanted - self._loaded.keys()
         for value, file in self._book.load(missing).items() if missing else ():

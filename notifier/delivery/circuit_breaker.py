@@ -10,7 +10,7 @@ from dataclasses import replace
 from threading import Lock
 
 from notifier.config.logs import log
-from notifier.delivery.provider_calls import Call
+from notifier.delivery.delivery import Delivery
 from notifier.domain.destinations import destination_of
 from notifier.domain.errors import Rejected, SendError, Unavailable
 from notifier.domain.routing import (
@@ -147,23 +147,23 @@ class Circuits:
             soonest = min(opened, key=lambda standing: standing.open_for_seconds or 0.0).provider
             routes[index] = Route((soonest,), probe=soonest, is_partial=len(configured) > 1)
 
-    def note(self, calls: Sequence[Call]) -> None:
+    def note(self, deliveries: Sequence[Delivery]) -> None:
         """Learn from calls that have ended."""
         is_urgent = False
         with self._lock:
-            for call in calls:
-                outcome, fault = _outcome(call), _is_fault(call)
-                tally = self._tallies[call.provider.name, outcome, fault]
+            for delivery in deliveries:
+                outcome, fault = _outcome(delivery), _is_fault(delivery)
+                tally = self._tallies[delivery.provider, outcome, fault]
                 tally[0] += 1
-                tally[1] += call.seconds
-                key = _sender_key(call)
+                tally[1] += delivery.seconds
+                key = _sender_key(delivery)
                 if outcome is Outcome.ACCEPTED:
                     self._accepted[key] = time.monotonic()
                     is_urgent = is_urgent or key in self._refused
-                elif _is_about_sender(call):
+                elif _is_about_sender(delivery):
                     self._refused.add(key)
                     is_urgent = True
-                is_urgent = is_urgent or fault or call.is_probe
+                is_urgent = is_urgent or fault or delivery.is_probe
             if not is_urgent and time.monotonic() - self._noted_at < FRESH_SECONDS:
                 return
             tallies = [
@@ -176,30 +176,29 @@ class Circuits:
         if accepted:
             self._accept(accepted)
         windows = self._health.note(tallies, window_seconds=WINDOW_SECONDS)
-        for call in _telling(calls):
-            self._learn(call)
+        for delivery in _telling(deliveries):
+            self._learn(delivery)
         for window in windows:
             health = Health(window.calls, window.faults, window.seconds)
             if health.is_bad and not self._is_open(window.provider):
                 share = f"{window.faults} of {window.calls} calls failed within {WINDOW_SECONDS:g} s"
                 self._open(CircuitKey(window.provider), Reason.PROVIDER_UNAVAILABLE, share, None)
 
-    def settled(self, call: Call) -> Call:
-        """The same, or, if its answer is doubtful and others of its sender were accepted meanwhile, with an answer
-        about its destination."""
-        answer = call.answer
+    def settled(self, delivery: Delivery) -> Receipt | SendError | None:
+        """Its answer; or, if that is doubtful and others of its sender were accepted meanwhile, one about its
+        destination."""
+        answer = delivery.answer
         if not (isinstance(answer, Unavailable) and answer.is_doubtful):
-            return call
+            return answer
         with self._lock:
             accepted, self._accepted = self._accepted, {}
         if accepted:
             self._accept(accepted)
-        if not self._book.accepted_since_refused(_sender_key(call), call.started.id):
-            return call
-        refusal = Rejected(
+        if not self._book.accepted_since_refused(_sender_key(delivery), delivery.claim.id):
+            return answer
+        return Rejected(
             answer.detail, code=answer.code, reason=Reason.DESTINATION_REFUSED, subject=Subject.DESTINATION
         )
-        return replace(call, answer=refusal)
 
     def _accept(self, accepted: Mapping[CircuitKey, float]) -> None:
         now = time.monotonic()
@@ -208,38 +207,38 @@ class Circuits:
             self._refused.difference_update(accepted)
             self._read_at = float("-inf")
 
-    def _learn(self, call: Call) -> None:
+    def _learn(self, delivery: Delivery) -> None:
         """From one answer alone: of a probe, of an account, of a sender."""
-        name, answer = call.provider.name, call.answer
-        if call.is_probe and _closes(call):
+        name, answer = delivery.provider, delivery.answer
+        if delivery.is_probe and _closes(delivery):
             self._close(CircuitKey(name))
-            if not _is_refused_sender(call):
-                self._close(_sender_key(call))
+            if not _is_refused_sender(delivery):
+                self._close(_sender_key(delivery))
         if not isinstance(answer, SendError):
             return
-        if _is_refused_sender(call):
-            self._refuse(call, answer)
-        elif _is_fault(call) and (answer.reason is Reason.PROVIDER_ACCOUNT or self._has_probed(call)):
-            self._open(CircuitKey(name), answer.reason, answer.detail, call)
+        if _is_refused_sender(delivery):
+            self._refuse(delivery, answer)
+        elif _is_fault(delivery) and (answer.reason is Reason.PROVIDER_ACCOUNT or self._has_probed(delivery)):
+            self._open(CircuitKey(name), answer.reason, answer.detail, delivery)
 
-    def _refuse(self, call: Call, answer: SendError) -> None:
-        key = _sender_key(call)
+    def _refuse(self, delivery: Delivery, answer: SendError) -> None:
+        key = _sender_key(delivery)
         hold = self._holds.get(key)
-        destination = _doubtful_destination(call)
+        destination = _doubtful_destination(delivery)
         known = hold.refused_destinations if hold else frozenset()
-        is_repeated = _is_tried(call) or destination in known
+        is_repeated = _is_tried(delivery) or destination in known
         pause = pause_after(answer.reason, self._openings(hold, is_repeated=is_repeated))
         detail = " ".join(filter(None, (answer.code, answer.detail)))
-        refusal = CircuitRefusal(call.started.id, answer.reason, detail, destination, is_repeated)
+        refusal = CircuitRefusal(delivery.claim.id, answer.reason, detail, destination, is_repeated)
         if self._book.refuse(key, pause, refusal, at_most=SENDER_REFUSALS):
             log.warning("provider.sender_held", provider=key.provider, sender=key.sender, seconds=pause)
         self._read_at = float("-inf")
 
-    def _open(self, key: CircuitKey, reason: Reason, detail: str, call: Call | None) -> None:
-        is_repeated = call is not None and _is_tried(call)
+    def _open(self, key: CircuitKey, reason: Reason, detail: str, delivery: Delivery | None) -> None:
+        is_repeated = delivery is not None and _is_tried(delivery)
         pause = pause_after(reason, self._openings(self._standings.get(key.provider), is_repeated=is_repeated))
-        by = call.started.id if call else None
-        again = call is not None and call.is_probe
+        by = delivery.claim.id if delivery else None
+        again = delivery is not None and delivery.is_probe
         if self._book.open(key, pause, reason, detail, by=by, again=again, is_repeated=is_repeated):
             log.warning("provider.circuit_opened", provider=key.provider, reason=reason, seconds=pause)
         self._read_at = float("-inf")
@@ -249,9 +248,9 @@ class Circuits:
             log.info("provider.circuit_closed", provider=key.provider, sender=key.sender)
         self._read_at = float("-inf")
 
-    def _has_probed(self, call: Call) -> bool:
+    def _has_probed(self, delivery: Delivery) -> bool:
         """Whether it was a probe of the provider, and not of one sender there."""
-        return call.is_probe and self._is_open(call.provider.name)
+        return delivery.is_probe and self._is_open(delivery.provider)
 
     def _is_open(self, provider: str) -> bool:
         standing = self._standings.get(provider)
@@ -299,41 +298,41 @@ class Circuits:
         self._read_at = time.monotonic()
 
 
-def _sender_key(call: Call) -> CircuitKey:
-    return CircuitKey(call.provider.name, call.prepared.identity)
+def _sender_key(delivery: Delivery) -> CircuitKey:
+    return CircuitKey(delivery.provider, delivery.content.identity)
 
 
-def _telling(calls: Sequence[Call]) -> Iterator[Call]:
+def _telling(deliveries: Sequence[Delivery]) -> Iterator[Delivery]:
     """Without those that only repeat what others say of their sender: a batch may be refused whole."""
     refused: Counter[CircuitKey] = Counter()
     destinations: set[tuple[CircuitKey, str]] = set()
-    for call in calls:
-        if _is_refused_sender(call) and not call.is_probe:
-            key, destination = _sender_key(call), _doubtful_destination(call)
+    for delivery in deliveries:
+        if _is_refused_sender(delivery) and not delivery.is_probe:
+            key, destination = _sender_key(delivery), _doubtful_destination(delivery)
             if refused[key] >= SENDER_REFUSALS or (key, destination) in destinations:
                 continue
             refused[key] += 1
             if destination:
                 destinations.add((key, destination))
-        yield call
+        yield delivery
 
 
-def _doubtful_destination(call: Call) -> str:
+def _doubtful_destination(delivery: Delivery) -> str:
     """Where it was to go, if that may be what its answer is about."""
-    if not (isinstance(call.answer, Unavailable) and call.answer.is_doubtful):
+    if not (isinstance(delivery.answer, Unavailable) and delivery.answer.is_doubtful):
         return ""
-    return destination_of(call.prepared.claim.channel, call.prepared.claim.recipient)
+    return destination_of(delivery.claim.channel, delivery.claim.recipient)
 
 
-def _is_tried(call: Call) -> bool:
+def _is_tried(delivery: Delivery) -> bool:
     """Whether a provider was called for it in an earlier turn."""
-    return call.prepared.claim.tries > 0
+    return delivery.claim.tries > 0
 
 
-def _outcome(call: Call) -> Outcome:
-    if call.answer is None or isinstance(call.answer, Receipt):
+def _outcome(delivery: Delivery) -> Outcome:
+    if delivery.answer is None or isinstance(delivery.answer, Receipt):
         return Outcome.ACCEPTED
-    return call.answer.outcome
+    return delivery.answer.outcome
 
 
 def _is_ours(answer: SendError) -> bool:
@@ -341,22 +340,22 @@ def _is_ours(answer: SendError) -> bool:
     return answer.reason in (Reason.LEASE_EXPIRED, Reason.TECHNICAL_ERROR)
 
 
-def _is_fault(call: Call) -> bool:
-    answer = call.answer
+def _is_fault(delivery: Delivery) -> bool:
+    answer = delivery.answer
     if not isinstance(answer, SendError) or _is_ours(answer):
         return False
     return is_fault(answer.outcome, answer.subject, answer.reason, answer.code)
 
 
-def _closes(call: Call) -> bool:
-    answer = call.answer
+def _closes(delivery: Delivery) -> bool:
+    answer = delivery.answer
     if not isinstance(answer, SendError):
         return True
     return not _is_ours(answer) and closes_circuit(answer.outcome, answer.subject, answer.reason, answer.code)
 
 
-def _is_refused_sender(call: Call) -> bool:
-    answer = call.answer
+def _is_refused_sender(delivery: Delivery) -> bool:
+    answer = delivery.answer
     return (
         isinstance(answer, SendError)
         and answer.subject is Subject.SENDER
@@ -364,7 +363,7 @@ def _is_refused_sender(call: Call) -> bool:
     )
 
 
-def _is_about_sender(call: Call) -> bool:
+def _is_about_sender(delivery: Delivery) -> bool:
     """Whether it matters if the next one of this sender is accepted."""
-    answer = call.answer
-    return _is_refused_sender(call) or (isinstance(answer, Unavailable) and answer.is_doubtful)
+    answer = delivery.answer
+    return _is_refused_sender(delivery) or (isinstance(answer, Unavailable) and answer.is_doubtful)

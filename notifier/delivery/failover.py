@@ -7,59 +7,30 @@ destination.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from notifier.delivery.prepare import Prepared
-from notifier.delivery.provider_calls import Call
+from notifier.delivery.delivery import Delivery
 from notifier.domain.destinations import destination_of
 from notifier.domain.errors import Rejected, SendError, Throttled, Unavailable
 from notifier.domain.routing import Route
-from notifier.domain.statuses import Channel, Reason, Subject
-from notifier.store.records import Claimed, NewAttempt
+from notifier.domain.statuses import Reason, Subject
+from notifier.store.records import Claimed
 
 
-@dataclass(frozen=True, slots=True)
-class Routed:
-    """Ready to go, with the providers it may still be given to."""
-
-    prepared: Prepared
-    providers: tuple[str, ...]
-    #: See `Route.probe`.
-    probe: str | None = None
-    #: Some provider may take it later: one that is not called now, or that did not refuse it for good.
-    has_hope: bool = False
-    #: Calls that were made under its claim before.
-    earlier: int = 0
-
-
-def new_attempt(routed: Routed) -> NewAttempt:
-    """The call to the first of its providers."""
-    return NewAttempt(routed.prepared.claim, routed.providers[0], routed.prepared.guard, routed.earlier)
-
-
-def goes_on(call: Call, routed: Routed) -> bool:
+def goes_on(delivery: Delivery) -> bool:
     """Whether its next provider is tried."""
-    return len(routed.providers) > 1 and _may_go_on(call)
+    return len(delivery.providers) > 1 and _may_go_on(delivery)
 
 
-def _may_go_on(call: Call) -> bool:
-    answer = call.answer
+def _may_go_on(delivery: Delivery) -> bool:
+    answer = delivery.answer
     if isinstance(answer, Rejected):
         return answer.subject is Subject.DESTINATION
-    return isinstance(answer, Throttled | Unavailable) and call.was_made
+    return isinstance(answer, Throttled | Unavailable) and delivery.was_called
 
 
-def onward_from(call: Call, routed: Routed) -> Routed:
-    """To its next provider."""
-    has_hope = routed.has_hope or not isinstance(call.answer, Rejected)
-    earlier = call.started.number - routed.prepared.claim.attempt_count
-    return Routed(routed.prepared, routed.providers[1:], routed.probe, has_hope, earlier)
-
-
-def to_decide(answer: SendError, routed: Routed) -> SendError:
+def to_decide(answer: SendError, *, has_hope: bool = False) -> SendError:
     """What the last answer of a delivery is decided by. A destination that one provider does not serve fails the
     message only if no other one may serve it later."""
-    if isinstance(answer, Rejected) and answer.subject is Subject.DESTINATION and routed.has_hope:
+    if isinstance(answer, Rejected) and answer.subject is Subject.DESTINATION and has_hope:
         return Unavailable(answer.detail, code=answer.code, reason=answer.reason, subject=answer.subject)
     return answer
 
@@ -71,15 +42,16 @@ def detail_of(claim: Claimed, error: SendError) -> str:
     return f"{destination_of(claim.channel, claim.address)}: {error.detail}"
 
 
-def no_route(one: Prepared, channel: Channel, found: Route) -> Unavailable:
+def no_route(delivery: Delivery, found: Route) -> Unavailable:
     """Why nobody is called."""
+    channel = delivery.claim.channel
     match found.reason:
         case Reason.NOT_CONFIGURED:
             text = f"no provider for {channel} is configured"
         case Reason.OPERATOR:
             text = f"every provider for {channel} is paused"
         case Reason.SENDER_REFUSED:
-            text = f"the sender {one.identity} is held back: see `notifier providers`"
+            text = f"the sender {delivery.content.identity} is held back: see `notifier providers`"
         case _:
             text = f"no provider for {channel} can be called now: see `notifier providers`"
     return Unavailable(text, reason=found.reason, retry_after_seconds=found.wait_seconds)

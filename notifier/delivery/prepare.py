@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from uuid import UUID
 
 from notifier.config.settings import Settings
@@ -16,6 +15,7 @@ from notifier.providers.simulator import NUMBERS
 from notifier.rendering import Rendered, Renderer, Template
 from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import Tokens
+from notifier.store.attachments import AttachmentRepository
 from notifier.store.records import Claimed, Guard
 
 
@@ -65,50 +65,88 @@ class Prepared:
         return self.tokens.return_path(self.claim.id, number) if self.claim.channel is Channel.EMAIL else None
 
 
-def prepare(
-    claim: Claimed,
-    renderer: Renderer,
-    settings: Settings,
-    hash_key: HashKey,
-    tokens: Tokens,
-    files: Mapping[UUID, Attachment] = MappingProxyType({}),
-) -> Prepared:
-    """Render it and find out who it is from. `files`: those that were found of what goes with it.
+class Composer:
+    """Makes claims ready to go. Thread-safe."""
 
-    Raises:
-        RenderingFailed: the template and this context do not go together.
-        Rejected: it may not be sent at all: its country is not allowed, or a file of it is gone.
-        Unavailable: something of ours is missing, maybe the key that opens it; it can wait for it.
-    """
-    if claim.problem is not None:
-        raise Unavailable(claim.problem, reason=Reason.NOT_CONFIGURED)
-    prefixes = settings.structure.sms_prefixes
-    is_simulated = claim.is_test and claim.recipient in NUMBERS
-    if claim.channel is Channel.SMS and prefixes and not claim.recipient.startswith(prefixes) and not is_simulated:
+    def __init__(
+        self,
+        renderer: Renderer,
+        settings: Settings,
+        hash_key: HashKey,
+        tokens: Tokens,
+        attachments: AttachmentRepository,
+    ) -> None:
+        #: Files of mails.
+        self.attachments = attachments
+        self._renderer = renderer
+        self._settings = settings
+        self._hash_key = hash_key
+        self._tokens = tokens
+
+    def prepare(self, claim: Claimed, files: Mapping[UUID, Attachment]) -> Prepared:
+        """Render it and find out who it is from. `files`: those that were found of what goes with it.
+
+        Raises:
+            RenderingFailed: the template and this context do not go together.
+            Rejected: it may not be sent at all: its country is not allowed, or a file of it is gone.
+            Unavailable: something of ours is missing, maybe the key that opens it; it can wait for it.
+        """
+        if claim.problem is not None:
+            raise Unavailable(claim.problem, reason=Reason.NOT_CONFIGURED)
+        self._check_country(claim)
+        attachments = _attachments(claim, files)
+        template, rendered, url = self._render(claim)
+        name = claim.sender or template.sender
+        identity = self._settings.sender_name(name)
+        return Prepared(
+            claim,
+            rendered,
+            sender=self._sender(claim, name),
+            reply_to=self._settings.sender(claim.reply_to).email if claim.reply_to else None,
+            identity=identity,
+            guard=guard_of(claim, template, identity, self._hash_key),
+            tokens=self._tokens,
+            unsubscribe_url=url,
+            attachments=attachments,
+        )
+
+    def _check_country(self, claim: Claimed) -> None:
+        prefixes = self._settings.structure.sms_prefixes
+        if claim.channel is not Channel.SMS or not prefixes or claim.recipient.startswith(prefixes):
+            return
+        if claim.is_test and claim.recipient in NUMBERS:
+            return  # the simulator's own numbers
         raise Rejected("its number begins with none of sms_prefixes", reason=Reason.COUNTRY_NOT_ALLOWED)
+
+    def _render(self, claim: Claimed) -> tuple[Template, Rendered, str]:
+        """Its template, the text, and the address that ends its category."""
+        try:
+            template = self._renderer.template(claim.channel, claim.template)
+            url = _unsubscribe_url(claim, template, self._tokens)
+            rendered = self._renderer.render(
+                claim.channel, claim.template, claim.locale, claim.context, unsubscribe_url=url
+            )
+        except (NotFound, TemplateInvalid) as error:
+            # It was there when the message was accepted: somebody is about to mend it.
+            raise Unavailable(str(error), reason=Reason.TEMPLATE_ERROR) from error
+        return template, rendered, url
+
+    def _sender(self, claim: Claimed, name: str | None) -> str:
+        identity = self._settings.sender(name)
+        sender = identity.email if claim.channel is Channel.EMAIL else identity.sms
+        if sender is None:
+            raise Unavailable(f"no sender identity for {claim.channel}", reason=Reason.NOT_CONFIGURED)
+        return sender
+
+
+def _attachments(claim: Claimed, files: Mapping[UUID, Attachment]) -> tuple[Attachment, ...]:
     missing = sum(value not in files for value in claim.attachments)
     if missing:
         detail = (
             f"{missing} of its {len(claim.attachments)} attachments were deleted: upload them and send it anew"
         )
         raise Rejected(detail, reason=Reason.ATTACHMENT_MISSING)
-    try:
-        template = renderer.template(claim.channel, claim.template)
-        url = _unsubscribe_url(claim, template, tokens)
-        rendered = renderer.render(claim.channel, claim.template, claim.locale, claim.context, unsubscribe_url=url)
-    except (NotFound, TemplateInvalid) as error:
-        # It was there when the message was accepted: somebody is about to mend it.
-        raise Unavailable(str(error), reason=Reason.TEMPLATE_ERROR) from error
-    name = claim.sender or template.sender
-    identity = settings.sender(name)
-    sender = identity.email if claim.channel is Channel.EMAIL else identity.sms
-    if sender is None:
-        raise Unavailable(f"no sender identity for {claim.channel}", reason=Reason.NOT_CONFIGURED)
-    reply_to = settings.sender(claim.reply_to).email if claim.reply_to else None
-    identity_name = settings.sender_name(name)
-    guard = guard_of(claim, template, identity_name, hash_key)
-    attachments = tuple(files[value] for value in claim.attachments)
-    return Prepared(claim, rendered, sender, reply_to, identity_name, guard, tokens, url, attachments)
+    return tuple(files[value] for value in claim.attachments)
 
 
 def _unsubscribe_url(claim: Claimed, template: Template, tokens: Tokens) -> str:

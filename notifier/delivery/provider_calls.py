@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 
 from notifier.config.logs import log, log_failure
+from notifier.delivery.delivery import Delivery
+from notifier.delivery.permit import Permit
 from notifier.delivery.prepare import Prepared
-from notifier.delivery.rate_limiter import Go, Pacer
+from notifier.delivery.rate_limiter import RateLimiter
 from notifier.domain.errors import OutcomeUnknown, SendError, ServiceUnavailable, Unavailable
 from notifier.domain.statuses import Outcome, Reason
 from notifier.providers.base import Provider, Receipt
-from notifier.store.records import Started
 
 #: Between the last moment to begin a call and the end of the lease, besides the call's own deadline. Seconds.
 MARGIN_SECONDS = 5.0
@@ -26,24 +27,17 @@ LEASE_NEARLY_OVER = "the lease was nearly over"
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One attempt under way, and how it ended."""
+class ProviderCall:
+    """One call, and how it ended."""
 
-    prepared: Prepared
-    started: Started
+    delivery: Delivery
     provider: Provider
-    #: It finds out whether a provider works again.
-    is_probe: bool = False
-    #: Its turn under the rate limits.
-    go: Go = field(default_factory=Go)
+    content: Prepared
+    #: That of the attempt.
+    number: int
+    permit: Permit
     answer: Receipt | SendError | None = None
-    #: How long the provider took.
     seconds: float = 0.0
-
-    @property
-    def was_made(self) -> bool:
-        """Whether its provider was called, or may have been."""
-        return not (isinstance(self.answer, Unavailable) and self.answer.reason is Reason.LEASE_EXPIRED)
 
 
 def not_called(why: str) -> Unavailable:
@@ -55,15 +49,15 @@ class _Gathered:
     """Ended calls, handed over some at a time. On the event loop only."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, expected: int, report: Callable[[list[Call]], None]
+        self, loop: asyncio.AbstractEventLoop, expected: int, report: Callable[[list[ProviderCall]], None]
     ) -> None:
         self._loop = loop
         self._left = expected
         self._report = report
-        self._calls: list[Call] = []
+        self._calls: list[ProviderCall] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, call: Call) -> None:
+    def add(self, call: ProviderCall) -> None:
         self._calls.append(call)
         self._left -= 1
         if not self._left:
@@ -79,27 +73,39 @@ class _Gathered:
         self._report(calls)
 
 
-class Caller:
-    """Makes the calls of one process."""
+class ProviderCaller:
+    """Makes the calls of one process, under its rate limits."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, pacer: Pacer, *, slots: int, deadline_seconds: float
+        self,
+        loop: asyncio.AbstractEventLoop,
+        providers: Mapping[str, Provider],
+        limiter: RateLimiter,
+        *,
+        slots: int,
+        deadline_seconds: float,
     ) -> None:
         self._loop = loop
-        self._pacer = pacer
+        self._providers = providers
+        self._limiter = limiter
         self._slots = asyncio.Semaphore(slots)
         self._deadline_seconds = deadline_seconds
 
-    def run(self, calls: Sequence[Call], *, start_by: float) -> Iterator[list[Call]]:
-        """Make all of them: when this returns, they are under way. Yields every one with its answer, as many at a
-        time as have come in.
+    def permits(self, deliveries: Sequence[Delivery]) -> tuple[list[Delivery], list[tuple[Delivery, float]]]:
+        """See `RateLimiter.permits`."""
+        return self._limiter.permits(deliveries)
+
+    def call(self, deliveries: Sequence[Delivery], *, start_by: float) -> Iterator[list[Delivery]]:
+        """Make all of these calls: when this returns, they are under way. Yields every one with its answer, as
+        many at a time as have come in.
 
         `start_by`: none is begun later than this, on the monotonic clock.
         """
-        if not calls:
+        if not deliveries:
             # Everybody was suppressed, or is somebody else's by now.
             return iter(())
-        done: SimpleQueue[list[Call]] = SimpleQueue()
+        calls = [self._call_of(delivery) for delivery in deliveries]
+        done: SimpleQueue[list[ProviderCall]] = SimpleQueue()
         coroutine = self._call_all(calls, start_by, done.put)
         try:
             asyncio.run_coroutine_threadsafe(coroutine, self._loop)
@@ -107,12 +113,18 @@ class Caller:
             # The loop is closed: nobody was called.
             coroutine.close()
             raise
-        return self._chunks(calls, done, start_by)
+        for delivery in deliveries:
+            delivery.is_unstarted = False
+        return self._answered(calls, done, start_by)
 
-    def _chunks(
-        self, calls: Sequence[Call], done: SimpleQueue[list[Call]], start_by: float
-    ) -> Iterator[list[Call]]:
-        waiting = {call.started.id: call for call in calls}
+    def _call_of(self, delivery: Delivery) -> ProviderCall:
+        provider = self._providers[delivery.provider]
+        return ProviderCall(delivery, provider, delivery.content, delivery.attempt.number, delivery.permit)
+
+    def _answered(
+        self, calls: Sequence[ProviderCall], done: SimpleQueue[list[ProviderCall]], start_by: float
+    ) -> Iterator[list[Delivery]]:
+        waiting = {call.delivery.claim.id: call for call in calls}
         while waiting:
             try:
                 chunk = done.get(timeout=max(0.0, start_by - time.monotonic()) + self._longest_seconds)
@@ -121,8 +133,9 @@ class Caller:
                 late = OutcomeUnknown("the provider did not answer in time")
                 chunk = [replace(call, answer=late) for call in waiting.values()]
             for call in chunk:
-                waiting.pop(call.started.id, None)
-            yield chunk
+                waiting.pop(call.delivery.claim.id, None)
+                call.delivery.answer, call.delivery.seconds = call.answer, call.seconds
+            yield [call.delivery for call in chunk]
 
     @property
     def _longest_seconds(self) -> float:
@@ -130,17 +143,17 @@ class Caller:
         return self._deadline_seconds + 2 * MARGIN_SECONDS
 
     async def _call_all(
-        self, calls: Sequence[Call], start_by: float, report: Callable[[list[Call]], None]
+        self, calls: Sequence[ProviderCall], start_by: float, report: Callable[[list[ProviderCall]], None]
     ) -> None:
         gathered = _Gathered(self._loop, len(calls), report)
         await asyncio.gather(*(self._call(call, start_by, gathered) for call in calls))
 
-    async def _call(self, call: Call, start_by: float, gathered: _Gathered) -> None:
+    async def _call(self, call: ProviderCall, start_by: float, gathered: _Gathered) -> None:
         begun = time.monotonic()
         answer: Receipt | SendError | None = None
         try:
             # A turn under a rate limit is waited for outside of the slots; one that is missed there, inside.
-            await self._pacer.wait(call.go)
+            await self._limiter.wait(call.permit)
             async with self._slots:
                 hindrance = await self._hindrance(call, start_by)
                 begun = time.monotonic()
@@ -148,17 +161,17 @@ class Caller:
                 answer = hindrance or OutcomeUnknown("the call was interrupted")
                 answer = hindrance or await self._answer(call)
         except Exception as error:
-            log_failure("deliver.call_failed", error, notification_id=str(call.started.id))
+            log_failure("deliver.call_failed", error, notification_id=str(call.delivery.claim.id))
         finally:
             answer = answer or not_called("waiting for its turn failed; see the log")
             gathered.add(replace(call, answer=answer, seconds=time.monotonic() - begun))
 
-    async def _hindrance(self, call: Call, start_by: float) -> SendError | None:
+    async def _hindrance(self, call: ProviderCall, start_by: float) -> SendError | None:
         """Why the call must not be made. It has its turn, if it needs one, when this is None."""
         try:
-            if call.go.is_late:
+            if call.permit.is_late:
                 async with asyncio.timeout(start_by - time.monotonic()):
-                    await self._pacer.renew(call.go)
+                    await self._limiter.renew(call.permit)
         except (ServiceUnavailable, TimeoutError):
             return not_called("there was no turn for it in time")
         if time.monotonic() > start_by:
@@ -166,12 +179,13 @@ class Caller:
             return not_called(LEASE_NEARLY_OVER)
         return None
 
-    async def _answer(self, call: Call) -> Receipt | SendError:
+    async def _answer(self, call: ProviderCall) -> Receipt | SendError:
         try:
             # The provider keeps the deadline itself; this guards against one that does not.
             async with asyncio.timeout(self._deadline_seconds + MARGIN_SECONDS / 2):
                 return await call.provider.send(
-                    call.prepared.outgoing(call.started.number), deadline_seconds=self._deadline_seconds
+                    call.content.outgoing(call.number),
+                    deadline_seconds=self._deadline_seconds,
                 )
         except SendError as error:
             return error
@@ -179,7 +193,7 @@ class Caller:
             return OutcomeUnknown("the provider did not answer in time")
         except Exception as error:
             # A bug in the provider's code, at a point we know nothing about.
-            id_ = str(call.started.id)
+            id_ = str(call.delivery.claim.id)
             log_failure("deliver.provider_failed", error, provider=call.provider.name, notification_id=id_)
             failure = SendError("the provider's code failed; see the log", reason=Reason.TECHNICAL_ERROR)
             failure.outcome = Outcome.UNKNOWN

@@ -10,11 +10,12 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from notifier.config.limits import Cap
 from notifier.config.logs import log
 from notifier.config.settings import Settings
+from notifier.delivery.delivery import Delivery
+from notifier.delivery.permit import Permit, RateLimit
 from notifier.delivery.prepare import Prepared
 from notifier.domain.statuses import Channel
 from notifier.store.rate_limits import RateLimitRepository, Turn
@@ -24,9 +25,6 @@ from notifier.store.rate_limits import RateLimitRepository, Turn
 WAIT_SECONDS = 1.0
 #: Turns are handed out this much slower than the limit: two calls may come a little closer than their turns.
 SLACK = 0.97
-#: A call that begins later than this after its turn would come on top of the turns of others: it takes a new one.
-#: Seconds; of a limit a second, that is the share by which it may be exceeded.
-LATE_SECONDS = 0.05
 #: Nobody asks again sooner than this. Seconds.
 MIN_LATER_SECONDS = 0.25
 #: From this share of a quota on, producers are warned.
@@ -35,27 +33,7 @@ WARN_SHARE = 0.8
 _DAY = 86_400
 
 
-@dataclass(frozen=True, slots=True)
-class _Limit:
-    scope: str
-    per_second: float
-
-
-@dataclass(frozen=True, slots=True)
-class Go:
-    """Leave to call: not before then on the monotonic clock, and not much later either."""
-
-    not_before: float = 0.0
-    #: What it holds a turn of, and how many units of it; without any it never is too late.
-    turns: tuple[tuple[_Limit, int], ...] = ()
-
-    @property
-    def is_late(self) -> bool:
-        """Whether its turn has passed."""
-        return bool(self.turns) and time.monotonic() > self.not_before + LATE_SECONDS
-
-
-class Pacer:
+class RateLimiter:
     """Thread-safe; one a process."""
 
     def __init__(self, book: RateLimitRepository, settings: Settings) -> None:
@@ -67,13 +45,13 @@ class Pacer:
             table.name: table.rate_per_second for table in settings.provider_tables() if table.rate_per_second
         }
 
-    async def wait(self, go: Go) -> None:
+    async def wait(self, permit: Permit) -> None:
         """Until the call may begin."""
-        if go.turns:
-            await asyncio.sleep(max(0.0, go.not_before - time.monotonic()))
+        if permit.turns:
+            await asyncio.sleep(max(0.0, permit.not_before - time.monotonic()))
 
-    async def renew(self, go: Go) -> None:
-        """Until the call may begin after all, if `go` has passed: with new turns for those that it has missed.
+    async def renew(self, permit: Permit) -> None:
+        """Until the call may begin after all, if `permit` has passed: with new turns for those that it has missed.
 
         A call misses its turn while its process stands still, or while all slots are taken. The turn is lost then:
         better a little under the limit than over it.
@@ -81,14 +59,14 @@ class Pacer:
         Raises:
             ServiceUnavailable: the database is away.
         """
-        while go.is_late:
+        while permit.is_late:
             not_before = 0.0
-            for limit, units in go.turns:
+            for limit, units in permit.turns:
                 not_before = max(not_before, await self._take_one(limit, units))
-            go = Go(not_before, go.turns)
-            await self.wait(go)
+            permit = Permit(not_before, permit.turns)
+            await self.wait(permit)
 
-    async def _take_one(self, limit: _Limit, units: int) -> float:
+    async def _take_one(self, limit: RateLimit, units: int) -> float:
         """When the next turn begins, on the monotonic clock."""
         while True:
             asked = asyncio.get_running_loop().run_in_executor(self._asking, self._ask, limit, [units])
@@ -97,7 +75,7 @@ class Pacer:
                 return answered_at + turn.in_seconds
             await asyncio.sleep(turn.in_seconds)
 
-    def _ask(self, limit: _Limit, units: Sequence[int]) -> tuple[list[Turn], float]:
+    def _ask(self, limit: RateLimit, units: Sequence[int]) -> tuple[list[Turn], float]:
         """The next turns, and when they were answered: a little later than the database meant is right, a little
         earlier is not."""
         turns = self._book.take_turns(
@@ -105,58 +83,52 @@ class Pacer:
         )
         return turns, time.monotonic()
 
-    def turns(self, items: Sequence[tuple[Prepared, str]]) -> tuple[dict[int, Go], dict[int, float]]:
-        """For each position: leave to call, or how many seconds it has to wait.
+    def permits(self, deliveries: Sequence[Delivery]) -> tuple[list[Delivery], list[tuple[Delivery, float]]]:
+        """Those that may call, each with its permit, and the others, with how many seconds they have to wait.
 
         Raises:
             ServiceUnavailable: the database is away.
         """
-        begins = dict.fromkeys(range(len(items)), Go())
-        later: dict[int, float] = {}
-        for limit, positions in self._limits(items).items():
-            waiting = [position for position in positions if position in begins]
-            self._take(limit, waiting, items, begins, later)
-        for position in list(begins):
-            wait = self._over_cap(items[position][0])
+        waits: dict[Delivery, float] = {}
+        for delivery in deliveries:
+            delivery.permit = Permit()
+        for limit, ones in self._limits(deliveries).items():
+            waits |= self._take(limit, [one for one in ones if one not in waits])
+        for delivery in deliveries:
+            wait = None if delivery in waits else self._over_cap(delivery.content)
             if wait is not None:
-                later[position] = max(MIN_LATER_SECONDS, wait)
-                del begins[position]
-        return begins, later
+                waits[delivery] = wait
+        permitted = [delivery for delivery in deliveries if delivery not in waits]
+        return permitted, [(delivery, max(MIN_LATER_SECONDS, wait)) for delivery, wait in waits.items()]
 
-    def _take(
-        self,
-        limit: _Limit,
-        positions: Sequence[int],
-        items: Sequence[tuple[Prepared, str]],
-        begins: dict[int, Go],
-        later: dict[int, float],
-    ) -> None:
-        if not positions:
-            return
-        turns, answered_at = self._ask(limit, [items[position][0].units for position in positions])
-        for position, turn in zip(positions, turns, strict=True):
-            if turn.is_granted:
-                go = begins[position]
-                begins[position] = Go(
-                    max(go.not_before, answered_at + turn.in_seconds),
-                    (*go.turns, (limit, items[position][0].units)),
-                )
-            else:
-                later[position] = max(MIN_LATER_SECONDS, turn.in_seconds)
-                del begins[position]
-
-    def _limits(self, items: Sequence[tuple[Prepared, str]]) -> Mapping[_Limit, list[int]]:
-        found: defaultdict[_Limit, list[int]] = defaultdict(list)
-        for position, (prepared, provider) in enumerate(items):
-            if prepared.claim.is_test:
+    def _take(self, limit: RateLimit, deliveries: Sequence[Delivery]) -> dict[Delivery, float]:
+        """Add a turn of this limit to their permits. Returns how long those have to wait that get none."""
+        if not deliveries:
+            return {}
+        turns, answered_at = self._ask(limit, [delivery.content.units for delivery in deliveries])
+        waits: dict[Delivery, float] = {}
+        for delivery, turn in zip(deliveries, turns, strict=True):
+            if not turn.is_granted:
+                waits[delivery] = turn.in_seconds
                 continue
-            rate = self._provider_rates.get(provider)
+            before = delivery.permit
+            not_before = max(before.not_before, answered_at + turn.in_seconds)
+            delivery.permit = Permit(not_before, (*before.turns, (limit, delivery.content.units)))
+        return waits
+
+    def _limits(self, deliveries: Sequence[Delivery]) -> Mapping[RateLimit, list[Delivery]]:
+        found: defaultdict[RateLimit, list[Delivery]] = defaultdict(list)
+        for delivery in deliveries:
+            if delivery.claim.is_test:
+                continue
+            rate = self._provider_rates.get(delivery.provider)
             if rate:
-                found[_Limit(f"provider:{provider}", rate)].append(position)
-            identity = self._structure.senders.get(prepared.identity)
+                found[RateLimit(f"provider:{delivery.provider}", rate)].append(delivery)
+            name = delivery.content.identity
+            identity = self._structure.senders.get(name)
             if identity and identity.rate_per_second:
-                scope = f"sender:{prepared.claim.channel}:{prepared.identity}"
-                found[_Limit(scope, identity.rate_per_second)].append(position)
+                scope = f"sender:{delivery.claim.channel}:{name}"
+                found[RateLimit(scope, identity.rate_per_second)].append(delivery)
         return found
 
     def _over_cap(self, prepared: Prepared) -> float | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from notifier.config.logs import log_failure
 from notifier.config.settings import Settings
-from notifier.delivery.failover import Routed, detail_of, to_decide
-from notifier.delivery.provider_calls import Call
+from notifier.delivery.delivery import Delivery
+from notifier.delivery.failover import detail_of, to_decide
 from notifier.delivery.suppression import suppression_of
 from notifier.domain.errors import OutcomeUnknown, Rejected, SendError
 from notifier.domain.retry_policy import MIN_PAUSE_SECONDS, UNKNOWN_AFTER_SECONDS, Decision, Situation, decide
@@ -18,15 +18,6 @@ from notifier.feedback.receipt_polling import first_wait
 from notifier.providers.base import Provider, Receipt, id_space
 from notifier.security.recipient_hash import HashKey
 from notifier.store.records import Claimed, DeliveryResult, NewSuppression
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A claim of ours under which no call is under way."""
-
-    claim: Claimed
-    #: Calls that were made under it.
-    earlier: int = 0
 
 
 class Results:
@@ -39,32 +30,32 @@ class Results:
         self._waits = {name: first_wait(provider) for name, provider in providers.items()}
         self._id_spaces = {name: id_space(provider) for name, provider in providers.items()}
 
-    def final(self, call: Call, routed: Routed) -> DeliveryResult:
+    def final(self, delivery: Delivery) -> DeliveryResult:
         """Of an answer that ends this delivery. Never raises: an answer that nobody can make sense of is kept as
         what it surely is."""
         try:
-            return self._final(call, routed)
+            return self._final(delivery)
         except Exception as error:
-            log_failure("deliver.answer_not_understood", error, notification_id=str(call.started.id))
-            return _plain(call)
+            log_failure("deliver.answer_not_understood", error, notification_id=str(delivery.claim.id))
+            return _plain(delivery)
 
-    def failed_attempt(self, call: Call) -> DeliveryResult:
+    def failed_attempt(self, delivery: Delivery) -> DeliveryResult:
         """Of an answer after which its next provider is called."""
-        answer = call.answer if isinstance(call.answer, SendError) else OutcomeUnknown("no answer")
+        answer = delivery.answer if isinstance(delivery.answer, SendError) else OutcomeUnknown("no answer")
         try:
-            return self._of_error(call, answer, Decision(Status.SENDING, answer.reason))
+            return self._of_error(delivery, answer, Decision(Status.SENDING, answer.reason))
         except Exception as error:
-            log_failure("deliver.answer_not_understood", error, notification_id=str(call.started.id))
-            return replace(_plain(call), status=Status.SENDING)
+            log_failure("deliver.answer_not_understood", error, notification_id=str(delivery.claim.id))
+            return replace(_plain(delivery), status=Status.SENDING)
 
     def without_attempt(self, claim: Claimed, error: SendError) -> DeliveryResult:
         """For which no call was begun."""
         return result_of(claim, self._decide(error, claim, max(1, claim.tries)), error.detail)
 
-    def not_called(self, held: Held, error: SendError) -> DeliveryResult:
+    def not_called(self, delivery: Delivery, error: SendError) -> DeliveryResult:
         """For which a call may have been begun, and surely was not made: see `Ledger.give_back`."""
-        number = held.claim.attempt_count + held.earlier + 1
-        return replace(self.without_attempt(held.claim, error), number=number)
+        number = delivery.claim.attempt_count + delivery.earlier + 1
+        return replace(self.without_attempt(delivery.claim, error), number=number)
 
     def rate_limited(self, claim: Claimed, wait_seconds: float) -> DeliveryResult:
         """It waits for its turn, however long: a limit of ours fails nothing but what expires meanwhile."""
@@ -84,23 +75,24 @@ class Results:
             is_untried=claim.tries == 0,
         )
 
-    def _final(self, call: Call, routed: Routed) -> DeliveryResult:
-        claim, answer = call.prepared.claim, call.answer
+    def _final(self, delivery: Delivery) -> DeliveryResult:
+        claim, answer = delivery.claim, delivery.answer
         if isinstance(answer, Receipt):
-            return self._accepted(call, answer)
+            return self._accepted(delivery, answer)
         answer = answer or OutcomeUnknown("no answer")
-        calls = claim.tries + call.started.number - claim.attempt_count
-        return self._of_error(call, answer, self._decide(to_decide(answer, routed), claim, calls))
+        calls = claim.tries + delivery.attempt.number - claim.attempt_count
+        decision = self._decide(to_decide(answer, has_hope=delivery.has_hope), claim, calls)
+        return self._of_error(delivery, answer, decision)
 
-    def _accepted(self, call: Call, receipt: Receipt) -> DeliveryResult:
-        claim, provider = call.prepared.claim, call.started.provider
+    def _accepted(self, delivery: Delivery, receipt: Receipt) -> DeliveryResult:
+        claim, provider = delivery.claim, delivery.attempt.provider
         return DeliveryResult(
             claim.id,
             claim.claim,
             Status.SENT,
             detail=receipt.detail or None,
-            template_version=call.prepared.rendered.version,
-            number=call.started.number,
+            template_version=delivery.content.rendered.version,
+            number=delivery.attempt.number,
             outcome=Outcome.ACCEPTED,
             provider=provider,
             provider_message_id=receipt.provider_message_id,
@@ -108,21 +100,21 @@ class Results:
             due_in_seconds=self._waits[provider],
         )
 
-    def _of_error(self, call: Call, error: SendError, decision: Decision) -> DeliveryResult:
+    def _of_error(self, delivery: Delivery, error: SendError, decision: Decision) -> DeliveryResult:
         return replace(
-            result_of(call.prepared.claim, decision, detail_of(call.prepared.claim, error)),
-            number=call.started.number,
+            result_of(delivery.claim, decision, detail_of(delivery.claim, error)),
+            number=delivery.attempt.number,
             outcome=error.outcome,
             code=error.code or None,
             subject=error.subject,
-            suppression=self._suppression(call, error),
+            suppression=self._suppression(delivery, error),
         )
 
-    def _suppression(self, call: Call, error: SendError) -> NewSuppression | None:
+    def _suppression(self, delivery: Delivery, error: SendError) -> NewSuppression | None:
         if not isinstance(error, Rejected):
             return None
-        prepared = call.prepared
-        return suppression_of(prepared.claim, prepared.guard, error, call.started.provider, self._hash_key)
+        claim, guard = delivery.claim, delivery.content.guard
+        return suppression_of(claim, guard, error, delivery.attempt.provider, self._hash_key)
 
     def _decide(self, error: SendError, claim: Claimed, calls: int) -> Decision:
         return decide(error, self._settings.retry(claim.lane), self.situation(claim, calls))
@@ -145,10 +137,10 @@ def failed(claim: Claimed, reason: Reason, detail: str) -> DeliveryResult:
     return result_of(claim, Decision(Status.FAILED, reason), detail)
 
 
-def _plain(call: Call) -> DeliveryResult:
+def _plain(delivery: Delivery) -> DeliveryResult:
     """No more than whether its provider took it."""
-    claim, started = call.prepared.claim, call.started
-    outcome = Outcome.ACCEPTED if isinstance(call.answer, Receipt) else getattr(call.answer, "outcome", None)
+    claim, started = delivery.claim, delivery.attempt
+    outcome = Outcome.ACCEPTED if delivery.is_accepted else getattr(delivery.answer, "outcome", None)
     match outcome:
         case Outcome.ACCEPTED:
             decision = Decision(Status.SENT, Reason.TECHNICAL_ERROR)

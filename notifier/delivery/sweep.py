@@ -75,7 +75,7 @@ class Dispatcher:
             except Exception as error:
                 # The other groups have their own queues; these are tried again in a moment.
                 log.warning("dispatch.tasks_not_published", count=len(ids), error=type(error).__name__)
-                self._ledger.hurry(ids)
+                self._ledger.requeue_soon(ids)
 
 
 def _groups(due: Iterable[Due]) -> Iterable[tuple[tuple[Channel, Lane], list[UUID]]]:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import ssl
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -20,7 +19,8 @@ from pathlib import Path
 from notifier.dev.machine import make_private, private_opener
 from notifier.dev.running import running
 from notifier.dev.smtp_faults import Faults, Rule
-from notifier.dev.smtp_session import Session
+from notifier.dev.smtp_options import SmtpOptions
+from notifier.dev.smtp_session import SmtpSession
 
 __all__ = ["MailServer", "ReceivedMail", "Rule", "running_mail_server"]
 
@@ -48,14 +48,8 @@ class MailServer:
         self,
         rules: Sequence[Rule] = (),
         *,
+        options: SmtpOptions | None = None,
         folder: Path | None = None,
-        tls: ssl.SSLContext | None = None,
-        implicit_tls: bool = False,
-        users: Mapping[str, str] | None = None,
-        smtputf8: bool = True,
-        hostname: str = "localhost",
-        max_size: int = 20 * 1024 * 1024,
-        max_recipients: int = 100,
         max_connections: int = 10_000,
         keep: int = 100_000,
     ) -> None:
@@ -63,38 +57,26 @@ class MailServer:
 
         Args:
             rules: What to do wrong, first fit counts; none: everything is taken.
+            options: What it offers; none: plain SMTP without TLS or AUTH.
             folder: Where each mail is also written, as one .eml file; made if it is missing.
-            tls: Server certificate. Offers STARTTLS, or TLS from the first byte with `implicit_tls`.
-            implicit_tls: See `tls`.
-            users: Name → password. With it, mail is only taken after AUTH.
-            smtputf8: Whether to offer SMTPUTF8.
-            hostname: What it calls itself.
-            max_size: Largest message in bytes; announced by SIZE.
-            max_recipients: In one transaction.
             max_connections: One more is greeted with a 421.
             keep: So many of the newest mails stay in `messages`.
         """
         self.faults = Faults(rules)
-        self.tls = tls
-        self.users: Mapping[str, str] = users or {}
-        self.smtputf8 = smtputf8
-        self.hostname = hostname
-        self.max_size = max_size
+        self.options = options or SmtpOptions()
         #: See there; may be changed at any time.
         self.max_connections = max_connections
         #: Connections that were one too many.
         self.turned_away = 0
-        self.max_recipients = max_recipients
         #: Mails taken since the start, dropped ones included.
         self.received = 0
         #: Connections since the start, and the most at one time.
         self.connections = 0
         self.peak_connections = 0
-        self._implicit_tls = implicit_tls
         self._folder = folder
         self._keep = keep
         self._messages: list[ReceivedMail] = []
-        self._sessions: set[Session] = set()
+        self._sessions: set[SmtpSession] = set()
         self._server: asyncio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._port = 0
@@ -123,8 +105,10 @@ class MailServer:
         if self._folder is not None:
             make_private(self._folder)
         self._loop = loop = asyncio.get_running_loop()
-        certificate = self.tls if self._implicit_tls else None
-        self._server = await loop.create_server(partial(Session, self), host, port, ssl=certificate, backlog=1024)
+        certificate = self.options.tls if self.options.implicit_tls else None
+        self._server = await loop.create_server(
+            partial(SmtpSession, self), host, port, ssl=certificate, backlog=1024
+        )
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -157,7 +141,7 @@ class MailServer:
 
     # What sessions call.
 
-    def joined(self, session: Session) -> bool:
+    def joined(self, session: SmtpSession) -> bool:
         """Count a connection. Returns whether it may stay."""
         self._sessions.add(session)
         self.connections += 1
@@ -166,7 +150,7 @@ class MailServer:
         self.turned_away += not may_stay
         return may_stay
 
-    def left(self, session: Session) -> None:
+    def left(self, session: SmtpSession) -> None:
         """Forget a connection."""
         self._sessions.discard(session)
 

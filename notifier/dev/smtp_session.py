@@ -8,12 +8,10 @@ import binascii
 import contextlib
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
-from notifier.dev.smtp_faults import Rule, Stage
-
-if TYPE_CHECKING:
-    from notifier.dev.smtp_server import MailServer
+from notifier.dev.smtp_faults import Faults, Rule, Stage
+from notifier.dev.smtp_options import SmtpOptions
 
 #: RFC 5321 section 4.5.3.1 asks for 512 octets in a command; AUTH and SMTPUTF8 need more (RFC 4954 section 4).
 _MAX_COMMAND = 12_288
@@ -23,11 +21,31 @@ _SIZE = re.compile(r"(?:^|\s)SIZE=(\d+)", re.IGNORECASE)
 Replied = Callable[[], None]
 
 
-class Session(asyncio.Protocol):
+class SmtpHost(Protocol):
+    """What a session needs of its server."""
+
+    options: SmtpOptions
+    faults: Faults
+
+    def joined(self, session: SmtpSession) -> bool:
+        """Count a connection. Returns whether it may stay."""
+        ...
+
+    def left(self, session: SmtpSession) -> None:
+        """Forget a connection."""
+        ...
+
+    def keep(self, mail_from: str, rcpt_to: tuple[str, ...], content: bytes) -> str:
+        """Keep a mail. Returns its queue id."""
+        ...
+
+
+class SmtpSession(asyncio.Protocol):
     """From the greeting to the end of the connection."""
 
-    def __init__(self, server: MailServer) -> None:
+    def __init__(self, server: SmtpHost) -> None:
         self._server = server
+        self._options = server.options
         self._transport: asyncio.Transport | None = None
         self._input = bytearray()
         self._output: list[bytes] = []
@@ -53,7 +71,7 @@ class Session(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._encrypted = transport.get_extra_info("sslcontext") is not None
         if self._server.joined(self):
-            self._answer("connect", f"220 {self._server.hostname} ESMTP notifier local mail server")
+            self._answer("connect", f"220 {self._options.hostname} ESMTP notifier local mail server")
         else:
             self._say("421 4.7.0 too many connections from your address")
             self._hang_up()
@@ -121,7 +139,7 @@ class Session(asyncio.Protocol):
         return True
 
     def _drop_oversized(self) -> None:
-        if len(self._input) > 2 * self._server.max_size:
+        if len(self._input) > 2 * self._options.max_size:
             self._say("552 5.3.4 message too big")
             self._hang_up()
 
@@ -200,18 +218,18 @@ class Session(asyncio.Protocol):
 
     def _ehlo(self, rest: str) -> None:
         self._forget()
-        lines = [f"{self._server.hostname} greets {rest.strip() or 'you'}", *self._extensions()]
+        lines = [f"{self._options.hostname} greets {rest.strip() or 'you'}", *self._extensions()]
         reply = "\r\n".join([*(f"250-{line}" for line in lines[:-1]), f"250 {lines[-1]}"])
         self._answer("ehlo", reply, on_success=self._set_greeted)
 
     def _extensions(self) -> list[str]:
-        server = self._server
-        offers = ["PIPELINING", "8BITMIME", f"SIZE {server.max_size}", "ENHANCEDSTATUSCODES"]
-        if server.smtputf8:
+        options = self._options
+        offers = ["PIPELINING", "8BITMIME", f"SIZE {options.max_size}", "ENHANCEDSTATUSCODES"]
+        if options.smtputf8:
             offers.append("SMTPUTF8")
-        if server.tls is not None and not self._encrypted:
+        if options.tls is not None and not self._encrypted:
             offers.append("STARTTLS")
-        if server.users:
+        if options.users:
             offers.append("AUTH PLAIN LOGIN")
         return offers
 
@@ -220,10 +238,10 @@ class Session(asyncio.Protocol):
 
     def _helo(self, _rest: str) -> None:
         self._forget()
-        self._answer("ehlo", f"250 {self._server.hostname}", on_success=self._set_greeted)
+        self._answer("ehlo", f"250 {self._options.hostname}", on_success=self._set_greeted)
 
     def _starttls(self, _rest: str) -> None:
-        if self._server.tls is None or self._encrypted:
+        if self._options.tls is None or self._encrypted:
             self._say("454 4.7.0 TLS not available")
             return
         self._say("220 2.0.0 ready to start TLS")
@@ -239,10 +257,10 @@ class Session(asyncio.Protocol):
 
     async def _upgrade(self) -> None:
         assert self._transport is not None
-        assert self._server.tls is not None
+        assert self._options.tls is not None
         loop = asyncio.get_running_loop()
         with contextlib.suppress(OSError):
-            upgraded = await loop.start_tls(self._transport, self, self._server.tls, server_side=True)
+            upgraded = await loop.start_tls(self._transport, self, self._options.tls, server_side=True)
             self._transport = cast("asyncio.Transport", upgraded)
             self._encrypted = True
             self._paused = False
@@ -250,7 +268,7 @@ class Session(asyncio.Protocol):
 
     def _auth(self, rest: str) -> None:
         method, _, initial = rest.partition(" ")
-        if not self._server.users:
+        if not self._options.users:
             self._say("503 5.5.1 authentication not enabled")
         elif method.upper() == "PLAIN" and initial:
             self._auth_plain(initial.encode("ascii", "replace"))
@@ -277,7 +295,7 @@ class Session(asyncio.Protocol):
         self._ask("334 UGFzc3dvcmQ6", lambda secret: self._check_login(user, _decoded(secret)))
 
     def _check_login(self, user: str, password: str) -> None:
-        if user and self._server.users.get(user) == password:
+        if user and self._options.users.get(user) == password:
             self._answer("auth", "235 2.7.0 authentication successful", on_success=lambda: self._set_user(user))
         else:
             self._say("535 5.7.8 authentication credentials invalid")
@@ -290,13 +308,13 @@ class Session(asyncio.Protocol):
         size = _SIZE.search(path[1]) if path else None
         if not self._greeted:
             self._say("503 5.5.1 say EHLO first")
-        elif self._server.users and self._user is None:
+        elif self._options.users and self._user is None:
             self._say("530 5.7.0 authentication required")
         elif self._mail_from is not None:
             self._say("503 5.5.1 one mail at a time")
         elif path is None:
             self._say("501 5.5.4 syntax: MAIL FROM:<address>")
-        elif size and int(size[1]) > self._server.max_size:
+        elif size and int(size[1]) > self._options.max_size:
             self._say("552 5.3.4 message too big")
         else:
             sender = path[0]
@@ -311,7 +329,7 @@ class Session(asyncio.Protocol):
             self._say("503 5.5.1 MAIL first")
         elif path is None or not path[0]:
             self._say("501 5.5.4 syntax: RCPT TO:<address>")
-        elif len(self._recipients) >= self._server.max_recipients:
+        elif len(self._recipients) >= self._options.max_recipients:
             self._say("452 4.5.3 too many recipients")
         else:
             address = path[0]
@@ -335,7 +353,7 @@ class Session(asyncio.Protocol):
         content = content[1:] if content.startswith(b"..") else content
         mail_from, recipients, rule = self._mail_from or "", tuple(self._recipients), self._body_rule
         self._forget()
-        if len(content) > self._server.max_size:
+        if len(content) > self._options.max_size:
             self._say("552 5.3.4 message too big")
             return
         if rule is None:
@@ -365,18 +383,18 @@ class Session(asyncio.Protocol):
         self._hang_up()
 
 
-_COMMANDS: dict[str, Callable[[Session, str], None]] = {
-    "EHLO": Session._ehlo,
-    "HELO": Session._helo,
-    "STARTTLS": Session._starttls,
-    "AUTH": Session._auth,
-    "MAIL": Session._mail,
-    "RCPT": Session._rcpt,
-    "DATA": Session._data,
-    "RSET": Session._rset,
-    "NOOP": Session._noop,
-    "VRFY": Session._vrfy,
-    "QUIT": Session._quit,
+_COMMANDS: dict[str, Callable[[SmtpSession, str], None]] = {
+    "EHLO": SmtpSession._ehlo,
+    "HELO": SmtpSession._helo,
+    "STARTTLS": SmtpSession._starttls,
+    "AUTH": SmtpSession._auth,
+    "MAIL": SmtpSession._mail,
+    "RCPT": SmtpSession._rcpt,
+    "DATA": SmtpSession._data,
+    "RSET": SmtpSession._rset,
+    "NOOP": SmtpSession._noop,
+    "VRFY": SmtpSession._vrfy,
+    "QUIT": SmtpSession._quit,
 }
 
 

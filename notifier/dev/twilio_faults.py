@@ -32,7 +32,7 @@ class TwilioRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class TwilioRefusal:
     """An error in Twilio's words."""
 
     status: int
@@ -41,19 +41,19 @@ class Refusal:
 
 
 #: Numbers that Twilio's test credentials refuse. https://www.twilio.com/docs/iam/test-credentials
-MAGIC_TO: Mapping[str, Refusal] = MappingProxyType(
+MAGIC_TO: Mapping[str, TwilioRefusal] = MappingProxyType(
     {
-        "+15005550001": Refusal(400, 21211, "Invalid 'To' Phone Number: +15005550001"),
-        "+15005550002": Refusal(400, 21612, "'To' cannot be reached from this 'From'"),
-        "+15005550003": Refusal(400, 21408, "Permission to send an SMS has not been enabled for the region"),
-        "+15005550004": Refusal(400, 21610, "Attempt to send to unsubscribed recipient"),
-        "+15005550009": Refusal(400, 21614, "'To' number is not a valid mobile number"),
+        "+15005550001": TwilioRefusal(400, 21211, "Invalid 'To' Phone Number: +15005550001"),
+        "+15005550002": TwilioRefusal(400, 21612, "'To' cannot be reached from this 'From'"),
+        "+15005550003": TwilioRefusal(400, 21408, "Permission to send an SMS has not been enabled for the region"),
+        "+15005550004": TwilioRefusal(400, 21610, "Attempt to send to unsubscribed recipient"),
+        "+15005550009": TwilioRefusal(400, 21614, "'To' number is not a valid mobile number"),
     }
 )
-MAGIC_FROM: Mapping[str, Refusal] = MappingProxyType(
+MAGIC_FROM: Mapping[str, TwilioRefusal] = MappingProxyType(
     {
-        "+15005550001": Refusal(400, 21212, "The 'From' number +15005550001 is not a valid phone number"),
-        "+15005550007": Refusal(400, 21606, "The 'From' phone number is not SMS-capable"),
-        "+15005550008": Refusal(429, 21611, "The queue of this 'From' number is full"),
+        "+15005550001": TwilioRefusal(400, 21212, "The 'From' number +15005550001 is not a valid phone number"),
+        "+15005550007": TwilioRefusal(400, 21606, "The 'From' phone number is not SMS-capable"),
+        "+15005550008": TwilioRefusal(429, 21611, "The queue of this 'From' number is full"),
     }
 )

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any
 
-from notifier.dev.twilio_faults import MAGIC_FROM, MAGIC_TO, Refusal
+from notifier.dev.twilio_faults import MAGIC_FROM, MAGIC_TO, TwilioRefusal
 
 API_VERSION = "2010-04-01"
 _NUMBER = re.compile(r"\+[1-9][0-9]{6,14}")
@@ -100,35 +100,35 @@ class SmsMessage:
         return {key: value for key, value in form.items() if value is not None}
 
 
-def refusal(form: Mapping[str, str]) -> Refusal | None:
+def refusal(form: Mapping[str, str]) -> TwilioRefusal | None:
     """Why Twilio would not take this form, or None. The order is Twilio's: To, then From, then Body."""
     to, sender, service = form.get("To", ""), form.get("From", ""), form.get("MessagingServiceSid", "")
     if not to:
-        return Refusal(400, 21604, "A 'To' phone number is required.")
+        return TwilioRefusal(400, 21604, "A 'To' phone number is required.")
     if to in MAGIC_TO:
         return MAGIC_TO[to]
     if not _NUMBER.fullmatch(to):
-        return Refusal(400, 21211, f"The 'To' number {to} is not a valid phone number.")
+        return TwilioRefusal(400, 21211, f"The 'To' number {to} is not a valid phone number.")
     if not sender and not service:
-        return Refusal(400, 21603, "A 'From' phone number is required.")
+        return TwilioRefusal(400, 21603, "A 'From' phone number is required.")
     if sender in MAGIC_FROM:
         return MAGIC_FROM[sender]
     if service and not _SERVICE.fullmatch(service):
-        return Refusal(400, 21705, "The Messaging Service Sid is invalid.")
+        return TwilioRefusal(400, 21705, "The Messaging Service Sid is invalid.")
     return _content_refusal(form)
 
 
-def _content_refusal(form: Mapping[str, str]) -> Refusal | None:
+def _content_refusal(form: Mapping[str, str]) -> TwilioRefusal | None:
     body, callback = form.get("Body", ""), form.get("StatusCallback", "http://")
     validity = form.get("ValidityPeriod", "36000")
     if not body:
-        return Refusal(400, 21602, "Message body is required.")
+        return TwilioRefusal(400, 21602, "Message body is required.")
     if len(body) > _MAX_BODY:
-        return Refusal(400, 21617, "The concatenated message body exceeds the 1600 character limit.")
+        return TwilioRefusal(400, 21617, "The concatenated message body exceeds the 1600 character limit.")
     if not callback.startswith(("http://", "https://")):
-        return Refusal(400, 21609, f"The 'StatusCallback' URL {callback} is not a valid URL.")
+        return TwilioRefusal(400, 21609, f"The 'StatusCallback' URL {callback} is not a valid URL.")
     if not validity.isdecimal() or not 1 <= int(validity) <= 36000:
-        return Refusal(400, 20001, "ValidityPeriod must be from 1 to 36000.")
+        return TwilioRefusal(400, 20001, "ValidityPeriod must be from 1 to 36000.")
     return None
 
 

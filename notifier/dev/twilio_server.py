@@ -22,7 +22,7 @@ from twilio.request_validator import RequestValidator
 from notifier.dev.http_server import LocalHttpServer
 from notifier.dev.number_faults import NumberFaults
 from notifier.dev.running import running
-from notifier.dev.twilio_faults import Refusal, TwilioRule
+from notifier.dev.twilio_faults import TwilioRefusal, TwilioRule
 from notifier.dev.twilio_listing import listing
 from notifier.dev.twilio_messages import API_VERSION, SmsMessage, new_message, refusal
 
@@ -106,7 +106,7 @@ class TwilioServer(LocalHttpServer):
     @web.middleware
     async def _authenticated(self, request: web.Request, handler: Any) -> web.StreamResponse:
         if not self._is_ours(request.headers.get("Authorization", "")):
-            return _error(Refusal(401, 20003, "Authenticate"))
+            return _error(TwilioRefusal(401, 20003, "Authenticate"))
         if request.match_info.get("account", self.account_sid) != self.account_sid:
             return _not_found(request)
         try:
@@ -114,7 +114,7 @@ class TwilioServer(LocalHttpServer):
         except web.HTTPNotFound:
             return _not_found(request)
         except web.HTTPMethodNotAllowed:
-            return _error(Refusal(405, 20004, "Method not allowed"))
+            return _error(TwilioRefusal(405, 20004, "Method not allowed"))
         return response
 
     def _is_ours(self, authorization: str) -> bool:
@@ -132,7 +132,7 @@ class TwilioServer(LocalHttpServer):
         if rule is not None and rule.delay_seconds:
             await self._wait(rule.delay_seconds)
         if rule is not None and rule.status is not None:
-            return _error(Refusal(rule.status, rule.code, rule.message), rule.headers)
+            return _error(TwilioRefusal(rule.status, rule.code, rule.message), rule.headers)
         refused = refusal(form)
         if refused is not None:
             return _error(refused)
@@ -155,7 +155,7 @@ class TwilioServer(LocalHttpServer):
     async def _list(self, request: web.Request) -> web.StreamResponse:
         rule = self.listing_faults.find(request.query.get("To", ""))
         if rule is not None and rule.status is not None:
-            return _error(Refusal(rule.status, rule.code, rule.message), rule.headers)
+            return _error(TwilioRefusal(rule.status, rule.code, rule.message), rule.headers)
         content = listing(request, self.messages)
         return await self._answer(request, content, status=200, action=rule.action if rule else None)
 
@@ -206,10 +206,10 @@ class TwilioServer(LocalHttpServer):
 
 
 def _not_found(request: web.Request) -> web.Response:
-    return _error(Refusal(404, 20404, f"The requested resource {request.path} was not found"))
+    return _error(TwilioRefusal(404, 20404, f"The requested resource {request.path} was not found"))
 
 
-def _error(refused: Refusal, headers: Mapping[str, str] | None = None) -> web.Response:
+def _error(refused: TwilioRefusal, headers: Mapping[str, str] | None = None) -> web.Response:
     body = {
         "code": refused.code,
         "message": refused.message,

@@ -158,7 +158,7 @@ class _Dialogue(SMTP):
             super().connection_lost(error)
 
     def patience(self) -> float | None:
-        """See `runtime.connection_limit.Connection`: whoever sends a mail goes after those who send none.
+        """See `runtime.connection_limit.LimitedConnection`: whoever sends a mail goes after those who send none.
         Commands keep no place: NOOP is one."""
         limits = self._handler.limits
         waited = self.loop.time() - self._used - (self._mail_size or 0) / limits.place_bytes
@@ -167,7 +167,7 @@ class _Dialogue(SMTP):
         return waited if self._mail_size is not None else waited + 1_000_000
 
     def evict(self) -> None:
-        """See `notifier.runtime.connection_limit.Connection`."""
+        """See `notifier.runtime.connection_limit.LimitedConnection`."""
         self._drop("421 4.3.2 too many connections, and this one waits; try again later")
 
     def _reset_timeout(self, duration: float | None = None) -> None:

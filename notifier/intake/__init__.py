@@ -1,9 +1,11 @@
-"""From producers' queues into the record: `accepting` decides and writes, `amqp` and `redis` read a broker.
+"""From producers' queues into the record.
 
-A reader takes what waits, hands it over as one batch, and acknowledges it only when the batch is committed.
+`service` decides about a batch and writes it; `rabbitmq` and `redis` each read a broker. A reader takes what
+waits, hands it over as one batch, and acknowledges it only when the batch is committed.
 """
 
+from notifier.intake.batch import IntakeSummary, Received
 from notifier.intake.consumer import Reader, make_reader
-from notifier.intake.service import Intake, Received, Summary
+from notifier.intake.service import Intake
 
-__all__ = ["Intake", "Reader", "Received", "Summary", "make_reader"]
+__all__ = ["Intake", "IntakeSummary", "Reader", "Received", "make_reader"]

@@ -36,9 +36,9 @@ from notifier.config.logs import log, log_failure
 from notifier.domain.errors import Fault, ServiceUnavailable
 from notifier.domain.message import MAX_BODY_BYTES
 from notifier.domain.statuses import Channel, Lane
-from notifier.intake.consumer import PAUSES, Handle, run_together
+from notifier.intake.batch import BATCH_SIZE, Handle, Received
 from notifier.intake.rabbitmq_connection import HEARTBEAT_SECONDS, Pulse, connect
-from notifier.intake.service import BATCH_SIZE, Received
+from notifier.intake.threads import PAUSES, run_together
 
 #: Bytes in hand, of each lane: nothing more is read before these are recorded.
 BATCH_BYTES = 32 * 1024 * 1024

@@ -11,7 +11,7 @@ from amqp.transport import TCPTransport
 from kombu import Connection
 
 from notifier.broker import topology
-from notifier.broker.amqp_transport import AmqpConnection, Cut, SslTransport, Transport
+from notifier.broker.amqp_transport import AmqpConnection, AmqpSslTransport, AmqpTransport, Cut
 from notifier.domain.message import MAX_BODY_BYTES
 from notifier.store.acceptance import KEPT_BODY_BYTES
 
@@ -56,13 +56,13 @@ class _TcpConnection(_Connection):
         return _Tcp(host, connect_timeout=connect_timeout, **timeouts, **options)
 
 
-class TcpTransport(Transport):
+class TcpTransport(AmqpTransport):
     """kombu's, with a socket that is read in large pieces."""
 
     Connection = _TcpConnection
 
 
-class TlsTransport(SslTransport):
+class TlsTransport(AmqpSslTransport):
     """The same bounds, read as the library does."""
 
     Connection = _Connection

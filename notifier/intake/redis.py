@@ -28,8 +28,8 @@ from notifier.broker.redis_transport import set_aside
 from notifier.config.logs import log, log_failure
 from notifier.domain.errors import Fault, ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
-from notifier.intake.consumer import PAUSES, Handle, run_together
-from notifier.intake.service import BATCH_SIZE, Received
+from notifier.intake.batch import BATCH_SIZE, Handle, Received
+from notifier.intake.threads import PAUSES, run_together
 
 #: A reader that has not shown itself for this long is dead, and its lists go back to their queues. Seconds.
 ALIVE_SECONDS = 30

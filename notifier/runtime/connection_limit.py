@@ -23,7 +23,7 @@ _TELL_SECONDS = 10.0
 RESERVED_FILES = 100
 
 
-class Connection(Protocol):
+class LimitedConnection(Protocol):
     """One peer's connection."""
 
     @property
@@ -37,7 +37,7 @@ class Connection(Protocol):
         """Close it now, for another one."""
 
 
-C = TypeVar("C", bound=Connection)
+C = TypeVar("C", bound=LimitedConnection)
 
 
 class ConnectionLimit(Generic[C]):

@@ -101,7 +101,7 @@ class Ledger:
         rows = claim_rows(self._engine, ids, token or uuid4(), lease_seconds=lease_seconds, again=again)
         return [claimed_of(row, self._personal_data, claimed_at) for row in rows]
 
-    def hurry(self, ids: Sequence[UUID]) -> None:
+    def requeue_soon(self, ids: Sequence[UUID]) -> None:
         """The task of these could not be published: those that are still queued are due again at once."""
         values = {"ids": [str(value) for value in ids], "seconds": HURRY_SECONDS}
         with transaction(self._engine) as connection:

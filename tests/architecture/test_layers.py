@@ -46,7 +46,7 @@ def test_a_producer_loads_no_worker_package() -> None:
 
 def test_no_program_that_runs_loads_what_upgrades_the_tables() -> None:
     """0.2 s of each start, and 7 MB of each process, for what runs once a version."""
-    program = "import sys, notifier.bootstrap, notifier.worker.app, notifier.api; print(*sys.modules, sep='\\n')"
+    program = "import sys, notifier.bootstrap, notifier.worker.run, notifier.api; print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert loaded.isdisjoint(("alembic", "mako"))

@@ -17,9 +17,10 @@ import redis
 from pydantic import SecretStr
 
 from notifier.config.settings import Settings
-from notifier.delivery.deliver import Summary
+from notifier.delivery.deliver import DeliverySummary
 from notifier.domain.statuses import Channel, Lane
-from notifier.worker.app import make_app, task_publisher
+from notifier.worker.app import make_app
+from notifier.worker.tasks import task_publisher
 
 GOLDEN: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "golden" / "tasks.v1.json").read_text())
 #: What Beat sends. They take no arguments; a worker that does not know a name drops the task.
@@ -32,9 +33,9 @@ class Recorder:
     def __init__(self) -> None:
         self.ids: list[UUID] = []
 
-    def deliver(self, ids: list[UUID]) -> Summary:
+    def deliver(self, ids: list[UUID]) -> DeliverySummary:
         self.ids = ids
-        return Summary()
+        return DeliverySummary()
 
     def reconcile(self, ids: list[UUID]) -> int:
         self.ids = ids

@@ -13,7 +13,8 @@ from notifier.config.structure import Structure
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Channel, Lane, SuppressionReason
 from notifier.feedback.suppressions import Suppressions
-from notifier.intake.service import Intake, Received
+from notifier.intake.batch import Received
+from notifier.intake.service import Intake
 from notifier.rendering import Renderer
 from notifier.security.recipient_hash import HashKey
 from notifier.store.attachments import AttachmentRepository, NewAttachment

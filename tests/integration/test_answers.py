@@ -17,8 +17,10 @@ from sqlalchemy import Engine, text
 from notifier.config.settings import Settings
 from notifier.config.structure import ProviderTable, Sender, Structure
 from notifier.delivery import Circuits, Deliverer
-from notifier.delivery.provider_calls import Caller
-from notifier.delivery.rate_limiter import Pacer
+from notifier.delivery.prepare import Composer
+from notifier.delivery.provider_calls import ProviderCaller
+from notifier.delivery.rate_limiter import RateLimiter
+from notifier.delivery.results import Results
 from notifier.dev.smtp_server import MailServer, Rule, running_mail_server
 from notifier.dev.twilio_server import TwilioRule, TwilioServer, running_twilio_server
 from notifier.domain.message import Message
@@ -76,22 +78,15 @@ class Desk:
             self.add(SmtpProvider.from_options("other", {"url": f"smtp://127.0.0.1:{self.other.port}"}))
         self.add(TwilioProvider.from_options("text", sms))
         settings = Settings().model_copy(update={"structure": Structure(senders=SENDERS)})
-        pacer = Pacer(RateLimitRepository(self.engine), settings)
         key = HashKey()
-        self.deliverer = Deliverer(
-            self.ledger,
-            Renderer(self.templates),
-            self.providers,
-            settings,
-            key,
-            Tokens(key),
-            attachments=AttachmentRepository(self.engine),
-            circuits=Circuits(
-                HealthRepository(self.engine), self.circuits, self.configured, {}, deadline_seconds=10
-            ),
-            pacer=pacer,
-            caller=Caller(self.loop, pacer, slots=50, deadline_seconds=10),
+        composer = Composer(
+            Renderer(self.templates), settings, key, Tokens(key), AttachmentRepository(self.engine)
         )
+        circuits = Circuits(HealthRepository(self.engine), self.circuits, self.configured, {}, deadline_seconds=10)
+        limiter = RateLimiter(RateLimitRepository(self.engine), settings)
+        caller = ProviderCaller(self.loop, self.providers, limiter, slots=50, deadline_seconds=10)
+        results = Results(settings, self.providers, key)
+        self.deliverer = Deliverer(self.ledger, composer, circuits, caller, results, settings)
         operating = Operating(self.engine, key)
         self.steering = Steering(HealthRepository(self.engine), self.circuits, operating, TABLES)
 

@@ -14,17 +14,17 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from notifier.bootstrap import DeliveryLoop
 from notifier.delivery import Deliverer, attachments
 from notifier.dev.smtp_server import MailServer, running_mail_server
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown
-from notifier.intake.service import Received
+from notifier.intake.batch import Received
 from notifier.operations.api_keys import Scope
 from notifier.store.attachments import use_attachments
 from notifier.store.engine import transaction
 from notifier.store.records import NewNotification
 from notifier.store.search import Filter
+from notifier.worker.runtime import DeliveryLoop
 from tests.support.api import Api, Reply
 from tests.support.templates import write_templates
 from tests.unit.cli.commandline import CommandLine

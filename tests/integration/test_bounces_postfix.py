@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from notifier.bootstrap import DeliveryLoop
 from notifier.dev.machine import free_port
 from notifier.domain.statuses import Status
+from notifier.worker.runtime import DeliveryLoop
 from tests.integration.test_bounces import answers
 from tests.support import forking
 from tests.support.bounced import ADDRESS, KEY, Mails

@@ -21,7 +21,7 @@ from notifier.config.settings import Settings
 from notifier.config.structure import Structure
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake import Intake
-from notifier.intake.service import Received
+from notifier.intake.batch import Received
 from notifier.operations.api_keys import Scope
 from notifier.rendering import Renderer
 from notifier.store.engine import make_engine

@@ -16,9 +16,11 @@ from sqlalchemy import Engine, text
 
 from notifier.config.settings import Settings
 from notifier.config.structure import Sender, Structure
-from notifier.delivery import Circuits, Deliverer, Reconciler, Summary
-from notifier.delivery.provider_calls import Caller
-from notifier.delivery.rate_limiter import Pacer
+from notifier.delivery import Circuits, Deliverer, DeliverySummary, Reconciler
+from notifier.delivery.prepare import Composer
+from notifier.delivery.provider_calls import ProviderCaller
+from notifier.delivery.rate_limiter import RateLimiter
+from notifier.delivery.results import Results
 from notifier.domain.errors import OutcomeUnknown, Rejected, ServiceUnavailable, Throttled, Unavailable
 from notifier.domain.message import Message
 from notifier.domain.statuses import SIMULATOR, Channel, Lane, OnUnknown, Reason
@@ -93,7 +95,7 @@ class World:
     engine: Engine
     templates: Path
     loop: asyncio.AbstractEventLoop
-    pacer: Pacer | None = None
+    limiter: RateLimiter | None = None
     hash_key: HashKey = field(default_factory=HashKey)
 
     def accept(
@@ -124,31 +126,26 @@ class World:
 
     def deliver(
         self, ids: Sequence[UUID], *providers: Provider, ledger: Ledger | None = None, **settings: Any
-    ) -> Summary:
+    ) -> DeliverySummary:
         structure = Structure(senders={"default": Sender(email="Shop <shop@example.com>")})
         # Past the checks of the settings, which refuse some of what is tried here.
         made = Settings().model_copy(update={"structure": structure, **settings})
         deadline = made.call_deadline_seconds
         configured = {Channel.EMAIL: [provider.name for provider in providers]}
+        known = {**{provider.name: provider for provider in providers}, SIMULATOR: Simulator()}
         # One for all workers of a test, as one for each process of the service.
-        self.pacer = Pacer(RateLimitRepository(self.engine), made) if self.pacer is None else self.pacer
+        self.limiter = (
+            RateLimiter(RateLimitRepository(self.engine), made) if self.limiter is None else self.limiter
+        )
+        tokens = Tokens(self.hash_key, bounce_address=made.bounce_address, public_url=made.public_url)
+        health, book = HealthRepository(self.engine), CircuitRepository(self.engine)
         deliverer = Deliverer(
             ledger or self.ledger,
-            Renderer(self.templates),
-            {**{provider.name: provider for provider in providers}, SIMULATOR: Simulator()},
+            Composer(Renderer(self.templates), made, self.hash_key, tokens, AttachmentRepository(self.engine)),
+            Circuits(health, book, configured, {}, deadline_seconds=deadline),
+            ProviderCaller(self.loop, known, self.limiter, slots=made.worker_calls, deadline_seconds=deadline),
+            Results(made, known, self.hash_key),
             made,
-            self.hash_key,
-            Tokens(self.hash_key, bounce_address=made.bounce_address, public_url=made.public_url),
-            attachments=AttachmentRepository(self.engine),
-            circuits=Circuits(
-                HealthRepository(self.engine),
-                CircuitRepository(self.engine),
-                configured,
-                {},
-                deadline_seconds=deadline,
-            ),
-            pacer=self.pacer,
-            caller=Caller(self.loop, self.pacer, slots=made.worker_calls, deadline_seconds=deadline),
         )
         return deliverer.deliver(ids)
 
@@ -183,7 +180,7 @@ def openings(world: World, sender: str = "") -> int:
 def test_a_batch_is_rendered_sent_and_recorded(world: World) -> None:
     ids = [world.accept(f"k{n}", to=f"user{n}@example.com") for n in range(30)]
     provider = Scripted()
-    assert world.deliver(ids, provider) == Summary(claimed=30, sent=30, other=0)
+    assert world.deliver(ids, provider) == DeliverySummary(claimed=30, sent=30, other=0)
     assert {o.to for o in provider.taken} == {f"user{n}@example.com" for n in range(30)}
     outgoing = provider.taken[0]
     assert (outgoing.subject, outgoing.sender, outgoing.attempt) == ("Hello Ann", "Shop <shop@example.com>", 1)
@@ -227,7 +224,7 @@ def test_ids_that_are_not_queued_are_left_alone(world: World) -> None:
     notification_id = world.accept()
     provider = Scripted()
     world.deliver([notification_id], provider)
-    assert world.deliver([notification_id], provider) == Summary()
+    assert world.deliver([notification_id], provider) == DeliverySummary()
     assert len(provider.taken) == 1
 
 
@@ -498,7 +495,9 @@ def test_without_a_new_turn_a_late_call_is_not_made_and_nothing_is_lost(world: W
                 raise ServiceUnavailable("the database is away")
             return take(*args, **options)
 
-    world.pacer = Pacer(AwayRepository(world.engine), Settings().model_copy(update={"structure": structure}))
+    world.limiter = RateLimiter(
+        AwayRepository(world.engine), Settings().model_copy(update={"structure": structure})
+    )
     provider = Scripted(before=lambda _: time.sleep(0.3))
     summary = world.deliver(ids, provider, structure=structure)
     notes = [world.story(id_).notification for id_ in ids]
@@ -595,17 +594,17 @@ def test_a_provider_that_cannot_tell_now_is_asked_again(world: World) -> None:
 
 
 def test_what_cannot_go_on_to_its_next_provider_is_given_back(world: World) -> None:
-    class AwayAtTheSecondRound(Pacer):
+    class AwayAtTheSecondRound(RateLimiter):
         rounds = 0
 
-        def turns(self, items: Any) -> Any:
+        def permits(self, deliveries: Any) -> Any:
             self.rounds += 1
             if self.rounds == 2:
                 raise ServiceUnavailable("the database cannot be used now")
-            return super().turns(items)
+            return super().permits(deliveries)
 
     notification_id = world.accept()
-    world.pacer = AwayAtTheSecondRound(RateLimitRepository(world.engine), Settings())
+    world.limiter = AwayAtTheSecondRound(RateLimitRepository(world.engine), Settings())
     with pytest.raises(ServiceUnavailable):
         world.deliver([notification_id], Scripted("first", error=Unavailable("away")), Scripted("second"))
     story = world.story(notification_id)

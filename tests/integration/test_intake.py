@@ -22,7 +22,7 @@ from notifier.domain.errors import PublishFailed, ServiceUnavailable
 from notifier.domain.message import MAX_BODY_BYTES, Message, new_id
 from notifier.domain.statuses import Channel, Lane
 from notifier.domain.validation import check
-from notifier.intake import Intake, Received, Summary, make_reader
+from notifier.intake import Intake, IntakeSummary, Received, make_reader
 from notifier.intake.redis import RedisReader
 from notifier.rendering import Renderer
 from notifier.store.engine import make_engine
@@ -393,11 +393,11 @@ def test_a_batch_that_shares_much_is_written_in_portions(world: World) -> None:
     entries = [{"idempotency_key": str(n)} for n in range(1000)]
     body = json.dumps({"producer": "shop", "defaults": shared, "batch": [*entries, {"idempotency_key": 1}]})
     received = Received(body.encode(), Channel.EMAIL, Lane.BULK)
-    assert world.intake.process([received]) == Summary(rejected=1)
+    assert world.intake.process([received]) == IntakeSummary(rejected=1)
     body = json.dumps({"producer": "shop", "defaults": shared, "batch": [*entries[1:], {"idempotency_key": 1}]})
     good = Received(encode(), Channel.EMAIL, Lane.BULK)
     summary = world.intake.process([good, replace(received, body=body.encode()), good])
-    assert summary == Summary(accepted=1000, duplicates=1, rejected=1)
+    assert summary == IntakeSummary(accepted=1000, duplicates=1, rejected=1)
 
 
 def test_any_amqp_client_can_produce(world: World, amqp_url: str) -> None:
@@ -442,7 +442,7 @@ def test_a_batch_that_takes_the_database_too_long_is_accepted_in_parts(world: Wo
         )
         for number in range(10)
     ]
-    assert world.intake.process(batch) == Summary(accepted=10)
+    assert world.intake.process(batch) == IntakeSummary(accepted=10)
     assert sum(len(ids) for _, _, ids in world.tasks.published) == 10
     given = {"producer": "shop", "to": "ann@example.com", "template": "hello", "context": {"name": "Ann"}}
     messages = [

@@ -15,8 +15,9 @@ import pytest
 from sqlalchemy import Engine, event, text
 
 from notifier.config.settings import Settings
-from notifier.delivery import Summary
-from notifier.delivery.rate_limiter import Go, Pacer
+from notifier.delivery import DeliverySummary
+from notifier.delivery.permit import Permit
+from notifier.delivery.rate_limiter import RateLimiter
 from notifier.domain.errors import OutcomeUnknown, Rejected, ServiceUnavailable, Throttled, Unavailable
 from notifier.domain.statuses import OnUnknown, Reason, Status
 from notifier.providers.base import Outgoing, Receipt, Sought
@@ -83,7 +84,7 @@ def test_three_lost_answers_in_a_row_cost_nothing(world: World, way: LossyWay, l
     ids = [world.accept(f"k{n}") for n in range(3)]
     way.lose(*words, times=3)
     provider = Scripted()
-    assert world.deliver(ids, provider, ledger=lossy) == Summary(3, 3, 0)
+    assert world.deliver(ids, provider, ledger=lossy) == DeliverySummary(3, 3, 0)
     assert way.lost == 3
     assert len(provider.taken) == 3
     for id_ in ids:
@@ -221,17 +222,17 @@ def test_nobody_is_called_on_a_loop_that_has_ended_and_nothing_stays_open(world:
 
 
 def test_a_call_whose_turn_fails_is_not_made_and_the_others_are(world: World) -> None:
-    class Broken(Pacer):
+    class Broken(RateLimiter):
         calls = 0
 
-        async def wait(self, go: Go) -> None:
+        async def wait(self, permit: Permit) -> None:
             self.calls += 1
             if self.calls == 2:
                 raise ZeroDivisionError
-            await super().wait(go)
+            await super().wait(permit)
 
     ids = [world.accept(f"k{n}") for n in range(4)]
-    world.pacer = Broken(RateLimitRepository(world.engine), Settings())
+    world.limiter = Broken(RateLimitRepository(world.engine), Settings())
     provider = Scripted()
     assert world.deliver(ids, provider).sent == len(provider.taken) == 3
     found = sorted(attempts(world, id_)[0][1:] for id_ in ids if world.story(id_).notification.status != "sent")

@@ -22,7 +22,7 @@ from notifier.bootstrap import Services
 from notifier.broker.publisher import Wire
 from notifier.broker.user_id import VOUCHED, own_users
 from notifier.client.client import Client
-from notifier.client.relay import Row
+from notifier.client.relay import OutboxRow
 from notifier.config.settings import Settings
 from notifier.config.structure import Structure
 from notifier.domain.errors import PublishRefused
@@ -262,7 +262,7 @@ def test_a_producer_sends_within_its_limits_only(users: Users, start: Any) -> No
 def test_the_outbox_relay_proves_who_it_is(users: Users, start: Any) -> None:
     service = start(users.service, **two(users))
     with Wire(users.shop) as wire:
-        row = Row(UUID(int=1), Channel.EMAIL, Lane.NORMAL, body_of("shop"))
+        row = OutboxRow(UUID(int=1), Channel.EMAIL, Lane.NORMAL, body_of("shop"))
         wire.publish(row.channel, row.lane, row.body)
     with Wire(users.shop, broker_user="") as wire:
         wire.publish(Channel.EMAIL, Lane.NORMAL, body_of("shop"))

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from notifier.bootstrap import DeliveryLoop, Services
+from notifier.bootstrap import Services
 from notifier.dev.machine import free_port
 from notifier.dev.twilio_server import TwilioRule, TwilioServer, running_twilio_server
 from notifier.domain.statuses import Status
+from notifier.worker.runtime import DeliveryLoop
 from tests.support.api import Api
 from tests.support.receipts import Texts
 from tests.support.templates import write_templates

@@ -12,7 +12,7 @@ from kombu import Consumer, Exchange, Queue
 from kombu.message import Message
 
 from notifier.broker import topology
-from notifier.broker.redis_transport import Connection, Transport
+from notifier.broker.redis_transport import RedisBrokerConnection, RedisTransport
 from notifier.domain.statuses import Channel, Lane
 from tests.support.tcp_proxy import TcpProxy, through_proxy
 from tests.waiting import patient
@@ -21,15 +21,17 @@ TASKS = topology.deliver_queue(Channel.EMAIL, Lane.NORMAL)
 
 
 @pytest.fixture
-def broker(redis_broker_url: str) -> Iterator[tuple[TcpProxy, Connection]]:
+def broker(redis_broker_url: str) -> Iterator[tuple[TcpProxy, RedisBrokerConnection]]:
     """A proxy that can be ended, and a connection through it."""
     with through_proxy(redis_broker_url) as (proxy, url):
-        connection = Connection(url, transport_options=topology.transport_options(url, timeout_seconds=1))
+        connection = RedisBrokerConnection(
+            url, transport_options=topology.transport_options(url, timeout_seconds=1)
+        )
         yield proxy, connection
         connection.close()
 
 
-def take_one(connection: Connection) -> Message:
+def take_one(connection: RedisBrokerConnection) -> Message:
     """A message in hand, and the next one asked for: what a busy worker's connection looks like."""
     taken: list[Message] = []
     connection.Producer().publish({}, exchange=TASKS.exchange, routing_key=TASKS.routing_key, declare=[TASKS])
@@ -42,7 +44,7 @@ def take_one(connection: Connection) -> Message:
     return taken[0]
 
 
-def listen_for_commands(connection: Connection) -> None:
+def listen_for_commands(connection: RedisBrokerConnection) -> None:
     """On a second channel, by a queue that goes with its connection, as Celery's remote control may."""
     name = f"commands-{uuid4()}"
     queue = Queue(name, Exchange(name, type="fanout"), auto_delete=True)
@@ -50,7 +52,7 @@ def listen_for_commands(connection: Connection) -> None:
 
 
 def test_leaving_a_dead_server_with_tasks_in_hand_fails_with_nothing_unexpected(
-    broker: tuple[TcpProxy, Connection],
+    broker: tuple[TcpProxy, RedisBrokerConnection],
 ) -> None:
     proxy, connection = broker
     message = take_one(connection)
@@ -78,7 +80,9 @@ def use(channel: Any, what: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["acknowledge", "give back", "publish", "look for messages to restore", "count"])
-def test_a_closed_channel_says_that_it_is_closed(broker: tuple[TcpProxy, Connection], what: str) -> None:
+def test_a_closed_channel_says_that_it_is_closed(
+    broker: tuple[TcpProxy, RedisBrokerConnection], what: str
+) -> None:
     _, connection = broker
     channel = connection.channel()
     channel.close()
@@ -86,8 +90,8 @@ def test_a_closed_channel_says_that_it_is_closed(broker: tuple[TcpProxy, Connect
         use(channel, what)
 
 
-def test_messages_go_through_it_as_through_kombus(broker: tuple[TcpProxy, Connection]) -> None:
+def test_messages_go_through_it_as_through_kombus(broker: tuple[TcpProxy, RedisBrokerConnection]) -> None:
     _, connection = broker
     take_one(connection).ack()
-    assert isinstance(connection.transport, Transport)
+    assert isinstance(connection.transport, RedisTransport)
     assert connection.default_channel.queue_declare(TASKS.name, passive=False).message_count == 0

@@ -27,7 +27,8 @@ from notifier.store.records import NewNotification, NewRejection
 from notifier.store.retention import RetentionRepository
 from notifier.store.schema.partitions import PARTITIONED, first_id, month_after
 from notifier.store.search import Audit, Filter
-from notifier.worker.app import RETENTION, make_app
+from notifier.worker.app import make_app
+from notifier.worker.names import RETENTION
 from tests.unit.cli.commandline import CommandLine
 
 VAULT = PersonalData(HashKey(), Sealer({"one": bytes(32)}))

@@ -12,7 +12,6 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from notifier.bootstrap import DeliveryLoop
 from notifier.config.structure import load_structure
 from notifier.dev.smtp_server import MailServer, running_mail_server
 from notifier.domain.errors import ConfigurationError, WrongSelection
@@ -24,6 +23,7 @@ from notifier.providers.simulator import NUMBERS
 from notifier.store.engine import transaction
 from notifier.store.records import NewAttempt
 from notifier.store.search import Filter, Story
+from notifier.worker.runtime import DeliveryLoop
 from tests.support.api import Api, Reply
 from tests.support.templates import write_templates
 from tests.unit.cli.commandline import CommandLine

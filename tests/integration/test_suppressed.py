@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from notifier.delivery import Summary
+from notifier.delivery import DeliverySummary
 from notifier.domain.errors import Rejected, Unavailable
 from notifier.domain.statuses import Channel, Reason, Status, SuppressionReason
 from notifier.feedback.suppressions import Suppressions
@@ -58,7 +58,7 @@ def test_a_suppressed_recipient_gets_no_call_and_the_others_do(world: World, sup
     suppress(suppressions)
     ids = [world.accept(f"k{n}", to=to) for n, to in enumerate(("Ann <Ann@example.com>", "ben@example.com"))]
     provider = Scripted()
-    assert world.deliver(ids, provider) == Summary(claimed=2, sent=1, other=1)
+    assert world.deliver(ids, provider) == DeliverySummary(claimed=2, sent=1, other=1)
     assert [outgoing.to for outgoing in provider.taken] == ["ben@example.com"]
     story = world.story(ids[0])
     assert (story.notification.status, story.notification.reason) == ("suppressed", "opted_out")

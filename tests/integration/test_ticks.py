@@ -9,7 +9,8 @@ from pydantic import SecretStr
 
 from notifier.broker import topology
 from notifier.config.settings import Settings
-from notifier.worker.app import DISPATCH, TICK_SECONDS, make_app
+from notifier.worker.app import make_app
+from notifier.worker.names import DISPATCH, TICK_SECONDS
 from tests.integration.test_worker import accept
 from tests.support.brokers import amqp_connection
 from tests.waiting import wait_until

@@ -18,7 +18,8 @@ from notifier.operations.upkeep import NIGHTLY, Upkeep
 from notifier.store.engine import transaction
 from notifier.store.schema.partitions import PARTITIONED, Month, missing_partitions
 from notifier.store.upkeep import AGAIN_HOURS, LATE_HOURS, UpkeepRepository
-from notifier.worker.app import LATE_UPKEEP, PARTITIONS, STATISTICS, make_app
+from notifier.worker.app import make_app
+from notifier.worker.names import LATE_UPKEEP, PARTITIONS, STATISTICS
 
 
 class Steps:

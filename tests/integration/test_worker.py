@@ -22,7 +22,9 @@ from notifier.domain.validation import check
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.records import NewNotification
-from notifier.worker.app import DISPATCH, IDS_PER_TASK, PARTITIONS, STATISTICS, make_app, task_publisher
+from notifier.worker.app import make_app
+from notifier.worker.names import DISPATCH, IDS_PER_TASK, PARTITIONS, STATISTICS
+from notifier.worker.tasks import task_publisher
 from tests.support.service import running_service
 from tests.support.tcp_proxy import through_proxy
 from tests.waiting import patient, wait_until
@@ -116,7 +118,7 @@ def test_a_redis_broker_is_reached_by_our_transport_and_known_by_its_url(
 ) -> None:
     app = make_app(Settings(broker_url=SecretStr(broker)))
     for connection in (app.connection_for_read(), app.connection_for_write(), app.connection().clone()):
-        assert isinstance(connection.transport, redis_transport.Transport)
+        assert isinstance(connection.transport, redis_transport.RedisTransport)
         assert connection.as_uri(include_password=True) == shown
         assert bool(connection.ssl) is tls
     app.close()

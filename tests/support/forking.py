@@ -60,7 +60,7 @@ IMPORTS = (
     "notifier.client.outbox",
     "notifier.providers.twilio.provider",
     "notifier.api.server",
-    "notifier.worker.app",
+    "notifier.worker.run",
     "psycopg",
     "twilio.rest.api.v2010.account.message",
     "uvicorn.protocols.http.h11_impl",

@@ -15,8 +15,9 @@ from notifier.api.schemas import Accepted, AcceptedEntry, BatchAnswer, RefusedEn
 from notifier.domain.errors import Fault
 from notifier.domain.message import Message
 from notifier.domain.statuses import Lane
+from notifier.intake.batch import IntakeAnswer
+from notifier.intake.checks import check_encoding
 from notifier.intake.http_requests import read_batch_request, read_request
-from notifier.intake.service import Answer, check_encoding
 from notifier.operations.api_keys import Holder
 
 router = APIRouter(tags=["send"], route_class=KeyedRoute)
@@ -92,12 +93,12 @@ def send_batch(desk: AtDesk, holder: Sender, body: Body, request: Request) -> Ba
     # The first of them was counted at the gate.
     if len(entries) > 1:
         admit(desk, holder, len(entries) - 1)
-    answers: dict[int, Answer] = {}
+    answers: dict[int, IntakeAnswer] = {}
     valid: dict[int, Message] = {}
     for position, entry in enumerate(entries):
         faults = entry.faults or _not_allowed(holder, entry.message)
         if entry.message is None or faults:
-            answers[position] = Answer(None, False, tuple(faults))
+            answers[position] = IntakeAnswer(None, False, tuple(faults))
         else:
             valid[position] = entry.message
     found = desk.intake.answer(list(valid.values()), is_test=holder.is_test) if valid else ()
@@ -105,7 +106,7 @@ def send_batch(desk: AtDesk, holder: Sender, body: Body, request: Request) -> Ba
     return _batch_answer([answers[position] for position in range(len(entries))])
 
 
-def _batch_answer(answers: Sequence[Answer]) -> BatchAnswer:
+def _batch_answer(answers: Sequence[IntakeAnswer]) -> BatchAnswer:
     told: list[AcceptedEntry | RefusedEntry] = []
     for answer in answers:
         if answer.id is None:
@@ -120,7 +121,7 @@ def _batch_answer(answers: Sequence[Answer]) -> BatchAnswer:
     return BatchAnswer(accepted=accepted, refused=len(answers) - accepted, entries=told)
 
 
-def _errors(answer: Answer) -> list[dict[str, Any]]:
+def _errors(answer: IntakeAnswer) -> list[dict[str, Any]]:
     return list(errors_of(answer.faults))
 
 

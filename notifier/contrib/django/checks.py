@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Error
 
-from notifier.contrib.django.settings import Settings
+from notifier.contrib.django.settings import DjangoSettings
 
 #: Setting → id of its check. They are stable: projects silence checks by id.
 IDS = {
@@ -20,4 +20,4 @@ IDS = {
 
 def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:  # noqa: ARG001 - Django's signature
     """An error for each setting that is missing or wrong."""
-    return [Error(str(problem), id=IDS[problem.setting]) for problem in Settings.read().problems()]
+    return [Error(str(problem), id=IDS[problem.setting]) for problem in DjangoSettings.read().problems()]

@@ -11,7 +11,7 @@ from operator import or_
 from django.db import DatabaseError, InterfaceError, connections, router, transaction
 from django.db.models import F, Q
 
-from notifier.client.relay import Pair, Passed, Row
+from notifier.client.relay import OutboxRow, Pair, Passed
 from notifier.contrib.django.models import OutboxMessage
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
@@ -43,7 +43,9 @@ class DjangoOutbox:
         if not is_there:
             raise ConfigurationError(f"the database {self.alias!r} has no table {name}: run manage.py migrate")
 
-    def pass_on(self, limit: int, pairs: Sequence[Pair], publish: Callable[[Sequence[Row]], Passed]) -> Passed:
+    def pass_on(
+        self, limit: int, pairs: Sequence[Pair], publish: Callable[[Sequence[OutboxRow]], Passed]
+    ) -> Passed:
         """See `notifier.client.relay.Outbox`."""
         with self._mapped():
             if not connections[self.alias].features.has_select_for_update_skip_locked:
@@ -66,13 +68,13 @@ class DjangoOutbox:
         # Only the kind: the text may hold the row, and with it a recipient.
         return ServiceUnavailable(f"the database {self.alias!r} cannot be used ({type(error).__name__})")
 
-    def _take(self, limit: int, pairs: Sequence[Pair], *, lock: bool) -> list[Row]:
+    def _take(self, limit: int, pairs: Sequence[Pair], *, lock: bool) -> list[OutboxRow]:
         wanted = reduce(or_, (Q(channel=channel.value, lane=lane.value) for channel, lane in pairs))
         found = OutboxMessage.objects.using(self.alias).filter(wanted).order_by("id")
         if lock:
             found = found.select_for_update(skip_locked=True)
         values = found.values_list("id", "channel", "lane", "body")[:limit]
-        return [Row(id_, Channel(channel), Lane(lane), body.encode()) for id_, channel, lane, body in values]
+        return [OutboxRow(id_, Channel(channel), Lane(lane), body.encode()) for id_, channel, lane, body in values]
 
     def _note(self, passed: Passed) -> Passed:
         rows = OutboxMessage.objects.using(self.alias)

@@ -7,7 +7,7 @@ from typing import Any
 
 from notifier.client.client import Encoded, Messages
 from notifier.contrib.django.models import OutboxMessage
-from notifier.contrib.django.settings import Settings
+from notifier.contrib.django.settings import DjangoSettings
 
 
 class DjangoMessages(Messages):
@@ -34,4 +34,4 @@ class DjangoMessages(Messages):
 
 def messages(using: str | None) -> DjangoMessages:
     """For one call: settings may be overridden in tests."""
-    return DjangoMessages(producer=Settings.read().require("NOTIFIER_PRODUCER").producer, using=using)
+    return DjangoMessages(producer=DjangoSettings.read().require("NOTIFIER_PRODUCER").producer, using=using)

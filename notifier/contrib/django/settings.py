@@ -17,7 +17,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class DjangoSettings:
     """Each field is the project's `NOTIFIER_<NAME>`."""
 
     #: Name of this service among the producers.

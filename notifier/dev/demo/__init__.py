@@ -3,6 +3,6 @@
 `scenario` says what is published and how each must end, `running` does it, `checking` opens what arrived.
 """
 
-from notifier.dev.demo.running import DemoReport, Outcome, run_demo
+from notifier.dev.demo.running import DemoOutcome, DemoReport, run_demo
 
-__all__ = ["DemoReport", "Outcome", "run_demo"]
+__all__ = ["DemoOutcome", "DemoReport", "run_demo"]

@@ -30,7 +30,7 @@ _SETTLED = FINAL_STATUSES | {Status.UNKNOWN}
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class DemoOutcome:
     """One planned message and its story; None: the record never had it."""
 
     planned: Planned
@@ -53,7 +53,7 @@ class Outcome:
 class DemoReport:
     """What the demo came to."""
 
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[DemoOutcome, ...]
     rejected: int
     duplicates: int
     #: What is not as it should be, a line each; empty: all is well.
@@ -111,7 +111,7 @@ def _through(
     say(f"publishing {len(planned)} messages, one of them twice, and one that is malformed")
     ids = _publish(world.environment["NOTIFIER_BROKER_URL"], planned)
     _wait(services, dict(zip(ids, planned, strict=True)), progress)
-    outcomes = tuple(Outcome(one, _story(services, id_)) for one, id_ in zip(planned, ids, strict=True))
+    outcomes = tuple(DemoOutcome(one, _story(services, id_)) for one, id_ in zip(planned, ids, strict=True))
     rejected = len(services.audit.rejected())
     duplicates = sum(outcome.story.duplicates for outcome in outcomes if outcome.story)
     problems = [

@@ -21,7 +21,7 @@ class Ledger:
         self.hurried: list[UUID] = []
         self.is_away = is_away
 
-    def hurry(self, ids: Sequence[UUID]) -> None:
+    def requeue_soon(self, ids: Sequence[UUID]) -> None:
         if self.is_away:
             raise ServiceUnavailable("away")
         self.hurried += ids

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from notifier.client.relay import LONGEST_PAUSE_SECONDS, Pair, Passed, Relay, Row
+from notifier.client.relay import LONGEST_PAUSE_SECONDS, OutboxRow, Pair, Passed, Relay
 from notifier.domain.errors import ConfigurationError, PublishFailed, ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
 from tests.waiting import patient
@@ -24,16 +24,18 @@ CODES = (Channel.SMS, Lane.URGENT)
 class MemoryOutbox:
     """Rows in a dictionary; `away` makes the database unusable."""
 
-    rows: dict[UUID, Row] = field(default_factory=dict)
+    rows: dict[UUID, OutboxRow] = field(default_factory=dict)
     ids: Iterator[int] = field(default_factory=count)
     away: bool = False
 
     def add(self, pair: Pair = EMAIL, body: bytes = b"{}") -> UUID:
-        row = Row(UUID(int=next(self.ids)), *pair, body)
+        row = OutboxRow(UUID(int=next(self.ids)), *pair, body)
         self.rows[row.id] = row
         return row.id
 
-    def pass_on(self, limit: int, pairs: Sequence[Pair], publish: Callable[[Sequence[Row]], Passed]) -> Passed:
+    def pass_on(
+        self, limit: int, pairs: Sequence[Pair], publish: Callable[[Sequence[OutboxRow]], Passed]
+    ) -> Passed:
         if self.away:
             raise ServiceUnavailable("away")
         wanted = [row for _, row in sorted(self.rows.items()) if row.pair in pairs]

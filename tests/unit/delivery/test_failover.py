@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
 from uuid import uuid4
 
 import pytest
@@ -10,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.config.settings import DEFAULT_RETRIES
-from notifier.delivery.failover import Routed, to_decide
-from notifier.delivery.prepare import Prepared
+from notifier.delivery.failover import to_decide
 from notifier.domain.destinations import destination_of
 from notifier.domain.errors import Rejected, SendError, Unavailable
 from notifier.domain.retry_policy import Situation, decide
@@ -24,7 +22,6 @@ from notifier.providers.vonage.codes import TABLE as VONAGE
 
 VERDICTS: list[Verdict] = [row.verdict for table in (SMTP, TWILIO, VONAGE) for row in table]
 SENDERS = ("default", "news", "odd")
-NO_ONE = cast("Prepared", None)
 
 
 def error_of(verdict: Verdict) -> SendError:
@@ -71,12 +68,12 @@ def test_what_is_ours_to_mend_waits_and_what_is_not_fails(verdict: Verdict) -> N
 
 def test_a_refused_destination_waits_while_another_provider_may_serve_it() -> None:
     refused = Rejected("no", reason=Reason.DESTINATION_REFUSED, code="21408")
-    assert to_decide(refused, Routed(NO_ONE, ("a",))) is refused
-    waits = to_decide(refused, Routed(NO_ONE, ("a",), has_hope=True))
+    assert to_decide(refused) is refused
+    waits = to_decide(refused, has_hope=True)
     assert isinstance(waits, Unavailable)
     assert (waits.reason, waits.subject) == (Reason.DESTINATION_REFUSED, Subject.DESTINATION)
     gone = Rejected("no", reason=Reason.INVALID_RECIPIENT)
-    assert to_decide(gone, Routed(NO_ONE, ("a",), has_hope=True)) is gone
+    assert to_decide(gone, has_hope=True) is gone
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from kombu import Message
 from pydantic import SecretStr
 
 from notifier.config.settings import Settings
-from notifier.worker.app import DELIVER, DISPATCH, make_app
+from notifier.worker.app import make_app
+from notifier.worker.names import DELIVER, DISPATCH
 from notifier.worker.task_consumer import MAX_TASK_BYTES, MAX_TASK_IDS, TaskConsumer, _problem
 
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError
 from notifier.broker.publisher import Wire
 from notifier.client.relay import BATCH_ROWS, IDLE_SECONDS, Relay
 from notifier.contrib.django.outbox import DjangoOutbox
-from notifier.contrib.django.settings import Settings
+from notifier.contrib.django.settings import DjangoSettings
 from notifier.domain.errors import ConfigurationError, PublishFailed, ServiceUnavailable
 from notifier.runtime.shutdown import stop_on_signals
 
@@ -32,7 +32,7 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django ships no types
     def handle(self, *_: Any, **options: Any) -> None:
         """Run it."""
         try:
-            settings = Settings.read().require(
+            settings = DjangoSettings.read().require(
                 "NOTIFIER_BROKER_URL",
                 "NOTIFIER_TIMEOUT_SECONDS",
                 "NOTIFIER_BROKER_USER",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from notifier.bootstrap import settle
+from notifier.runtime.garbage_collection import tune_gc
 
 
 @pytest.fixture
@@ -20,13 +20,13 @@ def collector() -> Iterator[None]:
 
 def test_a_full_collection_does_not_look_at_what_was_there_at_the_start(collector: None) -> None:
     there = len(gc.get_objects())
-    settle()
+    tune_gc()
     assert gc.get_freeze_count() >= there
     assert len(gc.get_objects()) < there / 100
 
 
 def test_cycles_that_are_made_later_are_still_collected(collector: None) -> None:
-    settle()
+    tune_gc()
     cycle: list[object] = []
     cycle.append(cycle)
     del cycle

@@ -1,0 +1,67 @@
+"""One notification on its way from its claim to its result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from notifier.delivery.permit import Permit
+from notifier.delivery.prepare import Prepared
+from notifier.domain.errors import Rejected, SendError, Unavailable
+from notifier.domain.statuses import Reason
+from notifier.providers.base import Receipt
+from notifier.store.records import Claimed, DeliveryResult, Started
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Delivery:
+    """It grows with each step: claim, content, route, permit, attempt, answer, result.
+
+    It belongs to the thread of its task. What the event loop needs of it stands in a `ProviderCall`.
+    """
+
+    claim: Claimed
+    #: No call is under way for it, and no result is being written: if its task fails, it is given back.
+    is_unstarted: bool = True
+    content: Prepared = field(init=False)
+    #: Its route: the providers that it may still be given to; the first one is next.
+    providers: tuple[str, ...] = ()
+    #: See `Route.probe`.
+    probe: str | None = None
+    #: Some provider may take it later: one that is not called now, or that did not refuse it for good.
+    has_hope: bool = False
+    #: Calls that were made under its claim before.
+    earlier: int = 0
+    permit: Permit = field(default_factory=Permit)
+    attempt: Started = field(init=False)
+    answer: Receipt | SendError | None = None
+    #: How long the provider took.
+    seconds: float = 0.0
+    result: DeliveryResult | None = None
+
+    @property
+    def provider(self) -> str:
+        """Whose turn it is."""
+        return self.providers[0]
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether its call finds out if the provider works again."""
+        return self.provider == self.probe
+
+    @property
+    def was_called(self) -> bool:
+        """Whether its provider was called, or may have been."""
+        return not (isinstance(self.answer, Unavailable) and self.answer.reason is Reason.LEASE_EXPIRED)
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether a provider took it."""
+        return isinstance(self.answer, Receipt)
+
+    def go_on(self) -> None:
+        """To its next provider."""
+        self.has_hope = self.has_hope or not isinstance(self.answer, Rejected)
+        self.providers = self.providers[1:]
+        self.earlier = self.attempt.number - self.claim.attempt_count
+        self.answer, self.result, self.seconds = None, None, 0.0
+        self.is_unstarted = True

@@ -1,0 +1,83 @@
+"""Gives each delivery a route, and tells the circuits what came of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from notifier.config.logs import log, log_failure
+from notifier.config.settings import Settings
+from notifier.delivery.circuit_breaker import Circuits
+from notifier.delivery.delivery import Delivery
+from notifier.delivery.failover import no_route
+from notifier.delivery.results import Results, result_of
+from notifier.domain.destinations import destination_of
+from notifier.domain.errors import ServiceUnavailable
+from notifier.domain.retry_policy import wait_for_circuit
+from notifier.domain.routing import Candidate, Route
+from notifier.domain.statuses import SIMULATOR, Channel, Reason
+from notifier.store.records import DeliveryResult
+
+
+class Router:
+    """Tests go to the simulator and nowhere else; nothing is learnt from them."""
+
+    def __init__(self, circuits: Circuits, results: Results, settings: Settings) -> None:
+        self._circuits = circuits
+        self._results = results
+        self._settings = settings
+
+    def route(self, deliveries: Sequence[Delivery]) -> None:
+        """Give each its providers, or a result: it has to wait for one."""
+        by_channel: defaultdict[Channel, list[Delivery]] = defaultdict(list)
+        for delivery in deliveries:
+            if delivery.claim.is_test:
+                delivery.providers = (SIMULATOR,)
+            else:
+                by_channel[delivery.claim.channel].append(delivery)
+        for channel, ones in by_channel.items():
+            routes = self._circuits.routes(channel, [self._candidate(one) for one in ones])
+            for delivery, found in zip(ones, routes, strict=True):
+                if found.providers:
+                    delivery.providers, delivery.probe = found.providers, found.probe
+                    delivery.has_hope = found.is_partial
+                else:
+                    delivery.result = self._without_route(delivery, found)
+
+    def _candidate(self, delivery: Delivery) -> Candidate:
+        claim = delivery.claim
+        situation = self._results.situation(claim, max(1, claim.tries))
+        left = situation.seconds_left(self._settings.retry(claim.lane))
+        destination = destination_of(claim.channel, claim.recipient)
+        return Candidate(claim.id, delivery.content.identity, left, situation.is_untried, destination)
+
+    def _without_route(self, delivery: Delivery, found: Route) -> DeliveryResult:
+        claim, error = delivery.claim, no_route(delivery, found)
+        if found.reason in (Reason.NOT_CONFIGURED, Reason.OPERATOR):
+            return self._results.without_attempt(claim, error)
+        policy, situation = self._settings.retry(claim.lane), self._results.situation(claim, max(1, claim.tries))
+        decision = wait_for_circuit(found.reason, found.wait_seconds, policy, situation)
+        return result_of(claim, decision, error.detail)
+
+    def settle(self, delivery: Delivery) -> None:
+        """Make a doubtful answer a sure one, where others tell what it means."""
+        if delivery.claim.is_test:
+            return
+        try:
+            delivery.answer = self._circuits.settled(delivery)
+        except ServiceUnavailable:
+            pass  # It stays in doubt, and waits.
+        except Exception as error:
+            log_failure("deliver.answer_not_settled", error, notification_id=str(delivery.claim.id))
+
+    def learn(self, deliveries: Sequence[Delivery]) -> None:
+        """From the answers of these calls."""
+        real = [delivery for delivery in deliveries if delivery.was_called and not delivery.claim.is_test]
+        try:
+            if real:
+                self._circuits.note(real)
+        except ServiceUnavailable:
+            # Health is advice; the results themselves are written.
+            log.warning("deliver.health_not_noted", count=len(deliveries))
+        except Exception as error:
+            log_failure("deliver.health_not_noted", error, count=len(deliveries))

@@ -1,0 +1,60 @@
+"""A batch of messages as the broker gave them, and what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from notifier.domain.errors import Fault
+from notifier.domain.statuses import Channel, Lane
+
+#: Maximum number of messages in a batch.
+BATCH_SIZE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One message as the broker gave it, not looked into yet."""
+
+    body: bytes
+    channel: Channel
+    lane: Lane
+    #: Application headers, of any shape.
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    content_type: str | None = None
+    content_encoding: str | None = None
+    #: The property `user_id`, which RabbitMQ vouches for; None: it has none, or came by another broker.
+    broker_user: str | None = None
+    #: It may have been taken in before: the broker delivers it again, or we failed when we tried.
+    redelivered: bool = False
+    #: What the reader already found wrong with its wrapping; such a message is rejected for that.
+    faults: tuple[Fault, ...] = ()
+    #: Bytes that its body had; None: those of `body`, which the reader did not cut.
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeSummary:
+    """What became of a batch. Counts are of entries, so a batch message counts as many."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeAnswer:
+    """What became of one message whose sender waits: the notification, or why there is none."""
+
+    id: UUID | None
+    #: It was accepted before.
+    is_replay: bool
+    faults: tuple[Fault, ...] = ()
+
+
+#: Takes a batch; when it returns, the batch is recorded. Raises ServiceUnavailable to have it kept.
+Handle = Callable[[Sequence[Received]], object]
+#: Publishes deliver tasks: channel, lane, ids. May raise anything; the sweep covers for it.
+PublishTasks = Callable[[Channel, Lane, Sequence[UUID]], None]

@@ -1,0 +1,69 @@
+"""What is wrong with a message that its bytes alone do not tell."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from notifier.callbacks.policy import Rules
+from notifier.config.structure import Structure
+from notifier.domain.errors import Fault, NotFound, TemplateInvalid
+from notifier.domain.message import Message
+from notifier.domain.statuses import Channel
+from notifier.intake.producers import Producers
+from notifier.providers.smtp.address import parse_mailbox
+from notifier.rendering import Renderer
+
+
+class Checks:
+    """Checks a message against the templates, the configuration and the rights of its producer."""
+
+    def __init__(self, renderer: Renderer, structure: Structure, producers: Producers, callbacks: Rules) -> None:
+        self._renderer = renderer
+        self._structure = structure
+        self._producers = producers
+        self._callbacks = callbacks
+
+    def faults(self, message: Message, channel: Channel) -> list[Fault]:
+        """What the bytes alone cannot tell: is there such a template, sender, mailbox, and may it be sent?"""
+        faults = self._renderer.check_context(channel, message.template, message.context)
+        for name in ("sender", "reply_to"):
+            identity = getattr(message, name)
+            if identity is not None and identity not in self._structure.senders:
+                known = ", ".join(sorted(self._structure.senders)) or "none"
+                faults.append(
+                    Fault(name, "unknown_sender", "is no configured sender identity", f"Use one of: {known}")
+                )
+        if channel is Channel.EMAIL and not is_mailbox(message.to):
+            fix = "Write it as name@example.com or Name <name@example.com>"
+            faults.append(Fault("to", "not_an_address", "not a valid e-mail address", fix))
+        faults += self._producers.limit_faults(message, channel, partial(self._template_sender, message, channel))
+        return faults + self._callbacks.faults(message)
+
+    def _template_sender(self, message: Message, channel: Channel) -> str | None:
+        try:
+            return self._renderer.template(channel, message.template).sender
+        except (NotFound, TemplateInvalid):
+            return None  # which is a fault already
+
+
+def is_mailbox(address: str) -> bool:
+    """Whether mail can be addressed to it: syntax only, display name allowed. No DNS is asked."""
+    try:
+        parse_mailbox(address)
+    except ValueError:
+        return False
+    return True
+
+
+def check_encoding(content_type: str | None, content_encoding: str | None) -> list[Fault]:
+    """What keeps a body from being read as plain JSON."""
+    faults = []
+    kind = (content_type or "application/json").split(";")[0].strip().lower()
+    if kind not in ("application/json", "text/json", "application/octet-stream"):
+        fix = "Set content_type to application/json"
+        faults.append(Fault("content_type", "wrong_content_type", "is not JSON's", fix))
+    encoding = (content_encoding or "utf-8").strip().lower()
+    if encoding not in ("utf-8", "utf8", "us-ascii", "binary"):
+        fix = "Send plain UTF-8, without compression"
+        faults.append(Fault("content_encoding", "wrong_content_encoding", "is not UTF-8", fix))
+    return faults

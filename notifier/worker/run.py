@@ -1,0 +1,96 @@
+"""Run a worker or Beat as a program, until it is told to end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from celery import signals
+from celery.utils.nodenames import host_format
+
+from notifier.broker import topology
+from notifier.config.logs import log
+from notifier.config.settings import Settings
+from notifier.domain.statuses import Channel, Lane
+from notifier.runtime.garbage_collection import tune_gc
+from notifier.runtime.shutdown import Shutdown
+from notifier.worker.app import make_app
+from notifier.worker.process import OrderlyBeat, OrderlyWorker
+from notifier.worker.tasks import Process
+
+
+def run_worker(
+    settings: Settings,
+    lanes: Sequence[Lane],
+    channels: Sequence[Channel],
+    name: str,
+    *,
+    takes_callbacks: bool = True,
+    upkeep: bool = True,
+) -> None:
+    """Run one worker process until SIGTERM or SIGINT; what is in flight is finished first.
+
+    `upkeep`: it sweeps, too, and does what is done at night.
+    """
+    shutdown = Shutdown(settings.grace_seconds)
+    stop = shutdown.listen()
+    only_callbacks = takes_callbacks and not lanes and not upkeep
+    process = Process(settings, only_callbacks=only_callbacks, stop=stop)
+    app = make_app(settings, process)
+    # Now, not with the first notification: a wrong secret or provider option ends the program with its name.
+    process.prepare(delivers=bool(lanes), takes_callbacks=takes_callbacks)
+    process.services.wait_for_tables(stop)
+    problem = process.services.hash_key_problem()
+    if problem:
+        log.error("suppressions.other_hash_key", reason=problem)
+    _keep_our_logging()
+    signals.worker_ready.connect(_tune, weak=False)
+    queues = [topology.deliver_queue_name(*pair) for pair in topology.pairs(tuple(channels)) if pair[1] in lanes]
+    queues += [topology.CALLBACKS] if takes_callbacks else []
+    queues += [topology.MAINTENANCE] if upkeep else []
+    log.info("worker.start", lanes=[str(lane) for lane in lanes], count=settings.worker_threads)
+    worker = OrderlyWorker(
+        shutdown,
+        app=app,
+        hostname=host_format(name),
+        pool="threads",
+        concurrency=settings.worker_threads,
+        queues=queues,
+        loglevel=settings.log_level.upper(),
+        without_gossip=True,
+        without_mingle=True,
+        task_events=True,
+        quiet=True,
+    )
+    if stop.is_set():
+        process.stop()
+        return
+    worker.start()
+    sys.exit(worker.exitcode)
+
+
+def _tune(**_: Any) -> None:
+    """Before the first task: Celery's signal `worker_ready`."""
+    tune_gc()
+
+
+def _keep_our_logging() -> None:
+    """A receiver of this signal is what keeps Celery from setting up logging of its own."""
+    signals.setup_logging.connect(_logging_is_set_up, weak=False)
+
+
+def _logging_is_set_up(**_: Any) -> None:
+    """Done by `config.logs.configure`."""
+
+
+def run_beat(settings: Settings) -> None:
+    """Run Beat until it is stopped. Any number may run at once."""
+    shutdown = Shutdown(settings.grace_seconds)
+    stop = shutdown.listen()
+    app = make_app(settings)
+    _keep_our_logging()
+    beat = OrderlyBeat(shutdown, app=app, quiet=True, loglevel=settings.log_level.upper())
+    if not stop.is_set():
+        log.info("beat.start")
+        beat.run()

@@ -1,0 +1,124 @@
+"""The event loops of a worker process, each in a thread of its own: one delivers, one calls producers back."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import defaultdict
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
+
+from notifier.bootstrap import Services, make_providers
+from notifier.callbacks import Caller as CallbackCaller
+from notifier.callbacks import NameServers, Runner
+from notifier.config.logs import log
+from notifier.delivery import Asker, Circuits, Deliverer, Reconciler
+from notifier.delivery.prepare import Composer
+from notifier.delivery.provider_calls import ProviderCaller
+from notifier.delivery.rate_limiter import RateLimiter
+from notifier.delivery.results import Results
+from notifier.domain.statuses import SIMULATOR, Channel
+from notifier.providers.base import Provider
+from notifier.providers.simulator import Simulator
+
+T = TypeVar("T")
+
+
+class _LoopThread:
+    """An event loop in a thread of its own: Celery has no asyncio, its task threads hand coroutines over.
+
+    uvloop where it is installed.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.loop = _new_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name=name, daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Do this on the loop, and wait for what it comes to."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout)
+
+    def stop(self) -> None:
+        """End the loop."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(timeout=10)
+        self.loop.close()
+
+
+class CallbackLoop:
+    """What calls producers' endpoints: on an event loop that no delivery is on, with look-ups of its own."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._thread = _LoopThread("callback-loop")
+        self.runner = self._thread.run(self._make())
+
+    async def _make(self) -> Runner:
+        settings = self._services.settings
+        caller = CallbackCaller(settings.callback_hosts, names=NameServers(settings.callback_servers))
+        return Runner(self._services.callbacks, settings.structure.callbacks, caller, self._thread.loop)
+
+    def stop(self) -> None:
+        """Let the calls under way end, and end the loop."""
+        self._thread.run(self.runner.stop(), timeout=20)
+        self._thread.stop()
+
+
+class DeliveryLoop:
+    """The event loop that a worker process delivers on, with the providers that live on it.
+
+    `stop` is set when the process is to end.
+    """
+
+    def __init__(self, services: Services, stop: threading.Event | None = None) -> None:
+        self._services = services
+        self._stop = stop
+        self._thread = _LoopThread("delivery-loop")
+        self._loop = self._thread.loop
+        made = self._thread.run(self._make_providers())
+        self._providers: Mapping[str, Provider] = {provider.name: provider for provider in made}
+        everyone: Mapping[str, Provider] = {**self._providers, SIMULATOR: Simulator()}
+        self.deliverer = self._make_deliverer(everyone)
+        self.reconciler = Reconciler(services.ledger, services.renderer, everyone, services.settings, self._loop)
+        self.asker = Asker(services.receipt_book, services.receipts, everyone, self._loop)
+
+    def _make_deliverer(self, everyone: Mapping[str, Provider]) -> Deliverer:
+        services, settings = self._services, self._services.settings
+        deadline = settings.call_deadline_seconds
+        configured: defaultdict[Channel, list[str]] = defaultdict(list)
+        for provider in self._providers.values():
+            configured[provider.channel].append(provider.name)
+        weights = {table.name: table.weight for table in settings.provider_tables()}
+        circuits = Circuits(services.health, services.circuits, configured, weights, deadline_seconds=deadline)
+        composer = Composer(services.renderer, settings, services.hash_key, services.tokens, services.attachments)
+        limiter = RateLimiter(services.rates, settings)
+        slots = settings.worker_calls
+        caller = ProviderCaller(self._loop, everyone, limiter, slots=slots, deadline_seconds=deadline)
+        results = Results(settings, everyone, services.hash_key)
+        return Deliverer(services.ledger, composer, circuits, caller, results, settings, self._stop)
+
+    async def _make_providers(self) -> list[Provider]:
+        return make_providers(self._services.settings)
+
+    def stop(self) -> None:
+        """Close the providers' connections and end the loop. Call it when no task is running any more."""
+        self._thread.run(self._close_providers(), timeout=10)
+        self._thread.stop()
+        self._services.close()
+
+    async def _close_providers(self) -> None:
+        for provider in self._providers.values():
+            try:
+                await provider.close()
+            except Exception as error:
+                log.warning("provider.close_failed", provider=provider.name, error=type(error).__name__)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop

@@ -1,0 +1,201 @@
+"""The tasks, what a worker process holds to do them, and what publishes them.
+
+Tasks carry ids and nothing else. A task that is lost, repeated or late does no harm: the claim decides who
+delivers, and the sweep issues work again. So `countdown`, `eta` and `retry()` are not used.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from threading import Event, Lock
+from typing import Any
+from uuid import UUID
+
+from celery import Celery, signals
+
+from notifier.bootstrap import Services
+from notifier.broker import topology
+from notifier.config.settings import Settings
+from notifier.delivery.sweep import dispatch_callbacks
+from notifier.domain.statuses import Channel, Lane
+from notifier.operations.upkeep import NIGHTLY
+from notifier.worker.names import (
+    CALL_BACK,
+    DELIVER,
+    DISPATCH,
+    IDS_PER_TASK,
+    LATE_UPKEEP,
+    PARTITIONS,
+    PUBLISH_SECONDS,
+    RECONCILE,
+    RETENTION,
+    STATISTICS,
+    TICK_SECONDS,
+)
+from notifier.worker.runtime import CallbackLoop, DeliveryLoop
+
+
+def add_tasks(app: Celery, process: Process) -> None:
+    _add_callbacks(app, process)
+    if not process.only_callbacks:
+        _add_deliveries(app, process)
+        _add_upkeep(app, process)
+    signals.worker_shutdown.connect(process.stop, weak=False)
+
+
+def _add_callbacks(app: Celery, process: Process) -> None:
+    @app.task(name=CALL_BACK, shared=False)  # type: ignore[untyped-decorator]
+    def call_back(ids: list[str]) -> None:
+        """Begin to tell producers of these. It ends before the calls do: see `callbacks.running`."""
+        process.callbacks.runner.start([UUID(value) for value in ids])
+
+
+def _add_deliveries(app: Celery, process: Process) -> None:
+    """What is done with notifications whose ids a task carries, and what gives those tasks out."""
+    publish_deliver, publish_reconcile = task_publisher(app), task_publisher(app, RECONCILE)
+    publish_callbacks = callback_publisher(app)
+
+    @app.task(name=DELIVER, shared=False)  # type: ignore[untyped-decorator]
+    def deliver(ids: list[str]) -> dict[str, int]:
+        """Deliver these notifications. Returns counts, for whoever looks the result up."""
+        summary = process.delivery.deliverer.deliver([UUID(value) for value in ids])
+        return {"claimed": summary.claimed, "sent": summary.sent, "other": summary.other}
+
+    @app.task(name=RECONCILE, shared=False)  # type: ignore[untyped-decorator]
+    def reconcile(ids: list[str]) -> int:
+        """Find out what became of these: calls that ended without an answer, or no receipt came."""
+        wanted = [UUID(value) for value in ids]
+        return process.delivery.reconciler.reconcile(wanted) + process.delivery.asker.ask(wanted)
+
+    @app.task(name=DISPATCH, shared=False)  # type: ignore[untyped-decorator]
+    def dispatch_due() -> int:
+        """Give out what is due: scheduled, retrying, lost, or left by a dead worker."""
+        if not process.may_sweep():
+            return 0
+        services = process.services
+        due = services.dispatcher(publish_deliver, publish_reconcile).dispatch_due()
+        return due + dispatch_callbacks(services.callbacks, publish_callbacks)
+
+
+def _add_upkeep(app: Celery, process: Process) -> None:
+    """What is done at night."""
+
+    @app.task(name=PARTITIONS, shared=False)  # type: ignore[untyped-decorator]
+    def upkeep() -> dict[str, Any]:
+        """Make the partitions of the coming months, and drop counts and files that nobody needs any more."""
+        return process.services.upkeep.run(NIGHTLY)
+
+    @app.task(name=RETENTION, shared=False)  # type: ignore[untyped-decorator]
+    def retention() -> dict[str, Any]:
+        """Redact, delete and drop what is old enough; what there is no time for waits for the next night."""
+        return process.services.upkeep.run(["retention"])
+
+    @app.task(name=STATISTICS, shared=False)  # type: ignore[untyped-decorator]
+    def log_statistics() -> dict[str, Any]:
+        """Yesterday's notifications by channel and status, in the log and as the task's result."""
+        return process.services.upkeep.run(["statistics"])
+
+    @app.task(name=LATE_UPKEEP, shared=False)  # type: ignore[untyped-decorator]
+    def run_late_upkeep() -> dict[str, Any]:
+        """One step that was not done at its hour: Beat was down then, or it failed."""
+        return process.services.upkeep.run_late()
+
+
+class Process:
+    """What a worker process holds: connections to the database, and two loops, each made by its first task."""
+
+    def __init__(self, settings: Settings, *, only_callbacks: bool = False, stop: Event | None = None) -> None:
+        self._stop = stop
+        #: It has no other task, so that it never needs a provider's secret.
+        self.only_callbacks = only_callbacks
+        application = "notifier callbacks" if only_callbacks else "notifier worker"
+        self.services = Services(settings, pool_size=settings.worker_threads + 2, application=application)
+        self._delivery: DeliveryLoop | None = None
+        self._callbacks: CallbackLoop | None = None
+        self._making = Lock()
+        self._sweep_from = time.monotonic()
+
+    def prepare(self, *, delivers: bool, takes_callbacks: bool) -> None:
+        """Make what its tasks need before the first one comes, and nothing else: what only calls producers'
+        endpoints reads no provider's secret.
+
+        Raises:
+            ConfigurationError: a provider's option, or a secret of callbacks, is missing or wrong.
+        """
+        self.services.settings.require("database_url")
+        if delivers:
+            assert self.delivery
+        if takes_callbacks:
+            for producer, table in self.services.settings.structure.callbacks.items():
+                table.keys(producer)
+            assert self.callbacks
+
+    def may_sweep(self) -> bool:
+        """Whether this process has not swept within half a tick.
+
+        While no worker runs, a Redis-protocol broker keeps every tick. One sweep then does the work of them all.
+        """
+        with self._making:
+            now = time.monotonic()
+            if now < self._sweep_from:
+                return False
+            self._sweep_from = now + TICK_SECONDS / 2
+            return True
+
+    @property
+    def delivery(self) -> DeliveryLoop:
+        # Several task threads may come first at once.
+        with self._making:
+            if self._delivery is None:
+                self._delivery = DeliveryLoop(self.services, self._stop)
+            return self._delivery
+
+    @property
+    def callbacks(self) -> CallbackLoop:
+        with self._making:
+            if self._callbacks is None:
+                self._callbacks = CallbackLoop(self.services)
+            return self._callbacks
+
+    def stop(self, **_: Any) -> None:
+        """After the last task: Celery's signal `worker_shutdown`."""
+        with self._making:
+            if self._callbacks is not None:
+                self._callbacks.stop()
+            if self._delivery is not None:
+                self._delivery.stop()
+            self.services.close()
+
+
+def task_publisher(app: Celery, task: str = DELIVER) -> Callable[[Channel, Lane, Sequence[UUID]], None]:
+    """What intake and sweep use to hand ids to the workers: `publish(channel, lane, ids)`."""
+
+    def publish(channel: Channel, lane: Lane, ids: Sequence[UUID]) -> None:
+        for start in range(0, len(ids), IDS_PER_TASK):
+            _send(app, task, ids[start : start + IDS_PER_TASK], topology.deliver_queue_name(channel, lane))
+
+    return publish
+
+
+def callback_publisher(app: Celery) -> Callable[[Sequence[UUID]], None]:
+    """What the sweep uses to hand the callbacks of one endpoint to the workers: `publish(ids)`."""
+
+    def publish(ids: Sequence[UUID]) -> None:
+        _send(app, CALL_BACK, ids, topology.CALLBACKS)
+
+    return publish
+
+
+def _send(app: Celery, task: str, ids: Sequence[UUID], queue: str) -> None:
+    app.send_task(
+        task,
+        args=[[str(value) for value in ids]],
+        queue=queue,
+        argsrepr=f"({len(ids)} ids)",
+        ignore_result=app.conf.task_ignore_result,
+        retry=True,
+        retry_policy={"max_retries": 1, "interval_start": 0},
+        timeout=PUBLISH_SECONDS,
+        confirm_timeout=PUBLISH_SECONDS,
+    )
