@@ -86,7 +86,8 @@ def make_app(
     app.include_router(suppressions.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
     app.include_router(callbacks.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
     app.include_router(health.router, responses=_responses((500, 503)))
-    app.include_router(webhooks.router)
+    if desk is not None:
+        app.include_router(webhooks.make_router(desk.receipts))
     app.include_router(unsubscribe.router)
     limits = {attachments.PATH: desk.attachments.max_bytes} if desk else {}
     app.add_middleware(Shield, limits=limits, patience=patience)

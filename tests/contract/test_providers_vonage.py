@@ -18,7 +18,8 @@ from notifier.dev.vonage_server import VonageRule, VonageServer, running_vonage_
 from notifier.domain.errors import OutcomeUnknown, Rejected, SendError, Throttled, Unavailable
 from notifier.domain.statuses import Outcome, Reason
 from notifier.providers.base import Outgoing, Receipt
-from notifier.providers.vonage.provider import VonageOptions, VonageProvider
+from notifier.providers.vonage.options import VonageOptions
+from notifier.providers.vonage.provider import VonageProvider
 
 ROOT = Path(__file__).parents[2]
 #: Nothing takes so long.

@@ -21,7 +21,7 @@ from notifier.providers.outcomes import BAD_RECIPIENT, SENDER_REFUSED, UNAVAILAB
 from notifier.providers.smtp.address import Mailbox, parse_mailbox
 from notifier.providers.smtp.connect import connect, describe, failed_to_connect
 from notifier.providers.smtp.mime import Correspondents, Mail, compose
-from notifier.providers.smtp.options import SmtpOptions, read_options
+from notifier.providers.smtp.options import SmtpOptions
 from notifier.providers.smtp.pool import Connection, Pool, PoolClosed
 from notifier.providers.smtp.transaction import StaleConnection, Transaction
 from notifier.providers.system_resolver import SystemResolver
@@ -34,6 +34,7 @@ class SmtpProvider:
     """Kind `smtp`."""
 
     channel = Channel.EMAIL
+    options_model = SmtpOptions
 
     def __init__(self, name: str, options: SmtpOptions) -> None:
         self.name = name
@@ -48,8 +49,8 @@ class SmtpProvider:
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, str]) -> Self:
-        """See `Provider.from_options`; the options are those of `SmtpOptions`, plus `url`, `ca_file`, `verify`."""
-        return cls(name, read_options(name, options))
+        """See `Provider.from_options` and `SmtpOptions`."""
+        return cls(name, SmtpOptions.read(name, options))
 
     async def send(self, outgoing: Outgoing, *, deadline_seconds: float) -> Receipt:
         """See `Provider.send`."""
@@ -68,7 +69,7 @@ class SmtpProvider:
             async with asyncio.timeout(deadline_seconds):
                 return await self._greet()
         except TimeoutError:
-            text = f"{self._options.host} did not answer within {deadline_seconds:g} s"
+            text = f"{self._options.url.host} did not answer within {deadline_seconds:g} s"
             raise UNAVAILABLE.error(text) from None
         except (OSError, aiosmtplib.SMTPException) as error:
             raise failed_to_connect(self._options, error) from error
