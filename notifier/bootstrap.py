@@ -14,8 +14,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine
 
 from notifier.broker import topology, user_id
-from notifier.callbacks import Caller as CallbackCaller
-from notifier.callbacks import NameServers, Runner
+from notifier.callbacks import CallbackCaller, NameServers, Runner
 from notifier.config.logs import log
 from notifier.config.settings import Settings
 from notifier.delivery import Asker, Circuits, Deliverer, Reconciler

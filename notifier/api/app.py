@@ -28,7 +28,7 @@ from notifier.api.routes import (
     webhooks,
 )
 from notifier.api.schemas import Problem
-from notifier.api.timeouts import Patience
+from notifier.api.timeouts import ClientTimeouts
 from notifier.domain.message import Envelope, Message
 from notifier.domain.statuses import Lane
 
@@ -60,7 +60,7 @@ _ALWAYS = (401, 403, 408, 422, 429, 500, 503)
 def make_app(
     desk: Desk | None = None,
     lifespan: Lifespan[FastAPI] | None = None,
-    patience: Patience = Patience(),  # noqa: B008 - it cannot change
+    patience: ClientTimeouts = ClientTimeouts(),  # noqa: B008 - it cannot change
 ) -> FastAPI:
     """The application, working with `desk`; without one it can only describe itself."""
     app = FastAPI(

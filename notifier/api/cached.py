@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Kept(Generic[T]):
+class CachedAnswer(Generic[T]):
     """Asks at most once in `seconds`, whoever wants to know. Thread-safe; a failure is not kept."""
 
     def __init__(self, ask: Callable[[], T], seconds: float) -> None:

@@ -15,7 +15,7 @@ BROKER_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class ServiceState:
     """Each part: "ok", or what is wrong with it."""
 
     database: str
@@ -35,15 +35,15 @@ class Readiness:
         self._missing_upgrade = missing_upgrade
         self._broker_url = broker_url
 
-    def state(self) -> State:
+    def state(self) -> ServiceState:
         """How it is now."""
         try:
             missing = self._missing_upgrade()
         except DatabaseChanged:
-            return State("not the one it was: run `notifier db after-restore`", "not known", self._broker())
+            return ServiceState("not the one it was: run `notifier db after-restore`", "not known", self._broker())
         except ServiceUnavailable:
-            return State("away", "not known", self._broker())
-        return State("ok", "ok" if missing is None else "run `notifier db upgrade`", self._broker())
+            return ServiceState("away", "not known", self._broker())
+        return ServiceState("ok", "ok" if missing is None else "run `notifier db upgrade`", self._broker())
 
     def _broker(self) -> str:
         options = topology.transport_options(self._broker_url, timeout_seconds=BROKER_SECONDS)

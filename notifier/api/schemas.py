@@ -19,7 +19,7 @@ from notifier.store.search import Filter, NotificationView, RejectedView
 Words = Annotated[str, Field(min_length=1, max_length=320)]
 
 
-class Accepted(BaseModel):
+class AcceptedMessage(BaseModel):
     """A notification that is in the record."""
 
     id: UUID
@@ -27,7 +27,7 @@ class Accepted(BaseModel):
     url: str
 
     @classmethod
-    def of(cls, notification: UUID) -> Accepted:
+    def of(cls, notification: UUID) -> AcceptedMessage:
         """The answer for this one: always the same, so that a repetition is answered alike."""
         return cls(id=notification, url=f"/v1/notifications/{notification}")
 
@@ -55,7 +55,7 @@ class Problem(BaseModel):
     errors: list[Error]
 
 
-class AcceptedEntry(Accepted):
+class AcceptedEntry(AcceptedMessage):
     """An entry of a batch that is in the record."""
 
     #: It was accepted before.
@@ -93,7 +93,7 @@ class Body(BaseModel):
     text: str
 
 
-class Rejected(BaseModel):
+class RejectedMessage(BaseModel):
     """A rejected message. Its body and headers are for admins."""
 
     id: UUID
@@ -110,7 +110,7 @@ class Rejected(BaseModel):
     headers: dict[str, Any] | None = None
 
     @classmethod
-    def of(cls, view: RejectedView, *, whole: bool) -> Rejected:
+    def of(cls, view: RejectedView, *, whole: bool) -> RejectedMessage:
         """Without what the producer sent, unless `whole`."""
         names = cls.model_fields.keys() - {"body", "headers"}
         found = cls(**{name: getattr(view, name) for name in names})
@@ -120,7 +120,7 @@ class Rejected(BaseModel):
 class RejectedPage(BaseModel):
     """Newest first."""
 
-    items: list[Rejected]
+    items: list[RejectedMessage]
     #: Give it as `after` for the next page; null: this was the last one.
     next: str | None
 
@@ -150,8 +150,8 @@ class Conditions(BaseModel):
     reason: Reason | None = None
     provider: Words | None = None
     channel: Channel | None = None
-    since: Annotated[Time | None, Field(description="Accepted then or later; RFC 3339.")] = None
-    until: Annotated[Time | None, Field(description="Accepted before that.")] = None
+    since: Annotated[Time | None, Field(description="AcceptedMessage then or later; RFC 3339.")] = None
+    until: Annotated[Time | None, Field(description="AcceptedMessage before that.")] = None
     is_test: Annotated[bool | None, Field(description="Sent with a test key, or not.")] = None
 
     def filter(self, producer: str | None, metadata: dict[str, str] | None = None) -> Filter:

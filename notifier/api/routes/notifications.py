@@ -11,7 +11,7 @@ from notifier.api import openapi_examples
 from notifier.api.auth import KeyedRoute, Sender, admit
 from notifier.api.dependencies import AtDesk
 from notifier.api.errors import Refusal, errors_of, refusal, status_of
-from notifier.api.schemas import Accepted, AcceptedEntry, BatchAnswer, RefusedEntry
+from notifier.api.schemas import AcceptedEntry, AcceptedMessage, BatchAnswer, RefusedEntry
 from notifier.domain.errors import Fault
 from notifier.domain.message import Message
 from notifier.domain.statuses import Lane
@@ -53,7 +53,7 @@ def send(
             max_length=300, description="The contract's idempotency_key: the same request again is answered alike."
         ),
     ] = None,
-) -> Accepted:
+) -> AcceptedMessage:
     """Accept one message: from here on it is in the record and will be sent, whatever becomes of the broker.
 
     The same request with the same key is the same notification and gets the same answer.
@@ -65,7 +65,7 @@ def send(
     [answer] = desk.intake.answer([entry.message], is_test=holder.is_test)
     if answer.id is None:
         raise refusal(answer.faults, value)
-    found = Accepted.of(answer.id)
+    found = AcceptedMessage.of(answer.id)
     response.headers["Location"] = found.url
     if answer.is_replay:
         response.headers["Idempotency-Replayed"] = "true"
@@ -111,7 +111,7 @@ def _batch_answer(answers: Sequence[Answer]) -> BatchAnswer:
         if answer.id is None:
             told.append(RefusedEntry(status=status_of(answer.faults), errors=_errors(answer)))
         else:
-            told.append(AcceptedEntry(**Accepted.of(answer.id).model_dump(), is_replay=answer.is_replay))
+            told.append(AcceptedEntry(**AcceptedMessage.of(answer.id).model_dump(), is_replay=answer.is_replay))
     accepted = sum(answer.id is not None for answer in answers)
     if not accepted:
         faults = [fault for answer in answers for fault in answer.faults]

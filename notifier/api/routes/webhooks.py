@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -37,14 +36,12 @@ def make_router(receipts: Receipts) -> APIRouter:
     """One route for each webhook that a configured kind of provider declares."""
     router = APIRouter(include_in_schema=False)
     for kind, webhook in receipts.webhooks():
-        path = f"/webhooks/{kind}/{webhook.path}"
-        router.add_api_route(path, _endpoint(receipts, kind, webhook), methods=["POST"])
+        _add_route(router, receipts, kind, webhook)
     return router
 
 
-def _endpoint(
-    receipts: Receipts, kind: str, webhook: type[Webhook[Any]]
-) -> Callable[[Request], Awaitable[Response]]:
+def _add_route(router: APIRouter, receipts: Receipts, kind: str, webhook: type[Webhook[Any]]) -> None:
+    @router.post(f"/webhooks/{kind}/{webhook.path}")
     async def receive(request: Request) -> Response:
         if not await for_outside(receipts.receive, kind, webhook, await _read(request)):
             log.warning("webhook.refused", provider=kind)
@@ -55,8 +52,6 @@ def _endpoint(
             return Response(status_code=204)
         body, media_type = webhook.answer
         return Response(body, media_type=media_type)
-
-    return receive
 
 
 def _number(text: str) -> int:

@@ -22,7 +22,7 @@ from notifier.providers.smtp.address import Mailbox, parse_mailbox
 from notifier.providers.smtp.connect import connect, describe, failed_to_connect
 from notifier.providers.smtp.mime import Correspondents, Mail, compose
 from notifier.providers.smtp.options import SmtpOptions
-from notifier.providers.smtp.pool import Connection, Pool, PoolClosed
+from notifier.providers.smtp.pool import Pool, PoolClosed, SmtpConnection
 from notifier.providers.smtp.transaction import StaleConnection, Transaction
 from notifier.providers.system_resolver import SystemResolver
 
@@ -104,7 +104,7 @@ class SmtpProvider:
     async def _greet(self) -> str:
         smtp = await connect(self._options, self._names)
         said = describe(smtp, self._options)
-        connection = Connection(smtp, 0.0)
+        connection = SmtpConnection(smtp, 0.0)
         try:
             await connection.settle()
             await connection.quit()

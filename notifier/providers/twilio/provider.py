@@ -21,7 +21,7 @@ from twilio.rest import Client
 from notifier.domain.errors import Rejected, SendError, Unavailable
 from notifier.domain.statuses import Channel, Reason
 from notifier.providers.base import Outgoing, Receipt, Report, Sought
-from notifier.providers.http import Call, in_time, retry_after
+from notifier.providers.http import HttpCall, in_time, retry_after
 from notifier.providers.outcomes import UNAVAILABLE, UNKNOWN
 from notifier.providers.redaction import sms_detail
 from notifier.providers.twilio.codes import judge
@@ -134,7 +134,7 @@ class TwilioProvider:
             raise Rejected("expired before it could be handed to Twilio", reason=Reason.EXPIRED)
         return min(left, self._options.validity_seconds)
 
-    async def _ask(self, call: Call, ask: Callable[[Any], Any]) -> Any:
+    async def _ask(self, call: HttpCall, ask: Callable[[Any], Any]) -> Any:
         try:
             async with in_time(call):
                 return await ask(self._connected())
@@ -167,7 +167,7 @@ def _cannot_tell(error: SendError) -> Unavailable:
     return Unavailable(error.detail, code=error.code, reason=reason, retry_after_seconds=wait)
 
 
-def _refused(call: Call) -> SendError:
+def _refused(call: HttpCall) -> SendError:
     """What an answer other than 2xx means."""
     status, (code, words) = call.status or 0, _read_error(call.body or "")
     verdict = judge(status, code)

@@ -21,7 +21,7 @@ from notifier.domain.gsm7 import fits_gsm
 from notifier.domain.statuses import Channel, Reason
 from notifier.providers.base import Outgoing, Receipt
 from notifier.providers.http import (
-    Call,
+    HttpCall,
     basic_authorization,
     exchange,
     in_time,
@@ -126,13 +126,13 @@ class VonageProvider:
         *,
         data: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Call:
+    ) -> HttpCall:
         """The call, if it was answered with 2xx.
 
         Raises:
             SendError: if not.
         """
-        call = Call(deadline_seconds)
+        call = HttpCall(deadline_seconds)
         url = self._options.api_base + path
         async with in_time(call):
             await exchange(self._connected(), call, method, url, data=data, headers=headers)
@@ -147,7 +147,7 @@ class VonageProvider:
         return self._session
 
 
-def _http_error(call: Call) -> SendError:
+def _http_error(call: HttpCall) -> SendError:
     """What an answer other than 2xx means. The API itself gives none to a send; a proxy or a wrong address may."""
     status = call.status or 0
     wait = retry_after(call.headers or {})
