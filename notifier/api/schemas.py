@@ -150,8 +150,8 @@ class Conditions(BaseModel):
     reason: Reason | None = None
     provider: Words | None = None
     channel: Channel | None = None
-    since: Annotated[Time | None, Field(description="AcceptedMessage then or later; RFC 3339.")] = None
-    until: Annotated[Time | None, Field(description="AcceptedMessage before that.")] = None
+    since: Annotated[Time | None, Field(description="Accepted then or later; RFC 3339.")] = None
+    until: Annotated[Time | None, Field(description="Accepted before that.")] = None
     is_test: Annotated[bool | None, Field(description="Sent with a test key, or not.")] = None
 
     def filter(self, producer: str | None, metadata: dict[str, str] | None = None) -> Filter:

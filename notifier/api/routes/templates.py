@@ -134,7 +134,7 @@ class RejectedSearch(BaseModel):
     after: Annotated[str | None, Field(max_length=50, description="`next` of the page before.")] = None
 
 
-@router.get("/v1/rejected-messages", summary="RejectedMessage messages")
+@router.get("/v1/rejected-messages", summary="Rejected messages")
 def rejected(desk: AtDesk, _: Operator, wanted: Annotated[RejectedSearch, Query()]) -> RejectedPage:
     """What came by the broker and was not accepted, newest first, with every reason."""
     page = desk.audit.rejected(limit=wanted.limit, before=read_cursor(wanted.after))
