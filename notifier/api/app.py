@@ -16,7 +16,6 @@ from notifier.api import errors
 from notifier.api.dependencies import Desk
 from notifier.api.middleware import Shield
 from notifier.api.routes import (
-    actions,
     attachments,
     callbacks,
     health,
@@ -80,7 +79,7 @@ def make_app(
     bodied = (*_ALWAYS, 400, 409, 413)
     app.include_router(notifications.router, responses=_responses((*bodied, 415)))
     app.include_router(attachments.router, responses=_responses((*_ALWAYS, 413, 415)))
-    app.include_router(actions.router, responses=_responses((*bodied, 404)))
+    app.include_router(notifications.actions, responses=_responses((*bodied, 404)))
     app.include_router(search.router, responses=_responses((*_ALWAYS, 404)))
     app.include_router(templates.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
     app.include_router(suppressions.router, responses=_responses((*_ALWAYS, 400, 404, 413)))

@@ -7,9 +7,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from notifier.api.cached import CachedAnswer
 from notifier.api.key_shares import LongReads, Shares
-from notifier.api.readiness import Readiness, ServiceState
+from notifier.api.readiness import CachedAnswer, Readiness, ServiceState
 from notifier.api.task_queue import Handover
 from notifier.bootstrap import Services
 from notifier.feedback.receipts import Receipts

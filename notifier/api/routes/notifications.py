@@ -1,25 +1,37 @@
-"""`POST /v1/notifications`: the row is written before the answer."""
+"""Send, retry and cancel. The row is written before the answer; an action leaves an operator record."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 
 from notifier.api import openapi_examples
-from notifier.api.auth import KeyedRoute, Sender, admit
+from notifier.api.auth import KeyedRoute, Operator, Sender, SenderOrOperator, admit
 from notifier.api.dependencies import AtDesk
 from notifier.api.errors import Refusal, errors_of, refusal, status_of
-from notifier.api.schemas import AcceptedEntry, AcceptedMessage, BatchAnswer, RefusedEntry
+from notifier.api.routes.search import story_for
+from notifier.api.schemas import (
+    AcceptedEntry,
+    AcceptedMessage,
+    BatchAnswer,
+    Done,
+    RefusedEntry,
+    RetryRequest,
+    Why,
+)
 from notifier.domain.errors import Fault
 from notifier.domain.message import Message
-from notifier.domain.statuses import Lane
+from notifier.domain.statuses import Lane, Status
 from notifier.intake.http_requests import read_batch_request, read_request
 from notifier.intake.service import Answer, check_encoding
+from notifier.operations import Result, Selection
 from notifier.operations.api_keys import Holder
 
 router = APIRouter(tags=["send"], route_class=KeyedRoute)
+actions = APIRouter(tags=["act"], route_class=KeyedRoute)
 
 
 async def _body(request: Request) -> bytes:
@@ -142,3 +154,50 @@ def _not_allowed(holder: Holder, message: Message | None) -> list[Fault]:
         return []
     assert message.channel is not None, "set by parsing"
     return holder.faults(message.channel, message.lane or Lane.NORMAL, message.template)
+
+
+@actions.post("/v1/notifications/retry", summary="Retry many")
+def retry_many(desk: AtDesk, holder: Operator, wanted: RetryRequest) -> Result:
+    """Set notifications going again that have ended: all that the filter finds, of status `failed` unless it names
+    another. If it is broken off, ask again: it goes on."""
+    conditions = wanted.filter
+    if conditions.status is None and conditions.model_dump(exclude_none=True):
+        conditions = conditions.model_copy(update={"status": Status.FAILED})
+    return desk.operations.retry(
+        Selection(filter=conditions.filter(None)),
+        operator=holder.operator,
+        reason=wanted.reason,
+        rate_per_second=wanted.rate_per_second,
+        dry_run=wanted.dry_run,
+    )
+
+
+@actions.post("/v1/notifications/{notification:uuid}/retry", summary="Retry one")
+def retry_one(desk: AtDesk, holder: Operator, notification: UUID, why: Why | None = None) -> Done:
+    """Set a notification going again that has ended: failed, expired, undelivered or suppressed."""
+    desk.audit.story(notification)
+    reason = why.reason if why else None
+    return _done(
+        notification, desk.operations.retry(Selection((notification,)), operator=holder.operator, reason=reason)
+    )
+
+
+@actions.post("/v1/notifications/{notification:uuid}/cancel", summary="Cancel one")
+def cancel_one(desk: AtDesk, holder: SenderOrOperator, notification: UUID, why: Why | None = None) -> Done:
+    """Stop a notification that is not sent yet. Whoever sent it may."""
+    story_for(desk.audit, holder, notification)
+    reason = why.reason if why else None
+    return _done(
+        notification, desk.operations.cancel(Selection((notification,)), operator=holder.operator, reason=reason)
+    )
+
+
+def _done(notification: UUID, result: Result) -> Done:
+    """The answer to an action on one notification.
+
+    Raises:
+        Refusal: 409, if it was left alone.
+    """
+    if not result.changed:
+        raise Refusal(409, result.skipped[0].why if result.skipped else "it changed meanwhile, try again")
+    return Done(id=notification, record_id=result.record_id)

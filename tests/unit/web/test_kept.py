@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from notifier.api.cached import CachedAnswer
+from notifier.api.readiness import CachedAnswer
 
 
 def test_it_asks_once_while_the_answer_is_good() -> None:
