@@ -76,18 +76,7 @@ def make_app(
     )
     app.state.desk = desk
     errors.install(app)
-    bodied = (*_ALWAYS, 400, 409, 413)
-    app.include_router(notifications.router, responses=_responses((*bodied, 415)))
-    app.include_router(attachments.router, responses=_responses((*_ALWAYS, 413, 415)))
-    app.include_router(notifications.actions, responses=_responses((*bodied, 404)))
-    app.include_router(search.router, responses=_responses((*_ALWAYS, 404)))
-    app.include_router(templates.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
-    app.include_router(suppressions.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
-    app.include_router(callbacks.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
-    app.include_router(health.router, responses=_responses((500, 503)))
-    if desk is not None:
-        app.include_router(webhooks.make_router(desk.receipts))
-    app.include_router(unsubscribe.router)
+    _add_routes(app, desk)
     limits = {attachments.PATH: desk.attachments.max_bytes} if desk else {}
     app.add_middleware(Shield, limits=limits, patience=patience)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
@@ -100,6 +89,21 @@ def make_app(
         return Response(app.state.openapi, media_type="application/json")
 
     return app
+
+
+def _add_routes(app: FastAPI, desk: Desk | None) -> None:
+    bodied = (*_ALWAYS, 400, 409, 413)
+    app.include_router(notifications.router, responses=_responses((*bodied, 415)))
+    app.include_router(attachments.router, responses=_responses((*_ALWAYS, 413, 415)))
+    app.include_router(notifications.actions, responses=_responses((*bodied, 404)))
+    app.include_router(search.router, responses=_responses((*_ALWAYS, 404)))
+    app.include_router(templates.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
+    app.include_router(suppressions.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
+    app.include_router(callbacks.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
+    app.include_router(health.router, responses=_responses((500, 503)))
+    if desk is not None:
+        app.include_router(webhooks.make_router(desk.receipts))
+    app.include_router(unsubscribe.router)
 
 
 def document(app: FastAPI) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class Body(BaseModel):
     text: str
 
 
-class RejectedMessage(BaseModel):
+class RejectedMessageView(BaseModel):
     """A rejected message. Its body and headers are for admins."""
 
     id: UUID
@@ -110,7 +110,7 @@ class RejectedMessage(BaseModel):
     headers: dict[str, Any] | None = None
 
     @classmethod
-    def of(cls, view: RejectedView, *, whole: bool) -> RejectedMessage:
+    def of(cls, view: RejectedView, *, whole: bool) -> RejectedMessageView:
         """Without what the producer sent, unless `whole`."""
         names = cls.model_fields.keys() - {"body", "headers"}
         found = cls(**{name: getattr(view, name) for name in names})
@@ -120,7 +120,7 @@ class RejectedMessage(BaseModel):
 class RejectedPage(BaseModel):
     """Newest first."""
 
-    items: list[RejectedMessage]
+    items: list[RejectedMessageView]
     #: Give it as `after` for the next page; null: this was the last one.
     next: str | None
 

@@ -355,7 +355,8 @@ def check_receipts(settings: Settings) -> Iterator[Check]:
         for provider, options in its.accounts.items():
             missing, name = options.missing_for_webhooks, f"receipts of {provider}"
             if missing is None:
-                yield Check(name, True, f"come to {settings.public_url}/webhooks/{kind}/")
+                base = getattr(options, "public_url", None) or settings.public_url
+                yield Check(name, True, f"come to {base}/webhooks/{kind}/")
             elif missing == "public_url":
                 is_asked = isinstance(its.provider, Reports)
                 known = f"{kind.capitalize()} is asked after five minutes" if is_asked else "SMS stay sent"

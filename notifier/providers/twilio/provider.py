@@ -28,7 +28,7 @@ from notifier.providers.twilio.codes import judge
 from notifier.providers.twilio.http import DeadlineHttpClient, calling
 from notifier.providers.twilio.lookup import search, window_of
 from notifier.providers.twilio.options import VALIDITY_SECONDS, TwilioOptions
-from notifier.providers.twilio.webhooks import ID_SPACE, InboundText, StatusCallback, report_of
+from notifier.providers.twilio.webhooks import ID_SPACE, InboundText, TwilioStatusCallback, report_of
 
 _SERVICE = re.compile(r"MG[0-9a-fA-F]{32}")
 
@@ -40,7 +40,7 @@ class TwilioProvider:
     #: See `base.id_space`.
     id_space = ID_SPACE
     options_model = TwilioOptions
-    webhooks = (InboundText, StatusCallback)
+    webhooks = (InboundText, TwilioStatusCallback)
 
     def __init__(self, name: str, options: TwilioOptions) -> None:
         self.name = name

@@ -97,7 +97,7 @@ class InboundText(_TwilioWebhook):
         return [InboundWish(wish, self.form.get("From", ""), senders)] if wish else []
 
 
-class StatusCallback(_TwilioWebhook):
+class TwilioStatusCallback(_TwilioWebhook):
     """How a message of ours stands."""
 
     path = "{notification:uuid}/{attempt}"
