@@ -280,7 +280,4 @@ def make_providers(settings: Settings) -> list[Provider]:
     Raises:
         ConfigurationError: naming the provider and the option that is wrong.
     """
-    return [
-        registry.load(table.name, table.kind, settings.provider_options(table))
-        for table in settings.provider_tables()
-    ]
+    return [registry.load(table, settings) for table in settings.provider_tables()]

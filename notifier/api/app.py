@@ -16,7 +16,6 @@ from notifier.api import errors
 from notifier.api.dependencies import Desk
 from notifier.api.middleware import Shield
 from notifier.api.routes import (
-    actions,
     attachments,
     callbacks,
     health,
@@ -28,7 +27,7 @@ from notifier.api.routes import (
     webhooks,
 )
 from notifier.api.schemas import Problem
-from notifier.api.timeouts import Patience
+from notifier.api.timeouts import ClientTimeouts
 from notifier.domain.message import Envelope, Message
 from notifier.domain.statuses import Lane
 
@@ -60,7 +59,7 @@ _ALWAYS = (401, 403, 408, 422, 429, 500, 503)
 def make_app(
     desk: Desk | None = None,
     lifespan: Lifespan[FastAPI] | None = None,
-    patience: Patience = Patience(),  # noqa: B008 - it cannot change
+    patience: ClientTimeouts = ClientTimeouts(),  # noqa: B008 - it cannot change
 ) -> FastAPI:
     """The application, working with `desk`; without one it can only describe itself."""
     app = FastAPI(
@@ -77,17 +76,7 @@ def make_app(
     )
     app.state.desk = desk
     errors.install(app)
-    bodied = (*_ALWAYS, 400, 409, 413)
-    app.include_router(notifications.router, responses=_responses((*bodied, 415)))
-    app.include_router(attachments.router, responses=_responses((*_ALWAYS, 413, 415)))
-    app.include_router(actions.router, responses=_responses((*bodied, 404)))
-    app.include_router(search.router, responses=_responses((*_ALWAYS, 404)))
-    app.include_router(templates.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
-    app.include_router(suppressions.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
-    app.include_router(callbacks.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
-    app.include_router(health.router, responses=_responses((500, 503)))
-    app.include_router(webhooks.router)
-    app.include_router(unsubscribe.router)
+    _add_routes(app, desk)
     limits = {attachments.PATH: desk.attachments.max_bytes} if desk else {}
     app.add_middleware(Shield, limits=limits, patience=patience)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
@@ -100,6 +89,21 @@ def make_app(
         return Response(app.state.openapi, media_type="application/json")
 
     return app
+
+
+def _add_routes(app: FastAPI, desk: Desk | None) -> None:
+    bodied = (*_ALWAYS, 400, 409, 413)
+    app.include_router(notifications.router, responses=_responses((*bodied, 415)))
+    app.include_router(attachments.router, responses=_responses((*_ALWAYS, 413, 415)))
+    app.include_router(notifications.actions, responses=_responses((*bodied, 404)))
+    app.include_router(search.router, responses=_responses((*_ALWAYS, 404)))
+    app.include_router(templates.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
+    app.include_router(suppressions.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
+    app.include_router(callbacks.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
+    app.include_router(health.router, responses=_responses((500, 503)))
+    if desk is not None:
+        app.include_router(webhooks.make_router(desk.receipts))
+    app.include_router(unsubscribe.router)
 
 
 def document(app: FastAPI) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from notifier.api.timeouts import Patience
+from notifier.api.timeouts import ClientTimeouts
 from notifier.runtime.connection_limit import ConnectionLimit, peer_of
 
 #: h11 takes no head beyond this. Bytes.
@@ -64,7 +64,7 @@ class ClientConnection(H11Protocol):
     """See the module. `limit` and `patience` are those of the process."""
 
     def __init__(
-        self, *args: Any, limit: ConnectionLimit[ClientConnection], patience: Patience, **named: Any
+        self, *args: Any, limit: ConnectionLimit[ClientConnection], patience: ClientTimeouts, **named: Any
     ) -> None:
         super().__init__(*args, **named)
         self.timeout_keep_alive = patience.keep_alive  # type: ignore[assignment]

@@ -7,9 +7,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from notifier.api.cached import Kept
 from notifier.api.key_shares import LongReads, Shares
-from notifier.api.readiness import Readiness, State
+from notifier.api.readiness import CachedAnswer, Readiness, ServiceState
 from notifier.api.task_queue import Handover
 from notifier.bootstrap import Services
 from notifier.feedback.receipts import Receipts
@@ -51,8 +50,8 @@ class Desk:
     rates: RateLimitRepository
     receipts: Receipts
     callbacks: CallbackOperations
-    gauges: Kept[Gauges]
-    readiness: Kept[State]
+    gauges: CachedAnswer[Gauges]
+    readiness: CachedAnswer[ServiceState]
     suppressions: Suppressions
     tokens: Tokens
     attachments: Attachments
@@ -79,8 +78,8 @@ def make_desk(services: Services, handover: Handover) -> Desk:
         services.rates,
         services.receipts,
         CallbackOperations(services.callbacks, operating, services.settings.structure.callbacks),
-        Kept(GaugeRepository(services.engine).read, KEPT_SECONDS),
-        Kept(readiness.state, KEPT_SECONDS),
+        CachedAnswer(GaugeRepository(services.engine).read, KEPT_SECONDS),
+        CachedAnswer(readiness.state, KEPT_SECONDS),
         services.suppressions,
         services.tokens,
         Attachments(services.attachments, services.settings),

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from notifier.api.errors import Refusal, problem
-from notifier.api.timeouts import Patience
+from notifier.api.timeouts import ClientTimeouts
 from notifier.config.logs import log, log_failure
 from notifier.domain.message import MAX_BODY_BYTES
 
@@ -24,7 +24,7 @@ class Shield:
         self,
         app: ASGIApp,
         limits: Mapping[str, int] = MappingProxyType({}),
-        patience: Patience = Patience(),  # noqa: B008 - it cannot change
+        patience: ClientTimeouts = ClientTimeouts(),  # noqa: B008 - it cannot change
     ) -> None:
         self._app = app
         self._limits = limits
@@ -67,7 +67,7 @@ class Shield:
 class _Body:
     """The body of one request, as it comes."""
 
-    def __init__(self, receive: Receive, limit: int, patience: Patience) -> None:
+    def __init__(self, receive: Receive, limit: int, patience: ClientTimeouts) -> None:
         self._receive = receive
         self._limit = limit
         self._patience = patience

@@ -1,9 +1,15 @@
-"""Whether this process can do its work: database, tables and broker, each by itself."""
+"""Whether this process can do its work: database, tables and broker, each by itself.
+
+Monitoring needs no key and asks often, so what it is told is kept for a moment.
+"""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from kombu import Connection
 
@@ -13,9 +19,11 @@ from notifier.domain.errors import DatabaseChanged, ServiceUnavailable
 #: The broker has so long to answer. Seconds.
 BROKER_SECONDS = 2.0
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
-class State:
+class ServiceState:
     """Each part: "ok", or what is wrong with it."""
 
     database: str
@@ -35,15 +43,15 @@ class Readiness:
         self._missing_upgrade = missing_upgrade
         self._broker_url = broker_url
 
-    def state(self) -> State:
+    def state(self) -> ServiceState:
         """How it is now."""
         try:
             missing = self._missing_upgrade()
         except DatabaseChanged:
-            return State("not the one it was: run `notifier db after-restore`", "not known", self._broker())
+            return ServiceState("not the one it was: run `notifier db after-restore`", "not known", self._broker())
         except ServiceUnavailable:
-            return State("away", "not known", self._broker())
-        return State("ok", "ok" if missing is None else "run `notifier db upgrade`", self._broker())
+            return ServiceState("away", "not known", self._broker())
+        return ServiceState("ok", "ok" if missing is None else "run `notifier db upgrade`", self._broker())
 
     def _broker(self) -> str:
         options = topology.transport_options(self._broker_url, timeout_seconds=BROKER_SECONDS)
@@ -55,3 +63,21 @@ class Readiness:
         except Exception:
             return "away"
         return "ok"
+
+
+class CachedAnswer(Generic[T]):
+    """Asks at most once in `seconds`, whoever wants to know. Thread-safe; a failure is not kept."""
+
+    def __init__(self, ask: Callable[[], T], seconds: float) -> None:
+        self._ask = ask
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._kept: tuple[float, T] | None = None
+
+    def get(self) -> T:
+        """The answer of now, or of a moment ago."""
+        with self._lock:
+            if self._kept is None or time.monotonic() > self._kept[0] + self._seconds:
+                answer = self._ask()
+                self._kept = (time.monotonic(), answer)
+            return self._kept[1]

@@ -19,7 +19,7 @@ from notifier.store.search import Filter, NotificationView, RejectedView
 Words = Annotated[str, Field(min_length=1, max_length=320)]
 
 
-class Accepted(BaseModel):
+class AcceptedMessage(BaseModel):
     """A notification that is in the record."""
 
     id: UUID
@@ -27,7 +27,7 @@ class Accepted(BaseModel):
     url: str
 
     @classmethod
-    def of(cls, notification: UUID) -> Accepted:
+    def of(cls, notification: UUID) -> AcceptedMessage:
         """The answer for this one: always the same, so that a repetition is answered alike."""
         return cls(id=notification, url=f"/v1/notifications/{notification}")
 
@@ -55,7 +55,7 @@ class Problem(BaseModel):
     errors: list[Error]
 
 
-class AcceptedEntry(Accepted):
+class AcceptedEntry(AcceptedMessage):
     """An entry of a batch that is in the record."""
 
     #: It was accepted before.
@@ -93,7 +93,7 @@ class Body(BaseModel):
     text: str
 
 
-class Rejected(BaseModel):
+class RejectedMessageView(BaseModel):
     """A rejected message. Its body and headers are for admins."""
 
     id: UUID
@@ -110,7 +110,7 @@ class Rejected(BaseModel):
     headers: dict[str, Any] | None = None
 
     @classmethod
-    def of(cls, view: RejectedView, *, whole: bool) -> Rejected:
+    def of(cls, view: RejectedView, *, whole: bool) -> RejectedMessageView:
         """Without what the producer sent, unless `whole`."""
         names = cls.model_fields.keys() - {"body", "headers"}
         found = cls(**{name: getattr(view, name) for name in names})
@@ -120,7 +120,7 @@ class Rejected(BaseModel):
 class RejectedPage(BaseModel):
     """Newest first."""
 
-    items: list[Rejected]
+    items: list[RejectedMessageView]
     #: Give it as `after` for the next page; null: this was the last one.
     next: str | None
 

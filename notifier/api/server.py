@@ -18,7 +18,7 @@ from notifier.api.connection import ClientConnection
 from notifier.api.dependencies import make_desk
 from notifier.api.key_shares import MONITORING_THREADS, OUTSIDE_THREADS
 from notifier.api.task_queue import CLOSE_SECONDS, Handover
-from notifier.api.timeouts import Patience
+from notifier.api.timeouts import ClientTimeouts
 from notifier.bootstrap import Services
 from notifier.config.logs import log
 from notifier.config.settings import Settings
@@ -61,14 +61,14 @@ def serve(settings: Settings, publish: PublishTasks) -> None:
         connections_within(settings.api_connections, raise_file_limit()), settings.api_peer_connections
     )
     grace_seconds = max(1, int(settings.grace_seconds - _AFTER_SECONDS))
-    config = server_config(app, limit, Patience(), grace_seconds=grace_seconds)
+    config = server_config(app, limit, ClientTimeouts(), grace_seconds=grace_seconds)
     _Server(config, shutdown).run(sockets=[listener])
     handover.close()
     services.close()
 
 
 def server_config(
-    app: FastAPI, limit: ConnectionLimit[ClientConnection], patience: Patience, *, grace_seconds: int
+    app: FastAPI, limit: ConnectionLimit[ClientConnection], patience: ClientTimeouts, *, grace_seconds: int
 ) -> uvicorn.Config:
     """How uvicorn answers with this application. What is under way has `grace_seconds` to end."""
     protocol: Any = partial(ClientConnection, limit=limit, patience=patience)

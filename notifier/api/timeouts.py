@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class ClientTimeouts:
     """How long a client is waited for. Seconds."""
 
     #: From the connection, or from the first byte of the next request, to the end of its headers.

@@ -6,9 +6,9 @@ sweep gives out, calls the endpoints and records what came of it. See docs/expla
 
 from __future__ import annotations
 
-from notifier.callbacks.http import Caller
+from notifier.callbacks.http import CallbackCaller
 from notifier.callbacks.name_servers import NameServers
 from notifier.callbacks.policy import Rules
 from notifier.callbacks.sender import Runner
 
-__all__ = ["Caller", "NameServers", "Rules", "Runner"]
+__all__ = ["CallbackCaller", "NameServers", "Rules", "Runner"]

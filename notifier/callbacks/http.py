@@ -27,7 +27,7 @@ _KEEPALIVE_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CallbackAnswer:
     """What a call came to."""
 
     #: None: 2xx.
@@ -37,7 +37,7 @@ class Answer:
     retry_after_seconds: float | None = None
 
 
-class Caller:
+class CallbackCaller:
     """Make it inside the event loop that uses it."""
 
     def __init__(
@@ -69,23 +69,23 @@ class Caller:
             headers={"User-Agent": "notifier", "Content-Type": "application/json"},
         )
 
-    async def call(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def call(self, url: str, headers: Mapping[str, str], body: bytes) -> CallbackAnswer:
         """POST the body. Never a second request for one call, and never one to another address."""
         if url_problem(url, self._allowed) is not None:
-            return Answer(CallbackFailure.FORBIDDEN_ADDRESS)
+            return CallbackAnswer(CallbackFailure.FORBIDDEN_ADDRESS)
         try:
             async with asyncio.timeout(self._deadline):
                 return await self._post(URL(url), headers, body)
         except ForbiddenAddress:
-            return Answer(CallbackFailure.FORBIDDEN_ADDRESS)
+            return CallbackAnswer(CallbackFailure.FORBIDDEN_ADDRESS)
         except TimeoutError:
-            return Answer(CallbackFailure.TIMEOUT)
+            return CallbackAnswer(CallbackFailure.TIMEOUT)
         except (aiohttp.ClientSSLError, ssl.SSLError):
-            return Answer(CallbackFailure.TLS)
+            return CallbackAnswer(CallbackFailure.TLS)
         except (aiohttp.ClientError, OSError, ValueError):
-            return Answer(CallbackFailure.CONNECTION)
+            return CallbackAnswer(CallbackFailure.CONNECTION)
 
-    async def _post(self, url: URL, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def _post(self, url: URL, headers: Mapping[str, str], body: bytes) -> CallbackAnswer:
         limits = aiohttp.ClientTimeout(total=None, connect=min(CONNECT_SECONDS, self._deadline))
         async with self._session.post(
             url, data=body, headers=headers, timeout=limits, allow_redirects=False
@@ -93,7 +93,7 @@ class Caller:
             await self._drain(response)
             failure = judge(response.status)
             wait = retry_after(response.headers) if failure is CallbackFailure.REFUSED else None
-            return Answer(failure, response.status, wait)
+            return CallbackAnswer(failure, response.status, wait)
 
     async def _drain(self, response: aiohttp.ClientResponse) -> None:
         """Read a short answer to its end. Of a longer one the connection is closed; its status counts."""

@@ -19,7 +19,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from notifier.callbacks import payload, signing
-from notifier.callbacks.http import DEADLINE_SECONDS, Answer, Caller
+from notifier.callbacks.http import DEADLINE_SECONDS, CallbackAnswer, CallbackCaller
 from notifier.callbacks.pausing import pause_after
 from notifier.callbacks.slots import FairSlots
 from notifier.config.callbacks import CallbackTable
@@ -49,7 +49,7 @@ class Runner:
         self,
         book: CallbackRepository,
         tables: Mapping[str, CallbackTable],
-        caller: Caller,
+        caller: CallbackCaller,
         loop: asyncio.AbstractEventLoop,
         *,
         chance: Callable[[], float] = random.random,
@@ -113,7 +113,7 @@ class Runner:
                 answer = await self._answer(claimed, round(claimed.claimed_at + waited))
             except Exception as error:
                 log_failure("callbacks.failed", error, notification_id=str(claimed.notification_id))
-                answer = Answer(CallbackFailure.TECHNICAL_ERROR)
+                answer = CallbackAnswer(CallbackFailure.TECHNICAL_ERROR)
         if answer.failure is None:
             return CallbackResult(claimed.id, claimed.number, None, answer.http_status)
         pause = pause_after(
@@ -130,17 +130,17 @@ class Runner:
         )
         return CallbackResult(claimed.id, claimed.number, answer.failure, answer.http_status, pause)
 
-    async def _answer(self, claimed: ClaimedCallback, timestamp: int) -> Answer:
+    async def _answer(self, claimed: ClaimedCallback, timestamp: int) -> CallbackAnswer:
         if not claimed.is_in_record:
-            return Answer(CallbackFailure.NOT_IN_RECORD)
+            return CallbackAnswer(CallbackFailure.NOT_IN_RECORD)
         table = self._tables.get(claimed.producer)
         url = claimed.callback_url or (table.url if table else None)
         if table is None or url is None:
-            return Answer(CallbackFailure.NOT_CONFIGURED)
+            return CallbackAnswer(CallbackFailure.NOT_CONFIGURED)
         try:
             keys = table.keys(claimed.producer)
         except ConfigurationError:
-            return Answer(CallbackFailure.NOT_CONFIGURED)
+            return CallbackAnswer(CallbackFailure.NOT_CONFIGURED)
         body = payload.encode(claimed)
         return await self._caller.call(url, signing.headers(keys, str(claimed.id), timestamp, body), body)
 

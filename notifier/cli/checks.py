@@ -288,7 +288,7 @@ async def _ask(settings: Settings, table: ProviderTable, channels: set[Channel])
 
     name = f"provider {table.name}"
     try:
-        provider = registry.load(table.name, table.kind, settings.provider_options(table))
+        provider = registry.load(table, settings)
     except ConfigurationError as error:
         return Check(name, False, *split_error(str(error).removeprefix(f"{name}: ")))
     channels.add(provider.channel)
@@ -349,28 +349,24 @@ def check_held_suppressions(services: Services) -> Iterator[Check]:
 
 def check_receipts(settings: Settings) -> Iterator[Check]:
     """Whether providers that report what became of a message can reach us."""
-    for table in settings.provider_tables():
-        if table.kind not in _REPORTING:
-            continue
-        try:
-            options = settings.provider_options(table)
-        except ConfigurationError:
-            continue  # told by the provider's own check
-        missing = next((name for name in _REPORTING[table.kind] if not options.get(name)), None)
-        name = f"receipts of {table.name}"
-        if missing is None:
-            yield Check(name, True, f"come to {options['public_url']}/webhooks/{table.kind}/")
-        elif missing == "public_url":
-            known = "Twilio is asked after five minutes" if table.kind == "twilio" else "SMS stay sent"
-            fix = "set NOTIFIER_PUBLIC_URL to where providers reach `notifier api`"
-            yield Check(name, True, f"cannot arrive: no public URL; {known}", fix)
-        else:
-            fix = f"set {missing} of {table.name}, and turn signing on at the provider"
-            yield Check(name, True, f"are refused: no {missing}, so nobody can tell whose they are", fix)
+    from notifier.providers.base import Reports
+    from notifier.providers.registry import webhook_kinds
 
-
-#: Kind → the options without which no receipt gets in.
-_REPORTING = {"twilio": ("public_url",), "vonage": ("public_url", "signature_secret")}
+    # A table that cannot be read is the provider's own check's.
+    for kind, its in webhook_kinds(settings, lambda *_: None).items():
+        for provider, options in its.accounts.items():
+            missing, name = options.missing_for_webhooks, f"receipts of {provider}"
+            if missing is None:
+                base = getattr(options, "public_url", None) or settings.public_url
+                yield Check(name, True, f"come to {base}/webhooks/{kind}/")
+            elif missing == "public_url":
+                is_asked = isinstance(its.provider, Reports)
+                known = f"{kind.capitalize()} is asked after five minutes" if is_asked else "SMS stay sent"
+                fix = "set NOTIFIER_PUBLIC_URL to where providers reach `notifier api`"
+                yield Check(name, True, f"cannot arrive: no public URL; {known}", fix)
+            else:
+                fix = f"set {missing} of {provider}, and turn signing on at the provider"
+                yield Check(name, True, f"are refused: no {missing}, so nobody can tell whose they are", fix)
 
 
 _PLACES = {

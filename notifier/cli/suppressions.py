@@ -295,7 +295,7 @@ def import_file(
 
     Exits 1 if a line is wrong.
     """
-    from notifier.feedback.suppression_csv import Defaults
+    from notifier.feedback.suppression_csv import SuppressionDefaults
 
     bad: list[Bad] = []
     shown = 0
@@ -309,7 +309,7 @@ def import_file(
             for fault in one.faults:
                 print_line(clean(f"line {one.line}: {_fault(fault)}"), "red")
 
-    defaults = Defaults(f"import:{operator()}", channel, scope, reason)
+    defaults = SuppressionDefaults(f"import:{operator()}", channel, scope, reason)
     with wiring(context).services() as services, _refusing(), opened_csv(file) as text:
         done = services.suppression_files.read(text, defaults, tell, dry_run=dry_run)
     if as_json:

@@ -7,6 +7,7 @@ sender identities, lanes) from one `notifier.toml`. Secrets are masked in every 
 from __future__ import annotations
 
 import os
+from collections.abc import Container
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -226,16 +227,16 @@ class Settings(BaseSettings):
     def _table(self, kind: str, **options: str) -> ProviderTable:
         return ProviderTable.model_validate({"name": kind, "kind": kind, **options})
 
-    def provider_options(self, table: ProviderTable) -> dict[str, str]:
-        """The table's options, with what the environment says for all providers of its kind filled in."""
-        common: dict[str, str | None] = {}
-        if table.kind == "smtp":
-            common = {"message_id_domain": self.message_id_domain}
-        if table.kind == "twilio":
-            common = {"api_base": self.twilio_api_base, "public_url": self.public_url}
-        if table.kind == "vonage":
-            common = {"public_url": self.public_url}
-        return {**{key: value for key, value in common.items() if value}, **table.options}
+    def provider_options(self, table: ProviderTable, known: Container[str] | None = None) -> dict[str, str]:
+        """The table's options. What the environment says for every provider is added, if the kind knows it."""
+        common: dict[str, str | None] = {
+            "public_url": self.public_url,
+            "message_id_domain": self.message_id_domain,
+            # Only NOTIFIER_TWILIO_API_BASE exists.
+            "api_base": getattr(self, f"{table.kind}_api_base", None),
+        }
+        wanted = {key: value for key, value in common.items() if value and (known is None or key in known)}
+        return {**wanted, **table.options}
 
     def sender(self, name: str | None) -> Sender:
         """The identity of that name, completed from the default one and from the environment.

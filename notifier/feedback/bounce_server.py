@@ -37,7 +37,7 @@ _LATER = "451 4.3.0 the record cannot be used now; try again later"
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BounceServerLimits:
     """What mail servers may have of this program. Times in seconds."""
 
     #: Mail servers that are served at once, each with at most `KEPT_BYTES` and some buffers in memory …
@@ -63,7 +63,7 @@ class Limits:
 class _Handler:
     """What aiosmtpd asks; its names are aiosmtpd's."""
 
-    def __init__(self, bounces: Bounces, pool: ThreadPoolExecutor, limits: Limits) -> None:
+    def __init__(self, bounces: Bounces, pool: ThreadPoolExecutor, limits: BounceServerLimits) -> None:
         self._bounces = bounces
         self._pool = pool
         #: Mails that are being recorded, or wait for that.
@@ -252,7 +252,7 @@ def serve(
     host: str,
     port: int,
     stop: threading.Event,
-    limits: Limits = Limits(),
+    limits: BounceServerLimits = BounceServerLimits(),
 ) -> None:
     """Take bounces until `stop` is set; those being recorded then are finished.
 
@@ -262,7 +262,9 @@ def serve(
     asyncio.run(_serve(bounces, host, port, stop, limits))
 
 
-async def _serve(bounces: Bounces, host: str, port: int, stop: threading.Event, limits: Limits) -> None:
+async def _serve(
+    bounces: Bounces, host: str, port: int, stop: threading.Event, limits: BounceServerLimits
+) -> None:
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(THREADS, "bounces") as pool, ThreadPoolExecutor(1, "stop") as waiting:
         handler = _Handler(bounces, pool, limits)

@@ -55,7 +55,7 @@ class Imported:
 
 
 @dataclass(frozen=True, slots=True)
-class Defaults:
+class SuppressionDefaults:
     """What holds for lines that do not say it themselves."""
 
     source: str
@@ -74,7 +74,7 @@ class SuppressionFiles:
         self._hash_key = hash_key
 
     def read(
-        self, file: TextIO, defaults: Defaults, report: Callable[[Bad], None], *, dry_run: bool = False
+        self, file: TextIO, defaults: SuppressionDefaults, report: Callable[[Bad], None], *, dry_run: bool = False
     ) -> Imported:
         """Add what a file says; `report` gets every line that was left out. A dry run counts what is right as new.
 
@@ -104,7 +104,7 @@ class SuppressionFiles:
             known += len(rows) - added
         return Imported(new, known, ended, bad)
 
-    def _judge(self, line: _Line, defaults: Defaults) -> NewSuppression | Bad | None:
+    def _judge(self, line: _Line, defaults: SuppressionDefaults) -> NewSuppression | Bad | None:
         cells = line.cells
         faults: list[Fault] = []
         if cells.get("state", "active") != "active":

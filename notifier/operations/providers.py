@@ -126,7 +126,7 @@ class Steering:
 
     def _opened(self, circuit: CircuitState, waiting: Sequence[Affected]) -> OpenCircuit:
         key, table = circuit.key, self._tables[circuit.key.provider]
-        channel = channel_of(table.name, table.kind)
+        channel = channel_of(table)
         its = [one for one in waiting if one.reason == circuit.reason and channel in (None, one.channel)]
         why, fix = circuit_in_words(circuit)
         return OpenCircuit(

@@ -1,19 +1,25 @@
 """The seam between delivery and a provider: one call takes an `Outgoing` and returns a `Receipt` or raises.
 
-A provider is one file and one entry point of the group `notifier.providers`. It answers with exactly one of the
+A provider is one folder and one entry point of the group `notifier.providers`. It answers with exactly one of the
 four `SendError`s or a receipt, keeps its own connections, forces a deadline on every call, and never retries:
-when and where to try again is decided above it.
+when and where to try again is decided above it. What else it can do, it says by
+implementing `Reconciles`, `Reports` or `CallsBack`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol, Self, runtime_checkable
+from enum import StrEnum
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, runtime_checkable
 from uuid import UUID
 
 from notifier.domain.statuses import Channel, Reason, Status
+from notifier.providers.options import ProviderOptions
+
+OptionsT = TypeVar("OptionsT", bound=ProviderOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,15 +178,17 @@ class Reconciles(Protocol):
         ...
 
 
-def id_space(provider: object) -> str | None:
+def id_space(provider: object, name: str | None = None) -> str | None:
     """Within which each id of this provider's messages stands for one message, for ever; None: ids may come again.
 
     A provider says so by an attribute `id_space`: two of one kind have the same one, as two tables for one account
     see the same messages. One that can look messages up has its own name unless it says otherwise. Messages with
-    such an id are kept apart in the record: each belongs to one attempt.
+    such an id are kept apart in the record: each belongs to one attempt. Of a class, `name` is its provider's.
     """
     own: str | None = getattr(provider, "id_space", None)
-    return own or (str(getattr(provider, "name", "")) or None if isinstance(provider, Reconciles) else None)
+    if own or not isinstance(provider, Reconciles):
+        return own or None
+    return name or str(getattr(provider, "name", "")) or None
 
 
 @runtime_checkable
@@ -196,11 +204,89 @@ class Reports(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class WebhookRequest:
+    """A provider's call of one of its webhooks, as it came."""
+
+    #: What follows the public URL, byte for byte: from the first slash on, with the query if there is one.
+    path: str
+    #: What stands in the path for the braces of `Webhook.path`.
+    parameters: Mapping[str, Any]
+    #: By names in lower case.
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptReport:
+    """A report that came by a webhook, and the attempt that its address names."""
+
+    notification_id: UUID
+    attempt: int
+    report: Report
+    #: How many reports there will be: one for each part of a text, if the provider reports on parts.
+    parts: int = 1
+
+
+class Wish(StrEnum):
+    """What a recipient who wrote to one of our numbers wants."""
+
+    STOP = "STOP"  #: no more messages
+    START = "START"  #: messages again
+    HELP = "HELP"  #: to know who we are; the provider answers by itself
+
+
+@dataclass(frozen=True, slots=True)
+class InboundWish:
+    """A recipient's wish, as a provider passed it on."""
+
+    wish: Wish
+    #: Who wrote.
+    number: str
+    #: To whom: our number, and the service that it belongs to.
+    senders: frozenset[str]
+
+
+class Webhook(ABC, Generic[OptionsT]):
+    """One call of one address of ours, `POST /webhooks/<kind>/<path>`. Made for each request.
+
+    Anybody can call it, so nothing is believed before `is_signed_by` has said yes for a configured provider.
+    """
+
+    #: What follows the kind. `{name}` stands for a whole number, `{name:uuid}` for an id.
+    path: ClassVar[str]
+    #: Body and content type of the answer to a signed call; None: 204, and no body.
+    answer: ClassVar[tuple[str, str] | None] = None
+
+    def __init__(self, request: WebhookRequest) -> None:
+        self.request = request
+
+    @abstractmethod
+    def is_signed_by(self, options: OptionsT) -> bool:
+        """Whether the account with these options made this call. Compare in constant time."""
+
+    def is_fresh(self, clock: Callable[[], datetime]) -> bool:
+        """Whether it was signed just now, if what is signed tells the time. `clock` asks the database."""
+        return True
+
+    def reports(self) -> Sequence[AttemptReport]:
+        """What it says about messages of ours. Called only if it is signed and fresh, as `wishes` is."""
+        return ()
+
+    def wishes(self) -> Sequence[InboundWish]:
+        """What recipients want, who wrote to our numbers."""
+        return ()
+
+
 @runtime_checkable
 class CallsBack(Protocol):
-    """What a provider may implement besides `Provider`, if it calls a webhook of ours with reports."""
+    """What a provider may implement besides `Provider`, if it calls webhooks of ours."""
+
+    #: The model of its table in notifier.toml: read by whoever checks a signature.
+    options_model: ClassVar[type[ProviderOptions]]
+    webhooks: ClassVar[Sequence[type[Webhook[Any]]]]
 
     @property
     def has_webhook(self) -> bool:
-        """Whether it was told where: reports can be waited for."""
+        """Whether it was told where, and we can tell that it is it: reports can be waited for."""
         ...

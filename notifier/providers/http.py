@@ -47,7 +47,7 @@ _BY_STATUS: Mapping[int, Verdict] = MappingProxyType(
 
 
 @dataclass(slots=True)
-class Call:
+class HttpCall:
     """One request while it is under way: its deadline, and what is known about it when it ends in an exception."""
 
     deadline_seconds: float
@@ -73,7 +73,7 @@ def open_session() -> aiohttp.ClientSession:
 
 async def exchange(
     session: aiohttp.ClientSession,
-    call: Call,
+    call: HttpCall,
     method: str,
     url: str,
     *,
@@ -84,7 +84,7 @@ async def exchange(
     """Send one request and read its answer into `call`; never a second request for the same call.
 
     Raises:
-        aiohttp.ClientError, TimeoutError, OSError: `Call.was_written` tells what that means.
+        aiohttp.ClientError, TimeoutError, OSError: `HttpCall.was_written` tells what that means.
     """
     call.was_written, call.status, call.headers, call.body = False, None, None, None
     limits = aiohttp.ClientTimeout(
@@ -113,7 +113,7 @@ async def _note_written(
 
 
 @contextlib.asynccontextmanager
-async def in_time(call: Call) -> AsyncIterator[None]:
+async def in_time(call: HttpCall) -> AsyncIterator[None]:
     """Ends the block at the call's deadline, and turns what the network did into one of the `SendError`s."""
     try:
         async with asyncio.timeout(call.deadline_seconds):
@@ -122,7 +122,7 @@ async def in_time(call: Call) -> AsyncIterator[None]:
         raise _lost(call, error) from error
 
 
-def _lost(call: Call, error: Exception) -> SendError:
+def _lost(call: HttpCall, error: Exception) -> SendError:
     """What it means that there is no whole answer."""
     words = "no answer in time" if isinstance(error, TimeoutError) else sms_detail(str(error))
     detail = f"{type(error).__name__}: {words}"

@@ -1,104 +1,116 @@
-"""Reading a provider's options: strings from notifier.toml, turned into what the provider needs, or refused."""
+"""A provider's options: the strings of its table in notifier.toml, read into a model, or refused."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
 from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from notifier.domain.errors import ConfigurationError
 
 _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
-class Options:
-    """The table of one provider. Each option is taken once; `finish` refuses what nobody took."""
+class ProviderOptions(BaseModel):
+    """The table of one provider. A field's description says what to put there: it is part of the error.
 
-    def __init__(self, provider: str, values: Mapping[str, str]) -> None:
-        self._provider = provider
-        self._left = dict(values)
-        self._known: list[str] = []
+    Three options need not be in the table if the model has them: `public_url`, `message_id_domain` and `api_base`
+    are taken from the settings.
+    """
 
-    def take(self, key: str) -> str | None:
-        """The option, or None where it is absent or empty."""
-        self._known.append(key)
-        return self._left.pop(key, "").strip() or None
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    def require(self, key: str, meaning: str) -> str:
-        """The option.
+    #: What must be set before a webhook of this provider can be believed.
+    needed_by_webhooks: ClassVar[tuple[str, ...]] = ("public_url",)
+
+    @classmethod
+    def read(cls, provider: str, values: Mapping[str, str]) -> Self:
+        """Read the table of `provider`. An empty value is an absent one.
 
         Raises:
-            ConfigurationError: if it is absent; `meaning` says what to put there.
+            ConfigurationError: naming the option that is missing, wrong or unknown, and never its value.
         """
-        value = self.take(key)
-        if value is None:
-            raise self.wrong(key, f"is missing: set it to {meaning}")
+        known = cls.names()
+        given = {key: value.strip() for key, value in values.items() if value.strip() or key not in known}
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            wrong = error.errors(include_url=False, include_input=False)
+            key = str(wrong[0]["loc"][0])
+            match wrong[0]["type"]:
+                case "missing":
+                    problem = f"is missing: set it to {cls.names()[key]}"
+                case "extra_forbidden":
+                    key = ", ".join(sorted(str(each["loc"][0]) for each in wrong))
+                    problem = f"is not an option; there are {', '.join(known)}"
+                case _:
+                    problem = str(wrong[0].get("ctx", {}).get("error", wrong[0]["msg"]))
+            raise ConfigurationError(f"provider {provider}: {key} {problem}", setting=key) from None
+
+    @classmethod
+    def names(cls) -> dict[str, str]:
+        """Every option, in order, with what to put there."""
+        return {field.alias or name: field.description or "" for name, field in cls.model_fields.items()}
+
+    @property
+    def missing_for_webhooks(self) -> str | None:
+        """The first option without which no webhook can be believed; None if all are set."""
+        return next((name for name in self.needed_by_webhooks if not getattr(self, name)), None)
+
+
+def _boolean(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value.lower() not in _BOOLEANS:
+        raise ValueError("must be true or false")
+    return _BOOLEANS[value.lower()]
+
+
+def _file(value: Path) -> Path:
+    path = value.expanduser()
+    if not path.is_file():
+        raise ValueError(f"names {value}, which is not a file")
+    return path
+
+
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+        raise ValueError("must be a URL like https://notify.example.com")
+    return value.rstrip("/")
+
+
+def whole_number(low: int, high: int) -> BeforeValidator:
+    """For the annotation of a whole number within `low` … `high`."""
+
+    def read(value: Any) -> Any:
+        text = str(value)
+        if not text.isdecimal() or not low <= int(text) <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return int(text)
+
+    return BeforeValidator(read)
+
+
+def matching(is_right: Callable[[str], object], meaning: str) -> AfterValidator:
+    """For the annotation of a text that must be `meaning`: "an ASCII domain like example.com"."""
+
+    def read(value: str) -> str:
+        if not is_right(value):
+            raise ValueError(f"must be {meaning}")
         return value
 
-    def whole_number(self, key: str, *, default: int, low: int, high: int) -> int:
-        """A whole number within `low` … `high`.
+    return AfterValidator(read)
 
-        Raises:
-            ConfigurationError: if it is not.
-        """
-        value = self.take(key)
-        if value is None:
-            return default
-        if not value.isdecimal() or not low <= int(value) <= high:
-            raise self.wrong(key, f"must be a whole number from {low} to {high}")
-        return int(value)
 
-    def boolean(self, key: str, *, default: bool) -> bool:
-        """`true` or `false` (also yes, no, 1, 0, in any case).
-
-        Raises:
-            ConfigurationError: for anything else.
-        """
-        value = self.take(key)
-        if value is None:
-            return default
-        if value.lower() not in _BOOLEANS:
-            raise self.wrong(key, "must be true or false")
-        return _BOOLEANS[value.lower()]
-
-    def file(self, key: str) -> Path | None:
-        """The path of a file that exists.
-
-        Raises:
-            ConfigurationError: if there is none.
-        """
-        value = self.take(key)
-        if value is None:
-            return None
-        path = Path(value).expanduser()
-        if not path.is_file():
-            raise self.wrong(key, f"names {value}, which is not a file")
-        return path
-
-    def url(self, key: str) -> str | None:
-        """A base URL of http or https, without a slash at its end.
-
-        Raises:
-            ConfigurationError: if it is none, or has a query or a fragment.
-        """
-        value = self.take(key)
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
-            raise self.wrong(key, "must be a URL like https://notify.example.com")
-        return value.rstrip("/")
-
-    def finish(self) -> None:
-        """Say that every known option was taken.
-
-        Raises:
-            ConfigurationError: if others are left.
-        """
-        if self._left:
-            unknown = ", ".join(sorted(self._left))
-            raise self.wrong(unknown, f"is not an option; there are {', '.join(self._known)}")
-
-    def wrong(self, key: str, problem: str) -> ConfigurationError:
-        """The error to raise about `key`. `problem` must not repeat a value: it may be a secret."""
-        return ConfigurationError(f"provider {self._provider}: {key} {problem}", setting=key)
+#: `true` or `false`; also yes, no, 1, 0, in any case.
+Boolean = Annotated[bool, BeforeValidator(_boolean)]
+#: The path of a file that exists.
+ExistingFile = Annotated[Path, AfterValidator(_file)]
+#: A base URL of http or https, without a slash at its end.
+BaseUrl = Annotated[str, AfterValidator(_url)]
+#: Not printed.
+Secret = Annotated[str, Field(repr=False)]

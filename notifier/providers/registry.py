@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
+from notifier.config.settings import Settings
+from notifier.config.structure import ProviderTable
 from notifier.domain.errors import ConfigurationError, MissingPackage
 from notifier.domain.statuses import Channel
-from notifier.providers.base import Provider
+from notifier.providers.base import Provider, Webhook
+from notifier.providers.options import ProviderOptions
 
 #: The entry point group in which notifier and other packages list their providers.
 GROUP = "notifier.providers"
@@ -18,27 +23,79 @@ def kinds() -> tuple[str, ...]:
     return tuple(sorted(_entries()))
 
 
-def load(table_name: str, kind: str, options: Mapping[str, str]) -> Provider:
+def load(table: ProviderTable, settings: Settings) -> Provider:
     """Make the provider of one table. Its package is imported only now.
 
     Raises:
         ConfigurationError: for an unknown kind, or an option that the provider refuses.
         MissingPackage: if the kind exists but what it needs is not installed.
     """
-    entry = _entries().get(kind)
+    found = provider_class(table)
+    return found.from_options(table.name, _options(found, table, settings))
+
+
+def provider_class(table: ProviderTable) -> type[Provider]:
+    """What makes the provider of one table.
+
+    Raises:
+        ConfigurationError: for an unknown kind.
+        MissingPackage: if the kind exists but what it needs is not installed.
+    """
+    entry = _entries().get(table.kind)
     if entry is None:
-        raise ConfigurationError(_unknown(table_name, kind), setting="kind")
-    provider: type[Provider] = _imported(table_name, entry)
-    return provider.from_options(table_name, options)
+        raise ConfigurationError(_unknown(table.name, table.kind), setting="kind")
+    return _imported(table.name, entry)
 
 
-def channel_of(table_name: str, kind: str) -> Channel | None:
+def channel_of(table: ProviderTable) -> Channel | None:
     """Of the providers of this kind; None if it is not installed."""
-    entry = _entries().get(kind)
     try:
-        return _imported(table_name, entry).channel if entry else None
+        return provider_class(table).channel
     except ConfigurationError:
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookKind:
+    """A kind of provider that calls webhooks, and who of this kind is configured."""
+
+    provider: type[Any]
+    webhooks: Sequence[type[Webhook[Any]]]
+    #: Name of the provider → its options.
+    accounts: dict[str, ProviderOptions]
+
+
+def webhook_kinds(
+    settings: Settings, leave_out: Callable[[ProviderTable, ConfigurationError], None]
+) -> dict[str, WebhookKind]:
+    """Every configured kind that calls webhooks. A provider whose table cannot be read is left out."""
+    kinds: dict[str, WebhookKind] = {}
+    for table in settings.provider_tables():
+        try:
+            found: Any = provider_class(table)
+            webhooks = getattr(found, "webhooks", ())
+            if not webhooks:
+                continue
+            kind = kinds.setdefault(table.kind, WebhookKind(found, webhooks, {}))
+            kind.accounts[table.name] = read_options(found, table, settings)
+        except ConfigurationError as error:
+            leave_out(table, error)
+    return kinds
+
+
+def read_options(provider: Any, table: ProviderTable, settings: Settings) -> ProviderOptions:
+    """The table, as the model of this provider class has it.
+
+    Raises:
+        ConfigurationError: naming the option that is missing or wrong.
+    """
+    model: type[ProviderOptions] = provider.options_model
+    return model.read(table.name, _options(provider, table, settings))
+
+
+def _options(provider: object, table: ProviderTable, settings: Settings) -> Mapping[str, str]:
+    model: type[ProviderOptions] | None = getattr(provider, "options_model", None)
+    return settings.provider_options(table, model.names() if model else ())
 
 
 def _entries() -> dict[str, EntryPoint]:

@@ -53,13 +53,15 @@ async def outcome_of(example: Any, url: str, to: str) -> Outcome:
         receipt = await provider.send(outgoing, deadline_seconds=5)
     except SendError as error:
         return error.outcome
+    finally:
+        await provider.close()
     assert receipt.provider_message_id == "m1"
     return Outcome.ACCEPTED
 
 
 def test_the_example_ends_each_answer_in_its_outcome(example: Any) -> None:
     async def answer(request: web.Request) -> web.Response:
-        status, body = ANSWERS[(await request.json())["to"]]
+        status, body = ANSWERS[str((await request.post())["to"])]
         return web.json_response(body, status=status)
 
     async def run() -> list[Outcome]:
@@ -122,7 +124,9 @@ def test_the_example_finds_what_the_api_has(page: Any) -> None:
         assert isinstance(provider, Reconciles)
         answers = [await found(provider, id_) for id_ in FOUND]
         await runner.cleanup()
-        return [*answers, await found(provider, UUID(int=1))]
+        answers.append(await found(provider, UUID(int=1)))
+        await provider.close()
+        return answers
 
     assert asyncio.run(run()) == [
         [Receipt("m1", "delivered")],

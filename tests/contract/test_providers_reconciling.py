@@ -16,7 +16,8 @@ from notifier.domain.errors import OutcomeUnknown, Unavailable
 from notifier.domain.statuses import Reason
 from notifier.providers.base import Outgoing, Receipt, Reconciles, Sought
 from notifier.providers.smtp.provider import SmtpProvider
-from notifier.providers.twilio.provider import TwilioOptions, TwilioProvider
+from notifier.providers.twilio.options import TwilioOptions
+from notifier.providers.twilio.provider import TwilioProvider
 from notifier.providers.vonage.provider import VonageProvider
 from tests.waiting import patient, wait_until
 
@@ -32,7 +33,9 @@ def server() -> Iterator[TwilioServer]:
 
 
 def make_provider(server: TwilioServer, token: str | None = None) -> TwilioProvider:
-    options = TwilioOptions(server.account_sid, token or server.auth_token, api_base=server.url)
+    options = TwilioOptions(
+        account_sid=server.account_sid, auth_token=token or server.auth_token, api_base=server.url
+    )
     return TwilioProvider("text", options)
 
 
@@ -195,5 +198,5 @@ def test_credentials_that_are_wrong_are_our_accounts_fault(server: TwilioServer)
 def test_only_a_provider_that_can_search_reconciles() -> None:
     mail = SmtpProvider.from_options("mail", {"url": "smtp://127.0.0.1"})
     vonage = VonageProvider.from_options("text", {"api_key": "abcd1234", "api_secret": "secret"})
-    twilio = TwilioProvider("text", TwilioOptions("AC" + "0" * 32, "secret"))
+    twilio = TwilioProvider("text", TwilioOptions(account_sid="AC" + "0" * 32, auth_token="secret"))
     assert [isinstance(provider, Reconciles) for provider in (mail, vonage, twilio)] == [False, False, True]

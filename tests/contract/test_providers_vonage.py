@@ -18,7 +18,8 @@ from notifier.dev.vonage_server import VonageRule, VonageServer, running_vonage_
 from notifier.domain.errors import OutcomeUnknown, Rejected, SendError, Throttled, Unavailable
 from notifier.domain.statuses import Outcome, Reason
 from notifier.providers.base import Outgoing, Receipt
-from notifier.providers.vonage.provider import VonageOptions, VonageProvider
+from notifier.providers.vonage.options import VonageOptions
+from notifier.providers.vonage.provider import VonageProvider
 
 ROOT = Path(__file__).parents[2]
 #: Nothing takes so long.
@@ -95,11 +96,11 @@ def test_the_callback_url_carries_notification_and_attempt(server: VonageServer)
     ("left", "option", "expected"),
     [
         (None, {}, 259_200_000),
-        (None, {"validity_seconds": 600}, 600_000),
+        (None, {"validity": 600}, 600_000),
         (90.9, {}, 90_000),
         (20, {}, 20_000),
         (9e9, {}, 259_200_000),
-        (90, {"validity_seconds": 60}, 60_000),
+        (90, {"validity": 60}, 60_000),
     ],
 )
 def test_the_ttl_ends_no_later_than_the_message_expires(

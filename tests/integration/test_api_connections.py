@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from notifier.api.timeouts import Patience
+from notifier.api.timeouts import ClientTimeouts
 from notifier.operations.api_keys import Scope
 from tests.support.api import Api, idle_connections, served
 from tests.support.templates import write_templates
 from tests.waiting import patient, wait_until
 
-QUICK = Patience(
+QUICK = ClientTimeouts(
     head=0.4, keep_alive=0.4, rest=0.4, body=0.4, body_bytes=1_000_000, answer=0.4, place=0.1, stop=0.4, look=0.05
 )
-CALM = Patience(look=0.05)
+CALM = ClientTimeouts(look=0.05)
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
@@ -119,7 +119,7 @@ def test_a_body_that_drips_is_a_408_and_then_closed(api: Api) -> None:
 
 
 def test_a_steady_body_may_take_longer_than_a_silent_one(database_url: str, tmp_path: Path) -> None:
-    patience = Patience(body=0.3, body_bytes=20, look=0.05)
+    patience = ClientTimeouts(body=0.3, body_bytes=20, look=0.05)
     made = Api(database_url, write_templates(tmp_path / "templates"), patience=patience)
     body = b'{"channel": "email", "to": "ann@example.com", "template": "hello", "idempotency_key": "1"}'
     with served(made.app, patience) as port, connect(port) as peer:
@@ -189,7 +189,7 @@ def test_a_thousand_idle_connections_keep_nobody_out(api: Api) -> None:
 def test_bodies_that_do_not_come_keep_nobody_out(database_url: str, tmp_path: Path) -> None:
     made = Api(database_url, write_templates(tmp_path / "templates"), patience=CALM)
     key = made.key(Scope.SEND)
-    patience = Patience(place=0.1, look=0.05)
+    patience = ClientTimeouts(place=0.1, look=0.05)
     with served(made.app, patience, most=30, most_of_peer=30) as port, ExitStack() as stack:
         for _ in range(30):
             stack.enter_context(connect(port)).sendall(post("/v1/notifications", key))
@@ -234,7 +234,7 @@ def test_what_is_no_request_is_a_problem(api: Api, sent: bytes, status: bytes) -
 def test_the_end_comes_soon_with_every_kind_of_client_there(api: Api) -> None:
     key = api.key(Scope.SEND)
     with ExitStack() as stack:
-        with served(api.app, Patience(stop=0.4, look=0.05)) as port:
+        with served(api.app, ClientTimeouts(stop=0.4, look=0.05)) as port:
             heads = (b"", HEALTH, b"GET /heal", post("/v1/notifications", key), post("/v1/notifications", "wrong"))
             for head in heads:
                 stack.enter_context(connect(port)).sendall(head)

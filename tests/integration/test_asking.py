@@ -23,7 +23,8 @@ from notifier.domain.statuses import Reason, Status
 from notifier.feedback.receipt_polling import PATIENCE_SECONDS
 from notifier.feedback.receipts import ASK_AT_SECONDS
 from notifier.providers.base import Outgoing, Report
-from notifier.providers.twilio.provider import TwilioOptions, TwilioProvider
+from notifier.providers.twilio.options import TwilioOptions
+from notifier.providers.twilio.provider import TwilioProvider
 from notifier.providers.twilio.webhooks import report_of
 from notifier.store.search import EventView
 from tests.support.receipts import SID, Texts
@@ -175,7 +176,10 @@ def test_the_local_twilio_is_asked_as_twilio_would_be(
     world: World, rule: TwilioRule, status: Status, words: str
 ) -> None:
     with running_twilio_server(TwilioServer([rule], callback_delay_seconds=0)) as server:
-        provider = TwilioProvider("twilio", TwilioOptions(server.account_sid, server.auth_token, server.url))
+        provider = TwilioProvider(
+            "twilio",
+            TwilioOptions(account_sid=server.account_sid, auth_token=server.auth_token, api_base=server.url),
+        )
         [claim] = world.texts.start()
         outgoing = Outgoing(claim.id, 1, claim.recipient, "+15550100100", "Your code is 4711.")
         sending = provider.send(outgoing, deadline_seconds=5)

@@ -19,7 +19,7 @@ from notifier.dev.machine import free_port
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Outcome, Status
-from notifier.feedback.bounce_server import KEPT_BYTES, MAX_MAIL_BYTES, Limits, serve
+from notifier.feedback.bounce_server import KEPT_BYTES, MAX_MAIL_BYTES, BounceServerLimits, serve
 from notifier.feedback.bounces import Bounces, Taken
 from tests.support import bounce_mails as mails
 from tests.support import forking
@@ -188,7 +188,7 @@ def test_a_complaint_about_somebody_else_s_mail_is_none(sent: Mails) -> None:
 
 
 @contextmanager
-def listening(bounces: Bounces, limits: Limits = Limits()) -> Iterator[int]:  # noqa: B008 - it cannot change
+def listening(bounces: Bounces, limits: BounceServerLimits = BounceServerLimits()) -> Iterator[int]:  # noqa: B008 - it cannot change
     port, stop = free_port(), threading.Event()
     thread = threading.Thread(target=serve, args=(bounces, "127.0.0.1", port, stop, limits))
     thread.start()
@@ -229,7 +229,7 @@ def test_they_are_taken_by_lmtp_and_by_smtp(sent: Mails) -> None:
 
 
 def test_a_mail_server_too_many_is_asked_to_come_again_and_comes_when_another_has_gone(sent: Mails) -> None:
-    with listening(sent.services.bounces, Limits(of_peer=5, place=60)) as port, ExitStack() as stack:
+    with listening(sent.services.bounces, BounceServerLimits(of_peer=5, place=60)) as port, ExitStack() as stack:
         clients = [stack.enter_context(socket.create_connection(("127.0.0.1", port), 10)) for _ in range(5)]
         assert {client.recv(3) for client in clients} == {b"220"}
         with socket.create_connection(("127.0.0.1", port), 10) as late:
@@ -256,7 +256,7 @@ TALK = b"LHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<%b>\r\nDATA\r\n" % ADDRESS.encode()
 )
 def test_mail_servers_that_say_nothing_of_use_keep_nobody_out(sent: Mails, said: bytes, more: bytes) -> None:
     with (
-        listening(sent.services.bounces, Limits(of_peer=5, place=0.1, place_bytes=10_000_000)) as port,
+        listening(sent.services.bounces, BounceServerLimits(of_peer=5, place=0.1, place_bytes=10_000_000)) as port,
         ExitStack() as stack,
     ):
         talkers = [stack.enter_context(socket.create_connection(("127.0.0.1", port), 10)) for _ in range(5)]
@@ -291,7 +291,7 @@ def test_mail_servers_that_say_nothing_of_use_keep_nobody_out(sent: Mails, said:
     ],
 )
 def test_a_mail_server_that_only_drips_is_dropped(sent: Mails, said: bytes, drop: bytes) -> None:
-    limits = Limits(command=0.3, mail=0.3, mail_bytes=10_000_000, look=0.05)
+    limits = BounceServerLimits(command=0.3, mail=0.3, mail_bytes=10_000_000, look=0.05)
     with (
         listening(sent.services.bounces, limits) as port,
         socket.create_connection(("127.0.0.1", port), 10) as client,
@@ -323,7 +323,7 @@ def test_a_mail_server_that_only_drips_is_dropped(sent: Mails, said: bytes, drop
 
 
 def test_a_session_has_an_end_however_busy_it_looks(sent: Mails) -> None:
-    limits = Limits(session=0.3, look=0.05)
+    limits = BounceServerLimits(session=0.3, look=0.05)
     with (
         listening(sent.services.bounces, limits) as port,
         smtplib.LMTP("127.0.0.1", port, timeout=patient(10)) as client,

@@ -17,7 +17,7 @@ import pytest
 from aiohttp.abc import AbstractResolver
 
 from notifier.callbacks import signing
-from notifier.callbacks.http import Answer, Caller
+from notifier.callbacks.http import CallbackAnswer, CallbackCaller
 from notifier.domain.statuses import CallbackFailure
 from tests.support.receiver import Receiver, Say, receiver
 
@@ -47,15 +47,15 @@ def hooks() -> Iterator[Receiver]:
         yield hooks
 
 
-def call(url: str, *, times: int = 1, **options: Any) -> list[Answer]:
-    async def run() -> list[Answer]:
-        caller = Caller(options.pop("allowed", {"127.0.0.1"}), **options)
+def call(url: str, *, times: int = 1, **options: Any) -> list[CallbackAnswer]:
+    async def run() -> list[CallbackAnswer]:
+        caller = CallbackCaller(options.pop("allowed", {"127.0.0.1"}), **options)
         try:
             return [await caller.call(url, {"webhook-id": "1"}, b"{}") for _ in range(times)]
         finally:
             await caller.close()
 
-    found: Coroutine[Any, Any, list[Answer]] = run()
+    found: Coroutine[Any, Any, list[CallbackAnswer]] = run()
     return asyncio.run(found)
 
 
@@ -85,8 +85,8 @@ def test_over_tls_the_name_is_shown_and_the_certificate_checked(certificate: Pat
             f"https://other.example.com:{port}/", allowed={"other.example.com"}, names=names, tls=trusting
         )
         assert len(hooks.got) == 1
-    assert good == [Answer(None, 200)]
-    assert unknown == other == [Answer(CallbackFailure.TLS)]
+    assert good == [CallbackAnswer(None, 200)]
+    assert unknown == other == [CallbackAnswer(CallbackFailure.TLS)]
     assert shown[0] == HOST
 
 
@@ -102,13 +102,13 @@ def test_a_host_at_a_private_address_is_not_called_however_it_is_written(hooks: 
         "https://2130706433/",
     ]
 
-    async def run() -> list[Answer]:
-        caller = Caller(names=names)
+    async def run() -> list[CallbackAnswer]:
+        caller = CallbackCaller(names=names)
         found = [await caller.call(url, {}, b"{}") for url in urls]
         await caller.close()
         return found
 
-    assert asyncio.run(run()) == [Answer(CallbackFailure.FORBIDDEN_ADDRESS)] * len(urls)
+    assert asyncio.run(run()) == [CallbackAnswer(CallbackFailure.FORBIDDEN_ADDRESS)] * len(urls)
     assert hooks.got == []
 
 
@@ -132,25 +132,27 @@ def test_a_name_is_looked_up_and_checked_for_each_connection(monkeypatch: pytest
 def test_a_redirect_is_not_followed(hooks: Receiver) -> None:
     with receiver() as inside:
         hooks.otherwise = Say(307, {"Location": f"http://127.0.0.1:{inside.port}/"})
-        assert call(f"http://127.0.0.1:{hooks.port}/") == [Answer(CallbackFailure.REDIRECT, 307)]
+        assert call(f"http://127.0.0.1:{hooks.port}/") == [CallbackAnswer(CallbackFailure.REDIRECT, 307)]
         assert inside.got == []
 
 
 def test_a_proxy_of_the_environment_is_not_used(hooks: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    assert call(f"http://127.0.0.1:{hooks.port}/") == [Answer(None, 200)]
+    assert call(f"http://127.0.0.1:{hooks.port}/") == [CallbackAnswer(None, 200)]
 
 
 def test_short_answers_keep_the_connection_and_long_ones_end_it(hooks: Receiver) -> None:
     hooks.answers = [Say(body=b"ok"), Say(body=b"x" * 5_000_000), Say()]
-    assert call(f"http://127.0.0.1:{hooks.port}/", times=3) == [Answer(None, 200)] * 3
+    assert call(f"http://127.0.0.1:{hooks.port}/", times=3) == [CallbackAnswer(None, 200)] * 3
 
 
 def test_no_answer_in_time_is_a_timeout(hooks: Receiver) -> None:
     gate = threading.Event()
     hooks.otherwise = Say(gate=gate)
     try:
-        assert call(f"http://127.0.0.1:{hooks.port}/", deadline_seconds=0.2) == [Answer(CallbackFailure.TIMEOUT)]
+        assert call(f"http://127.0.0.1:{hooks.port}/", deadline_seconds=0.2) == [
+            CallbackAnswer(CallbackFailure.TIMEOUT)
+        ]
     finally:
         gate.set()
 
@@ -158,7 +160,7 @@ def test_no_answer_in_time_is_a_timeout(hooks: Receiver) -> None:
 def test_nobody_there_is_a_connection_that_failed() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        assert call(f"http://127.0.0.1:{free.getsockname()[1]}/") == [Answer(CallbackFailure.CONNECTION)]
+        assert call(f"http://127.0.0.1:{free.getsockname()[1]}/") == [CallbackAnswer(CallbackFailure.CONNECTION)]
 
 
 def test_the_example_verifies_and_drops_what_is_older(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +179,7 @@ def test_the_example_verifies_and_drops_what_is_older(monkeypatch: pytest.Monkey
     threading.Thread(target=lambda: server.serve_forever(0.02), daemon=True).start()
 
     async def tell() -> list[int | None]:
-        caller, found = Caller({"127.0.0.1"}), []
+        caller, found = CallbackCaller({"127.0.0.1"}), []
         for key_used, sequence, status in ((key, 2, "delivered"), (key, 1, "sent"), (b"b" * 32, 3, "failed")):
             body = (
                 f'{{"type":"notification.status","data":{{"id":"n","status":"{status}","reason":null,'

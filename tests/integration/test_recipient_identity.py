@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from notifier.domain.errors import InvalidMessage
 from notifier.domain.statuses import Channel, Status, SuppressionReason
-from notifier.feedback.suppression_csv import Bad, Defaults
+from notifier.feedback.suppression_csv import Bad, SuppressionDefaults
 from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import transaction
 from notifier.store.personal_data import PersonalData
@@ -83,7 +83,7 @@ def test_who_is_suppressed_in_one_spelling_is_in_all(sent: Mails, suppressed: st
 
 def test_a_file_is_imported_by_identity(sent: Mails) -> None:
     lines = ["address", *SPELLINGS[:4], FULLWIDTH]
-    defaults = Defaults(reason=SuppressionReason.MANUAL, source="import:ann")
+    defaults = SuppressionDefaults(reason=SuppressionReason.MANUAL, source="import:ann")
     bad: list[Bad] = []
     done = sent.services.suppression_files.read(io.StringIO("\n".join(lines)), defaults, bad.append)
     assert (done.new, done.known, done.bad) == (1, 3, 1)

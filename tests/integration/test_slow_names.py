@@ -18,8 +18,8 @@ from uuid import uuid4
 import aiohttp
 import pytest
 
-from notifier.callbacks import Caller, NameServers
-from notifier.callbacks.http import Answer
+from notifier.callbacks import CallbackCaller, NameServers
+from notifier.callbacks.http import CallbackAnswer
 from notifier.callbacks.url_guard import CheckedResolver, ForbiddenAddress
 from notifier.dev.smtp_server import MailServer, running_mail_server
 from notifier.domain.statuses import CallbackFailure
@@ -128,8 +128,8 @@ def test_an_endpoint_is_called_at_once_while_others_names_are_never_answered(
 ) -> None:
     limit = slowness()
 
-    async def run() -> tuple[Answer, float, list[Answer]]:
-        caller = Caller({"fast.example.com"}, names=asking(server, deadline_seconds=limit))
+    async def run() -> tuple[CallbackAnswer, float, list[CallbackAnswer]]:
+        caller = CallbackCaller({"fast.example.com"}, names=asking(server, deadline_seconds=limit))
         others = [
             asyncio.create_task(caller.call(f"https://never{number}.example.com/", {}, b"{}"))
             for number in range(slow)
@@ -144,9 +144,9 @@ def test_an_endpoint_is_called_at_once_while_others_names_are_never_answered(
         return answer, seconds, ended
 
     answer, seconds, ended = asyncio.run(run())
-    assert answer == Answer(None, 200)
+    assert answer == CallbackAnswer(None, 200)
     assert seconds < limit
-    assert ended == [Answer(CallbackFailure.TIMEOUT)] * slow
+    assert ended == [CallbackAnswer(CallbackFailure.TIMEOUT)] * slow
 
 
 def test_a_producer_whose_hosts_are_all_slow_holds_up_no_other(

@@ -18,7 +18,8 @@ from notifier.api.routes.webhooks import MAX_BODY_BYTES
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Channel, Status
 from notifier.providers.twilio.webhooks import Form
-from notifier.providers.vonage.webhooks import METHODS, sign
+from notifier.providers.vonage.options import METHODS
+from notifier.providers.vonage.webhooks import sign
 from notifier.store.engine import transaction
 from notifier.store.suppressions import SuppressionView
 from tests.support.api import Api, Reply

@@ -26,7 +26,7 @@ from notifier.api.app import make_app
 from notifier.api.connection import ClientConnection
 from notifier.api.dependencies import Desk, make_desk
 from notifier.api.server import server_config
-from notifier.api.timeouts import Patience
+from notifier.api.timeouts import ClientTimeouts
 from notifier.bootstrap import Services
 from notifier.config.settings import Settings
 from notifier.config.structure import Structure
@@ -72,7 +72,7 @@ class Api:
         templates: Path,
         broker_url: str = "amqp://127.0.0.1:1/",
         structure: dict[str, Any] | None = None,
-        patience: Patience = Patience(),  # noqa: B008 - it cannot change
+        patience: ClientTimeouts = ClientTimeouts(),  # noqa: B008 - it cannot change
         **more: Any,
     ) -> None:
         content = structure or {"senders": {"default": {"email": "shop@example.com"}}}
@@ -152,7 +152,7 @@ class Api:
 
 
 @contextmanager
-def served(app: FastAPI, patience: Patience, *, most: int = 1000, most_of_peer: int = 1000) -> Iterator[int]:
+def served(app: FastAPI, patience: ClientTimeouts, *, most: int = 1000, most_of_peer: int = 1000) -> Iterator[int]:
     """The application on a port of its own, as `notifier api` serves it, in a thread."""
     limit: ConnectionLimit[ClientConnection] = ConnectionLimit(most, most_of_peer)
     server = uvicorn.Server(server_config(app, limit, patience, grace_seconds=30))

@@ -13,7 +13,7 @@ from uuid import UUID
 from aiohttp.abc import AbstractResolver
 from sqlalchemy import Engine, text
 
-from notifier.callbacks import Caller, Rules, Runner
+from notifier.callbacks import CallbackCaller, Rules, Runner
 from notifier.config.callbacks import CallbackTable
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Reason, Status
@@ -47,7 +47,7 @@ class World:
         return CallbackTable.model_validate({"url": url, "secrets": SECRETS, "statuses": statuses})
 
     async def _make(self) -> Runner:
-        caller = Caller({"127.0.0.1"}, names=self.names, deadline_seconds=5)
+        caller = CallbackCaller({"127.0.0.1"}, names=self.names, deadline_seconds=5)
         return Runner(self.book, self.tables, caller, self.loop, chance=lambda: 1.0)
 
     def close(self) -> None:

@@ -22,7 +22,8 @@ from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Reason, Status
 from notifier.domain.validation import check
 from notifier.providers.base import Outgoing, Receipt
-from notifier.providers.twilio.provider import TwilioOptions, TwilioProvider
+from notifier.providers.twilio.options import TwilioOptions
+from notifier.providers.twilio.provider import TwilioProvider
 from notifier.rendering import Renderer
 from notifier.store.engine import transaction
 from notifier.store.records import Claimed, DeliveryResult, NewNotification
@@ -83,8 +84,8 @@ class EqualTexts:
     def __post_init__(self) -> None:
         self.texts = Texts(self.engine)
         options = TwilioOptions(
-            self.server.account_sid,
-            self.server.auth_token,
+            account_sid=self.server.account_sid,
+            auth_token=self.server.auth_token,
             api_base=self.server.url,
             # Nobody listens there: callbacks are read from the messages, and reported when the test wants them.
             public_url="http://127.0.0.1:9",

@@ -21,7 +21,7 @@ router = APIRouter(tags=["send"], route_class=KeyedRoute)
 PATH = "/v1/attachments"
 
 
-class Attachment(BaseModel):
+class AttachmentReceipt(BaseModel):
     """A file that messages may name."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [openapi_examples.ATTACHMENT]})
@@ -61,7 +61,7 @@ def attach(
     ],
     content_type: Annotated[str, Header(max_length=300, include_in_schema=False)] = "",
     content_encoding: Annotated[str, Header(max_length=300, include_in_schema=False)] = "identity",
-) -> Attachment:
+) -> AttachmentReceipt:
     """Keep a file for mails of this producer. Messages name it in `attachments`; one that none names within a day
     is deleted. The same file again, of the same name and type, has the same id."""
     assert holder.producer is not None, "the scope send has one"
@@ -76,7 +76,7 @@ def attach(
         kept = desk.attachments.add(holder.producer, _name(content_disposition), content_type, body)
     except InvalidMessage as error:
         raise _refusal(error) from None
-    return Attachment.model_validate(kept, from_attributes=True)
+    return AttachmentReceipt.model_validate(kept, from_attributes=True)
 
 
 def _name(disposition: str) -> str:

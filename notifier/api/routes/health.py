@@ -15,7 +15,7 @@ from notifier.store.metrics import Gauges
 router = APIRouter(tags=["watch"])
 
 
-class Health(BaseModel):
+class HealthView(BaseModel):
     """The process answers."""
 
     status: str
@@ -31,9 +31,9 @@ class Ready(BaseModel):
 
 
 @router.get("/healthz", summary="The process is alive")
-async def healthz() -> Health:
+async def healthz() -> HealthView:
     """Asks nobody: a restart would not bring a database back."""
-    return Health(status="ok")
+    return HealthView(status="ok")
 
 
 @router.get("/readyz", summary="Requests are accepted", responses={503: {"model": Ready}})

@@ -1,26 +1,38 @@
-"""`POST /v1/notifications`: the row is written before the answer."""
+"""Send, retry and cancel. The row is written before the answer; an action leaves an operator record."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 
 from notifier.api import openapi_examples
-from notifier.api.auth import KeyedRoute, Sender, admit
+from notifier.api.auth import KeyedRoute, Operator, Sender, SenderOrOperator, admit
 from notifier.api.dependencies import AtDesk
 from notifier.api.errors import Refusal, errors_of, refusal, status_of
-from notifier.api.schemas import Accepted, AcceptedEntry, BatchAnswer, RefusedEntry
+from notifier.api.routes.search import story_for
+from notifier.api.schemas import (
+    AcceptedEntry,
+    AcceptedMessage,
+    BatchAnswer,
+    Done,
+    RefusedEntry,
+    RetryRequest,
+    Why,
+)
 from notifier.domain.errors import Fault
 from notifier.domain.message import Message
-from notifier.domain.statuses import Lane
+from notifier.domain.statuses import Lane, Status
 from notifier.intake.batch import IntakeAnswer
 from notifier.intake.checks import check_encoding
 from notifier.intake.http_requests import read_batch_request, read_request
+from notifier.operations import ActionResult, Selection
 from notifier.operations.api_keys import Holder
 
 router = APIRouter(tags=["send"], route_class=KeyedRoute)
+actions = APIRouter(tags=["act"], route_class=KeyedRoute)
 
 
 async def _body(request: Request) -> bytes:
@@ -54,7 +66,7 @@ def send(
             max_length=300, description="The contract's idempotency_key: the same request again is answered alike."
         ),
     ] = None,
-) -> Accepted:
+) -> AcceptedMessage:
     """Accept one message: from here on it is in the record and will be sent, whatever becomes of the broker.
 
     The same request with the same key is the same notification and gets the same answer.
@@ -66,7 +78,7 @@ def send(
     [answer] = desk.intake.answer([entry.message], is_test=holder.is_test)
     if answer.id is None:
         raise refusal(answer.faults, value)
-    found = Accepted.of(answer.id)
+    found = AcceptedMessage.of(answer.id)
     response.headers["Location"] = found.url
     if answer.is_replay:
         response.headers["Idempotency-Replayed"] = "true"
@@ -112,7 +124,7 @@ def _batch_answer(answers: Sequence[IntakeAnswer]) -> BatchAnswer:
         if answer.id is None:
             told.append(RefusedEntry(status=status_of(answer.faults), errors=_errors(answer)))
         else:
-            told.append(AcceptedEntry(**Accepted.of(answer.id).model_dump(), is_replay=answer.is_replay))
+            told.append(AcceptedEntry(**AcceptedMessage.of(answer.id).model_dump(), is_replay=answer.is_replay))
     accepted = sum(answer.id is not None for answer in answers)
     if not accepted:
         faults = [fault for answer in answers for fault in answer.faults]
@@ -143,3 +155,50 @@ def _not_allowed(holder: Holder, message: Message | None) -> list[Fault]:
         return []
     assert message.channel is not None, "set by parsing"
     return holder.faults(message.channel, message.lane or Lane.NORMAL, message.template)
+
+
+@actions.post("/v1/notifications/retry", summary="Retry many")
+def retry_many(desk: AtDesk, holder: Operator, wanted: RetryRequest) -> ActionResult:
+    """Set notifications going again that have ended: all that the filter finds, of status `failed` unless it names
+    another. If it is broken off, ask again: it goes on."""
+    conditions = wanted.filter
+    if conditions.status is None and conditions.model_dump(exclude_none=True):
+        conditions = conditions.model_copy(update={"status": Status.FAILED})
+    return desk.operations.retry(
+        Selection(filter=conditions.filter(None)),
+        operator=holder.operator,
+        reason=wanted.reason,
+        rate_per_second=wanted.rate_per_second,
+        dry_run=wanted.dry_run,
+    )
+
+
+@actions.post("/v1/notifications/{notification:uuid}/retry", summary="Retry one")
+def retry_one(desk: AtDesk, holder: Operator, notification: UUID, why: Why | None = None) -> Done:
+    """Set a notification going again that has ended: failed, expired, undelivered or suppressed."""
+    desk.audit.story(notification)
+    reason = why.reason if why else None
+    return _done(
+        notification, desk.operations.retry(Selection((notification,)), operator=holder.operator, reason=reason)
+    )
+
+
+@actions.post("/v1/notifications/{notification:uuid}/cancel", summary="Cancel one")
+def cancel_one(desk: AtDesk, holder: SenderOrOperator, notification: UUID, why: Why | None = None) -> Done:
+    """Stop a notification that is not sent yet. Whoever sent it may."""
+    story_for(desk.audit, holder, notification)
+    reason = why.reason if why else None
+    return _done(
+        notification, desk.operations.cancel(Selection((notification,)), operator=holder.operator, reason=reason)
+    )
+
+
+def _done(notification: UUID, result: ActionResult) -> Done:
+    """The answer to an action on one notification.
+
+    Raises:
+        Refusal: 409, if it was left alone.
+    """
+    if not result.changed:
+        raise Refusal(409, result.skipped[0].why if result.skipped else "it changed meanwhile, try again")
+    return Done(id=notification, record_id=result.record_id)

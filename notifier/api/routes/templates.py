@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from notifier.api.auth import KeyedRoute, Operator, SenderOrReader
 from notifier.api.dependencies import AtDesk
 from notifier.api.errors import Refusal, refusal
-from notifier.api.schemas import PreviewRequest, Rejected, RejectedPage, read_cursor, write_cursor
+from notifier.api.schemas import PreviewRequest, RejectedMessageView, RejectedPage, read_cursor, write_cursor
 from notifier.domain.errors import TemplateInvalid
 from notifier.domain.statuses import Channel
 from notifier.operations.api_keys import Scope
@@ -138,14 +138,14 @@ class RejectedSearch(BaseModel):
 def rejected(desk: AtDesk, _: Operator, wanted: Annotated[RejectedSearch, Query()]) -> RejectedPage:
     """What came by the broker and was not accepted, newest first, with every reason."""
     page = desk.audit.rejected(limit=wanted.limit, before=read_cursor(wanted.after))
-    items = [Rejected.of(view, whole=False) for view in page]
+    items = [RejectedMessageView.of(view, whole=False) for view in page]
     return RejectedPage(items=items, next=write_cursor(page[-1].id) if len(page) == wanted.limit else None)
 
 
 @router.get("/v1/rejected-messages/{message:uuid}", summary="One rejected message")
-def rejected_message(desk: AtDesk, holder: Operator, message: UUID) -> Rejected:
+def rejected_message(desk: AtDesk, holder: Operator, message: UUID) -> RejectedMessageView:
     """Every reason; for admins its body and headers, too."""
-    return Rejected.of(desk.audit.rejected_message(message), whole=holder.may(Scope.ADMIN))
+    return RejectedMessageView.of(desk.audit.rejected_message(message), whole=holder.may(Scope.ADMIN))
 
 
 @router.get("/v1/providers", summary="Providers")

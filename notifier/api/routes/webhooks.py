@@ -1,4 +1,6 @@
-"""What providers call: receipts of messages that they took, and what people answer to our numbers.
+"""What providers call: reports on messages that they took, and what people answer to our numbers.
+
+A provider declares its webhooks itself: see `notifier.providers.base.Webhook`.
 
 There is no key: the provider's signature says who it is. Not part of the OpenAPI document, which is for producers
 and operators; how these look is up to the provider.
@@ -11,21 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Annotated
-from uuid import UUID
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BeforeValidator
 from starlette.requests import ClientDisconnect
 
-from notifier.api.dependencies import AtDesk
 from notifier.api.errors import Refusal
 from notifier.api.key_shares import for_outside
 from notifier.config.logs import log
-from notifier.feedback.receipts import Hook
-from notifier.providers.twilio.webhooks import SIGNATURE_HEADER
-
-router = APIRouter(include_in_schema=False)
+from notifier.feedback.receipts import Receipts
+from notifier.providers.base import Webhook, WebhookRequest
 
 #: Far more than any provider sends; nothing beyond it is read.
 MAX_BODY_BYTES = 64 * 1024
@@ -33,8 +30,28 @@ MAX_BODY_BYTES = 64 * 1024
 BODY_SECONDS = 10.0
 
 _TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
-#: "Nothing to say": Twilio's own keywords answer for us.
-_NO_REPLY = '<?xml version="1.0" encoding="UTF-8"?><Response/>'
+
+
+def make_router(receipts: Receipts) -> APIRouter:
+    """One route for each webhook that a configured kind of provider declares."""
+    router = APIRouter(include_in_schema=False)
+    for kind, webhook in receipts.webhooks():
+        _add_route(router, receipts, kind, webhook)
+    return router
+
+
+def _add_route(router: APIRouter, receipts: Receipts, kind: str, webhook: type[Webhook[Any]]) -> None:
+    @router.post(f"/webhooks/{kind}/{webhook.path}")
+    async def receive(request: Request) -> Response:
+        if not await for_outside(receipts.receive, kind, webhook, await _read(request)):
+            log.warning("webhook.refused", provider=kind)
+            raise Refusal(
+                403, "the signature is not the provider's, for the account and the public URL configured here"
+            )
+        if webhook.answer is None:
+            return Response(status_code=204)
+        body, media_type = webhook.answer
+        return Response(body, media_type=media_type)
 
 
 def _number(text: str) -> int:
@@ -48,46 +65,15 @@ def _number(text: str) -> int:
     return int(text)
 
 
-Number = Annotated[int, BeforeValidator(_number)]
-
-
-@router.post("/webhooks/twilio/inbound")
-async def twilio_inbound(desk: AtDesk, request: Request) -> Response:
-    """Somebody wrote to one of our numbers: STOP and START are obeyed."""
-    hook = await _hook(request)
-    _refuse_unless(await for_outside(desk.receipts.twilio_inbound, hook), "twilio")
-    return Response(_NO_REPLY, media_type="text/xml")
-
-
-@router.post("/webhooks/twilio/{notification:uuid}/{attempt}")
-async def twilio_status(desk: AtDesk, request: Request, notification: UUID, attempt: Number) -> Response:
-    """Twilio's StatusCallback for one attempt."""
-    hook = await _hook(request)
-    _refuse_unless(await for_outside(desk.receipts.twilio_status, hook, notification, attempt), "twilio")
-    return Response(status_code=204)
-
-
-@router.post("/webhooks/vonage/{notification:uuid}/{attempt}/{parts}")
-async def vonage_receipt(
-    desk: AtDesk, request: Request, notification: UUID, attempt: Number, parts: Number
-) -> Response:
-    """Vonage's delivery receipt for a part of one attempt."""
-    hook = await _hook(request)
-    done = await for_outside(desk.receipts.vonage_receipt, hook, notification, attempt, parts)
-    _refuse_unless(done, "vonage")
-    return Response(status_code=204)
-
-
-async def _hook(request: Request) -> Hook:
+async def _read(request: Request) -> WebhookRequest:
     """The request as the provider signed it: the path byte for byte, not as the framework would write it."""
     path = bytes(request.scope.get("raw_path") or request.url.path.encode())
     query = bytes(request.scope.get("query_string") or b"")
-    return Hook(
-        (path + b"?" + query if query else path).decode("latin-1"),
-        await read_body(request),
-        request.headers.get(SIGNATURE_HEADER, ""),
-        request.headers.get("content-type", ""),
-    )
+    named = {
+        name: _number(value) if isinstance(value, str) else value for name, value in request.path_params.items()
+    }
+    full = (path + b"?" + query if query else path).decode("latin-1")
+    return WebhookRequest(full, named, request.headers, await read_body(request))
 
 
 async def read_body(request: Request) -> bytes:
@@ -111,11 +97,3 @@ async def read_body(request: Request) -> bytes:
     except TimeoutError:
         raise Refusal(408, f"the body was not here within {BODY_SECONDS:g} s") from None
     return body
-
-
-def _refuse_unless(is_signed: bool, provider: str) -> None:
-    if not is_signed:
-        log.warning("webhook.refused", provider=provider)
-        raise Refusal(
-            403, "the signature is not the provider's, for the account and the public URL configured here"
-        )

@@ -26,7 +26,7 @@ LONG_REST_SECONDS = 20.0
 _FEWEST = 40
 
 
-class ConnectionLimit:
+class AdaptiveLimit:
     """The limit of one pool. Told of each mail, and of each connection that the server did not take."""
 
     def __init__(self, most: int) -> None:

@@ -36,7 +36,7 @@ from notifier.providers.smtp.bounce_texts import (
     specific_code,
     stage_of,
 )
-from notifier.providers.smtp.codes import Answer, Stage
+from notifier.providers.smtp.codes import SmtpReply, Stage
 from notifier.providers.smtp.mail_parts import (
     MAX_READ as MAX_READ,
 )
@@ -261,7 +261,7 @@ def _action(text: str, status: str) -> Action | None:
     return Action.FAILED if status[:1] in ("4", "5") else None
 
 
-def _answer(status: str, words: str) -> Answer:
+def _answer(status: str, words: str) -> SmtpReply:
     """The code of the server that said these words; where it gives none, that of the report."""
     basic = BASIC.search(words)
     enhanced = specific_code(words)
@@ -269,9 +269,9 @@ def _answer(status: str, words: str) -> Answer:
     if is_vague and status and (not basic or basic[1][0] == status[0]) and status[0] in "45":
         enhanced = status if not enhanced or status.split(".")[1] != "0" else enhanced
     if not enhanced:
-        return Answer(basic[1] if basic else (f"{status[0]}50" if status else ""), "", words)
+        return SmtpReply(basic[1] if basic else (f"{status[0]}50" if status else ""), "", words)
     fits = basic is not None and basic[1][0] == enhanced[0]
-    return Answer(basic[1] if basic and fits else f"{enhanced[0]}50", enhanced, words)
+    return SmtpReply(basic[1] if basic and fits else f"{enhanced[0]}50", enhanced, words)
 
 
 def _text(mail: _Mail) -> Bounce | None:

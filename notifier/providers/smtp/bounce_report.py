@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from notifier.providers.smtp.codes import Answer, Stage
+from notifier.providers.smtp.codes import SmtpReply, Stage
 
 
 class Action(StrEnum):
@@ -26,7 +26,7 @@ class Bounce:
 
     action: Action
     #: What the server that refused it said. Its text is raw: it may name people.
-    answer: Answer
+    answer: SmtpReply
     #: The name of that server; "" if the report does not say.
     remote: str = ""
     occurred_at: datetime | None = None

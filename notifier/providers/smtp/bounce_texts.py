@@ -17,7 +17,7 @@ from flufl.bounce import all_failures
 from notifier.config.logs import log
 from notifier.providers.smtp.bounce_phrases import kinds_in
 from notifier.providers.smtp.bounce_report import Action, Bounce
-from notifier.providers.smtp.codes import Answer, Stage
+from notifier.providers.smtp.codes import SmtpReply, Stage
 from notifier.providers.smtp.mail_parts import all_of, is_text, parts, text_of, value_of, words_of
 
 #: So much of what people read is looked at. Characters.
@@ -194,7 +194,7 @@ def _bounce(action: Action, said: str, named: tuple[str, ...]) -> Bounce:
     named = (*named, *asked_for(said))
     return Bounce(
         action,
-        Answer(code or fallback, enhanced, words),
+        SmtpReply(code or fallback, enhanced, words),
         recipient=recipient,
         named=named,
         targets=2 if action is Action.FAILED and is_passed_on(said) else targets,

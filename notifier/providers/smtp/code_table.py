@@ -60,7 +60,7 @@ NOT_NOW = Verdict(Outcome.UNAVAILABLE, _LATER, Subject.RECIPIENT)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SmtpCodeRow:
     """One line of the table."""
 
     #: "5.1.1", "5.1.*" and "5.*.*" are compared with the enhanced code, "550" and "5**" with the basic one.
@@ -80,6 +80,10 @@ class Row:
             and (_matches(self.code, enhanced) if "." in self.code else _matches(self.code, basic))
             and (not self.words or re.search(self.words, text, re.IGNORECASE) is not None)
         )
+
+
+#: The tables read better with a short name.
+_Row = SmtpCodeRow
 
 
 def _matches(pattern: str, code: str) -> bool:
@@ -113,26 +117,26 @@ _SENDER_WORDS = (
     r"отправител|发件人|寄件人|發件人"
 )
 
-TABLE: tuple[Row, ...] = (
+TABLE: tuple[SmtpCodeRow, ...] = (
     # Login and greeting: nothing about the message was said yet, so nothing here may fail the message.
-    Row("530", "authentication required", ACCOUNT, _AUTH),
-    Row("534", "authentication mechanism too weak", ACCOUNT, _AUTH),
-    Row("535", "credentials refused", ACCOUNT, _AUTH),
-    Row("538", "encryption required for authentication", ACCOUNT, _AUTH),
-    Row("432", "a password transition is needed", ACCOUNT, _AUTH),
-    Row("5**", "login refused", ACCOUNT, _AUTH, (Stage.AUTH,)),
-    Row("5**", "the server refuses the connection", UNAVAILABLE, "RFC 5321 section 3.1", (Stage.CONNECT,)),
+    _Row("530", "authentication required", ACCOUNT, _AUTH),
+    _Row("534", "authentication mechanism too weak", ACCOUNT, _AUTH),
+    _Row("535", "credentials refused", ACCOUNT, _AUTH),
+    _Row("538", "encryption required for authentication", ACCOUNT, _AUTH),
+    _Row("432", "a password transition is needed", ACCOUNT, _AUTH),
+    _Row("5**", "login refused", ACCOUNT, _AUTH, (Stage.AUTH,)),
+    _Row("5**", "the server refuses the connection", UNAVAILABLE, "RFC 5321 section 3.1", (Stage.CONNECT,)),
     # By the server's words.
-    Row("4**", "greylisted", _GREYLISTED, "RFC 6647 section 2", words=r"gr[ae]y-?\s?list"),
+    _Row("4**", "greylisted", _GREYLISTED, "RFC 6647 section 2", words=r"gr[ae]y-?\s?list"),
     # One of ours ends with its mail, in a moment.
-    Row(
+    _Row(
         "4**",
         "too many connections at once",
         THROTTLED,
         "Postfix anvil(8), Exchange and Gmail answer in these words",
         words=r"too many (concurrent )?(smtp )?(connections|sessions)",
     ),
-    Row(
+    _Row(
         "***",
         "this mailbox gets more than it takes for now",
         FULL,
@@ -140,14 +144,14 @@ TABLE: tuple[Row, ...] = (
         _RCPT,
         words=r"receiving mail (at a rate|too (quickly|fast))",
     ),
-    Row(
+    _Row(
         "4**",
         "too fast",
         _TOO_FAST,
         "Amazon SES and Postfix anvil(8) answer in these words",
         words=r"throttl|rate.?limit|sending rate|too (many|much) (messages|mail)|daily (message |sending )?quota",
     ),
-    Row(
+    _Row(
         "5**",
         "we have sent too much",
         _TOO_FAST,
@@ -155,7 +159,7 @@ TABLE: tuple[Row, ...] = (
         words=r"(daily|hourly|sending|outgoing)( \w+){0,2} (limit|quota|rate)s?( \w+){0,2} (exceeded|reached)|"
         r"exceeded (the |your |its |our )?(daily|hourly|sending|outgoing|max)",
     ),
-    Row(
+    _Row(
         "5**",
         "the address that we connect from is blocked",
         ACCOUNT,
@@ -164,7 +168,7 @@ TABLE: tuple[Row, ...] = (
         words=r"client host .{0,100}(blocked|rejected|refused|denied)|blocked using|"
         r"(ip|host)( address)? .{0,60}(is |been )?(block|black|deny)-?list|reverse (dns|hostname)|no ptr",
     ),
-    Row(
+    _Row(
         "5**",
         "a restricted recipient: this sender is not on its list",
         NOT_FOR_RECIPIENT,
@@ -173,14 +177,14 @@ TABLE: tuple[Row, ...] = (
         words=r"(group|recipient|mailbox).{0,60}(only accepts|restricted|requires)|allowed.senders list|"
         r"RESOLVER\.RST\.",
     ),
-    Row(
+    _Row(
         "5**",
         "our sender is not verified",
         SENDER_REFUSED,
         "Amazon SES answers in these words, also of the recipient, whom it names then",
         words=r"address(es)? (is|are) not verified|following identities failed",
     ),
-    Row(
+    _Row(
         "5**",
         "our sender is refused, only after the recipient was named",
         SENDER_REFUSED_HERE,
@@ -188,7 +192,7 @@ TABLE: tuple[Row, ...] = (
         LATE,
         words=_SENDER_WORDS,
     ),
-    Row(
+    _Row(
         "5**",
         "the relay does not know us",
         ACCOUNT,
@@ -196,7 +200,7 @@ TABLE: tuple[Row, ...] = (
         words=r"relay(ing)? (access )?(is )?(denied|not permitted|not allowed|prohibited)|unable to relay|"
         r"not permitted to relay|client was not authenticated|client not authenticated",
     ),
-    Row(
+    _Row(
         "5**",
         "mailbox full",
         FULL,
@@ -206,7 +210,7 @@ TABLE: tuple[Row, ...] = (
         r"over.?quota|quota (is )?(exceeded|full)|exceed\w* \w*\s?(quota|storage)|mailbox size limit|"
         r"insufficient (disk|storage)|not enough (disk|storage)|storage limit|out of (disk|storage)",
     ),
-    Row(
+    _Row(
         "5**",
         "given up after too long",
         UNREACHABLE,
@@ -215,7 +219,7 @@ TABLE: tuple[Row, ...] = (
         words=r"retry time(out)? (was |has )?(exceeded|not reached)|delivery time expired|"
         r"message (has )?(expired|been in the queue|is too old)|maximum time in queue|queue too long",
     ),
-    Row(
+    _Row(
         "55*",
         "no such mailbox",
         NO_SUCH_RECIPIENT,
@@ -226,72 +230,72 @@ TABLE: tuple[Row, ...] = (
         r"(no such|unknown|invalid|non-?existent) (user|mailbox|recipient|local part)",
     ),
     # Enhanced codes that mean the same at every stage.
-    Row("*.2.2", "mailbox full", FULL, _ENHANCED),
-    Row("5.2.3", "message longer than this mailbox takes", CONTENT, _ENHANCED),
-    Row("5.3.4", "message too big for the system", CONTENT, _ENHANCED),
-    Row("552", "message too large", CONTENT, _SMTP, _LARGE),
-    Row("5.7.3", "login or TLS needed", ACCOUNT, _ENHANCED),
-    Row("5.7.8", "credentials refused", ACCOUNT, _AUTH),
-    Row("5.7.9", "authentication mechanism too weak", ACCOUNT, _AUTH),
-    Row("5.7.11", "encryption needed", ACCOUNT, _AUTH),
-    Row("5.7.13", "account disabled", ACCOUNT, "RFC 5248 registry: X.7.13"),
-    Row("5.7.14", "trust relationship needed", ACCOUNT, "RFC 5248 registry: X.7.14"),
-    Row("5.7.20", "no passing DKIM signature", SENDER_REFUSED_HERE, "RFC 7372 section 3.1"),
-    Row("5.7.21", "no acceptable DKIM signature", SENDER_REFUSED_HERE, "RFC 7372 section 3.1"),
-    Row("5.7.22", "no DKIM signature of the author", SENDER_REFUSED_HERE, "RFC 7372 section 3.1"),
-    Row("5.7.23", "SPF failed", SENDER_REFUSED_HERE, "RFC 7372 section 3.2"),
-    Row("5.7.24", "SPF could not be checked", SENDER_REFUSED_HERE, "RFC 7372 section 3.2"),
-    Row("5.7.25", "reverse DNS failed", ACCOUNT, "RFC 7372 section 3.3"),
-    Row("5.7.26", "several authentication checks failed", SENDER_REFUSED_HERE, "RFC 7372 section 3.4"),
-    Row("5.7.27", "our sender domain takes no mail (null MX)", SENDER_REFUSED_HERE, "RFC 7505 section 4.2"),
-    Row("5.7.28", "too much mail from us", _TOO_FAST, "RFC 5248 registry: X.7.28"),
-    Row("5.7.57", "not authenticated to send", ACCOUNT, _EXCHANGE),
-    Row("5.7.60", "no permission to send as this sender", SENDER_REFUSED, _EXCHANGE),
-    Row("5.7.501", "our account is blocked for spam", ACCOUNT, _EXCHANGE),
-    Row("5.7.502", "our account is blocked for spam", ACCOUNT, _EXCHANGE),
-    Row("5.7.503", "our account is blocked for spam", ACCOUNT, _EXCHANGE),
-    Row("5.7.708", "our address or tenant is blocked", ACCOUNT, _EXCHANGE),
-    Row("5.7.750", "our sender domain is not registered", SENDER_REFUSED, _EXCHANGE),
+    _Row("*.2.2", "mailbox full", FULL, _ENHANCED),
+    _Row("5.2.3", "message longer than this mailbox takes", CONTENT, _ENHANCED),
+    _Row("5.3.4", "message too big for the system", CONTENT, _ENHANCED),
+    _Row("552", "message too large", CONTENT, _SMTP, _LARGE),
+    _Row("5.7.3", "login or TLS needed", ACCOUNT, _ENHANCED),
+    _Row("5.7.8", "credentials refused", ACCOUNT, _AUTH),
+    _Row("5.7.9", "authentication mechanism too weak", ACCOUNT, _AUTH),
+    _Row("5.7.11", "encryption needed", ACCOUNT, _AUTH),
+    _Row("5.7.13", "account disabled", ACCOUNT, "RFC 5248 registry: X.7.13"),
+    _Row("5.7.14", "trust relationship needed", ACCOUNT, "RFC 5248 registry: X.7.14"),
+    _Row("5.7.20", "no passing DKIM signature", SENDER_REFUSED_HERE, "RFC 7372 section 3.1"),
+    _Row("5.7.21", "no acceptable DKIM signature", SENDER_REFUSED_HERE, "RFC 7372 section 3.1"),
+    _Row("5.7.22", "no DKIM signature of the author", SENDER_REFUSED_HERE, "RFC 7372 section 3.1"),
+    _Row("5.7.23", "SPF failed", SENDER_REFUSED_HERE, "RFC 7372 section 3.2"),
+    _Row("5.7.24", "SPF could not be checked", SENDER_REFUSED_HERE, "RFC 7372 section 3.2"),
+    _Row("5.7.25", "reverse DNS failed", ACCOUNT, "RFC 7372 section 3.3"),
+    _Row("5.7.26", "several authentication checks failed", SENDER_REFUSED_HERE, "RFC 7372 section 3.4"),
+    _Row("5.7.27", "our sender domain takes no mail (null MX)", SENDER_REFUSED_HERE, "RFC 7505 section 4.2"),
+    _Row("5.7.28", "too much mail from us", _TOO_FAST, "RFC 5248 registry: X.7.28"),
+    _Row("5.7.57", "not authenticated to send", ACCOUNT, _EXCHANGE),
+    _Row("5.7.60", "no permission to send as this sender", SENDER_REFUSED, _EXCHANGE),
+    _Row("5.7.501", "our account is blocked for spam", ACCOUNT, _EXCHANGE),
+    _Row("5.7.502", "our account is blocked for spam", ACCOUNT, _EXCHANGE),
+    _Row("5.7.503", "our account is blocked for spam", ACCOUNT, _EXCHANGE),
+    _Row("5.7.708", "our address or tenant is blocked", ACCOUNT, _EXCHANGE),
+    _Row("5.7.750", "our sender domain is not registered", SENDER_REFUSED, _EXCHANGE),
     # What is refused at MAIL, before there is a recipient, is our sender, whatever the code.
-    Row("5**", "our sender is refused", SENDER_REFUSED, "RFC 5321 section 3.3", _MAIL),
+    _Row("5**", "our sender is refused", SENDER_REFUSED, "RFC 5321 section 3.3", _MAIL),
     # Enhanced codes about an address.
-    Row("5.1.1", "no such mailbox", NO_SUCH_RECIPIENT, _ENHANCED),
-    Row("5.1.2", "no such domain", NO_SUCH_RECIPIENT, _ENHANCED),
-    Row("5.1.3", "address is malformed", NO_SUCH_RECIPIENT, _ENHANCED),
-    Row("5.1.6", "mailbox moved, no forwarding", NO_SUCH_RECIPIENT, _ENHANCED),
-    Row("5.1.7", "our sender address is malformed", SENDER_REFUSED_HERE, _ENHANCED),
-    Row("5.1.8", "our sender domain is refused", SENDER_REFUSED_HERE, _ENHANCED),
-    Row("5.1.10", "domain takes no mail (null MX)", NO_SUCH_RECIPIENT, "RFC 7505 section 4.1"),
-    Row("5.1.*", "address refused", BAD_RECIPIENT, _ENHANCED),
-    Row("5.2.1", "mailbox disabled", NO_SUCH_RECIPIENT, _ENHANCED),
-    Row("5.2.*", "mailbox does not take it", UNREACHABLE, _ENHANCED),
-    Row("5.4.*", "cannot be routed to the recipient", UNREACHABLE, _ENHANCED),
-    Row("5.6.7", "non-ASCII address not permitted", BAD_RECIPIENT, "RFC 6531 section 3.4"),
-    Row("5.6.*", "content refused", CONTENT, _ENHANCED),
-    Row("5.7.*", "policy refuses the content", CONTENT, _ENHANCED, _BODY),
-    Row("5.7.*", "policy refuses mail to this recipient", NOT_FOR_RECIPIENT, _ENHANCED),
+    _Row("5.1.1", "no such mailbox", NO_SUCH_RECIPIENT, _ENHANCED),
+    _Row("5.1.2", "no such domain", NO_SUCH_RECIPIENT, _ENHANCED),
+    _Row("5.1.3", "address is malformed", NO_SUCH_RECIPIENT, _ENHANCED),
+    _Row("5.1.6", "mailbox moved, no forwarding", NO_SUCH_RECIPIENT, _ENHANCED),
+    _Row("5.1.7", "our sender address is malformed", SENDER_REFUSED_HERE, _ENHANCED),
+    _Row("5.1.8", "our sender domain is refused", SENDER_REFUSED_HERE, _ENHANCED),
+    _Row("5.1.10", "domain takes no mail (null MX)", NO_SUCH_RECIPIENT, "RFC 7505 section 4.1"),
+    _Row("5.1.*", "address refused", BAD_RECIPIENT, _ENHANCED),
+    _Row("5.2.1", "mailbox disabled", NO_SUCH_RECIPIENT, _ENHANCED),
+    _Row("5.2.*", "mailbox does not take it", UNREACHABLE, _ENHANCED),
+    _Row("5.4.*", "cannot be routed to the recipient", UNREACHABLE, _ENHANCED),
+    _Row("5.6.7", "non-ASCII address not permitted", BAD_RECIPIENT, "RFC 6531 section 3.4"),
+    _Row("5.6.*", "content refused", CONTENT, _ENHANCED),
+    _Row("5.7.*", "policy refuses the content", CONTENT, _ENHANCED, _BODY),
+    _Row("5.7.*", "policy refuses mail to this recipient", NOT_FOR_RECIPIENT, _ENHANCED),
     # Whoever took MAIL works: what it says now is said of this mailbox, also where it closes the connection.
-    Row("4.1.*", "address: later", NOT_NOW, _ENHANCED, LATE),
-    Row("4.2.*", "mailbox: later", NOT_NOW, _ENHANCED, LATE),
-    Row(
+    _Row("4.1.*", "address: later", NOT_NOW, _ENHANCED, LATE),
+    _Row("4.2.*", "mailbox: later", NOT_NOW, _ENHANCED, LATE),
+    _Row(
         "4.4.2", "the server waited for us for too long", UNAVAILABLE, "Postfix answers so to a slow client", LATE
     ),
-    Row("4.4.*", "routing to the recipient: later", NOT_NOW, _ENHANCED, LATE),
-    Row("4.7.0", "too fast, or reputation", _TOO_FAST, "Gmail SMTP errors: 421 4.7.0"),
-    Row("4.7.28", "too fast", _TOO_FAST, "Gmail SMTP errors: 421 4.7.28"),
-    Row("4.7.*", "policy: later", _GREYLISTED, "RFC 3463 section 3.8; many servers greylist with 4.7.1"),
+    _Row("4.4.*", "routing to the recipient: later", NOT_NOW, _ENHANCED, LATE),
+    _Row("4.7.0", "too fast, or reputation", _TOO_FAST, "Gmail SMTP errors: 421 4.7.0"),
+    _Row("4.7.28", "too fast", _TOO_FAST, "Gmail SMTP errors: 421 4.7.28"),
+    _Row("4.7.*", "policy: later", _GREYLISTED, "RFC 3463 section 3.8; many servers greylist with 4.7.1"),
     # Basic codes.
-    Row("452", "mailbox full", FULL, _SMTP, _RCPT, words=r"quota|full|storage"),
-    Row("421", "the server closes the connection", UNAVAILABLE, _SMTP),
-    Row("4**", "temporary failure, after the recipient was named", NOT_NOW, _SMTP, _RCPT),
-    Row("4**", "temporary failure", UNAVAILABLE, _SMTP),
-    Row("550", "mailbox unavailable", BAD_RECIPIENT, _SMTP, _RCPT),
-    Row("551", "user not local", BAD_RECIPIENT, _SMTP, _RCPT),
-    Row("552", "mailbox full", FULL, _SMTP, _RCPT),
-    Row("553", "mailbox name not allowed", BAD_RECIPIENT, _SMTP, _RCPT),
-    Row("501", "address is malformed", BAD_RECIPIENT, _SMTP, _RCPT),
-    Row("521", "host takes no mail", UNREACHABLE, "RFC 7504 section 3"),
-    Row("556", "domain takes no mail", NO_SUCH_RECIPIENT, "RFC 7504 section 4", _RCPT),
-    Row("5**", "refused, after the recipient was named", NOT_FOR_RECIPIENT, _SMTP, _RCPT),
-    Row("5**", "refused", REFUSED, _SMTP),
+    _Row("452", "mailbox full", FULL, _SMTP, _RCPT, words=r"quota|full|storage"),
+    _Row("421", "the server closes the connection", UNAVAILABLE, _SMTP),
+    _Row("4**", "temporary failure, after the recipient was named", NOT_NOW, _SMTP, _RCPT),
+    _Row("4**", "temporary failure", UNAVAILABLE, _SMTP),
+    _Row("550", "mailbox unavailable", BAD_RECIPIENT, _SMTP, _RCPT),
+    _Row("551", "user not local", BAD_RECIPIENT, _SMTP, _RCPT),
+    _Row("552", "mailbox full", FULL, _SMTP, _RCPT),
+    _Row("553", "mailbox name not allowed", BAD_RECIPIENT, _SMTP, _RCPT),
+    _Row("501", "address is malformed", BAD_RECIPIENT, _SMTP, _RCPT),
+    _Row("521", "host takes no mail", UNREACHABLE, "RFC 7504 section 3"),
+    _Row("556", "domain takes no mail", NO_SUCH_RECIPIENT, "RFC 7504 section 4", _RCPT),
+    _Row("5**", "refused, after the recipient was named", NOT_FOR_RECIPIENT, _SMTP, _RCPT),
+    _Row("5**", "refused", REFUSED, _SMTP),
 )

@@ -36,7 +36,7 @@ _ENHANCED_CODE = re.compile(r"([245])\.\d{1,3}\.\d{1,3}(?![\d.])")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SmtpReply:
     """A server's reply, read."""
 
     #: Three digits; anything else means that it does not speak SMTP.
@@ -52,13 +52,13 @@ class Answer:
         return f"{self.basic} {self.enhanced}".strip()
 
 
-def read_answer(basic: int, text: str) -> Answer:
+def read_answer(basic: int, text: str) -> SmtpReply:
     """Take a reply apart. `text` may have several lines; each may repeat the enhanced code."""
     found = _ENHANCED_CODE.match(text)
     if not found or found[1] != str(basic)[:1]:
-        return Answer(str(basic), "", text)
+        return SmtpReply(str(basic), "", text)
     lines = [line.removeprefix(found[0]).strip() for line in text.splitlines()]
-    return Answer(str(basic), found[0], " ".join(lines))
+    return SmtpReply(str(basic), found[0], " ".join(lines))
 
 
 #: More of an answer is not looked at: a hostile server must not cost us time in a regular expression.
@@ -90,7 +90,7 @@ class _Named(StrEnum):
     OTHERS = "others"  #: neither ours nor the recipient's: the target of an alias, say
 
 
-def judge(stage: Stage, answer: Answer, *, recipient: str = "", ours: Collection[str] = ()) -> Verdict:
+def judge(stage: Stage, answer: SmtpReply, *, recipient: str = "", ours: Collection[str] = ()) -> Verdict:
     """What a refusal means, and whom it is about.
 
     An answer that is no refusal (2xx or 3xx where none belongs, or no SMTP at all) leaves the outcome unknown once
@@ -109,7 +109,7 @@ def judge(stage: Stage, answer: Answer, *, recipient: str = "", ours: Collection
     return _weighed(verdict, answer.text, recipient, ours) if verdict.suppress else verdict
 
 
-def _of_servers(stage: Stage, answer: Answer, recipient: str, ours: Collection[str]) -> Verdict:
+def _of_servers(stage: Stage, answer: SmtpReply, recipient: str, ours: Collection[str]) -> Verdict:
     """What the server says, or what it repeats of another one."""
     repeated = _REPEATED.search(answer.text)
     if repeated is None:
@@ -144,16 +144,16 @@ def _stage_of(repeated: re.Match[str]) -> Stage:
     return Stage.MAIL if found["command"].upper() == "MAIL" else Stage.BODY
 
 
-def _inner(answer: Answer, repeated: re.Match[str]) -> Answer:
+def _inner(answer: SmtpReply, repeated: re.Match[str]) -> SmtpReply:
     """What the other server said, in the class of the answer that repeats it."""
     class_, basic, enhanced = answer.basic[0], repeated["basic"], repeated["enhanced"] or ""
     if enhanced[:1] not in ("", basic[0]):
         enhanced = ""
     basic = basic if basic[0] == class_ else f"{class_}50"
-    return Answer(basic, class_ + enhanced[1:] if enhanced else "", repeated["text"])
+    return SmtpReply(basic, class_ + enhanced[1:] if enhanced else "", repeated["text"])
 
 
-def _about_whom(stage: Stage, answer: Answer, recipient: str, ours: Collection[str]) -> Verdict:
+def _about_whom(stage: Stage, answer: SmtpReply, recipient: str, ours: Collection[str]) -> Verdict:
     """The table's verdict, corrected by whom the text names."""
     fits = (row.verdict for row in TABLE if row.fits(stage, answer.basic, answer.enhanced, answer.text))
     verdict = next(fits, UNAVAILABLE)
@@ -175,7 +175,7 @@ def _is_about_somebody(verdict: Verdict) -> bool:
     return verdict.subject is Subject.ACCOUNT
 
 
-def _is_put_off(verdict: Verdict, answer: Answer) -> bool:
+def _is_put_off(verdict: Verdict, answer: SmtpReply) -> bool:
     return verdict == UNAVAILABLE and answer.basic.startswith("4")
 
 

@@ -36,13 +36,13 @@ async def connect(options: SmtpOptions, names: SystemResolver) -> aiosmtplib.SMT
     """
     sock = await _open(options, names)
     smtp = aiosmtplib.SMTP(
-        hostname=options.host,
+        hostname=options.url.host,
         sock=sock,
-        username=options.username,
-        password=options.password,
+        username=options.url.username,
+        password=options.url.password,
         local_hostname=options.local_hostname,
-        use_tls=options.encryption is Encryption.IMPLICIT,
-        start_tls=_STARTTLS[options.encryption],
+        use_tls=options.url.encryption is Encryption.IMPLICIT,
+        start_tls=_STARTTLS[options.url.encryption],
         tls_context=options.tls,
         timeout=None,
     )
@@ -62,7 +62,7 @@ async def connect(options: SmtpOptions, names: SystemResolver) -> aiosmtplib.SMT
 
 
 async def _open(options: SmtpOptions, names: SystemResolver) -> socket.socket:
-    found = await names.look_up(options.host, options.port)
+    found = await names.look_up(options.url.host, options.url.port)
     return await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS)
 
 
@@ -70,9 +70,9 @@ def describe(smtp: aiosmtplib.SMTP, options: SmtpOptions) -> str:
     """What connecting came to, for people."""
     encrypted = smtp.get_transport_info("sslcontext") is not None
     by_starttls = "STARTTLS" if encrypted else "not encrypted"
-    how = "TLS" if options.encryption is Encryption.IMPLICIT else by_starttls
-    login = "authenticated" if options.username else "no login"
-    return f"{options.host} answered 220, {how}, {login}"
+    how = "TLS" if options.url.encryption is Encryption.IMPLICIT else by_starttls
+    login = "authenticated" if options.url.username else "no login"
+    return f"{options.url.host} answered 220, {how}, {login}"
 
 
 def failed_to_connect(options: SmtpOptions, error: Exception) -> SendError:
@@ -80,19 +80,19 @@ def failed_to_connect(options: SmtpOptions, error: Exception) -> SendError:
     if isinstance(error, aiosmtplib.SMTPResponseException):
         stage = Stage.AUTH if isinstance(error, aiosmtplib.SMTPAuthenticationError) else Stage.CONNECT
         answer = read_answer(error.code, error.message)
-        words = mail_detail(answer.text, recipient=options.username or "")
-        return judge(stage, answer).error(f"{options.host} answers at {stage}: {words}", code=answer.code)
+        words = mail_detail(answer.text, recipient=options.url.username or "")
+        return judge(stage, answer).error(f"{options.url.host} answers at {stage}: {words}", code=answer.code)
     tls = _tls_failure(error)
     if tls is not None:
         return ACCOUNT.error(
-            f"no TLS with {options.host}: {mail_detail(tls)}; set ca_file to the issuer's certificate"
+            f"no TLS with {options.url.host}: {mail_detail(tls)}; set ca_file to the issuer's certificate"
         )
     if isinstance(error, aiosmtplib.SMTPConnectError | aiosmtplib.SMTPServerDisconnected | OSError):
         return UNAVAILABLE.error(
-            f"no connection to {options.host} port {options.port}: {mail_detail(_cause(error))}"
+            f"no connection to {options.url.host} port {options.url.port}: {mail_detail(_cause(error))}"
         )
     # The rest is what aiosmtplib finds missing in EHLO: STARTTLS, AUTH, or a method that both sides know.
-    return ACCOUNT.error(f"{options.host}: {mail_detail(str(error))}")
+    return ACCOUNT.error(f"{options.url.host}: {mail_detail(str(error))}")
 
 
 def _tls_failure(error: BaseException | None) -> str | None:

@@ -95,7 +95,7 @@ class Bounded(Message):
         return self.get_content_type().partition("/")[0]
 
 
-class Part(Bounded):
+class MailPart(Bounded):
     """One in which a report is a text."""
 
     def get_content_type(self) -> str:
@@ -120,9 +120,9 @@ def parse(content: bytes) -> Message:
     """The mail. Raises nothing: of what the parser does not take there are headers and one text."""
     lines = in_lines(_worth_reading(content))
     try:
-        return parsed(lines, Part)
+        return parsed(lines, MailPart)
     except Exception:
-        return BytesHeaderParser(_class=Part, policy=compat32).parsebytes(lines[:MAX_READ])
+        return BytesHeaderParser(_class=MailPart, policy=compat32).parsebytes(lines[:MAX_READ])
 
 
 def parsed(content: bytes, kind: type[_Kind]) -> Message:
@@ -144,7 +144,7 @@ def parsed(content: bytes, kind: type[_Kind]) -> Message:
 def head_of(content: bytes) -> Message:
     """Its headers alone."""
     head, _, _ = in_lines(content[:_MAX_HEAD]).partition(b"\n\n")
-    return BytesHeaderParser(_class=Part, policy=compat32).parsebytes(head)
+    return BytesHeaderParser(_class=MailPart, policy=compat32).parsebytes(head)
 
 
 def in_lines(content: bytes) -> bytes:
@@ -186,7 +186,7 @@ def included(part: Message) -> Message | None:
     if part.get_content_type() == "message/rfc822" and isinstance(payload, list) and payload:
         return payload[0] if isinstance(payload[0], Message) else None
     if part.get_content_type() == "text/rfc822-headers" or part.get_content_maintype() == "message":
-        headers = BytesHeaderParser(_class=Part, policy=compat32)
+        headers = BytesHeaderParser(_class=MailPart, policy=compat32)
         return headers.parsebytes(text_of(part).lstrip().encode("utf-8", "replace"))
     return None
 
@@ -201,7 +201,7 @@ def is_text(part: Message) -> bool:
 
 def text_of(part: Message) -> str:
     """What stands in this part, decoded as far as possible."""
-    return part.text if isinstance(part, Part) else ""
+    return part.text if isinstance(part, MailPart) else ""
 
 
 def seen(page: str) -> str:

@@ -12,7 +12,7 @@ from typing import cast
 import aiosmtplib
 
 from notifier.config.logs import log
-from notifier.providers.smtp.adaptive_limit import ConnectionLimit
+from notifier.providers.smtp.adaptive_limit import AdaptiveLimit
 from notifier.providers.smtp.protocol import Dialogue, Garbled, Lost
 
 #: A connection that rested longer is asked whether it is still there. Servers close idle ones after minutes
@@ -31,7 +31,7 @@ class PoolClosed(Exception):
     """The pool was closed while someone waited for a connection."""
 
 
-class Connection:
+class SmtpConnection:
     """One open connection, and what the pool has to know about it."""
 
     def __init__(self, smtp: aiosmtplib.SMTP, now: float) -> None:
@@ -110,18 +110,18 @@ class Pool:
         self._max_messages = max_messages
         self._max_age_seconds = max_age_seconds
         self._check_after_seconds = check_after_seconds
-        self._limit = ConnectionLimit(max_connections)
+        self._limit = AdaptiveLimit(max_connections)
         self._waiting: deque[asyncio.Future[None]] = deque()
         #: Mails that have a connection, or are about to open one.
         self._at_work = 0
         #: Last in, first out: under light load the rest grow old and are closed.
-        self._idle: list[Connection] = []
-        self._busy: set[Connection] = set()
+        self._idle: list[SmtpConnection] = []
+        self._busy: set[SmtpConnection] = set()
         self._closed = False
         self._pruning: asyncio.TimerHandle | None = None
 
     @contextlib.asynccontextmanager
-    async def connection(self, *, fresh: bool = False) -> AsyncIterator[Connection]:
+    async def connection(self, *, fresh: bool = False) -> AsyncIterator[SmtpConnection]:
         """A connection for one mail: an idle one that works, or (always, if `fresh`) a new one.
 
         Raises:
@@ -145,7 +145,7 @@ class Pool:
             self._put_back(connection, now)
             self._leave()
 
-    async def _take(self, *, fresh: bool) -> Connection:
+    async def _take(self, *, fresh: bool) -> SmtpConnection:
         refusals = 0
         while True:
             await self._enter()
@@ -206,15 +206,15 @@ class Pool:
         # The event loop closes the sockets in its next round.
         await asyncio.sleep(0)
 
-    async def _open(self) -> Connection:
+    async def _open(self) -> SmtpConnection:
         smtp = await self._connect()
-        connection = Connection(smtp, self._now())
+        connection = SmtpConnection(smtp, self._now())
         if self._closed:
             connection.abort()
             raise PoolClosed
         return connection
 
-    async def _take_idle(self) -> Connection | None:
+    async def _take_idle(self) -> SmtpConnection | None:
         while self._idle:
             connection, now = self._idle.pop(), self._now()
             if self._is_worn(connection, now):
@@ -223,17 +223,17 @@ class Pool:
                 return connection
         return None
 
-    def _is_worn(self, connection: Connection, now: float) -> bool:
+    def _is_worn(self, connection: SmtpConnection, now: float) -> bool:
         return connection.messages >= self._max_messages or now - connection.opened_at >= self._max_age_seconds
 
-    def _needs_check(self, connection: Connection, now: float) -> bool:
+    def _needs_check(self, connection: SmtpConnection, now: float) -> bool:
         return (
             connection.needs_reset
             or not connection.dialogue.is_usable
             or now - connection.used_at >= self._check_after_seconds
         )
 
-    async def _answers(self, connection: Connection) -> bool:
+    async def _answers(self, connection: SmtpConnection) -> bool:
         """Whether it is still there, and ready for the next MAIL. A dead one is dropped without a word."""
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
@@ -246,7 +246,7 @@ class Pool:
             raise
         return True
 
-    def _put_back(self, connection: Connection, now: float) -> None:
+    def _put_back(self, connection: SmtpConnection, now: float) -> None:
         if self._closed or not connection.reusable or not connection.dialogue.is_usable:
             connection.abort()
         elif self._is_worn(connection, now):

@@ -21,8 +21,8 @@ from notifier.providers.outcomes import BAD_RECIPIENT, SENDER_REFUSED, UNAVAILAB
 from notifier.providers.smtp.address import Mailbox, parse_mailbox
 from notifier.providers.smtp.connect import connect, describe, failed_to_connect
 from notifier.providers.smtp.mime import Correspondents, Mail, compose
-from notifier.providers.smtp.options import SmtpOptions, read_options
-from notifier.providers.smtp.pool import Connection, Pool, PoolClosed
+from notifier.providers.smtp.options import SmtpOptions
+from notifier.providers.smtp.pool import Pool, PoolClosed, SmtpConnection
 from notifier.providers.smtp.transaction import StaleConnection, Transaction
 from notifier.providers.system_resolver import SystemResolver
 
@@ -34,6 +34,7 @@ class SmtpProvider:
     """Kind `smtp`."""
 
     channel = Channel.EMAIL
+    options_model = SmtpOptions
 
     def __init__(self, name: str, options: SmtpOptions) -> None:
         self.name = name
@@ -48,8 +49,8 @@ class SmtpProvider:
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, str]) -> Self:
-        """See `Provider.from_options`; the options are those of `SmtpOptions`, plus `url`, `ca_file`, `verify`."""
-        return cls(name, read_options(name, options))
+        """See `Provider.from_options` and `SmtpOptions`."""
+        return cls(name, SmtpOptions.read(name, options))
 
     async def send(self, outgoing: Outgoing, *, deadline_seconds: float) -> Receipt:
         """See `Provider.send`."""
@@ -68,7 +69,7 @@ class SmtpProvider:
             async with asyncio.timeout(deadline_seconds):
                 return await self._greet()
         except TimeoutError:
-            text = f"{self._options.host} did not answer within {deadline_seconds:g} s"
+            text = f"{self._options.url.host} did not answer within {deadline_seconds:g} s"
             raise UNAVAILABLE.error(text) from None
         except (OSError, aiosmtplib.SMTPException) as error:
             raise failed_to_connect(self._options, error) from error
@@ -103,7 +104,7 @@ class SmtpProvider:
     async def _greet(self) -> str:
         smtp = await connect(self._options, self._names)
         said = describe(smtp, self._options)
-        connection = Connection(smtp, 0.0)
+        connection = SmtpConnection(smtp, 0.0)
         try:
             await connection.settle()
             await connection.quit()

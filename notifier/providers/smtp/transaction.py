@@ -10,7 +10,7 @@ from notifier.providers.outcomes import BAD_RECIPIENT, CONTENT, SENDER_REFUSED, 
 from notifier.providers.redaction import mail_detail
 from notifier.providers.smtp.codes import Stage, judge, queue_id, read_answer
 from notifier.providers.smtp.mime import Mail
-from notifier.providers.smtp.pool import START_INPUT, Connection
+from notifier.providers.smtp.pool import START_INPUT, SmtpConnection
 from notifier.providers.smtp.protocol import Garbled, Lost
 
 _OK = (250, 251)
@@ -31,7 +31,7 @@ class Transaction:
         #: Whether the end of the body is still in our own buffer, although it was written.
         self._is_held_back = False
 
-    async def run(self, connection: Connection) -> Receipt:
+    async def run(self, connection: SmtpConnection) -> Receipt:
         """Send the mail.
 
         Raises:
@@ -42,7 +42,7 @@ class Transaction:
         self._require_capabilities(connection)
         commands = self._commands(connection)
         if connection.pipelines:
-            # A server that takes DATA although it refused what came before gets no body: see `Connection.settle`.
+            # A server that takes DATA although it refused what came before gets no body: see `settle`.
             self._write(connection, b"".join(commands.values()), replies=len(commands))
         for stage, command in commands.items():
             self._stage = stage
@@ -62,7 +62,7 @@ class Transaction:
             return UNAVAILABLE.error(f"the server did not read the whole mail {within}")
         return UNKNOWN.error(f"no answer to the end of the mail {within}")
 
-    def _require_capabilities(self, connection: Connection) -> None:
+    def _require_capabilities(self, connection: SmtpConnection) -> None:
         if self._mail.needs_smtputf8 and "smtputf8" not in connection.extensions:
             connection.reusable = True
             verdict = SENDER_REFUSED if self._mail.rcpt_to.isascii() else BAD_RECIPIENT
@@ -73,7 +73,7 @@ class Transaction:
             connection.reusable = True
             raise CONTENT.error(f"{len(self._mail.content)} bytes, and the server takes {limit}")
 
-    def _commands(self, connection: Connection) -> dict[Stage, bytes]:
+    def _commands(self, connection: SmtpConnection) -> dict[Stage, bytes]:
         mail = b"MAIL FROM:<%s>" % self._mail.mail_from.encode()
         if "size" in connection.extensions:
             mail += b" SIZE=%d" % len(self._mail.content)
@@ -82,18 +82,18 @@ class Transaction:
         rcpt = b"RCPT TO:<%s>" % self._mail.rcpt_to.encode()
         return {Stage.MAIL: mail + b"\r\n", Stage.RCPT: rcpt + b"\r\n", Stage.DATA: b"DATA\r\n"}
 
-    def _write(self, connection: Connection, data: bytes, *, replies: int = 1) -> None:
+    def _write(self, connection: SmtpConnection, data: bytes, *, replies: int = 1) -> None:
         try:
             connection.dialogue.write(data, replies=replies)
         except Lost:
             raise self._lost(connection) from None
 
-    def _lost(self, connection: Connection) -> Exception:
+    def _lost(self, connection: SmtpConnection) -> Exception:
         if self._stage is Stage.MAIL and connection.is_reused:
             return StaleConnection()
         return UNAVAILABLE.error(f"connection lost at {str(self._stage).upper()}")
 
-    async def _accepted(self, connection: Connection, stage: Stage) -> None:
+    async def _accepted(self, connection: SmtpConnection, stage: Stage) -> None:
         try:
             code, text = await connection.dialogue.reply()
         except Garbled as garbage:
@@ -107,7 +107,7 @@ class Transaction:
             raise StaleConnection
         raise self._refused(connection, stage, code, text)
 
-    async def _body(self, connection: Connection) -> Receipt:
+    async def _body(self, connection: SmtpConnection) -> Receipt:
         self._write(connection, _dot_stuffed(self._mail.content))
         self._stage = Stage.BODY
         try:
@@ -125,7 +125,7 @@ class Transaction:
         words = mail_detail(text, recipient=self._mail.rcpt_to)
         return Receipt(provider_message_id=mail_detail(queue_id(text)), detail=f"{code} {words}")
 
-    def _refused(self, connection: Connection, stage: Stage, code: int, text: str) -> SendError:
+    def _refused(self, connection: SmtpConnection, stage: Stage, code: int, text: str) -> SendError:
         answer = read_answer(code, text)
         # 421 announces that the server closes the connection; what is neither 4xx nor 5xx we do not understand.
         if 400 <= code < 600 and code != _CLOSING:

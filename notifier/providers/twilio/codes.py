@@ -1,7 +1,7 @@
 """What Twilio's error codes mean: the table for answers to a send and for the codes of status callbacks.
 
-Source of a row: its page, `Row.url`. Rows marked "observed" rest on experience, as the page does not say whether
-to try again.
+Source of a row: its page, `TwilioCodeRow.url`. Rows marked "observed" rest on experience, as the page does not say
+whether to try again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _OBSERVED = "observed"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TwilioCodeRow:
     """One Twilio code."""
 
     code: int
@@ -61,80 +61,83 @@ class Row:
         return f"https://www.twilio.com/docs/api/errors/{self.code}"
 
 
-TABLE: tuple[Row, ...] = (
+#: The tables read better with a short name.
+_Row = TwilioCodeRow
+
+TABLE: tuple[TwilioCodeRow, ...] = (
     # Our account and settings: messages wait until someone repairs it.
-    Row(20003, "authentication failed", ACCOUNT),
-    Row(20005, "account not active", ACCOUNT),
-    Row(20006, "access denied", ACCOUNT),
-    Row(20008, "not possible with test credentials", ACCOUNT),
-    Row(20403, "forbidden for this account", ACCOUNT),
-    Row(20404, "account, service or path not found", ACCOUNT),
-    Row(21609, "StatusCallback is no valid URL", ACCOUNT),
-    Row(30002, "account suspended", ACCOUNT),
-    Row(30037, "outbound messaging is turned off", ACCOUNT),
-    Row(63038, "daily limit of the account reached", ACCOUNT),
+    _Row(20003, "authentication failed", ACCOUNT),
+    _Row(20005, "account not active", ACCOUNT),
+    _Row(20006, "access denied", ACCOUNT),
+    _Row(20008, "not possible with test credentials", ACCOUNT),
+    _Row(20403, "forbidden for this account", ACCOUNT),
+    _Row(20404, "account, service or path not found", ACCOUNT),
+    _Row(21609, "StatusCallback is no valid URL", ACCOUNT),
+    _Row(30002, "account suspended", ACCOUNT),
+    _Row(30037, "outbound messaging is turned off", ACCOUNT),
+    _Row(63038, "daily limit of the account reached", ACCOUNT),
     # Our sender: its messages wait, those of others go on.
-    Row(21212, "our From is no valid number", SENDER_REFUSED),
-    Row(21267, "trial account: no alphanumeric From", SENDER_REFUSED),
-    Row(21601, "From is no number of ours that can send SMS", SENDER_REFUSED),
-    Row(21603, "no From", SENDER_REFUSED),
-    Row(21606, "From cannot send SMS, or not to this destination", SENDER_REFUSED_HERE),
-    Row(21659, "From is not a Twilio number, or a short code of another country", SENDER_REFUSED_HERE, _OBSERVED),
-    Row(21660, "From belongs to another account", SENDER_REFUSED),
-    Row(21661, "From cannot send SMS", SENDER_REFUSED),
-    Row(21701, "no such messaging service", SENDER_REFUSED),
-    Row(21703, "messaging service has no sender, or none for this destination", SENDER_REFUSED_HERE),
-    Row(21704, "messaging service has no number", SENDER_REFUSED),
-    Row(21705, "messaging service id is invalid", SENDER_REFUSED),
-    Row(30018, "the carrier wants this sender to be registered", SENDER_REFUSED_HERE, _OBSERVED),
-    Row(30024, "the carrier does not know this sender", SENDER_REFUSED_HERE),
-    Row(30032, "toll-free number is not verified", SENDER_REFUSED),
-    Row(30033, "campaign is suspended (US A2P 10DLC)", SENDER_REFUSED, _OBSERVED),
-    Row(30034, "our account has not registered the number (US A2P 10DLC)", SENDER_NOT_REGISTERED, _OBSERVED),
-    Row(30035, "number is still being registered (US A2P 10DLC)", SENDER_REFUSED, _OBSERVED),
-    Row(63007, "the channel does not know our From", SENDER_REFUSED),
+    _Row(21212, "our From is no valid number", SENDER_REFUSED),
+    _Row(21267, "trial account: no alphanumeric From", SENDER_REFUSED),
+    _Row(21601, "From is no number of ours that can send SMS", SENDER_REFUSED),
+    _Row(21603, "no From", SENDER_REFUSED),
+    _Row(21606, "From cannot send SMS, or not to this destination", SENDER_REFUSED_HERE),
+    _Row(21659, "From is not a Twilio number, or a short code of another country", SENDER_REFUSED_HERE, _OBSERVED),
+    _Row(21660, "From belongs to another account", SENDER_REFUSED),
+    _Row(21661, "From cannot send SMS", SENDER_REFUSED),
+    _Row(21701, "no such messaging service", SENDER_REFUSED),
+    _Row(21703, "messaging service has no sender, or none for this destination", SENDER_REFUSED_HERE),
+    _Row(21704, "messaging service has no number", SENDER_REFUSED),
+    _Row(21705, "messaging service id is invalid", SENDER_REFUSED),
+    _Row(30018, "the carrier wants this sender to be registered", SENDER_REFUSED_HERE, _OBSERVED),
+    _Row(30024, "the carrier does not know this sender", SENDER_REFUSED_HERE),
+    _Row(30032, "toll-free number is not verified", SENDER_REFUSED),
+    _Row(30033, "campaign is suspended (US A2P 10DLC)", SENDER_REFUSED, _OBSERVED),
+    _Row(30034, "our account has not registered the number (US A2P 10DLC)", SENDER_NOT_REGISTERED, _OBSERVED),
+    _Row(30035, "number is still being registered (US A2P 10DLC)", SENDER_REFUSED, _OBSERVED),
+    _Row(63007, "the channel does not know our From", SENDER_REFUSED),
     # Too fast: surely not processed.
-    Row(20429, "too many requests", THROTTLED),
-    Row(14107, "rate limit of messages reached", THROTTLED, _OBSERVED),
-    Row(30001, "queue overflow", _QUEUE_FULL),
-    Row(21611, "queue of this sender is full", _SENDER_QUEUE_FULL),
-    Row(30022, "too fast for the sender's campaign (US A2P 10DLC)", _SENDER_QUEUE_FULL, _OBSERVED),
-    Row(30023, "daily limit of the sender's brand reached (US A2P 10DLC)", _SENDER_DAY_OVER, _OBSERVED),
-    Row(30027, "daily limit of the sender reached at T-Mobile (US A2P 10DLC)", _SENDER_DAY_OVER, _OBSERVED),
-    Row(63018, "too fast for the channel", THROTTLED),
+    _Row(20429, "too many requests", THROTTLED),
+    _Row(14107, "rate limit of messages reached", THROTTLED, _OBSERVED),
+    _Row(30001, "queue overflow", _QUEUE_FULL),
+    _Row(21611, "queue of this sender is full", _SENDER_QUEUE_FULL),
+    _Row(30022, "too fast for the sender's campaign (US A2P 10DLC)", _SENDER_QUEUE_FULL, _OBSERVED),
+    _Row(30023, "daily limit of the sender's brand reached (US A2P 10DLC)", _SENDER_DAY_OVER, _OBSERVED),
+    _Row(30027, "daily limit of the sender reached at T-Mobile (US A2P 10DLC)", _SENDER_DAY_OVER, _OBSERVED),
+    _Row(63018, "too fast for the channel", THROTTLED),
     # Where it leads: a country, a network.
-    Row(21408, "region not permitted for this account", DESTINATION_REFUSED),
-    Row(21612, "no route from this sender to To", DESTINATION_REFUSED),
-    Row(30450, "blocked as SMS pumping: the prefix of To", DESTINATION_REFUSED, _OBSERVED),
-    Row(30017, "the carrier's network is congested", _CONGESTED, _OBSERVED),
+    _Row(21408, "region not permitted for this account", DESTINATION_REFUSED),
+    _Row(21612, "no route from this sender to To", DESTINATION_REFUSED),
+    _Row(30450, "blocked as SMS pumping: the prefix of To", DESTINATION_REFUSED, _OBSERVED),
+    _Row(30017, "the carrier's network is congested", _CONGESTED, _OBSERVED),
     # The recipient.
-    Row(21211, "To is no valid number", NO_SUCH_RECIPIENT),
-    Row(21604, "no To", BAD_RECIPIENT),
-    Row(21614, "To cannot receive SMS", NO_SUCH_RECIPIENT),
-    Row(21635, "To is a landline", NO_SUCH_RECIPIENT),
-    Row(30005, "unknown destination handset", NO_SUCH_RECIPIENT, _OBSERVED),
-    Row(63003, "the channel does not know To", BAD_RECIPIENT),
-    Row(21219, "trial account: number not verified", NOT_FOR_RECIPIENT),
-    Row(21608, "trial account: number not verified", NOT_FOR_RECIPIENT),
-    Row(21265, "To is a short code", UNREACHABLE),
-    Row(21266, "To and From are the same", UNREACHABLE),
-    Row(30006, "landline or unreachable carrier", UNREACHABLE),
-    Row(30036, "not delivered within its validity", UNREACHABLE, _OBSERVED),
-    Row(21610, "recipient has opted out (STOP)", OPTED_OUT),
-    Row(63014, "recipient has blocked the sender", OPTED_OUT),
-    Row(30003, "handset cannot be reached now", _HANDSET),
-    Row(30008, "unknown error on the way", _HANDSET, _OBSERVED),
+    _Row(21211, "To is no valid number", NO_SUCH_RECIPIENT),
+    _Row(21604, "no To", BAD_RECIPIENT),
+    _Row(21614, "To cannot receive SMS", NO_SUCH_RECIPIENT),
+    _Row(21635, "To is a landline", NO_SUCH_RECIPIENT),
+    _Row(30005, "unknown destination handset", NO_SUCH_RECIPIENT, _OBSERVED),
+    _Row(63003, "the channel does not know To", BAD_RECIPIENT),
+    _Row(21219, "trial account: number not verified", NOT_FOR_RECIPIENT),
+    _Row(21608, "trial account: number not verified", NOT_FOR_RECIPIENT),
+    _Row(21265, "To is a short code", UNREACHABLE),
+    _Row(21266, "To and From are the same", UNREACHABLE),
+    _Row(30006, "landline or unreachable carrier", UNREACHABLE),
+    _Row(30036, "not delivered within its validity", UNREACHABLE, _OBSERVED),
+    _Row(21610, "recipient has opted out (STOP)", OPTED_OUT),
+    _Row(63014, "recipient has blocked the sender", OPTED_OUT),
+    _Row(30003, "handset cannot be reached now", _HANDSET),
+    _Row(30008, "unknown error on the way", _HANDSET, _OBSERVED),
     # What it says.
-    Row(21602, "no body", CONTENT),
-    Row(21617, "body longer than 1600 characters", CONTENT),
-    Row(21619, "no body and no media", CONTENT),
-    Row(30004, "message blocked", CONTENT, _OBSERVED),
-    Row(30007, "filtered by the carrier", CONTENT, _OBSERVED),
-    Row(30019, "larger than the carrier takes", CONTENT, _OBSERVED),
-    Row(30038, "a one-time code that was filtered", CONTENT, _OBSERVED),
-    Row(30110, "a domain in the body is blocked", CONTENT),
+    _Row(21602, "no body", CONTENT),
+    _Row(21617, "body longer than 1600 characters", CONTENT),
+    _Row(21619, "no body and no media", CONTENT),
+    _Row(30004, "message blocked", CONTENT, _OBSERVED),
+    _Row(30007, "filtered by the carrier", CONTENT, _OBSERVED),
+    _Row(30019, "larger than the carrier takes", CONTENT, _OBSERVED),
+    _Row(30038, "a one-time code that was filtered", CONTENT, _OBSERVED),
+    _Row(30110, "a domain in the body is blocked", CONTENT),
     # Twilio's own faults: its page about 20500 says that the message may have been sent.
-    Row(20500, "internal server error", UNKNOWN),
+    _Row(20500, "internal server error", UNKNOWN),
 )
 
 _BY_CODE = {row.code: row for row in TABLE}

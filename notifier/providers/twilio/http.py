@@ -17,20 +17,20 @@ from urllib.parse import urlsplit, urlunsplit
 from twilio.http.async_http_client import AsyncTwilioHttpClient
 from twilio.http.response import Response
 
-from notifier.providers.http import Call, basic_authorization, exchange, open_session
+from notifier.providers.http import HttpCall, basic_authorization, exchange, open_session
 
 _API = "https://api.twilio.com"
 
 # At INFO it writes the URL of every request, and with it the account.
 logging.getLogger("twilio").setLevel(logging.WARNING)
 
-_current: ContextVar[Call] = ContextVar("twilio_call")
+_current: ContextVar[HttpCall] = ContextVar("twilio_call")
 
 
 @contextlib.contextmanager
-def calling(deadline_seconds: float) -> Iterator[Call]:
+def calling(deadline_seconds: float) -> Iterator[HttpCall]:
     """Requests of the client within the block belong to this call: Twilio's client hands nothing through."""
-    call = Call(deadline_seconds)
+    call = HttpCall(deadline_seconds)
     token = _current.set(call)
     try:
         yield call

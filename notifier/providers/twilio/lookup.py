@@ -28,7 +28,7 @@ _MAX_PAGES = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class LookupWindow:
     """When the message of an attempt may have been made."""
 
     opens_at: datetime
@@ -40,13 +40,13 @@ class Window:
         return tuple(sorted({self.opens_at.date(), self.closes_at.date()}))
 
 
-def window_of(sought: Sought, deadline_seconds: float) -> Window:
+def window_of(sought: Sought, deadline_seconds: float) -> LookupWindow:
     """From just before the call to a minute after its end: if that is unknown, after its deadline."""
     ended_at = sought.finished_at or sought.started_at + timedelta(seconds=deadline_seconds)
-    return Window(sought.started_at - _BEFORE, ended_at + _AFTER)
+    return LookupWindow(sought.started_at - _BEFORE, ended_at + _AFTER)
 
 
-async def search(client: Any, sought: Sought, window: Window) -> list[Receipt]:
+async def search(client: Any, sought: Sought, window: LookupWindow) -> list[Receipt]:
     """The receipts of the messages that fit, the one that was made closest to the start of the attempt first.
 
     Raises:
@@ -76,7 +76,7 @@ async def _pages(client: Any, **query: str) -> AsyncIterator[Any]:
     raise UNAVAILABLE.error(f"more than {_MAX_PAGES * _PAGE_SIZE} messages to this number in a day")
 
 
-def _fits(message: Any, sought: Sought, window: Window) -> bool:
+def _fits(message: Any, sought: Sought, window: LookupWindow) -> bool:
     return (
         message.sid not in sought.exclude
         and sought.sender in (message.from_, message.messaging_service_sid)

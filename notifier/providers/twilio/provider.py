@@ -12,7 +12,6 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -22,33 +21,16 @@ from twilio.rest import Client
 from notifier.domain.errors import Rejected, SendError, Unavailable
 from notifier.domain.statuses import Channel, Reason
 from notifier.providers.base import Outgoing, Receipt, Report, Sought
-from notifier.providers.http import Call, in_time, retry_after
-from notifier.providers.options import Options
+from notifier.providers.http import HttpCall, in_time, retry_after
 from notifier.providers.outcomes import UNAVAILABLE, UNKNOWN
 from notifier.providers.redaction import sms_detail
 from notifier.providers.twilio.codes import judge
 from notifier.providers.twilio.http import DeadlineHttpClient, calling
 from notifier.providers.twilio.lookup import search, window_of
-from notifier.providers.twilio.webhooks import ID_SPACE, report_of
+from notifier.providers.twilio.options import VALIDITY_SECONDS, TwilioOptions
+from notifier.providers.twilio.webhooks import ID_SPACE, InboundText, TwilioStatusCallback, report_of
 
-#: Twilio's range of ValidityPeriod. https://www.twilio.com/docs/messaging/api/message-resource
-_VALIDITY_SECONDS = (1, 36_000)
-_ACCOUNT = re.compile(r"AC[0-9a-fA-F]{32}")
 _SERVICE = re.compile(r"MG[0-9a-fA-F]{32}")
-
-
-@dataclass(frozen=True, slots=True)
-class TwilioOptions:
-    """Everything that a `TwilioProvider` needs to know."""
-
-    account_sid: str
-    auth_token: str = field(repr=False)
-    #: Another base URL for the API: the local Twilio, an egress proxy. None: https://api.twilio.com
-    api_base: str | None = None
-    #: Where Twilio reaches our webhooks; None: no status callbacks.
-    public_url: str | None = None
-    #: Seconds after which Twilio drops what it could not send; a message's `expires_at` may make it shorter.
-    validity_seconds: int = _VALIDITY_SECONDS[1]
 
 
 class TwilioProvider:
@@ -57,6 +39,8 @@ class TwilioProvider:
     channel = Channel.SMS
     #: See `base.id_space`.
     id_space = ID_SPACE
+    options_model = TwilioOptions
+    webhooks = (InboundText, TwilioStatusCallback)
 
     def __init__(self, name: str, options: TwilioOptions) -> None:
         self.name = name
@@ -66,21 +50,8 @@ class TwilioProvider:
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, str]) -> Self:
-        """See `Provider.from_options`: account_sid, auth_token, api_base, public_url, validity (seconds)."""
-        taken = Options(name, options)
-        account_sid = taken.require("account_sid", "the AC… of the account, from Twilio's console")
-        if not _ACCOUNT.fullmatch(account_sid):
-            raise taken.wrong("account_sid", "must be AC and 32 hexadecimal digits")
-        low, high = _VALIDITY_SECONDS
-        read = TwilioOptions(
-            account_sid=account_sid,
-            auth_token=taken.require("auth_token", "the account's primary auth token"),
-            api_base=taken.url("api_base"),
-            public_url=taken.url("public_url"),
-            validity_seconds=taken.whole_number("validity", default=high, low=low, high=high),
-        )
-        taken.finish()
-        return cls(name, read)
+        """See `Provider.from_options` and `TwilioOptions`."""
+        return cls(name, TwilioOptions.read(name, options))
 
     async def send(self, outgoing: Outgoing, *, deadline_seconds: float) -> Receipt:
         """See `Provider.send`."""
@@ -112,7 +83,7 @@ class TwilioProvider:
     @property
     def has_webhook(self) -> bool:
         """See `CallsBack`."""
-        return self._options.public_url is not None
+        return self._options.missing_for_webhooks is None
 
     async def ask(self, provider_message_id: str, *, deadline_seconds: float) -> Report:
         """See `Reports.ask`."""
@@ -159,11 +130,11 @@ class TwilioProvider:
         if seconds_to_expiry is None:
             return self._options.validity_seconds
         left = math.floor(seconds_to_expiry)
-        if left < _VALIDITY_SECONDS[0]:
+        if left < VALIDITY_SECONDS[0]:
             raise Rejected("expired before it could be handed to Twilio", reason=Reason.EXPIRED)
         return min(left, self._options.validity_seconds)
 
-    async def _ask(self, call: Call, ask: Callable[[Any], Any]) -> Any:
+    async def _ask(self, call: HttpCall, ask: Callable[[Any], Any]) -> Any:
         try:
             async with in_time(call):
                 return await ask(self._connected())
@@ -196,7 +167,7 @@ def _cannot_tell(error: SendError) -> Unavailable:
     return Unavailable(error.detail, code=error.code, reason=reason, retry_after_seconds=wait)
 
 
-def _refused(call: Call) -> SendError:
+def _refused(call: HttpCall) -> SendError:
     """What an answer other than 2xx means."""
     status, (code, words) = call.status or 0, _read_error(call.body or "")
     verdict = judge(status, code)

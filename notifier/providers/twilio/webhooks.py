@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from types import MappingProxyType
 from urllib.parse import parse_qsl, urlparse
 
@@ -19,14 +18,15 @@ from multidict import MultiDict
 from twilio.request_validator import RequestValidator, add_port, remove_port
 
 from notifier.domain.statuses import Reason, Status
-from notifier.providers.base import Report
+from notifier.providers.base import AttemptReport, InboundWish, Report, Webhook, WebhookRequest, Wish
 from notifier.providers.redaction import sms_detail
 from notifier.providers.twilio.codes import find
+from notifier.providers.twilio.options import TwilioOptions
 
 #: A SID stands for one message, whichever account made it.
 ID_SPACE = "twilio"
 
-SIGNATURE_HEADER = "x-twilio-signature"
+_SIGNATURE_HEADER = "x-twilio-signature"
 
 #: The fields of a form; a name may come twice.
 Form = MultiDict[str]
@@ -55,14 +55,6 @@ _CODE = re.compile(r"[0-9]{1,6}")
 _PLAUSIBLE = timedelta(days=4)
 
 
-class Wish(StrEnum):
-    """What somebody who wrote to one of our numbers wants."""
-
-    STOP = "STOP"  #: no more messages
-    START = "START"  #: messages again
-    HELP = "HELP"  #: to know who we are; Twilio answers by itself
-
-
 #: The keywords that Twilio itself obeys; the whole text is the keyword. https://help.twilio.com/articles/223134027
 _KEYWORDS: Mapping[str, Wish] = MappingProxyType(
     {
@@ -73,6 +65,47 @@ _KEYWORDS: Mapping[str, Wish] = MappingProxyType(
         **dict.fromkeys(("HELP", "INFO"), Wish.HELP),
     }
 )
+
+
+class _TwilioWebhook(Webhook[TwilioOptions]):
+    """A form, signed with the token of the account that it names."""
+
+    def __init__(self, request: WebhookRequest) -> None:
+        super().__init__(request)
+        self.form = read_form(request.body) or Form()
+
+    def is_signed_by(self, options: TwilioOptions) -> bool:
+        """See `Webhook.is_signed_by`."""
+        signature = self.request.headers.get(_SIGNATURE_HEADER, "")
+        if not signature or not options.public_url or self.form.get("AccountSid") != options.account_sid:
+            return False
+        # The host that the request names is the proxy's business; signed is what Twilio was told to call.
+        return is_signed(options.auth_token, options.public_url + self.request.path, self.form, signature)
+
+
+class InboundText(_TwilioWebhook):
+    """Somebody wrote to one of our numbers. Of what they say only a keyword counts."""
+
+    path = "inbound"
+    #: "Nothing to say": Twilio's own keywords answer for us.
+    answer = ('<?xml version="1.0" encoding="UTF-8"?><Response/>', "text/xml")
+
+    def wishes(self) -> Sequence[InboundWish]:
+        """See `Webhook.wishes`."""
+        wish = read_wish(self.form)
+        senders = frozenset({self.form.get("To", ""), self.form.get("MessagingServiceSid", "")} - {""})
+        return [InboundWish(wish, self.form.get("From", ""), senders)] if wish else []
+
+
+class TwilioStatusCallback(_TwilioWebhook):
+    """How a message of ours stands."""
+
+    path = "{notification:uuid}/{attempt}"
+
+    def reports(self) -> Sequence[AttemptReport]:
+        """See `Webhook.reports`."""
+        report, names = read_callback(self.form), self.request.parameters
+        return [AttemptReport(names["notification"], names["attempt"], report)] if report else []
 
 
 def read_form(body: bytes) -> Form | None:

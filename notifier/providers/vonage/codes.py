@@ -48,7 +48,7 @@ _PAUSE = re.compile(r"please wait \[\s*(\d{1,9})\s*\]", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class VonageCodeRow:
     """One status, or one with certain words in its error-text."""
 
     status: int
@@ -61,34 +61,37 @@ class Row:
     url: str = _ERRORS
 
 
+#: The tables read better with a short name.
+_Row = VonageCodeRow
+
 #: The first row that fits decides.
-TABLE: tuple[Row, ...] = (
-    Row(1, "sending faster than the account may", THROTTLED),
-    Row(2, "no sender", SENDER_REFUSED, r"\bfrom\b", _OBSERVED),
-    Row(2, "a parameter is missing", REFUSED),
-    Row(3, "our sender is not valid", SENDER_REFUSED, r"\bfrom\b", _OBSERVED),
-    Row(3, "the number is not valid", BAD_RECIPIENT, r"\bto\b", _OBSERVED),
-    Row(3, "a parameter is not valid", REFUSED),
-    Row(4, "API key or secret wrong or disabled", ACCOUNT),
-    Row(5, "error in Vonage's platform", UNKNOWN),
-    Row(6, "no route to this number", DESTINATION_REFUSED, "unroutable", _OBSERVED),
-    Row(6, "cannot be processed, as with an unknown prefix", BAD_RECIPIENT),
-    Row(7, "number is on Vonage's list of barred numbers", UNREACHABLE),
-    Row(8, "account suspended", ACCOUNT),
-    Row(9, "not enough credit", ACCOUNT),
-    Row(10, "too many connections at once", THROTTLED),
-    Row(11, "account not enabled for HTTP", ACCOUNT),
-    Row(12, "message too long", CONTENT),
-    Row(13, "not submitted: communication failed", UNAVAILABLE, url=_MESSAGES_API),
-    Row(14, "signature wrong", ACCOUNT),
-    Row(15, "sender not authorised, or not for this destination", SENDER_REFUSED_HERE),
-    Row(16, "ttl not valid", REFUSED, url=_MESSAGES_API),
-    Row(19, "facility not enabled for this account", ACCOUNT, url=_MESSAGES_API),
-    Row(22, "network code does not fit the destination", NOT_FOR_RECIPIENT),
-    Row(23, "callback is no valid URL", ACCOUNT),
-    Row(29, "trial account: number not on its list", NOT_FOR_RECIPIENT),
-    Row(32, "signature and secret together", ACCOUNT),
-    Row(33, "number is deactivated", NO_SUCH_RECIPIENT),
+TABLE: tuple[VonageCodeRow, ...] = (
+    _Row(1, "sending faster than the account may", THROTTLED),
+    _Row(2, "no sender", SENDER_REFUSED, r"\bfrom\b", _OBSERVED),
+    _Row(2, "a parameter is missing", REFUSED),
+    _Row(3, "our sender is not valid", SENDER_REFUSED, r"\bfrom\b", _OBSERVED),
+    _Row(3, "the number is not valid", BAD_RECIPIENT, r"\bto\b", _OBSERVED),
+    _Row(3, "a parameter is not valid", REFUSED),
+    _Row(4, "API key or secret wrong or disabled", ACCOUNT),
+    _Row(5, "error in Vonage's platform", UNKNOWN),
+    _Row(6, "no route to this number", DESTINATION_REFUSED, "unroutable", _OBSERVED),
+    _Row(6, "cannot be processed, as with an unknown prefix", BAD_RECIPIENT),
+    _Row(7, "number is on Vonage's list of barred numbers", UNREACHABLE),
+    _Row(8, "account suspended", ACCOUNT),
+    _Row(9, "not enough credit", ACCOUNT),
+    _Row(10, "too many connections at once", THROTTLED),
+    _Row(11, "account not enabled for HTTP", ACCOUNT),
+    _Row(12, "message too long", CONTENT),
+    _Row(13, "not submitted: communication failed", UNAVAILABLE, url=_MESSAGES_API),
+    _Row(14, "signature wrong", ACCOUNT),
+    _Row(15, "sender not authorised, or not for this destination", SENDER_REFUSED_HERE),
+    _Row(16, "ttl not valid", REFUSED, url=_MESSAGES_API),
+    _Row(19, "facility not enabled for this account", ACCOUNT, url=_MESSAGES_API),
+    _Row(22, "network code does not fit the destination", NOT_FOR_RECIPIENT),
+    _Row(23, "callback is no valid URL", ACCOUNT),
+    _Row(29, "trial account: number not on its list", NOT_FOR_RECIPIENT),
+    _Row(32, "signature and secret together", ACCOUNT),
+    _Row(33, "number is deactivated", NO_SUCH_RECIPIENT),
 )
 
 

@@ -1,7 +1,7 @@
 """SMS through Vonage's SMS API, by plain HTTP.
 
 The API (https://developer.vonage.com/en/api/sms) answers HTTP 200 whatever happens; what counts is the status of
-each part, which `vonage_answer` reads. There are no idempotency keys and no way to search for what was sent, so an
+each part, which `response` reads. There are no idempotency keys and no way to search for what was sent, so an
 answer that is lost stays `OutcomeUnknown` until a delivery receipt comes: the URL of `callback` carries the
 notification's id and attempt, `client-ref` the id. That is also why `VonageProvider` does not implement
 `Reconciles`.
@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Self
 
 import aiohttp
@@ -22,7 +21,7 @@ from notifier.domain.gsm7 import fits_gsm
 from notifier.domain.statuses import Channel, Reason
 from notifier.providers.base import Outgoing, Receipt
 from notifier.providers.http import (
-    Call,
+    HttpCall,
     basic_authorization,
     exchange,
     in_time,
@@ -30,33 +29,10 @@ from notifier.providers.http import (
     open_session,
     retry_after,
 )
-from notifier.providers.options import Options
 from notifier.providers.outcomes import UNKNOWN
+from notifier.providers.vonage.options import TTL_SECONDS, VonageOptions
 from notifier.providers.vonage.response import read_receipt
-from notifier.providers.vonage.webhooks import ID_SPACE, METHODS
-
-_API = "https://rest.nexmo.com"
-#: Vonage's range of ttl, and its default of 72 hours. https://developer.vonage.com/en/api/sms
-_TTL_SECONDS = (20, 604_800)
-_DEFAULT_TTL_SECONDS = 259_200
-
-
-@dataclass(frozen=True, slots=True)
-class VonageOptions:
-    """Everything that a `VonageProvider` needs to know."""
-
-    api_key: str
-    api_secret: str = field(repr=False)
-    #: Base URL of the API: the local Vonage, an egress proxy.
-    api_base: str = _API
-    #: Where Vonage reaches our webhooks; None: receipts go where the account's dashboard says.
-    public_url: str | None = None
-    #: With what Vonage signs receipts; None: those that come are refused.
-    signature_secret: str | None = field(default=None, repr=False)
-    #: How: see `vonage_reports.METHODS`.
-    signature_method: str = METHODS[0]
-    #: Seconds after which Vonage drops what it could not send; a message's `expires_at` may make it shorter.
-    validity_seconds: int = _DEFAULT_TTL_SECONDS
+from notifier.providers.vonage.webhooks import ID_SPACE, DeliveryReceipt
 
 
 class VonageProvider:
@@ -65,6 +41,8 @@ class VonageProvider:
     channel = Channel.SMS
     #: See `base.id_space`.
     id_space = ID_SPACE
+    options_model = VonageOptions
+    webhooks = (DeliveryReceipt,)
 
     def __init__(self, name: str, options: VonageOptions) -> None:
         self.name = name
@@ -73,24 +51,8 @@ class VonageProvider:
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, str]) -> Self:
-        """See `Provider.from_options`: api_key, api_secret, api_base, public_url, signature_secret,
-        signature_method, validity (seconds)."""
-        taken = Options(name, options)
-        low, high = _TTL_SECONDS
-        method = taken.take("signature_method") or METHODS[0]
-        if method not in METHODS:
-            raise taken.wrong("signature_method", f"must be one of {', '.join(METHODS)}")
-        read = VonageOptions(
-            api_key=taken.require("api_key", "the API key of the account, from Vonage's dashboard"),
-            api_secret=taken.require("api_secret", "the API secret of the account"),
-            api_base=taken.url("api_base") or _API,
-            public_url=taken.url("public_url"),
-            signature_secret=taken.take("signature_secret"),
-            signature_method=method,
-            validity_seconds=taken.whole_number("validity", default=_DEFAULT_TTL_SECONDS, low=low, high=high),
-        )
-        taken.finish()
-        return cls(name, read)
+        """See `Provider.from_options` and `VonageOptions`."""
+        return cls(name, VonageOptions.read(name, options))
 
     async def send(self, outgoing: Outgoing, *, deadline_seconds: float) -> Receipt:
         """See `Provider.send`."""
@@ -101,7 +63,7 @@ class VonageProvider:
     @property
     def has_webhook(self) -> bool:
         """See `CallsBack`."""
-        return self._options.public_url is not None and self._options.signature_secret is not None
+        return self._options.missing_for_webhooks is None
 
     async def check(self, *, deadline_seconds: float) -> str:
         """See `Provider.check`: "account abcd… has a balance of 10.28 EUR". Vonage's balances are in euros
@@ -151,8 +113,8 @@ class VonageProvider:
         if seconds_to_expiry is None:
             return self._options.validity_seconds
         left = math.floor(seconds_to_expiry)
-        if left < _TTL_SECONDS[0]:
-            detail = f"expires sooner than the {_TTL_SECONDS[0]} s that Vonage needs at least"
+        if left < TTL_SECONDS[0]:
+            detail = f"expires sooner than the {TTL_SECONDS[0]} s that Vonage needs at least"
             raise Rejected(detail, reason=Reason.EXPIRED)
         return min(left, self._options.validity_seconds)
 
@@ -164,13 +126,13 @@ class VonageProvider:
         *,
         data: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Call:
+    ) -> HttpCall:
         """The call, if it was answered with 2xx.
 
         Raises:
             SendError: if not.
         """
-        call = Call(deadline_seconds)
+        call = HttpCall(deadline_seconds)
         url = self._options.api_base + path
         async with in_time(call):
             await exchange(self._connected(), call, method, url, data=data, headers=headers)
@@ -185,7 +147,7 @@ class VonageProvider:
         return self._session
 
 
-def _http_error(call: Call) -> SendError:
+def _http_error(call: HttpCall) -> SendError:
     """What an answer other than 2xx means. The API itself gives none to a send; a proxy or a wrong address may."""
     status = call.status or 0
     wait = retry_after(call.headers or {})

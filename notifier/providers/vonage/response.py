@@ -20,7 +20,7 @@ _GRAVITY = (Outcome.THROTTLED, Outcome.UNAVAILABLE, Outcome.REJECTED, Outcome.UN
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class VonagePart:
     """One of `messages`: a part of the text, as long as one SMS can be."""
 
     status: str
@@ -59,7 +59,7 @@ def read_receipt(body: str) -> Receipt:
     return Receipt(parts[0].message_id, f"accepted; further parts: {others}" if others else "accepted")
 
 
-def _refused(parts: Sequence[Part]) -> SendError:
+def _refused(parts: Sequence[VonagePart]) -> SendError:
     gravest = max(parts, key=lambda part: _GRAVITY.index(part.verdict.outcome))
     waits = [wait for part in parts if (wait := pause_seconds(part.words)) is not None]
     return gravest.verdict.error(
@@ -69,13 +69,13 @@ def _refused(parts: Sequence[Part]) -> SendError:
     )
 
 
-def _incomplete(parts: Sequence[Part], accepted: int) -> SendError:
+def _incomplete(parts: Sequence[VonagePart], accepted: int) -> SendError:
     refused = next(part for part in parts if not part.is_accepted)
     detail = f"{accepted} of {len(parts)} parts accepted, the others not: {refused.words}"
     return UNKNOWN.error(sms_detail(detail), code=refused.status)
 
 
-def _read_parts(body: str) -> tuple[Part, ...]:
+def _read_parts(body: str) -> tuple[VonagePart, ...]:
     """Every part that the answer speaks of.
 
     Raises:
@@ -92,5 +92,5 @@ def _read_parts(body: str) -> tuple[Part, ...]:
     return parts
 
 
-def _part(item: Mapping[str, Any]) -> Part:
-    return Part(str(item["status"]), str(item.get("message-id") or ""), str(item.get("error-text") or ""))
+def _part(item: Mapping[str, Any]) -> VonagePart:
+    return VonagePart(str(item["status"]), str(item.get("message-id") or ""), str(item.get("error-text") or ""))

@@ -12,22 +12,20 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl
 
 from notifier.domain.statuses import Reason, Status
-from notifier.providers.base import Report
+from notifier.providers.base import AttemptReport, Report, Webhook, WebhookRequest
 from notifier.providers.redaction import sms_detail
 from notifier.providers.vonage.codes import find_receipt
+from notifier.providers.vonage.options import VonageOptions
 
 #: An id stands for one message: one part of a text.
 ID_SPACE = "vonage"
-
-#: Methods of the dashboard: all but the first are HMACs.
-METHODS = ("md5hash", "md5", "sha1", "sha256", "sha512")
 
 #: Its words, and what they make of a notification.
 STATUSES: Mapping[str, Status] = MappingProxyType(
@@ -51,6 +49,35 @@ _PLAUSIBLE = timedelta(days=4)
 #: (https://developer.vonage.com/en/getting-started/concepts/webhooks), perhaps as it was signed first.
 _OLDEST, _NEWEST = timedelta(hours=25), timedelta(hours=1)
 _SECONDS = re.compile(r"[0-9]{1,11}")
+
+
+class DeliveryReceipt(Webhook[VonageOptions]):
+    """How a part of a message of ours ended."""
+
+    path = "{notification:uuid}/{attempt}/{parts}"
+
+    def __init__(self, request: WebhookRequest) -> None:
+        super().__init__(request)
+        self.fields = read_fields(request.body, request.headers.get("content-type", "")) or {}
+
+    def is_signed_by(self, options: VonageOptions) -> bool:
+        """See `Webhook.is_signed_by`."""
+        secret = options.signature_secret
+        if not secret or self.fields.get("api-key") != options.api_key:
+            return False
+        return is_signed(secret, options.signature_method, self.fields)
+
+    def is_fresh(self, clock: Callable[[], datetime]) -> bool:
+        """See `Webhook.is_fresh`."""
+        return is_fresh(self.fields, clock())
+
+    def reports(self) -> Sequence[AttemptReport]:
+        """See `Webhook.reports`."""
+        report, names = read_receipt(self.fields), self.request.parameters
+        # The address is not part of what is signed, and this repeats it.
+        if report is None or self.fields.get("client-ref") != str(names["notification"]):
+            return []
+        return [AttemptReport(names["notification"], names["attempt"], report, names["parts"])]
 
 
 def read_fields(body: bytes, content_type: str) -> dict[str, str] | None:

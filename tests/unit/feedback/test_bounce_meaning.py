@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from notifier.domain.statuses import Status
 from notifier.feedback.bounce_meaning import Whose, meaning_of, spellings_of
 from notifier.providers.smtp.bounce_parser import Action, Bounce, read_mail
-from notifier.providers.smtp.codes import Answer
+from notifier.providers.smtp.codes import SmtpReply
 from tests.support.bounce_corpus import RECIPIENT, RETURN_PATH, SENDER, failed
 
 WORDS = ("User unknown", "No Such User Here", "mailbox does not exist", "Recipient address rejected", "")
@@ -55,7 +55,7 @@ def test_the_code_of_the_server_beats_that_of_the_report(other: str) -> None:
 def test_nobody_else_and_no_sender_is_ever_taken_for_the_recipient(
     action: Action, basic: str, enhanced: str, words: list[str], named: list[str]
 ) -> None:
-    bounce = Bounce(action, Answer(basic, enhanced, " ".join(words)), named=tuple(named))
+    bounce = Bounce(action, SmtpReply(basic, enhanced, " ".join(words)), named=tuple(named))
     meaning = meaning_of(bounce, whose)
     if SENDER in words or "ann@example.org" in named or meaning.status is not Status.UNDELIVERED:
         assert not meaning.is_dead

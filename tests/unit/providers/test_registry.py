@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from notifier.config.settings import Settings
+from notifier.config.structure import ProviderTable
 from notifier.domain.errors import ConfigurationError, MissingPackage
-from notifier.providers.registry import kinds, load
+from notifier.providers import registry
+from notifier.providers.base import Provider
+from notifier.providers.registry import kinds
 from notifier.providers.smtp.provider import SmtpProvider
 
 ENTRY_POINTS = """[notifier.providers]
@@ -32,25 +36,29 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def load(name: str, kind: str, **options: str) -> Provider:
+    return registry.load(ProviderTable.model_validate({"name": name, "kind": kind, **options}), Settings())
+
+
 def test_load_makes_a_provider_of_its_kind() -> None:
-    provider = load("relay-a", "smtp", {"url": "smtp://mail.example.com"})
+    provider = load("relay-a", "smtp", url="smtp://mail.example.com")
     assert isinstance(provider, SmtpProvider)
     assert provider.name == "relay-a"
 
 
 def test_load_lists_the_kinds_when_there_is_no_such_kind() -> None:
     with pytest.raises(ConfigurationError, match=r"relay-a: there is no kind 'smpt'.*needs-a-package, smtp"):
-        load("relay-a", "smpt", {})
+        load("relay-a", "smpt")
 
 
 def test_load_names_the_missing_package_and_the_remedy() -> None:
     with pytest.raises(MissingPackage, match="'surely_not_installed'; install it"):
-        load("relay-a", "needs-a-package", {})
+        load("relay-a", "needs-a-package")
 
 
 def test_load_blames_the_plugin_when_its_own_module_is_missing() -> None:
     with pytest.raises(ConfigurationError, match="cannot be imported") as failed:
-        load("relay-a", "broken", {})
+        load("relay-a", "broken")
     assert not isinstance(failed.value, MissingPackage)
 
 
@@ -58,9 +66,10 @@ def test_a_missing_package_of_our_own_names_the_extra(installed: Path) -> None:
     # The name notifier is ours, so the module stands in for one whose library is not installed.
     program = (
         "import sys; sys.modules['aiosmtplib'] = None\n"
+        "from notifier.config.settings import ProviderTable, Settings\n"
         "from notifier.providers.registry import load\n"
         "from notifier.domain.errors import MissingPackage\n"
-        "try: load('a', 'smtp', {})\n"
+        "try: load(ProviderTable(name='a', kind='smtp'), Settings())\n"
         "except MissingPackage as error: print(error)\n"
     )
     environment = {"PYTHONPATH": f"{installed}:{Path(__file__).parents[3]}"}

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from notifier.domain.errors import ConfigurationError
-from notifier.providers.smtp.options import Encryption, SmtpOptions, read_options
+from notifier.providers.smtp.options import Encryption, SmtpOptions
 
 
 def read(url: str, **others: str) -> SmtpOptions:
-    return read_options("relay", {"url": url, **others})
+    return SmtpOptions.read("relay", {"url": url, **others})
 
 
 @pytest.mark.parametrize(
@@ -31,12 +31,12 @@ def read(url: str, **others: str) -> SmtpOptions:
 )
 def test_a_url_says_where_and_how_to_connect(url: str, host: str, port: int, encryption: Encryption) -> None:
     options = read(url)
-    assert (options.host, options.port, options.encryption) == (host, port, encryption)
+    assert (options.url.host, options.url.port, options.url.encryption) == (host, port, encryption)
 
 
 def test_credentials_are_percent_decoded() -> None:
     options = read("smtp://me%40example.com:p%3A%2F%40%C3%A9@mail.example.com")
-    assert (options.username, options.password) == ("me@example.com", "p:/@é")
+    assert (options.url.username, options.url.password) == ("me@example.com", "p:/@é")
 
 
 def test_the_defaults_are_bounded() -> None:
@@ -75,7 +75,7 @@ def test_certificates_can_be_left_unverified() -> None:
 )
 def test_a_wrong_option_is_named_and_no_secret_repeated(options: dict[str, str], named: str) -> None:
     with pytest.raises(ConfigurationError, match=f"provider relay: .*{named}") as wrong:
-        read_options("relay", options)
+        SmtpOptions.read("relay", options)
     assert "secret" not in str(wrong.value)
 
 

@@ -11,7 +11,8 @@ import pytest
 from notifier.domain.errors import ConfigurationError, Rejected
 from notifier.domain.statuses import Reason
 from notifier.providers.base import Outgoing
-from notifier.providers.twilio.provider import TwilioOptions, TwilioProvider
+from notifier.providers.twilio.options import TwilioOptions
+from notifier.providers.twilio.provider import TwilioProvider
 
 SID = "AC" + "0" * 32
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -39,12 +40,12 @@ def test_a_wrong_option_is_named_and_no_secret_repeated(options: dict[str, str],
 
 
 def test_the_token_is_not_printed() -> None:
-    assert "secret" not in repr(TwilioOptions(SID, "secret"))
+    assert "secret" not in repr(TwilioOptions(account_sid=SID, auth_token="secret"))
 
 
 @pytest.mark.parametrize("left_seconds", [-60, 0, 0.9])
 def test_what_has_expired_is_rejected_before_any_call(left_seconds: float) -> None:
-    provider = TwilioProvider("sms", TwilioOptions(SID, "secret"))
+    provider = TwilioProvider("sms", TwilioOptions(account_sid=SID, auth_token="secret"))
     outgoing = Outgoing(UUID(int=1), 1, "+15550100123", "+15550100100", "hi", seconds_to_expiry=left_seconds)
     with pytest.raises(Rejected) as rejected:
         asyncio.run(provider.send(outgoing, deadline_seconds=1))

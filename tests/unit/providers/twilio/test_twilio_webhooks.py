@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from notifier.domain.statuses import Reason, Status
-from notifier.providers.twilio.webhooks import Form, Wish, read_callback, read_form, read_wish, report_of
+from notifier.providers.base import Wish
+from notifier.providers.twilio.webhooks import Form, read_callback, read_form, read_wish, report_of
 
 SID = "SM" + "0" * 32
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from notifier.domain.errors import ConfigurationError
-from notifier.providers.vonage.provider import VonageOptions, VonageProvider
+from notifier.providers.vonage.options import VonageOptions
+from notifier.providers.vonage.provider import VonageProvider
 
 KEY = {"api_key": "abcd1234", "api_secret": "hush-hush"}
 
@@ -29,4 +30,4 @@ def test_a_wrong_option_is_named_and_no_secret_repeated(options: dict[str, str],
 
 
 def test_the_secret_is_not_printed() -> None:
-    assert "hush" not in repr(VonageOptions("abcd1234", "hush"))
+    assert "hush" not in repr(VonageOptions(api_key="abcd1234", api_secret="hush"))
