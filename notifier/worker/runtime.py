@@ -9,8 +9,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 from notifier.bootstrap import Services, make_providers
-from notifier.callbacks import CallbackCaller as CallbackCaller
-from notifier.callbacks import NameServers, Runner
+from notifier.callbacks import CallbackCaller, NameServers, Runner
 from notifier.config.logs import log
 from notifier.delivery import Asker, Circuits, Deliverer, Reconciler
 from notifier.delivery.prepare import Composer
