@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from notifier.broker.inspection import Broker
 from notifier.broker.topology import callbacks_queue
 from notifier.callbacks.url_guard import url_problem
-from notifier.cli.checks import Check, split_error
+from notifier.cli.check_result import Check, split_error
 from notifier.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -1,21 +1,19 @@
-"""What `notifier doctor` looks at: each thing that can be wrong, with what to do about it.
-
-Every function takes what it needs and yields `Check`s; `safely` turns what it raises into a failed one, so that
-no check keeps the others from being made.
-"""
+"""What `notifier doctor` checks: each thing that can be wrong, with what to do about it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from notifier.broker.inspection import Broker, producer_queues, where
 from notifier.broker.topology import DEAD, NOTIFY
+from notifier.cli.callback_checks import check_callbacks, check_endpoints, check_readers
+from notifier.cli.check_result import Check, safely, split_error
+from notifier.cli.producer_checks import check_producers
+from notifier.cli.upkeep_checks import check_partitions, check_upkeep
 from notifier.domain.errors import (
     ConfigurationError,
-    NotifierError,
     SendError,
     ServiceUnavailable,
     TemplateInvalid,
@@ -32,34 +30,8 @@ PROVIDER_SECONDS = 5.0
 FULL = 0.8
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at. With a fix although it is ok it is a warning."""
-
-    name: str
-    ok: bool
-    detail: str
-    fix: str = ""
-
-
-def safely(name: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:
-    """The checks that `look` makes; if it raises, a failed one of this name."""
-    try:
-        yield from look()
-    except ServiceUnavailable as error:
-        yield Check(name, False, str(error), f"check NOTIFIER_{name.upper()}_URL, and that the {name} runs")
-    except NotifierError as error:
-        yield Check(name, False, *split_error(str(error)))
-    except Exception as error:
-        fix = "run it with NOTIFIER_LOG_LEVEL=debug, and report it"
-        yield Check(name, False, f"looking failed: {type(error).__name__}: {_first_line(error)}", fix)
-
-
 def all_checks(services: Services) -> Iterator[Check]:
     """Everything but the settings themselves, which are read by now."""
-    from notifier.cli.callback_checks import check_callbacks
-    from notifier.cli.producer_checks import check_producers
-
     settings = services.settings
     yield from safely("database", lambda: check_database(services))
     yield from safely("broker", lambda: check_broker(settings))
@@ -71,8 +43,6 @@ def all_checks(services: Services) -> Iterator[Check]:
 
 def check_database(services: Services) -> Iterator[Check]:
     """Reachable, migrated, ready for the next months."""
-    from notifier.cli.callback_checks import check_endpoints
-    from notifier.cli.upkeep_checks import check_partitions, check_upkeep
     from notifier.store.schema.revisions import missing_upgrade, revisions
     from notifier.store.sessions import STATEMENT_MODE_FIX
 
@@ -190,8 +160,6 @@ def check_attachments(services: Services) -> Iterator[Check]:
 
 def check_broker(settings: Settings) -> Iterator[Check]:
     """Reachable, and its queues as we declare them."""
-    from notifier.cli.callback_checks import check_readers
-
     url = settings.require("broker_url")
     with Broker.connect(url) as broker:
         kind = "Redis-protocol broker" if broker.is_redis else "RabbitMQ"
@@ -402,16 +370,3 @@ def _address(settings: Settings, sender: str | None, channel: Channel) -> str | 
 def _setting(table: ProviderTable) -> str:
     variables = {"smtp": "NOTIFIER_SMTP_URL", "twilio": "NOTIFIER_TWILIO_*"}
     return f"[[providers]] {table.name} in notifier.toml, or {variables.get(table.kind, 'what it refers to')}"
-
-
-def split_error(text: str) -> tuple[str, str]:
-    """Our errors say "what: fix" or "what; fix": the last part is what to do."""
-    for separator in ("; ", ": "):
-        what, found, fix = text.rpartition(separator)
-        if found:
-            return what, fix
-    return text, ""
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0]

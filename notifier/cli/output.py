@@ -10,18 +10,20 @@ import base64
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, date, datetime
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, TypeVar
 from uuid import UUID
 
 import typer
 
 if TYPE_CHECKING:  # rich takes a moment to import, and a pipe does not need it
     from rich.console import Console
+
+T = TypeVar("T")
 
 #: The option of every command that prints data.
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
@@ -136,6 +138,67 @@ def print_table(
         cells = ((one_line(row[i]), styles[i][number] if i in styles else "") for i in shown)
         table.add_row(*(Text(text, style=style) for text, style in cells))
     screen.print(table)
+
+
+def print_list(
+    found: Sequence[T],
+    columns: Mapping[str, Callable[[T], object]],
+    *,
+    as_json: bool,
+    noun: str,
+    empty: str,
+    next_step: str = "",
+    droppable: Sequence[str] = (),
+    styles: Mapping[str, Callable[[T], str]] | None = None,
+    following: object = None,
+) -> None:
+    """What a command found: JSON, or a table with a count and what to do next, or the hint `empty`.
+
+    `columns` gives the value of each cell; None is an empty one. `following`: what `--before` has to be for the
+    next page, None on the last one.
+    """
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        hint(empty)
+        return
+    headers = list(columns)
+    rows = [["" if (value := read(one)) is None else str(value) for read in columns.values()] for one in found]
+    colours = {headers.index(name): [style(one) for one in found] for name, style in (styles or {}).items()}
+    print_table(headers, rows, colours, droppable=droppable)
+    more = f"; the next page: the same with --before {following}" if following else ""
+    then = f"\nnext: {next_step}" if next_step else ""
+    hint(f"{count(len(found), noun)}{more}{then}")
+
+
+def count(number: int, noun: str) -> str:
+    """`1 template`, `2 templates`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def print_content(headers: Mapping[str, Any], body: bytes) -> None:
+    """The headers and the body of a message that could not be read, as far as they can be shown."""
+    if headers:
+        print_line("\nheaders", "bold")
+        print_pairs((f"  {one_line(name)}", one_line(str(value))) for name, value in headers.items())
+    print_line("\nbody", "bold")
+    for line in body_lines(body):
+        print_line(f"  {line}")
+
+
+def body_lines(body: bytes) -> list[str]:
+    """The body as text with control characters spelled out, or as a hex dump where it is not UTF-8."""
+    try:
+        return clean(body.decode()).splitlines() or ["(empty)"]
+    except UnicodeDecodeError:
+        return [_hex_line(body, start) for start in range(0, len(body), 16)]
+
+
+def _hex_line(body: bytes, start: int) -> str:
+    row = body[start : start + 16]
+    shown = "".join(chr(byte) if 0x20 <= byte < 0x7F else "." for byte in row)
+    return f"{start:08x}  {row.hex(' '):<47}  {shown}"
 
 
 #: Columns that are never folded.

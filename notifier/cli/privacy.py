@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from notifier.cli.actions import progress_bar
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
-from notifier.cli.operating import progress_bar
 from notifier.cli.output import AsJson, hint, print_json, print_line, print_table, warn
 
 if TYPE_CHECKING:

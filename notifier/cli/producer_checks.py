@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from notifier.broker import topology, user_id
-from notifier.cli.checks import Check
+from notifier.cli.check_result import Check
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.domain.producers import is_matching
 from notifier.domain.statuses import Channel

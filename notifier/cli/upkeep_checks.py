@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from notifier.cli.checks import Check
+from notifier.cli.check_result import Check
 
 if TYPE_CHECKING:
     from notifier.bootstrap import Services

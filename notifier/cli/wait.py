@@ -27,7 +27,7 @@ _ENDED = FINAL_STATUSES | {Status.SENT}
 _SUCCESS = frozenset({Status.SENT, Status.DELIVERED})
 
 
-class Waiting:
+class OutcomeWaiter:
     """Made before the message is sent, so that what was there before is not taken for an answer."""
 
     def __init__(self, audit: Audit, to: str, key: str | None) -> None:

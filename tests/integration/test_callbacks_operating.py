@@ -16,7 +16,7 @@ from notifier.bootstrap import Services
 from notifier.broker.inspection import Broker
 from notifier.broker.topology import callbacks_queue
 from notifier.cli.callback_checks import check_callbacks, check_endpoints, check_readers
-from notifier.cli.checks import Check
+from notifier.cli.check_result import Check
 from notifier.config.settings import Settings, Structure
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake import Intake
