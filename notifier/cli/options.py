@@ -116,9 +116,10 @@ class ActionOptions:
     as_json: AsJson = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class MessageOptions:
-    """Fields of a message, for `send`; for the lines of a file that do not have them, for `publish`."""
+    """Fields of a message, for `send`; for the lines of a file that do not have them, for `publish`. Both add
+    times, which they read differently."""
 
     values: Variables = None
     channel: Annotated[Channel | None, typer.Option(help="Default: sms for a number, otherwise email.")] = None
@@ -134,7 +135,7 @@ class MessageOptions:
 
     def fields(self) -> dict[str, Any]:
         """Fields of the contract that no other option changes; None where nothing is given."""
-        names = ("locale", "sender", "reply_to", "reference")
+        names = ("locale", "sender", "reply_to", "reference", "send_at", "expires_at")
         return {
             **{name: getattr(self, name) for name in names},
             "metadata": read_metadata(self.metadata or ()) or None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -120,22 +120,7 @@ def retention(
     if as_json:
         print_json({"dry_run": dry_run, "result": kept})
         return
-    verb = "would be " if dry_run else ""
-    rows = [
-        (
-            str(channel),
-            _count(kept.redacted, channel),
-            _count(kept.deleted, channel),
-            _count(kept.rejected, channel),
-        )
-        for channel in tables
-    ]
-    headers = ("channel", f"{verb}redacted", f"{verb}deleted", f"rejected messages {verb}deleted")
-    if rows:
-        print_table(headers, rows)
-    _tell_months(kept, verb)
-    if kept.wiped:
-        print_line(f"secrets of {kept.wiped} messages that were never sent are wiped")
+    _tell_retention(kept, list(map(str, tables)), "would be " if dry_run else "")
     if not tables:
         hint("notifier.toml has no [retention]: notifications are kept for ever")
     elif dry_run:
@@ -146,11 +131,12 @@ def _total(kept: Kept) -> int:
     return sum((*kept.redacted.values(), *kept.deleted.values(), *kept.rejected.values(), kept.wiped))
 
 
-def _count(counts: Mapping[str, int], channel: str) -> str:
-    return str(counts.get(channel, 0))
-
-
-def _tell_months(kept: Kept, verb: str) -> None:
+def _tell_retention(kept: Kept, channels: Sequence[str], verb: str) -> None:
+    counts = (kept.redacted, kept.deleted, kept.rejected)
+    rows = [(channel, *(str(count.get(channel, 0)) for count in counts)) for channel in channels]
+    if rows:
+        headers = ("channel", f"{verb}redacted", f"{verb}deleted", f"rejected messages {verb}deleted")
+        print_table(headers, rows)
     if kept.dropped:
         print_line(f"months {verb}dropped: {', '.join(kept.dropped)}")
     if kept.held:
@@ -158,3 +144,5 @@ def _tell_months(kept: Kept, verb: str) -> None:
         hint("next: notifier search --status unknown, and --status scheduled")
     if kept.in_use:
         warn(f"tables were in use: {', '.join(kept.in_use)}. The next run tries again")
+    if kept.wiped:
+        print_line(f"secrets of {kept.wiped} messages that were never sent are wiped")

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -24,7 +25,7 @@ from notifier.domain.errors import PublishFailed
 from notifier.domain.statuses import Lane
 
 if TYPE_CHECKING:
-    from notifier.cli.batch_publisher import BadLine, Progress, Publishing
+    from notifier.cli.batch_publisher import BadLine, BatchDefaults, Progress, Publishing
 
 #: Bad lines shown to people; `--errors` and `--json` have them all.
 SHOWN_BAD_LINES = 20
@@ -40,6 +41,31 @@ class Format(StrEnum):
 _FORMATS = {".csv": Format.CSV, ".tsv": Format.CSV, ".jsonl": Format.JSONL, ".ndjson": Format.JSONL}
 
 
+@dataclass(frozen=True)
+class LineOptions(MessageOptions):
+    """For lines without the field. The file may be published again, so times are not counted from now."""
+
+    lane: Annotated[Lane, typer.Option(help="How urgent the messages are.")] = Lane.BULK
+    template: Annotated[str | None, typer.Option(help="Name of the template.")] = None
+    send_at: Annotated[
+        datetime | None,
+        typer.Option(parser=read_moment_exactly, metavar="TIME", help="Not before: 2026-11-22 or RFC 3339."),
+    ] = None
+    expires_at: Annotated[
+        datetime | None,
+        typer.Option(parser=read_moment_exactly, metavar="TIME", help="Not after; written like --send-at."),
+    ] = None
+
+    def defaults(self) -> BatchDefaults:
+        """What the lines get from the command line."""
+        from notifier.cli.batch_publisher import BatchDefaults
+
+        variables = read_context(self.values or ())
+        fields = {"template": self.template, "context": variables.values or None, **self.fields()}
+        given = {name: value for name, value in fields.items() if value is not None}
+        return BatchDefaults(self.producer, self.channel, self.lane, given, variables.texts)
+
+
 @grouped
 def publish(
     context: typer.Context,
@@ -47,21 +73,7 @@ def publish(
         Path, typer.Argument(help="A .csv, .jsonl or .ndjson file; - for standard input.", show_default=False)
     ],
     *,
-    lane: Annotated[Lane, typer.Option(help="For lines without one.")] = Lane.BULK,
-    template: Annotated[str | None, typer.Option(help="For lines without one.")] = None,
-    message: MessageOptions,
-    send_at: Annotated[
-        datetime | None,
-        typer.Option(
-            parser=read_moment_exactly, metavar="TIME", help="For lines without one: 2026-11-22 or RFC 3339."
-        ),
-    ] = None,
-    expires_at: Annotated[
-        datetime | None,
-        typer.Option(
-            parser=read_moment_exactly, metavar="TIME", help="For lines without one: 2026-11-22 or RFC 3339."
-        ),
-    ] = None,
+    message: LineOptions,
     written_as: Annotated[
         Format | None, typer.Option("--format", help="Default: by the name of the file; jsonl for -.")
     ] = None,
@@ -76,19 +88,9 @@ def publish(
     added to what a line has. Bad lines are reported and skipped. Publishing the same file again sends nothing
     twice.
     """
-    from notifier.cli.batch_publisher import BatchDefaults, Publishing
+    from notifier.cli.batch_publisher import Publishing
     from notifier.cli.template_types import Typist
 
-    variables = read_context(message.values or ())
-    fields = {
-        "template": template,
-        "context": variables.values or None,
-        **message.fields(),
-        "send_at": send_at,
-        "expires_at": expires_at,
-    }
-    given = {name: value for name, value in fields.items() if value is not None}
-    defaults = BatchDefaults(message.producer, message.channel, lane, given, variables.texts)
     form = _format(file, written_as)
     world = wiring(context)
     with ExitStack() as stack:
@@ -97,7 +99,7 @@ def publish(
         settings = world.settings()
         client = stack.enter_context(world.client(settings, message.producer))
         bad_lines = BadLines(log, keep_all=as_json)
-        publishing = Publishing(client, defaults, bad_lines.add, Typist(settings.templates).typed)
+        publishing = Publishing(client, message.defaults(), bad_lines.add, Typist(settings.templates).typed)
         ending = PublishEnding(file, publishing.progress, bad_lines, errors, as_json=as_json)
         _run(publishing, text, form, ending, hidden=as_json)
     if publishing.progress.failed:

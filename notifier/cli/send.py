@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +30,27 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=PANEL)(publish)
 
 
+@dataclass(frozen=True)
+class SendOptions(MessageOptions):
+    """Of one message, which is sent once: times may be counted from now."""
+
+    lane: Annotated[Lane, typer.Option(help="How urgent it is.")] = Lane.NORMAL
+    key: Annotated[
+        str | None,
+        typer.Option("--key", help="Idempotency key: a second message with the same key is not sent again."),
+    ] = None
+    send_at: Annotated[
+        datetime | None,
+        typer.Option(
+            parser=read_future, metavar="TIME", help="Not before: 2h (from now), 2026-11-22 or RFC 3339."
+        ),
+    ] = None
+    expires_at: Annotated[
+        datetime | None,
+        typer.Option(parser=read_future, metavar="TIME", help="Not after; written like --send-at."),
+    ] = None
+
+
 @grouped
 def send(
     context: typer.Context,
@@ -37,22 +59,7 @@ def send(
         str, typer.Argument(help="E-mail address, or number as +15550100123.", metavar="TO", show_default=False)
     ],
     *,
-    message: MessageOptions,
-    lane: Annotated[Lane, typer.Option(help="How urgent it is.")] = Lane.NORMAL,
-    key: Annotated[
-        str | None,
-        typer.Option("--key", help="Idempotency key: a second message with the same key is not sent again."),
-    ] = None,
-    send_at: Annotated[
-        datetime | None,
-        typer.Option(
-            parser=read_future, metavar="TIME", help="Not before: 2h (from now), 2026-11-22 or RFC 3339."
-        ),
-    ] = None,
-    expires_at: Annotated[
-        datetime | None,
-        typer.Option(parser=read_future, metavar="TIME", help="Not after; written like --send-at."),
-    ] = None,
+    message: SendOptions,
     wait: Annotated[
         float | None,
         typer.Option(min=0, metavar="SECONDS", help="Wait up to this long for the outcome; needs the database."),
@@ -69,17 +76,15 @@ def send(
     with ExitStack() as stack:
         waiter = None
         if wait is not None:
-            waiter = OutcomeWaiter(stack.enter_context(world.services()).audit, to, key)
+            waiter = OutcomeWaiter(stack.enter_context(world.services()).audit, to, message.key)
         client = stack.enter_context(world.client(settings, message.producer))
         handle = client.send(
             template,
             to,
             context=variables,
             channel=message.channel,
-            lane=lane,
-            idempotency_key=key,
-            send_at=send_at,
-            expires_at=expires_at,
+            lane=message.lane,
+            idempotency_key=message.key,
             **message.fields(),
         )
         if waiter is None or wait is None:

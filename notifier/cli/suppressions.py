@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +23,7 @@ from notifier.cli.labels import SUPPRESSIONS
 from notifier.cli.options import ActionOptions, DryRun, OfChannel, PageOptions, Since, Until, Why, grouped
 from notifier.cli.output import AsJson, clean, count, hint, print_json, print_line, print_list, utc, when
 from notifier.domain.errors import Fault, InvalidMessage
-from notifier.domain.statuses import Channel, SuppressionReason
+from notifier.domain.statuses import SuppressionReason
 
 if TYPE_CHECKING:
     from notifier.feedback.suppression_csv import Bad
@@ -42,6 +42,17 @@ Scope = Annotated[str, typer.Option(help="global, sender:IDENTITY or category:NA
 OfScope = Annotated[str | None, typer.Option(help="Only this scope: global, sender:IDENTITY or category:NAME.")]
 OfReason = Annotated[SuppressionReason | None, typer.Option(help="Only this reason.")]
 Ended = Annotated[bool, typer.Option("--ended", help="Include those that have ended.")]
+
+
+@dataclass(frozen=True, slots=True)
+class SuppressionOptions:
+    """Conditions on suppressions that `list` and `lift` share."""
+
+    channel: OfChannel = None
+    scope: OfScope = None
+    source: Annotated[str | None, typer.Option(help="Who made it, for example bounce or provider:twilio.")] = None
+    since: Since = None
+    until: Until = None
 
 
 def register(app: typer.Typer) -> None:
@@ -78,12 +89,8 @@ def _refusing() -> Iterator[None]:
 def list_suppressions(
     context: typer.Context,
     *,
-    channel: OfChannel = None,
-    scope: OfScope = None,
+    filters: SuppressionOptions,
     reason: OfReason = None,
-    source: Annotated[str | None, typer.Option(help="Who made it, for example provider:twilio.")] = None,
-    since: Since = None,
-    until: Until = None,
     ended: Ended = False,
     page: PageOptions,
     as_json: AsJson = False,
@@ -94,7 +101,7 @@ def list_suppressions(
     """
     from notifier.store.suppressions import SuppressionFilter
 
-    wanted = SuppressionFilter(channel, scope, reason, source, since, until, with_ended=ended)
+    wanted = SuppressionFilter(**asdict(filters), reason=reason, with_ended=ended)
     with _suppressions(context) as suppressions:
         found, following = suppressions.page(wanted, limit=page.limit, before=page.before)
     print_list(
@@ -195,43 +202,36 @@ def lift(
         str | None, typer.Argument(help="Address or number.", metavar="[ADDRESS]", show_default=False)
     ] = None,
     *,
-    scope: Annotated[
-        str | None, typer.Option(help="global (the default for an address), sender:IDENTITY or category:NAME.")
-    ] = None,
     reason: Annotated[
         str | None,
         typer.Option(metavar="REASON", help="Only this reason; or, in several words, the same as --why."),
     ] = None,
-    source: Annotated[
-        str | None, typer.Option(help="Instead of an address: all from this source, for example bounce.")
-    ] = None,
-    since: Since = None,
-    until: Until = None,
+    filters: SuppressionOptions,
     provider: OfProvider = None,
     sender: OfSender = None,
     other_keys: Annotated[
-        bool,
-        typer.Option("--other-keys", help="Instead of an address: all made under a hash key that is lost."),
+        bool, typer.Option("--other-keys", help="Lift all that were made under a hash key that is lost.")
     ] = False,
-    channel: OfChannel = None,
     options: ActionOptions,
 ) -> None:
-    """End a suppression, or all that one source made since a time, so that mail is sent again. It stays on record.
+    """End the suppression of an address, or all that one --source made --since a time. They stay on record.
 
-    Exits 1 if there was none.
+    Without --scope, for an address, the global one is lifted. Exits 1 if there was none.
     """
-    if [address is not None, other_keys, source is not None].count(True) != 1:
+    bulk = filters.source is not None
+    if [address is not None, other_keys, bulk].count(True) != 1:
         raise typer.BadParameter("give one of them: --source, an address, or --other-keys", param_hint="ADDRESS")
-    of_reason, why = _reason_or_why(reason, options.why, may_be_why=source is not None)
-    if source is None:
-        if options.dry_run or since or until or provider or sender:
-            raise typer.BadParameter("--dry-run, --since, --until, --provider and --sender go with --source")
-        _lift_one(context, address, scope or "global", of_reason, channel, why, as_json=options.as_json)
-        return
-    from notifier.store.suppressions import SuppressionFilter
+    of_reason, why = _reason_or_why(reason, options.why, may_be_why=bulk)
+    options = replace(options, why=why)
+    if bulk:
+        from notifier.store.suppressions import SuppressionFilter
 
-    wanted = SuppressionFilter(channel, scope, of_reason, source, since, until, provider=provider, sender=sender)
-    held_suppressions.lift_all(context, wanted, replace(options, why=why))
+        wanted = SuppressionFilter(**asdict(filters), reason=of_reason, provider=provider, sender=sender)
+        held_suppressions.lift_all(context, wanted, options)
+        return
+    if options.dry_run or filters.since or filters.until or provider or sender:
+        raise typer.BadParameter("--dry-run, --since, --until, --provider and --sender go with --source")
+    _lift_one(context, address, filters, of_reason, options)
 
 
 def _reason_or_why(
@@ -253,23 +253,26 @@ def _reason_or_why(
 def _lift_one(
     context: typer.Context,
     address: str | None,
-    scope: str,
+    filters: SuppressionOptions,
     reason: SuppressionReason | None,
-    channel: Channel | None,
-    why: str | None,
-    *,
-    as_json: bool,
+    options: ActionOptions,
 ) -> None:
     """One recipient's, or those under a key that is lost."""
     source = f"operator:{operator()}"
     with _suppressions(context) as suppressions:
         if address is None:
-            lifted = suppressions.lift_other_keys(source=source, detail=why)
+            lifted = suppressions.lift_other_keys(source=source, detail=options.why)
         else:
-            of = channel or channel_of(address)
-            given = {"channel": of, "address": address, "scope": scope}
-            lifted = int(suppressions.lift(**given, source=source, reason=reason, detail=why))  # type: ignore[arg-type]
-    if as_json:
+            found = suppressions.lift(
+                channel=filters.channel or channel_of(address),
+                address=address,
+                scope=filters.scope or "global",
+                source=source,
+                reason=reason,
+                detail=options.why,
+            )
+            lifted = int(found)
+    if options.as_json:
         print_json({"lifted": lifted})
     if not lifted:
         hint("there was none with this scope and reason. next: notifier suppressions show ADDRESS")
@@ -295,21 +298,12 @@ def import_file(
     """
     from notifier.feedback.suppression_csv import Defaults
 
-    bad: list[Bad] = []
-
-    def note(one: Bad) -> None:
-        if as_json:
-            bad.append(one)
-        elif len(bad) < SHOWN_BAD:
-            bad.append(one)
-            for fault in one.faults:
-                print_line(clean(f"line {one.line}: {_fault(fault)}"), "red")
-
+    bad = BadSuppressions(as_json=as_json)
     defaults = Defaults(f"import:{operator()}", channel, scope, reason)
     with wiring(context).services() as services, _refusing(), opened_csv(file) as text:
-        done = services.suppression_files.read(text, defaults, note, dry_run=dry_run)
+        done = services.suppression_files.read(text, defaults, bad.add, dry_run=dry_run)
     if as_json:
-        print_json({"new": done.new, "known": done.known, "ended": done.ended, "bad": bad})
+        print_json({"new": done.new, "known": done.known, "ended": done.ended, "bad": bad.kept})
     else:
         if done.bad > SHOWN_BAD:
             print_line(f"and {done.bad - SHOWN_BAD} more bad lines")
@@ -319,6 +313,22 @@ def import_file(
         hint("correct the bad lines and import the file again: nobody is added twice")
         raise typer.Exit(FAILED)
     hint("next: notifier suppressions list")
+
+
+class BadSuppressions:
+    """Bad lines of a file: all of them for JSON; the first of them to people, at once."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self.kept: list[Bad] = []
+
+    def add(self, one: Bad) -> None:
+        """Keep it, and print it."""
+        if not self._as_json and len(self.kept) == SHOWN_BAD:
+            return
+        self.kept.append(one)
+        for fault in () if self._as_json else one.faults:
+            print_line(clean(f"line {one.line}: {_fault(fault)}"), "red")
 
 
 def _fault(fault: Fault) -> str:
