@@ -75,7 +75,7 @@ def create(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key. It is shown once and stored nowhere."""
+    """Create an API key. It is shown once and stored nowhere."""
     from notifier.operations.api_keys import Grants, Scope
 
     grants = Grants(
@@ -103,7 +103,7 @@ def rotate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a new key with the same grants. Both are valid for a while."""
+    """Create a new key with the same grants. Both are valid for a while."""
     now = datetime.now(UTC)
     seconds = ((overlap or now + timedelta(hours=24)) - now).total_seconds()
     with _keys(context) as keys:
@@ -115,7 +115,7 @@ def revoke(
     key: Id,
     why: Why = None,
 ) -> None:
-    """End a key now: its next request is rejected."""
+    """Revoke a key now: its next request is rejected."""
     with _keys(context) as keys:
         changed = keys.revoke(key, operator=operator(), reason=why)
     hint(f"{key} is revoked" if changed else f"{key} was already revoked")
@@ -156,7 +156,7 @@ def _show(made: NewKey, *, as_json: bool) -> None:
         print_json({"id": made.id, "token": made.token})
         return
     print_line(made.token)
-    hint("Keep it now: it is not shown again. Send it as `Authorization: Bearer …`")
+    hint("Store it now: it is not shown again. Send it as `Authorization: Bearer …`")
 
 
 def _words(words: type[Word], text: str, option: str) -> list[Word]:

@@ -86,9 +86,9 @@ def root(
         bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Send mail and SMS, find out what became of them, and run the service that does it.
+    """Send mail and SMS, find out what became of them, and run the service.
 
-    Settings come from NOTIFIER_* variables and notifier.toml; `notifier doctor` says what is wrong with them.
+    Settings come from NOTIFIER_* variables and notifier.toml; `notifier doctor` checks them.
     """
     context.obj = wiring(context)
 

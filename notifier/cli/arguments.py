@@ -47,7 +47,7 @@ def read_metadata(given: Iterable[str]) -> dict[str, str]:
     metadata = {}
     for name, equals, value in pairs:
         if not name or not equals:
-            raise typer.BadParameter(f"write it as name=value, not {name!r}", param_hint="--metadata")
+            raise typer.BadParameter(f"write name=value, not {name!r}", param_hint="--metadata")
         metadata[name] = value
     return metadata
 
@@ -62,7 +62,7 @@ def read_id(text: str) -> UUID:
     try:
         return UUID(text.strip())
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no id; copy all 36 characters of it") from None
+        raise typer.BadParameter(f"{text!r} is not an ID; copy all 36 characters of it") from None
 
 
 def read_past(text: str) -> datetime:
@@ -78,7 +78,7 @@ def read_future(text: str) -> datetime:
 def read_moment_exactly(text: str) -> datetime:
     """`2026-11-22` (midnight, UTC) or RFC 3339: the same moment whenever it is read."""
     if _SPAN.fullmatch(text):
-        raise typer.BadParameter(f"{text!r} is another moment each time; write 2026-11-22T09:30:00Z")
+        raise typer.BadParameter(f"{text!r} means another moment in each run; write 2026-11-22T09:30:00Z")
     return read_moment(text, now=datetime.now(UTC), direction=+1)
 
 
@@ -91,7 +91,7 @@ def read_moment(text: str, *, now: datetime, direction: int) -> datetime:
         found = datetime.fromisoformat(text.strip().upper().replace(" ", "T"))
     except (ValueError, OverflowError):
         raise typer.BadParameter(
-            f"{text!r} is no time; write 2h, 3d, 2026-11-22 or 2026-11-22T09:30:00Z"
+            f"{text!r} is not a time; write 2h, 3d, 2026-11-22 or 2026-11-22T09:30:00Z"
         ) from None
     if _DAY.fullmatch(text.strip()):
         return found.replace(tzinfo=UTC)

@@ -75,7 +75,7 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    name: Annotated[str, typer.Option(help="Name among the workers; %h is the host.")] = "",
+    name: Annotated[str, typer.Option(help="Name of this worker; %h is the host.")] = "",
 ) -> None:
     """Call producers' endpoints, and do nothing else. Any number of these programs can run.
 

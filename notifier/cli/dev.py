@@ -33,10 +33,10 @@ def register(app: typer.Typer) -> None:
 
 
 def up() -> None:
-    """Run the whole service on this machine. What is not configured is started here, too.
+    """Run the whole service on this machine, and start here whatever is not configured.
 
-    Without settings: an embedded PostgreSQL and Valkey, a mail server and a Twilio that keep what they get. The
-    data stays in the data folder between runs. Ctrl-C stops everything in order.
+    Without settings: an embedded PostgreSQL and Valkey, and a mail server and a Twilio that store what they
+    receive. The data stays in the data folder between runs. Ctrl-C stops everything in order.
     """
     settings = program_settings("up", use_running=False)
     from notifier.dev.local import Place, announced, local_world
@@ -115,18 +115,18 @@ def _follow(logs: dict[str, Path], stop: Event) -> list[Thread]:
 
 def demo(
     folder: Annotated[
-        Path | None, typer.Option(help="Run on this empty folder and keep it: mails, logs, database.")
+        Path | None, typer.Option(help="Use this empty folder and keep it: mails, logs, database.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """See it work: the whole service on a scratch folder, the shop's examples through it, and what became of them.
+    """Run the whole service in a temporary folder, send the examples of a shop through it, and show the outcome.
 
-    Needs no setting and touches none of yours. Exits 0 only if every message ended as it should.
+    Needs no settings and changes none of yours. Exits 0 only if every message ended as expected.
     """
     from notifier.dev.demo import run_demo
 
     if folder is not None and folder.exists() and any(folder.iterdir()):
-        raise ConfigurationError(f"{folder} is not empty; name a folder that is, or leave --folder out")
+        raise ConfigurationError(f"{folder} is not empty; give an empty folder, or leave --folder out")
     with _scratch(folder) as path, _Progress() as progress:
         report = run_demo(path, say=progress.say, progress=progress.show)
     if as_json:
@@ -220,7 +220,7 @@ def _print_report(report: DemoReport) -> None:
     for problem in report.problems:
         warn(f"✗ {problem}")
     if report.ok:
-        print_line(f"everything ended as it should, in {report.seconds:.1f} s", "green")
+        print_line(f"everything ended as expected, in {report.seconds:.1f} s", "green")
         hint("next: `notifier up` runs the same service and keeps it running")
 
 

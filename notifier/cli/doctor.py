@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(context: typer.Context, as_json: AsJson = False) -> None:
-    """Check everything that can be wrong, and say how to mend it.
+    """Check everything that can be wrong, and say how to fix it.
 
     Exits 1 if something is wrong.
     """

@@ -62,7 +62,9 @@ Variables = Annotated[
     ),
 ]
 Raw = Annotated[bool, typer.Option("--raw", help="Write the stored bytes to standard output, unchanged.")]
-Operand = Annotated[UUID, typer.Argument(parser=read_id, metavar="ID", show_default=False)]
+Operand = Annotated[
+    UUID, typer.Argument(parser=read_id, metavar="ID", help="All 36 characters of the ID.", show_default=False)
+]
 
 
 @dataclass(frozen=True, slots=True)

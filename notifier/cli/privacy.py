@@ -28,11 +28,11 @@ def add_to_db(db: typer.Typer) -> None:
 def new_key(
     key_id: Annotated[
         str | None,
-        typer.Argument(metavar="[ID]", help="A name that no other key has; today's date, unless given."),
+        typer.Argument(metavar="[ID]", help="A name that no other key has; default: today's date."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key for NOTIFIER_ENCRYPTION_KEYS and print it. It is kept nowhere: keep it yourself."""
+    """Create a key for NOTIFIER_ENCRYPTION_KEYS and print it. It is stored nowhere: store it yourself."""
     from notifier.security import encryption
 
     try:
@@ -52,14 +52,14 @@ def reseal(
     context: typer.Context,
     rehash: Annotated[
         bool,
-        typer.Option("--rehash", help="Make all hashes of recipients anew: NOTIFIER_HASH_KEY is another one now."),
+        typer.Option("--rehash", help="Recreate all hashes of recipients, because NOTIFIER_HASH_KEY has changed."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Seal what is plain or under an older key with the newest one, and add the hashes that searches go by.
+    """Encrypt with the newest key what is plain or under an older one, and add the hashes that searches use.
 
-    Safe while everything runs, and to repeat: what is on its way is left for the next time. Exits 1 while anything
-    is left that needs an older key.
+    Safe while everything runs, and to repeat: what is on its way is left for the next time. Exits 1 as long as
+    something still needs an older key.
     """
     from notifier.store.operator_actions import Tally
     from notifier.store.re_encryption import Resealing
@@ -71,7 +71,7 @@ def reseal(
             try:
                 done = resealing.run(rehash=rehash, progress=lambda far: show(Tally(far.seen, far.changed)))
             except KeyboardInterrupt:
-                hint("It stopped before its end; what was written stays. Run it again: it goes on.")
+                hint("Stopped early; what was written stays. Run it again to go on.")
                 raise
     if as_json:
         print_json(done)
@@ -98,16 +98,18 @@ def _tell_resealed(done: Resealed, *, is_on: bool) -> None:
 
 def retention(
     context: typer.Context,
-    now: Annotated[bool, typer.Option("--now", help="Do it now, to the end; Beat does it every night.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what there is to do.")] = False,
+    now: Annotated[
+        bool, typer.Option("--now", help="Apply it now, to the end; Beat does it every night.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be done.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show, or do, what [retention] of notifier.toml says: redact, delete and drop what is old."""
+    """Show or apply [retention] of notifier.toml: redact, delete and drop what is old."""
     from notifier.store.operator_actions import Tally
 
     if now == dry_run:
         raise typer.BadParameter(
-            "give one of them: --dry-run counts, --now does it", param_hint="--now / --dry-run"
+            "give one of the two: --dry-run counts, --now applies it", param_hint="--now / --dry-run"
         )
     with wiring(context).services() as services:
         tables = services.settings.structure.retention

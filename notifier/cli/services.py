@@ -36,9 +36,9 @@ def program_settings(program: str, *, use_running: bool = True) -> Settings:
 
 
 def intake() -> None:
-    """Take producers' messages from the broker into the record. Run as many as you like.
+    """Take producers' messages from the broker into the database. Any number of these programs can run.
 
-    Stops on SIGTERM or Ctrl-C when the batch in hand is recorded.
+    Stops on SIGTERM or Ctrl-C, once the current batch is recorded.
     """
     settings = program_settings("intake")
     from notifier.bootstrap import Services, settle
@@ -60,23 +60,25 @@ def intake() -> None:
 
 def worker(
     lanes: Annotated[
-        str, typer.Option(help="Lanes to deliver, with commas: urgent,normal,bulk.")
+        str, typer.Option(help="Lanes to deliver, separated by commas: urgent,normal,bulk.")
     ] = "urgent,normal,bulk",
-    channels: Annotated[str, typer.Option(help="Channels to deliver, with commas: email,sms.")] = "email,sms",
+    channels: Annotated[
+        str, typer.Option(help="Channels to deliver, separated by commas: email,sms.")
+    ] = "email,sms",
     callbacks: Annotated[
         bool | None,
         typer.Option(
             "--callbacks/--no-callbacks",
-            help="Call producers' endpoints, too; default: unless it delivers urgent alone. Better apart, with"
-            " --no-callbacks here and `notifier callbacks run`.",
+            help="Also call producers' endpoints; default: yes, unless it delivers only urgent. Better: "
+            "--no-callbacks here, and `notifier callbacks run` apart.",
             show_default=False,
         ),
     ] = None,
-    name: Annotated[str, typer.Option(help="Name among the workers; %h is the host.")] = "",
+    name: Annotated[str, typer.Option(help="Name of this worker; %h is the host.")] = "",
 ) -> None:
-    """Deliver notifications. One process for each group of lanes keeps bulk from delaying codes.
+    """Deliver notifications. With one process for each group of lanes, bulk does not delay codes.
 
-    Stops on SIGTERM when what is in flight is finished and recorded.
+    Stops on SIGTERM, once the deliveries in progress are finished and recorded.
     """
     chosen_lanes = _choices(Lane, lanes, "--lanes")
     chosen_channels = _choices(Channel, channels, "--channels")
@@ -95,12 +97,12 @@ def _choices(kind: Any, text: str, option: str) -> list[Any]:
         return [kind(part.strip()) for part in text.split(",") if part.strip()]
     except ValueError:
         raise ConfigurationError(
-            f"{option} takes {', '.join(kind)}, with commas between", setting=option
+            f"{option} takes {', '.join(kind)}, separated by commas", setting=option
         ) from None
 
 
 def beat() -> None:
-    """Wake the sweep every second, and the daily jobs. Two at once do no harm."""
+    """Start the sweep every second, and the daily jobs. Two at once do no harm."""
     settings = program_settings("beat")
     from notifier.worker.app import run_beat
 
@@ -108,9 +110,9 @@ def beat() -> None:
 
 
 def api() -> None:
-    """Answer HTTP requests: send, search, retry. Run as many as you like, behind a proxy that does TLS.
+    """Answer HTTP requests: send, search, retry. Any number of these programs can run, behind a proxy with TLS.
 
-    Stops on SIGTERM or Ctrl-C when what is under way is answered.
+    Stops on SIGTERM or Ctrl-C, once the requests in progress are answered.
     """
     _require_web()
     settings = program_settings("api")

@@ -283,7 +283,7 @@ def _lift_one(
 
 def import_file(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="A CSV file, or a list; - is standard input.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="A CSV file, or a list; - for standard input.", show_default=False)],
     reason: Annotated[
         SuppressionReason, typer.Option(help="For lines that give none.")
     ] = SuppressionReason.MANUAL,

@@ -53,7 +53,7 @@ def test_beyond_the_tenth_one_event_says_that_more_came(sent: Mails) -> None:
 
 def test_it_is_kept_with_its_notification_once(sent: Mails, notifier: CommandLine) -> None:
     id_ = sent.send()
-    assert "nothing came back" in notifier("bounces", "unread").err
+    assert "every returned mail could be read" in notifier("bounces", "unread").err
     assert sent.bounce(RIDDLE, id_) is Taken.UNREAD
     assert sent.bounce(RIDDLE, id_) is Taken.REPEATED
     assert sent.state(id_) == (Status.SENT, None)
