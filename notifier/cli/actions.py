@@ -5,8 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -16,13 +15,13 @@ from notifier.cli.exit_codes import FAILED
 from notifier.cli.labels import REASONS
 from notifier.cli.options import ActionOptions
 from notifier.cli.output import (
-    console,
     hint,
     is_terminal,
     one_line,
     print_json,
     print_line,
     print_table,
+    progress_bar,
     status_style,
     warn,
 )
@@ -60,7 +59,11 @@ def run_action(
     else:
         has_to_ask = asks and not options.yes and is_terminal(sys.stdin)
         total = _confirmed(perform(dry_run=True), ending, options) if has_to_ask else None
-        with progress_bar(ending.done, total, hidden=options.as_json) as progress:
+        with progress_bar(total, hidden=options.as_json) as show:
+
+            def progress(tally: Tally) -> None:
+                show(f"{tally.changed} {ending.done}", tally.matched)
+
             try:
                 result = perform(reason=options.why, progress=progress)
             except (KeyboardInterrupt, ServiceUnavailable):
@@ -193,20 +196,3 @@ def _tell_skipped(result: Result) -> None:
     more = len(result.skipped) - SHOWN_SKIPPED
     if more > 0:
         warn(f"… and {more} more; --json has all of them")
-
-
-@contextmanager
-def progress_bar(verb: str, total: int | None, *, hidden: bool) -> Iterator[Callable[[Tally], None]]:
-    """A bar on a terminal, nothing elsewhere. Yields what to call after each page."""
-    if hidden or not is_terminal(sys.stderr):
-        yield lambda _: None
-        return
-    from rich.progress import BarColumn, SpinnerColumn, TextColumn
-    from rich.progress import Progress as Bar
-
-    columns: list[Any] = [SpinnerColumn(), TextColumn("{task.description}")]
-    if total:
-        columns += [BarColumn(), TextColumn("{task.percentage:>3.0f} %")]
-    with Bar(*columns, console=console(sys.stderr), transient=True) as bar:
-        task = bar.add_task(verb, total=total)
-        yield lambda tally: bar.update(task, description=f"{tally.changed} {verb}", completed=tally.matched)

@@ -103,9 +103,6 @@ def unread(
             _show_unread(services.unread.find(wanted), raw=raw, as_json=as_json)
             return
         found = services.unread.page(limit=page.limit, before=page.before)
-    if as_json:
-        print_json([_as_json(one) for one in found])
-        return
     print_list(
         found,
         {
@@ -114,7 +111,8 @@ def unread(
             "notification": lambda one: one.notification_id,
             "bytes": lambda one: one.size,
         },
-        as_json=False,
+        as_json=as_json,
+        to_json=_as_json,
         noun="unread bounce",
         empty="that was the last page" if page.before else "every returned mail could be read",
         next_step="notifier bounces unread ID",

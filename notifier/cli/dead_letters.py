@@ -62,9 +62,6 @@ def dead_list(context: typer.Context, limit: Limit = 50, as_json: AsJson = False
     except NotFound as none:
         found = []
         hint(str(none))
-    if as_json:
-        print_json([_as_dict(letter) for letter in found])
-        return
     print_list(
         found,
         {
@@ -74,7 +71,8 @@ def dead_list(context: typer.Context, limit: Limit = 50, as_json: AsJson = False
             "reason": lambda letter: letter.reason,
             "bytes": lambda letter: len(letter.raw.body),
         },
-        as_json=False,
+        as_json=as_json,
+        to_json=_as_dict,
         noun="dead letter",
         empty="the dead queue is empty",
         next_step="notifier queues dead show ID, then replay or purge",

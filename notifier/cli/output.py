@@ -10,7 +10,8 @@ import base64
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from datetime import UTC, date, datetime
 from enum import Enum
@@ -151,14 +152,15 @@ def print_list(
     droppable: Sequence[str] = (),
     styles: Mapping[str, Callable[[T], str]] | None = None,
     following: object = None,
+    to_json: Callable[[T], Any] | None = None,
 ) -> None:
     """What a command found: JSON, or a table with a count and what to do next, or the hint `empty`.
 
     `columns` gives the value of each cell; None is an empty one. `following`: what `--before` has to be for the
-    next page, None on the last one.
+    next page, None on the last one. `to_json`: what JSON shows of each, if not all fields.
     """
     if as_json:
-        print_json(found)
+        print_json(found if to_json is None else [to_json(one) for one in found])
         return
     if not found:
         hint(empty)
@@ -170,6 +172,23 @@ def print_list(
     more = f"; the next page: the same with --before {following}" if following else ""
     then = f"\nnext: {next_step}" if next_step else ""
     hint(f"{count(len(found), noun)}{more}{then}")
+
+
+@contextmanager
+def progress_bar(total: int | None = None, *, hidden: bool = False) -> Iterator[Callable[[str, int], None]]:
+    """A bar on a terminal, or a spinner without `total`; nothing elsewhere. Yields what to call after each step,
+    with what is done in words and how much of the total that is."""
+    if hidden or not is_terminal(sys.stderr):
+        yield lambda _words, _done: None
+        return
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+    columns: list[Any] = [SpinnerColumn(), TextColumn("{task.description}")]
+    if total:
+        columns += [BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn()]
+    with Progress(*columns, console=console(sys.stderr), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda words, done: bar.update(task, description=words, completed=done)
 
 
 def count(number: int, noun: str) -> str:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from notifier.cli.actions import progress_bar
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
-from notifier.cli.output import AsJson, hint, print_json, print_line, print_table, warn
+from notifier.cli.output import AsJson, hint, print_json, print_line, print_table, progress_bar, warn
 
 if TYPE_CHECKING:
     from notifier.operations.retention import Kept
@@ -61,15 +60,14 @@ def reseal(
     Safe while everything runs, and to repeat: what is on its way is left for the next time. Exits 1 as long as
     something still needs an older key.
     """
-    from notifier.store.operator_actions import Tally
     from notifier.store.re_encryption import Resealing
 
     with wiring(context).services() as services:
         resealing = Resealing(services.engine, services.vault)
         is_on = services.sealer.is_on
-        with progress_bar("written", resealing.estimate() or None, hidden=as_json) as show:
+        with progress_bar(resealing.estimate() or None, hidden=as_json) as show:
             try:
-                done = resealing.run(rehash=rehash, progress=lambda far: show(Tally(far.seen, far.changed)))
+                done = resealing.run(rehash=rehash, progress=lambda far: show(f"{far.changed} written", far.seen))
             except KeyboardInterrupt:
                 hint("Stopped early; what was written stays. Run it again to go on.")
                 raise
@@ -105,8 +103,6 @@ def retention(
     as_json: AsJson = False,
 ) -> None:
     """Show or apply [retention] of notifier.toml: redact, delete and drop what is old."""
-    from notifier.store.operator_actions import Tally
-
     if now == dry_run:
         raise typer.BadParameter(
             "give one of the two: --dry-run counts, --now applies it", param_hint="--now / --dry-run"
@@ -116,9 +112,8 @@ def retention(
         if dry_run:
             kept = services.keeper.preview()
         else:
-            bar = progress_bar("done", None, hidden=as_json)
-            with services.upkeep.recorded("retention"), bar as show:
-                kept = services.keeper.run(progress=lambda far: show(Tally(0, _total(far))))
+            with services.upkeep.recorded("retention"), progress_bar(hidden=as_json) as show:
+                kept = services.keeper.run(progress=lambda far: show(f"{_total(far)} done", 0))
     if as_json:
         print_json({"dry_run": dry_run, "result": kept})
         return

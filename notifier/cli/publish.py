@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -20,7 +18,7 @@ from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
 from notifier.cli.files import opened, opened_csv, written
 from notifier.cli.options import MessageOptions, grouped
-from notifier.cli.output import AsJson, clean, console, hint, is_terminal, print_json, print_line, warn
+from notifier.cli.output import AsJson, clean, hint, print_json, print_line, progress_bar, warn
 from notifier.domain.errors import PublishFailed
 from notifier.domain.statuses import Lane
 
@@ -113,10 +111,13 @@ def _run(
     from notifier.cli.message_files import UnreadableFile, read_csv, read_json_lines
 
     lines = read_csv(text) if form is Format.CSV else read_json_lines(text)
+    raw: Any = text.buffer
+    size = _size(raw)
     try:
-        with _progress_bar(text, hidden=hidden) as show:
+        with progress_bar(size, hidden=hidden) as show:
             for progress in publishing.run(lines):
-                show(progress)
+                words = f"{progress.sent} published" + (f", {progress.failed} bad" if progress.failed else "")
+                show(words, raw.tell() if size else progress.read)
     except UnreadableFile as error:
         raise typer.BadParameter(str(error), param_hint="FILE") from None
     except (PublishFailed, KeyboardInterrupt):
@@ -177,30 +178,6 @@ class PublishEnding:
         if more > 0:
             where = f"all are in {self._errors}" if self._errors else "--errors FILE writes down all of them"
             warn(f"… and {more} more bad lines; {where}")
-
-
-@contextmanager
-def _progress_bar(text: io.TextIOWrapper, *, hidden: bool) -> Iterator[Callable[[Progress], None]]:
-    """A bar on a terminal, nothing elsewhere. Yields what to call after each chunk."""
-    if hidden or not is_terminal(sys.stderr):
-        yield lambda _: None
-        return
-    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    raw: Any = text.buffer
-    size = _size(raw)
-    columns: list[Any] = [SpinnerColumn(), TextColumn("{task.description}")]
-    if size:
-        columns += [BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn()]
-    with Bar(*columns, console=console(sys.stderr), transient=True) as bar:
-        task = bar.add_task("publishing", total=size)
-
-        def show(progress: Progress) -> None:
-            words = f"{progress.sent} published" + (f", {progress.failed} bad" if progress.failed else "")
-            bar.update(task, description=words, completed=raw.tell() if size else progress.read)
-
-        yield show
 
 
 def _size(raw: BinaryIO) -> int | None:
