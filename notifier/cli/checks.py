@@ -31,7 +31,7 @@ FULL = 0.8
 
 
 def all_checks(services: Services) -> Iterator[Check]:
-    """Everything but the settings themselves, which are read by now."""
+    """All checks but that of the settings, which are read by now."""
     settings = services.settings
     yield from safely("database", lambda: check_database(services))
     yield from safely("broker", lambda: check_broker(settings))
@@ -74,7 +74,7 @@ def check_database(services: Services) -> Iterator[Check]:
 
 
 def check_all_sessions(services: Services) -> Iterator[Check]:
-    """Whether sessions are what programs ask for, or how they make do behind a pooler."""
+    """Whether sessions have the settings that programs ask for, or how programs work behind a pooler without."""
     from notifier.store.engine import check_sessions, who_and_where
     from notifier.store.sessions import in_words, role_statements
 
@@ -87,7 +87,7 @@ def check_all_sessions(services: Services) -> Iterator[Check]:
 
 
 def check_identity(services: Services) -> Iterator[Check]:
-    """Whether it is the database it was: programs do nothing on another one."""
+    """Whether it is still the same database: programs do nothing on another one."""
     from notifier.store.engine import database_verdict
 
     verdict = database_verdict(services.engine, trusts_failover=services.settings.trust_failover)
@@ -106,24 +106,24 @@ def check_identity(services: Services) -> Iterator[Check]:
 
 
 def check_hash_key(services: Services) -> Iterator[Check]:
-    """A key of our own, and the one that the suppressions were made under."""
+    """Whether a hash key is set, and is the one of the suppressions."""
     if services.suppressions.has_other_key():
         fix = (
-            "set the key of before; if it is lost, import the addresses again, then "
+            "set the previous key; if it is lost, import the addresses again, then "
             "`notifier suppressions lift --other-keys`"
         )
-        detail = "there are suppressions that were made under another one: their recipients are sent to"
+        detail = "some suppressions were made under another key: their recipients still get messages"
         yield Check("hash key", False, detail, fix)
     if services.hash_key.is_public:
-        detail = "none is set: whoever reads the database can find suppressed numbers by trying"
-        fix = "set NOTIFIER_HASH_KEY, before production: under another key later, nobody is found"
+        detail = "none is set: anyone who can read the database can find suppressed numbers by trial"
+        fix = "set NOTIFIER_HASH_KEY before production: a change later makes suppressions ineffective"
         yield Check("hash key", True, detail, fix)
     else:
         yield Check("hash key", True, f"set; its fingerprint is {services.hash_key.fingerprint}")
 
 
 def check_encryption(services: Services) -> Iterator[Check]:
-    """Whether what is personal is sealed, and opens."""
+    """Whether personal data is encrypted, under keys that are known."""
     from notifier.store.re_encryption import Resealing, unknown_keys
 
     keys = services.sealer.key_ids
@@ -144,7 +144,7 @@ def check_encryption(services: Services) -> Iterator[Check]:
 
 
 def check_attachments(services: Services) -> Iterator[Check]:
-    """Room for producers' files."""
+    """How much of their quota producers' attachments use."""
     quota = services.settings.attachment_quota_bytes
     uses = services.attachments.storage()
     full = [f"{use.producer} has {use.size / quota:.0%}" for use in uses if use.size >= quota * FULL]
@@ -173,7 +173,7 @@ def check_broker(settings: Settings) -> Iterator[Check]:
 
 
 def check_queues(broker: Broker) -> Iterator[Check]:
-    """Those that producers need. Ones that exist are declared again: RabbitMQ refuses if ours differ."""
+    """The queues for producers. Existing ones are declared again: RabbitMQ refuses if ours differ."""
     states = {queue.name: broker.state(queue) for queue in producer_queues()}
     missing = [exchange.name for exchange in (NOTIFY, DEAD) if not broker.exists(exchange)]
     missing += [name for name, state in states.items() if state.messages is None]
@@ -193,7 +193,7 @@ def check_queues(broker: Broker) -> Iterator[Check]:
 
 
 def check_all_templates(settings: Settings) -> Iterator[Check]:
-    """As `notifier templates check`."""
+    """The same as `notifier templates check`."""
     from notifier.rendering import Renderer, Severity, check_templates
 
     renderer = Renderer(settings.templates)
@@ -226,7 +226,7 @@ def check_providers_and_senders(services: Services) -> Iterator[Check]:
 
 
 def check_circuits(services: Services) -> Iterator[Check]:
-    """Providers that are left alone, and senders that are held back."""
+    """Open circuits: of providers, and of senders at a provider."""
     from notifier.operations.providers import Steering
     from notifier.store.operator_actions import Operating
 
@@ -243,7 +243,7 @@ def check_circuits(services: Services) -> Iterator[Check]:
 
 
 async def _ask_all(settings: Settings, tables: Sequence[ProviderTable]) -> tuple[list[Check], set[Channel]]:
-    """Ask all of them at once; and the channels that they are for."""
+    """The checks of all providers, made at once, and the channels that they serve."""
     channels: set[Channel] = set()
     checks = await asyncio.gather(*(_ask(settings, table, channels) for table in tables))
     return list(checks), channels
@@ -286,10 +286,10 @@ def check_senders(services: Services, channels: set[Channel]) -> Iterator[Check]
 
 
 def check_bounces(services: Services) -> Iterator[Check]:
-    """Where returned mails come back to, and the links of mails that nobody asked for."""
+    """Whether returned mails are received, and mails to subscribers have a link to unsubscribe."""
     settings = services.settings
     if settings.bounce_address is None:
-        detail = "do not come back to us: mails stay sent, and dead addresses get more"
+        detail = "are not received: mails stay sent, and dead addresses get more"
         yield Check("bounces", True, detail, "set NOTIFIER_BOUNCE_ADDRESS, and run `notifier bounces`")
     else:
         yield Check("bounces", True, f"come back to {settings.bounce_address}, if `notifier bounces` runs")
@@ -302,11 +302,11 @@ def check_bounces(services: Services) -> Iterator[Check]:
             continue  # another check's
         if not is_transactional:
             fix = "set NOTIFIER_PUBLIC_URL and NOTIFIER_HASH_KEY"
-            yield Check("unsubscribing", True, f"mails of the template {name} go out without a link for it", fix)
+            yield Check("unsubscribing", True, f"mails of the template {name} have no link to unsubscribe", fix)
 
 
 def check_held_suppressions(services: Services) -> Iterator[Check]:
-    """Whether bounces suppress those who are dead, or too many of them wait for an operator."""
+    """Whether a mass alarm holds suppressions back."""
     found = services.held.stuck()
     if found is not None:
         # What an alarm left is no fault any more, and still somebody's to decide.
@@ -314,7 +314,7 @@ def check_held_suppressions(services: Services) -> Iterator[Check]:
 
 
 def check_receipts(settings: Settings) -> Iterator[Check]:
-    """Whether providers that report what became of a message can reach us."""
+    """Whether provider reports can reach us by webhook."""
     for table in settings.provider_tables():
         if table.kind not in _REPORTING:
             continue
@@ -332,7 +332,7 @@ def check_receipts(settings: Settings) -> Iterator[Check]:
             yield Check(name, True, f"cannot arrive: no public URL; {known}", fix)
         else:
             fix = f"set {missing} of {table.name}, and turn signing on at the provider"
-            yield Check(name, True, f"are refused: no {missing}, so nobody can tell whose they are", fix)
+            yield Check(name, True, f"are refused: without {missing} their sender cannot be verified", fix)
 
 
 #: Kind → the options without which no receipt gets in.

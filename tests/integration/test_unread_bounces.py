@@ -61,7 +61,7 @@ def test_it_is_kept_with_its_notification_once(sent: Mails, notifier: CommandLin
     [kept] = notifier("bounces", "unread", "--json").json
     assert (kept["notification_id"], kept["attempt"], "content" in kept) == (str(id_), 1, False)
     assert event.detail == f"notifier bounces unread {kept['id']}"
-    assert "a mail came back that nothing could read — notifier bounces unread" in notifier("show", id_).out
+    assert "a returned mail could not be read — notifier bounces unread" in notifier("show", id_).out
     for wanted in (kept["id"], id_):
         shown = notifier("bounces", "unread", wanted)
         assert "Who are you? Call me." in shown.out
