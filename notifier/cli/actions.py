@@ -69,7 +69,7 @@ def run_action(
             except (KeyboardInterrupt, ServiceUnavailable):
                 hint(f"Stopped early; the pages up to here are {ending.done}. Run it again to go on.")
                 raise
-    ending.tell(result, as_json=options.as_json)
+    ending.report(result, as_json=options.as_json)
     return result
 
 
@@ -126,7 +126,7 @@ class ActionEnding(Generic[R]):
         if self.next_step and self.count(result):
             hint(f"next: {self.next_step}")
 
-    def tell(self, result: Any, *, as_json: bool) -> None:
+    def report(self, result: Any, *, as_json: bool) -> None:
         """Report it. Exits 1 if it failed."""
         if as_json:
             print_json(result)
@@ -171,13 +171,13 @@ class SelectionEnding(ActionEnding["Result"]):
             print_table(headers, rows, styles, droppable=("in words", "provider"))
         if result.codes:
             print_table(("count", "first reason"), [(str(code.count), code.code) for code in result.codes])
-        _tell_skipped(result)
+        _print_skipped(result)
         print_line(_counts(result, f"would be {self.done}"))
 
     def outcome(self, result: Result) -> None:
         """Print the counts, and what was skipped."""
         print_line(_counts(result, self.done))
-        _tell_skipped(result)
+        _print_skipped(result)
 
 
 def _counts(result: Result, verb: str) -> str:
@@ -190,7 +190,7 @@ def _counts(result: Result, verb: str) -> str:
     return ", ".join(parts)
 
 
-def _tell_skipped(result: Result) -> None:
+def _print_skipped(result: Result) -> None:
     for skipped in result.skipped[:SHOWN_SKIPPED]:
         warn(f"{one_line(skipped.id)}  {one_line(skipped.why)}")
     more = len(result.skipped) - SHOWN_SKIPPED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -13,12 +14,12 @@ import typer
 from notifier.cli.actions import operator
 from notifier.cli.arguments import read_future
 from notifier.cli.context import wiring
-from notifier.cli.options import Why
+from notifier.cli.options import Why, grouped
 from notifier.cli.output import AsJson, hint, print_json, print_line, print_list, utc
 from notifier.domain.statuses import Channel
 
 if TYPE_CHECKING:
-    from notifier.operations.api_keys import Keys, NewKey
+    from notifier.operations.api_keys import Grants, Keys, NewKey
     from notifier.store.api_keys import KeyView
 
 PANEL = "Set up"
@@ -50,47 +51,55 @@ def _keys(context: typer.Context) -> Iterator[Keys]:
         yield Keys(KeyBook(services.engine), Operating(services.engine, services.hash_key))
 
 
-def create(
-    context: typer.Context,
+@dataclass(frozen=True, slots=True)
+class GrantOptions:
+    """What a key is for."""
+
     producer: Annotated[
         str | None, typer.Option(help="The service it sends and reads for; an operator's key needs none.")
-    ] = None,
+    ] = None
     scope: Annotated[
         str, typer.Option(help="What it may do, separated by commas: send, read, operate, admin.")
-    ] = "send,read",
-    name: Annotated[str | None, typer.Option(help="Who holds it; default: the producer.")] = None,
+    ] = "send,read"
+    name: Annotated[str | None, typer.Option(help="Who holds it; default: the producer.")] = None
     channels: Annotated[
         str | None, typer.Option(help="Channels it may send on, for example sms; default: all.")
-    ] = None,
+    ] = None
     templates: Annotated[
         str | None, typer.Option(help="Templates it may send, separated by commas, for example 'order_*,receipt'.")
-    ] = None,
-    rate: Annotated[float | None, typer.Option(metavar="N", help="Maximum number of requests per second.")] = None,
+    ] = None
+    rate: Annotated[float | None, typer.Option(metavar="N", help="Maximum number of requests per second.")] = None
     expires: Annotated[
         datetime | None,
         typer.Option(parser=read_future, metavar="TIME", help="Not valid after: 90d (from now), or a time."),
-    ] = None,
+    ] = None
     test: Annotated[
         bool, typer.Option("--test", help="Messages sent with it go all the way, except to a provider.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Create an API key. It is shown once and stored nowhere."""
-    from notifier.operations.api_keys import Grants, Scope
+    ] = False
 
-    grants = Grants(
-        tuple(_words(Scope, scope, "--scope")),
-        name or producer or "",
-        producer,
-        None if channels is None else tuple(_words(Channel, channels, "--channels")),
-        None if templates is None else tuple(_parts(templates)),
-        rate,
-        expires,
-        test,
-    )
+    def grants(self) -> Grants:
+        """The grants of the key; a usage error for a word that is none."""
+        from notifier.operations.api_keys import Grants, Scope
+
+        return Grants(
+            scopes=tuple(_words(Scope, self.scope, "--scope")),
+            name=self.name or self.producer or "",
+            producer=self.producer,
+            channels=None if self.channels is None else tuple(_words(Channel, self.channels, "--channels")),
+            templates=None if self.templates is None else tuple(_parts(self.templates)),
+            rate_per_second=self.rate,
+            expires_at=self.expires,
+            is_test=self.test,
+        )
+
+
+@grouped
+def create(context: typer.Context, *, options: GrantOptions, as_json: AsJson = False) -> None:
+    """Create an API key. It is shown once and stored nowhere."""
+    grants = options.grants()
     with _keys(context) as keys:
         _show(keys.create(grants, operator=operator()), as_json=as_json)
-    if test and not as_json:
+    if options.test and not as_json:
         hint("A test key: nothing leaves the service. Try it with bounced@simulator.example, for example")
 
 

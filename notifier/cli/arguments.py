@@ -22,7 +22,7 @@ _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class GivenContext:
     """A context as it was typed."""
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class Given:
     texts: frozenset[str] = frozenset()
 
 
-def read_context(given: Iterable[str], option: str = "--context") -> Given:
+def read_context(given: Iterable[str], option: str = "--context") -> GivenContext:
     """`{"a": 1}`, `@file.json`, `@-` (standard input), `name=text` or `name:=JSON`; later ones win."""
     context: dict[str, Any] = {}
     texts: set[str] = set()
@@ -38,7 +38,7 @@ def read_context(given: Iterable[str], option: str = "--context") -> Given:
         found, is_text = _values(text, option)
         context |= found
         texts = texts | found.keys() if is_text else texts - found.keys()
-    return Given(context, frozenset(texts))
+    return GivenContext(context, frozenset(texts))
 
 
 def read_metadata(given: Iterable[str]) -> dict[str, str]:

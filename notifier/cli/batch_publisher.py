@@ -58,7 +58,7 @@ class BatchDefaults:
     texts: frozenset[str] = frozenset()
 
 
-class Publishing:
+class BatchPublisher:
     """One run over one file. `progress` is right at any moment, so also after an error or Ctrl-C."""
 
     def __init__(
@@ -68,7 +68,7 @@ class Publishing:
         on_bad_line: Callable[[BadLine], None],
         typed: Callable[[Channel, object, Mapping[str, Any], Collection[str]], dict[str, Any]],
     ) -> None:
-        """`typed` gives bare text the types that a template declares, see `Typist`."""
+        """`typed` gives bare text the types that a template declares, see `VariableTypes`."""
         self._client = client
         self._defaults = defaults
         self._on_bad_line = on_bad_line

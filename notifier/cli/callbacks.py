@@ -256,10 +256,10 @@ def resume(
         done = found.resume(endpoint, operator=operator(), reason=why)
     if not as_json:
         print_line(f"{endpoint} is called again")
-    ReplayEnding().tell(done, as_json=as_json)
+    ReplayEnding().report(done, as_json=as_json)
 
 
-def tell_stuck(one: StuckEndpoint) -> None:
+def print_stuck(one: StuckEndpoint) -> None:
     """Say why callbacks do not arrive, for `notifier stuck`."""
     print_line(f"{one.late.count} × callbacks of {one.late.endpoint}: {one.why}", "bold")
     print_line(f"  since {utc(one.late.oldest)} UTC")

@@ -145,7 +145,7 @@ def _empty(
         if everything and waiting > 1 and not yes and is_terminal(sys.stdin):
             confirm(f"{ending.verb} {waiting}?")
         act = found.replay_dead if ending.verb == "replay" else found.purge_dead
-        ending.tell(act(ids or None, broker, operator=operator(), reason=why), as_json=as_json)
+        ending.report(act(ids or None, broker, operator=operator(), reason=why), as_json=as_json)
 
 
 @contextmanager

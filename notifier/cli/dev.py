@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Event, Thread
@@ -61,12 +61,7 @@ def up() -> None:
         programs = Programs(variables, data_dir / "logs", programs=wanted, grace_seconds=grace)
         with announced(data_dir, world.environment) if world.environment else nullcontext():
             programs.start()
-            print_table(("what", "where"), [(place.name, place.where) for place in world.places])
-            print_line(f"running: {', '.join(programs.pids)}; logs in {data_dir / 'logs'}")
-            print_line("try, in another terminal:")
-            print_line(f"  notifier send {_EXAMPLE} --wait 10")
-            print_line("Ctrl-C stops everything.")
-            sys.stdout.flush()
+            _print_running(world.places, programs.pids, data_dir / "logs")
             followers = _follow(programs.logs, stop)
             programs.watch(stop, lambda died, pause: warn(f"{died} ended; it starts again in {pause:g} s"))
             hint("stopping: what is in flight is finished first")
@@ -74,6 +69,15 @@ def up() -> None:
             for follower in followers:
                 follower.join(timeout=5)
     hint("stopped; the data is kept")
+
+
+def _print_running(places: Iterable[Place], programs: Iterable[str], logs: Path) -> None:
+    print_table(("what", "where"), [(place.name, place.where) for place in places])
+    print_line(f"running: {', '.join(programs)}; logs in {logs}")
+    print_line("try, in another terminal:")
+    print_line(f"  notifier send {_EXAMPLE} --wait 10")
+    print_line("Ctrl-C stops everything.")
+    sys.stdout.flush()
 
 
 def _api_program(

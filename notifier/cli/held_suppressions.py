@@ -138,7 +138,7 @@ def _run(perform: Callable[..., Result], verb: str, done: str, options: ActionOp
         hint("next: notifier suppressions list --since 1h")
 
 
-def tell_stuck(stuck: StuckHolding) -> None:
+def print_stuck(stuck: StuckHolding) -> None:
     """For `notifier stuck`."""
     print_line(stuck.why, "bold")
     for alarm in stuck.late.alarms:

@@ -124,7 +124,7 @@ def resolve(
     resolution = Resolution.SENT if sent else Resolution.RESEND
     with operations(context) as found:
         result = found.resolve(Selection(tuple(ids)), resolution, operator=operator(), reason=why)
-        SelectionEnding("resolve", "resolved", "notifier show ID").tell(result, as_json=as_json)
+        SelectionEnding("resolve", "resolved", "notifier show ID").report(result, as_json=as_json)
 
 
 def _selection(

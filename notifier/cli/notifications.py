@@ -25,7 +25,7 @@ from notifier.cli.output import (
     utc,
     when,
 )
-from notifier.cli.providers import steering, tell_circuit
+from notifier.cli.providers import print_circuit, steering
 from notifier.cli.timeline import print_story, story_as_json
 from notifier.domain.errors import NotFound
 from notifier.domain.statuses import FINAL_STATUSES, Channel, Reason, Status
@@ -134,9 +134,9 @@ def stuck(context: typer.Context, as_json: AsJson = False) -> None:
         circuits = providers.open_circuits()
     told_of = {(one.channel, one.reason) for one in circuits}
     everything: list[tuple[Any, Callable[[Any], None]]] = [
-        *((one, partial(_tell_stuck, told_of=told_of)) for one in late),
-        *((one, callbacks.tell_stuck) for one in untold),
-        *((one, held_suppressions.tell_stuck) for one in [held] if one),
+        *((one, partial(_print_stuck, told_of=told_of)) for one in late),
+        *((one, callbacks.print_stuck) for one in untold),
+        *((one, held_suppressions.print_stuck) for one in [held] if one),
     ]
     if as_json:
         rows = [{**_as_dict(one.late), "why": one.why, "fix": one.fix} for one, _ in everything]
@@ -144,14 +144,14 @@ def stuck(context: typer.Context, as_json: AsJson = False) -> None:
     elif not everything and not circuits:
         print_line("nothing is stuck")
     for circuit in () if as_json else circuits:
-        tell_circuit(circuit)
+        print_circuit(circuit)
     for one, tell in () if as_json else everything:
         tell(one)
     if circuits or held or untold or any(one.late.cause != "rate_limited" for one in late):
         raise typer.Exit(FAILED)
 
 
-def _tell_stuck(one: Stuck, told_of: Collection[tuple[Channel | None, Reason | None]]) -> None:
+def _print_stuck(one: Stuck, told_of: Collection[tuple[Channel | None, Reason | None]]) -> None:
     """`told_of`: channel and reason of each open circuit, which says already what to do."""
     late = one.late
     print_line(f"{late.count} × {late.channel} {late.lane}: {one.why}", "bold")

@@ -46,10 +46,10 @@ def partitions(
     elif made is None:
         _show(missing)
     else:
-        _tell(made)
+        _print_made(made)
     if not as_json:
         print_line(f"partitions are there until the end of {until}" if until else "this month has no partitions")
-        _tell_others(others)
+        _print_others(others)
     if made is not None and made.failed:
         raise typer.Exit(FAILED)
 
@@ -78,7 +78,7 @@ def _show(missing: list[MissingMonth]) -> None:
     hint("moving rows blocks everybody, about 6 s per million. next: notifier db partitions --now")
 
 
-def _tell(made: MadeMonths) -> None:
+def _print_made(made: MadeMonths) -> None:
     print_line(f"{len(made.names)} partitions created{': ' if made.names else ''}{', '.join(made.names)}")
     if made.moved:
         print_line(f"{made.moved} rows moved out of the default partitions")
@@ -86,7 +86,7 @@ def _tell(made: MadeMonths) -> None:
         warn(f"{month} could not be created: {why}")
 
 
-def _tell_others(others: list[Stray]) -> None:
+def _print_others(others: list[Stray]) -> None:
     for one in others:
         where = "later than all months" if one.is_ahead else "earlier than all months"
         span = f"{one.first_at:%Y-%m-%d} to {one.last_at:%Y-%m-%d}"

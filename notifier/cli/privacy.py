@@ -74,12 +74,12 @@ def reseal(
     if as_json:
         print_json(done)
     else:
-        _tell_resealed(done, is_on=is_on)
+        _print_resealed(done, is_on=is_on)
     if done.busy or done.locked:
         raise typer.Exit(FAILED)
 
 
-def _tell_resealed(done: Resealed, *, is_on: bool) -> None:
+def _print_resealed(done: Resealed, *, is_on: bool) -> None:
     print_line(f"{done.changed} rows written, {done.seen} looked at")
     if done.suppressions:
         print_line(f"{done.suppressions} suppressions went along to the identity of their recipients")
@@ -117,7 +117,7 @@ def retention(
     if as_json:
         print_json({"dry_run": dry_run, "result": kept})
         return
-    _tell_retention(kept, list(map(str, tables)), "would be " if dry_run else "")
+    _print_retention(kept, list(map(str, tables)), "would be " if dry_run else "")
     if not tables:
         hint("notifier.toml has no [retention]: notifications are kept for ever")
     elif dry_run:
@@ -128,7 +128,7 @@ def _total(kept: Kept) -> int:
     return sum((*kept.redacted.values(), *kept.deleted.values(), *kept.rejected.values(), kept.wiped))
 
 
-def _tell_retention(kept: Kept, channels: Sequence[str], verb: str) -> None:
+def _print_retention(kept: Kept, channels: Sequence[str], verb: str) -> None:
     counts = (kept.redacted, kept.deleted, kept.rejected)
     rows = [(channel, *(str(count.get(channel, 0)) for count in counts)) for channel in channels]
     if rows:

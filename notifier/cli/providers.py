@@ -115,7 +115,7 @@ def weigh(
     )
 
 
-def tell_circuit(one: OpenCircuit) -> None:
+def print_circuit(one: OpenCircuit) -> None:
     """Say whose circuit is open, and whom it stops, for `notifier stuck`."""
     print_line(one.why, "bold")
     until = f", next try {utc(one.until)}" if one.until else ""

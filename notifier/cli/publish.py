@@ -23,7 +23,7 @@ from notifier.domain.errors import PublishFailed
 from notifier.domain.statuses import Lane
 
 if TYPE_CHECKING:
-    from notifier.cli.batch_publisher import BadLine, BatchDefaults, Progress, Publishing
+    from notifier.cli.batch_publisher import BadLine, BatchDefaults, BatchPublisher, Progress
 
 #: Bad lines shown to people; `--errors` and `--json` have them all.
 SHOWN_BAD_LINES = 20
@@ -86,8 +86,8 @@ def publish(
     added to what a line has. Bad lines are reported and skipped. Publishing the same file again sends nothing
     twice.
     """
-    from notifier.cli.batch_publisher import Publishing
-    from notifier.cli.template_types import Typist
+    from notifier.cli.batch_publisher import BatchPublisher
+    from notifier.cli.template_types import VariableTypes
 
     form = _format(file, written_as)
     world = wiring(context)
@@ -97,7 +97,9 @@ def publish(
         settings = world.settings()
         client = stack.enter_context(world.client(settings, message.producer))
         bad_lines = BadLines(log, keep_all=as_json)
-        publishing = Publishing(client, message.defaults(), bad_lines.add, Typist(settings.templates).typed)
+        publishing = BatchPublisher(
+            client, message.defaults(), bad_lines.add, VariableTypes(settings.templates).typed
+        )
         ending = PublishEnding(file, publishing.progress, bad_lines, errors, as_json=as_json)
         _run(publishing, text, form, ending, hidden=as_json)
     if publishing.progress.failed:
@@ -105,7 +107,7 @@ def publish(
 
 
 def _run(
-    publishing: Publishing, text: io.TextIOWrapper, form: Format, ending: PublishEnding, *, hidden: bool
+    publishing: BatchPublisher, text: io.TextIOWrapper, form: Format, ending: PublishEnding, *, hidden: bool
 ) -> None:
     """Publish it all, and say how far it came."""
     from notifier.cli.message_files import UnreadableFile, read_csv, read_json_lines
@@ -121,9 +123,9 @@ def _run(
     except UnreadableFile as error:
         raise typer.BadParameter(str(error), param_hint="FILE") from None
     except (PublishFailed, KeyboardInterrupt):
-        ending.tell()
+        ending.report()
         raise
-    ending.tell()
+    ending.report()
 
 
 class BadLines:
@@ -151,7 +153,7 @@ class PublishEnding:
         self._file, self._progress, self._bad, self._errors = file, progress, bad, errors
         self._as_json = as_json
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Say it."""
         progress = self._progress
         if self._as_json:
@@ -159,7 +161,7 @@ class PublishEnding:
             bad = [line.as_dict() for line in self._bad.kept]
             print_json({**counts, "failed": progress.failed, "errors": bad})
             return
-        self._tell_bad_lines()
+        self._print_bad_lines()
         print_line(f"{progress.read} lines read: {progress.sent} published, {progress.failed} not")
         if not progress.complete:
             hint("It stopped before the end of the file. Run the same command again: nothing is sent twice.")
@@ -170,7 +172,7 @@ class PublishEnding:
             hint("Running it again sends nothing twice.")
             hint("next: notifier search; for what the service rejects: notifier rejected list")
 
-    def _tell_bad_lines(self) -> None:
+    def _print_bad_lines(self) -> None:
         for bad in self._bad.kept:
             for fault in bad.faults:
                 warn(f"{self._file}:{bad.line}: {clean(str(fault))}")

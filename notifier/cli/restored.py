@@ -105,7 +105,7 @@ class HoldEnding(ActionEnding["HoldResult"]):
 
     def preview(self, result: HoldResult) -> None:
         """Print how the database differs, and what would be held."""
-        _tell_differences(result)
+        _print_differences(result)
         _print_groups(result.groups)
         print_line(f"would be held: {result.held} notifications, {result.callbacks} callbacks")
 
@@ -134,12 +134,12 @@ class AcceptEnding(HoldEnding):
 
     def preview(self, result: HoldResult) -> None:
         """Print how the database differs, and what would go on."""
-        _tell_differences(result)
+        _print_differences(result)
         print_line(f"nothing would be held, and {result.held} notifications would go on")
 
     def outcome(self, result: HoldResult) -> None:
         """Print how the database differed."""
-        _tell_differences(result)
+        _print_differences(result)
         print_line("nothing is held; programs go on within seconds")
 
     def advise(self, result: HoldResult) -> None:
@@ -162,25 +162,25 @@ class ReleaseEnding(ActionEnding["ReleaseResult"]):
 
     def preview(self, result: ReleaseResult) -> None:
         """Print the groups and the counts."""
-        _tell_released(result, "would be ")
+        _print_released(result, "would be ")
 
     def outcome(self, result: ReleaseResult) -> None:
         """Print the groups and the counts."""
-        _tell_released(result, "")
+        _print_released(result, "")
 
     def advise(self, result: ReleaseResult) -> None:
         """Name the command that shows what waits."""
         hint("next: notifier stuck")
 
 
-def _tell_differences(result: HoldResult) -> None:
+def _print_differences(result: HoldResult) -> None:
     for difference in result.differences:
         print_line(f"another database: {difference}")
     if not result.differences:
         print_line("the database is the same one, as far as can be told")
 
 
-def _tell_released(result: ReleaseResult, would_be: str) -> None:
+def _print_released(result: ReleaseResult, would_be: str) -> None:
     _print_groups(result.groups)
     parts = [f"{result.released} {would_be}released"]
     if result.expired:

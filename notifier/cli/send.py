@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from notifier.cli.arguments import Given, channel_of, read_context, read_future
+from notifier.cli.arguments import GivenContext, channel_of, read_context, read_future
 from notifier.cli.context import wiring
 from notifier.cli.options import MessageOptions, grouped
 from notifier.cli.output import AsJson, hint, one_line, print_json, print_line
@@ -88,20 +88,20 @@ def send(
             **message.fields(),
         )
         if waiter is None or wait is None:
-            _tell(handle, as_json=as_json)
+            _print_handle(handle, as_json=as_json)
         else:
             waiter.wait(handle, seconds=wait, as_json=as_json)
 
 
-def _typed(given: Given, settings: Settings, channel: Channel, template: str) -> dict[str, Any]:
+def _typed(given: GivenContext, settings: Settings, channel: Channel, template: str) -> dict[str, Any]:
     if not given.texts:
         return given.values
-    from notifier.cli.template_types import Typist
+    from notifier.cli.template_types import VariableTypes
 
-    return Typist(settings.templates).typed(channel, template, given.values, given.texts)
+    return VariableTypes(settings.templates).typed(channel, template, given.values, given.texts)
 
 
-def _tell(handle: Handle, *, as_json: bool) -> None:
+def _print_handle(handle: Handle, *, as_json: bool) -> None:
     if as_json:
         print_json(handle)
         return

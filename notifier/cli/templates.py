@@ -171,11 +171,11 @@ def _chosen(
     template: Template, folder: Path, values: list[str] | None, number: int, locale: str | None
 ) -> tuple[dict[str, Any], str | None]:
     """The context to render, and the locale: what was asked for, or else the sample's."""
-    from notifier.cli.template_types import Typist
+    from notifier.cli.template_types import VariableTypes
 
     if values:
         given = read_context(values)
-        return Typist(folder).typed(template.channel, template.name, given.values, given.texts), locale
+        return VariableTypes(folder).typed(template.channel, template.name, given.values, given.texts), locale
     if number > len(template.samples):
         have = count(len(template.samples), "sample")
         fix = "choose another with --sample, or give --context" if template.samples else "give --context"

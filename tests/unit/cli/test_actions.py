@@ -75,7 +75,7 @@ def test_an_interrupted_action_says_how_to_go_on(error: BaseException, capsys: p
 def test_one_that_was_named_and_skipped_makes_it_fail(capsys: pytest.CaptureFixture[str]) -> None:
     result = Result(RECORD, 3, 1, 1, (Skipped("b", "is sent"),))
     with pytest.raises(typer.Exit):
-        SelectionEnding("retry", "retried").tell(result, as_json=False)
+        SelectionEnding("retry", "retried").report(result, as_json=False)
     printed = capsys.readouterr()
     assert printed.out == "1 retried, 1 skipped because their expires_at has passed, 1 left alone\n"
     assert "b  is sent" in printed.err

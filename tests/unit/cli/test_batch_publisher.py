@@ -1,4 +1,4 @@
-"""Publishing lines: bad ones are set aside, good ones go, and going again is safe."""
+"""Lines are published in chunks: bad ones are set aside, good ones go, and publishing again is safe."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from notifier.cli.batch_publisher import CHUNK, BadLine, BatchDefaults, LineKeys, Publishing
+from notifier.cli.batch_publisher import CHUNK, BadLine, BatchDefaults, BatchPublisher, LineKeys
 from notifier.cli.message_files import Line
 from notifier.client.client import RecordingClient
 from notifier.domain.errors import Fault, PublishFailed
@@ -27,7 +27,7 @@ class Run:
         self.client = client or RecordingClient(producer="cli")
         self.bad: list[BadLine] = []
         defaults = BatchDefaults("cli", fields={"template": "hello", **fields})
-        self.publishing = Publishing(self.client, defaults, self.bad.append, text_stays)
+        self.publishing = BatchPublisher(self.client, defaults, self.bad.append, text_stays)
         self.lines = lines
 
     def to_the_end(self) -> Run:
