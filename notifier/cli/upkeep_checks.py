@@ -41,7 +41,7 @@ def check_upkeep(services: Services) -> Iterator[Check]:
     for state in late:
         fix = "keep `notifier beat` and a worker running: late steps are done within minutes"
         if state.failure and _has_failed(state):
-            fix = f"fix the cause; it is tried again every hour. In the worker's log: upkeep.failed, step {state.step}"
+            fix = f"fix the cause; it is retried every hour. In the log of the worker: upkeep.failed, step {state.step}"
         yield Check("upkeep", False, _told(state), fix)
     if not states:
         yield Check("upkeep", True, "nothing was done yet: it starts a minute after `notifier beat`")
