@@ -299,7 +299,7 @@ def check_bounces(services: Services) -> Iterator[Check]:
         try:
             is_transactional = services.renderer.template(Channel.EMAIL, name).transactional
         except TemplateInvalid:
-            continue  # another check's
+            continue  # reported by another check
         if not is_transactional:
             fix = "set NOTIFIER_PUBLIC_URL and NOTIFIER_HASH_KEY"
             yield Check("unsubscribing", True, f"mails of the template {name} have no link to unsubscribe", fix)
@@ -321,7 +321,7 @@ def check_receipts(settings: Settings) -> Iterator[Check]:
         try:
             options = settings.provider_options(table)
         except ConfigurationError:
-            continue  # told by the provider's own check
+            continue  # reported by the provider's own check
         missing = next((name for name in _REPORTING[table.kind] if not options.get(name)), None)
         name = f"receipts of {table.name}"
         if missing is None:
@@ -352,7 +352,7 @@ def _check_template_senders(services: Services) -> Iterator[Check]:
             try:
                 sender = renderer.template(channel, name).sender
             except TemplateInvalid:
-                continue  # another check's
+                continue  # reported by another check
             if sender is None or sender in settings.structure.senders:
                 continue
             detail = f"template {channel}/{name} names the sender {sender}, which is not configured"

@@ -62,14 +62,14 @@ def show(context: typer.Context, notification: Operand, as_json: AsJson = False)
                 f"{error}. It may still wait for an intake (notifier queues), or have been rejected "
                 "(notifier rejected list)"
             ) from None
-        told = services.callbacks.search(CallbackFilter(notification=notification), limit=CALLBACKS_SHOWN)
+        made = services.callbacks.search(CallbackFilter(notification=notification), limit=CALLBACKS_SHOWN)
     if as_json:
         print_json(story_as_json(story))
         return
     print_story(story)
-    if told:
+    if made:
         print_line("\ntold to its producer", "bold")
-        callbacks.print_callbacks(told)
+        callbacks.print_callbacks(made)
     if story.notification.status == Status.SUPPRESSED:
         hint("\nTo see why the recipient is suppressed, and since when: notifier suppressions show ADDRESS")
     if story.notification.status not in FINAL_STATUSES | {Status.SENT}:
@@ -128,14 +128,14 @@ def stuck(context: typer.Context, as_json: AsJson = False) -> None:
     """
     with notification_actions.operations(context) as found:
         late = found.stuck(ids=JSON_IDS if as_json else SHOWN_IDS)
-    with callbacks.callback_operations(context) as told, wiring(context).services() as services:
-        untold, held = told.stuck(), services.held.stuck()
+    with callbacks.callback_operations(context) as made, wiring(context).services() as services:
+        late_callbacks, held = made.stuck(), services.held.stuck()
     with steering(context) as providers:
         circuits = providers.open_circuits()
-    told_of = {(one.channel, one.reason) for one in circuits}
+    explained = {(one.channel, one.reason) for one in circuits}
     everything: list[tuple[Any, Callable[[Any], None]]] = [
-        *((one, partial(_print_stuck, told_of=told_of)) for one in late),
-        *((one, callbacks.print_stuck) for one in untold),
+        *((one, partial(_print_stuck, explained=explained)) for one in late),
+        *((one, callbacks.print_stuck) for one in late_callbacks),
         *((one, held_suppressions.print_stuck) for one in [held] if one),
     ]
     if as_json:
@@ -147,12 +147,12 @@ def stuck(context: typer.Context, as_json: AsJson = False) -> None:
         print_circuit(circuit)
     for one, tell in () if as_json else everything:
         tell(one)
-    if circuits or held or untold or any(one.late.cause != "rate_limited" for one in late):
+    if circuits or held or late_callbacks or any(one.late.cause != "rate_limited" for one in late):
         raise typer.Exit(FAILED)
 
 
-def _print_stuck(one: Stuck, told_of: Collection[tuple[Channel | None, Reason | None]]) -> None:
-    """`told_of`: channel and reason of each open circuit, which says already what to do."""
+def _print_stuck(one: Stuck, explained: Collection[tuple[Channel | None, Reason | None]]) -> None:
+    """`explained`: channel and reason of each open circuit, which says already what to do."""
     late = one.late
     print_line(f"{late.count} × {late.channel} {late.lane}: {one.why}", "bold")
     print_line(f"  since {utc(late.oldest)} UTC" + (f"; {one_line(late.detail)}" if late.detail else ""))
@@ -161,7 +161,7 @@ def _print_stuck(one: Stuck, told_of: Collection[tuple[Channel | None, Reason | 
     if late.count > len(late.ids):
         print_line(f"  and {late.count - len(late.ids)} more")
     cause = str(late.cause)
-    if not any(channel in (None, late.channel) and str(reason) == cause for channel, reason in told_of):
+    if not any(channel in (None, late.channel) and str(reason) == cause for channel, reason in explained):
         hint(f"  next: {one.fix}")
 
 

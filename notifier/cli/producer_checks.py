@@ -25,7 +25,7 @@ def check_producers(services: Services) -> Iterator[Check]:
     """Who proves that a message is from the producer that it names."""
     settings = services.settings
     if settings.broker_url is None:
-        return  # told by the broker's own check
+        return  # reported by the broker's own check
     url = settings.require("broker_url")
     try:
         check_broker(settings.structure, url)
@@ -57,7 +57,7 @@ def _check_seen(services: Services) -> Iterator[Check]:
         since = services.audit.now() - timedelta(days=LOOKED_BACK_DAYS)
         found = unproven_producers(services.engine, since)
     except (ConfigurationError, ServiceUnavailable):
-        return  # told by the database's own check
+        return  # reported by the database's own check
     if found:
         more = f" and {len(found) - 20} more" if len(found) > 20 else ""
         detail = f"not proven, of those that published in the last {LOOKED_BACK_DAYS} days: "

@@ -41,15 +41,15 @@ def check_upkeep(services: Services) -> Iterator[Check]:
     for state in late:
         fix = "keep `notifier beat` and a worker running: late steps are done within minutes"
         if state.failure and _has_failed(state):
-            fix = f"fix the cause; it is retried every hour. In the log of the worker: upkeep.failed, step {state.step}"
-        yield Check("upkeep", False, _told(state), fix)
+            fix = f"fix the cause; it is retried every hour. In the worker log: upkeep.failed, step {state.step}"
+        yield Check("upkeep", False, _in_words(state), fix)
     if not states:
         yield Check("upkeep", True, "nothing was done yet: it starts a minute after `notifier beat`")
     elif not late:
         yield Check("upkeep", True, f"{len(states)} steps, each done within the last day")
 
 
-def _told(state: UpkeepState) -> str:
+def _in_words(state: UpkeepState) -> str:
     if state.hours_since_success is None:
         success = f"{state.step} has never succeeded"
     else:
