@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from notifier.cli.actions import operator
 from notifier.cli.arguments import read_future
 from notifier.cli.context import wiring
-from notifier.cli.operating import operator
-from notifier.cli.output import AsJson, hint, print_json, print_line, print_table, utc
+from notifier.cli.options import Why, grouped
+from notifier.cli.output import AsJson, hint, print_json, print_line, print_list, utc
 from notifier.domain.statuses import Channel
 
 if TYPE_CHECKING:
-    from notifier.operations.api_keys import ApiKeys, NewKey
+    from notifier.operations.api_keys import ApiKeys, Grants, NewKey
     from notifier.store.api_keys import KeyView
 
 PANEL = "Set up"
@@ -49,46 +51,56 @@ def _keys(context: typer.Context) -> Iterator[ApiKeys]:
         yield ApiKeys(ApiKeyRepository(services.engine), Operating(services.engine, services.hash_key))
 
 
-def create(
-    context: typer.Context,
+@dataclass(frozen=True, slots=True)
+class GrantOptions:
+    """What a key is for."""
+
     producer: Annotated[
-        str | None, typer.Option(help="Whom it sends and reads for; an operator's key needs none.")
-    ] = None,
+        str | None, typer.Option(help="The service it sends and reads for; an operator's key needs none.")
+    ] = None
     scope: Annotated[
-        str, typer.Option(help="What it may do, with commas: send, read, operate, admin.")
-    ] = "send,read",
-    name: Annotated[str | None, typer.Option(help="Who holds it; default: the producer.")] = None,
-    channels: Annotated[str | None, typer.Option(help="It may send on these only, as sms.")] = None,
+        str, typer.Option(help="What it may do, separated by commas: send, read, operate, admin.")
+    ] = "send,read"
+    name: Annotated[str | None, typer.Option(help="Who holds it; default: the producer.")] = None
+    channels: Annotated[
+        str | None, typer.Option(help="Channels it may send on, for example sms; default: all.")
+    ] = None
     templates: Annotated[
-        str | None, typer.Option(help="It may send these only, with commas, as 'order_*,receipt'.")
-    ] = None,
-    rate: Annotated[float | None, typer.Option(metavar="N", help="So many requests a second at the most.")] = None,
+        str | None, typer.Option(help="Templates it may send, separated by commas, for example 'order_*,receipt'.")
+    ] = None
+    rate: Annotated[float | None, typer.Option(metavar="N", help="Maximum number of requests per second.")] = None
     expires: Annotated[
         datetime | None,
-        typer.Option(parser=read_future, metavar="TIME", help="Not valid after: 90d from now, or a time."),
-    ] = None,
+        typer.Option(parser=read_future, metavar="TIME", help="Not valid after: 90d (from now), or a time."),
+    ] = None
     test: Annotated[
-        bool, typer.Option("--test", help="What is sent with it goes all the way, but to no provider.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Make a key. It is shown once, and kept nowhere."""
-    from notifier.operations.api_keys import Grants, Scope
+        bool, typer.Option("--test", help="Messages sent with it go all the way, except to a provider.")
+    ] = False
 
-    grants = Grants(
-        tuple(_words(Scope, scope, "--scope")),
-        name or producer or "",
-        producer,
-        None if channels is None else tuple(_words(Channel, channels, "--channels")),
-        None if templates is None else tuple(_parts(templates)),
-        rate,
-        expires,
-        test,
-    )
+    def grants(self) -> Grants:
+        """The grants of the key; a usage error for a word that is none."""
+        from notifier.operations.api_keys import Grants, Scope
+
+        return Grants(
+            scopes=tuple(_words(Scope, self.scope, "--scope")),
+            name=self.name or self.producer or "",
+            producer=self.producer,
+            channels=None if self.channels is None else tuple(_words(Channel, self.channels, "--channels")),
+            templates=None if self.templates is None else tuple(_parts(self.templates)),
+            rate_per_second=self.rate,
+            expires_at=self.expires,
+            is_test=self.test,
+        )
+
+
+@grouped
+def create(context: typer.Context, *, options: GrantOptions, as_json: AsJson = False) -> None:
+    """Create an API key. It is shown once and stored nowhere."""
+    grants = options.grants()
     with _keys(context) as keys:
         _show(keys.create(grants, operator=operator()), as_json=as_json)
-    if test and not as_json:
-        hint("A test key: send to bounced@simulator.example, say, and see what becomes of it. Nothing goes out.")
+    if options.test and not as_json:
+        hint("A test key: nothing leaves the service. Try it with bounced@simulator.example, for example")
 
 
 def rotate(
@@ -96,13 +108,11 @@ def rotate(
     key: Id,
     overlap: Annotated[
         datetime | None,
-        typer.Option(parser=read_future, metavar="TIME", help="The old one is valid until then; default: 24h."),
+        typer.Option(parser=read_future, metavar="TIME", help="When the old key ends; default: 24h (from now)."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a new key with the same grants; for a while both are valid."""
-    from datetime import UTC, timedelta
-
+    """Create a new key with the same grants. Both are valid for a while."""
     now = datetime.now(UTC)
     seconds = ((overlap or now + timedelta(hours=24)) - now).total_seconds()
     with _keys(context) as keys:
@@ -112,44 +122,39 @@ def rotate(
 def revoke(
     context: typer.Context,
     key: Id,
-    why: Annotated[str | None, typer.Option(metavar="TEXT", help="Why; kept in the record.")] = None,
+    why: Why = None,
 ) -> None:
-    """End a key now: its next request is refused."""
+    """Revoke a key now: its next request is rejected."""
     with _keys(context) as keys:
         changed = keys.revoke(key, operator=operator(), reason=why)
-    hint(f"{key} is revoked" if changed else f"{key} was revoked before")
+    hint(f"{key} is revoked" if changed else f"{key} was already revoked")
 
 
 def list_keys(context: typer.Context, as_json: AsJson = False) -> None:
-    """List every key, the newest first. Times are UTC."""
+    """List all keys, newest first. Times are UTC."""
     with _keys(context) as keys:
         found = keys.list()
-    if as_json:
-        print_json(found)
-    elif not found:
-        hint("there are no keys. next: notifier keys create --producer shop")
-    else:
-        headers = ("id", "name", "producer", "scopes", "only", "rate", "expires", "last used", "state")
-        print_table(headers, [_row(key) for key in found], droppable=("rate", "only", "name"))
-
-
-def _row(key: KeyView) -> tuple[str, ...]:
-    return (
-        key.id,
-        key.name,
-        key.producer or "",
-        ",".join(key.scopes),
-        " ".join([*(key.channels or ()), *(key.templates or ())]),
-        "" if key.rate_per_second is None else f"{key.rate_per_second:g}",
-        utc(key.expires_at),
-        utc(key.last_used_at),
-        _state(key) + (", test" if key.is_test else ""),
+    print_list(
+        found,
+        {
+            "id": lambda key: key.id,
+            "name": lambda key: key.name,
+            "producer": lambda key: key.producer,
+            "scopes": lambda key: ",".join(key.scopes),
+            "only": lambda key: " ".join([*(key.channels or ()), *(key.templates or ())]),
+            "rate": lambda key: None if key.rate_per_second is None else f"{key.rate_per_second:g}",
+            "expires": lambda key: utc(key.expires_at),
+            "last used": lambda key: utc(key.last_used_at),
+            "state": lambda key: _state(key) + (", test" if key.is_test else ""),
+        },
+        as_json=as_json,
+        noun="key",
+        empty="there are no keys. next: notifier keys create --producer shop",
+        droppable=("rate", "only", "name"),
     )
 
 
 def _state(key: KeyView) -> str:
-    from datetime import UTC
-
     if key.revoked_at is not None:
         return "revoked"
     return "expired" if key.expires_at is not None and key.expires_at <= datetime.now(UTC) else "valid"
@@ -160,14 +165,14 @@ def _show(made: NewKey, *, as_json: bool) -> None:
         print_json({"id": made.id, "token": made.token})
         return
     print_line(made.token)
-    hint("Keep it now: it is not shown again. Send it as `Authorization: Bearer …`")
+    hint("Store it now: it is not shown again. Send it as `Authorization: Bearer …`")
 
 
 def _words(words: type[Word], text: str, option: str) -> list[Word]:
     try:
         return list(dict.fromkeys(words(part) for part in _parts(text)))
     except ValueError:
-        raise typer.BadParameter(f"takes {', '.join(words)}, with commas between", param_hint=option) from None
+        raise typer.BadParameter(f"takes {', '.join(words)}, separated by commas", param_hint=option) from None
 
 
 def _parts(text: str) -> list[str]:

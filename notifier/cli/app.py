@@ -16,11 +16,13 @@ from notifier.cli import (
     bounces,
     callbacks,
     db,
+    dev,
     doctor,
-    operating,
+    notification_actions,
+    notifications,
     providers,
+    rejected,
     relay,
-    search,
     send,
     services,
     suppressions,
@@ -35,12 +37,14 @@ from notifier.runtime.shutdown import Stopped, interrupt_on_signals
 FAMILIES = (
     send,
     relay,
-    search,
-    operating,
+    notifications,
+    rejected,
+    notification_actions,
     suppressions,
     callbacks,
     providers,
     templates,
+    dev,
     services,
     bounces,
     db,
@@ -82,9 +86,9 @@ def root(
         bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Send mail and SMS, find out what became of them, and run the service that does it.
+    """Send mail and SMS, find out what became of them, and run the service.
 
-    Settings come from NOTIFIER_* variables and notifier.toml; `notifier doctor` says what is wrong with them.
+    Settings come from NOTIFIER_* variables and notifier.toml; `notifier doctor` checks them.
     """
     context.obj = wiring(context)
 

@@ -22,7 +22,7 @@ _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class GivenContext:
     """A context as it was typed."""
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class Given:
     texts: frozenset[str] = frozenset()
 
 
-def read_context(given: Iterable[str], option: str = "--context") -> Given:
+def read_context(given: Iterable[str], option: str = "--context") -> GivenContext:
     """`{"a": 1}`, `@file.json`, `@-` (standard input), `name=text` or `name:=JSON`; later ones win."""
     context: dict[str, Any] = {}
     texts: set[str] = set()
@@ -38,7 +38,7 @@ def read_context(given: Iterable[str], option: str = "--context") -> Given:
         found, is_text = _values(text, option)
         context |= found
         texts = texts | found.keys() if is_text else texts - found.keys()
-    return Given(context, frozenset(texts))
+    return GivenContext(context, frozenset(texts))
 
 
 def read_metadata(given: Iterable[str]) -> dict[str, str]:
@@ -47,7 +47,7 @@ def read_metadata(given: Iterable[str]) -> dict[str, str]:
     metadata = {}
     for name, equals, value in pairs:
         if not name or not equals:
-            raise typer.BadParameter(f"write it as name=value, not {name!r}", param_hint="--metadata")
+            raise typer.BadParameter(f"write name=value, not {name!r}", param_hint="--metadata")
         metadata[name] = value
     return metadata
 
@@ -62,7 +62,7 @@ def read_id(text: str) -> UUID:
     try:
         return UUID(text.strip())
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no id; copy all 36 characters of it") from None
+        raise typer.BadParameter(f"{text!r} is not an ID; copy all 36 characters of it") from None
 
 
 def read_past(text: str) -> datetime:
@@ -78,7 +78,7 @@ def read_future(text: str) -> datetime:
 def read_moment_exactly(text: str) -> datetime:
     """`2026-11-22` (midnight, UTC) or RFC 3339: the same moment whenever it is read."""
     if _SPAN.fullmatch(text):
-        raise typer.BadParameter(f"{text!r} is another moment each time; write 2026-11-22T09:30:00Z")
+        raise typer.BadParameter(f"{text!r} means another moment in each run; write 2026-11-22T09:30:00Z")
     return read_moment(text, now=datetime.now(UTC), direction=+1)
 
 
@@ -91,7 +91,7 @@ def read_moment(text: str, *, now: datetime, direction: int) -> datetime:
         found = datetime.fromisoformat(text.strip().upper().replace(" ", "T"))
     except (ValueError, OverflowError):
         raise typer.BadParameter(
-            f"{text!r} is no time; write 2h, 3d, 2026-11-22 or 2026-11-22T09:30:00Z"
+            f"{text!r} is not a time; write 2h, 3d, 2026-11-22 or 2026-11-22T09:30:00Z"
         ) from None
     if _DAY.fullmatch(text.strip()):
         return found.replace(tzinfo=UTC)

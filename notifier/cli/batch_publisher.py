@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from notifier.cli.arguments import channel_of
-from notifier.cli.context import Publisher
+from notifier.cli.context import SendingClient
 from notifier.cli.message_files import Line
 from notifier.domain.errors import Fault, InvalidMessage
 from notifier.domain.statuses import Channel, Lane
@@ -46,7 +46,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Defaults:
+class BatchDefaults:
     """What lines that do not say it get from the command line."""
 
     producer: str
@@ -58,22 +58,22 @@ class Defaults:
     texts: frozenset[str] = frozenset()
 
 
-class Publishing:
+class BatchPublisher:
     """One run over one file. `progress` is right at any moment, so also after an error or Ctrl-C."""
 
     def __init__(
         self,
-        client: Publisher,
-        defaults: Defaults,
+        client: SendingClient,
+        defaults: BatchDefaults,
         on_bad_line: Callable[[BadLine], None],
         typed: Callable[[Channel, object, Mapping[str, Any], Collection[str]], dict[str, Any]],
     ) -> None:
-        """`typed` gives bare text the types that a template declares, see `Typist`."""
+        """`typed` gives bare text the types that a template declares, see `VariableTypes`."""
         self._client = client
         self._defaults = defaults
         self._on_bad_line = on_bad_line
         self._typed = typed
-        self._keys = Keys(defaults.producer, str(defaults.fields.get("template", "")))
+        self._keys = LineKeys(defaults.producer, str(defaults.fields.get("template", "")))
         self.progress = Progress()
 
     def run(self, lines: Iterable[Line]) -> Iterator[Progress]:
@@ -155,7 +155,7 @@ class Publishing:
         return channel, lane
 
 
-class Keys:
+class LineKeys:
     """Idempotency keys made of what a line says, so that a file can be published again, whole or in parts.
 
     Lines that are word for word the same are counted: each of them is a message of its own.

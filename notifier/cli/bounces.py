@@ -1,10 +1,10 @@
-"""Mails that come back: taken from the mail server, by LMTP and SMTP or one on standard input; and those that
-nothing could read."""
+"""`notifier bounces`: takes returned mails from the mail server, and lists those that could not be read."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
@@ -12,9 +12,19 @@ import typer
 
 from notifier.cli.arguments import read_id
 from notifier.cli.context import Wiring, wiring
-from notifier.cli.exit_codes import explain, report
-from notifier.cli.output import AsJson, hint, print_json, print_line, print_pairs, print_table, utc, when
-from notifier.cli.search import Before, Limit, body_lines
+from notifier.cli.exit_codes import FAILED, explain, report
+from notifier.cli.options import PageOptions, Raw, grouped
+from notifier.cli.output import (
+    AsJson,
+    body_lines,
+    hint,
+    print_json,
+    print_line,
+    print_list,
+    print_pairs,
+    utc,
+    when,
+)
 from notifier.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -24,7 +34,7 @@ if TYPE_CHECKING:
 #: sysexits.h: try again later. For everything: what else a mail server does with a failed bounce is drop it.
 EX_TEMPFAIL = 75
 
-_HELP = "Take bounces and complaints from the mail server; list those that nothing could read."
+_HELP = "Take bounces and complaints from the mail server; list those that could not be read."
 
 
 def register(app: typer.Typer) -> None:
@@ -38,15 +48,15 @@ def register(app: typer.Typer) -> None:
 def bounces(
     context: typer.Context,
     listen: Annotated[
-        str, typer.Option(help="Where to take them by LMTP or SMTP, host:port; 0.0.0.0: on every address.")
+        str, typer.Option(help="Where to listen for LMTP or SMTP, as host:port; 0.0.0.0 is every address.")
     ] = "127.0.0.1:2424",
     from_stdin: Annotated[
-        bool, typer.Option("--stdin", help="Take one mail from standard input, and end: for a pipe transport.")
+        bool, typer.Option("--stdin", help="Read one mail from standard input, then end: for a pipe transport.")
     ] = False,
 ) -> None:
-    """Take bounces and complaints from the mail server: undelivered mails, dead addresses, people who had enough.
+    """Take bounces and complaints from the mail server: undelivered mails, dead addresses, reports of spam.
 
-    Needs NOTIFIER_BOUNCE_ADDRESS. Acknowledges nothing before it is recorded. Stops on SIGTERM or Ctrl-C.
+    Needs NOTIFIER_BOUNCE_ADDRESS. A mail is acknowledged once it is recorded. Stops on SIGTERM or Ctrl-C.
     """
     if context.invoked_subcommand:
         return
@@ -70,58 +80,68 @@ def bounces(
     services.close()
 
 
+@grouped
 def unread(
     context: typer.Context,
     wanted: Annotated[
         UUID | None,
         typer.Argument(
-            parser=read_id, help="Id of one, or of a notification.", metavar="[ID]", show_default=False
+            parser=read_id, help="ID of a bounce, or of a notification.", metavar="[ID]", show_default=False
         ),
     ] = None,
-    limit: Limit = 50,
-    before: Before = None,
-    raw: Annotated[
-        bool, typer.Option("--raw", help="Write the kept bytes to standard output, as they came.")
-    ] = False,
+    *,
+    page: PageOptions,
+    raw: Raw = False,
     as_json: AsJson = False,
 ) -> None:
-    """List mails that came back and that nothing could read, newest first; with an id, show what they say.
+    """List returned mails that could not be read, newest first; with an ID, show what they say.
 
     Times are UTC.
     """
     with wiring(context).services() as services:
-        found = (
-            services.unread.page(limit=limit, before=before) if wanted is None else services.unread.find(wanted)
-        )
-    if wanted is not None and any(one.fault for one in found):
-        for fault in dict.fromkeys(one.fault for one in found if one.fault):
+        if wanted is not None:
+            _show_unread(services.unread.find(wanted), raw=raw, as_json=as_json)
+            return
+        found = services.unread.page(limit=page.limit, before=page.before)
+    print_list(
+        found,
+        {
+            "id": lambda one: one.id,
+            "received": lambda one: when(one.received_at),
+            "notification": lambda one: one.notification_id,
+            "bytes": lambda one: one.size,
+        },
+        as_json=as_json,
+        to_json=_as_json,
+        noun="unread bounce",
+        empty="that was the last page" if page.before else "every returned mail could be read",
+        next_step="notifier bounces unread ID",
+        droppable=("bytes",),
+        following=page.following(found),
+    )
+
+
+def _show_unread(found: Sequence[UnreadView], *, raw: bool, as_json: bool) -> None:
+    faults = dict.fromkeys(one.fault for one in found if one.fault)
+    if faults:
+        for fault in faults:
             report(fault)
-        raise typer.Exit(1)
-    if wanted is not None and raw:
+        raise typer.Exit(FAILED)
+    if raw:
         sys.stdout.buffer.write(b"\n".join(one.content for one in found))
     elif as_json:
-        print_json([_as_json(one, has_content=wanted is not None) for one in found])
-    elif wanted is not None:
+        print_json([_as_json(one) | {"content": one.content.decode("utf-8", "replace")} for one in found])
+    else:
         for one in found:
             _print_unread(one)
-    elif not found:
-        hint("nothing came back that could not be read" if before is None else "that was the last page")
-    else:
-        rows = [(str(one.id), when(one.received_at), str(one.notification_id), str(one.size)) for one in found]
-        print_table(("id", "received", "notification", "bytes"), rows, droppable=("bytes",))
-        more = f"the next page: the same with --before {found[-1].id}\n" if len(found) == limit else ""
-        hint(f"{more}next: notifier bounces unread ID")
 
 
-def _as_json(one: UnreadView, *, has_content: bool) -> dict[str, object]:
-    told: dict[str, object] = {
-        name: getattr(one, name) for name in ("id", "received_at", "notification_id", "attempt", "size")
-    }
-    return told | ({"content": one.content.decode("utf-8", "replace")} if has_content else {})
+def _as_json(one: UnreadView) -> dict[str, object]:
+    return {name: getattr(one, name) for name in ("id", "received_at", "notification_id", "attempt", "size")}
 
 
 def _print_unread(one: UnreadView) -> None:
-    kept = "" if len(one.content) >= one.size else f", the first {len(one.content)} of them kept"
+    kept = "" if len(one.content) >= one.size else f", of which the first {len(one.content)} are stored"
     print_pairs(
         [
             ("id", str(one.id)),
@@ -133,8 +153,8 @@ def _print_unread(one: UnreadView) -> None:
     for line in body_lines(one.content):
         print_line(f"  {line}")
     hint(
-        f"\nWhat it means is for you to say. next: notifier show {one.notification_id}; if there is nobody at the "
-        "address: notifier suppressions add ADDRESS --reason hard_bounce"
+        f"\nDecide what it means. next: notifier show {one.notification_id}; if the address does not exist: "
+        "notifier suppressions add ADDRESS --reason hard_bounce"
     )
 
 

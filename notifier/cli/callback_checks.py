@@ -1,4 +1,4 @@
-"""What `notifier doctor` looks at of status callbacks."""
+"""What `notifier doctor` checks about status callbacks."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from notifier.broker.inspection import Broker
 from notifier.broker.topology import callbacks_queue
 from notifier.callbacks.url_guard import url_problem
-from notifier.cli.checks import Check, split_error
+from notifier.cli.check_result import Check, split_error
 from notifier.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from notifier.bootstrap import Services
     from notifier.config.settings import Settings
 
-#: What must run.
+#: What has to run.
 _FIX = "run `notifier callbacks run`, or a worker with --callbacks, and `notifier beat`"
 
 
@@ -41,7 +41,7 @@ def check_callbacks(settings: Settings) -> Iterator[Check]:
 
 
 def check_endpoints(services: Services) -> Iterator[Check]:
-    """Endpoints of callbacks that are suspended, and callbacks that nobody makes."""
+    """Suspended endpoints, and late callbacks."""
     late = 0
     for stuck in services.callbacks.stuck():
         if stuck.cause == "endpoint_suspended":
@@ -51,10 +51,10 @@ def check_endpoints(services: Services) -> Iterator[Check]:
         else:
             late += stuck.count
     if late:
-        yield Check("callbacks", False, f"{late} are late: nobody makes them, or not fast enough", _FIX)
+        yield Check("callbacks", False, f"{late} are late: no process makes them, or not fast enough", _FIX)
 
 
 def check_readers(broker: Broker) -> Iterator[Check]:
-    """Whether any process calls the endpoints of producers. Nobody need run yet when a service is set up."""
+    """Whether any process calls the endpoints of producers. None has to run yet while a service is set up."""
     if not broker.state(callbacks_queue()).consumers:
-        yield Check("callbacks", True, "no process calls the endpoints of producers now", _FIX)
+        yield Check("callbacks", True, "no process calls the endpoints of producers at the moment", _FIX)

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
 
+from notifier.cli.actions import ActionEnding, operator, run_action
 from notifier.cli.arguments import read_id
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
-from notifier.cli.operating import DryRun, Since, Until, Why, Yes, operator, progress_bar
+from notifier.cli.options import ActionOptions, Limit, Operand, Since, Until, Why, grouped
 from notifier.cli.output import (
     AsJson,
     hint,
-    is_terminal,
     print_json,
     print_line,
+    print_list,
     print_pairs,
     print_table,
     utc,
@@ -30,22 +32,39 @@ from notifier.domain.statuses import CallbackFailure, CallbackState, Status
 
 if TYPE_CHECKING:
     from notifier.operations.callbacks import CallbackOperations, CallbackReplay, StuckEndpoint
-    from notifier.store.callbacks import CallbackView
+    from notifier.store.callbacks import CallbackFilter, CallbackView
 
 PANEL = "Act"
 
-Producer = Annotated[str | None, typer.Option(help="Who is told.")]
-Endpoint = Annotated[str | None, typer.Option(help="As `notifier callbacks endpoints` shows it.")]
-OfNotification = Annotated[
-    UUID | None, typer.Option(parser=read_id, metavar="ID", help="Those of one notification.")
-]
-Failure = Annotated[CallbackFailure | None, typer.Option(help="Why the last call failed, as timeout.")]
-OfStatus = Annotated[Status | None, typer.Option(help="What is told, as failed.")]
+
+@dataclass(frozen=True, slots=True)
+class CallbackOptions:
+    """Conditions on callbacks, but for their state, which a replay does not take."""
+
+    producer: Annotated[str | None, typer.Option(help="The producer that is told.")] = None
+    endpoint: Annotated[str | None, typer.Option(help="As shown by `notifier callbacks endpoints`.")] = None
+    notification: Annotated[
+        UUID | None, typer.Option(parser=read_id, metavar="ID", help="Callbacks of this notification.")
+    ] = None
+    failure: Annotated[
+        CallbackFailure | None, typer.Option(help="Why the last call failed, for example timeout.")
+    ] = None
+    status: Annotated[Status | None, typer.Option(help="The status that is told, for example failed.")] = None
+    since: Since = None
+    until: Until = None
+
+    def filter(self, state: CallbackState | None = None) -> CallbackFilter:
+        """The conditions as the record takes them."""
+        from notifier.store.callbacks import CallbackFilter
+
+        return CallbackFilter(state=state, **{one.name: getattr(self, one.name) for one in fields(self)})
 
 
 def register(app: typer.Typer) -> None:
     """Add this family's commands."""
-    callbacks = typer.Typer(no_args_is_help=True, help="What producers are told about their messages.")
+    callbacks = typer.Typer(
+        no_args_is_help=True, help="Status callbacks: what producers are told about their messages."
+    )
     callbacks.command("run")(run)
     callbacks.command("list")(list_callbacks)
     callbacks.command("show")(show)
@@ -56,12 +75,12 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    name: Annotated[str, typer.Option(help="Name among the workers; %h is the host.")] = "",
+    name: Annotated[str, typer.Option(help="Name of this worker; %h is the host.")] = "",
 ) -> None:
-    """Call producers' endpoints, and do nothing else. Run as many as you like.
+    """Call producers' endpoints, and do nothing else. Any number of these programs can run.
 
-    It needs the database, the broker and the [callbacks] of notifier.toml, and reads no provider's secret.
-    Stops on SIGTERM when the calls under way are recorded.
+    It needs the database, the broker and the [callbacks] of notifier.toml, but no provider's secret.
+    Stops on SIGTERM, once the calls in progress are recorded.
     """
     from notifier.cli.services import program_settings
 
@@ -84,54 +103,44 @@ def callback_operations(context: typer.Context) -> Iterator[CallbackOperations]:
         yield CallbackOperations(services.callbacks, Operating(services.engine, services.hash_key), tables)
 
 
+@grouped
 def list_callbacks(
     context: typer.Context,
-    producer: Producer = None,
-    endpoint: Endpoint = None,
-    notification: OfNotification = None,
+    *,
+    filters: CallbackOptions,
     state: Annotated[
         CallbackState | None, typer.Option(help="waiting, given, calling, delivered or parked.")
     ] = None,
-    failure: Failure = None,
-    status: OfStatus = None,
-    since: Since = None,
-    until: Until = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="So many at the most.")] = 50,
+    limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List callbacks, the newest first. Times are UTC."""
-    from notifier.store.callbacks import CallbackFilter
-
-    wanted = CallbackFilter(producer, endpoint, notification, state, failure, status, since, until)
+    """List callbacks, newest first. Times are UTC."""
     with callback_operations(context) as found:
-        views = found.search(wanted, limit=limit)
-    if as_json:
-        print_json(views)
-    elif not views:
-        hint("there are no such callbacks")
-    else:
-        print_callbacks(views)
+        views = found.search(filters.filter(state), limit=limit)
+    print_callbacks(views, as_json=as_json)
 
 
-def print_callbacks(views: Sequence[CallbackView]) -> None:
+def print_callbacks(views: Sequence[CallbackView], *, as_json: bool = False) -> None:
     """A table of them, and what can be done."""
-    headers = ("id", "when", "endpoint", "notification", "told", "state", "calls", "last", "next")
-    print_table(headers, [_row(view) for view in views], droppable=("next", "notification", "calls"))
-    if any(view.state == CallbackState.PARKED for view in views):
-        hint("next: notifier callbacks show ID, then: notifier callbacks replay")
-
-
-def _row(view: CallbackView) -> tuple[str, ...]:
-    return (
-        str(view.id),
-        when(view.occurred_at),
-        view.endpoint,
-        str(view.notification_id),
-        view.status,
-        view.state,
-        str(view.attempt_count),
-        _last(view.failure, view.http_status),
-        utc(view.due_at),
+    is_parked = any(view.state == CallbackState.PARKED for view in views)
+    print_list(
+        views,
+        {
+            "id": lambda view: view.id,
+            "when": lambda view: when(view.occurred_at),
+            "endpoint": lambda view: view.endpoint,
+            "notification": lambda view: view.notification_id,
+            "told": lambda view: view.status,
+            "state": lambda view: view.state,
+            "calls": lambda view: view.attempt_count,
+            "last": lambda view: _last(view.failure, view.http_status),
+            "next": lambda view: utc(view.due_at),
+        },
+        as_json=as_json,
+        noun="callback",
+        empty="there are no such callbacks",
+        next_step="notifier callbacks show ID, then: notifier callbacks replay" if is_parked else "",
+        droppable=("next", "notification", "calls"),
     )
 
 
@@ -139,13 +148,7 @@ def _last(failure: str | None, http_status: int | None) -> str:
     return " ".join(str(part) for part in (failure, http_status) if part is not None)
 
 
-def show(
-    context: typer.Context,
-    callback: Annotated[
-        UUID, typer.Argument(parser=read_id, metavar="ID", help="Of a callback.", show_default=False)
-    ],
-    as_json: AsJson = False,
-) -> None:
+def show(context: typer.Context, callback: Operand, as_json: AsJson = False) -> None:
     """Show one callback, and every call for it. Times are UTC."""
     with callback_operations(context) as found:
         story = found.show(callback)
@@ -170,7 +173,7 @@ def show(
                 str(call.number),
                 utc(call.started_at, milliseconds=True),
                 utc(call.finished_at, milliseconds=True),
-                _last(call.failure, call.http_status) if call.finished_at else "under way",
+                _last(call.failure, call.http_status) if call.finished_at else "in progress",
             )
             for call in story.calls
         ]
@@ -179,118 +182,84 @@ def show(
         hint(f"next: notifier callbacks replay {view.id}")
 
 
+@grouped
 def replay(
     context: typer.Context,
     ids: Annotated[
         list[UUID] | None,
-        typer.Argument(parser=read_id, metavar="ID…", help="Ids of callbacks.", show_default=False),
+        typer.Argument(parser=read_id, metavar="ID…", help="IDs of callbacks.", show_default=False),
     ] = None,
-    producer: Producer = None,
-    endpoint: Endpoint = None,
-    notification: OfNotification = None,
-    failure: Failure = None,
-    status: OfStatus = None,
-    since: Since = None,
-    until: Until = None,
-    why: Why = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    as_json: AsJson = False,
+    *,
+    filters: CallbackOptions,
+    options: ActionOptions,
 ) -> None:
-    """Set parked callbacks going again, for another 24 hours: by id, or all that the conditions find.
+    """Make parked callbacks again, for another 24 hours: by ID, or all that match the conditions.
 
-    By id also one that was delivered: it is told once more, under the same id.
+    A callback that was delivered can be chosen by ID, too: it is made once more, with the same ID.
     """
-    from notifier.store.callbacks import CallbackFilter
-
-    wanted = CallbackFilter(producer, endpoint, notification, None, failure, status, since, until)
     with callback_operations(context) as found:
-        if dry_run or (not ids and not yes and is_terminal(sys.stdin)):
-            looked = found.replay(wanted, ids or (), operator=operator(), dry_run=True)
-            if dry_run:
-                _tell_preview(looked, as_json=as_json)
-                return
-            if looked.changed > 1:
-                _confirm(looked)
-        with progress_bar("replayed", None, hidden=as_json) as progress:
-            done = found.replay(wanted, ids or (), operator=operator(), reason=why, progress=progress)
-    _tell(done, as_json=as_json)
-    if ids and done.changed < len(set(ids)):
+        perform = partial(found.replay, filters.filter(), ids or ())
+        done = run_action(perform, ReplayEnding(), options, asks=not ids)
+    if not options.dry_run and ids and done.changed < len(set(ids)):
         hint(f"{len(set(ids)) - done.changed} left alone: no such callback, or on its way already")
         raise typer.Exit(FAILED)
 
 
-def _confirm(looked: CallbackReplay) -> None:
-    _tell_preview(looked, as_json=False)
-    if not typer.confirm(f"replay {looked.changed}?", err=True):
-        hint("nothing was done")
-        raise typer.Exit(FAILED)
+class ReplayEnding(ActionEnding["CallbackReplay"]):
+    """The report on replayed callbacks."""
 
+    def __init__(self) -> None:
+        super().__init__("replay", "replayed", "notifier callbacks list")
 
-def _tell_preview(looked: CallbackReplay, *, as_json: bool) -> None:
-    if as_json:
-        print_json(looked)
-        return
-    if looked.groups:
-        rows = [(str(group.count), group.endpoint, group.failure or "") for group in looked.groups]
-        print_table(("count", "endpoint", "failure"), rows)
-    print_line(f"{looked.changed} would be replayed")
-
-
-def _tell(done: CallbackReplay, *, as_json: bool) -> None:
-    if as_json:
-        print_json(done)
-        return
-    print_line(f"{done.changed} replayed")
-    hint(f"operator record {done.record_id}")
-    if done.changed:
-        hint("next: notifier callbacks list")
+    def preview(self, result: CallbackReplay) -> None:
+        """Print how many there are of each endpoint and failure."""
+        if result.groups:
+            rows = [(str(group.count), group.endpoint, group.failure or "") for group in result.groups]
+            print_table(("count", "endpoint", "failure"), rows)
+        super().preview(result)
 
 
 def endpoints(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the endpoints: those of notifier.toml, and those that messages named. Times are UTC."""
+    """List the endpoints of notifier.toml and those that messages named. Times are UTC."""
     with callback_operations(context) as found:
         views = found.endpoints()
-    if as_json:
-        print_json(views)
-        return
-    if not views:
-        hint("there are none. next: add [callbacks.<producer>] to notifier.toml")
-        return
-    rows = [
-        (
-            view.endpoint,
-            "suspended" if view.suspended_at else "failing" if view.failing_since else "in use",
-            str(view.delivered_count),
-            str(view.failed_count),
-            utc(view.failing_since),
-            _last(view.failure, view.http_status) if view.failing_since else "",
-        )
-        for view in views
-    ]
-    headers = ("endpoint", "state", "delivered", "failed calls", "failing since", "last")
-    print_table(headers, rows)
-    if any(view.suspended_at for view in views):
-        hint("next, when it works again: notifier callbacks resume ENDPOINT")
+    is_suspended = any(view.suspended_at for view in views)
+    print_list(
+        views,
+        {
+            "endpoint": lambda view: view.endpoint,
+            "state": lambda view: (
+                "suspended" if view.suspended_at else "failing" if view.failing_since else "in use"
+            ),
+            "delivered": lambda view: view.delivered_count,
+            "failed calls": lambda view: view.failed_count,
+            "failing since": lambda view: utc(view.failing_since),
+            "last": lambda view: _last(view.failure, view.http_status) if view.failing_since else "",
+        },
+        as_json=as_json,
+        noun="endpoint",
+        empty="there are none. next: add [callbacks.<producer>] to notifier.toml",
+        next_step="once it works again: notifier callbacks resume ENDPOINT" if is_suspended else "",
+    )
 
 
 def resume(
     context: typer.Context,
     endpoint: Annotated[
-        str, typer.Argument(metavar="ENDPOINT", help="As `notifier callbacks endpoints` shows it.")
+        str, typer.Argument(metavar="ENDPOINT", help="As shown by `notifier callbacks endpoints`.")
     ],
     why: Why = None,
     as_json: AsJson = False,
 ) -> None:
-    """Call a suspended endpoint again, with everything that was parked because of that."""
+    """Call a suspended endpoint again, and make the callbacks that were parked because of it."""
     with callback_operations(context) as found:
         done = found.resume(endpoint, operator=operator(), reason=why)
     if not as_json:
         print_line(f"{endpoint} is called again")
-    _tell(done, as_json=as_json)
+    ReplayEnding().report(done, as_json=as_json)
 
 
-def tell_stuck(one: StuckEndpoint) -> None:
+def print_stuck(one: StuckEndpoint) -> None:
     """Say why callbacks do not arrive, for `notifier stuck`."""
     print_line(f"{one.late.count} × callbacks of {one.late.endpoint}: {one.why}", "bold")
     print_line(f"  since {utc(one.late.oldest)} UTC")

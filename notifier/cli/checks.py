@@ -1,21 +1,19 @@
-"""What `notifier doctor` looks at: each thing that can be wrong, with what to do about it.
-
-Every function takes what it needs and yields `Check`s; `safely` turns what it raises into a failed one, so that
-no check keeps the others from being made.
-"""
+"""What `notifier doctor` checks: each thing that can be wrong, with what to do about it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from notifier.broker.inspection import Broker, producer_queues, where
 from notifier.broker.topology import DEAD, NOTIFY
+from notifier.cli.callback_checks import check_callbacks, check_endpoints, check_readers
+from notifier.cli.check_result import Check, safely, split_error
+from notifier.cli.producer_checks import check_producers
+from notifier.cli.upkeep_checks import check_partitions, check_upkeep
 from notifier.domain.errors import (
     ConfigurationError,
-    NotifierError,
     SendError,
     ServiceUnavailable,
     TemplateInvalid,
@@ -33,34 +31,8 @@ PROVIDER_SECONDS = 5.0
 FULL = 0.8
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at. With a fix although it is ok it is a warning."""
-
-    name: str
-    ok: bool
-    detail: str
-    fix: str = ""
-
-
-def safely(name: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:
-    """The checks that `look` makes; if it raises, a failed one of this name."""
-    try:
-        yield from look()
-    except ServiceUnavailable as error:
-        yield Check(name, False, str(error), f"check NOTIFIER_{name.upper()}_URL, and that the {name} runs")
-    except NotifierError as error:
-        yield Check(name, False, *split_error(str(error)))
-    except Exception as error:
-        fix = "run it with NOTIFIER_LOG_LEVEL=debug, and report it"
-        yield Check(name, False, f"looking failed: {type(error).__name__}: {_first_line(error)}", fix)
-
-
 def all_checks(services: Services) -> Iterator[Check]:
-    """Everything but the settings themselves, which are read by now."""
-    from notifier.cli.callback_checks import check_callbacks
-    from notifier.cli.producer_checks import check_producers
-
+    """All checks but that of the settings, which are read by now."""
     settings = services.settings
     yield from safely("database", lambda: check_database(services))
     yield from safely("broker", lambda: check_broker(settings))
@@ -72,8 +44,6 @@ def all_checks(services: Services) -> Iterator[Check]:
 
 def check_database(services: Services) -> Iterator[Check]:
     """Reachable, migrated, ready for the next months."""
-    from notifier.cli.callback_checks import check_endpoints
-    from notifier.cli.upkeep_checks import check_partitions, check_upkeep
     from notifier.store.schema.revisions import missing_upgrade, revisions
     from notifier.store.sessions import STATEMENT_MODE_FIX
 
@@ -106,7 +76,7 @@ def check_database(services: Services) -> Iterator[Check]:
 
 
 def check_all_sessions(services: Services) -> Iterator[Check]:
-    """Whether sessions are what programs ask for, or how they make do behind a pooler."""
+    """Whether sessions have the settings that programs ask for, or how programs work behind a pooler without."""
     from notifier.store.engine import check_sessions, who_and_where
     from notifier.store.sessions import in_words, role_statements
 
@@ -119,7 +89,7 @@ def check_all_sessions(services: Services) -> Iterator[Check]:
 
 
 def check_identity(services: Services) -> Iterator[Check]:
-    """Whether it is the database it was: programs do nothing on another one."""
+    """Whether it is still the same database: programs do nothing on another one."""
     from notifier.store.engine import database_verdict
 
     verdict = database_verdict(services.engine, trusts_failover=services.settings.trust_failover)
@@ -138,24 +108,24 @@ def check_identity(services: Services) -> Iterator[Check]:
 
 
 def check_hash_key(services: Services) -> Iterator[Check]:
-    """A key of our own, and the one that the suppressions were made under."""
+    """Whether a hash key is set, and is the one of the suppressions."""
     if services.suppressions.has_other_key():
         fix = (
-            "set the key of before; if it is lost, import the addresses again, then "
+            "set the previous key; if it is lost, import the addresses again, then "
             "`notifier suppressions lift --other-keys`"
         )
-        detail = "there are suppressions that were made under another one: their recipients are sent to"
+        detail = "some suppressions were made under another key: their recipients still get messages"
         yield Check("hash key", False, detail, fix)
     if services.hash_key.is_public:
-        detail = "none is set: whoever reads the database can find suppressed numbers by trying"
-        fix = "set NOTIFIER_HASH_KEY, before production: under another key later, nobody is found"
+        detail = "none is set: anyone who can read the database can find suppressed numbers by trial"
+        fix = "set NOTIFIER_HASH_KEY before production: a change later makes suppressions ineffective"
         yield Check("hash key", True, detail, fix)
     else:
         yield Check("hash key", True, f"set; its fingerprint is {services.hash_key.fingerprint}")
 
 
 def check_encryption(services: Services) -> Iterator[Check]:
-    """Whether what is personal is sealed, and opens."""
+    """Whether personal data is encrypted, under keys that are known."""
     from notifier.store.re_encryption import Resealing, unknown_keys
 
     keys = services.sealer.key_ids
@@ -176,7 +146,7 @@ def check_encryption(services: Services) -> Iterator[Check]:
 
 
 def check_attachments(services: Services) -> Iterator[Check]:
-    """Room for producers' files."""
+    """How much of their quota producers' attachments use."""
     quota = services.settings.attachment_quota_bytes
     uses = services.attachments.storage()
     full = [f"{use.producer} has {use.size / quota:.0%}" for use in uses if use.size >= quota * FULL]
@@ -192,8 +162,6 @@ def check_attachments(services: Services) -> Iterator[Check]:
 
 def check_broker(settings: Settings) -> Iterator[Check]:
     """Reachable, and its queues as we declare them."""
-    from notifier.cli.callback_checks import check_readers
-
     url = settings.require("broker_url")
     with Broker.connect(url) as broker:
         kind = "Redis-protocol broker" if broker.is_redis else "RabbitMQ"
@@ -207,7 +175,7 @@ def check_broker(settings: Settings) -> Iterator[Check]:
 
 
 def check_queues(broker: Broker) -> Iterator[Check]:
-    """Those that producers need. Ones that exist are declared again: RabbitMQ refuses if ours differ."""
+    """The queues for producers. Existing ones are declared again: RabbitMQ refuses if ours differ."""
     states = {queue.name: broker.state(queue) for queue in producer_queues()}
     missing = [exchange.name for exchange in (NOTIFY, DEAD) if not broker.exists(exchange)]
     missing += [name for name, state in states.items() if state.messages is None]
@@ -227,7 +195,7 @@ def check_queues(broker: Broker) -> Iterator[Check]:
 
 
 def check_all_templates(settings: Settings) -> Iterator[Check]:
-    """As `notifier templates check`."""
+    """The same as `notifier templates check`."""
     from notifier.rendering import Renderer, Severity, check_templates
 
     renderer = Renderer(settings.templates)
@@ -260,7 +228,7 @@ def check_providers_and_senders(services: Services) -> Iterator[Check]:
 
 
 def check_circuits(services: Services) -> Iterator[Check]:
-    """Providers that are left alone, and senders that are held back."""
+    """Open circuits: of providers, and of senders at a provider."""
     from notifier.operations.providers import Steering
     from notifier.store.operator_actions import Operating
 
@@ -277,7 +245,7 @@ def check_circuits(services: Services) -> Iterator[Check]:
 
 
 async def _ask_all(settings: Settings, tables: Sequence[ProviderTable]) -> tuple[list[Check], set[Channel]]:
-    """Ask all of them at once; and the channels that they are for."""
+    """The checks of all providers, made at once, and the channels that they serve."""
     channels: set[Channel] = set()
     checks = await asyncio.gather(*(_ask(settings, table, channels) for table in tables))
     return list(checks), channels
@@ -320,10 +288,10 @@ def check_senders(services: Services, channels: set[Channel]) -> Iterator[Check]
 
 
 def check_bounces(services: Services) -> Iterator[Check]:
-    """Where returned mails come back to, and the links of mails that nobody asked for."""
+    """Whether returned mails are received, and mails to subscribers have a link to unsubscribe."""
     settings = services.settings
     if settings.bounce_address is None:
-        detail = "do not come back to us: mails stay sent, and dead addresses get more"
+        detail = "are not received: mails stay sent, and dead addresses get more"
         yield Check("bounces", True, detail, "set NOTIFIER_BOUNCE_ADDRESS, and run `notifier bounces`")
     else:
         yield Check("bounces", True, f"come back to {settings.bounce_address}, if `notifier bounces` runs")
@@ -333,14 +301,14 @@ def check_bounces(services: Services) -> Iterator[Check]:
         try:
             is_transactional = services.renderer.template(Channel.EMAIL, name).transactional
         except TemplateInvalid:
-            continue  # another check's
+            continue  # reported by another check
         if not is_transactional:
             fix = "set NOTIFIER_PUBLIC_URL and NOTIFIER_HASH_KEY"
-            yield Check("unsubscribing", True, f"mails of the template {name} go out without a link for it", fix)
+            yield Check("unsubscribing", True, f"mails of the template {name} have no link to unsubscribe", fix)
 
 
 def check_held_suppressions(services: Services) -> Iterator[Check]:
-    """Whether bounces suppress those who are dead, or too many of them wait for an operator."""
+    """Whether a mass alarm holds suppressions back."""
     found = services.held.stuck()
     if found is not None:
         # What an alarm left is no fault any more, and still somebody's to decide.
@@ -348,7 +316,7 @@ def check_held_suppressions(services: Services) -> Iterator[Check]:
 
 
 def check_receipts(settings: Settings) -> Iterator[Check]:
-    """Whether providers that report what became of a message can reach us."""
+    """Whether provider reports can reach us by webhook."""
     from notifier.providers.base import Reports
     from notifier.providers.registry import webhook_kinds
 
@@ -382,7 +350,7 @@ def _check_template_senders(services: Services) -> Iterator[Check]:
             try:
                 sender = renderer.template(channel, name).sender
             except TemplateInvalid:
-                continue  # another check's
+                continue  # reported by another check
             if sender is None or sender in settings.structure.senders:
                 continue
             detail = f"template {channel}/{name} names the sender {sender}, which is not configured"
@@ -400,16 +368,3 @@ def _address(settings: Settings, sender: str | None, channel: Channel) -> str | 
 def _setting(table: ProviderTable) -> str:
     variables = {"smtp": "NOTIFIER_SMTP_URL", "twilio": "NOTIFIER_TWILIO_*"}
     return f"[[providers]] {table.name} in notifier.toml, or {variables.get(table.kind, 'what it refers to')}"
-
-
-def split_error(text: str) -> tuple[str, str]:
-    """Our errors say "what: fix" or "what; fix": the last part is what to do."""
-    for separator in ("; ", ": "):
-        what, found, fix = text.rpartition(separator)
-        if found:
-            return what, fix
-    return text, ""
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # they take a moment to import, and `notifier --help` needs n
     from notifier.config.settings import Settings
 
 
-class Publisher(Protocol):
+class SendingClient(Protocol):
     """What `send` and `publish` need of a client; `RecordingClient` has it too."""
 
     def send(
@@ -51,7 +51,7 @@ def read_settings() -> Settings:
     return settings
 
 
-def connect(settings: Settings, producer: str) -> AbstractContextManager[Publisher]:
+def connect(settings: Settings, producer: str) -> AbstractContextManager[SendingClient]:
     """A client for the configured broker. Opens no connection yet."""
     from notifier.client.client import Client
 
@@ -63,7 +63,7 @@ class Wiring:
     """The outside world of a command."""
 
     settings: Callable[[], Settings] = read_settings
-    client: Callable[[Settings, str], AbstractContextManager[Publisher]] = connect
+    client: Callable[[Settings, str], AbstractContextManager[SendingClient]] = connect
 
     @contextmanager
     def services(self) -> Iterator[Services]:

@@ -15,19 +15,19 @@ PANEL = "Set up"
 
 def register(app: typer.Typer) -> None:
     """Add this family's commands."""
-    db = typer.Typer(no_args_is_help=True, help="The tables of the record.")
+    db = typer.Typer(no_args_is_help=True, help="The tables of the database.")
     db.command("upgrade")(db_upgrade)
     db.command("current")(db_current)
     partitions.add_to_db(db)
     privacy.add_to_db(db)
     restored.add_to_db(db)
     app.add_typer(db, name="db", rich_help_panel=PANEL)
-    queues = typer.Typer(invoke_without_command=True, help="The queues, and how much waits in them.")
+    queues = typer.Typer(invoke_without_command=True, help="The queues, and how many messages wait in them.")
     queues.callback()(queues_show)
     queues.command("declare")(queues_declare)
     dead_letters.add_to_queues(queues)
     app.add_typer(queues, name="queues", rich_help_panel=PANEL)
-    schema = typer.Typer(no_args_is_help=True, help="What producers may publish, and the HTTP API's document.")
+    schema = typer.Typer(no_args_is_help=True, help="The schemas of messages, callbacks and the HTTP API.")
     schema.command("message")(schema_message)
     schema.command("callback")(schema_callback)
     schema.command("openapi")(schema_openapi)
@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 
 def db_upgrade(context: typer.Context, as_json: AsJson = False) -> None:
-    """Bring the tables to this version, and make the partitions of the coming months. Safe to repeat."""
+    """Upgrade the tables to this version, and create the partitions of the coming months. Safe to repeat."""
     from notifier.store.schema.partitions import made_until
     from notifier.store.schema.revisions import revisions
     from notifier.store.schema.upgrade import upgrade
@@ -78,7 +78,7 @@ def db_current(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 def queues_show(context: typer.Context, as_json: AsJson = False) -> None:
-    """Show every queue with how much waits in it. Exits 1 if one is missing."""
+    """Show every queue and how many messages wait in it. Exits 1 if one is missing."""
     if context.invoked_subcommand:
         return
     from notifier.broker.inspection import Broker, producer_queues
@@ -108,14 +108,14 @@ def queues_show(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 def queues_declare(context: typer.Context) -> None:
-    """Make the exchanges and queues that are missing. Safe to repeat; on Redis there is nothing to make."""
+    """Create the exchanges and queues that are missing. Safe to repeat; Redis needs none."""
     from notifier.broker.inspection import Broker, producer_queues, where
     from notifier.broker.topology import work_queues
 
     url = wiring(context).settings().require("broker_url")
     with Broker.connect(url) as broker:
         if broker.is_redis:
-            hint("a Redis-protocol broker makes its lists when something is put into them: nothing to declare")
+            hint("a Redis-protocol broker creates its lists when they are first used: nothing to declare")
             return
         broker.declare()
     print_line(f"{len(producer_queues()) + len(work_queues())} queues are declared on {where(url)}")
@@ -123,21 +123,21 @@ def queues_declare(context: typer.Context) -> None:
 
 
 def schema_message() -> None:
-    """Print the JSON Schema of a message, and of a batch of them."""
+    """Print the JSON Schema of a message, and of a batch of messages."""
     from notifier.domain.message import json_schema
 
     print_json(json_schema())
 
 
 def schema_callback() -> None:
-    """Print the JSON Schema of what a producer's endpoint is told."""
+    """Print the JSON Schema of a callback, as a producer's endpoint receives it."""
     from notifier.callbacks.payload import json_schema
 
     print_json(json_schema())
 
 
 def schema_openapi() -> None:
-    """Print the OpenAPI document of the HTTP API. Needs no server and no setting."""
+    """Print the OpenAPI document of the HTTP API. Needs no server and no settings."""
     try:
         from notifier.api.app import make_app
     except ImportError:

@@ -14,7 +14,7 @@ from notifier.cli.output import AsJson, clean, console, hint, is_terminal, print
 from notifier.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from notifier.cli.checks import Check
+    from notifier.cli.check_result import Check
 
 PANEL = "Set up"
 
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(context: typer.Context, as_json: AsJson = False) -> None:
-    """Check everything that can be wrong, and say how to mend it.
+    """Check everything that can be wrong, and say how to fix it.
 
     Exits 1 if something is wrong.
     """
@@ -45,7 +45,8 @@ def doctor(context: typer.Context, as_json: AsJson = False) -> None:
 
 def _checks(world: Wiring) -> Iterator[Check]:
     """As they are made: asking a provider that is away takes seconds."""
-    from notifier.cli.checks import Check, all_checks
+    from notifier.cli.check_result import Check
+    from notifier.cli.checks import all_checks
 
     try:
         settings = world.settings()

@@ -1,36 +1,55 @@
-"""Suppressions in bulk: what a mass alarm held, and what is lifted by condition."""
+"""Suppressions in bulk: those that a mass alarm holds, and those that are lifted by condition."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from notifier.cli.actions import SelectionEnding, run_action
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
-from notifier.cli.operating import (
-    DryRun,
-    Ending,
-    Since,
-    Until,
-    Yes,
-    carry_out,
-    operator,
-)
-from notifier.cli.output import AsJson, hint, print_json, print_line, print_table, utc, when
-from notifier.cli.search import Before, Limit
+from notifier.cli.options import ActionOptions, PageOptions, Since, Until, grouped
+from notifier.cli.output import hint, print_line, print_list, utc, when
 
 if TYPE_CHECKING:
-    from notifier.operations import ActionCounts, ActionResult
+    from notifier.operations import ActionResult
     from notifier.operations.held_suppressions import HeldSuppressions, StuckHolding
     from notifier.store.held_suppressions import HeldFilter
     from notifier.store.suppressions import SuppressionFilter
 
 OfProvider = Annotated[str | None, typer.Option(help="Of messages that this provider sent.")]
 OfSender = Annotated[str | None, typer.Option(help="Of messages from this sender identity.")]
-Reason = Annotated[str | None, typer.Option("--why", "--reason", metavar="TEXT", help="Why; kept in the record.")]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOptions:
+    """Conditions on held suppressions."""
+
+    provider: OfProvider = None
+    sender: OfSender = None
+    since: Since = None
+    until: Until = None
+
+    def filter(self) -> HeldFilter:
+        """The conditions as the record takes them."""
+        from notifier.store.held_suppressions import HeldFilter
+
+        return HeldFilter(self.provider, self.sender, self.since, self.until)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldActionOptions(ActionOptions):
+    """`--reason` is another name of `--why` here."""
+
+    why: Annotated[
+        str | None,
+        typer.Option("--why", "--reason", metavar="TEXT", help="Why you do it; kept in the operator record."),
+    ] = None
 
 
 def add_to_suppressions(suppressions: typer.Typer) -> None:
@@ -45,136 +64,81 @@ def _held(context: typer.Context) -> Iterator[HeldSuppressions]:
         yield services.held
 
 
+@grouped
 def held(
     context: typer.Context,
-    provider: OfProvider = None,
-    sender: OfSender = None,
-    since: Since = None,
-    until: Until = None,
-    discard: Annotated[bool, typer.Option("--discard", help="Forget them: the bounces were our fault.")] = False,
-    why: Reason = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    limit: Limit = 50,
-    before: Before = None,
-    as_json: AsJson = False,
+    *,
+    filters: HeldOptions,
+    discard: Annotated[
+        bool, typer.Option("--discard", help="Delete them: the bounces were our own fault.")
+    ] = False,
+    options: HeldActionOptions,
+    page: PageOptions,
 ) -> None:
     """List suppressions that a mass alarm holds back, newest first, as hashes; or discard them.
 
     Times are UTC.
     """
-    from notifier.store.held_suppressions import HeldFilter
-
-    wanted = HeldFilter(provider, sender, since, until)
-    if discard:
-        end = Ending("discarded", "discard", as_json=as_json)
-        _end(context, wanted, end, why, dry_run=dry_run, yes=yes, apply=False)
-        return
     with _held(context) as operations:
-        found, stuck = operations.page(wanted, limit=limit, before=before), operations.stuck()
-    if as_json:
-        print_json(found)
-        return
-    if stuck is not None:
+        if discard:
+            _run(partial(operations.discard, filters.filter()), "discard", "discarded", options)
+            return
+        found, stuck = operations.page(filters.filter(), limit=page.limit, before=page.before), operations.stuck()
+    if stuck is not None and not options.as_json:
         print_line(stuck.why, "bold")
-    if not found:
-        hint("nothing is held like that")
-        return
-    rows = [
-        (when(one.held_at), one.channel, one.provider or "", one.sender or "", one.reason, one.detail or "")
-        for one in found
-    ]
-    print_table(("held", "channel", "provider", "sender", "reason", "detail"), rows, droppable=("detail",))
-    more = f"the next page: the same with --before {found[-1].id}\n" if len(found) == limit else ""
-    hint(f"{more}next: notifier suppressions apply-held --dry-run, or: notifier suppressions held --discard")
+    print_list(
+        found,
+        {
+            "held": lambda one: when(one.held_at),
+            "channel": lambda one: one.channel,
+            "provider": lambda one: one.provider,
+            "sender": lambda one: one.sender,
+            "reason": lambda one: one.reason,
+            "detail": lambda one: one.detail,
+        },
+        as_json=options.as_json,
+        noun="held suppression",
+        empty="no held suppression matches",
+        next_step="notifier suppressions apply-held --dry-run, or: notifier suppressions held --discard",
+        droppable=("detail",),
+        following=page.following(found),
+    )
 
 
-def apply_held(
-    context: typer.Context,
-    provider: OfProvider = None,
-    sender: OfSender = None,
-    since: Since = None,
-    until: Until = None,
-    why: Reason = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    as_json: AsJson = False,
-) -> None:
-    """Suppress those whom a mass alarm held back: the bounces were right.
+@grouped
+def apply_held(context: typer.Context, *, filters: HeldOptions, options: HeldActionOptions) -> None:
+    """Suppress the recipients that a mass alarm held back: the bounces were right.
 
-    If it is interrupted, run it again: it goes on.
+    If the command is interrupted, run it again.
     """
-    from notifier.store.held_suppressions import HeldFilter
-
-    end = Ending("suppressed", "apply", as_json=as_json)
-    wanted = HeldFilter(provider, sender, since, until)
-    _end(context, wanted, end, why, dry_run=dry_run, yes=yes, apply=True)
-
-
-def _end(
-    context: typer.Context,
-    wanted: HeldFilter,
-    end: Ending,
-    why: str | None,
-    *,
-    dry_run: bool,
-    yes: bool,
-    apply: bool,
-) -> None:
-    if not why and not dry_run:
-        raise typer.BadParameter("say why, or only count with --dry-run", param_hint="--why")
     with _held(context) as operations:
-        run = operations.apply if apply else operations.discard
-
-        def look() -> ActionResult:
-            return run(wanted, operator=operator(), dry_run=True)
-
-        def act(progress: Callable[[ActionCounts], None]) -> ActionResult:
-            return run(wanted, operator=operator(), reason=why, progress=progress)
-
-        _tell(carry_out(look, act, end, asks=not yes, dry_run=dry_run), end)
+        _run(partial(operations.apply, filters.filter()), "apply", "suppressed", options)
 
 
-def lift_all(
-    context: typer.Context,
-    wanted: SuppressionFilter,
-    why: str | None,
-    *,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
-) -> None:
+def lift_all(context: typer.Context, wanted: SuppressionFilter, options: ActionOptions) -> None:
     """`notifier suppressions lift --source`."""
     if wanted.since is None:
-        raise typer.BadParameter("say since when, as 3h", param_hint="--since")
-    if not why and not dry_run:
-        raise typer.BadParameter("say why, or only count with --dry-run", param_hint="--why")
-    end = Ending("lifted", "lift", as_json=as_json)
+        raise typer.BadParameter("say since when, for example 3h", param_hint="--since")
     with _held(context) as operations:
-
-        def look() -> ActionResult:
-            return operations.lift(wanted, operator=operator(), dry_run=True)
-
-        def act(progress: Callable[[ActionCounts], None]) -> ActionResult:
-            return operations.lift(wanted, operator=operator(), reason=why, progress=progress)
-
-        _tell(carry_out(look, act, end, asks=not yes, dry_run=dry_run), end)
+        _run(partial(operations.lift, wanted), "lift", "lifted", options)
 
 
-def _tell(result: ActionResult, end: Ending) -> None:
-    end.tell(result)
+def _run(perform: Callable[..., ActionResult], verb: str, done: str, options: ActionOptions) -> None:
+    if not options.why and not options.dry_run:
+        raise typer.BadParameter("give the reason, or count with --dry-run", param_hint="--why")
+    result = run_action(perform, SelectionEnding(verb, done), options)
     if not result.matched:
-        hint("there was none like that. next: notifier suppressions held, or: notifier suppressions list")
+        hint("none matches. next: notifier suppressions held, or: notifier suppressions list")
         raise typer.Exit(FAILED)
     if result.record_id is None:
-        hint(f"nothing was done. To do it: the same without --dry-run, and with --why; it is {end.command}")
-    elif end.command == "lift":
+        hint(f"nothing was done. To {verb}: the same command without --dry-run and with --why")
+    elif verb == "lift":
         hint("next: notifier retry ID, for what was suppressed meanwhile and is still wanted")
     else:
         hint("next: notifier suppressions list --since 1h")
 
 
-def tell_stuck(stuck: StuckHolding) -> None:
+def print_stuck(stuck: StuckHolding) -> None:
     """For `notifier stuck`."""
     print_line(stuck.why, "bold")
     for alarm in stuck.late.alarms:

@@ -1,4 +1,4 @@
-"""Statuses, reasons and outcomes in words, for people who were not there."""
+"""Statuses, reasons, outcomes and events in plain words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STATUSES: Mapping[str, str] = {
     Status.DELIVERED: "it arrived",
     Status.UNDELIVERED: "the provider reports that it did not arrive",
     Status.FAILED: "given up",
-    Status.EXPIRED: "its time was over before it could be sent",
+    Status.EXPIRED: "it expired before it could be sent",
     Status.CANCELLED: "stopped before it was sent",
     Status.SUPPRESSED: "the recipient must not be sent to",
 }
@@ -38,10 +38,10 @@ REASONS: Mapping[str, str] = {
     Reason.DESTINATION_REFUSED: "the provider does not serve this country, prefix or domain",
     Reason.NOT_CONFIGURED: "no provider, sender identity or key is configured for it",
     Reason.OUTCOME_UNKNOWN: "the provider's answer never came",
-    Reason.LEASE_EXPIRED: "its worker went away or was held up before it called a provider",
+    Reason.LEASE_EXPIRED: "its worker stopped or stalled before it called a provider",
     Reason.TEMPLATE_ERROR: "the template does not render with this context",
     Reason.TECHNICAL_ERROR: "a fault of notifier's own",
-    Reason.EXPIRED: "its time was over",
+    Reason.EXPIRED: "its expires_at or its deadline has passed",
     Reason.RATE_LIMITED: "it waits for its turn under a rate limit, a cap or a quota",
     Reason.COUNTRY_NOT_ALLOWED: "the country of the number is not on the allow-list",
     Reason.OPERATOR: "an operator decided so",
@@ -81,15 +81,15 @@ EVENTS: Mapping[str, str] = {
     "duplicate": "duplicate, nothing was sent for it",
     "redispatched": "no worker had taken it: given to the broker again",
     "operator": "an operator stepped in",
-    "held": "held until a receipt or an operator decides",
+    "held": "held until a provider report or an operator decides",
     "quota": "its producer comes near its quota",
     "provider": "the provider reports",
     "provider_message": "whose message it is",
-    "no_receipt": "receipts are given up",
+    "no_receipt": "no provider report is expected any longer",
     "recipient": "the recipient answers",
-    "came_back_unread": "a mail came back that nothing could read",
-    "auto_reply": "a program answered it: out of office, or a read receipt",
-    "suppression_held": "its recipient would be suppressed, which a mass alarm holds back",
+    "came_back_unread": "a returned mail could not be read",
+    "auto_reply": "an automatic reply: out of office, or a read receipt",
+    "suppression_held": "the suppression of its recipient is held back by a mass alarm",
 }
 
 

@@ -148,7 +148,7 @@ def _csv_line(number: int, columns: list[_Column], cells: Sequence[str]) -> Line
             value = _READ[column.type](cell)
         except ValueError:
             fix = "Correct the cell, or the type in the header row"
-            faults.append(Fault(column.heading, "wrong_type", f"is no {column.type}", fix))
+            faults.append(Fault(column.heading, "wrong_type", f"is not of type {column.type}", fix))
             continue
         if column.field in ("context", "metadata"):
             entry.setdefault(column.field, {})[column.key] = value

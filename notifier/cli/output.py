@@ -10,18 +10,21 @@ import base64
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from datetime import UTC, date, datetime
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, TypeVar
 from uuid import UUID
 
 import typer
 
 if TYPE_CHECKING:  # rich takes a moment to import, and a pipe does not need it
     from rich.console import Console
+
+T = TypeVar("T")
 
 #: The option of every command that prints data.
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
@@ -136,6 +139,85 @@ def print_table(
         cells = ((one_line(row[i]), styles[i][number] if i in styles else "") for i in shown)
         table.add_row(*(Text(text, style=style) for text, style in cells))
     screen.print(table)
+
+
+def print_list(
+    found: Sequence[T],
+    columns: Mapping[str, Callable[[T], object]],
+    *,
+    as_json: bool,
+    noun: str,
+    empty: str,
+    next_step: str = "",
+    droppable: Sequence[str] = (),
+    styles: Mapping[str, Callable[[T], str]] | None = None,
+    following: object = None,
+    to_json: Callable[[T], Any] | None = None,
+) -> None:
+    """What a command found: JSON, or a table with a count and what to do next, or the hint `empty`.
+
+    `columns` gives the value of each cell; None is an empty one. `following`: what `--before` has to be for the
+    next page, None on the last one. `to_json`: what JSON shows of each, if not all fields.
+    """
+    if as_json:
+        print_json(found if to_json is None else [to_json(one) for one in found])
+        return
+    if not found:
+        hint(empty)
+        return
+    headers = list(columns)
+    rows = [["" if (value := read(one)) is None else str(value) for read in columns.values()] for one in found]
+    colours = {headers.index(name): [style(one) for one in found] for name, style in (styles or {}).items()}
+    print_table(headers, rows, colours, droppable=droppable)
+    more = f"; the next page: the same with --before {following}" if following else ""
+    then = f"\nnext: {next_step}" if next_step else ""
+    hint(f"{count(len(found), noun)}{more}{then}")
+
+
+@contextmanager
+def progress_bar(total: int | None = None, *, hidden: bool = False) -> Iterator[Callable[[str, int], None]]:
+    """A bar on a terminal, or a spinner without `total`; nothing elsewhere. Yields what to call after each step,
+    with what is done in words and how much of the total that is."""
+    if hidden or not is_terminal(sys.stderr):
+        yield lambda _words, _done: None
+        return
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+    columns: list[Any] = [SpinnerColumn(), TextColumn("{task.description}")]
+    if total:
+        columns += [BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn()]
+    with Progress(*columns, console=console(sys.stderr), transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda words, done: bar.update(task, description=words, completed=done)
+
+
+def count(number: int, noun: str) -> str:
+    """`1 template`, `2 templates`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def print_content(headers: Mapping[str, Any], body: bytes) -> None:
+    """The headers and the body of a message that could not be read, as far as they can be shown."""
+    if headers:
+        print_line("\nheaders", "bold")
+        print_pairs((f"  {one_line(name)}", one_line(str(value))) for name, value in headers.items())
+    print_line("\nbody", "bold")
+    for line in body_lines(body):
+        print_line(f"  {line}")
+
+
+def body_lines(body: bytes) -> list[str]:
+    """The body as text with control characters spelled out, or as a hex dump where it is not UTF-8."""
+    try:
+        return clean(body.decode()).splitlines() or ["(empty)"]
+    except UnicodeDecodeError:
+        return [_hex_line(body, start) for start in range(0, len(body), 16)]
+
+
+def _hex_line(body: bytes, start: int) -> str:
+    row = body[start : start + 16]
+    shown = "".join(chr(byte) if 0x20 <= byte < 0x7F else "." for byte in row)
+    return f"{start:08x}  {row.hex(' '):<47}  {shown}"
 
 
 #: Columns that are never folded.

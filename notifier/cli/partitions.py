@@ -22,20 +22,20 @@ def add_to_db(db: typer.Typer) -> None:
 
 def partitions(
     context: typer.Context,
-    now: Annotated[bool, typer.Option("--now", help="Make what is missing; Beat does it every night.")] = False,
+    now: Annotated[bool, typer.Option("--now", help="Create what is missing; Beat does it every night.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what is missing, and what is in the way.")
+        bool, typer.Option("--dry-run", help="Only show what is missing, and how many rows have to be moved.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show, or make, the months that are missing. Rows that are in the way are moved into them.
+    """Show or create the monthly partitions that are missing, and move the rows that belong into them.
 
-    Exits 1 if a month could not be made.
+    Exits 1 if a month could not be created.
     """
     from notifier.store.schema.partitions import made_until, missing_months, strays
 
     if now == dry_run:
-        fix = "give one of them: --dry-run shows, --now makes"
+        fix = "give one of the two: --dry-run shows, --now creates"
         raise typer.BadParameter(fix, param_hint="--now / --dry-run")
     with wiring(context).services() as services:
         missing = missing_months(services.engine)
@@ -46,10 +46,10 @@ def partitions(
     elif made is None:
         _show(missing)
     else:
-        _tell(made)
+        _print_made(made)
     if not as_json:
         print_line(f"partitions are there until the end of {until}" if until else "this month has no partitions")
-        _tell_others(others)
+        _print_others(others)
     if made is not None and made.failed:
         raise typer.Exit(FAILED)
 
@@ -75,18 +75,18 @@ def _show(missing: list[MissingMonth]) -> None:
         return
     rows = [(one.month.name, ", ".join(one.names), str(one.rows)) for one in missing]
     print_table(("month", "missing", "rows to move"), rows)
-    hint("while rows are moved everybody waits: about 6 s for each million. next: notifier db partitions --now")
+    hint("moving rows blocks everybody, about 6 s per million. next: notifier db partitions --now")
 
 
-def _tell(made: MadeMonths) -> None:
-    print_line(f"{len(made.names)} partitions made{': ' if made.names else ''}{', '.join(made.names)}")
+def _print_made(made: MadeMonths) -> None:
+    print_line(f"{len(made.names)} partitions created{': ' if made.names else ''}{', '.join(made.names)}")
     if made.moved:
         print_line(f"{made.moved} rows moved out of the default partitions")
     for month, why in made.failed.items():
-        warn(f"{month} could not be made: {why}")
+        warn(f"{month} could not be created: {why}")
 
 
-def _tell_others(others: list[Stray]) -> None:
+def _print_others(others: list[Stray]) -> None:
     for one in others:
         where = "later than all months" if one.is_ahead else "earlier than all months"
         span = f"{one.first_at:%Y-%m-%d} to {one.last_at:%Y-%m-%d}"

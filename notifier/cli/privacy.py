@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +10,7 @@ import typer
 
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
-from notifier.cli.operating import progress_bar
-from notifier.cli.output import AsJson, hint, print_json, print_line, print_table, warn
+from notifier.cli.output import AsJson, hint, print_json, print_line, print_table, progress_bar, warn
 
 if TYPE_CHECKING:
     from notifier.operations.retention import RetentionRun
@@ -28,11 +27,11 @@ def add_to_db(db: typer.Typer) -> None:
 def new_key(
     key_id: Annotated[
         str | None,
-        typer.Argument(metavar="[ID]", help="A name that no other key has; today's date, unless given."),
+        typer.Argument(metavar="[ID]", help="A name that no other key has; default: today's date."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key for NOTIFIER_ENCRYPTION_KEYS and print it. It is kept nowhere: keep it yourself."""
+    """Create a key for NOTIFIER_ENCRYPTION_KEYS and print it. It is stored nowhere: store it yourself."""
     from notifier.security import encryption
 
     try:
@@ -52,36 +51,35 @@ def reseal(
     context: typer.Context,
     rehash: Annotated[
         bool,
-        typer.Option("--rehash", help="Make all hashes of recipients anew: NOTIFIER_HASH_KEY is another one now."),
+        typer.Option("--rehash", help="Recreate all hashes of recipients, because NOTIFIER_HASH_KEY has changed."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Seal what is plain or under an older key with the newest one, and add the hashes that searches go by.
+    """Encrypt with the newest key what is plain or under an older one, and add the hashes that searches use.
 
-    Safe while everything runs, and to repeat: what is on its way is left for the next time. Exits 1 while anything
-    is left that needs an older key.
+    Safe while everything runs, and to repeat: what is on its way is left for the next time. Exits 1 as long as
+    something still needs an older key.
     """
-    from notifier.store.operator_actions import ActionCounts
     from notifier.store.re_encryption import Resealing
 
     with wiring(context).services() as services:
         resealing = Resealing(services.engine, services.vault)
         is_on = services.sealer.is_on
-        with progress_bar("written", resealing.estimate() or None, hidden=as_json) as show:
+        with progress_bar(resealing.estimate() or None, hidden=as_json) as show:
             try:
-                done = resealing.run(rehash=rehash, progress=lambda far: show(ActionCounts(far.seen, far.changed)))
+                done = resealing.run(rehash=rehash, progress=lambda far: show(f"{far.changed} written", far.seen))
             except KeyboardInterrupt:
-                hint("It stopped before its end; what was written stays. Run it again: it goes on.")
+                hint("Stopped early; what was written stays. Run it again to go on.")
                 raise
     if as_json:
         print_json(done)
     else:
-        _tell_resealed(done, is_on=is_on)
+        _print_resealed(done, is_on=is_on)
     if done.busy or done.locked:
         raise typer.Exit(FAILED)
 
 
-def _tell_resealed(done: Resealed, *, is_on: bool) -> None:
+def _print_resealed(done: Resealed, *, is_on: bool) -> None:
     print_line(f"{done.changed} rows written, {done.seen} looked at")
     if done.suppressions:
         print_line(f"{done.suppressions} suppressions went along to the identity of their recipients")
@@ -98,44 +96,28 @@ def _tell_resealed(done: Resealed, *, is_on: bool) -> None:
 
 def retention(
     context: typer.Context,
-    now: Annotated[bool, typer.Option("--now", help="Do it now, to the end; Beat does it every night.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what there is to do.")] = False,
+    now: Annotated[
+        bool, typer.Option("--now", help="Apply it now, to the end; Beat does it every night.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be done.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show, or do, what [retention] of notifier.toml says: redact, delete and drop what is old."""
-    from notifier.store.operator_actions import ActionCounts
-
+    """Show or apply [retention] of notifier.toml: redact, delete and drop what is old."""
     if now == dry_run:
         raise typer.BadParameter(
-            "give one of them: --dry-run counts, --now does it", param_hint="--now / --dry-run"
+            "give one of the two: --dry-run counts, --now applies it", param_hint="--now / --dry-run"
         )
     with wiring(context).services() as services:
         tables = services.settings.structure.retention
         if dry_run:
             kept = services.keeper.preview()
         else:
-            bar = progress_bar("done", None, hidden=as_json)
-            with services.upkeep.recorded("retention"), bar as show:
-                kept = services.keeper.run(progress=lambda far: show(ActionCounts(0, _total(far))))
+            with services.upkeep.recorded("retention"), progress_bar(hidden=as_json) as show:
+                kept = services.keeper.run(progress=lambda far: show(f"{_total(far)} done", 0))
     if as_json:
         print_json({"dry_run": dry_run, "result": kept})
         return
-    verb = "would be " if dry_run else ""
-    rows = [
-        (
-            str(channel),
-            _count(kept.redacted, channel),
-            _count(kept.deleted, channel),
-            _count(kept.rejected, channel),
-        )
-        for channel in tables
-    ]
-    headers = ("channel", f"{verb}redacted", f"{verb}deleted", f"rejected messages {verb}deleted")
-    if rows:
-        print_table(headers, rows)
-    _tell_months(kept, verb)
-    if kept.wiped:
-        print_line(f"secrets of {kept.wiped} messages that were never sent are wiped")
+    _print_retention(kept, list(map(str, tables)), "would be " if dry_run else "")
     if not tables:
         hint("notifier.toml has no [retention]: notifications are kept for ever")
     elif dry_run:
@@ -146,11 +128,12 @@ def _total(kept: RetentionRun) -> int:
     return sum((*kept.redacted.values(), *kept.deleted.values(), *kept.rejected.values(), kept.wiped))
 
 
-def _count(counts: Mapping[str, int], channel: str) -> str:
-    return str(counts.get(channel, 0))
-
-
-def _tell_months(kept: RetentionRun, verb: str) -> None:
+def _print_retention(kept: RetentionRun, channels: Sequence[str], verb: str) -> None:
+    counts = (kept.redacted, kept.deleted, kept.rejected)
+    rows = [(channel, *(str(count.get(channel, 0)) for count in counts)) for channel in channels]
+    if rows:
+        headers = ("channel", f"{verb}redacted", f"{verb}deleted", f"rejected messages {verb}deleted")
+        print_table(headers, rows)
     if kept.dropped:
         print_line(f"months {verb}dropped: {', '.join(kept.dropped)}")
     if kept.held:
@@ -158,3 +141,5 @@ def _tell_months(kept: RetentionRun, verb: str) -> None:
         hint("next: notifier search --status unknown, and --status scheduled")
     if kept.in_use:
         warn(f"tables were in use: {', '.join(kept.in_use)}. The next run tries again")
+    if kept.wiped:
+        print_line(f"secrets of {kept.wiped} messages that were never sent are wiped")

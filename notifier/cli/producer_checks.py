@@ -1,4 +1,4 @@
-"""What `notifier doctor` says about producers: who is proven, and how."""
+"""What `notifier doctor` checks about producers: who is proven, and how."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from notifier.broker import topology, user_id
-from notifier.cli.checks import Check
+from notifier.cli.check_result import Check
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.domain.producers import is_matching
 from notifier.domain.statuses import Channel
@@ -25,7 +25,7 @@ def check_producers(services: Services) -> Iterator[Check]:
     """Who proves that a message is from the producer that it names."""
     settings = services.settings
     if settings.broker_url is None:
-        return  # told by the broker's own check
+        return  # reported by the broker's own check
     url = settings.require("broker_url")
     try:
         check_broker(settings.structure, url)
@@ -39,7 +39,7 @@ def check_producers(services: Services) -> Iterator[Check]:
         yield Check("producers", True, detail, fix)
     else:
         has_proven = any(table.broker_user for table in settings.structure.producers.values())
-        fix = "" if has_proven else "name the broker user of each in [producers.<name>] of notifier.toml"
+        fix = "" if has_proven else "set the broker user of each in [producers.<name>] of notifier.toml"
         yield Check("producers", True, detail, fix)
         yield from _check_seen(services)
         yield from _check_own_user(settings, url)
@@ -47,7 +47,7 @@ def check_producers(services: Services) -> Iterator[Check]:
 
 
 def _check_seen(services: Services) -> Iterator[Check]:
-    """Producers that publish without proof: the next ones to get a user of their own."""
+    """Producers that recently published without proof."""
     from notifier.store.producers import unproven_producers
     from notifier.store.schema.revisions import missing_upgrade
 
@@ -57,7 +57,7 @@ def _check_seen(services: Services) -> Iterator[Check]:
         since = services.audit.now() - timedelta(days=LOOKED_BACK_DAYS)
         found = unproven_producers(services.engine, since)
     except (ConfigurationError, ServiceUnavailable):
-        return  # told by the database's own check
+        return  # reported by the database's own check
     if found:
         more = f" and {len(found) - 20} more" if len(found) > 20 else ""
         detail = f"not proven, of those that published in the last {LOOKED_BACK_DAYS} days: "
@@ -66,26 +66,26 @@ def _check_seen(services: Services) -> Iterator[Check]:
 
 
 def _check_own_user(settings: Settings, url: str) -> Iterator[Check]:
-    """The service's user may do everything, and vouch for everyone: it has to be the service's alone."""
+    """Whether the service has a broker user of its own: it may do everything, and vouch for every producer."""
     own = user_id.own_users(url, settings.broker_user)
     owners = {user: name for name, table in settings.structure.producers.items() for user in table.broker_user}
     if "guest" in own:
-        fix = "make a user for the service: rabbitmqctl add_user notifier …; then delete guest"
-        yield Check("broker user", True, "the service is guest on the broker, as anybody may be", fix)
+        fix = "create a user for the service: rabbitmqctl add_user notifier …; then delete guest"
+        yield Check("broker user", True, "the service logs in to the broker as guest, as anybody can", fix)
     for user in sorted(own & owners.keys()):
-        detail = f"the service's own user {user} is also that of the producer {owners[user]}, who may then do all"
-        fix = "make a user for each of the two, unless that producer is `notifier send` and `publish`"
+        detail = f"the producer {owners[user]} uses the service's own user {user}, and so may do everything"
+        fix = "create a user for each of the two, unless that producer is `notifier send` and `publish`"
         yield Check("broker user", True, detail, fix)
     if owners and not own:
-        detail = "it is not known by which name: what an operator publishes again is not proven any more"
+        detail = "the name of the service's user is not known: what an operator replays loses its proof"
         yield Check("broker user", True, detail, "set NOTIFIER_BROKER_USER")
 
 
 def _check_templates(services: Services) -> Iterator[Check]:
-    """Patterns that no template has: a producer that may send nothing by them, a slip of the pen most likely."""
+    """Patterns of allowed templates that match none, most likely by a typing error."""
     names = {name for channel in Channel for name in services.renderer.names(channel)}
     for producer, table in services.settings.structure.producers.items():
         for pattern in table.templates or ():
             if not any(is_matching(name, pattern) for name in names):
-                detail = f"the producer {producer} may send {pattern}, and there is no such template"
+                detail = f"the producer {producer} may send {pattern}, but no template matches"
                 yield Check("producers", True, detail, f"correct templates of [producers.{producer}]")

@@ -1,15 +1,16 @@
-"""`notifier providers`: how the providers are, and an operator's word on each."""
+"""`notifier providers`: the health of the providers; pause, resume or weigh one."""
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from notifier.cli.actions import operator
 from notifier.cli.context import wiring
+from notifier.cli.options import Why
 from notifier.cli.output import AsJson, hint, one_line, print_json, print_line, print_table, utc
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 PANEL = "Act"
 
 Name = Annotated[str, typer.Argument(help="Name of the provider, as in notifier.toml.", show_default=False)]
-Why = Annotated[str | None, typer.Option(metavar="TEXT", help="Why; kept in the record.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -46,7 +46,7 @@ def steering(context: typer.Context) -> Iterator[Steering]:
 
 
 def list_providers(context: typer.Context, as_json: AsJson = False) -> None:
-    """Show each provider: in use, paused, or its circuit open; its last minute; the senders that it refuses."""
+    """Show each provider: in use, paused, or circuit open; its last minute; and the senders that it refuses."""
     if context.invoked_subcommand is not None:
         return
     with steering(context) as found:
@@ -62,7 +62,10 @@ def list_providers(context: typer.Context, as_json: AsJson = False) -> None:
     if senders:
         print_table(("sender", "at", "state", "refusals", "since (UTC)", "why"), senders)
     if senders or any(view.state != "in use" for view in views):
-        hint("next: mend it, then `notifier providers resume NAME`; `notifier stuck` shows what waits for it")
+        hint(
+            "next: fix the cause, then `notifier providers resume NAME`; `notifier stuck` shows which "
+            "notifications wait for it"
+        )
 
 
 def _sender_row(view: ProviderView, sender: SenderView) -> tuple[str, ...]:
@@ -83,16 +86,16 @@ def _row(view: ProviderView) -> tuple[str, ...]:
 
 
 def pause(context: typer.Context, name: Name, why: Why = None) -> None:
-    """Make no more calls to a provider. What only it could send waits."""
+    """Make no more calls to a provider. Notifications that only it can send will wait."""
     with steering(context) as found:
-        found.pause(name, operator=getpass.getuser(), reason=why)
-    hint(f"{name} is paused; workers obey within two seconds. next: notifier providers resume {name}")
+        found.pause(name, operator=operator(), reason=why)
+    hint(f"{name} is paused; workers follow within two seconds. next: notifier providers resume {name}")
 
 
 def resume(context: typer.Context, name: Name, why: Why = None) -> None:
     """Call a provider again, and close its circuit and those of its senders."""
     with steering(context) as found:
-        found.resume(name, operator=getpass.getuser(), reason=why)
+        found.resume(name, operator=operator(), reason=why)
     hint(f"{name} is in use again. next: notifier providers")
 
 
@@ -100,19 +103,19 @@ def weigh(
     context: typer.Context,
     name: Name,
     weight: Annotated[
-        int | None, typer.Argument(min=0, max=1000, help="Share of the traffic; left out: the configured one.")
+        int | None, typer.Argument(min=0, max=1000, help="Share of the traffic; default: the configured one.")
     ] = None,
     why: Why = None,
 ) -> None:
-    """Give a provider another share of the traffic."""
+    """Change a provider's share of the traffic."""
     with steering(context) as found:
-        found.weigh(name, weight, operator=getpass.getuser(), reason=why)
+        found.weigh(name, weight, operator=operator(), reason=why)
     hint(
         f"{name} has {'the configured weight' if weight is None else f'weight {weight}'}. next: notifier providers"
     )
 
 
-def tell_circuit(one: OpenCircuit) -> None:
+def print_circuit(one: OpenCircuit) -> None:
     """Say whose circuit is open, and whom it stops, for `notifier stuck`."""
     print_line(one.why, "bold")
     until = f", next try {utc(one.until)}" if one.until else ""

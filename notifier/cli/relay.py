@@ -24,20 +24,22 @@ def relay(
             metavar="URL",
             show_default=False,
             show_envvar=True,
-            help="The producer's own database, as SQLAlchemy writes it.",
+            help="The producer's own database, as an SQLAlchemy URL.",
         ),
     ],
-    table: Annotated[str, typer.Option(help="The outbox, with its schema if it has one.")] = "notifier_outbox",
-    once: Annotated[bool, typer.Option("--once", help="Publish what is there now, then end.")] = False,
-    batch: Annotated[int, typer.Option(min=1, max=1000, help="Rows of one transaction.")] = 500,
-    idle_seconds: Annotated[float, typer.Option(min=0.01, help="Pause while it is empty.")] = 0.5,
-    timeout_seconds: Annotated[float, typer.Option(min=0.1, help="Deadline of one publish.")] = 5.0,
+    table: Annotated[
+        str, typer.Option(help="The table of the outbox, with its schema if it has one.")
+    ] = "notifier_outbox",
+    once: Annotated[bool, typer.Option("--once", help="Publish what is there now, then exit.")] = False,
+    batch: Annotated[int, typer.Option(min=1, max=1000, help="Rows per transaction.")] = 500,
+    idle_seconds: Annotated[float, typer.Option(min=0.01, help="Pause while the outbox is empty.")] = 0.5,
+    timeout_seconds: Annotated[float, typer.Option(min=0.1, help="Deadline for one publish.")] = 5.0,
     as_json: AsJson = False,
 ) -> None:
-    """Publish the messages that a producer wrote into its outbox. Run as many as you like.
+    """Publish the messages that a producer wrote into its outbox. Any number of these programs can run.
 
-    Waits for ever for a broker or a database that is away. Stops on SIGTERM or Ctrl-C when the batch in hand is
-    done.
+    Waits without limit for a broker or a database that is down. Stops on SIGTERM or Ctrl-C, once the current
+    batch is done.
     """
     settings = wiring(context).settings()
     broker_url = settings.require("broker_url")
@@ -55,6 +57,6 @@ def relay(
             count = worker.drain()
             print_json({"published": count}) if as_json else print_line(f"{count} published")
         else:
-            hint(f"passing on what comes into {table}; Ctrl-C stops")
+            hint(f"publishing what comes into {table}; Ctrl-C stops")
             worker.run(stop)
     engine.dispose()

@@ -1,42 +1,27 @@
-"""The programs of the service (`intake`, `worker`, `beat`) and the two that need no set-up (`up`, `demo`)."""
+"""The programs of the service: `notifier intake`, `worker`, `beat` and `api`."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
-from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from notifier.cli.output import AsJson, hint, one_line, print_json, print_line, print_table, warn
 from notifier.domain.errors import ConfigurationError, MissingPackage
 from notifier.domain.statuses import Channel, Lane
 
 if TYPE_CHECKING:
     from notifier.config.settings import Settings
-    from notifier.dev.demo import DemoOutcome, DemoReport
-    from notifier.dev.local import LocalWorld, Place
 
-
-#: `up` has so much longer than its programs: its servers end after them. Seconds.
-SERVERS_SECONDS = 45.0
-_EXAMPLE = "login_code +15550100123 --context code=042137 --context valid_minutes=10"
+PANEL = "Run the service"
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    service = "Run the service"
-    app.command(rich_help_panel=service)(up)
-    app.command(rich_help_panel=service)(demo)
-    app.command(rich_help_panel=service)(intake)
-    app.command(rich_help_panel=service)(worker)
-    app.command(rich_help_panel=service)(beat)
-    app.command(rich_help_panel=service)(api)
+    app.command(rich_help_panel=PANEL)(intake)
+    app.command(rich_help_panel=PANEL)(worker)
+    app.command(rich_help_panel=PANEL)(beat)
+    app.command(rich_help_panel=PANEL)(api)
 
 
 def program_settings(program: str, *, use_running: bool = True) -> Settings:
@@ -51,9 +36,9 @@ def program_settings(program: str, *, use_running: bool = True) -> Settings:
 
 
 def intake() -> None:
-    """Take producers' messages from the broker into the record. Run as many as you like.
+    """Take producers' messages from the broker into the database. Any number of these programs can run.
 
-    Stops on SIGTERM or Ctrl-C when the batch in hand is recorded.
+    Stops on SIGTERM or Ctrl-C, once the current batch is recorded.
     """
     settings = program_settings("intake")
     from notifier.bootstrap import Services
@@ -77,23 +62,25 @@ def intake() -> None:
 
 def worker(
     lanes: Annotated[
-        str, typer.Option(help="Lanes to deliver, with commas: urgent,normal,bulk.")
+        str, typer.Option(help="Lanes to deliver, separated by commas: urgent,normal,bulk.")
     ] = "urgent,normal,bulk",
-    channels: Annotated[str, typer.Option(help="Channels to deliver, with commas: email,sms.")] = "email,sms",
+    channels: Annotated[
+        str, typer.Option(help="Channels to deliver, separated by commas: email,sms.")
+    ] = "email,sms",
     callbacks: Annotated[
         bool | None,
         typer.Option(
             "--callbacks/--no-callbacks",
-            help="Call producers' endpoints, too; default: unless it delivers urgent alone. Better apart, with"
-            " --no-callbacks here and `notifier callbacks run`.",
+            help="Also call producers' endpoints; default: yes, unless it delivers only urgent. Better: "
+            "--no-callbacks here, and `notifier callbacks run` apart.",
             show_default=False,
         ),
     ] = None,
-    name: Annotated[str, typer.Option(help="Name among the workers; %h is the host.")] = "",
+    name: Annotated[str, typer.Option(help="Name of this worker; %h is the host.")] = "",
 ) -> None:
-    """Deliver notifications. One process for each group of lanes keeps bulk from delaying codes.
+    """Deliver notifications. With one process for each group of lanes, bulk does not delay codes.
 
-    Stops on SIGTERM when what is in flight is finished and recorded.
+    Stops on SIGTERM, once the deliveries in progress are finished and recorded.
     """
     chosen_lanes = _choices(Lane, lanes, "--lanes")
     chosen_channels = _choices(Channel, channels, "--channels")
@@ -112,12 +99,12 @@ def _choices(kind: Any, text: str, option: str) -> list[Any]:
         return [kind(part.strip()) for part in text.split(",") if part.strip()]
     except ValueError:
         raise ConfigurationError(
-            f"{option} takes {', '.join(kind)}, with commas between", setting=option
+            f"{option} takes {', '.join(kind)}, separated by commas", setting=option
         ) from None
 
 
 def beat() -> None:
-    """Wake the sweep every second, and the daily jobs. Two at once do no harm."""
+    """Start the sweep every second, and the daily jobs. Two at once do no harm."""
     settings = program_settings("beat")
     from notifier.worker.run import run_beat
 
@@ -125,9 +112,9 @@ def beat() -> None:
 
 
 def api() -> None:
-    """Answer HTTP requests: send, search, retry. Run as many as you like, behind a proxy that does TLS.
+    """Answer HTTP requests: send, search, retry. Any number of these programs can run, behind a proxy with TLS.
 
-    Stops on SIGTERM or Ctrl-C when what is under way is answered.
+    Stops on SIGTERM or Ctrl-C, once the requests in progress are answered.
     """
     _require_web()
     settings = program_settings("api")
@@ -144,214 +131,3 @@ def _require_web() -> None:
 
     if not has_web():
         raise MissingPackage("the HTTP API needs more packages: pip install 'notifier[web]'")
-
-
-def up() -> None:
-    """Run the whole service on this machine. What is not configured is started here, too.
-
-    Without settings: an embedded PostgreSQL and Valkey, a mail server and a Twilio that keep what they get. The
-    data stays in the data folder between runs. Ctrl-C stops everything in order.
-    """
-    settings = program_settings("up", use_running=False)
-    from notifier.dev.local import Place, announced, local_world
-    from notifier.dev.programs import Programs
-    from notifier.intake.producers import check_broker, in_words
-    from notifier.runtime.shutdown import stop_on_signals
-    from notifier.store.schema.upgrade import upgrade
-
-    stop = stop_on_signals(settings.grace_seconds + SERVERS_SECONDS)
-    data_dir = settings.data_dir.expanduser().absolute()
-    hint(f"starting what is not configured, in {data_dir}")
-    with local_world(settings, data_dir, fixed_ports=True) as world:
-        database_url = world.environment.get("NOTIFIER_DATABASE_URL") or settings.require("database_url")
-        broker_url = world.environment.get("NOTIFIER_BROKER_URL") or settings.require("broker_url")
-        check_broker(settings.structure, broker_url)
-        upgrade(database_url)
-        wanted, api, where = _api_program(settings, world)
-        world.places += [*where, Place("producers", in_words(settings.structure, broker_url))]
-        # A person reads along.
-        logs = {"NOTIFIER_LOG_FORMAT": "text"} if settings.log_format == "auto" else {}
-        variables, grace = {**world.environment, **logs, **api}, settings.grace_seconds
-        programs = Programs(variables, data_dir / "logs", programs=wanted, grace_seconds=grace)
-        with announced(data_dir, world.environment) if world.environment else nullcontext():
-            programs.start()
-            print_table(("what", "where"), [(place.name, place.where) for place in world.places])
-            print_line(f"running: {', '.join(programs.pids)}; logs in {data_dir / 'logs'}")
-            print_line("try, in another terminal:")
-            print_line(f"  notifier send {_EXAMPLE} --wait 10")
-            print_line("Ctrl-C stops everything.")
-            sys.stdout.flush()
-            followers = _follow(programs.logs, stop)
-            programs.watch(stop, lambda died, pause: warn(f"{died} ended; it starts again in {pause:g} s"))
-            hint("stopping: what is in flight is finished first")
-            programs.stop()
-            for follower in followers:
-                follower.join(timeout=5)
-    hint("stopped; the data is kept")
-
-
-def _api_program(
-    settings: Settings, world: LocalWorld
-) -> tuple[Mapping[str, tuple[str, ...]], dict[str, str], list[Place]]:
-    """All programs with the API if it is installed; its variables, and where it is. A port that is taken is
-    replaced, as those of mail and Twilio are."""
-    from notifier.dev.local import Place, with_api
-    from notifier.dev.machine import is_free
-    from notifier.dev.programs import API, PROGRAMS
-
-    if settings.public_url:
-        world.environment["NOTIFIER_PUBLIC_URL"] = settings.public_url
-    api = with_api(world, settings.api_port if is_free(settings.api_port) else None)
-    if not api:
-        return PROGRAMS, {}, []
-    place = Place("HTTP API", f"http://127.0.0.1:{api['NOTIFIER_API_PORT']}, with a key: notifier keys create")
-    return {**API, **PROGRAMS}, api, [place]
-
-
-def _follow(logs: dict[str, Path], stop: Event) -> list[Thread]:
-    """Show what the programs log from now on, each line with its program."""
-
-    def follow(name: str, path: Path) -> None:
-        with path.open("r", encoding="utf-8", errors="replace") as file:
-            file.seek(0, 2)
-            while True:
-                last_round = stop.wait(0.3)
-                for line in file:
-                    hint(f"{name:<13} {line.rstrip()}")
-                if last_round:
-                    return
-
-    threads = [Thread(target=follow, args=item, daemon=True) for item in logs.items()]
-    for thread in threads:
-        thread.start()
-    return threads
-
-
-def demo(
-    folder: Annotated[
-        Path | None, typer.Option(help="Run on this empty folder and keep it: mails, logs, database.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """See it work: the whole service on a scratch folder, the shop's examples through it, and what became of them.
-
-    Needs no setting and touches none of yours. Exits 0 only if every message ended as it should.
-    """
-    from notifier.dev.demo import run_demo
-
-    if folder is not None and folder.exists() and any(folder.iterdir()):
-        raise ConfigurationError(f"{folder} is not empty; name a folder that is, or leave --folder out")
-    with _scratch(folder) as path, _Progress() as progress:
-        report = run_demo(path, say=progress.say, progress=progress.show)
-    if as_json:
-        print_json(_as_json(report))
-    else:
-        _print_report(report)
-        if folder:
-            hint(f"kept: mails in {folder / 'mail'}, logs in {folder / 'logs'}")
-    raise typer.Exit(0 if report.ok else 1)
-
-
-@contextmanager
-def _scratch(folder: Path | None) -> Iterator[Path]:
-    """The given folder, made if it is missing, or a temporary one that goes away."""
-    from notifier.dev.machine import make_temporary_folder
-
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield folder.absolute()
-        return
-    temporary = make_temporary_folder()
-    try:
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-class _Progress:
-    """Steps as lines on standard error; on a terminal a bar for the messages."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._task: Any = None
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def say(self, text: str) -> None:
-        hint(f"· {text}")
-
-    def show(self, done: int, total: int) -> None:
-        if not sys.stderr.isatty():
-            return
-        if self._bar is None:
-            from rich.console import Console
-            from rich.progress import Progress
-
-            self._bar = Progress(console=Console(stderr=True), transient=True)
-            self._bar.start()
-            self._task = self._bar.add_task("messages", total=total)
-        self._bar.update(self._task, completed=done)
-
-
-def _as_json(report: DemoReport) -> dict[str, Any]:
-    return {
-        "ok": report.ok,
-        "notifications": [_outcome_json(outcome) for outcome in report.outcomes],
-        "rejected": report.rejected,
-        "duplicates": report.duplicates,
-        "problems": list(report.problems),
-        "seconds": round(report.seconds, 2),
-    }
-
-
-def _outcome_json(outcome: DemoOutcome) -> dict[str, Any]:
-    planned, story = outcome.planned, outcome.story
-    return {
-        "id": str(story.notification.id) if story else None,
-        "channel": planned.channel,
-        "template": planned.template,
-        "locale": planned.locale,
-        "to": planned.to,
-        "status": story.notification.status if story else None,
-        "reason": story.notification.reason if story else None,
-        "attempts": story.notification.attempt_count if story else 0,
-    }
-
-
-def _print_report(report: DemoReport) -> None:
-    for outcome in report.outcomes:
-        print_line(f"{outcome.planned.template} {outcome.planned.title}, to {outcome.planned.to}", "bold")
-        _print_timeline(outcome)
-    print_line("Summary", "bold")
-    for outcome in report.outcomes:
-        _print_summary_line(outcome)
-    print_line(f"  {report.rejected} rejected message (malformed JSON), {report.duplicates} duplicate")
-    for problem in report.problems:
-        warn(f"✗ {problem}")
-    if report.ok:
-        print_line(f"everything ended as it should, in {report.seconds:.1f} s", "green")
-        hint("next: `notifier up` runs the same service and keeps it running")
-
-
-def _print_timeline(outcome: DemoOutcome) -> None:
-    from notifier.cli.timeline import timeline
-
-    steps = timeline(outcome.story) if outcome.story else []
-    for step in steps:
-        print_line(f"  +{(step.at - steps[0].at).total_seconds():.3f} s  {one_line(step.text)}")
-    print_line()
-
-
-def _print_summary_line(outcome: DemoOutcome) -> None:
-    planned, story = outcome.planned, outcome.story
-    status = story.notification.status if story else "missing"
-    number = story.notification.attempt_count if story else 0
-    attempts = "1 attempt" if number == 1 else f"{number} attempts"
-    reason = f", {story.notification.reason}" if story and story.notification.reason else ""
-    mark, style = ("✓", "green") if outcome.is_right else ("✗", "bold red")
-    print_line(f"  {mark} {status:<9} {planned.template} {planned.title} ({attempts}{reason})", style)

@@ -5,24 +5,25 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from notifier.cli import held_suppressions
+from notifier.cli.actions import operator
 from notifier.cli.arguments import channel_of, read_future
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED, report
+from notifier.cli.files import opened_csv, written
 from notifier.cli.held_suppressions import OfProvider, OfSender
 from notifier.cli.labels import SUPPRESSIONS
-from notifier.cli.operating import DryRun, OfChannel, Since, Until, Why, Yes, operator
-from notifier.cli.output import AsJson, clean, hint, print_json, print_line, print_table, utc, when
-from notifier.cli.publish import opened_csv
-from notifier.cli.search import Before, Limit
+from notifier.cli.options import ActionOptions, DryRun, OfChannel, PageOptions, Since, Until, Why, grouped
+from notifier.cli.output import AsJson, clean, count, hint, print_json, print_line, print_list, utc, when
 from notifier.domain.errors import Fault, InvalidMessage
-from notifier.domain.statuses import Channel, SuppressionReason
+from notifier.domain.statuses import SuppressionReason
 
 if TYPE_CHECKING:
     from notifier.feedback.suppression_csv import Bad
@@ -38,13 +39,25 @@ Address = Annotated[
     str, typer.Argument(help="E-mail address, or number as +15550100123.", metavar="ADDRESS", show_default=False)
 ]
 Scope = Annotated[str, typer.Option(help="global, sender:IDENTITY or category:NAME.")]
-OfReason = Annotated[SuppressionReason | None, typer.Option(help="Only those of this reason.")]
-Ended = Annotated[bool, typer.Option("--ended", help="Those that have ended, too.")]
+OfScope = Annotated[str | None, typer.Option(help="Only this scope: global, sender:IDENTITY or category:NAME.")]
+OfReason = Annotated[SuppressionReason | None, typer.Option(help="Only this reason.")]
+Ended = Annotated[bool, typer.Option("--ended", help="Include those that have ended.")]
+
+
+@dataclass(frozen=True, slots=True)
+class SuppressionOptions:
+    """Conditions on suppressions that `list` and `lift` share."""
+
+    channel: OfChannel = None
+    scope: OfScope = None
+    source: Annotated[str | None, typer.Option(help="Who made it, for example bounce or provider:twilio.")] = None
+    since: Since = None
+    until: Until = None
 
 
 def register(app: typer.Typer) -> None:
     """Add this family's commands."""
-    suppressions = typer.Typer(no_args_is_help=True, help="Recipients who must not be sent to.")
+    suppressions = typer.Typer(no_args_is_help=True, help="Recipients to whom nothing must be sent.")
     suppressions.command("list")(list_suppressions)
     suppressions.command("show")(show)
     suppressions.command("add")(add)
@@ -66,62 +79,55 @@ def _refusing() -> Iterator[None]:
     try:
         yield
     except InvalidMessage as error:
-        report("that is not right; nothing was done")
+        report("the input is not valid; nothing was done")
         for fault in error.faults:
             sys.stderr.write(f"  {clean(str(fault))}\n")
         raise typer.Exit(FAILED) from None
 
 
+@grouped
 def list_suppressions(
     context: typer.Context,
-    channel: OfChannel = None,
-    scope: Annotated[str | None, typer.Option(help="global, sender:IDENTITY or category:NAME.")] = None,
+    *,
+    filters: SuppressionOptions,
     reason: OfReason = None,
-    source: Annotated[str | None, typer.Option(help="Who said so, as provider:twilio.")] = None,
-    since: Since = None,
-    until: Until = None,
     ended: Ended = False,
-    limit: Limit = 50,
-    before: Before = None,
+    page: PageOptions,
     as_json: AsJson = False,
 ) -> None:
-    """List suppressions, newest first, as hashes: addresses are not kept.
+    """List suppressions, newest first, as hashes: addresses are not stored.
 
     Times are UTC.
     """
     from notifier.store.suppressions import SuppressionFilter
 
-    wanted = SuppressionFilter(channel, scope, reason, source, since, until, with_ended=ended)
+    wanted = SuppressionFilter(**asdict(filters), reason=reason, with_ended=ended)
     with _suppressions(context) as suppressions:
-        found, following = suppressions.page(wanted, limit=limit, before=before)
-    if as_json:
-        print_json(found)
-        return
-    if not found:
-        hint("nothing found; that was the last page" if before else "nobody is suppressed like that")
-        return
-    headers = ("since", "channel", "scope", "reason", "source", "until", "state", "hash", "detail")
-    print_table(headers, [_row(one) for one in found], droppable=("detail", "hash", "source", "state"))
-    more = f"; the next page: the same with --before {following}" if following else ""
-    hint(f"{_count(len(found), 'suppression')}{more}\nnext: notifier suppressions show ADDRESS")
-
-
-def _row(one: SuppressionView) -> tuple[str, ...]:
-    return (
-        when(one.created_at),
-        one.channel,
-        one.scope,
-        one.reason,
-        one.source,
-        utc(one.expires_at),
-        one.state,
-        one.address_hash[:12],
-        one.detail or "",
+        found, following = suppressions.page(wanted, limit=page.limit, before=page.before)
+    print_list(
+        found,
+        {
+            "since": lambda one: when(one.created_at),
+            "channel": lambda one: one.channel,
+            "scope": lambda one: one.scope,
+            "reason": lambda one: one.reason,
+            "source": lambda one: one.source,
+            "until": lambda one: utc(one.expires_at),
+            "state": lambda one: one.state,
+            "hash": lambda one: one.address_hash[:12],
+            "detail": lambda one: one.detail,
+        },
+        as_json=as_json,
+        noun="suppression",
+        empty="nothing found; that was the last page" if page.before else "no suppression matches",
+        next_step="notifier suppressions show ADDRESS",
+        droppable=("detail", "hash", "source", "state"),
+        following=following,
     )
 
 
 def show(context: typer.Context, address: Address, channel: OfChannel = None, as_json: AsJson = False) -> None:
-    """Tell whether somebody is suppressed, and everything there ever was: since when, why, who ended it.
+    """Show whether a recipient is suppressed, and the whole history: since when, why, who ended it.
 
     Times are UTC.
     """
@@ -131,10 +137,10 @@ def show(context: typer.Context, address: Address, channel: OfChannel = None, as
         print_json(found)
         return
     if not found:
-        hint("they are not suppressed, and never were")
+        hint("not suppressed, and never was")
         return
     is_active = any(one.state == "active" for one in found)
-    print_line("suppressed" if is_active else "not suppressed any more", "bold")
+    print_line("suppressed" if is_active else "no longer suppressed", "bold")
     for one in found:
         _print_entry(one)
     hint("next: notifier suppressions lift ADDRESS --scope SCOPE" if is_active else "")
@@ -166,13 +172,13 @@ def add(
     scope: Scope = "global",
     expires: Annotated[
         datetime | None,
-        typer.Option(parser=read_future, metavar="TIME", help="It ends then: 90d from now, or a time."),
+        typer.Option(parser=read_future, metavar="TIME", help="When it ends: 90d (from now), or a time."),
     ] = None,
     channel: OfChannel = None,
     why: Why = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send nothing to somebody any more."""
+    """Send nothing more to a recipient."""
     with _suppressions(context) as suppressions:
         is_new = suppressions.add(
             channel=channel or channel_of(address),
@@ -185,57 +191,47 @@ def add(
         )
     if as_json:
         print_json({"new": is_new})
-    hint("suppressed from now on" if is_new else "they were suppressed like that already")
+    hint("suppressed from now on" if is_new else "already suppressed with this scope")
     hint("next: notifier suppressions show ADDRESS")
 
 
+@grouped
 def lift(
     context: typer.Context,
     address: Annotated[
         str | None, typer.Argument(help="Address or number.", metavar="[ADDRESS]", show_default=False)
     ] = None,
-    scope: Annotated[
-        str | None, typer.Option(help="global (default for an address), sender:IDENTITY or category:NAME.")
-    ] = None,
+    *,
     reason: Annotated[
         str | None,
-        typer.Option(metavar="REASON", help="Only those of this reason; or, in words, why they are lifted."),
+        typer.Option(metavar="REASON", help="Only this reason; or, in several words, the same as --why."),
     ] = None,
-    source: Annotated[
-        str | None, typer.Option(help="Instead: all that this one made, as bounce or provider:smtp.")
-    ] = None,
-    since: Since = None,
-    until: Until = None,
+    filters: SuppressionOptions,
     provider: OfProvider = None,
     sender: OfSender = None,
     other_keys: Annotated[
-        bool,
-        typer.Option("--other-keys", help="Instead: all that were made under a hash key that is lost."),
+        bool, typer.Option("--other-keys", help="Lift all that were made under a hash key that is lost.")
     ] = False,
-    channel: OfChannel = None,
-    why: Why = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    as_json: AsJson = False,
+    options: ActionOptions,
 ) -> None:
-    """End a suppression, or all that one source made since a time: they may be sent to again. Stays on record.
+    """End the suppression of an address, or all that one --source made --since a time. They stay on record.
 
-    Exits 1 if there was none.
+    Without --scope, for an address, the global one is lifted. Exits 1 if there was none.
     """
-    if [address is not None, other_keys, source is not None].count(True) != 1:
+    bulk = filters.source is not None
+    if [address is not None, other_keys, bulk].count(True) != 1:
         raise typer.BadParameter("give one of them: --source, an address, or --other-keys", param_hint="ADDRESS")
-    of_reason, why = _reason_or_why(reason, why, may_be_why=source is not None)
-    if source is not None:
+    of_reason, why = _reason_or_why(reason, options.why, may_be_why=bulk)
+    options = replace(options, why=why)
+    if bulk:
         from notifier.store.suppressions import SuppressionFilter
 
-        wanted = SuppressionFilter(
-            channel, scope, of_reason, source, since, until, provider=provider, sender=sender
-        )
-        held_suppressions.lift_all(context, wanted, why, dry_run=dry_run, yes=yes, as_json=as_json)
+        wanted = SuppressionFilter(**asdict(filters), reason=of_reason, provider=provider, sender=sender)
+        held_suppressions.lift_all(context, wanted, options)
         return
-    if dry_run or since or until or provider or sender:
+    if options.dry_run or filters.since or filters.until or provider or sender:
         raise typer.BadParameter("--dry-run, --since, --until, --provider and --sender go with --source")
-    _lift_one(context, address, scope or "global", of_reason, channel, why, as_json=as_json)
+    _lift_one(context, address, filters, of_reason, options)
 
 
 def _reason_or_why(
@@ -250,79 +246,90 @@ def _reason_or_why(
         return None, reason.strip()
     known = ", ".join(SuppressionReason)
     raise typer.BadParameter(
-        f"{reason!r} is none of {known}; why you do it goes into --why", param_hint="--reason"
+        f"{reason!r} is none of {known}; to say why you do it, use --why", param_hint="--reason"
     )
 
 
 def _lift_one(
     context: typer.Context,
     address: str | None,
-    scope: str,
+    filters: SuppressionOptions,
     reason: SuppressionReason | None,
-    channel: Channel | None,
-    why: str | None,
-    *,
-    as_json: bool,
+    options: ActionOptions,
 ) -> None:
     """One recipient's, or those under a key that is lost."""
     source = f"operator:{operator()}"
     with _suppressions(context) as suppressions:
         if address is None:
-            count = suppressions.lift_other_keys(source=source, detail=why)
+            lifted = suppressions.lift_other_keys(source=source, detail=options.why)
         else:
-            of = channel or channel_of(address)
-            given = {"channel": of, "address": address, "scope": scope}
-            count = int(suppressions.lift(**given, source=source, reason=reason, detail=why))  # type: ignore[arg-type]
-    if as_json:
-        print_json({"lifted": count})
-    if not count:
-        hint("there was none of that scope and reason. next: notifier suppressions show ADDRESS")
+            found = suppressions.lift(
+                channel=filters.channel or channel_of(address),
+                address=address,
+                scope=filters.scope or "global",
+                source=source,
+                reason=reason,
+                detail=options.why,
+            )
+            lifted = int(found)
+    if options.as_json:
+        print_json({"lifted": lifted})
+    if not lifted:
+        hint("there was none with this scope and reason. next: notifier suppressions show ADDRESS")
         raise typer.Exit(FAILED)
-    hint(f"{count} lifted" if address is None else "lifted: they may be sent to again")
+    hint(f"{lifted} lifted" if address is None else "lifted: messages are sent again")
     hint("next: notifier retry ID, for what was suppressed meanwhile and is still wanted")
 
 
 def import_file(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="A CSV file, or a list; - is standard input.", show_default=False)],
-    reason: Annotated[SuppressionReason, typer.Option(help="Of lines that give none.")] = SuppressionReason.MANUAL,
+    file: Annotated[Path, typer.Argument(help="A CSV file, or a list; - for standard input.", show_default=False)],
+    reason: Annotated[
+        SuppressionReason, typer.Option(help="For lines that give none.")
+    ] = SuppressionReason.MANUAL,
     scope: Scope = "global",
     channel: OfChannel = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Add everybody in a file. What is wrong is told line by line, and everything else is added.
+    """Add every recipient in a file. Bad lines are reported one by one, and the others are added.
 
     Exits 1 if a line is wrong.
     """
+
     from notifier.feedback.suppression_csv import SuppressionDefaults
 
-    bad: list[Bad] = []
-    shown = 0
-
-    def tell(one: Bad) -> None:
-        nonlocal shown
-        shown += 1
-        if as_json:
-            bad.append(one)
-        elif shown <= SHOWN_BAD:
-            for fault in one.faults:
-                print_line(clean(f"line {one.line}: {_fault(fault)}"), "red")
-
+    bad = BadSuppressions(as_json=as_json)
     defaults = SuppressionDefaults(f"import:{operator()}", channel, scope, reason)
     with wiring(context).services() as services, _refusing(), opened_csv(file) as text:
-        done = services.suppression_files.read(text, defaults, tell, dry_run=dry_run)
+        done = services.suppression_files.read(text, defaults, bad.add, dry_run=dry_run)
     if as_json:
-        print_json({"new": done.new, "known": done.known, "ended": done.ended, "bad": bad})
+        print_json({"new": done.new, "known": done.known, "ended": done.ended, "bad": bad.kept})
     else:
-        if shown > SHOWN_BAD:
-            print_line(f"and {shown - SHOWN_BAD} more bad lines")
+        if done.bad > SHOWN_BAD:
+            print_line(f"and {done.bad - SHOWN_BAD} more bad lines")
         verb = "would be added" if dry_run else "added"
         print_line(f"{done.new} {verb}, {done.known} were there, {done.ended} had ended, {done.bad} bad", "bold")
     if done.bad:
         hint("correct the bad lines and import the file again: nobody is added twice")
         raise typer.Exit(FAILED)
     hint("next: notifier suppressions list")
+
+
+class BadSuppressions:
+    """Bad lines of a file: all of them for JSON; the first of them to people, at once."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self.kept: list[Bad] = []
+
+    def add(self, one: Bad) -> None:
+        """Keep it, and print it."""
+        if not self._as_json and len(self.kept) == SHOWN_BAD:
+            return
+        self.kept.append(one)
+        for fault in () if self._as_json else one.faults:
+            print_line(clean(f"line {one.line}: {_fault(fault)}"), "red")
 
 
 def _fault(fault: Fault) -> str:
@@ -332,38 +339,22 @@ def _fault(fault: Fault) -> str:
 def export(
     context: typer.Context,
     channel: OfChannel = None,
-    scope: Annotated[str | None, typer.Option(help="global, sender:IDENTITY or category:NAME.")] = None,
+    scope: OfScope = None,
     reason: OfReason = None,
     ended: Ended = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to; default: standard output.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Where to write; default: standard output."),
     ] = None,
 ) -> None:
-    """Write suppressions as CSV, as hashes. `import` reads it again, under the same hash key."""
+    """Write suppressions as CSV, as hashes. `import` can read it again under the same hash key."""
     from notifier.feedback.suppression_csv import write_csv
     from notifier.store.suppressions import SuppressionFilter
 
     wanted = SuppressionFilter(channel, scope, reason, with_ended=ended)
-    count = -1
-    with _suppressions(context) as suppressions, _written(output) as file:
+    exported = -1
+    with _suppressions(context) as suppressions, written(output, "--output", newline="") as file:
         for part in write_csv(suppressions.all(wanted)):
             file.write(part)
-            count += part.count("\r\n")
-    hint(f"{_count(count, 'suppression')} exported; keep the hash key as long as the file")
-
-
-@contextmanager
-def _written(path: Path | None) -> Iterator[TextIO]:
-    if path is None:
-        yield sys.stdout
-        return
-    try:
-        file = path.open("w", encoding="utf-8", newline="")
-    except OSError as error:
-        raise typer.BadParameter(f"{path} cannot be written: {error.strerror}", param_hint="--output") from None
-    with file:
-        yield file
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+            exported += part.count("\r\n")
+    hint(f"{count(exported, 'suppression')} exported; keep the hash key as long as the file")

@@ -21,7 +21,7 @@ _WHOLE = re.compile(r"-?[0-9]{1,18}")
 _BOOLEANS = {"true": True, "yes": True, "false": False, "no": False}
 
 
-class Typist:
+class VariableTypes:
     """Knows the types of the templates in one folder."""
 
     def __init__(self, folder: Path) -> None:

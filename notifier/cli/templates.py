@@ -1,4 +1,4 @@
-"""`notifier templates`: list, check and preview what lies in the folder of templates."""
+"""`notifier templates`: list, check and preview the templates of the folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import typer
 from notifier.cli.arguments import read_context
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
-from notifier.cli.output import AsJson, clean, hint, print_json, print_line, print_pairs, print_table
+from notifier.cli.options import OfChannel, Variables
+from notifier.cli.output import AsJson, clean, count, hint, print_json, print_line, print_list, print_pairs
 from notifier.domain.errors import InvalidMessage, NotFound, TemplateInvalid
 from notifier.domain.statuses import Channel
 
@@ -32,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 def list_templates(
     context: typer.Context,
-    channel: Annotated[Channel | None, typer.Option(help="Only those of this channel.")] = None,
+    channel: OfChannel = None,
     as_json: AsJson = False,
 ) -> None:
     """List every template with its languages and what it needs."""
@@ -42,16 +43,28 @@ def list_templates(
     renderer = Renderer(folder)
     channels = (channel,) if channel else tuple(Channel)
     found = [_listed(renderer, one, name) for one in channels for name in renderer.names(one)]
-    if as_json:
-        print_json(found)
-    elif not found:
-        hint(f"no templates in {folder}; check NOTIFIER_TEMPLATES")
-    else:
-        print_table(_HEADERS, [_row(one) for one in found])
-        hint(f"{len(found)} templates in {folder}\nnext: notifier templates preview NAME")
+    print_list(
+        found,
+        {
+            "channel": lambda one: one["channel"],
+            "name": lambda one: one["name"],
+            "locales": lambda one: " ".join(one.get("locales", ())),
+            "variables": _variables,
+            "samples": lambda one: None if one["problems"] else len(one["samples"]),
+            "description": lambda one: (
+                "broken; run `notifier templates check`" if one["problems"] else one["description"]
+            ),
+        },
+        as_json=as_json,
+        noun="template",
+        empty=f"no templates in {folder}; check NOTIFIER_TEMPLATES",
+        next_step="notifier templates preview NAME",
+    )
 
 
-_HEADERS = ("channel", "name", "locales", "variables", "samples", "description")
+def _variables(one: dict[str, Any]) -> str:
+    variables = one.get("variables", {})
+    return " ".join(name if variable["required"] else f"[{name}]" for name, variable in variables.items())
 
 
 def _listed(renderer: Renderer, channel: Channel, name: str) -> dict[str, Any]:
@@ -81,28 +94,14 @@ def _listed(renderer: Renderer, channel: Channel, name: str) -> dict[str, Any]:
     }
 
 
-def _row(one: dict[str, Any]) -> tuple[str, ...]:
-    if one["problems"]:
-        return one["channel"], one["name"], "", "", "", "broken; run `notifier templates check`"
-    names = [name if variable["required"] else f"[{name}]" for name, variable in one["variables"].items()]
-    return (
-        one["channel"],
-        one["name"],
-        " ".join(one["locales"]),
-        " ".join(names),
-        str(len(one["samples"])),
-        one["description"],
-    )
-
-
 def check(
     context: typer.Context,
     name: Annotated[str | None, typer.Argument(help="Only the templates of this name.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find everything that is wrong with templates before a message meets it.
+    """Find every error in the templates before a message does.
 
-    Exits 1 if there is an error; warnings are worth a look.
+    Exits 1 if there is an error, but not for warnings.
     """
     from notifier.rendering import Renderer, Severity, check_templates
 
@@ -118,8 +117,8 @@ def check(
     else:
         for problem in problems:
             print_line(clean(str(problem)), "red" if problem.severity is Severity.ERROR else "yellow")
-        counts = f"{_count(errors, 'error')}, {_count(len(problems) - errors, 'warning')}"
-        print_line(f"{_count(checked, 'template')} checked: {counts}", "bold" if errors else "green")
+        counts = f"{count(errors, 'error')}, {count(len(problems) - errors, 'warning')}"
+        print_line(f"{count(checked, 'template')} checked: {counts}", "bold" if errors else "green")
         hint(f"in {folder}")
     if errors or not checked:
         raise typer.Exit(FAILED)
@@ -128,22 +127,16 @@ def check(
 def preview(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of the template.", show_default=False)],
-    channel: Annotated[Channel | None, typer.Option(help="Needed if both channels have the name.")] = None,
-    values: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--context",
-            "-c",
-            metavar="JSON|@FILE|NAME=TEXT|NAME:=JSON",
-            help="Variables; without it the template's own sample.",
-        ),
+    channel: Annotated[
+        Channel | None, typer.Option(help="Needed if both channels have a template of this name.")
     ] = None,
-    locale: Annotated[str | None, typer.Option(help="Language of the reader, as fr or fr-CA.")] = None,
-    sample: Annotated[int, typer.Option(min=1, help="Which of its samples.")] = 1,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Where the HTML goes.")] = None,
+    values: Variables = None,
+    locale: Annotated[str | None, typer.Option(help="Language of the reader, for example fr or fr-CA.")] = None,
+    sample: Annotated[int, typer.Option(min=1, help="Which sample of the template, without --context.")] = 1,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write the HTML.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a template makes of a context. Sends nothing."""
+    """Render a template with a context and show the result. Sends nothing."""
     from notifier.rendering import Renderer
 
     folder = wiring(context).settings().templates
@@ -170,7 +163,7 @@ def _channel_of(renderer: Renderer, name: str, channel: Channel | None, folder: 
         wanted = f"{channel} template" if channel else "template"
         raise NotFound(f"there is no {wanted} {name!r} in {folder}; notifier templates list shows those there are")
     if len(having) > 1:
-        raise typer.BadParameter(f"both channels have {name}; say which with --channel", param_hint="NAME")
+        raise typer.BadParameter(f"both channels have {name}; choose one with --channel", param_hint="NAME")
     return having[0]
 
 
@@ -178,13 +171,13 @@ def _chosen(
     template: Template, folder: Path, values: list[str] | None, number: int, locale: str | None
 ) -> tuple[dict[str, Any], str | None]:
     """The context to render, and the locale: what was asked for, or else the sample's."""
-    from notifier.cli.template_types import Typist
+    from notifier.cli.template_types import VariableTypes
 
     if values:
         given = read_context(values)
-        return Typist(folder).typed(template.channel, template.name, given.values, given.texts), locale
+        return VariableTypes(folder).typed(template.channel, template.name, given.values, given.texts), locale
     if number > len(template.samples):
-        have = _count(len(template.samples), "sample")
+        have = count(len(template.samples), "sample")
         fix = "choose another with --sample, or give --context" if template.samples else "give --context"
         raise typer.BadParameter(f"{template.name} has {have}; {fix}", param_hint="--sample")
     sample = template.samples[number - 1]
@@ -212,7 +205,7 @@ def _print_rendered(rendered: Rendered, template: Template) -> None:
 
 def _size(text: str, size: Segments, budget: int | None) -> str:
     left = characters_left(text, size)
-    parts = [f"{size.encoding}, {_count(size.count, 'segment')}, {size.units} units, {left} left in the last one"]
+    parts = [f"{size.encoding}, {count(size.count, 'segment')}, {size.units} units, {left} left in the last one"]
     if size.encoding == "UCS-2":
         parts.append("because of " + " ".join(sorted(_outside_gsm(text))[:10]))
     if budget:
@@ -267,7 +260,3 @@ def _write_html(path: Path | None, rendered: Rendered) -> Path:
     except OSError as error:
         raise typer.BadParameter(f"{path} cannot be written: {error.strerror}", param_hint="--html") from None
     return path
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,11 +1,11 @@
-"""What `notifier doctor` says of upkeep: whether it was done, and of the months that it makes."""
+"""What `notifier doctor` checks about upkeep and the monthly partitions that it creates."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from notifier.cli.checks import Check
+from notifier.cli.check_result import Check
 
 if TYPE_CHECKING:
     from notifier.bootstrap import Services
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def check_partitions(services: Services) -> Iterator[Check]:
-    """This month's and the next one's: without them rows land in the default partition; and what stays there."""
+    """This month's and the next one's, without which rows go to the default partition; and what is in that one."""
     from notifier.store.schema.partitions import missing_partitions, strays
 
     missing = missing_partitions(services.engine)
@@ -21,14 +21,14 @@ def check_partitions(services: Services) -> Iterator[Check]:
         detail = f"missing: {', '.join(missing)}; rows of these months go to the default partitions, and are found"
         yield Check("partitions", False, detail, "notifier db partitions --now, as the owner of the tables")
     else:
-        yield Check("partitions", True, "there for this month and the next")
+        yield Check("partitions", True, "exist for this month and the next")
     for one in strays(services.engine):
         where = "after all months" if one.is_ahead else "before all months"
         detail = (
             f"{one.rows} rows of {one.table} are in the default partition, of ids that lie {where}: "
             f"{one.first_at:%Y-%m-%d} to {one.last_at:%Y-%m-%d}"
         )
-        fix = "nothing is lost or held up: a clock was wrong when their ids were made; see that it is right now"
+        fix = "nothing is lost or delayed: a clock was wrong when their ids were made; check that it is right now"
         yield Check("default partition", True, detail, fix)
 
 
@@ -39,17 +39,17 @@ def check_upkeep(services: Services) -> Iterator[Check]:
     states = UpkeepRepository(services.engine).states()
     late = [state for state in states if state.is_late]
     for state in late:
-        fix = "keep `notifier beat` and a worker running: what is late is done within minutes"
+        fix = "keep `notifier beat` and a worker running: late steps are done within minutes"
         if state.failure and _has_failed(state):
-            fix = f"mend that; it is tried again every hour. In the worker's log: upkeep.failed, step {state.step}"
-        yield Check("upkeep", False, _told(state), fix)
+            fix = f"fix the cause; it is retried every hour. In the worker log: upkeep.failed, step {state.step}"
+        yield Check("upkeep", False, _in_words(state), fix)
     if not states:
-        yield Check("upkeep", True, "nothing was done yet: it begins a minute after the start of `notifier beat`")
+        yield Check("upkeep", True, "nothing was done yet: it starts a minute after `notifier beat`")
     elif not late:
         yield Check("upkeep", True, f"{len(states)} steps, each done within the last day")
 
 
-def _told(state: UpkeepState) -> str:
+def _in_words(state: UpkeepState) -> str:
     if state.hours_since_success is None:
         success = f"{state.step} has never succeeded"
     else:
@@ -59,6 +59,6 @@ def _told(state: UpkeepState) -> str:
 
 
 def _has_failed(state: UpkeepState) -> bool:
-    """Whether what was last heard of it is a failure."""
+    """Whether its last run failed."""
     failed, done = state.last_failure_at, state.last_success_at
     return failed is not None and (done is None or failed > done)

@@ -27,7 +27,7 @@ _ENDED = FINAL_STATUSES | {Status.SENT}
 _SUCCESS = frozenset({Status.SENT, Status.DELIVERED})
 
 
-class Waiting:
+class OutcomeWaiter:
     """Made before the message is sent, so that what was there before is not taken for an answer."""
 
     def __init__(self, audit: Audit, to: str, key: str | None) -> None:
@@ -44,11 +44,11 @@ class Waiting:
         """
         story, rejected = self._poll(handle.id, seconds)
         if rejected is not None:
-            _tell_rejected(rejected, as_json=as_json)
+            _print_rejected(rejected, as_json=as_json)
         elif story is None:
-            _tell_absent(handle, seconds, as_json=as_json)
+            _print_absent(handle, seconds, as_json=as_json)
         else:
-            _tell_story(story, handle, seconds, as_json=as_json)
+            _print_story(story, handle, seconds, as_json=as_json)
             if story.notification.status in _SUCCESS:
                 return
         raise typer.Exit(FAILED)
@@ -80,7 +80,7 @@ class Waiting:
         return None
 
 
-def _tell_story(story: Story, handle: Handle, seconds: float, *, as_json: bool) -> None:
+def _print_story(story: Story, handle: Handle, seconds: float, *, as_json: bool) -> None:
     if as_json:
         print_json(story_as_json(story))
         return
@@ -103,7 +103,7 @@ def _rejected(audit: Audit, notification_id: UUID) -> RejectedView | None:
     return next((found for found in audit.rejected(limit=LOOKED_AT) if ours in found.body), None)
 
 
-def _tell_rejected(rejected: RejectedView, *, as_json: bool) -> None:
+def _print_rejected(rejected: RejectedView, *, as_json: bool) -> None:
     if as_json:
         print_json({"status": "rejected", "rejected_id": rejected.id, "faults": rejected.faults})
         return
@@ -113,7 +113,7 @@ def _tell_rejected(rejected: RejectedView, *, as_json: bool) -> None:
     hint(f"next: notifier rejected show {rejected.id}")
 
 
-def _tell_absent(handle: Handle, seconds: float, *, as_json: bool) -> None:
+def _print_absent(handle: Handle, seconds: float, *, as_json: bool) -> None:
     if as_json:
         print_json({"status": None, "id": handle.id, "idempotency_key": handle.idempotency_key})
         return

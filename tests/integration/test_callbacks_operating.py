@@ -16,7 +16,7 @@ from notifier.bootstrap import Services
 from notifier.broker.inspection import Broker
 from notifier.broker.topology import callbacks_queue
 from notifier.cli.callback_checks import check_callbacks, check_endpoints, check_readers
-from notifier.cli.checks import Check
+from notifier.cli.check_result import Check
 from notifier.config.settings import Settings
 from notifier.config.structure import Structure
 from notifier.domain.statuses import Channel, Lane
@@ -154,7 +154,7 @@ def test_the_doctor_and_stuck_say_that_nobody_makes_callbacks(
     assert doctor(database_url, {}) == []
     world.run("UPDATE callbacks SET due_at = now() - interval '6 minutes'")
     [late] = doctor(database_url, {})
-    assert (late.ok, late.detail) == (False, "1 are late: nobody makes them, or not fast enough")
+    assert (late.ok, late.detail) == (False, "1 are late: no process makes them, or not fast enough")
     assert "notifier callbacks run" in late.fix
     assert "notifier callbacks run" in notifier("stuck").err
     with Broker.connect(amqp_url) as broker, Connection(amqp_url) as connection:

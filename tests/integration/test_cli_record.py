@@ -163,7 +163,7 @@ def test_send_waits_for_what_becomes_of_it(notifier: CommandLine, ledger: Ledger
     notification = new_id()
     accept(ledger, id=notification)
     fail(ledger, notification)
-    notifier.client.client = AnswersWith(ledger, notification)
+    notifier.client = AnswersWith(ledger, notification)
     answer = notifier("send", "code", "+15550100123", "--wait", "5")
     assert answer.code == 1
     assert "failed: given up" in answer.out
@@ -172,13 +172,13 @@ def test_send_waits_for_what_becomes_of_it(notifier: CommandLine, ledger: Ledger
 def test_send_with_a_used_key_waits_for_the_first_one(notifier: CommandLine, ledger: Ledger) -> None:
     first = accept(ledger, key="k")
     fail(ledger, first)
-    notifier.client.client = AnswersWith(ledger, None)
+    notifier.client = AnswersWith(ledger, None)
     answer = notifier("send", "code", "+15550100123", "--key", "k", "--wait", "5", "--json")
     assert answer.json["id"] == str(first)
 
 
 def test_send_tells_that_it_was_rejected(notifier: CommandLine, ledger: Ledger) -> None:
-    notifier.client.client = AnswersWith(ledger, None, rejects=True)
+    notifier.client = AnswersWith(ledger, None, rejects=True)
     answer = notifier("send", "code", "+15550100123", "--wait", "5")
     assert answer.code == 1
     assert "body: not readable as JSON. Publish one JSON object." in answer.err

@@ -17,7 +17,7 @@ def notifier(database_url: str) -> CommandLine:
 
 
 def test_add_show_and_lift_tell_the_whole_story(notifier: CommandLine) -> None:
-    assert "never were" in notifier("suppressions", "show", "ann@example.com").err
+    assert "never was" in notifier("suppressions", "show", "ann@example.com").err
     added = notifier("suppressions", "add", "Ann <Ann@example.com>", "--reason", "opted_out", "--why", "she rang")
     assert (added.code, "suppressed from now on" in added.err) == (0, True)
     assert "already" in notifier("suppressions", "add", "ann@example.com", "--reason", "opted_out").err
@@ -28,7 +28,7 @@ def test_add_show_and_lift_tell_the_whole_story(notifier: CommandLine) -> None:
     assert notifier("suppressions", "lift", "ann@example.com", "--scope", "sender:shop").code == 1
     assert notifier("suppressions", "lift", "ann@example.com", "--why", "she rang again").code == 0
     told = notifier("suppressions", "show", "ann@example.com")
-    assert told.out.startswith("not suppressed any more\n")
+    assert told.out.startswith("no longer suppressed\n")
     assert "because: she rang again" in told.out
     assert [one["state"] for one in notifier("suppressions", "show", "ann@example.com", "--json").json] == [
         "lifted"
@@ -43,7 +43,7 @@ def test_list_goes_page_by_page_and_names_nobody(notifier: CommandLine) -> None:
     assert "+1555" not in page.out
     before = page.err.partition("--before ")[2].split()[0]
     assert len(notifier("suppressions", "list", "--limit", "2", "--before", before, "--json").json) == 1
-    assert "nobody" in notifier("suppressions", "list", "--reason", "complaint").err
+    assert "no suppression matches" in notifier("suppressions", "list", "--reason", "complaint").err
 
 
 @pytest.mark.parametrize(
@@ -134,6 +134,6 @@ def test_doctor_tells_of_a_key_that_is_missing_or_another(notifier: CommandLine,
     assert "! hash key: none is set" in bare("doctor").out
     notifier("suppressions", "add", "ann@example.com")
     assert "✓ hash key: set; its fingerprint is " in notifier("doctor").out
-    assert "✗ hash key: there are suppressions that were made under another one" in bare("doctor").out
+    assert "✗ hash key: some suppressions were made under another key" in bare("doctor").out
     assert bare("suppressions", "lift", "--other-keys", "--why", "lost").code == 0
     assert "✗ hash key" not in bare("doctor").out

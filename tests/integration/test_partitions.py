@@ -293,7 +293,7 @@ def test_the_command_shows_and_makes_what_is_missing(record: Record, database_ur
     record.execute(f"CREATE TABLE {coming.partition('events')} (note text)")
     failed = notifier("db", "partitions", "--now")
     assert failed.code == 1
-    assert f"{coming.name} could not be made: " in failed.err
+    assert f"{coming.name} could not be created: " in failed.err
     assert "3 rows moved" in failed.out
     assert f"until the end of {this.name}" in failed.out
     record.execute(f"DROP TABLE {coming.partition('events')}")

@@ -389,9 +389,9 @@ def test_doctor_says_when_the_services_user_is_not_the_services_alone(
     [own] = own_users(users.service, None)
     shared = doctor(database_url, users.service, tmp_path, f'[producers.shop]\nbroker_user = "{own}"\n')
     assert [mark for mark in shared.values() if mark[1] == "broker user"] == [("!", "broker user")]
-    assert any(f"own user {own} is also that of the producer shop" in line for line in shared)
+    assert any(f"the producer shop uses the service's own user {own}" in line for line in shared)
     guest = doctor(database_url, users.service, tmp_path, "", broker_user="guest")
-    assert any("the service is guest on the broker" in line for line in guest)
+    assert any("logs in to the broker as guest" in line for line in guest)
     unknown = doctor(database_url, users.service, tmp_path, '[producers.a]\nbroker_user = "a"\n', broker_user="")
     assert any("set NOTIFIER_BROKER_USER" in line for line in unknown)
 

@@ -53,7 +53,7 @@ def test_beyond_the_tenth_one_event_says_that_more_came(sent: Mails) -> None:
 
 def test_it_is_kept_with_its_notification_once(sent: Mails, notifier: CommandLine) -> None:
     id_ = sent.send()
-    assert "nothing came back" in notifier("bounces", "unread").err
+    assert "every returned mail could be read" in notifier("bounces", "unread").err
     assert sent.bounce(RIDDLE, id_) is Taken.UNREAD
     assert sent.bounce(RIDDLE, id_) is Taken.REPEATED
     assert sent.state(id_) == (Status.SENT, None)
@@ -61,7 +61,7 @@ def test_it_is_kept_with_its_notification_once(sent: Mails, notifier: CommandLin
     [kept] = notifier("bounces", "unread", "--json").json
     assert (kept["notification_id"], kept["attempt"], "content" in kept) == (str(id_), 1, False)
     assert event.detail == f"notifier bounces unread {kept['id']}"
-    assert "a mail came back that nothing could read — notifier bounces unread" in notifier("show", id_).out
+    assert "a returned mail could not be read — notifier bounces unread" in notifier("show", id_).out
     for wanted in (kept["id"], id_):
         shown = notifier("bounces", "unread", wanted)
         assert "Who are you? Call me." in shown.out

@@ -34,7 +34,7 @@ PUBLIC = "https://notify.example.com"
         (
             VONAGE,
             PUBLIC,
-            "are refused: no signature_secret, so nobody can tell whose they are",
+            "are refused: without signature_secret their sender cannot be verified",
             "set signature_secret of text, and turn signing on at the provider",
         ),
         (VONAGE | {"signature_secret": "x"}, PUBLIC, f"come to {PUBLIC}/webhooks/vonage/", ""),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from notifier.cli.template_types import Typist, typed
+from notifier.cli.template_types import VariableTypes, typed
 from notifier.domain.statuses import Channel
 from notifier.rendering import Type
 from tests.unit.cli.commandline import TEMPLATES
@@ -36,7 +36,7 @@ def test_text_becomes_a_value_of_the_declared_type(text: str, wanted: Type, valu
 
 def test_only_bare_text_is_converted() -> None:
     context = {"code": "042137", "minutes": "10"}
-    typist = Typist(TEMPLATES)
+    typist = VariableTypes(TEMPLATES)
     assert typist.typed(Channel.SMS, "code", context, {"code", "minutes"}) == {"code": "042137", "minutes": 10}
     assert typist.typed(Channel.SMS, "code", context, {"code"}) == context
 
@@ -44,4 +44,4 @@ def test_only_bare_text_is_converted() -> None:
 def test_without_the_template_text_stays_text() -> None:
     context = {"minutes": "10"}
     for template in ("nosuch", None, 7):
-        assert Typist(TEMPLATES).typed(Channel.SMS, template, context, {"minutes"}) == context
+        assert VariableTypes(TEMPLATES).typed(Channel.SMS, template, context, {"minutes"}) == context

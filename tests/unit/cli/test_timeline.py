@@ -129,7 +129,7 @@ def test_what_a_provider_reports_is_told_in_its_own_words_with_its_own_time() ->
     steps = timeline(replace(story, events=(*story.events, *reports)))[-2:]
     assert steps[0].text == ("the provider reports — delivered (the provider's time: 2026-11-22 09:30:08)")
     assert steps[0].status == "delivered"
-    assert steps[1].text.startswith("receipts are given up — no receipt came")
+    assert steps[1].text.startswith("no provider report is expected any longer — no receipt came")
 
 
 def test_the_story_as_data_has_all_of_it() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from notifier.cli.search import body_lines
+from notifier.cli.output import body_lines
 from tests.unit.cli.commandline import CommandLine
 
 

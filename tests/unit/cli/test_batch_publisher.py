@@ -1,4 +1,4 @@
-"""Publishing lines: bad ones are set aside, good ones go, and going again is safe."""
+"""Lines are published in chunks: bad ones are set aside, good ones go, and publishing again is safe."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from notifier.cli.batch_publisher import CHUNK, BadLine, Defaults, Keys, Publishing
+from notifier.cli.batch_publisher import CHUNK, BadLine, BatchDefaults, BatchPublisher, LineKeys
 from notifier.cli.message_files import Line
 from notifier.client.client import RecordingClient
 from notifier.domain.errors import Fault, PublishFailed
@@ -26,8 +26,8 @@ class Run:
     def __init__(self, lines: Iterable[Line], client: Any = None, **fields: Any) -> None:
         self.client = client or RecordingClient(producer="cli")
         self.bad: list[BadLine] = []
-        defaults = Defaults("cli", fields={"template": "hello", **fields})
-        self.publishing = Publishing(self.client, defaults, self.bad.append, text_stays)
+        defaults = BatchDefaults("cli", fields={"template": "hello", **fields})
+        self.publishing = BatchPublisher(self.client, defaults, self.bad.append, text_stays)
         self.lines = lines
 
     def to_the_end(self) -> Run:
@@ -105,7 +105,7 @@ def test_a_line_keeps_its_own_key_or_id() -> None:
 
 def test_keys_tell_producers_and_templates_apart() -> None:
     content = {"to": "a@example.com"}
-    keys = {Keys(producer, template).next(content) for producer in "ab" for template in "xy"}
+    keys = {LineKeys(producer, template).next(content) for producer in "ab" for template in "xy"}
     assert len(keys) == 4
 
 

@@ -1,0 +1,198 @@
+"""One way for every action of an operator: dry run, or confirmation, progress, report and operator record."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import typer
+
+from notifier.cli.exit_codes import FAILED
+from notifier.cli.labels import REASONS
+from notifier.cli.options import ActionOptions
+from notifier.cli.output import (
+    hint,
+    is_terminal,
+    one_line,
+    print_json,
+    print_line,
+    print_table,
+    progress_bar,
+    status_style,
+    warn,
+)
+from notifier.domain.errors import ServiceUnavailable
+
+if TYPE_CHECKING:
+    from notifier.operations import ActionCounts, ActionResult
+
+#: Skipped ones that are shown to people; `--json` has them all.
+SHOWN_SKIPPED = 20
+
+R = TypeVar("R")
+
+
+def operator() -> str:
+    """Who acts: the login name of this process."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container whose user has no name.
+        return f"uid {os.getuid()}"
+
+
+def run_action(
+    perform: Callable[..., R], ending: ActionEnding[R], options: ActionOptions, *, asks: bool = True
+) -> R:
+    """Carry an action out, or only look where `--dry-run` asks for that, and report.
+
+    `perform` is called with `operator`, and with `dry_run=True` or with `reason` and `progress`. `asks`: somebody
+    at a terminal has to confirm it, unless `--yes` is given.
+    """
+    perform = partial(perform, operator=operator())
+    if options.dry_run:
+        result = perform(dry_run=True)
+    else:
+        has_to_ask = asks and not options.yes and is_terminal(sys.stdin)
+        total = _confirmed(perform(dry_run=True), ending, options) if has_to_ask else None
+        with progress_bar(total, hidden=options.as_json) as show:
+
+            def progress(tally: ActionCounts) -> None:
+                show(f"{tally.changed} {ending.done}", tally.matched)
+
+            try:
+                result = perform(reason=options.why, progress=progress)
+            except (KeyboardInterrupt, ServiceUnavailable):
+                hint(f"Stopped early; the pages up to here are {ending.done}. Run it again to go on.")
+                raise
+    ending.report(result, as_json=options.as_json)
+    return result
+
+
+def _confirmed(found: R, ending: ActionEnding[R], options: ActionOptions) -> int:
+    """How many it will look at, once somebody has agreed."""
+    if ending.count(found) >= ending.asks_from:
+        if not options.as_json:
+            ending.preview(found)
+        confirm(ending.question(found))
+    return ending.total(found)
+
+
+def confirm(question: str) -> None:
+    """End the command unless the answer is yes."""
+    if not typer.confirm(question, err=True):
+        hint("nothing was done")
+        raise typer.Exit(FAILED)
+
+
+class ActionEnding(Generic[R]):
+    """What an operator reads before an action is confirmed, and when it is done. This one is about results with
+    a `record_id`; those of notifications and rejected messages have their own."""
+
+    def __init__(self, verb: str, done: str, next_step: str = "", *, asks_from: int = 2) -> None:
+        """`next_step` is shown if anything was changed; fewer than `asks_from` need no confirmation."""
+        self.verb, self.done, self.next_step, self.asks_from = verb, done, next_step, asks_from
+
+    def count(self, result: Any) -> int:
+        """How many were changed, or would be."""
+        return int(result.changed)
+
+    def total(self, result: Any) -> int:
+        """How many are looked at, for the progress bar."""
+        return self.count(result)
+
+    def question(self, result: R) -> str:
+        """What has to be confirmed."""
+        return f"{self.verb} {self.count(result)}?"
+
+    def has_failed(self, result: Any) -> bool:
+        """Whether the command exits with 1."""
+        return False
+
+    def preview(self, result: R) -> None:
+        """Print what would be done."""
+        print_line(f"{self.count(result)} would be {self.done}")
+
+    def outcome(self, result: R) -> None:
+        """Print what was done."""
+        print_line(f"{self.count(result)} {self.done}")
+
+    def advise(self, result: R) -> None:
+        """Print what to do next."""
+        if self.next_step and self.count(result):
+            hint(f"next: {self.next_step}")
+
+    def report(self, result: Any, *, as_json: bool) -> None:
+        """Report it. Exits 1 if it failed."""
+        if as_json:
+            print_json(result)
+        elif result.record_id is None:
+            self.preview(result)
+        else:
+            self.outcome(result)
+            hint(f"operator record {result.record_id}")
+            self.advise(result)
+        if self.has_failed(result):
+            raise typer.Exit(FAILED)
+
+
+class SelectionEnding(ActionEnding["ActionResult"]):
+    """For actions on notifications, rejected messages and suppressions, which share one kind of result."""
+
+    def total(self, result: ActionResult) -> int:
+        """How many are looked at."""
+        return result.matched
+
+    def has_failed(self, result: ActionResult) -> bool:
+        """Whether one that was named by its id was skipped."""
+        return bool(result.skipped)
+
+    def preview(self, result: ActionResult) -> None:
+        """Print the groups, the codes and the counts."""
+        if result.groups:
+            rows = [
+                (
+                    str(group.count),
+                    group.status,
+                    group.reason or "",
+                    group.provider or "",
+                    group.template,
+                    str(group.expired or ""),
+                    REASONS.get(group.reason or "", ""),
+                )
+                for group in result.groups
+            ]
+            styles = {1: [status_style(group.status) for group in result.groups]}
+            headers = ("count", "status", "reason", "provider", "template", "expired", "in words")
+            print_table(headers, rows, styles, droppable=("in words", "provider"))
+        if result.codes:
+            print_table(("count", "first reason"), [(str(code.count), code.code) for code in result.codes])
+        _print_skipped(result)
+        print_line(_counts(result, f"would be {self.done}"))
+
+    def outcome(self, result: ActionResult) -> None:
+        """Print the counts, and what was skipped."""
+        print_line(_counts(result, self.done))
+        _print_skipped(result)
+
+
+def _counts(result: ActionResult, verb: str) -> str:
+    parts = [f"{result.changed} {verb}"]
+    if result.expired:
+        parts.append(f"{result.expired} skipped because their expires_at has passed")
+    others = result.matched - result.changed - result.expired
+    if others:
+        parts.append(f"{others} left alone")
+    return ", ".join(parts)
+
+
+def _print_skipped(result: ActionResult) -> None:
+    for skipped in result.skipped[:SHOWN_SKIPPED]:
+        warn(f"{one_line(skipped.id)}  {one_line(skipped.why)}")
+    more = len(result.skipped) - SHOWN_SKIPPED
+    if more > 0:
+        warn(f"… and {more} more; --json has all of them")

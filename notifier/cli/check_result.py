@@ -1,0 +1,47 @@
+"""The result of one check of `notifier doctor`, and how a check that raises becomes a failed one.
+
+Every check takes what it needs and yields results; `safely` keeps one that fails from stopping the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from notifier.domain.errors import NotifierError, ServiceUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at. With a fix although it is ok it is a warning."""
+
+    name: str
+    ok: bool
+    detail: str
+    fix: str = ""
+
+
+def safely(name: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:
+    """The checks that `look` makes; if it raises, a failed one of this name."""
+    try:
+        yield from look()
+    except ServiceUnavailable as error:
+        yield Check(name, False, str(error), f"check NOTIFIER_{name.upper()}_URL, and that the {name} runs")
+    except NotifierError as error:
+        yield Check(name, False, *split_error(str(error)))
+    except Exception as error:
+        fix = "run it with NOTIFIER_LOG_LEVEL=debug, and report it"
+        yield Check(name, False, f"looking failed: {type(error).__name__}: {_first_line(error)}", fix)
+
+
+def split_error(text: str) -> tuple[str, str]:
+    """Our errors say "what: fix" or "what; fix": the last part is what to do."""
+    for separator in ("; ", ": "):
+        what, found, fix = text.rpartition(separator)
+        if found:
+            return what, fix
+    return text, ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]

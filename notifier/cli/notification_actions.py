@@ -1,0 +1,142 @@
+"""`notifier retry`, `cancel` and `resolve`: what operators do about notifications."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import typer
+
+from notifier.cli.actions import SelectionEnding, operator, run_action
+from notifier.cli.arguments import read_id
+from notifier.cli.context import wiring
+from notifier.cli.options import ActionOptions, FilterOptions, Ids, OfReason, Why, grouped
+from notifier.cli.output import AsJson
+from notifier.domain.statuses import Reason, Status
+
+if TYPE_CHECKING:
+    from notifier.operations import Operations, Selection
+
+PANEL = "Act"
+
+
+def register(app: typer.Typer) -> None:
+    """Add this family's commands."""
+    app.command(rich_help_panel=PANEL)(retry)
+    app.command(rich_help_panel=PANEL)(cancel)
+    app.command(rich_help_panel=PANEL)(resolve)
+
+
+@contextmanager
+def operations(context: typer.Context) -> Iterator[Operations]:
+    """The actions, on the configured database."""
+    from notifier.operations import Operations
+    from notifier.store.operator_actions import Operating
+    from notifier.store.stuck import Lateness
+
+    with wiring(context).services() as services:
+        yield Operations(Operating(services.engine, services.hash_key), Lateness(services.engine))
+
+
+@grouped
+def retry(
+    context: typer.Context,
+    ids: Ids = None,
+    *,
+    status: Annotated[
+        Status | None,
+        typer.Option(
+            metavar="STATUS",
+            help="failed (the default), expired, undelivered or suppressed.",
+            show_default=False,
+        ),
+    ] = None,
+    reason: OfReason = None,
+    filters: FilterOptions,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.001, metavar="N", help="Maximum number per second; default: all at once."),
+    ] = None,
+    options: ActionOptions,
+) -> None:
+    """Send notifications again that have ended without success: by ID, or all that match the conditions.
+
+    The same notification is sent again, with a new deadline. A notification whose expires_at has passed is not
+    sent, and nothing is retried that may still be on its way. If the command is interrupted, run it again.
+    """
+    if status is None and not (reason is None and filters.is_empty()):
+        status = Status.FAILED
+    selection = _selection(ids, filters, status, reason)
+    with operations(context) as found:
+        perform = partial(found.retry, selection, rate_per_second=rate)
+        ending = SelectionEnding("retry", "retried", "notifier show ID, or: notifier stuck")
+        run_action(perform, ending, options, asks=not ids)
+
+
+@grouped
+def cancel(
+    context: typer.Context,
+    ids: Ids = None,
+    *,
+    status: Annotated[
+        Status | None,
+        typer.Option(
+            metavar="STATUS",
+            help="scheduled, queued, retrying or unknown; default: all of them.",
+            show_default=False,
+        ),
+    ] = None,
+    reason: OfReason = None,
+    filters: FilterOptions,
+    options: ActionOptions,
+) -> None:
+    """Stop notifications for good that are not sent yet: by ID, or all that match the conditions.
+
+    A notification that a worker is sending cannot be stopped.
+    """
+    selection = _selection(ids, filters, status, reason)
+    with operations(context) as found:
+        ending = SelectionEnding("cancel", "cancelled", "notifier show ID")
+        run_action(partial(found.cancel, selection), ending, options, asks=not ids)
+
+
+def resolve(
+    context: typer.Context,
+    ids: Annotated[
+        list[UUID],
+        typer.Argument(parser=read_id, metavar="ID…", help="IDs of notifications.", show_default=False),
+    ],
+    sent: Annotated[bool, typer.Option("--sent", help="The provider took it.")] = False,
+    resend: Annotated[
+        bool, typer.Option("--resend", help="The provider did not take it, or a second copy is better than none.")
+    ] = False,
+    why: Why = None,
+    as_json: AsJson = False,
+) -> None:
+    """Decide about notifications that are unknown: nobody can say whether the provider took them."""
+    from notifier.operations import Resolution, Selection
+
+    if sent == resend:
+        raise typer.BadParameter("give one of the two: --sent or --resend")
+    resolution = Resolution.SENT if sent else Resolution.RESEND
+    with operations(context) as found:
+        result = found.resolve(Selection(tuple(ids)), resolution, operator=operator(), reason=why)
+        SelectionEnding("resolve", "resolved", "notifier show ID").report(result, as_json=as_json)
+
+
+def _selection(
+    ids: list[UUID] | None, filters: FilterOptions, status: Status | None, reason: Reason | None
+) -> Selection:
+    from notifier.operations import Selection
+
+    has_conditions = not (status is None and reason is None and filters.is_empty())
+    if ids and has_conditions:
+        raise typer.BadParameter("give IDs or conditions, not both")
+    if not ids and not has_conditions:
+        raise typer.BadParameter(
+            "choose notifications: give IDs, or conditions such as --status, --reason or --since"
+        )
+    return Selection(tuple(ids)) if ids else Selection(filter=filters.filter(status=status, reason=reason))

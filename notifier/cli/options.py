@@ -1,0 +1,172 @@
+"""Options that several commands share, each written once, alone or in a group.
+
+A group is a frozen dataclass: a command takes it as one keyword, and `grouped` shows its fields to Typer as
+options.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import datetime
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from uuid import UUID
+
+import typer
+
+from notifier.cli.arguments import read_id, read_metadata, read_past
+from notifier.cli.output import AsJson
+from notifier.domain.statuses import Channel, Reason, Status
+
+if TYPE_CHECKING:
+    from notifier.store.filters import Filter
+
+Ids = Annotated[
+    list[UUID] | None,
+    typer.Argument(parser=read_id, metavar="ID…", help="IDs of notifications.", show_default=False),
+]
+Why = Annotated[str | None, typer.Option(metavar="TEXT", help="Why you do it; kept in the operator record.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Count what would be done, and do nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+Since = Annotated[
+    datetime | None,
+    typer.Option(parser=read_past, metavar="TIME", help="Not before: 2h or 3d (ago), 2026-11-22 or RFC 3339."),
+]
+Until = Annotated[
+    datetime | None, typer.Option(parser=read_past, metavar="TIME", help="Before; written like --since.")
+]
+OfProducer = Annotated[str | None, typer.Option(help="The service that sent it.")]
+OfChannel = Annotated[Channel | None, typer.Option(help="Only this channel.")]
+OfReason = Annotated[
+    Reason | None, typer.Option(help="The reason for its status, for example provider_unavailable.")
+]
+Limit = Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of results.")]
+Before = Annotated[
+    UUID | None,
+    typer.Option(
+        parser=read_id,
+        metavar="ID",
+        help="Show the page after the one that ended with this ID.",
+        show_default=False,
+    ),
+]
+Variables = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--context",
+        "-c",
+        metavar="JSON|@FILE|NAME=TEXT|NAME:=JSON",
+        help="Variables of the template; can be given several times.",
+    ),
+]
+Raw = Annotated[bool, typer.Option("--raw", help="Write the stored bytes to standard output, unchanged.")]
+Operand = Annotated[
+    UUID, typer.Argument(parser=read_id, metavar="ID", help="All 36 characters of the ID.", show_default=False)
+]
+
+
+@dataclass(frozen=True, slots=True)
+class PageOptions:
+    """Which part of a list."""
+
+    limit: Limit = 50
+    before: Before = None
+
+    def following(self, found: Sequence[Any]) -> UUID | None:
+        """What `--before` has to be for the next page; None on the last one."""
+        return found[-1].id if len(found) == self.limit else None
+
+
+@dataclass(frozen=True, slots=True)
+class FilterOptions:
+    """Conditions on notifications, but for status and reason, which not every command takes."""
+
+    recipient: Annotated[str | None, typer.Option(help="Address or number; a display name does not matter.")] = (
+        None
+    )
+    reference: Annotated[str | None, typer.Option(help="The producer's own reference.")] = None
+    producer: OfProducer = None
+    channel: OfChannel = None
+    template: Annotated[str | None, typer.Option(help="Name of the template.")] = None
+    provider: Annotated[str | None, typer.Option(help="The provider that was tried last.")] = None
+    since: Since = None
+    until: Until = None
+
+    def is_empty(self) -> bool:
+        """Whether no condition is given."""
+        return all(getattr(self, one.name) is None for one in fields(self))
+
+    def filter(
+        self, *, status: Status | None = None, reason: Reason | None = None, is_test: bool | None = None
+    ) -> Filter:
+        """The conditions as the record takes them."""
+        from notifier.store.filters import Filter
+
+        given = {one.name: getattr(self, one.name) for one in fields(self)}
+        return Filter(**given, status=status, reason=reason, is_test=is_test)
+
+
+@dataclass(frozen=True, slots=True)
+class ActionOptions:
+    """How an operator's action is carried out."""
+
+    why: Why = None
+    dry_run: DryRun = False
+    yes: Yes = False
+    as_json: AsJson = False
+
+
+@dataclass(frozen=True)
+class MessageOptions:
+    """Fields of a message, for `send`; for the lines of a file that do not have them, for `publish`. Both add
+    times, which they read differently."""
+
+    values: Variables = None
+    channel: Annotated[Channel | None, typer.Option(help="Default: sms for a number, otherwise email.")] = None
+    producer: Annotated[str, typer.Option(help="The service that sends it.")] = "cli"
+    locale: Annotated[str | None, typer.Option(help="Language of the reader, for example fr or fr-CA.")] = None
+    sender: Annotated[str | None, typer.Option(help="Name of a sender identity in notifier.toml.")] = None
+    reply_to: Annotated[str | None, typer.Option(help="Name of the identity that receives replies.")] = None
+    reference: Annotated[str | None, typer.Option(help="Your own reference, to search for.")] = None
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=TEXT", help="Stored with the message; can be given several times."),
+    ] = None
+
+    def fields(self) -> dict[str, Any]:
+        """Fields of the contract that no other option changes; None where nothing is given."""
+        names = ("locale", "sender", "reply_to", "reference", "send_at", "expires_at")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "metadata": read_metadata(self.metadata or ()) or None,
+        }
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """The command as Typer is to see it: with the fields of each group as options of their own."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        shown = _options(groups[name]) if name in groups else [parameter.replace(annotation=hints[name])]
+        parameters += [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in shown]
+
+    @wraps(command)
+    def call(**given: Any) -> None:
+        for name, kind in groups.items():
+            given[name] = kind(**{one.name: given.pop(one.name) for one in fields(kind)})
+        command(**given)
+
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {one.name: one.annotation for one in parameters}
+    return call
+
+
+def _options(group: Any) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return [
+        inspect.Parameter(one.name, kind, default=one.default, annotation=hints[one.name]) for one in fields(group)
+    ]

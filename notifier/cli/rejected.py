@@ -1,0 +1,185 @@
+"""`notifier rejected`: messages that intake could not accept, and what operators do about them."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+import typer
+
+from notifier.cli.actions import SelectionEnding, run_action
+from notifier.cli.arguments import read_id, read_past
+from notifier.cli.context import wiring
+from notifier.cli.dead_letters import replays, requeueing
+from notifier.cli.options import ActionOptions, OfProducer, Operand, PageOptions, Raw, Since, Until, grouped
+from notifier.cli.output import (
+    AsJson,
+    hint,
+    one_line,
+    print_content,
+    print_json,
+    print_line,
+    print_list,
+    print_pairs,
+    utc,
+    when,
+)
+
+if TYPE_CHECKING:
+    from notifier.operations import ActionResult, RejectedSelection
+    from notifier.store.search import RejectedView
+
+PANEL = "Find out"
+
+RejectedIds = Annotated[
+    list[UUID] | None,
+    typer.Argument(parser=read_id, metavar="ID…", help="IDs of rejected messages.", show_default=False),
+]
+Code = Annotated[str | None, typer.Option(help="One of the reasons has this code, for example unknown_template.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this family's commands."""
+    rejected = typer.Typer(no_args_is_help=True, help="Messages that were not accepted, with every reason.")
+    rejected.command("list")(list_rejected)
+    rejected.command("show")(show)
+    rejected.command("replay")(replay)
+    rejected.command("purge")(purge)
+    app.add_typer(rejected, name="rejected", rich_help_panel=PANEL)
+
+
+@grouped
+def list_rejected(context: typer.Context, *, page: PageOptions, as_json: AsJson = False) -> None:
+    """List the messages that were not accepted, newest first.
+
+    Times are UTC.
+    """
+    with wiring(context).services() as services:
+        found = services.audit.rejected(limit=page.limit, before=page.before)
+    print_list(
+        found,
+        {
+            "id": lambda one: one.id,
+            "received": lambda one: when(one.received_at),
+            "queue": lambda one: one.queue,
+            "producer": lambda one: one.producer,
+            "bytes": lambda one: one.body_size,
+            "why": _why,
+        },
+        as_json=as_json,
+        noun="rejected message",
+        empty="nothing found; that was the last page" if page.before else "no message was rejected",
+        next_step="notifier rejected show ID",
+        droppable=("bytes", "producer", "queue"),
+        following=page.following(found),
+    )
+
+
+def show(context: typer.Context, message: Operand, raw: Raw = False, as_json: AsJson = False) -> None:
+    """Show one rejected message: every reason, its headers and its body."""
+    with wiring(context).services() as services:
+        found = services.audit.rejected_message(message)
+    if raw:
+        sys.stdout.buffer.write(found.body)
+    elif as_json:
+        print_json(found)
+    else:
+        _print_rejected(found)
+
+
+def _print_rejected(found: RejectedView) -> None:
+    kept = "" if len(found.body) == found.body_size else f", of which the first {len(found.body)} are stored"
+    print_pairs(
+        [
+            ("id", str(found.id)),
+            ("received", f"{utc(found.received_at)} UTC"),
+            ("queue", found.queue),
+            ("producer", one_line(found.producer or "not readable")),
+            ("published by", one_line(f"broker user {found.broker_user}" if found.broker_user else "")),
+            ("size", f"{found.body_size} bytes{kept}"),
+            ("position", "" if found.entry is None else f"entry {found.entry} of its batch, counted from 0"),
+            ("redelivered", "yes: the same bytes may be listed twice" if found.redelivered else ""),
+        ]
+    )
+    print_line("\nwhy", "bold")
+    for fault in found.faults:
+        print_line(f"  {one_line(_sentence(fault))}", "red")
+    print_content(found.headers, found.body)
+    hint("\nIt was not sent. Correct the producer and send it again. The bytes: add --raw")
+
+
+def _why(found: RejectedView) -> str:
+    first = found.faults[0] if found.faults else {}
+    more = f" (and {len(found.faults) - 1} more)" if len(found.faults) > 1 else ""
+    return f"{first.get('field') or 'body'}: {first.get('problem', '')}{more}"
+
+
+def _sentence(fault: dict[str, str]) -> str:
+    return f"{fault.get('field') or 'body'}: {fault.get('problem', '')}. {fault.get('fix', '')}."
+
+
+@grouped
+def replay(
+    context: typer.Context,
+    ids: RejectedIds = None,
+    *,
+    since: Since = None,
+    until: Until = None,
+    code: Code = None,
+    producer: OfProducer = None,
+    again: Annotated[bool, typer.Option("--again", help="Include those that were replayed before.")] = False,
+    options: ActionOptions,
+) -> None:
+    """Publish rejected messages again, byte for byte, once the cause is fixed on this side.
+
+    A message that is still wrong is rejected again. A message that was accepted meanwhile is a duplicate and is
+    not sent.
+    """
+    selection = _selection(ids, since=since, until=until, code=code, producer=producer)
+    with replays(context) as found:
+        act = partial(found.replay_rejected, selection, again=again)
+
+        def perform(**how: Any) -> ActionResult:
+            if how.get("dry_run"):
+                return act(_publish_nothing, **how)
+            with requeueing(context) as broker:
+                return act(broker.publish, **how)
+
+        next_step = "notifier rejected list --limit 10, which shows those that are still wrong"
+        run_action(perform, SelectionEnding("replay", "replayed", next_step), options, asks=not ids)
+
+
+@grouped
+def purge(
+    context: typer.Context,
+    ids: RejectedIds = None,
+    *,
+    older_than: Annotated[
+        datetime | None,
+        typer.Option(parser=read_past, metavar="TIME", help="Received before: 30d (ago), 2026-11-22 or RFC 3339."),
+    ] = None,
+    code: Code = None,
+    producer: OfProducer = None,
+    options: ActionOptions,
+) -> None:
+    """Delete rejected messages for good."""
+    selection = _selection(ids, until=older_than, code=code, producer=producer)
+    with replays(context) as found:
+        ending = SelectionEnding("delete", "deleted")
+        run_action(partial(found.purge_rejected, selection), ending, options, asks=not ids)
+
+
+def _selection(ids: list[UUID] | None, **conditions: Any) -> RejectedSelection:
+    from notifier.operations import RejectedSelection
+
+    has_conditions = any(value is not None for value in conditions.values())
+    if bool(ids) == has_conditions:
+        raise typer.BadParameter("choose messages: give IDs, or conditions such as --code; not both")
+    return RejectedSelection(tuple(ids or ()), **conditions)
+
+
+def _publish_nothing(raw: object) -> None:
+    """For a dry run."""

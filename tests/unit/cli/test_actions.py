@@ -1,0 +1,81 @@
+"""How every action of an operator is carried out and reported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import pytest
+import typer
+
+from notifier.cli.actions import ActionEnding, SelectionEnding, run_action
+from notifier.cli.options import ActionOptions
+from notifier.domain.errors import ServiceUnavailable
+from notifier.operations import Result, Skipped
+
+RECORD = UUID(int=1)
+
+
+@dataclass
+class Found:
+    record_id: UUID | None
+    changed: int = 3
+
+
+class Performed:
+    """An action that keeps what it was called with."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.calls: list[dict[str, Any]] = []
+        self.error = error
+
+    def __call__(self, **how: Any) -> Found:
+        self.calls.append(how)
+        if self.error:
+            raise self.error
+        return Found(None if how.get("dry_run") else RECORD)
+
+
+ENDING: ActionEnding[Found] = ActionEnding("wash", "washed", "dry them")
+
+
+def test_a_dry_run_only_looks(capsys: pytest.CaptureFixture[str]) -> None:
+    act = Performed()
+    run_action(act, ENDING, ActionOptions(dry_run=True))
+    [call] = act.calls
+    assert call.keys() == {"operator", "dry_run"}
+    assert capsys.readouterr().out == "3 would be washed\n"
+
+
+def test_an_action_is_told_with_its_record_and_the_next_step(capsys: pytest.CaptureFixture[str]) -> None:
+    act = Performed()
+    run_action(act, ENDING, ActionOptions(why="dirty"))
+    [call] = act.calls
+    assert call["reason"] == "dirty"
+    printed = capsys.readouterr()
+    assert printed.out == "3 washed\n"
+    assert printed.err == f"operator record {RECORD}\nnext: dry them\n"
+
+
+def test_json_is_all_that_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    run_action(Performed(), ENDING, ActionOptions(as_json=True))
+    printed = capsys.readouterr()
+    assert '"changed": 3' in printed.out
+    assert printed.err == ""
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ServiceUnavailable("away")])
+def test_an_interrupted_action_says_how_to_go_on(error: BaseException, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(type(error)):
+        run_action(Performed(error), ENDING, ActionOptions())
+    assert "Run it again to go on" in capsys.readouterr().err
+
+
+def test_one_that_was_named_and_skipped_makes_it_fail(capsys: pytest.CaptureFixture[str]) -> None:
+    result = Result(RECORD, 3, 1, 1, (Skipped("b", "is sent"),))
+    with pytest.raises(typer.Exit):
+        SelectionEnding("retry", "retried").report(result, as_json=False)
+    printed = capsys.readouterr()
+    assert printed.out == "1 retried, 1 skipped because their expires_at has passed, 1 left alone\n"
+    assert "b  is sent" in printed.err
