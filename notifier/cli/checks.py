@@ -334,7 +334,7 @@ def check_receipts(settings: Settings) -> Iterator[Check]:
                 yield Check(name, True, f"cannot arrive: no public URL; {known}", fix)
             else:
                 fix = f"set {missing} of {provider}, and turn signing on at the provider"
-                yield Check(name, True, f"are refused: no {missing}, so nobody can tell whose they are", fix)
+                yield Check(name, True, f"are refused: without {missing} their sender cannot be verified", fix)
 
 
 _PLACES = {
