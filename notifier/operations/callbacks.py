@@ -86,7 +86,17 @@ class CallbackOperations:
         found = {view.endpoint: view for view in self._repository.endpoints()}
         for producer, table in self._tables.items():
             if table.url is not None and producer not in found:
-                found[producer] = EndpointView(producer, producer, None, 0, None, None, None, 0, 0)
+                found[producer] = EndpointView(
+                    endpoint=producer,
+                    producer=producer,
+                    failing_since=None,
+                    failures=0,
+                    failure=None,
+                    http_status=None,
+                    suspended_at=None,
+                    delivered_count=0,
+                    failed_count=0,
+                )
         return [found[name] for name in sorted(found)]
 
     def replay(

@@ -82,7 +82,7 @@ class Operations:
         pause = 0.0 if rate_per_second is None else 1 / rate_per_second
         start = self._start(selection, begun, pause)
         detail = _event("retried", operator, reason, begun)
-        move = Move(Status.RETRYING, RETRYABLE, detail, start, pause)
+        move = Move(to=Status.RETRYING, sources=RETRYABLE, detail=detail, start=start, pause_seconds=pause)
         return self._run(selection, begun, move, why_not_retried, progress)
 
     def cancel(
@@ -184,7 +184,14 @@ class Operations:
         ]
         others = sum(seen.status not in sources for seen in left)
         skipped = tuple(Skipped(str(seen.id), why_not(seen)) for seen in left)
-        return ActionResult(None, matched + others, matched - expired - gone, expired, skipped, tuple(groups))
+        return ActionResult(
+            record_id=None,
+            matched=matched + others,
+            changed=matched - expired - gone,
+            expired=expired,
+            skipped=skipped,
+            groups=tuple(groups),
+        )
 
 
 def _check(selection: Selection, sources: Sequence[Status], *, needs_status: bool = False) -> None:

@@ -143,9 +143,13 @@ class Replays:
             last = page[-1].id
         run.miss(selection.ids)
         return ActionResult(
-            None, run.tally.matched, run.tally.changed, 0, tuple(run.skipped),
+            record_id=None,
+            matched=run.tally.matched,
+            changed=run.tally.changed,
+            expired=0,
+            skipped=tuple(run.skipped),
             codes=tuple(self._rejections.count(selection, again=again)),
-        )  # fmt: skip
+        )
 
     def _work_off_dead(
         self,
@@ -237,12 +241,12 @@ def _raw(kept: KeptRejection) -> Raw:
     headers.pop(RAW_PROPERTIES, None)
     kind, encoding = headers.pop("content_type", None), headers.pop("content_encoding", None)
     return Raw(
-        kept.queue,
-        kept.body,
-        headers,
-        kind if isinstance(kind, str) else None,
-        encoding if isinstance(encoding, str) else None,
-        kept.broker_user,
+        queue=kept.queue,
+        body=kept.body,
+        headers=headers,
+        content_type=kind if isinstance(kind, str) else None,
+        content_encoding=encoding if isinstance(encoding, str) else None,
+        broker_user=kept.broker_user,
     )
 
 

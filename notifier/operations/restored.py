@@ -66,7 +66,13 @@ class Restored:
         if dry_run:
             groups, callbacks = self._repository.under_way()
             held = sum(group.count for group in groups)
-            return HoldResult(None, held, callbacks, verdict.differences, tuple(groups))
+            return HoldResult(
+                record_id=None,
+                held=held,
+                callbacks=callbacks,
+                differences=verdict.differences,
+                groups=tuple(groups),
+            )
         begun = self._begin("after_restore", verdict, operator, reason)
         detail = _event("held after the database was restored", operator, reason, begun)
         tally, last = ActionCounts(), None
@@ -121,7 +127,9 @@ class Restored:
             groups = self._repository.held(wanted, ids)
             expired = sum(group.expired for group in groups)
             count = sum(group.count for group in groups)
-            return ReleaseResult(None, count - expired, expired, 0, tuple(groups))
+            return ReleaseResult(
+                record_id=None, released=count - expired, expired=expired, skipped=0, groups=tuple(groups)
+            )
         chosen = replace(wanted, status=Status.UNKNOWN, reason=Reason.RESTORED)
         selection = Selection(tuple(ids)) if ids else Selection(filter=chosen)
         begun = self._operating.begin(

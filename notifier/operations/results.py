@@ -42,4 +42,10 @@ class ActionResult:
 
 
 def result(record: UUID, tally: ActionCounts, skipped: Sequence[Skipped]) -> ActionResult:
-    return ActionResult(record, tally.matched, tally.changed, tally.expired, tuple(skipped))
+    return ActionResult(
+        record_id=record,
+        matched=tally.matched,
+        changed=tally.changed,
+        expired=tally.expired,
+        skipped=tuple(skipped),
+    )

@@ -78,7 +78,15 @@ def write(
             subject = _subject(edition, names)
             text = _BLANK_LINES.sub("\n\n", _text(edition, names)) + "\n"
             html, size = (_part(edition.html, names) if edition.html else None), None
-    return Rendered(template.name, template.version, edition.locale, subject, text, html, size)
+    return Rendered(
+        template=template.name,
+        version=template.version,
+        locale=edition.locale,
+        subject=subject,
+        text=text,
+        html=html,
+        segments=size,
+    )
 
 
 def _part(part: jinja2.Template, names: Mapping[str, Any]) -> str:

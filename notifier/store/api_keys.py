@@ -10,6 +10,7 @@ from sqlalchemy import Engine, TextClause, func, insert, or_, select, text, upda
 
 from notifier.domain.errors import NotFound
 from notifier.store.engine import transaction
+from notifier.store.rows import columns_of, from_row
 from notifier.store.schema.notifications import ApiKey
 
 #: `last_used_at` is written at most so often: a key in steady use costs no write for each request. Seconds.
@@ -48,7 +49,7 @@ class StoredKey:
     is_stale: bool
 
 
-_VIEW = tuple(getattr(ApiKey, name) for name in KeyView.__dataclass_fields__)
+_VIEW = columns_of(KeyView, ApiKey)
 
 
 class ApiKeyRepository:
@@ -74,13 +75,19 @@ class ApiKeyRepository:
             ApiKey.last_used_at.is_(None),
             ApiKey.last_used_at < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, TOUCH_SECONDS),
         )
-        query: Any = select(*_VIEW, ApiKey.secret_hash, is_valid, is_stale).where(ApiKey.id == key_id)
+        query: Any = select(
+            *_VIEW, ApiKey.secret_hash, is_valid.label("is_valid"), is_stale.label("is_stale")
+        ).where(ApiKey.id == key_id)
         with transaction(self._engine) as connection:
             row = connection.execute(query).one_or_none()
         if row is None:
             return None
-        *view, secret_hash, valid, stale = row
-        return StoredKey(KeyView(*view), bytes(secret_hash), valid, stale)
+        return StoredKey(
+            view=from_row(KeyView, row),
+            secret_hash=bytes(row.secret_hash),
+            is_valid=row.is_valid,
+            is_stale=row.is_stale,
+        )
 
     def touch(self, key_id: str) -> None:
         """Write that it was used now, unless that was written within the last minute."""
@@ -90,7 +97,10 @@ class ApiKeyRepository:
     def all(self) -> list[KeyView]:
         """Every key, the newest first."""
         with transaction(self._engine) as connection:
-            return [KeyView(*row) for row in connection.execute(select(*_VIEW).order_by(ApiKey.created_at.desc()))]
+            return [
+                from_row(KeyView, row)
+                for row in connection.execute(select(*_VIEW).order_by(ApiKey.created_at.desc()))
+            ]
 
     def view(self, key_id: str) -> KeyView:
         """One key.

@@ -22,6 +22,7 @@ from notifier.domain.message import MAX_MAIL_ATTACHMENTS
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.records import NewNotification
+from notifier.store.rows import from_row
 from notifier.store.schema.notifications import StoredAttachment
 
 #: One that no message has named is deleted after this.
@@ -104,12 +105,18 @@ class AttachmentRepository:
                 if quota is not None:
                     _check_quota(connection, new, quota)
                 found = connection.execute(_ADD, {"id": clock_of(connection).new_id(), **values}).scalar_one()
-        return AttachmentView(found, new.name, new.content_type, len(new.content), digest.hex())
+        return AttachmentView(
+            id=found,
+            name=new.name,
+            content_type=new.content_type,
+            size=len(new.content),
+            sha256=digest.hex(),
+        )
 
     def storage(self) -> list[StorageUse]:
         """What each producer's files take up, the most first."""
         with transaction(self._engine) as connection:
-            return [StorageUse(*row) for row in connection.execute(_STORAGE, {"least": LEAST_BYTES})]
+            return [from_row(StorageUse, row) for row in connection.execute(_STORAGE, {"least": LEAST_BYTES})]
 
     def sizes(self, ids: Collection[UUID]) -> dict[UUID, int]:
         """Of those that are there. Bytes."""
@@ -150,7 +157,10 @@ def views_of(connection: Connection, ids: Sequence[UUID]) -> list[AttachmentView
     columns = (StoredAttachment.id, StoredAttachment.name, StoredAttachment.content_type, StoredAttachment.size)
     rows = connection.execute(select(*columns, StoredAttachment.sha256).where(StoredAttachment.id.in_(ids))).all()
     found = {
-        row.id: AttachmentView(row.id, row.name, row.content_type, row.size, row.sha256.hex()) for row in rows
+        row.id: AttachmentView(
+            id=row.id, name=row.name, content_type=row.content_type, size=row.size, sha256=row.sha256.hex()
+        )
+        for row in rows
     }
     return [found.get(value, AttachmentView(value)) for value in ids]
 
@@ -208,7 +218,7 @@ SELECT coalesce(sum(greatest(size, :least)), 0)::bigint FROM attachments WHERE p
 """)
 
 _STORAGE: TextClause = text("""
-SELECT producer, count(*), sum(greatest(size, :least))::bigint AS size
+SELECT producer, count(*) AS files, sum(greatest(size, :least))::bigint AS size
 FROM attachments GROUP BY producer ORDER BY size DESC, producer
 """)
 

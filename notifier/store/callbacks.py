@@ -23,6 +23,7 @@ from notifier.domain.statuses import ENDPOINT_FAILURES, CallbackFailure, Callbac
 from notifier.store import callback_sql as statements
 from notifier.store.engine import transaction
 from notifier.store.operator_actions import ActionCounts, among, note_result
+from notifier.store.rows import columns_of, from_row
 from notifier.store.schema.callbacks import Callback, CallbackAttempt, CallbackEndpoint
 
 #: So many calls of one endpoint at once, by all workers together: a slow one holds no more slots than these.
@@ -169,9 +170,9 @@ class CallbackFilter:
         return {name: str(value) for name, value in asdict(self).items() if value is not None}
 
 
-_VIEW = tuple(getattr(Callback, name) for name in CallbackView.__dataclass_fields__)
-_CALL = tuple(getattr(CallbackAttempt, name) for name in CallView.__dataclass_fields__)
-_ENDPOINT = tuple(getattr(CallbackEndpoint, name) for name in EndpointView.__dataclass_fields__)
+_VIEW = columns_of(CallbackView, Callback)
+_CALL = columns_of(CallView, CallbackAttempt)
+_ENDPOINT = columns_of(EndpointView, CallbackEndpoint)
 
 
 class CallbackRepository:
@@ -201,26 +202,26 @@ class CallbackRepository:
             rows = connection.execute(statements.CLAIM, values).all()
         return [
             ClaimedCallback(
-                row.id,
-                row.sequence,
-                row.notification_id,
-                row.producer,
-                row.endpoint,
-                Status(row.status),
-                row.reason,
-                row.attempt,
-                row.occurred_at,
-                row.number,
-                row.tries,
-                row.channel,
-                row.reference,
-                row.metadata,
-                row.callback_url,
-                bool(row.is_test),
-                row.is_in_record,
-                float(row.age_seconds),
-                float(row.claimed_at),
-                begun,
+                id=row.id,
+                sequence=row.sequence,
+                notification_id=row.notification_id,
+                producer=row.producer,
+                endpoint=row.endpoint,
+                status=Status(row.status),
+                reason=row.reason,
+                attempt=row.attempt,
+                occurred_at=row.occurred_at,
+                number=row.number,
+                tries=row.tries,
+                channel=row.channel,
+                reference=row.reference,
+                metadata=row.metadata,
+                callback_url=row.callback_url,
+                is_test=bool(row.is_test),
+                is_in_record=row.is_in_record,
+                age_seconds=float(row.age_seconds),
+                claimed_at=float(row.claimed_at),
+                claimed_monotonic=begun,
             )
             for row in rows
         ]
@@ -257,7 +258,7 @@ class CallbackRepository:
         if before is not None:
             query = query.where(Callback.id < before)
         with transaction(self._engine) as connection:
-            return [CallbackView(*row) for row in connection.execute(query)]
+            return [from_row(CallbackView, row) for row in connection.execute(query)]
 
     def show(self, callback: UUID) -> tuple[CallbackView, list[CallView]]:
         """One callback, and the calls for it.
@@ -272,20 +273,27 @@ class CallbackRepository:
             made = connection.execute(calls.order_by(CallbackAttempt.number)).all()
         if row is None:
             raise NotFound(f"no callback has the id {callback}; notifier callbacks list shows those there are")
-        return CallbackView(*row), [CallView(*call) for call in made]
+        return from_row(CallbackView, row), [from_row(CallView, call) for call in made]
 
     def endpoints(self) -> list[EndpointView]:
         """Every endpoint that was ever called."""
         query: Any = select(*_ENDPOINT).order_by(CallbackEndpoint.endpoint)
         with transaction(self._engine) as connection:
-            return [EndpointView(*row) for row in connection.execute(query)]
+            return [from_row(EndpointView, row) for row in connection.execute(query)]
 
     def stuck(self) -> list[StuckCallbacks]:
         """Suspended endpoints, and those whose callbacks nobody calls; the oldest first."""
         with transaction(self._engine) as connection:
             rows = connection.execute(statements.STUCK, {"late": LATE_SECONDS}).all()
         return [
-            StuckCallbacks(row.cause, row.endpoint, row.oldest, row.failure, row.http_status, row.total)
+            StuckCallbacks(
+                cause=row.cause,
+                endpoint=row.endpoint,
+                oldest=row.oldest,
+                failure=row.failure,
+                http_status=row.http_status,
+                count=row.total,
+            )
             for row in rows
         ]
 

@@ -14,6 +14,7 @@ from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.store.engine import transaction
 from notifier.store.operator_actions import ActionCounts, note_result
 from notifier.store.records import NewSuppression
+from notifier.store.rows import columns_of, from_row
 from notifier.store.sanitize import storable
 from notifier.store.schema.notifications import HeldSuppression, Suppression
 from notifier.store.suppressions import SuppressionFilter, add_suppressions, conditions
@@ -51,14 +52,8 @@ class HeldView:
     held_at: datetime
 
 
-_VIEW: tuple[Any, ...] = (
-    HeldSuppression.id,
-    func.encode(HeldSuppression.address_hash, "hex"),
-    *(getattr(HeldSuppression, name) for name in list(HeldView.__dataclass_fields__)[2:]),
-)
-_ROW = tuple(
-    getattr(HeldSuppression, name) for name in NewSuppression.__dataclass_fields__ if name != "is_refusal"
-)
+_VIEW = columns_of(HeldView, HeldSuppression, address_hash=func.encode(HeldSuppression.address_hash, "hex"))
+_ROW = columns_of(NewSuppression, HeldSuppression, without=["is_refusal"])
 
 
 class HeldSuppressionRepository:
@@ -73,7 +68,7 @@ class HeldSuppressionRepository:
         if before is not None:
             query = query.where(HeldSuppression.id < before)
         with transaction(self._engine) as connection:
-            return [HeldView(*row) for row in connection.execute(query)]
+            return [from_row(HeldView, row) for row in connection.execute(query)]
 
     def count(self, wanted: HeldFilter) -> int:
         """How many there are."""
@@ -139,15 +134,15 @@ def _held(wanted: HeldFilter) -> list[ColumnElement[bool]]:
 
 def _new(row: Any) -> NewSuppression:
     return NewSuppression(
-        bytes(row.address_hash),
-        row.hash_key,
-        Channel(row.channel),
-        row.scope,
-        SuppressionReason(row.reason),
-        row.source,
-        row.detail,
-        row.notification_id,
-        row.expires_at,
-        row.provider,
-        row.sender,
+        address_hash=bytes(row.address_hash),
+        hash_key=row.hash_key,
+        channel=Channel(row.channel),
+        scope=row.scope,
+        reason=SuppressionReason(row.reason),
+        source=row.source,
+        detail=row.detail,
+        notification_id=row.notification_id,
+        expires_at=row.expires_at,
+        provider=row.provider,
+        sender=row.sender,
     )

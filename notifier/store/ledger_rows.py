@@ -48,7 +48,13 @@ def result_row(result: DeliveryResult) -> dict[str, Any]:
 def message_claim(result: DeliveryResult) -> MessageClaim:
     """The message of an acceptance that has one, and whose it is."""
     row = result_row(result)
-    return MessageClaim(row["id_space"], row["provider_message_id"], result.id, result.number or 0, result.proof)
+    return MessageClaim(
+        id_space=row["id_space"],
+        provider_message_id=row["provider_message_id"],
+        notification_id=result.id,
+        attempt=result.number or 0,
+        proof=result.proof,
+    )
 
 
 def not_ours(result: DeliveryResult, due_in_seconds: float) -> DeliveryResult:
@@ -68,28 +74,28 @@ def claimed_of(row: Any, personal_data: PersonalData, claimed_at: float) -> Clai
     """A row of `CLAIM`."""
     person = personal_data.open_to_send(row, row.secrets)
     return Claimed(
-        row.id,
-        row.producer,
-        Channel(row.channel),
-        Lane(row.lane),
-        person.recipient,
-        person.address,
-        row.template,
-        row.locale,
-        person.context,
-        row.sender,
-        row.reply_to,
-        row.expires_at,
-        OnUnknown(row.on_unknown),
-        tuple(row.attachments or ()),
-        row.is_test,
-        row.claim,
-        row.attempt_count,
-        row.tries,
-        float(row.age_seconds),
-        None if row.seconds_to_expiry is None else float(row.seconds_to_expiry),
-        claimed_at,
-        person.problem,
+        id=row.id,
+        producer=row.producer,
+        channel=Channel(row.channel),
+        lane=Lane(row.lane),
+        recipient=person.recipient,
+        address=person.address,
+        template=row.template,
+        locale=row.locale,
+        context=person.context,
+        sender=row.sender,
+        reply_to=row.reply_to,
+        expires_at=row.expires_at,
+        on_unknown=OnUnknown(row.on_unknown),
+        attachments=tuple(row.attachments or ()),
+        is_test=row.is_test,
+        claim=row.claim,
+        attempt_count=row.attempt_count,
+        tries=row.tries,
+        age_seconds=float(row.age_seconds),
+        seconds_to_expiry=None if row.seconds_to_expiry is None else float(row.seconds_to_expiry),
+        claimed_at=claimed_at,
+        problem=person.problem,
     )
 
 
@@ -97,23 +103,23 @@ def unknown_of(row: Any, personal_data: PersonalData) -> Unknown:
     """A row of `UNKNOWN` or `RIVALS`."""
     person = personal_data.open_to_send(row, row.secrets)
     return Unknown(
-        row.id,
-        Channel(row.channel),
-        Lane(row.lane),
-        person.recipient,
-        row.template,
-        row.locale,
-        person.context,
-        row.sender,
-        OnUnknown(row.on_unknown),
-        row.claim,
-        row.crash_count,
-        row.number,
-        row.provider,
-        row.started_at,
-        row.finished_at,
-        row.looked_at,
-        person.problem,
+        id=row.id,
+        channel=Channel(row.channel),
+        lane=Lane(row.lane),
+        recipient=person.recipient,
+        template=row.template,
+        locale=row.locale,
+        context=person.context,
+        sender=row.sender,
+        on_unknown=OnUnknown(row.on_unknown),
+        claim=row.claim,
+        crash_count=row.crash_count,
+        number=row.number,
+        provider=row.provider,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        looked_at=row.looked_at,
+        problem=person.problem,
     )
 
 

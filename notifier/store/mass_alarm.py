@@ -29,6 +29,7 @@ from notifier.domain.message import time_of_id
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.records import NewSuppression
+from notifier.store.rows import from_row
 from notifier.store.schema.partitions import first_id
 
 #: Bounces and mails are counted over this long; an alarm lasts so long after the last bounce that was too much.
@@ -170,7 +171,7 @@ class AlarmRepository:
     def active(self) -> list[Alarm]:
         """Those that are on, the oldest first."""
         with transaction(self._engine) as connection:
-            return [Alarm(*row) for row in connection.execute(_ACTIVE)]
+            return [from_row(Alarm, row) for row in connection.execute(_ACTIVE)]
 
     def forget_old(self) -> int:
         """Drop counts that no window reaches any more. Returns how many rows."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine, TextClause, text
 
 from notifier.store.engine import transaction
+from notifier.store.rows import from_row
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +76,23 @@ class GaugeRepository:
             ServiceUnavailable: the database cannot be used now.
         """
         with transaction(self._engine) as connection:
-            waiting = tuple(QueueBacklog(*row) for row in connection.execute(_WAITING))
+            waiting = tuple(from_row(QueueBacklog, row) for row in connection.execute(_WAITING))
             due = connection.execute(_DUE).one()
-            calls = tuple(Calls(*row) for row in connection.execute(_CALLS))
+            calls = tuple(from_row(Calls, row) for row in connection.execute(_CALLS))
             rejected = connection.execute(_REJECTED).scalar_one()
-            callbacks = tuple(CallbackCounts(*row) for row in connection.execute(_CALLBACKS))
-        return Gauges(waiting, due.total, float(due.seconds), calls, rejected, callbacks)
+            callbacks = tuple(from_row(CallbackCounts, row) for row in connection.execute(_CALLBACKS))
+        return Gauges(
+            waiting=waiting,
+            due=due.total,
+            oldest_due_seconds=float(due.seconds),
+            calls=calls,
+            rejected=rejected,
+            callbacks=callbacks,
+        )
 
 
 _WAITING: TextClause = text("""
-SELECT channel, lane, status, count(*)::int FROM notifications
+SELECT channel, lane, status, count(*)::int AS count FROM notifications
 WHERE status IN ('scheduled', 'queued', 'sending', 'retrying', 'unknown')
 GROUP BY channel, lane, status ORDER BY channel, lane, status
 """)
@@ -95,7 +103,7 @@ FROM notifications WHERE due_at <= now()
 """)
 
 _CALLS: TextClause = text("""
-SELECT provider, replace(outcome, '_fault', ''), sum(count)::int FROM provider_outcomes
+SELECT provider, replace(outcome, '_fault', '') AS outcome, sum(count)::int AS count FROM provider_outcomes
 WHERE slice_at > now() - interval '1 hour' GROUP BY 1, 2 ORDER BY 1, 2
 """)
 
@@ -104,8 +112,8 @@ SELECT count(*)::int FROM rejected_messages WHERE received_at > now() - interval
 """)
 
 _CALLBACKS: TextClause = text("""
-SELECT producer, sum(waiting)::int, sum(parked)::int, sum(suspended)::int, sum(delivered)::bigint,
-  sum(failed)::bigint
+SELECT producer, sum(waiting)::int AS waiting, sum(parked)::int AS parked,
+  sum(suspended)::int AS suspended_endpoints, sum(delivered)::bigint AS delivered, sum(failed)::bigint AS failed
 FROM (
   SELECT producer, count(*) AS waiting, 0 AS parked, 0 AS suspended, 0 AS delivered, 0 AS failed
   FROM callbacks WHERE due_at IS NOT NULL GROUP BY producer

@@ -38,6 +38,7 @@ from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.filters import Filter, conditions, hashes_of
 from notifier.store.ledger_sql import GONE, wipe
+from notifier.store.rows import columns_of, from_row
 from notifier.store.sanitize import storable
 from notifier.store.schema.notifications import Notification, OperatorRecord
 
@@ -162,7 +163,7 @@ class RecordView:
     finished_at: datetime | None
 
 
-_RECORD = tuple(getattr(OperatorRecord, name) for name in RecordView.__dataclass_fields__)
+_RECORD = columns_of(RecordView, OperatorRecord)
 
 
 class Operating:
@@ -202,7 +203,7 @@ class Operating:
             row: Any = connection.execute(select(*_RECORD).where(OperatorRecord.id == record)).one_or_none()
         if row is None:
             raise NotFound(f"no operator record has the id {record}")
-        return RecordView(*row)
+        return from_row(RecordView, row)
 
     def move_page(
         self, record: UUID, selection: Selection, move: Move, *, after: UUID | None, tally: ActionCounts
@@ -236,11 +237,14 @@ class Operating:
             Notification.template,
         ]
         counted: Any = select(
-            *columns, func.count(), func.count().filter(_IS_OVER), func.count().filter(_IS_GONE, ~_IS_OVER)
+            *columns,
+            func.count().label("count"),
+            func.count().filter(_IS_OVER).label("expired"),
+            func.count().filter(_IS_GONE, ~_IS_OVER).label("gone"),
         )
         query = counted.where(*self._selected(selection), Notification.status.in_(sources)).group_by(*columns)
         with transaction(self._engine) as connection:
-            found = [SelectionGroup(*row) for row in connection.execute(query)]
+            found = [from_row(SelectionGroup, row) for row in connection.execute(query)]
         return sorted(found, key=lambda group: -group.count)
 
     def look(self, ids: Sequence[UUID]) -> list[Seen]:

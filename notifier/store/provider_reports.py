@@ -202,7 +202,15 @@ class ProviderReportRepository:
         channel = Channel(row.channel)
         # From before there were hashes it has none, and stands in plain text.
         hash_ = row.address_hash or self._hash_key.recipient(channel, row.recipient or "")
-        return Reported(row.id, channel, hash_, row.sender, row.template, row.provider, row.number)
+        return Reported(
+            id=row.id,
+            channel=channel,
+            address_hash=hash_,
+            sender=row.sender,
+            template=row.template,
+            provider=row.provider,
+            attempt=row.number,
+        )
 
     def soft_bounces(self, address_hash: bytes, *, since: datetime) -> int:
         """How many mails to this address, accepted since then, bounced although it exists, with none between that
@@ -216,7 +224,13 @@ class ProviderReportRepository:
         with transaction(self._engine) as connection:
             rows = connection.execute(_SILENT, {"ids": [str(value) for value in ids]}).all()
         return [
-            Silent(row.id, row.number, row.provider, row.provider_message_id, float(row.age_seconds))
+            Silent(
+                id=row.id,
+                attempt=row.number,
+                provider=row.provider,
+                provider_message_id=row.provider_message_id,
+                age_seconds=float(row.age_seconds),
+            )
             for row in rows
         ]
 
@@ -237,7 +251,13 @@ def _claim(report: NewReport) -> MessageClaim | None:
     message = storable(report.provider_message_id)[:100]
     if report.id_space is None or not report.is_proof or not message:
         return None
-    return MessageClaim(report.id_space, message, report.notification_id, report.attempt, MessageProof.REPORT)
+    return MessageClaim(
+        id_space=report.id_space,
+        provider_message_id=message,
+        notification_id=report.notification_id,
+        attempt=report.attempt,
+        proof=MessageProof.REPORT,
+    )
 
 
 def _words(report: NewReport, known_id: str | None) -> str:

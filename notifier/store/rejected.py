@@ -16,6 +16,7 @@ from notifier.domain.errors import CannotOpen
 from notifier.store.engine import transaction
 from notifier.store.operator_actions import ActionCounts, among, note_result
 from notifier.store.personal_data import PersonalData
+from notifier.store.rows import columns_of, from_row
 from notifier.store.schema.notifications import RejectedMessage
 
 #: Rejected messages of one page: each may hold 64 KiB.
@@ -68,7 +69,7 @@ class CodeCount:
 
 
 _KEPT = (
-    *(getattr(RejectedMessage, name) for name in KeptRejection.__dataclass_fields__ if name != "problem"),
+    *columns_of(KeptRejection, RejectedMessage, without=["problem"]),
     RejectedMessage.sealed,
 )
 
@@ -93,7 +94,7 @@ class Rejections:
             query = query.where(RejectedMessage.id > after)
         with transaction(self._engine) as connection:
             rows = connection.execute(query).all()
-        return [self._opened(KeptRejection(*row[:-1]), row.sealed) for row in rows]
+        return [self._opened(from_row(KeptRejection, row), row.sealed) for row in rows]
 
     def _opened(self, kept: KeptRejection, sealed: bytes | None) -> KeptRejection:
         try:
@@ -105,12 +106,12 @@ class Rejections:
     def count(self, selection: RejectedSelection, *, again: bool = True) -> list[CodeCount]:
         """How many `page` would find, by the code of their first reason; the largest first."""
         first = RejectedMessage.faults[0]["code"].astext
-        counted: Any = select(func.coalesce(first, ""), func.count())
+        counted: Any = select(func.coalesce(first, "").label("code"), func.count().label("count"))
         query = (
             counted.where(*_selected(selection, again=again)).group_by(first).order_by(func.count().desc(), first)
         )
         with transaction(self._engine) as connection:
-            return [CodeCount(*row) for row in connection.execute(query)]
+            return [from_row(CodeCount, row) for row in connection.execute(query)]
 
     def mark_replayed(self, ids: Sequence[UUID], record: UUID, tally: ActionCounts) -> None:
         """Note that these were published again, and in the operator's record how far it is."""

@@ -23,6 +23,7 @@ from notifier.store.filters import Filter, conditions
 from notifier.store.identity import IdentityCheck, store_new
 from notifier.store.ledger_sql import GONE
 from notifier.store.operator_actions import PAGE, ActionCounts, Begun, note_result
+from notifier.store.rows import from_row
 from notifier.store.schema.notifications import Notification
 
 
@@ -62,7 +63,7 @@ class RestoredRepository:
         with transaction(self._engine) as connection:
             rows = connection.execute(_UNDER_WAY).all()
             callbacks: int = connection.execute(_CALLBACKS_UNDER_WAY).scalar_one()
-        return [HeldGroup(*row) for row in rows], callbacks
+        return [from_row(HeldGroup, row) for row in rows], callbacks
 
     def hold_page(
         self, begun: Begun, detail: str, *, after: UUID | None, tally: ActionCounts
@@ -88,13 +89,17 @@ class RestoredRepository:
 
     def held(self, wanted: Filter, ids: Sequence[UUID] = ()) -> list[HeldGroup]:
         """What is held, of those that the filter or the ids find."""
-        is_over = func.count().filter(Notification.expires_at <= func.now())
+        counts: list[Any] = [
+            func.count().label("count"),
+            func.count().filter(Notification.expires_at <= func.now()).label("expired"),
+            func.min(Notification.accepted_at).label("oldest"),
+            func.max(Notification.accepted_at).label("newest"),
+        ]
         columns: list[Any] = [Notification.channel, Notification.lane, Notification.status]
-        times: list[Any] = [func.min(Notification.accepted_at), func.max(Notification.accepted_at)]
-        query: Any = select(*columns, func.count(), is_over, *times).where(*self._held(wanted, ids))
+        query: Any = select(*columns, *counts).where(*self._held(wanted, ids))
         with transaction(self._engine) as connection:
             rows = connection.execute(query.group_by(*columns).order_by(*columns)).all()
-        return [HeldGroup(*row) for row in rows]
+        return [from_row(HeldGroup, row) for row in rows]
 
     def release_page(
         self,
@@ -134,8 +139,8 @@ _ON_THEIR_WAY = (
 )
 
 _UNDER_WAY: TextClause = text(f"""
-SELECT channel, lane, status, count(*), count(*) FILTER (WHERE expires_at <= now()), min(accepted_at),
-  max(accepted_at)
+SELECT channel, lane, status, count(*) AS count, count(*) FILTER (WHERE expires_at <= now()) AS expired,
+  min(accepted_at) AS oldest, max(accepted_at) AS newest
 FROM notifications WHERE {_ON_THEIR_WAY}
 GROUP BY channel, lane, status ORDER BY channel, lane, status
 """)  # noqa: S608 - constants

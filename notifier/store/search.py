@@ -18,6 +18,7 @@ from notifier.store.engine import database_now, sqlstate_of, transaction
 from notifier.store.filters import Filter as Filter
 from notifier.store.filters import conditions
 from notifier.store.personal_data import PersonalData
+from notifier.store.rows import columns_of, from_row
 from notifier.store.schema.notifications import Attempt, Event, Notification, ProviderMessage, RejectedMessage
 
 #: Notifications of one page of an export.
@@ -159,10 +160,7 @@ class GroupCount:
 
 
 _VIEW = (
-    *(
-        Notification.metadata_ if name == "metadata" else getattr(Notification, name)
-        for name in NotificationView.__dataclass_fields__
-    ),
+    *columns_of(NotificationView, Notification, metadata=Notification.metadata_),
     # What `PersonalData.recipient_of` looks at, too.
     Notification.sealed,
 )
@@ -175,14 +173,9 @@ _PROOF = (
     )
     .scalar_subquery()
 )
-_ATTEMPT = tuple(
-    _PROOF if name == "proof" else getattr(Attempt, name) for name in AttemptView.__dataclass_fields__
-)
-_EVENT = tuple(getattr(Event, name) for name in EventView.__dataclass_fields__)
-_REJECTED = (
-    *(getattr(RejectedMessage, name) for name in RejectedView.__dataclass_fields__),
-    RejectedMessage.sealed,
-)
+_ATTEMPT = columns_of(AttemptView, Attempt, proof=_PROOF)
+_EVENT = columns_of(EventView, Event)
+_REJECTED = (*columns_of(RejectedView, RejectedMessage), RejectedMessage.sealed)
 
 
 _DIMENSIONS: Mapping[Dimension, Any] = {
@@ -230,10 +223,10 @@ class Audit:
             events = connection.execute(select(*_EVENT).where(its).order_by(Event.id)).all()
             attachments = views_of(connection, found.attachments) if found.attachments else ()
         return Story(
-            self._view(found),
-            tuple(AttemptView(*attempt) for attempt in attempts),
-            tuple(EventView(*event) for event in events),
-            tuple(attachments),
+            notification=self._view(found),
+            attempts=tuple(from_row(AttemptView, attempt) for attempt in attempts),
+            events=tuple(from_row(EventView, event) for event in events),
+            attachments=tuple(attachments),
         )
 
     def search(self, wanted: Filter, *, limit: int = 50, before: UUID | None = None) -> list[NotificationView]:
@@ -250,10 +243,10 @@ class Audit:
         """Notifications by channel and status, without those of test keys."""
         columns = (Notification.channel, Notification.status)
         wanted = Filter(since=since, until=until, producer=producer, is_test=False)
-        counted: Any = select(*columns, func.count())
+        counted: Any = select(*columns, func.count().label("count"))
         query = self._filtered(counted, wanted).group_by(*columns).order_by(*columns)
         with self._reading() as connection:
-            return [Count(*row) for row in connection.execute(query)]
+            return [from_row(Count, row) for row in connection.execute(query)]
 
     def group(self, wanted: Filter, by: Sequence[Dimension]) -> list[GroupCount]:
         """How many the filter finds, by these dimensions, in their order. Reads all that the filter finds."""
@@ -323,11 +316,11 @@ class Audit:
         return query.where(*conditions(wanted, self._personal_data.hash_key))
 
     def _view(self, row: Any) -> NotificationView:
-        view = NotificationView(*row[: len(_VIEW) - 1])
+        view = from_row(NotificationView, row)
         return view if row.sealed is None else replace(view, recipient=self._personal_data.recipient_of(row))
 
     def _rejected_view(self, row: Any) -> RejectedView:
-        view = RejectedView(*row[:-1])
+        view = from_row(RejectedView, row)
         try:
             body, headers = self._personal_data.open_rejected(view.id, view.body, view.headers, row.sealed)
         except CannotOpen as error:

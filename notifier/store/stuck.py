@@ -73,13 +73,13 @@ class Lateness:
             rows = connection.execute(_LATE, parameters).all()
         return [
             Late(
-                Cause(row.cause),
-                Channel(row.channel),
-                Lane(row.lane),
-                row.total,
-                row.oldest,
-                row.detail,
-                tuple(row.ids),
+                cause=Cause(row.cause),
+                channel=Channel(row.channel),
+                lane=Lane(row.lane),
+                count=row.total,
+                oldest=row.oldest,
+                detail=row.detail,
+                ids=tuple(row.ids),
             )
             for row in rows
         ]

@@ -33,6 +33,7 @@ from notifier.store.clock import clock_of
 from notifier.store.engine import database_now, transaction
 from notifier.store.mass_alarm import HardBounceWatch
 from notifier.store.records import NewSuppression
+from notifier.store.rows import columns_of, from_row
 from notifier.store.sanitize import storable
 from notifier.store.schema.notifications import Suppression
 
@@ -95,11 +96,8 @@ class SuppressionFilter:
 _ENDED = Suppression.lifted_at.is_not(None)
 _EXPIRED = Suppression.expires_at <= func.now()
 _STATE = case((_ENDED, literal("lifted")), (_EXPIRED, literal("expired")), else_=literal("active"))
-_VIEW: tuple[Any, ...] = (
-    Suppression.id,
-    func.encode(Suppression.address_hash, "hex"),
-    *(getattr(Suppression, name) for name in list(SuppressionView.__dataclass_fields__)[2:-1]),
-    _STATE,
+_VIEW = columns_of(
+    SuppressionView, Suppression, address_hash=func.encode(Suppression.address_hash, "hex"), state=_STATE
 )
 
 
@@ -149,7 +147,7 @@ class SuppressionRepository:
         """All that there ever were for this recipient, the newest first."""
         query = select(*_VIEW).where(Suppression.address_hash == address_hash).order_by(Suppression.id.desc())
         with transaction(self._engine) as connection:
-            return [SuppressionView(*row) for row in connection.execute(query)]
+            return [from_row(SuppressionView, row) for row in connection.execute(query)]
 
     def page(
         self, wanted: SuppressionFilter, *, limit: int, before: UUID | None = None
@@ -160,7 +158,7 @@ class SuppressionRepository:
         if before is not None:
             query = query.where(Suppression.id < before)
         with transaction(self._engine) as connection:
-            found = [SuppressionView(*row) for row in connection.execute(query)]
+            found = [from_row(SuppressionView, row) for row in connection.execute(query)]
         return found[:limit], found[limit - 1].id if len(found) > limit else None
 
     def all(self, wanted: SuppressionFilter) -> Iterator[SuppressionView]:

@@ -15,6 +15,7 @@ from notifier.domain.errors import CannotOpen, NotFound
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.personal_data import PersonalData
+from notifier.store.rows import columns_of, from_row
 from notifier.store.schema.notifications import UnreadBounce
 
 #: So much of a mail is kept. Bytes.
@@ -39,7 +40,7 @@ class UnreadView:
     fault: str = ""
 
 
-_VIEW: tuple[Any, ...] = tuple(getattr(UnreadBounce, name) for name in list(UnreadView.__dataclass_fields__)[:-2])
+_VIEW = columns_of(UnreadView, UnreadBounce, without=["content", "fault"])
 
 
 class UnreadBounceRepository:
@@ -80,7 +81,7 @@ class UnreadBounceRepository:
         if before is not None:
             query = query.where(UnreadBounce.id < before)
         with transaction(self._engine) as connection:
-            return [UnreadView(*row) for row in connection.execute(query)]
+            return [from_row(UnreadView, row) for row in connection.execute(query)]
 
     def find(self, wanted: UUID) -> list[UnreadView]:
         """The one with this id, or those of the notification with this id, oldest first.
@@ -97,7 +98,7 @@ class UnreadBounceRepository:
         return [self._opened(row) for row in rows]
 
     def _opened(self, row: Any) -> UnreadView:
-        view = UnreadView(*row[:-2])
+        view = from_row(UnreadView, row)
         try:
             return replace(view, content=self._personal_data.open_bounce(row.id, row.content, row.sealed))
         except CannotOpen as error:

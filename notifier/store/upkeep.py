@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Text
 
 from notifier.store.engine import transaction
+from notifier.store.rows import from_row
 
 #: A step that succeeds every night is never late by this. Hours.
 LATE_HOURS = 25
@@ -65,7 +66,7 @@ class UpkeepRepository:
     def states(self) -> list[UpkeepState]:
         """Of every step that ever ran, by name."""
         with transaction(self._engine) as connection:
-            return [UpkeepState(*row) for row in connection.execute(_STATES, {"late": LATE_HOURS})]
+            return [from_row(UpkeepState, row) for row in connection.execute(_STATES, {"late": LATE_HOURS})]
 
     def _execute(self, statement: TextClause, **values: str) -> None:
         with transaction(self._engine) as connection:
@@ -105,6 +106,7 @@ RETURNING step
 
 _STATES: TextClause = text(f"""
 SELECT step, started_at, last_success_at, last_failure_at, failure,
-  CAST(extract(epoch FROM now() - last_success_at) / 3600 AS float8), {_IS_LATE}
+  CAST(extract(epoch FROM now() - last_success_at) / 3600 AS float8)
+    AS hours_since_success, {_IS_LATE} AS is_late
 FROM upkeep_runs AS u ORDER BY step
 """)

@@ -29,10 +29,9 @@ from notifier.operations import (
     WrongSelection,
 )
 from notifier.store.engine import make_engine, transaction
-from notifier.store.ledger import ActionResult as AttemptResult
 from notifier.store.ledger import Ledger
 from notifier.store.operator_actions import PAGE, Operating
-from notifier.store.records import NewAttempt, NewNotification, NewRejection
+from notifier.store.records import DeliveryResult, NewAttempt, NewNotification, NewRejection
 from notifier.store.rejected import Rejections
 from notifier.store.search import Audit, Filter
 from notifier.store.stuck import Cause, Lateness
@@ -171,7 +170,7 @@ def test_a_receipt_that_comes_after_the_retry_keeps_it_from_being_sent_again(
     ledger.start_attempts([NewAttempt(claimed, "smtp")], margin_seconds=1)
     become(engine, Status.FAILED, [wanted])
     retry(operations, wanted)
-    ledger.finish([AttemptResult(claimed.id, claimed.claim, Status.SENT, number=1)])
+    ledger.finish([DeliveryResult(claimed.id, claimed.claim, Status.SENT, number=1)])
     assert audit.story(wanted).notification.status == "sent"
     assert ledger.take_due(limit=10, unknown_after_seconds=30) == []
 
@@ -433,7 +432,7 @@ def hold(ledger: Ledger, engine: Engine) -> UUID:
     [notification] = accept(ledger)
     [claimed] = ledger.claim([notification], lease_seconds=60)
     ledger.start_attempts([NewAttempt(claimed, "twilio")], margin_seconds=1)
-    ledger.finish([AttemptResult(claimed.id, claimed.claim, Status.UNKNOWN, Reason.OUTCOME_UNKNOWN, number=1)])
+    ledger.finish([DeliveryResult(claimed.id, claimed.claim, Status.UNKNOWN, Reason.OUTCOME_UNKNOWN, number=1)])
     return notification
 
 

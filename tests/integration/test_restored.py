@@ -29,9 +29,9 @@ from notifier.security.recipient_hash import HashKey
 from notifier.store.callbacks import CallbackRepository
 from notifier.store.engine import database_verdict, make_engine, transaction
 from notifier.store.identity import judge
-from notifier.store.ledger import Ledger, Result
+from notifier.store.ledger import Ledger
 from notifier.store.operator_actions import Operating
-from notifier.store.records import Claimed, NewAttempt, NewNotification
+from notifier.store.records import Claimed, DeliveryResult, NewAttempt, NewNotification
 from notifier.store.restored import RestoredRepository
 from notifier.store.schema.upgrade import upgrade
 from notifier.store.search import Audit, Filter
@@ -95,8 +95,8 @@ class Life:
         return {row.status: row.count for row in self.audit.count()}
 
 
-def sent(one: Claimed) -> Result:
-    return Result(
+def sent(one: Claimed) -> DeliveryResult:
+    return DeliveryResult(
         one.id, one.claim, Status.SENT, number=one.attempt_count + 1, outcome=Outcome.ACCEPTED, provider="relay"
     )
 
@@ -220,7 +220,7 @@ def every(life: Life) -> dict[str, UUID]:
     (one,) = life.start([found["unknown"]])
     life.ledger.finish(
         [
-            Result(
+            DeliveryResult(
                 one.id,
                 one.claim,
                 Status.UNKNOWN,
@@ -257,7 +257,7 @@ def test_everything_on_its_way_is_held_and_says_why(life: Life, every: dict[str,
     ids = list(every.values())
     assert life.ledger.claim(ids, lease_seconds=60) == []
     assert life.ledger.unknown_attempts(ids) == []
-    life.ledger.finish([Result(every["claimed"], 1, Status.RETRYING, due_in_seconds=0)])
+    life.ledger.finish([DeliveryResult(every["claimed"], 1, Status.RETRYING, due_in_seconds=0)])
     assert statuses_of(life, every)["claimed"] == ("unknown", "restored")
     story = life.audit.story(every["called"])
     assert [attempt.outcome for attempt in story.attempts] == ["unknown"]

@@ -200,7 +200,15 @@ def strays(engine: Engine) -> list[Stray]:
                 ]
                 if ids:
                     rows = sum(_count(connection, table, *gap) for gap in gaps)
-                    found.append(Stray(table, rows, is_ahead, time_of_id(min(ids)), time_of_id(max(ids))))
+                    found.append(
+                        Stray(
+                            table=table,
+                            rows=rows,
+                            is_ahead=is_ahead,
+                            first_at=time_of_id(min(ids)),
+                            last_at=time_of_id(max(ids)),
+                        )
+                    )
     return found
 
 
