@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
-class SmtpOptions:
+class MailServerOptions:
     """See RFC 5321, and RFC 6531 for SMTPUTF8."""
 
     #: What the server calls itself.

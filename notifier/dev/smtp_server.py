@@ -19,7 +19,7 @@ from pathlib import Path
 from notifier.dev.machine import make_private, private_opener
 from notifier.dev.running import running
 from notifier.dev.smtp_faults import Faults, Rule
-from notifier.dev.smtp_options import SmtpOptions
+from notifier.dev.smtp_options import MailServerOptions
 from notifier.dev.smtp_session import SmtpSession
 
 __all__ = ["MailServer", "ReceivedMail", "Rule", "running_mail_server"]
@@ -48,7 +48,7 @@ class MailServer:
         self,
         rules: Sequence[Rule] = (),
         *,
-        options: SmtpOptions | None = None,
+        options: MailServerOptions | None = None,
         folder: Path | None = None,
         max_connections: int = 10_000,
         keep: int = 100_000,
@@ -63,7 +63,7 @@ class MailServer:
             keep: So many of the newest mails stay in `messages`.
         """
         self.faults = Faults(rules)
-        self.options = options or SmtpOptions()
+        self.options = options or MailServerOptions()
         #: See there; may be changed at any time.
         self.max_connections = max_connections
         #: Connections that were one too many.

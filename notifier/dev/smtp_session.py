@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from notifier.dev.smtp_faults import Faults, Rule, Stage
-from notifier.dev.smtp_options import SmtpOptions
+from notifier.dev.smtp_options import MailServerOptions
 
 #: RFC 5321 section 4.5.3.1 asks for 512 octets in a command; AUTH and SMTPUTF8 need more (RFC 4954 section 4).
 _MAX_COMMAND = 12_288
@@ -24,7 +24,7 @@ Replied = Callable[[], None]
 class SmtpHost(Protocol):
     """What a session needs of its server."""
 
-    options: SmtpOptions
+    options: MailServerOptions
     faults: Faults
 
     def joined(self, session: SmtpSession) -> bool:

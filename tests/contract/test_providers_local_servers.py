@@ -20,7 +20,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from notifier.dev.smtp_options import SmtpOptions
+from notifier.dev.smtp_options import MailServerOptions
 from notifier.dev.smtp_server import MailServer, Rule, running_mail_server
 from notifier.dev.twilio_server import TwilioServer, running_twilio_server
 from tests.waiting import patient, wait_until
@@ -105,7 +105,7 @@ def test_the_mail_server_keeps_to_the_order_of_commands(dialogue: list[str], cod
 
 def test_a_mail_above_the_limit_is_refused() -> None:
     with (
-        running_mail_server(MailServer(options=SmtpOptions(max_size=1000))) as server,
+        running_mail_server(MailServer(options=MailServerOptions(max_size=1000))) as server,
         client_of(server) as client,
     ):
         client.ehlo()
@@ -126,7 +126,7 @@ def test_a_delayed_answer_comes() -> None:
 @pytest.mark.parametrize("method", ["auth_plain", "auth_login"])
 def test_the_mail_server_knows_plain_and_login(method: str) -> None:
     with (
-        running_mail_server(MailServer(options=SmtpOptions(users={"shop": "secret"}))) as server,
+        running_mail_server(MailServer(options=MailServerOptions(users={"shop": "secret"}))) as server,
         client_of(server) as client,
     ):
         client.ehlo()

@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 import aiosmtplib
 import pytest
 
-from notifier.dev.smtp_options import SmtpOptions
+from notifier.dev.smtp_options import MailServerOptions
 from notifier.dev.smtp_server import MailServer, Rule, running_mail_server
 from notifier.domain.errors import OutcomeUnknown, Rejected, Throttled, Unavailable
 from notifier.domain.statuses import Reason
@@ -504,7 +504,7 @@ def check(options: dict[str, str]) -> str:
 def test_a_login_works_by_every_way_of_encryption(
     tls: ssl.SSLContext, certificate: Path, scheme: str, query: str, expected: str
 ) -> None:
-    server = MailServer(options=SmtpOptions(tls=tls, implicit_tls=scheme == "smtps", users={"shop": "p:/é"}))
+    server = MailServer(options=MailServerOptions(tls=tls, implicit_tls=scheme == "smtps", users={"shop": "p:/é"}))
     with running_mail_server(server):
         options = {"url": url_of(server, scheme, "shop:p%3A%2F%C3%A9@", query), "ca_file": str(certificate)}
         send(options, make_outgoing(), make_outgoing())
@@ -515,7 +515,7 @@ def test_a_login_works_by_every_way_of_encryption(
 def test_an_unknown_certificate_makes_messages_wait(tls: ssl.SSLContext) -> None:
     for scheme in ("smtp", "smtps"):
         with running_mail_server(
-            MailServer(options=SmtpOptions(tls=tls, implicit_tls=scheme == "smtps"))
+            MailServer(options=MailServerOptions(tls=tls, implicit_tls=scheme == "smtps"))
         ) as server:
             with pytest.raises(Unavailable, match=r"no TLS.*self-signed certificate.*set ca_file") as failed:
                 send({"url": url_of(server, scheme)}, make_outgoing())
@@ -534,7 +534,7 @@ def test_no_mail_goes_out_when_required_starttls_is_not_offered() -> None:
 @pytest.mark.parametrize("login", ["shop:wrong@", "nobody:secret@", ""])
 def test_a_refused_login_makes_messages_wait(login: str) -> None:
     with (
-        running_mail_server(MailServer(options=SmtpOptions(users={"shop": "secret"}))) as server,
+        running_mail_server(MailServer(options=MailServerOptions(users={"shop": "secret"}))) as server,
         pytest.raises(Unavailable) as failed,
     ):
         send({"url": url_of(server, login=login)}, make_outgoing())
@@ -588,7 +588,7 @@ def test_every_attempt_has_the_same_message_id(options: dict[str, str], domain: 
 
 
 def test_an_internationalised_domain_travels_in_ascii() -> None:
-    with running_mail_server(MailServer(options=SmtpOptions(smtputf8=False))) as server:
+    with running_mail_server(MailServer(options=MailServerOptions(smtputf8=False))) as server:
         send({"url": url_of(server)}, make_outgoing("zoe@bücher.example"))
     assert server.messages[0].rcpt_to == ("zoe@xn--bcher-kva.example",)
 
@@ -600,7 +600,7 @@ def test_a_non_ascii_local_part_is_sent_where_the_server_can_take_it() -> None:
 
 
 def test_a_non_ascii_local_part_is_rejected_where_the_server_cannot() -> None:
-    with running_mail_server(MailServer(options=SmtpOptions(smtputf8=False))) as server:
+    with running_mail_server(MailServer(options=MailServerOptions(smtputf8=False))) as server:
         with pytest.raises(Rejected, match="SMTPUTF8") as rejected:
             send({"url": url_of(server)}, make_outgoing("zoé@example.com"))
         with pytest.raises(Unavailable, match="SMTPUTF8"):
@@ -610,7 +610,7 @@ def test_a_non_ascii_local_part_is_rejected_where_the_server_cannot() -> None:
 
 def test_a_mail_larger_than_the_server_takes_is_rejected_unsent() -> None:
     with (
-        running_mail_server(MailServer(options=SmtpOptions(max_size=2000))) as server,
+        running_mail_server(MailServer(options=MailServerOptions(max_size=2000))) as server,
         pytest.raises(Rejected) as rejected,
     ):
         send({"url": url_of(server)}, make_outgoing(text="x\n" * 2000))
