@@ -1,8 +1,9 @@
 """From ids to recorded results: claim → render → route → attempt → send → record. Plain Python; knows no Celery.
 
-`preparing` makes a claim ready to go, `circuits` knows which providers may be called, `calling` calls them on the
-process's event loop, `delivering` leads the way and writes every step, `reconciling` looks up what became of calls
-that ended without an answer, `asking` asks for receipts that never came.
+`deliver` leads a batch through every step and writes each one; `delivery` is what is known of one notification on
+its way. `prepare` renders it, `router` and `circuit_breaker` choose its providers, `rate_limiter` says when,
+`provider_calls` calls them on the process's event loop, `results` says what an answer means. `reconcile` looks up
+what became of calls that ended without an answer; `sweep` issues tasks for whatever is due.
 """
 
 from notifier.delivery.circuit_breaker import Circuits

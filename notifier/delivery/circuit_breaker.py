@@ -31,7 +31,7 @@ from notifier.domain.routing import (
 from notifier.domain.statuses import Channel, Outcome, Reason, Subject
 from notifier.providers.base import Receipt
 from notifier.store.circuits import CircuitKey, CircuitRefusal, CircuitRepository
-from notifier.store.provider_health import HealthCounts, HealthRepository
+from notifier.store.provider_health import HealthCounts, HealthRepository, HealthWindow
 
 #: What is known of the providers may be this old. Seconds.
 FRESH_SECONDS = 1.0
@@ -149,22 +149,9 @@ class Circuits:
 
     def note(self, deliveries: Sequence[Delivery]) -> None:
         """Learn from calls that have ended."""
-        is_urgent = False
         with self._lock:
-            for delivery in deliveries:
-                outcome, fault = _outcome(delivery), _is_fault(delivery)
-                tally = self._tallies[delivery.provider, outcome, fault]
-                tally[0] += 1
-                tally[1] += delivery.seconds
-                key = _sender_key(delivery)
-                if outcome is Outcome.ACCEPTED:
-                    self._accepted[key] = time.monotonic()
-                    is_urgent = is_urgent or key in self._refused
-                elif _is_about_sender(delivery):
-                    self._refused.add(key)
-                    is_urgent = True
-                is_urgent = is_urgent or fault or delivery.is_probe
-            if not is_urgent and time.monotonic() - self._noted_at < FRESH_SECONDS:
+            news = [self._count(delivery) for delivery in deliveries]
+            if not any(news) and time.monotonic() - self._noted_at < FRESH_SECONDS:
                 return
             tallies = [
                 HealthCounts(provider, outcome, fault, int(count), seconds)
@@ -179,10 +166,29 @@ class Circuits:
         for delivery in _telling(deliveries):
             self._learn(delivery)
         for window in windows:
-            health = Health(window.calls, window.faults, window.seconds)
-            if health.is_bad and not self._is_open(window.provider):
-                share = f"{window.faults} of {window.calls} calls failed within {WINDOW_SECONDS:g} s"
-                self._open(CircuitKey(window.provider), Reason.PROVIDER_UNAVAILABLE, share, None)
+            self._judge(window)
+
+    def _count(self, delivery: Delivery) -> bool:
+        """Count a call. Returns whether the other workers must hear of it at once."""
+        outcome, fault, key = _outcome(delivery), _is_fault(delivery), _sender_key(delivery)
+        tally = self._tallies[delivery.provider, outcome, fault]
+        tally[0] += 1
+        tally[1] += delivery.seconds
+        if outcome is Outcome.ACCEPTED:
+            self._accepted[key] = time.monotonic()
+            is_news = key in self._refused
+        else:
+            is_news = _is_about_sender(delivery)
+            if is_news:
+                self._refused.add(key)
+        return is_news or fault or delivery.is_probe
+
+    def _judge(self, window: HealthWindow) -> None:
+        """Open a provider's circuit if too many of its latest calls failed."""
+        health = Health(window.calls, window.faults, window.seconds)
+        if health.is_bad and not self._is_open(window.provider):
+            share = f"{window.faults} of {window.calls} calls failed within {WINDOW_SECONDS:g} s"
+            self._open(CircuitKey(window.provider), Reason.PROVIDER_UNAVAILABLE, share, None)
 
     def settled(self, delivery: Delivery) -> Receipt | SendError | None:
         """Its answer; or, if that is doubtful and others of its sender were accepted meanwhile, one about its

@@ -8,7 +8,7 @@ import random
 import socket
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -48,6 +48,15 @@ def run_as(account: Account | None) -> dict[str, Any]:
     if account is None:
         return {}
     return {"user": account.uid, "group": account.gid, "extra_groups": []}
+
+
+def launcher(account: Account | None) -> Callable[..., subprocess.Popen[bytes]]:
+    """`subprocess.Popen` under that account."""
+
+    def launch(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(command, **options, **run_as(account))
+
+    return launch
 
 
 def server_environment() -> dict[str, str]:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from notifier.dev.machine import Account, private_opener, run_as
+from notifier.dev.machine import private_opener
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 
 #: A signal and how many seconds the process has to obey it, mildest first.
@@ -57,7 +57,6 @@ class ServerProcess:
         stop_plan: StopPlan,
         cwd: Path,
         env: Mapping[str, str] | None = None,
-        account: Account | None = None,
         launch: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen,
     ) -> None:
         """`launch`: how a child is made of a command, with the arguments of `subprocess.Popen`."""
@@ -67,7 +66,6 @@ class ServerProcess:
         self._stop_plan = stop_plan
         self._cwd = cwd
         self._env = env
-        self._account = account
         self._launch = launch
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
@@ -93,7 +91,6 @@ class ServerProcess:
                 cwd=self._cwd,
                 env=self._env,
                 start_new_session=True,
-                **run_as(self._account),
             )
         gentle = self._stop_plan[0][0].name.removeprefix("SIG")
         seconds = math.ceil(sum(seconds for _, seconds in self._stop_plan))

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from notifier.broker import user_id
@@ -33,8 +34,14 @@ from notifier.store.records import Acceptance, NewNotification, NewRejection
 
 #: When the entries in hand come to this, they are written before the next one is looked at. Bytes.
 MAX_PORTION_BYTES = 4 * 1024 * 1024
-#: A message, one of its entries, and which one it is if there are several.
-_Found = tuple[Received, Entry, int | None]
+
+
+class _Found(NamedTuple):
+    """A message, one of its entries, and which one it is if there are several."""
+
+    received: Received
+    entry: Entry
+    place: int | None
 
 
 class Intake:
@@ -174,35 +181,41 @@ class Intake:
         """Every entry of every message; what a batch message shares is in each of its entries."""
         for received in map(self._identified, batch):
             for index, entry in enumerate(self._entries(received)):
-                yield received, entry, index if entry.raw is not None else None
+                yield _Found(received, entry, index if entry.raw is not None else None)
 
     def _record(self, portion: Sequence[_Found]) -> IntakeSummary:
         """Write these, in one transaction as a rule, and publish their tasks."""
         valid: list[NewNotification] = []
-        rejections: list[NewRejection] = []
         sources: list[_Found] = []
-        for received, entry, position in portion:
-            faults = few(entry.faults or self._faults(entry.message, received))
-            if entry.message is None or faults:
-                rejections.append(_rejection(received, entry, position, faults))
-                continue
-            new = self._new(entry.message, received.channel, received.lane, len(sources), received.redelivered)
-            proof = self._producers.proof(entry.message.producer, received.broker_user)
-            valid.append(replace(new, proof=proof))
-            sources.append((received, entry, position))
+        rejections: list[NewRejection] = []
+        for found in portion:
+            new = self._judge(found, len(sources))
+            if isinstance(new, NewRejection):
+                rejections.append(new)
+            else:
+                valid.append(new)
+                sources.append(found)
         answers = self._ledger.accept(valid, rejections)
-        conflicts = [_rejection(*sources[a.position], (a.fault,)) for a in answers if a.fault]
+        conflicts = [_rejection(*sources[answer.position], (answer.fault,)) for answer in answers if answer.fault]
         if conflicts:
             self._ledger.accept([], conflicts)
         # The tasks of what came again may never have been published: its first try, by us or by one that died, may
         # have ended right after the commit.
-        again = (a for a in answers if a.is_duplicate and sources[a.position][0].redelivered)
+        again = (one for one in answers if one.is_duplicate and sources[one.position].received.redelivered)
         self._hand_over([*_queued(answers), *again])
         return IntakeSummary(
             accepted=sum(answer.status is not None for answer in answers),
             duplicates=sum(answer.is_duplicate for answer in answers),
             rejected=len(rejections) + len(conflicts),
         )
+
+    def _judge(self, found: _Found, position: int) -> NewNotification | NewRejection:
+        received, entry, _ = found
+        faults = few(entry.faults or self._faults(entry.message, received))
+        if entry.message is None or faults:
+            return _rejection(*found, faults)
+        new = self._new(entry.message, received.channel, received.lane, position, received.redelivered)
+        return replace(new, proof=self._producers.proof(entry.message.producer, received.broker_user))
 
     def _entries(self, received: Received) -> list[Entry]:
         faults = received.faults or tuple(_check_wrapping(received))
@@ -262,13 +275,13 @@ def _queued(answers: Iterable[Acceptance]) -> list[Acceptance]:
     return [answer for answer in answers if answer.status is Status.QUEUED]
 
 
-def _portions(found: Iterable[_Found]) -> Iterator[list[_Found]]:
+def _portions(entries: Iterable[_Found]) -> Iterator[list[_Found]]:
     """Some at a time: no statement is larger than a database takes in a moment."""
     portion: list[_Found] = []
     size = 0
-    for received, entry, position in found:
-        portion.append((received, entry, position))
-        size += len(received.body if entry.raw is None else entry.raw)
+    for found in entries:
+        portion.append(found)
+        size += len(found.received.body if found.entry.raw is None else found.entry.raw)
         if size >= MAX_PORTION_BYTES:
             yield portion
             portion, size = [], 0

@@ -67,10 +67,19 @@ def _configuration(settings: Settings, broker: str) -> dict[str, Any]:
         "timezone": "UTC",
         "enable_utc": True,
         "task_queues": topology.work_queues(),
-        "worker_consumer": f"{task_consumer.__name__}:TaskConsumer",
         "task_default_queue": topology.MAINTENANCE,
         "task_create_missing_queues": False,
         "task_acks_late": True,
+        "beat_schedule": beat_schedule(),
+        "beat_scheduler": "celery.beat:Scheduler",
+        "beat_max_loop_interval": 1,
+        **_worker_configuration(settings),
+    }
+
+
+def _worker_configuration(settings: Settings) -> dict[str, Any]:
+    return {
+        "worker_consumer": f"{task_consumer.__name__}:TaskConsumer",
         "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_hijack_root_logger": False,
@@ -84,9 +93,6 @@ def _configuration(settings: Settings, broker: str) -> dict[str, Any]:
         "worker_enable_remote_control": settings.worker_questions,
         "worker_send_task_events": True,
         "task_send_sent_event": False,
-        "beat_schedule": beat_schedule(),
-        "beat_scheduler": "celery.beat:Scheduler",
-        "beat_max_loop_interval": 1,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from threading import Event
 from typing import Any
 
 from celery import signals
@@ -40,15 +41,9 @@ def run_worker(
     app = make_app(settings, process)
     # Now, not with the first notification: a wrong secret or provider option ends the program with its name.
     process.prepare(delivers=bool(lanes), takes_callbacks=takes_callbacks)
-    process.services.wait_for_tables(stop)
-    problem = process.services.hash_key_problem()
-    if problem:
-        log.error("suppressions.other_hash_key", reason=problem)
+    _wait_for_tables(process, stop)
     _keep_our_logging()
     signals.worker_ready.connect(_tune, weak=False)
-    queues = [topology.deliver_queue_name(*pair) for pair in topology.pairs(tuple(channels)) if pair[1] in lanes]
-    queues += [topology.CALLBACKS] if takes_callbacks else []
-    queues += [topology.MAINTENANCE] if upkeep else []
     log.info("worker.start", lanes=[str(lane) for lane in lanes], count=settings.worker_threads)
     worker = OrderlyWorker(
         shutdown,
@@ -56,7 +51,7 @@ def run_worker(
         hostname=host_format(name),
         pool="threads",
         concurrency=settings.worker_threads,
-        queues=queues,
+        queues=_queues(lanes, channels, takes_callbacks=takes_callbacks, upkeep=upkeep),
         loglevel=settings.log_level.upper(),
         without_gossip=True,
         without_mingle=True,
@@ -68,6 +63,22 @@ def run_worker(
         return
     worker.start()
     sys.exit(worker.exitcode)
+
+
+def _wait_for_tables(process: Process, stop: Event) -> None:
+    process.services.wait_for_tables(stop)
+    problem = process.services.hash_key_problem()
+    if problem:
+        log.error("suppressions.other_hash_key", reason=problem)
+
+
+def _queues(
+    lanes: Sequence[Lane], channels: Sequence[Channel], *, takes_callbacks: bool, upkeep: bool
+) -> list[str]:
+    queues = [topology.deliver_queue_name(*pair) for pair in topology.pairs(tuple(channels)) if pair[1] in lanes]
+    queues += [topology.CALLBACKS] if takes_callbacks else []
+    queues += [topology.MAINTENANCE] if upkeep else []
+    return queues
 
 
 def _tune(**_: Any) -> None:

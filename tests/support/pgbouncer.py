@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
-from notifier.dev.machine import give, server_account
+from notifier.dev.machine import give, launcher, server_account
 from notifier.dev.processes import ServerProcess
 from tests.install import apt_install, can_apt_install
 from tests.waiting import wait_until
@@ -62,7 +62,7 @@ class Pgbouncer:
             log=folder / "out.log",
             stop_plan=[(signal.SIGTERM, 5.0)],
             cwd=folder,
-            account=account,
+            launch=launcher(account),
         )
         url = make_url(database_url)
         host = quote(str(folder), safe="")

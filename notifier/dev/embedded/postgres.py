@@ -20,6 +20,7 @@ from notifier.dev.machine import (
     can,
     can_hold_socket,
     give,
+    launcher,
     run_quietly,
     server_account,
     server_environment,
@@ -142,7 +143,7 @@ class EmbeddedPostgres:
             stop_plan=_STOP_PLAN,
             cwd=self._home,
             env=server_environment(),
-            account=self._account,
+            launch=launcher(self._account),
         )
         self._server.start()
         url = _url(folder, "postgres")
