@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -170,6 +170,28 @@ class Conditions(BaseModel):
         if producer is not None:
             values["producer"] = producer
         return Filter(**values, metadata=metadata)
+
+
+class PageQuery(BaseModel):
+    """Which page of a list, newest first."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: Annotated[int, Field(ge=1, le=1000, description="So many a page.")] = 50
+    after: Annotated[str | None, Field(max_length=50, description="`next` of the page before.")] = None
+
+    @property
+    def before(self) -> UUID | None:
+        """The id at which the page before ended.
+
+        Raises:
+            WrongSelection: `after` is not one of ours.
+        """
+        return read_cursor(self.after)
+
+    def next(self, ids: Sequence[UUID]) -> str | None:
+        """The `after` of the next page; None if this page, with these ids, is the last one."""
+        return write_cursor(ids[-1]) if len(ids) == self.limit else None
 
 
 class RetryRequest(BaseModel):

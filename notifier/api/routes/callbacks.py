@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from notifier.api.auth import KeyedRoute, Operator
 from notifier.api.dependencies import AtDesk
-from notifier.api.schemas import Words, check_conditions, read_cursor, write_cursor
+from notifier.api.schemas import PageQuery, Words, check_conditions
 from notifier.domain.message import Time
 from notifier.domain.statuses import CallbackFailure, CallbackState, Status
 from notifier.operations.callbacks import CallbackReplay, CallbackStory
@@ -43,12 +43,10 @@ class CallbackConditions(BaseModel):
         return CallbackFilter(state=state, **values)
 
 
-class CallbackSearch(CallbackConditions):
+class CallbackSearch(PageQuery, CallbackConditions):
     """Which callbacks, and which page."""
 
     state: CallbackState | None = None
-    limit: Annotated[int, Field(ge=1, le=1000, description="So many a page.")] = 50
-    after: Annotated[str | None, Field(max_length=50, description="`next` of the page before.")] = None
 
 
 class CallbackPage(BaseModel):
@@ -82,8 +80,8 @@ class ResumeRequest(BaseModel):
 @router.get("/v1/callbacks", summary="Callbacks")
 def callbacks(desk: AtDesk, _: Operator, wanted: Annotated[CallbackSearch, Query()]) -> CallbackPage:
     """What producers were told, newest first, and what waits or is parked."""
-    page = desk.callbacks.search(wanted.filter(wanted.state), limit=wanted.limit, before=read_cursor(wanted.after))
-    return CallbackPage(items=page, next=write_cursor(page[-1].id) if len(page) == wanted.limit else None)
+    page = desk.callbacks.search(wanted.filter(wanted.state), limit=wanted.limit, before=wanted.before)
+    return CallbackPage(items=page, next=wanted.next([one.id for one in page]))
 
 
 @router.get("/v1/callbacks/{callback:uuid}", summary="One callback")

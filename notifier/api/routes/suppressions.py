@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,7 +12,7 @@ from notifier.api import openapi_examples
 from notifier.api.auth import KeyedRoute, Operator
 from notifier.api.dependencies import AtDesk
 from notifier.api.errors import Refusal
-from notifier.api.schemas import Words, read_cursor, write_cursor
+from notifier.api.schemas import PageQuery, Words, write_cursor
 from notifier.domain.errors import WrongSelection
 from notifier.domain.message import Time
 from notifier.domain.statuses import Channel, SuppressionReason
@@ -28,10 +27,8 @@ ScopeText = Annotated[
 Detail = Annotated[str | None, Field(max_length=500, description="Why, in your words; kept with it.")]
 
 
-class SuppressionSearch(BaseModel):
+class SuppressionSearch(PageQuery):
     """Which ones. All that is given must hold."""
-
-    model_config = ConfigDict(extra="forbid")
 
     channel: Channel | None = None
     scope: ScopeText | None = None
@@ -40,8 +37,6 @@ class SuppressionSearch(BaseModel):
     since: Annotated[Time | None, Field(description="Made then or later; RFC 3339.")] = None
     until: Annotated[Time | None, Field(description="Made before that.")] = None
     ended: Annotated[bool, Field(description="Those that were lifted or have expired, too.")] = False
-    limit: Annotated[int, Field(ge=1, le=1000, description="So many a page.")] = 50
-    after: Annotated[str | None, Field(max_length=50, description="`next` of the page before.")] = None
 
     def filter(self) -> SuppressionFilter:
         """The record's filter.
@@ -120,7 +115,7 @@ class History(BaseModel):
 @router.get("/v1/suppressions", summary="List suppressions")
 def suppressions(desk: AtDesk, _: Operator, wanted: Annotated[SuppressionSearch, Query()]) -> SuppressionPage:
     """Who must not be sent to, since when, why and who said so; newest first."""
-    before: UUID | None = read_cursor(wanted.after)
+    before = wanted.before
     found, following = desk.suppressions.page(wanted.filter(), limit=wanted.limit, before=before)
     return SuppressionPage(items=found, next=None if following is None else write_cursor(following))
 
