@@ -177,7 +177,7 @@ class PageQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    limit: Annotated[int, Field(ge=1, le=1000, description="So many a page.")] = 50
+    limit: Annotated[int, Field(ge=1, le=1000, description="Maximum number of results on a page.")] = 50
     after: Annotated[str | None, Field(max_length=50, description="`next` of the page before.")] = None
 
     @property
@@ -195,14 +195,14 @@ class PageQuery(BaseModel):
 
 
 class RetryRequest(BaseModel):
-    """What to set going again."""
+    """What to retry."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [openapi_examples.RETRY]})
 
     filter: Conditions
     #: Only count what would be done.
     dry_run: bool = False
-    #: So many a second; left out: all at once.
+    #: Retries a second; left out: all at once.
     rate_per_second: Annotated[float | None, Field(gt=0, le=1_000_000, allow_inf_nan=False)] = None
     #: Kept in the operator record.
     reason: Annotated[str | None, Field(max_length=500)] = None

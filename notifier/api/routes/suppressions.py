@@ -62,7 +62,7 @@ class SuppressionPage(BaseModel):
 
 
 class Whom(BaseModel):
-    """Somebody on a channel."""
+    """A recipient on a channel."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -72,7 +72,7 @@ class Whom(BaseModel):
 
 
 class Suppress(Whom):
-    """What not to send to whom."""
+    """A suppression to add."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [openapi_examples.SUPPRESS]})
 
@@ -84,7 +84,7 @@ class Suppress(Whom):
 
 
 class Lift(Whom):
-    """What to send to whom again."""
+    """A suppression to lift."""
 
     scope: ScopeText = GLOBAL
     #: Only that of this reason; left out: all of the scope.
@@ -93,7 +93,7 @@ class Lift(Whom):
 
 
 class Suppressed(BaseModel):
-    """What came of it."""
+    """The result."""
 
     #: It was not there before.
     is_new: bool
@@ -106,7 +106,7 @@ class Lifted(BaseModel):
 
 
 class History(BaseModel):
-    """Everything there ever was for somebody, newest first."""
+    """Every suppression of a recipient, newest first."""
 
     is_suppressed: bool
     items: list[SuppressionView]
@@ -114,7 +114,7 @@ class History(BaseModel):
 
 @router.get("/v1/suppressions", summary="List suppressions")
 def suppressions(desk: AtDesk, _: Operator, wanted: Annotated[SuppressionSearch, Query()]) -> SuppressionPage:
-    """Who must not be sent to, since when, why and who said so; newest first."""
+    """Suppressed recipients, newest first: since when, why, and who said so."""
     before = wanted.before
     found, following = desk.suppressions.page(wanted.filter(), limit=wanted.limit, before=before)
     return SuppressionPage(items=found, next=None if following is None else write_cursor(following))
@@ -122,14 +122,14 @@ def suppressions(desk: AtDesk, _: Operator, wanted: Annotated[SuppressionSearch,
 
 @router.post("/v1/suppressions/search", summary="Is somebody suppressed?")
 def search_suppressions(desk: AtDesk, _: Operator, whom: Whom) -> History:
-    """Whether somebody must not be sent to, and everything that there ever was, with who ended it."""
+    """Whether a recipient is suppressed, and every earlier suppression, with who ended it."""
     found = desk.suppressions.find(whom.channel, whom.address)
     return History(is_suppressed=any(one.state == "active" for one in found), items=found)
 
 
 @router.post("/v1/suppressions", summary="Suppress somebody")
 def suppress(desk: AtDesk, holder: Operator, wanted: Suppress) -> Suppressed:
-    """Send nothing of this scope to somebody any more. The same again changes nothing."""
+    """Suppress a recipient within this scope. Repeating the request changes nothing."""
     expires_at: datetime | None = wanted.expires_at
     return Suppressed(
         is_new=desk.suppressions.add(
@@ -146,7 +146,7 @@ def suppress(desk: AtDesk, holder: Operator, wanted: Suppress) -> Suppressed:
 
 @router.post("/v1/suppressions/lift", summary="Lift a suppression")
 def lift_suppression(desk: AtDesk, holder: Operator, wanted: Lift) -> Lifted:
-    """Somebody may be sent to again. The record keeps what there was, and who ended it."""
+    """Lift a suppression. The record keeps it, with who ended it."""
     is_lifted = desk.suppressions.lift(
         channel=wanted.channel,
         address=wanted.address,

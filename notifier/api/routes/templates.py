@@ -127,7 +127,7 @@ def preview(
 
 @router.get("/v1/rejected-messages", summary="Rejected messages")
 def rejected(desk: AtDesk, _: Operator, wanted: Annotated[PageQuery, Query()]) -> RejectedPage:
-    """What came by the broker and was not accepted, newest first, with every reason."""
+    """Messages from the broker that were not accepted, newest first, with every reason."""
     page = desk.audit.rejected(limit=wanted.limit, before=wanted.before)
     items = [RejectedMessageView.of(view, whole=False) for view in page]
     return RejectedPage(items=items, next=wanted.next([one.id for one in page]))
@@ -135,7 +135,7 @@ def rejected(desk: AtDesk, _: Operator, wanted: Annotated[PageQuery, Query()]) -
 
 @router.get("/v1/rejected-messages/{message:uuid}", summary="One rejected message")
 def rejected_message(desk: AtDesk, holder: Operator, message: UUID) -> RejectedMessageView:
-    """Every reason; for admins its body and headers, too."""
+    """Every reason; admins also get the body and headers."""
     return RejectedMessageView.of(desk.audit.rejected_message(message), whole=holder.may(Scope.ADMIN))
 
 
