@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -172,15 +172,37 @@ class Conditions(BaseModel):
         return Filter(**values, metadata=metadata)
 
 
+class PageQuery(BaseModel):
+    """Which page of a list, newest first."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: Annotated[int, Field(ge=1, le=1000, description="Maximum number of results on a page.")] = 50
+    after: Annotated[str | None, Field(max_length=50, description="`next` of the page before.")] = None
+
+    @property
+    def before(self) -> UUID | None:
+        """The id at which the page before ended.
+
+        Raises:
+            WrongSelection: `after` is not one of ours.
+        """
+        return read_cursor(self.after)
+
+    def next(self, ids: Sequence[UUID]) -> str | None:
+        """The `after` of the next page; None if this page, with these ids, is the last one."""
+        return write_cursor(ids[-1]) if len(ids) == self.limit else None
+
+
 class RetryRequest(BaseModel):
-    """What to set going again."""
+    """What to retry."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [openapi_examples.RETRY]})
 
     filter: Conditions
     #: Only count what would be done.
     dry_run: bool = False
-    #: So many a second; left out: all at once.
+    #: Retries a second; left out: all at once.
     rate_per_second: Annotated[float | None, Field(gt=0, le=1_000_000, allow_inf_nan=False)] = None
     #: Kept in the operator record.
     reason: Annotated[str | None, Field(max_length=500)] = None

@@ -1,4 +1,4 @@
-"""Status callbacks: what producers were told, and what they could not be told."""
+"""Status callbacks: what was delivered to producers, and what could not be."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from notifier.api.auth import KeyedRoute, Operator
 from notifier.api.dependencies import AtDesk
-from notifier.api.schemas import Words, check_conditions, read_cursor, write_cursor
+from notifier.api.schemas import PageQuery, Words, check_conditions
 from notifier.domain.message import Time
 from notifier.domain.statuses import CallbackFailure, CallbackState, Status
 from notifier.operations.callbacks import CallbackReplay, CallbackStory
@@ -43,12 +43,10 @@ class CallbackConditions(BaseModel):
         return CallbackFilter(state=state, **values)
 
 
-class CallbackSearch(CallbackConditions):
+class CallbackSearch(PageQuery, CallbackConditions):
     """Which callbacks, and which page."""
 
     state: CallbackState | None = None
-    limit: Annotated[int, Field(ge=1, le=1000, description="So many a page.")] = 50
-    after: Annotated[str | None, Field(max_length=50, description="`next` of the page before.")] = None
 
 
 class CallbackPage(BaseModel):
@@ -60,7 +58,7 @@ class CallbackPage(BaseModel):
 
 
 class ReplayRequest(BaseModel):
-    """Which to set going again: ids, or a filter."""
+    """Which callbacks to replay: ids, or a filter."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -81,20 +79,20 @@ class ResumeRequest(BaseModel):
 
 @router.get("/v1/callbacks", summary="Callbacks")
 def callbacks(desk: AtDesk, _: Operator, wanted: Annotated[CallbackSearch, Query()]) -> CallbackPage:
-    """What producers were told, newest first, and what waits or is parked."""
-    page = desk.callbacks.search(wanted.filter(wanted.state), limit=wanted.limit, before=read_cursor(wanted.after))
-    return CallbackPage(items=page, next=write_cursor(page[-1].id) if len(page) == wanted.limit else None)
+    """Callbacks that were delivered, that wait or that are parked; newest first."""
+    page = desk.callbacks.search(wanted.filter(wanted.state), limit=wanted.limit, before=wanted.before)
+    return CallbackPage(items=page, next=wanted.next([one.id for one in page]))
 
 
 @router.get("/v1/callbacks/{callback:uuid}", summary="One callback")
 def callback_story(desk: AtDesk, _: Operator, callback: UUID) -> CallbackStory:
-    """One callback with every call for it."""
+    """One callback, with every attempt to deliver it."""
     return desk.callbacks.show(callback)
 
 
 @router.post("/v1/callbacks/replay", summary="Replay callbacks")
 def replay_callbacks(desk: AtDesk, holder: Operator, wanted: ReplayRequest) -> CallbackReplay:
-    """Set parked callbacks going again for another 24 hours; by id also one that was delivered."""
+    """Try parked callbacks for another 24 hours. By id, a delivered one can be replayed too."""
     conditions = wanted.filter.filter() if wanted.filter else None
     return desk.callbacks.replay(
         conditions, wanted.ids, operator=holder.operator, reason=wanted.reason, dry_run=wanted.dry_run
@@ -103,7 +101,7 @@ def replay_callbacks(desk: AtDesk, holder: Operator, wanted: ReplayRequest) -> C
 
 @router.get("/v1/callback-endpoints", summary="Endpoints of callbacks")
 def callback_endpoints(desk: AtDesk, _: Operator) -> list[EndpointView]:
-    """How each endpoint does: in use, failing, or suspended."""
+    """The state of each endpoint: in use, failing, or suspended."""
     return desk.callbacks.endpoints()
 
 

@@ -159,8 +159,8 @@ def _not_allowed(holder: Holder, message: Message | None) -> list[Fault]:
 
 @actions.post("/v1/notifications/retry", summary="Retry many")
 def retry_many(desk: AtDesk, holder: Operator, wanted: RetryRequest) -> ActionResult:
-    """Set notifications going again that have ended: all that the filter finds, of status `failed` unless it names
-    another. If it is broken off, ask again: it goes on."""
+    """Retry notifications that have ended: everything the filter finds, with status `failed` unless it names
+    another. If the request is cut off, repeat it: it continues where it stopped."""
     conditions = wanted.filter
     if conditions.status is None and conditions.model_dump(exclude_none=True):
         conditions = conditions.model_copy(update={"status": Status.FAILED})
@@ -175,7 +175,7 @@ def retry_many(desk: AtDesk, holder: Operator, wanted: RetryRequest) -> ActionRe
 
 @actions.post("/v1/notifications/{notification:uuid}/retry", summary="Retry one")
 def retry_one(desk: AtDesk, holder: Operator, notification: UUID, why: Why | None = None) -> Done:
-    """Set a notification going again that has ended: failed, expired, undelivered or suppressed."""
+    """Retry a notification that has ended: failed, expired, undelivered or suppressed."""
     desk.audit.story(notification)
     reason = why.reason if why else None
     return _done(
@@ -185,7 +185,7 @@ def retry_one(desk: AtDesk, holder: Operator, notification: UUID, why: Why | Non
 
 @actions.post("/v1/notifications/{notification:uuid}/cancel", summary="Cancel one")
 def cancel_one(desk: AtDesk, holder: SenderOrOperator, notification: UUID, why: Why | None = None) -> Done:
-    """Stop a notification that is not sent yet. Whoever sent it may."""
+    """Cancel a notification that has not been sent yet. The producer that sent it may do this too."""
     story_for(desk.audit, holder, notification)
     reason = why.reason if why else None
     return _done(

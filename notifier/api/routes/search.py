@@ -19,7 +19,7 @@ from notifier.api import export, openapi_examples
 from notifier.api.auth import KeyedRoute, Reader
 from notifier.api.dependencies import AtDesk, Desk
 from notifier.api.errors import Refusal
-from notifier.api.schemas import Conditions, NotificationPage, read_cursor, write_cursor
+from notifier.api.schemas import Conditions, NotificationPage, PageQuery
 from notifier.domain.errors import NotFound, WrongSelection
 from notifier.operations.api_keys import Holder
 from notifier.store.filters import MAX_SPAN, Filter
@@ -28,7 +28,7 @@ from notifier.store.search import Audit, Dimension, Story
 router = APIRouter(tags=["read"], route_class=KeyedRoute)
 
 
-class Search(Conditions):
+class Search(PageQuery, Conditions):
     """Which notifications, and how they are answered."""
 
     metadata: Annotated[
@@ -45,8 +45,6 @@ class Search(Conditions):
             description="`csv` and `jsonl` stream everything that is found; left out: as the header Accept says."
         ),
     ] = None
-    limit: Annotated[int, Field(ge=1, le=1000, description="So many a page.")] = 50
-    after: Annotated[str | None, Field(max_length=50, description="`next` of the page before.")] = None
 
 
 @router.get(
@@ -59,7 +57,7 @@ def search(
     desk: AtDesk, holder: Reader, request: Request, wanted: Annotated[Search, Query()]
 ) -> NotificationPage | Response:
     """Find notifications, newest first. New ones do not shift the pages."""
-    found, before = _filter(holder, wanted, wanted.metadata), read_cursor(wanted.after)
+    found, before = _filter(holder, wanted, wanted.metadata), wanted.before
     found.check_span(desk.audit.now())
     kind = wanted.format or export.wanted(request.headers.get("accept", ""))
     if kind != "json":
@@ -68,7 +66,7 @@ def search(
         if found.may_take_long:
             places.callback(desk.long_reads.begin(holder.key_id))
         page = desk.audit.search(found, limit=wanted.limit, before=before)
-    return NotificationPage(items=page, next=write_cursor(page[-1].id) if len(page) == wanted.limit else None)
+    return NotificationPage(items=page, next=wanted.next([one.id for one in page]))
 
 
 class _Export(StreamingResponse):

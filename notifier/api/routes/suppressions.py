@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,7 +12,7 @@ from notifier.api import openapi_examples
 from notifier.api.auth import KeyedRoute, Operator
 from notifier.api.dependencies import AtDesk
 from notifier.api.errors import Refusal
-from notifier.api.schemas import Words, read_cursor, write_cursor
+from notifier.api.schemas import PageQuery, Words, write_cursor
 from notifier.domain.errors import WrongSelection
 from notifier.domain.message import Time
 from notifier.domain.statuses import Channel, SuppressionReason
@@ -28,10 +27,8 @@ ScopeText = Annotated[
 Detail = Annotated[str | None, Field(max_length=500, description="Why, in your words; kept with it.")]
 
 
-class SuppressionSearch(BaseModel):
+class SuppressionSearch(PageQuery):
     """Which ones. All that is given must hold."""
-
-    model_config = ConfigDict(extra="forbid")
 
     channel: Channel | None = None
     scope: ScopeText | None = None
@@ -40,8 +37,6 @@ class SuppressionSearch(BaseModel):
     since: Annotated[Time | None, Field(description="Made then or later; RFC 3339.")] = None
     until: Annotated[Time | None, Field(description="Made before that.")] = None
     ended: Annotated[bool, Field(description="Those that were lifted or have expired, too.")] = False
-    limit: Annotated[int, Field(ge=1, le=1000, description="So many a page.")] = 50
-    after: Annotated[str | None, Field(max_length=50, description="`next` of the page before.")] = None
 
     def filter(self) -> SuppressionFilter:
         """The record's filter.
@@ -67,7 +62,7 @@ class SuppressionPage(BaseModel):
 
 
 class Whom(BaseModel):
-    """Somebody on a channel."""
+    """A recipient on a channel."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -77,7 +72,7 @@ class Whom(BaseModel):
 
 
 class Suppress(Whom):
-    """What not to send to whom."""
+    """A suppression to add."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [openapi_examples.SUPPRESS]})
 
@@ -89,7 +84,7 @@ class Suppress(Whom):
 
 
 class Lift(Whom):
-    """What to send to whom again."""
+    """A suppression to lift."""
 
     scope: ScopeText = GLOBAL
     #: Only that of this reason; left out: all of the scope.
@@ -98,7 +93,7 @@ class Lift(Whom):
 
 
 class Suppressed(BaseModel):
-    """What came of it."""
+    """The result."""
 
     #: It was not there before.
     is_new: bool
@@ -111,7 +106,7 @@ class Lifted(BaseModel):
 
 
 class History(BaseModel):
-    """Everything there ever was for somebody, newest first."""
+    """Every suppression of a recipient, newest first."""
 
     is_suppressed: bool
     items: list[SuppressionView]
@@ -119,22 +114,22 @@ class History(BaseModel):
 
 @router.get("/v1/suppressions", summary="List suppressions")
 def suppressions(desk: AtDesk, _: Operator, wanted: Annotated[SuppressionSearch, Query()]) -> SuppressionPage:
-    """Who must not be sent to, since when, why and who said so; newest first."""
-    before: UUID | None = read_cursor(wanted.after)
+    """Suppressed recipients, newest first: since when, why, and who said so."""
+    before = wanted.before
     found, following = desk.suppressions.page(wanted.filter(), limit=wanted.limit, before=before)
     return SuppressionPage(items=found, next=None if following is None else write_cursor(following))
 
 
 @router.post("/v1/suppressions/search", summary="Is somebody suppressed?")
 def search_suppressions(desk: AtDesk, _: Operator, whom: Whom) -> History:
-    """Whether somebody must not be sent to, and everything that there ever was, with who ended it."""
+    """Whether a recipient is suppressed, and every earlier suppression, with who ended it."""
     found = desk.suppressions.find(whom.channel, whom.address)
     return History(is_suppressed=any(one.state == "active" for one in found), items=found)
 
 
 @router.post("/v1/suppressions", summary="Suppress somebody")
 def suppress(desk: AtDesk, holder: Operator, wanted: Suppress) -> Suppressed:
-    """Send nothing of this scope to somebody any more. The same again changes nothing."""
+    """Suppress a recipient within this scope. Repeating the request changes nothing."""
     expires_at: datetime | None = wanted.expires_at
     return Suppressed(
         is_new=desk.suppressions.add(
@@ -151,7 +146,7 @@ def suppress(desk: AtDesk, holder: Operator, wanted: Suppress) -> Suppressed:
 
 @router.post("/v1/suppressions/lift", summary="Lift a suppression")
 def lift_suppression(desk: AtDesk, holder: Operator, wanted: Lift) -> Lifted:
-    """Somebody may be sent to again. The record keeps what there was, and who ended it."""
+    """Lift a suppression. The record keeps it, with who ended it."""
     is_lifted = desk.suppressions.lift(
         channel=wanted.channel,
         address=wanted.address,

@@ -6,12 +6,12 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from notifier.api.auth import KeyedRoute, Operator, SenderOrReader
 from notifier.api.dependencies import AtDesk
 from notifier.api.errors import Refusal, refusal
-from notifier.api.schemas import PreviewRequest, RejectedMessageView, RejectedPage, read_cursor, write_cursor
+from notifier.api.schemas import PageQuery, PreviewRequest, RejectedMessageView, RejectedPage
 from notifier.domain.errors import TemplateInvalid
 from notifier.domain.statuses import Channel
 from notifier.operations.api_keys import Scope
@@ -125,26 +125,17 @@ def preview(
     return Rendering(**{name: getattr(rendered, name) for name in names})
 
 
-class RejectedSearch(BaseModel):
-    """Which page."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    limit: Annotated[int, Field(ge=1, le=1000, description="So many a page.")] = 50
-    after: Annotated[str | None, Field(max_length=50, description="`next` of the page before.")] = None
-
-
 @router.get("/v1/rejected-messages", summary="Rejected messages")
-def rejected(desk: AtDesk, _: Operator, wanted: Annotated[RejectedSearch, Query()]) -> RejectedPage:
-    """What came by the broker and was not accepted, newest first, with every reason."""
-    page = desk.audit.rejected(limit=wanted.limit, before=read_cursor(wanted.after))
+def rejected(desk: AtDesk, _: Operator, wanted: Annotated[PageQuery, Query()]) -> RejectedPage:
+    """Messages from the broker that were not accepted, newest first, with every reason."""
+    page = desk.audit.rejected(limit=wanted.limit, before=wanted.before)
     items = [RejectedMessageView.of(view, whole=False) for view in page]
-    return RejectedPage(items=items, next=write_cursor(page[-1].id) if len(page) == wanted.limit else None)
+    return RejectedPage(items=items, next=wanted.next([one.id for one in page]))
 
 
 @router.get("/v1/rejected-messages/{message:uuid}", summary="One rejected message")
 def rejected_message(desk: AtDesk, holder: Operator, message: UUID) -> RejectedMessageView:
-    """Every reason; for admins its body and headers, too."""
+    """Every reason; admins also get the body and headers."""
     return RejectedMessageView.of(desk.audit.rejected_message(message), whole=holder.may(Scope.ADMIN))
 
 

@@ -55,10 +55,10 @@ def _add_route(router: APIRouter, receipts: Receipts, kind: str, webhook: type[W
 
 
 def _number(text: str) -> int:
-    """Part of an address of ours. One of any other form is nobody's: how long it is does not matter.
+    """A number in a webhook's address.
 
     Raises:
-        Refusal: 404.
+        Refusal: 404, for anything else, however long it is.
     """
     if not re.fullmatch(r"[0-9]{1,100}", text):
         raise Refusal(404, "there is no such address")
@@ -77,7 +77,7 @@ async def _read(request: Request) -> WebhookRequest:
 
 
 async def read_body(request: Request) -> bytes:
-    """The body, as far as it is small and comes in time.
+    """The body, if it is small and comes in time.
 
     Raises:
         Refusal: 413 or 408.
