@@ -36,9 +36,9 @@ from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane
 from notifier.domain.validation import check
 from notifier.intake.service import Received
-from notifier.operations.api_keys import Grants, Keys, Scope
+from notifier.operations.api_keys import ApiKeys, Grants, Scope
 from notifier.runtime.shutdown import OVERDUE
-from notifier.store.api_keys import KeyBook
+from notifier.store.api_keys import ApiKeyRepository
 from notifier.store.operator_actions import Operating
 from notifier.worker.app import make_app, task_publisher
 from tests.databases import database_of
@@ -303,7 +303,7 @@ def _check_relay(place: Place, **_: object) -> list[str]:
 
 def _ask(place: Place) -> None:
     """A request is under way, and the database stands still."""
-    keys = Keys(KeyBook(place.services.engine), Operating(place.services.engine))
+    keys = ApiKeys(ApiKeyRepository(place.services.engine), Operating(place.services.engine))
     token = keys.create(Grants((Scope.SEND,), "chaos", "chaos"), operator="chaos").token
     place.database.hold()
 

@@ -32,7 +32,7 @@ from notifier.intake import Intake
 from notifier.intake.producers import Producers
 from notifier.intake.service import PublishTasks
 from notifier.operations.held_suppressions import HeldSuppressions
-from notifier.operations.retention import Keeper
+from notifier.operations.retention import RetentionJob
 from notifier.operations.upkeep import Upkeep, Work, keep, log_statistics, make_partitions
 from notifier.providers import registry
 from notifier.providers.base import Provider
@@ -41,25 +41,25 @@ from notifier.rendering import Renderer
 from notifier.security.encryption import Sealer, read_keys
 from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import Tokens
-from notifier.store.attachments import AttachmentBook
-from notifier.store.callbacks import CallbackBook
-from notifier.store.circuits import CircuitBook
+from notifier.store.attachments import AttachmentRepository
+from notifier.store.callbacks import CallbackRepository
+from notifier.store.circuits import CircuitRepository
 from notifier.store.engine import check_sessions, make_engine
-from notifier.store.held_suppressions import HeldBook
+from notifier.store.held_suppressions import HeldSuppressionRepository
 from notifier.store.ledger import Ledger
-from notifier.store.mass_alarm import AlarmBook, AlarmRule, HardBounceWatch
+from notifier.store.mass_alarm import AlarmRepository, AlarmRule, HardBounceWatch
 from notifier.store.operator_actions import Operating
-from notifier.store.personal_data import Vault
-from notifier.store.provider_health import HealthBook
-from notifier.store.provider_reports import ReceiptBook
-from notifier.store.rate_limits import RateBook
-from notifier.store.retention import RetentionBook
+from notifier.store.personal_data import PersonalData
+from notifier.store.provider_health import HealthRepository
+from notifier.store.provider_reports import ProviderReportRepository
+from notifier.store.rate_limits import RateLimitRepository
+from notifier.store.retention import RetentionRepository
 from notifier.store.schema.revisions import missing_upgrade
 from notifier.store.search import Audit
-from notifier.store.sessions import Session, in_words
-from notifier.store.suppressions import SuppressionBook
-from notifier.store.unread_bounces import UnreadBook
-from notifier.store.upkeep import UpkeepBook
+from notifier.store.sessions import DatabaseSession, in_words
+from notifier.store.suppressions import SuppressionRepository
+from notifier.store.unread_bounces import UnreadBounceRepository
+from notifier.store.upkeep import UpkeepRepository
 
 #: The garbage collector looks at new objects after so many, not after 700: a batch makes tens of thousands, and
 #: hardly any of them is in a cycle.
@@ -121,8 +121,8 @@ class Services:
         return Sealer() if keys is None else Sealer(read_keys(keys.get_secret_value()))
 
     @cached_property
-    def vault(self) -> Vault:
-        return Vault(self.hash_key, self.sealer)
+    def vault(self) -> PersonalData:
+        return PersonalData(self.hash_key, self.sealer)
 
     @cached_property
     def suppressions(self) -> Suppressions:
@@ -130,11 +130,11 @@ class Services:
 
     @cached_property
     def suppression_files(self) -> SuppressionFiles:
-        return SuppressionFiles(SuppressionBook(self.engine), self.hash_key)
+        return SuppressionFiles(SuppressionRepository(self.engine), self.hash_key)
 
     @cached_property
-    def receipt_book(self) -> ReceiptBook:
-        return ReceiptBook(self.engine, self.hash_key, self.watch)
+    def receipt_book(self) -> ProviderReportRepository:
+        return ProviderReportRepository(self.engine, self.hash_key, self.watch)
 
     @cached_property
     def watch(self) -> HardBounceWatch:
@@ -146,16 +146,18 @@ class Services:
         return HardBounceWatch(AlarmRule(table.max_hard_bounce_share, table.min_messages), identify)
 
     @cached_property
-    def alarms(self) -> AlarmBook:
-        return AlarmBook(self.engine)
+    def alarms(self) -> AlarmRepository:
+        return AlarmRepository(self.engine)
 
     @cached_property
     def held(self) -> HeldSuppressions:
-        return HeldSuppressions(HeldBook(self.engine), self.alarms, Operating(self.engine, self.hash_key))
+        return HeldSuppressions(
+            HeldSuppressionRepository(self.engine), self.alarms, Operating(self.engine, self.hash_key)
+        )
 
     @cached_property
-    def unread(self) -> UnreadBook:
-        return UnreadBook(self.engine, self.vault)
+    def unread(self) -> UnreadBounceRepository:
+        return UnreadBounceRepository(self.engine, self.vault)
 
     @cached_property
     def receipts(self) -> Receipts:
@@ -192,24 +194,24 @@ class Services:
         )
 
     @cached_property
-    def health(self) -> HealthBook:
-        return HealthBook(self.engine)
+    def health(self) -> HealthRepository:
+        return HealthRepository(self.engine)
 
     @cached_property
-    def circuits(self) -> CircuitBook:
-        return CircuitBook(self.engine)
+    def circuits(self) -> CircuitRepository:
+        return CircuitRepository(self.engine)
 
     @cached_property
-    def rates(self) -> RateBook:
-        return RateBook(self.engine)
+    def rates(self) -> RateLimitRepository:
+        return RateLimitRepository(self.engine)
 
     @cached_property
-    def attachments(self) -> AttachmentBook:
-        return AttachmentBook(self.engine)
+    def attachments(self) -> AttachmentRepository:
+        return AttachmentRepository(self.engine)
 
     @cached_property
-    def keeper(self) -> Keeper:
-        return Keeper(RetentionBook(self.engine), self.settings.structure.retention)
+    def keeper(self) -> RetentionJob:
+        return RetentionJob(RetentionRepository(self.engine), self.settings.structure.retention)
 
     @cached_property
     def upkeep(self) -> Upkeep:
@@ -224,11 +226,11 @@ class Services:
             "retention": lambda: keep(self.keeper),
             "statistics": lambda: log_statistics(self.audit),
         }
-        return Upkeep(UpkeepBook(self.engine), steps)
+        return Upkeep(UpkeepRepository(self.engine), steps)
 
     @cached_property
-    def callbacks(self) -> CallbackBook:
-        return CallbackBook(self.engine)
+    def callbacks(self) -> CallbackRepository:
+        return CallbackRepository(self.engine)
 
     def dispatcher(self, publish_deliver: Publish, publish_reconcile: Publish) -> Dispatcher:
         """What gives out due notifications."""
@@ -270,7 +272,7 @@ class Services:
         except ServiceUnavailable:
             pass  # it says so with each answer
 
-    def _tell_of_pooler(self, session: Session | None) -> None:
+    def _tell_of_pooler(self, session: DatabaseSession | None) -> None:
         if session is not None and (session.is_pooled or session.wrong):
             log.info("database.pooled", reason=in_words(session))
 

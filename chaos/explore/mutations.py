@@ -12,7 +12,7 @@ from typing import Any
 
 from chaos.explore.world import World
 from notifier.store import ledger, ledger_rows, provider_messages, provider_reports
-from notifier.store.records import Result, Rivals
+from notifier.store.records import DeliveryResult, Rivals
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def _messages_belong_to_nobody(_: World) -> None:
     def rivals(_self: object, unknown: object, *_: object, **__: object) -> Rivals:
         return Rivals(frozenset(), (), unknown.looked_at)  # type: ignore[attr-defined]
 
-    def result_row(result: Result) -> dict[str, Any]:
+    def result_row(result: DeliveryResult) -> dict[str, Any]:
         return ledger_rows.result_row(result) | {"id_space": None}
 
     ledger.result_row = result_row

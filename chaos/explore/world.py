@@ -16,7 +16,8 @@ from chaos.explore.provider import Books, Mailer, Texter
 from chaos.explore.steps import Died, Kind, Option, Stage, Step, current
 from notifier.bootstrap import Services
 from notifier.config.limits import Retention
-from notifier.config.settings import Sender, Settings, Structure
+from notifier.config.settings import Settings
+from notifier.config.structure import Sender, Structure
 from notifier.delivery import Deliverer, Reconciler
 from notifier.delivery.provider_calls import Call, Caller
 from notifier.delivery.rate_limiter import Pacer
@@ -28,11 +29,11 @@ from notifier.domain.validation import check
 from notifier.intake import Intake
 from notifier.intake.producers import Producers
 from notifier.operations.notifications import Operations
-from notifier.operations.retention import Keeper
+from notifier.operations.retention import RetentionJob
 from notifier.providers.base import Provider
 from notifier.store.operator_actions import Operating
 from notifier.store.records import NewNotification
-from notifier.store.retention import RetentionBook
+from notifier.store.retention import RetentionRepository
 from notifier.store.stuck import Lateness
 
 _TEMPLATES = Path(__file__).parent.parent / "templates"
@@ -261,7 +262,7 @@ class World:
             raise Died
         self.clock.jump(seconds)
 
-    def _keeper(self) -> Keeper:
+    def _keeper(self) -> RetentionJob:
         # One channel alone is deleted in pages; no month is dropped.
         tables = {Channel.SMS: Retention(redact_after_days=None, drop_after_days=1), Channel.EMAIL: Retention()}
-        return Keeper(RetentionBook(self.database.engine), tables)
+        return RetentionJob(RetentionRepository(self.database.engine), tables)

@@ -16,16 +16,16 @@ from notifier.feedback.receipts import Receipts
 from notifier.feedback.suppressions import Suppressions
 from notifier.intake import Intake
 from notifier.operations import Operations
-from notifier.operations.api_keys import Keys
+from notifier.operations.api_keys import ApiKeys
 from notifier.operations.attachments import Attachments
 from notifier.operations.callbacks import CallbackOperations
 from notifier.operations.providers import Steering
 from notifier.rendering import Renderer
 from notifier.security.tokens import Tokens
-from notifier.store.api_keys import KeyBook
-from notifier.store.metrics import GaugeBook, Gauges
+from notifier.store.api_keys import ApiKeyRepository
+from notifier.store.metrics import GaugeRepository, Gauges
 from notifier.store.operator_actions import Operating
-from notifier.store.rate_limits import RateBook
+from notifier.store.rate_limits import RateLimitRepository
 from notifier.store.schema.revisions import missing_upgrade
 from notifier.store.search import Audit
 from notifier.store.stuck import Lateness
@@ -47,8 +47,8 @@ class Desk:
     operations: Operations
     steering: Steering
     renderer: Renderer
-    keys: Keys
-    rates: RateBook
+    keys: ApiKeys
+    rates: RateLimitRepository
     receipts: Receipts
     callbacks: CallbackOperations
     gauges: Kept[Gauges]
@@ -73,11 +73,13 @@ def make_desk(services: Services, handover: Handover) -> Desk:
         Operations(operating, Lateness(services.engine)),
         Steering(services.health, services.circuits, operating, services.settings.provider_tables()),
         services.renderer,
-        Keys(KeyBook(services.engine), operating, {name: table.rights for name, table in producers.items()}),
+        ApiKeys(
+            ApiKeyRepository(services.engine), operating, {name: table.rights for name, table in producers.items()}
+        ),
         services.rates,
         services.receipts,
         CallbackOperations(services.callbacks, operating, services.settings.structure.callbacks),
-        Kept(GaugeBook(services.engine).read, KEPT_SECONDS),
+        Kept(GaugeRepository(services.engine).read, KEPT_SECONDS),
         Kept(readiness.state, KEPT_SECONDS),
         services.suppressions,
         services.tokens,

@@ -26,7 +26,7 @@ from notifier.config.callbacks import CallbackTable
 from notifier.config.logs import log, log_failure
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.domain.statuses import CallbackFailure
-from notifier.store.callbacks import PER_PRODUCER, CallbackBook, CallbackResult, ClaimedCallback
+from notifier.store.callbacks import PER_PRODUCER, CallbackRepository, CallbackResult, ClaimedCallback
 
 #: A claim lasts this long: a turn, a call, and the writing. Seconds.
 LEASE_SECONDS = 60.0
@@ -47,7 +47,7 @@ class Runner:
 
     def __init__(
         self,
-        book: CallbackBook,
+        book: CallbackRepository,
         tables: Mapping[str, CallbackTable],
         caller: Caller,
         loop: asyncio.AbstractEventLoop,

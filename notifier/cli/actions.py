@@ -28,7 +28,7 @@ from notifier.cli.output import (
 from notifier.domain.errors import ServiceUnavailable
 
 if TYPE_CHECKING:
-    from notifier.operations import Result, Tally
+    from notifier.operations import ActionCounts, ActionResult
 
 #: Skipped ones that are shown to people; `--json` has them all.
 SHOWN_SKIPPED = 20
@@ -61,7 +61,7 @@ def run_action(
         total = _confirmed(perform(dry_run=True), ending, options) if has_to_ask else None
         with progress_bar(total, hidden=options.as_json) as show:
 
-            def progress(tally: Tally) -> None:
+            def progress(tally: ActionCounts) -> None:
                 show(f"{tally.changed} {ending.done}", tally.matched)
 
             try:
@@ -140,18 +140,18 @@ class ActionEnding(Generic[R]):
             raise typer.Exit(FAILED)
 
 
-class SelectionEnding(ActionEnding["Result"]):
+class SelectionEnding(ActionEnding["ActionResult"]):
     """For actions on notifications, rejected messages and suppressions, which share one kind of result."""
 
-    def total(self, result: Result) -> int:
+    def total(self, result: ActionResult) -> int:
         """How many are looked at."""
         return result.matched
 
-    def has_failed(self, result: Result) -> bool:
+    def has_failed(self, result: ActionResult) -> bool:
         """Whether one that was named by its id was skipped."""
         return bool(result.skipped)
 
-    def preview(self, result: Result) -> None:
+    def preview(self, result: ActionResult) -> None:
         """Print the groups, the codes and the counts."""
         if result.groups:
             rows = [
@@ -174,13 +174,13 @@ class SelectionEnding(ActionEnding["Result"]):
         _print_skipped(result)
         print_line(_counts(result, f"would be {self.done}"))
 
-    def outcome(self, result: Result) -> None:
+    def outcome(self, result: ActionResult) -> None:
         """Print the counts, and what was skipped."""
         print_line(_counts(result, self.done))
         _print_skipped(result)
 
 
-def _counts(result: Result, verb: str) -> str:
+def _counts(result: ActionResult, verb: str) -> str:
     parts = [f"{result.changed} {verb}"]
     if result.expired:
         parts.append(f"{result.expired} skipped because their expires_at has passed")
@@ -190,7 +190,7 @@ def _counts(result: Result, verb: str) -> str:
     return ", ".join(parts)
 
 
-def _print_skipped(result: Result) -> None:
+def _print_skipped(result: ActionResult) -> None:
     for skipped in result.skipped[:SHOWN_SKIPPED]:
         warn(f"{one_line(skipped.id)}  {one_line(skipped.why)}")
     more = len(result.skipped) - SHOWN_SKIPPED

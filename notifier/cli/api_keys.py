@@ -19,7 +19,7 @@ from notifier.cli.output import AsJson, hint, print_json, print_line, print_list
 from notifier.domain.statuses import Channel
 
 if TYPE_CHECKING:
-    from notifier.operations.api_keys import Grants, Keys, NewKey
+    from notifier.operations.api_keys import ApiKeys, Grants, NewKey
     from notifier.store.api_keys import KeyView
 
 PANEL = "Set up"
@@ -42,13 +42,13 @@ def register(app: typer.Typer) -> None:
 
 
 @contextmanager
-def _keys(context: typer.Context) -> Iterator[Keys]:
-    from notifier.operations.api_keys import Keys
-    from notifier.store.api_keys import KeyBook
+def _keys(context: typer.Context) -> Iterator[ApiKeys]:
+    from notifier.operations.api_keys import ApiKeys
+    from notifier.store.api_keys import ApiKeyRepository
     from notifier.store.operator_actions import Operating
 
     with wiring(context).services() as services:
-        yield Keys(KeyBook(services.engine), Operating(services.engine, services.hash_key))
+        yield ApiKeys(ApiKeyRepository(services.engine), Operating(services.engine, services.hash_key))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ from notifier.domain.statuses import Channel
 
 if TYPE_CHECKING:
     from notifier.bootstrap import Services
-    from notifier.config.settings import ProviderTable, Settings
+    from notifier.config.settings import Settings
+    from notifier.config.structure import ProviderTable
 
 #: Deadline of asking one provider. Seconds.
 PROVIDER_SECONDS = 5.0

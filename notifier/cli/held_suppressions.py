@@ -17,7 +17,7 @@ from notifier.cli.options import ActionOptions, PageOptions, Since, Until, group
 from notifier.cli.output import hint, print_line, print_list, utc, when
 
 if TYPE_CHECKING:
-    from notifier.operations import Result
+    from notifier.operations import ActionResult
     from notifier.operations.held_suppressions import HeldSuppressions, StuckHolding
     from notifier.store.held_suppressions import HeldFilter
     from notifier.store.suppressions import SuppressionFilter
@@ -123,7 +123,7 @@ def lift_all(context: typer.Context, wanted: SuppressionFilter, options: ActionO
         _run(partial(operations.lift, wanted), "lift", "lifted", options)
 
 
-def _run(perform: Callable[..., Result], verb: str, done: str, options: ActionOptions) -> None:
+def _run(perform: Callable[..., ActionResult], verb: str, done: str, options: ActionOptions) -> None:
     if not options.why and not options.dry_run:
         raise typer.BadParameter("give the reason, or count with --dry-run", param_hint="--why")
     result = run_action(perform, SelectionEnding(verb, done), options)

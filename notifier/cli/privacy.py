@@ -13,7 +13,7 @@ from notifier.cli.exit_codes import FAILED
 from notifier.cli.output import AsJson, hint, print_json, print_line, print_table, progress_bar, warn
 
 if TYPE_CHECKING:
-    from notifier.operations.retention import Kept
+    from notifier.operations.retention import RetentionRun
     from notifier.store.re_encryption import Resealed
 
 
@@ -124,11 +124,11 @@ def retention(
         hint("next: notifier db retention --now, or wait for the night")
 
 
-def _total(kept: Kept) -> int:
+def _total(kept: RetentionRun) -> int:
     return sum((*kept.redacted.values(), *kept.deleted.values(), *kept.rejected.values(), kept.wiped))
 
 
-def _print_retention(kept: Kept, channels: Sequence[str], verb: str) -> None:
+def _print_retention(kept: RetentionRun, channels: Sequence[str], verb: str) -> None:
     counts = (kept.redacted, kept.deleted, kept.rejected)
     rows = [(channel, *(str(count.get(channel, 0)) for count in counts)) for channel in channels]
     if rows:

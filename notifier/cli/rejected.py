@@ -29,7 +29,7 @@ from notifier.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from notifier.operations import RejectedSelection, Result
+    from notifier.operations import ActionResult, RejectedSelection
     from notifier.store.search import RejectedView
 
 PANEL = "Find out"
@@ -142,7 +142,7 @@ def replay(
     with replays(context) as found:
         act = partial(found.replay_rejected, selection, again=again)
 
-        def perform(**how: Any) -> Result:
+        def perform(**how: Any) -> ActionResult:
             if how.get("dry_run"):
                 return act(_publish_nothing, **how)
             with requeueing(context) as broker:

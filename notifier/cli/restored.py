@@ -70,10 +70,10 @@ def restored(context: typer.Context) -> Iterator[Restored]:
     """The actions, on the configured database."""
     from notifier.operations.restored import Restored
     from notifier.store.operator_actions import Operating
-    from notifier.store.restored import RestoredBook
+    from notifier.store.restored import RestoredRepository
 
     with wiring(context).services() as services:
-        book = RestoredBook(services.engine, services.hash_key)
+        book = RestoredRepository(services.engine, services.hash_key)
         yield Restored(book, Operating(services.engine, services.hash_key))
 
 

@@ -34,9 +34,9 @@ def check_partitions(services: Services) -> Iterator[Check]:
 
 def check_upkeep(services: Services) -> Iterator[Check]:
     """Whether every step was done within the last day."""
-    from notifier.store.upkeep import UpkeepBook
+    from notifier.store.upkeep import UpkeepRepository
 
-    states = UpkeepBook(services.engine).states()
+    states = UpkeepRepository(services.engine).states()
     late = [state for state in states if state.is_late]
     for state in late:
         fix = "keep `notifier beat` and a worker running: late steps are done within minutes"

@@ -72,22 +72,35 @@ def log_failure(event: str, error: BaseException, **fields: Any) -> None:
 def configure(level: str = "info", style: str = "auto", *, program: str = "") -> None:
     """Send every log line of this process to standard error, as JSON (`json`), as text (`text`), or as text on a
     terminal only (`auto`)."""
-    as_text = style == "text" or (style == "auto" and sys.stderr.isatty())
-
-    def name_program(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        # In every thread, which a context variable would not be.
-        return {"program": program, **fields} if program else fields
-
-    shared: list[Any] = [
-        name_program,
+    prepare = [
+        _name_of(program),
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    _configure_own_lines(prepare)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_formatter(prepare, style))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    _quieten_libraries()
+
+
+def _name_of(program: str) -> Any:
+    """A step that adds the program's name in every thread, which a context variable would not do."""
+
+    def add_program(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {"program": program, **fields} if program else fields
+
+    return add_program
+
+
+def _configure_own_lines(prepare: list[Any]) -> None:
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            *shared,
+            *prepare,
             _only_known_fields,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
@@ -95,24 +108,26 @@ def configure(level: str = "info", style: str = "auto", *, program: str = "") ->
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def _formatter(prepare: list[Any], style: str) -> logging.Formatter:
+    """Writes lines of our own and of libraries; the latter still need the steps of `prepare`."""
+    is_terminal = sys.stderr.isatty()
     renderer: Any = structlog.processors.JSONRenderer()
-    if as_text:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
-    handler = logging.StreamHandler()
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                # Traces without local variables: those are people's data.
-                structlog.processors.format_exc_info,
-                renderer,
-            ],
-        )
+    if style == "text" or (style == "auto" and is_terminal):
+        renderer = structlog.dev.ConsoleRenderer(colors=is_terminal, pad_event_to=0)
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=prepare,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            # Traces without local variables: those are people's data.
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
     )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
+
+
+def _quieten_libraries() -> None:
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in _SILENT:

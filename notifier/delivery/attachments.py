@@ -10,7 +10,7 @@ from uuid import UUID
 
 from notifier.domain.message import MAX_MAIL_ATTACHMENTS
 from notifier.providers.base import Attachment
-from notifier.store.attachments import AttachmentBook
+from notifier.store.attachments import AttachmentRepository
 from notifier.store.records import Claimed
 
 #: Files of the mails of a portion, each counted as often as it goes out: each mail holds a copy while it is sent.
@@ -23,7 +23,7 @@ PORTIONS_AT_ONCE = 2
 class Files:
     """What goes with the mails of one batch. Every method raises `ServiceUnavailable`."""
 
-    def __init__(self, book: AttachmentBook) -> None:
+    def __init__(self, book: AttachmentRepository) -> None:
         self._book = book
         self._loaded: dict[UUID, Attachment] = {}
 

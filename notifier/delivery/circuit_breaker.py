@@ -30,8 +30,8 @@ from notifier.domain.routing import (
 )
 from notifier.domain.statuses import Channel, Outcome, Reason, Subject
 from notifier.providers.base import Receipt
-from notifier.store.circuits import CircuitBook, CircuitKey, Refusal
-from notifier.store.provider_health import HealthBook, Tally
+from notifier.store.circuits import CircuitKey, CircuitRefusal, CircuitRepository
+from notifier.store.provider_health import HealthCounts, HealthRepository
 
 #: What is known of the providers may be this old. Seconds.
 FRESH_SECONDS = 1.0
@@ -44,8 +44,8 @@ class Circuits:
 
     def __init__(
         self,
-        health: HealthBook,
-        book: CircuitBook,
+        health: HealthRepository,
+        book: CircuitRepository,
         configured: Mapping[Channel, Sequence[str]],
         weights: Mapping[str, int],
         *,
@@ -167,7 +167,7 @@ class Circuits:
             if not is_urgent and time.monotonic() - self._noted_at < FRESH_SECONDS:
                 return
             tallies = [
-                Tally(provider, outcome, fault, int(count), seconds)
+                HealthCounts(provider, outcome, fault, int(count), seconds)
                 for (provider, outcome, fault), (count, seconds) in self._tallies.items()
             ]
             accepted, self._accepted = self._accepted, {}
@@ -230,7 +230,7 @@ class Circuits:
         is_repeated = _is_tried(call) or destination in known
         pause = pause_after(answer.reason, self._openings(hold, is_repeated=is_repeated))
         detail = " ".join(filter(None, (answer.code, answer.detail)))
-        refusal = Refusal(call.started.id, answer.reason, detail, destination, is_repeated)
+        refusal = CircuitRefusal(call.started.id, answer.reason, detail, destination, is_repeated)
         if self._book.refuse(key, pause, refusal, at_most=SENDER_REFUSALS):
             log.warning("provider.sender_held", provider=key.provider, sender=key.sender, seconds=pause)
         self._read_at = float("-inf")

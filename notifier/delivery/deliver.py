@@ -46,9 +46,9 @@ from notifier.providers.base import Attachment, Provider, Receipt
 from notifier.rendering import Renderer
 from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import Tokens
-from notifier.store.attachments import AttachmentBook
+from notifier.store.attachments import AttachmentRepository
 from notifier.store.ledger import Ledger
-from notifier.store.records import Claimed, NewAttempt, Result, Started
+from notifier.store.records import Claimed, DeliveryResult, NewAttempt, Started
 
 #: A task waits so long for the database to come back, or as long as a lease if that is more, before it is left to
 #: the sweep. Seconds.
@@ -92,7 +92,7 @@ class Deliverer:
         hash_key: HashKey,
         tokens: Tokens,
         *,
-        attachments: AttachmentBook,
+        attachments: AttachmentRepository,
         circuits: Circuits,
         pacer: Pacer,
         caller: Caller,
@@ -171,7 +171,7 @@ class Deliverer:
         for id_ in ids:
             del task.held[id_]
 
-    def _end(self, results: Sequence[Result], task: _Task) -> None:
+    def _end(self, results: Sequence[DeliveryResult], task: _Task) -> None:
         """Write results of those for which no call was begun."""
         task.writer.write(results, self._ledger.finish)
         for result in results:
@@ -198,9 +198,9 @@ class Deliverer:
 
     def _prepare_all(
         self, claims: Sequence[Claimed], files: Mapping[UUID, Attachment]
-    ) -> tuple[list[Prepared], list[Result]]:
+    ) -> tuple[list[Prepared], list[DeliveryResult]]:
         prepared: list[Prepared] = []
-        results: list[Result] = []
+        results: list[DeliveryResult] = []
         for claim in claims:
             try:
                 prepared.append(
@@ -215,7 +215,7 @@ class Deliverer:
                 results.append(failed(claim, Reason.TECHNICAL_ERROR, "preparing it failed; see the log"))
         return prepared, results
 
-    def _route_all(self, prepared: Sequence[Prepared]) -> tuple[list[Routed], list[Result]]:
+    def _route_all(self, prepared: Sequence[Prepared]) -> tuple[list[Routed], list[DeliveryResult]]:
         """Those that can go now, and results for those that have to wait for a provider."""
         by_channel: defaultdict[Channel, list[Prepared]] = defaultdict(list)
         routed: list[Routed] = []
@@ -224,7 +224,7 @@ class Deliverer:
                 routed.append(Routed(one, (SIMULATOR,)))
             else:
                 by_channel[one.claim.channel].append(one)
-        waiting: list[Result] = []
+        waiting: list[DeliveryResult] = []
         for channel, ones in by_channel.items():
             candidates = [self._candidate(one) for one in ones]
             for one, found in zip(ones, self._circuits.routes(channel, candidates), strict=True):
@@ -242,7 +242,7 @@ class Deliverer:
             claim.id, one.identity, left, situation.is_untried, destination_of(claim.channel, claim.recipient)
         )
 
-    def _without_route(self, one: Prepared, channel: Channel, found: Route) -> Result:
+    def _without_route(self, one: Prepared, channel: Channel, found: Route) -> DeliveryResult:
         claim, error = one.claim, no_route(one, channel, found)
         if found.reason in (Reason.NOT_CONFIGURED, Reason.OPERATOR):
             return self._results.without_attempt(claim, error)

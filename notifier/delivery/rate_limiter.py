@@ -17,7 +17,7 @@ from notifier.config.logs import log
 from notifier.config.settings import Settings
 from notifier.delivery.prepare import Prepared
 from notifier.domain.statuses import Channel
-from notifier.store.rate_limits import RateBook, Turn
+from notifier.store.rate_limits import RateLimitRepository, Turn
 
 #: A turn that begins within this is waited for in the process; a later one by `due_at`. Short, because an urgent
 #: message stands behind those that wait. Seconds.
@@ -58,7 +58,7 @@ class Go:
 class Pacer:
     """Thread-safe; one a process."""
 
-    def __init__(self, book: RateBook, settings: Settings) -> None:
+    def __init__(self, book: RateLimitRepository, settings: Settings) -> None:
         self._book = book
         self._structure = settings.structure
         #: Asks the database for what is asked on the event loop: one at a time, in order.

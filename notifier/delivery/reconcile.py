@@ -31,7 +31,7 @@ from notifier.providers.base import LATEST_SECONDS, Provider, Receipt, Reconcile
 from notifier.providers.outcomes import UNAVAILABLE
 from notifier.rendering import Renderer
 from notifier.store.ledger import MAX_CRASHES, Ledger
-from notifier.store.records import Result, Rivals, Unknown
+from notifier.store.records import DeliveryResult, Rivals, Unknown
 
 #: Deadline of one look-up. Seconds.
 LOOKUP_SECONDS = 15.0
@@ -188,8 +188,8 @@ def _that_can_tell(provider: object) -> tuple[Reconciles | None, str | None]:
     return (provider, id_space(provider)) if isinstance(provider, Reconciles) else (None, None)
 
 
-def _found(unknown: Unknown, receipt: Receipt, space: str, wait: float | None) -> Result:
-    return Result(
+def _found(unknown: Unknown, receipt: Receipt, space: str, wait: float | None) -> DeliveryResult:
+    return DeliveryResult(
         unknown.id,
         unknown.claim,
         Status.SENT,

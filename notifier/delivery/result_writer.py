@@ -18,7 +18,7 @@ from notifier.delivery.repeat import pause
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.statuses import Outcome, Reason
 from notifier.store.engine import is_about_statement, unprepared
-from notifier.store.records import Result
+from notifier.store.records import DeliveryResult
 
 #: After this long results are given up: the leases are over and the outcomes count as unknown. Seconds.
 WRITE_DEADLINE_SECONDS = 300.0
@@ -27,16 +27,16 @@ _DUE_SECONDS = 60.0
 _NO_WORDS = "what its provider said could not be recorded; see the log"
 
 #: A method of the ledger that takes results, and may be repeated with them.
-Write = Callable[[Sequence[Result]], None]
+Write = Callable[[Sequence[DeliveryResult]], None]
 
 
 class ResultWriter:
     """One for each task: it holds what is not written yet. No method raises."""
 
     def __init__(self) -> None:
-        self._left: list[tuple[Write, Result]] = []
+        self._left: list[tuple[Write, DeliveryResult]] = []
 
-    def write(self, results: Sequence[Result], write: Write) -> None:
+    def write(self, results: Sequence[DeliveryResult], write: Write) -> None:
         """Write them, at once if that is possible; otherwise they are kept for `flush`."""
         if not results or _is_written(results, write):
             return
@@ -56,7 +56,7 @@ class ResultWriter:
         self._left.clear()
 
     def _try_again(self) -> None:
-        kept: defaultdict[Write, list[Result]] = defaultdict(list)
+        kept: defaultdict[Write, list[DeliveryResult]] = defaultdict(list)
         for write, result in self._left:
             kept[write].append(result)
         with unprepared():
@@ -68,7 +68,7 @@ class ResultWriter:
             ]
 
 
-def _is_written(results: Sequence[Result], write: Write) -> bool:
+def _is_written(results: Sequence[DeliveryResult], write: Write) -> bool:
     try:
         write(results)
     except ServiceUnavailable:
@@ -80,9 +80,9 @@ def _is_written(results: Sequence[Result], write: Write) -> bool:
     return False
 
 
-def _one_by_one(results: Sequence[Result], write: Write) -> list[Result]:
+def _one_by_one(results: Sequence[DeliveryResult], write: Write) -> list[DeliveryResult]:
     """Returns what is left; first what was not tried, because two in a row found no database."""
-    left: list[Result] = []
+    left: list[DeliveryResult] = []
     away = 0
     for place, result in enumerate(results):
         try:
@@ -100,7 +100,7 @@ def _one_by_one(results: Sequence[Result], write: Write) -> list[Result]:
     return left
 
 
-def _in_some_form(result: Result, write: Write) -> bool:
+def _in_some_form(result: DeliveryResult, write: Write) -> bool:
     for form in (result, _without_words(result), _bare(result)):
         try:
             write([form])
@@ -113,7 +113,7 @@ def _in_some_form(result: Result, write: Write) -> bool:
     return False
 
 
-def _without_words(result: Result) -> Result:
+def _without_words(result: DeliveryResult) -> DeliveryResult:
     id_ = result.provider_message_id
     return replace(
         result,
@@ -126,7 +126,7 @@ def _without_words(result: Result) -> Result:
     )
 
 
-def _bare(result: Result) -> Result:
+def _bare(result: DeliveryResult) -> DeliveryResult:
     """What every row can hold."""
     due = result.due_in_seconds
     if due is not None and not (isinstance(due, int | float) and math.isfinite(due) and 0 <= due < 1e7):

@@ -17,8 +17,7 @@ from notifier.domain.statuses import Outcome, Reason, Status
 from notifier.feedback.receipt_polling import first_wait
 from notifier.providers.base import Provider, Receipt, id_space
 from notifier.security.recipient_hash import HashKey
-from notifier.store.records import Claimed, Result
-from notifier.store.suppressions import NewSuppression
+from notifier.store.records import Claimed, DeliveryResult, NewSuppression
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class Results:
         self._waits = {name: first_wait(provider) for name, provider in providers.items()}
         self._id_spaces = {name: id_space(provider) for name, provider in providers.items()}
 
-    def final(self, call: Call, routed: Routed) -> Result:
+    def final(self, call: Call, routed: Routed) -> DeliveryResult:
         """Of an answer that ends this delivery. Never raises: an answer that nobody can make sense of is kept as
         what it surely is."""
         try:
@@ -49,7 +48,7 @@ class Results:
             log_failure("deliver.answer_not_understood", error, notification_id=str(call.started.id))
             return _plain(call)
 
-    def failed_attempt(self, call: Call) -> Result:
+    def failed_attempt(self, call: Call) -> DeliveryResult:
         """Of an answer after which its next provider is called."""
         answer = call.answer if isinstance(call.answer, SendError) else OutcomeUnknown("no answer")
         try:
@@ -58,20 +57,20 @@ class Results:
             log_failure("deliver.answer_not_understood", error, notification_id=str(call.started.id))
             return replace(_plain(call), status=Status.SENDING)
 
-    def without_attempt(self, claim: Claimed, error: SendError) -> Result:
+    def without_attempt(self, claim: Claimed, error: SendError) -> DeliveryResult:
         """For which no call was begun."""
         return result_of(claim, self._decide(error, claim, max(1, claim.tries)), error.detail)
 
-    def not_called(self, held: Held, error: SendError) -> Result:
+    def not_called(self, held: Held, error: SendError) -> DeliveryResult:
         """For which a call may have been begun, and surely was not made: see `Ledger.give_back`."""
         number = held.claim.attempt_count + held.earlier + 1
         return replace(self.without_attempt(held.claim, error), number=number)
 
-    def rate_limited(self, claim: Claimed, wait_seconds: float) -> Result:
+    def rate_limited(self, claim: Claimed, wait_seconds: float) -> DeliveryResult:
         """It waits for its turn, however long: a limit of ours fails nothing but what expires meanwhile."""
         left = claim.seconds_to_expiry_now()
         if left is not None and wait_seconds >= left:
-            return Result(claim.id, claim.claim, Status.EXPIRED, reason=Reason.RATE_LIMITED)
+            return DeliveryResult(claim.id, claim.claim, Status.EXPIRED, reason=Reason.RATE_LIMITED)
         decision = Decision(Status.RETRYING, Reason.RATE_LIMITED, wait_seconds)
         return result_of(claim, decision, "waits for its turn under a limit")
 
@@ -85,7 +84,7 @@ class Results:
             is_untried=claim.tries == 0,
         )
 
-    def _final(self, call: Call, routed: Routed) -> Result:
+    def _final(self, call: Call, routed: Routed) -> DeliveryResult:
         claim, answer = call.prepared.claim, call.answer
         if isinstance(answer, Receipt):
             return self._accepted(call, answer)
@@ -93,9 +92,9 @@ class Results:
         calls = claim.tries + call.started.number - claim.attempt_count
         return self._of_error(call, answer, self._decide(to_decide(answer, routed), claim, calls))
 
-    def _accepted(self, call: Call, receipt: Receipt) -> Result:
+    def _accepted(self, call: Call, receipt: Receipt) -> DeliveryResult:
         claim, provider = call.prepared.claim, call.started.provider
-        return Result(
+        return DeliveryResult(
             claim.id,
             claim.claim,
             Status.SENT,
@@ -109,7 +108,7 @@ class Results:
             due_in_seconds=self._waits[provider],
         )
 
-    def _of_error(self, call: Call, error: SendError, decision: Decision) -> Result:
+    def _of_error(self, call: Call, error: SendError, decision: Decision) -> DeliveryResult:
         return replace(
             result_of(call.prepared.claim, decision, detail_of(call.prepared.claim, error)),
             number=call.started.number,
@@ -129,9 +128,9 @@ class Results:
         return decide(error, self._settings.retry(claim.lane), self.situation(claim, calls))
 
 
-def result_of(claim: Claimed, decision: Decision, detail: str) -> Result:
+def result_of(claim: Claimed, decision: Decision, detail: str) -> DeliveryResult:
     """Where the claim goes."""
-    return Result(
+    return DeliveryResult(
         claim.id,
         claim.claim,
         decision.status,
@@ -141,12 +140,12 @@ def result_of(claim: Claimed, decision: Decision, detail: str) -> Result:
     )
 
 
-def failed(claim: Claimed, reason: Reason, detail: str) -> Result:
+def failed(claim: Claimed, reason: Reason, detail: str) -> DeliveryResult:
     """It is given up without a call."""
     return result_of(claim, Decision(Status.FAILED, reason), detail)
 
 
-def _plain(call: Call) -> Result:
+def _plain(call: Call) -> DeliveryResult:
     """No more than whether its provider took it."""
     claim, started = call.prepared.claim, call.started
     outcome = Outcome.ACCEPTED if isinstance(call.answer, Receipt) else getattr(call.answer, "outcome", None)

@@ -12,8 +12,7 @@ from notifier.domain.statuses import SuppressionReason
 from notifier.feedback.suppressions import GLOBAL, SENDER_PREFIX, category_scope, sender_scope
 from notifier.rendering import Template
 from notifier.security.recipient_hash import HashKey
-from notifier.store.records import Claimed, Guard
-from notifier.store.suppressions import NewSuppression
+from notifier.store.records import Claimed, Guard, NewSuppression
 
 
 def guard_of(claim: Claimed, template: Template, identity: str, hash_key: HashKey) -> Guard:

@@ -2,7 +2,7 @@
 unknown outcomes and missing receipts go to the look-up the same way.
 
 Crash point: rows are moved and committed before their tasks are published. If we die in between they are due again
-after `ledger.REDISPATCH_SECONDS`; if publishing fails, after a moment.
+after `acceptance.REDISPATCH_SECONDS`; if publishing fails, after a moment.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from notifier.config.logs import log
 from notifier.domain.errors import StatementCancelled
 from notifier.domain.retry_policy import UNKNOWN_AFTER_SECONDS
 from notifier.domain.statuses import Channel, Lane
-from notifier.store.callbacks import CallbackBook
+from notifier.store.callbacks import CallbackRepository
 from notifier.store.ledger import Ledger
 from notifier.store.records import Due
 
@@ -85,7 +85,7 @@ def _groups(due: Iterable[Due]) -> Iterable[tuple[tuple[Channel, Lane], list[UUI
     return groups.items()
 
 
-def dispatch_callbacks(book: CallbackBook, publish: Callable[[Sequence[UUID]], None]) -> int:
+def dispatch_callbacks(book: CallbackRepository, publish: Callable[[Sequence[UUID]], None]) -> int:
     """Give out the callbacks that are due, a task for each endpoint. Returns how many they were.
 
     Crash point: as above. One whose task is lost, or could not be published, is due again after a while.

@@ -32,9 +32,9 @@ from notifier.providers.smtp.bounce_parser import Bounce, Complaint, Read, addre
 from notifier.rendering import Renderer
 from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import Tokens
-from notifier.store.provider_reports import NewReport, ReceiptBook, Recorded, Reported
-from notifier.store.suppressions import NewSuppression
-from notifier.store.unread_bounces import UnreadBook
+from notifier.store.provider_reports import NewReport, ProviderReportRepository, RecordedReport, Reported
+from notifier.store.records import NewSuppression
+from notifier.store.unread_bounces import UnreadBounceRepository
 
 #: So many soft bounces …
 SOFT_BOUNCES = 3
@@ -68,13 +68,13 @@ class Bounces:
 
     def __init__(
         self,
-        book: ReceiptBook,
+        book: ProviderReportRepository,
         suppressions: Suppressions,
         renderer: Renderer,
         settings: Settings,
         tokens: Tokens,
         hash_key: HashKey,
-        unread: UnreadBook,
+        unread: UnreadBounceRepository,
     ) -> None:
         self._book = book
         self._suppressions = suppressions
@@ -148,7 +148,7 @@ class Bounces:
             report, lambda about: self._suppression(about, GLOBAL, reason, words) if meaning.is_dead else None
         )
         # What moved nothing is no news about the recipient; a repetition may not have been counted yet.
-        if meaning.is_soft and recorded in (Recorded.MOVED, Recorded.REPEATED):
+        if meaning.is_soft and recorded in (RecordedReport.MOVED, RecordedReport.REPEATED):
             self._count_soft(found, words)
         return _taken(recorded)
 
@@ -260,13 +260,13 @@ def _words(bounce: Bounce, meaning: Meaning) -> str:
     return f"{bounce.action} {code}".rstrip() + f"{by}{behind}: {said}".removesuffix(": ")
 
 
-def _taken(recorded: Recorded) -> Taken:
+def _taken(recorded: RecordedReport) -> Taken:
     match recorded:
-        case Recorded.MOVED | Recorded.NOTED:
+        case RecordedReport.MOVED | RecordedReport.NOTED:
             return Taken.RECORDED
-        case Recorded.REPEATED:
+        case RecordedReport.REPEATED:
             return Taken.REPEATED
-        case Recorded.UNKNOWN:
+        case RecordedReport.UNKNOWN:
             return Taken.UNKNOWN
         case _:
             assert_never(recorded)

@@ -15,7 +15,7 @@ from notifier.domain.errors import SendError, ServiceUnavailable
 from notifier.feedback.receipts import ASK_AT_SECONDS, Receipts
 from notifier.providers.base import CallsBack, Provider, Report, Reports
 from notifier.providers.simulator import Simulator
-from notifier.store.provider_reports import ReceiptBook, Silent
+from notifier.store.provider_reports import ProviderReportRepository, Silent
 
 #: Deadline of one question. Seconds.
 ASK_SECONDS = 15.0
@@ -53,7 +53,7 @@ class Asker:
 
     def __init__(
         self,
-        book: ReceiptBook,
+        book: ProviderReportRepository,
         receipts: Receipts,
         providers: Mapping[str, Provider],
         loop: asyncio.AbstractEventLoop,

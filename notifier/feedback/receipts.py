@@ -23,8 +23,8 @@ from notifier.providers.twilio import webhooks as twilio_reports
 from notifier.providers.twilio.webhooks import Wish
 from notifier.providers.vonage import webhooks as vonage_reports
 from notifier.rendering import Renderer, Template
-from notifier.store.provider_reports import NewReport, ReceiptBook, Recorded, Reported
-from notifier.store.suppressions import NewSuppression
+from notifier.store.provider_reports import NewReport, ProviderReportRepository, RecordedReport, Reported
+from notifier.store.records import NewSuppression
 
 #: While no receipt comes, the provider is asked so long after the message was sent, and then no more. Seconds.
 ASK_AT_SECONDS = (300.0, 1_800.0, 7_200.0, 28_800.0, 115_200.0)
@@ -56,7 +56,7 @@ class Receipts:
     try again. The hooks return False if the provider did not sign it: nothing was done."""
 
     def __init__(
-        self, book: ReceiptBook, suppressions: Suppressions, renderer: Renderer, settings: Settings
+        self, book: ProviderReportRepository, suppressions: Suppressions, renderer: Renderer, settings: Settings
     ) -> None:
         self._book = book
         self._suppressions = suppressions
@@ -119,7 +119,7 @@ class Receipts:
         parts: int = 1,
         id_space: str | None = None,
         is_proof: bool = True,
-    ) -> Recorded:
+    ) -> RecordedReport:
         """Write a report that is known to be the provider's own, with what follows from it. `is_proof`,
         `id_space`:
         see `NewReport`."""

@@ -20,7 +20,8 @@ from notifier.domain.recipient_identity import recipient_faults
 from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.feedback.suppressions import GLOBAL, expiry_faults, scope_faults
 from notifier.security.recipient_hash import HashKey
-from notifier.store.suppressions import NewSuppression, SuppressionBook, SuppressionView
+from notifier.store.records import NewSuppression
+from notifier.store.suppressions import SuppressionRepository, SuppressionView
 
 #: Lines of one transaction.
 PAGE = 500
@@ -68,7 +69,7 @@ class SuppressionFiles:
     """Reads them. `read` raises `ServiceUnavailable`, too; the pages until then are done, and the file can be read
     again: what is there already is not added twice."""
 
-    def __init__(self, book: SuppressionBook, hash_key: HashKey) -> None:
+    def __init__(self, book: SuppressionRepository, hash_key: HashKey) -> None:
         self._book = book
         self._hash_key = hash_key
 

@@ -17,8 +17,9 @@ from notifier.domain.errors import Fault, InvalidMessage
 from notifier.domain.recipient_identity import recipient_faults
 from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.security.recipient_hash import HashKey
-from notifier.security.tokens import Ending
-from notifier.store.suppressions import NewSuppression, Noted, SuppressionBook, SuppressionFilter, SuppressionView
+from notifier.security.tokens import UnsubscribeLink
+from notifier.store.records import NewSuppression
+from notifier.store.suppressions import Noted, SuppressionFilter, SuppressionRepository, SuppressionView
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -58,7 +59,7 @@ class Suppressions:
     """
 
     def __init__(self, engine: Engine, hash_key: HashKey, watch: HardBounceWatch | None = None) -> None:
-        self._book = SuppressionBook(engine, watch)
+        self._book = SuppressionRepository(engine, watch)
         self._hash_key = hash_key
 
     def add(
@@ -122,7 +123,7 @@ class Suppressions:
         """Add one that `new` made. Returns whether it was not there yet."""
         return self._book.add([new]) > 0
 
-    def unsubscribe(self, ending: Ending) -> bool:
+    def unsubscribe(self, ending: UnsubscribeLink) -> bool:
         """What an unsubscribe link asks for: no more of its category. Returns whether that is new."""
         scope, reason = category_scope(ending.category), SuppressionReason.UNSUBSCRIBED
         new = NewSuppression(
@@ -137,7 +138,7 @@ class Suppressions:
         noted = Noted(ending.notification_id, f"by its link they unsubscribed from {ending.category}")
         return self._book.add([new], noted) > 0
 
-    def resubscribe(self, ending: Ending) -> bool:
+    def resubscribe(self, ending: UnsubscribeLink) -> bool:
         """The same link taken back. What they or others decided otherwise stays. Returns whether it ended one."""
         scope, reason = category_scope(ending.category), SuppressionReason.UNSUBSCRIBED
         noted = Noted(ending.notification_id, f"by its link they took {ending.category} up again")

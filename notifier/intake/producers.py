@@ -8,7 +8,7 @@ from typing import Any
 from notifier.broker import topology
 from notifier.broker import user_id as broker_user
 from notifier.config.logs import log
-from notifier.config.settings import Structure
+from notifier.config.structure import Structure
 from notifier.domain.errors import ConfigurationError, Fault
 from notifier.domain.message import Message
 from notifier.domain.producers import ProducerProof

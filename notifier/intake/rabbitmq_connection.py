@@ -13,7 +13,7 @@ from kombu import Connection
 from notifier.broker import topology
 from notifier.broker.amqp_transport import AmqpConnection, Cut, SslTransport, Transport
 from notifier.domain.message import MAX_BODY_BYTES
-from notifier.store.ledger import KEPT_BODY_BYTES
+from notifier.store.acceptance import KEPT_BODY_BYTES
 
 #: The socket is asked for so much at once: several messages. Bytes.
 READ_BYTES = 4096

@@ -20,7 +20,7 @@ from notifier.broker import user_id
 from notifier.broker.topology import notify_queue_name
 from notifier.callbacks.policy import Rules
 from notifier.config.logs import log, log_failure
-from notifier.config.settings import Structure
+from notifier.config.structure import Structure
 from notifier.domain.errors import Fault, NotFound, ServiceUnavailable, StatementCancelled, TemplateInvalid, few
 from notifier.domain.message import Message
 from notifier.domain.producers import ProducerProof
@@ -30,7 +30,7 @@ from notifier.intake.producers import Producers
 from notifier.providers.smtp.address import parse_mailbox
 from notifier.rendering import Renderer
 from notifier.store.ledger import Ledger
-from notifier.store.records import Accepted, NewNotification, NewRejection
+from notifier.store.records import Acceptance, NewNotification, NewRejection
 
 #: Publishes deliver tasks: channel, lane, ids. May raise anything; the sweep covers for it.
 PublishTasks = Callable[[Channel, Lane, Sequence[UUID]], None]
@@ -311,7 +311,7 @@ class Intake:
             secret_names=secrets,
         )
 
-    def _hand_over(self, answers: Iterable[Accepted]) -> None:
+    def _hand_over(self, answers: Iterable[Acceptance]) -> None:
         groups: dict[tuple[Channel, Lane], list[UUID]] = defaultdict(list)
         for answer in answers:
             groups[answer.channel, answer.lane].append(answer.id)
@@ -330,7 +330,7 @@ class Intake:
             pass  # then they are due after their lane's time
 
 
-def _queued(answers: Iterable[Accepted]) -> list[Accepted]:
+def _queued(answers: Iterable[Acceptance]) -> list[Acceptance]:
     return [answer for answer in answers if answer.status is Status.QUEUED]
 
 

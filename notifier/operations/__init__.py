@@ -13,23 +13,23 @@ from __future__ import annotations
 from notifier.domain.errors import WrongSelection
 from notifier.operations.notifications import CANCELLABLE, RETRYABLE, Operations, Resolution, Stuck
 from notifier.operations.rejected import DeadQueue, Replays
-from notifier.operations.results import Progress, Result, Skipped
-from notifier.store.operator_actions import Selection, Tally
+from notifier.operations.results import ActionResult, Progress, Skipped
+from notifier.store.operator_actions import ActionCounts, Selection
 from notifier.store.rejected import RejectedSelection
 
 __all__ = [
     "CANCELLABLE",
     "RETRYABLE",
+    "ActionCounts",
+    "ActionResult",
     "DeadQueue",
     "Operations",
     "Progress",
     "RejectedSelection",
     "Replays",
     "Resolution",
-    "Result",
     "Selection",
     "Skipped",
     "Stuck",
-    "Tally",
     "WrongSelection",
 ]

@@ -21,8 +21,8 @@ from typing import Any
 from notifier.domain.errors import Fault, WrongSelection
 from notifier.domain.producers import TEMPLATE_PATTERN, SendingRights
 from notifier.domain.statuses import Channel, Lane
-from notifier.store.api_keys import KeyBook, KeyView
-from notifier.store.operator_actions import Operating, Tally
+from notifier.store.api_keys import ApiKeyRepository, KeyView
+from notifier.store.operator_actions import ActionCounts, Operating
 from notifier.store.search import NotificationView
 
 #: By whether it is a test key.
@@ -140,16 +140,16 @@ class Holder:
         return SendingRights(channels=self.channels, templates=self.templates)
 
 
-class Keys:
+class ApiKeys:
     """Thread-safe: it holds nothing but the store. Every method raises `ServiceUnavailable`."""
 
     def __init__(
         self,
-        book: KeyBook,
+        repository: ApiKeyRepository,
         operating: Operating,
         producers: Mapping[str, SendingRights] = MappingProxyType({}),
     ) -> None:
-        self._book = book
+        self._repository = repository
         self._operating = operating
         #: Producer → what it may send; of those left out it is not limited.
         self._producers = producers
@@ -171,14 +171,14 @@ class Keys:
             NotFound: there is no such key.
             WrongSelection: it is not valid any more.
         """
-        old = self._book.find(key_id)
-        view = self._book.view(key_id)
+        old = self._repository.find(key_id)
+        view = self._repository.view(key_id)
         if old is None or not old.is_valid:
             raise WrongSelection(f"the key {key_id} is not valid any more: create a new one")
         names = ("name", "producer", "is_test", "scopes", "channels", "templates", "rate_per_second", "expires_at")
         columns = {name: getattr(view, name) for name in names}
         made = self._make(columns | {"rotated_from": key_id}, operator, "rotate_key")
-        self._book.expire_in(key_id, overlap_seconds)
+        self._repository.expire_in(key_id, overlap_seconds)
         return made
 
     def revoke(self, key_id: str, *, operator: str, reason: str | None = None) -> bool:
@@ -187,20 +187,20 @@ class Keys:
         Raises:
             NotFound: there is no such key.
         """
-        self._book.view(key_id)
+        self._repository.view(key_id)
         begun = self._operating.begin(operator, "revoke_key", {"key": key_id}, reason)
-        changed = self._book.revoke(key_id)
-        self._operating.note(begun.id, Tally(1, int(changed)), is_finished=True)
+        changed = self._repository.revoke(key_id)
+        self._operating.note(begun.id, ActionCounts(1, int(changed)), is_finished=True)
         return changed
 
     def list(self) -> Sequence[KeyView]:
         """Every key, the newest first."""
-        return self._book.all()
+        return self._repository.all()
 
     def holder(self, token: str) -> Holder | None:
         """Who shows this token; None: it is not, or not any more, a valid one."""
         match = _TOKEN.match(token)
-        found = self._book.find(match[2]) if match else None
+        found = self._repository.find(match[2]) if match else None
         if match is None or found is None:
             return None
         if not hmac.compare_digest(_hash(match[3]), found.secret_hash) or not found.is_valid:
@@ -208,25 +208,25 @@ class Keys:
         if match[1] != PREFIXES[found.view.is_test]:
             return None
         if found.is_stale:
-            self._book.touch(found.view.id)
+            self._repository.touch(found.view.id)
         view = found.view
         return Holder(
-            view.id,
-            view.name,
-            view.producer,
-            frozenset(Scope(scope) for scope in view.scopes),
-            None if view.channels is None else frozenset(view.channels),
-            None if view.templates is None else tuple(view.templates),
-            view.rate_per_second,
-            view.is_test,
-            self._producers.get(view.producer or "", SendingRights()),
+            key_id=view.id,
+            name=view.name,
+            producer=view.producer,
+            scopes=frozenset(Scope(scope) for scope in view.scopes),
+            channels=None if view.channels is None else frozenset(view.channels),
+            templates=None if view.templates is None else tuple(view.templates),
+            rate_per_second=view.rate_per_second,
+            is_test=view.is_test,
+            producer_rights=self._producers.get(view.producer or "", SendingRights()),
         )
 
     def _make(self, columns: Mapping[str, Any], operator: str, action: str) -> NewKey:
         key_id, secret = secrets.token_hex(6), secrets.token_hex(32)
         begun = self._operating.begin(operator, action, {"key": key_id, "name": columns["name"]}, None)
-        self._book.add({**columns, "id": key_id, "secret_hash": _hash(secret), "created_by": operator})
-        self._operating.note(begun.id, Tally(1, 1), is_finished=True)
+        self._repository.add({**columns, "id": key_id, "secret_hash": _hash(secret), "created_by": operator})
+        self._operating.note(begun.id, ActionCounts(1, 1), is_finished=True)
         return NewKey(key_id, f"{PREFIXES[columns['is_test']]}_{key_id}_{secret}")
 
 
@@ -250,19 +250,32 @@ def _columns(grants: Grants) -> dict[str, Any]:
 def _check(grants: Grants) -> None:
     if not grants.scopes:
         raise WrongSelection(f"the key may do nothing: give scopes of {', '.join(Scope)}")
+    _check_names(grants)
+    _check_scopes(grants)
+    _check_limits(grants)
+
+
+def _check_names(grants: Grants) -> None:
     if not grants.name or len(grants.name) > 100 or not grants.name.isprintable():
         raise WrongSelection("the name of the key is not 1 to 100 printable characters")
     if grants.producer is not None and not _PRODUCER.match(grants.producer):
         raise WrongSelection("the producer is not 1 to 100 letters, digits, '.', '_' or '-'")
-    is_operator = bool({Scope.OPERATE, Scope.ADMIN} & set(grants.scopes))
+
+
+def _check_scopes(grants: Grants) -> None:
+    is_operator = Scope.OPERATE in grants.scopes or Scope.ADMIN in grants.scopes
     if grants.is_test and is_operator:
         raise WrongSelection("operate and admin are about everything: a test key may have send and read")
-    if grants.producer is None and (Scope.SEND in grants.scopes or not is_operator):
+    needs_producer = Scope.SEND in grants.scopes or not is_operator
+    if needs_producer and grants.producer is None:
         raise WrongSelection("send, and read alone, are for a producer: name it with --producer")
+
+
+def _check_limits(grants: Grants) -> None:
     if grants.channels == () or grants.templates == ():
         raise WrongSelection("no channel or no template is named: leave the option out for all of them")
-    wrong = [pattern for pattern in grants.templates or () if not TEMPLATE_PATTERN.match(pattern)]
-    if wrong:
-        raise WrongSelection(f"{wrong[0]!r} is no pattern of template names, such as 'order_*'")
+    for pattern in grants.templates or ():
+        if not TEMPLATE_PATTERN.match(pattern):
+            raise WrongSelection(f"{pattern!r} is no pattern of template names, such as 'order_*'")
     if grants.rate_per_second is not None and not grants.rate_per_second > 0:
         raise WrongSelection("the rate is not above 0: give requests per second, as 50")

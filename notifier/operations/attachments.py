@@ -6,7 +6,7 @@ import re
 
 from notifier.config.settings import Settings
 from notifier.domain.errors import Fault, InvalidMessage, QuotaExceeded
-from notifier.store.attachments import AttachmentBook, AttachmentView, NewAttachment
+from notifier.store.attachments import AttachmentRepository, AttachmentView, NewAttachment
 
 #: A name that every file system takes. Bytes in UTF-8.
 MAX_NAME_BYTES = 200
@@ -20,8 +20,8 @@ _CHARSET = re.compile(r'(?:^|;)\s*charset="?([a-z0-9][a-z0-9_.-]{1,30})"?\s*(?:;
 class Attachments:
     """Thread-safe: it holds nothing but the store. Every method raises `ServiceUnavailable`."""
 
-    def __init__(self, book: AttachmentBook, settings: Settings) -> None:
-        self._book = book
+    def __init__(self, repository: AttachmentRepository, settings: Settings) -> None:
+        self._repository = repository
         self._types = frozenset(
             kind.strip().lower() for kind in settings.attachment_types.split(",") if kind.strip()
         )
@@ -43,7 +43,7 @@ class Attachments:
         if faults or kind is None:
             raise InvalidMessage(faults)
         try:
-            return self._book.add(NewAttachment(producer, name, kind, content), quota=self._quota)
+            return self._repository.add(NewAttachment(producer, name, kind, content), quota=self._quota)
         except QuotaExceeded as error:
             fix = (
                 "Wait until files that no message needs any more are deleted, send links, or ask the operator for "

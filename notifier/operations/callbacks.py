@@ -12,14 +12,14 @@ from notifier.domain.statuses import CallbackFailure
 from notifier.operations.results import Progress
 from notifier.store.callbacks import (
     LATE_SECONDS,
-    CallbackBook,
     CallbackFilter,
+    CallbackRepository,
     CallbackView,
     CallView,
     EndpointView,
     StuckCallbacks,
 )
-from notifier.store.operator_actions import Operating, Tally
+from notifier.store.operator_actions import ActionCounts, Operating
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +62,16 @@ class StuckEndpoint:
 class CallbackOperations:
     """Thread-safe. Each change leaves an operator record. Every method raises `ServiceUnavailable`."""
 
-    def __init__(self, book: CallbackBook, operating: Operating, tables: Mapping[str, CallbackTable]) -> None:
-        self._book = book
+    def __init__(
+        self, repository: CallbackRepository, operating: Operating, tables: Mapping[str, CallbackTable]
+    ) -> None:
+        self._repository = repository
         self._operating = operating
         self._tables = tables
 
     def search(self, wanted: CallbackFilter, *, limit: int, before: UUID | None = None) -> list[CallbackView]:
         """Callbacks, newest first."""
-        return self._book.search(wanted, limit=limit, before=before)
+        return self._repository.search(wanted, limit=limit, before=before)
 
     def show(self, callback: UUID) -> CallbackStory:
         """One callback.
@@ -77,11 +79,11 @@ class CallbackOperations:
         Raises:
             NotFound: there is none with this id.
         """
-        return CallbackStory(*self._book.show(callback))
+        return CallbackStory(*self._repository.show(callback))
 
     def endpoints(self) -> list[EndpointView]:
         """How every endpoint does; those of notifier.toml that were never called, too."""
-        found = {view.endpoint: view for view in self._book.endpoints()}
+        found = {view.endpoint: view for view in self._repository.endpoints()}
         for producer, table in self._tables.items():
             if table.url is not None and producer not in found:
                 found[producer] = EndpointView(producer, producer, None, 0, None, None, None, 0, 0)
@@ -106,15 +108,15 @@ class CallbackOperations:
         _check(wanted, ids)
         condition = wanted or CallbackFilter()
         if dry_run:
-            counts = self._book.count(condition, ids)
+            counts = self._repository.count(condition, ids)
             groups = [ReplayGroup(endpoint, failure, count) for (endpoint, failure), count in counts.items()]
             groups.sort(key=lambda group: (-group.count, group.endpoint))
             return CallbackReplay(None, sum(counts.values()), groups)
         selection = {"ids": [str(value) for value in ids]} if ids else {"filter": condition.as_dict()}
         begun = self._operating.begin(operator, "replay_callbacks", selection, reason)
-        tally, last = Tally(), None
+        tally, last = ActionCounts(), None
         while True:
-            tally, last = self._book.replay_page(condition, ids, begun.id, after=last, tally=tally)
+            tally, last = self._repository.replay_page(condition, ids, begun.id, after=last, tally=tally)
             if last is None:
                 break
             if progress:
@@ -128,19 +130,19 @@ class CallbackOperations:
         Raises:
             NotFound: no endpoint of this name is suspended.
         """
-        suspended = [view.endpoint for view in self._book.endpoints() if view.suspended_at is not None]
+        suspended = [view.endpoint for view in self._repository.endpoints() if view.suspended_at is not None]
         if endpoint not in suspended:
             known = ", ".join(suspended) or "none"
             raise NotFound(f"the endpoint {endpoint!r} is not suspended; suspended: {known}")
         begun = self._operating.begin(operator, "resume_endpoint", {"endpoint": endpoint}, reason)
-        self._book.resume(endpoint)
-        self._operating.note(begun.id, Tally(1, 1), is_finished=True)
+        self._repository.resume(endpoint)
+        self._operating.note(begun.id, ActionCounts(1, 1), is_finished=True)
         wanted = CallbackFilter(endpoint=endpoint, failure=CallbackFailure.SUSPENDED)
         return self.replay(wanted, operator=operator, reason=reason)
 
     def stuck(self) -> list[StuckEndpoint]:
         """Endpoints whose callbacks do not arrive, the oldest first."""
-        return [StuckEndpoint(late, *_in_words(late)) for late in self._book.stuck()]
+        return [StuckEndpoint(late, *_in_words(late)) for late in self._repository.stuck()]
 
 
 def _check(wanted: CallbackFilter | None, ids: Sequence[UUID]) -> None:

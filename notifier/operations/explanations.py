@@ -65,51 +65,53 @@ def why_not_resolved(seen: Seen) -> str:
     return f"{seen.status}: only an unknown outcome can be resolved"
 
 
+#: Cause → why a notification is late, and what to do.
+_LATE = {
+    Cause.NOT_GIVEN_OUT: (
+        "due for more than a minute, and nobody gave it out",
+        "is Beat running, and a worker: notifier beat",
+    ),
+    Cause.NOT_TAKEN: (
+        "given to the broker more than once, and no worker took it",
+        "is a worker running for it, and fast enough: notifier worker --lanes {lane}",
+    ),
+    Cause.LEASE_OVER: (
+        "its worker went away, and no sweep noticed",
+        "is Beat running, and a worker: notifier beat",
+    ),
+    Cause.HELD: (
+        "nobody can say whether the provider took it, and its template says to hold it",
+        "ask the provider, then: notifier resolve ID --sent or --resend",
+    ),
+    Cause.RESTORED: (
+        "on its way in the backup that the database was restored from, so it may have been sent since",
+        "notifier db after-restore --release with conditions, or: notifier resolve ID --sent or --resend",
+    ),
+    Cause.PROVIDER_ACCOUNT: (
+        "our account at the provider is at fault",
+        "mend credentials, credit or registration: notifier doctor",
+    ),
+    Cause.SENDER_REFUSED: (
+        "the provider refuses our sender identity",
+        "have the provider verify or register it, or send as another one; then: notifier providers",
+    ),
+    Cause.NOT_CONFIGURED: (
+        "no provider, sender identity or key is configured for it",
+        "configure one: notifier doctor",
+    ),
+    Cause.TEMPLATE_ERROR: ("its template is not usable", "mend it: notifier templates check"),
+    Cause.PAUSED: ("an operator paused every provider of its channel", "notifier providers, then resume one"),
+    Cause.RATE_LIMITED: (
+        "it waits for its turn under a limit, a cap or a quota",
+        "nothing, or raise the limit",
+    ),
+}
+
+
 def late_in_words(late: Late) -> tuple[str, str]:
     """Why it is late, and what to do."""
-    match late.cause:
-        case Cause.NOT_GIVEN_OUT:
-            return (
-                "due for more than a minute, and nobody gave it out",
-                "is Beat running, and a worker: notifier beat",
-            )
-        case Cause.NOT_TAKEN:
-            return (
-                "given to the broker more than once, and no worker took it",
-                f"is a worker running for it, and fast enough: notifier worker --lanes {late.lane}",
-            )
-        case Cause.LEASE_OVER:
-            return "its worker went away, and no sweep noticed", "is Beat running, and a worker: notifier beat"
-        case Cause.HELD:
-            return (
-                "nobody can say whether the provider took it, and its template says to hold it",
-                "ask the provider, then: notifier resolve ID --sent or --resend",
-            )
-        case Cause.RESTORED:
-            return (
-                "on its way in the backup that the database was restored from, so it may have been sent since",
-                "notifier db after-restore --release with conditions, or: notifier resolve ID --sent or --resend",
-            )
-        case Cause.PROVIDER_ACCOUNT:
-            return (
-                "our account at the provider is at fault",
-                "mend credentials, credit or registration: notifier doctor",
-            )
-        case Cause.SENDER_REFUSED:
-            return (
-                "the provider refuses our sender identity",
-                "have the provider verify or register it, or send as another one; then: notifier providers",
-            )
-        case Cause.NOT_CONFIGURED:
-            return "no provider, sender identity or key is configured for it", "configure one: notifier doctor"
-        case Cause.TEMPLATE_ERROR:
-            return "its template is not usable", "mend it: notifier templates check"
-        case Cause.PAUSED:
-            return "an operator paused every provider of its channel", "notifier providers, then resume one"
-        case Cause.RATE_LIMITED:
-            return "it waits for its turn under a limit, a cap or a quota", "nothing, or raise the limit"
-        case _:
-            assert_never(late.cause)
+    why, fix = _LATE[late.cause]
+    return why, fix.format(lane=late.lane)
 
 
 def circuit_in_words(circuit: CircuitState) -> tuple[str, str]:

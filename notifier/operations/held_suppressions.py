@@ -13,10 +13,10 @@ from typing import Any
 from uuid import UUID
 
 from notifier.domain.errors import WrongSelection
-from notifier.operations.results import Progress, Result, result
-from notifier.store.held_suppressions import HeldBook, HeldFilter, HeldView
-from notifier.store.mass_alarm import Alarm, AlarmBook
-from notifier.store.operator_actions import Operating, Tally
+from notifier.operations.results import ActionResult, Progress, result
+from notifier.store.held_suppressions import HeldFilter, HeldSuppressionRepository, HeldView
+from notifier.store.mass_alarm import Alarm, AlarmRepository
+from notifier.store.operator_actions import ActionCounts, Operating
 from notifier.store.suppressions import SuppressionFilter
 
 
@@ -47,14 +47,16 @@ class HeldSuppressions:
     """Thread-safe: it holds nothing but the store. Every method raises `ServiceUnavailable`; the pages until then
     are done."""
 
-    def __init__(self, book: HeldBook, alarms: AlarmBook, operating: Operating) -> None:
-        self._book = book
+    def __init__(
+        self, repository: HeldSuppressionRepository, alarms: AlarmRepository, operating: Operating
+    ) -> None:
+        self._repository = repository
         self._alarms = alarms
         self._operating = operating
 
     def holding(self) -> Holding | None:
         """What waits; None: nothing."""
-        alarms, held = tuple(self._alarms.active()), self._book.count(HeldFilter())
+        alarms, held = tuple(self._alarms.active()), self._repository.count(HeldFilter())
         return Holding("bounces_held", alarms, held) if alarms or held else None
 
     def stuck(self) -> StuckHolding | None:
@@ -64,7 +66,7 @@ class HeldSuppressions:
 
     def page(self, wanted: HeldFilter, *, limit: int, before: UUID | None = None) -> Sequence[HeldView]:
         """The newest `limit` that were held before `before`."""
-        return self._book.page(wanted, limit=limit, before=before)
+        return self._repository.page(wanted, limit=limit, before=before)
 
     def apply(
         self,
@@ -74,7 +76,7 @@ class HeldSuppressions:
         reason: str | None = None,
         dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> Result:
+    ) -> ActionResult:
         """Suppress those that were held: the bounces were right."""
         return self._end(wanted, True, operator, reason, dry_run, progress)
 
@@ -86,7 +88,7 @@ class HeldSuppressions:
         reason: str | None = None,
         dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> Result:
+    ) -> ActionResult:
         """Forget those that were held: the bounces were our fault, and stay in the stories of their messages."""
         return self._end(wanted, False, operator, reason, dry_run, progress)
 
@@ -98,12 +100,14 @@ class HeldSuppressions:
         reason: str | None,
         dry_run: bool,
         progress: Progress | None,
-    ) -> Result:
+    ) -> ActionResult:
         if dry_run:
-            return _preview(self._book.count(wanted))
+            return _preview(self._repository.count(wanted))
         action = "apply_held" if apply else "discard_held"
         record = self._operating.begin(operator, action, _selection(wanted), reason).id
-        return self._run(record, lambda tally: self._book.end_page(wanted, record, tally, apply=apply), progress)
+        return self._run(
+            record, lambda tally: self._repository.end_page(wanted, record, tally, apply=apply), progress
+        )
 
     def lift(
         self,
@@ -113,7 +117,7 @@ class HeldSuppressions:
         reason: str | None = None,
         dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> Result:
+    ) -> ActionResult:
         """End all that the filter finds and that hold now. They stay on record.
 
         Raises:
@@ -122,17 +126,19 @@ class HeldSuppressions:
         if wanted.source is None or wanted.since is None:
             raise WrongSelection("say whose, and since when: --source bounce --since 3h")
         if dry_run:
-            return _preview(self._book.count_liftable(wanted))
+            return _preview(self._repository.count_liftable(wanted))
         if not reason:
             raise WrongSelection("say why: --why TEXT; it stays with each of them")
         record = self._operating.begin(operator, "lift_suppressions", _selection(wanted), reason).id
         by = f"operator:{operator}"
         return self._run(
-            record, lambda tally: self._book.lift_page(wanted, record, tally, by=by, detail=reason), progress
+            record, lambda tally: self._repository.lift_page(wanted, record, tally, by=by, detail=reason), progress
         )
 
-    def _run(self, record: UUID, page: Callable[[Tally], Tally | None], progress: Progress | None) -> Result:
-        tally = Tally()
+    def _run(
+        self, record: UUID, page: Callable[[ActionCounts], ActionCounts | None], progress: Progress | None
+    ) -> ActionResult:
+        tally = ActionCounts()
         while (found := page(tally)) is not None:
             tally = found
             if progress:
@@ -154,8 +160,8 @@ def in_words(found: Holding) -> tuple[str, str]:
     return f"too many hard bounces in an hour, by {told}: bounces suppress nobody now, {count} held", fix
 
 
-def _preview(count: int) -> Result:
-    return Result(None, count, count, 0)
+def _preview(count: int) -> ActionResult:
+    return ActionResult(None, count, count, 0)
 
 
 def _selection(wanted: HeldFilter | SuppressionFilter) -> Mapping[str, Any]:

@@ -11,8 +11,8 @@ from typing import assert_never
 from notifier.domain.errors import WrongSelection
 from notifier.domain.statuses import Status, sources_of
 from notifier.operations.explanations import late_in_words, why_not_cancelled, why_not_resolved, why_not_retried
-from notifier.operations.results import Progress, Result, Skipped, result
-from notifier.store.operator_actions import Begun, Move, Operating, Seen, Selection, Tally
+from notifier.operations.results import ActionResult, Progress, Skipped, result
+from notifier.store.operator_actions import ActionCounts, Begun, Move, Operating, Seen, Selection
 from notifier.store.search import Filter
 from notifier.store.stuck import Late, Lateness
 
@@ -61,7 +61,7 @@ class Operations:
         rate_per_second: float | None = None,
         dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> Result:
+    ) -> ActionResult:
         """Set notifications going again that have ended: failed, expired, undelivered or suppressed.
 
         They are due now, or one after the other at `rate_per_second`; a run that goes on where another one of the
@@ -93,7 +93,7 @@ class Operations:
         reason: str | None = None,
         dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> Result:
+    ) -> ActionResult:
         """Stop notifications that are not sent yet: scheduled, queued, retrying or unknown.
 
         One that a worker has in hand cannot be stopped, and comes back as skipped.
@@ -116,7 +116,7 @@ class Operations:
         operator: str,
         reason: str | None = None,
         progress: Progress | None = None,
-    ) -> Result:
+    ) -> ActionResult:
         """Say what became of notifications whose outcome is unknown: sent now, or due again now.
 
         Raises:
@@ -151,8 +151,8 @@ class Operations:
         move: Move,
         why_not: Callable[[Seen], str],
         progress: Progress | None,
-    ) -> Result:
-        tally, last = Tally(), None
+    ) -> ActionResult:
+        tally, last = ActionCounts(), None
         skipped: list[Skipped] = []
         while True:
             page = self._operating.move_page(begun.id, selection, move, after=last, tally=tally)
@@ -172,7 +172,7 @@ class Operations:
         why_not: Callable[[Seen], str],
         *,
         is_retry: bool = False,
-    ) -> Result:
+    ) -> ActionResult:
         groups = self._operating.preview(selection, sources)
         matched = sum(group.count for group in groups)
         expired = sum(group.expired for group in groups) if is_retry else 0
@@ -184,7 +184,7 @@ class Operations:
         ]
         others = sum(seen.status not in sources for seen in left)
         skipped = tuple(Skipped(str(seen.id), why_not(seen)) for seen in left)
-        return Result(None, matched + others, matched - expired - gone, expired, skipped, tuple(groups))
+        return ActionResult(None, matched + others, matched - expired - gone, expired, skipped, tuple(groups))
 
 
 def _check(selection: Selection, sources: Sequence[Status], *, needs_status: bool = False) -> None:

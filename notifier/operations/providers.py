@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from notifier.config.settings import ProviderTable
+from notifier.config.structure import ProviderTable
 from notifier.domain.errors import NotFound
 from notifier.domain.routing import WINDOW_SECONDS, Health
 from notifier.domain.statuses import Channel, Reason
 from notifier.operations.explanations import circuit_in_words
 from notifier.providers.registry import channel_of
-from notifier.store.circuits import Affected, CircuitBook, CircuitState
-from notifier.store.operator_actions import Operating, Tally
-from notifier.store.provider_health import HealthBook, State, Window
+from notifier.store.circuits import Affected, CircuitRepository, CircuitState
+from notifier.store.operator_actions import ActionCounts, Operating
+from notifier.store.provider_health import HealthRepository, HealthState, HealthWindow
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,11 @@ class Steering:
     """Reads and changes how providers are used. Each change leaves an operator record."""
 
     def __init__(
-        self, health: HealthBook, circuits: CircuitBook, operating: Operating, tables: Sequence[ProviderTable]
+        self,
+        health: HealthRepository,
+        circuits: CircuitRepository,
+        operating: Operating,
+        tables: Sequence[ProviderTable],
     ) -> None:
         self._health = health
         self._circuits = circuits
@@ -174,11 +178,11 @@ class Steering:
             known = ", ".join(self._tables) or "none"
             raise NotFound(f"no provider is called {provider!r}; configured: {known}")
         begun = self._operating.begin(operator, action, {"provider": provider, **more}, reason)
-        self._operating.note(begun.id, Tally(matched=1, changed=1), is_finished=True)
+        self._operating.note(begun.id, ActionCounts(matched=1, changed=1), is_finished=True)
 
 
 def _view(
-    table: ProviderTable, said: State | None, circuits: Sequence[CircuitState], window: Window | None
+    table: ProviderTable, said: HealthState | None, circuits: Sequence[CircuitState], window: HealthWindow | None
 ) -> ProviderView:
     health = Health(window.calls, window.faults, window.seconds) if window else Health()
     own = next((circuit for circuit in circuits if not circuit.key.sender), None)

@@ -12,9 +12,9 @@ from notifier.broker.amqp_transport import RAW_PROPERTIES
 from notifier.broker.dead_letters import DeadLetter, Handle, Raw
 from notifier.broker.topology import notify_queue_name, pairs
 from notifier.domain.errors import WrongSelection
-from notifier.operations.results import Progress, Result, Skipped, result
-from notifier.store.operator_actions import Operating, Tally
-from notifier.store.rejected import Kept, RejectedSelection, Rejections
+from notifier.operations.results import ActionResult, Progress, Skipped, result
+from notifier.store.operator_actions import ActionCounts, Operating
+from notifier.store.rejected import KeptRejection, RejectedSelection, Rejections
 
 
 class DeadQueue(Protocol):
@@ -47,7 +47,7 @@ class Replays:
         again: bool = False,
         dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> Result:
+    ) -> ActionResult:
         """Publish rejected messages again to the queues they came by, byte for byte.
 
         One that was replayed before is left alone, unless `again`. After a crash, or by two operators at once, one
@@ -83,7 +83,7 @@ class Replays:
         reason: str | None = None,
         dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> Result:
+    ) -> ActionResult:
         """Delete rejected messages for good.
 
         Raises:
@@ -93,21 +93,21 @@ class Replays:
         if dry_run:
             codes = self._rejections.count(selection)
             total = sum(found.count for found in codes)
-            return Result(None, total, total, 0, codes=tuple(codes))
+            return ActionResult(None, total, total, 0, codes=tuple(codes))
         begun = self._operating.begin(operator, "purge_rejected", selection.as_dict(), reason)
-        tally, last = self._rejections.purge_page(selection, begun.id, after=None, tally=Tally())
+        tally, last = self._rejections.purge_page(selection, begun.id, after=None, tally=ActionCounts())
         while last is not None:
             if progress:
                 progress(tally)
             tally, last = self._rejections.purge_page(selection, begun.id, after=last, tally=tally)
         missing = max(0, len(set(selection.ids)) - tally.changed)
-        tally += Tally(missing, 0, 0, missing)
+        tally += ActionCounts(missing, 0, 0, missing)
         self._operating.note(begun.id, tally, is_finished=True)
         return result(begun.id, tally, ())
 
     def replay_dead(
         self, ids: Sequence[str] | None, queue: DeadQueue, *, operator: str, reason: str | None = None
-    ) -> Result:
+    ) -> ActionResult:
         """Publish dead letters again to the queues they died in, and take them out of the dead queue.
 
         None for `ids` is all of them. After a crash the last one may be published twice: the same message, with
@@ -127,7 +127,7 @@ class Replays:
 
     def purge_dead(
         self, ids: Sequence[str] | None, queue: DeadQueue, *, operator: str, reason: str | None = None
-    ) -> Result:
+    ) -> ActionResult:
         """Delete dead letters for good. None for `ids` is all of them.
 
         Raises:
@@ -135,14 +135,14 @@ class Replays:
         """
         return self._work_off_dead(ids, queue, lambda _: "", "purge_dead", operator, reason)
 
-    def _preview_replay(self, selection: RejectedSelection, *, again: bool) -> Result:
+    def _preview_replay(self, selection: RejectedSelection, *, again: bool) -> ActionResult:
         run = _Replay(self._rejections, None, lambda _: None, again=again)
         last: UUID | None = None
         while page := self._rejections.page(selection, after=last, again=again):
             run.work_off(page)
             last = page[-1].id
         run.miss(selection.ids)
-        return Result(
+        return ActionResult(
             None, run.tally.matched, run.tally.changed, 0, tuple(run.skipped),
             codes=tuple(self._rejections.count(selection, again=again)),
         )  # fmt: skip
@@ -155,11 +155,11 @@ class Replays:
         action: str,
         operator: str,
         reason: str | None,
-    ) -> Result:
+    ) -> ActionResult:
         """`act` does it, or says why it may not be done."""
         selection: Mapping[str, Any] = {"all": True} if ids is None else {"ids": list(ids)}
         begun = self._operating.begin(operator, action, selection, reason)
-        tally, found = Tally(), set[str]()
+        tally, found = ActionCounts(), set[str]()
         skipped: list[Skipped] = []
 
         def handle(letter: DeadLetter) -> bool:
@@ -170,7 +170,7 @@ class Replays:
             why = act(letter)
             if why:
                 skipped.append(Skipped(letter.id, why))
-            tally += Tally(1, int(not why), 0, int(bool(why)))
+            tally += ActionCounts(1, int(not why), 0, int(bool(why)))
             return not why
 
         try:
@@ -180,7 +180,7 @@ class Replays:
             raise
         missing = [value for value in dict.fromkeys(ids or ()) if value not in found]
         skipped += [Skipped(value, "there is no such dead letter") for value in missing]
-        tally += Tally(len(missing), 0, 0, len(missing))
+        tally += ActionCounts(len(missing), 0, 0, len(missing))
         self._operating.note(begun.id, tally, is_finished=True)
         return result(begun.id, tally, skipped)
 
@@ -196,10 +196,10 @@ class _Replay:
         self._publish = publish
         self._again = again
         self._seen: set[UUID] = set()
-        self.tally = Tally()
+        self.tally = ActionCounts()
         self.skipped: list[Skipped] = []
 
-    def work_off(self, page: Sequence[Kept]) -> None:
+    def work_off(self, page: Sequence[KeptRejection]) -> None:
         """Publish what may be published. What was, is marked, also if the next one fails."""
         published: list[UUID] = []
         try:
@@ -211,7 +211,7 @@ class _Replay:
                 else:
                     self._publish(_raw(kept))
                     published.append(kept.id)
-                self.tally += Tally(1, int(not why), 0, int(bool(why)))
+                self.tally += ActionCounts(1, int(not why), 0, int(bool(why)))
         finally:
             if self._record is not None:
                 self._rejections.mark_replayed(published, self._record, self.tally)
@@ -220,7 +220,7 @@ class _Replay:
         """Count those of `ids` that were not there."""
         missing = sorted(set(ids) - self._seen)
         self.skipped += [Skipped(str(value), "there is no such rejected message") for value in missing]
-        self.tally += Tally(len(missing), 0, 0, len(missing))
+        self.tally += ActionCounts(len(missing), 0, 0, len(missing))
 
 
 _REPLAYABLE_QUEUES = frozenset(notify_queue_name(*pair) for pair in pairs())
@@ -231,7 +231,7 @@ def _check_rejected(selection: RejectedSelection) -> None:
         raise WrongSelection("nothing is selected: give ids or conditions")
 
 
-def _raw(kept: Kept) -> Raw:
+def _raw(kept: KeptRejection) -> Raw:
     headers = dict(kept.headers)
     # Those could not be read: its body is published again alone, and judged by itself.
     headers.pop(RAW_PROPERTIES, None)
@@ -246,7 +246,7 @@ def _raw(kept: Kept) -> Raw:
     )
 
 
-def _why_not_replayed(kept: Kept, *, again: bool) -> str:
+def _why_not_replayed(kept: KeptRejection, *, again: bool) -> str:
     if kept.problem is not None:
         return kept.problem
     if kept.body_size > len(kept.body):
@@ -261,7 +261,7 @@ def _why_not_replayed(kept: Kept, *, again: bool) -> str:
     return ""
 
 
-def _lacks_common_fields(kept: Kept) -> bool:
+def _lacks_common_fields(kept: KeptRejection) -> bool:
     """An entry that is no message of its own: the producer and the template may have stood in its batch only."""
     if kept.entry is None:
         return False

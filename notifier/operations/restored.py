@@ -13,9 +13,9 @@ from uuid import UUID
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable, WrongSelection
 from notifier.domain.statuses import Reason, Status
 from notifier.operations.results import Progress
-from notifier.store.identity import Verdict
-from notifier.store.operator_actions import Begun, Operating, Selection, Tally
-from notifier.store.restored import HeldGroup, RestoredBook
+from notifier.store.identity import IdentityCheck
+from notifier.store.operator_actions import ActionCounts, Begun, Operating, Selection
+from notifier.store.restored import HeldGroup, RestoredRepository
 from notifier.store.search import Filter
 
 
@@ -54,8 +54,8 @@ class Restored:
     """Thread-safe. Each change leaves an operator record. Every method raises `ServiceUnavailable`; the pages
     until then are done."""
 
-    def __init__(self, book: RestoredBook, operating: Operating) -> None:
-        self._book = book
+    def __init__(self, repository: RestoredRepository, operating: Operating) -> None:
+        self._repository = repository
         self._operating = operating
 
     def hold(
@@ -64,21 +64,21 @@ class Restored:
         """Hold every notification that is on its way, and every callback; then the programs go on."""
         verdict = self._verdict()
         if dry_run:
-            groups, callbacks = self._book.under_way()
+            groups, callbacks = self._repository.under_way()
             held = sum(group.count for group in groups)
             return HoldResult(None, held, callbacks, verdict.differences, tuple(groups))
         begun = self._begin("after_restore", verdict, operator, reason)
         detail = _event("held after the database was restored", operator, reason, begun)
-        tally, last = Tally(), None
+        tally, last = ActionCounts(), None
         while True:
-            tally, last = self._book.hold_page(begun, detail, after=last, tally=tally)
+            tally, last = self._repository.hold_page(begun, detail, after=last, tally=tally)
             if last is None:
                 break
             if progress:
                 progress(tally)
-        callbacks = self._book.hold_callbacks(begun)
+        callbacks = self._repository.hold_callbacks(begun)
         # Last: until everything is held, nobody works.
-        self._book.accept(verdict)
+        self._repository.accept(verdict)
         self._operating.note(begun.id, tally, is_finished=True)
         return HoldResult(begun.id, tally.changed, callbacks, verdict.differences)
 
@@ -87,8 +87,8 @@ class Restored:
         nothing is held."""
         verdict = self._verdict()
         begun = self._begin("accept_database", verdict, operator, reason)
-        self._book.accept(verdict)
-        self._operating.note(begun.id, Tally(), is_finished=True)
+        self._repository.accept(verdict)
+        self._operating.note(begun.id, ActionCounts(), is_finished=True)
         return HoldResult(begun.id, 0, 0, verdict.differences)
 
     def release(
@@ -118,7 +118,7 @@ class Restored:
                 "first"
             )
         if dry_run:
-            groups = self._book.held(wanted, ids)
+            groups = self._repository.held(wanted, ids)
             expired = sum(group.expired for group in groups)
             count = sum(group.count for group in groups)
             return ReleaseResult(None, count - expired, expired, 0, tuple(groups))
@@ -128,9 +128,9 @@ class Restored:
             operator, "release_restored", selection.as_dict(self._operating.hash_key), reason
         )
         detail = _event("released", operator, reason, begun)
-        tally, last = Tally(), None
+        tally, last = ActionCounts(), None
         while True:
-            tally, last = self._book.release_page(begun, wanted, ids, detail, after=last, tally=tally)
+            tally, last = self._repository.release_page(begun, wanted, ids, detail, after=last, tally=tally)
             if last is None:
                 break
             if progress:
@@ -139,13 +139,13 @@ class Restored:
         not_held = len(set(ids)) - tally.matched if ids else 0
         return ReleaseResult(begun.id, tally.changed, tally.expired, tally.skipped + not_held)
 
-    def _verdict(self) -> Verdict:
-        verdict = self._book.verdict()
+    def _verdict(self) -> IdentityCheck:
+        verdict = self._repository.verdict()
         if verdict is None:
             raise ServiceUnavailable("the database has not the tables of this version: run `notifier db upgrade`")
         return verdict
 
-    def _begin(self, action: str, verdict: Verdict, operator: str, reason: str | None) -> Begun:
+    def _begin(self, action: str, verdict: IdentityCheck, operator: str, reason: str | None) -> Begun:
         return self._operating.begin(operator, action, {"differences": list(verdict.differences)}, reason)
 
 

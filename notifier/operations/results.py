@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from notifier.store.operator_actions import Group, Tally
+from notifier.store.operator_actions import ActionCounts, SelectionGroup
 from notifier.store.rejected import CodeCount
 
 #: Called after each page with the counts up to there. What it raises ends the run.
-Progress = Callable[[Tally], None]
+Progress = Callable[[ActionCounts], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ActionResult:
     """What came of an action."""
 
     #: The operator's record; None: a dry run wrote nothing.
@@ -36,10 +36,10 @@ class Result:
     #: Of those that were named by id.
     skipped: tuple[Skipped, ...] = ()
     #: Of a dry run over notifications.
-    groups: tuple[Group, ...] = ()
+    groups: tuple[SelectionGroup, ...] = ()
     #: Of a dry run over rejected messages.
     codes: tuple[CodeCount, ...] = ()
 
 
-def result(record: UUID, tally: Tally, skipped: Sequence[Skipped]) -> Result:
-    return Result(record, tally.matched, tally.changed, tally.expired, tuple(skipped))
+def result(record: UUID, tally: ActionCounts, skipped: Sequence[Skipped]) -> ActionResult:
+    return ActionResult(record, tally.matched, tally.changed, tally.expired, tuple(skipped))

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from notifier.config.limits import Retention
 from notifier.domain.statuses import Channel
-from notifier.store.retention import RetentionBook, Span, Walked
+from notifier.store.retention import RetentionRepository, Span, Walked
 from notifier.store.schema.partitions import LAST_ID, Month, first_id
 
 #: On this day of a month the walks begin at the beginning: an id may be older than the mark when it arrives.
@@ -24,7 +24,7 @@ _WHOLE_WALK_DAY = 1
 
 
 @dataclass
-class Kept:
+class RetentionRun:
     """What a run did, or would do. Counts of rows, and names of months."""
 
     redacted: dict[str, int] = field(default_factory=dict)
@@ -51,20 +51,22 @@ class _Enough(Exception):
     """The time of this run is over."""
 
 
-class Keeper:
+class RetentionJob:
     """Does what the retention tables say. Thread-safe; any number at once do no harm."""
 
-    def __init__(self, book: RetentionBook, tables: Mapping[Channel, Retention]) -> None:
-        self._book = book
+    def __init__(self, repository: RetentionRepository, tables: Mapping[Channel, Retention]) -> None:
+        self._repository = repository
         self._tables = tables
 
-    def run(self, *, seconds: float | None = None, progress: Callable[[Kept], None] | None = None) -> Kept:
+    def run(
+        self, *, seconds: float | None = None, progress: Callable[[RetentionRun], None] | None = None
+    ) -> RetentionRun:
         """Do all of it, or what `seconds` are enough for.
 
         Raises:
             ServiceUnavailable: the database went away; the pages until then are done.
         """
-        kept = Kept()
+        kept = RetentionRun()
         over = None if seconds is None else time.monotonic() + seconds
         try:
             for _ in self._steps(kept):
@@ -76,38 +78,38 @@ class Keeper:
             kept.is_complete = False
         return kept
 
-    def preview(self) -> Kept:
+    def preview(self) -> RetentionRun:
         """What there is to do now. Writes nothing."""
-        kept = Kept()
+        kept = RetentionRun()
         cutoffs = self._cutoffs()
         for channel, table in self._tables.items():
             if table.redact_after_days is not None:
                 spans = self._spans(channel, table.redact_after_days)
-                kept.redacted[channel] = sum(self._book.count(span, is_redaction=True) for span in spans)
+                kept.redacted[channel] = sum(self._repository.count(span, is_redaction=True) for span in spans)
             days = _rejected_days(table)
             if days is not None:
-                kept.rejected[channel] = self._book.count_rejected(channel, days)
+                kept.rejected[channel] = self._repository.count_rejected(channel, days)
         for month in self._behind(cutoffs):
-            (kept.held if self._book.live_in(month) else kept.dropped).append(month.name)
+            (kept.held if self._repository.live_in(month) else kept.dropped).append(month.name)
         for channel, before in cutoffs.items():
             old, ahead = self._spans(channel, self._tables[channel].drop_after_days or 0)
             deleted = [ahead] if self._goes_with_months(before, cutoffs) else [old, ahead]
-            count = sum(self._book.count(span, is_redaction=False) for span in deleted)
+            count = sum(self._repository.count(span, is_redaction=False) for span in deleted)
             if count or old in deleted:
                 kept.deleted[channel] = count
         return kept
 
-    def _steps(self, kept: Kept) -> Iterator[None]:
-        while count := self._book.wipe_secrets_page():
+    def _steps(self, kept: RetentionRun) -> Iterator[None]:
+        while count := self._repository.wipe_secrets_page():
             kept.wiped += count
             yield
         for channel, table in self._tables.items():
             if table.redact_after_days is not None:
                 old, ahead = self._spans(channel, table.redact_after_days)
-                yield from self._walk(f"redact:{channel}", old, self._book.redact_page, kept.redacted)
-                yield from self._walk(None, ahead, self._book.redact_page, kept.redacted)
+                yield from self._walk(f"redact:{channel}", old, self._repository.redact_page, kept.redacted)
+                yield from self._walk(None, ahead, self._repository.redact_page, kept.redacted)
             days = _rejected_days(table)
-            while days is not None and (count := self._book.delete_rejected_page(channel, days)):
+            while days is not None and (count := self._repository.delete_rejected_page(channel, days)):
                 kept.rejected[channel] = kept.rejected.get(channel, 0) + count
                 yield
         cutoffs = self._cutoffs()
@@ -117,17 +119,17 @@ class Keeper:
             only_default = self._goes_with_months(before, cutoffs)
             task = f"delete:{channel}{':default' if only_default else ''}"
             old, ahead = self._spans(channel, self._tables[channel].drop_after_days or 0)
-            look = partial(self._book.delete_page, only_default=only_default)
+            look = partial(self._repository.delete_page, only_default=only_default)
             yield from self._walk(task, old, look, kept.deleted)
-            everywhere = partial(self._book.delete_page, only_default=False)
+            everywhere = partial(self._repository.delete_page, only_default=False)
             yield from self._walk(None, ahead, everywhere, kept.deleted)
 
     def _walk(
         self, task: str | None, span: Span, look: Callable[[Span], Walked], counts: dict[str, int]
     ) -> Iterator[None]:
         """From the mark of the task, if it has one, to the end. It follows while nothing is left behind it."""
-        if task is not None and self._book.now().day != _WHOLE_WALK_DAY:
-            span = replace(span, after=self._book.mark(task))
+        if task is not None and self._repository.now().day != _WHOLE_WALK_DAY:
+            span = replace(span, after=self._repository.mark(task))
         is_clean = True
         while (page := look(span)).last is not None:
             if page.changed or task is not None:
@@ -135,20 +137,20 @@ class Keeper:
             is_clean = is_clean and not page.is_left
             span = replace(span, after=page.last)
             if task is not None and is_clean:
-                self._book.set_mark(task, page.last)
+                self._repository.set_mark(task, page.last)
             yield
 
-    def _drop(self, month: Month, kept: Kept) -> Iterator[None]:
+    def _drop(self, month: Month, kept: RetentionRun) -> Iterator[None]:
         """Keys and callbacks of its notifications first: they lie in tables without months. A run that ends in
         between has forgotten keys of notifications that are still there, and too old to be repeated."""
-        if self._book.live_in(month):
+        if self._repository.live_in(month):
             kept.held.append(month.name)
             return
         after: UUID | None = UUID(int=0)
         while after is not None:
-            after = self._book.forget_page_of(month, after)
+            after = self._repository.forget_page_of(month, after)
             yield
-        (kept.dropped if self._book.drop(month) else kept.in_use).append(month.name)
+        (kept.dropped if self._repository.drop(month) else kept.in_use).append(month.name)
         yield
 
     def _cutoffs(self) -> dict[Channel, UUID]:
@@ -159,7 +161,7 @@ class Keeper:
         """Months that lie wholly behind the times of all channels."""
         if len(cutoffs) < len(Channel):
             return []
-        return [month for month in self._book.months() if month.high <= min(cutoffs.values())]
+        return [month for month in self._repository.months() if month.high <= min(cutoffs.values())]
 
     @staticmethod
     def _goes_with_months(before: UUID, cutoffs: Mapping[Channel, UUID]) -> bool:
@@ -171,14 +173,14 @@ class Keeper:
         wrong when that was made, and it would be kept for too long."""
         end = self._end(days)
         old = Span(channel, UUID(int=0), first_id(end))
-        return old, Span(channel, first_id(self._book.now()), LAST_ID, accepted_before=end)
+        return old, Span(channel, first_id(self._repository.now()), LAST_ID, accepted_before=end)
 
     def _before(self, days: int) -> UUID:
         return first_id(self._end(days))
 
     def _end(self, days: int) -> datetime:
         # To the day, so that channels with the same number have the same end.
-        today = self._book.now().replace(hour=0, minute=0, second=0, microsecond=0)
+        today = self._repository.now().replace(hour=0, minute=0, second=0, microsecond=0)
         return today - timedelta(days=days)
 
 

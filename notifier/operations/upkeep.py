@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from notifier.config.logs import log, log_failure
 from notifier.domain.errors import NotifierError, ServiceUnavailable
-from notifier.operations.retention import Keeper
+from notifier.operations.retention import RetentionJob
 from notifier.store.schema.partitions import ensure_partitions
 from notifier.store.search import Audit
-from notifier.store.upkeep import UpkeepBook
+from notifier.store.upkeep import UpkeepRepository
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -37,8 +37,8 @@ Work = Callable[[], Any]
 class Upkeep:
     """Runs steps by name. Thread-safe; any number at once do no harm."""
 
-    def __init__(self, book: UpkeepBook, steps: Mapping[str, Work]) -> None:
-        self._book = book
+    def __init__(self, repository: UpkeepRepository, steps: Mapping[str, Work]) -> None:
+        self._repository = repository
         self._steps = steps
 
     def run(self, names: Iterable[str]) -> dict[str, Any]:
@@ -51,20 +51,20 @@ class Upkeep:
         Raises:
             ServiceUnavailable: the database is away, and with it every step.
         """
-        name = self._book.take_late(list(self._steps))
+        name = self._repository.take_late(list(self._steps))
         return {} if name is None else self.run([name])
 
     @contextmanager
     def recorded(self, name: str) -> Iterator[None]:
         """A run of this step, by whomever: the record shows when it began and how it ended."""
-        self._record(lambda: self._book.begin(name), name)
+        self._record(lambda: self._repository.begin(name), name)
         try:
             yield
         except Exception as error:
             why = _why(error)
-            self._record(lambda: self._book.fail(name, why), name)
+            self._record(lambda: self._repository.fail(name, why), name)
             raise
-        self._record(lambda: self._book.succeed(name), name)
+        self._record(lambda: self._repository.succeed(name), name)
 
     def _run(self, name: str) -> Any:
         began = time.monotonic()
@@ -93,9 +93,9 @@ def make_partitions(engine: Engine) -> list[str]:
     return made.names
 
 
-def keep(keeper: Keeper) -> dict[str, Any]:
+def keep(job: RetentionJob) -> dict[str, Any]:
     """Redact, delete and drop what is old enough; what there is no time for waits for the next night."""
-    kept = keeper.run(seconds=RETENTION_SECONDS)
+    kept = job.run(seconds=RETENTION_SECONDS)
     log.info(
         "retention.done",
         redacted=sum(kept.redacted.values()),

@@ -9,19 +9,19 @@ from notifier.rendering.lint import check_templates
 from notifier.rendering.loader import Template
 from notifier.rendering.manifest import Sample
 from notifier.rendering.output import Rendered
-from notifier.rendering.problems import Problem, Severity
+from notifier.rendering.problems import Severity, TemplateProblem
 from notifier.rendering.renderer import Renderer
 from notifier.rendering.sms_segments import Segments, segments
 from notifier.rendering.variables import Type, Variable
 
 __all__ = [
-    "Problem",
     "Rendered",
     "Renderer",
     "Sample",
     "Segments",
     "Severity",
     "Template",
+    "TemplateProblem",
     "Type",
     "Variable",
     "check_templates",

@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from babel import Locale, dates, numbers
 from jinja2.filters import FILTERS
 
-from notifier.rendering.json_values import Money, ValueRefused, read_date, read_datetime, read_money, read_number
+from notifier.rendering.variables import Money, ValueRefused, read_date, read_datetime, read_money, read_number
 
 #: Not among them, and why: `safe` and `tojson` (switch escaping off), `attr` (reaches into Python),
 #: `format`, `center`, `indent`, `batch`, `slice` (a small number makes a huge text), `random` (a retry must

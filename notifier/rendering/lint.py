@@ -11,7 +11,7 @@ from notifier.rendering.loader import UNSUBSCRIBE_URL, Edition, Loaded, load
 from notifier.rendering.locales import same_language
 from notifier.rendering.manifest import Sample
 from notifier.rendering.output import Rendered, write
-from notifier.rendering.problems import Problem, Severity
+from notifier.rendering.problems import Severity, TemplateProblem
 from notifier.rendering.sms_segments import outside_gsm
 from notifier.rendering.template_files import HTML, MANIFEST, SUBJECT, TEXT, folder_names
 from notifier.rendering.variables import check_values
@@ -19,13 +19,13 @@ from notifier.rendering.variables import check_values
 _PARTS = (SUBJECT, TEXT, HTML)
 
 
-def check_templates(root: Path, *, name: str | None = None) -> list[Problem]:
+def check_templates(root: Path, *, name: str | None = None) -> list[TemplateProblem]:
     """Load every template below `root` (or those called `name`), judge its files, and render its samples.
 
     Errors would make a message fail; warnings are worth a look. Sorted by path and line.
     """
     if not root.is_dir():
-        return [Problem(str(root), None, "there is no such folder: check NOTIFIER_TEMPLATES")]
+        return [TemplateProblem(str(root), None, "there is no such folder: check NOTIFIER_TEMPLATES")]
     problems = {
         problem
         for channel in Channel
@@ -36,7 +36,7 @@ def check_templates(root: Path, *, name: str | None = None) -> list[Problem]:
     return sorted(problems, key=lambda problem: (problem.path, problem.line or 0, problem.text))
 
 
-def _check_template(root: Path, channel: Channel, name: str) -> Iterator[Problem]:
+def _check_template(root: Path, channel: Channel, name: str) -> Iterator[TemplateProblem]:
     loaded, problems = load(root, channel, name)
     yield from problems
     if loaded is None:
@@ -47,7 +47,7 @@ def _check_template(root: Path, channel: Channel, name: str) -> Iterator[Problem
     yield from _check_samples(loaded)
 
 
-def _check_variables(loaded: Loaded) -> Iterator[Problem]:
+def _check_variables(loaded: Loaded) -> Iterator[TemplateProblem]:
     """What is used and not declared, and the other way round."""
     declared, used = loaded.template.variables, set[str]()
     given = set[str]() if loaded.template.transactional else {UNSUBSCRIBE_URL}
@@ -58,24 +58,24 @@ def _check_variables(loaded: Loaded) -> Iterator[Problem]:
             for name, line in file.variables.items():
                 if name not in declared and name not in assigned and name not in given:
                     text = f"{name} is not declared: add [variables.{name}] to {MANIFEST}, or correct the name"
-                    yield Problem(edition.sources[key].path, line, text)
+                    yield TemplateProblem(edition.sources[key].path, line, text)
     for name in declared:
         if name not in used:
             text = f"variables.{name}: no part uses it; remove it, or use it"
-            yield Problem(_manifest_path(loaded), None, text, Severity.WARNING)
+            yield TemplateProblem(_manifest_path(loaded), None, text, Severity.WARNING)
 
 
-def _check_files(loaded: Loaded) -> Iterator[Problem]:
+def _check_files(loaded: Loaded) -> Iterator[TemplateProblem]:
     """Files in the template's own folders that no edition uses: usually a slip in the name."""
     used = {source.path for edition in loaded.editions.values() for source in edition.sources.values()}
     for source in loaded.shelf.files.values():
         is_own = source.path.startswith(f"{_folder(loaded)}/")
         if is_own and source.path not in used and source.path != _manifest_path(loaded):
             text = "nothing uses this file: correct its name, or remove it"
-            yield Problem(source.path, None, text, Severity.WARNING)
+            yield TemplateProblem(source.path, None, text, Severity.WARNING)
 
 
-def _check_languages(loaded: Loaded) -> Iterator[Problem]:
+def _check_languages(loaded: Loaded) -> Iterator[TemplateProblem]:
     """Editions in which a reader would find words of another language."""
     default = loaded.template.default_locale
     for edition in loaded.editions.values():
@@ -85,27 +85,29 @@ def _check_languages(loaded: Loaded) -> Iterator[Problem]:
             falls_back = not source.locale or not same_language(source.locale, edition.locale)
             if falls_back and (name in _PARTS or loaded.shelf.locales_of(name)):
                 text = f"{edition.locale} has no {name} of its own: readers would get this one; translate it"
-                yield Problem(source.path, None, text, Severity.WARNING)
+                yield TemplateProblem(source.path, None, text, Severity.WARNING)
 
 
-def _check_samples(loaded: Loaded) -> Iterator[Problem]:
+def _check_samples(loaded: Loaded) -> Iterator[TemplateProblem]:
     template, path = loaded.template, _manifest_path(loaded)
     if not template.samples:
-        yield Problem(path, None, "there are no [[samples]]: add one, so that the template can be tried out")
+        yield TemplateProblem(
+            path, None, "there are no [[samples]]: add one, so that the template can be tried out"
+        )
         return
     for sample in template.samples:
         faults = list(check_values(template.variables, sample.context, "context"))
-        yield from (Problem(path, None, f"sample {sample.name!r}: {fault}") for fault in faults)
+        yield from (TemplateProblem(path, None, f"sample {sample.name!r}: {fault}") for fault in faults)
         for name in sorted(sample.context.keys() - template.variables.keys()):
             text = f"sample {sample.name!r}: context.{name} is not declared; remove it, or declare it"
-            yield Problem(path, None, text, Severity.WARNING)
+            yield TemplateProblem(path, None, text, Severity.WARNING)
         if not faults:
             for edition in _editions_for(loaded, sample):
                 yield from _check_rendering(loaded, sample, edition)
     for edition in loaded.editions.values():
         if not any(edition in _editions_for(loaded, sample) for sample in template.samples):
             text = f"no sample is rendered in {edition.locale}: add one, or a sample without a locale"
-            yield Problem(path, None, text, Severity.WARNING)
+            yield TemplateProblem(path, None, text, Severity.WARNING)
 
 
 def _editions_for(loaded: Loaded, sample: Sample) -> list[Edition]:
@@ -114,16 +116,18 @@ def _editions_for(loaded: Loaded, sample: Sample) -> list[Edition]:
     return [loaded.edition(sample.locale)]
 
 
-def _check_rendering(loaded: Loaded, sample: Sample, edition: Edition) -> Iterator[Problem]:
+def _check_rendering(loaded: Loaded, sample: Sample, edition: Edition) -> Iterator[TemplateProblem]:
     try:
         rendered = write(loaded, sample.locale or edition.locale, sample.context)
     except RenderingFailed as error:
-        yield Problem(_manifest_path(loaded), None, f"sample {sample.name!r} in {edition.locale}: {error}")
+        yield TemplateProblem(_manifest_path(loaded), None, f"sample {sample.name!r} in {edition.locale}: {error}")
         return
     budget, size = loaded.template.max_segments, rendered.segments
     if budget is not None and size is not None and size.count > budget:
         text = f"sample {sample.name!r} takes {size.count} segments, and max_segments is {budget}"
-        yield Problem(edition.sources[TEXT].path, None, f"{text}: shorten the text{_why_unicode(rendered)}")
+        yield TemplateProblem(
+            edition.sources[TEXT].path, None, f"{text}: shorten the text{_why_unicode(rendered)}"
+        )
 
 
 def _why_unicode(rendered: Rendered) -> str:

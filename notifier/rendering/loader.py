@@ -13,7 +13,7 @@ import jinja2
 from notifier.domain.statuses import Channel, OnUnknown
 from notifier.rendering.locales import canonical, fallbacks, known_locale
 from notifier.rendering.manifest import Manifest, Sample, read_manifest
-from notifier.rendering.problems import Problem, errors_of
+from notifier.rendering.problems import TemplateProblem, errors_of
 from notifier.rendering.sandbox import environment_of
 from notifier.rendering.static_checks import Examined, Reference, examine
 from notifier.rendering.template_files import HTML, MANIFEST, SUBJECT, TEXT, Shelf, Source, chain, locate, read
@@ -90,7 +90,7 @@ class Loaded:
         return self.editions[self.template.default_locale]
 
 
-def load(root: Path, channel: Channel, name: str) -> tuple[Loaded | None, list[Problem]]:
+def load(root: Path, channel: Channel, name: str) -> tuple[Loaded | None, list[TemplateProblem]]:
     """Read and compile one template that exists.
 
     Returns None with the problems if it cannot be used. Warnings may come with a template, too.
@@ -115,15 +115,17 @@ def load(root: Path, channel: Channel, name: str) -> tuple[Loaded | None, list[P
     return Loaded(template, MappingProxyType(editions), shelf), problems
 
 
-def _manifest(shelf: Shelf, channel: Channel, folder: str) -> tuple[Manifest | None, list[Problem]]:
+def _manifest(shelf: Shelf, channel: Channel, folder: str) -> tuple[Manifest | None, list[TemplateProblem]]:
     source = shelf.files.get(MANIFEST)
     if source is None:
-        return None, [Problem(folder, None, f"{MANIFEST} is missing: add one with at least a description")]
+        return None, [TemplateProblem(folder, None, f"{MANIFEST} is missing: add one with at least a description")]
     manifest, problems = read_manifest(source.path, source.text)
     if manifest and manifest.max_segments and channel is not Channel.SMS:
-        problems.append(Problem(source.path, None, "max_segments: is for SMS only; remove it"))
+        problems.append(TemplateProblem(source.path, None, "max_segments: is for SMS only; remove it"))
     if manifest and not manifest.transactional:
-        problems += (Problem(source.path, None, f"transactional: {what}") for what in _endless(manifest, channel))
+        problems += (
+            TemplateProblem(source.path, None, f"transactional: {what}") for what in _endless(manifest, channel)
+        )
     return manifest, problems
 
 
@@ -137,24 +139,24 @@ def _endless(manifest: Manifest, channel: Channel) -> Iterator[str]:
         yield "false and suppression_exempt cannot both be: what must be sent by law cannot be ended"
 
 
-def _locales(shelf: Shelf, manifest: Manifest, folder: str) -> tuple[tuple[str, ...], list[Problem]]:
+def _locales(shelf: Shelf, manifest: Manifest, folder: str) -> tuple[tuple[str, ...], list[TemplateProblem]]:
     problems = []
     own = {source.locale for source in shelf.files.values() if source.path.startswith(f"{folder}/")} - {""}
     for tag in sorted(own):
         where = f"{folder}/{tag}"
         if known_locale(tag) is None:
-            problems.append(Problem(where, None, "the folder is no locale: rename it, as fr or zh-Hans"))
+            problems.append(TemplateProblem(where, None, "the folder is no locale: rename it, as fr or zh-Hans"))
         elif canonical(tag) != tag:
-            problems.append(Problem(where, None, f"spell the folder {canonical(tag)}"))
+            problems.append(TemplateProblem(where, None, f"spell the folder {canonical(tag)}"))
         elif tag == manifest.default_locale:
             text = f"{tag} is the default locale: move the files up, into {folder}"
-            problems.append(Problem(where, None, text))
+            problems.append(TemplateProblem(where, None, text))
     return (manifest.default_locale, *sorted(own - {manifest.default_locale})), problems
 
 
 def _edition(
     shelf: Shelf, channel: Channel, folder: str, locales: tuple[str, ...]
-) -> tuple[Edition | None, list[Problem]]:
+) -> tuple[Edition | None, list[TemplateProblem]]:
     parts, problems = _parts(shelf, channel, folder)
     sources, examined, found = _collect(shelf, parts, locales)
     problems += found
@@ -175,27 +177,29 @@ def _edition(
     return edition, problems
 
 
-def _parts(shelf: Shelf, channel: Channel, folder: str) -> tuple[list[str], list[Problem]]:
+def _parts(shelf: Shelf, channel: Channel, folder: str) -> tuple[list[str], list[TemplateProblem]]:
     """The parts that every edition has. The default locale must have them all: the others fall back to it."""
     needed = {Channel.EMAIL: (SUBJECT, TEXT), Channel.SMS: (TEXT,)}[channel]
     missing = [part for part in needed if part not in shelf.files]
     if channel is Channel.EMAIL and HTML not in shelf.files and shelf.locales_of(HTML):
         missing.append(HTML)
-    problems = [Problem(folder, None, f"{part} is missing in the default locale: add it") for part in missing]
+    problems = [
+        TemplateProblem(folder, None, f"{part} is missing in the default locale: add it") for part in missing
+    ]
     parts = [part for part in (SUBJECT, TEXT, HTML) if part in shelf.files]
     if channel is Channel.SMS:
         surplus = (shelf.files[part].path for part in parts if part != TEXT)
-        problems += (Problem(path, None, f"an SMS has {TEXT} only: remove it") for path in surplus)
+        problems += (TemplateProblem(path, None, f"an SMS has {TEXT} only: remove it") for path in surplus)
     return parts, problems
 
 
 def _collect(
     shelf: Shelf, parts: Iterable[str], locales: tuple[str, ...]
-) -> tuple[dict[str, Source], dict[str, Examined], list[Problem]]:
+) -> tuple[dict[str, Source], dict[str, Examined], list[TemplateProblem]]:
     """The parts and everything that they extend, include and import, in the given locales."""
     sources: dict[str, Source] = {}
     examined: dict[str, Examined] = {}
-    problems: list[Problem] = []
+    problems: list[TemplateProblem] = []
     waiting = [("", Reference(part, 1)) for part in parts]
     while waiting:
         origin, reference = waiting.pop()
@@ -204,7 +208,7 @@ def _collect(
         source = shelf.find(reference.name, locales)
         if source is None:
             text = f"there is no file {reference.name}: correct the name, or add it"
-            problems.append(Problem(origin, reference.line, text))
+            problems.append(TemplateProblem(origin, reference.line, text))
             continue
         file = examine(reference.name, source.path, source.text)
         sources[reference.name], examined[reference.name] = source, file

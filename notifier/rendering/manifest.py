@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from notifier.domain.statuses import OnUnknown
 from notifier.rendering.locales import canonical, known_locale
-from notifier.rendering.problems import Problem
+from notifier.rendering.problems import TemplateProblem
 from notifier.rendering.sandbox import PROVIDED
 from notifier.rendering.variables import Variable, as_json
 
@@ -76,24 +76,24 @@ class Manifest(BaseModel):
     samples: tuple[Sample, ...] = ()
 
 
-def read_manifest(path: str, text: str) -> tuple[Manifest | None, list[Problem]]:
+def read_manifest(path: str, text: str) -> tuple[Manifest | None, list[TemplateProblem]]:
     """Read one template.toml: the manifest, or every problem with it by key."""
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         line = _LINE.search(str(error))
         what = _LINE.sub("", str(error)).strip()
-        return None, [Problem(path, int(line[1]) if line else None, f"not valid TOML: {what}")]
+        return None, [TemplateProblem(path, int(line[1]) if line else None, f"not valid TOML: {what}")]
     try:
         return Manifest.model_validate(content), []
     except ValidationError as error:
         return None, [_problem(path, detail) for detail in error.errors(include_url=False)]
 
 
-def _problem(path: str, detail: Mapping[str, Any]) -> Problem:
+def _problem(path: str, detail: Mapping[str, Any]) -> TemplateProblem:
     key = ".".join(str(part) for part in detail["loc"] if part != "[key]")
     if detail["type"] == "extra_forbidden":
-        return Problem(path, None, f"{key}: unknown key; remove it or correct its spelling")
+        return TemplateProblem(path, None, f"{key}: unknown key; remove it or correct its spelling")
     if detail["type"] == "missing":
-        return Problem(path, None, f"{key}: is missing; add it")
-    return Problem(path, None, f"{key}: {detail['msg'][:1].lower()}{detail['msg'][1:]}")
+        return TemplateProblem(path, None, f"{key}: is missing; add it")
+    return TemplateProblem(path, None, f"{key}: {detail['msg'][:1].lower()}{detail['msg'][1:]}")

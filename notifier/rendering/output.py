@@ -14,11 +14,10 @@ import jinja2
 from notifier.domain.errors import RenderingFailed
 from notifier.domain.statuses import Channel
 from notifier.rendering.filters import writing_in
-from notifier.rendering.json_values import ValueRefused
 from notifier.rendering.loader import UNSUBSCRIBE_URL, Edition, Loaded
 from notifier.rendering.locales import formats_for
 from notifier.rendering.sms_segments import Segments, segments
-from notifier.rendering.variables import completed
+from notifier.rendering.variables import ValueRefused, completed
 
 #: Stands for the link of a mail that is only tried out.
 SAMPLE_LINK = "https://notify.example.com/u/sample"

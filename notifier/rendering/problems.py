@@ -15,7 +15,7 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class TemplateProblem:
     """One thing that is wrong with a template, where, and what to do about it."""
 
     #: File or folder, relative to the folder of templates, with forward slashes.
@@ -31,6 +31,6 @@ class Problem:
         return f"{where}: {self.severity}: {self.text}"
 
 
-def errors_of(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+def errors_of(problems: Iterable[TemplateProblem]) -> tuple[TemplateProblem, ...]:
     """Those that keep a template from being used."""
     return tuple(problem for problem in problems if problem.severity is Severity.ERROR)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -133,21 +133,27 @@ class Renderer:
         if not folders:
             self._entries.pop((channel, name), None)
             raise NotFound(f"there is no {channel} template {name!r}: {near(name, self.names(channel))}")
+        entry = self._next_entry(channel, name, folders, old)
+        self._entries[channel, name] = entry
+        return entry
+
+    def _next_entry(self, channel: Channel, name: str, folders: Sequence[Path], old: _Entry | None) -> _Entry:
+        """What is known after this look at the disk. A template that works is replaced only by one that works, and
+        that has stood still since the last look."""
         signature, check_at = sign(folders), self._clock() + self._recheck_seconds
         if old is not None and signature == old.signature:
-            entry = replace(old, check_at=check_at, changed_to=None)
-        elif old is None or old.loaded is None:
-            entry = self._load(channel, name, signature, check_at)
-        elif signature != old.changed_to:
-            entry = replace(old, check_at=check_at, changed_to=signature)
-        else:
-            entry = self._load(channel, name, signature, check_at)
-            if sign(folders) != signature:
-                entry = replace(old, check_at=check_at, changed_to=None)  # changed again while it was read
-            elif entry.loaded is None:
-                log.warning("template.broken", channel=channel, template=name, error=entry.problems[0])
-                entry = replace(entry, loaded=old.loaded)
-        self._entries[channel, name] = entry
+            return replace(old, check_at=check_at, changed_to=None)
+        if old is None or old.loaded is None:
+            return self._load(channel, name, signature, check_at)
+        if signature != old.changed_to:
+            return replace(old, check_at=check_at, changed_to=signature)
+        entry = self._load(channel, name, signature, check_at)
+        if sign(folders) != signature:
+            # It changed again while it was read.
+            return replace(old, check_at=check_at, changed_to=None)
+        if entry.loaded is None:
+            log.warning("template.broken", channel=channel, template=name, error=entry.problems[0])
+            return replace(entry, loaded=old.loaded)
         return entry
 
     def _load(self, channel: Channel, name: str, signature: Signature, check_at: float) -> _Entry:

@@ -18,7 +18,7 @@ from jinja2.exceptions import TemplateSyntaxError
 from jinja2.meta import find_undeclared_variables
 
 from notifier.rendering.filters import ALLOWED
-from notifier.rendering.problems import Problem
+from notifier.rendering.problems import TemplateProblem
 from notifier.rendering.sandbox import ENVIRONMENT, PROVIDED
 
 _Referring: TypeAlias = nodes.Extends | nodes.Include | nodes.Import | nodes.FromImport
@@ -43,7 +43,7 @@ class Examined:
     variables: Mapping[str, int] = field(default_factory=dict)
     #: Names that it sets or imports at its top: the files that it extends or includes see them, too.
     assigned: frozenset[str] = frozenset()
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[TemplateProblem, ...] = ()
 
 
 @lru_cache(maxsize=2048)
@@ -55,17 +55,20 @@ def examine(name: str, path: str, text: str) -> Examined:
     try:
         tree = ENVIRONMENT.parse(text, name, path)
         # First of all: the compiler's optimiser would already evaluate 10 ** 10 ** 10.
-        problems = tuple(Problem(path, line, what) for line, what in _refusals(tree))
+        problems = tuple(TemplateProblem(path, line, what) for line, what in _refusals(tree))
         if problems:
             return Examined(None, problems=problems)
         undeclared = find_undeclared_variables(tree) - PROVIDED
         code = ENVIRONMENT.compile(tree, name, path)
     except TemplateSyntaxError as error:
         return Examined(
-            None, problems=(Problem(path, error.lineno, f"{str(error.message).rstrip('.')}; correct the syntax"),)
+            None,
+            problems=(
+                TemplateProblem(path, error.lineno, f"{str(error.message).rstrip('.')}; correct the syntax"),
+            ),
         )
     except RecursionError:
-        return Examined(None, problems=(Problem(path, None, "nested too deeply: split it into files"),))
+        return Examined(None, problems=(TemplateProblem(path, None, "nested too deeply: split it into files"),))
     loads = [node for node in tree.find_all(nodes.Name) if node.ctx == "load"]
     lines = {node.name: node.lineno for node in sorted(loads, key=lambda node: -node.lineno)}
     return Examined(

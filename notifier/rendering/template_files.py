@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from notifier.rendering.locales import fallbacks
-from notifier.rendering.problems import Problem
+from notifier.rendering.problems import TemplateProblem
 
 #: The parts of a template; a mail's html may be left out.
 SUBJECT, TEXT, HTML = "subject.txt", "body.txt", "body.html"
@@ -101,7 +101,7 @@ def sign(folders: Sequence[Path]) -> Signature:
     return tuple(found)
 
 
-def read(root: Path, folders: Sequence[Path]) -> tuple[Shelf, list[Problem]]:
+def read(root: Path, folders: Sequence[Path]) -> tuple[Shelf, list[TemplateProblem]]:
     """Read the files of one template, and say which cannot be read."""
     files: dict[str, Source] = {}
     problems = []
@@ -113,7 +113,7 @@ def read(root: Path, folders: Sequence[Path]) -> tuple[Shelf, list[Problem]]:
             try:
                 files[key] = Source(where, locale, _read_text(path))
             except (OSError, ValueError) as error:
-                problems.append(Problem(where, None, _why_unreadable(error)))
+                problems.append(TemplateProblem(where, None, _why_unreadable(error)))
     return Shelf(files), problems
 
 

@@ -32,7 +32,7 @@ _MAX_LINK = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class UnsubscribeLink:
     """What an unsubscribe link ends: mails of one category to one recipient."""
 
     #: The mail that the link was in.
@@ -107,7 +107,7 @@ class Tokens:
         token = urlsafe_b64encode(self._proof("unsubscribe", body) + body).decode("ascii")
         return f"{self._links}{token.rstrip('=')}"
 
-    def read_link(self, token: str) -> Ending | None:
+    def read_link(self, token: str) -> UnsubscribeLink | None:
         """What the last part of such a link ends; None: we made no such link."""
         if len(token) > _MAX_LINK or not token.isascii() or self._key.is_public:
             return None
@@ -119,7 +119,7 @@ class Tokens:
         if not hmac.compare_digest(proof, self._proof("unsubscribe", body)):
             return None
         locale, _, category = body[48:].decode().partition(" ")
-        return Ending(UUID(bytes=body[:16]), body[16:48], category, locale)
+        return UnsubscribeLink(UUID(bytes=body[:16]), body[16:48], category, locale)
 
     def _proof(self, purpose: str, body: bytes) -> bytes:
         return self._key.digest(purpose, body.hex())[:_PROOF]

@@ -51,7 +51,7 @@ class StoredKey:
 _VIEW = tuple(getattr(ApiKey, name) for name in KeyView.__dataclass_fields__)
 
 
-class KeyBook:
+class ApiKeyRepository:
     """Thread-safe: it holds nothing but the engine, so a key that is revoked is revoked for the next request.
 
     Every method raises `ServiceUnavailable` when the database cannot be used now.

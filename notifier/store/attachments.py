@@ -75,7 +75,7 @@ class LoadedAttachment:
     content: bytes
 
 
-class AttachmentBook:
+class AttachmentRepository:
     """Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`."""
 
     def __init__(self, engine: Engine) -> None:

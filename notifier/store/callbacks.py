@@ -22,7 +22,7 @@ from notifier.domain.errors import NotFound
 from notifier.domain.statuses import ENDPOINT_FAILURES, CallbackFailure, CallbackState, Status
 from notifier.store import callback_sql as statements
 from notifier.store.engine import transaction
-from notifier.store.operator_actions import Tally, among, note_result
+from notifier.store.operator_actions import ActionCounts, among, note_result
 from notifier.store.schema.callbacks import Callback, CallbackAttempt, CallbackEndpoint
 
 #: So many calls of one endpoint at once, by all workers together: a slow one holds no more slots than these.
@@ -174,7 +174,7 @@ _CALL = tuple(getattr(CallbackAttempt, name) for name in CallView.__dataclass_fi
 _ENDPOINT = tuple(getattr(CallbackEndpoint, name) for name in EndpointView.__dataclass_fields__)
 
 
-class CallbackBook:
+class CallbackRepository:
     """Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`."""
 
     def __init__(self, engine: Engine) -> None:
@@ -298,8 +298,8 @@ class CallbackBook:
         return {(row[0], row[1]): row[2] for row in rows}
 
     def replay_page(
-        self, wanted: CallbackFilter, ids: Sequence[UUID], record: UUID, *, after: UUID | None, tally: Tally
-    ) -> tuple[Tally, UUID | None]:
+        self, wanted: CallbackFilter, ids: Sequence[UUID], record: UUID, *, after: UUID | None, tally: ActionCounts
+    ) -> tuple[ActionCounts, UUID | None]:
         """Set the next page going again. Returns the counts so far, and where the next page begins; None: the
         end."""
         query = select(Callback.id).where(*_replayable(wanted, ids)).order_by(Callback.id).limit(PAGE)
@@ -310,7 +310,7 @@ class CallbackBook:
             if not found:
                 return tally, None
             connection.execute(statements.REPLAY, {"ids": found})
-            tally += Tally(len(found), len(found))
+            tally += ActionCounts(len(found), len(found))
             note_result(connection, record, tally, is_finished=False)
         return tally, UUID(found[-1])
 

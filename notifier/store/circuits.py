@@ -51,7 +51,7 @@ class CircuitState:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class CircuitRefusal:
     """A message that a provider refused for its sender."""
 
     by: UUID
@@ -73,7 +73,7 @@ class Affected:
     count: int
 
 
-class CircuitBook:
+class CircuitRepository:
     """Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`."""
 
     def __init__(self, engine: Engine) -> None:
@@ -120,7 +120,7 @@ class CircuitBook:
         with transaction(self._engine) as connection:
             return connection.execute(_OPEN, {**_of(key), **values}).first() is not None
 
-    def refuse(self, key: CircuitKey, pause_seconds: float, refusal: Refusal, *, at_most: int) -> bool:
+    def refuse(self, key: CircuitKey, pause_seconds: float, refusal: CircuitRefusal, *, at_most: int) -> bool:
         """Count a message that was refused for its sender; at `at_most` in a row, open the sender's circuit, and
         after a probe open it again. A message counts once, and so does a destination that may be what the answers
         are about. Returns whether it was us who opened it."""

@@ -17,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable, StatementCancelled
 from notifier.store import sessions
 from notifier.store.clock import DatabaseClock, clock_of, set_clock
-from notifier.store.identity import Verdict
+from notifier.store.identity import IdentityCheck
 
 #: SQLSTATE classes (and single states) that say nothing about our statement: it may well work later.
 #: 08 connection, 25006 read-only, 40 rollback (deadlock), 53 resources (disk, memory, connections),
@@ -163,7 +163,7 @@ def transaction(engine: Engine, *, is_one_statement: bool = False) -> Iterator[C
         StatementCancelled: if a statement was cancelled, as a rule after its 30 s. Nothing was done.
         DatabaseChanged: if the engine is guarded, and its database is not the one it was. Nothing was done.
     """
-    session: sessions.Session | None = None
+    session: sessions.DatabaseSession | None = None
     try:
         with _connect(engine) as connection:
             session = sessions.session_of(connection)
@@ -187,7 +187,7 @@ def transaction(engine: Engine, *, is_one_statement: bool = False) -> Iterator[C
         raise meant from error
 
 
-def _meaning(error: SQLAlchemyError, session: sessions.Session | None) -> ServiceUnavailable | None:
+def _meaning(error: SQLAlchemyError, session: sessions.DatabaseSession | None) -> ServiceUnavailable | None:
     """What our callers are told; None: it is a fault of the statement."""
     original = getattr(error, "orig", None)
     of_sessions = sessions.note_failure(session, original)
@@ -211,14 +211,14 @@ def _meaning(error: SQLAlchemyError, session: sessions.Session | None) -> Servic
     return None
 
 
-def check_sessions(engine: Engine) -> sessions.Session | None:
+def check_sessions(engine: Engine) -> sessions.DatabaseSession | None:
     """How the sessions are, after a look at the ways in which a pooler changes them. None: not one of ours.
 
     Raises:
         ConfigurationError: work is not possible through this pooler.
         ServiceUnavailable: the database cannot be used now.
     """
-    found: sessions.Session | None = None
+    found: sessions.DatabaseSession | None = None
     for _ in range(2):
         try:
             with transaction(engine) as connection:
@@ -242,7 +242,7 @@ def who_and_where(engine: Engine) -> tuple[str, str]:
     return row[0], row[1]
 
 
-def database_verdict(engine: Engine, *, trusts_failover: bool = False) -> Verdict | None:
+def database_verdict(engine: Engine, *, trusts_failover: bool = False) -> IdentityCheck | None:
     """Whether it is the database it was; None: it has no table that could say so.
 
     Raises:

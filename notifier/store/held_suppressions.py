@@ -12,10 +12,11 @@ from sqlalchemy import ColumnElement, Connection, Engine, delete, func, select, 
 
 from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.store.engine import transaction
-from notifier.store.operator_actions import Tally, note_result
+from notifier.store.operator_actions import ActionCounts, note_result
+from notifier.store.records import NewSuppression
 from notifier.store.sanitize import storable
 from notifier.store.schema.notifications import HeldSuppression, Suppression
-from notifier.store.suppressions import NewSuppression, SuppressionFilter, add_suppressions, conditions
+from notifier.store.suppressions import SuppressionFilter, add_suppressions, conditions
 
 #: Rows of one transaction.
 PAGE = 500
@@ -60,7 +61,7 @@ _ROW = tuple(
 )
 
 
-class HeldBook:
+class HeldSuppressionRepository:
     """Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`."""
 
     def __init__(self, engine: Engine) -> None:
@@ -80,7 +81,9 @@ class HeldBook:
             query = select(func.count()).select_from(HeldSuppression).where(*_held(wanted))
             return int(connection.execute(query).scalar_one())
 
-    def end_page(self, wanted: HeldFilter, record: UUID, tally: Tally, *, apply: bool) -> Tally | None:
+    def end_page(
+        self, wanted: HeldFilter, record: UUID, tally: ActionCounts, *, apply: bool
+    ) -> ActionCounts | None:
         """Suppress the next ones, or forget them. Returns the counts with theirs; None: there is none any more."""
         query: Any = select(HeldSuppression.id, *_ROW).where(*_held(wanted)).order_by(HeldSuppression.id)
         with transaction(self._engine) as connection:
@@ -91,7 +94,7 @@ class HeldBook:
                 add_suppressions(connection, [_new(row) for row in rows])
             ids = [row.id for row in rows]
             connection.execute(delete(HeldSuppression).where(HeldSuppression.id.in_(ids)))
-            tally += Tally(len(rows), len(rows))
+            tally += ActionCounts(len(rows), len(rows))
             note_result(connection, record, tally, is_finished=False)
         return tally
 
@@ -102,8 +105,8 @@ class HeldBook:
             return int(connection.execute(query).scalar_one())
 
     def lift_page(
-        self, wanted: SuppressionFilter, record: UUID, tally: Tally, *, by: str, detail: str
-    ) -> Tally | None:
+        self, wanted: SuppressionFilter, record: UUID, tally: ActionCounts, *, by: str, detail: str
+    ) -> ActionCounts | None:
         """Lift the next ones that the filter finds. Returns the counts with theirs; None: there is none left."""
         with transaction(self._engine) as connection:
             ids = self._lock(connection, wanted)
@@ -111,7 +114,7 @@ class HeldBook:
                 return None
             values = {"lifted_at": func.now(), "lifted_by": by, "lifted_detail": storable(detail)[:500]}
             connection.execute(update(Suppression).where(Suppression.id.in_(ids)).values(values))
-            tally += Tally(len(ids), len(ids))
+            tally += ActionCounts(len(ids), len(ids))
             note_result(connection, record, tally, is_finished=False)
         return tally
 

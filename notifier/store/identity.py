@@ -32,7 +32,7 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class IdentityCheck:
     """The identity that is stored, beside the one that is."""
 
     #: None: none is stored.
@@ -98,7 +98,7 @@ _NOT_ALLOWED = (errors.InsufficientPrivilege, errors.FeatureNotSupported, errors
 
 def judge(
     connection: psycopg.Connection[Any], *, with_control: bool = True, trusts_failover: bool = False
-) -> Verdict | None:
+) -> IdentityCheck | None:
     """Compare what is stored with what is. None: there is no table for it yet, which an upgrade makes.
 
     The connection is in autocommit: a statement that fails leaves nothing behind. Without `with_control` only oids
@@ -118,7 +118,7 @@ def judge(
     is_stored, rest = row[0] is not None, row[1:]
     half = len(fields(Identity))
     stored = Identity(*rest[:half]) if is_stored else None
-    return Verdict(stored, Identity(*rest[half:]), trusts_failover)
+    return IdentityCheck(stored, Identity(*rest[half:]), trusts_failover)
 
 
 def _read(connection: psycopg.Connection[Any], with_control: bool) -> Any:

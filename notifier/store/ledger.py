@@ -3,6 +3,9 @@ only what `accept` notes about a few that it had before comes in statements that
 
 A status moves only along `status.TRANSITIONS`: the table is part of every `UPDATE … WHERE`. Every move also
 appends an event. The database's clock is the only one that decides.
+
+No statement here writes a callback. The triggers `note_callback_of_new` and `note_callback` on `notifications` do,
+at every change of status that the producer asked for: see migrations/versions.
 """
 
 from __future__ import annotations
@@ -13,10 +16,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Connection, Engine, Row
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy import Connection, Engine
 
-from notifier.domain.errors import Fault
 from notifier.domain.statuses import (
     TRANSITIONS,
     Channel,
@@ -25,10 +26,9 @@ from notifier.domain.statuses import (
     Status,
     sources_of,
 )
-from notifier.store import ledger_sql
-from notifier.store.attachments import use_attachments
+from notifier.store import acceptance, ledger_sql
+from notifier.store.acceptance import REDISPATCH_SECONDS
 from notifier.store.claims import claim_rows, start
-from notifier.store.clock import clock_of
 from notifier.store.engine import database_now, transaction
 from notifier.store.ledger_rows import (
     as_json,
@@ -38,42 +38,29 @@ from notifier.store.ledger_rows import (
     result_row,
     unknown_of,
 )
+from notifier.store.ledger_sql import GONE_WORDS
 from notifier.store.mass_alarm import HardBounceWatch
-from notifier.store.personal_data import Person, Vault
+from notifier.store.personal_data import PersonalData
 from notifier.store.provider_messages import claim_message, note_taken, with_locks
 from notifier.store.records import (
-    TEST_KEYS,
-    Accepted,
+    Acceptance,
     Claimed,
+    DeliveryResult,
     Due,
     NewAttempt,
     NewNotification,
     NewRejection,
-    Result,
     Rivals,
     Started,
     Unknown,
 )
 from notifier.store.sanitize import storable
 from notifier.store.suppressions import add_suppressions
-from notifier.store.wiping import GONE_WORDS
 
-#: A queued notification that nobody claimed within this long is given to the broker again. Seconds, by lane:
-#: short enough that a lost task is hardly noticed; the next times come later and later.
-REDISPATCH_SECONDS = {Lane.URGENT: 30, Lane.NORMAL: 120, Lane.BULK: 600}
 #: When a task could not be published, the sweep tries again after this. Seconds.
 HURRY_SECONDS = 2
 #: A notification that was in hand this often when its worker went away is poison.
 MAX_CRASHES = 3
-#: More rows than that are joined by hash: two more statements, and no square of their number.
-_MANY_ROWS = 16
-#: So much of a rejected body is kept. Bytes.
-KEPT_BODY_BYTES = 64 * 1024
-#: Of what was not accepted.
-_NO_ID = UUID(int=0)
-
-#: Fields of a message that do not go into the row as they are.
-_PUT_AWAY = {"to", "id", "channel", "lane", "context", "attachments"}
 
 
 class Ledger:
@@ -82,9 +69,11 @@ class Ledger:
     Every method raises `ServiceUnavailable` when the database cannot be used now.
     """
 
-    def __init__(self, engine: Engine, vault: Vault | None = None, watch: HardBounceWatch | None = None) -> None:
+    def __init__(
+        self, engine: Engine, personal_data: PersonalData | None = None, watch: HardBounceWatch | None = None
+    ) -> None:
         self._engine = engine
-        self._vault = vault or Vault()
+        self._personal_data = personal_data or PersonalData()
         self._watch = watch
 
     def now(self) -> datetime:
@@ -93,89 +82,12 @@ class Ledger:
 
     def accept(
         self, notifications: Sequence[NewNotification], rejections: Sequence[NewRejection] = ()
-    ) -> list[Accepted]:
+    ) -> list[Acceptance]:
         """Put a batch into the record, once for each (producer, key); all of it or nothing.
 
         A row that Postgres cannot store makes the batch fall apart into single ones, so that it is refused alone.
         """
-        try:
-            return self._accept(notifications, rejections)
-        except (DataError, IntegrityError):
-            if not notifications:
-                raise
-            if len(notifications) + len(rejections) <= 1:
-                return [_not_storable(new) for new in notifications]
-        accepted = [answer for new in notifications for answer in self.accept([new])]
-        for rejection in rejections:
-            self.accept([], [rejection])
-        return accepted
-
-    def _accept(
-        self, notifications: Sequence[NewNotification], rejections: Sequence[NewRejection]
-    ) -> list[Accepted]:
-        # What follows the insertion of a few looks at what was there before, and notes it. After a crash between
-        # them the message comes again and finds the same: also the key of one whose id was taken.
-        is_alone = len(notifications) <= _MANY_ROWS and not rejections
-        is_alone = is_alone and not any(new.message.attachments for new in notifications)
-        with transaction(self._engine, is_one_statement=is_alone) as connection:
-            # By the database's clock, which taking the connection has measured: a row is sealed with its id.
-            clock = clock_of(connection)
-            answers: dict[int, Accepted] = {}
-            if notifications:
-                ids = {new.position: new.message.id or clock.new_id() for new in notifications}
-                faults = use_attachments(connection, notifications)
-                # By key, so that two intakes with the same keys wait for each other instead of locking up.
-                rows = [
-                    self._row(new, ids[new.position])
-                    for new in sorted(notifications, key=_unique_key)
-                    if new.position not in faults
-                ]
-                for found in _insert(connection, rows):
-                    answers[found.position] = Accepted(
-                        found.position, found.id, Channel(found.channel), Lane(found.lane), Status(found.status)
-                    )
-                missing = [new for new in notifications if new.position not in answers]
-                answers |= self._explain(connection, missing, faults)
-            if rejections:
-                connection.execute(
-                    ledger_sql.REJECT, [self._rejected_row(rejection, clock.new_id()) for rejection in rejections]
-                )
-        return [answers[new.position] for new in notifications]
-
-    def _explain(
-        self, connection: Connection, missing: list[NewNotification], faults: Mapping[int, Fault]
-    ) -> dict[int, Accepted]:
-        """Those that were not inserted: duplicates of an earlier one, another content under a taken key, or those
-        that had `faults`."""
-        if not missing:
-            return {}
-        keys = [{"producer": new.key_owner, "key": new.message.key} for new in missing]
-        values = {"rows": as_json(keys), "test": TEST_KEYS}
-        known = {(row.producer, row.key): row for row in connection.execute(ledger_sql.FIND_KEYS, values)}
-        answers, repeated = {}, []
-        for new in missing:
-            first = known.get((new.key_owner, new.message.key))
-            if first is None:
-                # A repetition is answered as the first time, also when what it names has been deleted since.
-                found = faults[new.position]
-                answers[new.position] = Accepted(new.position, _NO_ID, new.channel, new.lane, None, found)
-                continue
-            is_same = self._vault.is_same_body(new.message, bytes(first.body_hash))
-            fault = _conflict(new, is_same=is_same, id_taken=first.id_taken)
-            answers[new.position] = Accepted(
-                new.position, first.notification_id, new.channel, new.lane, None, fault
-            )
-            if fault is None:
-                again = "the broker delivered it again, or the intake took it in again"
-                detail = again if new.redelivered else "the producer sent it again"
-                repeated.append({"id": str(first.notification_id), "detail": detail})
-        orphans = [key for key in known.values() if key.id_taken]
-        if orphans:
-            rows = as_json([{"producer": row.producer, "key": row.key} for row in orphans])
-            connection.execute(ledger_sql.FORGET_KEYS, {"rows": rows})
-        if repeated:
-            connection.execute(ledger_sql.NOTE_DUPLICATES, {"rows": as_json(repeated)})
-        return answers
+        return acceptance.accept(self._engine, self._personal_data, notifications, rejections)
 
     def claim(
         self, ids: Sequence[UUID], *, lease_seconds: float, token: UUID | None = None, again: bool = False
@@ -187,7 +99,7 @@ class Ledger:
         """
         claimed_at = time.monotonic()
         rows = claim_rows(self._engine, ids, token or uuid4(), lease_seconds=lease_seconds, again=again)
-        return [claimed_of(row, self._vault, claimed_at) for row in rows]
+        return [claimed_of(row, self._personal_data, claimed_at) for row in rows]
 
     def hurry(self, ids: Sequence[UUID]) -> None:
         """The task of these could not be published: those that are still queued are due again at once."""
@@ -206,7 +118,7 @@ class Ledger:
         begun = start(self._engine, list(calls), margin_seconds=margin_seconds, again=again)
         return {started.id: started for started in begun}
 
-    def give_back(self, results: Sequence[Result]) -> None:
+    def give_back(self, results: Sequence[DeliveryResult]) -> None:
         """End claims under which no provider was called, or is called any more.
 
         Of these results, `number` is that of an attempt that may have been begun for them: it is closed as not
@@ -215,7 +127,7 @@ class Ledger:
         with transaction(self._engine, is_one_statement=True) as connection:
             connection.execute(ledger_sql.GIVE_BACK, _values([result_row(result) for result in results]))
 
-    def finish(self, results: Sequence[Result]) -> None:
+    def finish(self, results: Sequence[DeliveryResult]) -> None:
         """Write results: complete the attempts, move the statuses, append the events.
 
         An acceptance counts from any status that may still become `sent`; any other result only while the claim
@@ -234,7 +146,7 @@ class Ledger:
             if (result.id, result.number) in contested:
                 self.attribute(result)
 
-    def attribute(self, result: Result) -> bool:
+    def attribute(self, result: DeliveryResult) -> bool:
         """Write one acceptance whose message another attempt may have, or get just now. Returns whether it is
         ours.
 
@@ -256,7 +168,7 @@ class Ledger:
 
         return with_locks(self._engine, write)
 
-    def note_failed_attempts(self, results: Sequence[Result]) -> None:
+    def note_failed_attempts(self, results: Sequence[DeliveryResult]) -> None:
         """Complete attempts whose delivery goes on with the next provider: the status stays `sending`."""
         with transaction(self._engine) as connection:
             connection.execute(
@@ -294,7 +206,7 @@ class Ledger:
         """The attempts with unknown outcome of those of `ids` that still are `unknown`."""
         with transaction(self._engine) as connection:
             rows = connection.execute(ledger_sql.UNKNOWN, {"ids": [str(value) for value in ids]}).all()
-        return [unknown_of(row, self._vault) for row in rows]
+        return [unknown_of(row, self._personal_data) for row in rows]
 
     def rivals(
         self,
@@ -325,7 +237,7 @@ class Ledger:
             rows = connection.execute(ledger_sql.RIVALS, values).all()
             # After the others: what was an answer in between is known, and counts among both rather than in none.
             known = connection.execute(ledger_sql.KNOWN_IDS, values).one()
-        attempts = tuple(unknown_of(row, self._vault) for row in rows)
+        attempts = tuple(unknown_of(row, self._personal_data) for row in rows)
         return Rivals(frozenset(known.known_ids), attempts, known.looked_at)
 
     def settle_unknown(self, settled: Sequence[tuple[UUID, int, bool, str]]) -> None:
@@ -337,57 +249,8 @@ class Ledger:
         with transaction(self._engine) as connection:
             connection.execute(ledger_sql.SETTLE_UNKNOWN, {"rows": as_json(rows), "gone": GONE_WORDS})
 
-    def _row(self, new: NewNotification, notification_id: UUID) -> dict[str, Any]:
-        message = new.message
-        row = message.model_dump(mode="json", exclude=_PUT_AWAY)
-        try:
-            person = Person(message.to, message.context)
-            row |= self._vault.put_away(notification_id, new.channel, person, new.secret_names)
-        except ValueError:
-            # JSON cannot hold it: Postgres refuses this row, and no other.
-            row |= {"recipient": message.to, "context": message.context}
-        if message.attachments:
-            row["attachments"] = [str(value) for value in message.attachments]
-        if new.is_test:
-            row |= {"is_test": True, "key_owner": new.key_owner}
-        return row | {
-            "position": new.position,
-            "id": str(notification_id),
-            "key": message.key,
-            "body_hash": self._vault.body_hash(message).hex(),
-            "channel": new.channel,
-            "lane": new.lane,
-            "template_version": new.template_version,
-            "on_unknown": new.on_unknown,
-            "proof": new.proof,
-            "callback_statuses": new.callback_statuses,
-            "redispatch": REDISPATCH_SECONDS[new.lane],
-        }
 
-    def _rejected_row(self, rejection: NewRejection, id_: UUID) -> dict[str, Any]:
-        return {
-            "id": id_,
-            "queue": rejection.queue,
-            "producer": rejection.producer,
-            "broker_user": storable(rejection.broker_user),
-            "body_size": len(rejection.body) if rejection.size is None else rejection.size,
-            "entry": rejection.entry,
-            "faults": as_json(storable([fault.as_dict() for fault in rejection.faults])),
-            "redelivered": rejection.redelivered,
-        } | self._vault.put_away_rejected(id_, rejection.body[:KEPT_BODY_BYTES], storable(rejection.headers))
-
-
-def _insert(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequence[Row[Any]]:
-    values = {"rows": as_json(rows)}
-    if len(rows) <= _MANY_ROWS:
-        return connection.execute(ledger_sql.ACCEPT, values).all()
-    connection.execute(ledger_sql.JOIN_BY_HASH)
-    found = connection.execute(ledger_sql.ACCEPT_MANY, values).all()
-    connection.execute(ledger_sql.JOIN_BY_ID)
-    return found
-
-
-def _finish(connection: Connection, results: Sequence[Result]) -> set[tuple[UUID, int | None]]:
+def _finish(connection: Connection, results: Sequence[DeliveryResult]) -> set[tuple[UUID, int | None]]:
     """Returns those (id, number) that were not written because of their messages."""
     rows = [result_row(result) for result in results]
     values = _values(rows)
@@ -403,26 +266,3 @@ def _values(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "before_sent": list(sources_of(Status.SENT)),
         "after_unknown": list(TRANSITIONS[Status.UNKNOWN]),
     }
-
-
-def _unique_key(new: NewNotification) -> tuple[str, str]:
-    return new.key_owner, new.message.key
-
-
-def _conflict(new: NewNotification, *, is_same: bool, id_taken: bool) -> Fault | None:
-    if id_taken:
-        return Fault("id", "id_in_use", "another notification has this id", "Make a new UUIDv7 for each message")
-    if is_same:
-        return None
-    field_name = "id" if new.message.idempotency_key is None else "idempotency_key"
-    return Fault(
-        field_name,
-        "idempotency_conflict",
-        "was used before with another content",
-        "Use a new key for a new message; repeat a message unchanged",
-    )
-
-
-def _not_storable(new: NewNotification) -> Accepted:
-    fault = Fault("", "not_storable", "holds a value that the record cannot hold", "Send plainer values")
-    return Accepted(new.position, _NO_ID, new.channel, new.lane, None, fault)

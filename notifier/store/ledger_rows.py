@@ -9,9 +9,9 @@ from typing import Any
 from pydantic_core import to_json
 
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Reason, Status
-from notifier.store.personal_data import Vault
+from notifier.store.personal_data import PersonalData
 from notifier.store.provider_messages import MessageClaim
-from notifier.store.records import Claimed, NewAttempt, Result, Unknown
+from notifier.store.records import Claimed, DeliveryResult, NewAttempt, Unknown
 from notifier.store.sanitize import bytea, storable
 
 
@@ -24,7 +24,7 @@ def as_json(rows: Any) -> str:
         return json.dumps(rows, default=str)
 
 
-def result_row(result: Result) -> dict[str, Any]:
+def result_row(result: DeliveryResult) -> dict[str, Any]:
     """For `FINISH…` and `FINISH_ATTEMPTS`."""
     return {
         "id": str(result.id),
@@ -45,13 +45,13 @@ def result_row(result: Result) -> dict[str, Any]:
     }
 
 
-def message_claim(result: Result) -> MessageClaim:
+def message_claim(result: DeliveryResult) -> MessageClaim:
     """The message of an acceptance that has one, and whose it is."""
     row = result_row(result)
     return MessageClaim(row["id_space"], row["provider_message_id"], result.id, result.number or 0, result.proof)
 
 
-def not_ours(result: Result, due_in_seconds: float) -> Result:
+def not_ours(result: DeliveryResult, due_in_seconds: float) -> DeliveryResult:
     """What becomes of an acceptance whose message has proof of being another attempt's."""
     return replace(
         result,
@@ -64,9 +64,9 @@ def not_ours(result: Result, due_in_seconds: float) -> Result:
     )
 
 
-def claimed_of(row: Any, vault: Vault, claimed_at: float) -> Claimed:
+def claimed_of(row: Any, personal_data: PersonalData, claimed_at: float) -> Claimed:
     """A row of `CLAIM`."""
-    person = vault.open_to_send(row, row.secrets)
+    person = personal_data.open_to_send(row, row.secrets)
     return Claimed(
         row.id,
         row.producer,
@@ -93,9 +93,9 @@ def claimed_of(row: Any, vault: Vault, claimed_at: float) -> Claimed:
     )
 
 
-def unknown_of(row: Any, vault: Vault) -> Unknown:
+def unknown_of(row: Any, personal_data: PersonalData) -> Unknown:
     """A row of `UNKNOWN` or `RIVALS`."""
-    person = vault.open_to_send(row, row.secrets)
+    person = personal_data.open_to_send(row, row.secrets)
     return Unknown(
         row.id,
         Channel(row.channel),

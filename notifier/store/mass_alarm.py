@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Connection, Engine, TextClause, bindparam, text
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
@@ -28,10 +28,8 @@ from notifier.config.logs import log
 from notifier.domain.message import time_of_id
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
+from notifier.store.records import NewSuppression
 from notifier.store.schema.partitions import first_id
-
-if TYPE_CHECKING:
-    from notifier.store.suppressions import NewSuppression
 
 #: Bounces and mails are counted over this long; an alarm lasts so long after the last bounce that was too much.
 WINDOW = timedelta(hours=1)
@@ -163,7 +161,7 @@ class HardBounceWatch:
             log.error("suppressions.mass_alarm", scope=row.scope, bounced=row.bounced, sent=sent)
 
 
-class AlarmBook:
+class AlarmRepository:
     """Reads alarms. Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`."""
 
     def __init__(self, engine: Engine) -> None:

@@ -13,7 +13,7 @@ from notifier.store.engine import transaction
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class QueueBacklog:
     """Notifications of a channel and lane that have not ended."""
 
     channel: str
@@ -51,7 +51,7 @@ class CallbackCounts:
 class Gauges:
     """Everything, at one moment."""
 
-    waiting: tuple[Waiting, ...]
+    waiting: tuple[QueueBacklog, ...]
     #: Their time has come, and no sweep has seen them yet.
     due: int
     #: How long ago the time of the oldest of these came; 0 without any. Seconds.
@@ -62,7 +62,7 @@ class Gauges:
     callbacks: tuple[CallbackCounts, ...] = ()
 
 
-class GaugeBook:
+class GaugeRepository:
     """Reads. Thread-safe: it holds nothing but the engine."""
 
     def __init__(self, engine: Engine) -> None:
@@ -75,7 +75,7 @@ class GaugeBook:
             ServiceUnavailable: the database cannot be used now.
         """
         with transaction(self._engine) as connection:
-            waiting = tuple(Waiting(*row) for row in connection.execute(_WAITING))
+            waiting = tuple(QueueBacklog(*row) for row in connection.execute(_WAITING))
             due = connection.execute(_DUE).one()
             calls = tuple(Calls(*row) for row in connection.execute(_CALLS))
             rejected = connection.execute(_REJECTED).scalar_one()

@@ -14,17 +14,30 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, bindparam, false, func, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    TextClause,
+    and_,
+    bindparam,
+    false,
+    func,
+    or_,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy.types import Text
 
 from notifier.domain.errors import NotFound
 from notifier.domain.statuses import Reason, Status
 from notifier.security.recipient_hash import HashKey
-from notifier.store import operator_sql as statements
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.filters import Filter, conditions, hashes_of
+from notifier.store.ledger_sql import GONE, wipe
 from notifier.store.sanitize import storable
 from notifier.store.schema.notifications import Notification, OperatorRecord
 
@@ -50,7 +63,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class ActionCounts:
     """How far a run is. Counts."""
 
     #: Looked at.
@@ -62,8 +75,8 @@ class Tally:
     #: Left alone because it may not be done to them.
     skipped: int = 0
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
+    def __add__(self, other: ActionCounts) -> ActionCounts:
+        return ActionCounts(
             self.matched + other.matched,
             self.changed + other.changed,
             self.expired + other.expired,
@@ -112,7 +125,7 @@ class Seen:
 class Page:
     """What became of a page."""
 
-    tally: Tally
+    tally: ActionCounts
     #: Those of given ids that were not moved.
     left: tuple[Seen, ...]
     #: Where the next page begins; None: this one was empty.
@@ -120,7 +133,7 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class SelectionGroup:
     """So many notifications that a run would change, or leave because their time is over."""
 
     status: str
@@ -172,9 +185,9 @@ class Operating:
         }
         with transaction(self._engine) as connection:
             id_ = clock_of(connection).new_id()
-            return Begun(id_, connection.execute(statements.BEGIN, {"id": id_, **row}).scalar_one())
+            return Begun(id_, connection.execute(_BEGIN, {"id": id_, **row}).scalar_one())
 
-    def note(self, record: UUID, tally: Tally, *, is_finished: bool) -> None:
+    def note(self, record: UUID, tally: ActionCounts, *, is_finished: bool) -> None:
         """Write into the record how far it is, and that it is at its end."""
         with transaction(self._engine) as connection:
             note_result(connection, record, tally, is_finished=is_finished)
@@ -192,7 +205,7 @@ class Operating:
         return RecordView(*row)
 
     def move_page(
-        self, record: UUID, selection: Selection, move: Move, *, after: UUID | None, tally: Tally
+        self, record: UUID, selection: Selection, move: Move, *, after: UUID | None, tally: ActionCounts
     ) -> Page:
         """Move the next page of the selection: at most `PAGE` with an id above `after`, oldest first.
 
@@ -207,14 +220,14 @@ class Operating:
             over = [one for one in may if one.is_over and is_retry]
             moving = [one.id for one in may if one not in over]
             if moving:
-                connection.execute(statements.MOVE, _parameters(move, moving, tally.changed)).all()
-            tally += Tally(len(seen), len(moving), len(over), len(seen) - len(may))
+                connection.execute(_MOVE, _parameters(move, moving, tally.changed)).all()
+            tally += ActionCounts(len(seen), len(moving), len(over), len(seen) - len(may))
             note_result(connection, record, tally, is_finished=False)
         moved = set(moving)
         left = tuple(one for one in seen if one.id not in moved) if selection.filter is None else ()
         return Page(tally, left, seen[-1].id)
 
-    def preview(self, selection: Selection, sources: Sequence[Status]) -> list[Group]:
+    def preview(self, selection: Selection, sources: Sequence[Status]) -> list[SelectionGroup]:
         """What a run with these sources would find, the largest group first. Writes nothing."""
         columns: list[Any] = [
             Notification.status,
@@ -227,7 +240,7 @@ class Operating:
         )
         query = counted.where(*self._selected(selection), Notification.status.in_(sources)).group_by(*columns)
         with transaction(self._engine) as connection:
-            found = [Group(*row) for row in connection.execute(query)]
+            found = [SelectionGroup(*row) for row in connection.execute(query)]
         return sorted(found, key=lambda group: -group.count)
 
     def look(self, ids: Sequence[UUID]) -> list[Seen]:
@@ -274,7 +287,7 @@ class Operating:
         return [Seen(row[0], Status(row[1]), row[2], row[3]) for row in connection.execute(query)]
 
 
-#: As `operating_statements.GONE`.
+#: As `ledger_sql.GONE`.
 _IS_GONE: ColumnElement[bool] = or_(
     func.coalesce(func.cardinality(Notification.secret_names) == 0, false()),
     and_(Notification.recipient.is_(None), Notification.sealed.is_(None)),
@@ -282,10 +295,10 @@ _IS_GONE: ColumnElement[bool] = or_(
 _IS_OVER: ColumnElement[bool] = func.coalesce(Notification.expires_at <= func.now(), false())
 
 
-def note_result(connection: Connection, record: UUID, tally: Tally, *, is_finished: bool) -> None:
+def note_result(connection: Connection, record: UUID, tally: ActionCounts, *, is_finished: bool) -> None:
     """`Operating.note`, within a transaction."""
     row = {"id": record, "result": as_json(asdict(tally)), "is_finished": is_finished}
-    connection.execute(statements.NOTE_RESULT, row)
+    connection.execute(_NOTE_RESULT, row)
 
 
 def as_json(value: Any) -> str:
@@ -318,3 +331,52 @@ def _parameters(move: Move, ids: Sequence[UUID], offset: int) -> dict[str, Any]:
         "offset": offset,
         "pause": move.pause_seconds,
     }
+
+
+_BEGIN: TextClause = text("""
+INSERT INTO operator_records (id, operator, action, selection, reason)
+VALUES (:id, :operator, :action, CAST(:selection AS jsonb), :reason)
+RETURNING at
+""")
+
+_NOTE_RESULT: TextClause = text("""
+UPDATE operator_records SET result = CAST(:result AS jsonb),
+  finished_at = CASE WHEN :is_finished THEN now() ELSE finished_at END
+WHERE id = :id
+""")
+
+# The rows are locked by the page's SELECT; the status is asked again all the same, so that no move is unlawful
+# whoever calls this. A spaced retry is due later, and its deadline counts from when it is due.
+_MOVE: TextClause = text(f"""
+WITH given AS MATERIALIZED (
+  SELECT id, greatest(now(), CAST(:start AS timestamptz)
+      + make_interval(secs => (:offset + row_number() OVER (ORDER BY id) - 1) * CAST(:pause AS double precision)))
+    AS due_at
+  FROM unnest(:ids) AS wanted(id)
+), moved AS (
+  UPDATE notifications AS n SET
+    status = CAST(:to AS text),
+    reason = 'operator',
+    detail = NULL,
+    -- What an operator resolves may not have come to its time yet.
+    due_at = CASE WHEN :to = 'retrying' THEN greatest(given.due_at, n.send_at) END,
+    replayed_at = CASE WHEN :to = 'retrying' THEN given.due_at ELSE n.replayed_at END,
+    replayed_attempts = CASE WHEN :to = 'retrying' THEN n.attempt_count ELSE n.replayed_attempts END,
+    crash_count = CASE WHEN :to = 'retrying' THEN 0 ELSE n.crash_count END,
+    sent_at = CASE WHEN :to = 'sent' THEN now() ELSE n.sent_at END,
+    {wipe(":to IN ('sent', 'cancelled')")},
+    updated_at = now()
+  FROM given WHERE n.id = given.id AND n.status = ANY(:sources)
+    -- What was wiped or redacted cannot be sent.
+    AND (:to <> 'retrying' OR NOT {GONE})
+  RETURNING n.id
+), noted AS (
+  INSERT INTO events (notification_id, kind, status, reason, detail)
+  SELECT moved.id, line.kind, line.status, line.reason, line.detail
+  FROM moved CROSS JOIN (VALUES
+    (1, 'operator', NULL, NULL, CAST(:detail AS text)),
+    (2, 'status', CAST(:to AS text), 'operator', NULL)) AS line(place, kind, status, reason, detail)
+  ORDER BY moved.id, line.place
+)
+SELECT id FROM moved
+""").bindparams(bindparam("ids", type_=ARRAY(PG_UUID(as_uuid=False))), bindparam("sources", type_=ARRAY(Text())))

@@ -29,7 +29,7 @@ _BOUNCE = "unread_bounces.sealed"
 
 
 class PersonalRow(Protocol):
-    """The columns that `Vault.open` looks at."""
+    """The columns that `PersonalData.open` looks at."""
 
     id: UUID
     recipient: str | None
@@ -52,7 +52,7 @@ class Person:
         return recipient_identity(self.recipient)
 
 
-class Vault:
+class PersonalData:
     """The keys of a process, and what is done with them. Thread-safe."""
 
     def __init__(self, hash_key: HashKey | None = None, sealer: Sealer | None = None) -> None:

@@ -16,7 +16,7 @@ SLICE_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class HealthCounts:
     """Calls to one provider that ended alike."""
 
     provider: str
@@ -27,7 +27,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class HealthWindow:
     """What the calls to one provider within the window came to."""
 
     provider: str
@@ -37,7 +37,7 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class HealthState:
     """An operator's word on one provider."""
 
     provider: str
@@ -45,19 +45,19 @@ class State:
     weight: int | None
 
 
-class HealthBook:
+class HealthRepository:
     """Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def states(self) -> dict[str, State]:
+    def states(self) -> dict[str, HealthState]:
         """Provider → state. One without a row is in use, with the weight of notifier.toml."""
         with transaction(self._engine, is_one_statement=True) as connection:
             rows = connection.execute(_STATES).all()
-        return {row.provider: State(row.provider, row.paused, row.weight) for row in rows}
+        return {row.provider: HealthState(row.provider, row.paused, row.weight) for row in rows}
 
-    def note(self, tallies: Sequence[Tally], *, window_seconds: float) -> list[Window]:
+    def note(self, tallies: Sequence[HealthCounts], *, window_seconds: float) -> list[HealthWindow]:
         """Add calls to the counts; returns what the window now holds for the providers concerned."""
         rows = [
             {
@@ -74,11 +74,11 @@ class HealthBook:
             connection.execute(_NOTE, values)
         return self.windows(window_seconds=window_seconds)
 
-    def windows(self, *, window_seconds: float) -> list[Window]:
+    def windows(self, *, window_seconds: float) -> list[HealthWindow]:
         """What the calls of the last seconds came to, by provider."""
         with transaction(self._engine, is_one_statement=True) as connection:
             rows = connection.execute(_WINDOWS, {"window": window_seconds}).all()
-        return [Window(row.provider, row.calls, row.faults, float(row.seconds)) for row in rows]
+        return [HealthWindow(row.provider, row.calls, row.faults, float(row.seconds)) for row in rows]
 
     def forget_old(self) -> int:
         """Drop counts that no window reaches any more. Returns how many rows."""

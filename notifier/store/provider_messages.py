@@ -34,7 +34,7 @@ from notifier.config.logs import log
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.statuses import MessageProof, Status
 from notifier.store.engine import transaction, unprepared
-from notifier.store.wiping import GONE, GONE_WORDS
+from notifier.store.ledger_sql import GONE, GONE_WORDS
 
 #: So often it begins anew before it is called a fault of the database. Each time somebody else has come further.
 _TRIES = 5

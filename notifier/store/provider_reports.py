@@ -27,12 +27,13 @@ from sqlalchemy.types import Text
 from notifier.domain.statuses import Channel, MessageProof, Reason, Status, sources_of
 from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import database_now, transaction
+from notifier.store.ledger_sql import wipe
 from notifier.store.mass_alarm import HardBounceWatch
 from notifier.store.provider_messages import MessageClaim, claim_message, with_locks
+from notifier.store.records import NewSuppression
 from notifier.store.sanitize import storable
 from notifier.store.schema.partitions import first_id
-from notifier.store.suppressions import NewSuppression, add_suppressions
-from notifier.store.wiping import wipe
+from notifier.store.suppressions import add_suppressions
 
 #: Postgres' integer: no attempt has a higher number, and a larger one could not even be looked for.
 _MAX_NUMBER = 2**31 - 1
@@ -96,7 +97,7 @@ class Silent:
     age_seconds: float
 
 
-class Recorded(StrEnum):
+class RecordedReport(StrEnum):
     """What became of a report."""
 
     UNKNOWN = "unknown"  #: there is no such attempt; nothing was written
@@ -105,7 +106,7 @@ class Recorded(StrEnum):
     MOVED = "moved"  #: it moved the status
 
 
-class ReceiptBook:
+class ProviderReportRepository:
     """Thread-safe: it holds nothing but engine and key. Every method raises `ServiceUnavailable`."""
 
     def __init__(
@@ -121,7 +122,7 @@ class ReceiptBook:
 
     def record(
         self, report: NewReport, suppression: Callable[[Reported], NewSuppression | None] = lambda _: None
-    ) -> Recorded:
+    ) -> RecordedReport:
         """Write one report, in one short transaction. `suppression` is asked if the report moves something, or is
         about no status; what it makes is kept with the report.
 
@@ -129,7 +130,7 @@ class ReceiptBook:
         One that is proven to be another attempt's is noted and moves nothing.
         """
         if not 0 < report.attempt <= _MAX_NUMBER:
-            return Recorded.UNKNOWN
+            return RecordedReport.UNKNOWN
         return with_locks(self._engine, lambda connection: self._record(connection, report, suppression))
 
     def _record(
@@ -137,23 +138,23 @@ class ReceiptBook:
         connection: Connection,
         report: NewReport,
         suppression: Callable[[Reported], NewSuppression | None],
-    ) -> Recorded:
+    ) -> RecordedReport:
         key = {"id": report.notification_id, "attempt": report.attempt}
         about = {**key, "providers": report.providers and list(report.providers)}
         claim = _claim(report)
         if claim is not None and connection.execute(_ABOUT, about).one_or_none() is None:
-            return Recorded.UNKNOWN
+            return RecordedReport.UNKNOWN
         is_ours = claim is None or claim_message(connection, claim)
         row = connection.execute(_LOCK, about).one_or_none()
         if row is None or (not report.is_proof and row.provider_message_id != report.provider_message_id):
-            return Recorded.UNKNOWN
+            return RecordedReport.UNKNOWN
         # A statement after the lock: it sees what another report wrote while we waited.
         known = set(connection.execute(_KNOWN, key).scalars())
         words = _words(report, row.provider_message_id)
         if not is_ours:
             words = f"{words} — not counted: the message {storable(report.provider_message_id)[:60]} is another's"
         if words in known:
-            return Recorded.REPEATED
+            return RecordedReport.REPEATED
         moved = self._write(connection, report, row, words, _status(report, known) if is_ours else None)
         # What changes nothing about the message is no news about its recipient either: it had arrived, say. A
         # complaint is about no status at all.
@@ -161,7 +162,7 @@ class ReceiptBook:
         new = suppression(self._reported(row)) if is_news else None
         if new is not None:
             add_suppressions(connection, [new], self._watch)
-        return Recorded.MOVED if moved else Recorded.NOTED
+        return RecordedReport.MOVED if moved else RecordedReport.NOTED
 
     def _write(
         self,

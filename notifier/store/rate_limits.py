@@ -27,7 +27,7 @@ class Use:
     ends_in_seconds: float
 
 
-class RateBook:
+class RateLimitRepository:
     """Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`.
 
     A limit is kept by handing out moments, one after the other, to whoever asks: no window in which a burst fits,

@@ -21,7 +21,7 @@ from notifier.domain.errors import CannotOpen
 from notifier.domain.statuses import Channel
 from notifier.security.encryption import Sealer
 from notifier.store.engine import transaction
-from notifier.store.personal_data import Vault
+from notifier.store.personal_data import PersonalData
 from notifier.store.sanitize import bytea
 
 #: Rows that one statement looks at; those that are to be written come along, each up to a megabyte.
@@ -50,9 +50,9 @@ class Resealed:
 class Resealing:
     """Thread-safe: it holds nothing but engine and keys. Every method raises `ServiceUnavailable`."""
 
-    def __init__(self, engine: Engine, vault: Vault) -> None:
+    def __init__(self, engine: Engine, personal_data: PersonalData) -> None:
         self._engine = engine
-        self._vault = vault
+        self._personal_data = personal_data
 
     def estimate(self) -> int:
         """About how many rows there are to look at, from the planner's statistics."""
@@ -107,7 +107,7 @@ class Resealing:
                 yield done
 
     def _wanted(self, rehash: bool) -> dict[str, Any]:
-        sealer = self._vault.sealer
+        sealer = self._personal_data.sealer
         return {"limit": PAGE, "is_on": sealer.is_on, "header": sealer.header, "rehash": rehash}
 
     def _page(
@@ -126,18 +126,18 @@ class Resealing:
         return replace(done, locked=locked, missing_keys=tuple(sorted(missing))), rows
 
     def _notification(self, row: Any) -> dict[str, Any]:
-        vault, names, channel = self._vault, row.secret_names or (), Channel(row.channel)
-        person = vault.open(row)
+        personal_data, names, channel = self._personal_data, row.secret_names or (), Channel(row.channel)
+        person = personal_data.open(row)
         new: dict[str, Any] = {"secrets": None, "earlier_hash": None}
         # Known by another spelling until now; under another NOTIFIER_HASH_KEY it is by none of them.
-        _, *earlier = vault.hash_key.recipient_forms(channel, person.recipient)
+        _, *earlier = personal_data.hash_key.recipient_forms(channel, person.recipient)
         if row.address_hash in earlier:
             new["earlier_hash"] = bytea(row.address_hash)
         elif not row.is_wanted:
             return new
-        new |= vault.put_away(row.id, channel, person, names if row.secrets is None else ())
+        new |= personal_data.put_away(row.id, channel, person, names if row.secrets is None else ())
         if row.secrets is not None:
-            new["secrets"] = bytea(vault.reseal_secrets(row.id, row.secrets))
+            new["secrets"] = bytea(personal_data.reseal_secrets(row.id, row.secrets))
         return new | {
             "id": str(row.id),
             "old_recipient": row.recipient,
@@ -147,8 +147,8 @@ class Resealing:
         }
 
     def _rejected(self, row: Any) -> dict[str, Any]:
-        body, headers = self._vault.open_rejected(row.id, row.body, row.headers, row.sealed)
-        new = self._vault.put_away_rejected(row.id, body, headers)
+        body, headers = self._personal_data.open_rejected(row.id, row.body, row.headers, row.sealed)
+        new = self._personal_data.put_away_rejected(row.id, body, headers)
         return {
             "id": str(row.id),
             "sealed": bytea(new["sealed"]),
@@ -157,8 +157,8 @@ class Resealing:
         }
 
     def _unread(self, row: Any) -> dict[str, Any]:
-        content = self._vault.open_bounce(row.id, row.content, row.sealed)
-        new = self._vault.put_away_bounce(row.id, content)
+        content = self._personal_data.open_bounce(row.id, row.content, row.sealed)
+        new = self._personal_data.put_away_bounce(row.id, content)
         return {"id": str(row.id), "sealed": bytea(new["sealed"]), "old_sealed": bytea(row.sealed)}
 
 

@@ -11,8 +11,18 @@ from uuid import UUID
 from notifier.domain.errors import Fault
 from notifier.domain.message import Message
 from notifier.domain.producers import ProducerProof
-from notifier.domain.statuses import Channel, Lane, MessageProof, OnUnknown, Outcome, Reason, Status, Subject
-from notifier.store.suppressions import NewSuppression
+from notifier.domain.statuses import (
+    Channel,
+    Lane,
+    MessageProof,
+    OnUnknown,
+    Outcome,
+    Reason,
+    Status,
+    Subject,
+    SuppressionReason,
+)
+from notifier.store.sanitize import storable
 
 #: Behind a producer's name it stands for the idempotency keys of its test messages; in no name is there a "/".
 TEST_KEYS = "/test"
@@ -65,7 +75,7 @@ class NewRejection:
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class Acceptance:
     """What became of one new notification."""
 
     position: int
@@ -174,7 +184,58 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class NewSuppression:
+    """A suppression on its way into the record."""
+
+    address_hash: bytes
+    #: Fingerprint of the key of the hash.
+    hash_key: str
+    channel: Channel
+    scope: str
+    reason: SuppressionReason
+    source: str
+    detail: str | None = None
+    notification_id: UUID | None = None
+    expires_at: datetime | None = None
+    #: Provider and sender identity of the message that caused it; None: no message did.
+    provider: str | None = None
+    sender: str | None = None
+    #: It was refused at once: its message does not count among those that were sent.
+    is_refusal: bool = False
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether it comes from an answer that there is nobody: too many of them, and something is wrong with us.
+        What recipients wish never waits."""
+        reasons = (SuppressionReason.HARD_BOUNCE, SuppressionReason.INVALID_RECIPIENT)
+        return self.reason in reasons and bool(self.origins)
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Whose bounces it counts among."""
+        named = (("provider", self.provider), ("sender", self.sender))
+        return tuple(f"{kind}:{name}" for kind, name in named if name)
+
+    def as_dict(self, id_: UUID) -> dict[str, Any]:
+        """The columns, as JSON takes them."""
+        return {
+            "id": str(id_),
+            "address_hash": self.address_hash.hex(),
+            "hash_key": self.hash_key,
+            "channel": self.channel,
+            "scope": self.scope,
+            "reason": self.reason,
+            "source": self.source,
+            "detail": self.detail and storable(self.detail)[:500],
+            "notification_id": None if self.notification_id is None else str(self.notification_id),
+            "expires_at": None if self.expires_at is None else self.expires_at.isoformat(),
+            "provider": self.provider,
+            "sender": self.sender,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryResult:
     """How a claim ends: the new status, and what the attempt came to if there was one."""
 
     id: UUID

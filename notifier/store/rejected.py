@@ -8,13 +8,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Engine, func, select
+from sqlalchemy import ColumnElement, Engine, TextClause, bindparam, func, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 
 from notifier.domain.errors import CannotOpen
-from notifier.store import operator_sql as statements
 from notifier.store.engine import transaction
-from notifier.store.operator_actions import Tally, among, note_result
-from notifier.store.personal_data import Vault
+from notifier.store.operator_actions import ActionCounts, among, note_result
+from notifier.store.personal_data import PersonalData
 from notifier.store.schema.notifications import RejectedMessage
 
 #: Rejected messages of one page: each may hold 64 KiB.
@@ -42,7 +43,7 @@ class RejectedSelection:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class KeptRejection:
     """What was kept of a rejected message."""
 
     id: UUID
@@ -67,7 +68,7 @@ class CodeCount:
 
 
 _KEPT = (
-    *(getattr(RejectedMessage, name) for name in Kept.__dataclass_fields__ if name != "problem"),
+    *(getattr(RejectedMessage, name) for name in KeptRejection.__dataclass_fields__ if name != "problem"),
     RejectedMessage.sealed,
 )
 
@@ -78,11 +79,11 @@ class Rejections:
     Every method raises `ServiceUnavailable` when the database cannot be used now.
     """
 
-    def __init__(self, engine: Engine, vault: Vault | None = None) -> None:
+    def __init__(self, engine: Engine, personal_data: PersonalData | None = None) -> None:
         self._engine = engine
-        self._vault = vault or Vault()
+        self._personal_data = personal_data or PersonalData()
 
-    def page(self, selection: RejectedSelection, *, after: UUID | None, again: bool = True) -> list[Kept]:
+    def page(self, selection: RejectedSelection, *, after: UUID | None, again: bool = True) -> list[KeptRejection]:
         """The next page, oldest first: at most `PAGE` with an id above `after`.
 
         Without `again` a filter passes over those that were replayed; named by id they are found all the same.
@@ -92,11 +93,11 @@ class Rejections:
             query = query.where(RejectedMessage.id > after)
         with transaction(self._engine) as connection:
             rows = connection.execute(query).all()
-        return [self._opened(Kept(*row[:-1]), row.sealed) for row in rows]
+        return [self._opened(KeptRejection(*row[:-1]), row.sealed) for row in rows]
 
-    def _opened(self, kept: Kept, sealed: bytes | None) -> Kept:
+    def _opened(self, kept: KeptRejection, sealed: bytes | None) -> KeptRejection:
         try:
-            body, headers = self._vault.open_rejected(kept.id, kept.body, kept.headers, sealed)
+            body, headers = self._personal_data.open_rejected(kept.id, kept.body, kept.headers, sealed)
         except CannotOpen as error:
             return replace(kept, problem=str(error))
         return replace(kept, body=body, headers=headers)
@@ -111,15 +112,15 @@ class Rejections:
         with transaction(self._engine) as connection:
             return [CodeCount(*row) for row in connection.execute(query)]
 
-    def mark_replayed(self, ids: Sequence[UUID], record: UUID, tally: Tally) -> None:
+    def mark_replayed(self, ids: Sequence[UUID], record: UUID, tally: ActionCounts) -> None:
         """Note that these were published again, and in the operator's record how far it is."""
         with transaction(self._engine) as connection:
-            connection.execute(statements.MARK_REPLAYED, {"ids": [str(value) for value in ids]})
+            connection.execute(_MARK_REPLAYED, {"ids": [str(value) for value in ids]})
             note_result(connection, record, tally, is_finished=False)
 
     def purge_page(
-        self, selection: RejectedSelection, record: UUID, *, after: UUID | None, tally: Tally
-    ) -> tuple[Tally, UUID | None]:
+        self, selection: RejectedSelection, record: UUID, *, after: UUID | None, tally: ActionCounts
+    ) -> tuple[ActionCounts, UUID | None]:
         """Delete the next page. Returns the counts so far, and where the next page begins; None: it was empty."""
         query = (
             select(RejectedMessage.id).where(*_selected(selection)).order_by(RejectedMessage.id).limit(PAGE * 10)
@@ -130,8 +131,8 @@ class Rejections:
             ids = list(connection.execute(query.with_for_update()).scalars())
             if not ids:
                 return tally, None
-            connection.execute(statements.PURGE_REJECTED, {"ids": [str(value) for value in ids]})
-            tally += Tally(len(ids), len(ids))
+            connection.execute(_PURGE, {"ids": [str(value) for value in ids]})
+            tally += ActionCounts(len(ids), len(ids))
             note_result(connection, record, tally, is_finished=False)
         return tally, ids[-1]
 
@@ -150,3 +151,14 @@ def _selected(selection: RejectedSelection, *, again: bool = True) -> Iterator[C
         yield RejectedMessage.faults.contains([{"code": selection.code}])
     if selection.producer is not None:
         yield RejectedMessage.producer == selection.producer
+
+
+_IDS = bindparam("ids", type_=ARRAY(PG_UUID(as_uuid=False)))
+
+_MARK_REPLAYED: TextClause = text("""
+UPDATE rejected_messages SET replayed_at = now() WHERE id = ANY(:ids)
+""").bindparams(_IDS)
+
+_PURGE: TextClause = text("""
+DELETE FROM rejected_messages WHERE id = ANY(:ids)
+""").bindparams(_IDS)

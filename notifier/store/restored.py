@@ -20,10 +20,10 @@ from notifier.domain.statuses import Reason, Status
 from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import database_verdict, transaction
 from notifier.store.filters import Filter, conditions
-from notifier.store.identity import Verdict, store_new
-from notifier.store.operator_actions import PAGE, Begun, Tally, note_result
+from notifier.store.identity import IdentityCheck, store_new
+from notifier.store.ledger_sql import GONE
+from notifier.store.operator_actions import PAGE, ActionCounts, Begun, note_result
 from notifier.store.schema.notifications import Notification
-from notifier.store.wiping import GONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +41,18 @@ class HeldGroup:
     newest: datetime
 
 
-class RestoredBook:
+class RestoredRepository:
     """Thread-safe: it holds nothing but engine and key. Every method raises `ServiceUnavailable`."""
 
     def __init__(self, engine: Engine, hash_key: HashKey) -> None:
         self._engine = engine
         self._hash_key = hash_key
 
-    def verdict(self) -> Verdict | None:
+    def verdict(self) -> IdentityCheck | None:
         """Whether it is the database it was; None: its tables are older than that question."""
         return database_verdict(self._engine)
 
-    def accept(self, verdict: Verdict) -> None:
+    def accept(self, verdict: IdentityCheck) -> None:
         """From now on it is the database it is: programs go on."""
         with transaction(self._engine) as connection:
             store_new(connection, verdict.current)
@@ -65,14 +65,14 @@ class RestoredBook:
         return [HeldGroup(*row) for row in rows], callbacks
 
     def hold_page(
-        self, begun: Begun, detail: str, *, after: UUID | None, tally: Tally
-    ) -> tuple[Tally, UUID | None]:
+        self, begun: Begun, detail: str, *, after: UUID | None, tally: ActionCounts
+    ) -> tuple[ActionCounts, UUID | None]:
         """Hold the next page of what was accepted before the run began. Returns the counts so far, and where the
         next page begins; None: the end."""
         values = {"before": begun.at, "after": after, "limit": PAGE, "detail": detail}
         with transaction(self._engine) as connection:
             ids = connection.execute(_HOLD, values).scalars().all()
-            tally += Tally(len(ids), len(ids))
+            tally += ActionCounts(len(ids), len(ids))
             note_result(connection, begun.id, tally, is_finished=False)
         return tally, max(ids, default=None)
 
@@ -97,8 +97,15 @@ class RestoredBook:
         return [HeldGroup(*row) for row in rows]
 
     def release_page(
-        self, begun: Begun, wanted: Filter, ids: Sequence[UUID], detail: str, *, after: UUID | None, tally: Tally
-    ) -> tuple[Tally, UUID | None]:
+        self,
+        begun: Begun,
+        wanted: Filter,
+        ids: Sequence[UUID],
+        detail: str,
+        *,
+        after: UUID | None,
+        tally: ActionCounts,
+    ) -> tuple[ActionCounts, UUID | None]:
         """Release the next page. Returns the counts so far, and where the next page begins; None: the end."""
         query = select(Notification.id).where(*self._held(wanted, ids)).order_by(Notification.id).limit(PAGE)
         if after is not None:
@@ -110,7 +117,7 @@ class RestoredBook:
             values = {"ids": [str(value) for value in page], "detail": detail}
             moved = connection.execute(_RELEASE, values).scalars().all()
             expired = sum(status == Status.EXPIRED for status in moved)
-            tally += Tally(len(page), len(moved) - expired, expired, len(page) - len(moved))
+            tally += ActionCounts(len(page), len(moved) - expired, expired, len(page) - len(moved))
             note_result(connection, begun.id, tally, is_finished=False)
         return tally, page[-1]
 

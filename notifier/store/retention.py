@@ -19,8 +19,8 @@ from sqlalchemy.types import Text
 
 from notifier.domain.statuses import Channel, Status
 from notifier.store.engine import transaction
+from notifier.store.ledger_sql import wipe
 from notifier.store.schema.partitions import Month, drop_month, months
-from notifier.store.wiping import wipe
 
 #: Rows of one transaction.
 PAGE = 500
@@ -72,7 +72,7 @@ class Span:
         }
 
 
-class RetentionBook:
+class RetentionRepository:
     """Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`."""
 
     def __init__(self, engine: Engine) -> None:

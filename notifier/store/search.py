@@ -17,7 +17,7 @@ from notifier.store.attachments import AttachmentView, views_of
 from notifier.store.engine import database_now, sqlstate_of, transaction
 from notifier.store.filters import Filter as Filter
 from notifier.store.filters import conditions
-from notifier.store.personal_data import Vault
+from notifier.store.personal_data import PersonalData
 from notifier.store.schema.notifications import Attempt, Event, Notification, ProviderMessage, RejectedMessage
 
 #: Notifications of one page of an export.
@@ -151,7 +151,7 @@ class Dimension(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class GroupCount:
     """So many notifications have these values in common, in the order of the dimensions asked for."""
 
     values: tuple[str | None, ...]
@@ -163,7 +163,7 @@ _VIEW = (
         Notification.metadata_ if name == "metadata" else getattr(Notification, name)
         for name in NotificationView.__dataclass_fields__
     ),
-    # What `Vault.recipient_of` looks at, too.
+    # What `PersonalData.recipient_of` looks at, too.
     Notification.sealed,
 )
 _PROOF = (
@@ -201,9 +201,11 @@ class Audit:
     Every method raises `ServiceUnavailable` when the database cannot be used now.
     """
 
-    def __init__(self, engine: Engine, vault: Vault | None = None, seconds: float | None = None) -> None:
+    def __init__(
+        self, engine: Engine, personal_data: PersonalData | None = None, seconds: float | None = None
+    ) -> None:
         self._engine = engine
-        self._vault = vault or Vault()
+        self._personal_data = personal_data or PersonalData()
         #: No statement takes longer; None: than the engine allows.
         self._seconds = seconds
 
@@ -253,13 +255,13 @@ class Audit:
         with self._reading() as connection:
             return [Count(*row) for row in connection.execute(query)]
 
-    def group(self, wanted: Filter, by: Sequence[Dimension]) -> list[Group]:
+    def group(self, wanted: Filter, by: Sequence[Dimension]) -> list[GroupCount]:
         """How many the filter finds, by these dimensions, in their order. Reads all that the filter finds."""
         columns = [_DIMENSIONS[dimension] for dimension in by]
         counted: Any = select(*columns, func.count())
         query = self._filtered(counted, wanted).group_by(*columns).order_by(*columns)
         with self._reading() as connection:
-            return [Group(tuple(row[:-1]), row[-1]) for row in connection.execute(query)]
+            return [GroupCount(tuple(row[:-1]), row[-1]) for row in connection.execute(query)]
 
     def pages(self, wanted: Filter) -> Iterator[list[NotificationView]]:
         """Everything that the filter finds, newest first, page by page.
@@ -318,16 +320,16 @@ class Audit:
             ) from None
 
     def _filtered(self, query: Select[Any], wanted: Filter) -> Select[Any]:
-        return query.where(*conditions(wanted, self._vault.hash_key))
+        return query.where(*conditions(wanted, self._personal_data.hash_key))
 
     def _view(self, row: Any) -> NotificationView:
         view = NotificationView(*row[: len(_VIEW) - 1])
-        return view if row.sealed is None else replace(view, recipient=self._vault.recipient_of(row))
+        return view if row.sealed is None else replace(view, recipient=self._personal_data.recipient_of(row))
 
     def _rejected_view(self, row: Any) -> RejectedView:
         view = RejectedView(*row[:-1])
         try:
-            body, headers = self._vault.open_rejected(view.id, view.body, view.headers, row.sealed)
+            body, headers = self._personal_data.open_rejected(view.id, view.body, view.headers, row.sealed)
         except CannotOpen as error:
             body, headers = f"({error})".encode(), {}
         return replace(view, body=body, headers=headers)

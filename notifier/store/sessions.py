@@ -23,7 +23,7 @@ from sqlalchemy.exc import DisconnectionError
 
 from notifier.domain.errors import DatabaseChanged
 from notifier.store.clock import DatabaseClock
-from notifier.store.identity import Verdict, judge
+from notifier.store.identity import IdentityCheck, judge
 
 #: A connection is tried before use if nobody has looked at it for so long. Seconds.
 TRIED_AFTER_SECONDS = 1.0
@@ -76,7 +76,7 @@ class Sessions:
 
 
 @dataclass(slots=True)
-class Session:
+class DatabaseSession:
     """One connection as it was found."""
 
     of: Sessions
@@ -85,7 +85,7 @@ class Session:
     #: Options that are not as they were asked for: they are set with each transaction. Name → what it is.
     wrong: dict[str, str] = field(default_factory=dict)
     looked_at: float = 0.0
-    verdict: Verdict | None = None
+    verdict: IdentityCheck | None = None
     #: It was given back to the pool before.
     is_used: bool = False
 
@@ -97,17 +97,7 @@ def watch(engine: Engine, sessions: Sessions, clock: DatabaseClock) -> None:
     """
 
     def open_one(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
-        if sessions.refuses_options:
-            options.pop("options", None)
-            return None
-        try:
-            return psycopg.connect(*arguments, **options)
-        except OperationalError as error:
-            if not _REFUSES_OPTIONS.search(str(error)):
-                raise
-        sessions.refuses_options = True
-        options.pop("options", None)
-        return psycopg.connect(*arguments, **options)
+        return _open(sessions, arguments, options)
 
     def look(connection: psycopg.Connection[Any], record: Any) -> None:
         # Perhaps to another server, after a failover.
@@ -119,7 +109,7 @@ def watch(engine: Engine, sessions: Sessions, clock: DatabaseClock) -> None:
             raise
 
     def try_it(connection: psycopg.Connection[Any], record: Any, _proxy: object) -> None:
-        session: Session = record.info[_SESSION]
+        session: DatabaseSession = record.info[_SESSION]
         if sessions.loses_prepared:
             connection.prepare_threshold = None
         is_barred = session.verdict is not None and session.verdict.is_another
@@ -141,7 +131,22 @@ def watch(engine: Engine, sessions: Sessions, clock: DatabaseClock) -> None:
     event.listen(engine, "checkin", give_back)
 
 
-def _look(connection: psycopg.Connection[Any], sessions: Sessions) -> Session:
+def _open(sessions: Sessions, arguments: list[Any], options: dict[str, Any]) -> Any:
+    """A connection, without our options where they are refused; None: SQLAlchemy opens it."""
+    if sessions.refuses_options:
+        options.pop("options", None)
+        return None
+    try:
+        return psycopg.connect(*arguments, **options)
+    except OperationalError as error:
+        if not _REFUSES_OPTIONS.search(str(error)):
+            raise
+    sessions.refuses_options = True
+    options.pop("options", None)
+    return psycopg.connect(*arguments, **options)
+
+
+def _look(connection: psycopg.Connection[Any], sessions: Sessions) -> DatabaseSession:
     with _autocommit(connection):
         found = connection.execute(_LOOK, prepare=False).fetchone()
     assert found is not None
@@ -149,7 +154,7 @@ def _look(connection: psycopg.Connection[Any], sessions: Sessions) -> Session:
     wrong = {
         name: setting for (name, value), setting in zip(OPTIONS.items(), settings, strict=True) if setting != value
     }
-    session = Session(sessions, pid != connection.info.backend_pid, wrong)
+    session = DatabaseSession(sessions, pid != connection.info.backend_pid, wrong)
     if session.is_pooled or wrong or sessions.loses_prepared:
         connection.prepare_threshold = None
     if not sessions.guarded:
@@ -157,7 +162,7 @@ def _look(connection: psycopg.Connection[Any], sessions: Sessions) -> Session:
     return session
 
 
-def _try(connection: psycopg.Connection[Any], session: Session, clock: DatabaseClock) -> None:
+def _try(connection: psycopg.Connection[Any], session: DatabaseSession, clock: DatabaseClock) -> None:
     with _autocommit(connection):
         if session.of.guarded:
             session.verdict = _judge(connection, session.of)
@@ -166,7 +171,7 @@ def _try(connection: psycopg.Connection[Any], session: Session, clock: DatabaseC
     session.looked_at = time.monotonic()
 
 
-def _judge(connection: psycopg.Connection[Any], sessions: Sessions) -> Verdict | None:
+def _judge(connection: psycopg.Connection[Any], sessions: Sessions) -> IdentityCheck | None:
     verdict = judge(connection, with_control=sessions.has_control, trusts_failover=sessions.trusts_failover)
     if verdict is not None and verdict.current.system_identifier is None:
         sessions.has_control = False
@@ -185,9 +190,9 @@ def _autocommit(connection: psycopg.Connection[Any]) -> Iterator[None]:
             connection.autocommit = before
 
 
-def session_of(connection: Connection) -> Session | None:
+def session_of(connection: Connection) -> DatabaseSession | None:
     """What is known about it; None: its engine is not one of the programs'."""
-    found: Session | None = connection.info.get(_SESSION)
+    found: DatabaseSession | None = connection.info.get(_SESSION)
     return found
 
 
@@ -211,7 +216,7 @@ def _driver(connection: Connection) -> Any:
     return connection.connection.driver_connection
 
 
-def refuse_another_database(session: Session) -> None:
+def refuse_another_database(session: DatabaseSession) -> None:
     """Raise if its database is not the one it was.
 
     Raises:
@@ -226,7 +231,7 @@ def set_options(connection: Connection) -> None:
     connection.exec_driver_sql(_SET)
 
 
-def note_failure(session: Session | None, error: BaseException | None) -> str | None:
+def note_failure(session: DatabaseSession | None, error: BaseException | None) -> str | None:
     """What an error of a statement says about the sessions, and is no fault of the statement's; None: nothing."""
     if _STATEMENT_MODE in str(error):
         return STATEMENT_MODE_FIX
@@ -237,7 +242,7 @@ def note_failure(session: Session | None, error: BaseException | None) -> str | 
     return "a pooler lost our prepared statements; from now on there are none"
 
 
-def in_words(session: Session) -> str:
+def in_words(session: DatabaseSession) -> str:
     """How we work with these sessions."""
     if not session.is_pooled and not session.wrong:
         return "as they were asked for"
@@ -263,7 +268,7 @@ def prepare_twice(connection: Connection) -> None:
         _driver(connection).execute("SELECT 'notifier'", prepare=True)
 
 
-def verdict_of(connection: Connection, *, trusts_failover: bool = False) -> Verdict | None:
+def verdict_of(connection: Connection, *, trusts_failover: bool = False) -> IdentityCheck | None:
     """Whether it is the database it was; None: it has no table that could say so. Not within a transaction."""
     raw = _driver(connection)
     with _autocommit(raw):

@@ -10,8 +10,8 @@ from uuid import UUID
 from sqlalchemy import Engine, TextClause, text
 
 from notifier.domain.statuses import Channel, Lane, Reason
+from notifier.store.acceptance import REDISPATCH_SECONDS
 from notifier.store.engine import transaction
-from notifier.store.ledger import REDISPATCH_SECONDS
 
 #: The sweep runs every second; what was due this long ago is late. Seconds.
 LATE_SECONDS = 60

@@ -1,7 +1,7 @@
 """Who must not be sent to: added, ended, looked up. Rows are never deleted, so the past stays explained.
 
 A recipient has at most one suppression of each scope and reason at a time. The workers' look-up is no statement of
-its own: see `statements.START_ATTEMPTS`.
+its own: see `claim_sql.START_ATTEMPTS`.
 """
 
 from __future__ import annotations
@@ -32,62 +32,12 @@ from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.store.clock import clock_of
 from notifier.store.engine import database_now, transaction
 from notifier.store.mass_alarm import HardBounceWatch
+from notifier.store.records import NewSuppression
 from notifier.store.sanitize import storable
 from notifier.store.schema.notifications import Suppression
 
 #: Rows of one page of an export.
 EXPORT_PAGE = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class NewSuppression:
-    """One on its way into the record."""
-
-    address_hash: bytes
-    #: Fingerprint of the key of the hash.
-    hash_key: str
-    channel: Channel
-    scope: str
-    reason: SuppressionReason
-    source: str
-    detail: str | None = None
-    notification_id: UUID | None = None
-    expires_at: datetime | None = None
-    #: Provider and sender identity of the message that caused it; None: no message did.
-    provider: str | None = None
-    sender: str | None = None
-    #: It was refused at once: its message does not count among those that were sent.
-    is_refusal: bool = False
-
-    @property
-    def is_watched(self) -> bool:
-        """Whether it comes from an answer that there is nobody: too many of them, and something is wrong with us.
-        What recipients wish never waits."""
-        reasons = (SuppressionReason.HARD_BOUNCE, SuppressionReason.INVALID_RECIPIENT)
-        return self.reason in reasons and bool(self.origins)
-
-    @property
-    def origins(self) -> tuple[str, ...]:
-        """Whose bounces it counts among."""
-        named = (("provider", self.provider), ("sender", self.sender))
-        return tuple(f"{kind}:{name}" for kind, name in named if name)
-
-    def as_dict(self, id_: UUID) -> dict[str, Any]:
-        """The columns, as JSON takes them."""
-        return {
-            "id": str(id_),
-            "address_hash": self.address_hash.hex(),
-            "hash_key": self.hash_key,
-            "channel": self.channel,
-            "scope": self.scope,
-            "reason": self.reason,
-            "source": self.source,
-            "detail": self.detail and storable(self.detail)[:500],
-            "notification_id": None if self.notification_id is None else str(self.notification_id),
-            "expires_at": None if self.expires_at is None else self.expires_at.isoformat(),
-            "provider": self.provider,
-            "sender": self.sender,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +103,7 @@ _VIEW: tuple[Any, ...] = (
 )
 
 
-class SuppressionBook:
+class SuppressionRepository:
     """Thread-safe: it holds nothing but the engine.
 
     Every method raises `ServiceUnavailable` when the database cannot be used now.

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from notifier.domain.errors import CannotOpen, NotFound
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
-from notifier.store.personal_data import Vault
+from notifier.store.personal_data import PersonalData
 from notifier.store.schema.notifications import UnreadBounce
 
 #: So much of a mail is kept. Bytes.
@@ -42,12 +42,12 @@ class UnreadView:
 _VIEW: tuple[Any, ...] = tuple(getattr(UnreadBounce, name) for name in list(UnreadView.__dataclass_fields__)[:-2])
 
 
-class UnreadBook:
+class UnreadBounceRepository:
     """Thread-safe: it holds nothing but engine and keys. Every method raises `ServiceUnavailable`."""
 
-    def __init__(self, engine: Engine, vault: Vault) -> None:
+    def __init__(self, engine: Engine, personal_data: PersonalData) -> None:
         self._engine = engine
-        self._vault = vault
+        self._personal_data = personal_data
 
     def keep(self, notification_id: UUID, attempt: int, content: bytes) -> bool:
         """Keep it with its notification, and write an event into its story. Returns whether it was not there yet.
@@ -63,7 +63,7 @@ class UnreadBook:
         }
         with transaction(self._engine) as connection:
             id_ = clock_of(connection).new_id()
-            values |= {"id": id_, **self._vault.put_away_bounce(id_, content[:KEPT_BYTES])}
+            values |= {"id": id_, **self._personal_data.put_away_bounce(id_, content[:KEPT_BYTES])}
             # One after the other, so that the same mail twice at once is one.
             connection.execute(_LOCK, {"id": notification_id})
             return connection.execute(_KEEP, values).first() is not None
@@ -99,7 +99,7 @@ class UnreadBook:
     def _opened(self, row: Any) -> UnreadView:
         view = UnreadView(*row[:-2])
         try:
-            return replace(view, content=self._vault.open_bounce(row.id, row.content, row.sealed))
+            return replace(view, content=self._personal_data.open_bounce(row.id, row.content, row.sealed))
         except CannotOpen as error:
             return replace(view, fault=str(error))
 

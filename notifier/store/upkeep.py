@@ -37,7 +37,7 @@ class UpkeepState:
     is_late: bool
 
 
-class UpkeepBook:
+class UpkeepRepository:
     """Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`."""
 
     def __init__(self, engine: Engine) -> None:

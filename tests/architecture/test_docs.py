@@ -15,7 +15,8 @@ from typer.main import get_command
 from notifier.cli.app import app
 from notifier.config.callbacks import CallbackTable
 from notifier.config.producers import ProducerTable
-from notifier.config.settings import ProviderTable, Sender, Settings, Structure
+from notifier.config.settings import Settings
+from notifier.config.structure import ProviderTable, Sender, Structure
 from notifier.domain.message import Message, json_schema
 from notifier.domain.producers import ProducerProof
 from notifier.domain.retry_policy import LaneRetry

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from notifier.config.logs import configure
-from notifier.config.settings import Structure
+from notifier.config.structure import Structure
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Channel, Lane, SuppressionReason
 from notifier.feedback.suppressions import Suppressions
 from notifier.intake.service import Intake, Received
 from notifier.rendering import Renderer
 from notifier.security.recipient_hash import HashKey
-from notifier.store.attachments import AttachmentBook, NewAttachment
+from notifier.store.attachments import AttachmentRepository, NewAttachment
 from notifier.store.engine import make_engine
 from notifier.store.ledger import Ledger
 from notifier.store.operator_actions import Operating
@@ -44,7 +44,7 @@ def main(database_url: str, templates: str) -> None:
             reason=SuppressionReason.MANUAL,
             source="operator:ann",
         )
-        AttachmentBook(engine).add(NewAttachment("shop", f"{step}.txt", "text/plain", step.encode()))
+        AttachmentRepository(engine).add(NewAttachment("shop", f"{step}.txt", "text/plain", step.encode()))
         Operating(engine).begin("ann", "retry", {}, None)
         print(json.dumps([time.time(), summary.accepted, summary.rejected]), flush=True)
 

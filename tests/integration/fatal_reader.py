@@ -17,7 +17,7 @@ from threading import Event
 import redis
 
 from notifier.config.logs import configure
-from notifier.config.settings import Structure
+from notifier.config.structure import Structure
 from notifier.intake import Intake, Received, make_reader
 from notifier.rendering import Renderer
 from notifier.store.engine import make_engine

@@ -14,7 +14,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
-from notifier.config.settings import ProviderTable, Sender, Settings, Structure
+from notifier.config.settings import Settings
+from notifier.config.structure import ProviderTable, Sender, Structure
 from notifier.delivery import Circuits, Deliverer
 from notifier.delivery.provider_calls import Caller
 from notifier.delivery.rate_limiter import Pacer
@@ -30,13 +31,13 @@ from notifier.providers.twilio.provider import TwilioProvider
 from notifier.rendering import Renderer
 from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import Tokens
-from notifier.store.attachments import AttachmentBook
-from notifier.store.circuits import CircuitBook, CircuitKey
+from notifier.store.attachments import AttachmentRepository
+from notifier.store.circuits import CircuitKey, CircuitRepository
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.operator_actions import Operating
-from notifier.store.provider_health import HealthBook
-from notifier.store.rate_limits import RateBook
+from notifier.store.provider_health import HealthRepository
+from notifier.store.rate_limits import RateLimitRepository
 from notifier.store.records import NewNotification
 from notifier.store.search import Audit, NotificationView
 from tests.support.templates import write_templates
@@ -64,7 +65,7 @@ class Desk:
 
     def __post_init__(self) -> None:
         self.ledger, self.audit = Ledger(self.engine), Audit(self.engine)
-        self.circuits = CircuitBook(self.engine)
+        self.circuits = CircuitRepository(self.engine)
         sms = {
             "account_sid": self.twilio.account_sid,
             "auth_token": self.twilio.auth_token,
@@ -75,7 +76,7 @@ class Desk:
             self.add(SmtpProvider.from_options("other", {"url": f"smtp://127.0.0.1:{self.other.port}"}))
         self.add(TwilioProvider.from_options("text", sms))
         settings = Settings().model_copy(update={"structure": Structure(senders=SENDERS)})
-        pacer = Pacer(RateBook(self.engine), settings)
+        pacer = Pacer(RateLimitRepository(self.engine), settings)
         key = HashKey()
         self.deliverer = Deliverer(
             self.ledger,
@@ -84,13 +85,15 @@ class Desk:
             settings,
             key,
             Tokens(key),
-            attachments=AttachmentBook(self.engine),
-            circuits=Circuits(HealthBook(self.engine), self.circuits, self.configured, {}, deadline_seconds=10),
+            attachments=AttachmentRepository(self.engine),
+            circuits=Circuits(
+                HealthRepository(self.engine), self.circuits, self.configured, {}, deadline_seconds=10
+            ),
             pacer=pacer,
             caller=Caller(self.loop, pacer, slots=50, deadline_seconds=10),
         )
         operating = Operating(self.engine, key)
-        self.steering = Steering(HealthBook(self.engine), self.circuits, operating, TABLES)
+        self.steering = Steering(HealthRepository(self.engine), self.circuits, operating, TABLES)
 
     def add(self, provider: Provider) -> None:
         self.providers[provider.name] = provider

@@ -236,9 +236,9 @@ def test_a_batch_of_large_mails_goes_in_portions(
 ) -> None:
     monkeypatch.setattr(attachments, "PORTION_BYTES", 2 * len(PDF))
     loads: list[int] = []
-    book = api.services.attachments
-    load = book.load
-    monkeypatch.setattr(type(book), "load", lambda _, ids: loads.append(len(ids)) or load(ids))
+    repository = api.services.attachments
+    load = repository.load
+    monkeypatch.setattr(type(repository), "load", lambda _, ids: loads.append(len(ids)) or load(ids))
     file = upload(api).json["id"]
     ids = [send(api, file, idempotency_key=f"k{n}").json["id"] for n in range(5)]
     deliver(api, *ids)
@@ -309,13 +309,13 @@ def test_a_file_lives_as_long_as_somebody_needs_it(api: Api) -> None:
     execute(api, "UPDATE attachments SET needed_until = needed_until - interval '8 days'")
     execute(api, "UPDATE attachments SET needed_until = now() + interval '99 days' WHERE name = 'c.pdf'")
     execute(api, f"UPDATE notifications SET status = 'delivered' WHERE id = '{ids[0]}'")
-    book = api.services.attachments
-    assert book.forget_old(days=30) == 1
-    assert set(book.sizes(map(UUID, (used, unused, scheduled, waiting)))) == set(
+    repository = api.services.attachments
+    assert repository.forget_old(days=30) == 1
+    assert set(repository.sizes(map(UUID, (used, unused, scheduled, waiting)))) == set(
         map(UUID, (used, scheduled, waiting))
     )
-    assert book.forget_old(days=7) == 1
-    assert set(book.sizes(map(UUID, (used, scheduled, waiting)))) == {UUID(scheduled), UUID(waiting)}
+    assert repository.forget_old(days=7) == 1
+    assert set(repository.sizes(map(UUID, (used, scheduled, waiting)))) == {UUID(scheduled), UUID(waiting)}
     # A repetition of a message whose file is gone is answered as the first time.
     again = send(api, used)
     assert (again.status, again.headers["idempotency-replayed"]) == (202, "true")
@@ -328,12 +328,12 @@ def test_a_file_that_is_just_being_named_is_not_deleted(api: Api) -> None:
         producer="shop", idempotency_key="k", to="ann@example.com", template="hello", attachments=[file]
     )
     new = NewNotification(message, Channel.EMAIL, Lane.NORMAL, "v1", OnUnknown.HOLD, 0)
-    book = api.services.attachments
+    repository = api.services.attachments
     with transaction(api.services.engine) as connection:
         assert use_attachments(connection, [new]) == {}
-        assert book.forget_old(days=1) == 0
-    assert book.forget_old(days=1) == 0
-    assert len(book.sizes([UUID(file)])) == 1
+        assert repository.forget_old(days=1) == 0
+    assert repository.forget_old(days=1) == 0
+    assert len(repository.sizes([UUID(file)])) == 1
 
 
 def test_a_file_that_is_gone_ends_its_mail_and_says_so(api: Api, mail: MailServer, database_url: str) -> None:

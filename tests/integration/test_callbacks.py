@@ -15,9 +15,9 @@ from standardwebhooks import Webhook
 
 from notifier.domain.statuses import CallbackFailure, CallbackState, Status
 from notifier.store.callback_sql import GIVE_OUT
-from notifier.store.callbacks import LIMITS, PER_ENDPOINT, PER_FAILING, PER_PRODUCER, CallbackBook
+from notifier.store.callbacks import LIMITS, PER_ENDPOINT, PER_FAILING, PER_PRODUCER, CallbackRepository
 from notifier.store.engine import make_engine, transaction
-from notifier.store.operator_actions import Move, Operating, Selection, Tally
+from notifier.store.operator_actions import ActionCounts, Move, Operating, Selection
 from tests.support.callbacks import SECRETS, World
 from tests.support.receiver import Receiver, Say, receiver
 from tests.waiting import patient, wait_until
@@ -76,7 +76,9 @@ def test_every_way_to_a_final_status_is_told(world: World) -> None:
     failed, cancelled, late = world.fail(), world.accept(), world.accept()
     begun = Operating(world.engine).begin("ann", "cancel", {}, None)
     move = Move(Status.CANCELLED, (Status.QUEUED,), "cancelled", begun.at)
-    Operating(world.engine).move_page(begun.id, Selection(tuple(cancelled)), move, after=None, tally=Tally())
+    Operating(world.engine).move_page(
+        begun.id, Selection(tuple(cancelled)), move, after=None, tally=ActionCounts()
+    )
     world.run("UPDATE notifications SET due_at = now(), expires_at = now() WHERE id = :id", id=late[0])
     world.ledger.take_due(limit=10, unknown_after_seconds=1)
     suppressed = world.accept()
@@ -213,7 +215,7 @@ def test_two_sweeps_at_once_give_nothing_out_twice(world: World) -> None:
     found: list[UUID] = []
 
     def sweep() -> None:
-        found.extend(one for ids in CallbackBook(world.engine).give_out().values() for one in ids)
+        found.extend(one for ids in CallbackRepository(world.engine).give_out().values() for one in ids)
 
     threads = [threading.Thread(target=sweep) for _ in range(3)]
     for thread in threads:

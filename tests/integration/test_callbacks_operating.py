@@ -17,14 +17,15 @@ from notifier.broker.inspection import Broker
 from notifier.broker.topology import callbacks_queue
 from notifier.cli.callback_checks import check_callbacks, check_endpoints, check_readers
 from notifier.cli.check_result import Check
-from notifier.config.settings import Settings, Structure
+from notifier.config.settings import Settings
+from notifier.config.structure import Structure
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake import Intake
 from notifier.intake.service import Received
 from notifier.operations.api_keys import Scope
 from notifier.rendering import Renderer
 from notifier.store.engine import make_engine
-from notifier.store.metrics import GaugeBook
+from notifier.store.metrics import GaugeRepository
 from notifier.store.search import Audit
 from tests.support.api import Api
 from tests.support.callbacks import SECRETS, World
@@ -135,13 +136,13 @@ def test_a_suspended_endpoint_is_told_of_and_resumed(
     assert notifier("stuck", "--json").json[0]["cause"] == "endpoint_suspended"
     assert [check.ok for check in doctor(database_url, {})] == [False]
     assert "suspended" in notifier("callbacks", "endpoints").out
-    metrics = "\n".join(lines(GaugeBook(world.engine).read()))
+    metrics = "\n".join(lines(GaugeRepository(world.engine).read()))
     assert 'notifier_callback_endpoints_suspended{producer="shop"} 1' in metrics
     assert 'notifier_callbacks_parked{producer="shop"} 1' in metrics
     assert notifier("callbacks", "resume", "nobody").code == 1
     assert "1 replayed" in notifier("callbacks", "resume", "shop", "--why", "mended").out
     assert world.tick() == 1
-    metrics = "\n".join(lines(GaugeBook(world.engine).read()))
+    metrics = "\n".join(lines(GaugeRepository(world.engine).read()))
     assert 'notifier_callbacks_delivered_total{producer="shop"} 1' in metrics
     assert 'notifier_callback_calls_failed_total{producer="shop"} 1' in metrics
 

@@ -17,14 +17,14 @@ import pytest
 from sqlalchemy import Engine, text
 
 from notifier.broker import amqp_transport, topology
-from notifier.config.settings import Structure
+from notifier.config.structure import Structure
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Reason
 from notifier.intake import Intake
 from notifier.intake.rabbitmq import AmqpReader
 from notifier.intake.redis import RedisReader
 from notifier.rendering import Renderer
-from notifier.store.circuits import CircuitBook, CircuitKey, Refusal
+from notifier.store.circuits import CircuitKey, CircuitRefusal, CircuitRepository
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.records import NewNotification
@@ -206,10 +206,10 @@ def test_stuck_and_providers_name_open_circuits_and_held_senders(
     config.write_text('[[providers]]\nname = "text"\nkind = "vonage"\napi_key = "a"\napi_secret = "b"\n')
     notifier = CommandLine({"database_url": database_url, "config": str(config)})
     engine = make_engine(database_url)
-    book = CircuitBook(engine)
+    book = CircuitRepository(engine)
     book.open(CircuitKey("text"), 300, Reason.PROVIDER_ACCOUNT, "no credit", by=None, again=False)
     for id_ in make("queued", 3):
-        book.refuse(CircuitKey("text", "news"), 60, Refusal(id_, Reason.SENDER_REFUSED, "15 no"), at_most=3)
+        book.refuse(CircuitKey("text", "news"), 60, CircuitRefusal(id_, Reason.SENDER_REFUSED, "15 no"), at_most=3)
     with transaction(engine) as connection:
         connection.execute(text("UPDATE notifications SET reason = 'provider_account' WHERE status = 'queued'"))
     engine.dispose()

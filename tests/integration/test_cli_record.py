@@ -13,7 +13,7 @@ from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Reason, Status
 from notifier.store.engine import make_engine
 from notifier.store.ledger import Ledger
-from notifier.store.records import NewAttempt, NewNotification, NewRejection, Result
+from notifier.store.records import DeliveryResult, NewAttempt, NewNotification, NewRejection
 from tests.unit.cli.commandline import CommandLine
 
 
@@ -50,7 +50,7 @@ def fail(ledger: Ledger, notification: UUID) -> None:
     started = ledger.start_attempts([NewAttempt(claim, "twilio")], margin_seconds=1)[notification]
     ledger.finish(
         [
-            Result(
+            DeliveryResult(
                 notification,
                 claim.claim,
                 Status.FAILED,

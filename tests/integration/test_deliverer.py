@@ -14,7 +14,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
-from notifier.config.settings import Sender, Settings, Structure
+from notifier.config.settings import Settings
+from notifier.config.structure import Sender, Structure
 from notifier.delivery import Circuits, Deliverer, Reconciler, Summary
 from notifier.delivery.provider_calls import Caller
 from notifier.delivery.rate_limiter import Pacer
@@ -26,14 +27,14 @@ from notifier.providers.base import Outgoing, Provider, Receipt, Sought
 from notifier.providers.simulator import Simulator
 from notifier.rendering import Renderer
 from notifier.security.recipient_hash import HashKey
-from notifier.security.tokens import Ending, Tokens
-from notifier.store.attachments import AttachmentBook
-from notifier.store.circuits import CircuitBook
+from notifier.security.tokens import Tokens, UnsubscribeLink
+from notifier.store.attachments import AttachmentRepository
+from notifier.store.circuits import CircuitRepository
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
-from notifier.store.provider_health import HealthBook
-from notifier.store.rate_limits import RateBook, Turn
-from notifier.store.records import NewNotification, Result
+from notifier.store.provider_health import HealthRepository
+from notifier.store.rate_limits import RateLimitRepository, Turn
+from notifier.store.records import DeliveryResult, NewNotification
 from notifier.store.search import Audit, Story
 from tests.support.templates import write_template, write_templates
 
@@ -130,7 +131,7 @@ class World:
         deadline = made.call_deadline_seconds
         configured = {Channel.EMAIL: [provider.name for provider in providers]}
         # One for all workers of a test, as one for each process of the service.
-        self.pacer = Pacer(RateBook(self.engine), made) if self.pacer is None else self.pacer
+        self.pacer = Pacer(RateLimitRepository(self.engine), made) if self.pacer is None else self.pacer
         deliverer = Deliverer(
             ledger or self.ledger,
             Renderer(self.templates),
@@ -138,9 +139,13 @@ class World:
             made,
             self.hash_key,
             Tokens(self.hash_key, bounce_address=made.bounce_address, public_url=made.public_url),
-            attachments=AttachmentBook(self.engine),
+            attachments=AttachmentRepository(self.engine),
             circuits=Circuits(
-                HealthBook(self.engine), CircuitBook(self.engine), configured, {}, deadline_seconds=deadline
+                HealthRepository(self.engine),
+                CircuitRepository(self.engine),
+                configured,
+                {},
+                deadline_seconds=deadline,
             ),
             pacer=self.pacer,
             caller=Caller(self.loop, self.pacer, slots=made.worker_calls, deadline_seconds=deadline),
@@ -171,7 +176,7 @@ def world(engine: Engine, loop: asyncio.AbstractEventLoop, tmp_path: Path) -> Wo
 
 def openings(world: World, sender: str = "") -> int:
     """Of the circuit of `first`, or of a sender there."""
-    states = {state.key.sender: state for state in CircuitBook(world.engine).states()}
+    states = {state.key.sender: state for state in CircuitRepository(world.engine).states()}
     return states[sender].openings if sender in states else 0
 
 
@@ -206,7 +211,7 @@ def test_a_mail_gets_a_return_path_and_one_that_nobody_asked_for_a_link(world: W
     assert digest.text == f"To stop this: {digest.unsubscribe_url}\n"
     ending = tokens.read_link(digest.unsubscribe_url.rpartition("/")[2])
     hash_ = world.hash_key.recipient(Channel.EMAIL, "ann@example.com")
-    assert ending == Ending(ids[1], hash_, "digest", "fr")
+    assert ending == UnsubscribeLink(ids[1], hash_, "digest", "fr")
 
 
 def test_without_settings_for_it_there_is_neither(world: World) -> None:
@@ -331,7 +336,7 @@ def test_results_wait_for_a_database_that_went_away(world: World) -> None:
     class AwayAtFirst(Ledger):
         tries = 0
 
-        def finish(self, results: Sequence[Result]) -> None:
+        def finish(self, results: Sequence[DeliveryResult]) -> None:
             self.tries += 1
             if self.tries < 3:
                 raise ServiceUnavailable("the database cannot be used now")
@@ -396,7 +401,7 @@ def test_a_failed_probe_keeps_the_others_waiting(world: World) -> None:
 
 
 def test_a_paused_provider_is_not_called(world: World) -> None:
-    HealthBook(world.engine).set_paused("first", True)
+    HealthRepository(world.engine).set_paused("first", True)
     notification_id = world.accept()
     first = Scripted("first")
     world.deliver([notification_id], first)
@@ -482,9 +487,9 @@ def test_turns_that_pass_while_every_slot_is_taken_are_not_made_up_for(world: Wo
 def test_without_a_new_turn_a_late_call_is_not_made_and_nothing_is_lost(world: World) -> None:
     ids = [world.accept(f"k{n}") for n in range(10)]
     structure = Structure(senders={"default": Sender(email="Shop <shop@example.com>", rate_per_second=50)})
-    answers = iter([RateBook(world.engine).take_turns])
+    answers = iter([RateLimitRepository(world.engine).take_turns])
 
-    class AwayBook(RateBook):
+    class AwayRepository(RateLimitRepository):
         """Its database is there once."""
 
         def take_turns(self, *args: Any, **options: Any) -> list[Turn]:
@@ -493,7 +498,7 @@ def test_without_a_new_turn_a_late_call_is_not_made_and_nothing_is_lost(world: W
                 raise ServiceUnavailable("the database is away")
             return take(*args, **options)
 
-    world.pacer = Pacer(AwayBook(world.engine), Settings().model_copy(update={"structure": structure}))
+    world.pacer = Pacer(AwayRepository(world.engine), Settings().model_copy(update={"structure": structure}))
     provider = Scripted(before=lambda _: time.sleep(0.3))
     summary = world.deliver(ids, provider, structure=structure)
     notes = [world.story(id_).notification for id_ in ids]
@@ -600,7 +605,7 @@ def test_what_cannot_go_on_to_its_next_provider_is_given_back(world: World) -> N
             return super().turns(items)
 
     notification_id = world.accept()
-    world.pacer = AwayAtTheSecondRound(RateBook(world.engine), Settings())
+    world.pacer = AwayAtTheSecondRound(RateLimitRepository(world.engine), Settings())
     with pytest.raises(ServiceUnavailable):
         world.deliver([notification_id], Scripted("first", error=Unavailable("away")), Scripted("second"))
     story = world.story(notification_id)

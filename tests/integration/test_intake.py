@@ -17,7 +17,7 @@ import redis
 from kombu import Connection
 
 from notifier.client.client import Client
-from notifier.config.settings import Sender, Structure
+from notifier.config.structure import Sender, Structure
 from notifier.domain.errors import PublishFailed, ServiceUnavailable
 from notifier.domain.message import MAX_BODY_BYTES, Message, new_id
 from notifier.domain.statuses import Channel, Lane

@@ -13,7 +13,7 @@ import pytest
 from notifier.domain.message import MAX_BODY_BYTES
 from notifier.intake import Received
 from notifier.intake.rabbitmq import AmqpReader
-from notifier.store.ledger import KEPT_BODY_BYTES
+from notifier.store.acceptance import KEPT_BODY_BYTES
 from notifier.store.search import Filter
 from tests.integration.test_intake import World, encode, publish_when_ready, reading, world
 from tests.support.brokers import publish_raw

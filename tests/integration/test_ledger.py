@@ -17,9 +17,10 @@ from notifier.domain.errors import Fault, NotFound, ServiceUnavailable
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Reason, Status, may_follow
 from notifier.domain.validation import check
+from notifier.store.acceptance import KEPT_BODY_BYTES
 from notifier.store.engine import make_engine, transaction
-from notifier.store.ledger import KEPT_BODY_BYTES, Ledger
-from notifier.store.records import Accepted, Claimed, NewAttempt, NewNotification, NewRejection, Result
+from notifier.store.ledger import Ledger
+from notifier.store.records import Acceptance, Claimed, DeliveryResult, NewAttempt, NewNotification, NewRejection
 from notifier.store.search import Audit, Filter
 from tests.support.slow_statements import make_slow
 from tests.waiting import patient
@@ -86,8 +87,8 @@ def statuses(audit: Audit, notification_id: UUID) -> list[str]:
     return [event.status for event in audit.story(notification_id).events if event.status]
 
 
-def sent(claimed: Claimed, number: int = 1) -> Result:
-    return Result(
+def sent(claimed: Claimed, number: int = 1) -> DeliveryResult:
+    return DeliveryResult(
         claimed.id,
         claimed.claim,
         Status.SENT,
@@ -149,7 +150,7 @@ def test_the_same_id_twice_in_a_batch_is_one_notification(ledger: Ledger) -> Non
 
 def test_fifty_publishers_of_one_key_make_one_notification(ledger: Ledger, audit: Audit) -> None:
     start = threading.Barrier(50)
-    answers: list[Accepted] = []
+    answers: list[Acceptance] = []
 
     def publish(number: int) -> None:
         start.wait(timeout=patient(30))
@@ -331,7 +332,7 @@ def test_a_late_failure_of_an_old_claim_does_not_touch_the_new_one(
     pass_time(engine, notification_id)
     sweep(ledger)
     (new,) = claim(ledger, notification_id)
-    ledger.finish([Result(old.id, old.claim, Status.FAILED, reason=Reason.TECHNICAL_ERROR)])
+    ledger.finish([DeliveryResult(old.id, old.claim, Status.FAILED, reason=Reason.TECHNICAL_ERROR)])
     assert audit.story(notification_id).notification.status == "sending"
     assert new.claim == old.claim + 1
 
@@ -349,7 +350,7 @@ def test_a_retry_is_queued_when_it_is_due(ledger: Ledger, audit: Audit, engine: 
     notification_id = accept(ledger)
     (claimed,) = claim(ledger, notification_id)
     ledger.start_attempts([NewAttempt(claimed, "smtp")], margin_seconds=5)
-    waits = Result(
+    waits = DeliveryResult(
         claimed.id,
         claimed.claim,
         Status.RETRYING,
@@ -401,7 +402,7 @@ def test_every_move_in_the_record_is_in_the_table(ledger: Ledger, audit: Audit, 
         (claimed,) = claim(ledger, notification_id)
         ledger.start_attempts([NewAttempt(claimed, "smtp")], margin_seconds=5)
         if ending is not None:
-            ledger.finish([Result(claimed.id, claimed.claim, ending, due_in_seconds=1, number=1)])
+            ledger.finish([DeliveryResult(claimed.id, claimed.claim, ending, due_in_seconds=1, number=1)])
         for _ in range(3):
             with transaction(engine) as connection:
                 connection.execute(

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine
 
 from notifier.store.engine import make_engine
-from notifier.store.rate_limits import RateBook
+from notifier.store.rate_limits import RateLimitRepository
 from tests.waiting import patient
 
 
@@ -22,12 +22,12 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def book(engine: Engine) -> RateBook:
-    return RateBook(engine)
+def repository(engine: Engine) -> RateLimitRepository:
+    return RateLimitRepository(engine)
 
 
-def test_turns_follow_each_other_at_the_rate(book: RateBook) -> None:
-    turns = book.take_turns("p", [1] * 20, per_second=10, at_most_seconds=1.0)
+def test_turns_follow_each_other_at_the_rate(repository: RateLimitRepository) -> None:
+    turns = repository.take_turns("p", [1] * 20, per_second=10, at_most_seconds=1.0)
     granted = [turn.in_seconds for turn in turns if turn.is_granted]
     assert len(granted) == 11
     assert granted == pytest.approx([n / 10 for n in range(11)], abs=0.01)
@@ -35,21 +35,21 @@ def test_turns_follow_each_other_at_the_rate(book: RateBook) -> None:
     assert waiting == pytest.approx([1.1 + n / 10 for n in range(9)], abs=0.01)
 
 
-def test_the_next_to_ask_comes_after_the_last_one(book: RateBook) -> None:
-    book.take_turns("p", [1] * 5, per_second=10, at_most_seconds=1.0)
-    (turn,) = book.take_turns("p", [1], per_second=10, at_most_seconds=1.0)
+def test_the_next_to_ask_comes_after_the_last_one(repository: RateLimitRepository) -> None:
+    repository.take_turns("p", [1] * 5, per_second=10, at_most_seconds=1.0)
+    (turn,) = repository.take_turns("p", [1], per_second=10, at_most_seconds=1.0)
     assert turn.in_seconds == pytest.approx(0.5, abs=0.1)
-    assert book.take_turns("other", [1], per_second=10, at_most_seconds=1.0)[0].in_seconds == pytest.approx(
+    assert repository.take_turns("other", [1], per_second=10, at_most_seconds=1.0)[0].in_seconds == pytest.approx(
         0.0, abs=0.05
     )
 
 
-def test_a_long_sms_counts_its_segments(book: RateBook) -> None:
-    turns = book.take_turns("p", [3, 1], per_second=10, at_most_seconds=1.0)
+def test_a_long_sms_counts_its_segments(repository: RateLimitRepository) -> None:
+    turns = repository.take_turns("p", [3, 1], per_second=10, at_most_seconds=1.0)
     assert turns[1].in_seconds == pytest.approx(0.3, abs=0.01)
 
 
-def test_three_workers_together_keep_to_fifty_a_second(book: RateBook) -> None:
+def test_three_workers_together_keep_to_fifty_a_second(repository: RateLimitRepository) -> None:
     """Each asks for batches as fast as it can; the moments that were handed out are what counts. On a busy machine
     nobody knows them better than between the question and the answer: what is surely within one second counts."""
     moments: list[tuple[float, float]] = []
@@ -57,7 +57,7 @@ def test_three_workers_together_keep_to_fifty_a_second(book: RateBook) -> None:
 
     def work() -> None:
         while (asked_at := time.monotonic()) < ends_at:
-            turns = book.take_turns("p", [1] * 7, per_second=50 * 0.97, at_most_seconds=1.0)
+            turns = repository.take_turns("p", [1] * 7, per_second=50 * 0.97, at_most_seconds=1.0)
             late = time.monotonic() - asked_at
             granted = (asked_at + turn.in_seconds for turn in turns if turn.is_granted)
             moments.extend((moment, moment + late) for moment in granted)
@@ -74,20 +74,20 @@ def test_three_workers_together_keep_to_fifty_a_second(book: RateBook) -> None:
     assert len(moments) >= 130
 
 
-def test_a_cap_lets_through_what_fits_and_no_more(book: RateBook) -> None:
-    uses = [book.use("r", 1, cap=3, window_seconds=86_400) for _ in range(5)]
+def test_a_cap_lets_through_what_fits_and_no_more(repository: RateLimitRepository) -> None:
+    uses = [repository.use("r", 1, cap=3, window_seconds=86_400) for _ in range(5)]
     assert [use.is_granted for use in uses] == [True, True, True, False, False]
     assert [use.used for use in uses] == [1, 2, 3, 3, 3]
     assert 0 < uses[-1].ends_in_seconds <= 86_400
 
 
-def test_a_cap_holds_against_many_at_once(book: RateBook) -> None:
+def test_a_cap_holds_against_many_at_once(repository: RateLimitRepository) -> None:
     granted: list[bool] = []
     start = threading.Barrier(8)
 
     def use() -> None:
         start.wait(timeout=patient(30))
-        granted.extend(book.use("r", 1, cap=10, window_seconds=86_400).is_granted for _ in range(5))
+        granted.extend(repository.use("r", 1, cap=10, window_seconds=86_400).is_granted for _ in range(5))
 
     threads = [threading.Thread(target=use) for _ in range(8)]
     for thread in threads:

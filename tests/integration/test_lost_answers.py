@@ -22,9 +22,9 @@ from notifier.domain.statuses import OnUnknown, Reason, Status
 from notifier.providers.base import Outgoing, Receipt, Sought
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
-from notifier.store.provider_reports import NewReport, ReceiptBook, Recorded
-from notifier.store.rate_limits import RateBook
-from notifier.store.records import Claimed, NewAttempt, Result
+from notifier.store.provider_reports import NewReport, ProviderReportRepository, RecordedReport
+from notifier.store.rate_limits import RateLimitRepository
+from notifier.store.records import Claimed, DeliveryResult, NewAttempt
 from notifier.store.search import Audit
 from tests.integration.test_deliverer import Scripted, World
 from tests.support.lost_answers import LossyWay, lossy_way
@@ -173,9 +173,9 @@ def test_what_may_have_been_begun_and_is_too_late_is_closed_as_not_called(
     assert (claim.attempt_count, claim.tries) == (1, 0)
 
 
-def not_called(claim: Claimed) -> Result:
+def not_called(claim: Claimed) -> DeliveryResult:
     detail = "not called: a test"
-    return Result(
+    return DeliveryResult(
         claim.id,
         claim.claim,
         Status.RETRYING,
@@ -231,7 +231,7 @@ def test_a_call_whose_turn_fails_is_not_made_and_the_others_are(world: World) ->
             await super().wait(go)
 
     ids = [world.accept(f"k{n}") for n in range(4)]
-    world.pacer = Broken(RateBook(world.engine), Settings())
+    world.pacer = Broken(RateLimitRepository(world.engine), Settings())
     provider = Scripted()
     assert world.deliver(ids, provider).sent == len(provider.taken) == 3
     found = sorted(attempts(world, id_)[0][1:] for id_ in ids if world.story(id_).notification.status != "sent")
@@ -396,7 +396,7 @@ def test_a_report_whose_answer_is_lost_is_recorded_once(world: World, way: Lossy
     engine = make_engine(way.url)
     way.lose("left_open AS", times=1)
     report = NewReport(id_, 1, ["first"], "m1", "delivered", Status.DELIVERED)
-    assert ReceiptBook(engine).record(report) is Recorded.REPEATED
+    assert ProviderReportRepository(engine).record(report) is RecordedReport.REPEATED
     engine.dispose()
     assert way.lost == 1
     assert world.story(id_).notification.status == "delivered"

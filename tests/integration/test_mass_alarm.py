@@ -15,8 +15,8 @@ from notifier.domain.message import new_id
 from notifier.domain.statuses import Channel, Outcome, Reason, Status, SuppressionReason
 from notifier.feedback.bounces import Taken
 from notifier.providers.base import Report
-from notifier.store.records import Result
-from notifier.store.suppressions import NewSuppression, SuppressionFilter
+from notifier.store.records import DeliveryResult, NewSuppression
+from notifier.store.suppressions import SuppressionFilter
 from tests.support import bounce_mails as mails
 from tests.support.bounced import ADDRESS, KEY, Mails
 from tests.support.templates import write_template, write_templates
@@ -122,7 +122,7 @@ def test_refusals_during_the_call_count_and_wait_the_same(sent: Mails) -> None:
             is_refusal=True,
         )
         results.append(
-            Result(
+            DeliveryResult(
                 claim.id,
                 claim.claim,
                 Status.FAILED,

@@ -19,18 +19,18 @@ from notifier.domain.statuses import Channel, Lane, OnUnknown, Reason, Status, m
 from notifier.operations import (
     CANCELLABLE,
     RETRYABLE,
+    ActionCounts,
+    ActionResult,
     Operations,
     RejectedSelection,
     Replays,
     Resolution,
-    Result,
     Selection,
-    Tally,
     WrongSelection,
 )
 from notifier.store.engine import make_engine, transaction
+from notifier.store.ledger import ActionResult as AttemptResult
 from notifier.store.ledger import Ledger
-from notifier.store.ledger import Result as AttemptResult
 from notifier.store.operator_actions import PAGE, Operating
 from notifier.store.records import NewAttempt, NewNotification, NewRejection
 from notifier.store.rejected import Rejections
@@ -107,7 +107,7 @@ def make(ledger: Ledger, engine: Engine) -> Callable[..., list[UUID]]:
 Make = Callable[..., list[UUID]]
 
 
-def retry(operations: Operations, *ids: UUID, **options: Any) -> Result:
+def retry(operations: Operations, *ids: UUID, **options: Any) -> ActionResult:
     return operations.retry(Selection(ids), operator="ann", **options)
 
 
@@ -334,7 +334,7 @@ def test_a_run_that_was_killed_goes_on_when_it_is_run_again(
     ids = make(Status.FAILED, 2 * PAGE + 5)
     chosen = Selection(filter=Filter(status="failed"))
 
-    def die(tally: Tally) -> None:
+    def die(tally: ActionCounts) -> None:
         raise Killed
 
     with pytest.raises(Killed):

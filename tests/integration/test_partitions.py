@@ -17,7 +17,7 @@ from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Status
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
-from notifier.store.records import NewAttempt, NewNotification, Result
+from notifier.store.records import DeliveryResult, NewAttempt, NewNotification
 from notifier.store.schema.partitions import (
     MONTHS_AHEAD,
     MONTHS_MENDED,
@@ -77,7 +77,9 @@ class Record:
         claimed = self.ledger.claim([id_], lease_seconds=60)
         for one in claimed:
             assert self.ledger.start_attempts([NewAttempt(one, "smtp")], margin_seconds=0)
-            result = Result(one.id, one.claim, Status.SENT, number=1, outcome=Outcome.ACCEPTED, provider="smtp")
+            result = DeliveryResult(
+                one.id, one.claim, Status.SENT, number=1, outcome=Outcome.ACCEPTED, provider="smtp"
+            )
             self.ledger.finish([result])
         return bool(claimed)
 
@@ -131,7 +133,7 @@ def test_what_is_moved_stays_as_it_was_and_works_on(record: Record) -> None:
     # In hand while it was moved: its result finds it, its events go on counting, its callback is made.
     record.ledger.start_attempts([NewAttempt(claimed, "smtp")], margin_seconds=0)
     record.ledger.finish(
-        [Result(id_, claimed.claim, Status.SENT, number=1, outcome=Outcome.ACCEPTED, provider="smtp")]
+        [DeliveryResult(id_, claimed.claim, Status.SENT, number=1, outcome=Outcome.ACCEPTED, provider="smtp")]
     )
     assert record.execute("SELECT status FROM notifications") == [("sent",)]
     assert record.execute("SELECT status FROM callbacks ORDER BY sequence") == [("queued",), ("sent",)]

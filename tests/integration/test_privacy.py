@@ -28,9 +28,9 @@ from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.operator_actions import Operating
-from notifier.store.personal_data import Vault
+from notifier.store.personal_data import PersonalData
 from notifier.store.re_encryption import Resealing, unknown_keys
-from notifier.store.records import NewNotification, NewRejection, Result
+from notifier.store.records import DeliveryResult, NewNotification, NewRejection
 from notifier.store.rejected import RejectedSelection, Rejections
 from notifier.store.search import Audit, Filter
 from notifier.store.stuck import Lateness
@@ -45,14 +45,14 @@ ONE = read_keys(new_key("one"))
 TWO = read_keys(new_key("two"))
 
 
-def vault(**keys: bytes) -> Vault:
-    return Vault(HASH_KEY, Sealer(keys))
+def vault(**keys: bytes) -> PersonalData:
+    return PersonalData(HASH_KEY, Sealer(keys))
 
 
 class Private(World):
     """The world with keys, and messages with a secret."""
 
-    def use(self, vault: Vault) -> None:
+    def use(self, vault: PersonalData) -> None:
         self.ledger, self.audit = Ledger(self.engine, vault), Audit(self.engine, vault)
 
     def accept_secret(self, key: str = "k", **more: Any) -> UUID:
@@ -128,7 +128,7 @@ def test_secrets_are_wiped_with_the_result_and_the_rest_stays(kept: Private) -> 
     row = kept.columns(id_)
     assert (row.status, row.secrets, row.secret_names) == ("sent", None, [])
     assert CODE not in kept.dump()
-    vault = Vault(HASH_KEY, Sealer(ONE))
+    vault = PersonalData(HASH_KEY, Sealer(ONE))
     assert vault.open(row).context == {"order": "A-1001"}
     assert vault.open(row).recipient == ANN
 
@@ -137,8 +137,8 @@ def test_a_secret_that_was_never_sent_can_be_sent_by_an_operator_and_a_wiped_one
     operations = Operations(Operating(kept.engine, HASH_KEY), Lateness(kept.engine))
     failed, undelivered = kept.accept_secret("failed"), kept.accept_secret("undelivered")
     [claim, other] = kept.ledger.claim([failed, undelivered], lease_seconds=60)
-    kept.ledger.finish([Result(claim.id, claim.claim, Status.FAILED)])
-    kept.ledger.finish([Result(other.id, other.claim, Status.SENT, number=None)])
+    kept.ledger.finish([DeliveryResult(claim.id, claim.claim, Status.FAILED)])
+    kept.ledger.finish([DeliveryResult(other.id, other.claim, Status.SENT, number=None)])
     kept.execute("UPDATE notifications SET status = 'undelivered' WHERE id = :id", id=undelivered)
     both = Selection((failed, undelivered))
     for dry_run in (True, False):
@@ -289,7 +289,7 @@ def test_another_hash_key_is_taken_over_by_rehashing(world: Private) -> None:
     world.use(vault(**ONE))
     id_ = world.accept_secret()
     world.execute("UPDATE notifications SET status = 'failed'")
-    other = Vault(HashKey("another key of sixteen"), Sealer(ONE))
+    other = PersonalData(HashKey("another key of sixteen"), Sealer(ONE))
     world.use(other)
     assert world.audit.search(Filter(recipient=ANN)) == []
     assert Resealing(world.engine, other).run().changed == 0

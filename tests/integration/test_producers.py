@@ -23,7 +23,8 @@ from notifier.broker.publisher import Wire
 from notifier.broker.user_id import VOUCHED, own_users
 from notifier.client.client import Client
 from notifier.client.relay import Row
-from notifier.config.settings import Settings, Structure
+from notifier.config.settings import Settings
+from notifier.config.structure import Structure
 from notifier.domain.errors import PublishRefused
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake import make_reader

@@ -19,7 +19,7 @@ from notifier.domain.statuses import MessageProof, OnUnknown
 from notifier.providers.base import Receipt
 from notifier.store.engine import make_engine, transaction
 from notifier.store.provider_messages import MessageClaim, claim_message, note_taken, with_locks
-from notifier.store.provider_reports import Recorded
+from notifier.store.provider_reports import RecordedReport
 from tests.profiles import is_full
 from tests.support.equal_texts import NOT_TAKEN, TAKEN, EqualTexts, Fate, One
 
@@ -214,7 +214,7 @@ def test_what_has_proof_is_not_displaced(world: EqualTexts) -> None:
     assert first.receipt is not None
     sid = first.receipt.provider_message_id
     recorded = world.texts.report(second.id, "delivered", sid=sid, id_space="twilio")
-    assert recorded is Recorded.NOTED
+    assert recorded is RecordedReport.NOTED
     assert [world.texts.status(one.id) for one in (first, second)] == ["sent", "unknown"]
     assert "not counted" in world.texts.said(second.id)[0]
     # Nor by a second call that is answered with the same message.
@@ -233,7 +233,7 @@ def test_a_question_about_a_message_that_went_to_another_attempt_moves_nothing(w
     world.report(message, "sent")
     # It was asked while the message was still taken for its own.
     recorded = world.texts.report(second.id, "delivered", sid=message.sid, is_proof=False)
-    assert recorded is Recorded.UNKNOWN
+    assert recorded is RecordedReport.UNKNOWN
     assert world.texts.status(second.id) == "unknown"
 
 

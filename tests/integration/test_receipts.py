@@ -14,8 +14,8 @@ from notifier.operations import Operations, Selection
 from notifier.providers.vonage.webhooks import read_receipt
 from notifier.store.engine import make_engine
 from notifier.store.operator_actions import Operating
-from notifier.store.provider_reports import NewReport, Recorded
-from notifier.store.records import Result
+from notifier.store.provider_reports import NewReport, RecordedReport
+from notifier.store.records import DeliveryResult
 from notifier.store.stuck import Lateness
 from tests.support.receipts import SID, Texts, taken
 from tests.waiting import patient
@@ -79,7 +79,7 @@ def test_every_order_of_reports_and_of_our_own_result_ends_alike(
 def test_the_same_report_at_once_is_written_once(texts: Texts) -> None:
     claim = texts.send()
     start = threading.Barrier(8)
-    answers: list[Recorded] = []
+    answers: list[RecordedReport] = []
 
     def report() -> None:
         start.wait(timeout=patient(30))
@@ -90,7 +90,7 @@ def test_the_same_report_at_once_is_written_once(texts: Texts) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(answers) == [Recorded.MOVED, *[Recorded.REPEATED] * 7]
+    assert sorted(answers) == [RecordedReport.MOVED, *[RecordedReport.REPEATED] * 7]
     assert texts.said(claim.id) == ["delivered"]
 
 
@@ -123,7 +123,7 @@ def test_reports_and_results_that_are_written_at_once_do_not_lock_each_other_up(
 
 def test_a_report_before_our_commit_is_followed_by_no_second_send_when_the_worker_dies(texts: Texts) -> None:
     [claim] = texts.start()
-    assert texts.report(claim.id, "sent") is Recorded.MOVED
+    assert texts.report(claim.id, "sent") is RecordedReport.MOVED
     texts.pass_time(claim.id)
     assert texts.ledger.take_due(limit=10, unknown_after_seconds=30) == []
     [attempt] = texts.story(claim.id).attempts
@@ -134,7 +134,9 @@ def test_a_report_before_our_commit_is_followed_by_no_second_send_when_the_worke
 def test_a_failure_that_we_believed_in_does_not_outlive_a_report(texts: Texts) -> None:
     [claim] = texts.start()
     texts.report(claim.id, "delivered")
-    lost = Result(claim.id, claim.claim, Status.RETRYING, number=1, outcome=Outcome.UNAVAILABLE, due_in_seconds=1)
+    lost = DeliveryResult(
+        claim.id, claim.claim, Status.RETRYING, number=1, outcome=Outcome.UNAVAILABLE, due_in_seconds=1
+    )
     texts.ledger.finish([lost])
     story = texts.story(claim.id)
     assert (story.notification.status, story.attempts[0].outcome) == (Status.DELIVERED, Outcome.ACCEPTED)
@@ -155,7 +157,7 @@ def test_a_report_settles_an_unknown_outcome_at_every_point_of_its_way(
     texts.ledger.take_due(limit=10, unknown_after_seconds=30)
     [second] = texts.ledger.claim([claimed.id], lease_seconds=60)
     for claim in (in_hand, unknown, retrying, queued, claimed):
-        assert texts.report(claim.id, word) is Recorded.MOVED
+        assert texts.report(claim.id, word) is RecordedReport.MOVED
     everything = [claim.id for claim in (in_hand, unknown, retrying, queued, claimed)]
     assert {texts.status(id_) for id_ in everything} == {status}
     # Nobody sends any of them again: not the sweep, not a task, not the worker that has it in hand again.
@@ -177,11 +179,11 @@ def test_a_second_attempt_that_is_under_way_is_recorded_and_the_first_ones_failu
     texts.ledger.take_due(limit=10, unknown_after_seconds=30)
     [second] = texts.ledger.claim([claim.id], lease_seconds=60)
     texts.attempt([second])
-    assert texts.report(claim.id, "undelivered", "30003") is Recorded.NOTED
+    assert texts.report(claim.id, "undelivered", "30003") is RecordedReport.NOTED
     texts.accepted(second, 2, sid="SM2")
     assert texts.status(claim.id) == Status.SENT
-    assert texts.report(claim.id, "undelivered", "30005", attempt=2, sid="SM2") is Recorded.MOVED
-    assert texts.report(claim.id, "delivered") is Recorded.MOVED
+    assert texts.report(claim.id, "undelivered", "30005", attempt=2, sid="SM2") is RecordedReport.MOVED
+    assert texts.report(claim.id, "delivered") is RecordedReport.MOVED
     found = texts.story(claim.id).notification
     assert (found.status, found.reason, found.provider_message_id) == (Status.DELIVERED, None, SID)
 
@@ -194,7 +196,7 @@ def test_a_second_attempt_whose_worker_died_does_not_stay_open_when_the_first_on
     texts.ledger.take_due(limit=10, unknown_after_seconds=30)
     [second] = texts.ledger.claim([claim.id], lease_seconds=60)
     texts.attempt([second])
-    assert texts.report(claim.id, "delivered") is Recorded.MOVED
+    assert texts.report(claim.id, "delivered") is RecordedReport.MOVED
     # Nothing is due any more, so no sweep would close it.
     assert [one.outcome for one in texts.story(claim.id).attempts] == ["accepted", "unknown"]
     # If the worker lives all the same, its answer counts.
@@ -209,19 +211,19 @@ def test_what_an_operator_set_going_again_is_not_stopped_by_old_reports(texts: T
     operations = Operations(Operating(texts.engine), Lateness(texts.engine))
     assert operations.retry(Selection((claim.id,)), operator="ann").changed == 1
     for word, code in (("undelivered", "30003"), ("failed", "30008"), ("sent", None), ("queued", None)):
-        assert texts.report(claim.id, word, code) is not Recorded.MOVED
+        assert texts.report(claim.id, word, code) is not RecordedReport.MOVED
         assert texts.status(claim.id) == Status.RETRYING
     # But what did arrive is not sent again.
-    assert texts.report(claim.id, "delivered") is Recorded.MOVED
+    assert texts.report(claim.id, "delivered") is RecordedReport.MOVED
 
 
 def test_nothing_is_stored_about_what_is_not_theirs(texts: Texts) -> None:
     claim = texts.send()
     before = texts.count("events")
-    assert texts.report(new_id(), "delivered") is Recorded.UNKNOWN
-    assert texts.report(claim.id, "delivered", providers=["other"]) is Recorded.UNKNOWN
+    assert texts.report(new_id(), "delivered") is RecordedReport.UNKNOWN
+    assert texts.report(claim.id, "delivered", providers=["other"]) is RecordedReport.UNKNOWN
     for attempt in (0, -1, 2, 2**31, 10**30):
-        assert texts.report(claim.id, "delivered", attempt=attempt) is Recorded.UNKNOWN
+        assert texts.report(claim.id, "delivered", attempt=attempt) is RecordedReport.UNKNOWN
     assert (texts.count("events"), texts.status(claim.id)) == (before, Status.SENT)
 
 
@@ -229,15 +231,15 @@ def test_nothing_is_stored_about_what_is_not_theirs(texts: Texts) -> None:
 def test_what_has_ended_otherwise_keeps_its_end_and_gains_a_line(texts: Texts, status: str) -> None:
     claim = texts.send()
     texts.become(claim.id, status=status)
-    assert texts.report(claim.id, "undelivered", "30003") is Recorded.NOTED
-    assert texts.report(claim.id, "sent") is Recorded.NOTED
+    assert texts.report(claim.id, "undelivered", "30003") is RecordedReport.NOTED
+    assert texts.report(claim.id, "sent") is RecordedReport.NOTED
     assert texts.status(claim.id) == status
     assert len(texts.said(claim.id)) == 2
 
 
 def test_words_that_nobody_knows_are_kept_and_move_nothing(texts: Texts) -> None:
     [claim] = texts.start()
-    assert texts.report(claim.id, "tele\0ported +15550100199") is Recorded.NOTED
+    assert texts.report(claim.id, "tele\0ported +15550100199") is RecordedReport.NOTED
     assert texts.status(claim.id) == Status.SENDING
     assert texts.said(claim.id) == ["reports 'tele ported ***99'"]
     assert texts.story(claim.id).attempts[0].outcome is None

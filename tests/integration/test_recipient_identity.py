@@ -16,11 +16,10 @@ from notifier.domain.statuses import Channel, Status, SuppressionReason
 from notifier.feedback.suppression_csv import Bad, Defaults
 from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import transaction
-from notifier.store.personal_data import Vault
+from notifier.store.personal_data import PersonalData
 from notifier.store.re_encryption import Resealing
-from notifier.store.records import Guard, NewAttempt
+from notifier.store.records import Guard, NewAttempt, NewSuppression
 from notifier.store.search import Filter
-from notifier.store.suppressions import NewSuppression
 from tests.support import bounce_mails as mails
 from tests.support.bounced import KEY, Mails
 from tests.support.templates import write_templates
@@ -164,7 +163,7 @@ def test_resealing_brings_rows_and_suppressions_to_their_identity(
     )
     assert sent.services.suppressions.keep(old)
     assert attempt(sent, A_LABEL)
-    resealing = Resealing(sent.services.engine, Vault(HashKey(KEY), sent.services.sealer))
+    resealing = Resealing(sent.services.engine, PersonalData(HashKey(KEY), sent.services.sealer))
     done = resealing.run()
     # That of the A-label was right, and so was the plain one.
     assert (done.changed, done.suppressions) == (len(SPELLINGS) - 1, 1)

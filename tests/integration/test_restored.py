@@ -26,13 +26,13 @@ from notifier.operations.api_keys import Scope
 from notifier.operations.restored import Restored
 from notifier.rendering import Renderer
 from notifier.security.recipient_hash import HashKey
-from notifier.store.callbacks import CallbackBook
+from notifier.store.callbacks import CallbackRepository
 from notifier.store.engine import database_verdict, make_engine, transaction
 from notifier.store.identity import judge
 from notifier.store.ledger import Ledger, Result
 from notifier.store.operator_actions import Operating
 from notifier.store.records import Claimed, NewAttempt, NewNotification
-from notifier.store.restored import RestoredBook
+from notifier.store.restored import RestoredRepository
 from notifier.store.schema.upgrade import upgrade
 from notifier.store.search import Audit, Filter
 from notifier.store.stuck import Cause, Lateness
@@ -59,7 +59,7 @@ class Life:
         self.ledger = Ledger(self.engine)
         self.audit = Audit(self.engine)
         operating = Operating(self.engine)
-        self.restored = Restored(RestoredBook(self.engine, HashKey()), operating)
+        self.restored = Restored(RestoredRepository(self.engine, HashKey()), operating)
         self.operations = Operations(operating, Lateness(self.engine))
 
     def accept(self, count: int = 1, **fields: Any) -> list[UUID]:
@@ -112,7 +112,7 @@ def identify(url: str) -> None:
     engine = make_engine(url)
     verdict = database_verdict(engine)
     assert verdict is not None
-    RestoredBook(engine, HashKey()).accept(verdict)
+    RestoredRepository(engine, HashKey()).accept(verdict)
     engine.dispose()
 
 
@@ -177,7 +177,7 @@ def test_a_restored_backup_is_noticed_and_sends_nothing_again_before_it_is_relea
         lambda: second.send(ids),
         second.sweep,
         second.accept,
-        lambda: CallbackBook(second.engine).give_out(),
+        lambda: CallbackRepository(second.engine).give_out(),
     ):
         with pytest.raises(DatabaseChanged, match="notifier db after-restore"):
             work()
@@ -305,7 +305,7 @@ def test_callbacks_are_parked_and_replayed(life: Life) -> None:
     with transaction(life.engine) as connection:
         connection.execute(text("UPDATE notifications SET callback_statuses = '{sent}'"))
     life.send(ids)
-    book = CallbackBook(life.engine)
+    book = CallbackRepository(life.engine)
     (given,) = book.give_out().values()
     assert book.claim(given[:1], lease_seconds=60)
     assert life.restored.hold(**HOLDER).callbacks == 3

@@ -13,23 +13,24 @@ import pytest
 from sqlalchemy import text
 
 from notifier.config.limits import Retention
-from notifier.config.settings import Settings, Structure
+from notifier.config.settings import Settings
+from notifier.config.structure import Structure
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane, OnUnknown
-from notifier.operations.retention import Keeper
+from notifier.operations.retention import RetentionJob
 from notifier.security.encryption import Sealer
 from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
-from notifier.store.personal_data import Vault
+from notifier.store.personal_data import PersonalData
 from notifier.store.records import NewNotification, NewRejection
-from notifier.store.retention import RetentionBook
+from notifier.store.retention import RetentionRepository
 from notifier.store.schema.partitions import PARTITIONED, first_id, month_after
 from notifier.store.search import Audit, Filter
 from notifier.worker.app import RETENTION, make_app
 from tests.unit.cli.commandline import CommandLine
 
-VAULT = Vault(HashKey(), Sealer({"one": bytes(32)}))
+VAULT = PersonalData(HashKey(), Sealer({"one": bytes(32)}))
 TO = {Channel.EMAIL: "ann@example.com", Channel.SMS: "+15550100123"}
 NOW = datetime.now(UTC)
 
@@ -110,12 +111,12 @@ class Past:
     def ids(self) -> set[UUID]:
         return {view.id for view in self.audit.search(Filter())}
 
-    def keeper(self, **tables: tuple[int | None, int | None]) -> Keeper:
+    def keeper(self, **tables: tuple[int | None, int | None]) -> RetentionJob:
         made = {
             Channel(name): Retention(redact_after_days=redact, drop_after_days=drop)
             for name, (redact, drop) in tables.items()
         }
-        return Keeper(RetentionBook(self.engine), made)
+        return RetentionJob(RetentionRepository(self.engine), made)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from notifier.bootstrap import DeliveryLoop
-from notifier.config.settings import load_structure
+from notifier.config.structure import load_structure
 from notifier.dev.smtp_server import MailServer, running_mail_server
 from notifier.domain.errors import ConfigurationError, WrongSelection
 from notifier.domain.statuses import SIMULATOR, Channel, Lane, SuppressionReason

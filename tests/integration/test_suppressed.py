@@ -22,10 +22,9 @@ from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.operator_actions import Operating
-from notifier.store.records import Result
+from notifier.store.records import DeliveryResult, NewSuppression
 from notifier.store.search import Audit
 from notifier.store.stuck import Lateness
-from notifier.store.suppressions import NewSuppression
 from tests.integration.test_deliverer import Scripted, World
 from tests.support.templates import write_template, write_templates
 from tests.unit.cli.commandline import CommandLine
@@ -159,7 +158,7 @@ def test_a_refusal_and_its_suppression_are_written_together_or_not_at_all(world:
     [claim] = world.ledger.claim([notification_id], lease_seconds=60)
     # No channel of that name: the database refuses it.
     wrong = NewSuppression(b"hash", "key", "fax", "global", SuppressionReason.OPTED_OUT, "x")  # type: ignore[arg-type]
-    result = Result(notification_id, claim.claim, Status.FAILED, Reason.OPTED_OUT, suppression=wrong)
+    result = DeliveryResult(notification_id, claim.claim, Status.FAILED, Reason.OPTED_OUT, suppression=wrong)
     with pytest.raises(IntegrityError):
         world.ledger.finish([result])
     assert world.story(notification_id).notification.status == "sending"

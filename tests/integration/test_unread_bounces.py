@@ -14,11 +14,11 @@ from notifier.config.limits import Retention
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Channel, Status
 from notifier.feedback.bounces import Taken
-from notifier.operations.retention import Keeper
+from notifier.operations.retention import RetentionJob
 from notifier.store.engine import transaction
-from notifier.store.personal_data import Vault
+from notifier.store.personal_data import PersonalData
 from notifier.store.re_encryption import Resealing
-from notifier.store.retention import RetentionBook
+from notifier.store.retention import RetentionRepository
 from notifier.store.unread_bounces import MAX_KEPT
 from tests.support import bounce_mails as mails
 from tests.support.bounce_corpus import RECIPIENT, RETURN_PATH, SENDER, SHAPES, Shape
@@ -115,7 +115,7 @@ def test_it_is_sealed_under_the_newest_key_and_resealed(database_url: str, tmp_p
     assert stored(both) == [(False, True), (False, True)]
     for id_ in (first, second):
         assert b"Who are you" in both.services.unread.find(id_)[0].content
-    assert Vault(sealer=both.services.sealer).sealer.key_ids == ("b", "a")
+    assert PersonalData(sealer=both.services.sealer).sealer.key_ids == ("b", "a")
     for one in (plain, keyed, both):
         one.services.close()
 
@@ -133,13 +133,15 @@ def test_it_goes_with_the_personal_data_of_its_notification(sent: Mails) -> None
     for id_ in (old, new):
         assert sent.bounce(RIDDLE, id_) is Taken.UNREAD
         sent.bounce(mails.POSTFIX.replace("zoe@", "other@"), id_)
-    keeper = Keeper(RetentionBook(sent.services.engine), {Channel.EMAIL: Retention(redact_after_days=10)})
+    keeper = RetentionJob(
+        RetentionRepository(sent.services.engine), {Channel.EMAIL: Retention(redact_after_days=10)}
+    )
     keeper.run()
     assert [one.notification_id for one in sent.services.unread.page(limit=10)] == [new]
     # What comes back later does not bring its recipient back.
     assert sent.bounce(RIDDLE + "more", old) is Taken.REPEATED
     assert [one.notification_id for one in sent.services.unread.page(limit=10)] == [new]
-    Keeper(RetentionBook(sent.services.engine), {Channel.EMAIL: Retention(drop_after_days=10)}).run()
+    RetentionJob(RetentionRepository(sent.services.engine), {Channel.EMAIL: Retention(drop_after_days=10)}).run()
     with transaction(sent.services.engine) as connection:
         assert connection.execute(text("SELECT count(*) FROM unread_bounces")).scalar_one() == 1
 

@@ -17,7 +17,7 @@ from notifier.domain.errors import ServiceUnavailable
 from notifier.operations.upkeep import NIGHTLY, Upkeep
 from notifier.store.engine import transaction
 from notifier.store.schema.partitions import PARTITIONED, Month, missing_partitions
-from notifier.store.upkeep import AGAIN_HOURS, LATE_HOURS, UpkeepBook
+from notifier.store.upkeep import AGAIN_HOURS, LATE_HOURS, UpkeepRepository
 from notifier.worker.app import LATE_UPKEEP, PARTITIONS, STATISTICS, make_app
 
 
@@ -27,7 +27,7 @@ class Steps:
     def __init__(self, engine: Engine) -> None:
         self.done: list[str] = []
         self.broken: dict[str, Exception] = {}
-        self.book = UpkeepBook(engine)
+        self.book = UpkeepRepository(engine)
         names = ("first", "second", "third")
         self.upkeep = Upkeep(self.book, {name: lambda name=name: self._work(name) for name in names})  # type: ignore[misc]
 

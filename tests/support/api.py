@@ -28,7 +28,8 @@ from notifier.api.dependencies import Desk, make_desk
 from notifier.api.server import server_config
 from notifier.api.timeouts import Patience
 from notifier.bootstrap import Services
-from notifier.config.settings import Settings, Structure
+from notifier.config.settings import Settings
+from notifier.config.structure import Structure
 from notifier.dev.machine import free_port
 from notifier.domain.statuses import Channel, Lane
 from notifier.operations.api_keys import Grants, Scope

@@ -11,13 +11,14 @@ from sqlalchemy import text
 
 from notifier.bootstrap import Services
 from notifier.config.limits import SuppressionTable
-from notifier.config.settings import Sender, Settings, Structure
+from notifier.config.settings import Settings
+from notifier.config.structure import Sender, Structure
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Status
 from notifier.domain.validation import check
 from notifier.feedback.bounces import Taken
 from notifier.store.engine import transaction
-from notifier.store.records import Claimed, NewAttempt, NewNotification, Result
+from notifier.store.records import Claimed, DeliveryResult, NewAttempt, NewNotification
 from notifier.store.search import Story
 from notifier.store.suppressions import SuppressionView
 
@@ -55,7 +56,7 @@ class Mails:
 
     def accepted(self, claim: Claimed) -> None:
         """The worker writes that the relay took it."""
-        result = Result(
+        result = DeliveryResult(
             claim.id,
             claim.claim,
             Status.SENT,

@@ -18,10 +18,10 @@ from notifier.config.callbacks import CallbackTable
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Reason, Status
 from notifier.domain.validation import check
-from notifier.store.callbacks import CallbackBook, CallbackFilter, CallbackView
+from notifier.store.callbacks import CallbackFilter, CallbackRepository, CallbackView
 from notifier.store.engine import transaction
 from notifier.store.ledger import Ledger
-from notifier.store.records import NewAttempt, NewNotification, Result
+from notifier.store.records import DeliveryResult, NewAttempt, NewNotification
 from tests.support.receiver import Receiver
 from tests.waiting import patient
 
@@ -33,7 +33,7 @@ class World:
 
     def __init__(self, engine: Engine, hooks: Receiver, names: AbstractResolver | None = None) -> None:
         self.engine, self.hooks, self.names = engine, hooks, names
-        self.ledger, self.book = Ledger(engine), CallbackBook(engine)
+        self.ledger, self.book = Ledger(engine), CallbackRepository(engine)
         self.tables = {
             "shop": self.table(f"http://127.0.0.1:{hooks.port}/hooks", ["sent"]),
             "other": self.table(None, []),
@@ -72,7 +72,9 @@ class World:
         outcome = Outcome.ACCEPTED if status is Status.SENT else Outcome.REJECTED
         self.ledger.finish(
             [
-                Result(one.id, one.claim, status, reason=reason, number=started[one.id].number, outcome=outcome)
+                DeliveryResult(
+                    one.id, one.claim, status, reason=reason, number=started[one.id].number, outcome=outcome
+                )
                 for one in claimed
             ]
         )

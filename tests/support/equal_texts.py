@@ -13,7 +13,8 @@ from uuid import UUID
 
 from sqlalchemy import Engine, text
 
-from notifier.config.settings import Sender, Settings, Structure
+from notifier.config.settings import Settings
+from notifier.config.structure import Sender, Structure
 from notifier.delivery import Reconciler
 from notifier.dev.twilio_server import SmsMessage, TwilioRule, TwilioServer
 from notifier.domain.errors import OutcomeUnknown
@@ -24,7 +25,7 @@ from notifier.providers.base import Outgoing, Receipt
 from notifier.providers.twilio.provider import TwilioOptions, TwilioProvider
 from notifier.rendering import Renderer
 from notifier.store.engine import transaction
-from notifier.store.records import Claimed, NewNotification, Result
+from notifier.store.records import Claimed, DeliveryResult, NewNotification
 from tests.support.receipts import Texts
 from tests.support.templates import write_templates
 from tests.waiting import patient
@@ -150,13 +151,13 @@ class EqualTexts:
         except OutcomeUnknown:
             assert one.fate is Fate.REFUSED
 
-    def _result(self, one: One) -> Result | None:
+    def _result(self, one: One) -> DeliveryResult | None:
         assert one.claim is not None
         match one.fate:
             case Fate.ANSWERED:
                 return self.answer_of(one)
             case Fate.LOST | Fate.REFUSED:
-                return Result(
+                return DeliveryResult(
                     one.id,
                     one.claim.claim,
                     Status.UNKNOWN,
@@ -167,10 +168,10 @@ class EqualTexts:
                 )
         return None
 
-    def answer_of(self, one: One) -> Result:
+    def answer_of(self, one: One) -> DeliveryResult:
         """What its worker writes of the provider's answer."""
         assert one.claim is not None and one.receipt is not None  # noqa: PT018
-        return Result(
+        return DeliveryResult(
             one.id,
             one.claim.claim,
             Status.SENT,

@@ -14,17 +14,17 @@ from notifier.domain.validation import check
 from notifier.providers.twilio.webhooks import report_of
 from notifier.store.engine import transaction
 from notifier.store.ledger import Ledger
-from notifier.store.provider_reports import NewReport, ReceiptBook, Recorded
-from notifier.store.records import Claimed, NewAttempt, NewNotification, Result
+from notifier.store.provider_reports import NewReport, ProviderReportRepository, RecordedReport
+from notifier.store.records import Claimed, DeliveryResult, NewAttempt, NewNotification
 from notifier.store.search import Audit, Story
 
 NUMBER = "+15550100123"
 SID = "SM" + "0" * 32
 
 
-def taken(claim: Claimed, number: int = 1, sid: str = SID) -> Result:
+def taken(claim: Claimed, number: int = 1, sid: str = SID) -> DeliveryResult:
     """The worker's result: the provider took it."""
-    return Result(
+    return DeliveryResult(
         claim.id,
         claim.claim,
         Status.SENT,
@@ -44,7 +44,7 @@ class Texts:
         self.engine = engine
         self.ledger = Ledger(engine)
         self.audit = Audit(engine)
-        self.book = ReceiptBook(engine)
+        self.book = ProviderReportRepository(engine)
         self._count = 0
 
     def accept(self, count: int = 1, **fields: Any) -> list[UUID]:
@@ -79,7 +79,7 @@ class Texts:
 
     def report(
         self, id_: UUID, word: str, code: str | None = None, attempt: int = 1, sid: str = SID, **more: Any
-    ) -> Recorded:
+    ) -> RecordedReport:
         said = report_of(sid, word, code)
         return self.book.record(
             NewReport(

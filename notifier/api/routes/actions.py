@@ -12,13 +12,13 @@ from notifier.api.errors import Refusal
 from notifier.api.routes.search import story_for
 from notifier.api.schemas import Done, RetryRequest, Why
 from notifier.domain.statuses import Status
-from notifier.operations import Result, Selection
+from notifier.operations import ActionResult, Selection
 
 router = APIRouter(tags=["act"], route_class=KeyedRoute)
 
 
 @router.post("/v1/notifications/retry", summary="Retry many")
-def retry_many(desk: AtDesk, holder: Operator, wanted: RetryRequest) -> Result:
+def retry_many(desk: AtDesk, holder: Operator, wanted: RetryRequest) -> ActionResult:
     """Set notifications going again that have ended: all that the filter finds, of status `failed` unless it names
     another. If it is broken off, ask again: it goes on."""
     conditions = wanted.filter
@@ -53,7 +53,7 @@ def cancel_one(desk: AtDesk, holder: SenderOrOperator, notification: UUID, why: 
     )
 
 
-def _done(notification: UUID, result: Result) -> Done:
+def _done(notification: UUID, result: ActionResult) -> Done:
     """The answer to an action on one notification.
 
     Raises:

@@ -62,7 +62,7 @@ class Notification(Base):
     locale: Mapped[str | None]
     #: None: sealed or redacted.
     context: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
-    #: Recipient and context, encrypted, see `store.vault`. None: they are in their columns, or redacted.
+    #: Recipient and context, encrypted, see `store.personal_data`. None: they are in their columns, or redacted.
     sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
     #: Values of `secret` variables, encrypted; None: they stand in the context, or there are none.
     secrets: Mapped[bytes | None] = mapped_column(LargeBinary)

@@ -12,7 +12,7 @@ import typer
 from notifier.cli.actions import ActionEnding, SelectionEnding, run_action
 from notifier.cli.options import ActionOptions
 from notifier.domain.errors import ServiceUnavailable
-from notifier.operations import Result, Skipped
+from notifier.operations import ActionResult, Skipped
 
 RECORD = UUID(int=1)
 
@@ -73,7 +73,7 @@ def test_an_interrupted_action_says_how_to_go_on(error: BaseException, capsys: p
 
 
 def test_one_that_was_named_and_skipped_makes_it_fail(capsys: pytest.CaptureFixture[str]) -> None:
-    result = Result(RECORD, 3, 1, 1, (Skipped("b", "is sent"),))
+    result = ActionResult(RECORD, 3, 1, 1, (Skipped("b", "is sent"),))
     with pytest.raises(typer.Exit):
         SelectionEnding("retry", "retried").report(result, as_json=False)
     printed = capsys.readouterr()

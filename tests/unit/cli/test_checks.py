@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from notifier.cli.checks import check_receipts
-from notifier.config.settings import Settings, Structure
+from notifier.config.settings import Settings
+from notifier.config.structure import Structure
 
 TWILIO = {"name": "text", "kind": "twilio", "account_sid": "AC" + "0" * 32, "auth_token": "x"}
 VONAGE = {"name": "text", "kind": "vonage", "api_key": "abcd1234", "api_secret": "x"}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from notifier.config.settings import Structure
+from notifier.config.structure import Structure
 from notifier.domain.errors import InvalidMessage
 from notifier.domain.recipient_identity import earlier_forms, recipient_faults, recipient_identity
 from notifier.domain.statuses import Channel

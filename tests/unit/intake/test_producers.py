@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from notifier.broker.user_id import VOUCHED, own_users
-from notifier.config.settings import Structure
+from notifier.config.structure import Structure
 from notifier.domain.errors import ConfigurationError
 from notifier.domain.producers import ProducerProof
 from notifier.intake.producers import Producers, check_broker, in_words

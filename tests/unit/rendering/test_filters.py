@@ -7,7 +7,7 @@ from babel import Locale
 
 from notifier.rendering import filters
 from notifier.rendering.filters import ALLOWED, writing_in
-from notifier.rendering.json_values import ValueRefused
+from notifier.rendering.variables import ValueRefused
 
 EUROS = {"amount": "1234.50", "currency": "EUR"}
 AFTERNOON = "2026-03-05T14:30:00+01:00"

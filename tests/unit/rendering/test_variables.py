@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.rendering import Type, Variable
-from notifier.rendering.json_values import read_number
-from notifier.rendering.variables import check_values, completed, faults_of
+from notifier.rendering.variables import check_values, completed, faults_of, read_number
 
 GOOD: dict[Type, list[Any]] = {
     Type.STRING: ["", "a"],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from notifier.config.settings import load_structure
+from notifier.config.structure import load_structure
 from notifier.domain.errors import ConfigurationError
 
 

@@ -8,7 +8,7 @@ import pytest
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Channel
 from notifier.security.recipient_hash import HashKey
-from notifier.security.tokens import Ending, Tokens
+from notifier.security.tokens import Tokens, UnsubscribeLink
 
 KEY = HashKey("a key for tests only")
 TOKENS = Tokens(KEY, bounce_address="Bounces@Example.com", public_url="https://notify.example.com/")
@@ -86,7 +86,7 @@ def test_without_an_address_there_is_no_return_path_and_no_attempt_is_too_many()
 def test_a_link_says_what_it_ends_and_names_nobody() -> None:
     assert re.fullmatch(r"https://notify\.example\.com/u/[A-Za-z0-9_-]{60,150}", link())
     token = link().rpartition("/")[2]
-    expected = Ending(ID, KEY.recipient(Channel.EMAIL, "ann@example.com"), "digest", "fr-CA")
+    expected = UnsubscribeLink(ID, KEY.recipient(Channel.EMAIL, "ann@example.com"), "digest", "fr-CA")
     assert TOKENS.read_link(token) == expected
     longest = link("c" * 100, "x" * 300).rpartition("/")[2]
     read = TOKENS.read_link(longest)

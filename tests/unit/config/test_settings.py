@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from notifier.config.settings import load_settings, load_structure
+from notifier.config.settings import load_settings
+from notifier.config.structure import load_structure
 from notifier.domain.errors import ConfigurationError
 from notifier.domain.statuses import Lane
 

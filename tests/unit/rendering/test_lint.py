@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from notifier.domain.statuses import Channel
-from notifier.rendering import Problem, Renderer, Severity, check_templates
+from notifier.rendering import Renderer, Severity, TemplateProblem, check_templates
 
 from .conftest import MakeTemplate
 
@@ -198,8 +198,8 @@ def test_check_says_so_if_there_is_no_folder(tmp_path: Path) -> None:
 
 
 def test_a_problem_reads_as_compilers_write_them() -> None:
-    assert str(Problem("email/a/body.txt", 3, "x", Severity.WARNING)) == "email/a/body.txt:3: warning: x"
-    assert str(Problem("email/a", None, "x")) == "email/a: error: x"
+    assert str(TemplateProblem("email/a/body.txt", 3, "x", Severity.WARNING)) == "email/a/body.txt:3: warning: x"
+    assert str(TemplateProblem("email/a", None, "x")) == "email/a: error: x"
 
 
 def test_a_mail_that_is_not_transactional_names_the_kind_that_its_link_ends(make_template: MakeTemplate) -> None:

@@ -1,0 +1,233 @@
+"""How a batch of messages gets into the record, once for each (producer, key), and what each is answered.
+
+Inserting a notification also fires the trigger that writes its first callback: see `ledger`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, Row
+from sqlalchemy.exc import DataError, IntegrityError
+
+from notifier.domain.errors import Fault
+from notifier.domain.statuses import Channel, Lane, Status
+from notifier.store import ledger_sql
+from notifier.store.attachments import use_attachments
+from notifier.store.clock import clock_of
+from notifier.store.engine import transaction
+from notifier.store.ledger_rows import as_json
+from notifier.store.personal_data import Person, PersonalData
+from notifier.store.records import TEST_KEYS, Acceptance, NewNotification, NewRejection
+from notifier.store.sanitize import storable
+
+#: A queued notification that nobody claims within this long is given to the broker again. Seconds, by lane: short
+#: enough that a lost task is hardly noticed. Each later time is further away.
+REDISPATCH_SECONDS = {Lane.URGENT: 30, Lane.NORMAL: 120, Lane.BULK: 600}
+#: More rows than that are joined by hash: two more statements, but no square of their number.
+_MANY_ROWS = 16
+#: This much of a rejected body is kept. Bytes.
+KEPT_BODY_BYTES = 64 * 1024
+#: Of what was not accepted.
+_NO_ID = UUID(int=0)
+#: Fields of a message that do not go into the row as they are.
+_PUT_AWAY = {"to", "id", "channel", "lane", "context", "attachments"}
+
+
+def accept(
+    engine: Engine,
+    personal_data: PersonalData,
+    notifications: Sequence[NewNotification],
+    rejections: Sequence[NewRejection],
+) -> list[Acceptance]:
+    """See `Ledger.accept`."""
+    try:
+        return _accept_batch(engine, personal_data, notifications, rejections)
+    except (DataError, IntegrityError):
+        if not notifications:
+            raise
+        if len(notifications) + len(rejections) <= 1:
+            return [_not_storable(new) for new in notifications]
+    accepted = [answer for new in notifications for answer in accept(engine, personal_data, [new], [])]
+    for rejection in rejections:
+        accept(engine, personal_data, [], [rejection])
+    return accepted
+
+
+def _accept_batch(
+    engine: Engine,
+    personal_data: PersonalData,
+    notifications: Sequence[NewNotification],
+    rejections: Sequence[NewRejection],
+) -> list[Acceptance]:
+    answers: dict[int, Acceptance] = {}
+    with transaction(engine, is_one_statement=_is_one_statement(notifications, rejections)) as connection:
+        if notifications:
+            faults = use_attachments(connection, notifications)
+            usable = [new for new in notifications if new.position not in faults]
+            answers = _insert(connection, personal_data, usable)
+            missing = [new for new in notifications if new.position not in answers]
+            answers |= _explain(connection, personal_data, missing, faults)
+        if rejections:
+            # The connection knows the database's clock: a row is sealed with its id.
+            clock = clock_of(connection)
+            rows = [_rejected_row(personal_data, rejection, clock.new_id()) for rejection in rejections]
+            connection.execute(ledger_sql.REJECT, rows)
+    return [answers[new.position] for new in notifications]
+
+
+def _is_one_statement(notifications: Sequence[NewNotification], rejections: Sequence[NewRejection]) -> bool:
+    """Whether each statement of the batch may commit itself.
+
+    What follows the insertion of a few looks at what was there before, and notes it. After a crash between them
+    the message comes again and finds the same, even the key of one whose id was taken.
+    """
+    has_attachments = any(new.message.attachments for new in notifications)
+    return len(notifications) <= _MANY_ROWS and not rejections and not has_attachments
+
+
+def _insert(
+    connection: Connection, personal_data: PersonalData, notifications: Sequence[NewNotification]
+) -> dict[int, Acceptance]:
+    """Insert those whose key and id are free. Returns their answers by position."""
+    clock = clock_of(connection)
+    ids = {new.position: new.message.id or clock.new_id() for new in notifications}
+    # By key, so that two intakes with the same keys wait for each other instead of locking up.
+    ordered = sorted(notifications, key=lambda new: (new.key_owner, new.message.key))
+    found = _insert_rows(connection, [_row(personal_data, new, ids[new.position]) for new in ordered])
+    return {
+        row.position: Acceptance(
+            position=row.position,
+            id=row.id,
+            channel=Channel(row.channel),
+            lane=Lane(row.lane),
+            status=Status(row.status),
+        )
+        for row in found
+    }
+
+
+def _insert_rows(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequence[Row[Any]]:
+    values = {"rows": as_json(rows)}
+    if len(rows) <= _MANY_ROWS:
+        return connection.execute(ledger_sql.ACCEPT, values).all()
+    connection.execute(ledger_sql.JOIN_BY_HASH)
+    found = connection.execute(ledger_sql.ACCEPT_MANY, values).all()
+    connection.execute(ledger_sql.JOIN_BY_ID)
+    return found
+
+
+def _explain(
+    connection: Connection,
+    personal_data: PersonalData,
+    missing: Sequence[NewNotification],
+    faults: Mapping[int, Fault],
+) -> dict[int, Acceptance]:
+    """Answers for those that were not inserted: a duplicate of an earlier message, another content under a taken
+    key, or one of `faults`."""
+    if not missing:
+        return {}
+    earlier = _find_keys(connection, missing)
+    answers = {}
+    duplicates = []
+    for new in missing:
+        first = earlier.get((new.key_owner, new.message.key))
+        # A repetition gets the answer of the first time, even if what it names has been deleted since.
+        if first is None:
+            answers[new.position] = _not_inserted(new, _NO_ID, faults[new.position])
+            continue
+        fault = _conflict(personal_data, new, first)
+        answers[new.position] = _not_inserted(new, first.notification_id, fault)
+        if fault is None:
+            duplicates.append(_duplicate_row(new, first.notification_id))
+    _forget_keys(connection, [row for row in earlier.values() if row.id_taken])
+    if duplicates:
+        connection.execute(ledger_sql.NOTE_DUPLICATES, {"rows": as_json(duplicates)})
+    return answers
+
+
+def _find_keys(
+    connection: Connection, notifications: Iterable[NewNotification]
+) -> dict[tuple[str, str], Row[Any]]:
+    """(producer, key) → what is recorded under it."""
+    keys = [{"producer": new.key_owner, "key": new.message.key} for new in notifications]
+    found = connection.execute(ledger_sql.FIND_KEYS, {"rows": as_json(keys), "test": TEST_KEYS})
+    return {(row.producer, row.key): row for row in found}
+
+
+def _forget_keys(connection: Connection, rows: Sequence[Row[Any]]) -> None:
+    """Keys of messages that were not accepted because their id was taken: they are free again."""
+    if rows:
+        keys = [{"producer": row.producer, "key": row.key} for row in rows]
+        connection.execute(ledger_sql.FORGET_KEYS, {"rows": as_json(keys)})
+
+
+def _conflict(personal_data: PersonalData, new: NewNotification, first: Row[Any]) -> Fault | None:
+    """Why `new` is no repetition of the first message with its key; None: it is one."""
+    if first.id_taken:
+        return Fault("id", "id_in_use", "another notification has this id", "Make a new UUIDv7 for each message")
+    if personal_data.is_same_body(new.message, bytes(first.body_hash)):
+        return None
+    return Fault(
+        "id" if new.message.idempotency_key is None else "idempotency_key",
+        "idempotency_conflict",
+        "was used before with another content",
+        "Use a new key for a new message; repeat a message unchanged",
+    )
+
+
+def _not_storable(new: NewNotification) -> Acceptance:
+    fault = Fault("", "not_storable", "holds a value that the record cannot hold", "Send plainer values")
+    return _not_inserted(new, _NO_ID, fault)
+
+
+def _not_inserted(new: NewNotification, id_: UUID, fault: Fault | None) -> Acceptance:
+    return Acceptance(position=new.position, id=id_, channel=new.channel, lane=new.lane, status=None, fault=fault)
+
+
+def _duplicate_row(new: NewNotification, id_: UUID) -> dict[str, Any]:
+    again = "the broker delivered it again, or the intake took it in again"
+    return {"id": str(id_), "detail": again if new.redelivered else "the producer sent it again"}
+
+
+def _row(personal_data: PersonalData, new: NewNotification, notification_id: UUID) -> dict[str, Any]:
+    message = new.message
+    row = message.model_dump(mode="json", exclude=_PUT_AWAY)
+    try:
+        person = Person(message.to, message.context)
+        row |= personal_data.put_away(notification_id, new.channel, person, new.secret_names)
+    except ValueError:
+        # JSON cannot hold it: Postgres refuses this row, and no other.
+        row |= {"recipient": message.to, "context": message.context}
+    if message.attachments:
+        row["attachments"] = [str(value) for value in message.attachments]
+    if new.is_test:
+        row |= {"is_test": True, "key_owner": new.key_owner}
+    return row | {
+        "position": new.position,
+        "id": str(notification_id),
+        "key": message.key,
+        "body_hash": personal_data.body_hash(message).hex(),
+        "channel": new.channel,
+        "lane": new.lane,
+        "template_version": new.template_version,
+        "on_unknown": new.on_unknown,
+        "proof": new.proof,
+        "callback_statuses": new.callback_statuses,
+        "redispatch": REDISPATCH_SECONDS[new.lane],
+    }
+
+
+def _rejected_row(personal_data: PersonalData, rejection: NewRejection, id_: UUID) -> dict[str, Any]:
+    return {
+        "id": id_,
+        "queue": rejection.queue,
+        "producer": rejection.producer,
+        "broker_user": storable(rejection.broker_user),
+        "body_size": len(rejection.body) if rejection.size is None else rejection.size,
+        "entry": rejection.entry,
+        "faults": as_json(storable([fault.as_dict() for fault in rejection.faults])),
+        "redelivered": rejection.redelivered,
+    } | personal_data.put_away_rejected(id_, rejection.body[:KEPT_BODY_BYTES], storable(rejection.headers))
