@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import http.client
+import itertools
 import os
 import smtplib
 import time
@@ -22,7 +23,7 @@ import psycopg
 from sqlalchemy import make_url, text
 
 from chaos.providers import RecordedSmsFaults
-from chaos.proxy import Connect, Proxy, to_port, to_socket
+from chaos.proxy import Connect, Link, Proxy, Strike, to_port, to_socket
 from notifier.bootstrap import Services
 from notifier.broker.topology import is_redis
 from notifier.cli.dev import SERVERS_SECONDS
@@ -49,6 +50,8 @@ _HERE = Path(__file__).parent
 _KEY = "a hash key for the fault suite only"
 _MESSAGES = 20
 _IN_HAND_SECONDS = 20.0
+#: Of a command: those before open the session.
+_MESSAGES_BEFORE_HOLD = 5
 
 
 class Place:
@@ -349,9 +352,16 @@ def _make_list(place: Place) -> None:
 
 
 def _hold_in_between(place: Place) -> None:
-    """It is at work, and the database stands still in the middle of it."""
-    _wait_until(lambda: place.database.connections)
-    place.database.hold()
+    """It is at work, and the database stands still in the middle of it: from its fifth message on.
+
+    By the count, because some commands are done sooner than anybody could look.
+    """
+    sent = itertools.count(1)
+
+    def strike(_link: Link, from_client: bool, _data: bytes) -> Strike | None:
+        return Strike(place.database.hold) if from_client and next(sent) == _MESSAGES_BEFORE_HOLD else None
+
+    place.database.tap = strike
     _wait_until(lambda: place.database.held)
 
 
@@ -359,7 +369,9 @@ _WORKER = ("worker", "--channels", "sms", "--lanes", "urgent")
 _worker = partial(Program, _WORKER, b" ready.", begin=_deliver, check=_check_delivery)
 _intake = partial(Program, ("intake",), b"intake.reading", begin=_take_in, check=_check_intake)
 _RELAY = ("relay", "--idle-seconds", "0.1")
-_relay = partial(Program, _RELAY, b"passing on", prepare=_make_outbox, begin=_fill_outbox, check=_check_relay)
+_relay = partial(
+    Program, _RELAY, b"publishing what comes", prepare=_make_outbox, begin=_fill_outbox, check=_check_relay
+)
 _IMPORT = ("suppressions", "import", "{folder}/list.csv", "--reason", "manual")
 _command = partial(Program, ready=b"never", is_command=True)
 

@@ -36,7 +36,7 @@ _READY = {
     "worker": b" ready.",
     "callbacks": b" ready.",
     "beat": b"beat.start",
-    "relay": b"passing on",
+    "relay": b"publishing what comes",
 }
 _READY_SECONDS = 60.0
 _GRACE_SECONDS = 40.0

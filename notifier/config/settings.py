@@ -1,4 +1,4 @@
-"""Settings: the only reader of `NOTIFIER_*` and of notifier.toml.
+"""Settings: the only reader of `NOTIFIER_*`. What notifier.toml holds is in `structure`.
 
 Where to connect comes from the environment or from files of secrets; structure (providers in failover order,
 sender identities, lanes) from one `notifier.toml`. Secrets are masked in every `repr`.

@@ -17,13 +17,14 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from notifier.bootstrap import DeliveryLoop, Services
+from notifier.bootstrap import Services
 from notifier.cli.checks import Check, check_providers_and_senders
 from notifier.config.structure import ProviderTable
 from notifier.dev.running import running
 from notifier.domain.errors import ConfigurationError
 from notifier.domain.statuses import Status
 from notifier.providers import registry
+from notifier.worker.runtime import DeliveryLoop
 from tests.support.api import Api, Reply
 from tests.support.receipts import Texts
 from tests.support.templates import write_templates

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -23,6 +24,7 @@ from notifier.api.key_shares import for_outside
 from notifier.config.logs import log
 from notifier.feedback.receipts import Receipts
 from notifier.providers.base import Webhook, WebhookRequest
+from notifier.providers.registry import kinds
 
 #: Far more than any provider sends; nothing beyond it is read.
 MAX_BODY_BYTES = 64 * 1024
@@ -33,21 +35,28 @@ _TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
 
 
 def make_router(receipts: Receipts) -> APIRouter:
-    """One route for each webhook that a configured kind of provider declares."""
+    """One route for each webhook that a configured kind of provider declares. Kinds that are not configured refuse
+    everything: nobody could have signed it."""
     router = APIRouter(include_in_schema=False)
+    configured = set()
     for kind, webhook in receipts.webhooks():
         _add_route(router, receipts, kind, webhook)
+        configured.add(kind)
+    for kind in set(kinds()) - configured:
+        router.add_api_route(f"/webhooks/{kind}/{{path:path}}", partial(_refuse, kind), methods=["POST"])
     return router
+
+
+async def _refuse(kind: str) -> Response:
+    log.warning("webhook.refused", provider=kind)
+    raise Refusal(403, "the signature is not the provider's, for the account and the public URL configured here")
 
 
 def _add_route(router: APIRouter, receipts: Receipts, kind: str, webhook: type[Webhook[Any]]) -> None:
     @router.post(f"/webhooks/{kind}/{webhook.path}")
     async def receive(request: Request) -> Response:
         if not await for_outside(receipts.receive, kind, webhook, await _read(request)):
-            log.warning("webhook.refused", provider=kind)
-            raise Refusal(
-                403, "the signature is not the provider's, for the account and the public URL configured here"
-            )
+            return await _refuse(kind)
         if webhook.answer is None:
             return Response(status_code=204)
         body, media_type = webhook.answer
