@@ -43,6 +43,8 @@ class Shutdown:
         os.set_blocking(self._writer, False)
         #: Set by the first signal. A second one changes nothing.
         self.stop = threading.Event()
+        #: The same at once, without waiting for the thread that sets `stop`.
+        self.has_begun = False
         self._thread = threading.Thread(target=self._watch, name="shutdown", daemon=True)
         self._thread.start()
 
@@ -55,6 +57,7 @@ class Shutdown:
 
     def begin(self, number: int = signal.SIGTERM, _frame: FrameType | None = None) -> None:
         """The signal came. For handlers of signals that others have put in place of ours."""
+        self.has_begun = True
         # Nothing but a write: a lock could be held by the very code that this interrupts, `Event.set` takes one.
         with contextlib.suppress(BlockingIOError):
             os.write(self._writer, bytes([number]))

@@ -51,6 +51,9 @@ class OrderlyWorker(Worker):  # type: ignore[misc]
         super().install_platform_tweaks(worker)
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
+        if self._ending.has_begun:
+            # The signal came before this handler: nobody has told Celery.
+            state.should_stop = 0
 
     def _on_signal(self, number: int, _frame: Any) -> None:
         self._ending.begin(number)
