@@ -27,7 +27,7 @@ from enum import StrEnum
 from pathlib import Path
 from threading import Lock
 
-from chaos.endings_work import PROGRAMS, Place, Program
+from chaos.endings_work import PROGRAMS, Place, Program, hold_at_first_insert
 from chaos.nursery import Nursery
 from chaos.providers import RecordedSmsFaults
 from chaos.proxy import Link, Proxy, Strike, Tap
@@ -216,6 +216,8 @@ class Endings:
         away = [link for name, link in place.links.items() if case.away in (name, Away.BOTH)]
         if case.moment is Moment.START:
             _take_away(away, case.how)
+        elif program.is_command:
+            hold_at_first_insert(place)
         place.environment["NOTIFIER_GRACE_SECONDS"] = str(self._grace_seconds)
         # A process id that was buried may come again.
         pid = self._nursery.start(place.log, program.arguments_of(place), place.environment)

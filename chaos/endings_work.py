@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import http.client
-import itertools
 import os
 import smtplib
 import time
@@ -50,8 +49,6 @@ _HERE = Path(__file__).parent
 _KEY = "a hash key for the fault suite only"
 _MESSAGES = 20
 _IN_HAND_SECONDS = 20.0
-#: Of a command: those before open the session.
-_MESSAGES_BEFORE_HOLD = 5
 
 
 class Place:
@@ -351,17 +348,19 @@ def _make_list(place: Place) -> None:
         rows.writerows(["email", f"m{n}@example.com", "unsubscribed"] for n in range(20_000))
 
 
-def _hold_in_between(place: Place) -> None:
-    """It is at work, and the database stands still in the middle of it: from its fifth message on.
+def hold_at_first_insert(place: Place) -> None:
+    """The database stands still in the middle of the command's work.
 
-    By the count, because some commands are done sooner than anybody could look.
+    Called before the command starts: some are done sooner than anybody could look.
     """
-    sent = itertools.count(1)
 
-    def strike(_link: Link, from_client: bool, _data: bytes) -> Strike | None:
-        return Strike(place.database.hold) if from_client and next(sent) == _MESSAGES_BEFORE_HOLD else None
+    def strike(_link: Link, from_client: bool, data: bytes) -> Strike | None:
+        return Strike(place.database.hold) if from_client and b"INSERT INTO" in data else None
 
     place.database.tap = strike
+
+
+def _wait_for_hold(place: Place) -> None:
     _wait_until(lambda: place.database.held)
 
 
@@ -373,7 +372,7 @@ _relay = partial(
     Program, _RELAY, b"publishing what comes", prepare=_make_outbox, begin=_fill_outbox, check=_check_relay
 )
 _IMPORT = ("suppressions", "import", "{folder}/list.csv", "--reason", "manual")
-_command = partial(Program, ready=b"never", is_command=True)
+_command = partial(Program, ready=b"never", begin=_wait_for_hold, is_command=True)
 
 _RELAY_OF_DJANGO = ("django", "notifier_relay", "--idle-seconds", "0.1")
 _CALLBACKS = ("callbacks", "replay", "--failure", "timeout", "--why", "chaos", "--yes")
@@ -395,9 +394,9 @@ PROGRAMS = {
     "api": Program(("api",), b"api.start", begin=_ask),
     "relay of Django": Program(_RELAY_OF_DJANGO, b"", prepare=_make_shop, begin=_fill_outbox, check=_check_relay),
     "up": Program(("up",), b"Ctrl-C stops everything", extra_seconds=SERVERS_SECONDS),
-    "retry": _command(_RETRY, begin=_hold_in_between),
-    "rejected replay": _command(("rejected", "replay", "--since", "1d", "--why", "chaos"), begin=_hold_in_between),
-    "callbacks replay": _command(_CALLBACKS, begin=_hold_in_between),
-    "suppressions import": _command(_IMPORT, prepare=_make_list, begin=_hold_in_between),
+    "retry": _command(_RETRY),
+    "rejected replay": _command(("rejected", "replay", "--since", "1d", "--why", "chaos")),
+    "callbacks replay": _command(_CALLBACKS),
+    "suppressions import": _command(_IMPORT, prepare=_make_list),
     "bounces": Program(("bounces", "--listen", "127.0.0.1:{port}"), b"bounces.start", begin=_bounce),
 }
