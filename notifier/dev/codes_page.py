@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
+from itertools import groupby
 
+from notifier.domain.statuses import Outcome, Reason, Subject
 from notifier.providers.outcomes import Verdict
 from notifier.providers.smtp import code_table
 from notifier.providers.twilio import codes as twilio_codes
@@ -15,158 +18,199 @@ from notifier.providers.vonage import webhooks as vonage_reports
 _INTRODUCTION = """\
 # Provider codes
 
-What an answer of a provider means. This page is written from the tables in `notifier/providers/`
-(`smtp/code_table.py`, `twilio/codes.py`, `vonage/codes.py`), and a test compares them:
+Look up what an answer of a provider means, and what follows. This page is made from the tables in
+`notifier/providers/` (`smtp/code_table.py`, `twilio/codes.py`, `vonage/codes.py`):
 `python -m notifier.dev.codes_page > docs/reference/provider-codes.md`.
+
+A row names the reason. The reason implies an outcome, and what the answer is about, unless the row names others:
+
+| reason | outcome | about |
+|---|---|---|
+"""
+
+_CONSEQUENCES = """\
 
 | outcome | what delivery does |
 |---|---|
-| `rejected` | gives up: `failed`, with the reason; with *suppress* the recipient is not sent to again |
-| `throttled` | tries another provider, or this one later; not before the pause, if one is stated |
+| `rejected` | gives up: `failed`, with the reason; *suppress*: the recipient is not sent to again |
+| `throttled` | tries another provider, or this one later: not before the pause in the row (*after*) |
 | `unavailable` | the same; with `provider_account` or `sender_refused` it waits until that is mended |
-| `unknown` | does not send again blindly: waits for a receipt, then does what the template says |
-
-The column *about* names the subject of an answer: what it tells something about.
+| `unknown` | waits for a receipt, then does what the template's policy says |
 
 | about | what delivery does besides |
 |---|---|
-| `recipient`, `content` | nothing: other messages are not concerned |
-| `destination` | tries the next provider; if none serves it, it fails; the detail names the country or domain |
+| `recipient`, `content` | nothing |
+| `destination` | tries the next provider. If none serves it, it fails; the detail names the country or domain |
 | `sender` | tries the next provider; three refusals hold this sender back, doubtful ones once a destination |
 | `account`, `provider` | opens the circuit: at once for `provider_account`, else at a share of failed calls |
 
-*Doubtful* answers are given for two reasons: we are at fault, or this one destination is not served. The message
-waits. If the provider accepts another one of the same sender after this one was first refused, the next refusal
-counts as one of the destination.
+*Doubtful*: we are at fault, or this one destination is not served. The message waits. If the provider accepts
+another one of the same sender after this one was first refused, the next refusal is about the destination.
+
+† rests on experience, not on the provider's page.
 """
 
 _SMTP = """\
 ## E-mail (SMTP)
 
-The first row that fits decides. Enhanced codes (RFC 3463) come before basic ones, and a few rows that go by the
-server's words before both. `*` stands for any digit or number. The same table serves bounces, read as at `rcpt`:
-only reason and *suppress* count for them, and `provider_unavailable` of a server that gave up trying becomes
-`unreachable_recipient`. Without a row: 2xx, 3xx and what is not SMTP at all
-mean `unavailable` before the end of the mail was sent, and `unknown` after it, as does an answer that never comes.
+The first row that fits decides: some by the server's words, then enhanced codes (RFC 3463), then basic ones. `*`
+stands for any digit or number. After a code: the command it answers (otherwise any), and the words.
 
-Then the text counts. Where it repeats what another server said ("host … said: 550 …"), that server's code counts,
-and nothing of it is about our account: it is about the `destination`. An address of ours in it makes a refusal one
-of the `sender`, in doubt. A recipient is suppressed only if it names the recipient or nobody. At `rcpt`, an answer
-about our account is doubtful: a relay refuses one domain in the same words.
+- Without a row, 2xx, 3xx and what is not SMTP mean `unavailable` before the end of the mail was sent. After it
+  they mean `unknown`, as does an answer that never comes.
+- Where the text repeats what another server said ("host … said: 550 …"), that server's code counts, and it is
+  about the `destination`, never our account.
+- An address of ours in it makes a refusal one of the `sender`, in doubt. A recipient is suppressed only if it
+  names the recipient or nobody.
+- At `rcpt`, an answer about our account is doubtful: a relay refuses one domain in the same words.
+- Bounces are read as at `rcpt`. Only reason and *suppress* count; `provider_unavailable` of a server that gave up
+  trying becomes `unreachable_recipient`.
 
-| code | at | words | means | about | outcome | source |
-|---|---|---|---|---|---|---|
+| answer | means | reason | source |
+|---|---|---|---|
 """
 
 _TWILIO = """\
 ## SMS (Twilio)
 
-The same table serves answers to a send and the ErrorCode of status callbacks, for which only reason and *suppress*
-count. Any HTTP 5xx is `unknown`, whatever
-its code, as is an answer that never comes, breaks off or cannot be read. Any other 4xx is `rejected`
-(`provider_rejected`). Without a code of Twilio's, HTTP 401, 403, 404, 405, 407 and 3xx are our account or
-address, 408 is `unavailable`, 429 is `throttled`. *Observed* marks what rests on experience, not on Twilio's page.
+For answers to a send and the ErrorCode of status callbacks, of which only reason and *suppress* count. Each code
+links to Twilio's page.
 
-| code | means | about | outcome | source |
-|---|---|---|---|---|
+| without a row | means |
+|---|---|
+| HTTP 5xx, whatever its code; no answer, or an unreadable one | `unknown` |
+| 401, 403, 404, 405, 407, 3xx without a code of Twilio's | our account or address |
+| 408, 429 without a code | `unavailable`, `throttled` |
+| any other 4xx | `rejected`, `provider_rejected` |
+
+| code | means | reason |
+|---|---|---|
 """
 
 _VONAGE = """\
 ## SMS (Vonage)
 
-Vonage answers HTTP 200 with a status for each part of the text. All parts `0` is a receipt. All parts refused is
-the gravest of their outcomes: `unknown`, then `rejected`, `unavailable`, `throttled`. Some accepted and some
-refused is `unknown`, as is an answer that never comes, breaks off or cannot be read: what went out cannot be
-called back, and sending again would double it. The first row that fits decides; any other status is `rejected`
-(`provider_rejected`). An HTTP status other than 2xx means what it means for Twilio without a code.
+Vonage answers HTTP 200 with a status for each part of the text. Source: [Vonage's page]({url}),
+or the link of a status.
 
-| status | words | means | about | outcome | source |
-|---|---|---|---|---|---|
+| answer | means |
+|---|---|
+| all parts `0` | a receipt |
+| all parts refused | the gravest of their outcomes: `unknown`, then `rejected`, `unavailable`, `throttled` |
+| some accepted, some refused; no answer, or an unreadable one | `unknown`: sending again could double it |
+| a status without a row | `rejected`, `provider_rejected` |
+| HTTP other than 2xx | as for Twilio without a code |
+
+The first row that fits decides, some by the words of the answer.
+
+| status | means | reason |
+|---|---|---|
 """
 
 
 _VONAGE_RECEIPTS = """\
 ### Delivery receipts of Vonage
 
-What the `err-code` of a receipt says about a message that did not arrive: the notification's reason. Any other is
-`provider_rejected`.
+Why a message did not arrive, by the `err-code` of its [receipt]({url}). Any other is `provider_rejected`.
 
-| err-code | means | about | reason | source |
-|---|---|---|---|---|
+| err-code | means | reason |
+|---|---|---|
 """
 
 #: What providers report later, and what it makes of a notification.
 _REPORTS = """\
 ## What is reported later
 
-| provider | word | status |
+Any other word changes nothing; it is in the story.
+
+| status | Twilio | Vonage |
 |---|---|---|
 """
+
+#: What the page does not repeat in each row.
+_IMPLIED = {
+    Reason.INVALID_RECIPIENT: (Outcome.REJECTED, Subject.RECIPIENT),
+    Reason.UNREACHABLE_RECIPIENT: (Outcome.REJECTED, Subject.RECIPIENT),
+    Reason.OPTED_OUT: (Outcome.REJECTED, Subject.RECIPIENT),
+    Reason.PROVIDER_REJECTED: (Outcome.REJECTED, Subject.RECIPIENT),
+    Reason.CONTENT_REFUSED: (Outcome.REJECTED, Subject.CONTENT),
+    Reason.DESTINATION_REFUSED: (Outcome.REJECTED, Subject.DESTINATION),
+    Reason.SENDER_REFUSED: (Outcome.UNAVAILABLE, Subject.SENDER),
+    Reason.PROVIDER_ACCOUNT: (Outcome.UNAVAILABLE, Subject.ACCOUNT),
+    Reason.PROVIDER_UNAVAILABLE: (Outcome.UNAVAILABLE, Subject.PROVIDER),
+    Reason.PROVIDER_THROTTLED: (Outcome.THROTTLED, Subject.PROVIDER),
+    Reason.OUTCOME_UNKNOWN: (Outcome.UNKNOWN, Subject.PROVIDER),
+}
 
 
 def page() -> str:
     """The whole page."""
     sections = (
-        _INTRODUCTION,
+        _INTRODUCTION + _lines(_implied_rows()) + _CONSEQUENCES,
         _SMTP + _lines(_smtp_rows()),
         _TWILIO + _lines(_twilio_rows()),
-        _VONAGE + _lines(_vonage_rows()),
-        _VONAGE_RECEIPTS + _lines(_vonage_receipt_rows()),
+        _VONAGE.format(url=vonage_codes.TABLE[0].url) + _lines(_vonage_rows()),
+        _VONAGE_RECEIPTS.format(url=vonage_codes.RECEIPTS[0].url) + _lines(_vonage_receipt_rows()),
         _REPORTS + _lines(_report_rows()),
     )
     return "\n".join(sections)
 
 
+def _implied_rows() -> Iterable[tuple[str, ...]]:
+    for implied, reasons in groupby(_IMPLIED, _IMPLIED.__getitem__):
+        outcome, subject = implied
+        yield ", ".join(f"`{reason}`" for reason in reasons), f"`{outcome}`", f"`{subject}`"
+
+
 def _smtp_rows() -> Iterable[tuple[str, ...]]:
-    for row in code_table.TABLE:
-        stages = ", ".join(row.stages) or "any"
-        words = f"`{row.words}`".replace("|", "\\|") if row.words else ""
-        yield f"`{row.code}`", stages, words, row.meaning, _about(row.verdict), _outcome(row.verdict), row.source
+    for (stages, words, *columns), rows in groupby(code_table.TABLE, _beside_the_code):
+        codes = ", ".join(f"`{row.code}`" for row in rows)
+        yield " ".join(filter(None, (codes, stages, words))), *columns
+
+
+def _beside_the_code(row: code_table.SmtpCodeRow) -> tuple[str, ...]:
+    words = f"`{row.words}`".replace("|", "\\|") if row.words else ""
+    source = row.source.replace(" section ", " §")
+    return ", ".join(row.stages), words, row.meaning, _reason(row.verdict), source
 
 
 def _twilio_rows() -> Iterable[tuple[str, ...]]:
     for row in twilio_codes.TABLE:
-        yield (f"{row.code}", row.meaning, _about(row.verdict), _outcome(row.verdict), f"[{row.basis}]({row.url})")
+        yield f"[{row.code}]({row.url}){_dagger(row.basis)}", row.meaning, _reason(row.verdict)
 
 
 def _vonage_rows() -> Iterable[tuple[str, ...]]:
     for row in vonage_codes.TABLE:
-        words = f"`{row.words}`" if row.words else ""
-        yield (
-            f"{row.status}",
-            words,
-            row.meaning,
-            _about(row.verdict),
-            _outcome(row.verdict),
-            f"[{row.basis}]({row.url})",
-        )
+        status = f"{row.status}" if row.url == vonage_codes.TABLE[0].url else f"[{row.status}]({row.url})"
+        words = f" `{row.words}`" if row.words else ""
+        yield f"{status}{_dagger(row.basis)}{words}", row.meaning, _reason(row.verdict)
 
 
 def _vonage_receipt_rows() -> Iterable[tuple[str, ...]]:
     for row in vonage_codes.RECEIPTS:
-        suppress = ", suppress" if row.verdict.suppress else ""
-        yield (
-            f"{row.code}",
-            row.meaning,
-            _about(row.verdict),
-            f"`{row.verdict.reason}`{suppress}",
-            f"[documented]({row.url})",
-        )
+        outcome, _ = _IMPLIED[row.verdict.reason]
+        yield f"{row.code}", row.meaning, _reason(replace(row.verdict, outcome=outcome, retry_after_seconds=None))
 
 
 def _report_rows() -> Iterable[tuple[str, ...]]:
-    for provider, statuses in (("Twilio", twilio_reports.STATUSES), ("Vonage", vonage_reports.STATUSES)):
-        for word, status in statuses.items():
-            yield provider, f"`{word}`", f"`{status}`"
-        yield provider, "any other", "nothing; it is in the story"
+    providers = (twilio_reports.STATUSES, vonage_reports.STATUSES)
+    for status in dict.fromkeys(status for statuses in providers for status in statuses.values()):
+        words = (", ".join(f"`{word}`" for word, to in statuses.items() if to == status) for statuses in providers)
+        yield f"`{status}`", *words
 
 
-def _about(verdict: Verdict) -> str:
-    return f"`{verdict.subject}`"
+def _dagger(basis: str) -> str:
+    return "" if basis == "documented" else " †"
 
 
-def _outcome(verdict: Verdict) -> str:
-    words = [f"`{verdict.outcome}`", f"`{verdict.reason}`"]
+def _reason(verdict: Verdict) -> str:
+    """The reason, and what it does not imply."""
+    outcome, subject = _IMPLIED[verdict.reason]
+    words = [f"`{verdict.reason}`"]
+    if verdict.outcome != outcome:
+        words.append(f"`{verdict.outcome}`")
+    if verdict.subject != subject:
+        words.append(f"about `{verdict.subject}`")
     if verdict.suppress:
         words.append("suppress")
     if verdict.is_doubtful:
