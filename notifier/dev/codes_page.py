@@ -54,7 +54,8 @@ _SMTP = """\
 ## E-mail (SMTP)
 
 The first row that fits decides: some by the server's words, then enhanced codes (RFC 3463), then basic ones. `*`
-stands for any digit or number. After a code: the command it answers (otherwise any), and the words.
+stands for any digit or number. After a code: the command it answers (otherwise any), and the words. Source, unless
+named: RFC 3463 §3 for enhanced codes, RFC 5321 §4.2.3 for basic ones.
 
 - Without a row, 2xx, 3xx and what is not SMTP mean `unavailable` before the end of the mail was sent. After it
   they mean `unknown`, as does an answer that never comes.
@@ -127,6 +128,9 @@ Any other word changes nothing; it is in the story.
 |---|---|---|
 """
 
+#: Sources that the page does not repeat in each row.
+_STANDARDS = ("RFC 3463 section 3", "RFC 5321 section 4.2.3")
+
 #: What the page does not repeat in each row.
 _IMPLIED = {
     Reason.INVALID_RECIPIENT: (Outcome.REJECTED, Subject.RECIPIENT),
@@ -170,7 +174,7 @@ def _smtp_rows() -> Iterable[tuple[str, ...]]:
 
 def _beside_the_code(row: code_table.SmtpCodeRow) -> tuple[str, ...]:
     words = f"`{row.words}`".replace("|", "\\|") if row.words else ""
-    source = row.source.replace(" section ", " §")
+    source = "" if row.source in _STANDARDS else row.source.replace(" section ", " §")
     return ", ".join(row.stages), words, row.meaning, _reason(row.verdict), source
 
 
