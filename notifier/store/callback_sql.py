@@ -5,10 +5,9 @@ Rows of `callbacks` are made by the trigger `note_callback` on `notifications`, 
 
 from __future__ import annotations
 
-from sqlalchemy import TextClause, bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY, UUID
+from sqlalchemy import TextClause, text
 
-_IDS = bindparam("ids", type_=ARRAY(UUID(as_uuid=False)))
+from notifier.store import binds
 
 # What is due for an endpoint that is suspended. Some may be in hand by now: their results count all the same.
 PARK_SUSPENDED: TextClause = text("""
@@ -93,7 +92,7 @@ SELECT c.id, c.sequence, c.notification_id, c.producer, c.endpoint, c.status, c.
   extract(epoch FROM now() - c.begun_at) AS age_seconds, extract(epoch FROM now()) AS claimed_at
 FROM claimed AS c LEFT JOIN notifications AS n ON n.id = c.notification_id
 ORDER BY c.sequence
-""").bindparams(_IDS)
+""").bindparams(binds.IDS)
 
 # A delivery counts whoever made it; any other result only while the call is still the current one. The endpoint is
 # suspended when everything has failed for so long, and often enough.
@@ -149,7 +148,7 @@ REPLAY: TextClause = text("""
 UPDATE callbacks SET state = 'waiting', due_at = now(), begun_at = now(), replayed_attempts = attempt_count,
   settled_at = NULL
 WHERE id = ANY(:ids) AND state IN ('parked', 'delivered')
-""").bindparams(_IDS)
+""").bindparams(binds.IDS)
 
 RESUME: TextClause = text("""
 UPDATE callback_endpoints SET suspended_at = NULL, failing_since = NULL, failures = 0, updated_at = now()

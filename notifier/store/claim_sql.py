@@ -7,17 +7,16 @@ finds its own by its token, and what `START_ATTEMPTS` had begun is found by `STA
 
 from __future__ import annotations
 
-from sqlalchemy import TextClause, bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY, UUID
-from sqlalchemy.types import Text
+from sqlalchemy import TextClause, text
 
-_IDS = bindparam("ids", type_=ARRAY(UUID(as_uuid=False)))
-_TOKEN = bindparam("token", type_=UUID(as_uuid=True))
+from notifier.store import binds
+
+_TOKEN = binds.uuid("token")
 
 # Before a statement whose answer was lost is repeated: if the server is still at it, it comes to its end first.
 WAIT_FOR: TextClause = text("""
 SELECT id FROM notifications WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
-""").bindparams(_IDS)
+""").bindparams(binds.IDS)
 
 # What is `sending` under the same token was claimed by this very statement, and its answer was lost: it is given
 # again, under the same number, with a whole lease. Each run of a task has a token of its own.
@@ -52,14 +51,14 @@ SELECT id, producer, channel, lane, recipient, template, locale, context, sealed
   extract(epoch FROM now() - greatest(accepted_at, send_at, replayed_at)) AS age_seconds,
   extract(epoch FROM expires_at - now()) AS seconds_to_expiry
 FROM claimed WHERE status = 'sending' ORDER BY id
-""").bindparams(_IDS, _TOKEN)
+""").bindparams(binds.IDS, _TOKEN)
 
 # Only of those that were in hand when a worker went away.
 CONFIRM_CLAIMS: TextClause = text("""
 UPDATE notifications AS n SET confirmed_claim = n.claim
 FROM unnest(:ids) AS w(id) WHERE n.id = w.id AND CASE
   WHEN n.status = 'sending' AND n.claim_token = :token THEN true END
-""").bindparams(_IDS, _TOKEN)
+""").bindparams(binds.IDS, _TOKEN)
 
 # Suppressions are looked up here and not with the claim: the sender identity and the template are known only now,
 # it costs no statement of its own, and who asked for no more until a moment ago gets no more.
@@ -104,7 +103,7 @@ WITH wanted AS MATERIALIZED (
   SELECT id, 'status', 'suppressed', reason, detail FROM stopped
 )
 SELECT id, claim, number, provider FROM held
-""").bindparams(bindparam("wishes", type_=ARRAY(Text())))
+""").bindparams(binds.texts("wishes"))
 
 # After the answer to `START_ATTEMPTS` was lost: those that it had begun.
 STARTED: TextClause = text("""

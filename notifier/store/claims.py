@@ -24,7 +24,7 @@ def claim_rows(
 ) -> Sequence[Row[Any]]:
     """Rows of `CLAIM`. Those that were in hand when a worker went away are confirmed before anybody looks into
     them: if they end this process, it counts."""
-    values = {"ids": [str(value) for value in ids], "token": token, "lease": lease_seconds}
+    values = {"ids": list(ids), "token": token, "lease": lease_seconds}
     with transaction(engine, is_one_statement=not again) as connection:
         if again:
             connection.execute(statements.WAIT_FOR, {"ids": values["ids"]})

@@ -103,7 +103,7 @@ class Ledger:
 
     def requeue_soon(self, ids: Sequence[UUID]) -> None:
         """The task of these could not be published: those that are still queued are due again at once."""
-        values = {"ids": [str(value) for value in ids], "seconds": HURRY_SECONDS}
+        values = {"ids": list(ids), "seconds": HURRY_SECONDS}
         with transaction(self._engine) as connection:
             connection.execute(ledger_sql.HURRY, values)
 
@@ -205,7 +205,7 @@ class Ledger:
     def unknown_attempts(self, ids: Sequence[UUID]) -> list[Unknown]:
         """The attempts with unknown outcome of those of `ids` that still are `unknown`."""
         with transaction(self._engine) as connection:
-            rows = connection.execute(ledger_sql.UNKNOWN, {"ids": [str(value) for value in ids]}).all()
+            rows = connection.execute(ledger_sql.UNKNOWN, {"ids": list(ids)}).all()
         return [unknown_of(row, self._personal_data) for row in rows]
 
     def rivals(

@@ -12,9 +12,9 @@ Secrets end with their message: the statement that says it was sent, or was stop
 
 from __future__ import annotations
 
-from sqlalchemy import TextClause, bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY, UUID
-from sqlalchemy.types import Text
+from sqlalchemy import TextClause, text
+
+from notifier.store import binds
 
 #: Of `notifications AS n`: nobody can send it any more, its secrets were wiped, or it was redacted.
 GONE = "(coalesce(cardinality(n.secret_names) = 0, false) OR (n.recipient IS NULL AND n.sealed IS NULL))"
@@ -115,7 +115,7 @@ VALUES (:id, :queue, :producer, :broker_user, :body, :body_size, :entry, CAST(:h
 HURRY: TextClause = text("""
 UPDATE notifications AS n SET due_at = now() + make_interval(secs => :seconds)
 FROM unnest(:ids) AS w(id) WHERE n.id = w.id AND CASE WHEN n.status = 'queued' THEN true END
-""").bindparams(bindparam("ids", type_=ARRAY(UUID(as_uuid=False))))
+""").bindparams(binds.IDS)
 
 _RESULTS = """
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
@@ -164,7 +164,7 @@ _NOTED = """
   SELECT id, 'status', status, reason, number, detail FROM moved
 """
 
-_STATUSES = [bindparam(name, type_=ARRAY(Text())) for name in ("before_sent", "after_unknown")]
+_STATUSES = binds.texts("before_sent"), binds.texts("after_unknown")
 
 FINISH: TextClause = text(f"""
 WITH results AS MATERIALIZED ({_RESULTS}), completed AS ({_COMPLETE}), moved AS ({_MOVED}) {_NOTED}
@@ -284,9 +284,9 @@ WHERE n.id = ANY(:ids) AND n.status = 'unknown'
   -- An operator decides about those: a task of the first life may still be in the broker.
   AND n.reason IS DISTINCT FROM 'restored'
 ORDER BY n.id, a.number
-""").bindparams(bindparam("ids", type_=ARRAY(UUID(as_uuid=False))))
+""").bindparams(binds.IDS)
 
-_PROVIDERS = bindparam("providers", type_=ARRAY(Text()))
+_PROVIDERS = binds.texts("providers")
 
 # The same words may have gone to the same number before, or be on their way to it just now. (A row from before
 # there were hashes has none, until it is resealed: it was sent long ago.)
@@ -314,7 +314,7 @@ SELECT now() AS looked_at, ARRAY(
   WHERE m.id_space = :id_space AND m.provider_message_id = ANY(:found)
     AND (m.notification_id <> :id OR m.attempt <> :number)
 ) AS known_ids
-""").bindparams(_PROVIDERS, bindparam("found", type_=ARRAY(Text())))
+""").bindparams(_PROVIDERS, binds.texts("found"))
 
 # Nobody has it, or nobody can be asked: the template's policy. `hold` leaves no due_at, so only a receipt or an
 # operator moves it again; so does poison, and what lost its secrets when a look-up found a message for it that was

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, TextClause, bindparam, text
-from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy import Connection, Engine, TextClause, text
 
 from notifier.config.logs import log
 from notifier.domain.message import time_of_id
+from notifier.store import binds
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.records import NewSuppression
@@ -183,8 +183,6 @@ def _ordered(rows: Iterable[NewSuppression]) -> list[NewSuppression]:
     return sorted(rows, key=lambda row: (row.address_hash, row.scope, row.reason))
 
 
-_BOUNDS = [bindparam(name, type_=PG_UUID(as_uuid=True)) for name in ("low", "high")]
-
 # In one order for all, so that two who count the same scopes wait for each other instead of locking up.
 _COUNT: TextClause = text("""
 INSERT INTO hard_bounces AS b (scope, minute, count, refused)
@@ -209,7 +207,7 @@ WITH page AS MATERIALIZED (
 )
 SELECT channel, sender, template, provider, count(*)::int AS sent
 FROM page WHERE sent_at IS NOT NULL AND NOT is_test GROUP BY channel, sender, template, provider
-""").bindparams(*_BOUNDS)
+""").bindparams(*binds.BOUNDS)
 
 _RAISE: TextClause = text("""
 INSERT INTO bounce_alarms AS a (scope, until, bounced, sent)

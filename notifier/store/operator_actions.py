@@ -8,9 +8,10 @@ that dies leaves whole pages and a record that says how far it came.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, replace
 from datetime import datetime
+from operator import add
 from typing import Any
 from uuid import UUID
 
@@ -18,27 +19,27 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Select,
     TextClause,
     and_,
-    bindparam,
     false,
     func,
     or_,
     select,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.dialects.postgresql import UUID as PG_UUID
-from sqlalchemy.types import Text
 
 from notifier.domain.errors import NotFound
 from notifier.domain.statuses import Reason, Status
 from notifier.security.recipient_hash import HashKey
+from notifier.store import binds
+from notifier.store.binds import among
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.filters import Filter, conditions, hashes_of
 from notifier.store.ledger_sql import GONE, wipe
-from notifier.store.rows import columns_of, from_row
+from notifier.store.repository import Repository
+from notifier.store.rows import columns_of, from_row, oldest
 from notifier.store.sanitize import storable
 from notifier.store.schema.notifications import Notification, OperatorRecord
 
@@ -77,12 +78,7 @@ class ActionCounts:
     skipped: int = 0
 
     def __add__(self, other: ActionCounts) -> ActionCounts:
-        return ActionCounts(
-            self.matched + other.matched,
-            self.changed + other.changed,
-            self.expired + other.expired,
-            self.skipped + other.skipped,
-        )
+        return ActionCounts(*map(add, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +162,11 @@ class RecordView:
 _RECORD = columns_of(RecordView, OperatorRecord)
 
 
-class Operating:
-    """Writes of operators. Thread-safe: it holds nothing but engine and key.
-
-    Every method raises `ServiceUnavailable` when the database cannot be used now.
-    """
+class Operating(Repository):
+    """Writes of operators."""
 
     def __init__(self, engine: Engine, hash_key: HashKey | None = None) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self.hash_key = hash_key or HashKey()
 
     def begin(self, operator: str, action: str, selection: Mapping[str, Any], reason: str | None) -> Begun:
@@ -199,11 +192,10 @@ class Operating:
         Raises:
             NotFound: there is none with this id.
         """
-        with transaction(self._engine) as connection:
-            row: Any = connection.execute(select(*_RECORD).where(OperatorRecord.id == record)).one_or_none()
-        if row is None:
+        found = self._records(RecordView, select(*_RECORD).where(OperatorRecord.id == record))
+        if not found:
             raise NotFound(f"no operator record has the id {record}")
-        return from_row(RecordView, row)
+        return found[0]
 
     def move_page(
         self, record: UUID, selection: Selection, move: Move, *, after: UUID | None, tally: ActionCounts
@@ -221,7 +213,16 @@ class Operating:
             over = [one for one in may if one.is_over and is_retry]
             moving = [one.id for one in may if one not in over]
             if moving:
-                connection.execute(_MOVE, _parameters(move, moving, tally.changed)).all()
+                values = {
+                    "ids": moving,
+                    "to": move.to,
+                    "sources": list(move.sources),
+                    "detail": storable(move.detail)[:1000],
+                    "start": move.start,
+                    "offset": tally.changed,
+                    "pause": move.pause_seconds,
+                }
+                connection.execute(_MOVE, values)
             tally += ActionCounts(len(seen), len(moving), len(over), len(seen) - len(may))
             note_result(connection, record, tally, is_finished=False)
         moved = set(moving)
@@ -230,12 +231,7 @@ class Operating:
 
     def preview(self, selection: Selection, sources: Sequence[Status]) -> list[SelectionGroup]:
         """What a run with these sources would find, the largest group first. Writes nothing."""
-        columns: list[Any] = [
-            Notification.status,
-            Notification.reason,
-            Notification.provider,
-            Notification.template,
-        ]
+        columns: list[Any] = [getattr(Notification, name) for name in ("status", "reason", "provider", "template")]
         counted: Any = select(
             *columns,
             func.count().label("count"),
@@ -243,16 +239,12 @@ class Operating:
             func.count().filter(_IS_GONE, ~_IS_OVER).label("gone"),
         )
         query = counted.where(*self._selected(selection), Notification.status.in_(sources)).group_by(*columns)
-        with transaction(self._engine) as connection:
-            found = [from_row(SelectionGroup, row) for row in connection.execute(query)]
-        return sorted(found, key=lambda group: -group.count)
+        return sorted(self._records(SelectionGroup, query), key=lambda group: -group.count)
 
     def look(self, ids: Sequence[UUID]) -> list[Seen]:
         """Where these stand, in the order of their ids. Writes nothing."""
         wanted = sorted(set(ids))
-        query = select(Notification.id, Notification.status, _IS_OVER, _IS_GONE).where(_among(wanted))
-        with transaction(self._engine) as connection:
-            return _with_missing(wanted, connection.execute(query).all())
+        return _with_missing(wanted, self._records(Seen, select(*_SEEN).where(among(Notification.id, wanted))))
 
     def last_due(self, selection: Selection) -> datetime | None:
         """When the last one of an earlier retry of the same selection is due; None: none waits.
@@ -263,16 +255,13 @@ class Operating:
         # With a detail it is not a retry's: it waits because an operator paused its providers.
         found = [*conditions(wanted, self.hash_key), Notification.detail.is_(None)]
         if selection.filter is None:
-            found.append(_among(selection.ids))
-        with transaction(self._engine) as connection:
-            last: datetime | None = connection.execute(
-                select(func.max(Notification.due_at)).where(*found)
-            ).scalar()
+            found.append(among(Notification.id, selection.ids))
+        last: datetime | None = self._scalar(select(func.max(Notification.due_at)).where(*found))
         return last
 
     def _selected(self, selection: Selection) -> list[ColumnElement[bool]]:
         if selection.filter is None:
-            return [_among(selection.ids)]
+            return [among(Notification.id, selection.ids)]
         return list(conditions(selection.filter, self.hash_key))
 
     def _lock_page(
@@ -280,15 +269,14 @@ class Operating:
     ) -> list[Seen]:
         """The next page, locked. A row that another operator moves meanwhile is waited for, and seen as it is
         then."""
-        columns: Any = select(Notification.id, Notification.status, _IS_OVER, _IS_GONE)
-        query = columns.order_by(Notification.id).with_for_update()
+        query: Any = select(*_SEEN).with_for_update()
         if selection.filter is None:
             rest = sorted(value for value in set(selection.ids) if after is None or value > after)[:PAGE]
-            return _with_missing(rest, connection.execute(query.where(_among(rest))).all())
-        query = query.where(*self._selected(selection), Notification.status.in_(sources)).limit(PAGE)
-        if after is not None:
-            query = query.where(Notification.id > after)
-        return [Seen(row[0], Status(row[1]), row[2], row[3]) for row in connection.execute(query)]
+            found = connection.execute(query.where(among(Notification.id, rest)).order_by(Notification.id))
+            return _with_missing(rest, [from_row(Seen, row) for row in found])
+        query = query.where(*self._selected(selection), Notification.status.in_(sources))
+        query = oldest(query, Notification.id, limit=PAGE, after=after)
+        return [from_row(Seen, row) for row in connection.execute(query)]
 
 
 #: As `ledger_sql.GONE`.
@@ -297,6 +285,7 @@ _IS_GONE: ColumnElement[bool] = or_(
     and_(Notification.recipient.is_(None), Notification.sealed.is_(None)),
 )
 _IS_OVER: ColumnElement[bool] = func.coalesce(Notification.expires_at <= func.now(), false())
+_SEEN: Any = columns_of(Seen, Notification, is_over=_IS_OVER, is_gone=_IS_GONE)
 
 
 def note_result(connection: Connection, record: UUID, tally: ActionCounts, *, is_finished: bool) -> None:
@@ -305,36 +294,35 @@ def note_result(connection: Connection, record: UUID, tally: ActionCounts, *, is
     connection.execute(_NOTE_RESULT, row)
 
 
+def act_on_page(
+    engine: Engine,
+    query: Select[Any],
+    record: UUID,
+    tally: ActionCounts,
+    act: Callable[[Connection, Sequence[Any]], ActionCounts | None],
+) -> tuple[ActionCounts, UUID | None]:
+    """One page of a run, in one transaction: lock its rows, do `act` to them, and note the counts in the record.
+
+    `act` returns the counts of its page; None: all were changed. Returns the counts so far, and where the next
+    page begins; None: this one was empty.
+    """
+    with transaction(engine) as connection:
+        rows = connection.execute(query.with_for_update()).all()
+        if not rows:
+            return tally, None
+        tally += act(connection, rows) or ActionCounts(len(rows), len(rows))
+        note_result(connection, record, tally, is_finished=False)
+    return tally, rows[-1].id
+
+
 def as_json(value: Any) -> str:
     """The JSON of a selection or a result."""
     return json.dumps(storable(value))
 
 
-def among(column: Any, ids: Sequence[UUID]) -> ColumnElement[bool]:
-    """`column = ANY(ids)`: one parameter, however many they are."""
-    found: ColumnElement[bool] = column == func.any(bindparam(None, list(ids), type_=ARRAY(PG_UUID(as_uuid=True))))
-    return found
-
-
-def _among(ids: Sequence[UUID]) -> ColumnElement[bool]:
-    return among(Notification.id, ids)
-
-
-def _with_missing(ids: Sequence[UUID], rows: Sequence[Any]) -> list[Seen]:
-    found = {row[0]: Seen(row[0], Status(row[1]), row[2], row[3]) for row in rows}
+def _with_missing(ids: Sequence[UUID], seen: Sequence[Seen]) -> list[Seen]:
+    found = {one.id: one for one in seen}
     return [found.get(value, Seen(value, None)) for value in ids]
-
-
-def _parameters(move: Move, ids: Sequence[UUID], offset: int) -> dict[str, Any]:
-    return {
-        "ids": [str(value) for value in ids],
-        "to": move.to,
-        "sources": list(move.sources),
-        "detail": storable(move.detail)[:1000],
-        "start": move.start,
-        "offset": offset,
-        "pause": move.pause_seconds,
-    }
 
 
 _BEGIN: TextClause = text("""
@@ -383,4 +371,4 @@ WITH given AS MATERIALIZED (
   ORDER BY moved.id, line.place
 )
 SELECT id FROM moved
-""").bindparams(bindparam("ids", type_=ARRAY(PG_UUID(as_uuid=False))), bindparam("sources", type_=ARRAY(Text())))
+""").bindparams(binds.IDS, binds.texts("sources"))

@@ -25,14 +25,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Row, TextClause, bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.dialects.postgresql import UUID as PG_UUID
-from sqlalchemy.types import Text
+from sqlalchemy import Connection, Engine, Row, TextClause, text
 
 from notifier.config.logs import log
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.statuses import MessageProof, Status
+from notifier.store import binds
 from notifier.store.engine import transaction, unprepared
 from notifier.store.ledger_sql import GONE, GONE_WORDS
 
@@ -167,7 +165,7 @@ def _values(claim: MessageClaim) -> dict[str, object]:
     }
 
 
-_ID = bindparam("id", type_=PG_UUID(as_uuid=True))
+_ID = binds.uuid("id")
 
 # A program of the version before writes attempts without a row here, and so did all before there was the table.
 # Such a message is looked for among the attempts at the same recipient; who has it there may be wrong, as after a
@@ -188,7 +186,7 @@ WHERE NOT EXISTS (SELECT FROM held)
 
 _LOCK: TextClause = text("""
 SELECT id FROM notifications WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
-""").bindparams(bindparam("ids", type_=ARRAY(PG_UUID(as_uuid=True))))
+""").bindparams(binds.IDS)
 
 # What the attempt itself has by a look-up, and is not the message that it has by proof.
 _GUESSES: TextClause = text("""
@@ -235,7 +233,7 @@ WITH freed AS (
 INSERT INTO events (notification_id, kind, status, reason, attempt, detail)
 SELECT :id, 'provider_message', moved.status, moved.reason, :attempt, coalesce(moved.detail, CAST(:detail AS text))
 FROM (SELECT 1) AS release LEFT JOIN moved ON true
-""").bindparams(_ID, bindparam("sources", type_=ARRAY(Text())))
+""").bindparams(_ID, binds.texts("sources"))
 
 _NOTE: TextClause = text("""
 INSERT INTO events (notification_id, kind, attempt, detail)

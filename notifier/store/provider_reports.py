@@ -19,13 +19,11 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Row, TextClause, bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.dialects.postgresql import UUID as PG_UUID
-from sqlalchemy.types import Text
+from sqlalchemy import Connection, Engine, Row, TextClause, text
 
 from notifier.domain.statuses import Channel, MessageProof, Reason, Status, sources_of
 from notifier.security.recipient_hash import HashKey
+from notifier.store import binds
 from notifier.store.engine import database_now, transaction
 from notifier.store.ledger_sql import wipe
 from notifier.store.mass_alarm import HardBounceWatch
@@ -222,7 +220,7 @@ class ProviderReportRepository:
     def silent(self, ids: Sequence[UUID]) -> list[Silent]:
         """Those of `ids` that are `sent` and still wait for a receipt."""
         with transaction(self._engine) as connection:
-            rows = connection.execute(_SILENT, {"ids": [str(value) for value in ids]}).all()
+            rows = connection.execute(_SILENT, {"ids": list(ids)}).all()
         return [
             Silent(
                 id=row.id,
@@ -243,7 +241,7 @@ class ProviderReportRepository:
     def give_up(self, ids: Sequence[UUID], detail: str) -> None:
         """Those that are still `sent` stay so for good, with an event that says it."""
         with transaction(self._engine) as connection:
-            connection.execute(_GIVE_UP, {"ids": [str(value) for value in ids], "detail": detail})
+            connection.execute(_GIVE_UP, {"ids": list(ids), "detail": detail})
 
 
 def _claim(report: NewReport) -> MessageClaim | None:
@@ -281,7 +279,7 @@ SELECT n.id, n.channel, n.recipient, n.address_hash, n.sender, n.template, a.pro
 FROM notifications AS n JOIN attempts AS a ON a.notification_id = n.id AND a.number = :attempt
 WHERE n.id = :id AND (CAST(:providers AS text[]) IS NULL OR a.provider = ANY(:providers))
 """
-_BINDS = (bindparam("id", type_=PG_UUID(as_uuid=True)), bindparam("providers", type_=ARRAY(Text())))
+_BINDS = (binds.uuid("id"), binds.texts("providers"))
 
 _ABOUT: TextClause = text(_ABOUT_ATTEMPT).bindparams(*_BINDS)
 _LOCK: TextClause = text(f"{_ABOUT_ATTEMPT} FOR UPDATE OF n").bindparams(*_BINDS)
@@ -291,7 +289,7 @@ SELECT n.id, n.channel, n.recipient, n.address_hash, n.sender, n.template, a.pro
 FROM notifications AS n JOIN attempts AS a ON a.notification_id = n.id
 WHERE n.id = :id AND a.number = coalesce(CAST(:attempt AS int), a.number)
 ORDER BY a.number DESC LIMIT 1
-""").bindparams(bindparam("id", type_=PG_UUID(as_uuid=True)))
+""").bindparams(binds.uuid("id"))
 
 # A mail that a relay took and of which no bounce came for five days has arrived: no relay tries longer by default.
 # Found by the address, whatever the planner believes of statuses: what is inside of CASE is no way to find rows.
@@ -309,14 +307,14 @@ WITH mails AS MATERIALIZED (
 )
 SELECT count(*) FROM mails WHERE ended = 'soft'
   AND id > coalesce((SELECT id FROM mails WHERE ended = 'arrived' ORDER BY id DESC LIMIT 1), :since)
-""").bindparams(bindparam("since", type_=PG_UUID(as_uuid=True)))
+""").bindparams(binds.uuid("since"))
 
 # What was reported before its message turned out to be another one was about that other one.
 _KNOWN: TextClause = text("""
 SELECT detail FROM events WHERE notification_id = :id AND kind = 'provider' AND attempt = :attempt
   AND id > coalesce((SELECT max(id) FROM events
     WHERE notification_id = :id AND kind = 'provider_message' AND attempt = :attempt AND status IS NOT NULL), 0)
-""").bindparams(bindparam("id", type_=PG_UUID(as_uuid=True)))
+""").bindparams(binds.uuid("id"))
 
 # What the provider has, it took: an attempt without an answer, or one that we took for refused, was accepted, and
 # is not made again. Three things a report does not do:
@@ -360,9 +358,7 @@ SELECT :id, CAST(:occurred_at AS timestamptz), 'provider', moved.status, moved.r
   CAST(:words AS text)
 FROM (SELECT 1) AS report LEFT JOIN moved ON true
 RETURNING status
-""").bindparams(bindparam("id", type_=PG_UUID(as_uuid=True)), bindparam("sources", type_=ARRAY(Text())))
-
-_IDS = bindparam("ids", type_=ARRAY(PG_UUID(as_uuid=False)))
+""").bindparams(binds.uuid("id"), binds.texts("sources"))
 
 _SILENT: TextClause = text("""
 SELECT DISTINCT ON (n.id) n.id, a.number, n.provider, n.provider_message_id,
@@ -371,7 +367,7 @@ FROM unnest(:ids) AS w(id)
 JOIN notifications AS n ON n.id = w.id AND CASE WHEN n.status = 'sent' AND n.due_at IS NOT NULL THEN true END
 JOIN attempts AS a ON a.notification_id = n.id AND a.provider_message_id = n.provider_message_id
 ORDER BY n.id, a.number DESC
-""").bindparams(_IDS)
+""").bindparams(binds.IDS)
 
 _ASK_AGAIN: TextClause = text("""
 UPDATE notifications AS n SET due_at = now() + make_interval(secs => r.seconds)
@@ -387,4 +383,4 @@ WITH moved AS (
   RETURNING n.id
 )
 INSERT INTO events (notification_id, kind, detail) SELECT id, 'no_receipt', CAST(:detail AS text) FROM moved
-""").bindparams(_IDS)
+""").bindparams(binds.IDS)

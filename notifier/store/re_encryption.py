@@ -14,12 +14,12 @@ from typing import Any
 from uuid import UUID
 
 from pydantic_core import to_json
-from sqlalchemy import Engine, TextClause, bindparam, text
-from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy import Engine, TextClause, text
 
 from notifier.domain.errors import CannotOpen
 from notifier.domain.statuses import Channel
 from notifier.security.encryption import Sealer
+from notifier.store import binds
 from notifier.store.engine import transaction
 from notifier.store.personal_data import PersonalData
 from notifier.store.sanitize import bytea
@@ -169,7 +169,7 @@ def unknown_keys(engine: Engine, sealer: Sealer) -> list[str]:
     return sorted(found - set(sealer.key_ids))
 
 
-_AFTER = bindparam("after", type_=PG_UUID(as_uuid=True))
+_AFTER = binds.uuid("after")
 
 # Of what has not ended, through the index of that; the second byte is the length of the key's id.
 _LIVE_KEYS: TextClause = text("""

@@ -12,12 +12,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, TextClause, bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.dialects.postgresql import UUID as PG_UUID
-from sqlalchemy.types import Text
+from sqlalchemy import Engine, TextClause, text
 
 from notifier.domain.statuses import Channel, Status
+from notifier.store import binds
 from notifier.store.engine import transaction
 from notifier.store.ledger_sql import wipe
 from notifier.store.schema.partitions import Month, drop_month, months
@@ -154,10 +152,8 @@ class RetentionRepository:
             connection.execute(_SET_MARK, {"task": task, "reached": reached})
 
 
-_UUIDS = [bindparam(name, type_=PG_UUID(as_uuid=True)) for name in ("after", "before")]
-_LIVES = bindparam("live", type_=ARRAY(Text()))
-_BOUNDS = [bindparam(name, type_=PG_UUID(as_uuid=True)) for name in ("low", "high")]
-
+_UUIDS = binds.uuid("after"), binds.uuid("before")
+_LIVES = binds.texts("live")
 _PERSONAL = """(n.recipient IS NOT NULL OR n.sealed IS NOT NULL OR n.context IS NOT NULL OR n.metadata <> '{}'
   OR n.callback_url IS NOT NULL)"""
 
@@ -233,7 +229,7 @@ WITH free AS MATERIALIZED (
   WHERE id > :after AND id >= :low AND id < :high ORDER BY id LIMIT :limit
 ), {_BELONGINGS}
 SELECT (SELECT id FROM free ORDER BY id DESC LIMIT 1)
-""").bindparams(_UUIDS[0], *_BOUNDS)
+""").bindparams(_UUIDS[0], *binds.BOUNDS)
 
 
 def _count(condition: str) -> TextClause:
@@ -248,7 +244,7 @@ _COUNT_REDACT, _COUNT_DELETE = _count(_PERSONAL), _count("true")
 _LIVE_IN: TextClause = text("""
 SELECT count(*) FROM notifications WHERE id >= :low AND id < :high AND status = ANY(:live)
   AND status NOT IN ('sent', 'delivered')
-""").bindparams(*_BOUNDS, _LIVES)
+""").bindparams(*binds.BOUNDS, _LIVES)
 
 _OLD_REJECTED = "queue LIKE :queues AND received_at < now() - make_interval(days => :days)"
 
@@ -274,4 +270,4 @@ _MARK: TextClause = text("SELECT reached FROM retention_marks WHERE task = :task
 _SET_MARK: TextClause = text("""
 INSERT INTO retention_marks AS m (task, reached) VALUES (:task, :reached)
 ON CONFLICT (task) DO UPDATE SET reached = greatest(m.reached, excluded.reached), updated_at = now()
-""").bindparams(bindparam("reached", type_=PG_UUID(as_uuid=True)))
+""").bindparams(binds.uuid("reached"))

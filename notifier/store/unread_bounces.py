@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, TextClause, bindparam, or_, select, text
-from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy import Engine, TextClause, or_, select, text
 
 from notifier.domain.errors import CannotOpen, NotFound
+from notifier.store import binds
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.personal_data import PersonalData
@@ -105,7 +105,7 @@ class UnreadBounceRepository:
             return replace(view, fault=str(error))
 
 
-_IDS = bindparam("id", type_=PG_UUID(as_uuid=True))
+_IDS = binds.uuid("id")
 
 _LOCK: TextClause = text("SELECT id FROM notifications WHERE id = :id FOR UPDATE").bindparams(_IDS)
 
@@ -137,7 +137,7 @@ WITH known AS (
   RETURNING id
 )
 SELECT id FROM noted
-""").bindparams(_IDS, bindparam("notification_id", type_=PG_UUID(as_uuid=True)))
+""").bindparams(_IDS, binds.uuid("notification_id"))
 
 _REPLY: TextClause = text("""
 INSERT INTO events (notification_id, kind, attempt)

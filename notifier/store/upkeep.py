@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Engine, TextClause, bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.types import Text
+from sqlalchemy import Engine, TextClause, text
 
+from notifier.store import binds
 from notifier.store.engine import transaction
 from notifier.store.rows import from_row
 
@@ -95,7 +94,7 @@ _IS_FREE = "u.started_at < now() - make_interval(hours => :again)"
 _LATE: TextClause = text(f"""
 SELECT s.step FROM unnest(:steps) WITH ORDINALITY AS s(step, place) LEFT JOIN upkeep_runs AS u ON u.step = s.step
 WHERE u.step IS NULL OR ({_IS_LATE} AND {_IS_FREE}) ORDER BY s.place
-""").bindparams(bindparam("steps", type_=ARRAY(Text())))
+""").bindparams(binds.texts("steps"))
 
 # The row decides between two who found it late.
 _TAKE: TextClause = text(f"""

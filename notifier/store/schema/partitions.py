@@ -17,12 +17,12 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, CursorResult, Engine, bindparam, text
-from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy import Connection, CursorResult, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.message import time_of_id
+from notifier.store import binds
 from notifier.store.engine import transaction
 from notifier.store.schema.table_locks import LOCK_SECONDS, LOCK_TRIES, is_in_the_way, patiently
 
@@ -367,10 +367,8 @@ def _ask(
 ) -> CursorResult[Any]:
     key = _key(table)
     query = f"SELECT {what.format(key=key)} FROM {table} WHERE {key} >= :low AND {key} < :high {more}"
-    return connection.execute(text(query).bindparams(*_BOUNDS), {"low": low, "high": high})
+    return connection.execute(text(query).bindparams(*binds.BOUNDS), {"low": low, "high": high})
 
-
-_BOUNDS = [bindparam(name, type_=PG_UUID(as_uuid=True)) for name in ("low", "high")]
 
 _EXISTING = """
 SELECT child.relname FROM pg_inherits
