@@ -8,10 +8,11 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Reason, Status
+from notifier.domain.statuses import Outcome, Reason, Status
 from notifier.store.personal_data import PersonalData
 from notifier.store.provider_messages import MessageClaim
 from notifier.store.records import Claimed, DeliveryResult, NewAttempt, Unknown
+from notifier.store.rows import from_row
 from notifier.store.sanitize import bytea, storable
 
 
@@ -73,54 +74,21 @@ def not_ours(result: DeliveryResult, due_in_seconds: float) -> DeliveryResult:
 def claimed_of(row: Any, personal_data: PersonalData, claimed_at: float) -> Claimed:
     """A row of `CLAIM`."""
     person = personal_data.open_to_send(row, row.secrets)
-    return Claimed(
-        id=row.id,
-        producer=row.producer,
-        channel=Channel(row.channel),
-        lane=Lane(row.lane),
+    return from_row(
+        Claimed,
+        row,
         recipient=person.recipient,
         address=person.address,
-        template=row.template,
-        locale=row.locale,
         context=person.context,
-        sender=row.sender,
-        reply_to=row.reply_to,
-        expires_at=row.expires_at,
-        on_unknown=OnUnknown(row.on_unknown),
-        attachments=tuple(row.attachments or ()),
-        is_test=row.is_test,
-        claim=row.claim,
-        attempt_count=row.attempt_count,
-        tries=row.tries,
-        age_seconds=float(row.age_seconds),
-        seconds_to_expiry=None if row.seconds_to_expiry is None else float(row.seconds_to_expiry),
-        claimed_at=claimed_at,
         problem=person.problem,
+        claimed_at=claimed_at,
     )
 
 
 def unknown_of(row: Any, personal_data: PersonalData) -> Unknown:
     """A row of `UNKNOWN` or `RIVALS`."""
     person = personal_data.open_to_send(row, row.secrets)
-    return Unknown(
-        id=row.id,
-        channel=Channel(row.channel),
-        lane=Lane(row.lane),
-        recipient=person.recipient,
-        template=row.template,
-        locale=row.locale,
-        context=person.context,
-        sender=row.sender,
-        on_unknown=OnUnknown(row.on_unknown),
-        claim=row.claim,
-        crash_count=row.crash_count,
-        number=row.number,
-        provider=row.provider,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        looked_at=row.looked_at,
-        problem=person.problem,
-    )
+    return from_row(Unknown, row, recipient=person.recipient, context=person.context, problem=person.problem)
 
 
 def call_row(call: NewAttempt) -> dict[str, Any]:
