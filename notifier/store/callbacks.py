@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -25,7 +25,7 @@ from notifier.store.binds import among
 from notifier.store.engine import transaction
 from notifier.store.operator_actions import ActionCounts, act_on_page
 from notifier.store.repository import Repository
-from notifier.store.rows import columns_of, from_row, newest, oldest
+from notifier.store.rows import columns_of, from_row, matching, newest, oldest, within
 from notifier.store.schema.callbacks import Callback, CallbackAttempt, CallbackEndpoint
 
 #: Most calls at once, by all workers together: of one endpoint, so that a slow one holds no more slots …
@@ -163,12 +163,11 @@ class CallbackFilter:
     state: CallbackState | None = None
     failure: CallbackFailure | None = None
     status: Status | None = None
-    #: The status changed then or later, and before that.
+    #: When the status changed.
     since: datetime | None = None
     until: datetime | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The form in which it is recorded."""
         return {name: str(value) for name, value in asdict(self).items() if value is not None}
 
 
@@ -271,18 +270,8 @@ def _replayable(wanted: CallbackFilter, ids: Sequence[UUID]) -> list[ColumnEleme
     return [*_conditions(wanted), Callback.state == CallbackState.PARKED]
 
 
-def _conditions(wanted: CallbackFilter) -> list[ColumnElement[bool]]:
-    pairs = {
-        Callback.producer: wanted.producer,
-        Callback.endpoint: wanted.endpoint,
-        Callback.notification_id: wanted.notification,
-        Callback.state: wanted.state,
-        Callback.failure: wanted.failure,
-        Callback.status: wanted.status,
-    }
-    found: list[ColumnElement[bool]] = [column == value for column, value in pairs.items() if value is not None]
-    if wanted.since is not None:
-        found.append(Callback.occurred_at >= wanted.since)
-    if wanted.until is not None:
-        found.append(Callback.occurred_at < wanted.until)
-    return found
+def _conditions(wanted: CallbackFilter) -> Iterator[ColumnElement[bool]]:
+    yield from matching(Callback, wanted, "producer", "endpoint", "state", "failure", "status")
+    if wanted.notification is not None:
+        yield Callback.notification_id == wanted.notification
+    yield from within(Callback.occurred_at, wanted.since, wanted.until)

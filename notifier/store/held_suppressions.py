@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 from notifier.store.operator_actions import ActionCounts, act_on_page
 from notifier.store.records import NewSuppression
 from notifier.store.repository import Repository
-from notifier.store.rows import columns_of, from_row, newest, oldest
+from notifier.store.rows import columns_of, from_row, matching, newest, oldest, within
 from notifier.store.sanitize import storable
 from notifier.store.schema.notifications import HeldSuppression, Suppression
 from notifier.store.suppressions import SuppressionFilter, add_suppressions, conditions
@@ -29,7 +29,6 @@ class HeldFilter:
 
     provider: str | None = None
     sender: str | None = None
-    #: Held not before, and before.
     since: datetime | None = None
     until: datetime | None = None
 
@@ -101,11 +100,5 @@ class HeldSuppressionRepository(Repository):
 
 
 def _held(wanted: HeldFilter) -> Iterator[ColumnElement[bool]]:
-    if wanted.provider is not None:
-        yield HeldSuppression.provider == wanted.provider
-    if wanted.sender is not None:
-        yield HeldSuppression.sender == wanted.sender
-    if wanted.since is not None:
-        yield HeldSuppression.held_at >= wanted.since
-    if wanted.until is not None:
-        yield HeldSuppression.held_at < wanted.until
+    yield from matching(HeldSuppression, wanted, "provider", "sender")
+    yield from within(HeldSuppression.held_at, wanted.since, wanted.until)

@@ -1,9 +1,9 @@
-"""Values as the rows of a statement's JSON."""
+"""Records as rows of a statement's JSON, and back."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from pydantic_core import to_json
@@ -15,39 +15,30 @@ from notifier.store.records import Claimed, DeliveryResult, NewAttempt, Unknown
 from notifier.store.rows import from_row
 from notifier.store.sanitize import bytea, storable
 
+_RESULT_FIELDS = [field.name for field in fields(DeliveryResult) if field.name != "suppression"]
+
 
 def as_json(rows: Any) -> str:
-    """What a statement takes as `:rows`."""
+    """For the parameter `:rows`."""
     try:
         return to_json(rows).decode()
     except ValueError:
-        # A lone surrogate has no UTF-8 form, or it is too deep; PostgreSQL says of which row.
+        # It has a lone surrogate, or is too deep; PostgreSQL will say in which row.
         return json.dumps(rows, default=str)
 
 
 def result_row(result: DeliveryResult) -> dict[str, Any]:
     """For `FINISH…` and `FINISH_ATTEMPTS`."""
-    return {
+    return {name: getattr(result, name) for name in _RESULT_FIELDS} | {
         "id": str(result.id),
-        "claim": result.claim,
-        "status": result.status,
-        "reason": result.reason,
         "detail": _words(result.detail),
-        "due_in_seconds": result.due_in_seconds,
-        "template_version": result.template_version,
-        "number": result.number,
-        "outcome": result.outcome,
-        "provider": result.provider,
         "code": _words(result.code),
-        "subject": result.subject,
         "provider_message_id": _words(result.provider_message_id),
         "id_space": result.id_space if result.provider_message_id else None,
-        "proof": result.proof,
     }
 
 
 def message_claim(result: DeliveryResult) -> MessageClaim:
-    """The message of an acceptance that has one, and whose it is."""
     row = result_row(result)
     return MessageClaim(
         id_space=row["id_space"],
@@ -59,7 +50,7 @@ def message_claim(result: DeliveryResult) -> MessageClaim:
 
 
 def not_ours(result: DeliveryResult, due_in_seconds: float) -> DeliveryResult:
-    """What becomes of an acceptance whose message has proof of being another attempt's."""
+    """The result of an acceptance whose message is proven to be another attempt's."""
     return replace(
         result,
         status=Status.UNKNOWN,

@@ -26,6 +26,7 @@ from notifier.config.logs import log
 from notifier.domain.message import time_of_id
 from notifier.store import binds
 from notifier.store.clock import clock_of
+from notifier.store.ledger_rows import as_json
 from notifier.store.records import NewSuppression
 from notifier.store.repository import Repository
 from notifier.store.schema.partitions import first_id
@@ -169,7 +170,7 @@ def rows_of(connection: Connection, suppressions: Iterable[NewSuppression]) -> s
     """As JSON, in one order for all, so that two who write the same rows wait for each other instead of locking
     up."""
     ordered = sorted(suppressions, key=lambda new: (new.address_hash, new.scope, new.reason))
-    return json.dumps([new.as_dict(clock_of(connection).new_id()) for new in ordered])
+    return as_json([new.as_dict(clock_of(connection).new_id()) for new in ordered])
 
 
 # ORDER BY: two who count the same scopes wait for each other instead of locking up.

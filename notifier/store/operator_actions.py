@@ -1,8 +1,8 @@
-"""What operators write: their records, and the moves of notifications that they order.
+"""Operators' records, and the moves of notifications that operators order.
 
 A page of notifications is one transaction: lock them in the order of their ids, move those that may move, append
-their events, and note the counts in the operator's record. So two operators at once share the work, and a run
-that dies leaves whole pages and a record that says how far it came.
+their events, and note the counts in the operator's record. So two operators at once share the work, and a run that
+dies leaves whole pages and a record of its progress. A trigger makes the callbacks of what moves: see `ledger`.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ PAGE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which notifications: those with these ids, or all that the filter finds. One of the two is given."""
+    """Notifications with these ids, or all that the filter finds. One of the two is given."""
 
     ids: tuple[UUID, ...] = ()
     filter: Filter | None = None
 
     def as_dict(self, hash_key: HashKey) -> dict[str, Any]:
-        """The form in which it is recorded: a recipient by hash, for records are kept for ever."""
+        """For the operator's record, which is kept for ever: a recipient is given by hash."""
         if self.filter is None:
             return {"ids": [str(value) for value in self.ids]}
         found = {name: value for name, value in asdict(self.filter).items() if value is not None}
@@ -66,7 +66,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class ActionCounts:
-    """How far a run is. Counts."""
+    """Progress of a run. Counts."""
 
     #: Looked at.
     matched: int = 0
@@ -74,7 +74,7 @@ class ActionCounts:
     changed: int = 0
     #: Left alone because `expires_at` has passed.
     expired: int = 0
-    #: Left alone because it may not be done to them.
+    #: Left alone because the action is not allowed for them.
     skipped: int = 0
 
     def __add__(self, other: ActionCounts) -> ActionCounts:
@@ -83,7 +83,7 @@ class ActionCounts:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """An operator's record that is under way."""
+    """The record of an action that is under way."""
 
     id: UUID
     #: By the database's clock.
@@ -95,19 +95,19 @@ class Move:
     """What is done to each notification of a run."""
 
     to: Status
-    #: It is done to those in one of these; the others are skipped.
+    #: Notifications in other statuses are skipped.
     sources: tuple[Status, ...]
-    #: The words of the event.
+    #: The text of the event.
     detail: str
-    #: Retries are spaced from here on …
+    #: The first retry is due then …
     start: datetime
-    #: … by so much.
+    #: … and each later one this much later.
     pause_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One notification of a page, as it was before the move."""
+    """One notification before the move."""
 
     id: UUID
     #: None: there is no such notification.
@@ -120,7 +120,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What became of a page."""
+    """The result of a page."""
 
     tally: ActionCounts
     #: Those of given ids that were not moved.
@@ -131,23 +131,21 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class SelectionGroup:
-    """So many notifications that a run would change, or leave because their time is over."""
+    """Notifications that a run would change, or leave because their time is over."""
 
     status: str
     reason: str | None
     provider: str | None
     template: str
     count: int
-    #: So many of them have an `expires_at` that has passed.
+    #: Of these, how many have an `expires_at` that has passed.
     expired: int
-    #: So many others cannot be sent any more: their secrets were wiped, or they were redacted.
+    #: How many others cannot be sent any more: their secrets were wiped, or they were redacted.
     gone: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RecordView:
-    """One operator record."""
-
     id: UUID
     at: datetime
     operator: str
@@ -163,14 +161,12 @@ _RECORD = columns_of(RecordView, OperatorRecord)
 
 
 class Operating(Repository):
-    """Writes of operators."""
-
     def __init__(self, engine: Engine, hash_key: HashKey | None = None) -> None:
         super().__init__(engine)
         self.hash_key = hash_key or HashKey()
 
     def begin(self, operator: str, action: str, selection: Mapping[str, Any], reason: str | None) -> Begun:
-        """Write who is about to do what, to which, and why. Committed before anything is done."""
+        """Write the record. It is committed before anything is done."""
         row = {
             "operator": storable(operator),
             "action": action,
@@ -182,15 +178,13 @@ class Operating(Repository):
             return Begun(id_, connection.execute(_BEGIN, {"id": id_, **row}).scalar_one())
 
     def note(self, record: UUID, tally: ActionCounts, *, is_finished: bool) -> None:
-        """Write into the record how far it is, and that it is at its end."""
+        """Write progress into the record, and whether the action has ended."""
         with transaction(self._engine) as connection:
             note_result(connection, record, tally, is_finished=is_finished)
 
     def record(self, record: UUID) -> RecordView:
-        """One operator record.
-
-        Raises:
-            NotFound: there is none with this id.
+        """Raises:
+        NotFound: there is none with this id.
         """
         found = self._records(RecordView, select(*_RECORD).where(OperatorRecord.id == record))
         if not found:
@@ -202,7 +196,7 @@ class Operating(Repository):
     ) -> Page:
         """Move the next page of the selection: at most `PAGE` with an id above `after`, oldest first.
 
-        `tally` is of the pages before; with this one's it goes into the record in the same transaction.
+        `tally` is of the pages before; the sum goes into the record in the same transaction.
         """
         with transaction(self._engine) as connection:
             seen = self._lock_page(connection, selection, move.sources, after)
@@ -230,7 +224,7 @@ class Operating(Repository):
         return Page(tally, left, seen[-1].id)
 
     def preview(self, selection: Selection, sources: Sequence[Status]) -> list[SelectionGroup]:
-        """What a run with these sources would find, the largest group first. Writes nothing."""
+        """What a run with these sources would find, the largest group first."""
         columns: list[Any] = [getattr(Notification, name) for name in ("status", "reason", "provider", "template")]
         counted: Any = select(
             *columns,
@@ -242,17 +236,15 @@ class Operating(Repository):
         return sorted(self._records(SelectionGroup, query), key=lambda group: -group.count)
 
     def look(self, ids: Sequence[UUID]) -> list[Seen]:
-        """Where these stand, in the order of their ids. Writes nothing."""
+        """The state of these, in the order of their ids."""
         wanted = sorted(set(ids))
         return _with_missing(wanted, self._records(Seen, select(*_SEEN).where(among(Notification.id, wanted))))
 
     def last_due(self, selection: Selection) -> datetime | None:
-        """When the last one of an earlier retry of the same selection is due; None: none waits.
-
-        A run that goes on where another ended, or that comes on top of it, is spaced from there.
-        """
+        """When the last notification of an earlier retry of the same selection is due; None: none waits. A run
+        that follows it is spaced from there."""
         wanted = replace(selection.filter or Filter(), status=Status.RETRYING, reason=Reason.OPERATOR)
-        # With a detail it is not a retry's: it waits because an operator paused its providers.
+        # One with a detail was not retried: it waits because an operator paused its providers.
         found = [*conditions(wanted, self.hash_key), Notification.detail.is_(None)]
         if selection.filter is None:
             found.append(among(Notification.id, selection.ids))
@@ -267,8 +259,7 @@ class Operating(Repository):
     def _lock_page(
         self, connection: Connection, selection: Selection, sources: Sequence[Status], after: UUID | None
     ) -> list[Seen]:
-        """The next page, locked. A row that another operator moves meanwhile is waited for, and seen as it is
-        then."""
+        """The next page, locked. If another operator moves a row meanwhile, it is read after that."""
         query: Any = select(*_SEEN).with_for_update()
         if selection.filter is None:
             rest = sorted(value for value in set(selection.ids) if after is None or value > after)[:PAGE]
@@ -316,7 +307,7 @@ def act_on_page(
 
 
 def as_json(value: Any) -> str:
-    """The JSON of a selection or a result."""
+    """Of a selection or a result."""
     return json.dumps(storable(value))
 
 
@@ -337,8 +328,8 @@ UPDATE operator_records SET result = CAST(:result AS jsonb),
 WHERE id = :id
 """)
 
-# The rows are locked by the page's SELECT; the status is asked again all the same, so that no move is unlawful
-# whoever calls this. A spaced retry is due later, and its deadline counts from when it is due.
+# The rows are locked by the page's SELECT; the status is checked again so that no move is illegal, whoever calls
+# this. A spaced retry is due later, and its deadline counts from when it is due.
 _MOVE: TextClause = text(f"""
 WITH given AS MATERIALIZED (
   SELECT id, greatest(now(), CAST(:start AS timestamptz)

@@ -17,7 +17,7 @@ from notifier.store.engine import transaction
 from notifier.store.operator_actions import ActionCounts, act_on_page, note_result
 from notifier.store.personal_data import PersonalData
 from notifier.store.repository import Repository
-from notifier.store.rows import columns_of, from_row, oldest
+from notifier.store.rows import columns_of, from_row, matching, oldest, within
 from notifier.store.schema.notifications import RejectedMessage
 
 #: Rejected messages of one page: each may hold 64 KiB.
@@ -29,16 +29,14 @@ class RejectedSelection:
     """Those with these ids, or all that meet the conditions."""
 
     ids: tuple[UUID, ...] = ()
-    #: Received then or later.
+    #: When it was received.
     since: datetime | None = None
-    #: Received before that.
     until: datetime | None = None
     #: One of its reasons has this code, as unknown_template.
     code: str | None = None
     producer: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The form in which it is recorded."""
         if self.ids:
             return {"ids": [str(value) for value in self.ids]}
         return {"filter": {name: value for name, value in asdict(self).items() if value}}
@@ -129,14 +127,10 @@ def _selected(selection: RejectedSelection, *, again: bool = True) -> Iterator[C
         return
     if not again:
         yield RejectedMessage.replayed_at.is_(None)
-    if selection.since is not None:
-        yield RejectedMessage.received_at >= selection.since
-    if selection.until is not None:
-        yield RejectedMessage.received_at < selection.until
+    yield from within(RejectedMessage.received_at, selection.since, selection.until)
     if selection.code is not None:
         yield RejectedMessage.faults.contains([{"code": selection.code}])
-    if selection.producer is not None:
-        yield RejectedMessage.producer == selection.producer
+    yield from matching(RejectedMessage, selection, "producer")
 
 
 _MARK_REPLAYED: TextClause = text("""

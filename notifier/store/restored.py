@@ -49,11 +49,11 @@ class RestoredRepository(Repository):
         self._hash_key = hash_key
 
     def verdict(self) -> IdentityCheck | None:
-        """Whether it is the database it was; None: its tables are older than that question."""
+        """None: the database has no table that says which one it is."""
         return database_verdict(self._engine)
 
     def accept(self, verdict: IdentityCheck) -> None:
-        """From now on it is the database it is: programs go on."""
+        """From now on this is the database, and programs go on."""
         with transaction(self._engine) as connection:
             store_new(connection, verdict.current)
 
@@ -131,9 +131,9 @@ FROM notifications WHERE {_ON_THEIR_WAY}
 GROUP BY channel, lane, status ORDER BY channel, lane, status
 """)  # noqa: S608 - constants
 
-# Held as `unknown`, for that is what it is: it may have been sent after the backup was made. No task claims it, no
-# sweep sees it, no look-up settles it; a report of the provider's still does. A claim of the first life ends: a
-# late result other than "sent" moves it no more. A call that was under way has no answer here, and never will.
+# Held as `unknown`: it may have been sent after the backup was made. No task claims it, no sweep sees it, no
+# look-up settles it; a provider report still does. Claims from before the backup end: a late result other than
+# "sent" does not move it. A call that was under way has no answer here, and never will.
 _HOLD: TextClause = text(f"""
 WITH page AS MATERIALIZED (
   SELECT id, status AS old FROM notifications
@@ -175,8 +175,8 @@ UPDATE callbacks AS c SET state = 'parked', failure = 'restored', due_at = NULL,
 FROM page WHERE c.id = page.id AND c.due_at IS NOT NULL
 """)
 
-# One whose last call has no answer is looked up first, and its template's policy decides, as it would have. The
-# others are sent at their time, or are over.
+# If the last call has no answer, it is looked up first, and the template's policy decides. The others are sent at
+# their time, or have expired.
 _RELEASE: TextClause = text(f"""
 WITH judged AS MATERIALIZED (
   SELECT n.id, EXISTS (

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
+from datetime import datetime
 from enum import Enum
 from functools import cache
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from uuid import UUID
 
-from sqlalchemy import Select
+from sqlalchemy import ColumnElement, Select
 
 _Record = TypeVar("_Record")
 
@@ -52,6 +53,22 @@ def _converter(hint: Any) -> Callable[[Any], Any] | None:
     if kind in (tuple, frozenset):
         return lambda value: kind(value or ())
     return kind if kind in (bool, float, bytes) or (isinstance(kind, type) and issubclass(kind, Enum)) else None
+
+
+def matching(table: type[Any], wanted: object, *names: str) -> Iterator[ColumnElement[bool]]:
+    """Conditions on the columns of these names, which a filter has as fields; None: no condition."""
+    for name in names:
+        value = getattr(wanted, name)
+        if value is not None:
+            yield getattr(table, name) == value
+
+
+def within(column: Any, since: datetime | None, until: datetime | None) -> Iterator[ColumnElement[bool]]:
+    """`since` is inclusive, `until` exclusive; None: no condition."""
+    if since is not None:
+        yield column >= since
+    if until is not None:
+        yield column < until
 
 
 def newest(query: Select[Any], id_: Any, *, limit: int, before: UUID | None) -> Select[Any]:

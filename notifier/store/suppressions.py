@@ -32,7 +32,7 @@ from notifier.store.engine import transaction
 from notifier.store.mass_alarm import HardBounceWatch, rows_of
 from notifier.store.records import NewSuppression
 from notifier.store.repository import Repository
-from notifier.store.rows import columns_of, newest
+from notifier.store.rows import columns_of, matching, newest, within
 from notifier.store.sanitize import storable
 from notifier.store.schema.notifications import Suppression
 
@@ -80,7 +80,6 @@ class SuppressionFilter:
     scope: str | None = None
     reason: SuppressionReason | None = None
     source: str | None = None
-    #: Not before, and before.
     since: datetime | None = None
     until: datetime | None = None
     #: Including those that have ended.
@@ -171,14 +170,8 @@ class SuppressionRepository(Repository):
 
 def conditions(wanted: SuppressionFilter) -> Iterator[ColumnElement[bool]]:
     """The filter as conditions on `suppressions`."""
-    for name in ("channel", "scope", "reason", "source", "provider", "sender"):
-        value = getattr(wanted, name)
-        if value is not None:
-            yield getattr(Suppression, name) == value
-    if wanted.since is not None:
-        yield Suppression.created_at >= wanted.since
-    if wanted.until is not None:
-        yield Suppression.created_at < wanted.until
+    yield from matching(Suppression, wanted, "channel", "scope", "reason", "source", "provider", "sender")
+    yield from within(Suppression.created_at, wanted.since, wanted.until)
     if not wanted.with_ended:
         yield _STATE == "active"
 
