@@ -11,7 +11,7 @@ from sqlalchemy import TextClause, func, insert, or_, select, text, update
 from notifier.domain.errors import NotFound
 from notifier.store.repository import Repository
 from notifier.store.rows import columns_of, from_row
-from notifier.store.schema.notifications import ApiKey
+from notifier.store.schema.operations import ApiKey
 
 #: Least time between two writes of `last_used_at`: a key in steady use costs no write for each request. Seconds.
 TOUCH_SECONDS = 60
@@ -19,8 +19,6 @@ TOUCH_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class KeyView:
-    """One key as operators see it."""
-
     id: str
     name: str
     producer: str | None

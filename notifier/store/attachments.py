@@ -35,8 +35,6 @@ FORGET_PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class StorageUse:
-    """What a producer's files take up."""
-
     producer: str
     files: int
     #: Each file counts as at least `LEAST_BYTES`.
@@ -45,8 +43,6 @@ class StorageUse:
 
 @dataclass(frozen=True, slots=True)
 class NewAttachment:
-    """A file to be stored."""
-
     producer: str
     name: str
     content_type: str
@@ -69,8 +65,6 @@ class AttachmentView:
 
 @dataclass(frozen=True, slots=True)
 class LoadedAttachment:
-    """A file that is about to be sent."""
-
     name: str
     content_type: str
     content: bytes

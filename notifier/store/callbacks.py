@@ -83,8 +83,6 @@ class ClaimedCallback:
 
 @dataclass(frozen=True, slots=True)
 class CallbackResult:
-    """The result of one call."""
-
     id: UUID
     number: int
     #: None: delivered.
@@ -96,8 +94,6 @@ class CallbackResult:
 
 @dataclass(frozen=True, slots=True)
 class EndpointView:
-    """The state of an endpoint."""
-
     endpoint: str
     producer: str
     failing_since: datetime | None
@@ -111,8 +107,6 @@ class EndpointView:
 
 @dataclass(frozen=True, slots=True)
 class CallbackView:
-    """One callback as operators see it."""
-
     id: UUID
     sequence: int
     notification_id: UUID
@@ -131,8 +125,6 @@ class CallbackView:
 
 @dataclass(frozen=True, slots=True)
 class CallView:
-    """One call of an endpoint."""
-
     number: int
     started_at: datetime
     finished_at: datetime | None

@@ -16,7 +16,8 @@ from notifier.store.records import NewSuppression
 from notifier.store.repository import Repository
 from notifier.store.rows import columns_of, from_row, matching, newest, oldest, within
 from notifier.store.sanitize import storable
-from notifier.store.schema.notifications import HeldSuppression, Suppression
+from notifier.store.schema.feedback import HeldSuppression
+from notifier.store.schema.notifications import Suppression
 from notifier.store.suppressions import SuppressionFilter, add_suppressions, conditions
 
 #: Rows of one transaction.
@@ -35,8 +36,6 @@ class HeldFilter:
 
 @dataclass(frozen=True, slots=True)
 class HeldView:
-    """One as operators see it."""
-
     id: UUID
     #: Hexadecimal.
     address_hash: str

@@ -207,21 +207,28 @@ ON CONFLICT (scope) DO UPDATE SET
   until = excluded.until, bounced = excluded.bounced, sent = excluded.sent
 """)
 
-_HOLD: TextClause = text("""
-WITH held AS (
-  INSERT INTO held_suppressions (id, address_hash, hash_key, channel, scope, reason, source, detail,
-    notification_id, expires_at, provider, sender)
-  SELECT id, decode(address_hash, 'hex'), hash_key, channel, scope, reason, source, detail, notification_id,
-    expires_at, provider, sender
-  FROM json_to_recordset(CAST(:rows AS json)) AS r(
+#: The rows of `rows_of`.
+ROWS = """
+  SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
     id uuid, address_hash text, hash_key text, channel text, scope text, reason text, source text, detail text,
     notification_id uuid, expires_at timestamptz, provider text, sender text)
+"""
+#: Columns and values to insert, for `suppressions` and `held_suppressions`.
+FROM_ROWS = f"""(id, address_hash, hash_key, channel, scope, reason, source, detail, notification_id, expires_at,
+  provider, sender)
+SELECT id, decode(address_hash, 'hex'), hash_key, channel, scope, reason, source, detail, notification_id,
+  expires_at, provider, sender
+FROM ({ROWS}) AS incoming"""  # noqa: S608 - constants
+
+_HOLD: TextClause = text(f"""
+WITH held AS (
+  INSERT INTO held_suppressions {FROM_ROWS}
   ON CONFLICT (address_hash, scope, reason) DO NOTHING
   RETURNING notification_id, reason
 )
 INSERT INTO events (notification_id, kind, detail)
 SELECT notification_id, 'suppression_held', reason FROM held WHERE notification_id IS NOT NULL
-""")
+""")  # noqa: S608 - constants
 
 _ACTIVE: TextClause = text("""
 SELECT scope, since, until, bounced, sent FROM bounce_alarms WHERE until > now() ORDER BY since, scope

@@ -35,8 +35,6 @@ class Calls:
 
 @dataclass(frozen=True, slots=True)
 class CallbackCounts:
-    """Status callbacks of one producer."""
-
     producer: str
     #: Not told yet.
     waiting: int
@@ -51,8 +49,6 @@ class CallbackCounts:
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """Everything, at one moment."""
-
     waiting: tuple[QueueBacklog, ...]
     #: Their time has come, and no sweep has seen them yet.
     due: int

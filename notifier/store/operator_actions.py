@@ -41,7 +41,8 @@ from notifier.store.ledger_sql import GONE, wipe
 from notifier.store.repository import Repository
 from notifier.store.rows import columns_of, from_row, oldest
 from notifier.store.sanitize import storable
-from notifier.store.schema.notifications import Notification, OperatorRecord
+from notifier.store.schema.notifications import Notification
+from notifier.store.schema.operations import OperatorRecord
 
 #: Notifications of one transaction.
 PAGE = 1000
@@ -92,8 +93,6 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What is done to each notification of a run."""
-
     to: Status
     #: Notifications in other statuses are skipped.
     sources: tuple[Status, ...]
@@ -120,8 +119,6 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The result of a page."""
-
     tally: ActionCounts
     #: Those of given ids that were not moved.
     left: tuple[Seen, ...]

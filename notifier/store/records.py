@@ -157,8 +157,6 @@ class Guard:
 
 @dataclass(frozen=True, slots=True)
 class NewAttempt:
-    """A call that is about to be made."""
-
     claim: Claimed
     provider: str
     #: None: no look-up.

@@ -44,8 +44,6 @@ class RejectedSelection:
 
 @dataclass(frozen=True, slots=True)
 class KeptRejection:
-    """What was kept of a rejected message."""
-
     id: UUID
     queue: str
     body: bytes
@@ -71,8 +69,6 @@ _KEPT: Any = (*columns_of(KeptRejection, RejectedMessage, without=["problem"]), 
 
 
 class Rejections(Repository):
-    """Rejected messages."""
-
     def __init__(self, engine: Engine, personal_data: PersonalData | None = None) -> None:
         super().__init__(engine)
         self._personal_data = personal_data or PersonalData()

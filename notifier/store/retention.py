@@ -32,8 +32,6 @@ DEFAULT_PARTITION = "notifications_default"
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """One page of a walk."""
-
     #: Redacted or deleted.
     changed: int
     #: It has to be looked at again: some were locked, or have not ended.
@@ -97,7 +95,6 @@ class RetentionRepository(Repository):
         return months(self._engine)
 
     def drop(self, month: Month) -> bool:
-        """See `partitions.drop_month`."""
         return drop_month(self._engine, month)
 
     def live_in(self, month: Month) -> int:
@@ -112,7 +109,6 @@ class RetentionRepository(Repository):
         return found
 
     def mark(self, task: str) -> UUID:
-        """How far the task has come."""
         rows = self._rows(_MARK, {"task": task})
         return rows[0].reached if rows else UUID(int=0)
 

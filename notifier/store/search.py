@@ -64,8 +64,6 @@ class NotificationView:
 
 @dataclass(frozen=True, slots=True)
 class AttemptView:
-    """One call to one provider."""
-
     number: int
     provider: str
     started_at: datetime
@@ -96,8 +94,6 @@ class EventView:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """Everything about one notification."""
-
     notification: NotificationView
     attempts: tuple[AttemptView, ...]
     events: tuple[EventView, ...]
@@ -140,8 +136,6 @@ class Count:
 
 
 class Dimension(StrEnum):
-    """What notifications can be counted by."""
-
     STATUS = "status"  #: where they stand
     CHANNEL = "channel"  #: how they travel
     TEMPLATE = "template"  #: what they say

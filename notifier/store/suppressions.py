@@ -29,7 +29,7 @@ from sqlalchemy import (
 
 from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.store.engine import transaction
-from notifier.store.mass_alarm import HardBounceWatch, rows_of
+from notifier.store.mass_alarm import FROM_ROWS, ROWS, HardBounceWatch, rows_of
 from notifier.store.records import NewSuppression
 from notifier.store.repository import Repository
 from notifier.store.rows import columns_of, matching, newest, within
@@ -199,14 +199,8 @@ def _note(connection: Connection, noted: Noted | None, changed: int) -> int:
     return changed
 
 
-_ROWS = """
-  SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
-    id uuid, address_hash text, hash_key text, channel text, scope text, reason text, source text, detail text,
-    notification_id uuid, expires_at timestamptz, provider text, sender text)
-"""
-
 _MAKE_ROOM: TextClause = text(f"""
-WITH incoming AS MATERIALIZED ({_ROWS})
+WITH incoming AS MATERIALIZED ({ROWS})
 UPDATE suppressions AS s SET
   lifted_at = least(now(), s.expires_at),
   lifted_by = CASE WHEN s.expires_at <= now() THEN 'expiry' ELSE 'replaced' END
@@ -217,11 +211,7 @@ WHERE s.address_hash = decode(r.address_hash, 'hex') AND s.scope = r.scope AND s
 """)
 
 _ADD: TextClause = text(f"""
-INSERT INTO suppressions (id, address_hash, hash_key, channel, scope, reason, source, detail, notification_id,
-  expires_at, provider, sender)
-SELECT id, decode(address_hash, 'hex'), hash_key, channel, scope, reason, source, detail, notification_id,
-  expires_at, provider, sender
-FROM ({_ROWS}) AS incoming
+INSERT INTO suppressions {FROM_ROWS}
 ON CONFLICT (address_hash, scope, reason) WHERE lifted_at IS NULL DO NOTHING
 RETURNING id
 """)

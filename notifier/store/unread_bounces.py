@@ -17,7 +17,7 @@ from notifier.store.engine import transaction
 from notifier.store.personal_data import PersonalData
 from notifier.store.repository import Repository
 from notifier.store.rows import columns_of, from_row, newest
-from notifier.store.schema.notifications import UnreadBounce
+from notifier.store.schema.feedback import UnreadBounce
 
 #: A longer mail is cut. Bytes.
 KEPT_BYTES = 64 * 1024
@@ -27,8 +27,6 @@ MAX_KEPT = 10
 
 @dataclass(frozen=True, slots=True)
 class UnreadView:
-    """One as operators see it."""
-
     id: UUID
     received_at: datetime
     notification_id: UUID

@@ -21,8 +21,6 @@ _FAILURE_LENGTH = 500
 
 @dataclass(frozen=True, slots=True)
 class UpkeepState:
-    """The state of one step."""
-
     step: str
     #: When the last run began.
     started_at: datetime

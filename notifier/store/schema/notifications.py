@@ -16,25 +16,9 @@ from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Mapped, mapped_column
 
 from notifier.domain.statuses import Channel, Lane, MessageProof, OnUnknown, Outcome, Status, SuppressionReason
+from notifier.store.schema import callbacks, feedback, operations  # noqa: F401 - for Base.metadata
 from notifier.store.schema.base import Base as Base
 from notifier.store.schema.base import one_of
-from notifier.store.schema.callbacks import Callback as Callback
-from notifier.store.schema.callbacks import CallbackAttempt as CallbackAttempt
-from notifier.store.schema.callbacks import CallbackEndpoint as CallbackEndpoint
-from notifier.store.schema.feedback import BounceAlarm as BounceAlarm
-from notifier.store.schema.feedback import HardBounceCount as HardBounceCount
-from notifier.store.schema.feedback import HeldSuppression as HeldSuppression
-from notifier.store.schema.feedback import UnreadBounce as UnreadBounce
-from notifier.store.schema.operations import ApiKey as ApiKey
-from notifier.store.schema.operations import Circuit as Circuit
-from notifier.store.schema.operations import DatabaseIdentity as DatabaseIdentity
-from notifier.store.schema.operations import OperatorRecord as OperatorRecord
-from notifier.store.schema.operations import ProviderOutcome as ProviderOutcome
-from notifier.store.schema.operations import ProviderState as ProviderState
-from notifier.store.schema.operations import RateSlot as RateSlot
-from notifier.store.schema.operations import RetentionMark as RetentionMark
-from notifier.store.schema.operations import UpkeepRun as UpkeepRun
-from notifier.store.schema.operations import UsageCount as UsageCount
 
 
 class Notification(Base):

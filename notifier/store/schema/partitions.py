@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, CursorResult, Engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from notifier.domain.errors import ServiceUnavailable
@@ -58,8 +58,6 @@ def month_after(moment: datetime, months: int) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Month:
-    """A month of ids."""
-
     #: As 2026-11.
     name: str
     #: The first id that is in it, and the first one after it.
@@ -78,8 +76,6 @@ class Month:
 
 @dataclass
 class MadeMonths:
-    """The result of making missing months."""
-
     #: Names of the new partitions.
     names: list[str] = field(default_factory=list)
     #: Rows that came out of the default partitions into them.
@@ -147,7 +143,7 @@ def missing_months(engine: Engine) -> list[MissingMonth]:
     for month in _wanted(engine):
         with transaction(engine) as connection:
             missing = _missing_tables(connection, month)
-            rows = sum(_count(connection, table, month.low, month.high) for table in missing)
+            rows = sum(_ask(connection, table, (month.low, month.high), _COUNT) for table in missing)
         if missing:
             found.append(MissingMonth(month, tuple(map(month.partition, missing)), rows))
     return found
@@ -155,18 +151,14 @@ def missing_months(engine: Engine) -> list[MissingMonth]:
 
 def missing_partitions(engine: Engine, *, months_ahead: int = 1) -> list[str]:
     """Names of missing partitions from this month to `months_ahead` after it."""
-    with transaction(engine) as connection:
-        now = _now(connection)
-        existing = _existing(connection)
+    now, existing = _now_and_existing(engine)
     wanted = [Month.of(now, ahead).partition(table) for table in PARTITIONED for ahead in range(months_ahead + 1)]
     return [name for name in wanted if name not in existing]
 
 
 def made_until(engine: Engine) -> str | None:
     """The last month up to which all partitions exist; None: this month's do not."""
-    with transaction(engine) as connection:
-        now = _now(connection)
-        existing = _existing(connection)
+    now, existing = _now_and_existing(engine)
     last = None
     for ahead in range(len(existing) + 1):
         month = Month.of(now, ahead)
@@ -188,31 +180,17 @@ def strays(engine: Engine) -> list[Stray]:
         for table in PARTITIONED:
             for is_ahead, low, high in spans:
                 gaps = list(_gaps(connection, table, low, high))
-                ids = [
-                    id_
-                    for gap in gaps
-                    for id_ in (_first(connection, table, *gap), _last(connection, table, *gap))
-                    if id_
-                ]
+                ends = [_ask(connection, table, gap, end) for gap in gaps for end in (_FIRST, _LAST)]
+                ids = [id_ for id_ in ends if id_ is not None]
                 if ids:
-                    rows = sum(_count(connection, table, *gap) for gap in gaps)
-                    found.append(
-                        Stray(
-                            table=table,
-                            rows=rows,
-                            is_ahead=is_ahead,
-                            first_at=time_of_id(min(ids)),
-                            last_at=time_of_id(max(ids)),
-                        )
-                    )
+                    rows = sum(_ask(connection, table, gap, _COUNT) for gap in gaps)
+                    found.append(Stray(table, rows, is_ahead, time_of_id(min(ids)), time_of_id(max(ids))))
     return found
 
 
 def months(engine: Engine) -> list[Month]:
     """The oldest first."""
-    with transaction(engine) as connection:
-        existing = _existing(connection)
-    return _months_of(existing)
+    return _months_of(_now_and_existing(engine)[1])
 
 
 def drop_month(engine: Engine, month: Month) -> bool:
@@ -247,7 +225,7 @@ def _forgotten(connection: Connection, now: datetime) -> Iterator[Month]:
     """Months behind this one with rows in the default partitions."""
     for table in PARTITIONED:
         for low, high in _gaps(connection, table, Month.of(now, -MONTHS_MENDED).low, Month.of(now).low):
-            while (found := _first(connection, table, low, high)) is not None:
+            while (found := _ask(connection, table, (low, high), _FIRST)) is not None:
                 month = Month.of(time_of_id(found))
                 yield month
                 low = month.high
@@ -329,6 +307,11 @@ def _existing(connection: Connection) -> set[str]:
     return set(connection.execute(text(_EXISTING)).scalars())
 
 
+def _now_and_existing(engine: Engine) -> tuple[datetime, set[str]]:
+    with transaction(engine) as connection:
+        return _now(connection), _existing(connection)
+
+
 def _missing_tables(connection: Connection, month: Month) -> Sequence[str]:
     existing = _existing(connection)
     return [table for table in PARTITIONED if month.partition(table) not in existing]
@@ -343,27 +326,15 @@ def _key(table: str) -> str:
     return "id" if table == "notifications" else "notification_id"
 
 
-def _first(connection: Connection, table: str, low: UUID, high: UUID) -> UUID | None:
-    """The smallest id from `low` on and before `high`."""
-    found: UUID | None = _ask(connection, table, low, high, "{key}", "ORDER BY 1 LIMIT 1").scalar()
-    return found
+#: What to ask for, and how to order it.
+_FIRST, _LAST, _COUNT = ("{key}", "ORDER BY 1 LIMIT 1"), ("{key}", "ORDER BY 1 DESC LIMIT 1"), ("count(*)", "")
 
 
-def _last(connection: Connection, table: str, low: UUID, high: UUID) -> UUID | None:
-    found: UUID | None = _ask(connection, table, low, high, "{key}", "ORDER BY 1 DESC LIMIT 1").scalar()
-    return found
-
-
-def _count(connection: Connection, table: str, low: UUID, high: UUID) -> int:
-    return int(_ask(connection, table, low, high, "count(*)").scalar_one())
-
-
-def _ask(
-    connection: Connection, table: str, low: UUID, high: UUID, what: str, more: str = ""
-) -> CursorResult[Any]:
-    key = _key(table)
-    query = f"SELECT {what.format(key=key)} FROM {table} WHERE {key} >= :low AND {key} < :high {more}"
-    return connection.execute(text(query).bindparams(*binds.BOUNDS), {"low": low, "high": high})
+def _ask(connection: Connection, table: str, span: tuple[UUID, UUID], what: tuple[str, str]) -> Any:
+    """Of the rows with ids from the first of the span to before the second."""
+    key, (low, high) = _key(table), span
+    query = f"SELECT {what[0].format(key=key)} FROM {table} WHERE {key} >= :low AND {key} < :high {what[1]}"
+    return connection.execute(text(query).bindparams(*binds.BOUNDS), {"low": low, "high": high}).scalar()
 
 
 _EXISTING = """
