@@ -53,7 +53,7 @@ def upgrade() -> None:
     _create_feedback()
     _create_providers()
     _create_operations()
-    # Ids outside every month land here, so that an insert never fails for want of a partition.
+    # Ids outside every month land here, so that an insert never fails for lack of a partition.
     for table in _PARTITIONED:
         op.execute(f"CREATE TABLE {table}_default PARTITION OF {table} DEFAULT")
     # After the tables that they read and write.

@@ -5,7 +5,7 @@ Inserting a notification also fires the trigger that writes its first callback: 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -50,7 +50,8 @@ def accept(
         if not notifications:
             raise
         if len(notifications) + len(rejections) <= 1:
-            return [_not_storable(new) for new in notifications]
+            fault = Fault("", "not_storable", "holds a value that the record cannot hold", "Send plainer values")
+            return [_not_inserted(new, _NO_ID, fault) for new in notifications]
     accepted = [answer for new in notifications for answer in accept(engine, personal_data, [new], [])]
     for rejection in rejections:
         accept(engine, personal_data, [], [rejection])
@@ -118,7 +119,9 @@ def _explain(
     key, or one of `faults`."""
     if not missing:
         return {}
-    earlier = _find_keys(connection, missing)
+    wanted = [{"producer": new.key_owner, "key": new.message.key} for new in missing]
+    found = connection.execute(ledger_sql.FIND_KEYS, {"rows": as_json(wanted), "test": TEST_KEYS})
+    earlier = {(row.producer, row.key): row for row in found}
     answers = {}
     duplicates = []
     for new in missing:
@@ -130,7 +133,9 @@ def _explain(
         fault = _conflict(personal_data, new, first)
         answers[new.position] = _not_inserted(new, first.notification_id, fault)
         if fault is None:
-            duplicates.append(_duplicate_row(new, first.notification_id))
+            again = "the broker delivered it again, or the intake took it in again"
+            detail = again if new.redelivered else "the producer sent it again"
+            duplicates.append({"id": str(first.notification_id), "detail": detail})
     # Keys of messages that were not accepted because their id was taken are free again.
     free = [{"producer": row.producer, "key": row.key} for row in earlier.values() if row.id_taken]
     if free:
@@ -138,15 +143,6 @@ def _explain(
     if duplicates:
         connection.execute(ledger_sql.NOTE_DUPLICATES, {"rows": as_json(duplicates)})
     return answers
-
-
-def _find_keys(
-    connection: Connection, notifications: Iterable[NewNotification]
-) -> dict[tuple[str, str], Row[Any]]:
-    """(producer, key) → what is recorded under it."""
-    keys = [{"producer": new.key_owner, "key": new.message.key} for new in notifications]
-    found = connection.execute(ledger_sql.FIND_KEYS, {"rows": as_json(keys), "test": TEST_KEYS})
-    return {(row.producer, row.key): row for row in found}
 
 
 def _conflict(personal_data: PersonalData, new: NewNotification, first: Row[Any]) -> Fault | None:
@@ -163,18 +159,8 @@ def _conflict(personal_data: PersonalData, new: NewNotification, first: Row[Any]
     )
 
 
-def _not_storable(new: NewNotification) -> Acceptance:
-    fault = Fault("", "not_storable", "holds a value that the record cannot hold", "Send plainer values")
-    return _not_inserted(new, _NO_ID, fault)
-
-
 def _not_inserted(new: NewNotification, id_: UUID, fault: Fault | None) -> Acceptance:
     return Acceptance(position=new.position, id=id_, channel=new.channel, lane=new.lane, status=None, fault=fault)
-
-
-def _duplicate_row(new: NewNotification, id_: UUID) -> dict[str, Any]:
-    again = "the broker delivered it again, or the intake took it in again"
-    return {"id": str(id_), "detail": again if new.redelivered else "the producer sent it again"}
 
 
 def _row(personal_data: PersonalData, new: NewNotification, notification_id: UUID) -> dict[str, Any]:

@@ -107,7 +107,11 @@ class HardBounceWatch:
         for row in found:
             sent = self._sent(connection, rows, row)
             if sent is not None and self._rule.is_too_much(row.bounced, sent):
-                self._raise(connection, row, sent, is_new=not row.is_on)
+                told = {"scope": row.scope, "bounced": row.bounced, "sent": sent}
+                connection.execute(_RAISE, {**told, "seconds": WINDOW.total_seconds()})
+                if not row.is_on:
+                    # A scope is a name of notifier.toml, no personal data.
+                    log.error("suppressions.mass_alarm", **told)
                 alarmed.add(row.scope)
         return alarmed
 
@@ -141,19 +145,11 @@ class HardBounceWatch:
         return max(self._count_span(connection, scope, low, high) for low, high in spans)
 
     def _count_span(self, connection: Connection, scope: str, low: datetime, high: datetime) -> int:
-        values = {"low": first_id(low), "high": first_id(high), "limit": _MOST}
-        groups = connection.execute(_SENT, values).all()
+        groups = connection.execute(_SENT, {"low": first_id(low), "high": first_id(high), "limit": _MOST}).all()
         return sum(int(row.sent) for row in groups if scope in self._scopes_of(row))
 
     def _scopes_of(self, row: Any) -> tuple[str, str]:
         return f"provider:{row.provider}", f"sender:{self._identify(row.channel, row.sender, row.template)}"
-
-    def _raise(self, connection: Connection, row: Any, sent: int, *, is_new: bool) -> None:
-        values = {"scope": row.scope, "bounced": row.bounced, "sent": sent, "seconds": WINDOW.total_seconds()}
-        connection.execute(_RAISE, values)
-        if is_new:
-            # A scope is a name of notifier.toml, no personal data.
-            log.error("suppressions.mass_alarm", scope=row.scope, bounced=row.bounced, sent=sent)
 
 
 class AlarmRepository(Repository):

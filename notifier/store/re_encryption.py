@@ -8,7 +8,7 @@ run at once, and the next run goes on where one ended in the middle.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -63,13 +63,6 @@ class Resealing(Repository):
     def run(self, *, rehash: bool = False, progress: Callable[[Resealed], None] | None = None) -> Resealed:
         """Walk the tables. `rehash`: renew every hash, after NOTIFIER_HASH_KEY has changed."""
         done = Resealed()
-        for done in self._walk(rehash=rehash):
-            if progress:
-                progress(done)
-        return done
-
-    def _walk(self, *, rehash: bool) -> Iterator[Resealed]:
-        done = Resealed()
         for select, update, work in (
             (_NOTIFICATIONS, _UPDATE_NOTIFICATIONS, self._notification),
             (_REJECTED, _UPDATE_REJECTED, self._rejected),
@@ -92,7 +85,9 @@ class Resealing(Repository):
                     )
                 done = replace(done, seen=done.seen + len(page))
                 after = page[-1].id
-                yield done
+                if progress:
+                    progress(done)
+        return done
 
     def _wanted(self, rehash: bool) -> dict[str, Any]:
         sealer = self._personal_data.sealer

@@ -107,28 +107,13 @@ class Notification(Base):
         one_of("status", Status),
         one_of("on_unknown", OnUnknown),
         # The sweep's index.
-        Index("ix_notifications_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        Index(None, "due_at", postgresql_where=text("due_at IS NOT NULL")),
         # Searches, newest first. What is `sent` is found by time; the rest is few.
-        Index(
-            "ix_notifications_address_hash_id",
-            "address_hash",
-            "id",
-            postgresql_where=text("address_hash IS NOT NULL"),
-        ),
-        Index("ix_notifications_producer_id", "producer", "id"),
-        Index("ix_notifications_template_id", "template", "id"),
-        Index(
-            "ix_notifications_reference_id",
-            "reference",
-            "id",
-            postgresql_where=text("reference IS NOT NULL"),
-        ),
-        Index(
-            "ix_notifications_status_id",
-            "status",
-            "id",
-            postgresql_where=text("status NOT IN ('sent', 'delivered')"),
-        ),
+        Index(None, "address_hash", "id", postgresql_where=text("address_hash IS NOT NULL")),
+        Index(None, "producer", "id"),
+        Index(None, "template", "id"),
+        Index(None, "reference", "id", postgresql_where=text("reference IS NOT NULL")),
+        Index(None, "status", "id", postgresql_where=text("status NOT IN ('sent', 'delivered')")),
         {"postgresql_partition_by": "RANGE (id)"},
     )
 
