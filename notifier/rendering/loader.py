@@ -106,7 +106,12 @@ def load(root: Path, channel: Channel, name: str) -> tuple[Loaded | None, list[T
             editions[locale] = edition
     if errors_of(problems):
         return None, problems
-    template = _template(channel, name, _version(shelf, editions.values()), manifest, locales)
+    declared = dict(manifest) | {
+        "variables": MappingProxyType(dict(manifest.variables)),
+        "on_unknown": manifest.on_unknown or _ON_UNKNOWN[channel],
+    }
+    version = _version(shelf, editions.values())
+    template = Template(channel=channel, name=name, version=version, locales=locales, **declared)
     return Loaded(template, MappingProxyType(editions), shelf), problems
 
 
@@ -219,22 +224,3 @@ def _version(shelf: Shelf, editions: Iterable[Edition]) -> str:
         # With the lengths, no text can move from one file into the next unnoticed.
         digest.update(f"{source.path}\0{len(source.text)}\0{source.text}\0".encode())
     return digest.hexdigest()[:16]
-
-
-def _template(channel: Channel, name: str, version: str, manifest: Manifest, locales: tuple[str, ...]) -> Template:
-    return Template(
-        channel=channel,
-        name=name,
-        version=version,
-        description=manifest.description,
-        variables=MappingProxyType(dict(manifest.variables)),
-        default_locale=manifest.default_locale,
-        locales=locales,
-        sender=manifest.sender,
-        on_unknown=manifest.on_unknown or _ON_UNKNOWN[channel],
-        category=manifest.category,
-        transactional=manifest.transactional,
-        suppression_exempt=manifest.suppression_exempt,
-        max_segments=manifest.max_segments,
-        samples=manifest.samples,
-    )

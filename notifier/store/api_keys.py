@@ -1,4 +1,4 @@
-"""Keys of the HTTP API as they are kept: grants, times, and the hash of the secret."""
+"""Keys of the HTTP API: grants, times, and the hash of the secret."""
 
 from __future__ import annotations
 
@@ -37,13 +37,11 @@ class KeyView:
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """One key as a request meets it."""
-
     view: KeyView
     secret_hash: bytes
     #: Neither revoked nor expired, by the database's clock.
     is_valid: bool
-    #: Its last use is to be written again.
+    #: Its last use must be written again.
     is_stale: bool
 
 
@@ -90,12 +88,12 @@ class ApiKeyRepository(Repository):
         return found.view
 
     def revoke(self, key_id: str) -> bool:
-        """End it now. Returns whether it was not revoked before."""
+        """Returns whether it was not revoked before."""
         query = update(ApiKey).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
         return bool(self._rows(query.values(revoked_at=func.now()).returning(ApiKey.id)))
 
     def expire_in(self, key_id: str, seconds: float) -> None:
-        """Let it end so long from now, or when it would have ended before that."""
+        """Unless it expires before that."""
         self._execute(_EXPIRE, {"id": key_id, "seconds": seconds})
 
 

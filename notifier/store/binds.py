@@ -1,4 +1,4 @@
-"""Parameters of statements whose types Postgres has to be told."""
+"""Parameters of statements whose types Postgres cannot infer."""
 
 from __future__ import annotations
 
@@ -13,17 +13,14 @@ from sqlalchemy.types import Text
 
 
 def uuid(name: str) -> BindParameter[Any]:
-    """One UUID."""
     return bindparam(name, type_=PG_UUID(as_uuid=True))
 
 
 def uuids(name: str) -> BindParameter[Any]:
-    """A list of UUIDs."""
     return bindparam(name, type_=ARRAY(PG_UUID(as_uuid=True)))
 
 
 def texts(name: str) -> BindParameter[Any]:
-    """A list of strings."""
     return bindparam(name, type_=ARRAY(Text()))
 
 

@@ -80,10 +80,10 @@ WITH wanted AS MATERIALIZED (
   UPDATE notifications AS n SET attempt_count = r.number
   FROM wanted AS r
   WHERE n.id = r.id AND r.id NOT IN (SELECT id FROM barred) AND CASE
-    -- No call without this row: what is a test goes to the simulator, what is none does not, whoever asks.
+    -- No call without this row: tests go to the simulator, and nothing else does.
     WHEN n.is_test <> (r.provider = :simulator) THEN false
     WHEN n.claim = r.claim AND n.status = 'sending' AND n.due_at > now() + make_interval(secs => :margin)
-    -- Whoever wants it knows its number: a statement that comes late, or twice, begins nothing.
+    -- The caller knows its number: a statement that comes late, or twice, begins nothing.
     THEN n.attempt_count = r.number - 1 END
   RETURNING n.id, n.claim, r.number, r.provider
 ), started AS (

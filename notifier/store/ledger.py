@@ -82,7 +82,7 @@ class Ledger(Repository):
     def claim(
         self, ids: Sequence[UUID], *, lease_seconds: float, token: UUID | None = None, again: bool = False
     ) -> list[Claimed]:
-        """Take those of `ids` that are queued, for `lease_seconds`. The others are somebody else's or done.
+        """Take those of `ids` that are queued, for `lease_seconds`. The others are claimed or done.
 
         `token`: the caller's own, for this one claim. If its answer was lost, the claim is made `again` with the
         same token, and finds what it had taken. A notification that expired meanwhile becomes `expired` here.

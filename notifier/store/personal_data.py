@@ -128,8 +128,7 @@ class PersonalData:
         if not self.sealer.is_on:
             return {"body": body, "headers": json.dumps(headers), "sealed": None}
         content = json.dumps(headers).encode() + b"\0" + body
-        sealed = self.sealer.seal(_place(_REJECTED, id_), content)
-        return {"body": b"", "headers": "{}", "sealed": sealed}
+        return {"body": b"", "headers": "{}", "sealed": self.sealer.seal(_place(_REJECTED, id_), content)}
 
     def open_rejected(
         self, id_: UUID, body: bytes, headers: dict[str, Any], sealed: bytes | None

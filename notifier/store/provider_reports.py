@@ -99,7 +99,7 @@ class Silent:
 class RecordedReport(StrEnum):
     UNKNOWN = "unknown"  #: there is no such attempt; nothing was written
     REPEATED = "repeated"  #: it was written before
-    NOTED = "noted"  #: it is in the story and moved nothing
+    NOTED = "noted"  #: it has an event and moved nothing
     MOVED = "moved"  #: it moved the status
 
 
@@ -203,7 +203,7 @@ class ProviderReportRepository(Repository):
         return [from_row(Silent, row, attempt=row.number) for row in self._rows(_SILENT, {"ids": list(ids)})]
 
     def ask_again(self, waits: Sequence[tuple[UUID, float]]) -> None:
-        """(id, seconds): those that are still `sent` are asked for again after so long."""
+        """(id, seconds): those that are still `sent` are due again after this time."""
         rows = [{"id": str(id_), "seconds": seconds} for id_, seconds in waits]
         self._execute(_ASK_AGAIN, {"rows": json.dumps(rows)})
 

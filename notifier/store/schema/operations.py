@@ -98,21 +98,21 @@ class UsageCount(Base):
 
 
 class OperatorRecord(Base):
-    """Who did what to which notifications, when, why, and what came of it."""
+    """An action of an operator, and its result."""
 
     __tablename__ = "operator_records"
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     at: Mapped[datetime] = mapped_column(server_default=func.now())
-    #: Who: a login name, or the name of an API key.
+    #: A login name, or the name of an API key.
     operator: Mapped[str]
     #: "retry", "cancel", "resolve_sent", "resolve_resend", "replay_rejected", "purge_rejected", "pause", …
     action: Mapped[str]
-    #: Which: the filter or the ids.
+    #: The filter or the ids.
     selection: Mapped[dict[str, Any]]
-    #: Why, in the operator's words.
+    #: In the operator's words.
     reason: Mapped[str | None]
-    #: What came of it: counts.
+    #: Counts.
     result: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     #: None while it is under way, or if it was interrupted.
     finished_at: Mapped[datetime | None]
@@ -125,11 +125,11 @@ class ApiKey(Base):
 
     #: The part of the token that is no secret: 12 hexadecimal digits.
     id: Mapped[str] = mapped_column(primary_key=True)
-    #: Who holds it, in words.
+    #: Its holder, in words.
     name: Mapped[str]
-    #: Whom it sends and reads for; None: for nobody, it is an operator's.
+    #: The producer it sends and reads for; None: it is an operator's.
     producer: Mapped[str | None]
-    #: What is sent with it reaches no provider, and it sees nothing else.
+    #: What is sent with it reaches no provider, and it can read nothing else.
     is_test: Mapped[bool] = mapped_column(server_default=text("false"))
     #: Of "send", "read", "operate", "admin".
     scopes: Mapped[list[Any]]

@@ -127,7 +127,7 @@ def ensure_partitions(engine: Engine, *, tries: int = LOCK_TRIES) -> MadeMonths:
     done = MadeMonths()
     for month in _wanted(engine):
         try:
-            # Who holds the tables holds them for the other months, too: waiting once is enough.
+            # A transaction that holds the tables delays the other months, too: waiting once is enough.
             names, moved = patiently(partial(_make, engine, month), 1 if done.failed else tries)
         except (ServiceUnavailable, SQLAlchemyError) as error:
             done.failed[month.name] = _why(error)
@@ -259,8 +259,8 @@ def _make(engine: Engine, month: Month) -> tuple[list[str], int]:
         if not tables:
             return [], 0
         _wait_briefly(connection)
-        # The tables themselves, though attaching needs less: who waits for a table reads its list of partitions
-        # afterwards. Who waited for the default partition alone has read it before, and would miss what was moved.
+        # The tables themselves, though attaching needs less: a statement that waits for a table reads its list of
+        # partitions afterwards. One that waits for the default partition alone has read it, and would miss rows.
         held = [*(f"ONLY {table}" for table in PARTITIONED), *map(_default, PARTITIONED)]
         connection.execute(text(f"LOCK TABLE {', '.join(held)} IN ACCESS EXCLUSIVE MODE"))
         moved = sum(_make_one(connection, table, month) for table in tables)

@@ -45,5 +45,4 @@ def patiently(work: Callable[[], T], tries: int = LOCK_TRIES) -> T:
 
 
 def is_in_the_way(error: ServiceUnavailable) -> bool:
-    """Whether it says that somebody else has a lock on the table."""
     return sqlstate_of(error) in _IN_THE_WAY
