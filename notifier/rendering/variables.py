@@ -73,7 +73,7 @@ class Shape(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: Type
-    #: For whoever writes the producer.
+    #: For authors of producers.
     description: str = ""
     #: Without it, a value that is missing or null has its default.
     required: bool = True

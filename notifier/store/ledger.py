@@ -17,24 +17,12 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Engine
 
-from notifier.domain.statuses import (
-    TRANSITIONS,
-    MessageProof,
-    Status,
-    sources_of,
-)
+from notifier.domain.statuses import TRANSITIONS, MessageProof, Status, sources_of
 from notifier.store import acceptance, ledger_sql
 from notifier.store.acceptance import REDISPATCH_SECONDS
 from notifier.store.claims import claim_rows, start
 from notifier.store.engine import transaction
-from notifier.store.ledger_rows import (
-    as_json,
-    claimed_of,
-    message_claim,
-    not_ours,
-    result_row,
-    unknown_of,
-)
+from notifier.store.ledger_rows import as_json, claimed_of, message_claim, not_ours, result_row, unknown_of
 from notifier.store.ledger_sql import GONE_WORDS
 from notifier.store.mass_alarm import HardBounceWatch
 from notifier.store.personal_data import PersonalData

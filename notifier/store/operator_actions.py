@@ -15,19 +15,7 @@ from operator import add
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Engine,
-    Select,
-    TextClause,
-    and_,
-    false,
-    func,
-    or_,
-    select,
-    text,
-)
+from sqlalchemy import ColumnElement, Connection, Engine, Select, TextClause, and_, false, func, or_, select, text
 
 from notifier.domain.errors import NotFound
 from notifier.domain.statuses import Reason, Status
