@@ -49,8 +49,6 @@ LATE_SECONDS = 300
 
 @dataclass(frozen=True, slots=True)
 class ClaimedCallback:
-    """One callback that is ours to call until the lease ends."""
-
     id: UUID
     sequence: int
     notification_id: UUID

@@ -16,8 +16,6 @@ from notifier.store.rows import from_row
 
 @dataclass(frozen=True, slots=True)
 class QueueBacklog:
-    """Notifications of a channel and lane that have not ended."""
-
     channel: str
     lane: str
     status: str

@@ -72,8 +72,6 @@ class ActionCounts:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """The record of an action that is under way."""
-
     id: UUID
     #: By the database's clock.
     at: datetime

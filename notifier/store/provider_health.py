@@ -39,8 +39,6 @@ class HealthWindow:
 
 @dataclass(frozen=True, slots=True)
 class HealthState:
-    """What an operator set for one provider."""
-
     provider: str
     paused: bool
     weight: int | None

@@ -58,8 +58,6 @@ class NewNotification:
 
 @dataclass(frozen=True, slots=True)
 class NewRejection:
-    """A message that was not accepted."""
-
     queue: str
     body: bytes
     faults: tuple[Fault, ...]
@@ -76,8 +74,6 @@ class NewRejection:
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """The result of one new notification."""
-
     position: int
     #: The notification: its own, or the first one with the same key.
     id: UUID
@@ -182,8 +178,6 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class NewSuppression:
-    """A suppression to be recorded."""
-
     address_hash: bytes
     #: Fingerprint of the key of the hash.
     hash_key: str

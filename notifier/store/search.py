@@ -128,8 +128,6 @@ class RejectedView:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """The number of a channel's notifications with a status."""
-
     channel: str
     status: str
     count: int
