@@ -53,7 +53,7 @@ def upgrade() -> None:
     _create_feedback()
     _create_providers()
     _create_operations()
-    # Ids outside every month land here, so that an insert never fails for want of a partition.
+    # Ids outside every month land here, so that an insert never fails for lack of a partition.
     for table in _PARTITIONED:
         op.execute(f"CREATE TABLE {table}_default PARTITION OF {table} DEFAULT")
     # After the tables that they read and write.
@@ -385,10 +385,6 @@ def _create_providers() -> None:
         sa.Column("provider", sa.Text(), nullable=False),
         sa.Column("paused", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("weight", sa.Integer(), nullable=True),
-        sa.Column("open_until", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("reason", sa.Text(), nullable=True),
-        sa.Column("detail", sa.Text(), nullable=True),
-        sa.Column("openings", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("provider", name=op.f("pk_provider_states")),
     )

@@ -1,7 +1,7 @@
 """Template files → `Rendered`: subject, text and HTML of a mail, or the text of an SMS and its segments.
 
-Read in this order: `renderer` (what the service calls), `loading` (files → template), `writing` (template and
-context → text), then `checking` (`notifier templates check`). `sandbox` and `examining` say what a template may
+Read in this order: `renderer` (what the service calls), `loader` (files → template), `output` (template and
+context → text), then `lint` (`notifier templates check`). `sandbox` and `static_checks` say what a template may
 do, `filters` what it may write with, `variables` and `manifest` what it declares.
 """
 

@@ -1,4 +1,4 @@
-"""Everything that can be known to be wrong with templates before a message meets them."""
+"""Checks of templates, for `notifier templates check`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _PARTS = (SUBJECT, TEXT, HTML)
 
 
 def check_templates(root: Path, *, name: str | None = None) -> list[TemplateProblem]:
-    """Load every template below `root` (or those called `name`), judge its files, and render its samples.
+    """Load every template below `root` (or those called `name`), check its files, and render its samples.
 
-    Errors would make a message fail; warnings are worth a look. Sorted by path and line.
+    Errors would make a message fail. Sorted by path and line.
     """
     if not root.is_dir():
         return [TemplateProblem(str(root), None, "there is no such folder: check NOTIFIER_TEMPLATES")]
@@ -48,7 +48,7 @@ def _check_template(root: Path, channel: Channel, name: str) -> Iterator[Templat
 
 
 def _check_variables(loaded: Loaded) -> Iterator[TemplateProblem]:
-    """What is used and not declared, and the other way round."""
+    """Used and not declared, and the other way round."""
     declared, used = loaded.template.variables, set[str]()
     given = set[str]() if loaded.template.transactional else {UNSUBSCRIBE_URL}
     for edition in loaded.editions.values():

@@ -27,33 +27,31 @@ _ON_UNKNOWN = {Channel.EMAIL: OnUnknown.RESEND, Channel.SMS: OnUnknown.HOLD}
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """What a template declares."""
-
     channel: Channel
     name: str
-    #: 16 hex digits of the SHA-256 of every file that it can use, the shared ones included.
+    #: 16 hex digits of the SHA-256 of every file that it uses, including shared ones.
     version: str
     description: str
     variables: Mapping[str, Variable]
     default_locale: str
-    #: Every locale that it is written in, the default one first.
+    #: The default one first.
     locales: tuple[str, ...]
     #: Name of the sender identity where the message names none; None: the service's default.
     sender: str | None
     on_unknown: OnUnknown
-    #: What kind of message it is; None: of no kind that could be suppressed alone.
+    #: Kind of message, which can be suppressed alone; None: none.
     category: str | None
     #: False: its mails carry an unsubscribe link for their category.
     transactional: bool
-    #: Recipients' wishes for no more do not stop it.
+    #: It is sent against recipients' wishes.
     suppression_exempt: bool
-    #: Segments that no sample may exceed; None: no budget.
+    #: Maximum of segments of a sample; None: no limit.
     max_segments: int | None
     samples: tuple[Sample, ...]
 
     @property
     def secret_names(self) -> frozenset[str]:
-        """Variables whose values are masked where people and logs can see them, and wiped once they were sent."""
+        """Variables that are masked where people and logs can see them, and wiped after sending."""
         return frozenset(name for name, variable in self.variables.items() if variable.secret)
 
 
@@ -68,14 +66,14 @@ class Edition:
     #: Mails only.
     subject: jinja2.Template | None
     html: jinja2.Template | None
-    #: Every file that it uses, by the name that templates call it.
+    #: Every file that it uses, by the name that templates use.
     sources: Mapping[str, Source]
     examined: Mapping[str, Examined]
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """One template with its editions, as its files were at one moment."""
+    """One template with its editions."""
 
     template: Template
     #: Locale → edition; the default locale is always among them.
@@ -91,10 +89,7 @@ class Loaded:
 
 
 def load(root: Path, channel: Channel, name: str) -> tuple[Loaded | None, list[TemplateProblem]]:
-    """Read and compile one template that exists.
-
-    Returns None with the problems if it cannot be used. Warnings may come with a template, too.
-    """
+    """Read and compile one template that exists. None: it cannot be used. A usable one may have warnings."""
     shelf, problems = read(root, locate(root, channel, name))
     folder = f"{channel}/{name}"
     manifest, found = _manifest(shelf, channel, folder)
@@ -111,7 +106,12 @@ def load(root: Path, channel: Channel, name: str) -> tuple[Loaded | None, list[T
             editions[locale] = edition
     if errors_of(problems):
         return None, problems
-    template = _template(channel, name, _version(shelf, editions.values()), manifest, locales)
+    declared = dict(manifest) | {
+        "variables": MappingProxyType(dict(manifest.variables)),
+        "on_unknown": manifest.on_unknown or _ON_UNKNOWN[channel],
+    }
+    version = _version(shelf, editions.values())
+    template = Template(channel=channel, name=name, version=version, locales=locales, **declared)
     return Loaded(template, MappingProxyType(editions), shelf), problems
 
 
@@ -130,7 +130,7 @@ def _manifest(shelf: Shelf, channel: Channel, folder: str) -> tuple[Manifest | N
 
 
 def _endless(manifest: Manifest, channel: Channel) -> Iterator[str]:
-    """What keeps its mails from being ended by a link in them."""
+    """Why it cannot have an unsubscribe link."""
     if channel is not Channel.EMAIL:
         yield "false is for e-mail only; remove it"
     if manifest.category is None:
@@ -178,7 +178,7 @@ def _edition(
 
 
 def _parts(shelf: Shelf, channel: Channel, folder: str) -> tuple[list[str], list[TemplateProblem]]:
-    """The parts that every edition has. The default locale must have them all: the others fall back to it."""
+    """Parts of every edition. The default locale must have all: the others fall back to it."""
     needed = {Channel.EMAIL: (SUBJECT, TEXT), Channel.SMS: (TEXT,)}[channel]
     missing = [part for part in needed if part not in shelf.files]
     if channel is Channel.EMAIL and HTML not in shelf.files and shelf.locales_of(HTML):
@@ -196,7 +196,7 @@ def _parts(shelf: Shelf, channel: Channel, folder: str) -> tuple[list[str], list
 def _collect(
     shelf: Shelf, parts: Iterable[str], locales: tuple[str, ...]
 ) -> tuple[dict[str, Source], dict[str, Examined], list[TemplateProblem]]:
-    """The parts and everything that they extend, include and import, in the given locales."""
+    """The parts and all that they extend, include and import, in the given locales."""
     sources: dict[str, Source] = {}
     examined: dict[str, Examined] = {}
     problems: list[TemplateProblem] = []
@@ -224,22 +224,3 @@ def _version(shelf: Shelf, editions: Iterable[Edition]) -> str:
         # With the lengths, no text can move from one file into the next unnoticed.
         digest.update(f"{source.path}\0{len(source.text)}\0{source.text}\0".encode())
     return digest.hexdigest()[:16]
-
-
-def _template(channel: Channel, name: str, version: str, manifest: Manifest, locales: tuple[str, ...]) -> Template:
-    return Template(
-        channel=channel,
-        name=name,
-        version=version,
-        description=manifest.description,
-        variables=MappingProxyType(dict(manifest.variables)),
-        default_locale=manifest.default_locale,
-        locales=locales,
-        sender=manifest.sender,
-        on_unknown=manifest.on_unknown or _ON_UNKNOWN[channel],
-        category=manifest.category,
-        transactional=manifest.transactional,
-        suppression_exempt=manifest.suppression_exempt,
-        max_segments=manifest.max_segments,
-        samples=manifest.samples,
-    )

@@ -52,8 +52,6 @@ class Sample(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The whole of template.toml."""
-
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     #: What it is for, in one line.

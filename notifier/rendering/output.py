@@ -19,7 +19,7 @@ from notifier.rendering.locales import formats_for
 from notifier.rendering.sms_segments import Segments, segments
 from notifier.rendering.variables import ValueRefused, completed
 
-#: Stands for the link of a mail that is only tried out.
+#: The link of a mail that is only previewed.
 SAMPLE_LINK = "https://notify.example.com/u/sample"
 #: No part of a message is longer. Characters.
 MAX_PART_LENGTH = 512 * 1024
@@ -38,12 +38,10 @@ _PLAIN_SPACES = str.maketrans("\u00a0\u2007\u202f", "   ")
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """What a template made of a context."""
-
     template: str
-    #: Version of the template that it was made with.
+    #: Of the template.
     version: str
-    #: Language of the text, BCP 47: the edition that was found, not the one that was asked for.
+    #: Language of the text, BCP 47: of the edition that was found, not the one that was asked for.
     locale: str
     #: One line; "" for SMS.
     subject: str
@@ -61,14 +59,14 @@ def write(
     """Render the edition for a reader of `locale`. A template that is not transactional may use `unsubscribe_url`.
 
     Raises:
-        RenderingFailed: if template and context do not go together.
+        RenderingFailed: template and context do not fit.
     """
     template, edition = loaded.template, loaded.edition(locale)
     names = completed(template.variables, context)
     if not template.transactional:
-        # One that the template declares is the producer's: its own page.
+        # If the template declares it, the producer's value counts.
         names.setdefault(UNSUBSCRIBE_URL, unsubscribe_url)
-    # Last, so that no producer can change what every template relies on.
+    # Last, so that no producer can change them.
     names.update(locale=edition.locale, direction=edition.direction)
     with writing_in(formats_for(locale, edition.locale)):
         if template.channel is Channel.SMS:
@@ -92,7 +90,7 @@ def write(
 def _part(part: jinja2.Template, names: Mapping[str, Any]) -> str:
     text, stream = "", part.generate(names)
     try:
-        # Some pieces at a time: a text that grows without end is stopped before it fills the memory.
+        # In portions: a text without end is stopped before it fills the memory.
         while pieces := list(islice(stream, 64)):
             text += "".join(pieces)
             if len(text) > MAX_PART_LENGTH:
@@ -107,7 +105,7 @@ def _part(part: jinja2.Template, names: Mapping[str, Any]) -> str:
 
 
 def _subject(edition: Edition, names: Mapping[str, Any]) -> str:
-    """One line, whatever the values hold: a line break in a header would begin another header."""
+    """One line: a line break in a header would begin another header."""
     assert edition.subject is not None, "a mail without a subject does not load"
     where = edition.subject.filename
     subject = _BREAKS.sub(" ", _part(edition.subject, names)).strip()
@@ -144,7 +142,7 @@ def _is_encodable(text: str) -> bool:
 
 
 def _place(part: jinja2.Template, error: Exception) -> str:
-    """File and line: Jinja puts its own frames into the traceback under the name of the template's file."""
+    """File and line: Jinja's frames in the traceback have the names of the template's files."""
     frames = traceback.extract_tb(error.__traceback__)
     inside = [frame for frame in frames if frame.filename.endswith((".txt", ".html"))]
     return f"{inside[-1].filename}:{inside[-1].lineno}" if inside else str(part.filename)
@@ -157,5 +155,5 @@ def _reason(error: Exception) -> str:
         case RecursionError():
             return "it includes itself without end"
         case _:
-            # Python's own texts may repeat the value, which may be personal.
+            # Python's text may repeat the value, which may be personal.
             return f"a value is not of the type that is needed here ({type(error).__name__})"

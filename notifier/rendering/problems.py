@@ -1,4 +1,4 @@
-"""What can be wrong with a template on disk: the lines that `notifier templates check` prints."""
+"""Problems with templates on disk, which `notifier templates check` prints."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """How bad a problem is."""
-
     ERROR = "error"  #: the template cannot be used, or will fail for messages that keep to its contract
     WARNING = "warning"  #: it renders, but probably not as meant
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateProblem:
-    """One thing that is wrong with a template, where, and what to do about it."""
-
     #: File or folder, relative to the folder of templates, with forward slashes.
     path: str
     #: Line in that file, from 1; None where it is not about a line.
@@ -32,5 +28,4 @@ class TemplateProblem:
 
 
 def errors_of(problems: Iterable[TemplateProblem]) -> tuple[TemplateProblem, ...]:
-    """Those that keep a template from being used."""
     return tuple(problem for problem in problems if problem.severity is Severity.ERROR)

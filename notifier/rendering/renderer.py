@@ -1,9 +1,9 @@
-"""Template + locale + context → what goes out. Safe to call from many threads at once.
+"""Template + locale + context → `Rendered`. Thread-safe.
 
 A template is loaded when it is first used, and again when its files have changed and then stood still for a
-second: a folder that is just being copied is never read half. What is loaded is never changed, only replaced;
-renderings under way finish with the old. A template that worked and was then broken on disk stays in use until it
-is right again, because a slip in a file must not fail notifications; `notifier templates check` and the log tell.
+second, so that a folder is not read while it is copied. What is loaded is only ever replaced; renderings under way
+finish with the old. A template that worked and was then broken on disk stays in use until it is repaired: a slip
+in a file must not fail notifications. `notifier templates check` and the log report it.
 """
 
 from __future__ import annotations
@@ -28,23 +28,21 @@ from notifier.rendering.variables import check_values
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What is known of one template."""
-
     signature: Signature
-    #: Clock time from which the disk is asked again.
+    #: When the disk is looked at again, by the renderer's clock.
     check_at: float
-    #: None: it cannot be used, and never could since it was first asked for.
+    #: None: it has never been usable since it was first asked for.
     loaded: Loaded | None
     problems: tuple[str, ...]
-    #: What the disk said at the last look, if that was not what is loaded: it is loaded if it says so again.
+    #: The signature at the last look, if it had changed: the files are loaded if it is the same next time.
     changed_to: Signature | None = None
 
 
 class Renderer:
     """The templates below one folder.
 
-    `clock` gives seconds that never go back. The files of a template are looked at again `recheck_seconds` after
-    they were looked at last, by a rendering that comes then.
+    `clock` is monotonic. A rendering looks at the files of its template if `recheck_seconds` have passed since the
+    last look.
     """
 
     def __init__(
@@ -57,22 +55,20 @@ class Renderer:
         self._loading = threading.Lock()
 
     def names(self, channel: Channel) -> tuple[str, ...]:
-        """The templates of a channel, sorted, whether they are right or broken."""
+        """The templates of a channel, sorted, including broken ones."""
         return folder_names(self._root / channel)
 
     def template(self, channel: Channel, name: str) -> Template:
-        """What one template declares.
-
-        Raises:
-            NotFound: if there is none of that name; the text lists near names.
-            TemplateInvalid: if it is broken.
+        """Raises:
+        NotFound: there is no template of that name; the text lists near names.
+        TemplateInvalid: it is broken.
         """
         return self._loaded(channel, name).template
 
     def check_context(self, channel: Channel, name: str, context: Mapping[str, Any]) -> list[Fault]:
-        """Everything that keeps `context` from being rendered with this template; surplus variables are tolerated.
+        """Why `context` cannot be rendered with this template; surplus variables are tolerated.
 
-        Never raises: a template that is not there, or broken, is a fault of the field `template`.
+        Never raises: a missing or broken template is a fault of the field `template`.
         """
         try:
             template = self._loaded(channel, name).template
@@ -97,10 +93,9 @@ class Renderer:
         `unsubscribe_url`: for templates that are not transactional; "" if there is none.
 
         Raises:
-            NotFound: if there is no such template.
-            TemplateInvalid: if it is broken.
-            RenderingFailed: if it does not go together with this context; the text names file and line, and
-                repeats no value.
+            NotFound: there is no such template.
+            TemplateInvalid: it is broken.
+            RenderingFailed: the context does not fit; the text names file and line, and repeats no value.
         """
         return write(self._loaded(channel, name), locale, context, unsubscribe_url)
 
@@ -110,7 +105,7 @@ class Renderer:
             with self._loading:
                 entry = self._current(channel, name)
         elif self._clock() >= entry.check_at and self._loading.acquire(blocking=False):
-            # One thread looks at the disk; the others go on with what there is.
+            # One thread looks at the disk; the others go on with the old.
             try:
                 entry = self._current(channel, name)
             finally:
@@ -121,7 +116,7 @@ class Renderer:
 
     def _current(self, channel: Channel, name: str) -> _Entry:
         """The entry, refreshed if that is due. Called under the lock."""
-        # Read again: while this thread came here, another may have replaced the entry.
+        # Read again under the lock: another thread may have replaced the entry.
         entry = self._entries.get((channel, name))
         if entry is None or self._clock() >= entry.check_at:
             return self._refresh(channel, name, entry)
@@ -138,8 +133,8 @@ class Renderer:
         return entry
 
     def _next_entry(self, channel: Channel, name: str, folders: Sequence[Path], old: _Entry | None) -> _Entry:
-        """What is known after this look at the disk. A template that works is replaced only by one that works, and
-        that has stood still since the last look."""
+        """After a look at the disk. A template that works is replaced only by one that works and that has stood
+        still since the last look."""
         signature, check_at = sign(folders), self._clock() + self._recheck_seconds
         if old is not None and signature == old.signature:
             return replace(old, check_at=check_at, changed_to=None)

@@ -1,8 +1,8 @@
-"""The language of templates: Jinja in a sandbox, made smaller.
+"""The language of templates: a smaller Jinja in a sandbox.
 
-Three walls, each enough for most attacks. Values of a context are data: they are never parsed as a template.
-A dot or a subscript on a value reads a key or an index of its JSON, never an attribute of a Python object.
-And `examining` refuses, when a template is loaded, what a notification has no need for.
+Three walls, each enough for most attacks. Values of a context are never parsed as a template. A dot or a subscript
+on a value reads a key or an index of its JSON, never an attribute of a Python object. And `static_checks` refuses,
+when a template is loaded, what a notification does not need.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"%"})
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """A dot. On an object of JSON it reads the key, so that `order.items` is never a method of dict."""
+        """A dot. On a JSON object it reads the key, so that `order.items` is never a method of dict."""
         if isinstance(obj, dict):
             return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
         if isinstance(obj, _JSON):
@@ -43,17 +43,17 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return super().getattr(obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        """A subscript; also what `map(attribute=…)`, `sort(attribute=…)` and their like go through."""
+        """A subscript; also used by `map(attribute=…)`, `sort(attribute=…)` and the like."""
         if not isinstance(obj, (dict, *_JSON)):
             return super().getitem(obj, argument)
         try:
             return obj[argument]  # type: ignore[index]  # a number has no items: that is the TypeError
         except (TypeError, LookupError):
-            # Jinja's own text would repeat the key, which may come from the context.
+            # Jinja's text would repeat the key, which may come from the context.
             return self.undefined("a list or an object has no such entry")
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """A call. Macros take a short way: an HTML mail is made of dozens of them, and the long one takes 5 µs."""
+        """A call. Macros take a short way: an HTML mail has dozens of them, and Jinja's way takes 5 µs."""
         if type(obj) is not Macro:
             return super().call(context, obj, *args, **kwargs)
         kwargs.pop("_block_vars", None)
@@ -95,7 +95,7 @@ ENVIRONMENT = _make_environment()
 
 
 class _Files(BaseLoader):
-    """Hands Jinja the files of one edition; there is no way from here to the disk."""
+    """The files of one edition; Jinja gets no access to the disk."""
 
     def __init__(self, files: Mapping[str, CodeType]) -> None:
         self._files = files

@@ -1,7 +1,7 @@
-"""One template file, parsed, judged and compiled: what a notification has no need for is refused here.
+"""One template file, parsed, checked and compiled: what a notification does not need is refused here.
 
-Whoever may change templates is trusted with the words, not with the machine: the rules below keep a slip of the
-pen, or a pasted snippet, from reading Python objects or from making a text that fills the memory.
+Authors of templates are trusted with the words, not with the machine: a slip, or a pasted snippet, must not read
+Python objects or make a text that fills the memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _Referring: TypeAlias = nodes.Extends | nodes.Include | nodes.Import | nodes.Fro
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """One file that a template extends, includes or imports."""
+    """A file that a template extends, includes or imports."""
 
     name: str
     line: int
@@ -34,39 +34,33 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What there is to know about one file."""
-
     #: None if there are problems.
     code: CodeType | None
     references: tuple[Reference, ...] = ()
     #: Variables that it takes from the context → the first line that does.
     variables: Mapping[str, int] = field(default_factory=dict)
-    #: Names that it sets or imports at its top: the files that it extends or includes see them, too.
+    #: Names set or imported at its top: files that it extends or includes see them, too.
     assigned: frozenset[str] = frozenset()
     problems: tuple[TemplateProblem, ...] = ()
 
 
 @lru_cache(maxsize=2048)
 def examine(name: str, path: str, text: str) -> Examined:
-    """Examine one file: a pure function of its text, kept because every edition shares the layout.
+    """A pure function of the text, cached because every edition shares the layout.
 
-    `name` is what templates call the file, `path` where it lies, for messages.
+    `name` is what templates call the file; `path` is for messages.
     """
     try:
         tree = ENVIRONMENT.parse(text, name, path)
-        # First of all: the compiler's optimiser would already evaluate 10 ** 10 ** 10.
+        # Before compiling: the optimiser would evaluate 10 ** 10 ** 10.
         problems = tuple(TemplateProblem(path, line, what) for line, what in _refusals(tree))
         if problems:
             return Examined(None, problems=problems)
         undeclared = find_undeclared_variables(tree) - PROVIDED
         code = ENVIRONMENT.compile(tree, name, path)
     except TemplateSyntaxError as error:
-        return Examined(
-            None,
-            problems=(
-                TemplateProblem(path, error.lineno, f"{str(error.message).rstrip('.')}; correct the syntax"),
-            ),
-        )
+        text = f"{str(error.message).rstrip('.')}; correct the syntax"
+        return Examined(None, problems=(TemplateProblem(path, error.lineno, text),))
     except RecursionError:
         return Examined(None, problems=(TemplateProblem(path, None, "nested too deeply: split it into files"),))
     loads = [node for node in tree.find_all(nodes.Name) if node.ctx == "load"]
@@ -95,7 +89,7 @@ def _refusals(tree: nodes.Template) -> Iterator[tuple[int, str]]:
 
 
 def _refusal(node: nodes.Node) -> str:
-    """What is wrong with one node, and the fix; "" if nothing is."""
+    """The problem with one node, and the fix; "": none."""
     match node:
         case nodes.Mul() | nodes.Pow():
             return "templates do not multiply: let the producer send the result"
@@ -114,7 +108,7 @@ def _refusal(node: nodes.Node) -> str:
 
 
 def _named(node: _Referring) -> list[str | None]:
-    """The names in one reference; None stands for an expression, which nobody can follow before it runs."""
+    """The names in one reference; None: an expression, known only when it runs."""
     several = node.template.items if isinstance(node.template, nodes.List | nodes.Tuple) else [node.template]
     return [str(name.value) if isinstance(name, nodes.Const) else None for name in several]
 

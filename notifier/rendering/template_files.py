@@ -14,20 +14,18 @@ from notifier.rendering.problems import TemplateProblem
 #: The parts of a template; a mail's html may be left out.
 SUBJECT, TEXT, HTML = "subject.txt", "body.txt", "body.html"
 MANIFEST = "template.toml"
-#: Files above this are no templates. Bytes.
+#: Larger files are refused. Bytes.
 MAX_FILE_BYTES = 512 * 1024
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SUFFIXES = (".txt", ".html", ".toml")
 
-#: File → what tells that it was changed: time of the change in ns, size, inode.
+#: (file, time of the change in ns, size, inode) of each file.
 Signature = tuple[tuple[str, int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One file as it was read."""
-
     #: Relative to the folder of templates, with forward slashes.
     path: str
     #: The locale folder it lies in; "" directly in the template's folder.
@@ -72,12 +70,12 @@ def folder_names(channel_folder: Path) -> tuple[str, ...]:
 
 
 def is_name(text: str) -> bool:
-    """Whether a template can be called so. Nothing else is ever looked up on disk."""
+    """Whether it is the name of a template. Nothing else is ever looked up on disk."""
     return _NAME.fullmatch(text) is not None
 
 
 def locate(root: Path, channel: str, name: str) -> tuple[Path, ...]:
-    """The folders with the files that a template can use, its own first; none if there is no such template."""
+    """The folders whose files a template can use, its own first; none if there is no such template."""
     channel_folder = root / channel
     own = channel_folder / name
     if not is_name(name) or not own.is_dir():
@@ -89,7 +87,7 @@ def locate(root: Path, channel: str, name: str) -> tuple[Path, ...]:
 
 
 def sign(folders: Sequence[Path]) -> Signature:
-    """What changes when a file in these folders is added, removed or written to. Reads no file."""
+    """It changes when a file in these folders is added, removed or written to. Reads no file."""
     found = []
     for folder in folders:
         for path in _walk(folder):

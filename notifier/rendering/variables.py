@@ -1,7 +1,7 @@
-"""The variables of a template: what each must be, and how a context is judged and completed by that.
+"""The variables of a template: the types that its manifest declares, and how a context is checked by them.
 
-JSON has no type for dates, times, money and links. The functions that read them serve twice: when a message is
-checked, and when a filter writes the value out.
+JSON has no type for dates, times, money and links. The functions that read them are used when a message is
+checked, and again when a filter writes the value.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
-from typing import Annotated, Any, NamedTuple, Self, TypeVar, assert_never
+from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -22,7 +22,7 @@ from notifier.domain.message import MAX_NUMBER
 
 
 class Type(StrEnum):
-    """What a variable may be. Everything but the first six is JSON with a rule."""
+    """Of a variable. All but the first six are JSON with a rule."""
 
     STRING = "string"  #: text
     INTEGER = "integer"  #: a JSON number without a fraction
@@ -36,7 +36,7 @@ class Type(StrEnum):
     URL = "url"  #: an http or https link
 
 
-#: Type → what a producer is told to send.
+#: Type → the fix in a fault.
 _SEND: Mapping[Type, str] = {
     Type.STRING: "Send a string",
     Type.INTEGER: "Send a whole number",
@@ -49,13 +49,12 @@ _SEND: Mapping[Type, str] = {
     Type.MONEY: 'Send an object as {"amount": "12.50", "currency": "EUR"}',
     Type.URL: "Send a link that begins with https:// or http://",
 }
-
-
 _NUMBERS = (Type.INTEGER, Type.NUMBER)
+_JSON_TYPES = {Type.STRING: str, Type.INTEGER: int, Type.BOOLEAN: bool, Type.LIST: list, Type.OBJECT: dict}
 
 
 def as_json(value: Any) -> Any:
-    """What TOML says as JSON says it: its dates and times become their text."""
+    """A value of TOML as JSON: dates and times become text."""
     if isinstance(value, datetime | date):
         return value.isoformat()
     if isinstance(value, dict):
@@ -69,16 +68,16 @@ _MemberName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 
 
 class Shape(BaseModel):
-    """What one value must be: a variable, a member of an object, or the entries of a list."""
+    """The type of a variable, of a member of an object, or of the entries of a list."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: Type
-    #: For whoever writes the producer.
+    #: For authors of producers.
     description: str = ""
     #: Without it, a value that is missing or null has its default.
     required: bool = True
-    #: What templates see instead of a missing value; unset: none, which `{% if %}` takes for false.
+    #: Stands for a missing value; unset: none, which `{% if %}` takes for false.
     default: Annotated[Any, BeforeValidator(as_json)] = None
     #: Entries of a list.
     of: Shape | None = None
@@ -99,14 +98,12 @@ class Shape(BaseModel):
 
 
 class Variable(Shape):
-    """One variable of the context."""
-
-    #: Codes, links that log in: the value is masked in everything that people and logs can see.
+    #: For codes and links that log in: the value is masked wherever people and logs can see it.
     secret: bool = False
 
 
 def check_values(variables: Mapping[str, Shape], values: Mapping[str, Any], path: str) -> Iterator[Fault]:
-    """What is missing in `values`, and what has the wrong type. Values that nobody declared are tolerated."""
+    """Values that are missing or have the wrong type. Undeclared values are tolerated."""
     for name, shape in variables.items():
         value, where = values.get(name), f"{path}.{name}"
         if value is not None:
@@ -116,7 +113,6 @@ def check_values(variables: Mapping[str, Shape], values: Mapping[str, Any], path
 
 
 def faults_of(shape: Shape, value: Any, path: str) -> Iterator[Fault]:
-    """What is wrong with one value that is there."""
     if shape.type in _NUMBERS and isinstance(value, int | float) and not abs(value) < MAX_NUMBER:
         yield Fault(path, "bad_number", "is a number out of range", "Send it as a string")
     elif not _has_type(shape.type, value):
@@ -129,7 +125,7 @@ def faults_of(shape: Shape, value: Any, path: str) -> Iterator[Fault]:
 
 
 def completed(variables: Mapping[str, Shape], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values, with those that are optional and missing filled in, so that templates can ask for them."""
+    """The values, with defaults for optional ones that are missing, so that templates can test them."""
     full = dict(values)
     for name, shape in variables.items():
         value = full.get(name)
@@ -149,34 +145,11 @@ def _completed_value(shape: Shape, value: Any) -> Any:
 
 
 def _has_type(kind: Type, value: Any) -> bool:
-    match kind:
-        case Type.STRING:
-            return isinstance(value, str)
-        case Type.INTEGER:
-            return isinstance(value, int) and not isinstance(value, bool)
-        case Type.BOOLEAN:
-            return isinstance(value, bool)
-        case Type.LIST:
-            return isinstance(value, list)
-        case Type.OBJECT:
-            return isinstance(value, dict)
-        case Type.NUMBER:
-            return _reads(read_number, value)
-        case Type.DATE:
-            return _reads(read_date, value)
-        case Type.DATETIME:
-            return _reads(read_datetime, value)
-        case Type.MONEY:
-            return _reads(read_money, value)
-        case Type.URL:
-            return _reads(read_url, value)
-        case _:
-            assert_never(kind)
-
-
-def _reads(read: Callable[[object], object], value: Any) -> bool:
+    if kind in _JSON_TYPES:
+        # To Python a bool is an int, too.
+        return isinstance(value, _JSON_TYPES[kind]) and isinstance(value, bool) == (kind is Type.BOOLEAN)
     try:
-        read(value)
+        _READERS[kind](value)
     except ValueError:
         return False
     return True
@@ -191,7 +164,7 @@ _URL = re.compile(r"https?://[^\s\"'<>\\\x00-\x1f\x7f]+", re.IGNORECASE)
 
 
 class ValueRefused(ValueError):
-    """A value is not what it should be. The text never repeats it: it may be personal."""
+    """A value of the wrong type. The text never repeats it: it may be personal."""
 
 
 class Money(NamedTuple):
@@ -203,7 +176,7 @@ class Money(NamedTuple):
 
 
 def read_number(value: object) -> Decimal:
-    """A JSON number below `MAX_NUMBER`, or a string of digits ("12.50"), which keeps what floats lose."""
+    """A JSON number below `MAX_NUMBER`, or a string of digits ("12.50"), which is exact."""
     if isinstance(value, str):
         return _read_digits(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -253,14 +226,23 @@ def read_datetime(value: object) -> datetime:
 
 
 def _in_range(day: _Day) -> _Day:
-    """In the first and the last year of Python another time zone may be in a year that it does not have."""
+    """In Python's first and last year another time zone may be in a year that Python lacks."""
     if not 1 < day.year < 9999:
         raise ValueRefused("a date out of range")
     return day
 
 
 def read_url(value: object) -> str:
-    """An http or https link; javascript: and data: have no place in a mail."""
+    """An http or https link; javascript: and data: are refused."""
     if not isinstance(value, str) or not _URL.fullmatch(value):
         raise ValueRefused("not a link, as https://shop.example.com/orders/1")
     return value
+
+
+_READERS: Mapping[Type, Callable[[object], object]] = {
+    Type.NUMBER: read_number,
+    Type.DATE: read_date,
+    Type.DATETIME: read_datetime,
+    Type.MONEY: read_money,
+    Type.URL: read_url,
+}

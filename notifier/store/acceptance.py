@@ -5,7 +5,7 @@ Inserting a notification also fires the trigger that writes its first callback: 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import DataError, IntegrityError
 
 from notifier.domain.errors import Fault
-from notifier.domain.statuses import Channel, Lane, Status
+from notifier.domain.statuses import Lane
 from notifier.store import ledger_sql
 from notifier.store.attachments import use_attachments
 from notifier.store.clock import clock_of
@@ -21,14 +21,15 @@ from notifier.store.engine import transaction
 from notifier.store.ledger_rows import as_json
 from notifier.store.personal_data import Person, PersonalData
 from notifier.store.records import TEST_KEYS, Acceptance, NewNotification, NewRejection
+from notifier.store.rows import from_row
 from notifier.store.sanitize import storable
 
-#: A queued notification that nobody claims within this long is given to the broker again. Seconds, by lane: short
-#: enough that a lost task is hardly noticed. Each later time is further away.
+#: A queued notification that nobody claims within this time is dispatched again. Seconds, by lane: short enough
+#: that a lost task is hardly noticed. Each later time is further away.
 REDISPATCH_SECONDS = {Lane.URGENT: 30, Lane.NORMAL: 120, Lane.BULK: 600}
-#: More rows than that are joined by hash: two more statements, but no square of their number.
+#: More rows than this are joined by hash: two more statements, but no quadratic time.
 _MANY_ROWS = 16
-#: This much of a rejected body is kept. Bytes.
+#: A longer rejected body is cut. Bytes.
 KEPT_BODY_BYTES = 64 * 1024
 #: Of what was not accepted.
 _NO_ID = UUID(int=0)
@@ -42,14 +43,15 @@ def accept(
     notifications: Sequence[NewNotification],
     rejections: Sequence[NewRejection],
 ) -> list[Acceptance]:
-    """See `Ledger.accept`."""
+    """See `Ledger.accept`. A row that Postgres cannot store makes the batch fall apart into single ones."""
     try:
         return _accept_batch(engine, personal_data, notifications, rejections)
     except (DataError, IntegrityError):
         if not notifications:
             raise
         if len(notifications) + len(rejections) <= 1:
-            return [_not_storable(new) for new in notifications]
+            fault = Fault("", "not_storable", "holds a value that the record cannot hold", "Send plainer values")
+            return [_not_inserted(new, _NO_ID, fault) for new in notifications]
     accepted = [answer for new in notifications for answer in accept(engine, personal_data, [new], [])]
     for rejection in rejections:
         accept(engine, personal_data, [], [rejection])
@@ -96,27 +98,15 @@ def _insert(
     ids = {new.position: new.message.id or clock.new_id() for new in notifications}
     # By key, so that two intakes with the same keys wait for each other instead of locking up.
     ordered = sorted(notifications, key=lambda new: (new.key_owner, new.message.key))
-    found = _insert_rows(connection, [_row(personal_data, new, ids[new.position]) for new in ordered])
-    return {
-        row.position: Acceptance(
-            position=row.position,
-            id=row.id,
-            channel=Channel(row.channel),
-            lane=Lane(row.lane),
-            status=Status(row.status),
-        )
-        for row in found
-    }
-
-
-def _insert_rows(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> Sequence[Row[Any]]:
+    rows = [_row(personal_data, new, ids[new.position]) for new in ordered]
     values = {"rows": as_json(rows)}
     if len(rows) <= _MANY_ROWS:
-        return connection.execute(ledger_sql.ACCEPT, values).all()
-    connection.execute(ledger_sql.JOIN_BY_HASH)
-    found = connection.execute(ledger_sql.ACCEPT_MANY, values).all()
-    connection.execute(ledger_sql.JOIN_BY_ID)
-    return found
+        found = connection.execute(ledger_sql.ACCEPT, values).all()
+    else:
+        connection.execute(ledger_sql.JOIN_BY_HASH)
+        found = connection.execute(ledger_sql.ACCEPT_MANY, values).all()
+        connection.execute(ledger_sql.JOIN_BY_ID)
+    return {row.position: from_row(Acceptance, row) for row in found}
 
 
 def _explain(
@@ -129,7 +119,9 @@ def _explain(
     key, or one of `faults`."""
     if not missing:
         return {}
-    earlier = _find_keys(connection, missing)
+    wanted = [{"producer": new.key_owner, "key": new.message.key} for new in missing]
+    found = connection.execute(ledger_sql.FIND_KEYS, {"rows": as_json(wanted), "test": TEST_KEYS})
+    earlier = {(row.producer, row.key): row for row in found}
     answers = {}
     duplicates = []
     for new in missing:
@@ -141,27 +133,16 @@ def _explain(
         fault = _conflict(personal_data, new, first)
         answers[new.position] = _not_inserted(new, first.notification_id, fault)
         if fault is None:
-            duplicates.append(_duplicate_row(new, first.notification_id))
-    _forget_keys(connection, [row for row in earlier.values() if row.id_taken])
+            again = "the broker delivered it again, or the intake took it in again"
+            detail = again if new.redelivered else "the producer sent it again"
+            duplicates.append({"id": str(first.notification_id), "detail": detail})
+    # Keys of messages that were not accepted because their id was taken are free again.
+    free = [{"producer": row.producer, "key": row.key} for row in earlier.values() if row.id_taken]
+    if free:
+        connection.execute(ledger_sql.FORGET_KEYS, {"rows": as_json(free)})
     if duplicates:
         connection.execute(ledger_sql.NOTE_DUPLICATES, {"rows": as_json(duplicates)})
     return answers
-
-
-def _find_keys(
-    connection: Connection, notifications: Iterable[NewNotification]
-) -> dict[tuple[str, str], Row[Any]]:
-    """(producer, key) → what is recorded under it."""
-    keys = [{"producer": new.key_owner, "key": new.message.key} for new in notifications]
-    found = connection.execute(ledger_sql.FIND_KEYS, {"rows": as_json(keys), "test": TEST_KEYS})
-    return {(row.producer, row.key): row for row in found}
-
-
-def _forget_keys(connection: Connection, rows: Sequence[Row[Any]]) -> None:
-    """Keys of messages that were not accepted because their id was taken: they are free again."""
-    if rows:
-        keys = [{"producer": row.producer, "key": row.key} for row in rows]
-        connection.execute(ledger_sql.FORGET_KEYS, {"rows": as_json(keys)})
 
 
 def _conflict(personal_data: PersonalData, new: NewNotification, first: Row[Any]) -> Fault | None:
@@ -178,18 +159,8 @@ def _conflict(personal_data: PersonalData, new: NewNotification, first: Row[Any]
     )
 
 
-def _not_storable(new: NewNotification) -> Acceptance:
-    fault = Fault("", "not_storable", "holds a value that the record cannot hold", "Send plainer values")
-    return _not_inserted(new, _NO_ID, fault)
-
-
 def _not_inserted(new: NewNotification, id_: UUID, fault: Fault | None) -> Acceptance:
     return Acceptance(position=new.position, id=id_, channel=new.channel, lane=new.lane, status=None, fault=fault)
-
-
-def _duplicate_row(new: NewNotification, id_: UUID) -> dict[str, Any]:
-    again = "the broker delivered it again, or the intake took it in again"
-    return {"id": str(id_), "detail": again if new.redelivered else "the producer sent it again"}
 
 
 def _row(personal_data: PersonalData, new: NewNotification, notification_id: UUID) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Keys of the HTTP API as they are kept: grants, times, and the hash of the secret."""
+"""Keys of the HTTP API: grants, times, and the hash of the secret."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, TextClause, func, insert, or_, select, text, update
+from sqlalchemy import TextClause, func, insert, or_, select, text, update
 
 from notifier.domain.errors import NotFound
-from notifier.store.engine import transaction
+from notifier.store.repository import Repository
 from notifier.store.rows import columns_of, from_row
-from notifier.store.schema.notifications import ApiKey
+from notifier.store.schema.operations import ApiKey
 
-#: `last_used_at` is written at most so often: a key in steady use costs no write for each request. Seconds.
+#: Least time between two writes of `last_used_at`: a key in steady use costs no write for each request. Seconds.
 TOUCH_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
 class KeyView:
-    """One key as operators see it."""
-
     id: str
     name: str
     producer: str | None
@@ -39,32 +37,23 @@ class KeyView:
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """One key as a request meets it."""
-
     view: KeyView
     secret_hash: bytes
     #: Neither revoked nor expired, by the database's clock.
     is_valid: bool
-    #: Its last use is to be written again.
+    #: Its last use must be written again.
     is_stale: bool
 
 
 _VIEW = columns_of(KeyView, ApiKey)
 
 
-class ApiKeyRepository:
-    """Thread-safe: it holds nothing but the engine, so a key that is revoked is revoked for the next request.
-
-    Every method raises `ServiceUnavailable` when the database cannot be used now.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+class ApiKeyRepository(Repository):
+    """It keeps nothing in memory, so a key that is revoked is revoked for the next request."""
 
     def add(self, values: dict[str, Any]) -> None:
-        """Keep a new key; `values` are columns of `api_keys`."""
-        with transaction(self._engine) as connection:
-            connection.execute(insert(ApiKey).values(**values))
+        """`values` are columns of `api_keys`."""
+        self._execute(insert(ApiKey).values(**values))
 
     def find(self, key_id: str) -> StoredKey | None:
         """The key with this id, valid or not."""
@@ -78,35 +67,20 @@ class ApiKeyRepository:
         query: Any = select(
             *_VIEW, ApiKey.secret_hash, is_valid.label("is_valid"), is_stale.label("is_stale")
         ).where(ApiKey.id == key_id)
-        with transaction(self._engine) as connection:
-            row = connection.execute(query).one_or_none()
-        if row is None:
-            return None
-        return StoredKey(
-            view=from_row(KeyView, row),
-            secret_hash=bytes(row.secret_hash),
-            is_valid=row.is_valid,
-            is_stale=row.is_stale,
-        )
+        rows = self._rows(query)
+        return from_row(StoredKey, rows[0], view=from_row(KeyView, rows[0])) if rows else None
 
     def touch(self, key_id: str) -> None:
         """Write that it was used now, unless that was written within the last minute."""
-        with transaction(self._engine) as connection:
-            connection.execute(_TOUCH, {"id": key_id, "seconds": TOUCH_SECONDS})
+        self._execute(_TOUCH, {"id": key_id, "seconds": TOUCH_SECONDS})
 
     def all(self) -> list[KeyView]:
         """Every key, the newest first."""
-        with transaction(self._engine) as connection:
-            return [
-                from_row(KeyView, row)
-                for row in connection.execute(select(*_VIEW).order_by(ApiKey.created_at.desc()))
-            ]
+        return self._records(KeyView, select(*_VIEW).order_by(ApiKey.created_at.desc()))
 
     def view(self, key_id: str) -> KeyView:
-        """One key.
-
-        Raises:
-            NotFound: there is none with this id.
+        """Raises:
+        NotFound: there is none with this id.
         """
         found = self.find(key_id)
         if found is None:
@@ -114,15 +88,13 @@ class ApiKeyRepository:
         return found.view
 
     def revoke(self, key_id: str) -> bool:
-        """End it now. Returns whether it was not revoked before."""
-        with transaction(self._engine) as connection:
-            query = update(ApiKey).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
-            return connection.execute(query.values(revoked_at=func.now()).returning(ApiKey.id)).first() is not None
+        """Returns whether it was not revoked before."""
+        query = update(ApiKey).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
+        return bool(self._rows(query.values(revoked_at=func.now()).returning(ApiKey.id)))
 
     def expire_in(self, key_id: str, seconds: float) -> None:
-        """Let it end so long from now, or when it would have ended before that."""
-        with transaction(self._engine) as connection:
-            connection.execute(_EXPIRE, {"id": key_id, "seconds": seconds})
+        """Unless it expires before that."""
+        self._execute(_EXPIRE, {"id": key_id, "seconds": seconds})
 
 
 _TOUCH: TextClause = text("""

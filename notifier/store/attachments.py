@@ -1,8 +1,7 @@
 """Files that producers upload, to be sent with their mails.
 
-Crash points. A file and its use are committed by themselves: an upload whose answer was lost is uploaded again and
-is the same file; a message names only what is there, because its row and the use of its files are one transaction,
-and that one holds off the deletion of what is about to be used.
+Crash points. An upload whose answer was lost is repeated and finds the same file. A message names only files that
+exist: its row and the use of its files are one transaction, which locks them against deletion.
 """
 
 from __future__ import annotations
@@ -11,32 +10,31 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, TextClause, bindparam, select, text
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy import Connection, TextClause, select, text
 
 from notifier.domain.errors import Fault, QuotaExceeded
 from notifier.domain.message import MAX_MAIL_ATTACHMENTS
+from notifier.store import binds
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.records import NewNotification
-from notifier.store.rows import from_row
+from notifier.store.repository import Repository
+from notifier.store.rows import columns_of, from_row
 from notifier.store.schema.notifications import StoredAttachment
 
-#: One that no message has named is deleted after this.
+#: A file that no message has named is deleted after this.
 UNUSED_HOURS = 24
-#: A smaller file counts as one of this size against its producer's quota: its row takes as much. Bytes.
+#: A smaller file counts as this much against its producer's quota: its row takes as much. Bytes.
 LEAST_BYTES = 4096
-#: Files of one round of deletion.
+#: Files that one transaction deletes.
 FORGET_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class StorageUse:
-    """What a producer's files take up."""
-
     producer: str
     files: int
     #: Each file counts as at least `LEAST_BYTES`.
@@ -45,8 +43,6 @@ class StorageUse:
 
 @dataclass(frozen=True, slots=True)
 class NewAttachment:
-    """A file on its way into the record."""
-
     producer: str
     name: str
     content_type: str
@@ -55,7 +51,7 @@ class NewAttachment:
 
 @dataclass(frozen=True, slots=True)
 class AttachmentView:
-    """A file, without what is in it."""
+    """A file without its content."""
 
     id: UUID
     #: None, as the rest: it was deleted.
@@ -69,83 +65,51 @@ class AttachmentView:
 
 @dataclass(frozen=True, slots=True)
 class LoadedAttachment:
-    """A file that is about to be sent."""
-
     name: str
     content_type: str
     content: bytes
 
 
-class AttachmentRepository:
-    """Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
+class AttachmentRepository(Repository):
     def add(self, new: NewAttachment, *, quota: int | None = None) -> AttachmentView:
-        """Keep a file. The same one again, of the same name and type, is the one that is there.
+        """Store a file, unless the producer has one with the same content, name and type; that one is returned.
 
         Raises:
-            QuotaExceeded: with it, its producer's files would take up more than `quota` bytes.
+            QuotaExceeded: the producer's files would take up more than `quota` bytes with it.
         """
-        digest = hashlib.sha256(new.content).digest()
-        values = {
-            "producer": new.producer,
-            "name": new.name,
-            "content_type": new.content_type,
-            "size": len(new.content),
-            "sha256": digest,
-            "content": new.content,
-        }
+        digest, size = hashlib.sha256(new.content).digest(), len(new.content)
+        key = {"producer": new.producer, "name": new.name, "content_type": new.content_type, "sha256": digest}
         with transaction(self._engine) as connection:
-            # The file itself crosses only if it is news.
-            key = {name: value for name, value in values.items() if name not in ("size", "content")}
+            # The content is sent to the database only if it is new there.
             found = connection.execute(_AGAIN, key).scalar()
             if found is None:
                 if quota is not None:
                     _check_quota(connection, new, quota)
-                found = connection.execute(_ADD, {"id": clock_of(connection).new_id(), **values}).scalar_one()
-        return AttachmentView(
-            id=found,
-            name=new.name,
-            content_type=new.content_type,
-            size=len(new.content),
-            sha256=digest.hex(),
-        )
+                values = {"id": clock_of(connection).new_id(), "size": size, "content": new.content, **key}
+                found = connection.execute(_ADD, values).scalar_one()
+        return AttachmentView(found, new.name, new.content_type, size, digest.hex())
 
     def storage(self) -> list[StorageUse]:
-        """What each producer's files take up, the most first."""
-        with transaction(self._engine) as connection:
-            return [from_row(StorageUse, row) for row in connection.execute(_STORAGE, {"least": LEAST_BYTES})]
+        """The largest first."""
+        return self._records(StorageUse, _STORAGE, {"least": LEAST_BYTES})
 
     def sizes(self, ids: Collection[UUID]) -> dict[UUID, int]:
         """Of those that are there. Bytes."""
-        with transaction(self._engine) as connection:
-            rows = connection.execute(_SIZES, {"ids": [str(value) for value in ids]})
-            return {row.id: row.size for row in rows}
+        return {row.id: row.size for row in self._rows(_SIZES, {"ids": list(ids)})}
 
     def load(self, ids: Collection[UUID]) -> dict[UUID, LoadedAttachment]:
         """Those that are there."""
-        with transaction(self._engine) as connection:
-            rows = connection.execute(_LOAD, {"ids": [str(value) for value in ids]})
-            return {row.id: LoadedAttachment(row.name, row.content_type, bytes(row.content)) for row in rows}
+        return {row.id: from_row(LoadedAttachment, row) for row in self._rows(_LOAD, {"ids": list(ids)})}
 
     def forget_old(self, *, days: int) -> int:
-        """Delete what nobody used within a day, and what was last needed so many days ago, unless a notification
-        that names it still waits. Returns how many."""
-        total = 0
-        while True:
-            with transaction(self._engine) as connection:
-                values = {"unused": UNUSED_HOURS, "days": days, "limit": FORGET_PAGE}
-                deleted = connection.execute(_FORGET, values).rowcount
-            total += deleted
-            if deleted < FORGET_PAGE:
-                return total
+        """Delete files that no message named within a day, and those last needed `days` ago, unless a notification
+        that names them still waits. Returns how many."""
+        return self._execute_in_pages(_FORGET, {"unused": UNUSED_HOURS, "days": days}, FORGET_PAGE)
 
 
 def _check_quota(connection: Connection, new: NewAttachment, quota: int) -> None:
-    """Let pass a file that there is room for. Uploads of one producer go on one after the other from here on, to
-    the end of their transactions: two at once would both find the same room."""
+    """Raise if there is no room. From here to the end of their transactions a producer's uploads go one after the
+    other: two at once would both find the same room."""
     connection.execute(_LOCK_PRODUCER, {"producer": new.producer})
     used = connection.execute(_USED, {"producer": new.producer, "least": LEAST_BYTES}).scalar_one()
     if used + max(len(new.content), LEAST_BYTES) > quota:
@@ -153,23 +117,16 @@ def _check_quota(connection: Connection, new: NewAttachment, quota: int) -> None
 
 
 def views_of(connection: Connection, ids: Sequence[UUID]) -> list[AttachmentView]:
-    """These, in their order; of those that were deleted, the id alone."""
-    columns = (StoredAttachment.id, StoredAttachment.name, StoredAttachment.content_type, StoredAttachment.size)
-    rows = connection.execute(select(*columns, StoredAttachment.sha256).where(StoredAttachment.id.in_(ids))).all()
-    found = {
-        row.id: AttachmentView(
-            id=row.id, name=row.name, content_type=row.content_type, size=row.size, sha256=row.sha256.hex()
-        )
-        for row in rows
-    }
+    """In the order of the ids; of a file that was deleted, the id alone."""
+    query: Any = select(*columns_of(AttachmentView, StoredAttachment)).where(StoredAttachment.id.in_(ids))
+    rows = connection.execute(query)
+    found = {row.id: from_row(AttachmentView, row, sha256=row.sha256.hex()) for row in rows}
     return [found.get(value, AttachmentView(value)) for value in ids]
 
 
 def use_attachments(connection: Connection, notifications: Sequence[NewNotification]) -> dict[int, Fault]:
-    """Note that these name their files; position → what is wrong with those that cannot have them.
-
-    Within the transaction that accepts them. Without any file it costs no statement.
-    """
+    """Mark the files of these notifications as used, within the transaction that accepts them. Returns by position
+    what is wrong with those whose files are missing or too large. Without any file it costs no statement."""
     users = [new for new in notifications if new.message.attachments]
     if not users:
         return {}
@@ -203,8 +160,6 @@ def _fault(new: NewNotification, sizes: Mapping[tuple[str, UUID], int]) -> Fault
     return None
 
 
-_IDS = bindparam("ids", type_=ARRAY(PG_UUID(as_uuid=False)))
-
 _AGAIN: TextClause = text("""
 UPDATE attachments SET uploaded_at = now()
 WHERE producer = :producer AND sha256 = :sha256 AND name = :name AND content_type = :content_type
@@ -222,7 +177,7 @@ SELECT producer, count(*) AS files, sum(greatest(size, :least))::bigint AS size
 FROM attachments GROUP BY producer ORDER BY size DESC, producer
 """)
 
-# Two uploads of the same file at once: the second waits for the first, and gets its id.
+# Of two uploads of the same file at once, the second waits for the first and gets its id.
 _ADD: TextClause = text("""
 INSERT INTO attachments (id, producer, name, content_type, size, sha256, content)
 VALUES (:id, :producer, :name, :content_type, :size, :sha256, :content)
@@ -230,14 +185,14 @@ ON CONFLICT (producer, sha256, name, content_type) DO UPDATE SET uploaded_at = n
 RETURNING id
 """)
 
-_SIZES: TextClause = text("SELECT id, size FROM attachments WHERE id = ANY(:ids)").bindparams(_IDS)
+_SIZES: TextClause = text("SELECT id, size FROM attachments WHERE id = ANY(:ids)").bindparams(binds.IDS)
 
 _LOAD: TextClause = text(
     "SELECT id, name, content_type, content FROM attachments WHERE id = ANY(:ids)"
-).bindparams(_IDS)
+).bindparams(binds.IDS)
 
-# Locked, so that none is deleted before the message that names it is there. A file that goes with every mail is
-# written once an hour, not with each batch: intakes would wait for each other.
+# Locked, so that none is deleted before the message that names it is committed. A file that goes with every mail
+# is written at most once an hour, or intakes would wait for each other at each batch.
 _USE: TextClause = text("""
 WITH wanted AS MATERIALIZED (
   SELECT producer, id, greatest(max(until), now()) AS until

@@ -1,16 +1,15 @@
-"""The statements of status callbacks. As in `statements`: rows as one JSON array, `now()` is the transaction's.
+"""The statements of status callbacks, made as in `ledger_sql`.
 
-Rows of `callbacks` are made by the trigger `note_callback` on `notifications`, in the transaction that moves it.
+Rows of `callbacks` are made by the triggers on `notifications`, in the transaction that moves it: see `ledger`.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import TextClause, bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY, UUID
+from sqlalchemy import TextClause, text
 
-_IDS = bindparam("ids", type_=ARRAY(UUID(as_uuid=False)))
+from notifier.store import binds
 
-# What is due for an endpoint that is suspended. Some may be in hand by now: their results count all the same.
+# What is due for a suspended endpoint. Some may be in hand by now: their results count all the same.
 PARK_SUSPENDED: TextClause = text("""
 WITH due AS MATERIALIZED (
   SELECT c.id FROM callback_endpoints AS e JOIN callbacks AS c ON c.endpoint = e.endpoint AND c.due_at <= now()
@@ -20,12 +19,12 @@ UPDATE callbacks AS c SET state = 'parked', failure = 'suspended', due_at = NULL
 FROM due WHERE c.id = due.id
 """)
 
-# Endpoint by endpoint, so that the backlog of one hides nothing of another, and for each no more than there is
-# room for: `per_endpoint` in hand at once, by all workers together, `per_failing` while all its calls fail. The
-# endpoints of a producer share the room of `per_producer`; if they are more, those come first that wait longest.
-# The first query walks the index from one endpoint to the next.
-# In order: one waits while an earlier one of its notification has not been tried yet, or is being called. Once
-# that has failed it waits no more: what the endpoint refuses would hold up the rest for a day.
+# Endpoint by endpoint, so that no backlog hides another's, and for each as many as there is room for: all workers
+# together have `per_endpoint` in hand at once, or `per_failing` while all its calls fail. The endpoints of a
+# producer share the room of `per_producer`; those that have waited longest come first. The first query walks the
+# index from one endpoint to the next. In order: a callback waits while an earlier one of its notification has not
+# been tried, or is being called. Once that has failed it waits no more: what the endpoint refuses would hold up
+# the rest for a day.
 GIVE_OUT: TextClause = text("""
 WITH RECURSIVE endpoints(endpoint) AS (
   (SELECT endpoint FROM callbacks WHERE due_at IS NOT NULL
@@ -93,10 +92,10 @@ SELECT c.id, c.sequence, c.notification_id, c.producer, c.endpoint, c.status, c.
   extract(epoch FROM now() - c.begun_at) AS age_seconds, extract(epoch FROM now()) AS claimed_at
 FROM claimed AS c LEFT JOIN notifications AS n ON n.id = c.notification_id
 ORDER BY c.sequence
-""").bindparams(_IDS)
+""").bindparams(binds.IDS)
 
-# A delivery counts whoever made it; any other result only while the call is still the current one. The endpoint is
-# suspended when everything has failed for so long, and often enough.
+# A delivery counts in any case; any other result only while the call is the current one. The endpoint is suspended
+# when all calls have failed for long enough, and often enough.
 RECORD: TextClause = text("""
 WITH results AS MATERIALIZED (
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
@@ -144,12 +143,12 @@ ON CONFLICT (endpoint) DO UPDATE SET
 RETURNING endpoint, producer, suspended_at IS NOT NULL AND suspended_at = now() AS is_suspended_now
 """)
 
-# Those that were locked by the page's SELECT; named by id also what was delivered.
+# These are locked by the page's SELECT; ids find what was delivered, too.
 REPLAY: TextClause = text("""
 UPDATE callbacks SET state = 'waiting', due_at = now(), begun_at = now(), replayed_attempts = attempt_count,
   settled_at = NULL
 WHERE id = ANY(:ids) AND state IN ('parked', 'delivered')
-""").bindparams(_IDS)
+""").bindparams(binds.IDS)
 
 RESUME: TextClause = text("""
 UPDATE callback_endpoints SET suspended_at = NULL, failing_since = NULL, failures = 0, updated_at = now()
@@ -166,7 +165,7 @@ WITH old AS MATERIALIZED (
 DELETE FROM callbacks AS c USING old WHERE c.id = old.id
 """)
 
-# Suspended endpoints, and what should have been given out or taken long ago.
+# Suspended endpoints, and what should have been dispatched or claimed long ago.
 STUCK: TextClause = text("""
 SELECT 'endpoint_suspended' AS cause, e.endpoint, e.suspended_at AS oldest, e.failure, e.http_status,
   (SELECT count(*) FROM callbacks AS c WHERE c.endpoint = e.endpoint AND c.state = 'parked'

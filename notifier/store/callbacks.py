@@ -1,8 +1,8 @@
-"""Status callbacks as they are kept: given out, claimed under a lease, their results, and what operators ask for.
+"""Status callbacks in the record: dispatched, claimed under a lease, their results, and what operators ask for.
 
-Crash points. The row is made in the transaction that moves its notification, by a trigger. Between giving out and
-the claim the task may be lost: the row is due again. Between the claim and the result the worker may die: the
-lease ends and it is called again, so an endpoint may get a callback twice, with the same id.
+Crash points. A trigger makes the row, in the transaction that moves its notification. If the task is lost between
+dispatch and claim, the row is due again. If the worker dies between claim and result, the lease ends and the call
+is made again: an endpoint may get a callback twice, with the same id.
 """
 
 from __future__ import annotations
@@ -10,36 +10,38 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Engine, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
 from notifier.domain.errors import NotFound
 from notifier.domain.statuses import ENDPOINT_FAILURES, CallbackFailure, CallbackState, Status
 from notifier.store import callback_sql as statements
+from notifier.store.binds import among
 from notifier.store.engine import transaction
-from notifier.store.operator_actions import ActionCounts, among, note_result
-from notifier.store.rows import columns_of, from_row
+from notifier.store.operator_actions import ActionCounts, act_on_page
+from notifier.store.repository import Repository
+from notifier.store.rows import columns_of, from_row, matching, newest, oldest, within
 from notifier.store.schema.callbacks import Callback, CallbackAttempt, CallbackEndpoint
 
-#: So many calls of one endpoint at once, by all workers together: a slow one holds no more slots than these.
+#: Most calls at once, by all workers together: of one endpoint, so that a slow one holds no more slots …
 PER_ENDPOINT = 20
-#: … of one whose last calls have all failed …
+#: … of an endpoint whose last calls have all failed …
 PER_FAILING = 2
 #: … and of all endpoints of one producer.
 PER_PRODUCER = 40
 LIMITS = {"per_endpoint": PER_ENDPOINT, "per_failing": PER_FAILING, "per_producer": PER_PRODUCER}
-#: One that was given to the broker and that nobody took is given again after this. Seconds.
+#: A callback that was dispatched and that nobody claimed is dispatched again after this. Seconds.
 GIVE_AGAIN_SECONDS = 30.0
-#: An endpoint is suspended when every call for so long has failed, and so many at least.
+#: An endpoint is suspended when every call for this long has failed, and at least this many.
 SUSPEND_AFTER_SECONDS, SUSPEND_FAILURES = 3 * 86_400.0, 20
-#: Delivered and parked ones are dropped after this. Days.
+#: Delivered and parked callbacks are deleted after this. Days.
 KEPT_DAYS = 31
-#: Callbacks of one page of an operator's run, and of one round of dropping.
+#: Callbacks of one page of an operator's run, and of one transaction that deletes.
 PAGE, FORGET_PAGE = 1000, 5000
 #: The sweep runs every second; what was due this long ago is late. Seconds.
 LATE_SECONDS = 300
@@ -47,8 +49,6 @@ LATE_SECONDS = 300
 
 @dataclass(frozen=True, slots=True)
 class ClaimedCallback:
-    """One callback in hand."""
-
     id: UUID
     sequence: int
     notification_id: UUID
@@ -60,9 +60,9 @@ class ClaimedCallback:
     occurred_at: datetime
     #: Of this call.
     number: int
-    #: Calls since it was made or set going again, this one included.
+    #: Calls since it was made or replayed, this one included.
     tries: int
-    #: None, as the next three: its notification is in the record no more.
+    #: None, like the next three: its notification is no longer in the record.
     channel: str | None
     reference: str | None
     metadata: dict[str, str] | None
@@ -71,7 +71,7 @@ class ClaimedCallback:
     #: Of a notification of a test key.
     is_test: bool
     is_in_record: bool
-    #: Since it was made or set going again.
+    #: Since it was made or replayed.
     age_seconds: float
     #: Unix time by the database's clock …
     claimed_at: float
@@ -81,8 +81,6 @@ class ClaimedCallback:
 
 @dataclass(frozen=True, slots=True)
 class CallbackResult:
-    """What one call came to."""
-
     id: UUID
     number: int
     #: None: delivered.
@@ -94,8 +92,6 @@ class CallbackResult:
 
 @dataclass(frozen=True, slots=True)
 class EndpointView:
-    """How an endpoint does."""
-
     endpoint: str
     producer: str
     failing_since: datetime | None
@@ -109,8 +105,6 @@ class EndpointView:
 
 @dataclass(frozen=True, slots=True)
 class CallbackView:
-    """One callback, for who looks at it."""
-
     id: UUID
     sequence: int
     notification_id: UUID
@@ -129,8 +123,6 @@ class CallbackView:
 
 @dataclass(frozen=True, slots=True)
 class CallView:
-    """One call of an endpoint."""
-
     number: int
     started_at: datetime
     finished_at: datetime | None
@@ -153,7 +145,7 @@ class StuckCallbacks:
 
 @dataclass(frozen=True, slots=True)
 class CallbackFilter:
-    """Which callbacks. All conditions must hold; None: no condition."""
+    """All conditions must hold; None: no condition."""
 
     producer: str | None = None
     endpoint: str | None = None
@@ -161,12 +153,11 @@ class CallbackFilter:
     state: CallbackState | None = None
     failure: CallbackFailure | None = None
     status: Status | None = None
-    #: The status changed then or later, and before that.
+    #: When the status changed.
     since: datetime | None = None
     until: datetime | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The form in which it is recorded."""
         return {name: str(value) for name, value in asdict(self).items() if value is not None}
 
 
@@ -175,16 +166,11 @@ _CALL = columns_of(CallView, CallbackAttempt)
 _ENDPOINT = columns_of(EndpointView, CallbackEndpoint)
 
 
-class CallbackRepository:
-    """Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
+class CallbackRepository(Repository):
     def give_out(self, endpoint: str | None = None) -> dict[str, list[UUID]]:
-        """Take what is due and has room, of one endpoint or of all: endpoint → ids. Their tasks are the caller's.
+        """Take what is due and has room, of one endpoint or of all: endpoint → ids. The caller publishes tasks.
 
-        Runs any number of times at once: rows are taken with SKIP LOCKED and their `due_at` moves with them.
+        Safe to run at once with itself: rows are taken with SKIP LOCKED and their `due_at` moves with them.
         """
         found: dict[str, list[UUID]] = defaultdict(list)
         values = {"endpoint": endpoint, "again_after": GIVE_AGAIN_SECONDS, **LIMITS}
@@ -195,39 +181,13 @@ class CallbackRepository:
         return dict(found)
 
     def claim(self, ids: Sequence[UUID], *, lease_seconds: float) -> list[ClaimedCallback]:
-        """Take those of `ids` that were given out, in their order; each with its attempt row committed."""
+        """Take those of `ids` that were dispatched, in their order; their attempt rows are committed."""
         begun = time.monotonic()
-        values = {"ids": [str(value) for value in ids], "lease": lease_seconds}
-        with transaction(self._engine) as connection:
-            rows = connection.execute(statements.CLAIM, values).all()
-        return [
-            ClaimedCallback(
-                id=row.id,
-                sequence=row.sequence,
-                notification_id=row.notification_id,
-                producer=row.producer,
-                endpoint=row.endpoint,
-                status=Status(row.status),
-                reason=row.reason,
-                attempt=row.attempt,
-                occurred_at=row.occurred_at,
-                number=row.number,
-                tries=row.tries,
-                channel=row.channel,
-                reference=row.reference,
-                metadata=row.metadata,
-                callback_url=row.callback_url,
-                is_test=bool(row.is_test),
-                is_in_record=row.is_in_record,
-                age_seconds=float(row.age_seconds),
-                claimed_at=float(row.claimed_at),
-                claimed_monotonic=begun,
-            )
-            for row in rows
-        ]
+        rows = self._rows(statements.CLAIM, {"ids": list(ids), "lease": lease_seconds})
+        return [from_row(ClaimedCallback, row, claimed_monotonic=begun) for row in rows]
 
     def record(self, results: Sequence[CallbackResult]) -> list[str]:
-        """Write results. Returns the endpoints that are suspended by them. Writing one twice changes nothing."""
+        """Returns the endpoints that these results suspend. Writing a result twice changes nothing."""
         rows = [
             {**asdict(result), "is_endpoints": result.failure in ENDPOINT_FAILURES}
             for result in sorted(results, key=lambda result: result.id)
@@ -237,34 +197,20 @@ class CallbackRepository:
             "suspend_after": SUSPEND_AFTER_SECONDS,
             "suspend_failures": SUSPEND_FAILURES,
         }
-        with transaction(self._engine) as connection:
-            found = connection.execute(statements.RECORD, values).all()
-        return [row.endpoint for row in found if row.is_suspended_now]
+        return [row.endpoint for row in self._rows(statements.RECORD, values) if row.is_suspended_now]
 
     def forget_old(self) -> int:
-        """Drop what was settled long ago. Returns how many."""
-        total = 0
-        while True:
-            with transaction(self._engine) as connection:
-                values = {"days": KEPT_DAYS, "limit": FORGET_PAGE}
-                count = connection.execute(statements.FORGET, values).rowcount
-            total += count
-            if count < FORGET_PAGE:
-                return total
+        """Delete callbacks that were settled `KEPT_DAYS` ago. Returns how many."""
+        return self._execute_in_pages(statements.FORGET, {"days": KEPT_DAYS}, FORGET_PAGE)
 
     def search(self, wanted: CallbackFilter, *, limit: int, before: UUID | None = None) -> list[CallbackView]:
-        """Callbacks, newest first."""
-        query = select(*_VIEW).where(*_conditions(wanted)).order_by(Callback.id.desc()).limit(limit)
-        if before is not None:
-            query = query.where(Callback.id < before)
-        with transaction(self._engine) as connection:
-            return [from_row(CallbackView, row) for row in connection.execute(query)]
+        """Newest first; `before` is the last id of the page before."""
+        query = select(*_VIEW).where(*_conditions(wanted))
+        return self._records(CallbackView, newest(query, Callback.id, limit=limit, before=before))
 
     def show(self, callback: UUID) -> tuple[CallbackView, list[CallView]]:
-        """One callback, and the calls for it.
-
-        Raises:
-            NotFound: there is none with this id.
+        """Raises:
+        NotFound: there is none with this id.
         """
         query: Any = select(*_VIEW).where(Callback.id == callback)
         calls: Any = select(*_CALL).where(CallbackAttempt.callback_id == callback)
@@ -277,77 +223,45 @@ class CallbackRepository:
 
     def endpoints(self) -> list[EndpointView]:
         """Every endpoint that was ever called."""
-        query: Any = select(*_ENDPOINT).order_by(CallbackEndpoint.endpoint)
-        with transaction(self._engine) as connection:
-            return [from_row(EndpointView, row) for row in connection.execute(query)]
+        return self._records(EndpointView, select(*_ENDPOINT).order_by(CallbackEndpoint.endpoint))
 
     def stuck(self) -> list[StuckCallbacks]:
         """Suspended endpoints, and those whose callbacks nobody calls; the oldest first."""
-        with transaction(self._engine) as connection:
-            rows = connection.execute(statements.STUCK, {"late": LATE_SECONDS}).all()
-        return [
-            StuckCallbacks(
-                cause=row.cause,
-                endpoint=row.endpoint,
-                oldest=row.oldest,
-                failure=row.failure,
-                http_status=row.http_status,
-                count=row.total,
-            )
-            for row in rows
-        ]
+        rows = self._rows(statements.STUCK, {"late": LATE_SECONDS})
+        return [from_row(StuckCallbacks, row, count=row.total) for row in rows]
 
     def count(self, wanted: CallbackFilter, ids: Sequence[UUID] = ()) -> dict[tuple[str, str | None], int]:
         """(endpoint, failure) → how many callbacks a replay would find."""
         columns: list[Any] = [Callback.endpoint, Callback.failure]
         counted: Any = select(*columns, func.count()).group_by(*columns)
-        with transaction(self._engine) as connection:
-            rows = connection.execute(counted.where(*_replayable(wanted, ids))).all()
-        return {(row[0], row[1]): row[2] for row in rows}
+        return {(row[0], row[1]): row[2] for row in self._rows(counted.where(*_replayable(wanted, ids)))}
 
     def replay_page(
         self, wanted: CallbackFilter, ids: Sequence[UUID], record: UUID, *, after: UUID | None, tally: ActionCounts
     ) -> tuple[ActionCounts, UUID | None]:
-        """Set the next page going again. Returns the counts so far, and where the next page begins; None: the
-        end."""
-        query = select(Callback.id).where(*_replayable(wanted, ids)).order_by(Callback.id).limit(PAGE)
-        if after is not None:
-            query = query.where(Callback.id > after)
-        with transaction(self._engine) as connection:
-            found = [str(row[0]) for row in connection.execute(query.with_for_update())]
-            if not found:
-                return tally, None
-            connection.execute(statements.REPLAY, {"ids": found})
-            tally += ActionCounts(len(found), len(found))
-            note_result(connection, record, tally, is_finished=False)
-        return tally, UUID(found[-1])
+        """Make the next page due again; see `act_on_page`."""
+
+        def replay(connection: Connection, rows: Sequence[Any]) -> None:
+            connection.execute(statements.REPLAY, {"ids": [row.id for row in rows]})
+
+        query = oldest(select(Callback.id).where(*_replayable(wanted, ids)), Callback.id, limit=PAGE, after=after)
+        return act_on_page(self._engine, query, record, tally, replay)
 
     def resume(self, endpoint: str) -> bool:
-        """Call it again. Returns whether it was suspended."""
-        with transaction(self._engine) as connection:
-            return connection.execute(statements.RESUME, {"endpoint": endpoint}).first() is not None
+        """Returns whether it was suspended."""
+        return bool(self._rows(statements.RESUME, {"endpoint": endpoint}))
 
 
 def _replayable(wanted: CallbackFilter, ids: Sequence[UUID]) -> list[ColumnElement[bool]]:
-    """By a filter what is parked; named by its id also what was delivered."""
+    """A filter finds what is parked; ids find what was delivered, too."""
     if ids:
         states = [CallbackState.PARKED, CallbackState.DELIVERED]
         return [among(Callback.id, ids), Callback.state.in_(states)]
     return [*_conditions(wanted), Callback.state == CallbackState.PARKED]
 
 
-def _conditions(wanted: CallbackFilter) -> list[ColumnElement[bool]]:
-    pairs = {
-        Callback.producer: wanted.producer,
-        Callback.endpoint: wanted.endpoint,
-        Callback.notification_id: wanted.notification,
-        Callback.state: wanted.state,
-        Callback.failure: wanted.failure,
-        Callback.status: wanted.status,
-    }
-    found: list[ColumnElement[bool]] = [column == value for column, value in pairs.items() if value is not None]
-    if wanted.since is not None:
-        found.append(Callback.occurred_at >= wanted.since)
-    if wanted.until is not None:
-        found.append(Callback.occurred_at < wanted.until)
-    return found
+def _conditions(wanted: CallbackFilter) -> Iterator[ColumnElement[bool]]:
+    yield from matching(Callback, wanted, "producer", "endpoint", "state", "failure", "status")
+    if wanted.notification is not None:
+        yield Callback.notification_id == wanted.notification
+    yield from within(Callback.occurred_at, wanted.since, wanted.until)

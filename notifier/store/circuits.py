@@ -1,30 +1,29 @@
 """Circuits, shared by all workers: one for each provider, and one for each sender that a provider refuses.
 
-Every statement commits alone. A worker that dies between the result of a call and what follows from it here loses
-a lesson, which the next call teaches again; one that dies with a probe in hand leaves it free when its lease ends.
+Every statement commits by itself. If a worker dies between the result of a call and its effect here, the next call
+has the same effect. If it dies while it probes, the probe is free again when its lease ends.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Engine, TextClause, text
+from sqlalchemy import TextClause, text
 
 from notifier.domain.statuses import Channel, Reason
-from notifier.store.engine import transaction
+from notifier.store.repository import Repository
+from notifier.store.rows import from_row
 
-#: Stands in the place of a sender's name for the circuit of the provider itself.
+#: In place of a sender's name: the circuit of the provider itself.
 NO_SENDER = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CircuitKey:
-    """Whose circuit."""
-
     provider: str
     #: Name of the sender identity; "": the provider's own.
     sender: str = NO_SENDER
@@ -32,8 +31,6 @@ class CircuitKey:
 
 @dataclass(frozen=True, slots=True)
 class CircuitState:
-    """How it stands."""
-
     key: CircuitKey
     #: None: closed; 0 or less: due for a probe.
     open_for_seconds: float | None
@@ -46,7 +43,7 @@ class CircuitState:
     probers: frozenset[UUID]
     #: Messages in a row that were refused for their sender.
     refusals: int
-    #: Where they were to go, of those whose answers may be about that.
+    #: Their destinations, where the answer may be about the destination.
     refused_destinations: frozenset[str]
 
 
@@ -57,15 +54,15 @@ class CircuitRefusal:
     by: UUID
     reason: Reason
     detail: str
-    #: Where it was to go, if the answer may be about that; "": it is surely about the sender.
+    #: Set if the answer may be about the destination; "": it is surely about the sender.
     destination: str = ""
-    #: It was refused before, or another one to that destination was.
+    #: It, or another message to that destination, was refused before.
     is_repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Affected:
-    """Who waits behind circuits."""
+    """Notifications that wait behind circuits."""
 
     channel: Channel
     reason: Reason
@@ -73,31 +70,11 @@ class Affected:
     count: int
 
 
-class CircuitRepository:
-    """Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
+class CircuitRepository(Repository):
     def states(self) -> list[CircuitState]:
-        """Those that are open, or whose sender was refused since it was last accepted."""
-        with transaction(self._engine, is_one_statement=True) as connection:
-            rows = connection.execute(_STATES).all()
-        return [
-            CircuitState(
-                key=CircuitKey(row.provider, row.sender),
-                open_for_seconds=None if row.open_for_seconds is None else float(row.open_for_seconds),
-                opened_at=row.opened_at,
-                open_until=row.open_until,
-                reason=None if row.reason is None else Reason(row.reason),
-                detail=row.detail,
-                openings=row.openings,
-                probers=frozenset(row.probers or ()),
-                refusals=row.refusals,
-                refused_destinations=frozenset(row.refused_destinations or ()),
-            )
-            for row in rows
-        ]
+        """Circuits that are open, or whose sender was refused since it was last accepted."""
+        rows = self._rows(_STATES, is_one_statement=True)
+        return [from_row(CircuitState, row, key=from_row(CircuitKey, row)) for row in rows]
 
     def open(
         self,
@@ -110,20 +87,18 @@ class CircuitRepository:
         again: bool,
         is_repeated: bool = False,
     ) -> bool:
-        """Open it, or, after a probe that failed, open it `again`. One that is open stays as it is.
+        """Open it, or, after a probe that failed, open it `again`. An open circuit stays as it is.
 
-        `by`: the notification whose answer did it; it does not probe. `is_repeated`: it was tried before, so that
-        it counts as no further opening. Returns whether we opened it.
+        `by`: the notification whose answer caused it; it does not probe. `is_repeated`: it was tried before, so it
+        does not count as another opening. Returns whether we opened it.
         """
         values = {"pause": pause_seconds, "reason": reason, "detail": detail[:300], "by": by, "again": again}
-        values["more"] = 0 if is_repeated else 1
-        with transaction(self._engine) as connection:
-            return connection.execute(_OPEN, {**_of(key), **values}).first() is not None
+        return bool(self._rows(_OPEN, {**asdict(key), **values, "more": 0 if is_repeated else 1}))
 
     def refuse(self, key: CircuitKey, pause_seconds: float, refusal: CircuitRefusal, *, at_most: int) -> bool:
-        """Count a message that was refused for its sender; at `at_most` in a row, open the sender's circuit, and
-        after a probe open it again. A message counts once, and so does a destination that may be what the answers
-        are about. Returns whether it was us who opened it."""
+        """Count a message that was refused for its sender. At `at_most` in a row, open the sender's circuit; after
+        a probe, open it again. A message counts once, and so does a destination that the answers may be about.
+        Returns whether we opened it."""
         values = {
             "pause": pause_seconds,
             "reason": refusal.reason,
@@ -133,55 +108,42 @@ class CircuitRepository:
             "more": 0 if refusal.is_repeated else 1,
             "at_most": at_most,
         }
-        with transaction(self._engine) as connection:
-            return bool(connection.execute(_REFUSE, {**_of(key), **values}).scalar_one())
+        return bool(self._scalar(_REFUSE, {**asdict(key), **values}))
 
     def accept(self, accepted: Collection[tuple[CircuitKey, float]]) -> None:
-        """(key, seconds ago): a message of that sender was accepted. Whatever was held against it is forgiven."""
-        rows = [{**_of(key), "ago": ago} for key, ago in sorted(accepted, key=lambda one: _order(one[0]))]
-        with transaction(self._engine, is_one_statement=True) as connection:
-            connection.execute(_ACCEPT, {"rows": json.dumps(rows)})
+        """(key, seconds ago): a message of that sender was accepted, so its circuit starts afresh."""
+        # One order for all workers, so that they wait for each other instead of locking up.
+        in_order = sorted(accepted, key=lambda one: astuple(one[0]))
+        rows = [{**asdict(key), "ago": ago} for key, ago in in_order]
+        self._execute(_ACCEPT, {"rows": json.dumps(rows)}, is_one_statement=True)
 
     def close(self, key: CircuitKey) -> bool:
-        """Close it. Returns whether it was open."""
-        with transaction(self._engine) as connection:
-            return connection.execute(_CLOSE, _of(key)).first() is not None
+        """Returns whether it was open."""
+        return bool(self._rows(_CLOSE, asdict(key)))
 
     def close_all(self, provider: str) -> None:
         """Close the provider's circuit and those of its senders."""
-        with transaction(self._engine) as connection:
-            connection.execute(_CLOSE_ALL, {"provider": provider})
+        self._execute(_CLOSE_ALL, {"provider": provider})
 
     def take_probe(
         self, key: CircuitKey, by: UUID, *, lease_seconds: float, grace_seconds: float, is_fresh: bool
     ) -> bool:
-        """Whether the notification `by` may try a provider whose pause is over; then no other one may for
-        `lease_seconds`. One that opened it or probed it before never may. One that is not fresh, whose answer may
-        be known already, may if no fresh one came within `grace_seconds`, which double with each probe."""
+        """Whether the notification `by` may probe a provider whose pause is over; then no other may for
+        `lease_seconds`. One that opened or probed the circuit before never may. One that is not fresh, so that its
+        answer may be known already, may if no fresh one came within `grace_seconds`, doubled with each probe."""
         values = {"by": by, "lease": lease_seconds, "grace": grace_seconds, "fresh": is_fresh}
-        with transaction(self._engine) as connection:
-            return connection.execute(_PROBE, {**_of(key), **values}).first() is not None
+        return bool(self._rows(_PROBE, {**asdict(key), **values}))
 
     def affected(self, reasons: Collection[Reason]) -> list[Affected]:
-        """Notifications that wait for one of these reasons, by producer, those with the most first."""
-        with transaction(self._engine, is_one_statement=True) as connection:
-            rows = connection.execute(_AFFECTED, {"reasons": list(reasons)}).all()
-        return [Affected(Channel(row.channel), Reason(row.reason), row.producer, row.total) for row in rows]
+        """Notifications that wait for one of these reasons, the largest number first."""
+        rows = self._rows(_AFFECTED, {"reasons": list(reasons)}, is_one_statement=True)
+        return [from_row(Affected, row, count=row.total) for row in rows]
 
     def accepted_since_refused(self, key: CircuitKey, notification_id: UUID) -> bool:
-        """Whether the provider accepted another message of that sender after it first refused this one."""
-        values = {**_of(key), "id": notification_id, "reasons": [Reason.SENDER_REFUSED, Reason.PROVIDER_ACCOUNT]}
-        with transaction(self._engine, is_one_statement=True) as connection:
-            return bool(connection.execute(_ACCEPTED_SINCE, values).scalar_one())
-
-
-def _of(key: CircuitKey) -> dict[str, object]:
-    return {"provider": key.provider, "sender": key.sender}
-
-
-def _order(key: CircuitKey) -> tuple[str, str]:
-    """One order for all workers, so that they wait for each other instead of locking up."""
-    return key.provider, key.sender
+        """Whether the provider accepted a message of that sender after it first refused this one."""
+        reasons = [Reason.SENDER_REFUSED, Reason.PROVIDER_ACCOUNT]
+        values = {**asdict(key), "id": notification_id, "reasons": reasons}
+        return bool(self._scalar(_ACCEPTED_SINCE, values, is_one_statement=True))
 
 
 _STATES: TextClause = text("""

@@ -1,27 +1,25 @@
-"""The statements of claims and of beginning attempts. As in `statements`: rows as one JSON array, found by their
-ids, and `now()` is the transaction's.
+"""The statements of claims and of beginning attempts, made as in `ledger_sql`.
 
 The answer to each of them may be lost although it was carried out. Then it is repeated, after `WAIT_FOR`: `CLAIM`
-finds its own by its token, and what `START_ATTEMPTS` had begun is found by `STARTED`.
+finds its own by its token, and `STARTED` finds what `START_ATTEMPTS` had begun.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import TextClause, bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY, UUID
-from sqlalchemy.types import Text
+from sqlalchemy import TextClause, text
 
-_IDS = bindparam("ids", type_=ARRAY(UUID(as_uuid=False)))
-_TOKEN = bindparam("token", type_=UUID(as_uuid=True))
+from notifier.store import binds
 
-# Before a statement whose answer was lost is repeated: if the server is still at it, it comes to its end first.
+_TOKEN = binds.uuid("token")
+
+# Before a statement is repeated: if the server is still at it, it ends first.
 WAIT_FOR: TextClause = text("""
 SELECT id FROM notifications WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
-""").bindparams(_IDS)
+""").bindparams(binds.IDS)
 
-# What is `sending` under the same token was claimed by this very statement, and its answer was lost: it is given
-# again, under the same number, with a whole lease. Each run of a task has a token of its own.
-# `tries` are calls: what has a number and was not called (see `GIVE_BACK`) is none.
+# What is `sending` under the same token was claimed by this very statement, whose answer was lost: it is returned
+# again, with the same number and a whole lease. Each run of a task has a token of its own.
+# `tries` counts calls; an attempt that was begun and not called (see `GIVE_BACK`) is none.
 CLAIM: TextClause = text("""
 WITH wanted AS MATERIALIZED (
   SELECT n.id, n.status = 'queued' AS is_new FROM unnest(:ids) AS w(id)
@@ -52,17 +50,17 @@ SELECT id, producer, channel, lane, recipient, template, locale, context, sealed
   extract(epoch FROM now() - greatest(accepted_at, send_at, replayed_at)) AS age_seconds,
   extract(epoch FROM expires_at - now()) AS seconds_to_expiry
 FROM claimed WHERE status = 'sending' ORDER BY id
-""").bindparams(_IDS, _TOKEN)
+""").bindparams(binds.IDS, _TOKEN)
 
-# Only of those that were in hand when a worker went away.
+# Only for those that were in hand when a worker died.
 CONFIRM_CLAIMS: TextClause = text("""
 UPDATE notifications AS n SET confirmed_claim = n.claim
 FROM unnest(:ids) AS w(id) WHERE n.id = w.id AND CASE
   WHEN n.status = 'sending' AND n.claim_token = :token THEN true END
-""").bindparams(_IDS, _TOKEN)
+""").bindparams(binds.IDS, _TOKEN)
 
 # Suppressions are looked up here and not with the claim: the sender identity and the template are known only now,
-# it costs no statement of its own, and who asked for no more until a moment ago gets no more.
+# it costs no further statement, and a wish of a moment ago is respected.
 START_ATTEMPTS: TextClause = text("""
 WITH wanted AS MATERIALIZED (
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
@@ -82,10 +80,10 @@ WITH wanted AS MATERIALIZED (
   UPDATE notifications AS n SET attempt_count = r.number
   FROM wanted AS r
   WHERE n.id = r.id AND r.id NOT IN (SELECT id FROM barred) AND CASE
-    -- No call without this row: what is a test goes to the simulator, what is none does not, whoever asks.
+    -- No call without this row: tests go to the simulator, and nothing else does.
     WHEN n.is_test <> (r.provider = :simulator) THEN false
     WHEN n.claim = r.claim AND n.status = 'sending' AND n.due_at > now() + make_interval(secs => :margin)
-    -- Whoever wants it knows its number: a statement that comes late, or twice, begins nothing.
+    -- The caller knows its number: a statement that comes late, or twice, begins nothing.
     THEN n.attempt_count = r.number - 1 END
   RETURNING n.id, n.claim, r.number, r.provider
 ), started AS (
@@ -104,9 +102,9 @@ WITH wanted AS MATERIALIZED (
   SELECT id, 'status', 'suppressed', reason, detail FROM stopped
 )
 SELECT id, claim, number, provider FROM held
-""").bindparams(bindparam("wishes", type_=ARRAY(Text())))
+""").bindparams(binds.texts("wishes"))
 
-# After the answer to `START_ATTEMPTS` was lost: those that it had begun.
+# Those that `START_ATTEMPTS` had begun, after its answer was lost.
 STARTED: TextClause = text("""
 SELECT n.id, n.claim, a.number, a.provider
 FROM json_to_recordset(CAST(:rows AS json)) AS r(id uuid, claim int, number int, provider text)

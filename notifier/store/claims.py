@@ -1,7 +1,7 @@
-"""Claims and the beginning of attempts, also for the second time: after an answer that was lost.
+"""Claims and the beginning of attempts, also again after an answer that was lost.
 
 Crash point: between a statement's commit and its answer nobody knows whether it was carried out. It is repeated
-with the same token, or for attempts of the same numbers, and finds what it did.
+with the same token, or for the same attempt numbers, and finds what it did.
 """
 
 from __future__ import annotations
@@ -10,26 +10,27 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Row
+from sqlalchemy import Engine, Row
 
 from notifier.domain.statuses import SIMULATOR, SuppressionReason
 from notifier.store import claim_sql as statements
 from notifier.store.engine import transaction
 from notifier.store.ledger_rows import as_json, call_row
 from notifier.store.records import NewAttempt, Started
+from notifier.store.rows import from_row
 
 
 def claim_rows(
     engine: Engine, ids: Sequence[UUID], token: UUID, *, lease_seconds: float, again: bool
 ) -> Sequence[Row[Any]]:
-    """Rows of `CLAIM`. Those that were in hand when a worker went away are confirmed before anybody looks into
-    them: if they end this process, it counts."""
-    values = {"ids": [str(value) for value in ids], "token": token, "lease": lease_seconds}
+    """Rows of `CLAIM`. Those that were in hand when a worker died are confirmed before anybody looks into them: if
+    they end this process too, it counts."""
+    values = {"ids": list(ids), "token": token, "lease": lease_seconds}
     with transaction(engine, is_one_statement=not again) as connection:
         if again:
             connection.execute(statements.WAIT_FOR, {"ids": values["ids"]})
         rows = connection.execute(statements.CLAIM, values).all()
-    suspects = [str(row.id) for row in rows if row.crash_count]
+    suspects = [row.id for row in rows if row.crash_count]
     if suspects:
         with transaction(engine, is_one_statement=True) as connection:
             connection.execute(statements.CONFIRM_CLAIMS, {"ids": suspects, "token": token})
@@ -48,15 +49,11 @@ def start(engine: Engine, calls: Sequence[NewAttempt], *, margin_seconds: float,
             known = {str(row.id) for row in begun}
             rows = [row for row in rows if row["id"] not in known]
         if rows:
-            begun += _start(connection, rows, margin_seconds)
-    return [Started(row.id, row.claim, row.number, row.provider) for row in begun]
-
-
-def _start(connection: Connection, rows: Sequence[dict[str, Any]], margin_seconds: float) -> Sequence[Row[Any]]:
-    values = {
-        "rows": as_json(rows),
-        "margin": margin_seconds,
-        "wishes": [reason for reason in SuppressionReason if reason.is_a_wish],
-        "simulator": SIMULATOR,
-    }
-    return connection.execute(statements.START_ATTEMPTS, values).all()
+            values = {
+                "rows": as_json(rows),
+                "margin": margin_seconds,
+                "wishes": [reason for reason in SuppressionReason if reason.is_a_wish],
+                "simulator": SIMULATOR,
+            }
+            begun += connection.execute(statements.START_ATTEMPTS, values)
+    return [from_row(Started, row) for row in begun]

@@ -1,8 +1,8 @@
-"""The database's clock, read without asking it each time.
+"""The database's clock, without asking it each time.
 
-A process measures it against its own monotonic clock, which setting the time does not move: whenever it takes a
-connection out of the pool and the last measurement is not of the last seconds. So a machine whose clock is months
-ahead, or is stepped while it works, makes ids of the right time, and no batch costs a round trip more.
+A process measures it against its own monotonic clock, which nobody can set: when it takes a connection out of the
+pool and the last measurement is some seconds old. So a machine whose clock is wrong, or is stepped, makes ids of
+the right time, and no batch costs another round trip.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from sqlalchemy import Connection, Engine
 
 from notifier.domain import message
 
-#: It is measured again after this: the database's own clock may be stepped, too. Seconds.
+#: The clock is measured again after this: the database's own may be stepped, too. Seconds.
 MEASURED_SECONDS = 5.0
 _OPTION = "notifier_clock"
 
 
 class DatabaseClock:
-    """That of one engine's database, behind by at most the time of one answer. Thread-safe."""
+    """Of one engine's database; slow by at most the time of one answer. Thread-safe."""
 
     def __init__(self) -> None:
         #: Our monotonic clock and the database's, at the same moment.
@@ -31,28 +31,22 @@ class DatabaseClock:
 
     @property
     def is_due(self) -> bool:
-        """Whether it is to be measured."""
+        """Whether it must be measured."""
         measured = self._measured
         return measured is None or self._is_another or time.monotonic() - measured[0] > MEASURED_SECONDS
 
     def expect_another(self) -> None:
-        """A connection was made: perhaps to another server, after a failover."""
+        """A new connection may lead to another server, after a failover."""
         self._is_another = True
 
     def measure(self, connection: Any) -> None:
-        """Ask for it, by a connection of the driver that is in no transaction."""
-        begins_transactions = not connection.autocommit
-        connection.autocommit = True
-        try:
-            found = connection.execute(_TELL, prepare=False).fetchone()
-            self._measured = (time.monotonic(), float(found[0]))
-            self._is_another = False
-        finally:
-            if begins_transactions and not connection.closed:
-                connection.autocommit = False
+        """By a connection of the driver in autocommit."""
+        found = connection.execute(_TELL, prepare=False).fetchone()
+        self._measured = (time.monotonic(), float(found[0]))
+        self._is_another = False
 
     def now(self) -> datetime:
-        """Whoever has had a connection has measured it."""
+        """To be called after a connection was taken out of the pool, which measures the clock."""
         return datetime.fromtimestamp(self._seconds(), UTC)
 
     def new_id(self) -> UUID:
@@ -66,13 +60,13 @@ class DatabaseClock:
 
 
 def clock_of(bind: Engine | Connection) -> DatabaseClock:
-    """That of an engine of `make_engine`, or of one of its connections."""
+    """Of an engine of `make_engine`, or of one of its connections."""
     found: DatabaseClock = bind.get_execution_options()[_OPTION]
     return found
 
 
 def set_clock(engine: Engine, clock: DatabaseClock) -> None:
-    """From here on `clock_of` finds it."""
+    """For `clock_of`."""
     engine.update_execution_options(**{_OPTION: clock})
 
 

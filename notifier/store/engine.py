@@ -1,4 +1,4 @@
-"""Connections to Postgres: their deadlines, transactions, and what an error of theirs means."""
+"""Connections to Postgres: their deadlines, their transactions, and what their errors mean."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Any
 
 from psycopg import Error as PsycopgError
 from sqlalchemy import Connection, Engine, create_engine
@@ -14,7 +13,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from notifier.domain.errors import ConfigurationError, ServiceUnavailable, StatementCancelled
+from notifier.domain.errors import ConfigurationError, DatabaseChanged, ServiceUnavailable, StatementCancelled
 from notifier.store import sessions
 from notifier.store.clock import DatabaseClock, clock_of, set_clock
 from notifier.store.identity import IdentityCheck
@@ -59,8 +58,8 @@ def make_engine(
 ) -> Engine:
     """An engine whose every wait has an end: 5 s to connect, 30 s a statement, dead peers found by keepalives.
 
-    A pooled connection that rested is tried before use, so a database that came back costs no failed statement.
-    `guarded` refuses to work on a database that is not the one it was (see `store.identity`).
+    A pooled connection that rested is tried before use, so no statement fails once the database is back.
+    `guarded`: refuse to work on a database that is not the one it was (see `store.identity`).
     """
     engine = create_engine(
         database_url(url),
@@ -68,7 +67,15 @@ def make_engine(
         max_overflow=pool_size,
         pool_timeout=30,
         pool_recycle=1800,
-        connect_args=_connect_args(application),
+        connect_args={
+            "connect_timeout": 5,
+            "application_name": application,
+            "options": sessions.START_OPTIONS,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 30000,
+        },
         # An error would hold the values of its statement: people's data, one-time codes.
         hide_parameters=True,
     )
@@ -79,10 +86,10 @@ def make_engine(
 
 
 def database_now(engine: Engine) -> datetime:
-    """By the database's clock, which is asked only if nobody has lately.
+    """By the database's clock, which is asked every few seconds.
 
     Raises:
-        ServiceUnavailable: nobody has, and it cannot be.
+        ServiceUnavailable: it cannot be asked now.
     """
     clock = clock_of(engine)
     if clock.is_due:
@@ -91,20 +98,8 @@ def database_now(engine: Engine) -> datetime:
     return clock.now()
 
 
-def _connect_args(application: str) -> dict[str, Any]:
-    return {
-        "connect_timeout": 5,
-        "application_name": application,
-        "options": sessions.START_OPTIONS,
-        "keepalives_idle": 10,
-        "keepalives_interval": 5,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 30000,
-    }
-
-
 def is_temporary(error: SQLAlchemyError) -> bool:
-    """Whether the database could not be used at all just now, as opposed to refusing this statement."""
+    """Whether the database could not be used at all, as opposed to refusing this statement."""
     if isinstance(error, PoolTimeout):
         return True
     if not isinstance(error, DBAPIError):
@@ -115,12 +110,12 @@ def is_temporary(error: SQLAlchemyError) -> bool:
 
 
 def is_about_statement(error: ServiceUnavailable) -> bool:
-    """Whether the database is there, and ended this very statement: it took too long, or rows of it are locked."""
+    """Whether the database is there but ended this statement: it took too long, or its rows are locked."""
     return isinstance(error, StatementCancelled) or sqlstate_of(error) == "55P03"
 
 
 def sqlstate_of(error: ServiceUnavailable) -> str | None:
-    """What the database said that `transaction` raised this for; None: nothing."""
+    """Of the database's error that `transaction` raised this for; None: there was none."""
     return getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)
 
 
@@ -131,8 +126,8 @@ _UNPREPARED: ContextVar[bool] = ContextVar("unprepared", default=False)
 
 @contextmanager
 def unprepared() -> Iterator[None]:
-    """Within this, transactions of this thread go by connections that prepare nothing, new ones if need be: what
-    failed by its session does not fail so again. Nor do they wait long for a row that somebody has locked."""
+    """Within this, transactions of this thread use connections that prepare nothing, new ones if need be: what
+    failed because of its session does not fail so again. Nor do they wait long for a locked row."""
     token = _UNPREPARED.set(True)
     try:
         yield
@@ -154,8 +149,8 @@ def _connect(engine: Engine) -> Connection:
 
 @contextmanager
 def transaction(engine: Engine, *, is_one_statement: bool = False) -> Iterator[Connection]:
-    """One transaction, committed at the end. Of `is_one_statement` each commits itself: that saves the round trips
-    of BEGIN and COMMIT.
+    """One transaction, committed at the end. With `is_one_statement` each statement commits itself, which saves
+    the round trips of BEGIN and COMMIT.
 
     Raises:
         ServiceUnavailable: if the database cannot be used now. If the connection broke during the commit the
@@ -167,8 +162,8 @@ def transaction(engine: Engine, *, is_one_statement: bool = False) -> Iterator[C
     try:
         with _connect(engine) as connection:
             session = sessions.session_of(connection)
-            if session is not None:
-                sessions.refuse_another_database(session)
+            if session is not None and session.refusal is not None:
+                raise DatabaseChanged(session.refusal)
             has_to_set = session is not None and bool(session.wrong)
             is_impatient = _UNPREPARED.get()
             if is_one_statement and not has_to_set and not is_impatient:
@@ -176,7 +171,7 @@ def transaction(engine: Engine, *, is_one_statement: bool = False) -> Iterator[C
                 return
             with connection.begin():
                 if has_to_set:
-                    sessions.set_options(connection)
+                    connection.exec_driver_sql(sessions.SET_OPTIONS)
                 if is_impatient:
                     connection.exec_driver_sql(_IMPATIENT)
                 yield connection
@@ -188,7 +183,7 @@ def transaction(engine: Engine, *, is_one_statement: bool = False) -> Iterator[C
 
 
 def _meaning(error: SQLAlchemyError, session: sessions.DatabaseSession | None) -> ServiceUnavailable | None:
-    """What our callers are told; None: it is a fault of the statement."""
+    """What to raise; None: the statement is at fault."""
     original = getattr(error, "orig", None)
     of_sessions = sessions.note_failure(session, original)
     if of_sessions is not None:
@@ -212,7 +207,7 @@ def _meaning(error: SQLAlchemyError, session: sessions.DatabaseSession | None) -
 
 
 def check_sessions(engine: Engine) -> sessions.DatabaseSession | None:
-    """How the sessions are, after a look at the ways in which a pooler changes them. None: not one of ours.
+    """The sessions, after a look at what a pooler may do to them. None: not an engine of `make_engine`.
 
     Raises:
         ConfigurationError: work is not possible through this pooler.
@@ -236,14 +231,14 @@ def check_sessions(engine: Engine) -> sessions.DatabaseSession | None:
 
 
 def who_and_where(engine: Engine) -> tuple[str, str]:
-    """(our role, our database), as the server calls them."""
+    """(our role, our database)."""
     with transaction(engine) as connection:
         row = connection.exec_driver_sql("SELECT current_user, current_database()").one()
     return row[0], row[1]
 
 
 def database_verdict(engine: Engine, *, trusts_failover: bool = False) -> IdentityCheck | None:
-    """Whether it is the database it was; None: it has no table that could say so.
+    """None: the database has no table that says which one it is.
 
     Raises:
         ServiceUnavailable: the database cannot be used now.

@@ -1,8 +1,8 @@
-"""What to search notifications for, and how much that may read."""
+"""The filter of notifications, and how much a search may read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,17 +12,18 @@ from notifier.domain.errors import InvalidMessage, WrongSelection
 from notifier.domain.recipient_identity import number_faults
 from notifier.domain.statuses import Channel, Status
 from notifier.security.recipient_hash import HashKey
+from notifier.store.rows import matching
 from notifier.store.schema.notifications import Notification
 from notifier.store.schema.partitions import first_id
 
-#: What has to be read one by one is read of no longer time than this.
+#: A filter without an index reads notifications one by one: at most of this time.
 MAX_SPAN = timedelta(days=31)
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """What to search for; None: anything. All that is given must hold. Times are of acceptance by the producer's
-    id, `since` inclusive, `until` exclusive."""
+    """All conditions must hold; None: no condition. Times are those of the ids, `since` inclusive, `until`
+    exclusive."""
 
     #: An address, with or without display name, or a number.
     recipient: str | None = None
@@ -36,16 +37,16 @@ class Filter:
     provider: str | None = None
     since: datetime | None = None
     until: datetime | None = None
-    #: Names and values that its metadata holds. No index is for these, see `check_span`.
+    #: Names and values that the metadata holds. They have no index, see `check_span`.
     metadata: dict[str, str] | None = None
     #: Those of test keys, or all others.
     is_test: bool | None = None
-    #: Only of these channels, and of templates whose names are of one of these patterns (`order_*`).
+    #: Only these channels, and templates whose names match one of these patterns (`order_*`).
     channels: tuple[str, ...] | None = None
     templates: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Raises `InvalidMessage` for a number that is none: it would find nobody, as if there were nothing."""
+        """Raises `InvalidMessage` for a bad number, which would find nothing."""
         if self.recipient is not None and "@" not in self.recipient:
             faults = number_faults(self.recipient.strip(), "recipient")
             if faults:
@@ -53,21 +54,19 @@ class Filter:
 
     @property
     def is_exact(self) -> bool:
-        """Whether it finds a few, by an index, however many there are."""
+        """Whether an index leads to a few notifications."""
         return any(value is not None for value in (self.recipient, self.reference, self.idempotency_key))
 
     @property
     def may_take_long(self) -> bool:
-        """Whether much may be read for a page of it, because no index is for what it asks."""
+        """Whether a page may take long, because a condition has no index."""
         unindexed = (self.metadata, self.reason, self.provider, self.channel, self.channels, self.templates)
         is_common = self.status in (Status.SENT, Status.DELIVERED)
         return not self.is_exact and (is_common or any(value is not None for value in unindexed))
 
     def check_span(self, now: datetime) -> None:
-        """Let pass what reads no more than `MAX_SPAN` of notifications one by one.
-
-        Raises:
-            WrongSelection: metadata is asked for of a longer time.
+        """Raises:
+        WrongSelection: metadata is searched over more than `MAX_SPAN`.
         """
         if self.metadata is None or self.is_exact:
             return
@@ -80,21 +79,8 @@ class Filter:
 
 def conditions(wanted: Filter, hash_key: HashKey) -> Iterator[ColumnElement[bool]]:
     """The filter as conditions on `notifications`."""
-    names: Sequence[str] = (
-        "reference",
-        "idempotency_key",
-        "producer",
-        "channel",
-        "status",
-        "reason",
-        "template",
-        "provider",
-        "is_test",
-    )
-    for name in names:
-        value = getattr(wanted, name)
-        if value is not None:
-            yield getattr(Notification, name) == value
+    yield from matching(Notification, wanted, "reference", "idempotency_key", "producer", "channel", "status")
+    yield from matching(Notification, wanted, "reason", "template", "provider", "is_test")
     if wanted.channels is not None:
         yield Notification.channel.in_(wanted.channels)
     if wanted.templates is not None:
@@ -111,12 +97,12 @@ def conditions(wanted: Filter, hash_key: HashKey) -> Iterator[ColumnElement[bool
 
 
 def _like(pattern: str) -> str:
-    """The pattern of template names, which has `*` and `?` and nothing else that is special, for LIKE."""
+    """For LIKE: a pattern of template names, in which only `*` and `?` are special."""
     return pattern.replace("_", "\\_").replace("*", "%").replace("?", "_")
 
 
 def hashes_of(wanted: Filter, hash_key: HashKey) -> list[bytes]:
-    """What the recipient is known by: on the channel asked for, or on either."""
+    """The recipient's hashes: on the channel asked for, or on both."""
     recipient = wanted.recipient or ""
     known = [channel for channel in Channel if wanted.channel in (None, channel)]
     # A number gets no mail, and an address no text.

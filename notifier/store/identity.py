@@ -1,9 +1,9 @@
-"""Which database this is: what a restored backup, a failover or another server changes.
+"""The identity of the database, which a restored backup, a failover or another server changes.
 
-A backup carries the identity of the database that it was made of. Where it is restored the one or the other is
-another: `pg_restore` makes new tables, with new oids; a cluster of its own has its own identifier; recovery to a
-point in time, and a standby that takes over, begin a new timeline. A copy of the files of a stopped server, or a
-snapshot of its disk, changes none of them: nobody notices that.
+A backup carries the identity of the database it was made of. Where it is restored, something differs: `pg_restore`
+makes new tables, with new oids; another cluster has another identifier; recovery to a point in time, and a standby
+that takes over, begin a new timeline. A copy of the files of a stopped server, or a snapshot of its disk, changes
+nothing and is not noticed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from notifier.domain.errors import ServiceUnavailable
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What tells a database from a copy of it. None: not known, and not compared."""
+    """None: not known, and not compared."""
 
     #: Of the cluster, given by initdb. None where `pg_control_system()` may not be called.
     system_identifier: int | None
@@ -33,8 +33,6 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class IdentityCheck:
-    """The identity that is stored, beside the one that is."""
-
     #: None: none is stored.
     stored: Identity | None
     current: Identity
@@ -42,7 +40,6 @@ class IdentityCheck:
 
     @property
     def differences(self) -> tuple[str, ...]:
-        """What is another, in words."""
         if self.stored is None:
             return ("no identity is stored",)
         stored, current = asdict(self.stored), asdict(self.current)
@@ -56,12 +53,10 @@ class IdentityCheck:
 
     @property
     def is_another(self) -> bool:
-        """Whether it is not the database it was."""
         return bool(self.differences)
 
     @property
     def in_words(self) -> str:
-        """What is wrong, and the fix."""
         if self.stored is None:
             return "the database does not say which one it is: run `notifier db upgrade`"
         return (
@@ -81,8 +76,8 @@ _OIDS = (
     "(SELECT oid::bigint FROM pg_database WHERE datname = current_database()), "
     "to_regclass('notifications')::oid::bigint"
 )
-# The timeline of the log, not that of the last checkpoint, which comes minutes after a failover. A standby has
-# none of its own, and nothing can be written there.
+# The timeline of the log, not of the last checkpoint, which comes minutes after a failover. A standby has none of
+# its own, and nothing can be written there.
 _CONTROL = (
     "(SELECT system_identifier FROM pg_control_system()), CASE WHEN NOT pg_is_in_recovery() THEN "
     "('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint END"
@@ -92,17 +87,17 @@ _FROM = "FROM (VALUES (1)) AS one LEFT JOIN database_identity AS i ON true"
 _WITH_CONTROL = f"SELECT i.id, {_STORED}, {_CONTROL}, {_OIDS} {_FROM}"
 _WITHOUT_CONTROL = f"SELECT i.id, {_STORED}, NULL::bigint, NULL::bigint, {_OIDS} {_FROM}"
 
-#: Where a managed database does not let us call them, or has them not.
+#: Where a managed database lacks these functions or forbids them.
 _NOT_ALLOWED = (errors.InsufficientPrivilege, errors.FeatureNotSupported, errors.UndefinedFunction)
 
 
 def judge(
     connection: psycopg.Connection[Any], *, with_control: bool = True, trusts_failover: bool = False
 ) -> IdentityCheck | None:
-    """Compare what is stored with what is. None: there is no table for it yet, which an upgrade makes.
+    """Compare what is stored with what is. None: the table for it is missing, which an upgrade makes.
 
     The connection is in autocommit: a statement that fails leaves nothing behind. Without `with_control` only oids
-    are compared: what may not be asked for need not be asked again.
+    are compared.
 
     Raises:
         ServiceUnavailable: our user may not read the table.
@@ -142,10 +137,9 @@ _STORE_NEW: TextClause = text(
 
 
 def store_first(connection: Connection, current: Identity) -> None:
-    """Store it unless one is stored."""
+    """Unless one is stored."""
     connection.execute(_STORE_FIRST, asdict(current))
 
 
 def store_new(connection: Connection, current: Identity) -> None:
-    """Store it instead of the one of before."""
     connection.execute(_STORE_NEW, asdict(current))

@@ -1,43 +1,28 @@
 """Every write to the record. Each method is one transaction of set-based statements, whatever the batch's size;
-only what `accept` notes about a few that it had before comes in statements that commit themselves.
+only for a small batch do the statements of `accept` commit one by one.
 
-A status moves only along `status.TRANSITIONS`: the table is part of every `UPDATE … WHERE`. Every move also
-appends an event. The database's clock is the only one that decides.
+A status moves only along `statuses.TRANSITIONS`: the table is part of every `UPDATE … WHERE`. Every move also
+appends an event. Only the database's clock decides.
 
 No statement here writes a callback. The triggers `note_callback_of_new` and `note_callback` on `notifications` do,
-at every change of status that the producer asked for: see migrations/versions.
+at every change of status that the producer asked for: see migrations/versions/0001_tables.py.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Engine
 
-from notifier.domain.statuses import (
-    TRANSITIONS,
-    Channel,
-    Lane,
-    MessageProof,
-    Status,
-    sources_of,
-)
+from notifier.domain.statuses import TRANSITIONS, MessageProof, Status, sources_of
 from notifier.store import acceptance, ledger_sql
 from notifier.store.acceptance import REDISPATCH_SECONDS
 from notifier.store.claims import claim_rows, start
-from notifier.store.engine import database_now, transaction
-from notifier.store.ledger_rows import (
-    as_json,
-    claimed_of,
-    message_claim,
-    not_ours,
-    result_row,
-    unknown_of,
-)
+from notifier.store.engine import transaction
+from notifier.store.ledger_rows import as_json, claimed_of, message_claim, not_ours, result_row, unknown_of
 from notifier.store.ledger_sql import GONE_WORDS
 from notifier.store.mass_alarm import HardBounceWatch
 from notifier.store.personal_data import PersonalData
@@ -54,31 +39,24 @@ from notifier.store.records import (
     Started,
     Unknown,
 )
+from notifier.store.repository import Repository
+from notifier.store.rows import from_row
 from notifier.store.sanitize import storable
 from notifier.store.suppressions import add_suppressions
 
-#: When a task could not be published, the sweep tries again after this. Seconds.
+#: When a task could not be published, the sweep dispatches it again after this. Seconds.
 HURRY_SECONDS = 2
-#: A notification that was in hand this often when its worker went away is poison.
+#: A notification whose worker died this often is poison.
 MAX_CRASHES = 3
 
 
-class Ledger:
-    """Writes. Thread-safe: it holds nothing but engine and keys.
-
-    Every method raises `ServiceUnavailable` when the database cannot be used now.
-    """
-
+class Ledger(Repository):
     def __init__(
         self, engine: Engine, personal_data: PersonalData | None = None, watch: HardBounceWatch | None = None
     ) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._personal_data = personal_data or PersonalData()
         self._watch = watch
-
-    def now(self) -> datetime:
-        """By the database's clock, which decides whether a message is too old; it is asked every few seconds."""
-        return database_now(self._engine)
 
     def accept(
         self, notifications: Sequence[NewNotification], rejections: Sequence[NewRejection] = ()
@@ -92,20 +70,18 @@ class Ledger:
     def claim(
         self, ids: Sequence[UUID], *, lease_seconds: float, token: UUID | None = None, again: bool = False
     ) -> list[Claimed]:
-        """Take those of `ids` that are queued, for `lease_seconds`. The others are somebody else's or done.
+        """Take those of `ids` that are queued, for `lease_seconds`. The others are claimed or done.
 
-        `token`: the caller's own, of this one claim. If its answer was lost, the claim is made `again` with the
-        same token, and finds what it had taken. One that expired while it waited becomes `expired` here.
+        `token`: the caller's own, for this one claim. If its answer was lost, the claim is made `again` with the
+        same token, and finds what it had taken. A notification that expired meanwhile becomes `expired` here.
         """
         claimed_at = time.monotonic()
         rows = claim_rows(self._engine, ids, token or uuid4(), lease_seconds=lease_seconds, again=again)
         return [claimed_of(row, self._personal_data, claimed_at) for row in rows]
 
     def requeue_soon(self, ids: Sequence[UUID]) -> None:
-        """The task of these could not be published: those that are still queued are due again at once."""
-        values = {"ids": [str(value) for value in ids], "seconds": HURRY_SECONDS}
-        with transaction(self._engine) as connection:
-            connection.execute(ledger_sql.HURRY, values)
+        """The tasks of these could not be published: those still queued are due again at once."""
+        self._execute(ledger_sql.HURRY, {"ids": list(ids), "seconds": HURRY_SECONDS})
 
     def start_attempts(
         self, calls: Iterable[NewAttempt], *, margin_seconds: float, again: bool = False
@@ -119,24 +95,23 @@ class Ledger:
         return {started.id: started for started in begun}
 
     def give_back(self, results: Sequence[DeliveryResult]) -> None:
-        """End claims under which no provider was called, or is called any more.
+        """End claims under which no provider was called, or will be.
 
-        Of these results, `number` is that of an attempt that may have been begun for them: it is closed as not
-        called. Nothing is written for a claim that is no longer the current one, nor twice.
+        The `number` of a result is that of an attempt that may have been begun: it is closed as not called.
+        Nothing is written for a claim that is no longer the current one, nor twice.
         """
-        with transaction(self._engine, is_one_statement=True) as connection:
-            connection.execute(ledger_sql.GIVE_BACK, _values([result_row(result) for result in results]))
+        values = _values([result_row(result) for result in results])
+        self._execute(ledger_sql.GIVE_BACK, values, is_one_statement=True)
 
     def finish(self, results: Sequence[DeliveryResult]) -> None:
         """Write results: complete the attempts, move the statuses, append the events.
 
         An acceptance counts from any status that may still become `sent`; any other result only while the claim
-        is still the current one. Writing a result twice changes nothing. A recipient whom a provider asks us to
-        leave alone is suppressed with the result, or neither is written. A message that is another attempt's is
-        not written: see `attribute`.
+        is the current one. Writing a result twice changes nothing. The suppression of a result is written with it,
+        or neither is. A message that is another attempt's is not written: see `attribute`.
 
-        Crash point: between the commit of the others and that of a result whose message was another one's. Its
-        attempt stays open, becomes unknown with its lease, and is looked up.
+        Crash point: between the commit of the others and that of a result whose message was another attempt's. Its
+        attempt stays open, becomes unknown when the lease ends, and is looked up.
         """
         suppressions = [result.suppression for result in results if result.suppression]
         with transaction(self._engine, is_one_statement=not suppressions) as connection:
@@ -147,12 +122,11 @@ class Ledger:
                 self.attribute(result)
 
     def attribute(self, result: DeliveryResult) -> bool:
-        """Write one acceptance whose message another attempt may have, or get just now. Returns whether it is
-        ours.
+        """Write one acceptance whose message another attempt may have, or get just now. Returns whether the
+        message is ours.
 
-        What the provider answered takes the message from an attempt that only guessed, which becomes unknown
-        again. Otherwise it is not ours: one that the provider answered becomes unknown itself, one that a look-up
-        found stays so.
+        A provider's answer takes the message from an attempt that only guessed, which becomes unknown again. If
+        the message is not ours, an attempt with an answer becomes unknown, and one that was looked up stays so.
         """
         claim = message_claim(result)
 
@@ -170,42 +144,36 @@ class Ledger:
 
     def note_failed_attempts(self, results: Sequence[DeliveryResult]) -> None:
         """Complete attempts whose delivery goes on with the next provider: the status stays `sending`."""
-        with transaction(self._engine) as connection:
-            connection.execute(
-                ledger_sql.FINISH_ATTEMPTS, {"rows": as_json([result_row(result) for result in results])}
-            )
+        self._execute(ledger_sql.FINISH_ATTEMPTS, {"rows": as_json([result_row(result) for result in results])})
 
     def take_due(self, *, limit: int, unknown_after_seconds: float) -> list[Due]:
-        """The sweep: move what is due, and return what is queued now and wants a deliver task.
+        """The sweep: move what is due, and return what is queued now and needs a deliver task.
 
-        An attempt whose worker went away waits `unknown_after_seconds` for a late result before it is looked up.
-        Runs any number of times at once: rows are taken with SKIP LOCKED and their `due_at` moves with them.
+        An attempt whose worker died waits `unknown_after_seconds` for a late result before it is looked up.
+        Sweeps may run at once: rows are taken with SKIP LOCKED and their `due_at` moves with them.
         """
         pauses = {f"redispatch_{lane}": seconds for lane, seconds in REDISPATCH_SECONDS.items()}
         ended = {"limit": limit, "unknown_after": unknown_after_seconds, "max_crashes": MAX_CRASHES}
         with transaction(self._engine) as connection:
             connection.execute(ledger_sql.END_LEASES, ended)
             rows = connection.execute(ledger_sql.QUEUE_DUE, {"limit": limit, **pauses}).all()
-        return [Due(row.id, Channel(row.channel), Lane(row.lane), row.alone) for row in rows]
+        return [from_row(Due, row) for row in rows]
 
     def take_unanswered(
         self, *, limit: int, unknown_again_after_seconds: float, receipt_again_after_seconds: float
     ) -> list[Due]:
-        """Unknown outcomes and missing receipts that are due to be looked up; given out again after so long if
-        nobody settles them."""
+        """Unknown outcomes and missing reports that are due to be looked up; due again after these times if nobody
+        settles them."""
         values = {
             "limit": limit,
             "unknown_again_after": unknown_again_after_seconds,
             "receipt_again_after": receipt_again_after_seconds,
         }
-        with transaction(self._engine) as connection:
-            rows = connection.execute(ledger_sql.TAKE_UNANSWERED, values).all()
-        return [Due(row.id, Channel(row.channel), Lane(row.lane)) for row in rows]
+        return self._records(Due, ledger_sql.TAKE_UNANSWERED, values)
 
     def unknown_attempts(self, ids: Sequence[UUID]) -> list[Unknown]:
         """The attempts with unknown outcome of those of `ids` that still are `unknown`."""
-        with transaction(self._engine) as connection:
-            rows = connection.execute(ledger_sql.UNKNOWN, {"ids": [str(value) for value in ids]}).all()
+        rows = self._rows(ledger_sql.UNKNOWN, {"ids": list(ids)})
         return [unknown_of(row, self._personal_data) for row in rows]
 
     def rivals(
@@ -246,8 +214,7 @@ class Ledger:
             {"id": str(id_), "claim": claim, "resend": resend, "detail": storable(detail)[:500]}
             for id_, claim, resend, detail in settled
         ]
-        with transaction(self._engine) as connection:
-            connection.execute(ledger_sql.SETTLE_UNKNOWN, {"rows": as_json(rows), "gone": GONE_WORDS})
+        self._execute(ledger_sql.SETTLE_UNKNOWN, {"rows": as_json(rows), "gone": GONE_WORDS})
 
 
 def _finish(connection: Connection, results: Sequence[DeliveryResult]) -> set[tuple[UUID, int | None]]:

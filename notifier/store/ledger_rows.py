@@ -1,52 +1,44 @@
-"""Values as the rows of a statement's JSON."""
+"""Records as rows of a statement's JSON, and back."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from pydantic_core import to_json
 
-from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Reason, Status
+from notifier.domain.statuses import Outcome, Reason, Status
 from notifier.store.personal_data import PersonalData
 from notifier.store.provider_messages import MessageClaim
 from notifier.store.records import Claimed, DeliveryResult, NewAttempt, Unknown
+from notifier.store.rows import from_row
 from notifier.store.sanitize import bytea, storable
+
+_RESULT_FIELDS = [field.name for field in fields(DeliveryResult) if field.name != "suppression"]
 
 
 def as_json(rows: Any) -> str:
-    """What a statement takes as `:rows`."""
+    """For the parameter `:rows`."""
     try:
         return to_json(rows).decode()
     except ValueError:
-        # A lone surrogate has no UTF-8 form, or it is too deep; PostgreSQL says of which row.
+        # It has a lone surrogate, or is too deep; PostgreSQL will say in which row.
         return json.dumps(rows, default=str)
 
 
 def result_row(result: DeliveryResult) -> dict[str, Any]:
     """For `FINISH…` and `FINISH_ATTEMPTS`."""
-    return {
+    return {name: getattr(result, name) for name in _RESULT_FIELDS} | {
         "id": str(result.id),
-        "claim": result.claim,
-        "status": result.status,
-        "reason": result.reason,
         "detail": _words(result.detail),
-        "due_in_seconds": result.due_in_seconds,
-        "template_version": result.template_version,
-        "number": result.number,
-        "outcome": result.outcome,
-        "provider": result.provider,
         "code": _words(result.code),
-        "subject": result.subject,
         "provider_message_id": _words(result.provider_message_id),
         "id_space": result.id_space if result.provider_message_id else None,
-        "proof": result.proof,
     }
 
 
 def message_claim(result: DeliveryResult) -> MessageClaim:
-    """The message of an acceptance that has one, and whose it is."""
     row = result_row(result)
     return MessageClaim(
         id_space=row["id_space"],
@@ -58,7 +50,7 @@ def message_claim(result: DeliveryResult) -> MessageClaim:
 
 
 def not_ours(result: DeliveryResult, due_in_seconds: float) -> DeliveryResult:
-    """What becomes of an acceptance whose message has proof of being another attempt's."""
+    """The result of an acceptance whose message is proven to be another attempt's."""
     return replace(
         result,
         status=Status.UNKNOWN,
@@ -73,54 +65,21 @@ def not_ours(result: DeliveryResult, due_in_seconds: float) -> DeliveryResult:
 def claimed_of(row: Any, personal_data: PersonalData, claimed_at: float) -> Claimed:
     """A row of `CLAIM`."""
     person = personal_data.open_to_send(row, row.secrets)
-    return Claimed(
-        id=row.id,
-        producer=row.producer,
-        channel=Channel(row.channel),
-        lane=Lane(row.lane),
+    return from_row(
+        Claimed,
+        row,
         recipient=person.recipient,
         address=person.address,
-        template=row.template,
-        locale=row.locale,
         context=person.context,
-        sender=row.sender,
-        reply_to=row.reply_to,
-        expires_at=row.expires_at,
-        on_unknown=OnUnknown(row.on_unknown),
-        attachments=tuple(row.attachments or ()),
-        is_test=row.is_test,
-        claim=row.claim,
-        attempt_count=row.attempt_count,
-        tries=row.tries,
-        age_seconds=float(row.age_seconds),
-        seconds_to_expiry=None if row.seconds_to_expiry is None else float(row.seconds_to_expiry),
-        claimed_at=claimed_at,
         problem=person.problem,
+        claimed_at=claimed_at,
     )
 
 
 def unknown_of(row: Any, personal_data: PersonalData) -> Unknown:
     """A row of `UNKNOWN` or `RIVALS`."""
     person = personal_data.open_to_send(row, row.secrets)
-    return Unknown(
-        id=row.id,
-        channel=Channel(row.channel),
-        lane=Lane(row.lane),
-        recipient=person.recipient,
-        template=row.template,
-        locale=row.locale,
-        context=person.context,
-        sender=row.sender,
-        on_unknown=OnUnknown(row.on_unknown),
-        claim=row.claim,
-        crash_count=row.crash_count,
-        number=row.number,
-        provider=row.provider,
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        looked_at=row.looked_at,
-        problem=person.problem,
-    )
+    return from_row(Unknown, row, recipient=person.recipient, context=person.context, problem=person.problem)
 
 
 def call_row(call: NewAttempt) -> dict[str, Any]:

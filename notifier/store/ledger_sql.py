@@ -1,22 +1,22 @@
-"""The statements of the ledger. Each takes its rows as one JSON array, so its text never changes with the size of
-a batch and Postgres plans it once.
+"""The statements of the ledger. Each takes its rows as one JSON array, so its text does not change with the size
+of a batch and Postgres plans it once. What they write has one time: `now()` is the transaction's.
 
-`now()` is the time of the transaction: everything a statement writes carries the same instant.
+Conditions on `status` stand inside of `CASE`, so that the planner cannot use them to find rows: it is to go by id.
+Of a new month's partition it knows nothing yet, takes `status = 'queued'` for rare, and would read the whole
+backlog for every claim.
 
-Rows in hand are found by their ids, whatever the planner believes. Of a new month's partition it knows nothing
-yet, and takes `status = 'queued'` for a rarity: every claim would read the whole backlog. Inside of `CASE` a
-condition is no way to find rows.
+Secrets end with their message: the statement that marks it as sent, or stops it for good, wipes them.
 
-Secrets end with their message: the statement that says it was sent, or was stopped for good, wipes them.
+A trigger makes a callback of each change of `status`: see `ledger`.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import TextClause, bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY, UUID
-from sqlalchemy.types import Text
+from sqlalchemy import TextClause, text
 
-#: Of `notifications AS n`: nobody can send it any more, its secrets were wiped, or it was redacted.
+from notifier.store import binds
+
+#: Of `notifications AS n`: it cannot be sent any more, for its secrets were wiped or it was redacted.
 GONE = "(coalesce(cardinality(n.secret_names) = 0, false) OR (n.recipient IS NULL AND n.sealed IS NULL))"
 #: In words.
 GONE_WORDS = "held: its secrets were wiped when it counted as sent, so it cannot be sent again"
@@ -26,7 +26,7 @@ def wipe(condition: str) -> str:
     """Assignments of an UPDATE of `notifications AS n` that wipe its secrets where `condition` holds.
 
     Sealed ones are a column of their own, plain ones members of the context. `secret_names` is empty from then on:
-    it had secrets, and it cannot be sent again. A message without any is only looked at.
+    it had secrets, and cannot be sent again.
     """
     has_some = f"n.secret_names IS NOT NULL AND {condition}"
     return f"""context = CASE WHEN {has_some} THEN n.context - n.secret_names ELSE n.context END,
@@ -77,13 +77,13 @@ ORDER BY stored.id, r.position
 """
 
 ACCEPT: TextClause = text(_ACCEPT)
-# Many rows: its two joins are of what it has in hand, and row by row they would take the square of their number. A
-# text of its own, because the driver has PostgreSQL keep the plan of a text.
+# For many rows: joined row by row they would take quadratic time. The comment makes it another text, because
+# PostgreSQL keeps a plan for each text.
 ACCEPT_MANY: TextClause = text(f"/* many */ {_ACCEPT}")
 JOIN_BY_HASH: TextClause = text("SET LOCAL enable_hashjoin = on")
 JOIN_BY_ID: TextClause = text("SET LOCAL enable_hashjoin = off")
 
-# A later statement, so that it sees what another intake committed meanwhile.
+# A statement of its own sees what another intake committed meanwhile.
 FIND_KEYS: TextClause = text("""
 SELECT k.producer, k.key, k.body_hash, k.notification_id, EXISTS (
     SELECT 1 FROM notifications AS n WHERE n.id = k.notification_id
@@ -115,7 +115,7 @@ VALUES (:id, :queue, :producer, :broker_user, :body, :body_size, :entry, CAST(:h
 HURRY: TextClause = text("""
 UPDATE notifications AS n SET due_at = now() + make_interval(secs => :seconds)
 FROM unnest(:ids) AS w(id) WHERE n.id = w.id AND CASE WHEN n.status = 'queued' THEN true END
-""").bindparams(bindparam("ids", type_=ARRAY(UUID(as_uuid=False))))
+""").bindparams(binds.IDS)
 
 _RESULTS = """
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
@@ -124,8 +124,7 @@ _RESULTS = """
     provider_message_id text, id_space text, proof text)
 """
 
-# A result that comes after the sweep called the attempt unknown replaces that. When a call ended, no look-up
-# tells.
+# A result replaces the "unknown" of the sweep. A look-up does not tell when the call ended.
 _COMPLETE = """
   UPDATE attempts AS a SET
     finished_at = CASE WHEN r.proof = 'look_up' THEN coalesce(a.finished_at, now()) ELSE now() END,
@@ -164,15 +163,14 @@ _NOTED = """
   SELECT id, 'status', status, reason, number, detail FROM moved
 """
 
-_STATUSES = [bindparam(name, type_=ARRAY(Text())) for name in ("before_sent", "after_unknown")]
+_STATUSES = binds.texts("before_sent"), binds.texts("after_unknown")
 
 FINISH: TextClause = text(f"""
 WITH results AS MATERIALIZED ({_RESULTS}), completed AS ({_COMPLETE}), moved AS ({_MOVED}) {_NOTED}
 """).bindparams(*_STATUSES)
 
-# For whom nobody was called. If an attempt has been begun all the same, because the answer to its beginning was
-# lost, it is closed: under the current claim its number is ours. If the sweep took us for dead, and it for
-# unknown, this corrects both.
+# No provider was called. If an attempt was begun all the same, because the answer to its beginning was lost, it is
+# closed: under the current claim its number is ours. If the sweep has called it unknown, this corrects that.
 GIVE_BACK: TextClause = text(f"""
 WITH results AS MATERIALIZED ({_RESULTS}), closed AS (
   UPDATE attempts AS a SET finished_at = now(), outcome = 'unavailable', reason = 'lease_expired',
@@ -187,10 +185,10 @@ SELECT moved.id, 'status', moved.status, moved.reason, closed.number, moved.deta
 FROM moved LEFT JOIN closed ON closed.notification_id = moved.id
 """).bindparams(*_STATUSES)
 
-# The same for results that have messages of providers whose ids stand for one each. A message belongs to one
-# attempt: a result whose message is another one's already is not written, but comes back with those whose attempt
-# was accepted under another id; `provider_messages.claim_message` decides. Who writes about messages locks in one
-# order: notifications by id, then messages, then attempts. So the moves come first.
+# As FINISH, for providers whose message ids stand for one message each. A message belongs to one attempt: a result
+# whose message is another attempt's, or whose attempt was accepted under another id, is returned instead of
+# written; `provider_messages.claim_message` decides. Locks are taken in one order: notifications by id, then
+# messages, then attempts. So the moves come first.
 FINISH_WITH_MESSAGES: TextClause = text(f"""
 WITH given AS MATERIALIZED ({_RESULTS}), locked AS MATERIALIZED (
   SELECT n.id FROM given AS r JOIN notifications AS n ON n.id = r.id
@@ -218,10 +216,10 @@ WHERE (SELECT count(*) FROM noted) IS NOT NULL AND r.id_space IS NOT NULL
   AND (a.outcome IS DISTINCT FROM 'accepted' OR a.provider_message_id IS DISTINCT FROM r.provider_message_id)
 """).bindparams(*_STATUSES)
 
-# The worker that held it is gone. With an open attempt nobody can say whether the provider took it; without one
-# no call was made, and it is tried again. What keeps killing its workers is poison: given up, or held if a
-# provider may have it. The first time any lease that ends counts as the death of a worker, and from then on only
-# one whose worker had heard of its claim: an answer that was lost, however often, is no poison.
+# Leases that ended: their workers died. With an open attempt nobody knows whether the provider took it; without
+# one no call was made, and it is tried again. What keeps killing its workers is poison: given up, or held if a
+# provider may have it. The first lease that ends counts as a death in any case, later ones only if the worker had
+# confirmed its claim: a lost answer, however often, is no poison.
 END_LEASES: TextClause = text("""
 WITH ended AS MATERIALIZED (
   SELECT id, crash_count, crash_count = 0 OR coalesce(confirmed_claim = claim, false) AS is_heard
@@ -259,8 +257,7 @@ INSERT INTO events (notification_id, kind, status, reason, attempt, detail)
 SELECT id, 'status', status, reason, attempt, detail FROM moved
 """)
 
-# What the provider has to be asked about: unknown outcomes, and receipts that are missing. Given out once, and
-# again if nobody settles them.
+# Unknown outcomes and missing reports, about which the provider is asked; due again if nobody settles them.
 TAKE_UNANSWERED: TextClause = text("""
 WITH due AS (
   SELECT id, status AS old FROM notifications WHERE due_at <= now() AND status IN ('unknown', 'sent')
@@ -284,12 +281,12 @@ WHERE n.id = ANY(:ids) AND n.status = 'unknown'
   -- An operator decides about those: a task of the first life may still be in the broker.
   AND n.reason IS DISTINCT FROM 'restored'
 ORDER BY n.id, a.number
-""").bindparams(bindparam("ids", type_=ARRAY(UUID(as_uuid=False))))
+""").bindparams(binds.IDS)
 
-_PROVIDERS = bindparam("providers", type_=ARRAY(Text()))
+_PROVIDERS = binds.texts("providers")
 
-# The same words may have gone to the same number before, or be on their way to it just now. (A row from before
-# there were hashes has none, until it is resealed: it was sent long ago.)
+# The same text may have gone to the same number before, or be on its way to it just now. (A row from before there
+# were hashes has none until it is resealed: it was sent long ago.)
 RIVALS: TextClause = text(f"""
 SELECT {_OF_UNKNOWN}
 FROM notifications AS n JOIN attempts AS a ON a.notification_id = n.id
@@ -301,8 +298,7 @@ WHERE n.address_hash = (SELECT address_hash FROM notifications WHERE id = :id)
 ORDER BY n.id, a.number
 """).bindparams(_PROVIDERS)
 
-# The second part: what another attempt has beside its own id, as the parts of a long text; and whatever hash its
-# recipient had then.
+# The second part: further ids of other attempts, as for the parts of a long text, whatever hash the recipient had.
 KNOWN_IDS: TextClause = text("""
 SELECT now() AS looked_at, ARRAY(
   SELECT a.provider_message_id FROM notifications AS n JOIN attempts AS a ON a.notification_id = n.id
@@ -314,11 +310,11 @@ SELECT now() AS looked_at, ARRAY(
   WHERE m.id_space = :id_space AND m.provider_message_id = ANY(:found)
     AND (m.notification_id <> :id OR m.attempt <> :number)
 ) AS known_ids
-""").bindparams(_PROVIDERS, bindparam("found", type_=ARRAY(Text())))
+""").bindparams(_PROVIDERS, binds.texts("found"))
 
-# Nobody has it, or nobody can be asked: the template's policy. `hold` leaves no due_at, so only a receipt or an
-# operator moves it again; so does poison, and what lost its secrets when a look-up found a message for it that was
-# another one's. What is held already is not held again.
+# No provider has it, or none can be asked: the template's policy decides. `hold` leaves no due_at, so only a
+# report or an operator moves it again. So it is with poison, and with what lost its secrets when a look-up found a
+# message for it that was another's. What is held already is not held again.
 SETTLE_UNKNOWN: TextClause = text(f"""
 WITH wanted AS (
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(id uuid, claim int, resend boolean, detail text)

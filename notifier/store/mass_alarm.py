@@ -1,13 +1,12 @@
-"""The mass alarm: when one sender identity or one provider gets too many hard bounces in an hour, something is
-wrong with us and not with so many people, and what they would suppress is held for an operator.
+"""The mass alarm: too many hard bounces of one sender identity or one provider in an hour mean that something is
+wrong with us, not with the recipients. What they would suppress is then held for an operator.
 
-Only answers that would suppress somebody pay for it. Such a transaction counts its bounces per scope and minute;
-the row of the count is locked until it commits, so two of one scope are judged one after the other, and the alarm
-goes off within a batch of the threshold, however many processes there are. Mails sent are counted only when there
-are enough bounces for an alarm at all, and then among the newest; a count that was enough is remembered for a
-minute.
+Only answers that would suppress somebody pay for it. Their transaction counts bounces per scope and minute. It
+keeps the row of the count locked until it commits, so two of one scope are judged one after the other, and the
+alarm goes off within a batch of the threshold, however many processes there are. Mails sent are counted only if
+there are enough bounces for an alarm, and only the newest; a count that was enough is kept for a minute.
 
-Crash points: counts, what is held and what is suppressed are one transaction with the answer they follow from.
+Crash points: counts, held and added suppressions are one transaction with the answer that caused them.
 """
 
 from __future__ import annotations
@@ -21,24 +20,25 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, TextClause, bindparam, text
-from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy import Connection, TextClause, text
 
 from notifier.config.logs import log
 from notifier.domain.message import time_of_id
+from notifier.store import binds
 from notifier.store.clock import clock_of
-from notifier.store.engine import transaction
+from notifier.store.ledger_rows import as_json
 from notifier.store.records import NewSuppression
-from notifier.store.rows import from_row
+from notifier.store.repository import Repository
 from notifier.store.schema.partitions import first_id
 
-#: Bounces and mails are counted over this long; an alarm lasts so long after the last bounce that was too much.
+#: Bounces and mails are counted over this time. An alarm lasts this long after the last bounce that was too many.
 WINDOW = timedelta(hours=1)
-#: No more are counted, the newest first: for a sender with few mails among more than these it goes off early.
+#: Maximum number of mails that are counted, the newest first. If a sender has few among these, its alarm goes off
+#: early.
 _MOST = 500_000
-#: A count that was enough is believed for so long. Seconds.
+#: How long a count that was enough is trusted. Seconds.
 _FRESH_SECONDS = 60.0
-#: Between two counts passes so many times what the first one took.
+#: The pause between two counts, as a multiple of what the first one took.
 _PAUSE = 10.0
 
 #: (channel, sender, template) of a notification → the name of its sender identity.
@@ -47,22 +47,17 @@ Identify = Callable[[str, str | None, str], str]
 
 @dataclass(frozen=True, slots=True)
 class AlarmRule:
-    """From when on it is too much."""
-
-    #: Hard bounces, of the mails sent.
+    #: Of hard bounces among the mails sent.
     max_share: float
-    #: Of fewer mails nobody can say.
+    #: Fewer mails raise no alarm.
     min_messages: int
 
     def is_too_much(self, bounced: int, sent: int) -> bool:
-        """Whether so many of so many are."""
         return sent >= self.min_messages and bounced > self.max_share * sent
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """One that is on, or what it left."""
-
     scope: str
     since: datetime
     until: datetime
@@ -72,7 +67,7 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A count of mails sent, and when it was made and may be made again, by this process's monotonic clock."""
+    """A count of mails, when it was made and when it may be made again, by this process's monotonic clock."""
 
     sent: int
     at: float
@@ -89,36 +84,39 @@ class HardBounceWatch:
         self._known: dict[str, _Known] = {}
 
     def admit(self, connection: Connection, rows: Sequence[NewSuppression]) -> list[NewSuppression]:
-        """Those that may be suppressed now; the others are held, with an event for the story of each."""
+        """Returns those that may be suppressed now; the others are held, each with an event."""
         watched = [row for row in rows if row.is_watched]
         if not watched:
             return list(rows)
         alarmed = self._alarmed(connection, watched)
         held = [row for row in watched if alarmed.intersection(row.origins)]
         if held:
-            kept = [row.as_dict(clock_of(connection).new_id()) for row in _ordered(held)]
-            connection.execute(_HOLD, {"rows": json.dumps(kept)})
+            connection.execute(_HOLD, {"rows": rows_of(connection, held)})
         return [row for row in rows if row not in held]
 
     def _alarmed(self, connection: Connection, rows: Sequence[NewSuppression]) -> set[str]:
-        """The scopes of `rows` with an alarm, these bounces counted."""
+        """Count these bounces. Returns the scopes of `rows` with an alarm."""
         counts: Counter[str] = Counter(scope for row in rows for scope in row.origins)
         refused: Counter[str] = Counter(scope for row in rows if row.is_refusal for scope in row.origins)
         given = [{"scope": one, "count": counts[one], "refused": refused[one]} for one in sorted(counts)]
         connection.execute(_COUNT, {"rows": json.dumps(given)})
-        # A statement of its own: it sees what those committed whom the one before had to wait for.
+        # A statement of its own: it sees what others committed while the one before waited for them.
         values = {"scopes": json.dumps(sorted(counts)), "seconds": WINDOW.total_seconds()}
         found = connection.execute(_LOOK, values).all()
         alarmed = {row.scope for row in found if row.is_on}
         for row in found:
             sent = self._sent(connection, rows, row)
             if sent is not None and self._rule.is_too_much(row.bounced, sent):
-                self._raise(connection, row, sent, is_new=not row.is_on)
+                told = {"scope": row.scope, "bounced": row.bounced, "sent": sent}
+                connection.execute(_RAISE, {**told, "seconds": WINDOW.total_seconds()})
+                if not row.is_on:
+                    # A scope is a name of notifier.toml, no personal data.
+                    log.error("suppressions.mass_alarm", **told)
                 alarmed.add(row.scope)
         return alarmed
 
     def _sent(self, connection: Connection, rows: Sequence[NewSuppression], row: Any) -> int | None:
-        """How many mails the bounces of a scope are judged against; None: too few bounces, whatever was sent."""
+        """The number of mails the bounces of a scope are judged against; None: too few bounces for an alarm."""
         if row.bounced <= self._rule.max_share * self._rule.min_messages:
             return None
         now = time.monotonic()
@@ -136,8 +134,8 @@ class HardBounceWatch:
         return sent + int(row.refused)
 
     def _count_sent(self, connection: Connection, rows: Sequence[NewSuppression], scope: str) -> int:
-        """Of the last hour, or of the hour in which the bounced mail itself was accepted, if that had more: what
-        was sent in the evening comes back at night."""
+        """Of the last hour, or of the hour around the bounced mail's acceptance if that had more: what was sent in
+        the evening comes back at night."""
         now = clock_of(connection).now()
         spans = [(now - WINDOW, now + WINDOW)]
         ids = [row.notification_id for row in rows if row.notification_id and scope in row.origins]
@@ -147,45 +145,31 @@ class HardBounceWatch:
         return max(self._count_span(connection, scope, low, high) for low, high in spans)
 
     def _count_span(self, connection: Connection, scope: str, low: datetime, high: datetime) -> int:
-        values = {"low": first_id(low), "high": first_id(high), "limit": _MOST}
-        groups = connection.execute(_SENT, values).all()
+        groups = connection.execute(_SENT, {"low": first_id(low), "high": first_id(high), "limit": _MOST}).all()
         return sum(int(row.sent) for row in groups if scope in self._scopes_of(row))
 
     def _scopes_of(self, row: Any) -> tuple[str, str]:
         return f"provider:{row.provider}", f"sender:{self._identify(row.channel, row.sender, row.template)}"
 
-    def _raise(self, connection: Connection, row: Any, sent: int, *, is_new: bool) -> None:
-        values = {"scope": row.scope, "bounced": row.bounced, "sent": sent, "seconds": WINDOW.total_seconds()}
-        connection.execute(_RAISE, values)
-        if is_new:
-            # Of the names of notifier.toml, and no person's.
-            log.error("suppressions.mass_alarm", scope=row.scope, bounced=row.bounced, sent=sent)
 
-
-class AlarmRepository:
-    """Reads alarms. Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
+class AlarmRepository(Repository):
     def active(self) -> list[Alarm]:
-        """Those that are on, the oldest first."""
-        with transaction(self._engine) as connection:
-            return [from_row(Alarm, row) for row in connection.execute(_ACTIVE)]
+        """Alarms that are on, the oldest first."""
+        return self._records(Alarm, _ACTIVE)
 
     def forget_old(self) -> int:
-        """Drop counts that no window reaches any more. Returns how many rows."""
-        with transaction(self._engine) as connection:
-            return connection.execute(_FORGET).rowcount
+        """Delete counts that no window reaches any more. Returns how many rows."""
+        return self._execute(_FORGET)
 
 
-def _ordered(rows: Iterable[NewSuppression]) -> list[NewSuppression]:
-    return sorted(rows, key=lambda row: (row.address_hash, row.scope, row.reason))
+def rows_of(connection: Connection, suppressions: Iterable[NewSuppression]) -> str:
+    """As JSON, in one order for all, so that two who write the same rows wait for each other instead of locking
+    up."""
+    ordered = sorted(suppressions, key=lambda new: (new.address_hash, new.scope, new.reason))
+    return as_json([new.as_dict(clock_of(connection).new_id()) for new in ordered])
 
 
-_BOUNDS = [bindparam(name, type_=PG_UUID(as_uuid=True)) for name in ("low", "high")]
-
-# In one order for all, so that two who count the same scopes wait for each other instead of locking up.
+# ORDER BY: two who count the same scopes wait for each other instead of locking up.
 _COUNT: TextClause = text("""
 INSERT INTO hard_bounces AS b (scope, minute, count, refused)
 SELECT r.scope, date_trunc('minute', clock_timestamp()), r.count, r.refused
@@ -201,7 +185,7 @@ JOIN hard_bounces AS b ON b.scope = w.scope AND b.minute > now() - make_interval
 GROUP BY w.scope ORDER BY w.scope
 """)
 
-# The page is cut before anything is asked of it: however many there are, it reads so many and no more.
+# The page is cut before its rows are judged, so no more than `limit` rows are read.
 _SENT: TextClause = text("""
 WITH page AS MATERIALIZED (
   SELECT channel, sender, template, provider, sent_at, is_test FROM notifications
@@ -209,7 +193,7 @@ WITH page AS MATERIALIZED (
 )
 SELECT channel, sender, template, provider, count(*)::int AS sent
 FROM page WHERE sent_at IS NOT NULL AND NOT is_test GROUP BY channel, sender, template, provider
-""").bindparams(*_BOUNDS)
+""").bindparams(*binds.BOUNDS)
 
 _RAISE: TextClause = text("""
 INSERT INTO bounce_alarms AS a (scope, until, bounced, sent)
@@ -219,21 +203,28 @@ ON CONFLICT (scope) DO UPDATE SET
   until = excluded.until, bounced = excluded.bounced, sent = excluded.sent
 """)
 
-_HOLD: TextClause = text("""
-WITH held AS (
-  INSERT INTO held_suppressions (id, address_hash, hash_key, channel, scope, reason, source, detail,
-    notification_id, expires_at, provider, sender)
-  SELECT id, decode(address_hash, 'hex'), hash_key, channel, scope, reason, source, detail, notification_id,
-    expires_at, provider, sender
-  FROM json_to_recordset(CAST(:rows AS json)) AS r(
+#: The rows of `rows_of`.
+ROWS = """
+  SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
     id uuid, address_hash text, hash_key text, channel text, scope text, reason text, source text, detail text,
     notification_id uuid, expires_at timestamptz, provider text, sender text)
+"""
+#: Columns and values to insert, for `suppressions` and `held_suppressions`.
+FROM_ROWS = f"""(id, address_hash, hash_key, channel, scope, reason, source, detail, notification_id, expires_at,
+  provider, sender)
+SELECT id, decode(address_hash, 'hex'), hash_key, channel, scope, reason, source, detail, notification_id,
+  expires_at, provider, sender
+FROM ({ROWS}) AS incoming"""  # noqa: S608 - constants
+
+_HOLD: TextClause = text(f"""
+WITH held AS (
+  INSERT INTO held_suppressions {FROM_ROWS}
   ON CONFLICT (address_hash, scope, reason) DO NOTHING
   RETURNING notification_id, reason
 )
 INSERT INTO events (notification_id, kind, detail)
 SELECT notification_id, 'suppression_held', reason FROM held WHERE notification_id IS NOT NULL
-""")
+""")  # noqa: S608 - constants
 
 _ACTIVE: TextClause = text("""
 SELECT scope, since, until, bounced, sent FROM bounce_alarms WHERE until > now() ORDER BY since, scope

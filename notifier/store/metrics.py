@@ -1,22 +1,21 @@
-"""How much there is of what, now: for monitoring. Counts only, nothing about a person.
+"""Counts for monitoring; nothing about a person.
 
-Each number is read through an index that holds little besides it: it costs what waits, not what ever was.
+Each number is read through an index that holds little else: it costs what waits now, not what ever was.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Engine, TextClause, text
+from sqlalchemy import TextClause, text
 
 from notifier.store.engine import transaction
+from notifier.store.repository import Repository
 from notifier.store.rows import from_row
 
 
 @dataclass(frozen=True, slots=True)
 class QueueBacklog:
-    """Notifications of a channel and lane that have not ended."""
-
     channel: str
     lane: str
     status: str
@@ -34,8 +33,6 @@ class Calls:
 
 @dataclass(frozen=True, slots=True)
 class CallbackCounts:
-    """Status callbacks of one producer."""
-
     producer: str
     #: Not told yet.
     waiting: int
@@ -50,8 +47,6 @@ class CallbackCounts:
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """Everything, at one moment."""
-
     waiting: tuple[QueueBacklog, ...]
     #: Their time has come, and no sweep has seen them yet.
     due: int
@@ -63,18 +58,8 @@ class Gauges:
     callbacks: tuple[CallbackCounts, ...] = ()
 
 
-class GaugeRepository:
-    """Reads. Thread-safe: it holds nothing but the engine."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
+class GaugeRepository(Repository):
     def read(self) -> Gauges:
-        """The numbers of now.
-
-        Raises:
-            ServiceUnavailable: the database cannot be used now.
-        """
         with transaction(self._engine) as connection:
             waiting = tuple(from_row(QueueBacklog, row) for row in connection.execute(_WAITING))
             due = connection.execute(_DUE).one()

@@ -1,46 +1,36 @@
-"""What operators write: their records, and the moves of notifications that they order.
+"""Operators' records, and the moves of notifications that operators order.
 
 A page of notifications is one transaction: lock them in the order of their ids, move those that may move, append
-their events, and note the counts in the operator's record. So two operators at once share the work, and a run
-that dies leaves whole pages and a record that says how far it came.
+their events, and note the counts in the operator's record. So two operators at once share the work, and a run that
+dies leaves whole pages and a record of its progress. A trigger makes the callbacks of what moves: see `ledger`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, replace
 from datetime import datetime
+from operator import add
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Engine,
-    TextClause,
-    and_,
-    bindparam,
-    false,
-    func,
-    or_,
-    select,
-    text,
-)
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.dialects.postgresql import UUID as PG_UUID
-from sqlalchemy.types import Text
+from sqlalchemy import ColumnElement, Connection, Engine, Select, TextClause, and_, false, func, or_, select, text
 
 from notifier.domain.errors import NotFound
 from notifier.domain.statuses import Reason, Status
 from notifier.security.recipient_hash import HashKey
+from notifier.store import binds
+from notifier.store.binds import among
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.filters import Filter, conditions, hashes_of
 from notifier.store.ledger_sql import GONE, wipe
-from notifier.store.rows import columns_of, from_row
+from notifier.store.repository import Repository
+from notifier.store.rows import columns_of, from_row, oldest
 from notifier.store.sanitize import storable
-from notifier.store.schema.notifications import Notification, OperatorRecord
+from notifier.store.schema.notifications import Notification
+from notifier.store.schema.operations import OperatorRecord
 
 #: Notifications of one transaction.
 PAGE = 1000
@@ -48,13 +38,13 @@ PAGE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which notifications: those with these ids, or all that the filter finds. One of the two is given."""
+    """Notifications with these ids, or all that the filter finds. One of the two is given."""
 
     ids: tuple[UUID, ...] = ()
     filter: Filter | None = None
 
     def as_dict(self, hash_key: HashKey) -> dict[str, Any]:
-        """The form in which it is recorded: a recipient by hash, for records are kept for ever."""
+        """For the operator's record, which is kept for ever: a recipient is given by hash."""
         if self.filter is None:
             return {"ids": [str(value) for value in self.ids]}
         found = {name: value for name, value in asdict(self.filter).items() if value is not None}
@@ -65,7 +55,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class ActionCounts:
-    """How far a run is. Counts."""
+    """Progress of a run. Counts."""
 
     #: Looked at.
     matched: int = 0
@@ -73,22 +63,15 @@ class ActionCounts:
     changed: int = 0
     #: Left alone because `expires_at` has passed.
     expired: int = 0
-    #: Left alone because it may not be done to them.
+    #: Left alone because the action is not allowed for them.
     skipped: int = 0
 
     def __add__(self, other: ActionCounts) -> ActionCounts:
-        return ActionCounts(
-            self.matched + other.matched,
-            self.changed + other.changed,
-            self.expired + other.expired,
-            self.skipped + other.skipped,
-        )
+        return ActionCounts(*map(add, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """An operator's record that is under way."""
-
     id: UUID
     #: By the database's clock.
     at: datetime
@@ -96,22 +79,20 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What is done to each notification of a run."""
-
     to: Status
-    #: It is done to those in one of these; the others are skipped.
+    #: Notifications in other statuses are skipped.
     sources: tuple[Status, ...]
-    #: The words of the event.
+    #: The text of the event.
     detail: str
-    #: Retries are spaced from here on …
+    #: The first retry is due then …
     start: datetime
-    #: … by so much.
+    #: … and each later one this much later.
     pause_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One notification of a page, as it was before the move."""
+    """One notification before the move."""
 
     id: UUID
     #: None: there is no such notification.
@@ -124,8 +105,6 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What became of a page."""
-
     tally: ActionCounts
     #: Those of given ids that were not moved.
     left: tuple[Seen, ...]
@@ -135,23 +114,21 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class SelectionGroup:
-    """So many notifications that a run would change, or leave because their time is over."""
+    """Notifications that a run would change, or leave because their time is over."""
 
     status: str
     reason: str | None
     provider: str | None
     template: str
     count: int
-    #: So many of them have an `expires_at` that has passed.
+    #: Of these, how many have an `expires_at` that has passed.
     expired: int
-    #: So many others cannot be sent any more: their secrets were wiped, or they were redacted.
+    #: How many others cannot be sent any more: their secrets were wiped, or they were redacted.
     gone: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RecordView:
-    """One operator record."""
-
     id: UUID
     at: datetime
     operator: str
@@ -166,18 +143,13 @@ class RecordView:
 _RECORD = columns_of(RecordView, OperatorRecord)
 
 
-class Operating:
-    """Writes of operators. Thread-safe: it holds nothing but engine and key.
-
-    Every method raises `ServiceUnavailable` when the database cannot be used now.
-    """
-
+class Operating(Repository):
     def __init__(self, engine: Engine, hash_key: HashKey | None = None) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self.hash_key = hash_key or HashKey()
 
     def begin(self, operator: str, action: str, selection: Mapping[str, Any], reason: str | None) -> Begun:
-        """Write who is about to do what, to which, and why. Committed before anything is done."""
+        """Write the record. It is committed before anything is done."""
         row = {
             "operator": storable(operator),
             "action": action,
@@ -189,28 +161,25 @@ class Operating:
             return Begun(id_, connection.execute(_BEGIN, {"id": id_, **row}).scalar_one())
 
     def note(self, record: UUID, tally: ActionCounts, *, is_finished: bool) -> None:
-        """Write into the record how far it is, and that it is at its end."""
+        """Write progress into the record, and whether the action has ended."""
         with transaction(self._engine) as connection:
             note_result(connection, record, tally, is_finished=is_finished)
 
     def record(self, record: UUID) -> RecordView:
-        """One operator record.
-
-        Raises:
-            NotFound: there is none with this id.
+        """Raises:
+        NotFound: there is none with this id.
         """
-        with transaction(self._engine) as connection:
-            row: Any = connection.execute(select(*_RECORD).where(OperatorRecord.id == record)).one_or_none()
-        if row is None:
+        found = self._records(RecordView, select(*_RECORD).where(OperatorRecord.id == record))
+        if not found:
             raise NotFound(f"no operator record has the id {record}")
-        return from_row(RecordView, row)
+        return found[0]
 
     def move_page(
         self, record: UUID, selection: Selection, move: Move, *, after: UUID | None, tally: ActionCounts
     ) -> Page:
         """Move the next page of the selection: at most `PAGE` with an id above `after`, oldest first.
 
-        `tally` is of the pages before; with this one's it goes into the record in the same transaction.
+        `tally` is of the pages before; the sum goes into the record in the same transaction.
         """
         with transaction(self._engine) as connection:
             seen = self._lock_page(connection, selection, move.sources, after)
@@ -221,7 +190,16 @@ class Operating:
             over = [one for one in may if one.is_over and is_retry]
             moving = [one.id for one in may if one not in over]
             if moving:
-                connection.execute(_MOVE, _parameters(move, moving, tally.changed)).all()
+                values = {
+                    "ids": moving,
+                    "to": move.to,
+                    "sources": list(move.sources),
+                    "detail": storable(move.detail)[:1000],
+                    "start": move.start,
+                    "offset": tally.changed,
+                    "pause": move.pause_seconds,
+                }
+                connection.execute(_MOVE, values)
             tally += ActionCounts(len(seen), len(moving), len(over), len(seen) - len(may))
             note_result(connection, record, tally, is_finished=False)
         moved = set(moving)
@@ -229,13 +207,8 @@ class Operating:
         return Page(tally, left, seen[-1].id)
 
     def preview(self, selection: Selection, sources: Sequence[Status]) -> list[SelectionGroup]:
-        """What a run with these sources would find, the largest group first. Writes nothing."""
-        columns: list[Any] = [
-            Notification.status,
-            Notification.reason,
-            Notification.provider,
-            Notification.template,
-        ]
+        """What a run with these sources would find, the largest group first."""
+        columns: list[Any] = [getattr(Notification, name) for name in ("status", "reason", "provider", "template")]
         counted: Any = select(
             *columns,
             func.count().label("count"),
@@ -243,52 +216,41 @@ class Operating:
             func.count().filter(_IS_GONE, ~_IS_OVER).label("gone"),
         )
         query = counted.where(*self._selected(selection), Notification.status.in_(sources)).group_by(*columns)
-        with transaction(self._engine) as connection:
-            found = [from_row(SelectionGroup, row) for row in connection.execute(query)]
-        return sorted(found, key=lambda group: -group.count)
+        return sorted(self._records(SelectionGroup, query), key=lambda group: -group.count)
 
     def look(self, ids: Sequence[UUID]) -> list[Seen]:
-        """Where these stand, in the order of their ids. Writes nothing."""
+        """The state of these, in the order of their ids."""
         wanted = sorted(set(ids))
-        query = select(Notification.id, Notification.status, _IS_OVER, _IS_GONE).where(_among(wanted))
-        with transaction(self._engine) as connection:
-            return _with_missing(wanted, connection.execute(query).all())
+        return _with_missing(wanted, self._records(Seen, select(*_SEEN).where(among(Notification.id, wanted))))
 
     def last_due(self, selection: Selection) -> datetime | None:
-        """When the last one of an earlier retry of the same selection is due; None: none waits.
-
-        A run that goes on where another ended, or that comes on top of it, is spaced from there.
-        """
+        """When the last notification of an earlier retry of the same selection is due; None: none waits. A run
+        that follows it is spaced from there."""
         wanted = replace(selection.filter or Filter(), status=Status.RETRYING, reason=Reason.OPERATOR)
-        # With a detail it is not a retry's: it waits because an operator paused its providers.
+        # One with a detail was not retried: it waits because an operator paused its providers.
         found = [*conditions(wanted, self.hash_key), Notification.detail.is_(None)]
         if selection.filter is None:
-            found.append(_among(selection.ids))
-        with transaction(self._engine) as connection:
-            last: datetime | None = connection.execute(
-                select(func.max(Notification.due_at)).where(*found)
-            ).scalar()
+            found.append(among(Notification.id, selection.ids))
+        last: datetime | None = self._scalar(select(func.max(Notification.due_at)).where(*found))
         return last
 
     def _selected(self, selection: Selection) -> list[ColumnElement[bool]]:
         if selection.filter is None:
-            return [_among(selection.ids)]
+            return [among(Notification.id, selection.ids)]
         return list(conditions(selection.filter, self.hash_key))
 
     def _lock_page(
         self, connection: Connection, selection: Selection, sources: Sequence[Status], after: UUID | None
     ) -> list[Seen]:
-        """The next page, locked. A row that another operator moves meanwhile is waited for, and seen as it is
-        then."""
-        columns: Any = select(Notification.id, Notification.status, _IS_OVER, _IS_GONE)
-        query = columns.order_by(Notification.id).with_for_update()
+        """The next page, locked. If another operator moves a row meanwhile, it is read after that."""
+        query: Any = select(*_SEEN).with_for_update()
         if selection.filter is None:
             rest = sorted(value for value in set(selection.ids) if after is None or value > after)[:PAGE]
-            return _with_missing(rest, connection.execute(query.where(_among(rest))).all())
-        query = query.where(*self._selected(selection), Notification.status.in_(sources)).limit(PAGE)
-        if after is not None:
-            query = query.where(Notification.id > after)
-        return [Seen(row[0], Status(row[1]), row[2], row[3]) for row in connection.execute(query)]
+            found = connection.execute(query.where(among(Notification.id, rest)).order_by(Notification.id))
+            return _with_missing(rest, [from_row(Seen, row) for row in found])
+        query = query.where(*self._selected(selection), Notification.status.in_(sources))
+        query = oldest(query, Notification.id, limit=PAGE, after=after)
+        return [from_row(Seen, row) for row in connection.execute(query)]
 
 
 #: As `ledger_sql.GONE`.
@@ -297,6 +259,7 @@ _IS_GONE: ColumnElement[bool] = or_(
     and_(Notification.recipient.is_(None), Notification.sealed.is_(None)),
 )
 _IS_OVER: ColumnElement[bool] = func.coalesce(Notification.expires_at <= func.now(), false())
+_SEEN: Any = columns_of(Seen, Notification, is_over=_IS_OVER, is_gone=_IS_GONE)
 
 
 def note_result(connection: Connection, record: UUID, tally: ActionCounts, *, is_finished: bool) -> None:
@@ -305,36 +268,35 @@ def note_result(connection: Connection, record: UUID, tally: ActionCounts, *, is
     connection.execute(_NOTE_RESULT, row)
 
 
+def act_on_page(
+    engine: Engine,
+    query: Select[Any],
+    record: UUID,
+    tally: ActionCounts,
+    act: Callable[[Connection, Sequence[Any]], ActionCounts | None],
+) -> tuple[ActionCounts, UUID | None]:
+    """One page of a run, in one transaction: lock its rows, do `act` to them, and note the counts in the record.
+
+    `act` returns the counts of its page; None: all were changed. Returns the counts so far, and where the next
+    page begins; None: this one was empty.
+    """
+    with transaction(engine) as connection:
+        rows = connection.execute(query.with_for_update()).all()
+        if not rows:
+            return tally, None
+        tally += act(connection, rows) or ActionCounts(len(rows), len(rows))
+        note_result(connection, record, tally, is_finished=False)
+    return tally, rows[-1].id
+
+
 def as_json(value: Any) -> str:
-    """The JSON of a selection or a result."""
+    """Of a selection or a result."""
     return json.dumps(storable(value))
 
 
-def among(column: Any, ids: Sequence[UUID]) -> ColumnElement[bool]:
-    """`column = ANY(ids)`: one parameter, however many they are."""
-    found: ColumnElement[bool] = column == func.any(bindparam(None, list(ids), type_=ARRAY(PG_UUID(as_uuid=True))))
-    return found
-
-
-def _among(ids: Sequence[UUID]) -> ColumnElement[bool]:
-    return among(Notification.id, ids)
-
-
-def _with_missing(ids: Sequence[UUID], rows: Sequence[Any]) -> list[Seen]:
-    found = {row[0]: Seen(row[0], Status(row[1]), row[2], row[3]) for row in rows}
+def _with_missing(ids: Sequence[UUID], seen: Sequence[Seen]) -> list[Seen]:
+    found = {one.id: one for one in seen}
     return [found.get(value, Seen(value, None)) for value in ids]
-
-
-def _parameters(move: Move, ids: Sequence[UUID], offset: int) -> dict[str, Any]:
-    return {
-        "ids": [str(value) for value in ids],
-        "to": move.to,
-        "sources": list(move.sources),
-        "detail": storable(move.detail)[:1000],
-        "start": move.start,
-        "offset": offset,
-        "pause": move.pause_seconds,
-    }
 
 
 _BEGIN: TextClause = text("""
@@ -349,8 +311,8 @@ UPDATE operator_records SET result = CAST(:result AS jsonb),
 WHERE id = :id
 """)
 
-# The rows are locked by the page's SELECT; the status is asked again all the same, so that no move is unlawful
-# whoever calls this. A spaced retry is due later, and its deadline counts from when it is due.
+# The rows are locked by the page's SELECT; the status is checked again so that no move is illegal, whoever calls
+# this. A spaced retry is due later, and its deadline counts from when it is due.
 _MOVE: TextClause = text(f"""
 WITH given AS MATERIALIZED (
   SELECT id, greatest(now(), CAST(:start AS timestamptz)
@@ -383,4 +345,4 @@ WITH given AS MATERIALIZED (
   ORDER BY moved.id, line.place
 )
 SELECT id FROM moved
-""").bindparams(bindparam("ids", type_=ARRAY(PG_UUID(as_uuid=False))), bindparam("sources", type_=ARRAY(Text())))
+""").bindparams(binds.IDS, binds.texts("sources"))

@@ -1,8 +1,8 @@
-"""What is personal in a row: how it goes in and how it comes out again, sealed or not.
+"""Personal data in rows, sealed or not.
 
 With keys, recipient and context are one sealed value, `sealed`, and the columns of these names are NULL. Values of
-`secret` variables are another one, `secrets`, so that they can be wiped without opening anything. Without keys all
-of it stands in its columns. Which of the two is told by the row, so both kinds lie side by side.
+`secret` variables are another one, `secrets`, so that they can be wiped without decryption. Without keys
+everything stands in its own column. Each row shows which it is, so there can be both kinds.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from notifier.security.encryption import Sealer
 from notifier.security.recipient_hash import HashKey
 from notifier.store.sanitize import bytea
 
-#: Where each sealed value lies; with the row's id it is what the value is bound to.
+#: The place of each sealed value; the value is bound to it and to the row's id.
 _PERSON, _SECRETS, _REJECTED = "notifications.sealed", "notifications.secrets", "rejected_messages.sealed"
 _BOUNCE = "unread_bounces.sealed"
 
 
 class PersonalRow(Protocol):
-    """The columns that `PersonalData.open` looks at."""
+    """The columns that `PersonalData.open` reads."""
 
     id: UUID
     recipient: str | None
@@ -39,21 +39,21 @@ class PersonalRow(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who a notification goes to, and what it is made of. Both empty: redacted, or it did not open."""
+    """Recipient and context of a notification. Both empty: redacted, or they could not be decrypted."""
 
     recipient: str
     context: dict[str, Any]
-    #: Why it did not open, with what to do; None: it did.
+    #: Why they could not be decrypted, and the fix.
     problem: str | None = None
 
     @property
     def address(self) -> str:
-        """Its identity: see `domain.recipient_identity`."""
+        """See `domain.recipient_identity`."""
         return recipient_identity(self.recipient)
 
 
 class PersonalData:
-    """The keys of a process, and what is done with them. Thread-safe."""
+    """Thread-safe."""
 
     def __init__(self, hash_key: HashKey | None = None, sealer: Sealer | None = None) -> None:
         self.hash_key = hash_key or HashKey()
@@ -83,7 +83,7 @@ class PersonalData:
         return row | {"sealed": bytea(self.sealer.seal(_place(_PERSON, id_), content))}
 
     def open(self, row: PersonalRow) -> Person:
-        """Who it goes to and what it is made of, but for secrets that were sealed.
+        """Without secrets that were sealed.
 
         Raises:
             CannotOpen: naming the key.
@@ -94,7 +94,7 @@ class PersonalData:
         return Person(recipient, context)
 
     def open_to_send(self, row: PersonalRow, secrets: bytes | None) -> Person:
-        """`open` with the secrets. What does not open is no error, but a person with a problem: others go on."""
+        """`open` with the secrets. If it fails, a person with a `problem`, so that other notifications go on."""
         try:
             person = self.open(row)
             if secrets:
@@ -105,7 +105,7 @@ class PersonalData:
         return person
 
     def recipient_of(self, row: PersonalRow) -> str | None:
-        """As people see it: None where it was redacted, in brackets the reason why it cannot be seen."""
+        """For people: None if it was redacted, or in brackets why it cannot be seen."""
         if row.sealed is None:
             return row.recipient
         try:
@@ -114,22 +114,21 @@ class PersonalData:
             return f"({error})"
 
     def body_hash(self, message: Message) -> bytes:
-        """What the content of a message is known by. Where contents are sealed nobody may find them by trying."""
+        """Of the content. With keys it is a keyed hash, so that nobody finds the content by trying."""
         digest = message.body_hash()
         return self.hash_key.digest("body", digest.hex()) if self.sealer.is_on else digest
 
     def is_same_body(self, message: Message, known: bytes) -> bool:
-        """Whether `known` is the `body_hash` of this message, from before there were keys or since."""
+        """Whether `known` is the `body_hash` of this message, made with keys or without."""
         digest = message.body_hash()
         return known in (digest, self.hash_key.digest("body", digest.hex()))
 
     def put_away_rejected(self, id_: UUID, body: bytes, headers: dict[str, Any]) -> dict[str, Any]:
-        """The columns of a rejected message: what came, byte for byte."""
+        """The columns of a rejected message."""
         if not self.sealer.is_on:
             return {"body": body, "headers": json.dumps(headers), "sealed": None}
         content = json.dumps(headers).encode() + b"\0" + body
-        sealed = self.sealer.seal(_place(_REJECTED, id_), content)
-        return {"body": b"", "headers": "{}", "sealed": sealed}
+        return {"body": b"", "headers": "{}", "sealed": self.sealer.seal(_place(_REJECTED, id_), content)}
 
     def open_rejected(
         self, id_: UUID, body: bytes, headers: dict[str, Any], sealed: bytes | None

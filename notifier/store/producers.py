@@ -1,4 +1,4 @@
-"""Which producers there are, and which of them nothing proved."""
+"""Producers whose notifications came without proof."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from notifier.domain.producers import ProducerProof
 from notifier.store.engine import transaction
 from notifier.store.schema.partitions import first_id
 
-#: So many of a producer's newest notifications are looked at, whatever their number.
+#: How many of a producer's newest notifications are looked at.
 NEWEST = 100
 
 
 def unproven_producers(engine: Engine, since: datetime) -> list[str]:
-    """Those of whose newest notifications since then some came without proof, by name."""
+    """Producers with newest notifications since then that came without proof, by name."""
     values = {"since": first_id(since), "newest": NEWEST, "none": ProducerProof.NONE}
     with transaction(engine) as connection:
         return list(connection.execute(_UNPROVEN, values).scalars())
 
 
-# From name to name by the index: as many steps as there are producers, not as many as there are notifications.
+# From name to name by the index: one step for each producer, not for each notification.
 _UNPROVEN: TextClause = text("""
 WITH RECURSIVE names AS (
   SELECT min(producer) AS name FROM notifications

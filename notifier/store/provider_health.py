@@ -1,4 +1,4 @@
-"""Health of the providers, shared by all workers: what their calls came to, and operators' words."""
+"""Health of the providers, shared by all workers: the outcomes of their calls, and what operators set."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Engine, TextClause, text
+from sqlalchemy import TextClause, text
 
 from notifier.domain.statuses import Outcome
-from notifier.store.engine import transaction
+from notifier.store.repository import Repository
+from notifier.store.rows import from_row
 
-#: Outcomes are counted in slices of so many seconds; older ones than an hour are dropped.
+#: Outcomes are counted in slices of this length, and kept for an hour.
 SLICE_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class HealthCounts:
-    """Calls to one provider that ended alike."""
+    """Calls to one provider with the same outcome."""
 
     provider: str
     outcome: Outcome
@@ -28,7 +29,7 @@ class HealthCounts:
 
 @dataclass(frozen=True, slots=True)
 class HealthWindow:
-    """What the calls to one provider within the window came to."""
+    """The calls to one provider within the window."""
 
     provider: str
     calls: int
@@ -38,24 +39,16 @@ class HealthWindow:
 
 @dataclass(frozen=True, slots=True)
 class HealthState:
-    """An operator's word on one provider."""
-
     provider: str
     paused: bool
     weight: int | None
 
 
-class HealthRepository:
-    """Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
+class HealthRepository(Repository):
     def states(self) -> dict[str, HealthState]:
-        """Provider → state. One without a row is in use, with the weight of notifier.toml."""
-        with transaction(self._engine, is_one_statement=True) as connection:
-            rows = connection.execute(_STATES).all()
-        return {row.provider: HealthState(row.provider, row.paused, row.weight) for row in rows}
+        """Provider → state. A provider without a row is in use, with the weight of notifier.toml."""
+        rows = self._rows(_STATES, is_one_statement=True)
+        return {row.provider: from_row(HealthState, row) for row in rows}
 
     def note(self, tallies: Sequence[HealthCounts], *, window_seconds: float) -> list[HealthWindow]:
         """Add calls to the counts; returns what the window now holds for the providers concerned."""
@@ -69,31 +62,24 @@ class HealthRepository:
             # One order for all workers, so that they wait for each other instead of locking up.
             for tally in sorted(tallies, key=lambda t: (t.provider, t.outcome, t.is_fault))
         ]
-        values = {"rows": json.dumps(rows), "slice": SLICE_SECONDS}
-        with transaction(self._engine, is_one_statement=True) as connection:
-            connection.execute(_NOTE, values)
+        self._execute(_NOTE, {"rows": json.dumps(rows), "slice": SLICE_SECONDS}, is_one_statement=True)
         return self.windows(window_seconds=window_seconds)
 
     def windows(self, *, window_seconds: float) -> list[HealthWindow]:
-        """What the calls of the last seconds came to, by provider."""
-        with transaction(self._engine, is_one_statement=True) as connection:
-            rows = connection.execute(_WINDOWS, {"window": window_seconds}).all()
-        return [HealthWindow(row.provider, row.calls, row.faults, float(row.seconds)) for row in rows]
+        """The calls of the last `window_seconds`, by provider."""
+        rows = self._rows(_WINDOWS, {"window": window_seconds}, is_one_statement=True)
+        return [from_row(HealthWindow, row) for row in rows]
 
     def forget_old(self) -> int:
-        """Drop counts that no window reaches any more. Returns how many rows."""
-        with transaction(self._engine) as connection:
-            return connection.execute(_FORGET).rowcount
+        """Delete counts that no window reaches any more. Returns how many rows."""
+        return self._execute(_FORGET)
 
     def set_paused(self, provider: str, paused: bool) -> None:
-        """An operator's word: no calls until it is taken back."""
-        with transaction(self._engine) as connection:
-            connection.execute(_PAUSE, {"provider": provider, "paused": paused})
+        self._execute(_PAUSE, {"provider": provider, "paused": paused})
 
     def set_weight(self, provider: str, weight: int | None) -> None:
-        """An operator's weight; None: the configured one again."""
-        with transaction(self._engine) as connection:
-            connection.execute(_WEIGH, {"provider": provider, "weight": weight})
+        """None: the configured weight again."""
+        self._execute(_WEIGH, {"provider": provider, "weight": weight})
 
 
 _STATES: TextClause = text("SELECT provider, paused, weight FROM provider_states")

@@ -1,44 +1,40 @@
-"""Which attempt a provider's message belongs to. One message, one attempt: the key of the table says so.
+"""Which attempt a provider's message belongs to. One message, one attempt: the table's key guarantees it.
 
-A look-up finds messages by their words, so what it gives to an attempt is a guess (`MessageProof.LOOK_UP`). An
-answer to our own call, and a report that names the attempt and is signed, are proof: they take a message from
-an attempt that only guessed, which becomes `unknown` again with an event, and never from one that has proof of
-its own.
+A look-up finds messages by their text, so what it gives to an attempt is a guess (`MessageProof.LOOK_UP`). An
+answer to our own call, and a signed report that names the attempt, are proof. Proof takes a message from an
+attempt that only guessed, which becomes `unknown` again with an event; never from one that has proof of its own.
 
-Locks, in one order for all who write about messages: notifications by id, then messages, then attempts. Who a
-message has to be taken from is read before the locks and again under them; if it is a third one by then, all of it
-begins anew.
+Locks, in one order for all who write about messages: notifications by id, then messages, then attempts. The holder
+of a message is read before the locks and again under them; if it has changed by then, everything begins anew.
 
 Crash points. Everything is one transaction: before its commit nothing is written, and the result is looked up
-again, or the report comes again; after it the message is one attempt's. An attempt that lost its message is due at
+again or the report comes again; after it the message is one attempt's. An attempt that lost its message is due at
 once, so a crash of the process that took it loses nothing. `Ledger.finish` commits the results of others before it
-settles one that was contested: see there. Two look-ups that found the same message, two reports that cross, a
-look-up and the answer that comes late: the second one finds the row of the first, also if that is not committed
-yet, and waits for it.
+settles a contested one: see there. Of two look-ups that found the same message, two reports that cross, or a
+look-up and a late answer, the second finds the row of the first, waiting for its commit if need be.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass
+from typing import TypeVar
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Row, TextClause, bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.dialects.postgresql import UUID as PG_UUID
-from sqlalchemy.types import Text
+from sqlalchemy import Connection, Engine, TextClause, text
 
 from notifier.config.logs import log
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.statuses import MessageProof, Status
-from notifier.store.engine import transaction, unprepared
+from notifier.store import binds
+from notifier.store.engine import sqlstate_of, transaction, unprepared
 from notifier.store.ledger_sql import GONE, GONE_WORDS
+from notifier.store.rows import from_row
 
-#: So often it begins anew before it is called a fault of the database. Each time somebody else has come further.
+#: How often it begins anew. Each time somebody else has made progress.
 _TRIES = 5
-#: What a provider took, and may turn out not to have taken.
+#: A notification in one of these may turn out not to have been taken by the provider.
 _TAKEN = (Status.SENT, Status.DELIVERED, Status.UNDELIVERED)
 
 _DEADLOCK = "40P01"
@@ -48,7 +44,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class MessageClaim:
-    """A message, and the attempt that it is said to belong to."""
+    """A message, and the attempt that claims it."""
 
     id_space: str
     provider_message_id: str
@@ -65,14 +61,18 @@ class _Holder:
     proof: MessageProof
     provider_message_id: str
 
+    def is_of(self, claim: MessageClaim) -> bool:
+        return (self.notification_id, self.attempt) == (claim.notification_id, claim.attempt)
+
 
 class _Overtaken(Exception):
-    """The message went to somebody who is not locked."""
+    """The message went to a notification that is not locked."""
 
 
 def with_locks(engine: Engine, work: Callable[[Connection], _T]) -> _T:
-    """Do `work`, which calls `claim_message`, in a transaction; anew while others are faster, and once more, by a
-    new connection, if the database could not be used: whoever reports may not come again. It may have been done.
+    """Do `work`, which calls `claim_message`, in a transaction. Begin anew while others are faster, and once more,
+    by a new connection, if the database could not be used: a report may not come again. The first may have
+    committed.
 
     Raises:
         ServiceUnavailable: the database cannot be used now, or others were faster every time.
@@ -85,8 +85,8 @@ def with_locks(engine: Engine, work: Callable[[Connection], _T]) -> _T:
         except _Overtaken:
             continue
         except ServiceUnavailable as error:
-            # Nobody who keeps to the order of locks is a victim of a deadlock.
-            is_deadlock = getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) == _DEADLOCK
+            # The order of locks allows no deadlock among ourselves.
+            is_deadlock = sqlstate_of(error) == _DEADLOCK
             if was_away and not is_deadlock:
                 raise
             was_away = was_away or not is_deadlock
@@ -96,47 +96,46 @@ def with_locks(engine: Engine, work: Callable[[Connection], _T]) -> _T:
 
 
 def claim_message(connection: Connection, claim: MessageClaim) -> bool:
-    """Give the message to the attempt, if it is nobody's or its holder only guessed. Returns whether it is the
-    attempt's now; nothing is of one that is not in the record any more. Locks the notification. To be called under
-    `with_locks`, before any other lock is taken."""
-    wanted = _values(claim)
+    """Give the message to the attempt, if nobody has it or its holder only guessed. Returns whether the attempt
+    has it now; not if its notification has been deleted. Locks the notification. To be called under `with_locks`,
+    before any other lock is taken."""
+    wanted = {**asdict(claim), "id": claim.notification_id}
     ids = {claim.notification_id, *(holder.notification_id for holder in _holders(connection, wanted))}
     locked = set(connection.execute(_LOCK, {"ids": sorted(ids)}).scalars())
     if claim.notification_id not in locked:
         # Deleted meanwhile, and its messages with it.
         return False
-    # A statement after the lock: it sees what others wrote while we waited.
-    others = [holder for holder in _holders(connection, wanted) if not _is_of(holder, claim)]
+    # A statement after the lock sees what others wrote while we waited.
+    others = [holder for holder in _holders(connection, wanted) if not holder.is_of(claim)]
     if any(holder.notification_id not in ids for holder in others):
         raise _Overtaken
     if any(not claim.proof.beats(holder.proof) for holder in others):
         log.warning("provider_message.taken", notification_id=str(claim.notification_id), attempt=claim.attempt)
         return False
     guesses = connection.execute(_GUESSES, wanted) if claim.proof is not MessageProof.LOOK_UP else ()
-    _release([*others, *map(_holder, guesses)], connection, claim)
-    if not _is_of(_holder(connection.execute(_TAKE, wanted).one()), claim):
+    _release([*others, *(from_row(_Holder, row) for row in guesses)], connection, claim)
+    if not from_row(_Holder, connection.execute(_TAKE, wanted).one()).is_of(claim):
         raise _Overtaken
     return True
 
 
 def note_taken(connection: Connection, claim: MessageClaim) -> None:
-    """An event for an attempt that a look-up found a message for which another one has."""
+    """An event: a look-up found a message for the attempt that another attempt has."""
     detail = f"a look-up found {claim.provider_message_id}, which became another attempt's meanwhile: not counted"
     values = {"id": claim.notification_id, "attempt": claim.attempt, "detail": detail}
     connection.execute(_NOTE, values)
 
 
 def _release(holders: Iterable[_Holder], connection: Connection, claim: MessageClaim) -> None:
-    """Take their messages from those who only guessed. Their notifications are locked."""
+    """Take the messages from holders that only guessed. Their notifications are locked."""
     for holder in holders:
-        is_own = holder.notification_id == claim.notification_id and holder.attempt == claim.attempt
-        why = "the provider says it is another message" if is_own else "the provider says it is another attempt's"
+        what = "message" if holder.is_of(claim) else "attempt's"
         values = {
             "id": holder.notification_id,
             "attempt": holder.attempt,
             "provider_message_id": holder.provider_message_id,
             "sources": list(_TAKEN),
-            "detail": f"a look-up had found {holder.provider_message_id}: {why}",
+            "detail": f"a look-up had found {holder.provider_message_id}: the provider says it is another {what}",
             "gone": f"; {GONE_WORDS}",
         }
         connection.execute(_RELEASE, values)
@@ -146,32 +145,13 @@ def _release(holders: Iterable[_Holder], connection: Connection, claim: MessageC
 
 
 def _holders(connection: Connection, values: dict[str, object]) -> list[_Holder]:
-    return [_holder(row) for row in connection.execute(_HOLDERS, values)]
+    return [from_row(_Holder, row) for row in connection.execute(_HOLDERS, values)]
 
 
-def _holder(row: Row[Any]) -> _Holder:
-    return _Holder(row.notification_id, row.attempt, MessageProof(row.proof), row.provider_message_id)
+_ID = binds.uuid("id")
 
-
-def _is_of(holder: _Holder, claim: MessageClaim) -> bool:
-    return (holder.notification_id, holder.attempt) == (claim.notification_id, claim.attempt)
-
-
-def _values(claim: MessageClaim) -> dict[str, object]:
-    return {
-        "id_space": claim.id_space,
-        "provider_message_id": claim.provider_message_id,
-        "id": claim.notification_id,
-        "attempt": claim.attempt,
-        "proof": claim.proof,
-    }
-
-
-_ID = bindparam("id", type_=PG_UUID(as_uuid=True))
-
-# A program of the version before writes attempts without a row here, and so did all before there was the table.
-# Such a message is looked for among the attempts at the same recipient; who has it there may be wrong, as after a
-# look-up.
+# A program of an earlier version writes attempts without a row here. Such a message is looked for among the
+# attempts at the same recipient; its holder there may be wrong, as after a look-up.
 _HOLDERS: TextClause = text("""
 WITH held AS MATERIALIZED (
   SELECT notification_id, attempt, proof, provider_message_id FROM provider_messages
@@ -188,16 +168,16 @@ WHERE NOT EXISTS (SELECT FROM held)
 
 _LOCK: TextClause = text("""
 SELECT id FROM notifications WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
-""").bindparams(bindparam("ids", type_=ARRAY(PG_UUID(as_uuid=True))))
+""").bindparams(binds.IDS)
 
-# What the attempt itself has by a look-up, and is not the message that it has by proof.
+# Messages the attempt has by a look-up, other than the one it has by proof.
 _GUESSES: TextClause = text("""
 SELECT notification_id, attempt, proof, provider_message_id FROM provider_messages
 WHERE notification_id = :id AND attempt = :attempt AND proof = 'look_up' AND id_space = :id_space
   AND provider_message_id <> :provider_message_id
 """).bindparams(_ID)
 
-# The second SET changes nothing but that the row comes back whoever has it.
+# DO UPDATE returns the row, whoever holds it.
 _TAKE: TextClause = text("""
 INSERT INTO provider_messages AS m (id_space, provider_message_id, notification_id, attempt, proof)
 VALUES (:id_space, :provider_message_id, :id, :attempt, :proof)
@@ -207,8 +187,8 @@ ON CONFLICT (id_space, provider_message_id) DO UPDATE SET proof = CASE
 RETURNING notification_id, attempt, proof, provider_message_id
 """).bindparams(_ID)
 
-# Only what stems from this attempt moves: another one may have been accepted too, and an operator may have set it
-# going again. It is due at once, to be looked up without that message; what cannot be sent any more is held.
+# Only what this attempt caused moves: another one may have been accepted too, and an operator may have retried it.
+# It is due at once, to be looked up without that message; what cannot be sent any more is held.
 _RELEASE: TextClause = text(f"""
 WITH freed AS (
   DELETE FROM provider_messages
@@ -235,7 +215,7 @@ WITH freed AS (
 INSERT INTO events (notification_id, kind, status, reason, attempt, detail)
 SELECT :id, 'provider_message', moved.status, moved.reason, :attempt, coalesce(moved.detail, CAST(:detail AS text))
 FROM (SELECT 1) AS release LEFT JOIN moved ON true
-""").bindparams(_ID, bindparam("sources", type_=ARRAY(Text())))
+""").bindparams(_ID, binds.texts("sources"))
 
 _NOTE: TextClause = text("""
 INSERT INTO events (notification_id, kind, attempt, detail)

@@ -1,12 +1,12 @@
-"""What providers report after they took a message: written once, whenever and however often it comes.
+"""Provider reports: each is written once, whenever and however often it comes.
 
 A report locks its notification first, so reports about one notification are written one after the other, and each
-sees the events of those before it. What it moves goes by `status.TRANSITIONS`, in the `WHERE`. Whose message it is
-about, `provider_messages` says.
+sees the events of those before it. `statuses.TRANSITIONS` says what it may move, in the `WHERE`; the module
+`provider_messages` says whose message it is about. A trigger makes the callback of what is moved: see `ledger`.
 
-Crash points. Before the commit: nothing is written; the provider reports again, or is asked. After it: the same
-report again finds its event. Our own result that comes after a report (the row was still `sending`) finds the
-attempt closed and the status further on, and changes neither.
+Crash points. Before the commit nothing is written: the provider reports again, or is asked. After it the same
+report finds its event. Our own result, if it comes after a report (the row was still `sending`), finds the attempt
+closed and the status further on, and changes neither.
 """
 
 from __future__ import annotations
@@ -19,23 +19,22 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Row, TextClause, bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.dialects.postgresql import UUID as PG_UUID
-from sqlalchemy.types import Text
+from sqlalchemy import Connection, Engine, Row, TextClause, text
 
 from notifier.domain.statuses import Channel, MessageProof, Reason, Status, sources_of
 from notifier.security.recipient_hash import HashKey
-from notifier.store.engine import database_now, transaction
+from notifier.store import binds
 from notifier.store.ledger_sql import wipe
 from notifier.store.mass_alarm import HardBounceWatch
 from notifier.store.provider_messages import MessageClaim, claim_message, with_locks
 from notifier.store.records import NewSuppression
+from notifier.store.repository import Repository
+from notifier.store.rows import from_row
 from notifier.store.sanitize import storable
 from notifier.store.schema.partitions import first_id
 from notifier.store.suppressions import add_suppressions
 
-#: Postgres' integer: no attempt has a higher number, and a larger one could not even be looked for.
+#: The largest integer of Postgres: a query with a larger one would fail.
 _MAX_NUMBER = 2**31 - 1
 
 
@@ -46,25 +45,25 @@ class NewReport:
     notification_id: UUID
     #: Number of the attempt.
     attempt: int
-    #: Names under which the provider is configured: the attempt went to one of them, or it is not this provider's.
-    #: None: whoever reports proved otherwise which attempt it is about.
+    #: Names under which the provider is configured: the attempt must have gone to one of them.
+    #: None: it is proven otherwise which attempt the report is about.
     providers: Sequence[str] | None
     provider_message_id: str
-    #: What it says, without personal data. The same words about the same message are the same report.
+    #: Without personal data. The same words about the same message are the same report.
     words: str
-    #: `sent`: it has the message; `delivered` or `undelivered`: how it ended; None: nothing that we know.
+    #: `sent`: the provider has the message; `delivered` or `undelivered`: how it ended; None: not about a status.
     status: Status | None
     reason: Reason | None = None
     #: The provider's time.
     occurred_at: datetime | None = None
-    #: How many messages the text went out in, where the provider reports on each.
+    #: Number of messages the text was split into, where the provider reports on each.
     parts: int = 1
-    #: While no other report comes, the provider is asked after this; None: never. Seconds.
+    #: If no other report comes, the provider is asked after this; None: never. Seconds.
     ask_in_seconds: float | None = None
-    #: Within which the message's id stands for one message, see `providers.base.id_space`; None: it does not.
+    #: Within it the message's id stands for one message, see `providers.base.id_space`; None: it does not.
     id_space: str | None = None
-    #: Whether it names the attempt itself, as a signed webhook does; otherwise we asked about the message's id,
-    #: and whose message that is we may only have guessed.
+    #: It names the attempt itself, as a signed webhook does. Otherwise we asked about the message's id, and may
+    #: only have guessed whose message that is.
     is_proof: bool = True
 
 
@@ -78,7 +77,7 @@ class Reported:
     address_hash: bytes
     sender: str | None
     template: str
-    #: Who the attempt went to.
+    #: Of the attempt.
     provider: str
     #: Number of the attempt.
     attempt: int
@@ -86,7 +85,7 @@ class Reported:
 
 @dataclass(frozen=True, slots=True)
 class Silent:
-    """A notification that was sent, and of which no receipt has come."""
+    """A notification that was sent, and on which no report has come."""
 
     id: UUID
     #: The attempt that was accepted.
@@ -98,36 +97,28 @@ class Silent:
 
 
 class RecordedReport(StrEnum):
-    """What became of a report."""
-
     UNKNOWN = "unknown"  #: there is no such attempt; nothing was written
     REPEATED = "repeated"  #: it was written before
-    NOTED = "noted"  #: it is in the story and moved nothing
+    NOTED = "noted"  #: it has an event and moved nothing
     MOVED = "moved"  #: it moved the status
 
 
-class ProviderReportRepository:
-    """Thread-safe: it holds nothing but engine and key. Every method raises `ServiceUnavailable`."""
-
+class ProviderReportRepository(Repository):
     def __init__(
         self, engine: Engine, hash_key: HashKey | None = None, watch: HardBounceWatch | None = None
     ) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._hash_key = hash_key or HashKey()
         self._watch = watch
-
-    def now(self) -> datetime:
-        """By the database's clock, which is asked every few seconds."""
-        return database_now(self._engine)
 
     def record(
         self, report: NewReport, suppression: Callable[[Reported], NewSuppression | None] = lambda _: None
     ) -> RecordedReport:
-        """Write one report, in one short transaction. `suppression` is asked if the report moves something, or is
-        about no status; what it makes is kept with the report.
+        """Write one report, in one short transaction. `suppression` is called if the report moves a status or is
+        about none; what it returns is added in the same transaction.
 
         A message that a look-up gave to another attempt is this one's from now on, and that one is unknown again.
-        One that is proven to be another attempt's is noted and moves nothing.
+        A message proven to be another attempt's is noted and moves nothing.
         """
         if not 0 < report.attempt <= _MAX_NUMBER:
             return RecordedReport.UNKNOWN
@@ -156,8 +147,8 @@ class ProviderReportRepository:
         if words in known:
             return RecordedReport.REPEATED
         moved = self._write(connection, report, row, words, _status(report, known) if is_ours else None)
-        # What changes nothing about the message is no news about its recipient either: it had arrived, say. A
-        # complaint is about no status at all.
+        # A report that changes nothing about the message says nothing new about its recipient either. A complaint
+        # is about no status at all.
         is_news = moved or (is_ours and report.status is None)
         new = suppression(self._reported(row)) if is_news else None
         if new is not None:
@@ -191,63 +182,38 @@ class ProviderReportRepository:
         return connection.execute(_WRITE, values).scalar_one() is not None
 
     def find(self, notification_id: UUID, attempt: int | None = None) -> Reported | None:
-        """What a report is about: one attempt, or the last one; None if there is none."""
+        """One attempt, or the last one; None if there is none."""
         if attempt is not None and not 0 < attempt <= _MAX_NUMBER:
             return None
-        with transaction(self._engine) as connection:
-            row = connection.execute(_FIND, {"id": notification_id, "attempt": attempt}).one_or_none()
-        return None if row is None else self._reported(row)
+        rows = self._rows(_FIND, {"id": notification_id, "attempt": attempt})
+        return self._reported(rows[0]) if rows else None
 
     def _reported(self, row: Row[Any]) -> Reported:
-        channel = Channel(row.channel)
-        # From before there were hashes it has none, and stands in plain text.
-        hash_ = row.address_hash or self._hash_key.recipient(channel, row.recipient or "")
-        return Reported(
-            id=row.id,
-            channel=channel,
-            address_hash=hash_,
-            sender=row.sender,
-            template=row.template,
-            provider=row.provider,
-            attempt=row.number,
-        )
+        # A row from before there were hashes has its address in plain text.
+        hash_ = row.address_hash or self._hash_key.recipient(Channel(row.channel), row.recipient or "")
+        return from_row(Reported, row, address_hash=hash_, attempt=row.number)
 
     def soft_bounces(self, address_hash: bytes, *, since: datetime) -> int:
-        """How many mails to this address, accepted since then, bounced although it exists, with none between that
-        arrived."""
-        values = {"address_hash": address_hash, "since": first_id(since)}
-        with transaction(self._engine) as connection:
-            return int(connection.execute(_SOFT_BOUNCES, values).scalar_one())
+        """Mails to this address, accepted since then, that bounced although it exists, in a row: one that arrived
+        ends the row."""
+        return int(self._scalar(_SOFT_BOUNCES, {"address_hash": address_hash, "since": first_id(since)}))
 
     def silent(self, ids: Sequence[UUID]) -> list[Silent]:
-        """Those of `ids` that are `sent` and still wait for a receipt."""
-        with transaction(self._engine) as connection:
-            rows = connection.execute(_SILENT, {"ids": [str(value) for value in ids]}).all()
-        return [
-            Silent(
-                id=row.id,
-                attempt=row.number,
-                provider=row.provider,
-                provider_message_id=row.provider_message_id,
-                age_seconds=float(row.age_seconds),
-            )
-            for row in rows
-        ]
+        """Those of `ids` that are `sent` and still wait for a report."""
+        return [from_row(Silent, row, attempt=row.number) for row in self._rows(_SILENT, {"ids": list(ids)})]
 
     def ask_again(self, waits: Sequence[tuple[UUID, float]]) -> None:
-        """(id, seconds): those that are still `sent` are asked for again after so long."""
+        """(id, seconds): those that are still `sent` are due again after this time."""
         rows = [{"id": str(id_), "seconds": seconds} for id_, seconds in waits]
-        with transaction(self._engine) as connection:
-            connection.execute(_ASK_AGAIN, {"rows": json.dumps(rows)})
+        self._execute(_ASK_AGAIN, {"rows": json.dumps(rows)})
 
     def give_up(self, ids: Sequence[UUID], detail: str) -> None:
         """Those that are still `sent` stay so for good, with an event that says it."""
-        with transaction(self._engine) as connection:
-            connection.execute(_GIVE_UP, {"ids": [str(value) for value in ids], "detail": detail})
+        self._execute(_GIVE_UP, {"ids": list(ids), "detail": detail})
 
 
 def _claim(report: NewReport) -> MessageClaim | None:
-    """What it proves about whose message it is; None: nothing."""
+    """Which attempt the report proves the message to be of; None: it proves nothing."""
     message = storable(report.provider_message_id)[:100]
     if report.id_space is None or not report.is_proof or not message:
         return None
@@ -261,14 +227,14 @@ def _claim(report: NewReport) -> MessageClaim | None:
 
 
 def _words(report: NewReport, known_id: str | None) -> str:
-    """With the message's id, if it is not the one that we know: another part of the text, or another message."""
+    """With the message's id, if it is not the one we know: another part of the text, or another message."""
     words: str = storable(report.words)[:400]
     other = report.provider_message_id
     return f"{words} (message {storable(other)[:60]})" if known_id and other and other != known_id else words
 
 
 def _status(report: NewReport, known: set[str]) -> Status | None:
-    """A text in several parts has arrived when all of them have, in whatever order."""
+    """A text in several parts has arrived when all parts have, in any order."""
     if report.status is not Status.DELIVERED or report.parts <= 1:
         return report.status
     arrived = 1 + sum(words.startswith(report.words) for words in known)
@@ -281,7 +247,7 @@ SELECT n.id, n.channel, n.recipient, n.address_hash, n.sender, n.template, a.pro
 FROM notifications AS n JOIN attempts AS a ON a.notification_id = n.id AND a.number = :attempt
 WHERE n.id = :id AND (CAST(:providers AS text[]) IS NULL OR a.provider = ANY(:providers))
 """
-_BINDS = (bindparam("id", type_=PG_UUID(as_uuid=True)), bindparam("providers", type_=ARRAY(Text())))
+_BINDS = (binds.uuid("id"), binds.texts("providers"))
 
 _ABOUT: TextClause = text(_ABOUT_ATTEMPT).bindparams(*_BINDS)
 _LOCK: TextClause = text(f"{_ABOUT_ATTEMPT} FOR UPDATE OF n").bindparams(*_BINDS)
@@ -291,10 +257,10 @@ SELECT n.id, n.channel, n.recipient, n.address_hash, n.sender, n.template, a.pro
 FROM notifications AS n JOIN attempts AS a ON a.notification_id = n.id
 WHERE n.id = :id AND a.number = coalesce(CAST(:attempt AS int), a.number)
 ORDER BY a.number DESC LIMIT 1
-""").bindparams(bindparam("id", type_=PG_UUID(as_uuid=True)))
+""").bindparams(binds.uuid("id"))
 
-# A mail that a relay took and of which no bounce came for five days has arrived: no relay tries longer by default.
-# Found by the address, whatever the planner believes of statuses: what is inside of CASE is no way to find rows.
+# A mail that a relay took has arrived if no bounce comes for five days: no relay tries longer by default.
+# The planner is to find rows by address and not by status: a condition inside of CASE is no way to find rows.
 _SOFT_BOUNCES: TextClause = text("""
 WITH mails AS MATERIALIZED (
   SELECT id, CASE
@@ -309,23 +275,23 @@ WITH mails AS MATERIALIZED (
 )
 SELECT count(*) FROM mails WHERE ended = 'soft'
   AND id > coalesce((SELECT id FROM mails WHERE ended = 'arrived' ORDER BY id DESC LIMIT 1), :since)
-""").bindparams(bindparam("since", type_=PG_UUID(as_uuid=True)))
+""").bindparams(binds.uuid("since"))
 
-# What was reported before its message turned out to be another one was about that other one.
+# Reports from before the attempt's message turned out to be another one are about that other message.
 _KNOWN: TextClause = text("""
 SELECT detail FROM events WHERE notification_id = :id AND kind = 'provider' AND attempt = :attempt
   AND id > coalesce((SELECT max(id) FROM events
     WHERE notification_id = :id AND kind = 'provider_message' AND attempt = :attempt AND status IS NOT NULL), 0)
-""").bindparams(bindparam("id", type_=PG_UUID(as_uuid=True)))
+""").bindparams(binds.uuid("id"))
 
-# What the provider has, it took: an attempt without an answer, or one that we took for refused, was accepted, and
-# is not made again. Three things a report does not do:
-# - one that only says that the provider has it moves nothing that knew so before: an operator may have set the
-#   notification going again meanwhile;
-# - a failure counts for nothing while a later attempt may still arrive,
-# - nor once an operator has set it going again.
-# No lease ends any more of what was moved. So what is under way besides counts as unknown until its worker, if it
-# lives, records the answer.
+# If the provider has the message, the attempt was accepted, even without an answer or if we took it for refused,
+# and it is not made again. Three things a report does not do:
+# - one that only says that the provider has the message moves nothing that said so before: an operator may have
+#   retried the notification meanwhile;
+# - a failure does not count while a later attempt may still arrive,
+# - nor once an operator has retried the notification.
+# What was moved has no lease that ends. So another attempt under way counts as unknown until its worker, if it is
+# alive, records the answer.
 _WRITE: TextClause = text(f"""
 WITH taken AS (
   UPDATE attempts SET outcome = 'accepted', finished_at = coalesce(finished_at, now()), reason = NULL, code = NULL,
@@ -360,9 +326,7 @@ SELECT :id, CAST(:occurred_at AS timestamptz), 'provider', moved.status, moved.r
   CAST(:words AS text)
 FROM (SELECT 1) AS report LEFT JOIN moved ON true
 RETURNING status
-""").bindparams(bindparam("id", type_=PG_UUID(as_uuid=True)), bindparam("sources", type_=ARRAY(Text())))
-
-_IDS = bindparam("ids", type_=ARRAY(PG_UUID(as_uuid=False)))
+""").bindparams(binds.uuid("id"), binds.texts("sources"))
 
 _SILENT: TextClause = text("""
 SELECT DISTINCT ON (n.id) n.id, a.number, n.provider, n.provider_message_id,
@@ -371,7 +335,7 @@ FROM unnest(:ids) AS w(id)
 JOIN notifications AS n ON n.id = w.id AND CASE WHEN n.status = 'sent' AND n.due_at IS NOT NULL THEN true END
 JOIN attempts AS a ON a.notification_id = n.id AND a.provider_message_id = n.provider_message_id
 ORDER BY n.id, a.number DESC
-""").bindparams(_IDS)
+""").bindparams(binds.IDS)
 
 _ASK_AGAIN: TextClause = text("""
 UPDATE notifications AS n SET due_at = now() + make_interval(secs => r.seconds)
@@ -387,4 +351,4 @@ WITH moved AS (
   RETURNING n.id
 )
 INSERT INTO events (notification_id, kind, detail) SELECT id, 'no_receipt', CAST(:detail AS text) FROM moved
-""").bindparams(_IDS)
+""").bindparams(binds.IDS)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Engine, TextClause, text
+from sqlalchemy import TextClause, text
 
 from notifier.store.engine import transaction
+from notifier.store.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +28,10 @@ class Use:
     ends_in_seconds: float
 
 
-class RateLimitRepository:
-    """Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`.
-
-    A limit is kept by handing out moments, one after the other, to whoever asks: no window in which a burst fits,
-    no counter to reset. The database's clock decides.
+class RateLimitRepository(Repository):
+    """A limit is kept by handing out moments, one after the other: no window in which a burst fits, no counter to
+    reset. The database's clock decides.
     """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
 
     def take_turns(
         self, scope: str, units: Sequence[int], *, per_second: float, at_most_seconds: float
@@ -63,18 +59,15 @@ class RateLimitRepository:
 
     def give_back(self, scope: str, units: int, *, window_seconds: int) -> None:
         """Take back what was counted in the current window."""
-        with transaction(self._engine) as connection:
-            connection.execute(_GIVE_BACK, {"scope": scope, "units": units, "window": window_seconds})
+        self._execute(_GIVE_BACK, {"scope": scope, "units": units, "window": window_seconds})
 
     def note_quota(self, notification_id: object, detail: str) -> None:
         """An event on the notification that came near its producer's quota."""
-        with transaction(self._engine) as connection:
-            connection.execute(_NOTE, {"id": str(notification_id), "detail": detail})
+        self._execute(_NOTE, {"id": str(notification_id), "detail": detail})
 
     def forget_old(self) -> int:
-        """Drop counts of windows that ended two days ago. Returns how many rows."""
-        with transaction(self._engine) as connection:
-            return connection.execute(_FORGET).rowcount
+        """Delete counts of windows that ended two days ago. Returns how many rows."""
+        return self._execute(_FORGET)
 
 
 def _hand_out(units: Sequence[int], backlog: float, per_second: float, at_most: float) -> tuple[list[Turn], float]:

@@ -1,79 +1,67 @@
-"""Old rows brought to where new ones are: sealed under the first key, and with the hash that searches go by.
+"""Re-encryption: old rows are sealed under the first key, and get the hash that searches use today.
 
-Walks a table in the order of ids. A page is read without a lock; each row is then written only if what was read is
-still there, and one that a worker has in hand, or is about to, is left for the next walk: a claim passes over a
-row that is locked, and would come back to it minutes later. So it waits for nobody and nobody waits for it, any
-number may run at once, and a run that ends in the middle is taken up by the next.
+It walks a table in the order of ids. A page is read without a lock, and a row is then written only if it has not
+changed. Rows that a worker has in hand, or is about to claim, are left for the next walk: a claim passes over a
+locked row, and would come back to it minutes later. So it waits for nobody and nobody waits for it, any number may
+run at once, and the next run goes on where one ended in the middle.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from pydantic_core import to_json
-from sqlalchemy import Engine, TextClause, bindparam, text
-from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy import Engine, TextClause, text
 
 from notifier.domain.errors import CannotOpen
 from notifier.domain.statuses import Channel
 from notifier.security.encryption import Sealer
+from notifier.store import binds
 from notifier.store.engine import transaction
+from notifier.store.ledger_rows import as_json
 from notifier.store.personal_data import PersonalData
+from notifier.store.repository import Repository
 from notifier.store.sanitize import bytea
 
-#: Rows that one statement looks at; those that are to be written come along, each up to a megabyte.
+#: Rows that one statement looks at; it returns those that are to be written, each up to a megabyte.
 PAGE = 200
 _OLDEST = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Resealed:
-    """How far a run is. Counts of rows."""
+    """Progress of a run. Counts of rows."""
 
-    #: Looked at.
     seen: int = 0
-    #: Written anew.
     changed: int = 0
-    #: Left alone: they are on their way just now. A later run takes them.
+    #: Left for a later run: they are being sent just now.
     busy: int = 0
     #: Left alone: they are sealed under a key that is missing.
     locked: int = 0
-    #: The ids of the missing keys.
+    #: Ids.
     missing_keys: tuple[str, ...] = ()
-    #: Suppressions that went along with their recipient to another hash.
+    #: Suppressions that followed their recipient to another hash.
     suppressions: int = 0
 
 
-class Resealing:
-    """Thread-safe: it holds nothing but engine and keys. Every method raises `ServiceUnavailable`."""
-
+class Resealing(Repository):
     def __init__(self, engine: Engine, personal_data: PersonalData) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._personal_data = personal_data
 
     def estimate(self) -> int:
-        """About how many rows there are to look at, from the planner's statistics."""
-        with transaction(self._engine) as connection:
-            return int(connection.execute(_ESTIMATE).scalar_one())
+        """The number of rows to look at, roughly, from the planner's statistics."""
+        return int(self._scalar(_ESTIMATE))
 
     def is_wanted(self) -> bool:
-        """Whether a run would find something among the oldest notifications: it is they that wait for one."""
+        """Whether a run would change something among the oldest notifications, which wait for one the longest."""
         values = {**self._wanted(rehash=False), "after": UUID(int=0), "limit": _OLDEST}
-        with transaction(self._engine) as connection:
-            return any(row.is_wanted for row in connection.execute(_NOTIFICATIONS, values))
+        return any(row.is_wanted for row in self._rows(_NOTIFICATIONS, values))
 
     def run(self, *, rehash: bool = False, progress: Callable[[Resealed], None] | None = None) -> Resealed:
-        """Walk the tables. `rehash`: make every hash anew, after another NOTIFIER_HASH_KEY was set."""
-        done = Resealed()
-        for done in self._walk(rehash=rehash):
-            if progress:
-                progress(done)
-        return done
-
-    def _walk(self, *, rehash: bool) -> Iterator[Resealed]:
+        """Walk the tables. `rehash`: renew every hash, after NOTIFIER_HASH_KEY has changed."""
         done = Resealed()
         for select, update, work in (
             (_NOTIFICATIONS, _UPDATE_NOTIFICATIONS, self._notification),
@@ -81,21 +69,14 @@ class Resealing:
             (_UNREAD, _UPDATE_UNREAD, self._unread),
         ):
             after = UUID(int=0)
-            while True:
-                with transaction(self._engine) as connection:
-                    page = connection.execute(select, {**self._wanted(rehash), "after": after}).all()
-                if not page:
-                    break
+            while page := self._rows(select, {**self._wanted(rehash), "after": after}):
                 done, rows = self._page(done, [row for row in page if row.is_wanted or row.is_doubtful], work)
                 if rows:
                     moved = [row for row in rows if row.get("earlier_hash")]
                     with transaction(self._engine) as connection:
-                        count = connection.execute(update, {"rows": to_json(rows).decode()}).rowcount
-                        along = 0
-                        if moved:
-                            along = connection.execute(
-                                _MOVE_SUPPRESSIONS, {"rows": to_json(moved).decode()}
-                            ).rowcount
+                        count = connection.execute(update, {"rows": as_json(rows)}).rowcount
+                        values = {"rows": as_json(moved)}
+                        along = connection.execute(_MOVE_SUPPRESSIONS, values).rowcount if moved else 0
                     done = replace(
                         done,
                         changed=done.changed + count,
@@ -104,7 +85,9 @@ class Resealing:
                     )
                 done = replace(done, seen=done.seen + len(page))
                 after = page[-1].id
-                yield done
+                if progress:
+                    progress(done)
+        return done
 
     def _wanted(self, rehash: bool) -> dict[str, Any]:
         sealer = self._personal_data.sealer
@@ -129,7 +112,7 @@ class Resealing:
         personal_data, names, channel = self._personal_data, row.secret_names or (), Channel(row.channel)
         person = personal_data.open(row)
         new: dict[str, Any] = {"secrets": None, "earlier_hash": None}
-        # Known by another spelling until now; under another NOTIFIER_HASH_KEY it is by none of them.
+        # Hashed in another spelling until now; under another NOTIFIER_HASH_KEY it is none of them.
         _, *earlier = personal_data.hash_key.recipient_forms(channel, person.recipient)
         if row.address_hash in earlier:
             new["earlier_hash"] = bytea(row.address_hash)
@@ -148,30 +131,27 @@ class Resealing:
 
     def _rejected(self, row: Any) -> dict[str, Any]:
         body, headers = self._personal_data.open_rejected(row.id, row.body, row.headers, row.sealed)
-        new = self._personal_data.put_away_rejected(row.id, body, headers)
-        return {
-            "id": str(row.id),
-            "sealed": bytea(new["sealed"]),
-            "old_sealed": bytea(row.sealed),
-            "earlier_hash": None,
-        }
+        return _resealed(row, self._personal_data.put_away_rejected(row.id, body, headers))
 
     def _unread(self, row: Any) -> dict[str, Any]:
         content = self._personal_data.open_bounce(row.id, row.content, row.sealed)
-        new = self._personal_data.put_away_bounce(row.id, content)
-        return {"id": str(row.id), "sealed": bytea(new["sealed"]), "old_sealed": bytea(row.sealed)}
+        return _resealed(row, self._personal_data.put_away_bounce(row.id, content))
+
+
+def _resealed(row: Any, new: dict[str, Any]) -> dict[str, Any]:
+    return {"id": str(row.id), "sealed": bytea(new["sealed"]), "old_sealed": bytea(row.sealed)}
 
 
 def unknown_keys(engine: Engine, sealer: Sealer) -> list[str]:
-    """Ids of keys that something not yet sent is sealed under, and that the sealer has not."""
+    """Ids of keys that the sealer lacks and that notifications not yet sent are sealed under."""
     with transaction(engine) as connection:
         found = {bytes(row.header)[2:].decode("ascii", "replace") for row in connection.execute(_LIVE_KEYS)}
     return sorted(found - set(sealer.key_ids))
 
 
-_AFTER = bindparam("after", type_=PG_UUID(as_uuid=True))
+_AFTER = binds.uuid("after")
 
-# Of what has not ended, through the index of that; the second byte is the length of the key's id.
+# Of notifications that have not ended, by their index; the second byte is the length of the key's id.
 _LIVE_KEYS: TextClause = text("""
 SELECT DISTINCT substr(sealed, 1, 2 + get_byte(sealed, 1)) AS header FROM notifications
 WHERE status IN ('scheduled', 'queued', 'sending', 'retrying', 'unknown') AND sealed IS NOT NULL
@@ -183,8 +163,8 @@ WHERE c.oid = 'rejected_messages'::regclass
   OR c.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'notifications'::regclass)
 """)
 
-# The page is cut before it is asked what is wanted: a statement looks at so many rows and no more, however few of
-# them there is something to do for. What is redacted has nothing to seal.
+# The page is cut before its rows are judged: a statement never reads more than one page. What is redacted has
+# nothing to seal.
 _NOTIFICATIONS: TextClause = text("""
 WITH page AS MATERIALIZED (
   SELECT id, (recipient IS NOT NULL OR sealed IS NOT NULL) AND (
@@ -201,7 +181,7 @@ FROM page LEFT JOIN notifications AS n ON n.id = page.id AND (page.is_wanted OR 
 ORDER BY page.id
 """).bindparams(_AFTER)
 
-# A row that is sent meanwhile has lost its secrets: they must not come back.
+# A row that was sent meanwhile has lost its secrets: they must not come back.
 _UPDATE_NOTIFICATIONS: TextClause = text("""
 WITH given AS MATERIALIZED (
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
@@ -220,8 +200,8 @@ WHERE n.id = r.id AND n.recipient IS NOT DISTINCT FROM r.old_recipient
   AND n.secret_names IS NOT DISTINCT FROM r.old_names
 """)
 
-# A suppression has no address, only its hash: it goes where a notification to the same recipient went. One that is
-# there already stays, and the earlier one goes on to hold too: look-ups know both.
+# A suppression has only the hash of its address: it follows a notification to the same recipient. If there is one
+# under the new hash already, both stay: look-ups know both hashes.
 _MOVE_SUPPRESSIONS: TextClause = text("""
 UPDATE suppressions AS s SET address_hash = r.address_hash
 FROM (SELECT DISTINCT address_hash, earlier_hash FROM json_to_recordset(CAST(:rows AS json)) AS r(
@@ -231,44 +211,34 @@ WHERE s.address_hash = r.earlier_hash AND NOT EXISTS (
   AND o.lifted_at IS NULL AND s.lifted_at IS NULL)
 """)
 
-_REJECTED: TextClause = text("""
+
+def _sealed_whole(table: str, columns: str) -> TextClause:
+    """Of tables where one sealed value takes the place of all personal columns."""
+    return text(f"""
 WITH page AS MATERIALIZED (
   SELECT id, :is_on AND (sealed IS NULL OR substr(sealed, 1, length(:header)) <> :header) AS is_wanted
-  FROM rejected_messages WHERE id > :after ORDER BY id LIMIT :limit
+  FROM {table} WHERE id > :after ORDER BY id LIMIT :limit
 )
-SELECT page.id, page.is_wanted, false AS is_doubtful, m.body, m.headers, m.sealed
-FROM page LEFT JOIN rejected_messages AS m ON m.id = page.id AND page.is_wanted
+SELECT page.id, page.is_wanted, false AS is_doubtful, {columns}, sealed
+FROM page LEFT JOIN {table} AS t ON t.id = page.id AND page.is_wanted
 ORDER BY page.id
-""").bindparams(_AFTER)
+""").bindparams(_AFTER)  # noqa: S608 - constants
 
-_UPDATE_REJECTED: TextClause = text("""
+
+def _update_sealed_whole(table: str, emptied: str) -> TextClause:
+    return text(f"""
 WITH given AS MATERIALIZED (
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(id uuid, sealed bytea, old_sealed bytea)
 ), free AS MATERIALIZED (
-  SELECT m.id FROM given JOIN rejected_messages AS m ON m.id = given.id ORDER BY m.id FOR UPDATE OF m SKIP LOCKED
+  SELECT t.id FROM given JOIN {table} AS t ON t.id = given.id ORDER BY t.id FOR UPDATE OF t SKIP LOCKED
 )
-UPDATE rejected_messages AS m SET body = '', headers = '{}', sealed = r.sealed
+UPDATE {table} AS t SET {emptied}, sealed = r.sealed
 FROM given AS r JOIN free ON free.id = r.id
-WHERE m.id = r.id AND m.sealed IS NOT DISTINCT FROM r.old_sealed
-""")
+WHERE t.id = r.id AND t.sealed IS NOT DISTINCT FROM r.old_sealed
+""")  # noqa: S608 - constants
 
-_UNREAD: TextClause = text("""
-WITH page AS MATERIALIZED (
-  SELECT id, :is_on AND (sealed IS NULL OR substr(sealed, 1, length(:header)) <> :header) AS is_wanted
-  FROM unread_bounces WHERE id > :after ORDER BY id LIMIT :limit
-)
-SELECT page.id, page.is_wanted, u.content, u.sealed
-FROM page LEFT JOIN unread_bounces AS u ON u.id = page.id AND page.is_wanted
-ORDER BY page.id
-""").bindparams(_AFTER)
 
-_UPDATE_UNREAD: TextClause = text("""
-WITH given AS MATERIALIZED (
-  SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(id uuid, sealed bytea, old_sealed bytea)
-), free AS MATERIALIZED (
-  SELECT u.id FROM given JOIN unread_bounces AS u ON u.id = given.id ORDER BY u.id FOR UPDATE OF u SKIP LOCKED
-)
-UPDATE unread_bounces AS u SET content = '', sealed = r.sealed
-FROM given AS r JOIN free ON free.id = r.id
-WHERE u.id = r.id AND u.sealed IS NOT DISTINCT FROM r.old_sealed
-""")
+_REJECTED = _sealed_whole("rejected_messages", "body, headers")
+_UPDATE_REJECTED = _update_sealed_whole("rejected_messages", "body = '', headers = '{}'")
+_UNREAD = _sealed_whole("unread_bounces", "content")
+_UPDATE_UNREAD = _update_sealed_whole("unread_bounces", "content = ''")

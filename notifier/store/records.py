@@ -1,9 +1,9 @@
-"""What goes into the ledger and what comes out of it: frozen values, one for each kind of row that travels."""
+"""What goes into the ledger and what comes out of it."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -24,60 +24,56 @@ from notifier.domain.statuses import (
 )
 from notifier.store.sanitize import storable
 
-#: Behind a producer's name it stands for the idempotency keys of its test messages; in no name is there a "/".
+#: Follows a producer's name in the idempotency keys of its test messages; no name has a "/".
 TEST_KEYS = "/test"
 
 
 @dataclass(frozen=True, slots=True)
 class NewNotification:
-    """A valid message on its way into the record."""
+    """A valid message to be recorded."""
 
     message: Message
     channel: Channel
     lane: Lane
     template_version: str
     on_unknown: OnUnknown
-    #: Handed back with the answer: how the caller finds the message again.
+    #: Returned with the answer, for the caller to find the message again.
     position: int
-    #: It may have been taken in before: a duplicate may be our own failure and not the producer's repetition.
+    #: It may have been taken in before: a duplicate may be our own failure, not the producer's repetition.
     redelivered: bool = False
-    #: Statuses that its producer is told of; None: of none.
+    #: Statuses with a callback; None: no callbacks.
     callback_statuses: tuple[Status, ...] | None = None
     #: It came with a test key.
     is_test: bool = False
-    #: Those of its variables that are wiped once it was sent.
+    #: Variables that are wiped once it was sent.
     secret_names: tuple[str, ...] = ()
     #: How it was proven that its producer sent it.
     proof: ProducerProof = ProducerProof.NONE
 
     @property
     def key_owner(self) -> str:
-        """Whose idempotency keys its own is one of: those of tests are apart from those of the live service."""
+        """The owner of its idempotency key: keys of test messages are apart from those of the live service."""
         return self.message.producer + TEST_KEYS if self.is_test else self.message.producer
 
 
 @dataclass(frozen=True, slots=True)
 class NewRejection:
-    """Bytes that were not accepted, and why."""
-
     queue: str
     body: bytes
     faults: tuple[Fault, ...]
     headers: dict[str, Any] = field(default_factory=dict)
     producer: str | None = None
-    #: The user who published it, as RabbitMQ says; None: nobody can say.
+    #: The user who published it, as RabbitMQ says; None: unknown.
     broker_user: str | None = None
     #: Position in its batch; None: it was alone.
     entry: int | None = None
     redelivered: bool = False
-    #: Bytes that it had; None: those of `body`.
+    #: Bytes that it had; None: the length of `body`.
     size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """What became of one new notification."""
-
     position: int
     #: The notification: its own, or the first one with the same key.
     id: UUID
@@ -112,27 +108,27 @@ class Claimed:
     reply_to: str | None
     expires_at: datetime | None
     on_unknown: OnUnknown
-    #: Ids of the files that go with it.
+    #: Ids.
     attachments: tuple[UUID, ...]
-    #: No provider may be called for it, only the simulator.
+    #: Only the simulator may be called for it.
     is_test: bool
     #: Fencing token.
     claim: int
-    #: Attempts before this claim: the last one's number.
+    #: The number of the last attempt before this claim.
     attempt_count: int
-    #: Provider calls since an operator last set it going again.
+    #: Provider calls since an operator last retried it.
     tries: int
-    #: Since it was first due, or set going again; by the database's clock.
+    #: Since it was first due, or retried by an operator; by the database's clock.
     age_seconds: float
     #: Until `expires_at`, by the database's clock; None: it does not expire.
     seconds_to_expiry: float | None
     #: When it was claimed, on this process's monotonic clock.
     claimed_at: float
-    #: Why recipient and context are empty: they are sealed, and did not open.
+    #: Why recipient and context are empty: they could not be decrypted.
     problem: str | None = None
 
     def seconds_to_expiry_now(self) -> float | None:
-        """What is left of `seconds_to_expiry`. No clock of this machine that can be set has a part in it."""
+        """What is left of `seconds_to_expiry`, by a clock that nobody can set."""
         if self.seconds_to_expiry is None:
             return None
         return self.seconds_to_expiry - (time.monotonic() - self.claimed_at)
@@ -140,36 +136,33 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """What is looked up among the suppressions before a call."""
+    """The look-up among the suppressions before a call."""
 
     #: See `HashKey.recipient_forms`.
     address_hashes: tuple[bytes, ...]
-    #: Beside the global ones: those of who sends it, and those of its kind.
+    #: Scopes beside the global one: the sender identity's and the category's.
     sender_scope: str
     category_scope: str | None
-    #: Its template goes against the wishes of recipients: the law says so.
+    #: Its template is sent against recipients' wishes: the law says so.
     is_exempt: bool
 
     @property
     def address_hash(self) -> bytes:
-        """See `HashKey.recipient`."""
         return self.address_hashes[0]
 
 
 @dataclass(frozen=True, slots=True)
 class NewAttempt:
-    """A call that is about to be made."""
-
     claim: Claimed
     provider: str
-    #: None: nobody is looked up.
+    #: None: no look-up.
     guard: Guard | None = None
-    #: Calls that were made under this claim before.
+    #: Calls made under this claim before.
     earlier: int = 0
 
     @property
     def number(self) -> int:
-        """That its attempt gets: this one and no other, however often it is asked for."""
+        """The number of its attempt, the same however often it is begun."""
         return self.claim.attempt_count + self.earlier + 1
 
 
@@ -185,8 +178,6 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class NewSuppression:
-    """A suppression on its way into the record."""
-
     address_hash: bytes
     #: Fingerprint of the key of the hash.
     hash_key: str
@@ -200,43 +191,31 @@ class NewSuppression:
     #: Provider and sender identity of the message that caused it; None: no message did.
     provider: str | None = None
     sender: str | None = None
-    #: It was refused at once: its message does not count among those that were sent.
+    #: The message was refused at once, so it does not count as sent.
     is_refusal: bool = False
 
     @property
     def is_watched(self) -> bool:
-        """Whether it comes from an answer that there is nobody: too many of them, and something is wrong with us.
-        What recipients wish never waits."""
+        """Whether it comes from an answer that the recipient does not exist: if there are too many, something is
+        wrong with us. What recipients wish never waits."""
         reasons = (SuppressionReason.HARD_BOUNCE, SuppressionReason.INVALID_RECIPIENT)
         return self.reason in reasons and bool(self.origins)
 
     @property
     def origins(self) -> tuple[str, ...]:
-        """Whose bounces it counts among."""
+        """The scopes of the mass alarm that it counts for."""
         named = (("provider", self.provider), ("sender", self.sender))
         return tuple(f"{kind}:{name}" for kind, name in named if name)
 
     def as_dict(self, id_: UUID) -> dict[str, Any]:
-        """The columns, as JSON takes them."""
-        return {
-            "id": str(id_),
-            "address_hash": self.address_hash.hex(),
-            "hash_key": self.hash_key,
-            "channel": self.channel,
-            "scope": self.scope,
-            "reason": self.reason,
-            "source": self.source,
-            "detail": self.detail and storable(self.detail)[:500],
-            "notification_id": None if self.notification_id is None else str(self.notification_id),
-            "expires_at": None if self.expires_at is None else self.expires_at.isoformat(),
-            "provider": self.provider,
-            "sender": self.sender,
-        }
+        """The columns, for `ledger_rows.as_json`."""
+        detail = self.detail and storable(self.detail)[:500]
+        return {**asdict(self), "id": id_, "address_hash": self.address_hash.hex(), "detail": detail}
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryResult:
-    """How a claim ends: the new status, and what the attempt came to if there was one."""
+    """The end of a claim: the new status, and the result of the attempt if there was one."""
 
     id: UUID
     claim: int
@@ -251,10 +230,10 @@ class DeliveryResult:
     outcome: Outcome | None = None
     provider: str | None = None
     code: str | None = None
-    #: What the provider's answer was about, if it did not accept.
+    #: What the provider's answer was about, unless it accepted.
     subject: Subject | None = None
     provider_message_id: str | None = None
-    #: Within which that id stands for one message, see `providers.base.id_space`; None: it does not.
+    #: Within it that id stands for one message, see `providers.base.id_space`; None: it does not.
     id_space: str | None = None
     #: How we know that the message is this attempt's.
     proof: MessageProof = MessageProof.ANSWER
@@ -264,18 +243,18 @@ class DeliveryResult:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A notification that wants a task."""
+    """A notification that needs a task."""
 
     id: UUID
     channel: Channel
     lane: Lane
-    #: It has crashed a worker, or was in hand when one crashed: no other may suffer from it.
+    #: It was in hand when a worker crashed, and may have caused it: others must not suffer.
     alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """An attempt whose outcome nobody knows; as a rival, it may still be under way."""
+    """An attempt with unknown outcome; as a rival, it may still be under way."""
 
     id: UUID
     channel: Channel
@@ -300,11 +279,11 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Rivals:
-    """Whose a message that a look-up finds may be, other than the attempt's that is looked up."""
+    """Other attempts that a message found by a look-up may belong to."""
 
     #: Ids that belong to other attempts at this recipient.
     known_ids: frozenset[str]
-    #: Attempts at it near in time that are under way, or of which nobody knows either. Their words may be others.
+    #: Attempts at it near in time that are under way or unknown too. Their texts may differ.
     attempts: tuple[Unknown, ...]
     #: Now, by the database's clock.
     looked_at: datetime

@@ -1,4 +1,4 @@
-"""What operators do with rejected messages: find those to publish again, mark them, delete them."""
+"""Rejected messages for operators: find those to publish again, mark them, delete them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Engine, TextClause, bindparam, func, select, text
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy import ColumnElement, Connection, Engine, TextClause, func, select, text
 
 from notifier.domain.errors import CannotOpen
+from notifier.store import binds
+from notifier.store.binds import among
 from notifier.store.engine import transaction
-from notifier.store.operator_actions import ActionCounts, among, note_result
+from notifier.store.operator_actions import ActionCounts, act_on_page, note_result
 from notifier.store.personal_data import PersonalData
-from notifier.store.rows import columns_of, from_row
+from notifier.store.repository import Repository
+from notifier.store.rows import columns_of, from_row, matching, oldest, within
 from notifier.store.schema.notifications import RejectedMessage
 
 #: Rejected messages of one page: each may hold 64 KiB.
@@ -25,19 +26,17 @@ PAGE = 100
 
 @dataclass(frozen=True, slots=True)
 class RejectedSelection:
-    """Which rejected messages: those with these ids, or all that the conditions find."""
+    """Those with these ids, or all that meet the conditions."""
 
     ids: tuple[UUID, ...] = ()
-    #: Received then or later.
+    #: When it was received.
     since: datetime | None = None
-    #: Received before that.
     until: datetime | None = None
     #: One of its reasons has this code, as unknown_template.
     code: str | None = None
     producer: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The form in which it is recorded."""
         if self.ids:
             return {"ids": [str(value) for value in self.ids]}
         return {"filter": {name: value for name, value in asdict(self).items() if value}}
@@ -45,8 +44,6 @@ class RejectedSelection:
 
 @dataclass(frozen=True, slots=True)
 class KeptRejection:
-    """What was kept of a rejected message."""
-
     id: UUID
     queue: str
     body: bytes
@@ -62,38 +59,27 @@ class KeptRejection:
 
 @dataclass(frozen=True, slots=True)
 class CodeCount:
-    """So many of the rejected messages have this as the code of their first reason."""
+    """How many rejected messages have this as the code of their first reason."""
 
     code: str
     count: int
 
 
-_KEPT = (
-    *columns_of(KeptRejection, RejectedMessage, without=["problem"]),
-    RejectedMessage.sealed,
-)
+_KEPT: Any = (*columns_of(KeptRejection, RejectedMessage, without=["problem"]), RejectedMessage.sealed)
 
 
-class Rejections:
-    """Rejected messages. Thread-safe: it holds nothing but engine and keys.
-
-    Every method raises `ServiceUnavailable` when the database cannot be used now.
-    """
-
+class Rejections(Repository):
     def __init__(self, engine: Engine, personal_data: PersonalData | None = None) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._personal_data = personal_data or PersonalData()
 
     def page(self, selection: RejectedSelection, *, after: UUID | None, again: bool = True) -> list[KeptRejection]:
         """The next page, oldest first: at most `PAGE` with an id above `after`.
 
-        Without `again` a filter passes over those that were replayed; named by id they are found all the same.
+        Without `again` a filter leaves out those that were replayed; ids find them all the same.
         """
-        query = select(*_KEPT).where(*_selected(selection, again=again)).order_by(RejectedMessage.id).limit(PAGE)
-        if after is not None:
-            query = query.where(RejectedMessage.id > after)
-        with transaction(self._engine) as connection:
-            rows = connection.execute(query).all()
+        query = select(*_KEPT).where(*_selected(selection, again=again))
+        rows = self._rows(oldest(query, RejectedMessage.id, limit=PAGE, after=after))
         return [self._opened(from_row(KeptRejection, row), row.sealed) for row in rows]
 
     def _opened(self, kept: KeptRejection, sealed: bytes | None) -> KeptRejection:
@@ -104,38 +90,31 @@ class Rejections:
         return replace(kept, body=body, headers=headers)
 
     def count(self, selection: RejectedSelection, *, again: bool = True) -> list[CodeCount]:
-        """How many `page` would find, by the code of their first reason; the largest first."""
+        """How many `page` would find; the largest first."""
         first = RejectedMessage.faults[0]["code"].astext
         counted: Any = select(func.coalesce(first, "").label("code"), func.count().label("count"))
         query = (
             counted.where(*_selected(selection, again=again)).group_by(first).order_by(func.count().desc(), first)
         )
-        with transaction(self._engine) as connection:
-            return [from_row(CodeCount, row) for row in connection.execute(query)]
+        return self._records(CodeCount, query)
 
     def mark_replayed(self, ids: Sequence[UUID], record: UUID, tally: ActionCounts) -> None:
-        """Note that these were published again, and in the operator's record how far it is."""
+        """Mark these as published again, and note the counts in the operator's record."""
         with transaction(self._engine) as connection:
-            connection.execute(_MARK_REPLAYED, {"ids": [str(value) for value in ids]})
+            connection.execute(_MARK_REPLAYED, {"ids": list(ids)})
             note_result(connection, record, tally, is_finished=False)
 
     def purge_page(
         self, selection: RejectedSelection, record: UUID, *, after: UUID | None, tally: ActionCounts
     ) -> tuple[ActionCounts, UUID | None]:
-        """Delete the next page. Returns the counts so far, and where the next page begins; None: it was empty."""
-        query = (
-            select(RejectedMessage.id).where(*_selected(selection)).order_by(RejectedMessage.id).limit(PAGE * 10)
-        )
-        if after is not None:
-            query = query.where(RejectedMessage.id > after)
-        with transaction(self._engine) as connection:
-            ids = list(connection.execute(query.with_for_update()).scalars())
-            if not ids:
-                return tally, None
-            connection.execute(_PURGE, {"ids": [str(value) for value in ids]})
-            tally += ActionCounts(len(ids), len(ids))
-            note_result(connection, record, tally, is_finished=False)
-        return tally, ids[-1]
+        """Delete the next page; see `act_on_page`."""
+
+        def purge(connection: Connection, rows: Sequence[Any]) -> None:
+            connection.execute(_PURGE, {"ids": [row.id for row in rows]})
+
+        query = select(RejectedMessage.id).where(*_selected(selection))
+        query = oldest(query, RejectedMessage.id, limit=PAGE * 10, after=after)
+        return act_on_page(self._engine, query, record, tally, purge)
 
 
 def _selected(selection: RejectedSelection, *, again: bool = True) -> Iterator[ColumnElement[bool]]:
@@ -144,22 +123,16 @@ def _selected(selection: RejectedSelection, *, again: bool = True) -> Iterator[C
         return
     if not again:
         yield RejectedMessage.replayed_at.is_(None)
-    if selection.since is not None:
-        yield RejectedMessage.received_at >= selection.since
-    if selection.until is not None:
-        yield RejectedMessage.received_at < selection.until
+    yield from within(RejectedMessage.received_at, selection.since, selection.until)
     if selection.code is not None:
         yield RejectedMessage.faults.contains([{"code": selection.code}])
-    if selection.producer is not None:
-        yield RejectedMessage.producer == selection.producer
+    yield from matching(RejectedMessage, selection, "producer")
 
-
-_IDS = bindparam("ids", type_=ARRAY(PG_UUID(as_uuid=False)))
 
 _MARK_REPLAYED: TextClause = text("""
 UPDATE rejected_messages SET replayed_at = now() WHERE id = ANY(:ids)
-""").bindparams(_IDS)
+""").bindparams(binds.IDS)
 
 _PURGE: TextClause = text("""
 DELETE FROM rejected_messages WHERE id = ANY(:ids)
-""").bindparams(_IDS)
+""").bindparams(binds.IDS)

@@ -1,7 +1,7 @@
-"""A database that was restored from a backup: what was on its way in it is held, and released by an operator.
+"""A database restored from a backup: what had not ended in it is held until an operator releases it.
 
-Each page is one transaction, locked in the order of ids; the new identity is stored last. So a run that dies
-leaves programs that still wait, and is run again.
+Each page is one transaction, locked in the order of ids; the new identity is stored last. If a run dies, the
+programs still wait, and it is run again.
 """
 
 from __future__ import annotations
@@ -12,54 +12,53 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Engine, TextClause, bindparam, func, select, text
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy import ColumnElement, Connection, Engine, TextClause, func, select, text
 
 from notifier.domain.statuses import Reason, Status
 from notifier.security.recipient_hash import HashKey
+from notifier.store import binds
+from notifier.store.binds import among
 from notifier.store.engine import database_verdict, transaction
 from notifier.store.filters import Filter, conditions
 from notifier.store.identity import IdentityCheck, store_new
 from notifier.store.ledger_sql import GONE
-from notifier.store.operator_actions import PAGE, ActionCounts, Begun, note_result
-from notifier.store.rows import from_row
+from notifier.store.operator_actions import PAGE, ActionCounts, Begun, act_on_page, note_result
+from notifier.store.repository import Repository
+from notifier.store.rows import from_row, oldest
 from notifier.store.schema.notifications import Notification
 
 
 @dataclass(frozen=True, slots=True)
 class HeldGroup:
-    """So many notifications of one channel, lane and status that are held, or would be."""
+    """Notifications of one channel, lane and status that are held, or would be."""
 
     channel: str
     lane: str
     status: str
     count: int
-    #: So many of them have an `expires_at` that has passed.
+    #: Of these, how many have an `expires_at` that has passed.
     expired: int
     #: When the first and the last of them were accepted.
     oldest: datetime
     newest: datetime
 
 
-class RestoredRepository:
-    """Thread-safe: it holds nothing but engine and key. Every method raises `ServiceUnavailable`."""
-
+class RestoredRepository(Repository):
     def __init__(self, engine: Engine, hash_key: HashKey) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._hash_key = hash_key
 
     def verdict(self) -> IdentityCheck | None:
-        """Whether it is the database it was; None: its tables are older than that question."""
+        """None: the database has no table that says which one it is."""
         return database_verdict(self._engine)
 
     def accept(self, verdict: IdentityCheck) -> None:
-        """From now on it is the database it is: programs go on."""
+        """From now on this is the database, and programs go on."""
         with transaction(self._engine) as connection:
             store_new(connection, verdict.current)
 
     def under_way(self) -> tuple[list[HeldGroup], int]:
-        """What holding would hold: notifications, and how many callbacks."""
+        """The notifications that would be held, and the number of callbacks."""
         with transaction(self._engine) as connection:
             rows = connection.execute(_UNDER_WAY).all()
             callbacks: int = connection.execute(_CALLBACKS_UNDER_WAY).scalar_one()
@@ -68,8 +67,7 @@ class RestoredRepository:
     def hold_page(
         self, begun: Begun, detail: str, *, after: UUID | None, tally: ActionCounts
     ) -> tuple[ActionCounts, UUID | None]:
-        """Hold the next page of what was accepted before the run began. Returns the counts so far, and where the
-        next page begins; None: the end."""
+        """Hold the next page of what was accepted before the run began. Returns what `act_on_page` does."""
         values = {"before": begun.at, "after": after, "limit": PAGE, "detail": detail}
         with transaction(self._engine) as connection:
             ids = connection.execute(_HOLD, values).scalars().all()
@@ -78,17 +76,11 @@ class RestoredRepository:
         return tally, max(ids, default=None)
 
     def hold_callbacks(self, begun: Begun) -> int:
-        """Park what was to be called before the run began. Returns how many."""
-        total = 0
-        while True:
-            with transaction(self._engine) as connection:
-                count = connection.execute(_HOLD_CALLBACKS, {"before": begun.at, "limit": PAGE}).rowcount
-            total += count
-            if count < PAGE:
-                return total
+        """Park callbacks that were waiting when the run began. Returns how many."""
+        return self._execute_in_pages(_HOLD_CALLBACKS, {"before": begun.at}, PAGE)
 
     def held(self, wanted: Filter, ids: Sequence[UUID] = ()) -> list[HeldGroup]:
-        """What is held, of those that the filter or the ids find."""
+        """Of those that the filter or the ids find."""
         counts: list[Any] = [
             func.count().label("count"),
             func.count().filter(Notification.expires_at <= func.now()).label("expired"),
@@ -97,9 +89,7 @@ class RestoredRepository:
         ]
         columns: list[Any] = [Notification.channel, Notification.lane, Notification.status]
         query: Any = select(*columns, *counts).where(*self._held(wanted, ids))
-        with transaction(self._engine) as connection:
-            rows = connection.execute(query.group_by(*columns).order_by(*columns)).all()
-        return [from_row(HeldGroup, row) for row in rows]
+        return self._records(HeldGroup, query.group_by(*columns).order_by(*columns))
 
     def release_page(
         self,
@@ -111,26 +101,22 @@ class RestoredRepository:
         after: UUID | None,
         tally: ActionCounts,
     ) -> tuple[ActionCounts, UUID | None]:
-        """Release the next page. Returns the counts so far, and where the next page begins; None: the end."""
-        query = select(Notification.id).where(*self._held(wanted, ids)).order_by(Notification.id).limit(PAGE)
-        if after is not None:
-            query = query.where(Notification.id > after)
-        with transaction(self._engine) as connection:
-            page = connection.execute(query.with_for_update()).scalars().all()
-            if not page:
-                return tally, None
-            values = {"ids": [str(value) for value in page], "detail": detail}
+        """Release the next page; see `act_on_page`."""
+
+        def release(connection: Connection, rows: Sequence[Any]) -> ActionCounts:
+            values = {"ids": [row.id for row in rows], "detail": detail}
             moved = connection.execute(_RELEASE, values).scalars().all()
             expired = sum(status == Status.EXPIRED for status in moved)
-            tally += ActionCounts(len(page), len(moved) - expired, expired, len(page) - len(moved))
-            note_result(connection, begun.id, tally, is_finished=False)
-        return tally, page[-1]
+            return ActionCounts(len(rows), len(moved) - expired, expired, len(rows) - len(moved))
+
+        query = select(Notification.id).where(*self._held(wanted, ids))
+        query = oldest(query, Notification.id, limit=PAGE, after=after)
+        return act_on_page(self._engine, query, begun.id, tally, release)
 
     def _held(self, wanted: Filter, ids: Sequence[UUID]) -> list[ColumnElement[bool]]:
         found = [*conditions(wanted, self._hash_key)]
         if ids:
-            chosen = bindparam(None, list(ids), type_=ARRAY(PG_UUID(as_uuid=True)))
-            found.append(Notification.id == func.any(chosen))
+            found.append(among(Notification.id, ids))
         return [*found, Notification.status == Status.UNKNOWN, Notification.reason == Reason.RESTORED]
 
 
@@ -145,9 +131,9 @@ FROM notifications WHERE {_ON_THEIR_WAY}
 GROUP BY channel, lane, status ORDER BY channel, lane, status
 """)  # noqa: S608 - constants
 
-# Held as `unknown`, for that is what it is: it may have been sent after the backup was made. No task claims it, no
-# sweep sees it, no look-up settles it; a report of the provider's still does. A claim of the first life ends: a
-# late result other than "sent" moves it no more. A call that was under way has no answer here, and never will.
+# Held as `unknown`: it may have been sent after the backup was made. No task claims it, no sweep sees it, no
+# look-up settles it; a provider report still does. Claims from before the backup end: a late result other than
+# "sent" does not move it. A call that was under way has no answer here, and never will.
 _HOLD: TextClause = text(f"""
 WITH page AS MATERIALIZED (
   SELECT id, status AS old FROM notifications
@@ -189,8 +175,8 @@ UPDATE callbacks AS c SET state = 'parked', failure = 'restored', due_at = NULL,
 FROM page WHERE c.id = page.id AND c.due_at IS NOT NULL
 """)
 
-# One whose last call has no answer is looked up first, and its template's policy decides, as it would have. The
-# others are sent at their time, or are over.
+# If the last call has no answer, it is looked up first, and the template's policy decides. The others are sent at
+# their time, or have expired.
 _RELEASE: TextClause = text(f"""
 WITH judged AS MATERIALIZED (
   SELECT n.id, EXISTS (
@@ -222,4 +208,4 @@ WITH judged AS MATERIALIZED (
   ORDER BY moved.id, line.place
 )
 SELECT status FROM moved
-""").bindparams(bindparam("ids", type_=ARRAY(PG_UUID(as_uuid=False))))  # noqa: S608 - constants
+""").bindparams(binds.IDS)  # noqa: S608 - constants

@@ -1,8 +1,8 @@
-"""The end of what is kept: redacted, deleted or dropped, in pages, each a transaction of its own.
+"""Retention: rows are redacted, deleted or dropped in pages, each page one transaction.
 
-Rows that are worked on are passed over (SKIP LOCKED), what has not ended is left alone, and everything is written
-once however often it is asked for: any number of runs at once do no harm, and one that ends in the middle is taken
-up by the next. `retention_marks` holds how far the walks have come, so that a night reads what is new.
+Locked rows are passed over (SKIP LOCKED), and what has not ended is left alone. Any number of runs at once do no
+harm, and the next run goes on where one ended in the middle. `retention_marks` holds how far the walks have come,
+so that a night reads only what is new.
 """
 
 from __future__ import annotations
@@ -12,56 +12,45 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, TextClause, bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.dialects.postgresql import UUID as PG_UUID
-from sqlalchemy.types import Text
+from sqlalchemy import TextClause, text
 
 from notifier.domain.statuses import Channel, Status
-from notifier.store.engine import transaction
+from notifier.store import binds
 from notifier.store.ledger_sql import wipe
+from notifier.store.repository import Repository
 from notifier.store.schema.partitions import Month, drop_month, months
 
 #: Rows of one transaction.
 PAGE = 500
-#: What failed, expired or was suppressed keeps its secrets so long, for an operator to set it going again. Hours.
+#: What failed, expired or was suppressed keeps its secrets this long, for an operator to retry it. Hours.
 SECRETS_KEPT_HOURS = 24
 #: These have not ended, and are never touched.
-LIVE: tuple[Status, ...] = (
-    Status.SCHEDULED,
-    Status.QUEUED,
-    Status.SENDING,
-    Status.RETRYING,
-    Status.UNKNOWN,
-)
+LIVE = (Status.SCHEDULED, Status.QUEUED, Status.SENDING, Status.RETRYING, Status.UNKNOWN)
 #: Holds ids that lie in no month; it is never dropped.
 DEFAULT_PARTITION = "notifications_default"
 
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """One page of a walk."""
-
     #: Redacted or deleted.
     changed: int
-    #: It has to be looked at again: some were in hand, or have not ended.
+    #: It has to be looked at again: some were locked, or have not ended.
     is_left: bool
-    #: The last id that was looked at; None: there was none any more.
+    #: The last id that was looked at; None: there are no more.
     last: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Notifications of one channel whose ids lie between the two, and neither of these."""
+    """Notifications of one channel with ids between the two, both exclusive."""
 
     channel: Channel
     after: UUID
     before: UUID
-    #: And which were accepted before then; None: whenever.
+    #: Only those accepted before then; None: all.
     accepted_before: datetime | None = None
 
     def values(self) -> dict[str, Any]:
-        """For a statement that walks."""
         return {
             "channel": self.channel,
             "after": self.after,
@@ -72,18 +61,7 @@ class Span:
         }
 
 
-class RetentionRepository:
-    """Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def now(self) -> datetime:
-        """By the database's clock."""
-        with transaction(self._engine) as connection:
-            found: datetime = connection.execute(text("SELECT now()")).scalar_one()
-        return found
-
+class RetentionRepository(Repository):
     def redact_page(self, span: Span) -> Walked:
         """Take the personal data out of the next notifications of the span; the rows stay."""
         return self._walk(_REDACT, span)
@@ -93,77 +71,60 @@ class RetentionRepository:
         return self._walk(_DELETE_DEFAULT if only_default else _DELETE, span)
 
     def _walk(self, statement: TextClause, span: Span) -> Walked:
-        with transaction(self._engine) as connection:
-            row = connection.execute(statement, span.values()).one()
+        row = self._rows(statement, span.values())[0]
         return Walked(row.changed, row.wanted > row.changed, row.last)
 
     def count(self, span: Span, *, is_redaction: bool) -> int:
         """How many there are to redact, or to delete."""
-        statement = _COUNT_REDACT if is_redaction else _COUNT_DELETE
-        with transaction(self._engine) as connection:
-            return int(connection.execute(statement, span.values()).scalar_one())
+        return int(self._scalar(_COUNT_REDACT if is_redaction else _COUNT_DELETE, span.values()))
 
     def delete_rejected_page(self, channel: Channel, days: int) -> int:
-        """Delete the oldest rejected messages of the channel: without what came they are worth nothing."""
-        values = {"queues": f"notify.{channel}.%", "days": days, "limit": PAGE}
-        with transaction(self._engine) as connection:
-            return connection.execute(_DELETE_REJECTED, values).rowcount
+        """Delete the oldest rejected messages of the channel: redacted they would be worth nothing."""
+        return self._execute(_DELETE_REJECTED, {"queues": f"notify.{channel}.%", "days": days, "limit": PAGE})
 
     def count_rejected(self, channel: Channel, days: int) -> int:
         """How many `delete_rejected_page` would delete in all."""
-        values = {"queues": f"notify.{channel}.%", "days": days}
-        with transaction(self._engine) as connection:
-            return int(connection.execute(_COUNT_REJECTED, values).scalar_one())
+        return int(self._scalar(_COUNT_REJECTED, {"queues": f"notify.{channel}.%", "days": days}))
 
     def wipe_secrets_page(self) -> int:
-        """Wipe secrets of messages that ended without being sent, and that nobody set going again for a day."""
-        with transaction(self._engine) as connection:
-            return connection.execute(_WIPE, {"hours": SECRETS_KEPT_HOURS, "limit": PAGE}).rowcount
+        """Wipe the secrets of messages that ended unsent a day ago and that nobody retried."""
+        return self._execute(_WIPE, {"hours": SECRETS_KEPT_HOURS, "limit": PAGE})
 
     def months(self) -> list[Month]:
-        """Those that have partitions, the oldest first."""
+        """Months that have partitions, the oldest first."""
         return months(self._engine)
 
     def drop(self, month: Month) -> bool:
-        """See `partitions.drop_month`."""
         return drop_month(self._engine, month)
 
     def live_in(self, month: Month) -> int:
         """Notifications of the month that have not ended."""
-        values = {"low": month.low, "high": month.high, "live": list(LIVE)}
-        with transaction(self._engine) as connection:
-            return int(connection.execute(_LIVE_IN, values).scalar_one())
+        return int(self._scalar(_LIVE_IN, {"low": month.low, "high": month.high, "live": list(LIVE)}))
 
     def forget_page_of(self, month: Month, after: UUID) -> UUID | None:
         """Of the next notifications of a month that is to be dropped, delete what lies in tables without months.
-        Returns the last id; None: there was none any more."""
+        Returns the last id; None: there are no more."""
         values = {"low": month.low, "high": month.high, "after": after, "limit": PAGE}
-        with transaction(self._engine) as connection:
-            found: UUID | None = connection.execute(_FORGET_OF_MONTH, values).scalar_one()
+        found: UUID | None = self._scalar(_FORGET_OF_MONTH, values)
         return found
 
     def mark(self, task: str) -> UUID:
-        """How far the task has come."""
-        with transaction(self._engine) as connection:
-            found = connection.execute(_MARK, {"task": task}).scalar_one_or_none()
-        return found or UUID(int=0)
+        rows = self._rows(_MARK, {"task": task})
+        return rows[0].reached if rows else UUID(int=0)
 
     def set_mark(self, task: str, reached: UUID) -> None:
-        """It has come so far; a mark never goes back."""
-        with transaction(self._engine) as connection:
-            connection.execute(_SET_MARK, {"task": task, "reached": reached})
+        """A mark never goes back."""
+        self._execute(_SET_MARK, {"task": task, "reached": reached})
 
 
-_UUIDS = [bindparam(name, type_=PG_UUID(as_uuid=True)) for name in ("after", "before")]
-_LIVES = bindparam("live", type_=ARRAY(Text()))
-_BOUNDS = [bindparam(name, type_=PG_UUID(as_uuid=True)) for name in ("low", "high")]
-
+_UUIDS = binds.uuid("after"), binds.uuid("before")
+_LIVES = binds.texts("live")
 _PERSONAL = """(n.recipient IS NOT NULL OR n.sealed IS NOT NULL OR n.context IS NOT NULL OR n.metadata <> '{}'
   OR n.callback_url IS NOT NULL)"""
 
 
 def _page(condition: str, table: str = "notifications") -> str:
-    """The page is cut before it is asked what is wanted, so a statement looks at so many rows and no more."""
+    """The page is cut before its rows are judged, so a statement never reads more than one page."""
     return f"""
 page AS MATERIALIZED (
   SELECT n.id, n.channel = :channel AND n.accepted_at < :accepted_before AND {condition} AS is_wanted
@@ -233,7 +194,7 @@ WITH free AS MATERIALIZED (
   WHERE id > :after AND id >= :low AND id < :high ORDER BY id LIMIT :limit
 ), {_BELONGINGS}
 SELECT (SELECT id FROM free ORDER BY id DESC LIMIT 1)
-""").bindparams(_UUIDS[0], *_BOUNDS)
+""").bindparams(_UUIDS[0], *binds.BOUNDS)
 
 
 def _count(condition: str) -> TextClause:
@@ -248,7 +209,7 @@ _COUNT_REDACT, _COUNT_DELETE = _count(_PERSONAL), _count("true")
 _LIVE_IN: TextClause = text("""
 SELECT count(*) FROM notifications WHERE id >= :low AND id < :high AND status = ANY(:live)
   AND status NOT IN ('sent', 'delivered')
-""").bindparams(*_BOUNDS, _LIVES)
+""").bindparams(*binds.BOUNDS, _LIVES)
 
 _OLD_REJECTED = "queue LIKE :queues AND received_at < now() - make_interval(days => :days)"
 
@@ -274,4 +235,4 @@ _MARK: TextClause = text("SELECT reached FROM retention_marks WHERE task = :task
 _SET_MARK: TextClause = text("""
 INSERT INTO retention_marks AS m (task, reached) VALUES (:task, :reached)
 ON CONFLICT (task) DO UPDATE SET reached = greatest(m.reached, excluded.reached), updated_at = now()
-""").bindparams(bindparam("reached", type_=PG_UUID(as_uuid=True)))
+""").bindparams(binds.uuid("reached"))

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
-from typing import Any, TypeVar
+from datetime import datetime
+from enum import Enum
+from functools import cache
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select
 
 _Record = TypeVar("_Record")
 
@@ -17,8 +24,60 @@ def columns_of(
     return tuple(instead[name].label(name) if name in instead else getattr(table, name) for name in names)
 
 
-def from_row(record: type[_Record], row: Any) -> _Record:
-    """The record of a row. Fields without a column keep their defaults; other columns are left out."""
+def from_row(record: type[_Record], row: Any, **values: Any) -> _Record:
+    """The record of a row, as the types of its fields say; `values` are those of fields that are no columns.
+
+    Other fields without a column keep their defaults; other columns are left out.
+    """
     found = row._mapping
-    names = (field.name for field in fields(record))  # type: ignore[arg-type]
-    return record(**{name: found[name] for name in names if name in found})
+    for name, convert in _converters(record).items():  # type: ignore[arg-type]
+        if name in found and name not in values:
+            value = found[name]
+            values[name] = value if convert is None else convert(value)
+    return record(**values)
+
+
+@cache
+def _converters(record: type[Any]) -> dict[str, Callable[[Any], Any] | None]:
+    """Field → what makes its value of a column's; None: the value stays as it is."""
+    hints = get_type_hints(record)
+    return {field.name: _converter(hints[field.name]) for field in fields(record)}
+
+
+def _converter(hint: Any) -> Callable[[Any], Any] | None:
+    if get_origin(hint) in (Union, UnionType):
+        kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+        convert = _converter(kinds[0]) if len(kinds) == 1 else None
+        return convert and (lambda value: None if value is None else convert(value))
+    kind = get_origin(hint) or hint
+    if kind in (tuple, frozenset):
+        return lambda value: kind(value or ())
+    return kind if kind in (bool, float, bytes) or (isinstance(kind, type) and issubclass(kind, Enum)) else None
+
+
+def matching(table: type[Any], wanted: object, *names: str) -> Iterator[ColumnElement[bool]]:
+    """Conditions on the columns of these names, which a filter has as fields; None: no condition."""
+    for name in names:
+        value = getattr(wanted, name)
+        if value is not None:
+            yield getattr(table, name) == value
+
+
+def within(column: Any, since: datetime | None, until: datetime | None) -> Iterator[ColumnElement[bool]]:
+    """`since` is inclusive, `until` exclusive; None: no condition."""
+    if since is not None:
+        yield column >= since
+    if until is not None:
+        yield column < until
+
+
+def newest(query: Select[Any], id_: Any, *, limit: int, before: UUID | None) -> Select[Any]:
+    """A page, newest first. `before` is the last id of the page before: new rows do not shift the pages."""
+    query = query.order_by(id_.desc()).limit(limit)
+    return query if before is None else query.where(id_ < before)
+
+
+def oldest(query: Select[Any], id_: Any, *, limit: int, after: UUID | None) -> Select[Any]:
+    """A page, oldest first, of ids above `after`."""
+    query = query.order_by(id_).limit(limit)
+    return query if after is None else query.where(id_ > after)

@@ -1,4 +1,4 @@
-"""What Postgres can hold, made of what comes from outside."""
+"""Values from outside, made storable."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 
 def storable(value: Any, depth: int = 0) -> Any:
-    """The value as Postgres can keep it in jsonb or text: no NUL, no lone surrogates, no NaN, not too deep.
+    """As Postgres can store it in jsonb or text: no NUL, no lone surrogates, no NaN, not too deep.
 
-    For what comes from outside unchecked: headers of broken messages, words of providers.
+    For unchecked values: headers of broken messages, texts of providers.
     """
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")

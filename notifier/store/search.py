@@ -1,4 +1,4 @@
-"""Every read of the record: one notification's story, searches by page, counts, rejected messages."""
+"""Reads of the record: one notification's story, searches, counts, rejected messages."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Select, func, select, text
+from sqlalchemy import Connection, Engine, Executable, Select, func, select, text
 
 from notifier.domain.errors import CannotOpen, NotFound, ServiceUnavailable, WrongSelection
 from notifier.store.attachments import AttachmentView, views_of
-from notifier.store.engine import database_now, sqlstate_of, transaction
+from notifier.store.engine import sqlstate_of, transaction
 from notifier.store.filters import Filter as Filter
 from notifier.store.filters import conditions
 from notifier.store.personal_data import PersonalData
-from notifier.store.rows import columns_of, from_row
+from notifier.store.repository import Repository
+from notifier.store.rows import columns_of, from_row, newest
 from notifier.store.schema.notifications import Attempt, Event, Notification, ProviderMessage, RejectedMessage
 
 #: Notifications of one page of an export.
@@ -63,8 +64,6 @@ class NotificationView:
 
 @dataclass(frozen=True, slots=True)
 class AttemptView:
-    """One call to one provider."""
-
     number: int
     provider: str
     started_at: datetime
@@ -83,8 +82,6 @@ class AttemptView:
 
 @dataclass(frozen=True, slots=True)
 class EventView:
-    """One line of the story."""
-
     id: int
     recorded_at: datetime
     occurred_at: datetime | None
@@ -97,12 +94,10 @@ class EventView:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """Everything about one notification."""
-
     notification: NotificationView
     attempts: tuple[AttemptView, ...]
     events: tuple[EventView, ...]
-    #: Files that go with it; of those that were deleted, the id alone.
+    #: Of a file that was deleted, the id alone.
     attachments: tuple[AttachmentView, ...] = ()
 
     @property
@@ -133,16 +128,12 @@ class RejectedView:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """So many notifications of a channel have a status."""
-
     channel: str
     status: str
     count: int
 
 
 class Dimension(StrEnum):
-    """What notifications can be counted by."""
-
     STATUS = "status"  #: where they stand
     CHANNEL = "channel"  #: how they travel
     TEMPLATE = "template"  #: what they say
@@ -153,8 +144,7 @@ class Dimension(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GroupCount:
-    """So many notifications have these values in common, in the order of the dimensions asked for."""
-
+    #: One for each dimension asked for, in their order.
     values: tuple[str | None, ...]
     count: int
 
@@ -188,23 +178,14 @@ _DIMENSIONS: Mapping[Dimension, Any] = {
 }
 
 
-class Audit:
-    """Reads. Thread-safe: it holds nothing but engine and keys.
-
-    Every method raises `ServiceUnavailable` when the database cannot be used now.
-    """
-
+class Audit(Repository):
     def __init__(
         self, engine: Engine, personal_data: PersonalData | None = None, seconds: float | None = None
     ) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._personal_data = personal_data or PersonalData()
-        #: No statement takes longer; None: than the engine allows.
+        #: Maximum time of a statement; None: the engine's.
         self._seconds = seconds
-
-    def now(self) -> datetime:
-        """By the database's clock, which is asked every few seconds."""
-        return database_now(self._engine)
 
     def story(self, notification_id: UUID) -> Story:
         """The notification with its attempts and events, oldest first.
@@ -217,10 +198,10 @@ class Audit:
             found: Any = connection.execute(query).one_or_none()
             if found is None:
                 raise NotFound(f"no notification has the id {notification_id}")
-            of_it = Attempt.notification_id == notification_id
-            attempts = connection.execute(select(*_ATTEMPT).where(of_it).order_by(Attempt.number)).all()
-            its = Event.notification_id == notification_id
-            events = connection.execute(select(*_EVENT).where(its).order_by(Event.id)).all()
+            calls = select(*_ATTEMPT).where(Attempt.notification_id == notification_id)
+            attempts = connection.execute(calls.order_by(Attempt.number)).all()
+            lines = select(*_EVENT).where(Event.notification_id == notification_id)
+            events = connection.execute(lines.order_by(Event.id)).all()
             attachments = views_of(connection, found.attachments) if found.attachments else ()
         return Story(
             notification=self._view(found),
@@ -230,12 +211,9 @@ class Audit:
         )
 
     def search(self, wanted: Filter, *, limit: int = 50, before: UUID | None = None) -> list[NotificationView]:
-        """A page, newest first. `before` is the last id of the page before: new rows do not shift the pages."""
-        query = self._filtered(select(*_VIEW), wanted).order_by(Notification.id.desc()).limit(limit)
-        if before is not None:
-            query = query.where(Notification.id < before)
-        with self._reading() as connection:
-            return [self._view(row) for row in connection.execute(query)]
+        """Newest first; `before` is the last id of the page before."""
+        query = newest(self._filtered(select(*_VIEW), wanted), Notification.id, limit=limit, before=before)
+        return [self._view(row) for row in self._rows(query)]
 
     def count(
         self, *, since: datetime | None = None, until: datetime | None = None, producer: str | None = None
@@ -244,22 +222,19 @@ class Audit:
         columns = (Notification.channel, Notification.status)
         wanted = Filter(since=since, until=until, producer=producer, is_test=False)
         counted: Any = select(*columns, func.count().label("count"))
-        query = self._filtered(counted, wanted).group_by(*columns).order_by(*columns)
-        with self._reading() as connection:
-            return [from_row(Count, row) for row in connection.execute(query)]
+        return self._records(Count, self._filtered(counted, wanted).group_by(*columns).order_by(*columns))
 
     def group(self, wanted: Filter, by: Sequence[Dimension]) -> list[GroupCount]:
-        """How many the filter finds, by these dimensions, in their order. Reads all that the filter finds."""
+        """How many the filter finds, by these dimensions. Reads all of them."""
         columns = [_DIMENSIONS[dimension] for dimension in by]
         counted: Any = select(*columns, func.count())
         query = self._filtered(counted, wanted).group_by(*columns).order_by(*columns)
-        with self._reading() as connection:
-            return [GroupCount(tuple(row[:-1]), row[-1]) for row in connection.execute(query)]
+        return [GroupCount(tuple(row[:-1]), row[-1]) for row in self._rows(query)]
 
     def pages(self, wanted: Filter) -> Iterator[list[NotificationView]]:
-        """Everything that the filter finds, newest first, page by page.
+        """Everything that the filter finds, newest first.
 
-        Each page is a statement of its own: a reader that takes an hour holds no transaction and no memory.
+        Each page is a statement of its own: a slow reader holds no transaction and no memory.
         """
         before: UUID | None = None
         while page := self.search(wanted, limit=EXPORT_PAGE, before=before):
@@ -269,26 +244,24 @@ class Audit:
             before = page[-1].id
 
     def rejected(self, *, limit: int = 50, before: UUID | None = None) -> list[RejectedView]:
-        """Rejected messages, newest first."""
-        query = select(*_REJECTED).order_by(RejectedMessage.id.desc()).limit(limit)
-        if before is not None:
-            query = query.where(RejectedMessage.id < before)
-        with self._reading() as connection:
-            rows = connection.execute(query).all()
-        return [self._rejected_view(row) for row in rows]
+        """Newest first; `before` is the last id of the page before."""
+        query = newest(select(*_REJECTED), RejectedMessage.id, limit=limit, before=before)
+        return [self._rejected_view(row) for row in self._rows(query)]
 
     def rejected_message(self, rejected_id: UUID) -> RejectedView:
-        """One rejected message.
-
-        Raises:
-            NotFound: there is none with this id.
+        """Raises:
+        NotFound: there is none with this id.
         """
-        with self._reading() as connection:
-            query = select(*_REJECTED).where(RejectedMessage.id == rejected_id)
-            row: Any = connection.execute(query).one_or_none()
-        if row is None:
+        rows = self._rows(select(*_REJECTED).where(RejectedMessage.id == rejected_id))
+        if not rows:
             raise NotFound(f"no rejected message has the id {rejected_id}")
-        return self._rejected_view(row)
+        return self._rejected_view(rows[0])
+
+    def _rows(
+        self, query: Executable, values: Mapping[str, Any] | None = None, *, is_one_statement: bool = False
+    ) -> Sequence[Any]:
+        with self._reading() as connection:
+            return connection.execute(query, values).all()
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:

@@ -1,10 +1,11 @@
-"""What a session of ours is: its options, behind a pooler too, and that its database is still the one it was.
+"""Sessions of the database: their options, also behind a pooler, and the check that the database is still the
+same.
 
 A pooler in transaction mode (pgbouncer, RDS Proxy, …) gives each transaction another session of the server. It
-refuses or drops options of the start, keeps no prepared statement, and may lead to another database from one
-transaction to the next. So each connection is looked at when it is made: where the options did not arrive they are
-set with each transaction, and nothing is prepared where somebody stands between. The server's process id tells
-that: a pooler gives its clients numbers of its own.
+refuses or drops startup options, keeps no prepared statement, and may lead to another database from one
+transaction to the next. So each new connection is examined: options that did not arrive are set with each
+transaction, and behind a pooler nothing is prepared. The server's process id tells whether there is one: a pooler
+gives its clients numbers of its own.
 """
 
 from __future__ import annotations
@@ -21,16 +22,15 @@ from psycopg import OperationalError
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DisconnectionError
 
-from notifier.domain.errors import DatabaseChanged
 from notifier.store.clock import DatabaseClock
 from notifier.store.identity import IdentityCheck, judge
 
-#: A connection is tried before use if nobody has looked at it for so long. Seconds.
+#: A connection is tried before use if it has rested this long. Seconds.
 TRIED_AFTER_SECONDS = 1.0
 
-#: Our statements find their rows by id or by an index made for them. Where the planner has no statistics
-#: (a new month's partition, minutes old) it would rather read all of it, and keep that plan while the partition
-#: grows; JIT would compile what it takes for dear. Values as PostgreSQL shows them.
+#: Our statements find their rows by id or by an index made for them. Without statistics (a new month's partition)
+#: the planner would rather read all of it, and keep that plan while the partition grows; JIT would compile plans
+#: that it overrates. Values as PostgreSQL shows them.
 OPTIONS = {
     "statement_timeout": "30s",
     "idle_in_transaction_session_timeout": "1min",
@@ -44,8 +44,8 @@ OPTIONS = {
 START_OPTIONS = " ".join(f"-c {name}={value}" for name, value in OPTIONS.items())
 _SETTINGS = ", ".join(f"current_setting('{name}')" for name in OPTIONS)
 _LOOK = f"SELECT pg_backend_pid(), {_SETTINGS}"
-#: One statement, for the transaction that it begins.
-_SET = "SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in OPTIONS.items())
+#: Sets the options for one transaction, which it begins.
+SET_OPTIONS = "SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in OPTIONS.items())
 
 #: pgbouncer: "unsupported startup parameter: options", "… in options: jit"; RDS Proxy: "command-line options".
 _REFUSES_OPTIONS = re.compile(r"startup parameter|command-line option", re.IGNORECASE)
@@ -63,44 +63,46 @@ _SESSION = "notifier_session"
 class Sessions:
     """What is known about all sessions of one engine."""
 
-    #: Whether work is refused on a database that is not the one it was.
+    #: Refuse to work on a database that is not the one it was.
     guarded: bool = False
-    #: A failover to a standby does not make it another one.
+    #: A failover to a standby does not make it another database.
     trusts_failover: bool = False
-    #: Our user may ask for the cluster's identifier and its timeline.
+    #: Our user may read the cluster's identifier and its timeline.
     has_control: bool = True
-    #: A pooler does not take the options of the start.
+    #: A pooler refuses startup options.
     refuses_options: bool = False
-    #: A prepared statement was lost although nobody seems to stand between.
+    #: A prepared statement was lost although there seems to be no pooler.
     loses_prepared: bool = False
 
 
 @dataclass(slots=True)
 class DatabaseSession:
-    """One connection as it was found."""
-
     of: Sessions
-    #: Somebody stands between us and the server.
+    #: There is a pooler between us and the server.
     is_pooled: bool
-    #: Options that are not as they were asked for: they are set with each transaction. Name → what it is.
+    #: Options that did not arrive and are set with each transaction. Name → what it is.
     wrong: dict[str, str] = field(default_factory=dict)
     looked_at: float = 0.0
     verdict: IdentityCheck | None = None
     #: It was given back to the pool before.
     is_used: bool = False
 
+    @property
+    def refusal(self) -> str | None:
+        """Why it must not be used: it is of another database."""
+        return self.verdict.in_words if self.verdict is not None and self.verdict.is_another else None
+
 
 def watch(engine: Engine, sessions: Sessions, clock: DatabaseClock) -> None:
-    """Have the engine look at its connections when they are made, and again before use when nobody did for long.
+    """Have the engine examine new connections, and try those that rested before they are used.
 
-    SQLAlchemy's `pool_pre_ping` tries each time: a round trip more for every transaction. We ask for the time.
+    SQLAlchemy's `pool_pre_ping` tries each time: another round trip for every transaction.
     """
 
     def open_one(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
         return _open(sessions, arguments, options)
 
     def look(connection: psycopg.Connection[Any], record: Any) -> None:
-        # Perhaps to another server, after a failover.
         clock.expect_another()
         try:
             record.info[_SESSION] = _look(connection, sessions)
@@ -112,8 +114,8 @@ def watch(engine: Engine, sessions: Sessions, clock: DatabaseClock) -> None:
         session: DatabaseSession = record.info[_SESSION]
         if sessions.loses_prepared:
             connection.prepare_threshold = None
-        is_barred = session.verdict is not None and session.verdict.is_another
-        if not (is_barred or clock.is_due) and time.monotonic() - session.looked_at <= TRIED_AFTER_SECONDS:
+        has_rested = time.monotonic() - session.looked_at > TRIED_AFTER_SECONDS
+        if not (session.refusal or clock.is_due or has_rested):
             return
         try:
             _try(connection, session, clock)
@@ -132,7 +134,7 @@ def watch(engine: Engine, sessions: Sessions, clock: DatabaseClock) -> None:
 
 
 def _open(sessions: Sessions, arguments: list[Any], options: dict[str, Any]) -> Any:
-    """A connection, without our options where they are refused; None: SQLAlchemy opens it."""
+    """A connection without our options, if they are refused; None: SQLAlchemy opens it."""
     if sessions.refuses_options:
         options.pop("options", None)
         return None
@@ -165,17 +167,15 @@ def _look(connection: psycopg.Connection[Any], sessions: Sessions) -> DatabaseSe
 def _try(connection: psycopg.Connection[Any], session: DatabaseSession, clock: DatabaseClock) -> None:
     with _autocommit(connection):
         if session.of.guarded:
-            session.verdict = _judge(connection, session.of)
+            sessions = session.of
+            session.verdict = judge(
+                connection, with_control=sessions.has_control, trusts_failover=sessions.trusts_failover
+            )
+            if session.verdict is not None and session.verdict.current.system_identifier is None:
+                sessions.has_control = False
         if clock.is_due or not session.of.guarded:
             clock.measure(connection)
     session.looked_at = time.monotonic()
-
-
-def _judge(connection: psycopg.Connection[Any], sessions: Sessions) -> IdentityCheck | None:
-    verdict = judge(connection, with_control=sessions.has_control, trusts_failover=sessions.trusts_failover)
-    if verdict is not None and verdict.current.system_identifier is None:
-        sessions.has_control = False
-    return verdict
 
 
 @contextmanager
@@ -191,13 +191,13 @@ def _autocommit(connection: psycopg.Connection[Any]) -> Iterator[None]:
 
 
 def session_of(connection: Connection) -> DatabaseSession | None:
-    """What is known about it; None: its engine is not one of the programs'."""
+    """None: its engine was not made by `make_engine`."""
     found: DatabaseSession | None = connection.info.get(_SESSION)
     return found
 
 
 def is_used(connection: Connection) -> bool:
-    """Whether somebody had it before."""
+    """Whether the pool has handed it out before."""
     session = session_of(connection)
     return session is not None and session.is_used
 
@@ -208,7 +208,7 @@ def prepares(connection: Connection) -> bool:
 
 
 def prepare_nothing(connection: Connection) -> None:
-    """From here on. What was prepared is not used any more."""
+    """From here on; what was prepared is not used any more."""
     _driver(connection).prepare_threshold = None
 
 
@@ -216,23 +216,8 @@ def _driver(connection: Connection) -> Any:
     return connection.connection.driver_connection
 
 
-def refuse_another_database(session: DatabaseSession) -> None:
-    """Raise if its database is not the one it was.
-
-    Raises:
-        DatabaseChanged: with what differs, and the fix.
-    """
-    if session.verdict is not None and session.verdict.is_another:
-        raise DatabaseChanged(session.verdict.in_words)
-
-
-def set_options(connection: Connection) -> None:
-    """Set them for the transaction that is begun."""
-    connection.exec_driver_sql(_SET)
-
-
 def note_failure(session: DatabaseSession | None, error: BaseException | None) -> str | None:
-    """What an error of a statement says about the sessions, and is no fault of the statement's; None: nothing."""
+    """What an error says about the sessions, if it is not the statement's fault; None: nothing."""
     if _STATEMENT_MODE in str(error):
         return STATEMENT_MODE_FIX
     if getattr(error, "sqlstate", None) not in _PREPARED_LOST:
@@ -243,7 +228,6 @@ def note_failure(session: DatabaseSession | None, error: BaseException | None) -
 
 
 def in_words(session: DatabaseSession) -> str:
-    """How we work with these sessions."""
     if not session.is_pooled and not session.wrong:
         return "as they were asked for"
     how = ["nothing is prepared"]
@@ -253,7 +237,7 @@ def in_words(session: DatabaseSession) -> str:
 
 
 def role_statements(role: str, database: str) -> list[str]:
-    """What makes the options the defaults of a role: they need not be set with each transaction then."""
+    """Statements that make the options a role's defaults, so that they need not be set with each transaction."""
 
     def quoted(name: str) -> str:
         return '"' + name.replace('"', '""') + '"'
@@ -263,7 +247,7 @@ def role_statements(role: str, database: str) -> list[str]:
 
 
 def prepare_twice(connection: Connection) -> None:
-    """Execute a prepared statement, as the driver would do by itself. To be called in two transactions."""
+    """Execute a prepared statement, as the driver does by itself. To be called in two transactions."""
     if prepares(connection):
         _driver(connection).execute("SELECT 'notifier'", prepare=True)
 

@@ -7,11 +7,12 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import Engine, TextClause, text
+from sqlalchemy import TextClause, text
 
 from notifier.domain.statuses import Channel, Lane, Reason
 from notifier.store.acceptance import REDISPATCH_SECONDS
-from notifier.store.engine import transaction
+from notifier.store.repository import Repository
+from notifier.store.rows import from_row
 
 #: The sweep runs every second; what was due this long ago is late. Seconds.
 LATE_SECONDS = 60
@@ -22,11 +23,11 @@ LEASE_GRACE_SECONDS = 5
 class Cause(StrEnum):
     """Why something is late."""
 
-    NOT_GIVEN_OUT = "not_given_out"  #: it is due, and no sweep gave it out
-    NOT_TAKEN = "not_taken"  #: it was given to the broker more than once, and no worker took it
-    LEASE_OVER = "lease_over"  #: its worker went away, and no sweep noticed
-    HELD = "held"  #: nobody can say whether the provider took it, and only an operator decides
-    RESTORED = "restored"  #: it was on its way in a backup that was restored, and an operator releases it
+    NOT_GIVEN_OUT = "not_given_out"  #: it is due, and no sweep dispatched it
+    NOT_TAKEN = "not_taken"  #: it was dispatched more than once, and no worker claimed it
+    LEASE_OVER = "lease_over"  #: its worker died, and no sweep noticed
+    HELD = "held"  #: nobody knows whether the provider took it; an operator decides
+    RESTORED = "restored"  #: it had not ended in a backup that was restored; an operator releases it
     PROVIDER_ACCOUNT = "provider_account"  #: waits until our account at the provider is in order
     SENDER_REFUSED = "sender_refused"  #: waits until a provider takes our sender identity again
     NOT_CONFIGURED = "not_configured"  #: waits until a provider or sender is configured
@@ -43,61 +44,31 @@ class Late:
     channel: Channel
     lane: Lane
     count: int
-    #: Since when the one waits that waits longest.
+    #: Since when the first of them has waited.
     oldest: datetime
     #: Of the provider or of ours, about one of them.
     detail: str | None
-    #: Those that wait longest, at most as many as were asked for.
+    #: Of those that have waited longest.
     ids: tuple[UUID, ...]
 
 
-class Lateness:
-    """Reads what is late. Thread-safe: it holds nothing but the engine."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
+class Lateness(Repository):
     def late(self, *, ids: int = 10) -> list[Late]:
-        """What is late now, the oldest first, each with the ids of the `ids` oldest.
-
-        Raises:
-            ServiceUnavailable: the database cannot be used now.
-        """
+        """What is late now, the oldest first, each with the ids of the `ids` oldest."""
         parameters = {
             "late": LATE_SECONDS,
             "grace": LEASE_GRACE_SECONDS,
             "ids": ids,
             **{f"redispatch_{lane}": seconds for lane, seconds in REDISPATCH_SECONDS.items()},
         }
-        with transaction(self._engine) as connection:
-            rows = connection.execute(_LATE, parameters).all()
-        return [
-            Late(
-                cause=Cause(row.cause),
-                channel=Channel(row.channel),
-                lane=Lane(row.lane),
-                count=row.total,
-                oldest=row.oldest,
-                detail=row.detail,
-                ids=tuple(row.ids),
-            )
-            for row in rows
-        ]
+        return [from_row(Late, row, count=row.total) for row in self._rows(_LATE, parameters)]
 
 
-_WAITING = ", ".join(
-    f"'{reason}'"
-    for reason in (
-        Reason.PROVIDER_ACCOUNT,
-        Reason.SENDER_REFUSED,
-        Reason.NOT_CONFIGURED,
-        Reason.TEMPLATE_ERROR,
-        Reason.RATE_LIMITED,
-    )
-)
+_REASONS = ("provider_account", "sender_refused", "not_configured", "template_error", "rate_limited")
+_WAITING = ", ".join(f"'{Reason(reason)}'" for reason in _REASONS)
 
-# A queued one's due_at moves each time the sweep gives it out again, so what tells that nobody takes it is the
-# event of that; it is only looked for where there has been time for one.
+# The due_at of a queued notification moves each time the sweep dispatches it again, so only the event of that
+# tells that nobody claims it. The event is looked for where there has been time for one.
 _LATE: TextClause = text(f"""
 WITH open AS MATERIALIZED (
   SELECT n.id, n.channel, n.lane, n.reason, n.detail, n.status, n.due_at, n.updated_at, n.is_test,

@@ -1,12 +1,11 @@
-"""Who must not be sent to: added, ended, looked up. Rows are never deleted, so the past stays explained.
+"""Recipients who must not be sent to. Rows are never deleted, so the past stays explained.
 
-A recipient has at most one suppression of each scope and reason at a time. The workers' look-up is no statement of
-its own: see `claim_sql.START_ATTEMPTS`.
+A recipient has at most one suppression of each scope and reason at a time. The workers' look-up is part of
+`claim_sql.START_ATTEMPTS`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,11 +28,11 @@ from sqlalchemy import (
 )
 
 from notifier.domain.statuses import Channel, SuppressionReason
-from notifier.store.clock import clock_of
-from notifier.store.engine import database_now, transaction
-from notifier.store.mass_alarm import HardBounceWatch
+from notifier.store.engine import transaction
+from notifier.store.mass_alarm import FROM_ROWS, ROWS, HardBounceWatch, rows_of
 from notifier.store.records import NewSuppression
-from notifier.store.rows import columns_of, from_row
+from notifier.store.repository import Repository
+from notifier.store.rows import columns_of, matching, newest, within
 from notifier.store.sanitize import storable
 from notifier.store.schema.notifications import Suppression
 
@@ -43,7 +42,7 @@ EXPORT_PAGE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """A line in the story of the notification whose recipient did this."""
+    """An event for the notification whose recipient did this."""
 
     notification_id: UUID
     text: str
@@ -51,8 +50,6 @@ class Noted:
 
 @dataclass(frozen=True, slots=True)
 class SuppressionView:
-    """One as operators and auditors see it."""
-
     id: UUID
     #: Hexadecimal.
     address_hash: str
@@ -77,16 +74,15 @@ class SuppressionView:
 
 @dataclass(frozen=True, slots=True)
 class SuppressionFilter:
-    """Which ones; what is None does not matter."""
+    """All conditions must hold; None: no condition."""
 
     channel: Channel | None = None
     scope: str | None = None
     reason: SuppressionReason | None = None
     source: str | None = None
-    #: Not before, and before.
     since: datetime | None = None
     until: datetime | None = None
-    #: Those that have ended, too.
+    #: Including those that have ended.
     with_ended: bool = False
     #: Of the message that caused them.
     provider: str | None = None
@@ -101,22 +97,13 @@ _VIEW = columns_of(
 )
 
 
-class SuppressionRepository:
-    """Thread-safe: it holds nothing but the engine.
-
-    Every method raises `ServiceUnavailable` when the database cannot be used now.
-    """
-
+class SuppressionRepository(Repository):
     def __init__(self, engine: Engine, watch: HardBounceWatch | None = None) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._watch = watch
 
-    def now(self) -> datetime:
-        """By the database's clock, which is asked every few seconds."""
-        return database_now(self._engine)
-
     def add(self, rows: Sequence[NewSuppression], noted: Noted | None = None) -> int:
-        """Keep those that are not there yet. Returns how many were new; if any was, `noted` is written, too."""
+        """Returns how many were new; if any was, `noted` is written, too."""
         with transaction(self._engine) as connection:
             return _note(connection, noted, add_suppressions(connection, rows, self._watch))
 
@@ -144,25 +131,21 @@ class SuppressionRepository:
             return _note(connection, noted, ended)
 
     def find(self, address_hash: bytes) -> list[SuppressionView]:
-        """All that there ever were for this recipient, the newest first."""
+        """All there ever were for this recipient, the newest first."""
         query = select(*_VIEW).where(Suppression.address_hash == address_hash).order_by(Suppression.id.desc())
-        with transaction(self._engine) as connection:
-            return [from_row(SuppressionView, row) for row in connection.execute(query)]
+        return self._records(SuppressionView, query)
 
     def page(
         self, wanted: SuppressionFilter, *, limit: int, before: UUID | None = None
     ) -> tuple[list[SuppressionView], UUID | None]:
-        """The newest `limit` that were made before `before`; and where the next page begins, if there is one."""
-        query: Any = select(*_VIEW).order_by(Suppression.id.desc()).limit(limit + 1)
-        query = query.where(*conditions(wanted))
-        if before is not None:
-            query = query.where(Suppression.id < before)
-        with transaction(self._engine) as connection:
-            found = [from_row(SuppressionView, row) for row in connection.execute(query)]
+        """Newest first, and where the next page begins; None: there is none."""
+        query: Any = select(*_VIEW).where(*conditions(wanted))
+        query = newest(query, Suppression.id, limit=limit + 1, before=before)
+        found = self._records(SuppressionView, query)
         return found[:limit], found[limit - 1].id if len(found) > limit else None
 
     def all(self, wanted: SuppressionFilter) -> Iterator[SuppressionView]:
-        """Every one, the newest first; page by page, so that no transaction waits for the reader."""
+        """Newest first; page by page, so that no transaction waits for the reader."""
         before: UUID | None = None
         while True:
             found, before = self.page(wanted, limit=EXPORT_PAGE, before=before)
@@ -171,32 +154,24 @@ class SuppressionRepository:
                 return
 
     def lift_other_keys(self, hash_key: str, by: str, detail: str | None) -> int:
-        """End all that were made under another key. Returns how many there were."""
+        """End those made under another key. Returns how many."""
         query = (
             update(Suppression)
             .where(Suppression.hash_key != hash_key, Suppression.lifted_at.is_(None))
             .values(lifted_at=func.now(), lifted_by=by, lifted_detail=detail and storable(detail)[:500])
             .returning(Suppression.id)
         )
-        with transaction(self._engine) as connection:
-            return len(connection.execute(query).all())
+        return len(self._rows(query))
 
     def has_other_key(self, hash_key: str) -> bool:
-        """Whether any that is not lifted was made under another key, and so is found by nobody."""
-        with transaction(self._engine) as connection:
-            return bool(connection.execute(_OTHER_KEY, {"hash_key": hash_key}).scalar_one())
+        """Whether any that is not lifted was made under another key, so that no look-up finds it."""
+        return bool(self._scalar(_OTHER_KEY, {"hash_key": hash_key}))
 
 
 def conditions(wanted: SuppressionFilter) -> Iterator[ColumnElement[bool]]:
     """The filter as conditions on `suppressions`."""
-    for name in ("channel", "scope", "reason", "source", "provider", "sender"):
-        value = getattr(wanted, name)
-        if value is not None:
-            yield getattr(Suppression, name) == value
-    if wanted.since is not None:
-        yield Suppression.created_at >= wanted.since
-    if wanted.until is not None:
-        yield Suppression.created_at < wanted.until
+    yield from matching(Suppression, wanted, "channel", "scope", "reason", "source", "provider", "sender")
+    yield from within(Suppression.created_at, wanted.since, wanted.until)
     if not wanted.with_ended:
         yield _STATE == "active"
 
@@ -204,18 +179,15 @@ def conditions(wanted: SuppressionFilter) -> Iterator[ColumnElement[bool]]:
 def add_suppressions(
     connection: Connection, rows: Sequence[NewSuppression], watch: HardBounceWatch | None = None
 ) -> int:
-    """The same within somebody else's transaction: that of the result which caused them.
+    """As `SuppressionRepository.add`, within the transaction of the result that caused them.
 
-    One that has expired, or would end sooner than the new one, makes room for it. What `watch` does not admit is
-    held instead.
+    A new one takes the place of one that has expired or would end sooner. What `watch` does not admit is held.
     """
     if rows and watch is not None:
         rows = watch.admit(connection, rows)
     if not rows:
         return 0
-    # In one order, so that two who add the same ones wait for each other instead of locking up.
-    ordered = sorted(rows, key=lambda row: (row.address_hash, row.scope, row.reason))
-    values = {"rows": json.dumps([row.as_dict(clock_of(connection).new_id()) for row in ordered])}
+    values = {"rows": rows_of(connection, rows)}
     connection.execute(_MAKE_ROOM, values)
     return len(connection.execute(_ADD, values).all())
 
@@ -227,14 +199,8 @@ def _note(connection: Connection, noted: Noted | None, changed: int) -> int:
     return changed
 
 
-_ROWS = """
-  SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
-    id uuid, address_hash text, hash_key text, channel text, scope text, reason text, source text, detail text,
-    notification_id uuid, expires_at timestamptz, provider text, sender text)
-"""
-
 _MAKE_ROOM: TextClause = text(f"""
-WITH incoming AS MATERIALIZED ({_ROWS})
+WITH incoming AS MATERIALIZED ({ROWS})
 UPDATE suppressions AS s SET
   lifted_at = least(now(), s.expires_at),
   lifted_by = CASE WHEN s.expires_at <= now() THEN 'expiry' ELSE 'replaced' END
@@ -245,11 +211,7 @@ WHERE s.address_hash = decode(r.address_hash, 'hex') AND s.scope = r.scope AND s
 """)
 
 _ADD: TextClause = text(f"""
-INSERT INTO suppressions (id, address_hash, hash_key, channel, scope, reason, source, detail, notification_id,
-  expires_at, provider, sender)
-SELECT id, decode(address_hash, 'hex'), hash_key, channel, scope, reason, source, detail, notification_id,
-  expires_at, provider, sender
-FROM ({_ROWS}) AS incoming
+INSERT INTO suppressions {FROM_ROWS}
 ON CONFLICT (address_hash, scope, reason) WHERE lifted_at IS NULL DO NOTHING
 RETURNING id
 """)

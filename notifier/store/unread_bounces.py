@@ -1,4 +1,4 @@
-"""Mails that came back and that nothing could read: kept for people, sealed like everything that is personal."""
+"""Mails that came back and that no parser could read: kept for people, sealed like all personal data."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, TextClause, bindparam, or_, select, text
-from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy import Engine, TextClause, or_, select, text
 
 from notifier.domain.errors import CannotOpen, NotFound
+from notifier.store import binds
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.personal_data import PersonalData
-from notifier.store.rows import columns_of, from_row
-from notifier.store.schema.notifications import UnreadBounce
+from notifier.store.repository import Repository
+from notifier.store.rows import columns_of, from_row, newest
+from notifier.store.schema.feedback import UnreadBounce
 
-#: So much of a mail is kept. Bytes.
+#: A longer mail is cut. Bytes.
 KEPT_BYTES = 64 * 1024
-#: Of one notification no more are kept: who has its return path could send any number.
+#: Mails kept of one notification: anyone who has its return path could send any number.
 MAX_KEPT = 10
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadView:
-    """One as operators see it."""
-
     id: UUID
     received_at: datetime
     notification_id: UUID
@@ -43,17 +42,15 @@ class UnreadView:
 _VIEW = columns_of(UnreadView, UnreadBounce, without=["content", "fault"])
 
 
-class UnreadBounceRepository:
-    """Thread-safe: it holds nothing but engine and keys. Every method raises `ServiceUnavailable`."""
-
+class UnreadBounceRepository(Repository):
     def __init__(self, engine: Engine, personal_data: PersonalData) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._personal_data = personal_data
 
     def keep(self, notification_id: UUID, attempt: int, content: bytes) -> bool:
-        """Keep it with its notification, and write an event into its story. Returns whether it was not there yet.
+        """Keep the mail and write an event for its notification. Returns whether it is new.
 
-        Of a notification that was redacted, and beyond `MAX_KEPT`, nothing is kept; one event says so.
+        Of a redacted notification, and beyond `MAX_KEPT`, nothing is kept; one event says so.
         """
         values = {
             "notification_id": notification_id,
@@ -65,23 +62,19 @@ class UnreadBounceRepository:
         with transaction(self._engine) as connection:
             id_ = clock_of(connection).new_id()
             values |= {"id": id_, **self._personal_data.put_away_bounce(id_, content[:KEPT_BYTES])}
-            # One after the other, so that the same mail twice at once is one.
+            # The lock makes the same mail twice at once count once.
             connection.execute(_LOCK, {"id": notification_id})
             return connection.execute(_KEEP, values).first() is not None
 
     def note_reply(self, notification_id: UUID, attempt: int) -> bool:
-        """Write into the story that a program answered it. Returns whether that is new."""
+        """Write an event: a program answered the mail. Returns whether that is new."""
         with transaction(self._engine) as connection:
             connection.execute(_LOCK, {"id": notification_id})
             return connection.execute(_REPLY, {"id": notification_id, "attempt": attempt}).rowcount > 0
 
     def page(self, *, limit: int, before: UUID | None = None) -> list[UnreadView]:
-        """The newest `limit` that came before `before`, without their contents."""
-        query = select(*_VIEW).order_by(UnreadBounce.id.desc()).limit(limit)
-        if before is not None:
-            query = query.where(UnreadBounce.id < before)
-        with transaction(self._engine) as connection:
-            return [from_row(UnreadView, row) for row in connection.execute(query)]
+        """Newest first, without their contents; `before` is the last id of the page before."""
+        return self._records(UnreadView, newest(select(*_VIEW), UnreadBounce.id, limit=limit, before=before))
 
     def find(self, wanted: UUID) -> list[UnreadView]:
         """The one with this id, or those of the notification with this id, oldest first.
@@ -91,8 +84,7 @@ class UnreadBounceRepository:
         """
         query = select(*_VIEW, UnreadBounce.content, UnreadBounce.sealed).order_by(UnreadBounce.id)
         query = query.where(or_(UnreadBounce.id == wanted, UnreadBounce.notification_id == wanted))
-        with transaction(self._engine) as connection:
-            rows: Any = connection.execute(query).all()
+        rows = self._rows(query)
         if not rows:
             raise NotFound(f"no mail that came back unread has the id {wanted}, or is of a notification with it")
         return [self._opened(row) for row in rows]
@@ -105,7 +97,7 @@ class UnreadBounceRepository:
             return replace(view, fault=str(error))
 
 
-_IDS = bindparam("id", type_=PG_UUID(as_uuid=True))
+_IDS = binds.uuid("id")
 
 _LOCK: TextClause = text("SELECT id FROM notifications WHERE id = :id FOR UPDATE").bindparams(_IDS)
 
@@ -137,7 +129,7 @@ WITH known AS (
   RETURNING id
 )
 SELECT id FROM noted
-""").bindparams(_IDS, bindparam("notification_id", type_=PG_UUID(as_uuid=True)))
+""").bindparams(_IDS, binds.uuid("notification_id"))
 
 _REPLY: TextClause = text("""
 INSERT INTO events (notification_id, kind, attempt)

@@ -6,24 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Engine, TextClause, bindparam, text
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.types import Text
+from sqlalchemy import TextClause, text
 
+from notifier.store import binds
 from notifier.store.engine import transaction
-from notifier.store.rows import from_row
+from notifier.store.repository import Repository
 
 #: A step that succeeds every night is never late by this. Hours.
 LATE_HOURS = 25
-#: One that failed, or whose worker went away, is run again after this. Hours.
+#: A step that failed, or whose worker died, is run again after this. Hours.
 AGAIN_HOURS = 1
 _FAILURE_LENGTH = 500
 
 
 @dataclass(frozen=True, slots=True)
 class UpkeepState:
-    """How one step stands."""
-
     step: str
     #: When the last run began.
     started_at: datetime
@@ -38,26 +35,18 @@ class UpkeepState:
     is_late: bool
 
 
-class UpkeepRepository:
-    """Thread-safe: it holds nothing but the engine. Every method raises `ServiceUnavailable`."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
+class UpkeepRepository(Repository):
     def begin(self, step: str) -> None:
-        """A run of it begins."""
-        self._execute(_BEGIN, step=step)
+        self._execute(_BEGIN, {"step": step})
 
     def succeed(self, step: str) -> None:
-        """It ended well."""
-        self._execute(_SUCCEED, step=step)
+        self._execute(_SUCCEED, {"step": step})
 
     def fail(self, step: str, failure: str) -> None:
-        """It failed."""
-        self._execute(_FAIL, step=step, failure=failure[:_FAILURE_LENGTH])
+        self._execute(_FAIL, {"step": step, "failure": failure[:_FAILURE_LENGTH]})
 
     def take_late(self, steps: Sequence[str]) -> str | None:
-        """The first of `steps` that is late and that nobody is at; it begins here, for one caller only."""
+        """The first of `steps` that is late and not running; it begins here, for one caller only."""
         with transaction(self._engine) as connection:
             late = connection.execute(_LATE, {"steps": list(steps), **_HOURS}).scalars().all()
             taken = (connection.execute(_TAKE, {"step": step, **_HOURS}).scalar() for step in late)
@@ -65,12 +54,7 @@ class UpkeepRepository:
 
     def states(self) -> list[UpkeepState]:
         """Of every step that ever ran, by name."""
-        with transaction(self._engine) as connection:
-            return [from_row(UpkeepState, row) for row in connection.execute(_STATES, {"late": LATE_HOURS})]
-
-    def _execute(self, statement: TextClause, **values: str) -> None:
-        with transaction(self._engine) as connection:
-            connection.execute(statement, values)
+        return self._records(UpkeepState, _STATES, {"late": LATE_HOURS})
 
 
 _HOURS = {"late": LATE_HOURS, "again": AGAIN_HOURS}
@@ -95,7 +79,7 @@ _IS_FREE = "u.started_at < now() - make_interval(hours => :again)"
 _LATE: TextClause = text(f"""
 SELECT s.step FROM unnest(:steps) WITH ORDINALITY AS s(step, place) LEFT JOIN upkeep_runs AS u ON u.step = s.step
 WHERE u.step IS NULL OR ({_IS_LATE} AND {_IS_FREE}) ORDER BY s.place
-""").bindparams(bindparam("steps", type_=ARRAY(Text())))
+""").bindparams(binds.texts("steps"))
 
 # The row decides between two who found it late.
 _TAKE: TextClause = text(f"""

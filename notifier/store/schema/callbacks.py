@@ -1,4 +1,4 @@
-"""The tables of status callbacks. Rows of `callbacks` are made by a trigger on `notifications`: see
+"""The tables of status callbacks. Triggers on `notifications` make the rows of `callbacks`: see
 docs/explanation/callbacks.md."""
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from notifier.store.schema.base import Base, one_of
 
 
 class Callback(Base):
-    """One change of a notification's status that its producer is told."""
+    """One change of a notification's status, for its producer."""
 
     __tablename__ = "callbacks"
 
     #: UUIDv7; the header `webhook-id`.
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    #: Grows: of two callbacks of one notification the later has the higher number.
+    #: Of two callbacks of one notification the later has the higher number.
     sequence: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
     notification_id: Mapped[UUID]
     producer: Mapped[str]
-    #: Who is called: the producer, for its configured endpoint; with the server, for a message's own.
+    #: The producer's name, for its configured endpoint; with the server's, for a message's own URL.
     endpoint: Mapped[str]
-    #: What the notification came to, and why.
+    #: Of the notification.
     status: Mapped[str]
     reason: Mapped[str | None]
     #: Provider calls of the notification until then; None: none.
@@ -34,13 +34,13 @@ class Callback(Base):
     #: When its status changed.
     occurred_at: Mapped[datetime] = mapped_column(server_default=func.now())
     state: Mapped[str] = mapped_column(server_default=text("'waiting'"))
-    #: waiting: the next call; given: "should have been taken by now"; calling: end of the lease; else None.
+    #: waiting: the next call; given: when it is dispatched again; calling: end of the lease; else None.
     due_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
-    #: From when its 24 hours count: when it was made, or last set going again.
+    #: Its 24 hours count from here: when it was made, or last replayed.
     begun_at: Mapped[datetime] = mapped_column(server_default=func.now())
     #: Calls so far: the fencing token of the worker that makes one.
     attempt_count: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    #: `attempt_count` when it was last set going again.
+    #: `attempt_count` when it was last replayed.
     replayed_attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     #: Why the last call failed, or why it is parked.
     failure: Mapped[str | None]
@@ -78,7 +78,7 @@ class CallbackAttempt(Base):
 
 
 class CallbackEndpoint(Base):
-    """How an endpoint does. One that was never called has no row."""
+    """The state of an endpoint that was called."""
 
     __tablename__ = "callback_endpoints"
 
@@ -91,7 +91,7 @@ class CallbackEndpoint(Base):
     #: The last one.
     failure: Mapped[str | None]
     http_status: Mapped[int | None] = mapped_column(Integer)
-    #: Not called any more from then on, until an operator resumes it.
+    #: Not called from then on, until an operator resumes it.
     suspended_at: Mapped[datetime | None]
     #: Callbacks delivered, and calls that failed, ever.
     delivered_count: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))

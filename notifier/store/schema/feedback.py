@@ -1,5 +1,4 @@
-"""The tables of what comes back: counts of hard bounces, what an alarm holds, mails that nothing could read. See
-`store.models`."""
+"""The tables of feedback: hard bounces, the alarm and what it holds, returned mails that no parser could read."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from notifier.store.schema.base import Base
 
 
 class HardBounceCount(Base):
-    """How many answers of a minute said that there is nobody: what the mass alarm is judged by."""
+    """Answers of a minute that said the recipient does not exist, counted for the mass alarm."""
 
     __tablename__ = "hard_bounces"
 
@@ -22,7 +21,7 @@ class HardBounceCount(Base):
     #: Start of the minute.
     minute: Mapped[datetime] = mapped_column(primary_key=True)
     count: Mapped[int] = mapped_column(Integer)
-    #: So many of them were refused at once, and never sent.
+    #: Of these, how many were refused at once, and never sent.
     refused: Mapped[int] = mapped_column(Integer)
 
 
@@ -35,11 +34,11 @@ class BounceAlarm(Base):
     scope: Mapped[str] = mapped_column(primary_key=True)
     #: When it began.
     since: Mapped[datetime] = mapped_column(server_default=func.now())
-    #: It ends then, unless too many go on coming.
+    #: It ends then, unless there are too many again.
     until: Mapped[datetime]
-    #: Hard bounces of the hour before it was last judged …
+    #: Hard bounces in the hour before the last judgement …
     bounced: Mapped[int] = mapped_column(Integer)
-    #: … and the mails that they were judged against.
+    #: … and the mails sent.
     sent: Mapped[int] = mapped_column(Integer)
 
 
@@ -66,7 +65,7 @@ class HeldSuppression(Base):
 
 
 class UnreadBounce(Base):
-    """A mail that came back to a return path of ours, and that nothing could read."""
+    """A mail that came back to a return path of ours, and that no parser could read."""
 
     __tablename__ = "unread_bounces"
 
@@ -75,9 +74,9 @@ class UnreadBounce(Base):
     notification_id: Mapped[UUID]
     #: Number of the attempt whose return path it came to.
     attempt: Mapped[int] = mapped_column(Integer)
-    #: SHA-256 of the mail: the same one again is known by it.
+    #: SHA-256 of the mail, to know a repetition.
     digest: Mapped[bytes] = mapped_column(LargeBinary)
-    #: Its full length.
+    #: Full length. Bytes.
     size: Mapped[int] = mapped_column(BigInteger)
     #: The bytes as they came, at most the first 64 KiB; empty if they are sealed.
     content: Mapped[bytes] = mapped_column(LargeBinary)

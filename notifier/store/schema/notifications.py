@@ -1,7 +1,7 @@
-"""The tables. Column comments are the reference; `migrations/` is how they came to be.
+"""The tables of notifications. The comments on columns are their reference; `migrations/` makes them.
 
-`notifications`, `attempts` and `events` are range-partitioned by the notification's UUIDv7, so that what belongs
-together lies together, a look-up by id touches one partition of each, and retention is DROP TABLE.
+`notifications`, `attempts` and `events` are partitioned by the notification's UUIDv7: a look-up by id reads one
+partition of each, and retention is DROP TABLE. Triggers on `notifications` write `callbacks`: see `store.ledger`.
 """
 
 from __future__ import annotations
@@ -16,25 +16,9 @@ from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Mapped, mapped_column
 
 from notifier.domain.statuses import Channel, Lane, MessageProof, OnUnknown, Outcome, Status, SuppressionReason
+from notifier.store.schema import callbacks, feedback, operations  # noqa: F401 - for Base.metadata
 from notifier.store.schema.base import Base as Base
 from notifier.store.schema.base import one_of
-from notifier.store.schema.callbacks import Callback as Callback
-from notifier.store.schema.callbacks import CallbackAttempt as CallbackAttempt
-from notifier.store.schema.callbacks import CallbackEndpoint as CallbackEndpoint
-from notifier.store.schema.feedback import BounceAlarm as BounceAlarm
-from notifier.store.schema.feedback import HardBounceCount as HardBounceCount
-from notifier.store.schema.feedback import HeldSuppression as HeldSuppression
-from notifier.store.schema.feedback import UnreadBounce as UnreadBounce
-from notifier.store.schema.operations import ApiKey as ApiKey
-from notifier.store.schema.operations import Circuit as Circuit
-from notifier.store.schema.operations import DatabaseIdentity as DatabaseIdentity
-from notifier.store.schema.operations import OperatorRecord as OperatorRecord
-from notifier.store.schema.operations import ProviderOutcome as ProviderOutcome
-from notifier.store.schema.operations import ProviderState as ProviderState
-from notifier.store.schema.operations import RateSlot as RateSlot
-from notifier.store.schema.operations import RetentionMark as RetentionMark
-from notifier.store.schema.operations import UpkeepRun as UpkeepRun
-from notifier.store.schema.operations import UsageCount as UsageCount
 
 
 class Notification(Base):
@@ -54,7 +38,7 @@ class Notification(Base):
     recipient: Mapped[str | None]
     #: The bare address in lower case, or the number. None: sealed or redacted.
     address: Mapped[str | None]
-    #: Keyed hash of channel and address: what is searched for. None: from before there were hashes.
+    #: Keyed hash of channel and address, for searches. None: from before there were hashes.
     address_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
     template: Mapped[str]
     #: Content hash of the template: at first the one it was accepted against, then the one it was sent with.
@@ -66,8 +50,7 @@ class Notification(Base):
     sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
     #: Values of `secret` variables, encrypted; None: they stand in the context, or there are none.
     secrets: Mapped[bytes | None] = mapped_column(LargeBinary)
-    #: Names of the `secret` variables that it was accepted with; empty: their values were wiped. None: it had
-    #: none.
+    #: Names of its `secret` variables; empty: their values were wiped. None: it had none.
     secret_names: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     #: Name of the sender identity; None: the template's.
     sender: Mapped[str | None]
@@ -77,7 +60,7 @@ class Notification(Base):
     send_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
     callback_url: Mapped[str | None]
-    #: The statuses that the producer is told of; None: of none. See docs/explanation/callbacks.md.
+    #: Statuses with a callback; None: no callbacks. See docs/explanation/callbacks.md.
     callback_statuses: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     #: The template's policy when it was accepted.
     on_unknown: Mapped[str]
@@ -90,15 +73,16 @@ class Notification(Base):
     due_at: Mapped[datetime | None]
     #: Counts claims: the fencing token of the worker that holds it.
     claim: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    #: The task that made that claim: by it a repeated statement finds what it had claimed. None: not claimed yet.
+    #: Of the task that made that claim, for a repeated statement to find what it had claimed. None: not claimed
+    #: yet.
     claim_token: Mapped[UUID | None]
-    #: The last claim of which its worker said that it had heard: asked of those that may kill workers.
+    #: The last claim that its worker confirmed: asked for after a worker died with it.
     confirmed_claim: Mapped[int | None] = mapped_column(Integer)
-    #: How often the worker that held it died before it wrote a result; too often, and it is poison.
+    #: How often its worker died before it wrote a result; too often, and it is poison.
     crash_count: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    #: When an operator last set it going again: its deadline counts from there. None: from when it was due.
+    #: When an operator last retried it: its deadline counts from there. None: from when it was due.
     replayed_at: Mapped[datetime | None]
-    #: `attempt_count` at that moment: its attempts count from there, too.
+    #: `attempt_count` at that moment: its tries count from there, too.
     replayed_attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     #: Provider calls so far.
     attempt_count: Mapped[int] = mapped_column(Integer, server_default=text("0"))
@@ -110,7 +94,7 @@ class Notification(Base):
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
     #: When a provider accepted it.
     sent_at: Mapped[datetime | None]
-    #: Ids of the files that go with it, in their order; None: there are none.
+    #: Ids of its files, in their order; None: there are none.
     attachments: Mapped[list[UUID] | None] = mapped_column(ARRAY(PG_UUID(as_uuid=True)))
     #: Sent with a test key: no provider is called for it, and no statistics count it.
     is_test: Mapped[bool] = mapped_column(server_default=text("false"))
@@ -123,28 +107,13 @@ class Notification(Base):
         one_of("status", Status),
         one_of("on_unknown", OnUnknown),
         # The sweep's index.
-        Index("ix_notifications_due_at", "due_at", postgresql_where=text("due_at IS NOT NULL")),
-        # Audit: newest first, also of what is rare. What is `sent` is found by time; the rest is few.
-        Index(
-            "ix_notifications_address_hash_id",
-            "address_hash",
-            "id",
-            postgresql_where=text("address_hash IS NOT NULL"),
-        ),
-        Index("ix_notifications_producer_id", "producer", "id"),
-        Index("ix_notifications_template_id", "template", "id"),
-        Index(
-            "ix_notifications_reference_id",
-            "reference",
-            "id",
-            postgresql_where=text("reference IS NOT NULL"),
-        ),
-        Index(
-            "ix_notifications_status_id",
-            "status",
-            "id",
-            postgresql_where=text("status NOT IN ('sent', 'delivered')"),
-        ),
+        Index(None, "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        # Searches, newest first. What is `sent` is found by time; the rest is few.
+        Index(None, "address_hash", "id", postgresql_where=text("address_hash IS NOT NULL")),
+        Index(None, "producer", "id"),
+        Index(None, "template", "id"),
+        Index(None, "reference", "id", postgresql_where=text("reference IS NOT NULL")),
+        Index(None, "status", "id", postgresql_where=text("status NOT IN ('sent', 'delivered')")),
         {"postgresql_partition_by": "RANGE (id)"},
     )
 
@@ -184,7 +153,7 @@ class ProviderMessage(Base):
 
     __tablename__ = "provider_messages"
 
-    #: Within which its id is unique: providers of one kind share it.
+    #: Its id is unique within it; providers of one kind share it.
     id_space: Mapped[str] = mapped_column(primary_key=True)
     provider_message_id: Mapped[str] = mapped_column(primary_key=True)
     notification_id: Mapped[UUID]
@@ -240,7 +209,7 @@ class IdempotencyKey(Base):
 
 
 class RejectedMessage(Base):
-    """What the intake could not accept, with every reason."""
+    """A message that the intake could not accept."""
 
     __tablename__ = "rejected_messages"
 
@@ -248,7 +217,7 @@ class RejectedMessage(Base):
     received_at: Mapped[datetime] = mapped_column(server_default=func.now())
     #: The queue it came by.
     queue: Mapped[str]
-    #: Who it says it is from, if that could be read.
+    #: As it says itself, if that could be read.
     producer: Mapped[str | None]
     #: The bytes as they came, at most the first 64 KiB; empty if they are sealed.
     body: Mapped[bytes] = mapped_column(LargeBinary)
@@ -261,7 +230,7 @@ class RejectedMessage(Base):
     sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
     #: [{"field", "code", "problem", "fix"}]
     faults: Mapped[list[Any]]
-    #: It had been delivered before, or taken in without our knowing: the same bytes may be here twice.
+    #: It may have been delivered or taken in before: the same bytes may be here twice.
     redelivered: Mapped[bool]
     #: When an operator last published it again; None: never.
     replayed_at: Mapped[datetime | None]
@@ -321,12 +290,12 @@ class Suppression(Base):
     #: The one that caused it.
     notification_id: Mapped[UUID | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    #: It ends then by itself; None: never.
+    #: None: it does not end by itself.
     expires_at: Mapped[datetime | None]
     #: When it was ended; None: it was not.
     lifted_at: Mapped[datetime | None]
-    #: Who ended it, as in `source`; "expiry": it had expired when another took its place, "replaced": it would
-    #: have ended sooner than the one that took its place.
+    #: Who ended it, as in `source`; "expiry": it had expired when another took its place; "replaced": the other
+    #: one ends later.
     lifted_by: Mapped[str | None]
     lifted_detail: Mapped[str | None]
     #: Provider of the message that caused it; None: no message did, or it is from before this was kept.
@@ -337,7 +306,7 @@ class Suppression(Base):
     __table_args__ = (
         one_of("channel", Channel),
         one_of("reason", SuppressionReason),
-        # What the workers look up before every call; and only one of a kind at a time.
+        # For the workers' look-up before every call; and only one of a kind at a time.
         Index(
             "uq_suppressions_address_hash",
             "address_hash",
@@ -348,7 +317,7 @@ class Suppression(Base):
         ),
         # The whole story of one recipient.
         Index("ix_suppressions_address_hash_id", "address_hash", "id"),
-        # Whether any was made under another key. Not partial: the workers' look-up could be planned to read all of
-        # it, since its condition would be theirs.
+        # Whether any was made under another key. Not partial: its condition would be that of the workers' look-up,
+        # which the planner could then have read all of it.
         Index("ix_suppressions_hash_key", "hash_key"),
     )

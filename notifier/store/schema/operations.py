@@ -1,4 +1,4 @@
-"""The tables that are not about one message: providers, limits, operators, keys, retention. See `store.models`."""
+"""The tables that are not about one message: providers, limits, operators, keys, retention."""
 
 from __future__ import annotations
 
@@ -13,33 +13,20 @@ from notifier.store.schema.base import Base
 
 
 class ProviderState(Base):
-    """An operator's word on one provider.
-
-    A provider without a row is in use, with the weight of notifier.toml. Its circuit is in `circuits`: nobody
-    reads the columns for it here, and they go in a later version.
-    """
+    """What operators set for one provider. One without a row is in use, with the weight of notifier.toml."""
 
     __tablename__ = "provider_states"
 
     #: As in notifier.toml.
     provider: Mapped[str] = mapped_column(primary_key=True)
-    #: An operator paused it.
     paused: Mapped[bool] = mapped_column(server_default=text("false"))
-    #: An operator's weight, instead of the configured one.
+    #: Instead of the configured one.
     weight: Mapped[int | None] = mapped_column(Integer)
-    #: Not read any more.
-    open_until: Mapped[datetime | None]
-    #: Not read any more.
-    reason: Mapped[str | None]
-    #: Not read any more.
-    detail: Mapped[str | None]
-    #: Not read any more.
-    openings: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class Circuit(Base):
-    """Whether a provider is called, for anybody or for one sender: what all workers share about that."""
+    """Whether a provider is called, for anybody or for one sender; shared by all workers."""
 
     __tablename__ = "circuits"
 
@@ -54,19 +41,19 @@ class Circuit(Base):
     #: Why it opened.
     reason: Mapped[str | None]
     detail: Mapped[str | None]
-    #: Openings in a row without a success between them: each doubles the pause.
+    #: Openings without a success between them: each doubles the pause.
     openings: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     #: A probe is under way until then.
     probe_until: Mapped[datetime | None]
     #: The notification that opened it, or probed it last.
     probed_by: Mapped[UUID | None]
-    #: Every one that did since it opened: none of them probes again.
+    #: Every one that did since it opened: none probes again.
     probers: Mapped[list[UUID] | None] = mapped_column(ARRAY(Uuid))
     #: Messages in a row that were refused for their sender.
     refusals: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     #: The last of them.
     refused_id: Mapped[UUID | None]
-    #: Where they were to go, of those whose answers may be about that: one destination counts once.
+    #: Their destinations, where the answer may be about the destination: each counts once.
     refused_destinations: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     #: When the provider last accepted a message of this sender.
     accepted_at: Mapped[datetime | None]
@@ -75,7 +62,7 @@ class Circuit(Base):
 
 
 class ProviderOutcome(Base):
-    """How the calls to a provider ended, counted in slices of ten seconds: what its health is judged from."""
+    """Outcomes of the calls to a provider, counted in slices of ten seconds, to judge its health."""
 
     __tablename__ = "provider_outcomes"
 
@@ -89,7 +76,7 @@ class ProviderOutcome(Base):
 
 
 class RateSlot(Base):
-    """When the next call under a rate limit may begin; the workers take turns here."""
+    """When the next call under a rate limit may begin."""
 
     __tablename__ = "rate_slots"
 
@@ -99,7 +86,7 @@ class RateSlot(Base):
 
 
 class UsageCount(Base):
-    """How much was used of a cap or quota, in windows of its length."""
+    """Use of a cap or quota, in windows of its length."""
 
     __tablename__ = "usage_counts"
 
@@ -111,21 +98,21 @@ class UsageCount(Base):
 
 
 class OperatorRecord(Base):
-    """Who did what to which notifications, when, why, and what came of it."""
+    """An action of an operator, and its result."""
 
     __tablename__ = "operator_records"
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     at: Mapped[datetime] = mapped_column(server_default=func.now())
-    #: Who: a login name, or the name of an API key.
+    #: A login name, or the name of an API key.
     operator: Mapped[str]
     #: "retry", "cancel", "resolve_sent", "resolve_resend", "replay_rejected", "purge_rejected", "pause", …
     action: Mapped[str]
-    #: Which: the filter or the ids.
+    #: The filter or the ids.
     selection: Mapped[dict[str, Any]]
-    #: Why, in the operator's words.
+    #: In the operator's words.
     reason: Mapped[str | None]
-    #: What came of it: counts.
+    #: Counts.
     result: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     #: None while it is under way, or if it was interrupted.
     finished_at: Mapped[datetime | None]
@@ -138,11 +125,11 @@ class ApiKey(Base):
 
     #: The part of the token that is no secret: 12 hexadecimal digits.
     id: Mapped[str] = mapped_column(primary_key=True)
-    #: Who holds it, in words.
+    #: Its holder, in words.
     name: Mapped[str]
-    #: Whom it sends and reads for; None: for nobody, it is an operator's.
+    #: The producer it sends and reads for; None: it is an operator's.
     producer: Mapped[str | None]
-    #: What is sent with it reaches no provider, and it sees nothing else.
+    #: What is sent with it reaches no provider, and it can read nothing else.
     is_test: Mapped[bool] = mapped_column(server_default=text("false"))
     #: Of "send", "read", "operate", "admin".
     scopes: Mapped[list[Any]]
@@ -166,7 +153,7 @@ class ApiKey(Base):
 
 
 class RetentionMark(Base):
-    """How far one of the tasks of retention has come: what lies before needs no second look."""
+    """How far a task of retention has come: what lies before need not be looked at again."""
 
     __tablename__ = "retention_marks"
 
@@ -178,7 +165,7 @@ class RetentionMark(Base):
 
 
 class UpkeepRun(Base):
-    """The last runs of one step of upkeep, whoever made them."""
+    """The last runs of one step of upkeep."""
 
     __tablename__ = "upkeep_runs"
 

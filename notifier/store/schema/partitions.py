@@ -1,10 +1,10 @@
 """Partitions of the large tables, made ahead: one a month, bounded by UUIDv7.
 
-A default partition catches ids outside all months, so an insert never fails for want of one. Postgres makes no
-partition for a month of which the default one holds rows: whoever makes the month moves them into it.
+A default partition catches ids outside all months, so an insert never fails for lack of a partition. Postgres
+makes no partition for a month while the default one holds rows of it: they are moved into the new one.
 
-Crash points: a month is one transaction, so its rows are in the default partition or in the month, and nobody ever
-finds them in neither. Who waits for the locks of a move plans afterwards, and finds them in the month.
+Crash points: a month is one transaction, so its rows are always in the default partition or in the month. A
+statement that waits for the locks of a move is planned afterwards, and finds them in the month.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, CursorResult, Engine, bindparam, text
-from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.message import time_of_id
+from notifier.store import binds
 from notifier.store.engine import transaction
 from notifier.store.schema.table_locks import LOCK_SECONDS, LOCK_TRIES, is_in_the_way, patiently
 
@@ -31,8 +31,8 @@ PARTITIONED = ("notifications", "attempts", "events")
 #: Months made ahead of the current one, and the one before it for ids that waited in a queue.
 MONTHS_AHEAD = 3
 MONTHS_BEHIND = 1
-#: A month so far behind that the default partition holds rows of is made, too: nobody made it when it came. What
-#: lies further behind or ahead stays in the default partition, where it is found, and in nobody's way.
+#: Missing months up to this far behind are made too, if the default partition holds rows of them. Rows further
+#: behind or ahead stay in the default partition, where they are found and harm nobody.
 MONTHS_MENDED = 24
 
 #: No id of ours is larger.
@@ -58,8 +58,6 @@ def month_after(moment: datetime, months: int) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Month:
-    """A month of ids."""
-
     #: As 2026-11.
     name: str
     #: The first id that is in it, and the first one after it.
@@ -68,19 +66,16 @@ class Month:
 
     @classmethod
     def of(cls, moment: datetime, after: int = 0) -> Month:
-        """The month of that moment, or one so many after it."""
+        """The month of that moment, or `after` months later."""
         start = month_after(moment, after)
         return cls(f"{start:%Y-%m}", first_id(start), first_id(month_after(start, 1)))
 
     def partition(self, table: str) -> str:
-        """The name of its partition."""
         return f"{table}_y{self.name.replace('-', 'm')}"
 
 
 @dataclass
 class MadeMonths:
-    """What became of the months that were missing."""
-
     #: Names of the new partitions.
     names: list[str] = field(default_factory=list)
     #: Rows that came out of the default partitions into them.
@@ -99,8 +94,6 @@ class MadeMonths:
 
 @dataclass(frozen=True, slots=True)
 class MissingMonth:
-    """A month that wants partitions, and what is in its way."""
-
     month: Month
     #: Names of the partitions that are missing.
     names: tuple[str, ...]
@@ -110,10 +103,9 @@ class MissingMonth:
 
 @dataclass(frozen=True, slots=True)
 class Stray:
-    """A span of time beside all months of which a default partition holds rows."""
+    """Rows in a default partition whose ids lie before all months, or after them."""
 
     table: str
-    #: Rows of ids that lie before the months, or after them.
     rows: int
     is_ahead: bool
     #: The times in the first and the last of their ids.
@@ -122,12 +114,12 @@ class Stray:
 
 
 def ensure_partitions(engine: Engine, *, tries: int = LOCK_TRIES) -> MadeMonths:
-    """Make the months from the last one to `MONTHS_AHEAD` after this one, and those that were never made when they
-    came. Rows that are in the way are moved.
+    """Make the months from the last one to `MONTHS_AHEAD` after this one, and missing months with rows. The rows
+    are moved into them.
 
-    Safe to run at any time, twice at once too. The database's clock decides. Each month is a transaction of its
-    own; one that fails keeps no other from being made. While one is made, everybody waits: for a few milliseconds,
-    and for seconds if there are a hundred thousand rows to move.
+    Safe to run at any time, also twice at once. The database's clock decides. Each month is a transaction of its
+    own, and the others are made if it fails. Meanwhile everybody waits: for a few milliseconds, or for seconds if
+    there are a hundred thousand rows to move.
 
     Raises:
         ServiceUnavailable: the database cannot be used now.
@@ -135,7 +127,7 @@ def ensure_partitions(engine: Engine, *, tries: int = LOCK_TRIES) -> MadeMonths:
     done = MadeMonths()
     for month in _wanted(engine):
         try:
-            # Who holds the tables holds them for the other months, too: one that waited in vain is enough.
+            # A transaction that holds the tables delays the other months, too: waiting once is enough.
             names, moved = patiently(partial(_make, engine, month), 1 if done.failed else tries)
         except (ServiceUnavailable, SQLAlchemyError) as error:
             done.failed[month.name] = _why(error)
@@ -151,26 +143,22 @@ def missing_months(engine: Engine) -> list[MissingMonth]:
     for month in _wanted(engine):
         with transaction(engine) as connection:
             missing = _missing_tables(connection, month)
-            rows = sum(_count(connection, table, month.low, month.high) for table in missing)
+            rows = sum(_ask(connection, table, (month.low, month.high), _COUNT) for table in missing)
         if missing:
             found.append(MissingMonth(month, tuple(map(month.partition, missing)), rows))
     return found
 
 
 def missing_partitions(engine: Engine, *, months_ahead: int = 1) -> list[str]:
-    """Names of partitions that should exist, from this month to `months_ahead` after it, and do not."""
-    with transaction(engine) as connection:
-        now = _now(connection)
-        existing = _existing(connection)
+    """Names of missing partitions from this month to `months_ahead` after it."""
+    now, existing = _now_and_existing(engine)
     wanted = [Month.of(now, ahead).partition(table) for table in PARTITIONED for ahead in range(months_ahead + 1)]
     return [name for name in wanted if name not in existing]
 
 
 def made_until(engine: Engine) -> str | None:
-    """The last month up to which, from this one, all partitions are there; None: this month's are not."""
-    with transaction(engine) as connection:
-        now = _now(connection)
-        existing = _existing(connection)
+    """The last month up to which all partitions exist; None: this month's do not."""
+    now, existing = _now_and_existing(engine)
     last = None
     for ahead in range(len(existing) + 1):
         month = Month.of(now, ahead)
@@ -181,7 +169,7 @@ def made_until(engine: Engine) -> str | None:
 
 
 def strays(engine: Engine) -> list[Stray]:
-    """What lies in the default partitions and stays there: months too far behind or ahead."""
+    """What stays in the default partitions: months too far behind or ahead."""
     found = []
     with transaction(engine) as connection:
         now = _now(connection)
@@ -192,38 +180,24 @@ def strays(engine: Engine) -> list[Stray]:
         for table in PARTITIONED:
             for is_ahead, low, high in spans:
                 gaps = list(_gaps(connection, table, low, high))
-                ids = [
-                    id_
-                    for gap in gaps
-                    for id_ in (_first(connection, table, *gap), _last(connection, table, *gap))
-                    if id_
-                ]
+                ends = [_ask(connection, table, gap, end) for gap in gaps for end in (_FIRST, _LAST)]
+                ids = [id_ for id_ in ends if id_ is not None]
                 if ids:
-                    rows = sum(_count(connection, table, *gap) for gap in gaps)
-                    found.append(
-                        Stray(
-                            table=table,
-                            rows=rows,
-                            is_ahead=is_ahead,
-                            first_at=time_of_id(min(ids)),
-                            last_at=time_of_id(max(ids)),
-                        )
-                    )
+                    rows = sum(_ask(connection, table, gap, _COUNT) for gap in gaps)
+                    found.append(Stray(table, rows, is_ahead, time_of_id(min(ids)), time_of_id(max(ids))))
     return found
 
 
 def months(engine: Engine) -> list[Month]:
-    """Those that have partitions, the oldest first."""
-    with transaction(engine) as connection:
-        existing = _existing(connection)
-    return _months_of(existing)
+    """The oldest first."""
+    return _months_of(_now_and_existing(engine)[1])
 
 
 def drop_month(engine: Engine, month: Month) -> bool:
-    """Drop the partitions of a month. Returns whether they are gone; False: somebody holds a table just now.
+    """Returns whether the partitions are gone; False: a table is in use.
 
-    One after the other, each in a transaction of its own: nobody waits for more than one table, and for no longer
-    than `LOCK_SECONDS`. What ended in the middle is found again by the partitions that are left.
+    Each is dropped in a transaction of its own: nobody waits for more than one table, nor longer than
+    `LOCK_SECONDS`. A drop that ended in the middle goes on with the partitions that are left.
     """
     for table in PARTITIONED:
         try:
@@ -238,7 +212,7 @@ def drop_month(engine: Engine, month: Month) -> bool:
 
 
 def _wanted(engine: Engine) -> list[Month]:
-    """The months that should exist, whether they do or not: what is needed first comes first."""
+    """The months that should exist, the most urgent first."""
     with transaction(engine) as connection:
         now = _now(connection)
         ahead = [Month.of(now, after) for after in range(MONTHS_AHEAD + 1)]
@@ -248,19 +222,19 @@ def _wanted(engine: Engine) -> list[Month]:
 
 
 def _forgotten(connection: Connection, now: datetime) -> Iterator[Month]:
-    """Months behind of which the default partitions hold rows."""
+    """Months behind this one with rows in the default partitions."""
     for table in PARTITIONED:
         for low, high in _gaps(connection, table, Month.of(now, -MONTHS_MENDED).low, Month.of(now).low):
-            while (found := _first(connection, table, low, high)) is not None:
+            while (found := _ask(connection, table, (low, high), _FIRST)) is not None:
                 month = Month.of(time_of_id(found))
                 yield month
                 low = month.high
 
 
 def _gaps(connection: Connection, table: str, low: UUID, high: UUID) -> Iterator[tuple[UUID, UUID]]:
-    """The spans of ids between the two that are in no month of the table: their rows are in its default partition.
+    """The spans of ids that are in no month of the table, so that their rows are in its default partition.
 
-    Looking there needs the right to read the table only, and no other partition.
+    A query for them needs only the right to read the table, and reads no other partition.
     """
     for month in _months_of(name for name in _existing(connection) if name.startswith(f"{table}_")):
         if month.low > low:
@@ -277,7 +251,7 @@ def _months_of(names: Iterable[str]) -> list[Month]:
 
 
 def _make(engine: Engine, month: Month) -> tuple[list[str], int]:
-    """Make what is missing of a month, and move its rows into it. Returns the names, and how many rows."""
+    """Make missing partitions of a month, and move its rows into them. Returns the names, and how many rows."""
     with transaction(engine) as connection:
         connection.execute(text(f"SET LOCAL statement_timeout = '{_MAKING}'"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
@@ -285,8 +259,8 @@ def _make(engine: Engine, month: Month) -> tuple[list[str], int]:
         if not tables:
             return [], 0
         _wait_briefly(connection)
-        # The tables themselves, though attaching would do with less: who waits for one looks at its partitions
-        # afterwards. Who waited for the default partition alone would have looked before, and miss what was moved.
+        # The tables themselves, though attaching needs less: a statement that waits for a table reads its list of
+        # partitions afterwards. One that waits for the default partition alone has read it, and would miss rows.
         held = [*(f"ONLY {table}" for table in PARTITIONED), *map(_default, PARTITIONED)]
         connection.execute(text(f"LOCK TABLE {', '.join(held)} IN ACCESS EXCLUSIVE MODE"))
         moved = sum(_make_one(connection, table, month) for table in tables)
@@ -294,10 +268,10 @@ def _make(engine: Engine, month: Month) -> tuple[list[str], int]:
 
 
 def _make_one(connection: Connection, table: str, month: Month) -> int:
-    """Not `CREATE TABLE … PARTITION OF`, which refuses while rows are in the way. A table by itself has no
-    triggers, so no callback is made for a row that is moved; attaching gives it triggers, indexes and keys.
+    """Not `CREATE TABLE … PARTITION OF`, which fails while the default partition holds rows of the month. The new
+    table has no triggers, so moved rows make no callbacks; attaching gives it triggers, indexes and keys.
     """
-    # Every part of these statements is made from constants, a date and names in the catalog: nothing to bind.
+    # These statements are made of constants, a date and names in the catalog: there is nothing to bind.
     name, key = month.partition(table), _key(table)
     columns = ", ".join(connection.execute(text(_COLUMNS), {"table": table}).scalars())
     inside = f"{key} >= '{month.low}' AND {key} < '{month.high}'"
@@ -314,12 +288,12 @@ def _make_one(connection: Connection, table: str, month: Month) -> int:
 
 
 def _wait_briefly(connection: Connection) -> None:
-    """For a lock on a table, which stops everybody while it is waited for: better another try."""
+    """While a lock on a table is waited for, everybody waits: it is better to try again."""
     connection.execute(text(f"SET LOCAL lock_timeout = {round(LOCK_SECONDS * 1000)}"))
 
 
 def _why(error: ServiceUnavailable | SQLAlchemyError) -> str:
-    """Of the database's words the first line: the others quote rows."""
+    """The first line of the database's error: the others quote rows."""
     lines = str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__]
     return lines[0]
 
@@ -333,6 +307,11 @@ def _existing(connection: Connection) -> set[str]:
     return set(connection.execute(text(_EXISTING)).scalars())
 
 
+def _now_and_existing(engine: Engine) -> tuple[datetime, set[str]]:
+    with transaction(engine) as connection:
+        return _now(connection), _existing(connection)
+
+
 def _missing_tables(connection: Connection, month: Month) -> Sequence[str]:
     existing = _existing(connection)
     return [table for table in PARTITIONED if month.partition(table) not in existing]
@@ -343,34 +322,20 @@ def _default(table: str) -> str:
 
 
 def _key(table: str) -> str:
-    """The column that says in which month a row belongs."""
+    """The column that says which month a row belongs to."""
     return "id" if table == "notifications" else "notification_id"
 
 
-def _first(connection: Connection, table: str, low: UUID, high: UUID) -> UUID | None:
-    """The smallest id from `low` on and before `high`."""
-    found: UUID | None = _ask(connection, table, low, high, "{key}", "ORDER BY 1 LIMIT 1").scalar()
-    return found
+#: What to ask for, and how to order it.
+_FIRST, _LAST, _COUNT = ("{key}", "ORDER BY 1 LIMIT 1"), ("{key}", "ORDER BY 1 DESC LIMIT 1"), ("count(*)", "")
 
 
-def _last(connection: Connection, table: str, low: UUID, high: UUID) -> UUID | None:
-    found: UUID | None = _ask(connection, table, low, high, "{key}", "ORDER BY 1 DESC LIMIT 1").scalar()
-    return found
+def _ask(connection: Connection, table: str, span: tuple[UUID, UUID], what: tuple[str, str]) -> Any:
+    """Of the rows with ids from the first of the span to before the second."""
+    key, (low, high) = _key(table), span
+    query = f"SELECT {what[0].format(key=key)} FROM {table} WHERE {key} >= :low AND {key} < :high {what[1]}"
+    return connection.execute(text(query).bindparams(*binds.BOUNDS), {"low": low, "high": high}).scalar()
 
-
-def _count(connection: Connection, table: str, low: UUID, high: UUID) -> int:
-    return int(_ask(connection, table, low, high, "count(*)").scalar_one())
-
-
-def _ask(
-    connection: Connection, table: str, low: UUID, high: UUID, what: str, more: str = ""
-) -> CursorResult[Any]:
-    key = _key(table)
-    query = f"SELECT {what.format(key=key)} FROM {table} WHERE {key} >= :low AND {key} < :high {more}"
-    return connection.execute(text(query).bindparams(*_BOUNDS), {"low": low, "high": high})
-
-
-_BOUNDS = [bindparam(name, type_=PG_UUID(as_uuid=True)) for name in ("low", "high")]
 
 _EXISTING = """
 SELECT child.relname FROM pg_inherits

@@ -1,4 +1,4 @@
-"""Whether a database has the tables of this version. Without alembic: every program asks when it starts."""
+"""Whether a database has the tables of this version. Every program asks at its start, so alembic is not used."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def revisions(engine: Engine) -> tuple[str | None, str]:
     """(revision of the database, newest revision of this version); None: it has no tables.
 
     Raises:
-        ServiceUnavailable: if the database cannot be asked now.
+        ServiceUnavailable: the database cannot be used now.
     """
     with transaction(engine) as connection:
         return _current(connection), _ours()[-1]
 
 
 def missing_upgrade(engine: Engine) -> str | None:
-    """What this version lacks in the database, and the fix; None if its tables are as new as we, or newer.
+    """What the database lacks, and the fix; None if its tables are of this version, or newer.
 
     Raises:
         ServiceUnavailable: if the database cannot be asked now.
@@ -50,7 +50,7 @@ def missing_upgrade(engine: Engine) -> str | None:
 
 
 def unreleased_tables(connection: Connection, current: str | None) -> str | None:
-    """What to do if the tables are those of a version before the first release; None: they are not."""
+    """What to do if the tables are from before the first release; None: they are not."""
     is_unreleased = current in UNRELEASED
     if current == "0001":
         is_unreleased = not connection.execute(_HAS_EVERY_TABLE).scalar_one()
@@ -70,6 +70,6 @@ def _current(connection: Connection) -> str | None:
 
 
 def _ours() -> list[str]:
-    """The revisions of this version, oldest first: a file's name begins with its revision."""
+    """Oldest first; a file's name begins with its revision."""
     names = (path.name for path in (bundled("migrations") / "versions").iterdir())
     return sorted(found[1] for name in names if (found := _SCRIPT.fullmatch(name)))

@@ -1,7 +1,7 @@
-"""Changing tables while programs work: how long a lock is waited for, and how often.
+"""Changing tables while programs work: how long to wait for a lock, and how often.
 
-A lock that is waited for stops everybody who comes later, and a long query or a backup keeps it waiting. So who
-changes a table waits for a moment, lets through who waits behind it, and tries again.
+While a change waits for its lock, behind a long query or a backup, everybody else waits behind the change. So it
+waits only a moment, lets the others through, and tries again.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from notifier.domain.errors import ServiceUnavailable
+from notifier.store.engine import sqlstate_of
 
 T = TypeVar("T")
 
-#: Less than the second after which Postgres looks for a deadlock: it is the change that gives way. Seconds.
+#: Less than the second after which Postgres looks for a deadlock, so that the change gives way. Seconds.
 LOCK_SECONDS, LOCK_PAUSE_SECONDS = 0.5, 1.0
-#: So often; then the change is given up.
 LOCK_TRIES = 60
 #: "Lock not available" and "deadlock detected".
 _IN_THE_WAY = ("55P03", "40P01")
@@ -27,10 +27,10 @@ _TABLES_IN_USE = (
 
 
 def patiently(work: Callable[[], T], tries: int = LOCK_TRIES) -> T:
-    """The result of `work`, which is tried again while somebody's lock is in its way.
+    """The result of `work`, tried again while somebody's lock is in its way.
 
     Raises:
-        ServiceUnavailable: it was, each time.
+        ServiceUnavailable: a lock was in its way each time.
     """
     while True:
         try:
@@ -45,5 +45,4 @@ def patiently(work: Callable[[], T], tries: int = LOCK_TRIES) -> T:
 
 
 def is_in_the_way(error: ServiceUnavailable) -> bool:
-    """Whether it says that somebody else has a lock on the table."""
-    return getattr(getattr(error.__cause__, "orig", None), "sqlstate", None) in _IN_THE_WAY
+    return sqlstate_of(error) in _IN_THE_WAY

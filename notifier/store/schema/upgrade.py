@@ -1,6 +1,6 @@
-"""Bringing the tables of a database to this version's: `notifier db upgrade`, `notifier up`, tests.
+"""The upgrade of a database to the tables of this version: `notifier db upgrade`, `notifier up`, tests.
 
-The only module that imports alembic, and no program that runs imports it: that is 0.2 s of a start and 7 MB.
+The only module that imports alembic, which takes 0.2 s and 7 MB; no program that runs imports it.
 """
 
 from __future__ import annotations
@@ -75,9 +75,10 @@ def upgrade(
 
 
 def _migrate_once(engine: Engine, config: Config, lock_seconds: float) -> bool:
-    """The next revision, in a transaction of its own; False if there was none to make.
+    """The next revision, in a transaction of its own; False: there was none.
 
-    Not all in one: who holds one large table and waits for another meets programs that do it the other way round.
+    One transaction for all would hold one large table and wait for another, and meet programs that do it the other
+    way round.
     """
     with transaction(engine) as connection:
         # Two at once would both make the first table: one waits for the other here.
@@ -99,7 +100,7 @@ def _migrate_once(engine: Engine, config: Config, lock_seconds: float) -> bool:
 
 
 def _note_identity(engine: Engine) -> None:
-    """Store which database this is, unless it says so: what a backup brought along stays to be noticed."""
+    """Store the database's identity unless it has one: that of a restored backup must stay and be noticed."""
     verdict = database_verdict(engine)
     if verdict is not None and verdict.stored is None:
         with transaction(engine) as connection:

@@ -1,0 +1,57 @@
+"""What all repositories share: an engine, and statements in transactions of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine, Executable
+
+from notifier.store.engine import database_now, transaction
+from notifier.store.rows import from_row
+
+_Record = TypeVar("_Record")
+_Values = Mapping[str, Any] | None
+
+
+class Repository:
+    """Thread-safe: it holds nothing but the engine and keys.
+
+    Every method raises `ServiceUnavailable` when the database cannot be used now.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def now(self) -> datetime:
+        """By the database's clock, which is asked every few seconds."""
+        return database_now(self._engine)
+
+    def _rows(self, query: Executable, values: _Values = None, *, is_one_statement: bool = False) -> Sequence[Any]:
+        with transaction(self._engine, is_one_statement=is_one_statement) as connection:
+            return connection.execute(query, values).all()
+
+    def _records(self, record: type[_Record], query: Executable, values: _Values = None) -> list[_Record]:
+        return [from_row(record, row) for row in self._rows(query, values)]
+
+    def _scalar(self, query: Executable, values: _Values = None, *, is_one_statement: bool = False) -> Any:
+        """The one value of the one row."""
+        with transaction(self._engine, is_one_statement=is_one_statement) as connection:
+            return connection.execute(query, values).scalar_one()
+
+    def _execute(self, statement: Executable, values: _Values = None, *, is_one_statement: bool = False) -> int:
+        """Returns how many rows it wrote."""
+        with transaction(self._engine, is_one_statement=is_one_statement) as connection:
+            result: Any = connection.execute(statement, values)
+            return int(result.rowcount)
+
+    def _execute_in_pages(self, statement: Executable, values: Mapping[str, Any], limit: int) -> int:
+        """Execute it in one transaction after the other, until fewer than `limit` rows are written. Returns how
+        many were."""
+        total = 0
+        while True:
+            count = self._execute(statement, {**values, "limit": limit})
+            total += count
+            if count < limit:
+                return total
