@@ -8,13 +8,16 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import typer
 
 from notifier.domain.statuses import Channel
+
+Choice = TypeVar("Choice", bound=StrEnum)
 
 _SPAN = re.compile(r"([0-9]{1,6})([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -52,13 +55,24 @@ def read_metadata(given: Iterable[str]) -> dict[str, str]:
     return metadata
 
 
+def split_commas(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def read_choices(kind: type[Choice], text: str, option: str) -> list[Choice]:
+    """`sms,email`: some words of a closed list, each once."""
+    try:
+        return list(dict.fromkeys(map(kind, split_commas(text))))
+    except ValueError:
+        raise typer.BadParameter(f"takes {', '.join(kind)}, separated by commas", param_hint=option) from None
+
+
 def channel_of(to: object) -> Channel:
     """The channel of a recipient, where nobody says it: as `Client.send` has it."""
     return Channel.SMS if isinstance(to, str) and to.startswith("+") else Channel.EMAIL
 
 
 def read_id(text: str) -> UUID:
-    """The id of a notification or of a rejected message."""
     try:
         return UUID(text.strip())
     except ValueError:

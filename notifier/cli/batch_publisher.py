@@ -11,8 +11,8 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from notifier.cli.arguments import channel_of
-from notifier.cli.context import SendingClient
 from notifier.cli.message_files import Line
+from notifier.client.client import Messages
 from notifier.domain.errors import Fault, InvalidMessage
 from notifier.domain.statuses import Channel, Lane
 
@@ -36,8 +36,6 @@ class BadLine:
 
 @dataclass(slots=True)
 class Progress:
-    """How far it is."""
-
     read: int = 0
     sent: int = 0
     failed: int = 0
@@ -63,7 +61,7 @@ class BatchPublisher:
 
     def __init__(
         self,
-        client: SendingClient,
+        client: Messages,
         defaults: BatchDefaults,
         on_bad_line: Callable[[BadLine], None],
         typed: Callable[[Channel, object, Mapping[str, Any], Collection[str]], dict[str, Any]],
@@ -168,7 +166,6 @@ class LineKeys:
         self._again: dict[int, int] = {}
 
     def next(self, content: Mapping[str, Any]) -> str:
-        """The key of the next line of the file."""
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)
         digest = hashlib.sha256((self._start + canonical).encode())
         short = int.from_bytes(digest.digest()[:8])

@@ -22,6 +22,7 @@ from notifier.cli.output import (
     print_line,
     print_list,
     print_pairs,
+    stored_size,
     utc,
     when,
 )
@@ -33,16 +34,6 @@ if TYPE_CHECKING:
 
 #: sysexits.h: try again later. For everything: what else a mail server does with a failed bounce is drop it.
 EX_TEMPFAIL = 75
-
-_HELP = "Take bounces and complaints from the mail server; list those that could not be read."
-
-
-def register(app: typer.Typer) -> None:
-    """Add the family."""
-    family = typer.Typer(invoke_without_command=True, help=_HELP)
-    family.callback()(bounces)
-    family.command("unread")(unread)
-    app.add_typer(family, name="bounces", rich_help_panel="Run the service")
 
 
 def bounces(
@@ -141,13 +132,12 @@ def _as_json(one: UnreadView) -> dict[str, object]:
 
 
 def _print_unread(one: UnreadView) -> None:
-    kept = "" if len(one.content) >= one.size else f", of which the first {len(one.content)} are stored"
     print_pairs(
         [
-            ("id", str(one.id)),
+            ("id", one.id),
             ("received", f"{utc(one.received_at)} UTC"),
             ("notification", f"{one.notification_id}, attempt {one.attempt}"),
-            ("size", f"{one.size} bytes{kept}"),
+            ("size", stored_size(one.size, len(one.content))),
         ]
     )
     for line in body_lines(one.content):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +15,7 @@ from notifier.cli.actions import ActionEnding, operator, run_action
 from notifier.cli.arguments import read_id
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
-from notifier.cli.options import ActionOptions, Limit, Operand, Since, Until, Why, grouped
+from notifier.cli.options import ActionOptions, Limit, Operand, Since, Until, Why, grouped, ids_of
 from notifier.cli.output import (
     AsJson,
     hint,
@@ -31,10 +30,8 @@ from notifier.cli.output import (
 from notifier.domain.statuses import CallbackFailure, CallbackState, Status
 
 if TYPE_CHECKING:
-    from notifier.operations.callbacks import CallbackOperations, CallbackReplay, StuckEndpoint
+    from notifier.operations.callbacks import CallbackReplay, StuckEndpoint
     from notifier.store.callbacks import CallbackFilter, CallbackView
-
-PANEL = "Act"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +51,9 @@ class CallbackOptions:
     until: Until = None
 
     def filter(self, state: CallbackState | None = None) -> CallbackFilter:
-        """The conditions as the record takes them."""
         from notifier.store.callbacks import CallbackFilter
 
         return CallbackFilter(state=state, **{one.name: getattr(self, one.name) for one in fields(self)})
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's commands."""
-    callbacks = typer.Typer(
-        no_args_is_help=True, help="Status callbacks: what producers are told about their messages."
-    )
-    callbacks.command("run")(run)
-    callbacks.command("list")(list_callbacks)
-    callbacks.command("show")(show)
-    callbacks.command("replay")(replay)
-    callbacks.command("endpoints")(endpoints)
-    callbacks.command("resume")(resume)
-    app.add_typer(callbacks, name="callbacks", rich_help_panel=PANEL)
 
 
 def run(
@@ -92,19 +74,8 @@ def run(
     run_worker(settings, (), (), name or f"callbacks-{os.getpid()}@%h", upkeep=False)
 
 
-@contextmanager
-def callback_operations(context: typer.Context) -> Iterator[CallbackOperations]:
-    """The actions, on the configured database."""
-    from notifier.operations.callbacks import CallbackOperations
-    from notifier.store.operator_actions import Operating
-
-    with wiring(context).services() as services:
-        tables = services.settings.structure.callbacks
-        yield CallbackOperations(services.callbacks, Operating(services.engine, services.hash_key), tables)
-
-
 @grouped
-def list_callbacks(
+def list_(
     context: typer.Context,
     *,
     filters: CallbackOptions,
@@ -115,8 +86,8 @@ def list_callbacks(
     as_json: AsJson = False,
 ) -> None:
     """List callbacks, newest first. Times are UTC."""
-    with callback_operations(context) as found:
-        views = found.search(filters.filter(state), limit=limit)
+    with wiring(context).services() as services:
+        views = services.callback_operations.search(filters.filter(state), limit=limit)
     print_callbacks(views, as_json=as_json)
 
 
@@ -150,8 +121,8 @@ def _last(failure: str | None, http_status: int | None) -> str:
 
 def show(context: typer.Context, callback: Operand, as_json: AsJson = False) -> None:
     """Show one callback, and every call for it. Times are UTC."""
-    with callback_operations(context) as found:
-        story = found.show(callback)
+    with wiring(context).services() as services:
+        story = services.callback_operations.show(callback)
     if as_json:
         print_json(story)
         return
@@ -167,17 +138,12 @@ def show(context: typer.Context, callback: Operand, as_json: AsJson = False) -> 
         ]
     )
     if story.calls:
-        headers = ("call", "started", "finished", "came to")
-        rows = [
-            (
-                str(call.number),
-                utc(call.started_at, milliseconds=True),
-                utc(call.finished_at, milliseconds=True),
-                _last(call.failure, call.http_status) if call.finished_at else "in progress",
-            )
-            for call in story.calls
-        ]
-        print_table(headers, rows)
+        rows = []
+        for call in story.calls:
+            times = (utc(moment, milliseconds=True) for moment in (call.started_at, call.finished_at))
+            result = _last(call.failure, call.http_status) if call.finished_at else "in progress"
+            rows.append((call.number, *times, result))
+        print_table(("call", "started", "finished", "came to"), rows)
     if view.state == CallbackState.PARKED:
         hint(f"next: notifier callbacks replay {view.id}")
 
@@ -185,10 +151,7 @@ def show(context: typer.Context, callback: Operand, as_json: AsJson = False) -> 
 @grouped
 def replay(
     context: typer.Context,
-    ids: Annotated[
-        list[UUID] | None,
-        typer.Argument(parser=read_id, metavar="ID…", help="IDs of callbacks.", show_default=False),
-    ] = None,
+    ids: Annotated[list[UUID] | None, ids_of("callbacks")] = None,
     *,
     filters: CallbackOptions,
     options: ActionOptions,
@@ -197,32 +160,29 @@ def replay(
 
     A callback that was delivered can be chosen by ID, too: it is made once more, with the same ID.
     """
-    with callback_operations(context) as found:
-        perform = partial(found.replay, filters.filter(), ids or ())
-        done = run_action(perform, ReplayEnding(), options, asks=not ids)
+    with wiring(context).services() as services:
+        perform = partial(services.callback_operations.replay, filters.filter(), ids or ())
+        done = run_action(perform, REPLAY, options, asks=not ids)
     if not options.dry_run and ids and done.changed < len(set(ids)):
         hint(f"{len(set(ids)) - done.changed} left alone: no such callback, or on its way already")
         raise typer.Exit(FAILED)
 
 
 class ReplayEnding(ActionEnding["CallbackReplay"]):
-    """The report on replayed callbacks."""
-
-    def __init__(self) -> None:
-        super().__init__("replay", "replayed", "notifier callbacks list")
-
     def preview(self, result: CallbackReplay) -> None:
-        """Print how many there are of each endpoint and failure."""
         if result.groups:
-            rows = [(str(group.count), group.endpoint, group.failure or "") for group in result.groups]
+            rows = [(one.count, one.endpoint, one.failure) for one in result.groups]
             print_table(("count", "endpoint", "failure"), rows)
         super().preview(result)
 
 
+REPLAY = ReplayEnding("replay", "replayed", "notifier callbacks list")
+
+
 def endpoints(context: typer.Context, as_json: AsJson = False) -> None:
     """List the endpoints of notifier.toml and those that messages named. Times are UTC."""
-    with callback_operations(context) as found:
-        views = found.endpoints()
+    with wiring(context).services() as services:
+        views = services.callback_operations.endpoints()
     is_suspended = any(view.suspended_at for view in views)
     print_list(
         views,
@@ -252,11 +212,11 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Call a suspended endpoint again, and make the callbacks that were parked because of it."""
-    with callback_operations(context) as found:
-        done = found.resume(endpoint, operator=operator(), reason=why)
+    with wiring(context).services() as services:
+        done = services.callback_operations.resume(endpoint, operator=operator(), reason=why)
     if not as_json:
         print_line(f"{endpoint} is called again")
-    ReplayEnding().report(done, as_json=as_json)
+    REPLAY.report(done, as_json=as_json)
 
 
 def print_stuck(one: StuckEndpoint) -> None:

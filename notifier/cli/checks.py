@@ -22,6 +22,7 @@ from notifier.domain.statuses import Channel
 
 if TYPE_CHECKING:
     from notifier.bootstrap import Services
+    from notifier.cli.operator_services import OperatorServices
     from notifier.config.settings import Settings
     from notifier.config.structure import ProviderTable
 
@@ -31,7 +32,7 @@ PROVIDER_SECONDS = 5.0
 FULL = 0.8
 
 
-def all_checks(services: Services) -> Iterator[Check]:
+def all_checks(services: OperatorServices) -> Iterator[Check]:
     """All checks but that of the settings, which are read by now."""
     settings = services.settings
     yield from safely("database", lambda: check_database(services))
@@ -42,8 +43,7 @@ def all_checks(services: Services) -> Iterator[Check]:
     yield from safely("callbacks", lambda: check_callbacks(settings))
 
 
-def check_database(services: Services) -> Iterator[Check]:
-    """Reachable, migrated, ready for the next months."""
+def check_database(services: OperatorServices) -> Iterator[Check]:
     from notifier.store.schema.revisions import missing_upgrade, revisions
     from notifier.store.sessions import STATEMENT_MODE_FIX
 
@@ -146,7 +146,6 @@ def check_encryption(services: Services) -> Iterator[Check]:
 
 
 def check_attachments(services: Services) -> Iterator[Check]:
-    """How much of their quota producers' attachments use."""
     quota = services.settings.attachment_quota_bytes
     uses = services.attachments.storage()
     full = [f"{use.producer} has {use.size / quota:.0%}" for use in uses if use.size >= quota * FULL]
@@ -161,7 +160,6 @@ def check_attachments(services: Services) -> Iterator[Check]:
 
 
 def check_broker(settings: Settings) -> Iterator[Check]:
-    """Reachable, and its queues as we declare them."""
     url = settings.require("broker_url")
     with Broker.connect(url) as broker:
         kind = "Redis-protocol broker" if broker.is_redis else "RabbitMQ"
@@ -227,14 +225,8 @@ def check_providers_and_senders(services: Services) -> Iterator[Check]:
         yield from safely("bounces", lambda: check_bounces(services))
 
 
-def check_circuits(services: Services) -> Iterator[Check]:
-    """Open circuits: of providers, and of senders at a provider."""
-    from notifier.operations.providers import Steering
-    from notifier.store.operator_actions import Operating
-
-    operating = Operating(services.engine, services.hash_key)
-    tables = services.settings.provider_tables()
-    opened = Steering(services.health, services.circuits, operating, tables).open_circuits()
+def check_circuits(services: OperatorServices) -> Iterator[Check]:
+    opened = services.steering.open_circuits()
     for one in opened:
         name = f"sender {one.sender} at {one.provider}" if one.sender else f"circuit of {one.provider}"
         since = f" since {one.since:%Y-%m-%d %H:%M} UTC" if one.since else ""
@@ -308,7 +300,6 @@ def check_bounces(services: Services) -> Iterator[Check]:
 
 
 def check_held_suppressions(services: Services) -> Iterator[Check]:
-    """Whether a mass alarm holds suppressions back."""
     found = services.held.stuck()
     if found is not None:
         # What an alarm left is no fault any more, and still somebody's to decide.
@@ -316,7 +307,6 @@ def check_held_suppressions(services: Services) -> Iterator[Check]:
 
 
 def check_receipts(settings: Settings) -> Iterator[Check]:
-    """Whether provider reports can reach us by webhook."""
     from notifier.providers.base import Reports
     from notifier.providers.registry import webhook_kinds
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from notifier.cli.output import AsJson, hint, one_line, print_json, print_line, print_table, warn
-from notifier.cli.services import PANEL, program_settings
+from notifier.cli.output import AsJson, hint, one_line, print_json, print_line, print_table, progress_bar, warn
+from notifier.cli.services import program_settings
 from notifier.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -24,12 +24,6 @@ if TYPE_CHECKING:
 #: `up` has so much longer than its programs: its servers end after them. Seconds.
 SERVERS_SECONDS = 45.0
 _EXAMPLE = "login_code +15550100123 --context code=042137 --context valid_minutes=10"
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    app.command(rich_help_panel=PANEL)(up)
-    app.command(rich_help_panel=PANEL)(demo)
 
 
 def up() -> None:
@@ -131,8 +125,15 @@ def demo(
 
     if folder is not None and folder.exists() and any(folder.iterdir()):
         raise ConfigurationError(f"{folder} is not empty; give an empty folder, or leave --folder out")
-    with _scratch(folder) as path, _Progress() as progress:
-        report = run_demo(path, say=progress.say, progress=progress.show)
+    with _scratch(folder) as path, ExitStack() as stack:
+        bar: Callable[[str, int], None] | None = None
+
+        def show(done: int, total: int) -> None:
+            nonlocal bar
+            bar = bar or stack.enter_context(progress_bar(total))
+            bar("messages", done)
+
+        report = run_demo(path, say=lambda text: hint(f"· {text}"), progress=show)
     if as_json:
         print_json(_as_json(report))
     else:
@@ -156,36 +157,6 @@ def _scratch(folder: Path | None) -> Iterator[Path]:
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-class _Progress:
-    """Steps as lines on standard error; on a terminal a bar for the messages."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._task: Any = None
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def say(self, text: str) -> None:
-        hint(f"· {text}")
-
-    def show(self, done: int, total: int) -> None:
-        if not sys.stderr.isatty():
-            return
-        if self._bar is None:
-            from rich.console import Console
-            from rich.progress import Progress
-
-            self._bar = Progress(console=Console(stderr=True), transient=True)
-            self._bar.start()
-            self._task = self._bar.add_task("messages", total=total)
-        self._bar.update(self._task, completed=done)
 
 
 def _as_json(report: DemoReport) -> dict[str, Any]:

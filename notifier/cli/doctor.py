@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -10,18 +9,11 @@ import typer
 
 from notifier.cli.context import Wiring, wiring
 from notifier.cli.exit_codes import FAILED
-from notifier.cli.output import AsJson, clean, console, hint, is_terminal, print_json, print_line
+from notifier.cli.output import AsJson, clean, hint, print_json, print_parts
 from notifier.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from notifier.cli.check_result import Check
-
-PANEL = "Set up"
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's command."""
-    app.command(rich_help_panel=PANEL)(doctor)
 
 
 def doctor(context: typer.Context, as_json: AsJson = False) -> None:
@@ -61,12 +53,5 @@ def _checks(world: Wiring) -> Iterator[Check]:
 
 def _print(check: Check) -> None:
     mark, style = ("✗", "bold red") if not check.ok else ("!", "bold yellow") if check.fix else ("✓", "green")
-    text = clean(check.detail)
     fix = f" → {clean(check.fix)}" if check.fix else ""
-    if not is_terminal(sys.stdout):
-        print_line(f"{mark} {check.name}: {text}{fix}")
-        return
-    from rich.text import Text
-
-    line = Text.assemble((f"{mark} ", style), (check.name, "bold"), f": {text}", (fix, "cyan"))
-    console(sys.stdout).print(line, soft_wrap=True)
+    print_parts((f"{mark} ", style), (check.name, "bold"), (f": {clean(check.detail)}", ""), (fix, "cyan"))

@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from notifier.cli.output import clean, console, hint, is_terminal
+from notifier.cli.output import clean, hint, print_parts
 from notifier.domain.errors import (
     ConfigurationError,
     InvalidMessage,
@@ -36,7 +36,6 @@ class Commands(TyperGroup):
     """The root of all commands: every error of every command ends here."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
         try:
             result = super().invoke(ctx)
             # Here, not in the interpreter's last moments, where nobody can catch it.
@@ -63,9 +62,7 @@ def explain(error: Exception) -> int:
         traceback.print_exception(error)
     match error:
         case InvalidMessage():
-            report("the message is not valid; nothing was sent")
-            for fault in error.faults:
-                sys.stderr.write(f"  {clean(str(fault))}\n")
+            report_faults("the message is not valid; nothing was sent", error)
             return FAILED
         case ConfigurationError():
             report(str(error))
@@ -86,13 +83,13 @@ def explain(error: Exception) -> int:
 
 
 def report(text: str) -> None:
-    """One error on standard error."""
-    if is_terminal(sys.stderr):
-        from rich.text import Text
+    print_parts(("error: ", "bold red"), (clean(text), ""), stream=sys.stderr)
 
-        console(sys.stderr).print(Text.assemble(("error: ", "bold red"), clean(text)), soft_wrap=True)
-    else:
-        sys.stderr.write(f"error: {clean(text)}\n")
+
+def report_faults(text: str, error: InvalidMessage) -> None:
+    report(text)
+    for fault in error.faults:
+        sys.stderr.write(f"  {clean(str(fault))}\n")
 
 
 def _forget_standard_output() -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +17,7 @@ from notifier.cli.output import hint, print_line, print_list, utc, when
 
 if TYPE_CHECKING:
     from notifier.operations import ActionResult
-    from notifier.operations.held_suppressions import HeldSuppressions, StuckHolding
+    from notifier.operations.held_suppressions import StuckHolding
     from notifier.store.held_suppressions import HeldFilter
     from notifier.store.suppressions import SuppressionFilter
 
@@ -28,15 +27,12 @@ OfSender = Annotated[str | None, typer.Option(help="Of messages from this sender
 
 @dataclass(frozen=True, slots=True)
 class HeldOptions:
-    """Conditions on held suppressions."""
-
     provider: OfProvider = None
     sender: OfSender = None
     since: Since = None
     until: Until = None
 
     def filter(self) -> HeldFilter:
-        """The conditions as the record takes them."""
         from notifier.store.held_suppressions import HeldFilter
 
         return HeldFilter(self.provider, self.sender, self.since, self.until)
@@ -50,18 +46,6 @@ class HeldActionOptions(ActionOptions):
         str | None,
         typer.Option("--why", "--reason", metavar="TEXT", help="Why you do it; kept in the operator record."),
     ] = None
-
-
-def add_to_suppressions(suppressions: typer.Typer) -> None:
-    """Add these to the family."""
-    suppressions.command("held")(held)
-    suppressions.command("apply-held")(apply_held)
-
-
-@contextmanager
-def _held(context: typer.Context) -> Iterator[HeldSuppressions]:
-    with wiring(context).services() as services:
-        yield services.held
 
 
 @grouped
@@ -79,11 +63,14 @@ def held(
 
     Times are UTC.
     """
-    with _held(context) as operations:
+    with wiring(context).services() as services:
         if discard:
-            _run(partial(operations.discard, filters.filter()), "discard", "discarded", options)
+            _run(partial(services.held.discard, filters.filter()), "discard", "discarded", options)
             return
-        found, stuck = operations.page(filters.filter(), limit=page.limit, before=page.before), operations.stuck()
+        found, stuck = (
+            services.held.page(filters.filter(), limit=page.limit, before=page.before),
+            services.held.stuck(),
+        )
     if stuck is not None and not options.as_json:
         print_line(stuck.why, "bold")
     print_list(
@@ -111,16 +98,16 @@ def apply_held(context: typer.Context, *, filters: HeldOptions, options: HeldAct
 
     If the command is interrupted, run it again.
     """
-    with _held(context) as operations:
-        _run(partial(operations.apply, filters.filter()), "apply", "suppressed", options)
+    with wiring(context).services() as services:
+        _run(partial(services.held.apply, filters.filter()), "apply", "suppressed", options)
 
 
 def lift_all(context: typer.Context, wanted: SuppressionFilter, options: ActionOptions) -> None:
     """`notifier suppressions lift --source`."""
     if wanted.since is None:
         raise typer.BadParameter("say since when, for example 3h", param_hint="--since")
-    with _held(context) as operations:
-        _run(partial(operations.lift, wanted), "lift", "lifted", options)
+    with wiring(context).services() as services:
+        _run(partial(services.held.lift, wanted), "lift", "lifted", options)
 
 
 def _run(perform: Callable[..., ActionResult], verb: str, done: str, options: ActionOptions) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
@@ -11,34 +9,13 @@ from uuid import UUID
 import typer
 
 from notifier.cli.actions import SelectionEnding, operator, run_action
-from notifier.cli.arguments import read_id
 from notifier.cli.context import wiring
-from notifier.cli.options import ActionOptions, FilterOptions, Ids, OfReason, Why, grouped
+from notifier.cli.options import ActionOptions, FilterOptions, Ids, OfReason, Why, grouped, ids_of
 from notifier.cli.output import AsJson
 from notifier.domain.statuses import Reason, Status
 
 if TYPE_CHECKING:
-    from notifier.operations import Operations, Selection
-
-PANEL = "Act"
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's commands."""
-    app.command(rich_help_panel=PANEL)(retry)
-    app.command(rich_help_panel=PANEL)(cancel)
-    app.command(rich_help_panel=PANEL)(resolve)
-
-
-@contextmanager
-def operations(context: typer.Context) -> Iterator[Operations]:
-    """The actions, on the configured database."""
-    from notifier.operations import Operations
-    from notifier.store.operator_actions import Operating
-    from notifier.store.stuck import Lateness
-
-    with wiring(context).services() as services:
-        yield Operations(Operating(services.engine, services.hash_key), Lateness(services.engine))
+    from notifier.operations import Selection
 
 
 @grouped
@@ -70,8 +47,8 @@ def retry(
     if status is None and not (reason is None and filters.is_empty()):
         status = Status.FAILED
     selection = _selection(ids, filters, status, reason)
-    with operations(context) as found:
-        perform = partial(found.retry, selection, rate_per_second=rate)
+    with wiring(context).services() as services:
+        perform = partial(services.operations.retry, selection, rate_per_second=rate)
         ending = SelectionEnding("retry", "retried", "notifier show ID, or: notifier stuck")
         run_action(perform, ending, options, asks=not ids)
 
@@ -98,17 +75,14 @@ def cancel(
     A notification that a worker is sending cannot be stopped.
     """
     selection = _selection(ids, filters, status, reason)
-    with operations(context) as found:
+    with wiring(context).services() as services:
         ending = SelectionEnding("cancel", "cancelled", "notifier show ID")
-        run_action(partial(found.cancel, selection), ending, options, asks=not ids)
+        run_action(partial(services.operations.cancel, selection), ending, options, asks=not ids)
 
 
 def resolve(
     context: typer.Context,
-    ids: Annotated[
-        list[UUID],
-        typer.Argument(parser=read_id, metavar="ID…", help="IDs of notifications.", show_default=False),
-    ],
+    ids: Annotated[list[UUID], ids_of("notifications")],
     sent: Annotated[bool, typer.Option("--sent", help="The provider took it.")] = False,
     resend: Annotated[
         bool, typer.Option("--resend", help="The provider did not take it, or a second copy is better than none.")
@@ -122,8 +96,8 @@ def resolve(
     if sent == resend:
         raise typer.BadParameter("give one of the two: --sent or --resend")
     resolution = Resolution.SENT if sent else Resolution.RESEND
-    with operations(context) as found:
-        result = found.resolve(Selection(tuple(ids)), resolution, operator=operator(), reason=why)
+    with wiring(context).services() as services:
+        result = services.operations.resolve(Selection(tuple(ids)), resolution, operator=operator(), reason=why)
         SelectionEnding("resolve", "resolved", "notifier show ID").report(result, as_json=as_json)
 
 

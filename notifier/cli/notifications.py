@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from notifier.cli import callbacks, held_suppressions, notification_actions
+from notifier.cli import callbacks, held_suppressions
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
 from notifier.cli.labels import REDACTED
@@ -25,7 +25,7 @@ from notifier.cli.output import (
     utc,
     when,
 )
-from notifier.cli.providers import print_circuit, steering
+from notifier.cli.providers import print_circuit
 from notifier.cli.timeline import print_story, story_as_json
 from notifier.domain.errors import NotFound
 from notifier.domain.statuses import FINAL_STATUSES, Channel, Reason, Status
@@ -33,18 +33,10 @@ from notifier.domain.statuses import FINAL_STATUSES, Channel, Reason, Status
 if TYPE_CHECKING:
     from notifier.operations import Stuck
 
-PANEL = "Find out"
 #: Callbacks of one notification: it has a dozen statuses to tell of.
 CALLBACKS_SHOWN = 50
 #: Ids of each cause that `stuck` shows to people, and prints as JSON.
 SHOWN_IDS, JSON_IDS = 3, 1000
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's commands."""
-    app.command(rich_help_panel=PANEL)(show)
-    app.command(rich_help_panel=PANEL)(search)
-    app.command(rich_help_panel=notification_actions.PANEL)(stuck)
 
 
 def show(context: typer.Context, notification: Operand, as_json: AsJson = False) -> None:
@@ -126,12 +118,10 @@ def stuck(context: typer.Context, as_json: AsJson = False) -> None:
 
     Times are UTC.
     """
-    with notification_actions.operations(context) as found:
-        late = found.stuck(ids=JSON_IDS if as_json else SHOWN_IDS)
-    with callbacks.callback_operations(context) as made, wiring(context).services() as services:
-        late_callbacks, held = made.stuck(), services.held.stuck()
-    with steering(context) as providers:
-        circuits = providers.open_circuits()
+    with wiring(context).services() as services:
+        late = services.operations.stuck(ids=JSON_IDS if as_json else SHOWN_IDS)
+        late_callbacks, held = services.callback_operations.stuck(), services.held.stuck()
+        circuits = services.steering.open_circuits()
     explained = {(one.channel, one.reason) for one in circuits}
     everything: list[tuple[Any, Callable[[Any], None]]] = [
         *((one, partial(_print_stuck, explained=explained)) for one in late),

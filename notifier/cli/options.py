@@ -16,27 +16,35 @@ from uuid import UUID
 
 import typer
 
-from notifier.cli.arguments import read_id, read_metadata, read_past
+from notifier.cli.arguments import read_future, read_id, read_metadata, read_past
 from notifier.cli.output import AsJson
 from notifier.domain.statuses import Channel, Reason, Status
 
 if TYPE_CHECKING:
     from notifier.store.filters import Filter
 
-Ids = Annotated[
-    list[UUID] | None,
-    typer.Argument(parser=read_id, metavar="ID…", help="IDs of notifications.", show_default=False),
-]
+
+def past(text: str) -> Any:
+    """An option that takes a time that lies behind."""
+    return typer.Option(parser=read_past, metavar="TIME", help=text)
+
+
+def future(text: str) -> Any:
+    """An option that takes a time ahead."""
+    return typer.Option(parser=read_future, metavar="TIME", help=text)
+
+
+def ids_of(things: str) -> Any:
+    """An argument that takes any number of IDs."""
+    return typer.Argument(parser=read_id, metavar="ID…", help=f"IDs of {things}.", show_default=False)
+
+
+Ids = Annotated[list[UUID] | None, ids_of("notifications")]
 Why = Annotated[str | None, typer.Option(metavar="TEXT", help="Why you do it; kept in the operator record.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Count what would be done, and do nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
-Since = Annotated[
-    datetime | None,
-    typer.Option(parser=read_past, metavar="TIME", help="Not before: 2h or 3d (ago), 2026-11-22 or RFC 3339."),
-]
-Until = Annotated[
-    datetime | None, typer.Option(parser=read_past, metavar="TIME", help="Before; written like --since.")
-]
+Since = Annotated[datetime | None, past("Not before: 2h or 3d (ago), 2026-11-22 or RFC 3339.")]
+Until = Annotated[datetime | None, past("Before; written like --since.")]
 OfProducer = Annotated[str | None, typer.Option(help="The service that sent it.")]
 OfChannel = Annotated[Channel | None, typer.Option(help="Only this channel.")]
 OfReason = Annotated[
@@ -69,8 +77,6 @@ Operand = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class PageOptions:
-    """Which part of a list."""
-
     limit: Limit = 50
     before: Before = None
 
@@ -95,13 +101,11 @@ class FilterOptions:
     until: Until = None
 
     def is_empty(self) -> bool:
-        """Whether no condition is given."""
         return all(getattr(self, one.name) is None for one in fields(self))
 
     def filter(
         self, *, status: Status | None = None, reason: Reason | None = None, is_test: bool | None = None
     ) -> Filter:
-        """The conditions as the record takes them."""
         from notifier.store.filters import Filter
 
         given = {one.name: getattr(self, one.name) for one in fields(self)}
@@ -110,8 +114,6 @@ class FilterOptions:
 
 @dataclass(frozen=True, slots=True)
 class ActionOptions:
-    """How an operator's action is carried out."""
-
     why: Why = None
     dry_run: DryRun = False
     yes: Yes = False

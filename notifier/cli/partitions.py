@@ -15,11 +15,6 @@ if TYPE_CHECKING:
     from notifier.store.schema.partitions import MadeMonths, MissingMonth, Stray
 
 
-def add_to_db(db: typer.Typer) -> None:
-    """Add the command."""
-    db.command("partitions")(partitions)
-
-
 def partitions(
     context: typer.Context,
     now: Annotated[bool, typer.Option("--now", help="Create what is missing; Beat does it every night.")] = False,
@@ -73,7 +68,7 @@ def _show(missing: list[MissingMonth]) -> None:
     if not missing:
         print_line("no month is missing")
         return
-    rows = [(one.month.name, ", ".join(one.names), str(one.rows)) for one in missing]
+    rows = [(one.month.name, ", ".join(one.names), one.rows) for one in missing]
     print_table(("month", "missing", "rows to move"), rows)
     hint("moving rows blocks everybody, about 6 s per million. next: notifier db partitions --now")
 

@@ -17,13 +17,6 @@ if TYPE_CHECKING:
     from notifier.store.re_encryption import Resealed
 
 
-def add_to_db(db: typer.Typer) -> None:
-    """Add the commands to the family of `db`."""
-    db.command("new-key")(new_key)
-    db.command("reseal")(reseal)
-    db.command("retention")(retention)
-
-
 def new_key(
     key_id: Annotated[
         str | None,
@@ -130,7 +123,7 @@ def _total(kept: RetentionRun) -> int:
 
 def _print_retention(kept: RetentionRun, channels: Sequence[str], verb: str) -> None:
     counts = (kept.redacted, kept.deleted, kept.rejected)
-    rows = [(channel, *(str(count.get(channel, 0)) for count in counts)) for channel in channels]
+    rows = [(channel, *(count.get(channel, 0) for count in counts)) for channel in channels]
     if rows:
         headers = ("channel", f"{verb}redacted", f"{verb}deleted", f"rejected messages {verb}deleted")
         print_table(headers, rows)

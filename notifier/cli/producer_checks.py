@@ -22,7 +22,6 @@ LOOKED_BACK_DAYS = 7
 
 
 def check_producers(services: Services) -> Iterator[Check]:
-    """Who proves that a message is from the producer that it names."""
     settings = services.settings
     if settings.broker_url is None:
         return  # reported by the broker's own check

@@ -30,8 +30,6 @@ SHOWN_BAD_LINES = 20
 
 
 class Format(StrEnum):
-    """How a file is written."""
-
     CSV = "csv"
     JSONL = "jsonl"
 
@@ -55,7 +53,6 @@ class LineOptions(MessageOptions):
     ] = None
 
     def defaults(self) -> BatchDefaults:
-        """What the lines get from the command line."""
         from notifier.cli.batch_publisher import BatchDefaults
 
         variables = read_context(self.values or ())
@@ -109,7 +106,6 @@ def publish(
 def _run(
     publishing: BatchPublisher, text: io.TextIOWrapper, form: Format, ending: PublishEnding, *, hidden: bool
 ) -> None:
-    """Publish it all, and say how far it came."""
     from notifier.cli.message_files import UnreadableFile, read_csv, read_json_lines
 
     lines = read_csv(text) if form is Format.CSV else read_json_lines(text)
@@ -137,7 +133,6 @@ class BadLines:
         self.kept: list[BadLine] = []
 
     def add(self, bad: BadLine) -> None:
-        """Take one."""
         if self._file:
             self._file.write(json.dumps(bad.as_dict(), ensure_ascii=False) + "\n")
         if self._keep_all or len(self.kept) < SHOWN_BAD_LINES:
@@ -145,8 +140,6 @@ class BadLines:
 
 
 class PublishEnding:
-    """What is said at the end, however it came."""
-
     def __init__(
         self, file: Path, progress: Progress, bad: BadLines, errors: Path | None, *, as_json: bool
     ) -> None:
@@ -154,7 +147,6 @@ class PublishEnding:
         self._as_json = as_json
 
     def report(self) -> None:
-        """Say it."""
         progress = self._progress
         if self._as_json:
             counts = {"complete": progress.complete, "read": progress.read, "sent": progress.sent}

@@ -11,10 +11,20 @@ from uuid import UUID
 import typer
 
 from notifier.cli.actions import SelectionEnding, run_action
-from notifier.cli.arguments import read_id, read_past
 from notifier.cli.context import wiring
-from notifier.cli.dead_letters import replays, requeueing
-from notifier.cli.options import ActionOptions, OfProducer, Operand, PageOptions, Raw, Since, Until, grouped
+from notifier.cli.dead_letters import requeueing
+from notifier.cli.options import (
+    ActionOptions,
+    OfProducer,
+    Operand,
+    PageOptions,
+    Raw,
+    Since,
+    Until,
+    grouped,
+    ids_of,
+    past,
+)
 from notifier.cli.output import (
     AsJson,
     hint,
@@ -24,6 +34,7 @@ from notifier.cli.output import (
     print_line,
     print_list,
     print_pairs,
+    stored_size,
     utc,
     when,
 )
@@ -32,27 +43,13 @@ if TYPE_CHECKING:
     from notifier.operations import ActionResult, RejectedSelection
     from notifier.store.search import RejectedView
 
-PANEL = "Find out"
 
-RejectedIds = Annotated[
-    list[UUID] | None,
-    typer.Argument(parser=read_id, metavar="ID…", help="IDs of rejected messages.", show_default=False),
-]
+RejectedIds = Annotated[list[UUID] | None, ids_of("rejected messages")]
 Code = Annotated[str | None, typer.Option(help="One of the reasons has this code, for example unknown_template.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add this family's commands."""
-    rejected = typer.Typer(no_args_is_help=True, help="Messages that were not accepted, with every reason.")
-    rejected.command("list")(list_rejected)
-    rejected.command("show")(show)
-    rejected.command("replay")(replay)
-    rejected.command("purge")(purge)
-    app.add_typer(rejected, name="rejected", rich_help_panel=PANEL)
-
-
 @grouped
-def list_rejected(context: typer.Context, *, page: PageOptions, as_json: AsJson = False) -> None:
+def list_(context: typer.Context, *, page: PageOptions, as_json: AsJson = False) -> None:
     """List the messages that were not accepted, newest first.
 
     Times are UTC.
@@ -91,15 +88,14 @@ def show(context: typer.Context, message: Operand, raw: Raw = False, as_json: As
 
 
 def _print_rejected(found: RejectedView) -> None:
-    kept = "" if len(found.body) == found.body_size else f", of which the first {len(found.body)} are stored"
     print_pairs(
         [
-            ("id", str(found.id)),
+            ("id", found.id),
             ("received", f"{utc(found.received_at)} UTC"),
             ("queue", found.queue),
             ("producer", one_line(found.producer or "not readable")),
             ("published by", one_line(f"broker user {found.broker_user}" if found.broker_user else "")),
-            ("size", f"{found.body_size} bytes{kept}"),
+            ("size", stored_size(found.body_size, len(found.body))),
             ("position", "" if found.entry is None else f"entry {found.entry} of its batch, counted from 0"),
             ("redelivered", "yes: the same bytes may be listed twice" if found.redelivered else ""),
         ]
@@ -139,8 +135,8 @@ def replay(
     not sent.
     """
     selection = _selection(ids, since=since, until=until, code=code, producer=producer)
-    with replays(context) as found:
-        act = partial(found.replay_rejected, selection, again=again)
+    with wiring(context).services() as services:
+        act = partial(services.replays.replay_rejected, selection, again=again)
 
         def perform(**how: Any) -> ActionResult:
             if how.get("dry_run"):
@@ -157,19 +153,16 @@ def purge(
     context: typer.Context,
     ids: RejectedIds = None,
     *,
-    older_than: Annotated[
-        datetime | None,
-        typer.Option(parser=read_past, metavar="TIME", help="Received before: 30d (ago), 2026-11-22 or RFC 3339."),
-    ] = None,
+    older_than: Annotated[datetime | None, past("Received before: 30d (ago), 2026-11-22 or RFC 3339.")] = None,
     code: Code = None,
     producer: OfProducer = None,
     options: ActionOptions,
 ) -> None:
     """Delete rejected messages for good."""
     selection = _selection(ids, until=older_than, code=code, producer=producer)
-    with replays(context) as found:
+    with wiring(context).services() as services:
         ending = SelectionEnding("delete", "deleted")
-        run_action(partial(found.purge_rejected, selection), ending, options, asks=not ids)
+        run_action(partial(services.replays.purge_rejected, selection), ending, options, asks=not ids)
 
 
 def _selection(ids: list[UUID] | None, **conditions: Any) -> RejectedSelection:

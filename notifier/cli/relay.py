@@ -10,11 +10,6 @@ from notifier.cli.context import wiring
 from notifier.cli.output import AsJson, hint, print_json, print_line
 
 
-def register(app: typer.Typer) -> None:
-    """Add this family's command."""
-    app.command(rich_help_panel="Send")(relay)
-
-
 def relay(
     context: typer.Context,
     database_url: Annotated[

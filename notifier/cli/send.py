@@ -9,25 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from notifier.cli.arguments import GivenContext, channel_of, read_context, read_future
+from notifier.cli.arguments import GivenContext, channel_of, read_context
 from notifier.cli.context import wiring
-from notifier.cli.options import MessageOptions, grouped
+from notifier.cli.options import MessageOptions, future, grouped
 from notifier.cli.output import AsJson, hint, one_line, print_json, print_line
-from notifier.cli.publish import publish
 from notifier.cli.wait import OutcomeWaiter
 from notifier.domain.statuses import Channel, Lane
 
 if TYPE_CHECKING:
     from notifier.client.client import Handle
     from notifier.config.settings import Settings
-
-PANEL = "Send"
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's commands."""
-    app.command(rich_help_panel=PANEL)(send)
-    app.command(rich_help_panel=PANEL)(publish)
 
 
 @dataclass(frozen=True)
@@ -39,16 +30,8 @@ class SendOptions(MessageOptions):
         str | None,
         typer.Option("--key", help="Idempotency key: a second message with the same key is not sent again."),
     ] = None
-    send_at: Annotated[
-        datetime | None,
-        typer.Option(
-            parser=read_future, metavar="TIME", help="Not before: 2h (from now), 2026-11-22 or RFC 3339."
-        ),
-    ] = None
-    expires_at: Annotated[
-        datetime | None,
-        typer.Option(parser=read_future, metavar="TIME", help="Not after; written like --send-at."),
-    ] = None
+    send_at: Annotated[datetime | None, future("Not before: 2h (from now), 2026-11-22 or RFC 3339.")] = None
+    expires_at: Annotated[datetime | None, future("Not after; written like --send-at.")] = None
 
 
 @grouped

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from notifier.domain.errors import ConfigurationError, MissingPackage
+from notifier.cli.arguments import read_choices
+from notifier.domain.errors import MissingPackage
 from notifier.domain.statuses import Channel, Lane
 
 if TYPE_CHECKING:
     from notifier.config.settings import Settings
-
-PANEL = "Run the service"
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    app.command(rich_help_panel=PANEL)(intake)
-    app.command(rich_help_panel=PANEL)(worker)
-    app.command(rich_help_panel=PANEL)(beat)
-    app.command(rich_help_panel=PANEL)(api)
 
 
 def program_settings(program: str, *, use_running: bool = True) -> Settings:
@@ -82,8 +73,8 @@ def worker(
 
     Stops on SIGTERM, once the deliveries in progress are finished and recorded.
     """
-    chosen_lanes = _choices(Lane, lanes, "--lanes")
-    chosen_channels = _choices(Channel, channels, "--channels")
+    chosen_lanes = read_choices(Lane, lanes, "--lanes")
+    chosen_channels = read_choices(Channel, channels, "--channels")
     settings = program_settings("worker")
     settings.require("database_url")
     from notifier.worker.run import run_worker
@@ -92,15 +83,6 @@ def worker(
     # Two workers of one name cannot run on one broker.
     name = name or f"{'-'.join(chosen_lanes) or 'callbacks'}-{os.getpid()}@%h"
     run_worker(settings, chosen_lanes, chosen_channels, name, takes_callbacks=takes_callbacks)
-
-
-def _choices(kind: Any, text: str, option: str) -> list[Any]:
-    try:
-        return [kind(part.strip()) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise ConfigurationError(
-            f"{option} takes {', '.join(kind)}, separated by commas", setting=option
-        ) from None
 
 
 def beat() -> None:
@@ -116,7 +98,10 @@ def api() -> None:
 
     Stops on SIGTERM or Ctrl-C, once the requests in progress are answered.
     """
-    _require_web()
+    from notifier.dev.local import has_web
+
+    if not has_web():
+        raise MissingPackage("the HTTP API needs more packages: pip install 'notifier[web]'")
     settings = program_settings("api")
     settings.require("database_url")
     from notifier.api.server import serve
@@ -124,10 +109,3 @@ def api() -> None:
     from notifier.worker.tasks import task_publisher
 
     serve(settings, task_publisher(make_app(settings)))
-
-
-def _require_web() -> None:
-    from notifier.dev.local import has_web
-
-    if not has_web():
-        raise MissingPackage("the HTTP API needs more packages: pip install 'notifier[web]'")

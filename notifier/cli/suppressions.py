@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -14,23 +13,22 @@ import typer
 
 from notifier.cli import held_suppressions
 from notifier.cli.actions import operator
-from notifier.cli.arguments import channel_of, read_future
+from notifier.cli.arguments import channel_of
 from notifier.cli.context import wiring
-from notifier.cli.exit_codes import FAILED, report
+from notifier.cli.exit_codes import FAILED, report_faults
 from notifier.cli.files import opened_csv, written
 from notifier.cli.held_suppressions import OfProvider, OfSender
 from notifier.cli.labels import SUPPRESSIONS
-from notifier.cli.options import ActionOptions, DryRun, OfChannel, PageOptions, Since, Until, Why, grouped
+from notifier.cli.options import ActionOptions, DryRun, OfChannel, PageOptions, Since, Until, Why, future, grouped
 from notifier.cli.output import AsJson, clean, count, hint, print_json, print_line, print_list, utc, when
-from notifier.domain.errors import Fault, InvalidMessage
+from notifier.domain.errors import InvalidMessage
 from notifier.domain.statuses import SuppressionReason
 
 if TYPE_CHECKING:
+    from notifier.bootstrap import Services
     from notifier.feedback.suppression_csv import Bad
-    from notifier.feedback.suppressions import Suppressions
     from notifier.store.suppressions import SuppressionView
 
-PANEL = "Act"
 
 #: Bad lines of a file that are shown to people; `--json` has them all.
 SHOWN_BAD = 50
@@ -55,38 +53,18 @@ class SuppressionOptions:
     until: Until = None
 
 
-def register(app: typer.Typer) -> None:
-    """Add this family's commands."""
-    suppressions = typer.Typer(no_args_is_help=True, help="Recipients to whom nothing must be sent.")
-    suppressions.command("list")(list_suppressions)
-    suppressions.command("show")(show)
-    suppressions.command("add")(add)
-    suppressions.command("lift")(lift)
-    held_suppressions.add_to_suppressions(suppressions)
-    suppressions.command("import")(import_file)
-    suppressions.command("export")(export)
-    app.add_typer(suppressions, name="suppressions", rich_help_panel=PANEL)
-
-
 @contextmanager
-def _suppressions(context: typer.Context) -> Iterator[Suppressions]:
-    with wiring(context).services() as services, _refusing():
-        yield services.suppressions
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
+def _services(context: typer.Context) -> Iterator[Services]:
     try:
-        yield
+        with wiring(context).services() as services:
+            yield services
     except InvalidMessage as error:
-        report("the input is not valid; nothing was done")
-        for fault in error.faults:
-            sys.stderr.write(f"  {clean(str(fault))}\n")
+        report_faults("the input is not valid; nothing was done", error)
         raise typer.Exit(FAILED) from None
 
 
 @grouped
-def list_suppressions(
+def list_(
     context: typer.Context,
     *,
     filters: SuppressionOptions,
@@ -102,8 +80,8 @@ def list_suppressions(
     from notifier.store.suppressions import SuppressionFilter
 
     wanted = SuppressionFilter(**asdict(filters), reason=reason, with_ended=ended)
-    with _suppressions(context) as suppressions:
-        found, following = suppressions.page(wanted, limit=page.limit, before=page.before)
+    with _services(context) as services:
+        found, following = services.suppressions.page(wanted, limit=page.limit, before=page.before)
     print_list(
         found,
         {
@@ -131,8 +109,8 @@ def show(context: typer.Context, address: Address, channel: OfChannel = None, as
 
     Times are UTC.
     """
-    with _suppressions(context) as suppressions:
-        found = suppressions.find(channel or channel_of(address), address)
+    with _services(context) as services:
+        found = services.suppressions.find(channel or channel_of(address), address)
     if as_json:
         print_json(found)
         return
@@ -149,10 +127,11 @@ def show(context: typer.Context, address: Address, channel: OfChannel = None, as
 def _print_entry(one: SuppressionView) -> None:
     words = SUPPRESSIONS.get(one.reason, one.reason)
     print_line(f"{utc(one.created_at)}  {one.state}  {one.scope}: {words} ({one.reason}), by {clean(one.source)}")
+    cause = [f"{what} {name}" for what, name in (("provider", one.provider), ("sender", one.sender)) if name]
     for name, value in (
         ("why", one.detail),
         ("notification", one.notification_id and str(one.notification_id)),
-        ("because of", " and ".join(filter(None, (one.provider and f"provider {one.provider}", _sender(one))))),
+        ("because of", " and ".join(cause)),
         ("ends", utc(one.expires_at)),
         ("ended", f"{utc(one.lifted_at)} by {one.lifted_by}" if one.lifted_at else ""),
         ("because", one.lifted_detail),
@@ -161,26 +140,19 @@ def _print_entry(one: SuppressionView) -> None:
             print_line(f"    {name}: {clean(value)}")
 
 
-def _sender(one: SuppressionView) -> str:
-    return f"sender {one.sender}" if one.sender else ""
-
-
 def add(
     context: typer.Context,
     address: Address,
     reason: Annotated[SuppressionReason, typer.Option(help="Why.")] = SuppressionReason.MANUAL,
     scope: Scope = "global",
-    expires: Annotated[
-        datetime | None,
-        typer.Option(parser=read_future, metavar="TIME", help="When it ends: 90d (from now), or a time."),
-    ] = None,
+    expires: Annotated[datetime | None, future("When it ends: 90d (from now), or a time.")] = None,
     channel: OfChannel = None,
     why: Why = None,
     as_json: AsJson = False,
 ) -> None:
     """Send nothing more to a recipient."""
-    with _suppressions(context) as suppressions:
-        is_new = suppressions.add(
+    with _services(context) as services:
+        is_new = services.suppressions.add(
             channel=channel or channel_of(address),
             address=address,
             scope=scope,
@@ -259,11 +231,11 @@ def _lift_one(
 ) -> None:
     """One recipient's, or those under a key that is lost."""
     source = f"operator:{operator()}"
-    with _suppressions(context) as suppressions:
+    with _services(context) as services:
         if address is None:
-            lifted = suppressions.lift_other_keys(source=source, detail=options.why)
+            lifted = services.suppressions.lift_other_keys(source=source, detail=options.why)
         else:
-            found = suppressions.lift(
+            found = services.suppressions.lift(
                 channel=filters.channel or channel_of(address),
                 address=address,
                 scope=filters.scope or "global",
@@ -281,7 +253,7 @@ def _lift_one(
     hint("next: notifier retry ID, for what was suppressed meanwhile and is still wanted")
 
 
-def import_file(
+def import_(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(help="A CSV file, or a list; - for standard input.", show_default=False)],
     reason: Annotated[
@@ -296,15 +268,24 @@ def import_file(
 
     Exits 1 if a line is wrong.
     """
-
     from notifier.feedback.suppression_csv import SuppressionDefaults
 
-    bad = BadSuppressions(as_json=as_json)
+    bad: list[Bad] = []
+
+    def on_bad_line(one: Bad) -> None:
+        """JSON shows all of them at the end; people see the first ones at once."""
+        if as_json or len(bad) < SHOWN_BAD:
+            bad.append(one)
+            for fault in () if as_json else one.faults:
+                print_line(
+                    clean(f"line {one.line}: {fault.field or 'line'}: {fault.problem}. {fault.fix}."), "red"
+                )
+
     defaults = SuppressionDefaults(f"import:{operator()}", channel, scope, reason)
-    with wiring(context).services() as services, _refusing(), opened_csv(file) as text:
-        done = services.suppression_files.read(text, defaults, bad.add, dry_run=dry_run)
+    with _services(context) as services, opened_csv(file) as text:
+        done = services.suppression_files.read(text, defaults, on_bad_line, dry_run=dry_run)
     if as_json:
-        print_json({"new": done.new, "known": done.known, "ended": done.ended, "bad": bad.kept})
+        print_json({"new": done.new, "known": done.known, "ended": done.ended, "bad": bad})
     else:
         if done.bad > SHOWN_BAD:
             print_line(f"and {done.bad - SHOWN_BAD} more bad lines")
@@ -314,26 +295,6 @@ def import_file(
         hint("correct the bad lines and import the file again: nobody is added twice")
         raise typer.Exit(FAILED)
     hint("next: notifier suppressions list")
-
-
-class BadSuppressions:
-    """Bad lines of a file: all of them for JSON; the first of them to people, at once."""
-
-    def __init__(self, *, as_json: bool) -> None:
-        self._as_json = as_json
-        self.kept: list[Bad] = []
-
-    def add(self, one: Bad) -> None:
-        """Keep it, and print it."""
-        if not self._as_json and len(self.kept) == SHOWN_BAD:
-            return
-        self.kept.append(one)
-        for fault in () if self._as_json else one.faults:
-            print_line(clean(f"line {one.line}: {_fault(fault)}"), "red")
-
-
-def _fault(fault: Fault) -> str:
-    return f"{fault.field or 'line'}: {fault.problem}. {fault.fix}."
 
 
 def export(
@@ -353,8 +314,8 @@ def export(
 
     wanted = SuppressionFilter(channel, scope, reason, with_ended=ended)
     exported = -1
-    with _suppressions(context) as suppressions, written(output, "--output", newline="") as file:
-        for part in write_csv(suppressions.all(wanted)):
+    with _services(context) as services, written(output, "--output", newline="") as file:
+        for part in write_csv(services.suppressions.all(wanted)):
             file.write(part)
             exported += part.count("\r\n")
     hint(f"{count(exported, 'suppression')} exported; keep the hash key as long as the file")

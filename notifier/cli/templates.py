@@ -19,19 +19,15 @@ from notifier.domain.statuses import Channel
 if TYPE_CHECKING:
     from notifier.rendering import Rendered, Renderer, Segments, Template
 
-PANEL = "Set up"
+
+#: Fields of a template that `list --json` shows as they are.
+LISTED_FIELDS = (
+    *("version", "description", "default_locale", "locales", "sender", "on_unknown", "category"),
+    *("transactional", "suppression_exempt", "max_segments"),
+)
 
 
-def register(app: typer.Typer) -> None:
-    """Add this family's commands."""
-    templates = typer.Typer(no_args_is_help=True, help="List, check and preview templates.")
-    templates.command("list")(list_templates)
-    templates.command("check")(check)
-    templates.command("preview")(preview)
-    app.add_typer(templates, name="templates", rich_help_panel=PANEL)
-
-
-def list_templates(
+def list_(
     context: typer.Context,
     channel: OfChannel = None,
     as_json: AsJson = False,
@@ -77,21 +73,9 @@ def _listed(renderer: Renderer, channel: Channel, name: str) -> dict[str, Any]:
         key: {"type": one.type, "required": one.required, "secret": one.secret, "description": one.description}
         for key, one in template.variables.items()
     }
-    return found | {
-        "version": template.version,
-        "description": template.description,
-        "default_locale": template.default_locale,
-        "locales": template.locales,
-        "sender": template.sender,
-        "on_unknown": template.on_unknown,
-        "category": template.category,
-        "transactional": template.transactional,
-        "suppression_exempt": template.suppression_exempt,
-        "max_segments": template.max_segments,
-        "variables": variables,
-        "samples": [sample.name for sample in template.samples],
-        "problems": [],
-    }
+    samples = [sample.name for sample in template.samples]
+    found |= {name: getattr(template, name) for name in LISTED_FIELDS}
+    return found | {"variables": variables, "samples": samples, "problems": []}
 
 
 def check(
@@ -231,15 +215,8 @@ def _outside_gsm(text: str) -> set[str]:
 
 def _rendered_as_json(rendered: Rendered) -> dict[str, Any]:
     size = rendered.segments
-    found: dict[str, Any] = {
-        "template": rendered.template,
-        "version": rendered.version,
-        "locale": rendered.locale,
-        "subject": rendered.subject,
-        "text": rendered.text,
-        "html": rendered.html,
-        "segments": None,
-    }
+    names = ("template", "version", "locale", "subject", "text", "html")
+    found: dict[str, Any] = {name: getattr(rendered, name) for name in names} | {"segments": None}
     if size is not None:
         left = characters_left(rendered.text, size)
         found["segments"] = {"encoding": size.encoding, "count": size.count, "units": size.units, "left": left}

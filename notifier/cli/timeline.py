@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from notifier.cli.labels import EVENTS, OUTCOMES, PROOFS, REDACTED, reason_in_words, status_in_words
-from notifier.cli.output import clean, console, is_terminal, one_line, print_line, print_pairs, status_style, utc
+from notifier.cli.output import clean, one_line, print_line, print_pairs, print_parts, status_style, utc
 from notifier.domain.statuses import MessageProof
 
 if TYPE_CHECKING:
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One line of the timeline."""
-
     at: datetime
     text: str
     #: The status from here on, for its colour; "" if it did not change.
@@ -30,7 +27,6 @@ class Step:
 
 
 def print_story(story: Story) -> None:
-    """Header and timeline."""
     notification = story.notification
     _print_headline(notification)
     print_pairs(_facts(story))
@@ -44,7 +40,6 @@ def print_story(story: Story) -> None:
 
 
 def story_as_json(story: Story) -> dict[str, object]:
-    """The notification's own fields, and its attempts and events."""
     notification = {field.name: getattr(story.notification, field.name) for field in fields(story.notification)}
     return {
         **notification,
@@ -135,21 +130,9 @@ def _file_in_words(file: AttachmentView) -> str:
 
 
 def _print_headline(notification: NotificationView) -> None:
-    words = status_in_words(notification.status)
-    if not is_terminal(sys.stdout):
-        print_line(f"{notification.id}  {words}")
-        return
-    from rich.text import Text
-
-    line = Text.assemble((str(notification.id), "bold"), "  ", (clean(words), status_style(notification.status)))
-    console(sys.stdout).print(line, soft_wrap=True)
+    words = clean(status_in_words(notification.status))
+    print_parts((str(notification.id), "bold"), ("  ", ""), (words, status_style(notification.status)))
 
 
 def _print_step(when: str, step: Step) -> None:
-    if not is_terminal(sys.stdout):
-        print_line(when + one_line(step.text))
-        return
-    from rich.text import Text
-
-    style = status_style(step.status) if step.status else ""
-    console(sys.stdout).print(Text.assemble((when, "dim"), (one_line(step.text), style)), soft_wrap=True)
+    print_parts((when, "dim"), (one_line(step.text), status_style(step.status) if step.status else ""))

@@ -33,7 +33,6 @@ def check_partitions(services: Services) -> Iterator[Check]:
 
 
 def check_upkeep(services: Services) -> Iterator[Check]:
-    """Whether every step was done within the last day."""
     from notifier.store.upkeep import UpkeepRepository
 
     states = UpkeepRepository(services.engine).states()
@@ -59,6 +58,5 @@ def _in_words(state: UpkeepState) -> str:
 
 
 def _has_failed(state: UpkeepState) -> bool:
-    """Whether its last run failed."""
     failed, done = state.last_failure_at, state.last_success_at
     return failed is not None and (done is None or failed > done)
