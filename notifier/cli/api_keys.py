@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from notifier.cli.actions import operator
 from notifier.cli.arguments import read_choices, split_commas
 from notifier.cli.context import wiring
 from notifier.cli.options import Why, future, grouped
-from notifier.cli.output import AsJson, hint, print_json, print_line, print_list, utc
+from notifier.cli.output import AsJson, attributes, hint, print_json, print_line, print_list, utc
 from notifier.domain.statuses import Channel
 
 if TYPE_CHECKING:
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
     from notifier.store.api_keys import KeyView
 
 
-Id = Annotated[
-    str, typer.Argument(metavar="ID", help="The 12 digits in the middle of the key.", show_default=False)
-]
+Id = Annotated[str, Argument(metavar="ID", help="The 12 digits in the middle of the key.", show_default=False)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,23 +29,21 @@ class GrantOptions:
     """What a key is for."""
 
     producer: Annotated[
-        str | None, typer.Option(help="The service it sends and reads for; an operator's key needs none.")
+        str | None, Option(help="The service it sends and reads for; an operator's key needs none.")
     ] = None
-    scope: Annotated[
-        str, typer.Option(help="What it may do, separated by commas: send, read, operate, admin.")
-    ] = "send,read"
-    name: Annotated[str | None, typer.Option(help="Who holds it; default: the producer.")] = None
-    channels: Annotated[
-        str | None, typer.Option(help="Channels it may send on, for example sms; default: all.")
-    ] = None
+    scope: Annotated[str, Option(help="What it may do, separated by commas: send, read, operate, admin.")] = (
+        "send,read"
+    )
+    name: Annotated[str | None, Option(help="Who holds it; default: the producer.")] = None
+    channels: Annotated[str | None, Option(help="Channels it may send on, for example sms; default: all.")] = None
     templates: Annotated[
-        str | None, typer.Option(help="Templates it may send, separated by commas, for example 'order_*,receipt'.")
+        str | None, Option(help="Templates it may send, separated by commas, for example 'order_*,receipt'.")
     ] = None
-    rate: Annotated[float | None, typer.Option(metavar="N", help="Maximum number of requests per second.")] = None
+    rate: Annotated[float | None, Option(metavar="N", help="Maximum number of requests per second.")] = None
     expires: Annotated[datetime | None, future("Not valid after: 90d (from now), or a time.")] = None
-    test: Annotated[
-        bool, typer.Option("--test", help="Messages sent with it go all the way, except to a provider.")
-    ] = False
+    test: Annotated[bool, Option("--test", help="Messages sent with it go all the way, except to a provider.")] = (
+        False
+    )
 
     def grants(self) -> Grants:
         from notifier.operations.api_keys import Grants, Scope
@@ -96,15 +93,13 @@ def revoke(context: typer.Context, key: Id, why: Why = None) -> None:
 
 
 def list_(context: typer.Context, as_json: AsJson = False) -> None:
-    """List all keys, newest first. Times are UTC."""
+    """List all keys, newest first."""
     with wiring(context).services() as services:
         found = services.api_keys.list()
     print_list(
         found,
         {
-            "id": lambda key: key.id,
-            "name": lambda key: key.name,
-            "producer": lambda key: key.producer,
+            **attributes("id", "name", "producer"),
             "scopes": lambda key: ",".join(key.scopes),
             "only": lambda key: " ".join([*(key.channels or ()), *(key.templates or ())]),
             "rate": lambda key: None if key.rate_per_second is None else f"{key.rate_per_second:g}",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from notifier.cli import (
     api_keys,
@@ -102,14 +103,11 @@ DB = Family(
 )
 DEAD_LETTERS = Family(
     "dead",
-    "Messages that RabbitMQ gave up on because they were redelivered too often.",
+    "Messages that RabbitMQ gave up on after too many redeliveries.",
     (dead_letters.list_, dead_letters.show, dead_letters.replay, dead_letters.purge),
 )
 QUEUES = Family(
-    "queues",
-    "The queues, and how many messages wait in them.",
-    (queues.declare, DEAD_LETTERS),
-    alone=queues.show,
+    "queues", "The queues, and how many messages wait in them.", (queues.declare, DEAD_LETTERS), alone=queues.show
 )
 SCHEMA = Family(
     "schema",
@@ -174,12 +172,12 @@ def _show_version(wanted: bool) -> None:
 def root(
     context: typer.Context,
     version: Annotated[  # noqa: ARG001 - its callback does it
-        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
+        bool, Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
     """Send mail and SMS, find out what became of them, and run the service.
 
-    Settings come from NOTIFIER_* variables and notifier.toml; `notifier doctor` checks them.
+    Settings come from NOTIFIER_* variables and notifier.toml; `notifier doctor` checks them. Times are UTC.
     """
     context.obj = wiring(context)
 

@@ -92,7 +92,7 @@ def read_future(text: str) -> datetime:
 def read_moment_exactly(text: str) -> datetime:
     """`2026-11-22` (midnight, UTC) or RFC 3339: the same moment whenever it is read."""
     if _SPAN.fullmatch(text):
-        raise typer.BadParameter(f"{text!r} means another moment in each run; write 2026-11-22T09:30:00Z")
+        raise typer.BadParameter(f"{text!r} means a different time in each run; write 2026-11-22T09:30:00Z")
     return read_moment(text, now=datetime.now(UTC), direction=+1)
 
 
@@ -146,7 +146,7 @@ def _pair(text: str, option: str) -> tuple[dict[str, Any], bool]:
     name, equals, value = text.partition("=")
     if not equals or not name.rstrip(":"):
         fix = 'write {"name": "Ann"}, @file.json, name=Ann, or name:=JSON'
-        raise typer.BadParameter(f"{text!r} is none of these: {fix}", param_hint=option)
+        raise typer.BadParameter(f"{text!r} is not a context: {fix}", param_hint=option)
     if not name.endswith(":"):
         return {name: value}, True
     try:

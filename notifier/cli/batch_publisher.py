@@ -36,11 +36,11 @@ class BadLine:
 
 @dataclass(slots=True)
 class Progress:
+    #: False: it stopped before the end of the file.
+    complete: bool = False
     read: int = 0
     sent: int = 0
     failed: int = 0
-    #: False: it stopped before the end of the file.
-    complete: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
+from typer import Argument, Option
 
 from notifier.cli.arguments import read_id
 from notifier.cli.context import Wiring, wiring
@@ -16,6 +17,7 @@ from notifier.cli.exit_codes import FAILED, explain, report
 from notifier.cli.options import PageOptions, Raw, grouped
 from notifier.cli.output import (
     AsJson,
+    attributes,
     body_lines,
     hint,
     print_json,
@@ -39,13 +41,13 @@ EX_TEMPFAIL = 75
 def bounces(
     context: typer.Context,
     listen: Annotated[
-        str, typer.Option(help="Where to listen for LMTP or SMTP, as host:port; 0.0.0.0 is every address.")
+        str, Option(help="Where to listen for LMTP or SMTP, as host:port; 0.0.0.0 is every address.")
     ] = "127.0.0.1:2424",
     from_stdin: Annotated[
-        bool, typer.Option("--stdin", help="Read one mail from standard input, then end: for a pipe transport.")
+        bool, Option("--stdin", help="Read one mail from standard input, then end: for a pipe transport.")
     ] = False,
 ) -> None:
-    """Take bounces and complaints from the mail server: undelivered mails, dead addresses, reports of spam.
+    """Take bounces and complaints from the mail server.
 
     Needs NOTIFIER_BOUNCE_ADDRESS. A mail is acknowledged once it is recorded. Stops on SIGTERM or Ctrl-C.
     """
@@ -76,19 +78,14 @@ def unread(
     context: typer.Context,
     wanted: Annotated[
         UUID | None,
-        typer.Argument(
-            parser=read_id, help="ID of a bounce, or of a notification.", metavar="[ID]", show_default=False
-        ),
+        Argument(parser=read_id, help="ID of a bounce, or of a notification.", metavar="[ID]", show_default=False),
     ] = None,
     *,
     page: PageOptions,
     raw: Raw = False,
     as_json: AsJson = False,
 ) -> None:
-    """List returned mails that could not be read, newest first; with an ID, show what they say.
-
-    Times are UTC.
-    """
+    """List returned mails that could not be read, newest first; with an ID, show one."""
     with wiring(context).services() as services:
         if wanted is not None:
             _show_unread(services.unread.find(wanted), raw=raw, as_json=as_json)
@@ -97,7 +94,7 @@ def unread(
     print_list(
         found,
         {
-            "id": lambda one: one.id,
+            **attributes("id"),
             "received": lambda one: when(one.received_at),
             "notification": lambda one: one.notification_id,
             "bytes": lambda one: one.size,

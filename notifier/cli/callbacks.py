@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
+from typer import Argument, Option
 
 from notifier.cli.actions import ActionEnding, operator, run_action
 from notifier.cli.arguments import read_id
@@ -18,6 +19,7 @@ from notifier.cli.exit_codes import FAILED
 from notifier.cli.options import ActionOptions, Limit, Operand, Since, Until, Why, grouped, ids_of
 from notifier.cli.output import (
     AsJson,
+    attributes,
     hint,
     print_json,
     print_line,
@@ -38,27 +40,25 @@ if TYPE_CHECKING:
 class CallbackOptions:
     """Conditions on callbacks, but for their state, which a replay does not take."""
 
-    producer: Annotated[str | None, typer.Option(help="The producer that is told.")] = None
-    endpoint: Annotated[str | None, typer.Option(help="As shown by `notifier callbacks endpoints`.")] = None
+    producer: Annotated[str | None, Option(help="The producer that is told.")] = None
+    endpoint: Annotated[str | None, Option(help="As shown by `notifier callbacks endpoints`.")] = None
     notification: Annotated[
-        UUID | None, typer.Option(parser=read_id, metavar="ID", help="Callbacks of this notification.")
+        UUID | None, Option(parser=read_id, metavar="ID", help="Callbacks of this notification.")
     ] = None
-    failure: Annotated[
-        CallbackFailure | None, typer.Option(help="Why the last call failed, for example timeout.")
-    ] = None
-    status: Annotated[Status | None, typer.Option(help="The status that is told, for example failed.")] = None
+    failure: Annotated[CallbackFailure | None, Option(help="Why the last call failed, for example timeout.")] = (
+        None
+    )
+    status: Annotated[Status | None, Option(help="The status that is told, for example failed.")] = None
     since: Since = None
     until: Until = None
 
     def filter(self, state: CallbackState | None = None) -> CallbackFilter:
         from notifier.store.callbacks import CallbackFilter
 
-        return CallbackFilter(state=state, **{one.name: getattr(self, one.name) for one in fields(self)})
+        return CallbackFilter(state=state, **asdict(self))
 
 
-def run(
-    name: Annotated[str, typer.Option(help="Name of this worker; %h is the host.")] = "",
-) -> None:
+def run(name: Annotated[str, Option(help="Name of this worker; %h is the host.")] = "") -> None:
     """Call producers' endpoints, and do nothing else. Any number of these programs can run.
 
     It needs the database, the broker and the [callbacks] of notifier.toml, but no provider's secret.
@@ -79,13 +79,11 @@ def list_(
     context: typer.Context,
     *,
     filters: CallbackOptions,
-    state: Annotated[
-        CallbackState | None, typer.Option(help="waiting, given, calling, delivered or parked.")
-    ] = None,
+    state: Annotated[CallbackState | None, Option(help="waiting, given, calling, delivered or parked.")] = None,
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List callbacks, newest first. Times are UTC."""
+    """List callbacks, newest first."""
     with wiring(context).services() as services:
         views = services.callback_operations.search(filters.filter(state), limit=limit)
     print_callbacks(views, as_json=as_json)
@@ -97,12 +95,12 @@ def print_callbacks(views: Sequence[CallbackView], *, as_json: bool = False) -> 
     print_list(
         views,
         {
-            "id": lambda view: view.id,
+            **attributes("id"),
             "when": lambda view: when(view.occurred_at),
-            "endpoint": lambda view: view.endpoint,
+            **attributes("endpoint"),
             "notification": lambda view: view.notification_id,
             "told": lambda view: view.status,
-            "state": lambda view: view.state,
+            **attributes("state"),
             "calls": lambda view: view.attempt_count,
             "last": lambda view: _last(view.failure, view.http_status),
             "next": lambda view: utc(view.due_at),
@@ -120,7 +118,7 @@ def _last(failure: str | None, http_status: int | None) -> str:
 
 
 def show(context: typer.Context, callback: Operand, as_json: AsJson = False) -> None:
-    """Show one callback, and every call for it. Times are UTC."""
+    """Show one callback, and every call for it."""
     with wiring(context).services() as services:
         story = services.callback_operations.show(callback)
     if as_json:
@@ -158,7 +156,7 @@ def replay(
 ) -> None:
     """Make parked callbacks again, for another 24 hours: by ID, or all that match the conditions.
 
-    A callback that was delivered can be chosen by ID, too: it is made once more, with the same ID.
+    By ID, a delivered callback is made again too, with the same ID.
     """
     with wiring(context).services() as services:
         perform = partial(services.callback_operations.replay, filters.filter(), ids or ())
@@ -180,14 +178,14 @@ REPLAY = ReplayEnding("replay", "replayed", "notifier callbacks list")
 
 
 def endpoints(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the endpoints of notifier.toml and those that messages named. Times are UTC."""
+    """List the endpoints of notifier.toml and those that messages named."""
     with wiring(context).services() as services:
         views = services.callback_operations.endpoints()
     is_suspended = any(view.suspended_at for view in views)
     print_list(
         views,
         {
-            "endpoint": lambda view: view.endpoint,
+            **attributes("endpoint"),
             "state": lambda view: (
                 "suspended" if view.suspended_at else "failing" if view.failing_since else "in use"
             ),
@@ -205,9 +203,7 @@ def endpoints(context: typer.Context, as_json: AsJson = False) -> None:
 
 def resume(
     context: typer.Context,
-    endpoint: Annotated[
-        str, typer.Argument(metavar="ENDPOINT", help="As shown by `notifier callbacks endpoints`.")
-    ],
+    endpoint: Annotated[str, Argument(metavar="ENDPOINT", help="As shown by `notifier callbacks endpoints`.")],
     why: Why = None,
     as_json: AsJson = False,
 ) -> None:

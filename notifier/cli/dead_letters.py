@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from notifier.cli.actions import SelectionEnding, confirm, operator
 from notifier.cli.context import wiring
 from notifier.cli.options import Limit, Raw, Why, Yes, grouped
 from notifier.cli.output import (
     AsJson,
+    attributes,
     hint,
     is_terminal,
     one_line,
@@ -39,19 +41,16 @@ class DeadOptions:
     """Which messages of the dead queue, and how."""
 
     ids: Annotated[
-        list[str] | None, typer.Argument(metavar="ID…", help="IDs as shown by `list`.", show_default=False)
+        list[str] | None, Argument(metavar="ID…", help="IDs as shown by `list`.", show_default=False)
     ] = None
-    everything: Annotated[bool, typer.Option("--all", help="Every message of the dead queue.")] = False
+    everything: Annotated[bool, Option("--all", help="Every message of the dead queue.")] = False
     why: Why = None
     yes: Yes = False
     as_json: AsJson = False
 
 
 def list_(context: typer.Context, limit: Limit = 50, as_json: AsJson = False) -> None:
-    """List the messages that the broker gave up on, oldest first. They stay where they are.
-
-    Times are UTC.
-    """
+    """List the messages that the broker gave up on, oldest first. They stay where they are."""
     try:
         with requeueing(context) as broker:
             found = broker.dead_letters(limit)
@@ -61,10 +60,9 @@ def list_(context: typer.Context, limit: Limit = 50, as_json: AsJson = False) ->
     print_list(
         found,
         {
-            "id": lambda letter: letter.id,
+            **attributes("id"),
             "received": lambda letter: letter.died_at and when(letter.died_at),
-            "queue": lambda letter: letter.queue,
-            "reason": lambda letter: letter.reason,
+            **attributes("queue", "reason"),
             "bytes": lambda letter: len(letter.raw.body),
         },
         as_json=as_json,
@@ -78,7 +76,7 @@ def list_(context: typer.Context, limit: Limit = 50, as_json: AsJson = False) ->
 
 def show(
     context: typer.Context,
-    letter: Annotated[str, typer.Argument(metavar="ID", help="ID as shown by `list`.", show_default=False)],
+    letter: Annotated[str, Argument(metavar="ID", help="ID as shown by `list`.", show_default=False)],
     raw: Raw = False,
     as_json: AsJson = False,
 ) -> None:

@@ -11,6 +11,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
 from notifier.cli.output import AsJson, hint, one_line, print_json, print_line, print_table, progress_bar, warn
 from notifier.cli.services import program_settings
@@ -27,10 +28,10 @@ _EXAMPLE = "login_code +15550100123 --context code=042137 --context valid_minute
 
 
 def up() -> None:
-    """Run the whole service on this machine, and start here whatever is not configured.
+    """Run the whole service on this machine, and start whatever is not configured.
 
     Without settings: an embedded PostgreSQL and Valkey, and a mail server and a Twilio that store what they
-    receive. The data stays in the data folder between runs. Ctrl-C stops everything in order.
+    receive. The data is kept between runs. Ctrl-C stops everything in order.
     """
     settings = program_settings("up", use_running=False)
     from notifier.dev.local import Place, announced, local_world
@@ -113,11 +114,11 @@ def _follow(logs: dict[str, Path], stop: Event) -> list[Thread]:
 
 def demo(
     folder: Annotated[
-        Path | None, typer.Option(help="Use this empty folder and keep it: mails, logs, database.")
+        Path | None, Option(help="Use this empty folder and keep it: mails, logs, database.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the whole service in a temporary folder, send the examples of a shop through it, and show the outcome.
+    """Run the whole service in a temporary folder, send a shop's examples through it, and show the outcome.
 
     Needs no settings and changes none of yours. Exits 0 only if every message ended as expected.
     """

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Option
 
 from notifier.cli.actions import SelectionEnding, run_action
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
 from notifier.cli.options import ActionOptions, PageOptions, Since, Until, grouped
-from notifier.cli.output import hint, print_line, print_list, utc, when
+from notifier.cli.output import attributes, hint, print_line, print_list, utc, when
 
 if TYPE_CHECKING:
     from notifier.operations import ActionResult
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from notifier.store.held_suppressions import HeldFilter
     from notifier.store.suppressions import SuppressionFilter
 
-OfProvider = Annotated[str | None, typer.Option(help="Of messages that this provider sent.")]
-OfSender = Annotated[str | None, typer.Option(help="Of messages from this sender identity.")]
+OfProvider = Annotated[str | None, Option(help="Of messages that this provider sent.")]
+OfSender = Annotated[str | None, Option(help="Of messages from this sender identity.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class HeldOptions:
     def filter(self) -> HeldFilter:
         from notifier.store.held_suppressions import HeldFilter
 
-        return HeldFilter(self.provider, self.sender, self.since, self.until)
+        return HeldFilter(**asdict(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,7 @@ class HeldActionOptions(ActionOptions):
     """`--reason` is another name of `--why` here."""
 
     why: Annotated[
-        str | None,
-        typer.Option("--why", "--reason", metavar="TEXT", help="Why you do it; kept in the operator record."),
+        str | None, Option("--why", "--reason", metavar="TEXT", help="Why you do it; kept in the operator record.")
     ] = None
 
 
@@ -53,36 +53,22 @@ def held(
     context: typer.Context,
     *,
     filters: HeldOptions,
-    discard: Annotated[
-        bool, typer.Option("--discard", help="Delete them: the bounces were our own fault.")
-    ] = False,
+    discard: Annotated[bool, Option("--discard", help="Delete them: the bounces were our own fault.")] = False,
     options: HeldActionOptions,
     page: PageOptions,
 ) -> None:
-    """List suppressions that a mass alarm holds back, newest first, as hashes; or discard them.
-
-    Times are UTC.
-    """
+    """List suppressions that a mass alarm holds back, newest first; or discard them."""
     with wiring(context).services() as services:
         if discard:
             _run(partial(services.held.discard, filters.filter()), "discard", "discarded", options)
             return
-        found, stuck = (
-            services.held.page(filters.filter(), limit=page.limit, before=page.before),
-            services.held.stuck(),
-        )
+        found = services.held.page(filters.filter(), limit=page.limit, before=page.before)
+        stuck = services.held.stuck()
     if stuck is not None and not options.as_json:
         print_line(stuck.why, "bold")
     print_list(
         found,
-        {
-            "held": lambda one: when(one.held_at),
-            "channel": lambda one: one.channel,
-            "provider": lambda one: one.provider,
-            "sender": lambda one: one.sender,
-            "reason": lambda one: one.reason,
-            "detail": lambda one: one.detail,
-        },
+        {"held": lambda one: when(one.held_at), **attributes("channel", "provider", "sender", "reason", "detail")},
         as_json=options.as_json,
         noun="held suppression",
         empty="no held suppression matches",
@@ -115,7 +101,7 @@ def _run(perform: Callable[..., ActionResult], verb: str, done: str, options: Ac
         raise typer.BadParameter("give the reason, or count with --dry-run", param_hint="--why")
     result = run_action(perform, SelectionEnding(verb, done), options)
     if not result.matched:
-        hint("none matches. next: notifier suppressions held, or: notifier suppressions list")
+        hint("nothing matches. next: notifier suppressions held, or: notifier suppressions list")
         raise typer.Exit(FAILED)
     if result.record_id is None:
         hint(f"nothing was done. To {verb}: the same command without --dry-run and with --why")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
+from typer import Option
 
 from notifier.cli.actions import SelectionEnding, operator, run_action
 from notifier.cli.context import wiring
@@ -25,24 +26,21 @@ def retry(
     *,
     status: Annotated[
         Status | None,
-        typer.Option(
-            metavar="STATUS",
-            help="failed (the default), expired, undelivered or suppressed.",
-            show_default=False,
+        Option(
+            metavar="STATUS", help="failed (the default), expired, undelivered or suppressed.", show_default=False
         ),
     ] = None,
     reason: OfReason = None,
     filters: FilterOptions,
     rate: Annotated[
-        float | None,
-        typer.Option(min=0.001, metavar="N", help="Maximum number per second; default: all at once."),
+        float | None, Option(min=0.001, metavar="N", help="Maximum number per second; default: all at once.")
     ] = None,
     options: ActionOptions,
 ) -> None:
-    """Send notifications again that have ended without success: by ID, or all that match the conditions.
+    """Send again what has ended without success: by ID, or all that match the conditions.
 
-    The same notification is sent again, with a new deadline. A notification whose expires_at has passed is not
-    sent, and nothing is retried that may still be on its way. If the command is interrupted, run it again.
+    Each keeps its ID and gets a new deadline. Nothing is sent after its expires_at, and nothing is retried that
+    may still be on its way. If the command is interrupted, run it again.
     """
     if status is None and not (reason is None and filters.is_empty()):
         status = Status.FAILED
@@ -60,7 +58,7 @@ def cancel(
     *,
     status: Annotated[
         Status | None,
-        typer.Option(
+        Option(
             metavar="STATUS",
             help="scheduled, queued, retrying or unknown; default: all of them.",
             show_default=False,
@@ -70,7 +68,7 @@ def cancel(
     filters: FilterOptions,
     options: ActionOptions,
 ) -> None:
-    """Stop notifications for good that are not sent yet: by ID, or all that match the conditions.
+    """Stop unsent notifications for good: by ID, or all that match the conditions.
 
     A notification that a worker is sending cannot be stopped.
     """
@@ -83,14 +81,14 @@ def cancel(
 def resolve(
     context: typer.Context,
     ids: Annotated[list[UUID], ids_of("notifications")],
-    sent: Annotated[bool, typer.Option("--sent", help="The provider took it.")] = False,
+    sent: Annotated[bool, Option("--sent", help="The provider took it.")] = False,
     resend: Annotated[
-        bool, typer.Option("--resend", help="The provider did not take it, or a second copy is better than none.")
+        bool, Option("--resend", help="The provider did not take it, or a second copy is better than none.")
     ] = False,
     why: Why = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decide about notifications that are unknown: nobody can say whether the provider took them."""
+    """Decide about unknown notifications: nobody can say whether the provider took them."""
     from notifier.operations import Resolution, Selection
 
     if sent == resend:

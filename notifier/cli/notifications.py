@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
 from notifier.cli import callbacks, held_suppressions
 from notifier.cli.context import wiring
@@ -16,6 +17,7 @@ from notifier.cli.labels import REDACTED
 from notifier.cli.options import FilterOptions, OfReason, Operand, PageOptions, grouped
 from notifier.cli.output import (
     AsJson,
+    attributes,
     hint,
     one_line,
     print_json,
@@ -40,10 +42,7 @@ SHOWN_IDS, JSON_IDS = 3, 1000
 
 
 def show(context: typer.Context, notification: Operand, as_json: AsJson = False) -> None:
-    """Show one notification: its status, why, everything that happened to it, and what its producer was told.
-
-    Times are UTC.
-    """
+    """Show one notification: its status, its history, and what its producer was told."""
     from notifier.store.callbacks import CallbackFilter
 
     with wiring(context).services() as services:
@@ -73,18 +72,18 @@ def search(
     context: typer.Context,
     *,
     filters: FilterOptions,
-    status: Annotated[Status | None, typer.Option(help="Only this status.")] = None,
+    status: Annotated[Status | None, Option(help="Only this status.")] = None,
     reason: OfReason = None,
     test: Annotated[
         bool | None,
-        typer.Option("--test/--live", help="Only those sent with a test key, or only the others; default: both."),
+        Option("--test/--live", help="Only those sent with a test key, or only the others; default: both."),
     ] = None,
     page: PageOptions,
     as_json: AsJson = False,
 ) -> None:
     """Find notifications, newest first.
 
-    All conditions must hold. Times are UTC.
+    All conditions must hold.
     """
     wanted = filters.filter(status=status, reason=reason, is_test=test)
     with wiring(context).services() as services:
@@ -92,14 +91,11 @@ def search(
     print_list(
         found,
         {
-            "id": lambda n: n.id,
+            **attributes("id"),
             "accepted": lambda n: when(n.accepted_at),
             "status": lambda n: f"{n.status} (test)" if n.is_test else n.status,
             "to": lambda n: n.recipient or REDACTED,
-            "template": lambda n: n.template,
-            "producer": lambda n: n.producer,
-            "reference": lambda n: n.reference,
-            "reason": lambda n: n.reason,
+            **attributes("template", "producer", "reference", "reason"),
         },
         as_json=as_json,
         noun="notification",
@@ -114,9 +110,7 @@ def search(
 def stuck(context: typer.Context, as_json: AsJson = False) -> None:
     """Show what is late and why, and which providers and senders are on hold. Exits 1 if anything is.
 
-    Notifications that wait for their turn under a rate limit are shown, but are not an error.
-
-    Times are UTC.
+    Notifications that a rate limit delays are shown, but are no error.
     """
     with wiring(context).services() as services:
         late = services.operations.stuck(ids=JSON_IDS if as_json else SHOWN_IDS)

@@ -15,11 +15,12 @@ from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from datetime import UTC, date, datetime
 from enum import Enum
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO, TypeVar
 from uuid import UUID
 
-import typer
+from typer import Option
 
 if TYPE_CHECKING:  # rich takes a moment to import, and a pipe does not need it
     from rich.console import Console
@@ -27,7 +28,7 @@ if TYPE_CHECKING:  # rich takes a moment to import, and a pipe does not need it
 T = TypeVar("T")
 
 #: The option of every command that prints data.
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+AsJson = Annotated[bool, Option("--json", help="Print JSON and nothing else.")]
 
 #: What a terminal would obey instead of showing it: C0 and C1 controls, and marks that turn the text's direction.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -173,6 +174,11 @@ def print_list(
     more = f"; the next page: the same with --before {following}" if following else ""
     then = f"\nnext: {next_step}" if next_step else ""
     hint(f"{count(len(found), noun)}{more}{then}")
+
+
+def attributes(*names: str) -> dict[str, Callable[[Any], object]]:
+    """Columns that show the attribute of their name."""
+    return {name: attrgetter(name) for name in names}
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Option
 
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
 
 def partitions(
     context: typer.Context,
-    now: Annotated[bool, typer.Option("--now", help="Create what is missing; Beat does it every night.")] = False,
+    now: Annotated[bool, Option("--now", help="Create what is missing; Beat does it every night.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what is missing, and how many rows have to be moved.")
+        bool, Option("--dry-run", help="Only show what is missing, and how many rows have to be moved.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show or create the monthly partitions that are missing, and move the rows that belong into them.
+    """Show or create the missing monthly partitions, and move their rows into them.
 
     Exits 1 if a month could not be created.
     """
@@ -70,7 +71,7 @@ def _show(missing: list[MissingMonth]) -> None:
         return
     rows = [(one.month.name, ", ".join(one.names), one.rows) for one in missing]
     print_table(("month", "missing", "rows to move"), rows)
-    hint("moving rows blocks everybody, about 6 s per million. next: notifier db partitions --now")
+    hint("moving rows blocks every program, about 6 s per million rows. next: notifier db partitions --now")
 
 
 def _print_made(made: MadeMonths) -> None:
@@ -85,4 +86,4 @@ def _print_others(others: list[Stray]) -> None:
     for one in others:
         where = "later than all months" if one.is_ahead else "earlier than all months"
         span = f"{one.first_at:%Y-%m-%d} to {one.last_at:%Y-%m-%d}"
-        hint(f"{one.rows} rows of {one.table} stay in the default partition: their ids are {where}, {span}")
+        hint(f"{one.rows} rows of {one.table} stay in the default partition: their IDs are {where}, {span}")

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 
 def new_key(
     key_id: Annotated[
-        str | None,
-        typer.Argument(metavar="[ID]", help="A name that no other key has; default: today's date."),
+        str | None, Argument(metavar="[ID]", help="A name that no other key has; default: today's date.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -35,23 +35,22 @@ def new_key(
         print_json({"id": made.partition(":")[0], "key": made})
         return
     print_line(made)
-    hint("put it in front of the others in NOTIFIER_ENCRYPTION_KEYS, a comma between, for every program")
-    hint("what is sealed opens with its key only: keep a copy where the database's backups are not")
+    hint("put it first in NOTIFIER_ENCRYPTION_KEYS, with a comma after it, for every program")
+    hint("sealed data opens only with its key: keep a copy apart from the backups of the database")
     hint("next, when all programs have it: notifier db reseal")
 
 
 def reseal(
     context: typer.Context,
     rehash: Annotated[
-        bool,
-        typer.Option("--rehash", help="Recreate all hashes of recipients, because NOTIFIER_HASH_KEY has changed."),
+        bool, Option("--rehash", help="Recreate all hashes of recipients, because NOTIFIER_HASH_KEY has changed.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Encrypt with the newest key what is plain or under an older one, and add the hashes that searches use.
+    """Encrypt with the newest key what is not yet under it, and add the hashes that searches use.
 
-    Safe while everything runs, and to repeat: what is on its way is left for the next time. Exits 1 as long as
-    something still needs an older key.
+    Safe while everything runs, and to repeat: what is on its way is left for the next run. Exits 1 as long as
+    something needs an older key.
     """
     from notifier.store.re_encryption import Resealing
 
@@ -75,24 +74,22 @@ def reseal(
 def _print_resealed(done: Resealed, *, is_on: bool) -> None:
     print_line(f"{done.changed} rows written, {done.seen} looked at")
     if done.suppressions:
-        print_line(f"{done.suppressions} suppressions went along to the identity of their recipients")
+        print_line(f"{done.suppressions} suppressions moved to the identity of their recipients")
     if not is_on:
         hint("NOTIFIER_ENCRYPTION_KEYS is not set: hashes were added, and nothing was sealed")
     if done.busy:
-        warn(f"{done.busy} are on their way just now and were left alone. next: notifier db reseal, again")
+        warn(f"{done.busy} are on their way now and were left alone. next: notifier db reseal, again")
     if done.locked:
         keys = ", ".join(key or "(damaged)" for key in done.missing_keys)
         warn(f"{done.locked} are sealed under a key that is missing: add {keys} to NOTIFIER_ENCRYPTION_KEYS")
     if is_on and not done.busy and not done.locked:
-        hint("everything is under the first key: the older ones can go, when no program needs them for backups")
+        hint("everything is under the first key: remove the older ones when no backup needs them")
 
 
 def retention(
     context: typer.Context,
-    now: Annotated[
-        bool, typer.Option("--now", help="Apply it now, to the end; Beat does it every night.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be done.")] = False,
+    now: Annotated[bool, Option("--now", help="Apply it now, to the end; Beat does it every night.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Only count what would be done.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show or apply [retention] of notifier.toml: redact, delete and drop what is old."""
@@ -130,9 +127,9 @@ def _print_retention(kept: RetentionRun, channels: Sequence[str], verb: str) -> 
     if kept.dropped:
         print_line(f"months {verb}dropped: {', '.join(kept.dropped)}")
     if kept.held:
-        warn(f"kept although they are old, because not all in them has ended: {', '.join(kept.held)}")
+        warn(f"old but kept, because something in them has not ended: {', '.join(kept.held)}")
         hint("next: notifier search --status unknown, and --status scheduled")
     if kept.in_use:
         warn(f"tables were in use: {', '.join(kept.in_use)}. The next run tries again")
     if kept.wiped:
-        print_line(f"secrets of {kept.wiped} messages that were never sent are wiped")
+        print_line(f"the secrets of {kept.wiped} unsent messages are wiped")

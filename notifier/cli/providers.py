@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument
 
 from notifier.cli.actions import operator
 from notifier.cli.context import wiring
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
     from notifier.operations.providers import OpenCircuit, ProviderView, SenderView
 
 
-Name = Annotated[str, typer.Argument(help="Name of the provider, as in notifier.toml.", show_default=False)]
+Name = Annotated[str, Argument(help="Name of the provider, as in notifier.toml.", show_default=False)]
 
 
 def show(context: typer.Context, as_json: AsJson = False) -> None:
-    """Show each provider: in use, paused, or circuit open; its last minute; and the senders that it refuses."""
+    """Show the state and the last minute of each provider, and the senders that it refuses."""
     if context.invoked_subcommand is not None:
         return
     with wiring(context).services() as services:
@@ -76,7 +77,7 @@ def weigh(
     context: typer.Context,
     name: Name,
     weight: Annotated[
-        int | None, typer.Argument(min=0, max=1000, help="Share of the traffic; default: the configured one.")
+        int | None, Argument(min=0, max=1000, help="Share of the traffic; default: the configured one.")
     ] = None,
     why: Why = None,
 ) -> None:

@@ -40,7 +40,7 @@ def declare(context: typer.Context) -> None:
     url = wiring(context).settings().require("broker_url")
     with Broker.connect(url) as broker:
         if broker.is_redis:
-            hint("a Redis-protocol broker creates its lists when they are first used: nothing to declare")
+            hint("a Redis-protocol broker creates its lists on first use: nothing to declare")
             return
         broker.declare()
     print_line(f"{len(producer_queues()) + len(work_queues())} queues are declared on {where(url)}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
+from typer import Option
 
 from notifier.cli.actions import SelectionEnding, run_action
 from notifier.cli.context import wiring
@@ -27,6 +28,7 @@ from notifier.cli.options import (
 )
 from notifier.cli.output import (
     AsJson,
+    attributes,
     hint,
     one_line,
     print_content,
@@ -45,24 +47,20 @@ if TYPE_CHECKING:
 
 
 RejectedIds = Annotated[list[UUID] | None, ids_of("rejected messages")]
-Code = Annotated[str | None, typer.Option(help="One of the reasons has this code, for example unknown_template.")]
+Code = Annotated[str | None, Option(help="Has a reason with this code, for example unknown_template.")]
 
 
 @grouped
 def list_(context: typer.Context, *, page: PageOptions, as_json: AsJson = False) -> None:
-    """List the messages that were not accepted, newest first.
-
-    Times are UTC.
-    """
+    """List the messages that were not accepted, newest first."""
     with wiring(context).services() as services:
         found = services.audit.rejected(limit=page.limit, before=page.before)
     print_list(
         found,
         {
-            "id": lambda one: one.id,
+            **attributes("id"),
             "received": lambda one: when(one.received_at),
-            "queue": lambda one: one.queue,
-            "producer": lambda one: one.producer,
+            **attributes("queue", "producer"),
             "bytes": lambda one: one.body_size,
             "why": _why,
         },
@@ -126,13 +124,12 @@ def replay(
     until: Until = None,
     code: Code = None,
     producer: OfProducer = None,
-    again: Annotated[bool, typer.Option("--again", help="Include those that were replayed before.")] = False,
+    again: Annotated[bool, Option("--again", help="Include those that were replayed before.")] = False,
     options: ActionOptions,
 ) -> None:
     """Publish rejected messages again, byte for byte, once the cause is fixed on this side.
 
-    A message that is still wrong is rejected again. A message that was accepted meanwhile is a duplicate and is
-    not sent.
+    What is still wrong is rejected again. What was accepted meanwhile is a duplicate and is not sent.
     """
     selection = _selection(ids, since=since, until=until, code=code, producer=producer)
     with wiring(context).services() as services:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Option
 
 from notifier.cli.actions import ActionEnding, run_action
 from notifier.cli.context import wiring
@@ -24,24 +25,22 @@ def after_restore(
     ids: Ids = None,
     *,
     release: Annotated[
-        bool, typer.Option("--release", help="Send held notifications: by ID, by conditions, or with --all.")
+        bool, Option("--release", help="Send held notifications: by ID, by conditions, or with --all.")
     ] = False,
-    everything: Annotated[bool, typer.Option("--all", help="With --release: everything that is held.")] = False,
+    everything: Annotated[bool, Option("--all", help="With --release: everything that is held.")] = False,
     nothing_lost: Annotated[
         bool,
-        typer.Option(
-            "--nothing-lost",
-            help="Hold nothing: for pg_upgrade, or a failover that lost nothing. Needs --why.",
+        Option(
+            "--nothing-lost", help="Hold nothing: for pg_upgrade, or a failover that lost nothing. Needs --why."
         ),
     ] = False,
     filters: FilterOptions,
     options: ActionOptions,
 ) -> None:
-    """Hold what was on its way in the backup that the database was restored from, so that programs can go on.
+    """After a restore, hold what was on its way in the backup, so that programs can go on.
 
-    The service may have sent it between the backup and now. It becomes unknown, with the reason restored, until it
-    is released (--release), resolved or cancelled; its callbacks are parked. If the command is interrupted, run it
-    again.
+    It may have been sent since. It becomes unknown, with the reason restored, until it is released (--release),
+    resolved or cancelled; its callbacks are parked. If the command is interrupted, run it again.
     """
     if (ids or everything or not filters.is_empty()) and not release:
         raise typer.BadParameter("IDs, conditions and --all go with --release: without it everything is held")
@@ -147,7 +146,7 @@ def _print_released(result: ReleaseResult, would_be: str) -> None:
     if result.expired:
         parts.append(f"{result.expired} {would_be or 'are '}expired")
     if result.skipped:
-        parts.append(f"{result.skipped} left alone: not held, or their content is wiped")
+        parts.append(f"{result.skipped} left alone: not held, or without content")
     print_line(", ".join(parts))
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from notifier.cli.arguments import GivenContext, channel_of, read_context
 from notifier.cli.context import wiring
@@ -25,10 +26,9 @@ if TYPE_CHECKING:
 class SendOptions(MessageOptions):
     """Of one message, which is sent once: times may be counted from now."""
 
-    lane: Annotated[Lane, typer.Option(help="How urgent it is.")] = Lane.NORMAL
+    lane: Annotated[Lane, Option(help="How urgent it is.")] = Lane.NORMAL
     key: Annotated[
-        str | None,
-        typer.Option("--key", help="Idempotency key: a second message with the same key is not sent again."),
+        str | None, Option("--key", help="Idempotency key: a second message with the same key is not sent again.")
     ] = None
     send_at: Annotated[datetime | None, future("Not before: 2h (from now), 2026-11-22 or RFC 3339.")] = None
     expires_at: Annotated[datetime | None, future("Not after; written like --send-at.")] = None
@@ -37,15 +37,15 @@ class SendOptions(MessageOptions):
 @grouped
 def send(
     context: typer.Context,
-    template: Annotated[str, typer.Argument(help="Name of the template.", show_default=False)],
+    template: Annotated[str, Argument(help="Name of the template.", show_default=False)],
     to: Annotated[
-        str, typer.Argument(help="E-mail address, or number as +15550100123.", metavar="TO", show_default=False)
+        str, Argument(help="E-mail address, or number as +15550100123.", metavar="TO", show_default=False)
     ],
     *,
     message: SendOptions,
     wait: Annotated[
         float | None,
-        typer.Option(min=0, metavar="SECONDS", help="Wait up to this long for the outcome; needs the database."),
+        Option(min=0, metavar="SECONDS", help="Wait up to this long for the outcome; needs the database."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from notifier.cli.arguments import read_choices
 from notifier.domain.errors import MissingPackage
@@ -53,21 +53,18 @@ def intake() -> None:
 
 def worker(
     lanes: Annotated[
-        str, typer.Option(help="Lanes to deliver, separated by commas: urgent,normal,bulk.")
+        str, Option(help="Lanes to deliver, separated by commas: urgent,normal,bulk.")
     ] = "urgent,normal,bulk",
-    channels: Annotated[
-        str, typer.Option(help="Channels to deliver, separated by commas: email,sms.")
-    ] = "email,sms",
+    channels: Annotated[str, Option(help="Channels to deliver, separated by commas: email,sms.")] = "email,sms",
     callbacks: Annotated[
         bool | None,
-        typer.Option(
+        Option(
             "--callbacks/--no-callbacks",
-            help="Also call producers' endpoints; default: yes, unless it delivers only urgent. Better: "
-            "--no-callbacks here, and `notifier callbacks run` apart.",
+            help="Also call producers' endpoints; default: yes, unless it delivers only urgent.",
             show_default=False,
         ),
     ] = None,
-    name: Annotated[str, typer.Option(help="Name of this worker; %h is the host.")] = "",
+    name: Annotated[str, Option(help="Name of this worker; %h is the host.")] = "",
 ) -> None:
     """Deliver notifications. With one process for each group of lanes, bulk does not delay codes.
 

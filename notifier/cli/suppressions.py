@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from notifier.cli import held_suppressions
 from notifier.cli.actions import operator
@@ -20,7 +21,18 @@ from notifier.cli.files import opened_csv, written
 from notifier.cli.held_suppressions import OfProvider, OfSender
 from notifier.cli.labels import SUPPRESSIONS
 from notifier.cli.options import ActionOptions, DryRun, OfChannel, PageOptions, Since, Until, Why, future, grouped
-from notifier.cli.output import AsJson, clean, count, hint, print_json, print_line, print_list, utc, when
+from notifier.cli.output import (
+    AsJson,
+    attributes,
+    clean,
+    count,
+    hint,
+    print_json,
+    print_line,
+    print_list,
+    utc,
+    when,
+)
 from notifier.domain.errors import InvalidMessage
 from notifier.domain.statuses import SuppressionReason
 
@@ -34,12 +46,12 @@ if TYPE_CHECKING:
 SHOWN_BAD = 50
 
 Address = Annotated[
-    str, typer.Argument(help="E-mail address, or number as +15550100123.", metavar="ADDRESS", show_default=False)
+    str, Argument(help="E-mail address, or number as +15550100123.", metavar="ADDRESS", show_default=False)
 ]
-Scope = Annotated[str, typer.Option(help="global, sender:IDENTITY or category:NAME.")]
-OfScope = Annotated[str | None, typer.Option(help="Only this scope: global, sender:IDENTITY or category:NAME.")]
-OfReason = Annotated[SuppressionReason | None, typer.Option(help="Only this reason.")]
-Ended = Annotated[bool, typer.Option("--ended", help="Include those that have ended.")]
+Scope = Annotated[str, Option(help="global, sender:IDENTITY or category:NAME.")]
+OfScope = Annotated[str | None, Option(help="Only this scope: global, sender:IDENTITY or category:NAME.")]
+OfReason = Annotated[SuppressionReason | None, Option(help="Only this reason.")]
+Ended = Annotated[bool, Option("--ended", help="Include those that have ended.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +60,7 @@ class SuppressionOptions:
 
     channel: OfChannel = None
     scope: OfScope = None
-    source: Annotated[str | None, typer.Option(help="Who made it, for example bounce or provider:twilio.")] = None
+    source: Annotated[str | None, Option(help="Who made it, for example bounce or provider:twilio.")] = None
     since: Since = None
     until: Until = None
 
@@ -73,10 +85,7 @@ def list_(
     page: PageOptions,
     as_json: AsJson = False,
 ) -> None:
-    """List suppressions, newest first, as hashes: addresses are not stored.
-
-    Times are UTC.
-    """
+    """List suppressions, newest first, as hashes: addresses are not stored."""
     from notifier.store.suppressions import SuppressionFilter
 
     wanted = SuppressionFilter(**asdict(filters), reason=reason, with_ended=ended)
@@ -86,14 +95,11 @@ def list_(
         found,
         {
             "since": lambda one: when(one.created_at),
-            "channel": lambda one: one.channel,
-            "scope": lambda one: one.scope,
-            "reason": lambda one: one.reason,
-            "source": lambda one: one.source,
+            **attributes("channel", "scope", "reason", "source"),
             "until": lambda one: utc(one.expires_at),
-            "state": lambda one: one.state,
+            **attributes("state"),
             "hash": lambda one: one.address_hash[:12],
-            "detail": lambda one: one.detail,
+            **attributes("detail"),
         },
         as_json=as_json,
         noun="suppression",
@@ -105,10 +111,7 @@ def list_(
 
 
 def show(context: typer.Context, address: Address, channel: OfChannel = None, as_json: AsJson = False) -> None:
-    """Show whether a recipient is suppressed, and the whole history: since when, why, who ended it.
-
-    Times are UTC.
-    """
+    """Show whether a recipient is suppressed, with the history: since when, why, who ended it."""
     with _services(context) as services:
         found = services.suppressions.find(channel or channel_of(address), address)
     if as_json:
@@ -143,7 +146,7 @@ def _print_entry(one: SuppressionView) -> None:
 def add(
     context: typer.Context,
     address: Address,
-    reason: Annotated[SuppressionReason, typer.Option(help="Why.")] = SuppressionReason.MANUAL,
+    reason: Annotated[SuppressionReason, Option(help="Why.")] = SuppressionReason.MANUAL,
     scope: Scope = "global",
     expires: Annotated[datetime | None, future("When it ends: 90d (from now), or a time.")] = None,
     channel: OfChannel = None,
@@ -171,18 +174,17 @@ def add(
 def lift(
     context: typer.Context,
     address: Annotated[
-        str | None, typer.Argument(help="Address or number.", metavar="[ADDRESS]", show_default=False)
+        str | None, Argument(help="Address or number.", metavar="[ADDRESS]", show_default=False)
     ] = None,
     *,
     reason: Annotated[
-        str | None,
-        typer.Option(metavar="REASON", help="Only this reason; or, in several words, the same as --why."),
+        str | None, Option(metavar="REASON", help="Only this reason; or, in several words, the same as --why.")
     ] = None,
     filters: SuppressionOptions,
     provider: OfProvider = None,
     sender: OfSender = None,
     other_keys: Annotated[
-        bool, typer.Option("--other-keys", help="Lift all that were made under a hash key that is lost.")
+        bool, Option("--other-keys", help="Lift all that were made under a hash key that is lost.")
     ] = False,
     options: ActionOptions,
 ) -> None:
@@ -247,7 +249,7 @@ def _lift_one(
     if options.as_json:
         print_json({"lifted": lifted})
     if not lifted:
-        hint("there was none with this scope and reason. next: notifier suppressions show ADDRESS")
+        hint("no suppression has this scope and reason. next: notifier suppressions show ADDRESS")
         raise typer.Exit(FAILED)
     hint(f"{lifted} lifted" if address is None else "lifted: messages are sent again")
     hint("next: notifier retry ID, for what was suppressed meanwhile and is still wanted")
@@ -255,10 +257,8 @@ def _lift_one(
 
 def import_(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="A CSV file, or a list; - for standard input.", show_default=False)],
-    reason: Annotated[
-        SuppressionReason, typer.Option(help="For lines that give none.")
-    ] = SuppressionReason.MANUAL,
+    file: Annotated[Path, Argument(help="A CSV file, or a list; - for standard input.", show_default=False)],
+    reason: Annotated[SuppressionReason, Option(help="For lines that give none.")] = SuppressionReason.MANUAL,
     scope: Scope = "global",
     channel: OfChannel = None,
     dry_run: DryRun = False,
@@ -304,8 +304,7 @@ def export(
     reason: OfReason = None,
     ended: Ended = False,
     output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Where to write; default: standard output."),
+        Path | None, Option("--output", "-o", metavar="FILE", help="Where to write; default: standard output.")
     ] = None,
 ) -> None:
     """Write suppressions as CSV, as hashes. `import` can read it again under the same hash key."""

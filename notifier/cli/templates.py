@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from notifier.cli.arguments import read_context
 from notifier.cli.context import wiring
@@ -27,11 +28,7 @@ LISTED_FIELDS = (
 )
 
 
-def list_(
-    context: typer.Context,
-    channel: OfChannel = None,
-    as_json: AsJson = False,
-) -> None:
+def list_(context: typer.Context, channel: OfChannel = None, as_json: AsJson = False) -> None:
     """List every template with its languages and what it needs."""
     from notifier.rendering import Renderer
 
@@ -80,7 +77,7 @@ def _listed(renderer: Renderer, channel: Channel, name: str) -> dict[str, Any]:
 
 def check(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="Only the templates of this name.")] = None,
+    name: Annotated[str | None, Argument(help="Only the templates of this name.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Find every error in the templates before a message does.
@@ -110,14 +107,14 @@ def check(
 
 def preview(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Name of the template.", show_default=False)],
+    name: Annotated[str, Argument(help="Name of the template.", show_default=False)],
     channel: Annotated[
-        Channel | None, typer.Option(help="Needed if both channels have a template of this name.")
+        Channel | None, Option(help="Needed if both channels have a template of this name.")
     ] = None,
     values: Variables = None,
-    locale: Annotated[str | None, typer.Option(help="Language of the reader, for example fr or fr-CA.")] = None,
-    sample: Annotated[int, typer.Option(min=1, help="Which sample of the template, without --context.")] = 1,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write the HTML.")] = None,
+    locale: Annotated[str | None, Option(help="Language of the reader, for example fr or fr-CA.")] = None,
+    sample: Annotated[int, Option(min=1, help="Which sample of the template, without --context.")] = 1,
+    html: Annotated[Path | None, Option(metavar="FILE", help="Where to write the HTML.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Render a template with a context and show the result. Sends nothing."""

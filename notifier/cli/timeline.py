@@ -41,12 +41,7 @@ def print_story(story: Story) -> None:
 
 def story_as_json(story: Story) -> dict[str, object]:
     notification = {field.name: getattr(story.notification, field.name) for field in fields(story.notification)}
-    return {
-        **notification,
-        "attempts": story.attempts,
-        "events": story.events,
-        "attachments": story.attachments,
-    }
+    return {**notification, "attempts": story.attempts, "events": story.events, "attachments": story.attachments}
 
 
 def timeline(story: Story) -> list[Step]:

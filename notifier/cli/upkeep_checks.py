@@ -43,7 +43,7 @@ def check_upkeep(services: Services) -> Iterator[Check]:
             fix = f"fix the cause; it is retried every hour. In the worker log: upkeep.failed, step {state.step}"
         yield Check("upkeep", False, _in_words(state), fix)
     if not states:
-        yield Check("upkeep", True, "nothing was done yet: it starts a minute after `notifier beat`")
+        yield Check("upkeep", True, "nothing has run yet: it starts a minute after `notifier beat`")
     elif not late:
         yield Check("upkeep", True, f"{len(states)} steps, each done within the last day")
 

@@ -56,13 +56,23 @@ class OutcomeWaiter:
     def _poll(self, notification_id: UUID, seconds: float) -> tuple[Story | None, RejectedView | None]:
         gives_up_at = time.monotonic() + seconds
         while True:
-            story = _story(self._audit, notification_id) or self._repeated()
+            story = self._story(notification_id)
             if story is not None and story.notification.status in _ENDED:
                 return story, None
-            rejected = None if story else _rejected(self._audit, notification_id)
+            rejected = None if story else self._rejected(notification_id)
             if rejected is not None or time.monotonic() >= gives_up_at:
                 return story, rejected
             time.sleep(POLL_SECONDS)
+
+    def _story(self, notification_id: UUID) -> Story | None:
+        try:
+            return self._audit.story(notification_id)
+        except NotFound:
+            return self._repeated()
+
+    def _rejected(self, notification_id: UUID) -> RejectedView | None:
+        ours = str(notification_id).encode()
+        return next((found for found in self._audit.rejected(limit=LOOKED_AT) if ours in found.body), None)
 
     def _repeated(self) -> Story | None:
         """The notification that ours is a repetition of, once the intake has noted that."""
@@ -89,18 +99,6 @@ def _print_story(story: Story, handle: Handle, seconds: float, *, as_json: bool)
     print_story(story)
     if story.notification.status not in _ENDED:
         hint(f"not sent after {seconds:g} s. next: notifier show {handle.id}")
-
-
-def _story(audit: Audit, notification_id: UUID) -> Story | None:
-    try:
-        return audit.story(notification_id)
-    except NotFound:
-        return None
-
-
-def _rejected(audit: Audit, notification_id: UUID) -> RejectedView | None:
-    ours = str(notification_id).encode()
-    return next((found for found in audit.rejected(limit=LOOKED_AT) if ours in found.body), None)
 
 
 def _print_rejected(rejected: RejectedView, *, as_json: bool) -> None:
