@@ -12,8 +12,8 @@ from typer import Argument, Option
 from notifier.cli.actions import operator
 from notifier.cli.arguments import read_choices, split_commas
 from notifier.cli.context import wiring
-from notifier.cli.options import Why, future, grouped
-from notifier.cli.output import AsJson, attributes, hint, print_json, print_line, print_list, utc
+from notifier.cli.options import AsJson, Why, future, grouped
+from notifier.cli.output import columns, hint, print_json, print_line, print_list, utc
 from notifier.domain.statuses import Channel
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
     print_list(
         found,
         {
-            **attributes("id", "name", "producer"),
+            **columns("id", "name", "producer"),
             "scopes": lambda key: ",".join(key.scopes),
             "only": lambda key: " ".join([*(key.channels or ()), *(key.templates or ())]),
             "rate": lambda key: None if key.rate_per_second is None else f"{key.rate_per_second:g}",

@@ -14,11 +14,10 @@ from typer import Argument, Option
 from notifier.cli.arguments import read_id
 from notifier.cli.context import Wiring, wiring
 from notifier.cli.exit_codes import FAILED, explain, report
-from notifier.cli.options import PageOptions, Raw, grouped
+from notifier.cli.options import AsJson, PageOptions, Raw, grouped
 from notifier.cli.output import (
-    AsJson,
-    attributes,
     body_lines,
+    columns,
     hint,
     print_json,
     print_line,
@@ -26,7 +25,6 @@ from notifier.cli.output import (
     print_pairs,
     stored_size,
     utc,
-    when,
 )
 from notifier.domain.errors import ConfigurationError
 
@@ -93,12 +91,7 @@ def unread(
         found = services.unread.page(limit=page.limit, before=page.before)
     print_list(
         found,
-        {
-            **attributes("id"),
-            "received": lambda one: when(one.received_at),
-            "notification": lambda one: one.notification_id,
-            "bytes": lambda one: one.size,
-        },
+        columns("id", "received=received_at", "notification=notification_id", "bytes=size"),
         as_json=as_json,
         to_json=_as_json,
         noun="unread bounce",

@@ -16,19 +16,8 @@ from notifier.cli.actions import ActionEnding, operator, run_action
 from notifier.cli.arguments import read_id
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
-from notifier.cli.options import ActionOptions, Limit, Operand, Since, Until, Why, grouped, ids_of
-from notifier.cli.output import (
-    AsJson,
-    attributes,
-    hint,
-    print_json,
-    print_line,
-    print_list,
-    print_pairs,
-    print_table,
-    utc,
-    when,
-)
+from notifier.cli.options import ActionOptions, AsJson, Limit, Operand, Since, Until, Why, grouped, ids_of
+from notifier.cli.output import columns, hint, print_json, print_line, print_list, print_pairs, print_table, utc
 from notifier.domain.statuses import CallbackFailure, CallbackState, Status
 
 if TYPE_CHECKING:
@@ -95,13 +84,8 @@ def print_callbacks(views: Sequence[CallbackView], *, as_json: bool = False) -> 
     print_list(
         views,
         {
-            **attributes("id"),
-            "when": lambda view: when(view.occurred_at),
-            **attributes("endpoint"),
-            "notification": lambda view: view.notification_id,
-            "told": lambda view: view.status,
-            **attributes("state"),
-            "calls": lambda view: view.attempt_count,
+            **columns("id", "when=occurred_at", "endpoint"),
+            **columns("notification=notification_id", "told=status", "state", "calls=attempt_count"),
             "last": lambda view: _last(view.failure, view.http_status),
             "next": lambda view: utc(view.due_at),
         },
@@ -185,12 +169,11 @@ def endpoints(context: typer.Context, as_json: AsJson = False) -> None:
     print_list(
         views,
         {
-            **attributes("endpoint"),
+            **columns("endpoint"),
             "state": lambda view: (
                 "suspended" if view.suspended_at else "failing" if view.failing_since else "in use"
             ),
-            "delivered": lambda view: view.delivered_count,
-            "failed calls": lambda view: view.failed_count,
+            **columns("delivered=delivered_count", "failed calls=failed_count"),
             "failing since": lambda view: utc(view.failing_since),
             "last": lambda view: _last(view.failure, view.http_status) if view.failing_since else "",
         },

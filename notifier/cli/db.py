@@ -6,7 +6,8 @@ import typer
 
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
-from notifier.cli.output import AsJson, hint, print_json, print_line
+from notifier.cli.options import AsJson
+from notifier.cli.output import hint, print_json, print_line
 
 
 def upgrade(context: typer.Context, as_json: AsJson = False) -> None:

@@ -13,10 +13,9 @@ from typer import Argument, Option
 
 from notifier.cli.actions import SelectionEnding, confirm, operator
 from notifier.cli.context import wiring
-from notifier.cli.options import Limit, Raw, Why, Yes, grouped
+from notifier.cli.options import AsJson, Limit, Raw, Why, Yes, grouped
 from notifier.cli.output import (
-    AsJson,
-    attributes,
+    columns,
     hint,
     is_terminal,
     one_line,
@@ -25,7 +24,6 @@ from notifier.cli.output import (
     print_list,
     print_pairs,
     utc,
-    when,
 )
 from notifier.domain.errors import NotFound
 
@@ -59,12 +57,7 @@ def list_(context: typer.Context, limit: Limit = 50, as_json: AsJson = False) ->
         hint(str(none))
     print_list(
         found,
-        {
-            **attributes("id"),
-            "received": lambda letter: letter.died_at and when(letter.died_at),
-            **attributes("queue", "reason"),
-            "bytes": lambda letter: len(letter.raw.body),
-        },
+        {**columns("id", "received=died_at", "queue", "reason"), "bytes": lambda letter: len(letter.raw.body)},
         as_json=as_json,
         to_json=_as_dict,
         noun="dead letter",

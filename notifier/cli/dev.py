@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer import Option
 
-from notifier.cli.output import AsJson, hint, one_line, print_json, print_line, print_table, progress_bar, warn
+from notifier.cli.options import AsJson
+from notifier.cli.output import hint, one_line, print_json, print_line, print_table, progress_bar, warn
 from notifier.cli.services import program_settings
 from notifier.domain.errors import ConfigurationError
 

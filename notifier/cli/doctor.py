@@ -9,7 +9,8 @@ import typer
 
 from notifier.cli.context import Wiring, wiring
 from notifier.cli.exit_codes import FAILED
-from notifier.cli.output import AsJson, clean, hint, print_json, print_parts
+from notifier.cli.options import AsJson
+from notifier.cli.output import clean, hint, print_json, print_parts
 from notifier.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from notifier.cli.actions import SelectionEnding, run_action
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
 from notifier.cli.options import ActionOptions, PageOptions, Since, Until, grouped
-from notifier.cli.output import attributes, hint, print_line, print_list, utc, when
+from notifier.cli.output import columns, hint, print_line, print_list, utc
 
 if TYPE_CHECKING:
     from notifier.operations import ActionResult
@@ -68,7 +68,7 @@ def held(
         print_line(stuck.why, "bold")
     print_list(
         found,
-        {"held": lambda one: when(one.held_at), **attributes("channel", "provider", "sender", "reason", "detail")},
+        columns("held=held_at", "channel", "provider", "sender", "reason", "detail"),
         as_json=options.as_json,
         noun="held suppression",
         empty="no held suppression matches",

@@ -11,8 +11,7 @@ from typer import Option
 
 from notifier.cli.actions import SelectionEnding, operator, run_action
 from notifier.cli.context import wiring
-from notifier.cli.options import ActionOptions, FilterOptions, Ids, OfReason, Why, grouped, ids_of
-from notifier.cli.output import AsJson
+from notifier.cli.options import ActionOptions, AsJson, FilterOptions, Ids, OfReason, Why, grouped, ids_of
 from notifier.domain.statuses import Reason, Status
 
 if TYPE_CHECKING:

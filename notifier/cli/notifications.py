@@ -14,19 +14,8 @@ from notifier.cli import callbacks, held_suppressions
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
 from notifier.cli.labels import REDACTED
-from notifier.cli.options import FilterOptions, OfReason, Operand, PageOptions, grouped
-from notifier.cli.output import (
-    AsJson,
-    attributes,
-    hint,
-    one_line,
-    print_json,
-    print_line,
-    print_list,
-    status_style,
-    utc,
-    when,
-)
+from notifier.cli.options import AsJson, FilterOptions, OfReason, Operand, PageOptions, grouped
+from notifier.cli.output import columns, hint, one_line, print_json, print_line, print_list, status_style, utc
 from notifier.cli.providers import print_circuit
 from notifier.cli.timeline import print_story, story_as_json
 from notifier.domain.errors import NotFound
@@ -91,11 +80,10 @@ def search(
     print_list(
         found,
         {
-            **attributes("id"),
-            "accepted": lambda n: when(n.accepted_at),
+            **columns("id", "accepted=accepted_at"),
             "status": lambda n: f"{n.status} (test)" if n.is_test else n.status,
             "to": lambda n: n.recipient or REDACTED,
-            **attributes("template", "producer", "reference", "reason"),
+            **columns("template", "producer", "reference", "reason"),
         },
         as_json=as_json,
         noun="notification",

@@ -17,7 +17,6 @@ from uuid import UUID
 from typer import Argument, Option
 
 from notifier.cli.arguments import read_future, read_id, read_metadata, read_past
-from notifier.cli.output import AsJson
 from notifier.domain.statuses import Channel, Reason, Status
 
 if TYPE_CHECKING:
@@ -39,6 +38,7 @@ def ids_of(things: str) -> Any:
     return Argument(parser=read_id, metavar="ID…", help=f"IDs of {things}.", show_default=False)
 
 
+AsJson = Annotated[bool, Option("--json", help="Print JSON and nothing else.")]
 Ids = Annotated[list[UUID] | None, ids_of("notifications")]
 Why = Annotated[str | None, Option(metavar="TEXT", help="Why you do it; kept in the operator record.")]
 DryRun = Annotated[bool, Option("--dry-run", help="Count what would be done, and do nothing.")]
@@ -61,10 +61,7 @@ Before = Annotated[
 Variables = Annotated[
     list[str] | None,
     Option(
-        "--context",
-        "-c",
-        metavar="JSON|@FILE|NAME=TEXT|NAME:=JSON",
-        help="Variables of the template; repeatable.",
+        "--context", "-c", metavar="JSON|@FILE|NAME=TEXT|NAME:=JSON", help="Variables of the template; repeatable."
     ),
 ]
 Raw = Annotated[bool, Option("--raw", help="Write the stored bytes to standard output, unchanged.")]

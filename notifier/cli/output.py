@@ -17,18 +17,13 @@ from datetime import UTC, date, datetime
 from enum import Enum
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 from uuid import UUID
-
-from typer import Option
 
 if TYPE_CHECKING:  # rich takes a moment to import, and a pipe does not need it
     from rich.console import Console
 
 T = TypeVar("T")
-
-#: The option of every command that prints data.
-AsJson = Annotated[bool, Option("--json", help="Print JSON and nothing else.")]
 
 #: What a terminal would obey instead of showing it: C0 and C1 controls, and marks that turn the text's direction.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -168,7 +163,7 @@ def print_list(
         hint(empty)
         return
     headers = list(columns)
-    rows = [[read(one) for read in columns.values()] for one in found]
+    rows = [[_cell(read(one)) for read in columns.values()] for one in found]
     colours = {headers.index(name): [style(one) for one in found] for name, style in (styles or {}).items()}
     print_table(headers, rows, colours, droppable=droppable)
     more = f"; the next page: the same with --before {following}" if following else ""
@@ -176,9 +171,14 @@ def print_list(
     hint(f"{count(len(found), noun)}{more}{then}")
 
 
-def attributes(*names: str) -> dict[str, Callable[[Any], object]]:
-    """Columns that show the attribute of their name."""
-    return {name: attrgetter(name) for name in names}
+def _cell(value: object) -> object:
+    return when(value) if isinstance(value, datetime) else value
+
+
+def columns(*names: str) -> dict[str, Callable[[Any], object]]:
+    """Columns that show an attribute each: `id`, or `received=received_at` under another name."""
+    split = (name.partition("=") for name in names)
+    return {heading: attrgetter(attribute or heading) for heading, _, attribute in split}
 
 
 @contextmanager

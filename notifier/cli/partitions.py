@@ -9,7 +9,8 @@ from typer import Option
 
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
-from notifier.cli.output import AsJson, hint, print_json, print_line, print_table, warn
+from notifier.cli.options import AsJson
+from notifier.cli.output import hint, print_json, print_line, print_table, warn
 
 if TYPE_CHECKING:
     from notifier.bootstrap import Services

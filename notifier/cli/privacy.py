@@ -11,7 +11,8 @@ from typer import Argument, Option
 
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
-from notifier.cli.output import AsJson, hint, print_json, print_line, print_table, progress_bar, warn
+from notifier.cli.options import AsJson
+from notifier.cli.output import hint, print_json, print_line, print_table, progress_bar, warn
 
 if TYPE_CHECKING:
     from notifier.operations.retention import RetentionRun

@@ -9,8 +9,8 @@ from typer import Argument
 
 from notifier.cli.actions import operator
 from notifier.cli.context import wiring
-from notifier.cli.options import Why
-from notifier.cli.output import AsJson, hint, one_line, print_json, print_line, print_table, utc
+from notifier.cli.options import AsJson, Why
+from notifier.cli.output import hint, one_line, print_json, print_line, print_table, utc
 
 if TYPE_CHECKING:
     from notifier.operations.providers import OpenCircuit, ProviderView, SenderView

@@ -18,8 +18,8 @@ from notifier.cli.arguments import read_context, read_moment_exactly
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
 from notifier.cli.files import opened, opened_csv, written
-from notifier.cli.options import MessageOptions, grouped
-from notifier.cli.output import AsJson, clean, hint, print_json, print_line, progress_bar, warn
+from notifier.cli.options import AsJson, MessageOptions, grouped
+from notifier.cli.output import clean, hint, print_json, print_line, progress_bar, warn
 from notifier.domain.errors import PublishFailed
 from notifier.domain.statuses import Lane
 

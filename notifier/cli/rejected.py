@@ -16,6 +16,7 @@ from notifier.cli.context import wiring
 from notifier.cli.dead_letters import requeueing
 from notifier.cli.options import (
     ActionOptions,
+    AsJson,
     OfProducer,
     Operand,
     PageOptions,
@@ -27,8 +28,7 @@ from notifier.cli.options import (
     past,
 )
 from notifier.cli.output import (
-    AsJson,
-    attributes,
+    columns,
     hint,
     one_line,
     print_content,
@@ -38,7 +38,6 @@ from notifier.cli.output import (
     print_pairs,
     stored_size,
     utc,
-    when,
 )
 
 if TYPE_CHECKING:
@@ -57,13 +56,7 @@ def list_(context: typer.Context, *, page: PageOptions, as_json: AsJson = False)
         found = services.audit.rejected(limit=page.limit, before=page.before)
     print_list(
         found,
-        {
-            **attributes("id"),
-            "received": lambda one: when(one.received_at),
-            **attributes("queue", "producer"),
-            "bytes": lambda one: one.body_size,
-            "why": _why,
-        },
+        {**columns("id", "received=received_at", "queue", "producer", "bytes=body_size"), "why": _why},
         as_json=as_json,
         noun="rejected message",
         empty="nothing found; that was the last page" if page.before else "no message was rejected",

@@ -8,7 +8,8 @@ import typer
 from typer import Option
 
 from notifier.cli.context import wiring
-from notifier.cli.output import AsJson, hint, print_json, print_line
+from notifier.cli.options import AsJson
+from notifier.cli.output import hint, print_json, print_line
 
 
 def relay(

@@ -12,8 +12,8 @@ from typer import Argument, Option
 
 from notifier.cli.arguments import GivenContext, channel_of, read_context
 from notifier.cli.context import wiring
-from notifier.cli.options import MessageOptions, future, grouped
-from notifier.cli.output import AsJson, hint, one_line, print_json, print_line
+from notifier.cli.options import AsJson, MessageOptions, future, grouped
+from notifier.cli.output import hint, one_line, print_json, print_line
 from notifier.cli.wait import OutcomeWaiter
 from notifier.domain.statuses import Channel, Lane
 

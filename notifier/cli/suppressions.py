@@ -20,19 +20,19 @@ from notifier.cli.exit_codes import FAILED, report_faults
 from notifier.cli.files import opened_csv, written
 from notifier.cli.held_suppressions import OfProvider, OfSender
 from notifier.cli.labels import SUPPRESSIONS
-from notifier.cli.options import ActionOptions, DryRun, OfChannel, PageOptions, Since, Until, Why, future, grouped
-from notifier.cli.output import (
+from notifier.cli.options import (
+    ActionOptions,
     AsJson,
-    attributes,
-    clean,
-    count,
-    hint,
-    print_json,
-    print_line,
-    print_list,
-    utc,
-    when,
+    DryRun,
+    OfChannel,
+    PageOptions,
+    Since,
+    Until,
+    Why,
+    future,
+    grouped,
 )
+from notifier.cli.output import clean, columns, count, hint, print_json, print_line, print_list, utc
 from notifier.domain.errors import InvalidMessage
 from notifier.domain.statuses import SuppressionReason
 
@@ -94,12 +94,11 @@ def list_(
     print_list(
         found,
         {
-            "since": lambda one: when(one.created_at),
-            **attributes("channel", "scope", "reason", "source"),
+            **columns("since=created_at", "channel", "scope", "reason", "source"),
             "until": lambda one: utc(one.expires_at),
-            **attributes("state"),
+            **columns("state"),
             "hash": lambda one: one.address_hash[:12],
-            **attributes("detail"),
+            **columns("detail"),
         },
         as_json=as_json,
         noun="suppression",

@@ -12,8 +12,8 @@ from typer import Argument, Option
 from notifier.cli.arguments import read_context
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
-from notifier.cli.options import OfChannel, Variables
-from notifier.cli.output import AsJson, clean, count, hint, print_json, print_line, print_list, print_pairs
+from notifier.cli.options import AsJson, OfChannel, Variables
+from notifier.cli.output import clean, count, hint, print_json, print_line, print_list, print_pairs
 from notifier.domain.errors import InvalidMessage, NotFound, TemplateInvalid
 from notifier.domain.statuses import Channel
 
