@@ -1,4 +1,4 @@
-"""The command line: one more face of the client, the record, the templates and the settings. No rule lives here.
+"""The command line: a face of the client, the record, the templates and the settings. No rule lives here.
 
 `PANELS` names every command and its function. Whatever is slow to import (the database, the broker's worker, the
 template engine) is imported inside the command that needs it.
@@ -25,7 +25,6 @@ from notifier.cli import (
     held_suppressions,
     notification_actions,
     notifications,
-    partitions,
     privacy,
     providers,
     publish,
@@ -97,7 +96,7 @@ DB = Family(
     "db",
     "The tables of the database.",
     (
-        *(db.upgrade, db.current, partitions.partitions),
+        *(db.upgrade, db.current, db.partitions),
         *(privacy.new_key, privacy.reseal, privacy.retention, restored.after_restore),
     ),
 )

@@ -1,4 +1,4 @@
-"""What people type: contexts, maps and moments, turned into values. What is wrong with them is a usage error."""
+"""What people type, turned into contexts, maps and times. Mistakes are usage errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class GivenContext:
     """A context as it was typed."""
 
     values: dict[str, Any] = field(default_factory=dict)
-    #: Names of those that were given as bare text; the others have the type that they shall have.
+    #: Names given as bare text; the other values already have their type.
     texts: frozenset[str] = frozenset()
 
 
@@ -68,7 +68,7 @@ def read_choices(kind: type[Choice], text: str, option: str) -> list[Choice]:
 
 
 def channel_of(to: object) -> Channel:
-    """The channel of a recipient, where nobody says it: as `Client.send` has it."""
+    """The default channel of a recipient, as in `Client.send`."""
     return Channel.SMS if isinstance(to, str) and to.startswith("+") else Channel.EMAIL
 
 
@@ -80,12 +80,12 @@ def read_id(text: str) -> UUID:
 
 
 def read_past(text: str) -> datetime:
-    """A moment that lies behind: `2h`, `3d` (ago), `2026-11-22` (midnight, UTC), or RFC 3339."""
+    """A time in the past: `2h`, `3d` (ago), `2026-11-22` (midnight, UTC), or RFC 3339."""
     return read_moment(text, now=datetime.now(UTC), direction=-1)
 
 
 def read_future(text: str) -> datetime:
-    """A moment ahead: `2h`, `3d` (from now), `2026-11-22` (midnight, UTC), or RFC 3339."""
+    """A time in the future: `2h`, `3d` (from now), `2026-11-22` (midnight, UTC), or RFC 3339."""
     return read_moment(text, now=datetime.now(UTC), direction=+1)
 
 

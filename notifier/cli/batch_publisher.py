@@ -1,4 +1,4 @@
-"""Publish lines in chunks: bad ones are set aside with their faults, good ones go, and going again is safe."""
+"""Publish lines in chunks: bad ones are set aside with their faults, good ones are sent. Repeating it is safe."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class BatchDefaults:
-    """What lines that do not say it get from the command line."""
+    """What the command line gives to lines that lack it."""
 
     producer: str
     channel: Channel | None = None
@@ -78,7 +78,7 @@ class BatchPublisher:
         """Publish them all; yields after each chunk.
 
         Raises:
-            PublishFailed: some of the chunk in hand may be published; going again sends nothing twice.
+            PublishFailed: some of the current chunk may be published; publishing again sends nothing twice.
         """
         waiting = iter(lines)
         while chunk := list(islice(waiting, CHUNK)):
@@ -129,7 +129,7 @@ class BatchPublisher:
         return self._client.send_many(entries, channel=channel, lane=lane) if entries else ()
 
     def _completed(self, line: Line) -> dict[str, Any]:
-        """The line with the defaults, and with a key that is the same when the file is published again."""
+        """The line with the defaults, and with a key that stays the same when the file is published again."""
         entry = {"producer": self._defaults.producer, **self._defaults.fields, **line.entry}
         for name in ("context", "metadata"):
             default, own = self._defaults.fields.get(name), line.entry.get(name)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from notifier.config.settings import Settings
     from notifier.store.unread_bounces import UnreadView
 
-#: sysexits.h: try again later. For everything: what else a mail server does with a failed bounce is drop it.
+#: sysexits.h: try again later. For every failure: otherwise a mail server drops the bounce.
 EX_TEMPFAIL = 75
 
 
@@ -139,7 +139,7 @@ def _print_unread(one: UnreadView) -> None:
 
 
 def _take_one(world: Wiring) -> int:
-    """The exit code. Whatever goes wrong, the mail server is to keep the mail and come again."""
+    """Returns the exit code. After any failure the mail server is to keep the mail and try again."""
     try:
         from notifier.feedback.bounce_server import KEPT_BYTES
 

@@ -1,4 +1,4 @@
-"""What `notifier doctor` checks: each thing that can be wrong, with what to do about it."""
+"""What `notifier doctor` checks, with what to do about each problem."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: Deadline of asking one provider. Seconds.
 PROVIDER_SECONDS = 5.0
-#: A producer whose files take up so much of the quota is named.
+#: A producer whose files use this share of its quota is named.
 FULL = 0.8
 
 

@@ -30,7 +30,7 @@ from notifier.domain.errors import NotFound
 if TYPE_CHECKING:
     from notifier.broker.dead_letters import DeadLetter, Requeueing
 
-#: Dead letters that are searched for one of a given id.
+#: How many dead letters are searched for one id.
 SEARCHED_LETTERS = 10_000
 
 

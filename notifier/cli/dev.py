@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from notifier.dev.demo import DemoOutcome, DemoReport
     from notifier.dev.local import LocalWorld, Place
 
-#: `up` has so much longer than its programs: its servers end after them. Seconds.
+#: How much longer than its programs `up` has to stop: its servers end after them. Seconds.
 SERVERS_SECONDS = 45.0
 _EXAMPLE = "login_code +15550100123 --context code=042137 --context valid_minutes=10"
 
@@ -51,7 +51,7 @@ def up() -> None:
         upgrade(database_url)
         wanted, api, where = _api_program(settings, world)
         world.places += [*where, Place("producers", in_words(settings.structure, broker_url))]
-        # A person reads along.
+        # For people to read.
         logs = {"NOTIFIER_LOG_FORMAT": "text"} if settings.log_format == "auto" else {}
         variables, grace = {**world.environment, **logs, **api}, settings.grace_seconds
         programs = Programs(variables, data_dir / "logs", programs=wanted, grace_seconds=grace)
@@ -187,9 +187,14 @@ def _outcome_json(outcome: DemoOutcome) -> dict[str, Any]:
 
 
 def _print_report(report: DemoReport) -> None:
+    from notifier.cli.timeline import timeline
+
     for outcome in report.outcomes:
         print_line(f"{outcome.planned.template} {outcome.planned.title}, to {outcome.planned.to}", "bold")
-        _print_timeline(outcome)
+        steps = timeline(outcome.story) if outcome.story else []
+        for step in steps:
+            print_line(f"  +{(step.at - steps[0].at).total_seconds():.3f} s  {one_line(step.text)}")
+        print_line()
     print_line("Summary", "bold")
     for outcome in report.outcomes:
         _print_summary_line(outcome)
@@ -199,15 +204,6 @@ def _print_report(report: DemoReport) -> None:
     if report.ok:
         print_line(f"everything ended as expected, in {report.seconds:.1f} s", "green")
         hint("next: `notifier up` runs the same service and keeps it running")
-
-
-def _print_timeline(outcome: DemoOutcome) -> None:
-    from notifier.cli.timeline import timeline
-
-    steps = timeline(outcome.story) if outcome.story else []
-    for step in steps:
-        print_line(f"  +{(step.at - steps[0].at).total_seconds():.3f} s  {one_line(step.text)}")
-    print_line()
 
 
 def _print_summary_line(outcome: DemoOutcome) -> None:

@@ -1,4 +1,4 @@
-"""`notifier doctor`: a checklist of everything that can be wrong, each with what to do about it."""
+"""`notifier doctor`: a checklist of everything that can be wrong."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def doctor(context: typer.Context, as_json: AsJson = False) -> None:
     for check in _checks(wiring(context)):
         checks.append(check)
         if not as_json:
-            _print(check)
+            mark = ("✗ ", "bold red") if not check.ok else ("! ", "bold yellow") if check.fix else ("✓ ", "green")
+            fix = f" → {clean(check.fix)}" if check.fix else ""
+            print_parts(mark, (check.name, "bold"), (f": {clean(check.detail)}", ""), (fix, "cyan"))
     wrong = sum(not check.ok for check in checks)
     if as_json:
         print_json(checks)
@@ -37,7 +39,7 @@ def doctor(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 def _checks(world: Wiring) -> Iterator[Check]:
-    """As they are made: asking a provider that is away takes seconds."""
+    """One by one, because asking a provider that is away takes seconds."""
     from notifier.cli.check_result import Check
     from notifier.cli.checks import all_checks
 
@@ -50,9 +52,3 @@ def _checks(world: Wiring) -> Iterator[Check]:
     yield Check("settings", True, f"{found}; templates in {settings.templates}")
     with world.services() as services:
         yield from all_checks(services)
-
-
-def _print(check: Check) -> None:
-    mark, style = ("✗", "bold red") if not check.ok else ("!", "bold yellow") if check.fix else ("✓", "green")
-    fix = f" → {clean(check.fix)}" if check.fix else ""
-    print_parts((f"{mark} ", style), (check.name, "bold"), (f": {clean(check.detail)}", ""), (fix, "cyan"))

@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from notifier.cli.output import clean, hint, print_parts
+from notifier.cli.output import clean, first_line, hint, print_parts
 from notifier.domain.errors import (
     ConfigurationError,
     InvalidMessage,
@@ -28,7 +28,7 @@ from notifier.runtime.shutdown import Stopped
 FAILED = 1
 WRONG_USAGE = 2
 INTERRUPTED = 130
-#: A command that was told to stop has so long for it. Seconds.
+#: How long a command has to stop when told to. Seconds.
 GRACE_SECONDS = 10.0
 
 
@@ -74,9 +74,8 @@ def explain(error: Exception) -> int:
             elif isinstance(error, ServiceUnavailable | PublishFailed):
                 hint("next: notifier doctor")
             return FAILED
-    first_line = (str(error).splitlines() or [""])[0]
     report(
-        f"{type(error).__name__}: {first_line}\nThis is a fault of notifier's own. Run it again with "
+        f"{type(error).__name__}: {first_line(error)}\nThis is a fault of notifier's own. Run it again with "
         "NOTIFIER_LOG_LEVEL=debug to see where, and report it."
     )
     return FAILED

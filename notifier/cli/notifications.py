@@ -124,7 +124,7 @@ def stuck(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 def _print_stuck(one: Stuck, explained: Collection[tuple[Channel | None, Reason | None]]) -> None:
-    """`explained`: channel and reason of each open circuit, which says already what to do."""
+    """`explained`: channel and reason of each open circuit, whose own lines already say what to do."""
     late = one.late
     print_line(f"{late.count} × {late.channel} {late.lane}: {one.why}", "bold")
     print_line(f"  since {utc(late.oldest)} UTC" + (f"; {one_line(late.detail)}" if late.detail else ""))

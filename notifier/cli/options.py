@@ -114,8 +114,8 @@ class ActionOptions:
 
 @dataclass(frozen=True)
 class MessageOptions:
-    """Fields of a message, for `send`; for the lines of a file that do not have them, for `publish`. Both add
-    times, which they read differently."""
+    """Fields of a message: for `send`, and in `publish` for lines that lack them. Each adds times, which it reads
+    in its own way."""
 
     values: Variables = None
     channel: Annotated[Channel | None, Option(help="Default: sms for a number, otherwise email.")] = None

@@ -46,6 +46,10 @@ def clean(text: str) -> str:
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
+def first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
+
+
 def one_line(text: str) -> str:
     """`clean`, with line breaks and tabs spelled out, too: for cells and lists."""
     return clean(text).replace("\n", "\\n").replace("\t", "\\t")
@@ -60,7 +64,7 @@ def utc(moment: datetime | None, *, milliseconds: bool = False) -> str:
 
 
 def when(moment: datetime) -> str:
-    """A time in a table: on a terminal without this year's number, to leave room for the rest."""
+    """A time in a table. A terminal shows no year if it is this one, to leave room for the rest."""
     text = utc(moment)
     is_short = is_terminal(sys.stdout) and moment.astimezone(UTC).year == datetime.now(UTC).year
     return text[5:] if is_short else text
@@ -163,16 +167,13 @@ def print_list(
         hint(empty)
         return
     headers = list(columns)
-    rows = [[_cell(read(one)) for read in columns.values()] for one in found]
+    values = ((read(one) for read in columns.values()) for one in found)
+    rows = [[when(value) if isinstance(value, datetime) else value for value in row] for row in values]
     colours = {headers.index(name): [style(one) for one in found] for name, style in (styles or {}).items()}
     print_table(headers, rows, colours, droppable=droppable)
     more = f"; the next page: the same with --before {following}" if following else ""
     then = f"\nnext: {next_step}" if next_step else ""
     hint(f"{count(len(found), noun)}{more}{then}")
-
-
-def _cell(value: object) -> object:
-    return when(value) if isinstance(value, datetime) else value
 
 
 def columns(*names: str) -> dict[str, Callable[[Any], object]]:
@@ -183,8 +184,8 @@ def columns(*names: str) -> dict[str, Callable[[Any], object]]:
 
 @contextmanager
 def progress_bar(total: int | None = None, *, hidden: bool = False) -> Iterator[Callable[[str, int], None]]:
-    """A bar on a terminal, or a spinner without `total`; nothing elsewhere. Yields what to call after each step,
-    with what is done in words and how much of the total that is."""
+    """A bar on a terminal, or a spinner without `total`; nothing elsewhere. Yields a function to call
+    after each step, with the state in words and how much of the total is done."""
     if hidden or not is_terminal(sys.stderr):
         yield lambda _words, _done: None
         return

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from notifier.bootstrap import Services
     from notifier.config.settings import Settings
 
-#: Who published without proof within this long is named. Days.
+#: How far back producers without proof are searched for. Days.
 LOOKED_BACK_DAYS = 7
 
 

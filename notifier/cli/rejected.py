@@ -93,7 +93,8 @@ def _print_rejected(found: RejectedView) -> None:
     )
     print_line("\nwhy", "bold")
     for fault in found.faults:
-        print_line(f"  {one_line(_sentence(fault))}", "red")
+        sentence = f"{fault.get('field') or 'body'}: {fault.get('problem', '')}. {fault.get('fix', '')}."
+        print_line(f"  {one_line(sentence)}", "red")
     print_content(found.headers, found.body)
     hint("\nIt was not sent. Correct the producer and send it again. The bytes: add --raw")
 
@@ -102,10 +103,6 @@ def _why(found: RejectedView) -> str:
     first = found.faults[0] if found.faults else {}
     more = f" (and {len(found.faults) - 1} more)" if len(found.faults) > 1 else ""
     return f"{first.get('field') or 'body'}: {first.get('problem', '')}{more}"
-
-
-def _sentence(fault: dict[str, str]) -> str:
-    return f"{fault.get('field') or 'body'}: {fault.get('problem', '')}. {fault.get('fix', '')}."
 
 
 @grouped
@@ -130,7 +127,7 @@ def replay(
 
         def perform(**how: Any) -> ActionResult:
             if how.get("dry_run"):
-                return act(_publish_nothing, **how)
+                return act(lambda _: None, **how)
             with requeueing(context) as broker:
                 return act(broker.publish, **how)
 
@@ -162,7 +159,3 @@ def _selection(ids: list[UUID] | None, **conditions: Any) -> RejectedSelection:
     if bool(ids) == has_conditions:
         raise typer.BadParameter("choose messages: give IDs, or conditions such as --code; not both")
     return RejectedSelection(tuple(ids or ()), **conditions)
-
-
-def _publish_nothing(raw: object) -> None:
-    """For a dry run."""

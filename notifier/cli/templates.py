@@ -185,10 +185,13 @@ def _print_rendered(rendered: Rendered, template: Template) -> None:
 
 
 def _size(text: str, size: Segments, budget: int | None) -> str:
+    from notifier.rendering import segments
+
     left = characters_left(text, size)
     parts = [f"{size.encoding}, {count(size.count, 'segment')}, {size.units} units, {left} left in the last one"]
     if size.encoding == "UCS-2":
-        parts.append("because of " + " ".join(sorted(_outside_gsm(text))[:10]))
+        outside = {character for character in text if segments(character).encoding == "UCS-2"}
+        parts.append("because of " + " ".join(sorted(outside)[:10]))
     if budget:
         parts.append(f"budget {budget}" if size.count <= budget else f"over its budget of {budget}")
     return "; ".join(parts)
@@ -202,12 +205,6 @@ def characters_left(text: str, size: Segments) -> int:
     while segments(text + "a" * (left + 1)).count <= size.count:
         left += 1
     return left
-
-
-def _outside_gsm(text: str) -> set[str]:
-    from notifier.rendering import segments
-
-    return {character for character in text if segments(character).encoding == "UCS-2"}
 
 
 def _rendered_as_json(rendered: Rendered) -> dict[str, Any]:

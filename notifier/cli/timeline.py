@@ -13,7 +13,7 @@ from notifier.domain.statuses import MessageProof
 
 if TYPE_CHECKING:
     from notifier.store.attachments import AttachmentView
-    from notifier.store.search import AttemptView, EventView, NotificationView, Story
+    from notifier.store.search import AttemptView, EventView, Story
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,8 @@ class Step:
 
 def print_story(story: Story) -> None:
     notification = story.notification
-    _print_headline(notification)
+    words = clean(status_in_words(notification.status))
+    print_parts((str(notification.id), "bold"), ("  ", ""), (words, status_style(notification.status)))
     print_pairs(_facts(story))
     print_line()
     steps = timeline(story)
@@ -36,7 +37,8 @@ def print_story(story: Story) -> None:
     offsets = [f"+{(step.at - origin).total_seconds():.3f} s" for step in steps]
     width = max((len(offset) for offset in offsets), default=0)
     for step, offset in zip(steps, offsets, strict=True):
-        _print_step(f"{offset:>{width}}  {utc(step.at, milliseconds=True)}  ", step)
+        when = f"{offset:>{width}}  {utc(step.at, milliseconds=True)}  "
+        print_parts((when, "dim"), (one_line(step.text), status_style(step.status) if step.status else ""))
 
 
 def story_as_json(story: Story) -> dict[str, object]:
@@ -122,12 +124,3 @@ def _file_in_words(file: AttachmentView) -> str:
     if file.name is None:
         return f"{file.id} (deleted)"
     return f"{file.name} ({file.content_type}, {file.size} bytes)"
-
-
-def _print_headline(notification: NotificationView) -> None:
-    words = clean(status_in_words(notification.status))
-    print_parts((str(notification.id), "bold"), ("  ", ""), (words, status_style(notification.status)))
-
-
-def _print_step(when: str, step: Step) -> None:
-    print_parts((when, "dim"), (one_line(step.text), status_style(step.status) if step.status else ""))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: Between two looks at the record. Seconds.
 POLL_SECONDS = 0.1
-#: Among so many of the newest notifications, or rejected messages, ours is looked for.
+#: How many of the newest notifications, or rejected messages, are searched for ours.
 LOOKED_AT = 50
 
 _ENDED = FINAL_STATUSES | {Status.SENT}
@@ -28,7 +28,7 @@ _SUCCESS = frozenset({Status.SENT, Status.DELIVERED})
 
 
 class OutcomeWaiter:
-    """Made before the message is sent, so that what was there before is not taken for an answer."""
+    """Made before the message is sent, so that older notifications are not taken for its outcome."""
 
     def __init__(self, audit: Audit, to: str, key: str | None) -> None:
         self._audit = audit
@@ -75,7 +75,7 @@ class OutcomeWaiter:
         return next((found for found in self._audit.rejected(limit=LOOKED_AT) if ours in found.body), None)
 
     def _repeated(self) -> Story | None:
-        """The notification that ours is a repetition of, once the intake has noted that."""
+        """The notification that ours repeats, once the intake has recorded that."""
         first = self._first_with_key()
         return first if first and first.duplicates > self._duplicates_before else None
 
