@@ -101,6 +101,7 @@ class ActionEnding(Generic[R]):
         return int(result.changed)
 
     def total(self, result: Any) -> int:
+        """How many are looked at, for the progress bar."""
         return self.count(result)
 
     def question(self, result: R) -> str:

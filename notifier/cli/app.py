@@ -35,6 +35,7 @@ from notifier.cli import (
     schema,
     send,
     services,
+    stuck,
     suppressions,
     templates,
 )
@@ -125,7 +126,7 @@ PANELS: Mapping[str, Sequence[Command | Family]] = {
     "Send": (send.send, publish.publish, relay.relay),
     "Find out": (notifications.show, notifications.search, REJECTED),
     "Act": (
-        *(notifications.stuck, notification_actions.retry, notification_actions.cancel),
+        *(stuck.stuck, notification_actions.retry, notification_actions.cancel),
         *(notification_actions.resolve, SUPPRESSIONS, CALLBACKS, PROVIDERS),
     ),
     "Set up": (doctor.doctor, TEMPLATES, DB, QUEUES, SCHEMA, KEYS),

@@ -118,15 +118,14 @@ class BatchPublisher:
         """Send those that are valid; the client checks all of them before it publishes any."""
         bad: dict[int, list[Fault]] = {}
         try:
-            self.progress.sent += len(self._send_all(channel, lane, [entry for _, entry in numbered]))
+            entries = [entry for _, entry in numbered]
+            self.progress.sent += len(self._client.send_many(entries, channel=channel, lane=lane))
         except InvalidMessage as error:
             bad = _by_position(error.faults)
             good = [entry for position, (_, entry) in enumerate(numbered) if position not in bad]
-            self.progress.sent += len(self._send_all(channel, lane, good))
+            if good:
+                self.progress.sent += len(self._client.send_many(good, channel=channel, lane=lane))
         return [BadLine(numbered[position][0], tuple(faults)) for position, faults in bad.items()]
-
-    def _send_all(self, channel: Channel, lane: Lane, entries: Sequence[Mapping[str, Any]]) -> Sequence[object]:
-        return self._client.send_many(entries, channel=channel, lane=lane) if entries else ()
 
     def _completed(self, line: Line) -> dict[str, Any]:
         """The line with the defaults, and with a key that stays the same when the file is published again."""
@@ -141,12 +140,8 @@ class BatchPublisher:
 
     def _queue(self, entry: Mapping[str, Any]) -> tuple[Channel, Lane]:
         faults: list[Fault] = []
-        channel = _choice(
-            entry.get("channel") or self._defaults.channel or channel_of(entry.get("to")),
-            Channel,
-            "channel",
-            faults,
-        )
+        wanted = entry.get("channel") or self._defaults.channel or channel_of(entry.get("to"))
+        channel = _choice(wanted, Channel, "channel", faults)
         lane = _choice(entry.get("lane") or self._defaults.lane, Lane, "lane", faults)
         if channel is None or lane is None:
             raise InvalidMessage(faults)

@@ -21,7 +21,7 @@ from notifier.cli.output import columns, hint, print_json, print_line, print_lis
 from notifier.domain.statuses import CallbackFailure, CallbackState, Status
 
 if TYPE_CHECKING:
-    from notifier.operations.callbacks import CallbackReplay, StuckEndpoint
+    from notifier.operations.callbacks import CallbackReplay
     from notifier.store.callbacks import CallbackFilter, CallbackView
 
 
@@ -196,10 +196,3 @@ def resume(
     if not as_json:
         print_line(f"{endpoint} is called again")
     REPLAY.report(done, as_json=as_json)
-
-
-def print_stuck(one: StuckEndpoint) -> None:
-    """Say why callbacks do not arrive, for `notifier stuck`."""
-    print_line(f"{one.late.count} × callbacks of {one.late.endpoint}: {one.why}", "bold")
-    print_line(f"  since {utc(one.late.oldest)} UTC")
-    hint(f"  next: {one.fix}")

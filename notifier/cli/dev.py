@@ -173,17 +173,10 @@ def _as_json(report: DemoReport) -> dict[str, Any]:
 
 
 def _outcome_json(outcome: DemoOutcome) -> dict[str, Any]:
-    planned, story = outcome.planned, outcome.story
-    return {
-        "id": str(story.notification.id) if story else None,
-        "channel": planned.channel,
-        "template": planned.template,
-        "locale": planned.locale,
-        "to": planned.to,
-        "status": story.notification.status if story else None,
-        "reason": story.notification.reason if story else None,
-        "attempts": story.notification.attempt_count if story else 0,
-    }
+    found = outcome.story.notification if outcome.story else None
+    planned = {name: getattr(outcome.planned, name) for name in ("channel", "template", "locale", "to")}
+    reached = {"status": found and found.status, "reason": found and found.reason}
+    return {"id": found and str(found.id), **planned, **reached, "attempts": found.attempt_count if found else 0}
 
 
 def _print_report(report: DemoReport) -> None:

@@ -14,11 +14,10 @@ from notifier.cli.actions import SelectionEnding, run_action
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
 from notifier.cli.options import ActionOptions, PageOptions, Since, Until, grouped
-from notifier.cli.output import columns, hint, print_line, print_list, utc
+from notifier.cli.output import columns, hint, print_line, print_list
 
 if TYPE_CHECKING:
     from notifier.operations import ActionResult
-    from notifier.operations.held_suppressions import StuckHolding
     from notifier.store.held_suppressions import HeldFilter
     from notifier.store.suppressions import SuppressionFilter
 
@@ -109,11 +108,3 @@ def _run(perform: Callable[..., ActionResult], verb: str, done: str, options: Ac
         hint("next: notifier retry ID, for what was suppressed meanwhile and is still wanted")
     else:
         hint("next: notifier suppressions list --since 1h")
-
-
-def print_stuck(stuck: StuckHolding) -> None:
-    """For `notifier stuck`."""
-    print_line(stuck.why, "bold")
-    for alarm in stuck.late.alarms:
-        print_line(f"  {alarm.scope}: since {utc(alarm.since)} UTC, until {utc(alarm.until)} at least")
-    hint(f"  next: {stuck.fix}")

@@ -10,10 +10,10 @@ from typer import Argument
 from notifier.cli.actions import operator
 from notifier.cli.context import wiring
 from notifier.cli.options import AsJson, Why
-from notifier.cli.output import hint, one_line, print_json, print_line, print_table, utc
+from notifier.cli.output import hint, print_json, print_table, utc
 
 if TYPE_CHECKING:
-    from notifier.operations.providers import OpenCircuit, ProviderView, SenderView
+    from notifier.operations.providers import ProviderView, SenderView
 
 
 Name = Annotated[str, Argument(help="Name of the provider, as in notifier.toml.", show_default=False)]
@@ -87,13 +87,3 @@ def weigh(
     hint(
         f"{name} has {'the configured weight' if weight is None else f'weight {weight}'}. next: notifier providers"
     )
-
-
-def print_circuit(one: OpenCircuit) -> None:
-    """Say whose circuit is open, and whom it stops, for `notifier stuck`."""
-    print_line(one.why, "bold")
-    until = f", next try {utc(one.until)}" if one.until else ""
-    print_line(f"  since {utc(one.since)} UTC{until}" + (f"; {one_line(one.detail)}" if one.detail else ""))
-    whose = f", of {', '.join(one.producers)}" if one.producers else ""
-    print_line(f"  {one.waiting} wait for it{whose}")
-    hint(f"  next: {one.fix}")

@@ -17,7 +17,7 @@ from typer import Argument, Option
 from notifier.cli.arguments import read_context, read_moment_exactly
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
-from notifier.cli.files import opened, opened_csv, written
+from notifier.cli.files import opened, written
 from notifier.cli.options import AsJson, MessageOptions, grouped
 from notifier.cli.output import clean, hint, print_json, print_line, progress_bar, warn
 from notifier.domain.errors import PublishFailed
@@ -89,7 +89,7 @@ def publish(
     form = _format(file, written_as)
     world = wiring(context)
     with ExitStack() as stack:
-        text = stack.enter_context(opened_csv(file) if form is Format.CSV else opened(file, newline="\n"))
+        text = stack.enter_context(opened(file, newline="" if form is Format.CSV else "\n"))
         log = stack.enter_context(written(errors, "--errors")) if errors else None
         settings = world.settings()
         client = stack.enter_context(world.client(settings, message.producer))

@@ -17,7 +17,7 @@ from notifier.cli.actions import operator
 from notifier.cli.arguments import channel_of
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED, report_faults
-from notifier.cli.files import opened_csv, written
+from notifier.cli.files import opened, written
 from notifier.cli.held_suppressions import OfProvider, OfSender
 from notifier.cli.labels import SUPPRESSIONS
 from notifier.cli.options import (
@@ -281,7 +281,7 @@ def import_(
                 )
 
     defaults = SuppressionDefaults(f"import:{operator()}", channel, scope, reason)
-    with _services(context) as services, opened_csv(file) as text:
+    with _services(context) as services, opened(file, newline="") as text:
         done = services.suppression_files.read(text, defaults, on_bad_line, dry_run=dry_run)
     if as_json:
         print_json({"new": done.new, "known": done.known, "ended": done.ended, "bad": bad})
