@@ -55,8 +55,7 @@ def run(name: Annotated[str, Option(help="Name of this worker; %h is the host.")
     """
     from notifier.cli.services import program_settings
 
-    settings = program_settings("callbacks")
-    settings.require("database_url")
+    settings = program_settings("callbacks", needs_database=True)
     from notifier.worker.run import run_worker
 
     # Two workers of one name cannot run on one broker.

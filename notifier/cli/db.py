@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
-from typer import Option
 
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
-from notifier.cli.options import AsJson
+from notifier.cli.options import AsJson, DryRun, Now, check_now
 from notifier.cli.output import hint, print_json, print_line, print_table, warn
 from notifier.domain.errors import ServiceUnavailable
 
@@ -61,23 +60,14 @@ def current(context: typer.Context, as_json: AsJson = False) -> None:
         raise typer.Exit(FAILED)
 
 
-def partitions(
-    context: typer.Context,
-    now: Annotated[bool, Option("--now", help="Create what is missing; Beat does it every night.")] = False,
-    dry_run: Annotated[
-        bool, Option("--dry-run", help="Only show what is missing, and how many rows have to be moved.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
+def partitions(context: typer.Context, now: Now = False, dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Show or create the missing monthly partitions, and move their rows into them.
 
     Exits 1 if a month could not be created.
     """
     from notifier.store.schema.partitions import made_until, missing_months, strays
 
-    if now == dry_run:
-        fix = "give one of the two: --dry-run shows, --now creates"
-        raise typer.BadParameter(fix, param_hint="--now / --dry-run")
+    check_now(now=now, dry_run=dry_run)
     with wiring(context).services() as services:
         missing = missing_months(services.engine)
         made = _make(services) if now else None

@@ -62,7 +62,9 @@ def explain(error: Exception) -> int:
         traceback.print_exception(error)
     match error:
         case InvalidMessage():
-            report_faults("the message is not valid; nothing was sent", error)
+            report("the input is not valid; nothing was sent or changed")
+            for fault in error.faults:
+                sys.stderr.write(f"  {clean(str(fault))}\n")
             return FAILED
         case ConfigurationError():
             report(str(error))
@@ -83,12 +85,6 @@ def explain(error: Exception) -> int:
 
 def report(text: str) -> None:
     print_parts(("error: ", "bold red"), (clean(text), ""), stream=sys.stderr)
-
-
-def report_faults(text: str, error: InvalidMessage) -> None:
-    report(text)
-    for fault in error.faults:
-        sys.stderr.write(f"  {clean(str(fault))}\n")
 
 
 def _forget_standard_output() -> None:

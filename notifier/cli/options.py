@@ -14,7 +14,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 from uuid import UUID
 
-from typer import Argument, Option
+from typer import Argument, BadParameter, Option
 
 from notifier.cli.arguments import read_future, read_id, read_metadata, read_past
 from notifier.domain.statuses import Channel, Reason, Status
@@ -42,6 +42,7 @@ AsJson = Annotated[bool, Option("--json", help="Print JSON and nothing else.")]
 Ids = Annotated[list[UUID] | None, ids_of("notifications")]
 Why = Annotated[str | None, Option(metavar="TEXT", help="Why you do it; kept in the operator record.")]
 DryRun = Annotated[bool, Option("--dry-run", help="Count what would be done, and do nothing.")]
+Now = Annotated[bool, Option("--now", help="Do it now, to the end; Beat does it every night.")]
 Yes = Annotated[bool, Option("--yes", "-y", help="Do not ask for confirmation.")]
 Since = Annotated[datetime | None, past("Not before: 2h or 3d (ago), 2026-11-22 or RFC 3339.")]
 Until = Annotated[datetime | None, past("Before; written like --since.")]
@@ -68,6 +69,12 @@ Raw = Annotated[bool, Option("--raw", help="Write the stored bytes to standard o
 Operand = Annotated[
     UUID, Argument(parser=read_id, metavar="ID", help="All 36 characters of the ID.", show_default=False)
 ]
+
+
+def check_now(*, now: bool, dry_run: bool) -> None:
+    if now == dry_run:
+        fix = "give one of the two: --dry-run counts, --now does it"
+        raise BadParameter(fix, param_hint="--now / --dry-run")
 
 
 @dataclass(frozen=True, slots=True)

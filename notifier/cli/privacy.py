@@ -11,7 +11,7 @@ from typer import Argument, Option
 
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
-from notifier.cli.options import AsJson
+from notifier.cli.options import AsJson, DryRun, Now, check_now
 from notifier.cli.output import hint, print_json, print_line, print_table, progress_bar, warn
 
 if TYPE_CHECKING:
@@ -87,17 +87,9 @@ def _print_resealed(done: Resealed, *, is_on: bool) -> None:
         hint("everything is under the first key: remove the older ones when no backup needs them")
 
 
-def retention(
-    context: typer.Context,
-    now: Annotated[bool, Option("--now", help="Apply it now, to the end; Beat does it every night.")] = False,
-    dry_run: Annotated[bool, Option("--dry-run", help="Only count what would be done.")] = False,
-    as_json: AsJson = False,
-) -> None:
+def retention(context: typer.Context, now: Now = False, dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Show or apply [retention] of notifier.toml: redact, delete and drop what is old."""
-    if now == dry_run:
-        raise typer.BadParameter(
-            "give one of the two: --dry-run counts, --now applies it", param_hint="--now / --dry-run"
-        )
+    check_now(now=now, dry_run=dry_run)
     with wiring(context).services() as services:
         tables = services.settings.structure.retention
         if dry_run:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from notifier.config.settings import Settings
 
 
-def program_settings(program: str, *, use_running: bool = True) -> Settings:
+def program_settings(program: str, *, needs_database: bool = False, use_running: bool = True) -> Settings:
     from notifier.config.logs import configure
     from notifier.config.settings import load_settings
     from notifier.runtime.connection_limit import raise_file_limit
@@ -23,6 +23,8 @@ def program_settings(program: str, *, use_running: bool = True) -> Settings:
     settings = load_settings(use_running=use_running)
     configure(settings.log_level, settings.log_format, program=program)
     raise_file_limit()
+    if needs_database:
+        settings.require("database_url")
     return settings
 
 
@@ -72,8 +74,7 @@ def worker(
     """
     chosen_lanes = read_choices(Lane, lanes, "--lanes")
     chosen_channels = read_choices(Channel, channels, "--channels")
-    settings = program_settings("worker")
-    settings.require("database_url")
+    settings = program_settings("worker", needs_database=True)
     from notifier.worker.run import run_worker
 
     takes_callbacks = chosen_lanes != [Lane.URGENT] if callbacks is None else callbacks
@@ -99,8 +100,7 @@ def api() -> None:
 
     if not has_web():
         raise MissingPackage("the HTTP API needs more packages: pip install 'notifier[web]'")
-    settings = program_settings("api")
-    settings.require("database_url")
+    settings = program_settings("api", needs_database=True)
     from notifier.api.server import serve
     from notifier.worker.app import make_app
     from notifier.worker.tasks import task_publisher

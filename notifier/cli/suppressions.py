@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +14,7 @@ from notifier.cli import held_suppressions
 from notifier.cli.actions import operator
 from notifier.cli.arguments import channel_of
 from notifier.cli.context import wiring
-from notifier.cli.exit_codes import FAILED, report_faults
+from notifier.cli.exit_codes import FAILED
 from notifier.cli.files import opened, written
 from notifier.cli.held_suppressions import OfProvider, OfSender
 from notifier.cli.labels import SUPPRESSIONS
@@ -33,11 +31,9 @@ from notifier.cli.options import (
     grouped,
 )
 from notifier.cli.output import clean, columns, count, hint, print_json, print_line, print_list, utc
-from notifier.domain.errors import InvalidMessage
 from notifier.domain.statuses import SuppressionReason
 
 if TYPE_CHECKING:
-    from notifier.bootstrap import Services
     from notifier.feedback.suppression_csv import Bad
     from notifier.store.suppressions import SuppressionView
 
@@ -65,16 +61,6 @@ class SuppressionOptions:
     until: Until = None
 
 
-@contextmanager
-def _services(context: typer.Context) -> Iterator[Services]:
-    try:
-        with wiring(context).services() as services:
-            yield services
-    except InvalidMessage as error:
-        report_faults("the input is not valid; nothing was done", error)
-        raise typer.Exit(FAILED) from None
-
-
 @grouped
 def list_(
     context: typer.Context,
@@ -89,7 +75,7 @@ def list_(
     from notifier.store.suppressions import SuppressionFilter
 
     wanted = SuppressionFilter(**asdict(filters), reason=reason, with_ended=ended)
-    with _services(context) as services:
+    with wiring(context).services() as services:
         found, following = services.suppressions.page(wanted, limit=page.limit, before=page.before)
     print_list(
         found,
@@ -111,7 +97,7 @@ def list_(
 
 def show(context: typer.Context, address: Address, channel: OfChannel = None, as_json: AsJson = False) -> None:
     """Show whether a recipient is suppressed, with the history: since when, why, who ended it."""
-    with _services(context) as services:
+    with wiring(context).services() as services:
         found = services.suppressions.find(channel or channel_of(address), address)
     if as_json:
         print_json(found)
@@ -153,7 +139,7 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Send nothing more to a recipient."""
-    with _services(context) as services:
+    with wiring(context).services() as services:
         is_new = services.suppressions.add(
             channel=channel or channel_of(address),
             address=address,
@@ -232,7 +218,7 @@ def _lift_one(
 ) -> None:
     """One recipient's, or those under a key that is lost."""
     source = f"operator:{operator()}"
-    with _services(context) as services:
+    with wiring(context).services() as services:
         if address is None:
             lifted = services.suppressions.lift_other_keys(source=source, detail=options.why)
         else:
@@ -281,7 +267,7 @@ def import_(
                 )
 
     defaults = SuppressionDefaults(f"import:{operator()}", channel, scope, reason)
-    with _services(context) as services, opened(file, newline="") as text:
+    with wiring(context).services() as services, opened(file, newline="") as text:
         done = services.suppression_files.read(text, defaults, on_bad_line, dry_run=dry_run)
     if as_json:
         print_json({"new": done.new, "known": done.known, "ended": done.ended, "bad": bad})
@@ -312,7 +298,7 @@ def export(
 
     wanted = SuppressionFilter(channel, scope, reason, with_ended=ended)
     exported = -1
-    with _services(context) as services, written(output, "--output", newline="") as file:
+    with wiring(context).services() as services, written(output, "--output", newline="") as file:
         for part in write_csv(services.suppressions.all(wanted)):
             file.write(part)
             exported += part.count("\r\n")
