@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from notifier.store.api_keys import KeyView
 
 
-Id = Annotated[str, Argument(metavar="ID", help="The 12 digits in the middle of the key.", show_default=False)]
+Id = Annotated[str, Argument(metavar="ID", help="The 12 digits in the middle of the key.")]
 
 
 @dataclass(frozen=True, slots=True)

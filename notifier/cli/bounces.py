@@ -75,8 +75,7 @@ def bounces(
 def unread(
     context: typer.Context,
     wanted: Annotated[
-        UUID | None,
-        Argument(parser=read_id, help="ID of a bounce, or of a notification.", metavar="[ID]", show_default=False),
+        UUID | None, Argument(parser=read_id, help="ID of a bounce, or of a notification.", metavar="[ID]")
     ] = None,
     *,
     page: PageOptions,

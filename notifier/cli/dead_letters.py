@@ -38,9 +38,7 @@ SEARCHED_LETTERS = 10_000
 class DeadOptions:
     """Which messages of the dead queue, and how."""
 
-    ids: Annotated[
-        list[str] | None, Argument(metavar="ID…", help="IDs as shown by `list`.", show_default=False)
-    ] = None
+    ids: Annotated[list[str] | None, Argument(metavar="ID…", help="IDs as shown by `list`.")] = None
     everything: Annotated[bool, Option("--all", help="Every message of the dead queue.")] = False
     why: Why = None
     yes: Yes = False
@@ -69,7 +67,7 @@ def list_(context: typer.Context, limit: Limit = 50, as_json: AsJson = False) ->
 
 def show(
     context: typer.Context,
-    letter: Annotated[str, Argument(metavar="ID", help="ID as shown by `list`.", show_default=False)],
+    letter: Annotated[str, Argument(metavar="ID", help="ID as shown by `list`.")],
     raw: Raw = False,
     as_json: AsJson = False,
 ) -> None:

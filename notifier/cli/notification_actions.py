@@ -24,10 +24,7 @@ def retry(
     ids: Ids = None,
     *,
     status: Annotated[
-        Status | None,
-        Option(
-            metavar="STATUS", help="failed (the default), expired, undelivered or suppressed.", show_default=False
-        ),
+        Status | None, Option(metavar="STATUS", help="failed (the default), expired, undelivered or suppressed.")
     ] = None,
     reason: OfReason = None,
     filters: FilterOptions,
@@ -57,11 +54,7 @@ def cancel(
     *,
     status: Annotated[
         Status | None,
-        Option(
-            metavar="STATUS",
-            help="scheduled, queued, retrying or unknown; default: all of them.",
-            show_default=False,
-        ),
+        Option(metavar="STATUS", help="scheduled, queued, retrying or unknown; default: all of them."),
     ] = None,
     reason: OfReason = None,
     filters: FilterOptions,

@@ -35,7 +35,7 @@ def future(text: str) -> Any:
 
 def ids_of(things: str) -> Any:
     """An argument that takes any number of IDs."""
-    return Argument(parser=read_id, metavar="ID…", help=f"IDs of {things}.", show_default=False)
+    return Argument(parser=read_id, metavar="ID…", help=f"IDs of {things}.")
 
 
 AsJson = Annotated[bool, Option("--json", help="Print JSON and nothing else.")]
@@ -51,13 +51,7 @@ OfChannel = Annotated[Channel | None, Option(help="Only this channel.")]
 OfReason = Annotated[Reason | None, Option(help="The reason for its status, for example provider_unavailable.")]
 Limit = Annotated[int, Option(min=1, max=1000, help="Maximum number of results.")]
 Before = Annotated[
-    UUID | None,
-    Option(
-        parser=read_id,
-        metavar="ID",
-        help="Show the page after the one that ended with this ID.",
-        show_default=False,
-    ),
+    UUID | None, Option(parser=read_id, metavar="ID", help="Show the page after the one that ended with this ID.")
 ]
 Variables = Annotated[
     list[str] | None,
@@ -66,9 +60,7 @@ Variables = Annotated[
     ),
 ]
 Raw = Annotated[bool, Option("--raw", help="Write the stored bytes to standard output, unchanged.")]
-Operand = Annotated[
-    UUID, Argument(parser=read_id, metavar="ID", help="All 36 characters of the ID.", show_default=False)
-]
+Operand = Annotated[UUID, Argument(parser=read_id, metavar="ID", help="All 36 characters of the ID.")]
 
 
 def check_now(*, now: bool, dry_run: bool) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from notifier.operations.providers import ProviderView, SenderView
 
 
-Name = Annotated[str, Argument(help="Name of the provider, as in notifier.toml.", show_default=False)]
+Name = Annotated[str, Argument(help="Name of the provider, as in notifier.toml.")]
 
 
 def show(context: typer.Context, as_json: AsJson = False) -> None:

@@ -65,9 +65,7 @@ class LineOptions(MessageOptions):
 @grouped
 def publish(
     context: typer.Context,
-    file: Annotated[
-        Path, Argument(help="A .csv, .jsonl or .ndjson file; - for standard input.", show_default=False)
-    ],
+    file: Annotated[Path, Argument(help="A .csv, .jsonl or .ndjson file; - for standard input.")],
     *,
     message: LineOptions,
     written_as: Annotated[

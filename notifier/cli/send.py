@@ -37,10 +37,8 @@ class SendOptions(MessageOptions):
 @grouped
 def send(
     context: typer.Context,
-    template: Annotated[str, Argument(help="Name of the template.", show_default=False)],
-    to: Annotated[
-        str, Argument(help="E-mail address, or number as +15550100123.", metavar="TO", show_default=False)
-    ],
+    template: Annotated[str, Argument(help="Name of the template.")],
+    to: Annotated[str, Argument(help="E-mail address, or number as +15550100123.", metavar="TO")],
     *,
     message: SendOptions,
     wait: Annotated[

@@ -63,7 +63,6 @@ def worker(
         Option(
             "--callbacks/--no-callbacks",
             help="Also call producers' endpoints; default: yes, unless it delivers only urgent.",
-            show_default=False,
         ),
     ] = None,
     name: Annotated[str, Option(help="Name of this worker; %h is the host.")] = "",

@@ -41,9 +41,7 @@ if TYPE_CHECKING:
 #: Bad lines of a file that are shown to people; `--json` has them all.
 SHOWN_BAD = 50
 
-Address = Annotated[
-    str, Argument(help="E-mail address, or number as +15550100123.", metavar="ADDRESS", show_default=False)
-]
+Address = Annotated[str, Argument(help="E-mail address, or number as +15550100123.", metavar="ADDRESS")]
 Scope = Annotated[str, Option(help="global, sender:IDENTITY or category:NAME.")]
 OfScope = Annotated[str | None, Option(help="Only this scope: global, sender:IDENTITY or category:NAME.")]
 OfReason = Annotated[SuppressionReason | None, Option(help="Only this reason.")]
@@ -158,9 +156,7 @@ def add(
 @grouped
 def lift(
     context: typer.Context,
-    address: Annotated[
-        str | None, Argument(help="Address or number.", metavar="[ADDRESS]", show_default=False)
-    ] = None,
+    address: Annotated[str | None, Argument(help="Address or number.", metavar="[ADDRESS]")] = None,
     *,
     reason: Annotated[
         str | None, Option(metavar="REASON", help="Only this reason; or, in several words, the same as --why.")
@@ -242,7 +238,7 @@ def _lift_one(
 
 def import_(
     context: typer.Context,
-    file: Annotated[Path, Argument(help="A CSV file, or a list; - for standard input.", show_default=False)],
+    file: Annotated[Path, Argument(help="A CSV file, or a list; - for standard input.")],
     reason: Annotated[SuppressionReason, Option(help="For lines that give none.")] = SuppressionReason.MANUAL,
     scope: Scope = "global",
     channel: OfChannel = None,

@@ -107,7 +107,7 @@ def check(
 
 def preview(
     context: typer.Context,
-    name: Annotated[str, Argument(help="Name of the template.", show_default=False)],
+    name: Annotated[str, Argument(help="Name of the template.")],
     channel: Annotated[
         Channel | None, Option(help="Needed if both channels have a template of this name.")
     ] = None,
