@@ -28,17 +28,13 @@ Id = Annotated[str, Argument(metavar="ID", help="The 12 digits in the middle of 
 class GrantOptions:
     """What a key is for."""
 
-    producer: Annotated[
-        str | None, Option(help="The service it sends and reads for; an operator's key needs none.")
-    ] = None
+    producer: Annotated[str | None, Option(help="The service it is for; none for an operator's key.")] = None
     scope: Annotated[str, Option(help="What it may do, separated by commas: send, read, operate, admin.")] = (
         "send,read"
     )
     name: Annotated[str | None, Option(help="Who holds it; default: the producer.")] = None
     channels: Annotated[str | None, Option(help="Channels it may send on, for example sms; default: all.")] = None
-    templates: Annotated[
-        str | None, Option(help="Templates it may send, separated by commas, for example 'order_*,receipt'.")
-    ] = None
+    templates: Annotated[str | None, Option(help="Templates it may send: 'order_*,receipt'; default: all.")] = None
     rate: Annotated[float | None, Option(metavar="N", help="Maximum number of requests per second.")] = None
     expires: Annotated[datetime | None, future("Not valid after: 90d (from now), or a time.")] = None
     test: Annotated[bool, Option("--test", help="Messages sent with it go all the way, except to a provider.")] = (

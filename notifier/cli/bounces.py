@@ -38,12 +38,8 @@ EX_TEMPFAIL = 75
 
 def bounces(
     context: typer.Context,
-    listen: Annotated[
-        str, Option(help="Where to listen for LMTP or SMTP, as host:port; 0.0.0.0 is every address.")
-    ] = "127.0.0.1:2424",
-    from_stdin: Annotated[
-        bool, Option("--stdin", help="Read one mail from standard input, then end: for a pipe transport.")
-    ] = False,
+    listen: Annotated[str, Option(help="host:port for LMTP or SMTP; 0.0.0.0 is all.")] = "127.0.0.1:2424",
+    from_stdin: Annotated[bool, Option("--stdin", help="Read one mail from standard input, then end.")] = False,
 ) -> None:
     """Take bounces and complaints from the mail server.
 
@@ -75,7 +71,7 @@ def bounces(
 def unread(
     context: typer.Context,
     wanted: Annotated[
-        UUID | None, Argument(parser=read_id, help="ID of a bounce, or of a notification.", metavar="[ID]")
+        UUID | None, Argument(parser=read_id, help="Of a bounce or notification.", metavar="[ID]")
     ] = None,
     *,
     page: PageOptions,

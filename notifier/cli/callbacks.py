@@ -31,9 +31,7 @@ class CallbackOptions:
 
     producer: Annotated[str | None, Option(help="The producer that is told.")] = None
     endpoint: Annotated[str | None, Option(help="As shown by `notifier callbacks endpoints`.")] = None
-    notification: Annotated[
-        UUID | None, Option(parser=read_id, metavar="ID", help="Callbacks of this notification.")
-    ] = None
+    notification: Annotated[UUID | None, Option(parser=read_id, metavar="ID", help="Of this notification.")] = None
     failure: Annotated[CallbackFailure | None, Option(help="Why the last call failed, for example timeout.")] = (
         None
     )

@@ -114,9 +114,7 @@ def _follow(logs: dict[str, Path], stop: Event) -> list[Thread]:
 
 
 def demo(
-    folder: Annotated[
-        Path | None, Option(help="Use this empty folder and keep it: mails, logs, database.")
-    ] = None,
+    folder: Annotated[Path | None, Option(help="Use this empty folder and keep it: mails, logs, data.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run the whole service in a temporary folder, send a shop's examples through it, and show the outcome.

@@ -24,12 +24,12 @@ def retry(
     ids: Ids = None,
     *,
     status: Annotated[
-        Status | None, Option(metavar="STATUS", help="failed (the default), expired, undelivered or suppressed.")
+        Status | None, Option(metavar="STATUS", help="failed (default), expired, undelivered, suppressed.")
     ] = None,
     reason: OfReason = None,
     filters: FilterOptions,
     rate: Annotated[
-        float | None, Option(min=0.001, metavar="N", help="Maximum number per second; default: all at once.")
+        float | None, Option(min=0.001, metavar="N", help="Maximum per second; default: no limit.")
     ] = None,
     options: ActionOptions,
 ) -> None:
@@ -74,9 +74,7 @@ def resolve(
     context: typer.Context,
     ids: Annotated[list[UUID], ids_of("notifications")],
     sent: Annotated[bool, Option("--sent", help="The provider took it.")] = False,
-    resend: Annotated[
-        bool, Option("--resend", help="The provider did not take it, or a second copy is better than none.")
-    ] = False,
+    resend: Annotated[bool, Option("--resend", help="It did not, or two copies are better than none.")] = False,
     why: Why = None,
     as_json: AsJson = False,
 ) -> None:

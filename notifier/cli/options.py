@@ -50,9 +50,7 @@ OfProducer = Annotated[str | None, Option(help="The service that sent it.")]
 OfChannel = Annotated[Channel | None, Option(help="Only this channel.")]
 OfReason = Annotated[Reason | None, Option(help="The reason for its status, for example provider_unavailable.")]
 Limit = Annotated[int, Option(min=1, max=1000, help="Maximum number of results.")]
-Before = Annotated[
-    UUID | None, Option(parser=read_id, metavar="ID", help="Show the page after the one that ended with this ID.")
-]
+Before = Annotated[UUID | None, Option(parser=read_id, metavar="ID", help="The page after this ID.")]
 Variables = Annotated[
     list[str] | None,
     Option(
@@ -123,9 +121,7 @@ class MessageOptions:
     sender: Annotated[str | None, Option(help="Name of a sender identity in notifier.toml.")] = None
     reply_to: Annotated[str | None, Option(help="Name of the identity that receives replies.")] = None
     reference: Annotated[str | None, Option(help="Your own reference, to search for.")] = None
-    metadata: Annotated[
-        list[str] | None, Option(metavar="NAME=TEXT", help="Stored with the message; repeatable.")
-    ] = None
+    metadata: Annotated[list[str] | None, Option(metavar="NAME=TEXT", help="Stored with it; repeatable.")] = None
 
     def fields(self) -> dict[str, Any]:
         """Fields of the contract that no other option changes; None where nothing is given."""

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 
 def new_key(
-    key_id: Annotated[
-        str | None, Argument(metavar="[ID]", help="A name that no other key has; default: today's date.")
-    ] = None,
+    key_id: Annotated[str | None, Argument(metavar="[ID]", help="A new name; default: today's date.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a key for NOTIFIER_ENCRYPTION_KEYS and print it. It is stored nowhere: store it yourself."""
@@ -44,7 +42,7 @@ def new_key(
 def reseal(
     context: typer.Context,
     rehash: Annotated[
-        bool, Option("--rehash", help="Recreate all hashes of recipients, because NOTIFIER_HASH_KEY has changed.")
+        bool, Option("--rehash", help="Recreate all hashes: NOTIFIER_HASH_KEY has changed.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -77,7 +77,7 @@ def weigh(
     context: typer.Context,
     name: Name,
     weight: Annotated[
-        int | None, Argument(min=0, max=1000, help="Share of the traffic; default: the configured one.")
+        int | None, Argument(min=0, max=1000, help="Share of the traffic; default: as configured.")
     ] = None,
     why: Why = None,
 ) -> None:

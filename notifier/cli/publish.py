@@ -69,11 +69,9 @@ def publish(
     *,
     message: LineOptions,
     written_as: Annotated[
-        Format | None, Option("--format", help="Default: by the name of the file; jsonl for -.")
+        Format | None, Option("--format", help="Default: by the file's name; jsonl for -.")
     ] = None,
-    errors: Annotated[
-        Path | None, Option(metavar="FILE", help="Write every bad line to this file, as JSON lines.")
-    ] = None,
+    errors: Annotated[Path | None, Option(metavar="FILE", help="Write all bad lines there, as JSON.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Send a file of messages: CSV, or one JSON object per line.

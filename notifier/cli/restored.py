@@ -24,9 +24,7 @@ def after_restore(
     context: typer.Context,
     ids: Ids = None,
     *,
-    release: Annotated[
-        bool, Option("--release", help="Send held notifications: by ID, by conditions, or with --all.")
-    ] = False,
+    release: Annotated[bool, Option("--release", help="Send what is held: by ID, conditions or --all.")] = False,
     everything: Annotated[bool, Option("--all", help="With --release: everything that is held.")] = False,
     nothing_lost: Annotated[
         bool,

@@ -54,10 +54,8 @@ def intake() -> None:
 
 
 def worker(
-    lanes: Annotated[
-        str, Option(help="Lanes to deliver, separated by commas: urgent,normal,bulk.")
-    ] = "urgent,normal,bulk",
-    channels: Annotated[str, Option(help="Channels to deliver, separated by commas: email,sms.")] = "email,sms",
+    lanes: Annotated[str, Option(help="Lanes to deliver, separated by commas.")] = "urgent,normal,bulk",
+    channels: Annotated[str, Option(help="Channels to deliver, separated by commas.")] = "email,sms",
     callbacks: Annotated[
         bool | None,
         Option(

@@ -159,14 +159,12 @@ def lift(
     address: Annotated[str | None, Argument(help="Address or number.", metavar="[ADDRESS]")] = None,
     *,
     reason: Annotated[
-        str | None, Option(metavar="REASON", help="Only this reason; or, in several words, the same as --why.")
+        str | None, Option(metavar="REASON", help="Only this reason; several words count as --why.")
     ] = None,
     filters: SuppressionOptions,
     provider: OfProvider = None,
     sender: OfSender = None,
-    other_keys: Annotated[
-        bool, Option("--other-keys", help="Lift all that were made under a hash key that is lost.")
-    ] = False,
+    other_keys: Annotated[bool, Option("--other-keys", help="Lift all made under a lost hash key.")] = False,
     options: ActionOptions,
 ) -> None:
     """End the suppression of an address, or all that one --source made --since a time. They stay on record.
@@ -285,7 +283,7 @@ def export(
     reason: OfReason = None,
     ended: Ended = False,
     output: Annotated[
-        Path | None, Option("--output", "-o", metavar="FILE", help="Where to write; default: standard output.")
+        Path | None, Option("--output", "-o", metavar="FILE", help="Default: standard output.")
     ] = None,
 ) -> None:
     """Write suppressions as CSV, as hashes. `import` can read it again under the same hash key."""

@@ -108,9 +108,7 @@ def check(
 def preview(
     context: typer.Context,
     name: Annotated[str, Argument(help="Name of the template.")],
-    channel: Annotated[
-        Channel | None, Option(help="Needed if both channels have a template of this name.")
-    ] = None,
+    channel: Annotated[Channel | None, Option(help="Needed if both channels have this template.")] = None,
     values: Variables = None,
     locale: Annotated[str | None, Option(help="Language of the reader, for example fr or fr-CA.")] = None,
     sample: Annotated[int, Option(min=1, help="Which sample of the template, without --context.")] = 1,
