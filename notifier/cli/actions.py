@@ -98,7 +98,6 @@ class ActionEnding(Generic[R]):
         self.verb, self.done, self.next_step, self.asks_from = verb, done, next_step, asks_from
 
     def count(self, result: Any) -> int:
-        """How many were changed, or would be."""
         return int(result.changed)
 
     def total(self, result: Any) -> int:
@@ -106,7 +105,6 @@ class ActionEnding(Generic[R]):
         return self.count(result)
 
     def question(self, result: R) -> str:
-        """What has to be confirmed."""
         return f"{self.verb} {self.count(result)}?"
 
     def has_failed(self, result: Any) -> bool:
@@ -114,15 +112,12 @@ class ActionEnding(Generic[R]):
         return False
 
     def preview(self, result: R) -> None:
-        """Print what would be done."""
         print_line(f"{self.count(result)} would be {self.done}")
 
     def outcome(self, result: R) -> None:
-        """Print what was done."""
         print_line(f"{self.count(result)} {self.done}")
 
     def advise(self, result: R) -> None:
-        """Print what to do next."""
         if self.next_step and self.count(result):
             hint(f"next: {self.next_step}")
 
@@ -144,7 +139,6 @@ class SelectionEnding(ActionEnding["ActionResult"]):
     """For actions on notifications, rejected messages and suppressions, which share one kind of result."""
 
     def total(self, result: ActionResult) -> int:
-        """How many are looked at."""
         return result.matched
 
     def has_failed(self, result: ActionResult) -> bool:
@@ -152,30 +146,28 @@ class SelectionEnding(ActionEnding["ActionResult"]):
         return bool(result.skipped)
 
     def preview(self, result: ActionResult) -> None:
-        """Print the groups, the codes and the counts."""
         if result.groups:
             rows = [
                 (
-                    str(group.count),
-                    group.status,
-                    group.reason or "",
-                    group.provider or "",
-                    group.template,
-                    str(group.expired or ""),
-                    REASONS.get(group.reason or "", ""),
+                    g.count,
+                    g.status,
+                    g.reason,
+                    g.provider,
+                    g.template,
+                    g.expired or None,
+                    REASONS.get(g.reason or ""),
                 )
-                for group in result.groups
+                for g in result.groups
             ]
-            styles = {1: [status_style(group.status) for group in result.groups]}
+            styles = {1: [status_style(one.status) for one in result.groups]}
             headers = ("count", "status", "reason", "provider", "template", "expired", "in words")
             print_table(headers, rows, styles, droppable=("in words", "provider"))
         if result.codes:
-            print_table(("count", "first reason"), [(str(code.count), code.code) for code in result.codes])
+            print_table(("count", "first reason"), [(one.count, one.code) for one in result.codes])
         _print_skipped(result)
         print_line(_counts(result, f"would be {self.done}"))
 
     def outcome(self, result: ActionResult) -> None:
-        """Print the counts, and what was skipped."""
         print_line(_counts(result, self.done))
         _print_skipped(result)
 

@@ -2,91 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from notifier.cli.actions import operator
-from notifier.cli.arguments import read_future
+from notifier.cli.arguments import read_choices, split_commas
 from notifier.cli.context import wiring
-from notifier.cli.options import Why, grouped
-from notifier.cli.output import AsJson, hint, print_json, print_line, print_list, utc
+from notifier.cli.options import AsJson, Why, future, grouped
+from notifier.cli.output import columns, hint, print_json, print_line, print_list, utc
 from notifier.domain.statuses import Channel
 
 if TYPE_CHECKING:
-    from notifier.operations.api_keys import ApiKeys, Grants, NewKey
+    from notifier.operations.api_keys import Grants, NewKey
     from notifier.store.api_keys import KeyView
 
-PANEL = "Set up"
 
-Word = TypeVar("Word", bound=StrEnum)
-
-Id = Annotated[
-    str, typer.Argument(metavar="ID", help="The 12 digits in the middle of the key.", show_default=False)
-]
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's commands."""
-    keys = typer.Typer(no_args_is_help=True, help="Keys of the HTTP API.")
-    keys.command("create")(create)
-    keys.command("list")(list_keys)
-    keys.command("rotate")(rotate)
-    keys.command("revoke")(revoke)
-    app.add_typer(keys, name="keys", rich_help_panel=PANEL)
-
-
-@contextmanager
-def _keys(context: typer.Context) -> Iterator[ApiKeys]:
-    from notifier.operations.api_keys import ApiKeys
-    from notifier.store.api_keys import ApiKeyRepository
-    from notifier.store.operator_actions import Operating
-
-    with wiring(context).services() as services:
-        yield ApiKeys(ApiKeyRepository(services.engine), Operating(services.engine, services.hash_key))
+Id = Annotated[str, Argument(metavar="ID", help="The 12 digits in the middle of the key.")]
 
 
 @dataclass(frozen=True, slots=True)
 class GrantOptions:
     """What a key is for."""
 
-    producer: Annotated[
-        str | None, typer.Option(help="The service it sends and reads for; an operator's key needs none.")
-    ] = None
-    scope: Annotated[
-        str, typer.Option(help="What it may do, separated by commas: send, read, operate, admin.")
-    ] = "send,read"
-    name: Annotated[str | None, typer.Option(help="Who holds it; default: the producer.")] = None
-    channels: Annotated[
-        str | None, typer.Option(help="Channels it may send on, for example sms; default: all.")
-    ] = None
-    templates: Annotated[
-        str | None, typer.Option(help="Templates it may send, separated by commas, for example 'order_*,receipt'.")
-    ] = None
-    rate: Annotated[float | None, typer.Option(metavar="N", help="Maximum number of requests per second.")] = None
-    expires: Annotated[
-        datetime | None,
-        typer.Option(parser=read_future, metavar="TIME", help="Not valid after: 90d (from now), or a time."),
-    ] = None
-    test: Annotated[
-        bool, typer.Option("--test", help="Messages sent with it go all the way, except to a provider.")
-    ] = False
+    producer: Annotated[str | None, Option(help="The service it is for; none for an operator's key.")] = None
+    scope: Annotated[str, Option(help="What it may do, separated by commas: send, read, operate, admin.")] = (
+        "send,read"
+    )
+    name: Annotated[str | None, Option(help="Who holds it; default: the producer.")] = None
+    channels: Annotated[str | None, Option(help="Channels it may send on, for example sms; default: all.")] = None
+    templates: Annotated[str | None, Option(help="Templates it may send: 'order_*,receipt'; default: all.")] = None
+    rate: Annotated[float | None, Option(metavar="N", help="Maximum number of requests per second.")] = None
+    expires: Annotated[datetime | None, future("Not valid after: 90d (from now), or a time.")] = None
+    test: Annotated[bool, Option("--test", help="Messages sent with it go all the way, except to a provider.")] = (
+        False
+    )
 
     def grants(self) -> Grants:
-        """The grants of the key; a usage error for a word that is none."""
         from notifier.operations.api_keys import Grants, Scope
 
         return Grants(
-            scopes=tuple(_words(Scope, self.scope, "--scope")),
+            scopes=tuple(read_choices(Scope, self.scope, "--scope")),
             name=self.name or self.producer or "",
             producer=self.producer,
-            channels=None if self.channels is None else tuple(_words(Channel, self.channels, "--channels")),
-            templates=None if self.templates is None else tuple(_parts(self.templates)),
+            channels=None if self.channels is None else tuple(read_choices(Channel, self.channels, "--channels")),
+            templates=None if self.templates is None else tuple(split_commas(self.templates)),
             rate_per_second=self.rate,
             expires_at=self.expires,
             is_test=self.test,
@@ -97,8 +60,8 @@ class GrantOptions:
 def create(context: typer.Context, *, options: GrantOptions, as_json: AsJson = False) -> None:
     """Create an API key. It is shown once and stored nowhere."""
     grants = options.grants()
-    with _keys(context) as keys:
-        _show(keys.create(grants, operator=operator()), as_json=as_json)
+    with wiring(context).services() as services:
+        _show(services.api_keys.create(grants, operator=operator()), as_json=as_json)
     if options.test and not as_json:
         hint("A test key: nothing leaves the service. Try it with bounced@simulator.example, for example")
 
@@ -106,40 +69,33 @@ def create(context: typer.Context, *, options: GrantOptions, as_json: AsJson = F
 def rotate(
     context: typer.Context,
     key: Id,
-    overlap: Annotated[
-        datetime | None,
-        typer.Option(parser=read_future, metavar="TIME", help="When the old key ends; default: 24h (from now)."),
-    ] = None,
+    overlap: Annotated[datetime | None, future("When the old key ends; default: 24h (from now).")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a new key with the same grants. Both are valid for a while."""
     now = datetime.now(UTC)
     seconds = ((overlap or now + timedelta(hours=24)) - now).total_seconds()
-    with _keys(context) as keys:
-        _show(keys.rotate(key, overlap_seconds=max(0.0, seconds), operator=operator()), as_json=as_json)
+    with wiring(context).services() as services:
+        _show(
+            services.api_keys.rotate(key, overlap_seconds=max(0.0, seconds), operator=operator()), as_json=as_json
+        )
 
 
-def revoke(
-    context: typer.Context,
-    key: Id,
-    why: Why = None,
-) -> None:
+def revoke(context: typer.Context, key: Id, why: Why = None) -> None:
     """Revoke a key now: its next request is rejected."""
-    with _keys(context) as keys:
-        changed = keys.revoke(key, operator=operator(), reason=why)
+    with wiring(context).services() as services:
+        changed = services.api_keys.revoke(key, operator=operator(), reason=why)
     hint(f"{key} is revoked" if changed else f"{key} was already revoked")
 
 
-def list_keys(context: typer.Context, as_json: AsJson = False) -> None:
-    """List all keys, newest first. Times are UTC."""
-    with _keys(context) as keys:
-        found = keys.list()
+def list_(context: typer.Context, as_json: AsJson = False) -> None:
+    """List all keys, newest first."""
+    with wiring(context).services() as services:
+        found = services.api_keys.list()
     print_list(
         found,
         {
-            "id": lambda key: key.id,
-            "name": lambda key: key.name,
-            "producer": lambda key: key.producer,
+            **columns("id", "name", "producer"),
             "scopes": lambda key: ",".join(key.scopes),
             "only": lambda key: " ".join([*(key.channels or ()), *(key.templates or ())]),
             "rate": lambda key: None if key.rate_per_second is None else f"{key.rate_per_second:g}",
@@ -166,14 +122,3 @@ def _show(made: NewKey, *, as_json: bool) -> None:
         return
     print_line(made.token)
     hint("Store it now: it is not shown again. Send it as `Authorization: Bearer …`")
-
-
-def _words(words: type[Word], text: str, option: str) -> list[Word]:
-    try:
-        return list(dict.fromkeys(words(part) for part in _parts(text)))
-    except ValueError:
-        raise typer.BadParameter(f"takes {', '.join(words)}, separated by commas", param_hint=option) from None
-
-
-def _parts(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]

@@ -1,4 +1,4 @@
-"""What people type: contexts, maps and moments, turned into values. What is wrong with them is a usage error."""
+"""What people type, turned into contexts, maps and times. Mistakes are usage errors."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import typer
 
 from notifier.domain.statuses import Channel
+
+Choice = TypeVar("Choice", bound=StrEnum)
 
 _SPAN = re.compile(r"([0-9]{1,6})([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -26,7 +29,7 @@ class GivenContext:
     """A context as it was typed."""
 
     values: dict[str, Any] = field(default_factory=dict)
-    #: Names of those that were given as bare text; the others have the type that they shall have.
+    #: Names given as bare text; the other values already have their type.
     texts: frozenset[str] = frozenset()
 
 
@@ -52,13 +55,24 @@ def read_metadata(given: Iterable[str]) -> dict[str, str]:
     return metadata
 
 
+def split_commas(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def read_choices(kind: type[Choice], text: str, option: str) -> list[Choice]:
+    """`sms,email`: some words of a closed list, each once."""
+    try:
+        return list(dict.fromkeys(map(kind, split_commas(text))))
+    except ValueError:
+        raise typer.BadParameter(f"takes {', '.join(kind)}, separated by commas", param_hint=option) from None
+
+
 def channel_of(to: object) -> Channel:
-    """The channel of a recipient, where nobody says it: as `Client.send` has it."""
+    """The default channel of a recipient, as in `Client.send`."""
     return Channel.SMS if isinstance(to, str) and to.startswith("+") else Channel.EMAIL
 
 
 def read_id(text: str) -> UUID:
-    """The id of a notification or of a rejected message."""
     try:
         return UUID(text.strip())
     except ValueError:
@@ -66,19 +80,19 @@ def read_id(text: str) -> UUID:
 
 
 def read_past(text: str) -> datetime:
-    """A moment that lies behind: `2h`, `3d` (ago), `2026-11-22` (midnight, UTC), or RFC 3339."""
+    """A time in the past: `2h`, `3d` (ago), `2026-11-22` (midnight, UTC), or RFC 3339."""
     return read_moment(text, now=datetime.now(UTC), direction=-1)
 
 
 def read_future(text: str) -> datetime:
-    """A moment ahead: `2h`, `3d` (from now), `2026-11-22` (midnight, UTC), or RFC 3339."""
+    """A time in the future: `2h`, `3d` (from now), `2026-11-22` (midnight, UTC), or RFC 3339."""
     return read_moment(text, now=datetime.now(UTC), direction=+1)
 
 
 def read_moment_exactly(text: str) -> datetime:
     """`2026-11-22` (midnight, UTC) or RFC 3339: the same moment whenever it is read."""
     if _SPAN.fullmatch(text):
-        raise typer.BadParameter(f"{text!r} means another moment in each run; write 2026-11-22T09:30:00Z")
+        raise typer.BadParameter(f"{text!r} means a different time in each run; write 2026-11-22T09:30:00Z")
     return read_moment(text, now=datetime.now(UTC), direction=+1)
 
 
@@ -132,7 +146,7 @@ def _pair(text: str, option: str) -> tuple[dict[str, Any], bool]:
     name, equals, value = text.partition("=")
     if not equals or not name.rstrip(":"):
         fix = 'write {"name": "Ann"}, @file.json, name=Ann, or name:=JSON'
-        raise typer.BadParameter(f"{text!r} is none of these: {fix}", param_hint=option)
+        raise typer.BadParameter(f"{text!r} is not a context: {fix}", param_hint=option)
     if not name.endswith(":"):
         return {name: value}, True
     try:

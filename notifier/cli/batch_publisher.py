@@ -1,4 +1,4 @@
-"""Publish lines in chunks: bad ones are set aside with their faults, good ones go, and going again is safe."""
+"""Publish lines in chunks: bad ones are set aside with their faults, good ones are sent. Repeating it is safe."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from notifier.cli.arguments import channel_of
-from notifier.cli.context import SendingClient
 from notifier.cli.message_files import Line
+from notifier.client.client import Messages
 from notifier.domain.errors import Fault, InvalidMessage
 from notifier.domain.statuses import Channel, Lane
 
@@ -36,18 +36,16 @@ class BadLine:
 
 @dataclass(slots=True)
 class Progress:
-    """How far it is."""
-
+    #: False: it stopped before the end of the file.
+    complete: bool = False
     read: int = 0
     sent: int = 0
     failed: int = 0
-    #: False: it stopped before the end of the file.
-    complete: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class BatchDefaults:
-    """What lines that do not say it get from the command line."""
+    """What the command line gives to lines that lack it."""
 
     producer: str
     channel: Channel | None = None
@@ -63,7 +61,7 @@ class BatchPublisher:
 
     def __init__(
         self,
-        client: SendingClient,
+        client: Messages,
         defaults: BatchDefaults,
         on_bad_line: Callable[[BadLine], None],
         typed: Callable[[Channel, object, Mapping[str, Any], Collection[str]], dict[str, Any]],
@@ -80,7 +78,7 @@ class BatchPublisher:
         """Publish them all; yields after each chunk.
 
         Raises:
-            PublishFailed: some of the chunk in hand may be published; going again sends nothing twice.
+            PublishFailed: some of the current chunk may be published; publishing again sends nothing twice.
         """
         waiting = iter(lines)
         while chunk := list(islice(waiting, CHUNK)):
@@ -120,18 +118,17 @@ class BatchPublisher:
         """Send those that are valid; the client checks all of them before it publishes any."""
         bad: dict[int, list[Fault]] = {}
         try:
-            self.progress.sent += len(self._send_all(channel, lane, [entry for _, entry in numbered]))
+            entries = [entry for _, entry in numbered]
+            self.progress.sent += len(self._client.send_many(entries, channel=channel, lane=lane))
         except InvalidMessage as error:
             bad = _by_position(error.faults)
             good = [entry for position, (_, entry) in enumerate(numbered) if position not in bad]
-            self.progress.sent += len(self._send_all(channel, lane, good))
+            if good:
+                self.progress.sent += len(self._client.send_many(good, channel=channel, lane=lane))
         return [BadLine(numbered[position][0], tuple(faults)) for position, faults in bad.items()]
 
-    def _send_all(self, channel: Channel, lane: Lane, entries: Sequence[Mapping[str, Any]]) -> Sequence[object]:
-        return self._client.send_many(entries, channel=channel, lane=lane) if entries else ()
-
     def _completed(self, line: Line) -> dict[str, Any]:
-        """The line with the defaults, and with a key that is the same when the file is published again."""
+        """The line with the defaults, and with a key that stays the same when the file is published again."""
         entry = {"producer": self._defaults.producer, **self._defaults.fields, **line.entry}
         for name in ("context", "metadata"):
             default, own = self._defaults.fields.get(name), line.entry.get(name)
@@ -143,12 +140,8 @@ class BatchPublisher:
 
     def _queue(self, entry: Mapping[str, Any]) -> tuple[Channel, Lane]:
         faults: list[Fault] = []
-        channel = _choice(
-            entry.get("channel") or self._defaults.channel or channel_of(entry.get("to")),
-            Channel,
-            "channel",
-            faults,
-        )
+        wanted = entry.get("channel") or self._defaults.channel or channel_of(entry.get("to"))
+        channel = _choice(wanted, Channel, "channel", faults)
         lane = _choice(entry.get("lane") or self._defaults.lane, Lane, "lane", faults)
         if channel is None or lane is None:
             raise InvalidMessage(faults)
@@ -168,7 +161,6 @@ class LineKeys:
         self._again: dict[int, int] = {}
 
     def next(self, content: Mapping[str, Any]) -> str:
-        """The key of the next line of the file."""
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)
         digest = hashlib.sha256((self._start + canonical).encode())
         short = int.from_bytes(digest.digest()[:8])

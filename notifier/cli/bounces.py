@@ -9,21 +9,22 @@ from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
+from typer import Argument, Option
 
 from notifier.cli.arguments import read_id
 from notifier.cli.context import Wiring, wiring
 from notifier.cli.exit_codes import FAILED, explain, report
-from notifier.cli.options import PageOptions, Raw, grouped
+from notifier.cli.options import AsJson, PageOptions, Raw, grouped
 from notifier.cli.output import (
-    AsJson,
     body_lines,
+    columns,
     hint,
     print_json,
     print_line,
     print_list,
     print_pairs,
+    stored_size,
     utc,
-    when,
 )
 from notifier.domain.errors import ConfigurationError
 
@@ -31,30 +32,16 @@ if TYPE_CHECKING:
     from notifier.config.settings import Settings
     from notifier.store.unread_bounces import UnreadView
 
-#: sysexits.h: try again later. For everything: what else a mail server does with a failed bounce is drop it.
+#: sysexits.h: try again later. For every failure: otherwise a mail server drops the bounce.
 EX_TEMPFAIL = 75
-
-_HELP = "Take bounces and complaints from the mail server; list those that could not be read."
-
-
-def register(app: typer.Typer) -> None:
-    """Add the family."""
-    family = typer.Typer(invoke_without_command=True, help=_HELP)
-    family.callback()(bounces)
-    family.command("unread")(unread)
-    app.add_typer(family, name="bounces", rich_help_panel="Run the service")
 
 
 def bounces(
     context: typer.Context,
-    listen: Annotated[
-        str, typer.Option(help="Where to listen for LMTP or SMTP, as host:port; 0.0.0.0 is every address.")
-    ] = "127.0.0.1:2424",
-    from_stdin: Annotated[
-        bool, typer.Option("--stdin", help="Read one mail from standard input, then end: for a pipe transport.")
-    ] = False,
+    listen: Annotated[str, Option(help="host:port for LMTP or SMTP; 0.0.0.0 is all.")] = "127.0.0.1:2424",
+    from_stdin: Annotated[bool, Option("--stdin", help="Read one mail from standard input, then end.")] = False,
 ) -> None:
-    """Take bounces and complaints from the mail server: undelivered mails, dead addresses, reports of spam.
+    """Take bounces and complaints from the mail server.
 
     Needs NOTIFIER_BOUNCE_ADDRESS. A mail is acknowledged once it is recorded. Stops on SIGTERM or Ctrl-C.
     """
@@ -84,20 +71,14 @@ def bounces(
 def unread(
     context: typer.Context,
     wanted: Annotated[
-        UUID | None,
-        typer.Argument(
-            parser=read_id, help="ID of a bounce, or of a notification.", metavar="[ID]", show_default=False
-        ),
+        UUID | None, Argument(parser=read_id, help="Of a bounce or notification.", metavar="[ID]")
     ] = None,
     *,
     page: PageOptions,
     raw: Raw = False,
     as_json: AsJson = False,
 ) -> None:
-    """List returned mails that could not be read, newest first; with an ID, show what they say.
-
-    Times are UTC.
-    """
+    """List returned mails that could not be read, newest first; with an ID, show one."""
     with wiring(context).services() as services:
         if wanted is not None:
             _show_unread(services.unread.find(wanted), raw=raw, as_json=as_json)
@@ -105,12 +86,7 @@ def unread(
         found = services.unread.page(limit=page.limit, before=page.before)
     print_list(
         found,
-        {
-            "id": lambda one: one.id,
-            "received": lambda one: when(one.received_at),
-            "notification": lambda one: one.notification_id,
-            "bytes": lambda one: one.size,
-        },
+        columns("id", "received=received_at", "notification=notification_id", "bytes=size"),
         as_json=as_json,
         to_json=_as_json,
         noun="unread bounce",
@@ -141,13 +117,12 @@ def _as_json(one: UnreadView) -> dict[str, object]:
 
 
 def _print_unread(one: UnreadView) -> None:
-    kept = "" if len(one.content) >= one.size else f", of which the first {len(one.content)} are stored"
     print_pairs(
         [
-            ("id", str(one.id)),
+            ("id", one.id),
             ("received", f"{utc(one.received_at)} UTC"),
             ("notification", f"{one.notification_id}, attempt {one.attempt}"),
-            ("size", f"{one.size} bytes{kept}"),
+            ("size", stored_size(one.size, len(one.content))),
         ]
     )
     for line in body_lines(one.content):
@@ -159,7 +134,7 @@ def _print_unread(one: UnreadView) -> None:
 
 
 def _take_one(world: Wiring) -> int:
-    """The exit code. Whatever goes wrong, the mail server is to keep the mail and come again."""
+    """Returns the exit code. After any failure the mail server is to keep the mail and try again."""
     try:
         from notifier.feedback.bounce_server import KEPT_BYTES
 

@@ -3,80 +3,49 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
+from typer import Argument, Option
 
 from notifier.cli.actions import ActionEnding, operator, run_action
 from notifier.cli.arguments import read_id
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
-from notifier.cli.options import ActionOptions, Limit, Operand, Since, Until, Why, grouped
-from notifier.cli.output import (
-    AsJson,
-    hint,
-    print_json,
-    print_line,
-    print_list,
-    print_pairs,
-    print_table,
-    utc,
-    when,
-)
+from notifier.cli.options import ActionOptions, AsJson, Limit, Operand, Since, Until, Why, grouped, ids_of
+from notifier.cli.output import columns, hint, print_json, print_line, print_list, print_pairs, print_table, utc
 from notifier.domain.statuses import CallbackFailure, CallbackState, Status
 
 if TYPE_CHECKING:
-    from notifier.operations.callbacks import CallbackOperations, CallbackReplay, StuckEndpoint
+    from notifier.operations.callbacks import CallbackReplay
     from notifier.store.callbacks import CallbackFilter, CallbackView
-
-PANEL = "Act"
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackOptions:
     """Conditions on callbacks, but for their state, which a replay does not take."""
 
-    producer: Annotated[str | None, typer.Option(help="The producer that is told.")] = None
-    endpoint: Annotated[str | None, typer.Option(help="As shown by `notifier callbacks endpoints`.")] = None
-    notification: Annotated[
-        UUID | None, typer.Option(parser=read_id, metavar="ID", help="Callbacks of this notification.")
-    ] = None
-    failure: Annotated[
-        CallbackFailure | None, typer.Option(help="Why the last call failed, for example timeout.")
-    ] = None
-    status: Annotated[Status | None, typer.Option(help="The status that is told, for example failed.")] = None
+    producer: Annotated[str | None, Option(help="The producer that is told.")] = None
+    endpoint: Annotated[str | None, Option(help="As shown by `notifier callbacks endpoints`.")] = None
+    notification: Annotated[UUID | None, Option(parser=read_id, metavar="ID", help="Of this notification.")] = None
+    failure: Annotated[CallbackFailure | None, Option(help="Why the last call failed, for example timeout.")] = (
+        None
+    )
+    status: Annotated[Status | None, Option(help="The status that is told, for example failed.")] = None
     since: Since = None
     until: Until = None
 
     def filter(self, state: CallbackState | None = None) -> CallbackFilter:
-        """The conditions as the record takes them."""
         from notifier.store.callbacks import CallbackFilter
 
-        return CallbackFilter(state=state, **{one.name: getattr(self, one.name) for one in fields(self)})
+        return CallbackFilter(state=state, **asdict(self))
 
 
-def register(app: typer.Typer) -> None:
-    """Add this family's commands."""
-    callbacks = typer.Typer(
-        no_args_is_help=True, help="Status callbacks: what producers are told about their messages."
-    )
-    callbacks.command("run")(run)
-    callbacks.command("list")(list_callbacks)
-    callbacks.command("show")(show)
-    callbacks.command("replay")(replay)
-    callbacks.command("endpoints")(endpoints)
-    callbacks.command("resume")(resume)
-    app.add_typer(callbacks, name="callbacks", rich_help_panel=PANEL)
-
-
-def run(
-    name: Annotated[str, typer.Option(help="Name of this worker; %h is the host.")] = "",
-) -> None:
+def run(name: Annotated[str, Option(help="Name of this worker; %h is the host.")] = "") -> None:
     """Call producers' endpoints, and do nothing else. Any number of these programs can run.
 
     It needs the database, the broker and the [callbacks] of notifier.toml, but no provider's secret.
@@ -84,39 +53,25 @@ def run(
     """
     from notifier.cli.services import program_settings
 
-    settings = program_settings("callbacks")
-    settings.require("database_url")
+    settings = program_settings("callbacks", needs_database=True)
     from notifier.worker.run import run_worker
 
     # Two workers of one name cannot run on one broker.
     run_worker(settings, (), (), name or f"callbacks-{os.getpid()}@%h", upkeep=False)
 
 
-@contextmanager
-def callback_operations(context: typer.Context) -> Iterator[CallbackOperations]:
-    """The actions, on the configured database."""
-    from notifier.operations.callbacks import CallbackOperations
-    from notifier.store.operator_actions import Operating
-
-    with wiring(context).services() as services:
-        tables = services.settings.structure.callbacks
-        yield CallbackOperations(services.callbacks, Operating(services.engine, services.hash_key), tables)
-
-
 @grouped
-def list_callbacks(
+def list_(
     context: typer.Context,
     *,
     filters: CallbackOptions,
-    state: Annotated[
-        CallbackState | None, typer.Option(help="waiting, given, calling, delivered or parked.")
-    ] = None,
+    state: Annotated[CallbackState | None, Option(help="waiting, given, calling, delivered or parked.")] = None,
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List callbacks, newest first. Times are UTC."""
-    with callback_operations(context) as found:
-        views = found.search(filters.filter(state), limit=limit)
+    """List callbacks, newest first."""
+    with wiring(context).services() as services:
+        views = services.callback_operations.search(filters.filter(state), limit=limit)
     print_callbacks(views, as_json=as_json)
 
 
@@ -126,13 +81,8 @@ def print_callbacks(views: Sequence[CallbackView], *, as_json: bool = False) -> 
     print_list(
         views,
         {
-            "id": lambda view: view.id,
-            "when": lambda view: when(view.occurred_at),
-            "endpoint": lambda view: view.endpoint,
-            "notification": lambda view: view.notification_id,
-            "told": lambda view: view.status,
-            "state": lambda view: view.state,
-            "calls": lambda view: view.attempt_count,
+            **columns("id", "when=occurred_at", "endpoint"),
+            **columns("notification=notification_id", "told=status", "state", "calls=attempt_count"),
             "last": lambda view: _last(view.failure, view.http_status),
             "next": lambda view: utc(view.due_at),
         },
@@ -149,9 +99,9 @@ def _last(failure: str | None, http_status: int | None) -> str:
 
 
 def show(context: typer.Context, callback: Operand, as_json: AsJson = False) -> None:
-    """Show one callback, and every call for it. Times are UTC."""
-    with callback_operations(context) as found:
-        story = found.show(callback)
+    """Show one callback, and every call for it."""
+    with wiring(context).services() as services:
+        story = services.callback_operations.show(callback)
     if as_json:
         print_json(story)
         return
@@ -167,17 +117,12 @@ def show(context: typer.Context, callback: Operand, as_json: AsJson = False) -> 
         ]
     )
     if story.calls:
-        headers = ("call", "started", "finished", "came to")
-        rows = [
-            (
-                str(call.number),
-                utc(call.started_at, milliseconds=True),
-                utc(call.finished_at, milliseconds=True),
-                _last(call.failure, call.http_status) if call.finished_at else "in progress",
-            )
-            for call in story.calls
-        ]
-        print_table(headers, rows)
+        rows = []
+        for call in story.calls:
+            times = (utc(moment, milliseconds=True) for moment in (call.started_at, call.finished_at))
+            result = _last(call.failure, call.http_status) if call.finished_at else "in progress"
+            rows.append((call.number, *times, result))
+        print_table(("call", "started", "finished", "came to"), rows)
     if view.state == CallbackState.PARKED:
         hint(f"next: notifier callbacks replay {view.id}")
 
@@ -185,54 +130,47 @@ def show(context: typer.Context, callback: Operand, as_json: AsJson = False) -> 
 @grouped
 def replay(
     context: typer.Context,
-    ids: Annotated[
-        list[UUID] | None,
-        typer.Argument(parser=read_id, metavar="ID…", help="IDs of callbacks.", show_default=False),
-    ] = None,
+    ids: Annotated[list[UUID] | None, ids_of("callbacks")] = None,
     *,
     filters: CallbackOptions,
     options: ActionOptions,
 ) -> None:
     """Make parked callbacks again, for another 24 hours: by ID, or all that match the conditions.
 
-    A callback that was delivered can be chosen by ID, too: it is made once more, with the same ID.
+    By ID, a delivered callback is made again too, with the same ID.
     """
-    with callback_operations(context) as found:
-        perform = partial(found.replay, filters.filter(), ids or ())
-        done = run_action(perform, ReplayEnding(), options, asks=not ids)
+    with wiring(context).services() as services:
+        perform = partial(services.callback_operations.replay, filters.filter(), ids or ())
+        done = run_action(perform, REPLAY, options, asks=not ids)
     if not options.dry_run and ids and done.changed < len(set(ids)):
         hint(f"{len(set(ids)) - done.changed} left alone: no such callback, or on its way already")
         raise typer.Exit(FAILED)
 
 
 class ReplayEnding(ActionEnding["CallbackReplay"]):
-    """The report on replayed callbacks."""
-
-    def __init__(self) -> None:
-        super().__init__("replay", "replayed", "notifier callbacks list")
-
     def preview(self, result: CallbackReplay) -> None:
-        """Print how many there are of each endpoint and failure."""
         if result.groups:
-            rows = [(str(group.count), group.endpoint, group.failure or "") for group in result.groups]
+            rows = [(one.count, one.endpoint, one.failure) for one in result.groups]
             print_table(("count", "endpoint", "failure"), rows)
         super().preview(result)
 
 
+REPLAY = ReplayEnding("replay", "replayed", "notifier callbacks list")
+
+
 def endpoints(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the endpoints of notifier.toml and those that messages named. Times are UTC."""
-    with callback_operations(context) as found:
-        views = found.endpoints()
+    """List the endpoints of notifier.toml and those that messages named."""
+    with wiring(context).services() as services:
+        views = services.callback_operations.endpoints()
     is_suspended = any(view.suspended_at for view in views)
     print_list(
         views,
         {
-            "endpoint": lambda view: view.endpoint,
+            **columns("endpoint"),
             "state": lambda view: (
                 "suspended" if view.suspended_at else "failing" if view.failing_since else "in use"
             ),
-            "delivered": lambda view: view.delivered_count,
-            "failed calls": lambda view: view.failed_count,
+            **columns("delivered=delivered_count", "failed calls=failed_count"),
             "failing since": lambda view: utc(view.failing_since),
             "last": lambda view: _last(view.failure, view.http_status) if view.failing_since else "",
         },
@@ -245,22 +183,13 @@ def endpoints(context: typer.Context, as_json: AsJson = False) -> None:
 
 def resume(
     context: typer.Context,
-    endpoint: Annotated[
-        str, typer.Argument(metavar="ENDPOINT", help="As shown by `notifier callbacks endpoints`.")
-    ],
+    endpoint: Annotated[str, Argument(metavar="ENDPOINT", help="As shown by `notifier callbacks endpoints`.")],
     why: Why = None,
     as_json: AsJson = False,
 ) -> None:
     """Call a suspended endpoint again, and make the callbacks that were parked because of it."""
-    with callback_operations(context) as found:
-        done = found.resume(endpoint, operator=operator(), reason=why)
+    with wiring(context).services() as services:
+        done = services.callback_operations.resume(endpoint, operator=operator(), reason=why)
     if not as_json:
         print_line(f"{endpoint} is called again")
-    ReplayEnding().report(done, as_json=as_json)
-
-
-def print_stuck(one: StuckEndpoint) -> None:
-    """Say why callbacks do not arrive, for `notifier stuck`."""
-    print_line(f"{one.late.count} × callbacks of {one.late.endpoint}: {one.why}", "bold")
-    print_line(f"  since {utc(one.late.oldest)} UTC")
-    hint(f"  next: {one.fix}")
+    REPLAY.report(done, as_json=as_json)

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from notifier.cli.output import first_line
 from notifier.domain.errors import NotifierError, ServiceUnavailable
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at. With a fix although it is ok it is a warning."""
+    """What one check found. If it is ok and has a fix, it is a warning."""
 
     name: str
     ok: bool
@@ -31,7 +32,7 @@ def safely(name: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:
         yield Check(name, False, *split_error(str(error)))
     except Exception as error:
         fix = "run it with NOTIFIER_LOG_LEVEL=debug, and report it"
-        yield Check(name, False, f"looking failed: {type(error).__name__}: {_first_line(error)}", fix)
+        yield Check(name, False, f"looking failed: {type(error).__name__}: {first_line(error)}", fix)
 
 
 def split_error(text: str) -> tuple[str, str]:
@@ -41,7 +42,3 @@ def split_error(text: str) -> tuple[str, str]:
         if found:
             return what, fix
     return text, ""
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0]

@@ -1,4 +1,4 @@
-"""What `notifier doctor` checks: each thing that can be wrong, with what to do about it."""
+"""What `notifier doctor` checks, with what to do about each problem."""
 
 from __future__ import annotations
 
@@ -12,26 +12,23 @@ from notifier.cli.callback_checks import check_callbacks, check_endpoints, check
 from notifier.cli.check_result import Check, safely, split_error
 from notifier.cli.producer_checks import check_producers
 from notifier.cli.upkeep_checks import check_partitions, check_upkeep
-from notifier.domain.errors import (
-    ConfigurationError,
-    SendError,
-    ServiceUnavailable,
-    TemplateInvalid,
-)
+from notifier.domain.errors import ConfigurationError, SendError, ServiceUnavailable, TemplateInvalid
 from notifier.domain.statuses import Channel
 
 if TYPE_CHECKING:
     from notifier.bootstrap import Services
+    from notifier.cli.operator_services import OperatorServices
     from notifier.config.settings import Settings
     from notifier.config.structure import ProviderTable
+    from notifier.rendering import Renderer, Template
 
 #: Deadline of asking one provider. Seconds.
 PROVIDER_SECONDS = 5.0
-#: A producer whose files take up so much of the quota is named.
+#: A producer whose files use this share of its quota is named.
 FULL = 0.8
 
 
-def all_checks(services: Services) -> Iterator[Check]:
+def all_checks(services: OperatorServices) -> Iterator[Check]:
     """All checks but that of the settings, which are read by now."""
     settings = services.settings
     yield from safely("database", lambda: check_database(services))
@@ -42,8 +39,7 @@ def all_checks(services: Services) -> Iterator[Check]:
     yield from safely("callbacks", lambda: check_callbacks(settings))
 
 
-def check_database(services: Services) -> Iterator[Check]:
-    """Reachable, migrated, ready for the next months."""
+def check_database(services: OperatorServices) -> Iterator[Check]:
     from notifier.store.schema.revisions import missing_upgrade, revisions
     from notifier.store.sessions import STATEMENT_MODE_FIX
 
@@ -84,7 +80,7 @@ def check_all_sessions(services: Services) -> Iterator[Check]:
     if session is None or not session.wrong:
         yield Check("sessions", True, "as they were asked for" if session is None else in_words(session))
         return
-    fix = f"for less round trips, once: {' '.join(role_statements(*who_and_where(services.engine)))}"
+    fix = f"for fewer round trips, run once: {' '.join(role_statements(*who_and_where(services.engine)))}"
     yield Check("sessions", True, in_words(session), f"{fix} then have the pooler reconnect")
 
 
@@ -104,7 +100,7 @@ def check_identity(services: Services) -> Iterator[Check]:
             "identity", True, detail, "after a failover or a recovery run `notifier db after-restore` yourself"
         )
     else:
-        yield Check("identity", True, "the database is the one it was")
+        yield Check("identity", True, "the database is the same as before")
 
 
 def check_hash_key(services: Services) -> Iterator[Check]:
@@ -146,7 +142,6 @@ def check_encryption(services: Services) -> Iterator[Check]:
 
 
 def check_attachments(services: Services) -> Iterator[Check]:
-    """How much of their quota producers' attachments use."""
     quota = services.settings.attachment_quota_bytes
     uses = services.attachments.storage()
     full = [f"{use.producer} has {use.size / quota:.0%}" for use in uses if use.size >= quota * FULL]
@@ -161,13 +156,12 @@ def check_attachments(services: Services) -> Iterator[Check]:
 
 
 def check_broker(settings: Settings) -> Iterator[Check]:
-    """Reachable, and its queues as we declare them."""
     url = settings.require("broker_url")
     with Broker.connect(url) as broker:
         kind = "Redis-protocol broker" if broker.is_redis else "RabbitMQ"
         yield Check("broker", True, f"{kind} at {where(url)} answers")
         if broker.is_redis:
-            yield Check("queues", True, "lists are made when something is put into them")
+            yield Check("queues", True, "lists are created on first use")
         else:
             yield from safely("queues", lambda: check_queues(broker))
             if settings.structure.callbacks:
@@ -190,7 +184,7 @@ def check_queues(broker: Broker) -> Iterator[Check]:
         yield Check("queues", True, f"{len(states)} are as declared, {waiting} messages wait in them")
     dead = states[producer_queues()[-1].name].messages
     if dead:
-        fix = "an intake died with each of them in hand; look at them there, and report it"
+        fix = "an intake died with each of them; look at them with `notifier queues dead list`, and report it"
         yield Check("dead letters", True, f"{dead} messages were given up by the broker", fix)
 
 
@@ -227,14 +221,8 @@ def check_providers_and_senders(services: Services) -> Iterator[Check]:
         yield from safely("bounces", lambda: check_bounces(services))
 
 
-def check_circuits(services: Services) -> Iterator[Check]:
-    """Open circuits: of providers, and of senders at a provider."""
-    from notifier.operations.providers import Steering
-    from notifier.store.operator_actions import Operating
-
-    operating = Operating(services.engine, services.hash_key)
-    tables = services.settings.provider_tables()
-    opened = Steering(services.health, services.circuits, operating, tables).open_circuits()
+def check_circuits(services: OperatorServices) -> Iterator[Check]:
+    opened = services.steering.open_circuits()
     for one in opened:
         name = f"sender {one.sender} at {one.provider}" if one.sender else f"circuit of {one.provider}"
         since = f" since {one.since:%Y-%m-%d %H:%M} UTC" if one.since else ""
@@ -297,18 +285,13 @@ def check_bounces(services: Services) -> Iterator[Check]:
         yield Check("bounces", True, f"come back to {settings.bounce_address}, if `notifier bounces` runs")
     if settings.public_url and not services.hash_key.is_public:
         return
-    for name in services.renderer.names(Channel.EMAIL):
-        try:
-            is_transactional = services.renderer.template(Channel.EMAIL, name).transactional
-        except TemplateInvalid:
-            continue  # reported by another check
-        if not is_transactional:
-            fix = "set NOTIFIER_PUBLIC_URL and NOTIFIER_HASH_KEY"
-            yield Check("unsubscribing", True, f"mails of the template {name} have no link to unsubscribe", fix)
+    for template in _templates(services.renderer, Channel.EMAIL):
+        if not template.transactional:
+            detail = f"mails of the template {template.name} have no link to unsubscribe"
+            yield Check("unsubscribing", True, detail, "set NOTIFIER_PUBLIC_URL and NOTIFIER_HASH_KEY")
 
 
 def check_held_suppressions(services: Services) -> Iterator[Check]:
-    """Whether a mass alarm holds suppressions back."""
     found = services.held.stuck()
     if found is not None:
         # What an alarm left is no fault any more, and still somebody's to decide.
@@ -316,7 +299,6 @@ def check_held_suppressions(services: Services) -> Iterator[Check]:
 
 
 def check_receipts(settings: Settings) -> Iterator[Check]:
-    """Whether provider reports can reach us by webhook."""
     from notifier.providers.base import Reports
     from notifier.providers.registry import webhook_kinds
 
@@ -344,20 +326,26 @@ _PLACES = {
 
 
 def _check_template_senders(services: Services) -> Iterator[Check]:
-    settings, renderer = services.settings, services.renderer
+    settings = services.settings
     for channel in Channel:
-        for name in renderer.names(channel):
-            try:
-                sender = renderer.template(channel, name).sender
-            except TemplateInvalid:
-                continue  # reported by another check
+        for template in _templates(services.renderer, channel):
+            sender = template.sender
             if sender is None or sender in settings.structure.senders:
                 continue
-            detail = f"template {channel}/{name} names the sender {sender}, which is not configured"
+            detail = f"template {channel}/{template.name} names the sender {sender}, which is not configured"
             # The default identity stands in for it, if there is one.
             ok = _address(settings, sender, channel) is not None
             instead = "; mail goes out as the default one" if ok and channel is Channel.EMAIL else ""
             yield Check("senders", ok, detail + instead, f"add [senders.{sender}] to notifier.toml")
+
+
+def _templates(renderer: Renderer, channel: Channel) -> Iterator[Template]:
+    """Those that can be read; the others are reported by a check of their own."""
+    for name in renderer.names(channel):
+        try:
+            yield renderer.template(channel, name)
+        except TemplateInvalid:
+            continue
 
 
 def _address(settings: Settings, sender: str | None, channel: Channel) -> str | None:

@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import typer
 
-from notifier.domain.statuses import Channel, Lane
-
 if TYPE_CHECKING:  # they take a moment to import, and `notifier --help` needs neither
-    from notifier.bootstrap import Services
-    from notifier.client.client import Handle
+    from notifier.cli.operator_services import OperatorServices
+    from notifier.client.client import Messages
     from notifier.config.settings import Settings
-
-
-class SendingClient(Protocol):
-    """What `send` and `publish` need of a client; `RecordingClient` has it too."""
-
-    def send(
-        self,
-        template: str,
-        to: str,
-        *,
-        context: Mapping[str, Any] | None = None,
-        channel: Channel | str | None = None,
-        lane: Lane | str = Lane.NORMAL,
-        **fields: Any,
-    ) -> Handle: ...
-
-    def send_many(
-        self,
-        entries: Iterable[Mapping[str, Any]],
-        *,
-        channel: Channel | str,
-        lane: Lane | str = Lane.BULK,
-        **defaults: Any,
-    ) -> list[Handle]: ...
 
 
 def read_settings() -> Settings:
@@ -51,7 +25,7 @@ def read_settings() -> Settings:
     return settings
 
 
-def connect(settings: Settings, producer: str) -> AbstractContextManager[SendingClient]:
+def connect(settings: Settings, producer: str) -> AbstractContextManager[Messages]:
     """A client for the configured broker. Opens no connection yet."""
     from notifier.client.client import Client
 
@@ -60,17 +34,15 @@ def connect(settings: Settings, producer: str) -> AbstractContextManager[Sending
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """The outside world of a command."""
-
     settings: Callable[[], Settings] = read_settings
-    client: Callable[[Settings, str], AbstractContextManager[SendingClient]] = connect
+    client: Callable[[Settings, str], AbstractContextManager[Messages]] = connect
 
     @contextmanager
-    def services(self) -> Iterator[Services]:
+    def services(self) -> Iterator[OperatorServices]:
         """The record and what belongs to it; its connections are closed at the end."""
-        from notifier.bootstrap import Services
+        from notifier.cli.operator_services import OperatorServices
 
-        services = Services(self.settings(), pool_size=1, application="notifier cli", guarded=False)
+        services = OperatorServices(self.settings(), pool_size=1, application="notifier cli", guarded=False)
         try:
             yield services
         finally:
@@ -78,6 +50,5 @@ class Wiring:
 
 
 def wiring(context: typer.Context) -> Wiring:
-    """The wiring of this call."""
     found = context.find_root().obj
     return found if isinstance(found, Wiring) else Wiring()

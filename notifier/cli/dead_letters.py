@@ -5,15 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from notifier.cli.actions import SelectionEnding, confirm, operator
 from notifier.cli.context import wiring
-from notifier.cli.options import Limit, Raw, Why, Yes
+from notifier.cli.options import AsJson, Limit, Raw, Why, Yes, grouped
 from notifier.cli.output import (
-    AsJson,
+    columns,
     hint,
     is_terminal,
     one_line,
@@ -22,40 +24,29 @@ from notifier.cli.output import (
     print_list,
     print_pairs,
     utc,
-    when,
 )
 from notifier.domain.errors import NotFound
 
 if TYPE_CHECKING:
     from notifier.broker.dead_letters import DeadLetter, Requeueing
-    from notifier.operations import Replays
 
-#: Dead letters that are searched for one of a given id.
+#: How many dead letters are searched for one id.
 SEARCHED_LETTERS = 10_000
 
-DeadIds = Annotated[
-    list[str] | None, typer.Argument(metavar="ID…", help="IDs as shown by `list`.", show_default=False)
-]
-All = Annotated[bool, typer.Option("--all", help="Every message of the dead queue.")]
+
+@dataclass(frozen=True, slots=True)
+class DeadOptions:
+    """Which messages of the dead queue, and how."""
+
+    ids: Annotated[list[str] | None, Argument(metavar="ID…", help="IDs as shown by `list`.")] = None
+    everything: Annotated[bool, Option("--all", help="Every message of the dead queue.")] = False
+    why: Why = None
+    yes: Yes = False
+    as_json: AsJson = False
 
 
-def add_to_queues(queues: typer.Typer) -> None:
-    """Add `notifier queues dead`."""
-    dead = typer.Typer(
-        no_args_is_help=True, help="Messages that RabbitMQ gave up on because they were redelivered too often."
-    )
-    dead.command("list")(dead_list)
-    dead.command("show")(dead_show)
-    dead.command("replay")(dead_replay)
-    dead.command("purge")(dead_purge)
-    queues.add_typer(dead, name="dead")
-
-
-def dead_list(context: typer.Context, limit: Limit = 50, as_json: AsJson = False) -> None:
-    """List the messages that the broker gave up on, oldest first. They stay where they are.
-
-    Times are UTC.
-    """
+def list_(context: typer.Context, limit: Limit = 50, as_json: AsJson = False) -> None:
+    """List the messages that the broker gave up on, oldest first. They stay where they are."""
     try:
         with requeueing(context) as broker:
             found = broker.dead_letters(limit)
@@ -64,13 +55,7 @@ def dead_list(context: typer.Context, limit: Limit = 50, as_json: AsJson = False
         hint(str(none))
     print_list(
         found,
-        {
-            "id": lambda letter: letter.id,
-            "received": lambda letter: letter.died_at and when(letter.died_at),
-            "queue": lambda letter: letter.queue,
-            "reason": lambda letter: letter.reason,
-            "bytes": lambda letter: len(letter.raw.body),
-        },
+        {**columns("id", "received=died_at", "queue", "reason"), "bytes": lambda letter: len(letter.raw.body)},
         as_json=as_json,
         to_json=_as_dict,
         noun="dead letter",
@@ -80,9 +65,9 @@ def dead_list(context: typer.Context, limit: Limit = 50, as_json: AsJson = False
     )
 
 
-def dead_show(
+def show(
     context: typer.Context,
-    letter: Annotated[str, typer.Argument(metavar="ID", help="ID as shown by `list`.", show_default=False)],
+    letter: Annotated[str, Argument(metavar="ID", help="ID as shown by `list`.")],
     raw: Raw = False,
     as_json: AsJson = False,
 ) -> None:
@@ -99,64 +84,31 @@ def dead_show(
         _print_letter(found)
 
 
-def dead_replay(
-    context: typer.Context,
-    ids: DeadIds = None,
-    everything: All = False,
-    why: Why = None,
-    yes: Yes = False,
-    as_json: AsJson = False,
-) -> None:
+@grouped
+def replay(context: typer.Context, *, options: DeadOptions) -> None:
     """Publish messages again to the queues they came from, and remove them from the dead queue."""
-    ending = SelectionEnding(
-        "replay", "replayed", "notifier rejected list --limit 10, which shows those that are still wrong"
-    )
-    _empty(context, ids, everything, ending, why=why, yes=yes, as_json=as_json)
+    next_step = "notifier rejected list --limit 10, which shows those that are still wrong"
+    _empty(context, options, SelectionEnding("replay", "replayed", next_step))
 
 
-def dead_purge(
-    context: typer.Context,
-    ids: DeadIds = None,
-    everything: All = False,
-    why: Why = None,
-    yes: Yes = False,
-    as_json: AsJson = False,
-) -> None:
+@grouped
+def purge(context: typer.Context, *, options: DeadOptions) -> None:
     """Delete messages of the dead queue for good."""
-    ending = SelectionEnding("delete", "deleted")
-    _empty(context, ids, everything, ending, why=why, yes=yes, as_json=as_json)
+    _empty(context, options, SelectionEnding("delete", "deleted"))
 
 
-def _empty(
-    context: typer.Context,
-    ids: list[str] | None,
-    everything: bool,
-    ending: SelectionEnding,
-    *,
-    why: str | None,
-    yes: bool,
-    as_json: bool,
-) -> None:
-    if bool(ids) == everything:
+def _empty(context: typer.Context, options: DeadOptions, ending: SelectionEnding) -> None:
+    if bool(options.ids) == options.everything:
         raise typer.BadParameter("choose messages: give IDs, or --all")
-    with replays(context) as found, requeueing(context) as broker:
+    with wiring(context).services() as services, requeueing(context) as broker:
         # Before anything is recorded or asked: is there such a queue at all?
         waiting = broker.dead_letter_count()
-        if everything and waiting > 1 and not yes and is_terminal(sys.stdin):
+        if options.everything and waiting > 1 and not options.yes and is_terminal(sys.stdin):
             confirm(f"{ending.verb} {waiting}?")
-        act = found.replay_dead if ending.verb == "replay" else found.purge_dead
-        ending.report(act(ids or None, broker, operator=operator(), reason=why), as_json=as_json)
-
-
-@contextmanager
-def replays(context: typer.Context) -> Iterator[Replays]:
-    """The actions, on the configured database."""
-    from notifier.operations import Replays
-    from notifier.store.operator_actions import Operating
-    from notifier.store.rejected import Rejections
-
-    with wiring(context).services() as services:
-        yield Replays(Operating(services.engine, services.hash_key), Rejections(services.engine, services.vault))
+        replays = services.replays
+        act = replays.replay_dead if ending.verb == "replay" else replays.purge_dead
+        result = act(options.ids or None, broker, operator=operator(), reason=options.why)
+        ending.report(result, as_json=options.as_json)
 
 
 @contextmanager

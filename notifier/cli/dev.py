@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Option
 
-from notifier.cli.output import AsJson, hint, one_line, print_json, print_line, print_table, warn
-from notifier.cli.services import PANEL, program_settings
+from notifier.cli.options import AsJson
+from notifier.cli.output import hint, one_line, print_json, print_line, print_table, progress_bar, warn
+from notifier.cli.services import program_settings
 from notifier.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -21,22 +23,16 @@ if TYPE_CHECKING:
     from notifier.dev.demo import DemoOutcome, DemoReport
     from notifier.dev.local import LocalWorld, Place
 
-#: `up` has so much longer than its programs: its servers end after them. Seconds.
+#: How much longer than its programs `up` has to stop: its servers end after them. Seconds.
 SERVERS_SECONDS = 45.0
 _EXAMPLE = "login_code +15550100123 --context code=042137 --context valid_minutes=10"
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    app.command(rich_help_panel=PANEL)(up)
-    app.command(rich_help_panel=PANEL)(demo)
-
-
 def up() -> None:
-    """Run the whole service on this machine, and start here whatever is not configured.
+    """Run the whole service on this machine, and start whatever is not configured.
 
     Without settings: an embedded PostgreSQL and Valkey, and a mail server and a Twilio that store what they
-    receive. The data stays in the data folder between runs. Ctrl-C stops everything in order.
+    receive. The data is kept between runs. Ctrl-C stops everything in order.
     """
     settings = program_settings("up", use_running=False)
     from notifier.dev.local import Place, announced, local_world
@@ -55,7 +51,7 @@ def up() -> None:
         upgrade(database_url)
         wanted, api, where = _api_program(settings, world)
         world.places += [*where, Place("producers", in_words(settings.structure, broker_url))]
-        # A person reads along.
+        # For people to read.
         logs = {"NOTIFIER_LOG_FORMAT": "text"} if settings.log_format == "auto" else {}
         variables, grace = {**world.environment, **logs, **api}, settings.grace_seconds
         programs = Programs(variables, data_dir / "logs", programs=wanted, grace_seconds=grace)
@@ -118,12 +114,10 @@ def _follow(logs: dict[str, Path], stop: Event) -> list[Thread]:
 
 
 def demo(
-    folder: Annotated[
-        Path | None, typer.Option(help="Use this empty folder and keep it: mails, logs, database.")
-    ] = None,
+    folder: Annotated[Path | None, Option(help="Use this empty folder and keep it: mails, logs, data.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the whole service in a temporary folder, send the examples of a shop through it, and show the outcome.
+    """Run the whole service in a temporary folder, send a shop's examples through it, and show the outcome.
 
     Needs no settings and changes none of yours. Exits 0 only if every message ended as expected.
     """
@@ -131,8 +125,15 @@ def demo(
 
     if folder is not None and folder.exists() and any(folder.iterdir()):
         raise ConfigurationError(f"{folder} is not empty; give an empty folder, or leave --folder out")
-    with _scratch(folder) as path, _Progress() as progress:
-        report = run_demo(path, say=progress.say, progress=progress.show)
+    with _scratch(folder) as path, ExitStack() as stack:
+        bar: Callable[[str, int], None] | None = None
+
+        def show(done: int, total: int) -> None:
+            nonlocal bar
+            bar = bar or stack.enter_context(progress_bar(total))
+            bar("messages", done)
+
+        report = run_demo(path, say=lambda text: hint(f"· {text}"), progress=show)
     if as_json:
         print_json(_as_json(report))
     else:
@@ -158,36 +159,6 @@ def _scratch(folder: Path | None) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-class _Progress:
-    """Steps as lines on standard error; on a terminal a bar for the messages."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._task: Any = None
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def say(self, text: str) -> None:
-        hint(f"· {text}")
-
-    def show(self, done: int, total: int) -> None:
-        if not sys.stderr.isatty():
-            return
-        if self._bar is None:
-            from rich.console import Console
-            from rich.progress import Progress
-
-            self._bar = Progress(console=Console(stderr=True), transient=True)
-            self._bar.start()
-            self._task = self._bar.add_task("messages", total=total)
-        self._bar.update(self._task, completed=done)
-
-
 def _as_json(report: DemoReport) -> dict[str, Any]:
     return {
         "ok": report.ok,
@@ -200,23 +171,21 @@ def _as_json(report: DemoReport) -> dict[str, Any]:
 
 
 def _outcome_json(outcome: DemoOutcome) -> dict[str, Any]:
-    planned, story = outcome.planned, outcome.story
-    return {
-        "id": str(story.notification.id) if story else None,
-        "channel": planned.channel,
-        "template": planned.template,
-        "locale": planned.locale,
-        "to": planned.to,
-        "status": story.notification.status if story else None,
-        "reason": story.notification.reason if story else None,
-        "attempts": story.notification.attempt_count if story else 0,
-    }
+    found = outcome.story.notification if outcome.story else None
+    planned = {name: getattr(outcome.planned, name) for name in ("channel", "template", "locale", "to")}
+    reached = {"status": found and found.status, "reason": found and found.reason}
+    return {"id": found and str(found.id), **planned, **reached, "attempts": found.attempt_count if found else 0}
 
 
 def _print_report(report: DemoReport) -> None:
+    from notifier.cli.timeline import timeline
+
     for outcome in report.outcomes:
         print_line(f"{outcome.planned.template} {outcome.planned.title}, to {outcome.planned.to}", "bold")
-        _print_timeline(outcome)
+        steps = timeline(outcome.story) if outcome.story else []
+        for step in steps:
+            print_line(f"  +{(step.at - steps[0].at).total_seconds():.3f} s  {one_line(step.text)}")
+        print_line()
     print_line("Summary", "bold")
     for outcome in report.outcomes:
         _print_summary_line(outcome)
@@ -226,15 +195,6 @@ def _print_report(report: DemoReport) -> None:
     if report.ok:
         print_line(f"everything ended as expected, in {report.seconds:.1f} s", "green")
         hint("next: `notifier up` runs the same service and keeps it running")
-
-
-def _print_timeline(outcome: DemoOutcome) -> None:
-    from notifier.cli.timeline import timeline
-
-    steps = timeline(outcome.story) if outcome.story else []
-    for step in steps:
-        print_line(f"  +{(step.at - steps[0].at).total_seconds():.3f} s  {one_line(step.text)}")
-    print_line()
 
 
 def _print_summary_line(outcome: DemoOutcome) -> None:

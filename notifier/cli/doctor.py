@@ -1,8 +1,7 @@
-"""`notifier doctor`: a checklist of everything that can be wrong, each with what to do about it."""
+"""`notifier doctor`: a checklist of everything that can be wrong."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -10,18 +9,12 @@ import typer
 
 from notifier.cli.context import Wiring, wiring
 from notifier.cli.exit_codes import FAILED
-from notifier.cli.output import AsJson, clean, console, hint, is_terminal, print_json, print_line
+from notifier.cli.options import AsJson
+from notifier.cli.output import clean, hint, print_json, print_parts
 from notifier.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from notifier.cli.check_result import Check
-
-PANEL = "Set up"
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's command."""
-    app.command(rich_help_panel=PANEL)(doctor)
 
 
 def doctor(context: typer.Context, as_json: AsJson = False) -> None:
@@ -33,7 +26,9 @@ def doctor(context: typer.Context, as_json: AsJson = False) -> None:
     for check in _checks(wiring(context)):
         checks.append(check)
         if not as_json:
-            _print(check)
+            mark = ("✗ ", "bold red") if not check.ok else ("! ", "bold yellow") if check.fix else ("✓ ", "green")
+            fix = f" → {clean(check.fix)}" if check.fix else ""
+            print_parts(mark, (check.name, "bold"), (f": {clean(check.detail)}", ""), (fix, "cyan"))
     wrong = sum(not check.ok for check in checks)
     if as_json:
         print_json(checks)
@@ -44,7 +39,7 @@ def doctor(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 def _checks(world: Wiring) -> Iterator[Check]:
-    """As they are made: asking a provider that is away takes seconds."""
+    """One by one, because asking a provider that is away takes seconds."""
     from notifier.cli.check_result import Check
     from notifier.cli.checks import all_checks
 
@@ -57,16 +52,3 @@ def _checks(world: Wiring) -> Iterator[Check]:
     yield Check("settings", True, f"{found}; templates in {settings.templates}")
     with world.services() as services:
         yield from all_checks(services)
-
-
-def _print(check: Check) -> None:
-    mark, style = ("✗", "bold red") if not check.ok else ("!", "bold yellow") if check.fix else ("✓", "green")
-    text = clean(check.detail)
-    fix = f" → {clean(check.fix)}" if check.fix else ""
-    if not is_terminal(sys.stdout):
-        print_line(f"{mark} {check.name}: {text}{fix}")
-        return
-    from rich.text import Text
-
-    line = Text.assemble((f"{mark} ", style), (check.name, "bold"), f": {text}", (fix, "cyan"))
-    console(sys.stdout).print(line, soft_wrap=True)

@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from notifier.cli.output import clean, console, hint, is_terminal
+from notifier.cli.output import clean, first_line, hint, print_parts
 from notifier.domain.errors import (
     ConfigurationError,
     InvalidMessage,
@@ -28,7 +28,7 @@ from notifier.runtime.shutdown import Stopped
 FAILED = 1
 WRONG_USAGE = 2
 INTERRUPTED = 130
-#: A command that was told to stop has so long for it. Seconds.
+#: How long a command has to stop when told to. Seconds.
 GRACE_SECONDS = 10.0
 
 
@@ -36,7 +36,6 @@ class Commands(TyperGroup):
     """The root of all commands: every error of every command ends here."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
         try:
             result = super().invoke(ctx)
             # Here, not in the interpreter's last moments, where nobody can catch it.
@@ -63,7 +62,7 @@ def explain(error: Exception) -> int:
         traceback.print_exception(error)
     match error:
         case InvalidMessage():
-            report("the message is not valid; nothing was sent")
+            report("the input is not valid; nothing was sent or changed")
             for fault in error.faults:
                 sys.stderr.write(f"  {clean(str(fault))}\n")
             return FAILED
@@ -77,22 +76,15 @@ def explain(error: Exception) -> int:
             elif isinstance(error, ServiceUnavailable | PublishFailed):
                 hint("next: notifier doctor")
             return FAILED
-    first_line = (str(error).splitlines() or [""])[0]
     report(
-        f"{type(error).__name__}: {first_line}\nThis is a fault of notifier's own. Run it again with "
+        f"{type(error).__name__}: {first_line(error)}\nThis is a fault of notifier's own. Run it again with "
         "NOTIFIER_LOG_LEVEL=debug to see where, and report it."
     )
     return FAILED
 
 
 def report(text: str) -> None:
-    """One error on standard error."""
-    if is_terminal(sys.stderr):
-        from rich.text import Text
-
-        console(sys.stderr).print(Text.assemble(("error: ", "bold red"), clean(text)), soft_wrap=True)
-    else:
-        sys.stderr.write(f"error: {clean(text)}\n")
+    print_parts(("error: ", "bold red"), (clean(text), ""), stream=sys.stderr)
 
 
 def _forget_standard_output() -> None:

@@ -14,7 +14,8 @@ import typer
 
 @contextmanager
 def opened(file: Path, *, newline: str) -> Iterator[io.TextIOWrapper]:
-    """The text of a file. Bytes that are not UTF-8 come as surrogates."""
+    """The text of a file. Bytes that are not UTF-8 come as surrogates. `newline=""` for csv, which looks after
+    line ends itself, since quoted cells may hold some."""
     with _opened_bytes(file) as raw:
         text = io.TextIOWrapper(raw, "utf-8-sig", errors="surrogateescape", newline=newline)
         try:
@@ -22,13 +23,6 @@ def opened(file: Path, *, newline: str) -> Iterator[io.TextIOWrapper]:
         finally:
             # Otherwise the wrapper would close standard input when it is forgotten.
             text.detach()
-
-
-@contextmanager
-def opened_csv(file: Path) -> Iterator[io.TextIOWrapper]:
-    """With its line ends: csv looks after them itself, since quoted cells may hold some."""
-    with opened(file, newline="") as text:
-        yield text
 
 
 @contextmanager

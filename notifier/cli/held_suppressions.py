@@ -2,44 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Option
 
 from notifier.cli.actions import SelectionEnding, run_action
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
 from notifier.cli.options import ActionOptions, PageOptions, Since, Until, grouped
-from notifier.cli.output import hint, print_line, print_list, utc, when
+from notifier.cli.output import columns, hint, print_line, print_list
 
 if TYPE_CHECKING:
     from notifier.operations import ActionResult
-    from notifier.operations.held_suppressions import HeldSuppressions, StuckHolding
     from notifier.store.held_suppressions import HeldFilter
     from notifier.store.suppressions import SuppressionFilter
 
-OfProvider = Annotated[str | None, typer.Option(help="Of messages that this provider sent.")]
-OfSender = Annotated[str | None, typer.Option(help="Of messages from this sender identity.")]
+OfProvider = Annotated[str | None, Option(help="Of messages that this provider sent.")]
+OfSender = Annotated[str | None, Option(help="Of messages from this sender identity.")]
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOptions:
-    """Conditions on held suppressions."""
-
     provider: OfProvider = None
     sender: OfSender = None
     since: Since = None
     until: Until = None
 
     def filter(self) -> HeldFilter:
-        """The conditions as the record takes them."""
         from notifier.store.held_suppressions import HeldFilter
 
-        return HeldFilter(self.provider, self.sender, self.since, self.until)
+        return HeldFilter(**asdict(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +43,8 @@ class HeldActionOptions(ActionOptions):
     """`--reason` is another name of `--why` here."""
 
     why: Annotated[
-        str | None,
-        typer.Option("--why", "--reason", metavar="TEXT", help="Why you do it; kept in the operator record."),
+        str | None, Option("--why", "--reason", metavar="TEXT", help="Why you do it; kept in the operator record.")
     ] = None
-
-
-def add_to_suppressions(suppressions: typer.Typer) -> None:
-    """Add these to the family."""
-    suppressions.command("held")(held)
-    suppressions.command("apply-held")(apply_held)
-
-
-@contextmanager
-def _held(context: typer.Context) -> Iterator[HeldSuppressions]:
-    with wiring(context).services() as services:
-        yield services.held
 
 
 @grouped
@@ -69,33 +52,22 @@ def held(
     context: typer.Context,
     *,
     filters: HeldOptions,
-    discard: Annotated[
-        bool, typer.Option("--discard", help="Delete them: the bounces were our own fault.")
-    ] = False,
+    discard: Annotated[bool, Option("--discard", help="Delete them: the bounces were our own fault.")] = False,
     options: HeldActionOptions,
     page: PageOptions,
 ) -> None:
-    """List suppressions that a mass alarm holds back, newest first, as hashes; or discard them.
-
-    Times are UTC.
-    """
-    with _held(context) as operations:
+    """List suppressions that a mass alarm holds back, newest first; or discard them."""
+    with wiring(context).services() as services:
         if discard:
-            _run(partial(operations.discard, filters.filter()), "discard", "discarded", options)
+            _run(partial(services.held.discard, filters.filter()), "discard", "discarded", options)
             return
-        found, stuck = operations.page(filters.filter(), limit=page.limit, before=page.before), operations.stuck()
+        found = services.held.page(filters.filter(), limit=page.limit, before=page.before)
+        stuck = services.held.stuck()
     if stuck is not None and not options.as_json:
         print_line(stuck.why, "bold")
     print_list(
         found,
-        {
-            "held": lambda one: when(one.held_at),
-            "channel": lambda one: one.channel,
-            "provider": lambda one: one.provider,
-            "sender": lambda one: one.sender,
-            "reason": lambda one: one.reason,
-            "detail": lambda one: one.detail,
-        },
+        columns("held=held_at", "channel", "provider", "sender", "reason", "detail"),
         as_json=options.as_json,
         noun="held suppression",
         empty="no held suppression matches",
@@ -111,16 +83,16 @@ def apply_held(context: typer.Context, *, filters: HeldOptions, options: HeldAct
 
     If the command is interrupted, run it again.
     """
-    with _held(context) as operations:
-        _run(partial(operations.apply, filters.filter()), "apply", "suppressed", options)
+    with wiring(context).services() as services:
+        _run(partial(services.held.apply, filters.filter()), "apply", "suppressed", options)
 
 
 def lift_all(context: typer.Context, wanted: SuppressionFilter, options: ActionOptions) -> None:
     """`notifier suppressions lift --source`."""
     if wanted.since is None:
         raise typer.BadParameter("say since when, for example 3h", param_hint="--since")
-    with _held(context) as operations:
-        _run(partial(operations.lift, wanted), "lift", "lifted", options)
+    with wiring(context).services() as services:
+        _run(partial(services.held.lift, wanted), "lift", "lifted", options)
 
 
 def _run(perform: Callable[..., ActionResult], verb: str, done: str, options: ActionOptions) -> None:
@@ -128,7 +100,7 @@ def _run(perform: Callable[..., ActionResult], verb: str, done: str, options: Ac
         raise typer.BadParameter("give the reason, or count with --dry-run", param_hint="--why")
     result = run_action(perform, SelectionEnding(verb, done), options)
     if not result.matched:
-        hint("none matches. next: notifier suppressions held, or: notifier suppressions list")
+        hint("nothing matches. next: notifier suppressions held, or: notifier suppressions list")
         raise typer.Exit(FAILED)
     if result.record_id is None:
         hint(f"nothing was done. To {verb}: the same command without --dry-run and with --why")
@@ -136,11 +108,3 @@ def _run(perform: Callable[..., ActionResult], verb: str, done: str, options: Ac
         hint("next: notifier retry ID, for what was suppressed meanwhile and is still wanted")
     else:
         hint("next: notifier suppressions list --since 1h")
-
-
-def print_stuck(stuck: StuckHolding) -> None:
-    """For `notifier stuck`."""
-    print_line(stuck.why, "bold")
-    for alarm in stuck.late.alarms:
-        print_line(f"  {alarm.scope}: since {utc(alarm.since)} UTC, until {utc(alarm.until)} at least")
-    hint(f"  next: {stuck.fix}")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from notifier.domain.producers import ProducerProof
 from notifier.domain.statuses import Outcome, Reason, Status, SuppressionReason
 
-#: Where a recipient stood that retention has removed.
+#: In place of a recipient that retention has removed.
 REDACTED = "(redacted)"
 
 STATUSES: Mapping[str, str] = {
@@ -69,7 +69,7 @@ OUTCOMES: Mapping[str, str] = {
     Outcome.UNKNOWN: "gave no answer: it may have taken it or not",
 }
 
-#: Behind the name of a producer.
+#: After the name of a producer.
 PROOFS: Mapping[str | None, str] = {
     ProducerProof.BROKER_USER: "proven by its broker user",
     ProducerProof.API_KEY: "proven by its API key",

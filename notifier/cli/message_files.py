@@ -1,7 +1,7 @@
-"""A file of messages, read line by line: CSV with a header row, or one JSON object a line.
+"""A file of messages, read line by line: CSV with a header row, or one JSON object per line.
 
-A line that cannot be read is a `Line` with its faults; the ones after it are read all the same. Nothing here
-keeps more than one line in memory.
+A line that cannot be read becomes a `Line` with its faults, and reading goes on. No more than one line is kept in
+memory.
 """
 
 from __future__ import annotations

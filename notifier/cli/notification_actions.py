@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
+from typer import Option
 
 from notifier.cli.actions import SelectionEnding, operator, run_action
-from notifier.cli.arguments import read_id
 from notifier.cli.context import wiring
-from notifier.cli.options import ActionOptions, FilterOptions, Ids, OfReason, Why, grouped
-from notifier.cli.output import AsJson
+from notifier.cli.options import ActionOptions, AsJson, FilterOptions, Ids, OfReason, Why, grouped, ids_of
 from notifier.domain.statuses import Reason, Status
 
 if TYPE_CHECKING:
-    from notifier.operations import Operations, Selection
-
-PANEL = "Act"
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's commands."""
-    app.command(rich_help_panel=PANEL)(retry)
-    app.command(rich_help_panel=PANEL)(cancel)
-    app.command(rich_help_panel=PANEL)(resolve)
-
-
-@contextmanager
-def operations(context: typer.Context) -> Iterator[Operations]:
-    """The actions, on the configured database."""
-    from notifier.operations import Operations
-    from notifier.store.operator_actions import Operating
-    from notifier.store.stuck import Lateness
-
-    with wiring(context).services() as services:
-        yield Operations(Operating(services.engine, services.hash_key), Lateness(services.engine))
+    from notifier.operations import Selection
 
 
 @grouped
@@ -47,31 +24,25 @@ def retry(
     ids: Ids = None,
     *,
     status: Annotated[
-        Status | None,
-        typer.Option(
-            metavar="STATUS",
-            help="failed (the default), expired, undelivered or suppressed.",
-            show_default=False,
-        ),
+        Status | None, Option(metavar="STATUS", help="failed (default), expired, undelivered, suppressed.")
     ] = None,
     reason: OfReason = None,
     filters: FilterOptions,
     rate: Annotated[
-        float | None,
-        typer.Option(min=0.001, metavar="N", help="Maximum number per second; default: all at once."),
+        float | None, Option(min=0.001, metavar="N", help="Maximum per second; default: no limit.")
     ] = None,
     options: ActionOptions,
 ) -> None:
-    """Send notifications again that have ended without success: by ID, or all that match the conditions.
+    """Send again what has ended without success: by ID, or all that match the conditions.
 
-    The same notification is sent again, with a new deadline. A notification whose expires_at has passed is not
-    sent, and nothing is retried that may still be on its way. If the command is interrupted, run it again.
+    Each keeps its ID and gets a new deadline. Nothing is sent after its expires_at, and nothing is retried that
+    may still be on its way. If the command is interrupted, run it again.
     """
     if status is None and not (reason is None and filters.is_empty()):
         status = Status.FAILED
     selection = _selection(ids, filters, status, reason)
-    with operations(context) as found:
-        perform = partial(found.retry, selection, rate_per_second=rate)
+    with wiring(context).services() as services:
+        perform = partial(services.operations.retry, selection, rate_per_second=rate)
         ending = SelectionEnding("retry", "retried", "notifier show ID, or: notifier stuck")
         run_action(perform, ending, options, asks=not ids)
 
@@ -83,47 +54,38 @@ def cancel(
     *,
     status: Annotated[
         Status | None,
-        typer.Option(
-            metavar="STATUS",
-            help="scheduled, queued, retrying or unknown; default: all of them.",
-            show_default=False,
-        ),
+        Option(metavar="STATUS", help="scheduled, queued, retrying or unknown; default: all of them."),
     ] = None,
     reason: OfReason = None,
     filters: FilterOptions,
     options: ActionOptions,
 ) -> None:
-    """Stop notifications for good that are not sent yet: by ID, or all that match the conditions.
+    """Stop unsent notifications for good: by ID, or all that match the conditions.
 
     A notification that a worker is sending cannot be stopped.
     """
     selection = _selection(ids, filters, status, reason)
-    with operations(context) as found:
+    with wiring(context).services() as services:
         ending = SelectionEnding("cancel", "cancelled", "notifier show ID")
-        run_action(partial(found.cancel, selection), ending, options, asks=not ids)
+        run_action(partial(services.operations.cancel, selection), ending, options, asks=not ids)
 
 
 def resolve(
     context: typer.Context,
-    ids: Annotated[
-        list[UUID],
-        typer.Argument(parser=read_id, metavar="ID…", help="IDs of notifications.", show_default=False),
-    ],
-    sent: Annotated[bool, typer.Option("--sent", help="The provider took it.")] = False,
-    resend: Annotated[
-        bool, typer.Option("--resend", help="The provider did not take it, or a second copy is better than none.")
-    ] = False,
+    ids: Annotated[list[UUID], ids_of("notifications")],
+    sent: Annotated[bool, Option("--sent", help="The provider took it.")] = False,
+    resend: Annotated[bool, Option("--resend", help="It did not, or two copies are better than none.")] = False,
     why: Why = None,
     as_json: AsJson = False,
 ) -> None:
-    """Decide about notifications that are unknown: nobody can say whether the provider took them."""
+    """Decide about unknown notifications: nobody can say whether the provider took them."""
     from notifier.operations import Resolution, Selection
 
     if sent == resend:
         raise typer.BadParameter("give one of the two: --sent or --resend")
     resolution = Resolution.SENT if sent else Resolution.RESEND
-    with operations(context) as found:
-        result = found.resolve(Selection(tuple(ids)), resolution, operator=operator(), reason=why)
+    with wiring(context).services() as services:
+        result = services.operations.resolve(Selection(tuple(ids)), resolution, operator=operator(), reason=why)
         SelectionEnding("resolve", "resolved", "notifier show ID").report(result, as_json=as_json)
 
 

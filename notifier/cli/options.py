@@ -8,69 +8,67 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from datetime import datetime
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 from uuid import UUID
 
-import typer
+from typer import Argument, BadParameter, Option
 
-from notifier.cli.arguments import read_id, read_metadata, read_past
-from notifier.cli.output import AsJson
+from notifier.cli.arguments import read_future, read_id, read_metadata, read_past
 from notifier.domain.statuses import Channel, Reason, Status
 
 if TYPE_CHECKING:
     from notifier.store.filters import Filter
 
-Ids = Annotated[
-    list[UUID] | None,
-    typer.Argument(parser=read_id, metavar="ID…", help="IDs of notifications.", show_default=False),
-]
-Why = Annotated[str | None, typer.Option(metavar="TEXT", help="Why you do it; kept in the operator record.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Count what would be done, and do nothing.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
-Since = Annotated[
-    datetime | None,
-    typer.Option(parser=read_past, metavar="TIME", help="Not before: 2h or 3d (ago), 2026-11-22 or RFC 3339."),
-]
-Until = Annotated[
-    datetime | None, typer.Option(parser=read_past, metavar="TIME", help="Before; written like --since.")
-]
-OfProducer = Annotated[str | None, typer.Option(help="The service that sent it.")]
-OfChannel = Annotated[Channel | None, typer.Option(help="Only this channel.")]
-OfReason = Annotated[
-    Reason | None, typer.Option(help="The reason for its status, for example provider_unavailable.")
-]
-Limit = Annotated[int, typer.Option(min=1, max=1000, help="Maximum number of results.")]
-Before = Annotated[
-    UUID | None,
-    typer.Option(
-        parser=read_id,
-        metavar="ID",
-        help="Show the page after the one that ended with this ID.",
-        show_default=False,
-    ),
-]
+
+def past(text: str) -> Any:
+    """An option that takes a time that lies behind."""
+    return Option(parser=read_past, metavar="TIME", help=text)
+
+
+def future(text: str) -> Any:
+    """An option that takes a time ahead."""
+    return Option(parser=read_future, metavar="TIME", help=text)
+
+
+def ids_of(things: str) -> Any:
+    """An argument that takes any number of IDs."""
+    return Argument(parser=read_id, metavar="ID…", help=f"IDs of {things}.")
+
+
+AsJson = Annotated[bool, Option("--json", help="Print JSON and nothing else.")]
+Ids = Annotated[list[UUID] | None, ids_of("notifications")]
+Why = Annotated[str | None, Option(metavar="TEXT", help="Why you do it; kept in the operator record.")]
+DryRun = Annotated[bool, Option("--dry-run", help="Count what would be done, and do nothing.")]
+Now = Annotated[bool, Option("--now", help="Do it now, to the end; Beat does it every night.")]
+Yes = Annotated[bool, Option("--yes", "-y", help="Do not ask for confirmation.")]
+Since = Annotated[datetime | None, past("Not before: 2h or 3d (ago), 2026-11-22 or RFC 3339.")]
+Until = Annotated[datetime | None, past("Before; written like --since.")]
+OfProducer = Annotated[str | None, Option(help="The service that sent it.")]
+OfChannel = Annotated[Channel | None, Option(help="Only this channel.")]
+OfReason = Annotated[Reason | None, Option(help="The reason for its status, for example provider_unavailable.")]
+Limit = Annotated[int, Option(min=1, max=1000, help="Maximum number of results.")]
+Before = Annotated[UUID | None, Option(parser=read_id, metavar="ID", help="The page after this ID.")]
 Variables = Annotated[
     list[str] | None,
-    typer.Option(
-        "--context",
-        "-c",
-        metavar="JSON|@FILE|NAME=TEXT|NAME:=JSON",
-        help="Variables of the template; can be given several times.",
+    Option(
+        "--context", "-c", metavar="JSON|@FILE|NAME=TEXT|NAME:=JSON", help="Variables of the template; repeatable."
     ),
 ]
-Raw = Annotated[bool, typer.Option("--raw", help="Write the stored bytes to standard output, unchanged.")]
-Operand = Annotated[
-    UUID, typer.Argument(parser=read_id, metavar="ID", help="All 36 characters of the ID.", show_default=False)
-]
+Raw = Annotated[bool, Option("--raw", help="Write the stored bytes to standard output, unchanged.")]
+Operand = Annotated[UUID, Argument(parser=read_id, metavar="ID", help="All 36 characters of the ID.")]
+
+
+def check_now(*, now: bool, dry_run: bool) -> None:
+    if now == dry_run:
+        fix = "give one of the two: --dry-run counts, --now does it"
+        raise BadParameter(fix, param_hint="--now / --dry-run")
 
 
 @dataclass(frozen=True, slots=True)
 class PageOptions:
-    """Which part of a list."""
-
     limit: Limit = 50
     before: Before = None
 
@@ -83,35 +81,28 @@ class PageOptions:
 class FilterOptions:
     """Conditions on notifications, but for status and reason, which not every command takes."""
 
-    recipient: Annotated[str | None, typer.Option(help="Address or number; a display name does not matter.")] = (
-        None
-    )
-    reference: Annotated[str | None, typer.Option(help="The producer's own reference.")] = None
+    recipient: Annotated[str | None, Option(help="Address or number; a display name does not matter.")] = None
+    reference: Annotated[str | None, Option(help="The producer's own reference.")] = None
     producer: OfProducer = None
     channel: OfChannel = None
-    template: Annotated[str | None, typer.Option(help="Name of the template.")] = None
-    provider: Annotated[str | None, typer.Option(help="The provider that was tried last.")] = None
+    template: Annotated[str | None, Option(help="Name of the template.")] = None
+    provider: Annotated[str | None, Option(help="The provider that was tried last.")] = None
     since: Since = None
     until: Until = None
 
     def is_empty(self) -> bool:
-        """Whether no condition is given."""
-        return all(getattr(self, one.name) is None for one in fields(self))
+        return self == FilterOptions()
 
     def filter(
         self, *, status: Status | None = None, reason: Reason | None = None, is_test: bool | None = None
     ) -> Filter:
-        """The conditions as the record takes them."""
         from notifier.store.filters import Filter
 
-        given = {one.name: getattr(self, one.name) for one in fields(self)}
-        return Filter(**given, status=status, reason=reason, is_test=is_test)
+        return Filter(**asdict(self), status=status, reason=reason, is_test=is_test)
 
 
 @dataclass(frozen=True, slots=True)
 class ActionOptions:
-    """How an operator's action is carried out."""
-
     why: Why = None
     dry_run: DryRun = False
     yes: Yes = False
@@ -120,20 +111,17 @@ class ActionOptions:
 
 @dataclass(frozen=True)
 class MessageOptions:
-    """Fields of a message, for `send`; for the lines of a file that do not have them, for `publish`. Both add
-    times, which they read differently."""
+    """Fields of a message: for `send`, and in `publish` for lines that lack them. Each adds times, which it reads
+    in its own way."""
 
     values: Variables = None
-    channel: Annotated[Channel | None, typer.Option(help="Default: sms for a number, otherwise email.")] = None
-    producer: Annotated[str, typer.Option(help="The service that sends it.")] = "cli"
-    locale: Annotated[str | None, typer.Option(help="Language of the reader, for example fr or fr-CA.")] = None
-    sender: Annotated[str | None, typer.Option(help="Name of a sender identity in notifier.toml.")] = None
-    reply_to: Annotated[str | None, typer.Option(help="Name of the identity that receives replies.")] = None
-    reference: Annotated[str | None, typer.Option(help="Your own reference, to search for.")] = None
-    metadata: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=TEXT", help="Stored with the message; can be given several times."),
-    ] = None
+    channel: Annotated[Channel | None, Option(help="Default: sms for a number, otherwise email.")] = None
+    producer: Annotated[str, Option(help="The service that sends it.")] = "cli"
+    locale: Annotated[str | None, Option(help="Language of the reader, for example fr or fr-CA.")] = None
+    sender: Annotated[str | None, Option(help="Name of a sender identity in notifier.toml.")] = None
+    reply_to: Annotated[str | None, Option(help="Name of the identity that receives replies.")] = None
+    reference: Annotated[str | None, Option(help="Your own reference, to search for.")] = None
+    metadata: Annotated[list[str] | None, Option(metavar="NAME=TEXT", help="Stored with it; repeatable.")] = None
 
     def fields(self) -> dict[str, Any]:
         """Fields of the contract that no other option changes; None where nothing is given."""

@@ -15,19 +15,15 @@ from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from datetime import UTC, date, datetime
 from enum import Enum
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 from uuid import UUID
-
-import typer
 
 if TYPE_CHECKING:  # rich takes a moment to import, and a pipe does not need it
     from rich.console import Console
 
 T = TypeVar("T")
-
-#: The option of every command that prints data.
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
 #: What a terminal would obey instead of showing it: C0 and C1 controls, and marks that turn the text's direction.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -50,6 +46,10 @@ def clean(text: str) -> str:
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
+def first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
+
+
 def one_line(text: str) -> str:
     """`clean`, with line breaks and tabs spelled out, too: for cells and lists."""
     return clean(text).replace("\n", "\\n").replace("\t", "\\t")
@@ -64,19 +64,17 @@ def utc(moment: datetime | None, *, milliseconds: bool = False) -> str:
 
 
 def when(moment: datetime) -> str:
-    """A time in a table: on a terminal without this year's number, to leave room for the rest."""
+    """A time in a table. A terminal shows no year if it is this one, to leave room for the rest."""
     text = utc(moment)
     is_short = is_terminal(sys.stdout) and moment.astimezone(UTC).year == datetime.now(UTC).year
     return text[5:] if is_short else text
 
 
 def status_style(status: str) -> str:
-    """The colour of a status."""
     return _STATUS_STYLES.get(status, "cyan")
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether a person looks at it."""
     return stream.isatty()
 
 
@@ -88,56 +86,59 @@ def console(stream: TextIO) -> Console:
 
 
 def print_line(text: str = "", style: str = "") -> None:
-    """One line of the answer."""
-    _write(sys.stdout, text, style)
+    print_parts((text, style))
 
 
 def hint(text: str) -> None:
     """What was done, or what to do next: on standard error, so that pipes stay clean."""
-    _write(sys.stderr, text, "dim")
+    print_parts((text, "dim"), stream=sys.stderr)
 
 
 def warn(text: str) -> None:
     """Something that the caller should look at."""
-    _write(sys.stderr, text, "yellow")
+    print_parts((text, "yellow"), stream=sys.stderr)
 
 
-def _write(stream: TextIO, text: str, style: str) -> None:
-    if style and is_terminal(stream):
-        console(stream).print(text, style=style, soft_wrap=True)
+def print_parts(*parts: tuple[str, str], stream: TextIO | None = None) -> None:
+    """One line of texts, each with its style."""
+    stream = stream or sys.stdout
+    if any(style for _, style in parts) and is_terminal(stream):
+        from rich.text import Text
+
+        console(stream).print(Text.assemble(*parts), soft_wrap=True)
     else:
-        stream.write(f"{text}\n")
+        stream.write("".join(text for text, _ in parts) + "\n")
 
 
 def print_table(
     headers: Sequence[str],
-    rows: Sequence[Sequence[str]],
+    rows: Sequence[Sequence[object]],
     column_styles: Mapping[int, Sequence[str]] | None = None,
     *,
     droppable: Sequence[str] = (),
 ) -> None:
-    """A table on a terminal, tab-separated lines in a pipe.
+    """A table on a terminal, tab-separated lines in a pipe. None is an empty cell.
 
     `column_styles` gives the style of each cell of a column. On a terminal that is too narrow the columns of
     `droppable` are left out, the first of them first; a pipe always gets everything.
     """
+    cells = [["" if cell is None else one_line(str(cell)) for cell in row] for row in rows]
     if not is_terminal(sys.stdout):
-        for row in (headers, *rows):
-            sys.stdout.write("\t".join(one_line(cell) for cell in row) + "\n")
+        for row in (headers, *cells):
+            sys.stdout.write("\t".join(row) + "\n")
         return
     from rich.table import Table
     from rich.text import Text
 
     screen = console(sys.stdout)
-    shown = _fitting(headers, rows, droppable, screen.width)
+    shown = _fitting(headers, cells, droppable, screen.width)
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for index in shown:
         # An id that is cut or folded cannot be copied; everything else may be folded.
         table.add_column(headers[index], no_wrap=headers[index] in _WHOLE, overflow="fold")
     styles = column_styles or {}
-    for number, row in enumerate(rows):
-        cells = ((one_line(row[i]), styles[i][number] if i in styles else "") for i in shown)
-        table.add_row(*(Text(text, style=style) for text, style in cells))
+    for number, texts in enumerate(cells):
+        table.add_row(*(Text(texts[i], style=styles[i][number] if i in styles else "") for i in shown))
     screen.print(table)
 
 
@@ -166,7 +167,8 @@ def print_list(
         hint(empty)
         return
     headers = list(columns)
-    rows = [["" if (value := read(one)) is None else str(value) for read in columns.values()] for one in found]
+    values = ((read(one) for read in columns.values()) for one in found)
+    rows = [[when(value) if isinstance(value, datetime) else value for value in row] for row in values]
     colours = {headers.index(name): [style(one) for one in found] for name, style in (styles or {}).items()}
     print_table(headers, rows, colours, droppable=droppable)
     more = f"; the next page: the same with --before {following}" if following else ""
@@ -174,10 +176,16 @@ def print_list(
     hint(f"{count(len(found), noun)}{more}{then}")
 
 
+def columns(*names: str) -> dict[str, Callable[[Any], object]]:
+    """Columns that show an attribute each: `id`, or `received=received_at` under another name."""
+    split = (name.partition("=") for name in names)
+    return {heading: attrgetter(attribute or heading) for heading, _, attribute in split}
+
+
 @contextmanager
 def progress_bar(total: int | None = None, *, hidden: bool = False) -> Iterator[Callable[[str, int], None]]:
-    """A bar on a terminal, or a spinner without `total`; nothing elsewhere. Yields what to call after each step,
-    with what is done in words and how much of the total that is."""
+    """A bar on a terminal, or a spinner without `total`; nothing elsewhere. Yields a function to call
+    after each step, with the state in words and how much of the total is done."""
     if hidden or not is_terminal(sys.stderr):
         yield lambda _words, _done: None
         return
@@ -239,12 +247,17 @@ def _fitting(
     return list(needed)
 
 
-def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
+def print_pairs(pairs: Iterable[tuple[str, object]]) -> None:
     """Names and values, one a line, the names in a column. Pairs without a value are left out."""
-    shown = [(name, value) for name, value in pairs if value]
+    shown = [(name, clean(str(value))) for name, value in pairs if value]
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
-        print_line(f"{name:<{width}}  {clean(value)}")
+        print_line(f"{name:<{width}}  {value}")
+
+
+def stored_size(size: int, stored: int) -> str:
+    """`80000 bytes, of which the first 65536 are stored`."""
+    return f"{size} bytes" + ("" if stored >= size else f", of which the first {stored} are stored")
 
 
 def print_json(value: Any) -> None:
@@ -253,7 +266,6 @@ def print_json(value: Any) -> None:
 
 
 def as_json(value: Any) -> Any:
-    """The value in JSON's own types."""
     match value:
         case Enum():
             return value.value

@@ -7,28 +7,20 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
-from notifier.cli.output import AsJson, hint, print_json, print_line, print_table, progress_bar, warn
+from notifier.cli.options import AsJson, DryRun, Now, check_now
+from notifier.cli.output import hint, print_json, print_line, print_table, progress_bar, warn
 
 if TYPE_CHECKING:
     from notifier.operations.retention import RetentionRun
     from notifier.store.re_encryption import Resealed
 
 
-def add_to_db(db: typer.Typer) -> None:
-    """Add the commands to the family of `db`."""
-    db.command("new-key")(new_key)
-    db.command("reseal")(reseal)
-    db.command("retention")(retention)
-
-
 def new_key(
-    key_id: Annotated[
-        str | None,
-        typer.Argument(metavar="[ID]", help="A name that no other key has; default: today's date."),
-    ] = None,
+    key_id: Annotated[str | None, Argument(metavar="[ID]", help="A new name; default: today's date.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Create a key for NOTIFIER_ENCRYPTION_KEYS and print it. It is stored nowhere: store it yourself."""
@@ -42,23 +34,22 @@ def new_key(
         print_json({"id": made.partition(":")[0], "key": made})
         return
     print_line(made)
-    hint("put it in front of the others in NOTIFIER_ENCRYPTION_KEYS, a comma between, for every program")
-    hint("what is sealed opens with its key only: keep a copy where the database's backups are not")
+    hint("put it first in NOTIFIER_ENCRYPTION_KEYS, with a comma after it, for every program")
+    hint("sealed data opens only with its key: keep a copy apart from the backups of the database")
     hint("next, when all programs have it: notifier db reseal")
 
 
 def reseal(
     context: typer.Context,
     rehash: Annotated[
-        bool,
-        typer.Option("--rehash", help="Recreate all hashes of recipients, because NOTIFIER_HASH_KEY has changed."),
+        bool, Option("--rehash", help="Recreate all hashes: NOTIFIER_HASH_KEY has changed.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Encrypt with the newest key what is plain or under an older one, and add the hashes that searches use.
+    """Encrypt with the newest key what is not yet under it, and add the hashes that searches use.
 
-    Safe while everything runs, and to repeat: what is on its way is left for the next time. Exits 1 as long as
-    something still needs an older key.
+    Safe while everything runs, and to repeat: what is on its way is left for the next run. Exits 1 as long as
+    something needs an older key.
     """
     from notifier.store.re_encryption import Resealing
 
@@ -82,31 +73,21 @@ def reseal(
 def _print_resealed(done: Resealed, *, is_on: bool) -> None:
     print_line(f"{done.changed} rows written, {done.seen} looked at")
     if done.suppressions:
-        print_line(f"{done.suppressions} suppressions went along to the identity of their recipients")
+        print_line(f"{done.suppressions} suppressions moved to the identity of their recipients")
     if not is_on:
         hint("NOTIFIER_ENCRYPTION_KEYS is not set: hashes were added, and nothing was sealed")
     if done.busy:
-        warn(f"{done.busy} are on their way just now and were left alone. next: notifier db reseal, again")
+        warn(f"{done.busy} are on their way now and were left alone. next: notifier db reseal, again")
     if done.locked:
         keys = ", ".join(key or "(damaged)" for key in done.missing_keys)
         warn(f"{done.locked} are sealed under a key that is missing: add {keys} to NOTIFIER_ENCRYPTION_KEYS")
     if is_on and not done.busy and not done.locked:
-        hint("everything is under the first key: the older ones can go, when no program needs them for backups")
+        hint("everything is under the first key: remove the older ones when no backup needs them")
 
 
-def retention(
-    context: typer.Context,
-    now: Annotated[
-        bool, typer.Option("--now", help="Apply it now, to the end; Beat does it every night.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be done.")] = False,
-    as_json: AsJson = False,
-) -> None:
+def retention(context: typer.Context, now: Now = False, dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Show or apply [retention] of notifier.toml: redact, delete and drop what is old."""
-    if now == dry_run:
-        raise typer.BadParameter(
-            "give one of the two: --dry-run counts, --now applies it", param_hint="--now / --dry-run"
-        )
+    check_now(now=now, dry_run=dry_run)
     with wiring(context).services() as services:
         tables = services.settings.structure.retention
         if dry_run:
@@ -130,16 +111,16 @@ def _total(kept: RetentionRun) -> int:
 
 def _print_retention(kept: RetentionRun, channels: Sequence[str], verb: str) -> None:
     counts = (kept.redacted, kept.deleted, kept.rejected)
-    rows = [(channel, *(str(count.get(channel, 0)) for count in counts)) for channel in channels]
+    rows = [(channel, *(count.get(channel, 0) for count in counts)) for channel in channels]
     if rows:
         headers = ("channel", f"{verb}redacted", f"{verb}deleted", f"rejected messages {verb}deleted")
         print_table(headers, rows)
     if kept.dropped:
         print_line(f"months {verb}dropped: {', '.join(kept.dropped)}")
     if kept.held:
-        warn(f"kept although they are old, because not all in them has ended: {', '.join(kept.held)}")
+        warn(f"old but kept, because something in them has not ended: {', '.join(kept.held)}")
         hint("next: notifier search --status unknown, and --status scheduled")
     if kept.in_use:
         warn(f"tables were in use: {', '.join(kept.in_use)}. The next run tries again")
     if kept.wiped:
-        print_line(f"secrets of {kept.wiped} messages that were never sent are wiped")
+        print_line(f"the secrets of {kept.wiped} unsent messages are wiped")

@@ -17,12 +17,11 @@ if TYPE_CHECKING:
     from notifier.bootstrap import Services
     from notifier.config.settings import Settings
 
-#: Who published without proof within this long is named. Days.
+#: How far back producers without proof are searched for. Days.
 LOOKED_BACK_DAYS = 7
 
 
 def check_producers(services: Services) -> Iterator[Check]:
-    """Who proves that a message is from the producer that it names."""
     settings = services.settings
     if settings.broker_url is None:
         return  # reported by the broker's own check

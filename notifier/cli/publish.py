@@ -5,20 +5,21 @@ from __future__ import annotations
 import io
 import json
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TextIO
 
 import typer
+from typer import Argument, Option
 
 from notifier.cli.arguments import read_context, read_moment_exactly
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
-from notifier.cli.files import opened, opened_csv, written
-from notifier.cli.options import MessageOptions, grouped
-from notifier.cli.output import AsJson, clean, hint, print_json, print_line, progress_bar, warn
+from notifier.cli.files import opened, written
+from notifier.cli.options import AsJson, MessageOptions, grouped
+from notifier.cli.output import clean, hint, print_json, print_line, progress_bar, warn
 from notifier.domain.errors import PublishFailed
 from notifier.domain.statuses import Lane
 
@@ -30,8 +31,6 @@ SHOWN_BAD_LINES = 20
 
 
 class Format(StrEnum):
-    """How a file is written."""
-
     CSV = "csv"
     JSONL = "jsonl"
 
@@ -43,19 +42,18 @@ _FORMATS = {".csv": Format.CSV, ".tsv": Format.CSV, ".jsonl": Format.JSONL, ".nd
 class LineOptions(MessageOptions):
     """For lines without the field. The file may be published again, so times are not counted from now."""
 
-    lane: Annotated[Lane, typer.Option(help="How urgent the messages are.")] = Lane.BULK
-    template: Annotated[str | None, typer.Option(help="Name of the template.")] = None
+    lane: Annotated[Lane, Option(help="How urgent the messages are.")] = Lane.BULK
+    template: Annotated[str | None, Option(help="Name of the template.")] = None
     send_at: Annotated[
         datetime | None,
-        typer.Option(parser=read_moment_exactly, metavar="TIME", help="Not before: 2026-11-22 or RFC 3339."),
+        Option(parser=read_moment_exactly, metavar="TIME", help="Not before: 2026-11-22 or RFC 3339."),
     ] = None
     expires_at: Annotated[
         datetime | None,
-        typer.Option(parser=read_moment_exactly, metavar="TIME", help="Not after; written like --send-at."),
+        Option(parser=read_moment_exactly, metavar="TIME", help="Not after; written like --send-at."),
     ] = None
 
     def defaults(self) -> BatchDefaults:
-        """What the lines get from the command line."""
         from notifier.cli.batch_publisher import BatchDefaults
 
         variables = read_context(self.values or ())
@@ -67,24 +65,19 @@ class LineOptions(MessageOptions):
 @grouped
 def publish(
     context: typer.Context,
-    file: Annotated[
-        Path, typer.Argument(help="A .csv, .jsonl or .ndjson file; - for standard input.", show_default=False)
-    ],
+    file: Annotated[Path, Argument(help="A .csv, .jsonl or .ndjson file; - for standard input.")],
     *,
     message: LineOptions,
     written_as: Annotated[
-        Format | None, typer.Option("--format", help="Default: by the name of the file; jsonl for -.")
+        Format | None, Option("--format", help="Default: by the file's name; jsonl for -.")
     ] = None,
-    errors: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write every bad line to this file, as JSON lines.")
-    ] = None,
+    errors: Annotated[Path | None, Option(metavar="FILE", help="Write all bad lines there, as JSON.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Send a file of messages: CSV, or one JSON object per line.
 
-    Options that describe a message are for the lines that do not have that field; --context and --metadata are
-    added to what a line has. Bad lines are reported and skipped. Publishing the same file again sends nothing
-    twice.
+    Options fill in what a line lacks; --context and --metadata add to what it has. Bad lines are reported and
+    skipped. Publishing the same file again sends nothing twice.
     """
     from notifier.cli.batch_publisher import BatchPublisher
     from notifier.cli.template_types import VariableTypes
@@ -92,76 +85,62 @@ def publish(
     form = _format(file, written_as)
     world = wiring(context)
     with ExitStack() as stack:
-        text = stack.enter_context(opened_csv(file) if form is Format.CSV else opened(file, newline="\n"))
+        text = stack.enter_context(opened(file, newline="" if form is Format.CSV else "\n"))
         log = stack.enter_context(written(errors, "--errors")) if errors else None
         settings = world.settings()
         client = stack.enter_context(world.client(settings, message.producer))
-        bad_lines = BadLines(log, keep_all=as_json)
+        report = PublishReport(file, errors, log, as_json=as_json)
         publishing = BatchPublisher(
-            client, message.defaults(), bad_lines.add, VariableTypes(settings.templates).typed
+            client, message.defaults(), report.add, VariableTypes(settings.templates).typed
         )
-        ending = PublishEnding(file, publishing.progress, bad_lines, errors, as_json=as_json)
-        _run(publishing, text, form, ending, hidden=as_json)
+        try:
+            _run(publishing, text, form, hidden=as_json)
+        except (PublishFailed, KeyboardInterrupt):
+            report.print(publishing.progress)
+            raise
+        report.print(publishing.progress)
     if publishing.progress.failed:
         raise typer.Exit(FAILED)
 
 
-def _run(
-    publishing: BatchPublisher, text: io.TextIOWrapper, form: Format, ending: PublishEnding, *, hidden: bool
-) -> None:
-    """Publish it all, and say how far it came."""
+def _run(publishing: BatchPublisher, text: io.TextIOWrapper, form: Format, *, hidden: bool) -> None:
     from notifier.cli.message_files import UnreadableFile, read_csv, read_json_lines
 
-    lines = read_csv(text) if form is Format.CSV else read_json_lines(text)
     raw: Any = text.buffer
     size = _size(raw)
     try:
         with progress_bar(size, hidden=hidden) as show:
-            for progress in publishing.run(lines):
+            for progress in publishing.run(read_csv(text) if form is Format.CSV else read_json_lines(text)):
                 words = f"{progress.sent} published" + (f", {progress.failed} bad" if progress.failed else "")
                 show(words, raw.tell() if size else progress.read)
     except UnreadableFile as error:
         raise typer.BadParameter(str(error), param_hint="FILE") from None
-    except (PublishFailed, KeyboardInterrupt):
-        ending.report()
-        raise
-    ending.report()
 
 
-class BadLines:
-    """Where bad lines go: the first of them to people, all of them into `--errors` and the JSON."""
+class PublishReport:
+    """What is said at the end. Of the bad lines people see the first; `--errors` and JSON have them all."""
 
-    def __init__(self, file: TextIO | None, *, keep_all: bool) -> None:
-        self._file = file
-        self._keep_all = keep_all
-        self.kept: list[BadLine] = []
+    def __init__(self, file: Path, errors: Path | None, log: TextIO | None, *, as_json: bool) -> None:
+        self._file, self._errors, self._log, self._as_json = file, errors, log, as_json
+        self._bad: list[BadLine] = []
 
     def add(self, bad: BadLine) -> None:
-        """Take one."""
-        if self._file:
-            self._file.write(json.dumps(bad.as_dict(), ensure_ascii=False) + "\n")
-        if self._keep_all or len(self.kept) < SHOWN_BAD_LINES:
-            self.kept.append(bad)
+        if self._log:
+            self._log.write(json.dumps(bad.as_dict(), ensure_ascii=False) + "\n")
+        if self._as_json or len(self._bad) < SHOWN_BAD_LINES:
+            self._bad.append(bad)
 
-
-class PublishEnding:
-    """What is said at the end, however it came."""
-
-    def __init__(
-        self, file: Path, progress: Progress, bad: BadLines, errors: Path | None, *, as_json: bool
-    ) -> None:
-        self._file, self._progress, self._bad, self._errors = file, progress, bad, errors
-        self._as_json = as_json
-
-    def report(self) -> None:
-        """Say it."""
-        progress = self._progress
+    def print(self, progress: Progress) -> None:
         if self._as_json:
-            counts = {"complete": progress.complete, "read": progress.read, "sent": progress.sent}
-            bad = [line.as_dict() for line in self._bad.kept]
-            print_json({**counts, "failed": progress.failed, "errors": bad})
+            print_json({**asdict(progress), "errors": [bad.as_dict() for bad in self._bad]})
             return
-        self._print_bad_lines()
+        for bad in self._bad:
+            for fault in bad.faults:
+                warn(f"{self._file}:{bad.line}: {clean(str(fault))}")
+        more = progress.failed - len(self._bad)
+        if more > 0:
+            where = f"all are in {self._errors}" if self._errors else "--errors FILE saves all of them"
+            warn(f"… and {more} more bad lines; {where}")
         print_line(f"{progress.read} lines read: {progress.sent} published, {progress.failed} not")
         if not progress.complete:
             hint("It stopped before the end of the file. Run the same command again: nothing is sent twice.")
@@ -171,15 +150,6 @@ class PublishEnding:
         elif progress.sent:
             hint("Running it again sends nothing twice.")
             hint("next: notifier search; for what the service rejects: notifier rejected list")
-
-    def _print_bad_lines(self) -> None:
-        for bad in self._bad.kept:
-            for fault in bad.faults:
-                warn(f"{self._file}:{bad.line}: {clean(str(fault))}")
-        more = self._progress.failed - len(self._bad.kept)
-        if more > 0:
-            where = f"all are in {self._errors}" if self._errors else "--errors FILE writes down all of them"
-            warn(f"… and {more} more bad lines; {where}")
 
 
 def _size(raw: BinaryIO) -> int | None:

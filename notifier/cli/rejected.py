@@ -9,14 +9,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
+from typer import Option
 
 from notifier.cli.actions import SelectionEnding, run_action
-from notifier.cli.arguments import read_id, read_past
 from notifier.cli.context import wiring
-from notifier.cli.dead_letters import replays, requeueing
-from notifier.cli.options import ActionOptions, OfProducer, Operand, PageOptions, Raw, Since, Until, grouped
-from notifier.cli.output import (
+from notifier.cli.dead_letters import requeueing
+from notifier.cli.options import (
+    ActionOptions,
     AsJson,
+    OfProducer,
+    Operand,
+    PageOptions,
+    Raw,
+    Since,
+    Until,
+    grouped,
+    ids_of,
+    past,
+)
+from notifier.cli.output import (
+    columns,
     hint,
     one_line,
     print_content,
@@ -24,51 +36,27 @@ from notifier.cli.output import (
     print_line,
     print_list,
     print_pairs,
+    stored_size,
     utc,
-    when,
 )
 
 if TYPE_CHECKING:
     from notifier.operations import ActionResult, RejectedSelection
     from notifier.store.search import RejectedView
 
-PANEL = "Find out"
 
-RejectedIds = Annotated[
-    list[UUID] | None,
-    typer.Argument(parser=read_id, metavar="ID…", help="IDs of rejected messages.", show_default=False),
-]
-Code = Annotated[str | None, typer.Option(help="One of the reasons has this code, for example unknown_template.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's commands."""
-    rejected = typer.Typer(no_args_is_help=True, help="Messages that were not accepted, with every reason.")
-    rejected.command("list")(list_rejected)
-    rejected.command("show")(show)
-    rejected.command("replay")(replay)
-    rejected.command("purge")(purge)
-    app.add_typer(rejected, name="rejected", rich_help_panel=PANEL)
+RejectedIds = Annotated[list[UUID] | None, ids_of("rejected messages")]
+Code = Annotated[str | None, Option(help="Has a reason with this code, for example unknown_template.")]
 
 
 @grouped
-def list_rejected(context: typer.Context, *, page: PageOptions, as_json: AsJson = False) -> None:
-    """List the messages that were not accepted, newest first.
-
-    Times are UTC.
-    """
+def list_(context: typer.Context, *, page: PageOptions, as_json: AsJson = False) -> None:
+    """List the messages that were not accepted, newest first."""
     with wiring(context).services() as services:
         found = services.audit.rejected(limit=page.limit, before=page.before)
     print_list(
         found,
-        {
-            "id": lambda one: one.id,
-            "received": lambda one: when(one.received_at),
-            "queue": lambda one: one.queue,
-            "producer": lambda one: one.producer,
-            "bytes": lambda one: one.body_size,
-            "why": _why,
-        },
+        {**columns("id", "received=received_at", "queue", "producer", "bytes=body_size"), "why": _why},
         as_json=as_json,
         noun="rejected message",
         empty="nothing found; that was the last page" if page.before else "no message was rejected",
@@ -91,22 +79,22 @@ def show(context: typer.Context, message: Operand, raw: Raw = False, as_json: As
 
 
 def _print_rejected(found: RejectedView) -> None:
-    kept = "" if len(found.body) == found.body_size else f", of which the first {len(found.body)} are stored"
     print_pairs(
         [
-            ("id", str(found.id)),
+            ("id", found.id),
             ("received", f"{utc(found.received_at)} UTC"),
             ("queue", found.queue),
             ("producer", one_line(found.producer or "not readable")),
             ("published by", one_line(f"broker user {found.broker_user}" if found.broker_user else "")),
-            ("size", f"{found.body_size} bytes{kept}"),
+            ("size", stored_size(found.body_size, len(found.body))),
             ("position", "" if found.entry is None else f"entry {found.entry} of its batch, counted from 0"),
             ("redelivered", "yes: the same bytes may be listed twice" if found.redelivered else ""),
         ]
     )
     print_line("\nwhy", "bold")
     for fault in found.faults:
-        print_line(f"  {one_line(_sentence(fault))}", "red")
+        sentence = f"{fault.get('field') or 'body'}: {fault.get('problem', '')}. {fault.get('fix', '')}."
+        print_line(f"  {one_line(sentence)}", "red")
     print_content(found.headers, found.body)
     hint("\nIt was not sent. Correct the producer and send it again. The bytes: add --raw")
 
@@ -115,10 +103,6 @@ def _why(found: RejectedView) -> str:
     first = found.faults[0] if found.faults else {}
     more = f" (and {len(found.faults) - 1} more)" if len(found.faults) > 1 else ""
     return f"{first.get('field') or 'body'}: {first.get('problem', '')}{more}"
-
-
-def _sentence(fault: dict[str, str]) -> str:
-    return f"{fault.get('field') or 'body'}: {fault.get('problem', '')}. {fault.get('fix', '')}."
 
 
 @grouped
@@ -130,21 +114,20 @@ def replay(
     until: Until = None,
     code: Code = None,
     producer: OfProducer = None,
-    again: Annotated[bool, typer.Option("--again", help="Include those that were replayed before.")] = False,
+    again: Annotated[bool, Option("--again", help="Include those that were replayed before.")] = False,
     options: ActionOptions,
 ) -> None:
     """Publish rejected messages again, byte for byte, once the cause is fixed on this side.
 
-    A message that is still wrong is rejected again. A message that was accepted meanwhile is a duplicate and is
-    not sent.
+    What is still wrong is rejected again. What was accepted meanwhile is a duplicate and is not sent.
     """
     selection = _selection(ids, since=since, until=until, code=code, producer=producer)
-    with replays(context) as found:
-        act = partial(found.replay_rejected, selection, again=again)
+    with wiring(context).services() as services:
+        act = partial(services.replays.replay_rejected, selection, again=again)
 
         def perform(**how: Any) -> ActionResult:
             if how.get("dry_run"):
-                return act(_publish_nothing, **how)
+                return act(lambda _: None, **how)
             with requeueing(context) as broker:
                 return act(broker.publish, **how)
 
@@ -157,19 +140,16 @@ def purge(
     context: typer.Context,
     ids: RejectedIds = None,
     *,
-    older_than: Annotated[
-        datetime | None,
-        typer.Option(parser=read_past, metavar="TIME", help="Received before: 30d (ago), 2026-11-22 or RFC 3339."),
-    ] = None,
+    older_than: Annotated[datetime | None, past("Received before: 30d (ago), 2026-11-22 or RFC 3339.")] = None,
     code: Code = None,
     producer: OfProducer = None,
     options: ActionOptions,
 ) -> None:
     """Delete rejected messages for good."""
     selection = _selection(ids, until=older_than, code=code, producer=producer)
-    with replays(context) as found:
+    with wiring(context).services() as services:
         ending = SelectionEnding("delete", "deleted")
-        run_action(partial(found.purge_rejected, selection), ending, options, asks=not ids)
+        run_action(partial(services.replays.purge_rejected, selection), ending, options, asks=not ids)
 
 
 def _selection(ids: list[UUID] | None, **conditions: Any) -> RejectedSelection:
@@ -179,7 +159,3 @@ def _selection(ids: list[UUID] | None, **conditions: Any) -> RejectedSelection:
     if bool(ids) == has_conditions:
         raise typer.BadParameter("choose messages: give IDs, or conditions such as --code; not both")
     return RejectedSelection(tuple(ids or ()), **conditions)
-
-
-def _publish_nothing(raw: object) -> None:
-    """For a dry run."""

@@ -5,21 +5,18 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from notifier.cli.context import wiring
-from notifier.cli.output import AsJson, hint, print_json, print_line
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's command."""
-    app.command(rich_help_panel="Send")(relay)
+from notifier.cli.options import AsJson
+from notifier.cli.output import hint, print_json, print_line
 
 
 def relay(
     context: typer.Context,
     database_url: Annotated[
         str,
-        typer.Option(
+        Option(
             envvar="NOTIFIER_OUTBOX_URL",
             metavar="URL",
             show_default=False,
@@ -28,12 +25,12 @@ def relay(
         ),
     ],
     table: Annotated[
-        str, typer.Option(help="The table of the outbox, with its schema if it has one.")
+        str, Option(help="The table of the outbox, with its schema if it has one.")
     ] = "notifier_outbox",
-    once: Annotated[bool, typer.Option("--once", help="Publish what is there now, then exit.")] = False,
-    batch: Annotated[int, typer.Option(min=1, max=1000, help="Rows per transaction.")] = 500,
-    idle_seconds: Annotated[float, typer.Option(min=0.01, help="Pause while the outbox is empty.")] = 0.5,
-    timeout_seconds: Annotated[float, typer.Option(min=0.1, help="Deadline for one publish.")] = 5.0,
+    once: Annotated[bool, Option("--once", help="Publish what is there now, then exit.")] = False,
+    batch: Annotated[int, Option(min=1, max=1000, help="Rows per transaction.")] = 500,
+    idle_seconds: Annotated[float, Option(min=0.01, help="Pause while the outbox is empty.")] = 0.5,
+    timeout_seconds: Annotated[float, Option(min=0.1, help="Deadline for one publish.")] = 5.0,
     as_json: AsJson = False,
 ) -> None:
     """Publish the messages that a producer wrote into its outbox. Any number of these programs can run.

@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
-from notifier.cli.arguments import GivenContext, channel_of, read_context, read_future
+from notifier.cli.arguments import GivenContext, channel_of, read_context
 from notifier.cli.context import wiring
-from notifier.cli.options import MessageOptions, grouped
-from notifier.cli.output import AsJson, hint, one_line, print_json, print_line
-from notifier.cli.publish import publish
+from notifier.cli.options import AsJson, MessageOptions, future, grouped
+from notifier.cli.output import hint, one_line, print_json, print_line
 from notifier.cli.wait import OutcomeWaiter
 from notifier.domain.statuses import Channel, Lane
 
@@ -21,48 +21,27 @@ if TYPE_CHECKING:
     from notifier.client.client import Handle
     from notifier.config.settings import Settings
 
-PANEL = "Send"
-
-
-def register(app: typer.Typer) -> None:
-    """Add this family's commands."""
-    app.command(rich_help_panel=PANEL)(send)
-    app.command(rich_help_panel=PANEL)(publish)
-
 
 @dataclass(frozen=True)
 class SendOptions(MessageOptions):
     """Of one message, which is sent once: times may be counted from now."""
 
-    lane: Annotated[Lane, typer.Option(help="How urgent it is.")] = Lane.NORMAL
-    key: Annotated[
-        str | None,
-        typer.Option("--key", help="Idempotency key: a second message with the same key is not sent again."),
-    ] = None
-    send_at: Annotated[
-        datetime | None,
-        typer.Option(
-            parser=read_future, metavar="TIME", help="Not before: 2h (from now), 2026-11-22 or RFC 3339."
-        ),
-    ] = None
-    expires_at: Annotated[
-        datetime | None,
-        typer.Option(parser=read_future, metavar="TIME", help="Not after; written like --send-at."),
-    ] = None
+    lane: Annotated[Lane, Option(help="How urgent it is.")] = Lane.NORMAL
+    key: Annotated[str | None, Option("--key", help="Idempotency key: used again, nothing is sent.")] = None
+    send_at: Annotated[datetime | None, future("Not before: 2h (from now), 2026-11-22 or RFC 3339.")] = None
+    expires_at: Annotated[datetime | None, future("Not after; written like --send-at.")] = None
 
 
 @grouped
 def send(
     context: typer.Context,
-    template: Annotated[str, typer.Argument(help="Name of the template.", show_default=False)],
-    to: Annotated[
-        str, typer.Argument(help="E-mail address, or number as +15550100123.", metavar="TO", show_default=False)
-    ],
+    template: Annotated[str, Argument(help="Name of the template.")],
+    to: Annotated[str, Argument(help="E-mail address, or number as +15550100123.", metavar="TO")],
     *,
     message: SendOptions,
     wait: Annotated[
         float | None,
-        typer.Option(min=0, metavar="SECONDS", help="Wait up to this long for the outcome; needs the database."),
+        Option(min=0, metavar="SECONDS", help="Wait up to this long for the outcome; needs the database."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
-from notifier.domain.errors import ConfigurationError, MissingPackage
+from notifier.cli.arguments import read_choices
+from notifier.domain.errors import MissingPackage
 from notifier.domain.statuses import Channel, Lane
 
 if TYPE_CHECKING:
     from notifier.config.settings import Settings
 
-PANEL = "Run the service"
 
-
-def register(app: typer.Typer) -> None:
-    """Add these commands."""
-    app.command(rich_help_panel=PANEL)(intake)
-    app.command(rich_help_panel=PANEL)(worker)
-    app.command(rich_help_panel=PANEL)(beat)
-    app.command(rich_help_panel=PANEL)(api)
-
-
-def program_settings(program: str, *, use_running: bool = True) -> Settings:
+def program_settings(program: str, *, needs_database: bool = False, use_running: bool = True) -> Settings:
     from notifier.config.logs import configure
     from notifier.config.settings import load_settings
     from notifier.runtime.connection_limit import raise_file_limit
@@ -32,6 +23,8 @@ def program_settings(program: str, *, use_running: bool = True) -> Settings:
     settings = load_settings(use_running=use_running)
     configure(settings.log_level, settings.log_format, program=program)
     raise_file_limit()
+    if needs_database:
+        settings.require("database_url")
     return settings
 
 
@@ -61,46 +54,30 @@ def intake() -> None:
 
 
 def worker(
-    lanes: Annotated[
-        str, typer.Option(help="Lanes to deliver, separated by commas: urgent,normal,bulk.")
-    ] = "urgent,normal,bulk",
-    channels: Annotated[
-        str, typer.Option(help="Channels to deliver, separated by commas: email,sms.")
-    ] = "email,sms",
+    lanes: Annotated[str, Option(help="Lanes to deliver, separated by commas.")] = "urgent,normal,bulk",
+    channels: Annotated[str, Option(help="Channels to deliver, separated by commas.")] = "email,sms",
     callbacks: Annotated[
         bool | None,
-        typer.Option(
+        Option(
             "--callbacks/--no-callbacks",
-            help="Also call producers' endpoints; default: yes, unless it delivers only urgent. Better: "
-            "--no-callbacks here, and `notifier callbacks run` apart.",
-            show_default=False,
+            help="Also call producers' endpoints; default: yes, unless it delivers only urgent.",
         ),
     ] = None,
-    name: Annotated[str, typer.Option(help="Name of this worker; %h is the host.")] = "",
+    name: Annotated[str, Option(help="Name of this worker; %h is the host.")] = "",
 ) -> None:
     """Deliver notifications. With one process for each group of lanes, bulk does not delay codes.
 
     Stops on SIGTERM, once the deliveries in progress are finished and recorded.
     """
-    chosen_lanes = _choices(Lane, lanes, "--lanes")
-    chosen_channels = _choices(Channel, channels, "--channels")
-    settings = program_settings("worker")
-    settings.require("database_url")
+    chosen_lanes = read_choices(Lane, lanes, "--lanes")
+    chosen_channels = read_choices(Channel, channels, "--channels")
+    settings = program_settings("worker", needs_database=True)
     from notifier.worker.run import run_worker
 
     takes_callbacks = chosen_lanes != [Lane.URGENT] if callbacks is None else callbacks
     # Two workers of one name cannot run on one broker.
     name = name or f"{'-'.join(chosen_lanes) or 'callbacks'}-{os.getpid()}@%h"
     run_worker(settings, chosen_lanes, chosen_channels, name, takes_callbacks=takes_callbacks)
-
-
-def _choices(kind: Any, text: str, option: str) -> list[Any]:
-    try:
-        return [kind(part.strip()) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise ConfigurationError(
-            f"{option} takes {', '.join(kind)}, separated by commas", setting=option
-        ) from None
 
 
 def beat() -> None:
@@ -116,18 +93,13 @@ def api() -> None:
 
     Stops on SIGTERM or Ctrl-C, once the requests in progress are answered.
     """
-    _require_web()
-    settings = program_settings("api")
-    settings.require("database_url")
+    from notifier.dev.local import has_web
+
+    if not has_web():
+        raise MissingPackage("the HTTP API needs more packages: pip install 'notifier[web]'")
+    settings = program_settings("api", needs_database=True)
     from notifier.api.server import serve
     from notifier.worker.app import make_app
     from notifier.worker.tasks import task_publisher
 
     serve(settings, task_publisher(make_app(settings)))
-
-
-def _require_web() -> None:
-    from notifier.dev.local import has_web
-
-    if not has_web():
-        raise MissingPackage("the HTTP API needs more packages: pip install 'notifier[web]'")

@@ -2,46 +2,50 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from notifier.cli import held_suppressions
 from notifier.cli.actions import operator
-from notifier.cli.arguments import channel_of, read_future
+from notifier.cli.arguments import channel_of
 from notifier.cli.context import wiring
-from notifier.cli.exit_codes import FAILED, report
-from notifier.cli.files import opened_csv, written
+from notifier.cli.exit_codes import FAILED
+from notifier.cli.files import opened, written
 from notifier.cli.held_suppressions import OfProvider, OfSender
 from notifier.cli.labels import SUPPRESSIONS
-from notifier.cli.options import ActionOptions, DryRun, OfChannel, PageOptions, Since, Until, Why, grouped
-from notifier.cli.output import AsJson, clean, count, hint, print_json, print_line, print_list, utc, when
-from notifier.domain.errors import Fault, InvalidMessage
+from notifier.cli.options import (
+    ActionOptions,
+    AsJson,
+    DryRun,
+    OfChannel,
+    PageOptions,
+    Since,
+    Until,
+    Why,
+    future,
+    grouped,
+)
+from notifier.cli.output import clean, columns, count, hint, print_json, print_line, print_list, utc
 from notifier.domain.statuses import SuppressionReason
 
 if TYPE_CHECKING:
     from notifier.feedback.suppression_csv import Bad
-    from notifier.feedback.suppressions import Suppressions
     from notifier.store.suppressions import SuppressionView
 
-PANEL = "Act"
 
 #: Bad lines of a file that are shown to people; `--json` has them all.
 SHOWN_BAD = 50
 
-Address = Annotated[
-    str, typer.Argument(help="E-mail address, or number as +15550100123.", metavar="ADDRESS", show_default=False)
-]
-Scope = Annotated[str, typer.Option(help="global, sender:IDENTITY or category:NAME.")]
-OfScope = Annotated[str | None, typer.Option(help="Only this scope: global, sender:IDENTITY or category:NAME.")]
-OfReason = Annotated[SuppressionReason | None, typer.Option(help="Only this reason.")]
-Ended = Annotated[bool, typer.Option("--ended", help="Include those that have ended.")]
+Address = Annotated[str, Argument(help="E-mail address, or number as +15550100123.", metavar="ADDRESS")]
+Scope = Annotated[str, Option(help="global, sender:IDENTITY or category:NAME.")]
+OfScope = Annotated[str | None, Option(help="Only this scope: global, sender:IDENTITY or category:NAME.")]
+OfReason = Annotated[SuppressionReason | None, Option(help="Only this reason.")]
+Ended = Annotated[bool, Option("--ended", help="Include those that have ended.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,43 +54,13 @@ class SuppressionOptions:
 
     channel: OfChannel = None
     scope: OfScope = None
-    source: Annotated[str | None, typer.Option(help="Who made it, for example bounce or provider:twilio.")] = None
+    source: Annotated[str | None, Option(help="Who made it, for example bounce or provider:twilio.")] = None
     since: Since = None
     until: Until = None
 
 
-def register(app: typer.Typer) -> None:
-    """Add this family's commands."""
-    suppressions = typer.Typer(no_args_is_help=True, help="Recipients to whom nothing must be sent.")
-    suppressions.command("list")(list_suppressions)
-    suppressions.command("show")(show)
-    suppressions.command("add")(add)
-    suppressions.command("lift")(lift)
-    held_suppressions.add_to_suppressions(suppressions)
-    suppressions.command("import")(import_file)
-    suppressions.command("export")(export)
-    app.add_typer(suppressions, name="suppressions", rich_help_panel=PANEL)
-
-
-@contextmanager
-def _suppressions(context: typer.Context) -> Iterator[Suppressions]:
-    with wiring(context).services() as services, _refusing():
-        yield services.suppressions
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    try:
-        yield
-    except InvalidMessage as error:
-        report("the input is not valid; nothing was done")
-        for fault in error.faults:
-            sys.stderr.write(f"  {clean(str(fault))}\n")
-        raise typer.Exit(FAILED) from None
-
-
 @grouped
-def list_suppressions(
+def list_(
     context: typer.Context,
     *,
     filters: SuppressionOptions,
@@ -95,27 +69,20 @@ def list_suppressions(
     page: PageOptions,
     as_json: AsJson = False,
 ) -> None:
-    """List suppressions, newest first, as hashes: addresses are not stored.
-
-    Times are UTC.
-    """
+    """List suppressions, newest first, as hashes: addresses are not stored."""
     from notifier.store.suppressions import SuppressionFilter
 
     wanted = SuppressionFilter(**asdict(filters), reason=reason, with_ended=ended)
-    with _suppressions(context) as suppressions:
-        found, following = suppressions.page(wanted, limit=page.limit, before=page.before)
+    with wiring(context).services() as services:
+        found, following = services.suppressions.page(wanted, limit=page.limit, before=page.before)
     print_list(
         found,
         {
-            "since": lambda one: when(one.created_at),
-            "channel": lambda one: one.channel,
-            "scope": lambda one: one.scope,
-            "reason": lambda one: one.reason,
-            "source": lambda one: one.source,
+            **columns("since=created_at", "channel", "scope", "reason", "source"),
             "until": lambda one: utc(one.expires_at),
-            "state": lambda one: one.state,
+            **columns("state"),
             "hash": lambda one: one.address_hash[:12],
-            "detail": lambda one: one.detail,
+            **columns("detail"),
         },
         as_json=as_json,
         noun="suppression",
@@ -127,12 +94,9 @@ def list_suppressions(
 
 
 def show(context: typer.Context, address: Address, channel: OfChannel = None, as_json: AsJson = False) -> None:
-    """Show whether a recipient is suppressed, and the whole history: since when, why, who ended it.
-
-    Times are UTC.
-    """
-    with _suppressions(context) as suppressions:
-        found = suppressions.find(channel or channel_of(address), address)
+    """Show whether a recipient is suppressed, with the history: since when, why, who ended it."""
+    with wiring(context).services() as services:
+        found = services.suppressions.find(channel or channel_of(address), address)
     if as_json:
         print_json(found)
         return
@@ -149,10 +113,11 @@ def show(context: typer.Context, address: Address, channel: OfChannel = None, as
 def _print_entry(one: SuppressionView) -> None:
     words = SUPPRESSIONS.get(one.reason, one.reason)
     print_line(f"{utc(one.created_at)}  {one.state}  {one.scope}: {words} ({one.reason}), by {clean(one.source)}")
+    cause = [f"{what} {name}" for what, name in (("provider", one.provider), ("sender", one.sender)) if name]
     for name, value in (
         ("why", one.detail),
         ("notification", one.notification_id and str(one.notification_id)),
-        ("because of", " and ".join(filter(None, (one.provider and f"provider {one.provider}", _sender(one))))),
+        ("because of", " and ".join(cause)),
         ("ends", utc(one.expires_at)),
         ("ended", f"{utc(one.lifted_at)} by {one.lifted_by}" if one.lifted_at else ""),
         ("because", one.lifted_detail),
@@ -161,26 +126,19 @@ def _print_entry(one: SuppressionView) -> None:
             print_line(f"    {name}: {clean(value)}")
 
 
-def _sender(one: SuppressionView) -> str:
-    return f"sender {one.sender}" if one.sender else ""
-
-
 def add(
     context: typer.Context,
     address: Address,
-    reason: Annotated[SuppressionReason, typer.Option(help="Why.")] = SuppressionReason.MANUAL,
+    reason: Annotated[SuppressionReason, Option(help="Why.")] = SuppressionReason.MANUAL,
     scope: Scope = "global",
-    expires: Annotated[
-        datetime | None,
-        typer.Option(parser=read_future, metavar="TIME", help="When it ends: 90d (from now), or a time."),
-    ] = None,
+    expires: Annotated[datetime | None, future("When it ends: 90d (from now), or a time.")] = None,
     channel: OfChannel = None,
     why: Why = None,
     as_json: AsJson = False,
 ) -> None:
     """Send nothing more to a recipient."""
-    with _suppressions(context) as suppressions:
-        is_new = suppressions.add(
+    with wiring(context).services() as services:
+        is_new = services.suppressions.add(
             channel=channel or channel_of(address),
             address=address,
             scope=scope,
@@ -198,20 +156,15 @@ def add(
 @grouped
 def lift(
     context: typer.Context,
-    address: Annotated[
-        str | None, typer.Argument(help="Address or number.", metavar="[ADDRESS]", show_default=False)
-    ] = None,
+    address: Annotated[str | None, Argument(help="Address or number.", metavar="[ADDRESS]")] = None,
     *,
     reason: Annotated[
-        str | None,
-        typer.Option(metavar="REASON", help="Only this reason; or, in several words, the same as --why."),
+        str | None, Option(metavar="REASON", help="Only this reason; several words count as --why.")
     ] = None,
     filters: SuppressionOptions,
     provider: OfProvider = None,
     sender: OfSender = None,
-    other_keys: Annotated[
-        bool, typer.Option("--other-keys", help="Lift all that were made under a hash key that is lost.")
-    ] = False,
+    other_keys: Annotated[bool, Option("--other-keys", help="Lift all made under a lost hash key.")] = False,
     options: ActionOptions,
 ) -> None:
     """End the suppression of an address, or all that one --source made --since a time. They stay on record.
@@ -259,11 +212,11 @@ def _lift_one(
 ) -> None:
     """One recipient's, or those under a key that is lost."""
     source = f"operator:{operator()}"
-    with _suppressions(context) as suppressions:
+    with wiring(context).services() as services:
         if address is None:
-            lifted = suppressions.lift_other_keys(source=source, detail=options.why)
+            lifted = services.suppressions.lift_other_keys(source=source, detail=options.why)
         else:
-            found = suppressions.lift(
+            found = services.suppressions.lift(
                 channel=filters.channel or channel_of(address),
                 address=address,
                 scope=filters.scope or "global",
@@ -275,18 +228,16 @@ def _lift_one(
     if options.as_json:
         print_json({"lifted": lifted})
     if not lifted:
-        hint("there was none with this scope and reason. next: notifier suppressions show ADDRESS")
+        hint("no suppression has this scope and reason. next: notifier suppressions show ADDRESS")
         raise typer.Exit(FAILED)
     hint(f"{lifted} lifted" if address is None else "lifted: messages are sent again")
     hint("next: notifier retry ID, for what was suppressed meanwhile and is still wanted")
 
 
-def import_file(
+def import_(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="A CSV file, or a list; - for standard input.", show_default=False)],
-    reason: Annotated[
-        SuppressionReason, typer.Option(help="For lines that give none.")
-    ] = SuppressionReason.MANUAL,
+    file: Annotated[Path, Argument(help="A CSV file, or a list; - for standard input.")],
+    reason: Annotated[SuppressionReason, Option(help="For lines that give none.")] = SuppressionReason.MANUAL,
     scope: Scope = "global",
     channel: OfChannel = None,
     dry_run: DryRun = False,
@@ -296,15 +247,24 @@ def import_file(
 
     Exits 1 if a line is wrong.
     """
-
     from notifier.feedback.suppression_csv import SuppressionDefaults
 
-    bad = BadSuppressions(as_json=as_json)
+    bad: list[Bad] = []
+
+    def on_bad_line(one: Bad) -> None:
+        """JSON shows all of them at the end; people see the first ones at once."""
+        if as_json or len(bad) < SHOWN_BAD:
+            bad.append(one)
+            for fault in () if as_json else one.faults:
+                print_line(
+                    clean(f"line {one.line}: {fault.field or 'line'}: {fault.problem}. {fault.fix}."), "red"
+                )
+
     defaults = SuppressionDefaults(f"import:{operator()}", channel, scope, reason)
-    with wiring(context).services() as services, _refusing(), opened_csv(file) as text:
-        done = services.suppression_files.read(text, defaults, bad.add, dry_run=dry_run)
+    with wiring(context).services() as services, opened(file, newline="") as text:
+        done = services.suppression_files.read(text, defaults, on_bad_line, dry_run=dry_run)
     if as_json:
-        print_json({"new": done.new, "known": done.known, "ended": done.ended, "bad": bad.kept})
+        print_json({"new": done.new, "known": done.known, "ended": done.ended, "bad": bad})
     else:
         if done.bad > SHOWN_BAD:
             print_line(f"and {done.bad - SHOWN_BAD} more bad lines")
@@ -316,26 +276,6 @@ def import_file(
     hint("next: notifier suppressions list")
 
 
-class BadSuppressions:
-    """Bad lines of a file: all of them for JSON; the first of them to people, at once."""
-
-    def __init__(self, *, as_json: bool) -> None:
-        self._as_json = as_json
-        self.kept: list[Bad] = []
-
-    def add(self, one: Bad) -> None:
-        """Keep it, and print it."""
-        if not self._as_json and len(self.kept) == SHOWN_BAD:
-            return
-        self.kept.append(one)
-        for fault in () if self._as_json else one.faults:
-            print_line(clean(f"line {one.line}: {_fault(fault)}"), "red")
-
-
-def _fault(fault: Fault) -> str:
-    return f"{fault.field or 'line'}: {fault.problem}. {fault.fix}."
-
-
 def export(
     context: typer.Context,
     channel: OfChannel = None,
@@ -343,8 +283,7 @@ def export(
     reason: OfReason = None,
     ended: Ended = False,
     output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Where to write; default: standard output."),
+        Path | None, Option("--output", "-o", metavar="FILE", help="Default: standard output.")
     ] = None,
 ) -> None:
     """Write suppressions as CSV, as hashes. `import` can read it again under the same hash key."""
@@ -353,8 +292,8 @@ def export(
 
     wanted = SuppressionFilter(channel, scope, reason, with_ended=ended)
     exported = -1
-    with _suppressions(context) as suppressions, written(output, "--output", newline="") as file:
-        for part in write_csv(suppressions.all(wanted)):
+    with wiring(context).services() as services, written(output, "--output", newline="") as file:
+        for part in write_csv(services.suppressions.all(wanted)):
             file.write(part)
             exported += part.count("\r\n")
     hint(f"{count(exported, 'suppression')} exported; keep the hash key as long as the file")

@@ -7,35 +7,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from notifier.cli.arguments import read_context
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
-from notifier.cli.options import OfChannel, Variables
-from notifier.cli.output import AsJson, clean, count, hint, print_json, print_line, print_list, print_pairs
+from notifier.cli.options import AsJson, OfChannel, Variables
+from notifier.cli.output import clean, count, hint, print_json, print_line, print_list, print_pairs
 from notifier.domain.errors import InvalidMessage, NotFound, TemplateInvalid
 from notifier.domain.statuses import Channel
 
 if TYPE_CHECKING:
     from notifier.rendering import Rendered, Renderer, Segments, Template
 
-PANEL = "Set up"
+
+#: Fields of a template that `list --json` shows as they are.
+LISTED_FIELDS = (
+    *("version", "description", "default_locale", "locales", "sender", "on_unknown", "category"),
+    *("transactional", "suppression_exempt", "max_segments"),
+)
 
 
-def register(app: typer.Typer) -> None:
-    """Add this family's commands."""
-    templates = typer.Typer(no_args_is_help=True, help="List, check and preview templates.")
-    templates.command("list")(list_templates)
-    templates.command("check")(check)
-    templates.command("preview")(preview)
-    app.add_typer(templates, name="templates", rich_help_panel=PANEL)
-
-
-def list_templates(
-    context: typer.Context,
-    channel: OfChannel = None,
-    as_json: AsJson = False,
-) -> None:
+def list_(context: typer.Context, channel: OfChannel = None, as_json: AsJson = False) -> None:
     """List every template with its languages and what it needs."""
     from notifier.rendering import Renderer
 
@@ -77,26 +70,14 @@ def _listed(renderer: Renderer, channel: Channel, name: str) -> dict[str, Any]:
         key: {"type": one.type, "required": one.required, "secret": one.secret, "description": one.description}
         for key, one in template.variables.items()
     }
-    return found | {
-        "version": template.version,
-        "description": template.description,
-        "default_locale": template.default_locale,
-        "locales": template.locales,
-        "sender": template.sender,
-        "on_unknown": template.on_unknown,
-        "category": template.category,
-        "transactional": template.transactional,
-        "suppression_exempt": template.suppression_exempt,
-        "max_segments": template.max_segments,
-        "variables": variables,
-        "samples": [sample.name for sample in template.samples],
-        "problems": [],
-    }
+    samples = [sample.name for sample in template.samples]
+    found |= {name: getattr(template, name) for name in LISTED_FIELDS}
+    return found | {"variables": variables, "samples": samples, "problems": []}
 
 
 def check(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="Only the templates of this name.")] = None,
+    name: Annotated[str | None, Argument(help="Only the templates of this name.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Find every error in the templates before a message does.
@@ -126,14 +107,12 @@ def check(
 
 def preview(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Name of the template.", show_default=False)],
-    channel: Annotated[
-        Channel | None, typer.Option(help="Needed if both channels have a template of this name.")
-    ] = None,
+    name: Annotated[str, Argument(help="Name of the template.")],
+    channel: Annotated[Channel | None, Option(help="Needed if both channels have this template.")] = None,
     values: Variables = None,
-    locale: Annotated[str | None, typer.Option(help="Language of the reader, for example fr or fr-CA.")] = None,
-    sample: Annotated[int, typer.Option(min=1, help="Which sample of the template, without --context.")] = 1,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to write the HTML.")] = None,
+    locale: Annotated[str | None, Option(help="Language of the reader, for example fr or fr-CA.")] = None,
+    sample: Annotated[int, Option(min=1, help="Which sample of the template, without --context.")] = 1,
+    html: Annotated[Path | None, Option(metavar="FILE", help="Where to write the HTML.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Render a template with a context and show the result. Sends nothing."""
@@ -204,10 +183,13 @@ def _print_rendered(rendered: Rendered, template: Template) -> None:
 
 
 def _size(text: str, size: Segments, budget: int | None) -> str:
+    from notifier.rendering import segments
+
     left = characters_left(text, size)
     parts = [f"{size.encoding}, {count(size.count, 'segment')}, {size.units} units, {left} left in the last one"]
     if size.encoding == "UCS-2":
-        parts.append("because of " + " ".join(sorted(_outside_gsm(text))[:10]))
+        outside = {character for character in text if segments(character).encoding == "UCS-2"}
+        parts.append("because of " + " ".join(sorted(outside)[:10]))
     if budget:
         parts.append(f"budget {budget}" if size.count <= budget else f"over its budget of {budget}")
     return "; ".join(parts)
@@ -223,23 +205,10 @@ def characters_left(text: str, size: Segments) -> int:
     return left
 
 
-def _outside_gsm(text: str) -> set[str]:
-    from notifier.rendering import segments
-
-    return {character for character in text if segments(character).encoding == "UCS-2"}
-
-
 def _rendered_as_json(rendered: Rendered) -> dict[str, Any]:
     size = rendered.segments
-    found: dict[str, Any] = {
-        "template": rendered.template,
-        "version": rendered.version,
-        "locale": rendered.locale,
-        "subject": rendered.subject,
-        "text": rendered.text,
-        "html": rendered.html,
-        "segments": None,
-    }
+    names = ("template", "version", "locale", "subject", "text", "html")
+    found: dict[str, Any] = {name: getattr(rendered, name) for name in names} | {"segments": None}
     if size is not None:
         left = characters_left(rendered.text, size)
         found["segments"] = {"encoding": size.encoding, "count": size.count, "units": size.units, "left": left}

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from notifier.cli.labels import EVENTS, OUTCOMES, PROOFS, REDACTED, reason_in_words, status_in_words
-from notifier.cli.output import clean, console, is_terminal, one_line, print_line, print_pairs, status_style, utc
+from notifier.cli.output import clean, one_line, print_line, print_pairs, print_parts, status_style, utc
 from notifier.domain.statuses import MessageProof
 
 if TYPE_CHECKING:
     from notifier.store.attachments import AttachmentView
-    from notifier.store.search import AttemptView, EventView, NotificationView, Story
+    from notifier.store.search import AttemptView, EventView, Story
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One line of the timeline."""
-
     at: datetime
     text: str
     #: The status from here on, for its colour; "" if it did not change.
@@ -30,9 +27,9 @@ class Step:
 
 
 def print_story(story: Story) -> None:
-    """Header and timeline."""
     notification = story.notification
-    _print_headline(notification)
+    words = clean(status_in_words(notification.status))
+    print_parts((str(notification.id), "bold"), ("  ", ""), (words, status_style(notification.status)))
     print_pairs(_facts(story))
     print_line()
     steps = timeline(story)
@@ -40,18 +37,13 @@ def print_story(story: Story) -> None:
     offsets = [f"+{(step.at - origin).total_seconds():.3f} s" for step in steps]
     width = max((len(offset) for offset in offsets), default=0)
     for step, offset in zip(steps, offsets, strict=True):
-        _print_step(f"{offset:>{width}}  {utc(step.at, milliseconds=True)}  ", step)
+        when = f"{offset:>{width}}  {utc(step.at, milliseconds=True)}  "
+        print_parts((when, "dim"), (one_line(step.text), status_style(step.status) if step.status else ""))
 
 
 def story_as_json(story: Story) -> dict[str, object]:
-    """The notification's own fields, and its attempts and events."""
     notification = {field.name: getattr(story.notification, field.name) for field in fields(story.notification)}
-    return {
-        **notification,
-        "attempts": story.attempts,
-        "events": story.events,
-        "attachments": story.attachments,
-    }
+    return {**notification, "attempts": story.attempts, "events": story.events, "attachments": story.attachments}
 
 
 def timeline(story: Story) -> list[Step]:
@@ -132,24 +124,3 @@ def _file_in_words(file: AttachmentView) -> str:
     if file.name is None:
         return f"{file.id} (deleted)"
     return f"{file.name} ({file.content_type}, {file.size} bytes)"
-
-
-def _print_headline(notification: NotificationView) -> None:
-    words = status_in_words(notification.status)
-    if not is_terminal(sys.stdout):
-        print_line(f"{notification.id}  {words}")
-        return
-    from rich.text import Text
-
-    line = Text.assemble((str(notification.id), "bold"), "  ", (clean(words), status_style(notification.status)))
-    console(sys.stdout).print(line, soft_wrap=True)
-
-
-def _print_step(when: str, step: Step) -> None:
-    if not is_terminal(sys.stdout):
-        print_line(when + one_line(step.text))
-        return
-    from rich.text import Text
-
-    style = status_style(step.status) if step.status else ""
-    console(sys.stdout).print(Text.assemble((when, "dim"), (one_line(step.text), style)), soft_wrap=True)

@@ -33,7 +33,6 @@ def check_partitions(services: Services) -> Iterator[Check]:
 
 
 def check_upkeep(services: Services) -> Iterator[Check]:
-    """Whether every step was done within the last day."""
     from notifier.store.upkeep import UpkeepRepository
 
     states = UpkeepRepository(services.engine).states()
@@ -44,7 +43,7 @@ def check_upkeep(services: Services) -> Iterator[Check]:
             fix = f"fix the cause; it is retried every hour. In the worker log: upkeep.failed, step {state.step}"
         yield Check("upkeep", False, _in_words(state), fix)
     if not states:
-        yield Check("upkeep", True, "nothing was done yet: it starts a minute after `notifier beat`")
+        yield Check("upkeep", True, "nothing has run yet: it starts a minute after `notifier beat`")
     elif not late:
         yield Check("upkeep", True, f"{len(states)} steps, each done within the last day")
 
@@ -59,6 +58,5 @@ def _in_words(state: UpkeepState) -> str:
 
 
 def _has_failed(state: UpkeepState) -> bool:
-    """Whether its last run failed."""
     failed, done = state.last_failure_at, state.last_success_at
     return failed is not None and (done is None or failed > done)

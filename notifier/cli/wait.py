@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: Between two looks at the record. Seconds.
 POLL_SECONDS = 0.1
-#: Among so many of the newest notifications, or rejected messages, ours is looked for.
+#: How many of the newest notifications, or rejected messages, are searched for ours.
 LOOKED_AT = 50
 
 _ENDED = FINAL_STATUSES | {Status.SENT}
@@ -28,7 +28,7 @@ _SUCCESS = frozenset({Status.SENT, Status.DELIVERED})
 
 
 class OutcomeWaiter:
-    """Made before the message is sent, so that what was there before is not taken for an answer."""
+    """Made before the message is sent, so that older notifications are not taken for its outcome."""
 
     def __init__(self, audit: Audit, to: str, key: str | None) -> None:
         self._audit = audit
@@ -56,16 +56,26 @@ class OutcomeWaiter:
     def _poll(self, notification_id: UUID, seconds: float) -> tuple[Story | None, RejectedView | None]:
         gives_up_at = time.monotonic() + seconds
         while True:
-            story = _story(self._audit, notification_id) or self._repeated()
+            story = self._story(notification_id)
             if story is not None and story.notification.status in _ENDED:
                 return story, None
-            rejected = None if story else _rejected(self._audit, notification_id)
+            rejected = None if story else self._rejected(notification_id)
             if rejected is not None or time.monotonic() >= gives_up_at:
                 return story, rejected
             time.sleep(POLL_SECONDS)
 
+    def _story(self, notification_id: UUID) -> Story | None:
+        try:
+            return self._audit.story(notification_id)
+        except NotFound:
+            return self._repeated()
+
+    def _rejected(self, notification_id: UUID) -> RejectedView | None:
+        ours = str(notification_id).encode()
+        return next((found for found in self._audit.rejected(limit=LOOKED_AT) if ours in found.body), None)
+
     def _repeated(self) -> Story | None:
-        """The notification that ours is a repetition of, once the intake has noted that."""
+        """The notification that ours repeats, once the intake has recorded that."""
         first = self._first_with_key()
         return first if first and first.duplicates > self._duplicates_before else None
 
@@ -89,18 +99,6 @@ def _print_story(story: Story, handle: Handle, seconds: float, *, as_json: bool)
     print_story(story)
     if story.notification.status not in _ENDED:
         hint(f"not sent after {seconds:g} s. next: notifier show {handle.id}")
-
-
-def _story(audit: Audit, notification_id: UUID) -> Story | None:
-    try:
-        return audit.story(notification_id)
-    except NotFound:
-        return None
-
-
-def _rejected(audit: Audit, notification_id: UUID) -> RejectedView | None:
-    ours = str(notification_id).encode()
-    return next((found for found in audit.rejected(limit=LOOKED_AT) if ours in found.body), None)
 
 
 def _print_rejected(rejected: RejectedView, *, as_json: bool) -> None:

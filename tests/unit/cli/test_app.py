@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import typer
+from typer.main import get_command
 from typer.testing import CliRunner
 
-from notifier.cli.app import FAMILIES, app
+from notifier.cli.app import PANELS, Family, app
 from notifier.cli.exit_codes import Commands
 from notifier.domain.errors import ConfigurationError, Fault, InvalidMessage, NotFound, ServiceUnavailable
 from tests.unit.cli.commandline import CommandLine
@@ -51,11 +53,13 @@ print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)
     assert done.stderr.strip() == "[]"
 
 
-def test_every_family_registers_its_commands() -> None:
-    for family in FAMILIES:
-        fresh = typer.Typer()
-        family.register(fresh)
-        assert fresh.registered_commands or fresh.registered_groups, family.__name__
+@pytest.mark.parametrize("command", [command for commands in PANELS.values() for command in commands])
+def test_every_command_and_every_family_is_in_the_app(command: Any) -> None:
+    root: Any = get_command(app)
+    if isinstance(command, Family):
+        assert len(root.commands[command.name].commands) == len(command.commands) > 0
+    else:
+        assert command.__name__ in root.commands
 
 
 def test_wrong_usage_exits_with_2(notifier: CommandLine) -> None:

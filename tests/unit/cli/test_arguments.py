@@ -81,7 +81,7 @@ def test_what_is_no_moment_is_wrong_usage(text: str) -> None:
 
 def test_a_moment_that_moves_is_refused_where_it_must_stay() -> None:
     assert read_moment_exactly("2026-11-20") == datetime(2026, 11, 20, tzinfo=UTC)
-    with pytest.raises(typer.BadParameter, match="another moment in each run"):
+    with pytest.raises(typer.BadParameter, match="a different time in each run"):
         read_moment_exactly("2h")
 
 

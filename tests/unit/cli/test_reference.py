@@ -31,6 +31,11 @@ def sections() -> dict[str, str]:
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
+def shared_options() -> dict[str, str]:
+    """What a section names in capitals: `PAGE` → the row about `--limit` and `--before`."""
+    return dict(re.findall(r"^\| `([A-Z]+)` \| (.+) \|$", REFERENCE.read_text("utf-8"), flags=re.MULTILINE))
+
+
 def test_every_command_has_a_section_and_every_section_a_command() -> None:
     assert set(sections()) == set(COMMANDS)
 
@@ -38,6 +43,7 @@ def test_every_command_has_a_section_and_every_section_a_command() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_section_has_every_option_and_an_example(name: str) -> None:
     section = sections()[name]
+    section += "".join(row for group, row in shared_options().items() if re.search(rf"\b{group}\b", section))
     options = {option for parameter in COMMANDS[name].params for option in parameter.opts if option[0] == "-"}
     missing = {option for option in options - SHARED if not re.search(rf"{option}\b", section)}
     assert not missing
