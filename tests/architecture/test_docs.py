@@ -97,6 +97,13 @@ def test_every_command_is_documented() -> None:
     assert set(commands(get_command(app), "notifier")) <= set(headings)
 
 
+def test_every_log_event_is_documented() -> None:
+    modules = [path for path in (ROOT / "notifier").rglob("*.py") if "dev" not in path.relative_to(ROOT).parts]
+    events = {event for path in modules for event in log_events(path)}
+    assert {"api.start", "deliver.batch", "upkeep.failed"} <= events
+    assert not missing(events, text("log-events.md"))
+
+
 def test_every_shipped_template_is_mentioned() -> None:
     names = [path.parent.name for path in (ROOT / "templates").rglob("template.toml")]
     everything = "\n".join(page.read_text("utf-8") for page in PAGES)
@@ -133,6 +140,14 @@ def fault_codes(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "_TEXTS" and node.value:
             found = [part.elts[0] for part in ast.walk(node.value) if isinstance(part, ast.Tuple)]
         yield from (code.value for code in found if isinstance(code, ast.Constant) and isinstance(code.value, str))
+
+
+def log_events(path: Path) -> Iterator[str]:
+    """The names that a module gives to its own log lines; the relay's lines are sentences."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Call) and re.fullmatch(r"log\.\w+|log_failure", ast.unparse(node.func)):
+            found = [part.value for part in ast.walk(node.args[0]) if isinstance(part, ast.Constant)]
+            yield from (event for event in found if re.fullmatch(r"[a-z_]+(\.[a-z_]+)?", str(event)))
 
 
 def commands(command: Any, path: str) -> Iterator[str]:
