@@ -225,7 +225,7 @@ def _print_report(report: DemoReport) -> None:
         warn(f"✗ {problem}")
     if report.ok:
         print_line(f"everything ended as expected, in {report.seconds:.1f} s", "green")
-        hint("next: `notifier up` runs the same service and keeps it running")
+        hint("next: `notifier up` (`make up` in a clone) runs the same service and keeps it running")
 
 
 def _print_timeline(outcome: DemoOutcome) -> None:
