@@ -116,6 +116,13 @@ def test_every_column_is_documented(table: Any) -> None:
     assert not missing(table.columns.keys(), about(table.name))
 
 
+def test_every_module_on_the_walks_of_contributing_exists() -> None:
+    walks = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("## Where is")[2].partition("\n## ")[0]
+    modules = re.findall(r"`([\w/]+\.py)`", walks)
+    assert modules
+    assert not [module for module in modules if not (ROOT / "notifier" / module).exists()]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_relative_link_leads_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", without_code(page)):
