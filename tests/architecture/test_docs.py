@@ -104,6 +104,13 @@ def test_every_log_event_is_documented() -> None:
     assert not missing(events, text("log-events.md"))
 
 
+def test_every_command_that_a_page_shows_exists_with_these_options() -> None:
+    program = get_command(app)
+    shown = [(page.name, line) for page in PAGES for line in shown_commands(page)]
+    assert len(shown) > 100
+    assert [(page, line) for page, line in shown if not is_command(program, line.split()[1:])] == []
+
+
 def test_every_shipped_template_is_mentioned() -> None:
     names = [path.parent.name for path in (ROOT / "templates").rglob("template.toml")]
     everything = "\n".join(page.read_text("utf-8") for page in PAGES)
@@ -163,6 +170,30 @@ def commands(command: Any, path: str) -> Iterator[str]:
             yield f"{path} {name}"
         if hasattr(found, "commands"):
             yield from commands(found, f"{path} {name}")
+
+
+def shown_commands(page: Path) -> list[str]:
+    """Code that calls `notifier`, without quoted text and comments; not the usage lines of the reference."""
+    page_text = page.read_text("utf-8")
+    blocks = [
+        match[1] for match in re.findall(r"^( *)```[^\n]*\n(.*?)^\1```", page_text, re.MULTILINE | re.DOTALL)
+    ]
+    code = "\n".join([*blocks, *re.findall(r"^ {4,}.*$", page_text, re.MULTILINE)])
+    found = [
+        *re.findall(r"^ *(?:\$ )?(notifier [a-z].*)$", code, re.MULTILINE),
+        *re.findall(r"`(notifier [a-z][^`]*)`", page_text),
+    ]
+    lines = [re.sub(r"'[^']*'|\"[^\"]*\"|#.*|&&.*", "", line) for line in found]
+    return [line for line in lines if not re.search(r"[\[|()]|  unix  ", line)]
+
+
+def is_command(command: Any, words: list[str]) -> bool:
+    while words and words[0] in getattr(command, "commands", {}):
+        command, words = command.commands[words[0]], words[1:]
+    known = {name for option in command.params for name in (*option.opts, *option.secondary_opts, "--help")}
+    options = [word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)]
+    is_whole = not words or not hasattr(command, "commands") or command.invoke_without_command
+    return is_whole and set(options) <= known
 
 
 def about(table: str) -> str:
