@@ -71,9 +71,15 @@ def _print_running(places: Iterable[Place], programs: Iterable[str], logs: Path)
     print_table(("what", "where"), [(place.name, place.where) for place in places])
     print_line(f"running: {', '.join(programs)}; logs in {logs}")
     print_line("try, in another terminal:")
-    print_line(f"  notifier send {_EXAMPLE} --wait 10")
+    print_line(f"  {_program()} send {_EXAMPLE} --wait 10")
     print_line("Ctrl-C stops everything.")
     sys.stdout.flush()
+
+
+def _program() -> str:
+    """What to type: the script's path, as `make` starts it, where `notifier` alone is not found."""
+    script = sys.argv[0]
+    return script if script.endswith("/notifier") and not shutil.which("notifier") else "notifier"
 
 
 def _api_program(
@@ -194,7 +200,7 @@ def _print_report(report: DemoReport) -> None:
         warn(f"✗ {problem}")
     if report.ok:
         print_line(f"everything ended as expected, in {report.seconds:.1f} s", "green")
-        hint("next: `notifier up` runs the same service and keeps it running")
+        hint(f"next: `{_program()} up` runs the same service and keeps it running")
 
 
 def _print_summary_line(outcome: DemoOutcome) -> None:

@@ -97,6 +97,20 @@ def test_every_command_is_documented() -> None:
     assert set(commands(get_command(app), "notifier")) <= set(headings)
 
 
+def test_every_log_event_is_documented() -> None:
+    modules = [path for path in (ROOT / "notifier").rglob("*.py") if "dev" not in path.relative_to(ROOT).parts]
+    events = {event for path in modules for event in log_events(path)}
+    assert {"api.start", "deliver.batch", "upkeep.failed"} <= events
+    assert not missing(events, text("log-events.md"))
+
+
+def test_every_command_that_a_page_shows_exists_with_these_options() -> None:
+    program = get_command(app)
+    shown = [(page.name, line) for page in PAGES for line in shown_commands(page)]
+    assert len(shown) > 100
+    assert [(page, line) for page, line in shown if not is_command(program, line.split()[1:])] == []
+
+
 def test_every_shipped_template_is_mentioned() -> None:
     names = [path.parent.name for path in (ROOT / "templates").rglob("template.toml")]
     everything = "\n".join(page.read_text("utf-8") for page in PAGES)
@@ -107,6 +121,13 @@ def test_every_shipped_template_is_mentioned() -> None:
 @pytest.mark.parametrize("table", Base.metadata.sorted_tables, ids=str)
 def test_every_column_is_documented(table: Any) -> None:
     assert not missing(table.columns.keys(), about(table.name))
+
+
+def test_every_module_on_the_walks_of_contributing_exists() -> None:
+    walks = (ROOT / "CONTRIBUTING.md").read_text("utf-8").partition("## Where is")[2].partition("\n## ")[0]
+    modules = re.findall(r"`([\w/]+\.py)`", walks)
+    assert modules
+    assert not [module for module in modules if not (ROOT / "notifier" / module).exists()]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -135,12 +156,44 @@ def fault_codes(path: Path) -> Iterator[str]:
         yield from (code.value for code in found if isinstance(code, ast.Constant) and isinstance(code.value, str))
 
 
+def log_events(path: Path) -> Iterator[str]:
+    """The names that a module gives to its own log lines; the relay's lines are sentences."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Call) and re.fullmatch(r"log\.\w+|log_failure", ast.unparse(node.func)):
+            found = [part.value for part in ast.walk(node.args[0]) if isinstance(part, ast.Constant)]
+            yield from (event for event in found if re.fullmatch(r"[a-z_]+(\.[a-z_]+)?", str(event)))
+
+
 def commands(command: Any, path: str) -> Iterator[str]:
     for name, found in command.commands.items():
         if not hasattr(found, "commands") or found.invoke_without_command:
             yield f"{path} {name}"
         if hasattr(found, "commands"):
             yield from commands(found, f"{path} {name}")
+
+
+def shown_commands(page: Path) -> list[str]:
+    """Code that calls `notifier`, without quoted text and comments; not the usage lines of the reference."""
+    page_text = page.read_text("utf-8")
+    blocks = [
+        match[1] for match in re.findall(r"^( *)```[^\n]*\n(.*?)^\1```", page_text, re.MULTILINE | re.DOTALL)
+    ]
+    code = "\n".join([*blocks, *re.findall(r"^ {4,}.*$", page_text, re.MULTILINE)])
+    found = [
+        *re.findall(r"^ *(?:\$ )?(notifier [a-z].*)$", code, re.MULTILINE),
+        *re.findall(r"`(notifier [a-z][^`]*)`", page_text),
+    ]
+    lines = [re.sub(r"'[^']*'|\"[^\"]*\"|#.*|&&.*", "", line) for line in found]
+    return [line for line in lines if not re.search(r"[\[|()]|  unix  ", line)]
+
+
+def is_command(command: Any, words: list[str]) -> bool:
+    while words and words[0] in getattr(command, "commands", {}):
+        command, words = command.commands[words[0]], words[1:]
+    known = {name for option in command.params for name in (*option.opts, *option.secondary_opts, "--help")}
+    options = [word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)]
+    is_whole = not words or not hasattr(command, "commands") or command.invoke_without_command
+    return is_whole and set(options) <= known
 
 
 def about(table: str) -> str:

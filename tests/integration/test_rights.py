@@ -1,0 +1,94 @@
+"""The rights that docs/how-to/run-in-production.md grants are enough for the programs, and not more."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+from psycopg.errors import InsufficientPrivilege
+from pydantic import SecretStr
+
+from notifier.bootstrap import Services
+from notifier.config.settings import Settings
+from notifier.domain.statuses import Status, SuppressionReason
+from notifier.operations.upkeep import NIGHTLY
+from notifier.store.schema.notifications import Base
+from tests.support.receipts import NUMBER, Texts
+
+GUIDE = Path(__file__).parents[2].joinpath("docs", "how-to", "run-in-production.md").read_text("utf-8")
+GRANTS = "\n".join(re.findall(r"^GRANT .*?;$", GUIDE, re.MULTILINE | re.DOTALL))
+PASSWORD = "change-me-4"
+
+
+@pytest.fixture
+def roles(database_url: str) -> Iterator[dict[str, str]]:
+    """URL of the database for each role of the guide, with its rights. Roles belong to the whole server, so their
+    names here are the database's own."""
+    database = urlsplit(database_url).path.strip("/")
+    names = {role: f"{database}_{role}" for role in ("app", "auditor")}
+    with psycopg.connect(_plain(database_url), autocommit=True) as owner:
+        for name in names.values():
+            owner.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'".encode())
+        owner.execute(re.sub(r"notifier_(app|auditor)\b", rf"{database}_\1", GRANTS).encode())
+    yield {role: _as(name, database_url) for role, name in names.items()}
+    with psycopg.connect(_plain(database_url), autocommit=True) as owner:
+        for name in names.values():
+            owner.execute(f"DROP OWNED BY {name}; DROP ROLE {name}".encode())
+
+
+@pytest.fixture
+def services(roles: dict[str, str]) -> Iterator[Services]:
+    made = Services(Settings(database_url=SecretStr(roles["app"])), pool_size=4)
+    yield made
+    made.close()
+
+
+def test_every_table_is_granted_to_the_programs() -> None:
+    granted = set(re.findall(r"\w+", " ".join(re.findall(r" ON ([^;]*?) TO notifier_app;", GRANTS))))
+    assert set(Base.metadata.tables) - granted == set()
+
+
+def test_the_programs_do_their_work_with_these_rights(services: Services) -> None:
+    texts = Texts(services.engine)
+    claim = texts.send()
+    texts.report(claim.id, "delivered")
+    assert texts.status(claim.id) == Status.DELIVERED
+    services.suppressions.add(
+        channel=claim.channel,
+        address=NUMBER,
+        reason=SuppressionReason.MANUAL,
+        source="operator:ann",
+        detail="asked",
+    )
+    done = services.upkeep.run(NIGHTLY)
+    assert {name: result for name, result in done.items() if isinstance(result, dict) and "failed" in result} == {}
+
+
+def test_nobody_changes_or_deletes_what_happened(services: Services, roles: dict[str, str]) -> None:
+    Texts(services.engine).send()
+    with psycopg.connect(_plain(roles["app"]), autocommit=True) as app:
+        for statement in ("UPDATE events SET detail = ''", "DELETE FROM events", "DELETE FROM notifications"):
+            with pytest.raises(InsufficientPrivilege):
+                app.execute(statement.encode())
+
+
+def test_an_auditor_sees_no_contexts_and_writes_nothing(services: Services, roles: dict[str, str]) -> None:
+    Texts(services.engine).send()
+    with psycopg.connect(_plain(roles["auditor"]), autocommit=True) as auditor:
+        assert auditor.execute(b"SELECT recipient, status FROM notifications").fetchall() == [(NUMBER, "sent")]
+        for statement in ("SELECT context FROM notifications", "DELETE FROM suppressions"):
+            with pytest.raises(InsufficientPrivilege):
+                auditor.execute(statement.encode())
+
+
+def _plain(url: str) -> str:
+    return url.replace("postgresql+psycopg://", "postgresql://")
+
+
+def _as(role: str, url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{role}:{PASSWORD}@{parts.netloc.rpartition('@')[2]}"))
