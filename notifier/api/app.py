@@ -13,7 +13,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.types import Lifespan
 
 from notifier.api import errors
-from notifier.api.dependencies import Desk
+from notifier.api.dependencies import ApiServices
 from notifier.api.middleware import Shield
 from notifier.api.routes import (
     attachments,
@@ -57,11 +57,11 @@ _ALWAYS = (401, 403, 408, 422, 429, 500, 503)
 
 
 def make_app(
-    desk: Desk | None = None,
+    services: ApiServices | None = None,
     lifespan: Lifespan[FastAPI] | None = None,
     patience: ClientTimeouts = ClientTimeouts(),  # noqa: B008 - it cannot change
 ) -> FastAPI:
-    """The application, working with `desk`; without one it can only describe itself."""
+    """The application, working with `services`; without one it can only describe itself."""
     app = FastAPI(
         title="notifier",
         version=_version(),
@@ -74,10 +74,10 @@ def make_app(
         redoc_url=None,
         openapi_url=None,
     )
-    app.state.desk = desk
+    app.state.services = services
     errors.install(app)
-    _add_routes(app, desk)
-    limits = {attachments.PATH: desk.attachments.max_bytes} if desk else {}
+    _add_routes(app, services)
+    limits = {attachments.PATH: services.attachments.max_bytes} if services else {}
     app.add_middleware(Shield, limits=limits, patience=patience)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
 
@@ -91,7 +91,7 @@ def make_app(
     return app
 
 
-def _add_routes(app: FastAPI, desk: Desk | None) -> None:
+def _add_routes(app: FastAPI, services: ApiServices | None) -> None:
     bodied = (*_ALWAYS, 400, 409, 413)
     app.include_router(notifications.router, responses=_responses((*bodied, 415)))
     app.include_router(attachments.router, responses=_responses((*_ALWAYS, 413, 415)))
@@ -101,8 +101,8 @@ def _add_routes(app: FastAPI, desk: Desk | None) -> None:
     app.include_router(suppressions.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
     app.include_router(callbacks.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
     app.include_router(health.router, responses=_responses((500, 503)))
-    if desk is not None:
-        app.include_router(webhooks.make_router(desk.receipts))
+    if services is not None:
+        app.include_router(webhooks.make_router(services.receipts))
     app.include_router(unsubscribe.router)
 
 

@@ -11,25 +11,26 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from notifier.api.dependencies import Desk
+from notifier.api.dependencies import ApiServices
 from notifier.api.errors import Refusal, retry_after
-from notifier.operations.api_keys import Holder, Scope
+from notifier.operations.api_keys import ApiKeys, Holder, Scope
+from notifier.store.rate_limits import RateLimitRepository
 
 #: A key may use up so much of its rate at once. Seconds.
 BURST_SECONDS = 1.0
 
-#: Of larger bodies a key sends some at once (`Desk.large_bodies`); its others wait, unread.
+#: Of larger bodies a key sends some at once (`ApiServices.large_bodies`); its others wait, unread.
 LARGE_BODY_BYTES = 64 * 1024
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="key", description="`notifier keys create` makes one.")
 Shown = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 
 
-def _holder(desk: Desk, shown: HTTPAuthorizationCredentials | None) -> Holder:
+def _holder(keys: ApiKeys, shown: HTTPAuthorizationCredentials | None) -> Holder:
     """The key of this request, asked of the database each time: a revoked one is revoked at once."""
     if shown is None:
         raise _wrong_key("no key is given: send `Authorization: Bearer ntf_live_…`, or `ntf_test_…`")
-    holder = desk.keys.holder(shown.credentials)
+    holder = keys.holder(shown.credentials)
     if holder is None:
         raise _wrong_key("the key is not, or not any more, a valid one")
     return holder
@@ -39,7 +40,7 @@ def _wrong_key(detail: str) -> Refusal:
     return Refusal(401, detail, headers={"WWW-Authenticate": 'Bearer realm="notifier"'})
 
 
-def admit(desk: Desk, holder: Holder, units: int = 1) -> None:
+def admit(rates: RateLimitRepository, holder: Holder, units: int = 1) -> None:
     """Count `units` against the key's rate.
 
     Raises:
@@ -50,7 +51,7 @@ def admit(desk: Desk, holder: Holder, units: int = 1) -> None:
         return
     # Turns are handed out one after the other; those that begin within the burst may begin now.
     scope = f"key:{holder.key_id}"
-    [turn] = desk.rates.take_turns(scope, [units], per_second=rate, at_most_seconds=BURST_SECONDS)
+    [turn] = rates.take_turns(scope, [units], per_second=rate, at_most_seconds=BURST_SECONDS)
     if not turn.is_granted:
         headers = retry_after(turn.in_seconds - BURST_SECONDS)
         raise Refusal(429, f"this key may make {rate:g} requests a second", headers=headers)
@@ -67,15 +68,15 @@ class Needs:
         holder: Holder = request.state.holder
         return holder
 
-    def check(self, desk: Desk, shown: HTTPAuthorizationCredentials | None) -> Holder:
+    def check(self, services: ApiServices, shown: HTTPAuthorizationCredentials | None) -> Holder:
         """Who makes the request.
 
         Raises:
             Refusal: 401, 403 or 429.
         """
-        holder = _holder(desk, shown)
+        holder = _holder(services.keys, shown)
         check_scope(holder, *self.scopes)
-        admit(desk, holder)
+        admit(services.rates, holder)
         return holder
 
 
@@ -88,17 +89,17 @@ class KeyedRoute(APIRoute):
         [needs] = [found.call for found in self.dependant.dependencies if isinstance(found.call, Needs)]
 
         async def checked(request: Request) -> Response:
-            desk: Desk = request.app.state.desk
+            services: ApiServices = request.app.state.services
             shown = await _bearer(request)
             key = shown.credentials if shown else ""
-            async with desk.shares.turn(key):
-                request.state.holder = await run_in_threadpool(needs.check, desk, shown)
+            async with services.shares.turn(key):
+                request.state.holder = await run_in_threadpool(needs.check, services, shown)
             async with AsyncExitStack() as turns:
                 if _is_large(request):
-                    await turns.enter_async_context(desk.large_bodies.turn(key))
+                    await turns.enter_async_context(services.large_bodies.turn(key))
                 # Read while no thread is taken: a slow client would take them all. The framework finds it read.
                 await request.body()
-                async with desk.shares.turn(key):
+                async with services.shares.turn(key):
                     return await handle(request)
 
         return checked

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from notifier.api.app import make_app
 from notifier.api.connection import ClientConnection
-from notifier.api.dependencies import make_desk
+from notifier.api.dependencies import make_services
 from notifier.api.key_shares import MONITORING_THREADS, OUTSIDE_THREADS
 from notifier.api.task_queue import CLOSE_SECONDS, Handover
 from notifier.api.timeouts import ClientTimeouts
@@ -55,7 +55,7 @@ def serve(settings: Settings, publish: PublishTasks) -> None:
         tune_gc()
         yield
 
-    app = make_app(make_desk(services, handover), lifespan)
+    app = make_app(make_services(services, handover), lifespan)
     log.info("api.start", host=settings.api_host, port=settings.api_port, count=settings.api_threads)
     limit: ConnectionLimit[ClientConnection] = ConnectionLimit(
         connections_within(settings.api_connections, raise_file_limit()), settings.api_peer_connections

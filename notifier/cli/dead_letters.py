@@ -156,7 +156,9 @@ def replays(context: typer.Context) -> Iterator[Replays]:
     from notifier.store.rejected import Rejections
 
     with wiring(context).services() as services:
-        yield Replays(Operating(services.engine, services.hash_key), Rejections(services.engine, services.vault))
+        yield Replays(
+            Operating(services.engine, services.hash_key), Rejections(services.engine, services.personal_data)
+        )
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from notifier.cli.options import Why
 from notifier.cli.output import AsJson, hint, one_line, print_json, print_line, print_table, utc
 
 if TYPE_CHECKING:
-    from notifier.operations.providers import OpenCircuit, ProviderView, SenderView, Steering
+    from notifier.operations.providers import OpenCircuit, ProviderOperations, ProviderView, SenderView
 
 PANEL = "Act"
 
@@ -34,15 +34,15 @@ def register(app: typer.Typer) -> None:
 
 
 @contextmanager
-def steering(context: typer.Context) -> Iterator[Steering]:
+def steering(context: typer.Context) -> Iterator[ProviderOperations]:
     """What is known and done about providers, on the configured database."""
-    from notifier.operations.providers import Steering
+    from notifier.operations.providers import ProviderOperations
     from notifier.store.operator_actions import Operating
 
     with wiring(context).services() as services:
         tables = services.settings.provider_tables()
         operating = Operating(services.engine, services.hash_key)
-        yield Steering(services.health, services.circuits, operating, tables)
+        yield ProviderOperations(services.health, services.circuits, operating, tables)
 
 
 def list_providers(context: typer.Context, as_json: AsJson = False) -> None:

@@ -81,7 +81,7 @@ class OpenCircuit:
     fix: str
 
 
-class Steering:
+class ProviderOperations:
     """Reads and changes how providers are used. Each change leaves an operator record."""
 
     def __init__(

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
-from notifier.bootstrap import Services, make_providers
+from notifier.bootstrap import DeliveryServices, make_providers
 from notifier.callbacks import CallbackCaller, NameServers, Runner
 from notifier.config.logs import log
 from notifier.delivery import Asker, Circuits, Deliverer, Reconciler
@@ -48,7 +48,7 @@ class _LoopThread:
 class CallbackLoop:
     """What calls producers' endpoints: on an event loop that no delivery is on, with look-ups of its own."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: DeliveryServices) -> None:
         self._services = services
         self._thread = _LoopThread("callback-loop")
         self.runner = self._thread.run(self._make())
@@ -70,7 +70,7 @@ class DeliveryLoop:
     `stop` is set when the process is to end.
     """
 
-    def __init__(self, services: Services, stop: threading.Event | None = None) -> None:
+    def __init__(self, services: DeliveryServices, stop: threading.Event | None = None) -> None:
         self._services = services
         self._stop = stop
         self._thread = _LoopThread("delivery-loop")
@@ -80,7 +80,7 @@ class DeliveryLoop:
         everyone: Mapping[str, Provider] = {**self._providers, SIMULATOR: Simulator()}
         self.deliverer = self._make_deliverer(everyone)
         self.reconciler = Reconciler(services.ledger, services.renderer, everyone, services.settings, self._loop)
-        self.asker = Asker(services.receipt_book, services.receipts, everyone, self._loop)
+        self.asker = Asker(services.provider_reports, services.receipts, everyone, self._loop)
 
     def _make_deliverer(self, everyone: Mapping[str, Provider]) -> Deliverer:
         services, settings = self._services, self._services.settings

@@ -164,7 +164,7 @@ def test_a_client_that_does_not_read_its_export_is_cut_off(api: Api, kind: str) 
         answer = api("POST", "/v1/notifications/batch", key=key, json_body={"defaults": defaults, "batch": batch})
         assert answer.json["accepted"] == 700, answer.json
     request = f"GET /v1/notifications?format={kind} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n"
-    reads = api.desk.long_reads
+    reads = api.parts.long_reads
     with served(api.app, QUICK) as port, socket.socket() as peer:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         peer.connect(("127.0.0.1", port))

@@ -24,7 +24,7 @@ from fastapi import FastAPI
 
 from notifier.api.app import make_app
 from notifier.api.connection import ClientConnection
-from notifier.api.dependencies import Desk, make_desk
+from notifier.api.dependencies import ApiServices, make_services
 from notifier.api.server import server_config
 from notifier.api.timeouts import ClientTimeouts
 from notifier.bootstrap import Services
@@ -85,12 +85,12 @@ class Api:
         )  # type: ignore[arg-type]
         self.services = Services(settings)
         self.handed = Handed()
-        self.desk: Desk = make_desk(self.services, self.handed)  # type: ignore[arg-type]
-        self.app: FastAPI = make_app(self.desk, patience=patience)
+        self.parts: ApiServices = make_services(self.services, self.handed)  # type: ignore[arg-type]
+        self.app: FastAPI = make_app(self.parts, patience=patience)
 
     def key(self, *scopes: Scope, producer: str | None = "shop", **grants: Any) -> str:
         """A new key's token."""
-        made = self.desk.keys.create(Grants(scopes, producer or "ops", producer, **grants), operator="ann")
+        made = self.parts.keys.create(Grants(scopes, producer or "ops", producer, **grants), operator="ann")
         return made.token
 
     def __call__(

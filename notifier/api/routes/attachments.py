@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from notifier.api import openapi_examples
 from notifier.api.auth import KeyedRoute, Sender
-from notifier.api.dependencies import AtDesk
+from notifier.api.dependencies import AttachmentsDep
 from notifier.api.errors import Refusal, errors_of, refusal
 from notifier.domain.errors import Fault, InvalidMessage
 from notifier.domain.statuses import Channel
@@ -48,7 +48,7 @@ _FILE = {"requestBody": {"required": True, "content": {"application/pdf": _BYTES
 
 @router.post(PATH, status_code=201, summary="Upload a file", openapi_extra=_FILE)
 def attach(
-    desk: AtDesk,
+    attachments: AttachmentsDep,
     holder: Sender,
     body: Annotated[bytes, Depends(_body)],
     content_disposition: Annotated[
@@ -73,7 +73,7 @@ def attach(
         fault = Fault("Content-Encoding", "wrong_content_encoding", "names a compression", fix)
         raise _refusal(InvalidMessage([fault]))
     try:
-        kept = desk.attachments.add(holder.producer, _name(content_disposition), content_type, body)
+        kept = attachments.add(holder.producer, _name(content_disposition), content_type, body)
     except InvalidMessage as error:
         raise _refusal(error) from None
     return AttachmentReceipt.model_validate(kept, from_attributes=True)

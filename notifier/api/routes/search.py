@@ -17,8 +17,9 @@ from starlette.types import Scope as ASGIScope
 
 from notifier.api import export, openapi_examples
 from notifier.api.auth import KeyedRoute, Reader
-from notifier.api.dependencies import AtDesk, Desk
+from notifier.api.dependencies import AuditDep, LongReadsDep
 from notifier.api.errors import Refusal
+from notifier.api.key_shares import LongReads
 from notifier.api.schemas import Conditions, NotificationPage, PageQuery
 from notifier.domain.errors import NotFound, WrongSelection
 from notifier.operations.api_keys import Holder
@@ -54,18 +55,18 @@ class Search(PageQuery, Conditions):
     responses={200: openapi_examples.EXPORTS},
 )
 def search(
-    desk: AtDesk, holder: Reader, request: Request, wanted: Annotated[Search, Query()]
+    audit: AuditDep, long_reads: LongReadsDep, holder: Reader, request: Request, wanted: Annotated[Search, Query()]
 ) -> NotificationPage | Response:
     """Find notifications, newest first. New ones do not shift the pages."""
     found, before = _filter(holder, wanted, wanted.metadata), wanted.before
-    found.check_span(desk.audit.now())
+    found.check_span(audit.now())
     kind = wanted.format or export.wanted(request.headers.get("accept", ""))
     if kind != "json":
-        return _export(desk, holder, found, kind)
+        return _export(audit, long_reads, holder, found, kind)
     with ExitStack() as places:
         if found.may_take_long:
-            places.callback(desk.long_reads.begin(holder.key_id))
-        page = desk.audit.search(found, limit=wanted.limit, before=before)
+            places.callback(long_reads.begin(holder.key_id))
+        page = audit.search(found, limit=wanted.limit, before=before)
     return NotificationPage(items=page, next=wanted.next([one.id for one in page]))
 
 
@@ -84,11 +85,13 @@ class _Export(StreamingResponse):
             self._end()
 
 
-def _export(desk: Desk, holder: Holder, found: Filter, kind: Literal["csv", "jsonl"]) -> Response:
+def _export(
+    audit: Audit, long_reads: LongReads, holder: Holder, found: Filter, kind: Literal["csv", "jsonl"]
+) -> Response:
     with ExitStack() as places:
-        end = desk.long_reads.begin(holder.key_id)
+        end = long_reads.begin(holder.key_id)
         places.callback(end)
-        pages = desk.audit.pages(found)
+        pages = audit.pages(found)
         # Before the answer begins: a record that is away is a 503, not half a file.
         first = next(pages, [])
         places.pop_all()
@@ -98,9 +101,9 @@ def _export(desk: Desk, holder: Holder, found: Filter, kind: Literal["csv", "jso
 
 
 @router.get("/v1/notifications/{notification:uuid}", summary="One notification's story")
-def story(desk: AtDesk, holder: Reader, notification: UUID) -> Story:
+def story(audit: AuditDep, holder: Reader, notification: UUID) -> Story:
     """Where it stands, every call to a provider, and everything that happened to it, oldest first."""
-    return story_for(desk.audit, holder, notification)
+    return story_for(audit, holder, notification)
 
 
 def story_for(audit: Audit, holder: Holder, notification: UUID) -> Story:
@@ -134,21 +137,23 @@ class Stats(BaseModel):
 
 
 @router.get("/v1/stats", summary="Counts")
-def stats(desk: AtDesk, holder: Reader, wanted: Annotated[StatsQuery, Query()]) -> Stats:
+def stats(
+    audit: AuditDep, long_reads: LongReadsDep, holder: Reader, wanted: Annotated[StatsQuery, Query()]
+) -> Stats:
     """Count notifications by status, channel, template, provider, producer or hour: within the last day, or within
     `since` and `until`, at most 31 days apart. Those of test keys are not among them, unless `is_test` asks for
     them, or the key is one."""
     if wanted.is_test is None:
         wanted = wanted.model_copy(update={"is_test": holder.is_test})
-    until = wanted.until or desk.audit.now()
+    until = wanted.until or audit.now()
     since = wanted.since or until - timedelta(days=1)
     if until - since > MAX_SPAN:
         raise WrongSelection(f"since and until are more than {MAX_SPAN.days} days apart: ask month by month")
     by = list(dict.fromkeys(wanted.by))
     found = _filter(holder, wanted.model_copy(update={"since": since, "until": until}), ())
     with ExitStack() as places:
-        places.callback(desk.long_reads.begin(holder.key_id))
-        groups = desk.audit.group(found, by)
+        places.callback(long_reads.begin(holder.key_id))
+        groups = audit.group(found, by)
     counts = [{**dict(zip(by, group.values, strict=True)), "count": group.count} for group in groups]
     return Stats(since=since, until=until, counts=counts)
 

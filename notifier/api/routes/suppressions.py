@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from notifier.api import openapi_examples
 from notifier.api.auth import KeyedRoute, Operator
-from notifier.api.dependencies import AtDesk
+from notifier.api.dependencies import SuppressionsDep
 from notifier.api.errors import Refusal
 from notifier.api.schemas import PageQuery, Words, write_cursor
 from notifier.domain.errors import WrongSelection
@@ -113,26 +113,28 @@ class History(BaseModel):
 
 
 @router.get("/v1/suppressions", summary="List suppressions")
-def suppressions(desk: AtDesk, _: Operator, wanted: Annotated[SuppressionSearch, Query()]) -> SuppressionPage:
+def suppressions(
+    suppressions: SuppressionsDep, _: Operator, wanted: Annotated[SuppressionSearch, Query()]
+) -> SuppressionPage:
     """Suppressed recipients, newest first: since when, why, and who said so."""
     before = wanted.before
-    found, following = desk.suppressions.page(wanted.filter(), limit=wanted.limit, before=before)
+    found, following = suppressions.page(wanted.filter(), limit=wanted.limit, before=before)
     return SuppressionPage(items=found, next=None if following is None else write_cursor(following))
 
 
 @router.post("/v1/suppressions/search", summary="Is somebody suppressed?")
-def search_suppressions(desk: AtDesk, _: Operator, whom: Whom) -> History:
+def search_suppressions(suppressions: SuppressionsDep, _: Operator, whom: Whom) -> History:
     """Whether a recipient is suppressed, and every earlier suppression, with who ended it."""
-    found = desk.suppressions.find(whom.channel, whom.address)
+    found = suppressions.find(whom.channel, whom.address)
     return History(is_suppressed=any(one.state == "active" for one in found), items=found)
 
 
 @router.post("/v1/suppressions", summary="Suppress somebody")
-def suppress(desk: AtDesk, holder: Operator, wanted: Suppress) -> Suppressed:
+def suppress(suppressions: SuppressionsDep, holder: Operator, wanted: Suppress) -> Suppressed:
     """Suppress a recipient within this scope. Repeating the request changes nothing."""
     expires_at: datetime | None = wanted.expires_at
     return Suppressed(
-        is_new=desk.suppressions.add(
+        is_new=suppressions.add(
             channel=wanted.channel,
             address=wanted.address,
             scope=wanted.scope,
@@ -145,9 +147,9 @@ def suppress(desk: AtDesk, holder: Operator, wanted: Suppress) -> Suppressed:
 
 
 @router.post("/v1/suppressions/lift", summary="Lift a suppression")
-def lift_suppression(desk: AtDesk, holder: Operator, wanted: Lift) -> Lifted:
+def lift_suppression(suppressions: SuppressionsDep, holder: Operator, wanted: Lift) -> Lifted:
     """Lift a suppression. The record keeps it, with who ended it."""
-    is_lifted = desk.suppressions.lift(
+    is_lifted = suppressions.lift(
         channel=wanted.channel,
         address=wanted.address,
         scope=wanted.scope,

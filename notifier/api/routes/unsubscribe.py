@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
-from notifier.api.dependencies import AtDesk
+from notifier.api.dependencies import SuppressionsDep, TokensDep
 from notifier.api.key_shares import for_outside
 from notifier.api.routes.webhooks import read_body
 from notifier.rendering.locales import fallbacks
@@ -131,9 +131,9 @@ _FORM = """<form method="post">
 
 
 @router.api_route("/u/{token}", methods=["GET", "HEAD"])
-async def ask(desk: AtDesk, token: str) -> Response:
+async def ask(tokens: TokensDep, token: str) -> Response:
     """The page with a button. Changes nothing."""
-    ending = desk.tokens.read_link(token)
+    ending = tokens.read_link(token)
     if ending is None:
         return _broken()
     language, words = _words(ending.locale)
@@ -143,20 +143,20 @@ async def ask(desk: AtDesk, token: str) -> Response:
 
 
 @router.post("/u/{token}")
-async def act(desk: AtDesk, request: Request, token: str) -> Response:
+async def act(tokens: TokensDep, suppressions: SuppressionsDep, request: Request, token: str) -> Response:
     """The button, the one click of a mail program, or what takes it back. The same again does nothing."""
-    ending = desk.tokens.read_link(token)
+    ending = tokens.read_link(token)
     if ending is None:
         return _broken()
     wish = await for_outside(_wish, await read_body(request), request.headers.get("content-type", ""))
     language, words = _words(ending.locale)
     if wish == _UNDO:
-        await for_outside(desk.suppressions.resubscribe, ending)
+        await for_outside(suppressions.resubscribe, ending)
         return _page(language, words.undone, words.undone_text.format(ending.category))
     if wish != _ONE_CLICK:
         # Somebody's POST without the words of RFC 8058 is no wish of the recipient's.
         return _page(language, words.broken, words.broken_text, status=400)
-    await for_outside(desk.suppressions.unsubscribe, ending)
+    await for_outside(suppressions.unsubscribe, ending)
     form = _FORM.format(name=_UNDO, value="yes", button=words.undo)
     return _page(language, words.done, words.done_text.format(ending.category), form)
 
