@@ -59,7 +59,7 @@ _ALWAYS = (401, 403, 408, 422, 429, 500, 503)
 def make_app(
     services: ApiServices | None = None,
     lifespan: Lifespan[FastAPI] | None = None,
-    patience: ClientTimeouts = ClientTimeouts(),  # noqa: B008 - it cannot change
+    timeouts: ClientTimeouts = ClientTimeouts(),  # noqa: B008 - it cannot change
 ) -> FastAPI:
     """The application, working with `services`; without one it can only describe itself."""
     app = FastAPI(
@@ -78,7 +78,7 @@ def make_app(
     errors.install(app)
     _add_routes(app, services)
     limits = {attachments.PATH: services.attachments.max_bytes} if services else {}
-    app.add_middleware(Shield, limits=limits, patience=patience)
+    app.add_middleware(Shield, limits=limits, timeouts=timeouts)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
 
     @app.get("/openapi.json", include_in_schema=False)

@@ -61,16 +61,16 @@ _NO_HTTP = {
 
 
 class ClientConnection(H11Protocol):
-    """See the module. `limit` and `patience` are those of the process."""
+    """See the module. `limit` and `timeouts` are those of the process."""
 
     def __init__(
-        self, *args: Any, limit: ConnectionLimit[ClientConnection], patience: ClientTimeouts, **named: Any
+        self, *args: Any, limit: ConnectionLimit[ClientConnection], timeouts: ClientTimeouts, **named: Any
     ) -> None:
         super().__init__(*args, **named)
-        self.timeout_keep_alive = patience.keep_alive  # type: ignore[assignment]
+        self.timeout_keep_alive = timeouts.keep_alive  # type: ignore[assignment]
         self.peer = ""
         self._limit = limit
-        self._patience = patience
+        self._timeouts = timeouts
         self._wait = _Wait.HEAD
         self._since = 0.0
         #: A byte of the head that is waited for is here.
@@ -87,7 +87,7 @@ class ClientConnection(H11Protocol):
         super().connection_made(transport)
         self.peer = peer_of(transport.get_extra_info("peername"))
         self._since = self.loop.time()
-        self._timer = self.loop.call_later(self._patience.look, self._look)
+        self._timer = self.loop.call_later(self._timeouts.look, self._look)
         if not self._limit.enter(self):
             self._is_refused = True
             self.transport.write(_NO_PLACE)
@@ -144,12 +144,12 @@ class ClientConnection(H11Protocol):
 
     # How long it is waited for.
 
-    def patience(self) -> float | None:
+    def eviction_rank(self) -> float | None:
         """See `notifier.runtime.connection_limit.LimitedConnection`."""
         self._note()
         waited = self.loop.time() - self._since
         if self._wait is _Wait.OURS or (
-            self._wait in (_Wait.BODY, _Wait.ANSWER) and waited < self._patience.place
+            self._wait in (_Wait.BODY, _Wait.ANSWER) and waited < self._timeouts.place
         ):
             return None
         return _RANK[self._wait] * _NEVER + waited
@@ -183,18 +183,18 @@ class ClientConnection(H11Protocol):
         """From time to time: whether the client is waited for too long."""
         self._note()
         most = {
-            _Wait.HEAD: self._patience.head,
-            _Wait.REST: self._patience.rest,
-            _Wait.ANSWER: self._patience.answer,
-            _Wait.CLOSED: self._patience.answer,
+            _Wait.HEAD: self._timeouts.head,
+            _Wait.REST: self._timeouts.rest,
+            _Wait.ANSWER: self._timeouts.answer,
+            _Wait.CLOSED: self._timeouts.answer,
         }.get(self._wait)
         if self._is_stopping and self._wait is not _Wait.OURS:
-            most = min(most or self._patience.stop, self._patience.stop)
+            most = min(most or self._timeouts.stop, self._timeouts.stop)
         if most is not None and self.loop.time() - self._since >= most:
             if self._wait is _Wait.HEAD and self._has_begun:
                 self.transport.write(_TOO_SLOW)
             self._end()
-        self._timer = self.loop.call_later(self._patience.look, self._look)
+        self._timer = self.loop.call_later(self._timeouts.look, self._look)
 
     def _end(self) -> None:
         """Close it. What the client did not take by now it never gets."""

@@ -24,11 +24,11 @@ class Shield:
         self,
         app: ASGIApp,
         limits: Mapping[str, int] = MappingProxyType({}),
-        patience: ClientTimeouts = ClientTimeouts(),  # noqa: B008 - it cannot change
+        timeouts: ClientTimeouts = ClientTimeouts(),  # noqa: B008 - it cannot change
     ) -> None:
         self._app = app
         self._limits = limits
-        self._patience = patience
+        self._timeouts = timeouts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -39,7 +39,7 @@ class Shield:
         if _declared_size(scope) > limit:
             await problem(413, _too_large(limit))(scope, receive, send)
             return
-        body, has_started = _Body(receive, limit, self._patience), False
+        body, has_started = _Body(receive, limit, self._timeouts), False
 
         async def noted(message: Message) -> None:
             nonlocal has_started
@@ -67,10 +67,10 @@ class Shield:
 class _Body:
     """The body of one request, as it comes."""
 
-    def __init__(self, receive: Receive, limit: int, patience: ClientTimeouts) -> None:
+    def __init__(self, receive: Receive, limit: int, timeouts: ClientTimeouts) -> None:
         self._receive = receive
         self._limit = limit
-        self._patience = patience
+        self._timeouts = timeouts
         self._size = 0
         #: Seconds in which we had nothing to do but wait for it.
         self._waited = 0.0
@@ -85,7 +85,7 @@ class _Body:
         if self._is_whole:
             return await self._receive()
         begun = time.monotonic()
-        most = self._patience.body + self._size / self._patience.body_bytes
+        most = self._timeouts.body + self._size / self._timeouts.body_bytes
         try:
             async with asyncio.timeout(most - self._waited):
                 message = await self._receive()

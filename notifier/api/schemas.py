@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from itertools import chain
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,7 +15,9 @@ from notifier.api import openapi_examples
 from notifier.domain.errors import WrongSelection
 from notifier.domain.message import Time
 from notifier.domain.statuses import Channel, Reason, Status
+from notifier.store.callbacks import CallbackFilter
 from notifier.store.search import Filter, NotificationView, RejectedView
+from notifier.store.suppressions import SuppressionFilter
 
 Words = Annotated[str, Field(min_length=1, max_length=320)]
 
@@ -125,20 +128,8 @@ class RejectedPage(BaseModel):
     next: str | None
 
 
-def check_conditions(texts: Iterable[str], *moments: datetime | None) -> None:
-    """Let pass what a record can hold.
-
-    Raises:
-        WrongSelection: a text or a time that none can.
-    """
-    if any("\0" in text for text in texts):
-        raise WrongSelection("a condition holds a NUL character, which no notification does")
-    if any(moment is not None and moment.year < 1970 for moment in moments):
-        raise WrongSelection("a time before 1970: there was no notification then")
-
-
 class Conditions(BaseModel):
-    """Which notifications. All that is given must hold."""
+    """Conditions on notifications, which all must hold."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -154,22 +145,24 @@ class Conditions(BaseModel):
     until: Annotated[Time | None, Field(description="Accepted before that.")] = None
     is_test: Annotated[bool | None, Field(description="Sent with a test key, or not.")] = None
 
-    def filter(self, producer: str | None, metadata: dict[str, str] | None = None) -> Filter:
-        """The record's filter. `producer` is the only one that may be seen; None: all may.
 
-        Raises:
-            WrongSelection: a text or a time that no record can hold.
-        """
-        values = {name: getattr(self, name) for name in Conditions.model_fields}
-        texts = [
-            *(v for v in values.values() if isinstance(v, str)),
-            *(metadata or {}),
-            *(metadata or {}).values(),
-        ]
-        check_conditions(texts, self.since, self.until)
-        if producer is not None:
-            values["producer"] = producer
-        return Filter(**values, metadata=metadata)
+F = TypeVar("F", Filter, CallbackFilter, SuppressionFilter)
+
+
+def read_filter(kind: type[F], wanted: BaseModel, **more: Any) -> F:
+    """The conditions in `wanted` as the record takes them, with `more` in their places.
+
+    Raises:
+        WrongSelection: a text or a time that no record can hold.
+    """
+    names = kind.__dataclass_fields__.keys() & type(wanted).model_fields.keys()
+    values: dict[str, Any] = {name: getattr(wanted, name) for name in names} | more
+    texts = [*values.values(), *chain.from_iterable((values.get("metadata") or {}).items())]
+    if any(isinstance(text, str) and "\0" in text for text in texts):
+        raise WrongSelection("a condition holds a NUL character, which nothing on record does")
+    if any(isinstance(value, datetime) and value.year < 1970 for value in values.values()):
+        raise WrongSelection("a time before 1970: there was nothing to record then")
+    return kind(**values)
 
 
 class PageQuery(BaseModel):

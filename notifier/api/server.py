@@ -68,10 +68,10 @@ def serve(settings: Settings, publish: PublishTasks) -> None:
 
 
 def server_config(
-    app: FastAPI, limit: ConnectionLimit[ClientConnection], patience: ClientTimeouts, *, grace_seconds: int
+    app: FastAPI, limit: ConnectionLimit[ClientConnection], timeouts: ClientTimeouts, *, grace_seconds: int
 ) -> uvicorn.Config:
     """How uvicorn answers with this application. What is under way has `grace_seconds` to end."""
-    protocol: Any = partial(ClientConnection, limit=limit, patience=patience)
+    protocol: Any = partial(ClientConnection, limit=limit, timeouts=timeouts)
     return uvicorn.Config(
         app,
         http=protocol,

@@ -30,7 +30,7 @@ class LimitedConnection(Protocol):
     def peer(self) -> str:
         """Who is at the other end, see `peer_of`."""
 
-    def patience(self) -> float | None:
+    def eviction_rank(self) -> float | None:
         """How willingly it is given up; None: not at all, because we work for it. The largest one goes first."""
 
     def evict(self) -> None:
@@ -97,7 +97,7 @@ class ConnectionLimit(Generic[C]):
             self._told_at, self._turned_away = now, 0
 
     def _make_place(self, peer: str) -> bool:
-        candidates = [(patience, one) for one in self._open[peer] if (patience := one.patience()) is not None]
+        candidates = [(rank, one) for one in self._open[peer] if (rank := one.eviction_rank()) is not None]
         if not candidates:
             return False
         _, victim = max(candidates, key=lambda candidate: candidate[0])

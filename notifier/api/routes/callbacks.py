@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from notifier.api.auth import KeyedRoute, Operator
 from notifier.api.dependencies import CallbacksDep
-from notifier.api.schemas import PageQuery, Words, check_conditions
+from notifier.api.schemas import PageQuery, Words, read_filter
 from notifier.domain.message import Time
 from notifier.domain.statuses import CallbackFailure, CallbackState, Status
 from notifier.operations.callbacks import CallbackReplay, CallbackStory
@@ -31,16 +31,6 @@ class CallbackConditions(BaseModel):
     status: Status | None = None
     since: Annotated[Time | None, Field(description="The status changed then or later.")] = None
     until: Annotated[Time | None, Field(description="Before that.")] = None
-
-    def filter(self, state: CallbackState | None = None) -> CallbackFilter:
-        """As the record takes them.
-
-        Raises:
-            WrongSelection: a text or a time that no record can hold.
-        """
-        values = {name: getattr(self, name) for name in CallbackConditions.model_fields}
-        check_conditions((text for text in values.values() if isinstance(text, str)), self.since, self.until)
-        return CallbackFilter(state=state, **values)
 
 
 class CallbackSearch(PageQuery, CallbackConditions):
@@ -80,7 +70,7 @@ class ResumeRequest(BaseModel):
 @router.get("/v1/callbacks", summary="Callbacks")
 def callbacks(callbacks: CallbacksDep, _: Operator, wanted: Annotated[CallbackSearch, Query()]) -> CallbackPage:
     """Callbacks that were delivered, that wait or that are parked; newest first."""
-    page = callbacks.search(wanted.filter(wanted.state), limit=wanted.limit, before=wanted.before)
+    page = callbacks.search(read_filter(CallbackFilter, wanted), limit=wanted.limit, before=wanted.before)
     return CallbackPage(items=page, next=wanted.next([one.id for one in page]))
 
 
@@ -93,7 +83,7 @@ def callback_story(callbacks: CallbacksDep, _: Operator, callback: UUID) -> Call
 @router.post("/v1/callbacks/replay", summary="Replay callbacks")
 def replay_callbacks(callbacks: CallbacksDep, holder: Operator, wanted: ReplayRequest) -> CallbackReplay:
     """Try parked callbacks for another 24 hours. By id, a delivered one can be replayed too."""
-    conditions = wanted.filter.filter() if wanted.filter else None
+    conditions = read_filter(CallbackFilter, wanted.filter) if wanted.filter else None
     return callbacks.replay(
         conditions, wanted.ids, operator=holder.operator, reason=wanted.reason, dry_run=wanted.dry_run
     )

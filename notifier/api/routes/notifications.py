@@ -21,6 +21,7 @@ from notifier.api.schemas import (
     RefusedEntry,
     RetryRequest,
     Why,
+    read_filter,
 )
 from notifier.domain.errors import Fault
 from notifier.domain.message import Message
@@ -30,6 +31,7 @@ from notifier.intake.checks import check_encoding
 from notifier.intake.http_requests import read_batch_request, read_request
 from notifier.operations import ActionResult, Selection
 from notifier.operations.api_keys import Holder
+from notifier.store.filters import Filter
 
 router = APIRouter(tags=["send"], route_class=KeyedRoute)
 actions = APIRouter(tags=["act"], route_class=KeyedRoute)
@@ -167,7 +169,7 @@ def retry_many(operations: OperationsDep, holder: Operator, wanted: RetryRequest
     if conditions.status is None and conditions.model_dump(exclude_none=True):
         conditions = conditions.model_copy(update={"status": Status.FAILED})
     return operations.retry(
-        Selection(filter=conditions.filter(None)),
+        Selection(filter=read_filter(Filter, conditions)),
         operator=holder.operator,
         reason=wanted.reason,
         rate_per_second=wanted.rate_per_second,

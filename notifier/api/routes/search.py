@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -20,7 +19,7 @@ from notifier.api.auth import KeyedRoute, Reader
 from notifier.api.dependencies import AuditDep, LongReadsDep
 from notifier.api.errors import Refusal
 from notifier.api.key_shares import LongReads
-from notifier.api.schemas import Conditions, NotificationPage, PageQuery
+from notifier.api.schemas import Conditions, NotificationPage, PageQuery, read_filter
 from notifier.domain.errors import NotFound, WrongSelection
 from notifier.operations.api_keys import Holder
 from notifier.store.filters import MAX_SPAN, Filter
@@ -150,7 +149,7 @@ def stats(
     if until - since > MAX_SPAN:
         raise WrongSelection(f"since and until are more than {MAX_SPAN.days} days apart: ask month by month")
     by = list(dict.fromkeys(wanted.by))
-    found = _filter(holder, wanted.model_copy(update={"since": since, "until": until}), ())
+    found = _filter(holder, wanted.model_copy(update={"since": since, "until": until}))
     with ExitStack() as places:
         places.callback(long_reads.begin(holder.key_id))
         groups = audit.group(found, by)
@@ -158,22 +157,23 @@ def stats(
     return Stats(since=since, until=until, counts=counts)
 
 
-def _filter(holder: Holder, wanted: Conditions, metadata: Sequence[str]) -> Filter:
+def _filter(holder: Holder, wanted: Conditions, metadata: Sequence[str] = ()) -> Filter:
     """The record's filter, no wider than the key may see."""
-    if holder.sees_everything:
-        return wanted.filter(None, _metadata(metadata))
-    if wanted.producer not in (None, holder.producer):
-        raise Refusal(403, "this key reads what its own producer sent; others need the scope operate")
-    if wanted.is_test not in (None, holder.is_test):
-        kind = "tests" if holder.is_test else "no tests"
-        raise Refusal(403, f"this key reads {kind} only; others need another key, or the scope operate")
-    wanted = wanted.model_copy(update={"is_test": holder.is_test})
-    channels, templates = holder.rights.channels, holder.rights.templates
-    return replace(
-        wanted.filter(holder.producer, _metadata(metadata)),
-        channels=None if channels is None else tuple(sorted(channels)),
-        templates=None if templates is None else tuple(templates),
-    )
+    own: dict[str, Any] = {"metadata": _metadata(metadata)}
+    if not holder.sees_everything:
+        if wanted.producer not in (None, holder.producer):
+            raise Refusal(403, "this key reads what its own producer sent; others need the scope operate")
+        if wanted.is_test not in (None, holder.is_test):
+            kind = "tests" if holder.is_test else "no tests"
+            raise Refusal(403, f"this key reads {kind} only; others need another key, or the scope operate")
+        channels, templates = holder.rights.channels, holder.rights.templates
+        own |= {
+            "producer": holder.producer,
+            "is_test": holder.is_test,
+            "channels": None if channels is None else tuple(sorted(channels)),
+            "templates": None if templates is None else tuple(templates),
+        }
+    return read_filter(Filter, wanted, **own)
 
 
 def _metadata(given: Sequence[str]) -> dict[str, str] | None:
