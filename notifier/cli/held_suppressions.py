@@ -81,7 +81,7 @@ def held(
     """
     with _held(context) as operations:
         if discard:
-            _run(partial(operations.discard, filters.filter()), "discard", "discarded", options)
+            _run(partial(operations.end, filters.filter(), apply=False), "discard", "discarded", options)
             return
         found, stuck = operations.page(filters.filter(), limit=page.limit, before=page.before), operations.stuck()
     if stuck is not None and not options.as_json:
@@ -112,7 +112,7 @@ def apply_held(context: typer.Context, *, filters: HeldOptions, options: HeldAct
     If the command is interrupted, run it again.
     """
     with _held(context) as operations:
-        _run(partial(operations.apply, filters.filter()), "apply", "suppressed", options)
+        _run(partial(operations.end, filters.filter(), apply=True), "apply", "suppressed", options)
 
 
 def lift_all(context: typer.Context, wanted: SuppressionFilter, options: ActionOptions) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -12,13 +13,13 @@ from notifier.broker.amqp_transport import RAW_PROPERTIES
 from notifier.broker.dead_letters import DeadLetter, Handle, Raw
 from notifier.broker.topology import notify_queue_name, pairs
 from notifier.domain.errors import WrongSelection
-from notifier.operations.results import ActionResult, Progress, Skipped, result
+from notifier.operations.results import ActionResult, Progress, Skipped, by_id, result, run_pages
 from notifier.store.operator_actions import ActionCounts, Operating
 from notifier.store.rejected import KeptRejection, RejectedSelection, Rejections
 
 
 class DeadQueue(Protocol):
-    """Where the broker keeps what it gave up on. `requeueing.Requeueing` is one."""
+    """Where the broker keeps what it gave up on. `notifier.broker.requeueing.Requeueing` is one."""
 
     def each_dead_letter(self, handle: Handle, *, limit: int | None = None) -> None:
         """Show them to `handle`, which takes those that it answers True to."""
@@ -95,11 +96,7 @@ class Replays:
             total = sum(found.count for found in codes)
             return ActionResult(None, total, total, 0, codes=tuple(codes))
         begun = self._operating.begin(operator, "purge_rejected", selection.as_dict(), reason)
-        tally, last = self._rejections.purge_page(selection, begun.id, after=None, tally=ActionCounts())
-        while last is not None:
-            if progress:
-                progress(tally)
-            tally, last = self._rejections.purge_page(selection, begun.id, after=last, tally=tally)
+        tally = run_pages(by_id(partial(self._rejections.purge_page, selection, begun.id)), progress)
         missing = max(0, len(set(selection.ids)) - tally.changed)
         tally += ActionCounts(missing, 0, 0, missing)
         self._operating.note(begun.id, tally, is_finished=True)
