@@ -27,7 +27,7 @@ Shown = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 
 
 def _holder(keys: ApiKeys, shown: HTTPAuthorizationCredentials | None) -> Holder:
-    """The key of this request, asked of the database each time: a revoked one is revoked at once."""
+    """The database is asked for each request, so that a revoked key stops working at once."""
     if shown is None:
         raise _wrong_key("no key is given: send `Authorization: Bearer ntf_live_…`, or `ntf_test_…`")
     holder = keys.holder(shown.credentials)
@@ -58,13 +58,12 @@ def admit(rates: RateLimitRepository, holder: Holder, units: int = 1) -> None:
 
 
 class Needs:
-    """A dependency: a key with any of these scopes, within its rate. `KeyedRoute` looks at it."""
+    """A dependency: a key with any of these scopes, within its rate. `KeyedRoute` checks it."""
 
     def __init__(self, *scopes: Scope) -> None:
         self.scopes = scopes
 
     async def __call__(self, request: Request, _: Shown) -> Holder:
-        """Who makes the request."""
         holder: Holder = request.state.holder
         return holder
 
@@ -81,10 +80,9 @@ class Needs:
 
 
 class KeyedRoute(APIRoute):
-    """A route that needs a key. The framework would read the body, and only then ask for the key."""
+    """A route that needs a key. It checks the key first; FastAPI would read the body before."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The framework's handler, behind the check."""
         handle = super().get_route_handler()
         [needs] = [found.call for found in self.dependant.dependencies if isinstance(found.call, Needs)]
 
@@ -106,7 +104,7 @@ class KeyedRoute(APIRoute):
 
 
 def _is_large(request: Request) -> bool:
-    """Whether its body is, or may be, one of those of which memory holds only some at once."""
+    """Whether the body is, or may be, so large that memory holds only some at once."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal():
         return int(declared[:18]) > LARGE_BODY_BYTES

@@ -21,8 +21,6 @@ _MAX_HEAD_BYTES = 16 * 1024
 
 
 class _Wait(Enum):
-    """What we wait for."""
-
     HEAD = auto()  #: a whole head
     NEXT = auto()  #: the beginning of another request
     BODY = auto()  #: more of a body
@@ -39,7 +37,7 @@ _NEVER = 1_000_000.0
 
 
 def _plain(status: str, detail: str, *headers: str) -> bytes:
-    """A whole answer, for where there is no request that the framework could answer."""
+    """A whole answer, for where there is no request that FastAPI could answer."""
     code, _, title = status.partition(" ")
     body = f'{{"type":"about:blank","title":"{title}","status":{code},"detail":"{detail}","errors":[]}}'
     head = [
@@ -61,7 +59,7 @@ _NO_HTTP = {
 
 
 class ClientConnection(H11Protocol):
-    """See the module. `limit` and `timeouts` are those of the process."""
+    """`limit` and `timeouts` are those of the process."""
 
     def __init__(
         self, *args: Any, limit: ConnectionLimit[ClientConnection], timeouts: ClientTimeouts, **named: Any
@@ -83,7 +81,6 @@ class ClientConnection(H11Protocol):
     # What the transport says.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client comes."""
         super().connection_made(transport)
         self.peer = peer_of(transport.get_extra_info("peername"))
         self._since = self.loop.time()
@@ -98,7 +95,6 @@ class ClientConnection(H11Protocol):
                 self.transport.close()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of a head or of a body."""
         if self._is_refused or self.transport.is_closing():
             return
         if self.cycle is None or self.cycle.response_complete:
@@ -106,27 +102,23 @@ class ClientConnection(H11Protocol):
         super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is gone."""
         self._limit.leave(self)
         if self._timer is not None:
             self._timer.cancel()
         super().connection_lost(exc)
 
     def resume_writing(self) -> None:
-        """The client took some of its answer."""
         super().resume_writing()
         self._since = self.loop.time()
 
     # What uvicorn says.
 
     def on_response_complete(self) -> None:
-        """A request is answered."""
         self._has_begun = False
         self._since = self.loop.time()
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """What came is no HTTP."""
         if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
             # uvicorn does not hand on why; h11 keeps more than this only of heads that are too large.
             size = len(self.conn.trailing_data[0])
@@ -134,7 +126,7 @@ class ClientConnection(H11Protocol):
         self.transport.close()
 
     def shutdown(self) -> None:
-        """The process ends: who is under way gets its answer, if it does not keep us waiting."""
+        """The process ends. Requests in progress get their answer, if their client does not keep us waiting."""
         self._is_stopping = True
         self._since = self.loop.time()
         if self.cycle is not None and not self.cycle.response_complete:
@@ -145,7 +137,6 @@ class ClientConnection(H11Protocol):
     # How long it is waited for.
 
     def eviction_rank(self) -> float | None:
-        """See `notifier.runtime.connection_limit.LimitedConnection`."""
         self._note()
         waited = self.loop.time() - self._since
         if self._wait is _Wait.OURS or (
@@ -155,7 +146,6 @@ class ClientConnection(H11Protocol):
         return _RANK[self._wait] * _NEVER + waited
 
     def evict(self) -> None:
-        """See `notifier.runtime.connection_limit.LimitedConnection`."""
         if self._wait is _Wait.HEAD and not self.transport.is_closing():
             self.transport.write(_NO_PLACE)
         self._end()
@@ -180,7 +170,7 @@ class ClientConnection(H11Protocol):
             self._wait, self._since = wait, self.loop.time()
 
     def _look(self) -> None:
-        """From time to time: whether the client is waited for too long."""
+        """Called now and then: end the connection if we wait too long for the client."""
         self._note()
         most = {
             _Wait.HEAD: self._timeouts.head,
@@ -197,7 +187,7 @@ class ClientConnection(H11Protocol):
         self._timer = self.loop.call_later(self._timeouts.look, self._look)
 
     def _end(self) -> None:
-        """Close it. What the client did not take by now it never gets."""
+        """Close the connection. What the client has not taken by now is lost."""
         if self._wait in (_Wait.ANSWER, _Wait.CLOSED) or self.transport.get_write_buffer_size():
             self.transport.abort()
         else:

@@ -64,13 +64,12 @@ class Refusal(HTTPException):
 
 
 def status_of(faults: Sequence[Fault]) -> int:
-    """The status that says most about these faults."""
     codes = {fault.code for fault in faults}
     return next((status for code, status in _STATUSES.items() if code in codes), 422)
 
 
 def refusal(faults: Sequence[Fault], value: Any = None) -> Refusal:
-    """The answer to a message with these faults; `value` is its JSON."""
+    """`value` is the message's JSON."""
     status = status_of(faults)
     return Refusal(status, _DETAILS.get(status, "the request is not right"), errors_of(faults, value))
 
@@ -84,7 +83,7 @@ _DETAILS = {
 
 
 def errors_of(faults: Iterable[Fault], value: Any = None, below: str = "") -> list[dict[str, str]]:
-    """The faults as they are answered, their pointers below `below`."""
+    """The faults as the API returns them, their pointers below `below`."""
     return [
         {"pointer": below + pointer_of(one.field, value), "code": one.code, "problem": one.problem, "fix": one.fix}
         for one in faults
@@ -134,7 +133,7 @@ def retry_after(seconds: float) -> dict[str, str]:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of ours, and of the framework's, with a problem."""
+    """Answer every error, ours and FastAPI's, with a problem."""
     for kind, answer in _ANSWERS.items():
         app.add_exception_handler(kind, _handler(answer))
 
@@ -177,7 +176,7 @@ def _away(detail: str) -> JSONResponse:
 
 
 def _of_request(detail: Mapping[str, Any]) -> dict[str, str]:
-    """A fault that the framework found: the first part of its place says where to look."""
+    """A fault that FastAPI found. The first part of its place says where to look."""
     where, *path = [str(part) for part in detail["loc"]]
     code, fix = _REQUEST_CODES.get(detail["type"], ("invalid", "See `notifier schema openapi`"))
     if code == "not_json":

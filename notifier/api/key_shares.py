@@ -32,12 +32,10 @@ _AGAIN_SECONDS = 5
 
 
 async def for_outside(work: Callable[_P, _T], *args: _P.args, **named: _P.kwargs) -> _T:
-    """Do this in a thread that is kept for providers and recipients."""
     return await to_thread.run_sync(partial(work, *args, **named), limiter=_limiter(_outside, OUTSIDE_THREADS))
 
 
 async def for_monitoring(work: Callable[[], _T]) -> _T:
-    """Do this in a thread that is kept for monitoring."""
     return await to_thread.run_sync(work, limiter=_limiter(_monitoring, MONITORING_THREADS))
 
 
@@ -58,7 +56,7 @@ class _Turns:
 
 
 class Shares:
-    """Turns at the threads: each key has at most so many, and its other requests wait, which holds no thread."""
+    """Turns at the threads. A key has at most `most` of them; its other requests wait without holding a thread."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -66,7 +64,6 @@ class Shares:
 
     @asynccontextmanager
     async def turn(self, key: str) -> AsyncIterator[None]:
-        """One turn of this key."""
         turns = self._turns.setdefault(key, _Turns(asyncio.Semaphore(self._most)))
         turns.users += 1
         try:
@@ -79,7 +76,7 @@ class Shares:
 
 
 class LongReads:
-    """Reads that may take seconds: so many at once, and no more than half of them for one key. Thread-safe."""
+    """Reads that may take seconds: at most `most` at once, and half of that for one key. Thread-safe."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -88,7 +85,6 @@ class LongReads:
         self._by_key: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        """How many are under way."""
         with self._lock:
             return self._by_key.total()
 

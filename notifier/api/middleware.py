@@ -18,7 +18,7 @@ from notifier.domain.message import MAX_BODY_BYTES
 
 
 class Shield:
-    """ASGI middleware. `limits`: path → what its body may come to, where that is another limit. Bytes."""
+    """ASGI middleware. `limits`: path → its own limit of the body. Bytes."""
 
     def __init__(
         self,
@@ -31,7 +31,6 @@ class Shield:
         self._timeouts = timeouts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -65,8 +64,6 @@ class Shield:
 
 
 class _Body:
-    """The body of one request, as it comes."""
-
     def __init__(self, receive: Receive, limit: int, timeouts: ClientTimeouts) -> None:
         self._receive = receive
         self._limit = limit
@@ -100,7 +97,7 @@ class _Body:
 
 
 class BrokenOff(Exception):
-    """A response ended in the middle. Says nothing: the server's log would quote it."""
+    """A response ended in the middle. It has no text, because the server's log would quote it."""
 
 
 def _too_large(limit: int) -> str:

@@ -37,14 +37,13 @@ class ServiceState:
 
 
 class Readiness:
-    """Asks the parts. `missing_upgrade` says what the database lacks for this version, None if nothing."""
+    """`missing_upgrade` says what the database lacks for this version; None: nothing."""
 
     def __init__(self, missing_upgrade: Callable[[], str | None], broker_url: str) -> None:
         self._missing_upgrade = missing_upgrade
         self._broker_url = broker_url
 
     def state(self) -> ServiceState:
-        """How it is now."""
         try:
             missing = self._missing_upgrade()
         except DatabaseChanged:
@@ -66,7 +65,7 @@ class Readiness:
 
 
 class CachedAnswer(Generic[T]):
-    """Asks at most once in `seconds`, whoever wants to know. Thread-safe; a failure is not kept."""
+    """Calls `ask` at most once in `seconds`. Thread-safe; a failure is not cached."""
 
     def __init__(self, ask: Callable[[], T], seconds: float) -> None:
         self._ask = ask
@@ -75,7 +74,6 @@ class CachedAnswer(Generic[T]):
         self._kept: tuple[float, T] | None = None
 
     def get(self) -> T:
-        """The answer of now, or of a moment ago."""
         with self._lock:
             if self._kept is None or time.monotonic() > self._kept[0] + self._seconds:
                 answer = self._ask()

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import chain
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,6 +20,7 @@ from notifier.store.search import Filter, NotificationView, RejectedView
 from notifier.store.suppressions import SuppressionFilter
 
 Words = Annotated[str, Field(min_length=1, max_length=320)]
+T = TypeVar("T")
 
 
 class AcceptedMessage(BaseModel):
@@ -81,12 +82,16 @@ class BatchAnswer(BaseModel):
     entries: list[AcceptedEntry | RefusedEntry]
 
 
-class NotificationPage(BaseModel):
-    """Newest first."""
+class ListPage(BaseModel, Generic[T]):
+    """A part of a list."""
 
-    items: list[NotificationView]
+    items: list[T]
     #: Give it as `after` for the next page; null: this was the last one.
     next: str | None
+
+
+class NotificationPage(ListPage[NotificationView]):
+    """Newest first."""
 
 
 class Body(BaseModel):
@@ -120,12 +125,8 @@ class RejectedMessageView(BaseModel):
         return found.model_copy(update={"body": _text(view.body), "headers": view.headers}) if whole else found
 
 
-class RejectedPage(BaseModel):
+class RejectedPage(ListPage[RejectedMessageView]):
     """Newest first."""
-
-    items: list[RejectedMessageView]
-    #: Give it as `after` for the next page; null: this was the last one.
-    next: str | None
 
 
 class Conditions(BaseModel):
@@ -229,7 +230,7 @@ class PreviewRequest(BaseModel):
 
 
 def write_cursor(last: UUID) -> str:
-    """Where the next page begins, for the client to hand back and not to look into."""
+    """Where the next page begins, opaque to the client."""
     return base64.urlsafe_b64encode(last.bytes).decode().rstrip("=")
 
 

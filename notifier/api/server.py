@@ -70,7 +70,7 @@ def serve(settings: Settings, publish: PublishTasks) -> None:
 def server_config(
     app: FastAPI, limit: ConnectionLimit[ClientConnection], timeouts: ClientTimeouts, *, grace_seconds: int
 ) -> uvicorn.Config:
-    """How uvicorn answers with this application. What is under way has `grace_seconds` to end."""
+    """Requests in progress have `grace_seconds` to end."""
     protocol: Any = partial(ClientConnection, limit=limit, timeouts=timeouts)
     return uvicorn.Config(
         app,
@@ -89,18 +89,18 @@ def server_config(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, which says that it was told to end."""
+    """uvicorn's server, which also stops when our `Shutdown` says so."""
 
     def __init__(self, config: uvicorn.Config, shutdown: Shutdown) -> None:
         super().__init__(config)
         self._shutdown_watch = shutdown
 
     async def on_tick(self, counter: int) -> bool:
-        """Whether it is over: a signal may have come before uvicorn listened."""
+        """Whether to end: a signal may have come before uvicorn listened."""
         return self._shutdown_watch.stop.is_set() or await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGTERM or SIGINT. uvloop has taken the wake-up pipe, so here it is told."""
+        """SIGTERM or SIGINT. uvloop has taken the wake-up pipe, so `Shutdown` is called here."""
         self._shutdown_watch.begin(sig)
         # A second one of Ctrl-C would make uvicorn drop the requests that are under way.
         if not self.should_exit:

@@ -36,11 +36,10 @@ class Handover:
         self._thread.start()
 
     def put(self, channel: Channel, lane: Lane, ids: Sequence[UUID]) -> None:
-        """Publish the task of these soon."""
         self._waiting.put((channel, lane, ids))
 
     def close(self) -> None:
-        """Publish what waits, for a while; then the sweep has the rest."""
+        """Publish what waits, for a limited time; the sweep does the rest."""
         self._waiting.put(None)
         self._thread.join(CLOSE_SECONDS)
 

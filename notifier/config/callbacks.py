@@ -42,7 +42,7 @@ def expand(owner: str, key: str, value: str) -> str:
 
 
 class CallbackTable(BaseModel):
-    """Where a producer is told what became of its messages, and what that is signed with."""
+    """Where a producer is notified, and what the callbacks are signed with."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -55,7 +55,7 @@ class CallbackTable(BaseModel):
 
     @property
     def told(self) -> tuple[Status, ...]:
-        """Every status that the producer is told of."""
+        """Every status that the producer is notified of."""
         return tuple(status for status in Status if status in FINAL_STATUSES or status in self.statuses)
 
     def keys(self, producer: str) -> tuple[bytes, ...]:

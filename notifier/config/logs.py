@@ -88,7 +88,7 @@ def configure(level: str = "info", style: str = "auto", *, program: str = "") ->
 
 
 def _name_of(program: str) -> Any:
-    """A step that adds the program's name in every thread, which a context variable would not do."""
+    """A processor that adds the program's name in every thread, as a context variable would not."""
 
     def add_program(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         return {"program": program, **fields} if program else fields
@@ -111,7 +111,7 @@ def _configure_own_lines(prepare: list[Any]) -> None:
 
 
 def _formatter(prepare: list[Any], style: str) -> logging.Formatter:
-    """Writes lines of our own and of libraries; the latter still need the steps of `prepare`."""
+    """For our own lines and those of libraries; the latter still need the steps of `prepare`."""
     is_terminal = sys.stderr.isatty()
     renderer: Any = structlog.processors.JSONRenderer()
     if style == "text" or (style == "auto" and is_terminal):
@@ -150,7 +150,7 @@ def _keep_unless_lost_acknowledgement(record: logging.LogRecord) -> bool:
 
 
 def _keep_unless_it_quotes(record: logging.LogRecord) -> bool:
-    """One line without the words of whoever wrote to the broker."""
+    """One line without the words of the message's author."""
     if not str(record.msg).startswith(_QUOTES):
         return True
     error = record.exc_info[1] if record.exc_info else None

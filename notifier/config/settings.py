@@ -188,12 +188,10 @@ class Settings(BaseSettings):
 
     @property
     def callback_servers(self) -> tuple[tuple[str, int], ...]:
-        """Address and port of each of `callback_name_servers`."""
         return read_name_servers(self.callback_name_servers)
 
     @property
     def callback_hosts(self) -> frozenset[str]:
-        """Those of `callback_allow_hosts`."""
         return frozenset(host.strip().lower() for host in self.callback_allow_hosts.split(",") if host.strip())
 
     def require(self, name: Literal["database_url", "broker_url"]) -> str:
@@ -212,7 +210,7 @@ class Settings(BaseSettings):
         return value.get_secret_value()
 
     def provider_tables(self) -> tuple[ProviderTable, ...]:
-        """Those of notifier.toml, or one for each provider that the environment configures."""
+        """The providers of notifier.toml, or one for each that the environment configures."""
         return self.structure.providers or tuple(self._providers_of_environment())
 
     def _providers_of_environment(self) -> list[ProviderTable]:
@@ -228,7 +226,7 @@ class Settings(BaseSettings):
         return ProviderTable.model_validate({"name": kind, "kind": kind, **options})
 
     def provider_options(self, table: ProviderTable, known: Container[str] | None = None) -> dict[str, str]:
-        """The table's options. What the environment says for every provider is added, if the kind knows it."""
+        """The table's options, and of those that the environment sets for all providers the `known` ones."""
         common: dict[str, str | None] = {
             "public_url": self.public_url,
             "message_id_domain": self.message_id_domain,
@@ -252,11 +250,9 @@ class Settings(BaseSettings):
         )
 
     def sender_name(self, name: str | None) -> str:
-        """The name of the identity that `sender(name)` is."""
         return self.structure.sender_name(name)
 
     def retry(self, lane: Lane) -> LaneRetry:
-        """How this lane tries again."""
         return self.structure.retry.get(lane, DEFAULT_RETRIES[lane])
 
 

@@ -93,7 +93,7 @@ class Structure(BaseModel):
         return tables
 
     def sender_name(self, name: str | None) -> str:
-        """The name of the identity that a message or template with this `sender` goes out as."""
+        """The name of the identity that a message or template with this `sender` uses."""
         return name if name in self.senders else self.default_sender
 
 
@@ -130,7 +130,7 @@ _PLAIN_WORDS = {
 
 
 def configuration_error(error: ValidationError, prefix: str, spell: Any) -> ConfigurationError:
-    """All that is wrong, by the names that whoever wrote the file knows."""
+    """All that is wrong, by the names in the file or the environment."""
     # The values are left out: they may be secrets.
     details = error.errors(include_url=False, include_input=False, include_context=False)
     spelled = [

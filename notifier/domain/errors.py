@@ -48,7 +48,6 @@ class Fault:
         return f"{self.field or 'body'}: {self.problem}. {self.fix}."
 
     def as_dict(self) -> dict[str, str]:
-        """The form in which faults are stored and printed."""
         return {"field": self.field, "code": self.code, "problem": self.problem, "fix": self.fix}
 
 
@@ -58,7 +57,7 @@ MAX_FAULTS, MAX_FIELD = 20, 200
 
 
 def few(faults: Iterable[Fault]) -> tuple[Fault, ...]:
-    """The first of them, with a last one that says that there are more. The rest is not even made."""
+    """The first faults, and one that says that there are more. The others are not even computed."""
     told = [
         fault if len(fault.field) <= MAX_FIELD else replace(fault, field=fault.field[:MAX_FIELD])
         for fault in islice(faults, MAX_FAULTS + 1)
@@ -128,7 +127,7 @@ class CannotOpen(NotifierError):
 
 
 class NotFound(NotifierError, LookupError):
-    """No such thing. The text says what was looked for."""
+    """The text says what was looked for."""
 
 
 class WrongSelection(NotifierError, ValueError):
@@ -136,7 +135,7 @@ class WrongSelection(NotifierError, ValueError):
 
 
 class QuotaExceeded(NotifierError):
-    """A producer's files take up all that they may. Bytes."""
+    """A producer's files use up its quota. Bytes."""
 
     def __init__(self, used: int, quota: int) -> None:
         self.used = used

@@ -189,7 +189,7 @@ class Message(BaseModel):
 
     @property
     def key(self) -> str:
-        """What makes it unique within its producer: the idempotency key, or else the id."""
+        """Unique within its producer: the idempotency key, otherwise the id."""
         return self.idempotency_key if self.idempotency_key is not None else str(self.id)
 
     def body_hash(self) -> bytes:
@@ -204,7 +204,7 @@ class Message(BaseModel):
         return hashlib.sha256(canonical.encode()).digest()
 
     def encode(self) -> bytes:
-        """The JSON that goes to the broker: fields in the order of the class, unset ones left out."""
+        """The JSON for the broker: fields in the order of the class, unset ones left out."""
         return self.model_dump_json(exclude_none=True, exclude_defaults=True).encode()
 
 

@@ -42,7 +42,7 @@ SLOW_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is known about one provider, by all workers together."""
+    """What all workers together know about one provider."""
 
     provider: str
     paused: bool = False
@@ -62,12 +62,10 @@ class Standing:
 
     @property
     def is_usable(self) -> bool:
-        """Whether any notification may go to it."""
         return not self.paused and self.open_for_seconds is None
 
     @property
     def wants_probe(self) -> bool:
-        """Whether one notification should try it."""
         return not self.paused and self.open_for_seconds is not None and self.open_for_seconds <= 0
 
 
@@ -86,12 +84,12 @@ class Candidate:
     destination: str = ""
 
     def is_fresh(self, standing: Standing) -> bool:
-        """Whether its answer may be another one than those that are known."""
+        """Whether its answer may differ from those that are known."""
         return self.is_untried and self.destination not in standing.refused_destinations
 
     @property
     def is_last_chance(self) -> bool:
-        """Whether there is no time to wait for somebody else's probe."""
+        """Whether there is no time to wait for another notification's probe."""
         return self.seconds_left <= LAST_CHANCE_SECONDS
 
 
@@ -122,11 +120,9 @@ class Health:
 
     @property
     def is_bad(self) -> bool:
-        """Whether the circuit should open."""
         return self.calls >= MIN_CALLS and self.faults / self.calls >= MAX_FAULTS
 
     def is_slow(self, deadline_seconds: float) -> bool:
-        """Whether faster providers should be tried first."""
         return self.calls >= MIN_CALLS and self.seconds / self.calls > SLOW_SHARE * deadline_seconds
 
 
@@ -144,14 +140,14 @@ def is_fault(outcome: Outcome, subject: Subject, reason: Reason | None, code: st
 
 
 def closes_circuit(outcome: Outcome, subject: Subject, reason: Reason | None, code: str) -> bool:
-    """Whether a probe that was answered so shows that the provider works."""
+    """Whether this answer to a probe shows that the provider works."""
     if subject not in (Subject.ACCOUNT, Subject.PROVIDER):
         return True
     return outcome is not Outcome.THROTTLED and not is_fault(outcome, subject, reason, code)
 
 
 def pause_after(reason: Reason, openings: int) -> float:
-    """For how long the circuit opens the `openings`-th time in a row, from 1. Seconds."""
+    """How long the circuit opens for the `openings`-th time in a row, from 1. Seconds."""
     doubled = 2.0 ** min(max(openings, 1) - 1, 20)
     if reason in (Reason.PROVIDER_ACCOUNT, Reason.SENDER_REFUSED):
         return min(MAX_ACCOUNT_PAUSE_SECONDS, FIRST_ACCOUNT_PAUSE_SECONDS * doubled)
@@ -159,7 +155,7 @@ def pause_after(reason: Reason, openings: int) -> float:
 
 
 def held(standing: Standing, hold: Standing | None) -> Standing:
-    """How a provider stands for one sender, whose own circuit there is `hold`."""
+    """The standing of a provider for one sender, whose own circuit there is `hold`."""
     if hold is None or hold.open_for_seconds is None:
         return standing
     if standing.open_for_seconds is not None and standing.open_for_seconds >= hold.open_for_seconds:

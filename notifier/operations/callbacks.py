@@ -143,7 +143,7 @@ class CallbackOperations:
         return self.replay(wanted, operator=operator, reason=reason)
 
     def stuck(self) -> list[StuckEndpoint]:
-        """Endpoints whose callbacks do not arrive, the oldest first."""
+        """The oldest first."""
         return [StuckEndpoint(late, *_in_words(late)) for late in self._repository.stuck()]
 
 

@@ -109,13 +109,13 @@ _LATE = {
 
 
 def late_in_words(late: Late) -> tuple[str, str]:
-    """Why it is late, and what to do."""
+    """Why, and what to do."""
     why, fix = _LATE[late.cause]
     return why, fix.format(lane=late.lane)
 
 
 def circuit_in_words(circuit: CircuitState) -> tuple[str, str]:
-    """Why nobody calls a provider, for anybody or for one sender, and what to do."""
+    """Why a provider is not called, for anybody or for one sender; and what to do."""
     provider, sender = circuit.key.provider, circuit.key.sender
     resume = f"then: notifier providers resume {provider}"
     if sender:

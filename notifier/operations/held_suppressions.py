@@ -61,7 +61,7 @@ class HeldSuppressions:
         return None if found is None else StuckHolding(found, *in_words(found))
 
     def page(self, wanted: HeldFilter, *, limit: int, before: UUID | None = None) -> Sequence[HeldView]:
-        """The newest `limit` that were held before `before`."""
+        """Newest first."""
         return self._repository.page(wanted, limit=limit, before=before)
 
     def end(
@@ -115,7 +115,7 @@ class HeldSuppressions:
 
 
 def in_words(found: Holding) -> tuple[str, str]:
-    """Why something is held, and what to do."""
+    """Why, and what to do."""
     count = f"{found.held} suppression{'' if found.held == 1 else 's'}"
     fix = (
         "find out whether we are at fault (notifier suppressions held), then: notifier suppressions apply-held, "

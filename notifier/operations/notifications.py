@@ -132,7 +132,7 @@ class Operations:
         return self._run(selection, begun, move, why_not_resolved, progress)
 
     def stuck(self, *, ids: int = 10) -> list[Stuck]:
-        """What is late, why, and what to do; with the ids of the `ids` oldest of each. The oldest first."""
+        """Oldest first; each with the ids of its `ids` oldest notifications."""
         return [Stuck(late, *late_in_words(late)) for late in self._lateness.late(ids=ids)]
 
     def _begin(self, action: str, selection: Selection, operator: str, reason: str | None, **more: float) -> Begun:

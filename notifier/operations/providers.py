@@ -97,7 +97,7 @@ class ProviderOperations:
         self._tables = {table.name: table for table in tables}
 
     def providers(self) -> list[ProviderView]:
-        """The configured providers, in their order."""
+        """In their order of failover."""
         said = self._health.states()
         circuits = self._circuits.states()
         windows = {window.provider: window for window in self._health.windows(window_seconds=WINDOW_SECONDS)}
@@ -112,7 +112,7 @@ class ProviderOperations:
         ]
 
     def open_circuits(self) -> list[OpenCircuit]:
-        """Those of configured providers that are open, and those of their senders; the oldest first."""
+        """Open circuits of configured providers and of their senders; the oldest first."""
         opened = [
             circuit
             for circuit in self._circuits.states()

@@ -22,7 +22,7 @@ class DeadQueue(Protocol):
     """Where the broker keeps what it gave up on. `notifier.broker.requeueing.Requeueing` is one."""
 
     def each_dead_letter(self, handle: Handle, *, limit: int | None = None) -> None:
-        """Show them to `handle`, which takes those that it answers True to."""
+        """Pass each to `handle`, and remove those for which it returns True."""
 
     def publish(self, raw: Raw) -> None:
         """Put a message into its queue."""
@@ -157,7 +157,7 @@ class Replays:
         operator: str,
         reason: str | None,
     ) -> ActionResult:
-        """`act` does it, or says why it may not be done."""
+        """`act` acts on a letter, or returns why it may not."""
         selection: Mapping[str, Any] = {"all": True} if ids is None else {"ids": list(ids)}
         begun = self._operating.begin(operator, action, selection, reason)
         tally, found = ActionCounts(), set[str]()
@@ -187,7 +187,7 @@ class Replays:
 
 
 class _Replay:
-    """One run over rejected messages; without a record it only looks."""
+    """One run over rejected messages; without a record it is a dry run."""
 
     def __init__(
         self, rejections: Rejections, record: UUID | None, publish: Callable[[Raw], None], *, again: bool
@@ -201,7 +201,7 @@ class _Replay:
         self.skipped: list[Skipped] = []
 
     def work_off(self, page: Sequence[KeptRejection]) -> None:
-        """Publish what may be published. What was, is marked, also if the next one fails."""
+        """Publish what may be published. What was published is marked, even if the next one fails."""
         published: list[UUID] = []
         try:
             for kept in page:
@@ -218,7 +218,6 @@ class _Replay:
                 self._rejections.mark_replayed(published, self._record, self.tally)
 
     def miss(self, ids: Sequence[UUID]) -> None:
-        """Count those of `ids` that were not there."""
         missing = sorted(set(ids) - self._seen)
         self.skipped += [Skipped(str(value), "there is no such rejected message") for value in missing]
         self.tally += ActionCounts(len(missing), 0, 0, len(missing))
@@ -263,7 +262,7 @@ def _why_not_replayed(kept: KeptRejection, *, again: bool) -> str:
 
 
 def _lacks_common_fields(kept: KeptRejection) -> bool:
-    """An entry that is no message of its own: the producer and the template may have stood in its batch only."""
+    """Whether it is an entry whose producer and template may have stood in its batch only."""
     if kept.entry is None:
         return False
     try:

@@ -23,10 +23,11 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class ActionResult:
-    """What came of an action, or would come of it. `matched` were looked at."""
+    """What an action did, or would do."""
 
     #: The operator record; None for a dry run.
     record_id: UUID | None
+    #: Looked at.
     matched: int
     #: Moved, published or deleted.
     changed: int

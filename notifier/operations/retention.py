@@ -42,7 +42,6 @@ class RetentionRun:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there was nothing to do."""
         counts = (*self.redacted.values(), *self.deleted.values(), *self.rejected.values(), self.wiped)
         return not any(counts) and not self.dropped
 
@@ -52,7 +51,7 @@ class _Enough(Exception):
 
 
 class RetentionJob:
-    """Does what the retention tables say. Thread-safe; any number at once do no harm."""
+    """Does what the retention tables say. Thread-safe; several at once do no harm."""
 
     def __init__(self, repository: RetentionRepository, tables: Mapping[Channel, Retention]) -> None:
         self._repository = repository
@@ -79,7 +78,7 @@ class RetentionJob:
         return kept
 
     def preview(self) -> RetentionRun:
-        """What there is to do now. Writes nothing."""
+        """What a run would do now."""
         kept = RetentionRun()
         cutoffs = self._cutoffs()
         for channel, table in self._tables.items():
@@ -127,7 +126,7 @@ class RetentionJob:
     def _walk(
         self, task: str | None, span: Span, look: Callable[[Span], Walked], counts: dict[str, int]
     ) -> Iterator[None]:
-        """From the mark of the task, if it has one, to the end. It follows while nothing is left behind it."""
+        """From the mark of the task, if it has one, to the end. The mark moves while nothing is left behind it."""
         if task is not None and self._repository.now().day != _WHOLE_WALK_DAY:
             span = replace(span, after=self._repository.mark(task))
         is_clean = True
@@ -158,14 +157,14 @@ class RetentionJob:
         return {channel: self._before(count) for channel, count in days.items() if count is not None}
 
     def _behind(self, cutoffs: Mapping[Channel, UUID]) -> list[Month]:
-        """Months that lie wholly behind the times of all channels."""
+        """Months that are older than every channel keeps."""
         if len(cutoffs) < len(Channel):
             return []
         return [month for month in self._repository.months() if month.high <= min(cutoffs.values())]
 
     @staticmethod
     def _goes_with_months(before: UUID, cutoffs: Mapping[Channel, UUID]) -> bool:
-        """Whether this channel is the one that is kept longest: only what lies in no month is deleted."""
+        """Whether this channel is kept longest: then only what is in no month is deleted."""
         return len(cutoffs) == len(Channel) and before == min(cutoffs.values())
 
     def _spans(self, channel: Channel, days: int) -> tuple[Span, Span]:
@@ -185,6 +184,6 @@ class RetentionJob:
 
 
 def _rejected_days(table: Retention) -> int | None:
-    """A rejected message is what came, and nothing else: it goes when the first of the two is over."""
+    """A rejected message is deleted when the first of the two times is over."""
     days = [count for count in (table.redact_after_days, table.drop_after_days) if count is not None]
     return min(days, default=None)

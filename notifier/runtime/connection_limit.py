@@ -24,24 +24,22 @@ RESERVED_FILES = 100
 
 
 class LimitedConnection(Protocol):
-    """One peer's connection."""
-
     @property
     def peer(self) -> str:
-        """Who is at the other end, see `peer_of`."""
+        """See `peer_of`."""
 
     def eviction_rank(self) -> float | None:
-        """How willingly it is given up; None: not at all, because we work for it. The largest one goes first."""
+        """The connection with the largest rank is closed first; None: never, because we work for it."""
 
     def evict(self) -> None:
-        """Close it now, for another one."""
+        """Close it now, to make room."""
 
 
 C = TypeVar("C", bound=LimitedConnection)
 
 
 class ConnectionLimit(Generic[C]):
-    """The connections that are open. For one event loop; not thread-safe."""
+    """The open connections. For one event loop; not thread-safe."""
 
     def __init__(self, most: int, most_of_peer: int) -> None:
         self.most = most
@@ -56,7 +54,7 @@ class ConnectionLimit(Generic[C]):
         return self._count
 
     def enter(self, new: C) -> bool:
-        """Let it in, in another's place if need be. False: there is no place, and nobody to give one up."""
+        """Let it in, in another's place if need be. False: there is no place, and none can be made."""
         if len(self._open.get(new.peer, ())) >= self.most_of_peer:
             has_place = self._make_place(new.peer)
         elif self._count >= self.most:
@@ -73,7 +71,7 @@ class ConnectionLimit(Generic[C]):
         return has_place
 
     def may_linger(self, refused: C) -> bool:
-        """Whether one that was turned away may stay for the moment in which its peer reads why."""
+        """Whether a refused connection may stay open until its peer has read why."""
         if len(self._lingering) >= MAX_LINGERING:
             return False
         self._lingering.add(refused)
@@ -122,7 +120,7 @@ def peer_of(address: object) -> str:
 
 
 def raise_file_limit() -> int:
-    """Let this process have as many file descriptors as it may want. Returns how many it may have."""
+    """Raise the limit of file descriptors of this process. Returns the limit."""
     try:
         import resource
     except ImportError:
@@ -139,5 +137,5 @@ def raise_file_limit() -> int:
 
 
 def connections_within(wanted: int, files: int) -> int:
-    """`wanted`, or as many as the descriptors of this process allow."""
+    """`wanted`, or as many as the file descriptors of this process allow."""
     return max(1, min(wanted, files - RESERVED_FILES - MAX_LINGERING))

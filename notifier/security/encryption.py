@@ -41,24 +41,22 @@ class Sealer:
 
     @property
     def is_on(self) -> bool:
-        """Whether there is a key to seal with."""
         return bool(self._ciphers)
 
     @property
     def key_ids(self) -> tuple[str, ...]:
-        """Of its keys, the one that seals first."""
+        """The first one seals."""
         return tuple(self._ciphers)
 
     @cached_property
     def header(self) -> bytes:
-        """What every value that is sealed now begins with. Without a key: nothing does."""
+        """What every value that is sealed now begins with; empty without a key."""
         if not self._ciphers:
             return b""
         key_id = self.key_ids[0].encode()
         return bytes((_VERSION, len(key_id))) + key_id
 
     def seal(self, place: str, content: bytes) -> bytes:
-        """The content, sealed for this place only."""
         nonce = os.urandom(_NONCE_BYTES)
         sealed: bytes = self._ciphers[self.key_ids[0]].encrypt(nonce, content, place.encode())
         return b"".join((self.header, nonce, sealed))
@@ -102,7 +100,7 @@ def _ciphers(keys: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def _key_of(sealed: bytes) -> tuple[str, int]:
-    """Id of its key, and where its nonce begins."""
+    """The key's id, and where the nonce begins."""
     start = 2 + sealed[1] if len(sealed) > 2 and sealed[0] == _VERSION else 0
     if not 2 < start <= len(sealed) - _NONCE_BYTES:
         raise CannotOpen("a sealed value is damaged, or of a later version of notifier", key_id="")

@@ -36,14 +36,12 @@ def make_app(settings: Settings, process: Process | None = None) -> Celery:
 
 
 class _RedisAMQP(AMQP):  # type: ignore[misc]  # Celery ships no types
-    """Where Celery takes every connection to the broker from."""
+    """Celery takes every connection to the broker from here."""
 
     Connection = redis_transport.RedisBrokerConnection
 
 
 class _RabbitAMQP(AMQP):  # type: ignore[misc]
-    """The same for RabbitMQ."""
-
     Connection = amqp_transport.AmqpBrokerConnection
 
 
@@ -104,7 +102,6 @@ def __getattr__(name: str) -> Any:
 
 
 def app_from_environment() -> Celery:
-    """The application for Celery's own commands."""
     settings = load_settings()
     configure(settings.log_level, settings.log_format)
     return make_app(settings)

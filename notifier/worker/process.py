@@ -28,13 +28,10 @@ class ImpatientDispatcher(EventDispatcher):  # type: ignore[misc]  # Celery ship
     """
 
     def send(self, *arguments: Any, **options: Any) -> Any:
-        """See `EventDispatcher.send`."""
         return super().send(*arguments, **options | {"retry": False})
 
 
 class ImpatientEvents(Events):  # type: ignore[misc]
-    """What the application has as `app.events`."""
-
     dispatcher_cls = f"{__name__}:ImpatientDispatcher"
 
 
@@ -47,7 +44,6 @@ class OrderlyWorker(Worker):  # type: ignore[misc]
         super().__init__(**options)
 
     def install_platform_tweaks(self, worker: Any) -> None:
-        """Celery's handlers of signals, then ours in place of two of them."""
         super().install_platform_tweaks(worker)
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
@@ -69,7 +65,7 @@ class OrderlyWorker(Worker):  # type: ignore[misc]
 
 
 class OrderlyBeat(Beat):  # type: ignore[misc]
-    """Celery's, which may be told to end before it has begun."""
+    """Celery's Beat, which may be told to end before it has begun."""
 
     def __init__(self, shutdown: Shutdown, **options: Any) -> None:
         self._ending = shutdown

@@ -32,10 +32,9 @@ REFUSED = "refused: the workers of notifier answer questions only; start and sto
 
 
 class QuestionsOnly(Node):  # type: ignore[misc]  # kombu's types are skipped
-    """The end in a worker."""
+    """The worker's side: it answers questions and refuses everything else."""
 
     def handle(self, method: Any, arguments: Any = None) -> Any:
-        """Answer a question; whatever else it is, refuse it."""
         if isinstance(method, str) and method in QUESTIONS:
             return super().handle(method, arguments)
         # A stranger's word is not for the log, Celery's own are.
@@ -44,7 +43,7 @@ class QuestionsOnly(Node):  # type: ignore[misc]  # kombu's types are skipped
         return {"error": REFUSED}
 
     def reply(self, data: Any, exchange: Any, routing_key: Any, ticket: Any, **options: Any) -> None:
-        """Only where answers belong: who asks says where to, and it could be a queue of somebody else's."""
+        """Only to the exchange for answers: the sender names it, and it could name somebody else's queue."""
         if exchange != self.mailbox.reply_exchange.name:
             log.warning("worker.command_refused", reason="the answer was to go to another exchange")
             return

@@ -35,7 +35,6 @@ class _LoopThread:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-        """Do this on the loop, and wait for what it comes to."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout)
 
     def stop(self) -> None:
@@ -46,7 +45,7 @@ class _LoopThread:
 
 
 class CallbackLoop:
-    """What calls producers' endpoints: on an event loop that no delivery is on, with look-ups of its own."""
+    """Calls producers' endpoints on an event loop of its own, with name look-ups of its own."""
 
     def __init__(self, services: DeliveryServices) -> None:
         self._services = services

@@ -80,7 +80,7 @@ def attach(
 
 
 def _name(disposition: str) -> str:
-    """The file's name in the header; "" if there is none."""
+    """The file name in the header; "" if there is none."""
     headers = Headers()
     try:
         # Clients that write UTF-8 as it is are many; the framework took it for Latin-1.
@@ -103,7 +103,7 @@ def _name(disposition: str) -> str:
 
 
 def _extended(value: tuple[str | None, str | None, str]) -> str:
-    """The text of a `filename*`; "" if it is not in one of the two charsets of RFC 5987 section 3.2."""
+    """The text of a `filename*`; "" unless it is in one of the two charsets of RFC 5987 section 3.2."""
     charset, _, text = value
     if (charset or "").lower() not in ("utf-8", "iso-8859-1"):
         return ""
@@ -114,7 +114,7 @@ def _extended(value: tuple[str | None, str | None, str]) -> str:
 
 
 def _refusal(error: InvalidMessage) -> Refusal:
-    """What is wrong with a header is told as a parameter."""
+    """A fault of a header is returned as a parameter."""
     answer = refusal(error.faults)
     errors = []
     for fault, one in zip(error.faults, errors_of(error.faults), strict=True):

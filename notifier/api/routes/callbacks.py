@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from notifier.api.auth import KeyedRoute, Operator
 from notifier.api.dependencies import CallbacksDep
-from notifier.api.schemas import PageQuery, Words, read_filter
+from notifier.api.schemas import ListPage, PageQuery, Words, read_filter
 from notifier.domain.message import Time
 from notifier.domain.statuses import CallbackFailure, CallbackState, Status
 from notifier.operations.callbacks import CallbackReplay, CallbackStory
@@ -39,12 +39,8 @@ class CallbackSearch(PageQuery, CallbackConditions):
     state: CallbackState | None = None
 
 
-class CallbackPage(BaseModel):
+class CallbackPage(ListPage[CallbackView]):
     """Newest first."""
-
-    items: list[CallbackView]
-    #: Give it as `after` for the next page; null: this was the last one.
-    next: str | None
 
 
 class ReplayRequest(BaseModel):

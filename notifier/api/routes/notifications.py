@@ -38,7 +38,7 @@ actions = APIRouter(tags=["act"], route_class=KeyedRoute)
 
 
 async def _body(request: Request) -> bytes:
-    """The bytes of the body, which `Shield` keeps within the limit: the contract is read as everywhere else."""
+    """The bytes of the body, which `Shield` keeps within the limit."""
     faults = check_encoding(request.headers.get("content-type"), request.headers.get("content-encoding"))
     if faults:
         raise refusal(faults)
@@ -154,7 +154,6 @@ def _unquoted(key: str | None) -> str | None:
 
 
 def _not_allowed(holder: Holder, message: Message | None) -> list[Fault]:
-    """What the key does not allow to be sent."""
     if message is None:
         return []
     assert message.channel is not None, "set by parsing"

@@ -70,14 +70,13 @@ def search(
 
 
 class _Export(StreamingResponse):
-    """A file that is written while it is read. It has a place among the long reads until the client has it all."""
+    """A file that is written as it is read. It keeps its place among the long reads until it is sent."""
 
     def __init__(self, content: Iterable[str], end: Callable[[], None], **named: Any) -> None:
         super().__init__(content, **named)
         self._end = end
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
-        """Send it."""
         try:
             await super().__call__(scope, receive, send)
         finally:
@@ -158,7 +157,7 @@ def stats(
 
 
 def _filter(holder: Holder, wanted: Conditions, metadata: Sequence[str] = ()) -> Filter:
-    """The record's filter, no wider than the key may see."""
+    """The conditions, limited to what the key may see."""
     own: dict[str, Any] = {"metadata": _metadata(metadata)}
     if not holder.sees_everything:
         if wanted.producer not in (None, holder.producer):

@@ -11,7 +11,7 @@ from notifier.api import openapi_examples
 from notifier.api.auth import KeyedRoute, Operator
 from notifier.api.dependencies import SuppressionsDep
 from notifier.api.errors import Refusal
-from notifier.api.schemas import PageQuery, Words, read_filter, write_cursor
+from notifier.api.schemas import ListPage, PageQuery, Words, read_filter, write_cursor
 from notifier.domain.message import Time
 from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.feedback.suppressions import GLOBAL
@@ -37,12 +37,8 @@ class SuppressionSearch(PageQuery):
     ended: Annotated[bool, Field(description="Those that were lifted or have expired, too.")] = False
 
 
-class SuppressionPage(BaseModel):
+class SuppressionPage(ListPage[SuppressionView]):
     """Newest first, as hashes: addresses are not kept."""
-
-    items: list[SuppressionView]
-    #: Give it as `after` for the next page; null: this was the last one.
-    next: str | None
 
 
 class Whom(BaseModel):

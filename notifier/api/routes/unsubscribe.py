@@ -162,7 +162,7 @@ async def act(tokens: TokensDep, suppressions: SuppressionsDep, request: Request
 
 
 def _wish(body: bytes, content_type: str) -> str:
-    """What a form asks for; "" for nothing that we know."""
+    """What a form asks for; "" if that is nothing we know."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         fields = _multipart_fields(body, content_type)
@@ -202,13 +202,13 @@ def _multipart_fields(body: bytes, content_type: str) -> list[tuple[str, str]]:
 
 
 def _words(locale: str) -> tuple[str, _Words]:
-    """The language of the mail, or English."""
+    """In the language of the mail, or in English."""
     found = next((tag for tag in fallbacks(locale) if tag in _LANGUAGES), "en")
     return found, _LANGUAGES[found]
 
 
 def _broken() -> Response:
-    """In English: what language the reader has stands in the part that cannot be read."""
+    """In English: the reader's language is in the part that cannot be read."""
     return _page("en", _EN.broken, _EN.broken_text, status=404)
 
 

@@ -75,7 +75,7 @@ def _number(text: str) -> int:
 
 
 async def _read(request: Request) -> WebhookRequest:
-    """The request as the provider signed it: the path byte for byte, not as the framework would write it."""
+    """The request as the provider signed it: the path byte for byte, not as FastAPI would write it."""
     path = bytes(request.scope.get("raw_path") or request.url.path.encode())
     query = bytes(request.scope.get("query_string") or b"")
     named = {
