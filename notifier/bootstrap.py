@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 from sqlalchemy import Engine
 
@@ -52,6 +54,13 @@ from notifier.store.upkeep import UpkeepRepository
 
 #: A program that starts before `notifier db upgrade` looks again after this. Seconds.
 _LOOK_SECONDS = 1.0
+
+
+R = TypeVar("R")
+
+
+def _of_engine(repository: Callable[[Engine], R]) -> cached_property[R]:
+    return cached_property(lambda services: repository(services.engine))
 
 
 @dataclass
@@ -181,9 +190,7 @@ class FeedbackServices(RecordServices):
     def suppression_files(self) -> SuppressionFiles:
         return SuppressionFiles(SuppressionRepository(self.engine), self.hash_key)
 
-    @cached_property
-    def alarms(self) -> AlarmRepository:
-        return AlarmRepository(self.engine)
+    alarms = _of_engine(AlarmRepository)
 
     @cached_property
     def held(self) -> HeldSuppressions:
@@ -222,25 +229,11 @@ class FeedbackServices(RecordServices):
 class DeliveryServices(FeedbackServices):
     """What workers share through the database."""
 
-    @cached_property
-    def health(self) -> HealthRepository:
-        return HealthRepository(self.engine)
-
-    @cached_property
-    def circuits(self) -> CircuitRepository:
-        return CircuitRepository(self.engine)
-
-    @cached_property
-    def rates(self) -> RateLimitRepository:
-        return RateLimitRepository(self.engine)
-
-    @cached_property
-    def attachments(self) -> AttachmentRepository:
-        return AttachmentRepository(self.engine)
-
-    @cached_property
-    def callbacks(self) -> CallbackRepository:
-        return CallbackRepository(self.engine)
+    health = _of_engine(HealthRepository)
+    circuits = _of_engine(CircuitRepository)
+    rates = _of_engine(RateLimitRepository)
+    attachments = _of_engine(AttachmentRepository)
+    callbacks = _of_engine(CallbackRepository)
 
     def dispatcher(self, publish_deliver: Publish, publish_reconcile: Publish) -> Dispatcher:
         return Dispatcher(self.ledger, publish_deliver, publish_reconcile)

@@ -13,6 +13,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from notifier.api.dependencies import ApiServices
 from notifier.api.errors import Refusal, retry_after
+from notifier.api.middleware import declared_size
 from notifier.operations.api_keys import ApiKeys, Holder, Scope
 from notifier.store.rate_limits import RateLimitRepository
 
@@ -105,10 +106,8 @@ class KeyedRoute(APIRoute):
 
 def _is_large(request: Request) -> bool:
     """Whether the body is, or may be, so large that memory holds only some at once."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal():
-        return int(declared[:18]) > LARGE_BODY_BYTES
-    return "transfer-encoding" in request.headers
+    declared = declared_size(request.headers)
+    return "transfer-encoding" in request.headers if declared is None else declared > LARGE_BODY_BYTES
 
 
 def check_scope(holder: Holder, *scopes: Scope) -> None:

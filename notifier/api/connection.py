@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from enum import Enum, auto
+from http import HTTPStatus
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from notifier.api.errors import MEDIA_TYPE, problem
 from notifier.api.timeouts import ClientTimeouts
 from notifier.runtime.connection_limit import ConnectionLimit, peer_of
 
@@ -36,13 +38,12 @@ _RANK = {_Wait.ANSWER: 0, _Wait.BODY: 1, _Wait.HEAD: 2, _Wait.NEXT: 2, _Wait.RES
 _NEVER = 1_000_000.0
 
 
-def _plain(status: str, detail: str, *headers: str) -> bytes:
+def _plain(status: int, detail: str, *headers: str) -> bytes:
     """A whole answer, for where there is no request that FastAPI could answer."""
-    code, _, title = status.partition(" ")
-    body = f'{{"type":"about:blank","title":"{title}","status":{code},"detail":"{detail}","errors":[]}}'
+    body = bytes(problem(status, detail).body).decode()
     head = [
-        f"HTTP/1.1 {status}",
-        "Content-Type: application/problem+json",
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+        f"Content-Type: {MEDIA_TYPE}",
         f"Content-Length: {len(body)}",
         "Connection: close",
         *headers,
@@ -50,11 +51,11 @@ def _plain(status: str, detail: str, *headers: str) -> bytes:
     return "\r\n".join([*head, "", body]).encode()
 
 
-_NO_PLACE = _plain("503 Service Unavailable", "too many connections, try again", "Retry-After: 1")
-_TOO_SLOW = _plain("408 Request Timeout", "the headers of the request were not here in time")
+_NO_PLACE = _plain(503, "too many connections, try again", "Retry-After: 1")
+_TOO_SLOW = _plain(408, "the headers of the request were not here in time")
 _NO_HTTP = {
-    400: _plain("400 Bad Request", "this is no request of HTTP/1.1"),
-    431: _plain("431 Request Header Fields Too Large", "the headers of the request are too large"),
+    400: _plain(400, "this is no request of HTTP/1.1"),
+    431: _plain(431, "the headers of the request are too large"),
 }
 
 

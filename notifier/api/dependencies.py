@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from notifier.api.key_shares import LongReads, Shares
-from notifier.api.readiness import CachedAnswer, Readiness, ServiceState
+from notifier.api.readiness import CachedAnswer, Readiness, Ready
 from notifier.api.task_queue import Handover
 from notifier.bootstrap import Services
 from notifier.feedback.receipts import Receipts
@@ -51,7 +51,7 @@ class ApiServices:
     receipts: Receipts
     callbacks: CallbackOperations
     gauges: CachedAnswer[Gauges]
-    readiness: CachedAnswer[ServiceState]
+    readiness: CachedAnswer[Ready]
     suppressions: Suppressions
     tokens: Tokens
     attachments: Attachments
@@ -103,7 +103,7 @@ LongReadsDep = Annotated[LongReads, _service("long_reads")]
 OperationsDep = Annotated[Operations, _service("operations")]
 ProvidersDep = Annotated[ProviderOperations, _service("providers")]
 RateLimitsDep = Annotated[RateLimitRepository, _service("rates")]
-ReadinessDep = Annotated[CachedAnswer[ServiceState], _service("readiness")]
+ReadinessDep = Annotated[CachedAnswer[Ready], _service("readiness")]
 RendererDep = Annotated[Renderer, _service("renderer")]
 SuppressionsDep = Annotated[Suppressions, _service("suppressions")]
 TokensDep = Annotated[Tokens, _service("tokens")]

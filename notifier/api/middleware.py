@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -35,7 +36,7 @@ class Shield:
             await self._app(scope, receive, send)
             return
         limit = self._limits.get(scope["path"], MAX_BODY_BYTES)
-        if _declared_size(scope) > limit:
+        if (declared_size(Headers(scope=scope)) or 0) > limit:
             await problem(413, _too_large(limit))(scope, receive, send)
             return
         body, has_started = _Body(receive, limit, self._timeouts), False
@@ -104,8 +105,7 @@ def _too_large(limit: int) -> str:
     return f"the body is larger than {limit} bytes"
 
 
-def _declared_size(scope: Scope) -> int:
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit():
-            return int(value)
-    return 0
+def declared_size(headers: Headers) -> int | None:
+    """What Content-Length says; None without one. Of more than 18 digits the first: they are too many anyway."""
+    text = headers.get("content-length", "")
+    return int(text[:18]) if text.isdecimal() else None

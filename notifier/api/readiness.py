@@ -23,11 +23,12 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceState:
+class Ready:
     """Each part: "ok", or what is wrong with it."""
 
     database: str
     tables: str
+    #: "away": requests are accepted all the same, and sent when it is back.
     broker: str
 
     @property
@@ -43,14 +44,14 @@ class Readiness:
         self._missing_upgrade = missing_upgrade
         self._broker_url = broker_url
 
-    def state(self) -> ServiceState:
+    def state(self) -> Ready:
         try:
             missing = self._missing_upgrade()
         except DatabaseChanged:
-            return ServiceState("not the one it was: run `notifier db after-restore`", "not known", self._broker())
+            return Ready("not the one it was: run `notifier db after-restore`", "not known", self._broker())
         except ServiceUnavailable:
-            return ServiceState("away", "not known", self._broker())
-        return ServiceState("ok", "ok" if missing is None else "run `notifier db upgrade`", self._broker())
+            return Ready("away", "not known", self._broker())
+        return Ready("ok", "ok" if missing is None else "run `notifier db upgrade`", self._broker())
 
     def _broker(self) -> str:
         options = topology.transport_options(self._broker_url, timeout_seconds=BROKER_SECONDS)

@@ -19,7 +19,7 @@ from notifier.broker import topology
 from notifier.config.settings import Settings
 from notifier.delivery.sweep import dispatch_callbacks
 from notifier.domain.statuses import Channel, Lane
-from notifier.operations.upkeep import NIGHTLY
+from notifier.operations.upkeep import NIGHTLY, Upkeep
 from notifier.worker.names import (
     CALL_BACK,
     DELIVER,
@@ -78,25 +78,16 @@ def _add_deliveries(app: Celery, process: Process) -> None:
 
 
 def _add_upkeep(app: Celery, process: Process) -> None:
-    @app.task(name=PARTITIONS, shared=False)  # type: ignore[untyped-decorator]
-    def upkeep() -> dict[str, Any]:
-        """Make the partitions of the coming months, and delete counts and files that are no longer needed."""
-        return process.services.upkeep.run(NIGHTLY)
+    def add(name: str, run: Callable[[Upkeep], dict[str, Any]]) -> None:
+        @app.task(name=name, shared=False)  # type: ignore[untyped-decorator]
+        def upkeep() -> dict[str, Any]:
+            return run(process.services.upkeep)
 
-    @app.task(name=RETENTION, shared=False)  # type: ignore[untyped-decorator]
-    def retention() -> dict[str, Any]:
-        """Redact, delete and drop what is old enough. What there is no time for waits for the next night."""
-        return process.services.upkeep.run(["retention"])
-
-    @app.task(name=STATISTICS, shared=False)  # type: ignore[untyped-decorator]
-    def log_statistics() -> dict[str, Any]:
-        """Yesterday's notifications by channel and status, in the log and as the result."""
-        return process.services.upkeep.run(["statistics"])
-
-    @app.task(name=LATE_UPKEEP, shared=False)  # type: ignore[untyped-decorator]
-    def run_late_upkeep() -> dict[str, Any]:
-        """Run one step that was not done on time, because Beat was down or it failed."""
-        return process.services.upkeep.run_late()
+    add(PARTITIONS, lambda upkeep: upkeep.run(NIGHTLY))
+    add(RETENTION, lambda upkeep: upkeep.run(["retention"]))
+    add(STATISTICS, lambda upkeep: upkeep.run(["statistics"]))
+    # One step that was not done on time, because Beat was down or it failed.
+    add(LATE_UPKEEP, lambda upkeep: upkeep.run_late())
 
 
 class Process:

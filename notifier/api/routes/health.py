@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from notifier.api.dependencies import GaugesDep, ReadinessDep
 from notifier.api.key_shares import for_monitoring
+from notifier.api.readiness import Ready
 from notifier.store.metrics import Gauges
 
 router = APIRouter(tags=["watch"])
@@ -19,15 +20,6 @@ class HealthView(BaseModel):
     """The process answers."""
 
     status: str
-
-
-class Ready(BaseModel):
-    """Each part: "ok", or what is wrong with it."""
-
-    database: str
-    tables: str
-    #: "away": requests are accepted all the same, and sent when it is back.
-    broker: str
 
 
 @router.get("/healthz", summary="The process is alive")
@@ -42,7 +34,7 @@ async def readyz(readiness: ReadinessDep, response: Response) -> Ready:
     state = await for_monitoring(readiness.get)
     if not state.is_ready:
         response.status_code = 503
-    return Ready(database=state.database, tables=state.tables, broker=state.broker)
+    return state
 
 
 @router.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)

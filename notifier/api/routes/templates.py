@@ -88,19 +88,9 @@ def _shape(renderer: Renderer, channel: Channel, name: str) -> TemplateShape:
         )
         for key, one in template.variables.items()
     }
-    return TemplateShape(
-        channel=channel,
-        name=name,
-        is_broken=False,
-        version=template.version,
-        description=template.description,
-        default_locale=template.default_locale,
-        locales=list(template.locales),
-        category=template.category,
-        transactional=template.transactional,
-        suppression_exempt=template.suppression_exempt,
-        variables=variables,
-    )
+    names = TemplateShape.model_fields.keys() - {"channel", "name", "is_broken", "variables"}
+    found = {field: getattr(template, field) for field in names}
+    return TemplateShape(channel=channel, name=name, is_broken=False, variables=variables, **found)
 
 
 @router.post("/v1/templates/{channel}/{name}/preview", summary="Preview a template")

@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect
 
 from notifier.api.errors import Refusal
 from notifier.api.key_shares import for_outside
+from notifier.api.middleware import declared_size
 from notifier.config.logs import log
 from notifier.feedback.receipts import Receipts
 from notifier.providers.base import Webhook, WebhookRequest
@@ -91,8 +92,7 @@ async def read_body(request: Request) -> bytes:
     Raises:
         Refusal: 413 or 408.
     """
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and (len(declared) > 18 or int(declared) > MAX_BODY_BYTES):
+    if (declared_size(request.headers) or 0) > MAX_BODY_BYTES:
         raise Refusal(413, _TOO_LARGE)
     body = b""
     try:
