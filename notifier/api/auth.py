@@ -1,4 +1,4 @@
-"""Who may: the key of a request, its scopes, its rate. All three are looked at before the body is read."""
+"""Authorization: the key of a request, its scopes, its rate. All are checked before the body is read."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from notifier.api.middleware import declared_size
 from notifier.operations.api_keys import ApiKeys, Holder, Scope
 from notifier.store.rate_limits import RateLimitRepository
 
-#: A key may use up so much of its rate at once. Seconds.
+#: A key may use up this much of its rate at once. Seconds.
 BURST_SECONDS = 1.0
 
-#: Of larger bodies a key sends some at once (`ApiServices.large_bodies`); its others wait, unread.
+#: A key sends only some larger bodies at once (`ApiServices.large_bodies`); its others wait, unread.
 LARGE_BODY_BYTES = 64 * 1024
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="key", description="`notifier keys create` makes one.")
@@ -96,7 +96,7 @@ class KeyedRoute(APIRoute):
             async with AsyncExitStack() as turns:
                 if _is_large(request):
                     await turns.enter_async_context(services.large_bodies.turn(key))
-                # Read while no thread is taken: a slow client would take them all. The framework finds it read.
+                # Read while no thread is taken, or slow clients would take them all. FastAPI finds it read.
                 await request.body()
                 async with services.shares.turn(key):
                     return await handle(request)
@@ -111,11 +111,7 @@ def _is_large(request: Request) -> bool:
 
 
 def check_scope(holder: Holder, *scopes: Scope) -> None:
-    """Let pass whoever has any of these scopes.
-
-    Raises:
-        Refusal: 403, if the key has none of them.
-    """
+    """Raises `Refusal`, 403, if the key has none of these scopes."""
     if not any(holder.may(scope) for scope in scopes):
         wanted = " or ".join(scopes)
         has = ", ".join(sorted(holder.scopes))

@@ -1,7 +1,7 @@
-"""One client's connection: uvicorn's, with an end for every wait for the client.
+"""One client's connection: uvicorn's, with a deadline for every wait for the client.
 
-uvicorn waits without end for the head of a request, for the rest of a body that it has answered already, and for a
-client to read its answer. A body that a route waits for has its deadline in `Shield`, because only that knows.
+uvicorn waits without end for the head of a request, for the rest of a body that it has already answered, and for a
+client to read its answer. A body that a route waits for has its deadline in `Shield`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from notifier.api.errors import MEDIA_TYPE, problem
 from notifier.api.timeouts import ClientTimeouts
 from notifier.runtime.connection_limit import ConnectionLimit, peer_of
 
-#: h11 takes no head beyond this. Bytes.
+#: h11 refuses a larger head. Bytes.
 _MAX_HEAD_BYTES = 16 * 1024
 
 
@@ -32,9 +32,9 @@ class _Wait(Enum):
     CLOSED = auto()  #: the client to take what is written, before the connection is gone
 
 
-#: Who gives up its place more willingly; of the same rank whoever has waited longest.
+#: The highest rank gives up its place first; of the same rank the one that has waited longest.
 _RANK = {_Wait.ANSWER: 0, _Wait.BODY: 1, _Wait.HEAD: 2, _Wait.NEXT: 2, _Wait.REST: 3, _Wait.CLOSED: 4}
-#: More than anybody waits. Seconds.
+#: Longer than any wait. Seconds.
 _NEVER = 1_000_000.0
 
 
@@ -72,7 +72,7 @@ class ClientConnection(H11Protocol):
         self._timeouts = timeouts
         self._wait = _Wait.HEAD
         self._since = 0.0
-        #: A byte of the head that is waited for is here.
+        #: The first byte of the head has arrived.
         self._has_begun = False
         #: There was no place for it.
         self._is_refused = False

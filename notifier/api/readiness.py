@@ -1,6 +1,6 @@
 """Whether this process can do its work: database, tables and broker, each by itself.
 
-Monitoring needs no key and asks often, so what it is told is kept for a moment.
+Monitoring needs no key and asks often, so answers are cached for a moment.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kombu import Connection
 from notifier.broker import topology
 from notifier.domain.errors import DatabaseChanged, ServiceUnavailable
 
-#: The broker has so long to answer. Seconds.
+#: Deadline of the broker's answer. Seconds.
 BROKER_SECONDS = 2.0
 
 T = TypeVar("T")

@@ -12,7 +12,6 @@ import typer
 from notifier.cli import callbacks, held_suppressions, notification_actions
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
-from notifier.cli.labels import REDACTED
 from notifier.cli.options import FilterOptions, OfReason, Operand, PageOptions, grouped
 from notifier.cli.output import (
     AsJson,
@@ -28,6 +27,7 @@ from notifier.cli.output import (
 from notifier.cli.providers import print_circuit, steering
 from notifier.cli.timeline import print_story, story_as_json
 from notifier.domain.errors import NotFound
+from notifier.domain.labels import REDACTED
 from notifier.domain.statuses import FINAL_STATUSES, Channel, Reason, Status
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED, report
 from notifier.cli.files import opened_csv, written
 from notifier.cli.held_suppressions import OfProvider, OfSender
-from notifier.cli.labels import SUPPRESSIONS
 from notifier.cli.options import ActionOptions, DryRun, OfChannel, PageOptions, Since, Until, Why, grouped
 from notifier.cli.output import AsJson, clean, count, hint, print_json, print_line, print_list, utc, when
 from notifier.domain.errors import Fault, InvalidMessage
+from notifier.domain.labels import SUPPRESSIONS
 from notifier.domain.statuses import SuppressionReason
 
 if TYPE_CHECKING:

@@ -46,11 +46,11 @@ class CallbackTable(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    #: https://…; unset: only messages with a callback_url of their own are told of.
+    #: https://…; unset: only messages with a callback_url of their own have callbacks.
     url: Annotated[str, Field(max_length=2000)] | None = None
     #: `whsec_…`, one or two: during a rotation each callback is signed with both.
     secrets: Annotated[tuple[SecretStr, ...], Field(min_length=1, max_length=2)]
-    #: Told of beside the final ones, as ["sent"].
+    #: Statuses beside the final ones that the producer is notified of, as ["sent"].
     statuses: tuple[Status, ...] = ()
 
     @property

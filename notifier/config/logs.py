@@ -25,7 +25,7 @@ FIELDS = frozenset(
 )  # fmt: skip
 
 #: Libraries whose INFO lines hold addresses, URLs or arguments.
-#: Celery's and Beat's tell of every task: thousands a minute, and the record tells it better.
+#: Celery and Beat log every task: thousands of lines a minute, and the record has more.
 _QUIET = (
     "twilio",
     "aiosmtplib",
@@ -42,7 +42,7 @@ _QUIET = (
 #: Libraries whose lines, traces included, quote what strangers wrote.
 _SILENT = ("mail.log", "flufl.bounce")
 
-#: Libraries that say of some messages what stood in them, and how those lines begin.
+#: Libraries that quote some messages, and how those lines begin.
 _QUOTING = ("celery.worker.pidbox", "kombu.pidbox", "kombu.transport.redis")
 _QUOTES = (
     "Control command error",

@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     trust_failover: bool = False
     #: amqp://user:password@host:5672/vhost or redis://host:6379/0
     broker_url: SecretStr | None = None
-    #: The name that RabbitMQ knows us by, if it is not the URL's user (certificate, OAuth 2); empty: none is told.
+    #: The name that RabbitMQ knows us by, if it is not the URL's user (certificate, OAuth 2); empty: none is sent.
     broker_user: str | None = None
     #: Celery's result backend for those who want one (redis://…). Off: the database is the record.
     result_backend: SecretStr | None = None

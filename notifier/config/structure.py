@@ -26,7 +26,7 @@ class Sender(BaseModel):
     email: str | None = None
     #: Number, alphanumeric sender or messaging service id (MG…); without it it cannot send SMS.
     sms: str | None = None
-    #: At most so many mails, and so many SMS segments, a second, by all workers together; unset: no limit.
+    #: Maximum number of mails, and of SMS segments, a second, for all workers together; unset: no limit.
     rate_per_second: Annotated[float, Field(gt=0)] | None = None
 
 
@@ -39,7 +39,7 @@ class ProviderTable(BaseModel):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=50)]
     #: Entry point in the group `notifier.providers`: "smtp", "twilio", …
     kind: str
-    #: At most so many mails, or SMS segments, a second, by all workers together; unset: no limit.
+    #: Maximum number of mails, or SMS segments, a second, for all workers together; unset: no limit.
     rate_per_second: Annotated[float, Field(gt=0)] | None = None
     #: Share of the traffic. If any provider of a channel has one, they are drawn by weight instead of by order.
     weight: Annotated[int, Field(ge=0, le=1000)] = 0
@@ -74,11 +74,11 @@ class Structure(BaseModel):
     quotas: dict[str, Quota] = Field(default_factory=dict)
     #: Lane → how it tries again; lanes left out keep their defaults.
     retry: dict[Lane, LaneRetry] = Field(default_factory=dict)
-    #: Producer → where it is told what became of its messages.
+    #: Producer → where it is notified.
     callbacks: dict[str, CallbackTable] = Field(default_factory=dict)
     #: See `SuppressionTable`.
     suppressions: SuppressionTable = Field(default_factory=SuppressionTable)
-    #: Channel → how long its notifications are kept; channels left out: for ever.
+    #: Channel → how long its notifications are kept; channels left out: forever.
     retention: dict[Channel, Retention] = Field(default_factory=dict)
     #: Producer → who it is on the broker, and what it may send.
     producers: dict[Name, ProducerTable] = Field(default_factory=dict)

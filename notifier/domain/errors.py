@@ -51,20 +51,20 @@ class Fault:
         return {"field": self.field, "code": self.code, "problem": self.problem, "fix": self.fix}
 
 
-#: So many faults of one message are told, and so much of a field's name: a message that is wrong in a million
+#: Limits of the faults of one message, and of the length of a field's name: a message that is wrong in a million
 #: places must not become a record of a gigabyte.
 MAX_FAULTS, MAX_FIELD = 20, 200
 
 
 def few(faults: Iterable[Fault]) -> tuple[Fault, ...]:
     """The first faults, and one that says that there are more. The others are not even computed."""
-    told = [
+    first = [
         fault if len(fault.field) <= MAX_FIELD else replace(fault, field=fault.field[:MAX_FIELD])
         for fault in islice(faults, MAX_FAULTS + 1)
     ]
-    if len(told) > MAX_FAULTS:
-        told[-1] = Fault("", "more_faults", "more is wrong than is told here", "Mend what is told, then try again")
-    return tuple(told)
+    if len(first) > MAX_FAULTS:
+        first[-1] = Fault("", "more_faults", "there are more faults than these", "Correct these, then try again")
+    return tuple(first)
 
 
 class NotifierError(Exception):

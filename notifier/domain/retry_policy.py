@@ -47,7 +47,7 @@ class LaneRetry(BaseModel):
     max_seconds: Annotated[float, Field(gt=0)]
     #: After this long since the notification was due, the next failure is final.
     deadline_seconds: Annotated[float, Field(gt=0)]
-    #: So many rounds at the most.
+    #: Maximum number of rounds.
     max_attempts: Annotated[int, Field(ge=1)]
 
 

@@ -14,25 +14,25 @@ from uuid import UUID
 
 from notifier.domain.statuses import Outcome, Reason, Subject
 
-#: What health is judged from: the calls of so many seconds.
+#: Health is judged by the calls of this time. Seconds.
 WINDOW_SECONDS = 60.0
-#: So many calls before a share of them means anything.
+#: With fewer calls a share of them means nothing.
 MIN_CALLS = 10
 #: This share of faults opens the circuit.
 MAX_FAULTS = 0.5
 #: First pause after an opening; doubles with each one that follows without a success between. Seconds.
 FIRST_PAUSE_SECONDS = 10.0
 MAX_PAUSE_SECONDS = 300.0
-#: The same for wrong credentials, no credit, a refused sender: people mend those. Seconds.
+#: The same for wrong credentials, no credit, a refused sender: people fix those. Seconds.
 FIRST_ACCOUNT_PAUSE_SECONDS = 30.0
 MAX_ACCOUNT_PAUSE_SECONDS = 900.0
-#: So many messages of one sender are refused for it in a row, by one provider, before the others wait. One answer
-#: may be about its destination.
+#: Messages in a row that a provider refuses for their sender before the sender's others wait: one answer may be
+#: about its destination.
 SENDER_REFUSALS = 3
 #: A message that is given up within this, or expires, calls a provider whose circuit is open: nothing is given up
 #: while everybody waits for somebody else to try. Seconds.
 LAST_CHANCE_SECONDS = 15.0
-#: So many of those at once, in one batch. The others come again in a moment.
+#: Number of those in one batch. The others come again in a moment.
 LAST_CHANCES = 20
 #: One that was tried before probes only if no fresh one came for so long; doubles with each probe. Seconds.
 PROBE_GRACE_SECONDS = 10.0
@@ -78,7 +78,7 @@ class Candidate:
     sender: str
     #: Until it is given up, or expires.
     seconds_left: float
-    #: No provider was called for it since it was accepted, or set going again.
+    #: No provider was called for it since it was accepted or requeued.
     is_untried: bool
     #: Where it leads: a domain, a country.
     destination: str = ""

@@ -182,7 +182,7 @@ class CallbackState(StrEnum):
 
     WAITING = "waiting"  #: for its next call, at `due_at`
     GIVEN = "given"  #: to the broker, for a worker
-    CALLING = "calling"  #: a worker has it in hand, under a lease
+    CALLING = "calling"  #: claimed by one worker under a lease
     DELIVERED = "delivered"  #: the endpoint answered 2xx
     PARKED = "parked"  #: given up; `notifier callbacks replay` makes it again
 

@@ -1,4 +1,4 @@
-"""Keys of the HTTP API: made, rotated, revoked by operators; checked for every request.
+"""Keys of the HTTP API: operators make, rotate and revoke them; every request checks one.
 
 A token is `ntf_live_<id>_<secret>`, or `ntf_test_…` of a test key. The secret is 256 random bits, so its plain
 SHA-256 is enough: there is no dictionary to try, and a slow hash would only make every request slow. The database

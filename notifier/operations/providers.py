@@ -1,4 +1,4 @@
-"""What operators do about providers: pause, resume, weigh. Every worker obeys within a second or two."""
+"""What operators do about providers: pause, resume, weigh. Workers follow within a second or two."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class ProviderOperations:
         )
 
     def pause(self, provider: str, *, operator: str, reason: str | None) -> None:
-        """No more calls to it; what only it could send waits.
+        """Stop calling it; what only it could send waits.
 
         Raises:
             NotFound: it is not configured.
@@ -154,8 +154,7 @@ class ProviderOperations:
         self._health.set_paused(provider, True)
 
     def resume(self, provider: str, *, operator: str, reason: str | None) -> None:
-        """Calls again, and its circuit closed, as are those of its senders: whoever resumes it says that it is
-        mended.
+        """Call it again, and close its circuit and those of its senders: to resume it is to say that it works.
 
         Raises:
             NotFound: it is not configured.
@@ -165,7 +164,7 @@ class ProviderOperations:
         self._circuits.close_all(provider)
 
     def weigh(self, provider: str, weight: int | None, *, operator: str, reason: str | None) -> None:
-        """Another share of the traffic; None: the configured one again.
+        """Set its share of the traffic; None: the configured one.
 
         Raises:
             NotFound: it is not configured.

@@ -1,8 +1,7 @@
-"""Upkeep: what is done once a day so that the service goes on. Each step stands alone: one that fails is told by
-its name, keeps no other from being done, and is tried again an hour later.
+"""Upkeep: the daily work that keeps the service running. Each step stands alone: one that fails is logged by name,
+stops no other, and is tried again an hour later.
 
-Beat asks for the steps at night. Every minute it also asks for what is late, one step at a time: while it was down
-at the hour, nothing was asked for.
+Beat starts the steps at night. Every minute it also starts a late one, because it may have been down at night.
 """
 
 from __future__ import annotations

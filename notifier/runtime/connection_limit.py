@@ -1,7 +1,7 @@
-"""How many connections a server takes: in all and from one peer, and who makes room for a new one.
+"""How many connections a server takes, in all and from one peer, and which one makes room for a new one.
 
-A server that only refused the newest would be closed to everybody by a thousand connections that say nothing. So a
-new one is let in as long as there is one that waits for its peer: the one that has waited longest is closed.
+If only the newest were refused, a thousand silent connections would close the server to everybody. So a new one is
+let in as long as another one waits for its peer: the one that has waited longest is closed.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Generic, Protocol, TypeVar
 
 from notifier.config.logs import log
 
-#: Programs ask for so many file descriptors, if the hard limit allows them. Never fewer than they have.
+#: File descriptors that programs ask for, if the hard limit allows them. Never fewer than they have.
 WANTED_FILES = 65_536
-#: Those that were turned away and are still there to read that. More are closed at once.
+#: Refused connections that may stay until their peer has read why. More are closed at once.
 MAX_LINGERING = 100
-#: That there is no place is logged at most so often. Seconds.
+#: Shortest time between two log lines about refused connections. Seconds.
 _TELL_SECONDS = 10.0
 #: Descriptors for everything but peers: database, broker, logs, templates.
 RESERVED_FILES = 100
@@ -58,7 +58,7 @@ class ConnectionLimit(Generic[C]):
         if len(self._open.get(new.peer, ())) >= self.most_of_peer:
             has_place = self._make_place(new.peer)
         elif self._count >= self.most:
-            # Whoever has most gives up one of his; if he has none to give, anybody.
+            # The peer with the most connections gives up one of its own, or else the next.
             peers = sorted(self._open, key=lambda peer: len(self._open[peer]), reverse=True)
             has_place = any(map(self._make_place, peers))
         else:

@@ -1,12 +1,12 @@
 """How a program ends: in order after SIGTERM or SIGINT; by itself when that takes longer than its grace.
 
-Whatever waits without end (a statement on a database that was stopped in the middle of it, a library's retry) must
-not keep a program from ending: its supervisor would kill it, and nobody would know what it had in hand. So a
-thread watches. It hears of signals by the interpreter's wake-up pipe: at once, also while the main thread is
-inside of a C library, and whoever else handles signals. When the grace is over it says which threads are still at
-work, and where, and ends the process.
+An endless wait (a statement on a database that was stopped, a library's retry) must not keep a program
+running: its supervisor would kill it, and nobody would know what it was doing. So a thread watches. It hears of
+signals by the interpreter's wake-up pipe: at once, even while the main thread is inside a C library, and whatever
+else handles signals. When the grace is over it logs which threads are still at work, and where, and ends the
+process.
 
-That is no more than a kill -9: what was in hand is in the record or the broker, and its lease covers the rest.
+That does no more harm than kill -9: the work is in the record or the broker, and its lease covers the rest.
 """
 
 from __future__ import annotations

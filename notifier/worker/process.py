@@ -1,4 +1,4 @@
-"""Celery's programs, so that they end: whatever the broker does, and in order on Ctrl-C as on SIGTERM."""
+"""Celery's programs, made to end in order on Ctrl-C and SIGTERM, whatever the broker does."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from celery.worker import state
 
 from notifier.runtime.shutdown import SIGNALS, Shutdown
 
-#: At the end, what the broker is told has so long for its answer: acknowledgements that are lost do no harm.
-#: Seconds.
+#: At the end, deadline of the broker's answers: acknowledgements that are lost do no harm. Seconds.
 _GOODBYE_SECONDS = 1.0
 
 
@@ -36,8 +35,8 @@ class ImpatientEvents(Events):  # type: ignore[misc]
 
 
 class OrderlyWorker(Worker):  # type: ignore[misc]
-    """Celery's, which ends in order however often it is told to. By itself it takes Ctrl-C for a failure, and a
-    second one for the order to drop the tasks in hand, whose results would be lost."""
+    """Celery's worker, which ends in order however many signals come. By itself it takes Ctrl-C for a failure, and
+    on a second one drops its tasks, whose results would be lost."""
 
     def __init__(self, shutdown: Shutdown, **options: Any) -> None:
         self._ending = shutdown
@@ -48,7 +47,7 @@ class OrderlyWorker(Worker):  # type: ignore[misc]
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
         if self._ending.has_begun:
-            # The signal came before this handler: nobody has told Celery.
+            # The signal came before this handler, so Celery does not know.
             state.should_stop = 0
 
     def _on_signal(self, number: int, _frame: Any) -> None:

@@ -1,4 +1,4 @@
-"""Run a worker or Beat as a program, until it is told to end."""
+"""Run a worker or Beat as a program, until a signal ends it."""
 
 from __future__ import annotations
 

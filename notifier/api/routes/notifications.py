@@ -106,7 +106,7 @@ def send_batch(
         )
         raise Refusal(422, "a batch has no key of its own", [{**fault.as_dict(), "parameter": fault.field}])
     entries = read_batch_request(body, _producer(holder), now=intake.now())
-    # The first of them was counted at the gate.
+    # `KeyedRoute` has counted one of them.
     if len(entries) > 1:
         admit(rates, holder, len(entries) - 1)
     answers: dict[int, IntakeAnswer] = {}
@@ -123,22 +123,20 @@ def send_batch(
 
 
 def _batch_answer(answers: Sequence[IntakeAnswer]) -> BatchAnswer:
-    told: list[AcceptedEntry | RefusedEntry] = []
-    for answer in answers:
-        if answer.id is None:
-            told.append(RefusedEntry(status=status_of(answer.faults), errors=_errors(answer)))
-        else:
-            told.append(AcceptedEntry(**AcceptedMessage.of(answer.id).model_dump(), is_replay=answer.is_replay))
     accepted = sum(answer.id is not None for answer in answers)
     if not accepted:
         faults = [fault for answer in answers for fault in answer.faults]
         errors = [e for i, answer in enumerate(answers) for e in errors_of(answer.faults, below=f"/batch/{i}")]
         raise Refusal(status_of(faults), "no entry was accepted", errors)
-    return BatchAnswer(accepted=accepted, refused=len(answers) - accepted, entries=told)
+    entries = [_batch_entry(answer) for answer in answers]
+    return BatchAnswer(accepted=accepted, refused=len(answers) - accepted, entries=entries)
 
 
-def _errors(answer: IntakeAnswer) -> list[dict[str, Any]]:
-    return list(errors_of(answer.faults))
+def _batch_entry(answer: IntakeAnswer) -> AcceptedEntry | RefusedEntry:
+    if answer.id is None:
+        errors: list[Any] = errors_of(answer.faults)
+        return RefusedEntry(status=status_of(answer.faults), errors=errors)
+    return AcceptedEntry(**AcceptedMessage.of(answer.id).model_dump(), is_replay=answer.is_replay)
 
 
 def _producer(holder: Holder) -> str:

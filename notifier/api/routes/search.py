@@ -105,12 +105,7 @@ def story(audit: AuditDep, holder: Reader, notification: UUID) -> Story:
 
 
 def story_for(audit: Audit, holder: Holder, notification: UUID) -> Story:
-    """The story, if the key may see it.
-
-    Raises:
-        NotFound: there is none, or it is another producer's, or a test where the key is for none, or the other way
-            round, or of a template that is not the key's: which of these is not told.
-    """
+    """Raises `NotFound` if there is none or the key may not see it; the text does not say which."""
     found = audit.story(notification)
     if not holder.sees(found.notification):
         raise NotFound(f"no notification has the id {notification}")

@@ -1,7 +1,7 @@
 """The page behind an unsubscribe link, and the one click of a mail program (RFC 8058).
 
-There is no key: the link's token says what it ends. GET changes nothing, because scanners follow every link, and
-asks nobody, so that they cost nothing. A link that we did not make gets the same answer whatever it names.
+There is no key: the link's token says what it ends. GET changes nothing and reads no database, because scanners
+follow every link. A link that we did not make gets the same answer whatever it names.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from notifier.rendering.locales import fallbacks
 
 router = APIRouter(include_in_schema=False)
 
-#: Nothing is loaded, run, kept, framed or told to the next page.
+#: Nothing is loaded, run, cached or framed, and no other page learns the address.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'",

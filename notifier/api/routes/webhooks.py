@@ -1,12 +1,10 @@
-"""What providers call: reports on messages that they took, and what people answer to our numbers.
+"""Webhooks: provider reports, and replies of recipients to our numbers.
 
-A provider declares its webhooks itself: see `notifier.providers.base.Webhook`.
+A provider declares its webhooks itself: see `notifier.providers.base.Webhook`. Its signature takes the place of a
+key. Not part of the OpenAPI document, which is for producers and operators.
 
-There is no key: the provider's signature says who it is. Not part of the OpenAPI document, which is for producers
-and operators; how these look is up to the provider.
-
-An answer tells nothing about the record. What is signed gets the same one, whether its notification is known or
-not; what is not signed gets 403, whatever it says.
+An answer reveals nothing about the record: a signed request gets the same one whether its notification is known or
+not, any other gets 403.
 """
 
 from __future__ import annotations
@@ -27,9 +25,9 @@ from notifier.feedback.receipts import Receipts
 from notifier.providers.base import Webhook, WebhookRequest
 from notifier.providers.registry import kinds
 
-#: Far more than any provider sends; nothing beyond it is read.
+#: Far more than any provider sends.
 MAX_BODY_BYTES = 64 * 1024
-#: A body must be here within this. Seconds.
+#: Deadline of a body. Seconds.
 BODY_SECONDS = 10.0
 
 _TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
