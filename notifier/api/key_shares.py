@@ -1,5 +1,4 @@
-"""What one key may have of this process at once, so that others have the rest; and what is kept for those who have
-none."""
+"""Each key's share of this process's threads, and the threads reserved for callers without a key."""
 
 from __future__ import annotations
 
@@ -17,9 +16,9 @@ from anyio.lowlevel import RunVar
 
 from notifier.api.errors import Refusal, retry_after
 
-#: Threads for providers and for people who unsubscribe, whatever the holders of keys do with the others.
+#: Threads reserved for providers and for people who unsubscribe.
 OUTSIDE_THREADS = 4
-#: Threads for monitoring. What it asks is kept, so more would only wait for each other.
+#: Threads for monitoring. Its answers are cached, so more would only wait for each other.
 MONITORING_THREADS = 2
 
 _P = ParamSpec("_P")
@@ -27,7 +26,7 @@ _T = TypeVar("_T")
 _outside: RunVar[CapacityLimiter] = RunVar("notifier.outside")
 _monitoring: RunVar[CapacityLimiter] = RunVar("notifier.monitoring")
 
-#: After this somebody else's search has ended. Seconds.
+#: By then another search has ended. Seconds.
 _AGAIN_SECONDS = 5
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
@@ -65,16 +65,9 @@ class Replays:
             # What is rejected again while we replay is for the next run, or there would be no end.
             until = begun.at if selection.until is None else min(begun.at, selection.until)
             selection = replace(selection, until=until)
-        run = _Replay(self._rejections, begun.id, publish, again=again)
-        last: UUID | None = None
-        while page := self._rejections.page(selection, after=last, again=again):
-            run.work_off(page)
-            last = page[-1].id
-            if progress:
-                progress(run.tally)
-        run.miss(selection.ids)
-        self._operating.note(begun.id, run.tally, is_finished=True)
-        return result(begun.id, run.tally, run.skipped)
+        found = self._replay(selection, publish, begun.id, again=again, progress=progress)
+        self._operating.note(begun.id, found.tally, is_finished=True)
+        return result(begun.id, found.tally, found.skipped)
 
     def purge_rejected(
         self,
@@ -133,20 +126,45 @@ class Replays:
         return self._work_off_dead(ids, queue, lambda _: "", "purge_dead", operator, reason)
 
     def _preview_replay(self, selection: RejectedSelection, *, again: bool) -> ActionResult:
-        run = _Replay(self._rejections, None, lambda _: None, again=again)
-        last: UUID | None = None
-        while page := self._rejections.page(selection, after=last, again=again):
-            run.work_off(page)
-            last = page[-1].id
-        run.miss(selection.ids)
+        found = self._replay(selection, lambda _: None, None, again=again)
         return ActionResult(
             record_id=None,
-            matched=run.tally.matched,
-            changed=run.tally.changed,
+            matched=found.tally.matched,
+            changed=found.tally.changed,
             expired=0,
-            skipped=tuple(run.skipped),
+            skipped=tuple(found.skipped),
             codes=tuple(self._rejections.count(selection, again=again)),
         )
+
+    def _replay(
+        self,
+        selection: RejectedSelection,
+        publish: Callable[[Raw], None],
+        record: UUID | None,
+        *,
+        again: bool,
+        progress: Progress | None = None,
+    ) -> _Outcomes:
+        """Without a `record` nothing is marked."""
+        found, last = _Outcomes("rejected message"), None
+        while page := self._rejections.page(selection, after=last, again=again):
+            published: list[UUID] = []
+            try:
+                for kept in page:
+                    why = _why_not_replayed(kept, again=again)
+                    if not why:
+                        publish(_raw(kept))
+                        published.append(kept.id)
+                    found.note(str(kept.id), why)
+            finally:
+                # What was published is marked, even if the next one fails.
+                if record is not None:
+                    self._rejections.mark_replayed(published, record, found.tally)
+            last = page[-1].id
+            if progress:
+                progress(found.tally)
+        found.miss(sorted({str(value) for value in selection.ids}))
+        return found
 
     def _work_off_dead(
         self,
@@ -160,67 +178,46 @@ class Replays:
         """`act` acts on a letter, or returns why it may not."""
         selection: Mapping[str, Any] = {"all": True} if ids is None else {"ids": list(ids)}
         begun = self._operating.begin(operator, action, selection, reason)
-        tally, found = ActionCounts(), set[str]()
-        skipped: list[Skipped] = []
+        found = _Outcomes("dead letter")
 
         def handle(letter: DeadLetter) -> bool:
-            nonlocal tally
             if ids is not None and letter.id not in ids:
                 return False
-            found.add(letter.id)
             why = act(letter)
-            if why:
-                skipped.append(Skipped(letter.id, why))
-            tally += ActionCounts(1, int(not why), 0, int(bool(why)))
+            found.note(letter.id, why)
             return not why
 
         try:
             queue.each_dead_letter(handle)
         except BaseException:
-            self._operating.note(begun.id, tally, is_finished=False)
+            self._operating.note(begun.id, found.tally, is_finished=False)
             raise
-        missing = [value for value in dict.fromkeys(ids or ()) if value not in found]
-        skipped += [Skipped(value, "there is no such dead letter") for value in missing]
-        tally += ActionCounts(len(missing), 0, 0, len(missing))
-        self._operating.note(begun.id, tally, is_finished=True)
-        return result(begun.id, tally, skipped)
+        found.miss(dict.fromkeys(ids or ()))
+        self._operating.note(begun.id, found.tally, is_finished=True)
+        return result(begun.id, found.tally, found.skipped)
 
 
-class _Replay:
-    """One run over rejected messages; without a record it is a dry run."""
+class _Outcomes:
+    """What became of each message of a run, counted."""
 
-    def __init__(
-        self, rejections: Rejections, record: UUID | None, publish: Callable[[Raw], None], *, again: bool
-    ) -> None:
-        self._rejections = rejections
-        self._record = record
-        self._publish = publish
-        self._again = again
-        self._seen: set[UUID] = set()
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._seen: set[str] = set()
         self.tally = ActionCounts()
         self.skipped: list[Skipped] = []
 
-    def work_off(self, page: Sequence[KeptRejection]) -> None:
-        """Publish what may be published. What was published is marked, even if the next one fails."""
-        published: list[UUID] = []
-        try:
-            for kept in page:
-                self._seen.add(kept.id)
-                why = _why_not_replayed(kept, again=self._again)
-                if why:
-                    self.skipped.append(Skipped(str(kept.id), why))
-                else:
-                    self._publish(_raw(kept))
-                    published.append(kept.id)
-                self.tally += ActionCounts(1, int(not why), 0, int(bool(why)))
-        finally:
-            if self._record is not None:
-                self._rejections.mark_replayed(published, self._record, self.tally)
+    def note(self, id_: str, why: str) -> None:
+        """`why` it was skipped; "" if it was not."""
+        self._seen.add(id_)
+        if why:
+            self.skipped.append(Skipped(id_, why))
+        self.tally += ActionCounts(1, int(not why), 0, int(bool(why)))
 
-    def miss(self, ids: Sequence[UUID]) -> None:
-        missing = sorted(set(ids) - self._seen)
-        self.skipped += [Skipped(str(value), "there is no such rejected message") for value in missing]
-        self.tally += ActionCounts(len(missing), 0, 0, len(missing))
+    def miss(self, ids: Iterable[str]) -> None:
+        """Count those that were not there."""
+        for id_ in ids:
+            if id_ not in self._seen:
+                self.note(id_, f"there is no such {self._kind}")
 
 
 _REPLAYABLE_QUEUES = frozenset(notify_queue_name(*pair) for pair in pairs())
