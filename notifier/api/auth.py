@@ -42,11 +42,7 @@ def _wrong_key(detail: str) -> Refusal:
 
 
 def admit(rates: RateLimitRepository, holder: Holder, units: int = 1) -> None:
-    """Count `units` against the key's rate.
-
-    Raises:
-        Refusal: 429, with the time after which there is room again.
-    """
+    """Count `units` against the key's rate. Raises `Refusal`, 429, if there is no room."""
     rate = holder.rate_per_second
     if rate is None:
         return
@@ -69,11 +65,7 @@ class Needs:
         return holder
 
     def check(self, services: ApiServices, shown: HTTPAuthorizationCredentials | None) -> Holder:
-        """Who makes the request.
-
-        Raises:
-            Refusal: 401, 403 or 429.
-        """
+        """Raises `Refusal`: 401, 403 or 429."""
         holder = _holder(services.keys, shown)
         check_scope(holder, *self.scopes)
         admit(services.rates, holder)

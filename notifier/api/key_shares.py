@@ -88,11 +88,7 @@ class LongReads:
             return self._by_key.total()
 
     def begin(self, key: str) -> Callable[[], None]:
-        """Take a place; call what is returned, once, to give it back.
-
-        Raises:
-            Refusal: 429, if the key has its share; 503, if others have all places.
-        """
+        """Take a place; call the result once to give it back. Raises `Refusal`: 429 or 503."""
         headers = retry_after(_AGAIN_SECONDS)
         with self._lock:
             if self._by_key[key] >= self._most_of_key:

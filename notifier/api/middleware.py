@@ -75,11 +75,7 @@ class _Body:
         self._is_whole = False
 
     async def receive(self) -> Message:
-        """Some more of it, or that the client is gone.
-
-        Raises:
-            Refusal: 413 or 408.
-        """
+        """The next part, or that the client is gone. Raises `Refusal`: 413 or 408."""
         if self._is_whole:
             return await self._receive()
         begun = time.monotonic()

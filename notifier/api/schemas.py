@@ -176,11 +176,7 @@ class PageQuery(BaseModel):
 
     @property
     def before(self) -> UUID | None:
-        """The id at which the page before ended.
-
-        Raises:
-            WrongSelection: `after` is not one of ours.
-        """
+        """The id at which the page before ended. Raises `WrongSelection` if `after` is not one of ours."""
         return read_cursor(self.after)
 
     def next(self, ids: Sequence[UUID]) -> str | None:
@@ -235,11 +231,7 @@ def write_cursor(last: UUID) -> str:
 
 
 def read_cursor(cursor: str | None) -> UUID | None:
-    """The id in a cursor.
-
-    Raises:
-        WrongSelection: it is not one of ours.
-    """
+    """Raises `WrongSelection` if it is not one of ours."""
     if cursor is None:
         return None
     try:

@@ -34,11 +34,7 @@ _AFTER_SECONDS = CLOSE_SECONDS + 3
 
 
 def serve(settings: Settings, publish: PublishTasks) -> None:
-    """Answer requests until SIGTERM or SIGINT; what is under way is answered first.
-
-    Raises:
-        ConfigurationError: the address cannot be listened on.
-    """
+    """Until SIGTERM or SIGINT. Raises `ConfigurationError` if the address is not free."""
     shutdown = Shutdown(settings.grace_seconds)
     # uvicorn stops on these, too, and then hands them on: without ours that would be the end, tasks unpublished.
     shutdown.listen()

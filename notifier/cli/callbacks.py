@@ -31,8 +31,9 @@ from notifier.cli.output import (
 from notifier.domain.statuses import CallbackFailure, CallbackState, Status
 
 if TYPE_CHECKING:
-    from notifier.operations.callbacks import CallbackOperations, CallbackReplay, StuckEndpoint
-    from notifier.store.callbacks import CallbackFilter, CallbackView
+    from notifier.operations.callbacks import CallbackOperations, CallbackReplay
+    from notifier.operations.results import Stuck
+    from notifier.store.callbacks import CallbackFilter, CallbackView, StuckCallbacks
 
 PANEL = "Act"
 
@@ -259,7 +260,7 @@ def resume(
     ReplayEnding().report(done, as_json=as_json)
 
 
-def print_stuck(one: StuckEndpoint) -> None:
+def print_stuck(one: Stuck[StuckCallbacks]) -> None:
     """Say why callbacks do not arrive, for `notifier stuck`."""
     print_line(f"{one.late.count} × callbacks of {one.late.endpoint}: {one.why}", "bold")
     print_line(f"  since {utc(one.late.oldest)} UTC")

@@ -17,8 +17,8 @@ from notifier.cli.options import ActionOptions, PageOptions, Since, Until, group
 from notifier.cli.output import hint, print_line, print_list, utc, when
 
 if TYPE_CHECKING:
-    from notifier.operations import ActionResult
-    from notifier.operations.held_suppressions import HeldSuppressions, StuckHolding
+    from notifier.operations import ActionResult, Stuck
+    from notifier.operations.held_suppressions import HeldSuppressions, Holding
     from notifier.store.held_suppressions import HeldFilter
     from notifier.store.suppressions import SuppressionFilter
 
@@ -138,7 +138,7 @@ def _run(perform: Callable[..., ActionResult], verb: str, done: str, options: Ac
         hint("next: notifier suppressions list --since 1h")
 
 
-def print_stuck(stuck: StuckHolding) -> None:
+def print_stuck(stuck: Stuck[Holding]) -> None:
     """For `notifier stuck`."""
     print_line(stuck.why, "bold")
     for alarm in stuck.late.alarms:

@@ -32,6 +32,7 @@ from notifier.domain.statuses import FINAL_STATUSES, Channel, Reason, Status
 
 if TYPE_CHECKING:
     from notifier.operations import Stuck
+    from notifier.store.stuck import Late
 
 PANEL = "Find out"
 #: Callbacks of one notification: it has a dozen statuses to tell of.
@@ -151,7 +152,7 @@ def stuck(context: typer.Context, as_json: AsJson = False) -> None:
         raise typer.Exit(FAILED)
 
 
-def _print_stuck(one: Stuck, explained: Collection[tuple[Channel | None, Reason | None]]) -> None:
+def _print_stuck(one: Stuck[Late], explained: Collection[tuple[Channel | None, Reason | None]]) -> None:
     """`explained`: channel and reason of each open circuit, which says already what to do."""
     late = one.late
     print_line(f"{late.count} × {late.channel} {late.lane}: {one.why}", "bold")

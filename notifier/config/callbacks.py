@@ -59,11 +59,7 @@ class CallbackTable(BaseModel):
         return tuple(status for status in Status if status in FINAL_STATUSES or status in self.statuses)
 
     def keys(self, producer: str) -> tuple[bytes, ...]:
-        """What callbacks are signed with, the first secret first.
-
-        Raises:
-            ConfigurationError: a secret is not one, or refers to a variable that is not set.
-        """
+        """What callbacks are signed with, the first secret first. Raises `ConfigurationError`."""
         owner = f"callbacks of {producer}"
         return tuple(_key(owner, expand(owner, "secrets", secret.get_secret_value())) for secret in self.secrets)
 
@@ -84,11 +80,7 @@ def _key(owner: str, secret: str) -> bytes:
 
 
 def read_name_servers(text: str) -> tuple[tuple[str, int], ...]:
-    """Addresses with or without a port, and commas between.
-
-    Raises:
-        ValueError: one is neither.
-    """
+    """Addresses with or without a port, with commas between. Raises `ValueError`."""
     return tuple(_name_server(one.strip()) for one in text.split(",") if one.strip())
 
 

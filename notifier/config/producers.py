@@ -73,11 +73,7 @@ class ProducerTable(BaseModel):
 
 
 def check_producers(tables: Mapping[str, ProducerTable], senders: Collection[str]) -> None:
-    """Whether the tables go together, and with the sender identities that there are.
-
-    Raises:
-        ValueError: naming the table, and what to do.
-    """
+    """Raises `ValueError` if the tables contradict each other or name unknown sender identities."""
     owners: dict[str, str] = {}
     for name, table in tables.items():
         for user in table.broker_user:

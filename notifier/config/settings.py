@@ -195,11 +195,7 @@ class Settings(BaseSettings):
         return frozenset(host.strip().lower() for host in self.callback_allow_hosts.split(",") if host.strip())
 
     def require(self, name: Literal["database_url", "broker_url"]) -> str:
-        """The URL, in plain text.
-
-        Raises:
-            ConfigurationError: if it is not set.
-        """
+        """The URL in plain text. Raises `ConfigurationError` if it is not set."""
         value: SecretStr | None = getattr(self, name)
         if value is None:
             variable = f"NOTIFIER_{name.upper()}"

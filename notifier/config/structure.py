@@ -46,11 +46,7 @@ class ProviderTable(BaseModel):
 
     @property
     def options(self) -> dict[str, str]:
-        """Everything else in the table, as strings, with `${NAME}` replaced from the environment.
-
-        Raises:
-            ConfigurationError: for a reference to a variable that is not set.
-        """
+        """All other options as strings, `${NAME}` replaced from the environment. Raises `ConfigurationError`."""
         extra = self.model_extra or {}
         return {key: expand(f"provider {self.name}", key, str(value)) for key, value in extra.items()}
 
@@ -98,11 +94,7 @@ class Structure(BaseModel):
 
 
 def load_structure(path: Path) -> Structure:
-    """Read one notifier.toml.
-
-    Raises:
-        ConfigurationError: if it cannot be read or says something unknown.
-    """
+    """Raises `ConfigurationError` if the file cannot be read or holds an unknown setting."""
     try:
         content = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:

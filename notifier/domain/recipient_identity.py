@@ -84,11 +84,7 @@ def number_faults(number: str, field: str) -> list[Fault]:
 
 
 def ascii_domain(domain: str) -> str:
-    """The domain in A-labels and lower case.
-
-    Raises:
-        ValueError: it is none; the text says why and repeats no part of it.
-    """
+    """In A-labels and lower case. Raises `ValueError`, which repeats no part of the domain."""
     lowered = domain.lower()
     if domain.isascii() and not _A_LABEL.search(lowered):
         if len(lowered) <= _MAX_DOMAIN and _HOST.fullmatch(lowered):

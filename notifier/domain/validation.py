@@ -104,11 +104,7 @@ def read_message(value: Mapping[str, Any], channel: Channel, lane: Lane, *, now:
 
 
 def check(message: Message, channel: Channel, lane: Lane) -> Message:
-    """The same checks for a producer before it publishes. Returns the message with its channel and lane set.
-
-    Raises:
-        InvalidMessage: with every fault.
-    """
+    """The same checks for a producer; sets channel and lane. Raises `InvalidMessage` with every fault."""
     entry = read_message(message.model_dump(exclude_none=True), channel, lane, now=datetime.now(UTC))
     if entry.message is None:
         raise InvalidMessage(entry.faults)

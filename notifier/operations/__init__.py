@@ -11,9 +11,9 @@ be run again: what it had changed no longer matches.
 from __future__ import annotations
 
 from notifier.domain.errors import WrongSelection
-from notifier.operations.notifications import CANCELLABLE, RETRYABLE, Operations, Resolution, Stuck
+from notifier.operations.notifications import CANCELLABLE, RETRYABLE, Operations, Resolution
 from notifier.operations.rejected import DeadQueue, Replays
-from notifier.operations.results import ActionResult, Progress, Skipped
+from notifier.operations.results import ActionResult, Progress, Skipped, Stuck
 from notifier.store.operator_actions import ActionCounts, Selection
 from notifier.store.rejected import RejectedSelection
 

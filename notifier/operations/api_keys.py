@@ -149,11 +149,7 @@ class ApiKeys:
         self._producers = producers
 
     def create(self, grants: Grants, *, operator: str) -> NewKey:
-        """Make a key.
-
-        Raises:
-            WrongSelection: the grants do not go together; the text says why.
-        """
+        """Raises `WrongSelection` if the grants do not go together."""
         _check(grants)
         return self._make(_columns(grants), operator, "create_key")
 
@@ -175,11 +171,7 @@ class ApiKeys:
         return made
 
     def revoke(self, key_id: str, *, operator: str, reason: str | None = None) -> bool:
-        """End a key now. Returns whether it was not revoked before.
-
-        Raises:
-            NotFound: there is no such key.
-        """
+        """End a key now. Returns whether it was not revoked before. Raises `NotFound`."""
         self._repository.view(key_id)
         begun = self._operating.begin(operator, "revoke_key", {"key": key_id}, reason)
         changed = self._repository.revoke(key_id)

@@ -10,7 +10,7 @@ from uuid import UUID
 from notifier.config.callbacks import CallbackTable
 from notifier.domain.errors import NotFound, WrongSelection
 from notifier.domain.statuses import CallbackFailure
-from notifier.operations.results import Progress, by_id, run_pages
+from notifier.operations.results import Progress, Stuck, by_id, run_pages
 from notifier.store.callbacks import (
     LATE_SECONDS,
     CallbackFilter,
@@ -49,15 +49,6 @@ class CallbackReplay:
     changed: int
     #: Of a dry run.
     groups: Sequence[ReplayGroup] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class StuckEndpoint:
-    """An endpoint whose callbacks do not arrive: why, and what to do."""
-
-    late: StuckCallbacks
-    why: str
-    fix: str
 
 
 class CallbackOperations:
@@ -127,11 +118,7 @@ class CallbackOperations:
         return CallbackReplay(begun.id, tally.changed)
 
     def resume(self, endpoint: str, *, operator: str, reason: str | None = None) -> CallbackReplay:
-        """Call a suspended endpoint again, with what was parked because of that.
-
-        Raises:
-            NotFound: no endpoint of this name is suspended.
-        """
+        """Call a suspended endpoint again, with what was parked because of that. Raises `NotFound`."""
         suspended = [view.endpoint for view in self._repository.endpoints() if view.suspended_at is not None]
         if endpoint not in suspended:
             known = ", ".join(suspended) or "none"
@@ -142,9 +129,9 @@ class CallbackOperations:
         wanted = CallbackFilter(endpoint=endpoint, failure=CallbackFailure.SUSPENDED)
         return self.replay(wanted, operator=operator, reason=reason)
 
-    def stuck(self) -> list[StuckEndpoint]:
+    def stuck(self) -> list[Stuck[StuckCallbacks]]:
         """The oldest first."""
-        return [StuckEndpoint(late, *_in_words(late)) for late in self._repository.stuck()]
+        return [Stuck(late, *_in_words(late)) for late in self._repository.stuck()]
 
 
 def _check(wanted: CallbackFilter | None, ids: Sequence[UUID]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from notifier.domain.errors import WrongSelection
-from notifier.operations.results import ActionResult, Progress, result, run_pages
+from notifier.operations.results import ActionResult, Progress, Stuck, result, run_pages
 from notifier.store.held_suppressions import HeldFilter, HeldSuppressionRepository, HeldView
 from notifier.store.mass_alarm import Alarm, AlarmRepository
 from notifier.store.operator_actions import ActionCounts, Operating
@@ -32,18 +32,8 @@ class Holding:
     held: int
 
 
-@dataclass(frozen=True, slots=True)
-class StuckHolding:
-    """What waits, why, and what to do."""
-
-    late: Holding
-    why: str
-    fix: str
-
-
 class HeldSuppressions:
-    """Thread-safe: it holds nothing but the store. Every method raises `ServiceUnavailable`; the pages until then
-    are done."""
+    """Thread-safe. Every method raises `ServiceUnavailable`; the pages until then are done."""
 
     def __init__(
         self, repository: HeldSuppressionRepository, alarms: AlarmRepository, operating: Operating
@@ -56,9 +46,9 @@ class HeldSuppressions:
         alarms, held = tuple(self._alarms.active()), self._repository.count(HeldFilter())
         return Holding("bounces_held", alarms, held) if alarms or held else None
 
-    def stuck(self) -> StuckHolding | None:
+    def stuck(self) -> Stuck[Holding] | None:
         found = self.holding()
-        return None if found is None else StuckHolding(found, *in_words(found))
+        return None if found is None else Stuck(found, *in_words(found))
 
     def page(self, wanted: HeldFilter, *, limit: int, before: UUID | None = None) -> Sequence[HeldView]:
         """Newest first."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import assert_never
@@ -12,7 +11,16 @@ from uuid import UUID
 from notifier.domain.errors import WrongSelection
 from notifier.domain.statuses import Status, sources_of
 from notifier.operations.explanations import late_in_words, why_not_cancelled, why_not_resolved, why_not_retried
-from notifier.operations.results import ActionResult, Progress, Skipped, by_id, event_text, result, run_pages
+from notifier.operations.results import (
+    ActionResult,
+    Progress,
+    Skipped,
+    Stuck,
+    by_id,
+    event_text,
+    result,
+    run_pages,
+)
 from notifier.store.operator_actions import ActionCounts, Begun, Move, Operating, Seen, Selection
 from notifier.store.search import Filter
 from notifier.store.stuck import Late, Lateness
@@ -32,20 +40,8 @@ class Resolution(StrEnum):
     RESEND = "resend"  #: it did not, or a second copy is better than none
 
 
-@dataclass(frozen=True, slots=True)
-class Stuck:
-    """Notifications that are late for the same cause: why, and what to do."""
-
-    late: Late
-    why: str
-    fix: str
-
-
 class Operations:
-    """Actions on notifications. Thread-safe: it holds nothing but the store.
-
-    Every method raises `ServiceUnavailable` when the database cannot be used now; the pages until then are done.
-    """
+    """Thread-safe. Every method raises `ServiceUnavailable`; the pages until then are done."""
 
     def __init__(self, operating: Operating, lateness: Lateness) -> None:
         self._operating = operating
@@ -131,7 +127,7 @@ class Operations:
         move = Move(to, (Status.UNKNOWN,), event_text(verb, operator, reason, begun), begun.at)
         return self._run(selection, begun, move, why_not_resolved, progress)
 
-    def stuck(self, *, ids: int = 10) -> list[Stuck]:
+    def stuck(self, *, ids: int = 10) -> list[Stuck[Late]]:
         """Oldest first; each with the ids of its `ids` oldest notifications."""
         return [Stuck(late, *late_in_words(late)) for late in self._lateness.late(ids=ids)]
 

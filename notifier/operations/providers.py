@@ -145,11 +145,7 @@ class ProviderOperations:
         )
 
     def pause(self, provider: str, *, operator: str, reason: str | None) -> None:
-        """Stop calling it; what only it could send waits.
-
-        Raises:
-            NotFound: it is not configured.
-        """
+        """Stop calling it; what only it could send waits. Raises `NotFound`."""
         self._record(provider, operator, "pause", reason)
         self._health.set_paused(provider, True)
 
@@ -164,11 +160,7 @@ class ProviderOperations:
         self._circuits.close_all(provider)
 
     def weigh(self, provider: str, weight: int | None, *, operator: str, reason: str | None) -> None:
-        """Set its share of the traffic; None: the configured one.
-
-        Raises:
-            NotFound: it is not configured.
-        """
+        """Set its share of the traffic; None: the configured one. Raises `NotFound`."""
         self._record(provider, operator, "weigh", reason, weight=weight)
         self._health.set_weight(provider, weight)
 

@@ -29,10 +29,7 @@ class DeadQueue(Protocol):
 
 
 class Replays:
-    """Actions on what never became a notification: rejected messages and dead letters. Thread-safe.
-
-    Every method raises `ServiceUnavailable` when the database cannot be used now; the pages until then are done.
-    """
+    """Thread-safe. Every method raises `ServiceUnavailable`; the pages until then are done."""
 
     def __init__(self, operating: Operating, rejections: Rejections) -> None:
         self._operating = operating
@@ -78,11 +75,7 @@ class Replays:
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> ActionResult:
-        """Delete rejected messages for good.
-
-        Raises:
-            WrongSelection: it selects nothing.
-        """
+        """Delete rejected messages for good. Raises `WrongSelection` if nothing is selected."""
         _check_rejected(selection)
         if dry_run:
             codes = self._rejections.count(selection)
@@ -118,11 +111,7 @@ class Replays:
     def purge_dead(
         self, ids: Sequence[str] | None, queue: DeadQueue, *, operator: str, reason: str | None = None
     ) -> ActionResult:
-        """Delete dead letters for good. None for `ids` is all of them.
-
-        Raises:
-            NotFound: the broker has no dead queue.
-        """
+        """Delete dead letters for good; None: all. Raises `NotFound` if there is no dead queue."""
         return self._work_off_dead(ids, queue, lambda _: "", "purge_dead", operator, reason)
 
     def _preview_replay(self, selection: RejectedSelection, *, again: bool) -> ActionResult:

@@ -52,8 +52,7 @@ class ReleaseResult:
 
 
 class Restored:
-    """Thread-safe. Each change leaves an operator record. Every method raises `ServiceUnavailable`; the pages
-    until then are done."""
+    """Thread-safe. Every method raises `ServiceUnavailable`; the pages until then are done."""
 
     def __init__(self, repository: RestoredRepository, operating: Operating) -> None:
         self._repository = repository

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 from uuid import UUID
 
 from notifier.store.operator_actions import ActionCounts, Begun, SelectionGroup
 from notifier.store.rejected import CodeCount
+
+L = TypeVar("L")
 
 #: Called after each page with the counts so far. What it raises ends the run.
 Progress = Callable[[ActionCounts], None]
@@ -39,6 +42,15 @@ class ActionResult:
     groups: tuple[SelectionGroup, ...] = ()
     #: Of a dry run over rejected messages.
     codes: tuple[CodeCount, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck(Generic[L]):
+    """What is late or held: why, and what to do."""
+
+    late: L
+    why: str
+    fix: str
 
 
 def result(record: UUID, tally: ActionCounts, skipped: Sequence[Skipped]) -> ActionResult:

@@ -60,11 +60,7 @@ class RetentionJob:
     def run(
         self, *, seconds: float | None = None, progress: Callable[[RetentionRun], None] | None = None
     ) -> RetentionRun:
-        """Do all of it, or what `seconds` are enough for.
-
-        Raises:
-            ServiceUnavailable: the database went away; the pages until then are done.
-        """
+        """Do all, or what `seconds` allow. Raises `ServiceUnavailable`; the pages until then are done."""
         kept = RetentionRun()
         over = None if seconds is None else time.monotonic() + seconds
         try:

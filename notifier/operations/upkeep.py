@@ -45,11 +45,7 @@ class Upkeep:
         return {name: self._run(name) for name in names}
 
     def run_late(self) -> dict[str, Any]:
-        """Run the first step that did not succeed in time and that nobody is at.
-
-        Raises:
-            ServiceUnavailable: the database is away, and with it every step.
-        """
+        """Run the first step that is late and that nobody runs. Raises `ServiceUnavailable`."""
         name = self._repository.take_late(list(self._steps))
         return {} if name is None else self.run([name])
 

@@ -62,11 +62,7 @@ class Sealer:
         return b"".join((self.header, nonce, sealed))
 
     def open(self, place: str, sealed: bytes) -> bytes:
-        """What was sealed for this place.
-
-        Raises:
-            CannotOpen: its key is not here, or it is not what was sealed.
-        """
+        """Raises `CannotOpen` if the key is missing, or this was not sealed for this place."""
         key_id, start = _key_of(sealed)
         cipher = self._ciphers.get(key_id)
         if cipher is None:
@@ -131,11 +127,7 @@ def read_keys(text: str) -> dict[str, bytes]:
 
 
 def new_key(key_id: str) -> str:
-    """A key as NOTIFIER_ENCRYPTION_KEYS takes it.
-
-    Raises:
-        ValueError: the id is not one.
-    """
+    """A key as NOTIFIER_ENCRYPTION_KEYS takes it. Raises `ValueError` if the id is none."""
     if not _KEY_ID.fullmatch(key_id):
         raise ValueError("an id has letters, digits, '.', '_' or '-', at most 32 of them")
     return f"{key_id}:{base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}"

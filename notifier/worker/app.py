@@ -22,11 +22,7 @@ from notifier.worker.tasks import Process, add_tasks
 
 
 def make_app(settings: Settings, process: Process | None = None) -> Celery:
-    """The Celery application for these settings; its tasks work with `process`.
-
-    Raises:
-        ConfigurationError: without a broker URL.
-    """
+    """Its tasks work with `process`. Raises `ConfigurationError` without a broker URL."""
     broker = topology.verified(settings.require("broker_url"))
     amqp = _RedisAMQP if topology.is_redis(broker) else _RabbitAMQP
     app = Celery("notifier", amqp=amqp, control=QuestionsControl, events=ImpatientEvents, set_as_current=True)

@@ -24,10 +24,7 @@ T = TypeVar("T")
 
 
 class _LoopThread:
-    """An event loop in a thread of its own: Celery has no asyncio, its task threads hand coroutines over.
-
-    uvloop where it is installed.
-    """
+    """An event loop in a thread of its own, for Celery's task threads. uvloop where it is installed."""
 
     def __init__(self, name: str) -> None:
         self.loop = _new_loop()
@@ -64,10 +61,7 @@ class CallbackLoop:
 
 
 class DeliveryLoop:
-    """The event loop that a worker process delivers on, with the providers that live on it.
-
-    `stop` is set when the process is to end.
-    """
+    """The event loop of deliveries and their providers. `stop` is set when the process is to end."""
 
     def __init__(self, services: DeliveryServices, stop: threading.Event | None = None) -> None:
         self._services = services

@@ -203,11 +203,7 @@ def cancel_one(
 
 
 def _done(notification: UUID, result: ActionResult) -> Done:
-    """The answer to an action on one notification.
-
-    Raises:
-        Refusal: 409, if it was left alone.
-    """
+    """Raises `Refusal`, 409, if it was left alone."""
     if not result.changed:
         raise Refusal(409, result.skipped[0].why if result.skipped else "it changed meanwhile, try again")
     return Done(id=notification, record_id=result.record_id)

@@ -63,11 +63,7 @@ def _add_route(router: APIRouter, receipts: Receipts, kind: str, webhook: type[W
 
 
 def _number(text: str) -> int:
-    """A number in a webhook's address.
-
-    Raises:
-        Refusal: 404, for anything else, however long it is.
-    """
+    """Raises `Refusal`, 404, for anything but digits."""
     if not re.fullmatch(r"[0-9]{1,100}", text):
         raise Refusal(404, "there is no such address")
     return int(text)
@@ -85,11 +81,7 @@ async def _read(request: Request) -> WebhookRequest:
 
 
 async def read_body(request: Request) -> bytes:
-    """The body, if it is small and comes in time.
-
-    Raises:
-        Refusal: 413 or 408.
-    """
+    """The body, if it is small and comes in time. Raises `Refusal`: 413 or 408."""
     if (declared_size(request.headers) or 0) > MAX_BODY_BYTES:
         raise Refusal(413, _TOO_LARGE)
     body = b""
