@@ -33,21 +33,20 @@ from notifier.domain.statuses import Lane
 
 _ABOUT = """Send mail and SMS, and find out what became of them.
 
-Every request but those for monitoring has a key: `Authorization: Bearer ntf_live_…`. With one that begins with
-`ntf_test_` nothing goes out. Whatever is wrong is answered as `application/problem+json`, with everything that is
-wrong at once.
+Every request except those of monitoring needs a key: `Authorization: Bearer ntf_live_…`. With a key that begins
+with `ntf_test_` nothing is sent. Errors are `application/problem+json` and name everything that is wrong at once.
 """
 
 #: Status → when. What any route with a key may answer.
 _REFUSALS = {
     400: "The body is not JSON.",
-    401: "No key, or not a valid one.",
+    401: "No valid key.",
     403: "The key does not allow it.",
-    404: "There is no such thing, or it is another producer's.",
-    408: "The body was not here in time.",
-    409: "It does not go with what happened before.",
+    404: "It does not exist, or it is another producer's.",
+    408: "The body did not arrive in time.",
+    409: "It conflicts with what happened before.",
     413: "The body is too large.",
-    415: "The body is not said to be of a type that is taken.",
+    415: "The type of the body is not accepted.",
     422: "Something is wrong with the request; `errors` says what.",
     429: "Too fast for this key; come back after `Retry-After` seconds.",
     500: "The service failed on it.",
@@ -61,7 +60,7 @@ def make_app(
     lifespan: Lifespan[FastAPI] | None = None,
     timeouts: ClientTimeouts = ClientTimeouts(),  # noqa: B008 - it cannot change
 ) -> FastAPI:
-    """The application, working with `services`; without one it can only describe itself."""
+    """Without `services` it can only describe itself."""
     app = FastAPI(
         title="notifier",
         version=_version(),
@@ -69,7 +68,7 @@ def make_app(
         lifespan=lifespan,
         # The names that generated clients get.
         generate_unique_id_function=lambda route: route.name,
-        # A page of the framework's would load its scripts from elsewhere.
+        # FastAPI's pages load their scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
@@ -83,7 +82,7 @@ def make_app(
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:
-        # Written once: it needs no key, and the framework would go through all of it each time.
+        # Serialized once: it needs no key, and FastAPI would do it for each request.
         if not hasattr(app.state, "openapi"):
             app.state.openapi = json.dumps(app.openapi(), ensure_ascii=False).encode()
         return Response(app.state.openapi, media_type="application/json")
@@ -107,12 +106,12 @@ def _add_routes(app: FastAPI, services: ApiServices | None) -> None:
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document: the framework's, with the contract's schemas in it."""
+    """FastAPI's OpenAPI document, with the contract's schemas in it."""
     if app.openapi_schema is None:
         found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         schemas = found["components"]["schemas"]
         schemas |= _contract() | _schemas(Problem)
-        # The framework's own form of errors, which no route answers.
+        # FastAPI's own form of errors, which no route returns.
         schemas.pop("HTTPValidationError", None)
         schemas.pop("ValidationError", None)
         app.openapi_schema = found

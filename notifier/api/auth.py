@@ -33,7 +33,7 @@ def _holder(keys: ApiKeys, shown: HTTPAuthorizationCredentials | None) -> Holder
         raise _wrong_key("no key is given: send `Authorization: Bearer ntf_live_…`, or `ntf_test_…`")
     holder = keys.holder(shown.credentials)
     if holder is None:
-        raise _wrong_key("the key is not, or not any more, a valid one")
+        raise _wrong_key("the key is not valid")
     return holder
 
 

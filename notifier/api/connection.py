@@ -52,9 +52,9 @@ def _plain(status: int, detail: str, *headers: str) -> bytes:
 
 
 _NO_PLACE = _plain(503, "too many connections, try again", "Retry-After: 1")
-_TOO_SLOW = _plain(408, "the headers of the request were not here in time")
+_TOO_SLOW = _plain(408, "the headers of the request did not arrive in time")
 _NO_HTTP = {
-    400: _plain(400, "this is no request of HTTP/1.1"),
+    400: _plain(400, "this is not an HTTP/1.1 request"),
     431: _plain(431, "the headers of the request are too large"),
 }
 
@@ -79,8 +79,6 @@ class ClientConnection(H11Protocol):
         self._is_stopping = False
         self._timer: asyncio.TimerHandle | None = None
 
-    # What the transport says.
-
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.peer = peer_of(transport.get_extra_info("peername"))
@@ -90,7 +88,7 @@ class ClientConnection(H11Protocol):
             self._is_refused = True
             self.transport.write(_NO_PLACE)
             if self._limit.may_linger(self):
-                # Closed at once, with its request unread, the client would not see the answer.
+                # If it were closed at once, with its request unread, the client would not see the answer.
                 transport.write_eof()
             else:
                 self.transport.close()
@@ -112,8 +110,6 @@ class ClientConnection(H11Protocol):
         super().resume_writing()
         self._since = self.loop.time()
 
-    # What uvicorn says.
-
     def on_response_complete(self) -> None:
         self._has_begun = False
         self._since = self.loop.time()
@@ -121,7 +117,7 @@ class ClientConnection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
-            # uvicorn does not hand on why; h11 keeps more than this only of heads that are too large.
+            # uvicorn does not pass on why; h11 keeps more than this only of heads that are too large.
             size = len(self.conn.trailing_data[0])
             self.transport.write(_NO_HTTP[431 if size > _MAX_HEAD_BYTES else 400])
         self.transport.close()
@@ -134,8 +130,6 @@ class ClientConnection(H11Protocol):
             self.cycle.keep_alive = False
         else:
             self.transport.close()
-
-    # How long it is waited for.
 
     def eviction_rank(self) -> float | None:
         self._note()

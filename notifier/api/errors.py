@@ -1,6 +1,6 @@
-"""How the API says no: RFC 9457 `application/problem+json`, with every fault at once and never a trace.
+"""Errors of the API: RFC 9457 `application/problem+json`, with every fault at once and never a trace.
 
-A fault names its place: `pointer`, a JSON pointer (RFC 6901) into the body, or `parameter`, one of the address.
+A fault names its place: `pointer`, a JSON pointer (RFC 6901) into the body, or `parameter`, one of the URL.
 """
 
 from __future__ import annotations
@@ -71,11 +71,11 @@ def status_of(faults: Sequence[Fault]) -> int:
 def refusal(faults: Sequence[Fault], value: Any = None) -> Refusal:
     """`value` is the message's JSON."""
     status = status_of(faults)
-    return Refusal(status, _DETAILS.get(status, "the request is not right"), errors_of(faults, value))
+    return Refusal(status, _DETAILS.get(status, "the request is not valid"), errors_of(faults, value))
 
 
 _DETAILS = {
-    413: "there is too much of it",
+    413: "it is too large",
     409: "it was used before, for something else",
     403: "this key or its producer may not send it",
     500: "the service failed on it; it is logged",
@@ -152,7 +152,7 @@ def _refused(error: HTTPException) -> JSONResponse:
 
 def _not_valid(error: RequestValidationError) -> JSONResponse:
     status = 400 if any(detail["type"] == "json_invalid" for detail in error.errors()) else 422
-    return problem(status, "the request is not right", [_of_request(detail) for detail in error.errors()])
+    return problem(status, "the request is not valid", [_of_request(detail) for detail in error.errors()])
 
 
 _ANSWERS: Mapping[type[Exception], Callable[[Any], JSONResponse]] = {
@@ -165,7 +165,7 @@ _ANSWERS: Mapping[type[Exception], Callable[[Any], JSONResponse]] = {
     TemplateInvalid: lambda error: problem(422, f"the template {error.name} is broken: notifier templates check"),
     # What the database said stays in the log: it may name hosts and users.
     StatementCancelled: lambda _: _away(
-        "it took the database too long, and nothing was done; ask for less at once, as by a shorter time"
+        "the database took too long, and nothing was done; ask for less, for example a shorter time"
     ),
     ServiceUnavailable: lambda _: _away("the record cannot be used now; nothing was done, try again"),
 }

@@ -1,6 +1,6 @@
-"""Everything that a search finds, as CSV or JSON lines: written page by page, so that memory stays bounded.
+"""Everything that a search finds, as CSV or JSON lines, written page by page to bound memory.
 
-A failure in the middle breaks the connection off: a file that ends properly is whole.
+A failure in the middle breaks the connection: a file that ends properly is complete.
 """
 
 from __future__ import annotations

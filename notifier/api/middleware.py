@@ -1,5 +1,4 @@
-"""Round every request: nothing larger than the limit is read, nobody is waited for without end, and no fault of
-ours gets out as a trace."""
+"""Around every request: a limit for the body, a deadline for it, and no trace of our own faults in the answer."""
 
 from __future__ import annotations
 
@@ -49,7 +48,7 @@ class Shield:
         try:
             await self._app(scope, body.receive, noted)
         except ClientDisconnect:
-            # Before its body was whole: nobody is there to be answered, and nothing was done.
+            # Before its body was complete: nothing was done, and nobody is there to be answered.
             return
         except asyncio.CancelledError:
             # The grace is over; uvicorn would log a trace for each request that is still under way.
@@ -59,7 +58,7 @@ class Shield:
         except Exception as error:
             log_failure("api.failed", error)
             if has_started:
-                # The response cannot be taken back: without its end the client knows that it is not whole.
+                # The response cannot be taken back; without its end the client knows that it is incomplete.
                 raise BrokenOff from None
             await problem(500, "the service failed on this request; it is logged")(scope, receive, send)
 
@@ -70,7 +69,7 @@ class _Body:
         self._limit = limit
         self._timeouts = timeouts
         self._size = 0
-        #: Seconds in which we had nothing to do but wait for it.
+        #: Seconds in which we only waited for it.
         self._waited = 0.0
         self._is_whole = False
 
@@ -84,7 +83,7 @@ class _Body:
             async with asyncio.timeout(most - self._waited):
                 message = await self._receive()
         except TimeoutError:
-            raise Refusal(408, "the body was not here in time: send it without a pause") from None
+            raise Refusal(408, "the body did not arrive in time: send it without a pause") from None
         self._waited += time.monotonic() - begun
         self._size += len(message.get("body", b""))
         self._is_whole = not message.get("more_body", False)

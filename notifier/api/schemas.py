@@ -237,7 +237,7 @@ def read_cursor(cursor: str | None) -> UUID | None:
     try:
         return UUID(bytes=base64.b64decode(cursor + "==", altchars=b"-_", validate=True))
     except ValueError:
-        raise WrongSelection("after is no `next` of an earlier page") from None
+        raise WrongSelection("after is not the `next` of an earlier page") from None
 
 
 def _text(body: bytes) -> Body:

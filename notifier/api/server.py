@@ -28,15 +28,14 @@ from notifier.runtime.connection_limit import ConnectionLimit, connections_withi
 from notifier.runtime.garbage_collection import tune_gc
 from notifier.runtime.shutdown import Shutdown
 
-#: Of the grace, so much is left for what comes after the requests: tasks to be published, connections to be
-#: closed.
+#: The part of the grace for what comes after the requests: publish tasks, close connections.
 _AFTER_SECONDS = CLOSE_SECONDS + 3
 
 
 def serve(settings: Settings, publish: PublishTasks) -> None:
     """Until SIGTERM or SIGINT. Raises `ConfigurationError` if the address is not free."""
     shutdown = Shutdown(settings.grace_seconds)
-    # uvicorn stops on these, too, and then hands them on: without ours that would be the end, tasks unpublished.
+    # uvicorn stops on signals, too, and then raises them again: that would end us with tasks unpublished.
     shutdown.listen()
     listener = _listen(settings.api_host, settings.api_port)
     threads = settings.api_threads + OUTSIDE_THREADS + MONITORING_THREADS
@@ -74,7 +73,7 @@ def server_config(
         ws="none",
         # Ours is set up already, and an access log would hold addresses: searches have them in their query.
         log_config=None,
-        # Its warnings are about what strangers send: they could fill a disk with them.
+        # Its warnings are about what strangers send, who could fill a disk with them.
         log_level="error",
         access_log=False,
         server_header=False,
@@ -104,7 +103,7 @@ class _Server(uvicorn.Server):
 
 
 def _listen(host: str, port: int) -> socket:
-    # uvicorn would end the program by itself, without saying which setting is at fault.
+    # uvicorn would end the program without naming the setting at fault.
     try:
         return create_server((host, port), family=AF_INET6 if ":" in host else AF_INET, backlog=2048)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""For load balancers and monitoring. Without a key: they tell counts, and nothing about a person."""
+"""For load balancers and monitoring. No key is needed: there are counts, and nothing about a person."""
 
 from __future__ import annotations
 

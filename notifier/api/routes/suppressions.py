@@ -1,4 +1,4 @@
-"""Suppressions. Whoever is asked about stands in the body: an address of the service is written to logs."""
+"""Suppressions. The recipient is in the body, because URLs are written to logs."""
 
 from __future__ import annotations
 
@@ -119,5 +119,5 @@ def suppress(suppressions: SuppressionsDep, holder: Operator, wanted: Suppress) 
 def lift_suppression(suppressions: SuppressionsDep, holder: Operator, wanted: Lift) -> Lifted:
     """Lift a suppression. The record keeps it, with who ended it."""
     if not suppressions.lift(source=f"operator:{holder.operator}", **dict(wanted)):
-        raise Refusal(404, "they have no suppression of that scope and reason")
+        raise Refusal(404, "there is no suppression with this scope and reason")
     return Lifted(is_lifted=True)

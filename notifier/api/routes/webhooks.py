@@ -94,5 +94,5 @@ async def read_body(request: Request) -> bytes:
     except ClientDisconnect:
         raise Refusal(400, "the request was broken off") from None
     except TimeoutError:
-        raise Refusal(408, f"the body was not here within {BODY_SECONDS:g} s") from None
+        raise Refusal(408, f"the body did not arrive within {BODY_SECONDS:g} s") from None
     return body
