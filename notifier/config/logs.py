@@ -138,9 +138,9 @@ def _quieten_libraries() -> None:
 
 
 def _keep_unless_lost_acknowledgement(record: logging.LogRecord) -> bool:
-    """One calm line for each task in hand whose acknowledgement is lost with the connection to the broker.
+    """One line of level info for each task whose acknowledgement is lost with the connection to the broker.
 
-    The broker gives it out again, and the next worker finds nothing left to claim.
+    The broker delivers it again, and the next worker finds nothing left to claim.
     """
     if not str(record.msg).startswith(("Couldn't ack ", "Couldn't reject ")):
         return True

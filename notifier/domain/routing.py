@@ -57,7 +57,7 @@ class Standing:
     is_slow: bool = False
     #: The notifications whose calls opened the circuit, or probed it: none of them probes again.
     probers: frozenset[UUID] = frozenset()
-    #: Where messages of its sender were refused: one to another place tells more.
+    #: Where messages of its sender were refused: one to another destination is a better probe.
     refused_destinations: frozenset[str] = frozenset()
 
     @property
@@ -99,12 +99,12 @@ class Route:
 
     #: To be called in this order, while the one before surely did not take it.
     providers: tuple[str, ...]
-    #: The one of them that is only tried to find out whether it works again.
+    #: The one that is only called to find out whether it works again.
     probe: str | None = None
-    #: Nobody can be called now: wait so long, for this reason.
+    #: If no provider can be called now: how long to wait, and why.
     wait_seconds: float = 0.0
     reason: Reason = Reason.NOT_CONFIGURED
-    #: A provider that is configured is left out now: what the others do not serve, it may.
+    #: A configured provider is left out now, which may serve what the others do not.
     is_partial: bool = False
 
 

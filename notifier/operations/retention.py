@@ -1,8 +1,8 @@
 """Retention: what is redacted, deleted and dropped, and when; by the tables `[retention.<channel>]`.
 
 Redacting comes first, and dropping before deleting: what goes with its month need not be deleted row by row. A
-month holds both channels, so it is dropped when it lies behind the longer of their times; the rest of the channel
-with the shorter one is deleted in pages.
+month holds both channels, so it is dropped after the longer of their times; the rest of the channel with the
+shorter one is deleted in pages.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from notifier.domain.statuses import Channel
 from notifier.store.retention import RetentionRepository, Span, Walked
 from notifier.store.schema.partitions import LAST_ID, Month, first_id
 
-#: On this day of a month the walks begin at the beginning: an id may be older than the mark when it arrives.
+#: On this day of a month the walks start from the beginning: an id may be older than the mark when it arrives.
 _WHOLE_WALK_DAY = 1
 
 
@@ -37,17 +37,13 @@ class RetentionRun:
     held: list[str] = field(default_factory=list)
     #: Months whose tables were in use; the next run tries again.
     in_use: list[str] = field(default_factory=list)
-    #: It came to the end; otherwise the next run goes on.
+    #: Otherwise the next run goes on.
     is_complete: bool = True
 
     @property
     def is_empty(self) -> bool:
         counts = (*self.redacted.values(), *self.deleted.values(), *self.rejected.values(), self.wiped)
         return not any(counts) and not self.dropped
-
-
-class _Enough(Exception):
-    """The time of this run is over."""
 
 
 class RetentionJob:
@@ -63,14 +59,12 @@ class RetentionJob:
         """Do all, or what `seconds` allow. Raises `ServiceUnavailable`; the pages until then are done."""
         kept = RetentionRun()
         over = None if seconds is None else time.monotonic() + seconds
-        try:
-            for _ in self._steps(kept):
-                if progress:
-                    progress(kept)
-                if over is not None and time.monotonic() > over:
-                    raise _Enough
-        except _Enough:
-            kept.is_complete = False
+        for _ in self._steps(kept):
+            if progress:
+                progress(kept)
+            if over is not None and time.monotonic() > over:
+                kept.is_complete = False
+                break
         return kept
 
     def preview(self) -> RetentionRun:
@@ -136,8 +130,8 @@ class RetentionJob:
             yield
 
     def _drop(self, month: Month, kept: RetentionRun) -> Iterator[None]:
-        """Keys and callbacks of its notifications first: they lie in tables without months. A run that ends in
-        between has forgotten keys of notifications that are still there, and too old to be repeated."""
+        """Keys and callbacks of its notifications first: their tables have no months. A run that ends in between
+        has deleted keys of notifications that still exist, but are too old to be repeated."""
         if self._repository.live_in(month):
             kept.held.append(month.name)
             return
@@ -150,7 +144,7 @@ class RetentionJob:
 
     def _cutoffs(self) -> dict[Channel, UUID]:
         days = {channel: table.drop_after_days for channel, table in self._tables.items()}
-        return {channel: self._before(count) for channel, count in days.items() if count is not None}
+        return {channel: first_id(self._end(count)) for channel, count in days.items() if count is not None}
 
     def _behind(self, cutoffs: Mapping[Channel, UUID]) -> list[Month]:
         """Months that are older than every channel keeps."""
@@ -164,14 +158,11 @@ class RetentionJob:
         return len(cutoffs) == len(Channel) and before == min(cutoffs.values())
 
     def _spans(self, channel: Channel, days: int) -> tuple[Span, Span]:
-        """What is so old by its ids; and what was accepted so long ago under an id of a time to come: a clock was
-        wrong when that was made, and it would be kept for too long."""
+        """What is that old by its ids; and what was accepted that long ago under an id in the future, which a
+        wrong clock made: it would be kept for too long."""
         end = self._end(days)
         old = Span(channel, UUID(int=0), first_id(end))
         return old, Span(channel, first_id(self._repository.now()), LAST_ID, accepted_before=end)
-
-    def _before(self, days: int) -> UUID:
-        return first_id(self._end(days))
 
     def _end(self, days: int) -> datetime:
         # To the day, so that channels with the same number have the same end.

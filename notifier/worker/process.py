@@ -19,11 +19,11 @@ _GOODBYE_SECONDS = 1.0
 
 
 class ImpatientDispatcher(EventDispatcher):  # type: ignore[misc]  # Celery ships no types
-    """An event that cannot be published now is none.
+    """An event that cannot be published now is dropped.
 
-    Celery's heartbeat publishes from the main thread, and with the broker away tries again there without end:
-    nothing else runs in that thread then, not even the end. Here the error is raised, and the worker connects
-    again, which it does between looks at whether it is to stop.
+    Celery's heartbeat publishes from the main thread, and without a broker retries there without end: nothing else
+    runs in that thread then, not even the shutdown. Here the error is raised, and the worker connects again, which
+    does check whether it is to stop.
     """
 
     def send(self, *arguments: Any, **options: Any) -> Any:
@@ -81,6 +81,6 @@ class OrderlyBeat(Beat):  # type: ignore[misc]
     def _on_signal(self, number: int, _frame: Any) -> None:
         self._ending.begin(number)
         if self._service is not None:
-            # For its loop: where the exception interrupts a library, that may drop it.
+            # Tell its loop, too: a library that the exception interrupts may swallow it.
             self._service.stop()
         raise SystemExit(0)
