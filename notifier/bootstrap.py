@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 from sqlalchemy import Engine
 
@@ -54,9 +56,16 @@ from notifier.store.upkeep import UpkeepRepository
 _LOOK_SECONDS = 1.0
 
 
+R = TypeVar("R")
+
+
+def _of_engine(repository: Callable[[Engine], R]) -> cached_property[R]:
+    return cached_property(lambda services: repository(services.engine))
+
+
 @dataclass
-class Services:
-    """What the settings amount to, each made on first use. One for each process."""
+class Database:
+    """The engine, and what a program checks before it begins. One for each process."""
 
     settings: Settings
     #: Connections the process may hold at rest; twice as many under load.
@@ -68,22 +77,62 @@ class Services:
 
     @cached_property
     def engine(self) -> Engine:
-        url = self.settings.require("database_url")
         return make_engine(
-            url,
+            self.settings.require("database_url"),
             pool_size=self.pool_size,
             application=self.application,
             guarded=self.guarded,
             trusts_failover=self.settings.trust_failover,
         )
 
-    @cached_property
-    def ledger(self) -> Ledger:
-        return Ledger(self.engine, self.vault, self.watch)
+    def wait_for_tables(self, stop: threading.Event) -> None:
+        """Return when the database has the tables of this version and is the one it was, or `stop` is set.
 
-    @cached_property
-    def audit(self) -> Audit:
-        return Audit(self.engine, self.vault)
+        Without this a program on older tables would do half of its work: call a provider, say, and not be able to
+        record the answer. Tables of a later version are right, too.
+
+        Raises:
+            ConfigurationError: a pooler stands before the database that makes work impossible.
+        """
+        logged: str | None = None
+        while not stop.is_set():
+            try:
+                session = check_sessions(self.engine)
+                missing = missing_upgrade(self.engine)
+            except ServiceUnavailable as error:
+                missing = str(error)
+            else:
+                if missing is None:
+                    _log_pooler(session)
+                    return
+            if missing != logged:
+                log.warning("database.waiting", reason=missing)
+            logged = missing
+            stop.wait(_LOOK_SECONDS)
+
+    def check_pooler(self) -> None:
+        """For a program that starts without the database: refuse a pooler that makes work impossible.
+
+        Raises:
+            ConfigurationError: naming the fix.
+        """
+        try:
+            _log_pooler(check_sessions(self.engine))
+        except ServiceUnavailable:
+            pass  # it says so with each answer
+
+    def close(self) -> None:
+        if "engine" in self.__dict__:
+            self.engine.dispose()
+
+
+def _log_pooler(session: DatabaseSession | None) -> None:
+    if session is not None and (session.is_pooled or session.wrong):
+        log.info("database.pooled", reason=in_words(session))
+
+
+class RecordServices(Database):
+    """The record of notifications, and the keys and templates that it needs."""
 
     @cached_property
     def renderer(self) -> Renderer:
@@ -95,33 +144,21 @@ class Services:
         return HashKey() if secret is None else HashKey(secret.get_secret_value())
 
     @cached_property
-    def tokens(self) -> Tokens:
-        settings = self.settings
-        return Tokens(self.hash_key, bounce_address=settings.bounce_address, public_url=settings.public_url)
-
-    @cached_property
     def sealer(self) -> Sealer:
         keys = self.settings.encryption_keys
         return Sealer() if keys is None else Sealer(read_keys(keys.get_secret_value()))
 
     @cached_property
-    def vault(self) -> PersonalData:
+    def personal_data(self) -> PersonalData:
         return PersonalData(self.hash_key, self.sealer)
 
     @cached_property
-    def suppressions(self) -> Suppressions:
-        return Suppressions(self.engine, self.hash_key, self.watch)
+    def tokens(self) -> Tokens:
+        settings = self.settings
+        return Tokens(self.hash_key, bounce_address=settings.bounce_address, public_url=settings.public_url)
 
     @cached_property
-    def suppression_files(self) -> SuppressionFiles:
-        return SuppressionFiles(SuppressionRepository(self.engine), self.hash_key)
-
-    @cached_property
-    def receipt_book(self) -> ProviderReportRepository:
-        return ProviderReportRepository(self.engine, self.hash_key, self.watch)
-
-    @cached_property
-    def watch(self) -> HardBounceWatch:
+    def hard_bounces(self) -> HardBounceWatch:
         table = self.settings.structure.suppressions
 
         def identify(channel: str, sender: str | None, template: str) -> str:
@@ -130,27 +167,48 @@ class Services:
         return HardBounceWatch(AlarmRule(table.max_hard_bounce_share, table.min_messages), identify)
 
     @cached_property
-    def alarms(self) -> AlarmRepository:
-        return AlarmRepository(self.engine)
+    def ledger(self) -> Ledger:
+        return Ledger(self.engine, self.personal_data, self.hard_bounces)
+
+    @cached_property
+    def audit(self) -> Audit:
+        return Audit(self.engine, self.personal_data)
+
+
+class FeedbackServices(RecordServices):
+    """Provider reports, bounces and suppressions."""
+
+    @cached_property
+    def provider_reports(self) -> ProviderReportRepository:
+        return ProviderReportRepository(self.engine, self.hash_key, self.hard_bounces)
+
+    @cached_property
+    def suppressions(self) -> Suppressions:
+        return Suppressions(self.engine, self.hash_key, self.hard_bounces)
+
+    @cached_property
+    def suppression_files(self) -> SuppressionFiles:
+        return SuppressionFiles(SuppressionRepository(self.engine), self.hash_key)
+
+    alarms = _of_engine(AlarmRepository)
 
     @cached_property
     def held(self) -> HeldSuppressions:
-        return HeldSuppressions(
-            HeldSuppressionRepository(self.engine), self.alarms, Operating(self.engine, self.hash_key)
-        )
+        operating = Operating(self.engine, self.hash_key)
+        return HeldSuppressions(HeldSuppressionRepository(self.engine), self.alarms, operating)
 
     @cached_property
     def unread(self) -> UnreadBounceRepository:
-        return UnreadBounceRepository(self.engine, self.vault)
+        return UnreadBounceRepository(self.engine, self.personal_data)
 
     @cached_property
     def receipts(self) -> Receipts:
-        return Receipts(self.receipt_book, self.suppressions, self.renderer, self.settings)
+        return Receipts(self.provider_reports, self.suppressions, self.renderer, self.settings)
 
     @cached_property
     def bounces(self) -> Bounces:
         return Bounces(
-            self.receipt_book,
+            self.provider_reports,
             self.suppressions,
             self.renderer,
             self.settings,
@@ -159,8 +217,32 @@ class Services:
             self.unread,
         )
 
+    def hash_key_problem(self) -> str | None:
+        """What to do if suppressions were made under another key: until then their recipients get messages."""
+        try:
+            is_other = self.suppressions.has_other_key()
+        except ServiceUnavailable:
+            return None  # `notifier doctor` asks again; a program that starts has other worries
+        return "NOTIFIER_HASH_KEY is not that of the suppressions: notifier doctor" if is_other else None
+
+
+class DeliveryServices(FeedbackServices):
+    """What workers share through the database."""
+
+    health = _of_engine(HealthRepository)
+    circuits = _of_engine(CircuitRepository)
+    rates = _of_engine(RateLimitRepository)
+    attachments = _of_engine(AttachmentRepository)
+    callbacks = _of_engine(CallbackRepository)
+
+    def dispatcher(self, publish_deliver: Publish, publish_reconcile: Publish) -> Dispatcher:
+        return Dispatcher(self.ledger, publish_deliver, publish_reconcile)
+
+
+class Services(DeliveryServices):
+    """All of them, each made on first use."""
+
     def intake(self, publish_tasks: PublishTasks) -> Intake:
-        """What takes producers' messages into the record."""
         settings = self.settings
         url = settings.require("broker_url")
         producers = Producers(
@@ -178,28 +260,12 @@ class Services:
         )
 
     @cached_property
-    def health(self) -> HealthRepository:
-        return HealthRepository(self.engine)
-
-    @cached_property
-    def circuits(self) -> CircuitRepository:
-        return CircuitRepository(self.engine)
-
-    @cached_property
-    def rates(self) -> RateLimitRepository:
-        return RateLimitRepository(self.engine)
-
-    @cached_property
-    def attachments(self) -> AttachmentRepository:
-        return AttachmentRepository(self.engine)
-
-    @cached_property
-    def keeper(self) -> RetentionJob:
+    def retention_job(self) -> RetentionJob:
         return RetentionJob(RetentionRepository(self.engine), self.settings.structure.retention)
 
     @cached_property
     def upkeep(self) -> Upkeep:
-        """Its steps, in the order in which they are made up for when they are late."""
+        """Its steps, in the order in which late ones are made up for."""
         steps: dict[str, Work] = {
             "partitions": lambda: make_partitions(self.engine),
             "provider_outcomes": self.health.forget_old,
@@ -207,71 +273,10 @@ class Services:
             "rate_slots": self.rates.forget_old,
             "callbacks": self.callbacks.forget_old,
             "attachments": lambda: self.attachments.forget_old(days=self.settings.attachment_days),
-            "retention": lambda: keep(self.keeper),
+            "retention": lambda: keep(self.retention_job),
             "statistics": lambda: log_statistics(self.audit),
         }
         return Upkeep(UpkeepRepository(self.engine), steps)
-
-    @cached_property
-    def callbacks(self) -> CallbackRepository:
-        return CallbackRepository(self.engine)
-
-    def dispatcher(self, publish_deliver: Publish, publish_reconcile: Publish) -> Dispatcher:
-        """What gives out due notifications."""
-        return Dispatcher(self.ledger, publish_deliver, publish_reconcile)
-
-    def wait_for_tables(self, stop: threading.Event) -> None:
-        """Return when the database has the tables of this version and is the one it was, or `stop` is set.
-
-        Without this a program on older tables would do half of its work: call a provider, say, and not be able to
-        record the answer. Tables of a later version are right, too.
-
-        Raises:
-            ConfigurationError: a pooler stands before the database that makes work impossible.
-        """
-        told: str | None = None
-        while not stop.is_set():
-            try:
-                session = check_sessions(self.engine)
-                missing = missing_upgrade(self.engine)
-            except ServiceUnavailable as error:
-                missing = str(error)
-            else:
-                if missing is None:
-                    self._tell_of_pooler(session)
-                    return
-            if missing != told:
-                log.warning("database.waiting", reason=missing)
-            told = missing
-            stop.wait(_LOOK_SECONDS)
-
-    def check_pooler(self) -> None:
-        """For a program that starts without the database: refuse a pooler that makes work impossible.
-
-        Raises:
-            ConfigurationError: naming the fix.
-        """
-        try:
-            self._tell_of_pooler(check_sessions(self.engine))
-        except ServiceUnavailable:
-            pass  # it says so with each answer
-
-    def _tell_of_pooler(self, session: DatabaseSession | None) -> None:
-        if session is not None and (session.is_pooled or session.wrong):
-            log.info("database.pooled", reason=in_words(session))
-
-    def hash_key_problem(self) -> str | None:
-        """What to do if suppressions were made under another key: until then their recipients get messages."""
-        try:
-            is_other = self.suppressions.has_other_key()
-        except ServiceUnavailable:
-            return None  # `notifier doctor` asks again; a program that starts has other worries
-        return "NOTIFIER_HASH_KEY is not that of the suppressions: notifier doctor" if is_other else None
-
-    def close(self) -> None:
-        """Close the connections to the database."""
-        if "engine" in self.__dict__:
-            self.engine.dispose()
 
 
 def make_providers(settings: Settings) -> list[Provider]:

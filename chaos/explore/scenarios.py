@@ -135,7 +135,7 @@ def suppress(place: int = 0) -> Role:
 
 def retain() -> Role:
     """The nightly retention."""
-    return Role("", "retention", lambda world: world.services.keeper.run(), comes_again=False)
+    return Role("", "retention", lambda world: world.services.retention_job.run(), comes_again=False)
 
 
 # What came before.

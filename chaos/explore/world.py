@@ -115,7 +115,7 @@ class World:
         self.settings = settings.model_copy(update={"structure": structure})
         self.services = Services(self.settings)
         self.services.__dict__["engine"] = database.engine
-        self.services.__dict__["keeper"] = self._keeper()
+        self.services.__dict__["retention_job"] = self._keeper()
         operating = Operating(database.engine, self.services.hash_key)
         self.operations = Operations(operating, Lateness(database.engine))
         self.names = {Channel.EMAIL: ("relay", "second"), Channel.SMS: ("texter", "other")}

@@ -1,5 +1,5 @@
-"""The HTTP API: one more face of the intake, the operations and the record. No rule lives here.
+"""The HTTP API. It holds no rules of its own: those are in the intake, the operations and the store.
 
 Read in this order: `app` (which routes there are), `routes/` (what each does), `auth` (who may call it), `errors`
-(how the API says no) and `dependencies` (what the routes work with).
+and `dependencies` (what the routes work with).
 """

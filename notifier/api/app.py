@@ -13,7 +13,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.types import Lifespan
 
 from notifier.api import errors
-from notifier.api.dependencies import Desk
+from notifier.api.dependencies import ApiServices
 from notifier.api.middleware import Shield
 from notifier.api.routes import (
     attachments,
@@ -33,21 +33,20 @@ from notifier.domain.statuses import Lane
 
 _ABOUT = """Send mail and SMS, and find out what became of them.
 
-Every request but those for monitoring has a key: `Authorization: Bearer ntf_live_…`. With one that begins with
-`ntf_test_` nothing goes out. Whatever is wrong is answered as `application/problem+json`, with everything that is
-wrong at once.
+Every request except those of monitoring needs a key: `Authorization: Bearer ntf_live_…`. With a key that begins
+with `ntf_test_` nothing is sent. Errors are `application/problem+json` and name everything that is wrong at once.
 """
 
 #: Status → when. What any route with a key may answer.
 _REFUSALS = {
     400: "The body is not JSON.",
-    401: "No key, or not a valid one.",
+    401: "No valid key.",
     403: "The key does not allow it.",
-    404: "There is no such thing, or it is another producer's.",
-    408: "The body was not here in time.",
-    409: "It does not go with what happened before.",
+    404: "It does not exist, or it is another producer's.",
+    408: "The body did not arrive in time.",
+    409: "It conflicts with what happened before.",
     413: "The body is too large.",
-    415: "The body is not said to be of a type that is taken.",
+    415: "The type of the body is not accepted.",
     422: "Something is wrong with the request; `errors` says what.",
     429: "Too fast for this key; come back after `Retry-After` seconds.",
     500: "The service failed on it.",
@@ -57,11 +56,11 @@ _ALWAYS = (401, 403, 408, 422, 429, 500, 503)
 
 
 def make_app(
-    desk: Desk | None = None,
+    services: ApiServices | None = None,
     lifespan: Lifespan[FastAPI] | None = None,
-    patience: ClientTimeouts = ClientTimeouts(),  # noqa: B008 - it cannot change
+    timeouts: ClientTimeouts = ClientTimeouts(),  # noqa: B008 - it cannot change
 ) -> FastAPI:
-    """The application, working with `desk`; without one it can only describe itself."""
+    """Without `services` it can only describe itself."""
     app = FastAPI(
         title="notifier",
         version=_version(),
@@ -69,21 +68,21 @@ def make_app(
         lifespan=lifespan,
         # The names that generated clients get.
         generate_unique_id_function=lambda route: route.name,
-        # A page of the framework's would load its scripts from elsewhere.
+        # FastAPI's pages load their scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
     )
-    app.state.desk = desk
+    app.state.services = services
     errors.install(app)
-    _add_routes(app, desk)
-    limits = {attachments.PATH: desk.attachments.max_bytes} if desk else {}
-    app.add_middleware(Shield, limits=limits, patience=patience)
+    _add_routes(app, services)
+    limits = {attachments.PATH: services.attachments.max_bytes} if services else {}
+    app.add_middleware(Shield, limits=limits, timeouts=timeouts)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:
-        # Written once: it needs no key, and the framework would go through all of it each time.
+        # Serialized once: it needs no key, and FastAPI would do it for each request.
         if not hasattr(app.state, "openapi"):
             app.state.openapi = json.dumps(app.openapi(), ensure_ascii=False).encode()
         return Response(app.state.openapi, media_type="application/json")
@@ -91,7 +90,7 @@ def make_app(
     return app
 
 
-def _add_routes(app: FastAPI, desk: Desk | None) -> None:
+def _add_routes(app: FastAPI, services: ApiServices | None) -> None:
     bodied = (*_ALWAYS, 400, 409, 413)
     app.include_router(notifications.router, responses=_responses((*bodied, 415)))
     app.include_router(attachments.router, responses=_responses((*_ALWAYS, 413, 415)))
@@ -101,18 +100,18 @@ def _add_routes(app: FastAPI, desk: Desk | None) -> None:
     app.include_router(suppressions.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
     app.include_router(callbacks.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
     app.include_router(health.router, responses=_responses((500, 503)))
-    if desk is not None:
-        app.include_router(webhooks.make_router(desk.receipts))
+    if services is not None:
+        app.include_router(webhooks.make_router(services.receipts))
     app.include_router(unsubscribe.router)
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document: the framework's, with the contract's schemas in it."""
+    """FastAPI's OpenAPI document, with the contract's schemas in it."""
     if app.openapi_schema is None:
         found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         schemas = found["components"]["schemas"]
         schemas |= _contract() | _schemas(Problem)
-        # The framework's own form of errors, which no route answers.
+        # FastAPI's own form of errors, which no route returns.
         schemas.pop("HTTPValidationError", None)
         schemas.pop("ValidationError", None)
         app.openapi_schema = found

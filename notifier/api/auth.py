@@ -1,4 +1,4 @@
-"""Who may: the key of a request, its scopes, its rate. All three are looked at before the body is read."""
+"""Authorization: the key of a request, its scopes, its rate. All are checked before the body is read."""
 
 from __future__ import annotations
 
@@ -11,27 +11,29 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from notifier.api.dependencies import Desk
+from notifier.api.dependencies import ApiServices
 from notifier.api.errors import Refusal, retry_after
-from notifier.operations.api_keys import Holder, Scope
+from notifier.api.middleware import declared_size
+from notifier.operations.api_keys import ApiKeys, Holder, Scope
+from notifier.store.rate_limits import RateLimitRepository
 
-#: A key may use up so much of its rate at once. Seconds.
+#: A key may use up this much of its rate at once. Seconds.
 BURST_SECONDS = 1.0
 
-#: Of larger bodies a key sends some at once (`Desk.large_bodies`); its others wait, unread.
+#: A key sends only some larger bodies at once (`ApiServices.large_bodies`); its others wait, unread.
 LARGE_BODY_BYTES = 64 * 1024
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="key", description="`notifier keys create` makes one.")
 Shown = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 
 
-def _holder(desk: Desk, shown: HTTPAuthorizationCredentials | None) -> Holder:
-    """The key of this request, asked of the database each time: a revoked one is revoked at once."""
+def _holder(keys: ApiKeys, shown: HTTPAuthorizationCredentials | None) -> Holder:
+    """The database is asked for each request, so that a revoked key stops working at once."""
     if shown is None:
         raise _wrong_key("no key is given: send `Authorization: Bearer ntf_live_…`, or `ntf_test_…`")
-    holder = desk.keys.holder(shown.credentials)
+    holder = keys.holder(shown.credentials)
     if holder is None:
-        raise _wrong_key("the key is not, or not any more, a valid one")
+        raise _wrong_key("the key is not valid")
     return holder
 
 
@@ -39,85 +41,69 @@ def _wrong_key(detail: str) -> Refusal:
     return Refusal(401, detail, headers={"WWW-Authenticate": 'Bearer realm="notifier"'})
 
 
-def admit(desk: Desk, holder: Holder, units: int = 1) -> None:
-    """Count `units` against the key's rate.
-
-    Raises:
-        Refusal: 429, with the time after which there is room again.
-    """
+def admit(rates: RateLimitRepository, holder: Holder, units: int = 1) -> None:
+    """Count `units` against the key's rate. Raises `Refusal`, 429, if there is no room."""
     rate = holder.rate_per_second
     if rate is None:
         return
     # Turns are handed out one after the other; those that begin within the burst may begin now.
     scope = f"key:{holder.key_id}"
-    [turn] = desk.rates.take_turns(scope, [units], per_second=rate, at_most_seconds=BURST_SECONDS)
+    [turn] = rates.take_turns(scope, [units], per_second=rate, at_most_seconds=BURST_SECONDS)
     if not turn.is_granted:
         headers = retry_after(turn.in_seconds - BURST_SECONDS)
         raise Refusal(429, f"this key may make {rate:g} requests a second", headers=headers)
 
 
 class Needs:
-    """A dependency: a key with any of these scopes, within its rate. `KeyedRoute` looks at it."""
+    """A dependency: a key with any of these scopes, within its rate. `KeyedRoute` checks it."""
 
     def __init__(self, *scopes: Scope) -> None:
         self.scopes = scopes
 
     async def __call__(self, request: Request, _: Shown) -> Holder:
-        """Who makes the request."""
         holder: Holder = request.state.holder
         return holder
 
-    def check(self, desk: Desk, shown: HTTPAuthorizationCredentials | None) -> Holder:
-        """Who makes the request.
-
-        Raises:
-            Refusal: 401, 403 or 429.
-        """
-        holder = _holder(desk, shown)
+    def check(self, services: ApiServices, shown: HTTPAuthorizationCredentials | None) -> Holder:
+        """Raises `Refusal`: 401, 403 or 429."""
+        holder = _holder(services.keys, shown)
         check_scope(holder, *self.scopes)
-        admit(desk, holder)
+        admit(services.rates, holder)
         return holder
 
 
 class KeyedRoute(APIRoute):
-    """A route that needs a key. The framework would read the body, and only then ask for the key."""
+    """A route that needs a key. It checks the key first; FastAPI would read the body before."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The framework's handler, behind the check."""
         handle = super().get_route_handler()
         [needs] = [found.call for found in self.dependant.dependencies if isinstance(found.call, Needs)]
 
         async def checked(request: Request) -> Response:
-            desk: Desk = request.app.state.desk
+            services: ApiServices = request.app.state.services
             shown = await _bearer(request)
             key = shown.credentials if shown else ""
-            async with desk.shares.turn(key):
-                request.state.holder = await run_in_threadpool(needs.check, desk, shown)
+            async with services.shares.turn(key):
+                request.state.holder = await run_in_threadpool(needs.check, services, shown)
             async with AsyncExitStack() as turns:
                 if _is_large(request):
-                    await turns.enter_async_context(desk.large_bodies.turn(key))
-                # Read while no thread is taken: a slow client would take them all. The framework finds it read.
+                    await turns.enter_async_context(services.large_bodies.turn(key))
+                # Read while no thread is taken, or slow clients would take them all. FastAPI finds it read.
                 await request.body()
-                async with desk.shares.turn(key):
+                async with services.shares.turn(key):
                     return await handle(request)
 
         return checked
 
 
 def _is_large(request: Request) -> bool:
-    """Whether its body is, or may be, one of those of which memory holds only some at once."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal():
-        return int(declared[:18]) > LARGE_BODY_BYTES
-    return "transfer-encoding" in request.headers
+    """Whether the body is, or may be, so large that memory holds only some at once."""
+    declared = declared_size(request.headers)
+    return "transfer-encoding" in request.headers if declared is None else declared > LARGE_BODY_BYTES
 
 
 def check_scope(holder: Holder, *scopes: Scope) -> None:
-    """Let pass whoever has any of these scopes.
-
-    Raises:
-        Refusal: 403, if the key has none of them.
-    """
+    """Raises `Refusal`, 403, if the key has none of these scopes."""
     if not any(holder.may(scope) for scope in scopes):
         wanted = " or ".join(scopes)
         has = ", ".join(sorted(holder.scopes))

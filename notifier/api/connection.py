@@ -1,28 +1,28 @@
-"""One client's connection: uvicorn's, with an end for every wait for the client.
+"""One client's connection: uvicorn's, with a deadline for every wait for the client.
 
-uvicorn waits without end for the head of a request, for the rest of a body that it has answered already, and for a
-client to read its answer. A body that a route waits for has its deadline in `Shield`, because only that knows.
+uvicorn waits without end for the head of a request, for the rest of a body that it has already answered, and for a
+client to read its answer. A body that a route waits for has its deadline in `Shield`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from enum import Enum, auto
+from http import HTTPStatus
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from notifier.api.errors import MEDIA_TYPE, problem
 from notifier.api.timeouts import ClientTimeouts
 from notifier.runtime.connection_limit import ConnectionLimit, peer_of
 
-#: h11 takes no head beyond this. Bytes.
+#: h11 refuses a larger head. Bytes.
 _MAX_HEAD_BYTES = 16 * 1024
 
 
 class _Wait(Enum):
-    """What we wait for."""
-
     HEAD = auto()  #: a whole head
     NEXT = auto()  #: the beginning of another request
     BODY = auto()  #: more of a body
@@ -32,19 +32,18 @@ class _Wait(Enum):
     CLOSED = auto()  #: the client to take what is written, before the connection is gone
 
 
-#: Who gives up its place more willingly; of the same rank whoever has waited longest.
+#: The highest rank gives up its place first; of the same rank the one that has waited longest.
 _RANK = {_Wait.ANSWER: 0, _Wait.BODY: 1, _Wait.HEAD: 2, _Wait.NEXT: 2, _Wait.REST: 3, _Wait.CLOSED: 4}
-#: More than anybody waits. Seconds.
+#: Longer than any wait. Seconds.
 _NEVER = 1_000_000.0
 
 
-def _plain(status: str, detail: str, *headers: str) -> bytes:
-    """A whole answer, for where there is no request that the framework could answer."""
-    code, _, title = status.partition(" ")
-    body = f'{{"type":"about:blank","title":"{title}","status":{code},"detail":"{detail}","errors":[]}}'
+def _plain(status: int, detail: str, *headers: str) -> bytes:
+    """A whole answer, for where there is no request that FastAPI could answer."""
+    body = bytes(problem(status, detail).body).decode()
     head = [
-        f"HTTP/1.1 {status}",
-        "Content-Type: application/problem+json",
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+        f"Content-Type: {MEDIA_TYPE}",
         f"Content-Length: {len(body)}",
         "Connection: close",
         *headers,
@@ -52,53 +51,49 @@ def _plain(status: str, detail: str, *headers: str) -> bytes:
     return "\r\n".join([*head, "", body]).encode()
 
 
-_NO_PLACE = _plain("503 Service Unavailable", "too many connections, try again", "Retry-After: 1")
-_TOO_SLOW = _plain("408 Request Timeout", "the headers of the request were not here in time")
+_NO_PLACE = _plain(503, "too many connections, try again", "Retry-After: 1")
+_TOO_SLOW = _plain(408, "the headers of the request did not arrive in time")
 _NO_HTTP = {
-    400: _plain("400 Bad Request", "this is no request of HTTP/1.1"),
-    431: _plain("431 Request Header Fields Too Large", "the headers of the request are too large"),
+    400: _plain(400, "this is not an HTTP/1.1 request"),
+    431: _plain(431, "the headers of the request are too large"),
 }
 
 
 class ClientConnection(H11Protocol):
-    """See the module. `limit` and `patience` are those of the process."""
+    """`limit` and `timeouts` are those of the process."""
 
     def __init__(
-        self, *args: Any, limit: ConnectionLimit[ClientConnection], patience: ClientTimeouts, **named: Any
+        self, *args: Any, limit: ConnectionLimit[ClientConnection], timeouts: ClientTimeouts, **named: Any
     ) -> None:
         super().__init__(*args, **named)
-        self.timeout_keep_alive = patience.keep_alive  # type: ignore[assignment]
+        self.timeout_keep_alive = timeouts.keep_alive  # type: ignore[assignment]
         self.peer = ""
         self._limit = limit
-        self._patience = patience
+        self._timeouts = timeouts
         self._wait = _Wait.HEAD
         self._since = 0.0
-        #: A byte of the head that is waited for is here.
+        #: The first byte of the head has arrived.
         self._has_begun = False
         #: There was no place for it.
         self._is_refused = False
         self._is_stopping = False
         self._timer: asyncio.TimerHandle | None = None
 
-    # What the transport says.
-
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client comes."""
         super().connection_made(transport)
         self.peer = peer_of(transport.get_extra_info("peername"))
         self._since = self.loop.time()
-        self._timer = self.loop.call_later(self._patience.look, self._look)
+        self._timer = self.loop.call_later(self._timeouts.look, self._look)
         if not self._limit.enter(self):
             self._is_refused = True
             self.transport.write(_NO_PLACE)
             if self._limit.may_linger(self):
-                # Closed at once, with its request unread, the client would not see the answer.
+                # If it were closed at once, with its request unread, the client would not see the answer.
                 transport.write_eof()
             else:
                 self.transport.close()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of a head or of a body."""
         if self._is_refused or self.transport.is_closing():
             return
         if self.cycle is None or self.cycle.response_complete:
@@ -106,35 +101,29 @@ class ClientConnection(H11Protocol):
         super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is gone."""
         self._limit.leave(self)
         if self._timer is not None:
             self._timer.cancel()
         super().connection_lost(exc)
 
     def resume_writing(self) -> None:
-        """The client took some of its answer."""
         super().resume_writing()
         self._since = self.loop.time()
 
-    # What uvicorn says.
-
     def on_response_complete(self) -> None:
-        """A request is answered."""
         self._has_begun = False
         self._since = self.loop.time()
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """What came is no HTTP."""
         if self.cycle is None or not self.cycle.response_started or self.cycle.response_complete:
-            # uvicorn does not hand on why; h11 keeps more than this only of heads that are too large.
+            # uvicorn does not pass on why; h11 keeps more than this only of heads that are too large.
             size = len(self.conn.trailing_data[0])
             self.transport.write(_NO_HTTP[431 if size > _MAX_HEAD_BYTES else 400])
         self.transport.close()
 
     def shutdown(self) -> None:
-        """The process ends: who is under way gets its answer, if it does not keep us waiting."""
+        """The process ends. Requests in progress get their answer, if their client does not keep us waiting."""
         self._is_stopping = True
         self._since = self.loop.time()
         if self.cycle is not None and not self.cycle.response_complete:
@@ -142,20 +131,16 @@ class ClientConnection(H11Protocol):
         else:
             self.transport.close()
 
-    # How long it is waited for.
-
-    def patience(self) -> float | None:
-        """See `notifier.runtime.connection_limit.LimitedConnection`."""
+    def eviction_rank(self) -> float | None:
         self._note()
         waited = self.loop.time() - self._since
         if self._wait is _Wait.OURS or (
-            self._wait in (_Wait.BODY, _Wait.ANSWER) and waited < self._patience.place
+            self._wait in (_Wait.BODY, _Wait.ANSWER) and waited < self._timeouts.place
         ):
             return None
         return _RANK[self._wait] * _NEVER + waited
 
     def evict(self) -> None:
-        """See `notifier.runtime.connection_limit.LimitedConnection`."""
         if self._wait is _Wait.HEAD and not self.transport.is_closing():
             self.transport.write(_NO_PLACE)
         self._end()
@@ -180,24 +165,24 @@ class ClientConnection(H11Protocol):
             self._wait, self._since = wait, self.loop.time()
 
     def _look(self) -> None:
-        """From time to time: whether the client is waited for too long."""
+        """Called now and then: end the connection if we wait too long for the client."""
         self._note()
         most = {
-            _Wait.HEAD: self._patience.head,
-            _Wait.REST: self._patience.rest,
-            _Wait.ANSWER: self._patience.answer,
-            _Wait.CLOSED: self._patience.answer,
+            _Wait.HEAD: self._timeouts.head,
+            _Wait.REST: self._timeouts.rest,
+            _Wait.ANSWER: self._timeouts.answer,
+            _Wait.CLOSED: self._timeouts.answer,
         }.get(self._wait)
         if self._is_stopping and self._wait is not _Wait.OURS:
-            most = min(most or self._patience.stop, self._patience.stop)
+            most = min(most or self._timeouts.stop, self._timeouts.stop)
         if most is not None and self.loop.time() - self._since >= most:
             if self._wait is _Wait.HEAD and self._has_begun:
                 self.transport.write(_TOO_SLOW)
             self._end()
-        self._timer = self.loop.call_later(self._patience.look, self._look)
+        self._timer = self.loop.call_later(self._timeouts.look, self._look)
 
     def _end(self) -> None:
-        """Close it. What the client did not take by now it never gets."""
+        """Close the connection. What the client has not taken by now is lost."""
         if self._wait in (_Wait.ANSWER, _Wait.CLOSED) or self.transport.get_write_buffer_size():
             self.transport.abort()
         else:

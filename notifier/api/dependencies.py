@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
 from notifier.api.key_shares import LongReads, Shares
-from notifier.api.readiness import CachedAnswer, Readiness, ServiceState
+from notifier.api.readiness import CachedAnswer, Readiness, Ready
 from notifier.api.task_queue import Handover
 from notifier.bootstrap import Services
 from notifier.feedback.receipts import Receipts
@@ -18,7 +18,7 @@ from notifier.operations import Operations
 from notifier.operations.api_keys import ApiKeys
 from notifier.operations.attachments import Attachments
 from notifier.operations.callbacks import CallbackOperations
-from notifier.operations.providers import Steering
+from notifier.operations.providers import ProviderOperations
 from notifier.rendering import Renderer
 from notifier.security.tokens import Tokens
 from notifier.store.api_keys import ApiKeyRepository
@@ -29,29 +29,29 @@ from notifier.store.schema.revisions import missing_upgrade
 from notifier.store.search import Audit
 from notifier.store.stuck import Lateness
 
-#: Monitoring needs no key, so what it is told is asked for at most so often. Seconds.
-KEPT_SECONDS = 2.0
+#: How long answers to monitoring are cached: it needs no key, so anybody could ask often.
+CACHE_SECONDS = 2.0
 #: Large bodies of one key that are in memory at once.
 LARGE_BODIES = 4
-#: A search, a count, or a page of an export that takes longer is broken off.
+#: A search, a count, or a page of an export that takes longer is cancelled.
 READ_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
-    """Everything that a route may need."""
+class ApiServices:
+    """Everything that routes work with. A route takes only what it needs, by the types below."""
 
     intake: Intake
     audit: Audit
     operations: Operations
-    steering: Steering
+    providers: ProviderOperations
     renderer: Renderer
     keys: ApiKeys
     rates: RateLimitRepository
     receipts: Receipts
     callbacks: CallbackOperations
     gauges: CachedAnswer[Gauges]
-    readiness: CachedAnswer[ServiceState]
+    readiness: CachedAnswer[Ready]
     suppressions: Suppressions
     tokens: Tokens
     attachments: Attachments
@@ -60,38 +60,50 @@ class Desk:
     long_reads: LongReads
 
 
-def make_desk(services: Services, handover: Handover) -> Desk:
-    """The desk for these services. Opens no connection."""
-    operating = Operating(services.engine, services.hash_key)
-    broker_url = services.settings.require("broker_url")
-    readiness = Readiness(lambda: missing_upgrade(services.engine), broker_url)
-    threads, producers = services.settings.api_threads, services.settings.structure.producers
-    return Desk(
-        services.intake(handover.put),
-        Audit(services.engine, services.vault, READ_SECONDS),
-        Operations(operating, Lateness(services.engine)),
-        Steering(services.health, services.circuits, operating, services.settings.provider_tables()),
-        services.renderer,
-        ApiKeys(
-            ApiKeyRepository(services.engine), operating, {name: table.rights for name, table in producers.items()}
-        ),
-        services.rates,
-        services.receipts,
-        CallbackOperations(services.callbacks, operating, services.settings.structure.callbacks),
-        CachedAnswer(GaugeRepository(services.engine).read, KEPT_SECONDS),
-        CachedAnswer(readiness.state, KEPT_SECONDS),
-        services.suppressions,
-        services.tokens,
-        Attachments(services.attachments, services.settings),
-        Shares(max(1, threads // 2)),
-        Shares(LARGE_BODIES),
-        LongReads(max(1, threads // 4)),
+def make_services(services: Services, handover: Handover) -> ApiServices:
+    """Opens no connection."""
+    settings, engine = services.settings, services.engine
+    operating = Operating(engine, services.hash_key)
+    readiness = Readiness(lambda: missing_upgrade(engine), settings.require("broker_url"))
+    rights = {name: table.rights for name, table in settings.structure.producers.items()}
+    return ApiServices(
+        intake=services.intake(handover.put),
+        audit=Audit(engine, services.personal_data, READ_SECONDS),
+        operations=Operations(operating, Lateness(engine)),
+        providers=ProviderOperations(services.health, services.circuits, operating, settings.provider_tables()),
+        renderer=services.renderer,
+        keys=ApiKeys(ApiKeyRepository(engine), operating, rights),
+        rates=services.rates,
+        receipts=services.receipts,
+        callbacks=CallbackOperations(services.callbacks, operating, settings.structure.callbacks),
+        gauges=CachedAnswer(GaugeRepository(engine).read, CACHE_SECONDS),
+        readiness=CachedAnswer(readiness.state, CACHE_SECONDS),
+        suppressions=services.suppressions,
+        tokens=services.tokens,
+        attachments=Attachments(services.attachments, settings),
+        shares=Shares(max(1, settings.api_threads // 2)),
+        large_bodies=Shares(LARGE_BODIES),
+        long_reads=LongReads(max(1, settings.api_threads // 4)),
     )
 
 
-async def _desk(request: Request) -> Desk:
-    desk: Desk = request.app.state.desk
-    return desk
+def _service(name: str) -> Any:
+    async def find(request: Request) -> Any:
+        return getattr(request.app.state.services, name)
+
+    return Depends(find)
 
 
-AtDesk = Annotated[Desk, Depends(_desk)]
+AttachmentsDep = Annotated[Attachments, _service("attachments")]
+AuditDep = Annotated[Audit, _service("audit")]
+CallbacksDep = Annotated[CallbackOperations, _service("callbacks")]
+GaugesDep = Annotated[CachedAnswer[Gauges], _service("gauges")]
+IntakeDep = Annotated[Intake, _service("intake")]
+LongReadsDep = Annotated[LongReads, _service("long_reads")]
+OperationsDep = Annotated[Operations, _service("operations")]
+ProvidersDep = Annotated[ProviderOperations, _service("providers")]
+RateLimitsDep = Annotated[RateLimitRepository, _service("rates")]
+ReadinessDep = Annotated[CachedAnswer[Ready], _service("readiness")]
+RendererDep = Annotated[Renderer, _service("renderer")]
+SuppressionsDep = Annotated[Suppressions, _service("suppressions")]
+TokensDep = Annotated[Tokens, _service("tokens")]

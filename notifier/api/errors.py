@@ -1,12 +1,12 @@
-"""How the API says no: RFC 9457 `application/problem+json`, with every fault at once and never a trace.
+"""Errors of the API: RFC 9457 `application/problem+json`, with every fault at once and never a trace.
 
-A fault names its place: `pointer`, a JSON pointer (RFC 6901) into the body, or `parameter`, one of the address.
+A fault names its place: `pointer`, a JSON pointer (RFC 6901) into the body, or `parameter`, one of the URL.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -27,7 +27,7 @@ from notifier.domain.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
-#: After this a client may ask again when the database is away. Seconds.
+#: When the database is away, clients may ask again after this. Seconds.
 AWAY_SECONDS = 5
 
 #: Code of a fault → status, the most important first; everything else is 422.
@@ -64,19 +64,18 @@ class Refusal(HTTPException):
 
 
 def status_of(faults: Sequence[Fault]) -> int:
-    """The status that says most about these faults."""
     codes = {fault.code for fault in faults}
     return next((status for code, status in _STATUSES.items() if code in codes), 422)
 
 
 def refusal(faults: Sequence[Fault], value: Any = None) -> Refusal:
-    """The answer to a message with these faults; `value` is its JSON."""
+    """`value` is the message's JSON."""
     status = status_of(faults)
-    return Refusal(status, _DETAILS.get(status, "the request is not right"), errors_of(faults, value))
+    return Refusal(status, _DETAILS.get(status, "the request is not valid"), errors_of(faults, value))
 
 
 _DETAILS = {
-    413: "there is too much of it",
+    413: "it is too large",
     409: "it was used before, for something else",
     403: "this key or its producer may not send it",
     500: "the service failed on it; it is logged",
@@ -84,15 +83,10 @@ _DETAILS = {
 
 
 def errors_of(faults: Iterable[Fault], value: Any = None, below: str = "") -> list[dict[str, str]]:
-    """The faults as they are answered, their pointers below `below`."""
+    """The faults as the API returns them, their pointers below `below`."""
     return [
-        {
-            "pointer": below + pointer_of(fault.field, value),
-            "code": fault.code,
-            "problem": fault.problem,
-            "fix": fault.fix,
-        }
-        for fault in faults
+        {"pointer": below + pointer_of(one.field, value), "code": one.code, "problem": one.problem, "fix": one.fix}
+        for one in faults
     ]
 
 
@@ -107,10 +101,14 @@ def pointer_of(field: str, value: Any = None) -> str:
         if isinstance(value, dict):
             names = [key for key in value if key and (rest == key or rest.startswith(f"{key}."))]
             name = max(names, key=len, default=name)
-        pointer += "/" + name.replace("~", "~0").replace("/", "~1")
+        pointer += _escaped(name)
         rest = rest[len(name) + 1 :]
         value = _inside(value, name)
     return pointer
+
+
+def _escaped(name: str) -> str:
+    return "/" + name.replace("~", "~0").replace("/", "~1")
 
 
 def _inside(value: Any, name: str) -> Any:
@@ -124,15 +122,9 @@ def _inside(value: Any, name: str) -> Any:
 def problem(
     status: int, detail: str, errors: Sequence[Mapping[str, str]] = (), headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """The response."""
     title = HTTPStatus(status).phrase
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "errors": list(errors)}
     return JSONResponse(body, status, dict(headers or {}), MEDIA_TYPE)
-
-
-def away(detail: str) -> JSONResponse:
-    """The database cannot be used now. What it said stays in the log: it may name hosts and users."""
-    return problem(503, detail, headers={"Retry-After": str(AWAY_SECONDS)})
 
 
 def retry_after(seconds: float) -> dict[str, str]:
@@ -141,57 +133,56 @@ def retry_after(seconds: float) -> dict[str, str]:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of ours, and of the framework's, with a problem."""
+    """Answer every error, ours and FastAPI's, with a problem."""
+    for kind, answer in _ANSWERS.items():
+        app.add_exception_handler(kind, _handler(answer))
 
-    @app.exception_handler(HTTPException)
-    async def refused(_: Request, error: HTTPException) -> JSONResponse:
-        errors = error.errors if isinstance(error, Refusal) else ()
-        return problem(error.status_code, str(error.detail), errors, error.headers)
 
-    @app.exception_handler(RequestValidationError)
-    async def not_valid(_: Request, error: RequestValidationError) -> JSONResponse:
-        found = [_of_request(detail) for detail in error.errors()]
-        status = 400 if any(detail["type"] == "json_invalid" for detail in error.errors()) else 422
-        return problem(status, "the request is not right", found)
+def _handler(answer: Callable[[Any], JSONResponse]) -> Callable[[Request, Exception], Awaitable[JSONResponse]]:
+    async def handle(_: Request, error: Exception) -> JSONResponse:
+        return answer(error)
 
-    @app.exception_handler(InvalidMessage)
-    async def invalid(_: Request, error: InvalidMessage) -> JSONResponse:
-        answer = refusal(error.faults)
-        return problem(answer.status_code, str(answer.detail), answer.errors)
+    return handle
 
-    @app.exception_handler(NotFound)
-    async def missing(_: Request, error: NotFound) -> JSONResponse:
-        return problem(404, str(error))
 
-    @app.exception_handler(WrongSelection)
-    @app.exception_handler(RenderingFailed)
-    async def wrong(_: Request, error: Exception) -> JSONResponse:
-        return problem(422, str(error))
+def _refused(error: HTTPException) -> JSONResponse:
+    errors = error.errors if isinstance(error, Refusal) else ()
+    return problem(error.status_code, str(error.detail), errors, error.headers)
 
-    @app.exception_handler(TemplateInvalid)
-    async def broken(_: Request, error: TemplateInvalid) -> JSONResponse:
-        return problem(422, f"the template {error.name} is broken: notifier templates check")
 
-    @app.exception_handler(StatementCancelled)
-    async def too_long(_: Request, __: StatementCancelled) -> JSONResponse:
-        return away(
-            "it took the database too long, and nothing was done; ask for less at once, as by a shorter time"
-        )
+def _not_valid(error: RequestValidationError) -> JSONResponse:
+    status = 400 if any(detail["type"] == "json_invalid" for detail in error.errors()) else 422
+    return problem(status, "the request is not valid", [_of_request(detail) for detail in error.errors()])
 
-    @app.exception_handler(ServiceUnavailable)
-    async def unavailable(_: Request, __: ServiceUnavailable) -> JSONResponse:
-        return away("the record cannot be used now; nothing was done, try again")
+
+_ANSWERS: Mapping[type[Exception], Callable[[Any], JSONResponse]] = {
+    HTTPException: _refused,
+    RequestValidationError: _not_valid,
+    InvalidMessage: lambda error: _refused(refusal(error.faults)),
+    NotFound: lambda error: problem(404, str(error)),
+    WrongSelection: lambda error: problem(422, str(error)),
+    RenderingFailed: lambda error: problem(422, str(error)),
+    TemplateInvalid: lambda error: problem(422, f"the template {error.name} is broken: notifier templates check"),
+    # What the database said stays in the log: it may name hosts and users.
+    StatementCancelled: lambda _: _away(
+        "the database took too long, and nothing was done; ask for less, for example a shorter time"
+    ),
+    ServiceUnavailable: lambda _: _away("the record cannot be used now; nothing was done, try again"),
+}
+
+
+def _away(detail: str) -> JSONResponse:
+    return problem(503, detail, headers=retry_after(AWAY_SECONDS))
 
 
 def _of_request(detail: Mapping[str, Any]) -> dict[str, str]:
-    """A fault that the framework found: the first part of its place says where to look."""
+    """A fault that FastAPI found. The first part of its place says where to look."""
     where, *path = [str(part) for part in detail["loc"]]
     code, fix = _REQUEST_CODES.get(detail["type"], ("invalid", "See `notifier schema openapi`"))
     if code == "not_json":
         path = []
-    place = "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in path)
     return {
-        **({"pointer": place} if where == "body" else {"parameter": ".".join(path)}),
+        **({"pointer": "".join(map(_escaped, path))} if where == "body" else {"parameter": ".".join(path)}),
         "code": code,
         "problem": str(detail["msg"]),
         "fix": fix,

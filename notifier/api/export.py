@@ -1,6 +1,6 @@
-"""Everything that a search finds, as CSV or JSON lines: written page by page, so that memory stays bounded.
+"""Everything that a search finds, as CSV or JSON lines, written page by page to bound memory.
 
-A failure in the middle breaks the connection off: a file that ends properly is whole.
+A failure in the middle breaks the connection: a file that ends properly is complete.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Pages = Iterable[Sequence[NotificationView]]
 
 
 def wanted(accept: str) -> Literal["json", "csv", "jsonl"]:
-    """What the header Accept asks for; the first of ours that it names."""
+    """The first of our formats that the header Accept names."""
     for part in accept.split(","):
         kind = part.partition(";")[0].strip().lower()
         if kind == "text/csv":
@@ -43,7 +43,6 @@ def csv_lines(first: Sequence[NotificationView], rest: Pages) -> Iterator[str]:
 
 
 def json_lines(first: Sequence[NotificationView], rest: Pages) -> Iterator[str]:
-    """One object a line."""
     for page in _pages(first, rest):
         yield "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in page)
 

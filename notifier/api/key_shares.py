@@ -1,5 +1,4 @@
-"""What one key may have of this process at once, so that others have the rest; and what is kept for those who have
-none."""
+"""Each key's share of this process's threads, and the threads reserved for callers without a key."""
 
 from __future__ import annotations
 
@@ -17,9 +16,9 @@ from anyio.lowlevel import RunVar
 
 from notifier.api.errors import Refusal, retry_after
 
-#: Threads for providers and for people who unsubscribe, whatever the holders of keys do with the others.
+#: Threads reserved for providers and for people who unsubscribe.
 OUTSIDE_THREADS = 4
-#: Threads for monitoring. What it asks is kept, so more would only wait for each other.
+#: Threads for monitoring. Its answers are cached, so more would only wait for each other.
 MONITORING_THREADS = 2
 
 _P = ParamSpec("_P")
@@ -27,17 +26,15 @@ _T = TypeVar("_T")
 _outside: RunVar[CapacityLimiter] = RunVar("notifier.outside")
 _monitoring: RunVar[CapacityLimiter] = RunVar("notifier.monitoring")
 
-#: After this somebody else's search has ended. Seconds.
+#: By then another search has ended. Seconds.
 _AGAIN_SECONDS = 5
 
 
 async def for_outside(work: Callable[_P, _T], *args: _P.args, **named: _P.kwargs) -> _T:
-    """Do this in a thread that is kept for providers and recipients."""
     return await to_thread.run_sync(partial(work, *args, **named), limiter=_limiter(_outside, OUTSIDE_THREADS))
 
 
 async def for_monitoring(work: Callable[[], _T]) -> _T:
-    """Do this in a thread that is kept for monitoring."""
     return await to_thread.run_sync(work, limiter=_limiter(_monitoring, MONITORING_THREADS))
 
 
@@ -58,7 +55,7 @@ class _Turns:
 
 
 class Shares:
-    """Turns at the threads: each key has at most so many, and its other requests wait, which holds no thread."""
+    """Turns at the threads. A key has at most `most` of them; its other requests wait without holding a thread."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -66,7 +63,6 @@ class Shares:
 
     @asynccontextmanager
     async def turn(self, key: str) -> AsyncIterator[None]:
-        """One turn of this key."""
         turns = self._turns.setdefault(key, _Turns(asyncio.Semaphore(self._most)))
         turns.users += 1
         try:
@@ -79,7 +75,7 @@ class Shares:
 
 
 class LongReads:
-    """Reads that may take seconds: so many at once, and no more than half of them for one key. Thread-safe."""
+    """Reads that may take seconds: at most `most` at once, and half of that for one key. Thread-safe."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -88,16 +84,11 @@ class LongReads:
         self._by_key: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        """How many are under way."""
         with self._lock:
             return self._by_key.total()
 
     def begin(self, key: str) -> Callable[[], None]:
-        """Take a place; call what is returned, once, to give it back.
-
-        Raises:
-            Refusal: 429, if the key has its share; 503, if others have all places.
-        """
+        """Take a place; call the result once to give it back. Raises `Refusal`: 429 or 503."""
         headers = retry_after(_AGAIN_SECONDS)
         with self._lock:
             if self._by_key[key] >= self._most_of_key:

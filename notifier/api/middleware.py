@@ -1,5 +1,4 @@
-"""Round every request: nothing larger than the limit is read, nobody is waited for without end, and no fault of
-ours gets out as a trace."""
+"""Around every request: a limit for the body, a deadline for it, and no trace of our own faults in the answer."""
 
 from __future__ import annotations
 
@@ -8,6 +7,7 @@ import time
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,28 +18,27 @@ from notifier.domain.message import MAX_BODY_BYTES
 
 
 class Shield:
-    """ASGI middleware. `limits`: path → what its body may come to, where that is another limit. Bytes."""
+    """ASGI middleware. `limits`: path → its own limit of the body. Bytes."""
 
     def __init__(
         self,
         app: ASGIApp,
         limits: Mapping[str, int] = MappingProxyType({}),
-        patience: ClientTimeouts = ClientTimeouts(),  # noqa: B008 - it cannot change
+        timeouts: ClientTimeouts = ClientTimeouts(),  # noqa: B008 - it cannot change
     ) -> None:
         self._app = app
         self._limits = limits
-        self._patience = patience
+        self._timeouts = timeouts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         limit = self._limits.get(scope["path"], MAX_BODY_BYTES)
-        if _declared_size(scope) > limit:
+        if (declared_size(Headers(scope=scope)) or 0) > limit:
             await problem(413, _too_large(limit))(scope, receive, send)
             return
-        body, has_started = _Body(receive, limit, self._patience), False
+        body, has_started = _Body(receive, limit, self._timeouts), False
 
         async def noted(message: Message) -> None:
             nonlocal has_started
@@ -49,7 +48,7 @@ class Shield:
         try:
             await self._app(scope, body.receive, noted)
         except ClientDisconnect:
-            # Before its body was whole: nobody is there to be answered, and nothing was done.
+            # Before its body was complete: nothing was done, and nobody is there to be answered.
             return
         except asyncio.CancelledError:
             # The grace is over; uvicorn would log a trace for each request that is still under way.
@@ -59,38 +58,32 @@ class Shield:
         except Exception as error:
             log_failure("api.failed", error)
             if has_started:
-                # The response cannot be taken back: without its end the client knows that it is not whole.
+                # The response cannot be taken back; without its end the client knows that it is incomplete.
                 raise BrokenOff from None
             await problem(500, "the service failed on this request; it is logged")(scope, receive, send)
 
 
 class _Body:
-    """The body of one request, as it comes."""
-
-    def __init__(self, receive: Receive, limit: int, patience: ClientTimeouts) -> None:
+    def __init__(self, receive: Receive, limit: int, timeouts: ClientTimeouts) -> None:
         self._receive = receive
         self._limit = limit
-        self._patience = patience
+        self._timeouts = timeouts
         self._size = 0
-        #: Seconds in which we had nothing to do but wait for it.
+        #: Seconds in which we only waited for it.
         self._waited = 0.0
         self._is_whole = False
 
     async def receive(self) -> Message:
-        """Some more of it, or that the client is gone.
-
-        Raises:
-            Refusal: 413 or 408.
-        """
+        """The next part, or that the client is gone. Raises `Refusal`: 413 or 408."""
         if self._is_whole:
             return await self._receive()
         begun = time.monotonic()
-        most = self._patience.body + self._size / self._patience.body_bytes
+        most = self._timeouts.body + self._size / self._timeouts.body_bytes
         try:
             async with asyncio.timeout(most - self._waited):
                 message = await self._receive()
         except TimeoutError:
-            raise Refusal(408, "the body was not here in time: send it without a pause") from None
+            raise Refusal(408, "the body did not arrive in time: send it without a pause") from None
         self._waited += time.monotonic() - begun
         self._size += len(message.get("body", b""))
         self._is_whole = not message.get("more_body", False)
@@ -100,15 +93,14 @@ class _Body:
 
 
 class BrokenOff(Exception):
-    """A response ended in the middle. Says nothing: the server's log would quote it."""
+    """A response ended in the middle. It has no text, because the server's log would quote it."""
 
 
 def _too_large(limit: int) -> str:
     return f"the body is larger than {limit} bytes"
 
 
-def _declared_size(scope: Scope) -> int:
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit():
-            return int(value)
-    return 0
+def declared_size(headers: Headers) -> int | None:
+    """What Content-Length says; None without one. Of more than 18 digits the first: they are too many anyway."""
+    text = headers.get("content-length", "")
+    return int(text[:18]) if text.isdecimal() else None

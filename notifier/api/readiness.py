@@ -1,6 +1,6 @@
 """Whether this process can do its work: database, tables and broker, each by itself.
 
-Monitoring needs no key and asks often, so what it is told is kept for a moment.
+Monitoring needs no key and asks often, so answers are cached for a moment.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from kombu import Connection
 from notifier.broker import topology
 from notifier.domain.errors import DatabaseChanged, ServiceUnavailable
 
-#: The broker has so long to answer. Seconds.
+#: Deadline of the broker's answer. Seconds.
 BROKER_SECONDS = 2.0
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceState:
+class Ready:
     """Each part: "ok", or what is wrong with it."""
 
     database: str
     tables: str
+    #: "away": requests are accepted all the same, and sent when it is back.
     broker: str
 
     @property
@@ -37,21 +38,20 @@ class ServiceState:
 
 
 class Readiness:
-    """Asks the parts. `missing_upgrade` says what the database lacks for this version, None if nothing."""
+    """`missing_upgrade` says what the database lacks for this version; None: nothing."""
 
     def __init__(self, missing_upgrade: Callable[[], str | None], broker_url: str) -> None:
         self._missing_upgrade = missing_upgrade
         self._broker_url = broker_url
 
-    def state(self) -> ServiceState:
-        """How it is now."""
+    def state(self) -> Ready:
         try:
             missing = self._missing_upgrade()
         except DatabaseChanged:
-            return ServiceState("not the one it was: run `notifier db after-restore`", "not known", self._broker())
+            return Ready("not the one it was: run `notifier db after-restore`", "not known", self._broker())
         except ServiceUnavailable:
-            return ServiceState("away", "not known", self._broker())
-        return ServiceState("ok", "ok" if missing is None else "run `notifier db upgrade`", self._broker())
+            return Ready("away", "not known", self._broker())
+        return Ready("ok", "ok" if missing is None else "run `notifier db upgrade`", self._broker())
 
     def _broker(self) -> str:
         options = topology.transport_options(self._broker_url, timeout_seconds=BROKER_SECONDS)
@@ -66,7 +66,7 @@ class Readiness:
 
 
 class CachedAnswer(Generic[T]):
-    """Asks at most once in `seconds`, whoever wants to know. Thread-safe; a failure is not kept."""
+    """Calls `ask` at most once in `seconds`. Thread-safe; a failure is not cached."""
 
     def __init__(self, ask: Callable[[], T], seconds: float) -> None:
         self._ask = ask
@@ -75,7 +75,6 @@ class CachedAnswer(Generic[T]):
         self._kept: tuple[float, T] | None = None
 
     def get(self) -> T:
-        """The answer of now, or of a moment ago."""
         with self._lock:
             if self._kept is None or time.monotonic() > self._kept[0] + self._seconds:
                 answer = self._ask()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from itertools import chain
+from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,9 +15,12 @@ from notifier.api import openapi_examples
 from notifier.domain.errors import WrongSelection
 from notifier.domain.message import Time
 from notifier.domain.statuses import Channel, Reason, Status
+from notifier.store.callbacks import CallbackFilter
 from notifier.store.search import Filter, NotificationView, RejectedView
+from notifier.store.suppressions import SuppressionFilter
 
 Words = Annotated[str, Field(min_length=1, max_length=320)]
+T = TypeVar("T")
 
 
 class AcceptedMessage(BaseModel):
@@ -78,12 +82,16 @@ class BatchAnswer(BaseModel):
     entries: list[AcceptedEntry | RefusedEntry]
 
 
-class NotificationPage(BaseModel):
-    """Newest first."""
+class ListPage(BaseModel, Generic[T]):
+    """A part of a list."""
 
-    items: list[NotificationView]
+    items: list[T]
     #: Give it as `after` for the next page; null: this was the last one.
     next: str | None
+
+
+class NotificationPage(ListPage[NotificationView]):
+    """Newest first."""
 
 
 class Body(BaseModel):
@@ -117,28 +125,12 @@ class RejectedMessageView(BaseModel):
         return found.model_copy(update={"body": _text(view.body), "headers": view.headers}) if whole else found
 
 
-class RejectedPage(BaseModel):
+class RejectedPage(ListPage[RejectedMessageView]):
     """Newest first."""
-
-    items: list[RejectedMessageView]
-    #: Give it as `after` for the next page; null: this was the last one.
-    next: str | None
-
-
-def check_conditions(texts: Iterable[str], *moments: datetime | None) -> None:
-    """Let pass what a record can hold.
-
-    Raises:
-        WrongSelection: a text or a time that none can.
-    """
-    if any("\0" in text for text in texts):
-        raise WrongSelection("a condition holds a NUL character, which no notification does")
-    if any(moment is not None and moment.year < 1970 for moment in moments):
-        raise WrongSelection("a time before 1970: there was no notification then")
 
 
 class Conditions(BaseModel):
-    """Which notifications. All that is given must hold."""
+    """Conditions on notifications, which all must hold."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -154,22 +146,24 @@ class Conditions(BaseModel):
     until: Annotated[Time | None, Field(description="Accepted before that.")] = None
     is_test: Annotated[bool | None, Field(description="Sent with a test key, or not.")] = None
 
-    def filter(self, producer: str | None, metadata: dict[str, str] | None = None) -> Filter:
-        """The record's filter. `producer` is the only one that may be seen; None: all may.
 
-        Raises:
-            WrongSelection: a text or a time that no record can hold.
-        """
-        values = {name: getattr(self, name) for name in Conditions.model_fields}
-        texts = [
-            *(v for v in values.values() if isinstance(v, str)),
-            *(metadata or {}),
-            *(metadata or {}).values(),
-        ]
-        check_conditions(texts, self.since, self.until)
-        if producer is not None:
-            values["producer"] = producer
-        return Filter(**values, metadata=metadata)
+F = TypeVar("F", Filter, CallbackFilter, SuppressionFilter)
+
+
+def read_filter(kind: type[F], wanted: BaseModel, **more: Any) -> F:
+    """The conditions in `wanted` as the record takes them, with `more` in their places.
+
+    Raises:
+        WrongSelection: a text or a time that no record can hold.
+    """
+    names = kind.__dataclass_fields__.keys() & type(wanted).model_fields.keys()
+    values: dict[str, Any] = {name: getattr(wanted, name) for name in names} | more
+    texts = [*values.values(), *chain.from_iterable((values.get("metadata") or {}).items())]
+    if any(isinstance(text, str) and "\0" in text for text in texts):
+        raise WrongSelection("a condition holds a NUL character, which nothing on record does")
+    if any(isinstance(value, datetime) and value.year < 1970 for value in values.values()):
+        raise WrongSelection("a time before 1970: there was nothing to record then")
+    return kind(**values)
 
 
 class PageQuery(BaseModel):
@@ -182,11 +176,7 @@ class PageQuery(BaseModel):
 
     @property
     def before(self) -> UUID | None:
-        """The id at which the page before ended.
-
-        Raises:
-            WrongSelection: `after` is not one of ours.
-        """
+        """The id at which the page before ended. Raises `WrongSelection` if `after` is not one of ours."""
         return read_cursor(self.after)
 
     def next(self, ids: Sequence[UUID]) -> str | None:
@@ -236,22 +226,18 @@ class PreviewRequest(BaseModel):
 
 
 def write_cursor(last: UUID) -> str:
-    """Where the next page begins, for the client to hand back and not to look into."""
+    """Where the next page begins, opaque to the client."""
     return base64.urlsafe_b64encode(last.bytes).decode().rstrip("=")
 
 
 def read_cursor(cursor: str | None) -> UUID | None:
-    """The id in a cursor.
-
-    Raises:
-        WrongSelection: it is not one of ours.
-    """
+    """Raises `WrongSelection` if it is not one of ours."""
     if cursor is None:
         return None
     try:
         return UUID(bytes=base64.b64decode(cursor + "==", altchars=b"-_", validate=True))
     except ValueError:
-        raise WrongSelection("after is no `next` of an earlier page") from None
+        raise WrongSelection("after is not the `next` of an earlier page") from None
 
 
 def _text(body: bytes) -> Body:

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from notifier.api.app import make_app
 from notifier.api.connection import ClientConnection
-from notifier.api.dependencies import make_desk
+from notifier.api.dependencies import make_services
 from notifier.api.key_shares import MONITORING_THREADS, OUTSIDE_THREADS
 from notifier.api.task_queue import CLOSE_SECONDS, Handover
 from notifier.api.timeouts import ClientTimeouts
@@ -28,19 +28,14 @@ from notifier.runtime.connection_limit import ConnectionLimit, connections_withi
 from notifier.runtime.garbage_collection import tune_gc
 from notifier.runtime.shutdown import Shutdown
 
-#: Of the grace, so much is left for what comes after the requests: tasks to be published, connections to be
-#: closed.
+#: The part of the grace for what comes after the requests: publish tasks, close connections.
 _AFTER_SECONDS = CLOSE_SECONDS + 3
 
 
 def serve(settings: Settings, publish: PublishTasks) -> None:
-    """Answer requests until SIGTERM or SIGINT; what is under way is answered first.
-
-    Raises:
-        ConfigurationError: the address cannot be listened on.
-    """
+    """Until SIGTERM or SIGINT. Raises `ConfigurationError` if the address is not free."""
     shutdown = Shutdown(settings.grace_seconds)
-    # uvicorn stops on these, too, and then hands them on: without ours that would be the end, tasks unpublished.
+    # uvicorn stops on signals, too, and then raises them again: that would end us with tasks unpublished.
     shutdown.listen()
     listener = _listen(settings.api_host, settings.api_port)
     threads = settings.api_threads + OUTSIDE_THREADS + MONITORING_THREADS
@@ -55,7 +50,7 @@ def serve(settings: Settings, publish: PublishTasks) -> None:
         tune_gc()
         yield
 
-    app = make_app(make_desk(services, handover), lifespan)
+    app = make_app(make_services(services, handover), lifespan)
     log.info("api.start", host=settings.api_host, port=settings.api_port, count=settings.api_threads)
     limit: ConnectionLimit[ClientConnection] = ConnectionLimit(
         connections_within(settings.api_connections, raise_file_limit()), settings.api_peer_connections
@@ -68,17 +63,17 @@ def serve(settings: Settings, publish: PublishTasks) -> None:
 
 
 def server_config(
-    app: FastAPI, limit: ConnectionLimit[ClientConnection], patience: ClientTimeouts, *, grace_seconds: int
+    app: FastAPI, limit: ConnectionLimit[ClientConnection], timeouts: ClientTimeouts, *, grace_seconds: int
 ) -> uvicorn.Config:
-    """How uvicorn answers with this application. What is under way has `grace_seconds` to end."""
-    protocol: Any = partial(ClientConnection, limit=limit, patience=patience)
+    """Requests in progress have `grace_seconds` to end."""
+    protocol: Any = partial(ClientConnection, limit=limit, timeouts=timeouts)
     return uvicorn.Config(
         app,
         http=protocol,
         ws="none",
         # Ours is set up already, and an access log would hold addresses: searches have them in their query.
         log_config=None,
-        # Its warnings are about what strangers send: they could fill a disk with them.
+        # Its warnings are about what strangers send, who could fill a disk with them.
         log_level="error",
         access_log=False,
         server_header=False,
@@ -89,18 +84,18 @@ def server_config(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, which says that it was told to end."""
+    """uvicorn's server, which also stops when our `Shutdown` says so."""
 
     def __init__(self, config: uvicorn.Config, shutdown: Shutdown) -> None:
         super().__init__(config)
         self._shutdown_watch = shutdown
 
     async def on_tick(self, counter: int) -> bool:
-        """Whether it is over: a signal may have come before uvicorn listened."""
+        """Whether to end: a signal may have come before uvicorn listened."""
         return self._shutdown_watch.stop.is_set() or await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGTERM or SIGINT. uvloop has taken the wake-up pipe, so here it is told."""
+        """SIGTERM or SIGINT. uvloop has taken the wake-up pipe, so `Shutdown` is called here."""
         self._shutdown_watch.begin(sig)
         # A second one of Ctrl-C would make uvicorn drop the requests that are under way.
         if not self.should_exit:
@@ -108,7 +103,7 @@ class _Server(uvicorn.Server):
 
 
 def _listen(host: str, port: int) -> socket:
-    # uvicorn would end the program by itself, without saying which setting is at fault.
+    # uvicorn would end the program without naming the setting at fault.
     try:
         return create_server((host, port), family=AF_INET6 if ":" in host else AF_INET, backlog=2048)
     except OSError as error:

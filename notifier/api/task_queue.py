@@ -1,8 +1,8 @@
-"""From an accepted request to the workers: deliver tasks, published after the answer by a thread of their own.
+"""From an accepted request to the workers: a thread of its own publishes deliver tasks after the answer.
 
-The row is committed before; so a request waits for the database only, also while the broker hangs, and what many
-requests accepted meanwhile travels in one task. What cannot be published is left to the sweep, which is told to
-hurry; what is lost with the process it finds by itself.
+The row is committed before, so a request waits for the database only, even while the broker hangs, and one task
+carries what many requests brought. What cannot be published is made due for the sweep soon; what is lost with the
+process the sweep finds by itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from notifier.store.ledger import Ledger
 
 _Item = tuple[Channel, Lane, Sequence[UUID]]
 
-#: At the end of the process what waits has so long to be published. Seconds.
+#: At the end of the process, time to publish what waits. Seconds.
 CLOSE_SECONDS = 10.0
 
 
@@ -36,11 +36,10 @@ class Handover:
         self._thread.start()
 
     def put(self, channel: Channel, lane: Lane, ids: Sequence[UUID]) -> None:
-        """Publish the task of these soon."""
         self._waiting.put((channel, lane, ids))
 
     def close(self) -> None:
-        """Publish what waits, for a while; then the sweep has the rest."""
+        """Publish what waits, for a limited time; the sweep does the rest."""
         self._waiting.put(None)
         self._thread.join(CLOSE_SECONDS)
 

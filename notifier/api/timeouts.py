@@ -17,13 +17,13 @@ class ClientTimeouts:
     rest: float = 3.0
     #: For the client to take some of its answer.
     answer: float = 30.0
-    #: For a body, and for each so many bytes of it.
+    #: For a body, and one second more …
     body: float = 20.0
-    #: … a second more. Slower than any line that carries mail, faster than one byte now and then.
+    #: … for each this many bytes. Slower than any line that carries mail, faster than a byte now and then.
     body_bytes: int = 16 * 1024
-    #: Within a body or an answer a client keeps its place for so long, whoever else wants to come.
+    #: In the middle of a body or an answer, a client keeps its place this long even when places run out.
     place: float = 3.0
-    #: For whoever is under way at SIGTERM.
+    #: For clients in the middle of a request at SIGTERM.
     stop: float = 5.0
-    #: How often a connection is looked at.
+    #: How often each connection is checked.
     look: float = 0.5

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import typer
 
 from notifier.cli.exit_codes import FAILED
-from notifier.cli.labels import REASONS
 from notifier.cli.options import ActionOptions
 from notifier.cli.output import (
     hint,
@@ -26,6 +25,7 @@ from notifier.cli.output import (
     warn,
 )
 from notifier.domain.errors import ServiceUnavailable
+from notifier.domain.labels import REASONS
 
 if TYPE_CHECKING:
     from notifier.operations import ActionCounts, ActionResult

@@ -129,7 +129,7 @@ def check_encryption(services: Services) -> Iterator[Check]:
     if missing:
         detail = f"notifications are sealed under keys that are missing: {', '.join(missing)}; they wait"
         yield Check("encryption", False, detail, "add them to NOTIFIER_ENCRYPTION_KEYS, behind the newest")
-    if not missing and Resealing(services.engine, services.vault).is_wanted():
+    if not missing and Resealing(services.engine, services.personal_data).is_wanted():
         detail = "older notifications are not sealed under the first key, or not found by their recipients yet"
         yield Check("encryption", True, detail, "notifier db reseal")
     if not keys:
@@ -222,7 +222,7 @@ def check_providers_and_senders(services: Services) -> Iterator[Check]:
 
 
 def check_circuits(services: OperatorServices) -> Iterator[Check]:
-    opened = services.steering.open_circuits()
+    opened = services.provider_operations.open_circuits()
     for one in opened:
         name = f"sender {one.sender} at {one.provider}" if one.sender else f"circuit of {one.provider}"
         since = f" since {one.since:%Y-%m-%d %H:%M} UTC" if one.since else ""

@@ -59,7 +59,7 @@ def held(
     """List suppressions that a mass alarm holds back, newest first; or discard them."""
     with wiring(context).services() as services:
         if discard:
-            _run(partial(services.held.discard, filters.filter()), "discard", "discarded", options)
+            _run(partial(services.held.end, filters.filter(), apply=False), "discard", "discarded", options)
             return
         found = services.held.page(filters.filter(), limit=page.limit, before=page.before)
         stuck = services.held.stuck()
@@ -84,7 +84,7 @@ def apply_held(context: typer.Context, *, filters: HeldOptions, options: HeldAct
     If the command is interrupted, run it again.
     """
     with wiring(context).services() as services:
-        _run(partial(services.held.apply, filters.filter()), "apply", "suppressed", options)
+        _run(partial(services.held.end, filters.filter(), apply=True), "apply", "suppressed", options)
 
 
 def lift_all(context: typer.Context, wanted: SuppressionFilter, options: ActionOptions) -> None:

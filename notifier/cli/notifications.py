@@ -9,11 +9,11 @@ from typer import Option
 
 from notifier.cli import callbacks
 from notifier.cli.context import wiring
-from notifier.cli.labels import REDACTED
 from notifier.cli.options import AsJson, FilterOptions, OfReason, Operand, PageOptions, grouped
 from notifier.cli.output import columns, hint, print_json, print_line, print_list, status_style
 from notifier.cli.timeline import print_story, story_as_json
 from notifier.domain.errors import NotFound
+from notifier.domain.labels import REDACTED
 from notifier.domain.statuses import FINAL_STATUSES, Status
 
 #: Callbacks of one notification: it has a dozen statuses to tell of.

@@ -8,7 +8,7 @@ from notifier.bootstrap import Services
 from notifier.operations import Operations, Replays
 from notifier.operations.api_keys import ApiKeys
 from notifier.operations.callbacks import CallbackOperations
-from notifier.operations.providers import Steering
+from notifier.operations.providers import ProviderOperations
 from notifier.operations.restored import Restored
 from notifier.store.api_keys import ApiKeyRepository
 from notifier.store.operator_actions import Operating
@@ -30,15 +30,15 @@ class OperatorServices(Services):
 
     @property
     def replays(self) -> Replays:
-        return Replays(self.operating, Rejections(self.engine, self.vault))
+        return Replays(self.operating, Rejections(self.engine, self.personal_data))
 
     @property
     def callback_operations(self) -> CallbackOperations:
         return CallbackOperations(self.callbacks, self.operating, self.settings.structure.callbacks)
 
     @property
-    def steering(self) -> Steering:
-        return Steering(self.health, self.circuits, self.operating, self.settings.provider_tables())
+    def provider_operations(self) -> ProviderOperations:
+        return ProviderOperations(self.health, self.circuits, self.operating, self.settings.provider_tables())
 
     @property
     def restored(self) -> Restored:

@@ -54,7 +54,7 @@ def reseal(
     from notifier.store.re_encryption import Resealing
 
     with wiring(context).services() as services:
-        resealing = Resealing(services.engine, services.vault)
+        resealing = Resealing(services.engine, services.personal_data)
         is_on = services.sealer.is_on
         with progress_bar(resealing.estimate() or None, hidden=as_json) as show:
             try:
@@ -91,10 +91,10 @@ def retention(context: typer.Context, now: Now = False, dry_run: DryRun = False,
     with wiring(context).services() as services:
         tables = services.settings.structure.retention
         if dry_run:
-            kept = services.keeper.preview()
+            kept = services.retention_job.preview()
         else:
             with services.upkeep.recorded("retention"), progress_bar(hidden=as_json) as show:
-                kept = services.keeper.run(progress=lambda far: show(f"{_total(far)} done", 0))
+                kept = services.retention_job.run(progress=lambda far: show(f"{_total(far)} done", 0))
     if as_json:
         print_json({"dry_run": dry_run, "result": kept})
         return

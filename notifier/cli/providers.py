@@ -24,7 +24,7 @@ def show(context: typer.Context, as_json: AsJson = False) -> None:
     if context.invoked_subcommand is not None:
         return
     with wiring(context).services() as services:
-        views = services.steering.providers()
+        views = services.provider_operations.providers()
     if as_json:
         print_json(views)
         return
@@ -62,14 +62,14 @@ def _row(view: ProviderView) -> tuple[object, ...]:
 def pause(context: typer.Context, name: Name, why: Why = None) -> None:
     """Make no more calls to a provider. Notifications that only it can send will wait."""
     with wiring(context).services() as services:
-        services.steering.pause(name, operator=operator(), reason=why)
+        services.provider_operations.pause(name, operator=operator(), reason=why)
     hint(f"{name} is paused; workers follow within two seconds. next: notifier providers resume {name}")
 
 
 def resume(context: typer.Context, name: Name, why: Why = None) -> None:
     """Call a provider again, and close its circuit and those of its senders."""
     with wiring(context).services() as services:
-        services.steering.resume(name, operator=operator(), reason=why)
+        services.provider_operations.resume(name, operator=operator(), reason=why)
     hint(f"{name} is in use again. next: notifier providers")
 
 
@@ -83,7 +83,7 @@ def weigh(
 ) -> None:
     """Change a provider's share of the traffic."""
     with wiring(context).services() as services:
-        services.steering.weigh(name, weight, operator=operator(), reason=why)
+        services.provider_operations.weigh(name, weight, operator=operator(), reason=why)
     hint(
         f"{name} has {'the configured weight' if weight is None else f'weight {weight}'}. next: notifier providers"
     )

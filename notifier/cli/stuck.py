@@ -16,6 +16,7 @@ from notifier.cli.output import hint, one_line, print_json, print_line, utc
 if TYPE_CHECKING:
     from notifier.operations import Stuck
     from notifier.operations.providers import OpenCircuit
+    from notifier.store.stuck import Late
 
 #: Ids of each cause that people see, and that JSON has.
 SHOWN_IDS, JSON_IDS = 3, 1000
@@ -29,7 +30,7 @@ def stuck(context: typer.Context, as_json: AsJson = False) -> None:
     with wiring(context).services() as services:
         late = services.operations.stuck(ids=JSON_IDS if as_json else SHOWN_IDS)
         callbacks, suppressions = services.callback_operations.stuck(), services.held.stuck()
-        circuits = services.steering.open_circuits()
+        circuits = services.provider_operations.open_circuits()
     held = [suppressions] if suppressions else []
     if as_json:
         everything: list[Any] = [*late, *callbacks, *held]
@@ -75,7 +76,7 @@ def _circuit(one: OpenCircuit) -> Iterator[str]:
     yield f"{one.waiting} wait for it" + (f", of {', '.join(one.producers)}" if one.producers else "")
 
 
-def _notifications(one: Stuck) -> Iterator[str]:
+def _notifications(one: Stuck[Late]) -> Iterator[str]:
     late = one.late
     yield f"since {utc(late.oldest)} UTC" + (f"; {one_line(late.detail)}" if late.detail else "")
     yield from map(str, late.ids)

@@ -17,7 +17,6 @@ from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
 from notifier.cli.files import opened, written
 from notifier.cli.held_suppressions import OfProvider, OfSender
-from notifier.cli.labels import SUPPRESSIONS
 from notifier.cli.options import (
     ActionOptions,
     AsJson,
@@ -31,6 +30,7 @@ from notifier.cli.options import (
     grouped,
 )
 from notifier.cli.output import clean, columns, count, hint, print_json, print_line, print_list, utc
+from notifier.domain.labels import SUPPRESSIONS
 from notifier.domain.statuses import SuppressionReason
 
 if TYPE_CHECKING:

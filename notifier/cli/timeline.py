@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from notifier.cli.labels import EVENTS, OUTCOMES, PROOFS, REDACTED, reason_in_words, status_in_words
 from notifier.cli.output import clean, one_line, print_line, print_pairs, print_parts, status_style, utc
+from notifier.domain.labels import EVENTS, OUTCOMES, PROOFS, REDACTED, reason_in_words, status_in_words
 from notifier.domain.statuses import MessageProof
 
 if TYPE_CHECKING:

@@ -42,28 +42,24 @@ def expand(owner: str, key: str, value: str) -> str:
 
 
 class CallbackTable(BaseModel):
-    """Where a producer is told what became of its messages, and what that is signed with."""
+    """Where a producer is notified, and what the callbacks are signed with."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    #: https://…; unset: only messages with a callback_url of their own are told of.
+    #: https://…; unset: only messages with a callback_url of their own have callbacks.
     url: Annotated[str, Field(max_length=2000)] | None = None
     #: `whsec_…`, one or two: during a rotation each callback is signed with both.
     secrets: Annotated[tuple[SecretStr, ...], Field(min_length=1, max_length=2)]
-    #: Told of beside the final ones, as ["sent"].
+    #: Statuses beside the final ones that the producer is notified of, as ["sent"].
     statuses: tuple[Status, ...] = ()
 
     @property
     def told(self) -> tuple[Status, ...]:
-        """Every status that the producer is told of."""
+        """Every status that the producer is notified of."""
         return tuple(status for status in Status if status in FINAL_STATUSES or status in self.statuses)
 
     def keys(self, producer: str) -> tuple[bytes, ...]:
-        """What callbacks are signed with, the first secret first.
-
-        Raises:
-            ConfigurationError: a secret is not one, or refers to a variable that is not set.
-        """
+        """What callbacks are signed with, the first secret first. Raises `ConfigurationError`."""
         owner = f"callbacks of {producer}"
         return tuple(_key(owner, expand(owner, "secrets", secret.get_secret_value())) for secret in self.secrets)
 
@@ -84,11 +80,7 @@ def _key(owner: str, secret: str) -> bytes:
 
 
 def read_name_servers(text: str) -> tuple[tuple[str, int], ...]:
-    """Addresses with or without a port, and commas between.
-
-    Raises:
-        ValueError: one is neither.
-    """
+    """Addresses with or without a port, with commas between. Raises `ValueError`."""
     return tuple(_name_server(one.strip()) for one in text.split(",") if one.strip())
 
 

@@ -25,7 +25,7 @@ FIELDS = frozenset(
 )  # fmt: skip
 
 #: Libraries whose INFO lines hold addresses, URLs or arguments.
-#: Celery's and Beat's tell of every task: thousands a minute, and the record tells it better.
+#: Celery and Beat log every task: thousands of lines a minute, and the record has more.
 _QUIET = (
     "twilio",
     "aiosmtplib",
@@ -42,7 +42,7 @@ _QUIET = (
 #: Libraries whose lines, traces included, quote what strangers wrote.
 _SILENT = ("mail.log", "flufl.bounce")
 
-#: Libraries that say of some messages what stood in them, and how those lines begin.
+#: Libraries that quote some messages, and how those lines begin.
 _QUOTING = ("celery.worker.pidbox", "kombu.pidbox", "kombu.transport.redis")
 _QUOTES = (
     "Control command error",
@@ -88,7 +88,7 @@ def configure(level: str = "info", style: str = "auto", *, program: str = "") ->
 
 
 def _name_of(program: str) -> Any:
-    """A step that adds the program's name in every thread, which a context variable would not do."""
+    """A processor that adds the program's name in every thread, as a context variable would not."""
 
     def add_program(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         return {"program": program, **fields} if program else fields
@@ -111,7 +111,7 @@ def _configure_own_lines(prepare: list[Any]) -> None:
 
 
 def _formatter(prepare: list[Any], style: str) -> logging.Formatter:
-    """Writes lines of our own and of libraries; the latter still need the steps of `prepare`."""
+    """For our own lines and those of libraries; the latter still need the steps of `prepare`."""
     is_terminal = sys.stderr.isatty()
     renderer: Any = structlog.processors.JSONRenderer()
     if style == "text" or (style == "auto" and is_terminal):
@@ -138,9 +138,9 @@ def _quieten_libraries() -> None:
 
 
 def _keep_unless_lost_acknowledgement(record: logging.LogRecord) -> bool:
-    """One calm line for each task in hand whose acknowledgement is lost with the connection to the broker.
+    """One line of level info for each task whose acknowledgement is lost with the connection to the broker.
 
-    The broker gives it out again, and the next worker finds nothing left to claim.
+    The broker delivers it again, and the next worker finds nothing left to claim.
     """
     if not str(record.msg).startswith(("Couldn't ack ", "Couldn't reject ")):
         return True
@@ -150,7 +150,7 @@ def _keep_unless_lost_acknowledgement(record: logging.LogRecord) -> bool:
 
 
 def _keep_unless_it_quotes(record: logging.LogRecord) -> bool:
-    """One line without the words of whoever wrote to the broker."""
+    """One line without the words of the message's author."""
     if not str(record.msg).startswith(_QUOTES):
         return True
     error = record.exc_info[1] if record.exc_info else None

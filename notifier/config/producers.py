@@ -14,7 +14,7 @@ from notifier.domain.statuses import Channel, Lane
 
 
 def _as_list(value: Any) -> Any:
-    """One name may stand without brackets."""
+    """A single name may stand without brackets."""
     if isinstance(value, str):
         return (value,)
     if isinstance(value, list) and not value:
@@ -23,7 +23,7 @@ def _as_list(value: Any) -> Any:
 
 
 def _is_among(words: type[StrEnum]) -> Callable[[Any], Any]:
-    """What is none of them is told with those that there are, and not as a fault of the list besides."""
+    """One error that lists the valid words, instead of one for each item."""
 
     def check(value: Any) -> Any:
         for word in value if isinstance(value, list | tuple) else ():
@@ -69,16 +69,11 @@ class ProducerTable(BaseModel):
 
     @property
     def rights(self) -> SendingRights:
-        """What it may send."""
         return SendingRights(self.channels, self.lanes, self.templates, self.senders)
 
 
 def check_producers(tables: Mapping[str, ProducerTable], senders: Collection[str]) -> None:
-    """Whether the tables go together, and with the sender identities that there are.
-
-    Raises:
-        ValueError: naming the table, and what to do.
-    """
+    """Raises `ValueError` if the tables contradict each other or name unknown sender identities."""
     owners: dict[str, str] = {}
     for name, table in tables.items():
         for user in table.broker_user:

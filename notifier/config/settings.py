@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     trust_failover: bool = False
     #: amqp://user:password@host:5672/vhost or redis://host:6379/0
     broker_url: SecretStr | None = None
-    #: The name that RabbitMQ knows us by, if it is not the URL's user (certificate, OAuth 2); empty: none is told.
+    #: The name that RabbitMQ knows us by, if it is not the URL's user (certificate, OAuth 2); empty: none is sent.
     broker_user: str | None = None
     #: Celery's result backend for those who want one (redis://…). Off: the database is the record.
     result_backend: SecretStr | None = None
@@ -188,20 +188,14 @@ class Settings(BaseSettings):
 
     @property
     def callback_servers(self) -> tuple[tuple[str, int], ...]:
-        """Address and port of each of `callback_name_servers`."""
         return read_name_servers(self.callback_name_servers)
 
     @property
     def callback_hosts(self) -> frozenset[str]:
-        """Those of `callback_allow_hosts`."""
         return frozenset(host.strip().lower() for host in self.callback_allow_hosts.split(",") if host.strip())
 
     def require(self, name: Literal["database_url", "broker_url"]) -> str:
-        """The URL, in plain text.
-
-        Raises:
-            ConfigurationError: if it is not set.
-        """
+        """The URL in plain text. Raises `ConfigurationError` if it is not set."""
         value: SecretStr | None = getattr(self, name)
         if value is None:
             variable = f"NOTIFIER_{name.upper()}"
@@ -212,7 +206,7 @@ class Settings(BaseSettings):
         return value.get_secret_value()
 
     def provider_tables(self) -> tuple[ProviderTable, ...]:
-        """Those of notifier.toml, or one for each provider that the environment configures."""
+        """The providers of notifier.toml, or one for each that the environment configures."""
         return self.structure.providers or tuple(self._providers_of_environment())
 
     def _providers_of_environment(self) -> list[ProviderTable]:
@@ -228,7 +222,7 @@ class Settings(BaseSettings):
         return ProviderTable.model_validate({"name": kind, "kind": kind, **options})
 
     def provider_options(self, table: ProviderTable, known: Container[str] | None = None) -> dict[str, str]:
-        """The table's options. What the environment says for every provider is added, if the kind knows it."""
+        """The table's options, and of those that the environment sets for all providers the `known` ones."""
         common: dict[str, str | None] = {
             "public_url": self.public_url,
             "message_id_domain": self.message_id_domain,
@@ -252,11 +246,9 @@ class Settings(BaseSettings):
         )
 
     def sender_name(self, name: str | None) -> str:
-        """The name of the identity that `sender(name)` is."""
         return self.structure.sender_name(name)
 
     def retry(self, lane: Lane) -> LaneRetry:
-        """How this lane tries again."""
         return self.structure.retry.get(lane, DEFAULT_RETRIES[lane])
 
 

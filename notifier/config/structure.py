@@ -26,7 +26,7 @@ class Sender(BaseModel):
     email: str | None = None
     #: Number, alphanumeric sender or messaging service id (MG…); without it it cannot send SMS.
     sms: str | None = None
-    #: At most so many mails, and so many SMS segments, a second, by all workers together; unset: no limit.
+    #: Maximum number of mails, and of SMS segments, a second, for all workers together; unset: no limit.
     rate_per_second: Annotated[float, Field(gt=0)] | None = None
 
 
@@ -39,18 +39,14 @@ class ProviderTable(BaseModel):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=50)]
     #: Entry point in the group `notifier.providers`: "smtp", "twilio", …
     kind: str
-    #: At most so many mails, or SMS segments, a second, by all workers together; unset: no limit.
+    #: Maximum number of mails, or SMS segments, a second, for all workers together; unset: no limit.
     rate_per_second: Annotated[float, Field(gt=0)] | None = None
     #: Share of the traffic. If any provider of a channel has one, they are drawn by weight instead of by order.
     weight: Annotated[int, Field(ge=0, le=1000)] = 0
 
     @property
     def options(self) -> dict[str, str]:
-        """Everything else in the table, as strings, with `${NAME}` replaced from the environment.
-
-        Raises:
-            ConfigurationError: for a reference to a variable that is not set.
-        """
+        """All other options as strings, `${NAME}` replaced from the environment. Raises `ConfigurationError`."""
         extra = self.model_extra or {}
         return {key: expand(f"provider {self.name}", key, str(value)) for key, value in extra.items()}
 
@@ -74,11 +70,11 @@ class Structure(BaseModel):
     quotas: dict[str, Quota] = Field(default_factory=dict)
     #: Lane → how it tries again; lanes left out keep their defaults.
     retry: dict[Lane, LaneRetry] = Field(default_factory=dict)
-    #: Producer → where it is told what became of its messages.
+    #: Producer → where it is notified.
     callbacks: dict[str, CallbackTable] = Field(default_factory=dict)
     #: See `SuppressionTable`.
     suppressions: SuppressionTable = Field(default_factory=SuppressionTable)
-    #: Channel → how long its notifications are kept; channels left out: for ever.
+    #: Channel → how long its notifications are kept; channels left out: forever.
     retention: dict[Channel, Retention] = Field(default_factory=dict)
     #: Producer → who it is on the broker, and what it may send.
     producers: dict[Name, ProducerTable] = Field(default_factory=dict)
@@ -93,16 +89,12 @@ class Structure(BaseModel):
         return tables
 
     def sender_name(self, name: str | None) -> str:
-        """The name of the identity that a message or template with this `sender` goes out as."""
+        """The name of the identity that a message or template with this `sender` uses."""
         return name if name in self.senders else self.default_sender
 
 
 def load_structure(path: Path) -> Structure:
-    """Read one notifier.toml.
-
-    Raises:
-        ConfigurationError: if it cannot be read or says something unknown.
-    """
+    """Raises `ConfigurationError` if the file cannot be read or holds an unknown setting."""
     try:
         content = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
@@ -130,7 +122,7 @@ _PLAIN_WORDS = {
 
 
 def configuration_error(error: ValidationError, prefix: str, spell: Any) -> ConfigurationError:
-    """All that is wrong, by the names that whoever wrote the file knows."""
+    """All that is wrong, by the names in the file or the environment."""
     # The values are left out: they may be secrets.
     details = error.errors(include_url=False, include_input=False, include_context=False)
     spelled = [

@@ -17,7 +17,7 @@ _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 @dataclass(frozen=True, slots=True)
 class CsvRow:
-    """One row, or why there is none."""
+    """A row, or why it cannot be read."""
 
     #: The line of the file where it begins; of a row that cannot be read, where the quote was opened. From 1.
     line: int
@@ -51,7 +51,7 @@ def read_rows(lines: Iterable[str], *, delimiter: str = ",", first_line: int = 1
 
 
 class _Lines:
-    """The lines of a file, which remembers those of the present row and can take them back."""
+    """The lines of a file. Remembers those of the current row and can take them back."""
 
     def __init__(self, lines: Iterable[str], first_line: int) -> None:
         self._lines = iter(lines)
@@ -101,7 +101,7 @@ def _problem(error: csv.Error) -> str:
 
 
 def write_rows(rows: Iterable[Iterable[str]]) -> str:
-    """The rows as text. A cell that a spreadsheet would take for a formula gets a ' in front: see `plain_cell`."""
+    """A cell that a spreadsheet would take for a formula gets a ' in front: see `plain_cell`."""
     text = io.StringIO(newline="")
     csv.writer(text).writerows([_safe_cell(cell) for cell in row] for row in rows)
     return text.getvalue()
@@ -117,7 +117,7 @@ def plain_cell(cell: str) -> str:
 
 
 def _is_marked_or_formula(cell: str) -> bool:
-    """A cell that looks as if it were marked already is marked, too, so that it comes back as it was."""
+    """A cell that looks marked is marked, too, so that it comes back unchanged."""
     return _is_formula(cell.lstrip("'"))
 
 

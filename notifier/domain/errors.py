@@ -48,24 +48,23 @@ class Fault:
         return f"{self.field or 'body'}: {self.problem}. {self.fix}."
 
     def as_dict(self) -> dict[str, str]:
-        """The form in which faults are stored and printed."""
         return {"field": self.field, "code": self.code, "problem": self.problem, "fix": self.fix}
 
 
-#: So many faults of one message are told, and so much of a field's name: a message that is wrong in a million
+#: Limits of the faults of one message, and of the length of a field's name: a message that is wrong in a million
 #: places must not become a record of a gigabyte.
 MAX_FAULTS, MAX_FIELD = 20, 200
 
 
 def few(faults: Iterable[Fault]) -> tuple[Fault, ...]:
-    """The first of them, with a last one that says that there are more. The rest is not even made."""
-    told = [
+    """The first faults, and one that says that there are more. The others are not even computed."""
+    first = [
         fault if len(fault.field) <= MAX_FIELD else replace(fault, field=fault.field[:MAX_FIELD])
         for fault in islice(faults, MAX_FAULTS + 1)
     ]
-    if len(told) > MAX_FAULTS:
-        told[-1] = Fault("", "more_faults", "more is wrong than is told here", "Mend what is told, then try again")
-    return tuple(told)
+    if len(first) > MAX_FAULTS:
+        first[-1] = Fault("", "more_faults", "there are more faults than these", "Correct these, then try again")
+    return tuple(first)
 
 
 class NotifierError(Exception):
@@ -128,7 +127,7 @@ class CannotOpen(NotifierError):
 
 
 class NotFound(NotifierError, LookupError):
-    """No such thing. The text says what was looked for."""
+    """The text says what was looked for."""
 
 
 class WrongSelection(NotifierError, ValueError):
@@ -136,7 +135,7 @@ class WrongSelection(NotifierError, ValueError):
 
 
 class QuotaExceeded(NotifierError):
-    """A producer's files take up all that they may. Bytes."""
+    """A producer's files use up its quota. Bytes."""
 
     def __init__(self, used: int, quota: int) -> None:
         self.used = used

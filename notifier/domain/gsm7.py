@@ -16,5 +16,5 @@ _GSM = GSM_BASIC | GSM_EXTENSION
 
 
 def fits_gsm(text: str) -> bool:
-    """Whether the alphabet has every character of it; one that is missing turns the whole SMS into UCS-2."""
+    """Whether every character is in the alphabet; a single other one turns the whole SMS into UCS-2."""
     return _GSM.issuperset(text)

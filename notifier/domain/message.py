@@ -1,4 +1,4 @@
-"""The wire contract, version 1: what a producer publishes, field by field. `parsing` reads its bytes."""
+"""The wire contract, version 1: what a producer publishes, field by field. `validation` reads its bytes."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from notifier.domain.statuses import Channel, Lane
 MAX_BODY_BYTES = 1024 * 1024
 #: Entries of one batch.
 MAX_BATCH_ENTRIES = 1000
-#: What the entries of a batch share may come to, counted once for each. Bytes.
+#: Total size of what the entries of a batch share, counted once for each. Bytes.
 MAX_SHARED_BYTES = 16 * 1024 * 1024
 #: Files of one mail.
 MAX_ATTACHMENTS = 10
-#: What they may come to. Bytes.
+#: Their total size. Bytes.
 MAX_MAIL_ATTACHMENTS = 10 * 1024 * 1024
 #: `send_at` may lie this far ahead …
 MAX_SCHEDULE_AHEAD = timedelta(days=366)
@@ -189,7 +189,7 @@ class Message(BaseModel):
 
     @property
     def key(self) -> str:
-        """What makes it unique within its producer: the idempotency key, or else the id."""
+        """Unique within its producer: the idempotency key, otherwise the id."""
         return self.idempotency_key if self.idempotency_key is not None else str(self.id)
 
     def body_hash(self) -> bytes:
@@ -204,7 +204,7 @@ class Message(BaseModel):
         return hashlib.sha256(canonical.encode()).digest()
 
     def encode(self) -> bytes:
-        """The JSON that goes to the broker: fields in the order of the class, unset ones left out."""
+        """The JSON for the broker: fields in the order of the class, unset ones left out."""
         return self.model_dump_json(exclude_none=True, exclude_defaults=True).encode()
 
 

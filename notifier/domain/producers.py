@@ -25,7 +25,7 @@ class ProducerProof(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SendingRights:
-    """What somebody may send; None: everything of that kind."""
+    """What a producer or key may send; None: everything of that kind."""
 
     channels: Collection[str] | None = None
     lanes: Collection[str] | None = None
@@ -35,7 +35,7 @@ class SendingRights:
     senders: Collection[str] | None = None
 
     def contain(self, channel: str, template: str) -> bool:
-        """Whether they are for this template of this channel: what somebody may not send, he need not see."""
+        """Whether they include this template of this channel: what one may not send, one need not see."""
         return _is_among(channel, self.channels) and self._has_template(template)
 
     def _has_template(self, template: str) -> bool:
@@ -74,7 +74,6 @@ class SendingRights:
 
 
 def is_matching(template: str, pattern: str) -> bool:
-    """Whether the name of a template is one of the pattern's."""
     return fnmatchcase(template, pattern)
 
 

@@ -58,7 +58,7 @@ def earlier_forms(to: str) -> tuple[str, ...]:
 
 
 def bare_address(to: str) -> str:
-    """The address of `Name <address>`, or all of it, as it is written."""
+    """The address of `Name <address>`, or the whole text, unchanged."""
     text = to.strip()
     if text.endswith(">") and "<" in text:
         text = text[text.rindex("<") + 1 : -1].strip()
@@ -66,7 +66,6 @@ def bare_address(to: str) -> str:
 
 
 def recipient_faults(to: str, channel: Channel, field: str = "to") -> list[Fault]:
-    """What keeps `to` from being a recipient on this channel."""
     if _CONTROL.search(to):
         return [Fault(field, "bad_recipient", "contains control characters", "Send the plain address")]
     if channel is Channel.SMS:
@@ -76,7 +75,6 @@ def recipient_faults(to: str, channel: Channel, field: str = "to") -> list[Fault
 
 
 def number_faults(number: str, field: str) -> list[Fault]:
-    """What keeps it from being a number."""
     if E164.fullmatch(number):
         return []
     problem = "not an E.164 number"
@@ -86,11 +84,7 @@ def number_faults(number: str, field: str) -> list[Fault]:
 
 
 def ascii_domain(domain: str) -> str:
-    """The domain in A-labels and lower case.
-
-    Raises:
-        ValueError: it is none; the text says why and repeats no part of it.
-    """
+    """In A-labels and lower case. Raises `ValueError`, which repeats no part of the domain."""
     lowered = domain.lower()
     if domain.isascii() and not _A_LABEL.search(lowered):
         if len(lowered) <= _MAX_DOMAIN and _HOST.fullmatch(lowered):

@@ -47,7 +47,7 @@ class LaneRetry(BaseModel):
     max_seconds: Annotated[float, Field(gt=0)]
     #: After this long since the notification was due, the next failure is final.
     deadline_seconds: Annotated[float, Field(gt=0)]
-    #: So many rounds at the most.
+    #: Maximum number of rounds.
     max_attempts: Annotated[int, Field(ge=1)]
 
 
@@ -61,7 +61,7 @@ DEFAULT_RETRIES: Mapping[Lane, LaneRetry] = {
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Where a notification goes after an attempt that brought no receipt."""
+    """Where a notification goes after an attempt without a receipt."""
 
     status: Status
     reason: Reason
@@ -85,13 +85,12 @@ class Situation:
     is_untried: bool = False
 
     def seconds_left(self, policy: LaneRetry) -> float:
-        """Until it is given up, or expires."""
+        """Until it is given up or expires."""
         left = policy.deadline_seconds - self.age_seconds
         return left if self.seconds_to_expiry is None else min(left, self.seconds_to_expiry)
 
 
 def decide(error: SendError, policy: LaneRetry, situation: Situation) -> Decision:
-    """The next status after `error`."""
     match error:
         case Rejected(reason=Reason.EXPIRED):
             return Decision(Status.EXPIRED, Reason.EXPIRED)

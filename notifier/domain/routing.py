@@ -14,25 +14,25 @@ from uuid import UUID
 
 from notifier.domain.statuses import Outcome, Reason, Subject
 
-#: What health is judged from: the calls of so many seconds.
+#: Health is judged by the calls of this time. Seconds.
 WINDOW_SECONDS = 60.0
-#: So many calls before a share of them means anything.
+#: With fewer calls a share of them means nothing.
 MIN_CALLS = 10
 #: This share of faults opens the circuit.
 MAX_FAULTS = 0.5
 #: First pause after an opening; doubles with each one that follows without a success between. Seconds.
 FIRST_PAUSE_SECONDS = 10.0
 MAX_PAUSE_SECONDS = 300.0
-#: The same for wrong credentials, no credit, a refused sender: people mend those. Seconds.
+#: The same for wrong credentials, no credit, a refused sender: people fix those. Seconds.
 FIRST_ACCOUNT_PAUSE_SECONDS = 30.0
 MAX_ACCOUNT_PAUSE_SECONDS = 900.0
-#: So many messages of one sender are refused for it in a row, by one provider, before the others wait. One answer
-#: may be about its destination.
+#: Messages in a row that a provider refuses for their sender before the sender's others wait: one answer may be
+#: about its destination.
 SENDER_REFUSALS = 3
 #: A message that is given up within this, or expires, calls a provider whose circuit is open: nothing is given up
 #: while everybody waits for somebody else to try. Seconds.
 LAST_CHANCE_SECONDS = 15.0
-#: So many of those at once, in one batch. The others come again in a moment.
+#: Number of those in one batch. The others come again in a moment.
 LAST_CHANCES = 20
 #: One that was tried before probes only if no fresh one came for so long; doubles with each probe. Seconds.
 PROBE_GRACE_SECONDS = 10.0
@@ -42,7 +42,7 @@ SLOW_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is known about one provider, by all workers together."""
+    """What all workers together know about one provider."""
 
     provider: str
     paused: bool = False
@@ -57,17 +57,15 @@ class Standing:
     is_slow: bool = False
     #: The notifications whose calls opened the circuit, or probed it: none of them probes again.
     probers: frozenset[UUID] = frozenset()
-    #: Where messages of its sender were refused: one to another place tells more.
+    #: Where messages of its sender were refused: one to another destination is a better probe.
     refused_destinations: frozenset[str] = frozenset()
 
     @property
     def is_usable(self) -> bool:
-        """Whether any notification may go to it."""
         return not self.paused and self.open_for_seconds is None
 
     @property
     def wants_probe(self) -> bool:
-        """Whether one notification should try it."""
         return not self.paused and self.open_for_seconds is not None and self.open_for_seconds <= 0
 
 
@@ -80,18 +78,18 @@ class Candidate:
     sender: str
     #: Until it is given up, or expires.
     seconds_left: float
-    #: No provider was called for it since it was accepted, or set going again.
+    #: No provider was called for it since it was accepted or requeued.
     is_untried: bool
     #: Where it leads: a domain, a country.
     destination: str = ""
 
     def is_fresh(self, standing: Standing) -> bool:
-        """Whether its answer may be another one than those that are known."""
+        """Whether its answer may differ from those that are known."""
         return self.is_untried and self.destination not in standing.refused_destinations
 
     @property
     def is_last_chance(self) -> bool:
-        """Whether there is no time to wait for somebody else's probe."""
+        """Whether there is no time to wait for another notification's probe."""
         return self.seconds_left <= LAST_CHANCE_SECONDS
 
 
@@ -101,12 +99,12 @@ class Route:
 
     #: To be called in this order, while the one before surely did not take it.
     providers: tuple[str, ...]
-    #: The one of them that is only tried to find out whether it works again.
+    #: The one that is only called to find out whether it works again.
     probe: str | None = None
-    #: Nobody can be called now: wait so long, for this reason.
+    #: If no provider can be called now: how long to wait, and why.
     wait_seconds: float = 0.0
     reason: Reason = Reason.NOT_CONFIGURED
-    #: A provider that is configured is left out now: what the others do not serve, it may.
+    #: A configured provider is left out now, which may serve what the others do not.
     is_partial: bool = False
 
 
@@ -122,11 +120,9 @@ class Health:
 
     @property
     def is_bad(self) -> bool:
-        """Whether the circuit should open."""
         return self.calls >= MIN_CALLS and self.faults / self.calls >= MAX_FAULTS
 
     def is_slow(self, deadline_seconds: float) -> bool:
-        """Whether faster providers should be tried first."""
         return self.calls >= MIN_CALLS and self.seconds / self.calls > SLOW_SHARE * deadline_seconds
 
 
@@ -144,14 +140,14 @@ def is_fault(outcome: Outcome, subject: Subject, reason: Reason | None, code: st
 
 
 def closes_circuit(outcome: Outcome, subject: Subject, reason: Reason | None, code: str) -> bool:
-    """Whether a probe that was answered so shows that the provider works."""
+    """Whether this answer to a probe shows that the provider works."""
     if subject not in (Subject.ACCOUNT, Subject.PROVIDER):
         return True
     return outcome is not Outcome.THROTTLED and not is_fault(outcome, subject, reason, code)
 
 
 def pause_after(reason: Reason, openings: int) -> float:
-    """For how long the circuit opens the `openings`-th time in a row, from 1. Seconds."""
+    """How long the circuit opens for the `openings`-th time in a row, from 1. Seconds."""
     doubled = 2.0 ** min(max(openings, 1) - 1, 20)
     if reason in (Reason.PROVIDER_ACCOUNT, Reason.SENDER_REFUSED):
         return min(MAX_ACCOUNT_PAUSE_SECONDS, FIRST_ACCOUNT_PAUSE_SECONDS * doubled)
@@ -159,7 +155,7 @@ def pause_after(reason: Reason, openings: int) -> float:
 
 
 def held(standing: Standing, hold: Standing | None) -> Standing:
-    """How a provider stands for one sender, whose own circuit there is `hold`."""
+    """The standing of a provider for one sender, whose own circuit there is `hold`."""
     if hold is None or hold.open_for_seconds is None:
         return standing
     if standing.open_for_seconds is not None and standing.open_for_seconds >= hold.open_for_seconds:

@@ -46,68 +46,25 @@ class Status(StrEnum):
     SUPPRESSED = "suppressed"  #: the recipient must not be sent to
 
 
+#: An answer or a report of the provider, or the end of its time, may meet it anywhere on its way.
+_ENDS = frozenset({Status.SENT, Status.DELIVERED, Status.UNDELIVERED, Status.FAILED, Status.EXPIRED})
+_STOPS = frozenset({Status.CANCELLED, Status.SUPPRESSED})
+
 #: status → the statuses that may follow it. Nothing goes backwards by itself: `retrying → queued` is the next
 #: round of the same delivery. An acceptance or a receipt that comes late may correct `unknown`, `undelivered`,
 #: `failed` and `expired`, for what was sent was sent, whatever we had come to believe. `cancelled` and
 #: `suppressed` are decisions and stay; the attempts beside them tell what arrived all the same. Only an operator
-#: sets something going again that had ended (`failed`, `expired`, `undelivered`, `suppressed` → `retrying`).
+#: requeues what had ended (`failed`, `expired`, `undelivered`, `suppressed` → `retrying`).
 #: What a provider took (`sent`, `delivered`, `undelivered`) becomes `unknown` again for one cause only: the
 #: message that a look-up had found for it is proven to be another attempt's (`store.provider_messages`).
 #: What is on its way becomes `unknown` when its database was restored from a backup: it may have been sent since.
 TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
     {
-        Status.SCHEDULED: frozenset(
-            {Status.QUEUED, Status.UNKNOWN, Status.EXPIRED, Status.CANCELLED, Status.SUPPRESSED}
-        ),
-        Status.QUEUED: frozenset(
-            {
-                Status.SENDING,
-                Status.UNKNOWN,
-                Status.SENT,
-                Status.DELIVERED,
-                Status.UNDELIVERED,
-                Status.FAILED,
-                Status.EXPIRED,
-                Status.CANCELLED,
-                Status.SUPPRESSED,
-            }
-        ),
-        Status.SENDING: frozenset(
-            {
-                Status.SENT,
-                Status.RETRYING,
-                Status.UNKNOWN,
-                Status.DELIVERED,
-                Status.UNDELIVERED,
-                Status.FAILED,
-                Status.EXPIRED,
-                Status.SUPPRESSED,
-            }
-        ),
-        Status.RETRYING: frozenset(
-            {
-                Status.QUEUED,
-                Status.UNKNOWN,
-                Status.SENT,
-                Status.DELIVERED,
-                Status.UNDELIVERED,
-                Status.FAILED,
-                Status.EXPIRED,
-                Status.CANCELLED,
-                Status.SUPPRESSED,
-            }
-        ),
-        Status.UNKNOWN: frozenset(
-            {
-                Status.RETRYING,
-                Status.SENT,
-                Status.DELIVERED,
-                Status.UNDELIVERED,
-                Status.FAILED,
-                Status.EXPIRED,
-                Status.CANCELLED,
-            }
-        ),
+        Status.SCHEDULED: _STOPS | {Status.QUEUED, Status.UNKNOWN, Status.EXPIRED},
+        Status.QUEUED: _ENDS | _STOPS | {Status.SENDING, Status.UNKNOWN},
+        Status.SENDING: _ENDS | {Status.RETRYING, Status.UNKNOWN, Status.SUPPRESSED},
+        Status.RETRYING: _ENDS | _STOPS | {Status.QUEUED, Status.UNKNOWN},
+        Status.UNKNOWN: _ENDS | {Status.RETRYING, Status.CANCELLED},
         Status.SENT: frozenset({Status.DELIVERED, Status.UNDELIVERED, Status.UNKNOWN}),
         Status.DELIVERED: frozenset({Status.UNKNOWN}),
         Status.UNDELIVERED: frozenset({Status.DELIVERED, Status.RETRYING, Status.UNKNOWN}),
@@ -118,21 +75,11 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
     }
 )
 
-#: Nothing more will happen by itself. `sent` is not among them: a receipt may still come.
-FINAL_STATUSES: frozenset[Status] = frozenset(
-    {
-        Status.DELIVERED,
-        Status.UNDELIVERED,
-        Status.FAILED,
-        Status.EXPIRED,
-        Status.CANCELLED,
-        Status.SUPPRESSED,
-    }
-)
+#: Nothing more happens by itself. `sent` is not among them: a receipt may still come.
+FINAL_STATUSES: frozenset[Status] = _STOPS | _ENDS - {Status.SENT}
 
 
 def may_follow(old: Status, new: Status) -> bool:
-    """Whether `new` may follow `old`."""
     return new in TRANSITIONS[old]
 
 
@@ -159,7 +106,7 @@ class MessageProof(StrEnum):
     LOOK_UP = "look_up"  #: a look-up found it: a guess, which gives way to each of the others
 
     def beats(self, other: MessageProof) -> bool:
-        """Whether a message that was given away by `other` is given to whom this speaks for."""
+        """Whether a message assigned by `other` is reassigned to the attempt that this proves."""
         return other is MessageProof.LOOK_UP and self is not MessageProof.LOOK_UP
 
 
@@ -227,11 +174,7 @@ class SuppressionReason(StrEnum):
     def is_a_wish(self) -> bool:
         """Whether the recipient asked for it: a message that must be sent by law goes against that, and not
         against an address that is dead or an operator who forbade it."""
-        return self in (
-            SuppressionReason.OPTED_OUT,
-            SuppressionReason.COMPLAINT,
-            SuppressionReason.UNSUBSCRIBED,
-        )
+        return self in (SuppressionReason.OPTED_OUT, SuppressionReason.COMPLAINT, SuppressionReason.UNSUBSCRIBED)
 
 
 class CallbackState(StrEnum):
@@ -239,9 +182,9 @@ class CallbackState(StrEnum):
 
     WAITING = "waiting"  #: for its next call, at `due_at`
     GIVEN = "given"  #: to the broker, for a worker
-    CALLING = "calling"  #: a worker has it in hand, under a lease
+    CALLING = "calling"  #: claimed by one worker under a lease
     DELIVERED = "delivered"  #: the endpoint answered 2xx
-    PARKED = "parked"  #: given up; `notifier callbacks replay` sets it going again
+    PARKED = "parked"  #: given up; `notifier callbacks replay` makes it again
 
 
 class CallbackFailure(StrEnum):

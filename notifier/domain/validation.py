@@ -35,7 +35,7 @@ from notifier.domain.statuses import Channel, Lane
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One message of a body: either `message`, or the `faults` that keep it from being one."""
+    """One message of a body, or the `faults` that keep it from being one."""
 
     message: Message | None
     faults: tuple[Fault, ...] = ()
@@ -84,7 +84,6 @@ def decode(body: bytes) -> dict[str, Any] | Entry:
 
 
 def read_message(value: Mapping[str, Any], channel: Channel, lane: Lane, *, now: datetime) -> Entry:
-    """One decoded JSON object as an entry of the given queue."""
     claimed = value.get("producer")
     producer = claimed if isinstance(claimed, str) and len(claimed) <= 100 and "\0" not in claimed else None
     try:
@@ -105,11 +104,7 @@ def read_message(value: Mapping[str, Any], channel: Channel, lane: Lane, *, now:
 
 
 def check(message: Message, channel: Channel, lane: Lane) -> Message:
-    """The same checks for a producer before it publishes. Returns the message with its channel and lane set.
-
-    Raises:
-        InvalidMessage: with every fault.
-    """
+    """The same checks for a producer; sets channel and lane. Raises `InvalidMessage` with every fault."""
     entry = read_message(message.model_dump(exclude_none=True), channel, lane, now=datetime.now(UTC))
     if entry.message is None:
         raise InvalidMessage(entry.faults)
@@ -140,7 +135,7 @@ def _parse_batch(value: dict[str, Any], channel: Channel, lane: Lane, now: datet
 
 
 def batch_faults(envelope: Envelope) -> tuple[Fault, ...]:
-    """What is wrong with what the entries share: told once, and not with each of a thousand entries."""
+    """What is wrong with what the entries share: reported once, not with each of a thousand entries."""
     fix = "Remove it, or move it into metadata"
     faults = few(
         Fault(f"defaults.{name}"[:MAX_FIELD], "unknown_field", "is not a field of the contract", fix)
@@ -156,7 +151,6 @@ def batch_faults(envelope: Envelope) -> tuple[Fault, ...]:
 
 
 def no_object() -> Entry:
-    """What an entry of a batch is that is no object."""
     return _refused("not_an_object", "an entry of the batch is no object", "Make it an object")
 
 
@@ -165,7 +159,7 @@ def _of_batch(found: Entry, raw: bytes, envelope: Envelope) -> Entry:
 
 
 def entries_of(envelope: Envelope) -> Iterator[tuple[dict[str, Any] | None, bytes]]:
-    """Each entry with what it shares with the others, and its JSON; None for one that is no object."""
+    """Each entry with what it shares with the others, and its JSON; None if it is no object."""
     common = {k: v for k, v in (("producer", envelope.producer), ("template", envelope.template)) if v}
     for item in envelope.batch:
         if not isinstance(item, dict):
@@ -181,7 +175,7 @@ def entries_of(envelope: Envelope) -> Iterator[tuple[dict[str, Any] | None, byte
 
 
 def _agreed(value: Mapping[str, Any], channel: Channel, lane: Lane) -> dict[str, Any]:
-    """The queue's channel and lane, unless the message names others: then its own stay and are refused."""
+    """The queue's channel and lane. If the message names others, those stay and are refused."""
     agreed: dict[str, Any] = {}
     for field, known in (("channel", channel), ("lane", lane)):
         if value.get(field) in (None, known):

@@ -157,7 +157,7 @@ class _Dialogue(SMTP):
             self._is_served = False
             super().connection_lost(error)
 
-    def patience(self) -> float | None:
+    def eviction_rank(self) -> float | None:
         """See `runtime.connection_limit.LimitedConnection`: whoever sends a mail goes after those who send none.
         Commands keep no place: NOOP is one."""
         limits = self._handler.limits

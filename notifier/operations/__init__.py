@@ -1,19 +1,19 @@
 """What operators do: retry, cancel, resolve, replay, purge, and look for what is stuck.
 
-Command line, API and console call these; no rule lives in a face. Each action leaves an operator record (who,
-when, which, why, and what came of it) and an event on every notification that it touched. Nothing here makes a
-second notification, and nothing sets one going again that may still be on its way.
+Command line and API call these; they hold no rules of their own. Each action leaves an operator record (who, when,
+which, why, and the result) and an event on every notification that it changed. Nothing here makes a second
+notification, and nothing requeues one that may still be on its way.
 
 Crash points: the record is committed before anything is done, and each page with its counts. A run that dies can
-be run again: what it had moved does not match any more.
+be run again: what it had changed no longer matches.
 """
 
 from __future__ import annotations
 
 from notifier.domain.errors import WrongSelection
-from notifier.operations.notifications import CANCELLABLE, RETRYABLE, Operations, Resolution, Stuck
+from notifier.operations.notifications import CANCELLABLE, RETRYABLE, Operations, Resolution
 from notifier.operations.rejected import DeadQueue, Replays
-from notifier.operations.results import ActionResult, Progress, Skipped
+from notifier.operations.results import ActionResult, Progress, Skipped, Stuck
 from notifier.store.operator_actions import ActionCounts, Selection
 from notifier.store.rejected import RejectedSelection
 

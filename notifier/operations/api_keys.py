@@ -1,4 +1,4 @@
-"""Keys of the HTTP API: made, rotated, revoked by operators; checked for every request.
+"""Keys of the HTTP API: operators make, rotate and revoke them; every request checks one.
 
 A token is `ntf_live_<id>_<secret>`, or `ntf_test_…` of a test key. The secret is 256 random bits, so its plain
 SHA-256 is enough: there is no dictionary to try, and a slow hash would only make every request slow. The database
@@ -12,7 +12,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -43,8 +43,6 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Grants:
-    """What a new key may do, and for how long."""
-
     scopes: tuple[Scope, ...]
     name: str
     producer: str | None = None
@@ -58,7 +56,7 @@ class Grants:
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key that was just made. The token is shown once and kept nowhere."""
+    """The token is shown once and stored nowhere."""
 
     id: str
     token: str
@@ -69,7 +67,7 @@ class NewKey:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who makes a request: a key that was found to be right."""
+    """Who makes a request: the owner of a valid key."""
 
     key_id: str
     name: str
@@ -85,12 +83,10 @@ class Holder:
 
     @property
     def operator(self) -> str:
-        """What operator records call it."""
         return f"{self.name} (key {self.key_id})"
 
     @property
     def sees_everything(self) -> bool:
-        """Whether it reads what others sent."""
         return self.may(Scope.OPERATE)
 
     def sees(self, one: NotificationView) -> bool:
@@ -102,11 +98,10 @@ class Holder:
         return is_its_own and self.rights.contain(one.channel, one.template)
 
     def sees_template(self, channel: Channel, name: str) -> bool:
-        """Whether it may look at this template, and preview it."""
         return not self.template_faults(channel, name)
 
     def template_faults(self, channel: Channel, name: str) -> list[Fault]:
-        """Why it may not look at this template: what its producer, or itself, may not send is not its to see."""
+        """Why it may not see this template: what its producer or the key may not send, it may not see either."""
         if self.sees_everything:
             return []
         place: Any = {"channel": channel, "lane": Lane.NORMAL, "template": name}
@@ -117,7 +112,6 @@ class Holder:
         return of_key or limits.faults(owner=owner, remedy=remedy, **place)
 
     def faults(self, channel: Channel, lane: Lane, template: str) -> list[Fault]:
-        """What of a message is not the key's to send."""
         return self.rights.faults(
             owner="this key", remedy="use a key that may", channel=channel, lane=lane, template=template
         )
@@ -136,7 +130,7 @@ class Holder:
 
     @property
     def rights(self) -> SendingRights:
-        """What it may send, if it may send. What it reads of its producer's is limited by them, too."""
+        """What it may send, if it may send. They also limit what it reads of its producer's."""
         return SendingRights(channels=self.channels, templates=self.templates)
 
 
@@ -155,11 +149,7 @@ class ApiKeys:
         self._producers = producers
 
     def create(self, grants: Grants, *, operator: str) -> NewKey:
-        """Make a key.
-
-        Raises:
-            WrongSelection: the grants do not go together; the text says why.
-        """
+        """Raises `WrongSelection` if the grants do not go together."""
         _check(grants)
         return self._make(_columns(grants), operator, "create_key")
 
@@ -175,18 +165,13 @@ class ApiKeys:
         view = self._repository.view(key_id)
         if old is None or not old.is_valid:
             raise WrongSelection(f"the key {key_id} is not valid any more: create a new one")
-        names = ("name", "producer", "is_test", "scopes", "channels", "templates", "rate_per_second", "expires_at")
-        columns = {name: getattr(view, name) for name in names}
+        columns = {one.name: getattr(view, one.name) for one in fields(Grants)}
         made = self._make(columns | {"rotated_from": key_id}, operator, "rotate_key")
         self._repository.expire_in(key_id, overlap_seconds)
         return made
 
     def revoke(self, key_id: str, *, operator: str, reason: str | None = None) -> bool:
-        """End a key now. Returns whether it was not revoked before.
-
-        Raises:
-            NotFound: there is no such key.
-        """
+        """End a key now. Returns whether it was not revoked before. Raises `NotFound`."""
         self._repository.view(key_id)
         begun = self._operating.begin(operator, "revoke_key", {"key": key_id}, reason)
         changed = self._repository.revoke(key_id)
@@ -194,11 +179,11 @@ class ApiKeys:
         return changed
 
     def list(self) -> Sequence[KeyView]:
-        """Every key, the newest first."""
+        """Newest first."""
         return self._repository.all()
 
     def holder(self, token: str) -> Holder | None:
-        """Who shows this token; None: it is not, or not any more, a valid one."""
+        """Who shows this token; None if the token is not valid."""
         match = _TOKEN.match(token)
         found = self._repository.find(match[2]) if match else None
         if match is None or found is None:
@@ -235,16 +220,7 @@ def _hash(secret: str) -> bytes:
 
 
 def _columns(grants: Grants) -> dict[str, Any]:
-    return {
-        "name": grants.name,
-        "producer": grants.producer,
-        "is_test": grants.is_test,
-        "scopes": list(grants.scopes),
-        "channels": None if grants.channels is None else list(grants.channels),
-        "templates": None if grants.templates is None else list(grants.templates),
-        "rate_per_second": grants.rate_per_second,
-        "expires_at": grants.expires_at,
-    }
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(grants).items()}
 
 
 def _check(grants: Grants) -> None:

@@ -61,7 +61,7 @@ class Attachments:
 
 
 def _kind(content_type: str) -> str | None:
-    """The type, in lower case, with the charset of a text if it names one; None if it is no type."""
+    """The type in lower case, with the charset of a text if it names one; None if it is no type."""
     match = _TYPE.match(content_type.strip())
     if match is None:
         return None

@@ -1,15 +1,16 @@
-"""What operators do about status callbacks: look, set parked ones going again, resume an endpoint."""
+"""What operators do about status callbacks: search, replay parked ones, resume an endpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from notifier.config.callbacks import CallbackTable
 from notifier.domain.errors import NotFound, WrongSelection
 from notifier.domain.statuses import CallbackFailure
-from notifier.operations.results import Progress
+from notifier.operations.results import Progress, Stuck, by_id, run_pages
 from notifier.store.callbacks import (
     LATE_SECONDS,
     CallbackFilter,
@@ -32,7 +33,7 @@ class CallbackStory:
 
 @dataclass(frozen=True, slots=True)
 class ReplayGroup:
-    """So many of an endpoint's that a replay would set going again."""
+    """How many callbacks of an endpoint a replay would make again."""
 
     endpoint: str
     failure: str | None
@@ -43,20 +44,11 @@ class ReplayGroup:
 class CallbackReplay:
     """What came, or would come, of a replay."""
 
-    #: None: it was only looked.
+    #: None for a dry run.
     record_id: UUID | None
     changed: int
-    #: What it would be, if it was only looked.
+    #: Of a dry run.
     groups: Sequence[ReplayGroup] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class StuckEndpoint:
-    """An endpoint whose callbacks do not arrive: why, and what to do."""
-
-    late: StuckCallbacks
-    why: str
-    fix: str
 
 
 class CallbackOperations:
@@ -70,19 +62,15 @@ class CallbackOperations:
         self._tables = tables
 
     def search(self, wanted: CallbackFilter, *, limit: int, before: UUID | None = None) -> list[CallbackView]:
-        """Callbacks, newest first."""
+        """Newest first."""
         return self._repository.search(wanted, limit=limit, before=before)
 
     def show(self, callback: UUID) -> CallbackStory:
-        """One callback.
-
-        Raises:
-            NotFound: there is none with this id.
-        """
+        """Raises `NotFound`."""
         return CallbackStory(*self._repository.show(callback))
 
     def endpoints(self) -> list[EndpointView]:
-        """How every endpoint does; those of notifier.toml that were never called, too."""
+        """The state of every endpoint, also of those in notifier.toml that were never called."""
         found = {view.endpoint: view for view in self._repository.endpoints()}
         for producer, table in self._tables.items():
             if table.url is not None and producer not in found:
@@ -109,8 +97,8 @@ class CallbackOperations:
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> CallbackReplay:
-        """Set parked ones going again, for another 24 hours: those with these ids, or all that the filter finds.
-        By id also what was delivered: the endpoint gets it once more, under the same id.
+        """Try parked ones for another 24 hours: those with these ids, or all that the filter finds. By id also
+        what was delivered: the endpoint gets it once more, under the same id.
 
         Raises:
             WrongSelection: nothing is selected, or everything, or both ways at once.
@@ -124,22 +112,13 @@ class CallbackOperations:
             return CallbackReplay(None, sum(counts.values()), groups)
         selection = {"ids": [str(value) for value in ids]} if ids else {"filter": condition.as_dict()}
         begun = self._operating.begin(operator, "replay_callbacks", selection, reason)
-        tally, last = ActionCounts(), None
-        while True:
-            tally, last = self._repository.replay_page(condition, ids, begun.id, after=last, tally=tally)
-            if last is None:
-                break
-            if progress:
-                progress(tally)
+        page = partial(self._repository.replay_page, condition, ids, begun.id)
+        tally = run_pages(by_id(page), progress)
         self._operating.note(begun.id, tally, is_finished=True)
         return CallbackReplay(begun.id, tally.changed)
 
     def resume(self, endpoint: str, *, operator: str, reason: str | None = None) -> CallbackReplay:
-        """Call a suspended endpoint again, and what was parked because it was suspended.
-
-        Raises:
-            NotFound: no endpoint of this name is suspended.
-        """
+        """Call a suspended endpoint again, with what was parked because of that. Raises `NotFound`."""
         suspended = [view.endpoint for view in self._repository.endpoints() if view.suspended_at is not None]
         if endpoint not in suspended:
             known = ", ".join(suspended) or "none"
@@ -150,15 +129,13 @@ class CallbackOperations:
         wanted = CallbackFilter(endpoint=endpoint, failure=CallbackFailure.SUSPENDED)
         return self.replay(wanted, operator=operator, reason=reason)
 
-    def stuck(self) -> list[StuckEndpoint]:
-        """Endpoints whose callbacks do not arrive, the oldest first."""
-        return [StuckEndpoint(late, *_in_words(late)) for late in self._repository.stuck()]
+    def stuck(self) -> list[Stuck[StuckCallbacks]]:
+        """The oldest first."""
+        return [Stuck(late, *_in_words(late)) for late in self._repository.stuck()]
 
 
 def _check(wanted: CallbackFilter | None, ids: Sequence[UUID]) -> None:
-    has_filter = wanted is not None and any(
-        getattr(wanted, field.name) is not None for field in fields(CallbackFilter)
-    )
+    has_filter = wanted not in (None, CallbackFilter())
     if ids and has_filter:
         raise WrongSelection("ids and conditions are both given: give one of the two")
     if not ids and not has_filter:

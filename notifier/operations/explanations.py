@@ -1,9 +1,10 @@
-"""Why something was left alone, and why something is late: in words, for people."""
+"""Why an action skipped something, and why something is late: in words, for people."""
 
 from __future__ import annotations
 
 from typing import assert_never
 
+from notifier.domain.labels import REASONS, status_in_words
 from notifier.domain.statuses import Reason, Status
 from notifier.store.circuits import CircuitState
 from notifier.store.operator_actions import Seen
@@ -27,14 +28,12 @@ def why_not_retried(seen: Seen) -> str:
             return "scheduled: it waits for its time"
         case Status.QUEUED | Status.RETRYING:
             return f"{seen.status}: it is on its way already"
-        case Status.SENDING:
-            return "sending: a worker has it in hand"
+        case Status.SENDING | Status.DELIVERED:
+            return status_in_words(seen.status)
         case Status.UNKNOWN:
             return "unknown: a provider may have it; resolve it instead"
         case Status.SENT:
-            return "sent: a provider took it, and may still report that it arrived"
-        case Status.DELIVERED:
-            return "delivered: it arrived"
+            return f"{status_in_words(seen.status)}, and may still report that it arrived"
         case Status.CANCELLED:
             return "cancelled: it was stopped for good"
         case _:
@@ -46,7 +45,7 @@ def why_not_cancelled(seen: Seen) -> str:
         case None:
             return NO_SUCH
         case Status.SENDING:
-            return "sending: a worker has it in hand, and a call that has begun cannot be stopped"
+            return f"{status_in_words(seen.status)}, and a call that has begun cannot be stopped"
         case Status.SENT | Status.DELIVERED | Status.UNDELIVERED:
             return f"{seen.status}: a provider took it, it cannot be called back"
         case Status.FAILED | Status.EXPIRED | Status.SUPPRESSED | Status.CANCELLED:
@@ -68,7 +67,7 @@ def why_not_resolved(seen: Seen) -> str:
 #: Cause → why a notification is late, and what to do.
 _LATE = {
     Cause.NOT_GIVEN_OUT: (
-        "due for more than a minute, and nobody gave it out",
+        "due for more than a minute, and not dispatched",
         "is Beat running, and a worker: notifier beat",
     ),
     Cause.NOT_TAKEN: (
@@ -89,17 +88,14 @@ _LATE = {
     ),
     Cause.PROVIDER_ACCOUNT: (
         "our account at the provider is at fault",
-        "mend credentials, credit or registration: notifier doctor",
+        "fix credentials, credit or registration: notifier doctor",
     ),
     Cause.SENDER_REFUSED: (
         "the provider refuses our sender identity",
         "have the provider verify or register it, or send as another one; then: notifier providers",
     ),
-    Cause.NOT_CONFIGURED: (
-        "no provider, sender identity or key is configured for it",
-        "configure one: notifier doctor",
-    ),
-    Cause.TEMPLATE_ERROR: ("its template is not usable", "mend it: notifier templates check"),
+    Cause.NOT_CONFIGURED: (REASONS[Reason.NOT_CONFIGURED], "configure one: notifier doctor"),
+    Cause.TEMPLATE_ERROR: ("its template is not usable", "fix it: notifier templates check"),
     Cause.PAUSED: ("an operator paused every provider of its channel", "notifier providers, then resume one"),
     Cause.RATE_LIMITED: (
         "it waits for its turn under a limit, a cap or a quota",
@@ -109,13 +105,13 @@ _LATE = {
 
 
 def late_in_words(late: Late) -> tuple[str, str]:
-    """Why it is late, and what to do."""
+    """Why, and what to do."""
     why, fix = _LATE[late.cause]
     return why, fix.format(lane=late.lane)
 
 
 def circuit_in_words(circuit: CircuitState) -> tuple[str, str]:
-    """Why nobody calls a provider, for anybody or for one sender, and what to do."""
+    """Why a provider is not called, for anybody or for one sender; and what to do."""
     provider, sender = circuit.key.provider, circuit.key.sender
     resume = f"then: notifier providers resume {provider}"
     if sender:
@@ -124,7 +120,7 @@ def circuit_in_words(circuit: CircuitState) -> tuple[str, str]:
             f"have {provider} verify or register it, or send as another one; {resume}",
         )
     if circuit.reason is Reason.PROVIDER_ACCOUNT:
-        return f"{provider} refuses our account: nothing is sent through it", f"mend the account; {resume}"
+        return f"{provider} refuses our account: nothing is sent through it", f"fix the account; {resume}"
     return (
         f"{provider} does not work: nothing is sent through it",
         "nothing, if it comes back: it is tried again by itself; else: notifier doctor",

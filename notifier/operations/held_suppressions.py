@@ -7,13 +7,14 @@ Each action leaves an operator record. A run that dies can be run again: what it
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from notifier.domain.errors import WrongSelection
-from notifier.operations.results import ActionResult, Progress, result
+from notifier.operations.results import ActionResult, Progress, Stuck, result, run_pages
 from notifier.store.held_suppressions import HeldFilter, HeldSuppressionRepository, HeldView
 from notifier.store.mass_alarm import Alarm, AlarmRepository
 from notifier.store.operator_actions import ActionCounts, Operating
@@ -26,26 +27,13 @@ class Holding:
 
     #: "bounces_held".
     cause: str
-    #: Those that are on.
     alarms: tuple[Alarm, ...]
-    #: Suppressions that are held.
+    #: Number of suppressions.
     held: int
 
 
-@dataclass(frozen=True, slots=True)
-class StuckHolding:
-    """The same, with words."""
-
-    late: Holding
-    #: Why, in words.
-    why: str
-    #: What to do about it.
-    fix: str
-
-
 class HeldSuppressions:
-    """Thread-safe: it holds nothing but the store. Every method raises `ServiceUnavailable`; the pages until then
-    are done."""
+    """Thread-safe. Every method raises `ServiceUnavailable`; the pages until then are done."""
 
     def __init__(
         self, repository: HeldSuppressionRepository, alarms: AlarmRepository, operating: Operating
@@ -55,59 +43,34 @@ class HeldSuppressions:
         self._operating = operating
 
     def holding(self) -> Holding | None:
-        """What waits; None: nothing."""
         alarms, held = tuple(self._alarms.active()), self._repository.count(HeldFilter())
         return Holding("bounces_held", alarms, held) if alarms or held else None
 
-    def stuck(self) -> StuckHolding | None:
-        """The same, with words; None: nothing waits."""
+    def stuck(self) -> Stuck[Holding] | None:
         found = self.holding()
-        return None if found is None else StuckHolding(found, *in_words(found))
+        return None if found is None else Stuck(found, *in_words(found))
 
     def page(self, wanted: HeldFilter, *, limit: int, before: UUID | None = None) -> Sequence[HeldView]:
-        """The newest `limit` that were held before `before`."""
+        """Newest first."""
         return self._repository.page(wanted, limit=limit, before=before)
 
-    def apply(
+    def end(
         self,
         wanted: HeldFilter,
         *,
-        operator: str,
-        reason: str | None = None,
-        dry_run: bool = False,
-        progress: Progress | None = None,
-    ) -> ActionResult:
-        """Suppress those that were held: the bounces were right."""
-        return self._end(wanted, True, operator, reason, dry_run, progress)
-
-    def discard(
-        self,
-        wanted: HeldFilter,
-        *,
-        operator: str,
-        reason: str | None = None,
-        dry_run: bool = False,
-        progress: Progress | None = None,
-    ) -> ActionResult:
-        """Forget those that were held: the bounces were our fault, and stay in the stories of their messages."""
-        return self._end(wanted, False, operator, reason, dry_run, progress)
-
-    def _end(
-        self,
-        wanted: HeldFilter,
         apply: bool,
         operator: str,
-        reason: str | None,
-        dry_run: bool,
-        progress: Progress | None,
+        reason: str | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
     ) -> ActionResult:
+        """Apply those that were held, if the bounces were right; or discard them, if they were our fault. The
+        bounces stay in the stories of their messages."""
         if dry_run:
             return _preview(self._repository.count(wanted))
         action = "apply_held" if apply else "discard_held"
         record = self._operating.begin(operator, action, _selection(wanted), reason).id
-        return self._run(
-            record, lambda tally: self._repository.end_page(wanted, record, tally, apply=apply), progress
-        )
+        return self._run(record, partial(self._repository.end_page, wanted, record, apply=apply), progress)
 
     def lift(
         self,
@@ -130,25 +93,19 @@ class HeldSuppressions:
         if not reason:
             raise WrongSelection("say why: --why TEXT; it stays with each of them")
         record = self._operating.begin(operator, "lift_suppressions", _selection(wanted), reason).id
-        by = f"operator:{operator}"
-        return self._run(
-            record, lambda tally: self._repository.lift_page(wanted, record, tally, by=by, detail=reason), progress
-        )
+        page = partial(self._repository.lift_page, wanted, record, by=f"operator:{operator}", detail=reason)
+        return self._run(record, page, progress)
 
     def _run(
         self, record: UUID, page: Callable[[ActionCounts], ActionCounts | None], progress: Progress | None
     ) -> ActionResult:
-        tally = ActionCounts()
-        while (found := page(tally)) is not None:
-            tally = found
-            if progress:
-                progress(tally)
+        tally = run_pages(page, progress)
         self._operating.note(record, tally, is_finished=True)
         return result(record, tally, ())
 
 
 def in_words(found: Holding) -> tuple[str, str]:
-    """Why something is held, and what to do."""
+    """Why, and what to do."""
     count = f"{found.held} suppression{'' if found.held == 1 else 's'}"
     fix = (
         "find out whether we are at fault (notifier suppressions held), then: notifier suppressions apply-held, "
@@ -165,8 +122,8 @@ def _preview(count: int) -> ActionResult:
 
 
 def _selection(wanted: HeldFilter | SuppressionFilter) -> Mapping[str, Any]:
-    known = {field.name: asdict(wanted)[field.name] for field in fields(wanted)}
-    return {"filter": {name: _plain(value) for name, value in known.items() if value not in (None, False)}}
+    given = {name: value for name, value in asdict(wanted).items() if value not in (None, False)}
+    return {"filter": {name: _plain(value) for name, value in given.items()}}
 
 
 def _plain(value: Any) -> Any:

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import assert_never
+from uuid import UUID
 
 from notifier.domain.errors import WrongSelection
 from notifier.domain.statuses import Status, sources_of
 from notifier.operations.explanations import late_in_words, why_not_cancelled, why_not_resolved, why_not_retried
-from notifier.operations.results import ActionResult, Progress, Skipped, result
+from notifier.operations.results import (
+    ActionResult,
+    Progress,
+    Skipped,
+    Stuck,
+    by_id,
+    event_text,
+    result,
+    run_pages,
+)
 from notifier.store.operator_actions import ActionCounts, Begun, Move, Operating, Seen, Selection
 from notifier.store.search import Filter
 from notifier.store.stuck import Late, Lateness
 
-#: From where an operator may set a notification going again: it has ended. `unknown` is resolved instead.
+#: From where an operator may requeue a notification: it has ended. `unknown` is resolved instead.
 RETRYABLE: tuple[Status, ...] = tuple(
     status for status in sources_of(Status.RETRYING) if status not in (Status.SENDING, Status.UNKNOWN)
 )
-#: From where it may be stopped.
+#: From where an operator may cancel it.
 CANCELLABLE: tuple[Status, ...] = sources_of(Status.CANCELLED)
 
 
@@ -31,22 +40,8 @@ class Resolution(StrEnum):
     RESEND = "resend"  #: it did not, or a second copy is better than none
 
 
-@dataclass(frozen=True, slots=True)
-class Stuck:
-    """Notifications that are late for the same cause."""
-
-    late: Late
-    #: Why, in words.
-    why: str
-    #: What to do about it.
-    fix: str
-
-
 class Operations:
-    """Actions on notifications. Thread-safe: it holds nothing but the store.
-
-    Every method raises `ServiceUnavailable` when the database cannot be used now; the pages until then are done.
-    """
+    """Thread-safe. Every method raises `ServiceUnavailable`; the pages until then are done."""
 
     def __init__(self, operating: Operating, lateness: Lateness) -> None:
         self._operating = operating
@@ -62,7 +57,7 @@ class Operations:
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> ActionResult:
-        """Set notifications going again that have ended: failed, expired, undelivered or suppressed.
+        """Requeue notifications that have ended: failed, expired, undelivered or suppressed.
 
         They are due now, or one after the other at `rate_per_second`; a run that goes on where another one of the
         same selection ended is spaced from there. One whose `expires_at` has passed is never sent.
@@ -76,12 +71,10 @@ class Operations:
         if dry_run:
             return self._preview(selection, RETRYABLE, why_not_retried, is_retry=True)
         rate = {} if rate_per_second is None else {"rate_per_second": rate_per_second}
-        begun = self._operating.begin(
-            operator, "retry", selection.as_dict(self._operating.hash_key) | rate, reason
-        )
+        begun = self._begin("retry", selection, operator, reason, **rate)
         pause = 0.0 if rate_per_second is None else 1 / rate_per_second
         start = self._start(selection, begun, pause)
-        detail = _event("retried", operator, reason, begun)
+        detail = event_text("retried", operator, reason, begun)
         move = Move(to=Status.RETRYING, sources=RETRYABLE, detail=detail, start=start, pause_seconds=pause)
         return self._run(selection, begun, move, why_not_retried, progress)
 
@@ -94,9 +87,9 @@ class Operations:
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> ActionResult:
-        """Stop notifications that are not sent yet: scheduled, queued, retrying or unknown.
+        """Cancel notifications that are not sent yet: scheduled, queued, retrying or unknown.
 
-        One that a worker has in hand cannot be stopped, and comes back as skipped.
+        One that a worker has claimed cannot be cancelled, and is skipped.
 
         Raises:
             WrongSelection: it selects nothing or everything, or by a status that is not among these.
@@ -104,8 +97,8 @@ class Operations:
         _check(selection, CANCELLABLE)
         if dry_run:
             return self._preview(selection, CANCELLABLE, why_not_cancelled)
-        begun = self._operating.begin(operator, "cancel", selection.as_dict(self._operating.hash_key), reason)
-        move = Move(Status.CANCELLED, CANCELLABLE, _event("cancelled", operator, reason, begun), begun.at)
+        begun = self._begin("cancel", selection, operator, reason)
+        move = Move(Status.CANCELLED, CANCELLABLE, event_text("cancelled", operator, reason, begun), begun.at)
         return self._run(selection, begun, move, why_not_cancelled, progress)
 
     def resolve(
@@ -123,9 +116,7 @@ class Operations:
             WrongSelection: it selects nothing or everything, or by another status.
         """
         _check(selection, (Status.UNKNOWN,))
-        begun = self._operating.begin(
-            operator, f"resolve_{resolution}", selection.as_dict(self._operating.hash_key), reason
-        )
+        begun = self._begin(f"resolve_{resolution}", selection, operator, reason)
         match resolution:
             case Resolution.SENT:
                 to, verb = Status.SENT, "resolved as sent"
@@ -133,12 +124,16 @@ class Operations:
                 to, verb = Status.RETRYING, "resolved to be sent again"
             case _:
                 assert_never(resolution)
-        move = Move(to, (Status.UNKNOWN,), _event(verb, operator, reason, begun), begun.at)
+        move = Move(to, (Status.UNKNOWN,), event_text(verb, operator, reason, begun), begun.at)
         return self._run(selection, begun, move, why_not_resolved, progress)
 
-    def stuck(self, *, ids: int = 10) -> list[Stuck]:
-        """What is late, why, and what to do; with the ids of the `ids` oldest of each. The oldest first."""
+    def stuck(self, *, ids: int = 10) -> list[Stuck[Late]]:
+        """Oldest first; each with the ids of its `ids` oldest notifications."""
         return [Stuck(late, *late_in_words(late)) for late in self._lateness.late(ids=ids)]
+
+    def _begin(self, action: str, selection: Selection, operator: str, reason: str | None, **more: float) -> Begun:
+        selected = selection.as_dict(self._operating.hash_key) | more
+        return self._operating.begin(operator, action, selected, reason)
 
     def _start(self, selection: Selection, begun: Begun, pause: float) -> datetime:
         last = self._operating.last_due(selection) if pause else None
@@ -152,16 +147,14 @@ class Operations:
         why_not: Callable[[Seen], str],
         progress: Progress | None,
     ) -> ActionResult:
-        tally, last = ActionCounts(), None
         skipped: list[Skipped] = []
-        while True:
-            page = self._operating.move_page(begun.id, selection, move, after=last, tally=tally)
-            if page.last is None:
-                break
-            tally, last = page.tally, page.last
-            skipped += [Skipped(str(seen.id), why_not(seen)) for seen in page.left]
-            if progress:
-                progress(tally)
+
+        def move_page(*, after: UUID | None, tally: ActionCounts) -> tuple[ActionCounts, UUID | None]:
+            page = self._operating.move_page(begun.id, selection, move, after=after, tally=tally)
+            skipped.extend(Skipped(str(seen.id), why_not(seen)) for seen in page.left)
+            return page.tally, page.last
+
+        tally = run_pages(by_id(move_page), progress)
         self._operating.note(begun.id, tally, is_finished=True)
         return result(begun.id, tally, skipped)
 
@@ -202,14 +195,10 @@ def _check(selection: Selection, sources: Sequence[Status], *, needs_status: boo
         return
     if selection.ids:
         raise WrongSelection("ids and conditions are both given: give one of the two")
-    if not any(getattr(wanted, field.name) is not None for field in fields(Filter)):
+    if wanted == Filter():
         raise WrongSelection("no condition is given, which would be everything: give at least one")
     known = ", ".join(sources)
     if wanted.status is None and needs_status:
         raise WrongSelection(f"no status is given: give one of {known}")
     if wanted.status is not None and wanted.status not in sources:
         raise WrongSelection(f"it cannot be done to those that are {wanted.status}: give one of {known}")
-
-
-def _event(verb: str, operator: str, reason: str | None, begun: Begun) -> str:
-    return f"{verb} by {operator}{f': {reason}' if reason else ''} (operator record {begun.id})"

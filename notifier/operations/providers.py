@@ -1,4 +1,4 @@
-"""What operators do about providers: pause, resume, weigh. Every worker obeys within a second or two."""
+"""What operators do about providers: pause, resume, weigh. Workers follow within a second or two."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class OpenCircuit:
     fix: str
 
 
-class Steering:
+class ProviderOperations:
     """Reads and changes how providers are used. Each change leaves an operator record."""
 
     def __init__(
@@ -97,7 +97,7 @@ class Steering:
         self._tables = {table.name: table for table in tables}
 
     def providers(self) -> list[ProviderView]:
-        """The configured providers, in their order."""
+        """In their order of failover."""
         said = self._health.states()
         circuits = self._circuits.states()
         windows = {window.provider: window for window in self._health.windows(window_seconds=WINDOW_SECONDS)}
@@ -112,7 +112,7 @@ class Steering:
         ]
 
     def open_circuits(self) -> list[OpenCircuit]:
-        """Those of configured providers that are open, and those of their senders; the oldest first."""
+        """Open circuits of configured providers and of their senders; the oldest first."""
         opened = [
             circuit
             for circuit in self._circuits.states()
@@ -145,17 +145,12 @@ class Steering:
         )
 
     def pause(self, provider: str, *, operator: str, reason: str | None) -> None:
-        """No more calls to it; what only it could send waits.
-
-        Raises:
-            NotFound: it is not configured.
-        """
+        """Stop calling it; what only it could send waits. Raises `NotFound`."""
         self._record(provider, operator, "pause", reason)
         self._health.set_paused(provider, True)
 
     def resume(self, provider: str, *, operator: str, reason: str | None) -> None:
-        """Calls again, and its circuit closed, as are those of its senders: whoever resumes it says that it is
-        mended.
+        """Call it again, and close its circuit and those of its senders: to resume it is to say that it works.
 
         Raises:
             NotFound: it is not configured.
@@ -165,11 +160,7 @@ class Steering:
         self._circuits.close_all(provider)
 
     def weigh(self, provider: str, weight: int | None, *, operator: str, reason: str | None) -> None:
-        """Another share of the traffic; None: the configured one again.
-
-        Raises:
-            NotFound: it is not configured.
-        """
+        """Set its share of the traffic; None: the configured one. Raises `NotFound`."""
         self._record(provider, operator, "weigh", reason, weight=weight)
         self._health.set_weight(provider, weight)
 

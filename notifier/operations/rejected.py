@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -12,26 +13,23 @@ from notifier.broker.amqp_transport import RAW_PROPERTIES
 from notifier.broker.dead_letters import DeadLetter, Handle, Raw
 from notifier.broker.topology import notify_queue_name, pairs
 from notifier.domain.errors import WrongSelection
-from notifier.operations.results import ActionResult, Progress, Skipped, result
+from notifier.operations.results import ActionResult, Progress, Skipped, by_id, result, run_pages
 from notifier.store.operator_actions import ActionCounts, Operating
 from notifier.store.rejected import KeptRejection, RejectedSelection, Rejections
 
 
 class DeadQueue(Protocol):
-    """Where the broker keeps what it gave up on. `requeueing.Requeueing` is one."""
+    """Where the broker keeps what it gave up on. `notifier.broker.requeueing.Requeueing` is one."""
 
     def each_dead_letter(self, handle: Handle, *, limit: int | None = None) -> None:
-        """Show them to `handle`, which takes those that it answers True to."""
+        """Pass each to `handle`, and remove those for which it returns True."""
 
     def publish(self, raw: Raw) -> None:
         """Put a message into its queue."""
 
 
 class Replays:
-    """Actions on what never became a notification: rejected messages and dead letters. Thread-safe.
-
-    Every method raises `ServiceUnavailable` when the database cannot be used now; the pages until then are done.
-    """
+    """Thread-safe. Every method raises `ServiceUnavailable`; the pages until then are done."""
 
     def __init__(self, operating: Operating, rejections: Rejections) -> None:
         self._operating = operating
@@ -64,16 +62,9 @@ class Replays:
             # What is rejected again while we replay is for the next run, or there would be no end.
             until = begun.at if selection.until is None else min(begun.at, selection.until)
             selection = replace(selection, until=until)
-        run = _Replay(self._rejections, begun.id, publish, again=again)
-        last: UUID | None = None
-        while page := self._rejections.page(selection, after=last, again=again):
-            run.work_off(page)
-            last = page[-1].id
-            if progress:
-                progress(run.tally)
-        run.miss(selection.ids)
-        self._operating.note(begun.id, run.tally, is_finished=True)
-        return result(begun.id, run.tally, run.skipped)
+        found = self._replay(selection, publish, begun.id, again=again, progress=progress)
+        self._operating.note(begun.id, found.tally, is_finished=True)
+        return result(begun.id, found.tally, found.skipped)
 
     def purge_rejected(
         self,
@@ -84,22 +75,14 @@ class Replays:
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> ActionResult:
-        """Delete rejected messages for good.
-
-        Raises:
-            WrongSelection: it selects nothing.
-        """
+        """Delete rejected messages for good. Raises `WrongSelection` if nothing is selected."""
         _check_rejected(selection)
         if dry_run:
             codes = self._rejections.count(selection)
             total = sum(found.count for found in codes)
             return ActionResult(None, total, total, 0, codes=tuple(codes))
         begun = self._operating.begin(operator, "purge_rejected", selection.as_dict(), reason)
-        tally, last = self._rejections.purge_page(selection, begun.id, after=None, tally=ActionCounts())
-        while last is not None:
-            if progress:
-                progress(tally)
-            tally, last = self._rejections.purge_page(selection, begun.id, after=last, tally=tally)
+        tally = run_pages(by_id(partial(self._rejections.purge_page, selection, begun.id)), progress)
         missing = max(0, len(set(selection.ids)) - tally.changed)
         tally += ActionCounts(missing, 0, 0, missing)
         self._operating.note(begun.id, tally, is_finished=True)
@@ -128,28 +111,49 @@ class Replays:
     def purge_dead(
         self, ids: Sequence[str] | None, queue: DeadQueue, *, operator: str, reason: str | None = None
     ) -> ActionResult:
-        """Delete dead letters for good. None for `ids` is all of them.
-
-        Raises:
-            NotFound: the broker has no dead queue.
-        """
+        """Delete dead letters for good; None: all. Raises `NotFound` if there is no dead queue."""
         return self._work_off_dead(ids, queue, lambda _: "", "purge_dead", operator, reason)
 
     def _preview_replay(self, selection: RejectedSelection, *, again: bool) -> ActionResult:
-        run = _Replay(self._rejections, None, lambda _: None, again=again)
-        last: UUID | None = None
-        while page := self._rejections.page(selection, after=last, again=again):
-            run.work_off(page)
-            last = page[-1].id
-        run.miss(selection.ids)
+        found = self._replay(selection, lambda _: None, None, again=again)
         return ActionResult(
             record_id=None,
-            matched=run.tally.matched,
-            changed=run.tally.changed,
+            matched=found.tally.matched,
+            changed=found.tally.changed,
             expired=0,
-            skipped=tuple(run.skipped),
+            skipped=tuple(found.skipped),
             codes=tuple(self._rejections.count(selection, again=again)),
         )
+
+    def _replay(
+        self,
+        selection: RejectedSelection,
+        publish: Callable[[Raw], None],
+        record: UUID | None,
+        *,
+        again: bool,
+        progress: Progress | None = None,
+    ) -> _Outcomes:
+        """Without a `record` nothing is marked."""
+        found, last = _Outcomes("rejected message"), None
+        while page := self._rejections.page(selection, after=last, again=again):
+            published: list[UUID] = []
+            try:
+                for kept in page:
+                    why = _why_not_replayed(kept, again=again)
+                    if not why:
+                        publish(_raw(kept))
+                        published.append(kept.id)
+                    found.note(str(kept.id), why)
+            finally:
+                # What was published is marked, even if the next one fails.
+                if record is not None:
+                    self._rejections.mark_replayed(published, record, found.tally)
+            last = page[-1].id
+            if progress:
+                progress(found.tally)
+        found.miss(sorted({str(value) for value in selection.ids}))
+        return found
 
     def _work_off_dead(
         self,
@@ -160,71 +164,49 @@ class Replays:
         operator: str,
         reason: str | None,
     ) -> ActionResult:
-        """`act` does it, or says why it may not be done."""
+        """`act` acts on a letter, or returns why it may not."""
         selection: Mapping[str, Any] = {"all": True} if ids is None else {"ids": list(ids)}
         begun = self._operating.begin(operator, action, selection, reason)
-        tally, found = ActionCounts(), set[str]()
-        skipped: list[Skipped] = []
+        found = _Outcomes("dead letter")
 
         def handle(letter: DeadLetter) -> bool:
-            nonlocal tally
             if ids is not None and letter.id not in ids:
                 return False
-            found.add(letter.id)
             why = act(letter)
-            if why:
-                skipped.append(Skipped(letter.id, why))
-            tally += ActionCounts(1, int(not why), 0, int(bool(why)))
+            found.note(letter.id, why)
             return not why
 
         try:
             queue.each_dead_letter(handle)
         except BaseException:
-            self._operating.note(begun.id, tally, is_finished=False)
+            self._operating.note(begun.id, found.tally, is_finished=False)
             raise
-        missing = [value for value in dict.fromkeys(ids or ()) if value not in found]
-        skipped += [Skipped(value, "there is no such dead letter") for value in missing]
-        tally += ActionCounts(len(missing), 0, 0, len(missing))
-        self._operating.note(begun.id, tally, is_finished=True)
-        return result(begun.id, tally, skipped)
+        found.miss(dict.fromkeys(ids or ()))
+        self._operating.note(begun.id, found.tally, is_finished=True)
+        return result(begun.id, found.tally, found.skipped)
 
 
-class _Replay:
-    """One run over rejected messages; without a record it only looks."""
+class _Outcomes:
+    """What became of each message of a run, counted."""
 
-    def __init__(
-        self, rejections: Rejections, record: UUID | None, publish: Callable[[Raw], None], *, again: bool
-    ) -> None:
-        self._rejections = rejections
-        self._record = record
-        self._publish = publish
-        self._again = again
-        self._seen: set[UUID] = set()
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._seen: set[str] = set()
         self.tally = ActionCounts()
         self.skipped: list[Skipped] = []
 
-    def work_off(self, page: Sequence[KeptRejection]) -> None:
-        """Publish what may be published. What was, is marked, also if the next one fails."""
-        published: list[UUID] = []
-        try:
-            for kept in page:
-                self._seen.add(kept.id)
-                why = _why_not_replayed(kept, again=self._again)
-                if why:
-                    self.skipped.append(Skipped(str(kept.id), why))
-                else:
-                    self._publish(_raw(kept))
-                    published.append(kept.id)
-                self.tally += ActionCounts(1, int(not why), 0, int(bool(why)))
-        finally:
-            if self._record is not None:
-                self._rejections.mark_replayed(published, self._record, self.tally)
+    def note(self, id_: str, why: str) -> None:
+        """`why` it was skipped; "" if it was not."""
+        self._seen.add(id_)
+        if why:
+            self.skipped.append(Skipped(id_, why))
+        self.tally += ActionCounts(1, int(not why), 0, int(bool(why)))
 
-    def miss(self, ids: Sequence[UUID]) -> None:
-        """Count those of `ids` that were not there."""
-        missing = sorted(set(ids) - self._seen)
-        self.skipped += [Skipped(str(value), "there is no such rejected message") for value in missing]
-        self.tally += ActionCounts(len(missing), 0, 0, len(missing))
+    def miss(self, ids: Iterable[str]) -> None:
+        """Count those that were not there."""
+        for id_ in ids:
+            if id_ not in self._seen:
+                self.note(id_, f"there is no such {self._kind}")
 
 
 _REPLAYABLE_QUEUES = frozenset(notify_queue_name(*pair) for pair in pairs())
@@ -266,7 +248,7 @@ def _why_not_replayed(kept: KeptRejection, *, again: bool) -> str:
 
 
 def _lacks_common_fields(kept: KeptRejection) -> bool:
-    """An entry that is no message of its own: the producer and the template may have stood in its batch only."""
+    """Whether it is an entry whose producer and template may have stood in its batch only."""
     if kept.entry is None:
         return False
     try:

@@ -7,12 +7,13 @@ So programs notice another database by themselves and do nothing (`store.identit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from uuid import UUID
 
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable, WrongSelection
 from notifier.domain.statuses import Reason, Status
-from notifier.operations.results import Progress
+from notifier.operations.results import Progress, by_id, event_text, run_pages
 from notifier.store.identity import IdentityCheck
 from notifier.store.operator_actions import ActionCounts, Begun, Operating, Selection
 from notifier.store.restored import HeldGroup, RestoredRepository
@@ -23,13 +24,13 @@ from notifier.store.search import Filter
 class HoldResult:
     """What is held now, or would be."""
 
-    #: None: it was only looked.
+    #: None for a dry run.
     record_id: UUID | None
     #: Notifications.
     held: int
-    #: Those that were to be called.
+    #: Callbacks that waited to be made.
     callbacks: int
-    #: How the database differs from the one it was; empty: in nothing that can be seen.
+    #: How the database differs from the one it was, as far as can be seen.
     differences: tuple[str, ...]
     #: Of a dry run.
     groups: tuple[HeldGroup, ...] = ()
@@ -39,7 +40,7 @@ class HoldResult:
 class ReleaseResult:
     """What is released now, or would be."""
 
-    #: None: it was only looked.
+    #: None for a dry run.
     record_id: UUID | None
     released: int
     #: Became `expired`: their `expires_at` has passed.
@@ -51,8 +52,7 @@ class ReleaseResult:
 
 
 class Restored:
-    """Thread-safe. Each change leaves an operator record. Every method raises `ServiceUnavailable`; the pages
-    until then are done."""
+    """Thread-safe. Every method raises `ServiceUnavailable`; the pages until then are done."""
 
     def __init__(self, repository: RestoredRepository, operating: Operating) -> None:
         self._repository = repository
@@ -66,22 +66,10 @@ class Restored:
         if dry_run:
             groups, callbacks = self._repository.under_way()
             held = sum(group.count for group in groups)
-            return HoldResult(
-                record_id=None,
-                held=held,
-                callbacks=callbacks,
-                differences=verdict.differences,
-                groups=tuple(groups),
-            )
+            return HoldResult(None, held, callbacks, verdict.differences, tuple(groups))
         begun = self._begin("after_restore", verdict, operator, reason)
-        detail = _event("held after the database was restored", operator, reason, begun)
-        tally, last = ActionCounts(), None
-        while True:
-            tally, last = self._repository.hold_page(begun, detail, after=last, tally=tally)
-            if last is None:
-                break
-            if progress:
-                progress(tally)
+        detail = event_text("held after the database was restored", operator, reason, begun)
+        tally = run_pages(by_id(partial(self._repository.hold_page, begun, detail)), progress)
         callbacks = self._repository.hold_callbacks(begun)
         # Last: until everything is held, nobody works.
         self._repository.accept(verdict)
@@ -89,8 +77,8 @@ class Restored:
         return HoldResult(begun.id, tally.changed, callbacks, verdict.differences)
 
     def accept(self, *, operator: str, reason: str) -> HoldResult:
-        """Nothing was lost, as after `pg_upgrade` or a failover to a synchronous standby: programs go on, and
-        nothing is held."""
+        """Let the programs go on, and hold nothing: nothing was lost, as after `pg_upgrade` or a failover to a
+        synchronous standby."""
         verdict = self._verdict()
         begun = self._begin("accept_database", verdict, operator, reason)
         self._repository.accept(verdict)
@@ -115,37 +103,30 @@ class Restored:
             WrongSelection: nothing is selected, or in two ways at once.
             ConfigurationError: nothing is held yet.
         """
-        has_filter = any(getattr(wanted, field.name) is not None for field in fields(Filter))
-        if sum((has_filter, bool(ids), everything)) != 1:
+        self._check_release(wanted, ids, everything=everything)
+        if dry_run:
+            groups = self._repository.held(wanted, ids)
+            expired = sum(group.expired for group in groups)
+            return ReleaseResult(None, sum(group.count for group in groups) - expired, expired, 0, tuple(groups))
+        chosen = replace(wanted, status=Status.UNKNOWN, reason=Reason.RESTORED)
+        selection = Selection(tuple(ids)) if ids else Selection(filter=chosen)
+        recorded = selection.as_dict(self._operating.hash_key)
+        begun = self._operating.begin(operator, "release_restored", recorded, reason)
+        detail = event_text("released", operator, reason, begun)
+        page = partial(self._repository.release_page, begun, wanted, ids, detail)
+        tally = run_pages(by_id(page), progress)
+        self._operating.note(begun.id, tally, is_finished=True)
+        not_held = len(set(ids)) - tally.matched if ids else 0
+        return ReleaseResult(begun.id, tally.changed, tally.expired, tally.skipped + not_held)
+
+    def _check_release(self, wanted: Filter, ids: Sequence[UUID], *, everything: bool) -> None:
+        if sum((wanted != Filter(), bool(ids), everything)) != 1:
             raise WrongSelection("say what to release: ids, conditions, or everything; one of the three")
         if self._verdict().differences:
             raise ConfigurationError(
                 "nothing is held yet, and programs do nothing: run `notifier db after-restore` without --release "
                 "first"
             )
-        if dry_run:
-            groups = self._repository.held(wanted, ids)
-            expired = sum(group.expired for group in groups)
-            count = sum(group.count for group in groups)
-            return ReleaseResult(
-                record_id=None, released=count - expired, expired=expired, skipped=0, groups=tuple(groups)
-            )
-        chosen = replace(wanted, status=Status.UNKNOWN, reason=Reason.RESTORED)
-        selection = Selection(tuple(ids)) if ids else Selection(filter=chosen)
-        begun = self._operating.begin(
-            operator, "release_restored", selection.as_dict(self._operating.hash_key), reason
-        )
-        detail = _event("released", operator, reason, begun)
-        tally, last = ActionCounts(), None
-        while True:
-            tally, last = self._repository.release_page(begun, wanted, ids, detail, after=last, tally=tally)
-            if last is None:
-                break
-            if progress:
-                progress(tally)
-        self._operating.note(begun.id, tally, is_finished=True)
-        not_held = len(set(ids)) - tally.matched if ids else 0
-        return ReleaseResult(begun.id, tally.changed, tally.expired, tally.skipped + not_held)
 
     def _verdict(self) -> IdentityCheck:
         verdict = self._repository.verdict()
@@ -155,7 +136,3 @@ class Restored:
 
     def _begin(self, action: str, verdict: IdentityCheck, operator: str, reason: str | None) -> Begun:
         return self._operating.begin(operator, action, {"differences": list(verdict.differences)}, reason)
-
-
-def _event(verb: str, operator: str, reason: str | None, begun: Begun) -> str:
-    return f"{verb} by {operator}{f': {reason}' if reason else ''} (operator record {begun.id})"

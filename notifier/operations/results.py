@@ -1,21 +1,24 @@
-"""What every action gives back, and how it says no."""
+"""How actions run, page by page, and what they give back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 from uuid import UUID
 
-from notifier.store.operator_actions import ActionCounts, SelectionGroup
+from notifier.store.operator_actions import ActionCounts, Begun, SelectionGroup
 from notifier.store.rejected import CodeCount
 
-#: Called after each page with the counts up to there. What it raises ends the run.
+L = TypeVar("L")
+
+#: Called after each page with the counts so far. What it raises ends the run.
 Progress = Callable[[ActionCounts], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """One that was left alone, and why, in words."""
+    """One that was left alone, and why."""
 
     id: str
     why: str
@@ -23,13 +26,13 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class ActionResult:
-    """What came of an action."""
+    """What an action did, or would do."""
 
-    #: The operator's record; None: a dry run wrote nothing.
+    #: The operator record; None for a dry run.
     record_id: UUID | None
     #: Looked at.
     matched: int
-    #: Moved, published or deleted; in a dry run, that would be.
+    #: Moved, published or deleted.
     changed: int
     #: Left alone because their `expires_at` has passed.
     expired: int
@@ -41,11 +44,40 @@ class ActionResult:
     codes: tuple[CodeCount, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Stuck(Generic[L]):
+    """What is late or held: why, and what to do."""
+
+    late: L
+    why: str
+    fix: str
+
+
 def result(record: UUID, tally: ActionCounts, skipped: Sequence[Skipped]) -> ActionResult:
-    return ActionResult(
-        record_id=record,
-        matched=tally.matched,
-        changed=tally.changed,
-        expired=tally.expired,
-        skipped=tuple(skipped),
-    )
+    return ActionResult(record, tally.matched, tally.changed, tally.expired, tuple(skipped))
+
+
+def event_text(verb: str, operator: str, reason: str | None, begun: Begun) -> str:
+    return f"{verb} by {operator}{f': {reason}' if reason else ''} (operator record {begun.id})"
+
+
+def run_pages(act: Callable[[ActionCounts], ActionCounts | None], progress: Progress | None) -> ActionCounts:
+    """Act on page after page. `act` takes the counts so far and adds its page's; None: the page was empty."""
+    tally = ActionCounts()
+    while (found := act(tally)) is not None:
+        tally = found
+        if progress:
+            progress(tally)
+    return tally
+
+
+def by_id(act: Callable[..., tuple[ActionCounts, UUID | None]]) -> Callable[[ActionCounts], ActionCounts | None]:
+    """For `run_pages`: each page begins `after` the id at which the one before ended."""
+    last: UUID | None = None
+
+    def next_page(tally: ActionCounts) -> ActionCounts | None:
+        nonlocal last
+        tally, last = act(after=last, tally=tally)
+        return None if last is None else tally
+
+    return next_page

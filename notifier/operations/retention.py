@@ -1,8 +1,8 @@
 """Retention: what is redacted, deleted and dropped, and when; by the tables `[retention.<channel>]`.
 
 Redacting comes first, and dropping before deleting: what goes with its month need not be deleted row by row. A
-month holds both channels, so it is dropped when it lies behind the longer of their times; the rest of the channel
-with the shorter one is deleted in pages.
+month holds both channels, so it is dropped after the longer of their times; the rest of the channel with the
+shorter one is deleted in pages.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from notifier.domain.statuses import Channel
 from notifier.store.retention import RetentionRepository, Span, Walked
 from notifier.store.schema.partitions import LAST_ID, Month, first_id
 
-#: On this day of a month the walks begin at the beginning: an id may be older than the mark when it arrives.
+#: On this day of a month the walks start from the beginning: an id may be older than the mark when it arrives.
 _WHOLE_WALK_DAY = 1
 
 
@@ -37,22 +37,17 @@ class RetentionRun:
     held: list[str] = field(default_factory=list)
     #: Months whose tables were in use; the next run tries again.
     in_use: list[str] = field(default_factory=list)
-    #: It came to the end; otherwise the next run goes on.
+    #: Otherwise the next run goes on.
     is_complete: bool = True
 
     @property
     def is_empty(self) -> bool:
-        """Whether there was nothing to do."""
         counts = (*self.redacted.values(), *self.deleted.values(), *self.rejected.values(), self.wiped)
         return not any(counts) and not self.dropped
 
 
-class _Enough(Exception):
-    """The time of this run is over."""
-
-
 class RetentionJob:
-    """Does what the retention tables say. Thread-safe; any number at once do no harm."""
+    """Does what the retention tables say. Thread-safe; several at once do no harm."""
 
     def __init__(self, repository: RetentionRepository, tables: Mapping[Channel, Retention]) -> None:
         self._repository = repository
@@ -61,25 +56,19 @@ class RetentionJob:
     def run(
         self, *, seconds: float | None = None, progress: Callable[[RetentionRun], None] | None = None
     ) -> RetentionRun:
-        """Do all of it, or what `seconds` are enough for.
-
-        Raises:
-            ServiceUnavailable: the database went away; the pages until then are done.
-        """
+        """Do all, or what `seconds` allow. Raises `ServiceUnavailable`; the pages until then are done."""
         kept = RetentionRun()
         over = None if seconds is None else time.monotonic() + seconds
-        try:
-            for _ in self._steps(kept):
-                if progress:
-                    progress(kept)
-                if over is not None and time.monotonic() > over:
-                    raise _Enough
-        except _Enough:
-            kept.is_complete = False
+        for _ in self._steps(kept):
+            if progress:
+                progress(kept)
+            if over is not None and time.monotonic() > over:
+                kept.is_complete = False
+                break
         return kept
 
     def preview(self) -> RetentionRun:
-        """What there is to do now. Writes nothing."""
+        """What a run would do now."""
         kept = RetentionRun()
         cutoffs = self._cutoffs()
         for channel, table in self._tables.items():
@@ -127,7 +116,7 @@ class RetentionJob:
     def _walk(
         self, task: str | None, span: Span, look: Callable[[Span], Walked], counts: dict[str, int]
     ) -> Iterator[None]:
-        """From the mark of the task, if it has one, to the end. It follows while nothing is left behind it."""
+        """From the mark of the task, if it has one, to the end. The mark moves while nothing is left behind it."""
         if task is not None and self._repository.now().day != _WHOLE_WALK_DAY:
             span = replace(span, after=self._repository.mark(task))
         is_clean = True
@@ -141,8 +130,8 @@ class RetentionJob:
             yield
 
     def _drop(self, month: Month, kept: RetentionRun) -> Iterator[None]:
-        """Keys and callbacks of its notifications first: they lie in tables without months. A run that ends in
-        between has forgotten keys of notifications that are still there, and too old to be repeated."""
+        """Keys and callbacks of its notifications first: their tables have no months. A run that ends in between
+        has deleted keys of notifications that still exist, but are too old to be repeated."""
         if self._repository.live_in(month):
             kept.held.append(month.name)
             return
@@ -155,28 +144,25 @@ class RetentionJob:
 
     def _cutoffs(self) -> dict[Channel, UUID]:
         days = {channel: table.drop_after_days for channel, table in self._tables.items()}
-        return {channel: self._before(count) for channel, count in days.items() if count is not None}
+        return {channel: first_id(self._end(count)) for channel, count in days.items() if count is not None}
 
     def _behind(self, cutoffs: Mapping[Channel, UUID]) -> list[Month]:
-        """Months that lie wholly behind the times of all channels."""
+        """Months that are older than every channel keeps."""
         if len(cutoffs) < len(Channel):
             return []
         return [month for month in self._repository.months() if month.high <= min(cutoffs.values())]
 
     @staticmethod
     def _goes_with_months(before: UUID, cutoffs: Mapping[Channel, UUID]) -> bool:
-        """Whether this channel is the one that is kept longest: only what lies in no month is deleted."""
+        """Whether this channel is kept longest: then only what is in no month is deleted."""
         return len(cutoffs) == len(Channel) and before == min(cutoffs.values())
 
     def _spans(self, channel: Channel, days: int) -> tuple[Span, Span]:
-        """What is so old by its ids; and what was accepted so long ago under an id of a time to come: a clock was
-        wrong when that was made, and it would be kept for too long."""
+        """What is that old by its ids; and what was accepted that long ago under an id in the future, which a
+        wrong clock made: it would be kept for too long."""
         end = self._end(days)
         old = Span(channel, UUID(int=0), first_id(end))
         return old, Span(channel, first_id(self._repository.now()), LAST_ID, accepted_before=end)
-
-    def _before(self, days: int) -> UUID:
-        return first_id(self._end(days))
 
     def _end(self, days: int) -> datetime:
         # To the day, so that channels with the same number have the same end.
@@ -185,6 +171,6 @@ class RetentionJob:
 
 
 def _rejected_days(table: Retention) -> int | None:
-    """A rejected message is what came, and nothing else: it goes when the first of the two is over."""
+    """A rejected message is deleted when the first of the two times is over."""
     days = [count for count in (table.redact_after_days, table.drop_after_days) if count is not None]
     return min(days, default=None)

@@ -1,8 +1,7 @@
-"""Upkeep: what is done once a day so that the service goes on. Each step stands alone: one that fails is told by
-its name, keeps no other from being done, and is tried again an hour later.
+"""Upkeep: the daily work that keeps the service running. Each step stands alone: one that fails is logged by name,
+stops no other, and is tried again an hour later.
 
-Beat asks for the steps at night. Every minute it also asks for what is late, one step at a time: while it was down
-at the hour, nothing was asked for.
+Beat starts the steps at night. Every minute it also starts a late one, because it may have been down at night.
 """
 
 from __future__ import annotations
@@ -35,28 +34,24 @@ Work = Callable[[], Any]
 
 
 class Upkeep:
-    """Runs steps by name. Thread-safe; any number at once do no harm."""
+    """Runs steps by name. Thread-safe; several at once do no harm."""
 
     def __init__(self, repository: UpkeepRepository, steps: Mapping[str, Work]) -> None:
         self._repository = repository
         self._steps = steps
 
     def run(self, names: Iterable[str]) -> dict[str, Any]:
-        """Run these, one after the other. Returns what each did, or `{"failed": why}`."""
+        """Run these one after the other. Returns what each did, or `{"failed": why}`."""
         return {name: self._run(name) for name in names}
 
     def run_late(self) -> dict[str, Any]:
-        """Run the first step that did not succeed in time and that nobody is at.
-
-        Raises:
-            ServiceUnavailable: the database is away, and with it every step.
-        """
+        """Run the first step that is late and that nobody runs. Raises `ServiceUnavailable`."""
         name = self._repository.take_late(list(self._steps))
         return {} if name is None else self.run([name])
 
     @contextmanager
     def recorded(self, name: str) -> Iterator[None]:
-        """A run of this step, by whomever: the record shows when it began and how it ended."""
+        """Record when this step begins and how it ends, whoever runs it."""
         self._record(lambda: self._repository.begin(name), name)
         try:
             yield
@@ -78,7 +73,7 @@ class Upkeep:
         return done
 
     def _record(self, write: Callable[[], None], name: str) -> None:
-        """A step is done also where it may not be written down: without a right to the table, say."""
+        """A step runs even where it cannot be recorded: without a right to the table, for example."""
         try:
             write()
         except ServiceUnavailable as error:
@@ -86,7 +81,6 @@ class Upkeep:
 
 
 def make_partitions(engine: Engine) -> list[str]:
-    """See `partitions.ensure_partitions`."""
     made = ensure_partitions(engine)
     log.info("partitions.ensured", partitions=made.names, count=made.moved)
     made.raise_failures()
@@ -109,7 +103,7 @@ def keep(job: RetentionJob) -> dict[str, Any]:
 
 
 def log_statistics(audit: Audit) -> list[dict[str, Any]]:
-    """Yesterday's notifications by channel and status, in the log and as the result."""
+    """Yesterday's notifications by channel and status."""
     today = audit.now().replace(hour=0, minute=0, second=0, microsecond=0)
     counts = audit.count(since=today - timedelta(days=1), until=today)
     for row in counts:
@@ -118,5 +112,5 @@ def log_statistics(audit: Audit) -> list[dict[str, Any]]:
 
 
 def _why(error: Exception) -> str:
-    """Other errors' words may hold anything, and are nowhere."""
+    """The words of other errors may hold anything, so they are not shown."""
     return str(error) if isinstance(error, NotifierError) else f"{type(error).__name__}, see the worker's log"

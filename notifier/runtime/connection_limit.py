@@ -1,7 +1,7 @@
-"""How many connections a server takes: in all and from one peer, and who makes room for a new one.
+"""How many connections a server takes, in all and from one peer, and which one makes room for a new one.
 
-A server that only refused the newest would be closed to everybody by a thousand connections that say nothing. So a
-new one is let in as long as there is one that waits for its peer: the one that has waited longest is closed.
+If only the newest were refused, a thousand silent connections would close the server to everybody. So a new one is
+let in as long as another one waits for its peer: the one that has waited longest is closed.
 """
 
 from __future__ import annotations
@@ -13,35 +13,33 @@ from typing import Generic, Protocol, TypeVar
 
 from notifier.config.logs import log
 
-#: Programs ask for so many file descriptors, if the hard limit allows them. Never fewer than they have.
+#: File descriptors that programs ask for, if the hard limit allows them. Never fewer than they have.
 WANTED_FILES = 65_536
-#: Those that were turned away and are still there to read that. More are closed at once.
+#: Refused connections that may stay until their peer has read why. More are closed at once.
 MAX_LINGERING = 100
-#: That there is no place is logged at most so often. Seconds.
+#: Shortest time between two log lines about refused connections. Seconds.
 _TELL_SECONDS = 10.0
 #: Descriptors for everything but peers: database, broker, logs, templates.
 RESERVED_FILES = 100
 
 
 class LimitedConnection(Protocol):
-    """One peer's connection."""
-
     @property
     def peer(self) -> str:
-        """Who is at the other end, see `peer_of`."""
+        """See `peer_of`."""
 
-    def patience(self) -> float | None:
-        """How willingly it is given up; None: not at all, because we work for it. The largest one goes first."""
+    def eviction_rank(self) -> float | None:
+        """The connection with the largest rank is closed first; None: never, because we work for it."""
 
     def evict(self) -> None:
-        """Close it now, for another one."""
+        """Close it now, to make room."""
 
 
 C = TypeVar("C", bound=LimitedConnection)
 
 
 class ConnectionLimit(Generic[C]):
-    """The connections that are open. For one event loop; not thread-safe."""
+    """The open connections. For one event loop; not thread-safe."""
 
     def __init__(self, most: int, most_of_peer: int) -> None:
         self.most = most
@@ -56,11 +54,11 @@ class ConnectionLimit(Generic[C]):
         return self._count
 
     def enter(self, new: C) -> bool:
-        """Let it in, in another's place if need be. False: there is no place, and nobody to give one up."""
+        """Let it in, in another's place if need be. False: there is no place, and none can be made."""
         if len(self._open.get(new.peer, ())) >= self.most_of_peer:
             has_place = self._make_place(new.peer)
         elif self._count >= self.most:
-            # Whoever has most gives up one of his; if he has none to give, anybody.
+            # The peer with the most connections gives up one of its own, or else the next.
             peers = sorted(self._open, key=lambda peer: len(self._open[peer]), reverse=True)
             has_place = any(map(self._make_place, peers))
         else:
@@ -73,7 +71,7 @@ class ConnectionLimit(Generic[C]):
         return has_place
 
     def may_linger(self, refused: C) -> bool:
-        """Whether one that was turned away may stay for the moment in which its peer reads why."""
+        """Whether a refused connection may stay open until its peer has read why."""
         if len(self._lingering) >= MAX_LINGERING:
             return False
         self._lingering.add(refused)
@@ -97,7 +95,7 @@ class ConnectionLimit(Generic[C]):
             self._told_at, self._turned_away = now, 0
 
     def _make_place(self, peer: str) -> bool:
-        candidates = [(patience, one) for one in self._open[peer] if (patience := one.patience()) is not None]
+        candidates = [(rank, one) for one in self._open[peer] if (rank := one.eviction_rank()) is not None]
         if not candidates:
             return False
         _, victim = max(candidates, key=lambda candidate: candidate[0])
@@ -122,7 +120,7 @@ def peer_of(address: object) -> str:
 
 
 def raise_file_limit() -> int:
-    """Let this process have as many file descriptors as it may want. Returns how many it may have."""
+    """Raise the limit of file descriptors of this process. Returns the limit."""
     try:
         import resource
     except ImportError:
@@ -139,5 +137,5 @@ def raise_file_limit() -> int:
 
 
 def connections_within(wanted: int, files: int) -> int:
-    """`wanted`, or as many as the descriptors of this process allow."""
+    """`wanted`, or as many as the file descriptors of this process allow."""
     return max(1, min(wanted, files - RESERVED_FILES - MAX_LINGERING))

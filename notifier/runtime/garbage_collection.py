@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 
-#: The garbage collector looks at new objects after so many, not after 700: a batch makes tens of thousands, and
-#: hardly any of them is in a cycle.
+#: New objects before a collection, instead of 700: a batch makes tens of thousands, and hardly any is in a cycle.
 _OBJECTS_BEFORE_COLLECTION = 20_000
 
 

@@ -1,12 +1,12 @@
 """How a program ends: in order after SIGTERM or SIGINT; by itself when that takes longer than its grace.
 
-Whatever waits without end (a statement on a database that was stopped in the middle of it, a library's retry) must
-not keep a program from ending: its supervisor would kill it, and nobody would know what it had in hand. So a
-thread watches. It hears of signals by the interpreter's wake-up pipe: at once, also while the main thread is
-inside of a C library, and whoever else handles signals. When the grace is over it says which threads are still at
-work, and where, and ends the process.
+An endless wait (a statement on a database that was stopped, a library's retry) must not keep a program
+running: its supervisor would kill it, and nobody would know what it was doing. So a thread watches. It hears of
+signals by the interpreter's wake-up pipe: at once, even while the main thread is inside a C library, and whatever
+else handles signals. When the grace is over it logs which threads are still at work, and where, and ends the
+process.
 
-That is no more than a kill -9: what was in hand is in the record or the broker, and its lease covers the rest.
+That does no more harm than kill -9: the work is in the record or the broker, and its lease covers the rest.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ class Shutdown:
         self._thread.start()
 
     def listen(self) -> threading.Event:
-        """Handle the signals: all that they do is to set `stop`, which this returns, and to start the grace."""
+        """Handle the signals: each only sets `stop`, which is returned, and starts the grace."""
         for number in SIGNALS:
             signal.signal(number, self.begin)
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         return self.stop
 
     def begin(self, number: int = signal.SIGTERM, _frame: FrameType | None = None) -> None:
-        """The signal came. For handlers of signals that others have put in place of ours."""
+        """A signal came. For handlers of signals that others put in place of ours."""
         self.has_begun = True
         # Nothing but a write: a lock could be held by the very code that this interrupts, `Event.set` takes one.
         with contextlib.suppress(BlockingIOError):
@@ -85,7 +85,7 @@ class Shutdown:
 
 
 def stop_on_signals(grace_seconds: float) -> threading.Event:
-    """Set by SIGTERM and by Ctrl-C. A program that has not ended so long after it is ended."""
+    """The event is set by SIGTERM and Ctrl-C. A program that outlives the grace after that is ended."""
     return Shutdown(grace_seconds).listen()
 
 
@@ -99,7 +99,7 @@ class Stopped(KeyboardInterrupt):
 
 
 def interrupt_on_signals(grace_seconds: float) -> None:
-    """For commands, which do not look at a `stop`: the signal is an exception, and the same grace holds."""
+    """For commands, which check no `stop`: the signal raises `Stopped`, and the same grace holds."""
     shutdown = Shutdown(grace_seconds)
     shutdown.listen()
 
@@ -112,7 +112,7 @@ def interrupt_on_signals(grace_seconds: float) -> None:
 
 
 def _at_work() -> Iterator[str]:
-    """Each thread that is in code of ours, and where."""
+    """Each thread that runs our code, and where."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     for ident, innermost in sys._current_frames().items():
         frame: FrameType | None = innermost

@@ -41,34 +41,28 @@ class Sealer:
 
     @property
     def is_on(self) -> bool:
-        """Whether there is a key to seal with."""
         return bool(self._ciphers)
 
     @property
     def key_ids(self) -> tuple[str, ...]:
-        """Of its keys, the one that seals first."""
+        """The first one seals."""
         return tuple(self._ciphers)
 
     @cached_property
     def header(self) -> bytes:
-        """What every value that is sealed now begins with. Without a key: nothing does."""
+        """What every value that is sealed now begins with; empty without a key."""
         if not self._ciphers:
             return b""
         key_id = self.key_ids[0].encode()
         return bytes((_VERSION, len(key_id))) + key_id
 
     def seal(self, place: str, content: bytes) -> bytes:
-        """The content, sealed for this place only."""
         nonce = os.urandom(_NONCE_BYTES)
         sealed: bytes = self._ciphers[self.key_ids[0]].encrypt(nonce, content, place.encode())
         return b"".join((self.header, nonce, sealed))
 
     def open(self, place: str, sealed: bytes) -> bytes:
-        """What was sealed for this place.
-
-        Raises:
-            CannotOpen: its key is not here, or it is not what was sealed.
-        """
+        """Raises `CannotOpen` if the key is missing, or this was not sealed for this place."""
         key_id, start = _key_of(sealed)
         cipher = self._ciphers.get(key_id)
         if cipher is None:
@@ -102,7 +96,7 @@ def _ciphers(keys: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def _key_of(sealed: bytes) -> tuple[str, int]:
-    """Id of its key, and where its nonce begins."""
+    """The key's id, and where the nonce begins."""
     start = 2 + sealed[1] if len(sealed) > 2 and sealed[0] == _VERSION else 0
     if not 2 < start <= len(sealed) - _NONCE_BYTES:
         raise CannotOpen("a sealed value is damaged, or of a later version of notifier", key_id="")
@@ -133,11 +127,7 @@ def read_keys(text: str) -> dict[str, bytes]:
 
 
 def new_key(key_id: str) -> str:
-    """A key as NOTIFIER_ENCRYPTION_KEYS takes it.
-
-    Raises:
-        ValueError: the id is not one.
-    """
+    """A key as NOTIFIER_ENCRYPTION_KEYS takes it. Raises `ValueError` if the id is none."""
     if not _KEY_ID.fullmatch(key_id):
         raise ValueError("an id has letters, digits, '.', '_' or '-', at most 32 of them")
     return f"{key_id}:{base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}"

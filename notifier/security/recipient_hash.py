@@ -20,18 +20,17 @@ PUBLIC_KEY = "notifier: no NOTIFIER_HASH_KEY is set"
 
 @dataclass(frozen=True)
 class HashKey:
-    """The key. Made once for each process; cheap to use, about a microsecond a hash."""
+    """Made once for each process; a hash takes about a microsecond."""
 
     secret: str = field(default=PUBLIC_KEY, repr=False)
 
     @property
     def is_public(self) -> bool:
-        """Whether it is the one that everyone knows."""
         return self.secret == PUBLIC_KEY
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that tell this key from others, and nothing about it."""
+        """16 hexadecimal digits that tell this key from others and reveal nothing about it."""
         return self.digest("fingerprint").hex()[:16]
 
     @cached_property
@@ -47,10 +46,10 @@ class HashKey:
         return digest.digest()
 
     def recipient(self, channel: Channel, address: str) -> bytes:
-        """What stands for a recipient: an address, with or without a display name, or a number."""
+        """The hash of a recipient: an address, with or without a display name, or a number."""
         return self.digest("recipient", channel, recipient_identity(address))
 
     def recipient_forms(self, channel: Channel, address: str) -> list[bytes]:
-        """The same, and what stood for this recipient before all spellings were one, where that was another."""
+        """The same, and the hash from before all spellings were one, if it was another."""
         earlier = [self.digest("recipient", channel, form) for form in earlier_forms(address)]
         return [self.recipient(channel, address), *earlier]

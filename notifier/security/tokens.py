@@ -33,7 +33,7 @@ _MAX_LINK = 400
 
 @dataclass(frozen=True, slots=True)
 class UnsubscribeLink:
-    """What an unsubscribe link ends: mails of one category to one recipient."""
+    """What a link ends: mails of one category to one recipient."""
 
     #: The mail that the link was in.
     notification_id: UUID
@@ -45,7 +45,7 @@ class UnsubscribeLink:
 
 
 class Tokens:
-    """Makes and reads them. Thread-safe; one a process. What is not configured is not made."""
+    """Thread-safe; one for each process. Without the setting for a kind, none is made."""
 
     def __init__(self, key: HashKey, *, bounce_address: str | None = None, public_url: str | None = None) -> None:
         self._key = key
@@ -58,7 +58,7 @@ class Tokens:
         self._links = f"{public_url.rstrip('/')}/u/" if public_url and not key.is_public else ""
 
     def return_path(self, notification_id: UUID, attempt: int) -> str | None:
-        """The envelope sender of one attempt; None: that of the From header. On the way of every mail: 5 µs."""
+        """The envelope sender of one attempt; None: that of the From header. Made for every mail: 5 µs."""
         if not self._has_bounces or attempt > _MAX_ATTEMPT:
             return None
         body = notification_id.bytes + attempt.to_bytes(2, "big")
@@ -72,16 +72,16 @@ class Tokens:
         return self._has_bounces and f"@{domain}" == self._after.lower() and local.partition("+")[0] == name
 
     def is_return_path(self, address: str) -> bool:
-        """Whether it is meant to be one of ours, whoever made it."""
+        """Whether it looks like one of ours, whoever made it."""
         return self.is_bounce_address(address) and "+" in address.rpartition("@")[0]
 
     def has_return_path(self, content: bytes) -> bool:
-        """Whether one that we made is among the first that stand in it. Cheap, whatever else does."""
+        """Whether one of the first return paths in `content` is ours. Cheap, whatever the content."""
         found = islice(self._return_path.finditer(content), _MAX_QUOTED) if self._has_bounces else ()
         return any(self.read_return_path(one[0].decode("utf-8", "replace")) for one in found)
 
     def read_return_path(self, address: str) -> tuple[UUID, int] | None:
-        """(id, attempt) of a return path that we made, in whatever case it comes back; None: we made no such."""
+        """(id, attempt) of a return path that we made, in whatever case it comes back; otherwise None."""
         if not self.is_bounce_address(address):
             return None
         token = address.rpartition("@")[0].partition("+")[2]
@@ -108,7 +108,7 @@ class Tokens:
         return f"{self._links}{token.rstrip('=')}"
 
     def read_link(self, token: str) -> UnsubscribeLink | None:
-        """What the last part of such a link ends; None: we made no such link."""
+        """What the last part of a link ends; None: we did not make it."""
         if len(token) > _MAX_LINK or not token.isascii() or self._key.is_public:
             return None
         try:

@@ -22,11 +22,7 @@ from notifier.worker.tasks import Process, add_tasks
 
 
 def make_app(settings: Settings, process: Process | None = None) -> Celery:
-    """The Celery application for these settings; its tasks work with `process`.
-
-    Raises:
-        ConfigurationError: without a broker URL.
-    """
+    """Its tasks work with `process`. Raises `ConfigurationError` without a broker URL."""
     broker = topology.verified(settings.require("broker_url"))
     amqp = _RedisAMQP if topology.is_redis(broker) else _RabbitAMQP
     app = Celery("notifier", amqp=amqp, control=QuestionsControl, events=ImpatientEvents, set_as_current=True)
@@ -36,14 +32,12 @@ def make_app(settings: Settings, process: Process | None = None) -> Celery:
 
 
 class _RedisAMQP(AMQP):  # type: ignore[misc]  # Celery ships no types
-    """Where Celery takes every connection to the broker from."""
+    """Celery takes every connection to the broker from here."""
 
     Connection = redis_transport.RedisBrokerConnection
 
 
 class _RabbitAMQP(AMQP):  # type: ignore[misc]
-    """The same for RabbitMQ."""
-
     Connection = amqp_transport.AmqpBrokerConnection
 
 
@@ -104,7 +98,6 @@ def __getattr__(name: str) -> Any:
 
 
 def app_from_environment() -> Celery:
-    """The application for Celery's own commands."""
     settings = load_settings()
     configure(settings.log_level, settings.log_format)
     return make_app(settings)

@@ -1,4 +1,4 @@
-"""Celery's programs, so that they end: whatever the broker does, and in order on Ctrl-C as on SIGTERM."""
+"""Celery's programs, made to end in order on Ctrl-C and SIGTERM, whatever the broker does."""
 
 from __future__ import annotations
 
@@ -14,45 +14,40 @@ from celery.worker import state
 
 from notifier.runtime.shutdown import SIGNALS, Shutdown
 
-#: At the end, what the broker is told has so long for its answer: acknowledgements that are lost do no harm.
-#: Seconds.
+#: At the end, deadline of the broker's answers: acknowledgements that are lost do no harm. Seconds.
 _GOODBYE_SECONDS = 1.0
 
 
 class ImpatientDispatcher(EventDispatcher):  # type: ignore[misc]  # Celery ships no types
-    """An event that cannot be published now is none.
+    """An event that cannot be published now is dropped.
 
-    Celery's heartbeat publishes from the main thread, and with the broker away tries again there without end:
-    nothing else runs in that thread then, not even the end. Here the error is raised, and the worker connects
-    again, which it does between looks at whether it is to stop.
+    Celery's heartbeat publishes from the main thread, and without a broker retries there without end: nothing else
+    runs in that thread then, not even the shutdown. Here the error is raised, and the worker connects again, which
+    does check whether it is to stop.
     """
 
     def send(self, *arguments: Any, **options: Any) -> Any:
-        """See `EventDispatcher.send`."""
         return super().send(*arguments, **options | {"retry": False})
 
 
 class ImpatientEvents(Events):  # type: ignore[misc]
-    """What the application has as `app.events`."""
-
     dispatcher_cls = f"{__name__}:ImpatientDispatcher"
 
 
 class OrderlyWorker(Worker):  # type: ignore[misc]
-    """Celery's, which ends in order however often it is told to. By itself it takes Ctrl-C for a failure, and a
-    second one for the order to drop the tasks in hand, whose results would be lost."""
+    """Celery's worker, which ends in order however many signals come. By itself it takes Ctrl-C for a failure, and
+    on a second one drops its tasks, whose results would be lost."""
 
     def __init__(self, shutdown: Shutdown, **options: Any) -> None:
         self._ending = shutdown
         super().__init__(**options)
 
     def install_platform_tweaks(self, worker: Any) -> None:
-        """Celery's handlers of signals, then ours in place of two of them."""
         super().install_platform_tweaks(worker)
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
         if self._ending.has_begun:
-            # The signal came before this handler: nobody has told Celery.
+            # The signal came before this handler, so Celery does not know.
             state.should_stop = 0
 
     def _on_signal(self, number: int, _frame: Any) -> None:
@@ -69,7 +64,7 @@ class OrderlyWorker(Worker):  # type: ignore[misc]
 
 
 class OrderlyBeat(Beat):  # type: ignore[misc]
-    """Celery's, which may be told to end before it has begun."""
+    """Celery's Beat, which may be told to end before it has begun."""
 
     def __init__(self, shutdown: Shutdown, **options: Any) -> None:
         self._ending = shutdown
@@ -86,6 +81,6 @@ class OrderlyBeat(Beat):  # type: ignore[misc]
     def _on_signal(self, number: int, _frame: Any) -> None:
         self._ending.begin(number)
         if self._service is not None:
-            # For its loop: where the exception interrupts a library, that may drop it.
+            # Tell its loop, too: a library that the exception interrupts may swallow it.
             self._service.stop()
         raise SystemExit(0)

@@ -1,9 +1,8 @@
-"""Celery's remote control: off, and where NOTIFIER_WORKER_QUESTIONS turns it on, for looking only.
+"""Celery's remote control: off, or read-only where NOTIFIER_WORKER_QUESTIONS turns it on.
 
-Whoever may write to the broker's exchange of commands reaches every worker, and Celery obeys all of them: to end,
-to stop reading a queue, to read one of the producers' and drop what is no task. Here a worker answers the
-questions of Flower and `celery inspect`. The rest it refuses, with an answer and a line in the log: what runs, and
-how much of it, is for whoever starts the programs to say.
+Anybody with rights on the broker's exchange of commands reaches every worker, and Celery obeys: it ends, stops
+reading a queue, or reads a producers' queue and drops what is no task. Here a worker answers the questions of
+Flower and `celery inspect`. It refuses everything else, with an answer and a line in the log.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from kombu.pidbox import Mailbox, Node
 
 from notifier.config.logs import log
 
-#: They change nothing of what a worker does. `hello` is not among them: it brings ids of tasks to be dropped.
+#: They do not change what a worker does. `hello` is not among them: it brings ids of tasks to be dropped.
 QUESTIONS = frozenset(
     {
         "active", "active_queues", "clock", "conf", "ping", "query_task", "registered", "report", "reserved",
         "revoked", "scheduled", "stats",
-        # The names that they had before.
+        # Their former names.
         "dump_active", "dump_conf", "dump_reserved", "dump_revoked", "dump_schedule", "dump_tasks",
-        # Flower asks for these: tell of tasks, and show a sign of life. Both are what our workers do anyway.
+        # Flower asks for task events and a sign of life, which our workers send anyway.
         "enable_events", "heartbeat",
     }
 )  # fmt: skip
@@ -32,19 +31,18 @@ REFUSED = "refused: the workers of notifier answer questions only; start and sto
 
 
 class QuestionsOnly(Node):  # type: ignore[misc]  # kombu's types are skipped
-    """The end in a worker."""
+    """The worker's side: it answers questions and refuses everything else."""
 
     def handle(self, method: Any, arguments: Any = None) -> Any:
-        """Answer a question; whatever else it is, refuse it."""
         if isinstance(method, str) and method in QUESTIONS:
             return super().handle(method, arguments)
-        # A stranger's word is not for the log, Celery's own are.
+        # Celery's own words may be logged, a stranger's not.
         known = isinstance(method, str) and method in Panel.data
         log.warning("worker.command_refused", reason=method if known else "no command of Celery's")
         return {"error": REFUSED}
 
     def reply(self, data: Any, exchange: Any, routing_key: Any, ticket: Any, **options: Any) -> None:
-        """Only where answers belong: who asks says where to, and it could be a queue of somebody else's."""
+        """Only to the exchange for answers: the sender names it, and it could name somebody else's queue."""
         if exchange != self.mailbox.reply_exchange.name:
             log.warning("worker.command_refused", reason="the answer was to go to another exchange")
             return
@@ -56,6 +54,6 @@ class _Mailbox(Mailbox):  # type: ignore[misc]
 
 
 class QuestionsControl(Control):  # type: ignore[misc]  # Celery ships no types
-    """What the application has as `app.control`. A client's end is Celery's own."""
+    """`app.control`. The client's side is Celery's own."""
 
     Mailbox = _Mailbox

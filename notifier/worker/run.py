@@ -1,4 +1,4 @@
-"""Run a worker or Beat as a program, until it is told to end."""
+"""Run a worker or Beat as a program, until a signal ends it."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _tune(**_: Any) -> None:
 
 
 def _keep_our_logging() -> None:
-    """A receiver of this signal is what keeps Celery from setting up logging of its own."""
+    """Celery sets up logging of its own unless this signal has a receiver."""
     signals.setup_logging.connect(_logging_is_set_up, weak=False)
 
 
@@ -96,7 +96,7 @@ def _logging_is_set_up(**_: Any) -> None:
 
 
 def run_beat(settings: Settings) -> None:
-    """Run Beat until it is stopped. Any number may run at once."""
+    """Several at once do no harm."""
     shutdown = Shutdown(settings.grace_seconds)
     stop = shutdown.listen()
     app = make_app(settings)

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
-from notifier.bootstrap import Services, make_providers
+from notifier.bootstrap import DeliveryServices, make_providers
 from notifier.callbacks import CallbackCaller, NameServers, Runner
 from notifier.config.logs import log
 from notifier.delivery import Asker, Circuits, Deliverer, Reconciler
@@ -24,10 +24,7 @@ T = TypeVar("T")
 
 
 class _LoopThread:
-    """An event loop in a thread of its own: Celery has no asyncio, its task threads hand coroutines over.
-
-    uvloop where it is installed.
-    """
+    """An event loop in a thread of its own, for Celery's task threads. uvloop where it is installed."""
 
     def __init__(self, name: str) -> None:
         self.loop = _new_loop()
@@ -35,7 +32,6 @@ class _LoopThread:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-        """Do this on the loop, and wait for what it comes to."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout)
 
     def stop(self) -> None:
@@ -46,9 +42,9 @@ class _LoopThread:
 
 
 class CallbackLoop:
-    """What calls producers' endpoints: on an event loop that no delivery is on, with look-ups of its own."""
+    """Calls producers' endpoints on an event loop of its own, with name look-ups of its own."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: DeliveryServices) -> None:
         self._services = services
         self._thread = _LoopThread("callback-loop")
         self.runner = self._thread.run(self._make())
@@ -65,12 +61,9 @@ class CallbackLoop:
 
 
 class DeliveryLoop:
-    """The event loop that a worker process delivers on, with the providers that live on it.
+    """The event loop of deliveries and their providers. `stop` is set when the process is to end."""
 
-    `stop` is set when the process is to end.
-    """
-
-    def __init__(self, services: Services, stop: threading.Event | None = None) -> None:
+    def __init__(self, services: DeliveryServices, stop: threading.Event | None = None) -> None:
         self._services = services
         self._stop = stop
         self._thread = _LoopThread("delivery-loop")
@@ -80,7 +73,7 @@ class DeliveryLoop:
         everyone: Mapping[str, Provider] = {**self._providers, SIMULATOR: Simulator()}
         self.deliverer = self._make_deliverer(everyone)
         self.reconciler = Reconciler(services.ledger, services.renderer, everyone, services.settings, self._loop)
-        self.asker = Asker(services.receipt_book, services.receipts, everyone, self._loop)
+        self.asker = Asker(services.provider_reports, services.receipts, everyone, self._loop)
 
     def _make_deliverer(self, everyone: Mapping[str, Provider]) -> Deliverer:
         services, settings = self._services, self._services.settings

@@ -1,10 +1,9 @@
-"""What a worker does with a task message that is none of ours: it drops it, with a line in the log, and goes on.
+"""A worker drops task messages that are not ours, with a line in the log, and goes on.
 
-Celery 5.7 checks little of what it reads. A body that is a list of two, a `timelimit` that is no list, a task
-without an id raise in its consumer and end the worker; an `eta` in the year 9999 or a `link` of garbage is kept or
-tried. Only we write to the queues of tasks, but whoever has the rights on the broker can. So a message is looked
-at before Celery does, and only the one form that we publish is let through. What is dropped is no loss: tasks are
-issued again from the record.
+Celery 5.7 checks little of what it reads. A body that is a list of two, a `timelimit` that is no list or a task
+without an id ends the worker; an `eta` in the year 9999 or a `link` of garbage is kept or tried. Only we write to
+the queues of tasks, but anybody with rights on the broker can. So each message is checked before Celery sees it,
+and only the form that we publish passes. Nothing is lost: tasks are published again from the record.
 """
 
 from __future__ import annotations
@@ -24,20 +23,19 @@ from notifier.config.logs import log
 MAX_TASK_BYTES = 256 * 1024
 MAX_TASK_IDS = 1000
 
-#: Headers of tasks that we use no feature of: later, in groups, with time limits, stamped.
+#: Headers of features that we do not use: later, in groups, with time limits, stamped.
 _UNUSED = ("eta", "expires", "group", "group_index", "retries", "shadow", "stamped_headers", "stamps")
 _NO_LIMITS = (None, [None, None], (None, None))
-#: Those that Celery 5.7 publishes and that mean nothing by themselves.
+#: Celery 5.7 publishes these, and they mean nothing by themselves.
 _KNOWN = frozenset({"task", "id", "timelimit", "ignore_result", "replaced_task_nesting"})
 #: Headers that are texts.
 _TEXTS = ("root_id", "parent_id", "argsrepr", "kwargsrepr", "origin", "lang")
 
 
 class TaskConsumer(Consumer):  # type: ignore[misc]  # Celery ships no types
-    """Celery's, behind a check."""
+    """Celery's consumer, behind a check."""
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Any], None]:
-        """What is called with each message of a task queue."""
         handle = super().create_task_handler(*arguments, **options)
         lost = tuple(kind for kind in self.connection_errors if not issubclass(kind, LookupError))
 
@@ -56,26 +54,25 @@ class TaskConsumer(Consumer):  # type: ignore[misc]  # Celery ships no types
         return on_task_received
 
     def add_task_queue(self, queue: Any, *arguments: Any, **options: Any) -> None:
-        """Read one more queue of work. Of any other, what is no task would be dropped: producers' messages."""
+        """Queues of work only: on any other, what is no task would be dropped, such as producers' messages."""
         name = getattr(queue, "name", queue)
         if name not in {known.name for known in topology.work_queues()}:
             raise ValueError("a worker reads queues of work only")
         super().add_task_queue(queue, *arguments, **options)
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        """Of remote control, too. Celery would log what stands in it."""
+        """Messages of remote control come here, too."""
         self._drop(message, type(exc).__name__)
 
+    # Celery's own would log what stands in the message.
+
     def on_unknown_message(self, body: Any, message: Any) -> None:
-        """Celery would log what stands in it."""
         self._drop(message, "not a task")
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """Celery would log what stands in it."""
         self._drop(message, "an unknown task")
 
     def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
-        """Celery would log what stands in it."""
         self._drop(message, type(exc).__name__)
 
     def _drop(self, message: Any, reason: str) -> None:

@@ -19,7 +19,7 @@ from notifier.broker import topology
 from notifier.config.settings import Settings
 from notifier.delivery.sweep import dispatch_callbacks
 from notifier.domain.statuses import Channel, Lane
-from notifier.operations.upkeep import NIGHTLY
+from notifier.operations.upkeep import NIGHTLY, Upkeep
 from notifier.worker.names import (
     CALL_BACK,
     DELIVER,
@@ -47,30 +47,29 @@ def add_tasks(app: Celery, process: Process) -> None:
 def _add_callbacks(app: Celery, process: Process) -> None:
     @app.task(name=CALL_BACK, shared=False)  # type: ignore[untyped-decorator]
     def call_back(ids: list[str]) -> None:
-        """Begin to tell producers of these. It ends before the calls do: see `callbacks.running`."""
+        """Start the calls of these callbacks. The task ends before they do."""
         process.callbacks.runner.start([UUID(value) for value in ids])
 
 
 def _add_deliveries(app: Celery, process: Process) -> None:
-    """What is done with notifications whose ids a task carries, and what gives those tasks out."""
     publish_deliver, publish_reconcile = task_publisher(app), task_publisher(app, RECONCILE)
     publish_callbacks = callback_publisher(app)
 
     @app.task(name=DELIVER, shared=False)  # type: ignore[untyped-decorator]
     def deliver(ids: list[str]) -> dict[str, int]:
-        """Deliver these notifications. Returns counts, for whoever looks the result up."""
+        """Returns counts, for whoever looks the result up."""
         summary = process.delivery.deliverer.deliver([UUID(value) for value in ids])
         return {"claimed": summary.claimed, "sent": summary.sent, "other": summary.other}
 
     @app.task(name=RECONCILE, shared=False)  # type: ignore[untyped-decorator]
     def reconcile(ids: list[str]) -> int:
-        """Find out what became of these: calls that ended without an answer, or no receipt came."""
+        """Find out what became of these: their call ended without an answer, or no provider report came."""
         wanted = [UUID(value) for value in ids]
         return process.delivery.reconciler.reconcile(wanted) + process.delivery.asker.ask(wanted)
 
     @app.task(name=DISPATCH, shared=False)  # type: ignore[untyped-decorator]
     def dispatch_due() -> int:
-        """Give out what is due: scheduled, retrying, lost, or left by a dead worker."""
+        """Dispatch what is due: scheduled, retrying, lost, or left by a dead worker."""
         if not process.may_sweep():
             return 0
         services = process.services
@@ -79,31 +78,20 @@ def _add_deliveries(app: Celery, process: Process) -> None:
 
 
 def _add_upkeep(app: Celery, process: Process) -> None:
-    """What is done at night."""
+    def add(name: str, run: Callable[[Upkeep], dict[str, Any]]) -> None:
+        @app.task(name=name, shared=False)  # type: ignore[untyped-decorator]
+        def upkeep() -> dict[str, Any]:
+            return run(process.services.upkeep)
 
-    @app.task(name=PARTITIONS, shared=False)  # type: ignore[untyped-decorator]
-    def upkeep() -> dict[str, Any]:
-        """Make the partitions of the coming months, and drop counts and files that nobody needs any more."""
-        return process.services.upkeep.run(NIGHTLY)
-
-    @app.task(name=RETENTION, shared=False)  # type: ignore[untyped-decorator]
-    def retention() -> dict[str, Any]:
-        """Redact, delete and drop what is old enough; what there is no time for waits for the next night."""
-        return process.services.upkeep.run(["retention"])
-
-    @app.task(name=STATISTICS, shared=False)  # type: ignore[untyped-decorator]
-    def log_statistics() -> dict[str, Any]:
-        """Yesterday's notifications by channel and status, in the log and as the task's result."""
-        return process.services.upkeep.run(["statistics"])
-
-    @app.task(name=LATE_UPKEEP, shared=False)  # type: ignore[untyped-decorator]
-    def run_late_upkeep() -> dict[str, Any]:
-        """One step that was not done at its hour: Beat was down then, or it failed."""
-        return process.services.upkeep.run_late()
+    add(PARTITIONS, lambda upkeep: upkeep.run(NIGHTLY))
+    add(RETENTION, lambda upkeep: upkeep.run(["retention"]))
+    add(STATISTICS, lambda upkeep: upkeep.run(["statistics"]))
+    # One step that was not done on time, because Beat was down or it failed.
+    add(LATE_UPKEEP, lambda upkeep: upkeep.run_late())
 
 
 class Process:
-    """What a worker process holds: connections to the database, and two loops, each made by its first task."""
+    """What a worker process holds: the services, and two loops, each made by its first task."""
 
     def __init__(self, settings: Settings, *, only_callbacks: bool = False, stop: Event | None = None) -> None:
         self._stop = stop
@@ -169,7 +157,7 @@ class Process:
 
 
 def task_publisher(app: Celery, task: str = DELIVER) -> Callable[[Channel, Lane, Sequence[UUID]], None]:
-    """What intake and sweep use to hand ids to the workers: `publish(channel, lane, ids)`."""
+    """Publishes ids to the workers: `publish(channel, lane, ids)`. For intake and sweep."""
 
     def publish(channel: Channel, lane: Lane, ids: Sequence[UUID]) -> None:
         for start in range(0, len(ids), IDS_PER_TASK):
@@ -179,7 +167,7 @@ def task_publisher(app: Celery, task: str = DELIVER) -> Callable[[Channel, Lane,
 
 
 def callback_publisher(app: Celery) -> Callable[[Sequence[UUID]], None]:
-    """What the sweep uses to hand the callbacks of one endpoint to the workers: `publish(ids)`."""
+    """Publishes the callbacks of one endpoint to the workers: `publish(ids)`. For the sweep."""
 
     def publish(ids: Sequence[UUID]) -> None:
         _send(app, CALL_BACK, ids, topology.CALLBACKS)

@@ -26,7 +26,7 @@ from notifier.dev.twilio_server import TwilioRule, TwilioServer, running_twilio_
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Reason
 from notifier.domain.validation import check
-from notifier.operations.providers import Steering
+from notifier.operations.providers import ProviderOperations
 from notifier.providers.base import Provider
 from notifier.providers.smtp.provider import SmtpProvider
 from notifier.providers.twilio.provider import TwilioProvider
@@ -88,7 +88,7 @@ class Desk:
         results = Results(settings, self.providers, key)
         self.deliverer = Deliverer(self.ledger, composer, circuits, caller, results, settings)
         operating = Operating(self.engine, key)
-        self.steering = Steering(HealthRepository(self.engine), self.circuits, operating, TABLES)
+        self.steering = ProviderOperations(HealthRepository(self.engine), self.circuits, operating, TABLES)
 
     def add(self, provider: Provider) -> None:
         self.providers[provider.name] = provider

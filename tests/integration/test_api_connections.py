@@ -26,7 +26,7 @@ HEALTH = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
 @pytest.fixture
 def api(database_url: str, tmp_path: Path) -> Iterator[Api]:
-    made = Api(database_url, write_templates(tmp_path / "templates"), patience=QUICK)
+    made = Api(database_url, write_templates(tmp_path / "templates"), timeouts=QUICK)
     yield made
     made.close()
 
@@ -119,10 +119,10 @@ def test_a_body_that_drips_is_a_408_and_then_closed(api: Api) -> None:
 
 
 def test_a_steady_body_may_take_longer_than_a_silent_one(database_url: str, tmp_path: Path) -> None:
-    patience = ClientTimeouts(body=0.3, body_bytes=20, look=0.05)
-    made = Api(database_url, write_templates(tmp_path / "templates"), patience=patience)
+    timeouts = ClientTimeouts(body=0.3, body_bytes=20, look=0.05)
+    made = Api(database_url, write_templates(tmp_path / "templates"), timeouts=timeouts)
     body = b'{"channel": "email", "to": "ann@example.com", "template": "hello", "idempotency_key": "1"}'
-    with served(made.app, patience) as port, connect(port) as peer:
+    with served(made.app, timeouts) as port, connect(port) as peer:
         peer.sendall(post("/v1/notifications", made.key(Scope.SEND), size=len(body)))
         for begin in range(0, len(body), 10):
             time.sleep(0.06)
@@ -164,7 +164,7 @@ def test_a_client_that_does_not_read_its_export_is_cut_off(api: Api, kind: str) 
         answer = api("POST", "/v1/notifications/batch", key=key, json_body={"defaults": defaults, "batch": batch})
         assert answer.json["accepted"] == 700, answer.json
     request = f"GET /v1/notifications?format={kind} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n"
-    reads = api.desk.long_reads
+    reads = api.parts.long_reads
     with served(api.app, QUICK) as port, socket.socket() as peer:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         peer.connect(("127.0.0.1", port))
@@ -187,10 +187,10 @@ def test_a_thousand_idle_connections_keep_nobody_out(api: Api) -> None:
 
 
 def test_bodies_that_do_not_come_keep_nobody_out(database_url: str, tmp_path: Path) -> None:
-    made = Api(database_url, write_templates(tmp_path / "templates"), patience=CALM)
+    made = Api(database_url, write_templates(tmp_path / "templates"), timeouts=CALM)
     key = made.key(Scope.SEND)
-    patience = ClientTimeouts(place=0.1, look=0.05)
-    with served(made.app, patience, most=30, most_of_peer=30) as port, ExitStack() as stack:
+    timeouts = ClientTimeouts(place=0.1, look=0.05)
+    with served(made.app, timeouts, most=30, most_of_peer=30) as port, ExitStack() as stack:
         for _ in range(30):
             stack.enter_context(connect(port)).sendall(post("/v1/notifications", key))
         webhook = b"POST /webhooks/twilio/inbound HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"

@@ -64,11 +64,11 @@ def test_one_digit_of_the_secret_matters(api: Api) -> None:
 def test_a_revoked_key_is_refused_by_its_next_request(api: Api) -> None:
     token = api.key(Scope.READ)
     assert status(api, token) == 200
-    assert api.desk.keys.revoke(token.split("_")[2], operator="ann")
+    assert api.parts.keys.revoke(token.split("_")[2], operator="ann")
     assert status(api, token) == 401
-    assert not api.desk.keys.revoke(token.split("_")[2], operator="ann")
+    assert not api.parts.keys.revoke(token.split("_")[2], operator="ann")
     with pytest.raises(NotFound):
-        api.desk.keys.revoke("nobody", operator="ann")
+        api.parts.keys.revoke("nobody", operator="ann")
 
 
 def test_an_expired_key_is_refused(api: Api) -> None:
@@ -78,16 +78,16 @@ def test_an_expired_key_is_refused(api: Api) -> None:
 
 def test_after_a_rotation_both_are_valid_for_a_while(api: Api) -> None:
     old = api.key(Scope.READ, channels=None, templates=("order_*",))
-    new = api.desk.keys.rotate(old.split("_")[2], overlap_seconds=60, operator="ann")
+    new = api.parts.keys.rotate(old.split("_")[2], overlap_seconds=60, operator="ann")
     assert status(api, old) == status(api, new.token) == 200
-    made, before = api.desk.keys.list()
+    made, before = api.parts.keys.list()
     assert (made.rotated_from, made.templates) == (before.id, ["order_*"])
     assert made.expires_at is None
     assert before.expires_at is not None
-    last = api.desk.keys.rotate(new.id, overlap_seconds=0, operator="ann")
+    last = api.parts.keys.rotate(new.id, overlap_seconds=0, operator="ann")
     assert (status(api, new.token), status(api, last.token)) == (401, 200)
     with pytest.raises(WrongSelection):
-        api.desk.keys.rotate(new.id, overlap_seconds=0, operator="ann")
+        api.parts.keys.rotate(new.id, overlap_seconds=0, operator="ann")
 
 
 def test_the_last_use_is_written_once_a_minute(api: Api) -> None:
@@ -95,13 +95,13 @@ def test_the_last_use_is_written_once_a_minute(api: Api) -> None:
     seen = []
     for _ in range(2):
         status(api, token)
-        seen.append(api.desk.keys.list()[0].last_used_at)
+        seen.append(api.parts.keys.list()[0].last_used_at)
     assert seen[0] is not None
     assert seen[0] == seen[1]
     with transaction(api.services.engine) as connection:
         connection.execute(text("UPDATE api_keys SET last_used_at = now() - interval '2 minutes'"))
     status(api, token)
-    assert api.desk.keys.list()[0].last_used_at > seen[0]
+    assert api.parts.keys.list()[0].last_used_at > seen[0]
 
 
 def test_a_key_that_is_too_fast_hears_when_to_come_back(api: Api) -> None:
@@ -216,7 +216,7 @@ def test_every_route_that_is_not_for_monitoring_needs_a_key(api: Api) -> None:
 )
 def test_grants_that_make_no_sense_are_refused(api: Api, grants: Grants) -> None:
     with pytest.raises(WrongSelection):
-        api.desk.keys.create(grants, operator="ann")
+        api.parts.keys.create(grants, operator="ann")
 
 
 def test_operators_make_list_rotate_and_revoke_keys(api: Api, database_url: str) -> None:

@@ -182,7 +182,7 @@ def test_a_read_that_takes_too_long_is_broken_off_with_a_way_out(api: Api) -> No
 
 def test_long_reads_of_one_key_leave_others_theirs(api: Api) -> None:
     mine, other = api.key(Scope.READ), api.key(Scope.READ)
-    ends = [api.desk.long_reads.begin(mine.split("_")[2]) for _ in range(2)]
+    ends = [api.parts.long_reads.begin(mine.split("_")[2]) for _ in range(2)]
     for path, query in (
         ("/v1/stats", {}),
         ("/v1/notifications", {"format": "csv"}),
@@ -194,7 +194,7 @@ def test_long_reads_of_one_key_leave_others_theirs(api: Api) -> None:
     assert api("GET", "/v1/notifications", key=mine, reference="C-7").status == 200
     for end in ends:
         end()
-    assert len(api.desk.long_reads) == 0
+    assert len(api.parts.long_reads) == 0
     assert api("GET", "/v1/stats", key=mine).status == 200
 
 

@@ -65,7 +65,7 @@ class World:
         self.given: list[UUID] = []
 
     def asker(self, provider: Any) -> Asker:
-        return Asker(self.services.receipt_book, self.services.receipts, {"twilio": provider}, self.loop)
+        return Asker(self.services.provider_reports, self.services.receipts, {"twilio": provider}, self.loop)
 
     def sweep(self) -> list[UUID]:
         """What the sweep gives to a look-up."""

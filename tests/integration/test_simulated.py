@@ -176,7 +176,7 @@ def test_the_same_idempotency_key_is_two_notifications_and_only_the_live_one_goe
 def test_an_operators_retry_leaves_a_test_a_test(bench: Bench) -> None:
     id_ = UUID(bench.send(bench.test, REFUSED).json["id"])
     bench.deliver(id_)
-    assert bench.api.desk.operations.retry(Selection((id_,)), operator="ann", reason=None).changed == 1
+    assert bench.api.parts.operations.retry(Selection((id_,)), operator="ann", reason=None).changed == 1
     bench.go_on()
     assert [attempt.provider for attempt in bench.story(id_).attempts] == [SIMULATOR, SIMULATOR]
     assert bench.mail.received == 0
@@ -231,7 +231,7 @@ def test_operators_see_the_mark(bench: Bench, database_url: str) -> None:
 
 
 def test_who_is_suppressed_is_so_for_a_test_and_a_test_suppresses_nobody(bench: Bench) -> None:
-    suppressions = bench.api.desk.suppressions
+    suppressions = bench.api.parts.suppressions
     to: dict[str, Any] = {"channel": Channel.EMAIL, "address": "ann@example.com"}
     assert suppressions.add(**to, reason=SuppressionReason.MANUAL, source="operator:ann")
     suppressed, refused = (UUID(bench.send(bench.test, one).json["id"]) for one in ("ann@example.com", REFUSED))
@@ -248,10 +248,10 @@ def test_a_test_key_is_one_for_good(bench: Bench) -> None:
     token = bench.test
     assert bench.api("GET", "/v1/notifications", key=token.replace("ntf_test", "ntf_live")).status == 401
     assert bench.api("GET", "/v1/notifications", key=bench.live.replace("ntf_live", "ntf_test")).status == 401
-    rotated = bench.api.desk.keys.rotate(token.split("_")[2], overlap_seconds=60, operator="ann")
+    rotated = bench.api.parts.keys.rotate(token.split("_")[2], overlap_seconds=60, operator="ann")
     assert rotated.token.startswith("ntf_test_")
     with pytest.raises(WrongSelection):
-        bench.api.desk.keys.create(Grants((Scope.OPERATE,), "x", "shop", is_test=True), operator="ann")
+        bench.api.parts.keys.create(Grants((Scope.OPERATE,), "x", "shop", is_test=True), operator="ann")
 
 
 def test_no_provider_can_have_the_simulators_name(tmp_path: Path) -> None:
@@ -267,5 +267,5 @@ def test_a_test_message_that_is_held_does_not_make_operators_look(bench: Bench) 
     bench.go_on()
     assert bench.story(id_).notification.status == "unknown"
     assert bench.story(id_).notification.due_at is None
-    assert bench.api.desk.operations.stuck() == []
+    assert bench.api.parts.operations.stuck() == []
     assert len(bench.api.services.audit.search(Filter(is_test=True))) == 1

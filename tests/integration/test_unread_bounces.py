@@ -111,7 +111,7 @@ def test_it_is_sealed_under_the_newest_key_and_resealed(database_url: str, tmp_p
     )
     assert (shown.code, shown.out, "missing" in shown.err) == (1, "", True)
     both = Mails(database_url, templates, encryption_keys=",".join(reversed(KEYS.split(","))))
-    Resealing(both.services.engine, both.services.vault).run()
+    Resealing(both.services.engine, both.services.personal_data).run()
     assert stored(both) == [(False, True), (False, True)]
     assert Resealing(both.services.engine, both.services.vault).run().changed == 0
     for id_ in (first, second):

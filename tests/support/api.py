@@ -24,7 +24,7 @@ from fastapi import FastAPI
 
 from notifier.api.app import make_app
 from notifier.api.connection import ClientConnection
-from notifier.api.dependencies import Desk, make_desk
+from notifier.api.dependencies import ApiServices, make_services
 from notifier.api.server import server_config
 from notifier.api.timeouts import ClientTimeouts
 from notifier.bootstrap import Services
@@ -72,7 +72,7 @@ class Api:
         templates: Path,
         broker_url: str = "amqp://127.0.0.1:1/",
         structure: dict[str, Any] | None = None,
-        patience: ClientTimeouts = ClientTimeouts(),  # noqa: B008 - it cannot change
+        timeouts: ClientTimeouts = ClientTimeouts(),  # noqa: B008 - it cannot change
         **more: Any,
     ) -> None:
         content = structure or {"senders": {"default": {"email": "shop@example.com"}}}
@@ -85,12 +85,12 @@ class Api:
         )  # type: ignore[arg-type]
         self.services = Services(settings)
         self.handed = Handed()
-        self.desk: Desk = make_desk(self.services, self.handed)  # type: ignore[arg-type]
-        self.app: FastAPI = make_app(self.desk, patience=patience)
+        self.parts: ApiServices = make_services(self.services, self.handed)  # type: ignore[arg-type]
+        self.app: FastAPI = make_app(self.parts, timeouts=timeouts)
 
     def key(self, *scopes: Scope, producer: str | None = "shop", **grants: Any) -> str:
         """A new key's token."""
-        made = self.desk.keys.create(Grants(scopes, producer or "ops", producer, **grants), operator="ann")
+        made = self.parts.keys.create(Grants(scopes, producer or "ops", producer, **grants), operator="ann")
         return made.token
 
     def __call__(
@@ -152,10 +152,10 @@ class Api:
 
 
 @contextmanager
-def served(app: FastAPI, patience: ClientTimeouts, *, most: int = 1000, most_of_peer: int = 1000) -> Iterator[int]:
+def served(app: FastAPI, timeouts: ClientTimeouts, *, most: int = 1000, most_of_peer: int = 1000) -> Iterator[int]:
     """The application on a port of its own, as `notifier api` serves it, in a thread."""
     limit: ConnectionLimit[ClientConnection] = ConnectionLimit(most, most_of_peer)
-    server = uvicorn.Server(server_config(app, limit, patience, grace_seconds=30))
+    server = uvicorn.Server(server_config(app, limit, timeouts, grace_seconds=30))
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
         # Small, so that a client that does not read is noticed after little.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)

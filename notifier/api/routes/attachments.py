@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from notifier.api import openapi_examples
 from notifier.api.auth import KeyedRoute, Sender
-from notifier.api.dependencies import AtDesk
+from notifier.api.dependencies import AttachmentsDep
 from notifier.api.errors import Refusal, errors_of, refusal
 from notifier.domain.errors import Fault, InvalidMessage
 from notifier.domain.statuses import Channel
@@ -48,7 +48,7 @@ _FILE = {"requestBody": {"required": True, "content": {"application/pdf": _BYTES
 
 @router.post(PATH, status_code=201, summary="Upload a file", openapi_extra=_FILE)
 def attach(
-    desk: AtDesk,
+    attachments: AttachmentsDep,
     holder: Sender,
     body: Annotated[bytes, Depends(_body)],
     content_disposition: Annotated[
@@ -73,14 +73,14 @@ def attach(
         fault = Fault("Content-Encoding", "wrong_content_encoding", "names a compression", fix)
         raise _refusal(InvalidMessage([fault]))
     try:
-        kept = desk.attachments.add(holder.producer, _name(content_disposition), content_type, body)
+        kept = attachments.add(holder.producer, _name(content_disposition), content_type, body)
     except InvalidMessage as error:
         raise _refusal(error) from None
     return AttachmentReceipt.model_validate(kept, from_attributes=True)
 
 
 def _name(disposition: str) -> str:
-    """The file's name in the header; "" if there is none."""
+    """The file name in the header; "" if there is none."""
     headers = Headers()
     try:
         # Clients that write UTF-8 as it is are many; the framework took it for Latin-1.
@@ -103,7 +103,7 @@ def _name(disposition: str) -> str:
 
 
 def _extended(value: tuple[str | None, str | None, str]) -> str:
-    """The text of a `filename*`; "" if it is not in one of the two charsets of RFC 5987 section 3.2."""
+    """The text of a `filename*`; "" unless it is in one of the two charsets of RFC 5987 section 3.2."""
     charset, _, text = value
     if (charset or "").lower() not in ("utf-8", "iso-8859-1"):
         return ""
@@ -114,7 +114,7 @@ def _extended(value: tuple[str | None, str | None, str]) -> str:
 
 
 def _refusal(error: InvalidMessage) -> Refusal:
-    """What is wrong with a header is told as a parameter."""
+    """A fault of a header is returned as a parameter."""
     answer = refusal(error.faults)
     errors = []
     for fault, one in zip(error.faults, errors_of(error.faults), strict=True):

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from notifier.api.auth import KeyedRoute, Operator
-from notifier.api.dependencies import AtDesk
-from notifier.api.schemas import PageQuery, Words, check_conditions
+from notifier.api.dependencies import CallbacksDep
+from notifier.api.schemas import ListPage, PageQuery, Words, read_filter
 from notifier.domain.message import Time
 from notifier.domain.statuses import CallbackFailure, CallbackState, Status
 from notifier.operations.callbacks import CallbackReplay, CallbackStory
@@ -32,16 +32,6 @@ class CallbackConditions(BaseModel):
     since: Annotated[Time | None, Field(description="The status changed then or later.")] = None
     until: Annotated[Time | None, Field(description="Before that.")] = None
 
-    def filter(self, state: CallbackState | None = None) -> CallbackFilter:
-        """As the record takes them.
-
-        Raises:
-            WrongSelection: a text or a time that no record can hold.
-        """
-        values = {name: getattr(self, name) for name in CallbackConditions.model_fields}
-        check_conditions((text for text in values.values() if isinstance(text, str)), self.since, self.until)
-        return CallbackFilter(state=state, **values)
-
 
 class CallbackSearch(PageQuery, CallbackConditions):
     """Which callbacks, and which page."""
@@ -49,12 +39,8 @@ class CallbackSearch(PageQuery, CallbackConditions):
     state: CallbackState | None = None
 
 
-class CallbackPage(BaseModel):
+class CallbackPage(ListPage[CallbackView]):
     """Newest first."""
-
-    items: list[CallbackView]
-    #: Give it as `after` for the next page; null: this was the last one.
-    next: str | None
 
 
 class ReplayRequest(BaseModel):
@@ -78,34 +64,34 @@ class ResumeRequest(BaseModel):
 
 
 @router.get("/v1/callbacks", summary="Callbacks")
-def callbacks(desk: AtDesk, _: Operator, wanted: Annotated[CallbackSearch, Query()]) -> CallbackPage:
+def callbacks(callbacks: CallbacksDep, _: Operator, wanted: Annotated[CallbackSearch, Query()]) -> CallbackPage:
     """Callbacks that were delivered, that wait or that are parked; newest first."""
-    page = desk.callbacks.search(wanted.filter(wanted.state), limit=wanted.limit, before=wanted.before)
+    page = callbacks.search(read_filter(CallbackFilter, wanted), limit=wanted.limit, before=wanted.before)
     return CallbackPage(items=page, next=wanted.next([one.id for one in page]))
 
 
 @router.get("/v1/callbacks/{callback:uuid}", summary="One callback")
-def callback_story(desk: AtDesk, _: Operator, callback: UUID) -> CallbackStory:
+def callback_story(callbacks: CallbacksDep, _: Operator, callback: UUID) -> CallbackStory:
     """One callback, with every attempt to deliver it."""
-    return desk.callbacks.show(callback)
+    return callbacks.show(callback)
 
 
 @router.post("/v1/callbacks/replay", summary="Replay callbacks")
-def replay_callbacks(desk: AtDesk, holder: Operator, wanted: ReplayRequest) -> CallbackReplay:
+def replay_callbacks(callbacks: CallbacksDep, holder: Operator, wanted: ReplayRequest) -> CallbackReplay:
     """Try parked callbacks for another 24 hours. By id, a delivered one can be replayed too."""
-    conditions = wanted.filter.filter() if wanted.filter else None
-    return desk.callbacks.replay(
+    conditions = read_filter(CallbackFilter, wanted.filter) if wanted.filter else None
+    return callbacks.replay(
         conditions, wanted.ids, operator=holder.operator, reason=wanted.reason, dry_run=wanted.dry_run
     )
 
 
 @router.get("/v1/callback-endpoints", summary="Endpoints of callbacks")
-def callback_endpoints(desk: AtDesk, _: Operator) -> list[EndpointView]:
+def callback_endpoints(callbacks: CallbacksDep, _: Operator) -> list[EndpointView]:
     """The state of each endpoint: in use, failing, or suspended."""
-    return desk.callbacks.endpoints()
+    return callbacks.endpoints()
 
 
 @router.post("/v1/callback-endpoints/resume", summary="Resume an endpoint")
-def resume_endpoint(desk: AtDesk, holder: Operator, wanted: ResumeRequest) -> CallbackReplay:
+def resume_endpoint(callbacks: CallbacksDep, holder: Operator, wanted: ResumeRequest) -> CallbackReplay:
     """Call a suspended endpoint again, with everything that was parked because of that."""
-    return desk.callbacks.resume(wanted.endpoint, operator=holder.operator, reason=wanted.reason)
+    return callbacks.resume(wanted.endpoint, operator=holder.operator, reason=wanted.reason)

@@ -1,4 +1,4 @@
-"""For load balancers and monitoring. Without a key: they tell counts, and nothing about a person."""
+"""For load balancers and monitoring. No key is needed: there are counts, and nothing about a person."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
 
-from notifier.api.dependencies import AtDesk
+from notifier.api.dependencies import GaugesDep, ReadinessDep
 from notifier.api.key_shares import for_monitoring
+from notifier.api.readiness import Ready
 from notifier.store.metrics import Gauges
 
 router = APIRouter(tags=["watch"])
@@ -21,15 +22,6 @@ class HealthView(BaseModel):
     status: str
 
 
-class Ready(BaseModel):
-    """Each part: "ok", or what is wrong with it."""
-
-    database: str
-    tables: str
-    #: "away": requests are accepted all the same, and sent when it is back.
-    broker: str
-
-
 @router.get("/healthz", summary="The process is alive")
 async def healthz() -> HealthView:
     """Asks nobody: a restart would not bring a database back."""
@@ -37,19 +29,18 @@ async def healthz() -> HealthView:
 
 
 @router.get("/readyz", summary="Requests are accepted", responses={503: {"model": Ready}})
-async def readyz(desk: AtDesk, response: Response) -> Ready:
+async def readyz(readiness: ReadinessDep, response: Response) -> Ready:
     """503 while the database cannot be used, or has not the tables of this version."""
-    state = await for_monitoring(desk.readiness.get)
+    state = await for_monitoring(readiness.get)
     if not state.is_ready:
         response.status_code = 503
-    return Ready(database=state.database, tables=state.tables, broker=state.broker)
+    return state
 
 
 @router.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)
-async def metrics(desk: AtDesk) -> PlainTextResponse:
+async def metrics(gauges: GaugesDep) -> PlainTextResponse:
     """Gauges, read from the record: every process answers the same, so ask one of them."""
-    gauges = await for_monitoring(desk.gauges.get)
-    text = "".join(f"{line}\n" for line in lines(gauges))
+    text = "".join(f"{line}\n" for line in lines(await for_monitoring(gauges.get)))
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

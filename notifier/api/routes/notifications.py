@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 
 from notifier.api import openapi_examples
 from notifier.api.auth import KeyedRoute, Operator, Sender, SenderOrOperator, admit
-from notifier.api.dependencies import AtDesk
+from notifier.api.dependencies import AuditDep, IntakeDep, OperationsDep, RateLimitsDep
 from notifier.api.errors import Refusal, errors_of, refusal, status_of
 from notifier.api.routes.search import story_for
 from notifier.api.schemas import (
@@ -21,6 +21,7 @@ from notifier.api.schemas import (
     RefusedEntry,
     RetryRequest,
     Why,
+    read_filter,
 )
 from notifier.domain.errors import Fault
 from notifier.domain.message import Message
@@ -30,13 +31,14 @@ from notifier.intake.checks import check_encoding
 from notifier.intake.http_requests import read_batch_request, read_request
 from notifier.operations import ActionResult, Selection
 from notifier.operations.api_keys import Holder
+from notifier.store.filters import Filter
 
 router = APIRouter(tags=["send"], route_class=KeyedRoute)
 actions = APIRouter(tags=["act"], route_class=KeyedRoute)
 
 
 async def _body(request: Request) -> bytes:
-    """The bytes of the body, which `Shield` keeps within the limit: the contract is read as everywhere else."""
+    """The bytes of the body, which `Shield` keeps within the limit."""
     faults = check_encoding(request.headers.get("content-type"), request.headers.get("content-encoding"))
     if faults:
         raise refusal(faults)
@@ -56,7 +58,7 @@ _LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Where to
     responses={202: {"headers": {**_LOCATION, **_REPLAYED}, "description": "It is in the record."}},
 )
 def send(
-    desk: AtDesk,
+    intake: IntakeDep,
     holder: Sender,
     body: Body,
     response: Response,
@@ -71,11 +73,11 @@ def send(
 
     The same request with the same key is the same notification and gets the same answer.
     """
-    entry, value = read_request(body, _producer(holder), _unquoted(idempotency_key), now=desk.intake.now())
+    entry, value = read_request(body, _producer(holder), _unquoted(idempotency_key), now=intake.now())
     faults = entry.faults or _not_allowed(holder, entry.message)
     if entry.message is None or faults:
         raise refusal(faults, value)
-    [answer] = desk.intake.answer([entry.message], is_test=holder.is_test)
+    [answer] = intake.answer([entry.message], is_test=holder.is_test)
     if answer.id is None:
         raise refusal(answer.faults, value)
     found = AcceptedMessage.of(answer.id)
@@ -91,7 +93,9 @@ def send(
     summary="Send up to 1000 messages",
     openapi_extra=openapi_examples.body("Batch", openapi_examples.BATCH),
 )
-def send_batch(desk: AtDesk, holder: Sender, body: Body, request: Request) -> BatchAnswer:
+def send_batch(
+    intake: IntakeDep, rates: RateLimitsDep, holder: Sender, body: Body, request: Request
+) -> BatchAnswer:
     """Accept or refuse every entry on its own; the answer has one for each, in their order.
 
     If none is accepted, the answer is a problem with the faults of all of them.
@@ -101,10 +105,10 @@ def send_batch(desk: AtDesk, holder: Sender, body: Body, request: Request) -> Ba
             "Idempotency-Key", "key_not_here", "is for one message", "Give each entry an idempotency_key"
         )
         raise Refusal(422, "a batch has no key of its own", [{**fault.as_dict(), "parameter": fault.field}])
-    entries = read_batch_request(body, _producer(holder), now=desk.intake.now())
-    # The first of them was counted at the gate.
+    entries = read_batch_request(body, _producer(holder), now=intake.now())
+    # `KeyedRoute` has counted one of them.
     if len(entries) > 1:
-        admit(desk, holder, len(entries) - 1)
+        admit(rates, holder, len(entries) - 1)
     answers: dict[int, IntakeAnswer] = {}
     valid: dict[int, Message] = {}
     for position, entry in enumerate(entries):
@@ -113,28 +117,26 @@ def send_batch(desk: AtDesk, holder: Sender, body: Body, request: Request) -> Ba
             answers[position] = IntakeAnswer(None, False, tuple(faults))
         else:
             valid[position] = entry.message
-    found = desk.intake.answer(list(valid.values()), is_test=holder.is_test) if valid else ()
+    found = intake.answer(list(valid.values()), is_test=holder.is_test) if valid else ()
     answers |= zip(valid, found, strict=True)
     return _batch_answer([answers[position] for position in range(len(entries))])
 
 
 def _batch_answer(answers: Sequence[IntakeAnswer]) -> BatchAnswer:
-    told: list[AcceptedEntry | RefusedEntry] = []
-    for answer in answers:
-        if answer.id is None:
-            told.append(RefusedEntry(status=status_of(answer.faults), errors=_errors(answer)))
-        else:
-            told.append(AcceptedEntry(**AcceptedMessage.of(answer.id).model_dump(), is_replay=answer.is_replay))
     accepted = sum(answer.id is not None for answer in answers)
     if not accepted:
         faults = [fault for answer in answers for fault in answer.faults]
         errors = [e for i, answer in enumerate(answers) for e in errors_of(answer.faults, below=f"/batch/{i}")]
         raise Refusal(status_of(faults), "no entry was accepted", errors)
-    return BatchAnswer(accepted=accepted, refused=len(answers) - accepted, entries=told)
+    entries = [_batch_entry(answer) for answer in answers]
+    return BatchAnswer(accepted=accepted, refused=len(answers) - accepted, entries=entries)
 
 
-def _errors(answer: IntakeAnswer) -> list[dict[str, Any]]:
-    return list(errors_of(answer.faults))
+def _batch_entry(answer: IntakeAnswer) -> AcceptedEntry | RefusedEntry:
+    if answer.id is None:
+        errors: list[Any] = errors_of(answer.faults)
+        return RefusedEntry(status=status_of(answer.faults), errors=errors)
+    return AcceptedEntry(**AcceptedMessage.of(answer.id).model_dump(), is_replay=answer.is_replay)
 
 
 def _producer(holder: Holder) -> str:
@@ -150,7 +152,6 @@ def _unquoted(key: str | None) -> str | None:
 
 
 def _not_allowed(holder: Holder, message: Message | None) -> list[Fault]:
-    """What the key does not allow to be sent."""
     if message is None:
         return []
     assert message.channel is not None, "set by parsing"
@@ -158,14 +159,14 @@ def _not_allowed(holder: Holder, message: Message | None) -> list[Fault]:
 
 
 @actions.post("/v1/notifications/retry", summary="Retry many")
-def retry_many(desk: AtDesk, holder: Operator, wanted: RetryRequest) -> ActionResult:
+def retry_many(operations: OperationsDep, holder: Operator, wanted: RetryRequest) -> ActionResult:
     """Retry notifications that have ended: everything the filter finds, with status `failed` unless it names
     another. If the request is cut off, repeat it: it continues where it stopped."""
     conditions = wanted.filter
     if conditions.status is None and conditions.model_dump(exclude_none=True):
         conditions = conditions.model_copy(update={"status": Status.FAILED})
-    return desk.operations.retry(
-        Selection(filter=conditions.filter(None)),
+    return operations.retry(
+        Selection(filter=read_filter(Filter, conditions)),
         operator=holder.operator,
         reason=wanted.reason,
         rate_per_second=wanted.rate_per_second,
@@ -174,31 +175,35 @@ def retry_many(desk: AtDesk, holder: Operator, wanted: RetryRequest) -> ActionRe
 
 
 @actions.post("/v1/notifications/{notification:uuid}/retry", summary="Retry one")
-def retry_one(desk: AtDesk, holder: Operator, notification: UUID, why: Why | None = None) -> Done:
+def retry_one(
+    audit: AuditDep, operations: OperationsDep, holder: Operator, notification: UUID, why: Why | None = None
+) -> Done:
     """Retry a notification that has ended: failed, expired, undelivered or suppressed."""
-    desk.audit.story(notification)
+    audit.story(notification)
     reason = why.reason if why else None
     return _done(
-        notification, desk.operations.retry(Selection((notification,)), operator=holder.operator, reason=reason)
+        notification, operations.retry(Selection((notification,)), operator=holder.operator, reason=reason)
     )
 
 
 @actions.post("/v1/notifications/{notification:uuid}/cancel", summary="Cancel one")
-def cancel_one(desk: AtDesk, holder: SenderOrOperator, notification: UUID, why: Why | None = None) -> Done:
+def cancel_one(
+    audit: AuditDep,
+    operations: OperationsDep,
+    holder: SenderOrOperator,
+    notification: UUID,
+    why: Why | None = None,
+) -> Done:
     """Cancel a notification that has not been sent yet. The producer that sent it may do this too."""
-    story_for(desk.audit, holder, notification)
+    story_for(audit, holder, notification)
     reason = why.reason if why else None
     return _done(
-        notification, desk.operations.cancel(Selection((notification,)), operator=holder.operator, reason=reason)
+        notification, operations.cancel(Selection((notification,)), operator=holder.operator, reason=reason)
     )
 
 
 def _done(notification: UUID, result: ActionResult) -> Done:
-    """The answer to an action on one notification.
-
-    Raises:
-        Refusal: 409, if it was left alone.
-    """
+    """Raises `Refusal`, 409, if it was left alone."""
     if not result.changed:
         raise Refusal(409, result.skipped[0].why if result.skipped else "it changed meanwhile, try again")
     return Done(id=notification, record_id=result.record_id)

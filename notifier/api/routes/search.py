@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -17,9 +16,10 @@ from starlette.types import Scope as ASGIScope
 
 from notifier.api import export, openapi_examples
 from notifier.api.auth import KeyedRoute, Reader
-from notifier.api.dependencies import AtDesk, Desk
+from notifier.api.dependencies import AuditDep, LongReadsDep
 from notifier.api.errors import Refusal
-from notifier.api.schemas import Conditions, NotificationPage, PageQuery
+from notifier.api.key_shares import LongReads
+from notifier.api.schemas import Conditions, NotificationPage, PageQuery, read_filter
 from notifier.domain.errors import NotFound, WrongSelection
 from notifier.operations.api_keys import Holder
 from notifier.store.filters import MAX_SPAN, Filter
@@ -54,41 +54,42 @@ class Search(PageQuery, Conditions):
     responses={200: openapi_examples.EXPORTS},
 )
 def search(
-    desk: AtDesk, holder: Reader, request: Request, wanted: Annotated[Search, Query()]
+    audit: AuditDep, long_reads: LongReadsDep, holder: Reader, request: Request, wanted: Annotated[Search, Query()]
 ) -> NotificationPage | Response:
     """Find notifications, newest first. New ones do not shift the pages."""
     found, before = _filter(holder, wanted, wanted.metadata), wanted.before
-    found.check_span(desk.audit.now())
+    found.check_span(audit.now())
     kind = wanted.format or export.wanted(request.headers.get("accept", ""))
     if kind != "json":
-        return _export(desk, holder, found, kind)
+        return _export(audit, long_reads, holder, found, kind)
     with ExitStack() as places:
         if found.may_take_long:
-            places.callback(desk.long_reads.begin(holder.key_id))
-        page = desk.audit.search(found, limit=wanted.limit, before=before)
+            places.callback(long_reads.begin(holder.key_id))
+        page = audit.search(found, limit=wanted.limit, before=before)
     return NotificationPage(items=page, next=wanted.next([one.id for one in page]))
 
 
 class _Export(StreamingResponse):
-    """A file that is written while it is read. It has a place among the long reads until the client has it all."""
+    """A file that is written as it is read. It keeps its place among the long reads until it is sent."""
 
     def __init__(self, content: Iterable[str], end: Callable[[], None], **named: Any) -> None:
         super().__init__(content, **named)
         self._end = end
 
     async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
-        """Send it."""
         try:
             await super().__call__(scope, receive, send)
         finally:
             self._end()
 
 
-def _export(desk: Desk, holder: Holder, found: Filter, kind: Literal["csv", "jsonl"]) -> Response:
+def _export(
+    audit: Audit, long_reads: LongReads, holder: Holder, found: Filter, kind: Literal["csv", "jsonl"]
+) -> Response:
     with ExitStack() as places:
-        end = desk.long_reads.begin(holder.key_id)
+        end = long_reads.begin(holder.key_id)
         places.callback(end)
-        pages = desk.audit.pages(found)
+        pages = audit.pages(found)
         # Before the answer begins: a record that is away is a 503, not half a file.
         first = next(pages, [])
         places.pop_all()
@@ -98,18 +99,13 @@ def _export(desk: Desk, holder: Holder, found: Filter, kind: Literal["csv", "jso
 
 
 @router.get("/v1/notifications/{notification:uuid}", summary="One notification's story")
-def story(desk: AtDesk, holder: Reader, notification: UUID) -> Story:
+def story(audit: AuditDep, holder: Reader, notification: UUID) -> Story:
     """Where it stands, every call to a provider, and everything that happened to it, oldest first."""
-    return story_for(desk.audit, holder, notification)
+    return story_for(audit, holder, notification)
 
 
 def story_for(audit: Audit, holder: Holder, notification: UUID) -> Story:
-    """The story, if the key may see it.
-
-    Raises:
-        NotFound: there is none, or it is another producer's, or a test where the key is for none, or the other way
-            round, or of a template that is not the key's: which of these is not told.
-    """
+    """Raises `NotFound` if there is none or the key may not see it; the text does not say which."""
     found = audit.story(notification)
     if not holder.sees(found.notification):
         raise NotFound(f"no notification has the id {notification}")
@@ -134,41 +130,44 @@ class Stats(BaseModel):
 
 
 @router.get("/v1/stats", summary="Counts")
-def stats(desk: AtDesk, holder: Reader, wanted: Annotated[StatsQuery, Query()]) -> Stats:
+def stats(
+    audit: AuditDep, long_reads: LongReadsDep, holder: Reader, wanted: Annotated[StatsQuery, Query()]
+) -> Stats:
     """Count notifications by status, channel, template, provider, producer or hour: within the last day, or within
     `since` and `until`, at most 31 days apart. Those of test keys are not among them, unless `is_test` asks for
     them, or the key is one."""
     if wanted.is_test is None:
         wanted = wanted.model_copy(update={"is_test": holder.is_test})
-    until = wanted.until or desk.audit.now()
+    until = wanted.until or audit.now()
     since = wanted.since or until - timedelta(days=1)
     if until - since > MAX_SPAN:
         raise WrongSelection(f"since and until are more than {MAX_SPAN.days} days apart: ask month by month")
     by = list(dict.fromkeys(wanted.by))
-    found = _filter(holder, wanted.model_copy(update={"since": since, "until": until}), ())
+    found = _filter(holder, wanted.model_copy(update={"since": since, "until": until}))
     with ExitStack() as places:
-        places.callback(desk.long_reads.begin(holder.key_id))
-        groups = desk.audit.group(found, by)
+        places.callback(long_reads.begin(holder.key_id))
+        groups = audit.group(found, by)
     counts = [{**dict(zip(by, group.values, strict=True)), "count": group.count} for group in groups]
     return Stats(since=since, until=until, counts=counts)
 
 
-def _filter(holder: Holder, wanted: Conditions, metadata: Sequence[str]) -> Filter:
-    """The record's filter, no wider than the key may see."""
-    if holder.sees_everything:
-        return wanted.filter(None, _metadata(metadata))
-    if wanted.producer not in (None, holder.producer):
-        raise Refusal(403, "this key reads what its own producer sent; others need the scope operate")
-    if wanted.is_test not in (None, holder.is_test):
-        kind = "tests" if holder.is_test else "no tests"
-        raise Refusal(403, f"this key reads {kind} only; others need another key, or the scope operate")
-    wanted = wanted.model_copy(update={"is_test": holder.is_test})
-    channels, templates = holder.rights.channels, holder.rights.templates
-    return replace(
-        wanted.filter(holder.producer, _metadata(metadata)),
-        channels=None if channels is None else tuple(sorted(channels)),
-        templates=None if templates is None else tuple(templates),
-    )
+def _filter(holder: Holder, wanted: Conditions, metadata: Sequence[str] = ()) -> Filter:
+    """The conditions, limited to what the key may see."""
+    own: dict[str, Any] = {"metadata": _metadata(metadata)}
+    if not holder.sees_everything:
+        if wanted.producer not in (None, holder.producer):
+            raise Refusal(403, "this key reads what its own producer sent; others need the scope operate")
+        if wanted.is_test not in (None, holder.is_test):
+            kind = "tests" if holder.is_test else "no tests"
+            raise Refusal(403, f"this key reads {kind} only; others need another key, or the scope operate")
+        channels, templates = holder.rights.channels, holder.rights.templates
+        own |= {
+            "producer": holder.producer,
+            "is_test": holder.is_test,
+            "channels": None if channels is None else tuple(sorted(channels)),
+            "templates": None if templates is None else tuple(templates),
+        }
+    return read_filter(Filter, wanted, **own)
 
 
 def _metadata(given: Sequence[str]) -> dict[str, str] | None:

@@ -1,8 +1,7 @@
-"""Suppressions. Whoever is asked about stands in the body: an address of the service is written to logs."""
+"""Suppressions. The recipient is in the body, because URLs are written to logs."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -10,10 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from notifier.api import openapi_examples
 from notifier.api.auth import KeyedRoute, Operator
-from notifier.api.dependencies import AtDesk
+from notifier.api.dependencies import SuppressionsDep
 from notifier.api.errors import Refusal
-from notifier.api.schemas import PageQuery, Words, write_cursor
-from notifier.domain.errors import WrongSelection
+from notifier.api.schemas import ListPage, PageQuery, Words, read_filter, write_cursor
 from notifier.domain.message import Time
 from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.feedback.suppressions import GLOBAL
@@ -38,27 +36,9 @@ class SuppressionSearch(PageQuery):
     until: Annotated[Time | None, Field(description="Made before that.")] = None
     ended: Annotated[bool, Field(description="Those that were lifted or have expired, too.")] = False
 
-    def filter(self) -> SuppressionFilter:
-        """The record's filter.
 
-        Raises:
-            WrongSelection: a text or a time that no record can hold.
-        """
-        if any("\0" in (text or "") for text in (self.scope, self.source)):
-            raise WrongSelection("a condition holds a NUL character, which no suppression does")
-        if any(moment is not None and moment.year < 1970 for moment in (self.since, self.until)):
-            raise WrongSelection("a time before 1970: there was no suppression then")
-        return SuppressionFilter(
-            self.channel, self.scope, self.reason, self.source, self.since, self.until, with_ended=self.ended
-        )
-
-
-class SuppressionPage(BaseModel):
+class SuppressionPage(ListPage[SuppressionView]):
     """Newest first, as hashes: addresses are not kept."""
-
-    items: list[SuppressionView]
-    #: Give it as `after` for the next page; null: this was the last one.
-    next: str | None
 
 
 class Whom(BaseModel):
@@ -113,48 +93,31 @@ class History(BaseModel):
 
 
 @router.get("/v1/suppressions", summary="List suppressions")
-def suppressions(desk: AtDesk, _: Operator, wanted: Annotated[SuppressionSearch, Query()]) -> SuppressionPage:
+def suppressions(
+    suppressions: SuppressionsDep, _: Operator, wanted: Annotated[SuppressionSearch, Query()]
+) -> SuppressionPage:
     """Suppressed recipients, newest first: since when, why, and who said so."""
-    before = wanted.before
-    found, following = desk.suppressions.page(wanted.filter(), limit=wanted.limit, before=before)
+    conditions = read_filter(SuppressionFilter, wanted, with_ended=wanted.ended)
+    found, following = suppressions.page(conditions, limit=wanted.limit, before=wanted.before)
     return SuppressionPage(items=found, next=None if following is None else write_cursor(following))
 
 
 @router.post("/v1/suppressions/search", summary="Is somebody suppressed?")
-def search_suppressions(desk: AtDesk, _: Operator, whom: Whom) -> History:
+def search_suppressions(suppressions: SuppressionsDep, _: Operator, whom: Whom) -> History:
     """Whether a recipient is suppressed, and every earlier suppression, with who ended it."""
-    found = desk.suppressions.find(whom.channel, whom.address)
+    found = suppressions.find(whom.channel, whom.address)
     return History(is_suppressed=any(one.state == "active" for one in found), items=found)
 
 
 @router.post("/v1/suppressions", summary="Suppress somebody")
-def suppress(desk: AtDesk, holder: Operator, wanted: Suppress) -> Suppressed:
+def suppress(suppressions: SuppressionsDep, holder: Operator, wanted: Suppress) -> Suppressed:
     """Suppress a recipient within this scope. Repeating the request changes nothing."""
-    expires_at: datetime | None = wanted.expires_at
-    return Suppressed(
-        is_new=desk.suppressions.add(
-            channel=wanted.channel,
-            address=wanted.address,
-            scope=wanted.scope,
-            reason=wanted.reason,
-            source=f"operator:{holder.operator}",
-            expires_at=expires_at,
-            detail=wanted.detail,
-        )
-    )
+    return Suppressed(is_new=suppressions.add(source=f"operator:{holder.operator}", **dict(wanted)))
 
 
 @router.post("/v1/suppressions/lift", summary="Lift a suppression")
-def lift_suppression(desk: AtDesk, holder: Operator, wanted: Lift) -> Lifted:
+def lift_suppression(suppressions: SuppressionsDep, holder: Operator, wanted: Lift) -> Lifted:
     """Lift a suppression. The record keeps it, with who ended it."""
-    is_lifted = desk.suppressions.lift(
-        channel=wanted.channel,
-        address=wanted.address,
-        scope=wanted.scope,
-        source=f"operator:{holder.operator}",
-        reason=wanted.reason,
-        detail=wanted.detail,
-    )
-    if not is_lifted:
-        raise Refusal(404, "they have no suppression of that scope and reason")
+    if not suppressions.lift(source=f"operator:{holder.operator}", **dict(wanted)):
+        raise Refusal(404, "there is no suppression with this scope and reason")
     return Lifted(is_lifted=True)

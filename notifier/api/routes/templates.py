@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from notifier.api.auth import KeyedRoute, Operator, SenderOrReader
-from notifier.api.dependencies import AtDesk
+from notifier.api.dependencies import AuditDep, ProvidersDep, RendererDep
 from notifier.api.errors import Refusal, refusal
 from notifier.api.schemas import PageQuery, PreviewRequest, RejectedMessageView, RejectedPage
 from notifier.domain.errors import TemplateInvalid
@@ -67,12 +67,12 @@ class Rendering(BaseModel):
 
 
 @router.get("/v1/templates", summary="Templates")
-def templates(desk: AtDesk, holder: SenderOrReader) -> list[TemplateShape]:
+def templates(renderer: RendererDep, holder: SenderOrReader) -> list[TemplateShape]:
     """Every template of the key with its languages and what it needs."""
     return [
-        _shape(desk.renderer, channel, name)
+        _shape(renderer, channel, name)
         for channel in Channel
-        for name in desk.renderer.names(channel)
+        for name in renderer.names(channel)
         if holder.sees_template(channel, name)
     ]
 
@@ -88,58 +88,48 @@ def _shape(renderer: Renderer, channel: Channel, name: str) -> TemplateShape:
         )
         for key, one in template.variables.items()
     }
-    return TemplateShape(
-        channel=channel,
-        name=name,
-        is_broken=False,
-        version=template.version,
-        description=template.description,
-        default_locale=template.default_locale,
-        locales=list(template.locales),
-        category=template.category,
-        transactional=template.transactional,
-        suppression_exempt=template.suppression_exempt,
-        variables=variables,
-    )
+    names = TemplateShape.model_fields.keys() - {"channel", "name", "is_broken", "variables"}
+    found = {field: getattr(template, field) for field in names}
+    return TemplateShape(channel=channel, name=name, is_broken=False, variables=variables, **found)
 
 
 @router.post("/v1/templates/{channel}/{name}/preview", summary="Preview a template")
 def preview(
-    desk: AtDesk, holder: SenderOrReader, channel: Channel, name: str, wanted: PreviewRequest
+    renderer: RendererDep, holder: SenderOrReader, channel: Channel, name: str, wanted: PreviewRequest
 ) -> Rendering:
     """What a template makes of a context, or of its first sample. Sends nothing."""
     not_its_own = holder.template_faults(channel, name)
     if not_its_own:
         raise refusal(not_its_own)
-    template = desk.renderer.template(channel, name)
+    template = renderer.template(channel, name)
     context, locale = wanted.context, wanted.locale
     if context is None:
         if not template.samples:
             raise Refusal(422, f"the template {name} has no sample: give a context")
         context, locale = dict(template.samples[0].context), locale or template.samples[0].locale
-    faults = desk.renderer.check_context(channel, name, context)
+    faults = renderer.check_context(channel, name, context)
     if faults:
         raise refusal(faults, {"context": context})
-    rendered = desk.renderer.render(channel, name, locale, context)
+    rendered = renderer.render(channel, name, locale, context)
     names = Rendering.model_fields
     return Rendering(**{name: getattr(rendered, name) for name in names})
 
 
 @router.get("/v1/rejected-messages", summary="Rejected messages")
-def rejected(desk: AtDesk, _: Operator, wanted: Annotated[PageQuery, Query()]) -> RejectedPage:
+def rejected(audit: AuditDep, _: Operator, wanted: Annotated[PageQuery, Query()]) -> RejectedPage:
     """Messages from the broker that were not accepted, newest first, with every reason."""
-    page = desk.audit.rejected(limit=wanted.limit, before=wanted.before)
+    page = audit.rejected(limit=wanted.limit, before=wanted.before)
     items = [RejectedMessageView.of(view, whole=False) for view in page]
     return RejectedPage(items=items, next=wanted.next([one.id for one in page]))
 
 
 @router.get("/v1/rejected-messages/{message:uuid}", summary="One rejected message")
-def rejected_message(desk: AtDesk, holder: Operator, message: UUID) -> RejectedMessageView:
+def rejected_message(audit: AuditDep, holder: Operator, message: UUID) -> RejectedMessageView:
     """Every reason; admins also get the body and headers."""
-    return RejectedMessageView.of(desk.audit.rejected_message(message), whole=holder.may(Scope.ADMIN))
+    return RejectedMessageView.of(audit.rejected_message(message), whole=holder.may(Scope.ADMIN))
 
 
 @router.get("/v1/providers", summary="Providers")
-def providers(desk: AtDesk, _: Operator) -> list[ProviderView]:
+def providers(providers: ProvidersDep, _: Operator) -> list[ProviderView]:
     """Each configured provider: in use, paused, or its circuit open; and its calls of the last minute."""
-    return desk.steering.providers()
+    return providers.providers()

@@ -1,7 +1,7 @@
 """The page behind an unsubscribe link, and the one click of a mail program (RFC 8058).
 
-There is no key: the link's token says what it ends. GET changes nothing, because scanners follow every link, and
-asks nobody, so that they cost nothing. A link that we did not make gets the same answer whatever it names.
+There is no key: the link's token says what it ends. GET changes nothing and reads no database, because scanners
+follow every link. A link that we did not make gets the same answer whatever it names.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
-from notifier.api.dependencies import AtDesk
+from notifier.api.dependencies import SuppressionsDep, TokensDep
 from notifier.api.key_shares import for_outside
 from notifier.api.routes.webhooks import read_body
 from notifier.rendering.locales import fallbacks
 
 router = APIRouter(include_in_schema=False)
 
-#: Nothing is loaded, run, kept, framed or told to the next page.
+#: Nothing is loaded, run, cached or framed, and no other page learns the address.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'",
@@ -131,9 +131,9 @@ _FORM = """<form method="post">
 
 
 @router.api_route("/u/{token}", methods=["GET", "HEAD"])
-async def ask(desk: AtDesk, token: str) -> Response:
+async def ask(tokens: TokensDep, token: str) -> Response:
     """The page with a button. Changes nothing."""
-    ending = desk.tokens.read_link(token)
+    ending = tokens.read_link(token)
     if ending is None:
         return _broken()
     language, words = _words(ending.locale)
@@ -143,26 +143,26 @@ async def ask(desk: AtDesk, token: str) -> Response:
 
 
 @router.post("/u/{token}")
-async def act(desk: AtDesk, request: Request, token: str) -> Response:
+async def act(tokens: TokensDep, suppressions: SuppressionsDep, request: Request, token: str) -> Response:
     """The button, the one click of a mail program, or what takes it back. The same again does nothing."""
-    ending = desk.tokens.read_link(token)
+    ending = tokens.read_link(token)
     if ending is None:
         return _broken()
     wish = await for_outside(_wish, await read_body(request), request.headers.get("content-type", ""))
     language, words = _words(ending.locale)
     if wish == _UNDO:
-        await for_outside(desk.suppressions.resubscribe, ending)
+        await for_outside(suppressions.resubscribe, ending)
         return _page(language, words.undone, words.undone_text.format(ending.category))
     if wish != _ONE_CLICK:
         # Somebody's POST without the words of RFC 8058 is no wish of the recipient's.
         return _page(language, words.broken, words.broken_text, status=400)
-    await for_outside(desk.suppressions.unsubscribe, ending)
+    await for_outside(suppressions.unsubscribe, ending)
     form = _FORM.format(name=_UNDO, value="yes", button=words.undo)
     return _page(language, words.done, words.done_text.format(ending.category), form)
 
 
 def _wish(body: bytes, content_type: str) -> str:
-    """What a form asks for; "" for nothing that we know."""
+    """What a form asks for; "" if that is nothing we know."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         fields = _multipart_fields(body, content_type)
@@ -202,13 +202,13 @@ def _multipart_fields(body: bytes, content_type: str) -> list[tuple[str, str]]:
 
 
 def _words(locale: str) -> tuple[str, _Words]:
-    """The language of the mail, or English."""
+    """In the language of the mail, or in English."""
     found = next((tag for tag in fallbacks(locale) if tag in _LANGUAGES), "en")
     return found, _LANGUAGES[found]
 
 
 def _broken() -> Response:
-    """In English: what language the reader has stands in the part that cannot be read."""
+    """In English: the reader's language is in the part that cannot be read."""
     return _page("en", _EN.broken, _EN.broken_text, status=404)
 
 

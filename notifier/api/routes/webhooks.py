@@ -1,12 +1,10 @@
-"""What providers call: reports on messages that they took, and what people answer to our numbers.
+"""Webhooks: provider reports, and replies of recipients to our numbers.
 
-A provider declares its webhooks itself: see `notifier.providers.base.Webhook`.
+A provider declares its webhooks itself: see `notifier.providers.base.Webhook`. Its signature takes the place of a
+key. Not part of the OpenAPI document, which is for producers and operators.
 
-There is no key: the provider's signature says who it is. Not part of the OpenAPI document, which is for producers
-and operators; how these look is up to the provider.
-
-An answer tells nothing about the record. What is signed gets the same one, whether its notification is known or
-not; what is not signed gets 403, whatever it says.
+An answer reveals nothing about the record: a signed request gets the same one whether its notification is known or
+not, any other gets 403.
 """
 
 from __future__ import annotations
@@ -21,14 +19,15 @@ from starlette.requests import ClientDisconnect
 
 from notifier.api.errors import Refusal
 from notifier.api.key_shares import for_outside
+from notifier.api.middleware import declared_size
 from notifier.config.logs import log
 from notifier.feedback.receipts import Receipts
 from notifier.providers.base import Webhook, WebhookRequest
 from notifier.providers.registry import kinds
 
-#: Far more than any provider sends; nothing beyond it is read.
+#: Far more than any provider sends.
 MAX_BODY_BYTES = 64 * 1024
-#: A body must be here within this. Seconds.
+#: Deadline of a body. Seconds.
 BODY_SECONDS = 10.0
 
 _TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes"
@@ -64,18 +63,14 @@ def _add_route(router: APIRouter, receipts: Receipts, kind: str, webhook: type[W
 
 
 def _number(text: str) -> int:
-    """A number in a webhook's address.
-
-    Raises:
-        Refusal: 404, for anything else, however long it is.
-    """
+    """Raises `Refusal`, 404, for anything but digits."""
     if not re.fullmatch(r"[0-9]{1,100}", text):
         raise Refusal(404, "there is no such address")
     return int(text)
 
 
 async def _read(request: Request) -> WebhookRequest:
-    """The request as the provider signed it: the path byte for byte, not as the framework would write it."""
+    """The request as the provider signed it: the path byte for byte, not as FastAPI would write it."""
     path = bytes(request.scope.get("raw_path") or request.url.path.encode())
     query = bytes(request.scope.get("query_string") or b"")
     named = {
@@ -86,13 +81,8 @@ async def _read(request: Request) -> WebhookRequest:
 
 
 async def read_body(request: Request) -> bytes:
-    """The body, if it is small and comes in time.
-
-    Raises:
-        Refusal: 413 or 408.
-    """
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and (len(declared) > 18 or int(declared) > MAX_BODY_BYTES):
+    """The body, if it is small and comes in time. Raises `Refusal`: 413 or 408."""
+    if (declared_size(request.headers) or 0) > MAX_BODY_BYTES:
         raise Refusal(413, _TOO_LARGE)
     body = b""
     try:
@@ -104,5 +94,5 @@ async def read_body(request: Request) -> bytes:
     except ClientDisconnect:
         raise Refusal(400, "the request was broken off") from None
     except TimeoutError:
-        raise Refusal(408, f"the body was not here within {BODY_SECONDS:g} s") from None
+        raise Refusal(408, f"the body did not arrive within {BODY_SECONDS:g} s") from None
     return body

@@ -8,7 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from notifier.cli.labels import (
+from notifier.cli.timeline import print_story, story_as_json, timeline
+from notifier.domain.labels import (
     OUTCOMES,
     PROOFS,
     REASONS,
@@ -17,7 +18,6 @@ from notifier.cli.labels import (
     reason_in_words,
     status_in_words,
 )
-from notifier.cli.timeline import print_story, story_as_json, timeline
 from notifier.domain.producers import ProducerProof
 from notifier.domain.statuses import Outcome, Reason, Status, SuppressionReason
 from notifier.store.search import AttemptView, EventView, NotificationView, Story

@@ -23,7 +23,7 @@ class Peer:
     waits: float | None = None
     evicted: list[float | None] = field(default_factory=list)
 
-    def patience(self) -> float | None:
+    def eviction_rank(self) -> float | None:
         return self.waits
 
     def evict(self) -> None:
