@@ -37,10 +37,10 @@ from notifier.dev.running import running
 from notifier.dev.twilio_faults import TwilioRule
 from notifier.dev.twilio_server import TwilioServer
 from notifier.runtime.shutdown import OVERDUE
-from tests.commands import run_in_order
-from tests.databases import Databases
-from tests.rabbitmq import AmqpServer
-from tests.services import RedisServer, Services
+from tests.provisioning.commands import run_in_order
+from tests.provisioning.databases import Databases
+from tests.provisioning.rabbitmq import AmqpServer
+from tests.provisioning.services import RedisServer, Services
 
 #: What the programs are told: `NOTIFIER_GRACE_SECONDS`. With the first one whatever has nothing in hand ends in
 #: order. Seconds.

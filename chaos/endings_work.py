@@ -42,8 +42,8 @@ from notifier.store.api_keys import ApiKeyRepository
 from notifier.store.operator_actions import Operating
 from notifier.worker.app import make_app
 from notifier.worker.tasks import task_publisher
-from tests.databases import database_of
-from tests.rabbitmq import amqp_connection
+from tests.provisioning.databases import database_of
+from tests.provisioning.rabbitmq import amqp_connection
 
 _HERE = Path(__file__).parent
 _KEY = "a hash key for the fault suite only"

@@ -42,8 +42,8 @@ from notifier.dev.machine import make_temporary_folder
 from notifier.dev.processes import ServerProcess
 from notifier.dev.running import running
 from notifier.dev.twilio_server import ACCOUNT_SID, AUTH_TOKEN, TwilioServer
-from tests.databases import Databases
-from tests.services import MissingService, Services
+from tests.provisioning.databases import Databases
+from tests.provisioning.services import MissingService, Services
 
 _HERE = Path(__file__).parent
 _LABEL = "kills"

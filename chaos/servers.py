@@ -12,8 +12,8 @@ import psutil
 import psycopg
 
 from notifier.dev.embedded import EmbeddedPostgres, EmbeddedValkey
-from tests.rabbitmq import PrivateRabbitmq
-from tests.services import find_or_install_rabbitmq, find_postgres, find_redis
+from tests.provisioning.rabbitmq import PrivateRabbitmq
+from tests.provisioning.services import find_or_install_rabbitmq, find_postgres, find_redis
 
 # Small, so that a disk can be filled; every server flushes as in production.
 _POSTGRES = {"max_wal_size": "64MB", "min_wal_size": "32MB", "max_connections": "150"}

@@ -30,7 +30,7 @@ from notifier.client.outbox import create_table, make_engine
 from notifier.dev.embedded.postgres import DATABASE
 from notifier.dev.running import running
 from notifier.store.schema.upgrade import upgrade
-from tests.databases import with_database
+from tests.provisioning.databases import with_database
 
 if TYPE_CHECKING:
     from chaos.feedback import Feedback

@@ -21,8 +21,8 @@ from chaos.explore.schedule import Outcome, Play, Scenario
 from chaos.explore.search import Fault, Search, Tally, replayer, shortest
 from chaos.explore.world import World
 from notifier.config.logs import configure
-from tests.databases import Databases
-from tests.services import Services
+from tests.provisioning.databases import Databases
+from tests.provisioning.services import Services
 
 Say = Callable[[str], None]
 
