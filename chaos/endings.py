@@ -29,7 +29,7 @@ from threading import Lock
 
 from chaos.endings_work import PROGRAMS, Place, Program, hold_at_first_insert
 from chaos.nursery import Nursery
-from chaos.providers import RecordedSmsFaults
+from chaos.providers import SMS_LATENCY, RecordedFaults
 from chaos.proxy import Link, Proxy, Strike, Tap
 from chaos.servers import _lives as lives
 from notifier.dev.machine import make_temporary_folder
@@ -187,7 +187,7 @@ class Endings:
         self._lock = Lock()
         self._buried: set[int] = set()
         self._numbers = itertools.count(1)
-        self._faults = RecordedSmsFaults()
+        self._faults = RecordedFaults(SMS_LATENCY)
         self._faults.add(TwilioRule("*", delay_seconds=CALL_SECONDS))
         twilio = TwilioServer()
         twilio.faults = self._faults

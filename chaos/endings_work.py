@@ -21,7 +21,7 @@ from uuid import UUID
 import psycopg
 from sqlalchemy import make_url, text
 
-from chaos.providers import RecordedSmsFaults
+from chaos.providers import RecordedFaults
 from chaos.proxy import Connect, Link, Proxy, Strike, to_port, to_socket
 from notifier.bootstrap import Services
 from notifier.broker.topology import is_redis
@@ -31,7 +31,7 @@ from notifier.client.outbox import create_table, make_engine
 from notifier.config.settings import Settings
 from notifier.dev.machine import free_port
 from notifier.dev.running import running
-from notifier.dev.twilio_server import TwilioServer
+from notifier.dev.twilio_server import TwilioRule, TwilioServer
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane
 from notifier.domain.validation import check
@@ -62,7 +62,7 @@ class Place:
         database_url: str,
         broker_url: str,
         twilio: TwilioServer,
-        faults: RecordedSmsFaults,
+        faults: RecordedFaults[TwilioRule],
     ) -> None:
         self.folder, self.log, self.number = folder, folder / "log", number
         self.database_url, self.broker_url = database_url, broker_url

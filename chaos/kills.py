@@ -34,7 +34,7 @@ import psycopg
 from chaos.fleet import ports_of
 from chaos.load import Load, Mix
 from chaos.nursery import Nursery
-from chaos.providers import RecordedSmsFaults
+from chaos.providers import SMS_LATENCY, RecordedFaults
 from chaos.proxy import Link, Proxy, Strike, to_port
 from chaos.reconcile import Books, reconcile
 from chaos.taps import Point, is_at, is_passed_on
@@ -174,7 +174,7 @@ class Kills:
         stack.callback(databases.drop, self._database_url)
         self._broker_url = services.amqp_server().make_vhost()
         self._twilio = TwilioServer()
-        self._faults = self._twilio.faults = RecordedSmsFaults()
+        self._faults = self._twilio.faults = RecordedFaults(SMS_LATENCY)
         twilio = stack.enter_context(running(lambda: self._twilio))
         link = stack.enter_context(running(lambda: Proxy(to_port(lambda: twilio.port))))
         self._watch = link.tap = _Watch()

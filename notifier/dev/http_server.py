@@ -6,11 +6,14 @@ import asyncio
 import contextlib
 import json
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Literal
 
 from aiohttp import web
 
-from notifier.dev.number_faults import Action
+#: What to do instead of answering about a message that was taken. `silent`: never answer. `close`: close the
+#: connection. `drip`: send the second half of the answer too slowly for any deadline. `truncate`: send half of it
+#: and close. `garbage`: the status of success and a page of HTML.
+Action = Literal["silent", "close", "drip", "truncate", "garbage"]
 
 _DRIP_SECONDS = 0.2
 

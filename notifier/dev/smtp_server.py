@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from notifier.dev.faults import Faults
 from notifier.dev.machine import make_private, private_opener
 from notifier.dev.running import running
-from notifier.dev.smtp_faults import Faults, Rule
+from notifier.dev.smtp_faults import Rule
 from notifier.dev.smtp_session import MailServerOptions, SmtpSession
 
 __all__ = ["MailServer", "MailServerOptions", "ReceivedMail", "Rule", "running_mail_server"]

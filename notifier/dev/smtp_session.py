@@ -14,7 +14,8 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from notifier.dev.smtp_faults import Faults, Rule, Stage
+from notifier.dev.faults import Faults
+from notifier.dev.smtp_faults import Rule, Stage
 
 #: RFC 5321 section 4.5.3.1 asks for 512 octets in a command; AUTH and SMTPUTF8 need more (RFC 4954 section 4).
 _MAX_COMMAND = 12_288
@@ -46,7 +47,7 @@ class SmtpSession:
     def __init__(
         self,
         options: MailServerOptions,
-        faults: Faults,
+        faults: Faults[Rule],
         keep: Callable[[str, tuple[str, ...], bytes], str],
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
@@ -92,7 +93,7 @@ class SmtpSession:
         self, stage: Stage, reply: str, *, addresses: Sequence[str] = ("",), rule: Rule | None = None
     ) -> bool:
         """Answer as the rules say, `reply` if they say nothing. Returns whether that was a yes."""
-        rule = rule or self._faults.find(stage, addresses)
+        rule = rule or self._faults.find(*addresses, stage=stage)
         if rule is not None:
             await asyncio.sleep(rule.delay_seconds)
             if rule.action == "silent":
@@ -225,7 +226,7 @@ class SmtpSession:
         if not self._recipients:
             await self._say("554 5.5.1 no valid recipients")
         elif await self._answer("data", "354 end with <CR><LF>.<CR><LF>", addresses=self._recipients):
-            await self._body(self._faults.find("body", self._recipients))
+            await self._body(self._faults.find(*self._recipients, stage="body"))
 
     async def _body(self, rule: Rule | None) -> None:
         if rule is not None and rule.action == "close_mid_data":

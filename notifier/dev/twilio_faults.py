@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from notifier.dev.number_faults import Action
+from notifier.dev.http_server import Action
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ import aiohttp
 from aiohttp import web
 from twilio.request_validator import RequestValidator
 
+from notifier.dev.faults import Faults
 from notifier.dev.http_server import LocalHttpServer
-from notifier.dev.number_faults import NumberFaults
 from notifier.dev.running import running
 from notifier.dev.twilio_faults import TwilioRefusal, TwilioRule
 from notifier.dev.twilio_listing import listing
@@ -60,9 +60,9 @@ class TwilioServer(LocalHttpServer):
             keep: So many of the newest messages are kept.
         """
         super().__init__()
-        self.faults = NumberFaults(rules)
+        self.faults = Faults(rules)
         #: Faults of listing messages, by the number that is looked for.
-        self.listing_faults: NumberFaults[TwilioRule] = NumberFaults(())
+        self.listing_faults: Faults[TwilioRule] = Faults(())
         self.account_sid = account_sid
         self.auth_token = auth_token
         #: Messages taken since the start, dropped ones included.

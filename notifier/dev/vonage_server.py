@@ -18,8 +18,8 @@ from typing import Any
 
 from aiohttp import web
 
-from notifier.dev.http_server import LocalHttpServer
-from notifier.dev.number_faults import Action, NumberFaults
+from notifier.dev.faults import Faults
+from notifier.dev.http_server import Action, LocalHttpServer
 from notifier.dev.running import running
 from notifier.domain.gsm7 import fits_gsm
 
@@ -88,7 +88,7 @@ class VonageServer(LocalHttpServer):
             keep: So many of the newest messages are kept.
         """
         super().__init__()
-        self.faults = NumberFaults(rules)
+        self.faults = Faults(rules)
         self.api_key = api_key
         self.api_secret = api_secret
         #: Messages taken since the start, in whole or in part, dropped ones included.
