@@ -191,7 +191,7 @@ class Endings:
         self._faults.add(TwilioRule("*", delay_seconds=CALL_SECONDS))
         twilio = TwilioServer()
         twilio.faults = self._faults
-        self._twilio = stack.enter_context(running(lambda: twilio))
+        self._twilio = stack.enter_context(running(twilio))
         self._nursery = Nursery({})
         stack.callback(self._nursery.stop)
 

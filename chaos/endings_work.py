@@ -67,9 +67,9 @@ class Place:
         self.folder, self.log, self.number = folder, folder / "log", number
         self.database_url, self.broker_url = database_url, broker_url
         self.faults = faults
-        self.database = stack.enter_context(running(lambda: Proxy(_to_database(database_url))))
+        self.database = stack.enter_context(running(Proxy(_to_database(database_url))))
         broker_port = urlsplit(broker_url).port or 0
-        self.broker = stack.enter_context(running(lambda: Proxy(to_port(lambda: broker_port))))
+        self.broker = stack.enter_context(running(Proxy(to_port(lambda: broker_port))))
         self.port = free_port()
         self.environment = self._environment(twilio)
         stack.callback(self._close)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
@@ -22,7 +22,7 @@ from chaos.endpoint import SECRET, TOLD_TOO, running_endpoint
 from chaos.fleet import Crash, Fleet
 from chaos.load import PRODUCER, Load, Mix
 from chaos.providers import Providers
-from chaos.proxy import Proxy, to_port, to_socket
+from chaos.proxy import Connect, Proxy, to_port, to_socket
 from chaos.reconcile import Books
 from chaos.servers import Postgres, Rabbitmq, Valkey, make_rabbitmq
 from chaos.setup import USUAL, Setup, Surroundings
@@ -101,19 +101,19 @@ class World:
         engine.dispose()
 
     def _start_links(self, stack: ExitStack) -> None:
-        mail = stack.enter_context(running(lambda: self.providers.mail))
-        twilio = stack.enter_context(running(lambda: self.providers.twilio))
+        mail = stack.enter_context(running(self.providers.mail))
+        twilio = stack.enter_context(running(self.providers.twilio))
 
-        def link(connect: Callable[[], Proxy]) -> Proxy:
-            return stack.enter_context(running(connect))
+        def link(connect: Connect) -> Proxy:
+            return stack.enter_context(running(Proxy(connect)))
 
-        self.database_link = link(lambda: Proxy(to_socket(self._database_socket)))
+        self.database_link = link(to_socket(self._database_socket))
         #: The relays' way to the producer's database; the producer itself goes with the others.
-        self.outbox_link = link(lambda: Proxy(to_socket(self._database_socket)))
-        self.rabbit_link = link(lambda: Proxy(to_port(lambda: self.rabbit.port)))
-        self.redis_link = link(lambda: Proxy(to_port(lambda: self.valkey.port if self.valkey else 0)))
-        self.mail_link = link(lambda: Proxy(to_port(lambda: mail.port)))
-        self.sms_link = link(lambda: Proxy(to_port(lambda: twilio.port)))
+        self.outbox_link = link(to_socket(self._database_socket))
+        self.rabbit_link = link(to_port(lambda: self.rabbit.port))
+        self.redis_link = link(to_port(lambda: self.valkey.port if self.valkey else 0))
+        self.mail_link = link(to_port(lambda: mail.port))
+        self.sms_link = link(to_port(lambda: twilio.port))
 
     def _database_socket(self) -> str:
         return str(self.pooler.socket) if self.pooler else self.postgres.socket

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from typing import Any, Protocol, TypeVar
 
-_START_SECONDS = 10.0
+_SECONDS = 10.0
 
 
 class LocalServer(Protocol):
@@ -26,50 +26,35 @@ class LocalServer(Protocol):
 ServerT = TypeVar("ServerT", bound=LocalServer)
 
 
-class LoopThread:
-    """An event loop on a thread. `call` runs a coroutine on it and waits for the result."""
-
-    def __init__(self, name: str) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_forever()
-            self._loop.run_until_complete(self._loop.shutdown_default_executor())
-        finally:
-            self._loop.close()
-
-    def call(self, coroutine: Coroutine[Any, Any, None], *, timeout_seconds: float = _START_SECONDS) -> None:
-        """Run it to the end.
-
-        Raises:
-            TimeoutError: if it takes longer than `timeout_seconds`.
-        """
-        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout_seconds)
-
-    def close(self) -> None:
-        """End the loop and the thread."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_START_SECONDS)
-
-
 @contextlib.contextmanager
-def running(make: Callable[[], ServerT], *, host: str = "127.0.0.1", port: int = 0) -> Iterator[ServerT]:
-    """Make a server and run it on a thread while the block lasts.
+def running(server: ServerT, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[ServerT]:
+    """Run a server on a thread while the block lasts.
 
     Raises:
         OSError: if the port is taken.
+        TimeoutError: if it takes too long to start or to stop.
     """
-    server = make()
-    thread = LoopThread(f"local-{type(server).__name__}")
+    loop = asyncio.new_event_loop()
+
+    def run() -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+            loop.run_until_complete(loop.shutdown_default_executor())
+        finally:
+            loop.close()
+
+    def call(coroutine: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, loop).result(_SECONDS)
+
+    thread = threading.Thread(target=run, name=f"local-{type(server).__name__}", daemon=True)
+    thread.start()
     try:
-        thread.call(server.start(host, port))
+        call(server.start(host, port))
         try:
             yield server
         finally:
-            thread.call(server.stop())
+            call(server.stop())
     finally:
-        thread.close()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(_SECONDS)

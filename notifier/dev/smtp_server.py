@@ -184,5 +184,5 @@ class MailServer:
 @contextlib.contextmanager
 def running_mail_server(server: MailServer | None = None, *, port: int = 0) -> Iterator[MailServer]:
     """A mail server on a thread of its own: `with running_mail_server() as server: … server.port`."""
-    with running(lambda: server or MailServer(), port=port) as started:
+    with running(server or MailServer(), port=port) as started:
         yield started

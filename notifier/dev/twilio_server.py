@@ -222,5 +222,5 @@ def _error(refused: TwilioRefusal, headers: Mapping[str, str] | None = None) -> 
 @contextlib.contextmanager
 def running_twilio_server(server: TwilioServer | None = None, *, port: int = 0) -> Iterator[TwilioServer]:
     """A local Twilio on a thread of its own: `with running_twilio_server() as server: … server.url`."""
-    with running(lambda: server or TwilioServer(), port=port) as started:
+    with running(server or TwilioServer(), port=port) as started:
         yield started

@@ -201,5 +201,5 @@ def _answer(parts: Sequence[Mapping[str, str]]) -> dict[str, Any]:
 @contextlib.contextmanager
 def running_vonage_server(server: VonageServer | None = None, *, port: int = 0) -> Iterator[VonageServer]:
     """A local Vonage on a thread of its own: `with running_vonage_server() as server: … server.url`."""
-    with running(lambda: server or VonageServer(), port=port) as started:
+    with running(server or VonageServer(), port=port) as started:
         yield started

@@ -116,7 +116,7 @@ def test_doctor_is_content_with_a_whole_service(database_url: str, broker_url: s
 
 @pytest.fixture
 def smtp_url() -> Iterator[str]:
-    with running(MailServer) as server:
+    with running(MailServer()) as server:
         yield f"smtp://127.0.0.1:{server.port}"
 
 

@@ -79,7 +79,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def acme(installed: None) -> Iterator[Acme]:
-    with running(Acme) as server:
+    with running(Acme()) as server:
         yield server
 
 
