@@ -27,11 +27,12 @@ from enum import StrEnum
 from pathlib import Path
 from threading import Lock
 
+import psutil
+
 from chaos.endings_work import PROGRAMS, Place, Program, hold_at_first_insert
 from chaos.nursery import Nursery
 from chaos.providers import SMS_LATENCY, RecordedFaults
 from chaos.proxy import Link, Proxy, Strike, Tap
-from chaos.servers import _lives as lives
 from notifier.dev.machine import make_temporary_folder
 from notifier.dev.running import running
 from notifier.dev.twilio_faults import TwilioRule
@@ -247,7 +248,7 @@ class Endings:
                 if link not in away:
                     link.heal()
         limit = self._grace_seconds + program.extra_seconds + _SLACK_SECONDS
-        has_ended = _wait(lambda: not lives(pid), limit)
+        has_ended = _wait(lambda: not _lives(pid), limit)
         ended.seconds = time.monotonic() - begun
         if not has_ended:
             ended.problems.append(f"still there {limit:g} s after the signal: {_last_lines(place.log)}")
@@ -277,11 +278,11 @@ class Endings:
                 return True
             if not program.ready or program.is_command:
                 return place.database.connections
-            return program.ready in place.log.read_bytes() or not lives(pid)
+            return program.ready in place.log.read_bytes() or not _lives(pid)
 
         if not _wait(is_ready, _READY_SECONDS):
             raise TimeoutError(f"not ready: {_last_lines(place.log)}")
-        if not lives(pid):
+        if not _lives(pid):
             raise RuntimeError(f"it ended before it was told to: {_last_lines(place.log)}")
 
     def _bury(self, pid: int) -> int:
@@ -327,6 +328,13 @@ def _refuse_at_question(proxy: Proxy) -> Tap:
         return Strike(proxy.refuse, pass_on=False) if is_question else None
 
     return tap
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _wait(condition: object, seconds: float) -> bool:
