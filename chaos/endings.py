@@ -34,7 +34,7 @@ from chaos.nursery import Nursery
 from chaos.providers import SMS_LATENCY, RecordedFaults
 from chaos.proxy import Link, Proxy, Strike, Tap
 from notifier.dev.machine import make_temporary_folder
-from notifier.dev.running import running
+from notifier.dev.server_thread import running
 from notifier.dev.twilio_faults import TwilioRule
 from notifier.dev.twilio_server import TwilioServer
 from notifier.runtime.shutdown import OVERDUE

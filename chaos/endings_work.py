@@ -30,7 +30,7 @@ from notifier.client.client import Client
 from notifier.client.outbox import create_table, make_engine
 from notifier.config.settings import Settings
 from notifier.dev.machine import free_port
-from notifier.dev.running import running
+from notifier.dev.server_thread import running
 from notifier.dev.twilio_server import TwilioRule, TwilioServer
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane

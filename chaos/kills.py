@@ -40,7 +40,7 @@ from chaos.reconcile import Books, reconcile
 from chaos.taps import Point, is_at, is_passed_on
 from notifier.dev.machine import make_temporary_folder
 from notifier.dev.processes import ServerProcess
-from notifier.dev.running import running
+from notifier.dev.server_thread import running
 from notifier.dev.twilio_server import ACCOUNT_SID, AUTH_TOKEN, TwilioServer
 from tests.provisioning.databases import Databases
 from tests.provisioning.services import MissingService, Services

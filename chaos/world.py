@@ -28,7 +28,7 @@ from chaos.servers import Postgres, Rabbitmq, Valkey, make_rabbitmq
 from chaos.setup import USUAL, Setup, Surroundings
 from notifier.client.outbox import create_table, make_engine
 from notifier.dev.embedded.postgres import DATABASE
-from notifier.dev.running import running
+from notifier.dev.server_thread import running
 from notifier.store.schema.upgrade import upgrade
 from tests.provisioning.databases import with_database
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from notifier.dev.faults import Faults
 from notifier.dev.machine import make_private, private_opener
-from notifier.dev.running import running
+from notifier.dev.server_thread import running
 from notifier.dev.smtp_faults import Rule
 from notifier.dev.smtp_session import MailServerOptions, SmtpSession
 

@@ -21,7 +21,7 @@ from twilio.request_validator import RequestValidator
 
 from notifier.dev.faults import Faults
 from notifier.dev.http_server import LocalHttpServer
-from notifier.dev.running import running
+from notifier.dev.server_thread import running
 from notifier.dev.twilio_faults import TwilioRefusal, TwilioRule
 from notifier.dev.twilio_listing import listing
 from notifier.dev.twilio_messages import API_VERSION, SmsMessage, new_message, refusal

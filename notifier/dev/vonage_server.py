@@ -20,7 +20,7 @@ from aiohttp import web
 
 from notifier.dev.faults import Faults
 from notifier.dev.http_server import Action, LocalHttpServer
-from notifier.dev.running import running
+from notifier.dev.server_thread import running
 from notifier.domain.gsm7 import fits_gsm
 
 __all__ = ["VonageMessage", "VonageRule", "VonageServer", "running_vonage_server"]

@@ -10,7 +10,7 @@ import pytest
 from kombu import Connection, Exchange, Queue
 
 from notifier.client.client import Client
-from notifier.dev.running import running
+from notifier.dev.server_thread import running
 from notifier.dev.smtp_server import MailServer
 from notifier.security.encryption import new_key
 from tests.unit.cli.commandline import CommandLine

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from notifier.dev.running import running
+from notifier.dev.server_thread import running
 
 
 class RecordingServer:

@@ -15,7 +15,7 @@ from notifier.bootstrap import Services
 from notifier.broker.topology import notify_queue_name
 from notifier.client.client import Client
 from notifier.config.settings import Settings, bundled, load_settings
-from notifier.dev.demo.checking import check_arrivals
+from notifier.dev.demo.arrivals import check_arrivals
 from notifier.dev.demo.scenario import MAIL_RULES, MALFORMED, Planned, plan
 from notifier.dev.local import LocalWorld, local_world, with_api
 from notifier.dev.programs import API, PROGRAMS, Programs
