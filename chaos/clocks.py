@@ -11,8 +11,7 @@ import amqp
 import psycopg
 
 from chaos.load import PRODUCER
-from chaos.setup import Setup, Surroundings
-from chaos.world import World
+from chaos.world import Setup, Surroundings, World
 from notifier.broker.topology import notify_queue_name
 from notifier.domain.message import new_id, time_of_id
 from notifier.domain.statuses import Channel, Lane

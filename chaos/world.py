@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Literal
@@ -19,13 +20,13 @@ import psycopg
 
 from chaos.disk import SmallDisk, small_disk
 from chaos.endpoint import SECRET, TOLD_TOO, running_endpoint
-from chaos.fleet import Crash, Fleet
+from chaos.fleet import PROGRAMS, Crash, Fleet
 from chaos.load import PRODUCER, Load, Mix
 from chaos.providers import Providers
 from chaos.proxy import Connect, Proxy, to_port, to_socket
 from chaos.reconcile import Books
+from chaos.returned import Returned
 from chaos.servers import Postgres, Rabbitmq, Valkey, make_rabbitmq
-from chaos.setup import USUAL, Setup, Surroundings
 from notifier.client.outbox import create_table, make_engine
 from notifier.dev.embedded.postgres import DATABASE
 from notifier.dev.server_thread import running
@@ -33,7 +34,6 @@ from notifier.store.schema.upgrade import upgrade
 from tests.provisioning.databases import with_database
 
 if TYPE_CHECKING:
-    from chaos.feedback import Feedback
     from tests.support.clocks import Clocks
     from tests.support.name_server import NameServer
     from tests.support.pgbouncer import Pgbouncer
@@ -43,6 +43,38 @@ BrokerName = Literal["rabbitmq", "redis"]
 _HERE = Path(__file__).parent
 LEASE_SECONDS, CALL_SECONDS = 20, 5
 _PRODUCERS_DATABASE = "shop"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What its programs find."""
+
+    #: Variables of all of them, and of each by its name.
+    environment: Mapping[str, str] = field(default_factory=dict)
+    own: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def _as_usual(_world: World, _stack: ExitStack) -> Surroundings:
+    return Surroundings()
+
+
+def _nothing_lacks() -> str:
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """A fleet and its surroundings. Two scenarios that follow each other with the same one share it."""
+
+    name: str = ""
+    programs: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: PROGRAMS)
+    #: Make the surroundings; what is put on the stack ends after the programs.
+    begin: Callable[[World, ExitStack], Surroundings] = _as_usual
+    #: What this machine lacks for it, as people should read it; empty: nothing.
+    lacks: Callable[[], str] = _nothing_lacks
+
+
+USUAL = Setup()
 
 
 class World:
@@ -77,8 +109,8 @@ class World:
         self.load: Load | None = None
         #: What the fault of the scenario that runs now itself found wrong.
         self.notes: list[str] = []
-        #: What came back from outside in the scenario of that.
-        self.feedback: Feedback | None = None
+        #: What came back from outside in the scenario that runs now.
+        self.returned = Returned()
         self._strikes = 0
         #: Programs that ended without having been told to, of all fleets.
         self.crashes: list[Crash] = []
