@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from typing import Protocol
 
 from notifier.providers.outcomes import Verdict
 from notifier.providers.smtp import code_table
@@ -120,38 +121,23 @@ def page() -> str:
 def _smtp_rows() -> Iterable[tuple[str, ...]]:
     for row in code_table.TABLE:
         stages = ", ".join(row.stages) or "any"
-        words = f"`{row.words}`".replace("|", "\\|") if row.words else ""
-        yield f"`{row.code}`", stages, words, row.meaning, _about(row.verdict), _outcome(row.verdict), row.source
+        yield f"`{row.code}`", stages, _quoted(row.words), *_judged(row), row.source
 
 
 def _twilio_rows() -> Iterable[tuple[str, ...]]:
     for row in twilio_codes.TABLE:
-        yield (f"{row.code}", row.meaning, _about(row.verdict), _outcome(row.verdict), f"[{row.basis}]({row.url})")
+        yield f"{row.code}", *_judged(row), f"[{row.basis}]({row.url})"
 
 
 def _vonage_rows() -> Iterable[tuple[str, ...]]:
     for row in vonage_codes.TABLE:
-        words = f"`{row.words}`" if row.words else ""
-        yield (
-            f"{row.status}",
-            words,
-            row.meaning,
-            _about(row.verdict),
-            _outcome(row.verdict),
-            f"[{row.basis}]({row.url})",
-        )
+        yield f"{row.status}", _quoted(row.words), *_judged(row), f"[{row.basis}]({row.url})"
 
 
 def _vonage_receipt_rows() -> Iterable[tuple[str, ...]]:
     for row in vonage_codes.RECEIPTS:
-        suppress = ", suppress" if row.verdict.suppress else ""
-        yield (
-            f"{row.code}",
-            row.meaning,
-            _about(row.verdict),
-            f"`{row.verdict.reason}`{suppress}",
-            f"[documented]({row.url})",
-        )
+        reason = f"`{row.verdict.reason}`{', suppress' * row.verdict.suppress}"
+        yield f"{row.code}", row.meaning, f"`{row.verdict.subject}`", reason, f"[documented]({row.url})"
 
 
 def _report_rows() -> Iterable[tuple[str, ...]]:
@@ -161,19 +147,26 @@ def _report_rows() -> Iterable[tuple[str, ...]]:
         yield provider, "any other", "nothing; it is in the story"
 
 
-def _about(verdict: Verdict) -> str:
-    return f"`{verdict.subject}`"
+def _quoted(words: str | None) -> str:
+    return f"`{words}`".replace("|", "\\|") if words else ""
 
 
-def _outcome(verdict: Verdict) -> str:
+class _Row(Protocol):
+    @property
+    def meaning(self) -> str: ...
+
+    @property
+    def verdict(self) -> Verdict: ...
+
+
+def _judged(row: _Row) -> tuple[str, str, str]:
+    """What an answer means, what it is about, and the outcome."""
+    verdict = row.verdict
     words = [f"`{verdict.outcome}`", f"`{verdict.reason}`"]
-    if verdict.suppress:
-        words.append("suppress")
-    if verdict.is_doubtful:
-        words.append("doubtful")
+    words += ["suppress"] * verdict.suppress + ["doubtful"] * verdict.is_doubtful
     if verdict.retry_after_seconds is not None:
         words.append(f"after {verdict.retry_after_seconds:g} s")
-    return ", ".join(words)
+    return row.meaning, f"`{verdict.subject}`", ", ".join(words)
 
 
 def _lines(rows: Iterable[tuple[str, ...]]) -> str:

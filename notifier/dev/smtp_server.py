@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import re
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -73,8 +74,7 @@ class MailServer:
         self.connections = 0
         self.peak_connections = 0
         self._folder = folder
-        self._keep = keep
-        self._messages: list[ReceivedMail] = []
+        self._messages: deque[ReceivedMail] = deque(maxlen=keep)
         self._sessions: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._server: asyncio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -164,9 +164,6 @@ class MailServer:
         mail = ReceivedMail(mail_from, rcpt_to, content, datetime.now(UTC), message_id)
         self.received += 1
         self._messages.append(mail)
-        # Many at once, because taking one from the front of a list moves all the others.
-        if len(self._messages) > self._keep + self._keep // 10:
-            del self._messages[: -self._keep]
         if self._folder is not None:
             self._write(self._folder, mail)
         return f"{self.received:08X}"

@@ -28,12 +28,15 @@ from notifier.dev.twilio_messages import API_VERSION, SmsMessage, new_message, r
 
 __all__ = ["SmsMessage", "TwilioRule", "TwilioServer", "running_twilio_server"]
 
-#: Account and token that the server takes unless others are given. Not a real account: zeros.
+#: The one account that exists, and its token. Not a real account: zeros.
 ACCOUNT_SID = "AC" + "0" * 32
 AUTH_TOKEN = "local-auth-token"  # noqa: S105 - guards nothing
 
 #: A status callback that cannot connect is tried so often, with a pause between. Seconds.
 _CALLBACK_TRIES, _CALLBACK_PAUSE_SECONDS = 20, 0.25
+
+#: Of the newest messages so many are kept.
+_KEPT = 100_000
 
 _ACCOUNT = f"/{API_VERSION}/Accounts/{{account}}"
 
@@ -41,36 +44,22 @@ _ACCOUNT = f"/{API_VERSION}/Accounts/{{account}}"
 class TwilioServer(LocalHttpServer):
     """Listens from `start` to `stop`. It belongs to one event loop; `messages` may be read from any thread."""
 
-    def __init__(
-        self,
-        rules: Sequence[TwilioRule] = (),
-        *,
-        account_sid: str = ACCOUNT_SID,
-        auth_token: str = AUTH_TOKEN,
-        callback_delay_seconds: float = 0.05,
-        keep: int = 100_000,
-    ) -> None:
-        """Make one; nothing listens yet.
+    account_sid = ACCOUNT_SID
+    #: Callbacks are signed with it too.
+    auth_token = AUTH_TOKEN
 
-        Args:
-            rules: What to do wrong, first fit counts; none: everything valid is taken.
-            account_sid: The one account that exists.
-            auth_token: Its password, with which callbacks are signed too.
-            callback_delay_seconds: Pause before each of the two status callbacks of a message.
-            keep: So many of the newest messages are kept.
-        """
+    def __init__(self, rules: Sequence[TwilioRule] = (), *, callback_delay_seconds: float = 0.05) -> None:
+        """Make one; nothing listens yet. With no rules everything valid is taken. `callback_delay_seconds`: pause
+        before each of the two status callbacks of a message."""
         super().__init__()
         self.faults = Faults(rules)
         #: Faults of listing messages, by the number that is looked for.
         self.listing_faults: Faults[TwilioRule] = Faults(())
-        self.account_sid = account_sid
-        self.auth_token = auth_token
         #: Messages taken since the start, dropped ones included.
         self.received = 0
         self._callback_delay_seconds = callback_delay_seconds
-        self._keep = keep
         self._messages: dict[str, SmsMessage] = {}
-        self._signature = RequestValidator(auth_token)
+        self._signature = RequestValidator(AUTH_TOKEN)
         self._callbacks: set[asyncio.Task[None]] = set()
         self._session: aiohttp.ClientSession | None = None
 
@@ -144,7 +133,7 @@ class TwilioServer(LocalHttpServer):
         message = new_message(self.account_sid, form)
         self.received += 1
         self._messages[message.sid] = message
-        if len(self._messages) > self._keep:
+        if len(self._messages) > _KEPT:
             del self._messages[next(iter(self._messages))]
         return message
 

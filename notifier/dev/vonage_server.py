@@ -11,6 +11,7 @@ import base64
 import contextlib
 import re
 import secrets
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ from notifier.domain.gsm7 import fits_gsm
 
 __all__ = ["VonageMessage", "VonageRule", "VonageServer", "running_vonage_server"]
 
-#: Key and secret that the server takes unless others are given.
+#: The one account that exists.
 API_KEY = "abcd1234"
 API_SECRET = "local-api-secret"  # noqa: S105 - guards nothing
 
@@ -33,6 +34,8 @@ _NUMBER = re.compile(r"[0-9]{7,15}")
 _REQUIRED = ("from", "to", "text")
 _TTL_MILLISECONDS = (20_000, 604_800_000)
 _BALANCE = "10.28000000"
+#: Of the newest messages so many are kept.
+_KEPT = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,30 +74,16 @@ class VonageMessage:
 class VonageServer(LocalHttpServer):
     """Listens from `start` to `stop`. It belongs to one event loop; `messages` may be read from any thread."""
 
-    def __init__(
-        self,
-        rules: Sequence[VonageRule] = (),
-        *,
-        api_key: str = API_KEY,
-        api_secret: str = API_SECRET,
-        keep: int = 100_000,
-    ) -> None:
-        """Make one; nothing listens yet.
+    api_key = API_KEY
+    api_secret = API_SECRET
 
-        Args:
-            rules: What to do wrong, first fit counts; none: everything valid is taken.
-            api_key: The one account that exists.
-            api_secret: Its secret.
-            keep: So many of the newest messages are kept.
-        """
+    def __init__(self, rules: Sequence[VonageRule] = ()) -> None:
+        """Make one; nothing listens yet. With no rules everything valid is taken."""
         super().__init__()
         self.faults = Faults(rules)
-        self.api_key = api_key
-        self.api_secret = api_secret
         #: Messages taken since the start, in whole or in part, dropped ones included.
         self.received = 0
-        self._keep = keep
-        self._messages: list[VonageMessage] = []
+        self._messages: deque[VonageMessage] = deque(maxlen=_KEPT)
 
     @property
     def messages(self) -> list[VonageMessage]:
@@ -152,7 +141,6 @@ class VonageServer(LocalHttpServer):
             created_at=datetime.now(UTC),
         )
         self._messages.append(message)
-        del self._messages[: -self._keep]
 
     async def _balance(self, request: web.Request) -> web.StreamResponse:
         login = base64.b64encode(f"{self.api_key}:{self.api_secret}".encode()).decode()
