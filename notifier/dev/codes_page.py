@@ -106,7 +106,6 @@ _REPORTS = """\
 
 
 def page() -> str:
-    """The whole page."""
     sections = (
         _INTRODUCTION,
         _SMTP + _lines(_smtp_rows()),

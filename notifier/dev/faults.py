@@ -36,13 +36,11 @@ class Faults(Generic[RuleT]):
         self._used: Counter[tuple[int, str]] = Counter()
 
     def add(self, rule: RuleT) -> None:
-        """Put a rule in front of the others."""
         with self._lock:
             self._rules.insert(0, rule)
             self._used = Counter({(index + 1, recipient): n for (index, recipient), n in self._used.items()})
 
     def clear(self) -> None:
-        """Behave from now on."""
         with self._lock:
             self._rules.clear()
             self._used.clear()

@@ -28,7 +28,6 @@ class LocalHttpServer(ABC):
 
     @property
     def port(self) -> int:
-        """Where it listens; stays known after `stop`."""
         return self._port
 
     @property
@@ -54,15 +53,13 @@ class LocalHttpServer(ABC):
         self._port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
-        """Stop listening and end every connection."""
         self._stopping.set()
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
 
     @abstractmethod
-    def _application(self) -> web.Application:
-        """The routes."""
+    def _application(self) -> web.Application: ...
 
     async def _wait(self, seconds: float) -> None:
         """Sleep, but no longer than the server lives."""

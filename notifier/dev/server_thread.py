@@ -12,15 +12,9 @@ _SECONDS = 10.0
 
 
 class LocalServer(Protocol):
-    """What can be run."""
+    async def start(self, host: str = ..., port: int = ...) -> None: ...
 
-    async def start(self, host: str = ..., port: int = ...) -> None:
-        """Listen; port 0 takes a free one."""
-        ...
-
-    async def stop(self) -> None:
-        """Close every socket and end every task."""
-        ...
+    async def stop(self) -> None: ...
 
 
 ServerT = TypeVar("ServerT", bound=LocalServer)

@@ -15,8 +15,6 @@ Action = Literal["close_before_reply", "close_mid_data", "silent"]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One fault."""
-
     #: Pattern of the recipient's address ("full@*"), case ignored. At `mail` it is the sender's; before that there
     #: is no address yet, and only "*" fits.
     match: str

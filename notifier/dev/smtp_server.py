@@ -30,8 +30,6 @@ _UNREADABLE = re.compile(r"[^\w.@+-]+")
 
 @dataclass(frozen=True, slots=True)
 class ReceivedMail:
-    """One mail that the server took."""
-
     mail_from: str
     rcpt_to: tuple[str, ...]
     #: The message, dots unstuffed.
@@ -82,12 +80,10 @@ class MailServer:
 
     @property
     def open_connections(self) -> int:
-        """Connections that are open now."""
         return len(self._sessions)
 
     @property
     def port(self) -> int:
-        """Where it listens; stays known after `stop`."""
         return self._port
 
     @property
@@ -132,7 +128,6 @@ class MailServer:
             task.cancel()
 
     def drop_connections_threadsafe(self) -> None:
-        """The same from another thread. Returns when it is done."""
         dropped = threading.Event()
 
         def drop() -> None:
@@ -157,7 +152,6 @@ class MailServer:
         self._sessions.pop(task).close()
 
     def _keep_mail(self, mail_from: str, rcpt_to: tuple[str, ...], content: bytes) -> str:
-        """Keep a mail. Returns its queue id."""
         header = content.partition(b"\r\n\r\n")[0]
         found = _MESSAGE_ID.search(header)
         message_id = found[1].decode("utf-8", "replace") if found else ""

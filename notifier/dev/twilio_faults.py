@@ -12,8 +12,6 @@ from notifier.dev.http_server import Action
 
 @dataclass(frozen=True, slots=True)
 class TwilioRule:
-    """One fault."""
-
     #: Pattern of the number in To ("+1555*").
     match: str
     #: HTTP status and Twilio code of the error to answer; status None leaves the ordinary answer.
@@ -33,8 +31,6 @@ class TwilioRule:
 
 @dataclass(frozen=True, slots=True)
 class TwilioRefusal:
-    """An error in Twilio's words."""
-
     status: int
     code: int
     message: str

@@ -69,7 +69,6 @@ class TwilioServer(LocalHttpServer):
         return list(self._messages.values())
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        """See `LocalHttpServer.start`."""
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15))
         await super().start(host, port)
 

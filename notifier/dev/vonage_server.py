@@ -40,8 +40,6 @@ _KEPT = 100_000
 
 @dataclass(frozen=True, slots=True)
 class VonageRule:
-    """One fault."""
-
     #: Pattern of the number in `to`, which has no plus ("1555*").
     match: str
     #: Status of each part; one that is shorter than the message repeats its last. A part with "0" is taken.
@@ -109,7 +107,6 @@ class VonageServer(LocalHttpServer):
         return await self._answer(request, _answer(parts), status=200, action=rule.action)
 
     def _refusal(self, form: Mapping[str, str]) -> dict[str, str] | None:
-        """Why Vonage would not take this form, or None."""
         for name in _REQUIRED:
             if not form.get(name):
                 return _error("2", f"Missing {name} param")

@@ -38,7 +38,6 @@ class DemoOutcome:
 
     @property
     def is_right(self) -> bool:
-        """Whether it ended as it should."""
         if self.story is None:
             return False
         found, planned = self.story.notification, self.planned
@@ -51,8 +50,6 @@ class DemoOutcome:
 
 @dataclass(frozen=True, slots=True)
 class DemoReport:
-    """What the demo came to."""
-
     outcomes: tuple[DemoOutcome, ...]
     rejected: int
     duplicates: int
@@ -62,7 +59,6 @@ class DemoReport:
 
     @property
     def ok(self) -> bool:
-        """Whether everything ended as it should."""
         return not self.problems
 
 

@@ -22,12 +22,10 @@ class EmbeddedServer(ABC):
 
     @property
     def pid(self) -> int | None:
-        """Process id of the server while it is ours."""
         return self._server.pid if self._server else None
 
     @property
     def is_running(self) -> bool:
-        """Whether the server's process lives."""
         return self._server is not None and self._server.is_running()
 
     def start(self) -> str:
