@@ -35,9 +35,6 @@ AUTH_TOKEN = "local-auth-token"  # noqa: S105 - guards nothing
 #: A status callback that cannot connect is tried so often, with a pause between. Seconds.
 _CALLBACK_TRIES, _CALLBACK_PAUSE_SECONDS = 20, 0.25
 
-#: Of the newest messages so many are kept.
-_KEPT = 100_000
-
 _ACCOUNT = f"/{API_VERSION}/Accounts/{{account}}"
 
 
@@ -48,9 +45,15 @@ class TwilioServer(LocalHttpServer):
     #: Callbacks are signed with it too.
     auth_token = AUTH_TOKEN
 
-    def __init__(self, rules: Sequence[TwilioRule] = (), *, callback_delay_seconds: float = 0.05) -> None:
-        """Make one; nothing listens yet. With no rules everything valid is taken. `callback_delay_seconds`: pause
-        before each of the two status callbacks of a message."""
+    def __init__(
+        self, rules: Sequence[TwilioRule] = (), *, callback_delay_seconds: float = 0.05, keep: int = 100_000
+    ) -> None:
+        """Make one; nothing listens yet. With no rules everything valid is taken.
+
+        Args:
+            callback_delay_seconds: Pause before each of the two status callbacks of a message.
+            keep: So many of the newest messages are kept.
+        """
         super().__init__()
         self.faults = Faults(rules)
         #: Faults of listing messages, by the number that is looked for.
@@ -58,6 +61,7 @@ class TwilioServer(LocalHttpServer):
         #: Messages taken since the start, dropped ones included.
         self.received = 0
         self._callback_delay_seconds = callback_delay_seconds
+        self._keep = keep
         self._messages: dict[str, SmsMessage] = {}
         self._signature = RequestValidator(AUTH_TOKEN)
         self._callbacks: set[asyncio.Task[None]] = set()
@@ -132,7 +136,7 @@ class TwilioServer(LocalHttpServer):
         message = new_message(self.account_sid, form)
         self.received += 1
         self._messages[message.sid] = message
-        if len(self._messages) > _KEPT:
+        if len(self._messages) > self._keep:
             del self._messages[next(iter(self._messages))]
         return message
 
