@@ -81,8 +81,6 @@ class Moment(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One ending."""
-
     program: str
     away: Away
     how: How
@@ -100,8 +98,6 @@ class Case:
 
 @dataclass(slots=True)
 class Ended:
-    """How it went."""
-
     case: Case
     seconds: float = 0.0
     #: Exit code; negative: a signal killed it.
@@ -110,7 +106,6 @@ class Ended:
 
     @property
     def line(self) -> str:
-        """For people."""
         mark = "✗" if self.problems else "✓"
         return "\n    ".join([f"{mark} {self.case.name}: {self.seconds:.1f} s, code {self.code}", *self.problems])
 
@@ -149,7 +144,6 @@ def short_form() -> list[Case]:
 
 
 def every_case() -> list[Case]:
-    """The long form."""
     whole = itertools.product(PROGRAMS, Away, How, Moment, (signal.SIGTERM, signal.SIGINT))
     once = [Case(*one) for one in whole if _is_one(Case(*one))]
     twice = [Case(name, Away.BOTH, how, Moment.IDLE, signal.SIGINT, 2) for name in PROGRAMS for how in How]
@@ -170,8 +164,6 @@ def _is_one(case: Case) -> bool:
 
 
 class Endings:
-    """Runs cases, many at once."""
-
     def __init__(
         self,
         stack: ExitStack,

@@ -81,7 +81,6 @@ class Place:
 
     @property
     def through_database(self) -> str:
-        """The URL of the database through its proxy."""
         with psycopg.connect(self.database_url) as connection:
             user = connection.info.user
         return f"postgresql://{user}@127.0.0.1:{self.database.port}/{database_of(self.database_url)}"
@@ -153,7 +152,6 @@ class Place:
                 client.send("code", channel=Channel.SMS, lane=Lane.URGENT, **entry)
 
     def recorded(self) -> int:
-        """How many notifications are in the record."""
         with psycopg.connect(self.database_url) as connection:
             found = connection.execute("SELECT count(*) FROM notifications").fetchone()
         return int(found[0]) if found else 0

@@ -71,8 +71,6 @@ _TO_LOOK_UP = "SELECT count(*) FROM notifications WHERE status = 'unknown' AND d
 
 @dataclass(eq=False, slots=True)
 class _Life:
-    """One worker."""
-
     pid: int
     #: Where its end is to come; None: not at a marked point, or not yet.
     point: Point | None = None
@@ -129,8 +127,6 @@ class _Watch:
 
 
 class _Tally:
-    """What came of the kills so far."""
-
     def __init__(self, wanted: int) -> None:
         self._wanted = wanted
         self._lock = Lock()
@@ -143,13 +139,11 @@ class _Tally:
         self.crashes: list[str] = []
 
     def begin(self) -> bool:
-        """Whether one more is wanted."""
         with self._lock:
             self._begun += 1
             return self._begun <= self._wanted
 
     def stop(self) -> None:
-        """No more are wanted."""
         self._wanted = 0
 
     def add(self, life: _Life) -> None:

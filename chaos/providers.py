@@ -33,12 +33,10 @@ class RecordedFaults(Faults[RuleT]):
         self.struck = 0
 
     def clear(self) -> None:
-        """Behave, with the ordinary latency."""
         super().clear()
         self.add(self._latency)
 
     def find(self, *recipients: str, stage: str | None = None) -> RuleT | None:
-        """See `Faults.find`."""
         if stage in (None, "rcpt"):
             self.calls.update(recipients)
         rule = super().find(*recipients, stage=stage)
@@ -55,7 +53,6 @@ class Providers:
         self.mail.faults, self.twilio.faults = self.mail_faults, self.sms_faults
 
     def heal(self) -> None:
-        """No faults from now on."""
         self.mail_faults.clear()
         self.sms_faults.clear()
         self.mail.max_connections = _MANY

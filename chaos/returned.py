@@ -31,8 +31,6 @@ class Sent:
 
 @dataclass(slots=True)
 class Returned:
-    """Everything that came back in one scenario."""
-
     sent: int = 0
     acknowledged: list[Sent] = field(default_factory=list)
 

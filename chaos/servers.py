@@ -26,7 +26,6 @@ class Postgres(EmbeddedPostgres):
 
     @property
     def socket(self) -> str:
-        """Path of the socket."""
         (folder,) = parse_qs(urlsplit(self.url).query)["host"]
         return f"{folder}/.s.PGSQL.5432"
 
@@ -52,12 +51,10 @@ class Rabbitmq(PrivateRabbitmq):
 
     @property
     def port(self) -> int:
-        """Where it listens."""
         return self._port
 
     @property
     def is_running(self) -> bool:
-        """Whether the node's process lives."""
         return self._server is not None and self._server.is_running()
 
     def stop_node(self) -> None:
@@ -76,7 +73,6 @@ class Rabbitmq(PrivateRabbitmq):
         self._server.stop()
 
     def start_node(self) -> None:
-        """Start the node again on its data."""
         self._start_server()
 
     def alarm(self, *, on: bool) -> None:
@@ -94,7 +90,6 @@ class Valkey(EmbeddedValkey):
 
     @property
     def port(self) -> int:
-        """Where it listens."""
         return urlsplit(self.url).port or 0
 
     def kill(self) -> None:

@@ -152,28 +152,23 @@ class World:
 
     @property
     def links(self) -> list[Proxy]:
-        """Every proxy."""
         return [*self.database_links, self.rabbit_link, self.redis_link, self.mail_link, self.sms_link]
 
     @property
     def database_links(self) -> list[Proxy]:
-        """The proxies before PostgreSQL."""
         return [self.database_link, self.outbox_link]
 
     @property
     def broker_link(self) -> Proxy:
-        """The proxy before the broker that is in use."""
         return self.redis_link if self.broker == "redis" else self.rabbit_link
 
     @property
     def running_fleet(self) -> Fleet:
-        """The programs."""
         assert self.fleet is not None
         return self.fleet
 
     @property
     def running_load(self) -> Load:
-        """The producers."""
         assert self.load is not None
         return self.load
 
@@ -196,7 +191,6 @@ class World:
         self.fleet.start()
 
     def stop_fleet(self) -> None:
-        """Stop the programs. Safe to repeat."""
         if self.fleet is not None:
             self.fleet.stop()
             self.crashes += self.fleet.crashes
@@ -205,7 +199,6 @@ class World:
         self.setup, self._surroundings = USUAL, Surroundings()
 
     def make_load(self, label: str, mix: Mix, seed: int) -> Load:
-        """Producers for one scenario."""
         assert self.broker is not None
         outbox_url = _postgres_url(self.database_link, _PRODUCERS_DATABASE)
         self.load = Load(self.broker_url(self.broker), label, mix, seed, outbox_url=outbox_url)

@@ -34,8 +34,6 @@ _SHOWN = 6
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One scenario for one process."""
-
     scenario: str
     seconds: float
     seed: int
@@ -88,7 +86,6 @@ def replay(token: str, mutation: str | None, say: Say) -> Outcome:
 
 
 def play(world: World, token: str) -> Outcome:
-    """Run one schedule."""
     name, _, choices = token.partition(":")
     return Play(world, scenario_of(name), replayer(choices)).run()
 
