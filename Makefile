@@ -30,7 +30,7 @@ test: $(DEV) ## every test, on real PostgreSQL, RabbitMQ and Valkey (ARGS="-k wo
 	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n auto --dist worksteal)
 
 package: $(DEV) ## the wheel in fresh environments: every program starts from it, on both brokers
-	@$(BIN)/python -m tests.package
+	@$(BIN)/python -m tests.provisioning.package
 
 chaos: $(DEV) ## the fault suite: everything killed, stopped and cut under load, half an hour (SHORT=1: two)
 	@$(BIN)/python -m chaos $(if $(SHORT),--short) $(ARGS)

@@ -19,7 +19,7 @@ from bench.scenarios import Bench, Sizes
 from bench.servers import Postgres, make_rabbitmq
 from bench.subjects import Ground
 from notifier.dev.machine import make_temporary_folder
-from tests.commands import run_in_order, say
+from tests.provisioning.commands import run_in_order, say
 
 SCENARIOS = ("throughput", "with_100ms_server", "sms", "workers", "latency", "steady", "growth")
 _SECONDS, _ROUNDS, _ROWS = 10.0, 3, 10_000_000

@@ -10,7 +10,7 @@ from typing import Self
 from bench.service import Publisher, body
 from notifier.broker.topology import routing_key
 from notifier.domain.statuses import Channel, Lane
-from tests.rabbitmq import amqp_connection
+from tests.provisioning.rabbitmq import amqp_connection
 
 #: Unconfirmed messages in hand: a producer that is further ahead waits.
 _WINDOW = 500

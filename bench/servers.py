@@ -10,9 +10,9 @@ from typing import Any
 import psycopg
 
 from notifier.dev.embedded import EmbeddedPostgres
-from tests.databases import Databases
-from tests.rabbitmq import PrivateRabbitmq, amqp_connection
-from tests.services import find_or_install_rabbitmq, find_postgres
+from tests.provisioning.databases import Databases
+from tests.provisioning.rabbitmq import PrivateRabbitmq, amqp_connection
+from tests.provisioning.services import find_or_install_rabbitmq, find_postgres
 
 #: Every commit is on the disk before it is answered. The rest is what a small server of one's own would have.
 DURABLE: Mapping[str, str] = {

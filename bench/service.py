@@ -24,7 +24,7 @@ from notifier.dev.processes import ServerProcess
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Channel, Lane
-from tests.rabbitmq import amqp_connection
+from tests.provisioning.rabbitmq import amqp_connection
 
 #: One for each core of the machine that the targets are for; `bench.workers` measures 1, 2 and 4.
 WORKERS = 2

@@ -32,7 +32,7 @@ from notifier.intake.batch import BATCH_SIZE, Received
 from notifier.runtime.garbage_collection import tune_gc
 from notifier.worker.names import IDS_PER_TASK
 from notifier.worker.runtime import DeliveryLoop
-from tests.databases import Databases
+from tests.provisioning.databases import Databases
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from bench.throughput import Say, work_off
 from bench.usage import memory_mb, sampling
 from notifier.broker import topology
 from notifier.domain.statuses import Lane
-from tests.rabbitmq import amqp_connection
+from tests.provisioning.rabbitmq import amqp_connection
 
 _WARM = 500
 _SAMPLES = 120

@@ -20,8 +20,8 @@ import psutil
 
 from bench.postfix import Absent, Postfix
 from bench.servers import Postgres
-from tests.databases import Databases
-from tests.rabbitmq import PrivateRabbitmq
+from tests.provisioning.databases import Databases
+from tests.provisioning.rabbitmq import PrivateRabbitmq
 
 
 @dataclass(frozen=True, slots=True)

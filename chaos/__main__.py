@@ -19,8 +19,8 @@ from chaos.runner import Runner
 from chaos.scenarios import Scenario, long_form, short_form
 from chaos.world import running_world
 from notifier.dev.machine import make_temporary_folder
-from tests.commands import run_in_order, say
 from tests.profiles import PROFILE
+from tests.provisioning.commands import run_in_order, say
 
 #: Most of them wait, most of the time.
 _ENDINGS_AT_ONCE = 24

@@ -18,14 +18,11 @@ _CLONE_NEWNS = 0x00020000
 
 
 class SmallDisk:
-    """A mounted tmpfs."""
-
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._filler = folder / "filler"
 
     def fill(self) -> None:
-        """Leave no byte free."""
         block = b"\0" * (1 << 20)
         with contextlib.suppress(OSError), self._filler.open("ab", buffering=0) as file:
             while file.write(block) == len(block):

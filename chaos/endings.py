@@ -27,20 +27,21 @@ from enum import StrEnum
 from pathlib import Path
 from threading import Lock
 
+import psutil
+
 from chaos.endings_work import PROGRAMS, Place, Program, hold_at_first_insert
 from chaos.nursery import Nursery
-from chaos.providers import RecordedSmsFaults
+from chaos.providers import SMS_LATENCY, RecordedFaults
 from chaos.proxy import Link, Proxy, Strike, Tap
-from chaos.servers import _lives as lives
 from notifier.dev.machine import make_temporary_folder
-from notifier.dev.running import running
+from notifier.dev.server_thread import running
 from notifier.dev.twilio_faults import TwilioRule
 from notifier.dev.twilio_server import TwilioServer
 from notifier.runtime.shutdown import OVERDUE
-from tests.commands import run_in_order
-from tests.databases import Databases
-from tests.rabbitmq import AmqpServer
-from tests.services import RedisServer, Services
+from tests.provisioning.commands import run_in_order
+from tests.provisioning.databases import Databases
+from tests.provisioning.rabbitmq import AmqpServer
+from tests.provisioning.services import RedisServer, Services
 
 #: What the programs are told: `NOTIFIER_GRACE_SECONDS`. With the first one whatever has nothing in hand ends in
 #: order. Seconds.
@@ -80,8 +81,6 @@ class Moment(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One ending."""
-
     program: str
     away: Away
     how: How
@@ -99,8 +98,6 @@ class Case:
 
 @dataclass(slots=True)
 class Ended:
-    """How it went."""
-
     case: Case
     seconds: float = 0.0
     #: Exit code; negative: a signal killed it.
@@ -109,7 +106,6 @@ class Ended:
 
     @property
     def line(self) -> str:
-        """For people."""
         mark = "✗" if self.problems else "✓"
         return "\n    ".join([f"{mark} {self.case.name}: {self.seconds:.1f} s, code {self.code}", *self.problems])
 
@@ -148,7 +144,6 @@ def short_form() -> list[Case]:
 
 
 def every_case() -> list[Case]:
-    """The long form."""
     whole = itertools.product(PROGRAMS, Away, How, Moment, (signal.SIGTERM, signal.SIGINT))
     once = [Case(*one) for one in whole if _is_one(Case(*one))]
     twice = [Case(name, Away.BOTH, how, Moment.IDLE, signal.SIGINT, 2) for name in PROGRAMS for how in How]
@@ -169,8 +164,6 @@ def _is_one(case: Case) -> bool:
 
 
 class Endings:
-    """Runs cases, many at once."""
-
     def __init__(
         self,
         stack: ExitStack,
@@ -187,11 +180,11 @@ class Endings:
         self._lock = Lock()
         self._buried: set[int] = set()
         self._numbers = itertools.count(1)
-        self._faults = RecordedSmsFaults()
+        self._faults = RecordedFaults(SMS_LATENCY)
         self._faults.add(TwilioRule("*", delay_seconds=CALL_SECONDS))
         twilio = TwilioServer()
         twilio.faults = self._faults
-        self._twilio = stack.enter_context(running(lambda: twilio))
+        self._twilio = stack.enter_context(running(twilio))
         self._nursery = Nursery({})
         stack.callback(self._nursery.stop)
 
@@ -247,7 +240,7 @@ class Endings:
                 if link not in away:
                     link.heal()
         limit = self._grace_seconds + program.extra_seconds + _SLACK_SECONDS
-        has_ended = _wait(lambda: not lives(pid), limit)
+        has_ended = _wait(lambda: not _lives(pid), limit)
         ended.seconds = time.monotonic() - begun
         if not has_ended:
             ended.problems.append(f"still there {limit:g} s after the signal: {_last_lines(place.log)}")
@@ -277,11 +270,11 @@ class Endings:
                 return True
             if not program.ready or program.is_command:
                 return place.database.connections
-            return program.ready in place.log.read_bytes() or not lives(pid)
+            return program.ready in place.log.read_bytes() or not _lives(pid)
 
         if not _wait(is_ready, _READY_SECONDS):
             raise TimeoutError(f"not ready: {_last_lines(place.log)}")
-        if not lives(pid):
+        if not _lives(pid):
             raise RuntimeError(f"it ended before it was told to: {_last_lines(place.log)}")
 
     def _bury(self, pid: int) -> int:
@@ -327,6 +320,13 @@ def _refuse_at_question(proxy: Proxy) -> Tap:
         return Strike(proxy.refuse, pass_on=False) if is_question else None
 
     return tap
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _wait(condition: object, seconds: float) -> bool:

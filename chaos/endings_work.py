@@ -21,7 +21,7 @@ from uuid import UUID
 import psycopg
 from sqlalchemy import make_url, text
 
-from chaos.providers import RecordedSmsFaults
+from chaos.providers import RecordedFaults
 from chaos.proxy import Connect, Link, Proxy, Strike, to_port, to_socket
 from notifier.bootstrap import Services
 from notifier.broker.topology import is_redis
@@ -30,8 +30,8 @@ from notifier.client.client import Client
 from notifier.client.outbox import create_table, make_engine
 from notifier.config.settings import Settings
 from notifier.dev.machine import free_port
-from notifier.dev.running import running
-from notifier.dev.twilio_server import TwilioServer
+from notifier.dev.server_thread import running
+from notifier.dev.twilio_server import TwilioRule, TwilioServer
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel, Lane
 from notifier.domain.validation import check
@@ -42,8 +42,8 @@ from notifier.store.api_keys import ApiKeyRepository
 from notifier.store.operator_actions import Operating
 from notifier.worker.app import make_app
 from notifier.worker.tasks import task_publisher
-from tests.databases import database_of
-from tests.rabbitmq import amqp_connection
+from tests.provisioning.databases import database_of
+from tests.provisioning.rabbitmq import amqp_connection
 
 _HERE = Path(__file__).parent
 _KEY = "a hash key for the fault suite only"
@@ -62,14 +62,14 @@ class Place:
         database_url: str,
         broker_url: str,
         twilio: TwilioServer,
-        faults: RecordedSmsFaults,
+        faults: RecordedFaults[TwilioRule],
     ) -> None:
         self.folder, self.log, self.number = folder, folder / "log", number
         self.database_url, self.broker_url = database_url, broker_url
         self.faults = faults
-        self.database = stack.enter_context(running(lambda: Proxy(_to_database(database_url))))
+        self.database = stack.enter_context(running(Proxy(_to_database(database_url))))
         broker_port = urlsplit(broker_url).port or 0
-        self.broker = stack.enter_context(running(lambda: Proxy(to_port(lambda: broker_port))))
+        self.broker = stack.enter_context(running(Proxy(to_port(lambda: broker_port))))
         self.port = free_port()
         self.environment = self._environment(twilio)
         stack.callback(self._close)
@@ -81,7 +81,6 @@ class Place:
 
     @property
     def through_database(self) -> str:
-        """The URL of the database through its proxy."""
         with psycopg.connect(self.database_url) as connection:
             user = connection.info.user
         return f"postgresql://{user}@127.0.0.1:{self.database.port}/{database_of(self.database_url)}"
@@ -153,7 +152,6 @@ class Place:
                 client.send("code", channel=Channel.SMS, lane=Lane.URGENT, **entry)
 
     def recorded(self) -> int:
-        """How many notifications are in the record."""
         with psycopg.connect(self.database_url) as connection:
             found = connection.execute("SELECT count(*) FROM notifications").fetchone()
         return int(found[0]) if found else 0

@@ -40,7 +40,6 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """Where it is."""
         return f"http://127.0.0.1:{self._server.port}/callbacks"
 
     def refuse(self, *, on: bool) -> None:
@@ -72,6 +71,5 @@ class Endpoint:
 
 @contextlib.contextmanager
 def running_endpoint() -> Iterator[Endpoint]:
-    """One, on 127.0.0.1."""
     with receiver() as server:
         yield Endpoint(server)

@@ -13,20 +13,19 @@ import smtplib
 import socket
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import Literal, Self
+from typing import Self
 from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
 import psycopg
 from twilio.request_validator import RequestValidator
 
+from chaos.returned import CATEGORY, Kind, Returned, Sent
 from chaos.world import World
 from notifier.dev.machine import free_port
 from notifier.dev.processes import ServerProcess
@@ -35,7 +34,6 @@ from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import Tokens
 
 _KEY = "a hash key for the fault suite only"
-_CATEGORY = "news"
 _ROOT = Path(__file__).parents[1]
 #: What a login session gives a program on most systems, whatever this one does.
 _FEW_FILES = 'ulimit -S -n 1024; exec "$@"'
@@ -43,8 +41,6 @@ _FEW_FILES = 'ulimit -S -n 1024; exec "$@"'
 _INSIST_SECONDS = 90.0
 
 _AT_ONCE = 40
-
-Kind = Literal["bounce", "receipt", "unsubscribe"]
 
 _BOUNCE = """From: MAILER-DAEMON@relay.example.com\r
 To: {to}\r
@@ -72,17 +68,6 @@ Diagnostic-Code: smtp; 550 5.1.1 User unknown\r
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """One thing that came back about a notification."""
-
-    kind: Kind
-    notification: UUID
-    attempt: int
-    recipient: str
-    provider_message_id: str
-
-
 class Feedback:
     """`notifier api` and `notifier bounces` beside the fleet, and those who speak to them."""
 
@@ -99,10 +84,7 @@ class Feedback:
             stack.callback(program.stop)
             program.start()
         self._stop = Event()
-        #: How many were sent.
-        self.asked = 0
-        #: Those that were acknowledged.
-        self.acknowledged: list[Sent] = []
+        self._returned = world.returned = Returned()
         self._seen: set[UUID] = set()
 
     def _program(self, name: str, more: tuple[str, ...]) -> ServerProcess:
@@ -137,7 +119,7 @@ class Feedback:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             while time.monotonic() < ends_at:
                 for sent in self._news():
-                    self.asked += 1
+                    self._returned.sent += 1
                     pool.submit(self._insist, sent)
                 self._stop.wait(0.5)
 
@@ -171,7 +153,7 @@ class Feedback:
             except (OSError, http.client.HTTPException, smtplib.SMTPException):
                 is_done = False
             if is_done:
-                self.acknowledged.append(sent)
+                self._returned.acknowledged.append(sent)
                 return
             time.sleep(0.3)
 
@@ -194,7 +176,7 @@ class Feedback:
         return self._post(path, urlencode(form), {"X-Twilio-Signature": signature}) == 204
 
     def _unsubscribe(self, sent: Sent) -> bool:
-        url = self._tokens.unsubscribe_url(sent.notification, Channel.EMAIL, sent.recipient, _CATEGORY, "en")
+        url = self._tokens.unsubscribe_url(sent.notification, Channel.EMAIL, sent.recipient, CATEGORY, "en")
         return self._post(urlsplit(url).path, "List-Unsubscribe=One-Click", {}) == 200
 
     def _post(self, path: str, body: str, headers: Mapping[str, str]) -> int:
@@ -215,7 +197,7 @@ def feedback(seconds: float) -> Callable[[World], None]:
 
     def fault(world: World) -> None:
         with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
-            world.feedback = found = Feedback(world, stack)
+            found = Feedback(world, stack)
             sending = pool.submit(found.run, seconds)
             ends_at = time.monotonic() + seconds
             while time.monotonic() < ends_at:
@@ -240,7 +222,7 @@ def idle_connections(seconds: float) -> Callable[[World], None]:
 
     def fault(world: World) -> None:
         with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
-            world.feedback = found = Feedback(world, stack, insist_seconds=8)
+            found = Feedback(world, stack, insist_seconds=8)
             wanted = [(found.api_port, b"")] * 1003
             wanted += [(found.api_port, b"POST /v1/notifications HTTP/1.1\r\nHost: x\r\n")] * 200
             wanted += [(found.bounces_port, b"")] * 30
@@ -311,22 +293,4 @@ def _wait_until_open(*ports: int) -> None:
 
 def check(world: World) -> list[str]:
     """What the record does not have once, of what was acknowledged."""
-    acknowledged: list[Sent] = world.feedback.acknowledged if world.feedback else []
-    counts = Counter(sent.kind for sent in acknowledged)
-    wrong = [f"no {kind} was acknowledged" for kind in ("bounce", "receipt", "unsubscribe") if not counts[kind]]
-    missing = (world.feedback.asked if world.feedback else 0) - len(acknowledged)
-    if missing:
-        wrong.append(f"{missing} were not acknowledged")
-    key = HashKey(_KEY)
-    with psycopg.connect(world.postgres.url, connect_timeout=5) as connection:
-        for sent in acknowledged:
-            if sent.kind == "unsubscribe":
-                query = "SELECT count(*) FROM suppressions WHERE address_hash = %s AND scope = %s"
-                values = [key.recipient(Channel.EMAIL, sent.recipient), f"category:{_CATEGORY}"]
-            else:
-                query = "SELECT count(*) FROM events WHERE notification_id = %s AND status = %s"
-                values = [sent.notification, "undelivered" if sent.kind == "bounce" else "delivered"]
-            row = connection.execute(query, values).fetchone()
-            if row != (1,):
-                wrong.append(f"a {sent.kind} of {sent.notification} is in the record {row[0] if row else 0} times")
-    return wrong[:10]
+    return world.returned.problems(world.postgres.url, HashKey(_KEY))

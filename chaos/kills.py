@@ -34,16 +34,16 @@ import psycopg
 from chaos.fleet import ports_of
 from chaos.load import Load, Mix
 from chaos.nursery import Nursery
-from chaos.providers import RecordedSmsFaults
+from chaos.providers import SMS_LATENCY, RecordedFaults
 from chaos.proxy import Link, Proxy, Strike, to_port
 from chaos.reconcile import Books, reconcile
 from chaos.taps import Point, is_at, is_passed_on
 from notifier.dev.machine import make_temporary_folder
 from notifier.dev.processes import ServerProcess
-from notifier.dev.running import running
+from notifier.dev.server_thread import running
 from notifier.dev.twilio_server import ACCOUNT_SID, AUTH_TOKEN, TwilioServer
-from tests.databases import Databases
-from tests.services import MissingService, Services
+from tests.provisioning.databases import Databases
+from tests.provisioning.services import MissingService, Services
 
 _HERE = Path(__file__).parent
 _LABEL = "kills"
@@ -71,8 +71,6 @@ _TO_LOOK_UP = "SELECT count(*) FROM notifications WHERE status = 'unknown' AND d
 
 @dataclass(eq=False, slots=True)
 class _Life:
-    """One worker."""
-
     pid: int
     #: Where its end is to come; None: not at a marked point, or not yet.
     point: Point | None = None
@@ -129,8 +127,6 @@ class _Watch:
 
 
 class _Tally:
-    """What came of the kills so far."""
-
     def __init__(self, wanted: int) -> None:
         self._wanted = wanted
         self._lock = Lock()
@@ -143,13 +139,11 @@ class _Tally:
         self.crashes: list[str] = []
 
     def begin(self) -> bool:
-        """Whether one more is wanted."""
         with self._lock:
             self._begun += 1
             return self._begun <= self._wanted
 
     def stop(self) -> None:
-        """No more are wanted."""
         self._wanted = 0
 
     def add(self, life: _Life) -> None:
@@ -174,9 +168,9 @@ class Kills:
         stack.callback(databases.drop, self._database_url)
         self._broker_url = services.amqp_server().make_vhost()
         self._twilio = TwilioServer()
-        self._faults = self._twilio.faults = RecordedSmsFaults()
-        twilio = stack.enter_context(running(lambda: self._twilio))
-        link = stack.enter_context(running(lambda: Proxy(to_port(lambda: twilio.port))))
+        self._faults = self._twilio.faults = RecordedFaults(SMS_LATENCY)
+        twilio = stack.enter_context(running(self._twilio))
+        link = stack.enter_context(running(Proxy(to_port(lambda: twilio.port))))
         self._watch = link.tap = _Watch()
         environment = self._environment(link.port)
         self._nursery = Nursery(environment)

@@ -33,8 +33,6 @@ _serial = itertools.count(1)
 
 @dataclass(slots=True)
 class Published:
-    """One message of a producer."""
-
     id: UUID
     channel: Channel
     lane: Lane
@@ -105,7 +103,6 @@ class Load:
         self.slowest_seconds = 0.0
 
     def start(self) -> None:
-        """Begin."""
         for thread in self._threads:
             thread.start()
 

@@ -9,8 +9,7 @@ import psycopg
 
 from chaos.endpoint import SECRET
 from chaos.fleet import PROGRAMS
-from chaos.setup import Setup, Surroundings
-from chaos.world import World
+from chaos.world import Setup, Surroundings, World
 from notifier.client.client import Client
 from tests.support.name_server import NEVER, name_server
 from tests.waiting import slowness

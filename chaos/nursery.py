@@ -50,7 +50,6 @@ class Nursery:
         return self._ask("bury", str(pid))
 
     def stop(self) -> None:
-        """Kill what is left."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()

@@ -27,7 +27,7 @@ from chaos.kills import Kills
 from chaos.load import Load
 from notifier.dev.machine import make_temporary_folder
 from notifier.dev.twilio_faults import TwilioRule
-from tests.services import MissingService
+from tests.provisioning.services import MissingService
 
 _SHARED = """SELECT count(*) FROM (
   SELECT provider_message_id FROM attempts WHERE provider_message_id IS NOT NULL

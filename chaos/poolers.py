@@ -8,8 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from chaos.setup import Setup, Surroundings
-from chaos.world import World
+from chaos.world import Setup, Surroundings, World
 from tests.support.pgbouncer import find_or_install_pgbouncer, pgbouncer
 
 _LACKS = "needs pgbouncer: run `sudo apt-get install pgbouncer` (macOS: `brew install pgbouncer`)"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from uuid import UUID
 
-from notifier.dev.number_faults import NumberFaults
-from notifier.dev.smtp_faults import Faults, Rule
-from notifier.dev.smtp_faults import Stage as MailStage
+from notifier.dev.faults import Faults, RuleT
+from notifier.dev.smtp_faults import Rule
 from notifier.dev.smtp_server import MailServer
 from notifier.dev.twilio_faults import TwilioRule
 from notifier.dev.twilio_server import TwilioServer
@@ -17,71 +15,47 @@ from notifier.dev.twilio_server import TwilioServer
 LATENCY_SECONDS = 0.08
 
 
-class RecordedMailFaults(Faults):
-    """Counts the transactions that came as far as RCPT."""
+#: What the providers do while they do nothing wrong.
+MAIL_LATENCY = Rule("*", stage="body", delay_seconds=LATENCY_SECONDS)
+SMS_LATENCY = TwilioRule("*", delay_seconds=LATENCY_SECONDS)
+_MANY = 10_000
 
-    def __init__(self) -> None:
-        super().__init__([_MAIL_LATENCY])
-        #: Address → calls.
+
+class RecordedFaults(Faults[RuleT]):
+    """Counts the POSTs to Twilio, or the mail transactions that came as far as RCPT."""
+
+    def __init__(self, latency: RuleT) -> None:
+        super().__init__([latency])
+        self._latency = latency
+        #: Recipient → calls.
         self.calls: Counter[str] = Counter()
         #: How often a fault was done.
         self.struck = 0
 
     def clear(self) -> None:
-        """Behave, with the ordinary latency."""
         super().clear()
-        self.add(_MAIL_LATENCY)
+        self.add(self._latency)
 
-    def find(self, stage: MailStage, addresses: Sequence[str] = ("",)) -> Rule | None:
-        """See `Faults.find`."""
-        if stage == "rcpt":
-            self.calls.update(addresses)
-        rule = super().find(stage, addresses)
-        self.struck += rule not in (None, _MAIL_LATENCY)
+    def find(self, *recipients: str, stage: str | None = None) -> RuleT | None:
+        if stage in (None, "rcpt"):
+            self.calls.update(recipients)
+        rule = super().find(*recipients, stage=stage)
+        self.struck += rule not in (None, self._latency)
         return rule
-
-
-class RecordedSmsFaults(NumberFaults[TwilioRule]):
-    """Counts the POSTs."""
-
-    def __init__(self) -> None:
-        super().__init__([_SMS_LATENCY])
-        #: Number → calls.
-        self.calls: Counter[str] = Counter()
-        #: How often a fault was done.
-        self.struck = 0
-
-    def clear(self) -> None:
-        """Behave, with the ordinary latency."""
-        super().clear()
-        self.add(_SMS_LATENCY)
-
-    def find(self, number: str) -> TwilioRule | None:
-        """See `NumberFaults.find`."""
-        self.calls[number] += 1
-        rule = super().find(number)
-        self.struck += rule not in (None, _SMS_LATENCY)
-        return rule
-
-
-_ANY_NUMBER = 10_000
-_MAIL_LATENCY = Rule("*", stage="body", delay_seconds=LATENCY_SECONDS)
-_SMS_LATENCY = TwilioRule("*", delay_seconds=LATENCY_SECONDS)
 
 
 class Providers:
     """Both servers, and what they saw."""
 
     def __init__(self) -> None:
-        self.mail_faults, self.sms_faults = RecordedMailFaults(), RecordedSmsFaults()
+        self.mail_faults, self.sms_faults = RecordedFaults(MAIL_LATENCY), RecordedFaults(SMS_LATENCY)
         self.mail, self.twilio = MailServer(), TwilioServer()
         self.mail.faults, self.twilio.faults = self.mail_faults, self.sms_faults
 
     def heal(self) -> None:
-        """No faults from now on."""
         self.mail_faults.clear()
         self.sms_faults.clear()
-        self.mail.max_connections = _ANY_NUMBER
+        self.mail.max_connections = _MANY
 
     def calls(self) -> Counter[str]:
         """Recipient → calls that reached a provider, refused ones included."""

@@ -30,7 +30,6 @@ class Link:
     frozen: bool = False
 
     def abort(self) -> None:
-        """Close both ends at once."""
         for writer in (self.client, self.server):
             writer.transport.abort()
 
@@ -69,7 +68,6 @@ class Proxy:
         self.bytes_per_second: float | None = None
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Listen. Port 0 takes a free one."""
         self._loop = asyncio.get_running_loop()
         self._open = asyncio.Event()
         self._open.set()
@@ -77,7 +75,6 @@ class Proxy:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Close everything."""
         if self._server is not None:
             self._server.close()
         self._abort(set(self._links))
@@ -104,7 +101,6 @@ class Proxy:
         self._call(lambda: self._abort(set(self._links)))
 
     def cut(self) -> None:
-        """Close every present link."""
         self._call(lambda: self._abort(set(self._links)))
 
     def heal(self) -> None:

@@ -94,7 +94,6 @@ class Books:
         return waiting + (0 if may_be_gone else missing) + (untold[0] if untold else 0)
 
     def rows(self, label: str) -> dict[UUID, Row]:
-        """The record of one scenario."""
         query = f"""
         SELECT n.id, n.status, {_SETTLED}, n.on_unknown,
           (SELECT count(*) FROM attempts AS a WHERE a.notification_id = n.id),

@@ -21,8 +21,6 @@ _COLUMNS = ("messages", "lost", "calls", "unknown", "dup.", "told", "untold", "r
 
 @dataclass(slots=True)
 class Outcome:
-    """One scenario, when it is over."""
-
     name: str
     findings: Findings = field(default_factory=Findings)
     #: From the end of the fault until every message had come to rest.
@@ -41,7 +39,6 @@ class Outcome:
 
     @property
     def is_right(self) -> bool:
-        """Whether every promise was kept."""
         found = self.findings
         wrong = (
             found.lost,
@@ -89,7 +86,6 @@ def write(
 
 
 def table(outcomes: Sequence[Outcome], absent: dict[str, str]) -> str:
-    """The table, as text."""
     width = max(len(name) for name in [*(outcome.name for outcome in outcomes), *absent, "scenario"])
     lines = [f"  {'scenario':<{width}} " + "".join(f"{column:>10}" for column in _COLUMNS)]
     for outcome in outcomes:

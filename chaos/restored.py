@@ -16,7 +16,7 @@ from psycopg import sql
 from chaos.provider_faults import refusing_for_now
 from chaos.world import World
 from notifier.dev.embedded.postgres import DATABASE
-from tests.databases import with_database
+from tests.provisioning.databases import with_database
 
 _BACKUP = f"{DATABASE}_backup"
 #: The first life: its attempts belong to the books.

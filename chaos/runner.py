@@ -39,8 +39,6 @@ class _Run:
 
 
 class Runner:
-    """One run of the suite."""
-
     def __init__(self, world: World, seed: int, say: Callable[[str], None], *, overlap: bool) -> None:
         self._world = world
         self._seed = seed
@@ -51,7 +49,6 @@ class Runner:
         self._crashes_told = 0
 
     def run(self, scenarios: Sequence[Scenario]) -> list[Outcome]:
-        """Run them all."""
         for number, scenario in enumerate(scenarios, 1):
             if (self._world.broker, self._world.setup) != (scenario.broker, scenario.setup):
                 self._settle(self._runs)

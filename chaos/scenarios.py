@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from chaos import clocks, faults, feedback, months, names, poolers, provider_faults, restored
 from chaos.faults import Fault
 from chaos.load import Mix
-from chaos.setup import USUAL, Setup
 from chaos.taps import CLAIM, RESULT, START, Point
-from chaos.world import BrokerName, World
+from chaos.world import USUAL, BrokerName, Setup, World
 from notifier.domain.statuses import Lane
 
 #: A lost task of the urgent lane is noticed after half a minute, of the normal one after two.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -12,43 +11,28 @@ import psutil
 import psycopg
 
 from notifier.dev.embedded import EmbeddedPostgres, EmbeddedValkey
-from tests.rabbitmq import PrivateRabbitmq
-from tests.services import find_or_install_rabbitmq, find_postgres, find_redis
+from tests.provisioning.rabbitmq import PrivateRabbitmq
+from tests.provisioning.services import find_or_install_rabbitmq, find_postgres, find_redis
 
 # Small, so that a disk can be filled; every server flushes as in production.
 _POSTGRES = {"max_wal_size": "64MB", "min_wal_size": "32MB", "max_connections": "150"}
 
 
-class Postgres:
+class Postgres(EmbeddedPostgres):
     """PostgreSQL on a Unix socket below `folder`."""
 
     def __init__(self, folder: Path) -> None:
-        self._server = EmbeddedPostgres(folder, find_postgres(), settings=_POSTGRES)
-        self.url = ""
+        super().__init__(folder, find_postgres(), settings=_POSTGRES)
 
     @property
     def socket(self) -> str:
-        """Path of the socket."""
         (folder,) = parse_qs(urlsplit(self.url).query)["host"]
         return f"{folder}/.s.PGSQL.5432"
 
-    @property
-    def is_running(self) -> bool:
-        """Whether the server's process lives."""
-        return self._server.pid is not None and _lives(self._server.pid)
-
-    def start(self) -> None:
-        """Start it, or start it again."""
-        self.url = self._server.start()
-
     def kill(self, number: signal.Signals) -> None:
         """SIGQUIT: immediate shutdown. SIGKILL: what it says. Returns when the server's process is gone."""
-        _end(self._server.pid, number)
-        self._server.stop()
-
-    def stop(self) -> None:
-        """End it. Safe to repeat."""
-        self._server.stop()
+        _end(self.pid, number)
+        self.stop()
 
     def terminate_backends(self) -> int:
         """Close every session but ours, as an administrator can. Returns how many."""
@@ -67,12 +51,10 @@ class Rabbitmq(PrivateRabbitmq):
 
     @property
     def port(self) -> int:
-        """Where it listens."""
         return self._port
 
     @property
     def is_running(self) -> bool:
-        """Whether the node's process lives."""
         return self._server is not None and self._server.is_running()
 
     def stop_node(self) -> None:
@@ -91,7 +73,6 @@ class Rabbitmq(PrivateRabbitmq):
         self._server.stop()
 
     def start_node(self) -> None:
-        """Start the node again on its data."""
         self._start_server()
 
     def alarm(self, *, on: bool) -> None:
@@ -101,35 +82,20 @@ class Rabbitmq(PrivateRabbitmq):
             self._alarmed = on
 
 
-class Valkey:
+class Valkey(EmbeddedValkey):
     """A Redis-protocol server with its append-only file below `folder`."""
 
     def __init__(self, folder: Path) -> None:
-        self._server = EmbeddedValkey(folder, find_redis())
-        self.url = ""
+        super().__init__(folder, find_redis())
 
     @property
     def port(self) -> int:
-        """Where it listens."""
         return urlsplit(self.url).port or 0
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the server's process lives."""
-        return self._server.pid is not None and _lives(self._server.pid)
-
-    def start(self) -> None:
-        """Start it, or start it again on its data."""
-        self.url = self._server.start()
 
     def kill(self) -> None:
         """SIGKILL. Returns when its process is gone."""
-        _end(self._server.pid, signal.SIGKILL)
-        self._server.stop()
-
-    def stop(self) -> None:
-        """End it. Safe to repeat."""
-        self._server.stop()
+        _end(self.pid, signal.SIGKILL)
+        self.stop()
 
 
 def make_rabbitmq(folder: Path) -> Rabbitmq:
@@ -156,11 +122,3 @@ def _end(pid: int | None, number: signal.Signals) -> None:
         process.send_signal(number)
         with contextlib.suppress(psutil.TimeoutExpired):
             process.wait(20)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except (OSError, psutil.NoSuchProcess):
-        return False

@@ -20,9 +20,9 @@ import sys
 from typing import Any
 
 from notifier.dev.machine import make_temporary_folder
-from tests.commands import run_in_order, say
-from tests.databases import Databases
-from tests.services import Services
+from tests.provisioning.commands import run_in_order, say
+from tests.provisioning.databases import Databases
+from tests.provisioning.services import Services
 from tests.support.strange.attacking import attack, is_right
 
 BROKERS = ("rabbitmq", "redis")

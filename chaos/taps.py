@@ -23,8 +23,6 @@ from chaos.proxy import Link, Proxy, Strike, Tap
 
 
 class Point(StrEnum):
-    """Where in a provider call."""
-
     BEFORE_CALL = "before the call"
     DURING_CALL = "during the call"
     AFTER_DATA = "after the data, before the answer"
@@ -52,7 +50,7 @@ def is_passed_on(point: Point) -> bool:
 
 
 class Budget:
-    """So many strikes at the most, each with a chance, and never two within `gap_seconds`."""
+    """A maximum number of strikes, each with a chance, and never two within `gap_seconds`."""
 
     def __init__(self, strikes: int, chance: float, gap_seconds: float, rng: Random) -> None:
         self.struck = 0
@@ -68,7 +66,6 @@ class Budget:
 
     @property
     def is_spent(self) -> bool:
-        """Whether there is no strike left."""
         return self.struck >= self._strikes
 
     @property
@@ -83,7 +80,6 @@ class Budget:
             self.done += 1
 
     def take(self) -> bool:
-        """Whether to strike now."""
         now = time.monotonic()
         with self._lock:
             if self.is_spent or now < self._next or self._rng.random() > self._chance:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Literal
@@ -19,21 +20,20 @@ import psycopg
 
 from chaos.disk import SmallDisk, small_disk
 from chaos.endpoint import SECRET, TOLD_TOO, running_endpoint
-from chaos.fleet import Crash, Fleet
+from chaos.fleet import PROGRAMS, Crash, Fleet
 from chaos.load import PRODUCER, Load, Mix
 from chaos.providers import Providers
-from chaos.proxy import Proxy, to_port, to_socket
+from chaos.proxy import Connect, Proxy, to_port, to_socket
 from chaos.reconcile import Books
+from chaos.returned import Returned
 from chaos.servers import Postgres, Rabbitmq, Valkey, make_rabbitmq
-from chaos.setup import USUAL, Setup, Surroundings
 from notifier.client.outbox import create_table, make_engine
 from notifier.dev.embedded.postgres import DATABASE
-from notifier.dev.running import running
+from notifier.dev.server_thread import running
 from notifier.store.schema.upgrade import upgrade
-from tests.databases import with_database
+from tests.provisioning.databases import with_database
 
 if TYPE_CHECKING:
-    from chaos.feedback import Feedback
     from tests.support.clocks import Clocks
     from tests.support.name_server import NameServer
     from tests.support.pgbouncer import Pgbouncer
@@ -43,6 +43,38 @@ BrokerName = Literal["rabbitmq", "redis"]
 _HERE = Path(__file__).parent
 LEASE_SECONDS, CALL_SECONDS = 20, 5
 _PRODUCERS_DATABASE = "shop"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What its programs find."""
+
+    #: Variables of all of them, and of each by its name.
+    environment: Mapping[str, str] = field(default_factory=dict)
+    own: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def _as_usual(_world: World, _stack: ExitStack) -> Surroundings:
+    return Surroundings()
+
+
+def _nothing_lacks() -> str:
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """A fleet and its surroundings. Two scenarios that follow each other with the same one share it."""
+
+    name: str = ""
+    programs: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: PROGRAMS)
+    #: Make the surroundings; what is put on the stack ends after the programs.
+    begin: Callable[[World, ExitStack], Surroundings] = _as_usual
+    #: What this machine lacks for it, as people should read it; empty: nothing.
+    lacks: Callable[[], str] = _nothing_lacks
+
+
+USUAL = Setup()
 
 
 class World:
@@ -77,8 +109,8 @@ class World:
         self.load: Load | None = None
         #: What the fault of the scenario that runs now itself found wrong.
         self.notes: list[str] = []
-        #: What came back from outside in the scenario of that.
-        self.feedback: Feedback | None = None
+        #: What came back from outside in the scenario that runs now.
+        self.returned = Returned()
         self._strikes = 0
         #: Programs that ended without having been told to, of all fleets.
         self.crashes: list[Crash] = []
@@ -101,47 +133,42 @@ class World:
         engine.dispose()
 
     def _start_links(self, stack: ExitStack) -> None:
-        mail = stack.enter_context(running(lambda: self.providers.mail))
-        twilio = stack.enter_context(running(lambda: self.providers.twilio))
+        mail = stack.enter_context(running(self.providers.mail))
+        twilio = stack.enter_context(running(self.providers.twilio))
 
-        def link(connect: Callable[[], Proxy]) -> Proxy:
-            return stack.enter_context(running(connect))
+        def link(connect: Connect) -> Proxy:
+            return stack.enter_context(running(Proxy(connect)))
 
-        self.database_link = link(lambda: Proxy(to_socket(self._database_socket)))
+        self.database_link = link(to_socket(self._database_socket))
         #: The relays' way to the producer's database; the producer itself goes with the others.
-        self.outbox_link = link(lambda: Proxy(to_socket(self._database_socket)))
-        self.rabbit_link = link(lambda: Proxy(to_port(lambda: self.rabbit.port)))
-        self.redis_link = link(lambda: Proxy(to_port(lambda: self.valkey.port if self.valkey else 0)))
-        self.mail_link = link(lambda: Proxy(to_port(lambda: mail.port)))
-        self.sms_link = link(lambda: Proxy(to_port(lambda: twilio.port)))
+        self.outbox_link = link(to_socket(self._database_socket))
+        self.rabbit_link = link(to_port(lambda: self.rabbit.port))
+        self.redis_link = link(to_port(lambda: self.valkey.port if self.valkey else 0))
+        self.mail_link = link(to_port(lambda: mail.port))
+        self.sms_link = link(to_port(lambda: twilio.port))
 
     def _database_socket(self) -> str:
         return str(self.pooler.socket) if self.pooler else self.postgres.socket
 
     @property
     def links(self) -> list[Proxy]:
-        """Every proxy."""
         return [*self.database_links, self.rabbit_link, self.redis_link, self.mail_link, self.sms_link]
 
     @property
     def database_links(self) -> list[Proxy]:
-        """The proxies before PostgreSQL."""
         return [self.database_link, self.outbox_link]
 
     @property
     def broker_link(self) -> Proxy:
-        """The proxy before the broker that is in use."""
         return self.redis_link if self.broker == "redis" else self.rabbit_link
 
     @property
     def running_fleet(self) -> Fleet:
-        """The programs."""
         assert self.fleet is not None
         return self.fleet
 
     @property
     def running_load(self) -> Load:
-        """The producers."""
         assert self.load is not None
         return self.load
 
@@ -164,7 +191,6 @@ class World:
         self.fleet.start()
 
     def stop_fleet(self) -> None:
-        """Stop the programs. Safe to repeat."""
         if self.fleet is not None:
             self.fleet.stop()
             self.crashes += self.fleet.crashes
@@ -173,7 +199,6 @@ class World:
         self.setup, self._surroundings = USUAL, Surroundings()
 
     def make_load(self, label: str, mix: Mix, seed: int) -> Load:
-        """Producers for one scenario."""
         assert self.broker is not None
         outbox_url = _postgres_url(self.database_link, _PRODUCERS_DATABASE)
         self.load = Load(self.broker_url(self.broker), label, mix, seed, outbox_url=outbox_url)

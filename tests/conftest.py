@@ -9,7 +9,7 @@
 | `broker_url`       | both, one after the other: the test runs as `[rabbitmq]` and as `[redis]`        |
 | `postgres_url`, `amqp_server`, `redis_server`, `redis_url` | the servers themselves, for the session  |
 
-See `tests.services` for where the servers come from. Unit tests ask for none of them and wait for none.
+Where the servers come from: `tests.provisioning.services`. Unit tests ask for none of them and wait for none.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from typing import Any, TypeVar
 import pytest
 import pytest_timeout
 
-from tests.databases import Databases
 from tests.profiles import use_profile
-from tests.rabbitmq import AmqpServer
-from tests.services import GIVEN, MissingService, Name, RedisServer, Services
-from tests.session import Session
+from tests.provisioning.databases import Databases
+from tests.provisioning.rabbitmq import AmqpServer
+from tests.provisioning.services import GIVEN, MissingService, Name, RedisServer, Services
+from tests.provisioning.session import Session
 from tests.support import forking
 from tests.waiting import Deadline
 

@@ -20,7 +20,7 @@ from bench.service import wait_for
 from bench.subjects import Ground, Task, freeze
 from notifier.dev.processes import ServerProcess
 from notifier.domain.errors import ServiceUnavailable
-from tests.rabbitmq import amqp_connection
+from tests.provisioning.rabbitmq import amqp_connection
 
 _START_SECONDS = 60.0
 _CREATE = "import {module} as tasks; tasks.Mail.metadata.create_all(tasks.engine)"

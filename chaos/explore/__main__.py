@@ -13,7 +13,7 @@ from chaos.explore import report
 from chaos.explore.mutations import MUTATIONS
 from chaos.explore.runner import Job, explore_all, prove, replay
 from chaos.explore.scenarios import SCENARIOS
-from tests.commands import run_in_order, say
+from tests.provisioning.commands import run_in_order, say
 
 
 def main() -> int:

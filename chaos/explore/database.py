@@ -166,7 +166,6 @@ class Database:
         self._tables = {row["relname"] for row in self.observer.execute(_TABLES).fetchall()}
 
     def close(self) -> None:
-        """Close every connection."""
         self.engine.dispose()
         self.observer.close()
         for connection in self.connections:

@@ -17,8 +17,6 @@ from notifier.store.records import DeliveryResult, Rivals
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """A fault, and where it shows."""
-
     name: str
     what: str
     scenario: str

@@ -12,7 +12,6 @@ _LINE = "{:<28} {:>9} {:>9} {:>8} {:>9} {:>7} {:>6}  {}"
 
 
 def is_right(tallies: Sequence[Tally]) -> bool:
-    """Whether every promise was kept."""
     return not any(tally.faults for tally in tallies)
 
 

@@ -21,8 +21,8 @@ from chaos.explore.schedule import Outcome, Play, Scenario
 from chaos.explore.search import Fault, Search, Tally, replayer, shortest
 from chaos.explore.world import World
 from notifier.config.logs import configure
-from tests.databases import Databases
-from tests.services import Services
+from tests.provisioning.databases import Databases
+from tests.provisioning.services import Services
 
 Say = Callable[[str], None]
 
@@ -34,8 +34,6 @@ _SHOWN = 6
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One scenario for one process."""
-
     scenario: str
     seconds: float
     seed: int
@@ -88,7 +86,6 @@ def replay(token: str, mutation: str | None, say: Say) -> Outcome:
 
 
 def play(world: World, token: str) -> Outcome:
-    """Run one schedule."""
     name, _, choices = token.partition(":")
     return Play(world, scenario_of(name), replayer(choices)).run()
 

@@ -25,8 +25,6 @@ _STEPS = 600
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """An actor of a scenario."""
-
     name: str
     title: str
     work: Callable[[World], object]
@@ -87,7 +85,6 @@ class Outcome:
 
     @property
     def token(self) -> str:
-        """The choices, as `--replay` takes them."""
         return "".join(str(decision.chosen) for decision in self.decisions)
 
 
@@ -104,8 +101,6 @@ Chooser = Callable[[list[Decision], Choice, dict[str, Step], tuple[Choice, ...]]
 
 
 class Play:
-    """Runs one schedule of a scenario."""
-
     def __init__(self, world: World, scenario: Scenario, choose: Chooser) -> None:
         self._world = world
         self._stage = world.stage

@@ -66,8 +66,6 @@ class Tally:
 
 
 class Search:
-    """Explores one scenario."""
-
     def __init__(self, world: World, scenario: Scenario, seed: int, *, most_cost: int = 3) -> None:
         self._world = world
         self._scenario = scenario

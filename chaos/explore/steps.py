@@ -51,8 +51,6 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What an actor is about to do."""
-
     kind: Kind
     #: For who reads it: the name of the statement, say.
     label: str
@@ -152,7 +150,6 @@ class Stage:
         self.moves = 0
 
     def begin(self) -> None:
-        """An empty stage."""
         self.actors = []
         self.moves = 0
 

@@ -68,8 +68,6 @@ class AllWell:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What lies in the broker."""
-
     name: str
     ids: tuple[UUID, ...] = ()
     #: What is done again because who did it died or failed; None: by name and ids.
@@ -159,7 +157,6 @@ class World:
         return next(self._numbers) % 10**7
 
     def keyed(self, key: str) -> str:
-        """That key, of this scene alone."""
         return f"{key}-{self._scenes}"
 
     def intake(self) -> Intake:
@@ -229,7 +226,6 @@ class World:
         return {name: kind(name, scene.channel, self.stage, scene.books, scene.script) for name in names}
 
     def run(self, task: Task) -> None:
-        """What a worker does with a task."""
         if task.work is not None:
             task.work(self)
         elif task.name == "deliver":

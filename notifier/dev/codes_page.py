@@ -148,7 +148,6 @@ _IMPLIED = {
 
 
 def page() -> str:
-    """The whole page."""
     sections = (
         _INTRODUCTION + _lines(_implied_rows()) + _CONSEQUENCES,
         _SMTP + _lines(_smtp_rows()),
@@ -221,7 +220,7 @@ def _reason(verdict: Verdict) -> str:
         words.append("doubtful")
     if verdict.retry_after_seconds is not None:
         words.append(f"after {verdict.retry_after_seconds:g} s")
-    return ", ".join(words)
+    return row.meaning, f"`{verdict.subject}`", ", ".join(words)
 
 
 def _lines(rows: Iterable[tuple[str, ...]]) -> str:

@@ -6,11 +6,14 @@ import asyncio
 import contextlib
 import json
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Literal
 
 from aiohttp import web
 
-from notifier.dev.number_faults import Action
+#: What to do instead of answering about a message that was taken. `silent`: never answer. `close`: close the
+#: connection. `drip`: send the second half of the answer too slowly for any deadline. `truncate`: send half of it
+#: and close. `garbage`: the status of success and a page of HTML.
+Action = Literal["silent", "close", "drip", "truncate", "garbage"]
 
 _DRIP_SECONDS = 0.2
 
@@ -25,7 +28,6 @@ class LocalHttpServer(ABC):
 
     @property
     def port(self) -> int:
-        """Where it listens; stays known after `stop`."""
         return self._port
 
     @property
@@ -51,15 +53,13 @@ class LocalHttpServer(ABC):
         self._port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
-        """Stop listening and end every connection."""
         self._stopping.set()
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
 
     @abstractmethod
-    def _application(self) -> web.Application:
-        """The routes."""
+    def _application(self) -> web.Application: ...
 
     async def _wait(self, seconds: float) -> None:
         """Sleep, but no longer than the server lives."""

@@ -127,7 +127,6 @@ def with_api(world: LocalWorld, port: int | None = None) -> dict[str, str]:
 
 
 def has_web() -> bool:
-    """Whether the packages of the HTTP API are installed."""
     return all(find_spec(name) is not None for name in ("fastapi", "uvicorn"))
 
 

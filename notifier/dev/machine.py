@@ -51,7 +51,6 @@ def run_as(account: Account | None) -> dict[str, Any]:
 
 
 def launcher(account: Account | None) -> Callable[..., subprocess.Popen[bytes]]:
-    """`subprocess.Popen` under that account."""
 
     def launch(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, **options, **run_as(account))
@@ -142,7 +141,6 @@ def _first_outgoing_port() -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on that port of 127.0.0.1."""
     with socket.socket() as listener:
         # As the servers do: connections of the last run that linger in TIME_WAIT do not matter.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -76,7 +76,6 @@ class ServerProcess:
         return self._process.pid if self._process else None
 
     def is_running(self) -> bool:
-        """Whether it has been started and has not ended."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
@@ -161,7 +160,6 @@ class FolderLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> bool:
-        """Whether the lock is ours now."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

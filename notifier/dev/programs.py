@@ -87,12 +87,10 @@ class Programs:
 
     @property
     def running(self) -> dict[str, bool]:
-        """Program → whether it runs."""
         return {name: program.process.is_running() for name, program in self._programs.items()}
 
     @property
     def logs(self) -> dict[str, Path]:
-        """Program → its log file."""
         return {name: program.log for name, program in self._programs.items()}
 
     def start(self) -> None:

@@ -10,19 +10,19 @@ import asyncio
 import contextlib
 import re
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
+from notifier.dev.faults import Faults
 from notifier.dev.machine import make_private, private_opener
-from notifier.dev.running import running
-from notifier.dev.smtp_faults import Faults, Rule
-from notifier.dev.smtp_options import MailServerOptions
-from notifier.dev.smtp_session import SmtpSession
+from notifier.dev.server_thread import running
+from notifier.dev.smtp_faults import Rule
+from notifier.dev.smtp_session import MailServerOptions, SmtpSession
 
-__all__ = ["MailServer", "ReceivedMail", "Rule", "running_mail_server"]
+__all__ = ["MailServer", "MailServerOptions", "ReceivedMail", "Rule", "running_mail_server"]
 
 _MESSAGE_ID = re.compile(rb"^message-id:[ \t]*(?:\r\n[ \t]+)?(\S+)", re.IGNORECASE | re.MULTILINE)
 _UNREADABLE = re.compile(r"[^\w.@+-]+")
@@ -30,8 +30,6 @@ _UNREADABLE = re.compile(r"[^\w.@+-]+")
 
 @dataclass(frozen=True, slots=True)
 class ReceivedMail:
-    """One mail that the server took."""
-
     mail_from: str
     rcpt_to: tuple[str, ...]
     #: The message, dots unstuffed.
@@ -74,21 +72,18 @@ class MailServer:
         self.connections = 0
         self.peak_connections = 0
         self._folder = folder
-        self._keep = keep
-        self._messages: list[ReceivedMail] = []
-        self._sessions: set[SmtpSession] = set()
+        self._messages: deque[ReceivedMail] = deque(maxlen=keep)
+        self._sessions: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._server: asyncio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._port = 0
 
     @property
     def open_connections(self) -> int:
-        """Connections that are open now."""
         return len(self._sessions)
 
     @property
     def port(self) -> int:
-        """Where it listens; stays known after `stop`."""
         return self._port
 
     @property
@@ -104,10 +99,14 @@ class MailServer:
         """
         if self._folder is not None:
             make_private(self._folder)
-        self._loop = loop = asyncio.get_running_loop()
-        certificate = self.options.tls if self.options.implicit_tls else None
-        self._server = await loop.create_server(
-            partial(SmtpSession, self), host, port, ssl=certificate, backlog=1024
+        self._loop = asyncio.get_running_loop()
+        self._server = await asyncio.start_server(
+            self._serve,
+            host,
+            port,
+            ssl=self.options.tls if self.options.implicit_tls else None,
+            backlog=1024,
+            limit=2 * self.options.max_size + 65_536,
         )
         self._port = self._server.sockets[0].getsockname()[1]
 
@@ -115,20 +114,20 @@ class MailServer:
         """Stop listening and close every connection. It can be started again on the same port."""
         if self._server is not None:
             self._server.close()
+        sessions = list(self._sessions)
         self.drop_connections()
-        # The event loop closes the sockets in its next round.
-        await asyncio.sleep(0)
+        await asyncio.gather(*sessions, return_exceptions=True)
         if self._server is not None:
             await self._server.wait_closed()
         self._server = None
 
     def drop_connections(self) -> None:
         """Close every connection without a word, and keep listening: a firewall, or a restart."""
-        for session in list(self._sessions):
-            session.close()
+        for task, writer in self._sessions.items():
+            writer.transport.abort()
+            task.cancel()
 
     def drop_connections_threadsafe(self) -> None:
-        """The same from another thread. Returns when it is done."""
         dropped = threading.Event()
 
         def drop() -> None:
@@ -139,32 +138,26 @@ class MailServer:
         self._loop.call_soon_threadsafe(drop)
         dropped.wait(5)
 
-    # What sessions call.
-
-    def joined(self, session: SmtpSession) -> bool:
-        """Count a connection. Returns whether it may stay."""
-        self._sessions.add(session)
+    def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        welcome = len(self._sessions) < self.max_connections
+        self.turned_away += not welcome
+        session = SmtpSession(self.options, self.faults, self._keep_mail, reader, writer)
+        task = asyncio.ensure_future(session.run(welcome=welcome))
+        self._sessions[task] = writer
         self.peak_connections = max(self.peak_connections, len(self._sessions))
-        may_stay = len(self._sessions) <= self.max_connections
-        self.turned_away += not may_stay
-        return may_stay
+        task.add_done_callback(self._forget)
 
-    def left(self, session: SmtpSession) -> None:
-        """Forget a connection."""
-        self._sessions.discard(session)
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._sessions.pop(task).close()
 
-    def keep(self, mail_from: str, rcpt_to: tuple[str, ...], content: bytes) -> str:
-        """Keep a mail. Returns its queue id."""
+    def _keep_mail(self, mail_from: str, rcpt_to: tuple[str, ...], content: bytes) -> str:
         header = content.partition(b"\r\n\r\n")[0]
         found = _MESSAGE_ID.search(header)
         message_id = found[1].decode("utf-8", "replace") if found else ""
         mail = ReceivedMail(mail_from, rcpt_to, content, datetime.now(UTC), message_id)
         self.received += 1
         self._messages.append(mail)
-        # Many at once, because taking one from the front of a list moves all the others.
-        if len(self._messages) > self._keep + self._keep // 10:
-            del self._messages[: -self._keep]
         if self._folder is not None:
             self._write(self._folder, mail)
         return f"{self.received:08X}"
@@ -182,5 +175,5 @@ class MailServer:
 @contextlib.contextmanager
 def running_mail_server(server: MailServer | None = None, *, port: int = 0) -> Iterator[MailServer]:
     """A mail server on a thread of its own: `with running_mail_server() as server: … server.port`."""
-    with running(lambda: server or MailServer(), port=port) as started:
+    with running(server or MailServer(), port=port) as started:
         yield started

@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from notifier.dev.number_faults import Action
+from notifier.dev.http_server import Action
 
 
 @dataclass(frozen=True, slots=True)
 class TwilioRule:
-    """One fault."""
-
     #: Pattern of the number in To ("+1555*").
     match: str
     #: HTTP status and Twilio code of the error to answer; status None leaves the ordinary answer.
@@ -33,8 +31,6 @@ class TwilioRule:
 
 @dataclass(frozen=True, slots=True)
 class TwilioRefusal:
-    """An error in Twilio's words."""
-
     status: int
     code: int
     message: str

@@ -24,8 +24,6 @@ _MAX_BODY = 1600
 
 @dataclass(frozen=True, slots=True)
 class SmsMessage:
-    """One message that the server took, as it stands now."""
-
     sid: str
     account_sid: str
     to: str
@@ -42,20 +40,17 @@ class SmsMessage:
 
     @property
     def num_segments(self) -> int:
-        """What it takes on the air."""
         # Here, because it brings Jinja and Babel along, which a server that only refuses has no use for.
         from notifier.rendering import segments
 
         return segments(self.body).count
 
     def moved_to(self, status: str, *, error_code: int | None = None) -> SmsMessage:
-        """The same message a step later."""
         now = datetime.now(UTC)
         sent_at = self.sent_at or (now if status == "sent" else None)
         return replace(self, status=status, updated_at=now, sent_at=sent_at, error_code=error_code)
 
     def as_json(self) -> dict[str, Any]:
-        """The resource."""
         uri = f"/{API_VERSION}/Accounts/{self.account_sid}/Messages/{self.sid}"
         return {
             "account_sid": self.account_sid,
@@ -133,7 +128,6 @@ def _content_refusal(form: Mapping[str, str]) -> TwilioRefusal | None:
 
 
 def new_message(account_sid: str, form: Mapping[str, str]) -> SmsMessage:
-    """The message of a form that nothing refuses."""
     now = datetime.now(UTC)
     validity = form.get("ValidityPeriod")
     service = form.get("MessagingServiceSid") or None

@@ -19,16 +19,16 @@ import aiohttp
 from aiohttp import web
 from twilio.request_validator import RequestValidator
 
+from notifier.dev.faults import Faults
 from notifier.dev.http_server import LocalHttpServer
-from notifier.dev.number_faults import NumberFaults
-from notifier.dev.running import running
+from notifier.dev.server_thread import running
 from notifier.dev.twilio_faults import TwilioRefusal, TwilioRule
 from notifier.dev.twilio_listing import listing
 from notifier.dev.twilio_messages import API_VERSION, SmsMessage, new_message, refusal
 
 __all__ = ["SmsMessage", "TwilioRule", "TwilioServer", "running_twilio_server"]
 
-#: Account and token that the server takes unless others are given. Not a real account: zeros.
+#: The one account that exists, and its token. Not a real account: zeros.
 ACCOUNT_SID = "AC" + "0" * 32
 AUTH_TOKEN = "local-auth-token"  # noqa: S105 - guards nothing
 
@@ -41,36 +41,29 @@ _ACCOUNT = f"/{API_VERSION}/Accounts/{{account}}"
 class TwilioServer(LocalHttpServer):
     """Listens from `start` to `stop`. It belongs to one event loop; `messages` may be read from any thread."""
 
+    account_sid = ACCOUNT_SID
+    #: Callbacks are signed with it too.
+    auth_token = AUTH_TOKEN
+
     def __init__(
-        self,
-        rules: Sequence[TwilioRule] = (),
-        *,
-        account_sid: str = ACCOUNT_SID,
-        auth_token: str = AUTH_TOKEN,
-        callback_delay_seconds: float = 0.05,
-        keep: int = 100_000,
+        self, rules: Sequence[TwilioRule] = (), *, callback_delay_seconds: float = 0.05, keep: int = 100_000
     ) -> None:
-        """Make one; nothing listens yet.
+        """Make one; nothing listens yet. With no rules everything valid is taken.
 
         Args:
-            rules: What to do wrong, first fit counts; none: everything valid is taken.
-            account_sid: The one account that exists.
-            auth_token: Its password, with which callbacks are signed too.
             callback_delay_seconds: Pause before each of the two status callbacks of a message.
             keep: So many of the newest messages are kept.
         """
         super().__init__()
-        self.faults = NumberFaults(rules)
+        self.faults = Faults(rules)
         #: Faults of listing messages, by the number that is looked for.
-        self.listing_faults: NumberFaults[TwilioRule] = NumberFaults(())
-        self.account_sid = account_sid
-        self.auth_token = auth_token
+        self.listing_faults: Faults[TwilioRule] = Faults(())
         #: Messages taken since the start, dropped ones included.
         self.received = 0
         self._callback_delay_seconds = callback_delay_seconds
         self._keep = keep
         self._messages: dict[str, SmsMessage] = {}
-        self._signature = RequestValidator(auth_token)
+        self._signature = RequestValidator(AUTH_TOKEN)
         self._callbacks: set[asyncio.Task[None]] = set()
         self._session: aiohttp.ClientSession | None = None
 
@@ -80,7 +73,6 @@ class TwilioServer(LocalHttpServer):
         return list(self._messages.values())
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        """See `LocalHttpServer.start`."""
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=15))
         await super().start(host, port)
 
@@ -222,5 +214,5 @@ def _error(refused: TwilioRefusal, headers: Mapping[str, str] | None = None) -> 
 @contextlib.contextmanager
 def running_twilio_server(server: TwilioServer | None = None, *, port: int = 0) -> Iterator[TwilioServer]:
     """A local Twilio on a thread of its own: `with running_twilio_server() as server: … server.url`."""
-    with running(lambda: server or TwilioServer(), port=port) as started:
+    with running(server or TwilioServer(), port=port) as started:
         yield started

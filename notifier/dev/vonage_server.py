@@ -11,6 +11,7 @@ import base64
 import contextlib
 import re
 import secrets
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,14 +19,14 @@ from typing import Any
 
 from aiohttp import web
 
-from notifier.dev.http_server import LocalHttpServer
-from notifier.dev.number_faults import Action, NumberFaults
-from notifier.dev.running import running
+from notifier.dev.faults import Faults
+from notifier.dev.http_server import Action, LocalHttpServer
+from notifier.dev.server_thread import running
 from notifier.domain.gsm7 import fits_gsm
 
 __all__ = ["VonageMessage", "VonageRule", "VonageServer", "running_vonage_server"]
 
-#: Key and secret that the server takes unless others are given.
+#: The one account that exists.
 API_KEY = "abcd1234"
 API_SECRET = "local-api-secret"  # noqa: S105 - guards nothing
 
@@ -33,12 +34,12 @@ _NUMBER = re.compile(r"[0-9]{7,15}")
 _REQUIRED = ("from", "to", "text")
 _TTL_MILLISECONDS = (20_000, 604_800_000)
 _BALANCE = "10.28000000"
+#: Of the newest messages so many are kept.
+_KEPT = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class VonageRule:
-    """One fault."""
-
     #: Pattern of the number in `to`, which has no plus ("1555*").
     match: str
     #: Status of each part; one that is shorter than the message repeats its last. A part with "0" is taken.
@@ -71,30 +72,16 @@ class VonageMessage:
 class VonageServer(LocalHttpServer):
     """Listens from `start` to `stop`. It belongs to one event loop; `messages` may be read from any thread."""
 
-    def __init__(
-        self,
-        rules: Sequence[VonageRule] = (),
-        *,
-        api_key: str = API_KEY,
-        api_secret: str = API_SECRET,
-        keep: int = 100_000,
-    ) -> None:
-        """Make one; nothing listens yet.
+    api_key = API_KEY
+    api_secret = API_SECRET
 
-        Args:
-            rules: What to do wrong, first fit counts; none: everything valid is taken.
-            api_key: The one account that exists.
-            api_secret: Its secret.
-            keep: So many of the newest messages are kept.
-        """
+    def __init__(self, rules: Sequence[VonageRule] = ()) -> None:
+        """Make one; nothing listens yet. With no rules everything valid is taken."""
         super().__init__()
-        self.faults = NumberFaults(rules)
-        self.api_key = api_key
-        self.api_secret = api_secret
+        self.faults = Faults(rules)
         #: Messages taken since the start, in whole or in part, dropped ones included.
         self.received = 0
-        self._keep = keep
-        self._messages: list[VonageMessage] = []
+        self._messages: deque[VonageMessage] = deque(maxlen=_KEPT)
 
     @property
     def messages(self) -> list[VonageMessage]:
@@ -120,7 +107,6 @@ class VonageServer(LocalHttpServer):
         return await self._answer(request, _answer(parts), status=200, action=rule.action)
 
     def _refusal(self, form: Mapping[str, str]) -> dict[str, str] | None:
-        """Why Vonage would not take this form, or None."""
         for name in _REQUIRED:
             if not form.get(name):
                 return _error("2", f"Missing {name} param")
@@ -152,7 +138,6 @@ class VonageServer(LocalHttpServer):
             created_at=datetime.now(UTC),
         )
         self._messages.append(message)
-        del self._messages[: -self._keep]
 
     async def _balance(self, request: web.Request) -> web.StreamResponse:
         login = base64.b64encode(f"{self.api_key}:{self.api_secret}".encode()).decode()
@@ -201,5 +186,5 @@ def _answer(parts: Sequence[Mapping[str, str]]) -> dict[str, Any]:
 @contextlib.contextmanager
 def running_vonage_server(server: VonageServer | None = None, *, port: int = 0) -> Iterator[VonageServer]:
     """A local Vonage on a thread of its own: `with running_vonage_server() as server: … server.url`."""
-    with running(lambda: server or VonageServer(), port=port) as started:
+    with running(server or VonageServer(), port=port) as started:
         yield started

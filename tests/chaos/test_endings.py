@@ -9,9 +9,9 @@ import pytest
 
 from chaos.endings import SHORT_GRACE_SECONDS, Endings, every_case, short_form
 from chaos.endings_work import PROGRAMS
-from tests.databases import Databases
-from tests.rabbitmq import AmqpServer, PrivateRabbitmq
-from tests.services import RedisServer
+from tests.provisioning.databases import Databases
+from tests.provisioning.rabbitmq import AmqpServer, PrivateRabbitmq
+from tests.provisioning.services import RedisServer
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from chaos.scenarios import long_form, short_form
-from tests.install import can_apt_install
-from tests.services import find_rabbitmq
+from tests.provisioning.install import can_apt_install
+from tests.provisioning.services import find_rabbitmq
 from tests.waiting import patient
 
 ROOT = Path(__file__).parents[2]

@@ -20,8 +20,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from notifier.dev.smtp_options import MailServerOptions
-from notifier.dev.smtp_server import MailServer, Rule, running_mail_server
+from notifier.dev.smtp_server import MailServer, MailServerOptions, Rule, running_mail_server
 from notifier.dev.twilio_server import TwilioServer, running_twilio_server
 from tests.waiting import patient, wait_until
 

@@ -17,8 +17,7 @@ from uuid import UUID, uuid4
 import aiosmtplib
 import pytest
 
-from notifier.dev.smtp_options import MailServerOptions
-from notifier.dev.smtp_server import MailServer, Rule, running_mail_server
+from notifier.dev.smtp_server import MailServer, MailServerOptions, Rule, running_mail_server
 from notifier.domain.errors import OutcomeUnknown, Rejected, Throttled, Unavailable
 from notifier.domain.statuses import Reason
 from notifier.providers.base import Outgoing

@@ -20,7 +20,7 @@ from notifier.dev.smtp_server import Rule
 from notifier.domain.statuses import Channel, Lane
 from notifier.rendering import Renderer
 from notifier.store.search import Filter, Story
-from tests.install import apt_install, can_apt_install
+from tests.provisioning.install import apt_install, can_apt_install
 from tests.support.clocks import Clocks, find_faketime
 from tests.support.service import Service, running_service
 from tests.waiting import patient, wait_until

@@ -25,7 +25,7 @@ import psycopg
 
 from notifier import Client
 from notifier.delivery.rate_limiter import SLACK
-from notifier.dev.number_faults import NumberFaults
+from notifier.dev.faults import Faults
 from notifier.dev.processes import ServerProcess
 from notifier.dev.twilio_faults import TwilioRule
 from notifier.dev.twilio_server import TwilioServer, running_twilio_server
@@ -68,16 +68,16 @@ FROM moves ORDER BY number
 """
 
 
-class Arrivals(NumberFaults[TwilioRule]):
+class Arrivals(Faults[TwilioRule]):
     """Does nothing wrong, and notes when each request came."""
 
     def __init__(self) -> None:
         super().__init__(())
         self.times: list[float] = []
 
-    def find(self, number: str) -> TwilioRule | None:
+    def find(self, *recipients: str, stage: str | None = None) -> TwilioRule | None:
         self.times.append(time.time())
-        return super().find(number)
+        return super().find(*recipients, stage=stage)
 
 
 @dataclass(frozen=True)

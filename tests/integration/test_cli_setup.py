@@ -10,7 +10,7 @@ import pytest
 from kombu import Connection, Exchange, Queue
 
 from notifier.client.client import Client
-from notifier.dev.running import running
+from notifier.dev.server_thread import running
 from notifier.dev.smtp_server import MailServer
 from notifier.security.encryption import new_key
 from tests.unit.cli.commandline import CommandLine
@@ -116,7 +116,7 @@ def test_doctor_is_content_with_a_whole_service(database_url: str, broker_url: s
 
 @pytest.fixture
 def smtp_url() -> Iterator[str]:
-    with running(MailServer) as server:
+    with running(MailServer()) as server:
         yield f"smtp://127.0.0.1:{server.port}"
 
 

@@ -14,7 +14,7 @@ import yaml
 from amqp.exceptions import AccessRefused
 
 from notifier.client.client import Client
-from tests.rabbitmq import AmqpServer, PrivateRabbitmq
+from tests.provisioning.rabbitmq import AmqpServer, PrivateRabbitmq
 from tests.support.brokers import amqp_connection
 from tests.unit.cli.commandline import CommandLine
 from tests.waiting import patient

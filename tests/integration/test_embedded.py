@@ -108,13 +108,12 @@ def test_postgres_starts_when_the_old_process_id_is_another_program(
 def test_second_owner_of_a_folder_is_told_so(
     postgres: EmbeddedPostgres, valkey: EmbeddedValkey, data_dir: Path
 ) -> None:
-    urls = postgres.start(), valkey.start()
+    postgres.start()
+    valkey.start()
 
     for second in (EmbeddedPostgres(data_dir), EmbeddedValkey(data_dir)):
         with pytest.raises(ConfigurationError, match="in use by process"):
             second.start()
-
-    assert (EmbeddedPostgres(data_dir).url_if_running(), EmbeddedValkey(data_dir).url_if_running()) == urls
 
 
 def test_data_of_another_version_is_refused(postgres: EmbeddedPostgres, data_dir: Path) -> None:

@@ -20,7 +20,7 @@ from aiohttp import web
 from notifier.bootstrap import Services
 from notifier.cli.checks import Check, check_providers_and_senders
 from notifier.config.structure import ProviderTable
-from notifier.dev.running import running
+from notifier.dev.server_thread import running
 from notifier.domain.errors import ConfigurationError
 from notifier.domain.statuses import Status
 from notifier.providers import registry
@@ -79,7 +79,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def acme(installed: None) -> Iterator[Acme]:
-    with running(Acme) as server:
+    with running(Acme()) as server:
         yield server
 
 

@@ -31,7 +31,7 @@ from notifier.intake import make_reader
 from notifier.operations.api_keys import Scope
 from notifier.store.producers import unproven_producers
 from notifier.store.search import Filter, NotificationView, RejectedView
-from tests.rabbitmq import AmqpServer, PrivateRabbitmq
+from tests.provisioning.rabbitmq import AmqpServer, PrivateRabbitmq
 from tests.support import forking
 from tests.support.api import Api, Reply
 from tests.support.brokers import amqp_connection, publish_raw

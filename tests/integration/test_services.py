@@ -16,9 +16,9 @@ from kombu import Connection
 
 from notifier.dev.machine import make_temporary_folder
 from notifier.dev.processes import command_line
-from tests.databases import Databases, database_of, with_database
-from tests.rabbitmq import AmqpServer, GivenRabbitmq, PrivateRabbitmq, accepts_amqp, amqp_connection
-from tests.services import MissingService, RedisServer, Services, find_postgres, find_rabbitmq
+from tests.provisioning.databases import Databases, database_of, with_database
+from tests.provisioning.rabbitmq import AmqpServer, GivenRabbitmq, PrivateRabbitmq, accepts_amqp, amqp_connection
+from tests.provisioning.services import MissingService, RedisServer, Services, find_postgres, find_rabbitmq
 from tests.waiting import patient, wait_until
 
 
@@ -144,7 +144,7 @@ def test_services_leave_nothing_running() -> None:
 def test_wheel_serves_where_no_postgres_is_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("NOTIFIER_TEST_DATABASE_URL", raising=False)
-    monkeypatch.setattr("tests.services.POSTGRES_FOLDERS", [])
+    monkeypatch.setattr("tests.provisioning.services.POSTGRES_FOLDERS", [])
     assert find_postgres() is None
 
     services = Services(print)

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from notifier.dev.processes import command_line
-from tests.session import MARK
+from tests.provisioning.session import MARK
 from tests.waiting import patient, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 #: A run that starts a program in a session of its own, in an environment from scratch if told so, and a folder.
 _RUN = """
 import os, subprocess, sys, tempfile
-from tests.session import Session
+from tests.provisioning.session import Session
 session = Session(lambda text: print(text, flush=True))
 environment = {"PATH": os.environ["PATH"]} if "bare" in sys.argv else None
 program = subprocess.Popen(["sleep", "600"], start_new_session=True, env=environment, cwd=tempfile.mkdtemp())

@@ -20,7 +20,7 @@ from sqlalchemy.engine import make_url
 
 from notifier.dev.machine import give, launcher, server_account
 from notifier.dev.processes import ServerProcess
-from tests.install import apt_install, can_apt_install
+from tests.provisioning.install import apt_install, can_apt_install
 from tests.waiting import wait_until
 
 _PORT = 6432

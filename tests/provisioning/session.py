@@ -35,13 +35,13 @@ from tests.waiting import Deadline
 MARK = "SESSION_OF_NOTIFIER_TESTS"
 
 _IN_USE = "tests-in-use.lock"
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 #: What is about to end by itself, such as the guard of a server, may take so long.
 _MOMENT_SECONDS = 2.0
 #: From asking to forcing.
 _GRACE_SECONDS = 10.0
 _POLL_SECONDS = 0.05
-_WARDEN = ["-m", "tests.session"]
+_WARDEN = ["-m", "tests.provisioning.session"]
 _TRACKER = "multiprocessing.resource_tracker"
 
 

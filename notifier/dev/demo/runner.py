@@ -15,7 +15,7 @@ from notifier.bootstrap import Services
 from notifier.broker.topology import notify_queue_name
 from notifier.client.client import Client
 from notifier.config.settings import Settings, bundled, load_settings
-from notifier.dev.demo.checking import check_arrivals
+from notifier.dev.demo.arrivals import check_arrivals
 from notifier.dev.demo.scenario import MAIL_RULES, MALFORMED, Planned, plan
 from notifier.dev.local import LocalWorld, local_world, with_api
 from notifier.dev.programs import API, PROGRAMS, Programs
@@ -38,7 +38,6 @@ class DemoOutcome:
 
     @property
     def is_right(self) -> bool:
-        """Whether it ended as it should."""
         if self.story is None:
             return False
         found, planned = self.story.notification, self.planned
@@ -51,8 +50,6 @@ class DemoOutcome:
 
 @dataclass(frozen=True, slots=True)
 class DemoReport:
-    """What the demo came to."""
-
     outcomes: tuple[DemoOutcome, ...]
     rejected: int
     duplicates: int
@@ -62,7 +59,6 @@ class DemoReport:
 
     @property
     def ok(self) -> bool:
-        """Whether everything ended as it should."""
         return not self.problems
 
 

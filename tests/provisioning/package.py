@@ -21,12 +21,12 @@ from pathlib import Path
 
 from notifier.dev.machine import free_port
 from notifier.dev.smtp_server import running_mail_server
-from tests.commands import run_in_order
-from tests.databases import Databases
-from tests.services import Services
+from tests.provisioning.commands import run_in_order
+from tests.provisioning.databases import Databases
+from tests.provisioning.services import Services
 from tests.waiting import patient, wait_until
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 #: A program has to start, and to stop, within this. Seconds.
 PATIENCE = 60.0
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from notifier.dev.running import running
+from notifier.dev.server_thread import running
 
 
 class RecordingServer:
@@ -29,7 +29,7 @@ class RecordingServer:
 
 def test_a_server_runs_on_another_thread_while_the_block_lasts() -> None:
     server = RecordingServer()
-    with running(lambda: server) as started:
+    with running(server) as started:
         assert started is server
         assert server.calls == ["start"]
     assert server.calls == ["start", "stop"]
@@ -38,13 +38,13 @@ def test_a_server_runs_on_another_thread_while_the_block_lasts() -> None:
 
 def test_a_server_is_stopped_when_the_block_fails() -> None:
     server = RecordingServer()
-    with pytest.raises(KeyError), running(lambda: server):
+    with pytest.raises(KeyError), running(server):
         raise KeyError
     assert server.calls == ["start", "stop"]
 
 
 def test_a_server_that_does_not_start_ends_its_thread() -> None:
     before = threading.active_count()
-    with pytest.raises(OSError, match="taken"), running(lambda: RecordingServer(OSError("taken"))):
+    with pytest.raises(OSError, match="taken"), running(RecordingServer(OSError("taken"))):
         pass
     assert threading.active_count() == before

@@ -29,8 +29,13 @@ from notifier.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from notifier.dev.embedded.binaries import valkey_binary
 from notifier.dev.machine import make_temporary_folder
 from notifier.domain.errors import MissingPackage
-from tests.install import apt_install_rabbitmq, can_apt_install, docker_engine_answers, start_container
-from tests.rabbitmq import AmqpServer, GivenRabbitmq, PrivateRabbitmq
+from tests.provisioning.install import (
+    apt_install_rabbitmq,
+    can_apt_install,
+    docker_engine_answers,
+    start_container,
+)
+from tests.provisioning.rabbitmq import AmqpServer, GivenRabbitmq, PrivateRabbitmq
 
 Name = Literal["postgres", "rabbitmq", "redis"]
 #: Servers of the developer's, instead of those that the tests would start.

@@ -16,7 +16,7 @@ from notifier.client.client import Client
 from notifier.domain.errors import PublishFailed, PublishRefused
 from notifier.domain.statuses import Channel, Lane
 from notifier.domain.validation import parse_body
-from tests.rabbitmq import PrivateRabbitmq
+from tests.provisioning.rabbitmq import PrivateRabbitmq
 from tests.support.queues import bodies
 from tests.support.tcp_proxy import through_proxy
 from tests.waiting import patient

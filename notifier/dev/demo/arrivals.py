@@ -17,7 +17,6 @@ from notifier.rendering import Rendered, Renderer
 def check_arrivals(
     planned: Iterable[Planned], renderer: Renderer, mail: MailServer, twilio: TwilioServer
 ) -> Iterator[str]:
-    """One line for each thing that is not as it should be."""
     sent = [one for one in planned if one.status in (Status.SENT, Status.DELIVERED)]
     mails = [message_from_bytes(kept.content, policy=policy.default) for kept in mail.messages]
     for message in mails:

@@ -7,8 +7,8 @@ import signal
 import sys
 from collections.abc import Callable
 
-from tests.services import MissingService
-from tests.session import Session
+from tests.provisioning.services import MissingService
+from tests.provisioning.session import Session
 from tests.support import forking
 
 

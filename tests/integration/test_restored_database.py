@@ -36,8 +36,8 @@ from notifier.store.restored import RestoredRepository
 from notifier.store.schema.upgrade import upgrade
 from notifier.store.search import Audit, Filter
 from notifier.store.stuck import Cause, Lateness
-from tests.databases import Databases, database_of
-from tests.services import find_postgres
+from tests.provisioning.databases import Databases, database_of
+from tests.provisioning.services import find_postgres
 from tests.support.api import Api
 from tests.support.service import running_service
 from tests.support.templates import write_templates
