@@ -15,11 +15,12 @@ from html import unescape
 from typing import assert_never
 
 from notifier.domain.statuses import Outcome, Reason, Status, Subject
+from notifier.feedback.bounce_report import Action, Bounce
+from notifier.feedback.bounce_texts import ADDRESS, CODE
+from notifier.providers.mail.code_table import Stage
+from notifier.providers.mail.codes import judge
+from notifier.providers.mail.phrases import Kind, is_about_sender, is_temporary, kinds_in
 from notifier.providers.outcomes import Verdict
-from notifier.providers.smtp.bounce_phrases import Kind, is_about_sender, is_temporary, kinds_in
-from notifier.providers.smtp.bounce_report import Action, Bounce
-from notifier.providers.smtp.bounce_texts import ADDRESS, CODE
-from notifier.providers.smtp.codes import Stage, judge
 
 
 class Whose(StrEnum):

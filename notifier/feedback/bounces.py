@@ -25,10 +25,11 @@ from notifier.config.settings import Settings
 from notifier.domain.recipient_identity import recipient_identity
 from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.feedback.bounce_meaning import Meaning, Whose, is_believable, meaning_of
+from notifier.feedback.bounce_parser import addresses_in, read_mail
+from notifier.feedback.bounce_report import Bounce, Complaint, Read
 from notifier.feedback.receipts import identity_of, template_of
 from notifier.feedback.suppressions import GLOBAL, Suppressions, category_scope, sender_scope
 from notifier.providers.redaction import mail_detail
-from notifier.providers.smtp.bounce_parser import Bounce, Complaint, Read, addresses_in, read_mail
 from notifier.rendering import Renderer
 from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import Tokens

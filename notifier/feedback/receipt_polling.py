@@ -14,7 +14,6 @@ from notifier.config.logs import log, log_failure
 from notifier.domain.errors import SendError, ServiceUnavailable
 from notifier.feedback.receipts import ASK_AT_SECONDS, Receipts
 from notifier.providers.base import CallsBack, Provider, Report, Reports
-from notifier.providers.simulator import Simulator
 from notifier.store.provider_reports import ProviderReportRepository, Silent
 
 #: Deadline of one question. Seconds.
@@ -25,18 +24,15 @@ _AT_ONCE = 8
 _AGAIN_SECONDS = 1_800.0
 #: … until the message is so old. Also how long a receipt is waited for where nobody can be asked. Seconds.
 PATIENCE_SECONDS = 4 * 86_400.0
-#: The simulator is asked what became of a message so long after it took it. Seconds.
-SIMULATED_RECEIPT_SECONDS = 2.0
 #: A point of the schedule that is nearer than this is now. Seconds.
 _NOW_SECONDS = 60.0
 
 
 def first_wait(provider: Provider) -> float | None:
     """How long after a provider took a message its receipt is missed; None: none is expected."""
-    if isinstance(provider, Simulator):
-        return SIMULATED_RECEIPT_SECONDS
     if isinstance(provider, Reports):
-        return ASK_AT_SECONDS[0]
+        # The simulator knows sooner.
+        return getattr(provider, "report_after_seconds", ASK_AT_SECONDS[0])
     return PATIENCE_SECONDS if isinstance(provider, CallsBack) and provider.has_webhook else None
 
 

@@ -10,7 +10,7 @@ from notifier.domain.errors import Fault, NotFound, TemplateInvalid
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel
 from notifier.intake.producers import Producers
-from notifier.providers.smtp.address import parse_mailbox
+from notifier.providers.mail.address import parse_mailbox
 from notifier.rendering import Renderer
 
 

@@ -43,6 +43,8 @@ class Simulator:
 
     name = SIMULATOR
     channel = Channel.EMAIL
+    #: It is asked how a message ended this long after it took it.
+    report_after_seconds = 2.0
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, str]) -> Self:  # noqa: ARG003 - it has none

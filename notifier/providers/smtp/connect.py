@@ -9,9 +9,10 @@ import aiohappyeyeballs
 import aiosmtplib
 
 from notifier.domain.errors import SendError
+from notifier.providers.mail.code_table import Stage
+from notifier.providers.mail.codes import judge, read_answer
 from notifier.providers.outcomes import ACCOUNT, UNAVAILABLE
 from notifier.providers.redaction import mail_detail
-from notifier.providers.smtp.codes import Stage, judge, read_answer
 from notifier.providers.smtp.options import Encryption, SmtpOptions
 from notifier.providers.system_resolver import SystemResolver
 

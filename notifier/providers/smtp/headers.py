@@ -9,7 +9,7 @@ import re
 from binascii import b2a_base64
 from collections.abc import Callable, Iterator
 
-from notifier.providers.smtp.address import UNSAFE, Mailbox
+from notifier.providers.mail.address import UNSAFE, Mailbox
 
 _LINE = 78
 #: RFC 2047 section 2: no line with an encoded word is longer than this.

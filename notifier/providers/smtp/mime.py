@@ -16,8 +16,8 @@ from email.utils import format_datetime
 from functools import lru_cache
 
 from notifier.providers.base import Attachment, Outgoing
+from notifier.providers.mail.address import Mailbox
 from notifier.providers.smtp import headers as mime_header
-from notifier.providers.smtp.address import Mailbox
 
 _ASCII = bytes(range(128))
 _MAX_LINE = 78

@@ -17,8 +17,8 @@ import aiosmtplib
 
 from notifier.domain.statuses import Channel
 from notifier.providers.base import Outgoing, Receipt
+from notifier.providers.mail.address import Mailbox, parse_mailbox
 from notifier.providers.outcomes import BAD_RECIPIENT, SENDER_REFUSED, UNAVAILABLE
-from notifier.providers.smtp.address import Mailbox, parse_mailbox
 from notifier.providers.smtp.connect import connect, describe, failed_to_connect
 from notifier.providers.smtp.mime import Correspondents, Mail, compose
 from notifier.providers.smtp.options import SmtpOptions

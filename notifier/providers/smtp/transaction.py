@@ -6,9 +6,10 @@ import asyncio
 
 from notifier.domain.errors import SendError
 from notifier.providers.base import Receipt
+from notifier.providers.mail.code_table import Stage
+from notifier.providers.mail.codes import judge, queue_id, read_answer
 from notifier.providers.outcomes import BAD_RECIPIENT, CONTENT, SENDER_REFUSED, UNAVAILABLE, UNKNOWN
 from notifier.providers.redaction import mail_detail
-from notifier.providers.smtp.codes import Stage, judge, queue_id, read_answer
 from notifier.providers.smtp.mime import Mail
 from notifier.providers.smtp.pool import START_INPUT, SmtpConnection
 from notifier.providers.smtp.protocol import Garbled, Lost

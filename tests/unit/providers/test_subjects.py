@@ -10,8 +10,8 @@ import pytest
 from notifier.domain.routing import is_fault
 from notifier.domain.statuses import Outcome, Reason, Subject
 from notifier.providers import outcomes
+from notifier.providers.mail import code_table
 from notifier.providers.outcomes import Verdict
-from notifier.providers.smtp import code_table
 from notifier.providers.twilio import codes as twilio_codes
 from notifier.providers.vonage import codes as vonage_codes
 

@@ -3,7 +3,7 @@
 What an answer is about is not in its code alone. An answer to RCPT is about the recipient or their domain, until
 something else is proved: relays refuse a single domain in the words in which they refuse an account. What names
 one of our addresses is about the sender. What another server said, which ours only repeats, is about that server's
-domain at the most. `judge` goes by all of that, on top of the table in `smtp_table`.
+domain at the most. `judge` goes by all of that, on top of the table in `code_table`.
 
 Also for bounces: a delivery status notification carries the same codes.
 """
@@ -17,6 +17,8 @@ from enum import StrEnum
 from typing import assert_never
 
 from notifier.domain.statuses import Outcome, Reason, Subject
+from notifier.providers.mail.code_table import FULL, LATE, NOT_NOW, TABLE, Stage
+from notifier.providers.mail.phrases import Kind, is_temporary, kinds_in
 from notifier.providers.outcomes import (
     DESTINATION_REFUSED,
     NOT_FOR_RECIPIENT,
@@ -27,10 +29,6 @@ from notifier.providers.outcomes import (
     UNREACHABLE,
     Verdict,
 )
-from notifier.providers.smtp.bounce_phrases import Kind, is_temporary, kinds_in
-from notifier.providers.smtp.code_table import FULL, LATE, NOT_NOW
-from notifier.providers.smtp.code_table import TABLE as TABLE
-from notifier.providers.smtp.code_table import Stage as Stage
 
 _ENHANCED_CODE = re.compile(r"([245])\.\d{1,3}\.\d{1,3}(?![\d.])")
 

@@ -18,12 +18,8 @@ from functools import cached_property
 from typing import TypeVar
 
 from notifier.config.logs import log
-from notifier.providers.smtp.bounce_phrases import kinds_in
-from notifier.providers.smtp.bounce_report import Action as Action
-from notifier.providers.smtp.bounce_report import Bounce as Bounce
-from notifier.providers.smtp.bounce_report import Complaint as Complaint
-from notifier.providers.smtp.bounce_report import Read as Read
-from notifier.providers.smtp.bounce_texts import (
+from notifier.feedback.bounce_report import Action, Bounce, Complaint, Read
+from notifier.feedback.bounce_texts import (
     ADDRESS,
     BASIC,
     CODE,
@@ -36,11 +32,7 @@ from notifier.providers.smtp.bounce_texts import (
     specific_code,
     stage_of,
 )
-from notifier.providers.smtp.codes import SmtpReply, Stage
-from notifier.providers.smtp.mail_parts import (
-    MAX_READ as MAX_READ,
-)
-from notifier.providers.smtp.mail_parts import (
+from notifier.feedback.mail_parts import (
     Bounded,
     Fields,
     all_of,
@@ -56,6 +48,9 @@ from notifier.providers.smtp.mail_parts import (
     value_of,
     words_of,
 )
+from notifier.providers.mail.code_table import Stage
+from notifier.providers.mail.codes import SmtpReply
+from notifier.providers.mail.phrases import kinds_in
 
 #: The odd formats are found by many expressions, which are tried on no more than this. Bytes.
 _MAX_ODD = 16 * 1024

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from notifier.providers.smtp.codes import SmtpReply, Stage
+from notifier.providers.mail.code_table import Stage
+from notifier.providers.mail.codes import SmtpReply
 
 
 class Action(StrEnum):

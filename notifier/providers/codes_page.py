@@ -1,12 +1,12 @@
-"""docs/reference/provider-codes.md, written from the tables: `python -m notifier.dev.codes_page > …`."""
+"""docs/reference/provider-codes.md, written from the tables: `python -m notifier.providers.codes_page > …`."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
 
+from notifier.providers.mail import code_table
 from notifier.providers.outcomes import Verdict
-from notifier.providers.smtp import code_table
 from notifier.providers.twilio import codes as twilio_codes
 from notifier.providers.twilio import webhooks as twilio_reports
 from notifier.providers.vonage import codes as vonage_codes
@@ -16,8 +16,8 @@ _INTRODUCTION = """\
 # Provider codes
 
 What an answer of a provider means. This page is written from the tables in `notifier/providers/`
-(`smtp/code_table.py`, `twilio/codes.py`, `vonage/codes.py`), and a test compares them:
-`python -m notifier.dev.codes_page > docs/reference/provider-codes.md`.
+(`mail/code_table.py`, `twilio/codes.py`, `vonage/codes.py`), and a test compares them:
+`python -m notifier.providers.codes_page > docs/reference/provider-codes.md`.
 
 | outcome | what delivery does |
 |---|---|

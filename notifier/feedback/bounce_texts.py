@@ -15,10 +15,11 @@ from email.utils import getaddresses
 from flufl.bounce import all_failures
 
 from notifier.config.logs import log
-from notifier.providers.smtp.bounce_phrases import kinds_in
-from notifier.providers.smtp.bounce_report import Action, Bounce
-from notifier.providers.smtp.codes import SmtpReply, Stage
-from notifier.providers.smtp.mail_parts import all_of, is_text, parts, text_of, value_of, words_of
+from notifier.feedback.bounce_report import Action, Bounce
+from notifier.feedback.mail_parts import all_of, is_text, parts, text_of, value_of, words_of
+from notifier.providers.mail.code_table import Stage
+from notifier.providers.mail.codes import SmtpReply
+from notifier.providers.mail.phrases import kinds_in
 
 #: So much of what people read is looked at. Characters.
 MAX_SAID = 8000

@@ -1,6 +1,6 @@
 """What mail servers write when they give a mail back, in the languages of their users, by what it means.
 
-The table is for bounces only: `smtp_codes` judges answers within a dialogue, where the code comes with them. Words
+The table is for bounces only: `codes` judges answers within a dialogue, where the code comes with them. Words
 are weaker than codes, so one kind beside another is a contradiction, and no contradiction suppresses anybody.
 """
 
