@@ -67,7 +67,7 @@ class DeadLetter:
 Handle = Callable[[DeadLetter], bool]
 
 
-class Requeueing:
+class RawPublisher:
     """An open connection that publishes raw bytes, with a confirmation for each on RabbitMQ."""
 
     def __init__(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from notifier.callbacks.http import CallbackCaller
 from notifier.callbacks.name_servers import NameServers
-from notifier.callbacks.policy import Rules
-from notifier.callbacks.sender import Runner
+from notifier.callbacks.policy import CallbackPolicy
+from notifier.callbacks.sender import CallbackSender
 
-__all__ = ["CallbackCaller", "NameServers", "Rules", "Runner"]
+__all__ = ["CallbackCaller", "CallbackPolicy", "CallbackSender", "NameServers"]

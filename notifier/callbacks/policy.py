@@ -11,7 +11,7 @@ from notifier.domain.message import Message
 from notifier.domain.statuses import Status
 
 
-class Rules:
+class CallbackPolicy:
     """What notifier.toml says about callbacks."""
 
     def __init__(self, tables: Mapping[str, CallbackTable], allowed_hosts: Collection[str] = ()) -> None:

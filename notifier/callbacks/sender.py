@@ -42,19 +42,19 @@ _WRITE_AGAIN_SECONDS = 1.0
 T = TypeVar("T")
 
 
-class Runner:
+class CallbackSender:
     """One for each process that calls. Make it inside of the loop that it works on."""
 
     def __init__(
         self,
-        book: CallbackRepository,
+        repository: CallbackRepository,
         tables: Mapping[str, CallbackTable],
         caller: CallbackCaller,
         loop: asyncio.AbstractEventLoop,
         *,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self._book = book
+        self._repository = repository
         self._tables = tables
         self._caller = caller
         self._loop = loop
@@ -70,7 +70,7 @@ class Runner:
         Raises:
             ServiceUnavailable: the database cannot be used now; they are given out again.
         """
-        claimed = self._book.claim(ids, lease_seconds=LEASE_SECONDS)
+        claimed = self._repository.claim(ids, lease_seconds=LEASE_SECONDS)
         found = asyncio.run_coroutine_threadsafe(self._run(claimed), self._loop)
         self._running.add(found)
         found.add_done_callback(self._running.discard)
@@ -100,8 +100,8 @@ class Runner:
             log_failure("callbacks.failed", error)
 
     def _take_more(self, endpoint: str) -> list[ClaimedCallback]:
-        ids = self._book.give_out(endpoint).get(endpoint)
-        return self._book.claim(ids, lease_seconds=LEASE_SECONDS) if ids else []
+        ids = self._repository.give_out(endpoint).get(endpoint)
+        return self._repository.claim(ids, lease_seconds=LEASE_SECONDS) if ids else []
 
     async def _call(self, claimed: ClaimedCallback) -> CallbackResult | None:
         """One call; None: its turn came too late to make it under this lease."""
@@ -148,7 +148,7 @@ class Runner:
         """Record them; while the database is away, until the lease ends."""
         while True:
             try:
-                suspended = await self._in_thread(partial(self._book.record, results))
+                suspended = await self._in_thread(partial(self._repository.record, results))
                 break
             except ServiceUnavailable:
                 if time.monotonic() - one.claimed_monotonic > LEASE_SECONDS:

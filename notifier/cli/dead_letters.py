@@ -27,7 +27,7 @@ from notifier.cli.output import (
 from notifier.domain.errors import NotFound
 
 if TYPE_CHECKING:
-    from notifier.broker.dead_letters import DeadLetter, Requeueing
+    from notifier.broker.dead_letters import DeadLetter, RawPublisher
     from notifier.operations import Replays
 
 #: Dead letters that are searched for one of a given id.
@@ -160,12 +160,12 @@ def replays(context: typer.Context) -> Iterator[Replays]:
 
 
 @contextmanager
-def requeueing(context: typer.Context) -> Iterator[Requeueing]:
+def requeueing(context: typer.Context) -> Iterator[RawPublisher]:
     """A connection to the configured broker."""
-    from notifier.broker.dead_letters import Requeueing
+    from notifier.broker.dead_letters import RawPublisher
 
     settings = wiring(context).settings()
-    with Requeueing.connect(settings.require("broker_url"), known_as=settings.broker_user) as broker:
+    with RawPublisher.connect(settings.require("broker_url"), known_as=settings.broker_user) as broker:
         yield broker
 
 

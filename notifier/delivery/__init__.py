@@ -6,9 +6,9 @@ its way. `prepare` renders it, `router` and `circuit_breaker` choose its provide
 what became of calls that ended without an answer; `sweep` issues tasks for whatever is due.
 """
 
-from notifier.delivery.circuit_breaker import Circuits
+from notifier.delivery.circuit_breaker import CircuitBreaker
 from notifier.delivery.deliver import Deliverer, DeliverySummary
 from notifier.delivery.reconcile import Reconciler
-from notifier.feedback.receipt_polling import Asker
+from notifier.feedback.receipt_polling import ReceiptPoller
 
-__all__ = ["Asker", "Circuits", "Deliverer", "DeliverySummary", "Reconciler"]
+__all__ = ["CircuitBreaker", "Deliverer", "DeliverySummary", "ReceiptPoller", "Reconciler"]

@@ -23,13 +23,13 @@ PORTIONS_AT_ONCE = 2
 class Files:
     """What goes with the mails of one batch. Every method raises `ServiceUnavailable`."""
 
-    def __init__(self, book: AttachmentRepository) -> None:
-        self._book = book
+    def __init__(self, repository: AttachmentRepository) -> None:
+        self._repository = repository
         self._loaded: dict[UUID, Attachment] = {}
 
     def portions(self, deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
         """Mails with files, divided."""
-        sizes = self._book.sizes({value for delivery in deliveries for value in delivery.claim.attachments})
+        sizes = self._repository.sizes({value for delivery in deliveries for value in delivery.claim.attachments})
         portion: list[Delivery] = []
         used = 0
         for delivery in deliveries:
@@ -48,6 +48,6 @@ class Files:
         wanted = {value for delivery in portion for value in delivery.claim.attachments}
         self._loaded = {value: file for value, file in self._loaded.items() if value in wanted}
         missing = wanted - self._loaded.keys()
-        for value, file in self._book.load(missing).items() if missing else ():
+        for value, file in self._repository.load(missing).items() if missing else ():
             self._loaded[value] = Attachment(file.name, file.content_type, file.content)
         return self._loaded

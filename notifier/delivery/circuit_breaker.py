@@ -39,20 +39,20 @@ FRESH_SECONDS = 1.0
 _PROBE_MARGIN_SECONDS = 10.0
 
 
-class Circuits:
+class CircuitBreaker:
     """Routes notifications and learns from their calls. Thread-safe; one a process."""
 
     def __init__(
         self,
         health: HealthRepository,
-        book: CircuitRepository,
+        repository: CircuitRepository,
         configured: Mapping[Channel, Sequence[str]],
         weights: Mapping[str, int],
         *,
         deadline_seconds: float,
     ) -> None:
         self._health = health
-        self._book = book
+        self._repository = repository
         self._configured = configured
         self._weights = weights
         self._deadline_seconds = deadline_seconds
@@ -122,7 +122,7 @@ class Circuits:
         lease = self._deadline_seconds + _PROBE_MARGIN_SECONDS
         # That of the sender first: who may not probe it keeps nobody from the provider's.
         for key in reversed(keys):
-            if not self._book.take_probe(
+            if not self._repository.take_probe(
                 key, one.id, lease_seconds=lease, grace_seconds=PROBE_GRACE_SECONDS, is_fresh=is_fresh
             ):
                 return False
@@ -200,7 +200,7 @@ class Circuits:
             accepted, self._accepted = self._accepted, {}
         if accepted:
             self._accept(accepted)
-        if not self._book.accepted_since_refused(_sender_key(delivery), delivery.claim.id):
+        if not self._repository.accepted_since_refused(_sender_key(delivery), delivery.claim.id):
             return answer
         return Rejected(
             answer.detail, code=answer.code, reason=Reason.DESTINATION_REFUSED, subject=Subject.DESTINATION
@@ -208,7 +208,7 @@ class Circuits:
 
     def _accept(self, accepted: Mapping[CircuitKey, float]) -> None:
         now = time.monotonic()
-        self._book.accept([(key, now - at) for key, at in accepted.items()])
+        self._repository.accept([(key, now - at) for key, at in accepted.items()])
         if not self._refused.isdisjoint(accepted):
             self._refused.difference_update(accepted)
             self._read_at = float("-inf")
@@ -236,7 +236,7 @@ class Circuits:
         pause = pause_after(answer.reason, self._openings(hold, is_repeated=is_repeated))
         detail = " ".join(filter(None, (answer.code, answer.detail)))
         refusal = CircuitRefusal(delivery.claim.id, answer.reason, detail, destination, is_repeated)
-        if self._book.refuse(key, pause, refusal, at_most=SENDER_REFUSALS):
+        if self._repository.refuse(key, pause, refusal, at_most=SENDER_REFUSALS):
             log.warning("provider.sender_held", provider=key.provider, sender=key.sender, seconds=pause)
         self._read_at = float("-inf")
 
@@ -245,12 +245,12 @@ class Circuits:
         pause = pause_after(reason, self._openings(self._standings.get(key.provider), is_repeated=is_repeated))
         by = delivery.claim.id if delivery else None
         again = delivery is not None and delivery.is_probe
-        if self._book.open(key, pause, reason, detail, by=by, again=again, is_repeated=is_repeated):
+        if self._repository.open(key, pause, reason, detail, by=by, again=again, is_repeated=is_repeated):
             log.warning("provider.circuit_opened", provider=key.provider, reason=reason, seconds=pause)
         self._read_at = float("-inf")
 
     def _close(self, key: CircuitKey) -> None:
-        if self._book.close(key):
+        if self._repository.close(key):
             log.info("provider.circuit_closed", provider=key.provider, sender=key.sender)
         self._read_at = float("-inf")
 
@@ -285,7 +285,7 @@ class Circuits:
                 is_slow=name in slow,
             )
         holds: dict[CircuitKey, Standing] = {}
-        for state in self._book.states():
+        for state in self._repository.states():
             known = standings.get(state.key.provider, Standing(state.key.provider))
             found = replace(
                 known,

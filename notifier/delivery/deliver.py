@@ -28,7 +28,7 @@ from uuid import UUID, uuid4
 from notifier.config.logs import log, log_failure
 from notifier.config.settings import Settings
 from notifier.delivery.attachments import PORTIONS_AT_ONCE, Files
-from notifier.delivery.circuit_breaker import Circuits
+from notifier.delivery.circuit_breaker import CircuitBreaker
 from notifier.delivery.delivery import Delivery
 from notifier.delivery.failover import goes_on
 from notifier.delivery.prepare import Composer
@@ -79,7 +79,7 @@ class Deliverer:
         self,
         ledger: Ledger,
         composer: Composer,
-        circuits: Circuits,
+        breaker: CircuitBreaker,
         caller: ProviderCaller,
         results: Results,
         settings: Settings,
@@ -87,7 +87,7 @@ class Deliverer:
     ) -> None:
         self._ledger = ledger
         self._composer = composer
-        self._router = Router(circuits, results, settings)
+        self._router = Router(breaker, results, settings)
         self._caller = caller
         self._results = results
         self._settings = settings

@@ -36,8 +36,8 @@ _DAY = 86_400
 class RateLimiter:
     """Thread-safe; one a process."""
 
-    def __init__(self, book: RateLimitRepository, settings: Settings) -> None:
-        self._book = book
+    def __init__(self, repository: RateLimitRepository, settings: Settings) -> None:
+        self._repository = repository
         self._structure = settings.structure
         #: Asks the database for what is asked on the event loop: one at a time, in order.
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="turns")
@@ -78,7 +78,7 @@ class RateLimiter:
     def _ask(self, limit: RateLimit, units: Sequence[int]) -> tuple[list[Turn], float]:
         """The next turns, and when they were answered: a little later than the database meant is right, a little
         earlier is not."""
-        turns = self._book.take_turns(
+        turns = self._repository.take_turns(
             limit.scope, units, per_second=limit.per_second * SLACK, at_most_seconds=WAIT_SECONDS
         )
         return turns, time.monotonic()
@@ -139,7 +139,7 @@ class RateLimiter:
         taken: list[tuple[str, Cap]] = []
         wait: float | None = None
         for scope, cap in self._caps(prepared):
-            use = self._book.use(scope, 1, cap=cap.count, window_seconds=cap.per_seconds)
+            use = self._repository.use(scope, 1, cap=cap.count, window_seconds=cap.per_seconds)
             if not use.is_granted:
                 wait = use.ends_in_seconds
                 break
@@ -149,7 +149,7 @@ class RateLimiter:
         if wait is not None:
             # It does not go, so it has used nothing.
             for scope, cap in taken:
-                self._book.give_back(scope, 1, window_seconds=cap.per_seconds)
+                self._repository.give_back(scope, 1, window_seconds=cap.per_seconds)
         return wait
 
     def _caps(self, prepared: Prepared) -> list[tuple[str, Cap]]:
@@ -169,9 +169,9 @@ class RateLimiter:
         cap = getattr(quota, claim.channel) if quota else None
         if cap is None:
             return None
-        use = self._book.use(f"producer:{claim.channel}:{claim.producer}", 1, cap=cap, window_seconds=_DAY)
+        use = self._repository.use(f"producer:{claim.channel}:{claim.producer}", 1, cap=cap, window_seconds=_DAY)
         if use.used == int(cap * WARN_SHARE) or (use.used == cap and use.is_granted):
             detail = f"producer {claim.producer} has used {use.used} of its {cap} {claim.channel} today"
-            self._book.note_quota(claim.id, detail)
+            self._repository.note_quota(claim.id, detail)
             log.warning("quota.near", producer=claim.producer, channel=claim.channel, count=use.used, size=cap)
         return None if use.is_granted else use.ends_in_seconds

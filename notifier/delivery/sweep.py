@@ -85,12 +85,12 @@ def _groups(due: Iterable[Due]) -> Iterable[tuple[tuple[Channel, Lane], list[UUI
     return groups.items()
 
 
-def dispatch_callbacks(book: CallbackRepository, publish: Callable[[Sequence[UUID]], None]) -> int:
+def dispatch_callbacks(repository: CallbackRepository, publish: Callable[[Sequence[UUID]], None]) -> int:
     """Give out the callbacks that are due, a task for each endpoint. Returns how many they were.
 
     Crash point: as above. One whose task is lost, or could not be published, is due again after a while.
     """
-    due = book.give_out()
+    due = repository.give_out()
     for ids in due.values():
         try:
             publish(ids)

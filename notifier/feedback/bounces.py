@@ -69,7 +69,7 @@ class Bounces:
 
     def __init__(
         self,
-        book: ProviderReportRepository,
+        reports: ProviderReportRepository,
         suppressions: Suppressions,
         renderer: Renderer,
         settings: Settings,
@@ -77,7 +77,7 @@ class Bounces:
         hash_key: HashKey,
         unread: UnreadBounceRepository,
     ) -> None:
-        self._book = book
+        self._reports = reports
         self._suppressions = suppressions
         self._renderer = renderer
         self._settings = settings
@@ -126,7 +126,7 @@ class Bounces:
     def _bounce(self, bounce: Bounce, token: tuple[UUID, int] | None) -> Taken:
         if token is None:
             return Taken.FORGED
-        found = self._book.find(*token)
+        found = self._reports.find(*token)
         if found is None:
             return Taken.UNKNOWN
         whose = partial(self._whose, found)
@@ -145,7 +145,7 @@ class Bounces:
             occurred_at=bounce.occurred_at,
         )
         reason = SuppressionReason.HARD_BOUNCE
-        recorded = self._book.record(
+        recorded = self._reports.record(
             report, lambda about: self._suppression(about, GLOBAL, reason, words) if meaning.is_dead else None
         )
         # What moved nothing is no news about the recipient; a repetition may not have been counted yet.
@@ -154,7 +154,7 @@ class Bounces:
         return _taken(recorded)
 
     def _keep_unread(self, read: Read, token: tuple[UUID, int] | None, content: bytes) -> Taken:
-        found = None if token is None else self._book.find(*token)
+        found = None if token is None else self._reports.find(*token)
         if found is None:
             return Taken.NO_REPORT
         if read.is_reply:
@@ -186,8 +186,8 @@ class Bounces:
 
     def _count_soft(self, found: Reported, words: str) -> None:
         """Not with the event: two bounces of one address at once must each see the other."""
-        now = self._book.now()
-        count = self._book.soft_bounces(found.address_hash, since=now - SOFT_PERIOD)
+        now = self._reports.now()
+        count = self._reports.soft_bounces(found.address_hash, since=now - SOFT_PERIOD)
         if count >= SOFT_BOUNCES:
             detail = f"{count} soft bounces within {SOFT_PERIOD.days} days, the last: {words}"
             reason = SuppressionReason.HARD_BOUNCE
@@ -198,9 +198,9 @@ class Bounces:
         token = token or next(filter(None, paths), None)
         by_id = _MESSAGE_ID.match(complaint.message_id)
         if token is not None:
-            found = self._book.find(*token)
+            found = self._reports.find(*token)
         elif by_id is not None:
-            found = self._book.find(UUID(by_id[1]))
+            found = self._reports.find(UUID(by_id[1]))
         else:
             return Taken.FORGED
         if found is None or found.channel is not Channel.EMAIL:
@@ -212,7 +212,7 @@ class Bounces:
         report = NewReport(found.id, found.attempt, None, "", words, None)
         scope = self._scope(found)
         return _taken(
-            self._book.record(
+            self._reports.record(
                 report, lambda about: self._suppression(about, scope, SuppressionReason.COMPLAINT, words)
             )
         )

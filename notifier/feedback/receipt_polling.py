@@ -23,7 +23,7 @@ _AT_ONCE = 8
 #: A question that could not be asked comes again after this … Seconds.
 _AGAIN_SECONDS = 1_800.0
 #: … until the message is so old. Also how long a receipt is waited for where nobody can be asked. Seconds.
-PATIENCE_SECONDS = 4 * 86_400.0
+RECEIPT_WAIT_SECONDS = 4 * 86_400.0
 #: A point of the schedule that is nearer than this is now. Seconds.
 _NOW_SECONDS = 60.0
 
@@ -33,7 +33,7 @@ def first_wait(provider: Provider) -> float | None:
     if isinstance(provider, Reports):
         # The simulator knows sooner.
         return getattr(provider, "report_after_seconds", ASK_AT_SECONDS[0])
-    return PATIENCE_SECONDS if isinstance(provider, CallsBack) and provider.has_webhook else None
+    return RECEIPT_WAIT_SECONDS if isinstance(provider, CallsBack) and provider.has_webhook else None
 
 
 def next_wait(age_seconds: float, *, was_asked: bool) -> float | None:
@@ -41,27 +41,27 @@ def next_wait(age_seconds: float, *, was_asked: bool) -> float | None:
     later = [point for point in ASK_AT_SECONDS if point > age_seconds + _NOW_SECONDS]
     if later:
         return later[0] - age_seconds
-    return None if was_asked or age_seconds > PATIENCE_SECONDS else _AGAIN_SECONDS
+    return None if was_asked or age_seconds > RECEIPT_WAIT_SECONDS else _AGAIN_SECONDS
 
 
-class Asker:
+class ReceiptPoller:
     """Asks for receipts. Thread-safe; one a process."""
 
     def __init__(
         self,
-        book: ProviderReportRepository,
+        reports: ProviderReportRepository,
         receipts: Receipts,
         providers: Mapping[str, Provider],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self._book = book
+        self._reports = reports
         self._receipts = receipts
         self._providers = providers
         self._loop = loop
 
     def ask(self, ids: Sequence[UUID]) -> int:
         """Ask about those of `ids` that are `sent` and silent. Returns of how many the provider knew the end."""
-        silent = self._book.silent(ids)
+        silent = self._reports.silent(ids)
         if not silent:
             return 0
         longest = (len(silent) // _AT_ONCE + 2) * (ASK_SECONDS + 1)
@@ -80,9 +80,9 @@ class Asker:
             else:
                 waits.append((one.id, wait))
         if waits:
-            self._book.ask_again(waits)
+            self._reports.ask_again(waits)
         for why, given_up in over.items():
-            self._book.give_up(given_up, f"no receipt came, and {why}: it stays sent")
+            self._reports.give_up(given_up, f"no receipt came, and {why}: it stays sent")
         log.info("receipts.asked", count=len(silent))
         return ended
 

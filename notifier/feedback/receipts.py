@@ -33,9 +33,13 @@ class Receipts:
     provider may try again."""
 
     def __init__(
-        self, book: ProviderReportRepository, suppressions: Suppressions, renderer: Renderer, settings: Settings
+        self,
+        reports: ProviderReportRepository,
+        suppressions: Suppressions,
+        renderer: Renderer,
+        settings: Settings,
     ) -> None:
-        self._book = book
+        self._reports = reports
         self._suppressions = suppressions
         self._renderer = renderer
         self._settings = settings
@@ -52,7 +56,7 @@ class Receipts:
         providers = [name for name, options in sender.accounts.items() if call.is_signed_by(options)]
         if not providers:
             return False
-        if not call.is_fresh(self._book.now):
+        if not call.is_fresh(self._reports.now):
             log.warning("webhook.stale", provider=providers[0])
             return False
         space = id_space(sender.provider, providers[0])
@@ -90,7 +94,7 @@ class Receipts:
             id_space=id_space,
             is_proof=is_proof,
         )
-        recorded = self._book.record(new, lambda found: self._suppression(found, report))
+        recorded = self._reports.record(new, lambda found: self._suppression(found, report))
         log.debug("receipt", provider=providers[0], status=report.status, outcome=recorded)
         return recorded
 

@@ -69,8 +69,8 @@ class SuppressionFiles:
     """Reads them. `read` raises `ServiceUnavailable`, too; the pages until then are done, and the file can be read
     again: what is there already is not added twice."""
 
-    def __init__(self, book: SuppressionRepository, hash_key: HashKey) -> None:
-        self._book = book
+    def __init__(self, suppressions: SuppressionRepository, hash_key: HashKey) -> None:
+        self._suppressions = suppressions
         self._hash_key = hash_key
 
     def read(
@@ -99,7 +99,7 @@ class SuppressionFiles:
                     ended += 1
                 else:
                     rows.append(found)
-            added = len(rows) if dry_run else self._book.add(rows)
+            added = len(rows) if dry_run else self._suppressions.add(rows)
             new += added
             known += len(rows) - added
         return Imported(new, known, ended, bad)
@@ -115,7 +115,7 @@ class SuppressionFiles:
         reason = _word(SuppressionReason, cells, "reason", defaults.reason, faults)
         scope = cells.get("scope", defaults.scope)
         faults += scope_faults(scope)
-        expires_at = _time(cells.get("expires_at"), faults, self._book.now())
+        expires_at = _time(cells.get("expires_at"), faults, self._suppressions.now())
         if address is not None:
             faults += recipient_faults(address, channel, "address")
             address_hash = self._hash_key.recipient(channel, address)

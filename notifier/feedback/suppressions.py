@@ -59,7 +59,7 @@ class Suppressions:
     """
 
     def __init__(self, engine: Engine, hash_key: HashKey, watch: HardBounceWatch | None = None) -> None:
-        self._book = SuppressionRepository(engine, watch)
+        self._rows = SuppressionRepository(engine, watch)
         self._hash_key = hash_key
 
     def add(
@@ -83,7 +83,7 @@ class Suppressions:
             [
                 *recipient_faults(address, channel, "address"),
                 *scope_faults(scope),
-                *(expiry_faults(expires_at, self._book.now()) if expires_at else ()),
+                *(expiry_faults(expires_at, self._rows.now()) if expires_at else ()),
             ]
         )
         new = self.new(
@@ -96,7 +96,7 @@ class Suppressions:
             notification_id=notification_id,
             detail=detail,
         )
-        return self._book.add([new]) > 0
+        return self._rows.add([new]) > 0
 
     def lift(
         self,
@@ -117,11 +117,11 @@ class Suppressions:
         """
         _refuse([*recipient_faults(address, channel, "address"), *scope_faults(scope)])
         forms = self._hash_key.recipient_forms(channel, address)
-        return sum(self._book.lift(form, scope, source, reason=reason, detail=detail) for form in forms) > 0
+        return sum(self._rows.lift(form, scope, source, reason=reason, detail=detail) for form in forms) > 0
 
     def keep(self, new: NewSuppression) -> bool:
         """Add one that `new` made. Returns whether it was not there yet."""
-        return self._book.add([new]) > 0
+        return self._rows.add([new]) > 0
 
     def unsubscribe(self, ending: UnsubscribeLink) -> bool:
         """What an unsubscribe link asks for: no more of its category. Returns whether that is new."""
@@ -136,13 +136,13 @@ class Suppressions:
             notification_id=ending.notification_id,
         )
         noted = Noted(ending.notification_id, f"by its link they unsubscribed from {ending.category}")
-        return self._book.add([new], noted) > 0
+        return self._rows.add([new], noted) > 0
 
     def resubscribe(self, ending: UnsubscribeLink) -> bool:
         """The same link taken back. What they or others decided otherwise stays. Returns whether it ended one."""
         scope, reason = category_scope(ending.category), SuppressionReason.UNSUBSCRIBED
         noted = Noted(ending.notification_id, f"by its link they took {ending.category} up again")
-        return self._book.lift(ending.address_hash, scope, UNSUBSCRIBE, reason=reason, noted=noted) > 0
+        return self._rows.lift(ending.address_hash, scope, UNSUBSCRIBE, reason=reason, noted=noted) > 0
 
     def find(self, channel: Channel, address: str) -> list[SuppressionView]:
         """All that there ever were for them, the newest first.
@@ -152,29 +152,29 @@ class Suppressions:
         """
         _refuse(recipient_faults(address, channel, "address"))
         return [
-            view for form in self._hash_key.recipient_forms(channel, address) for view in self._book.find(form)
+            view for form in self._hash_key.recipient_forms(channel, address) for view in self._rows.find(form)
         ]
 
     def page(
         self, wanted: SuppressionFilter, *, limit: int, before: UUID | None = None
     ) -> tuple[list[SuppressionView], UUID | None]:
         """The newest `limit` before that one, and where the next page begins."""
-        return self._book.page(wanted, limit=limit, before=before)
+        return self._rows.page(wanted, limit=limit, before=before)
 
     def all(self, wanted: SuppressionFilter) -> Iterator[SuppressionView]:
         """Every one, the newest first, as they are read."""
-        return self._book.all(wanted)
+        return self._rows.all(wanted)
 
     def lift_other_keys(self, *, source: str, detail: str | None = None) -> int:
         """End all that were made under another key, when that key is lost: nobody finds them any more.
 
         Returns how many there were.
         """
-        return self._book.lift_other_keys(self._hash_key.fingerprint, source, detail)
+        return self._rows.lift_other_keys(self._hash_key.fingerprint, source, detail)
 
     def has_other_key(self) -> bool:
         """Whether any was made under another key, and is not found any more."""
-        return self._book.has_other_key(self._hash_key.fingerprint)
+        return self._rows.has_other_key(self._hash_key.fingerprint)
 
     def new(
         self,

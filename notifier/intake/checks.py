@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from notifier.callbacks.policy import Rules
+from notifier.callbacks.policy import CallbackPolicy
 from notifier.config.structure import Structure
 from notifier.domain.errors import Fault, NotFound, TemplateInvalid
 from notifier.domain.message import Message
@@ -17,7 +17,9 @@ from notifier.rendering import Renderer
 class Checks:
     """Checks a message against the templates, the configuration and the rights of its producer."""
 
-    def __init__(self, renderer: Renderer, structure: Structure, producers: Producers, callbacks: Rules) -> None:
+    def __init__(
+        self, renderer: Renderer, structure: Structure, producers: Producers, callbacks: CallbackPolicy
+    ) -> None:
         self._renderer = renderer
         self._structure = structure
         self._producers = producers

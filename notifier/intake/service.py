@@ -17,7 +17,7 @@ from uuid import UUID
 
 from notifier.broker import user_id
 from notifier.broker.topology import notify_queue_name
-from notifier.callbacks.policy import Rules
+from notifier.callbacks.policy import CallbackPolicy
 from notifier.config.logs import log, log_failure
 from notifier.config.structure import Structure
 from notifier.domain.errors import Fault, ServiceUnavailable, StatementCancelled, few
@@ -60,7 +60,7 @@ class Intake:
         self._ledger = ledger
         self._renderer = renderer
         self._publish_tasks = publish_tasks
-        self._callbacks = Rules(structure.callbacks, callback_hosts)
+        self._callbacks = CallbackPolicy(structure.callbacks, callback_hosts)
         self._producers = producers or Producers(structure)
         self._checks = Checks(renderer, structure, self._producers, self._callbacks)
 

@@ -18,7 +18,7 @@ from notifier.store.rejected import KeptRejection, RejectedSelection, Rejections
 
 
 class DeadQueue(Protocol):
-    """Where the broker keeps what it gave up on. `requeueing.Requeueing` is one."""
+    """Where the broker keeps what it gave up on. `broker.dead_letters.RawPublisher` is one."""
 
     def each_dead_letter(self, handle: Handle, *, limit: int | None = None) -> None:
         """Show them to `handle`, which takes those that it answers True to."""

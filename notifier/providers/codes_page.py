@@ -133,7 +133,7 @@ def _vonage_rows() -> Iterable[tuple[str, ...]]:
     for row in vonage_codes.TABLE:
         words = f"`{row.words}`" if row.words else ""
         yield (
-            f"{row.status}",
+            f"{row.code}",
             words,
             row.meaning,
             _about(row.verdict),

@@ -72,7 +72,7 @@ class Bench:
     def look_up(self, channel: Channel, lane: Lane, ids: Sequence[UUID]) -> None:
         """What the worker's task of that name does."""
         self.delivery.reconciler.reconcile(ids)
-        self.delivery.asker.ask(ids)
+        self.delivery.poller.ask(ids)
 
     def story(self, id_: UUID) -> Story:
         return self.api.services.audit.story(id_)
@@ -151,7 +151,7 @@ def test_a_simulated_receipt_is_due_in_a_moment_and_comes_by_the_way_of_real_one
     assert note.due_at is not None
     assert note.sent_at is not None
     assert (note.due_at - note.sent_at).total_seconds() == Simulator.report_after_seconds
-    bench.delivery.asker.ask([id_])
+    bench.delivery.poller.ask([id_])
     assert [event.kind for event in bench.story(id_).events] == ["accepted", "status", "status", "provider"]
     assert bench.story(id_).notification.status == "delivered"
 

@@ -9,7 +9,6 @@ by `TwilioProvider.ask`.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,12 +17,13 @@ from typing import Any, Self
 from twilio.base.exceptions import TwilioException
 from twilio.rest import Client
 
-from notifier.domain.errors import Rejected, SendError, Unavailable
+from notifier.domain.errors import SendError, Unavailable
 from notifier.domain.statuses import Channel, Reason
 from notifier.providers.base import Outgoing, Receipt, Report, Sought
 from notifier.providers.http import HttpCall, in_time, retry_after
 from notifier.providers.outcomes import UNAVAILABLE, UNKNOWN
 from notifier.providers.redaction import sms_detail
+from notifier.providers.sms import validity
 from notifier.providers.twilio.codes import judge
 from notifier.providers.twilio.http import DeadlineHttpClient, calling
 from notifier.providers.twilio.lookup import search, window_of
@@ -113,26 +113,18 @@ class TwilioProvider:
         words: dict[str, Any] = {
             "to": outgoing.to,
             "body": outgoing.text,
-            "validity_period": self._validity(outgoing.seconds_to_expiry),
+            "validity_period": validity(
+                outgoing.seconds_to_expiry,
+                longest=self._options.validity_seconds,
+                shortest=VALIDITY_SECONDS[0],
+                problem="expired before it could be handed to Twilio",
+            ),
         }
         words["messaging_service_sid" if _SERVICE.fullmatch(outgoing.sender) else "from_"] = outgoing.sender
         if self._options.public_url is not None:
             path = f"webhooks/twilio/{outgoing.notification_id}/{outgoing.attempt}"
             words["status_callback"] = f"{self._options.public_url}/{path}"
         return words
-
-    def _validity(self, seconds_to_expiry: float | None) -> int:
-        """Whole seconds that are left, rounded down, so that Twilio never sends what has expired.
-
-        Raises:
-            Rejected: if less than one second is left.
-        """
-        if seconds_to_expiry is None:
-            return self._options.validity_seconds
-        left = math.floor(seconds_to_expiry)
-        if left < VALIDITY_SECONDS[0]:
-            raise Rejected("expired before it could be handed to Twilio", reason=Reason.EXPIRED)
-        return min(left, self._options.validity_seconds)
 
     async def _ask(self, call: HttpCall, ask: Callable[[Any], Any]) -> Any:
         try:

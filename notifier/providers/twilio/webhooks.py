@@ -10,17 +10,17 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from types import MappingProxyType
 from urllib.parse import parse_qsl, urlparse
 
 from multidict import MultiDict
 from twilio.request_validator import RequestValidator, add_port, remove_port
 
-from notifier.domain.statuses import Reason, Status
+from notifier.domain.statuses import Status
+from notifier.providers import sms
 from notifier.providers.base import AttemptReport, InboundWish, Report, Webhook, WebhookRequest, Wish
-from notifier.providers.redaction import sms_detail
-from notifier.providers.twilio.codes import find
+from notifier.providers.twilio.codes import TABLE
 from notifier.providers.twilio.options import TwilioOptions
 
 #: A SID stands for one message, whichever account made it.
@@ -51,8 +51,6 @@ STATUSES: Mapping[str, Status] = MappingProxyType(
 _MAX_FIELDS = 200
 _SID = re.compile(r"[A-Za-z0-9]{2,64}")
 _CODE = re.compile(r"[0-9]{1,6}")
-#: A carrier's clock may be wrong by so much before its time is worth nothing.
-_PLAUSIBLE = timedelta(days=4)
 
 
 #: The keywords that Twilio itself obeys; the whole text is the keyword. https://help.twilio.com/articles/223134027
@@ -138,20 +136,15 @@ def read_callback(form: Form) -> Report | None:
     word = form.get("MessageStatus") or form.get("SmsStatus") or ""
     if not word or not _SID.fullmatch(sid):
         return None
-    return report_of(sid, word, form.get("ErrorCode"), occurred_at=_done_at(form.get("RawDlrDoneDate", "")))
+    return report_of(
+        sid, word, form.get("ErrorCode"), occurred_at=sms.carrier_time(form.get("RawDlrDoneDate", ""))
+    )
 
 
 def report_of(sid: str, word: str, code: str | None, *, occurred_at: datetime | None = None) -> Report:
     """What a status and an error code of Twilio's say about a message."""
-    known = STATUSES.get(word)
-    shown = word if known else f"reports {sms_detail(word)[:40]!r}"
-    if known is not Status.UNDELIVERED:
-        return Report(sid, shown, known, occurred_at=occurred_at)
-    if code is None or not _CODE.fullmatch(code) or code == "0":
-        return Report(sid, shown, known, Reason.PROVIDER_REJECTED, occurred_at=occurred_at)
-    meaning, verdict = find(int(code))
-    words = f"{shown}: {meaning} (code {code})" if meaning else f"{shown} (code {code})"
-    return Report(sid, words, known, verdict.reason, verdict.suppress, occurred_at)
+    known = code if code is not None and _CODE.fullmatch(code) and code != "0" else None
+    return sms.report_of(sid, word, STATUSES, TABLE, known, occurred_at)
 
 
 def read_wish(form: Form) -> Wish | None:
@@ -164,12 +157,3 @@ def read_wish(form: Form) -> Wish | None:
     if told in Wish.__members__:
         return Wish(told)
     return _KEYWORDS.get(form.get("Body", "").strip().upper())
-
-
-def _done_at(value: str) -> datetime | None:
-    """YYMMDDhhmm, when the carrier was done with it; taken as UTC. None if it is nothing that can be."""
-    try:
-        done_at = datetime.strptime(value, "%y%m%d%H%M").replace(tzinfo=UTC)
-    except ValueError:
-        return None
-    return done_at if abs(done_at - datetime.now(UTC)) < _PLAUSIBLE else None

@@ -10,15 +10,14 @@ notification's id and attempt, `client-ref` the id. That is also why `VonageProv
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Self
 
 import aiohttp
 
-from notifier.domain.errors import Rejected, SendError
+from notifier.domain.errors import SendError
 from notifier.domain.gsm7 import fits_gsm
-from notifier.domain.statuses import Channel, Reason
+from notifier.domain.statuses import Channel
 from notifier.providers.base import Outgoing, Receipt
 from notifier.providers.http import (
     HttpCall,
@@ -30,6 +29,7 @@ from notifier.providers.http import (
     retry_after,
 )
 from notifier.providers.outcomes import UNKNOWN
+from notifier.providers.sms import validity
 from notifier.providers.vonage.options import TTL_SECONDS, VonageOptions
 from notifier.providers.vonage.response import read_receipt
 from notifier.providers.vonage.webhooks import ID_SPACE, DeliveryReceipt
@@ -85,6 +85,12 @@ class VonageProvider:
 
     def _form(self, outgoing: Outgoing) -> dict[str, str]:
         options = self._options
+        seconds = validity(
+            outgoing.seconds_to_expiry,
+            longest=options.validity_seconds,
+            shortest=TTL_SECONDS[0],
+            problem=f"expires sooner than the {TTL_SECONDS[0]} s that Vonage needs at least",
+        )
         form = {
             "api_key": options.api_key,
             "api_secret": options.api_secret,
@@ -92,7 +98,7 @@ class VonageProvider:
             "from": outgoing.sender.removeprefix("+"),
             "to": outgoing.to.removeprefix("+"),
             "text": outgoing.text,
-            "ttl": str(self._ttl_seconds(outgoing.seconds_to_expiry) * 1000),
+            "ttl": str(seconds * 1000),
             "client-ref": str(outgoing.notification_id),
         }
         if not fits_gsm(outgoing.text):
@@ -103,20 +109,6 @@ class VonageProvider:
             # Each part has a receipt of its own: the text has arrived when all have.
             form["callback"] = f"{options.public_url}/{path}/{outgoing.segments}"
         return form
-
-    def _ttl_seconds(self, seconds_to_expiry: float | None) -> int:
-        """Whole seconds that are left, rounded down, so that Vonage never sends what has expired.
-
-        Raises:
-            Rejected: if less is left than the shortest ttl: Vonage would go on after the end.
-        """
-        if seconds_to_expiry is None:
-            return self._options.validity_seconds
-        left = math.floor(seconds_to_expiry)
-        if left < TTL_SECONDS[0]:
-            detail = f"expires sooner than the {TTL_SECONDS[0]} s that Vonage needs at least"
-            raise Rejected(detail, reason=Reason.EXPIRED)
-        return min(left, self._options.validity_seconds)
 
     async def _ask(
         self,

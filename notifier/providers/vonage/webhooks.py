@@ -13,15 +13,15 @@ import hmac
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl
 
-from notifier.domain.statuses import Reason, Status
+from notifier.domain.statuses import Status
+from notifier.providers import sms
 from notifier.providers.base import AttemptReport, Report, Webhook, WebhookRequest
-from notifier.providers.redaction import sms_detail
-from notifier.providers.vonage.codes import find_receipt
+from notifier.providers.vonage.codes import RECEIPTS
 from notifier.providers.vonage.options import VonageOptions
 
 #: An id stands for one message: one part of a text.
@@ -43,8 +43,6 @@ STATUSES: Mapping[str, Status] = MappingProxyType(
 _MAX_FIELDS = 100
 _ID = re.compile(r"[A-Za-z0-9-]{2,64}")
 _CODE = re.compile(r"[0-9]{1,4}")
-#: A carrier's clock may be wrong by so much before its time is worth nothing.
-_PLAUSIBLE = timedelta(days=4)
 #: What is signed holds when it was signed. Vonage sends a receipt that was not taken again for a day
 #: (https://developer.vonage.com/en/getting-started/concepts/webhooks), perhaps as it was signed first.
 _OLDEST, _NEWEST = timedelta(hours=25), timedelta(hours=1)
@@ -130,22 +128,6 @@ def read_receipt(fields: Mapping[str, str]) -> Report | None:
     id_, word = fields.get("messageId", ""), fields.get("status", "")
     if not word or not _ID.fullmatch(id_):
         return None
-    known, occurred_at = STATUSES.get(word), _done_at(fields.get("scts", ""))
-    shown = word if known else f"reports {sms_detail(word)[:40]!r}"
-    if known is not Status.UNDELIVERED:
-        return Report(id_, shown, known, occurred_at=occurred_at)
     code = fields.get("err-code", "")
-    if not _CODE.fullmatch(code) or int(code) == 0:
-        return Report(id_, shown, known, Reason.PROVIDER_REJECTED, occurred_at=occurred_at)
-    meaning, verdict = find_receipt(int(code))
-    words = f"{shown}: {meaning} (code {code})" if meaning else f"{shown} (code {code})"
-    return Report(id_, words, known, verdict.reason, verdict.suppress, occurred_at)
-
-
-def _done_at(value: str) -> datetime | None:
-    """YYMMDDHHMM, when the carrier was done with it; taken as UTC. None if it is nothing that can be."""
-    try:
-        done_at = datetime.strptime(value, "%y%m%d%H%M").replace(tzinfo=UTC)
-    except ValueError:
-        return None
-    return done_at if abs(done_at - datetime.now(UTC)) < _PLAUSIBLE else None
+    known = code if _CODE.fullmatch(code) and int(code) != 0 else None
+    return sms.report_of(id_, word, STATUSES, RECEIPTS, known, sms.carrier_time(fields.get("scts", "")))
