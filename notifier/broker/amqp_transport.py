@@ -38,7 +38,7 @@ _PLACES = {name: (0x8000 >> n, kind) for n, (name, kind) in enumerate(amqp.Messa
 
 
 class UnreadableProperties(ValueError):
-    """They are not what AMQP says. The text never repeats them: they may be personal."""
+    """They are not valid AMQP. The text never repeats them: they may be personal."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
@@ -48,13 +48,13 @@ class UnreadableProperties(ValueError):
 
 
 def raw_properties(message: Any) -> bytes:
-    """The properties of a message, undecoded: their flags, then those that are set."""
+    """The encoded properties of a message: their flags, then those that are set."""
     found: bytes = message.__dict__.get(_RAW, _NONE)
     return found
 
 
 def body_size(message: Any) -> int:
-    """The bytes that its body had, which may be more than were kept."""
+    """The size of the body in bytes, which may be more than was kept."""
     found: int = message.__dict__.get(_SIZE, 0)
     return found
 
@@ -82,7 +82,7 @@ def read_properties(message: Any) -> dict[str, Any]:
 
 
 def headers_apart(raw: bytes) -> dict[str, Any]:
-    """Of properties that cannot be read as a whole, the headers that can be read one by one."""
+    """The headers that can be read one by one, when the properties cannot be read as a whole."""
     found = {}
     for name, value in _fields(_parts(raw).get("application_headers", _long(b""))):
         try:
@@ -110,7 +110,7 @@ def to_publish_again(raw: bytes, is_brokers: Callable[[str], bool]) -> bytes:
 
 
 def with_user(raw: bytes, user: str, headers: Mapping[str, str]) -> bytes:
-    """The same properties with this `user_id`, and with these headers behind those that are there."""
+    """The same properties with this `user_id`, and with these headers added at the end."""
     parts = _parts(raw)
     parts["user_id"] = _short(user)
     table = parts.get("application_headers", _long(b""))[4:]
@@ -125,7 +125,7 @@ def _joined(parts: Mapping[str, bytes]) -> bytes:
 
 
 class RawMessage(amqp.Message):  # type: ignore[misc]  # amqp has no types
-    """A message to publish whose properties are bytes already."""
+    """A message to publish whose properties are already encoded."""
 
     def __init__(self, body: bytes, raw: bytes) -> None:
         super().__init__(body)
@@ -160,7 +160,7 @@ class _Body:
 def frame_handler(
     connection: Any, callback: Callable[..., Any], *, cut: Cut | None = None
 ) -> Callable[[Any], bool]:
-    """py-amqp's reader of frames; what strangers wrote into them, it does not see."""
+    """py-amqp's reader of frames, which here never sees properties that others wrote."""
     headers: dict[int, tuple[bytes, int]] = {}
     bodies: dict[int, _Body] = {}
 
@@ -211,14 +211,10 @@ class AmqpMessage(pyamqp.Message):  # type: ignore[misc]  # kombu's types are sk
 
 
 class AmqpChannel(pyamqp.Channel):  # type: ignore[misc]
-    """kombu's, with our messages."""
-
     Message = AmqpMessage
 
 
 class AmqpConnection(pyamqp.Connection):  # type: ignore[misc]
-    """py-amqp's, with our reader of frames."""
-
     Channel = AmqpChannel
     #: What is not read whole.
     cut: Cut | None = None
@@ -228,22 +224,17 @@ class AmqpConnection(pyamqp.Connection):  # type: ignore[misc]
 
 
 class AmqpTransport(pyamqp.Transport):  # type: ignore[misc]
-    """kombu's, with our connections."""
-
     Connection = AmqpConnection
 
 
 class AmqpSslTransport(pyamqp.SSLTransport):  # type: ignore[misc]
-    """The same with TLS."""
-
     Connection = AmqpConnection
 
 
 class AmqpBrokerConnection(kombu.Connection):  # type: ignore[misc]
-    """Takes our transports where kombu would take its own for RabbitMQ."""
+    """Uses our transports where kombu would use its own for RabbitMQ."""
 
     def get_transport_cls(self) -> type[Any]:
-        """The class for this connection's URL."""
         found: type[Any] = super().get_transport_cls()
         return {pyamqp.Transport: AmqpTransport, pyamqp.SSLTransport: AmqpSslTransport}.get(found, found)
 
@@ -279,7 +270,7 @@ def _legible(method: tuple[int, int], payload: bytes) -> bytes:
 
 
 def _is_odd(headers: Mapping[Any, Any]) -> bool:
-    """Whether there is a name of bytes in it, or it goes too deep. Level by level: a recursion could end here."""
+    """Whether a name is bytes, or it is nested too deep. Level by level: recursion could fail here."""
     level: list[Any] = [headers]
     for _ in range(MAX_DEPTH):
         if any(isinstance(name, bytes) for found in level if isinstance(found, dict) for name in found):
@@ -296,7 +287,7 @@ def _is_odd(headers: Mapping[Any, Any]) -> bool:
 
 
 def _first_unreadable(raw: bytes) -> tuple[str, str]:
-    """Which property it is, and what is wrong with it."""
+    """The property, and what is wrong with it."""
     try:
         parts = _parts(raw)
     except Exception:
@@ -361,7 +352,7 @@ _SIZES = {
 
 
 def _parts(raw: bytes) -> dict[str, bytes]:
-    """Each property that is set as it is on the wire, in order, with its length where it has one."""
+    """Each property that is set, encoded, in order, with its length where it has one."""
     (flags,), offset = unpack_from(">H", raw), 2
     found = {}
     for name, (flag, kind) in _PLACES.items():
@@ -373,7 +364,7 @@ def _parts(raw: bytes) -> dict[str, bytes]:
 
 
 def _fields(table: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Each name and value of a table, undecoded. Of a type that nobody knows, the value is all that follows."""
+    """Each name and value of a table, encoded. A value of unknown type is all that follows."""
     offset = 4
     while offset < len(table):
         start = offset + 1 + table[offset]

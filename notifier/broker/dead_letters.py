@@ -34,7 +34,7 @@ _NO_ROUTE = 312  # AMQP 0-9-1 reply code: a mandatory message that no queue took
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """A message as a producer published it, not looked into."""
+    """An unread message as a producer published it."""
 
     queue: str
     body: bytes
@@ -49,8 +49,6 @@ class Raw:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One message that the broker gave up on."""
-
     #: Made of what it holds: the same each time it is looked at.
     id: str
     #: The queue it died in; "" if the broker does not say.
@@ -109,7 +107,7 @@ class RawPublisher:
             raise ServiceUnavailable(f"the broker cannot be used now ({type(error).__name__})") from error
 
     def publish(self, raw: Raw) -> None:
-        """Put it into its queue. When this returns the broker has it."""
+        """Put it into its queue. When this returns, the broker has it."""
         options: dict[str, Any] = {
             "timeout": TIMEOUT_SECONDS,
             "confirm_timeout": TIMEOUT_SECONDS,

@@ -24,8 +24,6 @@ _INEQUIVALENT = re.compile(r"inequivalent arg '([^']+)' for (queue|exchange) '([
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """One queue as the broker sees it."""
-
     queue: str
     #: Waiting; None: there is no such queue.
     messages: int | None
@@ -34,7 +32,6 @@ class QueueState:
 
 
 def producer_queues() -> list[Queue]:
-    """Those that producers' messages land in."""
     return [*(topology.notify_queue(*pair) for pair in topology.pairs()), topology.dead_queue()]
 
 
@@ -70,7 +67,7 @@ class Broker:
             raise ServiceUnavailable(_unreachable(url, error)) from error
 
     def state(self, queue: Queue) -> QueueState:
-        """How much waits in it. Declares nothing."""
+        """Declares nothing."""
         try:
             with self._connection.channel() as channel:
                 found = channel.queue_declare(queue.name, passive=True)
@@ -80,7 +77,7 @@ class Broker:
         return QueueState(queue.name, found.message_count, None if self.is_redis else found.consumer_count)
 
     def mismatch(self, declared: Queue | Exchange) -> tuple[str, str] | None:
-        """What is wrong with a queue or exchange that exists, and the fix. None: it is as we declare it."""
+        """What is wrong with an existing queue or exchange, and the fix. None: it is as we declare it."""
         try:
             with self._connection.channel() as channel:
                 bound = declared.bind(channel)
@@ -92,7 +89,7 @@ class Broker:
         return None
 
     def exists(self, exchange: Exchange) -> bool:
-        """Whether the exchange is there. Declares nothing."""
+        """Declares nothing."""
         try:
             with self._connection.channel() as channel:
                 exchange.bind(channel).declare(passive=True)
@@ -101,7 +98,7 @@ class Broker:
         return True
 
     def declare(self) -> None:
-        """Declare every exchange and queue of ours. Safe to repeat."""
+        """Declare all our exchanges and queues. Safe to repeat."""
         with self._connection.channel() as channel:
             topology.declare_for_producers(channel)
             for queue in topology.work_queues():
@@ -109,7 +106,7 @@ class Broker:
 
 
 def declared_otherwise(reply: str) -> tuple[str, str]:
-    """What is wrong, and the fix, from RabbitMQ's words: "inequivalent arg 'x-queue-type' for queue 'q' in …"."""
+    """The problem and fix, from RabbitMQ's text: "inequivalent arg 'x-queue-type' for queue 'q' in …"."""
     found = _INEQUIVALENT.search(reply)
     if found is None:
         return reply.removeprefix("PRECONDITION_FAILED - ").strip(), "delete it, then `notifier queues declare`"

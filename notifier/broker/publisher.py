@@ -38,12 +38,12 @@ _Item = TypeVar("_Item")
 
 
 def join(bodies: Sequence[bytes]) -> bytes:
-    """One body of the contract: a message as it is, or several in the batch form."""
+    """A single message as it is, or several in the batch form."""
     return bodies[0] if len(bodies) == 1 else _BATCH % b",".join(bodies)
 
 
 def portions(items: Iterable[_Item], body_of: Callable[[_Item], bytes]) -> Iterator[list[_Item]]:
-    """The items in lists whose bodies, joined, keep the batch form's limits of entries and bytes."""
+    """Lists of items whose joined bodies keep the batch form's limits of entries and bytes."""
     portion: list[_Item] = []
     size = 0
     for item in items:
@@ -125,7 +125,7 @@ class Wire:
         return f"Wire({_place(self._url)})"
 
     def _publish(self, channel: Channel, lane: Lane, body: bytes) -> None:
-        """Once, and once more on a new connection: an idle one may have died, queues may not be declared yet."""
+        """Try twice: an idle connection may have died, and queues may not be declared yet."""
         last: Exception | None = None
         for _ in range(2):
             if last is not None and self._remaining() <= 0:
@@ -188,7 +188,7 @@ class Wire:
         return connection
 
     def _set_socket_timeout(self, seconds: float) -> None:
-        """What py-amqp waits for without a limit of its own (a channel to open, a goodbye) gets this one."""
+        """For what py-amqp waits for without a limit of its own: opening a channel, a goodbye."""
         if not self._is_redis and self._connection is not None and self._connection.connected:
             transport = self._connection.connection.transport
             if transport is not None and transport.sock is not None:
@@ -204,7 +204,7 @@ class Wire:
         return isinstance(error, NotFound) or getattr(error, "reply_code", 0) == _NO_ROUTE
 
     def _declare(self) -> None:
-        """The queues are not there yet. A producer that may not declare them is told what to do."""
+        """Declare missing queues. A producer that may not is told what to do."""
         try:
             self._connection = connection = self._connect()
             self._set_socket_timeout(max(0.01, self._remaining()))
@@ -219,7 +219,7 @@ class Wire:
             self._drop()
 
     def _drop(self) -> None:
-        """Let go of the connection without a word: a broker that does not answer would not answer that either."""
+        """Close without a word: a broker that does not answer would not answer that either."""
         connection, self._producer = self._connection, None
         if connection is not None and not self._is_redis:
             try:
@@ -248,7 +248,7 @@ class Wire:
         return PublishFailed(f"{reason}; publish again with the same idempotency key")
 
     def _reason(self, error: Exception) -> str:
-        """Why it failed, in words. Of a library's error only the kind: its text may hold the broker's URL."""
+        """Why it failed. Of a library's error only the kind: its text may hold the broker's URL."""
         place = _place(self._url)
         cause = _cause(error)
         if self._is_blocked:
@@ -268,12 +268,12 @@ class Wire:
 
 
 def _cause(error: Exception) -> BaseException:
-    """What kombu wrapped."""
+    """The error that kombu wrapped."""
     return error.__cause__ if isinstance(error, KombuError) and error.__cause__ else error
 
 
 def _has_no_right(cause: BaseException) -> bool:
-    """Whether the broker does not want this user: RabbitMQ's word for it, or those of redis-py."""
+    """Whether the broker refused this user, in the words of RabbitMQ or redis-py."""
     names = ("AuthenticationError", "AuthenticationWrongNumberOfArgsError", "NoPermissionError")
     return isinstance(cause, AccessRefused) or type(cause).__name__ in names
 
@@ -299,7 +299,7 @@ def _check_broker_user(name: object) -> None:
 
 
 def _is_refused(cause: BaseException) -> bool:
-    """redis-py wraps what the socket said."""
+    """redis-py wraps the socket's error."""
     return any(isinstance(inner, ConnectionRefusedError) for inner in (cause.__cause__, cause.__context__))
 
 
@@ -313,7 +313,7 @@ _WIRES: weakref.WeakSet[Wire] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """In a child: the parent's socket is not ours to use or to close, and its lock may be held for ever."""
+    """In a child: the parent's socket must not be used or closed, and its lock may be held for ever."""
     for wire in list(_WIRES):
         # Kept, not dropped: closing it would say goodbye to the broker in the parent's name.
         wire._inherited += [wire._connection, wire._producer]

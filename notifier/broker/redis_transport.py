@@ -44,7 +44,7 @@ return found
 
 
 def set_aside(client: Any, key: str, wanted: str) -> str | None:
-    """Rename what stands at `key` if it is not of the type `wanted`. Returns its type, or None: it was right."""
+    """Rename the value at `key` if it is not of the type `wanted`. Returns its type, or None if it was."""
     found: bytes | None = client.eval(_SET_ASIDE, 2, key, f"{STRANGE}:{uuid4().hex}:{key}", wanted)
     if found is None:
         return None
@@ -54,7 +54,7 @@ def set_aside(client: Any, key: str, wanted: str) -> str | None:
 
 
 class RedisMessage(stock.Channel.Message):  # type: ignore[misc]  # kombu's types are skipped
-    """Nothing is decompressed: a few bytes would become gigabytes, and nobody of ours compresses."""
+    """Nothing is decompressed: a few bytes would become gigabytes, and none of our programs compress."""
 
     def __init__(self, payload: Any, channel: Any = None, **options: Any) -> None:
         refuse_compression(payload.get("headers"))
@@ -62,18 +62,15 @@ class RedisMessage(stock.Channel.Message):  # type: ignore[misc]  # kombu's type
 
 
 class RedisQoS(stock.QoS):  # type: ignore[misc]
-    """What Celery has in hand, in keys that anybody may write to as well."""
+    """What Celery has in hand, in keys that anybody may write to."""
 
     def append(self, message: Any, delivery_tag: Any) -> None:
-        """Have it in hand."""
         self._again_if_refused(super().append, message, delivery_tag)
 
     def ack(self, delivery_tag: Any) -> None:
-        """It is done."""
         self._again_if_refused(super().ack, delivery_tag)
 
     def reject(self, delivery_tag: Any, requeue: bool = False) -> None:
-        """It is not for us."""
         self._again_if_refused(super().reject, delivery_tag, requeue)
 
     def _again_if_refused(self, act: Callable[..., None], *arguments: Any) -> None:
@@ -84,7 +81,7 @@ class RedisQoS(stock.QoS):  # type: ignore[misc]
             act(*arguments)
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
-        """Put one back. What cannot be read is dropped, or it would keep those behind it from being put back."""
+        """Put one back. What cannot be read is dropped, or it would block those behind it."""
         try:
             super().restore_by_tag(tag, client=client, leftmost=leftmost)
         except (*CONNECTION_LOST, ResponseError):
@@ -95,8 +92,6 @@ class RedisQoS(stock.QoS):  # type: ignore[misc]
 
 
 class RedisChannel(stock.Channel):  # type: ignore[misc]
-    """kombu's, with our messages and guards."""
-
     Message = RedisMessage
     QoS = RedisQoS
 
@@ -109,7 +104,7 @@ class RedisChannel(stock.Channel):  # type: ignore[misc]
         return parameters
 
     def get_table(self, exchange: str) -> list[tuple[str, ...]]:
-        """Which queues are bound to it. Of the exchange of tasks we know it; the set in Redis can be anything."""
+        """The queues bound to it. Those of the task exchange are known; the set in Redis can be anything."""
         if exchange == topology.DELIVER.name:
             return [(queue.routing_key, "", queue.name) for queue in topology.work_queues()]
         try:
@@ -120,12 +115,12 @@ class RedisChannel(stock.Channel):  # type: ignore[misc]
 
     @property
     def last_queue(self) -> str:
-        """The queue that was read last: its envelope may say anything, or nothing."""
+        """The queue that was read last: its envelope cannot be trusted to say."""
         read_in_turn: list[str] = self._queue_cycle.items  # the last one was moved to the end
         return read_in_turn[-1] if read_in_turn else "celery.pidbox"
 
     def tidy(self) -> None:
-        """Set aside what stands at a name of ours and is of another type."""
+        """Set aside values at our names that are of another type."""
         types = {
             self.unacked_key: "hash",
             self.unacked_index_key: "zset",
@@ -164,12 +159,10 @@ class RedisChannel(stock.Channel):  # type: ignore[misc]
 
 
 class RedisTransport(stock.Transport):  # type: ignore[misc]
-    """kombu's, with our channels."""
-
     Channel = RedisChannel
 
     def establish_connection(self) -> Any:
-        """Connect; what stands in the way of our names goes first."""
+        """Connect, after clearing our names of foreign values."""
         established = super().establish_connection()
         self._avail_channels[-1].tidy()
         return established
@@ -183,6 +176,5 @@ class RedisBrokerConnection(kombu.Connection):  # type: ignore[misc]
     """
 
     def get_transport_cls(self) -> type[Any]:
-        """The class for this connection's URL."""
         found: type[Any] = super().get_transport_cls()
         return RedisTransport if found is stock.Transport else found

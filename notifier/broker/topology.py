@@ -43,17 +43,15 @@ _QUORUM: Mapping[str, Any] = {"x-queue-type": "quorum"}
 
 
 def routing_key(channel: Channel, lane: Lane) -> str:
-    """`<channel>.<lane>`, as producers use it."""
     return f"{channel}.{lane}"
 
 
 def notify_queue_name(channel: Channel, lane: Lane) -> str:
-    """The queue that producers' messages of this channel and lane wait in."""
+    """The queue in which producers' messages of this channel and lane wait."""
     return f"notify.{routing_key(channel, lane)}"
 
 
 def deliver_queue_name(channel: Channel, lane: Lane) -> str:
-    """The queue of `deliver(ids)` tasks for this channel and lane."""
     return f"deliver.{routing_key(channel, lane)}"
 
 
@@ -80,35 +78,33 @@ def notify_queue(channel: Channel, lane: Lane) -> Queue:
 
 
 def dead_queue() -> Queue:
-    """Where dead-lettered messages stay until someone looks."""
     # Each look at it counts as a delivery, and at the limit a letter would be dropped for good.
     arguments = {**_QUORUM, "x-delivery-limit": 1_000_000}
     return Queue(DEAD_QUEUE, exchange=DEAD, durable=True, queue_arguments=arguments)
 
 
 def deliver_queue(channel: Channel, lane: Lane) -> Queue:
-    """Durable but not quorum: it carries ids that Postgres issues again when they get lost."""
+    """Durable but not quorum: it carries ids, which are dispatched again from Postgres if lost."""
     name = deliver_queue_name(channel, lane)
     return Queue(name, exchange=DELIVER, routing_key=name, durable=True)
 
 
 def maintenance_queue() -> Queue:
-    """One queue for the ticks, read by every worker."""
     return Queue(MAINTENANCE, exchange=DELIVER, routing_key=MAINTENANCE, durable=True)
 
 
 def callbacks_queue() -> Queue:
-    """As the others of Celery's: what gets lost here is given out again."""
+    """As `deliver_queue`: what is lost here is dispatched again."""
     return Queue(CALLBACKS, exchange=DELIVER, routing_key=CALLBACKS, durable=True)
 
 
 def work_queues() -> list[Queue]:
-    """Those that workers read."""
+    """The queues that workers read."""
     return [*(deliver_queue(*pair) for pair in pairs()), callbacks_queue(), maintenance_queue()]
 
 
 def declare_for_producers(channel: Any) -> None:
-    """Declare everything a published message can land in, on an open kombu channel. Safe to repeat."""
+    """Declare every queue that a published message can reach, on an open kombu channel. Safe to repeat."""
     dead_queue().bind(channel).declare()
     for pair in pairs():
         notify_queue(*pair).bind(channel).declare()

@@ -28,14 +28,14 @@ _DEFAULT_USER = "guest"
 
 
 def user_of(connection: Connection) -> str:
-    """The name that RabbitMQ knows this connection by, as its URL has it; "": that does not say."""
+    """The name that RabbitMQ knows this connection by, from its URL; "": the URL does not say."""
     if (connection.login_method or _BY_NAME[0]).upper() not in _BY_NAME:
         return ""
     return connection.userid or _DEFAULT_USER
 
 
 def users_of_url(url: str) -> frozenset[str]:
-    """The names that connections of this URL may have: one for each host in it, most often the same."""
+    """The names that connections of this URL may have: one for each host in it, usually the same."""
     if topology.is_redis(url):
         return frozenset()
     # A host after the first may stand without a scheme, and then has the first one's user.
@@ -44,14 +44,14 @@ def users_of_url(url: str) -> frozenset[str]:
 
 
 def own_users(url: str, known_as: str | None) -> frozenset[str]:
-    """The service's own: that of the broker URL, unless it is `known_as` another; "" is none."""
+    """The service's own names: `known_as` if given ("" is none), else the user of the broker URL."""
     if known_as is None:
         return users_of_url(url)
     return frozenset(filter(None, (known_as,)))
 
 
 def publisher(user_id: object, headers: Mapping[str, Any], own: Collection[str]) -> str | None:
-    """The user who published a message first; None: nobody can say."""
+    """The user who first published a message; None: unknown."""
     if not isinstance(user_id, str) or not user_id:
         return None
     vouched = headers.get(VOUCHED)
@@ -61,5 +61,4 @@ def publisher(user_id: object, headers: Mapping[str, Any], own: Collection[str])
 
 
 def without_voucher(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """The headers without what anybody may have put there."""
     return {name: value for name, value in headers.items() if name != VOUCHED}

@@ -28,8 +28,6 @@ _KEEPALIVE_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class CallbackAnswer:
-    """What a call came to."""
-
     #: None: 2xx.
     failure: CallbackFailure | None
     http_status: int | None = None
@@ -38,7 +36,7 @@ class CallbackAnswer:
 
 
 class CallbackCaller:
-    """Make it inside the event loop that uses it."""
+    """Create it in the event loop that uses it."""
 
     def __init__(
         self,
@@ -48,7 +46,7 @@ class CallbackCaller:
         tls: ssl.SSLContext | None = None,
         deadline_seconds: float = DEADLINE_SECONDS,
     ) -> None:
-        """`names` looks hosts up, `tls` trusts: the system's name servers and certificates, unless given."""
+        """Defaults of `names` and `tls`: the system's name servers and certificates."""
         self._allowed = allowed_hosts
         self._deadline = deadline_seconds
         # No cache of names: each connection is made to addresses that were checked for it. No limit of
@@ -70,7 +68,7 @@ class CallbackCaller:
         )
 
     async def call(self, url: str, headers: Mapping[str, str], body: bytes) -> CallbackAnswer:
-        """POST the body. Never a second request for one call, and never one to another address."""
+        """POST the body. Never a second request for one call, and never to another address."""
         if url_problem(url, self._allowed) is not None:
             return CallbackAnswer(CallbackFailure.FORBIDDEN_ADDRESS)
         try:
@@ -96,7 +94,7 @@ class CallbackCaller:
             return CallbackAnswer(failure, response.status, wait)
 
     async def _drain(self, response: aiohttp.ClientResponse) -> None:
-        """Read a short answer to its end. Of a longer one the connection is closed; its status counts."""
+        """Read a short answer to its end. A longer one closes the connection; its status counts."""
         left = READ_BYTES
         try:
             while left > 0:
@@ -109,12 +107,11 @@ class CallbackCaller:
         response.close()
 
     async def close(self) -> None:
-        """Close the connections."""
         await self._session.close()
 
 
 def judge(http_status: int) -> CallbackFailure | None:
-    """What an answer of this status means; None: delivered."""
+    """What this status means; None: delivered."""
     if 200 <= http_status < 300:
         return None
     if http_status == 410:

@@ -27,7 +27,7 @@ _HOSTS, _SERVERS = Path("/etc/hosts"), Path("/etc/resolv.conf")
 
 
 class NameServers(AbstractResolver):
-    """`servers`: address and port of each; none: those of /etc/resolv.conf, whose search list holds anyway."""
+    """`servers`: address and port of each; default: /etc/resolv.conf, whose search list always applies."""
 
     def __init__(
         self, servers: Sequence[tuple[str, int]] = (), *, deadline_seconds: float = LOOK_UP_SECONDS
@@ -103,7 +103,7 @@ def _changed_at(path: Path) -> int:
 
 
 def _read_hosts(path: Path) -> dict[str, list[str]]:
-    """Name → addresses. Lines that are none are passed over, as the system does."""
+    """Name → addresses. Invalid lines are skipped, as the system does."""
     found: dict[str, list[str]] = {}
     try:
         lines = path.read_text("utf-8", "replace").splitlines()

@@ -12,7 +12,7 @@ from notifier.domain.statuses import Status
 
 
 class CallbackPolicy:
-    """What notifier.toml says about callbacks."""
+    """The callback rules of notifier.toml."""
 
     def __init__(self, tables: Mapping[str, CallbackTable], allowed_hosts: Collection[str] = ()) -> None:
         self._tables = tables
@@ -20,7 +20,7 @@ class CallbackPolicy:
         self._told = {producer: table.told for producer, table in tables.items()}
 
     def faults(self, message: Message) -> list[Fault]:
-        """What is wrong with the message's own endpoint."""
+        """Faults of the message's own endpoint."""
         if message.callback_url is None:
             return []
         found = []
@@ -37,7 +37,7 @@ class CallbackPolicy:
         return found
 
     def told(self, message: Message) -> tuple[Status, ...] | None:
-        """The statuses that its producer is told of; None: of none."""
+        """The statuses of which its producer is notified; None: no callbacks."""
         table = self._tables.get(message.producer)
         if table is None or (table.url is None and message.callback_url is None):
             return None

@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 class CallbackSender:
-    """One for each process that calls. Make it inside of the loop that it works on."""
+    """One for each process that calls. Create it in the event loop that it works on."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class CallbackSender:
         return found
 
     async def stop(self) -> None:
-        """Let the calls under way end, and take no more."""
+        """Let the calls under way end, and start no more."""
         self._is_stopping = True
         running = [asyncio.wrap_future(one, loop=self._loop) for one in tuple(self._running)]
         if running:
@@ -104,7 +104,7 @@ class CallbackSender:
         return self._repository.claim(ids, lease_seconds=LEASE_SECONDS) if ids else []
 
     async def _call(self, claimed: ClaimedCallback) -> CallbackResult | None:
-        """One call; None: its turn came too late to make it under this lease."""
+        """One call; None: its turn came too late for this lease."""
         async with self._slots.hold(claimed.producer):
             waited = time.monotonic() - claimed.claimed_monotonic
             if waited > LEASE_SECONDS - _MARGIN_SECONDS:
@@ -145,7 +145,7 @@ class CallbackSender:
         return await self._caller.call(url, signing.headers(keys, str(claimed.id), timestamp, body), body)
 
     async def _write(self, results: Sequence[CallbackResult], one: ClaimedCallback) -> None:
-        """Record them; while the database is away, until the lease ends."""
+        """Record them; while the database is away, retry until the lease ends."""
         while True:
             try:
                 suspended = await self._in_thread(partial(self._repository.record, results))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 def headers(keys: Sequence[bytes], message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """The three headers of a callback, signed with each key: whoever knows one of them can verify it."""
+    """The three headers of a callback, signed with each key: the holder of any one can verify it."""
     signed = b".".join((message_id.encode(), str(timestamp).encode(), body))
     signatures = (base64.b64encode(hmac.digest(key, signed, "sha256")).decode() for key in keys)
     return {

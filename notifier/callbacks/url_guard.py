@@ -51,13 +51,12 @@ _FORBIDDEN = tuple(
 
 
 class ForbiddenAddress(Exception):
-    """The host is, or resolves to, an address that is not called."""
+    """The host is, or resolves to, an address that must not be called."""
 
     # No OSError: aiohttp would take that for a name that cannot be looked up.
 
 
 def is_public(text: str) -> bool:
-    """Whether it is an address that anybody may call."""
     try:
         address: IPv4Address | IPv6Address = ip_address(text)
     except ValueError:

@@ -58,7 +58,6 @@ class Encoded:
 
     @property
     def handle(self) -> Handle:
-        """What the producer gets for it."""
         message = self.message
         assert message.id is not None
         assert message.channel is not None
@@ -67,7 +66,7 @@ class Encoded:
 
 
 class Messages(ABC):
-    """From arguments to checked messages; where they go is the subclass's."""
+    """Turns arguments into checked messages; subclasses send them."""
 
     def __init__(self, *, producer: str | None = None) -> None:
         self.producer = producer

@@ -152,7 +152,6 @@ class SqlOutbox:
     def pass_on(
         self, limit: int, pairs: Sequence[Pair], publish: Callable[[Sequence[OutboxRow]], Passed]
     ) -> Passed:
-        """See `notifier.client.relay.Outbox`."""
         with self._mapped(), self._connected() as connection:
             rows = self._take(connection, limit, pairs)
             if not rows:
@@ -179,7 +178,7 @@ class SqlOutbox:
 
     @contextmanager
     def _mapped(self) -> Iterator[None]:
-        """What may pass by itself as ServiceUnavailable; a missing table is said as what it is."""
+        """Temporary errors become ServiceUnavailable; a missing table is reported as such."""
         try:
             yield
         except (DBAPIError, PoolTimeout) as error:

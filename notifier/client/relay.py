@@ -47,8 +47,6 @@ Pair = tuple[Channel, Lane]
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """One message in an outbox."""
-
     id: UUID
     channel: Channel
     lane: Lane
@@ -57,7 +55,6 @@ class OutboxRow:
 
     @property
     def pair(self) -> Pair:
-        """The queue that it goes to."""
         return (self.channel, self.lane)
 
 
@@ -73,8 +70,6 @@ class Passed:
 
 
 class Outbox(Protocol):
-    """Where rows wait."""
-
     def pass_on(
         self, limit: int, pairs: Sequence[Pair], publish: Callable[[Sequence[OutboxRow]], Passed]
     ) -> Passed:
@@ -133,7 +128,7 @@ class Relay:
             raise ConfigurationError("a relay takes at least 1 row at a time, and its pause is longer than 0 s")
 
     def run(self, stop: Event) -> None:
-        """Pass on what comes until `stop` is set; the batch in hand is finished first, so nothing is half done."""
+        """Pass rows on until `stop` is set; the batch in hand is finished first."""
         while not stop.is_set():
             stop.wait(self.step())
 
@@ -154,7 +149,7 @@ class Relay:
                 return count
 
     def step(self) -> float:
-        """Pass on one batch, and return the seconds to wait before the next; 0 while there is more to do."""
+        """Pass on one batch. Returns the seconds to wait before the next; 0 while there is more to do."""
         now = self.clock()
         pairs = [pair for pair in topology.pairs() if pair not in self._pauses or self._pauses[pair].until <= now]
         if not pairs:
@@ -190,7 +185,7 @@ class Relay:
 
 
 def _groups(rows: Sequence[OutboxRow]) -> Iterable[list[OutboxRow]]:
-    """What travels together."""
+    """Rows that are published together."""
     order = {pair: index for index, pair in enumerate(topology.pairs())}
     for _, group in groupby(sorted(rows, key=lambda row: order[row.pair]), key=lambda row: row.pair):
         of_pair = list(group)
@@ -203,7 +198,7 @@ def _groups(rows: Sequence[OutboxRow]) -> Iterable[list[OutboxRow]]:
 
 
 def _is_plain(body: bytes) -> bool:
-    """Whether it can be an entry of a batch. What it is otherwise, the service will say."""
+    """Whether it can be an entry of a batch. If it is something else, the service will say so."""
     try:
         value = from_json(body)
     except ValueError:

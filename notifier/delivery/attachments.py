@@ -21,14 +21,13 @@ PORTIONS_AT_ONCE = 2
 
 
 class Files:
-    """What goes with the mails of one batch. Every method raises `ServiceUnavailable`."""
+    """The files of one batch. Every method raises `ServiceUnavailable`."""
 
     def __init__(self, repository: AttachmentRepository) -> None:
         self._repository = repository
         self._loaded: dict[UUID, Attachment] = {}
 
     def portions(self, deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
-        """Mails with files, divided."""
         sizes = self._repository.sizes({value for delivery in deliveries for value in delivery.claim.attachments})
         portion: list[Delivery] = []
         used = 0

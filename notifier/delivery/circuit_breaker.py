@@ -40,7 +40,7 @@ _PROBE_MARGIN_SECONDS = 10.0
 
 
 class CircuitBreaker:
-    """Routes notifications and learns from their calls. Thread-safe; one a process."""
+    """Routes notifications and learns from their calls. Thread-safe; one per process."""
 
     def __init__(
         self,
@@ -214,7 +214,7 @@ class CircuitBreaker:
             self._read_at = float("-inf")
 
     def _learn(self, delivery: Delivery) -> None:
-        """From one answer alone: of a probe, of an account, of a sender."""
+        """Learn from a single answer: to a probe, about an account, about a sender."""
         name, answer = delivery.provider, delivery.answer
         if delivery.is_probe and _closes(delivery):
             self._close(CircuitKey(name))
@@ -255,7 +255,7 @@ class CircuitBreaker:
         self._read_at = float("-inf")
 
     def _has_probed(self, delivery: Delivery) -> bool:
-        """Whether it was a probe of the provider, and not of one sender there."""
+        """Whether it probed the provider itself, and not one sender there."""
         return delivery.is_probe and self._is_open(delivery.provider)
 
     def _is_open(self, provider: str) -> bool:
@@ -263,7 +263,7 @@ class CircuitBreaker:
         return standing is not None and standing.open_for_seconds is not None
 
     def _openings(self, standing: Standing | None, *, is_repeated: bool) -> int:
-        """In a row, with the one that comes; an answer that is known already makes nobody wait longer."""
+        """In a row, including this one; an answer that is known already prolongs no pause."""
         return (0 if is_repeated else 1) + (standing.openings if standing else 0)
 
     def _refresh(self) -> None:
@@ -309,7 +309,7 @@ def _sender_key(delivery: Delivery) -> CircuitKey:
 
 
 def _telling(deliveries: Sequence[Delivery]) -> Iterator[Delivery]:
-    """Without those that only repeat what others say of their sender: a batch may be refused whole."""
+    """Without those that repeat what others say of their sender: a whole batch may be refused."""
     refused: Counter[CircuitKey] = Counter()
     destinations: set[tuple[CircuitKey, str]] = set()
     for delivery in deliveries:
@@ -324,7 +324,7 @@ def _telling(deliveries: Sequence[Delivery]) -> Iterator[Delivery]:
 
 
 def _doubtful_destination(delivery: Delivery) -> str:
-    """Where it was to go, if that may be what its answer is about."""
+    """Its destination, if the answer may be about that; otherwise ""."""
     if not (isinstance(delivery.answer, Unavailable) and delivery.answer.is_doubtful):
         return ""
     return destination_of(delivery.claim.channel, delivery.claim.recipient)
@@ -342,7 +342,7 @@ def _outcome(delivery: Delivery) -> Outcome:
 
 
 def _is_ours(answer: SendError) -> bool:
-    """No call was made, or our code failed in it."""
+    """Whether no call was made, or our code failed in it."""
     return answer.reason in (Reason.LEASE_EXPIRED, Reason.TECHNICAL_ERROR)
 
 
@@ -370,6 +370,6 @@ def _is_refused_sender(delivery: Delivery) -> bool:
 
 
 def _is_about_sender(delivery: Delivery) -> bool:
-    """Whether it matters if the next one of this sender is accepted."""
+    """Whether it matters that the next one of this sender is accepted."""
     answer = delivery.answer
     return _is_refused_sender(delivery) or (isinstance(answer, Unavailable) and answer.is_doubtful)

@@ -50,7 +50,7 @@ CLAIM_DEADLINE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class DeliverySummary:
-    """What became of the ids of a task."""
+    """Counts of a task's notifications."""
 
     claimed: int = 0
     sent: int = 0
@@ -59,8 +59,6 @@ class DeliverySummary:
 
 @dataclass(slots=True)
 class _Task:
-    """One batch on its way."""
-
     deliveries: list[Delivery]
     #: When its claims were asked for: their leases end no sooner than counted from then.
     begun: float
@@ -162,7 +160,7 @@ class Deliverer:
             del delivery.content  # its files are large, and there may be more portions
 
     def _prepare(self, delivery: Delivery, files: Mapping[UUID, Attachment]) -> None:
-        """Give it its content, or a result: there can be none."""
+        """Give it its content, or a result if that fails."""
         claim = delivery.claim
         try:
             delivery.content = self._composer.prepare(claim, files)
@@ -175,7 +173,7 @@ class Deliverer:
             delivery.result = failed(claim, Reason.TECHNICAL_ERROR, "preparing it failed; see the log")
 
     def _attempt(self, deliveries: Sequence[Delivery], task: _Task) -> list[Delivery]:
-        """One call for each, to the first provider of its route. Returns those that go on to the next one."""
+        """One call each, to the first provider of its route. Returns those that go on to the next provider."""
         permitted = self._permit(deliveries, task)
         started = self._start(permitted, task)
         onward: list[Delivery] = []
@@ -196,7 +194,7 @@ class Deliverer:
         return permitted
 
     def _start(self, deliveries: Sequence[Delivery], task: _Task) -> list[Delivery]:
-        """Those whose attempt is in the record: they may be called."""
+        """Those whose attempt is recorded: only they may be called."""
         attempts = [
             NewAttempt(delivery.claim, delivery.provider, delivery.content.guard, delivery.earlier)
             for delivery in deliveries
@@ -215,7 +213,7 @@ class Deliverer:
         return started
 
     def _record(self, answered: Sequence[Delivery], task: _Task) -> list[Delivery]:
-        """Write what came of these calls. Returns those that go on to their next provider."""
+        """Write the results of these calls. Returns those that go on to the next provider."""
         for delivery in answered:
             self._router.settle(delivery)
         onward = [delivery for delivery in answered if goes_on(delivery)]
@@ -230,22 +228,21 @@ class Deliverer:
         return onward
 
     def _give_back(self, deliveries: Sequence[Delivery], fault: SendError, task: _Task) -> None:
-        """For these nobody is called."""
+        """End the claims of those that are not called."""
         for delivery in deliveries:
             delivery.result = self._results.not_called(delivery, fault)
         _write(deliveries, self._ledger.give_back, task)
 
     def _end(self, deliveries: Sequence[Delivery], task: _Task) -> None:
-        """Write the results of those for which no call was begun."""
         _write(deliveries, self._ledger.finish, task)
 
     def _start_by(self, task: _Task) -> float:
-        """The last moment to begin a call."""
+        """The last moment to start a call."""
         return task.begun + self._settings.lease_seconds - self._margin_seconds
 
     @property
     def _margin_seconds(self) -> float:
-        """Between the last moment to begin a call and the end of its lease."""
+        """Between the last moment to start a call and the end of its lease."""
         return self._settings.call_deadline_seconds + MARGIN_SECONDS
 
 

@@ -40,12 +40,11 @@ class Delivery:
 
     @property
     def provider(self) -> str:
-        """Whose turn it is."""
+        """The provider whose turn it is."""
         return self.providers[0]
 
     @property
     def is_probe(self) -> bool:
-        """Whether its call finds out if the provider works again."""
         return self.provider == self.probe
 
     @property
@@ -55,11 +54,10 @@ class Delivery:
 
     @property
     def is_accepted(self) -> bool:
-        """Whether a provider took it."""
         return isinstance(self.answer, Receipt)
 
     def go_on(self) -> None:
-        """To its next provider."""
+        """Move to the next provider."""
         self.has_hope = self.has_hope or not isinstance(self.answer, Rejected)
         self.providers = self.providers[1:]
         self.earlier = self.attempt.number - self.claim.attempt_count

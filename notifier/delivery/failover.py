@@ -36,14 +36,14 @@ def to_decide(answer: SendError, *, has_hope: bool = False) -> SendError:
 
 
 def detail_of(claim: Claimed, error: SendError) -> str:
-    """The provider's words; of a destination that is refused also which one it is, and never who lives there."""
+    """The provider's words, and the destination if that is refused; never who lives there."""
     if error.subject is not Subject.DESTINATION:
         return error.detail
     return f"{destination_of(claim.channel, claim.address)}: {error.detail}"
 
 
 def no_route(delivery: Delivery, found: Route) -> Unavailable:
-    """Why nobody is called."""
+    """Why no provider is called."""
     channel = delivery.claim.channel
     match found.reason:
         case Reason.NOT_CONFIGURED:

@@ -12,7 +12,7 @@ LATE_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """So many units a second, of one provider or one sender identity."""
+    """Units per second of one provider or one sender identity."""
 
     scope: str
     per_second: float
@@ -20,7 +20,7 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Leave to call: not before then on the monotonic clock, and not much later either."""
+    """Permission to call: not before `not_before` on the monotonic clock, and not much later."""
 
     not_before: float = 0.0
     #: The limits that it holds a turn of, and how many units; without any it never is too late.

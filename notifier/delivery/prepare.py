@@ -21,7 +21,7 @@ from notifier.store.records import Claimed, Guard
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A claim and everything a provider needs of it."""
+    """A claim and everything that a provider needs of it."""
 
     claim: Claimed
     rendered: Rendered
@@ -39,11 +39,10 @@ class Prepared:
 
     @property
     def units(self) -> int:
-        """What it counts under a rate limit: segments of an SMS, one for a mail."""
+        """What it counts under a rate limit: the segments of an SMS, 1 for a mail."""
         return self.rendered.segments.count if self.rendered.segments else 1
 
     def outgoing(self, number: int) -> Outgoing:
-        """As the `number`-th attempt."""
         return Outgoing(
             notification_id=self.claim.id,
             attempt=number,
@@ -66,7 +65,7 @@ class Prepared:
 
 
 class Composer:
-    """Makes claims ready to go. Thread-safe."""
+    """Renders claims and finds their senders. Thread-safe."""
 
     def __init__(
         self,
@@ -119,7 +118,7 @@ class Composer:
         raise Rejected("its number begins with none of sms_prefixes", reason=Reason.COUNTRY_NOT_ALLOWED)
 
     def _render(self, claim: Claimed) -> tuple[Template, Rendered, str]:
-        """Its template, the text, and the address that ends its category."""
+        """The template, the text, and the unsubscribe URL."""
         try:
             template = self._renderer.template(claim.channel, claim.template)
             url = _unsubscribe_url(claim, template, self._tokens)

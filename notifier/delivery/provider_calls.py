@@ -28,8 +28,6 @@ LEASE_NEARLY_OVER = "the lease was nearly over"
 
 @dataclass(frozen=True, slots=True)
 class ProviderCall:
-    """One call, and how it ended."""
-
     delivery: Delivery
     provider: Provider
     content: Prepared
@@ -41,12 +39,12 @@ class ProviderCall:
 
 
 def not_called(why: str) -> Unavailable:
-    """In place of an answer, for a call that was not made."""
+    """The answer of a call that was not made."""
     return Unavailable(f"not called: {why}", reason=Reason.LEASE_EXPIRED)
 
 
 class _Gathered:
-    """Ended calls, handed over some at a time. On the event loop only."""
+    """Ended calls, passed on in groups. On the event loop only."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, expected: int, report: Callable[[list[ProviderCall]], None]
@@ -92,7 +90,6 @@ class ProviderCaller:
         self._deadline_seconds = deadline_seconds
 
     def permits(self, deliveries: Sequence[Delivery]) -> tuple[list[Delivery], list[tuple[Delivery, float]]]:
-        """See `RateLimiter.permits`."""
         return self._limiter.permits(deliveries)
 
     def call(self, deliveries: Sequence[Delivery], *, start_by: float) -> Iterator[list[Delivery]]:
@@ -139,7 +136,7 @@ class ProviderCaller:
 
     @property
     def _longest_seconds(self) -> float:
-        """After `start_by` every call has ended within this."""
+        """Every call has ended this long after `start_by`."""
         return self._deadline_seconds + 2 * MARGIN_SECONDS
 
     async def _call_all(
@@ -167,7 +164,7 @@ class ProviderCaller:
             gathered.add(replace(call, answer=answer, seconds=time.monotonic() - begun))
 
     async def _hindrance(self, call: ProviderCall, start_by: float) -> SendError | None:
-        """Why the call must not be made. It has its turn, if it needs one, when this is None."""
+        """Why the call must not be made. If None, it has its turn under the limits."""
         try:
             if call.permit.is_late:
                 async with asyncio.timeout(start_by - time.monotonic()):

@@ -34,7 +34,7 @@ _DAY = 86_400
 
 
 class RateLimiter:
-    """Thread-safe; one a process."""
+    """Thread-safe; one per process."""
 
     def __init__(self, repository: RateLimitRepository, settings: Settings) -> None:
         self._repository = repository
@@ -46,7 +46,6 @@ class RateLimiter:
         }
 
     async def wait(self, permit: Permit) -> None:
-        """Until the call may begin."""
         if permit.turns:
             await asyncio.sleep(max(0.0, permit.not_before - time.monotonic()))
 
@@ -102,7 +101,7 @@ class RateLimiter:
         return permitted, [(delivery, max(MIN_LATER_SECONDS, wait)) for delivery, wait in waits.items()]
 
     def _take(self, limit: RateLimit, deliveries: Sequence[Delivery]) -> dict[Delivery, float]:
-        """Add a turn of this limit to their permits. Returns how long those have to wait that get none."""
+        """Add a turn under this limit to their permits. Returns how long those that get none have to wait."""
         if not deliveries:
             return {}
         turns, answered_at = self._ask(limit, [delivery.content.units for delivery in deliveries])

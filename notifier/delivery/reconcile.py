@@ -44,7 +44,7 @@ _LOOK_UPS = 3
 
 
 class _Answer(StrEnum):
-    """What a look-up says about one attempt, and how an operator reads it."""
+    """What a look-up says about one attempt, in words for operators."""
 
     FOUND = "found at the provider"
     MISSING = "the provider does not have it"
@@ -53,7 +53,7 @@ class _Answer(StrEnum):
 
 
 class Reconciler:
-    """Settles unknown outcomes. Thread-safe; one a process."""
+    """Settles unknown outcomes. Thread-safe; one per process."""
 
     def __init__(
         self,
@@ -146,12 +146,12 @@ class Reconciler:
         return _Answer.AMBIGUOUS if free else _Answer.MISSING
 
     def _says_the_same(self, rival: Unknown, sought: Sought) -> bool:
-        """Whether its message would look the same. Also if that cannot be told any more."""
+        """Whether its message would look the same, or whether that can no longer be told."""
         other = None if rival.problem else self._sought(rival)
         return other is None or (other.sender, other.text.split()) == (sought.sender, sought.text.split())
 
     def _is_open(self, attempt: Unknown, now: datetime) -> bool:
-        """Whether its provider may still answer, or make a message of it."""
+        """Whether its provider may still answer, or create a message for it."""
         ends_at = attempt.finished_at or attempt.started_at + timedelta(seconds=self._settings.lease_seconds)
         return now < ends_at + timedelta(seconds=LATEST_SECONDS)
 
@@ -205,7 +205,7 @@ def _found(unknown: Unknown, receipt: Receipt, space: str, wait: float | None) -
 
 
 def _decide(unknown: Unknown, answers: Sequence[_Answer]) -> tuple[bool, str]:
-    """(send it again, why)."""
+    """(whether to send it again, why)."""
     # What is certain of one attempt is not of the others.
     looked = next((each for each in (_Answer.AMBIGUOUS, _Answer.SILENT) if each in answers), _Answer.MISSING)
     if unknown.crash_count >= MAX_CRASHES:

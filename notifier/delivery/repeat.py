@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def pause(tries: int) -> None:
-    """Sleep after the `tries`-th try, from 0."""
+    """Sleep after try number `tries`, from 0."""
     time.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
 
 

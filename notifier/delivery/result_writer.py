@@ -31,20 +31,20 @@ Write = Callable[[Sequence[DeliveryResult]], None]
 
 
 class ResultWriter:
-    """One for each task: it holds what is not written yet. No method raises."""
+    """Holds the unwritten results of one task. No method raises."""
 
     def __init__(self) -> None:
         self._left: list[tuple[Write, DeliveryResult]] = []
 
     def write(self, results: Sequence[DeliveryResult], write: Write) -> None:
-        """Write them, at once if that is possible; otherwise they are kept for `flush`."""
+        """Write them now if possible; otherwise keep them for `flush`."""
         if not results or _is_written(results, write):
             return
         self._left += [(write, result) for result in results]
         self._try_again()
 
     def flush(self) -> None:
-        """Return when nothing is kept any more, or after `WRITE_DEADLINE_SECONDS`."""
+        """Return when everything is written, or after `WRITE_DEADLINE_SECONDS`."""
         gives_up_at = time.monotonic() + WRITE_DEADLINE_SECONDS
         tries = 0
         while self._left and time.monotonic() < gives_up_at:
@@ -81,7 +81,7 @@ def _is_written(results: Sequence[DeliveryResult], write: Write) -> bool:
 
 
 def _one_by_one(results: Sequence[DeliveryResult], write: Write) -> list[DeliveryResult]:
-    """Returns what is left; first what was not tried, because two in a row found no database."""
+    """Returns what is left, untried results first: two failures in a row mean that the database is away."""
     left: list[DeliveryResult] = []
     away = 0
     for place, result in enumerate(results):

@@ -20,7 +20,7 @@ from notifier.store.records import DeliveryResult
 
 
 class Router:
-    """Tests go to the simulator and nowhere else; nothing is learnt from them."""
+    """Test messages go to the simulator only, and nothing is learnt from them."""
 
     def __init__(self, breaker: CircuitBreaker, results: Results, settings: Settings) -> None:
         self._breaker = breaker
@@ -28,7 +28,7 @@ class Router:
         self._settings = settings
 
     def route(self, deliveries: Sequence[Delivery]) -> None:
-        """Give each its providers, or a result: it has to wait for one."""
+        """Give each its providers, or the result that it has to wait."""
         by_channel: defaultdict[Channel, list[Delivery]] = defaultdict(list)
         for delivery in deliveries:
             if delivery.claim.is_test:
@@ -60,7 +60,7 @@ class Router:
         return result_of(claim, decision, error.detail)
 
     def settle(self, delivery: Delivery) -> None:
-        """Make a doubtful answer a sure one, where others tell what it means."""
+        """Resolve a doubtful answer by what other answers show."""
         if delivery.claim.is_test:
             return
         try:
@@ -71,7 +71,7 @@ class Router:
             log_failure("deliver.answer_not_settled", error, notification_id=str(delivery.claim.id))
 
     def learn(self, deliveries: Sequence[Delivery]) -> None:
-        """From the answers of these calls."""
+        """Learn from the answers of these calls."""
         real = [delivery for delivery in deliveries if delivery.was_called and not delivery.claim.is_test]
         try:
             if real:

@@ -16,7 +16,7 @@ from notifier.store.records import Claimed, Guard, NewSuppression
 
 
 def guard_of(claim: Claimed, template: Template, identity: str, hash_key: HashKey) -> Guard:
-    """What stands between this claim and its call."""
+    """What may keep this claim from being sent."""
     return Guard(
         tuple(hash_key.recipient_forms(claim.channel, claim.recipient)),
         sender_scope(identity),

@@ -28,7 +28,7 @@ Publish = Callable[[Channel, Lane, Sequence[UUID]], None]
 
 
 class Dispatcher:
-    """Harmless when several run at once: rows are taken with SKIP LOCKED."""
+    """Several may run at once: rows are taken with SKIP LOCKED."""
 
     def __init__(self, ledger: Ledger, publish_deliver: Publish, publish_reconcile: Publish) -> None:
         self._ledger = ledger
@@ -36,7 +36,7 @@ class Dispatcher:
         self._publish_reconcile = publish_reconcile
 
     def dispatch_due(self) -> int:
-        """Give out everything that is due. Returns how many notifications were."""
+        """Dispatch everything that is due. Returns how many notifications that were."""
         total = 0
         for _ in range(ROUNDS):
             due = self._take_due()
@@ -60,7 +60,7 @@ class Dispatcher:
         return total + len(unanswered)
 
     def _take_due(self) -> list[Due]:
-        """At most `LIMIT`; fewer where the database is so slow that it ends the statement, not none for ever."""
+        """Up to `LIMIT`; fewer if the database is so slow that it cancels the statement."""
         for limit in (LIMIT, LIMIT // 10):
             try:
                 return self._ledger.take_due(limit=limit, unknown_after_seconds=UNKNOWN_AFTER_SECONDS)

@@ -24,8 +24,6 @@ from notifier.providers.outcomes import Verdict
 
 
 class Whose(StrEnum):
-    """Whose address it is."""
-
     THEIRS = "theirs"  #: the one that we sent to
     OURS = "ours"  #: that of a sender identity, or a return path
     OTHERS = "others"  #: somebody else's
@@ -33,8 +31,6 @@ class Whose(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a delivery report means for us."""
-
     status: Status
     #: Why it did not arrive.
     reason: Reason | None = None
@@ -73,12 +69,12 @@ _BY_WORDS = (Kind.FULL, Kind.EXPIRED, Kind.CLOSED, Kind.UNROUTABLE)
 
 
 def is_believable(bounce: Bounce, whose: Callable[[str], Whose]) -> bool:
-    """Whether it is a report about our mail at all: a doubtful one must name its recipient."""
+    """Whether it is a report about our mail at all: a doubtful one must name the recipient."""
     return not bounce.is_doubtful or any(_is_theirs(name, whose) for name in bounce.named)
 
 
 def meaning_of(bounce: Bounce, whose: Callable[[str], Whose]) -> Meaning:
-    """What it means. `whose` tells whose an address is that stands in it."""
+    """`whose` tells whose an address in it is."""
     match bounce.action:
         case Action.FAILED | Action.EXPIRED:
             return _failure(bounce, whose)
@@ -115,7 +111,7 @@ def _failure(bounce: Bounce, whose: Callable[[str], Whose]) -> Meaning:
 
 
 def _about_sender(bounce: Bounce, ours: list[str]) -> Meaning:
-    """What the table calls it, if that is about us; a sender that was refused, whatever words came with it."""
+    """The table's reason if that is about us; otherwise "sender refused", whatever the text says."""
     verdict = judge(bounce.stage, bounce.answer, ours=ours)
     is_about_us = verdict.subject in (Subject.SENDER, Subject.ACCOUNT) and not verdict.suppress
     return Meaning(Status.UNDELIVERED, verdict.reason) if is_about_us else _SENDER
@@ -158,12 +154,12 @@ def _as_judged(verdict: Verdict) -> Meaning:
 
 
 def _is_vague(code: str) -> bool:
-    """Whether it says no more than that something went wrong: none, 5.0.0, 5.0.350, 5.1.0."""
+    """Whether it only says that something went wrong: none, 5.0.0, 5.0.350, 5.1.0."""
     return not code or code.split(".")[1] == "0" or code.split(".")[2] == "0"
 
 
 def _is_contradicted(bounce: Bounce, kinds: frozenset[Kind], code: str) -> bool:
-    """Whether something in it speaks against "there is nobody"."""
+    """Whether something in it contradicts "no such mailbox"."""
     if kinds & _AGAINST_DEAD or bounce.action is Action.EXPIRED:
         return True
     # A server that could not be reached does not know who is there; one that says that a domain is none does.
@@ -188,7 +184,7 @@ def _family(code: str) -> str:
 
 
 def _is_supported(bounce: Bounce, kinds: frozenset[Kind], code: str, *, names_them: bool) -> bool:
-    """Whether more than the reporting server's default speaks for it."""
+    """Whether there is more evidence than the default code of the reporting server."""
     if kinds & {Kind.DEAD, Kind.CLOSED, Kind.UNROUTABLE} or (
         code and code in bounce.answer.text and not _has_words(bounce.answer.text)
     ):
@@ -207,19 +203,19 @@ def _is_behind(bounce: Bounce, named: dict[str, Whose], whose: Callable[[str], W
 
 
 def _readable(text: str) -> str:
-    """With addresses as they are meant: `shop=40example.com`, `shop @ example.com`, `shop(at)example.com`."""
+    """With `shop=40example.com`, `shop @ example.com`, `shop(at)example.com` written as addresses."""
     return _AT.sub("@", unescape(text[:4000]))
 
 
 def _names_our_domain(text: str, bounce: Bounce, whose: Callable[[str], Whose]) -> bool:
-    """Whether a domain of ours stands in it that is not the recipient's."""
+    """Whether it names a domain of ours that is not the recipient's."""
     theirs = {name.rpartition("@")[2].lower() for name in (*bounce.named, *ADDRESS.findall(text))}
     found = {one.lower() for one in _DOMAIN.findall(ADDRESS.sub(" ", text))[:50]} - theirs
     return any(whose(f"@{domain}") is Whose.OURS for domain in found)
 
 
 def _has_words(text: str) -> bool:
-    """Whether it says more than codes, addresses and links: in words that nobody knows it may say anything."""
+    """Whether it holds words besides codes, addresses and links: unknown words may say anything."""
     return _UNKNOWN_WORD.search(_DOMAIN.sub(" ", ADDRESS.sub(" ", text))) is not None
 
 
@@ -232,7 +228,7 @@ def _is_theirs(address: str, whose: Callable[[str], Whose]) -> bool:
 
 
 def spellings_of(address: str) -> Iterator[str]:
-    """As it stands, and as RFC 3461 (xtext, "+2B") and RFC 6533 (`\\x{E9}`) encode it."""
+    r"""As written, and as RFC 3461 (xtext, "+2B") and RFC 6533 (`\x{E9}`) encode it."""
     yield address
     if "+" in address:
         yield re.sub(r"\+([0-9A-F]{2})", lambda found: chr(int(found[1], 16)), address)

@@ -92,7 +92,7 @@ _Found = TypeVar("_Found")
 
 @dataclass
 class _Mail:
-    """A mail, and what is only made of it if it is wanted."""
+    """A mail, and what is computed from it when needed."""
 
     content: bytes
 
@@ -106,21 +106,21 @@ class _Mail:
 
     @cached_property
     def said(self) -> str:
-        """What people read."""
+        """The text that people read."""
         return said_in(self.message)
 
     @cached_property
     def answer(self) -> str:
-        """What of it tells why."""
+        """The part of that text that tells why."""
         return answer_in(self.said)
 
     @cached_property
     def stage(self) -> Stage:
-        """In answer to what it was refused, as people read it."""
+        """The command that was refused, according to that text."""
         return stage_of(self.said)
 
     def status_texts(self) -> Iterator[str]:
-        """What may be a delivery report: parts that are marked as one, then any text."""
+        """Possible delivery reports: parts that are marked as one, then any text."""
         marked = [part for part in self.parts if part.get_content_type() == "text/delivery-status"]
         others = [part for part in self.parts if part not in marked and is_text(part)]
         for part in [*marked, *others]:
@@ -128,12 +128,12 @@ class _Mail:
 
 
 def addresses_in(content: bytes) -> tuple[str, ...]:
-    """Whom a mail is to, by its headers; nothing else of it is read. Raises nothing."""
+    """The recipients in the headers; nothing else is read. Raises nothing."""
     return _guarded(lambda mail: tuple(_addresses(head_of(mail.content))), _Mail(content)) or ()
 
 
 def read_mail(content: bytes) -> Read:
-    """Read a mail. Raises nothing, whatever it holds."""
+    """Raises nothing, whatever the mail holds."""
     mail = _Mail(content)
     for recognise in RECOGNISERS:
         report = _guarded(recognise, mail)
@@ -165,7 +165,7 @@ def _complaint(mail: _Mail) -> Complaint | None:
 
 
 def _hotmail_complaint(mail: _Mail) -> Complaint | None:
-    """Microsoft's Junk Mail Reporting Program: no report, only the mail, with its recipient in a header."""
+    """Microsoft's Junk Mail Reporting Program: the mail itself, with its recipient in a header."""
     mails = [mail.message, *filter(None, map(included, mail.parts))]
     named = [value for one in mails for value in all_of(one, _HOTMAIL_RECIPIENT)]
     if named or (_JMRP_SUBJECT.search(words_of(mail.message, "Subject")) and len(mails) > 1):
@@ -205,7 +205,7 @@ def _of_all(bounces: list[Bounce]) -> Bounce:
 
 
 def _bounce(block: Fields, mail: _Mail) -> Bounce | None:
-    """What one group of fields says; None if it is about no recipient."""
+    """One group of fields; None if it is about no recipient."""
     if "final-recipient" not in block and "original-recipient" not in block and "action" not in block:
         return None
     status = next((found[0] for found in CODE.finditer(block.get("status", ""))), "")
@@ -233,12 +233,12 @@ def _bounce(block: Fields, mail: _Mail) -> Bounce | None:
 
 
 def _named(text: str) -> str:
-    """The address of "rfc822; zoe@example.net"."""
+    """The address in "rfc822; zoe@example.net"."""
     return text.rpartition(";")[2].strip(" <>\"'\t.")
 
 
 def _quoted(block: Fields) -> str:
-    """What the server said that refused it, as the report quotes it; "" if it quotes nothing."""
+    """What the refusing server said, as the report quotes it; "" if it quotes nothing."""
     found = [_TYPE.sub("", block.get("diagnostic-code", ""), count=1).strip()]
     cisco = block.get("x-supplementary-info", "")
     others = [value for name, value in block.items() if name.startswith("x-") and name != "x-supplementary-info"]
@@ -257,7 +257,7 @@ def _action(text: str, status: str) -> Action | None:
 
 
 def _answer(status: str, words: str) -> SmtpReply:
-    """The code of the server that said these words; where it gives none, that of the report."""
+    """The code in the text; without one, that of the report."""
     basic = BASIC.search(words)
     enhanced = specific_code(words)
     is_vague = not enhanced or enhanced.split(".")[1] == "0"
@@ -270,12 +270,12 @@ def _answer(status: str, words: str) -> SmtpReply:
 
 
 def _text(mail: _Mail) -> Bounce | None:
-    """A report in none of the standard's forms."""
+    """A report in no standard format."""
     return read_text(mail.message, lambda: parsed(mail.content[:_MAX_ODD], Bounded))
 
 
 def _forwarded(mail: _Mail) -> Bounce | None:
-    """A report within a mail: where a gateway packs up what it hands on."""
+    """A report inside a mail, as gateways pack up what they pass on."""
     for part in mail.parts:
         held = included(part) if part.get_content_type() == "message/rfc822" else None
         if held is None:

@@ -49,7 +49,7 @@ class Bounce:
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """Somebody called a mail spam."""
+    """Somebody marked a mail as spam."""
 
     #: "abuse".
     kind: str
@@ -63,8 +63,6 @@ class Complaint:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A mail to the bounce address, read."""
-
     report: Bounce | Complaint | None = None
     #: It is no report, and a program answered it: out of office, a read receipt, a challenge.
     is_reply: bool = False

@@ -38,7 +38,7 @@ _LATER = "451 4.3.0 the record cannot be used now; try again later"
 
 @dataclass(frozen=True, slots=True)
 class BounceServerLimits:
-    """What mail servers may have of this program. Times in seconds."""
+    """What mail servers may use of this program. Times in seconds."""
 
     #: Mail servers that are served at once, each with at most `KEPT_BYTES` and some buffers in memory …
     connections: int = 40
@@ -61,7 +61,7 @@ class BounceServerLimits:
 
 
 class _Handler:
-    """What aiosmtpd asks; its names are aiosmtpd's."""
+    """Called by aiosmtpd, which sets the names."""
 
     def __init__(self, bounces: Bounces, pool: ThreadPoolExecutor, limits: BounceServerLimits) -> None:
         self._bounces = bounces
@@ -113,7 +113,7 @@ class _Handler:
 
 
 class _Dialogue(SMTP):
-    """SMTP, and LMTP for whoever greets with LHLO. Nobody keeps its place by saying little, or nothing."""
+    """SMTP, and LMTP after LHLO. A client that says little or nothing loses its place."""
 
     #: What is buffered of a line, at most twice over. Longer ones are read piece by piece. Bytes.
     line_length_limit = 64 * 1024
@@ -131,7 +131,7 @@ class _Dialogue(SMTP):
         self._is_recording = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client; one too many is told so, and not listened to."""
+        """A client over the limit is told so, and not read."""
         assert isinstance(transport, asyncio.Transport)
         self._connection = transport
         self.peer = peer_of(transport.get_extra_info("peername"))
@@ -142,24 +142,19 @@ class _Dialogue(SMTP):
             self._drop("421 4.3.2 too many connections, try again later")
 
     def data_received(self, data: bytes) -> None:
-        """What a client says that is served."""
         if self._is_served:
             super().data_received(data)
 
     def eof_received(self) -> bool | None:
-        """The end of it."""
         return super().eof_received() if self._is_served else False
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Whoever waits can come now."""
         self._handler.connections.leave(self)
         if self._is_served:
             self._is_served = False
             super().connection_lost(error)
 
     def patience(self) -> float | None:
-        """See `runtime.connection_limit.LimitedConnection`: whoever sends a mail goes after those who send none.
-        Commands keep no place: NOOP is one."""
         limits = self._handler.limits
         waited = self.loop.time() - self._used - (self._mail_size or 0) / limits.place_bytes
         if self._is_recording or waited < limits.place:
@@ -167,11 +162,10 @@ class _Dialogue(SMTP):
         return waited if self._mail_size is not None else waited + 1_000_000
 
     def evict(self) -> None:
-        """See `notifier.runtime.connection_limit.LimitedConnection`."""
         self._drop("421 4.3.2 too many connections, and this one waits; try again later")
 
     def _reset_timeout(self, duration: float | None = None) -> None:
-        """A command is whole. aiosmtpd's timer does not know how fast a mail comes: `_look` stands in for it."""
+        """A command is complete. aiosmtpd's timer does not know how fast a mail comes; `_look` replaces it."""
         self._since = self.loop.time()
         if self._timeout_handle is None:
             self._look()
@@ -195,7 +189,7 @@ class _Dialogue(SMTP):
 
     @syntax("DATA")
     async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802
-        """A mail. aiosmtpd would keep all of it, line by line, several times over."""
+        """aiosmtpd would keep the whole mail, line by line, several times over."""
         if await self.check_helo_needed():
             return
         assert self.envelope is not None
@@ -223,7 +217,7 @@ class _Dialogue(SMTP):
         await self.push(answer)
 
     async def _read_mail(self) -> bytes | None:
-        """The beginning of a mail, at most `KEPT_BYTES`, once all of it is here; None: it is too large."""
+        """The first `KEPT_BYTES` of a mail, once all of it is here; None: it is too large."""
         kept, size, is_line_begin = bytearray(), 0, True
         while True:
             try:

@@ -105,7 +105,7 @@ _REPLY_SUBJECT = re.compile(
 
 
 def said_in(mail: Message) -> str:
-    """What people read in it, up to the mail that it returns."""
+    """The text that people read, up to the returned mail."""
     texts = [part for part in parts(mail)[:20] if is_text(part)]
     plain = [part for part in texts if part.get_content_type() in ("text/plain", "text") or part is mail]
     found = "\n".join(text_of(part) for part in (plain or texts)[:3])
@@ -113,7 +113,6 @@ def said_in(mail: Message) -> str:
 
 
 def before_returned(text: str) -> str:
-    """Without what is returned."""
     for found in _RETURNED.finditer(text):
         # A report that begins with such a line has nothing else to say.
         if text[: found.start()].strip():
@@ -122,24 +121,24 @@ def before_returned(text: str) -> str:
 
 
 def asked_for(said: str) -> tuple[str, ...]:
-    """Whom the server was asked to take it for: `RCPT TO:<zoe@example.net>`."""
+    """The recipients given to the server: `RCPT TO:<zoe@example.net>`."""
     found = (address for line in _ASKED_FOR.findall(said)[:20] for address in ADDRESS.findall(line))
     return tuple(dict.fromkeys(found))
 
 
 def is_passed_on(said: str) -> bool:
-    """Whether it tells of an address behind the one that we sent to."""
+    """Whether it mentions an address behind the one that we sent to."""
     return _PASSED_ON.search(said) is not None
 
 
 def stage_of(said: str) -> Stage:
-    """In answer to what the mail was refused; RCPT if nothing says otherwise."""
+    """The command that was refused; RCPT if the text does not say."""
     words = " ".join(said.split())
     return next((stage for stage, pattern in _STAGES if pattern.search(words)), Stage.RCPT)
 
 
 def answer_in(said: str) -> str:
-    """Of what people read, the words that tell why: from the first code on, or the paragraph that tells it."""
+    """The part that tells why: from the first code on, or the paragraph that explains it."""
     code = min((found.start() for found in (BASIC.search(said), CODE.search(said)) if found), default=None)
     if code is not None:
         begin = said.rfind("\n", 0, code) + 1
@@ -157,7 +156,7 @@ def answer_in(said: str) -> str:
 
 
 def read_text(mail: Message, as_sent: Callable[[], Message]) -> Bounce | None:
-    """A report that keeps to no standard. `as_sent` reads the mail again as the standard library does."""
+    """A report in no standard format. `as_sent` parses the mail again as the standard library does."""
     said, subject, named = said_in(mail), words_of(mail, "Subject"), _failed_recipients(mail)
     is_system = is_from_a_system(mail) or bool(named)
     tells_why = bool(BASIC.search(said) or CODE.search(said) or kinds_in(said))
@@ -177,7 +176,7 @@ def read_text(mail: Message, as_sent: Callable[[], Message]) -> Bounce | None:
 
 
 def _is_delay(words: str, *, is_named: bool, is_late: bool) -> bool:
-    """Whether it is still tried. A header that names recipients speaks of failed ones, but for some servers'."""
+    """Whether delivery is still being tried. A header that names recipients means failure, with few exceptions."""
     if _WARNING.search(words):
         return True
     return not is_named and (is_late or bool(_DELAYED.search(words) and not _GIVEN_UP.search(words)))
@@ -205,25 +204,25 @@ def _bounce(action: Action, said: str, named: tuple[str, ...]) -> Bounce:
 
 
 def _about_recipient(said: str) -> str:
-    """Addresses that stand alone, or in front of what is said of them: `<zoe@example.net>:`."""
+    """Addresses on a line of their own, or before what is said of them: `<zoe@example.net>:`."""
     found = re.findall(rf"^[ \t>*•-]*<?({ADDRESS.pattern})>?[ \t]*(?::.*|\(.*|\.)?$", said, re.MULTILINE)
     return " ".join(found)
 
 
 def specific_code(text: str) -> str:
-    """The enhanced code that says most: "5.0.0" and "5.0.350" say nothing, "5.1.0" little. "": there is none."""
+    """The most specific enhanced code: "5.0.0" and "5.0.350" say nothing, "5.1.0" little. "": none."""
     codes = [found[0] for found in CODE.finditer(text[:4000]) if found[1] != "2"]
     return max(codes, key=lambda code: ("0" not in code.split(".")[1:], code.split(".")[1] != "0"), default="")
 
 
 def _failed_recipients(mail: Message) -> tuple[str, ...]:
-    """Those that Exim, Gmail and others name in a header of their own."""
+    """Recipients that Exim, Gmail and others name in a header of their own."""
     headers = [value for name in ("X-Failed-Recipients", "X-Failed-Recipient") for value in all_of(mail, name)]
     return tuple(dict.fromkeys(address for _, address in getaddresses(headers) if "@" in address))[:20]
 
 
 def _odd(as_sent: Callable[[], Message]) -> tuple[frozenset[str], frozenset[str]]:
-    """(later, never) as flufl.bounce finds them: it knows what many servers write."""
+    """(later, never) as flufl.bounce finds them: it knows the formats of many servers."""
     try:
         content = as_sent()
         if "From" not in content:
@@ -240,12 +239,12 @@ def _as_text(found: Iterable[bytes]) -> frozenset[str]:
 
 
 def is_from_a_system(mail: Message) -> bool:
-    """Whether the one who wrote it calls itself a mail system."""
+    """Whether the author calls itself a mail system."""
     return bool(_SYSTEM.search(words_of(mail, "From")))
 
 
 def is_reply_subject(subject: str) -> bool:
-    """Whether a program that answers for a person wrote it."""
+    """Whether it looks like an automatic reply for a person."""
     return bool(_REPLY_SUBJECT.search(subject))
 
 

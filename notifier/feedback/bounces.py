@@ -53,7 +53,7 @@ _MAX_SEARCHED = 1024 * 1024
 
 
 class Taken(StrEnum):
-    """What became of a mail. Each of them is acknowledged: the same mail again would end the same."""
+    """What became of a mail. All are acknowledged: the same mail would end the same way again."""
 
     RECORDED = "recorded"  #: it is in the story of its notification
     REPEATED = "repeated"  #: it was there before
@@ -65,8 +65,6 @@ class Taken(StrEnum):
 
 
 class Bounces:
-    """Thread-safe: it holds nothing that changes."""
-
     def __init__(
         self,
         reports: ProviderReportRepository,
@@ -86,7 +84,6 @@ class Bounces:
         self._unread = unread
 
     def is_ours(self, address: str) -> bool:
-        """Whether mail to this address is for us at all."""
         return self._tokens.is_bounce_address(address)
 
     def take(self, content: bytes, recipient: str = "") -> Taken:
@@ -107,7 +104,7 @@ class Bounces:
         return taken
 
     def _quotes_us(self, content: bytes) -> bool:
-        """Whether a mail of ours may stand in it, as in a complaint to an address without a token."""
+        """Whether it may hold a mail of ours, as a complaint to an address without a token does."""
         quoted = _SOFT_LINE_END.sub(b"", content[:_MAX_SEARCHED])
         return self._tokens.has_return_path(quoted) or _MESSAGE_ID_BYTES.search(quoted) is not None
 
@@ -163,7 +160,7 @@ class Bounces:
         return Taken.UNREAD if self._unread.keep(found.id, found.attempt, content) else Taken.REPEATED
 
     def _whose(self, found: Reported, address: str) -> Whose:
-        """The recipient is in the record only sealed: they are known by a hash. "@example.com": a domain."""
+        """The record holds the recipient only sealed, so a hash identifies them. "@example.com": a domain."""
         if address.startswith("@"):
             return Whose.OURS if address.lower() in self._domains else Whose.OTHERS
         if found.address_hash in self._hash_key.recipient_forms(Channel.EMAIL, address):
@@ -173,19 +170,18 @@ class Bounces:
 
     @cached_property
     def _senders(self) -> frozenset[str]:
-        """The addresses of all sender identities."""
         names = (None, *self._settings.structure.senders)
         emails = (self._settings.sender(name).email for name in names)
         return frozenset(recipient_identity(email) for email in emails if email)
 
     @cached_property
     def _domains(self) -> frozenset[str]:
-        """Those of the sender identities and of the bounce address, each after an "@"."""
+        """The domains of the sender identities and of the bounce address, each after an "@"."""
         addresses = (*self._senders, self._settings.bounce_address or "")
         return frozenset("@" + address.rpartition("@")[2].lower() for address in addresses if address)
 
     def _count_soft(self, found: Reported, words: str) -> None:
-        """Not with the event: two bounces of one address at once must each see the other."""
+        """In a transaction of its own: two bounces of one address at once must each see the other."""
         now = self._reports.now()
         count = self._reports.soft_bounces(found.address_hash, since=now - SOFT_PERIOD)
         if count >= SOFT_BOUNCES:
@@ -224,7 +220,7 @@ class Bounces:
         return not named or found.address_hash in named
 
     def _scope(self, found: Reported) -> str:
-        """What they complained about: its kind, or else whom it came from."""
+        """The category of the mail, or else its sender identity."""
         template = template_of(found, self._renderer)
         if template is not None and template.category:
             return category_scope(template.category)
@@ -253,7 +249,7 @@ class Bounces:
 
 
 def _words(bounce: Bounce, meaning: Meaning) -> str:
-    """For the record: "failed 5.1.1, by mx.example.com: 550 5.1.1 no such user"; the same for the same report."""
+    """For the record: "failed 5.1.1, by mx.example.com: 550 5.1.1 no such user"; stable for the same report."""
     by = f", by {bounce.remote}" if bounce.remote else ""
     behind = ", for an address behind theirs" if meaning.is_behind else ""
     said = mail_detail(bounce.answer.text, recipient=bounce.recipient)

@@ -29,7 +29,7 @@ _NOW_SECONDS = 60.0
 
 
 def first_wait(provider: Provider) -> float | None:
-    """How long after a provider took a message its receipt is missed; None: none is expected."""
+    """How long after acceptance a receipt counts as missing; None: none is expected."""
     if isinstance(provider, Reports):
         # The simulator knows sooner.
         return getattr(provider, "report_after_seconds", ASK_AT_SECONDS[0])
@@ -37,7 +37,7 @@ def first_wait(provider: Provider) -> float | None:
 
 
 def next_wait(age_seconds: float, *, was_asked: bool) -> float | None:
-    """From now until the next question about a message of this age; None: there is none."""
+    """Seconds until the next question about a message of this age; None: there is none."""
     later = [point for point in ASK_AT_SECONDS if point > age_seconds + _NOW_SECONDS]
     if later:
         return later[0] - age_seconds
@@ -45,7 +45,7 @@ def next_wait(age_seconds: float, *, was_asked: bool) -> float | None:
 
 
 class ReceiptPoller:
-    """Asks for receipts. Thread-safe; one a process."""
+    """Asks for receipts. Thread-safe; one per process."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class ReceiptPoller:
         self._loop = loop
 
     def ask(self, ids: Sequence[UUID]) -> int:
-        """Ask about those of `ids` that are `sent` and silent. Returns of how many the provider knew the end."""
+        """Ask about those of `ids` that are `sent` without a receipt. Returns how many have ended."""
         silent = self._reports.silent(ids)
         if not silent:
             return 0
@@ -103,7 +103,7 @@ class ReceiptPoller:
         return await asyncio.gather(*(self._ask(one, turns, away) for one in silent))
 
     async def _ask(self, one: Silent, turns: asyncio.Semaphore, away: set[str]) -> Report | None:
-        """The answer; None if there is none. A provider that cannot answer one is not asked about the others."""
+        """None if there is no answer. A provider that fails once is not asked about the others."""
         provider = _that_can_tell(self._providers.get(one.provider))
         if provider is None:
             return None

@@ -51,7 +51,7 @@ class Receipts:
             yield from ((name, webhook) for webhook in kind.webhooks)
 
     def receive(self, kind: str, webhook: type[Webhook[Any]], request: WebhookRequest) -> bool:
-        """Do what a provider's call says. False if no configured provider signed it: nothing was done."""
+        """Apply a provider's call. False if no configured provider signed it: nothing was done."""
         call, sender = webhook(request), self._kinds[kind]
         providers = [name for name, options in sender.accounts.items() if call.is_signed_by(options)]
         if not providers:
@@ -125,7 +125,7 @@ class Receipts:
         log.info("webhook.wish", provider=provider, reason=wish)
 
     def _scopes(self, ours: Collection[str]) -> list[str]:
-        """Of every identity that sends from this number or service; everything, if none does."""
+        """Those of every identity that sends from this number or service; without one, everything."""
         structure = self._settings.structure
         names = sorted({*structure.senders, structure.default_sender})
         scopes = [sender_scope(name) for name in names if self._settings.sender(name).sms in ours]
@@ -153,7 +153,7 @@ def _leave_out(table: ProviderTable, error: ConfigurationError) -> None:
 
 
 def template_of(found: Reported, renderer: Renderer) -> Template | None:
-    """Its template, as it is now; None if there is none any more."""
+    """The template in its current version; None if it is gone."""
     return _template(found.channel, found.template, renderer)
 
 
@@ -165,11 +165,10 @@ def _template(channel: Channel, name: str, renderer: Renderer) -> Template | Non
 
 
 def identity_of(found: Reported, renderer: Renderer, settings: Settings) -> str:
-    """The name of the sender identity that it came from."""
     return identity(found.channel, found.sender, found.template, renderer, settings)
 
 
 def identity(channel: Channel, sender: str | None, template: str, renderer: Renderer, settings: Settings) -> str:
-    """The name of the identity of a message that names this sender, or none, and this template."""
+    """The sender identity of a message with this sender (or none) and this template."""
     found = _template(channel, template, renderer) if sender is None else None
     return settings.sender_name(found.sender if found else sender)

@@ -35,7 +35,7 @@ _KNOWN = frozenset({"address", *COLUMNS})
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A line that was left out, and what is wrong with it. The line itself is not here: it names somebody."""
+    """A line that was left out, and its faults. The line itself is not kept: it names somebody."""
 
     line: int
     faults: tuple[Fault, ...]
@@ -43,7 +43,7 @@ class Bad:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What came of a file. Counts of lines."""
+    """What became of the lines of a file."""
 
     #: Not suppressed like that before.
     new: int = 0
@@ -56,7 +56,7 @@ class Imported:
 
 @dataclass(frozen=True, slots=True)
 class SuppressionDefaults:
-    """What holds for lines that do not say it themselves."""
+    """What applies to lines that do not say otherwise."""
 
     source: str
     #: None: SMS for what begins with "+", otherwise e-mail.
@@ -136,7 +136,7 @@ class SuppressionFiles:
         )
 
     def _hash_of(self, hexadecimal: str | None, cells: Mapping[str, str], faults: list[Fault]) -> bytes:
-        """The hash that an export gave."""
+        """The hash in an export."""
         if hexadecimal is None:
             faults.append(Fault("address", "missing", "is missing", "Add it, or address_hash and hash_key"))
             return b""
@@ -161,7 +161,7 @@ class _Line:
 
 
 def write_csv(found: Iterable[SuppressionView]) -> Iterator[str]:
-    """RFC 4180 with a header row, a page at a time: hashes, and never an address."""
+    """RFC 4180 with a header row, a page at a time: hashes, never an address."""
     pages = iter(found)
     yield write_rows([COLUMNS])
     while page := list(islice(pages, PAGE)):
@@ -240,7 +240,7 @@ def _time(text: str | None, faults: list[Fault], now: datetime) -> datetime | No
 
 
 def _detail(cells: Mapping[str, str]) -> str | None:
-    """What the file says, and of an export whence and since when: so that its history is not lost."""
+    """The file's detail; for an export also its source and date, so that its history is not lost."""
     before = " since ".join(cells[name] for name in ("source", "created_at") if name in cells)
     parts = (cells.get("detail"), f"before: {before}" if before else None)
     return "; ".join(part for part in parts if part) or None

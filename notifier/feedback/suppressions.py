@@ -42,12 +42,10 @@ _SCOPE = re.compile(r"(sender|category):[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 
 
 def sender_scope(identity: str) -> str:
-    """The scope of what this sender identity sends."""
     return f"{SENDER_PREFIX}{identity}"
 
 
 def category_scope(category: str) -> str:
-    """The scope of what is sent from templates of this category."""
     return f"category:{category}"
 
 
@@ -120,11 +118,11 @@ class Suppressions:
         return sum(self._rows.lift(form, scope, source, reason=reason, detail=detail) for form in forms) > 0
 
     def keep(self, new: NewSuppression) -> bool:
-        """Add one that `new` made. Returns whether it was not there yet."""
+        """Add a suppression made by `new`. Returns whether it was not there yet."""
         return self._rows.add([new]) > 0
 
     def unsubscribe(self, ending: UnsubscribeLink) -> bool:
-        """What an unsubscribe link asks for: no more of its category. Returns whether that is new."""
+        """End mails of the link's category. Returns whether that is new."""
         scope, reason = category_scope(ending.category), SuppressionReason.UNSUBSCRIBED
         new = NewSuppression(
             ending.address_hash,
@@ -139,7 +137,7 @@ class Suppressions:
         return self._rows.add([new], noted) > 0
 
     def resubscribe(self, ending: UnsubscribeLink) -> bool:
-        """The same link taken back. What they or others decided otherwise stays. Returns whether it ended one."""
+        """Take back `unsubscribe`. Other suppressions stay. Returns whether it ended one."""
         scope, reason = category_scope(ending.category), SuppressionReason.UNSUBSCRIBED
         noted = Noted(ending.notification_id, f"by its link they took {ending.category} up again")
         return self._rows.lift(ending.address_hash, scope, UNSUBSCRIBE, reason=reason, noted=noted) > 0
@@ -158,11 +156,11 @@ class Suppressions:
     def page(
         self, wanted: SuppressionFilter, *, limit: int, before: UUID | None = None
     ) -> tuple[list[SuppressionView], UUID | None]:
-        """The newest `limit` before that one, and where the next page begins."""
+        """The newest `limit` before `before`, and where the next page begins."""
         return self._rows.page(wanted, limit=limit, before=before)
 
     def all(self, wanted: SuppressionFilter) -> Iterator[SuppressionView]:
-        """Every one, the newest first, as they are read."""
+        """Every one, newest first, read as needed."""
         return self._rows.all(wanted)
 
     def lift_other_keys(self, *, source: str, detail: str | None = None) -> int:
@@ -173,7 +171,7 @@ class Suppressions:
         return self._rows.lift_other_keys(self._hash_key.fingerprint, source, detail)
 
     def has_other_key(self) -> bool:
-        """Whether any was made under another key, and is not found any more."""
+        """Whether any was made under another key, and can no longer be found."""
         return self._rows.has_other_key(self._hash_key.fingerprint)
 
     def new(
@@ -208,7 +206,6 @@ class Suppressions:
 
 
 def scope_faults(scope: str) -> list[Fault]:
-    """What keeps this from being a scope."""
     if scope == GLOBAL or _SCOPE.match(scope):
         return []
     fix = "Write global, sender:<identity> or category:<name>"
@@ -216,7 +213,6 @@ def scope_faults(scope: str) -> list[Fault]:
 
 
 def expiry_faults(expires_at: datetime, now: datetime) -> list[Fault]:
-    """What keeps it from ending then."""
     if now < expires_at < now + MAX_AHEAD:
         return []
     if expires_at <= now:

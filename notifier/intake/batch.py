@@ -16,7 +16,7 @@ BATCH_SIZE = 200
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One message as the broker gave it, not looked into yet."""
+    """A message as the broker delivered it, unread."""
 
     body: bytes
     channel: Channel
@@ -37,7 +37,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class IntakeSummary:
-    """What became of a batch. Counts are of entries, so a batch message counts as many."""
+    """Counts of entries, so a batch message counts as many."""
 
     accepted: int = 0
     duplicates: int = 0

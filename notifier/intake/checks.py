@@ -26,7 +26,7 @@ class Checks:
         self._callbacks = callbacks
 
     def faults(self, message: Message, channel: Channel) -> list[Fault]:
-        """What the bytes alone cannot tell: is there such a template, sender, mailbox, and may it be sent?"""
+        """Whether the template, sender and mailbox exist, and whether the message may be sent."""
         faults = self._renderer.check_context(channel, message.template, message.context)
         for name in ("sender", "reply_to"):
             identity = getattr(message, name)
@@ -49,7 +49,7 @@ class Checks:
 
 
 def is_mailbox(address: str) -> bool:
-    """Whether mail can be addressed to it: syntax only, display name allowed. No DNS is asked."""
+    """Syntax only, display name allowed. No DNS look-up."""
     try:
         parse_mailbox(address)
     except ValueError:

@@ -53,22 +53,20 @@ TURN_SECONDS = 5.0
 
 @dataclass(slots=True)
 class _Delivery:
-    """A message in hand."""
-
     tag: int
     received: Received
 
 
 @dataclass(frozen=True, slots=True)
 class _Caution:
-    """What the lanes of a process share, so that one message at a time is in hand of those that may end it."""
+    """Shared by the lanes of a process: only one message that may end it is in hand at a time."""
 
     lock: Lock = field(default_factory=Lock)
     #: Lane → it has nothing more of that kind.
     past: dict[Lane, Event] = field(default_factory=lambda: {lane: Event() for lane in Lane})
 
     def wait_for_turn(self, lane: Lane) -> None:
-        """The more urgent lanes go first, or a message that ends the process at once would keep them from work."""
+        """More urgent lanes go first, so that a message that ends the process at once cannot block them."""
         for earlier in list(Lane)[: list(Lane).index(lane)]:
             self.past[earlier].wait(TURN_SECONDS)
 
@@ -90,7 +88,6 @@ class AmqpReader:
         )
 
     def run(self, handle: Handle, stop: Event) -> None:
-        """See `Reader.run`."""
         caution = _Caution()
         run_together([partial(self._read_lane, lane, handle, stop, caution) for lane in Lane], stop)
 
@@ -115,7 +112,7 @@ class AmqpReader:
 
 
 class _Session:
-    """One life of a connection."""
+    """The lifetime of one connection."""
 
     def __init__(
         self, connection: Connection, pulse: Pulse, lane: Lane, handle: Handle, stop: Event, caution: _Caution
@@ -150,7 +147,7 @@ class _Session:
             self._end_suspects()
 
     def _take_suspects(self, channel: Channel) -> None:
-        """What was in somebody's hand before stands first in its queue: it ends where one comes that was not."""
+        """Messages delivered before stand first in the queue: stop at the first that was not."""
         queue = topology.notify_queue_name(channel, self._lane)
         is_suspect = True
         while is_suspect and not self._stop.is_set():
@@ -164,7 +161,7 @@ class _Session:
                 self._work_off(self._suspects, 1)
 
     def _take_many(self) -> None:
-        """Batches, until one comes that was in somebody's hand before. What else is in ours then is finished."""
+        """Batches, until a message comes that was delivered before. Then what is in hand is finished."""
         tags = [str(channel) for channel in Channel]
         for channel in Channel:
             queue = topology.notify_queue_name(channel, self._lane)
@@ -198,7 +195,7 @@ class _Session:
             self._caution.lock.release()
 
     def _drain(self, wait_seconds: float) -> None:
-        """Wait for a message, then take in what else has arrived."""
+        """Wait for a message, then take what else has arrived."""
         try:
             self._connection.drain_events(timeout=wait_seconds)
             lingers_until = time.monotonic() + (LINGER_SECONDS if self._is_busy else 0)
@@ -209,7 +206,7 @@ class _Session:
         self._is_busy = len(self._waiting) > 1
 
     def _listen(self, seconds: float) -> None:
-        """Take in what comes, signs of life too. Prefetch bounds it, and what its bytes are."""
+        """Receive messages and heartbeats. Prefetch and `BATCH_BYTES` bound what is in hand."""
         if self._bytes >= BATCH_BYTES:
             with self._pulse.going():
                 self._stop.wait(seconds)
@@ -224,7 +221,7 @@ class _Session:
                 return
 
     def _work_off(self, waiting: deque[_Delivery], size: int) -> None:
-        """Have the oldest recorded, and acknowledge them. They are waited with while the database is away."""
+        """Record and acknowledge the oldest, waiting while the database is away."""
         failures = 0
         while not self._stop.is_set():
             try:
@@ -282,7 +279,7 @@ class _Session:
 
 
 def _beginning(waiting: deque[_Delivery], size: int) -> list[_Delivery]:
-    """The oldest, up to so many and to what is a batch of bytes."""
+    """The oldest, up to `size` and `BATCH_BYTES`."""
     batch: list[_Delivery] = []
     bytes_left = BATCH_BYTES
     for delivery in islice(waiting, size):
@@ -294,7 +291,7 @@ def _beginning(waiting: deque[_Delivery], size: int) -> list[_Delivery]:
 
 
 def _opened(message: Any, channel: Channel, lane: Lane) -> _Delivery:
-    """What py-amqp gives; never raises for what stands in it."""
+    """Never raises for the contents of a message."""
     tag = message.delivery_info["delivery_tag"]
     body, size = message.body or b"", body_size(message)
     received = Received(

@@ -99,7 +99,7 @@ class Pulse:
 
     @contextmanager
     def going(self) -> Iterator[None]:
-        """While nothing is read. py-amqp writes one frame at a time, whoever writes."""
+        """While nothing is read. py-amqp writes one frame at a time, whichever thread writes."""
         self._is_needed.set()
         try:
             yield

@@ -89,7 +89,7 @@ class _Lists:
 
 
 class RedisReader:
-    """One thread a queue, each blocking on its own connection."""
+    """One thread per queue, each blocking on its own connection."""
 
     def __init__(self, url: str, *, name: str | None = None) -> None:
         self._url = url
@@ -101,7 +101,6 @@ class RedisReader:
         self._strange: set[bytes] = set()
 
     def run(self, handle: Handle, stop: Event) -> None:
-        """See `Reader.run`."""
         readers = [partial(self._read_queue, _Lists(self.name, *pair), handle, stop) for pair in topology.pairs()]
         log.info("intake.reading", broker="redis")
         run_together([*readers, partial(self._keep_alive, stop)], stop)
@@ -126,7 +125,7 @@ class RedisReader:
                 stop.wait(ALIVE_SECONDS / 6)
 
     def _rescue(self, client: redis.Redis) -> None:
-        """Put back what dead readers had in hand. One that only slept has its batch accepted twice: by key."""
+        """Put back what dead readers had in hand. If one only slept, keys make the second copy a duplicate."""
         for prefix in (_TAKEN, _SUSPECT):
             for key in client.scan_iter(match=f"{prefix}:*", count=1000):
                 found = _reader_and_queue(key, prefix)
@@ -147,7 +146,7 @@ class RedisReader:
             log.warning("intake.strange_key", reason=f"no reader of ours made {name}: delete it")
 
     def _forget(self) -> None:
-        """A clean end: what is left in our lists can be taken by the next reader at once."""
+        """After a clean end the next reader can take what is left in our lists at once."""
         try:
             with self._client() as client:
                 client.delete(f"{_ALIVE}:{self.name}")
@@ -191,7 +190,7 @@ class RedisReader:
 
 
 def _read_suspect(client: redis.Redis, lists: _Lists, handle: Handle) -> None:
-    """One that a reader ended with, alone."""
+    """One message that a reader ended with, alone."""
     item: Any = client.lindex(lists.suspect, 0)
     if item is None:
         item = client.lmove(lists.again, lists.suspect, "RIGHT", "LEFT")
@@ -209,7 +208,7 @@ def _read_suspect(client: redis.Redis, lists: _Lists, handle: Handle) -> None:
 
 
 def _set_apart(client: redis.Redis, lists: _Lists) -> None:
-    """Our own code failed with what is in hand: it is counted as if the reader had died of it."""
+    """Our own code failed with what is in hand: count it as if the reader had died of it."""
     try:
         for key in (lists.taken, lists.suspect):
             client.eval(_PUT_BACK, 2, key, lists.again)
@@ -218,7 +217,7 @@ def _set_apart(client: redis.Redis, lists: _Lists) -> None:
 
 
 def _tidy(client: redis.Redis, lists: _Lists) -> None:
-    """The server refused a command: at one of our names stands something that is no list, most likely."""
+    """The server refused a command: most likely something other than a list has one of our names."""
     try:
         for key in (*lists.sources, lists.taken, lists.suspect, lists.again):
             set_aside(client, key, "list")
@@ -227,7 +226,7 @@ def _tidy(client: redis.Redis, lists: _Lists) -> None:
 
 
 def _reader_and_queue(key: bytes, prefix: str) -> tuple[str, str] | None:
-    """Whose list it is, and of which queue; None: it is none of a reader's."""
+    """The reader and queue of a list; None: the list belongs to no reader."""
     try:
         rest = key.decode().removeprefix(f"{prefix}:")
     except UnicodeDecodeError:
@@ -240,7 +239,7 @@ def _reader_and_queue(key: bytes, prefix: str) -> tuple[str, str] | None:
 
 
 def open_envelope(item: bytes, channel: Channel, lane: Lane) -> Received:
-    """One entry of a list as kombu wrote it. Whatever else it is comes back with a fault, whole."""
+    """An entry of a list as kombu wrote it. Anything else is returned whole, with a fault."""
     fault: Fault
     try:
         envelope: Any = json.loads(item)

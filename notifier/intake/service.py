@@ -37,7 +37,7 @@ MAX_PORTION_BYTES = 4 * 1024 * 1024
 
 
 class _Found(NamedTuple):
-    """A message, one of its entries, and which one it is if there are several."""
+    """A message, one of its entries, and the entry's position in a batch message."""
 
     received: Received
     entry: Entry
@@ -45,7 +45,7 @@ class _Found(NamedTuple):
 
 
 class Intake:
-    """Takes batches. One instance serves every queue and thread of a process."""
+    """Accepts batches. One instance serves every queue and thread of a process."""
 
     def __init__(
         self,
@@ -178,13 +178,13 @@ class Intake:
         return summary
 
     def _found(self, batch: Sequence[Received]) -> Iterator[_Found]:
-        """Every entry of every message; what a batch message shares is in each of its entries."""
+        """Every entry of every message. What a batch message shares is in each of its entries."""
         for received in map(self._identified, batch):
             for index, entry in enumerate(self._entries(received)):
                 yield _Found(received, entry, index if entry.raw is not None else None)
 
     def _record(self, portion: Sequence[_Found]) -> IntakeSummary:
-        """Write these, in one transaction as a rule, and publish their tasks."""
+        """Write these, normally in one transaction, and publish their tasks."""
         valid: list[NewNotification] = []
         sources: list[_Found] = []
         rejections: list[NewRejection] = []
@@ -224,7 +224,7 @@ class Intake:
         return parse_body(received.body, received.channel, received.lane, now=self.now())
 
     def _identified(self, received: Received) -> Received:
-        """The same, with the broker user who published it first, and without what others say about that."""
+        """With the broker user who first published it, and without what others claim about that."""
         user = self._producers.publisher(received.broker_user, received.headers)
         return replace(received, broker_user=user, headers=user_id.without_voucher(received.headers))
 
@@ -276,7 +276,7 @@ def _queued(answers: Iterable[Acceptance]) -> list[Acceptance]:
 
 
 def _portions(entries: Iterable[_Found]) -> Iterator[list[_Found]]:
-    """Some at a time: no statement is larger than a database takes in a moment."""
+    """Portions small enough for one statement."""
     portion: list[_Found] = []
     size = 0
     for found in entries:

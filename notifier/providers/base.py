@@ -24,7 +24,7 @@ OptionsT = TypeVar("OptionsT", bound=ProviderOptions)
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file that goes with a mail."""
+    """A file sent with a mail."""
 
     name: str
     #: "application/pdf", "text/csv; charset=utf-8".
@@ -103,7 +103,7 @@ class Sought:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a provider says later about a message that it took: by a webhook, or when it is asked."""
+    """What a provider says later about a message that it took: by a webhook, or when asked."""
 
     provider_message_id: str
     #: For the record, without personal data: "undelivered: handset cannot be reached now (code 30003)".
@@ -119,12 +119,11 @@ class Report:
 
     @property
     def is_final(self) -> bool:
-        """Whether it says how the message ended."""
         return self.status in (Status.DELIVERED, Status.UNDELIVERED)
 
 
 class Provider(Protocol):
-    """What delivery calls. Made inside the event loop that calls it, and used from that loop only."""
+    """What delivery calls. Created in the event loop that calls it, and used from that loop only."""
 
     #: Unique among the configured providers.
     name: str
@@ -152,7 +151,7 @@ class Provider(Protocol):
         ...
 
     async def close(self) -> None:
-        """Close every connection. Sends that are under way may fail."""
+        """Close every connection. Calls under way may fail."""
         ...
 
 
@@ -193,7 +192,7 @@ def id_space(provider: object, name: str | None = None) -> str | None:
 
 @runtime_checkable
 class Reports(Protocol):
-    """What a provider may implement besides `Provider`, if it can be asked what became of a message."""
+    """What a provider may implement besides `Provider`, if it can be asked how a message ended."""
 
     async def ask(self, provider_message_id: str, *, deadline_seconds: float) -> Report:
         """How the message stands now.
@@ -206,7 +205,7 @@ class Reports(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WebhookRequest:
-    """A provider's call of one of its webhooks, as it came."""
+    """A provider's call of one of its webhooks."""
 
     #: What follows the public URL, byte for byte: from the first slash on, with the query if there is one.
     path: str
@@ -219,7 +218,7 @@ class WebhookRequest:
 
 @dataclass(frozen=True, slots=True)
 class AttemptReport:
-    """A report that came by a webhook, and the attempt that its address names."""
+    """A report that came by a webhook, with the attempt that the URL names."""
 
     notification_id: UUID
     attempt: int
@@ -238,7 +237,7 @@ class Wish(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class InboundWish:
-    """A recipient's wish, as a provider passed it on."""
+    """A recipient's wish, passed on by a provider."""
 
     wish: Wish
     #: Who wrote.
@@ -266,15 +265,15 @@ class Webhook(ABC, Generic[OptionsT]):
         """Whether the account with these options made this call. Compare in constant time."""
 
     def is_fresh(self, clock: Callable[[], datetime]) -> bool:
-        """Whether it was signed just now, if what is signed tells the time. `clock` asks the database."""
+        """Whether it was signed recently, if the signed part holds the time. `clock` asks the database."""
         return True
 
     def reports(self) -> Sequence[AttemptReport]:
-        """What it says about messages of ours. Called only if it is signed and fresh, as `wishes` is."""
+        """Reports on our messages. Called only if the call is signed and fresh, as `wishes` is."""
         return ()
 
     def wishes(self) -> Sequence[InboundWish]:
-        """What recipients want, who wrote to our numbers."""
+        """Wishes of recipients who wrote to our numbers."""
         return ()
 
 
@@ -288,5 +287,5 @@ class CallsBack(Protocol):
 
     @property
     def has_webhook(self) -> bool:
-        """Whether it was told where, and we can tell that it is it: reports can be waited for."""
+        """Whether the provider calls us and we can check its signature, so that a report can be expected."""
         ...

@@ -105,7 +105,6 @@ _REPORTS = """\
 
 
 def page() -> str:
-    """The whole page."""
     sections = (
         _INTRODUCTION,
         _SMTP + _lines(_smtp_rows()),

@@ -48,7 +48,7 @@ _BY_STATUS: Mapping[int, Verdict] = MappingProxyType(
 
 @dataclass(slots=True)
 class HttpCall:
-    """One request while it is under way: its deadline, and what is known about it when it ends in an exception."""
+    """One request under way: its deadline, and what is known about it if it ends in an exception."""
 
     deadline_seconds: float
     #: Set just before the first byte of the request goes out; while it is False the provider has nothing.
@@ -61,7 +61,7 @@ class HttpCall:
 
 
 def open_session() -> aiohttp.ClientSession:
-    """A session for `exchange`. Make it inside the event loop that uses it."""
+    """A session for `exchange`. Create it in the event loop that uses it."""
     trace = aiohttp.TraceConfig()
     trace.on_request_headers_sent.append(_note_written)
     # No limit of connections: the worker bounds its calls, and waiting here would count as time to connect.
@@ -114,7 +114,7 @@ async def _note_written(
 
 @contextlib.asynccontextmanager
 async def in_time(call: HttpCall) -> AsyncIterator[None]:
-    """Ends the block at the call's deadline, and turns what the network did into one of the `SendError`s."""
+    """End the block at the call's deadline, and turn network errors into one of the `SendError`s."""
     try:
         async with asyncio.timeout(call.deadline_seconds):
             yield
@@ -123,7 +123,6 @@ async def in_time(call: HttpCall) -> AsyncIterator[None]:
 
 
 def _lost(call: HttpCall, error: Exception) -> SendError:
-    """What it means that there is no whole answer."""
     words = "no answer in time" if isinstance(error, TimeoutError) else sms_detail(str(error))
     detail = f"{type(error).__name__}: {words}"
     if call.was_written:

@@ -52,12 +52,12 @@ class ProviderOptions(BaseModel):
 
     @classmethod
     def names(cls) -> dict[str, str]:
-        """Every option, in order, with what to put there."""
+        """Every option, in order, with its description."""
         return {field.alias or name: field.description or "" for name, field in cls.model_fields.items()}
 
     @property
     def missing_for_webhooks(self) -> str | None:
-        """The first option without which no webhook can be believed; None if all are set."""
+        """The first option without which no webhook can be verified; None if all are set."""
         return next((name for name in self.needed_by_webhooks if not getattr(self, name)), None)
 
 
@@ -84,7 +84,7 @@ def _url(value: str) -> str:
 
 
 def whole_number(low: int, high: int) -> BeforeValidator:
-    """For the annotation of a whole number within `low` … `high`."""
+    """Annotation for a whole number from `low` to `high`."""
 
     def read(value: Any) -> Any:
         text = str(value)
@@ -96,7 +96,7 @@ def whole_number(low: int, high: int) -> BeforeValidator:
 
 
 def matching(is_right: Callable[[str], object], meaning: str) -> AfterValidator:
-    """For the annotation of a text that must be `meaning`: "an ASCII domain like example.com"."""
+    """Annotation for a text that must be `meaning`: "an ASCII domain like example.com"."""
 
     def read(value: str) -> str:
         if not is_right(value):

@@ -30,7 +30,7 @@ def mail_detail(text: str, *, recipient: str = "") -> str:
 
 
 def sms_detail(text: str) -> str:
-    """An SMS provider's words: `+15550100123` → `***23`. Under 7 digits stay: error codes must remain readable."""
+    """`+15550100123` → `***23`. Shorter than 7 digits stays: error codes must remain readable."""
     return _capped(_NUMBER.sub(lambda found: "***" + found[0][-2:], _one_line(text)))
 
 

@@ -19,7 +19,7 @@ GROUP = "notifier.providers"
 
 
 def kinds() -> tuple[str, ...]:
-    """Every kind that some installed package offers, sorted. Imports none of them."""
+    """Every kind that an installed package offers, sorted. Imports none of them."""
     return tuple(sorted(_entries()))
 
 
@@ -48,7 +48,7 @@ def provider_class(table: ProviderTable) -> type[Provider]:
 
 
 def channel_of(table: ProviderTable) -> Channel | None:
-    """Of the providers of this kind; None if it is not installed."""
+    """None if the kind is not installed."""
     try:
         return provider_class(table).channel
     except ConfigurationError:
@@ -57,7 +57,7 @@ def channel_of(table: ProviderTable) -> Channel | None:
 
 @dataclass(frozen=True, slots=True)
 class WebhookKind:
-    """A kind of provider that calls webhooks, and who of this kind is configured."""
+    """A kind of provider that calls webhooks, and the configured providers of this kind."""
 
     provider: type[Any]
     webhooks: Sequence[type[Webhook[Any]]]

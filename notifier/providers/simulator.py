@@ -20,8 +20,6 @@ from notifier.providers.base import Outgoing, Receipt, Report
 
 
 class Fate(StrEnum):
-    """What becomes of a simulated message."""
-
     DELIVERED = "delivered"  #: taken, and reported as delivered
     BOUNCED = "bounced"  #: taken, and reported as undelivered
     DEFERRED = "deferred"  #: not taken by the first attempt; then as `delivered`
@@ -48,11 +46,9 @@ class Simulator:
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, str]) -> Self:  # noqa: ARG003 - it has none
-        """See `Provider.from_options`."""
         return cls()
 
     async def send(self, outgoing: Outgoing, *, deadline_seconds: float) -> Receipt:
-        """See `Provider.send`."""
         fate = fate_of(outgoing.to)
         is_first = outgoing.attempt == 1
         match fate:
@@ -69,7 +65,6 @@ class Simulator:
         return Receipt(id_, "simulated: a test key sent it, nothing went out")
 
     async def ask(self, provider_message_id: str, *, deadline_seconds: float) -> Report:
-        """See `Reports.ask`."""
         match = _ID.fullmatch(provider_message_id)
         if match is None:
             return Report(provider_message_id, "simulated: no such message", None)
@@ -79,7 +74,6 @@ class Simulator:
         return Report(provider_message_id, "delivered: simulated", Status.DELIVERED)
 
     async def check(self, *, deadline_seconds: float) -> str:
-        """See `Provider.check`."""
         return "simulated"
 
     async def close(self) -> None:
@@ -87,7 +81,7 @@ class Simulator:
 
 
 def fate_of(to: str) -> Fate:
-    """What becomes of a message to this recipient; everybody who is not in the lists gets theirs."""
+    """A recipient who is in neither list gets `delivered`."""
     address = recipient_identity(to)
     name, _, domain = address.rpartition("@")
     if domain == DOMAIN:

@@ -26,7 +26,7 @@ class SystemResolver(AbstractResolver):
     """
 
     def __init__(self, flags: int = 0) -> None:
-        """`flags`: those of getaddrinfo."""
+        """`flags` of getaddrinfo."""
         self._flags = flags
         self._under_way: dict[tuple[str, int, int], asyncio.Future[_Found]] = {}
 
@@ -71,7 +71,6 @@ class SystemResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """For aiohttp."""
         results = []
         for kind, _, protocol, _, address in await self.look_up(host, port, family):
             text = socket.getnameinfo(address, _NUMBERS)[0] if ":" in str(address[0]) else address[0]

@@ -25,7 +25,6 @@ class DjangoOutbox:
 
     @property
     def alias(self) -> str:
-        """The database's alias."""
         return self.using or str(router.db_for_write(OutboxMessage))
 
     def check(self) -> None:
@@ -46,7 +45,6 @@ class DjangoOutbox:
     def pass_on(
         self, limit: int, pairs: Sequence[Pair], publish: Callable[[Sequence[OutboxRow]], Passed]
     ) -> Passed:
-        """See `notifier.client.relay.Outbox`."""
         with self._mapped():
             if not connections[self.alias].features.has_select_for_update_skip_locked:
                 # SQLite: no transaction may stay open, because nobody else could write.
@@ -56,7 +54,7 @@ class DjangoOutbox:
 
     @contextmanager
     def _mapped(self) -> Iterator[None]:
-        """What may pass by itself as ServiceUnavailable; a missing table is said as what it is."""
+        """Temporary errors become ServiceUnavailable; a missing table is reported as such."""
         try:
             yield
         except (DatabaseError, InterfaceError) as error:

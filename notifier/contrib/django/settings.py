@@ -42,7 +42,6 @@ class DjangoSettings:
         return cls(**given)
 
     def problems(self) -> Iterator[ConfigurationError]:
-        """Everything that is wrong."""
         if not isinstance(self.producer, str) or not _NAME.match(self.producer):
             yield ConfigurationError(
                 'NOTIFIER_PRODUCER must name this service, as NOTIFIER_PRODUCER = "shop": letters, digits, . _ -',

@@ -29,7 +29,7 @@ from notifier.providers.outcomes import (
 
 
 class Stage(StrEnum):
-    """How far the dialogue had come; what an answer means depends on what was asked."""
+    """A step of the dialogue. What an answer means depends on the command it answers."""
 
     CONNECT = "connect"  #: TCP, greeting, EHLO, TLS
     AUTH = "auth"  #: login
@@ -61,8 +61,6 @@ NOT_NOW = Verdict(Outcome.UNAVAILABLE, _LATER, Subject.RECIPIENT)
 
 @dataclass(frozen=True, slots=True)
 class SmtpCodeRow:
-    """One line of the table."""
-
     #: "5.1.1", "5.1.*" and "5.*.*" are compared with the enhanced code, "550" and "5**" with the basic one.
     code: str
     meaning: str
@@ -74,7 +72,6 @@ class SmtpCodeRow:
     words: str = ""
 
     def fits(self, stage: Stage, basic: str, enhanced: str, text: str) -> bool:
-        """Whether this row says what that answer means."""
         return (
             (not self.stages or stage in self.stages)
             and (_matches(self.code, enhanced) if "." in self.code else _matches(self.code, basic))

@@ -35,8 +35,6 @@ _ENHANCED_CODE = re.compile(r"([245])\.\d{1,3}\.\d{1,3}(?![\d.])")
 
 @dataclass(frozen=True, slots=True)
 class SmtpReply:
-    """A server's reply, read."""
-
     #: Three digits; anything else means that it does not speak SMTP.
     basic: str
     #: RFC 3463, or empty where the server gives none or one that contradicts the basic code.
@@ -51,7 +49,7 @@ class SmtpReply:
 
 
 def read_answer(basic: int, text: str) -> SmtpReply:
-    """Take a reply apart. `text` may have several lines; each may repeat the enhanced code."""
+    """Parse a reply. `text` may have several lines; each may repeat the enhanced code."""
     found = _ENHANCED_CODE.match(text)
     if not found or found[1] != str(basic)[:1]:
         return SmtpReply(str(basic), "", text)
@@ -108,7 +106,7 @@ def judge(stage: Stage, answer: SmtpReply, *, recipient: str = "", ours: Collect
 
 
 def _of_servers(stage: Stage, answer: SmtpReply, recipient: str, ours: Collection[str]) -> Verdict:
-    """What the server says, or what it repeats of another one."""
+    """What the server says, or what it repeats of another server."""
     repeated = _REPEATED.search(answer.text)
     if repeated is None:
         return _at_stage(stage, _about_whom(stage, answer, recipient, ours))
@@ -121,12 +119,12 @@ def _of_servers(stage: Stage, answer: SmtpReply, recipient: str, ours: Collectio
 
 
 def _at_stage(stage: Stage, verdict: Verdict) -> Verdict:
-    """A relay refuses one domain in the words in which it refuses an account; which it took, once it took MAIL."""
+    """A relay refuses one domain in the words in which it refuses an account, which it accepted at MAIL."""
     return REFUSED_HERE if stage in LATE and verdict.subject is Subject.ACCOUNT else verdict
 
 
 def _weighed(verdict: Verdict, text: str, recipient: str, ours: Collection[str]) -> Verdict:
-    """The same, if nothing in the text speaks against "there is nobody"."""
+    """The same verdict, unless the text contradicts "no such mailbox"."""
     kinds = kinds_in(text)
     if Kind.SENDER in kinds:
         return SENDER_REFUSED_HERE
@@ -143,7 +141,7 @@ def _stage_of(repeated: re.Match[str]) -> Stage:
 
 
 def _inner(answer: SmtpReply, repeated: re.Match[str]) -> SmtpReply:
-    """What the other server said, in the class of the answer that repeats it."""
+    """What the other server said, with the first digit of the answer that repeats it."""
     class_, basic, enhanced = answer.basic[0], repeated["basic"], repeated["enhanced"] or ""
     if enhanced[:1] not in ("", basic[0]):
         enhanced = ""
@@ -152,7 +150,7 @@ def _inner(answer: SmtpReply, repeated: re.Match[str]) -> SmtpReply:
 
 
 def _about_whom(stage: Stage, answer: SmtpReply, recipient: str, ours: Collection[str]) -> Verdict:
-    """The table's verdict, corrected by whom the text names."""
+    """The table's verdict, corrected by whose address the text names."""
     fits = (row.verdict for row in TABLE if row.fits(stage, answer.basic, answer.enhanced, answer.text))
     verdict = next(fits, UNAVAILABLE)
     named = _named(answer.text, recipient, ours)
@@ -167,7 +165,7 @@ def _about_whom(stage: Stage, answer: SmtpReply, recipient: str, ours: Collectio
 
 
 def _is_about_somebody(verdict: Verdict) -> bool:
-    """Whether it is a refusal for good, and not of what the mail says."""
+    """Whether it is a permanent refusal, and not because of the content."""
     if verdict.outcome is Outcome.REJECTED:
         return verdict.reason is not Reason.CONTENT_REFUSED
     return verdict.subject is Subject.ACCOUNT
@@ -191,13 +189,13 @@ def _named(text: str, recipient: str, ours: Collection[str]) -> _Named:
 
 
 def _rewritten(address: str) -> tuple[str, str]:
-    """What forwarders make of it: "shop=example.com@…", "SRS0=…=example.com=shop@…"."""
+    """How forwarders rewrite it: "shop=example.com@…", "SRS0=…=example.com=shop@…"."""
     local, _, domain = address.rpartition("@")
     return f"{local}={domain}", f"{domain}={local}@"
 
 
 def _names_our_domain(text: str, recipient: str, ours: Collection[str]) -> bool:
-    """Whether it names a domain of ours that is not the recipient's too."""
+    """Whether it names a domain of ours that is not also the recipient's."""
     domains = {address.rpartition("@")[2].lower() for address in ours} - {recipient.rpartition("@")[2].lower(), ""}
     if not recipient or not domains:
         return False
@@ -207,7 +205,7 @@ def _names_our_domain(text: str, recipient: str, ours: Collection[str]) -> bool:
 
 
 def _of_another_server(verdict: Verdict) -> Verdict:
-    """What the recipient's server said to the one that we talk to: it knows nothing of our account there."""
+    """The recipient's server answered ours; it knows nothing of our account there."""
     match verdict.subject:
         case Subject.ACCOUNT:
             return DESTINATION_REFUSED
@@ -234,7 +232,7 @@ _QUEUE_IDS = (
 
 
 def queue_id(text: str) -> str:
-    """The server's own id of a message that it took, from the text of its 250; where it names none, its words."""
+    """The server's id of a message that it took, from the text of its 250; without one, the text itself."""
     words = read_answer(250, text).text.strip()
     for pattern in _QUEUE_IDS:
         found = pattern.search(words)

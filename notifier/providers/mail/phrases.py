@@ -175,16 +175,16 @@ _MAX_READ = 2000
 
 
 def kinds_in(text: str) -> frozenset[Kind]:
-    """What the words of an answer are about; nothing if it says nothing that we know."""
+    """What the text is about; empty if no known phrase is in it."""
     words = " ".join(_NAME.sub(" ", text[:_MAX_READ]).split())
     return frozenset(kind for kind, pattern in TABLE.items() if pattern.search(words))
 
 
 def is_about_sender(text: str) -> bool:
-    """Whether it speaks of the one who sent the mail, whatever it says of them."""
+    """Whether it mentions the sender of the mail at all."""
     return _ABOUT_SENDER.search(_NAME.sub(" ", text[:_MAX_READ])) is not None
 
 
 def is_temporary(text: str) -> bool:
-    """Whether it says that it may be otherwise later."""
+    """Whether it says that this may change later."""
     return _TEMPORARY.search(text[:_MAX_READ]) is not None

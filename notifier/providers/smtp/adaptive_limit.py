@@ -27,7 +27,7 @@ _FEWEST = 40
 
 
 class AdaptiveLimit:
-    """The limit of one pool. Told of each mail, and of each connection that the server did not take."""
+    """The limit of one pool."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -46,7 +46,7 @@ class AdaptiveLimit:
         self._rests_until = 0.0
 
     def took(self, seconds: float, *, at: float, is_wanted: bool) -> None:
-        """A mail took so long. `at`: now, on a clock that never goes back; `is_wanted`: another one waits."""
+        """A mail took `seconds`. `at`: now, on a monotonic clock; `is_wanted`: another mail waits."""
         if self._stale:
             self._stale -= 1
             return
@@ -81,7 +81,7 @@ class AdaptiveLimit:
             self._change(min(self._most, self.now + max(1, int(self.now * self._step))))
 
     def _settle(self, limit: int, until: float) -> None:
-        """No more than `limit` until then."""
+        """Keep to `limit` until then."""
         self._before = self._usual = None
         self._rests_until = until
         self._change(limit)

@@ -68,7 +68,7 @@ async def _open(options: SmtpOptions, names: SystemResolver) -> socket.socket:
 
 
 def describe(smtp: aiosmtplib.SMTP, options: SmtpOptions) -> str:
-    """What connecting came to, for people."""
+    """ "mail.example.com answered 220, STARTTLS, authenticated"."""
     encrypted = smtp.get_transport_info("sslcontext") is not None
     by_starttls = "STARTTLS" if encrypted else "not encrypted"
     how = "TLS" if options.url.encryption is Encryption.IMPLICIT else by_starttls
@@ -77,7 +77,7 @@ def describe(smtp: aiosmtplib.SMTP, options: SmtpOptions) -> str:
 
 
 def failed_to_connect(options: SmtpOptions, error: Exception) -> SendError:
-    """What an error of `connect` means. Never a refusal: the message waits until a connection works."""
+    """What an error of `connect` means. Never a refusal: the message waits for a working connection."""
     if isinstance(error, aiosmtplib.SMTPResponseException):
         stage = Stage.AUTH if isinstance(error, aiosmtplib.SMTPAuthenticationError) else Stage.CONNECT
         answer = read_answer(error.code, error.message)

@@ -29,7 +29,7 @@ _PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^
 
 
 def clean(text: str) -> str:
-    """One line without control characters, as it will be read back: a CR or LF becomes a space, never a header."""
+    """One line without control characters: CR or LF becomes a space, and never starts a header."""
     return UNSAFE.sub(" ", text).strip()
 
 
@@ -88,7 +88,7 @@ def _phrase(name: str, used: int) -> str:
 
 
 def _fold(value: str, used: int) -> str | None:
-    """Break `value` at single spaces, or None where it has a word too long for a line."""
+    """Break `value` at single spaces; None if a word is too long for a line."""
     words = value.split(" ")
     if max(map(len, words)) >= _LINE - 1:
         return None
@@ -105,7 +105,7 @@ def _fold(value: str, used: int) -> str | None:
 
 
 def _encoded(value: str, used: int) -> str:
-    """Encoded words that decode to exactly `value`: white space between two of them does not count."""
+    """Encoded words that decode to exactly `value`: white space between two of them is ignored."""
     data = value.encode("utf-8")
     # Q costs three characters for each byte outside of its set, B four for each three bytes.
     q_length = sum(map(len, map(_Q.__getitem__, data)))
@@ -123,7 +123,7 @@ def _b(data: bytes) -> str:
 
 
 def _chunks(value: str, used: int, encode: Callable[[bytes], str], room: float) -> Iterator[bytes]:
-    """Cut between characters, never within one: each encoded word must be valid by itself (RFC 2047 section 5)."""
+    """Cut between characters: each encoded word must be valid by itself (RFC 2047 section 5)."""
     limit = _word_limit(used, room)
     whole = value.encode("utf-8")
     if (len(encode(whole)) if room == 1.0 else len(whole)) <= limit:

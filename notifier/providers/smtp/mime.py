@@ -44,15 +44,12 @@ class Mail:
 
 @dataclass(frozen=True, slots=True)
 class Correspondents:
-    """Who writes to whom."""
-
     sender: Mailbox
     to: Mailbox
     reply_to: Mailbox | None = None
 
     @property
     def needs_smtputf8(self) -> bool:
-        """Whether only a server with SMTPUTF8 can take a mail between them."""
         everyone = (self.sender, self.to, self.reply_to)
         return any(mailbox.needs_smtputf8 for mailbox in everyone if mailbox)
 
@@ -82,7 +79,7 @@ def compose(outgoing: Outgoing, who: Correspondents, *, domain: str, date: datet
 
 @lru_cache(maxsize=16)
 def _date(timestamp: int) -> str:
-    """Hundreds of mails have the same second, and writing it takes as long as all other headers."""
+    """Cached: many mails share a second, and writing the date takes as long as all other headers."""
     return format_datetime(datetime.fromtimestamp(timestamp, UTC))
 
 
@@ -127,7 +124,7 @@ def _body(outgoing: Outgoing) -> bytes:
 
 
 def _mixed(outgoing: Outgoing) -> bytes:
-    """The body, and the files behind it."""
+    """The body, then the files."""
     # As above; the letter keeps it apart from the boundary of the alternatives inside.
     boundary = b"=_m" + outgoing.notification_id.hex.encode("ascii")
     parts = [b'Content-Type: multipart/mixed;\r\n boundary="' + boundary + b'"\r\n\r\n']
@@ -161,7 +158,7 @@ def _part(subtype: bytes, text: str) -> bytes:
 
 
 def canonical(text: str) -> str:
-    """The text as the recipient will read it: CRLF at the end of every line, the last one included."""
+    """CRLF at the end of every line, the last one included."""
     lines = _NEWLINES.sub("\r\n", text) if "\r" in text else text.replace("\n", "\r\n")
     return lines if lines.endswith("\r\n") else lines + "\r\n"
 

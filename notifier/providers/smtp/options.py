@@ -24,8 +24,6 @@ _URL_SHAPE = "smtp://user:password@host:587 or smtps://user:password@host:465"
 
 
 class Encryption(StrEnum):
-    """How the connection is encrypted."""
-
     IMPLICIT = "implicit"  #: TLS from the first byte (smtps)
     REQUIRED = "required"  #: STARTTLS, or no mail
     OPPORTUNISTIC = "opportunistic"  #: STARTTLS where the server offers it
@@ -90,8 +88,6 @@ def _own_name() -> str:
 
 
 class SmtpOptions(ProviderOptions):
-    """Everything that an `SmtpProvider` needs to know."""
-
     url: Annotated[ServerUrl, BeforeValidator(ServerUrl.read)] = Field(repr=False, description=_URL_SHAPE)
     #: Certificates of those who may vouch for the server; None: the system's.
     ca_file: ExistingFile | None = None
@@ -119,7 +115,6 @@ class SmtpOptions(ProviderOptions):
 
     @cached_property
     def tls(self) -> ssl.SSLContext:
-        """What encrypts the connections."""
         context = ssl.create_default_context(cafile=self.ca_file)
         if not self.verify:
             context.check_hostname = False

@@ -32,7 +32,7 @@ class PoolClosed(Exception):
 
 
 class SmtpConnection:
-    """One open connection, and what the pool has to know about it."""
+    """One open connection, and what the pool needs to know about it."""
 
     def __init__(self, smtp: aiosmtplib.SMTP, now: float) -> None:
         #: What the server offers, in lower case, with its words.
@@ -51,7 +51,7 @@ class SmtpConnection:
 
     @property
     def is_reused(self) -> bool:
-        """Whether it has rested in the pool: the server may have closed it meanwhile."""
+        """Whether it has been idle in the pool: the server may have closed it."""
         return self.messages > 1
 
     def abort(self) -> None:
@@ -77,7 +77,7 @@ class SmtpConnection:
         self.needs_reset = False
 
     async def quit(self) -> None:
-        """Say QUIT, wait a moment for the answer, and close it."""
+        """Send QUIT, wait briefly for the answer, and close."""
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 await self.dialogue.ask(b"QUIT")
@@ -87,7 +87,7 @@ class SmtpConnection:
             self.abort()
 
     def retire(self) -> None:
-        """Say QUIT and close without waiting for the answer, as Postfix does (smtp_skip_quit_response)."""
+        """Send QUIT and close without waiting for the answer, as Postfix does (smtp_skip_quit_response)."""
         if not self.transport.is_closing():
             self.transport.write(b"QUIT\r\n")
         self.transport.close()
@@ -196,7 +196,7 @@ class Pool:
                 self._at_work += 1
 
     async def close(self) -> None:
-        """Close every connection: idle ones politely, those at work at once."""
+        """Close every connection: idle ones with QUIT, busy ones at once."""
         self._closed = True
         self._stop_pruning()
         for connection in list(self._busy):
@@ -234,7 +234,7 @@ class Pool:
         )
 
     async def _answers(self, connection: SmtpConnection) -> bool:
-        """Whether it is still there, and ready for the next MAIL. A dead one is dropped without a word."""
+        """Whether it is alive and ready for the next MAIL. A dead one is dropped."""
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 await connection.settle()
@@ -267,7 +267,7 @@ class Pool:
             self._pruning = None
 
     def _prune(self) -> None:
-        """Close what grew too old at rest: it would only take a place at the server."""
+        """Close connections that grew too old while idle: they take a place at the server."""
         self._pruning = None
         now = self._now()
         worn = [connection for connection in self._idle if self._is_worn(connection, now)]
@@ -284,7 +284,7 @@ class Pool:
 
 
 def _may_mean_too_many(error: Exception) -> bool:
-    """Whether a server that has enough connections of ours may have said so: with a 4xx, or by hanging up."""
+    """Whether the server may have refused because we have too many connections: 4xx, or hanging up."""
     if isinstance(error, aiosmtplib.SMTPResponseException):
         return 400 <= error.code < 500
     return isinstance(error, OSError)

@@ -19,15 +19,13 @@ _MAX_WORDS = 500
 
 
 class Reply(NamedTuple):
-    """A server's answer."""
-
     code: int
     #: Its lines without the codes, joined by line feeds.
     text: str
 
 
 class Garbled(Exception):
-    """What came is no SMTP. The text is what came."""
+    """What came is not SMTP. The text is what came."""
 
 
 class Lost(ConnectionError):
@@ -35,7 +33,7 @@ class Lost(ConnectionError):
 
 
 class Dialogue(asyncio.Protocol):
-    """One connection's. Used by one task at a time."""
+    """The protocol of one connection. Used by one task at a time."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         #: Replies that are still to be read.
@@ -51,7 +49,7 @@ class Dialogue(asyncio.Protocol):
 
     @property
     def is_usable(self) -> bool:
-        """Whether the next command may go out: the connection is open, and nothing was said that nobody asked."""
+        """Whether the next command may be sent: the connection is open, with no unexpected reply."""
         is_open = not (self._is_lost or self._is_garbled or self._transport.is_closing())
         return is_open and len(self._came) <= self.outstanding
 
@@ -88,7 +86,7 @@ class Dialogue(asyncio.Protocol):
         return found
 
     async def ask(self, command: bytes) -> Reply:
-        """Send one command and read its reply, after those that are still outstanding; errors as both."""
+        """Send one command and read its reply, after the outstanding ones. Raises as `write` and `reply`."""
         self.write(command + b"\r\n")
         while self.outstanding > 1:
             await self.reply()
@@ -97,7 +95,6 @@ class Dialogue(asyncio.Protocol):
     # What the event loop calls.
 
     def data_received(self, data: bytes) -> None:
-        """Take replies apart."""
         self._input += data
         while not self._is_garbled and (end := self._input.find(b"\n")) >= 0:
             line = bytes(self._input[:end])
@@ -109,7 +106,6 @@ class Dialogue(asyncio.Protocol):
             self._refuse("a line longer than any reply")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Whoever waits, waits in vain."""
         self._is_lost = True
         self._take(Lost())
 
@@ -127,7 +123,7 @@ class Dialogue(asyncio.Protocol):
             self._take(Reply(int(code), "\n".join(lines)))
 
     def _refuse(self, what: str) -> None:
-        """Whatever else comes is not even looked at."""
+        """Nothing that comes after this is read."""
         self._is_garbled = True
         self._take(Garbled(what[:_MAX_WORDS]))
 

@@ -31,8 +31,6 @@ _parse_ours = lru_cache(maxsize=256)(parse_mailbox)
 
 
 class SmtpProvider:
-    """Kind `smtp`."""
-
     channel = Channel.EMAIL
     options_model = SmtpOptions
 
@@ -49,11 +47,9 @@ class SmtpProvider:
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, str]) -> Self:
-        """See `Provider.from_options` and `SmtpOptions`."""
         return cls(name, SmtpOptions.read(name, options))
 
     async def send(self, outgoing: Outgoing, *, deadline_seconds: float) -> Receipt:
-        """See `Provider.send`."""
         transaction = Transaction(self._compose(outgoing))
         try:
             async with asyncio.timeout(deadline_seconds):
@@ -64,7 +60,6 @@ class SmtpProvider:
             raise UNAVAILABLE.error("this provider is being closed") from None
 
     async def check(self, *, deadline_seconds: float) -> str:
-        """See `Provider.check`: "mail.example.com answered 220, STARTTLS, authenticated"."""
         try:
             async with asyncio.timeout(deadline_seconds):
                 return await self._greet()
@@ -75,7 +70,6 @@ class SmtpProvider:
             raise failed_to_connect(self._options, error) from error
 
     async def close(self) -> None:
-        """See `Provider.close`."""
         await self._pool.close()
 
     def _compose(self, outgoing: Outgoing) -> Mail:

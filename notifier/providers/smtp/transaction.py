@@ -19,11 +19,11 @@ _CLOSING = 421
 
 
 class StaleConnection(Exception):
-    """A connection that had rested in the pool turned out dead at MAIL FROM. Nothing was sent; use a fresh one."""
+    """An idle connection of the pool turned out dead at MAIL FROM. Nothing was sent; use a fresh one."""
 
 
 class Transaction:
-    """Remembers how far it came, so that whoever cuts it short can tell what that means."""
+    """Remembers how far it got, so that a timeout can be interpreted."""
 
     def __init__(self, mail: Mail) -> None:
         self._mail = mail
@@ -53,7 +53,7 @@ class Transaction:
         return await self._body(connection)
 
     def timed_out(self, deadline_seconds: float) -> SendError:
-        """What it means that the deadline ended it here."""
+        """What a deadline that ends at this point means."""
         within = f"within {deadline_seconds:g} s"
         if self._stage is None:
             return UNAVAILABLE.error(f"no free or new connection {within}")
@@ -137,7 +137,7 @@ class Transaction:
 
 
 def _dot_stuffed(content: bytes) -> bytes:
-    """RFC 5321 section 4.5.2, and the final dot. `content` has CRLF at the end of every line."""
+    """RFC 5321 section 4.5.2, with the final dot. Every line of `content` ends with CRLF."""
     if b"\n." in content:
         content = content.replace(b"\n.", b"\n..")
     return content + b".\r\n"

@@ -29,19 +29,19 @@ _MAX_PAGES = 10
 
 @dataclass(frozen=True, slots=True)
 class LookupWindow:
-    """When the message of an attempt may have been made."""
+    """When the message of an attempt may have been created."""
 
     opens_at: datetime
     closes_at: datetime
 
     @property
     def days(self) -> tuple[date, ...]:
-        """The days in UTC that it touches: two near midnight."""
+        """The UTC days that it touches: two near midnight."""
         return tuple(sorted({self.opens_at.date(), self.closes_at.date()}))
 
 
 def window_of(sought: Sought, deadline_seconds: float) -> LookupWindow:
-    """From just before the call to a minute after its end: if that is unknown, after its deadline."""
+    """From just before the call to a minute after its end, or after its deadline if the end is unknown."""
     ended_at = sought.finished_at or sought.started_at + timedelta(seconds=deadline_seconds)
     return LookupWindow(sought.started_at - _BEFORE, ended_at + _AFTER)
 
@@ -86,7 +86,7 @@ def _fits(message: Any, sought: Sought, window: LookupWindow) -> bool:
 
 
 def _comparable(body: str) -> str:
-    """White space at the ends and the kind of line breaks are not worth sending a second SMS for."""
+    """Differences in outer white space and line breaks are not worth a second SMS."""
     return body.replace("\r\n", "\n").strip().removeprefix(_TRIAL)
 
 

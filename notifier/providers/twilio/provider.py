@@ -34,8 +34,6 @@ _SERVICE = re.compile(r"MG[0-9a-fA-F]{32}")
 
 
 class TwilioProvider:
-    """Kind `twilio`."""
-
     channel = Channel.SMS
     #: See `base.id_space`.
     id_space = ID_SPACE
@@ -50,11 +48,9 @@ class TwilioProvider:
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, str]) -> Self:
-        """See `Provider.from_options` and `TwilioOptions`."""
         return cls(name, TwilioOptions.read(name, options))
 
     async def send(self, outgoing: Outgoing, *, deadline_seconds: float) -> Receipt:
-        """See `Provider.send`."""
         words = self._words(outgoing)
         with calling(deadline_seconds) as call:
             message = await self._ask(call, lambda client: client.messages.create_async(**words))
@@ -82,11 +78,9 @@ class TwilioProvider:
 
     @property
     def has_webhook(self) -> bool:
-        """See `CallsBack`."""
         return self._options.missing_for_webhooks is None
 
     async def ask(self, provider_message_id: str, *, deadline_seconds: float) -> Report:
-        """See `Reports.ask`."""
         try:
             with calling(deadline_seconds) as call:
                 message = await self._ask(call, lambda client: client.messages(provider_message_id).fetch_async())
@@ -96,20 +90,17 @@ class TwilioProvider:
         return report_of(provider_message_id, str(message.status), code, occurred_at=message.date_updated)
 
     async def check(self, *, deadline_seconds: float) -> str:
-        """See `Provider.check`: "account AC012345… is active"."""
         sid = self._options.account_sid
         with calling(deadline_seconds) as call:
             account = await self._ask(call, lambda client: client.api.v2010.accounts(sid).fetch_async())
         return f"account {sid[:8]}… is {account.status}"
 
     async def close(self) -> None:
-        """See `Provider.close`."""
         http, self._http, self._client = self._http, None, None
         if http is not None:
             await http.close()
 
     def _words(self, outgoing: Outgoing) -> dict[str, Any]:
-        """The arguments of Twilio's `messages.create`."""
         words: dict[str, Any] = {
             "to": outgoing.to,
             "body": outgoing.text,
@@ -153,14 +144,13 @@ class TwilioProvider:
 
 
 def _cannot_tell(error: SendError) -> Unavailable:
-    """Whatever happened to a question, nothing is known by it; only whose fault it is stays."""
+    """A failed question tells nothing about the message; only whose fault it was is kept."""
     reason = Reason.PROVIDER_ACCOUNT if error.reason is Reason.PROVIDER_ACCOUNT else Reason.PROVIDER_UNAVAILABLE
     wait: float | None = getattr(error, "retry_after_seconds", None)
     return Unavailable(error.detail, code=error.code, reason=reason, retry_after_seconds=wait)
 
 
 def _refused(call: HttpCall) -> SendError:
-    """What an answer other than 2xx means."""
     status, (code, words) = call.status or 0, _read_error(call.body or "")
     verdict = judge(status, code)
     return verdict.error(

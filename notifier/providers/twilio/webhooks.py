@@ -73,7 +73,6 @@ class _TwilioWebhook(Webhook[TwilioOptions]):
         self.form = read_form(request.body) or Form()
 
     def is_signed_by(self, options: TwilioOptions) -> bool:
-        """See `Webhook.is_signed_by`."""
         signature = self.request.headers.get(_SIGNATURE_HEADER, "")
         if not signature or not options.public_url or self.form.get("AccountSid") != options.account_sid:
             return False
@@ -82,32 +81,28 @@ class _TwilioWebhook(Webhook[TwilioOptions]):
 
 
 class InboundText(_TwilioWebhook):
-    """Somebody wrote to one of our numbers. Of what they say only a keyword counts."""
+    """Somebody wrote to one of our numbers. Only keywords count."""
 
     path = "inbound"
     #: "Nothing to say": Twilio's own keywords answer for us.
     answer = ('<?xml version="1.0" encoding="UTF-8"?><Response/>', "text/xml")
 
     def wishes(self) -> Sequence[InboundWish]:
-        """See `Webhook.wishes`."""
         wish = read_wish(self.form)
         senders = frozenset({self.form.get("To", ""), self.form.get("MessagingServiceSid", "")} - {""})
         return [InboundWish(wish, self.form.get("From", ""), senders)] if wish else []
 
 
 class TwilioStatusCallback(_TwilioWebhook):
-    """How a message of ours stands."""
-
     path = "{notification:uuid}/{attempt}"
 
     def reports(self) -> Sequence[AttemptReport]:
-        """See `Webhook.reports`."""
         report, names = read_callback(self.form), self.request.parameters
         return [AttemptReport(names["notification"], names["attempt"], report)] if report else []
 
 
 def read_form(body: bytes) -> Form | None:
-    """The fields of a form, in their order, empty ones included; None if it is none."""
+    """The fields of a form, in order, empty ones included; None if it is not a form."""
     try:
         fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError:
@@ -131,7 +126,7 @@ def is_signed(token: str, url: str, form: Form, signature: str) -> bool:
 
 
 def read_callback(form: Form) -> Report | None:
-    """The report in the form of a status callback; None if there is none in it."""
+    """None if the form holds no report."""
     sid = form.get("MessageSid") or form.get("SmsSid") or ""
     word = form.get("MessageStatus") or form.get("SmsStatus") or ""
     if not word or not _SID.fullmatch(sid):
@@ -142,7 +137,6 @@ def read_callback(form: Form) -> Report | None:
 
 
 def report_of(sid: str, word: str, code: str | None, *, occurred_at: datetime | None = None) -> Report:
-    """What a status and an error code of Twilio's say about a message."""
     known = code if code is not None and _CODE.fullmatch(code) and code != "0" else None
     return sms.report_of(sid, word, STATUSES, TABLE, known, occurred_at)
 

@@ -17,8 +17,6 @@ _IS_METHOD = matching(METHODS.__contains__, f"one of {', '.join(METHODS)}")
 
 
 class VonageOptions(ProviderOptions):
-    """Everything that a `VonageProvider` needs to know."""
-
     needed_by_webhooks = ("public_url", "signature_secret")
 
     api_key: str = Field(description="the API key of the account, from Vonage's dashboard")

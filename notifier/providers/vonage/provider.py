@@ -36,8 +36,6 @@ from notifier.providers.vonage.webhooks import ID_SPACE, DeliveryReceipt
 
 
 class VonageProvider:
-    """Kind `vonage`."""
-
     channel = Channel.SMS
     #: See `base.id_space`.
     id_space = ID_SPACE
@@ -51,18 +49,15 @@ class VonageProvider:
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, str]) -> Self:
-        """See `Provider.from_options` and `VonageOptions`."""
         return cls(name, VonageOptions.read(name, options))
 
     async def send(self, outgoing: Outgoing, *, deadline_seconds: float) -> Receipt:
-        """See `Provider.send`."""
         form = self._form(outgoing)
         call = await self._ask("POST", "/sms/json", deadline_seconds, data=form)
         return read_receipt(call.body or "")
 
     @property
     def has_webhook(self) -> bool:
-        """See `CallsBack`."""
         return self._options.missing_for_webhooks is None
 
     async def check(self, *, deadline_seconds: float) -> str:
@@ -78,7 +73,6 @@ class VonageProvider:
         return f"account {key[:4]}… has a balance of {balance:.2f} EUR"
 
     async def close(self) -> None:
-        """See `Provider.close`."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -140,7 +134,7 @@ class VonageProvider:
 
 
 def _http_error(call: HttpCall) -> SendError:
-    """What an answer other than 2xx means. The API itself gives none to a send; a proxy or a wrong address may."""
+    """The API itself never answers a send with another status than 2xx; a proxy or a wrong address may."""
     status = call.status or 0
     wait = retry_after(call.headers or {})
     return judge_status(status).error(f"HTTP {status}", code=str(status), retry_after_seconds=wait)

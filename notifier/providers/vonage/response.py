@@ -29,12 +29,10 @@ class VonagePart:
 
     @property
     def is_accepted(self) -> bool:
-        """Vonage has queued it."""
         return self.status == ACCEPTED
 
     @property
     def verdict(self) -> Verdict:
-        """What it means that it was not."""
         return judge(self.status, self.words)
 
 

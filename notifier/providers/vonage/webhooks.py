@@ -50,7 +50,7 @@ _SECONDS = re.compile(r"[0-9]{1,11}")
 
 
 class DeliveryReceipt(Webhook[VonageOptions]):
-    """How a part of a message of ours ended."""
+    """How a part of a message ended."""
 
     path = "{notification:uuid}/{attempt}/{parts}"
 
@@ -59,18 +59,15 @@ class DeliveryReceipt(Webhook[VonageOptions]):
         self.fields = read_fields(request.body, request.headers.get("content-type", "")) or {}
 
     def is_signed_by(self, options: VonageOptions) -> bool:
-        """See `Webhook.is_signed_by`."""
         secret = options.signature_secret
         if not secret or self.fields.get("api-key") != options.api_key:
             return False
         return is_signed(secret, options.signature_method, self.fields)
 
     def is_fresh(self, clock: Callable[[], datetime]) -> bool:
-        """See `Webhook.is_fresh`."""
         return is_fresh(self.fields, clock())
 
     def reports(self) -> Sequence[AttemptReport]:
-        """See `Webhook.reports`."""
         report, names = read_receipt(self.fields), self.request.parameters
         # The address is not part of what is signed, and this repeats it.
         if report is None or self.fields.get("client-ref") != str(names["notification"]):
@@ -79,7 +76,7 @@ class DeliveryReceipt(Webhook[VonageOptions]):
 
 
 def read_fields(body: bytes, content_type: str) -> dict[str, str] | None:
-    """The fields of a receipt; None if they cannot be read."""
+    """None if they cannot be read."""
     try:
         if "json" in content_type:
             return _flat(json.loads(body))
@@ -89,7 +86,7 @@ def read_fields(body: bytes, content_type: str) -> dict[str, str] | None:
 
 
 def _flat(content: Any) -> dict[str, str] | None:
-    """One object of plain values; a number as it was written counts as its text."""
+    """One object of plain values, as texts."""
     if not isinstance(content, dict) or len(content) > _MAX_FIELDS:
         return None
     if any(isinstance(value, dict | list | bool | float) for value in content.values()):
@@ -98,7 +95,7 @@ def _flat(content: Any) -> dict[str, str] | None:
 
 
 def is_signed(secret: str, method: str, fields: Mapping[str, str]) -> bool:
-    """Whether `sig` is what the holder of the secret makes of the other fields."""
+    """Whether `sig` is the signature of the other fields under this secret."""
     given = fields.get("sig", "").lower().encode(errors="replace")
     return hmac.compare_digest(given, sign(secret, method, fields).encode())
 
@@ -113,7 +110,7 @@ def is_fresh(fields: Mapping[str, str], now: datetime) -> bool:
 
 
 def sign(secret: str, method: str, fields: Mapping[str, str]) -> str:
-    """The `sig` of these fields, in lower case. What is in `sig` already does not count."""
+    """The `sig` of these fields, in lower case, ignoring a `sig` among them."""
     signed = "".join(
         f"&{name}={fields[name].replace('&', '_').replace('=', '_')}" for name in sorted(fields) if name != "sig"
     )
@@ -124,7 +121,7 @@ def sign(secret: str, method: str, fields: Mapping[str, str]) -> str:
 
 
 def read_receipt(fields: Mapping[str, str]) -> Report | None:
-    """The report in a delivery receipt; None if there is none in it."""
+    """None if the fields hold no report."""
     id_, word = fields.get("messageId", ""), fields.get("status", "")
     if not word or not _ID.fullmatch(id_):
         return None
