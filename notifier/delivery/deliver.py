@@ -152,7 +152,7 @@ class Deliverer:
             self._prepare(delivery, files)
         prepared = [delivery for delivery in deliveries if delivery.result is None]
         self._router.route(prepared)
-        self._end([delivery for delivery in deliveries if delivery.result is not None], task)
+        _write([delivery for delivery in deliveries if delivery.result is not None], self._ledger.finish, task)
         going = [delivery for delivery in prepared if delivery.result is None]
         while going:
             going = self._attempt(going, task)
@@ -190,7 +190,7 @@ class Deliverer:
         permitted, later = self._caller.permits(deliveries)
         for delivery, wait_seconds in later:
             delivery.result = self._results.rate_limited(delivery.claim, wait_seconds)
-        self._end([delivery for delivery, _ in later], task)
+        _write([delivery for delivery, _ in later], self._ledger.finish, task)
         return permitted
 
     def _start(self, deliveries: Sequence[Delivery], task: _Task) -> list[Delivery]:
@@ -232,9 +232,6 @@ class Deliverer:
         for delivery in deliveries:
             delivery.result = self._results.not_called(delivery, fault)
         _write(deliveries, self._ledger.give_back, task)
-
-    def _end(self, deliveries: Sequence[Delivery], task: _Task) -> None:
-        _write(deliveries, self._ledger.finish, task)
 
     def _start_by(self, task: _Task) -> float:
         """The last moment to start a call."""

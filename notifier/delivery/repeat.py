@@ -9,17 +9,10 @@ from threading import Event
 from typing import TypeVar
 
 from notifier.domain.errors import ServiceUnavailable
+from notifier.runtime.backoff import pause_seconds
 from notifier.store.engine import unprepared
 
-#: Pauses between tries while the database is away; the last one repeats. Seconds.
-PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
-
 T = TypeVar("T")
-
-
-def pause(tries: int) -> None:
-    """Sleep after try number `tries`, from 0."""
-    time.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
 
 
 def until_answered(work: Callable[[bool], T], *, gives_up_at: float, stop: Event | None = None) -> T:
@@ -41,7 +34,7 @@ def until_answered(work: Callable[[bool], T], *, gives_up_at: float, stop: Event
 
 
 def _ends_meanwhile(tries: int, stop: Event | None) -> bool:
-    if stop is None:
-        pause(tries)
-        return False
-    return stop.wait(PAUSES[min(tries, len(PAUSES) - 1)])
+    if stop is not None:
+        return stop.wait(pause_seconds(tries))
+    time.sleep(pause_seconds(tries))
+    return False

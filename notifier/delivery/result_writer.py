@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from notifier.config.logs import log, log_failure
-from notifier.delivery.repeat import pause
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.statuses import Outcome, Reason
+from notifier.runtime.backoff import pause_seconds
 from notifier.store.engine import is_about_statement, unprepared
 from notifier.store.records import DeliveryResult
 
@@ -48,7 +48,7 @@ class ResultWriter:
         gives_up_at = time.monotonic() + WRITE_DEADLINE_SECONDS
         tries = 0
         while self._left and time.monotonic() < gives_up_at:
-            pause(tries)
+            time.sleep(pause_seconds(tries))
             tries += 1
             self._try_again()
         for _, result in self._left:

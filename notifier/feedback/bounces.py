@@ -221,7 +221,7 @@ class Bounces:
 
     def _scope(self, found: Reported) -> str:
         """The category of the mail, or else its sender identity."""
-        template = template_of(found, self._renderer)
+        template = template_of(found.channel, found.template, self._renderer)
         if template is not None and template.category:
             return category_scope(template.category)
         return sender_scope(identity_of(found, self._renderer, self._settings))
@@ -234,7 +234,8 @@ class Bounces:
         detail: str,
         expires_at: datetime | None = None,
     ) -> NewSuppression:
-        return self._suppressions.new(
+        return NewSuppression(
+            hash_key=self._suppressions.fingerprint,
             channel=found.channel,
             address_hash=found.address_hash,
             scope=scope,

@@ -104,8 +104,8 @@ class ReceiptPoller:
 
     async def _ask(self, one: Silent, turns: asyncio.Semaphore, away: set[str]) -> Report | None:
         """None if there is no answer. A provider that fails once is not asked about the others."""
-        provider = _that_can_tell(self._providers.get(one.provider))
-        if provider is None:
+        provider: object = self._providers.get(one.provider)
+        if not isinstance(provider, Reports):
             return None
         async with turns:
             if one.provider in away:
@@ -118,10 +118,6 @@ class ReceiptPoller:
                 away.add(one.provider)
                 log.warning("receipts.later", provider=one.provider, error=type(error).__name__)
                 return None
-
-
-def _that_can_tell(provider: object) -> Reports | None:
-    return provider if isinstance(provider, Reports) else None
 
 
 def _why(can_be_asked: bool, was_asked: bool) -> str:

@@ -104,7 +104,8 @@ class Receipts:
         # Who opted out did so towards one sender; a number that does not exist is one for nobody.
         opted_out = report.reason is Reason.OPTED_OUT
         sender = identity_of(found, self._renderer, self._settings)
-        return self._suppressions.new(
+        return NewSuppression(
+            hash_key=self._suppressions.fingerprint,
             channel=found.channel,
             address_hash=found.address_hash,
             scope=sender_scope(sender) if opted_out else GLOBAL,
@@ -152,12 +153,8 @@ def _leave_out(table: ProviderTable, error: ConfigurationError) -> None:
     log.warning("webhook.provider_left_out", provider=table.name, reason=error.setting)
 
 
-def template_of(found: Reported, renderer: Renderer) -> Template | None:
+def template_of(channel: Channel, name: str, renderer: Renderer) -> Template | None:
     """The template in its current version; None if it is gone."""
-    return _template(found.channel, found.template, renderer)
-
-
-def _template(channel: Channel, name: str, renderer: Renderer) -> Template | None:
     try:
         return renderer.template(channel, name)
     except (NotFound, TemplateInvalid):
@@ -170,5 +167,5 @@ def identity_of(found: Reported, renderer: Renderer, settings: Settings) -> str:
 
 def identity(channel: Channel, sender: str | None, template: str, renderer: Renderer, settings: Settings) -> str:
     """The sender identity of a message with this sender (or none) and this template."""
-    found = _template(channel, template, renderer) if sender is None else None
+    found = template_of(channel, template, renderer) if sender is None else None
     return settings.sender_name(found.sender if found else sender)

@@ -59,6 +59,8 @@ class Suppressions:
     def __init__(self, engine: Engine, hash_key: HashKey, watch: HardBounceWatch | None = None) -> None:
         self._rows = SuppressionRepository(engine, watch)
         self._hash_key = hash_key
+        #: Of the key of every hash.
+        self.fingerprint = hash_key.fingerprint
 
     def add(
         self,
@@ -84,9 +86,10 @@ class Suppressions:
                 *(expiry_faults(expires_at, self._rows.now()) if expires_at else ()),
             ]
         )
-        new = self.new(
+        new = NewSuppression(
             channel=channel,
             address_hash=self._hash_key.recipient(channel, address),
+            hash_key=self.fingerprint,
             scope=scope,
             reason=reason,
             source=source,
@@ -118,20 +121,15 @@ class Suppressions:
         return sum(self._rows.lift(form, scope, source, reason=reason, detail=detail) for form in forms) > 0
 
     def keep(self, new: NewSuppression) -> bool:
-        """Add a suppression made by `new`. Returns whether it was not there yet."""
+        """Add one without looking at it. Returns whether it was not there yet."""
         return self._rows.add([new]) > 0
 
     def unsubscribe(self, ending: UnsubscribeLink) -> bool:
         """End mails of the link's category. Returns whether that is new."""
         scope, reason = category_scope(ending.category), SuppressionReason.UNSUBSCRIBED
+        key, id_ = self.fingerprint, ending.notification_id
         new = NewSuppression(
-            ending.address_hash,
-            self._hash_key.fingerprint,
-            Channel.EMAIL,
-            scope,
-            reason,
-            UNSUBSCRIBE,
-            notification_id=ending.notification_id,
+            ending.address_hash, key, Channel.EMAIL, scope, reason, UNSUBSCRIBE, notification_id=id_
         )
         noted = Noted(ending.notification_id, f"by its link they unsubscribed from {ending.category}")
         return self._rows.add([new], noted) > 0
@@ -168,41 +166,11 @@ class Suppressions:
 
         Returns how many there were.
         """
-        return self._rows.lift_other_keys(self._hash_key.fingerprint, source, detail)
+        return self._rows.lift_other_keys(self.fingerprint, source, detail)
 
     def has_other_key(self) -> bool:
         """Whether any was made under another key, and can no longer be found."""
-        return self._rows.has_other_key(self._hash_key.fingerprint)
-
-    def new(
-        self,
-        *,
-        channel: Channel,
-        address_hash: bytes,
-        scope: str,
-        reason: SuppressionReason,
-        source: str,
-        expires_at: datetime | None = None,
-        notification_id: UUID | None = None,
-        detail: str | None = None,
-        provider: str | None = None,
-        sender: str | None = None,
-    ) -> NewSuppression:
-        """One as it is written, without the address. `provider` and `sender` are those of the message that caused
-        it."""
-        return NewSuppression(
-            address_hash,
-            self._hash_key.fingerprint,
-            channel,
-            scope,
-            reason,
-            source,
-            detail,
-            notification_id,
-            expires_at,
-            provider,
-            sender,
-        )
+        return self._rows.has_other_key(self.fingerprint)
 
 
 def scope_faults(scope: str) -> list[Fault]:

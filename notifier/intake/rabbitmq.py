@@ -38,7 +38,8 @@ from notifier.domain.message import MAX_BODY_BYTES
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake.batch import BATCH_SIZE, Handle, Received
 from notifier.intake.rabbitmq_connection import HEARTBEAT_SECONDS, Pulse, connect
-from notifier.intake.threads import PAUSES, run_together
+from notifier.intake.threads import run_together
+from notifier.runtime.backoff import pause_seconds
 
 #: Bytes in hand, of each lane: nothing more is read before these are recorded.
 BATCH_BYTES = 32 * 1024 * 1024
@@ -105,7 +106,7 @@ class AmqpReader:
                     log.warning("intake.broker_away", lane=lane, error=type(error).__name__)
                 else:
                     log_failure("intake.failed", error, lane=lane)
-                stop.wait(PAUSES[min(failures, len(PAUSES) - 1)])
+                stop.wait(pause_seconds(failures))
                 failures += 1
         # Nobody waits for a lane that has ended.
         caution.past[lane].set()
@@ -228,7 +229,7 @@ class _Session:
                 self._hand_over(waiting, size)
             except ServiceUnavailable:
                 # Kept, not given back: each return would count against the delivery limit. Prefetch bounds it.
-                pause = PAUSES[min(failures, len(PAUSES) - 1)]
+                pause = pause_seconds(failures)
                 failures += 1
                 log.warning("intake.database_away", count=len(waiting), seconds=pause)
                 self._listen(pause)

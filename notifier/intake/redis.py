@@ -29,7 +29,8 @@ from notifier.config.logs import log, log_failure
 from notifier.domain.errors import Fault, ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake.batch import BATCH_SIZE, Handle, Received
-from notifier.intake.threads import PAUSES, run_together
+from notifier.intake.threads import run_together
+from notifier.runtime.backoff import pause_seconds
 
 #: A reader that has not shown itself for this long is dead, and its lists go back to their queues. Seconds.
 ALIVE_SECONDS = 30
@@ -170,7 +171,7 @@ class RedisReader:
                 except Exception as error:
                     log_failure("intake.failed", error, queue=lists.queue)
                     _set_apart(client, lists)
-                stop.wait(PAUSES[min(failures, len(PAUSES) - 1)])
+                stop.wait(pause_seconds(failures))
                 failures += 1
 
     def _read(self, client: redis.Redis, lists: _Lists, handle: Handle, *, again: bool) -> None:
@@ -240,20 +241,20 @@ def _reader_and_queue(key: bytes, prefix: str) -> tuple[str, str] | None:
 
 def open_envelope(item: bytes, channel: Channel, lane: Lane) -> Received:
     """An entry of a list as kombu wrote it. Anything else is returned whole, with a fault."""
-    fault: Fault
+
+    def refused(code: str, problem: str) -> Received:
+        return Received(item, channel, lane, faults=(Fault("", code, problem, _FIX),))
+
     try:
         envelope: Any = json.loads(item)
     except (ValueError, RecursionError):
-        fault = Fault("", "not_an_envelope", "a list entry that is no kombu envelope", _FIX)
-        return Received(item, channel, lane, faults=(fault,))
+        envelope = None
     if not isinstance(envelope, dict) or not {"body", "properties"} <= envelope.keys():
-        fault = Fault("", "not_an_envelope", "a list entry that is no kombu envelope", _FIX)
-        return Received(item, channel, lane, faults=(fault,))
+        return refused("not_an_envelope", "a list entry that is no kombu envelope")
     headers, properties = envelope.get("headers") or {}, envelope["properties"]
     body = _body(envelope["body"], properties)
     if body is None or not isinstance(headers, dict):
-        fault = Fault("", "bad_envelope", "a kombu envelope with wrong body, headers or properties", _FIX)
-        return Received(item, channel, lane, faults=(fault,))
+        return refused("bad_envelope", "a kombu envelope with wrong body, headers or properties")
     return Received(
         body,
         channel,

@@ -9,10 +9,10 @@ delivers again, as over HTTP, the rows are `queued` with a `due_at`, and the swe
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 from notifier.broker import user_id
@@ -34,6 +34,9 @@ from notifier.store.records import Acceptance, NewNotification, NewRejection
 
 #: When the entries in hand come to this, they are written before the next one is looked at. Bytes.
 MAX_PORTION_BYTES = 4 * 1024 * 1024
+
+_Item = TypeVar("_Item")
+_Done = TypeVar("_Done")
 
 
 class _Found(NamedTuple):
@@ -81,22 +84,7 @@ class Intake:
         Raises:
             ServiceUnavailable: not everything was recorded; keep the batch and call again.
         """
-        try:
-            return self._process(batch)
-        except StatementCancelled:
-            # The same again would take as long again.
-            if len(batch) == 1:
-                raise
-            log.warning("intake.halved", count=len(batch))
-            half = len(batch) // 2
-            return _sum([self.process(batch[:half]), self.process(batch[half:])])
-        except ServiceUnavailable:
-            raise
-        except Exception as error:
-            log_failure("intake.failed", error, count=len(batch))
-        if len(batch) == 1:
-            return self._reject_as_ours(batch[0])
-        return _sum([self.process([received]) for received in batch])
+        return _sum(self._in_parts(batch, lambda part: [self._process(part)], self._reject_as_ours))
 
     def answer(self, messages: Sequence[Message], *, is_test: bool = False) -> list[IntakeAnswer]:
         """Accept messages whose sender waits for the answer; each has its channel and lane set. `is_test`: no
@@ -108,23 +96,36 @@ class Intake:
         Raises:
             ServiceUnavailable: not everything was recorded; what was is a duplicate when it comes again.
         """
+        return self._in_parts(messages, lambda part: self._answer(part, is_test), _fault_of_ours)
+
+    def _in_parts(
+        self,
+        items: Sequence[_Item],
+        work: Callable[[Sequence[_Item]], list[_Done]],
+        give_up: Callable[[_Item], _Done],
+    ) -> list[_Done]:
+        """Work on all at once; in halves if that takes the database too long; on each alone if our code fails.
+
+        Raises:
+            ServiceUnavailable: not everything was recorded.
+        """
         try:
-            return self._answer(messages, is_test)
+            return work(items)
         except StatementCancelled:
-            if len(messages) == 1:
+            # The same again would take as long again.
+            if len(items) == 1:
                 raise
-            log.warning("intake.halved", count=len(messages))
-            half = len(messages) // 2
-            halves = (messages[:half], messages[half:])
-            return [answer for part in halves for answer in self.answer(part, is_test=is_test)]
+            log.warning("intake.halved", count=len(items))
+            size = len(items) // 2
+            parts = [items[:size], items[size:]]
         except ServiceUnavailable:
             raise
         except Exception as error:
-            log_failure("intake.failed", error, count=len(messages))
-        if len(messages) == 1:
-            fix = "Report it, with the time; the message was not accepted"
-            return [IntakeAnswer(None, False, (Fault("", "technical_error", "the service failed on it", fix),))]
-        return [answer for message in messages for answer in self.answer([message], is_test=is_test)]
+            log_failure("intake.failed", error, count=len(items))
+            parts = [[item] for item in items]
+        if len(items) == 1:
+            return [give_up(items[0])]
+        return [done for part in parts for done in self._in_parts(part, work, give_up)]
 
     def _answer(self, messages: Sequence[Message], is_test: bool) -> list[IntakeAnswer]:
         answers: dict[int, IntakeAnswer] = {}
@@ -269,6 +270,11 @@ class Intake:
             self._ledger.requeue_soon(ids)
         except ServiceUnavailable:
             pass  # then they are due after their lane's time
+
+
+def _fault_of_ours(_message: Message) -> IntakeAnswer:
+    fix = "Report it, with the time; the message was not accepted"
+    return IntakeAnswer(None, False, (Fault("", "technical_error", "the service failed on it", fix),))
 
 
 def _queued(answers: Iterable[Acceptance]) -> list[Acceptance]:

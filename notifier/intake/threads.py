@@ -1,13 +1,10 @@
-"""What the readers of both brokers share: a thread for each lane, and pauses while something is away."""
+"""What the readers of both brokers share: a thread for each lane or queue."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from threading import Event
-
-#: Pauses while the database or the broker is away: doubling, up to the last. Seconds.
-PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 def run_together(parts: Sequence[Callable[[], None]], stop: Event) -> None:

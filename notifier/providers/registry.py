@@ -43,7 +43,9 @@ def provider_class(table: ProviderTable) -> type[Provider]:
     """
     entry = _entries().get(table.kind)
     if entry is None:
-        raise ConfigurationError(_unknown(table.name, table.kind), setting="kind")
+        known = ", ".join(kinds()) or "none at all: notifier itself is not installed, only importable"
+        problem = f"there is no kind {table.kind!r}; installed kinds are {known}"
+        raise ConfigurationError(f"provider {table.name}: {problem}", setting="kind")
     return _imported(table.name, entry)
 
 
@@ -102,29 +104,17 @@ def _entries() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 
-def _unknown(table_name: str, kind: str) -> str:
-    known = ", ".join(kinds()) or "none at all: notifier itself is not installed, only importable"
-    return f"provider {table_name}: there is no kind {kind!r}; installed kinds are {known}"
-
-
 def _imported(table_name: str, entry: EntryPoint) -> type[Provider]:
     try:
         found: type[Provider] = entry.load()
     except ModuleNotFoundError as error:
-        # A module of the plug-in's own that is missing is a broken package, and no extra would add it.
-        if (error.name or "").partition(".")[0] == entry.module.partition(".")[0]:
-            raise ConfigurationError(
-                f"provider {table_name}: {entry.value} (kind {entry.name}) cannot be imported: {error}",
-                setting="kind",
-            ) from error
-        raise MissingPackage(
-            f"provider {table_name}: kind {entry.name} needs the package {error.name!r}; {_remedy(entry)}",
-            setting="kind",
-        ) from error
+        package, where = entry.module.partition(".")[0], f"provider {table_name}"
+        # A missing module of the plug-in itself is a broken package: no extra would add it.
+        if (error.name or "").partition(".")[0] == package:
+            problem = f"{entry.value} (kind {entry.name}) cannot be imported: {error}"
+            raise ConfigurationError(f"{where}: {problem}", setting="kind") from error
+        ours = package == "notifier"
+        remedy = "pip install 'notifier[worker]'" if ours else f"install it, or ask the authors of {package}"
+        problem = f"kind {entry.name} needs the package {error.name!r}; {remedy}"
+        raise MissingPackage(f"{where}: {problem}", setting="kind") from error
     return found
-
-
-def _remedy(entry: EntryPoint) -> str:
-    if entry.module.partition(".")[0] == "notifier":
-        return "pip install 'notifier[worker]'"
-    return f"install it, or ask the authors of {entry.module.partition('.')[0]}"

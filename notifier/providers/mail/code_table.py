@@ -84,10 +84,8 @@ _Row = SmtpCodeRow
 
 
 def _matches(pattern: str, code: str) -> bool:
-    if "." not in pattern:
-        return len(pattern) == len(code) and all(p in ("*", c) for p, c in zip(pattern, code, strict=True))
-    parts = code.split(".")
-    return len(parts) == 3 and all(p in ("*", c) for p, c in zip(pattern.split("."), parts, strict=True))
+    any_number = r"\d+" if "." in pattern else r"\d"
+    return re.fullmatch(pattern.replace(".", r"\.").replace("*", any_number), code) is not None
 
 
 _SMTP = "RFC 5321 section 4.2.3"
