@@ -24,13 +24,13 @@ import kombu
 from amqp import method_framing, serialization, spec
 from kombu.transport import pyamqp
 
-#: Tables and lists in each other, at the most. What is deeper is nobody's metadata.
+#: Maximum depth of nested tables and lists. Nobody's metadata is deeper.
 MAX_DEPTH = 32
 
-#: Header of a rejected message that has the properties that could not be read: all of them, base64.
+#: Header of a rejected message with all its unreadable properties, in base64.
 RAW_PROPERTIES = "amqp_properties"
 
-#: What the properties of a message are kept under in a message of py-amqp, and the size of its body.
+#: Attributes of py-amqp's message that hold the encoded properties and the size of the body.
 _RAW, _SIZE = "raw_properties", "whole_size"
 _NONE = b"\0\0"  # flags of a message without properties
 #: Property → (its flag, its type), in the order of the wire.
@@ -42,7 +42,7 @@ class UnreadableProperties(ValueError):
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
-        #: Which one: "content_type", "headers".
+        #: The property: "content_type", "headers".
         self.field = field
         self.problem = problem
 
@@ -72,7 +72,7 @@ def read_properties(message: Any) -> dict[str, Any]:
             if isinstance(value, str):
                 value.encode()  # py-amqp lets lone surrogates through
     except Exception as error:
-        # Whatever it is: struct, Unicode, dates out of range, recursion, memory.
+        # It can be anything: struct, Unicode, dates out of range, recursion, memory.
         raise UnreadableProperties(*_first_unreadable(raw)) from error
     headers = properties.get("application_headers")
     if headers and _is_odd(headers):
@@ -216,7 +216,7 @@ class AmqpChannel(pyamqp.Channel):  # type: ignore[misc]
 
 class AmqpConnection(pyamqp.Connection):  # type: ignore[misc]
     Channel = AmqpChannel
-    #: What is not read whole.
+    #: Bodies that are not read whole.
     cut: Cut | None = None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -341,10 +341,10 @@ def _long(value: bytes) -> bytes:
     return len(value).to_bytes(4, "big") + value
 
 
-#: A header's name that may stand in an error.
+#: A header's name that an error may repeat.
 _NAME = re.compile(rb"[A-Za-z0-9_.-]{1,64}")
 
-#: Type of a value in a table → its bytes behind the type. The others say their length in four bytes.
+#: Type of a value in a table → its size in bytes. Other types begin with their length in four bytes.
 _SIZES = {
     **dict.fromkeys(b"bBt", 1), **dict.fromkeys(b"sUu", 2), **dict.fromkeys(b"iIf", 4), ord("D"): 5,
     **dict.fromkeys(b"lLdT", 8), ord("V"): 0,

@@ -25,8 +25,8 @@ from notifier.domain.errors import NotFound, ServiceUnavailable
 #: Deadline of connecting, and of each answer. Seconds.
 TIMEOUT_SECONDS = 10.0
 
-#: Headers that RabbitMQ adds to what it dead-letters or delivers again. With its old x-death a message that is
-#: published again and dies again would count as a cycle, and RabbitMQ 3.x drops those.
+#: Headers that RabbitMQ adds when it dead-letters or redelivers. With an old x-death, a message that is published
+#: again and dies again would count as a cycle, and RabbitMQ 3.x drops those.
 _BROKERS_OWN = ("x-death", "x-delivery-count", "x-acquired-count", "x-first-death-", "x-last-death-")
 
 _NO_ROUTE = 312  # AMQP 0-9-1 reply code: a mandatory message that no queue took
@@ -41,15 +41,15 @@ class Raw:
     headers: Mapping[str, Any] = field(default_factory=dict)
     content_type: str | None = None
     content_encoding: str | None = None
-    #: The user who published it first, as RabbitMQ said; None: nobody can say.
+    #: The user who first published it, verified by RabbitMQ; None: unknown.
     broker_user: str | None = None
-    #: All other properties as they are on the wire; None: those above are all.
+    #: All properties, encoded; None: those above are all.
     properties: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    #: Made of what it holds: the same each time it is looked at.
+    #: A digest of its contents: the same each time it is read.
     id: str
     #: The queue it died in; "" if the broker does not say.
     queue: str
@@ -57,11 +57,11 @@ class DeadLetter:
     reason: str
     died_at: datetime | None
     raw: Raw
-    #: Which of its properties cannot be read; then `raw.headers` are those that can.
+    #: Which of its properties cannot be read; then `raw.headers` holds those that can.
     problem: str = ""
 
 
-#: Looks at a dead letter; True takes it out of the queue.
+#: Handles a dead letter; True takes it out of the queue.
 Handle = Callable[[DeadLetter], bool]
 
 
@@ -73,7 +73,7 @@ class RawPublisher:
     ) -> None:
         self._connection = connection
         self._is_redis = is_redis
-        #: Our name on this connection, and those that the service has on it; "": not known.
+        #: Our name on this connection ("": unknown), and the service's names.
         self._own_user, self._own_users = own_user, own_users
         self._producer = Producer(connection.channel(), auto_declare=False)
 
@@ -113,7 +113,7 @@ class RawPublisher:
             "confirm_timeout": TIMEOUT_SECONDS,
             "mandatory": True,
         }
-        # RabbitMQ does not let us write another's name there; without it, nothing is said about who it was.
+        # RabbitMQ accepts only our own name as `user_id`, so the first publisher goes into a header beside it.
         vouches = bool(raw.broker_user and self._own_user and not self._is_redis)
         if raw.properties is not None and not self._is_redis:
             properties = raw.properties
@@ -133,7 +133,7 @@ class RawPublisher:
             exchange="",
             routing_key=raw.queue,
             headers=headers,
-            # Nothing said is JSON to the intake; kombu would pack the bytes into a format of its own.
+            # The intake takes an absent type for JSON; kombu would use a format of its own.
             content_type=raw.content_type or "application/json",
             content_encoding=raw.content_encoding or "utf-8",
             delivery_mode=2,
@@ -174,7 +174,7 @@ class RawPublisher:
         Raises:
             NotFound: on a Redis-protocol broker.
         """
-        # Counted once: what dies again meanwhile is for the next run.
+        # Counted once: what dies again meanwhile is left for the next run.
         waiting = self.dead_letter_count()
         channel = self._connection.channel()
         channel.auto_decode = False
@@ -232,7 +232,7 @@ def _is_brokers(name: str) -> bool:
 
 
 def _first_death(headers: Mapping[str, Any]) -> Mapping[str, Any]:
-    # The newest entry comes first; ours have one, because the header is taken off when they are published again.
+    # The newest entry comes first. Ours have one, as the header is removed when they are published again.
     deaths = headers.get("x-death")
     newest = deaths[0] if isinstance(deaths, list) and deaths else {}
     return newest if isinstance(newest, dict) else {}

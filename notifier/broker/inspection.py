@@ -25,9 +25,9 @@ _INEQUIVALENT = re.compile(r"inequivalent arg '([^']+)' for (queue|exchange) '([
 @dataclass(frozen=True, slots=True)
 class QueueState:
     queue: str
-    #: Waiting; None: there is no such queue.
+    #: Waiting messages; None: there is no such queue.
     messages: int | None
-    #: Who reads it; None where the broker cannot tell.
+    #: Its readers; None if the broker cannot tell.
     consumers: int | None
 
 
@@ -56,7 +56,7 @@ class Broker:
         errors = (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
         try:
             with connection:
-                # On Redis connect() alone asks nobody; a channel does.
+                # On Redis connect() sends nothing; a channel does.
                 connection.connect()
                 with connection.channel():
                     pass
@@ -72,7 +72,7 @@ class Broker:
             with self._connection.channel() as channel:
                 found = channel.queue_declare(queue.name, passive=True)
         except (NotFound, ChannelError):
-            # A list of Redis is there as long as something is in it.
+            # A list in Redis exists while something is in it.
             return QueueState(queue.name, 0 if self.is_redis else None, None)
         return QueueState(queue.name, found.message_count, None if self.is_redis else found.consumer_count)
 

@@ -30,7 +30,7 @@ _MAX_USER_BYTES = 255  # RabbitMQ's limit of the property user_id
 
 #: Around the entries of a batch.
 _BATCH = b'{"batch":[%b]}'
-#: A message must fit into a batch, too. Bytes.
+#: A message must also fit into a batch. Bytes.
 MAX_ENTRY_BYTES = MAX_BODY_BYTES - len(_BATCH % b"")
 
 _Item = TypeVar("_Item")
@@ -130,7 +130,7 @@ class Wire:
             try:
                 self._publish_once(channel, lane, body)
             except self._errors as error:
-                # A confirmation that comes late would be taken for the next message's: never reuse it.
+                # Never reuse it: a late confirmation would be taken for the next message's.
                 self._drop()
                 last = error
                 if self._is_missing(error):
@@ -312,7 +312,7 @@ _WIRES: weakref.WeakSet[Wire] = weakref.WeakSet()
 def _after_fork() -> None:
     """In a child: the parent's socket must not be used or closed, and its lock may be held for ever."""
     for wire in list(_WIRES):
-        # Kept, not dropped: closing it would say goodbye to the broker in the parent's name.
+        # Kept, because closing it would say goodbye to the broker in the parent's name.
         wire._inherited += [wire._connection, wire._producer]
         wire._connection = wire._producer = None
         wire._lock = threading.Lock()

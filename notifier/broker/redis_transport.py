@@ -29,10 +29,10 @@ from notifier.broker import topology
 from notifier.broker.amqp_transport import refuse_compression
 from notifier.config.logs import log
 
-#: A key of another type than ours has there is renamed to this, something unique, and its name.
+#: Foreign values at our names are renamed to this, a unique part, and the name.
 STRANGE = "notifier:strange"
 
-#: kombu counts KeyError among them, which is what a malformed envelope raises as well.
+#: Without KeyError, which kombu includes: a malformed envelope raises it too.
 CONNECTION_LOST = tuple(kind for kind in stock.Transport.connection_errors if not issubclass(kind, LookupError))
 
 _SET_ASIDE = """
@@ -96,8 +96,8 @@ class RedisChannel(stock.Channel):  # type: ignore[misc]
     QoS = RedisQoS
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        # Whatever needs a connection, asks here for its parameters first. A closed channel has no transport; a
-        # half-closed one has a transport without a client.
+        # Called before every new connection. A closed channel has no transport; a half-closed one has a transport
+        # without a client.
         if self.connection is None or self.connection.client is None:
             raise ConnectionLost("the channel is closed")
         parameters: dict[str, Any] = super()._connparams(asynchronous)
@@ -153,7 +153,7 @@ class RedisChannel(stock.Channel):  # type: ignore[misc]
             log.warning("worker.queue_unreadable", error=type(error).__name__)
             self.tidy()
         except Exception as error:
-            # It is out of its list already.
+            # It has left its list already.
             log.warning("worker.message_dropped", queue=queue(), error=type(error).__name__)
         return True
 

@@ -17,16 +17,16 @@ from notifier.domain.statuses import Channel, Lane
 
 #: Producers publish here.
 NOTIFY = Exchange("notify", type="topic", durable=True)
-#: What the broker gave up on goes here: deliveries over the limit.
+#: Messages that the broker gave up on: over the delivery limit.
 DEAD = Exchange("notify.dead", type="fanout", durable=True)
 #: Work for Celery, made by us only.
 DELIVER = Exchange("deliver", type="direct", durable=True)
 
-#: A message that was given back this often (an intake that died with it in hand, each time) is dead-lettered.
-#: RabbitMQ 3.x quorum queues have no limit unless one is set, RabbitMQ 4 has 20. A restart of the intake counts
-#: once for all that it had prefetched; after that each is taken alone.
+#: A message that was returned this often (each time an intake died with it in hand) is dead-lettered. RabbitMQ
+#: 3.x quorum queues have no limit unless one is set, RabbitMQ 4 has 20. A restart of the intake counts once for
+#: all that it had prefetched; after that each is taken alone.
 DELIVERY_LIMIT = 50
-#: The same for a Redis-protocol broker, which has no such queue: it is rejected then.
+#: The same for a Redis-protocol broker, which has no dead letters: the message is rejected then.
 TAKINGS_LIMIT = 5
 
 #: Ticks of Beat and partition upkeep; every worker takes them.
@@ -78,7 +78,7 @@ def notify_queue(channel: Channel, lane: Lane) -> Queue:
 
 
 def dead_queue() -> Queue:
-    # Each look at it counts as a delivery, and at the limit a letter would be dropped for good.
+    # Each look at a letter counts as a delivery, and at the limit it would be dropped for good.
     arguments = {**_QUORUM, "x-delivery-limit": 1_000_000}
     return Queue(DEAD_QUEUE, exchange=DEAD, durable=True, queue_arguments=arguments)
 
@@ -149,7 +149,7 @@ def transport_options(broker_url: str, *, timeout_seconds: float = 5.0) -> dict[
             "socket_connect_timeout": timeout_seconds,
             "socket_keepalive": True,
             "health_check_interval": 25,
-            # A task is never longer than this; an unacked one comes back after it.
+            # No task takes longer; an unacknowledged one comes back after this.
             "visibility_timeout": 600,
             "unacked_restore_interval": 10,
             "unacked_restore_throttle": 1,

@@ -18,12 +18,12 @@ from kombu import Connection
 
 from notifier.broker import topology
 
-#: Header of messages that were published again: the broker user who published them first.
+#: Header of republished messages: the broker user who first published them.
 VOUCHED = "x-notifier-broker-user"
 
-#: How the user of a URL becomes that of the connection. With others (a client certificate) the URL does not say.
+#: Login methods that use the URL's user. With others (a client certificate) the URL does not tell.
 _BY_NAME = ("PLAIN", "AMQPLAIN")
-#: Who a URL without a user logs in as.
+#: The user of a URL without one.
 _DEFAULT_USER = "guest"
 
 
@@ -38,7 +38,7 @@ def users_of_url(url: str) -> frozenset[str]:
     """The names that connections of this URL may have: one for each host in it, usually the same."""
     if topology.is_redis(url):
         return frozenset()
-    # A host after the first may stand without a scheme, and then has the first one's user.
+    # A host after the first may have no scheme, and then has the first one's user.
     parts = [part for part in url.split(";") if "://" in part]
     return frozenset(filter(None, (user_of(Connection(part)) for part in parts)))
 

@@ -19,9 +19,9 @@ from notifier.providers.http import retry_after
 DEADLINE_SECONDS = 10.0
 #: For DNS, TCP and TLS together.
 CONNECT_SECONDS = 5.0
-#: So much of an answer is read, and thrown away, to keep its connection for the next call. Bytes.
+#: Bytes of an answer that are read and dropped, to keep its connection for the next call.
 READ_BYTES = 4096
-#: An idle connection is kept for so long; an endpoint with more to be told is called again at once. Messages name
+#: Idle connections are kept this long: an endpoint with more callbacks is called again at once. Messages name
 #: any number of servers, and each connection is an open file. Seconds.
 _KEEPALIVE_SECONDS = 3.0
 
@@ -31,7 +31,6 @@ class CallbackAnswer:
     #: None: 2xx.
     failure: CallbackFailure | None
     http_status: int | None = None
-    #: What the endpoint asked for.
     retry_after_seconds: float | None = None
 
 
@@ -49,8 +48,8 @@ class CallbackCaller:
         """Defaults of `names` and `tls`: the system's name servers and certificates."""
         self._allowed = allowed_hosts
         self._deadline = deadline_seconds
-        # No cache of names: each connection is made to addresses that were checked for it. No limit of
-        # connections: the calls are bounded by who makes them.
+        # No cache of names: each connection goes to addresses that were checked for it. No limit of connections:
+        # the caller limits its calls.
         connector = aiohttp.TCPConnector(
             resolver=CheckedResolver(allowed_hosts, names),
             use_dns_cache=False,
@@ -62,7 +61,7 @@ class CallbackCaller:
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-            # A proxy of the environment would look names up itself.
+            # A proxy from the environment would look names up itself.
             trust_env=False,
             headers={"User-Agent": "notifier", "Content-Type": "application/json"},
         )

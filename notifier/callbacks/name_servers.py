@@ -20,7 +20,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from dns.inet import is_address
 from dns.nameserver import Do53Nameserver
 
-#: Deadline of one look-up; a question that is not answered within two seconds is asked again. Seconds.
+#: Deadline of one look-up; an unanswered question is repeated after two seconds. Seconds.
 LOOK_UP_SECONDS = 4.0
 
 _HOSTS, _SERVERS = Path("/etc/hosts"), Path("/etc/resolv.conf")
@@ -36,7 +36,7 @@ class NameServers(AbstractResolver):
         self._deadline = deadline_seconds
         self._hosts: dict[str, list[str]] = {}
         self._resolver = _read_servers(_SERVERS, servers)
-        #: When the two files were last changed, as they were read.
+        #: Modification times of the two files when they were read.
         self._read: list[int] = []
 
     async def resolve(
@@ -119,7 +119,7 @@ def _read_hosts(path: Path) -> dict[str, list[str]]:
 
 def _read_servers(path: Path, instead: Sequence[tuple[str, int]]) -> dns.asyncresolver.Resolver:
     resolver = dns.asyncresolver.Resolver(configure=False)
-    # Without any, the system asks this machine.
+    # The system's default.
     resolver.nameservers = ["127.0.0.1"]
     with contextlib.suppress(dns.resolver.NoResolverConfiguration, dns.exception.DNSException, ValueError):
         resolver.read_resolv_conf(str(path))

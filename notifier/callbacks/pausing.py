@@ -6,7 +6,7 @@ from notifier.domain.statuses import CallbackFailure
 
 #: The first pause; it doubles with each call up to the second. Seconds.
 FIRST_SECONDS, MAX_SECONDS = 5.0, 3600.0
-#: After so long a callback is parked. Seconds.
+#: A callback is parked after this. Seconds.
 DEADLINE_SECONDS = 86_400.0
 
 _FOR_GOOD = (CallbackFailure.GONE, CallbackFailure.NOT_IN_RECORD)

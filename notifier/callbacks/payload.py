@@ -21,7 +21,7 @@ class StatusData(BaseModel):
     producer: Annotated[str, Field(description="Who sent it.")]
     channel: Channel
     status: Annotated[Status, Field(description="What it came to.")]
-    #: Not the enum: a program of the next version may have written it.
+    #: Not the enum: a newer version may have written it.
     reason: Annotated[str | None, Field(description="Why, a word of the list of reasons; null: nothing is wrong.")]
     reference: Annotated[str | None, Field(description="The producer's own.")]
     metadata: Annotated[dict[str, str], Field(description="The producer's own.")]

@@ -28,13 +28,13 @@ from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.domain.statuses import CallbackFailure
 from notifier.store.callbacks import PER_PRODUCER, CallbackRepository, CallbackResult, ClaimedCallback
 
-#: A claim lasts this long: a turn, a call, and the writing. Seconds.
+#: Lease of a claim: for its turn, the call and the writing. Seconds.
 LEASE_SECONDS = 60.0
-#: Calls under way at once in one process; of one producer no more than `PER_PRODUCER`.
+#: Maximum number of calls at once in one process; `PER_PRODUCER` for one producer.
 CALLS = 200
 #: Threads that write to the database.
 _WRITERS = 4
-#: A call begins only while so much of the lease is left. Seconds.
+#: A call starts only if this much of the lease is left. Seconds.
 _MARGIN_SECONDS = DEADLINE_SECONDS + 10.0
 #: Results that cannot be written are tried again after this. Seconds.
 _WRITE_AGAIN_SECONDS = 1.0
@@ -92,7 +92,7 @@ class CallbackSender:
                 await self._write([result for result in results if result is not None], claimed[0])
                 if self._is_stopping:
                     return
-                # No tick of the sweep between two rounds of the same endpoint.
+                # Without waiting for the sweep between two rounds of the same endpoint.
                 claimed = await self._in_thread(partial(self._take_more, claimed[0].endpoint))
         except ServiceUnavailable as error:
             log.warning("callbacks.interrupted", error=type(error).__name__)

@@ -17,10 +17,10 @@ from yarl import URL
 from notifier.callbacks.name_servers import NameServers
 from notifier.providers.system_resolver import SystemResolver
 
-#: Ports of https that are called. Others would make this service a means to look for open ports.
+#: Allowed ports of https. Others would make this service a port scanner.
 PORTS = frozenset({443, 8443})
 
-# What `is_global` of some Python or other lets pass, and forms that wrap an IPv4 address.
+# What `is_global` of some Python version lets pass, and forms that wrap an IPv4 address.
 _FORBIDDEN = tuple(
     map(
         ip_network,
@@ -53,7 +53,7 @@ _FORBIDDEN = tuple(
 class ForbiddenAddress(Exception):
     """The host is, or resolves to, an address that must not be called."""
 
-    # No OSError: aiohttp would take that for a name that cannot be looked up.
+    # Not an OSError: aiohttp would take that for a name that cannot be looked up.
 
 
 def is_public(text: str) -> bool:
@@ -125,7 +125,7 @@ class CheckedResolver(AbstractResolver):
         except OSError:
             if not is_allowed:
                 raise
-            # The operator's own: the system may know it by other ways than name servers (nsswitch.conf).
+            # The operator's own host: the system may know it without name servers (nsswitch.conf).
             found = await self._system.resolve(host, port, family)
         if not is_allowed and not all(is_public(one["host"]) for one in found):
             raise ForbiddenAddress

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session, scoped_session
 
-    #: What `outbox=` takes: the row is written in its transaction.
+    #: The type of `outbox=`: the row is written in its transaction.
     SqlTransaction = Session | scoped_session[Any] | Connection
 
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 class Handle:
     """What a producer keeps: the ids to ask about it later."""
 
-    #: Id of the notification. If the idempotency key was accepted before, the first one keeps its own.
+    #: Id of the notification. If the idempotency key was accepted before, that notification keeps its own id.
     id: UUID
     #: The key under which sending again is safe: the one given, or the id.
     idempotency_key: str
@@ -195,7 +195,7 @@ class Client(Messages):
 
     def _hand_over(self, messages: Sequence[Encoded], outbox: SqlTransaction | None) -> None:
         if outbox is not None:
-            # Only here: who has no outbox need not have SQLAlchemy.
+            # Imported here: producers without an outbox need no SQLAlchemy.
             from notifier.client.outbox import write
 
             rows = ((e.handle.id, e.handle.channel, e.handle.lane, e.body) for e in messages)

@@ -35,13 +35,13 @@ log = logging.getLogger("notifier.client.relay")
 
 #: Rows of one transaction.
 BATCH_ROWS = 500
-#: An empty outbox is looked at again after this.
+#: Pause while the outbox is empty.
 IDLE_SECONDS = 0.5
-#: The pause after a failure begins here, doubles, and ends there; half of it is chance.
+#: Shortest and longest pause after failures; it doubles, and half of it is random.
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 15.0
 
-#: A channel with a lane: one of the producers' queues.
+#: Identifies one of the producers' queues.
 Pair = tuple[Channel, Lane]
 
 

@@ -13,10 +13,9 @@ from notifier.domain.message import MAX_MAIL_ATTACHMENTS
 from notifier.providers.base import Attachment
 from notifier.store.attachments import AttachmentRepository
 
-#: Files of the mails of a portion, each counted as often as it goes out: each mail holds a copy while it is sent.
-#: Bytes.
+#: Bytes of files in a portion, each counted for every mail: each mail holds a copy while it is sent.
 PORTION_BYTES = MAX_MAIL_ATTACHMENTS
-#: Portions in hand at once in one process; the tasks of the others wait.
+#: Portions at once in one process; other tasks wait.
 PORTIONS_AT_ONCE = 2
 
 

@@ -33,9 +33,9 @@ from notifier.providers.base import Receipt
 from notifier.store.circuits import CircuitKey, CircuitRefusal, CircuitRepository
 from notifier.store.provider_health import HealthCounts, HealthRepository, HealthWindow
 
-#: What is known of the providers may be this old. Seconds.
+#: Maximum age of what is known of the providers. Seconds.
 FRESH_SECONDS = 1.0
-#: A probe has so much longer than the deadline of its call. Seconds.
+#: A probe's lease is longer than the deadline of its call by this. Seconds.
 _PROBE_MARGIN_SECONDS = 10.0
 
 
@@ -57,15 +57,15 @@ class CircuitBreaker:
         self._weights = weights
         self._deadline_seconds = deadline_seconds
         self._lock = Lock()
-        #: Providers, and what is known of single senders there.
+        #: Standings of providers, and of single senders there.
         self._standings: dict[str, Standing] = {}
         self._holds: dict[CircuitKey, Standing] = {}
-        #: Senders that were refused lately, by this process or another: that they are accepted is news.
+        #: Senders refused lately, in any process: if one is accepted, that is news.
         self._refused: set[CircuitKey] = set()
         self._read_at = float("-inf")
         #: (provider, outcome, is fault) → (calls, seconds), not yet in the database.
         self._tallies: defaultdict[tuple[str, Outcome, bool], list[float]] = defaultdict(lambda: [0, 0.0])
-        #: Key → when it was accepted last, not yet in the database.
+        #: Key → its last acceptance, not yet in the database.
         self._accepted: dict[CircuitKey, float] = {}
         self._noted_at = time.monotonic()
 
@@ -101,7 +101,7 @@ class CircuitBreaker:
         """Let one of them probe the provider, and one of each sender that is held back there."""
         asked: set[CircuitKey] = set()
         standings = [self._standing(provider, one.sender) for one in candidates]
-        # Others may be answered otherwise than those that were tried.
+        # Untried ones first: they may get another answer.
         order = sorted(range(len(candidates)), key=lambda n: not candidates[n].is_fresh(standings[n]))
         for index in order:
             one, standing = candidates[index], standings[index]
@@ -120,7 +120,7 @@ class CircuitBreaker:
 
     def _take_probes(self, keys: Sequence[CircuitKey], one: Candidate, *, is_fresh: bool) -> bool:
         lease = self._deadline_seconds + _PROBE_MARGIN_SECONDS
-        # That of the sender first: who may not probe it keeps nobody from the provider's.
+        # The sender first: a probe of it that is refused must not use up the provider's.
         for key in reversed(keys):
             if not self._repository.take_probe(
                 key, one.id, lease_seconds=lease, grace_seconds=PROBE_GRACE_SECONDS, is_fresh=is_fresh
@@ -139,7 +139,7 @@ class CircuitBreaker:
                 continue
             standings = [self._standing(name, one.sender) for name in configured]
             opened = [one_ for one_ in standings if not one_.paused]
-            # Those that have called one are heard of by the answer that they got.
+            # Those that called a provider already have an answer to show.
             allowed = left if one.is_untried else early
             if not opened or allowed <= 0:
                 continue

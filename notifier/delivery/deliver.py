@@ -43,8 +43,8 @@ from notifier.providers.base import Attachment
 from notifier.store.ledger import Ledger
 from notifier.store.records import Claimed, NewAttempt, Started
 
-#: A task waits so long for the database to come back, or as long as a lease if that is more, before it is left to
-#: the sweep. Seconds.
+#: A task waits this long for the database, or as long as a lease if that is more; then the sweep takes over.
+#: Seconds.
 CLAIM_DEADLINE_SECONDS = 60.0
 
 
@@ -60,7 +60,7 @@ class DeliverySummary:
 @dataclass(slots=True)
 class _Task:
     deliveries: list[Delivery]
-    #: When its claims were asked for: their leases end no sooner than counted from then.
+    #: When its claims were requested: their leases are counted from then or later.
     begun: float
     writer: ResultWriter = field(default_factory=ResultWriter)
 
@@ -103,7 +103,7 @@ class Deliverer:
         try:
             self._deliver(task)
         except Exception as error:
-            # Not the death of a worker: for whom nobody is called is given back, so that it does not count as one.
+            # What was not called is given back, so that this does not count as the death of a worker.
             unstarted = [delivery for delivery in deliveries if delivery.is_unstarted]
             log_failure("deliver.failed", error, count=len(unstarted))
             fault = Unavailable("not called: delivering it failed; see the log", reason=Reason.TECHNICAL_ERROR)
@@ -142,7 +142,7 @@ class Deliverer:
                 if time.monotonic() <= self._start_by(task):
                     self._deliver_portion(portion, files.of(portion), task)
                     continue
-            # Given back at once: a lease that runs out would count as the death of a worker.
+            # Given back at once: an expired lease would count as the death of a worker.
             self._give_back(portion, not_called(LEASE_NEARLY_OVER), task)
 
     def _deliver_portion(
@@ -179,7 +179,7 @@ class Deliverer:
         onward: list[Delivery] = []
         for answered in self._caller.call(started, start_by=self._start_by(task)):
             onward += self._record(answered, task)
-        # The answers of this round are written before there are others to the same messages.
+        # This round is written before the next calls for the same messages.
         task.writer.flush()
         for delivery in onward:
             delivery.go_on()
@@ -207,7 +207,7 @@ class Deliverer:
         started = [delivery for delivery in deliveries if delivery.claim.id in begun]
         for delivery in started:
             delivery.attempt = begun[delivery.claim.id]
-        # They are suppressed, or somebody else's by now, and left alone; or there is no time for the call.
+        # Suppressed, or another worker's by now, and left alone; or no time is left for the call.
         left_out = [delivery for delivery in deliveries if delivery.claim.id not in begun]
         self._give_back(left_out, not_called(LEASE_NEARLY_OVER), task)
         return started

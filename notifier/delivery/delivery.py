@@ -20,21 +20,21 @@ class Delivery:
     """
 
     claim: Claimed
-    #: No call is under way for it, and no result is being written: if its task fails, it is given back.
+    #: No call is under way and no result is being written: if its task fails, it is given back.
     is_unstarted: bool = True
     content: Prepared = field(init=False)
-    #: Its route: the providers that it may still be given to; the first one is next.
+    #: The rest of its route; the first provider is next.
     providers: tuple[str, ...] = ()
     #: See `Route.probe`.
     probe: str | None = None
-    #: Some provider may take it later: one that is not called now, or that did not refuse it for good.
+    #: Some provider may accept it later: one that is not called now, or that did not refuse it for good.
     has_hope: bool = False
-    #: Calls that were made under its claim before.
+    #: Earlier calls under its claim.
     earlier: int = 0
     permit: Permit = field(default_factory=Permit)
     attempt: Started = field(init=False)
     answer: Receipt | SendError | None = None
-    #: How long the provider took.
+    #: Duration of the call.
     seconds: float = 0.0
     result: DeliveryResult | None = None
 

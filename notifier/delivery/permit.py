@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-#: A call that begins later than this after its turn would come on top of the turns of others: it takes a new one.
-#: Seconds; of a limit a second, that is the share by which it may be exceeded.
+#: A call that starts later than this after its turn would come on top of others' turns: it takes a new one.
+#: Seconds; also the share by which a limit per second may be exceeded.
 LATE_SECONDS = 0.05
 
 
@@ -23,7 +23,7 @@ class Permit:
     """Permission to call: not before `not_before` on the monotonic clock, and not much later."""
 
     not_before: float = 0.0
-    #: The limits that it holds a turn of, and how many units; without any it never is too late.
+    #: The limits in which it holds a turn, with its units; without any it is never late.
     turns: tuple[tuple[RateLimit, int], ...] = ()
 
     @property

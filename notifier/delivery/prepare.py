@@ -27,14 +27,13 @@ class Prepared:
     rendered: Rendered
     sender: str
     reply_to: str | None
-    #: Name of the sender identity, for its limits.
+    #: Name of the sender identity.
     identity: str
-    #: What is looked up among the suppressions before a call.
+    #: Looked up among the suppressions before the call.
     guard: Guard
     tokens: Tokens
-    #: What ends its category; "": it is of none that can be ended.
+    #: Empty: recipients cannot unsubscribe from it.
     unsubscribe_url: str = ""
-    #: Files that go with it.
     attachments: tuple[Attachment, ...] = ()
 
     @property
@@ -75,7 +74,6 @@ class Composer:
         tokens: Tokens,
         attachments: AttachmentRepository,
     ) -> None:
-        #: Files of mails.
         self.attachments = attachments
         self._renderer = renderer
         self._settings = settings
@@ -126,7 +124,7 @@ class Composer:
                 claim.channel, claim.template, claim.locale, claim.context, unsubscribe_url=url
             )
         except (NotFound, TemplateInvalid) as error:
-            # It was there when the message was accepted: somebody is about to mend it.
+            # It existed when the message was accepted: somebody is about to fix it.
             raise Unavailable(str(error), reason=Reason.TEMPLATE_ERROR) from error
         return template, rendered, url
 

@@ -17,9 +17,9 @@ from notifier.domain.errors import OutcomeUnknown, SendError, ServiceUnavailable
 from notifier.domain.statuses import Outcome, Reason
 from notifier.providers.base import Provider, Receipt
 
-#: Between the last moment to begin a call and the end of the lease, besides the call's own deadline. Seconds.
+#: Between the last moment to start a call and the end of the lease, besides the call's deadline. Seconds.
 MARGIN_SECONDS = 5.0
-#: A result waits so long for others to be written with it; the last one of a batch waits for none. A transaction
+#: Results are collected for this long and written together; the last one of a batch is not delayed. A transaction
 #: for each would cost the database more than all the rest, and waking the thread for each a third of our own time.
 #: Seconds.
 GATHER_SECONDS = 0.02
@@ -31,7 +31,7 @@ class ProviderCall:
     delivery: Delivery
     provider: Provider
     content: Prepared
-    #: That of the attempt.
+    #: Number of the attempt.
     number: int
     permit: Permit
     answer: Receipt | SendError | None = None
@@ -99,7 +99,7 @@ class ProviderCaller:
         `start_by`: none is begun later than this, on the monotonic clock.
         """
         if not deliveries:
-            # Everybody was suppressed, or is somebody else's by now.
+            # All were suppressed, or are another worker's by now.
             return iter(())
         calls = [self._call_of(delivery) for delivery in deliveries]
         done: SimpleQueue[list[ProviderCall]] = SimpleQueue()
@@ -107,7 +107,7 @@ class ProviderCaller:
         try:
             asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         except RuntimeError:
-            # The loop is closed: nobody was called.
+            # The loop is closed: no provider was called.
             coroutine.close()
             raise
         for delivery in deliveries:
@@ -149,12 +149,12 @@ class ProviderCaller:
         begun = time.monotonic()
         answer: Receipt | SendError | None = None
         try:
-            # A turn under a rate limit is waited for outside of the slots; one that is missed there, inside.
+            # A turn under a rate limit is awaited outside of the slots; a missed turn inside.
             await self._limiter.wait(call.permit)
             async with self._slots:
                 hindrance = await self._hindrance(call, start_by)
                 begun = time.monotonic()
-                # Until it is answered: nobody can say.
+                # Unknown until it is answered.
                 answer = hindrance or OutcomeUnknown("the call was interrupted")
                 answer = hindrance or await self._answer(call)
         except Exception as error:
@@ -172,13 +172,13 @@ class ProviderCaller:
         except (ServiceUnavailable, TimeoutError):
             return not_called("there was no turn for it in time")
         if time.monotonic() > start_by:
-            # Whoever comes next may hold it by the time we are through.
+            # Another worker may hold it by the time we are through.
             return not_called(LEASE_NEARLY_OVER)
         return None
 
     async def _answer(self, call: ProviderCall) -> Receipt | SendError:
         try:
-            # The provider keeps the deadline itself; this guards against one that does not.
+            # A guard against providers that do not keep the deadline themselves.
             async with asyncio.timeout(self._deadline_seconds + MARGIN_SECONDS / 2):
                 return await call.provider.send(
                     call.content.outgoing(call.number),
@@ -189,7 +189,7 @@ class ProviderCaller:
         except TimeoutError:
             return OutcomeUnknown("the provider did not answer in time")
         except Exception as error:
-            # A bug in the provider's code, at a point we know nothing about.
+            # A bug in the provider's code, at an unknown point.
             id_ = str(call.delivery.claim.id)
             log_failure("deliver.provider_failed", error, provider=call.provider.name, notification_id=id_)
             failure = SendError("the provider's code failed; see the log", reason=Reason.TECHNICAL_ERROR)

@@ -20,14 +20,14 @@ from notifier.delivery.prepare import Prepared
 from notifier.domain.statuses import Channel
 from notifier.store.rate_limits import RateLimitRepository, Turn
 
-#: A turn that begins within this is waited for in the process; a later one by `due_at`. Short, because an urgent
-#: message stands behind those that wait. Seconds.
+#: A turn within this is waited for in the process, a later one by `due_at`. Short, because urgent messages queue
+#: behind those that wait. Seconds.
 WAIT_SECONDS = 1.0
-#: Turns are handed out this much slower than the limit: two calls may come a little closer than their turns.
+#: Turns are spaced wider than the limit by this: two calls may come a little closer than their turns.
 SLACK = 0.97
-#: Nobody asks again sooner than this. Seconds.
+#: Shortest wait of a message over a limit. Seconds.
 MIN_LATER_SECONDS = 0.25
-#: From this share of a quota on, producers are warned.
+#: Producers are warned from this share of a quota on.
 WARN_SHARE = 0.8
 
 _DAY = 86_400
@@ -39,7 +39,7 @@ class RateLimiter:
     def __init__(self, repository: RateLimitRepository, settings: Settings) -> None:
         self._repository = repository
         self._structure = settings.structure
-        #: Asks the database for what is asked on the event loop: one at a time, in order.
+        #: Queries the database for the event loop: one at a time, in order.
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="turns")
         self._provider_rates = {
             table.name: table.rate_per_second for table in settings.provider_tables() if table.rate_per_second
@@ -146,7 +146,7 @@ class RateLimiter:
         else:
             wait = self._over_quota(prepared)
         if wait is not None:
-            # It does not go, so it has used nothing.
+            # It is not sent, so it has used nothing.
             for scope, cap in taken:
                 self._repository.give_back(scope, 1, window_seconds=cap.per_seconds)
         return wait
@@ -158,7 +158,7 @@ class RateLimiter:
         if caps.recipient:
             found.append((f"recipient:{channel}:{prepared.guard.address_hash.hex()[:32]}", caps.recipient))
         if caps.prefix and channel is Channel.SMS:
-            # Pumping runs through neighbouring numbers: those that differ in the last three digits only.
+            # SMS pumping uses neighbouring numbers, which differ in the last three digits only.
             found.append((f"prefix:{prepared.claim.address[:-3]}", caps.prefix))
         return found
 

@@ -33,13 +33,11 @@ from notifier.rendering import Renderer
 from notifier.store.ledger import MAX_CRASHES, Ledger
 from notifier.store.records import DeliveryResult, Rivals, Unknown
 
-#: Deadline of one look-up. Seconds.
 LOOKUP_SECONDS = 15.0
-#: What one call may have made and what another one may have made can be told apart by time if there is more
-#: between them: a message may be late, and clocks may differ. Seconds.
+#: The messages of two calls further apart than this can be told apart by time: a message may be late, and clocks
+#: may differ. Seconds.
 NEAR_SECONDS = LATEST_SECONDS + 5.0
-#: So often what was found may be given to another attempt in the meantime, before this one waits for its next
-#: turn.
+#: A look-up is repeated this often if others take what it found; then it waits for its next turn.
 _LOOK_UPS = 3
 
 
@@ -80,7 +78,7 @@ class Reconciler:
         found = 0
         for unknowns in attempts.values():
             if unknowns[0].problem is not None:
-                # Neither sent again nor held: it comes again when there is the key.
+                # Neither sent again nor held: it comes again when the key is there.
                 log.warning("reconcile.later", notification_id=str(unknowns[0].id), reason=unknowns[0].problem)
                 continue
             try:
@@ -91,7 +89,7 @@ class Reconciler:
                 id_ = str(unknowns[0].id)
                 log.warning("reconcile.later", notification_id=id_, error=type(error).__name__)
             except Exception as error:
-                # It comes again; the others are settled now.
+                # This one comes again; the others are settled now.
                 log_failure("reconcile.failed", error, notification_id=str(unknowns[0].id))
         return found
 
@@ -122,11 +120,11 @@ class Reconciler:
             receipts = self._ask(provider, replace(sought, exclude=known))
             rivals = self._rivals(unknown, space, [receipt.provider_message_id for receipt in receipts])
             free = [receipt for receipt in receipts if receipt.provider_message_id not in rivals.known_ids]
-            # Of what it has not at all, the provider itself says how long it may still turn up.
+            # If it has none, the provider says how long one may still turn up.
             answer = self._whose(unknown, sought, free, rivals) if receipts else _Answer.MISSING
             if answer is not _Answer.FOUND:
                 return answer
-            # Found only says that the provider has it: how it ended is asked for next.
+            # This only says that the provider has it; how it ended is asked next.
             found = _found(unknown, free[0], space, first_wait(self._providers[unknown.provider]))
             if self._ledger.attribute(found):
                 return _Answer.FOUND
@@ -206,11 +204,11 @@ def _found(unknown: Unknown, receipt: Receipt, space: str, wait: float | None) -
 
 def _decide(unknown: Unknown, answers: Sequence[_Answer]) -> tuple[bool, str]:
     """(whether to send it again, why)."""
-    # What is certain of one attempt is not of the others.
+    # The least certain answer counts for all attempts.
     looked = next((each for each in (_Answer.AMBIGUOUS, _Answer.SILENT) if each in answers), _Answer.MISSING)
     if unknown.crash_count >= MAX_CRASHES:
         return False, f"{looked}; held, because it was in hand {unknown.crash_count} times when a worker went away"
     if unknown.on_unknown is OnUnknown.RESEND:
         return True, f"{looked}: sent again, as the template says"
-    # Even if the provider does not have it: it may only not show it yet, and `hold` means never twice.
+    # Even if the provider does not have it: it may not show it yet, and `hold` means never twice.
     return False, f"{looked}: held, as the template says, until a receipt or an operator decides"

@@ -20,13 +20,13 @@ from notifier.runtime.backoff import pause_seconds
 from notifier.store.engine import is_about_statement, unprepared
 from notifier.store.records import DeliveryResult
 
-#: After this long results are given up: the leases are over and the outcomes count as unknown. Seconds.
+#: Results are given up after this: the leases are over and the outcomes count as unknown. Seconds.
 WRITE_DEADLINE_SECONDS = 300.0
-#: Of a result without words, that is due at no time that can be written.
+#: For a result whose due time cannot be written.
 _DUE_SECONDS = 60.0
 _NO_WORDS = "what its provider said could not be recorded; see the log"
 
-#: A method of the ledger that takes results, and may be repeated with them.
+#: A method of the ledger that writes results, and may be repeated.
 Write = Callable[[Sequence[DeliveryResult]], None]
 
 
@@ -89,7 +89,7 @@ def _one_by_one(results: Sequence[DeliveryResult], write: Write) -> list[Deliver
             is_written = _in_some_form(result, write)
         except ServiceUnavailable as error:
             is_written = False
-            # A row that somebody has locked keeps no other.
+            # A locked row must not stop the others.
             away = 0 if is_about_statement(error) else away + 1
         else:
             away = 0

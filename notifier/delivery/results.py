@@ -26,7 +26,7 @@ class Results:
     def __init__(self, settings: Settings, providers: Mapping[str, Provider], hash_key: HashKey) -> None:
         self._settings = settings
         self._hash_key = hash_key
-        #: Provider → how long after it took a message its receipt is missed.
+        #: Provider → seconds after which its receipt counts as missing.
         self._waits = {name: first_wait(provider) for name, provider in providers.items()}
         self._id_spaces = {name: id_space(provider) for name, provider in providers.items()}
 

@@ -77,7 +77,7 @@ class Router:
             if real:
                 self._breaker.note(real)
         except ServiceUnavailable:
-            # Health is advice; the results themselves are written.
+            # Health is only advice; the results are written.
             log.warning("deliver.health_not_noted", count=len(deliveries))
         except Exception as error:
             log_failure("deliver.health_not_noted", error, count=len(deliveries))

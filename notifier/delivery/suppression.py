@@ -33,7 +33,7 @@ def suppression_of(
     A wish of the recipient's is about whom they wrote to, so it holds for that sender identity; a dead address is
     dead for everyone.
     """
-    # What the simulator says of a recipient must keep nobody from a real message.
+    # The simulator's answers must not stop real messages.
     if not error.suppress or claim.is_test:
         return None
     known = {str(reason): reason for reason in SuppressionReason}

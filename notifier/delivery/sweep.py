@@ -19,9 +19,9 @@ from notifier.store.callbacks import CallbackRepository
 from notifier.store.ledger import Ledger
 from notifier.store.records import Due
 
-#: Rows of one round; a tick makes rounds until one is not full, at most so many.
+#: Maximum number of rows in a round and of rounds in a tick; a tick ends when a round is not full.
 LIMIT, ROUNDS = 1000, 20
-#: A look-up that was given out and not settled is given out again after this. Seconds.
+#: A look-up that was dispatched and not settled is dispatched again after this. Seconds.
 LOOK_UP_AGAIN_SECONDS, RECEIPT_AGAIN_SECONDS = 45.0, 900.0
 
 Publish = Callable[[Channel, Lane, Sequence[UUID]], None]
@@ -43,7 +43,7 @@ class Dispatcher:
             self._publish([row for row in due if not row.alone])
             for row in due:
                 if row.alone:
-                    # In a task of its own: if it is what crashed a worker, it takes no other with it again.
+                    # In a task of its own: if it crashes workers, no other notification is hit.
                     self._publish([row])
             total += len(due)
             if len(due) < LIMIT:

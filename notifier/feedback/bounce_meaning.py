@@ -32,39 +32,37 @@ class Whose(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Meaning:
     status: Status
-    #: Why it did not arrive.
     reason: Reason | None = None
-    #: There is nobody at that address.
+    #: The address does not exist.
     is_dead: bool = False
-    #: The address exists, and does not take mail for now.
+    #: The address exists, but does not accept mail for now.
     is_soft: bool = False
-    #: It is about an address behind theirs: a member of a list, where they have their mail forwarded to.
+    #: It is about an address behind theirs: a list member, or where their mail is forwarded to.
     is_behind: bool = False
 
 
 _SENDER = Meaning(Status.UNDELIVERED, Reason.SENDER_REFUSED)
 _SOFT = Meaning(Status.UNDELIVERED, Reason.UNREACHABLE_RECIPIENT, is_soft=True)
 
-#: Words about nobody in particular: where to ask for help.
+#: Role addresses: where to ask for help.
 _ROLE = re.compile(
     r"(abuse|admin\w*|help\w*|hostmaster|mailer-daemon|no-?reply|postmaster|security|spam|support|webmaster|info)\W?",
     re.IGNORECASE,
 )
-#: What forwarders and relays make of a sender's address, and never of a recipient's: SRS0=…=example.com=shop@…,
-#: prvs=…=shop@example.com.
+#: Rewritten senders, never recipients: SRS0=…=example.com=shop@…, prvs=…=shop@example.com.
 _REWRITTEN = re.compile(r"SRS[01][=+-]|(prvs|msprvs1|btv1)=", re.IGNORECASE)
 _AT = re.compile(r"=40|%40|\(at\)|\[at\]| ?@ ?", re.IGNORECASE)
 _DOMAIN = re.compile(r"(?<![\w.-])[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+")
-#: Not "smtp", "rcpt", "to", "error", "rejected": everybody's words.
+#: Not the words that every answer has: "smtp", "rcpt", "to", "error", "rejected".
 _UNKNOWN_WORD = re.compile(
     r"(?!(?:smtp|rcpt|to|error|rejected|refused|recipient|address|permanent|failure|mail|message|delivery|not)\b)\b[^\W\d_]{3,}",
     re.IGNORECASE,
 )
-#: With these a code for "no such mailbox" is contradicted.
+#: These contradict a code for "no such mailbox".
 _AGAINST_DEAD = frozenset({Kind.FULL, Kind.EXPIRED, Kind.RATE, Kind.SENDER, Kind.POLICY})
-#: Codes that may mean it; see `_family`.
+#: The family of codes for "no such mailbox".
 _NOBODY = "nobody"
-#: What the words alone mean; a mailbox that is closed may be opened again.
+#: Soft by the text alone; a closed mailbox may be opened again.
 _BY_WORDS = (Kind.FULL, Kind.EXPIRED, Kind.CLOSED, Kind.UNROUTABLE)
 
 
@@ -81,7 +79,7 @@ def meaning_of(bounce: Bounce, whose: Callable[[str], Whose]) -> Meaning:
         case Action.DELIVERED:
             return Meaning(Status.DELIVERED)
         case Action.DELAYED | Action.RELAYED | Action.EXPANDED:
-            # Whoever reports has it: news only where we did not know that they took it.
+            # The reporting server has it: news only if we did not know that it was accepted.
             return Meaning(Status.SENT)
         case _:
             assert_never(bounce.action)
@@ -104,7 +102,7 @@ def _failure(bounce: Bounce, whose: Callable[[str], Whose]) -> Meaning:
     if found.is_dead and _names_our_domain(text, bounce, whose):
         return _SOFT if theirs else _SENDER
     if (found.is_dead or found.is_soft) and _is_behind(bounce, named, whose):
-        # Those of them who get it still do: their address lives, and no count may say otherwise.
+        # Their own address works, so it must not count as a soft bounce.
         reason = Reason.INVALID_RECIPIENT if found.is_dead else Reason.PROVIDER_REJECTED
         return Meaning(Status.UNDELIVERED, reason, is_behind=True)
     return found
@@ -120,7 +118,7 @@ def _about_sender(bounce: Bounce, ours: list[str]) -> Meaning:
 def _by_evidence(bounce: Bounce, verdict: Verdict, kinds: frozenset[Kind], *, names_them: bool) -> Meaning:
     code = bounce.answer.enhanced
     if Kind.RATE in kinds:
-        # "5.2.1 … receiving mail at a rate": they get too much just now, and are there.
+        # "5.2.1 … receiving mail at a rate": the mailbox exists and gets too much for now.
         return Meaning(Status.UNDELIVERED, Reason.PROVIDER_THROTTLED)
     by_code, by_words = verdict.suppress, Kind.DEAD in kinds
     is_certain = by_code or (by_words and _is_vague(code))
@@ -133,7 +131,7 @@ def _by_evidence(bounce: Bounce, verdict: Verdict, kinds: frozenset[Kind], *, na
     if is_certain or by_words:
         return _SOFT
     if code and _family(code) == _NOBODY and verdict.subject in (Subject.RECIPIENT, Subject.CONTENT):
-        # A report that says "nobody" and quotes a server that says something else.
+        # The report says "no such mailbox" and quotes a server that says something else.
         return _SOFT
     if any(kind in kinds for kind in _BY_WORDS) and (_is_vague(code) or Kind.POLICY not in kinds):
         return _SOFT
@@ -141,7 +139,7 @@ def _by_evidence(bounce: Bounce, verdict: Verdict, kinds: frozenset[Kind], *, na
 
 
 def _as_judged(verdict: Verdict) -> Meaning:
-    # "Try again later" to us is, from a server that gave up trying, a recipient who cannot be reached.
+    # From a server that gave up, "try again later" means that the recipient cannot be reached.
     is_put_off = verdict.outcome in (Outcome.UNAVAILABLE, Outcome.UNKNOWN)
     is_about_us = verdict.reason in (
         Reason.PROVIDER_ACCOUNT,
@@ -162,7 +160,7 @@ def _is_contradicted(bounce: Bounce, kinds: frozenset[Kind], code: str) -> bool:
     """Whether something in it contradicts "no such mailbox"."""
     if kinds & _AGAINST_DEAD or bounce.action is Action.EXPIRED:
         return True
-    # A server that could not be reached does not know who is there; one that says that a domain is none does.
+    # A server that could not be reached says nothing of its mailboxes; a domain that does not exist has none.
     if Kind.UNROUTABLE in kinds and code not in ("5.1.2", "5.1.10", "5.4.4"):
         return True
     if is_temporary(bounce.answer.text):
@@ -171,7 +169,7 @@ def _is_contradicted(bounce: Bounce, kinds: frozenset[Kind], code: str) -> bool:
         return True
     if "4" in (code[:1], bounce.status[:1], bounce.answer.basic[:1]):
         return True
-    # One server tells what another said: of two codes nobody knows which is meant.
+    # One server repeats another: of two codes, either may be meant.
     codes = [found[0] for found in CODE.finditer(bounce.answer.text)] + [bounce.status]
     return bool(code) and any(not _is_vague(one) and _family(one) != _family(code) for one in codes)
 
@@ -188,9 +186,9 @@ def _is_supported(bounce: Bounce, kinds: frozenset[Kind], code: str, *, names_th
     if kinds & {Kind.DEAD, Kind.CLOSED, Kind.UNROUTABLE} or (
         code and code in bounce.answer.text and not _has_words(bounce.answer.text)
     ):
-        # A phrase that nobody ties to an address or a code may be anybody's.
+        # A phrase without an address or a code may be about anybody.
         return names_them or bool(code or bounce.named) or bounce.is_quoted
-    # It alone decides about its own mailboxes; what another server said it would have quoted.
+    # The reporting server decides about its own mailboxes; it would have quoted another one.
     return not bounce.remote and not bounce.is_quoted
 
 

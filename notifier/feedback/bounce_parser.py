@@ -52,17 +52,16 @@ from notifier.providers.mail.code_table import Stage
 from notifier.providers.mail.codes import SmtpReply
 from notifier.providers.mail.phrases import kinds_in
 
-#: The odd formats are found by many expressions, which are tried on no more than this. Bytes.
+#: Bytes searched for odd formats, which need many expressions.
 _MAX_ODD = 16 * 1024
-#: A server's clock may be wrong by so much before its time is worth nothing.
+#: A server's time further from ours than this is ignored.
 _PLAUSIBLE = timedelta(days=30)
 
-#: Those of RFC 5965 and its extensions that are a recipient's word against us. "not-spam" is praise,
-#: "auth-failure" is about signatures.
+#: Complaints of RFC 5965 and its extensions. "not-spam" is none, "auth-failure" is about signatures.
 _COMPLAINTS = frozenset({"abuse", "fraud", "opt-out", "opt-out-list"})
-#: Where an MTA, or a bounce itself, notes the envelope's recipient.
+#: Headers with the envelope's recipient.
 _ADDRESS_HEADERS = ("Delivered-To", "X-Original-To", "Envelope-To", "X-Envelope-To", "To")
-#: Words of servers that have other ones than RFC 3464 section 2.3.3.
+#: Actions, also those that RFC 3464 section 2.3.3 does not know.
 _ACTIONS = {
     "failure": Action.FAILED,
     "undeliverable": Action.FAILED,
@@ -74,9 +73,9 @@ _ACTIONS = {
     "success": Action.DELIVERED,
 } | {str(action): action for action in Action}
 
-#: Fields of its own making in one group, in which an answer is looked for.
+#: Non-standard fields of one group that are searched for an answer.
 _MAX_OTHERS = 20
-#: Beside a failure these tell of another address behind theirs.
+#: Beside a failure these are about another address behind theirs.
 _UNDER_WAY = frozenset({Action.DELAYED, Action.RELAYED, Action.EXPANDED})
 _WORD = re.compile(r"[a-z-]+")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
@@ -287,7 +286,7 @@ def _forwarded(mail: _Mail) -> Bounce | None:
     return None
 
 
-#: In the order in which they are asked: the surest first.
+#: In the order tried: the most reliable first.
 RECOGNISERS: tuple[Callable[[_Mail], Bounce | Complaint | None], ...] = (
     _complaint,
     _standard,
@@ -306,7 +305,7 @@ def _addresses(mail: Message) -> Iterator[str]:
 def _time(text: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(text)
-        # RFC 5322 section 3.3: "-0000" is UTC, and says nothing about where.
+        # RFC 5322 section 3.3: "-0000" is UTC without a place.
         moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None

@@ -21,15 +21,15 @@ from notifier.providers.mail.code_table import Stage
 from notifier.providers.mail.codes import SmtpReply
 from notifier.providers.mail.phrases import kinds_in
 
-#: So much of what people read is looked at. Characters.
+#: Characters read of the visible text.
 MAX_SAID = 8000
-#: Of an answer in a text. Characters.
+#: Longest answer taken from a text. Characters.
 _MAX_ANSWER = 700
 
 ADDRESS = re.compile(r"[^\s<>,;:\"()\[\]]{1,64}@[\w.-]{1,255}\w")
-#: RFC 3463; subjects above 7 are version numbers.
+#: RFC 3463; numbers with a subject above 7 are versions.
 CODE = re.compile(r"(?<![\d.])([245])\.([0-7])\.(\d{1,3})(?![\d.])")
-#: Replies of SMTP that are in use: "587" is a port, "500 MB" a size.
+#: SMTP replies that are in use: "587" is a port, "500 MB" a size.
 BASIC = re.compile(
     r"(?<![\d.,:#/-])((?:4(?:2[12]|3[0-2]|4[1-9]|5[0-5]|7[01])|5(?:0[0-4]|1\d|2[0-3]|3[0-8]|41|5[0-7]|6\d|7\d)))"
     r"(?=[ :;#)\]-](?! ?(?:[KMG]i?B|bytes|characters|days|hours|users|recipients|messages|people)\b)|$)",
@@ -66,14 +66,14 @@ _DELAYED = re.compile(
     r"noch nicht zugestellt|verzögert|retardé|se seguirá intentando|задерж|尚未(送达|投递)|延迟",
     re.IGNORECASE,
 )
-#: Gmail and Sendmail name recipients in it that have not failed yet.
+#: Gmail and Sendmail warn about recipients that have not failed yet.
 _WARNING = re.compile(r"warning message only|\(delay\)|not need to resend|delivery delayed", re.IGNORECASE)
 _GIVEN_UP = re.compile(
     r"permanent|giv(en|ing|e) up|\bfatal\b|failed permanently|not going to try again|could not be delivered|(will|can) ?not (be )?(retr|tried again)|no (further|more) (attempts|retries)|has been returned|final attempt|不再",
     re.IGNORECASE,
 )
 
-#: What is returned, or a part of it, begins here: what stands in it was ours.
+#: The start of the returned mail, or part of it: that text was ours.
 _RETURNED = re.compile(
     r"^[ \t>]*(?:[-=_*+]{2,}[^\n]{0,20}(?:(?:copy|header|body|text|top|unsent|original|returned|undelivered|forwarded|below|begin|included)\b)[^\n]*"
     r"|(?:this|here|the following|included|attached|below|following)[^\n]{0,60}(?:is |are )?(?:a |the )?(?:copy|headers?|body)\b[^\n]{0,60}(?:message|mail|header)[^\n]*"
@@ -114,7 +114,7 @@ def said_in(mail: Message) -> str:
 
 def before_returned(text: str) -> str:
     for found in _RETURNED.finditer(text):
-        # A report that begins with such a line has nothing else to say.
+        # A report that begins with such a line holds nothing else.
         if text[: found.start()].strip():
             return text[: found.start()]
     return text
@@ -142,7 +142,7 @@ def answer_in(said: str) -> str:
     code = min((found.start() for found in (BASIC.search(said), CODE.search(said)) if found), default=None)
     if code is not None:
         begin = said.rfind("\n", 0, code) + 1
-        # What stands before the code is said by whoever gives it back, not by who refused it.
+        # The text before the code is from the server that returns it, not from the one that refused it.
         if code - begin > 200 or ADDRESS.search(said, begin, code):
             begin = code
         end = re.search(r"\n[ \t]*\n", said[code:])
@@ -150,7 +150,7 @@ def answer_in(said: str) -> str:
     paragraphs = [" ".join(one.split()) for one in re.split(r"\n[ \t]*\n", said) if one.strip()]
     telling = [one for one in paragraphs if kinds_in(one)]
     named = [one for one in paragraphs if ADDRESS.search(one)]
-    # Where it says for whom and why in one place, that is meant.
+    # A paragraph with both recipient and reason is the right one.
     both = [one for one in telling if one in named]
     return next(iter(both or telling or named or paragraphs), "")[:_MAX_ANSWER]
 
@@ -168,7 +168,7 @@ def read_text(mail: Message, as_sent: Callable[[], Message]) -> Bounce | None:
     if _is_delay(f"{subject}\n{said}", is_named=bool(named), is_late=bool(later and not never)):
         found = _bounce(Action.DELAYED, said, tuple(later))
     elif is_one or named or (is_system and (any(says_so) or BASIC.search(said))):
-        # Where its writer marks the recipients itself, nobody else has to guess.
+        # No guessing if the author marks the recipients.
         found = _bounce(Action.FAILED, said, named or tuple(never))
     else:
         return None
@@ -253,11 +253,11 @@ def is_reply(mail: Message) -> bool:
     nothing else can read: bounces have the same headers."""
     if any(part.get_content_type() == "text/disposition-notification" for part in parts(mail)):
         return True
-    # "Auto-Submitted" says nothing: servers that give a mail back write it too.
+    # "Auto-Submitted" says nothing: bounces have it too.
     marked = any(name in mail for name in ("X-Autoreply", "X-Autorespond", "X-Autoresponse", "X-Auto-Reply"))
     marked = marked or value_of(mail, "Precedence").lower() in ("auto_reply", "auto-reply")
     subject = words_of(mail, "Subject")
     if is_reply_subject(subject):
         return not is_from_a_system(mail)
-    # One that gives a mail back, in words that nobody knows, is for people to read.
+    # A bounce in unknown words is for people to read.
     return marked and not is_from_a_system(mail) and not _SUBJECT.search(subject)

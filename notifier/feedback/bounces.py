@@ -37,10 +37,10 @@ from notifier.store.provider_reports import NewReport, ProviderReportRepository,
 from notifier.store.records import NewSuppression
 from notifier.store.unread_bounces import UnreadBounceRepository
 
-#: So many soft bounces …
+#: This many soft bounces …
 SOFT_BOUNCES = 3
-#: … of mails of so long, with none between that arrived, suppress the address, for as long. After that it is tried
-#: again, and those that led here count no more.
+#: … of mails within this period, with none between that arrived, suppress the address for the same period. After
+#: that it is tried again, and earlier bounces no longer count.
 SOFT_PERIOD = timedelta(days=14)
 
 _SOURCE = "bounce"
@@ -48,7 +48,7 @@ _MESSAGE_ID = re.compile(r"([0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-
 _MESSAGE_ID_BYTES = re.compile(_MESSAGE_ID.pattern.encode(), re.IGNORECASE)
 #: Of quoted-printable.
 _SOFT_LINE_END = re.compile(rb"=\r?\n")
-#: A mail of ours is looked for in so much. Bytes.
+#: Bytes searched for a mail of ours.
 _MAX_SEARCHED = 1024 * 1024
 
 
@@ -95,7 +95,7 @@ class Bounces:
         addresses = (recipient, *addresses_in(content))
         token = next(filter(None, map(self._tokens.read_return_path, addresses)), None)
         if token is None and not self._quotes_us(content):
-            # Of a stranger's mail nothing more is read.
+            # Nothing more of a stranger's mail is read.
             taken = Taken.FORGED if any(map(self._tokens.is_return_path, addresses)) else Taken.NO_REPORT
         else:
             taken = self._take_read(read_mail(content), token, content)
@@ -145,7 +145,7 @@ class Bounces:
         recorded = self._reports.record(
             report, lambda about: self._suppression(about, GLOBAL, reason, words) if meaning.is_dead else None
         )
-        # What moved nothing is no news about the recipient; a repetition may not have been counted yet.
+        # A report that moved nothing says nothing new; a repeated one may not have been counted yet.
         if meaning.is_soft and recorded in (RecordedReport.MOVED, RecordedReport.REPEATED):
             self._count_soft(found, words)
         return _taken(recorded)
@@ -201,7 +201,7 @@ class Bounces:
             return Taken.FORGED
         if found is None or found.channel is not Channel.EMAIL:
             return Taken.UNKNOWN
-        # With a token there is proof enough, and mail providers like to write an address that is none.
+        # A token is proof enough, and mail providers often write an invalid address.
         if token is None and not self._may_be_about(complaint, found):
             return Taken.CONTRADICTED
         words = f"complaint: {complaint.kind}"

@@ -15,20 +15,20 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, TypeVar
 
-#: So much of a mail is looked at, and as much from a report on that stands further behind. Bytes.
+#: Bytes read from the start of a mail, and again from a report that comes later.
 MAX_READ = 256 * 1024
-#: Parts of a mail that are looked at, and blocks of a report.
+#: Maximum number of parts of a mail, and of blocks of a report.
 MAX_PARTS = 100
-#: No text is longer. Characters.
+#: Longest text. Characters.
 MAX_TEXT = 64 * 1024
-#: Headers stand within so much. Bytes.
+#: Bytes searched for headers.
 _MAX_HEAD = 64 * 1024
-#: Of a header field no more is looked at. Characters, and values after semicolons.
+#: Read of a header field: characters, and values after semicolons.
 _MAX_VALUE, _MAX_PARAMETERS = 2000, 20
 #: The parser compares every line with the boundary of each part that is open.
 _MAX_OPEN = 20
 
-#: Stay one text: the parser of the standard library takes them apart into mails, and stops at the first odd line.
+#: Kept as one text: the standard library's parser splits them into mails, and stops at the first odd line.
 _REPORTS = {
     "message/delivery-status": "text/delivery-status",
     "message/global-delivery-status": "text/delivery-status",
@@ -46,7 +46,7 @@ _UNSEEN = re.compile(r"<(/?)(?:style|script)\b", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]{0,2000}>")
 _BREAK = re.compile(r"<(?:br|/p|/div|/tr|/li|/h\d)\b[^<>]{0,200}>", re.IGNORECASE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]{16,}={0,2}")
-#: Fields of RFC 3464; a line that begins with another word goes on with the field before it.
+#: Fields of RFC 3464; a line that begins with another word continues the field before it.
 _STATUS_FIELDS = frozenset(
     {
         "original-envelope-id",
@@ -76,7 +76,7 @@ Fields = dict[str, str]
 class Bounded(Message):
     """A mail, or part of one, that takes linear time to read, whatever it holds."""
 
-    #: Beyond `_MAX_OPEN`: none of its own parts is looked for.
+    #: Beyond `_MAX_OPEN`: its own parts are not read.
     is_closed = False
 
     def get(self, name: str, failobj: Any = None) -> Any:
@@ -209,7 +209,7 @@ def seen(page: str) -> str:
             shown.append(page[begin : found.start()])
         if is_shown == (not found[1]):
             begin, is_shown = found.start(), bool(found[1])
-    # One that never ends hides nothing.
+    # An element that never ends hides nothing.
     shown.append(page[begin:])
     return html.unescape(_TAG.sub(" ", _BREAK.sub("\n", " ".join(shown))))
 

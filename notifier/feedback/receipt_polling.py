@@ -16,15 +16,14 @@ from notifier.feedback.receipts import ASK_AT_SECONDS, Receipts
 from notifier.providers.base import CallsBack, Provider, Report, Reports
 from notifier.store.provider_reports import ProviderReportRepository, Silent
 
-#: Deadline of one question. Seconds.
 ASK_SECONDS = 15.0
-#: So many at once.
+#: Questions at once.
 _AT_ONCE = 8
-#: A question that could not be asked comes again after this … Seconds.
+#: A question that failed is asked again after this …
 _AGAIN_SECONDS = 1_800.0
-#: … until the message is so old. Also how long a receipt is waited for where nobody can be asked. Seconds.
+#: … until the message is this old. Also the wait for a receipt if the provider cannot be asked. Seconds.
 RECEIPT_WAIT_SECONDS = 4 * 86_400.0
-#: A point of the schedule that is nearer than this is now. Seconds.
+#: A scheduled question closer than this is asked now. Seconds.
 _NOW_SECONDS = 60.0
 
 
@@ -72,7 +71,7 @@ class ReceiptPoller:
         for one, answer in zip(silent, answers, strict=True):
             if isinstance(answer, Report) and self._is_recorded(one, answer):
                 ended += answer.is_final
-            # Also for one that ended: a status that moved is left alone by these.
+            # Also for one that has ended: these change no status that has moved.
             can_be_asked = isinstance(self._providers.get(one.provider), Reports)
             wait = next_wait(one.age_seconds, was_asked=isinstance(answer, Report)) if can_be_asked else None
             if wait is None:
@@ -88,12 +87,12 @@ class ReceiptPoller:
 
     def _is_recorded(self, one: Silent, report: Report) -> bool:
         try:
-            # About the id that we asked for: whose message that is, it does not say.
+            # The answer is about the id in the question; it does not prove whose message that is.
             self._receipts.record(one.id, one.attempt, [one.provider], report, is_proof=False)
         except ServiceUnavailable:
             raise
         except Exception as error:
-            # It is asked again; the others' answers are recorded now.
+            # This one is asked again; the others are recorded now.
             log_failure("receipts.failed", error, notification_id=str(one.id))
             return False
         return True
@@ -111,7 +110,7 @@ class ReceiptPoller:
             if one.provider in away:
                 return None
             try:
-                # The provider keeps the deadline itself; this guards against one that does not.
+                # A guard against providers that do not keep the deadline themselves.
                 async with asyncio.timeout(ASK_SECONDS + 0.5):
                     return await provider.ask(one.provider_message_id, deadline_seconds=ASK_SECONDS)
             except (SendError, TimeoutError) as error:

@@ -24,7 +24,7 @@ from notifier.rendering import Renderer, Template
 from notifier.store.provider_reports import NewReport, ProviderReportRepository, RecordedReport, Reported
 from notifier.store.records import NewSuppression
 
-#: While no receipt comes, the provider is asked so long after the message was sent, and then no more. Seconds.
+#: Without a receipt the provider is asked this long after the message was sent, and then no more. Seconds.
 ASK_AT_SECONDS = (300.0, 1_800.0, 7_200.0, 28_800.0, 115_200.0)
 
 
@@ -101,7 +101,7 @@ class Receipts:
     def _suppression(self, found: Reported, report: Report) -> NewSuppression | None:
         if not report.suppress:
             return None
-        # Who opted out did so towards one sender; a number that does not exist is one for nobody.
+        # An opt-out is about one sender; a number that does not exist is unknown to all.
         opted_out = report.reason is Reason.OPTED_OUT
         sender = identity_of(found, self._renderer, self._settings)
         return NewSuppression(
@@ -140,12 +140,12 @@ class Receipts:
                     channel=Channel.SMS, address=number, scope=scope, reason=reason, source=source, detail="STOP"
                 )
             else:
-                # What an operator decided, START does not undo.
+                # START does not undo what an operator decided.
                 self._suppressions.lift(
                     channel=Channel.SMS, address=number, scope=scope, reason=reason, source=source, detail="START"
                 )
         except InvalidMessage as error:
-            # The name of an identity that cannot be a scope.
+            # An identity whose name cannot be a scope.
             log.warning("webhook.wish_not_kept", error=str(error), reason=wish)
 
 

@@ -23,12 +23,12 @@ from notifier.security.recipient_hash import HashKey
 from notifier.store.records import NewSuppression
 from notifier.store.suppressions import SuppressionRepository, SuppressionView
 
-#: Lines of one transaction.
+#: Lines per transaction.
 PAGE = 500
-#: A line longer than this is none of a list of recipients. Characters.
+#: Characters read of the first line.
 MAX_LINE = 10_000
 
-#: What an export has, in this order; an import understands these and `address`.
+#: The columns of an export, in order; an import also knows `address`.
 COLUMNS = tuple(name for name in SuppressionView.__dataclass_fields__ if name != "id")
 _KNOWN = frozenset({"address", *COLUMNS})
 
@@ -45,11 +45,11 @@ class Bad:
 class Imported:
     """What became of the lines of a file."""
 
-    #: Not suppressed like that before.
+    #: Not suppressed before.
     new: int = 0
-    #: They were already.
+    #: Suppressed already.
     known: int = 0
-    #: Of an export with those that had ended: left out.
+    #: Left out: ended already, by an export that holds such rows.
     ended: int = 0
     bad: int = 0
 
@@ -156,7 +156,7 @@ class SuppressionFiles:
 @dataclass(frozen=True, slots=True)
 class _Line:
     number: int
-    #: Those that are not empty.
+    #: Without empty ones.
     cells: Mapping[str, str]
 
 
@@ -198,7 +198,7 @@ def _lines(file: TextIO) -> Iterator[_Line | Bad]:
 
 def _rows(text: Iterable[str], names: tuple[str, ...], begins: int) -> Iterator[_Line | Bad]:
     for row in read_rows(text, first_line=begins):
-        # An export marks what a spreadsheet would take for a formula.
+        # An export marks cells that a spreadsheet would read as a formula.
         values = (plain_cell(cell).strip() for cell in row.cells)
         cells = {name: value for name, value in zip(names, values, strict=False) if value}
         if row.problem:

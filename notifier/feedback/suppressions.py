@@ -26,16 +26,15 @@ if TYPE_CHECKING:
 
     from notifier.store.mass_alarm import HardBounceWatch
 
-#: Everything that would be sent to the recipient on the channel.
+#: Every message to the recipient on the channel.
 GLOBAL = "global"
 
-#: Who says so when a recipient used the link in a mail.
+#: The source when a recipient used the link in a mail.
 UNSUBSCRIBE = "unsubscribe"
 
-#: Later than this is for ever.
+#: Further ahead counts as a mistake.
 MAX_AHEAD = timedelta(days=36_500)
 
-#: What the scope of a sender identity begins with.
 SENDER_PREFIX = "sender:"
 
 _SCOPE = re.compile(r"(sender|category):[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")

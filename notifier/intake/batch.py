@@ -25,13 +25,13 @@ class Received:
     headers: Mapping[str, Any] = field(default_factory=dict)
     content_type: str | None = None
     content_encoding: str | None = None
-    #: The property `user_id`, which RabbitMQ vouches for; None: it has none, or came by another broker.
+    #: The property `user_id`, which RabbitMQ verifies; None: absent, or another broker.
     broker_user: str | None = None
-    #: It may have been taken in before: the broker delivers it again, or we failed when we tried.
+    #: It may be recorded already: the broker delivers it again, or an earlier try of ours failed.
     redelivered: bool = False
-    #: What the reader already found wrong with its wrapping; such a message is rejected for that.
+    #: Faults that the reader found; the message is rejected for them.
     faults: tuple[Fault, ...] = ()
-    #: Bytes that its body had; None: those of `body`, which the reader did not cut.
+    #: Original size of the body in bytes; None: `body` is whole.
     size: int | None = None
 
 
@@ -49,7 +49,6 @@ class IntakeAnswer:
     """What became of one message whose sender waits: the notification, or why there is none."""
 
     id: UUID | None
-    #: It was accepted before.
     is_replay: bool
     faults: tuple[Fault, ...] = ()
 

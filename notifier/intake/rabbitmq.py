@@ -41,14 +41,14 @@ from notifier.intake.rabbitmq_connection import HEARTBEAT_SECONDS, Pulse, connec
 from notifier.intake.threads import run_together
 from notifier.runtime.backoff import pause_seconds
 
-#: Bytes in hand, of each lane: nothing more is read before these are recorded.
+#: Bytes in hand for each lane: no more is read before these are recorded.
 BATCH_BYTES = 32 * 1024 * 1024
-#: Unacknowledged messages in hand, of each queue: one batch being written while the next one arrives.
+#: Unacknowledged messages for each queue: one batch is written while the next one arrives.
 PREFETCH = 2 * BATCH_SIZE
-#: While messages come faster than one at a time, a batch waits so long for more of them: each costs several
-#: commits on its way, whatever its size. Seconds.
+#: While messages come faster than one at a time, a batch waits this long for more: each batch costs several
+#: commits, whatever its size. Seconds.
 LINGER_SECONDS = 0.02
-#: At the start a lane waits at most so long for those before it to be past what may end the process. Seconds.
+#: Longest wait of a lane at the start for more urgent ones to be past what may end the process. Seconds.
 TURN_SECONDS = 5.0
 
 
@@ -63,7 +63,7 @@ class _Caution:
     """Shared by the lanes of a process: only one message that may end it is in hand at a time."""
 
     lock: Lock = field(default_factory=Lock)
-    #: Lane → it has nothing more of that kind.
+    #: Lane → set when it has no more of these.
     past: dict[Lane, Event] = field(default_factory=lambda: {lane: Event() for lane in Lane})
 
     def wait_for_turn(self, lane: Lane) -> None:
@@ -125,11 +125,11 @@ class _Session:
         self._stop = stop
         self._caution = caution
         self._waiting: deque[_Delivery] = deque()
-        #: In hand, and delivered before: to a reader that ended, maybe because of it.
+        #: In hand, and delivered before to a reader that ended, maybe because of it.
         self._suspects: deque[_Delivery] = deque()
-        #: Of the bodies in hand.
+        #: Size of the bodies in hand.
         self._bytes = 0
-        #: Whether more than one message was there the last time.
+        #: Whether the last batch had several messages.
         self._is_busy = False
         self._channel = connection.channel()
         # Bodies stay bytes, whatever content_encoding says.
@@ -166,7 +166,7 @@ class _Session:
         tags = [str(channel) for channel in Channel]
         for channel in Channel:
             queue = topology.notify_queue_name(channel, self._lane)
-            # Without waiting for an answer: it would come behind all that the queue before it has.
+            # Without waiting for an answer: it would come after all messages of the queue before it.
             self._channel.basic_consume(
                 queue, consumer_tag=str(channel), callback=self._receiver(channel), nowait=True
             )
@@ -242,7 +242,7 @@ class _Session:
             with self._pulse.going():
                 self._handle([delivery.received for delivery in batch])
         except ServiceUnavailable:
-            # It may be in the record all the same: the answer to the commit was lost, maybe.
+            # It may be recorded all the same: perhaps the answer to the commit was lost.
             for delivery in batch:
                 delivery.received = replace(delivery.received, redelivered=True)
             raise

@@ -15,11 +15,11 @@ from notifier.broker.amqp_transport import AmqpConnection, AmqpSslTransport, Amq
 from notifier.domain.message import MAX_BODY_BYTES
 from notifier.store.acceptance import KEPT_BODY_BYTES
 
-#: The socket is asked for so much at once: several messages. Bytes.
+#: Read from the socket at once: several messages. Bytes.
 READ_BYTES = 4096
-#: Without traffic the broker shows a sign of life this often, or the connection counts as dead. Seconds.
+#: Heartbeat interval: without a sign of life from the broker the connection counts as dead. Seconds.
 HEARTBEAT_SECONDS = 20
-#: The broker has so long for an answer that it owes us. Seconds.
+#: Time for the broker to answer. Seconds.
 GOODBYE_SECONDS = 5.0
 
 
@@ -30,7 +30,7 @@ class _Tcp(TCPTransport):  # type: ignore[misc]  # amqp has no types
     def _setup_transport(self) -> None:
         super()._setup_transport()
         receive = self.sock.recv
-        # It keeps what was more than it wanted.
+        # It keeps what it did not need yet.
         self._quick_recv = lambda wanted: receive(max(wanted, READ_BYTES))
 
 
@@ -51,7 +51,7 @@ class _TcpConnection(_Connection):
     ) -> Any:
         timeouts = {"read_timeout": read_timeout, "write_timeout": write_timeout}
         if ssl:
-            # A parameter of the URL can ask for it, too.
+            # A parameter of the URL can also ask for TLS.
             return super().Transport(host, connect_timeout, ssl=ssl, **timeouts, **options)
         return _Tcp(host, connect_timeout=connect_timeout, **timeouts, **options)
 

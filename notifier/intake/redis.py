@@ -32,19 +32,19 @@ from notifier.intake.batch import BATCH_SIZE, Handle, Received
 from notifier.intake.threads import run_together
 from notifier.runtime.backoff import pause_seconds
 
-#: A reader that has not shown itself for this long is dead, and its lists go back to their queues. Seconds.
+#: A reader without a sign of life for this long is dead, and its lists are put back. Seconds.
 ALIVE_SECONDS = 30
-#: A wait for the next entry is cut after this, to look at `stop`. Seconds.
+#: Longest wait for an entry, before `stop` is checked. Seconds.
 BLOCK_SECONDS = 1
 
-#: A reader's batch; the one entry that it takes alone; what is to be taken alone; what shows that it lives.
+#: A reader's batch; the one entry that it takes alone; entries to be taken alone; its sign of life.
 _TAKEN, _SUSPECT, _AGAIN, _ALIVE = "notifier:taken", "notifier:suspect", "notifier:again", "notifier:reader"
 
-#: kombu puts messages with a priority into lists of their own: their names end so (`priority_steps` 3, 6, 9).
+#: Suffixes of kombu's lists for messages with a priority (`priority_steps` 3, 6, 9).
 _PRIORITIES = ("\x06\x163", "\x06\x166", "\x06\x169")
 
-# kombu pushes on the left and pops on the right: the oldest entry is on the right. KEYS[1] is the list of what was
-# taken, the others are where to take from.
+# kombu pushes on the left and pops on the right: the oldest entry is on the right. KEYS[1] is the list of taken
+# entries, the others are the sources.
 _TAKE = """
 local room = tonumber(ARGV[1]) - redis.call('LLEN', KEYS[1])
 local bytes = tonumber(ARGV[2])
@@ -60,7 +60,7 @@ return redis.call('LRANGE', KEYS[1], 0, -1)
 #: Entries of a batch, and bytes: one that is larger comes alone.
 _LIMITS = (str(BATCH_SIZE), str(32 * 1024 * 1024))
 
-# An entry to be taken alone is "3:" and the entry: three readers ended with it in hand.
+# An entry to be taken alone begins with "3:": three readers ended with it in hand.
 _PUT_BACK = """
 while true do
   local item = redis.call('LPOP', KEYS[1])
@@ -94,11 +94,11 @@ class RedisReader:
 
     def __init__(self, url: str, *, name: str | None = None) -> None:
         self._url = url
-        #: Names this reader's lists; unique among the readers of a broker.
+        #: Part of the names of its lists; unique among the readers of a broker.
         self.name = name or uuid4().hex
-        #: Held by whoever has an entry in hand that may have ended a reader.
+        #: Held by the thread that has an entry in hand that may have ended a reader.
         self._alone = Lock()
-        #: Keys that were told of.
+        #: Foreign keys already logged.
         self._strange: set[bytes] = set()
 
     def run(self, handle: Handle, stop: Event) -> None:
@@ -108,7 +108,7 @@ class RedisReader:
         self._forget()
 
     def _client(self) -> redis.Redis:
-        # The answer to a blocking call comes after up to BLOCK_SECONDS; a dead peer answers never.
+        # The answer to a blocking call takes up to BLOCK_SECONDS; a dead peer never answers.
         return redis.Redis.from_url(
             self._url, socket_timeout=BLOCK_SECONDS + 5, socket_connect_timeout=5, socket_keepalive=True
         )
@@ -186,7 +186,7 @@ class RedisReader:
             handle([replace(one, redelivered=again) for one in received])
             client.delete(lists.taken)
         else:
-            # Wakes at once for the ordinary list; the others are looked at every second.
+            # Wakes at once for the ordinary list; the others are read every second.
             client.blmove(lists.queue, lists.taken, BLOCK_SECONDS, "RIGHT", "LEFT")
 
 

@@ -32,7 +32,7 @@ from notifier.rendering import Renderer
 from notifier.store.ledger import Ledger
 from notifier.store.records import Acceptance, NewNotification, NewRejection
 
-#: When the entries in hand come to this, they are written before the next one is looked at. Bytes.
+#: Entries are written once they come to this size. Bytes.
 MAX_PORTION_BYTES = 4 * 1024 * 1024
 
 _Item = TypeVar("_Item")
@@ -153,7 +153,7 @@ class Intake:
         fault = Fault("", "technical_error", "the intake failed on this message", fix)
         plain = replace(received, headers={}, content_type=None, content_encoding=None, broker_user=None)
         last: Exception | None = None
-        # What its wrapping holds may be what cannot be written; its body always can.
+        # Its headers and properties may be unwritable; its body is not.
         for kept in (received, plain):
             try:
                 self._ledger.accept([], [_rejection(kept, Entry(None), None, (fault,))])
@@ -163,7 +163,7 @@ class Intake:
                 last = error
             else:
                 return IntakeSummary(rejected=1)
-        # Not even that can be written: the schema is missing, say. Nothing is lost while we wait.
+        # Not even that can be written: perhaps the schema is missing. Nothing is lost while we wait.
         raise ServiceUnavailable("rejected messages cannot be recorded") from last
 
     def _process(self, batch: Sequence[Received]) -> IntakeSummary:
@@ -200,8 +200,8 @@ class Intake:
         conflicts = [_rejection(*sources[answer.position], (answer.fault,)) for answer in answers if answer.fault]
         if conflicts:
             self._ledger.accept([], conflicts)
-        # The tasks of what came again may never have been published: its first try, by us or by one that died, may
-        # have ended right after the commit.
+        # The tasks of a redelivered message may never have been published: its first intake may have ended right
+        # after the commit.
         again = (one for one in answers if one.is_duplicate and sources[one.position].received.redelivered)
         self._hand_over([*_queued(answers), *again])
         return IntakeSummary(
@@ -261,7 +261,7 @@ class Intake:
             try:
                 self._publish_tasks(channel, lane, ids)
             except Exception as error:
-                # They are in the record: the sweep gives them out when the broker is back.
+                # They are recorded: the sweep dispatches them when the broker is back.
                 log.warning("intake.tasks_not_published", count=len(ids), error=type(error).__name__)
                 self._requeue_soon(ids)
 

@@ -37,13 +37,13 @@ class Outgoing:
     """One notification, rendered, on its way to one provider."""
 
     notification_id: UUID
-    #: Number of this attempt, from 1.
+    #: From 1.
     attempt: int
     #: Address (display name allowed) or E.164 number.
     to: str
     #: E-mail: the From address, display name allowed. SMS: a number, an alphanumeric sender or a service id.
     sender: str
-    #: Body of the SMS, or the text part of the mail.
+    #: Text of the SMS, or text part of the mail.
     text: str
     #: Subject of the mail; empty for SMS.
     subject: str = ""
@@ -51,18 +51,18 @@ class Outgoing:
     html: str | None = None
     #: BCP 47 of the text, for Content-Language.
     locale: str = ""
-    #: Address for replies; None leaves the header out.
+    #: None leaves the header out.
     reply_to: str | None = None
-    #: Mail: where it is returned to if it cannot be delivered, the envelope's sender; None: the From address.
+    #: Mail: the envelope sender, where bounces go; None: the From address.
     return_path: str | None = None
-    #: Mail: what the recipient's mail program calls to end its kind; None: it is of no kind that can be ended.
+    #: Mail: what the recipient's mail program calls to unsubscribe; None: they cannot.
     unsubscribe_url: str | None = None
-    #: A provider that can should drop the message after this; None: never. Counted from the database's clock, so
-    #: that a wrong one of this machine neither drops nor prolongs anything.
+    #: The provider should drop the message after this, if it can; None: never. From the database's clock: that of
+    #: this machine may be wrong.
     seconds_to_expiry: float | None = None
-    #: How many messages the network makes of the text of an SMS; 1 for a mail.
+    #: Number of messages that the network makes of an SMS; 1 for a mail.
     segments: int = 1
-    #: Files that go with a mail, in their order.
+    #: Files sent with a mail, in order.
     attachments: tuple[Attachment, ...] = ()
 
 
@@ -76,7 +76,7 @@ class Receipt:
     detail: str = ""
 
 
-#: So long after the end of a call a provider may still make a message of what it read. Seconds.
+#: A provider may still create the message this long after the end of a call. Seconds.
 LATEST_SECONDS = 60.0
 
 
@@ -92,10 +92,10 @@ class Sought:
     text: str
     #: When the call began, by the database's clock.
     started_at: datetime
-    #: When it ended; None if nobody knows, as after the death of a worker.
+    #: When it ended; None: unknown, as after the death of a worker.
     finished_at: datetime | None = None
-    #: Ids that the provider gave to other attempts, of this notification or of another one to the same recipient:
-    #: one message never answers for two attempts.
+    #: Ids that the provider gave to other attempts, for this or another notification to the same recipient: one
+    #: message never stands for two attempts.
     exclude: frozenset[str] = frozenset()
     #: Now, by the same clock as `started_at`; None: this machine's.
     asked_at: datetime | None = None
@@ -108,13 +108,13 @@ class Report:
     provider_message_id: str
     #: For the record, without personal data: "undelivered: handset cannot be reached now (code 30003)".
     words: str
-    #: `sent`: it has the message; `delivered` or `undelivered`: how it ended; None: nothing that we know.
+    #: `sent`: it has the message; `delivered` or `undelivered`: how it ended; None: a word that we do not know.
     status: Status | None
     #: Why it did not arrive.
     reason: Reason | None = None
     #: The recipient should not be sent to again.
     suppress: bool = False
-    #: The provider's time.
+    #: By the provider's clock.
     occurred_at: datetime | None = None
 
     @property
@@ -207,9 +207,9 @@ class Reports(Protocol):
 class WebhookRequest:
     """A provider's call of one of its webhooks."""
 
-    #: What follows the public URL, byte for byte: from the first slash on, with the query if there is one.
+    #: What follows the public URL, unchanged: from the first slash on, with the query.
     path: str
-    #: What stands in the path for the braces of `Webhook.path`.
+    #: The values in the path for the braces of `Webhook.path`.
     parameters: Mapping[str, Any]
     #: By names in lower case.
     headers: Mapping[str, str]
@@ -223,7 +223,7 @@ class AttemptReport:
     notification_id: UUID
     attempt: int
     report: Report
-    #: How many reports there will be: one for each part of a text, if the provider reports on parts.
+    #: Number of reports to expect: one for each part of a text, if the provider reports on parts.
     parts: int = 1
 
 
@@ -240,9 +240,9 @@ class InboundWish:
     """A recipient's wish, passed on by a provider."""
 
     wish: Wish
-    #: Who wrote.
+    #: Who wrote it.
     number: str
-    #: To whom: our number, and the service that it belongs to.
+    #: The number of ours that they wrote to, and the service that it belongs to.
     senders: frozenset[str]
 
 
@@ -254,7 +254,7 @@ class Webhook(ABC, Generic[OptionsT]):
 
     #: What follows the kind. `{name}` stands for a whole number, `{name:uuid}` for an id.
     path: ClassVar[str]
-    #: Body and content type of the answer to a signed call; None: 204, and no body.
+    #: Body and content type of the answer to a signed call; None: 204 without a body.
     answer: ClassVar[tuple[str, str] | None] = None
 
     def __init__(self, request: WebhookRequest) -> None:
@@ -281,7 +281,7 @@ class Webhook(ABC, Generic[OptionsT]):
 class CallsBack(Protocol):
     """What a provider may implement besides `Provider`, if it calls webhooks of ours."""
 
-    #: The model of its table in notifier.toml: read by whoever checks a signature.
+    #: The model of its table in notifier.toml; checking a signature needs it.
     options_model: ClassVar[type[ProviderOptions]]
     webhooks: ClassVar[Sequence[type[Webhook[Any]]]]
 

@@ -28,7 +28,7 @@ CONNECT_SECONDS = 3.0
 #: Idle connections are dropped before a server or a balancer drops them (theirs last a minute or more): a POST on
 #: a connection that the other side just closed ends in an unknown outcome.
 _KEEPALIVE_SECONDS = 10.0
-#: A wait beyond this is taken for this: one odd answer must not park a message for days.
+#: Longer waits are cut to this: one odd answer must not park a message for days.
 MAX_RETRY_AFTER_SECONDS = 3600.0
 
 _BY_STATUS: Mapping[int, Verdict] = MappingProxyType(
@@ -51,12 +51,12 @@ class HttpCall:
     """One request under way: its deadline, and what is known about it if it ends in an exception."""
 
     deadline_seconds: float
-    #: Set just before the first byte of the request goes out; while it is False the provider has nothing.
+    #: Set just before the first byte of the request is sent; until then the provider has nothing.
     was_written: bool = False
-    #: HTTP status; None until the answer's headers are here.
+    #: None until the headers of the answer are here.
     status: int | None = None
     headers: Mapping[str, str] | None = None
-    #: The whole answer; None until its end is here.
+    #: None until the whole answer is here.
     body: str | None = None
 
 

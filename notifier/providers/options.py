@@ -23,7 +23,7 @@ class ProviderOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    #: What must be set before a webhook of this provider can be believed.
+    #: Options that its webhooks cannot be verified without.
     needed_by_webhooks: ClassVar[tuple[str, ...]] = ("public_url",)
 
     @classmethod
@@ -112,5 +112,5 @@ Boolean = Annotated[bool, BeforeValidator(_boolean)]
 ExistingFile = Annotated[Path, AfterValidator(_file)]
 #: A base URL of http or https, without a slash at its end.
 BaseUrl = Annotated[str, AfterValidator(_url)]
-#: Not printed.
+#: Left out of `repr`.
 Secret = Annotated[str, Field(repr=False)]

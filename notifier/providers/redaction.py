@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-#: A `detail` is never longer.
+#: Longest `detail`, in characters.
 MAX_DETAIL = 300
-#: More of an answer is not even looked at: a hostile server must not cost us time in a regular expression.
+#: Characters read: a hostile server must not cost us time in a regular expression.
 _MAX_READ = 2000
 
 _ADDRESS = re.compile(r"""(?:"[^"]*"|[^\s<>()\[\],;:"@]+)@(?=[\w\[])""")
@@ -23,7 +23,7 @@ def mail_detail(text: str, *, recipient: str = "") -> str:
     """
     masked = _ADDRESS.sub("***@", _one_line(text))
     local = recipient.rpartition("@")[0]
-    # Looked for first: compiling an expression for each recipient takes longer than sending the mail.
+    # Searched first: compiling an expression for each recipient takes longer than sending the mail.
     if local and local.lower() in masked.lower():
         masked = re.sub(rf"(?<![\w.-]){re.escape(local)}(?![\w-])", "***", masked, flags=re.IGNORECASE)
     return _capped(masked)

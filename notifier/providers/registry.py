@@ -63,7 +63,7 @@ class WebhookKind:
 
     provider: type[Any]
     webhooks: Sequence[type[Webhook[Any]]]
-    #: Name of the provider → its options.
+    #: Provider name → options.
     accounts: dict[str, ProviderOptions]
 
 

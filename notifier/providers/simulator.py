@@ -28,7 +28,7 @@ class Fate(StrEnum):
     UNKNOWN = "unknown"  #: the first attempt ends without an answer; then as `delivered`
 
 
-#: Mails to these names @ this domain, also with "+" and more behind the name.
+#: Mails to these names @ this domain, optionally with "+" and a suffix.
 DOMAIN = "simulator.example"
 #: SMS to these numbers, which belong to nobody.
 NUMBERS: Mapping[str, Fate] = MappingProxyType({f"+1555010020{digit}": fate for digit, fate in enumerate(Fate)})
@@ -41,7 +41,7 @@ class Simulator:
 
     name = SIMULATOR
     channel = Channel.EMAIL
-    #: It is asked how a message ended this long after it took it.
+    #: Seconds after acceptance at which it is asked how a message ended.
     report_after_seconds = 2.0
 
     @classmethod

@@ -47,7 +47,7 @@ class DjangoOutbox:
     ) -> Passed:
         with self._mapped():
             if not connections[self.alias].features.has_select_for_update_skip_locked:
-                # SQLite: no transaction may stay open, because nobody else could write.
+                # SQLite: an open transaction would keep others from writing.
                 return self._note(publish(self._take(limit, pairs, lock=False)))
             with transaction.atomic(self.alias):
                 return self._note(publish(self._take(limit, pairs, lock=True)))

@@ -57,7 +57,7 @@ def read_answer(basic: int, text: str) -> SmtpReply:
     return SmtpReply(str(basic), found[0], " ".join(lines))
 
 
-#: More of an answer is not looked at: a hostile server must not cost us time in a regular expression.
+#: Characters read: a hostile server must not cost us time in a regular expression.
 _MAX_READ = 2000
 #: "host mx.example.org[192.0.2.5] said: 550 5.1.1 …", "response to RCPT TO was: 550 …", "from MTA(smtp:…): 554 …".
 _REPEATED = re.compile(
@@ -69,11 +69,11 @@ _REPEATED = re.compile(
 _IN_REPLY_TO = re.compile(r"in reply to (?:the )?(?P<command>MAIL|end of DATA|DATA)", re.IGNORECASE)
 _NAMED_ADDRESS = re.compile(r"[^\s<>()\[\],;:\"'=]{1,64}@[^\s<>()\[\],;:\"'=]{1,255}")
 _UNVERIFIED = re.compile(r"not verified|identities failed", re.IGNORECASE)
-#: How an @ is written where it must not stand: "shop=40example.com", "shop @ example.com", "shop (at) …".
+#: Other spellings of @: "shop=40example.com", "shop @ example.com", "shop (at) …".
 _ENCODED_AT = re.compile(r"[=%+]40(?=[a-z0-9])|\s{1,3}@\s{1,3}|\s{0,3}[(\[](?:at|@)[)\]]\s{0,3}", re.IGNORECASE)
-#: Words that speak against "there is nobody", whatever the code.
+#: Phrases that contradict "no such mailbox", whatever the code.
 _AGAINST_NOBODY = frozenset({Kind.FULL, Kind.EXPIRED, Kind.RATE, Kind.SENDER, Kind.POLICY})
-#: The server has not found out yet.
+#: The server has not verified the address yet.
 _UNFINISHED = re.compile(r"\bin progress\b|\bunverified address\b|\bnot yet\b", re.IGNORECASE)
 
 
@@ -179,7 +179,7 @@ def _named(text: str, recipient: str, ours: Collection[str]) -> _Named:
     text = _ENCODED_AT.sub("@", text.lower())
     named = {found[0].rstrip(".") for found in _NAMED_ADDRESS.finditer(text)}
     to = recipient.lower()
-    # In a mail to ourselves, what is said of that address is said of the recipient.
+    # In a mail to ourselves, that address counts as the recipient.
     others = {address.lower() for address in ours} - {to}
     if named & others or any(spelling in text for address in others for spelling in _rewritten(address)):
         return _Named.OURS

@@ -28,7 +28,7 @@ def _any(*patterns: str) -> re.Pattern[str]:
     return re.compile("|".join(patterns), re.IGNORECASE)
 
 
-#: At most so much stands between a noun and what is said of it.
+#: The gap between a noun and what is said of it.
 _GAP = r"[^.;!?\n]{0,60}?"
 
 _DEAD = _any(
@@ -168,9 +168,9 @@ _ABOUT_SENDER = _any(
     r"remetente|afzender|nadawc|gönderen|gönderici|odes[ií]latel|odosielate|feladó|avsändare|afsender|avsender|lähettäjä|expeditor|pošiljat|αποστολέα",
     "送信者|送信元|差出人|発信者|[发發寄][信件](人|者|地址)|[发發]送(人|者|方)|보낸 ?사람|보내는 ?사람|발신자|송신자|отправител|відправник|подател|المرسل|השולח|người gửi|pengirim",
 )
-#: Nobody's words: links, addresses and names of hosts hold "spam", "policy", "unknown".
+#: Ignored: links, addresses and host names contain "spam", "policy", "unknown".
 _NAME = re.compile(r"\bhttps?://\S+|(?<!\S)\S+@\S+|(?<![\w-])[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})+\b")
-#: More of an answer is not looked at: its writer must not cost us time. Characters.
+#: Characters read: the author must not cost us time.
 _MAX_READ = 2000
 
 

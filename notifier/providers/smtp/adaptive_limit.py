@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import statistics
 
-#: To begin with: less than what servers commonly allow one client.
+#: The first limit: less than servers commonly allow one client.
 START = 20
-#: A step up is so large a part of what there is: until one brought nothing, and from then on.
+#: Size of a step up, as a share of the limit: until one brings nothing, and afterwards.
 _FIRST_STEP, _LATER_STEP = 1.0, 0.25
-#: It stays if mails take no longer than this part of it. Where it brings nothing they take all of it longer.
+#: A step stays if mails take longer by less than this share of it; if it brings nothing, by all of it.
 _WORTH = 0.4
-#: When mails take so many times as long as they did at this limit, it begins anew: the server has too much to do.
+#: When mails take this many times as long as before at this limit, start again: the server is overloaded.
 _MUCH_LONGER = 2.0
-#: After a step that brought nothing, the next one is tried after so long. Seconds.
+#: Pause after a step that brought nothing. Seconds.
 REST_SECONDS = 2.0
-#: The same after a connection was refused, or when the server has too much to do. Seconds.
+#: Pause after a refused connection, or when the server is overloaded. Seconds.
 LONG_REST_SECONDS = 20.0
-#: A median is of at least so many mails.
+#: Fewest mails of a median.
 _FEWEST = 40
 
 
@@ -31,16 +31,16 @@ class AdaptiveLimit:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        #: Connections at work at once.
+        #: The current limit.
         self.now = min(START, most)
-        #: How long each mail took, since the last change or median; and whether one waited meanwhile.
+        #: Time of each mail since the last change or median, and whether any mail waited meanwhile.
         self._seconds: list[float] = []
         self._has_queue = False
-        #: So many mails of before the last change are still to come.
+        #: Mails started before the last change that have not ended.
         self._stale = 0
-        #: Before the step that is on trial: how long a mail took, and the limit. None: none is.
+        #: Time of a mail and limit before the step on trial; None: no step is.
         self._before: tuple[float, int] | None = None
-        #: How long a mail takes at this limit, at best; None: not known yet.
+        #: Shortest time of a mail at this limit; None: unknown.
         self._usual: float | None = None
         self._step = _FIRST_STEP
         self._rests_until = 0.0

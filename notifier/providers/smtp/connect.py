@@ -16,7 +16,7 @@ from notifier.providers.redaction import mail_detail
 from notifier.providers.smtp.options import Encryption, SmtpOptions
 from notifier.providers.system_resolver import SystemResolver
 
-#: aiosmtplib's way to say what to do about STARTTLS: insist, never, or (None) if the server offers it.
+#: aiosmtplib's values for STARTTLS: True insists, False never, None if the server offers it.
 _STARTTLS = {
     Encryption.IMPLICIT: False,
     Encryption.NEVER: False,
@@ -25,7 +25,7 @@ _STARTTLS = {
 }
 
 
-#: An address that does not answer is left for the next one after this. Seconds.
+#: The next address is tried if one does not answer within this. Seconds.
 _NEXT_ADDRESS_SECONDS = 0.25
 
 
@@ -92,7 +92,7 @@ def failed_to_connect(options: SmtpOptions, error: Exception) -> SendError:
         return UNAVAILABLE.error(
             f"no connection to {options.url.host} port {options.url.port}: {mail_detail(_cause(error))}"
         )
-    # The rest is what aiosmtplib finds missing in EHLO: STARTTLS, AUTH, or a method that both sides know.
+    # What remains is missing from EHLO: STARTTLS, AUTH, or a method that both sides know.
     return ACCOUNT.error(f"{options.url.host}: {mail_detail(str(error))}")
 
 

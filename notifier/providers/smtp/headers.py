@@ -16,13 +16,13 @@ _LINE = 78
 _ENCODED_LINE = 76
 _ENCODED_WORD = 75
 _OVERHEAD = len("=?utf-8?q??=")
-#: The safe set of RFC 2047 section 5 (3), which holds in every place of a header. A space is written `_`.
+#: The safe set of RFC 2047 section 5 (3), valid anywhere in a header. A space is written `_`.
 _Q = [f"={byte:02X}" for byte in range(256)]
 for _byte in b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!*+-/":
     _Q[_byte] = chr(_byte)
 _Q[0x20] = "_"
 
-#: What an extended parameter has unencoded (RFC 2231 section 7, RFC 8187 section 3.2.1).
+#: Unencoded in an extended parameter (RFC 2231 section 7, RFC 8187 section 3.2.1).
 _ATTRIBUTE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$&+-.^_`|~")
 
 _PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
@@ -107,7 +107,7 @@ def _fold(value: str, used: int) -> str | None:
 def _encoded(value: str, used: int) -> str:
     """Encoded words that decode to exactly `value`: white space between two of them is ignored."""
     data = value.encode("utf-8")
-    # Q costs three characters for each byte outside of its set, B four for each three bytes.
+    # Q takes three characters for each byte outside of its set, B four for each three bytes.
     q_length = sum(map(len, map(_Q.__getitem__, data)))
     letter, encode, room = ("q", _q, 1.0) if q_length <= (len(data) + 2) // 3 * 4 else ("b", _b, 0.75)
     words = (f"=?utf-8?{letter}?{encode(chunk)}?=" for chunk in _chunks(value, used, encode, room))

@@ -38,7 +38,7 @@ class Mail:
     message_id: str
     #: Whether an address needs SMTPUTF8 (RFC 6531).
     needs_smtputf8: bool
-    #: Our addresses in it: a server that names one of them speaks of the sender.
+    #: Our addresses in it: an answer that names one of them is about the sender.
     ours: tuple[str, ...] = ()
 
 
@@ -90,14 +90,14 @@ def _headers(outgoing: Outgoing, who: Correspondents, message_id: str, date: str
         mime_header.address("To", who.to),
         mime_header.unstructured("Subject", mime_header.clean(outgoing.subject)),
         f"Message-ID: {message_id}",
-        # RFC 3834 section 5: keeps out-of-office replies and mail loops away.
+        # RFC 3834 section 5: prevents out-of-office replies and mail loops.
         "Auto-Submitted: auto-generated",
         "MIME-Version: 1.0",
     ]
     if who.reply_to:
         headers.append(mime_header.address("Reply-To", who.reply_to))
     if outgoing.unsubscribe_url:
-        # RFC 8058: both, so that a mail program may offer to end it with one click.
+        # RFC 8058: both, so that a mail program can offer unsubscribing with one click.
         headers.append(f"List-Unsubscribe: <{outgoing.unsubscribe_url}>")
         headers.append("List-Unsubscribe-Post: List-Unsubscribe=One-Click")
     if _LANGUAGE.fullmatch(outgoing.locale):
@@ -125,7 +125,7 @@ def _body(outgoing: Outgoing) -> bytes:
 
 def _mixed(outgoing: Outgoing) -> bytes:
     """The body, then the files."""
-    # As above; the letter keeps it apart from the boundary of the alternatives inside.
+    # As above; the letter distinguishes it from the boundary of the alternatives inside.
     boundary = b"=_m" + outgoing.notification_id.hex.encode("ascii")
     parts = [b'Content-Type: multipart/mixed;\r\n boundary="' + boundary + b'"\r\n\r\n']
     for part in (_body(outgoing), *map(_file, outgoing.attachments)):
@@ -139,7 +139,7 @@ def _file(attachment: Attachment) -> bytes:
     headers = (
         f"Content-Type: {attachment.content_type}\r\nContent-Transfer-Encoding: base64\r\n{disposition}\r\n\r\n"
     )
-    # A third of the time of `encodebytes`, which calls once for each line.
+    # Three times as fast as `encodebytes`, which makes a call for each line.
     encoded = b2a_base64(attachment.content, newline=False)
     lines = b"\r\n".join([encoded[start : start + _BASE64_LINE] for start in range(0, len(encoded), _BASE64_LINE)])
     return headers.encode("ascii") + lines + b"\r\n"

@@ -56,7 +56,7 @@ class ServerUrl:
             raise ValueError(f"must have the form {_URL_SHAPE}; percent-encode @ : / in the password")
         username = unquote(parts.username) if parts.username else None
         password = unquote(parts.password or "") if username else None
-        # With a password, "if offered" would let anyone on the way take the offer out and read the password.
+        # With a password, "if offered" would let anyone on the way remove the offer and read the password.
         in_danger = username is not None and not _LOOPBACK.fullmatch(host)
         default = Encryption.REQUIRED if in_danger else Encryption.OPPORTUNISTIC
         encryption = _encryption(parts.scheme, parts.query, default)
@@ -89,19 +89,18 @@ def _own_name() -> str:
 
 class SmtpOptions(ProviderOptions):
     url: Annotated[ServerUrl, BeforeValidator(ServerUrl.read)] = Field(repr=False, description=_URL_SHAPE)
-    #: Certificates of those who may vouch for the server; None: the system's.
+    #: Certificates of trusted issuers; None: the system's.
     ca_file: ExistingFile | None = None
     #: Whether the server's certificate is checked.
     verify: Boolean = True
-    #: Connections at once, at most; fewer if the server takes no more mails by more of them.
+    #: Maximum number of connections; fewer if more of them are no faster.
     max_connections: Annotated[int, whole_number(1, 1000)] = 200
-    #: A connection is closed after so many mails: relays like to count.
+    #: Maximum number of mails on one connection: relays have such a limit.
     max_messages: Annotated[int, whole_number(1, 1_000_000)] = 100
-    #: A connection is closed when it is so old, used or not.
+    #: A connection is closed at this age, used or not.
     max_age_seconds: Annotated[int, whole_number(1, 86_400)] = 300
-    #: After the @ of Message-IDs; None: the sender's domain.
+    #: Domain of Message-IDs; None: the sender's.
     message_id_domain: Annotated[str, _IS_DOMAIN] | None = None
-    #: What EHLO says.
     local_hostname: Annotated[str, _IS_HOST_NAME] = Field(default_factory=_own_name)
 
     @field_validator("ca_file")

@@ -15,14 +15,14 @@ from notifier.config.logs import log
 from notifier.providers.smtp.adaptive_limit import AdaptiveLimit
 from notifier.providers.smtp.protocol import Dialogue, Garbled, Lost
 
-#: A connection that rested longer is asked whether it is still there. Servers close idle ones after minutes
-#: (RFC 5321 section 4.5.3.2.7: at least 5), firewalls on the way sooner and without a word.
+#: A connection that was idle for longer is checked before use. Servers close idle ones after minutes
+#: (RFC 5321 section 4.5.3.2.7: at least 5), firewalls sooner and silently.
 CHECK_AFTER_SECONDS = 5.0
-#: Refused so often, a mail goes back to where its retries are decided.
+#: After this many refused connections a mail fails; retries are decided elsewhere.
 _REFUSALS = 3
-#: How long a connection may take to answer that question, or to say goodbye.
+#: How long the answer to that check, or to QUIT, may take.
 _ANSWER_SECONDS = 2.0
-#: The answer to DATA: the body may come.
+#: The answer to DATA: send the body.
 START_INPUT = 354
 _OK = 250
 
@@ -35,16 +35,16 @@ class SmtpConnection:
     """One open connection, and what the pool needs to know about it."""
 
     def __init__(self, smtp: aiosmtplib.SMTP, now: float) -> None:
-        #: What the server offers, in lower case, with its words.
+        #: The server's EHLO keywords, in lower case, with their parameters.
         self.extensions = dict(smtp.esmtp_extensions)
         self.pipelines = "pipelining" in self.extensions
         self.transport = cast("asyncio.Transport", smtp.transport)
         self.dialogue = Dialogue(self.transport)
         self.opened_at = now
         self.used_at = now
-        #: Mails begun on it, the current one included.
+        #: Mails started on it, the current one included.
         self.messages = 0
-        #: Set by the user when the dialogue came to a clean end; anything else and the connection is dropped.
+        #: Set by the user when the dialogue ended cleanly; otherwise the connection is dropped.
         self.reusable = False
         #: Set by the user when the server still holds half a transaction: it needs RSET before the next MAIL.
         self.needs_reset = False
@@ -69,7 +69,7 @@ class SmtpConnection:
             raise Lost
         while self.dialogue.outstanding:
             if (await self.dialogue.reply()).code == START_INPUT:
-                # It waits for the body of a mail that it has refused. An end would send it an empty one.
+                # It waits for the body of a mail whose recipient it refused. Ending it would send an empty mail.
                 raise Lost
         answer = await self.dialogue.ask(b"RSET" if self.needs_reset else b"NOOP")
         if answer.code != _OK:
@@ -112,7 +112,7 @@ class Pool:
         self._check_after_seconds = check_after_seconds
         self._limit = AdaptiveLimit(max_connections)
         self._waiting: deque[asyncio.Future[None]] = deque()
-        #: Mails that have a connection, or are about to open one.
+        #: Mails that have a connection or are opening one.
         self._at_work = 0
         #: Last in, first out: under light load the rest grow old and are closed.
         self._idle: list[SmtpConnection] = []
@@ -138,7 +138,7 @@ class Pool:
             yield connection
         finally:
             now = self._now()
-            # What a first mail takes says little: servers greet and answer slowly at first.
+            # The time of a first mail says little: servers greet and answer slowly at first.
             if connection.reusable and not is_new:
                 self._limit.took(now - begun, at=now, is_wanted=bool(self._waiting))
             self._busy.discard(connection)
@@ -183,7 +183,7 @@ class Pool:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                # It had come already.
+                # Its turn had come already.
                 self._leave()
             raise
 
@@ -279,7 +279,7 @@ class Pool:
 
     @staticmethod
     def _now() -> float:
-        # That of the loop is the same and has to be found each time.
+        # The event loop's clock is the same, but has to be looked up each time.
         return time.monotonic()
 
 

@@ -14,13 +14,13 @@ from typing import NamedTuple
 #: RFC 5321 section 4.5.3.1.5 allows 512 octets a line; some servers say more.
 _MAX_LINE = 8192
 _MAX_LINES = 1000
-#: So much of what is no reply is repeated.
+#: Characters of an invalid reply that an error repeats.
 _MAX_WORDS = 500
 
 
 class Reply(NamedTuple):
     code: int
-    #: Its lines without the codes, joined by line feeds.
+    #: Its lines without codes, joined by line feeds.
     text: str
 
 
@@ -36,7 +36,7 @@ class Dialogue(asyncio.Protocol):
     """The protocol of one connection. Used by one task at a time."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
-        #: Replies that are still to be read.
+        #: Replies still to be read.
         self.outstanding = 0
         self._transport = transport
         self._input = bytearray()
@@ -91,8 +91,6 @@ class Dialogue(asyncio.Protocol):
         while self.outstanding > 1:
             await self.reply()
         return await self.reply()
-
-    # What the event loop calls.
 
     def data_received(self, data: bytes) -> None:
         self._input += data

@@ -85,7 +85,7 @@ class SmtpProvider:
         try:
             return await self._try(transaction, fresh=False)
         except StaleConnection:
-            # The server had closed the connection at rest, and we noticed at MAIL FROM: nothing was sent yet.
+            # The server had closed the idle connection, which we noticed at MAIL FROM: nothing was sent yet.
             return await self._try(transaction, fresh=True)
 
     async def _try(self, transaction: Transaction, *, fresh: bool) -> Receipt:

@@ -29,7 +29,7 @@ class Transaction:
         self._mail = mail
         #: None while it waits for a connection.
         self._stage: Stage | None = None
-        #: Whether the end of the body is still in our own buffer, although it was written.
+        #: Whether the end of the body is still in our own buffer.
         self._is_held_back = False
 
     async def run(self, connection: SmtpConnection) -> Receipt:
@@ -43,7 +43,7 @@ class Transaction:
         self._require_capabilities(connection)
         commands = self._commands(connection)
         if connection.pipelines:
-            # A server that takes DATA although it refused what came before gets no body: see `settle`.
+            # A server that accepts DATA although it refused the recipient gets no body: see `settle`.
             self._write(connection, b"".join(commands.values()), replies=len(commands))
         for stage, command in commands.items():
             self._stage = stage
@@ -69,7 +69,7 @@ class Transaction:
             verdict = SENDER_REFUSED if self._mail.rcpt_to.isascii() else BAD_RECIPIENT
             raise verdict.error("an address with non-ASCII letters before the @, and the server has no SMTPUTF8")
         limit = connection.extensions.get("size", "")
-        # RFC 1870 section 6.1: the server's limit; "0" or nothing means that it states none.
+        # RFC 1870 section 6.1: the server's limit; "0" or nothing: none.
         if limit.isdecimal() and 0 < int(limit) < len(self._mail.content):
             connection.reusable = True
             raise CONTENT.error(f"{len(self._mail.content)} bytes, and the server takes {limit}")
@@ -104,7 +104,7 @@ class Transaction:
         if code == START_INPUT if stage is Stage.DATA else code in _OK:
             return
         if code == _CLOSING and stage is Stage.MAIL and connection.is_reused:
-            # A time-out at rest, or enough mails on one connection: no word about this mail.
+            # An idle timeout, or enough mails on one connection: not about this mail.
             raise StaleConnection
         raise self._refused(connection, stage, code, text)
 
@@ -128,7 +128,7 @@ class Transaction:
 
     def _refused(self, connection: SmtpConnection, stage: Stage, code: int, text: str) -> SendError:
         answer = read_answer(code, text)
-        # 421 announces that the server closes the connection; what is neither 4xx nor 5xx we do not understand.
+        # 421 announces that the server closes the connection; other codes than 4xx and 5xx have no meaning here.
         if 400 <= code < 600 and code != _CLOSING:
             connection.reusable = connection.needs_reset = True
         words = mail_detail(answer.text, recipient=self._mail.rcpt_to)

@@ -28,7 +28,7 @@ from notifier.providers.outcomes import (
 )
 from notifier.providers.sms import DOCUMENTED, OBSERVED, SmsCodeRow, find_row
 
-#: A handset that is off or out of coverage comes back in minutes to hours, and each try costs a message.
+#: A handset that is off or out of coverage is back in minutes to hours, and each try costs a message.
 _HANDSET = Verdict(Outcome.UNAVAILABLE, Reason.UNREACHABLE_RECIPIENT, Subject.RECIPIENT, retry_after_seconds=600.0)
 _CONGESTED = Verdict(
     Outcome.UNAVAILABLE, Reason.PROVIDER_UNAVAILABLE, Subject.DESTINATION, retry_after_seconds=60.0
@@ -36,10 +36,10 @@ _CONGESTED = Verdict(
 #: The sender's own queue at Twilio holds hours of messages.
 _QUEUE_FULL = Verdict(Outcome.THROTTLED, Reason.PROVIDER_THROTTLED, Subject.ACCOUNT, retry_after_seconds=60.0)
 _SENDER_QUEUE_FULL = replace(_QUEUE_FULL, subject=Subject.SENDER)
-#: Ends at midnight there, and nobody says where that is.
+#: The limit ends at midnight, in an unknown time zone.
 _SENDER_DAY_OVER = replace(_SENDER_QUEUE_FULL, retry_after_seconds=300.0)
 
-#: The fault is our account's, which has not registered this sender; only what comes from it is affected.
+#: Our account has not registered this sender; only its messages are affected.
 SENDER_NOT_REGISTERED = Verdict(Outcome.UNAVAILABLE, Reason.PROVIDER_ACCOUNT, Subject.SENDER)
 
 
@@ -88,7 +88,7 @@ TABLE: tuple[SmsCodeRow, ...] = (
     _row(30023, "daily limit of the sender's brand reached (US A2P 10DLC)", _SENDER_DAY_OVER, OBSERVED),
     _row(30027, "daily limit of the sender reached at T-Mobile (US A2P 10DLC)", _SENDER_DAY_OVER, OBSERVED),
     _row(63018, "too fast for the channel", THROTTLED),
-    # Where it leads: a country, a network.
+    # The destination: a country, a network.
     _row(21408, "region not permitted for this account", DESTINATION_REFUSED),
     _row(21612, "no route from this sender to To", DESTINATION_REFUSED),
     _row(30450, "blocked as SMS pumping: the prefix of To", DESTINATION_REFUSED, OBSERVED),
@@ -110,7 +110,7 @@ TABLE: tuple[SmsCodeRow, ...] = (
     _row(63014, "recipient has blocked the sender", OPTED_OUT),
     _row(30003, "handset cannot be reached now", _HANDSET),
     _row(30008, "unknown error on the way", _HANDSET, OBSERVED),
-    # What it says.
+    # The content.
     _row(21602, "no body", CONTENT),
     _row(21617, "body longer than 1600 characters", CONTENT),
     _row(21619, "no body and no media", CONTENT),
@@ -134,5 +134,5 @@ def judge(status: int, code: int | None) -> Verdict:
         return UNKNOWN
     if code is not None and (row := find_row(TABLE, code)):
         return row.verdict
-    # Twilio's page about 20429 says that a request which got 429 was not processed.
+    # Twilio's page about 20429 says that a request answered with 429 was not processed.
     return judge_status(status) if code is None or status < 400 or status == 429 else REFUSED

@@ -21,7 +21,7 @@ from notifier.providers.http import HttpCall, basic_authorization, exchange, ope
 
 _API = "https://api.twilio.com"
 
-# At INFO it writes the URL of every request, and with it the account.
+# At INFO it logs the URL of every request, which holds the account.
 logging.getLogger("twilio").setLevel(logging.WARNING)
 
 _current: ContextVar[HttpCall] = ContextVar("twilio_call")

@@ -18,12 +18,11 @@ from notifier.providers.outcomes import UNAVAILABLE
 
 #: How far Twilio's clock may be behind ours.
 _BEFORE = timedelta(seconds=5)
-#: Clocks may differ by some of it.
 _AFTER = timedelta(seconds=LATEST_SECONDS)
-#: What Twilio puts before every text of an account on trial.
+#: Twilio's prefix to every text of a trial account.
 _TRIAL = "Sent from your Twilio trial account - "
 _PAGE_SIZE = 50
-#: So many pages of one day are read; nobody gets 500 messages a day from us.
+#: Maximum number of pages read for one day; nobody gets 500 messages a day from us.
 _MAX_PAGES = 10
 
 
@@ -57,7 +56,7 @@ async def search(client: Any, sought: Sought, window: LookupWindow) -> list[Rece
     for day in window.days:
         async for message in _pages(client, to=sought.to, date_sent=f"{day:%Y-%m-%d}"):
             found[message.sid] = message
-    # What still waits in Twilio's queue has no date at which it was sent, so no search by day finds it.
+    # A message still in Twilio's queue has no date of sending, so no search by day finds it.
     newest = await client.messages.page_async(to=sought.to, page_size=_PAGE_SIZE)
     found |= {message.sid: message for message in newest}
     fitting = [message for message in found.values() if _fits(message, sought, window)]

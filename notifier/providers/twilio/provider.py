@@ -35,7 +35,6 @@ _SERVICE = re.compile(r"MG[0-9a-fA-F]{32}")
 
 class TwilioProvider:
     channel = Channel.SMS
-    #: See `base.id_space`.
     id_space = ID_SPACE
     options_model = TwilioOptions
     webhooks = (InboundText, TwilioStatusCallback)
@@ -126,13 +125,13 @@ class TwilioProvider:
         except TwilioException:
             raise _refused(call) from None
         except Exception as error:
-            # Twilio's client read an answer of 2xx and stumbled over it, in one of many ways: the SMS may be out.
+            # Twilio's client failed on a 2xx answer, in one of many ways: the SMS may be out.
             if call.status is None:
                 raise
             raise UNKNOWN.error(f"unreadable answer: {type(error).__name__}", code=str(call.status)) from error
 
     def _connected(self) -> Any:
-        # Made at the first call, because a session belongs to the loop in which it is made.
+        # Created at the first call, because a session belongs to the event loop that creates it.
         if self._client is None:
             options = self._options
             self._http = DeadlineHttpClient(options.api_base)

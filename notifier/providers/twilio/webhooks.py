@@ -31,7 +31,7 @@ _SIGNATURE_HEADER = "x-twilio-signature"
 #: The fields of a form; a name may come twice.
 Form = MultiDict[str]
 
-#: Its words, and what they make of a notification.
+#: Twilio's status → the notification's.
 STATUSES: Mapping[str, Status] = MappingProxyType(
     {
         "accepted": Status.SENT,
@@ -42,7 +42,7 @@ STATUSES: Mapping[str, Status] = MappingProxyType(
         "delivered": Status.DELIVERED,
         "read": Status.DELIVERED,
         "undelivered": Status.UNDELIVERED,
-        # Twilio took it and could not hand it on.
+        # Twilio accepted it and could not pass it on.
         "failed": Status.UNDELIVERED,
         "canceled": Status.UNDELIVERED,
     }
@@ -53,7 +53,7 @@ _SID = re.compile(r"[A-Za-z0-9]{2,64}")
 _CODE = re.compile(r"[0-9]{1,6}")
 
 
-#: The keywords that Twilio itself obeys; the whole text is the keyword. https://help.twilio.com/articles/223134027
+#: Twilio's own keywords; the keyword is the whole text. https://help.twilio.com/articles/223134027
 _KEYWORDS: Mapping[str, Wish] = MappingProxyType(
     {
         **dict.fromkeys(
@@ -76,7 +76,7 @@ class _TwilioWebhook(Webhook[TwilioOptions]):
         signature = self.request.headers.get(_SIGNATURE_HEADER, "")
         if not signature or not options.public_url or self.form.get("AccountSid") != options.account_sid:
             return False
-        # The host that the request names is the proxy's business; signed is what Twilio was told to call.
+        # The signature covers the public URL that Twilio calls, not the host that a proxy passes on.
         return is_signed(options.auth_token, options.public_url + self.request.path, self.form, signature)
 
 
@@ -84,7 +84,7 @@ class InboundText(_TwilioWebhook):
     """Somebody wrote to one of our numbers. Only keywords count."""
 
     path = "inbound"
-    #: "Nothing to say": Twilio's own keywords answer for us.
+    #: An empty answer: Twilio replies to its keywords itself.
     answer = ('<?xml version="1.0" encoding="UTF-8"?><Response/>', "text/xml")
 
     def wishes(self) -> Sequence[InboundWish]:

@@ -38,7 +38,7 @@ _RECEIPTS = "https://api.support.vonage.com/hc/en-us/articles/204014733"
 ACCEPTED = "0"
 
 _ERRORS = "https://developer.vonage.com/en/api-errors/sms"
-#: The sister API, whose codes 1100 to 1140 are these statuses by the same names, explained.
+#: The sister API explains these statuses, as its codes 1100 to 1140.
 _MESSAGES_API = "https://developer.vonage.com/en/api-errors/messages"
 
 #: "Throughput Rate Exceeded - please wait [ 978 ] and retry": milliseconds.
@@ -98,7 +98,6 @@ def pause_seconds(words: str) -> float | None:
     return min(int(found[1]) / 1000, MAX_RETRY_AFTER_SECONDS) if found else None
 
 
-#: The carrier's, and not Vonage's.
 _NETWORK_ERROR = replace(UNAVAILABLE, subject=Subject.DESTINATION)
 
 #: The err-codes of delivery receipts for messages that did not arrive. Of a verdict only reason and suppression

@@ -37,7 +37,6 @@ from notifier.providers.vonage.webhooks import ID_SPACE, DeliveryReceipt
 
 class VonageProvider:
     channel = Channel.SMS
-    #: See `base.id_space`.
     id_space = ID_SPACE
     options_model = VonageOptions
     webhooks = (DeliveryReceipt,)
@@ -96,11 +95,11 @@ class VonageProvider:
             "client-ref": str(outgoing.notification_id),
         }
         if not fits_gsm(outgoing.text):
-            # Without it Vonage would replace what the alphabet does not have.
+            # Without it Vonage would replace characters that the GSM alphabet does not have.
             form["type"] = "unicode"
         if options.public_url is not None:
             path = f"webhooks/vonage/{outgoing.notification_id}/{outgoing.attempt}"
-            # Each part has a receipt of its own: the text has arrived when all have.
+            # Each part has its own receipt: the text has arrived when all parts have.
             form["callback"] = f"{options.public_url}/{path}/{outgoing.segments}"
         return form
 
@@ -127,7 +126,7 @@ class VonageProvider:
         return call
 
     def _connected(self) -> aiohttp.ClientSession:
-        # Made at the first call, because a session belongs to the loop in which it is made.
+        # Created at the first call, because a session belongs to the event loop that creates it.
         if self._session is None:
             self._session = open_session()
         return self._session

@@ -14,8 +14,8 @@ from notifier.providers.outcomes import UNKNOWN, Verdict
 from notifier.providers.redaction import sms_detail
 from notifier.providers.vonage.codes import ACCEPTED, judge, pause_seconds
 
-#: Where parts were refused for different reasons, the gravest speaks for the message: it will not go out whole
-#: before that one is cured.
+#: If parts were refused for different reasons, the gravest counts: the message cannot go out whole before that
+#: is fixed.
 _GRAVITY = (Outcome.THROTTLED, Outcome.UNAVAILABLE, Outcome.REJECTED, Outcome.UNKNOWN)
 
 

@@ -27,7 +27,7 @@ from notifier.providers.vonage.options import VonageOptions
 #: An id stands for one message: one part of a text.
 ID_SPACE = "vonage"
 
-#: Its words, and what they make of a notification.
+#: Vonage's status → the notification's.
 STATUSES: Mapping[str, Status] = MappingProxyType(
     {
         "submitted": Status.SENT,
@@ -43,7 +43,7 @@ STATUSES: Mapping[str, Status] = MappingProxyType(
 _MAX_FIELDS = 100
 _ID = re.compile(r"[A-Za-z0-9-]{2,64}")
 _CODE = re.compile(r"[0-9]{1,4}")
-#: What is signed holds when it was signed. Vonage sends a receipt that was not taken again for a day
+#: The signed part holds the time of signing. Vonage repeats a receipt that was not accepted for a day
 #: (https://developer.vonage.com/en/getting-started/concepts/webhooks), perhaps as it was signed first.
 _OLDEST, _NEWEST = timedelta(hours=25), timedelta(hours=1)
 _SECONDS = re.compile(r"[0-9]{1,11}")
@@ -69,7 +69,7 @@ class DeliveryReceipt(Webhook[VonageOptions]):
 
     def reports(self) -> Sequence[AttemptReport]:
         report, names = read_receipt(self.fields), self.request.parameters
-        # The address is not part of what is signed, and this repeats it.
+        # The URL is not signed; `client-ref` is, and repeats the id.
         if report is None or self.fields.get("client-ref") != str(names["notification"]):
             return []
         return [AttemptReport(names["notification"], names["attempt"], report, names["parts"])]
