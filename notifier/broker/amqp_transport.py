@@ -1,12 +1,12 @@
-"""kombu's transport for RabbitMQ, with two things changed.
+"""kombu's transport for RabbitMQ, with two changes.
 
-A body that is too large for its reader is cut while it is read, if he says so: see `Cut`.
+A body that is too large for its reader is cut while it is read, if the reader wants that: see `Cut`.
 
-The properties of a message stay bytes until asked for. py-amqp decodes them where it reads frames. A `timestamp`
-header in milliseconds, a `content_type` that is no UTF-8 or a table nested too deep then raises in the middle of
-the connection, outside of everything that knows which message it was; the message comes back, and the next reader
+The properties of a message stay bytes until they are needed. py-amqp decodes them where it reads frames. A
+`timestamp` header in milliseconds, a `content_type` that is not UTF-8 or a table nested too deep then raises in
+the middle of the connection, where nothing knows which message it was; the message comes back, and the next reader
 ends as well. Here the frame reader sees a message without properties, and `read_properties` decodes them where
-somebody is prepared for what they may be.
+errors are expected.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ def headers_apart(raw: bytes) -> dict[str, Any]:
 
 
 def to_publish_again(raw: bytes, is_brokers: Callable[[str], bool]) -> bytes:
-    """The same properties, byte for byte, without the headers that the broker added. Without `user_id` as well:
-    RabbitMQ takes only that of the connection's own user."""
+    """The same properties, byte for byte, without the headers that the broker added, and without `user_id`:
+    RabbitMQ accepts only that of the connection's own user."""
     parts = _parts(raw)
     parts.pop("user_id", None)
     if "application_headers" in parts:
@@ -137,8 +137,8 @@ class RawMessage(amqp.Message):  # type: ignore[misc]  # amqp has no types
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Bodies of more than `above` bytes lose all but the first `kept`, while they are read: RabbitMQ lets 128 MB
-    through, and any number of them."""
+    """Bodies of more than `above` bytes lose all but the first `kept` while they are read: RabbitMQ accepts bodies
+    of 128 MB, and any number of them."""
 
     above: int
     kept: int
@@ -197,8 +197,8 @@ def frame_handler(
 
 
 class AmqpMessage(pyamqp.Message):  # type: ignore[misc]  # kombu's types are skipped
-    """As kombu gives it to a consumer. What cannot be read is its error, so the consumer's `on_decode_error` gets
-    it. Nothing is decompressed: a few bytes would become gigabytes, and nobody of ours compresses."""
+    """What kombu gives to a consumer. An unreadable one holds its error, so the consumer's `on_decode_error` gets
+    it. Nothing is decompressed: a few bytes would become gigabytes, and none of our programs compress."""
 
     def __init__(self, msg: Any, channel: Any = None, **options: Any) -> None:
         try:
@@ -240,16 +240,14 @@ class AmqpBrokerConnection(kombu.Connection):  # type: ignore[misc]
 
 
 def refuse_compression(headers: Any) -> None:
-    """Raises:
-    UnreadableProperties: the body is to be decompressed.
-    """
+    """Raises UnreadableProperties: the body is to be decompressed."""
     if isinstance(headers, Mapping) and headers.get("compression"):
         raise UnreadableProperties("headers", "asks for decompression")
 
 
 def _legible(method: tuple[int, int], payload: bytes) -> bytes:
-    """What came with a message besides: the exchange and the routing key are a publisher's words as well, and with
-    the header CC they may be any bytes. What is not UTF-8 becomes question marks, of the same length."""
+    """Exchange and routing key come from the publisher too, and with the header CC they may be any bytes. What is
+    not UTF-8 becomes question marks, of the same length."""
     if method == spec.Basic.Deliver:  # consumer tag, delivery tag, redelivered
         start = 5 + payload[4] + 9
     elif method == spec.Basic.GetOk:  # delivery tag, redelivered

@@ -1,6 +1,6 @@
-"""Bytes back into producers' queues: rejected messages that are replayed, and what the broker gave up on.
+"""Publishes raw bytes into producers' queues: replayed rejected messages, and what the broker gave up on.
 
-On RabbitMQ a message that was given back `topology.DELIVERY_LIMIT` times lies in the queue `topology.DEAD_QUEUE`
+On RabbitMQ a message that was returned `topology.DELIVERY_LIMIT` times stays in the queue `topology.DEAD_QUEUE`
 until an operator looks. A Redis-protocol broker has no such queue.
 """
 
@@ -80,7 +80,7 @@ class RawPublisher:
     @classmethod
     @contextmanager
     def connect(cls, url: str, *, known_as: str | None = None) -> Iterator[Self]:
-        """Connect. `known_as` is our name on the broker, if it is not the URL's user.
+        """`known_as` is our name on the broker, if it is not the URL's user.
 
         Raises:
             ServiceUnavailable: if the broker cannot be reached, goes away meanwhile, or does not confirm.
@@ -141,7 +141,7 @@ class RawPublisher:
         )
 
     def dead_letter_count(self) -> int:
-        """How many there are. Takes none in hand: each time that one is, the broker counts it.
+        """Takes none in hand, which the broker would count as a delivery.
 
         Raises:
             NotFound: on a Redis-protocol broker.
@@ -152,7 +152,7 @@ class RawPublisher:
         return found
 
     def dead_letters(self, limit: int) -> list[DeadLetter]:
-        """The first `limit` dead letters. They stay; only for the moment of looking nobody else sees them.
+        """The first `limit` dead letters. They stay, hidden from others only while they are read.
 
         Raises:
             NotFound: on a Redis-protocol broker.
@@ -167,9 +167,8 @@ class RawPublisher:
         return found
 
     def each_dead_letter(self, handle: Handle, *, limit: int | None = None) -> None:
-        """Show `handle` the dead letters that are there now, oldest first; it takes those that it answers True to.
-
-        One that it fails on stays, as all do that it does not take.
+        """Call `handle` with the dead letters that are there now, oldest first, and remove those for which it
+        returns True. Others stay, also one on which it fails.
 
         Raises:
             NotFound: on a Redis-protocol broker.
@@ -200,8 +199,8 @@ def producers_own(headers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def dead_letter(message: Any, own_users: Collection[str] = ()) -> DeadLetter:
-    """One message of the dead queue, as py-amqp gives it. Whatever stands in it, it is one. `own_users` are the
-    service's own on the broker."""
+    """One message of the dead queue, as py-amqp gives it; its contents never raise. `own_users` are the service's
+    own on the broker."""
     found = amqp_transport.raw_properties(message)
     problem = ""
     try:

@@ -1,6 +1,6 @@
-"""One connection to the broker, and a deadline on everything that it does.
+"""One connection to the broker, with a deadline on every call.
 
-A wire knows bytes, a channel and a lane; what the bytes say is the client's or the relay's business.
+A wire knows bytes, a channel and a lane; the client or the relay knows what the bytes say.
 """
 
 from __future__ import annotations
@@ -59,18 +59,18 @@ def portions(items: Iterable[_Item], body_of: Callable[[_Item], bytes]) -> Itera
 class Wire:
     """Publishes to RabbitMQ (amqp://, with publisher confirms) or to a Redis-protocol broker (redis://).
 
-    Thread-safe; one connection, made at the first call and again after a failure or a fork. Every call ends
-    within `timeout_seconds` (default 5): behind a memory alarm, on a half-open connection, with nothing there.
-    Two things are not ours to bound: looking up the host's name, and a Redis-protocol broker that answers each of
-    the few questions of a new connection at the last moment; there the limit is one of each answer.
+    Thread-safe; one connection, opened at the first call and again after a failure or a fork. Every call ends
+    within `timeout_seconds` (default 5): behind a memory alarm, on a half-open connection, with nothing there. Two
+    things cannot be bounded: looking up the host's name, and a Redis-protocol broker that answers each of the few
+    questions of a new connection at the last moment; there the limit applies to each answer.
     """
 
     def __init__(self, url: str, *, timeout_seconds: float = 5.0, broker_user: str | None = None) -> None:
-        """`broker_user` goes with each message as its `user_id`, which RabbitMQ checks: None, the user of the URL;
-        another name for connections that RabbitMQ knows by another (a certificate, OAuth 2); "", none at all.
+        """`broker_user` goes with each message as its `user_id`, which RabbitMQ checks. None: the user of the URL;
+        another name for connections that RabbitMQ knows by another (a certificate, OAuth 2); "": none at all.
 
         Raises:
-            ConfigurationError: `broker_user` can be nobody's name, or the URL is of no broker that we know.
+            ConfigurationError: `broker_user` is no possible name, or the URL is of no broker that we know.
         """
         _check_broker_user(broker_user)
         self.timeout_seconds = timeout_seconds

@@ -1,16 +1,16 @@
-"""kombu's transport for Redis-protocol brokers, with two things mended.
+"""kombu's transport for Redis-protocol brokers, with two fixes.
 
 A closed channel says that it is closed. When its connection is lost, a worker closes the channels, which puts back
 the tasks in hand; the tasks themselves go on, and are acknowledged later. Both need a connection. If the server is
 dead, closing one channel can fail and leave the others half-closed: kombu 5.7 then looks for the host's name where
 nothing is any more. An AttributeError is none of its connection errors, so Celery takes it for a bug and ends the
-worker. Of a lost connection it knows what to do: it connects again. The tasks come back after the visibility
-timeout, and find nothing left to claim.
+worker. After a lost connection it connects again. The tasks come back after the visibility timeout, and find
+nothing left to claim.
 
-What others wrote at our names ends nothing. kombu takes an entry out of a list and then opens it outside of every
-guard; one that is no envelope, or a string where a list should be, ends the worker. Here an entry that cannot be
-opened is dropped with a line in the log (tasks are issued again from the record), and a key of another type is
-renamed, so that the name is free for what belongs there.
+Foreign values at our names end nothing. kombu takes an entry out of a list and then opens it without a guard; one
+that is no envelope, or a string where a list should be, ends the worker. Here an entry that cannot be opened is
+dropped with a line in the log (tasks are dispatched again from the record), and a key of another type is renamed,
+so that the name is free.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class RedisTransport(stock.Transport):  # type: ignore[misc]
 
 
 class RedisBrokerConnection(kombu.Connection):  # type: ignore[misc]
-    """Takes our transport where kombu would take its own for Redis.
+    """Uses our transport where kombu would use its own for Redis.
 
     Celery's setting `broker_transport` would do that too, but in place of the URL's scheme: rediss:// would be
     spoken without TLS, and Flower would not know what broker it is.

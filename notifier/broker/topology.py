@@ -1,4 +1,4 @@
-"""The only place with the names of exchanges and queues, and with how they are declared.
+"""The names of exchanges and queues, and how they are declared; nothing else knows them.
 
 Producers write to the exchange `notify` (routing key `<channel>.<lane>`); the intake reads its queues. Celery
 reads `deliver.*` and nothing else, and only we write there.
@@ -128,10 +128,8 @@ def is_redis(broker_url: str) -> bool:
 
 
 def verified(broker_url: str) -> str:
-    """The URL, with the server's certificate verified unless it says otherwise.
-
-    amqps:// is so by itself; for rediss:// kombu needs to be told, and redis-py does not.
-    """
+    """The URL, with the server's certificate verified unless it says otherwise: amqps:// does that by itself,
+    kombu's rediss:// does not."""
     parts = urlsplit(broker_url)
     if parts.scheme.lower() != "rediss" or "ssl_cert_reqs=" in parts.query:
         return broker_url
@@ -139,10 +137,8 @@ def verified(broker_url: str) -> str:
 
 
 def transport_options(broker_url: str, *, timeout_seconds: float = 5.0) -> dict[str, Any]:
-    """kombu's transport options with a deadline on everything and, on RabbitMQ, publisher confirms.
-
-    Without them a publish can wait for ever: behind a memory alarm, or on a half-open connection.
-    """
+    """kombu's transport options with a deadline on everything and, on RabbitMQ, publisher confirms. Without them a
+    publish can wait for ever: behind a memory alarm, or on a half-open connection."""
     if is_redis(broker_url):
         return {
             "socket_timeout": timeout_seconds * 2,

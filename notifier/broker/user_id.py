@@ -1,12 +1,12 @@
 """Who published a message on RabbitMQ.
 
-RabbitMQ lets a message through only if its property `user_id` is absent or names the user of the connection, so
-what stands there is true (https://www.rabbitmq.com/docs/validated-user-id). A message that an operator publishes
-again cannot carry the name of its first publisher there: it carries the operator's tool's own, and beside it, in
-the header `VOUCHED`, whom that tool found in the message before. The header counts only from the service's own
-user, who may write to every queue anyway; whatever others put into it is nothing.
+RabbitMQ accepts a message only if its property `user_id` is absent or names the user of the connection, so it can
+be trusted (https://www.rabbitmq.com/docs/validated-user-id). A message that an operator publishes again cannot
+carry the name of its first publisher there: it carries that of the operator's tool, and in the header `VOUCHED`
+the user that the tool found in the message before. The header counts only from the service's own user, who may
+write to every queue anyway; from others it is ignored.
 
-A Redis-protocol broker knows no user of a message.
+A Redis-protocol broker does not know the user of a message.
 """
 
 from __future__ import annotations

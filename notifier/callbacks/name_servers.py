@@ -1,7 +1,7 @@
-"""Names of hosts → addresses, without a thread: the hosts file first, then the system's name servers.
+"""Looks host names up without threads: in the hosts file first, then by the system's name servers.
 
-A thread in the system's own look-up cannot be cancelled and may wait for a minute; a producer that names many such
-hosts would take them all. Here any number of names is asked for at once, each with a deadline.
+A thread in the system's look-up cannot be cancelled and may wait for a minute; a producer that names many such
+hosts would use up all threads. Here any number of names is looked up at once, each with a deadline.
 """
 
 from __future__ import annotations
@@ -42,11 +42,9 @@ class NameServers(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """The addresses of the host.
-
-        Raises:
-            TimeoutError: no name server answered in time.
-            OSError: there is no such host, or it has no address.
+        """Raises:
+        TimeoutError: no name server answered in time.
+        OSError: there is no such host, or it has no address.
         """
         self._read_files()
         found = self._hosts.get(host.rstrip(".").lower()) or await self._ask(host)

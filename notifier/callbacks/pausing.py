@@ -15,10 +15,8 @@ _FOR_GOOD = (CallbackFailure.GONE, CallbackFailure.NOT_IN_RECORD)
 def pause_after(
     failure: CallbackFailure, tries: int, age_seconds: float, retry_after_seconds: float | None, chance: float
 ) -> float | None:
-    """Seconds until the next call after the one of number `tries`; None: it is parked.
-
-    Half of the pause is fixed and half of it is by `chance` (0 to 1). What the endpoint asked for is the least.
-    """
+    """Seconds until the next call after call number `tries`; None: it is parked. Half of the pause is fixed and
+    half of it is by `chance` (0 to 1); it is at least as long as the endpoint asked for."""
     if failure in _FOR_GOOD:
         return None
     longest = min(FIRST_SECONDS * 2.0 ** min(tries - 1, 30), MAX_SECONDS)

@@ -1,8 +1,8 @@
-"""From ids to called endpoints: claim → sign → call → record, and on with what is due for the same endpoint.
+"""From ids to called endpoints: claim → sign → call → record, then what else is due for the same endpoint.
 
-A task only begins this and ends: the calls run on an event loop of their own, and no thread of Celery's waits
-for a slow endpoint, nor does one producer for another's (`slots`). What the task had in hand when the process dies
-is due again when its lease ends.
+A task only starts this: the calls run on an event loop of their own, so no Celery thread waits for a slow
+endpoint, and no producer for another's (`slots`). What a dead process had in hand is due again when its lease
+ends.
 
 Crash points: see `store.callbacks`. No transaction is open while an endpoint is called.
 """
@@ -68,7 +68,7 @@ class CallbackSender:
         """Claim these and begin to call; from any thread. The future ends when nothing is left to call.
 
         Raises:
-            ServiceUnavailable: the database cannot be used now; they are given out again.
+            ServiceUnavailable: the database cannot be used now; they are dispatched again.
         """
         claimed = self._repository.claim(ids, lease_seconds=LEASE_SECONDS)
         found = asyncio.run_coroutine_threadsafe(self._run(claimed), self._loop)

@@ -1,8 +1,8 @@
-"""Which addresses may be called: none that leads into the networks that this service stands in.
+"""Which addresses may be called: none inside the networks of this service.
 
-Producers name URLs, and names resolve to whatever their owner says, now and a second later. So the addresses that
-a name resolves to are checked, all of them, in the step that also hands them to the connection: there is no second
-look-up between the check and the call.
+Producers name URLs, and names resolve to whatever their owner says, differently from one second to the next. So
+all addresses of a name are checked in the same step that passes them to the connection: there is no second look-up
+between the check and the call.
 """
 
 from __future__ import annotations
@@ -69,10 +69,8 @@ def is_public(text: str) -> bool:
 
 
 def url_problem(text: str, allowed: Collection[str]) -> str | None:
-    """What keeps the URL from being called, in words; None: nothing that can be seen without a look-up.
-
-    A host of `allowed` may be http, on any port, and at any address.
-    """
+    """Why the URL must not be called; None: no problem that shows without a look-up. A host of `allowed` may be
+    http, on any port, and at any address."""
     try:
         url = URL(text)
         host, port = url.host, url.port
@@ -110,12 +108,10 @@ class CheckedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """The addresses of the host.
-
-        Raises:
-            ForbiddenAddress: one of them is not public.
-            TimeoutError: no answer in time.
-            OSError: there is no such host.
+        """Raises:
+        ForbiddenAddress: one of them is not public.
+        TimeoutError: no answer in time.
+        OSError: there is no such host.
         """
         is_allowed = host.lower() in self._allowed
         try:

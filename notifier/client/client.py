@@ -219,10 +219,8 @@ class Recorded:
 
 
 class RecordingClient(Messages):
-    """For producers' own tests: checks like `Client`, publishes nothing, keeps everything in `sent`.
-
-    It keeps what was sent with `outbox=`, too, at once and whatever becomes of the transaction.
-    """
+    """For producers' own tests: checks like `Client`, publishes nothing, keeps everything in `sent`, also what was
+    sent with `outbox=`, whatever becomes of the transaction."""
 
     def __init__(self, *, producer: str | None = "test") -> None:
         super().__init__(producer=producer)

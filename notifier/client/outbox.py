@@ -132,11 +132,9 @@ class SqlOutbox:
         self._table = _table(self.table_name)
 
     def check(self) -> None:
-        """Whether the table is there.
-
-        Raises:
-            ConfigurationError: it is not.
-            ServiceUnavailable: the database cannot be reached.
+        """Raises:
+        ConfigurationError: the table is missing.
+        ServiceUnavailable: the database cannot be reached.
         """
         try:
             is_there = inspect(self.engine).has_table(self._table.name, schema=self._table.schema)
@@ -220,10 +218,10 @@ def _unavailable(error: SQLAlchemyError) -> ServiceUnavailable:
 
 
 def make_engine(url: str) -> Engine:
-    """An engine for a relay of its own, for any database that SQLAlchemy knows.
+    """An engine for a relay, for any database that SQLAlchemy knows.
 
     Raises:
-        ConfigurationError: the URL is none, or its driver is not installed. The text holds no part of the URL.
+        ConfigurationError: the URL is invalid, or its driver is not installed. The text holds no part of the URL.
     """
     try:
         parsed = make_url(url)

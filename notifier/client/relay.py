@@ -1,15 +1,15 @@
-"""The relay: takes what producers wrote into their outbox and publishes it, for as long as it takes.
+"""The relay publishes what producers wrote into their outbox, for as long as it takes.
 
     relay = Relay(SqlOutbox(engine), Wire("amqp://shop:…@broker/"))
     relay.run(stop)
 
 Rows leave the outbox after the broker has confirmed them, in the transaction that holds them. A relay that dies
-between the confirmation and its commit leaves rows that are published a second time, with the same id and the same
+between the confirmation and its commit leaves rows that are published a second time, with the same id and
 idempotency key: the service accepts them once. So nothing is lost and nothing is sent twice, and several relays
-may run at once: where the database can skip locked rows (PostgreSQL, MySQL 8) they share the work.
+may run at once: if the database can skip locked rows (PostgreSQL, MySQL 8) they share the work.
 
-Where rows come from is a small protocol, `Outbox`, with a class for SQLAlchemy (`notifier.client.outbox`) and one
-for Django (`notifier.contrib.django`).
+Rows come from an `Outbox`, a small protocol with a class for SQLAlchemy (`notifier.client.outbox`) and one for
+Django (`notifier.contrib.django`).
 """
 
 from __future__ import annotations
@@ -107,12 +107,12 @@ class _Pause:
 class Relay:
     """Passes rows on until it is stopped.
 
-    Rows of one channel and lane travel in the batch form of the contract, up to 1 000 or 1 MiB at a time: one
-    confirmation then costs one write to the quorum queue's disk for all of them, where the single form pays it
-    for each. A row alone travels in the single form, and so does one whose body is no plain message, because a
-    batch is refused as a whole if one entry breaks its JSON.
+    Rows of one channel and lane are published in the batch form of the contract, up to 1 000 or 1 MiB at a time:
+    they share one confirmation, and with it one write to the quorum queue's disk. A single row uses the single
+    form, and so does one whose body is no plain message, because a batch is refused as a whole if one entry breaks
+    its JSON.
 
-    A queue that takes nothing (it is full, or the broker is away) pauses for itself: the rows of others pass it.
+    A queue that accepts nothing (it is full, or the broker is away) pauses alone: the rows of others pass it.
     """
 
     outbox: Outbox
@@ -133,10 +133,10 @@ class Relay:
             stop.wait(self.step())
 
     def drain(self) -> int:
-        """Pass on everything that is there now, and return how much it was. For cron jobs and tests.
+        """Pass on everything that is there now. Returns how many rows. For cron jobs and tests.
 
         Raises:
-            PublishFailed: the broker did not take it; it stays where it is.
+            PublishFailed: the broker did not accept it; it stays where it is.
             ServiceUnavailable: the database cannot be used.
         """
         count = 0

@@ -1,9 +1,9 @@
-"""From ids to recorded results: claim → render → route → attempt → send → record. Plain Python; knows no Celery.
+"""From ids to recorded results: claim → render → route → attempt → send → record. Plain Python without Celery.
 
-`deliver` leads a batch through every step and writes each one; `delivery` is what is known of one notification on
-its way. `prepare` renders it, `router` and `circuit_breaker` choose its providers, `rate_limiter` says when,
+`deliver` leads a batch through every step and writes each one; `delivery` holds what is known of one notification.
+`prepare` renders it, `router` and `circuit_breaker` choose its providers, `rate_limiter` says when,
 `provider_calls` calls them on the process's event loop, `results` says what an answer means. `reconcile` looks up
-what became of calls that ended without an answer; `sweep` issues tasks for whatever is due.
+calls that ended without an answer; `sweep` dispatches whatever is due.
 """
 
 from notifier.delivery.circuit_breaker import CircuitBreaker

@@ -1,6 +1,6 @@
-"""Files of a batch: loaded a portion at a time, so that a batch of large mails needs no more memory than a few.
+"""Files of a batch, loaded a portion at a time, so that a batch of large mails needs no more memory than a few.
 
-A crash in between is that of any batch: what was not begun goes on when its lease ends.
+After a crash, mails that were not started go on when their lease ends, as in any batch.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Files:
             yield portion
 
     def of(self, portion: Sequence[Delivery]) -> dict[UUID, Attachment]:
-        """The files of a portion; one that was deleted is left out. Those of the portion before that it has no use
-        for are given up, so what goes with every mail of the batch is loaded once."""
+        """The files of a portion, without deleted ones. Files of the previous portion stay loaded if this one
+        needs them, so a file that every mail of a batch has is loaded once."""
         wanted = {value for delivery in portion for value in delivery.claim.attachments}
         self._loaded = {value: file for value, file in self._loaded.items() if value in wanted}
         missing = wanted - self._loaded.keys()

@@ -70,10 +70,8 @@ class CircuitBreaker:
         self._noted_at = time.monotonic()
 
     def routes(self, channel: Channel, candidates: Sequence[Candidate]) -> list[Route]:
-        """A route for each of these notifications of a channel.
-
-        Where a pause is over, one of them probes, unless another worker's does already. A few that have no time
-        left to wait for that call a provider in any case.
+        """A route for each of these notifications of a channel. Where a pause is over, one of them probes, unless
+        another worker's does already. A few that have no time left to wait for that call a provider in any case.
         """
         self._refresh()
         configured = self._configured.get(channel, ())
@@ -191,7 +189,7 @@ class CircuitBreaker:
             self._open(CircuitKey(window.provider), Reason.PROVIDER_UNAVAILABLE, share, None)
 
     def settled(self, delivery: Delivery) -> Receipt | SendError | None:
-        """Its answer; or, if that is doubtful and others of its sender were accepted meanwhile, one about its
+        """Its answer; if that is doubtful and others of its sender were accepted meanwhile, an answer about its
         destination."""
         answer = delivery.answer
         if not (isinstance(answer, Unavailable) and answer.is_doubtful):

@@ -3,18 +3,18 @@
 Database work and rendering run in the calling thread; provider calls run on the process's event loop, all of a
 batch at once, and their results are written as they come in.
 
-Crash points. After the claim, before the attempt's row: the lease ends, no call was made, it is tried again.
-After the attempt's row: nobody knows, the outcome is unknown; it is looked up where that is possible, then the
-template's policy decides. After the result: done. No transaction is open during a call.
+Crash points. After the claim, before the attempt's row: the lease ends, no call was made, it is tried again. After
+the attempt's row: the outcome is unknown; it is looked up where that is possible, then the template's policy
+decides. After the result: done. No transaction is open during a call.
 
-Answers that are lost, with the process alive. A claim is repeated with the token of this task, the beginning of
-attempts for the same numbers, and each finds what it had done. If that is not to be had while there is time for
-the call, nobody is called, and the claim is given back: an attempt that may stand open for it is closed as not
-called. Results are kept until they are written: see `result_writer`.
+Lost answers of the database. A claim is repeated with the token of this task, the start of attempts for the same
+numbers, and each finds what it had done. If no answer comes while there is time for the call, no provider is
+called, and the claim is given back: an attempt that may be open for it is closed as not called. Results are kept
+until they are written: see `result_writer`.
 
-A process that is told to end. What only waits for its claim gives up at once. That claim may be in the record
-although its answer was lost: nobody was called for it, its lease ends, and the sweep finds it, as after a kill at
-that moment. What is claimed is delivered, or given back, and its results are written, as long as the grace lasts.
+A process that must end. A task that only waits for its claim gives up at once. That claim may be recorded although
+its answer was lost: nobody was called for it, its lease ends, and the sweep finds it, as after a kill at that
+moment. What is claimed is delivered, or given back, and its results are written, as long as the grace lasts.
 """
 
 from __future__ import annotations
@@ -66,11 +66,11 @@ class _Task:
 
 
 class Deliverer:
-    """Delivers batches of ids. Thread-safe; one a process, with the providers of that process's event loop.
+    """Delivers batches of ids. Thread-safe; one per process, with the providers of that process's event loop.
 
-    Whether a notification goes to a provider or to the simulator is decided in `Router.route` alone, by its mark;
-    `start_attempts` commits no attempt that goes against the mark, and without one there is no call. `stop` is set
-    when the process is to end.
+    Only `Router.route` decides whether a notification goes to a provider or to the simulator, by its `is_test`;
+    `start_attempts` commits no attempt that contradicts it, and without an attempt there is no call. `stop` is set
+    when the process must end.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Deliverer:
         self._portions = BoundedSemaphore(PORTIONS_AT_ONCE)
 
     def deliver(self, ids: Sequence[UUID]) -> DeliverySummary:
-        """Send those of `ids` that are queued; the others are somebody else's or done.
+        """Send those of `ids` that are queued; the others are done, or another worker's.
 
         Raises:
             ServiceUnavailable: the database went away. What was claimed is tried again when its lease ends.
@@ -118,8 +118,8 @@ class Deliverer:
         return DeliverySummary(len(deliveries), sent, len(deliveries) - sent)
 
     def _claim(self, ids: Sequence[UUID]) -> _Task:
-        """Waits for a database that is away for a moment: a task that is lost waits for the sweep. As long as it
-        may hold something, whose lease would have to end first; no longer when the process is to end."""
+        """Wait for a database that is away for a moment, as a lost task would wait for the sweep: as long as it
+        may hold a claim, whose lease would have to end first; no longer if the process must end."""
         token, lease = uuid4(), self._settings.lease_seconds
 
         def claim(again: bool) -> tuple[list[Claimed], float]:

@@ -14,9 +14,9 @@ from notifier.store.records import Claimed, DeliveryResult, Started
 
 @dataclass(slots=True, eq=False, repr=False)
 class Delivery:
-    """It grows with each step: claim, content, route, permit, attempt, answer, result.
+    """Grows with each step: claim, content, route, permit, attempt, answer, result.
 
-    It belongs to the thread of its task. What the event loop needs of it stands in a `ProviderCall`.
+    It belongs to the thread of its task. The event loop gets a `ProviderCall` instead.
     """
 
     claim: Claimed

@@ -81,12 +81,12 @@ class Composer:
         self._tokens = tokens
 
     def prepare(self, claim: Claimed, files: Mapping[UUID, Attachment]) -> Prepared:
-        """Render it and find out who it is from. `files`: those that were found of what goes with it.
+        """Render it and find its sender. `files`: those of its attachments that exist.
 
         Raises:
             RenderingFailed: the template and this context do not go together.
-            Rejected: it may not be sent at all: its country is not allowed, or a file of it is gone.
-            Unavailable: something of ours is missing, maybe the key that opens it; it can wait for it.
+            Rejected: it may not be sent at all: its country is not allowed, or one of its files is gone.
+            Unavailable: something of ours is missing, perhaps the key that opens it; it can wait for that.
         """
         if claim.problem is not None:
             raise Unavailable(claim.problem, reason=Reason.NOT_CONFIGURED)

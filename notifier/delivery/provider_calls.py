@@ -93,11 +93,8 @@ class ProviderCaller:
         return self._limiter.permits(deliveries)
 
     def call(self, deliveries: Sequence[Delivery], *, start_by: float) -> Iterator[list[Delivery]]:
-        """Make all of these calls: when this returns, they are under way. Yields every one with its answer, as
-        many at a time as have come in.
-
-        `start_by`: none is begun later than this, on the monotonic clock.
-        """
+        """Make all of these calls: when this returns, they are under way. Yields all of them with their answers,
+        in groups as they come in. None starts after `start_by`, on the monotonic clock."""
         if not deliveries:
             # All were suppressed, or are another worker's by now.
             return iter(())

@@ -1,6 +1,6 @@
 """Limits before a call: rates of providers and senders, caps of recipients and prefixes, quotas of producers.
 
-What is over a limit waits by its `due_at`: it neither fails nor holds a slot. Rates count segments of SMS.
+A message over a limit waits by its `due_at`: it neither fails nor holds a slot. Rates count segments of SMS.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class RateLimiter:
             await asyncio.sleep(max(0.0, permit.not_before - time.monotonic()))
 
     async def renew(self, permit: Permit) -> None:
-        """Until the call may begin after all, if `permit` has passed: with new turns for those that it has missed.
+        """Wait until the call may start if `permit` has expired, with new turns for the missed ones.
 
         A call misses its turn while its process stands still, or while all slots are taken. The turn is lost then:
         better a little under the limit than over it.
@@ -131,8 +131,8 @@ class RateLimiter:
         return found
 
     def _over_cap(self, prepared: Prepared) -> float | None:
-        """How long to wait because a cap or a quota is used up; None: go. A retry was counted before, a
-        test never is."""
+        """Seconds to wait because a cap or a quota is used up; None: no wait. A retry was counted before, a test
+        never is."""
         if prepared.claim.attempt_count > 0 or prepared.claim.is_test:
             return None
         taken: list[tuple[str, Cap]] = []

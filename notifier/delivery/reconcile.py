@@ -1,15 +1,15 @@
-"""What became of calls that ended without an answer: the provider is asked where it can be, then policy decides.
+"""Calls that ended without an answer: the provider is asked if it can be, then policy decides.
 
-Looking up comes first because sending again is the one thing that cannot be taken back. It finds messages by their
-words, and the same words may have gone to the same number more than once. So what is found counts only if it can
-be told whose it is: it is no other attempt's already, and there are as many as attempts that wait for one.
+The look-up comes first because sending again is the one thing that cannot be undone. It finds messages by their
+text, and the same text may have gone to the same number more than once. So what is found counts only if it can be
+attributed: it is not another attempt's already, and there are as many messages as attempts that wait for one.
 
-Crash points. A look-up changes nothing at the provider, and nothing is kept of it but what is written at its end,
-in one transaction: whoever dies before that is followed by another look-up. Whose a message may be is read
-**after** the look-up that found it: an attempt's row is committed before its call, so every attempt that may have
-made the message is among them by then, with the message's id or without. What changes between that and the
-writing, as the answer to a call that was under way or another look-up, has the message's row first or finds it
-there: see `store.provider_messages`. The same task twice, or in two workers, writes the same once.
+Crash points. A look-up changes nothing at the provider, and its findings are written at its end, in one
+transaction: after a crash before that, another look-up follows. Whose a message may be is read **after** the
+look-up that found it: an attempt's row is committed before its call, so every attempt that may have caused the
+message is among them by then, with the message's id or without. What changes between that and the writing, such as
+the answer to a call that was under way or another look-up, locks the message's row first or finds it there: see
+`store.provider_messages`. The same task twice, or in two workers, writes the same once.
 """
 
 from __future__ import annotations
@@ -68,10 +68,8 @@ class Reconciler:
         self._loop = loop
 
     def reconcile(self, ids: Sequence[UUID]) -> int:
-        """Look up what is still unknown among `ids`. Returns how many were found at their provider.
-
-        One that cannot be looked up just now stays as it is and comes again.
-        """
+        """Look up what is still unknown among `ids`. Returns how many were found at their provider. One that
+        cannot be looked up now stays as it is and comes again."""
         attempts: defaultdict[UUID, list[Unknown]] = defaultdict(list)
         for attempt in self._ledger.unknown_attempts(ids):
             attempts[attempt.id].append(attempt)
@@ -131,10 +129,10 @@ class Reconciler:
         raise UNAVAILABLE.error("what was found became others' each time")
 
     def _whose(self, unknown: Unknown, sought: Sought, free: Sequence[Receipt], rivals: Rivals) -> _Answer:
-        """Whether one of the messages that are nobody's yet may be given to this attempt.
+        """Whether one of the unattributed messages may be given to this attempt.
 
         Raises:
-            Unavailable: there may still be more of them, or an answer of which one is whose.
+            Unavailable: more of them may come, or an answer that tells whose one is.
         """
         others = [rival for rival in rivals.attempts if self._says_the_same(rival, sought)]
         if free and (all(rival.id == unknown.id for rival in others) or len(free) == len(others) + 1):

@@ -16,8 +16,8 @@ T = TypeVar("T")
 
 
 def until_answered(work: Callable[[bool], T], *, gives_up_at: float, stop: Event | None = None) -> T:
-    """`work(again)`: False the first time, True when it may have been done already. `gives_up_at` on the monotonic
-    clock. Once `stop` is set, it is not tried again, and a pause ends at once.
+    """`work(again)`: `again` is False the first time, True when it may have been done already. `gives_up_at` is on
+    the monotonic clock. Once `stop` is set, it is not tried again, and a pause ends at once.
 
     Raises:
         ServiceUnavailable: there was no answer until then; it may have been done.

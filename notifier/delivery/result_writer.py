@@ -1,8 +1,8 @@
-"""Writes results, whatever goes wrong: a result that is lost is an unknown outcome, and may be a second copy.
+"""Writes results, whatever goes wrong: a lost result is an unknown outcome, and may cause a second copy.
 
 What cannot be written is kept, and tried again in other ways: by a new connection that prepares nothing, then one
-by one, so that one which PostgreSQL refuses keeps no other, then without the provider's words, then the bare
-outcome. All of these are conditional: what was written, and its answer lost, changes nothing the second time.
+by one, so that one that PostgreSQL refuses does not block the others, then without the provider's words, then the
+bare outcome. All of these are conditional: repeating a write whose answer was lost changes nothing.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ class Results:
         self._id_spaces = {name: id_space(provider) for name, provider in providers.items()}
 
     def final(self, delivery: Delivery) -> DeliveryResult:
-        """Of an answer that ends this delivery. Never raises: an answer that nobody can make sense of is kept as
-        what it surely is."""
+        """The result of an answer that ends this delivery. Never raises: an answer that cannot be understood is
+        kept as what it certainly is."""
         try:
             return self._final(delivery)
         except Exception as error:

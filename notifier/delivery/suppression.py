@@ -1,8 +1,8 @@
-"""Recipients who must not be sent to: what is asked before a call, and what an answer means for those to come.
+"""Recipients who must not be sent to: the check before a call, and what an answer means for later messages.
 
-The look-up is part of the statement that commits the attempts' rows, so a suppression that was committed before a
-call's row stops it, and none needs a statement or a crash point of its own. One that is refused with advice to
-suppress is recorded in the transaction of that result.
+The check is part of the statement that commits the attempts' rows, so a suppression committed before a call's row
+stops the call, without a statement or a crash point of its own. A refusal that advises suppression is recorded in
+the transaction of its result.
 """
 
 from __future__ import annotations
@@ -28,11 +28,8 @@ def guard_of(claim: Claimed, template: Template, identity: str, hash_key: HashKe
 def suppression_of(
     claim: Claimed, guard: Guard, error: Rejected, provider: str, hash_key: HashKey
 ) -> NewSuppression | None:
-    """What a refusal means for the messages to come: nothing unless the provider's answer says so.
-
-    A wish of the recipient's is about whom they wrote to, so it holds for that sender identity; a dead address is
-    dead for everyone.
-    """
+    """What a refusal means for later messages: nothing unless the provider says so. An opt-out is about whom they
+    wrote to, so it holds for that sender identity; a dead address is dead for everyone."""
     # The simulator's answers must not stop real messages.
     if not error.suppress or claim.is_test:
         return None

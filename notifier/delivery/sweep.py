@@ -1,4 +1,4 @@
-"""The sweep: what is due → deliver tasks. Scheduled messages, retries, lost tasks and dead workers are all this;
+"""The sweep: what is due → deliver tasks. It covers scheduled messages, retries, lost tasks and dead workers;
 unknown outcomes and missing receipts go to the look-up the same way.
 
 Crash point: rows are moved and committed before their tasks are published. If we die in between they are due again
@@ -86,9 +86,9 @@ def _groups(due: Iterable[Due]) -> Iterable[tuple[tuple[Channel, Lane], list[UUI
 
 
 def dispatch_callbacks(repository: CallbackRepository, publish: Callable[[Sequence[UUID]], None]) -> int:
-    """Give out the callbacks that are due, a task for each endpoint. Returns how many they were.
+    """Dispatch the callbacks that are due, a task for each endpoint. Returns how many that were.
 
-    Crash point: as above. One whose task is lost, or could not be published, is due again after a while.
+    Crash point: as above. A callback whose task is lost, or could not be published, is due again after a while.
     """
     due = repository.give_out()
     for ids in due.values():

@@ -1,8 +1,8 @@
 """What a delivery report means for the notification and for its recipient.
 
 A suppression keeps somebody from all mail, so it needs strong evidence: the code, or plain words, of the server
-that refused it, about the address that we sent to and no other, with nothing beside them that says otherwise.
-Everything weaker ends the notification and leaves its recipient alone, or counts as soft.
+that refused it, about exactly the address that we sent to, with nothing that contradicts it. Weaker reports end
+the notification without suppressing its recipient, or count as soft.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What mail servers say later about a mail that they took: delivery reports (RFC 3464), the odd formats of servers
-that keep to no standard, and complaints (ARF, RFC 5965, and Microsoft's own form).
+"""Reads what mail servers send later about a mail that they accepted: delivery reports (RFC 3464), formats of
+servers that follow no standard, and complaints (ARF, RFC 5965, and Microsoft's own form).
 
-Everything here is written by strangers. A report is read for its codes and its words; whose it is and what it
-means, others decide. Each recogniser gets its turn: one that fails, or finds nothing, leaves the mail to the next.
-Nothing in a mail may make reading it fail: what cannot be read is no report.
+All of it is written by strangers. A report is read for its codes and words; whose it is and what it means is
+decided elsewhere. Recognisers are tried in turn: one that fails, or finds nothing, leaves the mail to the next. No
+mail may make reading fail: what cannot be read is no report.
 """
 
 from __future__ import annotations
@@ -195,8 +195,8 @@ def _standard(mail: _Mail) -> Bounce | None:
 
 
 def _of_all(bounces: list[Bounce]) -> Bounce:
-    """Our mails have one recipient; who is an alias, or has it forwarded to several, may get several answers. If
-    it arrived with one of them it arrived; else the most serious answer counts."""
+    """Our mails have one recipient, but an alias or a forwarder may cause several answers. If one of them says
+    that the mail arrived, it arrived; otherwise the most serious answer counts."""
     arrived = [one for one in bounces if one.action is Action.DELIVERED]
     found = arrived[0] if arrived else min(bounces, key=lambda one: list(Action).index(one.action))
     targets = {(one.named[-1].lower() if one.named else "", one.action in _UNDER_WAY) for one in bounces}

@@ -1,9 +1,9 @@
-"""Takes bounces from a mail server: LMTP and SMTP on one port, one recipient at a time.
+"""Receives bounces from a mail server: LMTP and SMTP on one port, one recipient at a time.
 
-Nothing is acknowledged before it is recorded. While the record is away the server is asked to come again (451), so
-its queue keeps what we cannot. What is forged is acknowledged and dropped: a refusal would make the server return
-it to its forged sender, and tell a forger which tokens are right. Only mail to another address is refused, because
-somebody's configuration is wrong then.
+Nothing is acknowledged before it is recorded. While the database is away the server is told to try again (451), so
+its queue keeps what we cannot. Forged mail is acknowledged and dropped: a refusal would make the server return it
+to its forged sender, and tell a forger which tokens are right. Only mail to another address is refused, because
+then some configuration is wrong.
 """
 
 from __future__ import annotations
@@ -248,7 +248,7 @@ def serve(
     stop: threading.Event,
     limits: BounceServerLimits = BounceServerLimits(),
 ) -> None:
-    """Take bounces until `stop` is set; those being recorded then are finished.
+    """Take bounces until `stop` is set; mails being recorded then are finished.
 
     Raises:
         ConfigurationError: the address cannot be listened on.

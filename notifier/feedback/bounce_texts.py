@@ -1,7 +1,7 @@
-"""Reports in none of the standard's forms: what people read in them, and the few headers that tell.
+"""Reports in no standard format: the text that people read, and a few telling headers.
 
-Three things are asked apart: who wrote it (a mail system, or a person), whether it says that a mail did not get
-through, and why. None of the recognisers stands alone: a phrase in the mail of a person is no report.
+Three questions are separate: who wrote it (a mail system, or a person), whether it says that a mail did not
+arrive, and why. No answer is enough alone: a phrase in a person's mail is no report.
 """
 
 from __future__ import annotations
@@ -249,8 +249,8 @@ def is_reply_subject(subject: str) -> bool:
 
 
 def is_reply(mail: Message) -> bool:
-    """Whether a program answers for a person: out of office, a read receipt, a challenge. Asked last, of what
-    nothing else can read: bounces have the same headers."""
+    """Whether it is an automatic reply for a person: out of office, a read receipt, a challenge. Called last, for
+    what nothing else can read: bounces have the same headers."""
     if any(part.get_content_type() == "text/disposition-notification" for part in parts(mail)):
         return True
     # "Auto-Submitted" says nothing: bounces have it too.

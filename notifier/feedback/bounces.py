@@ -1,14 +1,13 @@
 """Mails that come back: whose they are, what they say, and what follows.
 
-Whose a bounce is, only the token in its return path says: a mail without one that we made changes nothing,
-whatever stands in it, and is not even read unless it quotes a mail of ours. What it says moves the status as
-every provider's report does. A complaint moves nothing, and stops more; it is also found by the Message-ID of the
-mail that it quotes: whoever knows that has the mail. One to a return path of ours that nothing can read is kept
-for people.
+Only the token in the return path says whose a bounce is: a mail without a token of ours changes nothing, and is
+not even read unless it quotes a mail of ours. Its contents move the status as every provider report does. A
+complaint moves no status, and suppresses more; it is also found by the Message-ID of the mail that it quotes, as
+only its recipient has that. Mail to a return path of ours that nothing can read is kept for people.
 
-Crash points: everything is written before it is acknowledged, the event with a suppression that follows from it in
-one transaction. If we die after it and before the acknowledgement, the mail comes again and finds its event; soft
-bounces are counted all the same, so none is missed. A mail that is kept is known again by its digest.
+Crash points: everything is written before it is acknowledged, the event in one transaction with a suppression that
+follows from it. If we die between that and the acknowledgement, the mail comes again and finds its event; soft
+bounces are counted all the same, so none is missed. A kept mail is recognised by its digest.
 """
 
 from __future__ import annotations
@@ -90,7 +89,7 @@ class Bounces:
         """Record what a mail says. `recipient` is the envelope's, if it is known.
 
         Raises:
-            ServiceUnavailable: nothing was recorded, or not all of it: it must come again.
+            ServiceUnavailable: not everything was recorded: the mail must come again.
         """
         addresses = (recipient, *addresses_in(content))
         token = next(filter(None, map(self._tokens.read_return_path, addresses)), None)

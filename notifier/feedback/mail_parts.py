@@ -245,8 +245,8 @@ def spellings(part: Message) -> Iterator[str]:
 
 
 def status_blocks(text: str) -> list[Fields]:
-    """The groups of fields of a delivery report (RFC 3464), also where lines of a field are not indented, blank
-    lines are missing or too many, and a blank stands before the colon."""
+    """The groups of fields of a delivery report (RFC 3464), also if continuation lines are not indented, blank
+    lines are missing or too many, or a blank precedes the colon."""
     blocks: list[Fields] = []
     for paragraph in re.split(r"\n[ \t]*\n", text)[:MAX_PARTS]:
         for block in islice(_blocks_of(paragraph), MAX_PARTS - len(blocks)):

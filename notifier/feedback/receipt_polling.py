@@ -1,7 +1,7 @@
-"""Receipts that never came: the provider is asked, a few times with growing pauses; then it stays `sent` for good.
+"""Missing receipts: the provider is asked a few times with growing pauses; then the message stays `sent` for good.
 
-When to ask depends on the age alone, so no process has to remember how often it did. Asking changes nothing at the
-provider: a crash costs one more question.
+The message's age alone decides when to ask, so no process has to count. Asking changes nothing at the provider: a
+crash costs one more question.
 """
 
 from __future__ import annotations

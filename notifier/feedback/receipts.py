@@ -1,8 +1,8 @@
-"""What providers tell us by webhooks: whether it is really them, and what follows. Knows no provider by name.
+"""Provider reports by webhooks: whether they are genuine, and what follows. Knows no provider by name.
 
-A report goes into the record, and moves the status as far as the table of transitions lets it; a recipient whom it
-calls unreachable for good, or who asked for no more, is suppressed in the same transaction. A report about nothing
-that we know is dropped without a word: an answer must not tell which notifications there are.
+A report is recorded, and moves the status if the table of transitions allows it; a recipient whom it calls
+unreachable for good, or who opted out, is suppressed in the same transaction. A report about nothing known is
+dropped silently: an answer must not tell which notifications exist.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ASK_AT_SECONDS = (300.0, 1_800.0, 7_200.0, 28_800.0, 115_200.0)
 
 class Receipts:
     """Thread-safe. `receive` and `record` raise `ServiceUnavailable` while the database is away, so that the
-    provider may try again."""
+    provider tries again."""
 
     def __init__(
         self,
@@ -77,9 +77,7 @@ class Receipts:
         id_space: str | None = None,
         is_proof: bool = True,
     ) -> RecordedReport:
-        """Write a report that is known to be the provider's own, with what follows from it. `is_proof`,
-        `id_space`:
-        see `NewReport`."""
+        """Write a genuine provider report, with what follows from it. `is_proof`, `id_space`: see `NewReport`."""
         new = NewReport(
             notification_id=notification,
             attempt=attempt,

@@ -1,9 +1,8 @@
-"""Suppressions as CSV: lists that other systems kept come in, our own go out, without an address in them.
+"""Suppressions as CSV: lists of other systems come in, ours go out without an address in them.
 
-A file may be a bare list, an address a line, or begin with a header row: `address`, or `address_hash` and
-`hash_key` of an export under the same key, and if wanted `channel`, `scope`, `reason`, `expires_at` and `detail`.
-Every line is judged alone: what is wrong with one keeps none of the others out. No more than a page of lines is in
-memory.
+A file is either a bare list with one address per line, or begins with a header row: `address`, or `address_hash`
+and `hash_key` of an export under the same key, and optionally `channel`, `scope`, `reason`, `expires_at` and
+`detail`. Each line is judged alone: a wrong one keeps no others out. Only one page of lines is in memory.
 """
 
 from __future__ import annotations
@@ -66,8 +65,8 @@ class SuppressionDefaults:
 
 
 class SuppressionFiles:
-    """Reads them. `read` raises `ServiceUnavailable`, too; the pages until then are done, and the file can be read
-    again: what is there already is not added twice."""
+    """`read` may also raise `ServiceUnavailable`. Earlier pages are done then, and the file can be read again:
+    what is there already is not added twice."""
 
     def __init__(self, suppressions: SuppressionRepository, hash_key: HashKey) -> None:
         self._suppressions = suppressions
@@ -76,8 +75,7 @@ class SuppressionFiles:
     def read(
         self, file: TextIO, defaults: SuppressionDefaults, report: Callable[[Bad], None], *, dry_run: bool = False
     ) -> Imported:
-        """Add what a file says; `report` gets every line that was left out. A dry run counts what is right as new.
-
+        """Add what a file says; `report` gets every line that was left out. A dry run counts valid lines as new.
         `file` decodes with surrogateescape and keeps line ends.
 
         Raises:

@@ -1,8 +1,7 @@
-"""Who must not be sent to: what providers, webhooks and bounces report, what recipients ask for, what operators
-decide.
+"""Recipients who must not be sent to: from providers, webhooks and bounces, recipients' wishes and operators.
 
-Addresses come in here and go no further: from here on there is only the keyed hash of them. A suppression is its
-own record of who, when and why, so operators' actions on them leave no other one.
+Addresses are replaced by keyed hashes here, and go no further. A suppression records who, when and why, so
+operators' actions on suppressions leave no other record.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ def category_scope(category: str) -> str:
 
 
 class Suppressions:
-    """Thread-safe: it holds nothing but the store. Every method raises `ServiceUnavailable`.
+    """Thread-safe. Every method raises `ServiceUnavailable`.
 
     `source` says who did it: "provider:<name>", "webhook:<name>", "operator:<login>", "import:<login>", "bounce",
     "unsubscribe".
@@ -76,7 +75,7 @@ class Suppressions:
         """Send nothing of this scope to them any more, or not before `expires_at`. Returns whether that is new.
 
         Raises:
-            InvalidMessage: the address or the scope is none, or it would have expired already.
+            InvalidMessage: the address or the scope is invalid, or it would have expired already.
         """
         _refuse(
             [
@@ -108,12 +107,11 @@ class Suppressions:
         reason: SuppressionReason | None = None,
         detail: str | None = None,
     ) -> bool:
-        """End those of this scope, all of them or those of one reason. Returns whether there were any.
-
-        The rows stay, with who ended them and when.
+        """End those of this scope, all of them or those of one reason. Returns whether there were any. The rows
+        stay, with who ended them and when.
 
         Raises:
-            InvalidMessage: the address or the scope is none.
+            InvalidMessage: the address or the scope is invalid.
         """
         _refuse([*recipient_faults(address, channel, "address"), *scope_faults(scope)])
         forms = self._hash_key.recipient_forms(channel, address)
@@ -140,10 +138,10 @@ class Suppressions:
         return self._rows.lift(ending.address_hash, scope, UNSUBSCRIBE, reason=reason, noted=noted) > 0
 
     def find(self, channel: Channel, address: str) -> list[SuppressionView]:
-        """All that there ever were for them, the newest first.
+        """Every suppression that ever existed for them, newest first.
 
         Raises:
-            InvalidMessage: the address is none.
+            InvalidMessage: the address is invalid.
         """
         _refuse(recipient_faults(address, channel, "address"))
         return [
@@ -161,10 +159,8 @@ class Suppressions:
         return self._rows.all(wanted)
 
     def lift_other_keys(self, *, source: str, detail: str | None = None) -> int:
-        """End all that were made under another key, when that key is lost: nobody finds them any more.
-
-        Returns how many there were.
-        """
+        """End all that were made under another key, if that key is lost: they can no longer be found. Returns
+        their number."""
         return self._rows.lift_other_keys(self.fingerprint, source, detail)
 
     def has_other_key(self) -> bool:

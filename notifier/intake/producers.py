@@ -75,7 +75,7 @@ class Producers:
 
 
 def check_broker(structure: Structure, broker_url: str) -> None:
-    """Whether what the intake must know, this broker can tell.
+    """Refuse a broker that cannot prove producers, if that is required.
 
     Raises:
         ConfigurationError: every message would be refused.
@@ -89,7 +89,7 @@ def check_broker(structure: Structure, broker_url: str) -> None:
 
 
 def warn_of_producers(structure: Structure, broker_url: str) -> None:
-    """Say in the log that this broker proves no producer, although notifier.toml names broker users.
+    """Log that this broker proves no producer, if notifier.toml names broker users.
 
     Raises:
         ConfigurationError: see `check_broker`.

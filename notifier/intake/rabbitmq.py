@@ -1,12 +1,12 @@
 """Reads producers' queues on RabbitMQ.
 
-It consumes below kombu's `Message`: that one decompresses and decodes by headers that anybody may set, and acks
-what it cannot decode. Here a message is bytes until the intake looks at it.
+It consumes below kombu's `Message`, which decompresses and decodes by headers that anybody may set, and
+acknowledges what it cannot decode. Here a message is bytes until the intake reads it.
 
-A message may end the process: a fault in a C library, more memory than there is. RabbitMQ then counts a delivery
-for all that was in hand, and gives up on what has `topology.DELIVERY_LIMIT` of them. So whatever was in somebody's
-hand before is taken alone: at the start, and when such a one comes, nothing else is asked for until it is recorded
-and acknowledged. Then only the message that does it collects deliveries.
+A message may end the process: by a fault in a C library, or too much memory. RabbitMQ then counts a delivery for
+all that was in hand, and gives up on what has `topology.DELIVERY_LIMIT` of them. So whatever was delivered before
+is taken alone: at the start, and when such a message comes, nothing else is requested until it is recorded and
+acknowledged. Then only the message that ends the process collects deliveries.
 """
 
 from __future__ import annotations
@@ -73,10 +73,8 @@ class _Caution:
 
 
 class AmqpReader:
-    """A thread and a connection for each lane, so that a one-time code never waits behind a campaign.
-
-    Batches are whatever waits, up to `BATCH_SIZE`.
-    """
+    """A thread and a connection for each lane, so that a one-time code never waits behind a campaign. Batches are
+    whatever waits, up to `BATCH_SIZE`."""
 
     def __init__(self, url: str, *, heartbeat_seconds: int = HEARTBEAT_SECONDS) -> None:
         self._url = url

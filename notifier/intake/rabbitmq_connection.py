@@ -24,8 +24,8 @@ GOODBYE_SECONDS = 5.0
 
 
 class _Tcp(TCPTransport):  # type: ignore[misc]  # amqp has no types
-    """Takes in whatever has come. The original asks the socket for each of the nine parts of a message, and lets
-    go of the interpreter each time. Over TLS it does not, so that is left as it is."""
+    """Reads whatever has arrived. The original calls the socket for each of the nine parts of a message, and
+    releases the interpreter each time. Over TLS it does not, so that is unchanged."""
 
     def _setup_transport(self) -> None:
         super()._setup_transport()
@@ -69,8 +69,8 @@ class TlsTransport(AmqpSslTransport):
 
 
 def connect(url: str, heartbeat_seconds: int) -> Connection:
-    """An open connection. The read timeout is for answers, such as that to a goodbye: who waits for messages says
-    how long, and heartbeats find the dead peer."""
+    """An open connection. The read timeout is for answers, such as that to a goodbye: waiting for messages has its
+    own, and heartbeats find a dead peer."""
     options = topology.transport_options(url) | {"read_timeout": GOODBYE_SECONDS}
     transport = TlsTransport if url.startswith("amqps://") else TcpTransport
     name = f"{transport.__module__}:{transport.__name__}"
@@ -80,7 +80,7 @@ def connect(url: str, heartbeat_seconds: int) -> Connection:
 
 
 class Pulse:
-    """Shows RabbitMQ signs of life while a batch is being recorded, however long that takes: without them it
+    """Sends heartbeats to RabbitMQ while a batch is being recorded, however long that takes: without them it
     closes the connection, and the batch comes again."""
 
     def __init__(self, connection: Connection) -> None:

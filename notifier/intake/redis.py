@@ -4,9 +4,9 @@ kombu's own consumer pops an entry and records it as unacknowledged in a second 
 loses it, and an entry that is no kombu envelope ends the consumer. Here an entry is moved, atomically, into a list
 of this reader's, and leaves that list when its batch is committed.
 
-What a reader that died had in hand may be why it died. It goes, with the number of readers that ended with it,
-into a list from which one entry at a time is taken in a process; at `topology.TAKINGS_LIMIT` it is rejected as it
-is. So only the entry that ends readers is given up, and those that were taken beside it are not.
+What a dead reader had in hand may be why it died. It goes, with the number of readers that ended with it, into a
+list from which a process takes one entry at a time; at `topology.TAKINGS_LIMIT` it is rejected as it is. So only
+the entry that ends readers is given up, and not those beside it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What the intake does with a batch of raw messages: validate, one transaction, then tasks for the workers.
 
-Crash points. Before the commit: nothing happened, the broker delivers again. Between the commit and the tasks,
-or the tasks and the acknowledgement: the redelivered messages find their own keys, are recorded as duplicates, and
+Crash points. Before the commit: nothing happened, the broker delivers again. Between the commit and the tasks, or
+the tasks and the acknowledgement: the redelivered messages find their own keys, are recorded as duplicates, and
 have their tasks published again, which does no harm. The same if the answer to the commit is lost. Where nobody
-delivers again, as over HTTP, the rows are `queued` with a `due_at`, and the sweep issues their tasks.
+delivers again, as over HTTP, the rows are `queued` with a `due_at`, and the sweep dispatches them.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Intake:
         self._checks = Checks(renderer, structure, self._producers, self._callbacks)
 
     def now(self) -> datetime:
-        """The time against which messages are judged: by the database's clock.
+        """The time against which messages are judged, by the database's clock.
 
         Raises:
             ServiceUnavailable: it is not known yet, and the database is away.
@@ -76,10 +76,10 @@ class Intake:
         return self._ledger.now()
 
     def process(self, batch: Sequence[Received]) -> IntakeSummary:
-        """Accept or reject every message; when this returns, all of them are in the record.
+        """Accept or reject every message; when this returns, all of them are recorded.
 
-        A message that makes our own code fail is isolated and rejected as `technical_error`. What takes the
-        database too long is done in halves.
+        A message that makes our own code fail is isolated and rejected as `technical_error`. A batch that takes
+        the database too long is halved.
 
         Raises:
             ServiceUnavailable: not everything was recorded; keep the batch and call again.
@@ -88,10 +88,9 @@ class Intake:
 
     def answer(self, messages: Sequence[Message], *, is_test: bool = False) -> list[IntakeAnswer]:
         """Accept messages whose sender waits for the answer; each has its channel and lane set. `is_test`: no
-        provider is ever called for them. Only this way is there such a thing: not over the broker, where whoever
-        publishes says himself who he is.
+        provider is ever called for them. That is possible only here: over the broker publishers name themselves.
 
-        The same rules as for a batch of the broker's, but what is refused is not kept: its sender is told.
+        The rules are those of a batch from the broker, but refused messages are not kept: their sender is told.
 
         Raises:
             ServiceUnavailable: not everything was recorded; what was is a duplicate when it comes again.

@@ -1,9 +1,9 @@
-"""The seam between delivery and a provider: one call takes an `Outgoing` and returns a `Receipt` or raises.
+"""The interface between delivery and a provider: one call takes an `Outgoing` and returns a `Receipt` or raises.
 
-A provider is one folder and one entry point of the group `notifier.providers`. It answers with exactly one of the
-four `SendError`s or a receipt, keeps its own connections, forces a deadline on every call, and never retries:
-when and where to try again is decided above it. What else it can do, it says by
-implementing `Reconciles`, `Reports` or `CallsBack`.
+A provider is one folder and one entry point of the group `notifier.providers`. It answers with a receipt or one of
+the four `SendError`s, keeps its own connections, sets a deadline on every call, and never retries: delivery
+decides when and where to try again. By implementing `Reconciles`, `Reports` or `CallsBack` it says what else it
+can do.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Provider(Protocol):
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, str]) -> Self:
-        """Make one from its table in notifier.toml (all values are strings). Opens no connection.
+        """Create one from its table in notifier.toml (all values are strings). Opens no connection.
 
         Raises:
             ConfigurationError: naming the option that is missing or wrong, and what to put there.
@@ -139,7 +139,7 @@ class Provider(Protocol):
         ...
 
     async def send(self, outgoing: Outgoing, *, deadline_seconds: float) -> Receipt:
-        """Send it, in at most `deadline_seconds` from the call, waiting for a free connection included.
+        """Send it within `deadline_seconds` of the call, waiting for a free connection included.
 
         Raises:
             Rejected, Throttled, Unavailable, OutcomeUnknown: see `notifier.domain.errors`. Nothing else.
@@ -157,19 +157,19 @@ class Provider(Protocol):
 
 @runtime_checkable
 class Reconciles(Protocol):
-    """What a provider may implement besides `Provider`, if it can look up what it has taken.
+    """What a provider may implement besides `Provider`, if it can look up what it has accepted.
 
-    SMTP does not: RFC 5321 knows no way to ask a server for a mail that it took. Nor does Vonage's SMS API, which
-    has no search. Their unknown outcomes wait for a receipt, and then for the template's policy.
+    SMTP has no such command, and Vonage's SMS API no search: their unknown outcomes wait for a receipt, and then
+    for the template's policy.
     """
 
     async def find(self, sought: Sought, *, deadline_seconds: float) -> Sequence[Receipt]:
-        """Every message that may be it, in whatever state, the likeliest first; none if the provider surely has
+        """Every message that may be it, in any state, the likeliest first; none if the provider certainly has
         none.
 
-        There may be several: the same words may have gone to the same number more than once. How many there are
-        decides whether it can be told whose they are. Where `finished_at` is None the call is taken to have had
-        `deadline_seconds` too, and a message may be made until `LATEST_SECONDS` after its end.
+        There may be several, as the same text may have gone to the same number more than once; their number
+        decides whether they can be attributed. If `finished_at` is None, the call is assumed to have taken
+        `deadline_seconds`. A message may be created until `LATEST_SECONDS` after the end of the call.
 
         Raises:
             Unavailable: it cannot tell now; `retry_after_seconds` is set if it knows when it can.
@@ -178,11 +178,11 @@ class Reconciles(Protocol):
 
 
 def id_space(provider: object, name: str | None = None) -> str | None:
-    """Within which each id of this provider's messages stands for one message, for ever; None: ids may come again.
+    """The space in which each id of this provider's messages is unique for ever; None: ids may be reused.
 
-    A provider says so by an attribute `id_space`: two of one kind have the same one, as two tables for one account
-    see the same messages. One that can look messages up has its own name unless it says otherwise. Messages with
-    such an id are kept apart in the record: each belongs to one attempt. Of a class, `name` is its provider's.
+    A provider says so by an attribute `id_space`, which all of one kind share, as two tables for one account see
+    the same messages. One that can look messages up has its own name unless it says otherwise. The record keeps
+    messages with such ids apart: each belongs to one attempt. For a class, `name` is its provider's.
     """
     own: str | None = getattr(provider, "id_space", None)
     if own or not isinstance(provider, Reconciles):
@@ -247,9 +247,9 @@ class InboundWish:
 
 
 class Webhook(ABC, Generic[OptionsT]):
-    """One call of one address of ours, `POST /webhooks/<kind>/<path>`. Made for each request.
+    """One call of `POST /webhooks/<kind>/<path>`. Created for each request.
 
-    Anybody can call it, so nothing is believed before `is_signed_by` has said yes for a configured provider.
+    Anybody can call it, so nothing is trusted before `is_signed_by` has confirmed a configured provider.
     """
 
     #: What follows the kind. `{name}` stands for a whole number, `{name:uuid}` for an id.

@@ -1,7 +1,7 @@
-"""One HTTP request of a provider: a deadline on it, and knowledge of whether it left us.
+"""One HTTP request of a provider: its deadline, and whether it was sent.
 
-Everything hangs on that knowledge. A request of which no byte went out was surely not accepted; one that went out
-and has no whole answer may have been, and so may one that was answered with a 5xx.
+If no byte of a request was sent, it was certainly not accepted. If it was sent and has no complete answer, or a
+5xx, it may have been.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _lost(call: HttpCall, error: Exception) -> SendError:
 
 
 def judge_status(status: int) -> Verdict:
-    """What an answer other than 2xx means that carries no code of the provider's: a proxy's, or a wrong address.
+    """What an answer other than 2xx without a provider's code means: it comes from a proxy or a wrong address.
 
     A 5xx is unknown; a 3xx does not come from an API, so the address is wrong; any other 4xx is a refusal.
     """
@@ -141,10 +141,8 @@ def judge_status(status: int) -> Verdict:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """RFC 9110 section 10.2.3: seconds or a date. None if it is absent or makes no sense.
-
-    A date is held against the answer's own `Date`, because this machine's clock may be wrong.
-    """
+    """RFC 9110 section 10.2.3: seconds or a date. None if it is absent or makes no sense. A date is compared with
+    the answer's own `Date`, because this machine's clock may be wrong."""
     value = headers.get("Retry-After", "").strip()
     if value.isdecimal():
         return min(float(value), MAX_RETRY_AFTER_SECONDS)
@@ -158,6 +156,6 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def basic_authorization(user: str, password: str) -> dict[str, str]:
-    """The header of RFC 7617: by hand, because aiohttp.BasicAuth is deprecated and what replaces it is not in all
-    versions that we take."""
+    """The header of RFC 7617. aiohttp.BasicAuth is deprecated, and not all versions that we accept have its
+    successor."""
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}

@@ -17,8 +17,7 @@ _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, 
 class ProviderOptions(BaseModel):
     """The table of one provider. A field's description says what to put there: it is part of the error.
 
-    Three options need not be in the table if the model has them: `public_url`, `message_id_domain` and `api_base`
-    are taken from the settings.
+    `public_url`, `message_id_domain` and `api_base` may be missing from the table: they default to the settings.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -28,7 +27,7 @@ class ProviderOptions(BaseModel):
 
     @classmethod
     def read(cls, provider: str, values: Mapping[str, str]) -> Self:
-        """Read the table of `provider`. An empty value is an absent one.
+        """Read the table of `provider`. An empty value counts as absent.
 
         Raises:
             ConfigurationError: naming the option that is missing, wrong or unknown, and never its value.

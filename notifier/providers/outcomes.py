@@ -24,7 +24,7 @@ class Verdict:
     is_doubtful: bool = False
 
     def error(self, detail: str, *, code: str = "", retry_after_seconds: float | None = None) -> SendError:
-        """The exception to raise. A `retry_after_seconds` that came with the answer beats the table's.
+        """The exception to raise. `retry_after_seconds` from the answer overrides the table's.
 
         Raises:
             ValueError: for ACCEPTED, which is no error.

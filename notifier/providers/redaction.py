@@ -16,11 +16,8 @@ _UNPRINTABLE = re.compile("[\x00-\x20\x7f-\xa0\u2028\u2029\ud800-\udfff]+")
 
 
 def mail_detail(text: str, *, recipient: str = "") -> str:
-    """A mail server's words: `zoe@example.com` → `***@example.com`, in one printable line of `MAX_DETAIL`.
-
-    The local part of `recipient` is also taken out where it stands alone: servers like to answer
-    "no such user zoe".
-    """
+    """`zoe@example.com` → `***@example.com`, in one printable line of `MAX_DETAIL`. The local part of `recipient`
+    is also removed where it stands alone, as in "no such user zoe"."""
     masked = _ADDRESS.sub("***@", _one_line(text))
     local = recipient.rpartition("@")[0]
     # Searched first: compiling an expression for each recipient takes longer than sending the mail.

@@ -24,7 +24,7 @@ def kinds() -> tuple[str, ...]:
 
 
 def load(table: ProviderTable, settings: Settings) -> Provider:
-    """Make the provider of one table. Its package is imported only now.
+    """Create the provider of one table. Its package is imported only now.
 
     Raises:
         ConfigurationError: for an unknown kind, or an option that the provider refuses.
@@ -35,7 +35,7 @@ def load(table: ProviderTable, settings: Settings) -> Provider:
 
 
 def provider_class(table: ProviderTable) -> type[Provider]:
-    """What makes the provider of one table.
+    """The class of the table's kind.
 
     Raises:
         ConfigurationError: for an unknown kind.
@@ -86,7 +86,7 @@ def webhook_kinds(
 
 
 def read_options(provider: Any, table: ProviderTable, settings: Settings) -> ProviderOptions:
-    """The table, as the model of this provider class has it.
+    """The table, read by the options model of this provider class.
 
     Raises:
         ConfigurationError: naming the option that is missing or wrong.

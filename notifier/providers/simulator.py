@@ -1,8 +1,8 @@
-"""Stands where the providers are, for messages of test keys: takes them, calls nobody, and answers as their
-recipients ask for. See docs/how-to/test-without-sending.md.
+"""Replaces the providers for messages of test keys: accepts them, calls nobody, and answers as the recipient's
+address says. See docs/how-to/test-without-sending.md.
 
-It keeps nothing. How a message ends is part of the id that it gives, so any process can be asked about it later,
-as a provider is asked for a receipt that did not come.
+It stores nothing: the id that it gives says how a message ends, so any process can ask later, as it asks a
+provider for a missing receipt.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The system's look-up of host names, where nobody waits for somebody else's name.
+"""The system's look-up of host names, in which slow names do not delay others.
 
 asyncio looks names up in the few threads of the loop's executor, uvloop in two threads of the whole process: two
-names that a name server answers late hold up every other one for as long as that lasts, 40 seconds or more.
+names that are answered late hold up all others for as long as that takes, 40 seconds or more.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _Found = list[tuple[Any, ...]]
 
 
 class SystemResolver(AbstractResolver):
-    """Each name is looked up in a thread of its own, at most one for each: whoever asks meanwhile shares it.
+    """Looks each name up in a thread of its own, at most one per name; concurrent requests share it.
 
-    For hosts that the configuration names, of which there are few. A look-up cannot be cancelled, only left: its
+    For hosts from the configuration, of which there are few. A look-up cannot be cancelled, only abandoned: its
     thread holds up neither the loop nor the end of the program.
     """
 

@@ -28,11 +28,9 @@ class DjangoOutbox:
         return self.using or str(router.db_for_write(OutboxMessage))
 
     def check(self) -> None:
-        """Whether the table is there.
-
-        Raises:
-            ConfigurationError: it is not.
-            ServiceUnavailable: the database cannot be reached.
+        """Raises:
+        ConfigurationError: the table is missing.
+        ServiceUnavailable: the database cannot be reached.
         """
         name = OutboxMessage._meta.db_table
         try:

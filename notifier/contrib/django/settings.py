@@ -69,11 +69,7 @@ class DjangoSettings:
             )
 
     def require(self, *names: str) -> Self:
-        """The same, if nothing is wrong with these settings.
-
-        Raises:
-            ConfigurationError: the first thing that is.
-        """
+        """Raises ConfigurationError: the first problem of these settings."""
         for problem in self.problems():
             if problem.setting in names:
                 raise problem

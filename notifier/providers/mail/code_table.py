@@ -1,8 +1,8 @@
-"""The table of SMTP answers: one ordered list, the first row that fits says what the code and the words mean.
+"""The table of SMTP answers: one ordered list, in which the first row that fits decides.
 
 RFC 3463 says more than RFC 5321 where a server gives both ("550 5.1.1"), so enhanced codes come before basic ones.
-Ahead of both stand the few rows that go by the server's words, because servers use one code for several things:
-"550 5.7.1" is a relay that does not know us, a spam filter or a closed mailing list.
+Before both stand a few rows that go by the server's text, because servers use one code for several things: "550
+5.7.1" is a relay that does not know us, a spam filter or a closed mailing list.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """What a mail server's answer means, and whom it is about.
 
-What an answer is about is not in its code alone. An answer to RCPT is about the recipient or their domain, until
-something else is proved: relays refuse a single domain in the words in which they refuse an account. What names
-one of our addresses is about the sender. What another server said, which ours only repeats, is about that server's
-domain at the most. `judge` goes by all of that, on top of the table in `code_table`.
+The code alone does not tell whom an answer is about. An answer to RCPT is about the recipient or their domain
+unless something else is proved: relays refuse a single domain in the words in which they refuse an account. An
+answer that names one of our addresses is about the sender. One that repeats another server is about that server's
+domain. `judge` considers all of that, on top of the table in `code_table`.
 
-Also for bounces: a delivery status notification carries the same codes.
+It also reads bounces: a delivery report carries the same codes.
 """
 
 from __future__ import annotations
@@ -90,12 +90,12 @@ def judge(stage: Stage, answer: SmtpReply, *, recipient: str = "", ours: Collect
     """What a refusal means, and whom it is about.
 
     An answer that is no refusal (2xx or 3xx where none belongs, or no SMTP at all) leaves the outcome unknown once
-    the body was sent; before that it only means a server that does not work.
+    the body was sent; before that it only means that the server does not work.
 
     Args:
-        stage: What was asked. A bounce is read as at RCPT.
+        stage: The command that was answered. A bounce is read as an answer to RCPT.
         answer: The server's reply.
-        recipient: The address that we sent to; "": not known, and who is named and not ours is taken for it.
+        recipient: The address that we sent to; "": unknown, so any named address that is not ours counts as it.
         ours: Our addresses in that mail: the From address, the return path.
     """
     if not answer.basic.startswith(("4", "5")):

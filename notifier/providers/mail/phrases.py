@@ -1,7 +1,7 @@
-"""What mail servers write when they give a mail back, in the languages of their users, by what it means.
+"""Phrases of mail servers in bounces, in their users' languages, by meaning.
 
-The table is for bounces only: `codes` judges answers within a dialogue, where the code comes with them. Words
-are weaker than codes, so one kind beside another is a contradiction, and no contradiction suppresses anybody.
+The table is for bounces only: `codes` judges answers within a dialogue, where the code comes with them. Words are
+weaker than codes, so two kinds at once are a contradiction, and a contradiction suppresses nobody.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How many connections to a mail server are at work at once: found out by trying.
+"""The number of connections to a mail server that are busy at once, found by experiment.
 
-A server that takes 100 ms for each mail takes ten in a second on one connection, whatever we are capable of; one
-that answers at once is no faster with a hundred. While mails wait for a connection, more are tried, at first twice
-as many. They stay if each mail still takes about as long: then the server worked on more of them at once. If it
-takes longer, they only stood in another queue, the server's or that of our own processor, and go again.
+A server that takes 100 ms for each mail takes ten in a second on one connection; one that answers at once is no
+faster with a hundred connections. While mails wait for a connection, more are tried, at first twice as many. They
+are kept if each mail still takes about as long: then the server worked on more of them at once. If mails take
+longer, they only waited in another queue, the server's or that of our own processor, and the limit goes back.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class AdaptiveLimit:
             self._judge(median, at, has_queue)
 
     def refused(self, *, at: float, at_work: int) -> bool:
-        """The server did not take a connection beside `at_work` others. Where there were none, it takes nobody's,
-        which says nothing about how many it will take. Returns whether this is news: the first one for a while."""
+        """The server refused a connection beside `at_work` others. If there were none, it refuses everyone, which
+        says nothing about the limit. Returns whether this is the first refusal for a while."""
         is_news = at >= self._rests_until
         self._settle(min(self.now, at_work) or min(START, self._most), at + LONG_REST_SECONDS)
         return is_news

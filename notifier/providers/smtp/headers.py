@@ -56,8 +56,7 @@ def address(header: str, mailbox: Mailbox) -> str:
 
 
 def parameter(header: str, name: str, value: str) -> str:
-    """`header; name="value"`, or else in the form of RFC 2231: encoded, in numbered pieces if it is long. Without
-    CRLF at the end."""
+    """`header; name="value"`, or encoded by RFC 2231, in numbered pieces if long. Without CRLF at the end."""
     if value.isascii() and value.isprintable() and not set('"\\') & set(value) and "=?" not in value:
         line = f'{header};\r\n {name}="{value}"'
         if len(value) + len(name) + 4 <= _LINE:

@@ -1,8 +1,8 @@
 """From an `Outgoing` to the bytes of a mail.
 
 A composer of our own, because the standard library's generator takes a millisecond and more for each mail, several
-times as long as the whole SMTP dialogue. What it writes is checked against the standard library's parser. The
-output is a function of its arguments: a second attempt gives the same Message-ID, boundary and body.
+times as long as the whole SMTP dialogue. Its output is tested against the standard library's parser, and depends
+on its arguments only: a second attempt has the same Message-ID, boundary and body.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def compose(outgoing: Outgoing, who: Correspondents, *, domain: str, date: datet
 
     Args:
         outgoing: Subject, texts, locale and id; its address fields are not read.
-        who: The addresses, parsed.
-        domain: What stands after the @ of the Message-ID, ASCII.
+        who: The parsed addresses.
+        domain: Domain of the Message-ID, ASCII.
         date: For the header Date, aware.
     """
     message_id = f"<{outgoing.notification_id}@{domain}>"
@@ -164,10 +164,8 @@ def canonical(text: str) -> str:
 
 
 def _may_travel_as_it_is(text: str) -> bool:
-    """Whether it is short lines of printable ASCII without white space at their ends, which relays strip.
-
-    "=_" is left to the encodings, so that no line of a body can be taken for our boundary.
-    """
+    """Whether it is short lines of printable ASCII without white space at their ends, which relays strip. Text
+    with "=_" is always encoded, so that no line of a body looks like our boundary."""
     if not text.isascii() or "=_" in text or " \r\n" in text or "\t\r\n" in text:
         return False
     lines = text.split("\r\n")

@@ -42,11 +42,7 @@ class ServerUrl:
 
     @classmethod
     def read(cls, url: Any) -> Self:
-        """Take it apart.
-
-        Raises:
-            ValueError: saying what is wrong with it.
-        """
+        """Raises ValueError: saying what is wrong with the URL."""
         try:
             parts = urlsplit(str(url))
             host, port = parts.hostname or "", parts.port
@@ -81,8 +77,8 @@ def _encryption(scheme: str, query: str, default: Encryption) -> Encryption:
 
 
 def _own_name() -> str:
-    """Our host name where it is a full one, else the address literal that RFC 5321 section 4.1.4 asks for. Without
-    DNS: `socket.getfqdn` can hang for many seconds, and aiosmtplib would call it for each connection."""
+    """Our host name if it is a full one, else the address literal of RFC 5321 section 4.1.4. Without DNS:
+    `socket.getfqdn` can hang for many seconds, and aiosmtplib would call it for each connection."""
     name = socket.gethostname()
     return name if "." in name and _DOMAIN.fullmatch(name) else "[127.0.0.1]"
 

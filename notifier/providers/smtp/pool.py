@@ -55,15 +55,15 @@ class SmtpConnection:
         return self.messages > 1
 
     def abort(self) -> None:
-        """Close it at once. Unlike `close` this throws away what was written but not sent: a mail that we call
-        unsent must not leave afterwards."""
+        """Close it at once, dropping data that was written but not sent: a mail that we call unsent must not leave
+        later."""
         self.transport.abort()
 
     async def settle(self) -> None:
-        """Bring it to where the next MAIL can come: at rest, and surely still there.
+        """Make it ready for the next MAIL, and check that it is alive.
 
         Raises:
-            Lost, Garbled: it is not there any more, or out of step.
+            Lost, Garbled: it is closed, or out of step.
         """
         if not self.dialogue.is_usable:
             raise Lost
@@ -94,8 +94,7 @@ class SmtpConnection:
 
 
 class Pool:
-    """As many connections as the server takes up, at most `max_connections`; whoever wants one more waits for the
-    first that becomes free."""
+    """As many connections as the server can use, up to `max_connections`; further mails wait for a free one."""
 
     def __init__(
         self,
@@ -164,8 +163,8 @@ class Pool:
                 raise
 
     def _waits_for_others(self, error: Exception) -> bool:
-        """Whether a mail whose connection was refused is to go on another one. Ask before its place becomes free:
-        whoever took that would be refused as well."""
+        """Whether a mail whose connection was refused should use another one. Call it before its place becomes
+        free: a mail that took that place would be refused as well."""
         if not _may_mean_too_many(error):
             return False
         others = self._at_work - 1

@@ -1,8 +1,8 @@
 """Commands and replies on an open connection, in order.
 
-aiosmtplib connects, encrypts and logs in. From then on this protocol has the transport, because it can two things
-that aiosmtplib's cannot: have several commands under way (PIPELINING, RFC 2920), and notice what a server says
-unasked, which is mostly that it is about to close.
+aiosmtplib connects, encrypts and logs in. Then this protocol takes the transport, because it can do two things
+that aiosmtplib's cannot: send several commands at once (PIPELINING, RFC 2920), and notice unexpected replies,
+which mostly announce that the server is about to close.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Dialogue(asyncio.Protocol):
         self._transport.write(data)
 
     async def reply(self) -> Reply:
-        """The next reply. Has no deadline of its own; a connection on which it was cut short is of no more use.
+        """The next reply. Has no deadline of its own; after a cancelled read the connection is unusable.
 
         Raises:
             Lost: the connection was closed before it came.

@@ -1,8 +1,8 @@
 """E-mail through a relay, by SMTP.
 
-One recipient in one transaction, so that an answer is always about one notification. The dialogue is led command
-by command, because one thing must be exact: on which side of the mail's final dot a failure happened. Before it
-the mail was surely not accepted, after it nobody can say.
+One recipient per transaction, so that an answer is always about one notification. The dialogue is led command by
+command, because it must be exact on which side of the mail's final dot a failure happened: before it the mail was
+certainly not accepted, after it nobody knows.
 """
 
 from __future__ import annotations

@@ -33,11 +33,9 @@ class Transaction:
         self._is_held_back = False
 
     async def run(self, connection: SmtpConnection) -> Receipt:
-        """Send the mail.
-
-        Raises:
-            Rejected, Throttled, Unavailable, OutcomeUnknown: as the server, or the lack of an answer, says.
-            StaleConnection: see there.
+        """Raises:
+        Rejected, Throttled, Unavailable, OutcomeUnknown: as the server, or the lack of an answer, says.
+        StaleConnection: see there.
         """
         self._stage = Stage.MAIL
         self._require_capabilities(connection)

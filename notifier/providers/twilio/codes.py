@@ -1,7 +1,7 @@
-"""What Twilio's error codes mean: the table for answers to a send and for the codes of status callbacks.
+"""What Twilio's error codes mean, in answers to a send and in status callbacks.
 
-The source of a row is its page. Rows marked "observed" rest on experience, as the page does not say
-whether to try again.
+The source of a row is its page. Rows marked "observed" rest on experience, as the page does not say whether to try
+again.
 """
 
 from __future__ import annotations
@@ -125,11 +125,9 @@ TABLE: tuple[SmsCodeRow, ...] = (
 
 
 def judge(status: int, code: int | None) -> Verdict:
-    """What an answer other than 2xx means: by Twilio's code, otherwise by the HTTP status.
-
-    A 5xx stays unknown whatever else it says; a 3xx does not come from Twilio's API, so the address is wrong; any
-    other 4xx is a refusal.
-    """
+    """What an answer other than 2xx means: by Twilio's code, otherwise by the HTTP status. A 5xx stays unknown
+    whatever else it says; a 3xx does not come from Twilio's API, so the address is wrong; any other 4xx is a
+    refusal."""
     if status >= 500:
         return UNKNOWN
     if code is not None and (row := find_row(TABLE, code)):

@@ -1,8 +1,8 @@
-"""The HTTP under Twilio's client: `http_call` in the place of Twilio's own.
+"""The HTTP under Twilio's client: `providers.http` in place of Twilio's own.
 
-Twilio's `AsyncTwilioHttpClient` knows neither deadlines nor whether a request left us. Its `timeout=` is not
-passed on, so a silent server holds a call for ever, and its `max_retries=` repeats POST, which sends an SMS twice.
-Both stay unused here.
+Twilio's `AsyncTwilioHttpClient` knows neither deadlines nor whether a request was sent. Its `timeout=` is not
+passed on, so a silent server blocks a call for ever, and its `max_retries=` repeats POST, which sends an SMS
+twice. Neither is used here.
 """
 
 from __future__ import annotations

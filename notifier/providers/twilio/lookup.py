@@ -1,9 +1,9 @@
-"""Did Twilio take it? Looking for the message of an attempt that ended without an answer.
+"""Looks for the message of an attempt that ended without an answer.
 
-Messages can be listed by recipient and by the day on which they were sent, newest first
-(https://www.twilio.com/docs/messaging/api/message-resource#read-multiple-message-resources). Nothing of ours is in
-them but the text, so a message is the one that we seek if recipient, sender and text are the same and it was made
-while the attempt was under way or shortly after.
+Messages can be listed by recipient and by the day of sending, newest first
+(https://www.twilio.com/docs/messaging/api/message-resource#read-multiple-message-resources). They hold nothing of
+ours but the text, so a message fits if recipient, sender and text are the same and it was created while the
+attempt was under way or shortly after.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def window_of(sought: Sought, deadline_seconds: float) -> LookupWindow:
 
 
 async def search(client: Any, sought: Sought, window: LookupWindow) -> list[Receipt]:
-    """The receipts of the messages that fit, the one that was made closest to the start of the attempt first.
+    """The receipts of the messages that fit, closest to the start of the attempt first.
 
     Raises:
         Unavailable: if there were more messages than we read.

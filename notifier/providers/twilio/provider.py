@@ -1,9 +1,9 @@
 """SMS through Twilio, with Twilio's own client.
 
-Twilio has no idempotency key: a POST that ends without an answer may have sent the SMS, and so may a 5xx. Both are
-`OutcomeUnknown`. What cures it later is the StatusCallback, whose URL carries the notification's id and attempt,
-or, where none comes, `TwilioProvider.find`. What became of a message that was taken comes by the same callback, or
-by `TwilioProvider.ask`.
+Twilio has no idempotency key: a POST that ends without an answer or with a 5xx may have sent the SMS. Both are
+`OutcomeUnknown`, which is resolved later by the StatusCallback, whose URL carries the notification's id and
+attempt, or by `TwilioProvider.find`. How an accepted message ended comes by the same callback, or by
+`TwilioProvider.ask`.
 """
 
 from __future__ import annotations
@@ -58,11 +58,8 @@ class TwilioProvider:
         return Receipt(provider_message_id=message.sid, detail=str(message.status))
 
     async def find(self, sought: Sought, *, deadline_seconds: float) -> Sequence[Receipt]:
-        """See `Reconciles.find`. A message that failed or did not arrive was taken all the same.
-
-        What is not found within a minute of the call's end may still turn up: until then the answer is
-        `Unavailable`, and only after it none.
-        """
+        """A message that failed or did not arrive was accepted all the same. What is not found within a minute of
+        the call's end may still turn up: until then this raises `Unavailable`."""
         window = window_of(sought, deadline_seconds)
         asked_at = sought.asked_at or datetime.now(UTC)
         try:

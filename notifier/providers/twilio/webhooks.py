@@ -1,8 +1,8 @@
-"""What Twilio tells us by itself: status callbacks of our messages, and messages that people write to our numbers.
+"""Twilio's calls: status callbacks of our messages, and messages that people write to our numbers.
 
-The words are those of Twilio's message resource
+The statuses are those of Twilio's message resource
 (https://www.twilio.com/docs/messaging/api/message-resource#message-status-values). They come in any order, and
-more than once. Twilio adds fields and words freely: what is not known here is no error.
+more than once. Twilio adds fields and statuses freely: unknown ones are no error.
 """
 
 from __future__ import annotations
@@ -111,10 +111,10 @@ def read_form(body: bytes) -> Form | None:
 
 
 def is_signed(token: str, url: str, form: Form, signature: str) -> bool:
-    """Whether whoever knows the account's token signed a POST of this form to this URL.
+    """Whether the holder of the account's token signed a POST of this form to this URL.
 
-    With and without the port, as Twilio itself is not of one mind about it. Twilio's own `validate` compares in a
-    time that tells how much of a guess was right, so only its computation is used.
+    With and without the port, as Twilio uses both. Twilio's own `validate` does not compare in constant time, so
+    only its computation is used.
     """
     validator, given = RequestValidator(token), signature.encode()
     parts = urlparse(url)
@@ -142,11 +142,8 @@ def report_of(sid: str, word: str, code: str | None, *, occurred_at: datetime | 
 
 
 def read_wish(form: Form) -> Wish | None:
-    """What an inbound message asks for.
-
-    `OptOutType` is there if the account has Advanced Opt-Out, which knows more words and languages than we do
-    (https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out).
-    """
+    """What an inbound message asks for. `OptOutType` is there if the account has Advanced Opt-Out, which knows
+    more words and languages than we do (https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out)."""
     told = form.get("OptOutType", "").strip().upper()
     if told in Wish.__members__:
         return Wish(told)

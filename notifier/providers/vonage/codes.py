@@ -1,9 +1,9 @@
 """What the statuses of Vonage's SMS API mean: one for each part of a message, in an answer that is HTTP 200.
 
-Source of a row: Vonage's page about the API's errors, or another one where the row names it. Rows marked
-"observed" rest on the words that the API is known to answer with. A status other than 0 means that the part was
-not queued (https://developer.vonage.com/en/messaging/sms/guides/troubleshooting-sms). One exception is made here:
-5, an error within the platform while it processed the message, does not say how far it got, so it is unknown.
+The source of a row is Vonage's page about the API's errors, unless the row names another. Rows marked "observed"
+rest on texts that the API is known to answer with. A status other than 0 means that the part was not queued
+(https://developer.vonage.com/en/messaging/sms/guides/troubleshooting-sms). The exception is 5, an error within the
+platform while it processed the message: how far it got is unknown.
 """
 
 from __future__ import annotations
@@ -82,10 +82,8 @@ TABLE: tuple[SmsCodeRow, ...] = (
 
 
 def judge(status: str, words: str) -> Verdict:
-    """What the status of a part that was not accepted means.
-
-    A number that is not in the table is a refusal; what is no number at all, nobody can read: unknown.
-    """
+    """What the status of a part that was not accepted means. A number that is not in the table is a refusal;
+    anything but a number is unknown."""
     if not status.isdecimal():
         return UNKNOWN
     row = find_row(TABLE, int(status), words)

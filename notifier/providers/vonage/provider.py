@@ -1,10 +1,9 @@
 """SMS through Vonage's SMS API, by plain HTTP.
 
-The API (https://developer.vonage.com/en/api/sms) answers HTTP 200 whatever happens; what counts is the status of
-each part, which `response` reads. There are no idempotency keys and no way to search for what was sent, so an
-answer that is lost stays `OutcomeUnknown` until a delivery receipt comes: the URL of `callback` carries the
-notification's id and attempt, `client-ref` the id. That is also why `VonageProvider` does not implement
-`Reconciles`.
+The API (https://developer.vonage.com/en/api/sms) always answers HTTP 200; what counts is the status of each part,
+which `response` reads. It has no idempotency keys and no search, so `VonageProvider` does not implement
+`Reconciles`: a lost answer stays `OutcomeUnknown` until a delivery receipt comes. The URL of `callback` carries
+the notification's id and attempt, `client-ref` the id.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ class VonageProvider:
         return self._options.missing_for_webhooks is None
 
     async def check(self, *, deadline_seconds: float) -> str:
-        """See `Provider.check`: "account abcd… has a balance of 10.28 EUR". Vonage's balances are in euros
+        """ "account abcd… has a balance of 10.28 EUR". Vonage's balances are in euros
         (https://developer.vonage.com/en/account/code-snippets/account-balance)."""
         key = self._options.api_key
         login = basic_authorization(key, self._options.api_secret)

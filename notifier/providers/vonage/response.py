@@ -39,8 +39,8 @@ class VonagePart:
 def read_receipt(body: str) -> Receipt:
     """The receipt, if every part was accepted.
 
-    Some parts accepted and others not is `OutcomeUnknown`: what is on its way cannot be called back, a phone shows
-    it in pieces or not at all, and sending again would double it, so someone has to look.
+    If only some parts were, the outcome is unknown: they cannot be called back, a phone shows them in pieces or
+    not at all, and sending again would double them, so a person has to look.
 
     Raises:
         SendError: for everything else.
@@ -74,11 +74,7 @@ def _incomplete(parts: Sequence[VonagePart], accepted: int) -> SendError:
 
 
 def _read_parts(body: str) -> tuple[VonagePart, ...]:
-    """Every part that the answer speaks of.
-
-    Raises:
-        OutcomeUnknown: if it cannot be read, or speaks of more parts than it lists.
-    """
+    """Raises OutcomeUnknown: if the answer cannot be read, or lists fewer parts than it counts."""
     try:
         content = json.loads(body)
         parts = tuple(_part(item) for item in content["messages"])

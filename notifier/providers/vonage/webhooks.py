@@ -1,9 +1,8 @@
-"""What Vonage tells us by itself: delivery receipts of our messages, one for each part of a text.
+"""Vonage's calls: delivery receipts of our messages, one for each part of a text.
 
-A receipt (https://developer.vonage.com/en/messaging/sms/guides/delivery-receipts) comes as a form or as JSON, as
-the account is set. Its `sig` is made from all other fields with the account's signature secret
-(https://developer.vonage.com/en/getting-started/concepts/signing-messages), by the method that the account is set
-to.
+A receipt (https://developer.vonage.com/en/messaging/sms/guides/delivery-receipts) comes as a form or as JSON,
+depending on the account. `sig` signs all other fields with the account's signature secret, by the account's method
+(https://developer.vonage.com/en/getting-started/concepts/signing-messages).
 """
 
 from __future__ import annotations
