@@ -29,8 +29,6 @@ TIMEOUT_SECONDS = 10.0
 #: again and dies again would count as a cycle, and RabbitMQ 3.x drops those.
 _BROKERS_OWN = ("x-death", "x-delivery-count", "x-acquired-count", "x-first-death-", "x-last-death-")
 
-_NO_ROUTE = 312  # AMQP 0-9-1 reply code: a mandatory message that no queue took
-
 
 @dataclass(frozen=True, slots=True)
 class Raw:
@@ -100,7 +98,7 @@ class RawPublisher:
                     own_users=own_users(url, known_as),
                 )
         except errors as error:
-            if isinstance(error, QueueMissing) or getattr(error, "reply_code", 0) == _NO_ROUTE:
+            if isinstance(error, QueueMissing) or getattr(error, "reply_code", 0) == topology.NO_ROUTE:
                 fix = "run `notifier queues declare`, then this again"
                 raise ServiceUnavailable(f"a queue of the service is missing on the broker: {fix}") from error
             # Only the kind of the error: its text may hold the broker's URL.
@@ -146,7 +144,8 @@ class RawPublisher:
         Raises:
             NotFound: on a Redis-protocol broker.
         """
-        self._refuse_redis()
+        if self._is_redis:
+            raise NotFound("a Redis-protocol broker has no dead queue: nothing is given up on there")
         with self._connection.channel() as channel:
             found: int = channel.queue_declare(topology.DEAD_QUEUE, passive=True).message_count
         return found
@@ -187,10 +186,6 @@ class RawPublisher:
         finally:
             # What is not acknowledged goes back.
             channel.close()
-
-    def _refuse_redis(self) -> None:
-        if self._is_redis:
-            raise NotFound("a Redis-protocol broker has no dead queue: nothing is given up on there")
 
 
 def producers_own(headers: Mapping[str, Any]) -> dict[str, Any]:

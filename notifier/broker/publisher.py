@@ -24,7 +24,6 @@ from notifier.domain.errors import ConfigurationError, PublishFailed, PublishRef
 from notifier.domain.message import MAX_BATCH_ENTRIES, MAX_BODY_BYTES
 from notifier.domain.statuses import Channel, Lane
 
-_NO_ROUTE = 312  # AMQP 0-9-1 reply code: a mandatory message that no queue took
 _MAX_USER_BYTES = 255  # RabbitMQ's limit of the property user_id
 
 
@@ -198,7 +197,7 @@ class Wire:
         return self._ends_at - time.monotonic()
 
     def _is_missing(self, error: Exception) -> bool:
-        return isinstance(error, NotFound) or getattr(error, "reply_code", 0) == _NO_ROUTE
+        return isinstance(error, NotFound) or getattr(error, "reply_code", 0) == topology.NO_ROUTE
 
     def _declare(self) -> None:
         """Declare missing queues. A producer that may not is told what to do."""

@@ -39,6 +39,9 @@ DEAD_QUEUE = "notify.dead"
 #: Exchanges of the workers: of tasks, of Celery's remote control, of its events.
 WORK_EXCHANGES = (DELIVER.name, "celery.pidbox", "reply.celery.pidbox", "celeryev")
 
+#: AMQP 0-9-1 reply code: a mandatory message that no queue took.
+NO_ROUTE = 312
+
 _QUORUM: Mapping[str, Any] = {"x-queue-type": "quorum"}
 
 

@@ -168,7 +168,8 @@ class CircuitBreaker:
 
     def _count(self, delivery: Delivery) -> bool:
         """Count a call. Returns whether the other workers must hear of it at once."""
-        outcome, fault, key = _outcome(delivery), _is_fault(delivery), _sender_key(delivery)
+        answer, fault, key = delivery.answer, _is_fault(delivery), _sender_key(delivery)
+        outcome = answer.outcome if isinstance(answer, SendError) else Outcome.ACCEPTED
         tally = self._tallies[delivery.provider, outcome, fault]
         tally[0] += 1
         tally[1] += delivery.seconds
@@ -222,7 +223,10 @@ class CircuitBreaker:
             return
         if _is_refused_sender(delivery):
             self._refuse(delivery, answer)
-        elif _is_fault(delivery) and (answer.reason is Reason.PROVIDER_ACCOUNT or self._has_probed(delivery)):
+            return
+        # Its probe was one of the provider itself, and not of one sender there.
+        has_probed = delivery.is_probe and self._is_open(name)
+        if _is_fault(delivery) and (answer.reason is Reason.PROVIDER_ACCOUNT or has_probed):
             self._open(CircuitKey(name), answer.reason, answer.detail, delivery)
 
     def _refuse(self, delivery: Delivery, answer: SendError) -> None:
@@ -251,10 +255,6 @@ class CircuitBreaker:
         if self._repository.close(key):
             log.info("provider.circuit_closed", provider=key.provider, sender=key.sender)
         self._read_at = float("-inf")
-
-    def _has_probed(self, delivery: Delivery) -> bool:
-        """Whether it probed the provider itself, and not one sender there."""
-        return delivery.is_probe and self._is_open(delivery.provider)
 
     def _is_open(self, provider: str) -> bool:
         standing = self._standings.get(provider)
@@ -331,12 +331,6 @@ def _doubtful_destination(delivery: Delivery) -> str:
 def _is_tried(delivery: Delivery) -> bool:
     """Whether a provider was called for it in an earlier turn."""
     return delivery.claim.tries > 0
-
-
-def _outcome(delivery: Delivery) -> Outcome:
-    if delivery.answer is None or isinstance(delivery.answer, Receipt):
-        return Outcome.ACCEPTED
-    return delivery.answer.outcome
 
 
 def _is_ours(answer: SendError) -> bool:

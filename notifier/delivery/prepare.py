@@ -42,6 +42,7 @@ class Prepared:
         return self.rendered.segments.count if self.rendered.segments else 1
 
     def outgoing(self, number: int) -> Outgoing:
+        is_mail = self.claim.channel is Channel.EMAIL
         return Outgoing(
             notification_id=self.claim.id,
             attempt=number,
@@ -52,15 +53,12 @@ class Prepared:
             html=self.rendered.html,
             locale=self.rendered.locale,
             reply_to=self.reply_to,
-            return_path=self._return_path(number),
+            return_path=self.tokens.return_path(self.claim.id, number) if is_mail else None,
             unsubscribe_url=self.unsubscribe_url or None,
             seconds_to_expiry=self.claim.seconds_to_expiry_now(),
             segments=self.units,
             attachments=self.attachments,
         )
-
-    def _return_path(self, number: int) -> str | None:
-        return self.tokens.return_path(self.claim.id, number) if self.claim.channel is Channel.EMAIL else None
 
 
 class Composer:

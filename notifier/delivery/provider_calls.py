@@ -98,7 +98,10 @@ class ProviderCaller:
         if not deliveries:
             # All were suppressed, or are another worker's by now.
             return iter(())
-        calls = [self._call_of(delivery) for delivery in deliveries]
+        calls = [
+            ProviderCall(one, self._providers[one.provider], one.content, one.attempt.number, one.permit)
+            for one in deliveries
+        ]
         done: SimpleQueue[list[ProviderCall]] = SimpleQueue()
         coroutine = self._call_all(calls, start_by, done.put)
         try:
@@ -110,10 +113,6 @@ class ProviderCaller:
         for delivery in deliveries:
             delivery.is_unstarted = False
         return self._answered(calls, done, start_by)
-
-    def _call_of(self, delivery: Delivery) -> ProviderCall:
-        provider = self._providers[delivery.provider]
-        return ProviderCall(delivery, provider, delivery.content, delivery.attempt.number, delivery.permit)
 
     def _answered(
         self, calls: Sequence[ProviderCall], done: SimpleQueue[list[ProviderCall]], start_by: float

@@ -51,6 +51,7 @@ _ROLE = re.compile(
 )
 #: Rewritten senders, never recipients: SRS0=…=example.com=shop@…, prvs=…=shop@example.com.
 _REWRITTEN = re.compile(r"SRS[01][=+-]|(prvs|msprvs1|btv1)=", re.IGNORECASE)
+#: Other spellings of @: `shop=40example.com`, `shop @ example.com`, `shop(at)example.com`.
 _AT = re.compile(r"=40|%40|\(at\)|\[at\]| ?@ ?", re.IGNORECASE)
 _DOMAIN = re.compile(r"(?<![\w.-])[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+")
 #: Not the words that every answer has: "smtp", "rcpt", "to", "error", "rejected".
@@ -86,7 +87,7 @@ def meaning_of(bounce: Bounce, whose: Callable[[str], Whose]) -> Meaning:
 
 
 def _failure(bounce: Bounce, whose: Callable[[str], Whose]) -> Meaning:
-    text = _readable(bounce.answer.text)
+    text = _AT.sub("@", unescape(bounce.answer.text[:4000]))
     named = {address: _whose(address, whose) for address in ADDRESS.findall(text)}
     ours = [address for address, one in named.items() if one is Whose.OURS]
     kinds = kinds_in(text)
@@ -198,11 +199,6 @@ def _is_behind(bounce: Bounce, named: dict[str, Whose], whose: Callable[[str], W
         return True
     others = [address for address, one in named.items() if one is Whose.OTHERS and not _ROLE.match(address)]
     return bool(others) and Whose.THEIRS not in named.values()
-
-
-def _readable(text: str) -> str:
-    """With `shop=40example.com`, `shop @ example.com`, `shop(at)example.com` written as addresses."""
-    return _AT.sub("@", unescape(text[:4000]))
 
 
 def _names_our_domain(text: str, bounce: Bounce, whose: Callable[[str], Whose]) -> bool:

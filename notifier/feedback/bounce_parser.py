@@ -128,7 +128,13 @@ class _Mail:
 
 def addresses_in(content: bytes) -> tuple[str, ...]:
     """The recipients in the headers; nothing else is read. Raises nothing."""
-    return _guarded(lambda mail: tuple(_addresses(head_of(mail.content))), _Mail(content)) or ()
+
+    def read(mail: _Mail) -> tuple[str, ...]:
+        head = head_of(mail.content)
+        texts = (text for header in _ADDRESS_HEADERS for text in all_of(head, header))
+        return tuple(address for text in texts for address in ADDRESS.findall(text))
+
+    return _guarded(read, _Mail(content)) or ()
 
 
 def read_mail(content: bytes) -> Read:
@@ -216,7 +222,9 @@ def _bounce(block: Fields, mail: _Mail) -> Bounce | None:
         words, is_quoted = mail.answer, False
     remote = _HOST.search(block.get("remote-mta", "").partition(";")[2].strip())
     fields = ("original-recipient", "final-recipient", "x-actual-recipient")
-    named = [*(_named(block.get(name, "")) for name in fields), *asked_for(f"{mail.said}\n{words}")]
+    # "rfc822; zoe@example.net"
+    named = [block.get(name, "").rpartition(";")[2].strip(" <>\"'\t.") for name in fields]
+    named += asked_for(f"{mail.said}\n{words}")
     return Bounce(
         action,
         _answer(status, words),
@@ -229,11 +237,6 @@ def _bounce(block: Fields, mail: _Mail) -> Bounce | None:
         is_quoted=is_quoted,
         stage=mail.stage if mail.stage is not Stage.RCPT else stage_of(words),
     )
-
-
-def _named(text: str) -> str:
-    """The address in "rfc822; zoe@example.net"."""
-    return text.rpartition(";")[2].strip(" <>\"'\t.")
 
 
 def _quoted(block: Fields) -> str:
@@ -294,12 +297,6 @@ RECOGNISERS: tuple[Callable[[_Mail], Bounce | Complaint | None], ...] = (
     _text,
     _forwarded,
 )
-
-
-def _addresses(mail: Message) -> Iterator[str]:
-    for header in _ADDRESS_HEADERS:
-        for text in all_of(mail, header):
-            yield from ADDRESS.findall(text)
 
 
 def _time(text: str) -> datetime | None:

@@ -146,11 +146,7 @@ def head_of(content: bytes) -> Message:
 
 def in_lines(content: bytes) -> bytes:
     """With LF as the only line end."""
-    return _LINE_END.sub(_as_line_ends, content).lstrip(b"\n")
-
-
-def _as_line_ends(found: re.Match[bytes]) -> bytes:
-    return b"\n" if found[0].endswith(b"\n") else b"\n" * len(found[0])
+    return _LINE_END.sub(lambda end: b"\n" * (1 if end[0].endswith(b"\n") else len(end[0])), content).lstrip(b"\n")
 
 
 def _worth_reading(content: bytes) -> bytes:
@@ -263,11 +259,12 @@ def _blocks_of(paragraph: str) -> Iterator[Fields]:
     name = ""
     for line in paragraph.split("\n"):
         field = None if line[:1] in (" ", "\t") else _FIELD.match(line)
-        if field is None or not _is_status_field(field[1].lower()):
+        new = field[1].lower() if field else ""
+        if field is None or not (new in _STATUS_FIELDS or new.startswith("x-")):
             if name:
                 block[name] = f"{block[name]} {' '.join(line.split())}"[:4000]
             continue
-        name = field[1].lower()
+        name = new
         if name in block and name in ("final-recipient", "original-recipient", "action"):
             yield block
             block = {}
@@ -277,10 +274,6 @@ def _blocks_of(paragraph: str) -> Iterator[Fields]:
             block[name] = " ".join(field[2].split())
     if block:
         yield block
-
-
-def _is_status_field(name: str) -> bool:
-    return name in _STATUS_FIELDS or name.startswith("x-")
 
 
 def _names_somebody(block: Fields) -> bool:

@@ -143,7 +143,9 @@ class _Session:
                 self._take_suspects(channel)
             self._caution.past[self._lane].set()
             self._take_many()
-            self._end_suspects()
+            while self._suspects and not self._stop.is_set():
+                with self._alone():
+                    self._work_off(self._suspects, 1)
 
     def _take_suspects(self, channel: Channel) -> None:
         """Messages delivered before stand first in the queue: stop at the first that was not."""
@@ -178,11 +180,6 @@ class _Session:
             self._channel.basic_cancel(tag)
         while self._waiting and not self._stop.is_set():
             self._work_off(self._waiting, BATCH_SIZE)
-
-    def _end_suspects(self) -> None:
-        while self._suspects and not self._stop.is_set():
-            with self._alone():
-                self._work_off(self._suspects, 1)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -293,12 +290,13 @@ def _opened(message: Any, channel: Channel, lane: Lane) -> _Delivery:
     """Never raises for the contents of a message."""
     tag = message.delivery_info["delivery_tag"]
     body, size = message.body or b"", body_size(message)
+    too_large = Fault("", "too_large", f"{size} bytes", f"Send at most {MAX_BODY_BYTES} bytes a message")
     received = Received(
         body,
         channel,
         lane,
         redelivered=bool(message.delivery_info.get("redelivered")),
-        faults=(_too_large(size),) if size > len(body) else (),
+        faults=(too_large,) if size > len(body) else (),
         size=size,
     )
     try:
@@ -320,7 +318,3 @@ def _opened(message: Any, channel: Channel, lane: Lane) -> _Delivery:
             broker_user=properties.get("user_id"),
         ),
     )
-
-
-def _too_large(size: int) -> Fault:
-    return Fault("", "too_large", f"{size} bytes", f"Send at most {MAX_BODY_BYTES} bytes a message")

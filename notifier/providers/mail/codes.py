@@ -159,7 +159,8 @@ def _about_whom(stage: Stage, answer: SmtpReply, recipient: str, ours: Collectio
         return NOT_FOR_RECIPIENT if recipient else verdict
     if named is _Named.OURS and stage in LATE and _is_about_somebody(verdict):
         return SENDER_REFUSED_HERE
-    if _is_put_off(verdict, answer) and named is _Named.RECIPIENT and stage in LATE:
+    is_later = verdict == UNAVAILABLE and answer.basic.startswith("4")
+    if is_later and named is _Named.RECIPIENT and stage in LATE:
         return NOT_NOW
     return replace(verdict, suppress=verdict.suppress and named in (_Named.NOBODY, _Named.RECIPIENT))
 
@@ -169,10 +170,6 @@ def _is_about_somebody(verdict: Verdict) -> bool:
     if verdict.outcome is Outcome.REJECTED:
         return verdict.reason is not Reason.CONTENT_REFUSED
     return verdict.subject is Subject.ACCOUNT
-
-
-def _is_put_off(verdict: Verdict, answer: SmtpReply) -> bool:
-    return verdict == UNAVAILABLE and answer.basic.startswith("4")
 
 
 def _named(text: str, recipient: str, ours: Collection[str]) -> _Named:

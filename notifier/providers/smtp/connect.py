@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 
 import aiohappyeyeballs
@@ -35,7 +34,8 @@ async def connect(options: SmtpOptions, names: SystemResolver) -> aiosmtplib.SMT
     Raises:
         OSError, aiosmtplib.SMTPException: see `failed_to_connect`.
     """
-    sock = await _open(options, names)
+    found = await names.look_up(options.url.host, options.url.port)
+    sock = await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS)
     smtp = aiosmtplib.SMTP(
         hostname=options.url.host,
         sock=sock,
@@ -60,11 +60,6 @@ async def connect(options: SmtpOptions, names: SystemResolver) -> aiosmtplib.SMT
         smtp.close()
         raise
     return smtp
-
-
-async def _open(options: SmtpOptions, names: SystemResolver) -> socket.socket:
-    found = await names.look_up(options.url.host, options.url.port)
-    return await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS)
 
 
 def describe(smtp: aiosmtplib.SMTP, options: SmtpOptions) -> str:

@@ -197,7 +197,9 @@ class Pool:
     async def close(self) -> None:
         """Close every connection: idle ones with QUIT, busy ones at once."""
         self._closed = True
-        self._stop_pruning()
+        if self._pruning is not None:
+            self._pruning.cancel()
+            self._pruning = None
         for connection in list(self._busy):
             connection.abort()
         idle, self._idle = self._idle, []
@@ -259,11 +261,6 @@ class Pool:
         if self._pruning is None:
             delay = max(0.0, self._idle[0].opened_at + self._max_age_seconds - self._now())
             self._pruning = asyncio.get_running_loop().call_later(delay, self._prune)
-
-    def _stop_pruning(self) -> None:
-        if self._pruning is not None:
-            self._pruning.cancel()
-            self._pruning = None
 
     def _prune(self) -> None:
         """Close connections that grew too old while idle: they take a place at the server."""

@@ -107,7 +107,8 @@ class Transaction:
         raise self._refused(connection, stage, code, text)
 
     async def _body(self, connection: SmtpConnection) -> Receipt:
-        self._write(connection, _dot_stuffed(self._mail.content))
+        # RFC 5321 section 4.5.2, and the final dot. Every line of the content ends with CRLF.
+        self._write(connection, self._mail.content.replace(b"\n.", b"\n..") + b".\r\n")
         self._stage = Stage.BODY
         try:
             code, text = await connection.dialogue.reply()
@@ -132,10 +133,3 @@ class Transaction:
         words = mail_detail(answer.text, recipient=self._mail.rcpt_to)
         verdict = judge(stage, answer, recipient=self._mail.rcpt_to, ours=self._mail.ours)
         return verdict.error(f"{stage.upper()}: {words}", code=answer.code)
-
-
-def _dot_stuffed(content: bytes) -> bytes:
-    """RFC 5321 section 4.5.2, with the final dot. Every line of `content` ends with CRLF."""
-    if b"\n." in content:
-        content = content.replace(b"\n.", b"\n..")
-    return content + b".\r\n"

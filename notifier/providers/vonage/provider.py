@@ -14,7 +14,6 @@ from typing import Self
 
 import aiohttp
 
-from notifier.domain.errors import SendError
 from notifier.domain.gsm7 import fits_gsm
 from notifier.domain.statuses import Channel
 from notifier.providers.base import Outgoing, Receipt
@@ -116,23 +115,16 @@ class VonageProvider:
         Raises:
             SendError: if not.
         """
+        if self._session is None:
+            # Not before the first call, because a session belongs to the event loop that creates it.
+            self._session = open_session()
         call = HttpCall(deadline_seconds)
         url = self._options.api_base + path
         async with in_time(call):
-            await exchange(self._connected(), call, method, url, data=data, headers=headers)
-        if not 200 <= (call.status or 0) < 300:
-            raise _http_error(call)
+            await exchange(self._session, call, method, url, data=data, headers=headers)
+        status = call.status or 0
+        if not 200 <= status < 300:
+            # The API itself never answers a send so; a proxy or a wrong address may.
+            wait = retry_after(call.headers or {})
+            raise judge_status(status).error(f"HTTP {status}", code=str(status), retry_after_seconds=wait)
         return call
-
-    def _connected(self) -> aiohttp.ClientSession:
-        # Created at the first call, because a session belongs to the event loop that creates it.
-        if self._session is None:
-            self._session = open_session()
-        return self._session
-
-
-def _http_error(call: HttpCall) -> SendError:
-    """The API itself never answers a send with another status than 2xx; a proxy or a wrong address may."""
-    status = call.status or 0
-    wait = retry_after(call.headers or {})
-    return judge_status(status).error(f"HTTP {status}", code=str(status), retry_after_seconds=wait)

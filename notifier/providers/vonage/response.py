@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from notifier.domain.errors import SendError
 from notifier.domain.statuses import Outcome
@@ -50,7 +49,9 @@ def read_receipt(body: str) -> Receipt:
     if not accepted:
         raise _refused(parts)
     if len(accepted) < len(parts):
-        raise _incomplete(parts, len(accepted))
+        refused = next(part for part in parts if not part.is_accepted)
+        detail = f"{len(accepted)} of {len(parts)} parts accepted, the others not: {refused.words}"
+        raise UNKNOWN.error(sms_detail(detail), code=refused.status)
     if not all(part.message_id for part in parts):
         raise UNKNOWN.error("accepted without a message id", code=ACCEPTED)
     others = ", ".join(part.message_id for part in parts[1:])
@@ -67,24 +68,17 @@ def _refused(parts: Sequence[VonagePart]) -> SendError:
     )
 
 
-def _incomplete(parts: Sequence[VonagePart], accepted: int) -> SendError:
-    refused = next(part for part in parts if not part.is_accepted)
-    detail = f"{accepted} of {len(parts)} parts accepted, the others not: {refused.words}"
-    return UNKNOWN.error(sms_detail(detail), code=refused.status)
-
-
 def _read_parts(body: str) -> tuple[VonagePart, ...]:
     """Raises OutcomeUnknown: if the answer cannot be read, or lists fewer parts than it counts."""
     try:
         content = json.loads(body)
-        parts = tuple(_part(item) for item in content["messages"])
+        parts = tuple(
+            VonagePart(str(item["status"]), str(item.get("message-id") or ""), str(item.get("error-text") or ""))
+            for item in content["messages"]
+        )
         announced = int(content.get("message-count", len(parts)))
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise UNKNOWN.error(f"unreadable answer: {type(error).__name__}", code="200") from error
     if not parts or len(parts) != announced:
         raise UNKNOWN.error(f"answer lists {len(parts)} of {announced} parts", code="200")
     return parts
-
-
-def _part(item: Mapping[str, Any]) -> VonagePart:
-    return VonagePart(str(item["status"]), str(item.get("message-id") or ""), str(item.get("error-text") or ""))
