@@ -20,7 +20,7 @@ from uuid import UUID
 
 from notifier.callbacks import payload, signing
 from notifier.callbacks.http import DEADLINE_SECONDS, CallbackAnswer, CallbackCaller
-from notifier.callbacks.pausing import pause_after
+from notifier.callbacks.policy import pause_after
 from notifier.callbacks.slots import FairSlots
 from notifier.config.callbacks import CallbackTable
 from notifier.config.logs import log, log_failure

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 
 from notifier.config.logs import log, log_failure
-from notifier.delivery.delivery import Delivery
-from notifier.delivery.permit import Permit
+from notifier.delivery.delivery import Delivery, Permit
 from notifier.delivery.prepare import Prepared
 from notifier.delivery.rate_limiter import RateLimiter
 from notifier.domain.errors import OutcomeUnknown, SendError, ServiceUnavailable, Unavailable

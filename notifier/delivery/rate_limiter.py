@@ -14,8 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from notifier.config.limits import Cap
 from notifier.config.logs import log
 from notifier.config.settings import Settings
-from notifier.delivery.delivery import Delivery
-from notifier.delivery.permit import Permit, RateLimit
+from notifier.delivery.delivery import Delivery, Permit, RateLimit
 from notifier.delivery.prepare import Prepared
 from notifier.domain.statuses import Channel
 from notifier.store.rate_limits import RateLimitRepository, Turn

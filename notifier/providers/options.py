@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from notifier.domain.errors import ConfigurationError
 
@@ -111,5 +111,3 @@ Boolean = Annotated[bool, BeforeValidator(_boolean)]
 ExistingFile = Annotated[Path, AfterValidator(_file)]
 #: A base URL of http or https, without a slash at its end.
 BaseUrl = Annotated[str, AfterValidator(_url)]
-#: Left out of `repr`.
-Secret = Annotated[str, Field(repr=False)]
