@@ -1,4 +1,4 @@
-"""Looking at queues without reading from them: for `notifier queues` and `notifier doctor`."""
+"""Inspects queues without reading from them, for `notifier queues` and `notifier doctor`."""
 
 from __future__ import annotations
 

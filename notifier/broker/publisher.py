@@ -288,7 +288,7 @@ def _check_broker_user(name: object) -> None:
         size = None
     if size is None or size > _MAX_USER_BYTES:
         raise ConfigurationError(
-            f"broker_user is no name that RabbitMQ can have, which is text of at most {_MAX_USER_BYTES} bytes: "
+            f"broker_user is not a possible name on RabbitMQ, which is text of at most {_MAX_USER_BYTES} bytes: "
             'give the one that it knows the connection by, "" for none, or leave it out for the user of the URL',
             setting="broker_user",
         )

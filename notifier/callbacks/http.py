@@ -1,4 +1,4 @@
-"""One call of an endpoint: a deadline on it, no redirects, and nothing kept of the answer but its status."""
+"""One call of an endpoint: with a deadline, without redirects; only the status of the answer is kept."""
 
 from __future__ import annotations
 

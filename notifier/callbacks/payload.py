@@ -1,4 +1,4 @@
-"""What an endpoint is told: a status and its reason, never a recipient or a context."""
+"""The body of a callback: a status and its reason, never a recipient or a context."""
 
 from __future__ import annotations
 

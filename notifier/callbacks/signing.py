@@ -1,4 +1,4 @@
-"""Signatures of Standard Webhooks (https://www.standardwebhooks.com), for which many languages have a library."""
+"""Signatures of Standard Webhooks (https://www.standardwebhooks.com), which has libraries in many languages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may call now: so many at once, and none takes the turns of all."""
+"""Limits calls at once, shared fairly among producers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which providers may be called now, and for whom. What one worker learns, the others know a second later."""
+"""Which providers may be called now, and for whom. Workers learn from each other within a second."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ class CircuitBreaker:
         if _is_refused_sender(delivery):
             self._refuse(delivery, answer)
             return
-        # Its probe was one of the provider itself, and not of one sender there.
+        # Whether it probed the provider itself, and not one sender there.
         has_probed = delivery.is_probe and self._is_open(name)
         if _is_fault(delivery) and (answer.reason is Reason.PROVIDER_ACCOUNT or has_probed):
             self._open(CircuitKey(name), answer.reason, answer.detail, delivery)

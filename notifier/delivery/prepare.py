@@ -1,4 +1,4 @@
-"""A claim made ready to go: rendered, with the identities it goes out under."""
+"""Renders a claim and finds the identities that it is sent under."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def _attachments(claim: Claimed, files: Mapping[UUID, Attachment]) -> tuple[Atta
     missing = sum(value not in files for value in claim.attachments)
     if missing:
         detail = (
-            f"{missing} of its {len(claim.attachments)} attachments were deleted: upload them and send it anew"
+            f"{missing} of its {len(claim.attachments)} attachments were deleted: upload them and send it again"
         )
         raise Rejected(detail, reason=Reason.ATTACHMENT_MISSING)
     return tuple(files[value] for value in claim.attachments)

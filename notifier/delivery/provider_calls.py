@@ -1,4 +1,4 @@
-"""Provider calls, on the process's event loop: as many at once as there are slots, each within its deadline."""
+"""Provider calls on the process's event loop: as many at once as there are slots, each with a deadline."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class _Answer(StrEnum):
     FOUND = "found at the provider"
     MISSING = "the provider does not have it"
     SILENT = "its provider cannot be asked"
-    AMBIGUOUS = "whose messages with these words the provider has cannot be told: not as many as attempts wait"
+    AMBIGUOUS = "the provider's messages with this text cannot be attributed: not as many as attempts that wait"
 
 
 class Reconciler:
@@ -126,7 +126,7 @@ class Reconciler:
             found = _found(unknown, free[0], space, first_wait(self._providers[unknown.provider]))
             if self._ledger.attribute(found):
                 return _Answer.FOUND
-        raise UNAVAILABLE.error("what was found became others' each time")
+        raise UNAVAILABLE.error("what was found was attributed to others each time")
 
     def _whose(self, unknown: Unknown, sought: Sought, free: Sequence[Receipt], rivals: Rivals) -> _Answer:
         """Whether one of the unattributed messages may be given to this attempt.
@@ -138,7 +138,7 @@ class Reconciler:
         if free and (all(rival.id == unknown.id for rival in others) or len(free) == len(others) + 1):
             return _Answer.FOUND
         if any(self._is_open(each, rivals.looked_at) for each in (unknown, *(others if free else ()))):
-            raise UNAVAILABLE.error("it cannot be told yet: what is under way may still be answered, or turn up")
+            raise UNAVAILABLE.error("not clear yet: a call may still be answered, or its message turn up")
         return _Answer.AMBIGUOUS if free else _Answer.MISSING
 
     def _says_the_same(self, rival: Unknown, sought: Sought) -> bool:

@@ -1,4 +1,4 @@
-"""Statements whose answer may be lost are repeated until one is answered."""
+"""Repeats statements whose answer may be lost until one is answered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a claim comes to: from an answer, or without a call."""
+"""Turns an answer, or the lack of a call, into the result of a claim."""
 
 from __future__ import annotations
 

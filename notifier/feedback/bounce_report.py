@@ -1,4 +1,4 @@
-"""What a mail that came back says, once it is read. Everything in it was written by strangers."""
+"""The contents of a mail that came back. All of it was written by strangers."""
 
 from __future__ import annotations
 

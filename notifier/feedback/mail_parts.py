@@ -1,4 +1,4 @@
-"""The parts, texts and fields of a mail that keeps to no standard: whatever can still be read of it is read."""
+"""Reads the parts, texts and fields of a mail, as far as possible if it follows no standard."""
 
 from __future__ import annotations
 

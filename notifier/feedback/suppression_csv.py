@@ -140,7 +140,7 @@ class SuppressionFiles:
             return b""
         if cells.get("hash_key") != self._hash_key.fingerprint:
             fix = "Import the addresses themselves, or set the NOTIFIER_HASH_KEY of the export"
-            faults.append(Fault("hash_key", "bad_choice", "is not that of our key: nobody would be found", fix))
+            faults.append(Fault("hash_key", "bad_choice", "is not of our key: nobody would be found", fix))
         try:
             found = bytes.fromhex(hexadecimal)
         except ValueError:
@@ -184,9 +184,9 @@ def _lines(file: TextIO) -> Iterator[_Line | Bad]:
         # A bare list: its first line is a recipient.
         return _rows(chain([first], file), ("address",), 1)
     unknown = [name for name in names if name not in _KNOWN]
-    faults = [Fault(name[:50], "unknown_field", "is no column", "Remove it, or rename it") for name in unknown]
+    faults = [Fault(name[:50], "unknown_field", "is not a column", "Remove it, or rename it") for name in unknown]
     twice = dict.fromkeys(name for name in names if names.count(name) > 1)
-    faults += [Fault(name, "bad_choice", "is there twice", "Remove one") for name in twice]
+    faults += [Fault(name, "bad_choice", "appears twice", "Remove one") for name in twice]
     if not {"address", "address_hash"}.intersection(names):
         faults.append(Fault("address", "missing", "is missing in the header row", "Add it"))
     if faults:
@@ -231,7 +231,7 @@ def _time(text: str | None, faults: list[Fault], now: datetime) -> datetime | No
         found = None
     if found is None or found.tzinfo is None:
         fix = "Write it as 2026-11-22T09:30:00Z"
-        faults.append(Fault("expires_at", "bad_time", "is no date and time with an offset", fix))
+        faults.append(Fault("expires_at", "bad_time", "is not a date and time with an offset", fix))
         return None
     faults += expiry_faults(found, now)
     return found

@@ -128,13 +128,13 @@ class Suppressions:
         new = NewSuppression(
             ending.address_hash, key, Channel.EMAIL, scope, reason, UNSUBSCRIBE, notification_id=id_
         )
-        noted = Noted(ending.notification_id, f"by its link they unsubscribed from {ending.category}")
+        noted = Noted(ending.notification_id, f"they unsubscribed from {ending.category} by its link")
         return self._rows.add([new], noted) > 0
 
     def resubscribe(self, ending: UnsubscribeLink) -> bool:
         """Take back `unsubscribe`. Other suppressions stay. Returns whether it ended one."""
         scope, reason = category_scope(ending.category), SuppressionReason.UNSUBSCRIBED
-        noted = Noted(ending.notification_id, f"by its link they took {ending.category} up again")
+        noted = Noted(ending.notification_id, f"they subscribed to {ending.category} again by its link")
         return self._rows.lift(ending.address_hash, scope, UNSUBSCRIBE, reason=reason, noted=noted) > 0
 
     def find(self, channel: Channel, address: str) -> list[SuppressionView]:
@@ -172,14 +172,14 @@ def scope_faults(scope: str) -> list[Fault]:
     if scope == GLOBAL or _SCOPE.match(scope):
         return []
     fix = "Write global, sender:<identity> or category:<name>"
-    return [Fault("scope", "bad_format", "is no scope", fix)]
+    return [Fault("scope", "bad_format", "is not a scope", fix)]
 
 
 def expiry_faults(expires_at: datetime, now: datetime) -> list[Fault]:
     if now < expires_at < now + MAX_AHEAD:
         return []
     if expires_at <= now:
-        return [Fault("expires_at", "bad_time", "lies in the past", "Leave it out, or give a time to come")]
+        return [Fault("expires_at", "bad_time", "is in the past", "Leave it out, or give a time in the future")]
     return [Fault("expires_at", "too_far_ahead", "too far in the future", "Leave it out: it then never ends")]
 
 

@@ -1,4 +1,4 @@
-"""A batch of messages as the broker gave them, and what becomes of it."""
+"""A batch of messages as the broker delivered them, and what becomes of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a message that its bytes alone do not tell."""
+"""Faults of a message that parsing alone cannot find."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Checks:
             if identity is not None and identity not in self._structure.senders:
                 known = ", ".join(sorted(self._structure.senders)) or "none"
                 faults.append(
-                    Fault(name, "unknown_sender", "is no configured sender identity", f"Use one of: {known}")
+                    Fault(name, "unknown_sender", "is not a configured sender identity", f"Use one of: {known}")
                 )
         if channel is Channel.EMAIL and not is_mailbox(message.to):
             fix = "Write it as name@example.com or Name <name@example.com>"

@@ -1,4 +1,4 @@
-"""The seam between a broker and the intake, and the choice of reader by the broker's URL."""
+"""The interface between a broker and the intake, and the choice of reader by the broker's URL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a message is from the producer that it names, and whether that one may send it."""
+"""Whether a message is from the producer that it names, and whether that producer may send it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The intake's connections to RabbitMQ: how they are read, what of a message is kept, and that they stay."""
+"""The intake's connections to RabbitMQ: fast reads, cut bodies, and heartbeats during long writes."""
 
 from __future__ import annotations
 

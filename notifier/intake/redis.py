@@ -144,7 +144,7 @@ class RedisReader:
         if key not in self._strange and len(self._strange) < 1000:
             self._strange.add(key)
             name = key[:100].decode("utf-8", "backslashreplace")
-            log.warning("intake.strange_key", reason=f"no reader of ours made {name}: delete it")
+            log.warning("intake.strange_key", reason=f"{name} belongs to no reader: delete it")
 
     def _forget(self) -> None:
         """After a clean end the next reader can take what is left in our lists at once."""
@@ -250,7 +250,7 @@ def open_envelope(item: bytes, channel: Channel, lane: Lane) -> Received:
     except (ValueError, RecursionError):
         envelope = None
     if not isinstance(envelope, dict) or not {"body", "properties"} <= envelope.keys():
-        return refused("not_an_envelope", "a list entry that is no kombu envelope")
+        return refused("not_an_envelope", "a list entry that is not a kombu envelope")
     headers, properties = envelope.get("headers") or {}, envelope["properties"]
     body = _body(envelope["body"], properties)
     if body is None or not isinstance(headers, dict):

@@ -1,4 +1,4 @@
-"""What the readers of both brokers share: a thread for each lane or queue."""
+"""A thread for each lane or queue, for the readers of both brokers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A provider's options: the strings of its table in notifier.toml, read into a model, or refused."""
+"""A provider's options: the strings of its table in notifier.toml, validated by a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a provider's answer means for us, as a value: the right-hand side of every table of codes."""
+"""What a provider's answer means, as a value: the right-hand side of every table of codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A provider's words without personal data: what may go into `detail`, and from there into logs and the record."""
+"""Removes personal data from a provider's words, which go into `detail`, logs and the record."""
 
 from __future__ import annotations
 

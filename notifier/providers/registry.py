@@ -1,4 +1,4 @@
-"""From a `[[providers]]` table to a provider: kinds are entry points, imported when first asked for."""
+"""From a `[[providers]]` table to a provider: kinds are entry points, imported when first needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The app, as INSTALLED_APPS finds it."""
+"""The app for INSTALLED_APPS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The outbox as a relay sees it, through Django's ORM."""
+"""A relay's view of the outbox, through Django's ORM."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the project's settings say about notifier, read once and typed."""
+"""The project's settings for notifier, read and validated."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Mail as such, for every provider of mail: addresses, and what the answers of mail servers mean."""
+"""Addresses, and what answers of mail servers mean: for every provider of mail, and for bounces."""

@@ -1,4 +1,4 @@
-"""One address of a mail: display name, local part and domain, safe to write into a header and an envelope."""
+"""One address of a mail: display name, local part and domain, safe in a header and an envelope."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opening a connection to a mail server: TCP, greeting, TLS, login. Nothing said here is about a message."""
+"""Opens a connection to a mail server: TCP, greeting, TLS, login. No answer here is about a message."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def connect(options: SmtpOptions, names: SystemResolver) -> aiosmtplib.SMT
 
 
 def describe(smtp: aiosmtplib.SMTP, options: SmtpOptions) -> str:
-    """ "mail.example.com answered 220, STARTTLS, authenticated"."""
+    """For people: "mail.example.com answered 220, STARTTLS, authenticated"."""
     encrypted = smtp.get_transport_info("sslcontext") is not None
     by_starttls = "STARTTLS" if encrypted else "not encrypted"
     how = "TLS" if options.url.encryption is Encryption.IMPLICIT else by_starttls

@@ -47,7 +47,7 @@ class ServerUrl:
             parts = urlsplit(str(url))
             host, port = parts.hostname or "", parts.port
         except ValueError:
-            raise ValueError(f"is no URL of the form {_URL_SHAPE}") from None
+            raise ValueError(f"is not a URL of the form {_URL_SHAPE}") from None
         if parts.scheme not in ("smtp", "smtps") or not host or parts.path not in ("", "/"):
             raise ValueError(f"must have the form {_URL_SHAPE}; percent-encode @ : / in the password")
         username = unquote(parts.username) if parts.username else None

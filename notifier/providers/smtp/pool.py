@@ -1,4 +1,4 @@
-"""Connections to one mail server, kept and reused: a new one costs several round trips and a TLS handshake."""
+"""Pooled connections to one mail server: a new one costs several round trips and a TLS handshake."""
 
 from __future__ import annotations
 

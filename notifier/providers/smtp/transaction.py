@@ -1,4 +1,4 @@
-"""One mail on one connection: MAIL, RCPT, DATA, the body, and what each way of ending means."""
+"""One mail on one connection: MAIL, RCPT, DATA, the body, and what each ending means."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ TABLE: tuple[SmsCodeRow, ...] = (
     _row(16, "ttl not valid", REFUSED, url=_MESSAGES_API),
     _row(19, "facility not enabled for this account", ACCOUNT, url=_MESSAGES_API),
     _row(22, "network code does not fit the destination", NOT_FOR_RECIPIENT),
-    _row(23, "callback is no valid URL", ACCOUNT),
+    _row(23, "callback is not a valid URL", ACCOUNT),
     _row(29, "trial account: number not on its list", NOT_FOR_RECIPIENT),
     _row(32, "signature and secret together", ACCOUNT),
     _row(33, "number is deactivated", NO_SUCH_RECIPIENT),

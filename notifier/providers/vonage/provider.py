@@ -58,7 +58,7 @@ class VonageProvider:
         return self._options.missing_for_webhooks is None
 
     async def check(self, *, deadline_seconds: float) -> str:
-        """ "account abcd… has a balance of 10.28 EUR". Vonage's balances are in euros
+        """Returns "account abcd… has a balance of 10.28 EUR". Vonage's balances are in euros
         (https://developer.vonage.com/en/account/code-snippets/account-balance)."""
         key = self._options.api_key
         login = basic_authorization(key, self._options.api_secret)

@@ -1,4 +1,4 @@
-"""Reading Vonage's answer to a send: several parts, each with its own status, become one receipt or one error."""
+"""Reads Vonage's answer to a send: several parts, each with a status, become one receipt or one error."""
 
 from __future__ import annotations
 
