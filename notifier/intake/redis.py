@@ -242,19 +242,18 @@ def _reader_and_queue(key: bytes, prefix: str) -> tuple[str, str] | None:
 def open_envelope(item: bytes, channel: Channel, lane: Lane) -> Received:
     """An entry of a list as kombu wrote it. Anything else is returned whole, with a fault."""
 
-    def refused(code: str, problem: str) -> Received:
-        return Received(item, channel, lane, faults=(Fault("", code, problem, _FIX),))
-
     try:
         envelope: Any = json.loads(item)
     except (ValueError, RecursionError):
         envelope = None
     if not isinstance(envelope, dict) or not {"body", "properties"} <= envelope.keys():
-        return refused("not_an_envelope", "a list entry that is not a kombu envelope")
+        fault = Fault("", "not_an_envelope", "a list entry that is not a kombu envelope", _FIX)
+        return Received(item, channel, lane, faults=(fault,))
     headers, properties = envelope.get("headers") or {}, envelope["properties"]
     body = _body(envelope["body"], properties)
     if body is None or not isinstance(headers, dict):
-        return refused("bad_envelope", "a kombu envelope with wrong body, headers or properties")
+        fault = Fault("", "bad_envelope", "a kombu envelope with wrong body, headers or properties", _FIX)
+        return Received(item, channel, lane, faults=(fault,))
     return Received(
         body,
         channel,
