@@ -51,7 +51,7 @@ JUMP_SECONDS = 200.0
 
 
 class AllWell:
-    """In place of `Circuits`: every provider may be called. Their statements are advice, and no part of a race."""
+    """In place of `CircuitBreaker`: every provider may be called. Its statements are advice, no part of a race."""
 
     def __init__(self, names: Mapping[Channel, tuple[str, ...]]) -> None:
         self._names = names

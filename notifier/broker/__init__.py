@@ -1,1 +1,1 @@
-"""All that speaks to a broker below the level of messages: transports, and who is on the other end."""
+"""Everything that speaks to a broker: transports, queues, publishing, and who published."""

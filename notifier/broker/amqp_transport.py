@@ -1,12 +1,12 @@
-"""kombu's transport for RabbitMQ, with two things changed.
+"""kombu's transport for RabbitMQ, with two changes.
 
-A body that is too large for its reader is cut while it is read, if he says so: see `Cut`.
+A body that is too large for its reader is cut while it is read, if the reader wants that: see `Cut`.
 
-The properties of a message stay bytes until asked for. py-amqp decodes them where it reads frames. A `timestamp`
-header in milliseconds, a `content_type` that is no UTF-8 or a table nested too deep then raises in the middle of
-the connection, outside of everything that knows which message it was; the message comes back, and the next reader
+The properties of a message stay bytes until they are needed. py-amqp decodes them where it reads frames. A
+`timestamp` header in milliseconds, a `content_type` that is not UTF-8 or a table nested too deep then raises in
+the middle of the connection, where nothing knows which message it was; the message comes back, and the next reader
 ends as well. Here the frame reader sees a message without properties, and `read_properties` decodes them where
-somebody is prepared for what they may be.
+errors are expected.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ import kombu
 from amqp import method_framing, serialization, spec
 from kombu.transport import pyamqp
 
-#: Tables and lists in each other, at the most. What is deeper is nobody's metadata.
+#: Maximum depth of nested tables and lists. Nobody's metadata is deeper.
 MAX_DEPTH = 32
 
-#: Header of a rejected message that has the properties that could not be read: all of them, base64.
+#: Header of a rejected message with all its unreadable properties, in base64.
 RAW_PROPERTIES = "amqp_properties"
 
-#: What the properties of a message are kept under in a message of py-amqp, and the size of its body.
+#: Attributes of py-amqp's message that hold the encoded properties and the size of the body.
 _RAW, _SIZE = "raw_properties", "whole_size"
 _NONE = b"\0\0"  # flags of a message without properties
 #: Property → (its flag, its type), in the order of the wire.
@@ -38,23 +38,23 @@ _PLACES = {name: (0x8000 >> n, kind) for n, (name, kind) in enumerate(amqp.Messa
 
 
 class UnreadableProperties(ValueError):
-    """They are not what AMQP says. The text never repeats them: they may be personal."""
+    """They are not valid AMQP. The text never repeats them: they may be personal."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
-        #: Which one: "content_type", "headers".
+        #: The property: "content_type", "headers".
         self.field = field
         self.problem = problem
 
 
 def raw_properties(message: Any) -> bytes:
-    """The properties of a message, undecoded: their flags, then those that are set."""
+    """The encoded properties of a message: their flags, then those that are set."""
     found: bytes = message.__dict__.get(_RAW, _NONE)
     return found
 
 
 def body_size(message: Any) -> int:
-    """The bytes that its body had, which may be more than were kept."""
+    """The size of the body in bytes, which may be more than was kept."""
     found: int = message.__dict__.get(_SIZE, 0)
     return found
 
@@ -72,7 +72,7 @@ def read_properties(message: Any) -> dict[str, Any]:
             if isinstance(value, str):
                 value.encode()  # py-amqp lets lone surrogates through
     except Exception as error:
-        # Whatever it is: struct, Unicode, dates out of range, recursion, memory.
+        # It can be anything: struct, Unicode, dates out of range, recursion, memory.
         raise UnreadableProperties(*_first_unreadable(raw)) from error
     headers = properties.get("application_headers")
     if headers and _is_odd(headers):
@@ -82,7 +82,7 @@ def read_properties(message: Any) -> dict[str, Any]:
 
 
 def headers_apart(raw: bytes) -> dict[str, Any]:
-    """Of properties that cannot be read as a whole, the headers that can be read one by one."""
+    """The headers that can be read one by one, when the properties cannot be read as a whole."""
     found = {}
     for name, value in _fields(_parts(raw).get("application_headers", _long(b""))):
         try:
@@ -95,8 +95,8 @@ def headers_apart(raw: bytes) -> dict[str, Any]:
 
 
 def to_publish_again(raw: bytes, is_brokers: Callable[[str], bool]) -> bytes:
-    """The same properties, byte for byte, without the headers that the broker added. Without `user_id` as well:
-    RabbitMQ takes only that of the connection's own user."""
+    """The same properties, byte for byte, without the headers that the broker added, and without `user_id`:
+    RabbitMQ accepts only that of the connection's own user."""
     parts = _parts(raw)
     parts.pop("user_id", None)
     if "application_headers" in parts:
@@ -110,7 +110,7 @@ def to_publish_again(raw: bytes, is_brokers: Callable[[str], bool]) -> bytes:
 
 
 def with_user(raw: bytes, user: str, headers: Mapping[str, str]) -> bytes:
-    """The same properties with this `user_id`, and with these headers behind those that are there."""
+    """The same properties with this `user_id`, and with these headers added at the end."""
     parts = _parts(raw)
     parts["user_id"] = _short(user)
     table = parts.get("application_headers", _long(b""))[4:]
@@ -125,7 +125,7 @@ def _joined(parts: Mapping[str, bytes]) -> bytes:
 
 
 class RawMessage(amqp.Message):  # type: ignore[misc]  # amqp has no types
-    """A message to publish whose properties are bytes already."""
+    """A message to publish whose properties are already encoded."""
 
     def __init__(self, body: bytes, raw: bytes) -> None:
         super().__init__(body)
@@ -137,8 +137,8 @@ class RawMessage(amqp.Message):  # type: ignore[misc]  # amqp has no types
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Bodies of more than `above` bytes lose all but the first `kept`, while they are read: RabbitMQ lets 128 MB
-    through, and any number of them."""
+    """Bodies of more than `above` bytes lose all but the first `kept` while they are read: RabbitMQ accepts bodies
+    of 128 MB, and any number of them."""
 
     above: int
     kept: int
@@ -160,7 +160,7 @@ class _Body:
 def frame_handler(
     connection: Any, callback: Callable[..., Any], *, cut: Cut | None = None
 ) -> Callable[[Any], bool]:
-    """py-amqp's reader of frames; what strangers wrote into them, it does not see."""
+    """py-amqp's reader of frames, which here never sees properties that others wrote."""
     headers: dict[int, tuple[bytes, int]] = {}
     bodies: dict[int, _Body] = {}
 
@@ -197,8 +197,8 @@ def frame_handler(
 
 
 class AmqpMessage(pyamqp.Message):  # type: ignore[misc]  # kombu's types are skipped
-    """As kombu gives it to a consumer. What cannot be read is its error, so the consumer's `on_decode_error` gets
-    it. Nothing is decompressed: a few bytes would become gigabytes, and nobody of ours compresses."""
+    """What kombu gives to a consumer. An unreadable one holds its error, so the consumer's `on_decode_error` gets
+    it. Nothing is decompressed: a few bytes would become gigabytes, and none of our programs compress."""
 
     def __init__(self, msg: Any, channel: Any = None, **options: Any) -> None:
         try:
@@ -211,16 +211,12 @@ class AmqpMessage(pyamqp.Message):  # type: ignore[misc]  # kombu's types are sk
 
 
 class AmqpChannel(pyamqp.Channel):  # type: ignore[misc]
-    """kombu's, with our messages."""
-
     Message = AmqpMessage
 
 
 class AmqpConnection(pyamqp.Connection):  # type: ignore[misc]
-    """py-amqp's, with our reader of frames."""
-
     Channel = AmqpChannel
-    #: What is not read whole.
+    #: Bodies that are not read whole.
     cut: Cut | None = None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -228,37 +224,30 @@ class AmqpConnection(pyamqp.Connection):  # type: ignore[misc]
 
 
 class AmqpTransport(pyamqp.Transport):  # type: ignore[misc]
-    """kombu's, with our connections."""
-
     Connection = AmqpConnection
 
 
 class AmqpSslTransport(pyamqp.SSLTransport):  # type: ignore[misc]
-    """The same with TLS."""
-
     Connection = AmqpConnection
 
 
 class AmqpBrokerConnection(kombu.Connection):  # type: ignore[misc]
-    """Takes our transports where kombu would take its own for RabbitMQ."""
+    """Uses our transports where kombu would use its own for RabbitMQ."""
 
     def get_transport_cls(self) -> type[Any]:
-        """The class for this connection's URL."""
         found: type[Any] = super().get_transport_cls()
         return {pyamqp.Transport: AmqpTransport, pyamqp.SSLTransport: AmqpSslTransport}.get(found, found)
 
 
 def refuse_compression(headers: Any) -> None:
-    """Raises:
-    UnreadableProperties: the body is to be decompressed.
-    """
+    """Raises UnreadableProperties: the body is to be decompressed."""
     if isinstance(headers, Mapping) and headers.get("compression"):
         raise UnreadableProperties("headers", "asks for decompression")
 
 
 def _legible(method: tuple[int, int], payload: bytes) -> bytes:
-    """What came with a message besides: the exchange and the routing key are a publisher's words as well, and with
-    the header CC they may be any bytes. What is not UTF-8 becomes question marks, of the same length."""
+    """Exchange and routing key come from the publisher too, and with the header CC they may be any bytes. What is
+    not UTF-8 becomes question marks, of the same length."""
     if method == spec.Basic.Deliver:  # consumer tag, delivery tag, redelivered
         start = 5 + payload[4] + 9
     elif method == spec.Basic.GetOk:  # delivery tag, redelivered
@@ -279,7 +268,7 @@ def _legible(method: tuple[int, int], payload: bytes) -> bytes:
 
 
 def _is_odd(headers: Mapping[Any, Any]) -> bool:
-    """Whether there is a name of bytes in it, or it goes too deep. Level by level: a recursion could end here."""
+    """Whether a name is bytes, or it is nested too deep. Level by level: recursion could fail here."""
     level: list[Any] = [headers]
     for _ in range(MAX_DEPTH):
         if any(isinstance(name, bytes) for found in level if isinstance(found, dict) for name in found):
@@ -296,7 +285,7 @@ def _is_odd(headers: Mapping[Any, Any]) -> bool:
 
 
 def _first_unreadable(raw: bytes) -> tuple[str, str]:
-    """Which property it is, and what is wrong with it."""
+    """The property, and what is wrong with it."""
     try:
         parts = _parts(raw)
     except Exception:
@@ -322,7 +311,7 @@ def _first_unreadable_header(table: bytes) -> tuple[str, str] | None:
             return where, "is nested too deep"
         except Exception:
             problem = (
-                "is a time out of range: seconds since 1970 are meant" if value[:1] == b"T" else "is no value"
+                "is a time out of range: seconds since 1970 are meant" if value[:1] == b"T" else "is not a value"
             )
             return where, problem
     return None
@@ -350,10 +339,10 @@ def _long(value: bytes) -> bytes:
     return len(value).to_bytes(4, "big") + value
 
 
-#: A header's name that may stand in an error.
+#: A header's name that an error may repeat.
 _NAME = re.compile(rb"[A-Za-z0-9_.-]{1,64}")
 
-#: Type of a value in a table → its bytes behind the type. The others say their length in four bytes.
+#: Type of a value in a table → its size in bytes. Other types begin with their length in four bytes.
 _SIZES = {
     **dict.fromkeys(b"bBt", 1), **dict.fromkeys(b"sUu", 2), **dict.fromkeys(b"iIf", 4), ord("D"): 5,
     **dict.fromkeys(b"lLdT", 8), ord("V"): 0,
@@ -361,7 +350,7 @@ _SIZES = {
 
 
 def _parts(raw: bytes) -> dict[str, bytes]:
-    """Each property that is set as it is on the wire, in order, with its length where it has one."""
+    """Each property that is set, encoded, in order, with its length where it has one."""
     (flags,), offset = unpack_from(">H", raw), 2
     found = {}
     for name, (flag, kind) in _PLACES.items():
@@ -373,7 +362,7 @@ def _parts(raw: bytes) -> dict[str, bytes]:
 
 
 def _fields(table: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Each name and value of a table, undecoded. Of a type that nobody knows, the value is all that follows."""
+    """Each name and value of a table, encoded. A value of unknown type is all that follows."""
     offset = 4
     while offset < len(table):
         start = offset + 1 + table[offset]

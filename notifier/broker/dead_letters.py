@@ -1,6 +1,6 @@
-"""Bytes back into producers' queues: rejected messages that are replayed, and what the broker gave up on.
+"""Publishes raw bytes into producers' queues: replayed rejected messages, and what the broker gave up on.
 
-On RabbitMQ a message that was given back `topology.DELIVERY_LIMIT` times lies in the queue `topology.DEAD_QUEUE`
+On RabbitMQ a message that was returned `topology.DELIVERY_LIMIT` times stays in the queue `topology.DEAD_QUEUE`
 until an operator looks. A Redis-protocol broker has no such queue.
 """
 
@@ -25,33 +25,29 @@ from notifier.domain.errors import NotFound, ServiceUnavailable
 #: Deadline of connecting, and of each answer. Seconds.
 TIMEOUT_SECONDS = 10.0
 
-#: Headers that RabbitMQ adds to what it dead-letters or delivers again. With its old x-death a message that is
-#: published again and dies again would count as a cycle, and RabbitMQ 3.x drops those.
+#: Headers that RabbitMQ adds when it dead-letters or redelivers. With an old x-death, a message that is published
+#: again and dies again would count as a cycle, and RabbitMQ 3.x drops those.
 _BROKERS_OWN = ("x-death", "x-delivery-count", "x-acquired-count", "x-first-death-", "x-last-death-")
-
-_NO_ROUTE = 312  # AMQP 0-9-1 reply code: a mandatory message that no queue took
 
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """A message as a producer published it, not looked into."""
+    """An unread message as a producer published it."""
 
     queue: str
     body: bytes
     headers: Mapping[str, Any] = field(default_factory=dict)
     content_type: str | None = None
     content_encoding: str | None = None
-    #: The user who published it first, as RabbitMQ said; None: nobody can say.
+    #: The user who first published it, verified by RabbitMQ; None: unknown.
     broker_user: str | None = None
-    #: All other properties as they are on the wire; None: those above are all.
+    #: All properties, encoded; None: those above are all.
     properties: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One message that the broker gave up on."""
-
-    #: Made of what it holds: the same each time it is looked at.
+    #: A digest of its contents: the same each time it is read.
     id: str
     #: The queue it died in; "" if the broker does not say.
     queue: str
@@ -59,15 +55,15 @@ class DeadLetter:
     reason: str
     died_at: datetime | None
     raw: Raw
-    #: Which of its properties cannot be read; then `raw.headers` are those that can.
+    #: Which of its properties cannot be read; then `raw.headers` holds those that can.
     problem: str = ""
 
 
-#: Looks at a dead letter; True takes it out of the queue.
+#: Handles a dead letter; True takes it out of the queue.
 Handle = Callable[[DeadLetter], bool]
 
 
-class Requeueing:
+class RawPublisher:
     """An open connection that publishes raw bytes, with a confirmation for each on RabbitMQ."""
 
     def __init__(
@@ -75,14 +71,14 @@ class Requeueing:
     ) -> None:
         self._connection = connection
         self._is_redis = is_redis
-        #: Our name on this connection, and those that the service has on it; "": not known.
+        #: Our name on this connection ("": unknown), and the service's names.
         self._own_user, self._own_users = own_user, own_users
         self._producer = Producer(connection.channel(), auto_declare=False)
 
     @classmethod
     @contextmanager
     def connect(cls, url: str, *, known_as: str | None = None) -> Iterator[Self]:
-        """Connect. `known_as` is our name on the broker, if it is not the URL's user.
+        """`known_as` is our name on the broker, if it is not the URL's user.
 
         Raises:
             ServiceUnavailable: if the broker cannot be reached, goes away meanwhile, or does not confirm.
@@ -102,20 +98,20 @@ class Requeueing:
                     own_users=own_users(url, known_as),
                 )
         except errors as error:
-            if isinstance(error, QueueMissing) or getattr(error, "reply_code", 0) == _NO_ROUTE:
+            if isinstance(error, QueueMissing) or getattr(error, "reply_code", 0) == topology.NO_ROUTE:
                 fix = "run `notifier queues declare`, then this again"
                 raise ServiceUnavailable(f"a queue of the service is missing on the broker: {fix}") from error
             # Only the kind of the error: its text may hold the broker's URL.
             raise ServiceUnavailable(f"the broker cannot be used now ({type(error).__name__})") from error
 
     def publish(self, raw: Raw) -> None:
-        """Put it into its queue. When this returns the broker has it."""
+        """Put it into its queue. When this returns, the broker has it."""
         options: dict[str, Any] = {
             "timeout": TIMEOUT_SECONDS,
             "confirm_timeout": TIMEOUT_SECONDS,
             "mandatory": True,
         }
-        # RabbitMQ does not let us write another's name there; without it, nothing is said about who it was.
+        # RabbitMQ accepts only our own name as `user_id`, so the first publisher goes into a header beside it.
         vouches = bool(raw.broker_user and self._own_user and not self._is_redis)
         if raw.properties is not None and not self._is_redis:
             properties = raw.properties
@@ -135,7 +131,7 @@ class Requeueing:
             exchange="",
             routing_key=raw.queue,
             headers=headers,
-            # Nothing said is JSON to the intake; kombu would pack the bytes into a format of its own.
+            # The intake takes an absent type for JSON; kombu would use a format of its own.
             content_type=raw.content_type or "application/json",
             content_encoding=raw.content_encoding or "utf-8",
             delivery_mode=2,
@@ -143,18 +139,19 @@ class Requeueing:
         )
 
     def dead_letter_count(self) -> int:
-        """How many there are. Takes none in hand: each time that one is, the broker counts it.
+        """Takes none in hand, which the broker would count as a delivery.
 
         Raises:
             NotFound: on a Redis-protocol broker.
         """
-        self._refuse_redis()
+        if self._is_redis:
+            raise NotFound("a Redis-protocol broker has no dead queue: nothing is given up on there")
         with self._connection.channel() as channel:
             found: int = channel.queue_declare(topology.DEAD_QUEUE, passive=True).message_count
         return found
 
     def dead_letters(self, limit: int) -> list[DeadLetter]:
-        """The first `limit` dead letters. They stay; only for the moment of looking nobody else sees them.
+        """The first `limit` dead letters. They stay, hidden from others only while they are read.
 
         Raises:
             NotFound: on a Redis-protocol broker.
@@ -169,14 +166,13 @@ class Requeueing:
         return found
 
     def each_dead_letter(self, handle: Handle, *, limit: int | None = None) -> None:
-        """Show `handle` the dead letters that are there now, oldest first; it takes those that it answers True to.
-
-        One that it fails on stays, as all do that it does not take.
+        """Call `handle` with the dead letters that are there now, oldest first, and remove those for which it
+        returns True. Others stay, also one on which it fails.
 
         Raises:
             NotFound: on a Redis-protocol broker.
         """
-        # Counted once: what dies again meanwhile is for the next run.
+        # Counted once: what dies again meanwhile is left for the next run.
         waiting = self.dead_letter_count()
         channel = self._connection.channel()
         channel.auto_decode = False
@@ -191,10 +187,6 @@ class Requeueing:
             # What is not acknowledged goes back.
             channel.close()
 
-    def _refuse_redis(self) -> None:
-        if self._is_redis:
-            raise NotFound("a Redis-protocol broker has no dead queue: nothing is given up on there")
-
 
 def producers_own(headers: Mapping[str, Any]) -> dict[str, Any]:
     """The headers without those that the broker added."""
@@ -202,8 +194,8 @@ def producers_own(headers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def dead_letter(message: Any, own_users: Collection[str] = ()) -> DeadLetter:
-    """One message of the dead queue, as py-amqp gives it. Whatever stands in it, it is one. `own_users` are the
-    service's own on the broker."""
+    """One message of the dead queue, as py-amqp gives it; its contents never raise. `own_users` are the service's
+    own on the broker."""
     found = amqp_transport.raw_properties(message)
     problem = ""
     try:
@@ -234,7 +226,7 @@ def _is_brokers(name: str) -> bool:
 
 
 def _first_death(headers: Mapping[str, Any]) -> Mapping[str, Any]:
-    # The newest entry comes first; ours have one, because the header is taken off when they are published again.
+    # The newest entry comes first. Ours have one, as the header is removed when they are published again.
     deaths = headers.get("x-death")
     newest = deaths[0] if isinstance(deaths, list) and deaths else {}
     return newest if isinstance(newest, dict) else {}

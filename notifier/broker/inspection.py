@@ -1,4 +1,4 @@
-"""Looking at queues without reading from them: for `notifier queues` and `notifier doctor`."""
+"""Inspects queues without reading from them, for `notifier queues` and `notifier doctor`."""
 
 from __future__ import annotations
 
@@ -24,17 +24,14 @@ _INEQUIVALENT = re.compile(r"inequivalent arg '([^']+)' for (queue|exchange) '([
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """One queue as the broker sees it."""
-
     queue: str
-    #: Waiting; None: there is no such queue.
+    #: Waiting messages; None: there is no such queue.
     messages: int | None
-    #: Who reads it; None where the broker cannot tell.
+    #: Its readers; None if the broker cannot tell.
     consumers: int | None
 
 
 def producer_queues() -> list[Queue]:
-    """Those that producers' messages land in."""
     return [*(topology.notify_queue(*pair) for pair in topology.pairs()), topology.dead_queue()]
 
 
@@ -48,18 +45,14 @@ class Broker:
     @classmethod
     @contextmanager
     def connect(cls, url: str) -> Iterator[Self]:
-        """Connect.
-
-        Raises:
-            ServiceUnavailable: if the broker cannot be reached, refuses us, or goes away meanwhile.
-        """
+        """Raises ServiceUnavailable: if the broker cannot be reached, refuses us, or goes away meanwhile."""
         is_redis = topology.is_redis(url)
         options = topology.transport_options(url, timeout_seconds=TIMEOUT_SECONDS)
         connection = Connection(topology.verified(url), connect_timeout=TIMEOUT_SECONDS, transport_options=options)
         errors = (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
         try:
             with connection:
-                # On Redis connect() alone asks nobody; a channel does.
+                # On Redis connect() sends nothing; a channel does.
                 connection.connect()
                 with connection.channel():
                     pass
@@ -70,17 +63,17 @@ class Broker:
             raise ServiceUnavailable(_unreachable(url, error)) from error
 
     def state(self, queue: Queue) -> QueueState:
-        """How much waits in it. Declares nothing."""
+        """Declares nothing."""
         try:
             with self._connection.channel() as channel:
                 found = channel.queue_declare(queue.name, passive=True)
         except (NotFound, ChannelError):
-            # A list of Redis is there as long as something is in it.
+            # A list in Redis exists while something is in it.
             return QueueState(queue.name, 0 if self.is_redis else None, None)
         return QueueState(queue.name, found.message_count, None if self.is_redis else found.consumer_count)
 
     def mismatch(self, declared: Queue | Exchange) -> tuple[str, str] | None:
-        """What is wrong with a queue or exchange that exists, and the fix. None: it is as we declare it."""
+        """What is wrong with an existing queue or exchange, and the fix. None: it is as we declare it."""
         try:
             with self._connection.channel() as channel:
                 bound = declared.bind(channel)
@@ -92,7 +85,7 @@ class Broker:
         return None
 
     def exists(self, exchange: Exchange) -> bool:
-        """Whether the exchange is there. Declares nothing."""
+        """Declares nothing."""
         try:
             with self._connection.channel() as channel:
                 exchange.bind(channel).declare(passive=True)
@@ -101,7 +94,7 @@ class Broker:
         return True
 
     def declare(self) -> None:
-        """Declare every exchange and queue of ours. Safe to repeat."""
+        """Declare all our exchanges and queues. Safe to repeat."""
         with self._connection.channel() as channel:
             topology.declare_for_producers(channel)
             for queue in topology.work_queues():
@@ -109,7 +102,7 @@ class Broker:
 
 
 def declared_otherwise(reply: str) -> tuple[str, str]:
-    """What is wrong, and the fix, from RabbitMQ's words: "inequivalent arg 'x-queue-type' for queue 'q' in …"."""
+    """The problem and fix, from RabbitMQ's text: "inequivalent arg 'x-queue-type' for queue 'q' in …"."""
     found = _INEQUIVALENT.search(reply)
     if found is None:
         return reply.removeprefix("PRECONDITION_FAILED - ").strip(), "delete it, then `notifier queues declare`"

@@ -1,6 +1,6 @@
-"""One connection to the broker, and a deadline on everything that it does.
+"""One connection to the broker, with a deadline on every call.
 
-A wire knows bytes, a channel and a lane; what the bytes say is the client's or the relay's business.
+A wire knows bytes, a channel and a lane; the client or the relay knows what the bytes say.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -25,25 +24,24 @@ from notifier.domain.errors import ConfigurationError, PublishFailed, PublishRef
 from notifier.domain.message import MAX_BATCH_ENTRIES, MAX_BODY_BYTES
 from notifier.domain.statuses import Channel, Lane
 
-_NO_ROUTE = 312  # AMQP 0-9-1 reply code: a mandatory message that no queue took
 _MAX_USER_BYTES = 255  # RabbitMQ's limit of the property user_id
 
 
 #: Around the entries of a batch.
 _BATCH = b'{"batch":[%b]}'
-#: A message must fit into a batch, too. Bytes.
+#: A message must also fit into a batch. Bytes.
 MAX_ENTRY_BYTES = MAX_BODY_BYTES - len(_BATCH % b"")
 
 _Item = TypeVar("_Item")
 
 
 def join(bodies: Sequence[bytes]) -> bytes:
-    """One body of the contract: a message as it is, or several in the batch form."""
+    """A single message as it is, or several in the batch form."""
     return bodies[0] if len(bodies) == 1 else _BATCH % b",".join(bodies)
 
 
 def portions(items: Iterable[_Item], body_of: Callable[[_Item], bytes]) -> Iterator[list[_Item]]:
-    """The items in lists whose bodies, joined, keep the batch form's limits of entries and bytes."""
+    """Lists of items whose joined bodies keep the batch form's limits of entries and bytes."""
     portion: list[_Item] = []
     size = 0
     for item in items:
@@ -60,18 +58,18 @@ def portions(items: Iterable[_Item], body_of: Callable[[_Item], bytes]) -> Itera
 class Wire:
     """Publishes to RabbitMQ (amqp://, with publisher confirms) or to a Redis-protocol broker (redis://).
 
-    Thread-safe; one connection, made at the first call and again after a failure or a fork. Every call ends
-    within `timeout_seconds` (default 5): behind a memory alarm, on a half-open connection, with nothing there.
-    Two things are not ours to bound: looking up the host's name, and a Redis-protocol broker that answers each of
-    the few questions of a new connection at the last moment; there the limit is one of each answer.
+    Thread-safe; one connection, opened at the first call and again after a failure or a fork. Every call ends
+    within `timeout_seconds` (default 5): behind a memory alarm, on a half-open connection, with nothing there. Two
+    things cannot be bounded: looking up the host's name, and a Redis-protocol broker that answers each of the few
+    questions of a new connection at the last moment; there the limit applies to each answer.
     """
 
     def __init__(self, url: str, *, timeout_seconds: float = 5.0, broker_user: str | None = None) -> None:
-        """`broker_user` goes with each message as its `user_id`, which RabbitMQ checks: None, the user of the URL;
-        another name for connections that RabbitMQ knows by another (a certificate, OAuth 2); "", none at all.
+        """`broker_user` goes with each message as its `user_id`, which RabbitMQ checks. None: the user of the URL;
+        another name for connections that RabbitMQ knows by another (a certificate, OAuth 2); "": none at all.
 
         Raises:
-            ConfigurationError: `broker_user` can be nobody's name, or the URL is of no broker that we know.
+            ConfigurationError: `broker_user` is no possible name, or the URL is of no broker that we know.
         """
         _check_broker_user(broker_user)
         self.timeout_seconds = timeout_seconds
@@ -115,9 +113,7 @@ class Wire:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -125,7 +121,7 @@ class Wire:
         return f"Wire({_place(self._url)})"
 
     def _publish(self, channel: Channel, lane: Lane, body: bytes) -> None:
-        """Once, and once more on a new connection: an idle one may have died, queues may not be declared yet."""
+        """Try twice: an idle connection may have died, and queues may not be declared yet."""
         last: Exception | None = None
         for _ in range(2):
             if last is not None and self._remaining() <= 0:
@@ -133,7 +129,7 @@ class Wire:
             try:
                 self._publish_once(channel, lane, body)
             except self._errors as error:
-                # A confirmation that comes late would be taken for the next message's: never reuse it.
+                # Never reuse it: a late confirmation would be taken for the next message's.
                 self._drop()
                 last = error
                 if self._is_missing(error):
@@ -188,7 +184,7 @@ class Wire:
         return connection
 
     def _set_socket_timeout(self, seconds: float) -> None:
-        """What py-amqp waits for without a limit of its own (a channel to open, a goodbye) gets this one."""
+        """For what py-amqp waits for without a limit of its own: opening a channel, a goodbye."""
         if not self._is_redis and self._connection is not None and self._connection.connected:
             transport = self._connection.connection.transport
             if transport is not None and transport.sock is not None:
@@ -201,10 +197,10 @@ class Wire:
         return self._ends_at - time.monotonic()
 
     def _is_missing(self, error: Exception) -> bool:
-        return isinstance(error, NotFound) or getattr(error, "reply_code", 0) == _NO_ROUTE
+        return isinstance(error, NotFound) or getattr(error, "reply_code", 0) == topology.NO_ROUTE
 
     def _declare(self) -> None:
-        """The queues are not there yet. A producer that may not declare them is told what to do."""
+        """Declare missing queues. A producer that may not is told what to do."""
         try:
             self._connection = connection = self._connect()
             self._set_socket_timeout(max(0.01, self._remaining()))
@@ -219,7 +215,7 @@ class Wire:
             self._drop()
 
     def _drop(self) -> None:
-        """Let go of the connection without a word: a broker that does not answer would not answer that either."""
+        """Close without a word: a broker that does not answer would not answer that either."""
         connection, self._producer = self._connection, None
         if connection is not None and not self._is_redis:
             try:
@@ -248,7 +244,7 @@ class Wire:
         return PublishFailed(f"{reason}; publish again with the same idempotency key")
 
     def _reason(self, error: Exception) -> str:
-        """Why it failed, in words. Of a library's error only the kind: its text may hold the broker's URL."""
+        """Why it failed. Of a library's error only the kind: its text may hold the broker's URL."""
         place = _place(self._url)
         cause = _cause(error)
         if self._is_blocked:
@@ -268,12 +264,12 @@ class Wire:
 
 
 def _cause(error: Exception) -> BaseException:
-    """What kombu wrapped."""
+    """The error that kombu wrapped."""
     return error.__cause__ if isinstance(error, KombuError) and error.__cause__ else error
 
 
 def _has_no_right(cause: BaseException) -> bool:
-    """Whether the broker does not want this user: RabbitMQ's word for it, or those of redis-py."""
+    """Whether the broker refused this user, in the words of RabbitMQ or redis-py."""
     names = ("AuthenticationError", "AuthenticationWrongNumberOfArgsError", "NoPermissionError")
     return isinstance(cause, AccessRefused) or type(cause).__name__ in names
 
@@ -292,14 +288,14 @@ def _check_broker_user(name: object) -> None:
         size = None
     if size is None or size > _MAX_USER_BYTES:
         raise ConfigurationError(
-            f"broker_user is no name that RabbitMQ can have, which is text of at most {_MAX_USER_BYTES} bytes: "
+            f"broker_user is not a possible name on RabbitMQ, which is text of at most {_MAX_USER_BYTES} bytes: "
             'give the one that it knows the connection by, "" for none, or leave it out for the user of the URL',
             setting="broker_user",
         )
 
 
 def _is_refused(cause: BaseException) -> bool:
-    """redis-py wraps what the socket said."""
+    """redis-py wraps the socket's error."""
     return any(isinstance(inner, ConnectionRefusedError) for inner in (cause.__cause__, cause.__context__))
 
 
@@ -313,9 +309,9 @@ _WIRES: weakref.WeakSet[Wire] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """In a child: the parent's socket is not ours to use or to close, and its lock may be held for ever."""
+    """In a child: the parent's socket must not be used or closed, and its lock may be held for ever."""
     for wire in list(_WIRES):
-        # Kept, not dropped: closing it would say goodbye to the broker in the parent's name.
+        # Kept, because closing it would say goodbye to the broker in the parent's name.
         wire._inherited += [wire._connection, wire._producer]
         wire._connection = wire._producer = None
         wire._lock = threading.Lock()

@@ -1,16 +1,16 @@
-"""kombu's transport for Redis-protocol brokers, with two things mended.
+"""kombu's transport for Redis-protocol brokers, with two fixes.
 
 A closed channel says that it is closed. When its connection is lost, a worker closes the channels, which puts back
 the tasks in hand; the tasks themselves go on, and are acknowledged later. Both need a connection. If the server is
 dead, closing one channel can fail and leave the others half-closed: kombu 5.7 then looks for the host's name where
 nothing is any more. An AttributeError is none of its connection errors, so Celery takes it for a bug and ends the
-worker. Of a lost connection it knows what to do: it connects again. The tasks come back after the visibility
-timeout, and find nothing left to claim.
+worker. After a lost connection it connects again. The tasks come back after the visibility timeout, and find
+nothing left to claim.
 
-What others wrote at our names ends nothing. kombu takes an entry out of a list and then opens it outside of every
-guard; one that is no envelope, or a string where a list should be, ends the worker. Here an entry that cannot be
-opened is dropped with a line in the log (tasks are issued again from the record), and a key of another type is
-renamed, so that the name is free for what belongs there.
+Foreign values at our names end nothing. kombu takes an entry out of a list and then opens it without a guard; one
+that is no envelope, or a string where a list should be, ends the worker. Here an entry that cannot be opened is
+dropped with a line in the log (tasks are dispatched again from the record), and a key of another type is renamed,
+so that the name is free.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from notifier.broker import topology
 from notifier.broker.amqp_transport import refuse_compression
 from notifier.config.logs import log
 
-#: A key of another type than ours has there is renamed to this, something unique, and its name.
+#: Foreign values at our names are renamed to this, a unique part, and the name.
 STRANGE = "notifier:strange"
 
-#: kombu counts KeyError among them, which is what a malformed envelope raises as well.
+#: Without KeyError, which kombu includes: a malformed envelope raises it too.
 CONNECTION_LOST = tuple(kind for kind in stock.Transport.connection_errors if not issubclass(kind, LookupError))
 
 _SET_ASIDE = """
@@ -44,7 +44,7 @@ return found
 
 
 def set_aside(client: Any, key: str, wanted: str) -> str | None:
-    """Rename what stands at `key` if it is not of the type `wanted`. Returns its type, or None: it was right."""
+    """Rename the value at `key` if it is not of the type `wanted`. Returns its type, or None if it was."""
     found: bytes | None = client.eval(_SET_ASIDE, 2, key, f"{STRANGE}:{uuid4().hex}:{key}", wanted)
     if found is None:
         return None
@@ -54,7 +54,7 @@ def set_aside(client: Any, key: str, wanted: str) -> str | None:
 
 
 class RedisMessage(stock.Channel.Message):  # type: ignore[misc]  # kombu's types are skipped
-    """Nothing is decompressed: a few bytes would become gigabytes, and nobody of ours compresses."""
+    """Nothing is decompressed: a few bytes would become gigabytes, and none of our programs compress."""
 
     def __init__(self, payload: Any, channel: Any = None, **options: Any) -> None:
         refuse_compression(payload.get("headers"))
@@ -62,18 +62,15 @@ class RedisMessage(stock.Channel.Message):  # type: ignore[misc]  # kombu's type
 
 
 class RedisQoS(stock.QoS):  # type: ignore[misc]
-    """What Celery has in hand, in keys that anybody may write to as well."""
+    """What Celery has in hand, in keys that anybody may write to."""
 
     def append(self, message: Any, delivery_tag: Any) -> None:
-        """Have it in hand."""
         self._again_if_refused(super().append, message, delivery_tag)
 
     def ack(self, delivery_tag: Any) -> None:
-        """It is done."""
         self._again_if_refused(super().ack, delivery_tag)
 
     def reject(self, delivery_tag: Any, requeue: bool = False) -> None:
-        """It is not for us."""
         self._again_if_refused(super().reject, delivery_tag, requeue)
 
     def _again_if_refused(self, act: Callable[..., None], *arguments: Any) -> None:
@@ -84,7 +81,7 @@ class RedisQoS(stock.QoS):  # type: ignore[misc]
             act(*arguments)
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
-        """Put one back. What cannot be read is dropped, or it would keep those behind it from being put back."""
+        """Put one back. What cannot be read is dropped, or it would block those behind it."""
         try:
             super().restore_by_tag(tag, client=client, leftmost=leftmost)
         except (*CONNECTION_LOST, ResponseError):
@@ -95,21 +92,19 @@ class RedisQoS(stock.QoS):  # type: ignore[misc]
 
 
 class RedisChannel(stock.Channel):  # type: ignore[misc]
-    """kombu's, with our messages and guards."""
-
     Message = RedisMessage
     QoS = RedisQoS
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        # Whatever needs a connection, asks here for its parameters first. A closed channel has no transport; a
-        # half-closed one has a transport without a client.
+        # Called before every new connection. A closed channel has no transport; a half-closed one has a transport
+        # without a client.
         if self.connection is None or self.connection.client is None:
             raise ConnectionLost("the channel is closed")
         parameters: dict[str, Any] = super()._connparams(asynchronous)
         return parameters
 
     def get_table(self, exchange: str) -> list[tuple[str, ...]]:
-        """Which queues are bound to it. Of the exchange of tasks we know it; the set in Redis can be anything."""
+        """The queues bound to it. Those of the task exchange are known; the set in Redis can be anything."""
         if exchange == topology.DELIVER.name:
             return [(queue.routing_key, "", queue.name) for queue in topology.work_queues()]
         try:
@@ -120,12 +115,12 @@ class RedisChannel(stock.Channel):  # type: ignore[misc]
 
     @property
     def last_queue(self) -> str:
-        """The queue that was read last: its envelope may say anything, or nothing."""
+        """The queue that was read last: its envelope cannot be trusted to say."""
         read_in_turn: list[str] = self._queue_cycle.items  # the last one was moved to the end
         return read_in_turn[-1] if read_in_turn else "celery.pidbox"
 
     def tidy(self) -> None:
-        """Set aside what stands at a name of ours and is of another type."""
+        """Set aside values at our names that are of another type."""
         types = {
             self.unacked_key: "hash",
             self.unacked_index_key: "zset",
@@ -158,31 +153,28 @@ class RedisChannel(stock.Channel):  # type: ignore[misc]
             log.warning("worker.queue_unreadable", error=type(error).__name__)
             self.tidy()
         except Exception as error:
-            # It is out of its list already.
+            # It has left its list already.
             log.warning("worker.message_dropped", queue=queue(), error=type(error).__name__)
         return True
 
 
 class RedisTransport(stock.Transport):  # type: ignore[misc]
-    """kombu's, with our channels."""
-
     Channel = RedisChannel
 
     def establish_connection(self) -> Any:
-        """Connect; what stands in the way of our names goes first."""
+        """Connect, after clearing our names of foreign values."""
         established = super().establish_connection()
         self._avail_channels[-1].tidy()
         return established
 
 
 class RedisBrokerConnection(kombu.Connection):  # type: ignore[misc]
-    """Takes our transport where kombu would take its own for Redis.
+    """Uses our transport where kombu would use its own for Redis.
 
     Celery's setting `broker_transport` would do that too, but in place of the URL's scheme: rediss:// would be
     spoken without TLS, and Flower would not know what broker it is.
     """
 
     def get_transport_cls(self) -> type[Any]:
-        """The class for this connection's URL."""
         found: type[Any] = super().get_transport_cls()
         return RedisTransport if found is stock.Transport else found

@@ -1,4 +1,4 @@
-"""The only place with the names of exchanges and queues, and with how they are declared.
+"""The names of exchanges and queues, and how they are declared; nothing else knows them.
 
 Producers write to the exchange `notify` (routing key `<channel>.<lane>`); the intake reads its queues. Celery
 reads `deliver.*` and nothing else, and only we write there.
@@ -17,16 +17,16 @@ from notifier.domain.statuses import Channel, Lane
 
 #: Producers publish here.
 NOTIFY = Exchange("notify", type="topic", durable=True)
-#: What the broker gave up on goes here: deliveries over the limit.
+#: Messages that the broker gave up on: over the delivery limit.
 DEAD = Exchange("notify.dead", type="fanout", durable=True)
 #: Work for Celery, made by us only.
 DELIVER = Exchange("deliver", type="direct", durable=True)
 
-#: A message that was given back this often (an intake that died with it in hand, each time) is dead-lettered.
-#: RabbitMQ 3.x quorum queues have no limit unless one is set, RabbitMQ 4 has 20. A restart of the intake counts
-#: once for all that it had prefetched; after that each is taken alone.
+#: A message that was returned this often (each time an intake died with it in hand) is dead-lettered. RabbitMQ
+#: 3.x quorum queues have no limit unless one is set, RabbitMQ 4 has 20. A restart of the intake counts once for
+#: all that it had prefetched; after that each is taken alone.
 DELIVERY_LIMIT = 50
-#: The same for a Redis-protocol broker, which has no such queue: it is rejected then.
+#: The same for a Redis-protocol broker, which has no dead letters: the message is rejected then.
 TAKINGS_LIMIT = 5
 
 #: Ticks of Beat and partition upkeep; every worker takes them.
@@ -39,21 +39,22 @@ DEAD_QUEUE = "notify.dead"
 #: Exchanges of the workers: of tasks, of Celery's remote control, of its events.
 WORK_EXCHANGES = (DELIVER.name, "celery.pidbox", "reply.celery.pidbox", "celeryev")
 
+#: AMQP 0-9-1 reply code: a mandatory message that no queue took.
+NO_ROUTE = 312
+
 _QUORUM: Mapping[str, Any] = {"x-queue-type": "quorum"}
 
 
 def routing_key(channel: Channel, lane: Lane) -> str:
-    """`<channel>.<lane>`, as producers use it."""
     return f"{channel}.{lane}"
 
 
 def notify_queue_name(channel: Channel, lane: Lane) -> str:
-    """The queue that producers' messages of this channel and lane wait in."""
+    """The queue in which producers' messages of this channel and lane wait."""
     return f"notify.{routing_key(channel, lane)}"
 
 
 def deliver_queue_name(channel: Channel, lane: Lane) -> str:
-    """The queue of `deliver(ids)` tasks for this channel and lane."""
     return f"deliver.{routing_key(channel, lane)}"
 
 
@@ -80,35 +81,33 @@ def notify_queue(channel: Channel, lane: Lane) -> Queue:
 
 
 def dead_queue() -> Queue:
-    """Where dead-lettered messages stay until someone looks."""
-    # Each look at it counts as a delivery, and at the limit a letter would be dropped for good.
+    # Each look at a letter counts as a delivery, and at the limit it would be dropped for good.
     arguments = {**_QUORUM, "x-delivery-limit": 1_000_000}
     return Queue(DEAD_QUEUE, exchange=DEAD, durable=True, queue_arguments=arguments)
 
 
 def deliver_queue(channel: Channel, lane: Lane) -> Queue:
-    """Durable but not quorum: it carries ids that Postgres issues again when they get lost."""
+    """Durable but not quorum: it carries ids, which are dispatched again from Postgres if lost."""
     name = deliver_queue_name(channel, lane)
     return Queue(name, exchange=DELIVER, routing_key=name, durable=True)
 
 
 def maintenance_queue() -> Queue:
-    """One queue for the ticks, read by every worker."""
     return Queue(MAINTENANCE, exchange=DELIVER, routing_key=MAINTENANCE, durable=True)
 
 
 def callbacks_queue() -> Queue:
-    """As the others of Celery's: what gets lost here is given out again."""
+    """As `deliver_queue`: what is lost here is dispatched again."""
     return Queue(CALLBACKS, exchange=DELIVER, routing_key=CALLBACKS, durable=True)
 
 
 def work_queues() -> list[Queue]:
-    """Those that workers read."""
+    """The queues that workers read."""
     return [*(deliver_queue(*pair) for pair in pairs()), callbacks_queue(), maintenance_queue()]
 
 
 def declare_for_producers(channel: Any) -> None:
-    """Declare everything a published message can land in, on an open kombu channel. Safe to repeat."""
+    """Declare every queue that a published message can reach, on an open kombu channel. Safe to repeat."""
     dead_queue().bind(channel).declare()
     for pair in pairs():
         notify_queue(*pair).bind(channel).declare()
@@ -132,10 +131,8 @@ def is_redis(broker_url: str) -> bool:
 
 
 def verified(broker_url: str) -> str:
-    """The URL, with the server's certificate verified unless it says otherwise.
-
-    amqps:// is so by itself; for rediss:// kombu needs to be told, and redis-py does not.
-    """
+    """The URL, with the server's certificate verified unless it says otherwise: amqps:// does that by itself,
+    kombu's rediss:// does not."""
     parts = urlsplit(broker_url)
     if parts.scheme.lower() != "rediss" or "ssl_cert_reqs=" in parts.query:
         return broker_url
@@ -143,17 +140,15 @@ def verified(broker_url: str) -> str:
 
 
 def transport_options(broker_url: str, *, timeout_seconds: float = 5.0) -> dict[str, Any]:
-    """kombu's transport options with a deadline on everything and, on RabbitMQ, publisher confirms.
-
-    Without them a publish can wait for ever: behind a memory alarm, or on a half-open connection.
-    """
+    """kombu's transport options with a deadline on everything and, on RabbitMQ, publisher confirms. Without them a
+    publish can wait for ever: behind a memory alarm, or on a half-open connection."""
     if is_redis(broker_url):
         return {
             "socket_timeout": timeout_seconds * 2,
             "socket_connect_timeout": timeout_seconds,
             "socket_keepalive": True,
             "health_check_interval": 25,
-            # A task is never longer than this; an unacked one comes back after it.
+            # No task takes longer; an unacknowledged one comes back after this.
             "visibility_timeout": 600,
             "unacked_restore_interval": 10,
             "unacked_restore_throttle": 1,

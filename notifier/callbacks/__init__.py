@@ -1,14 +1,14 @@
-"""Status callbacks: producers are told, signed, what became of their messages.
+"""Status callbacks: producers are notified, by signed calls, of what became of their messages.
 
-`rules` says at intake who is told of what; a trigger of the database makes the rows; `running` takes what the
-sweep gives out, calls the endpoints and records what came of it. See docs/explanation/callbacks.md.
+`policy` decides at intake who is notified of what; a trigger of the database creates the rows; `sender` takes what
+the sweep dispatches, calls the endpoints and records the results. See docs/explanation/callbacks.md.
 """
 
 from __future__ import annotations
 
 from notifier.callbacks.http import CallbackCaller
 from notifier.callbacks.name_servers import NameServers
-from notifier.callbacks.policy import Rules
-from notifier.callbacks.sender import Runner
+from notifier.callbacks.policy import CallbackPolicy
+from notifier.callbacks.sender import CallbackSender
 
-__all__ = ["CallbackCaller", "NameServers", "Rules", "Runner"]
+__all__ = ["CallbackCaller", "CallbackPolicy", "CallbackSender", "NameServers"]

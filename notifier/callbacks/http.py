@@ -1,4 +1,4 @@
-"""One call of an endpoint: a deadline on it, no redirects, and nothing kept of the answer but its status."""
+"""One call of an endpoint: with a deadline, without redirects; only the status of the answer is kept."""
 
 from __future__ import annotations
 
@@ -19,26 +19,23 @@ from notifier.providers.http import retry_after
 DEADLINE_SECONDS = 10.0
 #: For DNS, TCP and TLS together.
 CONNECT_SECONDS = 5.0
-#: So much of an answer is read, and thrown away, to keep its connection for the next call. Bytes.
+#: Bytes of an answer that are read and dropped, to keep its connection for the next call.
 READ_BYTES = 4096
-#: An idle connection is kept for so long; an endpoint with more to be told is called again at once. Messages name
+#: Idle connections are kept this long: an endpoint with more callbacks is called again at once. Messages name
 #: any number of servers, and each connection is an open file. Seconds.
 _KEEPALIVE_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackAnswer:
-    """What a call came to."""
-
     #: None: 2xx.
     failure: CallbackFailure | None
     http_status: int | None = None
-    #: What the endpoint asked for.
     retry_after_seconds: float | None = None
 
 
 class CallbackCaller:
-    """Make it inside the event loop that uses it."""
+    """Create it in the event loop that uses it."""
 
     def __init__(
         self,
@@ -48,11 +45,11 @@ class CallbackCaller:
         tls: ssl.SSLContext | None = None,
         deadline_seconds: float = DEADLINE_SECONDS,
     ) -> None:
-        """`names` looks hosts up, `tls` trusts: the system's name servers and certificates, unless given."""
+        """Defaults of `names` and `tls`: the system's name servers and certificates."""
         self._allowed = allowed_hosts
         self._deadline = deadline_seconds
-        # No cache of names: each connection is made to addresses that were checked for it. No limit of
-        # connections: the calls are bounded by who makes them.
+        # No cache of names: each connection goes to addresses that were checked for it. No limit of connections:
+        # the caller limits its calls.
         connector = aiohttp.TCPConnector(
             resolver=CheckedResolver(allowed_hosts, names),
             use_dns_cache=False,
@@ -64,13 +61,13 @@ class CallbackCaller:
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-            # A proxy of the environment would look names up itself.
+            # A proxy from the environment would look names up itself.
             trust_env=False,
             headers={"User-Agent": "notifier", "Content-Type": "application/json"},
         )
 
     async def call(self, url: str, headers: Mapping[str, str], body: bytes) -> CallbackAnswer:
-        """POST the body. Never a second request for one call, and never one to another address."""
+        """POST the body. Never a second request for one call, and never to another address."""
         if url_problem(url, self._allowed) is not None:
             return CallbackAnswer(CallbackFailure.FORBIDDEN_ADDRESS)
         try:
@@ -96,7 +93,7 @@ class CallbackCaller:
             return CallbackAnswer(failure, response.status, wait)
 
     async def _drain(self, response: aiohttp.ClientResponse) -> None:
-        """Read a short answer to its end. Of a longer one the connection is closed; its status counts."""
+        """Read a short answer to its end. A longer one closes the connection; its status counts."""
         left = READ_BYTES
         try:
             while left > 0:
@@ -109,12 +106,11 @@ class CallbackCaller:
         response.close()
 
     async def close(self) -> None:
-        """Close the connections."""
         await self._session.close()
 
 
 def judge(http_status: int) -> CallbackFailure | None:
-    """What an answer of this status means; None: delivered."""
+    """What this status means; None: delivered."""
     if 200 <= http_status < 300:
         return None
     if http_status == 410:

@@ -1,7 +1,7 @@
-"""Names of hosts → addresses, without a thread: the hosts file first, then the system's name servers.
+"""Looks host names up without threads: in the hosts file first, then by the system's name servers.
 
-A thread in the system's own look-up cannot be cancelled and may wait for a minute; a producer that names many such
-hosts would take them all. Here any number of names is asked for at once, each with a deadline.
+A thread in the system's look-up cannot be cancelled and may wait for a minute; a producer that names many such
+hosts would use up all threads. Here any number of names is looked up at once, each with a deadline.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from dns.inet import is_address
 from dns.nameserver import Do53Nameserver
 
-#: Deadline of one look-up; a question that is not answered within two seconds is asked again. Seconds.
+#: Deadline of one look-up; an unanswered question is repeated after two seconds. Seconds.
 LOOK_UP_SECONDS = 4.0
 
 _HOSTS, _SERVERS = Path("/etc/hosts"), Path("/etc/resolv.conf")
 
 
 class NameServers(AbstractResolver):
-    """`servers`: address and port of each; none: those of /etc/resolv.conf, whose search list holds anyway."""
+    """`servers`: address and port of each; default: /etc/resolv.conf, whose search list always applies."""
 
     def __init__(
         self, servers: Sequence[tuple[str, int]] = (), *, deadline_seconds: float = LOOK_UP_SECONDS
@@ -36,17 +36,15 @@ class NameServers(AbstractResolver):
         self._deadline = deadline_seconds
         self._hosts: dict[str, list[str]] = {}
         self._resolver = _read_servers(_SERVERS, servers)
-        #: When the two files were last changed, as they were read.
+        #: Modification times of the two files when they were read.
         self._read: list[int] = []
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """The addresses of the host.
-
-        Raises:
-            TimeoutError: no name server answered in time.
-            OSError: there is no such host, or it has no address.
+        """Raises:
+        TimeoutError: no name server answered in time.
+        OSError: there is no such host, or it has no address.
         """
         self._read_files()
         found = self._hosts.get(host.rstrip(".").lower()) or await self._ask(host)
@@ -103,7 +101,7 @@ def _changed_at(path: Path) -> int:
 
 
 def _read_hosts(path: Path) -> dict[str, list[str]]:
-    """Name → addresses. Lines that are none are passed over, as the system does."""
+    """Name → addresses. Invalid lines are skipped, as the system does."""
     found: dict[str, list[str]] = {}
     try:
         lines = path.read_text("utf-8", "replace").splitlines()
@@ -119,7 +117,7 @@ def _read_hosts(path: Path) -> dict[str, list[str]]:
 
 def _read_servers(path: Path, instead: Sequence[tuple[str, int]]) -> dns.asyncresolver.Resolver:
     resolver = dns.asyncresolver.Resolver(configure=False)
-    # Without any, the system asks this machine.
+    # The system's default.
     resolver.nameservers = ["127.0.0.1"]
     with contextlib.suppress(dns.resolver.NoResolverConfiguration, dns.exception.DNSException, ValueError):
         resolver.read_resolv_conf(str(path))

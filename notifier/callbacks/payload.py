@@ -1,4 +1,4 @@
-"""What an endpoint is told: a status and its reason, never a recipient or a context."""
+"""The body of a callback: a status and its reason, never a recipient or a context."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class StatusData(BaseModel):
     producer: Annotated[str, Field(description="Who sent it.")]
     channel: Channel
     status: Annotated[Status, Field(description="What it came to.")]
-    #: Not the enum: a program of the next version may have written it.
+    #: Not the enum: a newer version may have written it.
     reason: Annotated[str | None, Field(description="Why, a word of the list of reasons; null: nothing is wrong.")]
     reference: Annotated[str | None, Field(description="The producer's own.")]
     metadata: Annotated[dict[str, str], Field(description="The producer's own.")]
@@ -47,7 +47,7 @@ class StatusCallback(BaseModel):
 
 
 def encode(claimed: ClaimedCallback) -> bytes:
-    """The body: the same bytes each time."""
+    """Always the same bytes for the same callback."""
     assert claimed.channel is not None, "its notification is in the record"
     occurred_at = claimed.occurred_at.astimezone(UTC)
     data = StatusData(

@@ -1,4 +1,4 @@
-"""Who is told of what: looked at for each message at intake, where it costs those without it a look-up."""
+"""Who is notified of what, which is decided for each message at intake; and when an endpoint is called again."""
 
 from __future__ import annotations
 
@@ -8,11 +8,18 @@ from notifier.callbacks.url_guard import url_problem
 from notifier.config.callbacks import CallbackTable
 from notifier.domain.errors import Fault
 from notifier.domain.message import Message
-from notifier.domain.statuses import Status
+from notifier.domain.statuses import CallbackFailure, Status
+
+#: The first pause; it doubles with each call up to the second. Seconds.
+FIRST_SECONDS, MAX_SECONDS = 5.0, 3600.0
+#: A callback is parked after this. Seconds.
+PARK_SECONDS = 86_400.0
+
+_FOR_GOOD = (CallbackFailure.GONE, CallbackFailure.NOT_IN_RECORD)
 
 
-class Rules:
-    """What notifier.toml says about callbacks."""
+class CallbackPolicy:
+    """The callback rules of notifier.toml."""
 
     def __init__(self, tables: Mapping[str, CallbackTable], allowed_hosts: Collection[str] = ()) -> None:
         self._tables = tables
@@ -20,7 +27,7 @@ class Rules:
         self._told = {producer: table.told for producer, table in tables.items()}
 
     def faults(self, message: Message) -> list[Fault]:
-        """What is wrong with the message's own endpoint."""
+        """Faults of the message's own endpoint."""
         if message.callback_url is None:
             return []
         found = []
@@ -37,8 +44,20 @@ class Rules:
         return found
 
     def told(self, message: Message) -> tuple[Status, ...] | None:
-        """The statuses that its producer is told of; None: of none."""
+        """The statuses of which its producer is notified; None: no callbacks."""
         table = self._tables.get(message.producer)
         if table is None or (table.url is None and message.callback_url is None):
             return None
         return self._told[message.producer]
+
+
+def pause_after(
+    failure: CallbackFailure, tries: int, age_seconds: float, retry_after_seconds: float | None, chance: float
+) -> float | None:
+    """Seconds until the next call after call number `tries`; None: it is parked. Half of the pause is fixed and
+    half of it is by `chance` (0 to 1); it is at least as long as the endpoint asked for."""
+    if failure in _FOR_GOOD:
+        return None
+    longest = min(FIRST_SECONDS * 2.0 ** min(tries - 1, 30), MAX_SECONDS)
+    pause = max(longest * (0.5 + chance / 2), retry_after_seconds or 0.0)
+    return pause if age_seconds + pause <= PARK_SECONDS else None

@@ -1,8 +1,8 @@
-"""From ids to called endpoints: claim → sign → call → record, and on with what is due for the same endpoint.
+"""From ids to called endpoints: claim → sign → call → record, then what else is due for the same endpoint.
 
-A task only begins this and ends: the calls run on an event loop of their own, and no thread of Celery's waits
-for a slow endpoint, nor does one producer for another's (`slots`). What the task had in hand when the process dies
-is due again when its lease ends.
+A task only starts this: the calls run on an event loop of their own, so no Celery thread waits for a slow
+endpoint, and no producer for another's (`slots`). What a dead process had in hand is due again when its lease
+ends.
 
 Crash points: see `store.callbacks`. No transaction is open while an endpoint is called.
 """
@@ -20,7 +20,7 @@ from uuid import UUID
 
 from notifier.callbacks import payload, signing
 from notifier.callbacks.http import DEADLINE_SECONDS, CallbackAnswer, CallbackCaller
-from notifier.callbacks.pausing import pause_after
+from notifier.callbacks.policy import pause_after
 from notifier.callbacks.slots import FairSlots
 from notifier.config.callbacks import CallbackTable
 from notifier.config.logs import log, log_failure
@@ -28,13 +28,13 @@ from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.domain.statuses import CallbackFailure
 from notifier.store.callbacks import PER_PRODUCER, CallbackRepository, CallbackResult, ClaimedCallback
 
-#: A claim lasts this long: a turn, a call, and the writing. Seconds.
+#: Lease of a claim: for its turn, the call and the writing. Seconds.
 LEASE_SECONDS = 60.0
-#: Calls under way at once in one process; of one producer no more than `PER_PRODUCER`.
+#: Maximum number of calls at once in one process; `PER_PRODUCER` for one producer.
 CALLS = 200
 #: Threads that write to the database.
 _WRITERS = 4
-#: A call begins only while so much of the lease is left. Seconds.
+#: A call starts only if this much of the lease is left. Seconds.
 _MARGIN_SECONDS = DEADLINE_SECONDS + 10.0
 #: Results that cannot be written are tried again after this. Seconds.
 _WRITE_AGAIN_SECONDS = 1.0
@@ -42,19 +42,19 @@ _WRITE_AGAIN_SECONDS = 1.0
 T = TypeVar("T")
 
 
-class Runner:
-    """One for each process that calls. Make it inside of the loop that it works on."""
+class CallbackSender:
+    """One for each process that calls. Create it in the event loop that it works on."""
 
     def __init__(
         self,
-        book: CallbackRepository,
+        repository: CallbackRepository,
         tables: Mapping[str, CallbackTable],
         caller: CallbackCaller,
         loop: asyncio.AbstractEventLoop,
         *,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self._book = book
+        self._repository = repository
         self._tables = tables
         self._caller = caller
         self._loop = loop
@@ -68,16 +68,16 @@ class Runner:
         """Claim these and begin to call; from any thread. The future ends when nothing is left to call.
 
         Raises:
-            ServiceUnavailable: the database cannot be used now; they are given out again.
+            ServiceUnavailable: the database cannot be used now; they are dispatched again.
         """
-        claimed = self._book.claim(ids, lease_seconds=LEASE_SECONDS)
+        claimed = self._repository.claim(ids, lease_seconds=LEASE_SECONDS)
         found = asyncio.run_coroutine_threadsafe(self._run(claimed), self._loop)
         self._running.add(found)
         found.add_done_callback(self._running.discard)
         return found
 
     async def stop(self) -> None:
-        """Let the calls under way end, and take no more."""
+        """Let the calls under way end, and start no more."""
         self._is_stopping = True
         running = [asyncio.wrap_future(one, loop=self._loop) for one in tuple(self._running)]
         if running:
@@ -92,7 +92,7 @@ class Runner:
                 await self._write([result for result in results if result is not None], claimed[0])
                 if self._is_stopping:
                     return
-                # No tick of the sweep between two rounds of the same endpoint.
+                # Without waiting for the sweep between two rounds of the same endpoint.
                 claimed = await self._in_thread(partial(self._take_more, claimed[0].endpoint))
         except ServiceUnavailable as error:
             log.warning("callbacks.interrupted", error=type(error).__name__)
@@ -100,11 +100,11 @@ class Runner:
             log_failure("callbacks.failed", error)
 
     def _take_more(self, endpoint: str) -> list[ClaimedCallback]:
-        ids = self._book.give_out(endpoint).get(endpoint)
-        return self._book.claim(ids, lease_seconds=LEASE_SECONDS) if ids else []
+        ids = self._repository.give_out(endpoint).get(endpoint)
+        return self._repository.claim(ids, lease_seconds=LEASE_SECONDS) if ids else []
 
     async def _call(self, claimed: ClaimedCallback) -> CallbackResult | None:
-        """One call; None: its turn came too late to make it under this lease."""
+        """One call; None: its turn came too late for this lease."""
         async with self._slots.hold(claimed.producer):
             waited = time.monotonic() - claimed.claimed_monotonic
             if waited > LEASE_SECONDS - _MARGIN_SECONDS:
@@ -145,10 +145,10 @@ class Runner:
         return await self._caller.call(url, signing.headers(keys, str(claimed.id), timestamp, body), body)
 
     async def _write(self, results: Sequence[CallbackResult], one: ClaimedCallback) -> None:
-        """Record them; while the database is away, until the lease ends."""
+        """Record them; while the database is away, retry until the lease ends."""
         while True:
             try:
-                suspended = await self._in_thread(partial(self._book.record, results))
+                suspended = await self._in_thread(partial(self._repository.record, results))
                 break
             except ServiceUnavailable:
                 if time.monotonic() - one.claimed_monotonic > LEASE_SECONDS:

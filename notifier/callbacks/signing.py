@@ -1,4 +1,4 @@
-"""Signatures of Standard Webhooks (https://www.standardwebhooks.com), for which many languages have a library."""
+"""Signatures of Standard Webhooks (https://www.standardwebhooks.com), which has libraries in many languages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 def headers(keys: Sequence[bytes], message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """The three headers of a callback, signed with each key: whoever knows one of them can verify it."""
+    """The three headers of a callback, signed with each key: the holder of any one can verify it."""
     signed = b".".join((message_id.encode(), str(timestamp).encode(), body))
     signatures = (base64.b64encode(hmac.digest(key, signed, "sha256")).decode() for key in keys)
     return {

@@ -1,4 +1,4 @@
-"""Who may call now: so many at once, and none takes the turns of all."""
+"""Limits calls at once, shared fairly among producers."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 
 
 class FairSlots:
-    """`total` at once, `each` of one producer. A slot that becomes free goes to the producer with the fewest.
+    """`total` slots, `each` for one producer. A free slot goes to the producer with the fewest.
 
-    So whose endpoints are slow waits for itself alone; and when many such have taken all slots, the next one goes
-    to a producer that has none.
+    So a producer with slow endpoints delays only itself; and when many of them have taken all slots, the next one
+    goes to a producer that has none.
     """
 
     def __init__(self, total: int, each: int) -> None:

@@ -1,8 +1,8 @@
-"""Which addresses may be called: none that leads into the networks that this service stands in.
+"""Which addresses may be called: none inside the networks of this service.
 
-Producers name URLs, and names resolve to whatever their owner says, now and a second later. So the addresses that
-a name resolves to are checked, all of them, in the step that also hands them to the connection: there is no second
-look-up between the check and the call.
+Producers name URLs, and names resolve to whatever their owner says, differently from one second to the next. So
+all addresses of a name are checked in the same step that passes them to the connection: there is no second look-up
+between the check and the call.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from yarl import URL
 from notifier.callbacks.name_servers import NameServers
 from notifier.providers.system_resolver import SystemResolver
 
-#: Ports of https that are called. Others would make this service a means to look for open ports.
+#: Allowed ports of https. Others would make this service a port scanner.
 PORTS = frozenset({443, 8443})
 
-# What `is_global` of some Python or other lets pass, and forms that wrap an IPv4 address.
+# What `is_global` of some Python version lets pass, and forms that wrap an IPv4 address.
 _FORBIDDEN = tuple(
     map(
         ip_network,
@@ -51,13 +51,12 @@ _FORBIDDEN = tuple(
 
 
 class ForbiddenAddress(Exception):
-    """The host is, or resolves to, an address that is not called."""
+    """The host is, or resolves to, an address that must not be called."""
 
-    # No OSError: aiohttp would take that for a name that cannot be looked up.
+    # Not an OSError: aiohttp would take that for a name that cannot be looked up.
 
 
 def is_public(text: str) -> bool:
-    """Whether it is an address that anybody may call."""
     try:
         address: IPv4Address | IPv6Address = ip_address(text)
     except ValueError:
@@ -70,10 +69,8 @@ def is_public(text: str) -> bool:
 
 
 def url_problem(text: str, allowed: Collection[str]) -> str | None:
-    """What keeps the URL from being called, in words; None: nothing that can be seen without a look-up.
-
-    A host of `allowed` may be http, on any port, and at any address.
-    """
+    """Why the URL must not be called; None: no problem that shows without a look-up. A host of `allowed` may be
+    http, on any port, and at any address."""
     try:
         url = URL(text)
         host, port = url.host, url.port
@@ -111,12 +108,10 @@ class CheckedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """The addresses of the host.
-
-        Raises:
-            ForbiddenAddress: one of them is not public.
-            TimeoutError: no answer in time.
-            OSError: there is no such host.
+        """Raises:
+        ForbiddenAddress: one of them is not public.
+        TimeoutError: no answer in time.
+        OSError: there is no such host.
         """
         is_allowed = host.lower() in self._allowed
         try:
@@ -126,7 +121,7 @@ class CheckedResolver(AbstractResolver):
         except OSError:
             if not is_allowed:
                 raise
-            # The operator's own: the system may know it by other ways than name servers (nsswitch.conf).
+            # The operator's own host: the system may know it without name servers (nsswitch.conf).
             found = await self._system.resolve(host, port, family)
         if not is_allowed and not all(is_public(one["host"]) for one in found):
             raise ForbiddenAddress

@@ -28,7 +28,7 @@ from notifier.cli.output import (
 from notifier.domain.errors import NotFound
 
 if TYPE_CHECKING:
-    from notifier.broker.dead_letters import DeadLetter, Requeueing
+    from notifier.broker.dead_letters import DeadLetter, RawPublisher
 
 #: How many dead letters are searched for one id.
 SEARCHED_LETTERS = 10_000
@@ -112,12 +112,12 @@ def _empty(context: typer.Context, options: DeadOptions, ending: SelectionEnding
 
 
 @contextmanager
-def requeueing(context: typer.Context) -> Iterator[Requeueing]:
+def requeueing(context: typer.Context) -> Iterator[RawPublisher]:
     """A connection to the configured broker."""
-    from notifier.broker.dead_letters import Requeueing
+    from notifier.broker.dead_letters import RawPublisher
 
     settings = wiring(context).settings()
-    with Requeueing.connect(settings.require("broker_url"), known_as=settings.broker_user) as broker:
+    with RawPublisher.connect(settings.require("broker_url"), known_as=settings.broker_user) as broker:
         yield broker
 
 

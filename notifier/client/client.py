@@ -17,7 +17,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import UUID
 
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session, scoped_session
 
-    #: What `outbox=` takes: the row is written in its transaction.
+    #: The type of `outbox=`: the row is written in its transaction.
     SqlTransaction = Session | scoped_session[Any] | Connection
 
 
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 class Handle:
     """What a producer keeps: the ids to ask about it later."""
 
-    #: Id of the notification. If the idempotency key was accepted before, the first one keeps its own.
+    #: Id of the notification. If the idempotency key was accepted before, that notification keeps its own id.
     id: UUID
     #: The key under which sending again is safe: the one given, or the id.
     idempotency_key: str
@@ -58,7 +57,6 @@ class Encoded:
 
     @property
     def handle(self) -> Handle:
-        """What the producer gets for it."""
         message = self.message
         assert message.id is not None
         assert message.channel is not None
@@ -67,7 +65,7 @@ class Encoded:
 
 
 class Messages(ABC):
-    """From arguments to checked messages; where they go is the subclass's."""
+    """Turns arguments into checked messages; subclasses send them."""
 
     def __init__(self, *, producer: str | None = None) -> None:
         self.producer = producer
@@ -188,9 +186,7 @@ class Client(Messages):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -199,7 +195,7 @@ class Client(Messages):
 
     def _hand_over(self, messages: Sequence[Encoded], outbox: SqlTransaction | None) -> None:
         if outbox is not None:
-            # Only here: who has no outbox need not have SQLAlchemy.
+            # Imported here: producers without an outbox need no SQLAlchemy.
             from notifier.client.outbox import write
 
             rows = ((e.handle.id, e.handle.channel, e.handle.lane, e.body) for e in messages)
@@ -223,10 +219,8 @@ class Recorded:
 
 
 class RecordingClient(Messages):
-    """For producers' own tests: checks like `Client`, publishes nothing, keeps everything in `sent`.
-
-    It keeps what was sent with `outbox=`, too, at once and whatever becomes of the transaction.
-    """
+    """For producers' own tests: checks like `Client`, publishes nothing, keeps everything in `sent`, also what was
+    sent with `outbox=`, whatever becomes of the transaction."""
 
     def __init__(self, *, producer: str | None = "test") -> None:
         super().__init__(producer=producer)

@@ -55,7 +55,7 @@ __all__ = ["Relay", "SqlOutbox", "create_table", "make_engine", "make_table", "m
 
 TABLE_NAME = "notifier_outbox"
 
-# Where a relay locks the rows in its hand. Elsewhere two may publish the same row, which is accepted once.
+# Databases in which a relay locks its rows. Elsewhere two may publish the same row, which is accepted once.
 _CAN_SKIP_LOCKED = ("postgresql", "mysql", "mariadb")
 
 
@@ -72,7 +72,7 @@ def make_table(metadata: MetaData, name: str = TABLE_NAME) -> Table:
         #: The contract's JSON, at most 1 MiB.
         Column("body", Text().with_variant(MEDIUMTEXT(), "mysql", "mariadb"), nullable=False),
         Column("created_at", DateTime(timezone=True), nullable=False),
-        #: Times that the broker did not take it.
+        #: Number of times that the broker did not accept it.
         Column("attempts", Integer, nullable=False, default=0, server_default="0"),
         #: Why not, the last time.
         Column("last_error", String(500), nullable=False, default="", server_default=""),
@@ -132,11 +132,9 @@ class SqlOutbox:
         self._table = _table(self.table_name)
 
     def check(self) -> None:
-        """Whether the table is there.
-
-        Raises:
-            ConfigurationError: it is not.
-            ServiceUnavailable: the database cannot be reached.
+        """Raises:
+        ConfigurationError: the table is missing.
+        ServiceUnavailable: the database cannot be reached.
         """
         try:
             is_there = inspect(self.engine).has_table(self._table.name, schema=self._table.schema)
@@ -152,13 +150,12 @@ class SqlOutbox:
     def pass_on(
         self, limit: int, pairs: Sequence[Pair], publish: Callable[[Sequence[OutboxRow]], Passed]
     ) -> Passed:
-        """See `notifier.client.relay.Outbox`."""
         with self._mapped(), self._connected() as connection:
             rows = self._take(connection, limit, pairs)
             if not rows:
                 return Passed()
             if not self._can_lock:
-                # SQLite: no transaction may stay open, because nobody else could write.
+                # SQLite: an open transaction would keep others from writing.
                 connection.commit()
             passed = publish(rows)
             self._note(connection, passed)
@@ -173,13 +170,13 @@ class SqlOutbox:
     def _connected(self) -> Iterator[Connection]:
         with self.engine.connect() as connection:
             if self._can_lock:
-                # MySQL's default would lock the gap after the last row, too, and with it the producer's inserts.
+                # MySQL's default would also lock the gap after the last row, and with it the producer's inserts.
                 connection = connection.execution_options(isolation_level="READ COMMITTED")
             yield connection
 
     @contextmanager
     def _mapped(self) -> Iterator[None]:
-        """What may pass by itself as ServiceUnavailable; a missing table is said as what it is."""
+        """Temporary errors become ServiceUnavailable; a missing table is reported as such."""
         try:
             yield
         except (DBAPIError, PoolTimeout) as error:
@@ -221,10 +218,10 @@ def _unavailable(error: SQLAlchemyError) -> ServiceUnavailable:
 
 
 def make_engine(url: str) -> Engine:
-    """An engine for a relay of its own, for any database that SQLAlchemy knows.
+    """An engine for a relay, for any database that SQLAlchemy knows.
 
     Raises:
-        ConfigurationError: the URL is none, or its driver is not installed. The text holds no part of the URL.
+        ConfigurationError: the URL is invalid, or its driver is not installed. The text holds no part of the URL.
     """
     try:
         parsed = make_url(url)
@@ -234,7 +231,7 @@ def make_engine(url: str) -> Engine:
             {"connect_timeout": 5} if parsed.get_backend_name() in ("postgresql", "mysql") else {}
         )
         if parsed.drivername == "postgresql+psycopg":
-            # Behind a pooler the next transaction has another session, which does not know what was prepared.
+            # Behind a pooler the next transaction may run in another session, without our prepared statements.
             options["prepare_threshold"] = None
         return create_engine(
             parsed, hide_parameters=True, pool_pre_ping=True, pool_recycle=1800, connect_args=options

@@ -1,15 +1,15 @@
-"""The relay: takes what producers wrote into their outbox and publishes it, for as long as it takes.
+"""The relay publishes what producers wrote into their outbox, for as long as it takes.
 
     relay = Relay(SqlOutbox(engine), Wire("amqp://shop:…@broker/"))
     relay.run(stop)
 
 Rows leave the outbox after the broker has confirmed them, in the transaction that holds them. A relay that dies
-between the confirmation and its commit leaves rows that are published a second time, with the same id and the same
+between the confirmation and its commit leaves rows that are published a second time, with the same id and
 idempotency key: the service accepts them once. So nothing is lost and nothing is sent twice, and several relays
-may run at once: where the database can skip locked rows (PostgreSQL, MySQL 8) they share the work.
+may run at once: if the database can skip locked rows (PostgreSQL, MySQL 8) they share the work.
 
-Where rows come from is a small protocol, `Outbox`, with a class for SQLAlchemy (`notifier.client.outbox`) and one
-for Django (`notifier.contrib.django`).
+Rows come from an `Outbox`, a small protocol with a class for SQLAlchemy (`notifier.client.outbox`) and one for
+Django (`notifier.contrib.django`).
 """
 
 from __future__ import annotations
@@ -35,20 +35,18 @@ log = logging.getLogger("notifier.client.relay")
 
 #: Rows of one transaction.
 BATCH_ROWS = 500
-#: An empty outbox is looked at again after this.
+#: Pause while the outbox is empty.
 IDLE_SECONDS = 0.5
-#: The pause after a failure begins here, doubles, and ends there; half of it is chance.
+#: Shortest and longest pause after failures; it doubles, and half of it is random.
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 15.0
 
-#: A channel with a lane: one of the producers' queues.
+#: Identifies one of the producers' queues.
 Pair = tuple[Channel, Lane]
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
-    """One message in an outbox."""
-
     id: UUID
     channel: Channel
     lane: Lane
@@ -57,7 +55,6 @@ class OutboxRow:
 
     @property
     def pair(self) -> Pair:
-        """The queue that it goes to."""
         return (self.channel, self.lane)
 
 
@@ -73,8 +70,6 @@ class Passed:
 
 
 class Outbox(Protocol):
-    """Where rows wait."""
-
     def pass_on(
         self, limit: int, pairs: Sequence[Pair], publish: Callable[[Sequence[OutboxRow]], Passed]
     ) -> Passed:
@@ -112,12 +107,12 @@ class _Pause:
 class Relay:
     """Passes rows on until it is stopped.
 
-    Rows of one channel and lane travel in the batch form of the contract, up to 1 000 or 1 MiB at a time: one
-    confirmation then costs one write to the quorum queue's disk for all of them, where the single form pays it
-    for each. A row alone travels in the single form, and so does one whose body is no plain message, because a
-    batch is refused as a whole if one entry breaks its JSON.
+    Rows of one channel and lane are published in the batch form of the contract, up to 1 000 or 1 MiB at a time:
+    they share one confirmation, and with it one write to the quorum queue's disk. A single row uses the single
+    form, and so does one whose body is no plain message, because a batch is refused as a whole if one entry breaks
+    its JSON.
 
-    A queue that takes nothing (it is full, or the broker is away) pauses for itself: the rows of others pass it.
+    A queue that accepts nothing (it is full, or the broker is away) pauses alone: the rows of others pass it.
     """
 
     outbox: Outbox
@@ -133,15 +128,15 @@ class Relay:
             raise ConfigurationError("a relay takes at least 1 row at a time, and its pause is longer than 0 s")
 
     def run(self, stop: Event) -> None:
-        """Pass on what comes until `stop` is set; the batch in hand is finished first, so nothing is half done."""
+        """Pass rows on until `stop` is set; the batch in hand is finished first."""
         while not stop.is_set():
             stop.wait(self.step())
 
     def drain(self) -> int:
-        """Pass on everything that is there now, and return how much it was. For cron jobs and tests.
+        """Pass on everything that is there now. Returns how many rows. For cron jobs and tests.
 
         Raises:
-            PublishFailed: the broker did not take it; it stays where it is.
+            PublishFailed: the broker did not accept it; it stays where it is.
             ServiceUnavailable: the database cannot be used.
         """
         count = 0
@@ -154,7 +149,7 @@ class Relay:
                 return count
 
     def step(self) -> float:
-        """Pass on one batch, and return the seconds to wait before the next; 0 while there is more to do."""
+        """Pass on one batch. Returns the seconds to wait before the next; 0 while there is more to do."""
         now = self.clock()
         pairs = [pair for pair in topology.pairs() if pair not in self._pauses or self._pauses[pair].until <= now]
         if not pairs:
@@ -190,7 +185,7 @@ class Relay:
 
 
 def _groups(rows: Sequence[OutboxRow]) -> Iterable[list[OutboxRow]]:
-    """What travels together."""
+    """Rows that are published together."""
     order = {pair: index for index, pair in enumerate(topology.pairs())}
     for _, group in groupby(sorted(rows, key=lambda row: order[row.pair]), key=lambda row: row.pair):
         of_pair = list(group)
@@ -203,7 +198,7 @@ def _groups(rows: Sequence[OutboxRow]) -> Iterable[list[OutboxRow]]:
 
 
 def _is_plain(body: bytes) -> bool:
-    """Whether it can be an entry of a batch. What it is otherwise, the service will say."""
+    """Whether it can be an entry of a batch. If it is something else, the service will say so."""
     try:
         value = from_json(body)
     except ValueError:

@@ -1,6 +1,6 @@
-"""Files of a batch: loaded a portion at a time, so that a batch of large mails needs no more memory than a few.
+"""Files of a batch, loaded a portion at a time, so that a batch of large mails needs no more memory than a few.
 
-A crash in between is that of any batch: what was not begun goes on when its lease ends.
+After a crash, mails that were not started go on when their lease ends, as in any batch.
 """
 
 from __future__ import annotations
@@ -13,23 +13,21 @@ from notifier.domain.message import MAX_MAIL_ATTACHMENTS
 from notifier.providers.base import Attachment
 from notifier.store.attachments import AttachmentRepository
 
-#: Files of the mails of a portion, each counted as often as it goes out: each mail holds a copy while it is sent.
-#: Bytes.
+#: Bytes of files in a portion, each counted for every mail: each mail holds a copy while it is sent.
 PORTION_BYTES = MAX_MAIL_ATTACHMENTS
-#: Portions in hand at once in one process; the tasks of the others wait.
+#: Portions at once in one process; other tasks wait.
 PORTIONS_AT_ONCE = 2
 
 
 class Files:
-    """What goes with the mails of one batch. Every method raises `ServiceUnavailable`."""
+    """The files of one batch. Every method raises `ServiceUnavailable`."""
 
-    def __init__(self, book: AttachmentRepository) -> None:
-        self._book = book
+    def __init__(self, repository: AttachmentRepository) -> None:
+        self._repository = repository
         self._loaded: dict[UUID, Attachment] = {}
 
     def portions(self, deliveries: Sequence[Delivery]) -> Iterator[list[Delivery]]:
-        """Mails with files, divided."""
-        sizes = self._book.sizes({value for delivery in deliveries for value in delivery.claim.attachments})
+        sizes = self._repository.sizes({value for delivery in deliveries for value in delivery.claim.attachments})
         portion: list[Delivery] = []
         used = 0
         for delivery in deliveries:
@@ -43,11 +41,11 @@ class Files:
             yield portion
 
     def of(self, portion: Sequence[Delivery]) -> dict[UUID, Attachment]:
-        """The files of a portion; one that was deleted is left out. Those of the portion before that it has no use
-        for are given up, so what goes with every mail of the batch is loaded once."""
+        """The files of a portion, without deleted ones. Files of the previous portion stay loaded if this one
+        needs them, so a file that every mail of a batch has is loaded once."""
         wanted = {value for delivery in portion for value in delivery.claim.attachments}
         self._loaded = {value: file for value, file in self._loaded.items() if value in wanted}
         missing = wanted - self._loaded.keys()
-        for value, file in self._book.load(missing).items() if missing else ():
+        for value, file in self._repository.load(missing).items() if missing else ():
             self._loaded[value] = Attachment(file.name, file.content_type, file.content)
         return self._loaded

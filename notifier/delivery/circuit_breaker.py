@@ -1,4 +1,4 @@
-"""Which providers may be called now, and for whom. What one worker learns, the others know a second later."""
+"""Which providers may be called now, and for whom. Workers learn from each other within a second."""
 
 from __future__ import annotations
 
@@ -33,47 +33,45 @@ from notifier.providers.base import Receipt
 from notifier.store.circuits import CircuitKey, CircuitRefusal, CircuitRepository
 from notifier.store.provider_health import HealthCounts, HealthRepository, HealthWindow
 
-#: What is known of the providers may be this old. Seconds.
+#: Maximum age of what is known of the providers. Seconds.
 FRESH_SECONDS = 1.0
-#: A probe has so much longer than the deadline of its call. Seconds.
+#: A probe's lease is longer than the deadline of its call by this. Seconds.
 _PROBE_MARGIN_SECONDS = 10.0
 
 
-class Circuits:
-    """Routes notifications and learns from their calls. Thread-safe; one a process."""
+class CircuitBreaker:
+    """Routes notifications and learns from their calls. Thread-safe; one per process."""
 
     def __init__(
         self,
         health: HealthRepository,
-        book: CircuitRepository,
+        repository: CircuitRepository,
         configured: Mapping[Channel, Sequence[str]],
         weights: Mapping[str, int],
         *,
         deadline_seconds: float,
     ) -> None:
         self._health = health
-        self._book = book
+        self._repository = repository
         self._configured = configured
         self._weights = weights
         self._deadline_seconds = deadline_seconds
         self._lock = Lock()
-        #: Providers, and what is known of single senders there.
+        #: Standings of providers, and of single senders there.
         self._standings: dict[str, Standing] = {}
         self._holds: dict[CircuitKey, Standing] = {}
-        #: Senders that were refused lately, by this process or another: that they are accepted is news.
+        #: Senders refused lately, in any process: if one is accepted, that is news.
         self._refused: set[CircuitKey] = set()
         self._read_at = float("-inf")
         #: (provider, outcome, is fault) → (calls, seconds), not yet in the database.
         self._tallies: defaultdict[tuple[str, Outcome, bool], list[float]] = defaultdict(lambda: [0, 0.0])
-        #: Key → when it was accepted last, not yet in the database.
+        #: Key → its last acceptance, not yet in the database.
         self._accepted: dict[CircuitKey, float] = {}
         self._noted_at = time.monotonic()
 
     def routes(self, channel: Channel, candidates: Sequence[Candidate]) -> list[Route]:
-        """A route for each of these notifications of a channel.
-
-        Where a pause is over, one of them probes, unless another worker's does already. A few that have no time
-        left to wait for that call a provider in any case.
+        """A route for each of these notifications of a channel. Where a pause is over, one of them probes, unless
+        another worker's does already. A few that have no time left to wait for that call a provider in any case.
         """
         self._refresh()
         configured = self._configured.get(channel, ())
@@ -101,7 +99,7 @@ class Circuits:
         """Let one of them probe the provider, and one of each sender that is held back there."""
         asked: set[CircuitKey] = set()
         standings = [self._standing(provider, one.sender) for one in candidates]
-        # Others may be answered otherwise than those that were tried.
+        # Untried ones first: they may get another answer.
         order = sorted(range(len(candidates)), key=lambda n: not candidates[n].is_fresh(standings[n]))
         for index in order:
             one, standing = candidates[index], standings[index]
@@ -120,9 +118,9 @@ class Circuits:
 
     def _take_probes(self, keys: Sequence[CircuitKey], one: Candidate, *, is_fresh: bool) -> bool:
         lease = self._deadline_seconds + _PROBE_MARGIN_SECONDS
-        # That of the sender first: who may not probe it keeps nobody from the provider's.
+        # The sender first: a probe of it that is refused must not use up the provider's.
         for key in reversed(keys):
-            if not self._book.take_probe(
+            if not self._repository.take_probe(
                 key, one.id, lease_seconds=lease, grace_seconds=PROBE_GRACE_SECONDS, is_fresh=is_fresh
             ):
                 return False
@@ -139,7 +137,7 @@ class Circuits:
                 continue
             standings = [self._standing(name, one.sender) for name in configured]
             opened = [one_ for one_ in standings if not one_.paused]
-            # Those that have called one are heard of by the answer that they got.
+            # Those that called a provider already have an answer to show.
             allowed = left if one.is_untried else early
             if not opened or allowed <= 0:
                 continue
@@ -170,7 +168,8 @@ class Circuits:
 
     def _count(self, delivery: Delivery) -> bool:
         """Count a call. Returns whether the other workers must hear of it at once."""
-        outcome, fault, key = _outcome(delivery), _is_fault(delivery), _sender_key(delivery)
+        answer, fault, key = delivery.answer, _is_fault(delivery), _sender_key(delivery)
+        outcome = answer.outcome if isinstance(answer, SendError) else Outcome.ACCEPTED
         tally = self._tallies[delivery.provider, outcome, fault]
         tally[0] += 1
         tally[1] += delivery.seconds
@@ -191,7 +190,7 @@ class Circuits:
             self._open(CircuitKey(window.provider), Reason.PROVIDER_UNAVAILABLE, share, None)
 
     def settled(self, delivery: Delivery) -> Receipt | SendError | None:
-        """Its answer; or, if that is doubtful and others of its sender were accepted meanwhile, one about its
+        """Its answer; if that is doubtful and others of its sender were accepted meanwhile, an answer about its
         destination."""
         answer = delivery.answer
         if not (isinstance(answer, Unavailable) and answer.is_doubtful):
@@ -200,7 +199,7 @@ class Circuits:
             accepted, self._accepted = self._accepted, {}
         if accepted:
             self._accept(accepted)
-        if not self._book.accepted_since_refused(_sender_key(delivery), delivery.claim.id):
+        if not self._repository.accepted_since_refused(_sender_key(delivery), delivery.claim.id):
             return answer
         return Rejected(
             answer.detail, code=answer.code, reason=Reason.DESTINATION_REFUSED, subject=Subject.DESTINATION
@@ -208,13 +207,13 @@ class Circuits:
 
     def _accept(self, accepted: Mapping[CircuitKey, float]) -> None:
         now = time.monotonic()
-        self._book.accept([(key, now - at) for key, at in accepted.items()])
+        self._repository.accept([(key, now - at) for key, at in accepted.items()])
         if not self._refused.isdisjoint(accepted):
             self._refused.difference_update(accepted)
             self._read_at = float("-inf")
 
     def _learn(self, delivery: Delivery) -> None:
-        """From one answer alone: of a probe, of an account, of a sender."""
+        """Learn from a single answer: to a probe, about an account, about a sender."""
         name, answer = delivery.provider, delivery.answer
         if delivery.is_probe and _closes(delivery):
             self._close(CircuitKey(name))
@@ -224,7 +223,10 @@ class Circuits:
             return
         if _is_refused_sender(delivery):
             self._refuse(delivery, answer)
-        elif _is_fault(delivery) and (answer.reason is Reason.PROVIDER_ACCOUNT or self._has_probed(delivery)):
+            return
+        # Whether it probed the provider itself, and not one sender there.
+        has_probed = delivery.is_probe and self._is_open(name)
+        if _is_fault(delivery) and (answer.reason is Reason.PROVIDER_ACCOUNT or has_probed):
             self._open(CircuitKey(name), answer.reason, answer.detail, delivery)
 
     def _refuse(self, delivery: Delivery, answer: SendError) -> None:
@@ -236,7 +238,7 @@ class Circuits:
         pause = pause_after(answer.reason, self._openings(hold, is_repeated=is_repeated))
         detail = " ".join(filter(None, (answer.code, answer.detail)))
         refusal = CircuitRefusal(delivery.claim.id, answer.reason, detail, destination, is_repeated)
-        if self._book.refuse(key, pause, refusal, at_most=SENDER_REFUSALS):
+        if self._repository.refuse(key, pause, refusal, at_most=SENDER_REFUSALS):
             log.warning("provider.sender_held", provider=key.provider, sender=key.sender, seconds=pause)
         self._read_at = float("-inf")
 
@@ -245,25 +247,21 @@ class Circuits:
         pause = pause_after(reason, self._openings(self._standings.get(key.provider), is_repeated=is_repeated))
         by = delivery.claim.id if delivery else None
         again = delivery is not None and delivery.is_probe
-        if self._book.open(key, pause, reason, detail, by=by, again=again, is_repeated=is_repeated):
+        if self._repository.open(key, pause, reason, detail, by=by, again=again, is_repeated=is_repeated):
             log.warning("provider.circuit_opened", provider=key.provider, reason=reason, seconds=pause)
         self._read_at = float("-inf")
 
     def _close(self, key: CircuitKey) -> None:
-        if self._book.close(key):
+        if self._repository.close(key):
             log.info("provider.circuit_closed", provider=key.provider, sender=key.sender)
         self._read_at = float("-inf")
-
-    def _has_probed(self, delivery: Delivery) -> bool:
-        """Whether it was a probe of the provider, and not of one sender there."""
-        return delivery.is_probe and self._is_open(delivery.provider)
 
     def _is_open(self, provider: str) -> bool:
         standing = self._standings.get(provider)
         return standing is not None and standing.open_for_seconds is not None
 
     def _openings(self, standing: Standing | None, *, is_repeated: bool) -> int:
-        """In a row, with the one that comes; an answer that is known already makes nobody wait longer."""
+        """In a row, including this one; an answer that is known already prolongs no pause."""
         return (0 if is_repeated else 1) + (standing.openings if standing else 0)
 
     def _refresh(self) -> None:
@@ -285,7 +283,7 @@ class Circuits:
                 is_slow=name in slow,
             )
         holds: dict[CircuitKey, Standing] = {}
-        for state in self._book.states():
+        for state in self._repository.states():
             known = standings.get(state.key.provider, Standing(state.key.provider))
             found = replace(
                 known,
@@ -309,7 +307,7 @@ def _sender_key(delivery: Delivery) -> CircuitKey:
 
 
 def _telling(deliveries: Sequence[Delivery]) -> Iterator[Delivery]:
-    """Without those that only repeat what others say of their sender: a batch may be refused whole."""
+    """Without those that repeat what others say of their sender: a whole batch may be refused."""
     refused: Counter[CircuitKey] = Counter()
     destinations: set[tuple[CircuitKey, str]] = set()
     for delivery in deliveries:
@@ -324,7 +322,7 @@ def _telling(deliveries: Sequence[Delivery]) -> Iterator[Delivery]:
 
 
 def _doubtful_destination(delivery: Delivery) -> str:
-    """Where it was to go, if that may be what its answer is about."""
+    """Its destination, if the answer may be about that; otherwise ""."""
     if not (isinstance(delivery.answer, Unavailable) and delivery.answer.is_doubtful):
         return ""
     return destination_of(delivery.claim.channel, delivery.claim.recipient)
@@ -335,14 +333,8 @@ def _is_tried(delivery: Delivery) -> bool:
     return delivery.claim.tries > 0
 
 
-def _outcome(delivery: Delivery) -> Outcome:
-    if delivery.answer is None or isinstance(delivery.answer, Receipt):
-        return Outcome.ACCEPTED
-    return delivery.answer.outcome
-
-
 def _is_ours(answer: SendError) -> bool:
-    """No call was made, or our code failed in it."""
+    """Whether no call was made, or our code failed in it."""
     return answer.reason in (Reason.LEASE_EXPIRED, Reason.TECHNICAL_ERROR)
 
 
@@ -370,6 +362,6 @@ def _is_refused_sender(delivery: Delivery) -> bool:
 
 
 def _is_about_sender(delivery: Delivery) -> bool:
-    """Whether it matters if the next one of this sender is accepted."""
+    """Whether it matters that the next one of this sender is accepted."""
     answer = delivery.answer
     return _is_refused_sender(delivery) or (isinstance(answer, Unavailable) and answer.is_doubtful)

@@ -3,18 +3,18 @@
 Database work and rendering run in the calling thread; provider calls run on the process's event loop, all of a
 batch at once, and their results are written as they come in.
 
-Crash points. After the claim, before the attempt's row: the lease ends, no call was made, it is tried again.
-After the attempt's row: nobody knows, the outcome is unknown; it is looked up where that is possible, then the
-template's policy decides. After the result: done. No transaction is open during a call.
+Crash points. After the claim, before the attempt's row: the lease ends, no call was made, it is tried again. After
+the attempt's row: the outcome is unknown; it is looked up where that is possible, then the template's policy
+decides. After the result: done. No transaction is open during a call.
 
-Answers that are lost, with the process alive. A claim is repeated with the token of this task, the beginning of
-attempts for the same numbers, and each finds what it had done. If that is not to be had while there is time for
-the call, nobody is called, and the claim is given back: an attempt that may stand open for it is closed as not
-called. Results are kept until they are written: see `result_writer`.
+Lost answers of the database. A claim is repeated with the token of this task, the start of attempts for the same
+numbers, and each finds what it had done. If no answer comes while there is time for the call, no provider is
+called, and the claim is given back: an attempt that may be open for it is closed as not called. Results are kept
+until they are written: see `result_writer`.
 
-A process that is told to end. What only waits for its claim gives up at once. That claim may be in the record
-although its answer was lost: nobody was called for it, its lease ends, and the sweep finds it, as after a kill at
-that moment. What is claimed is delivered, or given back, and its results are written, as long as the grace lasts.
+A process that must end. A task that only waits for its claim gives up at once. That claim may be recorded although
+its answer was lost: nobody was called for it, its lease ends, and the sweep finds it, as after a kill at that
+moment. What is claimed is delivered, or given back, and its results are written, as long as the grace lasts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from uuid import UUID, uuid4
 from notifier.config.logs import log, log_failure
 from notifier.config.settings import Settings
 from notifier.delivery.attachments import PORTIONS_AT_ONCE, Files
-from notifier.delivery.circuit_breaker import Circuits
+from notifier.delivery.circuit_breaker import CircuitBreaker
 from notifier.delivery.delivery import Delivery
 from notifier.delivery.failover import goes_on
 from notifier.delivery.prepare import Composer
@@ -43,14 +43,14 @@ from notifier.providers.base import Attachment
 from notifier.store.ledger import Ledger
 from notifier.store.records import Claimed, NewAttempt, Started
 
-#: A task waits so long for the database to come back, or as long as a lease if that is more, before it is left to
-#: the sweep. Seconds.
+#: A task waits this long for the database, or as long as a lease if that is more; then the sweep takes over.
+#: Seconds.
 CLAIM_DEADLINE_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class DeliverySummary:
-    """What became of the ids of a task."""
+    """Counts of a task's notifications."""
 
     claimed: int = 0
     sent: int = 0
@@ -59,27 +59,25 @@ class DeliverySummary:
 
 @dataclass(slots=True)
 class _Task:
-    """One batch on its way."""
-
     deliveries: list[Delivery]
-    #: When its claims were asked for: their leases end no sooner than counted from then.
+    #: When its claims were requested: their leases are counted from then or later.
     begun: float
     writer: ResultWriter = field(default_factory=ResultWriter)
 
 
 class Deliverer:
-    """Delivers batches of ids. Thread-safe; one a process, with the providers of that process's event loop.
+    """Delivers batches of ids. Thread-safe; one per process, with the providers of that process's event loop.
 
-    Whether a notification goes to a provider or to the simulator is decided in `Router.route` alone, by its mark;
-    `start_attempts` commits no attempt that goes against the mark, and without one there is no call. `stop` is set
-    when the process is to end.
+    Only `Router.route` decides whether a notification goes to a provider or to the simulator, by its `is_test`;
+    `start_attempts` commits no attempt that contradicts it, and without an attempt there is no call. `stop` is set
+    when the process must end.
     """
 
     def __init__(
         self,
         ledger: Ledger,
         composer: Composer,
-        circuits: Circuits,
+        breaker: CircuitBreaker,
         caller: ProviderCaller,
         results: Results,
         settings: Settings,
@@ -87,7 +85,7 @@ class Deliverer:
     ) -> None:
         self._ledger = ledger
         self._composer = composer
-        self._router = Router(circuits, results, settings)
+        self._router = Router(breaker, results, settings)
         self._caller = caller
         self._results = results
         self._settings = settings
@@ -95,7 +93,7 @@ class Deliverer:
         self._portions = BoundedSemaphore(PORTIONS_AT_ONCE)
 
     def deliver(self, ids: Sequence[UUID]) -> DeliverySummary:
-        """Send those of `ids` that are queued; the others are somebody else's or done.
+        """Send those of `ids` that are queued; the others are done, or another worker's.
 
         Raises:
             ServiceUnavailable: the database went away. What was claimed is tried again when its lease ends.
@@ -105,7 +103,7 @@ class Deliverer:
         try:
             self._deliver(task)
         except Exception as error:
-            # Not the death of a worker: for whom nobody is called is given back, so that it does not count as one.
+            # What was not called is given back, so that this does not count as the death of a worker.
             unstarted = [delivery for delivery in deliveries if delivery.is_unstarted]
             log_failure("deliver.failed", error, count=len(unstarted))
             fault = Unavailable("not called: delivering it failed; see the log", reason=Reason.TECHNICAL_ERROR)
@@ -120,8 +118,8 @@ class Deliverer:
         return DeliverySummary(len(deliveries), sent, len(deliveries) - sent)
 
     def _claim(self, ids: Sequence[UUID]) -> _Task:
-        """Waits for a database that is away for a moment: a task that is lost waits for the sweep. As long as it
-        may hold something, whose lease would have to end first; no longer when the process is to end."""
+        """Wait for a database that is away for a moment, as a lost task would wait for the sweep: as long as it
+        may hold a claim, whose lease would have to end first; no longer if the process must end."""
         token, lease = uuid4(), self._settings.lease_seconds
 
         def claim(again: bool) -> tuple[list[Claimed], float]:
@@ -144,7 +142,7 @@ class Deliverer:
                 if time.monotonic() <= self._start_by(task):
                     self._deliver_portion(portion, files.of(portion), task)
                     continue
-            # Given back at once: a lease that runs out would count as the death of a worker.
+            # Given back at once: an expired lease would count as the death of a worker.
             self._give_back(portion, not_called(LEASE_NEARLY_OVER), task)
 
     def _deliver_portion(
@@ -154,7 +152,7 @@ class Deliverer:
             self._prepare(delivery, files)
         prepared = [delivery for delivery in deliveries if delivery.result is None]
         self._router.route(prepared)
-        self._end([delivery for delivery in deliveries if delivery.result is not None], task)
+        _write([delivery for delivery in deliveries if delivery.result is not None], self._ledger.finish, task)
         going = [delivery for delivery in prepared if delivery.result is None]
         while going:
             going = self._attempt(going, task)
@@ -162,7 +160,7 @@ class Deliverer:
             del delivery.content  # its files are large, and there may be more portions
 
     def _prepare(self, delivery: Delivery, files: Mapping[UUID, Attachment]) -> None:
-        """Give it its content, or a result: there can be none."""
+        """Give it its content, or a result if that fails."""
         claim = delivery.claim
         try:
             delivery.content = self._composer.prepare(claim, files)
@@ -175,13 +173,13 @@ class Deliverer:
             delivery.result = failed(claim, Reason.TECHNICAL_ERROR, "preparing it failed; see the log")
 
     def _attempt(self, deliveries: Sequence[Delivery], task: _Task) -> list[Delivery]:
-        """One call for each, to the first provider of its route. Returns those that go on to the next one."""
+        """One call each, to the first provider of its route. Returns those that go on to the next provider."""
         permitted = self._permit(deliveries, task)
         started = self._start(permitted, task)
         onward: list[Delivery] = []
         for answered in self._caller.call(started, start_by=self._start_by(task)):
             onward += self._record(answered, task)
-        # The answers of this round are written before there are others to the same messages.
+        # This round is written before the next calls for the same messages.
         task.writer.flush()
         for delivery in onward:
             delivery.go_on()
@@ -192,11 +190,11 @@ class Deliverer:
         permitted, later = self._caller.permits(deliveries)
         for delivery, wait_seconds in later:
             delivery.result = self._results.rate_limited(delivery.claim, wait_seconds)
-        self._end([delivery for delivery, _ in later], task)
+        _write([delivery for delivery, _ in later], self._ledger.finish, task)
         return permitted
 
     def _start(self, deliveries: Sequence[Delivery], task: _Task) -> list[Delivery]:
-        """Those whose attempt is in the record: they may be called."""
+        """Those whose attempt is recorded: only they may be called."""
         attempts = [
             NewAttempt(delivery.claim, delivery.provider, delivery.content.guard, delivery.earlier)
             for delivery in deliveries
@@ -209,13 +207,13 @@ class Deliverer:
         started = [delivery for delivery in deliveries if delivery.claim.id in begun]
         for delivery in started:
             delivery.attempt = begun[delivery.claim.id]
-        # They are suppressed, or somebody else's by now, and left alone; or there is no time for the call.
+        # Suppressed, or another worker's by now, and left alone; or no time is left for the call.
         left_out = [delivery for delivery in deliveries if delivery.claim.id not in begun]
         self._give_back(left_out, not_called(LEASE_NEARLY_OVER), task)
         return started
 
     def _record(self, answered: Sequence[Delivery], task: _Task) -> list[Delivery]:
-        """Write what came of these calls. Returns those that go on to their next provider."""
+        """Write the results of these calls. Returns those that go on to the next provider."""
         for delivery in answered:
             self._router.settle(delivery)
         onward = [delivery for delivery in answered if goes_on(delivery)]
@@ -230,22 +228,18 @@ class Deliverer:
         return onward
 
     def _give_back(self, deliveries: Sequence[Delivery], fault: SendError, task: _Task) -> None:
-        """For these nobody is called."""
+        """End the claims of those that are not called."""
         for delivery in deliveries:
             delivery.result = self._results.not_called(delivery, fault)
         _write(deliveries, self._ledger.give_back, task)
 
-    def _end(self, deliveries: Sequence[Delivery], task: _Task) -> None:
-        """Write the results of those for which no call was begun."""
-        _write(deliveries, self._ledger.finish, task)
-
     def _start_by(self, task: _Task) -> float:
-        """The last moment to begin a call."""
+        """The last moment to start a call."""
         return task.begun + self._settings.lease_seconds - self._margin_seconds
 
     @property
     def _margin_seconds(self) -> float:
-        """Between the last moment to begin a call and the end of its lease."""
+        """Between the last moment to start a call and the end of its lease."""
         return self._settings.call_deadline_seconds + MARGIN_SECONDS
 
 

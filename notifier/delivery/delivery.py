@@ -1,51 +1,76 @@
-"""One notification on its way from its claim to its result."""
+"""One notification on its way from its claim to its result, and its permit to call."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
-from notifier.delivery.permit import Permit
 from notifier.delivery.prepare import Prepared
 from notifier.domain.errors import Rejected, SendError, Unavailable
 from notifier.domain.statuses import Reason
 from notifier.providers.base import Receipt
 from notifier.store.records import Claimed, DeliveryResult, Started
 
+#: A call that starts later than this after its turn would come on top of others' turns: it takes a new one.
+#: Seconds; also the share by which a limit per second may be exceeded.
+LATE_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """Units per second of one provider or one sender identity."""
+
+    scope: str
+    per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Permission to call: not before `not_before` on the monotonic clock, and not much later."""
+
+    not_before: float = 0.0
+    #: The limits in which it holds a turn, with its units; without any it is never late.
+    turns: tuple[tuple[RateLimit, int], ...] = ()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its turn has passed."""
+        return bool(self.turns) and time.monotonic() > self.not_before + LATE_SECONDS
+
 
 @dataclass(slots=True, eq=False, repr=False)
 class Delivery:
-    """It grows with each step: claim, content, route, permit, attempt, answer, result.
+    """Grows with each step: claim, content, route, permit, attempt, answer, result.
 
-    It belongs to the thread of its task. What the event loop needs of it stands in a `ProviderCall`.
+    It belongs to the thread of its task. The event loop gets a `ProviderCall` instead.
     """
 
     claim: Claimed
-    #: No call is under way for it, and no result is being written: if its task fails, it is given back.
+    #: No call is under way and no result is being written: if its task fails, it is given back.
     is_unstarted: bool = True
     content: Prepared = field(init=False)
-    #: Its route: the providers that it may still be given to; the first one is next.
+    #: The rest of its route; the first provider is next.
     providers: tuple[str, ...] = ()
     #: See `Route.probe`.
     probe: str | None = None
-    #: Some provider may take it later: one that is not called now, or that did not refuse it for good.
+    #: Some provider may accept it later: one that is not called now, or that did not refuse it for good.
     has_hope: bool = False
-    #: Calls that were made under its claim before.
+    #: Earlier calls under its claim.
     earlier: int = 0
     permit: Permit = field(default_factory=Permit)
     attempt: Started = field(init=False)
     answer: Receipt | SendError | None = None
-    #: How long the provider took.
+    #: Duration of the call.
     seconds: float = 0.0
     result: DeliveryResult | None = None
 
     @property
     def provider(self) -> str:
-        """Whose turn it is."""
+        """The provider whose turn it is."""
         return self.providers[0]
 
     @property
     def is_probe(self) -> bool:
-        """Whether its call finds out if the provider works again."""
         return self.provider == self.probe
 
     @property
@@ -55,11 +80,10 @@ class Delivery:
 
     @property
     def is_accepted(self) -> bool:
-        """Whether a provider took it."""
         return isinstance(self.answer, Receipt)
 
     def go_on(self) -> None:
-        """To its next provider."""
+        """Move to the next provider."""
         self.has_hope = self.has_hope or not isinstance(self.answer, Rejected)
         self.providers = self.providers[1:]
         self.earlier = self.attempt.number - self.claim.attempt_count

@@ -1,8 +1,7 @@
 """Which provider is next, and what an answer means for the whole delivery. Pure; no I/O.
 
-Failover inside one delivery happens after an answer by which the message was surely not accepted, where another
-provider may answer otherwise: the one is throttled, away, refuses our account or sender, or does not serve the
-destination.
+Failover within one delivery follows an answer by which the message was certainly not accepted, and which another
+provider may not give: throttled, away, our account or sender refused, destination not served.
 """
 
 from __future__ import annotations
@@ -28,22 +27,22 @@ def _may_go_on(delivery: Delivery) -> bool:
 
 
 def to_decide(answer: SendError, *, has_hope: bool = False) -> SendError:
-    """What the last answer of a delivery is decided by. A destination that one provider does not serve fails the
-    message only if no other one may serve it later."""
+    """The answer that decides about a delivery: its last one. A destination that one provider does not serve fails
+    the message only if no other provider may serve it later."""
     if isinstance(answer, Rejected) and answer.subject is Subject.DESTINATION and has_hope:
         return Unavailable(answer.detail, code=answer.code, reason=answer.reason, subject=answer.subject)
     return answer
 
 
 def detail_of(claim: Claimed, error: SendError) -> str:
-    """The provider's words; of a destination that is refused also which one it is, and never who lives there."""
+    """The provider's words, and the destination if that is refused; never who lives there."""
     if error.subject is not Subject.DESTINATION:
         return error.detail
     return f"{destination_of(claim.channel, claim.address)}: {error.detail}"
 
 
 def no_route(delivery: Delivery, found: Route) -> Unavailable:
-    """Why nobody is called."""
+    """Why no provider is called."""
     channel = delivery.claim.channel
     match found.reason:
         case Reason.NOT_CONFIGURED:

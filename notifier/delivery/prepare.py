@@ -1,4 +1,4 @@
-"""A claim made ready to go: rendered, with the identities it goes out under."""
+"""Renders a claim and finds the identities that it is sent under."""
 
 from __future__ import annotations
 
@@ -21,29 +21,28 @@ from notifier.store.records import Claimed, Guard
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A claim and everything a provider needs of it."""
+    """A claim and everything that a provider needs of it."""
 
     claim: Claimed
     rendered: Rendered
     sender: str
     reply_to: str | None
-    #: Name of the sender identity, for its limits.
+    #: Name of the sender identity.
     identity: str
-    #: What is looked up among the suppressions before a call.
+    #: Looked up among the suppressions before the call.
     guard: Guard
     tokens: Tokens
-    #: What ends its category; "": it is of none that can be ended.
+    #: Empty: recipients cannot unsubscribe from it.
     unsubscribe_url: str = ""
-    #: Files that go with it.
     attachments: tuple[Attachment, ...] = ()
 
     @property
     def units(self) -> int:
-        """What it counts under a rate limit: segments of an SMS, one for a mail."""
+        """What it counts under a rate limit: the segments of an SMS, 1 for a mail."""
         return self.rendered.segments.count if self.rendered.segments else 1
 
     def outgoing(self, number: int) -> Outgoing:
-        """As the `number`-th attempt."""
+        is_mail = self.claim.channel is Channel.EMAIL
         return Outgoing(
             notification_id=self.claim.id,
             attempt=number,
@@ -54,19 +53,16 @@ class Prepared:
             html=self.rendered.html,
             locale=self.rendered.locale,
             reply_to=self.reply_to,
-            return_path=self._return_path(number),
+            return_path=self.tokens.return_path(self.claim.id, number) if is_mail else None,
             unsubscribe_url=self.unsubscribe_url or None,
             seconds_to_expiry=self.claim.seconds_to_expiry_now(),
             segments=self.units,
             attachments=self.attachments,
         )
 
-    def _return_path(self, number: int) -> str | None:
-        return self.tokens.return_path(self.claim.id, number) if self.claim.channel is Channel.EMAIL else None
-
 
 class Composer:
-    """Makes claims ready to go. Thread-safe."""
+    """Renders claims and finds their senders. Thread-safe."""
 
     def __init__(
         self,
@@ -76,7 +72,6 @@ class Composer:
         tokens: Tokens,
         attachments: AttachmentRepository,
     ) -> None:
-        #: Files of mails.
         self.attachments = attachments
         self._renderer = renderer
         self._settings = settings
@@ -84,12 +79,12 @@ class Composer:
         self._tokens = tokens
 
     def prepare(self, claim: Claimed, files: Mapping[UUID, Attachment]) -> Prepared:
-        """Render it and find out who it is from. `files`: those that were found of what goes with it.
+        """Render it and find its sender. `files`: those of its attachments that exist.
 
         Raises:
             RenderingFailed: the template and this context do not go together.
-            Rejected: it may not be sent at all: its country is not allowed, or a file of it is gone.
-            Unavailable: something of ours is missing, maybe the key that opens it; it can wait for it.
+            Rejected: it may not be sent at all: its country is not allowed, or one of its files is gone.
+            Unavailable: something of ours is missing, perhaps the key that opens it; it can wait for that.
         """
         if claim.problem is not None:
             raise Unavailable(claim.problem, reason=Reason.NOT_CONFIGURED)
@@ -119,7 +114,7 @@ class Composer:
         raise Rejected("its number begins with none of sms_prefixes", reason=Reason.COUNTRY_NOT_ALLOWED)
 
     def _render(self, claim: Claimed) -> tuple[Template, Rendered, str]:
-        """Its template, the text, and the address that ends its category."""
+        """The template, the text, and the unsubscribe URL."""
         try:
             template = self._renderer.template(claim.channel, claim.template)
             url = _unsubscribe_url(claim, template, self._tokens)
@@ -127,7 +122,7 @@ class Composer:
                 claim.channel, claim.template, claim.locale, claim.context, unsubscribe_url=url
             )
         except (NotFound, TemplateInvalid) as error:
-            # It was there when the message was accepted: somebody is about to mend it.
+            # It existed when the message was accepted: somebody is about to fix it.
             raise Unavailable(str(error), reason=Reason.TEMPLATE_ERROR) from error
         return template, rendered, url
 
@@ -143,7 +138,7 @@ def _attachments(claim: Claimed, files: Mapping[UUID, Attachment]) -> tuple[Atta
     missing = sum(value not in files for value in claim.attachments)
     if missing:
         detail = (
-            f"{missing} of its {len(claim.attachments)} attachments were deleted: upload them and send it anew"
+            f"{missing} of its {len(claim.attachments)} attachments were deleted: upload them and send it again"
         )
         raise Rejected(detail, reason=Reason.ATTACHMENT_MISSING)
     return tuple(files[value] for value in claim.attachments)

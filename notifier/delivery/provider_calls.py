@@ -1,4 +1,4 @@
-"""Provider calls, on the process's event loop: as many at once as there are slots, each within its deadline."""
+"""Provider calls on the process's event loop: as many at once as there are slots, each with a deadline."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 
 from notifier.config.logs import log, log_failure
-from notifier.delivery.delivery import Delivery
-from notifier.delivery.permit import Permit
+from notifier.delivery.delivery import Delivery, Permit
 from notifier.delivery.prepare import Prepared
 from notifier.delivery.rate_limiter import RateLimiter
 from notifier.domain.errors import OutcomeUnknown, SendError, ServiceUnavailable, Unavailable
 from notifier.domain.statuses import Outcome, Reason
 from notifier.providers.base import Provider, Receipt
 
-#: Between the last moment to begin a call and the end of the lease, besides the call's own deadline. Seconds.
+#: Between the last moment to start a call and the end of the lease, besides the call's deadline. Seconds.
 MARGIN_SECONDS = 5.0
-#: A result waits so long for others to be written with it; the last one of a batch waits for none. A transaction
+#: Results are collected for this long and written together; the last one of a batch is not delayed. A transaction
 #: for each would cost the database more than all the rest, and waking the thread for each a third of our own time.
 #: Seconds.
 GATHER_SECONDS = 0.02
@@ -28,12 +27,10 @@ LEASE_NEARLY_OVER = "the lease was nearly over"
 
 @dataclass(frozen=True, slots=True)
 class ProviderCall:
-    """One call, and how it ended."""
-
     delivery: Delivery
     provider: Provider
     content: Prepared
-    #: That of the attempt.
+    #: Number of the attempt.
     number: int
     permit: Permit
     answer: Receipt | SendError | None = None
@@ -41,12 +38,12 @@ class ProviderCall:
 
 
 def not_called(why: str) -> Unavailable:
-    """In place of an answer, for a call that was not made."""
+    """The answer of a call that was not made."""
     return Unavailable(f"not called: {why}", reason=Reason.LEASE_EXPIRED)
 
 
 class _Gathered:
-    """Ended calls, handed over some at a time. On the event loop only."""
+    """Ended calls, passed on in groups. On the event loop only."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, expected: int, report: Callable[[list[ProviderCall]], None]
@@ -92,34 +89,29 @@ class ProviderCaller:
         self._deadline_seconds = deadline_seconds
 
     def permits(self, deliveries: Sequence[Delivery]) -> tuple[list[Delivery], list[tuple[Delivery, float]]]:
-        """See `RateLimiter.permits`."""
         return self._limiter.permits(deliveries)
 
     def call(self, deliveries: Sequence[Delivery], *, start_by: float) -> Iterator[list[Delivery]]:
-        """Make all of these calls: when this returns, they are under way. Yields every one with its answer, as
-        many at a time as have come in.
-
-        `start_by`: none is begun later than this, on the monotonic clock.
-        """
+        """Make all of these calls: when this returns, they are under way. Yields all of them with their answers,
+        in groups as they come in. None starts after `start_by`, on the monotonic clock."""
         if not deliveries:
-            # Everybody was suppressed, or is somebody else's by now.
+            # All were suppressed, or are another worker's by now.
             return iter(())
-        calls = [self._call_of(delivery) for delivery in deliveries]
+        calls = [
+            ProviderCall(one, self._providers[one.provider], one.content, one.attempt.number, one.permit)
+            for one in deliveries
+        ]
         done: SimpleQueue[list[ProviderCall]] = SimpleQueue()
         coroutine = self._call_all(calls, start_by, done.put)
         try:
             asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         except RuntimeError:
-            # The loop is closed: nobody was called.
+            # The loop is closed: no provider was called.
             coroutine.close()
             raise
         for delivery in deliveries:
             delivery.is_unstarted = False
         return self._answered(calls, done, start_by)
-
-    def _call_of(self, delivery: Delivery) -> ProviderCall:
-        provider = self._providers[delivery.provider]
-        return ProviderCall(delivery, provider, delivery.content, delivery.attempt.number, delivery.permit)
 
     def _answered(
         self, calls: Sequence[ProviderCall], done: SimpleQueue[list[ProviderCall]], start_by: float
@@ -139,7 +131,7 @@ class ProviderCaller:
 
     @property
     def _longest_seconds(self) -> float:
-        """After `start_by` every call has ended within this."""
+        """Every call has ended this long after `start_by`."""
         return self._deadline_seconds + 2 * MARGIN_SECONDS
 
     async def _call_all(
@@ -152,12 +144,12 @@ class ProviderCaller:
         begun = time.monotonic()
         answer: Receipt | SendError | None = None
         try:
-            # A turn under a rate limit is waited for outside of the slots; one that is missed there, inside.
+            # A turn under a rate limit is awaited outside of the slots; a missed turn inside.
             await self._limiter.wait(call.permit)
             async with self._slots:
                 hindrance = await self._hindrance(call, start_by)
                 begun = time.monotonic()
-                # Until it is answered: nobody can say.
+                # Unknown until it is answered.
                 answer = hindrance or OutcomeUnknown("the call was interrupted")
                 answer = hindrance or await self._answer(call)
         except Exception as error:
@@ -167,7 +159,7 @@ class ProviderCaller:
             gathered.add(replace(call, answer=answer, seconds=time.monotonic() - begun))
 
     async def _hindrance(self, call: ProviderCall, start_by: float) -> SendError | None:
-        """Why the call must not be made. It has its turn, if it needs one, when this is None."""
+        """Why the call must not be made. If None, it has its turn under the limits."""
         try:
             if call.permit.is_late:
                 async with asyncio.timeout(start_by - time.monotonic()):
@@ -175,13 +167,13 @@ class ProviderCaller:
         except (ServiceUnavailable, TimeoutError):
             return not_called("there was no turn for it in time")
         if time.monotonic() > start_by:
-            # Whoever comes next may hold it by the time we are through.
+            # Another worker may hold it by the time we are through.
             return not_called(LEASE_NEARLY_OVER)
         return None
 
     async def _answer(self, call: ProviderCall) -> Receipt | SendError:
         try:
-            # The provider keeps the deadline itself; this guards against one that does not.
+            # A guard against providers that do not keep the deadline themselves.
             async with asyncio.timeout(self._deadline_seconds + MARGIN_SECONDS / 2):
                 return await call.provider.send(
                     call.content.outgoing(call.number),
@@ -192,7 +184,7 @@ class ProviderCaller:
         except TimeoutError:
             return OutcomeUnknown("the provider did not answer in time")
         except Exception as error:
-            # A bug in the provider's code, at a point we know nothing about.
+            # A bug in the provider's code, at an unknown point.
             id_ = str(call.delivery.claim.id)
             log_failure("deliver.provider_failed", error, provider=call.provider.name, notification_id=id_)
             failure = SendError("the provider's code failed; see the log", reason=Reason.TECHNICAL_ERROR)

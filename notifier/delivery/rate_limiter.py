@@ -1,6 +1,6 @@
 """Limits before a call: rates of providers and senders, caps of recipients and prefixes, quotas of producers.
 
-What is over a limit waits by its `due_at`: it neither fails nor holds a slot. Rates count segments of SMS.
+A message over a limit waits by its `due_at`: it neither fails nor holds a slot. Rates count segments of SMS.
 """
 
 from __future__ import annotations
@@ -14,44 +14,42 @@ from concurrent.futures import ThreadPoolExecutor
 from notifier.config.limits import Cap
 from notifier.config.logs import log
 from notifier.config.settings import Settings
-from notifier.delivery.delivery import Delivery
-from notifier.delivery.permit import Permit, RateLimit
+from notifier.delivery.delivery import Delivery, Permit, RateLimit
 from notifier.delivery.prepare import Prepared
 from notifier.domain.statuses import Channel
 from notifier.store.rate_limits import RateLimitRepository, Turn
 
-#: A turn that begins within this is waited for in the process; a later one by `due_at`. Short, because an urgent
-#: message stands behind those that wait. Seconds.
+#: A turn within this is waited for in the process, a later one by `due_at`. Short, because urgent messages queue
+#: behind those that wait. Seconds.
 WAIT_SECONDS = 1.0
-#: Turns are handed out this much slower than the limit: two calls may come a little closer than their turns.
+#: Turns are spaced wider than the limit by this: two calls may come a little closer than their turns.
 SLACK = 0.97
-#: Nobody asks again sooner than this. Seconds.
+#: Shortest wait of a message over a limit. Seconds.
 MIN_LATER_SECONDS = 0.25
-#: From this share of a quota on, producers are warned.
+#: Producers are warned from this share of a quota on.
 WARN_SHARE = 0.8
 
 _DAY = 86_400
 
 
 class RateLimiter:
-    """Thread-safe; one a process."""
+    """Thread-safe; one per process."""
 
-    def __init__(self, book: RateLimitRepository, settings: Settings) -> None:
-        self._book = book
+    def __init__(self, repository: RateLimitRepository, settings: Settings) -> None:
+        self._repository = repository
         self._structure = settings.structure
-        #: Asks the database for what is asked on the event loop: one at a time, in order.
+        #: Queries the database for the event loop: one at a time, in order.
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="turns")
         self._provider_rates = {
             table.name: table.rate_per_second for table in settings.provider_tables() if table.rate_per_second
         }
 
     async def wait(self, permit: Permit) -> None:
-        """Until the call may begin."""
         if permit.turns:
             await asyncio.sleep(max(0.0, permit.not_before - time.monotonic()))
 
     async def renew(self, permit: Permit) -> None:
-        """Until the call may begin after all, if `permit` has passed: with new turns for those that it has missed.
+        """Wait until the call may start if `permit` has expired, with new turns for the missed ones.
 
         A call misses its turn while its process stands still, or while all slots are taken. The turn is lost then:
         better a little under the limit than over it.
@@ -78,7 +76,7 @@ class RateLimiter:
     def _ask(self, limit: RateLimit, units: Sequence[int]) -> tuple[list[Turn], float]:
         """The next turns, and when they were answered: a little later than the database meant is right, a little
         earlier is not."""
-        turns = self._book.take_turns(
+        turns = self._repository.take_turns(
             limit.scope, units, per_second=limit.per_second * SLACK, at_most_seconds=WAIT_SECONDS
         )
         return turns, time.monotonic()
@@ -102,7 +100,7 @@ class RateLimiter:
         return permitted, [(delivery, max(MIN_LATER_SECONDS, wait)) for delivery, wait in waits.items()]
 
     def _take(self, limit: RateLimit, deliveries: Sequence[Delivery]) -> dict[Delivery, float]:
-        """Add a turn of this limit to their permits. Returns how long those have to wait that get none."""
+        """Add a turn under this limit to their permits. Returns how long those that get none have to wait."""
         if not deliveries:
             return {}
         turns, answered_at = self._ask(limit, [delivery.content.units for delivery in deliveries])
@@ -132,14 +130,14 @@ class RateLimiter:
         return found
 
     def _over_cap(self, prepared: Prepared) -> float | None:
-        """How long to wait because a cap or a quota is used up; None: go. A retry was counted before, a
-        test never is."""
+        """Seconds to wait because a cap or a quota is used up; None: no wait. A retry was counted before, a test
+        never is."""
         if prepared.claim.attempt_count > 0 or prepared.claim.is_test:
             return None
         taken: list[tuple[str, Cap]] = []
         wait: float | None = None
         for scope, cap in self._caps(prepared):
-            use = self._book.use(scope, 1, cap=cap.count, window_seconds=cap.per_seconds)
+            use = self._repository.use(scope, 1, cap=cap.count, window_seconds=cap.per_seconds)
             if not use.is_granted:
                 wait = use.ends_in_seconds
                 break
@@ -147,9 +145,9 @@ class RateLimiter:
         else:
             wait = self._over_quota(prepared)
         if wait is not None:
-            # It does not go, so it has used nothing.
+            # It is not sent, so it has used nothing.
             for scope, cap in taken:
-                self._book.give_back(scope, 1, window_seconds=cap.per_seconds)
+                self._repository.give_back(scope, 1, window_seconds=cap.per_seconds)
         return wait
 
     def _caps(self, prepared: Prepared) -> list[tuple[str, Cap]]:
@@ -159,7 +157,7 @@ class RateLimiter:
         if caps.recipient:
             found.append((f"recipient:{channel}:{prepared.guard.address_hash.hex()[:32]}", caps.recipient))
         if caps.prefix and channel is Channel.SMS:
-            # Pumping runs through neighbouring numbers: those that differ in the last three digits only.
+            # SMS pumping uses neighbouring numbers, which differ in the last three digits only.
             found.append((f"prefix:{prepared.claim.address[:-3]}", caps.prefix))
         return found
 
@@ -169,9 +167,9 @@ class RateLimiter:
         cap = getattr(quota, claim.channel) if quota else None
         if cap is None:
             return None
-        use = self._book.use(f"producer:{claim.channel}:{claim.producer}", 1, cap=cap, window_seconds=_DAY)
+        use = self._repository.use(f"producer:{claim.channel}:{claim.producer}", 1, cap=cap, window_seconds=_DAY)
         if use.used == int(cap * WARN_SHARE) or (use.used == cap and use.is_granted):
             detail = f"producer {claim.producer} has used {use.used} of its {cap} {claim.channel} today"
-            self._book.note_quota(claim.id, detail)
+            self._repository.note_quota(claim.id, detail)
             log.warning("quota.near", producer=claim.producer, channel=claim.channel, count=use.used, size=cap)
         return None if use.is_granted else use.ends_in_seconds

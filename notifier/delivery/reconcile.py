@@ -1,15 +1,15 @@
-"""What became of calls that ended without an answer: the provider is asked where it can be, then policy decides.
+"""Calls that ended without an answer: the provider is asked if it can be, then policy decides.
 
-Looking up comes first because sending again is the one thing that cannot be taken back. It finds messages by their
-words, and the same words may have gone to the same number more than once. So what is found counts only if it can
-be told whose it is: it is no other attempt's already, and there are as many as attempts that wait for one.
+The look-up comes first because sending again is the one thing that cannot be undone. It finds messages by their
+text, and the same text may have gone to the same number more than once. So what is found counts only if it can be
+attributed: it is not another attempt's already, and there are as many messages as attempts that wait for one.
 
-Crash points. A look-up changes nothing at the provider, and nothing is kept of it but what is written at its end,
-in one transaction: whoever dies before that is followed by another look-up. Whose a message may be is read
-**after** the look-up that found it: an attempt's row is committed before its call, so every attempt that may have
-made the message is among them by then, with the message's id or without. What changes between that and the
-writing, as the answer to a call that was under way or another look-up, has the message's row first or finds it
-there: see `store.provider_messages`. The same task twice, or in two workers, writes the same once.
+Crash points. A look-up changes nothing at the provider, and its findings are written at its end, in one
+transaction: after a crash before that, another look-up follows. Whose a message may be is read **after** the
+look-up that found it: an attempt's row is committed before its call, so every attempt that may have caused the
+message is among them by then, with the message's id or without. What changes between that and the writing, such as
+the answer to a call that was under way or another look-up, locks the message's row first or finds it there: see
+`store.provider_messages`. The same task twice, or in two workers, writes the same once.
 """
 
 from __future__ import annotations
@@ -33,27 +33,25 @@ from notifier.rendering import Renderer
 from notifier.store.ledger import MAX_CRASHES, Ledger
 from notifier.store.records import DeliveryResult, Rivals, Unknown
 
-#: Deadline of one look-up. Seconds.
 LOOKUP_SECONDS = 15.0
-#: What one call may have made and what another one may have made can be told apart by time if there is more
-#: between them: a message may be late, and clocks may differ. Seconds.
+#: The messages of two calls further apart than this can be told apart by time: a message may be late, and clocks
+#: may differ. Seconds.
 NEAR_SECONDS = LATEST_SECONDS + 5.0
-#: So often what was found may be given to another attempt in the meantime, before this one waits for its next
-#: turn.
+#: A look-up is repeated this often if others take what it found; then it waits for its next turn.
 _LOOK_UPS = 3
 
 
 class _Answer(StrEnum):
-    """What a look-up says about one attempt, and how an operator reads it."""
+    """What a look-up says about one attempt, in words for operators."""
 
     FOUND = "found at the provider"
     MISSING = "the provider does not have it"
     SILENT = "its provider cannot be asked"
-    AMBIGUOUS = "whose messages with these words the provider has cannot be told: not as many as attempts wait"
+    AMBIGUOUS = "the provider's messages with this text cannot be attributed: not as many as attempts that wait"
 
 
 class Reconciler:
-    """Settles unknown outcomes. Thread-safe; one a process."""
+    """Settles unknown outcomes. Thread-safe; one per process."""
 
     def __init__(
         self,
@@ -70,17 +68,15 @@ class Reconciler:
         self._loop = loop
 
     def reconcile(self, ids: Sequence[UUID]) -> int:
-        """Look up what is still unknown among `ids`. Returns how many were found at their provider.
-
-        One that cannot be looked up just now stays as it is and comes again.
-        """
+        """Look up what is still unknown among `ids`. Returns how many were found at their provider. One that
+        cannot be looked up now stays as it is and comes again."""
         attempts: defaultdict[UUID, list[Unknown]] = defaultdict(list)
         for attempt in self._ledger.unknown_attempts(ids):
             attempts[attempt.id].append(attempt)
         found = 0
         for unknowns in attempts.values():
             if unknowns[0].problem is not None:
-                # Neither sent again nor held: it comes again when there is the key.
+                # Neither sent again nor held: it comes again when the key is there.
                 log.warning("reconcile.later", notification_id=str(unknowns[0].id), reason=unknowns[0].problem)
                 continue
             try:
@@ -91,7 +87,7 @@ class Reconciler:
                 id_ = str(unknowns[0].id)
                 log.warning("reconcile.later", notification_id=id_, error=type(error).__name__)
             except Exception as error:
-                # It comes again; the others are settled now.
+                # This one comes again; the others are settled now.
                 log_failure("reconcile.failed", error, notification_id=str(unknowns[0].id))
         return found
 
@@ -122,36 +118,36 @@ class Reconciler:
             receipts = self._ask(provider, replace(sought, exclude=known))
             rivals = self._rivals(unknown, space, [receipt.provider_message_id for receipt in receipts])
             free = [receipt for receipt in receipts if receipt.provider_message_id not in rivals.known_ids]
-            # Of what it has not at all, the provider itself says how long it may still turn up.
+            # If it has none, the provider says how long one may still turn up.
             answer = self._whose(unknown, sought, free, rivals) if receipts else _Answer.MISSING
             if answer is not _Answer.FOUND:
                 return answer
-            # Found only says that the provider has it: how it ended is asked for next.
+            # This only says that the provider has it; how it ended is asked next.
             found = _found(unknown, free[0], space, first_wait(self._providers[unknown.provider]))
             if self._ledger.attribute(found):
                 return _Answer.FOUND
-        raise UNAVAILABLE.error("what was found became others' each time")
+        raise UNAVAILABLE.error("what was found was attributed to others each time")
 
     def _whose(self, unknown: Unknown, sought: Sought, free: Sequence[Receipt], rivals: Rivals) -> _Answer:
-        """Whether one of the messages that are nobody's yet may be given to this attempt.
+        """Whether one of the unattributed messages may be given to this attempt.
 
         Raises:
-            Unavailable: there may still be more of them, or an answer of which one is whose.
+            Unavailable: more of them may come, or an answer that tells whose one is.
         """
         others = [rival for rival in rivals.attempts if self._says_the_same(rival, sought)]
         if free and (all(rival.id == unknown.id for rival in others) or len(free) == len(others) + 1):
             return _Answer.FOUND
         if any(self._is_open(each, rivals.looked_at) for each in (unknown, *(others if free else ()))):
-            raise UNAVAILABLE.error("it cannot be told yet: what is under way may still be answered, or turn up")
+            raise UNAVAILABLE.error("not clear yet: a call may still be answered, or its message turn up")
         return _Answer.AMBIGUOUS if free else _Answer.MISSING
 
     def _says_the_same(self, rival: Unknown, sought: Sought) -> bool:
-        """Whether its message would look the same. Also if that cannot be told any more."""
+        """Whether its message would look the same, or whether that can no longer be told."""
         other = None if rival.problem else self._sought(rival)
         return other is None or (other.sender, other.text.split()) == (sought.sender, sought.text.split())
 
     def _is_open(self, attempt: Unknown, now: datetime) -> bool:
-        """Whether its provider may still answer, or make a message of it."""
+        """Whether its provider may still answer, or create a message for it."""
         ends_at = attempt.finished_at or attempt.started_at + timedelta(seconds=self._settings.lease_seconds)
         return now < ends_at + timedelta(seconds=LATEST_SECONDS)
 
@@ -205,12 +201,12 @@ def _found(unknown: Unknown, receipt: Receipt, space: str, wait: float | None) -
 
 
 def _decide(unknown: Unknown, answers: Sequence[_Answer]) -> tuple[bool, str]:
-    """(send it again, why)."""
-    # What is certain of one attempt is not of the others.
+    """(whether to send it again, why)."""
+    # The least certain answer counts for all attempts.
     looked = next((each for each in (_Answer.AMBIGUOUS, _Answer.SILENT) if each in answers), _Answer.MISSING)
     if unknown.crash_count >= MAX_CRASHES:
         return False, f"{looked}; held, because it was in hand {unknown.crash_count} times when a worker went away"
     if unknown.on_unknown is OnUnknown.RESEND:
         return True, f"{looked}: sent again, as the template says"
-    # Even if the provider does not have it: it may only not show it yet, and `hold` means never twice.
+    # Even if the provider does not have it: it may not show it yet, and `hold` means never twice.
     return False, f"{looked}: held, as the template says, until a receipt or an operator decides"

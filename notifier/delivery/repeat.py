@@ -1,4 +1,4 @@
-"""Statements whose answer may be lost are repeated until one is answered."""
+"""Repeats statements whose answer may be lost until one is answered."""
 
 from __future__ import annotations
 
@@ -9,22 +9,15 @@ from threading import Event
 from typing import TypeVar
 
 from notifier.domain.errors import ServiceUnavailable
+from notifier.runtime.backoff import pause_seconds
 from notifier.store.engine import unprepared
-
-#: Pauses between tries while the database is away; the last one repeats. Seconds.
-PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 T = TypeVar("T")
 
 
-def pause(tries: int) -> None:
-    """Sleep after the `tries`-th try, from 0."""
-    time.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
-
-
 def until_answered(work: Callable[[bool], T], *, gives_up_at: float, stop: Event | None = None) -> T:
-    """`work(again)`: False the first time, True when it may have been done already. `gives_up_at` on the monotonic
-    clock. Once `stop` is set, it is not tried again, and a pause ends at once.
+    """`work(again)`: `again` is False the first time, True when it may have been done already. `gives_up_at` is on
+    the monotonic clock. Once `stop` is set, it is not tried again, and a pause ends at once.
 
     Raises:
         ServiceUnavailable: there was no answer until then; it may have been done.
@@ -41,7 +34,7 @@ def until_answered(work: Callable[[bool], T], *, gives_up_at: float, stop: Event
 
 
 def _ends_meanwhile(tries: int, stop: Event | None) -> bool:
-    if stop is None:
-        pause(tries)
-        return False
-    return stop.wait(PAUSES[min(tries, len(PAUSES) - 1)])
+    if stop is not None:
+        return stop.wait(pause_seconds(tries))
+    time.sleep(pause_seconds(tries))
+    return False

@@ -1,8 +1,8 @@
-"""Writes results, whatever goes wrong: a result that is lost is an unknown outcome, and may be a second copy.
+"""Writes results, whatever goes wrong: a lost result is an unknown outcome, and may cause a second copy.
 
 What cannot be written is kept, and tried again in other ways: by a new connection that prepares nothing, then one
-by one, so that one which PostgreSQL refuses keeps no other, then without the provider's words, then the bare
-outcome. All of these are conditional: what was written, and its answer lost, changes nothing the second time.
+by one, so that one that PostgreSQL refuses does not block the others, then without the provider's words, then the
+bare outcome. All of these are conditional: repeating a write whose answer was lost changes nothing.
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from notifier.config.logs import log, log_failure
-from notifier.delivery.repeat import pause
 from notifier.domain.errors import ServiceUnavailable
 from notifier.domain.statuses import Outcome, Reason
+from notifier.runtime.backoff import pause_seconds
 from notifier.store.engine import is_about_statement, unprepared
 from notifier.store.records import DeliveryResult
 
-#: After this long results are given up: the leases are over and the outcomes count as unknown. Seconds.
+#: Results are given up after this: the leases are over and the outcomes count as unknown. Seconds.
 WRITE_DEADLINE_SECONDS = 300.0
-#: Of a result without words, that is due at no time that can be written.
+#: For a result whose due time cannot be written.
 _DUE_SECONDS = 60.0
 _NO_WORDS = "what its provider said could not be recorded; see the log"
 
-#: A method of the ledger that takes results, and may be repeated with them.
+#: A method of the ledger that writes results, and may be repeated.
 Write = Callable[[Sequence[DeliveryResult]], None]
 
 
 class ResultWriter:
-    """One for each task: it holds what is not written yet. No method raises."""
+    """Holds the unwritten results of one task. No method raises."""
 
     def __init__(self) -> None:
         self._left: list[tuple[Write, DeliveryResult]] = []
 
     def write(self, results: Sequence[DeliveryResult], write: Write) -> None:
-        """Write them, at once if that is possible; otherwise they are kept for `flush`."""
+        """Write them now if possible; otherwise keep them for `flush`."""
         if not results or _is_written(results, write):
             return
         self._left += [(write, result) for result in results]
         self._try_again()
 
     def flush(self) -> None:
-        """Return when nothing is kept any more, or after `WRITE_DEADLINE_SECONDS`."""
+        """Return when everything is written, or after `WRITE_DEADLINE_SECONDS`."""
         gives_up_at = time.monotonic() + WRITE_DEADLINE_SECONDS
         tries = 0
         while self._left and time.monotonic() < gives_up_at:
-            pause(tries)
+            time.sleep(pause_seconds(tries))
             tries += 1
             self._try_again()
         for _, result in self._left:
@@ -81,7 +81,7 @@ def _is_written(results: Sequence[DeliveryResult], write: Write) -> bool:
 
 
 def _one_by_one(results: Sequence[DeliveryResult], write: Write) -> list[DeliveryResult]:
-    """Returns what is left; first what was not tried, because two in a row found no database."""
+    """Returns what is left, untried results first: two failures in a row mean that the database is away."""
     left: list[DeliveryResult] = []
     away = 0
     for place, result in enumerate(results):
@@ -89,7 +89,7 @@ def _one_by_one(results: Sequence[DeliveryResult], write: Write) -> list[Deliver
             is_written = _in_some_form(result, write)
         except ServiceUnavailable as error:
             is_written = False
-            # A row that somebody has locked keeps no other.
+            # A locked row must not stop the others.
             away = 0 if is_about_statement(error) else away + 1
         else:
             away = 0

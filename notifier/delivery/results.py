@@ -1,4 +1,4 @@
-"""What a claim comes to: from an answer, or without a call."""
+"""Turns an answer, or the lack of a call, into the result of a claim."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from notifier.store.records import Claimed, DeliveryResult, NewSuppression
 
 
 class Results:
-    """Makes them. Thread-safe: it holds nothing that changes."""
+    """Turns answers into results. Thread-safe."""
 
     def __init__(self, settings: Settings, providers: Mapping[str, Provider], hash_key: HashKey) -> None:
         self._settings = settings
         self._hash_key = hash_key
-        #: Provider → how long after it took a message its receipt is missed.
+        #: Provider → seconds after which its receipt counts as missing.
         self._waits = {name: first_wait(provider) for name, provider in providers.items()}
         self._id_spaces = {name: id_space(provider) for name, provider in providers.items()}
 
     def final(self, delivery: Delivery) -> DeliveryResult:
-        """Of an answer that ends this delivery. Never raises: an answer that nobody can make sense of is kept as
-        what it surely is."""
+        """The result of an answer that ends this delivery. Never raises: an answer that cannot be understood is
+        kept as what it certainly is."""
         try:
             return self._final(delivery)
         except Exception as error:
@@ -40,7 +40,7 @@ class Results:
             return _plain(delivery)
 
     def failed_attempt(self, delivery: Delivery) -> DeliveryResult:
-        """Of an answer after which its next provider is called."""
+        """The result of an answer after which the next provider is called."""
         answer = delivery.answer if isinstance(delivery.answer, SendError) else OutcomeUnknown("no answer")
         try:
             return self._of_error(delivery, answer, Decision(Status.SENDING, answer.reason))
@@ -49,11 +49,11 @@ class Results:
             return replace(_plain(delivery), status=Status.SENDING)
 
     def without_attempt(self, claim: Claimed, error: SendError) -> DeliveryResult:
-        """For which no call was begun."""
+        """The result of a claim for which no call was started."""
         return result_of(claim, self._decide(error, claim, max(1, claim.tries)), error.detail)
 
     def not_called(self, delivery: Delivery, error: SendError) -> DeliveryResult:
-        """For which a call may have been begun, and surely was not made: see `Ledger.give_back`."""
+        """A call may have been started, and surely was not made: see `Ledger.give_back`."""
         number = delivery.claim.attempt_count + delivery.earlier + 1
         return replace(self.without_attempt(delivery.claim, error), number=number)
 
@@ -66,7 +66,7 @@ class Results:
         return result_of(claim, decision, "waits for its turn under a limit")
 
     def situation(self, claim: Claimed, calls: int) -> Situation:
-        """What a decision about it depends on; `calls`: those for it so far."""
+        """What a decision about it depends on. `calls`: those made for it so far."""
         return Situation(
             attempt=calls,
             age_seconds=claim.age_seconds,
@@ -121,7 +121,6 @@ class Results:
 
 
 def result_of(claim: Claimed, decision: Decision, detail: str) -> DeliveryResult:
-    """Where the claim goes."""
     return DeliveryResult(
         claim.id,
         claim.claim,
@@ -133,12 +132,11 @@ def result_of(claim: Claimed, decision: Decision, detail: str) -> DeliveryResult
 
 
 def failed(claim: Claimed, reason: Reason, detail: str) -> DeliveryResult:
-    """It is given up without a call."""
     return result_of(claim, Decision(Status.FAILED, reason), detail)
 
 
 def _plain(delivery: Delivery) -> DeliveryResult:
-    """No more than whether its provider took it."""
+    """Only whether the provider took it."""
     claim, started = delivery.claim, delivery.attempt
     outcome = Outcome.ACCEPTED if delivery.is_accepted else getattr(delivery.answer, "outcome", None)
     match outcome:

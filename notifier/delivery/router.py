@@ -1,4 +1,4 @@
-"""Gives each delivery a route, and tells the circuits what came of it."""
+"""Gives each delivery a route, and tells the circuit breaker what came of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from notifier.config.logs import log, log_failure
 from notifier.config.settings import Settings
-from notifier.delivery.circuit_breaker import Circuits
+from notifier.delivery.circuit_breaker import CircuitBreaker
 from notifier.delivery.delivery import Delivery
 from notifier.delivery.failover import no_route
 from notifier.delivery.results import Results, result_of
@@ -20,15 +20,15 @@ from notifier.store.records import DeliveryResult
 
 
 class Router:
-    """Tests go to the simulator and nowhere else; nothing is learnt from them."""
+    """Test messages go to the simulator only, and nothing is learnt from them."""
 
-    def __init__(self, circuits: Circuits, results: Results, settings: Settings) -> None:
-        self._circuits = circuits
+    def __init__(self, breaker: CircuitBreaker, results: Results, settings: Settings) -> None:
+        self._breaker = breaker
         self._results = results
         self._settings = settings
 
     def route(self, deliveries: Sequence[Delivery]) -> None:
-        """Give each its providers, or a result: it has to wait for one."""
+        """Give each its providers, or the result that it has to wait."""
         by_channel: defaultdict[Channel, list[Delivery]] = defaultdict(list)
         for delivery in deliveries:
             if delivery.claim.is_test:
@@ -36,7 +36,7 @@ class Router:
             else:
                 by_channel[delivery.claim.channel].append(delivery)
         for channel, ones in by_channel.items():
-            routes = self._circuits.routes(channel, [self._candidate(one) for one in ones])
+            routes = self._breaker.routes(channel, [self._candidate(one) for one in ones])
             for delivery, found in zip(ones, routes, strict=True):
                 if found.providers:
                     delivery.providers, delivery.probe = found.providers, found.probe
@@ -60,24 +60,24 @@ class Router:
         return result_of(claim, decision, error.detail)
 
     def settle(self, delivery: Delivery) -> None:
-        """Make a doubtful answer a sure one, where others tell what it means."""
+        """Resolve a doubtful answer by what other answers show."""
         if delivery.claim.is_test:
             return
         try:
-            delivery.answer = self._circuits.settled(delivery)
+            delivery.answer = self._breaker.settled(delivery)
         except ServiceUnavailable:
             pass  # It stays in doubt, and waits.
         except Exception as error:
             log_failure("deliver.answer_not_settled", error, notification_id=str(delivery.claim.id))
 
     def learn(self, deliveries: Sequence[Delivery]) -> None:
-        """From the answers of these calls."""
+        """Learn from the answers of these calls."""
         real = [delivery for delivery in deliveries if delivery.was_called and not delivery.claim.is_test]
         try:
             if real:
-                self._circuits.note(real)
+                self._breaker.note(real)
         except ServiceUnavailable:
-            # Health is advice; the results themselves are written.
+            # Health is only advice; the results are written.
             log.warning("deliver.health_not_noted", count=len(deliveries))
         except Exception as error:
             log_failure("deliver.health_not_noted", error, count=len(deliveries))

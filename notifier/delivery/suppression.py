@@ -1,8 +1,8 @@
-"""Recipients who must not be sent to: what is asked before a call, and what an answer means for those to come.
+"""Recipients who must not be sent to: the check before a call, and what an answer means for later messages.
 
-The look-up is part of the statement that commits the attempts' rows, so a suppression that was committed before a
-call's row stops it, and none needs a statement or a crash point of its own. One that is refused with advice to
-suppress is recorded in the transaction of that result.
+The check is part of the statement that commits the attempts' rows, so a suppression committed before a call's row
+stops the call, without a statement or a crash point of its own. A refusal that advises suppression is recorded in
+the transaction of its result.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from notifier.store.records import Claimed, Guard, NewSuppression
 
 
 def guard_of(claim: Claimed, template: Template, identity: str, hash_key: HashKey) -> Guard:
-    """What stands between this claim and its call."""
+    """What may keep this claim from being sent."""
     return Guard(
         tuple(hash_key.recipient_forms(claim.channel, claim.recipient)),
         sender_scope(identity),
@@ -28,12 +28,9 @@ def guard_of(claim: Claimed, template: Template, identity: str, hash_key: HashKe
 def suppression_of(
     claim: Claimed, guard: Guard, error: Rejected, provider: str, hash_key: HashKey
 ) -> NewSuppression | None:
-    """What a refusal means for the messages to come: nothing unless the provider's answer says so.
-
-    A wish of the recipient's is about whom they wrote to, so it holds for that sender identity; a dead address is
-    dead for everyone.
-    """
-    # What the simulator says of a recipient must keep nobody from a real message.
+    """What a refusal means for later messages: nothing unless the provider says so. An opt-out is about whom they
+    wrote to, so it holds for that sender identity; a dead address is dead for everyone."""
+    # The simulator's answers must not stop real messages.
     if not error.suppress or claim.is_test:
         return None
     known = {str(reason): reason for reason in SuppressionReason}

@@ -1,4 +1,4 @@
-"""The sweep: what is due → deliver tasks. Scheduled messages, retries, lost tasks and dead workers are all this;
+"""The sweep: what is due → deliver tasks. It covers scheduled messages, retries, lost tasks and dead workers;
 unknown outcomes and missing receipts go to the look-up the same way.
 
 Crash point: rows are moved and committed before their tasks are published. If we die in between they are due again
@@ -19,16 +19,16 @@ from notifier.store.callbacks import CallbackRepository
 from notifier.store.ledger import Ledger
 from notifier.store.records import Due
 
-#: Rows of one round; a tick makes rounds until one is not full, at most so many.
+#: Maximum number of rows in a round and of rounds in a tick; a tick ends when a round is not full.
 LIMIT, ROUNDS = 1000, 20
-#: A look-up that was given out and not settled is given out again after this. Seconds.
+#: A look-up that was dispatched and not settled is dispatched again after this. Seconds.
 LOOK_UP_AGAIN_SECONDS, RECEIPT_AGAIN_SECONDS = 45.0, 900.0
 
 Publish = Callable[[Channel, Lane, Sequence[UUID]], None]
 
 
 class Dispatcher:
-    """Harmless when several run at once: rows are taken with SKIP LOCKED."""
+    """Several may run at once: rows are taken with SKIP LOCKED."""
 
     def __init__(self, ledger: Ledger, publish_deliver: Publish, publish_reconcile: Publish) -> None:
         self._ledger = ledger
@@ -36,14 +36,14 @@ class Dispatcher:
         self._publish_reconcile = publish_reconcile
 
     def dispatch_due(self) -> int:
-        """Give out everything that is due. Returns how many notifications were."""
+        """Dispatch everything that is due. Returns how many notifications that were."""
         total = 0
         for _ in range(ROUNDS):
             due = self._take_due()
             self._publish([row for row in due if not row.alone])
             for row in due:
                 if row.alone:
-                    # In a task of its own: if it is what crashed a worker, it takes no other with it again.
+                    # In a task of its own: if it crashes workers, no other notification is hit.
                     self._publish([row])
             total += len(due)
             if len(due) < LIMIT:
@@ -60,7 +60,7 @@ class Dispatcher:
         return total + len(unanswered)
 
     def _take_due(self) -> list[Due]:
-        """At most `LIMIT`; fewer where the database is so slow that it ends the statement, not none for ever."""
+        """Up to `LIMIT`; fewer if the database is so slow that it cancels the statement."""
         for limit in (LIMIT, LIMIT // 10):
             try:
                 return self._ledger.take_due(limit=limit, unknown_after_seconds=UNKNOWN_AFTER_SECONDS)
@@ -85,12 +85,12 @@ def _groups(due: Iterable[Due]) -> Iterable[tuple[tuple[Channel, Lane], list[UUI
     return groups.items()
 
 
-def dispatch_callbacks(book: CallbackRepository, publish: Callable[[Sequence[UUID]], None]) -> int:
-    """Give out the callbacks that are due, a task for each endpoint. Returns how many they were.
+def dispatch_callbacks(repository: CallbackRepository, publish: Callable[[Sequence[UUID]], None]) -> int:
+    """Dispatch the callbacks that are due, a task for each endpoint. Returns how many that were.
 
-    Crash point: as above. One whose task is lost, or could not be published, is due again after a while.
+    Crash point: as above. A callback whose task is lost, or could not be published, is due again after a while.
     """
-    due = book.give_out()
+    due = repository.give_out()
     for ids in due.values():
         try:
             publish(ids)

@@ -1,1 +1,1 @@
-"""What comes back from outside about a message that a provider took, and what follows from it."""
+"""Provider reports, bounces and recipients' wishes, and what follows from them."""

@@ -1,8 +1,8 @@
 """What a delivery report means for the notification and for its recipient.
 
 A suppression keeps somebody from all mail, so it needs strong evidence: the code, or plain words, of the server
-that refused it, about the address that we sent to and no other, with nothing beside them that says otherwise.
-Everything weaker ends the notification and leaves its recipient alone, or counts as soft.
+that refused it, about exactly the address that we sent to, with nothing that contradicts it. Weaker reports end
+the notification without suppressing its recipient, or count as soft.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ from html import unescape
 from typing import assert_never
 
 from notifier.domain.statuses import Outcome, Reason, Status, Subject
+from notifier.feedback.bounce_report import Action, Bounce
+from notifier.feedback.bounce_texts import ADDRESS, CODE
+from notifier.providers.mail.code_table import Stage
+from notifier.providers.mail.codes import judge
+from notifier.providers.mail.phrases import Kind, is_about_sender, is_temporary, kinds_in
 from notifier.providers.outcomes import Verdict
-from notifier.providers.smtp.bounce_phrases import Kind, is_about_sender, is_temporary, kinds_in
-from notifier.providers.smtp.bounce_report import Action, Bounce
-from notifier.providers.smtp.bounce_texts import ADDRESS, CODE
-from notifier.providers.smtp.codes import Stage, judge
 
 
 class Whose(StrEnum):
-    """Whose address it is."""
-
     THEIRS = "theirs"  #: the one that we sent to
     OURS = "ours"  #: that of a sender identity, or a return path
     OTHERS = "others"  #: somebody else's
@@ -32,66 +31,63 @@ class Whose(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a delivery report means for us."""
-
     status: Status
-    #: Why it did not arrive.
     reason: Reason | None = None
-    #: There is nobody at that address.
+    #: The address does not exist.
     is_dead: bool = False
-    #: The address exists, and does not take mail for now.
+    #: The address exists, but does not accept mail for now.
     is_soft: bool = False
-    #: It is about an address behind theirs: a member of a list, where they have their mail forwarded to.
+    #: It is about an address behind theirs: a list member, or where their mail is forwarded to.
     is_behind: bool = False
 
 
 _SENDER = Meaning(Status.UNDELIVERED, Reason.SENDER_REFUSED)
 _SOFT = Meaning(Status.UNDELIVERED, Reason.UNREACHABLE_RECIPIENT, is_soft=True)
 
-#: Words about nobody in particular: where to ask for help.
+#: Role addresses: where to ask for help.
 _ROLE = re.compile(
     r"(abuse|admin\w*|help\w*|hostmaster|mailer-daemon|no-?reply|postmaster|security|spam|support|webmaster|info)\W?",
     re.IGNORECASE,
 )
-#: What forwarders and relays make of a sender's address, and never of a recipient's: SRS0=…=example.com=shop@…,
-#: prvs=…=shop@example.com.
+#: Rewritten senders, never recipients: SRS0=…=example.com=shop@…, prvs=…=shop@example.com.
 _REWRITTEN = re.compile(r"SRS[01][=+-]|(prvs|msprvs1|btv1)=", re.IGNORECASE)
+#: Other spellings of @: `shop=40example.com`, `shop @ example.com`, `shop(at)example.com`.
 _AT = re.compile(r"=40|%40|\(at\)|\[at\]| ?@ ?", re.IGNORECASE)
 _DOMAIN = re.compile(r"(?<![\w.-])[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+")
-#: Not "smtp", "rcpt", "to", "error", "rejected": everybody's words.
+#: Not the words that every answer has: "smtp", "rcpt", "to", "error", "rejected".
 _UNKNOWN_WORD = re.compile(
     r"(?!(?:smtp|rcpt|to|error|rejected|refused|recipient|address|permanent|failure|mail|message|delivery|not)\b)\b[^\W\d_]{3,}",
     re.IGNORECASE,
 )
-#: With these a code for "no such mailbox" is contradicted.
+#: These contradict a code for "no such mailbox".
 _AGAINST_DEAD = frozenset({Kind.FULL, Kind.EXPIRED, Kind.RATE, Kind.SENDER, Kind.POLICY})
-#: Codes that may mean it; see `_family`.
+#: The family of codes for "no such mailbox".
 _NOBODY = "nobody"
-#: What the words alone mean; a mailbox that is closed may be opened again.
+#: Soft by the text alone; a closed mailbox may be opened again.
 _BY_WORDS = (Kind.FULL, Kind.EXPIRED, Kind.CLOSED, Kind.UNROUTABLE)
 
 
 def is_believable(bounce: Bounce, whose: Callable[[str], Whose]) -> bool:
-    """Whether it is a report about our mail at all: a doubtful one must name its recipient."""
+    """Whether it is a report about our mail at all: a doubtful one must name the recipient."""
     return not bounce.is_doubtful or any(_is_theirs(name, whose) for name in bounce.named)
 
 
 def meaning_of(bounce: Bounce, whose: Callable[[str], Whose]) -> Meaning:
-    """What it means. `whose` tells whose an address is that stands in it."""
+    """`whose` tells whose an address in it is."""
     match bounce.action:
         case Action.FAILED | Action.EXPIRED:
             return _failure(bounce, whose)
         case Action.DELIVERED:
             return Meaning(Status.DELIVERED)
         case Action.DELAYED | Action.RELAYED | Action.EXPANDED:
-            # Whoever reports has it: news only where we did not know that they took it.
+            # The reporting server has it: news only if we did not know that it was accepted.
             return Meaning(Status.SENT)
         case _:
             assert_never(bounce.action)
 
 
 def _failure(bounce: Bounce, whose: Callable[[str], Whose]) -> Meaning:
-    text = _readable(bounce.answer.text)
+    text = _AT.sub("@", unescape(bounce.answer.text[:4000]))
     named = {address: _whose(address, whose) for address in ADDRESS.findall(text)}
     ours = [address for address, one in named.items() if one is Whose.OURS]
     kinds = kinds_in(text)
@@ -107,14 +103,14 @@ def _failure(bounce: Bounce, whose: Callable[[str], Whose]) -> Meaning:
     if found.is_dead and _names_our_domain(text, bounce, whose):
         return _SOFT if theirs else _SENDER
     if (found.is_dead or found.is_soft) and _is_behind(bounce, named, whose):
-        # Those of them who get it still do: their address lives, and no count may say otherwise.
+        # Their own address works, so it must not count as a soft bounce.
         reason = Reason.INVALID_RECIPIENT if found.is_dead else Reason.PROVIDER_REJECTED
         return Meaning(Status.UNDELIVERED, reason, is_behind=True)
     return found
 
 
 def _about_sender(bounce: Bounce, ours: list[str]) -> Meaning:
-    """What the table calls it, if that is about us; a sender that was refused, whatever words came with it."""
+    """The table's reason if that is about us; otherwise "sender refused", whatever the text says."""
     verdict = judge(bounce.stage, bounce.answer, ours=ours)
     is_about_us = verdict.subject in (Subject.SENDER, Subject.ACCOUNT) and not verdict.suppress
     return Meaning(Status.UNDELIVERED, verdict.reason) if is_about_us else _SENDER
@@ -123,7 +119,7 @@ def _about_sender(bounce: Bounce, ours: list[str]) -> Meaning:
 def _by_evidence(bounce: Bounce, verdict: Verdict, kinds: frozenset[Kind], *, names_them: bool) -> Meaning:
     code = bounce.answer.enhanced
     if Kind.RATE in kinds:
-        # "5.2.1 … receiving mail at a rate": they get too much just now, and are there.
+        # "5.2.1 … receiving mail at a rate": the mailbox exists and gets too much for now.
         return Meaning(Status.UNDELIVERED, Reason.PROVIDER_THROTTLED)
     by_code, by_words = verdict.suppress, Kind.DEAD in kinds
     is_certain = by_code or (by_words and _is_vague(code))
@@ -136,7 +132,7 @@ def _by_evidence(bounce: Bounce, verdict: Verdict, kinds: frozenset[Kind], *, na
     if is_certain or by_words:
         return _SOFT
     if code and _family(code) == _NOBODY and verdict.subject in (Subject.RECIPIENT, Subject.CONTENT):
-        # A report that says "nobody" and quotes a server that says something else.
+        # The report says "no such mailbox" and quotes a server that says something else.
         return _SOFT
     if any(kind in kinds for kind in _BY_WORDS) and (_is_vague(code) or Kind.POLICY not in kinds):
         return _SOFT
@@ -144,7 +140,7 @@ def _by_evidence(bounce: Bounce, verdict: Verdict, kinds: frozenset[Kind], *, na
 
 
 def _as_judged(verdict: Verdict) -> Meaning:
-    # "Try again later" to us is, from a server that gave up trying, a recipient who cannot be reached.
+    # From a server that gave up, "try again later" means that the recipient cannot be reached.
     is_put_off = verdict.outcome in (Outcome.UNAVAILABLE, Outcome.UNKNOWN)
     is_about_us = verdict.reason in (
         Reason.PROVIDER_ACCOUNT,
@@ -157,15 +153,15 @@ def _as_judged(verdict: Verdict) -> Meaning:
 
 
 def _is_vague(code: str) -> bool:
-    """Whether it says no more than that something went wrong: none, 5.0.0, 5.0.350, 5.1.0."""
+    """Whether it only says that something went wrong: none, 5.0.0, 5.0.350, 5.1.0."""
     return not code or code.split(".")[1] == "0" or code.split(".")[2] == "0"
 
 
 def _is_contradicted(bounce: Bounce, kinds: frozenset[Kind], code: str) -> bool:
-    """Whether something in it speaks against "there is nobody"."""
+    """Whether something in it contradicts "no such mailbox"."""
     if kinds & _AGAINST_DEAD or bounce.action is Action.EXPIRED:
         return True
-    # A server that could not be reached does not know who is there; one that says that a domain is none does.
+    # A server that could not be reached says nothing of its mailboxes; a domain that does not exist has none.
     if Kind.UNROUTABLE in kinds and code not in ("5.1.2", "5.1.10", "5.4.4"):
         return True
     if is_temporary(bounce.answer.text):
@@ -174,7 +170,7 @@ def _is_contradicted(bounce: Bounce, kinds: frozenset[Kind], code: str) -> bool:
         return True
     if "4" in (code[:1], bounce.status[:1], bounce.answer.basic[:1]):
         return True
-    # One server tells what another said: of two codes nobody knows which is meant.
+    # One server repeats another: of two codes, either may be meant.
     codes = [found[0] for found in CODE.finditer(bounce.answer.text)] + [bounce.status]
     return bool(code) and any(not _is_vague(one) and _family(one) != _family(code) for one in codes)
 
@@ -187,13 +183,13 @@ def _family(code: str) -> str:
 
 
 def _is_supported(bounce: Bounce, kinds: frozenset[Kind], code: str, *, names_them: bool) -> bool:
-    """Whether more than the reporting server's default speaks for it."""
+    """Whether there is more evidence than the default code of the reporting server."""
     if kinds & {Kind.DEAD, Kind.CLOSED, Kind.UNROUTABLE} or (
         code and code in bounce.answer.text and not _has_words(bounce.answer.text)
     ):
-        # A phrase that nobody ties to an address or a code may be anybody's.
+        # A phrase without an address or a code may be about anybody.
         return names_them or bool(code or bounce.named) or bounce.is_quoted
-    # It alone decides about its own mailboxes; what another server said it would have quoted.
+    # The reporting server decides about its own mailboxes; it would have quoted another one.
     return not bounce.remote and not bounce.is_quoted
 
 
@@ -205,20 +201,15 @@ def _is_behind(bounce: Bounce, named: dict[str, Whose], whose: Callable[[str], W
     return bool(others) and Whose.THEIRS not in named.values()
 
 
-def _readable(text: str) -> str:
-    """With addresses as they are meant: `shop=40example.com`, `shop @ example.com`, `shop(at)example.com`."""
-    return _AT.sub("@", unescape(text[:4000]))
-
-
 def _names_our_domain(text: str, bounce: Bounce, whose: Callable[[str], Whose]) -> bool:
-    """Whether a domain of ours stands in it that is not the recipient's."""
+    """Whether it names a domain of ours that is not the recipient's."""
     theirs = {name.rpartition("@")[2].lower() for name in (*bounce.named, *ADDRESS.findall(text))}
     found = {one.lower() for one in _DOMAIN.findall(ADDRESS.sub(" ", text))[:50]} - theirs
     return any(whose(f"@{domain}") is Whose.OURS for domain in found)
 
 
 def _has_words(text: str) -> bool:
-    """Whether it says more than codes, addresses and links: in words that nobody knows it may say anything."""
+    """Whether it holds words besides codes, addresses and links: unknown words may say anything."""
     return _UNKNOWN_WORD.search(_DOMAIN.sub(" ", ADDRESS.sub(" ", text))) is not None
 
 
@@ -231,7 +222,7 @@ def _is_theirs(address: str, whose: Callable[[str], Whose]) -> bool:
 
 
 def spellings_of(address: str) -> Iterator[str]:
-    """As it stands, and as RFC 3461 (xtext, "+2B") and RFC 6533 (`\\x{E9}`) encode it."""
+    r"""As written, and as RFC 3461 (xtext, "+2B") and RFC 6533 (`\x{E9}`) encode it."""
     yield address
     if "+" in address:
         yield re.sub(r"\+([0-9A-F]{2})", lambda found: chr(int(found[1], 16)), address)

@@ -1,9 +1,9 @@
-"""Takes bounces from a mail server: LMTP and SMTP on one port, one recipient at a time.
+"""Receives bounces from a mail server: LMTP and SMTP on one port, one recipient at a time.
 
-Nothing is acknowledged before it is recorded. While the record is away the server is asked to come again (451), so
-its queue keeps what we cannot. What is forged is acknowledged and dropped: a refusal would make the server return
-it to its forged sender, and tell a forger which tokens are right. Only mail to another address is refused, because
-somebody's configuration is wrong then.
+Nothing is acknowledged before it is recorded. While the database is away the server is told to try again (451), so
+its queue keeps what we cannot. Forged mail is acknowledged and dropped: a refusal would make the server return it
+to its forged sender, and tell a forger which tokens are right. Only mail to another address is refused, because
+then some configuration is wrong.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from notifier.runtime.connection_limit import ConnectionLimit, peer_of
 
 #: A larger mail is refused. Servers return some tens of kilobytes, a few the whole mail. Bytes.
 MAX_MAIL_BYTES = 32 * 1024 * 1024
-#: So much of each mail is kept and read: the report stands before the mail that it returns. Bytes.
+#: Bytes of each mail that are kept and read: the report comes before the returned mail.
 KEPT_BYTES = 1024 * 1024
-#: Recorded at once, each with a connection to the database.
+#: Mails recorded at once, each with a database connection.
 THREADS = 4
-#: What is being recorded at SIGTERM has so long to end. Seconds.
+#: Time for mails that are being recorded at SIGTERM. Seconds.
 GRACE_SECONDS = 30.0
-#: aiosmtpd ends a session in which one command comes more often: a mail server begins another one.
+#: aiosmtpd ends a session in which one command comes more often; a mail server then starts another.
 _MAX_COMMANDS = 1000
 
 _ACKNOWLEDGED = "250 2.0.0 recorded"
@@ -38,35 +38,35 @@ _LATER = "451 4.3.0 the record cannot be used now; try again later"
 
 @dataclass(frozen=True, slots=True)
 class BounceServerLimits:
-    """What mail servers may have of this program. Times in seconds."""
+    """What mail servers may use of this program. Times in seconds."""
 
-    #: Mail servers that are served at once, each with at most `KEPT_BYTES` and some buffers in memory …
+    #: Maximum number of connections, each with up to `KEPT_BYTES` and some buffers in memory …
     connections: int = 40
-    #: … and of these, from one address.
+    #: … and from one address.
     of_peer: int = 20
-    #: A whole command must be here within this.
+    #: Time for a command to arrive.
     command: float = 60.0
-    #: A whole mail must be here within this, and a second more …
+    #: Time for a mail to arrive, plus one second …
     mail: float = 60.0
-    #: … for so many bytes of it.
+    #: … for this many bytes.
     mail_bytes: int = 16 * 1024
-    #: A session ends after this, between two commands.
+    #: Longest session; it ends between two commands.
     session: float = 900.0
-    #: Whoever has brought nothing for longer gives up its place, if another one comes and there is none …
+    #: A client that has sent nothing useful for longer loses its place to a new one if there is none free …
     place: float = 2.0
-    #: … and keeps it for a second more for so many bytes of the mail that is coming.
+    #: … and keeps it one second longer for this many bytes of the current mail.
     place_bytes: int = 256 * 1024
-    #: How often a session is looked at.
+    #: Interval of these checks.
     look: float = 0.5
 
 
 class _Handler:
-    """What aiosmtpd asks; its names are aiosmtpd's."""
+    """Called by aiosmtpd, which sets the names."""
 
     def __init__(self, bounces: Bounces, pool: ThreadPoolExecutor, limits: BounceServerLimits) -> None:
         self._bounces = bounces
         self._pool = pool
-        #: Mails that are being recorded, or wait for that.
+        #: Mails being recorded, or waiting for that.
         self.busy: set[asyncio.Future[Any]] = set()
         self.limits = limits
         self.connections: ConnectionLimit[_Dialogue] = ConnectionLimit(limits.connections, limits.of_peer)
@@ -78,7 +78,7 @@ class _Handler:
             log.warning("bounce.not_ours")
             return "550 5.1.1 not the bounce address of this service"
         if envelope.rcpt_tos:
-            # LMTP answers for each recipient; with one there is one answer in SMTP and LMTP alike.
+            # LMTP answers for each recipient; with one, SMTP and LMTP are the same.
             return "452 4.5.3 one recipient at a time"
         envelope.rcpt_tos.append(address)
         envelope.rcpt_options.extend(options)
@@ -86,7 +86,7 @@ class _Handler:
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
         if len(self.busy) >= self.limits.connections:
-            # Of clients that went away without waiting for the answer.
+            # Their clients went away without waiting for the answer.
             return _LATER
         content = envelope.original_content or b""
         loop = asyncio.get_running_loop()
@@ -94,7 +94,7 @@ class _Handler:
         self.busy.add(taking)
         taking.add_done_callback(self._is_over)
         try:
-            # A client that goes away meanwhile changes nothing: it is recorded, and comes again as a repetition.
+            # If the client goes away meanwhile, the mail is recorded all the same, and its repetition recognised.
             await asyncio.shield(taking)
         except ServiceUnavailable:
             return _LATER
@@ -102,7 +102,7 @@ class _Handler:
 
     def _is_over(self, taking: asyncio.Future[Any]) -> None:
         self.busy.discard(taking)
-        # If the client went away nobody else looks at it, and asyncio would complain.
+        # If the client went away, nothing else reads it, and asyncio would complain.
         if not taking.cancelled():
             taking.exception()
 
@@ -113,9 +113,9 @@ class _Handler:
 
 
 class _Dialogue(SMTP):
-    """SMTP, and LMTP for whoever greets with LHLO. Nobody keeps its place by saying little, or nothing."""
+    """SMTP, and LMTP after LHLO. A client that says little or nothing loses its place."""
 
-    #: What is buffered of a line, at most twice over. Longer ones are read piece by piece. Bytes.
+    #: Buffer for a line, up to twice. Longer lines are read in pieces. Bytes.
     line_length_limit = 64 * 1024
 
     def __init__(self, handler: _Handler, **options: Any) -> None:
@@ -124,14 +124,14 @@ class _Dialogue(SMTP):
         self._handler = handler
         self._is_served = False
         self._connection: asyncio.Transport | None = None
-        #: When it began, when a command was last whole, and when it was last of use.
+        #: Start, last complete command, and last useful moment.
         self._begun = self._since = self._used = self.loop.time()
-        #: Bytes of the mail that is coming; None: none is.
+        #: Bytes received of the current mail; None: there is none.
         self._mail_size: int | None = None
         self._is_recording = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client; one too many is told so, and not listened to."""
+        """A client over the limit is told so, and not read."""
         assert isinstance(transport, asyncio.Transport)
         self._connection = transport
         self.peer = peer_of(transport.get_extra_info("peername"))
@@ -142,16 +142,13 @@ class _Dialogue(SMTP):
             self._drop("421 4.3.2 too many connections, try again later")
 
     def data_received(self, data: bytes) -> None:
-        """What a client says that is served."""
         if self._is_served:
             super().data_received(data)
 
     def eof_received(self) -> bool | None:
-        """The end of it."""
         return super().eof_received() if self._is_served else False
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Whoever waits can come now."""
         self._handler.connections.leave(self)
         if self._is_served:
             self._is_served = False
@@ -167,11 +164,10 @@ class _Dialogue(SMTP):
         return waited if self._mail_size is not None else waited + 1_000_000
 
     def evict(self) -> None:
-        """See `notifier.runtime.connection_limit.LimitedConnection`."""
         self._drop("421 4.3.2 too many connections, and this one waits; try again later")
 
     def _reset_timeout(self, duration: float | None = None) -> None:
-        """A command is whole. aiosmtpd's timer does not know how fast a mail comes: `_look` stands in for it."""
+        """A command is complete. aiosmtpd's timer does not know how fast a mail comes; `_look` replaces it."""
         self._since = self.loop.time()
         if self._timeout_handle is None:
             self._look()
@@ -195,7 +191,7 @@ class _Dialogue(SMTP):
 
     @syntax("DATA")
     async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802
-        """A mail. aiosmtpd would keep all of it, line by line, several times over."""
+        """aiosmtpd would keep the whole mail, line by line, several times over."""
         if await self.check_helo_needed():
             return
         assert self.envelope is not None
@@ -223,7 +219,7 @@ class _Dialogue(SMTP):
         await self.push(answer)
 
     async def _read_mail(self) -> bytes | None:
-        """The beginning of a mail, at most `KEPT_BYTES`, once all of it is here; None: it is too large."""
+        """The first `KEPT_BYTES` of a mail, once all of it is here; None: it is too large."""
         kept, size, is_line_begin = bytearray(), 0, True
         while True:
             try:
@@ -254,7 +250,7 @@ def serve(
     stop: threading.Event,
     limits: BounceServerLimits = BounceServerLimits(),
 ) -> None:
-    """Take bounces until `stop` is set; those being recorded then are finished.
+    """Take bounces until `stop` is set; mails being recorded then are finished.
 
     Raises:
         ConfigurationError: the address cannot be listened on.
@@ -274,7 +270,7 @@ async def _serve(
         server.close()
         if handler.busy:
             await asyncio.wait(handler.busy, timeout=GRACE_SECONDS)
-        # What has not begun by now comes again.
+        # A mail not recorded by now comes again.
         pool.shutdown(wait=False, cancel_futures=True)
 
 

@@ -1,14 +1,13 @@
 """Mails that come back: whose they are, what they say, and what follows.
 
-Whose a bounce is, only the token in its return path says: a mail without one that we made changes nothing,
-whatever stands in it, and is not even read unless it quotes a mail of ours. What it says moves the status as
-every provider's report does. A complaint moves nothing, and stops more; it is also found by the Message-ID of the
-mail that it quotes: whoever knows that has the mail. One to a return path of ours that nothing can read is kept
-for people.
+Only the token in the return path says whose a bounce is: a mail without a token of ours changes nothing, and is
+not even read unless it quotes a mail of ours. Its contents move the status as every provider report does. A
+complaint moves no status, and suppresses more; it is also found by the Message-ID of the mail that it quotes, as
+only its recipient has that. Mail to a return path of ours that nothing can read is kept for people.
 
-Crash points: everything is written before it is acknowledged, the event with a suppression that follows from it in
-one transaction. If we die after it and before the acknowledgement, the mail comes again and finds its event; soft
-bounces are counted all the same, so none is missed. A mail that is kept is known again by its digest.
+Crash points: everything is written before it is acknowledged, the event in one transaction with a suppression that
+follows from it. If we die between that and the acknowledgement, the mail comes again and finds its event; soft
+bounces are counted all the same, so none is missed. A kept mail is recognised by its digest.
 """
 
 from __future__ import annotations
@@ -25,10 +24,11 @@ from notifier.config.settings import Settings
 from notifier.domain.recipient_identity import recipient_identity
 from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.feedback.bounce_meaning import Meaning, Whose, is_believable, meaning_of
+from notifier.feedback.bounce_parser import addresses_in, read_mail
+from notifier.feedback.bounce_report import Bounce, Complaint, Read
 from notifier.feedback.receipts import identity_of, template_of
 from notifier.feedback.suppressions import GLOBAL, Suppressions, category_scope, sender_scope
 from notifier.providers.redaction import mail_detail
-from notifier.providers.smtp.bounce_parser import Bounce, Complaint, Read, addresses_in, read_mail
 from notifier.rendering import Renderer
 from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import Tokens
@@ -36,10 +36,10 @@ from notifier.store.provider_reports import NewReport, ProviderReportRepository,
 from notifier.store.records import NewSuppression
 from notifier.store.unread_bounces import UnreadBounceRepository
 
-#: So many soft bounces …
+#: This many soft bounces …
 SOFT_BOUNCES = 3
-#: … of mails of so long, with none between that arrived, suppress the address, for as long. After that it is tried
-#: again, and those that led here count no more.
+#: … of mails within this period, with none between that arrived, suppress the address for the same period. After
+#: that it is tried again, and earlier bounces no longer count.
 SOFT_PERIOD = timedelta(days=14)
 
 _SOURCE = "bounce"
@@ -47,12 +47,12 @@ _MESSAGE_ID = re.compile(r"([0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-
 _MESSAGE_ID_BYTES = re.compile(_MESSAGE_ID.pattern.encode(), re.IGNORECASE)
 #: Of quoted-printable.
 _SOFT_LINE_END = re.compile(rb"=\r?\n")
-#: A mail of ours is looked for in so much. Bytes.
+#: Bytes searched for a mail of ours.
 _MAX_SEARCHED = 1024 * 1024
 
 
 class Taken(StrEnum):
-    """What became of a mail. Each of them is acknowledged: the same mail again would end the same."""
+    """What became of a mail. All are acknowledged: the same mail would end the same way again."""
 
     RECORDED = "recorded"  #: it is in the story of its notification
     REPEATED = "repeated"  #: it was there before
@@ -64,11 +64,9 @@ class Taken(StrEnum):
 
 
 class Bounces:
-    """Thread-safe: it holds nothing that changes."""
-
     def __init__(
         self,
-        book: ProviderReportRepository,
+        reports: ProviderReportRepository,
         suppressions: Suppressions,
         renderer: Renderer,
         settings: Settings,
@@ -76,7 +74,7 @@ class Bounces:
         hash_key: HashKey,
         unread: UnreadBounceRepository,
     ) -> None:
-        self._book = book
+        self._reports = reports
         self._suppressions = suppressions
         self._renderer = renderer
         self._settings = settings
@@ -85,19 +83,18 @@ class Bounces:
         self._unread = unread
 
     def is_ours(self, address: str) -> bool:
-        """Whether mail to this address is for us at all."""
         return self._tokens.is_bounce_address(address)
 
     def take(self, content: bytes, recipient: str = "") -> Taken:
         """Record what a mail says. `recipient` is the envelope's, if it is known.
 
         Raises:
-            ServiceUnavailable: nothing was recorded, or not all of it: it must come again.
+            ServiceUnavailable: not everything was recorded: the mail must come again.
         """
         addresses = (recipient, *addresses_in(content))
         token = next(filter(None, map(self._tokens.read_return_path, addresses)), None)
         if token is None and not self._quotes_us(content):
-            # Of a stranger's mail nothing more is read.
+            # Nothing more of a stranger's mail is read.
             taken = Taken.FORGED if any(map(self._tokens.is_return_path, addresses)) else Taken.NO_REPORT
         else:
             taken = self._take_read(read_mail(content), token, content)
@@ -106,7 +103,7 @@ class Bounces:
         return taken
 
     def _quotes_us(self, content: bytes) -> bool:
-        """Whether a mail of ours may stand in it, as in a complaint to an address without a token."""
+        """Whether it may hold a mail of ours, as a complaint to an address without a token does."""
         quoted = _SOFT_LINE_END.sub(b"", content[:_MAX_SEARCHED])
         return self._tokens.has_return_path(quoted) or _MESSAGE_ID_BYTES.search(quoted) is not None
 
@@ -125,7 +122,7 @@ class Bounces:
     def _bounce(self, bounce: Bounce, token: tuple[UUID, int] | None) -> Taken:
         if token is None:
             return Taken.FORGED
-        found = self._book.find(*token)
+        found = self._reports.find(*token)
         if found is None:
             return Taken.UNKNOWN
         whose = partial(self._whose, found)
@@ -144,16 +141,16 @@ class Bounces:
             occurred_at=bounce.occurred_at,
         )
         reason = SuppressionReason.HARD_BOUNCE
-        recorded = self._book.record(
+        recorded = self._reports.record(
             report, lambda about: self._suppression(about, GLOBAL, reason, words) if meaning.is_dead else None
         )
-        # What moved nothing is no news about the recipient; a repetition may not have been counted yet.
+        # A report that moved nothing says nothing new; a repeated one may not have been counted yet.
         if meaning.is_soft and recorded in (RecordedReport.MOVED, RecordedReport.REPEATED):
             self._count_soft(found, words)
         return _taken(recorded)
 
     def _keep_unread(self, read: Read, token: tuple[UUID, int] | None, content: bytes) -> Taken:
-        found = None if token is None else self._book.find(*token)
+        found = None if token is None else self._reports.find(*token)
         if found is None:
             return Taken.NO_REPORT
         if read.is_reply:
@@ -162,7 +159,7 @@ class Bounces:
         return Taken.UNREAD if self._unread.keep(found.id, found.attempt, content) else Taken.REPEATED
 
     def _whose(self, found: Reported, address: str) -> Whose:
-        """The recipient is in the record only sealed: they are known by a hash. "@example.com": a domain."""
+        """The record holds the recipient only sealed, so a hash identifies them. "@example.com": a domain."""
         if address.startswith("@"):
             return Whose.OURS if address.lower() in self._domains else Whose.OTHERS
         if found.address_hash in self._hash_key.recipient_forms(Channel.EMAIL, address):
@@ -172,21 +169,20 @@ class Bounces:
 
     @cached_property
     def _senders(self) -> frozenset[str]:
-        """The addresses of all sender identities."""
         names = (None, *self._settings.structure.senders)
         emails = (self._settings.sender(name).email for name in names)
         return frozenset(recipient_identity(email) for email in emails if email)
 
     @cached_property
     def _domains(self) -> frozenset[str]:
-        """Those of the sender identities and of the bounce address, each after an "@"."""
+        """The domains of the sender identities and of the bounce address, each after an "@"."""
         addresses = (*self._senders, self._settings.bounce_address or "")
         return frozenset("@" + address.rpartition("@")[2].lower() for address in addresses if address)
 
     def _count_soft(self, found: Reported, words: str) -> None:
-        """Not with the event: two bounces of one address at once must each see the other."""
-        now = self._book.now()
-        count = self._book.soft_bounces(found.address_hash, since=now - SOFT_PERIOD)
+        """In a transaction of its own: two bounces of one address at once must each see the other."""
+        now = self._reports.now()
+        count = self._reports.soft_bounces(found.address_hash, since=now - SOFT_PERIOD)
         if count >= SOFT_BOUNCES:
             detail = f"{count} soft bounces within {SOFT_PERIOD.days} days, the last: {words}"
             reason = SuppressionReason.HARD_BOUNCE
@@ -197,21 +193,21 @@ class Bounces:
         token = token or next(filter(None, paths), None)
         by_id = _MESSAGE_ID.match(complaint.message_id)
         if token is not None:
-            found = self._book.find(*token)
+            found = self._reports.find(*token)
         elif by_id is not None:
-            found = self._book.find(UUID(by_id[1]))
+            found = self._reports.find(UUID(by_id[1]))
         else:
             return Taken.FORGED
         if found is None or found.channel is not Channel.EMAIL:
             return Taken.UNKNOWN
-        # With a token there is proof enough, and mail providers like to write an address that is none.
+        # A token is proof enough, and mail providers often write an invalid address.
         if token is None and not self._may_be_about(complaint, found):
             return Taken.CONTRADICTED
         words = f"complaint: {complaint.kind}"
         report = NewReport(found.id, found.attempt, None, "", words, None)
         scope = self._scope(found)
         return _taken(
-            self._book.record(
+            self._reports.record(
                 report, lambda about: self._suppression(about, scope, SuppressionReason.COMPLAINT, words)
             )
         )
@@ -223,8 +219,8 @@ class Bounces:
         return not named or found.address_hash in named
 
     def _scope(self, found: Reported) -> str:
-        """What they complained about: its kind, or else whom it came from."""
-        template = template_of(found, self._renderer)
+        """The category of the mail, or else its sender identity."""
+        template = template_of(found.channel, found.template, self._renderer)
         if template is not None and template.category:
             return category_scope(template.category)
         return sender_scope(identity_of(found, self._renderer, self._settings))
@@ -237,7 +233,8 @@ class Bounces:
         detail: str,
         expires_at: datetime | None = None,
     ) -> NewSuppression:
-        return self._suppressions.new(
+        return NewSuppression(
+            hash_key=self._suppressions.fingerprint,
             channel=found.channel,
             address_hash=found.address_hash,
             scope=scope,
@@ -252,7 +249,7 @@ class Bounces:
 
 
 def _words(bounce: Bounce, meaning: Meaning) -> str:
-    """For the record: "failed 5.1.1, by mx.example.com: 550 5.1.1 no such user"; the same for the same report."""
+    """For the record: "failed 5.1.1, by mx.example.com: 550 5.1.1 no such user"; stable for the same report."""
     by = f", by {bounce.remote}" if bounce.remote else ""
     behind = ", for an address behind theirs" if meaning.is_behind else ""
     said = mail_detail(bounce.answer.text, recipient=bounce.recipient)

@@ -1,7 +1,7 @@
-"""Receipts that never came: the provider is asked, a few times with growing pauses; then it stays `sent` for good.
+"""Missing receipts: the provider is asked a few times with growing pauses; then the message stays `sent` for good.
 
-When to ask depends on the age alone, so no process has to remember how often it did. Asking changes nothing at the
-provider: a crash costs one more question.
+The message's age alone decides when to ask, so no process has to count. Asking changes nothing at the provider: a
+crash costs one more question.
 """
 
 from __future__ import annotations
@@ -14,58 +14,53 @@ from notifier.config.logs import log, log_failure
 from notifier.domain.errors import SendError, ServiceUnavailable
 from notifier.feedback.receipts import ASK_AT_SECONDS, Receipts
 from notifier.providers.base import CallsBack, Provider, Report, Reports
-from notifier.providers.simulator import Simulator
 from notifier.store.provider_reports import ProviderReportRepository, Silent
 
-#: Deadline of one question. Seconds.
 ASK_SECONDS = 15.0
-#: So many at once.
+#: Questions at once.
 _AT_ONCE = 8
-#: A question that could not be asked comes again after this … Seconds.
+#: A question that failed is asked again after this …
 _AGAIN_SECONDS = 1_800.0
-#: … until the message is so old. Also how long a receipt is waited for where nobody can be asked. Seconds.
-PATIENCE_SECONDS = 4 * 86_400.0
-#: The simulator is asked what became of a message so long after it took it. Seconds.
-SIMULATED_RECEIPT_SECONDS = 2.0
-#: A point of the schedule that is nearer than this is now. Seconds.
+#: … until the message is this old. Also the wait for a receipt if the provider cannot be asked. Seconds.
+RECEIPT_WAIT_SECONDS = 4 * 86_400.0
+#: A scheduled question closer than this is asked now. Seconds.
 _NOW_SECONDS = 60.0
 
 
 def first_wait(provider: Provider) -> float | None:
-    """How long after a provider took a message its receipt is missed; None: none is expected."""
-    if isinstance(provider, Simulator):
-        return SIMULATED_RECEIPT_SECONDS
+    """How long after acceptance a receipt counts as missing; None: none is expected."""
     if isinstance(provider, Reports):
-        return ASK_AT_SECONDS[0]
-    return PATIENCE_SECONDS if isinstance(provider, CallsBack) and provider.has_webhook else None
+        # The simulator knows sooner.
+        return getattr(provider, "report_after_seconds", ASK_AT_SECONDS[0])
+    return RECEIPT_WAIT_SECONDS if isinstance(provider, CallsBack) and provider.has_webhook else None
 
 
 def next_wait(age_seconds: float, *, was_asked: bool) -> float | None:
-    """From now until the next question about a message of this age; None: there is none."""
+    """Seconds until the next question about a message of this age; None: there is none."""
     later = [point for point in ASK_AT_SECONDS if point > age_seconds + _NOW_SECONDS]
     if later:
         return later[0] - age_seconds
-    return None if was_asked or age_seconds > PATIENCE_SECONDS else _AGAIN_SECONDS
+    return None if was_asked or age_seconds > RECEIPT_WAIT_SECONDS else _AGAIN_SECONDS
 
 
-class Asker:
-    """Asks for receipts. Thread-safe; one a process."""
+class ReceiptPoller:
+    """Asks for receipts. Thread-safe; one per process."""
 
     def __init__(
         self,
-        book: ProviderReportRepository,
+        reports: ProviderReportRepository,
         receipts: Receipts,
         providers: Mapping[str, Provider],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self._book = book
+        self._reports = reports
         self._receipts = receipts
         self._providers = providers
         self._loop = loop
 
     def ask(self, ids: Sequence[UUID]) -> int:
-        """Ask about those of `ids` that are `sent` and silent. Returns of how many the provider knew the end."""
-        silent = self._book.silent(ids)
+        """Ask about those of `ids` that are `sent` without a receipt. Returns how many have ended."""
+        silent = self._reports.silent(ids)
         if not silent:
             return 0
         longest = (len(silent) // _AT_ONCE + 2) * (ASK_SECONDS + 1)
@@ -76,7 +71,7 @@ class Asker:
         for one, answer in zip(silent, answers, strict=True):
             if isinstance(answer, Report) and self._is_recorded(one, answer):
                 ended += answer.is_final
-            # Also for one that ended: a status that moved is left alone by these.
+            # Also for one that has ended: these change no status that has moved.
             can_be_asked = isinstance(self._providers.get(one.provider), Reports)
             wait = next_wait(one.age_seconds, was_asked=isinstance(answer, Report)) if can_be_asked else None
             if wait is None:
@@ -84,20 +79,20 @@ class Asker:
             else:
                 waits.append((one.id, wait))
         if waits:
-            self._book.ask_again(waits)
+            self._reports.ask_again(waits)
         for why, given_up in over.items():
-            self._book.give_up(given_up, f"no receipt came, and {why}: it stays sent")
+            self._reports.give_up(given_up, f"no receipt came, and {why}: it stays sent")
         log.info("receipts.asked", count=len(silent))
         return ended
 
     def _is_recorded(self, one: Silent, report: Report) -> bool:
         try:
-            # About the id that we asked for: whose message that is, it does not say.
+            # The answer is about the id in the question; it does not prove whose message that is.
             self._receipts.record(one.id, one.attempt, [one.provider], report, is_proof=False)
         except ServiceUnavailable:
             raise
         except Exception as error:
-            # It is asked again; the others' answers are recorded now.
+            # This one is asked again; the others are recorded now.
             log_failure("receipts.failed", error, notification_id=str(one.id))
             return False
         return True
@@ -107,25 +102,21 @@ class Asker:
         return await asyncio.gather(*(self._ask(one, turns, away) for one in silent))
 
     async def _ask(self, one: Silent, turns: asyncio.Semaphore, away: set[str]) -> Report | None:
-        """The answer; None if there is none. A provider that cannot answer one is not asked about the others."""
-        provider = _that_can_tell(self._providers.get(one.provider))
-        if provider is None:
+        """None if there is no answer. A provider that fails once is not asked about the others."""
+        provider: object = self._providers.get(one.provider)
+        if not isinstance(provider, Reports):
             return None
         async with turns:
             if one.provider in away:
                 return None
             try:
-                # The provider keeps the deadline itself; this guards against one that does not.
+                # A guard against providers that do not keep the deadline themselves.
                 async with asyncio.timeout(ASK_SECONDS + 0.5):
                     return await provider.ask(one.provider_message_id, deadline_seconds=ASK_SECONDS)
             except (SendError, TimeoutError) as error:
                 away.add(one.provider)
                 log.warning("receipts.later", provider=one.provider, error=type(error).__name__)
                 return None
-
-
-def _that_can_tell(provider: object) -> Reports | None:
-    return provider if isinstance(provider, Reports) else None
 
 
 def _why(can_be_asked: bool, was_asked: bool) -> str:

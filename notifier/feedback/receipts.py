@@ -1,8 +1,8 @@
-"""What providers tell us by webhooks: whether it is really them, and what follows. Knows no provider by name.
+"""Provider reports by webhooks: whether they are genuine, and what follows. Knows no provider by name.
 
-A report goes into the record, and moves the status as far as the table of transitions lets it; a recipient whom it
-calls unreachable for good, or who asked for no more, is suppressed in the same transaction. A report about nothing
-that we know is dropped without a word: an answer must not tell which notifications there are.
+A report is recorded, and moves the status if the table of transitions allows it; a recipient whom it calls
+unreachable for good, or who opted out, is suppressed in the same transaction. A report about nothing known is
+dropped silently: an answer must not tell which notifications exist.
 """
 
 from __future__ import annotations
@@ -24,18 +24,22 @@ from notifier.rendering import Renderer, Template
 from notifier.store.provider_reports import NewReport, ProviderReportRepository, RecordedReport, Reported
 from notifier.store.records import NewSuppression
 
-#: While no receipt comes, the provider is asked so long after the message was sent, and then no more. Seconds.
+#: Without a receipt the provider is asked this long after the message was sent, and then no more. Seconds.
 ASK_AT_SECONDS = (300.0, 1_800.0, 7_200.0, 28_800.0, 115_200.0)
 
 
 class Receipts:
     """Thread-safe. `receive` and `record` raise `ServiceUnavailable` while the database is away, so that the
-    provider may try again."""
+    provider tries again."""
 
     def __init__(
-        self, book: ProviderReportRepository, suppressions: Suppressions, renderer: Renderer, settings: Settings
+        self,
+        reports: ProviderReportRepository,
+        suppressions: Suppressions,
+        renderer: Renderer,
+        settings: Settings,
     ) -> None:
-        self._book = book
+        self._reports = reports
         self._suppressions = suppressions
         self._renderer = renderer
         self._settings = settings
@@ -47,12 +51,12 @@ class Receipts:
             yield from ((name, webhook) for webhook in kind.webhooks)
 
     def receive(self, kind: str, webhook: type[Webhook[Any]], request: WebhookRequest) -> bool:
-        """Do what a provider's call says. False if no configured provider signed it: nothing was done."""
+        """Apply a provider's call. False if no configured provider signed it: nothing was done."""
         call, sender = webhook(request), self._kinds[kind]
         providers = [name for name, options in sender.accounts.items() if call.is_signed_by(options)]
         if not providers:
             return False
-        if not call.is_fresh(self._book.now):
+        if not call.is_fresh(self._reports.now):
             log.warning("webhook.stale", provider=providers[0])
             return False
         space = id_space(sender.provider, providers[0])
@@ -73,9 +77,7 @@ class Receipts:
         id_space: str | None = None,
         is_proof: bool = True,
     ) -> RecordedReport:
-        """Write a report that is known to be the provider's own, with what follows from it. `is_proof`,
-        `id_space`:
-        see `NewReport`."""
+        """Write a genuine provider report, with what follows from it. `is_proof`, `id_space`: see `NewReport`."""
         new = NewReport(
             notification_id=notification,
             attempt=attempt,
@@ -90,17 +92,18 @@ class Receipts:
             id_space=id_space,
             is_proof=is_proof,
         )
-        recorded = self._book.record(new, lambda found: self._suppression(found, report))
+        recorded = self._reports.record(new, lambda found: self._suppression(found, report))
         log.debug("receipt", provider=providers[0], status=report.status, outcome=recorded)
         return recorded
 
     def _suppression(self, found: Reported, report: Report) -> NewSuppression | None:
         if not report.suppress:
             return None
-        # Who opted out did so towards one sender; a number that does not exist is one for nobody.
+        # An opt-out is about one sender; a number that does not exist is unknown to all.
         opted_out = report.reason is Reason.OPTED_OUT
         sender = identity_of(found, self._renderer, self._settings)
-        return self._suppressions.new(
+        return NewSuppression(
+            hash_key=self._suppressions.fingerprint,
             channel=found.channel,
             address_hash=found.address_hash,
             scope=sender_scope(sender) if opted_out else GLOBAL,
@@ -121,7 +124,7 @@ class Receipts:
         log.info("webhook.wish", provider=provider, reason=wish)
 
     def _scopes(self, ours: Collection[str]) -> list[str]:
-        """Of every identity that sends from this number or service; everything, if none does."""
+        """Those of every identity that sends from this number or service; without one, everything."""
         structure = self._settings.structure
         names = sorted({*structure.senders, structure.default_sender})
         scopes = [sender_scope(name) for name in names if self._settings.sender(name).sms in ours]
@@ -135,12 +138,12 @@ class Receipts:
                     channel=Channel.SMS, address=number, scope=scope, reason=reason, source=source, detail="STOP"
                 )
             else:
-                # What an operator decided, START does not undo.
+                # START does not undo what an operator decided.
                 self._suppressions.lift(
                     channel=Channel.SMS, address=number, scope=scope, reason=reason, source=source, detail="START"
                 )
         except InvalidMessage as error:
-            # The name of an identity that cannot be a scope.
+            # An identity whose name cannot be a scope.
             log.warning("webhook.wish_not_kept", error=str(error), reason=wish)
 
 
@@ -148,12 +151,8 @@ def _leave_out(table: ProviderTable, error: ConfigurationError) -> None:
     log.warning("webhook.provider_left_out", provider=table.name, reason=error.setting)
 
 
-def template_of(found: Reported, renderer: Renderer) -> Template | None:
-    """Its template, as it is now; None if there is none any more."""
-    return _template(found.channel, found.template, renderer)
-
-
-def _template(channel: Channel, name: str, renderer: Renderer) -> Template | None:
+def template_of(channel: Channel, name: str, renderer: Renderer) -> Template | None:
+    """The template in its current version; None if it is gone."""
     try:
         return renderer.template(channel, name)
     except (NotFound, TemplateInvalid):
@@ -161,11 +160,10 @@ def _template(channel: Channel, name: str, renderer: Renderer) -> Template | Non
 
 
 def identity_of(found: Reported, renderer: Renderer, settings: Settings) -> str:
-    """The name of the sender identity that it came from."""
     return identity(found.channel, found.sender, found.template, renderer, settings)
 
 
 def identity(channel: Channel, sender: str | None, template: str, renderer: Renderer, settings: Settings) -> str:
-    """The name of the identity of a message that names this sender, or none, and this template."""
-    found = _template(channel, template, renderer) if sender is None else None
+    """The sender identity of a message with this sender (or none) and this template."""
+    found = template_of(channel, template, renderer) if sender is None else None
     return settings.sender_name(found.sender if found else sender)

@@ -1,9 +1,8 @@
-"""Suppressions as CSV: lists that other systems kept come in, our own go out, without an address in them.
+"""Suppressions as CSV: lists of other systems come in, ours go out without an address in them.
 
-A file may be a bare list, an address a line, or begin with a header row: `address`, or `address_hash` and
-`hash_key` of an export under the same key, and if wanted `channel`, `scope`, `reason`, `expires_at` and `detail`.
-Every line is judged alone: what is wrong with one keeps none of the others out. No more than a page of lines is in
-memory.
+A file is either a bare list with one address per line, or begins with a header row: `address`, or `address_hash`
+and `hash_key` of an export under the same key, and optionally `channel`, `scope`, `reason`, `expires_at` and
+`detail`. Each line is judged alone: a wrong one keeps no others out. Only one page of lines is in memory.
 """
 
 from __future__ import annotations
@@ -23,19 +22,19 @@ from notifier.security.recipient_hash import HashKey
 from notifier.store.records import NewSuppression
 from notifier.store.suppressions import SuppressionRepository, SuppressionView
 
-#: Lines of one transaction.
+#: Lines per transaction.
 PAGE = 500
-#: A line longer than this is none of a list of recipients. Characters.
+#: Characters read of the first line.
 MAX_LINE = 10_000
 
-#: What an export has, in this order; an import understands these and `address`.
+#: The columns of an export, in order; an import also knows `address`.
 COLUMNS = tuple(name for name in SuppressionView.__dataclass_fields__ if name != "id")
 _KNOWN = frozenset({"address", *COLUMNS})
 
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A line that was left out, and what is wrong with it. The line itself is not here: it names somebody."""
+    """A line that was left out, and its faults. The line itself is not kept: it names somebody."""
 
     line: int
     faults: tuple[Fault, ...]
@@ -43,20 +42,20 @@ class Bad:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What came of a file. Counts of lines."""
+    """What became of the lines of a file."""
 
-    #: Not suppressed like that before.
+    #: Not suppressed before.
     new: int = 0
-    #: They were already.
+    #: Suppressed already.
     known: int = 0
-    #: Of an export with those that had ended: left out.
+    #: Left out: ended already, by an export that holds such rows.
     ended: int = 0
     bad: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SuppressionDefaults:
-    """What holds for lines that do not say it themselves."""
+    """What applies to lines that do not say otherwise."""
 
     source: str
     #: None: SMS for what begins with "+", otherwise e-mail.
@@ -66,18 +65,17 @@ class SuppressionDefaults:
 
 
 class SuppressionFiles:
-    """Reads them. `read` raises `ServiceUnavailable`, too; the pages until then are done, and the file can be read
-    again: what is there already is not added twice."""
+    """`read` may also raise `ServiceUnavailable`. Earlier pages are done then, and the file can be read again:
+    what is there already is not added twice."""
 
-    def __init__(self, book: SuppressionRepository, hash_key: HashKey) -> None:
-        self._book = book
+    def __init__(self, suppressions: SuppressionRepository, hash_key: HashKey) -> None:
+        self._suppressions = suppressions
         self._hash_key = hash_key
 
     def read(
         self, file: TextIO, defaults: SuppressionDefaults, report: Callable[[Bad], None], *, dry_run: bool = False
     ) -> Imported:
-        """Add what a file says; `report` gets every line that was left out. A dry run counts what is right as new.
-
+        """Add what a file says; `report` gets every line that was left out. A dry run counts valid lines as new.
         `file` decodes with surrogateescape and keeps line ends.
 
         Raises:
@@ -99,7 +97,7 @@ class SuppressionFiles:
                     ended += 1
                 else:
                     rows.append(found)
-            added = len(rows) if dry_run else self._book.add(rows)
+            added = len(rows) if dry_run else self._suppressions.add(rows)
             new += added
             known += len(rows) - added
         return Imported(new, known, ended, bad)
@@ -115,7 +113,7 @@ class SuppressionFiles:
         reason = _word(SuppressionReason, cells, "reason", defaults.reason, faults)
         scope = cells.get("scope", defaults.scope)
         faults += scope_faults(scope)
-        expires_at = _time(cells.get("expires_at"), faults, self._book.now())
+        expires_at = _time(cells.get("expires_at"), faults, self._suppressions.now())
         if address is not None:
             faults += recipient_faults(address, channel, "address")
             address_hash = self._hash_key.recipient(channel, address)
@@ -136,13 +134,13 @@ class SuppressionFiles:
         )
 
     def _hash_of(self, hexadecimal: str | None, cells: Mapping[str, str], faults: list[Fault]) -> bytes:
-        """The hash that an export gave."""
+        """The hash in an export."""
         if hexadecimal is None:
             faults.append(Fault("address", "missing", "is missing", "Add it, or address_hash and hash_key"))
             return b""
         if cells.get("hash_key") != self._hash_key.fingerprint:
             fix = "Import the addresses themselves, or set the NOTIFIER_HASH_KEY of the export"
-            faults.append(Fault("hash_key", "bad_choice", "is not that of our key: nobody would be found", fix))
+            faults.append(Fault("hash_key", "bad_choice", "is not of our key: nobody would be found", fix))
         try:
             found = bytes.fromhex(hexadecimal)
         except ValueError:
@@ -156,12 +154,12 @@ class SuppressionFiles:
 @dataclass(frozen=True, slots=True)
 class _Line:
     number: int
-    #: Those that are not empty.
+    #: Without empty ones.
     cells: Mapping[str, str]
 
 
 def write_csv(found: Iterable[SuppressionView]) -> Iterator[str]:
-    """RFC 4180 with a header row, a page at a time: hashes, and never an address."""
+    """RFC 4180 with a header row, a page at a time: hashes, never an address."""
     pages = iter(found)
     yield write_rows([COLUMNS])
     while page := list(islice(pages, PAGE)):
@@ -186,9 +184,9 @@ def _lines(file: TextIO) -> Iterator[_Line | Bad]:
         # A bare list: its first line is a recipient.
         return _rows(chain([first], file), ("address",), 1)
     unknown = [name for name in names if name not in _KNOWN]
-    faults = [Fault(name[:50], "unknown_field", "is no column", "Remove it, or rename it") for name in unknown]
+    faults = [Fault(name[:50], "unknown_field", "is not a column", "Remove it, or rename it") for name in unknown]
     twice = dict.fromkeys(name for name in names if names.count(name) > 1)
-    faults += [Fault(name, "bad_choice", "is there twice", "Remove one") for name in twice]
+    faults += [Fault(name, "bad_choice", "appears twice", "Remove one") for name in twice]
     if not {"address", "address_hash"}.intersection(names):
         faults.append(Fault("address", "missing", "is missing in the header row", "Add it"))
     if faults:
@@ -198,7 +196,7 @@ def _lines(file: TextIO) -> Iterator[_Line | Bad]:
 
 def _rows(text: Iterable[str], names: tuple[str, ...], begins: int) -> Iterator[_Line | Bad]:
     for row in read_rows(text, first_line=begins):
-        # An export marks what a spreadsheet would take for a formula.
+        # An export marks cells that a spreadsheet would read as a formula.
         values = (plain_cell(cell).strip() for cell in row.cells)
         cells = {name: value for name, value in zip(names, values, strict=False) if value}
         if row.problem:
@@ -233,14 +231,14 @@ def _time(text: str | None, faults: list[Fault], now: datetime) -> datetime | No
         found = None
     if found is None or found.tzinfo is None:
         fix = "Write it as 2026-11-22T09:30:00Z"
-        faults.append(Fault("expires_at", "bad_time", "is no date and time with an offset", fix))
+        faults.append(Fault("expires_at", "bad_time", "is not a date and time with an offset", fix))
         return None
     faults += expiry_faults(found, now)
     return found
 
 
 def _detail(cells: Mapping[str, str]) -> str | None:
-    """What the file says, and of an export whence and since when: so that its history is not lost."""
+    """The file's detail; for an export also its source and date, so that its history is not lost."""
     before = " since ".join(cells[name] for name in ("source", "created_at") if name in cells)
     parts = (cells.get("detail"), f"before: {before}" if before else None)
     return "; ".join(part for part in parts if part) or None

@@ -1,8 +1,7 @@
-"""Who must not be sent to: what providers, webhooks and bounces report, what recipients ask for, what operators
-decide.
+"""Recipients who must not be sent to: from providers, webhooks and bounces, recipients' wishes and operators.
 
-Addresses come in here and go no further: from here on there is only the keyed hash of them. A suppression is its
-own record of who, when and why, so operators' actions on them leave no other one.
+Addresses are replaced by keyed hashes here, and go no further. A suppression records who, when and why, so
+operators' actions on suppressions leave no other record.
 """
 
 from __future__ import annotations
@@ -26,41 +25,40 @@ if TYPE_CHECKING:
 
     from notifier.store.mass_alarm import HardBounceWatch
 
-#: Everything that would be sent to the recipient on the channel.
+#: Every message to the recipient on the channel.
 GLOBAL = "global"
 
-#: Who says so when a recipient used the link in a mail.
+#: The source when a recipient used the link in a mail.
 UNSUBSCRIBE = "unsubscribe"
 
-#: Later than this is for ever.
+#: Further ahead counts as a mistake.
 MAX_AHEAD = timedelta(days=36_500)
 
-#: What the scope of a sender identity begins with.
 SENDER_PREFIX = "sender:"
 
 _SCOPE = re.compile(r"(sender|category):[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 
 
 def sender_scope(identity: str) -> str:
-    """The scope of what this sender identity sends."""
     return f"{SENDER_PREFIX}{identity}"
 
 
 def category_scope(category: str) -> str:
-    """The scope of what is sent from templates of this category."""
     return f"category:{category}"
 
 
 class Suppressions:
-    """Thread-safe: it holds nothing but the store. Every method raises `ServiceUnavailable`.
+    """Thread-safe. Every method raises `ServiceUnavailable`.
 
     `source` says who did it: "provider:<name>", "webhook:<name>", "operator:<login>", "import:<login>", "bounce",
     "unsubscribe".
     """
 
     def __init__(self, engine: Engine, hash_key: HashKey, watch: HardBounceWatch | None = None) -> None:
-        self._book = SuppressionRepository(engine, watch)
+        self._rows = SuppressionRepository(engine, watch)
         self._hash_key = hash_key
+        #: Of the key of every hash.
+        self.fingerprint = hash_key.fingerprint
 
     def add(
         self,
@@ -77,18 +75,19 @@ class Suppressions:
         """Send nothing of this scope to them any more, or not before `expires_at`. Returns whether that is new.
 
         Raises:
-            InvalidMessage: the address or the scope is none, or it would have expired already.
+            InvalidMessage: the address or the scope is invalid, or it would have expired already.
         """
         _refuse(
             [
                 *recipient_faults(address, channel, "address"),
                 *scope_faults(scope),
-                *(expiry_faults(expires_at, self._book.now()) if expires_at else ()),
+                *(expiry_faults(expires_at, self._rows.now()) if expires_at else ()),
             ]
         )
-        new = self.new(
+        new = NewSuppression(
             channel=channel,
             address_hash=self._hash_key.recipient(channel, address),
+            hash_key=self.fingerprint,
             scope=scope,
             reason=reason,
             source=source,
@@ -96,7 +95,7 @@ class Suppressions:
             notification_id=notification_id,
             detail=detail,
         )
-        return self._book.add([new]) > 0
+        return self._rows.add([new]) > 0
 
     def lift(
         self,
@@ -108,119 +107,79 @@ class Suppressions:
         reason: SuppressionReason | None = None,
         detail: str | None = None,
     ) -> bool:
-        """End those of this scope, all of them or those of one reason. Returns whether there were any.
-
-        The rows stay, with who ended them and when.
+        """End those of this scope, all of them or those of one reason. Returns whether there were any. The rows
+        stay, with who ended them and when.
 
         Raises:
-            InvalidMessage: the address or the scope is none.
+            InvalidMessage: the address or the scope is invalid.
         """
         _refuse([*recipient_faults(address, channel, "address"), *scope_faults(scope)])
         forms = self._hash_key.recipient_forms(channel, address)
-        return sum(self._book.lift(form, scope, source, reason=reason, detail=detail) for form in forms) > 0
+        return sum(self._rows.lift(form, scope, source, reason=reason, detail=detail) for form in forms) > 0
 
     def keep(self, new: NewSuppression) -> bool:
-        """Add one that `new` made. Returns whether it was not there yet."""
-        return self._book.add([new]) > 0
+        """Add one without looking at it. Returns whether it was not there yet."""
+        return self._rows.add([new]) > 0
 
     def unsubscribe(self, ending: UnsubscribeLink) -> bool:
-        """What an unsubscribe link asks for: no more of its category. Returns whether that is new."""
+        """End mails of the link's category. Returns whether that is new."""
         scope, reason = category_scope(ending.category), SuppressionReason.UNSUBSCRIBED
+        key, id_ = self.fingerprint, ending.notification_id
         new = NewSuppression(
-            ending.address_hash,
-            self._hash_key.fingerprint,
-            Channel.EMAIL,
-            scope,
-            reason,
-            UNSUBSCRIBE,
-            notification_id=ending.notification_id,
+            ending.address_hash, key, Channel.EMAIL, scope, reason, UNSUBSCRIBE, notification_id=id_
         )
-        noted = Noted(ending.notification_id, f"by its link they unsubscribed from {ending.category}")
-        return self._book.add([new], noted) > 0
+        noted = Noted(ending.notification_id, f"they unsubscribed from {ending.category} by its link")
+        return self._rows.add([new], noted) > 0
 
     def resubscribe(self, ending: UnsubscribeLink) -> bool:
-        """The same link taken back. What they or others decided otherwise stays. Returns whether it ended one."""
+        """Take back `unsubscribe`. Other suppressions stay. Returns whether it ended one."""
         scope, reason = category_scope(ending.category), SuppressionReason.UNSUBSCRIBED
-        noted = Noted(ending.notification_id, f"by its link they took {ending.category} up again")
-        return self._book.lift(ending.address_hash, scope, UNSUBSCRIBE, reason=reason, noted=noted) > 0
+        noted = Noted(ending.notification_id, f"they subscribed to {ending.category} again by its link")
+        return self._rows.lift(ending.address_hash, scope, UNSUBSCRIBE, reason=reason, noted=noted) > 0
 
     def find(self, channel: Channel, address: str) -> list[SuppressionView]:
-        """All that there ever were for them, the newest first.
+        """Every suppression that ever existed for them, newest first.
 
         Raises:
-            InvalidMessage: the address is none.
+            InvalidMessage: the address is invalid.
         """
         _refuse(recipient_faults(address, channel, "address"))
         return [
-            view for form in self._hash_key.recipient_forms(channel, address) for view in self._book.find(form)
+            view for form in self._hash_key.recipient_forms(channel, address) for view in self._rows.find(form)
         ]
 
     def page(
         self, wanted: SuppressionFilter, *, limit: int, before: UUID | None = None
     ) -> tuple[list[SuppressionView], UUID | None]:
-        """The newest `limit` before that one, and where the next page begins."""
-        return self._book.page(wanted, limit=limit, before=before)
+        """The newest `limit` before `before`, and where the next page begins."""
+        return self._rows.page(wanted, limit=limit, before=before)
 
     def all(self, wanted: SuppressionFilter) -> Iterator[SuppressionView]:
-        """Every one, the newest first, as they are read."""
-        return self._book.all(wanted)
+        """Every one, newest first, read as needed."""
+        return self._rows.all(wanted)
 
     def lift_other_keys(self, *, source: str, detail: str | None = None) -> int:
-        """End all that were made under another key, when that key is lost: nobody finds them any more.
-
-        Returns how many there were.
-        """
-        return self._book.lift_other_keys(self._hash_key.fingerprint, source, detail)
+        """End all that were made under another key, if that key is lost: they can no longer be found. Returns
+        their number."""
+        return self._rows.lift_other_keys(self.fingerprint, source, detail)
 
     def has_other_key(self) -> bool:
-        """Whether any was made under another key, and is not found any more."""
-        return self._book.has_other_key(self._hash_key.fingerprint)
-
-    def new(
-        self,
-        *,
-        channel: Channel,
-        address_hash: bytes,
-        scope: str,
-        reason: SuppressionReason,
-        source: str,
-        expires_at: datetime | None = None,
-        notification_id: UUID | None = None,
-        detail: str | None = None,
-        provider: str | None = None,
-        sender: str | None = None,
-    ) -> NewSuppression:
-        """One as it is written, without the address. `provider` and `sender` are those of the message that caused
-        it."""
-        return NewSuppression(
-            address_hash,
-            self._hash_key.fingerprint,
-            channel,
-            scope,
-            reason,
-            source,
-            detail,
-            notification_id,
-            expires_at,
-            provider,
-            sender,
-        )
+        """Whether any was made under another key, and can no longer be found."""
+        return self._rows.has_other_key(self.fingerprint)
 
 
 def scope_faults(scope: str) -> list[Fault]:
-    """What keeps this from being a scope."""
     if scope == GLOBAL or _SCOPE.match(scope):
         return []
     fix = "Write global, sender:<identity> or category:<name>"
-    return [Fault("scope", "bad_format", "is no scope", fix)]
+    return [Fault("scope", "bad_format", "is not a scope", fix)]
 
 
 def expiry_faults(expires_at: datetime, now: datetime) -> list[Fault]:
-    """What keeps it from ending then."""
     if now < expires_at < now + MAX_AHEAD:
         return []
     if expires_at <= now:
-        return [Fault("expires_at", "bad_time", "lies in the past", "Leave it out, or give a time to come")]
+        return [Fault("expires_at", "bad_time", "is in the past", "Leave it out, or give a time in the future")]
     return [Fault("expires_at", "too_far_ahead", "too far in the future", "Leave it out: it then never ends")]
 
 

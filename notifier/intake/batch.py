@@ -1,4 +1,4 @@
-"""A batch of messages as the broker gave them, and what becomes of it."""
+"""A batch of messages as the broker delivered them, and what becomes of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BATCH_SIZE = 200
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One message as the broker gave it, not looked into yet."""
+    """A message as the broker delivered it, unread."""
 
     body: bytes
     channel: Channel
@@ -25,19 +25,19 @@ class Received:
     headers: Mapping[str, Any] = field(default_factory=dict)
     content_type: str | None = None
     content_encoding: str | None = None
-    #: The property `user_id`, which RabbitMQ vouches for; None: it has none, or came by another broker.
+    #: The property `user_id`, which RabbitMQ verifies; None: absent, or another broker.
     broker_user: str | None = None
-    #: It may have been taken in before: the broker delivers it again, or we failed when we tried.
+    #: It may be recorded already: the broker delivers it again, or an earlier try of ours failed.
     redelivered: bool = False
-    #: What the reader already found wrong with its wrapping; such a message is rejected for that.
+    #: Faults that the reader found; the message is rejected for them.
     faults: tuple[Fault, ...] = ()
-    #: Bytes that its body had; None: those of `body`, which the reader did not cut.
+    #: Original size of the body in bytes; None: `body` is whole.
     size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class IntakeSummary:
-    """What became of a batch. Counts are of entries, so a batch message counts as many."""
+    """Counts of entries, so a batch message counts as many."""
 
     accepted: int = 0
     duplicates: int = 0
@@ -49,7 +49,6 @@ class IntakeAnswer:
     """What became of one message whose sender waits: the notification, or why there is none."""
 
     id: UUID | None
-    #: It was accepted before.
     is_replay: bool
     faults: tuple[Fault, ...] = ()
 

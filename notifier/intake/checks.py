@@ -1,37 +1,39 @@
-"""What is wrong with a message that its bytes alone do not tell."""
+"""Faults of a message that parsing alone cannot find."""
 
 from __future__ import annotations
 
 from functools import partial
 
-from notifier.callbacks.policy import Rules
+from notifier.callbacks.policy import CallbackPolicy
 from notifier.config.structure import Structure
 from notifier.domain.errors import Fault, NotFound, TemplateInvalid
 from notifier.domain.message import Message
 from notifier.domain.statuses import Channel
 from notifier.intake.producers import Producers
-from notifier.providers.smtp.address import parse_mailbox
+from notifier.providers.mail.address import parse_mailbox
 from notifier.rendering import Renderer
 
 
 class Checks:
     """Checks a message against the templates, the configuration and the rights of its producer."""
 
-    def __init__(self, renderer: Renderer, structure: Structure, producers: Producers, callbacks: Rules) -> None:
+    def __init__(
+        self, renderer: Renderer, structure: Structure, producers: Producers, callbacks: CallbackPolicy
+    ) -> None:
         self._renderer = renderer
         self._structure = structure
         self._producers = producers
         self._callbacks = callbacks
 
     def faults(self, message: Message, channel: Channel) -> list[Fault]:
-        """What the bytes alone cannot tell: is there such a template, sender, mailbox, and may it be sent?"""
+        """Whether the template, sender and mailbox exist, and whether the message may be sent."""
         faults = self._renderer.check_context(channel, message.template, message.context)
         for name in ("sender", "reply_to"):
             identity = getattr(message, name)
             if identity is not None and identity not in self._structure.senders:
                 known = ", ".join(sorted(self._structure.senders)) or "none"
                 faults.append(
-                    Fault(name, "unknown_sender", "is no configured sender identity", f"Use one of: {known}")
+                    Fault(name, "unknown_sender", "is not a configured sender identity", f"Use one of: {known}")
                 )
         if channel is Channel.EMAIL and not is_mailbox(message.to):
             fix = "Write it as name@example.com or Name <name@example.com>"
@@ -47,7 +49,7 @@ class Checks:
 
 
 def is_mailbox(address: str) -> bool:
-    """Whether mail can be addressed to it: syntax only, display name allowed. No DNS is asked."""
+    """Syntax only, display name allowed. No DNS look-up."""
     try:
         parse_mailbox(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The seam between a broker and the intake, and the choice of reader by the broker's URL."""
+"""The interface between a broker and the intake, and the choice of reader by the broker's URL."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class Reader(Protocol):
     """Reads every queue of producers."""
 
     def run(self, handle: Handle, stop: Event) -> None:
-        """Read until `stop` is set, then finish the batch in hand and return. Survives the broker going away."""
+        """Read until `stop` is set, then finish the batch in hand and return. Survives the loss of the broker."""
         ...
 
 
 def make_reader(broker_url: str) -> Reader:
-    """The reader for this kind of broker. The other one's library is not loaded."""
+    """Imports only the library of this kind of broker."""
     if topology.is_redis(broker_url):
         from notifier.intake.redis import RedisReader
 

@@ -1,6 +1,6 @@
 """How the body of an HTTP request becomes messages: the same contract, with the producer known from the key.
 
-The channel stands in the message, because no routing key says it; the lane, too, or it is `normal`.
+The message holds its channel, because there is no routing key, and its lane, which is otherwise `normal`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Word = TypeVar("Word", bound=StrEnum)
 def read_request(
     body: bytes, producer: str, key: str | None = None, *, now: datetime
 ) -> tuple[Entry, dict[str, Any]]:
-    """One message, and its JSON as it came. `key` is that of the header Idempotency-Key, `now` as in `parsing`.
+    """One message, and its JSON as it came. `key` is from the header Idempotency-Key, `now` as in `parse_body`.
 
     Raises:
-        InvalidMessage: it is no JSON object.
+        InvalidMessage: it is not a JSON object.
     """
     value = decode(body)
     if isinstance(value, Entry):

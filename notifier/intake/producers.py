@@ -1,4 +1,4 @@
-"""Whether a message is from the producer that it names, and whether that one may send it."""
+"""Whether a message is from the producer that it names, and whether that producer may send it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from notifier.domain.statuses import Channel, Lane
 
 
 class Producers:
-    """What notifier.toml says about producers. Thread-safe: it never changes."""
+    """The producers of notifier.toml. Thread-safe: it never changes."""
 
     def __init__(
         self, structure: Structure, *, own_users: Collection[str] = (), broker_tells_users: bool = True
@@ -30,16 +30,16 @@ class Producers:
         }
 
     def publisher(self, user_id: object, headers: Mapping[str, Any]) -> str | None:
-        """The broker user who published a message first; None: nobody can say."""
+        """The broker user who first published a message; None: unknown."""
         return broker_user.publisher(user_id, headers, self._own_users) if self._broker_tells_users else None
 
     def proof(self, producer: str, user: str | None) -> ProducerProof:
-        """What it means for this producer that `user` published."""
+        """What it proves about this producer that `user` published."""
         is_its_user = user is not None and self._producer_of.get(user) == producer
         return ProducerProof.BROKER_USER if is_its_user else ProducerProof.NONE
 
     def proof_faults(self, producer: str, user: str | None) -> list[Fault]:
-        """What keeps a message that `user` published from being this producer's."""
+        """Why a message that `user` published is not accepted as this producer's."""
         if not self._broker_tells_users or self.proof(producer, user) is ProducerProof.BROKER_USER:
             return []
         table = self._structure.producers.get(producer)
@@ -55,7 +55,7 @@ class Producers:
     def limit_faults(
         self, message: Message, channel: Channel, template_sender: Callable[[], str | None]
     ) -> list[Fault]:
-        """What of the message its producer may not send. `template_sender` asks its template for the identity."""
+        """What its producer may not send. `template_sender` returns the sender identity of its template."""
         table = self._structure.producers.get(message.producer)
         if table is None:
             return []
@@ -69,13 +69,13 @@ class Producers:
         )
 
     def _identities(self, message: Message, template_sender: Callable[[], str | None]) -> dict[str, str]:
-        """By field: the identity that it goes out as, whoever named it, and that of the replies."""
+        """By field: the sender identity that it goes out as, and that of replies."""
         names = {"sender": self._structure.sender_name(message.sender or template_sender())}
         return names if message.reply_to is None else names | {"reply_to": message.reply_to}
 
 
 def check_broker(structure: Structure, broker_url: str) -> None:
-    """Whether what the intake must know, this broker can tell.
+    """Refuse a broker that cannot prove producers, if that is required.
 
     Raises:
         ConfigurationError: every message would be refused.
@@ -89,7 +89,7 @@ def check_broker(structure: Structure, broker_url: str) -> None:
 
 
 def warn_of_producers(structure: Structure, broker_url: str) -> None:
-    """Say in the log that this broker proves no producer, although notifier.toml names broker users.
+    """Log that this broker proves no producer, if notifier.toml names broker users.
 
     Raises:
         ConfigurationError: see `check_broker`.
@@ -101,7 +101,7 @@ def warn_of_producers(structure: Structure, broker_url: str) -> None:
 
 
 def in_words(structure: Structure, broker_url: str) -> str:
-    """Who is proven on this broker, for people."""
+    """Which producers are proven on this broker, for people."""
     if topology.is_redis(broker_url):
         return "taken at their word: a Redis-protocol broker cannot tell who publishes"
     proven = [

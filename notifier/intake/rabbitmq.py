@@ -1,12 +1,12 @@
 """Reads producers' queues on RabbitMQ.
 
-It consumes below kombu's `Message`: that one decompresses and decodes by headers that anybody may set, and acks
-what it cannot decode. Here a message is bytes until the intake looks at it.
+It consumes below kombu's `Message`, which decompresses and decodes by headers that anybody may set, and
+acknowledges what it cannot decode. Here a message is bytes until the intake reads it.
 
-A message may end the process: a fault in a C library, more memory than there is. RabbitMQ then counts a delivery
-for all that was in hand, and gives up on what has `topology.DELIVERY_LIMIT` of them. So whatever was in somebody's
-hand before is taken alone: at the start, and when such a one comes, nothing else is asked for until it is recorded
-and acknowledged. Then only the message that does it collects deliveries.
+A message may end the process: by a fault in a C library, or too much memory. RabbitMQ then counts a delivery for
+all that was in hand, and gives up on what has `topology.DELIVERY_LIMIT` of them. So whatever was delivered before
+is taken alone: at the start, and when such a message comes, nothing else is requested until it is recorded and
+acknowledged. Then only the message that ends the process collects deliveries.
 """
 
 from __future__ import annotations
@@ -38,46 +38,43 @@ from notifier.domain.message import MAX_BODY_BYTES
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake.batch import BATCH_SIZE, Handle, Received
 from notifier.intake.rabbitmq_connection import HEARTBEAT_SECONDS, Pulse, connect
-from notifier.intake.threads import PAUSES, run_together
+from notifier.intake.threads import run_together
+from notifier.runtime.backoff import pause_seconds
 
-#: Bytes in hand, of each lane: nothing more is read before these are recorded.
+#: Bytes in hand for each lane: no more is read before these are recorded.
 BATCH_BYTES = 32 * 1024 * 1024
-#: Unacknowledged messages in hand, of each queue: one batch being written while the next one arrives.
+#: Unacknowledged messages for each queue: one batch is written while the next one arrives.
 PREFETCH = 2 * BATCH_SIZE
-#: While messages come faster than one at a time, a batch waits so long for more of them: each costs several
-#: commits on its way, whatever its size. Seconds.
+#: While messages come faster than one at a time, a batch waits this long for more: each batch costs several
+#: commits, whatever its size. Seconds.
 LINGER_SECONDS = 0.02
-#: At the start a lane waits at most so long for those before it to be past what may end the process. Seconds.
+#: Longest wait of a lane at the start for more urgent ones to be past what may end the process. Seconds.
 TURN_SECONDS = 5.0
 
 
 @dataclass(slots=True)
 class _Delivery:
-    """A message in hand."""
-
     tag: int
     received: Received
 
 
 @dataclass(frozen=True, slots=True)
 class _Caution:
-    """What the lanes of a process share, so that one message at a time is in hand of those that may end it."""
+    """Shared by the lanes of a process: only one message that may end it is in hand at a time."""
 
     lock: Lock = field(default_factory=Lock)
-    #: Lane → it has nothing more of that kind.
+    #: Lane → set when it has no more of these.
     past: dict[Lane, Event] = field(default_factory=lambda: {lane: Event() for lane in Lane})
 
     def wait_for_turn(self, lane: Lane) -> None:
-        """The more urgent lanes go first, or a message that ends the process at once would keep them from work."""
+        """More urgent lanes go first, so that a message that ends the process at once cannot block them."""
         for earlier in list(Lane)[: list(Lane).index(lane)]:
             self.past[earlier].wait(TURN_SECONDS)
 
 
 class AmqpReader:
-    """A thread and a connection for each lane, so that a one-time code never waits behind a campaign.
-
-    Batches are whatever waits, up to `BATCH_SIZE`.
-    """
+    """A thread and a connection for each lane, so that a one-time code never waits behind a campaign. Batches are
+    whatever waits, up to `BATCH_SIZE`."""
 
     def __init__(self, url: str, *, heartbeat_seconds: int = HEARTBEAT_SECONDS) -> None:
         self._url = url
@@ -90,7 +87,6 @@ class AmqpReader:
         )
 
     def run(self, handle: Handle, stop: Event) -> None:
-        """See `Reader.run`."""
         caution = _Caution()
         run_together([partial(self._read_lane, lane, handle, stop, caution) for lane in Lane], stop)
 
@@ -108,14 +104,14 @@ class AmqpReader:
                     log.warning("intake.broker_away", lane=lane, error=type(error).__name__)
                 else:
                     log_failure("intake.failed", error, lane=lane)
-                stop.wait(PAUSES[min(failures, len(PAUSES) - 1)])
+                stop.wait(pause_seconds(failures))
                 failures += 1
         # Nobody waits for a lane that has ended.
         caution.past[lane].set()
 
 
 class _Session:
-    """One life of a connection."""
+    """The lifetime of one connection."""
 
     def __init__(
         self, connection: Connection, pulse: Pulse, lane: Lane, handle: Handle, stop: Event, caution: _Caution
@@ -127,11 +123,11 @@ class _Session:
         self._stop = stop
         self._caution = caution
         self._waiting: deque[_Delivery] = deque()
-        #: In hand, and delivered before: to a reader that ended, maybe because of it.
+        #: In hand, and delivered before to a reader that ended, maybe because of it.
         self._suspects: deque[_Delivery] = deque()
-        #: Of the bodies in hand.
+        #: Size of the bodies in hand.
         self._bytes = 0
-        #: Whether more than one message was there the last time.
+        #: Whether the last batch had several messages.
         self._is_busy = False
         self._channel = connection.channel()
         # Bodies stay bytes, whatever content_encoding says.
@@ -147,10 +143,12 @@ class _Session:
                 self._take_suspects(channel)
             self._caution.past[self._lane].set()
             self._take_many()
-            self._end_suspects()
+            while self._suspects and not self._stop.is_set():
+                with self._alone():
+                    self._work_off(self._suspects, 1)
 
     def _take_suspects(self, channel: Channel) -> None:
-        """What was in somebody's hand before stands first in its queue: it ends where one comes that was not."""
+        """Messages delivered before stand first in the queue: stop at the first that was not."""
         queue = topology.notify_queue_name(channel, self._lane)
         is_suspect = True
         while is_suspect and not self._stop.is_set():
@@ -164,11 +162,11 @@ class _Session:
                 self._work_off(self._suspects, 1)
 
     def _take_many(self) -> None:
-        """Batches, until one comes that was in somebody's hand before. What else is in ours then is finished."""
+        """Batches, until a message comes that was delivered before. Then what is in hand is finished."""
         tags = [str(channel) for channel in Channel]
         for channel in Channel:
             queue = topology.notify_queue_name(channel, self._lane)
-            # Without waiting for an answer: it would come behind all that the queue before it has.
+            # Without waiting for an answer: it would come after all messages of the queue before it.
             self._channel.basic_consume(
                 queue, consumer_tag=str(channel), callback=self._receiver(channel), nowait=True
             )
@@ -183,11 +181,6 @@ class _Session:
         while self._waiting and not self._stop.is_set():
             self._work_off(self._waiting, BATCH_SIZE)
 
-    def _end_suspects(self) -> None:
-        while self._suspects and not self._stop.is_set():
-            with self._alone():
-                self._work_off(self._suspects, 1)
-
     @contextmanager
     def _alone(self) -> Iterator[None]:
         while not self._caution.lock.acquire(timeout=1):
@@ -198,7 +191,7 @@ class _Session:
             self._caution.lock.release()
 
     def _drain(self, wait_seconds: float) -> None:
-        """Wait for a message, then take in what else has arrived."""
+        """Wait for a message, then take what else has arrived."""
         try:
             self._connection.drain_events(timeout=wait_seconds)
             lingers_until = time.monotonic() + (LINGER_SECONDS if self._is_busy else 0)
@@ -209,7 +202,7 @@ class _Session:
         self._is_busy = len(self._waiting) > 1
 
     def _listen(self, seconds: float) -> None:
-        """Take in what comes, signs of life too. Prefetch bounds it, and what its bytes are."""
+        """Receive messages and heartbeats. Prefetch and `BATCH_BYTES` bound what is in hand."""
         if self._bytes >= BATCH_BYTES:
             with self._pulse.going():
                 self._stop.wait(seconds)
@@ -224,14 +217,14 @@ class _Session:
                 return
 
     def _work_off(self, waiting: deque[_Delivery], size: int) -> None:
-        """Have the oldest recorded, and acknowledge them. They are waited with while the database is away."""
+        """Record and acknowledge the oldest, waiting while the database is away."""
         failures = 0
         while not self._stop.is_set():
             try:
                 self._hand_over(waiting, size)
             except ServiceUnavailable:
                 # Kept, not given back: each return would count against the delivery limit. Prefetch bounds it.
-                pause = PAUSES[min(failures, len(PAUSES) - 1)]
+                pause = pause_seconds(failures)
                 failures += 1
                 log.warning("intake.database_away", count=len(waiting), seconds=pause)
                 self._listen(pause)
@@ -244,7 +237,7 @@ class _Session:
             with self._pulse.going():
                 self._handle([delivery.received for delivery in batch])
         except ServiceUnavailable:
-            # It may be in the record all the same: the answer to the commit was lost, maybe.
+            # It may be recorded all the same: perhaps the answer to the commit was lost.
             for delivery in batch:
                 delivery.received = replace(delivery.received, redelivered=True)
             raise
@@ -282,7 +275,7 @@ class _Session:
 
 
 def _beginning(waiting: deque[_Delivery], size: int) -> list[_Delivery]:
-    """The oldest, up to so many and to what is a batch of bytes."""
+    """The oldest, up to `size` and `BATCH_BYTES`."""
     batch: list[_Delivery] = []
     bytes_left = BATCH_BYTES
     for delivery in islice(waiting, size):
@@ -294,15 +287,16 @@ def _beginning(waiting: deque[_Delivery], size: int) -> list[_Delivery]:
 
 
 def _opened(message: Any, channel: Channel, lane: Lane) -> _Delivery:
-    """What py-amqp gives; never raises for what stands in it."""
+    """Never raises for the contents of a message."""
     tag = message.delivery_info["delivery_tag"]
     body, size = message.body or b"", body_size(message)
+    too_large = Fault("", "too_large", f"{size} bytes", f"Send at most {MAX_BODY_BYTES} bytes a message")
     received = Received(
         body,
         channel,
         lane,
         redelivered=bool(message.delivery_info.get("redelivered")),
-        faults=(_too_large(size),) if size > len(body) else (),
+        faults=(too_large,) if size > len(body) else (),
         size=size,
     )
     try:
@@ -324,7 +318,3 @@ def _opened(message: Any, channel: Channel, lane: Lane) -> _Delivery:
             broker_user=properties.get("user_id"),
         ),
     )
-
-
-def _too_large(size: int) -> Fault:
-    return Fault("", "too_large", f"{size} bytes", f"Send at most {MAX_BODY_BYTES} bytes a message")

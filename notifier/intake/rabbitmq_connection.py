@@ -1,4 +1,4 @@
-"""The intake's connections to RabbitMQ: how they are read, what of a message is kept, and that they stay."""
+"""The intake's connections to RabbitMQ: fast reads, cut bodies, and heartbeats during long writes."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from notifier.broker.amqp_transport import AmqpConnection, AmqpSslTransport, Amq
 from notifier.domain.message import MAX_BODY_BYTES
 from notifier.store.acceptance import KEPT_BODY_BYTES
 
-#: The socket is asked for so much at once: several messages. Bytes.
+#: Read from the socket at once: several messages. Bytes.
 READ_BYTES = 4096
-#: Without traffic the broker shows a sign of life this often, or the connection counts as dead. Seconds.
+#: Heartbeat interval: without a sign of life from the broker the connection counts as dead. Seconds.
 HEARTBEAT_SECONDS = 20
-#: The broker has so long for an answer that it owes us. Seconds.
+#: Time for the broker to answer. Seconds.
 GOODBYE_SECONDS = 5.0
 
 
 class _Tcp(TCPTransport):  # type: ignore[misc]  # amqp has no types
-    """Takes in whatever has come. The original asks the socket for each of the nine parts of a message, and lets
-    go of the interpreter each time. Over TLS it does not, so that is left as it is."""
+    """Reads whatever has arrived. The original calls the socket for each of the nine parts of a message, and
+    releases the interpreter each time. Over TLS it does not, so that is unchanged."""
 
     def _setup_transport(self) -> None:
         super()._setup_transport()
         receive = self.sock.recv
-        # It keeps what was more than it wanted.
+        # It keeps what it did not need yet.
         self._quick_recv = lambda wanted: receive(max(wanted, READ_BYTES))
 
 
@@ -51,7 +51,7 @@ class _TcpConnection(_Connection):
     ) -> Any:
         timeouts = {"read_timeout": read_timeout, "write_timeout": write_timeout}
         if ssl:
-            # A parameter of the URL can ask for it, too.
+            # A parameter of the URL can also ask for TLS.
             return super().Transport(host, connect_timeout, ssl=ssl, **timeouts, **options)
         return _Tcp(host, connect_timeout=connect_timeout, **timeouts, **options)
 
@@ -69,8 +69,8 @@ class TlsTransport(AmqpSslTransport):
 
 
 def connect(url: str, heartbeat_seconds: int) -> Connection:
-    """An open connection. The read timeout is for answers, such as that to a goodbye: who waits for messages says
-    how long, and heartbeats find the dead peer."""
+    """An open connection. The read timeout is for answers, such as that to a goodbye: waiting for messages has its
+    own, and heartbeats find a dead peer."""
     options = topology.transport_options(url) | {"read_timeout": GOODBYE_SECONDS}
     transport = TlsTransport if url.startswith("amqps://") else TcpTransport
     name = f"{transport.__module__}:{transport.__name__}"
@@ -80,7 +80,7 @@ def connect(url: str, heartbeat_seconds: int) -> Connection:
 
 
 class Pulse:
-    """Shows RabbitMQ signs of life while a batch is being recorded, however long that takes: without them it
+    """Sends heartbeats to RabbitMQ while a batch is being recorded, however long that takes: without them it
     closes the connection, and the batch comes again."""
 
     def __init__(self, connection: Connection) -> None:
@@ -99,7 +99,7 @@ class Pulse:
 
     @contextmanager
     def going(self) -> Iterator[None]:
-        """While nothing is read. py-amqp writes one frame at a time, whoever writes."""
+        """While nothing is read. py-amqp writes one frame at a time, whichever thread writes."""
         self._is_needed.set()
         try:
             yield

@@ -4,9 +4,9 @@ kombu's own consumer pops an entry and records it as unacknowledged in a second 
 loses it, and an entry that is no kombu envelope ends the consumer. Here an entry is moved, atomically, into a list
 of this reader's, and leaves that list when its batch is committed.
 
-What a reader that died had in hand may be why it died. It goes, with the number of readers that ended with it,
-into a list from which one entry at a time is taken in a process; at `topology.TAKINGS_LIMIT` it is rejected as it
-is. So only the entry that ends readers is given up, and those that were taken beside it are not.
+What a dead reader had in hand may be why it died. It goes, with the number of readers that ended with it, into a
+list from which a process takes one entry at a time; at `topology.TAKINGS_LIMIT` it is rejected as it is. So only
+the entry that ends readers is given up, and not those beside it.
 """
 
 from __future__ import annotations
@@ -29,21 +29,22 @@ from notifier.config.logs import log, log_failure
 from notifier.domain.errors import Fault, ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
 from notifier.intake.batch import BATCH_SIZE, Handle, Received
-from notifier.intake.threads import PAUSES, run_together
+from notifier.intake.threads import run_together
+from notifier.runtime.backoff import pause_seconds
 
-#: A reader that has not shown itself for this long is dead, and its lists go back to their queues. Seconds.
+#: A reader without a sign of life for this long is dead, and its lists are put back. Seconds.
 ALIVE_SECONDS = 30
-#: A wait for the next entry is cut after this, to look at `stop`. Seconds.
+#: Longest wait for an entry, before `stop` is checked. Seconds.
 BLOCK_SECONDS = 1
 
-#: A reader's batch; the one entry that it takes alone; what is to be taken alone; what shows that it lives.
+#: A reader's batch; the one entry that it takes alone; entries to be taken alone; its sign of life.
 _TAKEN, _SUSPECT, _AGAIN, _ALIVE = "notifier:taken", "notifier:suspect", "notifier:again", "notifier:reader"
 
-#: kombu puts messages with a priority into lists of their own: their names end so (`priority_steps` 3, 6, 9).
+#: Suffixes of kombu's lists for messages with a priority (`priority_steps` 3, 6, 9).
 _PRIORITIES = ("\x06\x163", "\x06\x166", "\x06\x169")
 
-# kombu pushes on the left and pops on the right: the oldest entry is on the right. KEYS[1] is the list of what was
-# taken, the others are where to take from.
+# kombu pushes on the left and pops on the right: the oldest entry is on the right. KEYS[1] is the list of taken
+# entries, the others are the sources.
 _TAKE = """
 local room = tonumber(ARGV[1]) - redis.call('LLEN', KEYS[1])
 local bytes = tonumber(ARGV[2])
@@ -59,7 +60,7 @@ return redis.call('LRANGE', KEYS[1], 0, -1)
 #: Entries of a batch, and bytes: one that is larger comes alone.
 _LIMITS = (str(BATCH_SIZE), str(32 * 1024 * 1024))
 
-# An entry to be taken alone is "3:" and the entry: three readers ended with it in hand.
+# An entry to be taken alone begins with "3:": three readers ended with it in hand.
 _PUT_BACK = """
 while true do
   local item = redis.call('LPOP', KEYS[1])
@@ -89,26 +90,25 @@ class _Lists:
 
 
 class RedisReader:
-    """One thread a queue, each blocking on its own connection."""
+    """One thread per queue, each blocking on its own connection."""
 
     def __init__(self, url: str, *, name: str | None = None) -> None:
         self._url = url
-        #: Names this reader's lists; unique among the readers of a broker.
+        #: Part of the names of its lists; unique among the readers of a broker.
         self.name = name or uuid4().hex
-        #: Held by whoever has an entry in hand that may have ended a reader.
+        #: Held by the thread that has an entry in hand that may have ended a reader.
         self._alone = Lock()
-        #: Keys that were told of.
+        #: Foreign keys already logged.
         self._strange: set[bytes] = set()
 
     def run(self, handle: Handle, stop: Event) -> None:
-        """See `Reader.run`."""
         readers = [partial(self._read_queue, _Lists(self.name, *pair), handle, stop) for pair in topology.pairs()]
         log.info("intake.reading", broker="redis")
         run_together([*readers, partial(self._keep_alive, stop)], stop)
         self._forget()
 
     def _client(self) -> redis.Redis:
-        # The answer to a blocking call comes after up to BLOCK_SECONDS; a dead peer answers never.
+        # The answer to a blocking call takes up to BLOCK_SECONDS; a dead peer never answers.
         return redis.Redis.from_url(
             self._url, socket_timeout=BLOCK_SECONDS + 5, socket_connect_timeout=5, socket_keepalive=True
         )
@@ -126,7 +126,7 @@ class RedisReader:
                 stop.wait(ALIVE_SECONDS / 6)
 
     def _rescue(self, client: redis.Redis) -> None:
-        """Put back what dead readers had in hand. One that only slept has its batch accepted twice: by key."""
+        """Put back what dead readers had in hand. If one only slept, keys make the second copy a duplicate."""
         for prefix in (_TAKEN, _SUSPECT):
             for key in client.scan_iter(match=f"{prefix}:*", count=1000):
                 found = _reader_and_queue(key, prefix)
@@ -144,10 +144,10 @@ class RedisReader:
         if key not in self._strange and len(self._strange) < 1000:
             self._strange.add(key)
             name = key[:100].decode("utf-8", "backslashreplace")
-            log.warning("intake.strange_key", reason=f"no reader of ours made {name}: delete it")
+            log.warning("intake.strange_key", reason=f"{name} belongs to no reader: delete it")
 
     def _forget(self) -> None:
-        """A clean end: what is left in our lists can be taken by the next reader at once."""
+        """After a clean end the next reader can take what is left in our lists at once."""
         try:
             with self._client() as client:
                 client.delete(f"{_ALIVE}:{self.name}")
@@ -171,7 +171,7 @@ class RedisReader:
                 except Exception as error:
                     log_failure("intake.failed", error, queue=lists.queue)
                     _set_apart(client, lists)
-                stop.wait(PAUSES[min(failures, len(PAUSES) - 1)])
+                stop.wait(pause_seconds(failures))
                 failures += 1
 
     def _read(self, client: redis.Redis, lists: _Lists, handle: Handle, *, again: bool) -> None:
@@ -186,12 +186,12 @@ class RedisReader:
             handle([replace(one, redelivered=again) for one in received])
             client.delete(lists.taken)
         else:
-            # Wakes at once for the ordinary list; the others are looked at every second.
+            # Wakes at once for the ordinary list; the others are read every second.
             client.blmove(lists.queue, lists.taken, BLOCK_SECONDS, "RIGHT", "LEFT")
 
 
 def _read_suspect(client: redis.Redis, lists: _Lists, handle: Handle) -> None:
-    """One that a reader ended with, alone."""
+    """One message that a reader ended with, alone."""
     item: Any = client.lindex(lists.suspect, 0)
     if item is None:
         item = client.lmove(lists.again, lists.suspect, "RIGHT", "LEFT")
@@ -209,7 +209,7 @@ def _read_suspect(client: redis.Redis, lists: _Lists, handle: Handle) -> None:
 
 
 def _set_apart(client: redis.Redis, lists: _Lists) -> None:
-    """Our own code failed with what is in hand: it is counted as if the reader had died of it."""
+    """Our own code failed with what is in hand: count it as if the reader had died of it."""
     try:
         for key in (lists.taken, lists.suspect):
             client.eval(_PUT_BACK, 2, key, lists.again)
@@ -218,7 +218,7 @@ def _set_apart(client: redis.Redis, lists: _Lists) -> None:
 
 
 def _tidy(client: redis.Redis, lists: _Lists) -> None:
-    """The server refused a command: at one of our names stands something that is no list, most likely."""
+    """The server refused a command: most likely something other than a list has one of our names."""
     try:
         for key in (*lists.sources, lists.taken, lists.suspect, lists.again):
             set_aside(client, key, "list")
@@ -227,7 +227,7 @@ def _tidy(client: redis.Redis, lists: _Lists) -> None:
 
 
 def _reader_and_queue(key: bytes, prefix: str) -> tuple[str, str] | None:
-    """Whose list it is, and of which queue; None: it is none of a reader's."""
+    """The reader and queue of a list; None: the list belongs to no reader."""
     try:
         rest = key.decode().removeprefix(f"{prefix}:")
     except UnicodeDecodeError:
@@ -240,15 +240,14 @@ def _reader_and_queue(key: bytes, prefix: str) -> tuple[str, str] | None:
 
 
 def open_envelope(item: bytes, channel: Channel, lane: Lane) -> Received:
-    """One entry of a list as kombu wrote it. Whatever else it is comes back with a fault, whole."""
-    fault: Fault
+    """An entry of a list as kombu wrote it. Anything else is returned whole, with a fault."""
+
     try:
         envelope: Any = json.loads(item)
     except (ValueError, RecursionError):
-        fault = Fault("", "not_an_envelope", "a list entry that is no kombu envelope", _FIX)
-        return Received(item, channel, lane, faults=(fault,))
+        envelope = None
     if not isinstance(envelope, dict) or not {"body", "properties"} <= envelope.keys():
-        fault = Fault("", "not_an_envelope", "a list entry that is no kombu envelope", _FIX)
+        fault = Fault("", "not_an_envelope", "a list entry that is not a kombu envelope", _FIX)
         return Received(item, channel, lane, faults=(fault,))
     headers, properties = envelope.get("headers") or {}, envelope["properties"]
     body = _body(envelope["body"], properties)

@@ -1,23 +1,23 @@
 """What the intake does with a batch of raw messages: validate, one transaction, then tasks for the workers.
 
-Crash points. Before the commit: nothing happened, the broker delivers again. Between the commit and the tasks,
-or the tasks and the acknowledgement: the redelivered messages find their own keys, are recorded as duplicates, and
+Crash points. Before the commit: nothing happened, the broker delivers again. Between the commit and the tasks, or
+the tasks and the acknowledgement: the redelivered messages find their own keys, are recorded as duplicates, and
 have their tasks published again, which does no harm. The same if the answer to the commit is lost. Where nobody
-delivers again, as over HTTP, the rows are `queued` with a `due_at`, and the sweep issues their tasks.
+delivers again, as over HTTP, the rows are `queued` with a `due_at`, and the sweep dispatches them.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
 from notifier.broker import user_id
 from notifier.broker.topology import notify_queue_name
-from notifier.callbacks.policy import Rules
+from notifier.callbacks.policy import CallbackPolicy
 from notifier.config.logs import log, log_failure
 from notifier.config.structure import Structure
 from notifier.domain.errors import Fault, ServiceUnavailable, StatementCancelled, few
@@ -32,12 +32,15 @@ from notifier.rendering import Renderer
 from notifier.store.ledger import Ledger
 from notifier.store.records import Acceptance, NewNotification, NewRejection
 
-#: When the entries in hand come to this, they are written before the next one is looked at. Bytes.
+#: Entries are written once they come to this size. Bytes.
 MAX_PORTION_BYTES = 4 * 1024 * 1024
+
+_Item = TypeVar("_Item")
+_Done = TypeVar("_Done")
 
 
 class _Found(NamedTuple):
-    """A message, one of its entries, and which one it is if there are several."""
+    """A message, one of its entries, and the entry's position in a batch message."""
 
     received: Received
     entry: Entry
@@ -45,7 +48,7 @@ class _Found(NamedTuple):
 
 
 class Intake:
-    """Takes batches. One instance serves every queue and thread of a process."""
+    """Accepts batches. One instance serves every queue and thread of a process."""
 
     def __init__(
         self,
@@ -60,12 +63,12 @@ class Intake:
         self._ledger = ledger
         self._renderer = renderer
         self._publish_tasks = publish_tasks
-        self._callbacks = Rules(structure.callbacks, callback_hosts)
+        self._callbacks = CallbackPolicy(structure.callbacks, callback_hosts)
         self._producers = producers or Producers(structure)
         self._checks = Checks(renderer, structure, self._producers, self._callbacks)
 
     def now(self) -> datetime:
-        """The time against which messages are judged: by the database's clock.
+        """The time against which messages are judged, by the database's clock.
 
         Raises:
             ServiceUnavailable: it is not known yet, and the database is away.
@@ -73,58 +76,55 @@ class Intake:
         return self._ledger.now()
 
     def process(self, batch: Sequence[Received]) -> IntakeSummary:
-        """Accept or reject every message; when this returns, all of them are in the record.
+        """Accept or reject every message; when this returns, all of them are recorded.
 
-        A message that makes our own code fail is isolated and rejected as `technical_error`. What takes the
-        database too long is done in halves.
+        A message that makes our own code fail is isolated and rejected as `technical_error`. A batch that takes
+        the database too long is halved.
 
         Raises:
             ServiceUnavailable: not everything was recorded; keep the batch and call again.
         """
-        try:
-            return self._process(batch)
-        except StatementCancelled:
-            # The same again would take as long again.
-            if len(batch) == 1:
-                raise
-            log.warning("intake.halved", count=len(batch))
-            half = len(batch) // 2
-            return _sum([self.process(batch[:half]), self.process(batch[half:])])
-        except ServiceUnavailable:
-            raise
-        except Exception as error:
-            log_failure("intake.failed", error, count=len(batch))
-        if len(batch) == 1:
-            return self._reject_as_ours(batch[0])
-        return _sum([self.process([received]) for received in batch])
+        return _sum(self._in_parts(batch, lambda part: [self._process(part)], self._reject_as_ours))
 
     def answer(self, messages: Sequence[Message], *, is_test: bool = False) -> list[IntakeAnswer]:
         """Accept messages whose sender waits for the answer; each has its channel and lane set. `is_test`: no
-        provider is ever called for them. Only this way is there such a thing: not over the broker, where whoever
-        publishes says himself who he is.
+        provider is ever called for them. That is possible only here: over the broker publishers name themselves.
 
-        The same rules as for a batch of the broker's, but what is refused is not kept: its sender is told.
+        The rules are those of a batch from the broker, but refused messages are not kept: their sender is told.
 
         Raises:
             ServiceUnavailable: not everything was recorded; what was is a duplicate when it comes again.
         """
+        return self._in_parts(messages, lambda part: self._answer(part, is_test), _fault_of_ours)
+
+    def _in_parts(
+        self,
+        items: Sequence[_Item],
+        work: Callable[[Sequence[_Item]], list[_Done]],
+        give_up: Callable[[_Item], _Done],
+    ) -> list[_Done]:
+        """Work on all at once; in halves if that takes the database too long; on each alone if our code fails.
+
+        Raises:
+            ServiceUnavailable: not everything was recorded.
+        """
         try:
-            return self._answer(messages, is_test)
+            return work(items)
         except StatementCancelled:
-            if len(messages) == 1:
+            # The same again would take as long again.
+            if len(items) == 1:
                 raise
-            log.warning("intake.halved", count=len(messages))
-            half = len(messages) // 2
-            halves = (messages[:half], messages[half:])
-            return [answer for part in halves for answer in self.answer(part, is_test=is_test)]
+            log.warning("intake.halved", count=len(items))
+            size = len(items) // 2
+            parts = [items[:size], items[size:]]
         except ServiceUnavailable:
             raise
         except Exception as error:
-            log_failure("intake.failed", error, count=len(messages))
-        if len(messages) == 1:
-            fix = "Report it, with the time; the message was not accepted"
-            return [IntakeAnswer(None, False, (Fault("", "technical_error", "the service failed on it", fix),))]
-        return [answer for message in messages for answer in self.answer([message], is_test=is_test)]
+            log_failure("intake.failed", error, count=len(items))
+            parts = [[item] for item in items]
+        if len(items) == 1:
+            return [give_up(items[0])]
+        return [done for part in parts for done in self._in_parts(part, work, give_up)]
 
     def _answer(self, messages: Sequence[Message], is_test: bool) -> list[IntakeAnswer]:
         answers: dict[int, IntakeAnswer] = {}
@@ -152,7 +152,7 @@ class Intake:
         fault = Fault("", "technical_error", "the intake failed on this message", fix)
         plain = replace(received, headers={}, content_type=None, content_encoding=None, broker_user=None)
         last: Exception | None = None
-        # What its wrapping holds may be what cannot be written; its body always can.
+        # Its headers and properties may be unwritable; its body is not.
         for kept in (received, plain):
             try:
                 self._ledger.accept([], [_rejection(kept, Entry(None), None, (fault,))])
@@ -162,7 +162,7 @@ class Intake:
                 last = error
             else:
                 return IntakeSummary(rejected=1)
-        # Not even that can be written: the schema is missing, say. Nothing is lost while we wait.
+        # Not even that can be written: perhaps the schema is missing. Nothing is lost while we wait.
         raise ServiceUnavailable("rejected messages cannot be recorded") from last
 
     def _process(self, batch: Sequence[Received]) -> IntakeSummary:
@@ -178,13 +178,13 @@ class Intake:
         return summary
 
     def _found(self, batch: Sequence[Received]) -> Iterator[_Found]:
-        """Every entry of every message; what a batch message shares is in each of its entries."""
+        """Every entry of every message. What a batch message shares is in each of its entries."""
         for received in map(self._identified, batch):
             for index, entry in enumerate(self._entries(received)):
                 yield _Found(received, entry, index if entry.raw is not None else None)
 
     def _record(self, portion: Sequence[_Found]) -> IntakeSummary:
-        """Write these, in one transaction as a rule, and publish their tasks."""
+        """Write these, normally in one transaction, and publish their tasks."""
         valid: list[NewNotification] = []
         sources: list[_Found] = []
         rejections: list[NewRejection] = []
@@ -199,8 +199,8 @@ class Intake:
         conflicts = [_rejection(*sources[answer.position], (answer.fault,)) for answer in answers if answer.fault]
         if conflicts:
             self._ledger.accept([], conflicts)
-        # The tasks of what came again may never have been published: its first try, by us or by one that died, may
-        # have ended right after the commit.
+        # The tasks of a redelivered message may never have been published: its first intake may have ended right
+        # after the commit.
         again = (one for one in answers if one.is_duplicate and sources[one.position].received.redelivered)
         self._hand_over([*_queued(answers), *again])
         return IntakeSummary(
@@ -224,7 +224,7 @@ class Intake:
         return parse_body(received.body, received.channel, received.lane, now=self.now())
 
     def _identified(self, received: Received) -> Received:
-        """The same, with the broker user who published it first, and without what others say about that."""
+        """With the broker user who first published it, and without what others claim about that."""
         user = self._producers.publisher(received.broker_user, received.headers)
         return replace(received, broker_user=user, headers=user_id.without_voucher(received.headers))
 
@@ -260,7 +260,7 @@ class Intake:
             try:
                 self._publish_tasks(channel, lane, ids)
             except Exception as error:
-                # They are in the record: the sweep gives them out when the broker is back.
+                # They are recorded: the sweep dispatches them when the broker is back.
                 log.warning("intake.tasks_not_published", count=len(ids), error=type(error).__name__)
                 self._requeue_soon(ids)
 
@@ -271,12 +271,17 @@ class Intake:
             pass  # then they are due after their lane's time
 
 
+def _fault_of_ours(_message: Message) -> IntakeAnswer:
+    fix = "Report it, with the time; the message was not accepted"
+    return IntakeAnswer(None, False, (Fault("", "technical_error", "the service failed on it", fix),))
+
+
 def _queued(answers: Iterable[Acceptance]) -> list[Acceptance]:
     return [answer for answer in answers if answer.status is Status.QUEUED]
 
 
 def _portions(entries: Iterable[_Found]) -> Iterator[list[_Found]]:
-    """Some at a time: no statement is larger than a database takes in a moment."""
+    """Portions small enough for one statement."""
     portion: list[_Found] = []
     size = 0
     for found in entries:

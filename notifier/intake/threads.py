@@ -1,4 +1,4 @@
-"""What the readers of both brokers share: a thread for each lane, and pauses while something is away."""
+"""A thread for each lane or queue, for the readers of both brokers."""
 
 from __future__ import annotations
 
@@ -6,16 +6,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from threading import Event
 
-#: Pauses while the database or the broker is away: doubling, up to the last. Seconds.
-PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
-
 
 def run_together(parts: Sequence[Callable[[], None]], stop: Event) -> None:
-    """Run each part in a thread until all have ended.
-
-    If one fails, the others are told to stop and its error is raised: a queue that nobody reads must not go
-    unnoticed.
-    """
+    """Run each part in a thread until all have ended. If one fails, the others are stopped and its error is
+    raised: a queue that nobody reads must not go unnoticed."""
     with ThreadPoolExecutor(len(parts)) as threads:
         running = [threads.submit(part) for part in parts]
         ended, _ = wait(running, return_when=FIRST_EXCEPTION)

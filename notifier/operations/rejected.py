@@ -19,7 +19,7 @@ from notifier.store.rejected import KeptRejection, RejectedSelection, Rejections
 
 
 class DeadQueue(Protocol):
-    """Where the broker keeps what it gave up on. `notifier.broker.requeueing.Requeueing` is one."""
+    """Where the broker keeps what it gave up on. `broker.dead_letters.RawPublisher` is one."""
 
     def each_dead_letter(self, handle: Handle, *, limit: int | None = None) -> None:
         """Pass each to `handle`, and remove those for which it returns True."""

@@ -1,1 +1,1 @@
-"""Plug-ins that send. One file each; `base` is the seam, `registry` finds them by entry point."""
+"""Plug-ins that send, one folder each. `base` is their interface, `registry` finds them by entry point."""

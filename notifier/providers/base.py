@@ -1,9 +1,9 @@
-"""The seam between delivery and a provider: one call takes an `Outgoing` and returns a `Receipt` or raises.
+"""The interface between delivery and a provider: one call takes an `Outgoing` and returns a `Receipt` or raises.
 
-A provider is one folder and one entry point of the group `notifier.providers`. It answers with exactly one of the
-four `SendError`s or a receipt, keeps its own connections, forces a deadline on every call, and never retries:
-when and where to try again is decided above it. What else it can do, it says by
-implementing `Reconciles`, `Reports` or `CallsBack`.
+A provider is one folder and one entry point of the group `notifier.providers`. It answers with a receipt or one of
+the four `SendError`s, keeps its own connections, sets a deadline on every call, and never retries: delivery
+decides when and where to try again. By implementing `Reconciles`, `Reports` or `CallsBack` it says what else it
+can do.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ OptionsT = TypeVar("OptionsT", bound=ProviderOptions)
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file that goes with a mail."""
+    """A file sent with a mail."""
 
     name: str
     #: "application/pdf", "text/csv; charset=utf-8".
@@ -37,13 +37,13 @@ class Outgoing:
     """One notification, rendered, on its way to one provider."""
 
     notification_id: UUID
-    #: Number of this attempt, from 1.
+    #: From 1.
     attempt: int
     #: Address (display name allowed) or E.164 number.
     to: str
     #: E-mail: the From address, display name allowed. SMS: a number, an alphanumeric sender or a service id.
     sender: str
-    #: Body of the SMS, or the text part of the mail.
+    #: Text of the SMS, or text part of the mail.
     text: str
     #: Subject of the mail; empty for SMS.
     subject: str = ""
@@ -51,18 +51,18 @@ class Outgoing:
     html: str | None = None
     #: BCP 47 of the text, for Content-Language.
     locale: str = ""
-    #: Address for replies; None leaves the header out.
+    #: None leaves the header out.
     reply_to: str | None = None
-    #: Mail: where it is returned to if it cannot be delivered, the envelope's sender; None: the From address.
+    #: Mail: the envelope sender, where bounces go; None: the From address.
     return_path: str | None = None
-    #: Mail: what the recipient's mail program calls to end its kind; None: it is of no kind that can be ended.
+    #: Mail: what the recipient's mail program calls to unsubscribe; None: they cannot.
     unsubscribe_url: str | None = None
-    #: A provider that can should drop the message after this; None: never. Counted from the database's clock, so
-    #: that a wrong one of this machine neither drops nor prolongs anything.
+    #: The provider should drop the message after this, if it can; None: never. From the database's clock: that of
+    #: this machine may be wrong.
     seconds_to_expiry: float | None = None
-    #: How many messages the network makes of the text of an SMS; 1 for a mail.
+    #: Number of messages that the network makes of an SMS; 1 for a mail.
     segments: int = 1
-    #: Files that go with a mail, in their order.
+    #: Files sent with a mail, in order.
     attachments: tuple[Attachment, ...] = ()
 
 
@@ -76,7 +76,7 @@ class Receipt:
     detail: str = ""
 
 
-#: So long after the end of a call a provider may still make a message of what it read. Seconds.
+#: A provider may still create the message this long after the end of a call. Seconds.
 LATEST_SECONDS = 60.0
 
 
@@ -92,10 +92,10 @@ class Sought:
     text: str
     #: When the call began, by the database's clock.
     started_at: datetime
-    #: When it ended; None if nobody knows, as after the death of a worker.
+    #: When it ended; None: unknown, as after the death of a worker.
     finished_at: datetime | None = None
-    #: Ids that the provider gave to other attempts, of this notification or of another one to the same recipient:
-    #: one message never answers for two attempts.
+    #: Ids that the provider gave to other attempts, for this or another notification to the same recipient: one
+    #: message never stands for two attempts.
     exclude: frozenset[str] = frozenset()
     #: Now, by the same clock as `started_at`; None: this machine's.
     asked_at: datetime | None = None
@@ -103,28 +103,27 @@ class Sought:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a provider says later about a message that it took: by a webhook, or when it is asked."""
+    """What a provider says later about a message that it took: by a webhook, or when asked."""
 
     provider_message_id: str
     #: For the record, without personal data: "undelivered: handset cannot be reached now (code 30003)".
     words: str
-    #: `sent`: it has the message; `delivered` or `undelivered`: how it ended; None: nothing that we know.
+    #: `sent`: it has the message; `delivered` or `undelivered`: how it ended; None: a word that we do not know.
     status: Status | None
     #: Why it did not arrive.
     reason: Reason | None = None
     #: The recipient should not be sent to again.
     suppress: bool = False
-    #: The provider's time.
+    #: By the provider's clock.
     occurred_at: datetime | None = None
 
     @property
     def is_final(self) -> bool:
-        """Whether it says how the message ended."""
         return self.status in (Status.DELIVERED, Status.UNDELIVERED)
 
 
 class Provider(Protocol):
-    """What delivery calls. Made inside the event loop that calls it, and used from that loop only."""
+    """What delivery calls. Created in the event loop that calls it, and used from that loop only."""
 
     #: Unique among the configured providers.
     name: str
@@ -132,7 +131,7 @@ class Provider(Protocol):
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, str]) -> Self:
-        """Make one from its table in notifier.toml (all values are strings). Opens no connection.
+        """Create one from its table in notifier.toml (all values are strings). Opens no connection.
 
         Raises:
             ConfigurationError: naming the option that is missing or wrong, and what to put there.
@@ -140,7 +139,7 @@ class Provider(Protocol):
         ...
 
     async def send(self, outgoing: Outgoing, *, deadline_seconds: float) -> Receipt:
-        """Send it, in at most `deadline_seconds` from the call, waiting for a free connection included.
+        """Send it within `deadline_seconds` of the call, waiting for a free connection included.
 
         Raises:
             Rejected, Throttled, Unavailable, OutcomeUnknown: see `notifier.domain.errors`. Nothing else.
@@ -152,25 +151,25 @@ class Provider(Protocol):
         ...
 
     async def close(self) -> None:
-        """Close every connection. Sends that are under way may fail."""
+        """Close every connection. Calls under way may fail."""
         ...
 
 
 @runtime_checkable
 class Reconciles(Protocol):
-    """What a provider may implement besides `Provider`, if it can look up what it has taken.
+    """What a provider may implement besides `Provider`, if it can look up what it has accepted.
 
-    SMTP does not: RFC 5321 knows no way to ask a server for a mail that it took. Nor does Vonage's SMS API, which
-    has no search. Their unknown outcomes wait for a receipt, and then for the template's policy.
+    SMTP has no such command, and Vonage's SMS API no search: their unknown outcomes wait for a receipt, and then
+    for the template's policy.
     """
 
     async def find(self, sought: Sought, *, deadline_seconds: float) -> Sequence[Receipt]:
-        """Every message that may be it, in whatever state, the likeliest first; none if the provider surely has
+        """Every message that may be it, in any state, the likeliest first; none if the provider certainly has
         none.
 
-        There may be several: the same words may have gone to the same number more than once. How many there are
-        decides whether it can be told whose they are. Where `finished_at` is None the call is taken to have had
-        `deadline_seconds` too, and a message may be made until `LATEST_SECONDS` after its end.
+        There may be several, as the same text may have gone to the same number more than once; their number
+        decides whether they can be attributed. If `finished_at` is None, the call is assumed to have taken
+        `deadline_seconds`. A message may be created until `LATEST_SECONDS` after the end of the call.
 
         Raises:
             Unavailable: it cannot tell now; `retry_after_seconds` is set if it knows when it can.
@@ -179,11 +178,11 @@ class Reconciles(Protocol):
 
 
 def id_space(provider: object, name: str | None = None) -> str | None:
-    """Within which each id of this provider's messages stands for one message, for ever; None: ids may come again.
+    """The space in which each id of this provider's messages is unique for ever; None: ids may be reused.
 
-    A provider says so by an attribute `id_space`: two of one kind have the same one, as two tables for one account
-    see the same messages. One that can look messages up has its own name unless it says otherwise. Messages with
-    such an id are kept apart in the record: each belongs to one attempt. Of a class, `name` is its provider's.
+    A provider says so by an attribute `id_space`, which all of one kind share, as two tables for one account see
+    the same messages. One that can look messages up has its own name unless it says otherwise. The record keeps
+    messages with such ids apart: each belongs to one attempt. For a class, `name` is its provider's.
     """
     own: str | None = getattr(provider, "id_space", None)
     if own or not isinstance(provider, Reconciles):
@@ -193,7 +192,7 @@ def id_space(provider: object, name: str | None = None) -> str | None:
 
 @runtime_checkable
 class Reports(Protocol):
-    """What a provider may implement besides `Provider`, if it can be asked what became of a message."""
+    """What a provider may implement besides `Provider`, if it can be asked how a message ended."""
 
     async def ask(self, provider_message_id: str, *, deadline_seconds: float) -> Report:
         """How the message stands now.
@@ -206,11 +205,11 @@ class Reports(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WebhookRequest:
-    """A provider's call of one of its webhooks, as it came."""
+    """A provider's call of one of its webhooks."""
 
-    #: What follows the public URL, byte for byte: from the first slash on, with the query if there is one.
+    #: What follows the public URL, unchanged: from the first slash on, with the query.
     path: str
-    #: What stands in the path for the braces of `Webhook.path`.
+    #: The values in the path for the braces of `Webhook.path`.
     parameters: Mapping[str, Any]
     #: By names in lower case.
     headers: Mapping[str, str]
@@ -219,12 +218,12 @@ class WebhookRequest:
 
 @dataclass(frozen=True, slots=True)
 class AttemptReport:
-    """A report that came by a webhook, and the attempt that its address names."""
+    """A report that came by a webhook, with the attempt that the URL names."""
 
     notification_id: UUID
     attempt: int
     report: Report
-    #: How many reports there will be: one for each part of a text, if the provider reports on parts.
+    #: Number of reports to expect: one for each part of a text, if the provider reports on parts.
     parts: int = 1
 
 
@@ -238,24 +237,24 @@ class Wish(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class InboundWish:
-    """A recipient's wish, as a provider passed it on."""
+    """A recipient's wish, passed on by a provider."""
 
     wish: Wish
-    #: Who wrote.
+    #: Who wrote it.
     number: str
-    #: To whom: our number, and the service that it belongs to.
+    #: The number of ours that they wrote to, and the service that it belongs to.
     senders: frozenset[str]
 
 
 class Webhook(ABC, Generic[OptionsT]):
-    """One call of one address of ours, `POST /webhooks/<kind>/<path>`. Made for each request.
+    """One call of `POST /webhooks/<kind>/<path>`. Created for each request.
 
-    Anybody can call it, so nothing is believed before `is_signed_by` has said yes for a configured provider.
+    Anybody can call it, so nothing is trusted before `is_signed_by` has confirmed a configured provider.
     """
 
     #: What follows the kind. `{name}` stands for a whole number, `{name:uuid}` for an id.
     path: ClassVar[str]
-    #: Body and content type of the answer to a signed call; None: 204, and no body.
+    #: Body and content type of the answer to a signed call; None: 204 without a body.
     answer: ClassVar[tuple[str, str] | None] = None
 
     def __init__(self, request: WebhookRequest) -> None:
@@ -266,15 +265,15 @@ class Webhook(ABC, Generic[OptionsT]):
         """Whether the account with these options made this call. Compare in constant time."""
 
     def is_fresh(self, clock: Callable[[], datetime]) -> bool:
-        """Whether it was signed just now, if what is signed tells the time. `clock` asks the database."""
+        """Whether it was signed recently, if the signed part holds the time. `clock` asks the database."""
         return True
 
     def reports(self) -> Sequence[AttemptReport]:
-        """What it says about messages of ours. Called only if it is signed and fresh, as `wishes` is."""
+        """Reports on our messages. Called only if the call is signed and fresh, as `wishes` is."""
         return ()
 
     def wishes(self) -> Sequence[InboundWish]:
-        """What recipients want, who wrote to our numbers."""
+        """Wishes of recipients who wrote to our numbers."""
         return ()
 
 
@@ -282,11 +281,11 @@ class Webhook(ABC, Generic[OptionsT]):
 class CallsBack(Protocol):
     """What a provider may implement besides `Provider`, if it calls webhooks of ours."""
 
-    #: The model of its table in notifier.toml: read by whoever checks a signature.
+    #: The model of its table in notifier.toml; checking a signature needs it.
     options_model: ClassVar[type[ProviderOptions]]
     webhooks: ClassVar[Sequence[type[Webhook[Any]]]]
 
     @property
     def has_webhook(self) -> bool:
-        """Whether it was told where, and we can tell that it is it: reports can be waited for."""
+        """Whether the provider calls us and we can check its signature, so that a report can be expected."""
         ...

@@ -1,7 +1,7 @@
-"""One HTTP request of a provider: a deadline on it, and knowledge of whether it left us.
+"""One HTTP request of a provider: its deadline, and whether it was sent.
 
-Everything hangs on that knowledge. A request of which no byte went out was surely not accepted; one that went out
-and has no whole answer may have been, and so may one that was answered with a 5xx.
+If no byte of a request was sent, it was certainly not accepted. If it was sent and has no complete answer, or a
+5xx, it may have been.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CONNECT_SECONDS = 3.0
 #: Idle connections are dropped before a server or a balancer drops them (theirs last a minute or more): a POST on
 #: a connection that the other side just closed ends in an unknown outcome.
 _KEEPALIVE_SECONDS = 10.0
-#: A wait beyond this is taken for this: one odd answer must not park a message for days.
+#: Longer waits are cut to this: one odd answer must not park a message for days.
 MAX_RETRY_AFTER_SECONDS = 3600.0
 
 _BY_STATUS: Mapping[int, Verdict] = MappingProxyType(
@@ -48,20 +48,20 @@ _BY_STATUS: Mapping[int, Verdict] = MappingProxyType(
 
 @dataclass(slots=True)
 class HttpCall:
-    """One request while it is under way: its deadline, and what is known about it when it ends in an exception."""
+    """One request under way: its deadline, and what is known about it if it ends in an exception."""
 
     deadline_seconds: float
-    #: Set just before the first byte of the request goes out; while it is False the provider has nothing.
+    #: Set just before the first byte of the request is sent; until then the provider has nothing.
     was_written: bool = False
-    #: HTTP status; None until the answer's headers are here.
+    #: None until the headers of the answer are here.
     status: int | None = None
     headers: Mapping[str, str] | None = None
-    #: The whole answer; None until its end is here.
+    #: None until the whole answer is here.
     body: str | None = None
 
 
 def open_session() -> aiohttp.ClientSession:
-    """A session for `exchange`. Make it inside the event loop that uses it."""
+    """A session for `exchange`. Create it in the event loop that uses it."""
     trace = aiohttp.TraceConfig()
     trace.on_request_headers_sent.append(_note_written)
     # No limit of connections: the worker bounds its calls, and waiting here would count as time to connect.
@@ -114,7 +114,7 @@ async def _note_written(
 
 @contextlib.asynccontextmanager
 async def in_time(call: HttpCall) -> AsyncIterator[None]:
-    """Ends the block at the call's deadline, and turns what the network did into one of the `SendError`s."""
+    """End the block at the call's deadline, and turn network errors into one of the `SendError`s."""
     try:
         async with asyncio.timeout(call.deadline_seconds):
             yield
@@ -123,7 +123,6 @@ async def in_time(call: HttpCall) -> AsyncIterator[None]:
 
 
 def _lost(call: HttpCall, error: Exception) -> SendError:
-    """What it means that there is no whole answer."""
     words = "no answer in time" if isinstance(error, TimeoutError) else sms_detail(str(error))
     detail = f"{type(error).__name__}: {words}"
     if call.was_written:
@@ -132,7 +131,7 @@ def _lost(call: HttpCall, error: Exception) -> SendError:
 
 
 def judge_status(status: int) -> Verdict:
-    """What an answer other than 2xx means that carries no code of the provider's: a proxy's, or a wrong address.
+    """What an answer other than 2xx without a provider's code means: it comes from a proxy or a wrong address.
 
     A 5xx is unknown; a 3xx does not come from an API, so the address is wrong; any other 4xx is a refusal.
     """
@@ -142,10 +141,8 @@ def judge_status(status: int) -> Verdict:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """RFC 9110 section 10.2.3: seconds or a date. None if it is absent or makes no sense.
-
-    A date is held against the answer's own `Date`, because this machine's clock may be wrong.
-    """
+    """RFC 9110 section 10.2.3: seconds or a date. None if it is absent or makes no sense. A date is compared with
+    the answer's own `Date`, because this machine's clock may be wrong."""
     value = headers.get("Retry-After", "").strip()
     if value.isdecimal():
         return min(float(value), MAX_RETRY_AFTER_SECONDS)
@@ -159,6 +156,6 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def basic_authorization(user: str, password: str) -> dict[str, str]:
-    """The header of RFC 7617: by hand, because aiohttp.BasicAuth is deprecated and what replaces it is not in all
-    versions that we take."""
+    """The header of RFC 7617. aiohttp.BasicAuth is deprecated, and not all versions that we accept have its
+    successor."""
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}

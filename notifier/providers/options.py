@@ -1,4 +1,4 @@
-"""A provider's options: the strings of its table in notifier.toml, read into a model, or refused."""
+"""A provider's options: the strings of its table in notifier.toml, validated by a model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from notifier.domain.errors import ConfigurationError
 
@@ -17,18 +17,17 @@ _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, 
 class ProviderOptions(BaseModel):
     """The table of one provider. A field's description says what to put there: it is part of the error.
 
-    Three options need not be in the table if the model has them: `public_url`, `message_id_domain` and `api_base`
-    are taken from the settings.
+    `public_url`, `message_id_domain` and `api_base` may be missing from the table: they default to the settings.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    #: What must be set before a webhook of this provider can be believed.
+    #: Options that its webhooks cannot be verified without.
     needed_by_webhooks: ClassVar[tuple[str, ...]] = ("public_url",)
 
     @classmethod
     def read(cls, provider: str, values: Mapping[str, str]) -> Self:
-        """Read the table of `provider`. An empty value is an absent one.
+        """Read the table of `provider`. An empty value counts as absent.
 
         Raises:
             ConfigurationError: naming the option that is missing, wrong or unknown, and never its value.
@@ -52,12 +51,12 @@ class ProviderOptions(BaseModel):
 
     @classmethod
     def names(cls) -> dict[str, str]:
-        """Every option, in order, with what to put there."""
+        """Every option, in order, with its description."""
         return {field.alias or name: field.description or "" for name, field in cls.model_fields.items()}
 
     @property
     def missing_for_webhooks(self) -> str | None:
-        """The first option without which no webhook can be believed; None if all are set."""
+        """The first option without which no webhook can be verified; None if all are set."""
         return next((name for name in self.needed_by_webhooks if not getattr(self, name)), None)
 
 
@@ -84,7 +83,7 @@ def _url(value: str) -> str:
 
 
 def whole_number(low: int, high: int) -> BeforeValidator:
-    """For the annotation of a whole number within `low` … `high`."""
+    """Annotation for a whole number from `low` to `high`."""
 
     def read(value: Any) -> Any:
         text = str(value)
@@ -96,7 +95,7 @@ def whole_number(low: int, high: int) -> BeforeValidator:
 
 
 def matching(is_right: Callable[[str], object], meaning: str) -> AfterValidator:
-    """For the annotation of a text that must be `meaning`: "an ASCII domain like example.com"."""
+    """Annotation for a text that must be `meaning`: "an ASCII domain like example.com"."""
 
     def read(value: str) -> str:
         if not is_right(value):
@@ -112,5 +111,3 @@ Boolean = Annotated[bool, BeforeValidator(_boolean)]
 ExistingFile = Annotated[Path, AfterValidator(_file)]
 #: A base URL of http or https, without a slash at its end.
 BaseUrl = Annotated[str, AfterValidator(_url)]
-#: Not printed.
-Secret = Annotated[str, Field(repr=False)]

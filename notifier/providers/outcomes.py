@@ -1,4 +1,4 @@
-"""What a provider's answer means for us, as a value: the right-hand side of every table of codes."""
+"""What a provider's answer means, as a value: the right-hand side of every table of codes."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ class Verdict:
 
     outcome: Outcome
     reason: Reason
-    #: What the answer is about.
     subject: Subject = Subject.PROVIDER
     #: With REJECTED: the recipient should not be sent to again.
     suppress: bool = False
-    #: With THROTTLED and UNAVAILABLE: how long the answer itself asks us to wait.
+    #: With THROTTLED and UNAVAILABLE: the wait that the answer asks for.
     retry_after_seconds: float | None = None
     #: With UNAVAILABLE: it may be about this destination alone. See `Unavailable.is_doubtful`.
     is_doubtful: bool = False
 
     def error(self, detail: str, *, code: str = "", retry_after_seconds: float | None = None) -> SendError:
-        """The exception to raise. A `retry_after_seconds` that came with the answer beats the table's.
+        """The exception to raise. `retry_after_seconds` from the answer overrides the table's.
 
         Raises:
             ValueError: for ACCEPTED, which is no error.
@@ -57,17 +56,17 @@ class Verdict:
                 assert_never(self.outcome)
 
 
-#: Surely not accepted: no connection, or "try again later".
+#: Certainly not accepted: no connection, or "try again later".
 UNAVAILABLE = Verdict(Outcome.UNAVAILABLE, Reason.PROVIDER_UNAVAILABLE, Subject.PROVIDER)
-#: Our account or credentials are at fault. Messages wait until someone repairs it; they do not fail.
+#: Our account or credentials are wrong. Messages wait until that is fixed; they do not fail.
 ACCOUNT = Verdict(Outcome.UNAVAILABLE, Reason.PROVIDER_ACCOUNT, Subject.ACCOUNT)
-#: Nobody can say whether it was taken.
+#: It may have been accepted.
 UNKNOWN = Verdict(Outcome.UNKNOWN, Reason.OUTCOME_UNKNOWN, Subject.PROVIDER)
 #: Too fast.
 THROTTLED = Verdict(Outcome.THROTTLED, Reason.PROVIDER_THROTTLED, Subject.PROVIDER)
 #: Refused for good, and the recipient does not exist.
 NO_SUCH_RECIPIENT = Verdict(Outcome.REJECTED, Reason.INVALID_RECIPIENT, Subject.RECIPIENT, suppress=True)
-#: Refused for good because of the recipient, by an answer too vague to suppress them for.
+#: Refused for good because of the recipient, by an answer too vague to suppress them.
 BAD_RECIPIENT = Verdict(Outcome.REJECTED, Reason.INVALID_RECIPIENT, Subject.RECIPIENT)
 #: Refused for good: the recipient exists but cannot be reached.
 UNREACHABLE = Verdict(Outcome.REJECTED, Reason.UNREACHABLE_RECIPIENT, Subject.RECIPIENT)
@@ -75,15 +74,15 @@ UNREACHABLE = Verdict(Outcome.REJECTED, Reason.UNREACHABLE_RECIPIENT, Subject.RE
 OPTED_OUT = Verdict(Outcome.REJECTED, Reason.OPTED_OUT, Subject.RECIPIENT, suppress=True)
 #: Refused for good for this recipient alone: a policy of theirs, or a trial account that does not know them.
 NOT_FOR_RECIPIENT = Verdict(Outcome.REJECTED, Reason.PROVIDER_REJECTED, Subject.RECIPIENT)
-#: Refused for good because of what it says, or how large it is.
+#: Refused for good because of its content or size.
 CONTENT = Verdict(Outcome.REJECTED, Reason.CONTENT_REFUSED, Subject.CONTENT)
 #: Refused for good, for another or no stated reason.
 REFUSED = Verdict(Outcome.REJECTED, Reason.PROVIDER_REJECTED, Subject.CONTENT)
-#: Our sender identity is refused: its messages wait until someone repairs it, those of others go on.
+#: Our sender identity is refused: its messages wait until that is fixed, those of others go on.
 SENDER_REFUSED = Verdict(Outcome.UNAVAILABLE, Reason.SENDER_REFUSED, Subject.SENDER)
-#: The same, by an answer that is given as well where a sender that works may not send to this destination.
+#: The same, by an answer that also means that this sender may not send to this destination.
 SENDER_REFUSED_HERE = Verdict(Outcome.UNAVAILABLE, Reason.SENDER_REFUSED, Subject.SENDER, is_doubtful=True)
 #: The country, prefix or domain is not served: this message fails, others go on.
 DESTINATION_REFUSED = Verdict(Outcome.REJECTED, Reason.DESTINATION_REFUSED, Subject.DESTINATION)
-#: Our account is refused, by an answer that is given as well where it may not send to this destination.
+#: Our account is refused, by an answer that also means that it may not send to this destination.
 REFUSED_HERE = Verdict(Outcome.UNAVAILABLE, Reason.PROVIDER_ACCOUNT, Subject.DESTINATION, is_doubtful=True)

@@ -1,12 +1,12 @@
-"""A provider's words without personal data: what may go into `detail`, and from there into logs and the record."""
+"""Removes personal data from a provider's words, which go into `detail`, logs and the record."""
 
 from __future__ import annotations
 
 import re
 
-#: A `detail` is never longer.
+#: Longest `detail`, in characters.
 MAX_DETAIL = 300
-#: More of an answer is not even looked at: a hostile server must not cost us time in a regular expression.
+#: Characters read: a hostile server must not cost us time in a regular expression.
 _MAX_READ = 2000
 
 _ADDRESS = re.compile(r"""(?:"[^"]*"|[^\s<>()\[\],;:"@]+)@(?=[\w\[])""")
@@ -16,21 +16,18 @@ _UNPRINTABLE = re.compile("[\x00-\x20\x7f-\xa0\u2028\u2029\ud800-\udfff]+")
 
 
 def mail_detail(text: str, *, recipient: str = "") -> str:
-    """A mail server's words: `zoe@example.com` → `***@example.com`, in one printable line of `MAX_DETAIL`.
-
-    The local part of `recipient` is also taken out where it stands alone: servers like to answer
-    "no such user zoe".
-    """
+    """`zoe@example.com` → `***@example.com`, in one printable line of `MAX_DETAIL`. The local part of `recipient`
+    is also removed where it stands alone, as in "no such user zoe"."""
     masked = _ADDRESS.sub("***@", _one_line(text))
     local = recipient.rpartition("@")[0]
-    # Looked for first: compiling an expression for each recipient takes longer than sending the mail.
+    # Searched first: compiling an expression for each recipient takes longer than sending the mail.
     if local and local.lower() in masked.lower():
         masked = re.sub(rf"(?<![\w.-]){re.escape(local)}(?![\w-])", "***", masked, flags=re.IGNORECASE)
     return _capped(masked)
 
 
 def sms_detail(text: str) -> str:
-    """An SMS provider's words: `+15550100123` → `***23`. Under 7 digits stay: error codes must remain readable."""
+    """`+15550100123` → `***23`. Shorter than 7 digits stays: error codes must remain readable."""
     return _capped(_NUMBER.sub(lambda found: "***" + found[0][-2:], _one_line(text)))
 
 

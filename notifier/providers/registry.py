@@ -1,4 +1,4 @@
-"""From a `[[providers]]` table to a provider: kinds are entry points, imported when first asked for."""
+"""From a `[[providers]]` table to a provider: kinds are entry points, imported when first needed."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ GROUP = "notifier.providers"
 
 
 def kinds() -> tuple[str, ...]:
-    """Every kind that some installed package offers, sorted. Imports none of them."""
+    """Every kind that an installed package offers, sorted. Imports none of them."""
     return tuple(sorted(_entries()))
 
 
 def load(table: ProviderTable, settings: Settings) -> Provider:
-    """Make the provider of one table. Its package is imported only now.
+    """Create the provider of one table. Its package is imported only now.
 
     Raises:
         ConfigurationError: for an unknown kind, or an option that the provider refuses.
@@ -35,7 +35,7 @@ def load(table: ProviderTable, settings: Settings) -> Provider:
 
 
 def provider_class(table: ProviderTable) -> type[Provider]:
-    """What makes the provider of one table.
+    """The class of the table's kind.
 
     Raises:
         ConfigurationError: for an unknown kind.
@@ -43,12 +43,14 @@ def provider_class(table: ProviderTable) -> type[Provider]:
     """
     entry = _entries().get(table.kind)
     if entry is None:
-        raise ConfigurationError(_unknown(table.name, table.kind), setting="kind")
+        known = ", ".join(kinds()) or "none at all: notifier itself is not installed, only importable"
+        problem = f"there is no kind {table.kind!r}; installed kinds are {known}"
+        raise ConfigurationError(f"provider {table.name}: {problem}", setting="kind")
     return _imported(table.name, entry)
 
 
 def channel_of(table: ProviderTable) -> Channel | None:
-    """Of the providers of this kind; None if it is not installed."""
+    """None if the kind is not installed."""
     try:
         return provider_class(table).channel
     except ConfigurationError:
@@ -57,11 +59,11 @@ def channel_of(table: ProviderTable) -> Channel | None:
 
 @dataclass(frozen=True, slots=True)
 class WebhookKind:
-    """A kind of provider that calls webhooks, and who of this kind is configured."""
+    """A kind of provider that calls webhooks, and the configured providers of this kind."""
 
     provider: type[Any]
     webhooks: Sequence[type[Webhook[Any]]]
-    #: Name of the provider → its options.
+    #: Provider name → options.
     accounts: dict[str, ProviderOptions]
 
 
@@ -84,7 +86,7 @@ def webhook_kinds(
 
 
 def read_options(provider: Any, table: ProviderTable, settings: Settings) -> ProviderOptions:
-    """The table, as the model of this provider class has it.
+    """The table, read by the options model of this provider class.
 
     Raises:
         ConfigurationError: naming the option that is missing or wrong.
@@ -102,29 +104,17 @@ def _entries() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 
-def _unknown(table_name: str, kind: str) -> str:
-    known = ", ".join(kinds()) or "none at all: notifier itself is not installed, only importable"
-    return f"provider {table_name}: there is no kind {kind!r}; installed kinds are {known}"
-
-
 def _imported(table_name: str, entry: EntryPoint) -> type[Provider]:
     try:
         found: type[Provider] = entry.load()
     except ModuleNotFoundError as error:
-        # A module of the plug-in's own that is missing is a broken package, and no extra would add it.
-        if (error.name or "").partition(".")[0] == entry.module.partition(".")[0]:
-            raise ConfigurationError(
-                f"provider {table_name}: {entry.value} (kind {entry.name}) cannot be imported: {error}",
-                setting="kind",
-            ) from error
-        raise MissingPackage(
-            f"provider {table_name}: kind {entry.name} needs the package {error.name!r}; {_remedy(entry)}",
-            setting="kind",
-        ) from error
+        package, where = entry.module.partition(".")[0], f"provider {table_name}"
+        # A missing module of the plug-in itself is a broken package: no extra would add it.
+        if (error.name or "").partition(".")[0] == package:
+            problem = f"{entry.value} (kind {entry.name}) cannot be imported: {error}"
+            raise ConfigurationError(f"{where}: {problem}", setting="kind") from error
+        ours = package == "notifier"
+        remedy = "pip install 'notifier[worker]'" if ours else f"install it, or ask the authors of {package}"
+        problem = f"kind {entry.name} needs the package {error.name!r}; {remedy}"
+        raise MissingPackage(f"{where}: {problem}", setting="kind") from error
     return found
-
-
-def _remedy(entry: EntryPoint) -> str:
-    if entry.module.partition(".")[0] == "notifier":
-        return "pip install 'notifier[worker]'"
-    return f"install it, or ask the authors of {entry.module.partition('.')[0]}"

@@ -1,8 +1,8 @@
-"""Stands where the providers are, for messages of test keys: takes them, calls nobody, and answers as their
-recipients ask for. See docs/how-to/test-without-sending.md.
+"""Replaces the providers for messages of test keys: accepts them, calls nobody, and answers as the recipient's
+address says. See docs/how-to/test-without-sending.md.
 
-It keeps nothing. How a message ends is part of the id that it gives, so any process can be asked about it later,
-as a provider is asked for a receipt that did not come.
+It stores nothing: the id that it gives says how a message ends, so any process can ask later, as it asks a
+provider for a missing receipt.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from notifier.providers.base import Outgoing, Receipt, Report
 
 
 class Fate(StrEnum):
-    """What becomes of a simulated message."""
-
     DELIVERED = "delivered"  #: taken, and reported as delivered
     BOUNCED = "bounced"  #: taken, and reported as undelivered
     DEFERRED = "deferred"  #: not taken by the first attempt; then as `delivered`
@@ -30,7 +28,7 @@ class Fate(StrEnum):
     UNKNOWN = "unknown"  #: the first attempt ends without an answer; then as `delivered`
 
 
-#: Mails to these names @ this domain, also with "+" and more behind the name.
+#: Mails to these names @ this domain, optionally with "+" and a suffix.
 DOMAIN = "simulator.example"
 #: SMS to these numbers, which belong to nobody.
 NUMBERS: Mapping[str, Fate] = MappingProxyType({f"+1555010020{digit}": fate for digit, fate in enumerate(Fate)})
@@ -43,14 +41,14 @@ class Simulator:
 
     name = SIMULATOR
     channel = Channel.EMAIL
+    #: Seconds after acceptance at which it is asked how a message ended.
+    report_after_seconds = 2.0
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, str]) -> Self:  # noqa: ARG003 - it has none
-        """See `Provider.from_options`."""
         return cls()
 
     async def send(self, outgoing: Outgoing, *, deadline_seconds: float) -> Receipt:
-        """See `Provider.send`."""
         fate = fate_of(outgoing.to)
         is_first = outgoing.attempt == 1
         match fate:
@@ -67,7 +65,6 @@ class Simulator:
         return Receipt(id_, "simulated: a test key sent it, nothing went out")
 
     async def ask(self, provider_message_id: str, *, deadline_seconds: float) -> Report:
-        """See `Reports.ask`."""
         match = _ID.fullmatch(provider_message_id)
         if match is None:
             return Report(provider_message_id, "simulated: no such message", None)
@@ -77,7 +74,6 @@ class Simulator:
         return Report(provider_message_id, "delivered: simulated", Status.DELIVERED)
 
     async def check(self, *, deadline_seconds: float) -> str:
-        """See `Provider.check`."""
         return "simulated"
 
     async def close(self) -> None:
@@ -85,7 +81,7 @@ class Simulator:
 
 
 def fate_of(to: str) -> Fate:
-    """What becomes of a message to this recipient; everybody who is not in the lists gets theirs."""
+    """A recipient who is in neither list gets `delivered`."""
     address = recipient_identity(to)
     name, _, domain = address.rpartition("@")
     if domain == DOMAIN:

@@ -1,7 +1,7 @@
-"""The system's look-up of host names, where nobody waits for somebody else's name.
+"""The system's look-up of host names, in which slow names do not delay others.
 
 asyncio looks names up in the few threads of the loop's executor, uvloop in two threads of the whole process: two
-names that a name server answers late hold up every other one for as long as that lasts, 40 seconds or more.
+names that are answered late hold up all others for as long as that takes, 40 seconds or more.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _Found = list[tuple[Any, ...]]
 
 
 class SystemResolver(AbstractResolver):
-    """Each name is looked up in a thread of its own, at most one for each: whoever asks meanwhile shares it.
+    """Looks each name up in a thread of its own, at most one per name; concurrent requests share it.
 
-    For hosts that the configuration names, of which there are few. A look-up cannot be cancelled, only left: its
+    For hosts from the configuration, of which there are few. A look-up cannot be cancelled, only abandoned: its
     thread holds up neither the loop nor the end of the program.
     """
 
     def __init__(self, flags: int = 0) -> None:
-        """`flags`: those of getaddrinfo."""
+        """`flags` of getaddrinfo."""
         self._flags = flags
         self._under_way: dict[tuple[str, int, int], asyncio.Future[_Found]] = {}
 
@@ -71,7 +71,6 @@ class SystemResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """For aiohttp."""
         results = []
         for kind, _, protocol, _, address in await self.look_up(host, port, family):
             text = socket.getnameinfo(address, _NUMBERS)[0] if ":" in str(address[0]) else address[0]

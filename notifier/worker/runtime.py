@@ -9,9 +9,9 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 from notifier.bootstrap import DeliveryServices, make_providers
-from notifier.callbacks import CallbackCaller, NameServers, Runner
+from notifier.callbacks import CallbackCaller, CallbackSender, NameServers
 from notifier.config.logs import log
-from notifier.delivery import Asker, Circuits, Deliverer, Reconciler
+from notifier.delivery import CircuitBreaker, Deliverer, ReceiptPoller, Reconciler
 from notifier.delivery.prepare import Composer
 from notifier.delivery.provider_calls import ProviderCaller
 from notifier.delivery.rate_limiter import RateLimiter
@@ -49,10 +49,10 @@ class CallbackLoop:
         self._thread = _LoopThread("callback-loop")
         self.runner = self._thread.run(self._make())
 
-    async def _make(self) -> Runner:
+    async def _make(self) -> CallbackSender:
         settings = self._services.settings
         caller = CallbackCaller(settings.callback_hosts, names=NameServers(settings.callback_servers))
-        return Runner(self._services.callbacks, settings.structure.callbacks, caller, self._thread.loop)
+        return CallbackSender(self._services.callbacks, settings.structure.callbacks, caller, self._thread.loop)
 
     def stop(self) -> None:
         """Let the calls under way end, and end the loop."""
@@ -73,7 +73,7 @@ class DeliveryLoop:
         everyone: Mapping[str, Provider] = {**self._providers, SIMULATOR: Simulator()}
         self.deliverer = self._make_deliverer(everyone)
         self.reconciler = Reconciler(services.ledger, services.renderer, everyone, services.settings, self._loop)
-        self.asker = Asker(services.provider_reports, services.receipts, everyone, self._loop)
+        self.poller = ReceiptPoller(services.provider_reports, services.receipts, everyone, self._loop)
 
     def _make_deliverer(self, everyone: Mapping[str, Provider]) -> Deliverer:
         services, settings = self._services, self._services.settings
@@ -82,13 +82,15 @@ class DeliveryLoop:
         for provider in self._providers.values():
             configured[provider.channel].append(provider.name)
         weights = {table.name: table.weight for table in settings.provider_tables()}
-        circuits = Circuits(services.health, services.circuits, configured, weights, deadline_seconds=deadline)
+        breaker = CircuitBreaker(
+            services.health, services.circuits, configured, weights, deadline_seconds=deadline
+        )
         composer = Composer(services.renderer, settings, services.hash_key, services.tokens, services.attachments)
         limiter = RateLimiter(services.rates, settings)
         slots = settings.worker_calls
         caller = ProviderCaller(self._loop, everyone, limiter, slots=slots, deadline_seconds=deadline)
         results = Results(settings, everyone, services.hash_key)
-        return Deliverer(services.ledger, composer, circuits, caller, results, settings, self._stop)
+        return Deliverer(services.ledger, composer, breaker, caller, results, settings, self._stop)
 
     async def _make_providers(self) -> list[Provider]:
         return make_providers(self._services.settings)

@@ -65,7 +65,7 @@ def _add_deliveries(app: Celery, process: Process) -> None:
     def reconcile(ids: list[str]) -> int:
         """Find out what became of these: their call ended without an answer, or no provider report came."""
         wanted = [UUID(value) for value in ids]
-        return process.delivery.reconciler.reconcile(wanted) + process.delivery.asker.ask(wanted)
+        return process.delivery.reconciler.reconcile(wanted) + process.delivery.poller.ask(wanted)
 
     @app.task(name=DISPATCH, shared=False)  # type: ignore[untyped-decorator]
     def dispatch_due() -> int:

@@ -28,7 +28,7 @@ TICKS = {"notifier.dispatch_due", "notifier.ensure_partitions", "notifier.log_st
 
 
 class Recorder:
-    """Stands where a worker's deliverer, reconciler and asker are."""
+    """Stands where a worker's deliverer, reconciler and poller are."""
 
     def __init__(self) -> None:
         self.ids: list[UUID] = []
@@ -66,7 +66,7 @@ def test_a_task_is_written_as_ever(name: str, redis_broker_url: str) -> None:
 def test_a_task_of_another_version_is_done_as_ever(name: str) -> None:
     golden, recorder = GOLDEN[name], Recorder()
     process: Any = SimpleNamespace(
-        delivery=SimpleNamespace(deliverer=recorder, reconciler=recorder, asker=recorder),
+        delivery=SimpleNamespace(deliverer=recorder, reconciler=recorder, poller=recorder),
         only_callbacks=False,
         stop=lambda **_: None,
     )

@@ -51,7 +51,7 @@ def test_list_goes_page_by_page_and_names_nobody(notifier: CommandLine) -> None:
     [
         (("add", "ann"), "address: not an e-mail address. Write it as name@example.com."),
         (("add", "+1555"), "address: not an E.164 number."),
-        (("add", "ann@example.com", "--scope", "shop"), "scope: is no scope. Write global, sender:<identity>"),
+        (("add", "ann@example.com", "--scope", "shop"), "scope: is not a scope. Write global, sender:<identity>"),
         (("lift",), "--source, an address, or --other-keys"),
     ],
 )
@@ -83,8 +83,8 @@ def test_an_import_tells_every_bad_line_and_takes_the_others(notifier: CommandLi
         "line 3: address: not an e-mail address. Write it as name@example.com.",
         "line 4: reason: is none of hard_bounce, invalid_recipient, opted_out, complaint, unsubscribed, manual. "
         "Use one of them.",
-        "line 4: scope: is no scope. Write global, sender:<identity> or category:<name>.",
-        "line 4: expires_at: is no date and time with an offset. Write it as 2026-11-22T09:30:00Z.",
+        "line 4: scope: is not a scope. Write global, sender:<identity> or category:<name>.",
+        "line 4: expires_at: is not a date and time with an offset. Write it as 2026-11-22T09:30:00Z.",
         "line 6: line: 6 cells, and there are 5 columns. Quote cells that hold the separator.",
         "line 7: line: is not UTF-8. Save the file as UTF-8.",
         "3 added, 0 were there, 0 had ended, 4 bad",
@@ -105,7 +105,7 @@ def test_a_bare_list_is_taken(notifier: CommandLine) -> None:
 def test_a_wrong_header_row_is_refused_as_a_whole(notifier: CommandLine) -> None:
     answer = notifier("suppressions", "import", "-", stdin="email,reason\nann@example.com,manual\n")
     assert answer.code == 1
-    assert "email: is no column" in answer.err
+    assert "email: is not a column" in answer.err
     assert "address: is missing in the header row" in answer.err
 
 
@@ -126,7 +126,7 @@ def test_an_export_has_no_address_and_can_be_imported_again(
     assert (now["state"], now["scope"], now["reason"]) == ("active", "sender:shop", "opted_out")
     assert now["detail"].startswith(f"before: {before['source']} since ")
     other = CommandLine({"database_url": database_url, "hash_key": "another key of sixteen"})
-    assert "hash_key: is not that of our key" in other("suppressions", "import", file).out
+    assert "hash_key: is not of our key" in other("suppressions", "import", file).out
 
 
 def test_doctor_tells_of_a_key_that_is_missing_or_another(notifier: CommandLine, database_url: str) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, text
 
 from notifier.config.settings import Settings
 from notifier.config.structure import Sender, Structure
-from notifier.delivery import Circuits, Deliverer, DeliverySummary, Reconciler
+from notifier.delivery import CircuitBreaker, Deliverer, DeliverySummary, Reconciler
 from notifier.delivery.prepare import Composer
 from notifier.delivery.provider_calls import ProviderCaller
 from notifier.delivery.rate_limiter import RateLimiter
@@ -142,7 +142,7 @@ class World:
         deliverer = Deliverer(
             ledger or self.ledger,
             Composer(Renderer(self.templates), made, self.hash_key, tokens, AttachmentRepository(self.engine)),
-            Circuits(health, book, configured, {}, deadline_seconds=deadline),
+            CircuitBreaker(health, book, configured, {}, deadline_seconds=deadline),
             ProviderCaller(self.loop, known, self.limiter, slots=made.worker_calls, deadline_seconds=deadline),
             Results(made, known, self.hash_key),
             made,

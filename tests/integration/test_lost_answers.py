@@ -16,7 +16,7 @@ from sqlalchemy import Engine, event, text
 
 from notifier.config.settings import Settings
 from notifier.delivery import DeliverySummary
-from notifier.delivery.permit import Permit
+from notifier.delivery.delivery import Permit
 from notifier.delivery.rate_limiter import RateLimiter
 from notifier.domain.errors import OutcomeUnknown, Rejected, ServiceUnavailable, Throttled, Unavailable
 from notifier.domain.statuses import OnUnknown, Reason, Status

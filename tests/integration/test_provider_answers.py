@@ -16,7 +16,7 @@ from sqlalchemy import Engine, text
 
 from notifier.config.settings import Settings
 from notifier.config.structure import ProviderTable, Sender, Structure
-from notifier.delivery import Circuits, Deliverer
+from notifier.delivery import CircuitBreaker, Deliverer
 from notifier.delivery.prepare import Composer
 from notifier.delivery.provider_calls import ProviderCaller
 from notifier.delivery.rate_limiter import RateLimiter
@@ -82,11 +82,13 @@ class Desk:
         composer = Composer(
             Renderer(self.templates), settings, key, Tokens(key), AttachmentRepository(self.engine)
         )
-        circuits = Circuits(HealthRepository(self.engine), self.circuits, self.configured, {}, deadline_seconds=10)
+        breaker = CircuitBreaker(
+            HealthRepository(self.engine), self.circuits, self.configured, {}, deadline_seconds=10
+        )
         limiter = RateLimiter(RateLimitRepository(self.engine), settings)
         caller = ProviderCaller(self.loop, self.providers, limiter, slots=50, deadline_seconds=10)
         results = Results(settings, self.providers, key)
-        self.deliverer = Deliverer(self.ledger, composer, circuits, caller, results, settings)
+        self.deliverer = Deliverer(self.ledger, composer, breaker, caller, results, settings)
         operating = Operating(self.engine, key)
         self.steering = ProviderOperations(HealthRepository(self.engine), self.circuits, operating, TABLES)
 

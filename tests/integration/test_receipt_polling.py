@@ -15,12 +15,12 @@ import pytest
 
 from notifier.bootstrap import Services
 from notifier.config.settings import Settings
-from notifier.delivery import Asker
+from notifier.delivery import ReceiptPoller
 from notifier.delivery.sweep import Dispatcher
 from notifier.dev.twilio_server import TwilioRule, TwilioServer, running_twilio_server
 from notifier.domain.errors import Unavailable
 from notifier.domain.statuses import Reason, Status
-from notifier.feedback.receipt_polling import PATIENCE_SECONDS
+from notifier.feedback.receipt_polling import RECEIPT_WAIT_SECONDS
 from notifier.feedback.receipts import ASK_AT_SECONDS
 from notifier.providers.base import Outgoing, Report
 from notifier.providers.twilio.options import TwilioOptions
@@ -64,8 +64,10 @@ class World:
         self.loop = loop
         self.given: list[UUID] = []
 
-    def asker(self, provider: Any) -> Asker:
-        return Asker(self.services.provider_reports, self.services.receipts, {"twilio": provider}, self.loop)
+    def poller(self, provider: Any) -> ReceiptPoller:
+        return ReceiptPoller(
+            self.services.provider_reports, self.services.receipts, {"twilio": provider}, self.loop
+        )
 
     def sweep(self) -> list[UUID]:
         """What the sweep gives to a look-up."""
@@ -102,19 +104,19 @@ def test_a_receipt_that_was_lost_is_asked_for_when_it_is_due(world: World) -> No
     # Given out once; again only if nobody settles it.
     assert world.sweep() == []
     provider = Answering("delivered")
-    assert world.asker(provider).ask([claim.id]) == 1
+    assert world.poller(provider).ask([claim.id]) == 1
     assert provider.asked == [SID]
     found = world.texts.story(claim.id).notification
     assert (found.status, found.due_at) == (Status.DELIVERED, None)
     # The receipt itself, an hour later: known already.
     assert str(world.texts.report(claim.id, "delivered")) == "repeated"
-    assert world.asker(provider).ask([claim.id]) == 0
+    assert world.poller(provider).ask([claim.id]) == 0
 
 
 def test_it_is_asked_for_with_growing_pauses_and_then_stays_sent_for_good(world: World) -> None:
     claim = world.texts.send()
-    provider, asker = Answering("sent"), None
-    asker = world.asker(provider)
+    provider, poller = Answering("sent"), None
+    poller = world.poller(provider)
     age = 0.0
     waits = []
     while (wait := world.wait(claim.id)) is not None:
@@ -122,7 +124,7 @@ def test_it_is_asked_for_with_growing_pauses_and_then_stays_sent_for_good(world:
         age = ASK_AT_SECONDS[len(waits)]
         waits.append(wait)
         assert world.sweep() == [claim.id]
-        asker.ask([claim.id])
+        poller.ask([claim.id])
     assert len(provider.asked) == len(ASK_AT_SECONDS) == len(waits)
     [event] = world.missing(claim.id)
     assert event.detail == "no receipt came, and its provider knows no more: it stays sent"
@@ -141,13 +143,13 @@ def test_a_provider_that_is_away_is_asked_later_and_not_about_every_message(worl
     ids = world.sweep()
     assert sorted(ids) == sorted(claim.id for claim in claims)
     provider = Answering(None)
-    assert world.asker(provider).ask(ids) == 0
+    assert world.poller(provider).ask(ids) == 0
     assert len(provider.asked) <= 8
     assert {world.texts.status(id_) for id_ in ids} == {Status.SENT}
     assert not any(world.missing(id_) for id_ in ids)
     # In time it is given up, too.
-    world.texts.pass_time(ids[0], PATIENCE_SECONDS)
-    world.asker(provider).ask([ids[0]])
+    world.texts.pass_time(ids[0], RECEIPT_WAIT_SECONDS)
+    world.poller(provider).ask([ids[0]])
     assert [event.detail for event in world.missing(ids[0])] == [
         "no receipt came, and its provider did not answer: it stays sent"
     ]
@@ -155,8 +157,8 @@ def test_a_provider_that_is_away_is_asked_later_and_not_about_every_message(worl
 
 def test_where_nobody_can_be_asked_the_story_says_that_no_receipt_came(world: World) -> None:
     claim = world.texts.send()
-    world.texts.pass_time(claim.id, PATIENCE_SECONDS)
-    world.asker(SimpleNamespace(has_webhook=True)).ask([claim.id])
+    world.texts.pass_time(claim.id, RECEIPT_WAIT_SECONDS)
+    world.poller(SimpleNamespace(has_webhook=True)).ask([claim.id])
     [event] = world.missing(claim.id)
     assert event.detail == "no receipt came, and its provider cannot be asked: it stays sent"
 
@@ -186,7 +188,7 @@ def test_the_local_twilio_is_asked_as_twilio_would_be(
         receipt = asyncio.run_coroutine_threadsafe(sending, world.loop).result(timeout=patient(10))
         world.texts.accepted(claim, sid=receipt.provider_message_id)
         wait_until(lambda: server.messages[0].status == status)
-        assert world.asker(provider).ask([claim.id]) == 1
+        assert world.poller(provider).ask([claim.id]) == 1
         asyncio.run_coroutine_threadsafe(provider.close(), world.loop).result(timeout=patient(10))
     assert world.texts.status(claim.id) == status
     assert world.texts.said(claim.id) == [words]

@@ -16,10 +16,9 @@ from notifier.config.structure import load_structure
 from notifier.dev.smtp_server import MailServer, running_mail_server
 from notifier.domain.errors import ConfigurationError, WrongSelection
 from notifier.domain.statuses import SIMULATOR, Channel, Lane, SuppressionReason
-from notifier.feedback.receipt_polling import SIMULATED_RECEIPT_SECONDS
 from notifier.operations import Selection
 from notifier.operations.api_keys import Grants, Scope
-from notifier.providers.simulator import NUMBERS
+from notifier.providers.simulator import NUMBERS, Simulator
 from notifier.store.engine import transaction
 from notifier.store.records import NewAttempt
 from notifier.store.search import Filter, Story
@@ -73,7 +72,7 @@ class Bench:
     def look_up(self, channel: Channel, lane: Lane, ids: Sequence[UUID]) -> None:
         """What the worker's task of that name does."""
         self.delivery.reconciler.reconcile(ids)
-        self.delivery.asker.ask(ids)
+        self.delivery.poller.ask(ids)
 
     def story(self, id_: UUID) -> Story:
         return self.api.services.audit.story(id_)
@@ -151,8 +150,8 @@ def test_a_simulated_receipt_is_due_in_a_moment_and_comes_by_the_way_of_real_one
     note = bench.story(id_).notification
     assert note.due_at is not None
     assert note.sent_at is not None
-    assert (note.due_at - note.sent_at).total_seconds() == SIMULATED_RECEIPT_SECONDS
-    bench.delivery.asker.ask([id_])
+    assert (note.due_at - note.sent_at).total_seconds() == Simulator.report_after_seconds
+    bench.delivery.poller.ask([id_])
     assert [event.kind for event in bench.story(id_).events] == ["accepted", "status", "status", "provider"]
     assert bench.story(id_).notification.status == "delivered"
 

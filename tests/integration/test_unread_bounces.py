@@ -113,7 +113,7 @@ def test_it_is_sealed_under_the_newest_key_and_resealed(database_url: str, tmp_p
     both = Mails(database_url, templates, encryption_keys=",".join(reversed(KEYS.split(","))))
     Resealing(both.services.engine, both.services.personal_data).run()
     assert stored(both) == [(False, True), (False, True)]
-    assert Resealing(both.services.engine, both.services.vault).run().changed == 0
+    assert Resealing(both.services.engine, both.services.personal_data).run().changed == 0
     for id_ in (first, second):
         assert b"Who are you" in both.services.unread.find(id_)[0].content
     assert PersonalData(sealer=both.services.sealer).sealer.key_ids == ("b", "a")

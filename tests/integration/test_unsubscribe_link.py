@@ -147,8 +147,8 @@ def test_the_story_of_the_mail_tells_both(api: Api) -> None:
         api("POST", url.removeprefix(PUBLIC), body=words, headers=FORM)
     events = [one for one in api.services.audit.story(notification).events if one.kind == "recipient"]
     assert [event.detail for event in events] == [
-        "by its link they unsubscribed from digest",
-        "by its link they took digest up again",
+        "they unsubscribed from digest by its link",
+        "they subscribed to digest again by its link",
     ]
     assert {event.status for event in events} == {None}
 

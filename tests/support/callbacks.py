@@ -13,7 +13,7 @@ from uuid import UUID
 from aiohttp.abc import AbstractResolver
 from sqlalchemy import Engine, text
 
-from notifier.callbacks import CallbackCaller, Rules, Runner
+from notifier.callbacks import CallbackCaller, CallbackPolicy, CallbackSender
 from notifier.config.callbacks import CallbackTable
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Reason, Status
@@ -46,9 +46,9 @@ class World:
     def table(self, url: str | None, statuses: list[str]) -> CallbackTable:
         return CallbackTable.model_validate({"url": url, "secrets": SECRETS, "statuses": statuses})
 
-    async def _make(self) -> Runner:
+    async def _make(self) -> CallbackSender:
         caller = CallbackCaller({"127.0.0.1"}, names=self.names, deadline_seconds=5)
-        return Runner(self.book, self.tables, caller, self.loop, chance=lambda: 1.0)
+        return CallbackSender(self.book, self.tables, caller, self.loop, chance=lambda: 1.0)
 
     def close(self) -> None:
         asyncio.run_coroutine_threadsafe(self.runner.stop(), self.loop).result(patient(20))
@@ -58,7 +58,7 @@ class World:
         self.engine.dispose()
 
     def accept(self, count: int = 1, producer: str = "shop", **fields: Any) -> list[UUID]:
-        rules, news = Rules(self.tables, {"127.0.0.1"}), []
+        rules, news = CallbackPolicy(self.tables, {"127.0.0.1"}), []
         for position in range(count):
             given = {"producer": producer, "to": "ann@example.com", "template": "receipt", **fields}
             message = check(Message(idempotency_key=str(new_id()), **given), Channel.EMAIL, Lane.NORMAL)

@@ -1,4 +1,4 @@
-"""The app, as INSTALLED_APPS finds it."""
+"""The app for INSTALLED_APPS."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ class NotifierConfig(AppConfig):  # type: ignore[misc]  # Django ships no types
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Have `manage.py check` look at the settings."""
         from notifier.contrib.django.checks import check_settings
 
         checks.register(check_settings, "notifier")

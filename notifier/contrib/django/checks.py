@@ -19,5 +19,4 @@ IDS = {
 
 
 def check_settings(app_configs: Any, **_: Any) -> list[CheckMessage]:  # noqa: ARG001 - Django's signature
-    """An error for each setting that is missing or wrong."""
     return [Error(str(problem), id=IDS[problem.setting]) for problem in DjangoSettings.read().problems()]

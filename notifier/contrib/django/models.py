@@ -16,7 +16,7 @@ class OutboxMessage(models.Model):  # type: ignore[misc]  # Django ships no type
     #: The contract's JSON, at most 1 MiB.
     body = models.TextField()
     created_at = models.DateTimeField(default=timezone.now)
-    #: Times that the broker did not take it.
+    #: Number of times that the broker did not accept it.
     attempts = models.PositiveIntegerField(default=0)
     #: Why not, the last time.
     last_error = models.CharField(max_length=500, default="", blank=True)

@@ -1,4 +1,4 @@
-"""The outbox as a relay sees it, through Django's ORM."""
+"""A relay's view of the outbox, through Django's ORM."""
 
 from __future__ import annotations
 
@@ -25,15 +25,12 @@ class DjangoOutbox:
 
     @property
     def alias(self) -> str:
-        """The database's alias."""
         return self.using or str(router.db_for_write(OutboxMessage))
 
     def check(self) -> None:
-        """Whether the table is there.
-
-        Raises:
-            ConfigurationError: it is not.
-            ServiceUnavailable: the database cannot be reached.
+        """Raises:
+        ConfigurationError: the table is missing.
+        ServiceUnavailable: the database cannot be reached.
         """
         name = OutboxMessage._meta.db_table
         try:
@@ -46,17 +43,16 @@ class DjangoOutbox:
     def pass_on(
         self, limit: int, pairs: Sequence[Pair], publish: Callable[[Sequence[OutboxRow]], Passed]
     ) -> Passed:
-        """See `notifier.client.relay.Outbox`."""
         with self._mapped():
             if not connections[self.alias].features.has_select_for_update_skip_locked:
-                # SQLite: no transaction may stay open, because nobody else could write.
+                # SQLite: an open transaction would keep others from writing.
                 return self._note(publish(self._take(limit, pairs, lock=False)))
             with transaction.atomic(self.alias):
                 return self._note(publish(self._take(limit, pairs, lock=True)))
 
     @contextmanager
     def _mapped(self) -> Iterator[None]:
-        """What may pass by itself as ServiceUnavailable; a missing table is said as what it is."""
+        """Temporary errors become ServiceUnavailable; a missing table is reported as such."""
         try:
             yield
         except (DatabaseError, InterfaceError) as error:

@@ -1,4 +1,4 @@
-"""From `send` to a row, through Django's ORM."""
+"""Writes messages into the outbox, through Django's ORM."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the project's settings say about notifier, read once and typed."""
+"""The project's settings for notifier, read and validated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.conf import settings as project
 from notifier.broker import topology
 from notifier.domain.errors import ConfigurationError
 
-# As the contract has it for `producer`.
+# As in the contract.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 
 
@@ -24,11 +24,11 @@ class DjangoSettings:
     producer: str = ""
     #: amqp://user:password@host/vhost or redis://host:6379/0; only the relay uses it.
     broker_url: str = field(default="", repr=False)
-    #: How long the relay waits for the broker's confirmation. Seconds.
+    #: The relay's limit for the broker's confirmation. Seconds.
     timeout_seconds: float = 5.0
-    #: After SIGTERM or Ctrl-C the relay has so long to end in order; then it ends by itself. Seconds.
+    #: Time for the relay to end in order after SIGTERM or Ctrl-C. Seconds.
     grace_seconds: float = 45.0
-    #: The name that RabbitMQ knows the relay by, if it is not the URL's user; "": none is told.
+    #: RabbitMQ's name for the relay, if it is not the URL's user; "": none is sent.
     broker_user: str | None = None
 
     @classmethod
@@ -42,7 +42,6 @@ class DjangoSettings:
         return cls(**given)
 
     def problems(self) -> Iterator[ConfigurationError]:
-        """Everything that is wrong."""
         if not isinstance(self.producer, str) or not _NAME.match(self.producer):
             yield ConfigurationError(
                 'NOTIFIER_PRODUCER must name this service, as NOTIFIER_PRODUCER = "shop": letters, digits, . _ -',
@@ -70,11 +69,7 @@ class DjangoSettings:
             )
 
     def require(self, *names: str) -> Self:
-        """The same, if nothing is wrong with these settings.
-
-        Raises:
-            ConfigurationError: the first thing that is.
-        """
+        """Raises ConfigurationError: the first problem of these settings."""
         for problem in self.problems():
             if problem.setting in names:
                 raise problem

@@ -1,1 +1,1 @@
-"""The SMTP provider: how a mail is composed, sent and, when it comes back, read."""
+"""The SMTP provider: composes and sends mails."""

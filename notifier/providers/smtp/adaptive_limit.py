@@ -1,52 +1,52 @@
-"""How many connections to a mail server are at work at once: found out by trying.
+"""The number of connections to a mail server that are busy at once, found by experiment.
 
-A server that takes 100 ms for each mail takes ten in a second on one connection, whatever we are capable of; one
-that answers at once is no faster with a hundred. While mails wait for a connection, more are tried, at first twice
-as many. They stay if each mail still takes about as long: then the server worked on more of them at once. If it
-takes longer, they only stood in another queue, the server's or that of our own processor, and go again.
+A server that takes 100 ms for each mail takes ten in a second on one connection; one that answers at once is no
+faster with a hundred connections. While mails wait for a connection, more are tried, at first twice as many. They
+are kept if each mail still takes about as long: then the server worked on more of them at once. If mails take
+longer, they only waited in another queue, the server's or that of our own processor, and the limit goes back.
 """
 
 from __future__ import annotations
 
 import statistics
 
-#: To begin with: less than what servers commonly allow one client.
+#: The first limit: less than servers commonly allow one client.
 START = 20
-#: A step up is so large a part of what there is: until one brought nothing, and from then on.
+#: Size of a step up, as a share of the limit: until one brings nothing, and afterwards.
 _FIRST_STEP, _LATER_STEP = 1.0, 0.25
-#: It stays if mails take no longer than this part of it. Where it brings nothing they take all of it longer.
+#: A step stays if mails take longer by less than this share of it; if it brings nothing, by all of it.
 _WORTH = 0.4
-#: When mails take so many times as long as they did at this limit, it begins anew: the server has too much to do.
+#: When mails take this many times as long as before at this limit, start again: the server is overloaded.
 _MUCH_LONGER = 2.0
-#: After a step that brought nothing, the next one is tried after so long. Seconds.
+#: Pause after a step that brought nothing. Seconds.
 REST_SECONDS = 2.0
-#: The same after a connection was refused, or when the server has too much to do. Seconds.
+#: Pause after a refused connection, or when the server is overloaded. Seconds.
 LONG_REST_SECONDS = 20.0
-#: A median is of at least so many mails.
+#: Fewest mails of a median.
 _FEWEST = 40
 
 
 class AdaptiveLimit:
-    """The limit of one pool. Told of each mail, and of each connection that the server did not take."""
+    """The limit of one pool."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        #: Connections at work at once.
+        #: The current limit.
         self.now = min(START, most)
-        #: How long each mail took, since the last change or median; and whether one waited meanwhile.
+        #: Time of each mail since the last change or median, and whether any mail waited meanwhile.
         self._seconds: list[float] = []
         self._has_queue = False
-        #: So many mails of before the last change are still to come.
+        #: Mails started before the last change that have not ended.
         self._stale = 0
-        #: Before the step that is on trial: how long a mail took, and the limit. None: none is.
+        #: Time of a mail and limit before the step on trial; None: no step is.
         self._before: tuple[float, int] | None = None
-        #: How long a mail takes at this limit, at best; None: not known yet.
+        #: Shortest time of a mail at this limit; None: unknown.
         self._usual: float | None = None
         self._step = _FIRST_STEP
         self._rests_until = 0.0
 
     def took(self, seconds: float, *, at: float, is_wanted: bool) -> None:
-        """A mail took so long. `at`: now, on a clock that never goes back; `is_wanted`: another one waits."""
+        """A mail took `seconds`. `at`: now, on a monotonic clock; `is_wanted`: another mail waits."""
         if self._stale:
             self._stale -= 1
             return
@@ -58,8 +58,8 @@ class AdaptiveLimit:
             self._judge(median, at, has_queue)
 
     def refused(self, *, at: float, at_work: int) -> bool:
-        """The server did not take a connection beside `at_work` others. Where there were none, it takes nobody's,
-        which says nothing about how many it will take. Returns whether this is news: the first one for a while."""
+        """The server refused a connection beside `at_work` others. If there were none, it refuses everyone, which
+        says nothing about the limit. Returns whether this is the first refusal for a while."""
         is_news = at >= self._rests_until
         self._settle(min(self.now, at_work) or min(START, self._most), at + LONG_REST_SECONDS)
         return is_news
@@ -81,7 +81,7 @@ class AdaptiveLimit:
             self._change(min(self._most, self.now + max(1, int(self.now * self._step))))
 
     def _settle(self, limit: int, until: float) -> None:
-        """No more than `limit` until then."""
+        """Keep to `limit` until then."""
         self._before = self._usual = None
         self._rests_until = until
         self._change(limit)

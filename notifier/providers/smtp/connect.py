@@ -1,21 +1,21 @@
-"""Opening a connection to a mail server: TCP, greeting, TLS, login. Nothing said here is about a message."""
+"""Opens a connection to a mail server: TCP, greeting, TLS, login. No answer here is about a message."""
 
 from __future__ import annotations
 
-import socket
 import ssl
 
 import aiohappyeyeballs
 import aiosmtplib
 
 from notifier.domain.errors import SendError
+from notifier.providers.mail.code_table import Stage
+from notifier.providers.mail.codes import judge, read_answer
 from notifier.providers.outcomes import ACCOUNT, UNAVAILABLE
 from notifier.providers.redaction import mail_detail
-from notifier.providers.smtp.codes import Stage, judge, read_answer
 from notifier.providers.smtp.options import Encryption, SmtpOptions
 from notifier.providers.system_resolver import SystemResolver
 
-#: aiosmtplib's way to say what to do about STARTTLS: insist, never, or (None) if the server offers it.
+#: aiosmtplib's values for STARTTLS: True insists, False never, None if the server offers it.
 _STARTTLS = {
     Encryption.IMPLICIT: False,
     Encryption.NEVER: False,
@@ -24,7 +24,7 @@ _STARTTLS = {
 }
 
 
-#: An address that does not answer is left for the next one after this. Seconds.
+#: The next address is tried if one does not answer within this. Seconds.
 _NEXT_ADDRESS_SECONDS = 0.25
 
 
@@ -34,7 +34,8 @@ async def connect(options: SmtpOptions, names: SystemResolver) -> aiosmtplib.SMT
     Raises:
         OSError, aiosmtplib.SMTPException: see `failed_to_connect`.
     """
-    sock = await _open(options, names)
+    found = await names.look_up(options.url.host, options.url.port)
+    sock = await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS)
     smtp = aiosmtplib.SMTP(
         hostname=options.url.host,
         sock=sock,
@@ -61,13 +62,8 @@ async def connect(options: SmtpOptions, names: SystemResolver) -> aiosmtplib.SMT
     return smtp
 
 
-async def _open(options: SmtpOptions, names: SystemResolver) -> socket.socket:
-    found = await names.look_up(options.url.host, options.url.port)
-    return await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS)
-
-
 def describe(smtp: aiosmtplib.SMTP, options: SmtpOptions) -> str:
-    """What connecting came to, for people."""
+    """For people: "mail.example.com answered 220, STARTTLS, authenticated"."""
     encrypted = smtp.get_transport_info("sslcontext") is not None
     by_starttls = "STARTTLS" if encrypted else "not encrypted"
     how = "TLS" if options.url.encryption is Encryption.IMPLICIT else by_starttls
@@ -76,7 +72,7 @@ def describe(smtp: aiosmtplib.SMTP, options: SmtpOptions) -> str:
 
 
 def failed_to_connect(options: SmtpOptions, error: Exception) -> SendError:
-    """What an error of `connect` means. Never a refusal: the message waits until a connection works."""
+    """What an error of `connect` means. Never a refusal: the message waits for a working connection."""
     if isinstance(error, aiosmtplib.SMTPResponseException):
         stage = Stage.AUTH if isinstance(error, aiosmtplib.SMTPAuthenticationError) else Stage.CONNECT
         answer = read_answer(error.code, error.message)
@@ -91,7 +87,7 @@ def failed_to_connect(options: SmtpOptions, error: Exception) -> SendError:
         return UNAVAILABLE.error(
             f"no connection to {options.url.host} port {options.url.port}: {mail_detail(_cause(error))}"
         )
-    # The rest is what aiosmtplib finds missing in EHLO: STARTTLS, AUTH, or a method that both sides know.
+    # What remains is missing from EHLO: STARTTLS, AUTH, or a method that both sides know.
     return ACCOUNT.error(f"{options.url.host}: {mail_detail(str(error))}")
 
 

@@ -9,27 +9,27 @@ import re
 from binascii import b2a_base64
 from collections.abc import Callable, Iterator
 
-from notifier.providers.smtp.address import UNSAFE, Mailbox
+from notifier.providers.mail.address import UNSAFE, Mailbox
 
 _LINE = 78
 #: RFC 2047 section 2: no line with an encoded word is longer than this.
 _ENCODED_LINE = 76
 _ENCODED_WORD = 75
 _OVERHEAD = len("=?utf-8?q??=")
-#: The safe set of RFC 2047 section 5 (3), which holds in every place of a header. A space is written `_`.
+#: The safe set of RFC 2047 section 5 (3), valid anywhere in a header. A space is written `_`.
 _Q = [f"={byte:02X}" for byte in range(256)]
 for _byte in b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!*+-/":
     _Q[_byte] = chr(_byte)
 _Q[0x20] = "_"
 
-#: What an extended parameter has unencoded (RFC 2231 section 7, RFC 8187 section 3.2.1).
+#: Unencoded in an extended parameter (RFC 2231 section 7, RFC 8187 section 3.2.1).
 _ATTRIBUTE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$&+-.^_`|~")
 
 _PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 
 
 def clean(text: str) -> str:
-    """One line without control characters, as it will be read back: a CR or LF becomes a space, never a header."""
+    """One line without control characters: CR or LF becomes a space, and never starts a header."""
     return UNSAFE.sub(" ", text).strip()
 
 
@@ -56,8 +56,7 @@ def address(header: str, mailbox: Mailbox) -> str:
 
 
 def parameter(header: str, name: str, value: str) -> str:
-    """`header; name="value"`, or else in the form of RFC 2231: encoded, in numbered pieces if it is long. Without
-    CRLF at the end."""
+    """`header; name="value"`, or encoded by RFC 2231, in numbered pieces if long. Without CRLF at the end."""
     if value.isascii() and value.isprintable() and not set('"\\') & set(value) and "=?" not in value:
         line = f'{header};\r\n {name}="{value}"'
         if len(value) + len(name) + 4 <= _LINE:
@@ -88,7 +87,7 @@ def _phrase(name: str, used: int) -> str:
 
 
 def _fold(value: str, used: int) -> str | None:
-    """Break `value` at single spaces, or None where it has a word too long for a line."""
+    """Break `value` at single spaces; None if a word is too long for a line."""
     words = value.split(" ")
     if max(map(len, words)) >= _LINE - 1:
         return None
@@ -105,9 +104,9 @@ def _fold(value: str, used: int) -> str | None:
 
 
 def _encoded(value: str, used: int) -> str:
-    """Encoded words that decode to exactly `value`: white space between two of them does not count."""
+    """Encoded words that decode to exactly `value`: white space between two of them is ignored."""
     data = value.encode("utf-8")
-    # Q costs three characters for each byte outside of its set, B four for each three bytes.
+    # Q takes three characters for each byte outside of its set, B four for each three bytes.
     q_length = sum(map(len, map(_Q.__getitem__, data)))
     letter, encode, room = ("q", _q, 1.0) if q_length <= (len(data) + 2) // 3 * 4 else ("b", _b, 0.75)
     words = (f"=?utf-8?{letter}?{encode(chunk)}?=" for chunk in _chunks(value, used, encode, room))
@@ -123,7 +122,7 @@ def _b(data: bytes) -> str:
 
 
 def _chunks(value: str, used: int, encode: Callable[[bytes], str], room: float) -> Iterator[bytes]:
-    """Cut between characters, never within one: each encoded word must be valid by itself (RFC 2047 section 5)."""
+    """Cut between characters: each encoded word must be valid by itself (RFC 2047 section 5)."""
     limit = _word_limit(used, room)
     whole = value.encode("utf-8")
     if (len(encode(whole)) if room == 1.0 else len(whole)) <= limit:

@@ -1,8 +1,8 @@
 """From an `Outgoing` to the bytes of a mail.
 
 A composer of our own, because the standard library's generator takes a millisecond and more for each mail, several
-times as long as the whole SMTP dialogue. What it writes is checked against the standard library's parser. The
-output is a function of its arguments: a second attempt gives the same Message-ID, boundary and body.
+times as long as the whole SMTP dialogue. Its output is tested against the standard library's parser, and depends
+on its arguments only: a second attempt has the same Message-ID, boundary and body.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from email.utils import format_datetime
 from functools import lru_cache
 
 from notifier.providers.base import Attachment, Outgoing
+from notifier.providers.mail.address import Mailbox
 from notifier.providers.smtp import headers as mime_header
-from notifier.providers.smtp.address import Mailbox
 
 _ASCII = bytes(range(128))
 _MAX_LINE = 78
@@ -38,21 +38,18 @@ class Mail:
     message_id: str
     #: Whether an address needs SMTPUTF8 (RFC 6531).
     needs_smtputf8: bool
-    #: Our addresses in it: a server that names one of them speaks of the sender.
+    #: Our addresses in it: an answer that names one of them is about the sender.
     ours: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Correspondents:
-    """Who writes to whom."""
-
     sender: Mailbox
     to: Mailbox
     reply_to: Mailbox | None = None
 
     @property
     def needs_smtputf8(self) -> bool:
-        """Whether only a server with SMTPUTF8 can take a mail between them."""
         everyone = (self.sender, self.to, self.reply_to)
         return any(mailbox.needs_smtputf8 for mailbox in everyone if mailbox)
 
@@ -62,8 +59,8 @@ def compose(outgoing: Outgoing, who: Correspondents, *, domain: str, date: datet
 
     Args:
         outgoing: Subject, texts, locale and id; its address fields are not read.
-        who: The addresses, parsed.
-        domain: What stands after the @ of the Message-ID, ASCII.
+        who: The parsed addresses.
+        domain: Domain of the Message-ID, ASCII.
         date: For the header Date, aware.
     """
     message_id = f"<{outgoing.notification_id}@{domain}>"
@@ -82,7 +79,7 @@ def compose(outgoing: Outgoing, who: Correspondents, *, domain: str, date: datet
 
 @lru_cache(maxsize=16)
 def _date(timestamp: int) -> str:
-    """Hundreds of mails have the same second, and writing it takes as long as all other headers."""
+    """Cached: many mails share a second, and writing the date takes as long as all other headers."""
     return format_datetime(datetime.fromtimestamp(timestamp, UTC))
 
 
@@ -93,14 +90,14 @@ def _headers(outgoing: Outgoing, who: Correspondents, message_id: str, date: str
         mime_header.address("To", who.to),
         mime_header.unstructured("Subject", mime_header.clean(outgoing.subject)),
         f"Message-ID: {message_id}",
-        # RFC 3834 section 5: keeps out-of-office replies and mail loops away.
+        # RFC 3834 section 5: prevents out-of-office replies and mail loops.
         "Auto-Submitted: auto-generated",
         "MIME-Version: 1.0",
     ]
     if who.reply_to:
         headers.append(mime_header.address("Reply-To", who.reply_to))
     if outgoing.unsubscribe_url:
-        # RFC 8058: both, so that a mail program may offer to end it with one click.
+        # RFC 8058: both, so that a mail program can offer unsubscribing with one click.
         headers.append(f"List-Unsubscribe: <{outgoing.unsubscribe_url}>")
         headers.append("List-Unsubscribe-Post: List-Unsubscribe=One-Click")
     if _LANGUAGE.fullmatch(outgoing.locale):
@@ -127,8 +124,8 @@ def _body(outgoing: Outgoing) -> bytes:
 
 
 def _mixed(outgoing: Outgoing) -> bytes:
-    """The body, and the files behind it."""
-    # As above; the letter keeps it apart from the boundary of the alternatives inside.
+    """The body, then the files."""
+    # As above; the letter distinguishes it from the boundary of the alternatives inside.
     boundary = b"=_m" + outgoing.notification_id.hex.encode("ascii")
     parts = [b'Content-Type: multipart/mixed;\r\n boundary="' + boundary + b'"\r\n\r\n']
     for part in (_body(outgoing), *map(_file, outgoing.attachments)):
@@ -142,7 +139,7 @@ def _file(attachment: Attachment) -> bytes:
     headers = (
         f"Content-Type: {attachment.content_type}\r\nContent-Transfer-Encoding: base64\r\n{disposition}\r\n\r\n"
     )
-    # A third of the time of `encodebytes`, which calls once for each line.
+    # Three times as fast as `encodebytes`, which makes a call for each line.
     encoded = b2a_base64(attachment.content, newline=False)
     lines = b"\r\n".join([encoded[start : start + _BASE64_LINE] for start in range(0, len(encoded), _BASE64_LINE)])
     return headers.encode("ascii") + lines + b"\r\n"
@@ -161,16 +158,14 @@ def _part(subtype: bytes, text: str) -> bytes:
 
 
 def canonical(text: str) -> str:
-    """The text as the recipient will read it: CRLF at the end of every line, the last one included."""
+    """CRLF at the end of every line, the last one included."""
     lines = _NEWLINES.sub("\r\n", text) if "\r" in text else text.replace("\n", "\r\n")
     return lines if lines.endswith("\r\n") else lines + "\r\n"
 
 
 def _may_travel_as_it_is(text: str) -> bool:
-    """Whether it is short lines of printable ASCII without white space at their ends, which relays strip.
-
-    "=_" is left to the encodings, so that no line of a body can be taken for our boundary.
-    """
+    """Whether it is short lines of printable ASCII without white space at their ends, which relays strip. Text
+    with "=_" is always encoded, so that no line of a body looks like our boundary."""
     if not text.isascii() or "=_" in text or " \r\n" in text or "\t\r\n" in text:
         return False
     lines = text.split("\r\n")

@@ -24,8 +24,6 @@ _URL_SHAPE = "smtp://user:password@host:587 or smtps://user:password@host:465"
 
 
 class Encryption(StrEnum):
-    """How the connection is encrypted."""
-
     IMPLICIT = "implicit"  #: TLS from the first byte (smtps)
     REQUIRED = "required"  #: STARTTLS, or no mail
     OPPORTUNISTIC = "opportunistic"  #: STARTTLS where the server offers it
@@ -44,21 +42,17 @@ class ServerUrl:
 
     @classmethod
     def read(cls, url: Any) -> Self:
-        """Take it apart.
-
-        Raises:
-            ValueError: saying what is wrong with it.
-        """
+        """Raises ValueError: saying what is wrong with the URL."""
         try:
             parts = urlsplit(str(url))
             host, port = parts.hostname or "", parts.port
         except ValueError:
-            raise ValueError(f"is no URL of the form {_URL_SHAPE}") from None
+            raise ValueError(f"is not a URL of the form {_URL_SHAPE}") from None
         if parts.scheme not in ("smtp", "smtps") or not host or parts.path not in ("", "/"):
             raise ValueError(f"must have the form {_URL_SHAPE}; percent-encode @ : / in the password")
         username = unquote(parts.username) if parts.username else None
         password = unquote(parts.password or "") if username else None
-        # With a password, "if offered" would let anyone on the way take the offer out and read the password.
+        # With a password, "if offered" would let anyone on the way remove the offer and read the password.
         in_danger = username is not None and not _LOOPBACK.fullmatch(host)
         default = Encryption.REQUIRED if in_danger else Encryption.OPPORTUNISTIC
         encryption = _encryption(parts.scheme, parts.query, default)
@@ -83,29 +77,26 @@ def _encryption(scheme: str, query: str, default: Encryption) -> Encryption:
 
 
 def _own_name() -> str:
-    """Our host name where it is a full one, else the address literal that RFC 5321 section 4.1.4 asks for. Without
-    DNS: `socket.getfqdn` can hang for many seconds, and aiosmtplib would call it for each connection."""
+    """Our host name if it is a full one, else the address literal of RFC 5321 section 4.1.4. Without DNS:
+    `socket.getfqdn` can hang for many seconds, and aiosmtplib would call it for each connection."""
     name = socket.gethostname()
     return name if "." in name and _DOMAIN.fullmatch(name) else "[127.0.0.1]"
 
 
 class SmtpOptions(ProviderOptions):
-    """Everything that an `SmtpProvider` needs to know."""
-
     url: Annotated[ServerUrl, BeforeValidator(ServerUrl.read)] = Field(repr=False, description=_URL_SHAPE)
-    #: Certificates of those who may vouch for the server; None: the system's.
+    #: Certificates of trusted issuers; None: the system's.
     ca_file: ExistingFile | None = None
     #: Whether the server's certificate is checked.
     verify: Boolean = True
-    #: Connections at once, at most; fewer if the server takes no more mails by more of them.
+    #: Maximum number of connections; fewer if more of them are no faster.
     max_connections: Annotated[int, whole_number(1, 1000)] = 200
-    #: A connection is closed after so many mails: relays like to count.
+    #: Maximum number of mails on one connection: relays have such a limit.
     max_messages: Annotated[int, whole_number(1, 1_000_000)] = 100
-    #: A connection is closed when it is so old, used or not.
+    #: A connection is closed at this age, used or not.
     max_age_seconds: Annotated[int, whole_number(1, 86_400)] = 300
-    #: After the @ of Message-IDs; None: the sender's domain.
+    #: Domain of Message-IDs; None: the sender's.
     message_id_domain: Annotated[str, _IS_DOMAIN] | None = None
-    #: What EHLO says.
     local_hostname: Annotated[str, _IS_HOST_NAME] = Field(default_factory=_own_name)
 
     @field_validator("ca_file")
@@ -119,7 +110,6 @@ class SmtpOptions(ProviderOptions):
 
     @cached_property
     def tls(self) -> ssl.SSLContext:
-        """What encrypts the connections."""
         context = ssl.create_default_context(cafile=self.ca_file)
         if not self.verify:
             context.check_hostname = False

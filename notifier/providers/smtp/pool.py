@@ -1,4 +1,4 @@
-"""Connections to one mail server, kept and reused: a new one costs several round trips and a TLS handshake."""
+"""Pooled connections to one mail server: a new one costs several round trips and a TLS handshake."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from notifier.config.logs import log
 from notifier.providers.smtp.adaptive_limit import AdaptiveLimit
 from notifier.providers.smtp.protocol import Dialogue, Garbled, Lost
 
-#: A connection that rested longer is asked whether it is still there. Servers close idle ones after minutes
-#: (RFC 5321 section 4.5.3.2.7: at least 5), firewalls on the way sooner and without a word.
+#: A connection that was idle for longer is checked before use. Servers close idle ones after minutes
+#: (RFC 5321 section 4.5.3.2.7: at least 5), firewalls sooner and silently.
 CHECK_AFTER_SECONDS = 5.0
-#: Refused so often, a mail goes back to where its retries are decided.
+#: After this many refused connections a mail fails; retries are decided elsewhere.
 _REFUSALS = 3
-#: How long a connection may take to answer that question, or to say goodbye.
+#: How long the answer to that check, or to QUIT, may take.
 _ANSWER_SECONDS = 2.0
-#: The answer to DATA: the body may come.
+#: The answer to DATA: send the body.
 START_INPUT = 354
 _OK = 250
 
@@ -32,44 +32,44 @@ class PoolClosed(Exception):
 
 
 class SmtpConnection:
-    """One open connection, and what the pool has to know about it."""
+    """One open connection, and what the pool needs to know about it."""
 
     def __init__(self, smtp: aiosmtplib.SMTP, now: float) -> None:
-        #: What the server offers, in lower case, with its words.
+        #: The server's EHLO keywords, in lower case, with their parameters.
         self.extensions = dict(smtp.esmtp_extensions)
         self.pipelines = "pipelining" in self.extensions
         self.transport = cast("asyncio.Transport", smtp.transport)
         self.dialogue = Dialogue(self.transport)
         self.opened_at = now
         self.used_at = now
-        #: Mails begun on it, the current one included.
+        #: Mails started on it, the current one included.
         self.messages = 0
-        #: Set by the user when the dialogue came to a clean end; anything else and the connection is dropped.
+        #: Set by the user when the dialogue ended cleanly; otherwise the connection is dropped.
         self.reusable = False
         #: Set by the user when the server still holds half a transaction: it needs RSET before the next MAIL.
         self.needs_reset = False
 
     @property
     def is_reused(self) -> bool:
-        """Whether it has rested in the pool: the server may have closed it meanwhile."""
+        """Whether it has been idle in the pool: the server may have closed it."""
         return self.messages > 1
 
     def abort(self) -> None:
-        """Close it at once. Unlike `close` this throws away what was written but not sent: a mail that we call
-        unsent must not leave afterwards."""
+        """Close it at once, dropping data that was written but not sent: a mail that we call unsent must not leave
+        later."""
         self.transport.abort()
 
     async def settle(self) -> None:
-        """Bring it to where the next MAIL can come: at rest, and surely still there.
+        """Make it ready for the next MAIL, and check that it is alive.
 
         Raises:
-            Lost, Garbled: it is not there any more, or out of step.
+            Lost, Garbled: it is closed, or out of step.
         """
         if not self.dialogue.is_usable:
             raise Lost
         while self.dialogue.outstanding:
             if (await self.dialogue.reply()).code == START_INPUT:
-                # It waits for the body of a mail that it has refused. An end would send it an empty one.
+                # It waits for the body of a mail whose recipient it refused. Ending it would send an empty mail.
                 raise Lost
         answer = await self.dialogue.ask(b"RSET" if self.needs_reset else b"NOOP")
         if answer.code != _OK:
@@ -77,7 +77,7 @@ class SmtpConnection:
         self.needs_reset = False
 
     async def quit(self) -> None:
-        """Say QUIT, wait a moment for the answer, and close it."""
+        """Send QUIT, wait briefly for the answer, and close."""
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 await self.dialogue.ask(b"QUIT")
@@ -87,15 +87,14 @@ class SmtpConnection:
             self.abort()
 
     def retire(self) -> None:
-        """Say QUIT and close without waiting for the answer, as Postfix does (smtp_skip_quit_response)."""
+        """Send QUIT and close without waiting for the answer, as Postfix does (smtp_skip_quit_response)."""
         if not self.transport.is_closing():
             self.transport.write(b"QUIT\r\n")
         self.transport.close()
 
 
 class Pool:
-    """As many connections as the server takes up, at most `max_connections`; whoever wants one more waits for the
-    first that becomes free."""
+    """As many connections as the server can use, up to `max_connections`; further mails wait for a free one."""
 
     def __init__(
         self,
@@ -112,7 +111,7 @@ class Pool:
         self._check_after_seconds = check_after_seconds
         self._limit = AdaptiveLimit(max_connections)
         self._waiting: deque[asyncio.Future[None]] = deque()
-        #: Mails that have a connection, or are about to open one.
+        #: Mails that have a connection or are opening one.
         self._at_work = 0
         #: Last in, first out: under light load the rest grow old and are closed.
         self._idle: list[SmtpConnection] = []
@@ -138,7 +137,7 @@ class Pool:
             yield connection
         finally:
             now = self._now()
-            # What a first mail takes says little: servers greet and answer slowly at first.
+            # The time of a first mail says little: servers greet and answer slowly at first.
             if connection.reusable and not is_new:
                 self._limit.took(now - begun, at=now, is_wanted=bool(self._waiting))
             self._busy.discard(connection)
@@ -164,8 +163,8 @@ class Pool:
                 raise
 
     def _waits_for_others(self, error: Exception) -> bool:
-        """Whether a mail whose connection was refused is to go on another one. Ask before its place becomes free:
-        whoever took that would be refused as well."""
+        """Whether a mail whose connection was refused should use another one. Call it before its place becomes
+        free: a mail that took that place would be refused as well."""
         if not _may_mean_too_many(error):
             return False
         others = self._at_work - 1
@@ -183,7 +182,7 @@ class Pool:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                # It had come already.
+                # Its turn had come already.
                 self._leave()
             raise
 
@@ -196,9 +195,11 @@ class Pool:
                 self._at_work += 1
 
     async def close(self) -> None:
-        """Close every connection: idle ones politely, those at work at once."""
+        """Close every connection: idle ones with QUIT, busy ones at once."""
         self._closed = True
-        self._stop_pruning()
+        if self._pruning is not None:
+            self._pruning.cancel()
+            self._pruning = None
         for connection in list(self._busy):
             connection.abort()
         idle, self._idle = self._idle, []
@@ -234,7 +235,7 @@ class Pool:
         )
 
     async def _answers(self, connection: SmtpConnection) -> bool:
-        """Whether it is still there, and ready for the next MAIL. A dead one is dropped without a word."""
+        """Whether it is alive and ready for the next MAIL. A dead one is dropped."""
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 await connection.settle()
@@ -261,13 +262,8 @@ class Pool:
             delay = max(0.0, self._idle[0].opened_at + self._max_age_seconds - self._now())
             self._pruning = asyncio.get_running_loop().call_later(delay, self._prune)
 
-    def _stop_pruning(self) -> None:
-        if self._pruning is not None:
-            self._pruning.cancel()
-            self._pruning = None
-
     def _prune(self) -> None:
-        """Close what grew too old at rest: it would only take a place at the server."""
+        """Close connections that grew too old while idle: they take a place at the server."""
         self._pruning = None
         now = self._now()
         worn = [connection for connection in self._idle if self._is_worn(connection, now)]
@@ -279,12 +275,12 @@ class Pool:
 
     @staticmethod
     def _now() -> float:
-        # That of the loop is the same and has to be found each time.
+        # The event loop's clock is the same, but has to be looked up each time.
         return time.monotonic()
 
 
 def _may_mean_too_many(error: Exception) -> bool:
-    """Whether a server that has enough connections of ours may have said so: with a 4xx, or by hanging up."""
+    """Whether the server may have refused because we have too many connections: 4xx, or hanging up."""
     if isinstance(error, aiosmtplib.SMTPResponseException):
         return 400 <= error.code < 500
     return isinstance(error, OSError)

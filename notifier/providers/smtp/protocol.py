@@ -1,8 +1,8 @@
 """Commands and replies on an open connection, in order.
 
-aiosmtplib connects, encrypts and logs in. From then on this protocol has the transport, because it can two things
-that aiosmtplib's cannot: have several commands under way (PIPELINING, RFC 2920), and notice what a server says
-unasked, which is mostly that it is about to close.
+aiosmtplib connects, encrypts and logs in. Then this protocol takes the transport, because it can do two things
+that aiosmtplib's cannot: send several commands at once (PIPELINING, RFC 2920), and notice unexpected replies,
+which mostly announce that the server is about to close.
 """
 
 from __future__ import annotations
@@ -14,20 +14,18 @@ from typing import NamedTuple
 #: RFC 5321 section 4.5.3.1.5 allows 512 octets a line; some servers say more.
 _MAX_LINE = 8192
 _MAX_LINES = 1000
-#: So much of what is no reply is repeated.
+#: Characters of an invalid reply that an error repeats.
 _MAX_WORDS = 500
 
 
 class Reply(NamedTuple):
-    """A server's answer."""
-
     code: int
-    #: Its lines without the codes, joined by line feeds.
+    #: Its lines without codes, joined by line feeds.
     text: str
 
 
 class Garbled(Exception):
-    """What came is no SMTP. The text is what came."""
+    """What came is not SMTP. The text is what came."""
 
 
 class Lost(ConnectionError):
@@ -35,10 +33,10 @@ class Lost(ConnectionError):
 
 
 class Dialogue(asyncio.Protocol):
-    """One connection's. Used by one task at a time."""
+    """The protocol of one connection. Used by one task at a time."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
-        #: Replies that are still to be read.
+        #: Replies still to be read.
         self.outstanding = 0
         self._transport = transport
         self._input = bytearray()
@@ -51,7 +49,7 @@ class Dialogue(asyncio.Protocol):
 
     @property
     def is_usable(self) -> bool:
-        """Whether the next command may go out: the connection is open, and nothing was said that nobody asked."""
+        """Whether the next command may be sent: the connection is open, with no unexpected reply."""
         is_open = not (self._is_lost or self._is_garbled or self._transport.is_closing())
         return is_open and len(self._came) <= self.outstanding
 
@@ -67,7 +65,7 @@ class Dialogue(asyncio.Protocol):
         self._transport.write(data)
 
     async def reply(self) -> Reply:
-        """The next reply. Has no deadline of its own; a connection on which it was cut short is of no more use.
+        """The next reply. Has no deadline of its own; after a cancelled read the connection is unusable.
 
         Raises:
             Lost: the connection was closed before it came.
@@ -88,16 +86,13 @@ class Dialogue(asyncio.Protocol):
         return found
 
     async def ask(self, command: bytes) -> Reply:
-        """Send one command and read its reply, after those that are still outstanding; errors as both."""
+        """Send one command and read its reply, after the outstanding ones. Raises as `write` and `reply`."""
         self.write(command + b"\r\n")
         while self.outstanding > 1:
             await self.reply()
         return await self.reply()
 
-    # What the event loop calls.
-
     def data_received(self, data: bytes) -> None:
-        """Take replies apart."""
         self._input += data
         while not self._is_garbled and (end := self._input.find(b"\n")) >= 0:
             line = bytes(self._input[:end])
@@ -109,7 +104,6 @@ class Dialogue(asyncio.Protocol):
             self._refuse("a line longer than any reply")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Whoever waits, waits in vain."""
         self._is_lost = True
         self._take(Lost())
 
@@ -127,7 +121,7 @@ class Dialogue(asyncio.Protocol):
             self._take(Reply(int(code), "\n".join(lines)))
 
     def _refuse(self, what: str) -> None:
-        """Whatever else comes is not even looked at."""
+        """Nothing that comes after this is read."""
         self._is_garbled = True
         self._take(Garbled(what[:_MAX_WORDS]))
 

@@ -1,8 +1,8 @@
 """E-mail through a relay, by SMTP.
 
-One recipient in one transaction, so that an answer is always about one notification. The dialogue is led command
-by command, because one thing must be exact: on which side of the mail's final dot a failure happened. Before it
-the mail was surely not accepted, after it nobody can say.
+One recipient per transaction, so that an answer is always about one notification. The dialogue is led command by
+command, because it must be exact on which side of the mail's final dot a failure happened: before it the mail was
+certainly not accepted, after it nobody knows.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import aiosmtplib
 
 from notifier.domain.statuses import Channel
 from notifier.providers.base import Outgoing, Receipt
+from notifier.providers.mail.address import Mailbox, parse_mailbox
 from notifier.providers.outcomes import BAD_RECIPIENT, SENDER_REFUSED, UNAVAILABLE
-from notifier.providers.smtp.address import Mailbox, parse_mailbox
 from notifier.providers.smtp.connect import connect, describe, failed_to_connect
 from notifier.providers.smtp.mime import Correspondents, Mail, compose
 from notifier.providers.smtp.options import SmtpOptions
@@ -31,8 +31,6 @@ _parse_ours = lru_cache(maxsize=256)(parse_mailbox)
 
 
 class SmtpProvider:
-    """Kind `smtp`."""
-
     channel = Channel.EMAIL
     options_model = SmtpOptions
 
@@ -49,11 +47,9 @@ class SmtpProvider:
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, str]) -> Self:
-        """See `Provider.from_options` and `SmtpOptions`."""
         return cls(name, SmtpOptions.read(name, options))
 
     async def send(self, outgoing: Outgoing, *, deadline_seconds: float) -> Receipt:
-        """See `Provider.send`."""
         transaction = Transaction(self._compose(outgoing))
         try:
             async with asyncio.timeout(deadline_seconds):
@@ -64,7 +60,6 @@ class SmtpProvider:
             raise UNAVAILABLE.error("this provider is being closed") from None
 
     async def check(self, *, deadline_seconds: float) -> str:
-        """See `Provider.check`: "mail.example.com answered 220, STARTTLS, authenticated"."""
         try:
             async with asyncio.timeout(deadline_seconds):
                 return await self._greet()
@@ -75,7 +70,6 @@ class SmtpProvider:
             raise failed_to_connect(self._options, error) from error
 
     async def close(self) -> None:
-        """See `Provider.close`."""
         await self._pool.close()
 
     def _compose(self, outgoing: Outgoing) -> Mail:
@@ -91,7 +85,7 @@ class SmtpProvider:
         try:
             return await self._try(transaction, fresh=False)
         except StaleConnection:
-            # The server had closed the connection at rest, and we noticed at MAIL FROM: nothing was sent yet.
+            # The server had closed the idle connection, which we noticed at MAIL FROM: nothing was sent yet.
             return await self._try(transaction, fresh=True)
 
     async def _try(self, transaction: Transaction, *, fresh: bool) -> Receipt:

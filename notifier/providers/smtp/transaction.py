@@ -1,4 +1,4 @@
-"""One mail on one connection: MAIL, RCPT, DATA, the body, and what each way of ending means."""
+"""One mail on one connection: MAIL, RCPT, DATA, the body, and what each ending means."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 
 from notifier.domain.errors import SendError
 from notifier.providers.base import Receipt
+from notifier.providers.mail.code_table import Stage
+from notifier.providers.mail.codes import judge, queue_id, read_answer
 from notifier.providers.outcomes import BAD_RECIPIENT, CONTENT, SENDER_REFUSED, UNAVAILABLE, UNKNOWN
 from notifier.providers.redaction import mail_detail
-from notifier.providers.smtp.codes import Stage, judge, queue_id, read_answer
 from notifier.providers.smtp.mime import Mail
 from notifier.providers.smtp.pool import START_INPUT, SmtpConnection
 from notifier.providers.smtp.protocol import Garbled, Lost
@@ -18,31 +19,29 @@ _CLOSING = 421
 
 
 class StaleConnection(Exception):
-    """A connection that had rested in the pool turned out dead at MAIL FROM. Nothing was sent; use a fresh one."""
+    """An idle connection of the pool turned out dead at MAIL FROM. Nothing was sent; use a fresh one."""
 
 
 class Transaction:
-    """Remembers how far it came, so that whoever cuts it short can tell what that means."""
+    """Remembers how far it got, so that a timeout can be interpreted."""
 
     def __init__(self, mail: Mail) -> None:
         self._mail = mail
         #: None while it waits for a connection.
         self._stage: Stage | None = None
-        #: Whether the end of the body is still in our own buffer, although it was written.
+        #: Whether the end of the body is still in our own buffer.
         self._is_held_back = False
 
     async def run(self, connection: SmtpConnection) -> Receipt:
-        """Send the mail.
-
-        Raises:
-            Rejected, Throttled, Unavailable, OutcomeUnknown: as the server, or the lack of an answer, says.
-            StaleConnection: see there.
+        """Raises:
+        Rejected, Throttled, Unavailable, OutcomeUnknown: as the server, or the lack of an answer, says.
+        StaleConnection: see there.
         """
         self._stage = Stage.MAIL
         self._require_capabilities(connection)
         commands = self._commands(connection)
         if connection.pipelines:
-            # A server that takes DATA although it refused what came before gets no body: see `settle`.
+            # A server that accepts DATA although it refused the recipient gets no body: see `settle`.
             self._write(connection, b"".join(commands.values()), replies=len(commands))
         for stage, command in commands.items():
             self._stage = stage
@@ -52,7 +51,7 @@ class Transaction:
         return await self._body(connection)
 
     def timed_out(self, deadline_seconds: float) -> SendError:
-        """What it means that the deadline ended it here."""
+        """What a deadline that ends at this point means."""
         within = f"within {deadline_seconds:g} s"
         if self._stage is None:
             return UNAVAILABLE.error(f"no free or new connection {within}")
@@ -68,7 +67,7 @@ class Transaction:
             verdict = SENDER_REFUSED if self._mail.rcpt_to.isascii() else BAD_RECIPIENT
             raise verdict.error("an address with non-ASCII letters before the @, and the server has no SMTPUTF8")
         limit = connection.extensions.get("size", "")
-        # RFC 1870 section 6.1: the server's limit; "0" or nothing means that it states none.
+        # RFC 1870 section 6.1: the server's limit; "0" or nothing: none.
         if limit.isdecimal() and 0 < int(limit) < len(self._mail.content):
             connection.reusable = True
             raise CONTENT.error(f"{len(self._mail.content)} bytes, and the server takes {limit}")
@@ -103,12 +102,13 @@ class Transaction:
         if code == START_INPUT if stage is Stage.DATA else code in _OK:
             return
         if code == _CLOSING and stage is Stage.MAIL and connection.is_reused:
-            # A time-out at rest, or enough mails on one connection: no word about this mail.
+            # An idle timeout, or enough mails on one connection: not about this mail.
             raise StaleConnection
         raise self._refused(connection, stage, code, text)
 
     async def _body(self, connection: SmtpConnection) -> Receipt:
-        self._write(connection, _dot_stuffed(self._mail.content))
+        # RFC 5321 section 4.5.2, and the final dot. Every line of the content ends with CRLF.
+        self._write(connection, self._mail.content.replace(b"\n.", b"\n..") + b".\r\n")
         self._stage = Stage.BODY
         try:
             code, text = await connection.dialogue.reply()
@@ -127,16 +127,9 @@ class Transaction:
 
     def _refused(self, connection: SmtpConnection, stage: Stage, code: int, text: str) -> SendError:
         answer = read_answer(code, text)
-        # 421 announces that the server closes the connection; what is neither 4xx nor 5xx we do not understand.
+        # 421 announces that the server closes the connection; other codes than 4xx and 5xx have no meaning here.
         if 400 <= code < 600 and code != _CLOSING:
             connection.reusable = connection.needs_reset = True
         words = mail_detail(answer.text, recipient=self._mail.rcpt_to)
         verdict = judge(stage, answer, recipient=self._mail.rcpt_to, ours=self._mail.ours)
         return verdict.error(f"{stage.upper()}: {words}", code=answer.code)
-
-
-def _dot_stuffed(content: bytes) -> bytes:
-    """RFC 5321 section 4.5.2, and the final dot. `content` has CRLF at the end of every line."""
-    if b"\n." in content:
-        content = content.replace(b"\n.", b"\n..")
-    return content + b".\r\n"

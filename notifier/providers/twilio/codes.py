@@ -1,12 +1,12 @@
-"""What Twilio's error codes mean: the table for answers to a send and for the codes of status callbacks.
+"""What Twilio's error codes mean, in answers to a send and in status callbacks.
 
-Source of a row: its page, `TwilioCodeRow.url`. Rows marked "observed" rest on experience, as the page does not say
-whether to try again.
+The source of a row is its page. Rows marked "observed" rest on experience, as the page does not say whether to try
+again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from notifier.domain.statuses import Outcome, Reason, Subject
 from notifier.providers.http import judge_status
@@ -26,8 +26,9 @@ from notifier.providers.outcomes import (
     UNREACHABLE,
     Verdict,
 )
+from notifier.providers.sms import DOCUMENTED, OBSERVED, SmsCodeRow, find_row
 
-#: A handset that is off or out of coverage comes back in minutes to hours, and each try costs a message.
+#: A handset that is off or out of coverage is back in minutes to hours, and each try costs a message.
 _HANDSET = Verdict(Outcome.UNAVAILABLE, Reason.UNREACHABLE_RECIPIENT, Subject.RECIPIENT, retry_after_seconds=600.0)
 _CONGESTED = Verdict(
     Outcome.UNAVAILABLE, Reason.PROVIDER_UNAVAILABLE, Subject.DESTINATION, retry_after_seconds=60.0
@@ -35,129 +36,101 @@ _CONGESTED = Verdict(
 #: The sender's own queue at Twilio holds hours of messages.
 _QUEUE_FULL = Verdict(Outcome.THROTTLED, Reason.PROVIDER_THROTTLED, Subject.ACCOUNT, retry_after_seconds=60.0)
 _SENDER_QUEUE_FULL = replace(_QUEUE_FULL, subject=Subject.SENDER)
-#: Ends at midnight there, and nobody says where that is.
+#: The limit ends at midnight, in an unknown time zone.
 _SENDER_DAY_OVER = replace(_SENDER_QUEUE_FULL, retry_after_seconds=300.0)
 
-#: The fault is our account's, which has not registered this sender; only what comes from it is affected.
+#: Our account has not registered this sender; only its messages are affected.
 SENDER_NOT_REGISTERED = Verdict(Outcome.UNAVAILABLE, Reason.PROVIDER_ACCOUNT, Subject.SENDER)
 
-_DOCUMENTED = "documented"
-_OBSERVED = "observed"
+
+def _row(code: int, meaning: str, verdict: Verdict, basis: str = DOCUMENTED) -> SmsCodeRow:
+    return SmsCodeRow(code, meaning, verdict, basis, url=f"https://www.twilio.com/docs/api/errors/{code}")
 
 
-@dataclass(frozen=True, slots=True)
-class TwilioCodeRow:
-    """One Twilio code."""
-
-    code: int
-    meaning: str
-    verdict: Verdict
-    #: Whether Twilio's page says so, or experience.
-    basis: str = _DOCUMENTED
-
-    @property
-    def url(self) -> str:
-        """Twilio's page about it."""
-        return f"https://www.twilio.com/docs/api/errors/{self.code}"
-
-
-#: The tables read better with a short name.
-_Row = TwilioCodeRow
-
-TABLE: tuple[TwilioCodeRow, ...] = (
+TABLE: tuple[SmsCodeRow, ...] = (
     # Our account and settings: messages wait until someone repairs it.
-    _Row(20003, "authentication failed", ACCOUNT),
-    _Row(20005, "account not active", ACCOUNT),
-    _Row(20006, "access denied", ACCOUNT),
-    _Row(20008, "not possible with test credentials", ACCOUNT),
-    _Row(20403, "forbidden for this account", ACCOUNT),
-    _Row(20404, "account, service or path not found", ACCOUNT),
-    _Row(21609, "StatusCallback is no valid URL", ACCOUNT),
-    _Row(30002, "account suspended", ACCOUNT),
-    _Row(30037, "outbound messaging is turned off", ACCOUNT),
-    _Row(63038, "daily limit of the account reached", ACCOUNT),
+    _row(20003, "authentication failed", ACCOUNT),
+    _row(20005, "account not active", ACCOUNT),
+    _row(20006, "access denied", ACCOUNT),
+    _row(20008, "not possible with test credentials", ACCOUNT),
+    _row(20403, "forbidden for this account", ACCOUNT),
+    _row(20404, "account, service or path not found", ACCOUNT),
+    _row(21609, "StatusCallback is not a valid URL", ACCOUNT),
+    _row(30002, "account suspended", ACCOUNT),
+    _row(30037, "outbound messaging is turned off", ACCOUNT),
+    _row(63038, "daily limit of the account reached", ACCOUNT),
     # Our sender: its messages wait, those of others go on.
-    _Row(21212, "our From is no valid number", SENDER_REFUSED),
-    _Row(21267, "trial account: no alphanumeric From", SENDER_REFUSED),
-    _Row(21601, "From is no number of ours that can send SMS", SENDER_REFUSED),
-    _Row(21603, "no From", SENDER_REFUSED),
-    _Row(21606, "From cannot send SMS, or not to this destination", SENDER_REFUSED_HERE),
-    _Row(21659, "From is not a Twilio number, or a short code of another country", SENDER_REFUSED_HERE, _OBSERVED),
-    _Row(21660, "From belongs to another account", SENDER_REFUSED),
-    _Row(21661, "From cannot send SMS", SENDER_REFUSED),
-    _Row(21701, "no such messaging service", SENDER_REFUSED),
-    _Row(21703, "messaging service has no sender, or none for this destination", SENDER_REFUSED_HERE),
-    _Row(21704, "messaging service has no number", SENDER_REFUSED),
-    _Row(21705, "messaging service id is invalid", SENDER_REFUSED),
-    _Row(30018, "the carrier wants this sender to be registered", SENDER_REFUSED_HERE, _OBSERVED),
-    _Row(30024, "the carrier does not know this sender", SENDER_REFUSED_HERE),
-    _Row(30032, "toll-free number is not verified", SENDER_REFUSED),
-    _Row(30033, "campaign is suspended (US A2P 10DLC)", SENDER_REFUSED, _OBSERVED),
-    _Row(30034, "our account has not registered the number (US A2P 10DLC)", SENDER_NOT_REGISTERED, _OBSERVED),
-    _Row(30035, "number is still being registered (US A2P 10DLC)", SENDER_REFUSED, _OBSERVED),
-    _Row(63007, "the channel does not know our From", SENDER_REFUSED),
+    _row(21212, "our From is not a valid number", SENDER_REFUSED),
+    _row(21267, "trial account: no alphanumeric From", SENDER_REFUSED),
+    _row(21601, "From is not a number of ours that can send SMS", SENDER_REFUSED),
+    _row(21603, "no From", SENDER_REFUSED),
+    _row(21606, "From cannot send SMS, or not to this destination", SENDER_REFUSED_HERE),
+    _row(21659, "From is not a Twilio number, or a short code of another country", SENDER_REFUSED_HERE, OBSERVED),
+    _row(21660, "From belongs to another account", SENDER_REFUSED),
+    _row(21661, "From cannot send SMS", SENDER_REFUSED),
+    _row(21701, "no such messaging service", SENDER_REFUSED),
+    _row(21703, "messaging service has no sender, or none for this destination", SENDER_REFUSED_HERE),
+    _row(21704, "messaging service has no number", SENDER_REFUSED),
+    _row(21705, "messaging service id is invalid", SENDER_REFUSED),
+    _row(30018, "the carrier wants this sender to be registered", SENDER_REFUSED_HERE, OBSERVED),
+    _row(30024, "the carrier does not know this sender", SENDER_REFUSED_HERE),
+    _row(30032, "toll-free number is not verified", SENDER_REFUSED),
+    _row(30033, "campaign is suspended (US A2P 10DLC)", SENDER_REFUSED, OBSERVED),
+    _row(30034, "our account has not registered the number (US A2P 10DLC)", SENDER_NOT_REGISTERED, OBSERVED),
+    _row(30035, "number is still being registered (US A2P 10DLC)", SENDER_REFUSED, OBSERVED),
+    _row(63007, "the channel does not know our From", SENDER_REFUSED),
     # Too fast: surely not processed.
-    _Row(20429, "too many requests", THROTTLED),
-    _Row(14107, "rate limit of messages reached", THROTTLED, _OBSERVED),
-    _Row(30001, "queue overflow", _QUEUE_FULL),
-    _Row(21611, "queue of this sender is full", _SENDER_QUEUE_FULL),
-    _Row(30022, "too fast for the sender's campaign (US A2P 10DLC)", _SENDER_QUEUE_FULL, _OBSERVED),
-    _Row(30023, "daily limit of the sender's brand reached (US A2P 10DLC)", _SENDER_DAY_OVER, _OBSERVED),
-    _Row(30027, "daily limit of the sender reached at T-Mobile (US A2P 10DLC)", _SENDER_DAY_OVER, _OBSERVED),
-    _Row(63018, "too fast for the channel", THROTTLED),
-    # Where it leads: a country, a network.
-    _Row(21408, "region not permitted for this account", DESTINATION_REFUSED),
-    _Row(21612, "no route from this sender to To", DESTINATION_REFUSED),
-    _Row(30450, "blocked as SMS pumping: the prefix of To", DESTINATION_REFUSED, _OBSERVED),
-    _Row(30017, "the carrier's network is congested", _CONGESTED, _OBSERVED),
+    _row(20429, "too many requests", THROTTLED),
+    _row(14107, "rate limit of messages reached", THROTTLED, OBSERVED),
+    _row(30001, "queue overflow", _QUEUE_FULL),
+    _row(21611, "queue of this sender is full", _SENDER_QUEUE_FULL),
+    _row(30022, "too fast for the sender's campaign (US A2P 10DLC)", _SENDER_QUEUE_FULL, OBSERVED),
+    _row(30023, "daily limit of the sender's brand reached (US A2P 10DLC)", _SENDER_DAY_OVER, OBSERVED),
+    _row(30027, "daily limit of the sender reached at T-Mobile (US A2P 10DLC)", _SENDER_DAY_OVER, OBSERVED),
+    _row(63018, "too fast for the channel", THROTTLED),
+    # The destination: a country, a network.
+    _row(21408, "region not permitted for this account", DESTINATION_REFUSED),
+    _row(21612, "no route from this sender to To", DESTINATION_REFUSED),
+    _row(30450, "blocked as SMS pumping: the prefix of To", DESTINATION_REFUSED, OBSERVED),
+    _row(30017, "the carrier's network is congested", _CONGESTED, OBSERVED),
     # The recipient.
-    _Row(21211, "To is no valid number", NO_SUCH_RECIPIENT),
-    _Row(21604, "no To", BAD_RECIPIENT),
-    _Row(21614, "To cannot receive SMS", NO_SUCH_RECIPIENT),
-    _Row(21635, "To is a landline", NO_SUCH_RECIPIENT),
-    _Row(30005, "unknown destination handset", NO_SUCH_RECIPIENT, _OBSERVED),
-    _Row(63003, "the channel does not know To", BAD_RECIPIENT),
-    _Row(21219, "trial account: number not verified", NOT_FOR_RECIPIENT),
-    _Row(21608, "trial account: number not verified", NOT_FOR_RECIPIENT),
-    _Row(21265, "To is a short code", UNREACHABLE),
-    _Row(21266, "To and From are the same", UNREACHABLE),
-    _Row(30006, "landline or unreachable carrier", UNREACHABLE),
-    _Row(30036, "not delivered within its validity", UNREACHABLE, _OBSERVED),
-    _Row(21610, "recipient has opted out (STOP)", OPTED_OUT),
-    _Row(63014, "recipient has blocked the sender", OPTED_OUT),
-    _Row(30003, "handset cannot be reached now", _HANDSET),
-    _Row(30008, "unknown error on the way", _HANDSET, _OBSERVED),
-    # What it says.
-    _Row(21602, "no body", CONTENT),
-    _Row(21617, "body longer than 1600 characters", CONTENT),
-    _Row(21619, "no body and no media", CONTENT),
-    _Row(30004, "message blocked", CONTENT, _OBSERVED),
-    _Row(30007, "filtered by the carrier", CONTENT, _OBSERVED),
-    _Row(30019, "larger than the carrier takes", CONTENT, _OBSERVED),
-    _Row(30038, "a one-time code that was filtered", CONTENT, _OBSERVED),
-    _Row(30110, "a domain in the body is blocked", CONTENT),
+    _row(21211, "To is not a valid number", NO_SUCH_RECIPIENT),
+    _row(21604, "no To", BAD_RECIPIENT),
+    _row(21614, "To cannot receive SMS", NO_SUCH_RECIPIENT),
+    _row(21635, "To is a landline", NO_SUCH_RECIPIENT),
+    _row(30005, "unknown destination handset", NO_SUCH_RECIPIENT, OBSERVED),
+    _row(63003, "the channel does not know To", BAD_RECIPIENT),
+    _row(21219, "trial account: number not verified", NOT_FOR_RECIPIENT),
+    _row(21608, "trial account: number not verified", NOT_FOR_RECIPIENT),
+    _row(21265, "To is a short code", UNREACHABLE),
+    _row(21266, "To and From are the same", UNREACHABLE),
+    _row(30006, "landline or unreachable carrier", UNREACHABLE),
+    _row(30036, "not delivered within its validity", UNREACHABLE, OBSERVED),
+    _row(21610, "recipient has opted out (STOP)", OPTED_OUT),
+    _row(63014, "recipient has blocked the sender", OPTED_OUT),
+    _row(30003, "handset cannot be reached now", _HANDSET),
+    _row(30008, "unknown error on the way", _HANDSET, OBSERVED),
+    # The content.
+    _row(21602, "no body", CONTENT),
+    _row(21617, "body longer than 1600 characters", CONTENT),
+    _row(21619, "no body and no media", CONTENT),
+    _row(30004, "message blocked", CONTENT, OBSERVED),
+    _row(30007, "filtered by the carrier", CONTENT, OBSERVED),
+    _row(30019, "larger than the carrier takes", CONTENT, OBSERVED),
+    _row(30038, "a one-time code that was filtered", CONTENT, OBSERVED),
+    _row(30110, "a domain in the body is blocked", CONTENT),
     # Twilio's own faults: its page about 20500 says that the message may have been sent.
-    _Row(20500, "internal server error", UNKNOWN),
+    _row(20500, "internal server error", UNKNOWN),
 )
-
-_BY_CODE = {row.code: row for row in TABLE}
 
 
 def judge(status: int, code: int | None) -> Verdict:
-    """What an answer other than 2xx means: by Twilio's code, otherwise by the HTTP status.
-
-    A 5xx stays unknown whatever else it says; a 3xx does not come from Twilio's API, so the address is wrong; any
-    other 4xx is a refusal.
-    """
+    """What an answer other than 2xx means: by Twilio's code, otherwise by the HTTP status. A 5xx stays unknown
+    whatever else it says; a 3xx does not come from Twilio's API, so the address is wrong; any other 4xx is a
+    refusal."""
     if status >= 500:
         return UNKNOWN
-    if code is not None and code in _BY_CODE:
-        return _BY_CODE[code].verdict
-    # Twilio's page about 20429 says that a request which got 429 was not processed.
+    if code is not None and (row := find_row(TABLE, code)):
+        return row.verdict
+    # Twilio's page about 20429 says that a request answered with 429 was not processed.
     return judge_status(status) if code is None or status < 400 or status == 429 else REFUSED
-
-
-def find(code: int) -> tuple[str, Verdict]:
-    """(meaning, verdict) of the ErrorCode of a status callback; "" and a refusal if it is not in the table."""
-    row = _BY_CODE.get(code)
-    return (row.meaning, row.verdict) if row else ("", REFUSED)

@@ -1,8 +1,8 @@
-"""The HTTP under Twilio's client: `http_call` in the place of Twilio's own.
+"""The HTTP under Twilio's client: `providers.http` in place of Twilio's own.
 
-Twilio's `AsyncTwilioHttpClient` knows neither deadlines nor whether a request left us. Its `timeout=` is not
-passed on, so a silent server holds a call for ever, and its `max_retries=` repeats POST, which sends an SMS twice.
-Both stay unused here.
+Twilio's `AsyncTwilioHttpClient` knows neither deadlines nor whether a request was sent. Its `timeout=` is not
+passed on, so a silent server blocks a call for ever, and its `max_retries=` repeats POST, which sends an SMS
+twice. Neither is used here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from notifier.providers.http import HttpCall, basic_authorization, exchange, ope
 
 _API = "https://api.twilio.com"
 
-# At INFO it writes the URL of every request, and with it the account.
+# At INFO it logs the URL of every request, which holds the account.
 logging.getLogger("twilio").setLevel(logging.WARNING)
 
 _current: ContextVar[HttpCall] = ContextVar("twilio_call")
@@ -29,7 +29,7 @@ _current: ContextVar[HttpCall] = ContextVar("twilio_call")
 
 @contextlib.contextmanager
 def calling(deadline_seconds: float) -> Iterator[HttpCall]:
-    """Requests of the client within the block belong to this call: Twilio's client hands nothing through."""
+    """Requests inside the block belong to this call: Twilio's client passes no context through."""
     call = HttpCall(deadline_seconds)
     token = _current.set(call)
     try:
@@ -39,7 +39,7 @@ def calling(deadline_seconds: float) -> Iterator[HttpCall]:
 
 
 class DeadlineHttpClient(AsyncTwilioHttpClient):  # type: ignore[misc]  # twilio ships no types
-    """Twilio's HTTP client with our own `request`. Make it inside the event loop that uses it."""
+    """Twilio's HTTP client with our own `request`. Create it in the event loop that uses it."""
 
     def __init__(self, api_base: str | None = None) -> None:
         super().__init__(pool_connections=False)
@@ -57,7 +57,7 @@ class DeadlineHttpClient(AsyncTwilioHttpClient):  # type: ignore[misc]  # twilio
         timeout: float | None = None,
         allow_redirects: bool = False,
     ) -> Any:
-        """Send one request; never a second one for the same call. Raises as `http_call.exchange`."""
+        """Send one request, and never a second one for the same call. Raises as `exchange`."""
         call = _current.get()
         login = basic_authorization(*auth) if auth else {}
         address = self._address(url)

@@ -1,9 +1,9 @@
-"""Did Twilio take it? Looking for the message of an attempt that ended without an answer.
+"""Looks for the message of an attempt that ended without an answer.
 
-Messages can be listed by recipient and by the day on which they were sent, newest first
-(https://www.twilio.com/docs/messaging/api/message-resource#read-multiple-message-resources). Nothing of ours is in
-them but the text, so a message is the one that we seek if recipient, sender and text are the same and it was made
-while the attempt was under way or shortly after.
+Messages can be listed by recipient and by the day of sending, newest first
+(https://www.twilio.com/docs/messaging/api/message-resource#read-multiple-message-resources). They hold nothing of
+ours but the text, so a message fits if recipient, sender and text are the same and it was created while the
+attempt was under way or shortly after.
 """
 
 from __future__ import annotations
@@ -18,36 +18,35 @@ from notifier.providers.outcomes import UNAVAILABLE
 
 #: How far Twilio's clock may be behind ours.
 _BEFORE = timedelta(seconds=5)
-#: Clocks may differ by some of it.
 _AFTER = timedelta(seconds=LATEST_SECONDS)
-#: What Twilio puts before every text of an account on trial.
+#: Twilio's prefix to every text of a trial account.
 _TRIAL = "Sent from your Twilio trial account - "
 _PAGE_SIZE = 50
-#: So many pages of one day are read; nobody gets 500 messages a day from us.
+#: Maximum number of pages read for one day; nobody gets 500 messages a day from us.
 _MAX_PAGES = 10
 
 
 @dataclass(frozen=True, slots=True)
 class LookupWindow:
-    """When the message of an attempt may have been made."""
+    """When the message of an attempt may have been created."""
 
     opens_at: datetime
     closes_at: datetime
 
     @property
     def days(self) -> tuple[date, ...]:
-        """The days in UTC that it touches: two near midnight."""
+        """The UTC days that it touches: two near midnight."""
         return tuple(sorted({self.opens_at.date(), self.closes_at.date()}))
 
 
 def window_of(sought: Sought, deadline_seconds: float) -> LookupWindow:
-    """From just before the call to a minute after its end: if that is unknown, after its deadline."""
+    """From just before the call to a minute after its end, or after its deadline if the end is unknown."""
     ended_at = sought.finished_at or sought.started_at + timedelta(seconds=deadline_seconds)
     return LookupWindow(sought.started_at - _BEFORE, ended_at + _AFTER)
 
 
 async def search(client: Any, sought: Sought, window: LookupWindow) -> list[Receipt]:
-    """The receipts of the messages that fit, the one that was made closest to the start of the attempt first.
+    """The receipts of the messages that fit, closest to the start of the attempt first.
 
     Raises:
         Unavailable: if there were more messages than we read.
@@ -57,7 +56,7 @@ async def search(client: Any, sought: Sought, window: LookupWindow) -> list[Rece
     for day in window.days:
         async for message in _pages(client, to=sought.to, date_sent=f"{day:%Y-%m-%d}"):
             found[message.sid] = message
-    # What still waits in Twilio's queue has no date at which it was sent, so no search by day finds it.
+    # A message still in Twilio's queue has no date of sending, so no search by day finds it.
     newest = await client.messages.page_async(to=sought.to, page_size=_PAGE_SIZE)
     found |= {message.sid: message for message in newest}
     fitting = [message for message in found.values() if _fits(message, sought, window)]
@@ -86,7 +85,7 @@ def _fits(message: Any, sought: Sought, window: LookupWindow) -> bool:
 
 
 def _comparable(body: str) -> str:
-    """White space at the ends and the kind of line breaks are not worth sending a second SMS for."""
+    """Differences in outer white space and line breaks are not worth a second SMS."""
     return body.replace("\r\n", "\n").strip().removeprefix(_TRIAL)
 
 

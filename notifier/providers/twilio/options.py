@@ -15,11 +15,9 @@ _IS_ACCOUNT = matching(re.compile(r"AC[0-9a-fA-F]{32}").fullmatch, "AC and 32 he
 
 
 class TwilioOptions(ProviderOptions):
-    """Everything that a `TwilioProvider` needs to know."""
-
     account_sid: Annotated[str, _IS_ACCOUNT] = Field(description="the AC… of the account, from Twilio's console")
     auth_token: str = Field(repr=False, description="the account's primary auth token")
-    #: Another base URL for the API: the local Twilio, an egress proxy. None: https://api.twilio.com
+    #: Another base URL of the API: the local Twilio, an egress proxy. None: https://api.twilio.com
     api_base: BaseUrl | None = None
     #: Where Twilio reaches our webhooks; None: no status callbacks.
     public_url: BaseUrl | None = None

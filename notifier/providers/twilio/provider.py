@@ -1,15 +1,14 @@
 """SMS through Twilio, with Twilio's own client.
 
-Twilio has no idempotency key: a POST that ends without an answer may have sent the SMS, and so may a 5xx. Both are
-`OutcomeUnknown`. What cures it later is the StatusCallback, whose URL carries the notification's id and attempt,
-or, where none comes, `TwilioProvider.find`. What became of a message that was taken comes by the same callback, or
-by `TwilioProvider.ask`.
+Twilio has no idempotency key: a POST that ends without an answer or with a 5xx may have sent the SMS. Both are
+`OutcomeUnknown`, which is resolved later by the StatusCallback, whose URL carries the notification's id and
+attempt, or by `TwilioProvider.find`. How an accepted message ended comes by the same callback, or by
+`TwilioProvider.ask`.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,12 +17,13 @@ from typing import Any, Self
 from twilio.base.exceptions import TwilioException
 from twilio.rest import Client
 
-from notifier.domain.errors import Rejected, SendError, Unavailable
+from notifier.domain.errors import SendError, Unavailable
 from notifier.domain.statuses import Channel, Reason
 from notifier.providers.base import Outgoing, Receipt, Report, Sought
 from notifier.providers.http import HttpCall, in_time, retry_after
 from notifier.providers.outcomes import UNAVAILABLE, UNKNOWN
 from notifier.providers.redaction import sms_detail
+from notifier.providers.sms import validity
 from notifier.providers.twilio.codes import judge
 from notifier.providers.twilio.http import DeadlineHttpClient, calling
 from notifier.providers.twilio.lookup import search, window_of
@@ -34,10 +34,7 @@ _SERVICE = re.compile(r"MG[0-9a-fA-F]{32}")
 
 
 class TwilioProvider:
-    """Kind `twilio`."""
-
     channel = Channel.SMS
-    #: See `base.id_space`.
     id_space = ID_SPACE
     options_model = TwilioOptions
     webhooks = (InboundText, TwilioStatusCallback)
@@ -50,11 +47,9 @@ class TwilioProvider:
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, str]) -> Self:
-        """See `Provider.from_options` and `TwilioOptions`."""
         return cls(name, TwilioOptions.read(name, options))
 
     async def send(self, outgoing: Outgoing, *, deadline_seconds: float) -> Receipt:
-        """See `Provider.send`."""
         words = self._words(outgoing)
         with calling(deadline_seconds) as call:
             message = await self._ask(call, lambda client: client.messages.create_async(**words))
@@ -63,11 +58,8 @@ class TwilioProvider:
         return Receipt(provider_message_id=message.sid, detail=str(message.status))
 
     async def find(self, sought: Sought, *, deadline_seconds: float) -> Sequence[Receipt]:
-        """See `Reconciles.find`. A message that failed or did not arrive was taken all the same.
-
-        What is not found within a minute of the call's end may still turn up: until then the answer is
-        `Unavailable`, and only after it none.
-        """
+        """A message that failed or did not arrive was accepted all the same. What is not found within a minute of
+        the call's end may still turn up: until then this raises `Unavailable`."""
         window = window_of(sought, deadline_seconds)
         asked_at = sought.asked_at or datetime.now(UTC)
         try:
@@ -82,11 +74,9 @@ class TwilioProvider:
 
     @property
     def has_webhook(self) -> bool:
-        """See `CallsBack`."""
         return self._options.missing_for_webhooks is None
 
     async def ask(self, provider_message_id: str, *, deadline_seconds: float) -> Report:
-        """See `Reports.ask`."""
         try:
             with calling(deadline_seconds) as call:
                 message = await self._ask(call, lambda client: client.messages(provider_message_id).fetch_async())
@@ -96,43 +86,32 @@ class TwilioProvider:
         return report_of(provider_message_id, str(message.status), code, occurred_at=message.date_updated)
 
     async def check(self, *, deadline_seconds: float) -> str:
-        """See `Provider.check`: "account AC012345… is active"."""
         sid = self._options.account_sid
         with calling(deadline_seconds) as call:
             account = await self._ask(call, lambda client: client.api.v2010.accounts(sid).fetch_async())
         return f"account {sid[:8]}… is {account.status}"
 
     async def close(self) -> None:
-        """See `Provider.close`."""
         http, self._http, self._client = self._http, None, None
         if http is not None:
             await http.close()
 
     def _words(self, outgoing: Outgoing) -> dict[str, Any]:
-        """The arguments of Twilio's `messages.create`."""
         words: dict[str, Any] = {
             "to": outgoing.to,
             "body": outgoing.text,
-            "validity_period": self._validity(outgoing.seconds_to_expiry),
+            "validity_period": validity(
+                outgoing.seconds_to_expiry,
+                longest=self._options.validity_seconds,
+                shortest=VALIDITY_SECONDS[0],
+                problem="expired before it could be handed to Twilio",
+            ),
         }
         words["messaging_service_sid" if _SERVICE.fullmatch(outgoing.sender) else "from_"] = outgoing.sender
         if self._options.public_url is not None:
             path = f"webhooks/twilio/{outgoing.notification_id}/{outgoing.attempt}"
             words["status_callback"] = f"{self._options.public_url}/{path}"
         return words
-
-    def _validity(self, seconds_to_expiry: float | None) -> int:
-        """Whole seconds that are left, rounded down, so that Twilio never sends what has expired.
-
-        Raises:
-            Rejected: if less than one second is left.
-        """
-        if seconds_to_expiry is None:
-            return self._options.validity_seconds
-        left = math.floor(seconds_to_expiry)
-        if left < VALIDITY_SECONDS[0]:
-            raise Rejected("expired before it could be handed to Twilio", reason=Reason.EXPIRED)
-        return min(left, self._options.validity_seconds)
 
     async def _ask(self, call: HttpCall, ask: Callable[[Any], Any]) -> Any:
         try:
@@ -143,13 +122,13 @@ class TwilioProvider:
         except TwilioException:
             raise _refused(call) from None
         except Exception as error:
-            # Twilio's client read an answer of 2xx and stumbled over it, in one of many ways: the SMS may be out.
+            # Twilio's client failed on a 2xx answer, in one of many ways: the SMS may be out.
             if call.status is None:
                 raise
             raise UNKNOWN.error(f"unreadable answer: {type(error).__name__}", code=str(call.status)) from error
 
     def _connected(self) -> Any:
-        # Made at the first call, because a session belongs to the loop in which it is made.
+        # Created at the first call, because a session belongs to the event loop that creates it.
         if self._client is None:
             options = self._options
             self._http = DeadlineHttpClient(options.api_base)
@@ -161,14 +140,13 @@ class TwilioProvider:
 
 
 def _cannot_tell(error: SendError) -> Unavailable:
-    """Whatever happened to a question, nothing is known by it; only whose fault it is stays."""
+    """A failed question tells nothing about the message; only whose fault it was is kept."""
     reason = Reason.PROVIDER_ACCOUNT if error.reason is Reason.PROVIDER_ACCOUNT else Reason.PROVIDER_UNAVAILABLE
     wait: float | None = getattr(error, "retry_after_seconds", None)
     return Unavailable(error.detail, code=error.code, reason=reason, retry_after_seconds=wait)
 
 
 def _refused(call: HttpCall) -> SendError:
-    """What an answer other than 2xx means."""
     status, (code, words) = call.status or 0, _read_error(call.body or "")
     verdict = judge(status, code)
     return verdict.error(

@@ -1,8 +1,8 @@
-"""What Twilio tells us by itself: status callbacks of our messages, and messages that people write to our numbers.
+"""Twilio's calls: status callbacks of our messages, and messages that people write to our numbers.
 
-The words are those of Twilio's message resource
+The statuses are those of Twilio's message resource
 (https://www.twilio.com/docs/messaging/api/message-resource#message-status-values). They come in any order, and
-more than once. Twilio adds fields and words freely: what is not known here is no error.
+more than once. Twilio adds fields and statuses freely: unknown ones are no error.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from types import MappingProxyType
 from urllib.parse import parse_qsl, urlparse
 
 from multidict import MultiDict
 from twilio.request_validator import RequestValidator, add_port, remove_port
 
-from notifier.domain.statuses import Reason, Status
+from notifier.domain.statuses import Status
+from notifier.providers import sms
 from notifier.providers.base import AttemptReport, InboundWish, Report, Webhook, WebhookRequest, Wish
-from notifier.providers.redaction import sms_detail
-from notifier.providers.twilio.codes import find
+from notifier.providers.twilio.codes import TABLE
 from notifier.providers.twilio.options import TwilioOptions
 
 #: A SID stands for one message, whichever account made it.
@@ -31,7 +31,7 @@ _SIGNATURE_HEADER = "x-twilio-signature"
 #: The fields of a form; a name may come twice.
 Form = MultiDict[str]
 
-#: Its words, and what they make of a notification.
+#: Twilio's status → the notification's.
 STATUSES: Mapping[str, Status] = MappingProxyType(
     {
         "accepted": Status.SENT,
@@ -42,7 +42,7 @@ STATUSES: Mapping[str, Status] = MappingProxyType(
         "delivered": Status.DELIVERED,
         "read": Status.DELIVERED,
         "undelivered": Status.UNDELIVERED,
-        # Twilio took it and could not hand it on.
+        # Twilio accepted it and could not pass it on.
         "failed": Status.UNDELIVERED,
         "canceled": Status.UNDELIVERED,
     }
@@ -51,11 +51,9 @@ STATUSES: Mapping[str, Status] = MappingProxyType(
 _MAX_FIELDS = 200
 _SID = re.compile(r"[A-Za-z0-9]{2,64}")
 _CODE = re.compile(r"[0-9]{1,6}")
-#: A carrier's clock may be wrong by so much before its time is worth nothing.
-_PLAUSIBLE = timedelta(days=4)
 
 
-#: The keywords that Twilio itself obeys; the whole text is the keyword. https://help.twilio.com/articles/223134027
+#: Twilio's own keywords; the keyword is the whole text. https://help.twilio.com/articles/223134027
 _KEYWORDS: Mapping[str, Wish] = MappingProxyType(
     {
         **dict.fromkeys(
@@ -75,41 +73,36 @@ class _TwilioWebhook(Webhook[TwilioOptions]):
         self.form = read_form(request.body) or Form()
 
     def is_signed_by(self, options: TwilioOptions) -> bool:
-        """See `Webhook.is_signed_by`."""
         signature = self.request.headers.get(_SIGNATURE_HEADER, "")
         if not signature or not options.public_url or self.form.get("AccountSid") != options.account_sid:
             return False
-        # The host that the request names is the proxy's business; signed is what Twilio was told to call.
+        # The signature covers the public URL that Twilio calls, not the host that a proxy passes on.
         return is_signed(options.auth_token, options.public_url + self.request.path, self.form, signature)
 
 
 class InboundText(_TwilioWebhook):
-    """Somebody wrote to one of our numbers. Of what they say only a keyword counts."""
+    """Somebody wrote to one of our numbers. Only keywords count."""
 
     path = "inbound"
-    #: "Nothing to say": Twilio's own keywords answer for us.
+    #: An empty answer: Twilio replies to its keywords itself.
     answer = ('<?xml version="1.0" encoding="UTF-8"?><Response/>', "text/xml")
 
     def wishes(self) -> Sequence[InboundWish]:
-        """See `Webhook.wishes`."""
         wish = read_wish(self.form)
         senders = frozenset({self.form.get("To", ""), self.form.get("MessagingServiceSid", "")} - {""})
         return [InboundWish(wish, self.form.get("From", ""), senders)] if wish else []
 
 
 class TwilioStatusCallback(_TwilioWebhook):
-    """How a message of ours stands."""
-
     path = "{notification:uuid}/{attempt}"
 
     def reports(self) -> Sequence[AttemptReport]:
-        """See `Webhook.reports`."""
         report, names = read_callback(self.form), self.request.parameters
         return [AttemptReport(names["notification"], names["attempt"], report)] if report else []
 
 
 def read_form(body: bytes) -> Form | None:
-    """The fields of a form, in their order, empty ones included; None if it is none."""
+    """The fields of a form, in order, empty ones included; None if it is not a form."""
     try:
         fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError:
@@ -118,10 +111,10 @@ def read_form(body: bytes) -> Form | None:
 
 
 def is_signed(token: str, url: str, form: Form, signature: str) -> bool:
-    """Whether whoever knows the account's token signed a POST of this form to this URL.
+    """Whether the holder of the account's token signed a POST of this form to this URL.
 
-    With and without the port, as Twilio itself is not of one mind about it. Twilio's own `validate` compares in a
-    time that tells how much of a guess was right, so only its computation is used.
+    With and without the port, as Twilio uses both. Twilio's own `validate` does not compare in constant time, so
+    only its computation is used.
     """
     validator, given = RequestValidator(token), signature.encode()
     parts = urlparse(url)
@@ -133,43 +126,25 @@ def is_signed(token: str, url: str, form: Form, signature: str) -> bool:
 
 
 def read_callback(form: Form) -> Report | None:
-    """The report in the form of a status callback; None if there is none in it."""
+    """None if the form holds no report."""
     sid = form.get("MessageSid") or form.get("SmsSid") or ""
     word = form.get("MessageStatus") or form.get("SmsStatus") or ""
     if not word or not _SID.fullmatch(sid):
         return None
-    return report_of(sid, word, form.get("ErrorCode"), occurred_at=_done_at(form.get("RawDlrDoneDate", "")))
+    return report_of(
+        sid, word, form.get("ErrorCode"), occurred_at=sms.carrier_time(form.get("RawDlrDoneDate", ""))
+    )
 
 
 def report_of(sid: str, word: str, code: str | None, *, occurred_at: datetime | None = None) -> Report:
-    """What a status and an error code of Twilio's say about a message."""
-    known = STATUSES.get(word)
-    shown = word if known else f"reports {sms_detail(word)[:40]!r}"
-    if known is not Status.UNDELIVERED:
-        return Report(sid, shown, known, occurred_at=occurred_at)
-    if code is None or not _CODE.fullmatch(code) or code == "0":
-        return Report(sid, shown, known, Reason.PROVIDER_REJECTED, occurred_at=occurred_at)
-    meaning, verdict = find(int(code))
-    words = f"{shown}: {meaning} (code {code})" if meaning else f"{shown} (code {code})"
-    return Report(sid, words, known, verdict.reason, verdict.suppress, occurred_at)
+    known = code if code is not None and _CODE.fullmatch(code) and code != "0" else None
+    return sms.report_of(sid, word, STATUSES, TABLE, known, occurred_at)
 
 
 def read_wish(form: Form) -> Wish | None:
-    """What an inbound message asks for.
-
-    `OptOutType` is there if the account has Advanced Opt-Out, which knows more words and languages than we do
-    (https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out).
-    """
+    """What an inbound message asks for. `OptOutType` is there if the account has Advanced Opt-Out, which knows
+    more words and languages than we do (https://www.twilio.com/docs/messaging/tutorials/advanced-opt-out)."""
     told = form.get("OptOutType", "").strip().upper()
     if told in Wish.__members__:
         return Wish(told)
     return _KEYWORDS.get(form.get("Body", "").strip().upper())
-
-
-def _done_at(value: str) -> datetime | None:
-    """YYMMDDhhmm, when the carrier was done with it; taken as UTC. None if it is nothing that can be."""
-    try:
-        done_at = datetime.strptime(value, "%y%m%d%H%M").replace(tzinfo=UTC)
-    except ValueError:
-        return None
-    return done_at if abs(done_at - datetime.now(UTC)) < _PLAUSIBLE else None

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from notifier.providers.options import BaseUrl, ProviderOptions, matching, whole_number
 
-#: How an account may be set to sign, in the dashboard: all but the first are HMACs.
+#: How an account may sign, as set in the dashboard: all but the first are HMACs.
 METHODS = ("md5hash", "md5", "sha1", "sha256", "sha512")
 #: Vonage's range of ttl, and its default of 72 hours. https://developer.vonage.com/en/api/sms
 TTL_SECONDS = (20, 604_800)
@@ -17,19 +17,16 @@ _IS_METHOD = matching(METHODS.__contains__, f"one of {', '.join(METHODS)}")
 
 
 class VonageOptions(ProviderOptions):
-    """Everything that a `VonageProvider` needs to know."""
-
     needed_by_webhooks = ("public_url", "signature_secret")
 
     api_key: str = Field(description="the API key of the account, from Vonage's dashboard")
     api_secret: str = Field(repr=False, description="the API secret of the account")
     #: Base URL of the API: the local Vonage, an egress proxy.
     api_base: BaseUrl = "https://rest.nexmo.com"
-    #: Where Vonage reaches our webhooks; None: receipts go where the account's dashboard says.
+    #: Where Vonage reaches our webhooks; None: receipts go to the address in the account's dashboard.
     public_url: BaseUrl | None = None
-    #: With what Vonage signs receipts; None: those that come are refused.
+    #: The secret that Vonage signs receipts with; None: receipts are refused.
     signature_secret: str | None = Field(None, repr=False)
-    #: How Vonage signs them.
     signature_method: Annotated[str, _IS_METHOD] = METHODS[0]
     #: After this Vonage drops what it could not send; a message's `expires_at` may make it shorter.
     validity_seconds: Annotated[int, whole_number(*TTL_SECONDS)] = Field(_DEFAULT_TTL_SECONDS, alias="validity")

@@ -1,24 +1,21 @@
 """SMS through Vonage's SMS API, by plain HTTP.
 
-The API (https://developer.vonage.com/en/api/sms) answers HTTP 200 whatever happens; what counts is the status of
-each part, which `response` reads. There are no idempotency keys and no way to search for what was sent, so an
-answer that is lost stays `OutcomeUnknown` until a delivery receipt comes: the URL of `callback` carries the
-notification's id and attempt, `client-ref` the id. That is also why `VonageProvider` does not implement
-`Reconciles`.
+The API (https://developer.vonage.com/en/api/sms) always answers HTTP 200; what counts is the status of each part,
+which `response` reads. It has no idempotency keys and no search, so `VonageProvider` does not implement
+`Reconciles`: a lost answer stays `OutcomeUnknown` until a delivery receipt comes. The URL of `callback` carries
+the notification's id and attempt, `client-ref` the id.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Self
 
 import aiohttp
 
-from notifier.domain.errors import Rejected, SendError
 from notifier.domain.gsm7 import fits_gsm
-from notifier.domain.statuses import Channel, Reason
+from notifier.domain.statuses import Channel
 from notifier.providers.base import Outgoing, Receipt
 from notifier.providers.http import (
     HttpCall,
@@ -30,16 +27,14 @@ from notifier.providers.http import (
     retry_after,
 )
 from notifier.providers.outcomes import UNKNOWN
+from notifier.providers.sms import validity
 from notifier.providers.vonage.options import TTL_SECONDS, VonageOptions
 from notifier.providers.vonage.response import read_receipt
 from notifier.providers.vonage.webhooks import ID_SPACE, DeliveryReceipt
 
 
 class VonageProvider:
-    """Kind `vonage`."""
-
     channel = Channel.SMS
-    #: See `base.id_space`.
     id_space = ID_SPACE
     options_model = VonageOptions
     webhooks = (DeliveryReceipt,)
@@ -51,22 +46,19 @@ class VonageProvider:
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, str]) -> Self:
-        """See `Provider.from_options` and `VonageOptions`."""
         return cls(name, VonageOptions.read(name, options))
 
     async def send(self, outgoing: Outgoing, *, deadline_seconds: float) -> Receipt:
-        """See `Provider.send`."""
         form = self._form(outgoing)
         call = await self._ask("POST", "/sms/json", deadline_seconds, data=form)
         return read_receipt(call.body or "")
 
     @property
     def has_webhook(self) -> bool:
-        """See `CallsBack`."""
         return self._options.missing_for_webhooks is None
 
     async def check(self, *, deadline_seconds: float) -> str:
-        """See `Provider.check`: "account abcd… has a balance of 10.28 EUR". Vonage's balances are in euros
+        """Returns "account abcd… has a balance of 10.28 EUR". Vonage's balances are in euros
         (https://developer.vonage.com/en/account/code-snippets/account-balance)."""
         key = self._options.api_key
         login = basic_authorization(key, self._options.api_secret)
@@ -78,13 +70,18 @@ class VonageProvider:
         return f"account {key[:4]}… has a balance of {balance:.2f} EUR"
 
     async def close(self) -> None:
-        """See `Provider.close`."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
 
     def _form(self, outgoing: Outgoing) -> dict[str, str]:
         options = self._options
+        seconds = validity(
+            outgoing.seconds_to_expiry,
+            longest=options.validity_seconds,
+            shortest=TTL_SECONDS[0],
+            problem=f"expires sooner than the {TTL_SECONDS[0]} s that Vonage needs at least",
+        )
         form = {
             "api_key": options.api_key,
             "api_secret": options.api_secret,
@@ -92,31 +89,17 @@ class VonageProvider:
             "from": outgoing.sender.removeprefix("+"),
             "to": outgoing.to.removeprefix("+"),
             "text": outgoing.text,
-            "ttl": str(self._ttl_seconds(outgoing.seconds_to_expiry) * 1000),
+            "ttl": str(seconds * 1000),
             "client-ref": str(outgoing.notification_id),
         }
         if not fits_gsm(outgoing.text):
-            # Without it Vonage would replace what the alphabet does not have.
+            # Without it Vonage would replace characters that the GSM alphabet does not have.
             form["type"] = "unicode"
         if options.public_url is not None:
             path = f"webhooks/vonage/{outgoing.notification_id}/{outgoing.attempt}"
-            # Each part has a receipt of its own: the text has arrived when all have.
+            # Each part has its own receipt: the text has arrived when all parts have.
             form["callback"] = f"{options.public_url}/{path}/{outgoing.segments}"
         return form
-
-    def _ttl_seconds(self, seconds_to_expiry: float | None) -> int:
-        """Whole seconds that are left, rounded down, so that Vonage never sends what has expired.
-
-        Raises:
-            Rejected: if less is left than the shortest ttl: Vonage would go on after the end.
-        """
-        if seconds_to_expiry is None:
-            return self._options.validity_seconds
-        left = math.floor(seconds_to_expiry)
-        if left < TTL_SECONDS[0]:
-            detail = f"expires sooner than the {TTL_SECONDS[0]} s that Vonage needs at least"
-            raise Rejected(detail, reason=Reason.EXPIRED)
-        return min(left, self._options.validity_seconds)
 
     async def _ask(
         self,
@@ -132,23 +115,16 @@ class VonageProvider:
         Raises:
             SendError: if not.
         """
+        if self._session is None:
+            # Not before the first call, because a session belongs to the event loop that creates it.
+            self._session = open_session()
         call = HttpCall(deadline_seconds)
         url = self._options.api_base + path
         async with in_time(call):
-            await exchange(self._connected(), call, method, url, data=data, headers=headers)
-        if not 200 <= (call.status or 0) < 300:
-            raise _http_error(call)
+            await exchange(self._session, call, method, url, data=data, headers=headers)
+        status = call.status or 0
+        if not 200 <= status < 300:
+            # The API itself never answers a send so; a proxy or a wrong address may.
+            wait = retry_after(call.headers or {})
+            raise judge_status(status).error(f"HTTP {status}", code=str(status), retry_after_seconds=wait)
         return call
-
-    def _connected(self) -> aiohttp.ClientSession:
-        # Made at the first call, because a session belongs to the loop in which it is made.
-        if self._session is None:
-            self._session = open_session()
-        return self._session
-
-
-def _http_error(call: HttpCall) -> SendError:
-    """What an answer other than 2xx means. The API itself gives none to a send; a proxy or a wrong address may."""
-    status = call.status or 0
-    wait = retry_after(call.headers or {})
-    return judge_status(status).error(f"HTTP {status}", code=str(status), retry_after_seconds=wait)

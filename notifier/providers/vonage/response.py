@@ -1,11 +1,10 @@
-"""Reading Vonage's answer to a send: several parts, each with its own status, become one receipt or one error."""
+"""Reads Vonage's answer to a send: several parts, each with a status, become one receipt or one error."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from notifier.domain.errors import SendError
 from notifier.domain.statuses import Outcome
@@ -14,8 +13,8 @@ from notifier.providers.outcomes import UNKNOWN, Verdict
 from notifier.providers.redaction import sms_detail
 from notifier.providers.vonage.codes import ACCEPTED, judge, pause_seconds
 
-#: Where parts were refused for different reasons, the gravest speaks for the message: it will not go out whole
-#: before that one is cured.
+#: If parts were refused for different reasons, the gravest counts: the message cannot go out whole before that
+#: is fixed.
 _GRAVITY = (Outcome.THROTTLED, Outcome.UNAVAILABLE, Outcome.REJECTED, Outcome.UNKNOWN)
 
 
@@ -29,20 +28,18 @@ class VonagePart:
 
     @property
     def is_accepted(self) -> bool:
-        """Vonage has queued it."""
         return self.status == ACCEPTED
 
     @property
     def verdict(self) -> Verdict:
-        """What it means that it was not."""
         return judge(self.status, self.words)
 
 
 def read_receipt(body: str) -> Receipt:
     """The receipt, if every part was accepted.
 
-    Some parts accepted and others not is `OutcomeUnknown`: what is on its way cannot be called back, a phone shows
-    it in pieces or not at all, and sending again would double it, so someone has to look.
+    If only some parts were, the outcome is unknown: they cannot be called back, a phone shows them in pieces or
+    not at all, and sending again would double them, so a person has to look.
 
     Raises:
         SendError: for everything else.
@@ -52,7 +49,9 @@ def read_receipt(body: str) -> Receipt:
     if not accepted:
         raise _refused(parts)
     if len(accepted) < len(parts):
-        raise _incomplete(parts, len(accepted))
+        refused = next(part for part in parts if not part.is_accepted)
+        detail = f"{len(accepted)} of {len(parts)} parts accepted, the others not: {refused.words}"
+        raise UNKNOWN.error(sms_detail(detail), code=refused.status)
     if not all(part.message_id for part in parts):
         raise UNKNOWN.error("accepted without a message id", code=ACCEPTED)
     others = ", ".join(part.message_id for part in parts[1:])
@@ -69,28 +68,17 @@ def _refused(parts: Sequence[VonagePart]) -> SendError:
     )
 
 
-def _incomplete(parts: Sequence[VonagePart], accepted: int) -> SendError:
-    refused = next(part for part in parts if not part.is_accepted)
-    detail = f"{accepted} of {len(parts)} parts accepted, the others not: {refused.words}"
-    return UNKNOWN.error(sms_detail(detail), code=refused.status)
-
-
 def _read_parts(body: str) -> tuple[VonagePart, ...]:
-    """Every part that the answer speaks of.
-
-    Raises:
-        OutcomeUnknown: if it cannot be read, or speaks of more parts than it lists.
-    """
+    """Raises OutcomeUnknown: if the answer cannot be read, or lists fewer parts than it counts."""
     try:
         content = json.loads(body)
-        parts = tuple(_part(item) for item in content["messages"])
+        parts = tuple(
+            VonagePart(str(item["status"]), str(item.get("message-id") or ""), str(item.get("error-text") or ""))
+            for item in content["messages"]
+        )
         announced = int(content.get("message-count", len(parts)))
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise UNKNOWN.error(f"unreadable answer: {type(error).__name__}", code="200") from error
     if not parts or len(parts) != announced:
         raise UNKNOWN.error(f"answer lists {len(parts)} of {announced} parts", code="200")
     return parts
-
-
-def _part(item: Mapping[str, Any]) -> VonagePart:
-    return VonagePart(str(item["status"]), str(item.get("message-id") or ""), str(item.get("error-text") or ""))

@@ -1,9 +1,8 @@
-"""What Vonage tells us by itself: delivery receipts of our messages, one for each part of a text.
+"""Vonage's calls: delivery receipts of our messages, one for each part of a text.
 
-A receipt (https://developer.vonage.com/en/messaging/sms/guides/delivery-receipts) comes as a form or as JSON, as
-the account is set. Its `sig` is made from all other fields with the account's signature secret
-(https://developer.vonage.com/en/getting-started/concepts/signing-messages), by the method that the account is set
-to.
+A receipt (https://developer.vonage.com/en/messaging/sms/guides/delivery-receipts) comes as a form or as JSON,
+depending on the account. `sig` signs all other fields with the account's signature secret, by the account's method
+(https://developer.vonage.com/en/getting-started/concepts/signing-messages).
 """
 
 from __future__ import annotations
@@ -13,21 +12,21 @@ import hmac
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl
 
-from notifier.domain.statuses import Reason, Status
+from notifier.domain.statuses import Status
+from notifier.providers import sms
 from notifier.providers.base import AttemptReport, Report, Webhook, WebhookRequest
-from notifier.providers.redaction import sms_detail
-from notifier.providers.vonage.codes import find_receipt
+from notifier.providers.vonage.codes import RECEIPTS
 from notifier.providers.vonage.options import VonageOptions
 
 #: An id stands for one message: one part of a text.
 ID_SPACE = "vonage"
 
-#: Its words, and what they make of a notification.
+#: Vonage's status → the notification's.
 STATUSES: Mapping[str, Status] = MappingProxyType(
     {
         "submitted": Status.SENT,
@@ -43,16 +42,14 @@ STATUSES: Mapping[str, Status] = MappingProxyType(
 _MAX_FIELDS = 100
 _ID = re.compile(r"[A-Za-z0-9-]{2,64}")
 _CODE = re.compile(r"[0-9]{1,4}")
-#: A carrier's clock may be wrong by so much before its time is worth nothing.
-_PLAUSIBLE = timedelta(days=4)
-#: What is signed holds when it was signed. Vonage sends a receipt that was not taken again for a day
+#: The signed part holds the time of signing. Vonage repeats a receipt that was not accepted for a day
 #: (https://developer.vonage.com/en/getting-started/concepts/webhooks), perhaps as it was signed first.
 _OLDEST, _NEWEST = timedelta(hours=25), timedelta(hours=1)
 _SECONDS = re.compile(r"[0-9]{1,11}")
 
 
 class DeliveryReceipt(Webhook[VonageOptions]):
-    """How a part of a message of ours ended."""
+    """How a part of a message ended."""
 
     path = "{notification:uuid}/{attempt}/{parts}"
 
@@ -61,27 +58,24 @@ class DeliveryReceipt(Webhook[VonageOptions]):
         self.fields = read_fields(request.body, request.headers.get("content-type", "")) or {}
 
     def is_signed_by(self, options: VonageOptions) -> bool:
-        """See `Webhook.is_signed_by`."""
         secret = options.signature_secret
         if not secret or self.fields.get("api-key") != options.api_key:
             return False
         return is_signed(secret, options.signature_method, self.fields)
 
     def is_fresh(self, clock: Callable[[], datetime]) -> bool:
-        """See `Webhook.is_fresh`."""
         return is_fresh(self.fields, clock())
 
     def reports(self) -> Sequence[AttemptReport]:
-        """See `Webhook.reports`."""
         report, names = read_receipt(self.fields), self.request.parameters
-        # The address is not part of what is signed, and this repeats it.
+        # The URL is not signed; `client-ref` is, and repeats the id.
         if report is None or self.fields.get("client-ref") != str(names["notification"]):
             return []
         return [AttemptReport(names["notification"], names["attempt"], report, names["parts"])]
 
 
 def read_fields(body: bytes, content_type: str) -> dict[str, str] | None:
-    """The fields of a receipt; None if they cannot be read."""
+    """None if they cannot be read."""
     try:
         if "json" in content_type:
             return _flat(json.loads(body))
@@ -91,7 +85,7 @@ def read_fields(body: bytes, content_type: str) -> dict[str, str] | None:
 
 
 def _flat(content: Any) -> dict[str, str] | None:
-    """One object of plain values; a number as it was written counts as its text."""
+    """One object of plain values, as texts."""
     if not isinstance(content, dict) or len(content) > _MAX_FIELDS:
         return None
     if any(isinstance(value, dict | list | bool | float) for value in content.values()):
@@ -100,7 +94,7 @@ def _flat(content: Any) -> dict[str, str] | None:
 
 
 def is_signed(secret: str, method: str, fields: Mapping[str, str]) -> bool:
-    """Whether `sig` is what the holder of the secret makes of the other fields."""
+    """Whether `sig` is the signature of the other fields under this secret."""
     given = fields.get("sig", "").lower().encode(errors="replace")
     return hmac.compare_digest(given, sign(secret, method, fields).encode())
 
@@ -115,7 +109,7 @@ def is_fresh(fields: Mapping[str, str], now: datetime) -> bool:
 
 
 def sign(secret: str, method: str, fields: Mapping[str, str]) -> str:
-    """The `sig` of these fields, in lower case. What is in `sig` already does not count."""
+    """The `sig` of these fields, in lower case, ignoring a `sig` among them."""
     signed = "".join(
         f"&{name}={fields[name].replace('&', '_').replace('=', '_')}" for name in sorted(fields) if name != "sig"
     )
@@ -126,26 +120,10 @@ def sign(secret: str, method: str, fields: Mapping[str, str]) -> str:
 
 
 def read_receipt(fields: Mapping[str, str]) -> Report | None:
-    """The report in a delivery receipt; None if there is none in it."""
+    """None if the fields hold no report."""
     id_, word = fields.get("messageId", ""), fields.get("status", "")
     if not word or not _ID.fullmatch(id_):
         return None
-    known, occurred_at = STATUSES.get(word), _done_at(fields.get("scts", ""))
-    shown = word if known else f"reports {sms_detail(word)[:40]!r}"
-    if known is not Status.UNDELIVERED:
-        return Report(id_, shown, known, occurred_at=occurred_at)
     code = fields.get("err-code", "")
-    if not _CODE.fullmatch(code) or int(code) == 0:
-        return Report(id_, shown, known, Reason.PROVIDER_REJECTED, occurred_at=occurred_at)
-    meaning, verdict = find_receipt(int(code))
-    words = f"{shown}: {meaning} (code {code})" if meaning else f"{shown} (code {code})"
-    return Report(id_, words, known, verdict.reason, verdict.suppress, occurred_at)
-
-
-def _done_at(value: str) -> datetime | None:
-    """YYMMDDHHMM, when the carrier was done with it; taken as UTC. None if it is nothing that can be."""
-    try:
-        done_at = datetime.strptime(value, "%y%m%d%H%M").replace(tzinfo=UTC)
-    except ValueError:
-        return None
-    return done_at if abs(done_at - datetime.now(UTC)) < _PLAUSIBLE else None
+    known = code if _CODE.fullmatch(code) and int(code) != 0 else None
+    return sms.report_of(id_, word, STATUSES, RECEIPTS, known, sms.carrier_time(fields.get("scts", "")))

@@ -15,8 +15,8 @@ from notifier.domain.errors import Rejected, SendError, Unavailable
 from notifier.domain.retry_policy import Situation, decide
 from notifier.domain.routing import Candidate, Standing, closes_circuit, held, is_fault, route
 from notifier.domain.statuses import Channel, Reason, Status, Subject
+from notifier.providers.mail.code_table import TABLE as SMTP
 from notifier.providers.outcomes import Verdict
-from notifier.providers.smtp.code_table import TABLE as SMTP
 from notifier.providers.twilio.codes import TABLE as TWILIO
 from notifier.providers.vonage.codes import TABLE as VONAGE
 

@@ -12,7 +12,7 @@ from notifier.config.structure import Structure
 from notifier.domain.errors import InvalidMessage
 from notifier.domain.recipient_identity import earlier_forms, recipient_faults, recipient_identity
 from notifier.domain.statuses import Channel
-from notifier.providers.smtp.address import parse_mailbox
+from notifier.providers.mail.address import parse_mailbox
 from notifier.security.recipient_hash import HashKey
 from notifier.store.search import Filter
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from notifier.feedback.bounce_meaning import Meaning, Whose, is_believable, meaning_of
-from notifier.providers.smtp.bounce_parser import Bounce, Complaint, read_mail
+from notifier.feedback.bounce_parser import read_mail
+from notifier.feedback.bounce_report import Bounce, Complaint
 from tests.support.bounce_corpus import RECIPIENT, RETURN_PATH, SENDER, SHAPES, Shape
 
 

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from notifier.domain.statuses import Status
 from notifier.feedback.bounce_meaning import Whose, meaning_of, spellings_of
-from notifier.providers.smtp.bounce_parser import Action, Bounce, read_mail
-from notifier.providers.smtp.codes import SmtpReply
+from notifier.feedback.bounce_parser import read_mail
+from notifier.feedback.bounce_report import Action, Bounce
+from notifier.providers.mail.codes import SmtpReply
 from tests.support.bounce_corpus import RECIPIENT, RETURN_PATH, SENDER, failed
 
 WORDS = ("User unknown", "No Such User Here", "mailbox does not exist", "Recipient address rejected", "")

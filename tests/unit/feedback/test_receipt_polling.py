@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from notifier.feedback.receipt_polling import PATIENCE_SECONDS, first_wait, next_wait
+from notifier.feedback.receipt_polling import RECEIPT_WAIT_SECONDS, first_wait, next_wait
 from notifier.feedback.receipts import ASK_AT_SECONDS
 from notifier.providers.smtp.provider import SmtpProvider
 from notifier.providers.twilio.provider import TwilioProvider
@@ -25,7 +25,7 @@ PUBLIC = {"public_url": "https://notify.example.com"}
         (TwilioProvider, TWILIO | PUBLIC, ASK_AT_SECONDS[0]),
         (VonageProvider, VONAGE, None),
         (VonageProvider, VONAGE | PUBLIC, None),
-        (VonageProvider, VONAGE | PUBLIC | {"signature_secret": "x"}, PATIENCE_SECONDS),
+        (VonageProvider, VONAGE | PUBLIC | {"signature_secret": "x"}, RECEIPT_WAIT_SECONDS),
     ],
 )
 def test_only_what_can_come_or_be_asked_for_is_waited_for(
@@ -49,4 +49,4 @@ def test_a_sweep_that_comes_a_moment_early_does_not_ask_twice() -> None:
 
 def test_a_provider_that_is_away_is_tried_for_days_and_not_for_ever() -> None:
     assert next_wait(ASK_AT_SECONDS[-1], was_asked=False) is not None
-    assert next_wait(PATIENCE_SECONDS + 1, was_asked=False) is None
+    assert next_wait(RECEIPT_WAIT_SECONDS + 1, was_asked=False) is None

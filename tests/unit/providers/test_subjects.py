@@ -10,8 +10,8 @@ import pytest
 from notifier.domain.routing import is_fault
 from notifier.domain.statuses import Outcome, Reason, Subject
 from notifier.providers import outcomes
+from notifier.providers.mail import code_table
 from notifier.providers.outcomes import Verdict
-from notifier.providers.smtp import code_table
 from notifier.providers.twilio import codes as twilio_codes
 from notifier.providers.vonage import codes as vonage_codes
 
@@ -57,7 +57,7 @@ def rows() -> Iterator[tuple[str, Verdict]]:
     for twilio in twilio_codes.TABLE:
         yield f"twilio {twilio.code}", twilio.verdict
     for vonage in vonage_codes.TABLE:
-        yield f"vonage {vonage.status} {vonage.meaning}", vonage.verdict
+        yield f"vonage {vonage.code} {vonage.meaning}", vonage.verdict
     for receipt in vonage_codes.RECEIPTS:
         yield f"vonage receipt {receipt.code}", receipt.verdict
     for name, value in vars(outcomes).items():
@@ -125,5 +125,5 @@ def test_every_code_of_twilio_is_about_what_it_should() -> None:
 
 
 def test_every_status_of_vonage_is_about_what_it_should() -> None:
-    found = {(row.status, row.verdict.subject) for row in vonage_codes.TABLE}
+    found = {(row.code, row.verdict.subject) for row in vonage_codes.TABLE}
     assert found == {(code, subject) for subject, codes in VONAGE.items() for code in codes}

@@ -18,7 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from notifier.providers.base import Attachment, Outgoing
-from notifier.providers.smtp.address import Mailbox, parse_mailbox
+from notifier.providers.mail.address import Mailbox, parse_mailbox
 from notifier.providers.smtp.headers import clean
 from notifier.providers.smtp.mime import Correspondents, Mail, canonical, compose
 

@@ -57,7 +57,7 @@ def test_certificates_can_be_left_unverified() -> None:
         ({"url": "mail.example.com:587"}, "url must have the form"),
         ({"url": "http://mail.example.com"}, "url must have the form"),
         ({"url": "smtp://u:secret/x@mail.example.com:587"}, "url"),
-        ({"url": "smtp://mail.example.com:port"}, "url is no URL"),
+        ({"url": "smtp://mail.example.com:port"}, "url is not a URL"),
         ({"url": "smtp://mail.example.com?starttls=perhaps"}, "unknown .starttls"),
         ({"url": "smtp://mail.example.com?tls=yes"}, "one parameter only"),
         ({"url": "smtps://mail.example.com?starttls=required"}, "encrypts from the start"),

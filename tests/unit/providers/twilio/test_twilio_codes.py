@@ -16,7 +16,8 @@ from notifier.providers.outcomes import (
     UNKNOWN,
     Verdict,
 )
-from notifier.providers.twilio.codes import TABLE, find, judge
+from notifier.providers.twilio.codes import TABLE, judge
+from notifier.providers.twilio.webhooks import report_of
 
 
 @pytest.mark.parametrize(
@@ -60,9 +61,12 @@ def test_faults_of_our_sender_make_its_messages_wait(code: int) -> None:
 
 
 def test_a_code_of_a_status_callback_is_read_by_the_same_table() -> None:
-    assert find(30005) == ("unknown destination handset", NO_SUCH_RECIPIENT)
-    assert find(30003)[1].reason is Reason.UNREACHABLE_RECIPIENT
-    assert find(12345) == ("", REFUSED)
+    unknown = report_of("SM1", "undelivered", "30005")
+    assert unknown.words == "undelivered: unknown destination handset (code 30005)"
+    assert (unknown.reason, unknown.suppress) == (Reason.INVALID_RECIPIENT, True)
+    assert report_of("SM1", "undelivered", "30003").reason is Reason.UNREACHABLE_RECIPIENT
+    other = report_of("SM1", "undelivered", "12345")
+    assert (other.words, other.reason) == ("undelivered (code 12345)", Reason.PROVIDER_REJECTED)
 
 
 def test_no_code_is_listed_twice() -> None:

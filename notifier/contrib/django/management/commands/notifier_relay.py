@@ -23,14 +23,12 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django ships no types
     )
 
     def add_arguments(self, parser: Any) -> None:
-        """Options; all have defaults."""
         parser.add_argument("--once", action="store_true", help="Publish what is there now, then end.")
         parser.add_argument("--database", help="Its alias. Default: where the router writes the outbox.")
         parser.add_argument("--batch", type=int, default=BATCH_ROWS, help="Rows of one transaction (1 to 1000).")
         parser.add_argument("--idle-seconds", type=float, default=IDLE_SECONDS, help="Pause while it is empty.")
 
     def handle(self, *_: Any, **options: Any) -> None:
-        """Run it."""
         try:
             settings = DjangoSettings.read().require(
                 "NOTIFIER_BROKER_URL",

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.providers.smtp import bounce_parser
-from notifier.providers.smtp.bounce_parser import MAX_READ, Action, Bounce, Complaint, addresses_in, read_mail
+from notifier.feedback import bounce_parser
+from notifier.feedback.bounce_parser import addresses_in, read_mail
+from notifier.feedback.bounce_report import Action, Bounce, Complaint
+from notifier.feedback.mail_parts import MAX_READ
 from tests.support import bounce_mails as mails
 
 TO = "bounces+token@example.com"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from notifier.providers.smtp.address import Mailbox, parse_mailbox
+from notifier.providers.mail.address import Mailbox, parse_mailbox
 
 
 @pytest.mark.parametrize(

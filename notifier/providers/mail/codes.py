@@ -1,11 +1,11 @@
 """What a mail server's answer means, and whom it is about.
 
-What an answer is about is not in its code alone. An answer to RCPT is about the recipient or their domain, until
-something else is proved: relays refuse a single domain in the words in which they refuse an account. What names
-one of our addresses is about the sender. What another server said, which ours only repeats, is about that server's
-domain at the most. `judge` goes by all of that, on top of the table in `smtp_table`.
+The code alone does not tell whom an answer is about. An answer to RCPT is about the recipient or their domain
+unless something else is proved: relays refuse a single domain in the words in which they refuse an account. An
+answer that names one of our addresses is about the sender. One that repeats another server is about that server's
+domain. `judge` considers all of that, on top of the table in `code_table`.
 
-Also for bounces: a delivery status notification carries the same codes.
+It also reads bounces: a delivery report carries the same codes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from enum import StrEnum
 from typing import assert_never
 
 from notifier.domain.statuses import Outcome, Reason, Subject
+from notifier.providers.mail.code_table import FULL, LATE, NOT_NOW, TABLE, Stage
+from notifier.providers.mail.phrases import Kind, is_temporary, kinds_in
 from notifier.providers.outcomes import (
     DESTINATION_REFUSED,
     NOT_FOR_RECIPIENT,
@@ -27,18 +29,12 @@ from notifier.providers.outcomes import (
     UNREACHABLE,
     Verdict,
 )
-from notifier.providers.smtp.bounce_phrases import Kind, is_temporary, kinds_in
-from notifier.providers.smtp.code_table import FULL, LATE, NOT_NOW
-from notifier.providers.smtp.code_table import TABLE as TABLE
-from notifier.providers.smtp.code_table import Stage as Stage
 
 _ENHANCED_CODE = re.compile(r"([245])\.\d{1,3}\.\d{1,3}(?![\d.])")
 
 
 @dataclass(frozen=True, slots=True)
 class SmtpReply:
-    """A server's reply, read."""
-
     #: Three digits; anything else means that it does not speak SMTP.
     basic: str
     #: RFC 3463, or empty where the server gives none or one that contradicts the basic code.
@@ -53,7 +49,7 @@ class SmtpReply:
 
 
 def read_answer(basic: int, text: str) -> SmtpReply:
-    """Take a reply apart. `text` may have several lines; each may repeat the enhanced code."""
+    """Parse a reply. `text` may have several lines; each may repeat the enhanced code."""
     found = _ENHANCED_CODE.match(text)
     if not found or found[1] != str(basic)[:1]:
         return SmtpReply(str(basic), "", text)
@@ -61,7 +57,7 @@ def read_answer(basic: int, text: str) -> SmtpReply:
     return SmtpReply(str(basic), found[0], " ".join(lines))
 
 
-#: More of an answer is not looked at: a hostile server must not cost us time in a regular expression.
+#: Characters read: a hostile server must not cost us time in a regular expression.
 _MAX_READ = 2000
 #: "host mx.example.org[192.0.2.5] said: 550 5.1.1 …", "response to RCPT TO was: 550 …", "from MTA(smtp:…): 554 …".
 _REPEATED = re.compile(
@@ -73,11 +69,11 @@ _REPEATED = re.compile(
 _IN_REPLY_TO = re.compile(r"in reply to (?:the )?(?P<command>MAIL|end of DATA|DATA)", re.IGNORECASE)
 _NAMED_ADDRESS = re.compile(r"[^\s<>()\[\],;:\"'=]{1,64}@[^\s<>()\[\],;:\"'=]{1,255}")
 _UNVERIFIED = re.compile(r"not verified|identities failed", re.IGNORECASE)
-#: How an @ is written where it must not stand: "shop=40example.com", "shop @ example.com", "shop (at) …".
+#: Other spellings of @: "shop=40example.com", "shop @ example.com", "shop (at) …".
 _ENCODED_AT = re.compile(r"[=%+]40(?=[a-z0-9])|\s{1,3}@\s{1,3}|\s{0,3}[(\[](?:at|@)[)\]]\s{0,3}", re.IGNORECASE)
-#: Words that speak against "there is nobody", whatever the code.
+#: Phrases that contradict "no such mailbox", whatever the code.
 _AGAINST_NOBODY = frozenset({Kind.FULL, Kind.EXPIRED, Kind.RATE, Kind.SENDER, Kind.POLICY})
-#: The server has not found out yet.
+#: The server has not verified the address yet.
 _UNFINISHED = re.compile(r"\bin progress\b|\bunverified address\b|\bnot yet\b", re.IGNORECASE)
 
 
@@ -94,12 +90,12 @@ def judge(stage: Stage, answer: SmtpReply, *, recipient: str = "", ours: Collect
     """What a refusal means, and whom it is about.
 
     An answer that is no refusal (2xx or 3xx where none belongs, or no SMTP at all) leaves the outcome unknown once
-    the body was sent; before that it only means a server that does not work.
+    the body was sent; before that it only means that the server does not work.
 
     Args:
-        stage: What was asked. A bounce is read as at RCPT.
+        stage: The command that was answered. A bounce is read as an answer to RCPT.
         answer: The server's reply.
-        recipient: The address that we sent to; "": not known, and who is named and not ours is taken for it.
+        recipient: The address that we sent to; "": unknown, so any named address that is not ours counts as it.
         ours: Our addresses in that mail: the From address, the return path.
     """
     if not answer.basic.startswith(("4", "5")):
@@ -110,7 +106,7 @@ def judge(stage: Stage, answer: SmtpReply, *, recipient: str = "", ours: Collect
 
 
 def _of_servers(stage: Stage, answer: SmtpReply, recipient: str, ours: Collection[str]) -> Verdict:
-    """What the server says, or what it repeats of another one."""
+    """What the server says, or what it repeats of another server."""
     repeated = _REPEATED.search(answer.text)
     if repeated is None:
         return _at_stage(stage, _about_whom(stage, answer, recipient, ours))
@@ -123,12 +119,12 @@ def _of_servers(stage: Stage, answer: SmtpReply, recipient: str, ours: Collectio
 
 
 def _at_stage(stage: Stage, verdict: Verdict) -> Verdict:
-    """A relay refuses one domain in the words in which it refuses an account; which it took, once it took MAIL."""
+    """A relay refuses one domain in the words in which it refuses an account, which it accepted at MAIL."""
     return REFUSED_HERE if stage in LATE and verdict.subject is Subject.ACCOUNT else verdict
 
 
 def _weighed(verdict: Verdict, text: str, recipient: str, ours: Collection[str]) -> Verdict:
-    """The same, if nothing in the text speaks against "there is nobody"."""
+    """The same verdict, unless the text contradicts "no such mailbox"."""
     kinds = kinds_in(text)
     if Kind.SENDER in kinds:
         return SENDER_REFUSED_HERE
@@ -145,7 +141,7 @@ def _stage_of(repeated: re.Match[str]) -> Stage:
 
 
 def _inner(answer: SmtpReply, repeated: re.Match[str]) -> SmtpReply:
-    """What the other server said, in the class of the answer that repeats it."""
+    """What the other server said, with the first digit of the answer that repeats it."""
     class_, basic, enhanced = answer.basic[0], repeated["basic"], repeated["enhanced"] or ""
     if enhanced[:1] not in ("", basic[0]):
         enhanced = ""
@@ -154,7 +150,7 @@ def _inner(answer: SmtpReply, repeated: re.Match[str]) -> SmtpReply:
 
 
 def _about_whom(stage: Stage, answer: SmtpReply, recipient: str, ours: Collection[str]) -> Verdict:
-    """The table's verdict, corrected by whom the text names."""
+    """The table's verdict, corrected by whose address the text names."""
     fits = (row.verdict for row in TABLE if row.fits(stage, answer.basic, answer.enhanced, answer.text))
     verdict = next(fits, UNAVAILABLE)
     named = _named(answer.text, recipient, ours)
@@ -163,27 +159,24 @@ def _about_whom(stage: Stage, answer: SmtpReply, recipient: str, ours: Collectio
         return NOT_FOR_RECIPIENT if recipient else verdict
     if named is _Named.OURS and stage in LATE and _is_about_somebody(verdict):
         return SENDER_REFUSED_HERE
-    if _is_put_off(verdict, answer) and named is _Named.RECIPIENT and stage in LATE:
+    is_later = verdict == UNAVAILABLE and answer.basic.startswith("4")
+    if is_later and named is _Named.RECIPIENT and stage in LATE:
         return NOT_NOW
     return replace(verdict, suppress=verdict.suppress and named in (_Named.NOBODY, _Named.RECIPIENT))
 
 
 def _is_about_somebody(verdict: Verdict) -> bool:
-    """Whether it is a refusal for good, and not of what the mail says."""
+    """Whether it is a permanent refusal, and not because of the content."""
     if verdict.outcome is Outcome.REJECTED:
         return verdict.reason is not Reason.CONTENT_REFUSED
     return verdict.subject is Subject.ACCOUNT
-
-
-def _is_put_off(verdict: Verdict, answer: SmtpReply) -> bool:
-    return verdict == UNAVAILABLE and answer.basic.startswith("4")
 
 
 def _named(text: str, recipient: str, ours: Collection[str]) -> _Named:
     text = _ENCODED_AT.sub("@", text.lower())
     named = {found[0].rstrip(".") for found in _NAMED_ADDRESS.finditer(text)}
     to = recipient.lower()
-    # In a mail to ourselves, what is said of that address is said of the recipient.
+    # In a mail to ourselves, that address counts as the recipient.
     others = {address.lower() for address in ours} - {to}
     if named & others or any(spelling in text for address in others for spelling in _rewritten(address)):
         return _Named.OURS
@@ -193,13 +186,13 @@ def _named(text: str, recipient: str, ours: Collection[str]) -> _Named:
 
 
 def _rewritten(address: str) -> tuple[str, str]:
-    """What forwarders make of it: "shop=example.com@…", "SRS0=…=example.com=shop@…"."""
+    """How forwarders rewrite it: "shop=example.com@…", "SRS0=…=example.com=shop@…"."""
     local, _, domain = address.rpartition("@")
     return f"{local}={domain}", f"{domain}={local}@"
 
 
 def _names_our_domain(text: str, recipient: str, ours: Collection[str]) -> bool:
-    """Whether it names a domain of ours that is not the recipient's too."""
+    """Whether it names a domain of ours that is not also the recipient's."""
     domains = {address.rpartition("@")[2].lower() for address in ours} - {recipient.rpartition("@")[2].lower(), ""}
     if not recipient or not domains:
         return False
@@ -209,7 +202,7 @@ def _names_our_domain(text: str, recipient: str, ours: Collection[str]) -> bool:
 
 
 def _of_another_server(verdict: Verdict) -> Verdict:
-    """What the recipient's server said to the one that we talk to: it knows nothing of our account there."""
+    """The recipient's server answered ours; it knows nothing of our account there."""
     match verdict.subject:
         case Subject.ACCOUNT:
             return DESTINATION_REFUSED
@@ -236,7 +229,7 @@ _QUEUE_IDS = (
 
 
 def queue_id(text: str) -> str:
-    """The server's own id of a message that it took, from the text of its 250; where it names none, its words."""
+    """The server's id of a message that it took, from the text of its 250; without one, the text itself."""
     words = read_answer(250, text).text.strip()
     for pattern in _QUEUE_IDS:
         found = pattern.search(words)

@@ -1,4 +1,4 @@
-"""One address of a mail: display name, local part and domain, safe to write into a header and an envelope."""
+"""One address of a mail: display name, local part and domain, safe in a header and an envelope."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """`Zoë <zoe@bücher.example>`, parsed: the domain is always ASCII, the local part may not be."""
+    """`Zoë <zoe@bücher.example>`, parsed. The domain is always ASCII, the local part may not be."""
 
     local: str
     domain: str
@@ -33,7 +33,7 @@ class Mailbox:
 
     @property
     def address(self) -> str:
-        """As it goes into the envelope."""
+        """The address of the envelope."""
         return f"{self.local}@{self.domain}"
 
     @property

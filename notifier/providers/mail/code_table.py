@@ -1,8 +1,8 @@
-"""The table of SMTP answers: one ordered list, the first row that fits says what the code and the words mean.
+"""The table of SMTP answers: one ordered list, in which the first row that fits decides.
 
 RFC 3463 says more than RFC 5321 where a server gives both ("550 5.1.1"), so enhanced codes come before basic ones.
-Ahead of both stand the few rows that go by the server's words, because servers use one code for several things:
-"550 5.7.1" is a relay that does not know us, a spam filter or a closed mailing list.
+Before both stand a few rows that go by the server's text, because servers use one code for several things: "550
+5.7.1" is a relay that does not know us, a spam filter or a closed mailing list.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from notifier.providers.outcomes import (
 
 
 class Stage(StrEnum):
-    """How far the dialogue had come; what an answer means depends on what was asked."""
+    """A step of the dialogue. What an answer means depends on the command it answers."""
 
     CONNECT = "connect"  #: TCP, greeting, EHLO, TLS
     AUTH = "auth"  #: login
@@ -61,8 +61,6 @@ NOT_NOW = Verdict(Outcome.UNAVAILABLE, _LATER, Subject.RECIPIENT)
 
 @dataclass(frozen=True, slots=True)
 class SmtpCodeRow:
-    """One line of the table."""
-
     #: "5.1.1", "5.1.*" and "5.*.*" are compared with the enhanced code, "550" and "5**" with the basic one.
     code: str
     meaning: str
@@ -74,7 +72,6 @@ class SmtpCodeRow:
     words: str = ""
 
     def fits(self, stage: Stage, basic: str, enhanced: str, text: str) -> bool:
-        """Whether this row says what that answer means."""
         return (
             (not self.stages or stage in self.stages)
             and (_matches(self.code, enhanced) if "." in self.code else _matches(self.code, basic))
@@ -87,10 +84,8 @@ _Row = SmtpCodeRow
 
 
 def _matches(pattern: str, code: str) -> bool:
-    if "." not in pattern:
-        return len(pattern) == len(code) and all(p in ("*", c) for p, c in zip(pattern, code, strict=True))
-    parts = code.split(".")
-    return len(parts) == 3 and all(p in ("*", c) for p, c in zip(pattern.split("."), parts, strict=True))
+    any_number = r"\d+" if "." in pattern else r"\d"
+    return re.fullmatch(pattern.replace(".", r"\.").replace("*", any_number), code) is not None
 
 
 _SMTP = "RFC 5321 section 4.2.3"

@@ -1,4 +1,4 @@
-"""docs/reference/provider-codes.md, written from the tables: `python -m notifier.dev.codes_page > …`."""
+"""docs/reference/provider-codes.md, written from the tables: `python -m notifier.providers.codes_page > …`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import replace
 from itertools import groupby
 
 from notifier.domain.statuses import Outcome, Reason, Subject
+from notifier.providers.mail import code_table
 from notifier.providers.outcomes import Verdict
-from notifier.providers.smtp import code_table
 from notifier.providers.twilio import codes as twilio_codes
 from notifier.providers.twilio import webhooks as twilio_reports
 from notifier.providers.vonage import codes as vonage_codes
@@ -19,8 +19,8 @@ _INTRODUCTION = """\
 # Provider codes
 
 Look up what an answer of a provider means, and what follows. This page is made from the tables in
-`notifier/providers/` (`smtp/code_table.py`, `twilio/codes.py`, `vonage/codes.py`):
-`python -m notifier.dev.codes_page > docs/reference/provider-codes.md`.
+`notifier/providers/` (`mail/code_table.py`, `twilio/codes.py`, `vonage/codes.py`):
+`python -m notifier.providers.codes_page > docs/reference/provider-codes.md`.
 
 A row names the reason. The reason implies an outcome, and what the answer is about, unless the row names others:
 
@@ -148,6 +148,7 @@ _IMPLIED = {
 
 
 def page() -> str:
+    """The whole page."""
     sections = (
         _INTRODUCTION + _lines(_implied_rows()) + _CONSEQUENCES,
         _SMTP + _lines(_smtp_rows()),
@@ -184,7 +185,7 @@ def _twilio_rows() -> Iterable[tuple[str, ...]]:
 
 def _vonage_rows() -> Iterable[tuple[str, ...]]:
     for row in vonage_codes.TABLE:
-        status = f"{row.status}" if row.url == vonage_codes.TABLE[0].url else f"[{row.status}]({row.url})"
+        status = f"{row.code}" if row.url == vonage_codes.TABLE[0].url else f"[{row.code}]({row.url})"
         words = f" `{row.words}`" if row.words else ""
         yield f"{status}{_dagger(row.basis)}{words}", row.meaning, _reason(row.verdict)
 
@@ -220,7 +221,7 @@ def _reason(verdict: Verdict) -> str:
         words.append("doubtful")
     if verdict.retry_after_seconds is not None:
         words.append(f"after {verdict.retry_after_seconds:g} s")
-    return row.meaning, f"`{verdict.subject}`", ", ".join(words)
+    return ", ".join(words)
 
 
 def _lines(rows: Iterable[tuple[str, ...]]) -> str:

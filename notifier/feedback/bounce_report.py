@@ -1,4 +1,4 @@
-"""What a mail that came back says, once it is read. Everything in it was written by strangers."""
+"""The contents of a mail that came back. All of it was written by strangers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from notifier.providers.smtp.codes import SmtpReply, Stage
+from notifier.providers.mail.code_table import Stage
+from notifier.providers.mail.codes import SmtpReply
 
 
 class Action(StrEnum):
@@ -25,36 +26,36 @@ class Bounce:
     """A delivery report."""
 
     action: Action
-    #: What the server that refused it said. Its text is raw: it may name people.
+    #: The answer of the server that refused it. Its text is raw: it may name people.
     answer: SmtpReply
-    #: The name of that server; "" if the report does not say.
+    #: That server's name; "" if the report does not say.
     remote: str = ""
     occurred_at: datetime | None = None
-    #: Whom it names, as somebody wrote it; "" if nobody.
+    #: The recipient that it names, as written; "" if none.
     recipient: str = ""
-    #: Everybody whom it names as a recipient, in the spellings in which one may read it. More than one: an alias.
+    #: Every recipient that it names, in all possible spellings. More than one: an alias.
     named: tuple[str, ...] = ()
-    #: For how many recipients it tells what became of the mail.
+    #: Number of recipients that it reports on.
     targets: int = 1
-    #: The reporting server's own code; "" if it gives none. Often a default.
+    #: The reporting server's code, often a default; "" if it gives none.
     status: str = ""
-    #: Whether the words of `answer` are a server's answer that the report quotes.
+    #: Whether `answer` is quoted from a server.
     is_quoted: bool = True
-    #: In answer to what it was refused, as far as the report tells.
+    #: The command that was refused, as far as the report says.
     stage: Stage = Stage.RCPT
-    #: A person wrote it, or it lay in a mail within the mail: it may be about any mail.
+    #: A person wrote it, or it was inside another mail: it may be about any mail.
     is_doubtful: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """Somebody called a mail spam."""
+    """Somebody marked a mail as spam."""
 
     #: "abuse".
     kind: str
-    #: To whom the mail went, as far as the report says.
+    #: The mail's recipients, as far as the report says.
     recipients: tuple[str, ...] = ()
-    #: Envelope senders of the mail that it is about.
+    #: Envelope senders of the mail.
     return_paths: tuple[str, ...] = ()
     #: Its Message-ID, without brackets; "" if there is none.
     message_id: str = ""
@@ -62,8 +63,6 @@ class Complaint:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A mail to the bounce address, read."""
-
     report: Bounce | Complaint | None = None
-    #: It is no report, and a program answered it: out of office, a read receipt, a challenge.
+    #: Not a report but an automatic reply: out of office, a read receipt, a challenge.
     is_reply: bool = False

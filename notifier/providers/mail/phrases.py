@@ -1,7 +1,7 @@
-"""What mail servers write when they give a mail back, in the languages of their users, by what it means.
+"""Phrases of mail servers in bounces, in their users' languages, by meaning.
 
-The table is for bounces only: `smtp_codes` judges answers within a dialogue, where the code comes with them. Words
-are weaker than codes, so one kind beside another is a contradiction, and no contradiction suppresses anybody.
+The table is for bounces only: `codes` judges answers within a dialogue, where the code comes with them. Words are
+weaker than codes, so two kinds at once are a contradiction, and a contradiction suppresses nobody.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _any(*patterns: str) -> re.Pattern[str]:
     return re.compile("|".join(patterns), re.IGNORECASE)
 
 
-#: At most so much stands between a noun and what is said of it.
+#: The gap between a noun and what is said of it.
 _GAP = r"[^.;!?\n]{0,60}?"
 
 _DEAD = _any(
@@ -168,23 +168,23 @@ _ABOUT_SENDER = _any(
     r"remetente|afzender|nadawc|gönderen|gönderici|odes[ií]latel|odosielate|feladó|avsändare|afsender|avsender|lähettäjä|expeditor|pošiljat|αποστολέα",
     "送信者|送信元|差出人|発信者|[发發寄][信件](人|者|地址)|[发發]送(人|者|方)|보낸 ?사람|보내는 ?사람|발신자|송신자|отправител|відправник|подател|المرسل|השולח|người gửi|pengirim",
 )
-#: Nobody's words: links, addresses and names of hosts hold "spam", "policy", "unknown".
+#: Ignored: links, addresses and host names contain "spam", "policy", "unknown".
 _NAME = re.compile(r"\bhttps?://\S+|(?<!\S)\S+@\S+|(?<![\w-])[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})+\b")
-#: More of an answer is not looked at: its writer must not cost us time. Characters.
+#: Characters read: the author must not cost us time.
 _MAX_READ = 2000
 
 
 def kinds_in(text: str) -> frozenset[Kind]:
-    """What the words of an answer are about; nothing if it says nothing that we know."""
+    """What the text is about; empty if no known phrase is in it."""
     words = " ".join(_NAME.sub(" ", text[:_MAX_READ]).split())
     return frozenset(kind for kind, pattern in TABLE.items() if pattern.search(words))
 
 
 def is_about_sender(text: str) -> bool:
-    """Whether it speaks of the one who sent the mail, whatever it says of them."""
+    """Whether it mentions the sender of the mail at all."""
     return _ABOUT_SENDER.search(_NAME.sub(" ", text[:_MAX_READ])) is not None
 
 
 def is_temporary(text: str) -> bool:
-    """Whether it says that it may be otherwise later."""
+    """Whether it says that this may change later."""
     return _TEMPORARY.search(text[:_MAX_READ]) is not None

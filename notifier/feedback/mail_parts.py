@@ -1,4 +1,4 @@
-"""The parts, texts and fields of a mail that keeps to no standard: whatever can still be read of it is read."""
+"""Reads the parts, texts and fields of a mail, as far as possible if it follows no standard."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from functools import cached_property
 from itertools import islice
 from typing import Any, TypeVar
 
-#: So much of a mail is looked at, and as much from a report on that stands further behind. Bytes.
+#: Bytes read from the start of a mail, and again from a report that comes later.
 MAX_READ = 256 * 1024
-#: Parts of a mail that are looked at, and blocks of a report.
+#: Maximum number of parts of a mail, and of blocks of a report.
 MAX_PARTS = 100
-#: No text is longer. Characters.
+#: Longest text. Characters.
 MAX_TEXT = 64 * 1024
-#: Headers stand within so much. Bytes.
+#: Bytes searched for headers.
 _MAX_HEAD = 64 * 1024
-#: Of a header field no more is looked at. Characters, and values after semicolons.
+#: Read of a header field: characters, and values after semicolons.
 _MAX_VALUE, _MAX_PARAMETERS = 2000, 20
 #: The parser compares every line with the boundary of each part that is open.
 _MAX_OPEN = 20
 
-#: Stay one text: the parser of the standard library takes them apart into mails, and stops at the first odd line.
+#: Kept as one text: the standard library's parser splits them into mails, and stops at the first odd line.
 _REPORTS = {
     "message/delivery-status": "text/delivery-status",
     "message/global-delivery-status": "text/delivery-status",
@@ -46,7 +46,7 @@ _UNSEEN = re.compile(r"<(/?)(?:style|script)\b", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]{0,2000}>")
 _BREAK = re.compile(r"<(?:br|/p|/div|/tr|/li|/h\d)\b[^<>]{0,200}>", re.IGNORECASE)
 _BASE64 = re.compile(r"[A-Za-z0-9+/\s]{16,}={0,2}")
-#: Fields of RFC 3464; a line that begins with another word goes on with the field before it.
+#: Fields of RFC 3464; a line that begins with another word continues the field before it.
 _STATUS_FIELDS = frozenset(
     {
         "original-envelope-id",
@@ -74,38 +74,36 @@ Fields = dict[str, str]
 
 
 class Bounded(Message):
-    """A mail or a part of one whose reading takes time in proportion to its size, whatever stands in it."""
+    """A mail, or part of one, that takes linear time to read, whatever it holds."""
 
-    #: Beyond `_MAX_OPEN`: none of its own parts is looked for.
+    #: Beyond `_MAX_OPEN`: its own parts are not read.
     is_closed = False
 
     def get(self, name: str, failobj: Any = None) -> Any:
-        """The parser of the standard library takes square time for the parameters of a field."""
+        """The standard library's parser takes quadratic time for the parameters of a field."""
         value = super().get(name, failobj)
         if isinstance(value, str):
             return ";".join(value[:_MAX_VALUE].split(";", _MAX_PARAMETERS)[:_MAX_PARAMETERS])
         return value
 
     def get_content_type(self) -> str:
-        """What the parser asks: how to read on."""
+        """The parser asks this to decide how to read on."""
         return "text/plain" if self.is_closed else super().get_content_type()
 
     def get_content_maintype(self) -> str:
-        """The same."""
         return self.get_content_type().partition("/")[0]
 
 
 class MailPart(Bounded):
-    """One in which a report is a text."""
+    """A part in which a report is one text."""
 
     def get_content_type(self) -> str:
-        """Of the parser's own: it asks this how to read on."""
         found = super().get_content_type()
         return _REPORTS.get(found, found)
 
     @cached_property
     def text(self) -> str:
-        """See `text_of`: each recogniser asks for it, and decoding takes time."""
+        """Cached: each recogniser asks for it, and decoding takes time."""
         payload = self.get_payload(decode=True)
         if not isinstance(payload, bytes):
             return ""
@@ -117,7 +115,7 @@ _Kind = TypeVar("_Kind", bound=Bounded)
 
 
 def parse(content: bytes) -> Message:
-    """The mail. Raises nothing: of what the parser does not take there are headers and one text."""
+    """Raises nothing: what the parser cannot read becomes headers and one text."""
     lines = in_lines(_worth_reading(content))
     try:
         return parsed(lines, MailPart)
@@ -126,7 +124,7 @@ def parse(content: bytes) -> Message:
 
 
 def parsed(content: bytes, kind: type[_Kind]) -> Message:
-    """Read with parts of this kind, of which only so many have parts themselves."""
+    """Only a limited number of parts may have parts themselves."""
     made: list[_Kind] = []
 
     def make(policy: Any = compat32) -> _Kind:
@@ -142,22 +140,17 @@ def parsed(content: bytes, kind: type[_Kind]) -> Message:
 
 
 def head_of(content: bytes) -> Message:
-    """Its headers alone."""
     head, _, _ = in_lines(content[:_MAX_HEAD]).partition(b"\n\n")
     return BytesHeaderParser(_class=MailPart, policy=compat32).parsebytes(head)
 
 
 def in_lines(content: bytes) -> bytes:
-    """With LF alone at the end of each line."""
-    return _LINE_END.sub(_as_line_ends, content).lstrip(b"\n")
-
-
-def _as_line_ends(found: re.Match[bytes]) -> bytes:
-    return b"\n" if found[0].endswith(b"\n") else b"\n" * len(found[0])
+    """With LF as the only line end."""
+    return _LINE_END.sub(lambda end: b"\n" * (1 if end[0].endswith(b"\n") else len(end[0])), content).lstrip(b"\n")
 
 
 def _worth_reading(content: bytes) -> bytes:
-    """The beginning, and the report if that stands behind it: after a large part that people read."""
+    """The beginning, and the report if it comes after a large part."""
     if len(content) <= MAX_READ:
         return content
     late = _LATE_REPORT.search(content, MAX_READ - 1024)
@@ -168,7 +161,7 @@ def _worth_reading(content: bytes) -> bytes:
 
 
 def parts(mail: Message) -> list[Message]:
-    """The parts of the mail itself, not those of a mail that it returns."""
+    """The parts of the mail itself, not those of a returned mail."""
     waiting = [mail]
     found: list[Message] = []
     while waiting and len(found) < MAX_PARTS:
@@ -181,7 +174,7 @@ def parts(mail: Message) -> list[Message]:
 
 
 def included(part: Message) -> Message | None:
-    """The mail, or the headers of it, that this part holds."""
+    """The mail, or its headers, that this part holds."""
     payload = part.get_payload()
     if part.get_content_type() == "message/rfc822" and isinstance(payload, list) and payload:
         return payload[0] if isinstance(payload[0], Message) else None
@@ -192,7 +185,7 @@ def included(part: Message) -> Message | None:
 
 
 def is_text(part: Message) -> bool:
-    """Whether somebody may read something in it: also what should have had parts, and has none that are marked."""
+    """Whether people may read something in it; also a multipart whose parts are not marked."""
     kind = part.get_content_maintype()
     if part.get_content_type() == "text/rfc822-headers":
         return False
@@ -200,12 +193,11 @@ def is_text(part: Message) -> bool:
 
 
 def text_of(part: Message) -> str:
-    """What stands in this part, decoded as far as possible."""
     return part.text if isinstance(part, MailPart) else ""
 
 
 def seen(page: str) -> str:
-    """What people see of a page."""
+    """The visible text of an HTML page."""
     shown: list[str] = []
     begin, is_shown = 0, True
     for found in _UNSEEN.finditer(page):
@@ -213,13 +205,13 @@ def seen(page: str) -> str:
             shown.append(page[begin : found.start()])
         if is_shown == (not found[1]):
             begin, is_shown = found.start(), bool(found[1])
-    # One that never ends hides nothing.
+    # An element that never ends hides nothing.
     shown.append(page[begin:])
     return html.unescape(_TAG.sub(" ", _BREAK.sub("\n", " ".join(shown))))
 
 
 def decoded(content: bytes, charset: str) -> str:
-    """In the charset that it names, if that can be true."""
+    """Decoded by the declared charset, if that can be right."""
     charset = charset.lower()
     is_odd = charset.startswith(_NOT_ASCII)
     if charset.startswith(("utf-16", "utf-32")) and b"\0" not in content:
@@ -235,7 +227,7 @@ def decoded(content: bytes, charset: str) -> str:
 
 
 def spellings(part: Message) -> Iterator[str]:
-    """What may be a report in it: decoded as it says, as it stands, and decoded although it says nothing."""
+    """Texts that may be a report: decoded as declared, as written, and decoded from undeclared base64."""
     text = text_of(part)
     yield text
     raw = part.get_payload()
@@ -249,8 +241,8 @@ def spellings(part: Message) -> Iterator[str]:
 
 
 def status_blocks(text: str) -> list[Fields]:
-    """The groups of fields of a delivery report (RFC 3464), also where lines of a field are not indented, blank
-    lines are missing or too many, and a blank stands before the colon."""
+    """The groups of fields of a delivery report (RFC 3464), also if continuation lines are not indented, blank
+    lines are missing or too many, or a blank precedes the colon."""
     blocks: list[Fields] = []
     for paragraph in re.split(r"\n[ \t]*\n", text)[:MAX_PARTS]:
         for block in islice(_blocks_of(paragraph), MAX_PARTS - len(blocks)):
@@ -267,11 +259,12 @@ def _blocks_of(paragraph: str) -> Iterator[Fields]:
     name = ""
     for line in paragraph.split("\n"):
         field = None if line[:1] in (" ", "\t") else _FIELD.match(line)
-        if field is None or not _is_status_field(field[1].lower()):
+        new = field[1].lower() if field else ""
+        if field is None or not (new in _STATUS_FIELDS or new.startswith("x-")):
             if name:
                 block[name] = f"{block[name]} {' '.join(line.split())}"[:4000]
             continue
-        name = field[1].lower()
+        name = new
         if name in block and name in ("final-recipient", "original-recipient", "action"):
             yield block
             block = {}
@@ -283,16 +276,12 @@ def _blocks_of(paragraph: str) -> Iterator[Fields]:
         yield block
 
 
-def _is_status_field(name: str) -> bool:
-    return name in _STATUS_FIELDS or name.startswith("x-")
-
-
 def _names_somebody(block: Fields) -> bool:
     return "final-recipient" in block or "original-recipient" in block
 
 
 def fields_of(text: str) -> dict[str, list[str]]:
-    """Fields of another kind of report, name in lower case → its values."""
+    """Fields of another kind of report: name in lower case → its values."""
     found: dict[str, list[str]] = {}
     last: list[str] = []
     for line in text.split("\n")[:1000]:
@@ -306,17 +295,17 @@ def fields_of(text: str) -> dict[str, list[str]]:
 
 
 def all_of(message: Message, name: str) -> list[str]:
-    """The values of a header, each in one line."""
+    """The values of a header, each on one line."""
     return [" ".join(str(value)[:_MAX_VALUE].split()) for value in message.get_all(name, [])[:_MAX_PARAMETERS]]
 
 
 def value_of(message: Message, name: str) -> str:
-    """The first one; "" if there is none."""
+    """The first value; "" if there is none."""
     return next(iter(all_of(message, name)), "")
 
 
 def words_of(message: Message, name: str) -> str:
-    """The same, with encoded words decoded."""
+    """The first value, with encoded words decoded."""
     text = value_of(message, name)
     try:
         return str(make_header(decode_header(text)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from notifier.callbacks.http import judge
-from notifier.callbacks.pausing import DEADLINE_SECONDS, pause_after
+from notifier.callbacks.policy import PARK_SECONDS, pause_after
 from notifier.domain.statuses import CallbackFailure
 
 
@@ -21,8 +21,8 @@ def test_an_endpoint_may_ask_for_more_time_not_for_less() -> None:
 
 
 def test_after_a_day_it_is_parked() -> None:
-    assert pause_after(CallbackFailure.TIMEOUT, 30, DEADLINE_SECONDS - 3600, None, 1.0) == 3600
-    assert pause_after(CallbackFailure.TIMEOUT, 30, DEADLINE_SECONDS - 3599, None, 1.0) is None
+    assert pause_after(CallbackFailure.TIMEOUT, 30, PARK_SECONDS - 3600, None, 1.0) == 3600
+    assert pause_after(CallbackFailure.TIMEOUT, 30, PARK_SECONDS - 3599, None, 1.0) is None
 
 
 @pytest.mark.parametrize("failure", [CallbackFailure.GONE, CallbackFailure.NOT_IN_RECORD])

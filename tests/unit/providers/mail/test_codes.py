@@ -6,6 +6,8 @@ import pytest
 
 from notifier.domain.errors import Throttled, Unavailable
 from notifier.domain.statuses import Outcome, Reason, Subject
+from notifier.providers.mail.code_table import TABLE, Stage
+from notifier.providers.mail.codes import judge, queue_id, read_answer
 from notifier.providers.outcomes import (
     BAD_RECIPIENT,
     DESTINATION_REFUSED,
@@ -16,7 +18,6 @@ from notifier.providers.outcomes import (
     SENDER_REFUSED_HERE,
     Verdict,
 )
-from notifier.providers.smtp.codes import TABLE, Stage, judge, queue_id, read_answer
 
 INVALID = (Outcome.REJECTED, Reason.INVALID_RECIPIENT)
 UNREACHABLE = (Outcome.REJECTED, Reason.UNREACHABLE_RECIPIENT)

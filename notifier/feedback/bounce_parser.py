@@ -1,9 +1,9 @@
-"""What mail servers say later about a mail that they took: delivery reports (RFC 3464), the odd formats of servers
-that keep to no standard, and complaints (ARF, RFC 5965, and Microsoft's own form).
+"""Reads what mail servers send later about a mail that they accepted: delivery reports (RFC 3464), formats of
+servers that follow no standard, and complaints (ARF, RFC 5965, and Microsoft's own form).
 
-Everything here is written by strangers. A report is read for its codes and its words; whose it is and what it
-means, others decide. Each recogniser gets its turn: one that fails, or finds nothing, leaves the mail to the next.
-Nothing in a mail may make reading it fail: what cannot be read is no report.
+All of it is written by strangers. A report is read for its codes and words; whose it is and what it means is
+decided elsewhere. Recognisers are tried in turn: one that fails, or finds nothing, leaves the mail to the next. No
+mail may make reading fail: what cannot be read is no report.
 """
 
 from __future__ import annotations
@@ -18,12 +18,8 @@ from functools import cached_property
 from typing import TypeVar
 
 from notifier.config.logs import log
-from notifier.providers.smtp.bounce_phrases import kinds_in
-from notifier.providers.smtp.bounce_report import Action as Action
-from notifier.providers.smtp.bounce_report import Bounce as Bounce
-from notifier.providers.smtp.bounce_report import Complaint as Complaint
-from notifier.providers.smtp.bounce_report import Read as Read
-from notifier.providers.smtp.bounce_texts import (
+from notifier.feedback.bounce_report import Action, Bounce, Complaint, Read
+from notifier.feedback.bounce_texts import (
     ADDRESS,
     BASIC,
     CODE,
@@ -36,11 +32,7 @@ from notifier.providers.smtp.bounce_texts import (
     specific_code,
     stage_of,
 )
-from notifier.providers.smtp.codes import SmtpReply, Stage
-from notifier.providers.smtp.mail_parts import (
-    MAX_READ as MAX_READ,
-)
-from notifier.providers.smtp.mail_parts import (
+from notifier.feedback.mail_parts import (
     Bounded,
     Fields,
     all_of,
@@ -56,18 +48,20 @@ from notifier.providers.smtp.mail_parts import (
     value_of,
     words_of,
 )
+from notifier.providers.mail.code_table import Stage
+from notifier.providers.mail.codes import SmtpReply
+from notifier.providers.mail.phrases import kinds_in
 
-#: The odd formats are found by many expressions, which are tried on no more than this. Bytes.
+#: Bytes searched for odd formats, which need many expressions.
 _MAX_ODD = 16 * 1024
-#: A server's clock may be wrong by so much before its time is worth nothing.
+#: A server's time further from ours than this is ignored.
 _PLAUSIBLE = timedelta(days=30)
 
-#: Those of RFC 5965 and its extensions that are a recipient's word against us. "not-spam" is praise,
-#: "auth-failure" is about signatures.
+#: Complaints of RFC 5965 and its extensions. "not-spam" is none, "auth-failure" is about signatures.
 _COMPLAINTS = frozenset({"abuse", "fraud", "opt-out", "opt-out-list"})
-#: Where an MTA, or a bounce itself, notes the envelope's recipient.
+#: Headers with the envelope's recipient.
 _ADDRESS_HEADERS = ("Delivered-To", "X-Original-To", "Envelope-To", "X-Envelope-To", "To")
-#: Words of servers that have other ones than RFC 3464 section 2.3.3.
+#: Actions, also those that RFC 3464 section 2.3.3 does not know.
 _ACTIONS = {
     "failure": Action.FAILED,
     "undeliverable": Action.FAILED,
@@ -79,9 +73,9 @@ _ACTIONS = {
     "success": Action.DELIVERED,
 } | {str(action): action for action in Action}
 
-#: Fields of its own making in one group, in which an answer is looked for.
+#: Non-standard fields of one group that are searched for an answer.
 _MAX_OTHERS = 20
-#: Beside a failure these tell of another address behind theirs.
+#: Beside a failure these are about another address behind theirs.
 _UNDER_WAY = frozenset({Action.DELAYED, Action.RELAYED, Action.EXPANDED})
 _WORD = re.compile(r"[a-z-]+")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
@@ -97,7 +91,7 @@ _Found = TypeVar("_Found")
 
 @dataclass
 class _Mail:
-    """A mail, and what is only made of it if it is wanted."""
+    """A mail, and what is computed from it when needed."""
 
     content: bytes
 
@@ -111,21 +105,21 @@ class _Mail:
 
     @cached_property
     def said(self) -> str:
-        """What people read."""
+        """The text that people read."""
         return said_in(self.message)
 
     @cached_property
     def answer(self) -> str:
-        """What of it tells why."""
+        """The part of that text that tells why."""
         return answer_in(self.said)
 
     @cached_property
     def stage(self) -> Stage:
-        """In answer to what it was refused, as people read it."""
+        """The command that was refused, according to that text."""
         return stage_of(self.said)
 
     def status_texts(self) -> Iterator[str]:
-        """What may be a delivery report: parts that are marked as one, then any text."""
+        """Possible delivery reports: parts that are marked as one, then any text."""
         marked = [part for part in self.parts if part.get_content_type() == "text/delivery-status"]
         others = [part for part in self.parts if part not in marked and is_text(part)]
         for part in [*marked, *others]:
@@ -133,12 +127,18 @@ class _Mail:
 
 
 def addresses_in(content: bytes) -> tuple[str, ...]:
-    """Whom a mail is to, by its headers; nothing else of it is read. Raises nothing."""
-    return _guarded(lambda mail: tuple(_addresses(head_of(mail.content))), _Mail(content)) or ()
+    """The recipients in the headers; nothing else is read. Raises nothing."""
+
+    def read(mail: _Mail) -> tuple[str, ...]:
+        head = head_of(mail.content)
+        texts = (text for header in _ADDRESS_HEADERS for text in all_of(head, header))
+        return tuple(address for text in texts for address in ADDRESS.findall(text))
+
+    return _guarded(read, _Mail(content)) or ()
 
 
 def read_mail(content: bytes) -> Read:
-    """Read a mail. Raises nothing, whatever it holds."""
+    """Raises nothing, whatever the mail holds."""
     mail = _Mail(content)
     for recognise in RECOGNISERS:
         report = _guarded(recognise, mail)
@@ -170,7 +170,7 @@ def _complaint(mail: _Mail) -> Complaint | None:
 
 
 def _hotmail_complaint(mail: _Mail) -> Complaint | None:
-    """Microsoft's Junk Mail Reporting Program: no report, only the mail, with its recipient in a header."""
+    """Microsoft's Junk Mail Reporting Program: the mail itself, with its recipient in a header."""
     mails = [mail.message, *filter(None, map(included, mail.parts))]
     named = [value for one in mails for value in all_of(one, _HOTMAIL_RECIPIENT)]
     if named or (_JMRP_SUBJECT.search(words_of(mail.message, "Subject")) and len(mails) > 1):
@@ -201,8 +201,8 @@ def _standard(mail: _Mail) -> Bounce | None:
 
 
 def _of_all(bounces: list[Bounce]) -> Bounce:
-    """Our mails have one recipient; who is an alias, or has it forwarded to several, may get several answers. If
-    it arrived with one of them it arrived; else the most serious answer counts."""
+    """Our mails have one recipient, but an alias or a forwarder may cause several answers. If one of them says
+    that the mail arrived, it arrived; otherwise the most serious answer counts."""
     arrived = [one for one in bounces if one.action is Action.DELIVERED]
     found = arrived[0] if arrived else min(bounces, key=lambda one: list(Action).index(one.action))
     targets = {(one.named[-1].lower() if one.named else "", one.action in _UNDER_WAY) for one in bounces}
@@ -210,7 +210,7 @@ def _of_all(bounces: list[Bounce]) -> Bounce:
 
 
 def _bounce(block: Fields, mail: _Mail) -> Bounce | None:
-    """What one group of fields says; None if it is about no recipient."""
+    """One group of fields; None if it is about no recipient."""
     if "final-recipient" not in block and "original-recipient" not in block and "action" not in block:
         return None
     status = next((found[0] for found in CODE.finditer(block.get("status", ""))), "")
@@ -222,7 +222,9 @@ def _bounce(block: Fields, mail: _Mail) -> Bounce | None:
         words, is_quoted = mail.answer, False
     remote = _HOST.search(block.get("remote-mta", "").partition(";")[2].strip())
     fields = ("original-recipient", "final-recipient", "x-actual-recipient")
-    named = [*(_named(block.get(name, "")) for name in fields), *asked_for(f"{mail.said}\n{words}")]
+    # "rfc822; zoe@example.net"
+    named = [block.get(name, "").rpartition(";")[2].strip(" <>\"'\t.") for name in fields]
+    named += asked_for(f"{mail.said}\n{words}")
     return Bounce(
         action,
         _answer(status, words),
@@ -237,13 +239,8 @@ def _bounce(block: Fields, mail: _Mail) -> Bounce | None:
     )
 
 
-def _named(text: str) -> str:
-    """The address of "rfc822; zoe@example.net"."""
-    return text.rpartition(";")[2].strip(" <>\"'\t.")
-
-
 def _quoted(block: Fields) -> str:
-    """What the server said that refused it, as the report quotes it; "" if it quotes nothing."""
+    """What the refusing server said, as the report quotes it; "" if it quotes nothing."""
     found = [_TYPE.sub("", block.get("diagnostic-code", ""), count=1).strip()]
     cisco = block.get("x-supplementary-info", "")
     others = [value for name, value in block.items() if name.startswith("x-") and name != "x-supplementary-info"]
@@ -262,7 +259,7 @@ def _action(text: str, status: str) -> Action | None:
 
 
 def _answer(status: str, words: str) -> SmtpReply:
-    """The code of the server that said these words; where it gives none, that of the report."""
+    """The code in the text; without one, that of the report."""
     basic = BASIC.search(words)
     enhanced = specific_code(words)
     is_vague = not enhanced or enhanced.split(".")[1] == "0"
@@ -275,12 +272,12 @@ def _answer(status: str, words: str) -> SmtpReply:
 
 
 def _text(mail: _Mail) -> Bounce | None:
-    """A report in none of the standard's forms."""
+    """A report in no standard format."""
     return read_text(mail.message, lambda: parsed(mail.content[:_MAX_ODD], Bounded))
 
 
 def _forwarded(mail: _Mail) -> Bounce | None:
-    """A report within a mail: where a gateway packs up what it hands on."""
+    """A report inside a mail, as gateways pack up what they pass on."""
     for part in mail.parts:
         held = included(part) if part.get_content_type() == "message/rfc822" else None
         if held is None:
@@ -292,7 +289,7 @@ def _forwarded(mail: _Mail) -> Bounce | None:
     return None
 
 
-#: In the order in which they are asked: the surest first.
+#: In the order tried: the most reliable first.
 RECOGNISERS: tuple[Callable[[_Mail], Bounce | Complaint | None], ...] = (
     _complaint,
     _standard,
@@ -302,16 +299,10 @@ RECOGNISERS: tuple[Callable[[_Mail], Bounce | Complaint | None], ...] = (
 )
 
 
-def _addresses(mail: Message) -> Iterator[str]:
-    for header in _ADDRESS_HEADERS:
-        for text in all_of(mail, header):
-            yield from ADDRESS.findall(text)
-
-
 def _time(text: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(text)
-        # RFC 5322 section 3.3: "-0000" is UTC, and says nothing about where.
+        # RFC 5322 section 3.3: "-0000" is UTC without a place.
         moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None

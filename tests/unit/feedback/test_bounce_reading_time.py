@@ -9,10 +9,11 @@ from types import ModuleType
 
 import pytest
 
-from notifier.feedback import bounce_meaning, bounces
+from notifier.feedback import bounce_meaning, bounce_parser, bounce_texts, bounces, mail_parts
 from notifier.feedback.bounce_meaning import Whose, meaning_of
-from notifier.providers.smtp import bounce_parser, bounce_phrases, bounce_texts, mail_parts
-from notifier.providers.smtp.bounce_parser import Bounce, addresses_in, read_mail
+from notifier.feedback.bounce_parser import addresses_in, read_mail
+from notifier.feedback.bounce_report import Bounce
+from notifier.providers.mail import phrases
 from tests.profiles import is_full
 
 _HEAD = b"From: MAILER-DAEMON@example.net\nSubject: failure notice\n"
@@ -95,7 +96,7 @@ def patterns_of(module: ModuleType) -> list[tuple[str, re.Pattern[str]]]:
     return [(f"{module.__name__}.{name}", value) for name, value in found if isinstance(value.pattern, str)]
 
 
-_MODULES = (mail_parts, bounce_parser, bounce_texts, bounce_phrases, bounce_meaning, bounces)
+_MODULES = (mail_parts, bounce_parser, bounce_texts, phrases, bounce_meaning, bounces)
 
 
 _PATTERNS = dict(one for module in _MODULES for one in patterns_of(module))
