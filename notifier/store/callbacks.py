@@ -188,7 +188,7 @@ class CallbackRepository:
         """
         found: dict[str, list[UUID]] = defaultdict(list)
         values = {"endpoint": endpoint, "again_after": GIVE_AGAIN_SECONDS, **LIMITS}
-        with transaction(self._engine) as connection:
+        with transaction(self._engine, plans_by_values=endpoint is not None) as connection:
             connection.execute(statements.PARK_SUSPENDED, {"limit": PAGE})
             for row in connection.execute(statements.GIVE_OUT, values):
                 found[row.endpoint].append(row.id)
@@ -257,7 +257,7 @@ class CallbackRepository:
         query = select(*_VIEW).where(*_conditions(wanted)).order_by(Callback.id.desc()).limit(limit)
         if before is not None:
             query = query.where(Callback.id < before)
-        with transaction(self._engine) as connection:
+        with transaction(self._engine, plans_by_values=True) as connection:
             return [from_row(CallbackView, row) for row in connection.execute(query)]
 
     def show(self, callback: UUID) -> tuple[CallbackView, list[CallView]]:
@@ -301,7 +301,7 @@ class CallbackRepository:
         """(endpoint, failure) → how many callbacks a replay would find."""
         columns: list[Any] = [Callback.endpoint, Callback.failure]
         counted: Any = select(*columns, func.count()).group_by(*columns)
-        with transaction(self._engine) as connection:
+        with transaction(self._engine, plans_by_values=True) as connection:
             rows = connection.execute(counted.where(*_replayable(wanted, ids))).all()
         return {(row[0], row[1]): row[2] for row in rows}
 
@@ -313,7 +313,7 @@ class CallbackRepository:
         query = select(Callback.id).where(*_replayable(wanted, ids)).order_by(Callback.id).limit(PAGE)
         if after is not None:
             query = query.where(Callback.id > after)
-        with transaction(self._engine) as connection:
+        with transaction(self._engine, plans_by_values=True) as connection:
             found = [str(row[0]) for row in connection.execute(query.with_for_update())]
             if not found:
                 return tally, None

@@ -153,9 +153,13 @@ def _connect(engine: Engine) -> Connection:
 
 
 @contextmanager
-def transaction(engine: Engine, *, is_one_statement: bool = False) -> Iterator[Connection]:
-    """One transaction, committed at the end. Of `is_one_statement` each commits itself: that saves the round trips
-    of BEGIN and COMMIT.
+def transaction(
+    engine: Engine, *, is_one_statement: bool = False, plans_by_values: bool = False
+) -> Iterator[Connection]:
+    """One transaction, committed at the end.
+
+    Of `is_one_statement` each commits itself: that saves the round trips of BEGIN and COMMIT. `plans_by_values` is
+    for selections by whatever a person filters by: the best index depends on the values.
 
     Raises:
         ServiceUnavailable: if the database cannot be used now. If the connection broke during the commit the
@@ -179,6 +183,8 @@ def transaction(engine: Engine, *, is_one_statement: bool = False) -> Iterator[C
                     sessions.set_options(connection)
                 if is_impatient:
                     connection.exec_driver_sql(_IMPATIENT)
+                if plans_by_values:
+                    connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_custom_plan")
                 yield connection
     except SQLAlchemyError as error:
         meant = _meaning(error, session)

@@ -212,7 +212,7 @@ class Operating:
 
         `tally` is of the pages before; with this one's it goes into the record in the same transaction.
         """
-        with transaction(self._engine) as connection:
+        with transaction(self._engine, plans_by_values=True) as connection:
             seen = self._lock_page(connection, selection, move.sources, after)
             if not seen:
                 return Page(tally, (), None)
@@ -243,7 +243,7 @@ class Operating:
             func.count().filter(_IS_GONE, ~_IS_OVER).label("gone"),
         )
         query = counted.where(*self._selected(selection), Notification.status.in_(sources)).group_by(*columns)
-        with transaction(self._engine) as connection:
+        with transaction(self._engine, plans_by_values=True) as connection:
             found = [from_row(SelectionGroup, row) for row in connection.execute(query)]
         return sorted(found, key=lambda group: -group.count)
 
@@ -264,7 +264,7 @@ class Operating:
         found = [*conditions(wanted, self.hash_key), Notification.detail.is_(None)]
         if selection.filter is None:
             found.append(_among(selection.ids))
-        with transaction(self._engine) as connection:
+        with transaction(self._engine, plans_by_values=True) as connection:
             last: datetime | None = connection.execute(
                 select(func.max(Notification.due_at)).where(*found)
             ).scalar()

@@ -97,7 +97,7 @@ class RestoredRepository:
         ]
         columns: list[Any] = [Notification.channel, Notification.lane, Notification.status]
         query: Any = select(*columns, *counts).where(*self._held(wanted, ids))
-        with transaction(self._engine) as connection:
+        with transaction(self._engine, plans_by_values=True) as connection:
             rows = connection.execute(query.group_by(*columns).order_by(*columns)).all()
         return [from_row(HeldGroup, row) for row in rows]
 
@@ -115,7 +115,7 @@ class RestoredRepository:
         query = select(Notification.id).where(*self._held(wanted, ids)).order_by(Notification.id).limit(PAGE)
         if after is not None:
             query = query.where(Notification.id > after)
-        with transaction(self._engine) as connection:
+        with transaction(self._engine, plans_by_values=True) as connection:
             page = connection.execute(query.with_for_update()).scalars().all()
             if not page:
                 return tally, None
@@ -151,7 +151,8 @@ GROUP BY channel, lane, status ORDER BY channel, lane, status
 _HOLD: TextClause = text(f"""
 WITH page AS MATERIALIZED (
   SELECT id, status AS old FROM notifications
-  WHERE {_ON_THEIR_WAY} AND accepted_at <= :before AND (CAST(:after AS uuid) IS NULL OR id > CAST(:after AS uuid))
+  WHERE {_ON_THEIR_WAY} AND accepted_at <= :before
+    AND id > coalesce(CAST(:after AS uuid), '00000000-0000-0000-0000-000000000000')
   ORDER BY id LIMIT :limit FOR UPDATE
 ), closed AS (
   UPDATE attempts AS a SET finished_at = now(), outcome = 'unknown', reason = 'outcome_unknown',

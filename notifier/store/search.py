@@ -298,7 +298,7 @@ class Audit:
             WrongSelection: it took too long.
         """
         try:
-            with transaction(self._engine) as connection:
+            with transaction(self._engine, plans_by_values=True) as connection:
                 if self._seconds is not None:
                     # Of the transaction, not of the session: that one may be a pooler's.
                     connection.execute(_LIMIT_TIME, {"milliseconds": str(round(self._seconds * 1000))})
