@@ -1,6 +1,7 @@
 """`python -m bench.stages`: what one mail costs, stage by stage, in one process without a broker.
 
-Microseconds of processor time for each mail, of our own process and of PostgreSQL. For whoever makes it faster.
+For each mail: microseconds of processor time, of our own process and of PostgreSQL, bytes of its write-ahead log
+and its commits. For whoever makes it faster. `--batch` makes batches and tasks small, as they are at half load.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass
 from typing import Any
 from uuid import UUID
 
 import psutil
+import psycopg
 
 from bench import mails
 from bench.postfix import Absent, find_postfix
@@ -40,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.stages", description=__doc__)
     parser.add_argument("--mails", type=int, default=10_000, help="of each round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=IDS_PER_TASK, help="messages of a batch, and ids of a task")
     parser.add_argument("--threads", type=int, default=8, help="deliver tasks at once, as NOTIFIER_WORKER_THREADS")
     options = parser.parse_args()
     postfix = find_postfix()
@@ -70,12 +74,13 @@ def _measure(options: argparse.Namespace, postgres: Postgres, port: int) -> None
     loop = DeliveryLoop(services)
     ids: list[UUID] = []
     intake = services.intake(lambda _channel, _lane, accepted: ids.extend(accepted))
-    found: dict[str, list[tuple[float, float, float]]] = {"intake": [], "delivery": []}
+    found: dict[str, list[Cost]] = {"intake": [], "delivery": []}
     tune_gc()
+    size = min(options.batch, BATCH_SIZE)
     for number in range(options.rounds + 1):
         batches = [
-            [_message(start + offset) for offset in range(BATCH_SIZE)]
-            for start in range(number * options.mails, (number + 1) * options.mails, BATCH_SIZE)
+            [_message(start + offset) for offset in range(size)]
+            for start in range(number * options.mails, (number + 1) * options.mails, size)
         ]
         ids.clear()
 
@@ -84,22 +89,21 @@ def _measure(options: argparse.Namespace, postgres: Postgres, port: int) -> None
                 intake.process(batch)
 
         def deliver() -> None:
-            tasks = [ids[start : start + IDS_PER_TASK] for start in range(0, len(ids), IDS_PER_TASK)]
+            tasks = [ids[start : start + size] for start in range(0, len(ids), size)]
             with ThreadPoolExecutor(options.threads) as threads:
                 list(threads.map(loop.deliverer.deliver, tasks))
 
         for stage, work in (("intake", take_in), ("delivery", deliver)):
-            figures = _timed(work, options.mails, postgres)
+            cost = _timed(work, options.mails, postgres)
             # The first round only warms up.
             if number:
-                found[stage].append(figures)
+                found[stage].append(cost)
     loop.stop()
-    sys.stdout.write(
-        f"{'':10}{'mails/s':>9}{'us of ours':>12}{'us of PostgreSQL':>18}   (medians of the rounds)\n"
-    )
+    sys.stdout.write(f"{'':10}{'mails/s':>9}{'us of ours':>12}{'us of PostgreSQL':>18}{'WAL bytes':>11}")
+    sys.stdout.write(f"{'commits':>14}   (medians of {options.rounds} rounds, batches of {size})\n")
     for stage, rounds in found.items():
-        rate, ours, theirs = (statistics.median(column) for column in zip(*rounds, strict=True))
-        sys.stdout.write(f"{stage:10}{rate:9.0f}{ours:12.0f}{theirs:18.0f}\n")
+        rate, ours, theirs, wal, commits = map(statistics.median, zip(*map(astuple, rounds), strict=True))
+        sys.stdout.write(f"{stage:10}{rate:9.0f}{ours:12.0f}{theirs:18.0f}{wal:11.0f}{commits:14.3f}\n")
 
 
 def _message(number: int) -> Received:
@@ -113,13 +117,42 @@ def _message(number: int) -> Received:
     return Received(json.dumps(body).encode(), Channel.EMAIL, Lane.NORMAL)
 
 
-def _timed(work: Callable[[], None], count: int, postgres: Postgres) -> tuple[float, float, float]:
-    """Mails a second, and microseconds for each of ours and of PostgreSQL's."""
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one mail in one stage."""
+
+    mails_a_second: float
+    our_us: float
+    postgresql_us: float
+    wal_bytes: float
+    commits: float
+
+
+def _timed(work: Callable[[], None], count: int, postgres: Postgres) -> Cost:
+    wal, commits = _written(postgres)
     theirs, ours, begun = _seconds_of(postgres), time.process_time(), time.perf_counter()
     work()
     seconds, ours = time.perf_counter() - begun, time.process_time() - ours
     theirs = _seconds_of(postgres) - theirs
-    return count / seconds, 1e6 * ours / count, 1e6 * theirs / count
+    wal_after, commits_after = _written(postgres)
+    return Cost(
+        count / seconds,
+        1e6 * ours / count,
+        1e6 * theirs / count,
+        (wal_after - wal) / count,
+        (commits_after - commits) / count,
+    )
+
+
+def _written(postgres: Postgres) -> tuple[float, float]:
+    """Bytes of the write-ahead log, and transactions that wrote something, so far."""
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        row = connection.execute(
+            "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0'), "
+            "CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)"
+        ).fetchone()
+    assert row is not None
+    return float(row[0]), float(row[1])
 
 
 def _seconds_of(postgres: Postgres) -> float:

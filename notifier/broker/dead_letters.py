@@ -122,7 +122,7 @@ class RawPublisher:
                 RawMessage(raw.body, properties), exchange="", routing_key=raw.queue, **options
             )
             return
-        headers = without_voucher(producers_own(raw.headers))
+        headers = dict(without_voucher(producers_own(raw.headers)))
         if vouches:
             options["user_id"] = self._own_user
             headers[VOUCHED] = raw.broker_user

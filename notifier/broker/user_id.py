@@ -60,5 +60,7 @@ def publisher(user_id: object, headers: Mapping[str, Any], own: Collection[str])
     return user_id
 
 
-def without_voucher(headers: Mapping[str, Any]) -> dict[str, Any]:
+def without_voucher(headers: Mapping[str, Any]) -> Mapping[str, Any]:
+    if VOUCHED not in headers:
+        return headers
     return {name: value for name, value in headers.items() if name != VOUCHED}

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 from uuid import UUID
@@ -192,12 +193,17 @@ class Message(BaseModel):
         """Unique within its producer: the idempotency key, otherwise the id."""
         return self.idempotency_key if self.idempotency_key is not None else str(self.id)
 
-    def body_hash(self) -> bytes:
+    def content(self) -> dict[str, Any]:
+        """Its fields as JSON has them, unset ones left out."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def body_hash(self, content: Mapping[str, Any] | None = None) -> bytes:
         """SHA-256 of the content: the same for the same request in any order of fields and spelling of times.
 
         With an idempotency key the id is left out, because a producer that publishes again makes a new one.
+        `content`: what `content()` returned, for whoever has it.
         """
-        content = self.model_dump(mode="json", exclude_none=True)
+        content = dict(content or self.content())
         if self.idempotency_key is not None:
             content.pop("id", None)
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

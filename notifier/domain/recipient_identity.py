@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from notifier.domain.errors import Fault
 from notifier.domain.statuses import Channel
@@ -83,6 +84,7 @@ def number_faults(number: str, field: str) -> list[Fault]:
     return [Fault(field, "not_e164", problem, "Write it as +15550100123, without spaces")]
 
 
+@lru_cache(maxsize=4096)
 def ascii_domain(domain: str) -> str:
     """In A-labels and lower case. Raises `ValueError`, which repeats no part of the domain."""
     lowered = domain.lower()

@@ -135,8 +135,12 @@ class Intake:
             if faults:
                 answers[position] = IntakeAnswer(None, False, few(faults))
             else:
-                new = self._new(message, message.channel, message.lane or Lane.NORMAL, position)
-                valid.append(replace(new, proof=ProducerProof.API_KEY, is_test=is_test))
+                lane = message.lane or Lane.NORMAL
+                valid.append(
+                    self._new(
+                        message, message.channel, lane, position, proof=ProducerProof.API_KEY, is_test=is_test
+                    )
+                )
         accepted = self._ledger.accept(valid) if valid else []
         for found in accepted:
             if found.fault is not None:
@@ -214,8 +218,10 @@ class Intake:
         faults = few(entry.faults or self._faults(entry.message, received))
         if entry.message is None or faults:
             return _rejection(*found, faults)
-        new = self._new(entry.message, received.channel, received.lane, position, received.redelivered)
-        return replace(new, proof=self._producers.proof(entry.message.producer, received.broker_user))
+        proof = self._producers.proof(entry.message.producer, received.broker_user)
+        return self._new(
+            entry.message, received.channel, received.lane, position, redelivered=received.redelivered, proof=proof
+        )
 
     def _entries(self, received: Received) -> list[Entry]:
         faults = received.faults or tuple(_check_wrapping(received))
@@ -226,7 +232,10 @@ class Intake:
     def _identified(self, received: Received) -> Received:
         """With the broker user who first published it, and without what others claim about that."""
         user = self._producers.publisher(received.broker_user, received.headers)
-        return replace(received, broker_user=user, headers=user_id.without_voucher(received.headers))
+        headers = user_id.without_voucher(received.headers)
+        if user == received.broker_user and headers is received.headers:
+            return received
+        return replace(received, broker_user=user, headers=headers)
 
     def _faults(self, message: Message | None, received: Received) -> list[Fault]:
         if message is None:
@@ -235,7 +244,15 @@ class Intake:
         return not_proven + self._checks.faults(message, received.channel)
 
     def _new(
-        self, message: Message, channel: Channel, lane: Lane, position: int, redelivered: bool = False
+        self,
+        message: Message,
+        channel: Channel,
+        lane: Lane,
+        position: int,
+        *,
+        redelivered: bool = False,
+        proof: ProducerProof,
+        is_test: bool = False,
     ) -> NewNotification:
         template = self._renderer.template(channel, message.template)
         told = self._callbacks.told(message)
@@ -250,6 +267,8 @@ class Intake:
             redelivered,
             told,
             secret_names=secrets,
+            proof=proof,
+            is_test=is_test,
         )
 
     def _hand_over(self, answers: Iterable[Acceptance]) -> None:

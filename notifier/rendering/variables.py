@@ -92,7 +92,7 @@ class Shape(BaseModel):
             raise PydanticCustomError("fields", "`fields` is for objects; remove it or set type to object")
         if self.default is not None and self.required:
             raise PydanticCustomError("default", "a default is for what is not required; add required = false")
-        if self.default is not None and any(faults_of(self, self.default, "default")):
+        if self.default is not None and not fits(self, self.default):
             raise PydanticCustomError("default", "the default is not of the declared type")
         return self
 
@@ -105,15 +105,34 @@ class Variable(Shape):
 def check_values(variables: Mapping[str, Shape], values: Mapping[str, Any], path: str) -> Iterator[Fault]:
     """Values that are missing or have the wrong type. Undeclared values are tolerated."""
     for name, shape in variables.items():
-        value, where = values.get(name), f"{path}.{name}"
-        if value is not None:
-            yield from faults_of(shape, value, where)
-        elif shape.required:
-            yield Fault(where, "missing_variable", "is missing", _SEND[shape.type])
+        value = values.get(name)
+        if value is None:
+            if shape.required:
+                yield Fault(f"{path}.{name}", "missing_variable", "is missing", _SEND[shape.type])
+        elif not fits(shape, value):
+            yield from faults_of(shape, value, f"{path}.{name}")
+
+
+def fits(shape: Shape, value: Any) -> bool:
+    """Whether `faults_of` finds nothing. It makes no paths, so it takes a fraction of the time."""
+    if not _has_type(shape.type, value) or _is_out_of_range(shape, value):
+        return False
+    if shape.of is not None:
+        of = shape.of
+        return all(fits(of, entry) for entry in value)
+    for name, member in shape.fields.items():
+        inner = value.get(name)
+        if not (fits(member, inner) if inner is not None else not member.required):
+            return False
+    return True
+
+
+def _is_out_of_range(shape: Shape, value: Any) -> bool:
+    return shape.type in _NUMBERS and isinstance(value, int | float) and not abs(value) < MAX_NUMBER
 
 
 def faults_of(shape: Shape, value: Any, path: str) -> Iterator[Fault]:
-    if shape.type in _NUMBERS and isinstance(value, int | float) and not abs(value) < MAX_NUMBER:
+    if _is_out_of_range(shape, value):
         yield Fault(path, "bad_number", "is a number out of range", "Send it as a string")
     elif not _has_type(shape.type, value):
         yield Fault(path, "wrong_type", f"is not of type {shape.type}", _SEND[shape.type])

@@ -165,7 +165,8 @@ def _not_inserted(new: NewNotification, id_: UUID, fault: Fault | None) -> Accep
 
 def _row(personal_data: PersonalData, new: NewNotification, notification_id: UUID) -> dict[str, Any]:
     message = new.message
-    row = message.model_dump(mode="json", exclude=_PUT_AWAY)
+    content = message.content()
+    row = {name: value for name, value in content.items() if name not in _PUT_AWAY}
     try:
         person = Person(message.to, message.context)
         row |= personal_data.put_away(notification_id, new.channel, person, new.secret_names)
@@ -180,7 +181,7 @@ def _row(personal_data: PersonalData, new: NewNotification, notification_id: UUI
         "position": new.position,
         "id": str(notification_id),
         "key": message.key,
-        "body_hash": personal_data.body_hash(message).hex(),
+        "body_hash": personal_data.body_hash(message, content).hex(),
         "channel": new.channel,
         "lane": new.lane,
         "template_version": new.template_version,

@@ -174,7 +174,7 @@ class CallbackRepository(Repository):
         """
         found: dict[str, list[UUID]] = defaultdict(list)
         values = {"endpoint": endpoint, "again_after": GIVE_AGAIN_SECONDS, **LIMITS}
-        with transaction(self._engine) as connection:
+        with transaction(self._engine, plans_by_values=endpoint is not None) as connection:
             connection.execute(statements.PARK_SUSPENDED, {"limit": PAGE})
             for row in connection.execute(statements.GIVE_OUT, values):
                 found[row.endpoint].append(row.id)

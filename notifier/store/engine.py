@@ -148,9 +148,12 @@ def _connect(engine: Engine) -> Connection:
 
 
 @contextmanager
-def transaction(engine: Engine, *, is_one_statement: bool = False) -> Iterator[Connection]:
+def transaction(
+    engine: Engine, *, is_one_statement: bool = False, plans_by_values: bool = False
+) -> Iterator[Connection]:
     """One transaction, committed at the end. With `is_one_statement` each statement commits itself, which saves
-    the round trips of BEGIN and COMMIT.
+    the round trips of BEGIN and COMMIT. With `plans_by_values` each is planned for its values: the best index of a
+    selection depends on what a person filters by.
 
     Raises:
         ServiceUnavailable: if the database cannot be used now. If the connection broke during the commit the
@@ -174,6 +177,8 @@ def transaction(engine: Engine, *, is_one_statement: bool = False) -> Iterator[C
                     connection.exec_driver_sql(sessions.SET_OPTIONS)
                 if is_impatient:
                     connection.exec_driver_sql(_IMPATIENT)
+                if plans_by_values:
+                    connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_custom_plan")
                 yield connection
     except SQLAlchemyError as error:
         meant = _meaning(error, session)

@@ -181,7 +181,7 @@ class Operating(Repository):
 
         `tally` is of the pages before; the sum goes into the record in the same transaction.
         """
-        with transaction(self._engine) as connection:
+        with transaction(self._engine, plans_by_values=True) as connection:
             seen = self._lock_page(connection, selection, move.sources, after)
             if not seen:
                 return Page(tally, (), None)
@@ -280,7 +280,7 @@ def act_on_page(
     `act` returns the counts of its page; None: all were changed. Returns the counts so far, and where the next
     page begins; None: this one was empty.
     """
-    with transaction(engine) as connection:
+    with transaction(engine, plans_by_values=True) as connection:
         rows = connection.execute(query.with_for_update()).all()
         if not rows:
             return tally, None

@@ -8,7 +8,7 @@ everything stands in its own column. Each row shows which it is, so there can be
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
@@ -113,9 +113,9 @@ class PersonalData:
         except CannotOpen as error:
             return f"({error})"
 
-    def body_hash(self, message: Message) -> bytes:
-        """Of the content. With keys it is a keyed hash, so that nobody finds the content by trying."""
-        digest = message.body_hash()
+    def body_hash(self, message: Message, content: Mapping[str, Any]) -> bytes:
+        """Of the message's `content`. With keys it is a keyed hash, so that nobody finds the content by trying."""
+        digest = message.body_hash(content)
         return self.hash_key.digest("body", digest.hex()) if self.sealer.is_on else digest
 
     def is_same_body(self, message: Message, known: bytes) -> bool:

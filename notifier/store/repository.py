@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, Executable
+from sqlalchemy import Connection, Engine, Executable, Select
 
 from notifier.store.engine import database_now, transaction
 from notifier.store.rows import from_row
@@ -29,7 +30,7 @@ class Repository:
         return database_now(self._engine)
 
     def _rows(self, query: Executable, values: _Values = None, *, is_one_statement: bool = False) -> Sequence[Any]:
-        with transaction(self._engine, is_one_statement=is_one_statement) as connection:
+        with self._reading(query, is_one_statement) as connection:
             return connection.execute(query, values).all()
 
     def _records(self, record: type[_Record], query: Executable, values: _Values = None) -> list[_Record]:
@@ -37,8 +38,14 @@ class Repository:
 
     def _scalar(self, query: Executable, values: _Values = None, *, is_one_statement: bool = False) -> Any:
         """The one value of the one row."""
-        with transaction(self._engine, is_one_statement=is_one_statement) as connection:
+        with self._reading(query, is_one_statement) as connection:
             return connection.execute(query, values).scalar_one()
+
+    def _reading(self, query: Executable, is_one_statement: bool) -> AbstractContextManager[Connection]:
+        # A Select is built of what somebody filters by; a text is always the same statement.
+        return transaction(
+            self._engine, is_one_statement=is_one_statement, plans_by_values=isinstance(query, Select)
+        )
 
     def _execute(self, statement: Executable, values: _Values = None, *, is_one_statement: bool = False) -> int:
         """Returns how many rows it wrote."""

@@ -137,7 +137,8 @@ GROUP BY channel, lane, status ORDER BY channel, lane, status
 _HOLD: TextClause = text(f"""
 WITH page AS MATERIALIZED (
   SELECT id, status AS old FROM notifications
-  WHERE {_ON_THEIR_WAY} AND accepted_at <= :before AND (CAST(:after AS uuid) IS NULL OR id > CAST(:after AS uuid))
+  WHERE {_ON_THEIR_WAY} AND accepted_at <= :before
+    AND id > coalesce(CAST(:after AS uuid), '00000000-0000-0000-0000-000000000000')
   ORDER BY id LIMIT :limit FOR UPDATE
 ), closed AS (
   UPDATE attempts AS a SET finished_at = now(), outcome = 'unknown', reason = 'outcome_unknown',

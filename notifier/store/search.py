@@ -193,7 +193,7 @@ class Audit(Repository):
         Raises:
             NotFound: no notification has this id.
         """
-        with self._reading() as connection:
+        with self._read_only() as connection:
             query = select(*_VIEW, Notification.attachments).where(Notification.id == notification_id)
             found: Any = connection.execute(query).one_or_none()
             if found is None:
@@ -260,18 +260,18 @@ class Audit(Repository):
     def _rows(
         self, query: Executable, values: Mapping[str, Any] | None = None, *, is_one_statement: bool = False
     ) -> Sequence[Any]:
-        with self._reading() as connection:
+        with self._read_only() as connection:
             return connection.execute(query, values).all()
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
+    def _read_only(self) -> Iterator[Connection]:
         """A transaction of one read.
 
         Raises:
             WrongSelection: it took too long.
         """
         try:
-            with transaction(self._engine) as connection:
+            with transaction(self._engine, plans_by_values=True) as connection:
                 if self._seconds is not None:
                     # Of the transaction, not of the session: that one may be a pooler's.
                     connection.execute(_LIMIT_TIME, {"milliseconds": str(round(self._seconds * 1000))})

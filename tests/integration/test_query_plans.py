@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from psycopg.sql import SQL, Literal
 from sqlalchemy import Engine, TextClause, text
 
 from notifier.domain.message import Message, new_id
@@ -88,10 +90,23 @@ def scans(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def explain(engine: Engine, statement: TextClause, values: dict[str, Any]) -> dict[str, Any]:
-    typed = [bind for bind in statement._bindparams.values() if bind.type.python_type is list]
-    explained = text(f"EXPLAIN (FORMAT JSON) {statement}").bindparams(*typed)
+    """Its plan for any values: the one that our sessions use."""
+    compiled = statement.compile(engine)
+    names: list[str] = []
+
+    def number(placeholder: re.Match[str]) -> str:
+        names.append(placeholder[1])
+        return f"${len(names)}"
+
+    numbered = re.sub(r"%\((\w+)\)s", number, str(compiled)).replace("%%", "%")
+    given = compiled.construct_params(values)
+    literals = SQL("({})").format(SQL(", ").join(Literal(given[name]) for name in names)) if names else SQL("")
     with transaction(engine) as connection:
-        plan: dict[str, Any] = connection.execute(explained, values).scalar_one()[0]["Plan"]
+        connection.exec_driver_sql(f"PREPARE explained AS {numbered.replace('%', '%%')}")
+        cursor = connection.connection.cursor()
+        cursor.execute(SQL("EXPLAIN (FORMAT JSON) EXECUTE explained {}").format(literals))
+        plan: dict[str, Any] = cursor.fetchone()[0][0]["Plan"]
+        cursor.execute("DEALLOCATE explained")
     return plan
 
 
@@ -109,10 +124,11 @@ def test_rows_in_hand_are_found_by_their_ids(
     found = list(scans(explain(engine, getattr(module, name), values)))
     assert found
     for scan in found:
-        assert scan["Node Type"] == "Index Scan"
+        # Through a bitmap where nobody knows how many ids there will be.
+        through = scan["Plans"][0] if scan["Node Type"] == "Bitmap Heap Scan" else scan
         key = "address_hash" if scan["Relation Name"] == "suppressions" else "id"
-        assert f"{key} = " in scan["Index Cond"]
-        assert "status" not in scan["Index Cond"]
+        assert f"{key} = " in through["Index Cond"]
+        assert "status" not in through["Index Cond"]
 
 
 def test_producers_are_found_from_name_to_name(engine: Engine) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.rendering import Type, Variable
-from notifier.rendering.variables import check_values, completed, faults_of, read_number
+from notifier.rendering.variables import Shape, check_values, completed, faults_of, fits, read_number
 
 GOOD: dict[Type, list[Any]] = {
     Type.STRING: ["", "a"],
@@ -119,3 +119,30 @@ def test_optional_values_are_filled_in_at_every_depth_without_touching_the_conte
     full = completed({"items": ITEMS, "count": optional}, context)
     assert full == {"items": [{"name": "a", "note": None}], "count": 3, "surplus": 1}
     assert context == {"items": [{"name": "a"}], "surplus": 1}
+
+
+_PLAIN: list[Any] = [value for values in (*GOOD.values(), *BAD.values()) for value in values] + [1e300, None]
+
+
+def _shapes() -> st.SearchStrategy[Shape]:
+    plain = st.builds(Shape, type=st.sampled_from(list(Type)), required=st.booleans())
+    return st.recursive(
+        plain,
+        lambda inner: st.one_of(
+            st.builds(Shape, type=st.just(Type.LIST), of=inner),
+            st.builds(Shape, type=st.just(Type.OBJECT), fields=st.dictionaries(st.sampled_from("ab"), inner)),
+        ),
+        max_leaves=4,
+    )
+
+
+_VALUES = st.recursive(
+    st.sampled_from(_PLAIN),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
+    max_leaves=6,
+)
+
+
+@given(_shapes(), _VALUES.filter(lambda value: value is not None))
+def test_what_fits_is_what_has_no_faults(shape: Shape, value: Any) -> None:
+    assert fits(shape, value) is (not list(faults_of(shape, value, "context")))
