@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
@@ -49,8 +50,17 @@ def read_all(peer: socket.socket) -> bytes:
 
 
 def read_answer(peer: socket.socket) -> bytes:
-    """What comes first."""
-    return peer.recv(65536)
+    """The first answer, with its body; less if the server closes before."""
+    found = b""
+    while True:
+        head, has_body, body = found.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)content-length: ([0-9]+)", head)
+        if has_body and len(body) >= (int(length[1]) if length else 0):
+            return found
+        more = peer.recv(65536)
+        if not more:
+            return found
+        found += more
 
 
 def answers(port: int, request: bytes = HEALTH) -> bytes:
