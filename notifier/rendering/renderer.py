@@ -22,7 +22,7 @@ from notifier.rendering.loader import Loaded, Template, load
 from notifier.rendering.output import SAMPLE_LINK, Rendered, write
 from notifier.rendering.problems import errors_of
 from notifier.rendering.static_checks import near
-from notifier.rendering.template_files import Signature, folder_names, locate, sign
+from notifier.rendering.template_files import Signature, changed_at, folder_names, locate, sign
 from notifier.rendering.variables import check_values
 
 
@@ -41,15 +41,20 @@ class _Entry:
 class Renderer:
     """The templates below one folder.
 
-    `clock` is monotonic. A rendering looks at the files of its template if `recheck_seconds` have passed since the
-    last look.
+    `clock` is monotonic, `wall_clock` that of files' dates. A rendering looks at the files of its template if
+    `recheck_seconds` have passed since the last look.
     """
 
     def __init__(
-        self, root: Path, *, clock: Callable[[], float] = time.monotonic, recheck_seconds: float = 1.0
+        self,
+        root: Path,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        recheck_seconds: float = 1.0,
     ) -> None:
         self._root = root
-        self._clock = clock
+        self._clock, self._wall_clock = clock, wall_clock
         self._recheck_seconds = recheck_seconds
         self._entries: dict[tuple[Channel, str], _Entry] = {}
         self._loading = threading.Lock()
@@ -134,13 +139,14 @@ class Renderer:
 
     def _next_entry(self, channel: Channel, name: str, folders: Sequence[Path], old: _Entry | None) -> _Entry:
         """After a look at the disk. A template that works is replaced only by one that works and that has stood
-        still since the last look."""
+        still: by the file system's dates, or since the last look where its clock is ahead of ours."""
         signature, check_at = sign(folders), self._clock() + self._recheck_seconds
         if old is not None and signature == old.signature:
             return replace(old, check_at=check_at, changed_to=None)
         if old is None or old.loaded is None:
             return self._load(channel, name, signature, check_at)
-        if signature != old.changed_to:
+        has_settled = self._wall_clock() - changed_at(folders) >= self._recheck_seconds
+        if signature != old.changed_to and not has_settled:
             return replace(old, check_at=check_at, changed_to=signature)
         entry = self._load(channel, name, signature, check_at)
         if sign(folders) != signature:

@@ -99,6 +99,19 @@ def sign(folders: Sequence[Path]) -> Signature:
     return tuple(found)
 
 
+def changed_at(folders: Sequence[Path]) -> float:
+    """When something in these folders was last added, removed or written to, in seconds since 1970: whatever dates
+    a copy gave the files."""
+    newest = 0.0
+    for folder in folders:
+        for path in (folder, *(file.parent for file in _walk(folder)), *_walk(folder)):
+            try:
+                newest = max(newest, path.stat().st_ctime)
+            except OSError:  # removed since it was listed, which its folder's date says
+                continue
+    return newest
+
+
 def read(root: Path, folders: Sequence[Path]) -> tuple[Shelf, list[TemplateProblem]]:
     """Read the files of one template, and say which cannot be read."""
     files: dict[str, Source] = {}

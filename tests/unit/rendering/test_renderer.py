@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,10 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+#: By this clock every file was changed a moment ago, however slow this machine is.
+_JUST_NOW = partial(float, 0)
 
 
 @pytest.fixture
@@ -188,7 +194,7 @@ def test_a_changed_file_is_picked_up_when_it_stood_still_for_a_second(
     make_template: MakeTemplate, clock: Clock
 ) -> None:
     root = make_template()
-    renderer = Renderer(root, clock=clock)
+    renderer = Renderer(root, clock=clock, wall_clock=_JUST_NOW)
     before = renderer.template(Channel.EMAIL, "hello").version
     _edit(root / "email/hello/body.txt", "Good day {{ name }}")
     for seconds, expected in ((0.9, "Hello Ada"), (0.2, "Hello Ada"), (0.9, "Hello Ada"), (0.2, "Good day Ada")):
@@ -197,9 +203,19 @@ def test_a_changed_file_is_picked_up_when_it_stood_still_for_a_second(
     assert renderer.template(Channel.EMAIL, "hello").version != before
 
 
+def test_what_changed_long_ago_is_there_at_the_first_look(make_template: MakeTemplate, clock: Clock) -> None:
+    root = make_template()
+    written = time.time()
+    renderer = Renderer(root, clock=clock, wall_clock=lambda: written + 3600)
+    assert _text(renderer) == "Hello Ada"
+    _edit(root / "email/hello/body.txt", "Good day {{ name }}")
+    clock.now += 1
+    assert _text(renderer) == "Good day Ada"
+
+
 def test_files_that_are_still_being_written_are_left_alone(make_template: MakeTemplate, clock: Clock) -> None:
     root = make_template()
-    renderer = Renderer(root, clock=clock)
+    renderer = Renderer(root, clock=clock, wall_clock=_JUST_NOW)
     assert _text(renderer) == "Hello Ada"
     for text in ("", "Good", "Good day", "Good day {{ name }}"):
         _edit(root / "email/hello/body.txt", text)
@@ -213,7 +229,7 @@ def test_a_new_locale_is_picked_up_and_a_removed_template_is_gone(
     make_template: MakeTemplate, clock: Clock
 ) -> None:
     root = make_template()
-    renderer = Renderer(root, clock=clock)
+    renderer = Renderer(root, clock=clock, wall_clock=_JUST_NOW)
     assert _text(renderer, "fr") == "Hello Ada"
     make_template(files={"fr/body.txt": "Bonjour {{ name }}"})
     _settle(renderer, clock)
@@ -226,7 +242,7 @@ def test_a_new_locale_is_picked_up_and_a_removed_template_is_gone(
 
 def test_files_that_only_were_touched_keep_the_version(make_template: MakeTemplate, clock: Clock) -> None:
     root = make_template()
-    renderer = Renderer(root, clock=clock)
+    renderer = Renderer(root, clock=clock, wall_clock=_JUST_NOW)
     before = renderer.template(Channel.EMAIL, "hello")
     _edit(root / "email/hello/body.txt", "Hello {{ name }}")
     _settle(renderer, clock)
@@ -238,7 +254,7 @@ def test_the_version_covers_the_layout_and_no_file_that_is_not_used(
 ) -> None:
     files = {"../_layout/base.txt": "{% block content %}{% endblock %}", "../_layout/unused.txt": "x"}
     root = make_template(body="{% extends '_layout/base.txt' %}", files=files)
-    renderer = Renderer(root, clock=clock)
+    renderer = Renderer(root, clock=clock, wall_clock=_JUST_NOW)
     before = renderer.template(Channel.EMAIL, "hello").version
     _edit(root / "email/_layout/unused.txt", "y")
     _settle(renderer, clock)
@@ -252,7 +268,7 @@ def test_a_template_that_breaks_stays_in_use_until_it_is_right_again(
     make_template: MakeTemplate, clock: Clock
 ) -> None:
     root = make_template()
-    renderer = Renderer(root, clock=clock)
+    renderer = Renderer(root, clock=clock, wall_clock=_JUST_NOW)
     assert _text(renderer) == "Hello Ada"
     _edit(root / "email/hello/body.txt", "{% if %}")
     _settle(renderer, clock)
@@ -325,7 +341,7 @@ def test_check_context_says_what_is_wrong_and_never_raises(
 
 def test_many_threads_render_while_the_template_changes(make_template: MakeTemplate, clock: Clock) -> None:
     root = make_template(body="{{ name }} 0 {{ name }} 0")
-    renderer = Renderer(root, clock=clock)
+    renderer = Renderer(root, clock=clock, wall_clock=_JUST_NOW)
     assert _text(renderer, name="n") == "n 0 n 0"
     done = threading.Event()
 
