@@ -122,7 +122,7 @@ def test_two_that_wait_for_one_message_are_left_to_the_policy(world: EqualTexts)
     for id_ in ids:
         note = world.texts.story(id_).notification
         assert (note.status, note.due_at) == ("unknown", None)
-        assert "cannot be told" in (note.detail or "")
+        assert "cannot be attributed" in (note.detail or "")
     [message] = world.server.messages
     world.report(message, "delivered")
     assert [world.texts.status(id_) for id_ in ids] == ["delivered", "unknown"]
