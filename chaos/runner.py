@@ -15,8 +15,9 @@ from chaos.reconcile import reconcile
 from chaos.report import Outcome
 from chaos.scenarios import Scenario
 from chaos.world import World
+from tests.waiting import Deadline
 
-#: Everything must have come to rest by then. Seconds after the end of the fault.
+#: Everything must have come to rest by then. Seconds after the end of the fault, on an idle machine.
 SETTLE_SECONDS = 240.0
 #: The load goes on for a moment after the fault: new messages meet what it left.
 _TAIL_SECONDS = 1.5
@@ -31,6 +32,7 @@ class _Run:
     load: Load
     outcome: Outcome
     healed_at: float
+    deadline: Deadline
     is_settled: bool = False
 
     @property
@@ -108,7 +110,7 @@ class Runner:
         rate = len(load.messages) / (time.monotonic() - begun)
         strikes = f"{outcome.strikes} strikes" + (f", killed {outcome.kills}" if outcome.kills else "")
         self._say(f"   {len(load.messages)} messages, {rate:.0f} a second; {strikes}")
-        return _Run(scenario, label, load, outcome, time.monotonic())
+        return _Run(scenario, label, load, outcome, time.monotonic(), Deadline(SETTLE_SECONDS))
 
     def _settle(self, runs: Sequence[_Run]) -> None:
         """Wait until each of these has come to rest, or its time is over."""
@@ -117,7 +119,7 @@ class Runner:
         while waiting:
             left = {run.label: self._look(run) for run in waiting}
             now = time.monotonic()
-            waiting = [run for run in waiting if not run.is_settled and now - run.healed_at < SETTLE_SECONDS]
+            waiting = [run for run in waiting if not run.is_settled and not run.deadline.is_over()]
             if now - told_at > 10 and waiting:
                 told_at = now
                 self._say(f"   waiting for {sum(left.values())} messages to come to rest")
@@ -153,7 +155,7 @@ class Runner:
         if slow > _PUBLISH_SECONDS:
             _complain(outcome, f"a publish took {slow:.1f} s, and its time-out is 5 s")
         if not run.is_settled:
-            _complain(outcome, f"not all had come to rest after {SETTLE_SECONDS:g} s")
+            _complain(outcome, f"not all had come to rest after {run.deadline}")
         failed = outcome.findings.statuses.get("failed", 0)
         if run.scenario.harms_nobody and failed:
             _complain(outcome, f"{failed} failed, and nothing was wrong with them")

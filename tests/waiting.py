@@ -15,9 +15,10 @@ is measured when a deadline is reached. So a busy machine makes a test slow, not
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Self, TypeVar
 
 T = TypeVar("T")
 
@@ -80,6 +81,32 @@ class Deadline:
     def __str__(self) -> str:
         stretched = self._allowed / self._seconds if self._seconds else 1.0
         return f"{self._allowed:.3g} s" + (f" (the machine is {stretched:.1f} times slower)" * (stretched > 1.05))
+
+
+class Stalls:
+    """How long this process stood still at the longest, measured by a thread that wakes all the time."""
+
+    EVERY_SECONDS = 0.005
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def _watch(self) -> None:
+        last = time.monotonic()
+        while not self._ended.wait(self.EVERY_SECONDS):
+            now = time.monotonic()
+            self.longest = max(self.longest, now - last - self.EVERY_SECONDS)
+            last = now
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
 
 
 def patience() -> float:

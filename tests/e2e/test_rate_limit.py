@@ -11,7 +11,6 @@ import math
 import os
 import signal
 import sys
-import threading
 import time
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import psycopg
 
@@ -30,7 +28,7 @@ from notifier.dev.processes import ServerProcess
 from notifier.dev.twilio_faults import TwilioRule
 from notifier.dev.twilio_server import TwilioServer, running_twilio_server
 from tests.support import forking
-from tests.waiting import slowness, wait_until
+from tests.waiting import Stalls, slowness, wait_until
 
 ROOT = Path(__file__).parents[2]
 LIMIT, MESSAGES = 50, 250
@@ -99,32 +97,6 @@ class Run:
 def busiest_second(times: Sequence[float]) -> int:
     """The most in any window of a second: it begins with one of them."""
     return max(bisect_left(times, begin + 1) - index for index, begin in enumerate(times))
-
-
-class Stalls:
-    """How long this process stood still at the longest, measured by a thread that wakes all the time."""
-
-    EVERY_SECONDS = 0.005
-
-    def __init__(self) -> None:
-        self.longest = 0.0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-
-    def _watch(self) -> None:
-        last = time.monotonic()
-        while not self._ended.wait(self.EVERY_SECONDS):
-            now = time.monotonic()
-            self.longest = max(self.longest, now - last - self.EVERY_SECONDS)
-            last = now
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
 
 
 @contextmanager

@@ -39,6 +39,7 @@ from notifier.store.rate_limits import RateLimitRepository, Turn
 from notifier.store.records import DeliveryResult, NewNotification
 from notifier.store.search import Audit, Story
 from tests.support.templates import write_template, write_templates
+from tests.waiting import Stalls
 
 
 @dataclass
@@ -434,12 +435,14 @@ def test_three_workers_keep_to_fifty_calls_a_second(world: World) -> None:
             world.ledger.take_due(limit=1000, unknown_after_seconds=30)
 
     threads = [threading.Thread(target=work, args=(ids[n::3],)) for n in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with Stalls() as stalls:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     assert len(moments) == 180
-    assert busiest(moments, 1.0) <= 52
+    # A call of a machine that stands still comes so much later than it was let go.
+    assert busiest(moments, 1.0) <= 52 + 50 * stalls.longest
 
 
 def busiest(moments: Sequence[float], seconds: float) -> int:
@@ -458,10 +461,11 @@ def test_turns_that_a_process_missed_while_it_stood_still_are_not_made_up_for(wo
             # Nothing runs on the event loop meanwhile: twenty turns pass.
             time.sleep(0.4)
 
-    world.deliver(ids, Scripted(before=note), structure=structure)
+    with Stalls() as stalls:
+        world.deliver(ids, Scripted(before=note), structure=structure)
     assert len(moments) == 40
     # Ten, and what is not yet too late.
-    assert busiest(moments, 0.2) <= 10 + 3
+    assert busiest(moments, 0.2) <= 10 + 3 + 50 * stalls.longest
 
 
 def test_turns_that_pass_while_every_slot_is_taken_are_not_made_up_for(world: World) -> None:
@@ -476,9 +480,10 @@ def test_turns_that_pass_while_every_slot_is_taken_are_not_made_up_for(world: Wo
                 await asyncio.sleep(0.4)
             return await super().send(outgoing, deadline_seconds=deadline_seconds)
 
-    summary = world.deliver(ids, SlowAtFirst(), structure=structure, worker_calls=1)
+    with Stalls() as stalls:
+        summary = world.deliver(ids, SlowAtFirst(), structure=structure, worker_calls=1)
     assert summary.sent == len(moments) == 40
-    assert busiest(moments, 0.2) <= 10 + 3
+    assert busiest(moments, 0.2) <= 10 + 3 + 50 * stalls.longest
 
 
 def test_without_a_new_turn_a_late_call_is_not_made_and_nothing_is_lost(world: World) -> None:

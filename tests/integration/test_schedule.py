@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from celery import Celery
@@ -44,9 +45,17 @@ def test_all_entries_go_by_one_clock(redis_broker_url: str) -> None:
 def test_ticks_that_come_all_at_once_are_one_sweep(database_url: str, redis_broker_url: str) -> None:
     app = make_app(Settings(database_url=SecretStr(database_url), broker_url=SecretStr(redis_broker_url)))
     sweep = app.tasks[DISPATCH]
-    assert sweep() == 0
-    accept(database_url)
-    # So many that a slow machine makes it, too, before half a tick is over.
-    assert [sweep() for _ in range(5)] == [0] * 5
+    found: list[int] = []
+
+    def were_within_half_a_tick() -> bool:
+        begun = time.monotonic()
+        sweep()
+        accept(database_url)
+        found[:] = [sweep() for _ in range(5)]
+        return time.monotonic() - begun < TICK_SECONDS / 2
+
+    # A slow machine needs another try.
+    wait_until(were_within_half_a_tick, timeout=60, every=TICK_SECONDS)
+    assert found == [0] * 5
     assert wait_until(sweep, timeout=10 * TICK_SECONDS) == 1
     app.close()
