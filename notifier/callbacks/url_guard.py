@@ -15,6 +15,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from notifier.callbacks.name_servers import NameServers
+from notifier.domain.recipient_identity import ascii_domain
 from notifier.providers.system_resolver import SystemResolver
 
 #: Allowed ports of https. Others would make this service a port scanner.
@@ -86,8 +87,12 @@ def url_problem(text: str, allowed: Collection[str]) -> str | None:
         return "is not https"
     if port not in PORTS:
         return f"has a port other than {' and '.join(map(str, sorted(PORTS)))}"
-    if _is_number(host) and not is_public(host):
-        return "is at an address that is not called"
+    if _is_number(host):
+        return None if is_public(host) else "is at an address that is not called"
+    try:
+        ascii_domain(host.removesuffix("."))
+    except ValueError:
+        return "has a host that is not a domain name"
     return None
 
 

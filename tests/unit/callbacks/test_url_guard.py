@@ -80,6 +80,8 @@ def test_other_addresses_are_not(address: str) -> None:
         "http://dev.test:9000/x",
         "https://dev.test:9000/",
         "https://DEV.test/",
+        "https://bücher.example/",
+        "https://hooks.example.com./",
     ],
 )
 def test_urls_that_are_called(url: str) -> None:
@@ -105,6 +107,11 @@ def test_urls_that_are_called(url: str) -> None:
         ("https://[::1]/", "at an address"),
         ("https://[::ffff:10.0.0.1]/", "at an address"),
         ("https://169.254.169.254/latest/meta-data", "at an address"),
+        ("https://.test/", "not a domain name"),
+        ("https://x..test/", "not a domain name"),
+        ("https://my_hooks.example.com/", "not a domain name"),
+        (f"https://{'a.' * 126}test/", "not a domain name"),
+        (f"https://{'a' * 64}.test/", "not a domain name"),
     ],
 )
 def test_urls_that_are_refused(url: str, problem: str) -> None:
