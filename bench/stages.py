@@ -15,8 +15,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import astuple, dataclass
-from typing import Any
 from uuid import UUID
 
 import psutil
@@ -159,8 +159,13 @@ def _seconds_of(postgres: Postgres) -> float:
     """Processor time of the server and of everything that it has begun and not ended."""
     assert postgres.pid is not None
     server = psutil.Process(postgres.pid)
-    times: list[Any] = [process.cpu_times() for process in (server, *server.children(recursive=True))]
-    return float(sum(spent.user + spent.system for spent in times))
+    spent = 0.0
+    for process in (server, *server.children(recursive=True)):
+        # One that has ended since it was listed counts with its parent.
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            spent += times.user + times.system
+    return spent
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ nothing and is not noticed.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import psycopg
@@ -31,14 +32,14 @@ class Identity:
     table_oid: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class IdentityCheck:
     #: None: none is stored.
     stored: Identity | None
     current: Identity
     trusts_failover: bool = False
 
-    @property
+    @cached_property
     def differences(self) -> tuple[str, ...]:
         if self.stored is None:
             return ("no identity is stored",)

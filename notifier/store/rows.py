@@ -29,19 +29,23 @@ def from_row(record: type[_Record], row: Any, **values: Any) -> _Record:
 
     Other fields without a column keep their defaults; other columns are left out.
     """
-    found = row._mapping
-    for name, convert in _converters(record).items():  # type: ignore[arg-type]
+    # A plain dictionary: looking into a row's mapping takes ten times as long.
+    found = dict(zip(row._fields, row, strict=True))
+    plain, converters = _fields_of(record)  # type: ignore[arg-type]
+    given = {name: found[name] for name in plain if name in found}
+    for name, convert in converters:
         if name in found and name not in values:
-            value = found[name]
-            values[name] = value if convert is None else convert(value)
-    return record(**values)
+            given[name] = convert(found[name])
+    return record(**(given | values))
 
 
 @cache
-def _converters(record: type[Any]) -> dict[str, Callable[[Any], Any] | None]:
-    """Field → what makes its value of a column's; None: the value stays as it is."""
+def _fields_of(record: type[Any]) -> tuple[list[str], list[tuple[str, Callable[[Any], Any]]]]:
+    """Fields whose value is the column's, and others with what makes it of the column's."""
     hints = get_type_hints(record)
-    return {field.name: _converter(hints[field.name]) for field in fields(record)}
+    converters = {field.name: _converter(hints[field.name]) for field in fields(record)}
+    plain = [name for name, convert in converters.items() if convert is None]
+    return plain, [(name, convert) for name, convert in converters.items() if convert is not None]
 
 
 def _converter(hint: Any) -> Callable[[Any], Any] | None:

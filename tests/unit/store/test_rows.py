@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from dataclasses import dataclass
 from decimal import Decimal
-from types import SimpleNamespace
 from typing import Any
 
 from notifier.domain.statuses import Channel
@@ -25,7 +25,7 @@ class Record:
 
 
 def row(**columns: Any) -> Any:
-    return SimpleNamespace(_mapping=columns)
+    return namedtuple("Row", columns)(*columns.values())
 
 
 FULL = {
