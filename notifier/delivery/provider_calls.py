@@ -122,6 +122,8 @@ class ProviderCaller:
         self._queues = {name: provider for name, provider in providers.items() if isinstance(provider, Queues)}
         self._limiter = limiter
         self._slots = asyncio.Semaphore(slots)
+        #: One batch after the other takes its slots: its results come together then, and are written together.
+        self._handing = asyncio.Lock()
         self._deadline_seconds = deadline_seconds
 
     def permits(self, deliveries: Sequence[Delivery]) -> tuple[list[Delivery], list[tuple[Delivery, float]]]:
@@ -203,9 +205,10 @@ class ProviderCaller:
         try:
             # Providers keep their deadlines themselves; this guards against one that does not.
             async with asyncio.timeout(start_by - time.monotonic() + self._deadline_seconds + MARGIN_SECONDS / 2):
-                while waiting:
-                    await self._slots.acquire()
-                    self._put(waiting.popleft(), start_by, under_way, ended)
+                async with self._handing:
+                    while waiting:
+                        await self._slots.acquire()
+                        self._put(waiting.popleft(), start_by, under_way, ended)
                 await all_ended
         except TimeoutError:
             for queued in list(under_way):

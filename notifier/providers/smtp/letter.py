@@ -6,8 +6,9 @@ and whatever ends it from then on leaves it unknown, but for a refusal, and a bo
 
 Time. A letter waits for a line no longer than its deadline. On a line it has its deadline once more, from the
 moment in which the server can turn to it: that of the writing of its envelope, or, behind another letter, that of
-the answer to that one, so that a slow answer to one mail is not laid to the next. In no case does it go on longer
-than its deadline after `start_by`: soon after that somebody else may send it.
+the answer to that one, so that a slow answer to one mail is not laid to the next. If the line ends before the
+server has turned to it, it waits anew. In no case does it go on longer than its deadline after `start_by`: soon
+after that somebody else may send it.
 """
 
 from __future__ import annotations
@@ -55,6 +56,11 @@ class Letter:
             return False
         self.stage = Stage.MAIL
         return True
+
+    def wait_anew(self) -> None:
+        """Its line ended before the server had turned to it."""
+        self.stage = None
+        self.waits_until = self.must_end_at(time.monotonic())
 
     def must_end_at(self, now: float) -> float:
         """When it ends, if the server turns to it now."""

@@ -289,6 +289,10 @@ class SmtpLine(asyncio.Protocol):
 
     def _become_free(self) -> None:
         self._letter = None
+        if not self._replies.is_empty:
+            # Nobody asked for what comes now, and it must not be taken for the answer to the next letter.
+            self.drop()
+            return
         self.used_at = time.monotonic()
         self._post.free(self)
 

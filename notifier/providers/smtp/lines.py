@@ -119,7 +119,7 @@ class Lines:
         if self._closed:
             letter.end(_closing())
             return
-        letter.stage = None
+        letter.wait_anew()
         self._again.append(letter)
         self.watch(letter.waits_until)
 
