@@ -28,13 +28,15 @@ class Replies:
     """What came on one connection."""
 
     def __init__(self) -> None:
-        self._input = bytearray()
+        #: The beginning of a line; how many whole ones are still to be read; those of a reply that is not whole.
+        self._input = b""
+        self._ahead = 0
         self._lines: list[str] = []
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing came that was not read yet, not even a part of a reply."""
-        return not self._input and not self._lines
+        return not (self._ahead or self._input or self._lines)
 
     def read(self, data: bytes) -> Iterator[Reply]:
         """The replies that are whole with `data`.
@@ -42,19 +44,24 @@ class Replies:
         Raises:
             Garbled: what came is no reply; nothing that comes after it is one either.
         """
-        self._input += data
-        while (end := self._input.find(b"\n")) >= 0:
-            line = self._input[:end].rstrip(b"\r").decode("utf-8", "surrogateescape")
-            del self._input[: end + 1]
+        lines = (self._input + data).split(b"\n")
+        self._input = lines.pop()
+        self._ahead = len(lines)
+        for line in lines:
+            self._ahead -= 1
             code = line[:3]
-            if not (len(code) == 3 and code.isdecimal() and code.isascii()):
-                raise Garbled(line[:_MAX_WORDS])
-            self._lines.append(line[4:].strip())
+            if not (len(code) == 3 and code.isdigit()):
+                raise Garbled(_words(line)[:_MAX_WORDS])
+            self._lines.append(_words(line[4:]))
             if len(self._lines) > _MAX_LINES:
                 raise Garbled("more lines than any reply")
-            if line[3:4] != "-":
-                text = self._lines[0] if len(self._lines) == 1 else "\n".join(self._lines)
+            if line[3:4] != b"-":
+                text = "\n".join(self._lines)
                 self._lines.clear()
                 yield Reply(int(code), text)
         if len(self._input) > _MAX_LINE:
             raise Garbled("a line longer than any reply")
+
+
+def _words(line: bytes) -> str:
+    return line.decode("utf-8", "surrogateescape").strip()
