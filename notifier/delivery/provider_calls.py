@@ -62,7 +62,8 @@ class _Queued:
         self._begun = time.monotonic()
 
     def begin(self) -> SendError | None:
-        return not_called(LEASE_NEARLY_OVER) if time.monotonic() > self.start_by else None
+        is_late = self._is_over or time.monotonic() > self.start_by
+        return not_called(LEASE_NEARLY_OVER) if is_late else None
 
     def end(self, answer: Receipt | SendError) -> None:
         if self._is_over:

@@ -30,11 +30,12 @@ Extensions = dict[str, str]
 class Letter:
     """A mail and its call, which it ends exactly once."""
 
-    __slots__ = ("_call", "_deadline_seconds", "_mail", "is_over", "stage", "waits_until")
+    __slots__ = ("_call", "_deadline_seconds", "_from", "_mail", "_to", "is_over", "stage", "waits_until")
 
     def __init__(self, call: QueuedCall, mail: Mail, *, deadline_seconds: float) -> None:
         self._call = call
         self._mail = mail
+        self._from, self._to = mail.mail_from.encode(), mail.rcpt_to.encode()
         self._deadline_seconds = deadline_seconds
         #: The command that the server has to answer next; None while it waits for a line.
         self.stage: Stage | None = None
@@ -68,14 +69,10 @@ class Letter:
 
     def commands(self, extensions: Extensions) -> tuple[bytes, bytes, bytes]:
         """MAIL, RCPT, DATA."""
-        mail = self._mail
-        size = b" SIZE=%d" % len(mail.content) if "size" in extensions else b""
-        utf8 = b" SMTPUTF8" if mail.needs_smtputf8 else b""
-        return (
-            b"MAIL FROM:<%s>%s%s\r\n" % (mail.mail_from.encode(), size, utf8),
-            b"RCPT TO:<%s>\r\n" % mail.rcpt_to.encode(),
-            b"DATA\r\n",
-        )
+        size = b" SIZE=%d" % len(self._mail.content) if "size" in extensions else b""
+        utf8 = b" SMTPUTF8" if self._mail.needs_smtputf8 else b""
+        mail = b"MAIL FROM:<%s>%s%s\r\n" % (self._from, size, utf8)
+        return mail, b"RCPT TO:<%s>\r\n" % self._to, b"DATA\r\n"
 
     def body(self) -> bytes:
         """Dot-stuffed (RFC 5321 section 4.5.2), with the final dot."""

@@ -96,7 +96,7 @@ class Lines:
             line.carry(letter)
             return
         self._busy.discard(line)
-        if self._is_worn(line):
+        if self._closed or self._is_worn(line):
             line.retire()
             return
         self._idle.append(line)
@@ -247,21 +247,23 @@ class Lines:
     def _ring(self) -> None:
         """End what is overdue, and wait for what will be next."""
         self._timer = None
-        now = time.monotonic() + _TICK_SECONDS
+        try:
+            self._end_overdue(time.monotonic() + _TICK_SECONDS)
+        finally:
+            dues = [line.due for lines in (self._busy, self._idle) for line in lines]
+            dues += [letter.waits_until for queue in (self._again, self._waiting) for letter in queue]
+            if dues:
+                self.watch(min(dues))
+
+    def _end_overdue(self, now: float) -> None:
         for queue in (self._again, self._waiting):
-            late = [letter for letter in queue if letter.waits_until <= now]
-            for letter in late:
+            for letter in [letter for letter in queue if letter.waits_until <= now]:
                 queue.remove(letter)
                 letter.timed_out()
         for line in [line for line in self._idle if line.due <= now]:
-            self._idle.remove(line)
             line.retire()
         for line in [line for line in self._busy if line.due <= now]:
             line.overdue()
-        dues = [line.due for lines in (self._busy, self._idle) for line in lines]
-        dues += [letter.waits_until for queue in (self._again, self._waiting) for letter in queue]
-        if dues:
-            self.watch(min(dues))
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
