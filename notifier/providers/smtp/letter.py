@@ -3,6 +3,7 @@
 One thing must be exact: on which side of the mail's final dot a failure happened. Before it the mail was surely
 not accepted, after it nobody can say. So a letter is at `Stage.BODY` from the moment in which its body is written,
 and whatever ends it from then on leaves it unknown, but for a refusal, and a body of which a part never left us.
+Where the process dies, whatever the stage, its attempt stands in the record without a result, and is unknown too.
 
 Time. A letter waits for a line no longer than its deadline. On a line it has its deadline once more, from the
 moment in which the server can turn to it: that of the writing of its envelope, or, behind another letter, that of
