@@ -90,9 +90,10 @@ class SmtpSession(asyncio.Protocol):
         self._server.left(self)
 
     def close(self) -> None:
-        """Close at once."""
+        """Close at once. What came is not even read: the next mail may stand behind the one without an answer."""
         if self._transport is not None:
             self._transport.abort()
+        self._paused = True
 
     # Reading.
 
