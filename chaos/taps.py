@@ -33,7 +33,8 @@ class Point(StrEnum):
 _SIGNS: dict[Point, tuple[bool, re.Pattern[bytes], re.Pattern[bytes], bool]] = {
     Point.BEFORE_CALL: (True, re.compile(rb"\AMAIL FROM", re.I), re.compile(rb"\APOST "), False),
     Point.DURING_CALL: (True, re.compile(rb"\ARCPT TO", re.I), re.compile(rb"\APOST "), True),
-    Point.AFTER_DATA: (True, re.compile(rb"\r\n\.\r\n\Z"), re.compile(rb"\bBody="), True),
+    # The envelope of the next mail may stand behind it.
+    Point.AFTER_DATA: (True, re.compile(rb"\r\n\.\r\n(?:\Z|MAIL FROM)"), re.compile(rb"\bBody="), True),
     Point.AFTER_ANSWER: (False, re.compile(rb"\A250 .*queued as"), re.compile(rb"\AHTTP/1\.1 201"), True),
 }
 

@@ -1,9 +1,14 @@
-"""Provider calls on the process's event loop: as many at once as there are slots, each with a deadline."""
+"""Provider calls on the process's event loop: as many at once as there are slots, each with a deadline.
+
+A provider that keeps a queue is given its calls as slots become free, and reports how each ended. For others there
+is a task for each call, and so there is for a call that needs a turn under a rate limit.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
@@ -14,7 +19,7 @@ from notifier.delivery.prepare import Prepared
 from notifier.delivery.rate_limiter import RateLimiter
 from notifier.domain.errors import OutcomeUnknown, SendError, ServiceUnavailable, Unavailable
 from notifier.domain.statuses import Outcome, Reason
-from notifier.providers.base import Provider, Receipt
+from notifier.providers.base import Outgoing, Provider, Queues, Receipt
 
 #: Between the last moment to start a call and the end of the lease, besides the call's deadline. Seconds.
 MARGIN_SECONDS = 5.0
@@ -25,8 +30,10 @@ GATHER_SECONDS = 0.02
 LEASE_NEARLY_OVER = "the lease was nearly over"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class ProviderCall:
+    """One call, and how it ended. The event loop's until it is reported."""
+
     delivery: Delivery
     provider: Provider
     content: Prepared
@@ -35,6 +42,33 @@ class ProviderCall:
     permit: Permit
     answer: Receipt | SendError | None = None
     seconds: float = 0.0
+
+
+class _Queued:
+    """A call in the queue of its provider: see `QueuedCall`."""
+
+    __slots__ = ("_begun", "_call", "_ended", "_is_over", "outgoing", "start_by")
+
+    def __init__(
+        self, call: ProviderCall, start_by: float, ended: Callable[[_Queued, ProviderCall], None]
+    ) -> None:
+        self.outgoing: Outgoing
+        self.start_by = start_by
+        self._is_over = False
+        self._call = call
+        self._ended = ended
+        self._begun = time.monotonic()
+
+    def begin(self) -> SendError | None:
+        is_late = self._is_over or time.monotonic() > self.start_by
+        return not_called(LEASE_NEARLY_OVER) if is_late else None
+
+    def end(self, answer: Receipt | SendError) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        self._call.answer, self._call.seconds = answer, time.monotonic() - self._begun
+        self._ended(self, self._call)
 
 
 def not_called(why: str) -> Unavailable:
@@ -84,8 +118,11 @@ class ProviderCaller:
     ) -> None:
         self._loop = loop
         self._providers = providers
+        self._queues = {name: provider for name, provider in providers.items() if isinstance(provider, Queues)}
         self._limiter = limiter
         self._slots = asyncio.Semaphore(slots)
+        #: One batch after the other takes its slots: its results come together then, and are written together.
+        self._handing = asyncio.Lock()
         self._deadline_seconds = deadline_seconds
 
     def permits(self, deliveries: Sequence[Delivery]) -> tuple[list[Delivery], list[tuple[Delivery, float]]]:
@@ -138,7 +175,61 @@ class ProviderCaller:
         self, calls: Sequence[ProviderCall], start_by: float, report: Callable[[list[ProviderCall]], None]
     ) -> None:
         gathered = _Gathered(self._loop, len(calls), report)
-        await asyncio.gather(*(self._call(call, start_by, gathered) for call in calls))
+        queued, alone = deque[ProviderCall](), list[ProviderCall]()
+        for call in calls:
+            is_queued = call.delivery.provider in self._queues and not call.permit.turns
+            (queued if is_queued else alone).append(call)
+        works = [self._call(call, start_by, gathered) for call in alone]
+        if queued:
+            works.append(self._queue(queued, start_by, gathered))
+        await asyncio.gather(*works)
+
+    async def _queue(self, waiting: deque[ProviderCall], start_by: float, gathered: _Gathered) -> None:
+        """Hand these to their providers' queues, each when it has a slot, and wait for all of them."""
+        under_way: set[_Queued] = set()
+        all_ended = self._loop.create_future()
+
+        def ended(queued: _Queued, call: ProviderCall) -> None:
+            under_way.discard(queued)
+            self._slots.release()
+            gathered.add(call)
+            if not under_way and not waiting and not all_ended.done():
+                all_ended.set_result(None)
+
+        try:
+            # Providers keep their deadlines themselves; this guards against one that does not.
+            async with asyncio.timeout(start_by - time.monotonic() + self._deadline_seconds + MARGIN_SECONDS / 2):
+                async with self._handing:
+                    while waiting:
+                        await self._slots.acquire()
+                        self._put(waiting.popleft(), start_by, under_way, ended)
+                await all_ended
+        except TimeoutError:
+            for queued in list(under_way):
+                queued.end(OutcomeUnknown("the provider did not answer in time"))
+        finally:
+            for call in waiting:
+                call.answer = not_called(LEASE_NEARLY_OVER)
+                gathered.add(call)
+
+    def _put(
+        self,
+        call: ProviderCall,
+        start_by: float,
+        under_way: set[_Queued],
+        ended: Callable[[_Queued, ProviderCall], None],
+    ) -> None:
+        queued = _Queued(call, start_by, ended)
+        under_way.add(queued)
+        try:
+            hindrance = queued.begin()
+            if hindrance is not None:
+                queued.end(hindrance)
+                return
+            queued.outgoing = call.content.outgoing(call.number)
+            self._queues[call.delivery.provider].put(queued, deadline_seconds=self._deadline_seconds)
+        except Exception as error:
+            queued.end(_provider_failed(call, error))
 
     async def _call(self, call: ProviderCall, start_by: float, gathered: _Gathered) -> None:
         begun = time.monotonic()
@@ -155,8 +246,9 @@ class ProviderCaller:
         except Exception as error:
             log_failure("deliver.call_failed", error, notification_id=str(call.delivery.claim.id))
         finally:
-            answer = answer or not_called("waiting for its turn failed; see the log")
-            gathered.add(replace(call, answer=answer, seconds=time.monotonic() - begun))
+            call.answer = answer or not_called("waiting for its turn failed; see the log")
+            call.seconds = time.monotonic() - begun
+            gathered.add(call)
 
     async def _hindrance(self, call: ProviderCall, start_by: float) -> SendError | None:
         """Why the call must not be made. If None, it has its turn under the limits."""
@@ -184,9 +276,13 @@ class ProviderCaller:
         except TimeoutError:
             return OutcomeUnknown("the provider did not answer in time")
         except Exception as error:
-            # A bug in the provider's code, at an unknown point.
-            id_ = str(call.delivery.claim.id)
-            log_failure("deliver.provider_failed", error, provider=call.provider.name, notification_id=id_)
-            failure = SendError("the provider's code failed; see the log", reason=Reason.TECHNICAL_ERROR)
-            failure.outcome = Outcome.UNKNOWN
-            return failure
+            return _provider_failed(call, error)
+
+
+def _provider_failed(call: ProviderCall, error: Exception) -> SendError:
+    """A bug in the provider's code, at a point we know nothing about."""
+    id_ = str(call.delivery.claim.id)
+    log_failure("deliver.provider_failed", error, provider=call.provider.name, notification_id=id_)
+    failure = SendError("the provider's code failed; see the log", reason=Reason.TECHNICAL_ERROR)
+    failure.outcome = Outcome.UNKNOWN
+    return failure

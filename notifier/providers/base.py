@@ -2,8 +2,8 @@
 
 A provider is one folder and one entry point of the group `notifier.providers`. It answers with a receipt or one of
 the four `SendError`s, keeps its own connections, sets a deadline on every call, and never retries: delivery
-decides when and where to try again. By implementing `Reconciles`, `Reports` or `CallsBack` it says what else it
-can do.
+decides when and where to try again. By implementing `Queues`, `Reconciles`, `Reports` or `CallsBack` it says what
+else it can do.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, runtime_checkable
 from uuid import UUID
 
+from notifier.domain.errors import SendError
 from notifier.domain.statuses import Channel, Reason, Status
 from notifier.providers.options import ProviderOptions
 
@@ -152,6 +153,37 @@ class Provider(Protocol):
 
     async def close(self) -> None:
         """Close every connection. Calls under way may fail."""
+        ...
+
+
+class QueuedCall(Protocol):
+    """One call in the hands of a provider that keeps a queue."""
+
+    outgoing: Outgoing
+    #: It begins no later than then, on the monotonic clock, and has ended a deadline later.
+    start_by: float
+
+    def begin(self) -> SendError | None:
+        """Ask right before the first byte of it goes out. What comes back, if anything, is how it ends instead: it
+        must not be made any more."""
+        ...
+
+    def end(self, answer: Receipt | SendError) -> None:
+        """Tell what came of it, once. Raises nothing."""
+        ...
+
+
+@runtime_checkable
+class Queues(Protocol):
+    """What a provider may implement besides `Provider`, if it keeps a queue of its own: then there is no task for
+    each call. `Provider.send` remains, for single calls and for those with a turn under a rate limit."""
+
+    def put(self, call: QueuedCall, *, deadline_seconds: float) -> None:
+        """Take it, and return at once; it is ended exactly once, whatever happens.
+
+        A call waits for a connection no longer than `deadline_seconds`, and takes no longer than that once it has
+        begun. It is begun once more only if the first beginning was surely in vain.
+        """
         ...
 
 

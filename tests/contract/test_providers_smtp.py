@@ -21,8 +21,9 @@ from notifier.dev.smtp_server import MailServer, MailServerOptions, Rule, runnin
 from notifier.domain.errors import OutcomeUnknown, Rejected, Throttled, Unavailable
 from notifier.domain.statuses import Reason
 from notifier.providers.base import Outgoing
-from notifier.providers.smtp.pool import Pool, PoolClosed
+from notifier.providers.smtp.lines import Lines
 from notifier.providers.smtp.provider import SmtpProvider
+from tests.support.letters import Errand, make_letter
 from tests.waiting import patient
 
 #: Nothing takes so long.
@@ -154,20 +155,20 @@ def test_a_refusal_keeps_the_connection_and_resets_it() -> None:
     assert [mail.rcpt_to for mail in server.messages] == [("zoe@example.com",)]
 
 
-def make_pool(server: MailServer, **limits: float) -> Pool:
+def make_lines(server: MailServer, **limits: float) -> Lines:
     async def connect() -> aiosmtplib.SMTP:
         smtp = aiosmtplib.SMTP(hostname="127.0.0.1", port=server.port, timeout=None, local_hostname="localhost")
         await smtp.connect()
         return smtp
 
     limits.setdefault("max_age_seconds", 60)
-    return Pool(connect, max_connections=2, max_messages=10, **limits)
+    return Lines(connect, lambda error: pytest.fail(str(error)), max_connections=2, max_messages=10, **limits)
 
 
-async def borrow(pool: Pool) -> int:
-    async with pool.connection() as connection:
-        connection.reusable = True
-        return id(connection)
+async def send_by(lines: Lines) -> object:
+    errand = Errand()
+    lines.put(make_letter(errand, deadline_seconds=DEADLINE_SECONDS))
+    return await errand.answer
 
 
 def send_together(server: MailServer, count: int, **options: str) -> None:
@@ -209,48 +210,44 @@ def test_a_server_that_takes_no_connection_is_unavailable() -> None:
         send({"url": url_of(server)}, make_outgoing())
 
 
-def test_who_gives_up_waiting_for_a_connection_takes_none_from_others() -> None:
-    with running_mail_server() as server:
+def test_who_gives_up_waiting_for_a_connection_is_not_sent_and_takes_none_from_others() -> None:
+    with running_mail_server(MailServer([Rule("*", stage="body", delay_seconds=0.05)])) as server:
 
-        async def run() -> None:
-            pool = make_pool(server)
-            async with pool.connection(), pool.connection():
-                waiting = [asyncio.create_task(borrow(pool)) for _ in range(3)]
-                await asyncio.sleep(0)
-                waiting[0].cancel()
-                await asyncio.sleep(0)
-            # The turn of the second has come, and it is cut short before it runs.
-            waiting[1].cancel()
-            assert isinstance(await waiting[2], int)
-            await asyncio.gather(*(borrow(pool) for _ in range(5)))
-            await pool.close()
+        async def give_up_one(provider: SmtpProvider) -> None:
+            mails = (make_outgoing(f"user{number}@example.com") for number in range(4))
+            sends = [asyncio.create_task(provider.send(mail, deadline_seconds=30)) for mail in mails]
+            await asyncio.sleep(0)
+            sends[2].cancel()
+            await asyncio.gather(sends[0], sends[1], sends[3])
 
-        asyncio.run(run())
+        use({"url": url_of(server), "max_connections": "1"}, give_up_one)
+    assert sorted(mail.rcpt_to[0][:5] for mail in server.messages) == ["user0", "user1", "user3"]
 
 
 def test_a_connection_at_rest_is_asked_before_it_is_used_again() -> None:
     with running_mail_server() as server:
 
         async def run() -> None:
-            pool = make_pool(server, check_after_seconds=0)
-            first = await borrow(pool)
-            assert await borrow(pool) == first
+            lines = make_lines(server, check_after_seconds=0)
+            await send_by(lines)
+            await send_by(lines)
+            assert server.connections == 1
             server.drop_connections_threadsafe()
-            assert await borrow(pool) != first
-            await pool.close()
+            await send_by(lines)
+            await lines.close()
 
         asyncio.run(run())
-    assert server.connections == 2
+    assert (server.received, server.connections) == (3, 2)
 
 
 def test_an_old_connection_is_closed_even_if_nobody_asks_for_it() -> None:
     with running_mail_server() as server:
 
         async def run() -> None:
-            pool = make_pool(server, max_age_seconds=0.05)
-            await borrow(pool)
+            lines = make_lines(server, max_age_seconds=0.05)
+            await send_by(lines)
             await until(lambda: server.open_connections == 0)
-            await pool.close()
+            await lines.close()
 
         asyncio.run(run())
 
@@ -259,26 +256,26 @@ def test_an_old_connection_is_not_used_again() -> None:
     with running_mail_server() as server:
 
         async def run() -> None:
-            pool = make_pool(server, max_age_seconds=0)
-            first = await borrow(pool)
-            assert await borrow(pool) != first
+            lines = make_lines(server, max_age_seconds=0.02)
+            await send_by(lines)
+            await asyncio.sleep(0.05)
+            await send_by(lines)
             await until(lambda: server.open_connections == 0)
-            await pool.close()
+            await lines.close()
 
         asyncio.run(run())
-    assert server.connections == 2
+    assert (server.received, server.connections) == (2, 2)
 
 
-def test_a_connection_that_opens_while_the_pool_closes_is_closed_too() -> None:
+def test_a_connection_that_opens_while_the_provider_closes_is_closed_too() -> None:
     with running_mail_server(MailServer([Rule("*", stage="connect", delay_seconds=0.05)])) as server:
 
         async def run() -> None:
-            pool = make_pool(server)
-            opening = asyncio.create_task(borrow(pool))
+            lines = make_lines(server)
+            opening = asyncio.create_task(send_by(lines))
             await until(lambda: server.open_connections == 1)
-            await pool.close()
-            with pytest.raises(PoolClosed):
-                await opening
+            await lines.close()
+            assert "being closed" in str(await opening)
             await until(lambda: server.open_connections == 0)
 
         asyncio.run(run())
@@ -302,22 +299,23 @@ def test_a_check_keeps_its_deadline() -> None:
         use({"url": url_of(server)}, ask)
 
 
-def test_closing_the_pool_closes_idle_and_busy_connections_and_turns_the_waiting_away() -> None:
-    with running_mail_server() as server:
+def test_closing_closes_idle_and_busy_connections_and_turns_the_waiting_away() -> None:
+    rule = Rule("slow@*", stage="rcpt", action="silent")
+    with running_mail_server(MailServer([rule])) as server:
 
-        async def run() -> None:
-            pool = make_pool(server)
-            await borrow(pool)
-            async with pool.connection(), pool.connection() as busy:
-                waiting = asyncio.create_task(borrow(pool))
-                await asyncio.sleep(0)
-                await pool.close()
-                assert not busy.dialogue.is_usable
-            with pytest.raises(PoolClosed):
-                await waiting
+        async def close_at_work(provider: SmtpProvider) -> None:
+            await asyncio.gather(*(provider.send(make_outgoing(), deadline_seconds=30) for _ in range(2)))
+            mails = [make_outgoing("slow@example.com"), *(make_outgoing() for _ in range(2))]
+            server.faults.add(Rule("*", stage="rcpt", action="silent"))
+            sends = [asyncio.create_task(provider.send(mail, deadline_seconds=30)) for mail in mails]
+            await asyncio.sleep(0.05)
+            await provider.close()
+            ends = await asyncio.gather(*sends, return_exceptions=True)
+            assert [type(end) for end in ends] == [Unavailable] * 3
+            assert "being closed" in str(ends[2])
             await until(lambda: server.open_connections == 0)
 
-        asyncio.run(run())
+        use({"url": url_of(server), "max_connections": "2"}, close_at_work)
 
 
 async def until(holds: Callable[[], object]) -> None:

@@ -1,13 +1,14 @@
 """E-mail through a relay, by SMTP.
 
-One recipient per transaction, so that an answer is always about one notification. The dialogue is led command by
-command, because it must be exact on which side of the mail's final dot a failure happened: before it the mail was
-certainly not accepted, after it nobody knows.
+One recipient per transaction, so that an answer is always about one notification. `letter` says what a missing
+answer means, `line` leads the dialogue, `lines` keeps the connections.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -15,19 +16,22 @@ from typing import Self
 
 import aiosmtplib
 
+from notifier.domain.errors import SendError
 from notifier.domain.statuses import Channel
-from notifier.providers.base import Outgoing, Receipt
+from notifier.providers.base import Outgoing, QueuedCall, Receipt
 from notifier.providers.mail.address import Mailbox, parse_mailbox
 from notifier.providers.outcomes import BAD_RECIPIENT, SENDER_REFUSED, UNAVAILABLE
 from notifier.providers.smtp.connect import connect, describe, failed_to_connect
+from notifier.providers.smtp.letter import Letter
+from notifier.providers.smtp.lines import Lines
 from notifier.providers.smtp.mime import Correspondents, Mail, compose
 from notifier.providers.smtp.options import SmtpOptions
-from notifier.providers.smtp.pool import Pool, PoolClosed, SmtpConnection
-from notifier.providers.smtp.transaction import StaleConnection, Transaction
 from notifier.providers.system_resolver import SystemResolver
 
 #: Senders and reply addresses are few and repeat with every mail.
 _parse_ours = lru_cache(maxsize=256)(parse_mailbox)
+#: How long a server may take to say goodbye.
+_GOODBYE_SECONDS = 2.0
 
 
 class SmtpProvider:
@@ -38,8 +42,9 @@ class SmtpProvider:
         self.name = name
         self._options = options
         self._names = SystemResolver()
-        self._pool = Pool(
+        self._lines = Lines(
             lambda: connect(options, self._names),
+            lambda error: failed_to_connect(options, error),
             max_connections=options.max_connections,
             max_messages=options.max_messages,
             max_age_seconds=options.max_age_seconds,
@@ -49,15 +54,22 @@ class SmtpProvider:
     def from_options(cls, name: str, options: Mapping[str, str]) -> Self:
         return cls(name, SmtpOptions.read(name, options))
 
-    async def send(self, outgoing: Outgoing, *, deadline_seconds: float) -> Receipt:
-        transaction = Transaction(self._compose(outgoing))
+    def put(self, call: QueuedCall, *, deadline_seconds: float) -> None:
+        """See `Queues.put`."""
         try:
-            async with asyncio.timeout(deadline_seconds):
-                return await self._deliver(transaction)
-        except TimeoutError:
-            raise transaction.timed_out(deadline_seconds) from None
-        except PoolClosed:
-            raise UNAVAILABLE.error("this provider is being closed") from None
+            mail = self._compose(call.outgoing)
+        except SendError as error:
+            call.end(error)
+            return
+        self._lines.put(Letter(call, mail, deadline_seconds=deadline_seconds))
+
+    async def send(self, outgoing: Outgoing, *, deadline_seconds: float) -> Receipt:
+        call = _OneCall(outgoing)
+        self.put(call, deadline_seconds=deadline_seconds)
+        answer = await call.answer
+        if isinstance(answer, SendError):
+            raise answer
+        return answer
 
     async def check(self, *, deadline_seconds: float) -> str:
         try:
@@ -70,7 +82,7 @@ class SmtpProvider:
             raise failed_to_connect(self._options, error) from error
 
     async def close(self) -> None:
-        await self._pool.close()
+        await self._lines.close()
 
     def _compose(self, outgoing: Outgoing) -> Mail:
         who = Correspondents(
@@ -81,30 +93,33 @@ class SmtpProvider:
         domain = self._options.message_id_domain or who.sender.domain
         return compose(outgoing, who, domain=domain, date=datetime.now(UTC))
 
-    async def _deliver(self, transaction: Transaction) -> Receipt:
-        try:
-            return await self._try(transaction, fresh=False)
-        except StaleConnection:
-            # The server had closed the idle connection, which we noticed at MAIL FROM: nothing was sent yet.
-            return await self._try(transaction, fresh=True)
-
-    async def _try(self, transaction: Transaction, *, fresh: bool) -> Receipt:
-        try:
-            async with self._pool.connection(fresh=fresh) as connection:
-                return await transaction.run(connection)
-        except (OSError, aiosmtplib.SMTPException) as error:
-            raise failed_to_connect(self._options, error) from error
-
     async def _greet(self) -> str:
         smtp = await connect(self._options, self._names)
-        said = describe(smtp, self._options)
-        connection = SmtpConnection(smtp, 0.0)
         try:
-            await connection.settle()
-            await connection.quit()
+            said = describe(smtp, self._options)
+            await smtp.noop()
+            with contextlib.suppress(OSError, aiosmtplib.SMTPException):
+                async with asyncio.timeout(_GOODBYE_SECONDS):
+                    await smtp.quit()
         finally:
-            connection.abort()
+            smtp.close()
         return said
+
+
+class _OneCall:
+    """A call of `send`: all of it within its deadline, because it might begin no later than now."""
+
+    def __init__(self, outgoing: Outgoing) -> None:
+        self.outgoing = outgoing
+        self.start_by = time.monotonic()
+        self.answer: asyncio.Future[Receipt | SendError] = asyncio.get_running_loop().create_future()
+
+    def begin(self) -> SendError | None:
+        return UNAVAILABLE.error("nobody waits for it any more") if self.answer.cancelled() else None
+
+    def end(self, answer: Receipt | SendError) -> None:
+        if not self.answer.done():
+            self.answer.set_result(answer)
 
 
 def _ours(text: str, what: str) -> Mailbox:

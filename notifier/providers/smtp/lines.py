@@ -1,0 +1,282 @@
+"""The lines to one mail server, kept and reused: a new connection costs several round trips and a TLS handshake.
+
+Letters wait in one queue, and each line that becomes free takes the next. As many lines are at work as the server
+takes up (see `adaptive_limit`); the others rest. One timer looks after the deadlines of all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+import aiosmtplib
+
+from notifier.config.logs import log
+from notifier.domain.errors import SendError
+from notifier.providers.outcomes import UNAVAILABLE
+from notifier.providers.smtp.adaptive_limit import AdaptiveLimit
+from notifier.providers.smtp.letter import Letter
+from notifier.providers.smtp.line import SmtpLine
+
+#: A connection that rested longer is asked whether it is still there. Servers close idle ones after minutes
+#: (RFC 5321 section 4.5.3.2.7: at least 5), firewalls on the way sooner and without a word.
+CHECK_AFTER_SECONDS = 5.0
+#: Timers come this much too early at most.
+_TICK_SECONDS = 0.001
+
+
+class Lines:
+    """At most `max_connections` at work; see `line.Post` for what each of them asks."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[aiosmtplib.SMTP]],
+        failed_to_connect: Callable[[Exception], SendError],
+        *,
+        max_connections: int,
+        max_messages: int,
+        max_age_seconds: float,
+        check_after_seconds: float = CHECK_AFTER_SECONDS,
+    ) -> None:
+        self._connect = connect
+        self._failed_to_connect = failed_to_connect
+        self._max_messages = max_messages
+        self._max_age_seconds = max_age_seconds
+        self._check_after_seconds = check_after_seconds
+        self._limit = AdaptiveLimit(max_connections)
+        self._waiting: deque[Letter] = deque()
+        #: Those that wait for a new line: one that had carried others had ended under them.
+        self._again: deque[Letter] = deque()
+        self._busy: set[SmtpLine] = set()
+        #: Of these, those of which we do not know if they are still there.
+        self._checked: set[SmtpLine] = set()
+        #: Last in, first out: under light load the rest grow old and are closed.
+        self._idle: list[SmtpLine] = []
+        self._opening: set[asyncio.Task[None]] = set()
+        #: Connections refused since the last one that was not, while no line was at work.
+        self._refusals = 0
+        self._closed = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = 0.0
+
+    def put(self, letter: Letter) -> None:
+        """Send it by the first line that is free."""
+        if self._closed:
+            letter.end(_closing())
+            return
+        self._waiting.append(letter)
+        self._man()
+        if letter.stage is None and not letter.is_over:
+            self.watch(letter.waits_until)
+
+    async def close(self) -> None:
+        """Close every connection: idle ones politely, those at work at once."""
+        self._closed = True
+        self._stop_timer()
+        for letter in self._take_all_waiting():
+            letter.end(_closing())
+        for line in list(self._busy):
+            line.drop()
+        for opening in self._opening:
+            opening.cancel()
+        idle, self._idle = self._idle, []
+        await asyncio.gather(*(line.quit() for line in idle), *self._opening, return_exceptions=True)
+        # The event loop closes the sockets in its next round.
+        await asyncio.sleep(0)
+
+    # What a line asks.
+
+    def free(self, line: SmtpLine) -> None:
+        """See `Post.free`."""
+        self._checked.discard(line)
+        letter = None if line.needs_reset else self._next_for(line)
+        if letter is not None:
+            line.carry(letter)
+            return
+        self._busy.discard(line)
+        if self._closed or self._is_worn(line):
+            line.retire()
+            return
+        self._idle.append(line)
+        line.rest(line.opened_at + self._max_age_seconds)
+        self._man()
+
+    def next_behind(self, line: SmtpLine) -> Letter | None:
+        """See `Post.next_behind`. The last ones go to whichever line is free first: this one may take long."""
+        return self._next_for(line) if len(self._waiting) >= len(self._busy) else None
+
+    def took(self, seconds: float) -> None:
+        """See `Post.took`."""
+        self._limit.took(seconds, at=time.monotonic(), is_wanted=bool(self._waiting))
+        if self._waiting:
+            # There may be places for more now.
+            self._man()
+
+    def send_again(self, letter: Letter) -> None:
+        """See `Post.send_again`."""
+        if self._closed:
+            letter.end(_closing())
+            return
+        letter.wait_anew()
+        self._again.append(letter)
+        self.watch(letter.waits_until)
+
+    def left(self, line: SmtpLine) -> None:
+        """See `Post.left`."""
+        self._busy.discard(line)
+        self._checked.discard(line)
+        if line in self._idle:
+            self._idle.remove(line)
+        self._man()
+
+    def watch(self, due: float) -> None:
+        """See `Post.watch`."""
+        if self._closed or (self._timer is not None and self._rings_at <= due):
+            return
+        self._stop_timer()
+        self._rings_at = due
+        delay = max(0.0, due - time.monotonic())
+        self._timer = asyncio.get_running_loop().call_later(delay, self._ring)
+
+    # Which line takes which letter.
+
+    def _next_for(self, line: SmtpLine) -> Letter | None:
+        """The next one that this line may begin with."""
+        if self._closed or self._is_worn(line) or self._at_work > self._limit.now:
+            return None
+        if not line.is_new:
+            queue = self._waiting
+            if len(self._again) > len(self._opening) and self._at_work >= self._limit.now:
+                # It makes room for a new one.
+                return None
+        else:
+            queue = self._again or self._waiting
+        while queue:
+            letter = queue.popleft()
+            if letter.begins(line.extensions):
+                return letter
+        return None
+
+    def _is_worn(self, line: SmtpLine) -> bool:
+        return line.letters >= self._max_messages or time.monotonic() - line.opened_at >= self._max_age_seconds
+
+    @property
+    def _at_work(self) -> int:
+        return len(self._busy) + len(self._opening)
+
+    def _man(self) -> None:
+        """Put lines to work: as many as there are letters that no line is about to take, and the limit allows."""
+        while not self._closed and self._at_work < self._limit.now:
+            if len(self._again) > len(self._opening):
+                self._open()
+            elif len(self._waiting) + len(self._again) <= len(self._opening) + len(self._checked):
+                return
+            elif self._idle:
+                self._wake(self._idle.pop())
+            else:
+                self._open()
+
+    def _wake(self, line: SmtpLine) -> None:
+        now = time.monotonic()
+        if not line.is_usable:
+            line.drop()
+        elif self._is_worn(line):
+            line.retire()
+        elif line.needs_reset or now - line.used_at >= self._check_after_seconds:
+            self._busy.add(line)
+            self._checked.add(line)
+            line.check()
+        else:
+            self._busy.add(line)
+            self.free(line)
+
+    def _open(self) -> None:
+        # No longer than those wait that are here now: whoever comes later may open another one.
+        until = max(queue[-1].waits_until for queue in (self._waiting, self._again) if queue)
+        opening = asyncio.get_running_loop().create_task(self._open_until(until))
+        self._opening.add(opening)
+
+    async def _open_until(self, until: float) -> None:
+        this = asyncio.current_task()
+        assert this is not None
+        try:
+            async with asyncio.timeout(max(0.0, until - time.monotonic())) as limit:
+                smtp = await self._connect()
+        except Exception as error:
+            self._opening.discard(this)
+            if not limit.expired():
+                self._failed_to_open(error)
+            self._man()
+        except BaseException:
+            self._opening.discard(this)
+            raise
+        else:
+            self._opening.discard(this)
+            self._refusals = 0
+            line = SmtpLine(smtp, self)
+            self._busy.add(line)
+            self.free(line)
+
+    def _failed_to_open(self, error: Exception) -> None:
+        """A connection that the server does not take beside others says that it has enough of them: letters wait
+        for those. Where there are none, each attempt that failed ends one letter."""
+        others = self._at_work
+        if _may_mean_too_many(error):
+            is_news = self._limit.refused(at=time.monotonic(), at_work=others)
+            if is_news and others:
+                log.warning("smtp.connection_refused", count=others, error=type(error).__name__)
+            if others:
+                self._refusals += not self._busy
+                return
+        count, self._refusals = 1 + self._refusals, 0
+        for _ in range(count):
+            queue = self._again or self._waiting
+            if queue:
+                queue.popleft().end(self._failed_to_connect(error))
+
+    def _take_all_waiting(self) -> list[Letter]:
+        letters = [*self._again, *self._waiting]
+        self._again.clear()
+        self._waiting.clear()
+        return letters
+
+    # Time.
+
+    def _ring(self) -> None:
+        """End what is overdue, and wait for what will be next."""
+        self._timer = None
+        try:
+            self._end_overdue(time.monotonic() + _TICK_SECONDS)
+        finally:
+            dues = [line.due for lines in (self._busy, self._idle) for line in lines]
+            dues += [letter.waits_until for queue in (self._again, self._waiting) for letter in queue]
+            if dues:
+                self.watch(min(dues))
+
+    def _end_overdue(self, now: float) -> None:
+        for queue in (self._again, self._waiting):
+            for letter in [letter for letter in queue if letter.waits_until <= now]:
+                queue.remove(letter)
+                letter.timed_out()
+        for line in [line for line in self._idle if line.due <= now]:
+            line.retire()
+        for line in [line for line in self._busy if line.due <= now]:
+            line.overdue()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _closing() -> SendError:
+    return UNAVAILABLE.error("this provider is being closed")
+
+
+def _may_mean_too_many(error: Exception) -> bool:
+    """Whether a server that has enough connections of ours may have said so: with a 4xx, or by hanging up."""
+    if isinstance(error, aiosmtplib.SMTPResponseException):
+        return 400 <= error.code < 500
+    return isinstance(error, OSError)
