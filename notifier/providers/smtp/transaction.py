@@ -33,10 +33,7 @@ class Transaction:
         self._is_held_back = False
 
     async def run(self, connection: SmtpConnection) -> Receipt:
-        """Raises:
-        Rejected, Throttled, Unavailable, OutcomeUnknown: as the server, or the lack of an answer, says.
-        StaleConnection: see there.
-        """
+        """Raises a `SendError` for a refusal or a missing answer, and `StaleConnection`."""
         self._stage = Stage.MAIL
         self._require_capabilities(connection)
         commands = self._commands(connection)
