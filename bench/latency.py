@@ -98,9 +98,7 @@ def send(client: Client, number: int, *, label: str, lane: Lane = Lane.NORMAL) -
 
 
 def check(stream: Stream) -> None:
-    """Raises:
-    RuntimeError: the stream dried up.
-    """
+    """Raises `RuntimeError` if the stream ended early."""
     if stream.error is not None:
         raise RuntimeError(f"the stream of messages ended early: {stream.error!r}") from stream.error
 

@@ -90,9 +90,7 @@ class Service:
         return {name: process.pid for name, process in self._processes.items() if process.pid is not None}
 
     def check(self) -> None:
-        """Raises:
-        ServiceUnavailable: a program ended by itself.
-        """
+        """Raises `ServiceUnavailable` if a program ended by itself."""
         for name, process in self._processes.items():
             if not process.is_running():
                 raise ServiceUnavailable(f"{name} ended by itself. {process.last_words()}")

@@ -43,7 +43,7 @@ RETRY: dict[str, Any] = {
     "filter": {"status": "failed", "provider": "relay-a", "since": "2026-11-22T09:00:00Z"},
     "dry_run": True,
     "rate_per_second": 50,
-    "reason": "relay-a is mended",
+    "reason": "relay-a is fixed",
 }
 
 SUPPRESS: dict[str, Any] = {

@@ -240,7 +240,7 @@ class AmqpBrokerConnection(kombu.Connection):  # type: ignore[misc]
 
 
 def refuse_compression(headers: Any) -> None:
-    """Raises UnreadableProperties: the body is to be decompressed."""
+    """Raises `UnreadableProperties` if the body is to be decompressed."""
     if isinstance(headers, Mapping) and headers.get("compression"):
         raise UnreadableProperties("headers", "asks for decompression")
 

@@ -45,7 +45,7 @@ class Broker:
     @classmethod
     @contextmanager
     def connect(cls, url: str) -> Iterator[Self]:
-        """Raises ServiceUnavailable: if the broker cannot be reached, refuses us, or goes away meanwhile."""
+        """Raises `ServiceUnavailable` if the broker cannot be reached, refuses us, or goes away meanwhile."""
         is_redis = topology.is_redis(url)
         options = topology.transport_options(url, timeout_seconds=TIMEOUT_SECONDS)
         connection = Connection(topology.verified(url), connect_timeout=TIMEOUT_SECONDS, transport_options=options)

@@ -42,10 +42,7 @@ class NameServers(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Raises:
-        TimeoutError: no name server answered in time.
-        OSError: there is no such host, or it has no address.
-        """
+        """Raises `TimeoutError` if no name server answers in time, `OSError` if the host has no address."""
         self._read_files()
         found = self._hosts.get(host.rstrip(".").lower()) or await self._ask(host)
         results = []

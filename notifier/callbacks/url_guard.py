@@ -113,11 +113,7 @@ class CheckedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Raises:
-        ForbiddenAddress: one of them is not public.
-        TimeoutError: no answer in time.
-        OSError: there is no such host.
-        """
+        """Raises `ForbiddenAddress` if an address is not public, and what `NameServers.resolve` raises."""
         is_allowed = host.lower() in self._allowed
         try:
             found = await self._names.resolve(host, port, family)

@@ -132,10 +132,7 @@ class SqlOutbox:
         self._table = _table(self.table_name)
 
     def check(self) -> None:
-        """Raises:
-        ConfigurationError: the table is missing.
-        ServiceUnavailable: the database cannot be reached.
-        """
+        """Raises `ConfigurationError` if the table is missing, `ServiceUnavailable` if the database is away."""
         try:
             is_there = inspect(self.engine).has_table(self._table.name, schema=self._table.schema)
         except (DBAPIError, PoolTimeout) as error:

@@ -37,13 +37,13 @@ def _is_among(words: type[StrEnum]) -> Callable[[Any], Any]:
 def _patterns(value: Any) -> Any:
     for pattern in value if isinstance(value, list | tuple) else ():
         if not isinstance(pattern, str) or not TEMPLATE_PATTERN.match(pattern):
-            raise ValueError(f"{pattern!r} is no pattern of template names, such as 'order_*'")
+            raise ValueError(f"{pattern!r} is not a pattern of template names, such as 'order_*'")
     return value
 
 
 def _user(value: str) -> str:
     if not value.isprintable() or len(value.encode()) > 255:
-        raise ValueError("is no name of a broker user: 1 to 255 printable characters")
+        raise ValueError("is not the name of a broker user: 1 to 255 printable characters")
     return value
 
 

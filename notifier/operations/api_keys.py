@@ -252,6 +252,6 @@ def _check_limits(grants: Grants) -> None:
         raise WrongSelection("no channel or no template is named: leave the option out for all of them")
     for pattern in grants.templates or ():
         if not TEMPLATE_PATTERN.match(pattern):
-            raise WrongSelection(f"{pattern!r} is no pattern of template names, such as 'order_*'")
+            raise WrongSelection(f"{pattern!r} is not a pattern of template names, such as 'order_*'")
     if grants.rate_per_second is not None and not grants.rate_per_second > 0:
         raise WrongSelection("the rate is not above 0: give requests per second, as 50")

@@ -39,7 +39,7 @@ class Attachments:
         faults = [*_name_faults(name), *self._content_faults(content)]
         if kind is None or kind.partition(";")[0] not in self._types:
             fix = f"Send one of: {', '.join(sorted(self._types))}"
-            faults.append(Fault("Content-Type", "attachment_type", "is no type of file that is taken here", fix))
+            faults.append(Fault("Content-Type", "attachment_type", "is not an accepted type of file", fix))
         if faults or kind is None:
             raise InvalidMessage(faults)
         try:

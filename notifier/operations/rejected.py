@@ -102,7 +102,7 @@ class Replays:
 
         def replay(letter: DeadLetter) -> str:
             if letter.queue not in _REPLAYABLE_QUEUES:
-                return f"it died in {letter.queue or 'no queue that is known'}, which is no queue of producers"
+                return f"it died in {letter.queue or 'no queue that is known'}, which is not a queue of producers"
             queue.publish(letter.raw)
             return ""
 
@@ -241,7 +241,7 @@ def _why_not_replayed(kept: KeptRejection, *, again: bool) -> str:
     if _lacks_common_fields(kept):
         return "it is an entry of a batch, kept without the fields that its batch gave it: publish the batch again"
     if kept.queue not in _REPLAYABLE_QUEUES:
-        return f"it came by {kept.queue}, which is no queue of producers"
+        return f"it came by {kept.queue}, which is not a queue of producers"
     if kept.replayed_at is not None and not again:
         return f"it was replayed at {kept.replayed_at:%Y-%m-%d %H:%M:%S} UTC"
     return ""

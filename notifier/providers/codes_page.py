@@ -34,7 +34,7 @@ _CONSEQUENCES = """\
 |---|---|
 | `rejected` | gives up: `failed`, with the reason; *suppress*: the recipient is not sent to again |
 | `throttled` | tries another provider, or this one later: not before the pause in the row (*after*) |
-| `unavailable` | the same; with `provider_account` or `sender_refused` it waits until that is mended |
+| `unavailable` | the same; with `provider_account` or `sender_refused` it waits until that is fixed |
 | `unknown` | waits for a receipt, then does what the template's policy says |
 
 | about | what delivery does besides |

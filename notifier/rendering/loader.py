@@ -145,7 +145,9 @@ def _locales(shelf: Shelf, manifest: Manifest, folder: str) -> tuple[tuple[str, 
     for tag in sorted(own):
         where = f"{folder}/{tag}"
         if known_locale(tag) is None:
-            problems.append(TemplateProblem(where, None, "the folder is no locale: rename it, as fr or zh-Hans"))
+            problems.append(
+                TemplateProblem(where, None, "the folder is not a locale: rename it, as fr or zh-Hans")
+            )
         elif canonical(tag) != tag:
             problems.append(TemplateProblem(where, None, f"spell the folder {canonical(tag)}"))
         elif tag == manifest.default_locale:

@@ -64,10 +64,7 @@ class Renderer:
         return folder_names(self._root / channel)
 
     def template(self, channel: Channel, name: str) -> Template:
-        """Raises:
-        NotFound: there is no template of that name; the text lists near names.
-        TemplateInvalid: it is broken.
-        """
+        """Raises `NotFound`, whose text lists similar names, or `TemplateInvalid`."""
         return self._loaded(channel, name).template
 
     def check_context(self, channel: Channel, name: str, context: Mapping[str, Any]) -> list[Fault]:

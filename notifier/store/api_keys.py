@@ -79,9 +79,7 @@ class ApiKeyRepository(Repository):
         return self._records(KeyView, select(*_VIEW).order_by(ApiKey.created_at.desc()))
 
     def view(self, key_id: str) -> KeyView:
-        """Raises:
-        NotFound: there is none with this id.
-        """
+        """Raises `NotFound`."""
         found = self.find(key_id)
         if found is None:
             raise NotFound(f"no key has the id {key_id!r}; notifier keys list shows those there are")

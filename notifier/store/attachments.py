@@ -151,7 +151,7 @@ def _fault(new: NewNotification, sizes: Mapping[tuple[str, UUID], int]) -> Fault
         size = sizes.get((new.message.producer, value))
         if size is None:
             fix = "Upload the file with POST /v1/attachments, and send within a day"
-            problem = "is no attachment of this producer, or it was deleted"
+            problem = "is not an attachment of this producer, or it was deleted"
             return Fault(f"attachments.{index}", "unknown_attachment", problem, fix)
         total += size
     if total > MAX_MAIL_ATTACHMENTS:

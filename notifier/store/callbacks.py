@@ -209,9 +209,7 @@ class CallbackRepository(Repository):
         return self._records(CallbackView, newest(query, Callback.id, limit=limit, before=before))
 
     def show(self, callback: UUID) -> tuple[CallbackView, list[CallView]]:
-        """Raises:
-        NotFound: there is none with this id.
-        """
+        """Raises `NotFound`."""
         query: Any = select(*_VIEW).where(Callback.id == callback)
         calls: Any = select(*_CALL).where(CallbackAttempt.callback_id == callback)
         with transaction(self._engine) as connection:

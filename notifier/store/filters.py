@@ -65,9 +65,7 @@ class Filter:
         return not self.is_exact and (is_common or any(value is not None for value in unindexed))
 
     def check_span(self, now: datetime) -> None:
-        """Raises:
-        WrongSelection: metadata is searched over more than `MAX_SPAN`.
-        """
+        """Raises `WrongSelection` if metadata is searched over more than `MAX_SPAN`."""
         if self.metadata is None or self.is_exact:
             return
         if self.since is None or (self.until or now) - self.since > MAX_SPAN:

@@ -166,9 +166,7 @@ class Operating(Repository):
             note_result(connection, record, tally, is_finished=is_finished)
 
     def record(self, record: UUID) -> RecordView:
-        """Raises:
-        NotFound: there is none with this id.
-        """
+        """Raises `NotFound`."""
         found = self._records(RecordView, select(*_RECORD).where(OperatorRecord.id == record))
         if not found:
             raise NotFound(f"no operator record has the id {record}")

@@ -249,9 +249,7 @@ class Audit(Repository):
         return [self._rejected_view(row) for row in self._rows(query)]
 
     def rejected_message(self, rejected_id: UUID) -> RejectedView:
-        """Raises:
-        NotFound: there is none with this id.
-        """
+        """Raises `NotFound`."""
         rows = self._rows(select(*_REJECTED).where(RejectedMessage.id == rejected_id))
         if not rows:
             raise NotFound(f"no rejected message has the id {rejected_id}")

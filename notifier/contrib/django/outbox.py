@@ -28,10 +28,7 @@ class DjangoOutbox:
         return self.using or str(router.db_for_write(OutboxMessage))
 
     def check(self) -> None:
-        """Raises:
-        ConfigurationError: the table is missing.
-        ServiceUnavailable: the database cannot be reached.
-        """
+        """Raises `ConfigurationError` if the table is missing, `ServiceUnavailable` if the database is away."""
         name = OutboxMessage._meta.db_table
         try:
             is_there = name in connections[self.alias].introspection.table_names()

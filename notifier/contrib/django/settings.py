@@ -69,7 +69,7 @@ class DjangoSettings:
             )
 
     def require(self, *names: str) -> Self:
-        """Raises ConfigurationError: the first problem of these settings."""
+        """Raises `ConfigurationError` with the first problem of these settings."""
         for problem in self.problems():
             if problem.setting in names:
                 raise problem

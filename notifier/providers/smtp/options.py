@@ -42,7 +42,7 @@ class ServerUrl:
 
     @classmethod
     def read(cls, url: Any) -> Self:
-        """Raises ValueError: saying what is wrong with the URL."""
+        """Raises `ValueError`, which says what is wrong with the URL."""
         try:
             parts = urlsplit(str(url))
             host, port = parts.hostname or "", parts.port

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Self
+from typing import Self, cast
 
 import aiosmtplib
 
@@ -95,6 +95,7 @@ class SmtpProvider:
 
     async def _greet(self) -> str:
         smtp = await connect(self._options, self._names)
+        transport = cast("asyncio.Transport", smtp.transport)
         try:
             said = describe(smtp, self._options)
             await smtp.noop()
@@ -102,6 +103,8 @@ class SmtpProvider:
                 async with asyncio.timeout(_GOODBYE_SECONDS):
                     await smtp.quit()
         finally:
+            # At once: closing TLS politely waits for the server.
+            transport.abort()
             smtp.close()
         return said
 

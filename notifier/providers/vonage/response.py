@@ -69,7 +69,7 @@ def _refused(parts: Sequence[VonagePart]) -> SendError:
 
 
 def _read_parts(body: str) -> tuple[VonagePart, ...]:
-    """Raises OutcomeUnknown: if the answer cannot be read, or lists fewer parts than it counts."""
+    """Raises `OutcomeUnknown` if the answer cannot be read, or lists fewer parts than it counts."""
     try:
         content = json.loads(body)
         parts = tuple(

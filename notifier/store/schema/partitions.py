@@ -84,9 +84,7 @@ class MadeMonths:
     failed: dict[str, str] = field(default_factory=dict)
 
     def raise_failures(self) -> None:
-        """Raises:
-        ServiceUnavailable: a month could not be made; it says which, and why.
-        """
+        """Raises `ServiceUnavailable` if a month could not be made; it says which, and why."""
         if self.failed:
             told = "; ".join(f"{month}: {why}" for month, why in self.failed.items())
             raise ServiceUnavailable(f"partitions could not be made, of {told}")

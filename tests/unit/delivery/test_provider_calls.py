@@ -10,9 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from notifier.delivery.permit import Permit, RateLimit
 
 from notifier.delivery import provider_calls
+from notifier.delivery.delivery import Permit, RateLimit
 from notifier.delivery.provider_calls import ProviderCaller
 from notifier.domain.errors import OutcomeUnknown, SendError, Unavailable
 from notifier.domain.statuses import Channel, Outcome, Reason

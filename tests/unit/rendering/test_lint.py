@@ -126,7 +126,7 @@ def test_check_finds_missing_parts(make_template: MakeTemplate, missing: str, ex
     [
         ({"fr/body.html": "<p>{{ name }}</p>"}, "email/hello: error: body.html is missing in the default locale"),
         ({"fr/body.txt": "{{ name }}"}, "hello/subject.txt: warning: fr has no subject.txt of its own"),
-        ({"french/body.txt": "x"}, "email/hello/french: error: the folder is no locale"),
+        ({"french/body.txt": "x"}, "email/hello/french: error: the folder is not a locale"),
         ({"fr_CA/body.txt": "x"}, "email/hello/fr_CA: error: spell the folder fr-CA"),
         ({"en/body.txt": "x"}, "email/hello/en: error: en is the default locale"),
         ({"bdoy.html": "x"}, "email/hello/bdoy.html: warning: nothing uses this file"),
