@@ -69,7 +69,7 @@ class Wire:
         another name for connections that RabbitMQ knows by another (a certificate, OAuth 2); "": none at all.
 
         Raises:
-            ConfigurationError: `broker_user` is no possible name, or the URL is of no broker that we know.
+            ConfigurationError: `broker_user` is not a possible name, or the URL is not that of a broker we know.
         """
         _check_broker_user(broker_user)
         self.timeout_seconds = timeout_seconds

@@ -58,7 +58,7 @@ class MailServer:
             options: What it offers; none: plain SMTP without TLS or AUTH.
             folder: Where each mail is also written, as one .eml file; made if it is missing.
             max_connections: One more is greeted with a 421.
-            keep: So many of the newest mails stay in `messages`.
+            keep: Number of the newest mails that stay in `messages`.
         """
         self.faults = Faults(rules)
         self.options = options or MailServerOptions()

@@ -74,8 +74,11 @@ class SmtpSession:
                 await self._command(await self._line())
 
     async def _line(self) -> str:
-        line = await self._reader.readuntil(b"\n")
-        if len(line) > _MAX_COMMAND:
+        try:
+            line = await self._reader.readuntil(b"\n")
+        except asyncio.LimitOverrunError:
+            line = b""
+        if not line or len(line) > _MAX_COMMAND:
             await self._hang_up("500 5.5.2 line too long")
         return line.rstrip(b"\r\n").decode("utf-8", "surrogateescape")
 

@@ -52,7 +52,7 @@ class TwilioServer(LocalHttpServer):
 
         Args:
             callback_delay_seconds: Pause before each of the two status callbacks of a message.
-            keep: So many of the newest messages are kept.
+            keep: Number of the newest messages that are kept.
         """
         super().__init__()
         self.faults = Faults(rules)

@@ -67,7 +67,7 @@ class ApiKeyRepository(Repository):
         query: Any = select(
             *_VIEW, ApiKey.secret_hash, is_valid.label("is_valid"), is_stale.label("is_stale")
         ).where(ApiKey.id == key_id)
-        rows = self._rows(query)
+        rows = self._rows(query, is_one_statement=True)
         return from_row(StoredKey, rows[0], view=from_row(KeyView, rows[0])) if rows else None
 
     def touch(self, key_id: str) -> None:

@@ -31,7 +31,7 @@ class Cause(StrEnum):
     PROVIDER_ACCOUNT = "provider_account"  #: waits until our account at the provider is in order
     SENDER_REFUSED = "sender_refused"  #: waits until a provider takes our sender identity again
     NOT_CONFIGURED = "not_configured"  #: waits until a provider or sender is configured
-    TEMPLATE_ERROR = "template_error"  #: waits until its template is mended
+    TEMPLATE_ERROR = "template_error"  #: waits until its template is fixed
     PAUSED = "paused"  #: waits because an operator paused every provider of its channel
     RATE_LIMITED = "rate_limited"  #: waits for its turn under a limit, a cap or a quota
 

@@ -40,7 +40,7 @@ LAST_ID = UUID(int=2**128 - 1)
 
 # Any constant does: it keeps two Beats from making the same partition at once.
 _LOCK = 0x6E6F7469
-#: Moving rows and waiting for another run take minutes at the most.
+#: Moving rows and waiting for another run take a few minutes at most.
 _MAKING = "10min"
 _MONTH = re.compile(r"_(y(\d{4})m(\d{2}))$")
 
