@@ -27,4 +27,5 @@ def test_sink_waits_before_it_answers_a_mail(tmp_path: Path) -> None:
     with timed_sink(tmp_path, delay_seconds=0.2) as sink, smtplib.SMTP("127.0.0.1", sink.port) as client:
         begun = time.monotonic()
         client.sendmail("a@example.com", "b@example.com", MESSAGE)
-        assert time.monotonic() - begun >= 0.2
+        # A timer of an event loop comes up to a tick of its clock early.
+        assert time.monotonic() - begun >= 0.2 - 0.01
