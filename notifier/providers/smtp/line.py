@@ -42,6 +42,10 @@ _STAGES = (Stage.MAIL, Stage.RCPT, Stage.DATA)
 class Post(Protocol):
     """Where a line takes its letters from."""
 
+    def clears(self, line: SmtpLine) -> None:
+        """It will soon be free: the server has only to answer what is left of a letter that has ended."""
+        ...
+
     def free(self, line: SmtpLine) -> None:
         """It can carry the next letter."""
         ...
@@ -243,6 +247,9 @@ class SmtpLine(asyncio.Protocol):
             # What a first mail takes says little: servers greet and answer slowly at first.
             self._post.took(time.monotonic() - self._since)
         self.is_new = False
+        if goes_on and self._behind is None:
+            # Before the outcome is told: whoever hears of it may send the next one at once.
+            self._post.clears(self)
         if is_accepted:
             letter.accepted(reply)
         else:

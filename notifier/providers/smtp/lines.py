@@ -50,8 +50,8 @@ class Lines:
         #: Those that wait for a new line: one that had carried others had ended under them.
         self._again: deque[Letter] = deque()
         self._busy: set[SmtpLine] = set()
-        #: Of these, those of which we do not know if they are still there.
-        self._checked: set[SmtpLine] = set()
+        #: Of these, those that will be free soon, or turn out not to be there any more.
+        self._clearing: set[SmtpLine] = set()
         #: Last in, first out: under light load the rest grow old and are closed.
         self._idle: list[SmtpLine] = []
         self._opening: set[asyncio.Task[None]] = set()
@@ -88,9 +88,13 @@ class Lines:
 
     # What a line asks.
 
+    def clears(self, line: SmtpLine) -> None:
+        """See `Post.clears`."""
+        self._clearing.add(line)
+
     def free(self, line: SmtpLine) -> None:
         """See `Post.free`."""
-        self._checked.discard(line)
+        self._clearing.discard(line)
         letter = None if line.needs_reset else self._next_for(line)
         if letter is not None:
             line.carry(letter)
@@ -126,7 +130,7 @@ class Lines:
     def left(self, line: SmtpLine) -> None:
         """See `Post.left`."""
         self._busy.discard(line)
-        self._checked.discard(line)
+        self._clearing.discard(line)
         if line in self._idle:
             self._idle.remove(line)
         self._man()
@@ -171,7 +175,7 @@ class Lines:
         while not self._closed and self._at_work < self._limit.now:
             if len(self._again) > len(self._opening):
                 self._open()
-            elif len(self._waiting) + len(self._again) <= len(self._opening) + len(self._checked):
+            elif len(self._waiting) + len(self._again) <= len(self._opening) + len(self._clearing):
                 return
             elif self._idle:
                 self._wake(self._idle.pop())
@@ -186,7 +190,7 @@ class Lines:
             line.retire()
         elif line.needs_reset or now - line.used_at >= self._check_after_seconds:
             self._busy.add(line)
-            self._checked.add(line)
+            self._clearing.add(line)
             line.check()
         else:
             self._busy.add(line)

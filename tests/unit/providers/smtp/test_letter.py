@@ -46,6 +46,9 @@ class Tray:
         self.letters = list(letters)
         self.again: list[Letter] = []
 
+    def clears(self, line: SmtpLine) -> None:
+        """Nothing more."""
+
     def free(self, line: SmtpLine) -> None:
         """Nothing more."""
 
