@@ -45,13 +45,6 @@ def logged_in(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = make_engine(database_url)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
 def audit(engine: Engine) -> Audit:
     return Audit(engine)
 

@@ -16,20 +16,13 @@ from sqlalchemy import Engine, text
 
 from notifier.domain.message import time_of_id
 from notifier.store.clock import MEASURED_SECONDS, clock_of
-from notifier.store.engine import database_now, make_engine, transaction
+from notifier.store.engine import database_now, transaction
 from tests.support.clocks import Clocks, find_faketime
 from tests.support.templates import write_templates
 
 Do = Callable[[str], list[float]]
 #: Everything whose ids the service makes itself.
 TABLES = ("notifications", "rejected_messages", "suppressions", "attachments", "operator_records")
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = make_engine(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -32,7 +32,7 @@ from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import Tokens, UnsubscribeLink
 from notifier.store.attachments import AttachmentRepository
 from notifier.store.circuits import CircuitRepository
-from notifier.store.engine import make_engine, transaction
+from notifier.store.engine import transaction
 from notifier.store.ledger import Ledger
 from notifier.store.provider_health import HealthRepository
 from notifier.store.rate_limits import RateLimitRepository, Turn
@@ -69,24 +69,6 @@ class Scripted:
 
     async def close(self) -> None:
         """Nothing is open."""
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = make_engine(database_url)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    yield loop
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
 
 
 @dataclass

@@ -36,17 +36,6 @@ CLAIM, START, FINISH = ("claim_token = ",), ("INSERT INTO attempts", "a.provider
 
 
 @pytest.fixture
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    yield loop
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
-
-
-@pytest.fixture
 def world(database_url: str, loop: asyncio.AbstractEventLoop, tmp_path: Path) -> Iterator[World]:
     engine = make_engine(database_url)
     yield World(Ledger(engine), Audit(engine), engine, write_templates(tmp_path / "templates"), loop)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -35,7 +34,7 @@ from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import Tokens
 from notifier.store.attachments import AttachmentRepository
 from notifier.store.circuits import CircuitKey, CircuitRepository
-from notifier.store.engine import make_engine, transaction
+from notifier.store.engine import transaction
 from notifier.store.ledger import Ledger
 from notifier.store.operator_actions import Operating
 from notifier.store.provider_health import HealthRepository
@@ -157,24 +156,6 @@ class Desk:
             for state in self.circuits.states()
             if state.open_for_seconds is not None
         ]
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = make_engine(database_url)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    yield loop
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
 
 
 @pytest.fixture

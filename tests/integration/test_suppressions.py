@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,13 +19,6 @@ from notifier.store.suppressions import SuppressionFilter
 
 ADA: dict[str, Any] = {"channel": Channel.EMAIL, "address": "ada@example.com"}
 KEY = HashKey("a key of sixteen or more")
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = make_engine(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture
