@@ -14,7 +14,7 @@ _TOKEN = binds.uuid("token")
 
 # Before a statement is repeated: if the server is still at it, it ends first.
 WAIT_FOR: TextClause = text("""
-SELECT id FROM notifications WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
+SELECT id FROM states WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
 """).bindparams(binds.IDS)
 
 # What is `sending` under the same token was claimed by this very statement, whose answer was lost: it is returned
@@ -22,22 +22,24 @@ SELECT id FROM notifications WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
 # `tries` counts calls; an attempt that was begun and not called (see `GIVE_BACK`) is none.
 CLAIM: TextClause = text("""
 WITH wanted AS MATERIALIZED (
-  SELECT n.id, n.status = 'queued' AS is_new FROM unnest(:ids) AS w(id)
-  JOIN notifications AS n ON n.id = w.id AND CASE
+  SELECT n.status = 'queued' AS is_new, m.* FROM unnest(:ids) AS w(id)
+  JOIN states AS n ON n.id = w.id AND CASE
     WHEN n.status = 'queued' THEN true
     WHEN n.status = 'sending' AND n.claim_token = :token THEN true END
+  JOIN messages AS m ON m.id = w.id
   ORDER BY n.id FOR UPDATE OF n SKIP LOCKED
 ), claimed AS (
-  UPDATE notifications AS n SET
-    status = CASE WHEN n.expires_at <= now() THEN 'expired' ELSE 'sending' END,
-    reason = CASE WHEN n.expires_at <= now() THEN 'expired' END,
+  UPDATE states AS n SET
+    status = CASE WHEN m.expires_at <= now() THEN 'expired' ELSE 'sending' END,
+    reason = CASE WHEN m.expires_at <= now() THEN 'expired' END,
     detail = NULL,
-    claim = n.claim + wanted.is_new::int,
+    claim = n.claim + m.is_new::int,
     claim_token = :token,
-    due_at = CASE WHEN n.expires_at <= now() THEN NULL ELSE now() + make_interval(secs => :lease) END,
+    due_at = CASE WHEN m.expires_at <= now() THEN NULL ELSE now() + make_interval(secs => :lease) END,
     updated_at = now()
-  FROM wanted WHERE n.id = wanted.id AND CASE WHEN n.status IN ('queued', 'sending') THEN true END
-  RETURNING n.*, wanted.is_new
+  FROM wanted AS m WHERE n.id = m.id AND CASE WHEN n.status IN ('queued', 'sending') THEN true END
+  RETURNING m.*, n.status, n.reason, n.is_test, n.claim, n.crash_count, n.attempt_count, n.replayed_at,
+    n.replayed_attempts
 ), noted AS (
   INSERT INTO events (notification_id, kind, status, reason)
   SELECT id, 'status', status, reason FROM claimed WHERE is_new OR status = 'expired'
@@ -54,7 +56,7 @@ FROM claimed WHERE status = 'sending' ORDER BY id
 
 # Only for those that were in hand when a worker died.
 CONFIRM_CLAIMS: TextClause = text("""
-UPDATE notifications AS n SET confirmed_claim = n.claim
+UPDATE states AS n SET confirmed_claim = n.claim
 FROM unnest(:ids) AS w(id) WHERE n.id = w.id AND CASE
   WHEN n.status = 'sending' AND n.claim_token = :token THEN true END
 """).bindparams(binds.IDS, _TOKEN)
@@ -77,7 +79,7 @@ WITH wanted AS MATERIALIZED (
     LIMIT 1
   ) AS s
 ), held AS (
-  UPDATE notifications AS n SET attempt_count = r.number
+  UPDATE states AS n SET attempt_count = r.number
   FROM wanted AS r
   WHERE n.id = r.id AND r.id NOT IN (SELECT id FROM barred) AND CASE
     -- No call without this row: tests go to the simulator, and nothing else does.
@@ -89,7 +91,7 @@ WITH wanted AS MATERIALIZED (
 ), started AS (
   INSERT INTO attempts (notification_id, number, provider) SELECT id, number, provider FROM held
 ), stopped AS (
-  UPDATE notifications AS n SET status = 'suppressed',
+  UPDATE states AS n SET status = 'suppressed',
     reason = CASE b.reason WHEN 'manual' THEN 'operator' ELSE b.reason END,
     detail = format('%s, since %s, by %s', b.scope, to_char(b.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'),
       b.source),
@@ -108,7 +110,7 @@ SELECT id, claim, number, provider FROM held
 STARTED: TextClause = text("""
 SELECT n.id, n.claim, a.number, a.provider
 FROM json_to_recordset(CAST(:rows AS json)) AS r(id uuid, claim int, number int, provider text)
-JOIN notifications AS n ON n.id = r.id AND CASE
+JOIN states AS n ON n.id = r.id AND CASE
   WHEN n.claim = r.claim AND n.status = 'sending' AND n.due_at > now() + make_interval(secs => :margin)
   THEN n.attempt_count = r.number END
 JOIN attempts AS a ON a.notification_id = r.id AND a.number = r.number

@@ -4,8 +4,8 @@ only for a small batch do the statements of `accept` commit one by one.
 A status moves only along `statuses.TRANSITIONS`: the table is part of every `UPDATE … WHERE`. Every move also
 appends an event. Only the database's clock decides.
 
-No statement here writes a callback. The triggers `note_callback_of_new` and `note_callback` on `notifications` do,
-at every change of status that the producer asked for: see migrations/versions/0001_tables.py.
+No statement here writes a callback. The triggers `note_callback_of_new` and `note_callback` on `states` do, at
+every change of status that the producer asked for: see migrations/versions/0001_tables.py.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ class World:
     def pass_time(self) -> None:
         """As if everything that waits had become due, and every pause of a circuit were over."""
         with transaction(self.engine) as connection:
-            connection.execute(text("UPDATE notifications SET due_at = now() WHERE due_at IS NOT NULL"))
+            connection.execute(text("UPDATE states SET due_at = now() WHERE due_at IS NOT NULL"))
             connection.execute(text("UPDATE circuits SET open_until = now() WHERE open_until IS NOT NULL"))
         self.ledger.take_due(limit=1000, unknown_after_seconds=30)
 
@@ -332,7 +332,7 @@ def test_results_wait_for_a_database_that_went_away(world: World) -> None:
 def test_an_expired_notification_is_not_sent(world: World) -> None:
     notification_id = world.accept()
     with transaction(world.engine) as connection:
-        connection.execute(text("UPDATE notifications SET expires_at = now() - interval '1 second'"))
+        connection.execute(text("UPDATE messages SET expires_at = now() - interval '1 second'"))
     provider = Scripted()
     world.deliver([notification_id], provider)
     assert provider.taken == []

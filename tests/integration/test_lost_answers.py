@@ -121,7 +121,7 @@ def test_a_claim_is_not_repeated_once_it_has_expired(world: World) -> None:
     id_, token = world.accept(), uuid4()
     world.ledger.claim([id_], lease_seconds=60, token=token)
     with transaction(world.engine) as connection:
-        connection.execute(text("UPDATE notifications SET expires_at = now() - interval '1 second'"))
+        connection.execute(text("UPDATE messages SET expires_at = now() - interval '1 second'"))
     assert world.ledger.claim([id_], lease_seconds=60, token=token, again=True) == []
     assert [event.status for event in world.story(id_).events] == ["queued", "sending", "expired"]
 

@@ -66,7 +66,7 @@ class Bench:
     def go_on(self) -> None:
         """As if all that waits had become due, and a sweep came by: retries, unknown outcomes, receipts."""
         with transaction(self.api.services.engine) as connection:
-            connection.execute(text("UPDATE notifications SET due_at = now() WHERE due_at IS NOT NULL"))
+            connection.execute(text("UPDATE states SET due_at = now() WHERE due_at IS NOT NULL"))
         self.api.services.dispatcher(lambda *task: self.deliver(*task[-1]), self.look_up).dispatch_due()
 
     def look_up(self, channel: Channel, lane: Lane, ids: Sequence[UUID]) -> None:
