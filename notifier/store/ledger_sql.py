@@ -186,8 +186,12 @@ WITH results AS MATERIALIZED ({_RESULTS}), completed AS ({_COMPLETE}), moved AS 
 
 # No provider was called. If an attempt was begun all the same, because the answer to its beginning was lost, it is
 # closed: under the current claim its number is ours. If the sweep has called it unknown, this corrects that.
+# With a token: where it is not known whether the claim was made, it is ours if it has that.
 GIVE_BACK: TextClause = text(f"""
-WITH results AS MATERIALIZED ({_RESULTS}), closed AS (
+WITH results AS MATERIALIZED (
+  SELECT r.* FROM ({_RESULTS}) AS r JOIN states AS n ON n.id = r.id
+    AND CASE WHEN :token IS NULL THEN true ELSE n.claim_token = :token END
+), closed AS (
   UPDATE attempts AS a SET finished_at = now(), outcome = 'unavailable', reason = 'lease_expired',
     subject = 'provider', code = NULL, detail = r.detail
   FROM results AS r JOIN states AS n ON n.id = r.id AND n.claim = r.claim
@@ -198,7 +202,7 @@ WITH results AS MATERIALIZED ({_RESULTS}), closed AS (
 INSERT INTO events (notification_id, kind, status, reason, attempt, detail)
 SELECT moved.id, 'status', moved.status, moved.reason, closed.number, moved.detail
 FROM moved LEFT JOIN closed ON closed.notification_id = moved.id
-""").bindparams(*_STATUSES)
+""").bindparams(*_STATUSES, binds.uuid("token"))
 
 # As FINISH, for providers whose message ids stand for one message each. A message belongs to one attempt: a result
 # whose message is another attempt's, or whose attempt was accepted under another id, is returned instead of

@@ -108,7 +108,12 @@ class World:
         return answer.id
 
     def deliver(
-        self, ids: Sequence[UUID], *providers: Provider, ledger: Ledger | None = None, **settings: Any
+        self,
+        ids: Sequence[UUID],
+        *providers: Provider,
+        ledger: Ledger | None = None,
+        is_redelivered: bool = False,
+        **settings: Any,
     ) -> DeliverySummary:
         structure = Structure(senders={"default": Sender(email="Shop <shop@example.com>")})
         # Past the checks of the settings, which refuse some of what is tried here.
@@ -130,7 +135,7 @@ class World:
             Results(made, known, self.hash_key),
             made,
         )
-        return deliverer.deliver(ids)
+        return deliverer.deliver(ids, is_redelivered=is_redelivered)
 
     def reconcile(self, ids: Sequence[UUID], *providers: Provider) -> int:
         structure = Structure(senders={"default": Sender(email="Shop <shop@example.com>")})

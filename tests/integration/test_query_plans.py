@@ -28,11 +28,19 @@ CLAIMS: dict[str, dict[str, Any]] = {
     "CLAIM": {"ids": IDS, "lease": 60, "token": IDS[0]},
     "CONFIRM_CLAIMS": {"ids": IDS, "token": IDS[0]},
     "START_ATTEMPTS": {"rows": ROWS, "margin": 10, "wishes": ["opted_out"], "simulator": "simulator"},
-    "STARTED": {"rows": ROWS, "margin": 10},
+    "STARTED": {"rows": ROWS, "margin": 10, "token": None},
+    "READ_QUEUED": {"ids": IDS},
+    "CLAIM_AND_START": {
+        "rows": ROWS,
+        "lease": 60,
+        "token": IDS[0],
+        "wishes": ["opted_out"],
+        "simulator": "simulator",
+    },
 }
 PARAMETERS: dict[str, dict[str, Any]] = {
     "HURRY": {"ids": IDS, "seconds": 2},
-    "GIVE_BACK": {"rows": ROWS, "before_sent": ["sending"], "after_unknown": ["sent"]},
+    "GIVE_BACK": {"rows": ROWS, "before_sent": ["sending"], "after_unknown": ["sent"], "token": None},
     "FINISH_ATTEMPTS": {"rows": ROWS},
     "FINISH": {"rows": ROWS, "before_sent": ["sending"], "after_unknown": ["sent"]},
     "FINISH_WITH_MESSAGES": {"rows": ROWS, "before_sent": ["sending"], "after_unknown": ["sent"]},
