@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -22,7 +23,7 @@ Look up what an answer of a provider means, and what follows. This page is made 
 `notifier/providers/` (`mail/code_table.py`, `twilio/codes.py`, `vonage/codes.py`):
 `python -m notifier.providers.codes_page > docs/reference/provider-codes.md`.
 
-A row names the reason. The reason implies an outcome, and what the answer is about, unless the row names others:
+Each row has a reason. Unless the row says otherwise, that implies the outcome, and what the answer is about:
 
 | reason | outcome | about |
 |---|---|---|
@@ -44,8 +45,8 @@ _CONSEQUENCES = """\
 | `sender` | tries the next provider; three refusals hold this sender back, doubtful ones once a destination |
 | `account`, `provider` | opens the circuit: at once for `provider_account`, else at a share of failed calls |
 
-*Doubtful*: we are at fault, or this one destination is not served. The message waits. If the provider accepts
-another one of the same sender after this one was first refused, the next refusal is about the destination.
+*Doubtful*: we are at fault, or this one destination is not served. The message waits for
+[evidence](../explanation/decisions.md#evidence-says-what-an-answer-is-about-where-words-do-not).
 
 † rests on experience, not on the provider's page.
 """
@@ -54,8 +55,9 @@ _SMTP = """\
 ## E-mail (SMTP)
 
 The first row that fits decides: some by the server's words, then enhanced codes (RFC 3463), then basic ones. `*`
-stands for any digit or number. After a code: the command it answers (otherwise any), and the words. Source, unless
-named: RFC 3463 §3 for enhanced codes, RFC 5321 §4.2.3 for basic ones.
+stands for any digit or number. After a code stands the command it answers (otherwise any). *By words*: the text of
+the server must fit the row's pattern in [the table](../../notifier/providers/mail/code_table.py), too; the source says
+who answers so. Other sources: RFC 3463 §3 for enhanced codes, RFC 5321 §4.2.3 for basic ones.
 
 - Without a row, 2xx, 3xx and what is not SMTP mean `unavailable` before the end of the mail was sent. After it
   they mean `unknown`, as does an answer that never comes.
@@ -169,13 +171,13 @@ def _implied_rows() -> Iterable[tuple[str, ...]]:
 def _smtp_rows() -> Iterable[tuple[str, ...]]:
     for (stages, words, *columns), rows in groupby(code_table.TABLE, _beside_the_code):
         codes = ", ".join(f"`{row.code}`" for row in rows)
-        yield " ".join(filter(None, (codes, stages, words))), *columns
+        yield " ".join(filter(None, (codes, stages, words and "*by words*"))), *columns
 
 
 def _beside_the_code(row: code_table.SmtpCodeRow) -> tuple[str, ...]:
-    words = f"`{row.words}`".replace("|", "\\|") if row.words else ""
     source = "" if row.source in _STANDARDS else row.source.replace(" section ", " §")
-    return ", ".join(row.stages), words, row.meaning, _reason(row.verdict), source
+    source = re.sub(r"(, and)? (answers?|report) in these words", "", source)
+    return ", ".join(row.stages), row.words, row.meaning, _reason(row.verdict), source
 
 
 def _twilio_rows() -> Iterable[tuple[str, ...]]:
