@@ -56,8 +56,8 @@ _SMTP = """\
 
 The first row that fits decides: some by the server's words, then enhanced codes (RFC 3463), then basic ones. `*`
 stands for any digit or number. After a code stands the command it answers (otherwise any). *By words*: the text of
-the server must fit the row's pattern in [the table](../../notifier/providers/mail/code_table.py), too; the source says
-who answers so. Other sources: RFC 3463 §3 for enhanced codes, RFC 5321 §4.2.3 for basic ones.
+the server must fit the row's pattern in [the table](../../notifier/providers/mail/code_table.py), too; the source
+says who answers so. Other sources: RFC 3463 §3 for enhanced codes, RFC 5321 §4.2.3 for basic ones.
 
 - Without a row, 2xx, 3xx and what is not SMTP mean `unavailable` before the end of the mail was sent. After it
   they mean `unknown`, as does an answer that never comes.
