@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -31,19 +30,15 @@ Each row has a reason. Unless the row says otherwise, that implies the outcome, 
 
 _CONSEQUENCES = """\
 
-| outcome | what delivery does |
-|---|---|
-| `rejected` | gives up: `failed`, with the reason; *suppress*: the recipient is not sent to again |
-| `throttled` | tries another provider, or this one later: not before the pause in the row (*after*) |
-| `unavailable` | the same; with `provider_account` or `sender_refused` it waits until that is fixed |
-| `unknown` | waits for a receipt, then does what the template's policy says |
+What follows from an outcome: [statuses](statuses.md#outcome-how-one-attempt-ended). *After*: not tried again
+before this pause. *Suppress*: the recipient is not sent to again.
 
 | about | what delivery does besides |
 |---|---|
 | `recipient`, `content` | nothing |
 | `destination` | tries the next provider. If none serves it, it fails; the detail names the country or domain |
 | `sender` | tries the next provider; three refusals hold this sender back, doubtful ones once a destination |
-| `account`, `provider` | opens the circuit: at once for `provider_account`, else at a share of failed calls |
+| `account`, `provider` | opens the [circuit](../explanation/architecture.md#providers-and-failover) |
 
 *Doubtful*: we are at fault, or this one destination is not served. The message waits for
 [evidence](../explanation/decisions.md#evidence-says-what-an-answer-is-about-where-words-do-not).
@@ -55,9 +50,9 @@ _SMTP = """\
 ## E-mail (SMTP)
 
 The first row that fits decides: some by the server's words, then enhanced codes (RFC 3463), then basic ones. `*`
-stands for any digit or number. After a code stands the command it answers (otherwise any). *By words*: the text of
-the server must fit the row's pattern in [the table](../../notifier/providers/mail/code_table.py), too; the source
-says who answers so. Other sources: RFC 3463 §3 for enhanced codes, RFC 5321 §4.2.3 for basic ones.
+stands for any digit or number. After a code stands the command it answers (otherwise any). *By words*: the text
+must fit, too. The patterns, and the source of each row, are in
+[the table](../../notifier/providers/mail/code_table.py).
 
 - Without a row, 2xx, 3xx and what is not SMTP mean `unavailable` before the end of the mail was sent. After it
   they mean `unknown`, as does an answer that never comes.
@@ -69,8 +64,8 @@ says who answers so. Other sources: RFC 3463 §3 for enhanced codes, RFC 5321 §
 - Bounces are read as at `rcpt`. Only reason and *suppress* count; `provider_unavailable` of a server that gave up
   trying becomes `unreachable_recipient`.
 
-| answer | means | reason | source |
-|---|---|---|---|
+| answer | means | reason |
+|---|---|---|
 """
 
 _TWILIO = """\
@@ -130,9 +125,6 @@ Any other word changes nothing; it is in the story.
 |---|---|---|
 """
 
-#: Sources that the page does not repeat in each row.
-_STANDARDS = ("RFC 3463 section 3", "RFC 5321 section 4.2.3")
-
 #: What the page does not repeat in each row.
 _IMPLIED = {
     Reason.INVALID_RECIPIENT: (Outcome.REJECTED, Subject.RECIPIENT),
@@ -175,9 +167,7 @@ def _smtp_rows() -> Iterable[tuple[str, ...]]:
 
 
 def _beside_the_code(row: code_table.SmtpCodeRow) -> tuple[str, ...]:
-    source = "" if row.source in _STANDARDS else row.source.replace(" section ", " §")
-    source = re.sub(r"(, and)? (answers?|report) in these words", "", source)
-    return ", ".join(row.stages), row.words, row.meaning, _reason(row.verdict), source
+    return ", ".join(row.stages), row.words, row.meaning, _reason(row.verdict)
 
 
 def _twilio_rows() -> Iterable[tuple[str, ...]]:
