@@ -164,20 +164,11 @@ def _not_inserted(new: NewNotification, id_: UUID, fault: Fault | None) -> Accep
 
 
 def _row(personal_data: PersonalData, new: NewNotification, notification_id: UUID) -> dict[str, Any]:
+    """What is not NULL of it: a column that is missing from the JSON is NULL."""
     message = new.message
     content = message.content()
     row = {name: value for name, value in content.items() if name not in _PUT_AWAY}
-    try:
-        person = Person(message.to, message.context)
-        row |= personal_data.put_away(notification_id, new.channel, person, new.secret_names)
-    except ValueError:
-        # JSON cannot hold it: Postgres refuses this row, and no other.
-        row |= {"recipient": message.to, "context": message.context}
-    if message.attachments:
-        row["attachments"] = [str(value) for value in message.attachments]
-    if new.is_test:
-        row |= {"is_test": True, "key_owner": new.key_owner}
-    return row | {
+    row |= {
         "position": new.position,
         "id": str(notification_id),
         "key": message.key,
@@ -187,9 +178,21 @@ def _row(personal_data: PersonalData, new: NewNotification, notification_id: UUI
         "template_version": new.template_version,
         "on_unknown": new.on_unknown,
         "proof": new.proof,
-        "callback_statuses": new.callback_statuses,
         "redispatch": REDISPATCH_SECONDS[new.lane],
     }
+    try:
+        person = Person(message.to, message.context)
+        row |= personal_data.put_away(notification_id, new.channel, person, new.secret_names)
+    except ValueError:
+        # JSON cannot hold it: Postgres refuses this row, and no other.
+        row |= {"recipient": message.to, "context": message.context}
+    if message.attachments:
+        row["attachments"] = content["attachments"]
+    if new.callback_statuses is not None:
+        row["callback_statuses"] = new.callback_statuses
+    if new.is_test:
+        row |= {"is_test": True, "key_owner": new.key_owner}
+    return row
 
 
 def _rejected_row(personal_data: PersonalData, rejection: NewRejection, id_: UUID) -> dict[str, Any]:
