@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import DataError, IntegrityError
 
 from notifier.domain.errors import Fault
-from notifier.domain.statuses import Lane
+from notifier.domain.statuses import Lane, Status
 from notifier.store import ledger_sql
 from notifier.store.attachments import use_attachments
 from notifier.store.clock import clock_of
@@ -21,7 +21,6 @@ from notifier.store.engine import transaction
 from notifier.store.ledger_rows import as_json
 from notifier.store.personal_data import Person, PersonalData
 from notifier.store.records import TEST_KEYS, Acceptance, NewNotification, NewRejection
-from notifier.store.rows import from_row
 from notifier.store.sanitize import storable
 
 #: A queued notification that nobody claims within this time is dispatched again. Seconds, by lane: short enough
@@ -106,7 +105,8 @@ def _insert(
         connection.execute(ledger_sql.JOIN_BY_HASH)
         found = connection.execute(ledger_sql.ACCEPT_MANY, values).all()
         connection.execute(ledger_sql.JOIN_BY_ID)
-    return {row.position: from_row(Acceptance, row) for row in found}
+    by_position = {new.position: new for new in notifications}
+    return {row.position: _inserted(by_position[row.position], row) for row in found}
 
 
 def _explain(
@@ -157,6 +157,10 @@ def _conflict(personal_data: PersonalData, new: NewNotification, first: Row[Any]
         "was used before with another content",
         "Use a new key for a new message; repeat a message unchanged",
     )
+
+
+def _inserted(new: NewNotification, row: Row[Any]) -> Acceptance:
+    return Acceptance(new.position, row.id, new.channel, new.lane, Status(row.status))
 
 
 def _not_inserted(new: NewNotification, id_: UUID, fault: Fault | None) -> Acceptance:
