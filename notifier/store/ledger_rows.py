@@ -6,7 +6,7 @@ import json
 from dataclasses import fields, replace
 from typing import Any
 
-from pydantic_core import to_json
+import msgspec
 
 from notifier.domain.statuses import Outcome, Reason, Status
 from notifier.store.personal_data import PersonalData
@@ -21,9 +21,9 @@ _RESULT_FIELDS = [field.name for field in fields(DeliveryResult) if field.name !
 def as_json(rows: Any) -> str:
     """For the parameter `:rows`."""
     try:
-        return to_json(rows).decode()
-    except ValueError:
-        # It has a lone surrogate, or is too deep; PostgreSQL will say in which row.
+        return msgspec.json.encode(rows).decode()
+    except (TypeError, ValueError):
+        # Something in it is no JSON, as a lone surrogate; PostgreSQL will say in which row.
         return json.dumps(rows, default=str)
 
 
