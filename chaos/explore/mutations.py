@@ -94,8 +94,8 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "start-of-others",
         "an attempt whose beginning was not answered is taken for one's own, though another worker began it",
-        "deliver-deliver",
-        "an attempt is one call",
+        "deliver-unanswered",
+        "nothing is sent twice unrecorded",
         _without((r"\(%\(token\)s(::\w+)? IS NULL OR n\.claim_token = %\(token\)s(::\w+)?\)", "true")),
     ),
     Mutation(

@@ -219,6 +219,14 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("deliver-deliver", _all(deliver(0), deliver(0)), accepted()),
     Scenario("again-again", _all(deliver(0, again=True), deliver(0, again=True)), accepted()),
     Scenario("deliver-again", _all(deliver(0), deliver(0, again=True), sweep()), accepted()),
+    # Nothing fails but connections to the database: reached soon, because there is little else to try.
+    Scenario(
+        "deliver-unanswered",
+        _all(deliver(0), deliver(0)),
+        accepted(),
+        faults=frozenset({Option.NOT_DONE, Option.LOST}),
+        jumps=(),
+    ),
     Scenario("deliver-unheard", _all(worker(), sweep()), unheard(accepted())),
     Scenario("deliver-sweep", _all(deliver(0), sweep()), accepted()),
     Scenario("deliver-sweep-worker", _all(deliver(0), sweep(), worker()), later(accepted(), 130)),
