@@ -199,7 +199,7 @@ def test_stuck_and_providers_name_open_circuits_and_held_senders(
     engine = make_engine(database_url)
     book = CircuitRepository(engine)
     book.open(CircuitKey("text"), 300, Reason.PROVIDER_ACCOUNT, "no credit", by=None, again=False)
-    for id_ in make("queued", 3):
+    for id_ in make("queued", 3, due_at="sql: now()"):
         book.refuse(CircuitKey("text", "news"), 60, CircuitRefusal(id_, Reason.SENDER_REFUSED, "15 no"), at_most=3)
     with transaction(engine) as connection:
         connection.execute(text("UPDATE states SET reason = 'provider_account' WHERE status = 'queued'"))

@@ -420,7 +420,7 @@ def test_the_command_counts_holds_and_releases(life: Life, identified_url: str) 
     notifier = CommandLine({"database_url": identified_url})
     counted = notifier("db", "after-restore", "--dry-run")
     assert counted.code == 0
-    assert counted.out.startswith("another database: the oid of its table notifications was ")
+    assert counted.out.startswith("another database: the oid of its table messages was ")
     assert counted.out.endswith("would be held: 3 notifications, 0 callbacks\n")
     too_soon = notifier("db", "after-restore", "--release", "--all")
     assert too_soon.code == 2
