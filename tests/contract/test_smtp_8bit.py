@@ -181,8 +181,9 @@ def test_a_body_that_is_refused_for_its_bits_goes_again_and_encoded(server: Serv
     assert all(map(bytes.isascii, server.taken))
 
 
-def test_other_refusals_are_answers(server: Server) -> None:
-    server.body_answer, server.mail_answer = "554 5.7.1 spam", "250 ok"
+@pytest.mark.parametrize("answer", ["554 5.7.1 spam", "554 5.6.0 invalid content"])
+def test_other_refusals_are_answers(server: Server, answer: str) -> None:
+    server.body_answer = answer
     with server.running() as url:
         first, *others = send(url, ["Hello.\n", *TEXTS])
         assert first is None

@@ -33,6 +33,8 @@ from notifier.providers.smtp.replies import Reply
 Extensions = dict[str, str]
 #: A server does not understand a command, or what stands behind it (RFC 5321 section 4.2.3).
 _SYNTAX = (500, 501, 502, 503, 504, 555)
+#: The server cannot take this kind of content, or not convert it (RFC 3463 section 3.7).
+_NO_CONVERSION = ("5.6.1", "5.6.2", "5.6.3")
 
 
 class Letter:
@@ -112,8 +114,7 @@ class Letter:
         if not self._mail.needs_8bit:
             return False
         is_syntax = self.stage is Stage.MAIL and reply.code in _SYNTAX
-        # RFC 3463 section 3.7: the media, or their conversion.
-        if not is_syntax and not read_answer(reply.code, reply.text).enhanced.startswith("5.6."):
+        if not is_syntax and read_answer(reply.code, reply.text).enhanced not in _NO_CONVERSION:
             return False
         self._mail = self._in_7bit()
         return True

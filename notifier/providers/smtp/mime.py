@@ -187,8 +187,8 @@ def canonical(text: str) -> str:
 
 
 def _may_travel_as_it_is(data: bytes) -> bool:
-    """Whether it is lines that no relay breaks, without white space at their ends, which relays strip. Text with
-    "=_" is always encoded, so that no line of a body looks like our boundary."""
+    """Whether these printable lines are of a length that relays take, without white space at their ends, which
+    relays strip. Text with "=_" is always encoded, so that no line of a body looks like our boundary."""
     # Looking for one byte takes a fraction of the time of looking for two.
     has_our_mark = b"_" in data and b"=_" in data
     if has_our_mark or b" \r\n" in data or (b"\t" in data and b"\t\r\n" in data):
