@@ -81,8 +81,8 @@ FROM past
 """
 
 _STATES = """
-INSERT INTO {table} (id, status, reason, detail, claim, attempt_count, provider, provider_message_id, updated_at, sent_at)
-SELECT id, status, reason, detail, 1, attempt_count, provider, provider_message_id, updated_at, sent_at FROM past
+INSERT INTO {table} (id, channel, lane, status, reason, detail, claim, attempt_count, provider, provider_message_id, updated_at, sent_at)
+SELECT id, channel, lane, status, reason, detail, 1, attempt_count, provider, provider_message_id, updated_at, sent_at FROM past
 """
 
 _ATTEMPTS = """

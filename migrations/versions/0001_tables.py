@@ -140,6 +140,8 @@ def _create_notifications() -> None:
         sa.Column("crash_count", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("attempt_count", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("replayed_attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("channel", sa.Text(), nullable=False),
+        sa.Column("lane", sa.Text(), nullable=False),
         sa.Column("is_test", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("has_secrets", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),

@@ -81,8 +81,8 @@ WITH incoming AS MATERIALIZED (
   FROM stored JOIN incoming AS r ON r.id = stored.id AND r.producer = stored.producer AND r.key = stored.key
   ORDER BY stored.id, r.position
 ), begun AS (
-  INSERT INTO states (id, status, reason, due_at, callback_statuses, is_test, has_secrets)
-  SELECT id, status, reason, due_at, callback_statuses, is_test, has_secrets FROM accepted
+  INSERT INTO states (id, channel, lane, status, reason, due_at, callback_statuses, is_test, has_secrets)
+  SELECT id, channel, lane, status, reason, due_at, callback_statuses, is_test, has_secrets FROM accepted
 ), noted AS (
   INSERT INTO events (notification_id, kind, status, reason) SELECT id, 'accepted', status, reason FROM accepted
 )
@@ -283,8 +283,8 @@ WITH due AS (
 )
 UPDATE states AS n SET due_at = now() + make_interval(secs =>
   CASE WHEN due.old = 'unknown' THEN :unknown_again_after ELSE :receipt_again_after END)
-FROM due JOIN messages AS m ON m.id = due.id WHERE n.id = due.id AND n.status = due.old
-RETURNING n.id, m.channel, m.lane
+FROM due WHERE n.id = due.id AND n.status = due.old
+RETURNING n.id, n.channel, n.lane
 """)
 
 _OF_UNKNOWN = """
@@ -363,13 +363,13 @@ WITH due AS MATERIALIZED (
     reason = CASE WHEN m.expires_at <= now() THEN 'expired' ELSE n.reason END,
     -- A backlog is not published over and over: the longer it has waited already, the later the next time.
     due_at = CASE WHEN m.expires_at <= now() THEN NULL ELSE now() + greatest(
-      make_interval(secs => CASE m.lane WHEN 'urgent' THEN :redispatch_urgent
+      make_interval(secs => CASE n.lane WHEN 'urgent' THEN :redispatch_urgent
         WHEN 'normal' THEN :redispatch_normal ELSE :redispatch_bulk END),
       CASE WHEN due.old = 'queued' THEN least(now() - greatest(m.accepted_at, m.send_at, n.replayed_at),
         interval '1 hour') END) END,
     updated_at = now()
   FROM due JOIN messages AS m ON m.id = due.id WHERE n.id = due.id AND n.status = due.old
-  RETURNING n.id, m.channel, m.lane, n.status, n.reason, n.crash_count, due.old
+  RETURNING n.id, n.channel, n.lane, n.status, n.reason, n.crash_count, due.old
 ), noted AS (
   INSERT INTO events (notification_id, kind, status, reason, detail)
   SELECT id, CASE WHEN status = old THEN 'redispatched' ELSE 'status' END, nullif(status, old), reason,

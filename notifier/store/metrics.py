@@ -78,8 +78,7 @@ class GaugeRepository(Repository):
 
 
 _WAITING: TextClause = text(f"""
-SELECT m.channel, m.lane, n.status, count(*)::int AS count FROM states AS n JOIN messages AS m ON m.id = n.id
-WHERE {LIVE}
+SELECT n.channel, n.lane, n.status, count(*)::int AS count FROM states AS n WHERE {LIVE}
 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """)  # noqa: S608 - a constant
 

@@ -126,7 +126,7 @@ _ON_THEIR_WAY = f"""
 FROM states AS n JOIN messages AS m ON m.id = n.id WHERE {LIVE} AND n.reason IS DISTINCT FROM 'restored'"""
 
 _UNDER_WAY: TextClause = text(f"""
-SELECT m.channel, m.lane, n.status, count(*) AS count, count(*) FILTER (WHERE m.expires_at <= now()) AS expired,
+SELECT n.channel, n.lane, n.status, count(*) AS count, count(*) FILTER (WHERE m.expires_at <= now()) AS expired,
   min(m.accepted_at) AS oldest, max(m.accepted_at) AS newest
 {_ON_THEIR_WAY}
 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3

@@ -72,9 +72,9 @@ _WAITING = ", ".join(f"'{Reason(reason)}'" for reason in _REASONS)
 # tells that nobody claims it. The event is looked for where there has been time for one.
 _LATE: TextClause = text(f"""
 WITH open AS MATERIALIZED (
-  SELECT n.id, m.channel, m.lane, n.reason, n.detail, n.status, n.due_at, n.updated_at, n.is_test,
+  SELECT n.id, n.channel, n.lane, n.reason, n.detail, n.status, n.due_at, n.updated_at, n.is_test,
     greatest(m.accepted_at, m.send_at, n.replayed_at) AS first_due_at,
-    CASE m.lane WHEN 'urgent' THEN :redispatch_urgent WHEN 'normal' THEN :redispatch_normal
+    CASE n.lane WHEN 'urgent' THEN :redispatch_urgent WHEN 'normal' THEN :redispatch_normal
       ELSE :redispatch_bulk END AS redispatch
   FROM states AS n JOIN messages AS m ON m.id = n.id WHERE {LIVE}
 ), judged AS (

@@ -111,6 +111,9 @@ class State(Base):
     attempt_count: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     #: `attempt_count` when an operator last retried it: its tries count from there, too.
     replayed_attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    #: As the message's, for counts and tasks of what is due: there may be millions.
+    channel: Mapped[str]
+    lane: Mapped[str]
     #: Sent with a test key: no provider is called for it, and no statistics count it.
     is_test: Mapped[bool] = mapped_column(server_default=text("false"))
     #: It has `secret` variables: the values in its message are wiped when it ends.
@@ -146,10 +149,12 @@ class _Notification(Base):
 
     __table__ = join(StoredMessage.__table__, State.__table__, StoredMessage.id == State.id)
     id = column_property(StoredMessage.__table__.c.id, State.__table__.c.id)
+    channel = column_property(StoredMessage.__table__.c.channel, State.__table__.c.channel)
+    lane = column_property(StoredMessage.__table__.c.lane, State.__table__.c.lane)
     metadata_ = StoredMessage.__table__.c.metadata
 
 
-#: Its columns are those of `StoredMessage` and `State`; `id` is the message's.
+#: Its columns are those of `StoredMessage` and `State`; `id`, `channel` and `lane` are the message's.
 Notification: Any = _Notification
 
 
