@@ -354,21 +354,22 @@ FROM moved
 
 QUEUE_DUE: TextClause = text("""
 WITH due AS MATERIALIZED (
-  SELECT id, status AS old FROM states
-  WHERE due_at <= now() AND status IN ('scheduled', 'retrying', 'queued')
-  ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
+  SELECT n.id, n.status AS old, m.expires_at, m.accepted_at, m.send_at
+  FROM states AS n JOIN messages AS m ON m.id = n.id
+  WHERE n.due_at <= now() AND n.status IN ('scheduled', 'retrying', 'queued')
+  ORDER BY n.due_at LIMIT :limit FOR UPDATE OF n SKIP LOCKED
 ), moved AS (
   UPDATE states AS n SET
-    status = CASE WHEN m.expires_at <= now() THEN 'expired' ELSE 'queued' END,
-    reason = CASE WHEN m.expires_at <= now() THEN 'expired' ELSE n.reason END,
+    status = CASE WHEN due.expires_at <= now() THEN 'expired' ELSE 'queued' END,
+    reason = CASE WHEN due.expires_at <= now() THEN 'expired' ELSE n.reason END,
     -- A backlog is not published over and over: the longer it has waited already, the later the next time.
-    due_at = CASE WHEN m.expires_at <= now() THEN NULL ELSE now() + greatest(
+    due_at = CASE WHEN due.expires_at <= now() THEN NULL ELSE now() + greatest(
       make_interval(secs => CASE n.lane WHEN 'urgent' THEN :redispatch_urgent
         WHEN 'normal' THEN :redispatch_normal ELSE :redispatch_bulk END),
-      CASE WHEN due.old = 'queued' THEN least(now() - greatest(m.accepted_at, m.send_at, n.replayed_at),
+      CASE WHEN due.old = 'queued' THEN least(now() - greatest(due.accepted_at, due.send_at, n.replayed_at),
         interval '1 hour') END) END,
     updated_at = now()
-  FROM due JOIN messages AS m ON m.id = due.id WHERE n.id = due.id AND n.status = due.old
+  FROM due WHERE n.id = due.id AND n.status = due.old
   RETURNING n.id, n.channel, n.lane, n.status, n.reason, n.crash_count, due.old
 ), noted AS (
   INSERT INTO events (notification_id, kind, status, reason, detail)
