@@ -74,6 +74,16 @@ class Postgres:
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute("CHECKPOINT")
 
+    def written(self) -> tuple[float, float]:
+        """Bytes of the write-ahead log, and transactions that wrote something, so far."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            row = connection.execute(
+                "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0'), "
+                "CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)"
+            ).fetchone()
+        assert row is not None
+        return float(row[0]), float(row[1])
+
     def version(self) -> str:
         """As it says itself."""
         with psycopg.connect(self.url) as connection:
