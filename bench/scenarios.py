@@ -113,7 +113,7 @@ class Bench:
         }
 
     def run(self, name: str) -> None:
-        """Run one. What goes wrong is noted: the other forty minutes are not thrown away for it."""
+        """Run one. What goes wrong is noted: the rest of the hour is not thrown away for it."""
         try:
             self.scenarios[name]()
         except Exception as error:
