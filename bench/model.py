@@ -29,6 +29,7 @@ BEGIN, END = "<!-- model: begin -->", "<!-- model: end -->"
 PARTS = ("workers", "intake", "postgresql", "rabbitmq", "mail_server")
 #: Of each program, at most: docs/how-to/run-in-production.md.
 _CONNECTIONS = {"intake": 16, "workers": 20}
+#: API, bounces and whoever looks something up.
 _OTHER_CONNECTIONS = 30
 
 
