@@ -1,10 +1,8 @@
-"""Requests over HTTP, from a process of its own: `python -m bench.http_load`, with a `Load` as JSON on its
-input.
+"""Requests over HTTP, from a process of its own: `python -m bench.http_load`, with a `Load` as JSON on input.
 
-Each connection is kept alive, and sends its next request when it has the answer to the one before. The
-requests are made before the clock starts, and an answer is only searched for its end, so a request costs this
-process 20 µs or so. How much it could do is measured, too: against `python -m bench.http_load --answer PORT`,
-which answers without reading.
+Each connection is kept alive, and sends its next request when it has the answer to the one before. The requests
+are made before the clock starts, but for their keys, and an answer is only searched for its end. How much this
+process could do is measured, too: against `python -m bench.http_load --answer PORT`, which answers at once.
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ import asyncio
 import itertools
 import json
 import os
+import secrets
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -28,8 +27,10 @@ try:
 except ImportError:  # a platform without it
     from asyncio import run
 
-#: Different requests; after them the first one comes again.
-_REQUESTS = 500
+#: Different requests; after them the first one comes again, with other keys.
+_REQUESTS = 200
+#: As long as a real one.
+_KEY = "?" * 19
 #: Longer than any answer should take. Seconds.
 _PATIENCE = 30.0
 _HEAD_ENDS = b"\r\n\r\n"
@@ -129,22 +130,30 @@ def is_whole(answer: bytes) -> bool:
     return len(rest) >= length
 
 
-def requests(load: Load) -> list[bytes]:
-    """Whole requests, no two alike."""
+def requests(load: Load) -> Iterator[bytes]:
+    """Whole requests without end. Each message has a key of its own; the rest of it comes again after a while."""
+    run = secrets.token_hex(4)
+    made = itertools.cycle(list(_templates(load)))
+    for first in itertools.count(0, load.batch):
+        yield next(made) % tuple(f"{run}-{number:010d}".encode() for number in range(first, first + load.batch))
+
+
+def _templates(load: Load) -> Iterator[bytes]:
+    """Requests with `%b` where their keys go."""
     head = f"POST {load.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     if load.token:
         head += f"Authorization: Bearer {load.token}\r\n"
-    made = []
     for number in range(_REQUESTS):
-        entries = [message(number * load.batch + offset) for offset in range(load.batch)]
-        body = json.dumps(entries[0] if load.batch == 1 else {"batch": entries}, separators=(",", ":")).encode()
-        made.append(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-    return made
+        entries = [message(number * load.batch + offset, key=_KEY) for offset in range(load.batch)]
+        body = json.dumps(entries[0] if load.batch == 1 else {"batch": entries}, separators=(",", ":"))
+        text = f"{head}Content-Length: {len(body.encode())}\r\n\r\n{body}"
+        yield text.replace("%", "%%").replace(_KEY, "%b").encode()
 
 
-def message(number: int) -> dict[str, Any]:
+def message(number: int, *, key: str) -> dict[str, Any]:
     """What everybody is asked to send."""
     return {
+        "idempotency_key": key,
         "channel": "email",
         "to": mails.recipient(number),
         "template": mails.TEMPLATE,
@@ -154,7 +163,9 @@ def message(number: int) -> dict[str, Any]:
 
 async def send(load: Load) -> dict[str, Any]:
     """Send until the time is over. Returns what `http_requests` reads."""
-    made = itertools.cycle(requests(load))
+    made = requests(load)
+    # Makes the templates, before the clock starts.
+    next(made)
     starts_at = time.perf_counter() + load.warm_seconds
     counts = Counts(starts_at, starts_at + load.seconds)
     loop = asyncio.get_running_loop()

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,15 @@ def test_answer_is_whole_with_the_last_byte_of_its_body() -> None:
 
 
 def test_requests_hold_the_token_and_differ() -> None:
-    made = requests(Load(1, "/v1/notifications", 1, 1.0, token="secret-1"))
-    assert len(set(made)) == len(made)
+    made = list(islice(requests(Load(1, "/v1/notifications", 1, 1.0, batch=3, token="secret-1")), 500))
     assert all(b"\r\nAuthorization: Bearer secret-1\r\n" in one for one in made)
+    keys = [
+        entry["idempotency_key"] for one in made for entry in json.loads(one.partition(b"\r\n\r\n")[2])["batch"]
+    ]
+    assert len(set(keys)) == 3 * 500
+
+
+def test_length_of_a_request_is_that_of_its_body() -> None:
+    one = next(requests(Load(1, "/", 1, 1.0)))
+    head, _, body = one.partition(b"\r\n\r\n")
+    assert f"Content-Length: {len(body)}".encode() in head
