@@ -10,12 +10,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from bench import cores, model
-from bench.subjects import Ground
-from bench.throughput import Rates, Say
+from bench.servers import DURABLE
+from bench.service import Notifier
+from bench.subjects import Ground, Task
+from bench.throughput import Rates, Say, mail_server, work_off
+from notifier.domain.errors import ServiceUnavailable
 
 #: Workers of the measurements that it is fitted on; the other ones check it.
 _FITTED_WORKERS = (2, 1)
+_LEAST, _PATIENCE_SECONDS = 100, 60.0
 #: A segment of PostgreSQL's log, and what one flush of a commit and of a busy server writes. Bytes.
 _SEGMENT, _SMALL, _LARGE = 16 * 2**20, 8 * 2**10, 2**20
 
@@ -46,15 +52,18 @@ def measure(
         rate=rates[cores.available(), 2].rate,
         rate_of_one_worker=rates[cores.available(), 1].rate,
     )
+    statements = statements_of_a_mail(ground, rate=rates[cores.available(), 2].rate, seconds=min(2.0, seconds))
     checks = model.check(costs, {place: one.rate for place, one in rates.items()})
     for row in checks:
         say(f"  {row}")
     return {
         "costs": model.as_json(costs),
+        "statements_per_mail": None if statements is None else round(statements, 3),
         "fitted_on": [[cores.available(), workers] for workers in _FITTED_WORKERS],
         "checks": checks,
-        "postgresql_processes": {
-            f"{place[0]}, {place[1]}": one.usage["(postgres)"].processes for place, one in rates.items()
+        # To PostgreSQL at full load, by number of workers, with intake, urgent worker and who counts mails here.
+        "connections": {
+            name: max(one.connections or 0 for one in rates_of.measurements) for name, rates_of in on_all.items()
         },
     }
 
@@ -72,6 +81,28 @@ def _costs(ground: Ground, rates: Rates, seconds: float) -> model.Costs:
         disk_bytes=round(_LARGE * flushes_a_second(ground.folder, _LARGE, seconds)),
         disk_flushes=round(flushes_a_second(ground.folder, _SMALL, seconds)),
     )
+
+
+def statements_of_a_mail(ground: Ground, *, rate: float, seconds: float) -> float | None:
+    """How many statements PostgreSQL executes for one mail at full load; None where it cannot count them.
+
+    Counting costs a little, so nothing else is measured meanwhile. Starts PostgreSQL anew before and after.
+    """
+    try:
+        ground.postgres.start({**DURABLE, "shared_preload_libraries": "pg_stat_statements"})
+        with psycopg.connect(ground.postgres.url, autocommit=True) as connection:
+            connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+            with mail_server(ground, 0.0) as sink, Notifier().running(ground, Task(sink.port)) as run:
+                work_off(run, sink, max(_LEAST, round(rate / 2)), patience_seconds=_PATIENCE_SECONDS)
+                connection.execute("SELECT pg_stat_statements_reset()")
+                one = work_off(run, sink, max(_LEAST, round(rate * seconds)), patience_seconds=_PATIENCE_SECONDS)
+                found = connection.execute("SELECT sum(calls) FROM pg_stat_statements").fetchone()
+        return float(found[0]) / one.mails if found and one.mails else None
+    except (ServiceUnavailable, psycopg.Error):
+        # Its libraries are a package of their own on some systems.
+        return None
+    finally:
+        ground.postgres.start(DURABLE)
 
 
 def flushes_a_second(folder: Path, size: int, seconds: float) -> float:

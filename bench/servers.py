@@ -74,6 +74,15 @@ class Postgres:
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute("CHECKPOINT")
 
+    def connections(self) -> int:
+        """Of clients, this one not counted."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            found = connection.execute(
+                "SELECT count(*) FROM pg_stat_activity "
+                "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            ).fetchone()
+        return int(found[0]) if found else 0
+
     def written(self) -> tuple[float, float]:
         """Bytes of the write-ahead log, and transactions that wrote something, so far."""
         with psycopg.connect(self.url, autocommit=True) as connection:

@@ -50,6 +50,8 @@ class Measurement:
     usage: Mapping[str, Usage]
     #: What PostgreSQL wrote meanwhile: bytes of its log, and transactions. None where nobody looked.
     written: tuple[float, float] | None = None
+    #: To PostgreSQL, at the end.
+    connections: int | None = None
 
 
 @dataclass(slots=True)
@@ -209,10 +211,11 @@ def work_off(
         is_whole = _wait(run, sink, before, count, begun + patience_seconds)
         ended = time.monotonic()
         done = count if is_whole else min(run.recorded(), sink.taken() - before)
+    connections = None
     if postgres and written:
         log, transactions = postgres.written()
-        written = log - written[0], transactions - written[1]
-    return Measurement(done / (ended - begun), done, ended - begun, is_whole, usage, written)
+        written, connections = (log - written[0], transactions - written[1]), postgres.connections()
+    return Measurement(done / (ended - begun), done, ended - begun, is_whole, usage, written, connections)
 
 
 def _wait(run: Run, sink: Sink, before: int, count: int, ends_at: float) -> bool:
