@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.machine import versions
 from bench.scenarios import Results, Sizes
+from bench.service import parts_of
 from bench.throughput import Rates
 
 HERE = Path(__file__).parent
@@ -257,31 +258,12 @@ def _memory(results: Results) -> dict[str, dict[str, float]]:
     }
 
 
-#: Part of the service → how the names of its processes begin.
-_PARTS: Mapping[str, tuple[str, ...]] = {
-    "workers": ("worker", "beat"),
-    "postgresql": ("(postgres)",),
-    "intake": ("intake",),
-    "mail_server": ("(mail server)",),
-    "rabbitmq": ("(rabbitmq)",),
-}
-
-
-def parts_of(ours: Rates) -> dict[str, float]:
-    """µs of processor time of one mail of ours, by part of the service."""
-    by_process = ours.cpu_us()
-    return {
-        part: sum(cost for name, cost in by_process.items() if name.startswith(beginnings))
-        for part, beginnings in _PARTS.items()
-    }
-
-
 def _costs(results: Results) -> dict[str, Any]:
     """What one mail of ours costs under full load: µs of processor time by part, bytes of the write-ahead log."""
     ours = results.throughput.get("notifier")
     if ours is None or not any(one.is_whole for one in ours.measurements):
         return {"cpu_us_per_mail": {}, "wal_bytes_per_mail": None}
-    parts = parts_of(ours)
+    parts = parts_of(ours.cpu_us())
     written = ours.written()
     return {
         "cpu_us_per_mail": {

@@ -14,7 +14,7 @@ import psycopg
 
 from bench import cores, model
 from bench.servers import DURABLE
-from bench.service import Notifier
+from bench.service import Notifier, parts_of
 from bench.subjects import Ground, Task
 from bench.throughput import Rates, Say, mail_server, work_off
 from notifier.domain.errors import ServiceUnavailable
@@ -69,13 +69,11 @@ def measure(
 
 
 def _costs(ground: Ground, rates: Rates, seconds: float) -> model.Costs:
-    from bench.report import parts_of
-
     written = rates.written()
     if written is None:
         raise RuntimeError("no backlog was worked off in time, so no cost of a mail is known")
     return model.Costs(
-        cpu_us=parts_of(rates),
+        cpu_us=parts_of(rates.cpu_us()),
         wal_bytes=round(written[0]),
         transactions=round(written[1], 5),
         disk_bytes=round(_LARGE * flushes_a_second(ground.folder, _LARGE, seconds)),

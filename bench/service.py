@@ -274,6 +274,24 @@ class Publisher:
             self._open.discard(delivery_tag)
 
 
+#: Part of the service → how the names of its processes begin.
+_PARTS: Mapping[str, tuple[str, ...]] = {
+    "workers": ("worker", "beat"),
+    "postgresql": ("(postgres)",),
+    "intake": ("intake",),
+    "mail_server": ("(mail server)",),
+    "rabbitmq": ("(rabbitmq)",),
+}
+
+
+def parts_of(by_process: Mapping[str, float]) -> dict[str, float]:
+    """What each process spent, summed by part of the service. Beat is with the workers."""
+    return {
+        part: sum(spent for name, spent in by_process.items() if name.startswith(beginnings))
+        for part, beginnings in _PARTS.items()
+    }
+
+
 def _says(log: Path, word: bytes) -> bool:
     return word in log.read_bytes()
 
