@@ -158,7 +158,7 @@ def table(model: Mapping[str, Any]) -> str:
         cells = [
             f"{_count(row['cores'], 'core')}, {_count(row['workers'], 'worker')}",
             *(_number(row["measured"]), _number(row["predicted"])),
-            "fitted" if [row["cores"], row["workers"]] in model["fitted_on"] else f"{row['off_by']:+.0%}",
+            f"{row['off_by']:+.0%}" + (", fitted" if [row["cores"], row["workers"]] in model["fitted_on"] else ""),
             row["limit"],
         ]
         lines.append(f"| {' | '.join(cells)} |")

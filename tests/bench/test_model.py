@@ -63,7 +63,7 @@ def test_table_has_each_check_and_each_size() -> None:
             "checks": model.check(fitted, {(2, 2): 4000, (1, 4): 2500}),
         }
     )
-    assert "| 2 cores, 2 workers | 4 000 | 4 000 | fitted |" in text
+    assert "| 2 cores, 2 workers | 4 000 | 4 000 | +0%, fitted |" in text
     assert "| 1 core, 4 workers | 2 500 | 2 000 | -20% |" in text
     assert all(f"| {name} |" in text for name in model.SIZES)
 
