@@ -83,7 +83,7 @@ def _counted(
         raise RuntimeError(f"a load of {connections} connections was not taken: {one}")
     if not wait_for(lambda: server.held() - before >= one["accepted"], _HELD_SECONDS):
         raise RuntimeError(f"{one['accepted']} messages were accepted, {server.held() - before} are there")
-    return one | {"cpu_us": {name: 1e6 * of.cpu_seconds / one["accepted"] for name, of in usage.items()}}
+    return one | {"cpu_us": {name: 1e6 * usage[name].cpu_seconds / one["accepted"] for name in pids}}
 
 
 def _load(server: HttpServer, connections: int, seconds: float, *, batch: int = 1) -> dict[str, Any]:

@@ -153,13 +153,15 @@ SIZES: Mapping[str, Layout] = {
 def table(model: Mapping[str, Any]) -> str:
     """The check and the sizes as Markdown, out of the key `model` of a result."""
     costs = Costs(**model["costs"])
-    lines = ["| on this machine | measured | model | apart | limit |", "|---|---:|---:|---:|---|"]
+    heads = "on this machine | measured | model | apart | limit | other programs used"
+    lines = [f"| {heads} |", "|---|---:|---:|---:|---|---:|"]
     for row in model["checks"]:
         cells = [
             f"{_count(row['cores'], 'core')}, {_count(row['workers'], 'worker')}",
             *(_number(row["measured"]), _number(row["predicted"])),
             f"{row['off_by']:+.0%}" + (", fitted" if [row["cores"], row["workers"]] in model["fitted_on"] else ""),
             row["limit"],
+            f"{row.get('others_percent', 0)} % of a core",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     heads = "computed for | mails a second | first limit | next one | workers, intakes | connections | log, MB/s"

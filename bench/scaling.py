@@ -17,6 +17,7 @@ from bench.servers import DURABLE
 from bench.service import Notifier, parts_of
 from bench.subjects import Ground, Task
 from bench.throughput import Rates, Say, mail_server, work_off
+from bench.usage import OTHERS
 from notifier.domain.errors import ServiceUnavailable
 
 #: Workers of the measurements that it is fitted on; the other ones check it.
@@ -55,6 +56,8 @@ def measure(
     statements = statements_of_a_mail(ground, rate=rates[cores.available(), 2].rate, seconds=min(2.0, seconds))
     checks = model.check(costs, {place: one.rate for place, one in rates.items()})
     for row in checks:
+        # A figure is worth the more, the less others used the machine meanwhile. 100 is one core.
+        row["others_percent"] = round(rates[row["cores"], row["workers"]].usage[OTHERS].cpu_percent)
         say(f"  {row}")
     return {
         "costs": model.as_json(costs),

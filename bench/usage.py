@@ -11,11 +11,13 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from threading import Event, Thread
-from time import monotonic
+from time import monotonic, process_time
 
 import psutil
 
 _SAMPLE_SECONDS = 1.0
+#: What used the machine beside those that were looked at, and us: the less of it, the more a figure is worth.
+OTHERS = "(others)"
 _MIB = 2**20
 
 
@@ -50,10 +52,12 @@ class Sampler:
         self.found = {name: Usage() for name in pids}
         self._begun = 0.0
         self._before: dict[str, float] = {}
+        self._all_before = 0.0
 
     def begin(self) -> None:
         """The span begins."""
         self._before = {name: family_cpu_seconds(pid) for name, pid in self._pids.items()}
+        self._all_before = _busy_seconds() - process_time()
         self._begun = monotonic()
 
     def sample(self) -> None:
@@ -72,7 +76,10 @@ class Sampler:
             usage = self.found[name]
             usage.cpu_seconds = max(0.0, family_cpu_seconds(pid) - self._before[name])
             usage.cpu_percent = 100 * usage.cpu_seconds / seconds
+        all_seconds = _busy_seconds() - process_time() - self._all_before
+        others = max(0.0, all_seconds - sum(usage.cpu_seconds for usage in self.found.values()))
         self.sample()
+        self.found[OTHERS] = Usage(cpu_percent=100 * others / seconds, cpu_seconds=others)
 
 
 @contextlib.contextmanager
@@ -110,6 +117,13 @@ def _family(pid: int) -> list[psutil.Process]:
         return [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
+
+
+def _busy_seconds() -> float:
+    """Of all cores together, whoever it was."""
+    times = psutil.cpu_times()
+    spent = times.user + times.system + sum(getattr(times, name, 0.0) for name in ("nice", "irq", "softirq"))
+    return float(spent)
 
 
 def family_cpu_seconds(pid: int) -> float:

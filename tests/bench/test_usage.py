@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from bench.usage import family_cpu_seconds, sampling
+from bench.usage import OTHERS, family_cpu_seconds, sampling
 
 #: A parent that outlives twenty children, each at work for a twentieth of a second: none lives for a whole sample.
 _PARENT = """
@@ -25,7 +25,17 @@ def test_short_lived_children_count_with_their_parent() -> None:
         with sampling({"parent": parent.pid}) as usage:
             assert parent.stdout.readline() == "done\n"
         assert usage["parent"].cpu_seconds >= 20 * 0.05 * 0.9
+        assert OTHERS in usage
         parent.communicate()
+
+
+def test_who_is_not_looked_at_counts_with_the_others() -> None:
+    with sampling({}) as usage:
+        subprocess.run(
+            [sys.executable, "-S", "-c", "import time\nwhile time.process_time() < 0.5: pass"], check=True
+        )
+    # The kernel counts the machine's time in ticks.
+    assert usage[OTHERS].cpu_seconds >= 0.4
 
 
 def test_what_was_spent_before_does_not_count() -> None:
