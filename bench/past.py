@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -30,29 +31,29 @@ _RARE_EVERY = 50_000
 _CONNECTIONS = 2
 
 # Which one it is decides everything about a notification, so the past is the same each time.
-_NOTIFICATIONS = """
-INSERT INTO {table} (id, producer, idempotency_key, channel, lane, recipient, address, address_hash, template, template_version,
-  locale, context, reference, metadata, on_unknown, status, reason, detail, due_at, claim, attempt_count, provider,
-  provider_message_id, accepted_at, updated_at, sent_at)
-SELECT id,
-  CASE WHEN n %% {rare} = 0 THEN {rare_producer} ELSE (ARRAY['shop', 'billing', 'accounts', 'tickets', 'press'])[1 + d %% 5] END,
-  CASE WHEN d %% 10 < 7 THEN 'key-' || n END, channel,
-  CASE WHEN d %% 20 = 0 THEN 'urgent' WHEN d %% 20 < 12 THEN 'normal' ELSE 'bulk' END,
-  CASE WHEN channel = 'sms' THEN address ELSE 'Person ' || person || ' <' || address || '>' END, address,
+_PAST = """
+CREATE TEMPORARY TABLE past ON COMMIT DROP AS SELECT id,
+  CASE WHEN n %% {rare} = 0 THEN {rare_producer} ELSE (ARRAY['shop', 'billing', 'accounts', 'tickets', 'press'])[1 + d %% 5] END
+    AS producer,
+  CASE WHEN d %% 10 < 7 THEN 'key-' || n END AS idempotency_key, channel,
+  CASE WHEN d %% 20 = 0 THEN 'urgent' WHEN d %% 20 < 12 THEN 'normal' ELSE 'bulk' END AS lane,
+  CASE WHEN channel = 'sms' THEN address ELSE 'Person ' || person || ' <' || address || '>' END AS recipient, address,
   sha256({outer}::bytea || sha256({inner}::bytea
-    || convert_to('recipient', 'UTF8') || '\\x00' || convert_to(channel, 'UTF8') || '\\x00' || convert_to(address, 'UTF8'))),
+    || convert_to('recipient', 'UTF8') || '\\x00' || convert_to(channel, 'UTF8') || '\\x00' || convert_to(address, 'UTF8'))) AS address_hash,
   CASE WHEN n %% {rare} = 0 THEN {rare_template} WHEN channel = 'sms' THEN 'code'
-    ELSE (ARRAY['notice', 'receipt', 'password_reset', 'weekly_digest'])[1 + (d / 7) %% 4] END,
-  substr(md5('version'), 1, 16), CASE WHEN d %% 3 = 0 THEN 'fr' END,
-  jsonb_build_object('name', 'Person ' || person, 'order', 'C-' || n, 'url', 'https://track.example.com/PX' || n),
-  CASE WHEN d %% 5 > 0 THEN 'order-' || n / 2 END, '{{}}', 'resend', status,
+    ELSE (ARRAY['notice', 'receipt', 'password_reset', 'weekly_digest'])[1 + (d / 7) %% 4] END AS template,
+  substr(md5('version'), 1, 16) AS template_version, CASE WHEN d %% 3 = 0 THEN 'fr' END AS locale,
+  jsonb_build_object('name', 'Person ' || person, 'order', 'C-' || n, 'url', 'https://track.example.com/PX' || n) AS context,
+  CASE WHEN d %% 5 > 0 THEN 'order-' || n / 2 END AS reference, status,
   CASE status WHEN 'failed' THEN 'provider_rejected' WHEN 'undelivered' THEN 'mailbox_full' WHEN 'unknown' THEN 'outcome_unknown'
-    WHEN 'expired' THEN 'expired' END,
-  CASE WHEN status = 'failed' THEN '550 5.1.1 no such user' END, NULL, 1,
-  CASE WHEN status IN ('cancelled', 'expired') THEN 0 ELSE 1 END,
-  CASE WHEN status IN ('sent', 'delivered', 'undelivered') THEN CASE channel WHEN 'sms' THEN 'twilio' ELSE 'smtp' END END,
-  CASE WHEN status IN ('sent', 'delivered', 'undelivered') THEN 'r' || n END,
-  at, at + interval '40 milliseconds', CASE WHEN status IN ('sent', 'delivered', 'undelivered') THEN at + interval '40 milliseconds' END
+    WHEN 'expired' THEN 'expired' END AS reason,
+  CASE WHEN status = 'failed' THEN '550 5.1.1 no such user' END AS detail,
+  CASE WHEN status IN ('cancelled', 'expired') THEN 0 ELSE 1 END AS attempt_count,
+  CASE WHEN status IN ('sent', 'delivered', 'undelivered') THEN CASE channel WHEN 'sms' THEN 'twilio' ELSE 'smtp' END END
+    AS provider,
+  CASE WHEN status IN ('sent', 'delivered', 'undelivered') THEN 'r' || n END AS provider_message_id,
+  at AS accepted_at, at + interval '40 milliseconds' AS updated_at,
+  CASE WHEN status IN ('sent', 'delivered', 'undelivered') THEN at + interval '40 milliseconds' END AS sent_at
 FROM (
   SELECT n, d, person, channel, at,
     CASE channel WHEN 'sms' THEN '+1555' || lpad(person::text, 8, '0') ELSE 'person' || person || '@example.com' END AS address,
@@ -71,12 +72,25 @@ FROM (
 ) AS rows
 """
 
+_MESSAGES = """
+INSERT INTO {table} (id, producer, idempotency_key, channel, lane, recipient, address, address_hash, template,
+  template_version, locale, context, reference, on_unknown, accepted_at)
+SELECT id, producer, idempotency_key, channel, lane, recipient, address, address_hash, template, template_version,
+  locale, context, reference, 'resend', accepted_at
+FROM past
+"""
+
+_STATES = """
+INSERT INTO {table} (id, status, reason, detail, claim, attempt_count, provider, provider_message_id, updated_at, sent_at)
+SELECT id, status, reason, detail, 1, attempt_count, provider, provider_message_id, updated_at, sent_at FROM past
+"""
+
 _ATTEMPTS = """
 INSERT INTO {table} (notification_id, number, provider, started_at, finished_at, outcome, reason, code, provider_message_id)
 SELECT id, 1, CASE channel WHEN 'sms' THEN 'twilio' ELSE 'smtp' END, accepted_at + interval '10 milliseconds', updated_at,
   CASE status WHEN 'failed' THEN 'rejected' WHEN 'unknown' THEN 'unknown' ELSE 'accepted' END, reason,
   CASE status WHEN 'failed' THEN '550' ELSE '250' END, provider_message_id
-FROM {notifications} WHERE attempt_count = 1 ORDER BY id
+FROM past WHERE attempt_count = 1
 """
 
 _EVENTS = """
@@ -85,12 +99,12 @@ SELECT n.id, {first_event}::bigint + row_number() OVER (), n.accepted_at + step 
   CASE step WHEN 0 THEN 'accepted' ELSE 'status' END,
   CASE step WHEN 0 THEN 'queued' WHEN 1 THEN 'sending' ELSE n.status END,
   CASE step WHEN 2 THEN n.reason END, CASE step WHEN 2 THEN 1 END
-FROM {notifications} AS n CROSS JOIN generate_series(0, 2) AS step
+FROM past AS n CROSS JOIN generate_series(0, 2) AS step
 """
 
 _KEYS = """
 INSERT INTO idempotency_keys (producer, key, body_hash, notification_id, created_at)
-SELECT producer, coalesce(idempotency_key, id::text), sha256(id::text::bytea), id, accepted_at FROM notifications
+SELECT producer, coalesce(idempotency_key, id::text), sha256(id::text::bytea), id, accepted_at FROM messages
 """
 
 
@@ -111,10 +125,11 @@ def fill(database_url: str, rows: int) -> None:
         for table in PARTITIONED:
             for month in _months(now, rows):
                 connection.execute(f"DROP TABLE IF EXISTS {_name(table, month)}")
-    with ThreadPoolExecutor(_CONNECTIONS) as pool:
+    with _built_at_once(database_url, "states"), ThreadPoolExecutor(_CONNECTIONS) as pool:
         list(pool.map(lambda month: _fill_month(database_url, month, rows), _months(now, rows)))
+    with _built_at_once(database_url, "idempotency_keys"), psycopg.connect(database_url) as connection:
+        connection.execute(_KEYS)
     with psycopg.connect(database_url, autocommit=True) as connection:
-        _fill_keys(connection)
         connection.execute(
             "SELECT setval(pg_get_serial_sequence('events', 'id'), (SELECT coalesce(max(id), 1) FROM events))"
         )
@@ -164,10 +179,17 @@ def _fill_month(database_url: str, month: Month, rows: int) -> None:
             # HMAC-SHA256 is two hashes, each over the key with a pad: what `notifier.security.recipient_hash` does.
             "inner": sql.Literal(_padded(0x36)),
             "outer": sql.Literal(_padded(0x5C)),
-            "notifications": sql.Identifier(names["notifications"]),
         }
-        for table, statement in (("notifications", _NOTIFICATIONS), ("attempts", _ATTEMPTS), ("events", _EVENTS)):
-            text = sql.SQL(statement.replace("%%", "%")).format(table=sql.Identifier(names[table]), **parts)
+        tables = {**names, "states": "states", "past": "past"}
+        statements = {
+            "past": _PAST,
+            "messages": _MESSAGES,
+            "states": _STATES,
+            "attempts": _ATTEMPTS,
+            "events": _EVENTS,
+        }
+        for table, statement in statements.items():
+            text = sql.SQL(statement.replace("%%", "%")).format(table=sql.Identifier(tables[table]), **parts)
             connection.execute(text)
         _attach(connection, names, month)
 
@@ -185,7 +207,7 @@ def _attach(connection: psycopg.Connection, names: dict[str, str], month: Month)
             if definition.startswith("CREATE UNIQUE INDEX pk_"):
                 _execute(connection, f"ALTER TABLE {name} ADD PRIMARY KEY USING INDEX {name}_{number}")
         # Proves the bounds, so that attaching need not read every row.
-        key = "id" if table == "notifications" else "notification_id"
+        key = "id" if table == "messages" else "notification_id"
         bounds = f"CHECK ({key} >= '{low}' AND {key} < '{high}')"
         _execute(connection, f"ALTER TABLE {name} ADD CONSTRAINT bounds {bounds}")
         _execute(
@@ -194,13 +216,25 @@ def _attach(connection: psycopg.Connection, names: dict[str, str], month: Month)
         _execute(connection, f"ALTER TABLE {name} DROP CONSTRAINT bounds")
 
 
-def _fill_keys(connection: psycopg.Connection) -> None:
-    with connection.transaction():
-        connection.execute("ALTER TABLE idempotency_keys DROP CONSTRAINT pk_idempotency_keys")
-        connection.execute(_KEYS)
-        connection.execute(
-            "ALTER TABLE idempotency_keys ADD CONSTRAINT pk_idempotency_keys PRIMARY KEY (producer, key)"
-        )
+@contextmanager
+def _built_at_once(database_url: str, table: str) -> Iterator[None]:
+    """Within this the table has no indexes; they are built afterwards."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        key = connection.execute(
+            "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = %s", [f"pk_{table}"]
+        ).fetchone()
+        assert key is not None
+        others = connection.execute(
+            "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = %s AND indexname <> %s",
+            [table, f"pk_{table}"],
+        ).fetchall()
+        _execute(connection, f"ALTER TABLE {table} DROP CONSTRAINT pk_{table}")
+        for name, _ in others:
+            _execute(connection, f"DROP INDEX {name}")
+        yield
+        _execute(connection, f"ALTER TABLE {table} ADD CONSTRAINT pk_{table} {key[0]}")
+        for _, definition in others:
+            _execute(connection, definition)
 
 
 def _padded(pad: int) -> bytes:

@@ -148,7 +148,7 @@ class NotifierRun:
         """See `Run.recorded`."""
         self._service.check()
         found = self._database.execute(
-            "SELECT count(*) FROM notifications WHERE id >= %s AND status = 'sent'", [self._first]
+            "SELECT count(*) FROM states WHERE id >= %s AND status = 'sent'", [self._first]
         ).fetchone()
         return int(found[0]) if found else 0
 

@@ -128,7 +128,7 @@ def check(world: World) -> list[str]:
     if any(to.startswith("ahead-") for to in accepted):
         wrong.append("a message with a wrong id was sent")
     with psycopg.connect(world.postgres.url, connect_timeout=5) as connection:
-        for table in ("notifications", "attempts", "events"):
+        for table in ("messages", "attempts", "events"):
             row = connection.execute(f"SELECT count(*) FROM {table}_default").fetchone()
             if row != (0,):
                 wrong.append(f"{row[0] if row else 0} rows of {table} are in the default partition")

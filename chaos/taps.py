@@ -126,8 +126,8 @@ def lose_commits(proxy: Proxy, budget: Budget) -> Tap:
     return tap
 
 
-#: What the record is told → words that only this statement has.
-CLAIM = b"THEN 'expired' ELSE 'sending' END"
+#: What the record is told → words that only such statements have. A new notification is claimed with its start.
+CLAIM = b"\n    claim_token = "
 START = b"INSERT INTO attempts (notification_id, number, provider)"
 RESULT = b"provider_message_id text, id_space text, proof text"
 

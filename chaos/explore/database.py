@@ -194,7 +194,7 @@ class Database:
 
     def park(self, ids: Collection[UUID]) -> None:
         """These have not come to rest: no sweep of a later scene is to find them."""
-        self.observer.execute("UPDATE notifications SET due_at = NULL WHERE id = ANY(%s)", [list(ids)])
+        self.observer.execute("UPDATE states SET due_at = NULL WHERE id = ANY(%s)", [list(ids)])
 
     def next_due(self, ids: Collection[UUID]) -> float | None:
         """In how many seconds something has to happen to one of them; None: never."""
@@ -274,7 +274,7 @@ class Database:
         reads = frozenset(re.findall(r"\b(?:FROM|JOIN)\s+([a-z_]+)\b", statement)) & known
         writes = frozenset(re.findall(r"\b(?:UPDATE|INSERT INTO|DELETE FROM)\s+([a-z_]+)\b", statement)) & known
         if "FOR UPDATE" in statement:
-            writes |= reads & {"notifications"}
+            writes |= reads & {"states"}
         found = (label, reads, writes) if reads or writes else None
         self._statements[statement] = found
         return found

@@ -13,7 +13,9 @@ KEPT: dict[str, str] = {
     "deliver:aa2a": "the answer to the start of an attempt is lost: that attempt stayed open for ever",
     "sms-deliver-sweep:aa2abbbbbzzzzzzzz2": "and later held a text message that nobody had been called for",
     "deliver-cancel:aa2abbbbbbbbbb": "cancelled with an attempt open for ever",
-    "deliver-deliver:aabbbbaa": "two workers with one id (put back: `claim-twice`)",
-    "sms-late:adbbbbbbcccccccaaaa": "a call begun after its lease, beside another one (put back: `late-start`)",
+    "again-again:aabbbbaa": "two workers with one id (put back: `claim-twice`)",
+    "deliver-unanswered:aa1bbaaaaaaaaaaaa": "the attempt of another worker taken for one's own (put back: "
+    "`start-of-others`)",
+    "sms-again-late:adbbbbbbcccccccaaaa": "a call begun after its lease, beside another (put back: `late-start`)",
     "sms-twins:aaaaabbbbb": "two notifications with one provider message (put back: `twins`)",
 }

@@ -56,14 +56,14 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "claim-twice",
         "a claim takes what another worker has in hand",
-        "deliver-deliver",
+        "again-again",
         "nothing is sent twice unrecorded",
         _without((r"(n\.status = 'sending') AND n\.claim_token = %\(token\)s(::\w+)?", r"\1")),
     ),
     Mutation(
         "claim-lost",
         "a claim whose answer was lost does not find its own when it is repeated",
-        "deliver",
+        "again-again",
         "no worker counts as dead that lives",
         _without((r"n\.status = 'sending' AND n\.claim_token = %\(token\)s(::\w+)?", "false")),
     ),
@@ -78,6 +78,34 @@ MUTATIONS: tuple[Mutation, ...] = (
         ),
     ),
     Mutation(
+        "start-twice",
+        "what another worker has claimed and begun meanwhile is begun again",
+        "deliver-deliver",
+        "nothing is sent twice unrecorded",
+        _without(
+            (
+                r"WHEN n\.status = 'queued' AND n\.claim = r\.claim - 1 THEN [^\n]* END",
+                "ELSE n.status <> 'sent' END",
+            ),
+            (r"THEN n\.attempt_count ELSE r\.number END", "THEN n.attempt_count ELSE n.attempt_count + 1 END"),
+            (r"n\.detail, n\.claim, r\.number", "n.detail, n.claim, n.attempt_count AS number"),
+        ),
+    ),
+    Mutation(
+        "start-of-others",
+        "an attempt whose beginning was not answered is taken for one's own, though another worker began it",
+        "deliver-unanswered",
+        "nothing is sent twice unrecorded",
+        _without((r"\(%\(token\)s(::\w+)? IS NULL OR n\.claim_token = %\(token\)s(::\w+)?\)", "true")),
+    ),
+    Mutation(
+        "give-back-of-others",
+        "what was not claimed after all is given back, though another worker has claimed it",
+        "deliver-deliver",
+        "what was taken is not called refused",
+        _without((r"ELSE n\.claim_token = %\(token\)s(::\w+)? END", "ELSE true END")),
+    ),
+    Mutation(
         "unheard-counts",
         "a lease whose worker had not heard of its claim counts as its death",
         "deliver-unheard",
@@ -87,7 +115,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "late-start",
         "a worker that lost its lease still starts its call",
-        "sms-late",
+        "sms-again-late",
         "nothing is sent twice unrecorded",
         _without(
             (r"n\.claim = r\.claim AND n\.status = 'sending' AND n\.due_at > now\(\)[^\n]*", "true"),

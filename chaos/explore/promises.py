@@ -30,8 +30,12 @@ SELECT n.id, n.status, n.reason, n.detail, n.due_at, n.on_unknown, n.crash_count
 FROM notifications AS n WHERE n.id = ANY(%s) ORDER BY n.id
 """
 _LEFT = " UNION ALL ".join(
-    f"SELECT '{table}' AS name, count(*) FROM {table} WHERE notification_id = ANY(%(ids)s)"
-    for table in ("attempts", "events", "provider_messages", "callbacks", "idempotency_keys")
+    f"SELECT '{table}' AS name, count(*) FROM {table} WHERE {key} = ANY(%(ids)s)"
+    for key, tables in (
+        ("id", ("messages", "states")),
+        ("notification_id", ("attempts", "events", "provider_messages", "callbacks", "idempotency_keys")),
+    )
+    for table in tables
 )
 _STOPPED = (Status.FAILED, Status.EXPIRED, Status.CANCELLED, Status.SUPPRESSED)
 

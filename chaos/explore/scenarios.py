@@ -40,9 +40,14 @@ def intake(key: str, *, number: int = 1) -> Role:
     return Role("", "intake", work)
 
 
-def deliver(*places: int) -> Role:
-    """A worker with a task about these notifications."""
-    return Role("", "worker", lambda world: world.deliverer().deliver([world.scene.ids[each] for each in places]))
+def deliver(*places: int, again: bool = False) -> Role:
+    """A worker with a task about these notifications; `again`: one that another worker had before."""
+
+    def work(world: World) -> object:
+        ids = [world.scene.ids[each] for each in places]
+        return world.deliverer().deliver(ids, is_redelivered=again or world.comes_again())
+
+    return Role("", "worker", work)
 
 
 def worker() -> Role:
@@ -173,7 +178,7 @@ def unheard(set_up: SetUp) -> SetUp:
         set_up(world)
         scene = world.scene
         for _ in range(2):
-            actor = Actor("s", "worker", lambda: world.deliverer().deliver(scene.ids))
+            actor = Actor("s", "worker", lambda: world.deliverer().deliver(scene.ids, is_redelivered=True))
             world.stage.enter(actor)
             world.stage.go(actor, Option.DIES_AFTER)
             world.clock.jump(JUMP_SECONDS)
@@ -212,6 +217,16 @@ _SMS = Channel.SMS
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario("deliver", _all(deliver(0)), accepted()),
     Scenario("deliver-deliver", _all(deliver(0), deliver(0)), accepted()),
+    Scenario("again-again", _all(deliver(0, again=True), deliver(0, again=True)), accepted()),
+    Scenario("deliver-again", _all(deliver(0), deliver(0, again=True), sweep()), accepted()),
+    # Nothing fails but connections to the database: reached soon, because there is little else to try.
+    Scenario(
+        "deliver-unanswered",
+        _all(deliver(0), deliver(0)),
+        accepted(),
+        faults=frozenset({Option.NOT_DONE, Option.LOST}),
+        jumps=(),
+    ),
     Scenario("deliver-unheard", _all(worker(), sweep()), unheard(accepted())),
     Scenario("deliver-sweep", _all(deliver(0), sweep()), accepted()),
     Scenario("deliver-sweep-worker", _all(deliver(0), sweep(), worker()), later(accepted(), 130)),
@@ -220,6 +235,14 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "sms-late",
         _all(deliver(0), sweep(), worker()),
+        accepted(),
+        _SMS,
+        faults=frozenset(),
+        jumps=(DATABASE_JUMP,),
+    ),
+    Scenario(
+        "sms-again-late",
+        _all(deliver(0, again=True), sweep(), worker()),
         accepted(),
         _SMS,
         faults=frozenset(),

@@ -11,39 +11,52 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-_PARTITIONED = ("notifications", "attempts", "events")
+_PARTITIONED = ("messages", "attempts", "events")
 
 # An id is a UUIDv7, as everywhere: the milliseconds over a random UUID, and its version set to 7.
 _NOTE = """
 CREATE FUNCTION notifier_note_callback() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   INSERT INTO callbacks (id, notification_id, producer, endpoint, status, reason, attempt)
-  VALUES (
+  SELECT
     encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid())
       PLACING substring(int8send(floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3)
       FROM 1 FOR 6), 52, 1), 53, 1), 'hex')::uuid,
     NEW.id,
-    NEW.producer,
+    m.producer,
     -- A configured endpoint is known by its producer, those of single messages by their server, too.
-    coalesce(NEW.producer || ' ' || lower(substring(NEW.callback_url FROM '^[^:]+://[^/?#]+')), NEW.producer),
+    coalesce(m.producer || ' ' || lower(substring(m.callback_url FROM '^[^:]+://[^/?#]+')), m.producer),
     NEW.status,
     NEW.reason,
-    nullif(NEW.attempt_count, 0));
+    nullif(NEW.attempt_count, 0)
+  FROM messages AS m WHERE m.id = NEW.id;
   RETURN NULL;
 END $$
 """
 
 _ON_ACCEPT = """
-CREATE TRIGGER note_callback_of_new AFTER INSERT ON notifications FOR EACH ROW
+CREATE TRIGGER note_callback_of_new AFTER INSERT ON states FOR EACH ROW
 WHEN (NEW.callback_statuses IS NOT NULL AND NEW.status = ANY (NEW.callback_statuses))
 EXECUTE FUNCTION notifier_note_callback()
 """
 
 _ON_MOVE = """
-CREATE TRIGGER note_callback AFTER UPDATE OF status ON notifications FOR EACH ROW
+CREATE TRIGGER note_callback AFTER UPDATE OF status ON states FOR EACH ROW
 WHEN (NEW.callback_statuses IS NOT NULL AND NEW.status = ANY (NEW.callback_statuses)
   AND NEW.status IS DISTINCT FROM OLD.status)
 EXECUTE FUNCTION notifier_note_callback()
+"""
+
+# For people. Programs name the two tables.
+_NOTIFICATIONS = """
+CREATE VIEW notifications AS
+SELECT m.id, m.producer, m.idempotency_key, m.channel, m.lane, m.recipient, m.address, m.address_hash, m.template,
+  coalesce(s.sent_version, m.template_version) AS template_version, m.locale, m.context, m.sealed, m.secrets,
+  m.secret_names, m.sender, m.reply_to, m.reference, m.metadata, m.send_at, m.expires_at, m.callback_url,
+  s.callback_statuses, m.on_unknown, s.status, s.reason, s.detail, s.due_at, s.claim, s.claim_token,
+  s.confirmed_claim, s.crash_count, s.replayed_at, s.replayed_attempts, s.attempt_count, s.provider,
+  s.provider_message_id, m.accepted_at, s.updated_at, s.sent_at, m.attachments, s.is_test, m.proof
+FROM messages AS m JOIN states AS s ON s.id = m.id
 """
 
 
@@ -60,11 +73,12 @@ def upgrade() -> None:
     op.execute(_NOTE)
     op.execute(_ON_ACCEPT)
     op.execute(_ON_MOVE)
+    op.execute(_NOTIFICATIONS)
 
 
 def _create_notifications() -> None:
     op.create_table(
-        "notifications",
+        "messages",
         sa.Column("id", sa.UUID(), nullable=False),
         sa.Column("producer", sa.Text(), nullable=False),
         sa.Column("idempotency_key", sa.Text(), nullable=True),
@@ -72,10 +86,14 @@ def _create_notifications() -> None:
         sa.Column("lane", sa.Text(), nullable=False),
         sa.Column("recipient", sa.Text(), nullable=True),
         sa.Column("address", sa.Text(), nullable=True),
+        sa.Column("address_hash", sa.LargeBinary(), nullable=True),
         sa.Column("template", sa.Text(), nullable=False),
         sa.Column("template_version", sa.Text(), nullable=False),
         sa.Column("locale", sa.Text(), nullable=True),
         sa.Column("context", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+        sa.Column("sealed", sa.LargeBinary(), nullable=True),
+        sa.Column("secrets", sa.LargeBinary(), nullable=True),
+        sa.Column("secret_names", postgresql.ARRAY(sa.Text()), nullable=True),
         sa.Column("sender", sa.Text(), nullable=True),
         sa.Column("reply_to", sa.Text(), nullable=True),
         sa.Column("reference", sa.Text(), nullable=True),
@@ -86,62 +104,64 @@ def _create_notifications() -> None:
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("callback_url", sa.Text(), nullable=True),
         sa.Column("on_unknown", sa.Text(), nullable=False),
-        sa.Column("status", sa.Text(), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=True),
-        sa.Column("detail", sa.Text(), nullable=True),
-        sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("claim", sa.Integer(), server_default=sa.text("0"), nullable=False),
-        sa.Column("attempt_count", sa.Integer(), server_default=sa.text("0"), nullable=False),
-        sa.Column("provider", sa.Text(), nullable=True),
-        sa.Column("provider_message_id", sa.Text(), nullable=True),
         sa.Column("accepted_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("crash_count", sa.Integer(), server_default=sa.text("0"), nullable=False),
-        sa.Column("replayed_at", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("replayed_attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
-        sa.Column("callback_statuses", postgresql.ARRAY(sa.Text()), nullable=True),
         sa.Column("attachments", postgresql.ARRAY(sa.UUID()), nullable=True),
-        sa.Column("is_test", sa.Boolean(), server_default=sa.text("false"), nullable=False),
-        sa.Column("address_hash", sa.LargeBinary(), nullable=True),
-        sa.Column("sealed", sa.LargeBinary(), nullable=True),
-        sa.Column("secrets", sa.LargeBinary(), nullable=True),
-        sa.Column("secret_names", postgresql.ARRAY(sa.Text()), nullable=True),
         sa.Column("proof", sa.Text(), nullable=True),
-        sa.Column("claim_token", sa.UUID(), nullable=True),
-        sa.Column("confirmed_claim", sa.Integer(), nullable=True),
-        sa.CheckConstraint("channel IN ('email', 'sms')", name=op.f("ck_notifications_channel_known")),
-        sa.CheckConstraint("lane IN ('urgent', 'normal', 'bulk')", name=op.f("ck_notifications_lane_known")),
-        sa.CheckConstraint("on_unknown IN ('resend', 'hold')", name=op.f("ck_notifications_on_unknown_known")),
-        sa.CheckConstraint(
-            "status IN ('scheduled', 'queued', 'sending', 'retrying', 'unknown', 'sent', 'delivered', 'undelivered', 'failed', 'expired', 'cancelled', 'suppressed')",
-            name=op.f("ck_notifications_status_known"),
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_notifications")),
+        sa.CheckConstraint("channel IN ('email', 'sms')", name=op.f("ck_messages_channel_known")),
+        sa.CheckConstraint("lane IN ('urgent', 'normal', 'bulk')", name=op.f("ck_messages_lane_known")),
+        sa.CheckConstraint("on_unknown IN ('resend', 'hold')", name=op.f("ck_messages_on_unknown_known")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_messages")),
         postgresql_partition_by="RANGE (id)",
     )
+    op.create_index("ix_messages_producer_id", "messages", ["producer", "id"])
+    op.create_index("ix_messages_template_id", "messages", ["template", "id"])
     op.create_index(
-        "ix_notifications_due_at", "notifications", ["due_at"], postgresql_where=sa.text("due_at IS NOT NULL")
-    )
-    op.create_index("ix_notifications_producer_id", "notifications", ["producer", "id"])
-    op.create_index("ix_notifications_template_id", "notifications", ["template", "id"])
-    op.create_index(
-        "ix_notifications_reference_id",
-        "notifications",
+        "ix_messages_reference_id",
+        "messages",
         ["reference", "id"],
         postgresql_where=sa.text("reference IS NOT NULL"),
     )
     op.create_index(
-        "ix_notifications_status_id",
-        "notifications",
-        ["status", "id"],
-        postgresql_where=sa.text("status NOT IN ('sent', 'delivered')"),
-    )
-    op.create_index(
-        "ix_notifications_address_hash_id",
-        "notifications",
+        "ix_messages_address_hash_id",
+        "messages",
         ["address_hash", "id"],
         postgresql_where=sa.text("address_hash IS NOT NULL"),
+    )
+    op.create_table(
+        "states",
+        sa.Column("id", sa.UUID(), nullable=False),
+        sa.Column("due_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("replayed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("claim_token", sa.UUID(), nullable=True),
+        sa.Column("claim", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("confirmed_claim", sa.Integer(), nullable=True),
+        sa.Column("crash_count", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("attempt_count", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("replayed_attempts", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("is_test", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("has_secrets", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("detail", sa.Text(), nullable=True),
+        sa.Column("provider", sa.Text(), nullable=True),
+        sa.Column("provider_message_id", sa.Text(), nullable=True),
+        sa.Column("sent_version", sa.Text(), nullable=True),
+        sa.Column("callback_statuses", postgresql.ARRAY(sa.Text()), nullable=True),
+        sa.CheckConstraint(
+            "status IN ('scheduled', 'queued', 'sending', 'retrying', 'unknown', 'sent', 'delivered', 'undelivered', 'failed', 'expired', 'cancelled', 'suppressed')",
+            name=op.f("ck_states_status_known"),
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_states")),
+        postgresql_with={"autovacuum_vacuum_scale_factor": "0.02"},
+    )
+    op.create_index("ix_states_due_at", "states", ["due_at"], postgresql_where=sa.text("due_at IS NOT NULL"))
+    op.create_index(
+        "ix_states_status_id",
+        "states",
+        ["status", "id"],
+        postgresql_where=sa.text("status NOT IN ('queued', 'sending', 'sent', 'delivered')"),
     )
     op.create_table(
         "attempts",

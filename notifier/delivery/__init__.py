@@ -1,4 +1,4 @@
-"""From ids to recorded results: claim → render → route → attempt → send → record. Plain Python without Celery.
+"""From ids to recorded results: render → route → claim and attempt → send → record. Plain Python without Celery.
 
 `deliver` leads a batch through every step and writes each one; `delivery` holds what is known of one notification.
 `prepare` renders it, `router` and `circuit_breaker` choose its providers, `rate_limiter` says when,

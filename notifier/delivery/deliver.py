@@ -3,14 +3,20 @@
 Database work and rendering run in the calling thread; provider calls run on the process's event loop, all of a
 batch at once, and their results are written as they come in.
 
-Crash points. After the claim, before the attempt's row: the lease ends, no call was made, it is tried again. After
-the attempt's row: the outcome is unknown; it is looked up where that is possible, then the template's policy
-decides. After the result: done. No transaction is open during a call.
+A new notification is read, rendered and routed; then one statement makes its claim and its first attempt, which
+saves a commit. All others are claimed first: those of a task that another worker had, and those that the sweep
+dispatched again. So what kills its worker while it is rendered is found out by its leases. A new one that needs no
+call is claimed before its result is written.
+
+Crash points. While a new one is rendered: nothing is written; the broker delivers the task again, or the sweep
+dispatches it again, and then it is claimed first. After the claim, before the attempt's row: the lease ends, no
+call was made, it is tried again. After the attempt's row: the outcome is unknown; it is looked up where that is
+possible, then the template's policy decides. After the result: done. No transaction is open during a call.
 
 Lost answers of the database. A claim is repeated with the token of this task, the start of attempts for the same
-numbers, and each finds what it had done. If no answer comes while there is time for the call, no provider is
-called, and the claim is given back: an attempt that may be open for it is closed as not called. Results are kept
-until they are written: see `result_writer`.
+numbers, both in one with both, and each finds what it had done. If no answer comes while there is time for the
+call, no provider is called, and what has the token is given back: an attempt that may be open for it is closed as
+not called. Results are kept until they are written: see `result_writer`.
 
 A process that must end. A task that only waits for its claim gives up at once. That claim may be recorded although
 its answer was lost: nobody was called for it, its lease ends, and the sweep finds it, as after a kill at that
@@ -20,9 +26,11 @@ moment. What is claimed is delivered, or given back, and its results are written
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from threading import BoundedSemaphore, Event
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 from notifier.config.logs import log, log_failure
@@ -43,6 +51,8 @@ from notifier.providers.base import Attachment
 from notifier.store.ledger import Ledger
 from notifier.store.records import Claimed, NewAttempt, Started
 
+T = TypeVar("T")
+
 #: A task waits this long for the database, or as long as a lease if that is more; then the sweep takes over.
 #: Seconds.
 CLAIM_DEADLINE_SECONDS = 60.0
@@ -56,12 +66,19 @@ class DeliverySummary:
     sent: int = 0
     other: int = 0
 
+    def __add__(self, more: DeliverySummary) -> DeliverySummary:
+        return DeliverySummary(self.claimed + more.claimed, self.sent + more.sent, self.other + more.other)
+
 
 @dataclass(slots=True)
 class _Task:
+    """Notifications that were claimed first, or that were read and are claimed with their attempts."""
+
     deliveries: list[Delivery]
+    #: Of its claims.
+    token: UUID = field(default_factory=uuid4)
     #: When its claims were requested: their leases are counted from then or later.
-    begun: float
+    begun: float = 0.0
     writer: ResultWriter = field(default_factory=ResultWriter)
 
 
@@ -69,7 +86,7 @@ class Deliverer:
     """Delivers batches of ids. Thread-safe; one per process, with the providers of that process's event loop.
 
     Only `Router.route` decides whether a notification goes to a provider or to the simulator, by its `is_test`;
-    `start_attempts` commits no attempt that contradicts it, and without an attempt there is no call. `stop` is set
+    no statement commits an attempt that contradicts it, and without an attempt there is no call. `stop` is set
     when the process must end.
     """
 
@@ -92,14 +109,28 @@ class Deliverer:
         self._stop = stop
         self._portions = BoundedSemaphore(PORTIONS_AT_ONCE)
 
-    def deliver(self, ids: Sequence[UUID]) -> DeliverySummary:
+    def deliver(self, ids: Sequence[UUID], *, is_redelivered: bool = False) -> DeliverySummary:
         """Send those of `ids` that are queued; the others are done, or another worker's.
+
+        `is_redelivered`: another worker had this task, and may have died of one of them.
 
         Raises:
             ServiceUnavailable: the database went away. What was claimed is tried again when its lease ends.
         """
-        task = self._claim(ids)
-        deliveries = task.deliveries
+        summary, rest = DeliverySummary(), ids
+        if not is_redelivered and self._settings.lease_seconds > self._margin_seconds:
+            queued = self._until_answered(lambda _: self._ledger.read_queued(ids))
+            summary += self._run(_Task([Delivery(claim, is_claimed=False) for claim in queued.new]))
+            rest = queued.others
+        if rest:
+            task = _Task([])
+            claims, task.begun = self._claim(rest, task)
+            task.deliveries = [Delivery(claim) for claim in claims]
+            summary += self._run(task)
+        return summary
+
+    def _run(self, task: _Task) -> DeliverySummary:
+        begun, deliveries = time.monotonic(), task.deliveries
         try:
             self._deliver(task)
         except Exception as error:
@@ -111,24 +142,38 @@ class Deliverer:
             raise
         finally:
             task.writer.flush()
+        claimed = sum(delivery.is_claimed for delivery in deliveries)
         sent = sum(delivery.is_accepted for delivery in deliveries)
-        if deliveries:
-            seconds = round(time.monotonic() - task.begun, 3)
-            log.info("deliver.batch", count=len(deliveries), sent=sent, seconds=seconds)
-        return DeliverySummary(len(deliveries), sent, len(deliveries) - sent)
+        if claimed:
+            log.info("deliver.batch", count=claimed, sent=sent, seconds=round(time.monotonic() - begun, 3))
+        return DeliverySummary(claimed, sent, claimed - sent)
 
-    def _claim(self, ids: Sequence[UUID]) -> _Task:
-        """Wait for a database that is away for a moment, as a lost task would wait for the sweep: as long as it
-        may hold a claim, whose lease would have to end first; no longer if the process must end."""
-        token, lease = uuid4(), self._settings.lease_seconds
+    def _claim(self, ids: Sequence[UUID], task: _Task) -> tuple[list[Claimed], float]:
+        """The claims, and when they were requested."""
+        lease = self._settings.lease_seconds
 
         def claim(again: bool) -> tuple[list[Claimed], float]:
             begun = time.monotonic()
-            return self._ledger.claim(ids, lease_seconds=lease, token=token, again=again), begun
+            return self._ledger.claim(ids, lease_seconds=lease, token=task.token, again=again), begun
 
-        gives_up_at = time.monotonic() + max(CLAIM_DEADLINE_SECONDS, lease)
-        claims, begun = until_answered(claim, gives_up_at=gives_up_at, stop=self._stop)
-        return _Task([Delivery(claim) for claim in claims], begun)
+        return self._until_answered(claim)
+
+    def _until_answered(self, work: Callable[[bool], T]) -> T:
+        """Wait for a database that is away for a moment, as a lost task would wait for the sweep: as long as it
+        may hold a claim, whose lease would have to end first; no longer if the process must end."""
+        gives_up_at = time.monotonic() + max(CLAIM_DEADLINE_SECONDS, self._settings.lease_seconds)
+        return until_answered(work, gives_up_at=gives_up_at, stop=self._stop)
+
+    def _hold(self, deliveries: Sequence[Delivery], task: _Task) -> list[Delivery]:
+        """Claim those that were only read. Returns those that are ours now."""
+        read = {delivery.claim.id: delivery for delivery in deliveries if not delivery.is_claimed}
+        claims, _ = self._claim(list(read), task) if read else ([], 0.0)
+        for claim in claims:
+            delivery = read[claim.id]
+            delivery.claim, delivery.is_claimed = claim, True
+            if delivery.result is not None:
+                delivery.result = replace(delivery.result, claim=claim.claim)
+        return [delivery for delivery in deliveries if delivery.is_claimed]
 
     def _deliver(self, task: _Task) -> None:
         """Those without files at once, the others a portion at a time."""
@@ -152,7 +197,7 @@ class Deliverer:
             self._prepare(delivery, files)
         prepared = [delivery for delivery in deliveries if delivery.result is None]
         self._router.route(prepared)
-        _write([delivery for delivery in deliveries if delivery.result is not None], self._ledger.finish, task)
+        self._end_uncalled([delivery for delivery in deliveries if delivery.result is not None], task)
         going = [delivery for delivery in prepared if delivery.result is None]
         while going:
             going = self._attempt(going, task)
@@ -190,8 +235,12 @@ class Deliverer:
         permitted, later = self._caller.permits(deliveries)
         for delivery, wait_seconds in later:
             delivery.result = self._results.rate_limited(delivery.claim, wait_seconds)
-        _write([delivery for delivery, _ in later], self._ledger.finish, task)
+        self._end_uncalled([delivery for delivery, _ in later], task)
         return permitted
+
+    def _end_uncalled(self, deliveries: Sequence[Delivery], task: _Task) -> None:
+        """Write results for which no provider was called now."""
+        _write(self._hold(deliveries, task), self._ledger.finish, task)
 
     def _start(self, deliveries: Sequence[Delivery], task: _Task) -> list[Delivery]:
         """Those whose attempt is recorded: only they may be called."""
@@ -200,16 +249,33 @@ class Deliverer:
             for delivery in deliveries
         ]
 
-        def start(again: bool) -> dict[UUID, Started]:
-            return self._ledger.start_attempts(attempts, margin_seconds=self._margin_seconds, again=again)
+        are_read = any(not delivery.is_claimed for delivery in deliveries)
+        if are_read:
+            task.begun = time.monotonic()
+        for delivery in deliveries:
+            delivery.is_claimed = True
+
+        def start(again: bool) -> Mapping[UUID, Started | None]:
+            margin = self._margin_seconds
+            if not are_read:
+                return self._ledger.start_attempts(attempts, margin_seconds=margin, again=again)
+            lease = self._settings.lease_seconds
+            return self._ledger.claim_and_start(
+                attempts, token=task.token, lease_seconds=lease, margin_seconds=margin, again=again
+            )
 
         begun = until_answered(start, gives_up_at=self._start_by(task))
-        started = [delivery for delivery in deliveries if delivery.claim.id in begun]
-        for delivery in started:
-            delivery.attempt = begun[delivery.claim.id]
+        started = []
+        for delivery in deliveries:
+            attempt = begun.get(delivery.claim.id)
+            if attempt is not None:
+                delivery.attempt = attempt
+                started.append(delivery)
         # Suppressed, or another worker's by now, and left alone; or no time is left for the call.
         left_out = [delivery for delivery in deliveries if delivery.claim.id not in begun]
         self._give_back(left_out, not_called(LEASE_NEARLY_OVER), task)
+        for delivery in left_out:
+            delivery.is_claimed = not are_read
         return started
 
     def _record(self, answered: Sequence[Delivery], task: _Task) -> list[Delivery]:
@@ -229,9 +295,10 @@ class Deliverer:
 
     def _give_back(self, deliveries: Sequence[Delivery], fault: SendError, task: _Task) -> None:
         """End the claims of those that are not called."""
-        for delivery in deliveries:
+        held = self._hold(deliveries, task)
+        for delivery in held:
             delivery.result = self._results.not_called(delivery, fault)
-        _write(deliveries, self._ledger.give_back, task)
+        _write(held, partial(self._ledger.give_back, token=task.token), task)
 
     def _start_by(self, task: _Task) -> float:
         """The last moment to start a call."""

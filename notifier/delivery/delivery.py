@@ -46,6 +46,8 @@ class Delivery:
     """
 
     claim: Claimed
+    #: Its claim is committed, or may be, because nobody answered; False: it was read, and `claim` is to come.
+    is_claimed: bool = True
     #: No call is under way and no result is being written: if its task fails, it is given back.
     is_unstarted: bool = True
     content: Prepared = field(init=False)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 from uuid import UUID
@@ -194,20 +191,17 @@ class Message(BaseModel):
         return self.idempotency_key if self.idempotency_key is not None else str(self.id)
 
     def content(self) -> dict[str, Any]:
-        """Its fields as JSON has them, unset ones left out."""
-        return self.model_dump(mode="json", exclude_none=True)
-
-    def body_hash(self, content: Mapping[str, Any] | None = None) -> bytes:
-        """SHA-256 of the content: the same for the same request in any order of fields and spelling of times.
-
-        With an idempotency key the id is left out, because a producer that publishes again makes a new one.
-        `content`: what `content()` returned, for whoever has it.
-        """
-        content = dict(content or self.content())
-        if self.idempotency_key is not None:
-            content.pop("id", None)
-        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(canonical.encode()).digest()
+        """Its fields as JSON has them, unset ones left out. Context and metadata are its own, not copies."""
+        content = {name: value for name, value in self.__dict__.items() if value is not None}
+        if self.id is not None:
+            content["id"] = str(self.id)
+        if self.send_at is not None:
+            content["send_at"] = _write_time(self.send_at)
+        if self.expires_at is not None:
+            content["expires_at"] = _write_time(self.expires_at)
+        if self.attachments is not None:
+            content["attachments"] = [str(value) for value in self.attachments]
+        return content
 
     def encode(self) -> bytes:
         """The JSON for the broker: fields in the order of the class, unset ones left out."""

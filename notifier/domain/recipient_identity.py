@@ -142,7 +142,8 @@ def _problem(to: str) -> str | None:
     if local.startswith('"'):
         return "not an e-mail address that is supported: its local part is in quotes"
     # Composed, some characters are others: a Greek question mark is a semicolon.
-    if not _LOCAL.fullmatch(unicodedata.normalize("NFC", local)) or not all(map(_is_visible, local)):
+    is_visible = local.isascii() or all(map(_is_visible, local))
+    if not is_visible or not _LOCAL.fullmatch(unicodedata.normalize("NFC", local)):
         return "not an e-mail address: the part before the @ has characters or dots where none may be"
     if len(local.encode()) > _MAX_LOCAL:
         return f"not an e-mail address: the part before the @ is longer than {_MAX_LOCAL} bytes"

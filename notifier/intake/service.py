@@ -183,8 +183,9 @@ class Intake:
 
     def _found(self, batch: Sequence[Received]) -> Iterator[_Found]:
         """Every entry of every message. What a batch message shares is in each of its entries."""
+        now = self.now()
         for received in map(self._identified, batch):
-            for index, entry in enumerate(self._entries(received)):
+            for index, entry in enumerate(_entries(received, now)):
                 yield _Found(received, entry, index if entry.raw is not None else None)
 
     def _record(self, portion: Sequence[_Found]) -> IntakeSummary:
@@ -222,12 +223,6 @@ class Intake:
         return self._new(
             entry.message, received.channel, received.lane, position, redelivered=received.redelivered, proof=proof
         )
-
-    def _entries(self, received: Received) -> list[Entry]:
-        faults = received.faults or tuple(_check_wrapping(received))
-        if faults:
-            return [Entry(None, faults)]
-        return parse_body(received.body, received.channel, received.lane, now=self.now())
 
     def _identified(self, received: Received) -> Received:
         """With the broker user who first published it, and without what others claim about that."""
@@ -319,6 +314,13 @@ def _sum(summaries: Sequence[IntakeSummary]) -> IntakeSummary:
         duplicates=sum(summary.duplicates for summary in summaries),
         rejected=sum(summary.rejected for summary in summaries),
     )
+
+
+def _entries(received: Received, now: datetime) -> list[Entry]:
+    faults = received.faults or tuple(_check_wrapping(received))
+    if faults:
+        return [Entry(None, faults)]
+    return parse_body(received.body, received.channel, received.lane, now=now)
 
 
 def _check_wrapping(received: Received) -> list[Fault]:

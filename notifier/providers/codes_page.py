@@ -22,7 +22,7 @@ Look up what an answer of a provider means, and what follows. This page is made 
 `notifier/providers/` (`mail/code_table.py`, `twilio/codes.py`, `vonage/codes.py`):
 `python -m notifier.providers.codes_page > docs/reference/provider-codes.md`.
 
-A row names the reason. The reason implies an outcome, and what the answer is about, unless the row names others:
+Each row has a reason. Unless the row says otherwise, that implies the outcome, and what the answer is about:
 
 | reason | outcome | about |
 |---|---|---|
@@ -30,22 +30,18 @@ A row names the reason. The reason implies an outcome, and what the answer is ab
 
 _CONSEQUENCES = """\
 
-| outcome | what delivery does |
-|---|---|
-| `rejected` | gives up: `failed`, with the reason; *suppress*: the recipient is not sent to again |
-| `throttled` | tries another provider, or this one later: not before the pause in the row (*after*) |
-| `unavailable` | the same; with `provider_account` or `sender_refused` it waits until that is fixed |
-| `unknown` | waits for a receipt, then does what the template's policy says |
+What follows from an outcome: [statuses](statuses.md#outcome-how-one-attempt-ended). *After*: not tried again
+before this pause. *Suppress*: the recipient is not sent to again.
 
 | about | what delivery does besides |
 |---|---|
 | `recipient`, `content` | nothing |
 | `destination` | tries the next provider. If none serves it, it fails; the detail names the country or domain |
 | `sender` | tries the next provider; three refusals hold this sender back, doubtful ones once a destination |
-| `account`, `provider` | opens the circuit: at once for `provider_account`, else at a share of failed calls |
+| `account`, `provider` | opens the [circuit](../explanation/architecture.md#providers-and-failover) |
 
-*Doubtful*: we are at fault, or this one destination is not served. The message waits. If the provider accepts
-another one of the same sender after this one was first refused, the next refusal is about the destination.
+*Doubtful*: we are at fault, or this one destination is not served. The message waits for
+[evidence](../explanation/decisions.md#evidence-says-what-an-answer-is-about-where-words-do-not).
 
 † rests on experience, not on the provider's page.
 """
@@ -54,8 +50,9 @@ _SMTP = """\
 ## E-mail (SMTP)
 
 The first row that fits decides: some by the server's words, then enhanced codes (RFC 3463), then basic ones. `*`
-stands for any digit or number. After a code: the command it answers (otherwise any), and the words. Source, unless
-named: RFC 3463 §3 for enhanced codes, RFC 5321 §4.2.3 for basic ones.
+stands for any digit or number. After a code stands the command it answers (otherwise any). *By words*: the text
+must fit, too. The patterns, and the source of each row, are in
+[the table](../../notifier/providers/mail/code_table.py).
 
 - Without a row, 2xx, 3xx and what is not SMTP mean `unavailable` before the end of the mail was sent. After it
   they mean `unknown`, as does an answer that never comes.
@@ -67,8 +64,8 @@ named: RFC 3463 §3 for enhanced codes, RFC 5321 §4.2.3 for basic ones.
 - Bounces are read as at `rcpt`. Only reason and *suppress* count; `provider_unavailable` of a server that gave up
   trying becomes `unreachable_recipient`.
 
-| answer | means | reason | source |
-|---|---|---|---|
+| answer | means | reason |
+|---|---|---|
 """
 
 _TWILIO = """\
@@ -128,9 +125,6 @@ Any other word changes nothing; it is in the story.
 |---|---|---|
 """
 
-#: Sources that the page does not repeat in each row.
-_STANDARDS = ("RFC 3463 section 3", "RFC 5321 section 4.2.3")
-
 #: What the page does not repeat in each row.
 _IMPLIED = {
     Reason.INVALID_RECIPIENT: (Outcome.REJECTED, Subject.RECIPIENT),
@@ -169,13 +163,11 @@ def _implied_rows() -> Iterable[tuple[str, ...]]:
 def _smtp_rows() -> Iterable[tuple[str, ...]]:
     for (stages, words, *columns), rows in groupby(code_table.TABLE, _beside_the_code):
         codes = ", ".join(f"`{row.code}`" for row in rows)
-        yield " ".join(filter(None, (codes, stages, words))), *columns
+        yield " ".join(filter(None, (codes, stages, words and "*by words*"))), *columns
 
 
 def _beside_the_code(row: code_table.SmtpCodeRow) -> tuple[str, ...]:
-    words = f"`{row.words}`".replace("|", "\\|") if row.words else ""
-    source = "" if row.source in _STANDARDS else row.source.replace(" section ", " §")
-    return ", ".join(row.stages), words, row.meaning, _reason(row.verdict), source
+    return ", ".join(row.stages), row.words, row.meaning, _reason(row.verdict)
 
 
 def _twilio_rows() -> Iterable[tuple[str, ...]]:

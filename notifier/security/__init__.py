@@ -1,1 +1,1 @@
-"""Who can read what: encryption of stored data, keyed hashes of recipients, and signed tokens."""
+"""Who can read what: encryption of stored data, hashes of recipients and messages, signed tokens."""

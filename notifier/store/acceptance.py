@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import DataError, IntegrityError
 
 from notifier.domain.errors import Fault
-from notifier.domain.statuses import Lane
+from notifier.domain.statuses import Lane, Status
 from notifier.store import ledger_sql
 from notifier.store.attachments import use_attachments
 from notifier.store.clock import clock_of
@@ -21,7 +21,6 @@ from notifier.store.engine import transaction
 from notifier.store.ledger_rows import as_json
 from notifier.store.personal_data import Person, PersonalData
 from notifier.store.records import TEST_KEYS, Acceptance, NewNotification, NewRejection
-from notifier.store.rows import from_row
 from notifier.store.sanitize import storable
 
 #: A queued notification that nobody claims within this time is dispatched again. Seconds, by lane: short enough
@@ -106,7 +105,8 @@ def _insert(
         connection.execute(ledger_sql.JOIN_BY_HASH)
         found = connection.execute(ledger_sql.ACCEPT_MANY, values).all()
         connection.execute(ledger_sql.JOIN_BY_ID)
-    return {row.position: from_row(Acceptance, row) for row in found}
+    by_position = {new.position: new for new in notifications}
+    return {row.position: _inserted(by_position[row.position], row) for row in found}
 
 
 def _explain(
@@ -159,25 +159,20 @@ def _conflict(personal_data: PersonalData, new: NewNotification, first: Row[Any]
     )
 
 
+def _inserted(new: NewNotification, row: Row[Any]) -> Acceptance:
+    return Acceptance(new.position, row.id, new.channel, new.lane, Status(row.status))
+
+
 def _not_inserted(new: NewNotification, id_: UUID, fault: Fault | None) -> Acceptance:
     return Acceptance(position=new.position, id=id_, channel=new.channel, lane=new.lane, status=None, fault=fault)
 
 
 def _row(personal_data: PersonalData, new: NewNotification, notification_id: UUID) -> dict[str, Any]:
+    """What is not NULL of it: a column that is missing from the JSON is NULL."""
     message = new.message
     content = message.content()
     row = {name: value for name, value in content.items() if name not in _PUT_AWAY}
-    try:
-        person = Person(message.to, message.context)
-        row |= personal_data.put_away(notification_id, new.channel, person, new.secret_names)
-    except ValueError:
-        # JSON cannot hold it: Postgres refuses this row, and no other.
-        row |= {"recipient": message.to, "context": message.context}
-    if message.attachments:
-        row["attachments"] = [str(value) for value in message.attachments]
-    if new.is_test:
-        row |= {"is_test": True, "key_owner": new.key_owner}
-    return row | {
+    row |= {
         "position": new.position,
         "id": str(notification_id),
         "key": message.key,
@@ -187,9 +182,21 @@ def _row(personal_data: PersonalData, new: NewNotification, notification_id: UUI
         "template_version": new.template_version,
         "on_unknown": new.on_unknown,
         "proof": new.proof,
-        "callback_statuses": new.callback_statuses,
         "redispatch": REDISPATCH_SECONDS[new.lane],
     }
+    try:
+        person = Person(message.to, message.context)
+        row |= personal_data.put_away(notification_id, new.channel, person, new.secret_names)
+    except ValueError:
+        # JSON cannot hold it: Postgres refuses this row, and no other.
+        row |= {"recipient": message.to, "context": message.context}
+    if message.attachments:
+        row["attachments"] = content["attachments"]
+    if new.callback_statuses is not None:
+        row["callback_statuses"] = new.callback_statuses
+    if new.is_test:
+        row |= {"is_test": True, "key_owner": new.key_owner}
+    return row
 
 
 def _rejected_row(personal_data: PersonalData, rejection: NewRejection, id_: UUID) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, TextClause, select, text
 
 from notifier.domain.errors import Fault, QuotaExceeded
 from notifier.domain.message import MAX_MAIL_ATTACHMENTS
-from notifier.store import binds
+from notifier.store import binds, ledger_sql
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
 from notifier.store.records import NewNotification
@@ -210,10 +210,10 @@ WITH wanted AS MATERIALIZED (
 SELECT id, producer, size FROM found
 """)
 
-_FORGET: TextClause = text("""
+_FORGET: TextClause = text(f"""
 WITH waiting AS MATERIALIZED (
-  SELECT DISTINCT unnest(attachments) AS id FROM notifications
-  WHERE status IN ('scheduled', 'queued', 'sending', 'retrying', 'unknown') AND attachments IS NOT NULL
+  SELECT DISTINCT unnest(m.attachments) AS id FROM states AS n JOIN messages AS m ON m.id = n.id
+  WHERE {ledger_sql.LIVE} AND m.attachments IS NOT NULL
 ), old AS (
   SELECT id FROM attachments
   WHERE CASE WHEN needed_until IS NULL THEN uploaded_at < now() - make_interval(hours => :unused)
@@ -223,4 +223,4 @@ WITH waiting AS MATERIALIZED (
   ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED
 )
 DELETE FROM attachments AS a USING old WHERE a.id = old.id
-""")
+""")  # noqa: S608 - a constant

@@ -1,6 +1,7 @@
 """The statements of status callbacks, made as in `ledger_sql`.
 
-Rows of `callbacks` are made by the triggers on `notifications`, in the transaction that moves it: see `ledger`.
+Rows of `callbacks` are made by the triggers on `states`, in the transaction that moves a notification: see
+`ledger`.
 """
 
 from __future__ import annotations
@@ -87,10 +88,10 @@ WITH wanted AS MATERIALIZED (
   INSERT INTO callback_attempts (callback_id, number) SELECT id, attempt_count FROM claimed
 )
 SELECT c.id, c.sequence, c.notification_id, c.producer, c.endpoint, c.status, c.reason, c.attempt, c.occurred_at,
-  c.attempt_count AS number, c.attempt_count - c.replayed_attempts AS tries, n.channel, n.reference, n.metadata,
-  n.callback_url, n.is_test, n.id IS NOT NULL AS is_in_record,
+  c.attempt_count AS number, c.attempt_count - c.replayed_attempts AS tries, m.channel, m.reference, m.metadata,
+  m.callback_url, n.is_test, n.id IS NOT NULL AS is_in_record,
   extract(epoch FROM now() - c.begun_at) AS age_seconds, extract(epoch FROM now()) AS claimed_at
-FROM claimed AS c LEFT JOIN notifications AS n ON n.id = c.notification_id
+FROM claimed AS c LEFT JOIN messages AS m ON m.id = c.notification_id LEFT JOIN states AS n ON n.id = m.id
 ORDER BY c.sequence
 """).bindparams(binds.IDS)
 

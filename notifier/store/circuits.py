@@ -237,7 +237,7 @@ SELECT coalesce((SELECT c.accepted_at FROM circuits AS c WHERE c.provider = :pro
 """)
 
 _AFFECTED: TextClause = text("""
-SELECT channel, reason, producer, count(*)::int AS total FROM notifications
-WHERE status IN ('queued', 'retrying') AND reason = ANY(:reasons) AND NOT is_test
-GROUP BY channel, reason, producer ORDER BY total DESC, channel, reason, producer
+SELECT m.channel, n.reason, m.producer, count(*)::int AS total FROM states AS n JOIN messages AS m ON m.id = n.id
+WHERE n.status IN ('queued', 'retrying') AND n.due_at IS NOT NULL AND n.reason = ANY(:reasons) AND NOT n.is_test
+GROUP BY 1, 2, 3 ORDER BY total DESC, 1, 2, 3
 """)

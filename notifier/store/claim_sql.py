@@ -1,7 +1,10 @@
 """The statements of claims and of beginning attempts, made as in `ledger_sql`.
 
+A new notification goes the short way: `READ_QUEUED`, then `CLAIM_AND_START`. Any other is claimed before anybody
+looks into it: `CLAIM`, then `START_ATTEMPTS`, which also begins the attempts at further providers.
+
 The answer to each of them may be lost although it was carried out. Then it is repeated, after `WAIT_FOR`: `CLAIM`
-finds its own by its token, and `STARTED` finds what `START_ATTEMPTS` had begun.
+finds its own by its token, and `STARTED` finds what `START_ATTEMPTS` or `CLAIM_AND_START` had begun.
 """
 
 from __future__ import annotations
@@ -14,70 +17,85 @@ _TOKEN = binds.uuid("token")
 
 # Before a statement is repeated: if the server is still at it, it ends first.
 WAIT_FOR: TextClause = text("""
-SELECT id FROM notifications WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
+SELECT id FROM states WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
 """).bindparams(binds.IDS)
+
+# Of `messages AS m` and `states AS n`: what `_OF_CLAIM` is made of.
+_BOTH = """m.*, n.status, n.is_test, n.claim, n.crash_count, n.attempt_count, n.replayed_at, n.replayed_attempts"""
+
+# Columns of `Claimed`, besides the number of the claim, of `_BOTH` as `n`.
+# `tries` counts calls; an attempt that was begun and not called (see `GIVE_BACK`) is none.
+_OF_CLAIM = """
+  n.id, n.producer, n.channel, n.lane, n.recipient, n.template, n.locale, n.context, n.sealed, n.secrets, n.sender,
+  n.reply_to, n.expires_at, n.on_unknown, n.attachments, n.is_test, n.attempt_count,
+  n.attempt_count - n.replayed_attempts - CASE WHEN n.attempt_count = n.replayed_attempts THEN 0 ELSE (
+    SELECT count(*)::int FROM attempts AS a WHERE a.notification_id = n.id AND a.number > n.replayed_attempts
+    AND a.outcome = 'unavailable' AND a.reason = 'lease_expired') END AS tries,
+  extract(epoch FROM now() - greatest(n.accepted_at, n.send_at, n.replayed_at)) AS age_seconds,
+  extract(epoch FROM n.expires_at - now()) AS seconds_to_expiry"""
 
 # What is `sending` under the same token was claimed by this very statement, whose answer was lost: it is returned
 # again, with the same number and a whole lease. Each run of a task has a token of its own.
-# `tries` counts calls; an attempt that was begun and not called (see `GIVE_BACK`) is none.
-CLAIM: TextClause = text("""
+CLAIM: TextClause = text(f"""
 WITH wanted AS MATERIALIZED (
-  SELECT n.id, n.status = 'queued' AS is_new FROM unnest(:ids) AS w(id)
-  JOIN notifications AS n ON n.id = w.id AND CASE
+  SELECT n.status = 'queued' AS is_new, m.* FROM unnest(:ids) AS w(id)
+  JOIN states AS n ON n.id = w.id AND CASE
     WHEN n.status = 'queued' THEN true
     WHEN n.status = 'sending' AND n.claim_token = :token THEN true END
+  JOIN messages AS m ON m.id = w.id
   ORDER BY n.id FOR UPDATE OF n SKIP LOCKED
 ), claimed AS (
-  UPDATE notifications AS n SET
-    status = CASE WHEN n.expires_at <= now() THEN 'expired' ELSE 'sending' END,
-    reason = CASE WHEN n.expires_at <= now() THEN 'expired' END,
+  UPDATE states AS n SET
+    status = CASE WHEN m.expires_at <= now() THEN 'expired' ELSE 'sending' END,
+    reason = CASE WHEN m.expires_at <= now() THEN 'expired' END,
     detail = NULL,
-    claim = n.claim + wanted.is_new::int,
+    claim = n.claim + m.is_new::int,
     claim_token = :token,
-    due_at = CASE WHEN n.expires_at <= now() THEN NULL ELSE now() + make_interval(secs => :lease) END,
+    due_at = CASE WHEN m.expires_at <= now() THEN NULL ELSE now() + make_interval(secs => :lease) END,
     updated_at = now()
-  FROM wanted WHERE n.id = wanted.id AND CASE WHEN n.status IN ('queued', 'sending') THEN true END
-  RETURNING n.*, wanted.is_new
+  FROM wanted AS m WHERE n.id = m.id AND CASE WHEN n.status IN ('queued', 'sending') THEN true END
+  RETURNING {_BOTH}, n.reason
 ), noted AS (
   INSERT INTO events (notification_id, kind, status, reason)
   SELECT id, 'status', status, reason FROM claimed WHERE is_new OR status = 'expired'
 )
-SELECT id, producer, channel, lane, recipient, template, locale, context, sealed, secrets, sender, reply_to,
-  expires_at, on_unknown, attachments, is_test, claim, crash_count,
-  attempt_count, attempt_count - replayed_attempts - CASE WHEN attempt_count = replayed_attempts THEN 0 ELSE (
-    SELECT count(*)::int FROM attempts AS a WHERE a.notification_id = claimed.id AND a.number > replayed_attempts
-    AND a.outcome = 'unavailable' AND a.reason = 'lease_expired') END AS tries,
-  extract(epoch FROM now() - greatest(accepted_at, send_at, replayed_at)) AS age_seconds,
-  extract(epoch FROM expires_at - now()) AS seconds_to_expiry
-FROM claimed WHERE status = 'sending' ORDER BY id
-""").bindparams(binds.IDS, _TOKEN)
+SELECT {_OF_CLAIM}, n.claim, n.crash_count
+FROM claimed AS n WHERE n.status = 'sending' ORDER BY n.id
+""").bindparams(binds.IDS, _TOKEN)  # noqa: S608 - constants joined with constants
 
 # Only for those that were in hand when a worker died.
 CONFIRM_CLAIMS: TextClause = text("""
-UPDATE notifications AS n SET confirmed_claim = n.claim
+UPDATE states AS n SET confirmed_claim = n.claim
 FROM unnest(:ids) AS w(id) WHERE n.id = w.id AND CASE
   WHEN n.status = 'sending' AND n.claim_token = :token THEN true END
 """).bindparams(binds.IDS, _TOKEN)
 
-# Suppressions are looked up here and not with the claim: the sender identity and the template are known only now,
-# it costs no further statement, and a wish of a moment ago is respected.
-START_ATTEMPTS: TextClause = text("""
-WITH wanted AS MATERIALIZED (
+_WANTED = """
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
-    id uuid, claim int, number int, provider text, hashes bytea[], sender text, category text, exempt boolean)
-), barred AS MATERIALIZED (
-  SELECT w.id, w.claim, s.*
-  -- With a limit of its own it is looked up row by row, however small the planner believes the table to be.
-  FROM wanted AS w CROSS JOIN LATERAL (
-    SELECT s.reason, s.scope, s.created_at, s.source FROM suppressions AS s
+    id uuid, claim int, number int, provider text, hashes bytea[], sender text, category text, exempt boolean,
+    expires_at timestamptz)
+"""
+
+# Suppressions are looked up here and not with the claim: the sender identity and the template are known only now,
+# it costs no further statement, and a wish of a moment ago is respected. With a limit of its own it is looked up
+# row by row, however small the planner believes the table to be.
+_SUPPRESSION = """LATERAL (
+    SELECT CASE s.reason WHEN 'manual' THEN 'operator' ELSE s.reason END AS reason,
+      format('%s, since %s, by %s', s.scope, to_char(s.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'), s.source)
+        AS detail
+    FROM suppressions AS s
     WHERE s.address_hash = ANY(w.hashes) AND s.lifted_at IS NULL AND CASE
       WHEN s.expires_at <= now() THEN false
       WHEN w.exempt THEN s.scope = 'global' AND s.reason <> ALL(:wishes)
       ELSE s.scope IN ('global', w.sender, w.category) END
     LIMIT 1
-  ) AS s
+  ) AS s"""
+
+START_ATTEMPTS: TextClause = text(f"""
+WITH wanted AS MATERIALIZED ({_WANTED}), barred AS MATERIALIZED (
+  SELECT w.id, w.claim, s.* FROM wanted AS w CROSS JOIN {_SUPPRESSION}
 ), held AS (
-  UPDATE notifications AS n SET attempt_count = r.number
+  UPDATE states AS n SET attempt_count = r.number
   FROM wanted AS r
   WHERE n.id = r.id AND r.id NOT IN (SELECT id FROM barred) AND CASE
     -- No call without this row: tests go to the simulator, and nothing else does.
@@ -89,10 +107,7 @@ WITH wanted AS MATERIALIZED (
 ), started AS (
   INSERT INTO attempts (notification_id, number, provider) SELECT id, number, provider FROM held
 ), stopped AS (
-  UPDATE notifications AS n SET status = 'suppressed',
-    reason = CASE b.reason WHEN 'manual' THEN 'operator' ELSE b.reason END,
-    detail = format('%s, since %s, by %s', b.scope, to_char(b.created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'),
-      b.source),
+  UPDATE states AS n SET status = 'suppressed', reason = b.reason, detail = b.detail,
     due_at = NULL, updated_at = now()
   FROM barred AS b
   WHERE n.id = b.id AND CASE WHEN n.claim = b.claim AND n.status = 'sending' THEN true END
@@ -102,15 +117,64 @@ WITH wanted AS MATERIALIZED (
   SELECT id, 'status', 'suppressed', reason, detail FROM stopped
 )
 SELECT id, claim, number, provider FROM held
-""").bindparams(binds.texts("wishes"))
+""").bindparams(binds.texts("wishes"))  # noqa: S608 - constants joined with constants
 
-# Those that `START_ATTEMPTS` had begun, after its answer was lost.
+# New is what nobody has touched since the intake accepted it. A move of any kind sets `updated_at`: what was
+# dispatched again is claimed before anybody looks into it, for its first worker may have died of it.
+READ_QUEUED: TextClause = text(f"""
+SELECT {_OF_CLAIM}, n.claim + 1 AS claim,
+  n.claim = 0 AND n.updated_at = n.accepted_at AND n.attachments IS NULL
+    AND coalesce(n.expires_at > now(), true) AS is_new
+FROM (
+  SELECT {_BOTH}, n.updated_at FROM unnest(:ids) AS w(id)
+  JOIN states AS n ON n.id = w.id AND CASE WHEN n.status = 'queued' THEN true END
+  JOIN messages AS m ON m.id = n.id
+) AS n
+ORDER BY n.id
+""").bindparams(binds.IDS)  # noqa: S608 - constants joined with constants
+
+# The claim and its first attempt, for what `READ_QUEUED` had found: its lease begins here. `claim` of a row is the
+# number that the claim gets. Rows come in the order of their ids, so that two tasks with the same ones wait for
+# each other instead of locking up. Without a number: it is suppressed now, and no attempt was begun.
+CLAIM_AND_START: TextClause = text(f"""
+WITH wanted AS MATERIALIZED ({_WANTED}), judged AS MATERIALIZED (
+  SELECT w.id, w.claim, w.number, w.provider, w.expires_at, s.reason, s.detail
+  FROM wanted AS w LEFT JOIN {_SUPPRESSION} ON true
+), moved AS (
+  UPDATE states AS n SET
+    status = CASE WHEN r.expires_at <= now() THEN 'expired' WHEN r.reason IS NOT NULL THEN 'suppressed'
+      ELSE 'sending' END,
+    reason = CASE WHEN r.expires_at <= now() THEN 'expired' ELSE r.reason END,
+    detail = CASE WHEN r.expires_at <= now() THEN NULL ELSE r.detail END,
+    claim = r.claim,
+    claim_token = :token,
+    attempt_count = CASE WHEN r.expires_at <= now() OR r.reason IS NOT NULL THEN n.attempt_count ELSE r.number END,
+    due_at = CASE WHEN r.expires_at <= now() OR r.reason IS NOT NULL THEN NULL
+      ELSE now() + make_interval(secs => :lease) END,
+    updated_at = now()
+  FROM judged AS r WHERE n.id = r.id AND CASE
+    -- No call without this row: tests go to the simulator, and nothing else does.
+    WHEN n.is_test <> (r.provider = :simulator) THEN false
+    WHEN n.status = 'queued' AND n.claim = r.claim - 1 THEN n.attempt_count = r.number - 1 END
+  RETURNING n.id, n.status, n.reason, n.detail, n.claim, r.number, r.provider
+), started AS (
+  INSERT INTO attempts (notification_id, number, provider)
+  SELECT id, number, provider FROM moved WHERE status = 'sending'
+), noted AS (
+  INSERT INTO events (notification_id, kind, status, reason, detail)
+  SELECT id, 'status', status, reason, detail FROM moved
+)
+SELECT id, claim, CASE WHEN status = 'sending' THEN number END AS number, provider
+FROM moved WHERE status <> 'expired'
+""").bindparams(binds.texts("wishes"), _TOKEN)  # noqa: S608 - constants joined with constants
+
+# Those that `START_ATTEMPTS` or, under `token`, `CLAIM_AND_START` had begun, after its answer was lost.
 STARTED: TextClause = text("""
 SELECT n.id, n.claim, a.number, a.provider
 FROM json_to_recordset(CAST(:rows AS json)) AS r(id uuid, claim int, number int, provider text)
-JOIN notifications AS n ON n.id = r.id AND CASE
+JOIN states AS n ON n.id = r.id AND CASE
   WHEN n.claim = r.claim AND n.status = 'sending' AND n.due_at > now() + make_interval(secs => :margin)
-  THEN n.attempt_count = r.number END
+  THEN n.attempt_count = r.number AND (:token IS NULL OR n.claim_token = :token) END
 JOIN attempts AS a ON a.notification_id = r.id AND a.number = r.number
   AND CASE WHEN a.provider = r.provider THEN a.outcome IS NULL END
-""")
+""").bindparams(_TOKEN)

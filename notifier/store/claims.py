@@ -1,7 +1,7 @@
 """Claims and the beginning of attempts, also again after an answer that was lost.
 
 Crash point: between a statement's commit and its answer nobody knows whether it was carried out. It is repeated
-with the same token, or for the same attempt numbers, and finds what it did.
+with the same token, or for the same attempt numbers, and finds what it did. Reading what is queued writes nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, Row
+from sqlalchemy import Engine, Row, TextClause
 
 from notifier.domain.statuses import SIMULATOR, SuppressionReason
 from notifier.store import claim_sql as statements
@@ -37,23 +37,49 @@ def claim_rows(
     return rows
 
 
+def queued_rows(engine: Engine, ids: Sequence[UUID]) -> Sequence[Row[Any]]:
+    """Rows of `READ_QUEUED`, one for each id."""
+    with transaction(engine, is_one_statement=True) as connection:
+        return connection.execute(statements.READ_QUEUED, {"ids": list(set(ids))}).all()
+
+
 def start(engine: Engine, calls: Sequence[NewAttempt], *, margin_seconds: float, again: bool) -> list[Started]:
     """Those of the attempts that are committed now."""
+    values = {"margin": margin_seconds}
+    return [from_row(Started, row) for row in _begin(engine, calls, statements.START_ATTEMPTS, values, again)]
+
+
+def claim_and_start(
+    engine: Engine,
+    calls: Sequence[NewAttempt],
+    token: UUID,
+    *,
+    lease_seconds: float,
+    margin_seconds: float,
+    again: bool,
+) -> dict[UUID, Started | None]:
+    """Those of the attempts that are committed now with their claims; None: it is suppressed now."""
+    values = {"token": token, "lease": lease_seconds, "margin": margin_seconds}
+    # In one order, so that two tasks with the same ids do not lock each other up.
+    ordered = sorted(calls, key=lambda call: call.claim.id)
+    begun = _begin(engine, ordered, statements.CLAIM_AND_START, values, again)
+    return {row.id: from_row(Started, row) if row.number is not None else None for row in begun}
+
+
+def _begin(
+    engine: Engine, calls: Sequence[NewAttempt], statement: TextClause, values: dict[str, Any], again: bool
+) -> list[Row[Any]]:
+    """Rows of `statement` and, `again` after its answer was lost, of `STARTED`."""
     rows = [call_row(call) for call in calls]
     with transaction(engine, is_one_statement=not again) as connection:
         begun: list[Row[Any]] = []
         if again:
             connection.execute(statements.WAIT_FOR, {"ids": [row["id"] for row in rows]})
-            values = {"rows": as_json(rows), "margin": margin_seconds}
-            begun += connection.execute(statements.STARTED, values)
+            begun += connection.execute(statements.STARTED, {"token": None, **values, "rows": as_json(rows)})
             known = {str(row.id) for row in begun}
             rows = [row for row in rows if row["id"] not in known]
         if rows:
-            values = {
-                "rows": as_json(rows),
-                "margin": margin_seconds,
-                "wishes": [reason for reason in SuppressionReason if reason.is_a_wish],
-                "simulator": SIMULATOR,
-            }
-            begun += connection.execute(statements.START_ATTEMPTS, values)
-    return [from_row(Started, row) for row in begun]
+            wishes = [reason for reason in SuppressionReason if reason.is_a_wish]
+            given = {**values, "rows": as_json(rows), "wishes": wishes, "simulator": SIMULATOR}
+            begun += connection.execute(statement, given)
+    return begun

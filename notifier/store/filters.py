@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, or_
 
@@ -13,7 +14,7 @@ from notifier.domain.recipient_identity import number_faults
 from notifier.domain.statuses import Channel, Status
 from notifier.security.recipient_hash import HashKey
 from notifier.store.rows import matching
-from notifier.store.schema.notifications import Notification
+from notifier.store.schema.notifications import Notification, State, StoredMessage
 from notifier.store.schema.partitions import first_id
 
 #: A filter without an index reads notifications one by one: at most of this time.
@@ -76,7 +77,7 @@ class Filter:
 
 
 def conditions(wanted: Filter, hash_key: HashKey) -> Iterator[ColumnElement[bool]]:
-    """The filter as conditions on `notifications`."""
+    """The filter as conditions on `Notification`."""
     yield from matching(Notification, wanted, "reference", "idempotency_key", "producer", "channel", "status")
     yield from matching(Notification, wanted, "reason", "template", "provider", "is_test")
     if wanted.channels is not None:
@@ -87,11 +88,25 @@ def conditions(wanted: Filter, hash_key: HashKey) -> Iterator[ColumnElement[bool
         yield Notification.metadata_.contains(wanted.metadata)
     if wanted.recipient is not None:
         yield Notification.address_hash.in_(hashes_of(wanted, hash_key))
-    # Ids sort by time, so a span of time is a span of the primary key, and of partitions.
+    # An index of what has a `due_at` holds these, and that of the others does not.
+    if wanted.status in (Status.QUEUED, Status.SENDING):
+        yield State.due_at.is_not(None)
+    # Ids sort by time, so a span of time is a span of the primary keys, and of partitions.
     if wanted.since is not None:
-        yield Notification.id >= first_id(wanted.since)
+        yield from after(first_id(wanted.since), inclusive=True)
     if wanted.until is not None:
-        yield Notification.id < first_id(wanted.until)
+        yield from before(first_id(wanted.until))
+
+
+def before(id_: UUID) -> Iterator[ColumnElement[bool]]:
+    """Notifications with smaller ids. Said of both tables, for the planner to begin with either."""
+    yield from (StoredMessage.id < id_, State.id < id_)
+
+
+def after(id_: UUID, *, inclusive: bool = False) -> Iterator[ColumnElement[bool]]:
+    """Notifications with larger ids, as `before`."""
+    for column in (StoredMessage.id, State.id):
+        yield column >= id_ if inclusive else column > id_
 
 
 def _like(pattern: str) -> str:

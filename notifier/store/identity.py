@@ -28,7 +28,7 @@ class Identity:
     #: Of its log: a new one begins with each recovery and each failover.
     timeline: int | None
     database_oid: int | None
-    #: Of the table `notifications`.
+    #: Of the table `messages`.
     table_oid: int | None
 
 
@@ -70,12 +70,12 @@ _NAMES = {
     "system_identifier": "the cluster's identifier",
     "timeline": "the timeline",
     "database_oid": "the oid of the database",
-    "table_oid": "the oid of its table notifications",
+    "table_oid": "the oid of its table messages",
 }
 
 _OIDS = (
     "(SELECT oid::bigint FROM pg_database WHERE datname = current_database()), "
-    "to_regclass('notifications')::oid::bigint"
+    "to_regclass('messages')::oid::bigint"
 )
 # The timeline of the log, not of the last checkpoint, which comes minutes after a failover. A standby has none of
 # its own, and nothing can be written there.

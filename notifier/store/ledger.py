@@ -4,8 +4,8 @@ only for a small batch do the statements of `accept` commit one by one.
 A status moves only along `statuses.TRANSITIONS`: the table is part of every `UPDATE … WHERE`. Every move also
 appends an event. Only the database's clock decides.
 
-No statement here writes a callback. The triggers `note_callback_of_new` and `note_callback` on `notifications` do,
-at every change of status that the producer asked for: see migrations/versions/0001_tables.py.
+No statement here writes a callback. The triggers `note_callback_of_new` and `note_callback` on `states` do, at
+every change of status that the producer asked for: see migrations/versions/0001_tables.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine
 from notifier.domain.statuses import TRANSITIONS, MessageProof, Status, sources_of
 from notifier.store import acceptance, ledger_sql
 from notifier.store.acceptance import REDISPATCH_SECONDS
-from notifier.store.claims import claim_rows, start
+from notifier.store.claims import claim_and_start, claim_rows, queued_rows, start
 from notifier.store.engine import transaction
 from notifier.store.ledger_rows import as_json, claimed_of, message_claim, not_ours, result_row, unknown_of
 from notifier.store.ledger_sql import GONE_WORDS
@@ -35,6 +35,7 @@ from notifier.store.records import (
     NewAttempt,
     NewNotification,
     NewRejection,
+    Queued,
     Rivals,
     Started,
     Unknown,
@@ -79,6 +80,40 @@ class Ledger(Repository):
         rows = claim_rows(self._engine, ids, token or uuid4(), lease_seconds=lease_seconds, again=again)
         return [claimed_of(row, self._personal_data, claimed_at) for row in rows]
 
+    def read_queued(self, ids: Sequence[UUID]) -> Queued:
+        """Those of `ids` that are queued, without a claim: nothing is written, and nobody holds them."""
+        read_at = time.monotonic()
+        rows = queued_rows(self._engine, ids)
+        return Queued(
+            [claimed_of(row, self._personal_data, read_at) for row in rows if row.is_new],
+            [row.id for row in rows if not row.is_new],
+        )
+
+    def claim_and_start(
+        self,
+        calls: Sequence[NewAttempt],
+        *,
+        token: UUID,
+        lease_seconds: float,
+        margin_seconds: float,
+        again: bool = False,
+    ) -> dict[UUID, Started | None]:
+        """Claim what `read_queued` found to be new, and commit its first attempt, in one; `again` after an answer
+        that was lost, with the same token.
+
+        None: its recipient must not be sent to, and it became `suppressed`. Left out are those that are no longer
+        queued, those that expired meanwhile, which become `expired`, and after a lost answer those whose lease
+        ends within `margin_seconds`.
+        """
+        return claim_and_start(
+            self._engine,
+            calls,
+            token,
+            lease_seconds=lease_seconds,
+            margin_seconds=margin_seconds,
+            again=again,
+        )
+
     def requeue_soon(self, ids: Sequence[UUID]) -> None:
         """The tasks of these could not be published: those still queued are due again at once."""
         self._execute(ledger_sql.HURRY, {"ids": list(ids), "seconds": HURRY_SECONDS})
@@ -94,13 +129,13 @@ class Ledger(Repository):
         begun = start(self._engine, list(calls), margin_seconds=margin_seconds, again=again)
         return {started.id: started for started in begun}
 
-    def give_back(self, results: Sequence[DeliveryResult]) -> None:
+    def give_back(self, results: Sequence[DeliveryResult], *, token: UUID | None = None) -> None:
         """End claims under which no provider was called, or will be.
 
         The `number` of a result is that of an attempt that may have been begun: it is closed as not called.
-        Nothing is written for a claim that is no longer the current one, nor twice.
+        Nothing is written for a claim that is no longer the current one, or not of this `token`, nor twice.
         """
-        values = _values([result_row(result) for result in results])
+        values = {**_values([result_row(result) for result in results]), "token": token}
         self._execute(ledger_sql.GIVE_BACK, values, is_one_statement=True)
 
     def finish(self, results: Sequence[DeliveryResult]) -> None:

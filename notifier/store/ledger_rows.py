@@ -6,7 +6,7 @@ import json
 from dataclasses import fields, replace
 from typing import Any
 
-from pydantic_core import to_json
+import msgspec
 
 from notifier.domain.statuses import Outcome, Reason, Status
 from notifier.store.personal_data import PersonalData
@@ -21,9 +21,9 @@ _RESULT_FIELDS = [field.name for field in fields(DeliveryResult) if field.name !
 def as_json(rows: Any) -> str:
     """For the parameter `:rows`."""
     try:
-        return to_json(rows).decode()
-    except ValueError:
-        # It has a lone surrogate, or is too deep; PostgreSQL will say in which row.
+        return msgspec.json.encode(rows).decode()
+    except (TypeError, ValueError):
+        # Something in it is no JSON, as a lone surrogate; PostgreSQL will say in which row.
         return json.dumps(rows, default=str)
 
 
@@ -63,7 +63,7 @@ def not_ours(result: DeliveryResult, due_in_seconds: float) -> DeliveryResult:
 
 
 def claimed_of(row: Any, personal_data: PersonalData, claimed_at: float) -> Claimed:
-    """A row of `CLAIM`."""
+    """A row of `CLAIM` or `READ_QUEUED`."""
     person = personal_data.open_to_send(row, row.secrets)
     return from_row(
         Claimed,
@@ -83,7 +83,7 @@ def unknown_of(row: Any, personal_data: PersonalData) -> Unknown:
 
 
 def call_row(call: NewAttempt) -> dict[str, Any]:
-    """For `START_ATTEMPTS`."""
+    """For `START_ATTEMPTS` and `CLAIM_AND_START`."""
     guard = call.guard
     row: dict[str, Any] = {
         "id": str(call.claim.id),
@@ -91,6 +91,8 @@ def call_row(call: NewAttempt) -> dict[str, Any]:
         "number": call.number,
         "provider": call.provider,
     }
+    if call.claim.expires_at is not None:
+        row["expires_at"] = call.claim.expires_at
     if guard is not None:
         row["hashes"] = [bytea(form) for form in guard.address_hashes]
         row["sender"] = guard.sender_scope

@@ -1,9 +1,11 @@
 """The statements of the ledger. Each takes its rows as one JSON array, so its text does not change with the size
 of a batch and Postgres plans it once. What they write has one time: `now()` is the transaction's.
 
+What moves a notification locks and writes its row of `states`. The row of `messages` is written only to wipe
+secrets, after that lock.
+
 Conditions on `status` stand inside of `CASE`, so that the planner cannot use them to find rows: it is to go by id.
-Of a new month's partition it knows nothing yet, takes `status = 'queued'` for rare, and would read the whole
-backlog for every claim.
+Without statistics it takes `status = 'queued'` for rare, and would read the whole backlog for every claim.
 
 Secrets end with their message: the statement that marks it as sent, or stops it for good, wipes them.
 
@@ -16,22 +18,27 @@ from sqlalchemy import TextClause, text
 
 from notifier.store import binds
 
-#: Of `notifications AS n`: it cannot be sent any more, for its secrets were wiped or it was redacted.
-GONE = "(coalesce(cardinality(n.secret_names) = 0, false) OR (n.recipient IS NULL AND n.sealed IS NULL))"
+#: Of `messages AS m`: it cannot be sent any more, for its secrets were wiped or it was redacted.
+GONE = "(coalesce(cardinality(m.secret_names) = 0, false) OR (m.recipient IS NULL AND m.sealed IS NULL))"
 #: In words.
 GONE_WORDS = "held: its secrets were wiped when it counted as sent, so it cannot be sent again"
 
 
-def wipe(condition: str) -> str:
-    """Assignments of an UPDATE of `notifications AS n` that wipe its secrets where `condition` holds.
+#: Of `states AS n`: it has not ended. An index finds what has a `due_at`, and another one what is not in hand.
+LIVE = """(n.status IN ('scheduled', 'queued', 'sending', 'retrying', 'unknown')
+  AND (n.due_at IS NOT NULL OR n.status IN ('scheduled', 'retrying', 'unknown')))"""
+
+
+def wipe(moved: str) -> str:
+    """An UPDATE of `messages` that wipes the secrets of those in `moved`, a query with `id` and `has_secrets`.
 
     Sealed ones are a column of their own, plain ones members of the context. `secret_names` is empty from then on:
     it had secrets, and cannot be sent again.
     """
-    has_some = f"n.secret_names IS NOT NULL AND {condition}"
-    return f"""context = CASE WHEN {has_some} THEN n.context - n.secret_names ELSE n.context END,
-    secrets = CASE WHEN {has_some} THEN NULL ELSE n.secrets END,
-    secret_names = CASE WHEN {has_some} THEN '{{}}' ELSE n.secret_names END"""
+    return f"""
+  UPDATE messages AS m SET context = m.context - m.secret_names, secrets = NULL, secret_names = '{{}}'
+  FROM {moved} AS ended
+  WHERE ended.has_secrets AND m.id = ended.id AND CASE WHEN cardinality(m.secret_names) > 0 THEN true END"""
 
 
 _ACCEPT = """
@@ -49,31 +56,37 @@ WITH incoming AS MATERIALIZED (
   ON CONFLICT DO NOTHING
   RETURNING producer, key, notification_id
 ), stored AS (
-  INSERT INTO notifications (
+  INSERT INTO messages (
     id, producer, idempotency_key, channel, lane, recipient, address, address_hash, template, template_version,
     locale, context, sealed, secrets, secret_names, sender, reply_to, reference, metadata, send_at, expires_at,
-    callback_url, callback_statuses, on_unknown, attachments, is_test, proof, status, reason, due_at)
+    callback_url, on_unknown, attachments, proof)
   SELECT
     r.id, r.producer, r.idempotency_key, r.channel, r.lane, r.recipient, r.address, r.address_hash, r.template,
     r.template_version, r.locale, r.context, r.sealed, r.secrets, r.secret_names, r.sender, r.reply_to,
-    r.reference, r.metadata, r.send_at, r.expires_at, r.callback_url, r.callback_statuses, r.on_unknown,
-    r.attachments, coalesce(r.is_test, false), r.proof,
-    CASE WHEN r.expires_at <= now() THEN 'expired' WHEN r.send_at > now() THEN 'scheduled' ELSE 'queued' END,
-    CASE WHEN r.expires_at <= now() THEN 'expired' END,
-    CASE WHEN r.expires_at <= now() THEN NULL
-         WHEN r.send_at > now() THEN r.send_at
-         ELSE now() + make_interval(secs => r.redispatch) END
+    r.reference, r.metadata, r.send_at, r.expires_at, r.callback_url, r.on_unknown, r.attachments, r.proof
   FROM incoming AS r
   JOIN fresh ON fresh.producer = coalesce(r.key_owner, r.producer) AND fresh.key = r.key
     AND fresh.notification_id = r.id
   ON CONFLICT (id) DO NOTHING
-  RETURNING id, producer, coalesce(idempotency_key, id::text) AS key, status, reason
+  RETURNING id, producer, coalesce(idempotency_key, id::text) AS key
+), accepted AS MATERIALIZED (
+  SELECT DISTINCT ON (stored.id) r.position, r.id, r.channel, r.lane, r.callback_statuses,
+    coalesce(r.is_test, false) AS is_test, r.secret_names IS NOT NULL AS has_secrets,
+    CASE WHEN r.expires_at <= now() THEN 'expired' WHEN r.send_at > now() THEN 'scheduled' ELSE 'queued' END
+      AS status,
+    CASE WHEN r.expires_at <= now() THEN 'expired' END AS reason,
+    CASE WHEN r.expires_at <= now() THEN NULL
+         WHEN r.send_at > now() THEN r.send_at
+         ELSE now() + make_interval(secs => r.redispatch) END AS due_at
+  FROM stored JOIN incoming AS r ON r.id = stored.id AND r.producer = stored.producer AND r.key = stored.key
+  ORDER BY stored.id, r.position
+), begun AS (
+  INSERT INTO states (id, status, reason, due_at, callback_statuses, is_test, has_secrets)
+  SELECT id, status, reason, due_at, callback_statuses, is_test, has_secrets FROM accepted
 ), noted AS (
-  INSERT INTO events (notification_id, kind, status, reason) SELECT id, 'accepted', status, reason FROM stored
+  INSERT INTO events (notification_id, kind, status, reason) SELECT id, 'accepted', status, reason FROM accepted
 )
-SELECT DISTINCT ON (stored.id) r.position, r.id, r.channel, r.lane, stored.status
-FROM stored JOIN incoming AS r ON r.id = stored.id AND r.producer = stored.producer AND r.key = stored.key
-ORDER BY stored.id, r.position
+SELECT position, id, channel, lane, status FROM accepted
 """
 
 ACCEPT: TextClause = text(_ACCEPT)
@@ -86,9 +99,9 @@ JOIN_BY_ID: TextClause = text("SET LOCAL enable_hashjoin = off")
 # A statement of its own sees what another intake committed meanwhile.
 FIND_KEYS: TextClause = text("""
 SELECT k.producer, k.key, k.body_hash, k.notification_id, EXISTS (
-    SELECT 1 FROM notifications AS n WHERE n.id = k.notification_id
-    AND (n.producer || CASE WHEN n.is_test THEN :test ELSE '' END <> k.producer
-      OR coalesce(n.idempotency_key, n.id::text) <> k.key)) AS id_taken
+    SELECT 1 FROM messages AS m JOIN states AS n ON n.id = m.id WHERE m.id = k.notification_id
+    AND (m.producer || CASE WHEN n.is_test THEN :test ELSE '' END <> k.producer
+      OR coalesce(m.idempotency_key, m.id::text) <> k.key)) AS id_taken
 FROM idempotency_keys AS k
 JOIN (SELECT DISTINCT producer, key FROM json_to_recordset(CAST(:rows AS json)) AS r(producer text, key text)) AS r
   ON k.producer = r.producer AND k.key = r.key
@@ -113,7 +126,7 @@ VALUES (:id, :queue, :producer, :broker_user, :body, :body_size, :entry, CAST(:h
 
 # Their task could not be published.
 HURRY: TextClause = text("""
-UPDATE notifications AS n SET due_at = now() + make_interval(secs => :seconds)
+UPDATE states AS n SET due_at = now() + make_interval(secs => :seconds)
 FROM unnest(:ids) AS w(id) WHERE n.id = w.id AND CASE WHEN n.status = 'queued' THEN true END
 """).bindparams(binds.IDS)
 
@@ -137,17 +150,16 @@ _COMPLETE = """
 
 FINISH_ATTEMPTS: TextClause = text(f"WITH results AS MATERIALIZED ({_RESULTS}) {_COMPLETE}")
 
-_MOVED = f"""
-  UPDATE notifications AS n SET
+_MOVED = """
+  UPDATE states AS n SET
     status = r.status,
     reason = r.reason,
     detail = r.detail,
     due_at = now() + make_interval(secs => r.due_in_seconds),
-    template_version = coalesce(r.template_version, n.template_version),
+    sent_version = coalesce(r.template_version, n.sent_version),
     provider = coalesce(r.provider, n.provider),
     provider_message_id = coalesce(r.provider_message_id, n.provider_message_id),
     sent_at = CASE WHEN r.status = 'sent' THEN now() ELSE n.sent_at END,
-    {wipe("r.status = 'sent'")},
     updated_at = now()
   FROM results AS r
   WHERE n.id = r.id AND CASE
@@ -155,8 +167,10 @@ _MOVED = f"""
     WHEN n.claim = r.claim AND n.status = 'sending' THEN true
     -- The sweep was faster: what we know now replaces its guess.
     WHEN n.claim = r.claim AND n.status = 'unknown' AND r.status = ANY(:after_unknown) THEN true END
-  RETURNING n.id, n.status, n.reason, n.detail, r.number
+  RETURNING n.id, n.status, n.reason, n.detail, n.has_secrets, r.number
 """
+
+_WIPED = wipe("(SELECT id, has_secrets FROM moved WHERE status = 'sent')")
 
 _NOTED = """
   INSERT INTO events (notification_id, kind, status, reason, attempt, detail)
@@ -166,16 +180,21 @@ _NOTED = """
 _STATUSES = binds.texts("before_sent"), binds.texts("after_unknown")
 
 FINISH: TextClause = text(f"""
-WITH results AS MATERIALIZED ({_RESULTS}), completed AS ({_COMPLETE}), moved AS ({_MOVED}) {_NOTED}
+WITH results AS MATERIALIZED ({_RESULTS}), completed AS ({_COMPLETE}), moved AS ({_MOVED}), wiped AS ({_WIPED})
+{_NOTED}
 """).bindparams(*_STATUSES)
 
 # No provider was called. If an attempt was begun all the same, because the answer to its beginning was lost, it is
 # closed: under the current claim its number is ours. If the sweep has called it unknown, this corrects that.
+# With a token: where it is not known whether the claim was made, it is ours if it has that.
 GIVE_BACK: TextClause = text(f"""
-WITH results AS MATERIALIZED ({_RESULTS}), closed AS (
+WITH results AS MATERIALIZED (
+  SELECT r.* FROM ({_RESULTS}) AS r JOIN states AS n ON n.id = r.id
+    AND CASE WHEN :token IS NULL THEN true ELSE n.claim_token = :token END
+), closed AS (
   UPDATE attempts AS a SET finished_at = now(), outcome = 'unavailable', reason = 'lease_expired',
     subject = 'provider', code = NULL, detail = r.detail
-  FROM results AS r JOIN notifications AS n ON n.id = r.id AND n.claim = r.claim
+  FROM results AS r JOIN states AS n ON n.id = r.id AND n.claim = r.claim
   WHERE a.notification_id = r.id AND a.number = r.number
     AND CASE WHEN a.outcome IS NULL OR a.outcome = 'unknown' THEN true END
   RETURNING a.notification_id, a.number
@@ -183,15 +202,15 @@ WITH results AS MATERIALIZED ({_RESULTS}), closed AS (
 INSERT INTO events (notification_id, kind, status, reason, attempt, detail)
 SELECT moved.id, 'status', moved.status, moved.reason, closed.number, moved.detail
 FROM moved LEFT JOIN closed ON closed.notification_id = moved.id
-""").bindparams(*_STATUSES)
+""").bindparams(*_STATUSES, binds.uuid("token"))
 
 # As FINISH, for providers whose message ids stand for one message each. A message belongs to one attempt: a result
 # whose message is another attempt's, or whose attempt was accepted under another id, is returned instead of
-# written; `provider_messages.claim_message` decides. Locks are taken in one order: notifications by id, then
+# written; `provider_messages.claim_message` decides. Locks are taken in one order: states by id, then provider
 # messages, then attempts. So the moves come first.
 FINISH_WITH_MESSAGES: TextClause = text(f"""
 WITH given AS MATERIALIZED ({_RESULTS}), locked AS MATERIALIZED (
-  SELECT n.id FROM given AS r JOIN notifications AS n ON n.id = r.id
+  SELECT n.id FROM given AS r JOIN states AS n ON n.id = r.id
   WHERE r.id_space IS NOT NULL ORDER BY n.id FOR UPDATE OF n
 ), held AS (
   INSERT INTO provider_messages AS m (id_space, provider_message_id, notification_id, attempt, proof)
@@ -207,9 +226,8 @@ WITH given AS MATERIALIZED ({_RESULTS}), locked AS MATERIALIZED (
   SELECT r.* FROM given AS r
   LEFT JOIN held AS m ON m.id_space = r.id_space AND m.provider_message_id = r.provider_message_id
   WHERE r.id_space IS NULL OR (m.notification_id = r.id AND m.attempt = r.number)
-), completed AS ({_COMPLETE} RETURNING a.notification_id, a.number), moved AS ({_MOVED}), noted AS (
-  {_NOTED} RETURNING notification_id
-)
+), completed AS ({_COMPLETE} RETURNING a.notification_id, a.number), moved AS ({_MOVED}), wiped AS ({_WIPED}),
+noted AS ({_NOTED} RETURNING notification_id)
 SELECT r.id, r.number FROM given AS r JOIN attempts AS a ON a.notification_id = r.id AND a.number = r.number
 WHERE (SELECT count(*) FROM noted) IS NOT NULL AND r.id_space IS NOT NULL
   AND NOT EXISTS (SELECT FROM completed AS c WHERE c.notification_id = r.id AND c.number = r.number)
@@ -223,7 +241,7 @@ WHERE (SELECT count(*) FROM noted) IS NOT NULL AND r.id_space IS NOT NULL
 END_LEASES: TextClause = text("""
 WITH ended AS MATERIALIZED (
   SELECT id, crash_count, crash_count = 0 OR coalesce(confirmed_claim = claim, false) AS is_heard
-  FROM notifications
+  FROM states
   WHERE due_at <= now() AND status = 'sending' ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
 ), closed AS (
   UPDATE attempts AS a SET finished_at = now(), outcome = 'unknown', reason = 'outcome_unknown',
@@ -237,7 +255,7 @@ WITH ended AS MATERIALIZED (
 ), judged AS (
   SELECT *, crashes >= :max_crashes AS is_poison FROM counted
 ), moved AS (
-  UPDATE notifications AS n SET
+  UPDATE states AS n SET
     crash_count = j.crashes,
     status = CASE WHEN j.is_unknown THEN 'unknown' WHEN j.is_poison THEN 'failed' ELSE 'retrying' END,
     reason = CASE WHEN j.is_unknown THEN 'outcome_unknown' WHEN j.is_poison THEN 'technical_error'
@@ -260,22 +278,23 @@ SELECT id, 'status', status, reason, attempt, detail FROM moved
 # Unknown outcomes and missing reports, about which the provider is asked; due again if nobody settles them.
 TAKE_UNANSWERED: TextClause = text("""
 WITH due AS (
-  SELECT id, status AS old FROM notifications WHERE due_at <= now() AND status IN ('unknown', 'sent')
+  SELECT id, status AS old FROM states WHERE due_at <= now() AND status IN ('unknown', 'sent')
   ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
 )
-UPDATE notifications AS n SET due_at = now() + make_interval(secs =>
+UPDATE states AS n SET due_at = now() + make_interval(secs =>
   CASE WHEN due.old = 'unknown' THEN :unknown_again_after ELSE :receipt_again_after END)
-FROM due WHERE n.id = due.id AND n.status = due.old
-RETURNING n.id, n.channel, n.lane
+FROM due JOIN messages AS m ON m.id = due.id WHERE n.id = due.id AND n.status = due.old
+RETURNING n.id, m.channel, m.lane
 """)
 
 _OF_UNKNOWN = """
-  n.id, n.channel, n.lane, n.recipient, n.template, n.locale, n.context, n.sealed, n.secrets, n.sender,
-  n.on_unknown, n.claim, n.crash_count, a.number, a.provider, a.started_at, a.finished_at, now() AS looked_at"""
+  n.id, m.channel, m.lane, m.recipient, m.template, m.locale, m.context, m.sealed, m.secrets, m.sender,
+  m.on_unknown, n.claim, n.crash_count, a.number, a.provider, a.started_at, a.finished_at, now() AS looked_at"""
 
 UNKNOWN: TextClause = text(f"""
 SELECT {_OF_UNKNOWN}
-FROM notifications AS n
+FROM states AS n
+JOIN messages AS m ON m.id = n.id
 JOIN attempts AS a ON a.notification_id = n.id AND a.outcome = 'unknown'
 WHERE n.id = ANY(:ids) AND n.status = 'unknown'
   -- An operator decides about those: a task of the first life may still be in the broker.
@@ -289,9 +308,9 @@ _PROVIDERS = binds.texts("providers")
 # were hashes has none until it is resealed: it was sent long ago.)
 RIVALS: TextClause = text(f"""
 SELECT {_OF_UNKNOWN}
-FROM notifications AS n JOIN attempts AS a ON a.notification_id = n.id
-WHERE n.address_hash = (SELECT address_hash FROM notifications WHERE id = :id)
-  AND (n.id <> :id OR a.number <> :number) AND a.provider = ANY(:providers)
+FROM messages AS m JOIN states AS n ON n.id = m.id JOIN attempts AS a ON a.notification_id = m.id
+WHERE m.address_hash = (SELECT address_hash FROM messages WHERE id = :id)
+  AND (m.id <> :id OR a.number <> :number) AND a.provider = ANY(:providers)
   AND (a.outcome IS NULL OR a.outcome = 'unknown')
   AND a.started_at < coalesce(CAST(:finished_at AS timestamptz), now()) + make_interval(secs => :near)
   AND coalesce(a.finished_at, now()) + make_interval(secs => :near) > :started_at
@@ -301,9 +320,9 @@ ORDER BY n.id, a.number
 # The second part: further ids of other attempts, as for the parts of a long text, whatever hash the recipient had.
 KNOWN_IDS: TextClause = text("""
 SELECT now() AS looked_at, ARRAY(
-  SELECT a.provider_message_id FROM notifications AS n JOIN attempts AS a ON a.notification_id = n.id
-  WHERE n.address_hash = (SELECT address_hash FROM notifications WHERE id = :id)
-    AND (n.id <> :id OR a.number <> :number) AND a.provider = ANY(:providers)
+  SELECT a.provider_message_id FROM messages AS m JOIN attempts AS a ON a.notification_id = m.id
+  WHERE m.address_hash = (SELECT address_hash FROM messages WHERE id = :id)
+    AND (m.id <> :id OR a.number <> :number) AND a.provider = ANY(:providers)
     AND a.provider_message_id IS NOT NULL AND a.started_at > :started_at - interval '1 day'
   UNION
   SELECT m.provider_message_id FROM provider_messages AS m
@@ -319,12 +338,13 @@ SETTLE_UNKNOWN: TextClause = text(f"""
 WITH wanted AS (
   SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(id uuid, claim int, resend boolean, detail text)
 ), moved AS (
-  UPDATE notifications AS n SET
+  UPDATE states AS n SET
     status = CASE WHEN w.resend AND NOT {GONE} THEN 'retrying' ELSE n.status END,
     due_at = CASE WHEN w.resend AND NOT {GONE} THEN now() END,
     detail = CASE WHEN w.resend AND {GONE} THEN :gone ELSE w.detail END,
     updated_at = now()
-  FROM wanted AS w WHERE n.id = w.id AND n.status = 'unknown' AND n.claim = w.claim AND n.due_at IS NOT NULL
+  FROM wanted AS w JOIN messages AS m ON m.id = w.id
+  WHERE n.id = w.id AND n.status = 'unknown' AND n.claim = w.claim AND n.due_at IS NOT NULL
   RETURNING n.id, n.status, n.reason, n.detail, n.status = 'retrying' AS resend
 )
 INSERT INTO events (notification_id, kind, status, reason, detail)
@@ -334,22 +354,22 @@ FROM moved
 
 QUEUE_DUE: TextClause = text("""
 WITH due AS MATERIALIZED (
-  SELECT id, status AS old FROM notifications
+  SELECT id, status AS old FROM states
   WHERE due_at <= now() AND status IN ('scheduled', 'retrying', 'queued')
   ORDER BY due_at LIMIT :limit FOR UPDATE SKIP LOCKED
 ), moved AS (
-  UPDATE notifications AS n SET
-    status = CASE WHEN n.expires_at <= now() THEN 'expired' ELSE 'queued' END,
-    reason = CASE WHEN n.expires_at <= now() THEN 'expired' ELSE n.reason END,
+  UPDATE states AS n SET
+    status = CASE WHEN m.expires_at <= now() THEN 'expired' ELSE 'queued' END,
+    reason = CASE WHEN m.expires_at <= now() THEN 'expired' ELSE n.reason END,
     -- A backlog is not published over and over: the longer it has waited already, the later the next time.
-    due_at = CASE WHEN n.expires_at <= now() THEN NULL ELSE now() + greatest(
-      make_interval(secs => CASE n.lane WHEN 'urgent' THEN :redispatch_urgent
+    due_at = CASE WHEN m.expires_at <= now() THEN NULL ELSE now() + greatest(
+      make_interval(secs => CASE m.lane WHEN 'urgent' THEN :redispatch_urgent
         WHEN 'normal' THEN :redispatch_normal ELSE :redispatch_bulk END),
-      CASE WHEN due.old = 'queued' THEN least(now() - greatest(n.accepted_at, n.send_at, n.replayed_at),
+      CASE WHEN due.old = 'queued' THEN least(now() - greatest(m.accepted_at, m.send_at, n.replayed_at),
         interval '1 hour') END) END,
     updated_at = now()
-  FROM due WHERE n.id = due.id AND n.status = due.old
-  RETURNING n.id, n.channel, n.lane, n.status, n.reason, n.crash_count, due.old
+  FROM due JOIN messages AS m ON m.id = due.id WHERE n.id = due.id AND n.status = due.old
+  RETURNING n.id, m.channel, m.lane, n.status, n.reason, n.crash_count, due.old
 ), noted AS (
   INSERT INTO events (notification_id, kind, status, reason, detail)
   SELECT id, CASE WHEN status = old THEN 'redispatched' ELSE 'status' END, nullif(status, old), reason,

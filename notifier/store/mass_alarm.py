@@ -188,8 +188,9 @@ GROUP BY w.scope ORDER BY w.scope
 # The page is cut before its rows are judged, so no more than `limit` rows are read.
 _SENT: TextClause = text("""
 WITH page AS MATERIALIZED (
-  SELECT channel, sender, template, provider, sent_at, is_test FROM notifications
-  WHERE id >= :low AND id < :high ORDER BY id DESC LIMIT :limit
+  SELECT m.channel, m.sender, m.template, n.provider, n.sent_at, n.is_test
+  FROM messages AS m JOIN states AS n ON n.id = m.id
+  WHERE m.id >= :low AND m.id < :high ORDER BY m.id DESC LIMIT :limit
 )
 SELECT channel, sender, template, provider, count(*)::int AS sent
 FROM page WHERE sent_at IS NOT NULL AND NOT is_test GROUP BY channel, sender, template, provider

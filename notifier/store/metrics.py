@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import TextClause, text
 
 from notifier.store.engine import transaction
+from notifier.store.ledger_sql import LIVE
 from notifier.store.repository import Repository
 from notifier.store.rows import from_row
 
@@ -76,15 +77,15 @@ class GaugeRepository(Repository):
         )
 
 
-_WAITING: TextClause = text("""
-SELECT channel, lane, status, count(*)::int AS count FROM notifications
-WHERE status IN ('scheduled', 'queued', 'sending', 'retrying', 'unknown')
-GROUP BY channel, lane, status ORDER BY channel, lane, status
-""")
+_WAITING: TextClause = text(f"""
+SELECT m.channel, m.lane, n.status, count(*)::int AS count FROM states AS n JOIN messages AS m ON m.id = n.id
+WHERE {LIVE}
+GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+""")  # noqa: S608 - a constant
 
 _DUE: TextClause = text("""
 SELECT count(*)::int AS total, coalesce(extract(epoch FROM now() - min(due_at)), 0) AS seconds
-FROM notifications WHERE due_at <= now()
+FROM states WHERE due_at <= now()
 """)
 
 _CALLS: TextClause = text("""

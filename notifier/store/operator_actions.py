@@ -20,7 +20,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Select, TextClause, an
 from notifier.domain.errors import NotFound
 from notifier.domain.statuses import Reason, Status
 from notifier.security.recipient_hash import HashKey
-from notifier.store import binds
+from notifier.store import binds, filters
 from notifier.store.binds import among
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
@@ -29,7 +29,7 @@ from notifier.store.ledger_sql import GONE, wipe
 from notifier.store.repository import Repository
 from notifier.store.rows import columns_of, from_row, oldest
 from notifier.store.sanitize import storable
-from notifier.store.schema.notifications import Notification
+from notifier.store.schema.notifications import Notification, State
 from notifier.store.schema.operations import OperatorRecord
 
 #: Notifications of one transaction.
@@ -241,13 +241,15 @@ class Operating(Repository):
         self, connection: Connection, selection: Selection, sources: Sequence[Status], after: UUID | None
     ) -> list[Seen]:
         """The next page, locked. If another operator moves a row meanwhile, it is read after that."""
-        query: Any = select(*_SEEN).with_for_update()
+        query: Any = select(*_SEEN).with_for_update(of=State)
         if selection.filter is None:
             rest = sorted(value for value in set(selection.ids) if after is None or value > after)[:PAGE]
             found = connection.execute(query.where(among(Notification.id, rest)).order_by(Notification.id))
             return _with_missing(rest, [from_row(Seen, row) for row in found])
         query = query.where(*self._selected(selection), Notification.status.in_(sources))
-        query = oldest(query, Notification.id, limit=PAGE, after=after)
+        if after is not None:
+            query = query.where(*filters.after(after))
+        query = oldest(query, Notification.id, limit=PAGE, after=None)
         return [from_row(Seen, row) for row in connection.execute(query)]
 
 
@@ -272,14 +274,16 @@ def act_on_page(
     record: UUID,
     tally: ActionCounts,
     act: Callable[[Connection, Sequence[Any]], ActionCounts | None],
+    *,
+    lock: Any = None,
 ) -> tuple[ActionCounts, UUID | None]:
     """One page of a run, in one transaction: lock its rows, do `act` to them, and note the counts in the record.
 
-    `act` returns the counts of its page; None: all were changed. Returns the counts so far, and where the next
-    page begins; None: this one was empty.
+    `lock`: the table whose rows are locked; None: every one. `act` returns the counts of its page; None: all were
+    changed. Returns the counts so far, and where the next page begins; None: this one was empty.
     """
     with transaction(engine, plans_by_values=True) as connection:
-        rows = connection.execute(query.with_for_update()).all()
+        rows = connection.execute(query.with_for_update(of=lock)).all()
         if not rows:
             return tally, None
         tally += act(connection, rows) or ActionCounts(len(rows), len(rows))
@@ -318,22 +322,24 @@ WITH given AS MATERIALIZED (
     AS due_at
   FROM unnest(:ids) AS wanted(id)
 ), moved AS (
-  UPDATE notifications AS n SET
+  UPDATE states AS n SET
     status = CAST(:to AS text),
     reason = 'operator',
     detail = NULL,
     -- What an operator resolves may not have come to its time yet.
-    due_at = CASE WHEN :to = 'retrying' THEN greatest(given.due_at, n.send_at) END,
+    due_at = CASE WHEN :to = 'retrying' THEN greatest(given.due_at, m.send_at) END,
     replayed_at = CASE WHEN :to = 'retrying' THEN given.due_at ELSE n.replayed_at END,
     replayed_attempts = CASE WHEN :to = 'retrying' THEN n.attempt_count ELSE n.replayed_attempts END,
     crash_count = CASE WHEN :to = 'retrying' THEN 0 ELSE n.crash_count END,
     sent_at = CASE WHEN :to = 'sent' THEN now() ELSE n.sent_at END,
-    {wipe(":to IN ('sent', 'cancelled')")},
     updated_at = now()
-  FROM given WHERE n.id = given.id AND n.status = ANY(:sources)
+  FROM given JOIN messages AS m ON m.id = given.id
+  WHERE n.id = given.id AND n.status = ANY(:sources)
     -- What was wiped or redacted cannot be sent.
     AND (:to <> 'retrying' OR NOT {GONE})
-  RETURNING n.id
+  RETURNING n.id, n.has_secrets
+), wiped AS (
+  {wipe("(SELECT id, has_secrets FROM moved WHERE :to IN ('sent', 'cancelled'))")}
 ), noted AS (
   INSERT INTO events (notification_id, kind, status, reason, detail)
   SELECT moved.id, line.kind, line.status, line.reason, line.detail

@@ -19,6 +19,7 @@ from notifier.domain.errors import CannotOpen
 from notifier.domain.message import Message
 from notifier.domain.recipient_identity import recipient_identity
 from notifier.domain.statuses import Channel
+from notifier.security.body_hash import body_hash
 from notifier.security.encryption import Sealer
 from notifier.security.recipient_hash import HashKey
 from notifier.store.sanitize import bytea
@@ -62,16 +63,15 @@ class PersonalData:
     def put_away(
         self, id_: UUID, channel: Channel, person: Person, secret_names: Sequence[str] = ()
     ) -> dict[str, Any]:
-        """The columns of a notification, as JSON takes them.
+        """The columns of a notification that are not NULL, as JSON takes them.
 
         Raises:
             ValueError: a context that JSON cannot hold.
         """
         address = person.address
-        row: dict[str, Any] = {
-            "address_hash": bytea(self.hash_key.recipient(channel, address)),
-            "secret_names": list(secret_names) or None,
-        }
+        row: dict[str, Any] = {"address_hash": bytea(self.hash_key.recipient(channel, address))}
+        if secret_names:
+            row["secret_names"] = list(secret_names)
         if not self.sealer.is_on:
             return row | {"recipient": person.recipient, "address": address, "context": person.context}
         context = person.context
@@ -115,12 +115,12 @@ class PersonalData:
 
     def body_hash(self, message: Message, content: Mapping[str, Any]) -> bytes:
         """Of the message's `content`. With keys it is a keyed hash, so that nobody finds the content by trying."""
-        digest = message.body_hash(content)
+        digest = body_hash(message, content)
         return self.hash_key.digest("body", digest.hex()) if self.sealer.is_on else digest
 
     def is_same_body(self, message: Message, known: bytes) -> bool:
         """Whether `known` is the `body_hash` of this message, made with keys or without."""
-        digest = message.body_hash()
+        digest = body_hash(message)
         return known in (digest, self.hash_key.digest("body", digest.hex()))
 
     def put_away_rejected(self, id_: UUID, body: bytes, headers: dict[str, Any]) -> dict[str, Any]:

@@ -24,13 +24,13 @@ def unproven_producers(engine: Engine, since: datetime) -> list[str]:
 # From name to name by the index: one step for each producer, not for each notification.
 _UNPROVEN: TextClause = text("""
 WITH RECURSIVE names AS (
-  SELECT min(producer) AS name FROM notifications
+  SELECT min(producer) AS name FROM messages
   UNION ALL
-  SELECT (SELECT min(producer) FROM notifications WHERE producer > names.name) FROM names WHERE name IS NOT NULL
+  SELECT (SELECT min(producer) FROM messages WHERE producer > names.name) FROM names WHERE name IS NOT NULL
 )
 SELECT name FROM names WHERE EXISTS (
   SELECT FROM (
-    SELECT proof FROM notifications WHERE producer = names.name AND id >= :since ORDER BY id DESC LIMIT :newest
+    SELECT proof FROM messages WHERE producer = names.name AND id >= :since ORDER BY id DESC LIMIT :newest
   ) AS newest WHERE proof = :none
 ) ORDER BY name
 """)

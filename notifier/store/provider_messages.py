@@ -4,8 +4,8 @@ A look-up finds messages by their text, so what it gives to an attempt is a gues
 answer to our own call, and a signed report that names the attempt, are proof. Proof takes a message from an
 attempt that only guessed, which becomes `unknown` again with an event; never from one that has proof of its own.
 
-Locks, in one order for all who write about messages: notifications by id, then messages, then attempts. The holder
-of a message is read before the locks and again under them; if it has changed by then, everything begins anew.
+Locks, in one order for all who write about messages: states by id, then provider messages, then attempts. The
+holder of a message is read before the locks and again under them; if it has changed by then, all begins anew.
 
 Crash points. Everything is one transaction: before its commit nothing is written, and the result is looked up
 again or the report comes again; after it the message is one attempt's. An attempt that lost its message is due at
@@ -160,14 +160,14 @@ WITH held AS MATERIALIZED (
 SELECT * FROM held
 UNION ALL
 SELECT a.notification_id, a.number AS attempt, 'look_up', a.provider_message_id
-FROM notifications AS n JOIN attempts AS a ON a.notification_id = n.id
+FROM messages AS m JOIN attempts AS a ON a.notification_id = m.id
 WHERE NOT EXISTS (SELECT FROM held)
-  AND n.address_hash = (SELECT address_hash FROM notifications WHERE id = :id)
+  AND m.address_hash = (SELECT address_hash FROM messages WHERE id = :id)
   AND a.provider_message_id = :provider_message_id
 """).bindparams(_ID)
 
 _LOCK: TextClause = text("""
-SELECT id FROM notifications WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
+SELECT id FROM states WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
 """).bindparams(binds.IDS)
 
 # Messages the attempt has by a look-up, other than the one it has by proof.
@@ -201,14 +201,15 @@ WITH freed AS (
     provider_message_id = NULL
   WHERE notification_id = :id AND number = :attempt AND provider_message_id = :provider_message_id
 ), kept AS (
-  UPDATE notifications AS n SET provider = other.provider, provider_message_id = other.provider_message_id
+  UPDATE states AS n SET provider = other.provider, provider_message_id = other.provider_message_id
   FROM other WHERE n.id = :id AND n.provider_message_id = :provider_message_id
 ), moved AS (
-  UPDATE notifications AS n SET status = 'unknown', reason = 'outcome_unknown',
+  UPDATE states AS n SET status = 'unknown', reason = 'outcome_unknown',
     detail = CAST(:detail AS text) || CASE WHEN {GONE} THEN CAST(:gone AS text) ELSE '' END,
     due_at = CASE WHEN NOT {GONE} THEN now() END,
     provider = NULL, provider_message_id = NULL, sent_at = NULL, updated_at = now()
-  WHERE n.id = :id AND n.provider_message_id = :provider_message_id AND n.status = ANY(:sources)
+  FROM messages AS m
+  WHERE n.id = :id AND m.id = n.id AND n.provider_message_id = :provider_message_id AND n.status = ANY(:sources)
     AND NOT EXISTS (SELECT FROM other)
   RETURNING n.status, n.reason, n.detail
 )
@@ -219,5 +220,5 @@ FROM (SELECT 1) AS release LEFT JOIN moved ON true
 
 _NOTE: TextClause = text("""
 INSERT INTO events (notification_id, kind, attempt, detail)
-SELECT id, 'provider_message', CAST(:attempt AS int), CAST(:detail AS text) FROM notifications WHERE id = :id
+SELECT id, 'provider_message', CAST(:attempt AS int), CAST(:detail AS text) FROM states WHERE id = :id
 """).bindparams(_ID)

@@ -242,9 +242,10 @@ def _status(report: NewReport, known: set[str]) -> Status | None:
 
 
 _ABOUT_ATTEMPT = """
-SELECT n.id, n.channel, n.recipient, n.address_hash, n.sender, n.template, a.provider, a.number, a.outcome,
+SELECT n.id, m.channel, m.recipient, m.address_hash, m.sender, m.template, a.provider, a.number, a.outcome,
   a.provider_message_id
-FROM notifications AS n JOIN attempts AS a ON a.notification_id = n.id AND a.number = :attempt
+FROM states AS n JOIN messages AS m ON m.id = n.id
+JOIN attempts AS a ON a.notification_id = n.id AND a.number = :attempt
 WHERE n.id = :id AND (CAST(:providers AS text[]) IS NULL OR a.provider = ANY(:providers))
 """
 _BINDS = (binds.uuid("id"), binds.texts("providers"))
@@ -253,9 +254,9 @@ _ABOUT: TextClause = text(_ABOUT_ATTEMPT).bindparams(*_BINDS)
 _LOCK: TextClause = text(f"{_ABOUT_ATTEMPT} FOR UPDATE OF n").bindparams(*_BINDS)
 
 _FIND: TextClause = text("""
-SELECT n.id, n.channel, n.recipient, n.address_hash, n.sender, n.template, a.provider, a.number
-FROM notifications AS n JOIN attempts AS a ON a.notification_id = n.id
-WHERE n.id = :id AND a.number = coalesce(CAST(:attempt AS int), a.number)
+SELECT m.id, m.channel, m.recipient, m.address_hash, m.sender, m.template, a.provider, a.number
+FROM messages AS m JOIN attempts AS a ON a.notification_id = m.id
+WHERE m.id = :id AND a.number = coalesce(CAST(:attempt AS int), a.number)
 ORDER BY a.number DESC LIMIT 1
 """).bindparams(binds.uuid("id"))
 
@@ -263,13 +264,14 @@ ORDER BY a.number DESC LIMIT 1
 # The planner is to find rows by address and not by status: a condition inside of CASE is no way to find rows.
 _SOFT_BOUNCES: TextClause = text("""
 WITH mails AS MATERIALIZED (
-  SELECT id, CASE
-    WHEN status = 'undelivered' AND reason = 'unreachable_recipient' THEN 'soft'
-    WHEN status = 'delivered' THEN 'arrived'
-    WHEN status = 'sent' AND sent_at < now() - interval '5 days' THEN 'arrived' END AS ended
-  FROM notifications WHERE address_hash = :address_hash AND id >= :since AND channel = 'email'
+  SELECT m.id, CASE
+    WHEN n.status = 'undelivered' AND n.reason = 'unreachable_recipient' THEN 'soft'
+    WHEN n.status = 'delivered' THEN 'arrived'
+    WHEN n.status = 'sent' AND n.sent_at < now() - interval '5 days' THEN 'arrived' END AS ended
+  FROM messages AS m JOIN states AS n ON n.id = m.id
+  WHERE m.address_hash = :address_hash AND m.id >= :since AND m.channel = 'email'
     -- Those that led to a suppression which an operator lifted count no more.
-    AND accepted_at > coalesce((SELECT max(lifted_at) FROM suppressions AS s
+    AND m.accepted_at > coalesce((SELECT max(lifted_at) FROM suppressions AS s
       WHERE s.address_hash = :address_hash AND s.reason = 'hard_bounce'
       AND s.lifted_by LIKE 'operator:%'), '-infinity')
 )
@@ -298,7 +300,7 @@ WITH taken AS (
     detail = CAST(:words AS text), provider_message_id = :provider_message_id
   WHERE notification_id = :id AND number = :attempt AND :is_news AND :taken
 ), moved AS (
-  UPDATE notifications AS n SET
+  UPDATE states AS n SET
     status = CAST(:status AS text),
     reason = :reason,
     detail = :detail,
@@ -306,7 +308,6 @@ WITH taken AS (
     provider = :provider,
     provider_message_id = :provider_message_id,
     sent_at = CASE WHEN :is_news THEN now() ELSE coalesce(n.sent_at, now()) END,
-    {wipe("true")},
     updated_at = now()
   WHERE n.id = :id AND n.status = ANY(:sources) AND CASE CAST(:status AS text)
     WHEN 'sent' THEN :is_news
@@ -314,7 +315,9 @@ WITH taken AS (
       SELECT FROM attempts AS later WHERE later.notification_id = n.id AND later.number > :attempt
       AND (later.outcome IS NULL OR later.outcome IN ('accepted', 'unknown')))
     ELSE true END
-  RETURNING n.status, n.reason
+  RETURNING n.id, n.status, n.reason, n.has_secrets
+), wiped AS (
+  {wipe("moved")}
 ), left_open AS (
   UPDATE attempts AS a SET outcome = 'unknown', finished_at = now(), reason = 'outcome_unknown',
     detail = 'another attempt was reported on before this one was answered'
@@ -332,20 +335,20 @@ _SILENT: TextClause = text("""
 SELECT DISTINCT ON (n.id) n.id, a.number, n.provider, n.provider_message_id,
   extract(epoch FROM now() - n.sent_at) AS age_seconds
 FROM unnest(:ids) AS w(id)
-JOIN notifications AS n ON n.id = w.id AND CASE WHEN n.status = 'sent' AND n.due_at IS NOT NULL THEN true END
+JOIN states AS n ON n.id = w.id AND CASE WHEN n.status = 'sent' AND n.due_at IS NOT NULL THEN true END
 JOIN attempts AS a ON a.notification_id = n.id AND a.provider_message_id = n.provider_message_id
 ORDER BY n.id, a.number DESC
 """).bindparams(binds.IDS)
 
 _ASK_AGAIN: TextClause = text("""
-UPDATE notifications AS n SET due_at = now() + make_interval(secs => r.seconds)
+UPDATE states AS n SET due_at = now() + make_interval(secs => r.seconds)
 FROM json_to_recordset(CAST(:rows AS json)) AS r(id uuid, seconds double precision)
 WHERE n.id = r.id AND CASE WHEN n.status = 'sent' AND n.due_at IS NOT NULL THEN true END
 """)
 
 _GIVE_UP: TextClause = text("""
 WITH moved AS (
-  UPDATE notifications AS n SET due_at = NULL, updated_at = now()
+  UPDATE states AS n SET due_at = NULL, updated_at = now()
   FROM unnest(:ids) AS w(id)
   WHERE n.id = w.id AND CASE WHEN n.status = 'sent' AND n.due_at IS NOT NULL THEN true END
   RETURNING n.id

@@ -18,7 +18,7 @@ from sqlalchemy import Engine, TextClause, text
 from notifier.domain.errors import CannotOpen
 from notifier.domain.statuses import Channel
 from notifier.security.encryption import Sealer
-from notifier.store import binds
+from notifier.store import binds, ledger_sql
 from notifier.store.engine import transaction
 from notifier.store.ledger_rows import as_json
 from notifier.store.personal_data import PersonalData
@@ -152,15 +152,16 @@ def unknown_keys(engine: Engine, sealer: Sealer) -> list[str]:
 _AFTER = binds.uuid("after")
 
 # Of notifications that have not ended, by their index; the second byte is the length of the key's id.
-_LIVE_KEYS: TextClause = text("""
-SELECT DISTINCT substr(sealed, 1, 2 + get_byte(sealed, 1)) AS header FROM notifications
-WHERE status IN ('scheduled', 'queued', 'sending', 'retrying', 'unknown') AND sealed IS NOT NULL
-""")
+_LIVE_KEYS: TextClause = text(f"""
+SELECT DISTINCT substr(m.sealed, 1, 2 + get_byte(m.sealed, 1)) AS header
+FROM states AS n JOIN messages AS m ON m.id = n.id
+WHERE {ledger_sql.LIVE} AND m.sealed IS NOT NULL
+""")  # noqa: S608 - a constant
 
 _ESTIMATE: TextClause = text("""
 SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint FROM pg_class AS c
 WHERE c.oid = 'rejected_messages'::regclass
-  OR c.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'notifications'::regclass)
+  OR c.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'messages'::regclass)
 """)
 
 # The page is cut before its rows are judged: a statement never reads more than one page. What is redacted has
@@ -173,11 +174,11 @@ WITH page AS MATERIALIZED (
       OR (secrets IS NOT NULL AND substr(secrets, 1, length(:header)) <> :header)))) AS is_wanted,
     -- Its recipient may have been known by another spelling: an address that is sealed, or not all plain.
     channel = 'email' AND (sealed IS NOT NULL OR address ~ '[^ -~]|xn--|[.]$') AS is_doubtful
-  FROM notifications WHERE id > :after ORDER BY id LIMIT :limit
+  FROM messages WHERE id > :after ORDER BY id LIMIT :limit
 )
-SELECT page.id, page.is_wanted, page.is_doubtful, n.channel, n.recipient, n.context, n.sealed, n.secrets,
-  n.secret_names, n.address_hash
-FROM page LEFT JOIN notifications AS n ON n.id = page.id AND (page.is_wanted OR page.is_doubtful)
+SELECT page.id, page.is_wanted, page.is_doubtful, m.channel, m.recipient, m.context, m.sealed, m.secrets,
+  m.secret_names, m.address_hash
+FROM page LEFT JOIN messages AS m ON m.id = page.id AND (page.is_wanted OR page.is_doubtful)
 ORDER BY page.id
 """).bindparams(_AFTER)
 
@@ -188,16 +189,16 @@ WITH given AS MATERIALIZED (
     id uuid, recipient text, address text, address_hash bytea, context jsonb, sealed bytea, secrets bytea,
     old_recipient text, old_sealed bytea, old_secrets bytea, old_names text[])
 ), free AS MATERIALIZED (
-  SELECT n.id FROM given JOIN notifications AS n ON n.id = given.id
+  SELECT n.id FROM given JOIN states AS n ON n.id = given.id
     AND CASE WHEN n.status NOT IN ('queued', 'sending') THEN true END
   ORDER BY n.id FOR UPDATE OF n SKIP LOCKED
 )
-UPDATE notifications AS n SET recipient = r.recipient, address = r.address, address_hash = r.address_hash,
+UPDATE messages AS m SET recipient = r.recipient, address = r.address, address_hash = r.address_hash,
   context = r.context, sealed = r.sealed, secrets = r.secrets
 FROM given AS r JOIN free ON free.id = r.id
-WHERE n.id = r.id AND n.recipient IS NOT DISTINCT FROM r.old_recipient
-  AND n.sealed IS NOT DISTINCT FROM r.old_sealed AND n.secrets IS NOT DISTINCT FROM r.old_secrets
-  AND n.secret_names IS NOT DISTINCT FROM r.old_names
+WHERE m.id = r.id AND m.recipient IS NOT DISTINCT FROM r.old_recipient
+  AND m.sealed IS NOT DISTINCT FROM r.old_sealed AND m.secrets IS NOT DISTINCT FROM r.old_secrets
+  AND m.secret_names IS NOT DISTINCT FROM r.old_names
 """)
 
 # A suppression has only the hash of its address: it follows a notification to the same recipient. If there is one

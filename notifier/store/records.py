@@ -92,7 +92,7 @@ class Acceptance:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A notification that is ours to send until the lease ends."""
+    """A notification that is ours to send until the lease ends; of `Queued.new`, one that will be."""
 
     id: UUID
     producer: str
@@ -112,7 +112,7 @@ class Claimed:
     attachments: tuple[UUID, ...]
     #: Only the simulator may be called for it.
     is_test: bool
-    #: Fencing token.
+    #: Fencing token; of one that is not claimed yet, the number that its claim gets.
     claim: int
     #: The number of the last attempt before this claim.
     attempt_count: int
@@ -122,7 +122,7 @@ class Claimed:
     age_seconds: float
     #: Until `expires_at`, by the database's clock; None: it does not expire.
     seconds_to_expiry: float | None
-    #: When it was claimed, on this process's monotonic clock.
+    #: When it was claimed or read, on this process's monotonic clock.
     claimed_at: float
     #: Why recipient and context are empty: they could not be decrypted.
     problem: str | None = None
@@ -132,6 +132,16 @@ class Claimed:
         if self.seconds_to_expiry is None:
             return None
         return self.seconds_to_expiry - (time.monotonic() - self.claimed_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """Notifications that are queued, and nobody's yet."""
+
+    #: Untouched since they were accepted, and without files: they may be rendered before they are claimed.
+    new: list[Claimed]
+    #: The others: to be claimed before anybody looks into them.
+    others: list[UUID]
 
 
 @dataclass(frozen=True, slots=True)

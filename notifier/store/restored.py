@@ -16,16 +16,16 @@ from sqlalchemy import ColumnElement, Connection, Engine, TextClause, func, sele
 
 from notifier.domain.statuses import Reason, Status
 from notifier.security.recipient_hash import HashKey
-from notifier.store import binds
+from notifier.store import binds, filters
 from notifier.store.binds import among
 from notifier.store.engine import database_verdict, transaction
 from notifier.store.filters import Filter, conditions
 from notifier.store.identity import IdentityCheck, store_new
-from notifier.store.ledger_sql import GONE
+from notifier.store.ledger_sql import GONE, LIVE
 from notifier.store.operator_actions import PAGE, ActionCounts, Begun, act_on_page, note_result
 from notifier.store.repository import Repository
 from notifier.store.rows import from_row, oldest
-from notifier.store.schema.notifications import Notification
+from notifier.store.schema.notifications import Notification, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +110,10 @@ class RestoredRepository(Repository):
             return ActionCounts(len(rows), len(moved) - expired, expired, len(rows) - len(moved))
 
         query = select(Notification.id).where(*self._held(wanted, ids))
-        query = oldest(query, Notification.id, limit=PAGE, after=after)
-        return act_on_page(self._engine, query, begun.id, tally, release)
+        if after is not None:
+            query = query.where(*filters.after(after))
+        query = oldest(query, Notification.id, limit=PAGE, after=None)
+        return act_on_page(self._engine, query, begun.id, tally, release, lock=State)
 
     def _held(self, wanted: Filter, ids: Sequence[UUID]) -> list[ColumnElement[bool]]:
         found = [*conditions(wanted, self._hash_key)]
@@ -120,32 +122,31 @@ class RestoredRepository(Repository):
         return [*found, Notification.status == Status.UNKNOWN, Notification.reason == Reason.RESTORED]
 
 
-_ON_THEIR_WAY = (
-    "status IN ('scheduled', 'queued', 'sending', 'retrying', 'unknown') AND reason IS DISTINCT FROM 'restored'"
-)
+_ON_THEIR_WAY = f"""
+FROM states AS n JOIN messages AS m ON m.id = n.id WHERE {LIVE} AND n.reason IS DISTINCT FROM 'restored'"""
 
 _UNDER_WAY: TextClause = text(f"""
-SELECT channel, lane, status, count(*) AS count, count(*) FILTER (WHERE expires_at <= now()) AS expired,
-  min(accepted_at) AS oldest, max(accepted_at) AS newest
-FROM notifications WHERE {_ON_THEIR_WAY}
-GROUP BY channel, lane, status ORDER BY channel, lane, status
-""")  # noqa: S608 - constants
+SELECT m.channel, m.lane, n.status, count(*) AS count, count(*) FILTER (WHERE m.expires_at <= now()) AS expired,
+  min(m.accepted_at) AS oldest, max(m.accepted_at) AS newest
+{_ON_THEIR_WAY}
+GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+""")
 
 # Held as `unknown`: it may have been sent after the backup was made. No task claims it, no sweep sees it, no
 # look-up settles it; a provider report still does. Claims from before the backup end: a late result other than
 # "sent" does not move it. A call that was under way has no answer here, and never will.
 _HOLD: TextClause = text(f"""
 WITH page AS MATERIALIZED (
-  SELECT id, status AS old FROM notifications
-  WHERE {_ON_THEIR_WAY} AND accepted_at <= :before
-    AND id > coalesce(CAST(:after AS uuid), '00000000-0000-0000-0000-000000000000')
-  ORDER BY id LIMIT :limit FOR UPDATE
+  SELECT n.id, n.status AS old
+  {_ON_THEIR_WAY} AND m.accepted_at <= :before
+    AND n.id > coalesce(CAST(:after AS uuid), '00000000-0000-0000-0000-000000000000')
+  ORDER BY n.id LIMIT :limit FOR UPDATE OF n
 ), closed AS (
   UPDATE attempts AS a SET finished_at = now(), outcome = 'unknown', reason = 'outcome_unknown',
     detail = 'under way when the backup was made: its answer is not in it'
   FROM page WHERE a.notification_id = page.id AND a.outcome IS NULL
 ), moved AS (
-  UPDATE notifications AS n SET status = 'unknown', reason = 'restored', detail = NULL, due_at = NULL,
+  UPDATE states AS n SET status = 'unknown', reason = 'restored', detail = NULL, due_at = NULL,
     claim = n.claim + 1, updated_at = now()
   FROM page WHERE n.id = page.id AND n.status = page.old
   RETURNING n.id, page.old
@@ -183,20 +184,20 @@ WITH judged AS MATERIALIZED (
   SELECT n.id, EXISTS (
       SELECT 1 FROM attempts AS a
       WHERE a.notification_id = n.id AND a.number = n.attempt_count AND a.outcome = 'unknown') AS is_unknown
-  FROM unnest(:ids) AS wanted(id) JOIN notifications AS n ON n.id = wanted.id
+  FROM unnest(:ids) AS wanted(id) JOIN states AS n ON n.id = wanted.id
 ), moved AS (
-  UPDATE notifications AS n SET
-    status = CASE WHEN j.is_unknown THEN 'unknown' WHEN n.expires_at <= now() THEN 'expired' ELSE 'retrying' END,
-    reason = CASE WHEN j.is_unknown THEN 'outcome_unknown' WHEN n.expires_at <= now() THEN 'expired'
+  UPDATE states AS n SET
+    status = CASE WHEN j.is_unknown THEN 'unknown' WHEN m.expires_at <= now() THEN 'expired' ELSE 'retrying' END,
+    reason = CASE WHEN j.is_unknown THEN 'outcome_unknown' WHEN m.expires_at <= now() THEN 'expired'
       ELSE 'operator' END,
     detail = NULL,
-    due_at = CASE WHEN j.is_unknown THEN now() WHEN n.expires_at <= now() THEN NULL
-      ELSE greatest(now(), n.send_at) END,
-    replayed_at = CASE WHEN j.is_unknown THEN n.replayed_at ELSE greatest(now(), n.send_at) END,
+    due_at = CASE WHEN j.is_unknown THEN now() WHEN m.expires_at <= now() THEN NULL
+      ELSE greatest(now(), m.send_at) END,
+    replayed_at = CASE WHEN j.is_unknown THEN n.replayed_at ELSE greatest(now(), m.send_at) END,
     replayed_attempts = CASE WHEN j.is_unknown THEN n.replayed_attempts ELSE n.attempt_count END,
     crash_count = 0,
     updated_at = now()
-  FROM judged AS j
+  FROM judged AS j JOIN messages AS m ON m.id = j.id
   WHERE n.id = j.id AND n.status = 'unknown' AND n.reason = 'restored' AND (j.is_unknown OR NOT {GONE})
   RETURNING n.id, n.status, n.reason, j.is_unknown
 ), noted AS (

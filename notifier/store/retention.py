@@ -15,8 +15,7 @@ from uuid import UUID
 from sqlalchemy import TextClause, text
 
 from notifier.domain.statuses import Channel, Status
-from notifier.store import binds
-from notifier.store.ledger_sql import wipe
+from notifier.store import binds, ledger_sql
 from notifier.store.repository import Repository
 from notifier.store.schema.partitions import Month, drop_month, months
 
@@ -27,7 +26,7 @@ SECRETS_KEPT_HOURS = 24
 #: These have not ended, and are never touched.
 LIVE = (Status.SCHEDULED, Status.QUEUED, Status.SENDING, Status.RETRYING, Status.UNKNOWN)
 #: Holds ids that lie in no month; it is never dropped.
-DEFAULT_PARTITION = "notifications_default"
+DEFAULT_PARTITION = "messages_default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,7 @@ class RetentionRepository(Repository):
 
     def live_in(self, month: Month) -> int:
         """Notifications of the month that have not ended."""
-        return int(self._scalar(_LIVE_IN, {"low": month.low, "high": month.high, "live": list(LIVE)}))
+        return int(self._scalar(_LIVE_IN, {"low": month.low, "high": month.high}))
 
     def forget_page_of(self, month: Month, after: UUID) -> UUID | None:
         """Of the next notifications of a month that is to be dropped, delete what lies in tables without months.
@@ -119,20 +118,21 @@ class RetentionRepository(Repository):
 
 _UUIDS = binds.uuid("after"), binds.uuid("before")
 _LIVES = binds.texts("live")
-_PERSONAL = """(n.recipient IS NOT NULL OR n.sealed IS NOT NULL OR n.context IS NOT NULL OR n.metadata <> '{}'
-  OR n.callback_url IS NOT NULL)"""
+_PERSONAL = """(m.recipient IS NOT NULL OR m.sealed IS NOT NULL OR m.context IS NOT NULL OR m.metadata <> '{}'
+  OR m.callback_url IS NOT NULL)"""
 
 
-def _page(condition: str, table: str = "notifications") -> str:
+def _page(condition: str, table: str = "messages") -> str:
     """The page is cut before its rows are judged, so a statement never reads more than one page."""
     return f"""
 page AS MATERIALIZED (
-  SELECT n.id, n.channel = :channel AND n.accepted_at < :accepted_before AND {condition} AS is_wanted
-  FROM {table} AS n
-  WHERE n.id > :after AND n.id < :before ORDER BY n.id LIMIT :limit
+  SELECT m.id, m.producer, coalesce(m.idempotency_key, m.id::text) AS key,
+    m.channel = :channel AND m.accepted_at < :accepted_before AND {condition} AS is_wanted
+  FROM {table} AS m
+  WHERE m.id > :after AND m.id < :before ORDER BY m.id LIMIT :limit
 ), free AS MATERIALIZED (
-  SELECT n.id, n.producer, coalesce(n.idempotency_key, n.id::text) AS key
-  FROM page JOIN notifications AS n ON n.id = page.id AND CASE WHEN n.status <> ALL(:live) THEN true END
+  SELECT n.id, page.producer, page.key
+  FROM page JOIN states AS n ON n.id = page.id AND CASE WHEN n.status <> ALL(:live) THEN true END
   WHERE page.is_wanted ORDER BY n.id FOR UPDATE OF n SKIP LOCKED
 )"""
 
@@ -149,11 +149,11 @@ _REDACT: TextClause = text(f"""
 WITH {_page(_PERSONAL)}, unread AS (
   DELETE FROM unread_bounces AS u USING free WHERE u.notification_id = free.id
 ), done AS (
-  UPDATE notifications AS n SET recipient = NULL, address = NULL, context = NULL, sealed = NULL, secrets = NULL,
-    secret_names = CASE WHEN n.secret_names IS NOT NULL THEN '{{}}'::text[] END,
+  UPDATE messages AS m SET recipient = NULL, address = NULL, context = NULL, sealed = NULL, secrets = NULL,
+    secret_names = CASE WHEN m.secret_names IS NOT NULL THEN '{{}}'::text[] END,
     metadata = '{{}}', callback_url = NULL
-  FROM free WHERE n.id = free.id
-  RETURNING n.id
+  FROM free WHERE m.id = free.id
+  RETURNING m.id
 )
 {_told("done")}
 """).bindparams(*_UUIDS, _LIVES)
@@ -168,8 +168,10 @@ unread AS (
   DELETE FROM callbacks AS c USING free WHERE c.notification_id = free.id RETURNING c.id
 ), calls AS (
   DELETE FROM callback_attempts AS a USING told WHERE a.callback_id = told.id
-), messages AS (
+), taken AS (
   DELETE FROM provider_messages AS m USING free WHERE m.notification_id = free.id
+), stood AS (
+  DELETE FROM states AS n USING free WHERE n.id = free.id
 )"""
 
 
@@ -180,17 +182,17 @@ WITH {_page("true", table)}, {_BELONGINGS}, attempted AS (
 ), happened AS (
   DELETE FROM events AS e USING free WHERE e.notification_id = free.id
 ), done AS (
-  DELETE FROM notifications AS n USING free WHERE n.id = free.id RETURNING n.id
+  DELETE FROM messages AS m USING free WHERE m.id = free.id RETURNING m.id
 )
 {_told("done")}
 """).bindparams(*_UUIDS, _LIVES)
 
 
-_DELETE, _DELETE_DEFAULT = _delete("notifications"), _delete(DEFAULT_PARTITION)
+_DELETE, _DELETE_DEFAULT = _delete("messages"), _delete(DEFAULT_PARTITION)
 
 _FORGET_OF_MONTH: TextClause = text(f"""
 WITH free AS MATERIALIZED (
-  SELECT id, producer, coalesce(idempotency_key, id::text) AS key FROM notifications
+  SELECT id, producer, coalesce(idempotency_key, id::text) AS key FROM messages
   WHERE id > :after AND id >= :low AND id < :high ORDER BY id LIMIT :limit
 ), {_BELONGINGS}
 SELECT (SELECT id FROM free ORDER BY id DESC LIMIT 1)
@@ -199,17 +201,17 @@ SELECT (SELECT id FROM free ORDER BY id DESC LIMIT 1)
 
 def _count(condition: str) -> TextClause:
     return text(f"""
-SELECT count(*) FROM notifications AS n WHERE n.id > :after AND n.id < :before AND n.channel = :channel
-  AND n.accepted_at < :accepted_before AND n.status <> ALL(:live) AND {condition} AND :limit > 0
+SELECT count(*) FROM messages AS m JOIN states AS n ON n.id = m.id
+WHERE m.id > :after AND m.id < :before AND m.channel = :channel AND m.accepted_at < :accepted_before
+  AND n.status <> ALL(:live) AND {condition} AND :limit > 0
 """).bindparams(*_UUIDS, _LIVES)
 
 
 _COUNT_REDACT, _COUNT_DELETE = _count(_PERSONAL), _count("true")
 
-_LIVE_IN: TextClause = text("""
-SELECT count(*) FROM notifications WHERE id >= :low AND id < :high AND status = ANY(:live)
-  AND status NOT IN ('sent', 'delivered')
-""").bindparams(*binds.BOUNDS, _LIVES)
+_LIVE_IN: TextClause = text(f"""
+SELECT count(*) FROM states AS n WHERE n.id >= :low AND n.id < :high AND {ledger_sql.LIVE}
+""").bindparams(*binds.BOUNDS)
 
 _OLD_REJECTED = "queue LIKE :queues AND received_at < now() - make_interval(days => :days)"
 
@@ -222,12 +224,12 @@ _COUNT_REJECTED: TextClause = text(f"SELECT count(*) FROM rejected_messages WHER
 
 _WIPE: TextClause = text(f"""
 WITH old AS MATERIALIZED (
-  SELECT id FROM notifications
-  WHERE status IN ('failed', 'expired', 'suppressed') AND cardinality(secret_names) > 0
-    AND updated_at < now() - make_interval(hours => :hours)
-  LIMIT :limit FOR UPDATE SKIP LOCKED
+  SELECT n.id, n.has_secrets FROM states AS n JOIN messages AS m ON m.id = n.id
+  WHERE n.status IN ('failed', 'expired', 'suppressed') AND n.has_secrets AND cardinality(m.secret_names) > 0
+    AND n.updated_at < now() - make_interval(hours => :hours)
+  LIMIT :limit FOR UPDATE OF n SKIP LOCKED
 )
-UPDATE notifications AS n SET {wipe("true")} FROM old WHERE n.id = old.id
+{ledger_sql.wipe("old")}
 """)
 
 _MARK: TextClause = text("SELECT reached FROM retention_marks WHERE task = :task")

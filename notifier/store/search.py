@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, Executable, Select, func, select, text
 
 from notifier.domain.errors import CannotOpen, NotFound, ServiceUnavailable, WrongSelection
+from notifier.store import filters
 from notifier.store.attachments import AttachmentView, views_of
 from notifier.store.engine import sqlstate_of, transaction
 from notifier.store.filters import Filter as Filter
@@ -150,7 +151,12 @@ class GroupCount:
 
 
 _VIEW = (
-    *columns_of(NotificationView, Notification, metadata=Notification.metadata_),
+    *columns_of(
+        NotificationView,
+        Notification,
+        metadata=Notification.metadata_,
+        template_version=func.coalesce(Notification.sent_version, Notification.template_version),
+    ),
     # What `PersonalData.recipient_of` looks at, too.
     Notification.sealed,
 )
@@ -212,7 +218,10 @@ class Audit(Repository):
 
     def search(self, wanted: Filter, *, limit: int = 50, before: UUID | None = None) -> list[NotificationView]:
         """Newest first; `before` is the last id of the page before."""
-        query = newest(self._filtered(select(*_VIEW), wanted), Notification.id, limit=limit, before=before)
+        query = self._filtered(select(*_VIEW), wanted)
+        if before is not None:
+            query = query.where(*filters.before(before))
+        query = newest(query, Notification.id, limit=limit, before=None)
         return [self._view(row) for row in self._rows(query)]
 
     def count(

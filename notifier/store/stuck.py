@@ -11,6 +11,7 @@ from sqlalchemy import TextClause, text
 
 from notifier.domain.statuses import Channel, Lane, Reason
 from notifier.store.acceptance import REDISPATCH_SECONDS
+from notifier.store.ledger_sql import LIVE
 from notifier.store.repository import Repository
 from notifier.store.rows import from_row
 
@@ -71,11 +72,11 @@ _WAITING = ", ".join(f"'{Reason(reason)}'" for reason in _REASONS)
 # tells that nobody claims it. The event is looked for where there has been time for one.
 _LATE: TextClause = text(f"""
 WITH open AS MATERIALIZED (
-  SELECT n.id, n.channel, n.lane, n.reason, n.detail, n.status, n.due_at, n.updated_at, n.is_test,
-    greatest(n.accepted_at, n.send_at, n.replayed_at) AS first_due_at,
-    CASE n.lane WHEN 'urgent' THEN :redispatch_urgent WHEN 'normal' THEN :redispatch_normal
+  SELECT n.id, m.channel, m.lane, n.reason, n.detail, n.status, n.due_at, n.updated_at, n.is_test,
+    greatest(m.accepted_at, m.send_at, n.replayed_at) AS first_due_at,
+    CASE m.lane WHEN 'urgent' THEN :redispatch_urgent WHEN 'normal' THEN :redispatch_normal
       ELSE :redispatch_bulk END AS redispatch
-  FROM notifications AS n WHERE n.status IN ('scheduled', 'queued', 'sending', 'retrying', 'unknown')
+  FROM states AS n JOIN messages AS m ON m.id = n.id WHERE {LIVE}
 ), judged AS (
   SELECT id, channel, lane, detail, due_at, updated_at, first_due_at,
     CASE

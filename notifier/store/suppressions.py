@@ -228,7 +228,7 @@ RETURNING lifted_by <> 'expiry' AS was_active
 # Retention may have deleted it: the link works for longer than the record is kept.
 _NOTE: TextClause = text("""
 INSERT INTO events (notification_id, kind, detail)
-SELECT id, 'recipient', CAST(:text AS text) FROM notifications WHERE id = :id
+SELECT id, 'recipient', CAST(:text AS text) FROM states WHERE id = :id
 """)
 
 # Two looks into an index, however many there are.

@@ -99,7 +99,7 @@ class UnreadBounceRepository(Repository):
 
 _IDS = binds.uuid("id")
 
-_LOCK: TextClause = text("SELECT id FROM notifications WHERE id = :id FOR UPDATE").bindparams(_IDS)
+_LOCK: TextClause = text("SELECT id FROM states WHERE id = :id FOR UPDATE").bindparams(_IDS)
 
 # What was redacted is not to be known again by what comes back later.
 _KEEP: TextClause = text("""
@@ -107,9 +107,9 @@ WITH known AS (
   SELECT count(*) AS count, bool_or(digest = :digest) AS is_known FROM unread_bounces
   WHERE notification_id = :notification_id
 ), about AS (
-  SELECT n.id, n.recipient IS NULL AND n.sealed IS NULL AS is_redacted, coalesce(k.is_known, false) AS is_known,
+  SELECT m.id, m.recipient IS NULL AND m.sealed IS NULL AS is_redacted, coalesce(k.is_known, false) AS is_known,
     k.count < :max_kept AS has_room
-  FROM notifications AS n CROSS JOIN known AS k WHERE n.id = :notification_id
+  FROM messages AS m CROSS JOIN known AS k WHERE m.id = :notification_id
 ), kept AS (
   INSERT INTO unread_bounces (id, notification_id, attempt, digest, size, content, sealed)
   SELECT :id, about.id, :attempt, :digest, :size, :content, :sealed FROM about
@@ -133,6 +133,6 @@ SELECT id FROM noted
 
 _REPLY: TextClause = text("""
 INSERT INTO events (notification_id, kind, attempt)
-SELECT n.id, 'auto_reply', :attempt FROM notifications AS n WHERE n.id = :id AND NOT EXISTS (
+SELECT n.id, 'auto_reply', :attempt FROM states AS n WHERE n.id = :id AND NOT EXISTS (
   SELECT FROM events AS e WHERE e.notification_id = n.id AND e.kind = 'auto_reply')
 """).bindparams(_IDS)

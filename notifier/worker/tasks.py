@@ -12,7 +12,7 @@ from threading import Event, Lock
 from typing import Any
 from uuid import UUID
 
-from celery import Celery, signals
+from celery import Celery, Task, signals
 
 from notifier.bootstrap import Services
 from notifier.broker import topology
@@ -55,10 +55,13 @@ def _add_deliveries(app: Celery, process: Process) -> None:
     publish_deliver, publish_reconcile = task_publisher(app), task_publisher(app, RECONCILE)
     publish_callbacks = callback_publisher(app)
 
-    @app.task(name=DELIVER, shared=False)  # type: ignore[untyped-decorator]
-    def deliver(ids: list[str]) -> dict[str, int]:
+    @app.task(name=DELIVER, bind=True, shared=False)  # type: ignore[untyped-decorator]
+    def deliver(task: Task, ids: list[str]) -> dict[str, int]:
         """Returns counts, for whoever looks the result up."""
-        summary = process.delivery.deliverer.deliver([UUID(value) for value in ids])
+        delivery_info = task.request.delivery_info or {}
+        is_redelivered = bool(delivery_info.get("redelivered"))
+        wanted = [UUID(value) for value in ids]
+        summary = process.delivery.deliverer.deliver(wanted, is_redelivered=is_redelivered)
         return {"claimed": summary.claimed, "sent": summary.sent, "other": summary.other}
 
     @app.task(name=RECONCILE, shared=False)  # type: ignore[untyped-decorator]

@@ -110,7 +110,7 @@ def test_an_explanation_allows_what_is_not_only_added() -> None:
         'op.rename_table("events", "history")',
         'op.alter_column("notifications", "reference", nullable=False)',
         'op.alter_column("notifications", "reference", type_=sa.Integer())',
-        'op.execute("UPDATE notifications SET detail = NULL")',
+        'op.execute("UPDATE states SET detail = NULL")',
         'op.add_column("events", sa.Column("note", sa.Text(), nullable=False))',
         'op.add_column("events", sa.Column("note", sa.Text(), sa.ForeignKey("notes.id")))',
         'op.create_index("ix_events_kind", "events", ["kind"])',

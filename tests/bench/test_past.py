@@ -28,7 +28,7 @@ def test_past_is_whole_and_in_its_partitions(audit: Audit, database_url: str) ->
     with psycopg.connect(database_url) as connection:
         counts = [
             connection.execute(f"SELECT count(*) FROM {table}").fetchone()
-            for table in ("notifications", "events", "idempotency_keys", "notifications_default", "events_default")
+            for table in ("notifications", "events", "idempotency_keys", "messages_default", "events_default")
         ]
         wrong = connection.execute(
             "SELECT count(*) FROM notifications AS n WHERE attempt_count <>"
@@ -49,14 +49,14 @@ def test_partition_has_every_index_of_its_table(audit: Audit, database_url: str)
     query = "SELECT count(*) FROM pg_indexes WHERE tablename = %s"
     with psycopg.connect(database_url) as connection:
         month = connection.execute(
-            "SELECT min(tablename) FROM pg_tables WHERE tablename LIKE 'notifications_y%'"
+            "SELECT min(tablename) FROM pg_tables WHERE tablename LIKE 'messages_y%'"
         ).fetchone()
         assert month is not None
-        expected = connection.execute(query, ["notifications"]).fetchone()
+        expected = connection.execute(query, ["messages"]).fetchone()
         assert connection.execute(query, [month[0]]).fetchone() == expected
 
 
 def test_searches_name_their_indexes(audit: Audit, database_url: str) -> None:
     found = audits.measure(database_url, ROWS, say=lambda _: None)
     assert found["recipient"]["p95"] > 0
-    assert "notifications (address_hash, id)" in found["recipient"]["indexes"]
+    assert "messages (address_hash, id)" in found["recipient"]["indexes"]

@@ -41,6 +41,7 @@ def test_faults_that_are_put_back_are_found(postgres_url: str) -> None:
     done = explore(postgres_url, "--prove", "--seconds", "60", "--processes", "1", "--only", "twi")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "found  claim-twice" in done.stdout
+    assert "found  start-twice" in done.stdout
     assert "found  twins" in done.stdout
 
 

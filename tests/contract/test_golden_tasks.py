@@ -14,6 +14,7 @@ from uuid import UUID
 
 import pytest
 import redis
+from celery import Celery
 from pydantic import SecretStr
 
 from notifier.config.settings import Settings
@@ -32,9 +33,10 @@ class Recorder:
 
     def __init__(self) -> None:
         self.ids: list[UUID] = []
+        self.is_redelivered: bool | None = None
 
-    def deliver(self, ids: list[UUID]) -> DeliverySummary:
-        self.ids = ids
+    def deliver(self, ids: list[UUID], *, is_redelivered: bool) -> DeliverySummary:
+        self.ids, self.is_redelivered = ids, is_redelivered
         return DeliverySummary()
 
     def reconcile(self, ids: list[UUID]) -> int:
@@ -62,15 +64,20 @@ def test_a_task_is_written_as_ever(name: str, redis_broker_url: str) -> None:
     app.close()
 
 
-@pytest.mark.parametrize("name", GOLDEN)
-def test_a_task_of_another_version_is_done_as_ever(name: str) -> None:
-    golden, recorder = GOLDEN[name], Recorder()
+def app_of(recorder: Recorder) -> Celery:
+    """With its tasks."""
     process: Any = SimpleNamespace(
         delivery=SimpleNamespace(deliverer=recorder, reconciler=recorder, poller=recorder),
         only_callbacks=False,
         stop=lambda **_: None,
     )
-    app = make_app(Settings(broker_url=SecretStr("redis://127.0.0.1:1/0")), process)
+    return make_app(Settings(broker_url=SecretStr("redis://127.0.0.1:1/0")), process)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_task_of_another_version_is_done_as_ever(name: str) -> None:
+    golden, recorder = GOLDEN[name], Recorder()
+    app = app_of(recorder)
     app.tasks[golden["task"]](*golden["args"], **golden["kwargs"])
     assert recorder.ids == [UUID(value) for value in golden["args"][0]]
     app.close()
@@ -82,3 +89,19 @@ def test_the_tasks_of_beat_keep_their_names_and_take_no_arguments() -> None:
     assert {entry["task"] for entry in entries} >= TICKS
     assert not any("args" in entry or "kwargs" in entry for entry in entries)
     app.close()
+
+
+@pytest.mark.parametrize(
+    ("delivery_info", "expected"), [({"redelivered": True}, True), ({"redelivered": False}, False), (None, False)]
+)
+def test_a_worker_learns_that_a_task_was_delivered_before(
+    delivery_info: dict[str, Any] | None, expected: bool
+) -> None:
+    recorder = Recorder()
+    app = app_of(recorder)
+    task = app.tasks["notifier.deliver"]
+    task.push_request(delivery_info=delivery_info)
+    task.run([])
+    task.pop_request()
+    app.close()
+    assert recorder.is_redelivered is expected

@@ -30,12 +30,12 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(made)
 
 
-def run(*arguments: str, data_dir: Path | None = None, code: int = 0) -> str:
+def run(*arguments: str, data_dir: Path | None = None, code: int | None = 0) -> str:
     environment = {**os.environ, **({"NOTIFIER_DATA_DIR": str(data_dir)} if data_dir else {})}
     done = subprocess.run(
         [*NOTIFIER, *arguments], capture_output=True, text=True, timeout=patient(100), env=environment
     )
-    assert done.returncode == code, done.stderr
+    assert code in (None, done.returncode), done.stderr
     return done.stdout
 
 
@@ -89,9 +89,15 @@ def test_up_runs_the_service_keeps_its_data_and_stops_on_ctrl_c(folder: Path) ->
             assert json.loads(sent)
             # The local Twilio reports to the API.
             wait_until(lambda wanted=["delivered"] * expected: statuses(folder) == wanted, timeout=30)
-            doctor = json.loads(run("doctor", "--json", data_dir=folder))
-            assert all(check["ok"] is not False for check in doctor)
+            # A machine that is too busy to answer one check in time answers it a moment later.
+            wait_until(lambda: faults_of(folder) == [], timeout=60)
         assert processes_of(folder) == []
+
+
+def faults_of(folder: Path) -> list[str]:
+    """What the doctor finds wrong."""
+    found = json.loads(run("doctor", "--json", data_dir=folder, code=None))
+    return [check["name"] for check in found if check["ok"] is False]
 
 
 def statuses(folder: Path) -> list[str]:

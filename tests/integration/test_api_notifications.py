@@ -54,7 +54,7 @@ def send(api: Api, producer: str = "shop", count: int = 1, **fields: Any) -> lis
 def become(api: Api, status: str, *ids: str) -> None:
     with transaction(api.services.engine) as connection:
         connection.execute(
-            text("UPDATE notifications SET status = :status, due_at = NULL WHERE id = ANY(CAST(:ids AS uuid[]))"),
+            text("UPDATE states SET status = :status, due_at = NULL WHERE id = ANY(CAST(:ids AS uuid[]))"),
             {"status": status, "ids": list(ids)},
         )
 
@@ -329,7 +329,7 @@ def test_metrics_hold_counts_and_nothing_about_a_person(api: Api) -> None:
     assert b"ann@" not in reply.body
     assert b"secret" not in reply.body
     with transaction(api.services.engine) as connection:
-        connection.execute(text("UPDATE notifications SET due_at = now() - interval '1 minute'"))
+        connection.execute(text("UPDATE states SET due_at = now() - interval '1 minute'"))
 
     def lines() -> dict[str, str]:
         body = api("GET", "/metrics").body.decode()

@@ -308,7 +308,7 @@ def test_a_file_lives_as_long_as_somebody_needs_it(api: Api) -> None:
     execute(api, "UPDATE attachments SET uploaded_at = uploaded_at - interval '25 hours'")
     execute(api, "UPDATE attachments SET needed_until = needed_until - interval '8 days'")
     execute(api, "UPDATE attachments SET needed_until = now() + interval '99 days' WHERE name = 'c.pdf'")
-    execute(api, f"UPDATE notifications SET status = 'delivered' WHERE id = '{ids[0]}'")
+    execute(api, f"UPDATE states SET status = 'delivered' WHERE id = '{ids[0]}'")
     repository = api.services.attachments
     assert repository.forget_old(days=30) == 1
     assert set(repository.sizes(map(UUID, (used, unused, scheduled, waiting)))) == set(

@@ -79,11 +79,12 @@ def test_every_way_to_a_final_status_is_told(world: World) -> None:
     Operating(world.engine).move_page(
         begun.id, Selection(tuple(cancelled)), move, after=None, tally=ActionCounts()
     )
-    world.run("UPDATE notifications SET due_at = now(), expires_at = now() WHERE id = :id", id=late[0])
+    world.run("UPDATE messages SET expires_at = now() WHERE id = :id", id=late[0])
+    world.run("UPDATE states SET due_at = now() WHERE id = :id", id=late[0])
     world.ledger.take_due(limit=10, unknown_after_seconds=1)
     suppressed = world.accept()
     # Whatever moves it, now or later.
-    world.run("UPDATE notifications SET status = 'suppressed' WHERE id = :id", id=suppressed[0])
+    world.run("UPDATE states SET status = 'suppressed' WHERE id = :id", id=suppressed[0])
     found = {view.notification_id: (view.status, view.reason) for view in world.callbacks()}
     assert found == {
         expired[0]: ("expired", "expired"),
@@ -97,7 +98,7 @@ def test_every_way_to_a_final_status_is_told(world: World) -> None:
 def test_a_move_that_is_rolled_back_tells_nobody(world: World) -> None:
     [sent] = world.accept()
     connection = world.engine.connect()
-    connection.execute(text("UPDATE notifications SET status = 'sent' WHERE id = :id"), {"id": sent})
+    connection.execute(text("UPDATE states SET status = 'sent' WHERE id = :id"), {"id": sent})
     connection.rollback()
     connection.close()
     assert world.callbacks() == []
@@ -105,8 +106,8 @@ def test_a_move_that_is_rolled_back_tells_nobody(world: World) -> None:
 
 def test_of_one_notification_the_callbacks_come_in_order_with_growing_numbers(world: World) -> None:
     [sent] = world.send()
-    world.run("UPDATE notifications SET status = 'undelivered' WHERE id = :id", id=sent)
-    world.run("UPDATE notifications SET status = 'delivered' WHERE id = :id", id=sent)
+    world.run("UPDATE states SET status = 'undelivered' WHERE id = :id", id=sent)
+    world.run("UPDATE states SET status = 'delivered' WHERE id = :id", id=sent)
     world.tick()
     assert [body["data"]["status"] for body in bodies(world.hooks)] == ["sent", "undelivered", "delivered"]
     numbers = [body["data"]["sequence"] for body in bodies(world.hooks)]
@@ -115,7 +116,7 @@ def test_of_one_notification_the_callbacks_come_in_order_with_growing_numbers(wo
 
 def test_one_that_is_refused_does_not_hold_up_the_next(world: World) -> None:
     [sent] = world.send()
-    world.run("UPDATE notifications SET status = 'delivered' WHERE id = :id", id=sent)
+    world.run("UPDATE states SET status = 'delivered' WHERE id = :id", id=sent)
     world.hooks.answers = [Say(500)]
     world.tick()
     assert [(view.status, view.state) for view in world.callbacks()] == [

@@ -30,6 +30,7 @@ from notifier.store.ledger import Ledger
 from notifier.store.records import NewNotification
 from notifier.store.search import Audit, Filter
 from tests.support.brokers import publish_raw
+from tests.support.columns import set_columns
 from tests.support.strange import properties
 from tests.support.strange.rabbitmq import publish_properties
 from tests.support.templates import write_templates
@@ -70,11 +71,8 @@ def make(engine: Engine) -> Make:
             for position, message in enumerate(messages)
         ]
         ids = [answer.id for answer in Ledger(engine).accept(new)]
-        values = {"status": status, "due_at": None, **columns}
-        assignments = ", ".join(f"{name} = :{name}" for name in values)
         with transaction(engine) as connection:
-            update = f"UPDATE notifications SET {assignments} WHERE id = ANY(:ids)"
-            connection.execute(text(update), values | {"ids": ids})
+            set_columns(connection, ids, **{"status": status, "due_at": None, **columns})
         return ids
 
     return make_notifications
@@ -201,10 +199,10 @@ def test_stuck_and_providers_name_open_circuits_and_held_senders(
     engine = make_engine(database_url)
     book = CircuitRepository(engine)
     book.open(CircuitKey("text"), 300, Reason.PROVIDER_ACCOUNT, "no credit", by=None, again=False)
-    for id_ in make("queued", 3):
+    for id_ in make("queued", 3, due_at="sql: now()"):
         book.refuse(CircuitKey("text", "news"), 60, CircuitRefusal(id_, Reason.SENDER_REFUSED, "15 no"), at_most=3)
     with transaction(engine) as connection:
-        connection.execute(text("UPDATE notifications SET reason = 'provider_account' WHERE status = 'queued'"))
+        connection.execute(text("UPDATE states SET reason = 'provider_account' WHERE status = 'queued'"))
     engine.dispose()
     answer = notifier("stuck")
     assert answer.code == 1

@@ -75,8 +75,8 @@ def test_an_intake_whose_clock_is_months_wrong_makes_ids_of_now(do: Do, clocks: 
         ).scalars()
         told = [fault for fault in faults if fault.startswith("the time")]
         ids = [id_ for table in TABLES for id_ in connection.execute(text(f"SELECT id FROM {table}")).scalars()]
-        places = connection.execute(text("SELECT DISTINCT tableoid::regclass::text FROM notifications")).scalars()
-        assert "notifications_default" not in places.all()
+        places = connection.execute(text("SELECT DISTINCT tableoid::regclass::text FROM messages")).scalars()
+        assert "messages_default" not in places.all()
     assert told == [
         "the time inside the UUIDv7 is 150.0 days ahead of the service's clock; it may be 1 ahead or 31 behind",
         "the time inside the UUIDv7 is 400.0 days behind the service's clock; it may be 1 ahead or 31 behind",

@@ -108,7 +108,12 @@ class World:
         return answer.id
 
     def deliver(
-        self, ids: Sequence[UUID], *providers: Provider, ledger: Ledger | None = None, **settings: Any
+        self,
+        ids: Sequence[UUID],
+        *providers: Provider,
+        ledger: Ledger | None = None,
+        is_redelivered: bool = False,
+        **settings: Any,
     ) -> DeliverySummary:
         structure = Structure(senders={"default": Sender(email="Shop <shop@example.com>")})
         # Past the checks of the settings, which refuse some of what is tried here.
@@ -130,7 +135,7 @@ class World:
             Results(made, known, self.hash_key),
             made,
         )
-        return deliverer.deliver(ids)
+        return deliverer.deliver(ids, is_redelivered=is_redelivered)
 
     def reconcile(self, ids: Sequence[UUID], *providers: Provider) -> int:
         structure = Structure(senders={"default": Sender(email="Shop <shop@example.com>")})
@@ -141,7 +146,7 @@ class World:
     def pass_time(self) -> None:
         """As if everything that waits had become due, and every pause of a circuit were over."""
         with transaction(self.engine) as connection:
-            connection.execute(text("UPDATE notifications SET due_at = now() WHERE due_at IS NOT NULL"))
+            connection.execute(text("UPDATE states SET due_at = now() WHERE due_at IS NOT NULL"))
             connection.execute(text("UPDATE circuits SET open_until = now() WHERE open_until IS NOT NULL"))
         self.ledger.take_due(limit=1000, unknown_after_seconds=30)
 
@@ -332,7 +337,7 @@ def test_results_wait_for_a_database_that_went_away(world: World) -> None:
 def test_an_expired_notification_is_not_sent(world: World) -> None:
     notification_id = world.accept()
     with transaction(world.engine) as connection:
-        connection.execute(text("UPDATE notifications SET expires_at = now() - interval '1 second'"))
+        connection.execute(text("UPDATE messages SET expires_at = now() - interval '1 second'"))
     provider = Scripted()
     world.deliver([notification_id], provider)
     assert provider.taken == []

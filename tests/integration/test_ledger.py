@@ -69,7 +69,7 @@ def pass_time(engine: Engine, notification_id: UUID) -> None:
     """As if `due_at` had come: the database's clock is the only one that counts, so the test moves the row."""
     with transaction(engine) as connection:
         connection.execute(
-            text("UPDATE notifications SET due_at = now() - interval '1 second' WHERE id = :id"),
+            text("UPDATE states SET due_at = now() - interval '1 second' WHERE id = :id"),
             {"id": notification_id},
         )
 
@@ -316,7 +316,7 @@ def test_a_late_acceptance_corrects_what_expired_meanwhile(ledger: Ledger, audit
     sweep(ledger)
     ledger.settle_unknown([(notification_id, claimed.claim, True, "sent again")])
     with engine.begin() as connection:
-        connection.execute(text("UPDATE notifications SET expires_at = now()"))
+        connection.execute(text("UPDATE messages SET expires_at = now()"))
     assert sweep(ledger) == []
     assert audit.story(notification_id).notification.status == "expired"
     ledger.finish([sent(claimed)])
@@ -406,7 +406,7 @@ def test_every_move_in_the_record_is_in_the_table(ledger: Ledger, audit: Audit, 
         for _ in range(3):
             with transaction(engine) as connection:
                 connection.execute(
-                    text("UPDATE notifications SET due_at = now() - interval '1 s' WHERE due_at IS NOT NULL")
+                    text("UPDATE states SET due_at = now() - interval '1 s' WHERE due_at IS NOT NULL")
                 )
             sweep(ledger)
         steps = [Status(status) for status in statuses(audit, notification_id)]
@@ -441,7 +441,7 @@ def test_a_database_that_is_away_is_told_apart_from_a_bug() -> None:
 def test_a_sweep_that_takes_the_database_too_long_takes_less(engine: Engine, ledger: Ledger) -> None:
     ledger.accept([make_notification(key=f"k{number}", position=number) for number in range(12)])
     with transaction(engine) as connection:
-        connection.execute(text("UPDATE notifications SET due_at = now()"))
+        connection.execute(text("UPDATE states SET due_at = now()"))
     make_slow(engine, "UPDATE", above=10)
     given: list[UUID] = []
     dispatcher = Dispatcher(ledger, lambda _channel, _lane, ids: given.extend(ids), lambda *_: None)

@@ -31,8 +31,9 @@ from tests.integration.test_deliverer import Scripted, World
 from tests.support.lost_answers import LossyWay, lossy_way
 from tests.support.templates import write_templates
 
-#: Words of the statements; of the one that begins attempts, and of the one that looks for what was begun.
-CLAIM, START, FINISH = ("claim_token = ",), ("INSERT INTO attempts", "a.provider = r.provider"), ("completed AS",)
+#: Words of the statements; of those that begin attempts, and of the one that looks for what was begun.
+READ, CLAIM, FINISH = ("AS is_new\nFROM (",), ("is_new::int",), ("completed AS",)
+START = ("INSERT INTO attempts", "a.provider = r.provider")
 
 
 @pytest.fixture
@@ -68,12 +69,18 @@ def attempts(world: World, notification_id: UUID) -> list[tuple[int, str | None,
     return [(one.number, one.outcome, one.reason) for one in world.story(notification_id).attempts]
 
 
-@pytest.mark.parametrize("words", [CLAIM, START, FINISH])
-def test_three_lost_answers_in_a_row_cost_nothing(world: World, way: LossyWay, lossy: Ledger, words: str) -> None:
+@pytest.mark.parametrize(
+    ("words", "is_redelivered"),
+    [(READ, False), (START, False), (FINISH, False), (CLAIM, True), (START, True), (FINISH, True)],
+)
+def test_three_lost_answers_in_a_row_cost_nothing(
+    world: World, way: LossyWay, lossy: Ledger, words: str, is_redelivered: bool
+) -> None:
     ids = [world.accept(f"k{n}") for n in range(3)]
     way.lose(*words, times=3)
     provider = Scripted()
-    assert world.deliver(ids, provider, ledger=lossy) == DeliverySummary(3, 3, 0)
+    summary = world.deliver(ids, provider, ledger=lossy, is_redelivered=is_redelivered)
+    assert summary == DeliverySummary(3, 3, 0)
     assert way.lost == 3
     assert len(provider.taken) == 3
     for id_ in ids:
@@ -121,7 +128,7 @@ def test_a_claim_is_not_repeated_once_it_has_expired(world: World) -> None:
     id_, token = world.accept(), uuid4()
     world.ledger.claim([id_], lease_seconds=60, token=token)
     with transaction(world.engine) as connection:
-        connection.execute(text("UPDATE notifications SET expires_at = now() - interval '1 second'"))
+        connection.execute(text("UPDATE messages SET expires_at = now() - interval '1 second'"))
     assert world.ledger.claim([id_], lease_seconds=60, token=token, again=True) == []
     assert [event.status for event in world.story(id_).events] == ["queued", "sending", "expired"]
 
@@ -138,8 +145,9 @@ def test_an_attempt_is_begun_once_however_often_it_is_asked_for(world: World) ->
     assert attempts(world, claim.id) == [(1, None, None)]
 
 
+@pytest.mark.parametrize("is_redelivered", [False, True])
 def test_what_may_have_been_begun_and_is_too_late_is_closed_as_not_called(
-    world: World, way: LossyWay, lossy: Ledger
+    world: World, way: LossyWay, lossy: Ledger, is_redelivered: bool
 ) -> None:
     id_ = world.accept(on_unknown=OnUnknown.HOLD)
     way.lose(*START, times=1, then_refuse=True)
@@ -148,7 +156,8 @@ def test_what_may_have_been_begun_and_is_too_late_is_closed_as_not_called(
     healing.start()
     with contextlib.suppress(ServiceUnavailable):
         # A second for the beginning, and no more.
-        world.deliver([id_], provider, ledger=lossy, lease_seconds=6.2, call_deadline_seconds=0.2)
+        short: dict[str, float] = {"lease_seconds": 6.2, "call_deadline_seconds": 0.2}
+        world.deliver([id_], provider, ledger=lossy, is_redelivered=is_redelivered, **short)
     healing.join()
     assert provider.taken == []
     story = world.story(id_)
@@ -161,6 +170,22 @@ def test_what_may_have_been_begun_and_is_too_late_is_closed_as_not_called(
     [claim] = world.ledger.claim([id_], lease_seconds=60)
     # No call was made for it, so none counts.
     assert (claim.attempt_count, claim.tries) == (1, 0)
+
+
+def test_what_was_claimed_with_its_attempt_is_found_by_its_token_and_by_no_other(world: World) -> None:
+    [new] = world.ledger.read_queued([world.accept()]).new
+    wanted, mine, others = [NewAttempt(new, "first")], uuid4(), uuid4()
+    given: dict[str, Any] = {"lease_seconds": 60, "margin_seconds": 1}
+    assert set(world.ledger.claim_and_start(wanted, token=mine, **given)) == {new.id}
+    assert world.ledger.claim_and_start(wanted, token=others, again=True, **given) == {}
+    world.ledger.give_back([not_called(new)], token=others)
+    assert attempts(world, new.id) == [(1, None, None)]
+    again = world.ledger.claim_and_start(wanted, token=mine, again=True, **given)[new.id]
+    assert again is not None
+    assert (again.number, again.claim) == (1, new.claim)
+    world.ledger.give_back([not_called(new)], token=mine)
+    assert attempts(world, new.id) == [(1, "unavailable", "lease_expired")]
+    assert [event.status for event in world.story(new.id).events] == ["queued", "sending", "retrying"]
 
 
 def not_called(claim: Claimed) -> DeliveryResult:

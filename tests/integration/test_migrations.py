@@ -148,7 +148,7 @@ def test_tables_from_before_the_first_release_are_refused_with_the_fix(database_
     write_revision(engine, revision)
     if revision == "0001":
         with transaction(engine) as connection:
-            connection.execute(text("DROP TABLE upkeep_runs"))
+            connection.execute(text("DROP TABLE states CASCADE"))
     expected = (
         f"the database has tables from before the first release (revision {revision}), which cannot be upgraded: "
         "use a new, empty database, or delete the data folder of `notifier up`"

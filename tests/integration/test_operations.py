@@ -35,6 +35,7 @@ from notifier.store.records import DeliveryResult, NewAttempt, NewNotification, 
 from notifier.store.rejected import Rejections
 from notifier.store.search import Audit, Filter
 from notifier.store.stuck import Cause, Lateness
+from tests.support.columns import set_columns
 from tests.waiting import patient
 
 SOON = timedelta(minutes=5)
@@ -83,12 +84,8 @@ def accept(ledger: Ledger, count: int = 1, **fields: Any) -> list[UUID]:
 
 def become(engine: Engine, status: Status, ids: Sequence[UUID], **columns: Any) -> None:
     """Put them where they would come by way of many attempts."""
-    values = {"status": status, "due_at": None, **columns}
-    assignments = ", ".join(f"{name} = :{name}" for name in values)
     with transaction(engine) as connection:
-        connection.execute(
-            text(f"UPDATE notifications SET {assignments} WHERE id = ANY(:ids)"), values | {"ids": list(ids)}
-        )
+        set_columns(connection, ids, **{"status": status, "due_at": None, **columns})
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ from tests.unit.cli.commandline import CommandLine
 
 NOW = datetime.now(UTC)
 LAST = UUID("ffffffff-ffff-7fff-bfff-ffffffffffff")
-KEYS = {"notifications": "id", "attempts": "notification_id", "events": "notification_id"}
+KEYS = {"messages": "id", "attempts": "notification_id", "events": "notification_id"}
 
 
 class Record:
@@ -177,8 +177,8 @@ def test_ids_of_years_far_away_stay_and_are_in_nobodys_way(record: Record) -> No
     assert len(ensure_partitions(record.engine).names) == len(PARTITIONED)
     assert ensure_partitions(record.engine).names == []
     assert made_until(record.engine) == coming.name
-    assert record.places("notifications") == dict.fromkeys((far, old), "notifications_default")
-    found = [one for one in strays(record.engine) if one.table == "notifications"]
+    assert record.places("messages") == dict.fromkeys((far, old), "messages_default")
+    found = [one for one in strays(record.engine) if one.table == "messages"]
     assert [(one.is_ahead, one.rows, f"{one.first_at:%Y-%m}") for one in found] == [
         (False, 1, "2001-02"),
         (True, 1, "2099-05"),
@@ -246,7 +246,7 @@ def test_any_number_at_once_move_everything_once(record: Record) -> None:
         run.join()
     assert sorted(made) == sorted(month.partition(table) for month in (this, coming) for table in PARTITIONED)
     assert record.dump(*PARTITIONED) == before
-    assert set(record.places("notifications")) == ids
+    assert set(record.places("messages")) == ids
 
 
 def test_inserts_claims_and_results_go_on_while_a_month_is_moved(record: Record) -> None:
@@ -289,7 +289,7 @@ def test_the_command_shows_and_makes_what_is_missing(record: Record, database_ur
     assert shown.code == 0
     assert f"{this.name}\t{', '.join(this.partition(table) for table in PARTITIONED)}\t3" in shown.out
     assert "this month has no partitions" in shown.out
-    assert "1 rows of notifications stay in the default partition" in shown.err
+    assert "1 rows of messages stay in the default partition" in shown.err
     record.execute(f"CREATE TABLE {coming.partition('events')} (note text)")
     failed = notifier("db", "partitions", "--now")
     assert failed.code == 1

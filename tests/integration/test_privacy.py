@@ -139,7 +139,7 @@ def test_a_secret_that_was_never_sent_can_be_sent_by_an_operator_and_a_wiped_one
     [claim, other] = kept.ledger.claim([failed, undelivered], lease_seconds=60)
     kept.ledger.finish([DeliveryResult(claim.id, claim.claim, Status.FAILED)])
     kept.ledger.finish([DeliveryResult(other.id, other.claim, Status.SENT, number=None)])
-    kept.execute("UPDATE notifications SET status = 'undelivered' WHERE id = :id", id=undelivered)
+    kept.execute("UPDATE states SET status = 'undelivered' WHERE id = :id", id=undelivered)
     both = Selection((failed, undelivered))
     for dry_run in (True, False):
         done = operations.retry(both, operator="ops", dry_run=dry_run)
@@ -169,7 +169,7 @@ def test_a_search_by_recipient_finds_sealed_plain_and_redacted_ones(world: Priva
     world.use(vault(**ONE))
     sealed, redacted = world.accept_secret("sealed"), world.accept_secret("redacted")
     world.accept_secret("other", to="ben@example.com")
-    world.execute("UPDATE notifications SET sealed = NULL WHERE id = :id", id=redacted)
+    world.execute("UPDATE messages SET sealed = NULL WHERE id = :id", id=redacted)
     for wanted in (Filter(recipient="ann@example.com"), Filter(recipient=ANN, channel="email")):
         found = {view.id: view.recipient for view in world.audit.search(wanted)}
         assert found == {
@@ -204,7 +204,7 @@ def test_an_unknown_outcome_of_a_locked_message_waits_for_the_key(world: Private
     world.use(vault(**ONE))
     id_ = world.accept_secret()
     [claim] = world.ledger.claim([id_], lease_seconds=60)
-    world.execute("UPDATE notifications SET status = 'unknown' WHERE id = :id", id=id_)
+    world.execute("UPDATE states SET status = 'unknown' WHERE id = :id", id=id_)
     world.execute(
         "INSERT INTO attempts (notification_id, number, provider, outcome) VALUES (:id, 1, 'first', 'unknown')",
         id=claim.id,
@@ -260,9 +260,9 @@ def test_resealing_brings_every_row_under_the_first_key(world: Private) -> None:
     world.ledger.accept([], [NewRejection("notify.email.normal", b"{", (), {"a": "b"})])
     world.use(vault(**ONE))
     sealed = world.accept_secret("sealed")
-    world.execute("UPDATE notifications SET status = 'retrying'")
+    world.execute("UPDATE states SET status = 'retrying'")
     # As a row from before there were hashes.
-    world.execute("UPDATE notifications SET address_hash = NULL WHERE id = :id", id=old)
+    world.execute("UPDATE messages SET address_hash = NULL WHERE id = :id", id=old)
     seen: list[int] = []
     done = Resealing(world.engine, vault(**TWO, **ONE)).run(progress=lambda far: seen.append(far.changed))
     assert (done.seen, done.changed, done.busy, done.locked) == (3, 3, 0, 0)
@@ -288,7 +288,7 @@ def test_resealing_without_its_keys_says_which_are_missing(world: Private) -> No
 def test_another_hash_key_is_taken_over_by_rehashing(world: Private) -> None:
     world.use(vault(**ONE))
     id_ = world.accept_secret()
-    world.execute("UPDATE notifications SET status = 'failed'")
+    world.execute("UPDATE states SET status = 'failed'")
     other = PersonalData(HashKey("another key of sixteen"), Sealer(ONE))
     world.use(other)
     assert world.audit.search(Filter(recipient=ANN)) == []
@@ -335,7 +335,7 @@ def test_an_operators_record_holds_no_recipient(world: Private) -> None:
     world.use(vault(**ONE))
     operating = Operating(world.engine, HASH_KEY)
     id_ = world.accept_secret()
-    world.execute("UPDATE notifications SET status = 'failed', reason = 'provider_rejected'")
+    world.execute("UPDATE states SET status = 'failed', reason = 'provider_rejected'")
     selection = Selection(filter=Filter(recipient="ann@example.com", status="failed"))
     done = Operations(operating, Lateness(world.engine)).retry(selection, operator="ops")
     assert done.changed == 1
@@ -358,7 +358,7 @@ def test_the_command_line_makes_keys_and_reseals(world: Private, database_url: s
     busy = notifier("db", "reseal")
     assert busy.code == 1
     assert "1 are on their way" in busy.err
-    world.execute("UPDATE notifications SET status = 'failed'")
+    world.execute("UPDATE states SET status = 'failed'")
     assert notifier("db", "reseal", "--json").json["changed"] == 1
     assert "example.com" not in world.dump()
     found = notifier("search", "--recipient", "ann@example.com", "--json").json

@@ -123,7 +123,7 @@ class Desk:
     def go_on(self, *ids: UUID) -> None:
         """What waits is due; no pause of a circuit is over."""
         with transaction(self.engine) as connection:
-            connection.execute(text("UPDATE notifications SET due_at = now() WHERE due_at IS NOT NULL"))
+            connection.execute(text("UPDATE states SET due_at = now() WHERE due_at IS NOT NULL"))
         self.ledger.take_due(limit=1000, unknown_after_seconds=30)
         self.deliver(ids)
 
@@ -136,7 +136,7 @@ class Desk:
 
     def age(self, seconds: float) -> None:
         """As if everything had been accepted so long ago."""
-        statement = text("UPDATE notifications SET accepted_at = accepted_at - make_interval(secs => :ago)")
+        statement = text("UPDATE messages SET accepted_at = accepted_at - make_interval(secs => :ago)")
         with transaction(self.engine) as connection:
             connection.execute(statement, {"ago": seconds})
 

@@ -239,7 +239,7 @@ def test_a_question_about_a_message_that_went_to_another_attempt_moves_nothing(w
 
 def test_what_lost_its_secrets_is_held_and_never_sent_again(world: EqualTexts) -> None:
     first, second = make(world, Fate.LOST, Fate.REFUSED, policy=OnUnknown.RESEND)
-    world.texts.become(second.id, secret_names=["code"])
+    world.texts.become(second.id, secret_names=["code"], has_secrets=True)
     [message] = world.messages_of(first)
     second.receipt = first.receipt
     assert guess(world, second, message.sid)

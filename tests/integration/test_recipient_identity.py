@@ -64,7 +64,7 @@ def become_earlier(sent: Mails, id_: Any, address: str) -> None:
     """As the version before wrote it."""
     with transaction(sent.services.engine) as connection:
         connection.execute(
-            text("UPDATE notifications SET address = :address, address_hash = :hash WHERE id = :id"),
+            text("UPDATE messages SET address = :address, address_hash = :hash WHERE id = :id"),
             {"address": address.lower(), "hash": earlier_hash(address), "id": id_},
         )
 

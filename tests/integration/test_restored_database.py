@@ -39,6 +39,7 @@ from notifier.store.stuck import Cause, Lateness
 from tests.provisioning.databases import Databases, database_of
 from tests.provisioning.services import find_postgres
 from tests.support.api import Api
+from tests.support.columns import set_columns
 from tests.support.service import running_service
 from tests.support.templates import write_templates
 from tests.unit.cli.commandline import CommandLine
@@ -89,7 +90,7 @@ class Life:
 
     def pass_time(self) -> None:
         with transaction(self.engine) as connection:
-            connection.execute(text("UPDATE notifications SET due_at = now() WHERE due_at IS NOT NULL"))
+            connection.execute(text("UPDATE states SET due_at = now() WHERE due_at IS NOT NULL"))
 
     def statuses(self) -> dict[str, int]:
         return {row.status: row.count for row in self.audit.count()}
@@ -231,15 +232,16 @@ def every(life: Life) -> dict[str, UUID]:
             )
         ]
     )
-    for change in (
-        "status = 'scheduled', send_at = now() + interval '1 hour', due_at = now() + interval '1 hour'|scheduled",
-        "status = 'retrying', due_at = now()|retrying",
-        "expires_at = now()|over",
-        "status = 'scheduled', send_at = now(), due_at = now(), expires_at = now()|scheduled_over",
-    ):
-        columns, _, name = change.partition("|")
+    now, later = "sql: now()", "sql: now() + interval '1 hour'"
+    changes: dict[str, dict[str, str]] = {
+        "scheduled": {"status": "scheduled", "send_at": later, "due_at": later},
+        "retrying": {"status": "retrying", "due_at": now},
+        "over": {"expires_at": now},
+        "scheduled_over": {"status": "scheduled", "send_at": now, "due_at": now, "expires_at": now},
+    }
+    for name, columns in changes.items():
         with transaction(life.engine) as connection:
-            connection.execute(text(f"UPDATE notifications SET {columns} WHERE id = :id"), {"id": found[name]})
+            set_columns(connection, [found[name]], **columns)
     return found
 
 
@@ -303,7 +305,7 @@ def test_a_filter_releases_its_own(life: Life) -> None:
 def test_callbacks_are_parked_and_replayed(life: Life) -> None:
     ids = life.accept(3)
     with transaction(life.engine) as connection:
-        connection.execute(text("UPDATE notifications SET callback_statuses = '{sent}'"))
+        connection.execute(text("UPDATE states SET callback_statuses = '{sent}'"))
     life.send(ids)
     book = CallbackRepository(life.engine)
     (given,) = book.give_out().values()
@@ -418,7 +420,7 @@ def test_the_command_counts_holds_and_releases(life: Life, identified_url: str) 
     notifier = CommandLine({"database_url": identified_url})
     counted = notifier("db", "after-restore", "--dry-run")
     assert counted.code == 0
-    assert counted.out.startswith("another database: the oid of its table notifications was ")
+    assert counted.out.startswith("another database: the oid of its table messages was ")
     assert counted.out.endswith("would be held: 3 notifications, 0 callbacks\n")
     too_soon = notifier("db", "after-restore", "--release", "--all")
     assert too_soon.code == 2
@@ -447,9 +449,8 @@ def test_the_programs_send_nothing_again_and_go_on_when_an_operator_ran_it(
     operator = held_of(second)
     with transaction(operator.engine) as connection:
         # As after hours.
-        connection.execute(
-            text("UPDATE notifications SET due_at = now(), context = :context"), {"context": CONTEXT}
-        )
+        connection.execute(text("UPDATE states SET due_at = now()"))
+        connection.execute(text("UPDATE messages SET context = :context"), {"context": CONTEXT})
     with running_service(url, redis_broker_url, tmp_path / "service") as service:
         logs = service.programs.logs
         waiting = ("intake", "worker-urgent", "worker-normal")

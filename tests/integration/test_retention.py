@@ -55,7 +55,7 @@ class Past:
         new = NewNotification(message, channel, Lane.NORMAL, "v1", OnUnknown.HOLD, 0, secret_names=("code",))
         assert self.ledger.accept([new])[0].fault is None
         for statement in (
-            "UPDATE notifications SET status = :status, due_at = NULL WHERE id = :id",
+            "UPDATE states SET status = :status, due_at = NULL WHERE id = :id",
             "INSERT INTO attempts (notification_id, number, provider) SELECT :id, 1, :status",
             "INSERT INTO callbacks (notification_id, id, producer, endpoint, status)"
             " VALUES (:id, gen_random_uuid(), 'shop', 'shop', :status)",
@@ -101,7 +101,7 @@ class Past:
 
     def dump(self) -> str:
         """Every row of every table that holds what producers send, as text."""
-        tables = (*PARTITIONED, "idempotency_keys", "rejected_messages", "callbacks", "retention_marks")
+        tables = (*PARTITIONED, "states", "idempotency_keys", "rejected_messages", "callbacks", "retention_marks")
         with transaction(self.engine) as connection:
             return "".join(
                 row
@@ -148,9 +148,9 @@ def test_what_has_an_id_of_a_time_to_come_goes_by_when_it_was_accepted(past: Pas
     keeper = past.keeper(email=(30, 90), sms=(None, 90))
     assert keeper.preview().is_empty
     assert keeper.run().is_empty
-    past.execute("UPDATE notifications SET accepted_at = now() - interval '40 days'")
+    past.execute("UPDATE messages SET accepted_at = now() - interval '40 days'")
     assert keeper.preview().redacted == keeper.run().redacted == {"email": 2}
-    past.execute("UPDATE notifications SET accepted_at = now() - interval '100 days'")
+    past.execute("UPDATE messages SET accepted_at = now() - interval '100 days'")
     assert keeper.preview().deleted == keeper.run().deleted == {"email": 2, "sms": 1}
     assert past.ids() == {ids[3]}
     assert past.count("attempts") == past.count("idempotency_keys") == 1
@@ -173,7 +173,7 @@ def test_redaction_leaves_the_record_and_no_recipient(past: Past) -> None:
     for kept, to in ((young, "ann@example.com"), (live, "ann@example.com"), (text_message, "+15550100123")):
         assert past.audit.story(kept).notification.recipient == to
     # What has ended by the next night is found behind the mark of this one.
-    past.execute("UPDATE notifications SET status = 'failed' WHERE id = :id", id=live)
+    past.execute("UPDATE states SET status = 'failed' WHERE id = :id", id=live)
     assert past.keeper(email=(30, None)).run().redacted == {"email": 1}
     assert past.keeper(email=(30, None)).preview().redacted == {"email": 0}
 
@@ -255,7 +255,7 @@ def test_rejected_messages_go_when_the_first_of_the_two_is_over(past: Past) -> N
 
 def test_secrets_that_nobody_sent_again_for_a_day_are_wiped(past: Past) -> None:
     failed, fresh, waits = (past.accept(2, status=status) for status in ("failed", "suppressed", "retrying"))
-    past.execute("UPDATE notifications SET updated_at = now() - interval '25 hours' WHERE id <> :id", id=fresh)
+    past.execute("UPDATE states SET updated_at = now() - interval '25 hours' WHERE id <> :id", id=fresh)
     assert past.keeper().run().wiped == 1
     with transaction(past.engine) as connection:
         query = text("SELECT id FROM notifications WHERE secrets IS NOT NULL")

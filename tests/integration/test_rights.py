@@ -71,7 +71,12 @@ def test_the_programs_do_their_work_with_these_rights(services: Services) -> Non
 def test_nobody_changes_or_deletes_what_happened(services: Services, roles: dict[str, str]) -> None:
     Texts(services.engine).send()
     with psycopg.connect(_plain(roles["app"]), autocommit=True) as app:
-        for statement in ("UPDATE events SET detail = ''", "DELETE FROM events", "DELETE FROM notifications"):
+        for statement in (
+            "UPDATE events SET detail = ''",
+            "DELETE FROM events",
+            "DELETE FROM messages",
+            "DELETE FROM states",
+        ):
             with pytest.raises(InsufficientPrivilege):
                 app.execute(statement.encode())
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
@@ -66,7 +66,7 @@ class Bench:
     def go_on(self) -> None:
         """As if all that waits had become due, and a sweep came by: retries, unknown outcomes, receipts."""
         with transaction(self.api.services.engine) as connection:
-            connection.execute(text("UPDATE notifications SET due_at = now() WHERE due_at IS NOT NULL"))
+            connection.execute(text("UPDATE states SET due_at = now() WHERE due_at IS NOT NULL"))
         self.api.services.dispatcher(lambda *task: self.deliver(*task[-1]), self.look_up).dispatch_due()
 
     def look_up(self, channel: Channel, lane: Lane, ids: Sequence[UUID]) -> None:
@@ -185,6 +185,11 @@ def test_no_attempt_goes_against_the_mark_whoever_asks_for_it(bench: Bench) -> N
     """Were all of our own code wrong, the database would commit no attempt, and so there would be no call."""
     ids = [UUID(bench.send(key).json["id"]) for key in (bench.test, bench.live)]
     ledger = bench.api.services.ledger
+    given: dict[str, Any] = {"token": uuid4(), "lease_seconds": 60, "margin_seconds": 1}
+    new = ledger.read_queued(ids).new
+    assert len(new) == 2
+    wrong = [NewAttempt(one, "smtp" if one.is_test else SIMULATOR) for one in new]
+    assert ledger.claim_and_start(wrong, **given) == {}
     claims = ledger.claim(ids, lease_seconds=60)
     wrong = [NewAttempt(claim, "smtp" if claim.is_test else SIMULATOR) for claim in claims]
     assert len(claims) == 2

@@ -53,7 +53,7 @@ def accept(database_url: str, count: int = 1) -> None:
     engine = make_engine(database_url)
     Ledger(engine).accept(batch)
     with transaction(engine) as connection:
-        connection.execute(text("UPDATE notifications SET due_at = now()"))
+        connection.execute(text("UPDATE states SET due_at = now()"))
     engine.dispose()
 
 

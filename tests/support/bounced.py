@@ -115,6 +115,6 @@ class Mails:
 
     def age(self, notification_id: UUID, days: float) -> None:
         """As if it had been sent so long ago."""
-        query = text("UPDATE notifications SET sent_at = now() - make_interval(secs => :seconds) WHERE id = :id")
+        query = text("UPDATE states SET sent_at = now() - make_interval(secs => :seconds) WHERE id = :id")
         with transaction(self.services.engine) as connection:
             connection.execute(query, {"seconds": days * 86_400, "id": notification_id})

@@ -186,7 +186,7 @@ class EqualTexts:
 
     def _pass_time(self, ids: Sequence[UUID]) -> None:
         """As if their leases were over, and what they made could turn up no more."""
-        over = "UPDATE notifications SET due_at = now() WHERE status = 'sending' AND id = ANY(:ids)"
+        over = "UPDATE states SET due_at = now() WHERE status = 'sending' AND id = ANY(:ids)"
         with transaction(self.engine) as connection:
             connection.execute(text(over), {"ids": list(ids)})
         self.texts.ledger.take_due(limit=10_000, unknown_after_seconds=30)

@@ -11,7 +11,7 @@ from notifier.domain.errors import SendError
 from notifier.providers.base import Outgoing, Receipt
 from notifier.providers.mail.address import parse_mailbox
 from notifier.providers.smtp.letter import Letter
-from notifier.providers.smtp.mime import Correspondents, compose
+from notifier.providers.smtp.mime import Correspondents, Mail, compose
 
 
 class Errand:
@@ -33,7 +33,11 @@ class Errand:
         self.answer.set_result(answer)
 
 
-def make_letter(errand: Errand, *, deadline_seconds: float) -> Letter:
+def make_letter(errand: Errand, *, deadline_seconds: float, takes_8bit: bool = False) -> Letter:
     who = Correspondents(parse_mailbox(errand.outgoing.sender), parse_mailbox(errand.outgoing.to))
-    mail = compose(errand.outgoing, who, domain="shop.example.com", date=datetime.now(UTC))
-    return Letter(errand, mail, deadline_seconds=deadline_seconds)
+
+    def write(takes_8bit: bool) -> Mail:
+        date = datetime.now(UTC)
+        return compose(errand.outgoing, who, domain="shop.example.com", date=date, takes_8bit=takes_8bit)
+
+    return Letter(errand, write(takes_8bit), lambda: write(False), deadline_seconds=deadline_seconds)

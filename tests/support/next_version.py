@@ -10,7 +10,7 @@ from alembic.script import ScriptDirectory
 from notifier.config.settings import bundled
 
 #: The tables that every message passes: the hardest to lock.
-_TABLES = ("notifications", "attempts", "events", "idempotency_keys")
+_TABLES = ("messages", "states", "attempts", "events", "idempotency_keys")
 #: The newest of them.
 NEXT_REVISION = f"next_{_TABLES[-1]}"
 

@@ -17,6 +17,7 @@ from notifier.store.ledger import Ledger
 from notifier.store.provider_reports import NewReport, ProviderReportRepository, RecordedReport
 from notifier.store.records import Claimed, DeliveryResult, NewAttempt, NewNotification
 from notifier.store.search import Audit, Story
+from tests.support.columns import set_columns
 
 NUMBER = "+15550100123"
 SID = "SM" + "0" * 32
@@ -97,16 +98,13 @@ class Texts:
 
     def become(self, id_: UUID, **columns: Any) -> None:
         """Put it where it would come by way of many attempts."""
-        assignments = ", ".join(f"{name} = :{name}" for name in columns)
         with transaction(self.engine) as connection:
-            connection.execute(
-                text(f"UPDATE notifications SET {assignments} WHERE id = :id"), {**columns, "id": id_}
-            )
+            set_columns(connection, [id_], **columns)
 
     def pass_time(self, id_: UUID, seconds: float = 1) -> None:
         """As if it had been sent so much earlier, and its `due_at` had come."""
         query = text(
-            "UPDATE notifications SET due_at = now() - interval '1 second', "
+            "UPDATE states SET due_at = now() - interval '1 second', "
             "sent_at = sent_at - make_interval(secs => :seconds) WHERE id = :id"
         )
         with transaction(self.engine) as connection:

@@ -18,10 +18,10 @@ END $$
 
 
 def make_slow(engine: Engine, event: str, *, above: int) -> None:
-    """Statements that change more rows of `notifications` at once are ended as by their time-out."""
+    """Statements that change more rows of `states` at once are ended as by their time-out."""
     with transaction(engine) as connection:
         connection.exec_driver_sql(_FUNCTION.format(above=above))
         connection.exec_driver_sql(
-            f"CREATE TRIGGER too_slow AFTER {event} ON notifications REFERENCING NEW TABLE AS changed "
+            f"CREATE TRIGGER too_slow AFTER {event} ON states REFERENCING NEW TABLE AS changed "
             "FOR EACH STATEMENT EXECUTE FUNCTION too_slow()"
         )

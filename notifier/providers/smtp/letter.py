@@ -10,11 +10,15 @@ moment in which the server can turn to it: that of the writing of its envelope, 
 the answer to that one, so that a slow answer to one mail is not laid to the next. If the line ends before the
 server has turned to it, it waits anew. In no case does it go on longer than its deadline after `start_by`: soon
 after that somebody else may send it.
+
+Eight bits. A mail for a server with 8BITMIME goes out in seven where its line leads to a server without that, and
+where the server refuses what it offers to take. It then has nothing of it, so nothing is sent twice.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from notifier.domain.errors import SendError
 from notifier.providers.base import QueuedCall, Receipt
@@ -27,15 +31,33 @@ from notifier.providers.smtp.replies import Reply
 
 #: What the server said in EHLO, in lower case, with its words.
 Extensions = dict[str, str]
+#: A server does not understand a command, or what stands behind it (RFC 5321 section 4.2.3).
+_SYNTAX = (500, 501, 502, 503, 504, 555)
+#: The server cannot take this kind of content, or not convert it (RFC 3463 section 3.7).
+_NO_CONVERSION = ("5.6.1", "5.6.2", "5.6.3")
 
 
 class Letter:
     """A mail and its call, which it ends exactly once."""
 
-    __slots__ = ("_call", "_deadline_seconds", "_from", "_mail", "_to", "is_over", "stage", "waits_until")
+    __slots__ = (
+        "_call",
+        "_deadline_seconds",
+        "_from",
+        "_in_7bit",
+        "_mail",
+        "_to",
+        "is_over",
+        "stage",
+        "waits_until",
+    )
 
-    def __init__(self, call: QueuedCall, mail: Mail, *, deadline_seconds: float) -> None:
+    def __init__(
+        self, call: QueuedCall, mail: Mail, in_7bit: Callable[[], Mail], *, deadline_seconds: float
+    ) -> None:
+        """`in_7bit` composes the mail again, if it needs 8BITMIME and its server cannot take it."""
         self._call = call
+        self._in_7bit = in_7bit
         self._mail = mail
         self._from, self._to = mail.mail_from.encode(), mail.rcpt_to.encode()
         self._deadline_seconds = deadline_seconds
@@ -53,6 +75,8 @@ class Letter:
 
     def begins(self, extensions: Extensions) -> bool:
         """Whether it goes on a line to this server now; if it must not any more, or cannot, it is over."""
+        if self._mail.needs_8bit and "8bitmime" not in extensions:
+            self._mail = self._in_7bit()
         hindrance = self._call.begin() or self._objection(extensions)
         if hindrance is not None:
             self.end(hindrance)
@@ -73,7 +97,8 @@ class Letter:
         """MAIL, RCPT, DATA."""
         size = b" SIZE=%d" % len(self._mail.content) if "size" in extensions else b""
         utf8 = b" SMTPUTF8" if self._mail.needs_smtputf8 else b""
-        mail = b"MAIL FROM:<%s>%s%s\r\n" % (self._from, size, utf8)
+        body = b" BODY=8BITMIME" if self._mail.needs_8bit else b""
+        mail = b"MAIL FROM:<%s>%s%s%s\r\n" % (self._from, size, utf8, body)
         return mail, b"RCPT TO:<%s>\r\n" % self._to, b"DATA\r\n"
 
     def body(self) -> bytes:
@@ -83,6 +108,16 @@ class Letter:
             content = content.replace(b"\n.", b"\n..")
         # It has CRLF at the end of every line.
         return content + b".\r\n"
+
+    def turns_to_7bit(self, reply: Reply) -> bool:
+        """Whether it can go again in 7 bits, because this refusal may be about its eight."""
+        if not self._mail.needs_8bit:
+            return False
+        is_syntax = self.stage is Stage.MAIL and reply.code in _SYNTAX
+        if not is_syntax and read_answer(reply.code, reply.text).enhanced not in _NO_CONVERSION:
+            return False
+        self._mail = self._in_7bit()
+        return True
 
     # What ends it.
 

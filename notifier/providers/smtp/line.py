@@ -7,7 +7,8 @@ unasked, which is mostly that it is about to close.
 Where the server pipelines, MAIL, RCPT and DATA go out together, and so do a body and the envelope behind it. When
 the connection ends, the first letter on it is where its stage says (see `letter`). The one behind it is surely not
 accepted, because a body goes out on its own 354 alone: it takes a new line. So does a letter whose MAIL found the
-connection closed on a line that was not new: the server had had enough of it, which says nothing of the mail.
+connection closed on a line that was not new: the server had had enough of it, which says nothing of the mail. So
+does a letter that was refused for its eight bits.
 """
 
 from __future__ import annotations
@@ -241,6 +242,11 @@ class SmtpLine(asyncio.Protocol):
     def _end_letter(self, letter: Letter, reply: Reply) -> None:
         """The server took it, or refused it."""
         is_accepted = letter.stage is Stage.BODY and reply.code in _OK
+        if not is_accepted and letter.turns_to_7bit(reply):
+            self._letter = None
+            self._post.send_again(letter)
+            self.drop()
+            return
         # 421 announces that the server closes the connection; what is neither 4xx nor 5xx we do not understand.
         goes_on = is_accepted or (400 <= reply.code < 600 and reply.code != _CLOSING)
         if goes_on and not self.is_new:

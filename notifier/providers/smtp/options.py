@@ -97,6 +97,8 @@ class SmtpOptions(ProviderOptions):
     max_age_seconds: Annotated[int, whole_number(1, 86_400)] = 300
     #: Domain of Message-IDs; None: the sender's.
     message_id_domain: Annotated[str, _IS_DOMAIN] | None = None
+    #: Whether text that is not ASCII goes out as it is to a server with 8BITMIME; otherwise it is encoded.
+    allow_8bit: Boolean = True
     local_hostname: Annotated[str, _IS_HOST_NAME] = Field(default_factory=_own_name)
 
     @field_validator("ca_file")

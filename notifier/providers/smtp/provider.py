@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Self, cast
 
 import aiosmtplib
@@ -42,8 +42,11 @@ class SmtpProvider:
         self.name = name
         self._options = options
         self._names = SystemResolver()
+        #: Whether the server takes eight bits: it offered to, and no mail has shown that it does not.
+        self._takes_8bit = False
+        self._is_8bit_safe = options.allow_8bit
         self._lines = Lines(
-            lambda: connect(options, self._names),
+            self._connect,
             lambda error: failed_to_connect(options, error),
             max_connections=options.max_connections,
             max_messages=options.max_messages,
@@ -57,11 +60,12 @@ class SmtpProvider:
     def put(self, call: QueuedCall, *, deadline_seconds: float) -> None:
         """See `Queues.put`."""
         try:
-            mail = self._compose(call.outgoing)
+            mail = self._compose(call.outgoing, takes_8bit=self._takes_8bit)
         except SendError as error:
             call.end(error)
             return
-        self._lines.put(Letter(call, mail, deadline_seconds=deadline_seconds))
+        in_7bit = partial(self._compose_in_7bit, call.outgoing)
+        self._lines.put(Letter(call, mail, in_7bit, deadline_seconds=deadline_seconds))
 
     async def send(self, outgoing: Outgoing, *, deadline_seconds: float) -> Receipt:
         call = _OneCall(outgoing)
@@ -84,14 +88,24 @@ class SmtpProvider:
     async def close(self) -> None:
         await self._lines.close()
 
-    def _compose(self, outgoing: Outgoing) -> Mail:
+    async def _connect(self) -> aiosmtplib.SMTP:
+        smtp = await connect(self._options, self._names)
+        self._takes_8bit = self._is_8bit_safe and "8bitmime" in smtp.esmtp_extensions
+        return smtp
+
+    def _compose_in_7bit(self, outgoing: Outgoing) -> Mail:
+        """For a server that did not take it: all that follow go out like this."""
+        self._takes_8bit = self._is_8bit_safe = False
+        return self._compose(outgoing, takes_8bit=False)
+
+    def _compose(self, outgoing: Outgoing, *, takes_8bit: bool) -> Mail:
         who = Correspondents(
             sender=_ours(outgoing.sender, "sender"),
             to=_theirs(outgoing.to),
             reply_to=_ours(outgoing.reply_to, "reply_to") if outgoing.reply_to else None,
         )
         domain = self._options.message_id_domain or who.sender.domain
-        return compose(outgoing, who, domain=domain, date=datetime.now(UTC))
+        return compose(outgoing, who, domain=domain, date=datetime.now(UTC), takes_8bit=takes_8bit)
 
     async def _greet(self) -> str:
         smtp = await connect(self._options, self._names)

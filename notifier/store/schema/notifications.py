@@ -1,7 +1,8 @@
 """The tables of notifications. The comments on columns are their reference; `migrations/` makes them.
 
-`notifications`, `attempts` and `events` are partitioned by the notification's UUIDv7: a look-up by id reads one
-partition of each, and retention is DROP TABLE. Triggers on `notifications` write `callbacks`: see `store.ledger`.
+A notification is a row of `messages` and a row of `states`. `messages`, `attempts` and `events` are partitioned by
+the notification's UUIDv7: a look-up by id reads one partition of each, and retention is DROP TABLE. Triggers on
+`states` write `callbacks`: see `store.ledger`.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Identity, Index, Integer, LargeBinary, Text, func, text
+from sqlalchemy import BigInteger, Identity, Index, Integer, LargeBinary, Text, func, join, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, column_property, mapped_column
 
 from notifier.domain.statuses import Channel, Lane, MessageProof, OnUnknown, Outcome, Status, SuppressionReason
 from notifier.store.schema import callbacks, feedback, operations  # noqa: F401 - for Base.metadata
@@ -21,10 +22,11 @@ from notifier.store.schema.base import Base as Base
 from notifier.store.schema.base import one_of
 
 
-class Notification(Base):
-    """One message to one recipient on one channel."""
+class StoredMessage(Base):
+    """What was accepted: one message to one recipient on one channel. Written once; only what protects people's
+    data is changed later."""
 
-    __tablename__ = "notifications"
+    __tablename__ = "messages"
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     #: The service that published it.
@@ -41,7 +43,7 @@ class Notification(Base):
     #: Keyed hash of channel and address, for searches. None: from before there were hashes.
     address_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
     template: Mapped[str]
-    #: Content hash of the template: at first the one it was accepted against, then the one it was sent with.
+    #: Content hash of the template that it was accepted against.
     template_version: Mapped[str]
     locale: Mapped[str | None]
     #: None: sealed or redacted.
@@ -60,62 +62,95 @@ class Notification(Base):
     send_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
     callback_url: Mapped[str | None]
-    #: Statuses with a callback; None: no callbacks. See docs/explanation/callbacks.md.
-    callback_statuses: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     #: The template's policy when it was accepted.
     on_unknown: Mapped[str]
-    status: Mapped[str]
-    #: Why it is where it is; None while nothing is wrong.
-    reason: Mapped[str | None]
-    #: Free text beside the reason.
-    detail: Mapped[str | None]
-    #: When something has to happen to it next; None: never by itself. See docs/explanation/state-and-time.md.
-    due_at: Mapped[datetime | None]
-    #: Counts claims: the fencing token of the worker that holds it.
-    claim: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    #: Of the task that made that claim, for a repeated statement to find what it had claimed. None: not claimed
-    #: yet.
-    claim_token: Mapped[UUID | None]
-    #: The last claim that its worker confirmed: asked for after a worker died with it.
-    confirmed_claim: Mapped[int | None] = mapped_column(Integer)
-    #: How often its worker died before it wrote a result; too often, and it is poison.
-    crash_count: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    #: When an operator last retried it: its deadline counts from there. None: from when it was due.
-    replayed_at: Mapped[datetime | None]
-    #: `attempt_count` at that moment: its tries count from there, too.
-    replayed_attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    #: Provider calls so far.
-    attempt_count: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    #: Who accepted it, and under which id.
-    provider: Mapped[str | None]
-    provider_message_id: Mapped[str | None]
     #: When it entered the record.
     accepted_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    #: When a provider accepted it.
-    sent_at: Mapped[datetime | None]
     #: Ids of its files, in their order; None: there are none.
     attachments: Mapped[list[UUID] | None] = mapped_column(ARRAY(PG_UUID(as_uuid=True)))
-    #: Sent with a test key: no provider is called for it, and no statistics count it.
-    is_test: Mapped[bool] = mapped_column(server_default=text("false"))
     #: How it was proven that its producer sent it, see `ProducerProof`. None: from before that was recorded.
     proof: Mapped[str | None]
 
     __table_args__ = (
         one_of("channel", Channel),
         one_of("lane", Lane),
-        one_of("status", Status),
         one_of("on_unknown", OnUnknown),
-        # The sweep's index.
-        Index(None, "due_at", postgresql_where=text("due_at IS NOT NULL")),
-        # Searches, newest first. What is `sent` is found by time; the rest is few.
+        # Searches, newest first.
         Index(None, "address_hash", "id", postgresql_where=text("address_hash IS NOT NULL")),
         Index(None, "producer", "id"),
         Index(None, "template", "id"),
         Index(None, "reference", "id", postgresql_where=text("reference IS NOT NULL")),
-        Index(None, "status", "id", postgresql_where=text("status NOT IN ('sent', 'delivered')")),
         {"postgresql_partition_by": "RANGE (id)"},
     )
+
+
+class State(Base):
+    """Where a notification stands. Each move rewrites this row and not its message's, so it is short, has few
+    indexes, and has no partitions: an update would set all of them up."""
+
+    __tablename__ = "states"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    #: When something has to happen to it next; None: never by itself. See docs/explanation/state-and-time.md.
+    due_at: Mapped[datetime | None]
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    #: When a provider accepted it.
+    sent_at: Mapped[datetime | None]
+    #: When an operator last retried it: its deadline counts from there. None: from when it was due.
+    replayed_at: Mapped[datetime | None]
+    #: Of the task that made the claim, for a repeated statement to find what it had claimed. None: not claimed
+    #: yet.
+    claim_token: Mapped[UUID | None]
+    #: Counts claims: the fencing token of the worker that holds it.
+    claim: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    #: The last claim that its worker confirmed: asked for after a worker died with it.
+    confirmed_claim: Mapped[int | None] = mapped_column(Integer)
+    #: How often its worker died before it wrote a result; too often, and it is poison.
+    crash_count: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    #: Provider calls so far.
+    attempt_count: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    #: `attempt_count` when an operator last retried it: its tries count from there, too.
+    replayed_attempts: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    #: Sent with a test key: no provider is called for it, and no statistics count it.
+    is_test: Mapped[bool] = mapped_column(server_default=text("false"))
+    #: It has `secret` variables: the values in its message are wiped when it ends.
+    has_secrets: Mapped[bool] = mapped_column(server_default=text("false"))
+    status: Mapped[str]
+    #: Why it is where it is; None while nothing is wrong.
+    reason: Mapped[str | None]
+    #: Free text beside the reason.
+    detail: Mapped[str | None]
+    #: Who accepted it, and under which id.
+    provider: Mapped[str | None]
+    provider_message_id: Mapped[str | None]
+    #: Content hash of the template that it was sent with.
+    sent_version: Mapped[str | None]
+    #: Statuses with a callback; None: no callbacks. See docs/explanation/callbacks.md.
+    callback_statuses: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+
+    __table_args__ = (
+        one_of("status", Status),
+        # The sweep's index. What is `queued` or `sending` is found by it, too: it always has a `due_at`.
+        Index(None, "due_at", postgresql_where=text("due_at IS NOT NULL")),
+        # Searches, newest first. What is `sent` is found by time; the rest is few.
+        Index(
+            None, "status", "id", postgresql_where=text("status NOT IN ('queued', 'sending', 'sent', 'delivered')")
+        ),
+        # Rows die young, near the end of the table and of its indexes: a small share of a large table is many.
+        {"postgresql_with": {"autovacuum_vacuum_scale_factor": "0.02"}},
+    )
+
+
+class _Notification(Base):
+    """A message and its state. The view `notifications` shows the same to people."""
+
+    __table__ = join(StoredMessage.__table__, State.__table__, StoredMessage.id == State.id)
+    id = column_property(StoredMessage.__table__.c.id, State.__table__.c.id)
+    metadata_ = StoredMessage.__table__.c.metadata
+
+
+#: Its columns are those of `StoredMessage` and `State`; `id` is the message's.
+Notification: Any = _Notification
 
 
 class Attempt(Base):

@@ -27,7 +27,7 @@ from notifier.store.engine import transaction
 from notifier.store.schema.table_locks import LOCK_SECONDS, LOCK_TRIES, is_in_the_way, patiently
 
 #: Tables that are partitioned, each by a notification's id.
-PARTITIONED = ("notifications", "attempts", "events")
+PARTITIONED = ("messages", "attempts", "events")
 #: Months made ahead of the current one, and the one before it for ids that waited in a queue.
 MONTHS_AHEAD = 3
 MONTHS_BEHIND = 1
@@ -266,8 +266,8 @@ def _make(engine: Engine, month: Month) -> tuple[list[str], int]:
 
 
 def _make_one(connection: Connection, table: str, month: Month) -> int:
-    """Not `CREATE TABLE … PARTITION OF`, which fails while the default partition holds rows of the month. The new
-    table has no triggers, so moved rows make no callbacks; attaching gives it triggers, indexes and keys.
+    """Not `CREATE TABLE … PARTITION OF`, which fails while the default partition holds rows of the month.
+    Attaching gives the table indexes and keys.
     """
     # These statements are made of constants, a date and names in the catalog: there is nothing to bind.
     name, key = month.partition(table), _key(table)
@@ -321,7 +321,7 @@ def _default(table: str) -> str:
 
 def _key(table: str) -> str:
     """The column that says which month a row belongs to."""
-    return "id" if table == "notifications" else "notification_id"
+    return "id" if table == "messages" else "notification_id"
 
 
 #: What to ask for, and how to order it.
@@ -339,7 +339,7 @@ _EXISTING = """
 SELECT child.relname FROM pg_inherits
 JOIN pg_class AS child ON child.oid = pg_inherits.inhrelid
 JOIN pg_class AS parent ON parent.oid = pg_inherits.inhparent
-WHERE parent.relname IN ('notifications', 'attempts', 'events')
+WHERE parent.relname IN ('messages', 'attempts', 'events')
 """
 
 _COLUMNS = """

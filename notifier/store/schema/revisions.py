@@ -13,7 +13,7 @@ _SCRIPT = re.compile(r"(\d{4})_\w+\.py")
 _HAS_REVISION = text("SELECT to_regclass('alembic_version') IS NOT NULL")
 _REVISION = text("SELECT version_num FROM alembic_version")
 #: The last table that was added before the first release.
-_HAS_EVERY_TABLE = text("SELECT to_regclass('upkeep_runs') IS NOT NULL")
+_HAS_EVERY_TABLE = text("SELECT to_regclass('states') IS NOT NULL")
 
 #: Before the first release these led to the tables that 0001 makes now. No later revision has such a number.
 UNRELEASED = frozenset(f"{number:04}" for number in range(2, 19))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.rendering import Type, Variable
-from notifier.rendering.variables import Shape, check_values, completed, faults_of, fits, read_number
+from notifier.rendering.variables import Shape, check_values, completed, faults_of, read_number
 
 GOOD: dict[Type, list[Any]] = {
     Type.STRING: ["", "a"],
@@ -145,4 +145,4 @@ _VALUES = st.recursive(
 
 @given(_shapes(), _VALUES.filter(lambda value: value is not None))
 def test_what_fits_is_what_has_no_faults(shape: Shape, value: Any) -> None:
-    assert fits(shape, value) is (not list(faults_of(shape, value, "context")))
+    assert shape.fits(value) is (not list(faults_of(shape, value, "context")))

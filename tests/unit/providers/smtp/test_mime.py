@@ -61,8 +61,11 @@ def make_outgoing(
     )
 
 
-def make_mail(outgoing: Outgoing, *, to: Mailbox = ZOE, reply_to: Mailbox | None = None) -> Mail:
-    return compose(outgoing, Correspondents(SHOP, to, reply_to), domain="shop.example.com", date=NOW)
+def make_mail(
+    outgoing: Outgoing, *, to: Mailbox = ZOE, reply_to: Mailbox | None = None, takes_8bit: bool = False
+) -> Mail:
+    who = Correspondents(SHOP, to, reply_to)
+    return compose(outgoing, who, domain="shop.example.com", date=NOW, takes_8bit=takes_8bit)
 
 
 def parsed(mail: Mail) -> EmailMessage:
@@ -87,20 +90,25 @@ def text_of(message: EmailMessage, kind: str) -> str:
     return cast("str", part.get_content())
 
 
-@given(subject=TEXT, text=TEXT, html=st.none() | TEXT)
-@example(subject="", text="", html="")
-@example(subject="a\r\nBcc: eve@example.com", text=".\r\n..\r\n.\r\n", html=None)
-@example(subject="x " * 300, text="é" * 3000, html="x" * 3000)
-@example(subject="Ünï " * 100, text="--=_0198c5a07b1e7c3a9d530242ac120002--\n", html="=_")
-def test_a_composed_mail_reads_back_as_it_was_meant(subject: str, text: str, html: str | None) -> None:
-    mail = make_mail(make_outgoing(subject=subject, text=text, html=html))
+@given(subject=TEXT, text=TEXT, html=st.none() | TEXT, takes_8bit=st.booleans())
+@example(subject="", text="", html="", takes_8bit=False)
+@example(subject="a\r\nBcc: eve@example.com", text=".\r\n..\r\n.\r\n", html=None, takes_8bit=False)
+@example(subject="x " * 300, text="é" * 3000, html="x" * 3000, takes_8bit=True)
+@example(subject="Ünï " * 100, text="--=_0198c5a07b1e7c3a9d530242ac120002--\n", html="=_", takes_8bit=True)
+@example(subject="", text="é--=_0198c5a07b1e7c3a9d530242ac120002--\n", html="é", takes_8bit=True)
+def test_a_composed_mail_reads_back_as_it_was_meant(
+    subject: str, text: str, html: str | None, takes_8bit: bool
+) -> None:
+    mail = make_mail(make_outgoing(subject=subject, text=text, html=html), takes_8bit=takes_8bit)
     message = parsed(mail)
     assert_flawless(mail)
     assert message["subject"] == clean(subject)
     assert text_of(message, "plain") == canonical(text)
     assert html is None or text_of(message, "html") == canonical(html)
     assert message["bcc"] is None
-    assert len(message.keys()) == 8 + (html is None)
+    assert mail.needs_8bit is (not mail.content.isascii())
+    assert takes_8bit or not mail.needs_8bit
+    assert len(message.keys()) == 8 + (html is None or mail.needs_8bit)
 
 
 @given(name=TEXT)
@@ -156,6 +164,35 @@ def test_the_body_encoding_is_the_shortest_that_is_safe(text: str, encoding: str
     mail = make_mail(make_outgoing(text=text))
     assert parsed(mail)["content-transfer-encoding"] == encoding
     assert text_of(parsed(mail), "plain") == canonical(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Your code is 4711.\n", "7bit"),
+        ("Votre commande est expédiée.\n", "8bit"),
+        ("您的订单已发货。\n", "8bit"),
+        ("é" * 499, "8bit"),
+        ("é" * 500, "base64"),
+        ("é" + "x" * 997, "quoted-printable"),
+        ("é, then a space \n", "quoted-printable"),
+        ("=_ is not é, whatever it is\n", "quoted-printable"),
+        ("a\x00bé-----------\n", "quoted-printable"),
+    ],
+)
+def test_a_server_that_takes_eight_bits_gets_text_as_it_is_where_that_is_safe(text: str, encoding: str) -> None:
+    mail = make_mail(make_outgoing(text=text), takes_8bit=True)
+    assert parsed(mail)["content-transfer-encoding"] == encoding
+    assert text_of(parsed(mail), "plain") == canonical(text)
+
+
+def test_what_is_around_a_part_of_eight_bits_says_so() -> None:
+    file = Attachment("a.txt", "text/plain", b"a")
+    outgoing = make_outgoing(html="<p>é</p>", attachments=(file,))
+    mail = make_mail(outgoing, takes_8bit=True)
+    assert_flawless(mail)
+    encodings = [part["content-transfer-encoding"] for part in parsed(mail).walk()]
+    assert encodings == ["8bit", "8bit", "7bit", "8bit", "base64"]
 
 
 def test_a_mail_carries_the_headers_that_machines_need() -> None:
