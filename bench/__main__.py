@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench import report
+from bench import model, report
 from bench.machine import machine
 from bench.postfix import find_postfix
 from bench.scenarios import Bench, Sizes
@@ -21,7 +21,10 @@ from bench.subjects import Ground
 from notifier.dev.machine import make_temporary_folder
 from tests.provisioning.commands import run_in_order, say
 
-SCENARIOS = ("throughput", "with_100ms_server", "sms", "workers", "latency", "steady", "growth")
+SCENARIOS = (
+    *("throughput", "with_100ms_server", "sms", "workers", "model"),
+    *("latency", "http", "client", "steady", "growth"),
+)
 _SECONDS, _ROUNDS, _ROWS = 10.0, 3, 10_000_000
 
 
@@ -109,7 +112,7 @@ def _ground(parent: Path | None, keep: Path | None) -> Iterator[Ground]:
         yield Ground(folder, postgres, rabbitmq, postgres.databases(), find_postfix())
 
 
-def _report(found: dict[str, object]) -> None:
+def _report(found: dict[str, Any]) -> None:
     from bench import pictures
 
     try:
@@ -117,7 +120,10 @@ def _report(found: dict[str, object]) -> None:
             say(f"drawn: {path}")
     except ModuleNotFoundError as error:
         say(f"no pictures: {error.name} is not installed (requirements/bench.txt)")
-    for page in report.put_into_pages(report.table(found)):
+    pages = report.put_into_pages(report.table(found))
+    if found.get("model"):
+        pages += report.put_into_pages(model.table(found["model"]), (model.PAGE,), (model.BEGIN, model.END))
+    for page in pages:
         say(f"written: {page}")
 
 

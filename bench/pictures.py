@@ -43,6 +43,9 @@ def draw(found: Mapping[str, Any], folder: Path = FOLDER) -> list[Path]:
             one["memory_mb"].get("notifier", {}), "Memory of each process at full load, MB"
         ),
         "steady": _steady,
+        "http": _http,
+        "client": _client,
+        "model": _model,
     }
     done = []
     for name, make in pictures.items():
@@ -101,6 +104,40 @@ def _steady(found: Mapping[str, Any]) -> Any:
     axes.legend(loc="lower right", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def _http(found: Mapping[str, Any]) -> Any:
+    http = found.get("http")
+    if not http:
+        return None
+    counts = [key for key in http["celery_delay"] if key.isdecimal()]
+    names = [f"{count} connection{'s' * (count != '1')}" for count in counts]
+    series = {
+        words: [http[name][count]["rate"] for count in counts]
+        for name, words in (("notifier", "notifier"), ("celery_delay", "Celery's delay()"))
+    }
+    return _groups(names, series, "Messages a second over HTTP, one process each")
+
+
+def _client(found: Mapping[str, Any]) -> Any:
+    client = found.get("client")
+    if not client:
+        return None
+    threads = {"1": "1 thread", "16": "16 threads"}
+    series = {
+        words: [client[f"{name}_{count}"]["rate"] for count in threads]
+        for name, words in (("client", "notifier.Client"), ("celery_delay", "Celery's delay()"))
+    }
+    return _groups(list(threads.values()), series, "Messages a second from one producing process")
+
+
+def _model(found: Mapping[str, Any]) -> Any:
+    if not found.get("model"):
+        return None
+    rows = found["model"]["checks"]
+    names = [f"{row['cores']} cores, {row['workers']} workers" for row in rows]
+    series = {word: [row[word] for row in rows] for word in ("measured", "predicted")}
+    return _groups(names, series, "Mails a second: the model beside measurements")
 
 
 def _groups(

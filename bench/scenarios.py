@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench import growth, latency, sms, steady
+from bench import client_calls, growth, http_requests, latency, scaling, sms, steady
 from bench.peers import all_peers
 from bench.service import Notifier
 from bench.subjects import Ground, Subject
@@ -82,6 +82,9 @@ class Results:
     steady: dict[str, Any] = field(default_factory=dict)
     growth: dict[str, Any] = field(default_factory=dict)
     audit: dict[str, Any] = field(default_factory=dict)
+    http: dict[str, Any] = field(default_factory=dict)
+    client: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
 
 
 class Bench:
@@ -104,10 +107,13 @@ class Bench:
             "latency": self._latency,
             "steady": self._steady,
             "growth": self._growth,
+            "http": self._http,
+            "client": self._client,
+            "model": self._model,
         }
 
     def run(self, name: str) -> None:
-        """Run one. What goes wrong is noted: the other forty minutes are not thrown away for it."""
+        """Run one. What goes wrong is noted: the rest of the hour is not thrown away for it."""
         try:
             self.scenarios[name]()
         except Exception as error:
@@ -142,9 +148,12 @@ class Bench:
         )
 
     def _workers(self) -> None:
+        self.results.workers = self._measure_workers()
+
+    def _measure_workers(self) -> dict[str, Rates]:
         subjects: list[Subject] = [Notifier(name=str(count), workers=count) for count in WORKERS]
         guesses = {subject.name: self._rate() for subject in subjects}
-        self.results.workers = self._rounds(subjects, seconds=self._sizes.short, guesses=guesses)
+        return self._rounds(subjects, seconds=self._sizes.short, guesses=guesses)
 
     def _latency(self) -> None:
         self.results.latency = latency.measure(self._ground, self._sizes.latency, rate=self._rate(), say=self._say)
@@ -161,6 +170,28 @@ class Bench:
             rounds=self._sizes.rounds,
             seconds=self._sizes.short,
             rate=self._rate(),
+            say=self._say,
+        )
+
+    def _http(self) -> None:
+        self.results.http = http_requests.measure(
+            self._ground, rounds=self._sizes.rounds, seconds=self._sizes.short, say=self._say
+        )
+
+    def _client(self) -> None:
+        self.results.client = client_calls.measure(
+            self._ground, rounds=self._sizes.rounds, seconds=self._sizes.short, say=self._say
+        )
+
+    def _model(self) -> None:
+        if not self.results.workers:
+            self._say("  first on every core:")
+            self._workers()
+        self.results.model = scaling.measure(
+            self._ground,
+            self.results.workers,
+            self._measure_workers,
+            seconds=self._sizes.short,
             say=self._say,
         )
 

@@ -74,6 +74,25 @@ class Postgres:
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute("CHECKPOINT")
 
+    def connections(self) -> int:
+        """Of clients, this one not counted."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            found = connection.execute(
+                "SELECT count(*) FROM pg_stat_activity "
+                "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            ).fetchone()
+        return int(found[0]) if found else 0
+
+    def written(self) -> tuple[float, float]:
+        """Bytes of the write-ahead log, and transactions that wrote something, so far."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            row = connection.execute(
+                "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0'), "
+                "CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)"
+            ).fetchone()
+        assert row is not None
+        return float(row[0]), float(row[1])
+
     def version(self) -> str:
         """As it says itself."""
         with psycopg.connect(self.url) as connection:

@@ -31,6 +31,14 @@ WORKERS = 2
 #: NOTIFIER_WORKER_CALLS for a slow server; with `max_connections` of notifier-slow.toml.
 SLOW_CALLS = 200
 
+#: Part of the service → how the names of its processes begin.
+_PARTS: Mapping[str, tuple[str, ...]] = {
+    "workers": ("worker", "beat"),
+    "postgresql": ("(postgres)",),
+    "intake": ("intake",),
+    "mail_server": ("(mail server)",),
+    "rabbitmq": ("(rabbitmq)",),
+}
 _READY = {"intake": b"intake.reading", "worker": b" ready.", "beat": b"beat.start"}
 _READY_SECONDS = 60.0
 _GRACE_SECONDS = 60.0
@@ -272,6 +280,14 @@ class Publisher:
             self._open = {tag for tag in self._open if tag > delivery_tag}
         else:
             self._open.discard(delivery_tag)
+
+
+def parts_of(by_process: Mapping[str, float]) -> dict[str, float]:
+    """What each process spent, summed by part of the service. Beat is with the workers."""
+    return {
+        part: sum(spent for name, spent in by_process.items() if name.startswith(beginnings))
+        for part, beginnings in _PARTS.items()
+    }
 
 
 def _says(log: Path, word: bytes) -> bool:

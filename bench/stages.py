@@ -15,17 +15,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import astuple, dataclass
 from uuid import UUID
-
-import psutil
-import psycopg
 
 from bench import mails
 from bench.postfix import Absent, find_postfix
 from bench.servers import Postgres
 from bench.sinks import smtp_sink
+from bench.usage import family_cpu_seconds
 from notifier.bootstrap import Services
 from notifier.config.logs import configure
 from notifier.config.settings import load_settings
@@ -129,12 +126,13 @@ class Cost:
 
 
 def _timed(work: Callable[[], None], count: int, postgres: Postgres) -> Cost:
-    wal, commits = _written(postgres)
-    theirs, ours, begun = _seconds_of(postgres), time.process_time(), time.perf_counter()
+    assert postgres.pid is not None
+    wal, commits = postgres.written()
+    theirs, ours, begun = family_cpu_seconds(postgres.pid), time.process_time(), time.perf_counter()
     work()
     seconds, ours = time.perf_counter() - begun, time.process_time() - ours
-    theirs = _seconds_of(postgres) - theirs
-    wal_after, commits_after = _written(postgres)
+    theirs = family_cpu_seconds(postgres.pid) - theirs
+    wal_after, commits_after = postgres.written()
     return Cost(
         count / seconds,
         1e6 * ours / count,
@@ -142,30 +140,6 @@ def _timed(work: Callable[[], None], count: int, postgres: Postgres) -> Cost:
         (wal_after - wal) / count,
         (commits_after - commits) / count,
     )
-
-
-def _written(postgres: Postgres) -> tuple[float, float]:
-    """Bytes of the write-ahead log, and transactions that wrote something, so far."""
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        row = connection.execute(
-            "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0'), "
-            "CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)"
-        ).fetchone()
-    assert row is not None
-    return float(row[0]), float(row[1])
-
-
-def _seconds_of(postgres: Postgres) -> float:
-    """Processor time of the server and of everything that it has begun and not ended."""
-    assert postgres.pid is not None
-    server = psutil.Process(postgres.pid)
-    spent = 0.0
-    for process in (server, *server.children(recursive=True)):
-        # One that has ended since it was listed counts with its parent.
-        with suppress(psutil.NoSuchProcess):
-            times = process.cpu_times()
-            spent += times.user + times.system
-    return spent
 
 
 if __name__ == "__main__":

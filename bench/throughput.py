@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
 from bench.postfix import Absent
+from bench.servers import Postgres
 from bench.sinks import Sink, smtp_sink, timed_sink
 from bench.subjects import Ground, Run, Subject, Task
 from bench.usage import Usage, sampling
@@ -21,6 +23,10 @@ GUESSES: Mapping[str, float] = {
     "post_office": 500,
     "smtp_source": 15000,
 }
+#: A median that moves by more with one round less does not hold, and asks for another round.
+HOLDS_TO = 0.1
+#: The most rounds, in rounds asked for.
+_MOST_TIMES = 3
 _WARM_UP_SECONDS = 0.5
 _WARM_UP_PATIENCE = 60.0
 _LEAST = 40
@@ -42,6 +48,10 @@ class Measurement:
     #: Whether the whole backlog was sent and recorded in time; if not, the rate is of what was.
     is_whole: bool
     usage: Mapping[str, Usage]
+    #: What PostgreSQL wrote meanwhile: bytes of its log, and transactions. None where nobody looked.
+    written: tuple[float, float] | None = None
+    #: To PostgreSQL, at the end.
+    connections: int | None = None
 
 
 @dataclass(slots=True)
@@ -65,12 +75,40 @@ class Rates:
         """Of the last round."""
         return self.measurements[-1].usage
 
+    @property
+    def holds_to(self) -> float:
+        """How far the median moves with one round less: 0.1 is by a tenth. Infinite with one round only."""
+        rates = self.rates
+        if len(rates) < 2:
+            return math.inf
+        medians = [median(rates[:left_out] + rates[left_out + 1 :]) for left_out in range(len(rates))]
+        return max(medians) / min(medians) - 1 if min(medians) else math.inf
+
+    def cpu_us(self) -> dict[str, float]:
+        """Microseconds of processor time of one mail, by process: medians of the rounds that were whole."""
+        whole = [one for one in self.measurements if one.is_whole and one.mails]
+        names = {name for one in whole for name in one.usage}
+        return {
+            name: median(1e6 * one.usage[name].cpu_seconds / one.mails for one in whole if name in one.usage)
+            for name in sorted(names)
+        }
+
+    def written(self) -> tuple[float, float] | None:
+        """Bytes of PostgreSQL's log, and transactions that wrote, of one mail: medians."""
+        found = [
+            (one.written[0] / one.mails, one.written[1] / one.mails)
+            for one in self.measurements
+            if one.is_whole and one.mails and one.written
+        ]
+        return (median(size for size, _ in found), median(count for _, count in found)) if found else None
+
     def as_json(self) -> dict[str, object]:
         """What stands beside the median."""
         return {
             "rates": [round(rate, 1) for rate in self.rates],
             "least": round(min(self.rates), 1),
             "most": round(max(self.rates), 1),
+            "median_holds_to": None if len(self.rates) < 2 else round(self.holds_to, 3),
             "mails": [one.mails for one in self.measurements],
             "whole": all(one.is_whole for one in self.measurements),
             "processes": {name: usage.as_json() for name, usage in self.usage.items()},
@@ -88,18 +126,39 @@ def measure_rounds(
     guesses: Mapping[str, float] = GUESSES,
     say: Say,
 ) -> dict[str, Rates]:
-    """Everybody `rounds` times, for about `seconds` each; the next round begins with whoever came last."""
+    """Everybody in turns, for about `seconds` each."""
+
+    def measure_one(subject: Subject, so_far: Rates) -> Measurement:
+        guess = so_far.rate if so_far.measurements else guesses[subject.name]
+        return measure(ground, subject, rate=guess, seconds=seconds, delay_seconds=delay_seconds, sized=sized)
+
+    return take_turns(subjects, rounds, measure_one, say)
+
+
+def take_turns(
+    subjects: Sequence[Subject], rounds: int, measure_one: Callable[[Subject, Rates], Measurement], say: Say
+) -> dict[str, Rates]:
+    """Everybody `rounds` times; the next round begins with whoever came last.
+
+    Whose median does not hold to a tenth by then has more rounds, until it does or has had three times as many.
+    """
     found: dict[str, Rates] = {subject.name: Rates() for subject in subjects}
-    for number in range(rounds):
-        for subject in subjects if number % 2 == 0 else reversed(subjects):
-            so_far = found[subject.name]
-            guess = so_far.rate if so_far.measurements else guesses[subject.name]
-            one = measure(ground, subject, rate=guess, seconds=seconds, delay_seconds=delay_seconds, sized=sized)
-            so_far.measurements.append(one)
+    for number in range(rounds * (_MOST_TIMES if rounds > 1 else 1)):
+        for subject in _who_is_next(subjects, found, number, rounds):
+            one = measure_one(subject, found[subject.name])
+            found[subject.name].measurements.append(one)
             note = "" if one.is_whole else " (not all of them in time)"
             of = f"{one.mails} in {one.seconds:.1f} s{note}"
             say(f"  round {number + 1}: {subject.name:<13} {one.rate:>8.0f}/s, {of}")
     return found
+
+
+def _who_is_next(
+    subjects: Sequence[Subject], found: Mapping[str, Rates], number: int, rounds: int
+) -> list[Subject]:
+    """Those whose turn is in this round, in its order."""
+    chosen = [one for one in subjects if number < rounds or found[one.name].holds_to > HOLDS_TO]
+    return chosen if number % 2 == 0 else chosen[::-1]
 
 
 def measure(
@@ -127,6 +186,7 @@ def measure(
                 count,
                 patience_seconds=_PATIENCE * seconds + _EXTRA_SECONDS,
                 others=other_pids(ground, sink),
+                postgres=ground.postgres,
             )
 
 
@@ -137,11 +197,13 @@ def work_off(
     *,
     patience_seconds: float,
     others: Mapping[str, int] | None = None,
+    postgres: Postgres | None = None,
 ) -> Measurement:
     """Put `count` mails before it and let it go; the clock stops when all of them are accepted and recorded."""
     run.hold()
     run.fill(count)
     before = sink.taken()
+    written = postgres.written() if postgres else None
     run_pids = run.pids()
     begun = time.monotonic()
     run.release()
@@ -149,7 +211,11 @@ def work_off(
         is_whole = _wait(run, sink, before, count, begun + patience_seconds)
         ended = time.monotonic()
         done = count if is_whole else min(run.recorded(), sink.taken() - before)
-    return Measurement(done / (ended - begun), done, ended - begun, is_whole, usage)
+    connections = None
+    if postgres and written:
+        log, transactions = postgres.written()
+        written, connections = (log - written[0], transactions - written[1]), postgres.connections()
+    return Measurement(done / (ended - begun), done, ended - begun, is_whole, usage, written, connections)
 
 
 def _wait(run: Run, sink: Sink, before: int, count: int, ends_at: float) -> bool:

@@ -60,6 +60,47 @@ def test_table_says_why_a_peer_is_absent(found: dict[str, Any]) -> None:
     assert "absent: it is not installed" in report.table(found)
 
 
+def test_costs_are_of_the_parts_of_the_service() -> None:
+    usage = {
+        "worker-normal-1": Usage(cpu_seconds=0.02),
+        "worker-urgent": Usage(cpu_seconds=0.01),
+        "beat": Usage(cpu_seconds=0.001),
+        "intake": Usage(cpu_seconds=0.006),
+        "(postgres)": Usage(cpu_seconds=0.01),
+        "(mail server)": Usage(cpu_seconds=0.002),
+        "(rabbitmq)": Usage(cpu_seconds=0.003),
+    }
+    results = Results()
+    results.throughput = {"notifier": Rates([Measurement(100, 100, 1.0, True, usage, (350_000, 3))])}
+    found = report.content(results, Sizes(10, 3, 1000), MACHINE, 60)
+    assert found["cpu_us_per_mail"] == {
+        "workers": 310,
+        "postgresql": 100,
+        "intake": 60,
+        "mail_server": 20,
+        "rabbitmq": 30,
+        "together": 520,
+    }
+    assert found["wal_bytes_per_mail"] == 3500
+    verdicts = {one["what"]: one["reached"] for one in found["targets"]}
+    assert verdicts["processor time of a mail, all in, µs"] is False
+    assert verdicts["write-ahead log of a mail, bytes"] is True
+
+
+def test_table_has_how_messages_are_taken(found: dict[str, Any]) -> None:
+    one = {"rate": 1234.5, "p99": 9.87}
+    counts = dict.fromkeys(("1", "16", "64"), one)
+    taken = {
+        "http": {"notifier": counts | {"batches_of_100": {"rate": 5000.0, "p99": 321.0}}, "celery_delay": counts},
+        "client": {"client_1": one, "client_16": one, "celery_delay_1": one, "client_many_100": one},
+    }
+    text = report.table({**found, **taken})
+    cell = "1 234, 9.87 ms"
+    assert f"| notifier | {cell} | {cell} | {cell} | 5 000, 321 ms |" in text
+    assert f"| FastAPI and Celery's `delay()` | {cell} | {cell} | {cell} | – |" in text
+    assert f"| Celery's `delay()` | {cell} | – | – |" in text
+
+
 def test_two_runs_are_put_side_by_side(found: dict[str, Any]) -> None:
     before = {**found, "ratios": {"throughput": {"celery_naive": 16.0}}}
     *_, line = report.compare(before, found).splitlines()
