@@ -29,23 +29,24 @@ def from_row(record: type[_Record], row: Any, **values: Any) -> _Record:
 
     Other fields without a column keep their defaults; other columns are left out.
     """
-    # A plain dictionary: looking into a row's mapping takes ten times as long.
-    found = dict(zip(row._fields, row, strict=True))
-    plain, converters = _fields_of(record)  # type: ignore[arg-type]
-    given = {name: found[name] for name in plain if name in found}
+    places, converters = _places(record, row._fields, *values)  # type: ignore[arg-type]
+    given = {name: row[place] for name, place in places}
     for name, convert in converters:
-        if name in found and name not in values:
-            given[name] = convert(found[name])
-    return record(**(given | values))
+        given[name] = convert(given[name])
+    return record(**given, **values)
 
 
+# Of a few kinds of rows: those of one statement all have the same columns.
 @cache
-def _fields_of(record: type[Any]) -> tuple[list[str], list[tuple[str, Callable[[Any], Any]]]]:
-    """Fields whose value is the column's, and others with what makes it of the column's."""
+def _places(
+    record: type[Any], columns: tuple[str, ...], *given: str
+) -> tuple[list[tuple[str, int]], list[tuple[str, Callable[[Any], Any]]]]:
+    """Fields with the places of their columns, and those of them whose value is made of the column's."""
     hints = get_type_hints(record)
-    converters = {field.name: _converter(hints[field.name]) for field in fields(record)}
-    plain = [name for name, convert in converters.items() if convert is None]
-    return plain, [(name, convert) for name, convert in converters.items() if convert is not None]
+    found = {column: place for place, column in enumerate(columns)}
+    names = [field.name for field in fields(record) if field.name in found and field.name not in given]
+    converters = [(name, _converter(hints[name])) for name in names]
+    return [(name, found[name]) for name in names], [(name, convert) for name, convert in converters if convert]
 
 
 def _converter(hint: Any) -> Callable[[Any], Any] | None:
