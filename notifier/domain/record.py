@@ -1,7 +1,8 @@
 """`@record`: a dataclass of which many are made for every mail.
 
-`dataclass(frozen=True)` sets each field by a call, which takes a third of the time of a claim's reading. To mypy a
-record is such a frozen class, so no code of ours changes one; at run time nothing stands in the way.
+`dataclass(frozen=True)` sets each field by a call: a claim takes 2.6 µs to make instead of 0.7. To mypy a record
+is such a frozen class, so no code of ours changes one; at run time nothing stands in the way. Classes that others
+write code against, as providers do, stay frozen in earnest.
 """
 
 from __future__ import annotations
