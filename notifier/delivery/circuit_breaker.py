@@ -7,6 +7,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import repeat
 from threading import Lock
 
 from notifier.config.logs import log
@@ -24,6 +25,7 @@ from notifier.domain.routing import (
     Standing,
     closes_circuit,
     held,
+    is_drawn,
     is_fault,
     pause_after,
     route,
@@ -75,19 +77,21 @@ class CircuitBreaker:
         """
         self._refresh()
         configured = self._configured.get(channel, ())
-        routes = [
-            route(
-                configured,
-                self._weights,
-                {name: self._standing(name, one.sender) for name in configured},
-                [random.random() for _ in configured],  # noqa: S311 - spreads load, keeps no secret
-            )
-            for one in candidates
-        ]
+        by_sender = {sender: self._routes_of(configured, sender) for sender in {one.sender for one in candidates}}
+        routes = [next(by_sender[one.sender]) for one in candidates]
         for name in configured:
             self._probe(name, configured, candidates, routes)
         self._give_last_chances(configured, candidates, routes)
         return routes
+
+    def _routes_of(self, configured: Sequence[str], sender: str) -> Iterator[Route]:
+        """Routes for notifications of one sender, before any probe; without weights all have the same."""
+        standings = {name: self._standing(name, sender) for name in configured}
+        has_one_route = not is_drawn(self._weights, standings.values())
+        while True:
+            draws = [random.random() for _ in configured]  # noqa: S311 - spreads load, keeps no secret
+            found = route(configured, self._weights, standings, draws)
+            yield from repeat(found) if has_one_route else (found,)
 
     def _standing(self, provider: str, sender: str) -> Standing:
         own = self._standings.get(provider, Standing(provider))
@@ -98,7 +102,10 @@ class CircuitBreaker:
     ) -> None:
         """Let one of them probe the provider, and one of each sender that is held back there."""
         asked: set[CircuitKey] = set()
-        standings = [self._standing(provider, one.sender) for one in candidates]
+        by_sender = {sender: self._standing(provider, sender) for sender in {one.sender for one in candidates}}
+        if not any(standing.wants_probe for standing in by_sender.values()):
+            return
+        standings = [by_sender[one.sender] for one in candidates]
         # Untried ones first: they may get another answer.
         order = sorted(range(len(candidates)), key=lambda n: not candidates[n].is_fresh(standings[n]))
         for index in order:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import lru_cache
 from uuid import UUID
 
 from notifier.config.settings import Settings
 from notifier.delivery.suppression import guard_of
 from notifier.domain.errors import NotFound, Rejected, TemplateInvalid, Unavailable
+from notifier.domain.record import record
 from notifier.domain.statuses import Channel, Reason
 from notifier.providers.base import Attachment, Outgoing
 from notifier.providers.simulator import NUMBERS
@@ -19,7 +20,7 @@ from notifier.store.attachments import AttachmentRepository
 from notifier.store.records import Claimed, Guard
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Prepared:
     """A claim and everything that a provider needs of it."""
 
@@ -77,6 +78,8 @@ class Composer:
         self._settings = settings
         self._hash_key = hash_key
         self._tokens = tokens
+        # Names come from messages, so there may be any number of them.
+        self._sender_of = lru_cache(maxsize=256)(settings.sender)
 
     def prepare(self, claim: Claimed, files: Mapping[UUID, Attachment]) -> Prepared:
         """Render it and find its sender. `files`: those of its attachments that exist.
@@ -97,7 +100,7 @@ class Composer:
             claim,
             rendered,
             sender=self._sender(claim, name),
-            reply_to=self._settings.sender(claim.reply_to).email if claim.reply_to else None,
+            reply_to=self._sender_of(claim.reply_to).email if claim.reply_to else None,
             identity=identity,
             guard=guard_of(claim, template, identity, self._hash_key),
             tokens=self._tokens,
@@ -127,7 +130,7 @@ class Composer:
         return template, rendered, url
 
     def _sender(self, claim: Claimed, name: str | None) -> str:
-        identity = self._settings.sender(name)
+        identity = self._sender_of(name)
         sender = identity.email if claim.channel is Channel.EMAIL else identity.sms
         if sender is None:
             raise Unavailable(f"no sender identity for {claim.channel}", reason=Reason.NOT_CONFIGURED)

@@ -8,10 +8,11 @@ provider refuses has a circuit of its own there, which holds back its messages a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
+from notifier.domain.record import record
 from notifier.domain.statuses import Outcome, Reason, Subject
 
 #: Health is judged by the calls of this time. Seconds.
@@ -69,7 +70,7 @@ class Standing:
         return not self.paused and self.open_for_seconds is not None and self.open_for_seconds <= 0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Candidate:
     """A notification that wants a route."""
 
@@ -93,7 +94,7 @@ class Candidate:
         return self.seconds_left <= LAST_CHANCE_SECONDS
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Route:
     """The providers for one notification."""
 
@@ -184,12 +185,21 @@ def route(
     usable = [standing for standing in known if standing.is_usable]
     if not usable:
         return _waiting(known)
-    weight = {s.provider: weights.get(s.provider, 0) if s.weight is None else s.weight for s in usable}
+    weight = _weights_of(usable, weights)
     order = [standing.provider for standing in usable]
     if any(weight.values()):
         order = _drawn([name for name in order if weight[name] > 0], weight, draws)
     slow = {standing.provider for standing in usable if standing.is_slow}
     return Route(tuple(sorted(order, key=lambda name: name in slow)), is_partial=len(usable) < len(known))
+
+
+def is_drawn(weights: Mapping[str, int], standings: Collection[Standing]) -> bool:
+    """Whether the routes of these providers differ from one notification to the next."""
+    return any(_weights_of(standings, weights).values())
+
+
+def _weights_of(standings: Collection[Standing], weights: Mapping[str, int]) -> dict[str, int]:
+    return {s.provider: weights.get(s.provider, 0) if s.weight is None else s.weight for s in standings}
 
 
 def _drawn(names: Sequence[str], weight: Mapping[str, int], draws: Sequence[float]) -> list[str]:

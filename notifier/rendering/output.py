@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import jinja2
 
 from notifier.domain.errors import RenderingFailed
+from notifier.domain.record import record
 from notifier.domain.statuses import Channel
 from notifier.rendering.filters import writing_in
 from notifier.rendering.loader import UNSUBSCRIBE_URL, Edition, Loaded
@@ -36,7 +36,7 @@ _BLANK_LINES = re.compile(r"\n{3,}")
 _PLAIN_SPACES = str.maketrans("\u00a0\u2007\u202f", "   ")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Rendered:
     template: str
     #: Of the template.
@@ -74,7 +74,7 @@ def write(
             subject, html, size = "", None, segments(text)
         else:
             subject = _subject(edition, names)
-            text = _BLANK_LINES.sub("\n\n", _text(edition, names)) + "\n"
+            text = _without_gaps(_text(edition, names)) + "\n"
             html, size = (_part(edition.html, names) if edition.html else None), None
     return Rendered(
         template=template.name,
@@ -87,16 +87,18 @@ def write(
     )
 
 
-def _part(part: jinja2.Template, names: Mapping[str, Any]) -> str:
-    text, stream = "", part.generate(names)
+def _part(part: jinja2.Template, names: dict[str, Any]) -> str:
+    text = ""
     try:
+        # Not `part.generate`: it hands on each piece once more, which takes a tenth of the time.
+        stream = part.root_render_func(part.new_context(names))
         # In portions: a text without end is stopped before it fills the memory.
         while pieces := list(islice(stream, 64)):
             text += "".join(pieces)
             if len(text) > MAX_PART_LENGTH:
                 break
     except Exception as error:  # whatever a template of the operator's does, it is not our bug
-        raise RenderingFailed(f"{_place(part, error)}: {_reason(error)}") from None
+        raise _failed(part, error) from None
     if len(text) > MAX_PART_LENGTH:
         raise RenderingFailed(f"{part.filename}: longer than {MAX_PART_LENGTH} characters: send less data")
     if not _is_encodable(text):
@@ -104,11 +106,14 @@ def _part(part: jinja2.Template, names: Mapping[str, Any]) -> str:
     return text
 
 
-def _subject(edition: Edition, names: Mapping[str, Any]) -> str:
+def _subject(edition: Edition, names: dict[str, Any]) -> str:
     """One line: a line break in a header would begin another header."""
     assert edition.subject is not None, "a mail without a subject does not load"
     where = edition.subject.filename
-    subject = _BREAKS.sub(" ", _part(edition.subject, names)).strip()
+    subject = _part(edition.subject, names)
+    if not subject.isprintable() or "  " in subject:
+        subject = _BREAKS.sub(" ", subject)
+    subject = subject.strip()
     if _CONTROL.search(subject):
         raise RenderingFailed(f"{where}: a value in the subject holds control characters: remove them")
     if not subject:
@@ -118,11 +123,17 @@ def _subject(edition: Edition, names: Mapping[str, Any]) -> str:
     return subject
 
 
-def _text(edition: Edition, names: Mapping[str, Any]) -> str:
+def _text(edition: Edition, names: dict[str, Any]) -> str:
     text = _part(edition.text, names).strip()
     if not text:
         raise RenderingFailed(f"{edition.text.filename}: the text is empty: check the values in it")
     return text
+
+
+def _without_gaps(text: str) -> str:
+    """With one empty line where there are more."""
+    # Looked for first: the expression alone takes longer than to find that there is nothing for it.
+    return _BLANK_LINES.sub("\n\n", text) if "\n\n\n" in text else text
 
 
 def _sms(text: str, edition: Edition) -> str:
@@ -139,6 +150,15 @@ def _is_encodable(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _failed(part: jinja2.Template, error: Exception) -> RenderingFailed:
+    try:
+        # It gives the frames of the template the lines of its file.
+        part.environment.handle_exception()
+    except Exception as same:
+        error = same
+    return RenderingFailed(f"{_place(part, error)}: {_reason(error)}")
 
 
 def _place(part: jinja2.Template, error: Exception) -> str:

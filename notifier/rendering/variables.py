@@ -104,6 +104,12 @@ class Shape(BaseModel):
             return lambda value: isinstance(value, list) and all(map(entry, value))
         return _members_fit(self.fields) if self.fields else _FIT[self.type]
 
+    @cached_property
+    def is_whole(self) -> bool:
+        """Whether a value of it needs no defaults inside."""
+        members_are = all(member.required and member.is_whole for member in self.fields.values())
+        return members_are and (self.of is None or self.of.is_whole)
+
 
 class Variable(Shape):
     #: For codes and links that log in: the value is masked wherever people and logs can see it.
@@ -157,10 +163,11 @@ def completed(variables: Mapping[str, Shape], values: Mapping[str, Any]) -> dict
     full = dict(values)
     for name, shape in variables.items():
         value = full.get(name)
-        if value is not None:
+        if value is None:
+            if not shape.required:
+                full[name] = shape.default
+        elif not shape.is_whole:
             full[name] = _completed_value(shape, value)
-        elif not shape.required:
-            full[name] = shape.default
     return full
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
+from typing import Any
 
+import msgspec
 from psycopg import Error as PsycopgError
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.engine import URL, make_url
@@ -28,6 +31,15 @@ _NOT_MIGRATED = ("42P01", "42703")
 _CANCELLED = "57014"
 #: Everything else about our statements, such as a right that our user lacks: never a message's fault.
 _OURS, _NO_RIGHT = "42", "42501"
+
+
+def _from_json(data: bytes) -> Any:
+    """As `json.loads` reads it, in a fraction of the time: there is a context in every row that is sent."""
+    try:
+        return msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        # A number that is out of range to it; PostgreSQL has no bounds for them.
+        return json.loads(data)
 
 
 def database_url(url: str) -> URL:
@@ -76,6 +88,7 @@ def make_engine(
             "keepalives_count": 3,
             "tcp_user_timeout": 30000,
         },
+        json_deserializer=_from_json,
         # An error would hold the values of its statement: people's data, one-time codes.
         hide_parameters=True,
     )

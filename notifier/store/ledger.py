@@ -22,7 +22,7 @@ from notifier.store import acceptance, ledger_sql
 from notifier.store.acceptance import REDISPATCH_SECONDS
 from notifier.store.claims import claim_and_start, claim_rows, queued_rows, start
 from notifier.store.engine import transaction
-from notifier.store.ledger_rows import as_json, claimed_of, message_claim, not_ours, result_row, unknown_of
+from notifier.store.ledger_rows import as_json, claims_of, message_claim, not_ours, result_row, unknown_of
 from notifier.store.ledger_sql import GONE_WORDS
 from notifier.store.mass_alarm import HardBounceWatch
 from notifier.store.personal_data import PersonalData
@@ -78,14 +78,14 @@ class Ledger(Repository):
         """
         claimed_at = time.monotonic()
         rows = claim_rows(self._engine, ids, token or uuid4(), lease_seconds=lease_seconds, again=again)
-        return [claimed_of(row, self._personal_data, claimed_at) for row in rows]
+        return claims_of(rows, self._personal_data, claimed_at)
 
     def read_queued(self, ids: Sequence[UUID]) -> Queued:
         """Those of `ids` that are queued, without a claim: nothing is written, and nobody holds them."""
         read_at = time.monotonic()
         rows = queued_rows(self._engine, ids)
         return Queued(
-            [claimed_of(row, self._personal_data, read_at) for row in rows if row.is_new],
+            claims_of([row for row in rows if row.is_new], self._personal_data, read_at),
             [row.id for row in rows if not row.is_new],
         )
 

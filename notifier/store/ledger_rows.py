@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from notifier.domain.statuses import Outcome, Reason, Status
 from notifier.store.personal_data import PersonalData
 from notifier.store.provider_messages import MessageClaim
 from notifier.store.records import Claimed, DeliveryResult, NewAttempt, Unknown
-from notifier.store.rows import from_row
+from notifier.store.rows import from_row, reader
 from notifier.store.sanitize import bytea, storable
 
 _RESULT_FIELDS = [field.name for field in fields(DeliveryResult) if field.name != "suppression"]
@@ -62,18 +63,16 @@ def not_ours(result: DeliveryResult, due_in_seconds: float) -> DeliveryResult:
     )
 
 
-def claimed_of(row: Any, personal_data: PersonalData, claimed_at: float) -> Claimed:
-    """A row of `CLAIM` or `READ_QUEUED`."""
-    person = personal_data.open_to_send(row, row.secrets)
-    return from_row(
-        Claimed,
-        row,
-        recipient=person.recipient,
-        address=person.address,
-        context=person.context,
-        problem=person.problem,
-        claimed_at=claimed_at,
-    )
+def claims_of(rows: Sequence[Any], personal_data: PersonalData, claimed_at: float) -> list[Claimed]:
+    """Rows of `CLAIM` or `READ_QUEUED`."""
+    if not rows:
+        return []
+    read = reader(Claimed, rows[0]._fields, "recipient", "address", "context", "problem", "claimed_at")
+    claims = []
+    for row in rows:
+        person = personal_data.open_to_send(row, row.secrets)
+        claims.append(read(row, person.recipient, person.address, person.context, person.problem, claimed_at))
+    return claims
 
 
 def unknown_of(row: Any, personal_data: PersonalData) -> Unknown:

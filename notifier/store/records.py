@@ -11,6 +11,7 @@ from uuid import UUID
 from notifier.domain.errors import Fault
 from notifier.domain.message import Message
 from notifier.domain.producers import ProducerProof
+from notifier.domain.record import record
 from notifier.domain.statuses import (
     Channel,
     Lane,
@@ -90,7 +91,7 @@ class Acceptance:
         return self.status is None and self.fault is None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Claimed:
     """A notification that is ours to send until the lease ends; of `Queued.new`, one that will be."""
 
@@ -144,7 +145,7 @@ class Queued:
     others: list[UUID]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Guard:
     """The look-up among the suppressions before a call."""
 
@@ -161,7 +162,7 @@ class Guard:
         return self.address_hashes[0]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class NewAttempt:
     claim: Claimed
     provider: str
@@ -176,7 +177,7 @@ class NewAttempt:
         return self.claim.attempt_count + self.earlier + 1
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Started:
     """An attempt whose row is committed: the call may be made."""
 
@@ -223,7 +224,7 @@ class NewSuppression:
         return {**asdict(self), "id": id_, "address_hash": self.address_hash.hex(), "detail": detail}
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class DeliveryResult:
     """The end of a claim: the new status, and the result of the attempt if there was one."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -106,3 +107,18 @@ def test_a_statement_that_is_cancelled_is_not_a_database_that_is_away(
         with pytest.raises(ServiceUnavailable) as found:
             slept.result(timeout=patient(15))
     assert isinstance(found.value, StatementCancelled) is not is_away
+
+
+def test_json_is_read_as_python_reads_it(engine: Engine) -> None:
+    """Numbers of PostgreSQL have no bounds; a document of any depth and script comes back as it went in."""
+    deep = "[" * 300 + "]" * 300
+    documents = ['{"a": [1, -2.5, true, null, "Zo\\u00eb\\n"]}', "1e400", "0.1", "12345678901234567890123", deep]
+    with transaction(engine) as connection:
+        for document in documents:
+            read, written = connection.execute(
+                text("SELECT CAST(:d AS jsonb), CAST(CAST(:d AS jsonb) AS text)"), {"d": document}
+            ).one()
+            assert read == json.loads(written)
+            assert connection.execute(text("SELECT CAST(:d AS json)"), {"d": document}).scalar() == json.loads(
+                document
+            )

@@ -30,7 +30,7 @@ _PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^
 
 def clean(text: str) -> str:
     """One line without control characters: CR or LF becomes a space, and never starts a header."""
-    return UNSAFE.sub(" ", text).strip()
+    return (text if text.isprintable() else UNSAFE.sub(" ", text)).strip()
 
 
 def unstructured(header: str, value: str) -> str:

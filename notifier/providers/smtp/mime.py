@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from binascii import b2a_base64, b2a_qp
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
 
+from notifier.domain.record import record
 from notifier.providers.base import Attachment, Outgoing
 from notifier.providers.mail.address import Mailbox
 from notifier.providers.smtp import headers as mime_header
@@ -31,7 +31,7 @@ _LANGUAGE = re.compile(r"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*")
 _NEWLINES = re.compile(r"\r\n?|\n")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Mail:
     """A mail and its envelope."""
 
@@ -48,7 +48,7 @@ class Mail:
     needs_8bit: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Correspondents:
     sender: Mailbox
     to: Mailbox
@@ -56,8 +56,8 @@ class Correspondents:
 
     @property
     def needs_smtputf8(self) -> bool:
-        everyone = (self.sender, self.to, self.reply_to)
-        return any(mailbox.needs_smtputf8 for mailbox in everyone if mailbox)
+        is_in_reply_to = self.reply_to is not None and self.reply_to.needs_smtputf8
+        return self.sender.needs_smtputf8 or self.to.needs_smtputf8 or is_in_reply_to
 
 
 def compose(

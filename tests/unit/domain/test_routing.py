@@ -17,6 +17,7 @@ from notifier.domain.routing import (
     Standing,
     closes_circuit,
     held,
+    is_drawn,
     is_fault,
     pause_after,
     route,
@@ -70,6 +71,13 @@ def test_weights_share_the_traffic_and_an_operators_weight_wins() -> None:
     assert "c" not in first
     moved = standings(Standing("a", weight=0), Standing("b", weight=5))
     assert route(("a", "b"), {"a": 80, "b": 20}, moved, DRAWS).providers == ("b",)
+
+
+def test_routes_are_drawn_if_any_weight_is_above_zero() -> None:
+    assert not is_drawn({"a": 0}, [Standing("a"), Standing("b")])
+    assert is_drawn({"a": 1}, [Standing("a"), Standing("b")])
+    assert is_drawn({}, [Standing("a", weight=5)])
+    assert not is_drawn({"a": 1}, [Standing("a", weight=0), Standing("b")])
 
 
 @given(

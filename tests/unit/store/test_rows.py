@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+import pytest
+
 from notifier.domain.statuses import Channel
 from notifier.store.rows import from_row
 
@@ -50,3 +52,23 @@ def test_columns_become_the_types_of_the_fields() -> None:
 def test_given_values_win_over_columns() -> None:
     found = from_row(Record, row(**FULL), ids=(3,), kept="given")
     assert (found.ids, found.kept) == ((3,), "given")
+
+
+def test_a_given_value_is_taken_as_it_is() -> None:
+    assert from_row(Record, row(**FULL), seconds="as it is").seconds == "as it is"
+
+
+def test_fields_without_a_column_keep_their_defaults_wherever_they_stand() -> None:
+    @dataclass(frozen=True, slots=True)
+    class Gap:
+        first: int = 1
+        second: int = 2
+        third: int = 3
+
+    assert from_row(Gap, row(third=30, first=10)) == Gap(10, 2, 30)
+    assert from_row(Gap, row(surplus=0)) == Gap()
+
+
+def test_a_word_that_an_enum_does_not_have_is_refused() -> None:
+    with pytest.raises(ValueError, match="'fax' is not a valid Channel"):
+        from_row(Record, row(**FULL | {"channel": "fax"}))
