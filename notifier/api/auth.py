@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from inspect import iscoroutinefunction
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Response, Security
@@ -86,6 +87,8 @@ class KeyedRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         [needs] = [found.call for found in self.dependant.dependencies if isinstance(found.call, Needs)]
+        # FastAPI runs the others in threads.
+        takes_thread = not iscoroutinefunction(self.endpoint)
 
         async def checked(request: Request) -> Response:
             services: ApiServices = request.app.state.services
@@ -101,6 +104,8 @@ class KeyedRoute(APIRoute):
                     await turns.enter_async_context(services.large_bodies.turn(key))
                 # Read while no thread is taken, or slow clients would take them all. FastAPI finds it read.
                 await request.body()
+                if not takes_thread:
+                    return await handle(request)
                 async with services.shares.turn(key):
                     return await handle(request)
 
