@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
+from notifier.api.joint_acceptance import JointAcceptance
 from notifier.api.key_shares import LongReads, Shares
 from notifier.api.readiness import CachedAnswer, Readiness, Ready
 from notifier.api.task_queue import Handover
@@ -42,6 +43,7 @@ class ApiServices:
     """Everything that routes work with. A route takes only what it needs, by the types below."""
 
     intake: Intake
+    acceptance: JointAcceptance
     audit: Audit
     operations: Operations
     providers: ProviderOperations
@@ -66,8 +68,10 @@ def make_services(services: Services, handover: Handover) -> ApiServices:
     operating = Operating(engine, services.hash_key)
     readiness = Readiness(lambda: missing_upgrade(engine), settings.require("broker_url"))
     rights = {name: table.rights for name, table in settings.structure.producers.items()}
+    intake = services.intake(handover.put)
     return ApiServices(
-        intake=services.intake(handover.put),
+        intake=intake,
+        acceptance=JointAcceptance(intake),
         audit=Audit(engine, services.personal_data, READ_SECONDS),
         operations=Operations(operating, Lateness(engine)),
         providers=ProviderOperations(services.health, services.circuits, operating, settings.provider_tables()),
@@ -94,6 +98,7 @@ def _service(name: str) -> Any:
     return Depends(find)
 
 
+AcceptanceDep = Annotated[JointAcceptance, _service("acceptance")]
 AttachmentsDep = Annotated[Attachments, _service("attachments")]
 AuditDep = Annotated[Audit, _service("audit")]
 CallbacksDep = Annotated[CallbackOperations, _service("callbacks")]

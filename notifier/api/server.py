@@ -13,6 +13,7 @@ import uvicorn
 from anyio import to_thread
 from fastapi import FastAPI
 
+from notifier.api import joint_acceptance
 from notifier.api.app import make_app
 from notifier.api.connection import ClientConnection
 from notifier.api.dependencies import make_services
@@ -28,8 +29,8 @@ from notifier.runtime.connection_limit import ConnectionLimit, connections_withi
 from notifier.runtime.garbage_collection import tune_gc
 from notifier.runtime.shutdown import Shutdown
 
-#: The part of the grace for what comes after the requests: publish tasks, close connections.
-_AFTER_SECONDS = CLOSE_SECONDS + 3
+#: The part of the grace for what comes after the requests: write and publish what waits, close connections.
+_AFTER_SECONDS = joint_acceptance.CLOSE_SECONDS + CLOSE_SECONDS + 3
 
 
 def serve(settings: Settings, publish: PublishTasks) -> None:
@@ -39,7 +40,8 @@ def serve(settings: Settings, publish: PublishTasks) -> None:
     shutdown.listen()
     listener = _listen(settings.api_host, settings.api_port)
     threads = settings.api_threads + OUTSIDE_THREADS + MONITORING_THREADS
-    services = Services(settings, pool_size=threads, application="notifier api")
+    # One connection more for `JointAcceptance`.
+    services = Services(settings, pool_size=threads + 1, application="notifier api")
     services.check_pooler()
     handover = Handover(publish, services.ledger)
 
@@ -50,7 +52,8 @@ def serve(settings: Settings, publish: PublishTasks) -> None:
         tune_gc()
         yield
 
-    app = make_app(make_services(services, handover), lifespan)
+    parts = make_services(services, handover)
+    app = make_app(parts, lifespan)
     log.info("api.start", host=settings.api_host, port=settings.api_port, count=settings.api_threads)
     limit: ConnectionLimit[ClientConnection] = ConnectionLimit(
         connections_within(settings.api_connections, raise_file_limit()), settings.api_peer_connections
@@ -58,6 +61,7 @@ def serve(settings: Settings, publish: PublishTasks) -> None:
     grace_seconds = max(1, int(settings.grace_seconds - _AFTER_SECONDS))
     config = server_config(app, limit, ClientTimeouts(), grace_seconds=grace_seconds)
     _Server(config, shutdown).run(sockets=[listener])
+    parts.acceptance.close()
     handover.close()
     services.close()
 

@@ -95,7 +95,21 @@ class Intake:
         Raises:
             ServiceUnavailable: not everything was recorded; what was is a duplicate when it comes again.
         """
-        return self._in_parts(messages, lambda part: self._answer(part, is_test), _fault_of_ours)
+        return self._in_parts([(message, is_test) for message in messages], self._answer, _fault_of_ours)
+
+    def answer_each(self, messages: Sequence[tuple[Message, bool]]) -> list[IntakeAnswer | ServiceUnavailable]:
+        """The same for messages of several senders, each with its `is_test`. What `answer` would raise is the
+        answer of those messages alone that were not recorded."""
+
+        def work(part: Sequence[tuple[Message, bool]]) -> list[IntakeAnswer | ServiceUnavailable]:
+            try:
+                return [*self._answer(part)]
+            except ServiceUnavailable as error:
+                if isinstance(error, StatementCancelled) and len(part) > 1:
+                    raise
+                return [error for _ in part]
+
+        return self._in_parts(messages, work, _fault_of_ours)
 
     def _in_parts(
         self,
@@ -126,10 +140,10 @@ class Intake:
             return [give_up(items[0])]
         return [done for part in parts for done in self._in_parts(part, work, give_up)]
 
-    def _answer(self, messages: Sequence[Message], is_test: bool) -> list[IntakeAnswer]:
+    def _answer(self, messages: Sequence[tuple[Message, bool]]) -> list[IntakeAnswer]:
         answers: dict[int, IntakeAnswer] = {}
         valid: list[NewNotification] = []
-        for position, message in enumerate(messages):
+        for position, (message, is_test) in enumerate(messages):
             assert message.channel is not None, "set by parsing"
             faults = self._checks.faults(message, message.channel)
             if faults:
@@ -285,7 +299,7 @@ class Intake:
             pass  # then they are due after their lane's time
 
 
-def _fault_of_ours(_message: Message) -> IntakeAnswer:
+def _fault_of_ours(_: tuple[Message, bool]) -> IntakeAnswer:
     fix = "Report it, with the time; the message was not accepted"
     return IntakeAnswer(None, False, (Fault("", "technical_error", "the service failed on it", fix),))
 

@@ -1,4 +1,4 @@
-"""Keys of the HTTP API: operators make, rotate and revoke them; every request checks one.
+"""Keys of the HTTP API: operators make, rotate and revoke them; every request shows one.
 
 A token is `ntf_live_<id>_<secret>`, or `ntf_test_…` of a test key. The secret is 256 random bits, so its plain
 SHA-256 is enough: there is no dictionary to try, and a slow hash would only make every request slow. The database
@@ -21,6 +21,7 @@ from typing import Any
 from notifier.domain.errors import Fault, WrongSelection
 from notifier.domain.producers import TEMPLATE_PATTERN, SendingRights
 from notifier.domain.statuses import Channel, Lane
+from notifier.operations.known_keys import KnownKeys
 from notifier.store.api_keys import ApiKeyRepository, KeyView
 from notifier.store.operator_actions import ActionCounts, Operating
 from notifier.store.search import NotificationView
@@ -135,7 +136,8 @@ class Holder:
 
 
 class ApiKeys:
-    """Thread-safe: it holds nothing but the store. Every method raises `ServiceUnavailable`."""
+    """Thread-safe. It remembers valid keys for `KNOWN_SECONDS`. Every method but `known` raises
+    `ServiceUnavailable`."""
 
     def __init__(
         self,
@@ -147,6 +149,7 @@ class ApiKeys:
         self._operating = operating
         #: Producer → what it may send; of those left out it is not limited.
         self._producers = producers
+        self._known: KnownKeys[Holder] = KnownKeys()
 
     def create(self, grants: Grants, *, operator: str) -> NewKey:
         """Raises `WrongSelection` if the grants do not go together."""
@@ -168,13 +171,16 @@ class ApiKeys:
         columns = {one.name: getattr(view, one.name) for one in fields(Grants)}
         made = self._make(columns | {"rotated_from": key_id}, operator, "rotate_key")
         self._repository.expire_in(key_id, overlap_seconds)
+        self._known.clear()
         return made
 
     def revoke(self, key_id: str, *, operator: str, reason: str | None = None) -> bool:
-        """End a key now. Returns whether it was not revoked before. Raises `NotFound`."""
+        """End a key: here now, in other processes within `KNOWN_SECONDS`. Returns whether it was not revoked
+        before. Raises `NotFound`."""
         self._repository.view(key_id)
         begun = self._operating.begin(operator, "revoke_key", {"key": key_id}, reason)
         changed = self._repository.revoke(key_id)
+        self._known.clear()
         self._operating.note(begun.id, ActionCounts(1, int(changed)), is_finished=True)
         return changed
 
@@ -182,8 +188,22 @@ class ApiKeys:
         """Newest first."""
         return self._repository.all()
 
+    def known(self, token: str) -> Holder | None:
+        """Who shows this token, if that was found out less than `KNOWN_SECONDS` ago. It asks nobody."""
+        return self._known.get(_hash(token))
+
     def holder(self, token: str) -> Holder | None:
         """Who shows this token; None if the token is not valid."""
+        shown = _hash(token)
+        holder = self._known.get(shown)
+        if holder is None:
+            read = self._known.begin()
+            holder = self._read(token)
+            if holder is not None:
+                self._known.put(shown, holder, read)
+        return holder
+
+    def _read(self, token: str) -> Holder | None:
         match = _TOKEN.match(token)
         found = self._repository.find(match[2]) if match else None
         if match is None or found is None:

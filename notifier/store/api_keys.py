@@ -49,7 +49,7 @@ _VIEW = columns_of(KeyView, ApiKey)
 
 
 class ApiKeyRepository(Repository):
-    """It keeps nothing in memory, so a key that is revoked is revoked for the next request."""
+    """It keeps nothing in memory: what it finds is valid or not at that moment."""
 
     def add(self, values: dict[str, Any]) -> None:
         """`values` are columns of `api_keys`."""

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from notifier.api.timeouts import ClientTimeouts
 from notifier.domain.statuses import Channel
 from notifier.operations.api_keys import Scope
 from notifier.store.search import Filter
-from tests.support.api import Api, Reply
+from tests.support.api import Api, Reply, call, served
+from tests.support.slow_statements import make_slow
 from tests.support.templates import write_templates
+from tests.waiting import patient, wait_until
 
 HELLO: dict[str, Any] = {
     "idempotency_key": "hello-1",
@@ -222,3 +227,85 @@ def test_while_the_database_is_away_it_says_when_to_come_back(tmp_path: Path) ->
     assert api("GET", "/healthz").status == 200
     ready = api("GET", "/readyz")
     assert (ready.status, ready.json["database"], ready.json["broker"]) == (503, "away", "away")
+
+
+def send_at_once(api: Api, bodies: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> list[Reply]:
+    """Requests of which all but the first are accepted together: they wait while that one is written."""
+    key, go, sizes = api.key(Scope.SEND), threading.Event(), []
+    answer_each, accept = api.parts.intake.answer_each, api.parts.acceptance.accept
+    begun = []
+
+    def held(messages: Any) -> Any:
+        sizes.append(len(messages))
+        assert go.wait(patient(20))
+        return answer_each(messages)
+
+    async def noted(*args: Any, **named: Any) -> Any:
+        begun.append(1)
+        return await accept(*args, **named)
+
+    monkeypatch.setattr(api.parts.intake, "answer_each", held)
+    monkeypatch.setattr(api.parts.acceptance, "accept", noted)
+    with served(api.app, ClientTimeouts()) as port, ThreadPoolExecutor(len(bodies)) as threads:
+        url = f"http://127.0.0.1:{port}/v1/notifications"
+        first = threads.submit(call, "POST", url, key=key, json_body=bodies[0])
+        wait_until(lambda: sizes)
+        others = []
+        for body in bodies[1:]:
+            before = len(begun)
+            others.append(threads.submit(call, "POST", url, key=key, json_body=body))
+            # One behind the other, so that it is known who was first.
+            wait_until(lambda before=before: len(begun) > before)
+        go.set()
+        replies = [one.result() for one in [first, *others]]
+    assert len(sizes) == 2
+    return replies
+
+
+def test_requests_at_once_are_accepted_together_and_each_is_answered_for_itself(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *others = send_at_once(
+        api,
+        [
+            HELLO,
+            {**HELLO, "idempotency_key": "a", "lane": "urgent"},
+            {**HELLO, "idempotency_key": "b", "to": "nobody"},
+            HELLO,
+            {**HELLO, "idempotency_key": "c", "context": {}},
+            {**HELLO, "idempotency_key": "d", "lane": "urgent"},
+            {**HELLO, "idempotency_key": "d", "lane": "urgent"},
+            {**HELLO, "idempotency_key": "d", "to": "bob@example.com"},
+        ],
+        monkeypatch,
+    )
+    assert [reply.status for reply in others] == [202, 422, 202, 422, 202, 202, 409]
+    assert codes(others[1]) == {("/to", "not_an_address")}
+    assert codes(others[3]) == {("/context/name", "missing_variable")}
+    assert codes(others[6]) == {("/idempotency_key", "idempotency_conflict")}
+    a, _, again, _, d, d_again, _ = others
+    assert (again.body, d_again.body) == (first.body, d.body)
+    replayed = [reply.headers.get("idempotency-replayed") for reply in (a, again, d, d_again)]
+    assert replayed == [None, "true", None, "true"]
+    assert len(api.services.audit.search(Filter())) == 3
+    # One task for all of the batch that are for the same workers.
+    urgent = tuple(UUID(reply.json["id"]) for reply in (a, d))
+    [_, task] = api.handed.tasks
+    assert (task[1], set(task[2])) == ("urgent", set(urgent))
+
+
+def test_a_batch_that_takes_the_database_too_long_is_accepted_in_parts(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_slow(api.services.engine, "INSERT", above=2)
+    bodies = [{**HELLO, "idempotency_key": str(number)} for number in range(7)]
+    replies = send_at_once(api, bodies, monkeypatch)
+    assert [reply.status for reply in replies] == [202] * 7
+    assert not any("idempotency-replayed" in reply.headers for reply in replies)
+    assert len(api.services.audit.search(Filter())) == 7
+
+
+def test_what_takes_the_database_too_long_by_itself_is_to_be_sent_again(api: Api) -> None:
+    make_slow(api.services.engine, "INSERT", above=0)
+    reply = send(api, idempotency_key="slow")
+    assert (reply.status, reply.headers["retry-after"]) == (503, "5")

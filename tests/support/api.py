@@ -148,6 +148,7 @@ class Api:
         return Reply(messages[0]["status"], headers, b"".join(bodies), sum(map(bool, bodies)))
 
     def close(self) -> None:
+        self.parts.acceptance.close()
         self.services.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 
 from notifier.api import openapi_examples
 from notifier.api.auth import KeyedRoute, Operator, Sender, SenderOrOperator, admit
-from notifier.api.dependencies import AuditDep, IntakeDep, OperationsDep, RateLimitsDep
+from notifier.api.dependencies import AcceptanceDep, AuditDep, IntakeDep, OperationsDep, RateLimitsDep
 from notifier.api.errors import Refusal, errors_of, refusal, status_of
 from notifier.api.routes.search import story_for
 from notifier.api.schemas import (
@@ -57,8 +58,8 @@ _LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Where to
     openapi_extra=openapi_examples.body("Notification", openapi_examples.NOTIFICATION),
     responses={202: {"headers": {**_LOCATION, **_REPLAYED}, "description": "It is in the record."}},
 )
-def send(
-    intake: IntakeDep,
+async def send(
+    acceptance: AcceptanceDep,
     holder: Sender,
     body: Body,
     response: Response,
@@ -73,11 +74,17 @@ def send(
 
     The same request with the same key is the same notification and gets the same answer.
     """
-    entry, value = read_request(body, _producer(holder), _unquoted(idempotency_key), now=intake.now())
-    faults = entry.faults or _not_allowed(holder, entry.message)
-    if entry.message is None or faults:
-        raise refusal(faults, value)
-    [answer] = intake.answer([entry.message], is_test=holder.is_test)
+    value: Any = None
+
+    def read(now: datetime) -> Message:
+        nonlocal value
+        entry, value = read_request(body, _producer(holder), _unquoted(idempotency_key), now=now)
+        faults = entry.faults or _not_allowed(holder, entry.message)
+        if entry.message is None or faults:
+            raise refusal(faults, value)
+        return entry.message
+
+    answer = await acceptance.accept(read, len(body), key_id=holder.key_id, is_test=holder.is_test)
     if answer.id is None:
         raise refusal(answer.faults, value)
     found = AcceptedMessage.of(answer.id)
