@@ -120,17 +120,27 @@ def read_message(value: Mapping[str, Any], channel: Channel, lane: Lane, *, now:
 
 
 def _read_faultless(body: bytes, channel: Channel, lane: Lane, now: datetime) -> Message | None:
+    message = read_faultless(body, _OPENINGS[channel, lane], now)
+    return message if message and message.channel is channel and message.lane is lane else None
+
+
+def read_faultless(body: bytes, opening: bytes, now: datetime) -> Message | None:
     """The message of a body that is one and has no fault. None: the long way decides.
 
-    It has no half characters: as UTF-8 and as escapes, readers of JSON refuse them.
+    `opening` begins the object (`{"lane":"normal",`); the body may hold the same fields again, and then they win.
+    The message has no half characters: as UTF-8 and as escapes, readers of JSON refuse them.
     """
-    if len(body) > MAX_BODY_BYTES or not body.startswith(b"{") or any(map(body.__contains__, _DOUBTFUL)):
+    if len(body) > MAX_BODY_BYTES or not body.startswith(b"{"):
+        return None
+    text = opening + body[1:]
+    if any(map(text.__contains__, _DOUBTFUL)):
         return None
     try:
-        message = Message.model_validate_json(_OPENINGS[channel, lane] + body[1:])
+        message = Message.model_validate_json(text)
     except ValidationError:
         return None
-    if message.channel is not channel or message.lane is not lane or _has_large_numbers(message.context):
+    channel = message.channel
+    if channel is None or _has_large_numbers(message.context):
         return None
     if recipient_faults(message.to, channel) or _check_attachments(message, channel) or _check_times(message, now):
         return None

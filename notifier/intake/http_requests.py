@@ -5,6 +5,7 @@ The message holds its channel, because there is no routing key, and its lane, wh
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
@@ -15,23 +16,41 @@ from pydantic import ValidationError
 from notifier.domain.errors import Fault, InvalidMessage
 from notifier.domain.message import Envelope, Message
 from notifier.domain.statuses import Channel, Lane
-from notifier.domain.validation import Entry, batch_faults, decode, entries_of, faults_of, no_object, read_message
+from notifier.domain.validation import (
+    Entry,
+    batch_faults,
+    decode,
+    entries_of,
+    faults_of,
+    no_object,
+    read_faultless,
+    read_message,
+)
 
 Word = TypeVar("Word", bound=StrEnum)
 
 
-def read_request(
-    body: bytes, producer: str, key: str | None = None, *, now: datetime
-) -> tuple[Entry, dict[str, Any]]:
-    """One message, and its JSON as it came. `key` is from the header Idempotency-Key, `now` as in `parse_body`.
+def read_request(body: bytes, producer: str, key: str | None = None, *, now: datetime) -> Entry:
+    """One message. `key` is from the header Idempotency-Key, `now` as in `parse_body`.
 
     Raises:
         InvalidMessage: it is not a JSON object.
     """
+    message = _read_faultless(body, producer, key, now)
+    if message is not None:
+        return Entry(message)
     value = decode(body)
     if isinstance(value, Entry):
         raise InvalidMessage(value.faults)
-    return _read(value, producer, key, now), value
+    return _read(value, producer, key, now)
+
+
+def _read_faultless(body: bytes, producer: str, key: str | None, now: datetime) -> Message | None:
+    known = {"producer": producer, "lane": Lane.NORMAL} | ({} if key is None else {"idempotency_key": key})
+    message = read_faultless(body, json.dumps(known)[:-1].encode() + b",", now)
+    if message is None or message.producer != producer or message.lane is None:
+        return None
+    return message if key is None or message.idempotency_key == key else None
 
 
 def read_batch_request(body: bytes, producer: str, *, now: datetime) -> list[Entry]:

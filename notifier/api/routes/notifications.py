@@ -27,6 +27,7 @@ from notifier.api.schemas import (
 from notifier.domain.errors import Fault
 from notifier.domain.message import Message
 from notifier.domain.statuses import Lane, Status
+from notifier.domain.validation import decode
 from notifier.intake.batch import IntakeAnswer
 from notifier.intake.checks import check_encoding
 from notifier.intake.http_requests import read_batch_request, read_request
@@ -74,19 +75,17 @@ async def send(
 
     The same request with the same key is the same notification and gets the same answer.
     """
-    value: Any = None
 
     def read(now: datetime) -> Message:
-        nonlocal value
-        entry, value = read_request(body, _producer(holder), _unquoted(idempotency_key), now=now)
+        entry = read_request(body, _producer(holder), _unquoted(idempotency_key), now=now)
         faults = entry.faults or _not_allowed(holder, entry.message)
         if entry.message is None or faults:
-            raise refusal(faults, value)
+            raise refusal(faults, decode(body))
         return entry.message
 
     answer = await acceptance.accept(read, len(body), key_id=holder.key_id, is_test=holder.is_test)
     if answer.id is None:
-        raise refusal(answer.faults, value)
+        raise refusal(answer.faults, decode(body))
     found = AcceptedMessage.of(answer.id)
     response.headers["Location"] = found.url
     if answer.is_replay:

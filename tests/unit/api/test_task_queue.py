@@ -78,3 +78,31 @@ def test_without_broker_and_database_it_goes_on() -> None:
     handover = Handover(publish, Ledger(is_away=True))  # type: ignore[arg-type]
     handover.put(Channel.SMS, Lane.URGENT, [new_id()])
     handover.close()
+
+
+def test_what_follows_closely_gathers_until_something_urgent_comes_or_the_end() -> None:
+    published: list[Any] = []
+    is_published = threading.Event()
+
+    def publish(channel: Channel, lane: Lane, ids: Sequence[UUID]) -> None:
+        published.append((channel, lane, list(ids)))
+        is_published.set()
+
+    # Longer than the test may take.
+    handover = Handover(publish, Ledger(), gather_seconds=1000)  # type: ignore[arg-type]
+    first, second, third, code, last = (new_id() for _ in range(5))
+    handover.put(Channel.EMAIL, Lane.NORMAL, [first])
+    assert is_published.wait(patient(10))
+    is_published.clear()
+    handover.put(Channel.EMAIL, Lane.NORMAL, [second])
+    handover.put(Channel.EMAIL, Lane.NORMAL, [third])
+    handover.put(Channel.SMS, Lane.URGENT, [code])
+    assert is_published.wait(patient(10))
+    handover.put(Channel.EMAIL, Lane.NORMAL, [last])
+    handover.close()
+    assert published == [
+        (Channel.EMAIL, Lane.NORMAL, [first]),
+        (Channel.EMAIL, Lane.NORMAL, [second, third]),
+        (Channel.SMS, Lane.URGENT, [code]),
+        (Channel.EMAIL, Lane.NORMAL, [last]),
+    ]

@@ -133,7 +133,7 @@ def _written(value: Any, *, is_ascii: bool) -> str:
 
 
 @st.composite
-def _bodies(draw: st.DrawFn) -> bytes:
+def bodies(draw: st.DrawFn) -> bytes:
     """One message and what may be wrong with it: fields of any value, some of them twice."""
     is_ascii = draw(st.booleans())
     pairs = draw(st.lists(st.tuples(_KEYS, _VALUES), max_size=4))
@@ -141,12 +141,12 @@ def _bodies(draw: st.DrawFn) -> bytes:
     return b"{" + GOOD + extra.encode("utf-8", "surrogatepass") + b"}"
 
 
-@given(_bodies(), st.sampled_from(Channel), st.sampled_from(Lane))
+@given(bodies(), st.sampled_from(Channel), st.sampled_from(Lane))
 def test_any_message(body: bytes, channel: Channel, lane: Lane) -> None:
     assert_same(body, channel, lane)
 
 
-@given(_bodies(), st.data())
+@given(bodies(), st.data())
 def test_a_message_that_was_damaged(body: bytes, data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(body)))
     junk = data.draw(st.binary(max_size=3) | st.sampled_from([b"\\u0000", b"\\ud800", b"1e9", b"0" * 20, b'","']))
