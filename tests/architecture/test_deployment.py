@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from notifier.api.key_shares import MONITORING_THREADS, OUTSIDE_THREADS
 from notifier.config.settings import Settings
 from notifier.feedback.bounce_server import THREADS
 
@@ -20,7 +21,9 @@ def test_postgres_of_compose_has_room_for_every_program() -> None:
     settings = Settings()
     workers = len(re.findall(r"command: \[worker,|command: \[callbacks, run\]", compose))
     intake, worker = BOTH * 8, BOTH * (settings.worker_threads + 2)
-    most = intake + workers * worker + settings.api_threads + 1 + BOTH * THREADS
+    # Beside its threads one accepts messages, and one publishes their tasks.
+    api = settings.api_threads + OUTSIDE_THREADS + MONITORING_THREADS + 2
+    most = intake + workers * worker + api + BOTH * THREADS
     allowed = re.search(r"max_connections=(\d+)", compose)
     assert allowed is not None
     assert workers == 4
