@@ -36,13 +36,14 @@ class Question:
     searches: int = _SEARCHES
 
 
-def measure(database_url: str, rows: int, *, say: Say) -> dict[str, Any]:
-    """Every kind of search, first and deep pages: milliseconds, and what PostgreSQL does for it."""
+def measure(database_url: str, rows: int, *, say: Say, searches: int = _SEARCHES) -> dict[str, Any]:
+    """Every kind of search, first and deep pages, at most `searches` of each: milliseconds, and what PostgreSQL
+    does for it."""
     engine = make_engine(database_url, pool_size=1, application="notifier bench")
     try:
         found = {}
         for name, question in _questions(Audit(engine), rows).items():
-            found[name] = _measure(engine, question)
+            found[name] = _measure(engine, question, searches)
             say(f"  {name:<28} {found[name]}")
         return found
     finally:
@@ -111,10 +112,10 @@ def _questions(audit: Audit, rows: int) -> Mapping[str, Question]:
     }
 
 
-def _measure(engine: Engine, question: Question) -> dict[str, Any]:
+def _measure(engine: Engine, question: Question, searches: int) -> dict[str, Any]:
     rng = Random(1)
     times = []
-    for number in range(question.searches + 2):
+    for number in range(min(question.searches, searches) + 2):
         begun = time.perf_counter()
         question.ask(rng)
         # The first two are of another kind: their plans are made, their code is loaded.
