@@ -14,11 +14,13 @@ Where the servers come from: `tests.provisioning.services`. Unit tests ask for n
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
 import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -264,3 +266,15 @@ def broker_url(request: pytest.FixtureRequest) -> str:
     fixture = "amqp_url" if request.param == "rabbitmq" else "redis_broker_url"
     url: str = request.getfixturevalue(fixture)
     return url
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """It runs in a thread of its own, as a worker's."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()

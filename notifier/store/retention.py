@@ -3,6 +3,9 @@
 Locked rows are passed over (SKIP LOCKED), and what has not ended is left alone. Any number of runs at once do no
 harm, and the next run goes on where one ended in the middle. `retention_marks` holds how far the walks have come,
 so that a night reads only what is new.
+
+Crash point: of a month that is dropped, what lies in tables without months goes first, its states among it. Until
+the drop its notifications are not seen; the next run goes on.
 """
 
 from __future__ import annotations
