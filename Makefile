@@ -38,7 +38,7 @@ chaos: $(DEV) ## the fault suite: everything killed, stopped and cut under load,
 explore: $(DEV) ## every order of the steps of a few actors, with faults between them, fifteen minutes (SECONDS=120)
 	@$(BIN)/python -m chaos.explore $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
-bench: $(BENCH) ## how fast it is, beside what people use instead, fifty minutes (SECONDS=1: a tenth of everything)
+bench: $(BENCH) ## how fast it is, beside what people use instead, forty minutes (SECONDS=1: a sixth of everything)
 	@$(BIN)/python -m bench $(if $(SECONDS),--seconds $(SECONDS)) $(ARGS)
 
 check: $(DEV) ## format, lint, types, layers

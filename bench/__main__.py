@@ -15,7 +15,7 @@ from typing import Any
 from bench import model, report
 from bench.machine import machine
 from bench.postfix import find_postfix
-from bench.scenarios import Bench, Sizes
+from bench.scenarios import FULL_SECONDS, Bench, Sizes
 from bench.servers import Postgres, make_rabbitmq
 from bench.subjects import Ground
 from notifier.dev.machine import make_temporary_folder
@@ -25,7 +25,7 @@ SCENARIOS = (
     *("throughput", "with_100ms_server", "sms", "workers", "model"),
     *("latency", "http", "client", "steady", "growth"),
 )
-_SECONDS, _ROUNDS, _ROWS = 10.0, 3, 10_000_000
+_ROUNDS, _ROWS = 3, 10_000_000
 
 
 def main() -> int:
@@ -41,7 +41,9 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description="How fast notifier is, beside its peers.")
-    parser.add_argument("--seconds", type=float, default=_SECONDS, help="length of one measurement of throughput")
+    parser.add_argument(
+        "--seconds", type=float, default=FULL_SECONDS, help="length of one measurement of throughput"
+    )
     parser.add_argument("--rounds", type=int, default=_ROUNDS, help="how often everybody is measured")
     parser.add_argument("--rows", type=int, help="notifications in the database at the end of the growth")
     parser.add_argument("--only", choices=SCENARIOS, action="append", help="this scenario, and --only more")
@@ -60,7 +62,7 @@ def _options() -> argparse.Namespace:
     if options.seconds <= 0 or options.rounds < 1:
         parser.error("--seconds and --rounds are positive")
     if options.rows is None:
-        options.rows = round(min(_ROWS, max(10_000, _ROWS * options.seconds / _SECONDS)))
+        options.rows = round(min(_ROWS, max(10_000, _ROWS * options.seconds / FULL_SECONDS)))
     if options.only and options.output == report.LATEST:
         # A part of a run is not the latest run.
         options.output = None

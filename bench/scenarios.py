@@ -15,6 +15,8 @@ from bench.throughput import GUESSES, Rates, Say, measure_rounds
 
 DELAY_SECONDS = 0.1
 WORKERS = (1, 2, 4)
+#: One measurement of throughput, in a run that is published.
+FULL_SECONDS = 6.0
 #: What a server that takes its time allows: a start for the first round, mails a second.
 _SLOW_GUESSES: Mapping[str, float] = {
     "notifier": 1000,
@@ -42,14 +44,19 @@ class Sizes:
     rows: int
 
     @property
+    def _share(self) -> float:
+        """Of a full run."""
+        return self.seconds / FULL_SECONDS
+
+    @property
     def short(self) -> float:
         """Measurements that only have to be compared with each other. Seconds."""
         return self.seconds / 2
 
     @property
     def steady_seconds(self) -> float:
-        """Ten minutes, in full."""
-        return self.seconds * 60
+        """Five minutes, in full."""
+        return self.seconds * 50
 
     @property
     def growth(self) -> list[int]:
@@ -60,9 +67,9 @@ class Sizes:
     def latency(self) -> latency.Sizes:
         """A thousand messages, and fifty thousand that wait, in full."""
         return latency.Sizes(
-            idle=max(50, round(100 * self.seconds)),
+            idle=max(50, round(1000 * self._share)),
             half_load_seconds=2 * self.seconds,
-            bulk=max(1000, round(5000 * self.seconds)),
+            bulk=max(1000, round(50_000 * self._share)),
         )
 
 
