@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -55,10 +56,24 @@ def portions(items: Iterable[_Item], body_of: Callable[[_Item], bytes]) -> Itera
         yield portion
 
 
+@dataclass(slots=True, eq=False)
+class _Publication:
+    """Entries that a thread wants published, and how that ended."""
+
+    channel: Channel
+    lane: Lane
+    bodies: tuple[bytes, ...]
+    #: Of the joined bodies. Bytes.
+    size: int
+    is_done: bool = False
+    error: PublishFailed | None = None
+
+
 class Wire:
     """Publishes to RabbitMQ (amqp://, with publisher confirms) or to a Redis-protocol broker (redis://).
 
-    Thread-safe; one connection, opened at the first call and again after a failure or a fork. Every call ends
+    Thread-safe; one connection, opened at the first call and again after a failure or a fork. What several threads
+    publish while another one waits for its confirmation goes out in one message behind it. Every call ends
     within `timeout_seconds` (default 5): behind a memory alarm, on a half-open connection, with nothing there. Two
     things cannot be bounded: looking up the host's name, and a Redis-protocol broker that answers each of the few
     questions of a new connection at the last moment; there the limit applies to each answer.
@@ -79,6 +94,9 @@ class Wire:
         known = Connection(self._url)  # opens nothing
         self._errors = (KombuError, OSError, *known.connection_errors, *known.channel_errors)
         self._lock = threading.Lock()
+        #: What has not been published yet; `_lock` is held to publish it, `_gate` only to change this.
+        self._waiting: list[_Publication] = []
+        self._gate = threading.Lock()
         self._connection: Connection | None = None
         self._producer: Producer | None = None
         self._is_blocked = False
@@ -86,21 +104,29 @@ class Wire:
         self._inherited: list[object] = []
         _WIRES.add(self)
 
-    def publish(self, channel: Channel, lane: Lane, body: bytes) -> None:
-        """Return when the broker has confirmed that it holds `body`.
+    def publish(self, channel: Channel, lane: Lane, *bodies: bytes) -> None:
+        """Return when the broker has confirmed that it holds these. Several are joined in the batch form, whose
+        limits they keep (`portions`).
 
         Raises:
             PublishFailed: it has not within `timeout_seconds`, or will not; the text says why.
             PublishRefused: this user may not; publishing again does not help.
         """
         ends_at = time.monotonic() + self.timeout_seconds
+        mine = _Publication(channel, lane, bodies, sum(map(len, bodies)) + len(bodies))
+        with self._gate:
+            self._waiting.append(mine)
         if not self._lock.acquire(timeout=self.timeout_seconds):
-            raise PublishFailed(f"the connection was busy for {self.timeout_seconds:g} s; publish again")
-        try:
-            self._ends_at = ends_at
-            self._publish(channel, lane, body)
-        finally:
-            self._lock.release()
+            self._withdraw(mine)
+        else:
+            try:
+                if not mine.is_done:
+                    self._ends_at = ends_at
+                    self._publish_with_others(mine)
+            finally:
+                self._lock.release()
+        if mine.error is not None:
+            raise mine.error
 
     def close(self) -> None:
         """Say goodbye to the broker, within `timeout_seconds`. The next call opens a new connection."""
@@ -119,6 +145,45 @@ class Wire:
     def __repr__(self) -> str:
         # The URL holds a password.
         return f"Wire({_place(self._url)})"
+
+    def _withdraw(self, mine: _Publication) -> None:
+        """The connection was busy until its time was over. Another thread may be publishing it just now."""
+        with self._gate:
+            if mine in self._waiting:
+                self._waiting.remove(mine)
+                why = f"the connection was busy for {self.timeout_seconds:g} s"
+            else:
+                why = f"the broker did not confirm the message within {self.timeout_seconds:g} s"
+        if not mine.is_done:
+            mine.error = PublishFailed(f"{why}; publish again with the same idempotency key")
+
+    def _publish_with_others(self, mine: _Publication) -> None:
+        """Publish it together with what waits for the same queue: they share one message and how it ends."""
+        together = self._take_with(mine)
+        error: PublishFailed | None = PublishFailed("publishing was interrupted; publish again")
+        try:
+            self._publish(mine.channel, mine.lane, join([body for one in together for body in one.bodies]))
+            error = None
+        except PublishFailed as failure:
+            error = failure
+        finally:
+            for one in together:
+                # Each thread gets an error of its own: what several raise would gather all their tracebacks.
+                one.error = error if one is mine or error is None else type(error)(str(error))
+                one.is_done = True
+
+    def _take_with(self, mine: _Publication) -> list[_Publication]:
+        together, count, size = [mine], len(mine.bodies), mine.size
+        with self._gate:
+            for one in self._waiting:
+                if one is mine or (one.channel, one.lane) != (mine.channel, mine.lane):
+                    continue
+                if count + len(one.bodies) > MAX_BATCH_ENTRIES or size + one.size - 1 > MAX_ENTRY_BYTES:
+                    break
+                together.append(one)
+                count, size = count + len(one.bodies), size + one.size
+            self._waiting = [one for one in self._waiting if one not in together]
+        return together
 
     def _publish(self, channel: Channel, lane: Lane, body: bytes) -> None:
         """Try twice: an idle connection may have died, and queues may not be declared yet."""
@@ -314,7 +379,9 @@ def _after_fork() -> None:
         # Kept, because closing it would say goodbye to the broker in the parent's name.
         wire._inherited += [wire._connection, wire._producer]
         wire._connection = wire._producer = None
-        wire._lock = threading.Lock()
+        wire._lock, wire._gate = threading.Lock(), threading.Lock()
+        # What the parent's threads were about to publish they publish there.
+        wire._waiting = []
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -22,7 +22,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from notifier.broker.publisher import MAX_ENTRY_BYTES, Wire, join, portions
+from notifier.broker.publisher import MAX_ENTRY_BYTES, Wire, portions
 from notifier.domain.errors import ConfigurationError, Fault, InvalidMessage
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane
@@ -207,7 +207,7 @@ class Client(Messages):
             )
         for portion in portions(messages, lambda encoded: encoded.body):
             first = portion[0].handle
-            self._wire.publish(first.channel, first.lane, join([encoded.body for encoded in portion]))
+            self._wire.publish(first.channel, first.lane, *(encoded.body for encoded in portion))
 
 
 @dataclass(frozen=True, slots=True)

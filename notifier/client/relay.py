@@ -27,7 +27,7 @@ from uuid import UUID
 from pydantic_core import from_json
 
 from notifier.broker import topology
-from notifier.broker.publisher import join, portions
+from notifier.broker.publisher import portions
 from notifier.domain.errors import ConfigurationError, PublishFailed, ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
 
@@ -84,8 +84,8 @@ class Outbox(Protocol):
 class Publisher(Protocol):
     """Where rows go; `notifier.broker.publisher.Wire` is one."""
 
-    def publish(self, channel: Channel, lane: Lane, body: bytes) -> None:
-        """Return when the broker holds `body`, or raise PublishFailed."""
+    def publish(self, channel: Channel, lane: Lane, *bodies: bytes) -> None:
+        """Return when the broker holds these, or raise PublishFailed."""
 
 
 @dataclass(slots=True)
@@ -175,7 +175,7 @@ class Relay:
         for group in _groups(rows):
             first = group[0]
             try:
-                self.publisher.publish(first.channel, first.lane, join([row.body for row in group]))
+                self.publisher.publish(first.channel, first.lane, *(row.body for row in group))
             except PublishFailed as error:
                 return Passed(published, [row.id for row in group], str(error), first.pair)
             published += [row.id for row in group]

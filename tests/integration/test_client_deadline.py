@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +20,7 @@ from notifier.domain.validation import parse_body
 from tests.provisioning.rabbitmq import PrivateRabbitmq
 from tests.support.queues import bodies
 from tests.support.tcp_proxy import through_proxy
-from tests.waiting import patient
+from tests.waiting import patient, wait_until
 
 DEADLINE = 1.0
 #: What the rest may take.
@@ -133,14 +134,50 @@ def test_many_are_published_in_few_broker_messages_and_none_is_lost(broker_url: 
     assert [message.reference for message in found if message] == [str(n) for n in range(2001)]
 
 
-def test_threads_share_a_client(broker_url: str) -> None:
-    with Client(broker_url, producer="shop", timeout_seconds=30) as client:
-        threads = [threading.Thread(target=send, args=(client, str(n))) for n in range(20)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert sorted(references(broker_url), key=str) == sorted((str(n) for n in range(20)), key=str)
+def test_what_threads_send_at_once_goes_out_together(broker_url: str) -> None:
+    lanes = [Lane.URGENT, *[Lane.NORMAL] * 20]
+
+    def send_one(number: int) -> None:
+        client.send("hello", "ann@example.com", lane=lanes[number], reference=str(number))
+
+    with Client(broker_url, producer="shop", timeout_seconds=30) as client, ThreadPoolExecutor(21) as threads:
+        wire = client._wire
+        assert wire is not None
+        with wire._lock:  # another thread is publishing
+            sent = [threads.submit(send_one, number) for number in range(21)]
+            wait_until(lambda: len(wire._waiting) == 21)
+        for one in sent:
+            one.result()
+    assert len(list(bodies(broker_url, "notify.email.urgent"))) == 1
+    [together] = bodies(broker_url, "notify.email.normal")
+    assert len(json.loads(together)["batch"]) == 20
+
+
+def test_what_fails_together_fails_for_each(amqp_url: str) -> None:
+    with through_proxy(amqp_url) as (proxy, url), Client(url, producer="shop", timeout_seconds=DEADLINE) as client:
+        send(client, "first")
+        proxy.freeze()
+        wire = client._wire
+        assert wire is not None
+        with ThreadPoolExecutor(3) as threads:
+            with wire._lock:
+                sent = [threads.submit(send, client) for _ in range(3)]
+                wait_until(lambda: len(wire._waiting) == 3)
+            errors = [one.exception() for one in sent]
+        assert {type(error) for error in errors} == {PublishFailed}
+        assert len(set(map(id, errors))) == 3
+        proxy.thaw()
+        assert wire._waiting == []
+
+
+def test_who_waits_too_long_for_the_connection_withdraws(amqp_url: str) -> None:
+    with Client(amqp_url, producer="shop", timeout_seconds=DEADLINE) as client:
+        wire = client._wire
+        assert wire is not None
+        with wire._lock:
+            fails_in_time(lambda: send(client, "withdrawn"), "the connection was busy")
+        send(client, "next")
+    assert references(amqp_url) == ["next"]
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

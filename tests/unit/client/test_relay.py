@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from notifier.broker.publisher import join
 from notifier.client.relay import LONGEST_PAUSE_SECONDS, OutboxRow, Pair, Passed, Relay
 from notifier.domain.errors import ConfigurationError, PublishFailed, ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
@@ -52,10 +53,10 @@ class MemoryBroker:
     got: list[tuple[Pair, bytes]] = field(default_factory=list)
     full: set[Pair] = field(default_factory=set)
 
-    def publish(self, channel: Channel, lane: Lane, body: bytes) -> None:
+    def publish(self, channel: Channel, lane: Lane, *bodies: bytes) -> None:
         if (channel, lane) in self.full:
             raise PublishFailed("the queue is full")
-        self.got.append(((channel, lane), body))
+        self.got.append(((channel, lane), join(bodies)))
 
 
 @dataclass
