@@ -10,9 +10,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from amqp.exceptions import AccessRefused, MessageNacked, NotFound, PreconditionFailed
@@ -20,53 +18,12 @@ from kombu import Connection, Producer
 from kombu.exceptions import KombuError
 
 from notifier.broker import topology
+from notifier.broker.joint_publication import JointPublication
 from notifier.broker.user_id import user_of
 from notifier.domain.errors import ConfigurationError, PublishFailed, PublishRefused
-from notifier.domain.message import MAX_BATCH_ENTRIES, MAX_BODY_BYTES
 from notifier.domain.statuses import Channel, Lane
 
 _MAX_USER_BYTES = 255  # RabbitMQ's limit of the property user_id
-
-
-#: Around the entries of a batch.
-_BATCH = b'{"batch":[%b]}'
-#: A message must also fit into a batch. Bytes.
-MAX_ENTRY_BYTES = MAX_BODY_BYTES - len(_BATCH % b"")
-
-_Item = TypeVar("_Item")
-
-
-def join(bodies: Sequence[bytes]) -> bytes:
-    """A single message as it is, or several in the batch form."""
-    return bodies[0] if len(bodies) == 1 else _BATCH % b",".join(bodies)
-
-
-def portions(items: Iterable[_Item], body_of: Callable[[_Item], bytes]) -> Iterator[list[_Item]]:
-    """Lists of items whose joined bodies keep the batch form's limits of entries and bytes."""
-    portion: list[_Item] = []
-    size = 0
-    for item in items:
-        length = len(body_of(item)) + 1
-        if portion and (len(portion) == MAX_BATCH_ENTRIES or size + length - 1 > MAX_ENTRY_BYTES):
-            yield portion
-            portion, size = [], 0
-        portion.append(item)
-        size += length
-    if portion:
-        yield portion
-
-
-@dataclass(slots=True, eq=False)
-class _Publication:
-    """Entries that a thread wants published, and how that ended."""
-
-    channel: Channel
-    lane: Lane
-    bodies: tuple[bytes, ...]
-    #: Of the joined bodies. Bytes.
-    size: int
-    is_done: bool = False
-    error: PublishFailed | None = None
 
 
 class Wire:
@@ -94,9 +51,7 @@ class Wire:
         known = Connection(self._url)  # opens nothing
         self._errors = (KombuError, OSError, *known.connection_errors, *known.channel_errors)
         self._lock = threading.Lock()
-        #: What has not been published yet; `_lock` is held to publish it, `_gate` only to change this.
-        self._waiting: list[_Publication] = []
-        self._gate = threading.Lock()
+        self._together = JointPublication(self._send)
         self._connection: Connection | None = None
         self._producer: Producer | None = None
         self._is_blocked = False
@@ -112,21 +67,7 @@ class Wire:
             PublishFailed: it has not within `timeout_seconds`, or will not; the text says why.
             PublishRefused: this user may not; publishing again does not help.
         """
-        ends_at = time.monotonic() + self.timeout_seconds
-        mine = _Publication(channel, lane, bodies, sum(map(len, bodies)) + len(bodies))
-        with self._gate:
-            self._waiting.append(mine)
-        if not self._lock.acquire(timeout=self.timeout_seconds):
-            self._withdraw(mine)
-        else:
-            try:
-                if not mine.is_done:
-                    self._ends_at = ends_at
-                    self._publish_with_others(mine)
-            finally:
-                self._lock.release()
-        if mine.error is not None:
-            raise mine.error
+        self._together.publish(channel, lane, bodies, self.timeout_seconds)
 
     def close(self) -> None:
         """Say goodbye to the broker, within `timeout_seconds`. The next call opens a new connection."""
@@ -146,44 +87,14 @@ class Wire:
         # The URL holds a password.
         return f"Wire({_place(self._url)})"
 
-    def _withdraw(self, mine: _Publication) -> None:
-        """The connection was busy until its time was over. Another thread may be publishing it just now."""
-        with self._gate:
-            if mine in self._waiting:
-                self._waiting.remove(mine)
-                why = f"the connection was busy for {self.timeout_seconds:g} s"
-            else:
-                why = f"the broker did not confirm the message within {self.timeout_seconds:g} s"
-        if not mine.is_done:
-            mine.error = PublishFailed(f"{why}; publish again with the same idempotency key")
-
-    def _publish_with_others(self, mine: _Publication) -> None:
-        """Publish it together with what waits for the same queue: they share one message and how it ends."""
-        together = self._take_with(mine)
-        error: PublishFailed | None = PublishFailed("publishing was interrupted; publish again")
+    def _send(self, channel: Channel, lane: Lane, body: bytes, ends_at: float) -> None:
+        if not self._lock.acquire(timeout=max(0.0, ends_at - time.monotonic())):
+            raise PublishFailed("the connection was busy until the time was over; publish again")
         try:
-            self._publish(mine.channel, mine.lane, join([body for one in together for body in one.bodies]))
-            error = None
-        except PublishFailed as failure:
-            error = failure
+            self._ends_at = ends_at
+            self._publish(channel, lane, body)
         finally:
-            for one in together:
-                # Each thread gets an error of its own: what several raise would gather all their tracebacks.
-                one.error = error if one is mine or error is None else type(error)(str(error))
-                one.is_done = True
-
-    def _take_with(self, mine: _Publication) -> list[_Publication]:
-        together, count, size = [mine], len(mine.bodies), mine.size
-        with self._gate:
-            for one in self._waiting:
-                if one is mine or (one.channel, one.lane) != (mine.channel, mine.lane):
-                    continue
-                if count + len(one.bodies) > MAX_BATCH_ENTRIES or size + one.size - 1 > MAX_ENTRY_BYTES:
-                    break
-                together.append(one)
-                count, size = count + len(one.bodies), size + one.size
-            self._waiting = [one for one in self._waiting if one not in together]
-        return together
+            self._lock.release()
 
     def _publish(self, channel: Channel, lane: Lane, body: bytes) -> None:
         """Try twice: an idle connection may have died, and queues may not be declared yet."""
@@ -379,9 +290,9 @@ def _after_fork() -> None:
         # Kept, because closing it would say goodbye to the broker in the parent's name.
         wire._inherited += [wire._connection, wire._producer]
         wire._connection = wire._producer = None
-        wire._lock, wire._gate = threading.Lock(), threading.Lock()
+        wire._lock = threading.Lock()
         # What the parent's threads were about to publish they publish there.
-        wire._waiting = []
+        wire._together = JointPublication(wire._send)
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -22,7 +22,8 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from notifier.broker.publisher import MAX_ENTRY_BYTES, Wire, portions
+from notifier.broker.batch_form import MAX_ENTRY_BYTES, portions
+from notifier.broker.publisher import Wire
 from notifier.domain.errors import ConfigurationError, Fault, InvalidMessage
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane

@@ -27,7 +27,7 @@ from uuid import UUID
 from pydantic_core import from_json
 
 from notifier.broker import topology
-from notifier.broker.publisher import portions
+from notifier.broker.batch_form import portions
 from notifier.domain.errors import ConfigurationError, PublishFailed, ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
 

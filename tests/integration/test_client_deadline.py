@@ -144,8 +144,10 @@ def test_what_threads_send_at_once_goes_out_together(broker_url: str) -> None:
         wire = client._wire
         assert wire is not None
         with wire._lock:  # another thread is publishing
-            sent = [threads.submit(send_one, number) for number in range(21)]
-            wait_until(lambda: len(wire._waiting) == 21)
+            sent = [threads.submit(send_one, 0)]
+            wait_until(lambda: wire._together._turn is not None and not wire._together._waiting)
+            sent += [threads.submit(send_one, number) for number in range(1, 21)]
+            wait_until(lambda: len(wire._together._waiting) == 20)
         for one in sent:
             one.result()
     assert len(list(bodies(broker_url, "notify.email.urgent"))) == 1
@@ -162,12 +164,12 @@ def test_what_fails_together_fails_for_each(amqp_url: str) -> None:
         with ThreadPoolExecutor(3) as threads:
             with wire._lock:
                 sent = [threads.submit(send, client) for _ in range(3)]
-                wait_until(lambda: len(wire._waiting) == 3)
+                wait_until(lambda: len(wire._together._waiting) == 2)
             errors = [one.exception() for one in sent]
         assert {type(error) for error in errors} == {PublishFailed}
         assert len(set(map(id, errors))) == 3
         proxy.thaw()
-        assert wire._waiting == []
+        assert wire._together._waiting == []
 
 
 def test_who_waits_too_long_for_the_connection_withdraws(amqp_url: str) -> None:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier import Channel, Client, ConfigurationError, InvalidMessage, Lane, RecordingClient, new_id
-from notifier.broker.publisher import MAX_ENTRY_BYTES, Wire, join, portions
+from notifier.broker.batch_form import MAX_ENTRY_BYTES, join, portions
+from notifier.broker.publisher import Wire
 from notifier.domain.message import MAX_BATCH_ENTRIES, MAX_BODY_BYTES
 from notifier.domain.validation import parse_body
 

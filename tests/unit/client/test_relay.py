@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from notifier.broker.publisher import join
+from notifier.broker.batch_form import join
 from notifier.client.relay import LONGEST_PAUSE_SECONDS, OutboxRow, Pair, Passed, Relay
 from notifier.domain.errors import ConfigurationError, PublishFailed, ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane
