@@ -73,7 +73,8 @@ def _run(scenarios: Sequence[Scenario], options: argparse.Namespace) -> int:
             shutil.copytree(folder / "logs", options.keep, dirs_exist_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
     seconds = time.monotonic() - begun
-    if not options.only:
+    if not options.only or options.output != report.LATEST:
+        # A part of the suite is not the latest run.
         seed, short = options.seed, options.short
         report.write(options.output, outcomes, absent, seed=seed, short=short, seconds=seconds)
     is_right = _conclude(outcomes, absent, seconds)

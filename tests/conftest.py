@@ -21,7 +21,7 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,6 +42,9 @@ SERVICES = pytest.StashKey[Services]()
 SESSION = pytest.StashKey[Session]()
 LEFT_BEHIND = pytest.StashKey[list[str]]()
 
+
+#: Folders of `tests/` whose tests start whole programs and wait for them.
+_LONG = ("chaos", "e2e")
 
 _NEEDS: dict[str, Name] = {
     "postgres_url": "postgres",
@@ -85,6 +88,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config.stash[SESSION] = _begin_session(config)
     if config.getoption("numprocesses", None):
         _available(config.stash[SERVICES].bring)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With more than one process, what takes longest begins first: otherwise one process ends with it alone."""
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        items[:] = _longest_first(items, worker["workercount"])
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -148,6 +159,22 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         config.stash[SERVICES].stop()
     if SESSION in config.stash:
         config.stash[SESSION].close()
+
+
+def _longest_first(items: Sequence[pytest.Item], shares: int) -> list[pytest.Item]:
+    """xdist deals the list in so many parts of equal length: each part begins with some of the longest modules."""
+    modules: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        modules.setdefault(item.path, []).append(item)
+    long = [module for path, module in modules.items() if path.parent.name in _LONG]
+    short = [item for path, module in modules.items() if path.parent.name not in _LONG for item in module]
+    dealt = [[item for module in long[share::shares] for item in module] for share in range(shares)]
+    ordered: list[pytest.Item] = []
+    for share, first in enumerate(dealt, start=1):
+        taken = max(0, len(items) * share // shares - len(ordered) - len(first))
+        ordered += [*first, *short[:taken]]
+        short = short[taken:]
+    return ordered + short
 
 
 def _begin_session(config: pytest.Config) -> Session:

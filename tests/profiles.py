@@ -18,6 +18,11 @@ def is_full() -> bool:
     return os.environ.get(PROFILE, "quick") == "full"
 
 
+def brokers() -> list[str]:
+    """For `broker_url` of a test that starts all programs: one is enough unless everything is to be tried."""
+    return ["rabbitmq", "redis"] if is_full() else ["rabbitmq"]
+
+
 def use_profile() -> None:
     """Let hypothesis try so many examples of each."""
     settings.load_profile(os.environ.get(PROFILE, "quick"))

@@ -20,6 +20,7 @@ from notifier.dev.smtp_server import Rule
 from notifier.domain.statuses import Channel, Lane
 from notifier.rendering import Renderer
 from notifier.store.search import Filter, Story
+from tests.profiles import brokers
 from tests.provisioning.install import apt_install, can_apt_install
 from tests.support.clocks import Clocks, find_faketime
 from tests.support.service import Service, running_service
@@ -110,6 +111,7 @@ def shown_times(log: Path) -> Iterator[datetime]:
             yield datetime.fromisoformat(json.loads(line)["timestamp"])
 
 
+@pytest.mark.parametrize("broker_url", brokers(), indirect=True)
 def test_clocks_stepped_by_an_hour_lose_and_double_nothing(
     database_url: str, broker_url: str, tmp_path: Path, clocks: Clocks
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import pytest
 from celery import Celery
 from pydantic import SecretStr
 
@@ -17,6 +18,7 @@ from notifier.client.client import Client
 from notifier.config.settings import Settings
 from notifier.worker.app import make_app
 from notifier.worker.remote_control import REFUSED
+from tests.profiles import brokers
 from tests.support import forking
 from tests.support.service import running_service
 from tests.waiting import patient, wait_until
@@ -51,6 +53,7 @@ ASKED = "worker-urgent"
 EVENTS = {"worker-heartbeat", "task-received", "task-succeeded"}
 
 
+@pytest.mark.parametrize("broker_url", brokers(), indirect=True)
 def test_a_worker_has_no_remote_control_or_answers_questions_and_obeys_no_command(
     database_url: str, broker_url: str, tmp_path: Path
 ) -> None:

@@ -29,6 +29,8 @@ _RUNS = (
     "Final-Recipient: rfc822; a@b\n\n", "X-A: 550 user unknown\n", "sender ", "from ", "in reply to ",
     "(expanded from ", "a-", "&#",
 )  # fmt: skip
+#: A third of them tell a pattern of square time, as a rule.
+_TRIED = _RUNS if is_full() else _RUNS[::3]
 _SHAPES: dict[str, Callable[[bytes], bytes]] = {
     "text": lambda run: _HEAD + b"\n" + run + b"!",
     "page": lambda run: _HEAD + b"Content-Type: text/html\n\n" + run + b"!",
@@ -69,7 +71,7 @@ def is_in_proportion(small: Callable[[], object], large: Callable[[], object]) -
 @pytest.mark.parametrize("shape", list(_SHAPES))
 def test_twice_as_much_takes_twice_as_long(shape: str) -> None:
     slow = []
-    for run in _RUNS:
+    for run in _TRIED:
         piece = run.encode()
         count = _SIZES[shape] // len(piece)
         small, large = _SHAPES[shape](piece * count), _SHAPES[shape](piece * 2 * count)
@@ -106,7 +108,7 @@ _PATTERNS = dict(one for module in _MODULES for one in patterns_of(module))
 def test_no_pattern_takes_square_time(name: str) -> None:
     pattern = _PATTERNS[name]
     slow = []
-    for run in _RUNS:
+    for run in _TRIED:
         small, large = (run * (size // len(run)) + "!" for size in (_MAX_TEXT // 2, _MAX_TEXT))
         if not is_in_proportion(
             lambda text=small: pattern.search(text),  # type: ignore[misc]
