@@ -17,7 +17,7 @@ from notifier.domain.statuses import Lane, Status
 from notifier.store import ledger_sql
 from notifier.store.attachments import use_attachments
 from notifier.store.clock import clock_of
-from notifier.store.engine import transaction
+from notifier.store.engine import execute_directly, transaction
 from notifier.store.ledger_rows import as_json
 from notifier.store.personal_data import Person, PersonalData
 from notifier.store.records import TEST_KEYS, Acceptance, NewNotification, NewRejection
@@ -100,10 +100,10 @@ def _insert(
     rows = [_row(personal_data, new, ids[new.position]) for new in ordered]
     values = {"rows": as_json(rows)}
     if len(rows) <= _MANY_ROWS:
-        found = connection.execute(ledger_sql.ACCEPT, values).all()
+        found = execute_directly(connection, ledger_sql.ACCEPT, values)
     else:
         connection.execute(ledger_sql.JOIN_BY_HASH)
-        found = connection.execute(ledger_sql.ACCEPT_MANY, values).all()
+        found = execute_directly(connection, ledger_sql.ACCEPT_MANY, values)
         connection.execute(ledger_sql.JOIN_BY_ID)
     by_position = {new.position: new for new in notifications}
     return {row.position: _inserted(by_position[row.position], row) for row in found}
@@ -159,7 +159,7 @@ def _conflict(personal_data: PersonalData, new: NewNotification, first: Row[Any]
     )
 
 
-def _inserted(new: NewNotification, row: Row[Any]) -> Acceptance:
+def _inserted(new: NewNotification, row: Any) -> Acceptance:
     return Acceptance(new.position, row.id, new.channel, new.lane, Status(row.status))
 
 

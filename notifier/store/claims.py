@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Engine, Row, TextClause
+from sqlalchemy import Engine, TextClause
 
 from notifier.domain.statuses import SIMULATOR, SuppressionReason
 from notifier.store import claim_sql as statements
-from notifier.store.engine import transaction
+from notifier.store.engine import execute_directly, transaction
 from notifier.store.ledger_rows import as_json, call_row
 from notifier.store.records import NewAttempt, Started
 from notifier.store.rows import from_row
@@ -22,14 +22,14 @@ from notifier.store.rows import from_row
 
 def claim_rows(
     engine: Engine, ids: Sequence[UUID], token: UUID, *, lease_seconds: float, again: bool
-) -> Sequence[Row[Any]]:
+) -> list[Any]:
     """Rows of `CLAIM`. Those that were in hand when a worker died are confirmed before anybody looks into them: if
     they end this process too, it counts."""
     values = {"ids": list(ids), "token": token, "lease": lease_seconds}
     with transaction(engine, is_one_statement=not again) as connection:
         if again:
             connection.execute(statements.WAIT_FOR, {"ids": values["ids"]})
-        rows = connection.execute(statements.CLAIM, values).all()
+        rows = execute_directly(connection, statements.CLAIM, values)
     suspects = [row.id for row in rows if row.crash_count]
     if suspects:
         with transaction(engine, is_one_statement=True) as connection:
@@ -37,10 +37,10 @@ def claim_rows(
     return rows
 
 
-def queued_rows(engine: Engine, ids: Sequence[UUID]) -> Sequence[Row[Any]]:
+def queued_rows(engine: Engine, ids: Sequence[UUID]) -> list[Any]:
     """Rows of `READ_QUEUED`, one for each id."""
     with transaction(engine, is_one_statement=True) as connection:
-        return connection.execute(statements.READ_QUEUED, {"ids": list(set(ids))}).all()
+        return execute_directly(connection, statements.READ_QUEUED, {"ids": list(set(ids))})
 
 
 def start(engine: Engine, calls: Sequence[NewAttempt], *, margin_seconds: float, again: bool) -> list[Started]:
@@ -68,11 +68,11 @@ def claim_and_start(
 
 def _begin(
     engine: Engine, calls: Sequence[NewAttempt], statement: TextClause, values: dict[str, Any], again: bool
-) -> list[Row[Any]]:
+) -> list[Any]:
     """Rows of `statement` and, `again` after its answer was lost, of `STARTED`."""
     rows = [call_row(call) for call in calls]
     with transaction(engine, is_one_statement=not again) as connection:
-        begun: list[Row[Any]] = []
+        begun: list[Any] = []
         if again:
             connection.execute(statements.WAIT_FOR, {"ids": [row["id"] for row in rows]})
             begun += connection.execute(statements.STARTED, {"token": None, **values, "rows": as_json(rows)})
@@ -81,5 +81,5 @@ def _begin(
         if rows:
             wishes = [reason for reason in SuppressionReason if reason.is_a_wish]
             given = {**values, "rows": as_json(rows), "wishes": wishes, "simulator": SIMULATOR}
-            begun += connection.execute(statement, given)
+            begun += execute_directly(connection, statement, given)
     return begun

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import msgspec
 from psycopg import Error as PsycopgError
-from sqlalchemy import Connection, Engine, create_engine
+from psycopg.rows import namedtuple_row
+from sqlalchemy import Connection, Engine, TextClause, create_engine
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -202,6 +205,29 @@ def transaction(
         if meant is None:
             raise
         raise meant from error
+
+
+def execute_directly(connection: Connection, statement: TextClause, values: Mapping[str, Any]) -> list[Any]:
+    """Rows of `statement`, as named tuples, straight from the driver; none if it returns none.
+
+    For the few statements of every message: what SQLAlchemy does around each takes as long as the driver itself.
+    It raises what `connection.execute` raises, and a connection that broke is given up in the same way.
+    """
+    driver, cursor = sessions.driver_of(connection), None
+    try:
+        cursor = driver.cursor(row_factory=namedtuple_row)
+        cursor.execute(_for_driver(statement), values)
+        return cursor.fetchall() if cursor.pgresult.nfields else []
+    except BaseException as error:
+        # Its own errors, and its bookkeeping of the pool: a copy of that would go its own way some day.
+        query = statement.text if isinstance(error, PsycopgError) else None
+        connection._handle_dbapi_exception(error, query, None, cursor, None)
+
+
+# A few are kept: those of `execute_directly` are constants.
+@cache
+def _for_driver(statement: TextClause) -> bytes:
+    return str(statement.compile(dialect=PGDialect_psycopg())).encode()  # type: ignore[no-untyped-call]
 
 
 def _meaning(error: SQLAlchemyError, session: sessions.DatabaseSession | None) -> ServiceUnavailable | None:

@@ -21,7 +21,7 @@ from notifier.domain.statuses import TRANSITIONS, MessageProof, Status, sources_
 from notifier.store import acceptance, ledger_sql
 from notifier.store.acceptance import REDISPATCH_SECONDS
 from notifier.store.claims import claim_and_start, claim_rows, queued_rows, start
-from notifier.store.engine import transaction
+from notifier.store.engine import execute_directly, transaction
 from notifier.store.ledger_rows import as_json, claims_of, message_claim, not_ours, result_row, unknown_of
 from notifier.store.ledger_sql import GONE_WORDS
 from notifier.store.mass_alarm import HardBounceWatch
@@ -257,9 +257,10 @@ def _finish(connection: Connection, results: Sequence[DeliveryResult]) -> set[tu
     rows = [result_row(result) for result in results]
     values = _values(rows)
     if not any(row["id_space"] for row in rows):
-        connection.execute(ledger_sql.FINISH, values)
+        execute_directly(connection, ledger_sql.FINISH, values)
         return set()
-    return {(row.id, row.number) for row in connection.execute(ledger_sql.FINISH_WITH_MESSAGES, values)}
+    contested = execute_directly(connection, ledger_sql.FINISH_WITH_MESSAGES, values)
+    return {(row.id, row.number) for row in contested}
 
 
 def _values(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -206,15 +206,16 @@ def is_used(connection: Connection) -> bool:
 
 def prepares(connection: Connection) -> bool:
     """Whether the driver prepares statements on it."""
-    return _driver(connection).prepare_threshold is not None
+    return driver_of(connection).prepare_threshold is not None
 
 
 def prepare_nothing(connection: Connection) -> None:
     """From here on; what was prepared is not used any more."""
-    _driver(connection).prepare_threshold = None
+    driver_of(connection).prepare_threshold = None
 
 
-def _driver(connection: Connection) -> Any:
+def driver_of(connection: Connection) -> Any:
+    """psycopg's connection under SQLAlchemy's."""
     return connection.connection.driver_connection
 
 
@@ -251,11 +252,11 @@ def role_statements(role: str, database: str) -> list[str]:
 def prepare_twice(connection: Connection) -> None:
     """Execute a prepared statement, as the driver does by itself. To be called in two transactions."""
     if prepares(connection):
-        _driver(connection).execute("SELECT 'notifier'", prepare=True)
+        driver_of(connection).execute("SELECT 'notifier'", prepare=True)
 
 
 def verdict_of(connection: Connection, *, trusts_failover: bool = False) -> IdentityCheck | None:
     """Whether it is the database it was; None: it has no table that could say so. Not within a transaction."""
-    raw = _driver(connection)
+    raw = driver_of(connection)
     with _autocommit(raw):
         return judge(raw, trusts_failover=trusts_failover)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from notifier.domain.errors import ServiceUnavailable, StatementCancelled
-from notifier.store import sessions
-from notifier.store.engine import make_engine, transaction
+from notifier.domain.statuses import SuppressionReason
+from notifier.store import binds, sessions
+from notifier.store.engine import execute_directly, make_engine, sqlstate_of, transaction
 from tests.waiting import patient, wait_until
 
 INSERT = text("INSERT INTO retention_marks (task, reached) VALUES (:task, gen_random_uuid())")
@@ -82,6 +86,83 @@ def test_a_statement_that_fails_leaves_nothing(engine: Engine) -> None:
         connection.execute(text("WITH i AS (INSERT INTO no_such_table VALUES (1)) SELECT 1"))
     with transaction(engine) as connection:
         assert connection.execute(TASKS).scalars().all() == []
+
+
+def test_a_direct_statement_finds_what_any_other_finds(engine: Engine) -> None:
+    """Values are given as they are, with the casts of their types; rows have names."""
+    query = text("""
+        SELECT CAST(:ids AS text) AS ids, id, reason, CAST('{"a": 0.1}' AS json) AS found,
+            CAST(NULL AS int) AS none, CAST('100%' AS bytea) AS bytes, now() AS at, :token IS NULL AS has_none
+        FROM unnest(:ids) AS i(id), unnest(:reasons) AS r(reason) ORDER BY id, reason
+    """).bindparams(binds.IDS, binds.texts("reasons"), binds.uuid("token"))
+    values = {"ids": [UUID(int=1), UUID(int=2)], "reasons": list(SuppressionReason), "token": None}
+    with transaction(engine) as connection:
+        usual = connection.execute(query, values).all()
+        direct = execute_directly(connection, query, values)
+        assert [row._asdict() for row in direct] == [row._asdict() for row in usual]
+        assert execute_directly(connection, INSERT, {"task": "kept"}) == []
+    with transaction(engine) as connection:
+        assert connection.execute(TASKS).scalars().all() == ["kept"]
+
+
+#: Of the server, of the driver, and of neither.
+FAILING = [
+    (text(f"DO $$ BEGIN RAISE 'no' USING ERRCODE = '{state}'; END $$"), {})
+    for state in (
+        "22012",
+        "23505",
+        "26000",
+        "40001",
+        "40P01",
+        "42501",
+        "42P01",
+        "53100",
+        "55P03",
+        "57014",
+        "57P01",
+    )
+] + [(INSERT, {"task": task}) for task in (object(), "\x00", "\ud800")]
+
+
+def failure(engine: Engine, execute: Callable[..., Any], *statement: object, is_one_statement: bool) -> object:
+    with (
+        pytest.raises((ServiceUnavailable, SQLAlchemyError, UnicodeError)) as found,
+        transaction(engine, is_one_statement=is_one_statement) as connection,
+    ):
+        execute(connection, *statement)
+    error = found.value
+    return type(error), error.args, isinstance(error, ServiceUnavailable) and sqlstate_of(error)
+
+
+@pytest.mark.parametrize("is_one_statement", [True, False])
+def test_a_direct_statement_fails_as_any_other_does(engine: Engine, is_one_statement: bool) -> None:
+    for statement, values in FAILING:
+        usual, direct = (
+            failure(engine, way, statement, values, is_one_statement=is_one_statement)
+            for way in (Connection.execute, execute_directly)
+        )
+        assert direct == usual
+    assert backend(engine) > 0
+
+
+def test_when_one_breaks_under_a_direct_statement_all_are_replaced(
+    database_url: str, other: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "TRIED_AFTER_SECONDS", 60.0)
+    engine = make_engine(database_url, pool_size=2)
+    with transaction(engine), transaction(engine):
+        pass
+    end = text("""
+        SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()
+    """)
+    with transaction(other) as connection:
+        assert connection.execute(end).scalars().all() == [True, True]
+    with pytest.raises(ServiceUnavailable), transaction(engine, is_one_statement=True) as connection:
+        execute_directly(connection, TASKS, {})
+    for _ in range(2):
+        assert backend(engine) > 0
+    engine.dispose()
 
 
 def end_statement(other: Engine, how: str, pid: int) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from sqlalchemy import Engine, event, text
 
@@ -75,15 +76,20 @@ def writes(world: World) -> list[str]:
     """What is written from now on: the tables of each statement."""
     found: list[str] = []
 
-    @event.listens_for(world.engine, "before_cursor_execute")
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        for words, name in (
-            ("is_new::int", "claim"),
-            ("INSERT INTO attempts", "attempt"),
-            ("completed AS", "result"),
-        ):
-            if words in statement:
-                found.append(name)
+    class Noting(psycopg.Cursor[Any]):
+        def execute(self, query: Any, *values: Any, **options: Any) -> Any:
+            for words, name in (
+                ("is_new::int", "claim"),
+                ("INSERT INTO attempts", "attempt"),
+                ("completed AS", "result"),
+            ):
+                if words in str(query):
+                    found.append(name)
+            return super().execute(query, *values, **options)
+
+    @event.listens_for(world.engine, "checkout")
+    def note(connection: Any, *_: Any) -> None:
+        connection.cursor_factory = Noting
 
     return found
 
