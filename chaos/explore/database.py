@@ -20,7 +20,7 @@ from sqlalchemy import Engine, TextClause, event
 
 from chaos.explore.clock import Clock
 from chaos.explore.steps import Died, Kind, Option, Stage, Step, current
-from notifier.store.engine import make_engine
+from notifier.store.engine import for_driver, make_engine
 
 Mutation = Callable[[str], str]
 
@@ -60,8 +60,18 @@ class Broken(psycopg.OperationalError):
 
 
 class _Cursor(psycopg.Cursor[Any]):
-    """Describes its columns in fewer words: the driver's take as long as a statement."""
+    """Its statements are steps, whether SQLAlchemy or the product itself executes them."""
 
+    def execute(self, query: Any, params: Any = None, **_: Any) -> Any:
+        connection: Any = self.connection
+        connection.database.execute(self, query if isinstance(query, str) else query.decode(), params)
+        return self
+
+    def execute_now(self, query: Any, params: Any = None, **options: Any) -> Any:
+        """No step."""
+        return super().execute(query, params, **options)
+
+    # In fewer words: the driver's take as long as a statement.
     @property
     def description(self) -> Any:
         result = self.pgresult
@@ -99,9 +109,9 @@ class SteppedConnection(psycopg.Connection[Any]):
         self.database.spare.append(self)
 
     def execute(self, *arguments: Any, **options: Any) -> Any:
-        """What the product asks past its engine: what time it is, say."""
+        """What the product asks past its engine: what time it is, say. No step."""
         self.set_clock(self.database.clock.database)
-        return super().execute(*arguments, **options)
+        return self.cursor().execute_now(*arguments, **options)  # type: ignore[attr-defined]
 
     def commit(self) -> None:
         actor = current()
@@ -228,16 +238,17 @@ class Database:
         event.listen(engine, "do_connect", connect)
         # Before the product's own, which would open one of another class.
         engine.dialect.dispatch.do_connect.listeners.rotate(1)  # type: ignore[attr-defined]
-        event.listen(engine, "do_execute", self._execute)
         event.listen(engine, "after_execute", _keep_metadata)
         return engine
 
-    def _execute(self, cursor: Any, statement: str, parameters: Any, context: Any) -> bool | None:
-        connection: SteppedConnection = cursor.connection
-        known = self._statements[statement] if statement in self._statements else self._know(statement, context)
+    def execute(self, cursor: _Cursor, statement: str, parameters: Any) -> None:
+        """One step, unless it is about the session, or nobody explores just now."""
+        connection: Any = cursor.connection
+        known = self._statements[statement] if statement in self._statements else self._know(statement)
         if known is None:
             connection.set_clock(self.clock.database)
-            return None
+            cursor.execute_now(statement, parameters)
+            return
         if self.mutation is not None:
             changed = self.mutation(statement)
             self.mutated += changed != statement
@@ -245,8 +256,8 @@ class Database:
         actor = current()
         if actor is None:
             connection.set_clock(self.clock.database)
-            cursor.execute(statement, parameters)
-            return True
+            cursor.execute_now(statement, parameters)
+            return
         label, reads, writes = known
         kind = Kind.STATEMENT if connection.autocommit else Kind.PART
         option = self.stage.step(Step(kind, label, reads, writes))
@@ -255,7 +266,7 @@ class Database:
             connection._end(option)
         # Not before: a clock may have jumped while it stood here.
         connection.set_clock(self.clock.database)
-        cursor.execute(statement, parameters)
+        cursor.execute_now(statement, parameters)
         if "attempts" in writes:
             actor.decided = actor.moved
         if kind is Kind.PART:
@@ -263,12 +274,10 @@ class Database:
             self.touched[connection] = self.written(connection) | writes
         if option is not Option.DONE:
             connection._end(option)
-        return True
 
-    def _know(self, statement: str, context: Any) -> tuple[str, frozenset[str], frozenset[str]] | None:
+    def _know(self, statement: str) -> tuple[str, frozenset[str], frozenset[str]] | None:
         """Its name and what it reads and writes; None: it is about the session, and no step."""
-        text = getattr(getattr(context, "compiled", None), "statement", None)
-        label = self._names.get(id(text)) or " ".join(statement.split())[:60]
+        label = self._names.get(statement) or " ".join(statement.split())[:60]
         # Events are only ever appended: whose come first makes no difference to others.
         known = self._tables - {"events"}
         reads = frozenset(re.findall(r"\b(?:FROM|JOIN)\s+([a-z_]+)\b", statement)) & known
@@ -300,15 +309,15 @@ def make_clock_movable(url: str) -> None:
             connection.execute(f'ALTER DATABASE "{name}" SET {setting}')
 
 
-def _names() -> dict[int, str]:
-    """The statements of the store by identity, as `claim` or `receipts.write`."""
-    found = {}
+def _names() -> dict[str, str]:
+    """The statements of the store by their text for the driver, as `claim` or `receipts.write`."""
+    found: dict[str, str] = {}
     for module_name, module in list(sys.modules.items()):
         if not module_name.startswith("notifier.store."):
             continue
         room = module_name.rpartition(".")[2]
         for name, value in vars(module).items():
-            if isinstance(value, TextClause) and id(value) not in found:
+            if isinstance(value, TextClause):
                 short = name.strip("_").lower().replace("_", " ")
-                found[id(value)] = short if room == "statements" else f"{room}: {short}"
+                found.setdefault(for_driver(value), short if room == "statements" else f"{room}: {short}")
     return found

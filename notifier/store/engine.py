@@ -216,7 +216,7 @@ def execute_directly(connection: Connection, statement: TextClause, values: Mapp
     driver, cursor = sessions.driver_of(connection), None
     try:
         cursor = driver.cursor(row_factory=namedtuple_row)
-        cursor.execute(_for_driver(statement), values)
+        cursor.execute(for_driver(statement), values)
         return cursor.fetchall() if cursor.pgresult.nfields else []
     except BaseException as error:
         # Its own errors, and its bookkeeping of the pool: a copy of that would go its own way some day.
@@ -226,8 +226,9 @@ def execute_directly(connection: Connection, statement: TextClause, values: Mapp
 
 # A few are kept: those of `execute_directly` are constants.
 @cache
-def _for_driver(statement: TextClause) -> bytes:
-    return str(statement.compile(dialect=PGDialect_psycopg())).encode()  # type: ignore[no-untyped-call]
+def for_driver(statement: TextClause) -> str:
+    """Its text as psycopg takes it."""
+    return str(statement.compile(dialect=PGDialect_psycopg()))  # type: ignore[no-untyped-call]
 
 
 def _meaning(error: SQLAlchemyError, session: sessions.DatabaseSession | None) -> ServiceUnavailable | None:
