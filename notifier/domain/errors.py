@@ -8,6 +8,7 @@ NotifierError
 │   └── MissingPackage        install the named extra
 ├── ServiceUnavailable        database or broker cannot be reached: try again later
 │   ├── StatementCancelled    the database is there, and ended this statement: ask for less at once
+│   ├── RowsHeld              another session held the rows: do each by itself
 │   └── DatabaseChanged       the database is not the one it was: an operator decides
 ├── CannotOpen                give the key that it was sealed under; `key_id` names it
 ├── NotFound                  no such notification, template or rejected message
@@ -111,6 +112,11 @@ class ServiceUnavailable(NotifierError):
 class StatementCancelled(ServiceUnavailable):
     """The database ended the statement, as a rule because it took too long. The same again may take as long: do
     less at once."""
+
+
+class RowsHeld(ServiceUnavailable):
+    """Another session held rows that the statement needs, longer than it waits, or the two waited for each other.
+    Nothing was done. What needs other rows goes well."""
 
 
 class DatabaseChanged(ServiceUnavailable):

@@ -20,7 +20,7 @@ from notifier.broker.topology import notify_queue_name
 from notifier.callbacks.policy import CallbackPolicy
 from notifier.config.logs import log, log_failure
 from notifier.config.structure import Structure
-from notifier.domain.errors import Fault, ServiceUnavailable, StatementCancelled, few
+from notifier.domain.errors import Fault, RowsHeld, ServiceUnavailable, StatementCancelled, few
 from notifier.domain.message import Message
 from notifier.domain.producers import ProducerProof
 from notifier.domain.statuses import Channel, Lane, Status
@@ -32,6 +32,8 @@ from notifier.rendering import Renderer
 from notifier.store.ledger import Ledger
 from notifier.store.records import Acceptance, NewNotification, NewRejection
 
+#: After so many rows of one producer that other sessions hold, the rest of a joint batch does not wait for more.
+_MOST_HELD = 2
 #: Entries are written once they come to this size. Bytes.
 MAX_PORTION_BYTES = 4 * 1024 * 1024
 
@@ -101,12 +103,20 @@ class Intake:
         """The same for messages of several senders, each with its `is_test`. What `answer` would raise is the
         answer of those messages alone that were not recorded."""
 
+        held: dict[str | None, list[RowsHeld]] = {}
+
         def work(part: Sequence[tuple[Message, bool]]) -> list[IntakeAnswer | ServiceUnavailable]:
+            known = held.setdefault(part[0][0].producer, []) if len(part) == 1 else []
+            if len(known) == _MOST_HELD:
+                # The producer repeats them. The others do not wait for more of its rows.
+                return [known[-1]]
             try:
                 return [*self._answer(part)]
             except ServiceUnavailable as error:
-                if isinstance(error, StatementCancelled) and len(part) > 1:
+                if isinstance(error, StatementCancelled | RowsHeld) and len(part) > 1:
                     raise
+                if isinstance(error, RowsHeld):
+                    known.append(error)
                 return [error for _ in part]
 
         return self._in_parts(messages, work, _fault_of_ours)
@@ -117,7 +127,8 @@ class Intake:
         work: Callable[[Sequence[_Item]], list[_Done]],
         give_up: Callable[[_Item], _Done],
     ) -> list[_Done]:
-        """Work on all at once; in halves if that takes the database too long; on each alone if our code fails.
+        """Work on all at once; in halves if that takes the database too long; on each alone if our code fails or
+        another session holds the row of one of them.
 
         Raises:
             ServiceUnavailable: not everything was recorded.
@@ -131,6 +142,10 @@ class Intake:
             log.warning("intake.halved", count=len(items))
             size = len(items) // 2
             parts = [items[:size], items[size:]]
+        except RowsHeld:
+            if len(items) == 1:
+                raise
+            parts = [[item] for item in items]
         except ServiceUnavailable:
             raise
         except Exception as error:
@@ -138,7 +153,17 @@ class Intake:
             parts = [[item] for item in items]
         if len(items) == 1:
             return [give_up(items[0])]
-        return [done for part in parts for done in self._in_parts(part, work, give_up)]
+        done: list[_Done] = []
+        held: RowsHeld | None = None
+        for part in parts:
+            try:
+                done += self._in_parts(part, work, give_up)
+            except RowsHeld as error:
+                # First the others: they are to be delivered meanwhile.
+                held = error
+        if held is not None:
+            raise held
+        return done
 
     def _answer(self, messages: Sequence[tuple[Message, bool]]) -> list[IntakeAnswer]:
         answers: dict[int, IntakeAnswer] = {}

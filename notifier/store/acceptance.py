@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, Row
 from sqlalchemy.exc import DataError, IntegrityError
 
-from notifier.domain.errors import Fault
+from notifier.domain.errors import Fault, ServiceUnavailable
 from notifier.domain.statuses import Lane, Status
 from notifier.store import ledger_sql
 from notifier.store.attachments import use_attachments
@@ -28,6 +28,8 @@ from notifier.store.sanitize import storable
 REDISPATCH_SECONDS = {Lane.URGENT: 30, Lane.NORMAL: 120, Lane.BULK: 600}
 #: More rows than this are joined by hash: two more statements, but no quadratic time.
 _MANY_ROWS = 16
+#: How often a message is inserted whose key came free under its hands.
+_TRIES = 5
 #: A longer rejected body is cut. Bytes.
 KEPT_BODY_BYTES = 64 * 1024
 #: Of what was not accepted.
@@ -68,9 +70,15 @@ def _accept_batch(
         if notifications:
             faults = use_attachments(connection, notifications)
             usable = [new for new in notifications if new.position not in faults]
-            answers = _insert(connection, personal_data, usable)
-            missing = [new for new in notifications if new.position not in answers]
-            answers |= _explain(connection, personal_data, missing, faults)
+            for _ in range(_TRIES):
+                answers |= _insert(connection, personal_data, usable)
+                missing = [new for new in notifications if new.position not in answers]
+                answers |= _explain(connection, personal_data, missing, faults)
+                usable = [new for new in missing if new.position not in answers]
+                if not usable:
+                    break
+            else:
+                raise ServiceUnavailable("the key of a message changed hands again and again; try again")
         if rejections:
             # The connection knows the database's clock: a row is sealed with its id.
             clock = clock_of(connection)
@@ -116,7 +124,7 @@ def _explain(
     faults: Mapping[int, Fault],
 ) -> dict[int, Acceptance]:
     """Answers for those that were not inserted: a duplicate of an earlier message, another content under a taken
-    key, or one of `faults`."""
+    key, or one of `faults`. None for those whose key has come free: they are to be inserted again."""
     if not missing:
         return {}
     wanted = [{"producer": new.key_owner, "key": new.message.key} for new in missing]
@@ -127,8 +135,10 @@ def _explain(
     for new in missing:
         first = earlier.get((new.key_owner, new.message.key))
         # A repetition gets the answer of the first time, even if what it names has been deleted since.
-        if first is None:
-            answers[new.position] = _not_inserted(new, _NO_ID, faults[new.position])
+        if first is None or (first.id_taken and first.notification_id != new.message.id):
+            # Another message had this key with an id that was taken; the key is free again, or will be at once.
+            if new.position in faults:
+                answers[new.position] = _not_inserted(new, _NO_ID, faults[new.position])
             continue
         fault = _conflict(personal_data, new, first)
         answers[new.position] = _not_inserted(new, first.notification_id, fault)
@@ -137,7 +147,11 @@ def _explain(
             detail = again if new.redelivered else "the producer sent it again"
             duplicates.append({"id": str(first.notification_id), "detail": detail})
     # Keys of messages that were not accepted because their id was taken are free again.
-    free = [{"producer": row.producer, "key": row.key} for row in earlier.values() if row.id_taken]
+    free = [
+        {"producer": row.producer, "key": row.key, "id": str(row.notification_id)}
+        for row in earlier.values()
+        if row.id_taken
+    ]
     if free:
         connection.execute(ledger_sql.FORGET_KEYS, {"rows": as_json(free)})
     if duplicates:

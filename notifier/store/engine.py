@@ -19,7 +19,13 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from notifier.domain.errors import ConfigurationError, DatabaseChanged, ServiceUnavailable, StatementCancelled
+from notifier.domain.errors import (
+    ConfigurationError,
+    DatabaseChanged,
+    RowsHeld,
+    ServiceUnavailable,
+    StatementCancelled,
+)
 from notifier.store import sessions
 from notifier.store.clock import DatabaseClock, clock_of, set_clock
 from notifier.store.identity import IdentityCheck
@@ -32,6 +38,8 @@ _TEMPORARY = ("08", "25006", "40", "53", "55", "57", "58")
 _NOT_MIGRATED = ("42P01", "42703")
 #: It took longer than `statement_timeout`, or `pg_cancel_backend` ended it: the database is there.
 _CANCELLED = "57014"
+#: A lock that did not come in time, and a deadlock.
+_HELD = ("55P03", "40P01")
 #: Everything else about our statements, such as a right that our user lacks: never a message's fault.
 _OURS, _NO_RIGHT = "42", "42501"
 
@@ -179,6 +187,7 @@ def transaction(
         ServiceUnavailable: if the database cannot be used now. If the connection broke during the commit the
             work may or may not be in; callers look (claims and results are conditional, inserts idempotent).
         StatementCancelled: if a statement was cancelled, as a rule after its 30 s. Nothing was done.
+        RowsHeld: if it may not wait longer for rows that another session holds. Nothing was done.
         DatabaseChanged: if the engine is guarded, and its database is not the one it was. Nothing was done.
     """
     session: sessions.DatabaseSession | None = None
@@ -243,6 +252,8 @@ def _meaning(error: SQLAlchemyError, session: sessions.DatabaseSession | None) -
             "the database ended a statement: it took longer than "
             f"{sessions.OPTIONS['statement_timeout']}, or an administrator cancelled it"
         )
+    if state in _HELD:
+        return RowsHeld("the database cannot be used now: another session holds the rows")
     if is_temporary(error):
         cause = str(original or error).strip().splitlines() or [type(error).__name__]
         return ServiceUnavailable(f"the database cannot be used now: {cause[0]}")

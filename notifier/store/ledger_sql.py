@@ -41,9 +41,14 @@ def wipe(moved: str) -> str:
   WHERE ended.has_secrets AND m.id = ended.id AND CASE WHEN cardinality(m.secret_names) > 0 THEN true END"""
 
 
+# Nobody waits long for a key that another session is writing: that session may stand still. The rows are read
+# behind the setting, so it holds before the first of them is written, and until the end of the transaction.
+# What is written is written in the order of keys, then in that of ids: two sessions do not lock each other up.
 _ACCEPT = """
-WITH incoming AS MATERIALIZED (
-  SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
+WITH patience AS MATERIALIZED (
+  SELECT set_config('lock_timeout', '500ms', true)
+), incoming AS MATERIALIZED (
+  SELECT r.* FROM patience, json_to_recordset(CAST(:rows AS json)) AS r(
     position int, id uuid, producer text, key text, idempotency_key text, body_hash text, channel text, lane text,
     recipient text, address text, address_hash bytea, template text, template_version text, locale text,
     context jsonb, sealed bytea, secrets bytea, secret_names text[], sender text, reply_to text,
@@ -67,6 +72,7 @@ WITH incoming AS MATERIALIZED (
   FROM incoming AS r
   JOIN fresh ON fresh.producer = coalesce(r.key_owner, r.producer) AND fresh.key = r.key
     AND fresh.notification_id = r.id
+  ORDER BY r.id, r.position
   ON CONFLICT (id) DO NOTHING
   RETURNING id, producer, coalesce(idempotency_key, id::text) AS key
 ), accepted AS MATERIALIZED (
@@ -79,6 +85,8 @@ WITH incoming AS MATERIALIZED (
          WHEN r.send_at > now() THEN r.send_at
          ELSE now() + make_interval(secs => r.redispatch) END AS due_at
   FROM stored JOIN incoming AS r ON r.id = stored.id AND r.producer = stored.producer AND r.key = stored.key
+  JOIN fresh ON fresh.producer = coalesce(r.key_owner, r.producer) AND fresh.key = r.key
+    AND fresh.notification_id = r.id
   ORDER BY stored.id, r.position
 ), begun AS (
   INSERT INTO states (id, channel, lane, status, reason, due_at, callback_statuses, is_test, has_secrets)
@@ -108,8 +116,9 @@ JOIN (SELECT DISTINCT producer, key FROM json_to_recordset(CAST(:rows AS json)) 
 """)
 
 FORGET_KEYS: TextClause = text("""
-DELETE FROM idempotency_keys AS k USING json_to_recordset(CAST(:rows AS json)) AS r(producer text, key text)
-WHERE k.producer = r.producer AND k.key = r.key
+DELETE FROM idempotency_keys AS k
+USING json_to_recordset(CAST(:rows AS json)) AS r(producer text, key text, id uuid)
+WHERE k.producer = r.producer AND k.key = r.key AND k.notification_id = r.id
 """)
 
 NOTE_DUPLICATES: TextClause = text("""
