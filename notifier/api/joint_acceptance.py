@@ -2,8 +2,8 @@
 
 Nothing waits for more to come: the first begins at once, and what arrives meanwhile is the next batch. A message
 that is refused, or that the database takes too long for, is answered by itself. A key that another session holds
-keeps a batch for half a second; after that each message is accepted by itself, and a producer with several such keys
-is told to repeat the rest (`Intake.answer_each`).
+keeps a batch for half a second. After that each message is accepted by itself, and a producer with several such
+keys is told to repeat the rest (`Intake.answer_each`).
 
 Crash points: those of `Intake`, and none of its own. A request is answered after the commit of its batch. A
 process that dies before that has answered none of it. The producers repeat their messages; what was in is a
