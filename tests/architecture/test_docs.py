@@ -32,6 +32,7 @@ from notifier.domain.statuses import (
     SuppressionReason,
 )
 from notifier.store.schema.notifications import Base
+from notifier.telemetry.metrics import REGISTRY
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -39,6 +40,10 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 #: Call → position of the code among its arguments.
 _CODE_ARGUMENT = {"Fault": 1, "_refused": 0, "_error": 0, "_bad": 1}
+
+
+#: Kind of metric → what its samples have after its name.
+_SUFFIXES = {"counter": "_total", "info": "_info"}
 
 
 def text(name: str) -> str:
@@ -102,6 +107,15 @@ def test_every_log_event_is_documented() -> None:
     events = {event for path in modules for event in log_events(path)}
     assert {"api.start", "deliver.batch", "upkeep.failed"} <= events
     assert not missing(events, text("log-events.md"))
+
+
+def test_every_metric_is_documented_and_every_documented_one_exists() -> None:
+    names = {
+        f"{one.name}{_SUFFIXES.get(one.type, '')}" for one in REGISTRY.collect() if one.name[:8] == "notifier"
+    }
+    page = text("metrics.md")
+    assert not missing(names, page)
+    assert set(re.findall(r"`(notifier_\w+)`", page)) <= names
 
 
 def test_every_command_that_a_page_shows_exists_with_these_options() -> None:

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator
 
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
+from prometheus_client import generate_latest
 from pydantic import BaseModel
 
 from notifier.api.dependencies import GaugesDep, ReadinessDep
 from notifier.api.key_shares import for_monitoring
 from notifier.api.readiness import Ready
 from notifier.store.metrics import Gauges
+from notifier.telemetry.metrics import REGISTRY
 
 router = APIRouter(tags=["watch"])
 
@@ -41,6 +43,7 @@ async def readyz(readiness: ReadinessDep, response: Response) -> Ready:
 async def metrics(gauges: GaugesDep) -> PlainTextResponse:
     """Gauges, read from the record: every process answers the same, so ask one of them."""
     text = "".join(f"{line}\n" for line in lines(await for_monitoring(gauges.get)))
+    text += generate_latest(REGISTRY).decode()
     return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
