@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+from notifier.api.record_metrics import KnownNames, RecordState, broker_families, record_families
 from notifier.cli.app import app
 from notifier.config.callbacks import CallbackTable
 from notifier.config.producers import ProducerTable
@@ -31,6 +32,7 @@ from notifier.domain.statuses import (
     Status,
     SuppressionReason,
 )
+from notifier.store.metrics import Gauges
 from notifier.store.schema.notifications import Base
 from notifier.telemetry.metrics import REGISTRY
 
@@ -110,9 +112,9 @@ def test_every_log_event_is_documented() -> None:
 
 
 def test_every_metric_is_documented_and_every_documented_one_exists() -> None:
-    names = {
-        f"{one.name}{_SUFFIXES.get(one.type, '')}" for one in REGISTRY.collect() if one.name[:8] == "notifier"
-    }
+    record = record_families(RecordState(Gauges((), 0, 0.0, (), 0)), KnownNames())
+    families = (*REGISTRY.collect(), *record, *broker_families(None))
+    names = {f"{one.name}{_SUFFIXES.get(one.type, '')}" for one in families if one.name[:8] == "notifier"}
     page = text("metrics.md")
     assert not missing(names, page)
     assert set(re.findall(r"`(notifier_\w+)`", page)) <= names

@@ -30,6 +30,9 @@ def documented(section: str) -> set[str]:
     }
 
 
+TWILIO = {"NOTIFIER_TWILIO_ACCOUNT_SID": f"AC{'0' * 32}", "NOTIFIER_TWILIO_AUTH_TOKEN": "0" * 32}
+
+
 class Scrape:
     """One answer of `/metrics`, read by Prometheus's own parser."""
 
@@ -51,7 +54,7 @@ def test_every_program_tells_what_it_does(database_url: str, redis_broker_url: s
     kind = {"channel": "sms", "lane": "urgent"}
     with (
         running_service(database_url, redis_broker_url, tmp_path, own=own, callbacks=True),
-        running_api(database_url, redis_broker_url, tmp_path) as api,
+        running_api(database_url, redis_broker_url, tmp_path, **TWILIO) as api,
         Client(redis_broker_url, producer="shop", timeout_seconds=10) as client,
     ):
         client.send("login_code", "+15550100123", lane="urgent", context={"code": "042137", "valid_minutes": 10})
@@ -67,6 +70,12 @@ def test_every_program_tells_what_it_does(database_url: str, redis_broker_url: s
         scrapes = {name: Scrape(url) for name, url in {**urls, "api": api.url}.items()}
         for scrape in scrapes.values():
             assert documented("Of a process") <= scrape.names
+        front = scrapes["api"]
+        assert documented("Of the record") | documented("Of the broker") <= front.names
+        assert front.get("notifier_notifications_waiting", channel="email", lane="bulk", status="queued") == 0
+        assert front.get("notifier_circuits_open", provider="twilio") == 0
+        assert front.get("notifier_queue_messages", queue="notify.dead") == 0
+        assert front.get("notifier_partition_months") == 4
         assert scrapes["intake"].get("notifier_accepted_total", **kind, source="queue") == 1
         worker = scrapes["worker-urgent"]
         assert worker.get("notifier_attempts_total", provider="twilio", outcome="accepted") == 1
