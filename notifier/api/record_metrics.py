@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import product
+from threading import Lock, Thread
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -23,7 +25,7 @@ from notifier.store.metrics import GaugeRepository, Gauges
 from notifier.store.schema.partitions import months_made
 from notifier.store.upkeep import UpkeepRepository, UpkeepState
 
-#: Deadline of the broker's answers. Seconds.
+#: A scrape waits for the broker no longer than this. Seconds.
 BROKER_SECONDS = 2.0
 
 #: Values of a metric's labels → its value.
@@ -69,6 +71,9 @@ class RecordMetrics:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._lock = Lock()
+        #: The broker's answer, or the wait for it.
+        self._asked: Future[list[QueueState]] | None = None
         settings = services.settings
         self._known = KnownNames(
             providers=[table.name for table in settings.provider_tables()],
@@ -83,11 +88,24 @@ class RecordMetrics:
             return [_database_up(0)]
 
     def of_broker(self) -> list[Metric]:
+        """A broker that hangs is asked in a thread, which ends by itself; meanwhile no other is begun."""
+        with self._lock:
+            if self._asked is None or self._asked.done():
+                self._asked = Future()
+                Thread(target=self._ask_broker, args=(self._asked,), name="broker-metrics", daemon=True).start()
+            asked = self._asked
+        try:
+            queues = asked.result(BROKER_SECONDS)
+        except (NotifierError, TimeoutError):
+            queues = None
+        return list(broker_families(queues))
+
+    def _ask_broker(self, asked: Future[list[QueueState]]) -> None:
         try:
             url = self._services.settings.require("broker_url")
-            return list(broker_families(queue_states(url, seconds=BROKER_SECONDS)))
-        except NotifierError:
-            return list(broker_families(None))
+            asked.set_result(queue_states(url, seconds=BROKER_SECONDS))
+        except Exception as error:
+            asked.set_exception(error)
 
     def _state(self) -> RecordState:
         engine = self._services.engine

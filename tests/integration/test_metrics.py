@@ -11,13 +11,15 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from notifier import Client
+from notifier.api.record_metrics import broker_families
+from notifier.broker.inspection import Broker, queue_states
 from notifier.dev.machine import free_port
 from notifier.domain.errors import ConfigurationError
 from notifier.telemetry.server import MetricsServer
 from tests.support.api import call, running_api
 from tests.support.brokers import publish_raw
 from tests.support.service import running_service
-from tests.waiting import wait_until
+from tests.waiting import patient, wait_until
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "metrics.md").read_text("utf-8")
 
@@ -97,3 +99,16 @@ def test_a_port_that_is_taken_is_named_with_its_fix() -> None:
         assert caught.value.setting == "NOTIFIER_METRICS_PORT"
     finally:
         server.close()
+
+
+def test_rabbitmq_tells_what_waits_in_each_queue_and_who_reads_it(amqp_url: str) -> None:
+    with Broker.connect(amqp_url) as broker:
+        broker.declare()
+    publish_raw(amqp_url, "email.normal", b"no JSON")
+    states = {one.queue: one for one in queue_states(amqp_url, seconds=patient(10))}
+    assert len(states) == 15
+    assert states["notify.email.normal"].messages == 1
+    [up, messages, readers] = broker_families(list(states.values()))
+    assert [sample.value for sample in up.samples] == [1]
+    assert sum(sample.value for sample in messages.samples) == 1
+    assert {sample.labels["queue"]: sample.value for sample in readers.samples} == dict.fromkeys(states, 0)
