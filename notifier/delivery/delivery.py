@@ -86,10 +86,11 @@ class Delivery:
 
     @property
     def outcome(self) -> Outcome:
-        """What the call came to."""
+        """What the call came to. Never raises, whatever a provider returned."""
         if isinstance(self.answer, Receipt):
             return Outcome.ACCEPTED
-        return Outcome.UNKNOWN if self.answer is None else self.answer.outcome
+        found = getattr(self.answer, "outcome", None)
+        return found if isinstance(found, Outcome) else Outcome.UNKNOWN
 
     def go_on(self) -> None:
         """Move to the next provider."""

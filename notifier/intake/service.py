@@ -322,7 +322,7 @@ def _count_accepted(answers: Iterable[Acceptance], source: IntakeSource) -> None
 
 
 def _count_rejected(rejections: Iterable[NewRejection]) -> None:
-    metrics.count(metrics.REJECTED, [(one.faults[0].code,) for one in rejections])
+    metrics.count(metrics.REJECTED, [(one.faults[0].code,) for one in rejections if one.faults])
 
 
 def _portions(entries: Iterable[_Found]) -> Iterator[list[_Found]]:

@@ -165,7 +165,7 @@ def _counted() -> Iterator[None]:
 
 def _count_refused(messages: Iterable[Sequence[Fault]]) -> None:
     """Count these messages, each by its first fault."""
-    metrics.count(metrics.REJECTED, [(faults[0].code,) for faults in messages])
+    metrics.count(metrics.REJECTED, [(faults[0].code,) for faults in messages if faults])
 
 
 def _producer(holder: Holder) -> str:

@@ -82,13 +82,17 @@ def test_attempts_are_counted_by_outcome_and_those_not_made_are_not() -> None:
     before = [value("notifier_accepted_to_sent_seconds_bucket", **waited, le=le) for le in ("2.5", "10.0")]
     not_called = Unavailable("not called", reason=Reason.LEASE_EXPIRED)
 
-    count_attempts([ended(Receipt("1")), ended(Receipt("2")), ended(OutcomeUnknown("?")), ended(not_called)])
+    broken: Any = "what a broken provider returned"
+
+    count_attempts(
+        [ended(Receipt("1")), ended(Receipt("2")), ended(OutcomeUnknown("?")), ended(broken), ended(not_called)]
+    )
 
     counts = {one: value("notifier_attempts_total", provider="counted", outcome=one) for one in Outcome}
-    assert counts == {Outcome.ACCEPTED: 2, Outcome.UNKNOWN: 1} | dict.fromkeys(
+    assert counts == {Outcome.ACCEPTED: 2, Outcome.UNKNOWN: 2} | dict.fromkeys(
         ["rejected", "throttled", "unavailable"], 0
     )
-    assert value("notifier_attempt_seconds_sum", provider="counted") == pytest.approx(0.9)
+    assert value("notifier_attempt_seconds_sum", provider="counted") == pytest.approx(1.2)
     # Three seconds old when it was claimed, two seconds ago.
     after = [value("notifier_accepted_to_sent_seconds_bucket", **waited, le=le) for le in ("2.5", "10.0")]
     assert [new - old for new, old in zip(after, before, strict=True)] == [0, 2]
