@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from fastapi import FastAPI, Response
@@ -30,6 +29,7 @@ from notifier.api.schemas import Problem
 from notifier.api.timeouts import ClientTimeouts
 from notifier.domain.message import Envelope, Message
 from notifier.domain.statuses import Lane
+from notifier.telemetry.version import installed_version
 
 _ABOUT = """Send mail and SMS, and find out what became of them.
 
@@ -63,7 +63,7 @@ def make_app(
     """Without `services` it can only describe itself."""
     app = FastAPI(
         title="notifier",
-        version=_version(),
+        version=installed_version() or "0",
         description=_ABOUT,
         lifespan=lifespan,
         # The names that generated clients get.
@@ -146,10 +146,3 @@ def _schemas(model: Any) -> dict[str, Any]:
     _, found = models_json_schema([(model, "validation")], ref_template="#/components/schemas/{model}")
     schemas: dict[str, Any] = found["$defs"]
     return schemas
-
-
-def _version() -> str:
-    try:
-        return version("notifier")
-    except PackageNotFoundError:
-        return "0"

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
+from prometheus_client import Metric
 
 from notifier.api.joint_acceptance import JointAcceptance
 from notifier.api.key_shares import LongReads, Shares
 from notifier.api.readiness import CachedAnswer, Readiness, Ready
+from notifier.api.record_metrics import RecordMetrics
 from notifier.api.task_queue import Handover
 from notifier.bootstrap import Services
 from notifier.feedback.receipts import Receipts
@@ -23,7 +25,6 @@ from notifier.operations.providers import ProviderOperations
 from notifier.rendering import Renderer
 from notifier.security.tokens import Tokens
 from notifier.store.api_keys import ApiKeyRepository
-from notifier.store.metrics import GaugeRepository, Gauges
 from notifier.store.operator_actions import Operating
 from notifier.store.rate_limits import RateLimitRepository
 from notifier.store.schema.revisions import missing_upgrade
@@ -52,7 +53,8 @@ class ApiServices:
     rates: RateLimitRepository
     receipts: Receipts
     callbacks: CallbackOperations
-    gauges: CachedAnswer[Gauges]
+    record_metrics: CachedAnswer[list[Metric]]
+    broker_metrics: CachedAnswer[list[Metric]]
     readiness: CachedAnswer[Ready]
     suppressions: Suppressions
     tokens: Tokens
@@ -69,6 +71,7 @@ def make_services(services: Services, handover: Handover) -> ApiServices:
     readiness = Readiness(lambda: missing_upgrade(engine), settings.require("broker_url"))
     rights = {name: table.rights for name, table in settings.structure.producers.items()}
     intake = services.intake(handover.put)
+    metrics = RecordMetrics(services)
     return ApiServices(
         intake=intake,
         acceptance=JointAcceptance(intake),
@@ -80,7 +83,8 @@ def make_services(services: Services, handover: Handover) -> ApiServices:
         rates=services.rates,
         receipts=services.receipts,
         callbacks=CallbackOperations(services.callbacks, operating, settings.structure.callbacks),
-        gauges=CachedAnswer(GaugeRepository(engine).read, CACHE_SECONDS),
+        record_metrics=CachedAnswer(metrics.of_record, CACHE_SECONDS),
+        broker_metrics=CachedAnswer(metrics.of_broker, CACHE_SECONDS),
         readiness=CachedAnswer(readiness.state, CACHE_SECONDS),
         suppressions=services.suppressions,
         tokens=services.tokens,
@@ -101,14 +105,15 @@ def _service(name: str) -> Any:
 AcceptanceDep = Annotated[JointAcceptance, _service("acceptance")]
 AttachmentsDep = Annotated[Attachments, _service("attachments")]
 AuditDep = Annotated[Audit, _service("audit")]
+BrokerMetricsDep = Annotated[CachedAnswer[list[Metric]], _service("broker_metrics")]
 CallbacksDep = Annotated[CallbackOperations, _service("callbacks")]
-GaugesDep = Annotated[CachedAnswer[Gauges], _service("gauges")]
 IntakeDep = Annotated[Intake, _service("intake")]
 LongReadsDep = Annotated[LongReads, _service("long_reads")]
 OperationsDep = Annotated[Operations, _service("operations")]
 ProvidersDep = Annotated[ProviderOperations, _service("providers")]
 RateLimitsDep = Annotated[RateLimitRepository, _service("rates")]
 ReadinessDep = Annotated[CachedAnswer[Ready], _service("readiness")]
+RecordMetricsDep = Annotated[CachedAnswer[list[Metric]], _service("record_metrics")]
 RendererDep = Annotated[Renderer, _service("renderer")]
 SuppressionsDep = Annotated[Suppressions, _service("suppressions")]
 TokensDep = Annotated[Tokens, _service("tokens")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from kombu.exceptions import ChannelError, KombuError
 from notifier.broker import topology
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 
-#: Deadline of connecting, and of each answer. Seconds.
+#: Deadline of connecting; of each answer twice that. Seconds.
 TIMEOUT_SECONDS = 5.0
 
 _INEQUIVALENT = re.compile(r"inequivalent arg '([^']+)' for (queue|exchange) '([^']+)'")
@@ -44,11 +45,15 @@ class Broker:
 
     @classmethod
     @contextmanager
-    def connect(cls, url: str) -> Iterator[Self]:
-        """Raises `ServiceUnavailable` if the broker cannot be reached, refuses us, or goes away meanwhile."""
+    def connect(cls, url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Iterator[Self]:
+        """`timeout_seconds`: of connecting; of each answer twice that.
+
+        Raises:
+            ServiceUnavailable: the broker cannot be reached, refuses us, or goes away meanwhile.
+        """
         is_redis = topology.is_redis(url)
-        options = topology.transport_options(url, timeout_seconds=TIMEOUT_SECONDS)
-        connection = Connection(topology.verified(url), connect_timeout=TIMEOUT_SECONDS, transport_options=options)
+        options = topology.transport_options(url, timeout_seconds=timeout_seconds)
+        connection = Connection(topology.verified(url), connect_timeout=timeout_seconds, transport_options=options)
         errors = (KombuError, OSError, *connection.connection_errors, *connection.channel_errors)
         try:
             with connection:
@@ -99,6 +104,25 @@ class Broker:
             topology.declare_for_producers(channel)
             for queue in topology.work_queues():
                 queue.bind(channel).declare()
+
+
+def queue_states(url: str, *, seconds: float) -> list[QueueState]:
+    """Those of all our queues that we may look at, within about `seconds`.
+
+    Raises:
+        ServiceUnavailable: the broker is away, or did not answer all of it in time.
+    """
+    ends_at = time.monotonic() + seconds
+    states = []
+    with Broker.connect(url, timeout_seconds=seconds / 2) as broker:
+        for queue in (*producer_queues(), *topology.work_queues()):
+            if time.monotonic() > ends_at:
+                raise ServiceUnavailable(f"the broker at {where(url)} answers too slowly")
+            try:
+                states.append(broker.state(queue))
+            except AccessRefused:
+                continue
+    return states
 
 
 def declared_otherwise(reply: str) -> tuple[str, str]:

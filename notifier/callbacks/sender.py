@@ -27,6 +27,7 @@ from notifier.config.logs import log, log_failure
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
 from notifier.domain.statuses import CallbackFailure
 from notifier.store.callbacks import PER_PRODUCER, CallbackRepository, CallbackResult, ClaimedCallback
+from notifier.telemetry import metrics
 
 #: Lease of a claim: for its turn, the call and the writing. Seconds.
 LEASE_SECONDS = 60.0
@@ -154,6 +155,7 @@ class CallbackSender:
                 if time.monotonic() - one.claimed_monotonic > LEASE_SECONDS:
                     raise
                 await asyncio.sleep(_WRITE_AGAIN_SECONDS)
+        metrics.count(metrics.CALLBACK_CALLS, [(result.failure or metrics.TAKEN,) for result in results])
         failed = sum(result.failure is not None for result in results)
         log.info("callbacks.called", producer=one.producer, sent=len(results) - failed, failed=failed)
         if suspended:

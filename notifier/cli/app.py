@@ -160,12 +160,9 @@ def make_app() -> typer.Typer:
 def _show_version(wanted: bool) -> None:
     if not wanted:
         return
-    from importlib.metadata import PackageNotFoundError, version
+    from notifier.telemetry.version import installed_version
 
-    try:
-        print_line(f"notifier {version('notifier')}")
-    except PackageNotFoundError:
-        print_line("notifier (not installed: run from its source)")
+    print_line(f"notifier {installed_version() or '(not installed: run from its source)'}")
     raise typer.Exit
 
 

@@ -14,7 +14,7 @@ from typer import Argument, Option
 from notifier.cli.arguments import read_id
 from notifier.cli.context import Wiring, wiring
 from notifier.cli.exit_codes import FAILED, explain, report
-from notifier.cli.options import AsJson, PageOptions, Raw, grouped
+from notifier.cli.options import AsJson, MetricsPort, PageOptions, Raw, grouped
 from notifier.cli.output import (
     body_lines,
     columns,
@@ -40,6 +40,7 @@ def bounces(
     context: typer.Context,
     listen: Annotated[str, Option(help="host:port for LMTP or SMTP; 0.0.0.0 is all.")] = "127.0.0.1:2424",
     from_stdin: Annotated[bool, Option("--stdin", help="Read one mail from standard input, then end.")] = False,
+    metrics_port: MetricsPort = None,
 ) -> None:
     """Take bounces and complaints from the mail server.
 
@@ -50,11 +51,12 @@ def bounces(
     if from_stdin:
         raise typer.Exit(_take_one(wiring(context)))
     host, port = _address(listen)
-    from notifier.cli.services import program_settings
+    from notifier.cli.services import program_settings, serve_metrics
 
     settings = program_settings("bounces")
     _require_address(settings)
     settings.require("database_url")
+    serve_metrics(settings, metrics_port)
     from notifier.bootstrap import Services
     from notifier.feedback.bounce_server import THREADS, serve
     from notifier.runtime.shutdown import stop_on_signals

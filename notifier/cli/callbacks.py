@@ -16,7 +16,18 @@ from notifier.cli.actions import ActionEnding, operator, run_action
 from notifier.cli.arguments import read_id
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
-from notifier.cli.options import ActionOptions, AsJson, Limit, Operand, Since, Until, Why, grouped, ids_of
+from notifier.cli.options import (
+    ActionOptions,
+    AsJson,
+    Limit,
+    MetricsPort,
+    Operand,
+    Since,
+    Until,
+    Why,
+    grouped,
+    ids_of,
+)
 from notifier.cli.output import columns, hint, print_json, print_line, print_list, print_pairs, print_table, utc
 from notifier.domain.statuses import CallbackFailure, CallbackState, Status
 
@@ -45,15 +56,19 @@ class CallbackOptions:
         return CallbackFilter(state=state, **asdict(self))
 
 
-def run(name: Annotated[str, Option(help="Name of this worker; %h is the host.")] = "") -> None:
+def run(
+    name: Annotated[str, Option(help="Name of this worker; %h is the host.")] = "",
+    metrics_port: MetricsPort = None,
+) -> None:
     """Call producers' endpoints, and do nothing else. Any number of these programs can run.
 
     It needs the database, the broker and the [callbacks] of notifier.toml, but no provider's secret.
     Stops on SIGTERM, once the calls in progress are recorded.
     """
-    from notifier.cli.services import program_settings
+    from notifier.cli.services import program_settings, serve_metrics
 
     settings = program_settings("callbacks", needs_database=True)
+    serve_metrics(settings, metrics_port)
     from notifier.worker.run import run_worker
 
     # Two workers of one name cannot run on one broker.

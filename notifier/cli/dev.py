@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
+from itertools import count
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,11 +51,12 @@ def up() -> None:
         check_broker(settings.structure, broker_url)
         upgrade(database_url)
         wanted, api, where = _api_program(settings, world)
-        world.places += [*where, Place("producers", in_words(settings.structure, broker_url))]
+        own, metrics = _metrics_ports(settings, wanted)
+        world.places += [*where, *metrics, Place("producers", in_words(settings.structure, broker_url))]
         # For people to read.
         logs = {"NOTIFIER_LOG_FORMAT": "text"} if settings.log_format == "auto" else {}
         variables, grace = {**world.environment, **logs, **api}, settings.grace_seconds
-        programs = Programs(variables, data_dir / "logs", programs=wanted, grace_seconds=grace)
+        programs = Programs(variables, data_dir / "logs", own, wanted, grace_seconds=grace)
         with announced(data_dir, world.environment) if world.environment else nullcontext():
             programs.start()
             _print_running(world.places, programs.pids, data_dir / "logs")
@@ -98,6 +100,19 @@ def _api_program(
         return PROGRAMS, {}, []
     place = Place("HTTP API", f"http://127.0.0.1:{api['NOTIFIER_API_PORT']}, with a key: notifier keys create")
     return {**API, **PROGRAMS}, api, [place]
+
+
+def _metrics_ports(settings: Settings, programs: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[Place]]:
+    """Of each program but the API, from `NOTIFIER_METRICS_PORT` on: its variable, and where it is."""
+    from notifier.dev.local import Place
+    from notifier.dev.programs import API
+
+    if settings.metrics_port is None:
+        return {}, []
+    ports = dict(zip((name for name in programs if name not in API), count(settings.metrics_port), strict=False))
+    where = ", ".join(f"{name} {port}" for name, port in ports.items())
+    own = {name: {"NOTIFIER_METRICS_PORT": str(port)} for name, port in ports.items()}
+    return own, [Place("metrics", f"/metrics and /healthz on {settings.metrics_host}: {where}")]
 
 
 def _follow(logs: dict[str, Path], stop: Event) -> list[Thread]:

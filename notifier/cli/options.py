@@ -57,6 +57,10 @@ Variables = Annotated[
         "--context", "-c", metavar="JSON|@FILE|NAME=TEXT|NAME:=JSON", help="Variables of the template; repeatable."
     ),
 ]
+MetricsPort = Annotated[
+    int | None,
+    Option(min=1, max=65535, show_default=False, help="Answer /metrics and /healthz here; NOTIFIER_METRICS_PORT."),
+]
 Raw = Annotated[bool, Option("--raw", help="Write the stored bytes to standard output, unchanged.")]
 Operand = Annotated[UUID, Argument(parser=read_id, metavar="ID", help="All 36 characters of the ID.")]
 

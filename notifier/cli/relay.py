@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Option
 
 from notifier.cli.context import wiring
-from notifier.cli.options import AsJson
+from notifier.cli.options import AsJson, MetricsPort
 from notifier.cli.output import hint, print_json, print_line
+from notifier.cli.services import serve_metrics
+
+if TYPE_CHECKING:
+    from notifier.client.relay import Outbox, OutboxRow, Pair, Passed
 
 
 def relay(
@@ -31,6 +37,7 @@ def relay(
     batch: Annotated[int, Option(min=1, max=1000, help="Rows per transaction.")] = 500,
     idle_seconds: Annotated[float, Option(min=0.01, help="Pause while the outbox is empty.")] = 0.5,
     timeout_seconds: Annotated[float, Option(min=0.1, help="Deadline for one publish.")] = 5.0,
+    metrics_port: MetricsPort = None,
     as_json: AsJson = False,
 ) -> None:
     """Publish the messages that a producer wrote into its outbox. Any number of these programs can run.
@@ -40,6 +47,7 @@ def relay(
     """
     settings = wiring(context).settings()
     broker_url = settings.require("broker_url")
+    serve_metrics(settings, metrics_port)
     from notifier.broker.publisher import Wire
     from notifier.client.outbox import SqlOutbox, make_engine
     from notifier.client.relay import Relay
@@ -47,7 +55,7 @@ def relay(
 
     stop = stop_on_signals(settings.grace_seconds)
     engine = make_engine(database_url)
-    outbox = SqlOutbox(engine, table)
+    outbox = CountedOutbox(SqlOutbox(engine, table))
     with Wire(broker_url, timeout_seconds=timeout_seconds, broker_user=settings.broker_user) as wire:
         worker = Relay(outbox, wire, batch_rows=batch, idle_seconds=idle_seconds)
         if once:
@@ -57,3 +65,19 @@ def relay(
             hint(f"publishing what comes into {table}; Ctrl-C stops")
             worker.run(stop)
     engine.dispose()
+
+
+@dataclass(frozen=True, slots=True)
+class CountedOutbox:
+    """Counts what left the outbox, once that is committed."""
+
+    outbox: Outbox
+
+    def pass_on(
+        self, limit: int, pairs: Sequence[Pair], publish: Callable[[Sequence[OutboxRow]], Passed]
+    ) -> Passed:
+        from notifier.telemetry.metrics import RELAYED
+
+        passed = self.outbox.pass_on(limit, pairs, publish)
+        RELAYED.inc(len(passed.published))
+        return passed

@@ -8,11 +8,26 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 from notifier.cli.arguments import read_choices
+from notifier.cli.options import MetricsPort
 from notifier.domain.errors import MissingPackage
 from notifier.domain.statuses import Channel, Lane
 
 if TYPE_CHECKING:
     from notifier.config.settings import Settings
+
+
+def serve_metrics(settings: Settings, port: int | None = None) -> None:
+    """Answer `/metrics` and `/healthz` until the process ends, on this port or the one of the settings, if any.
+
+    Raises:
+        ConfigurationError: the port is taken.
+    """
+    port = port or settings.metrics_port
+    if port is None:
+        return
+    from notifier.telemetry.server import MetricsServer
+
+    MetricsServer(settings.metrics_host, port)
 
 
 def program_settings(program: str, *, needs_database: bool = False, use_running: bool = True) -> Settings:
@@ -28,12 +43,13 @@ def program_settings(program: str, *, needs_database: bool = False, use_running:
     return settings
 
 
-def intake() -> None:
+def intake(metrics_port: MetricsPort = None) -> None:
     """Take producers' messages from the broker into the database. Any number of these programs can run.
 
     Stops on SIGTERM or Ctrl-C, once the current batch is recorded.
     """
     settings = program_settings("intake")
+    serve_metrics(settings, metrics_port)
     from notifier.bootstrap import Services
     from notifier.intake import make_reader
     from notifier.intake.producers import warn_of_producers
@@ -64,6 +80,7 @@ def worker(
         ),
     ] = None,
     name: Annotated[str, Option(help="Name of this worker; %h is the host.")] = "",
+    metrics_port: MetricsPort = None,
 ) -> None:
     """Deliver notifications. With one process for each group of lanes, bulk does not delay codes.
 
@@ -72,6 +89,7 @@ def worker(
     chosen_lanes = read_choices(Lane, lanes, "--lanes")
     chosen_channels = read_choices(Channel, channels, "--channels")
     settings = program_settings("worker", needs_database=True)
+    serve_metrics(settings, metrics_port)
     from notifier.worker.run import run_worker
 
     takes_callbacks = chosen_lanes != [Lane.URGENT] if callbacks is None else callbacks
@@ -80,9 +98,10 @@ def worker(
     run_worker(settings, chosen_lanes, chosen_channels, name, takes_callbacks=takes_callbacks)
 
 
-def beat() -> None:
+def beat(metrics_port: MetricsPort = None) -> None:
     """Start the sweep every second, and the daily jobs. Two at once do no harm."""
     settings = program_settings("beat")
+    serve_metrics(settings, metrics_port)
     from notifier.worker.run import run_beat
 
     run_beat(settings)

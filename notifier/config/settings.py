@@ -106,6 +106,10 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     #: json for machines, text for people; auto: text on a terminal.
     log_format: Literal["auto", "json", "text"] = "auto"
+    #: Where a program answers `/metrics` and `/healthz`, each on a port of its own; unset: nowhere. Not the API.
+    metrics_port: Annotated[int | None, Field(ge=1, le=65535)] = None
+    #: 0.0.0.0: on every address of the host.
+    metrics_host: str = "127.0.0.1"
     #: Deliver tasks that one worker process works on at once.
     worker_threads: Annotated[int, Field(ge=1, le=256)] = 8
     #: Provider calls under way at once in one worker process.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from notifier.delivery.prepare import Prepared
 from notifier.domain.errors import Rejected, SendError, Unavailable
-from notifier.domain.statuses import Reason
+from notifier.domain.statuses import Outcome, Reason
 from notifier.providers.base import Receipt
 from notifier.store.records import Claimed, DeliveryResult, Started
 
@@ -83,6 +83,14 @@ class Delivery:
     @property
     def is_accepted(self) -> bool:
         return isinstance(self.answer, Receipt)
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the call came to. Never raises, whatever a provider returned."""
+        if isinstance(self.answer, Receipt):
+            return Outcome.ACCEPTED
+        found = getattr(self.answer, "outcome", None)
+        return found if isinstance(found, Outcome) else Outcome.UNKNOWN
 
     def go_on(self) -> None:
         """Move to the next provider."""

@@ -18,6 +18,7 @@ from notifier.domain.statuses import Channel, Lane
 from notifier.store.callbacks import CallbackRepository
 from notifier.store.ledger import Ledger
 from notifier.store.records import Due
+from notifier.telemetry import metrics
 
 #: Maximum number of rows in a round and of rounds in a tick; a tick ends when a round is not full.
 LIMIT, ROUNDS = 1000, 20
@@ -55,6 +56,7 @@ class Dispatcher:
         )
         for (channel, lane), ids in _groups(unanswered):
             self._publish_reconcile(channel, lane, ids)
+        metrics.SWEPT.set_to_current_time()
         if total or unanswered:
             log.info("dispatch.due", count=total + len(unanswered))
         return total + len(unanswered)

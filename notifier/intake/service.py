@@ -31,6 +31,8 @@ from notifier.intake.producers import Producers
 from notifier.rendering import Renderer
 from notifier.store.ledger import Ledger
 from notifier.store.records import Acceptance, NewNotification, NewRejection
+from notifier.telemetry import metrics
+from notifier.telemetry.metrics import IntakeSource
 
 #: After so many rows of one producer that other sessions hold, the rest of a joint batch does not wait for more.
 _MOST_HELD = 2
@@ -181,6 +183,7 @@ class Intake:
                     )
                 )
         accepted = self._ledger.accept(valid) if valid else []
+        _count_accepted(accepted, IntakeSource.HTTP)
         for found in accepted:
             if found.fault is not None:
                 answers[found.position] = IntakeAnswer(None, False, (found.fault,))
@@ -197,13 +200,15 @@ class Intake:
         last: Exception | None = None
         # Its headers and properties may be unwritable; its body is not.
         for kept in (received, plain):
+            rejection = _rejection(kept, Entry(None), None, (fault,))
             try:
-                self._ledger.accept([], [_rejection(kept, Entry(None), None, (fault,))])
+                self._ledger.accept([], [rejection])
             except ServiceUnavailable:
                 raise
             except Exception as error:
                 last = error
             else:
+                _count_rejected([rejection])
                 return IntakeSummary(rejected=1)
         # Not even that can be written: perhaps the schema is missing. Nothing is lost while we wait.
         raise ServiceUnavailable("rejected messages cannot be recorded") from last
@@ -240,9 +245,12 @@ class Intake:
                 valid.append(new)
                 sources.append(found)
         answers = self._ledger.accept(valid, rejections)
+        _count_accepted(answers, IntakeSource.QUEUE)
+        _count_rejected(rejections)
         conflicts = [_rejection(*sources[answer.position], (answer.fault,)) for answer in answers if answer.fault]
         if conflicts:
             self._ledger.accept([], conflicts)
+            _count_rejected(conflicts)
         # The tasks of a redelivered message may never have been published: its first intake may have ended right
         # after the commit.
         again = (one for one in answers if one.is_duplicate and sources[one.position].received.redelivered)
@@ -331,6 +339,15 @@ def _fault_of_ours(_: tuple[Message, bool]) -> IntakeAnswer:
 
 def _queued(answers: Iterable[Acceptance]) -> list[Acceptance]:
     return [answer for answer in answers if answer.status is Status.QUEUED]
+
+
+def _count_accepted(answers: Iterable[Acceptance], source: IntakeSource) -> None:
+    accepted = [(one.channel, one.lane, source) for one in answers if one.status is not None]
+    metrics.count(metrics.ACCEPTED, accepted)
+
+
+def _count_rejected(rejections: Iterable[NewRejection]) -> None:
+    metrics.count(metrics.REJECTED, [(one.faults[0].code,) for one in rejections if one.faults])
 
 
 def _portions(entries: Iterable[_Found]) -> Iterator[list[_Found]]:

@@ -40,6 +40,11 @@ class Upkeep:
         self._repository = repository
         self._steps = steps
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of its steps."""
+        return tuple(self._steps)
+
     def run(self, names: Iterable[str]) -> dict[str, Any]:
         """Run these one after the other. Returns what each did, or `{"failed": why}`."""
         return {name: self._run(name) for name in names}

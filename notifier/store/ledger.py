@@ -44,6 +44,7 @@ from notifier.store.repository import Repository
 from notifier.store.rows import from_row
 from notifier.store.sanitize import storable
 from notifier.store.suppressions import add_suppressions
+from notifier.telemetry import metrics
 
 #: When a task could not be published, the sweep dispatches it again after this. Seconds.
 HURRY_SECONDS = 2
@@ -190,8 +191,9 @@ class Ledger(Repository):
         pauses = {f"redispatch_{lane}": seconds for lane, seconds in REDISPATCH_SECONDS.items()}
         ended = {"limit": limit, "unknown_after": unknown_after_seconds, "max_crashes": MAX_CRASHES}
         with transaction(self._engine) as connection:
-            connection.execute(ledger_sql.END_LEASES, ended)
+            expired = connection.execute(ledger_sql.END_LEASES, ended).rowcount
             rows = connection.execute(ledger_sql.QUEUE_DUE, {"limit": limit, **pauses}).all()
+        metrics.LEASES_EXPIRED.inc(expired)
         return [from_row(Due, row) for row in rows]
 
     def take_unanswered(

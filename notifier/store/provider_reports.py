@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, Row, TextClause, text
@@ -33,6 +33,7 @@ from notifier.store.rows import from_row
 from notifier.store.sanitize import storable
 from notifier.store.schema.partitions import first_id
 from notifier.store.suppressions import add_suppressions
+from notifier.telemetry import metrics
 
 #: The largest integer of Postgres: a query with a larger one would fail.
 _MAX_NUMBER = 2**31 - 1
@@ -103,6 +104,12 @@ class RecordedReport(StrEnum):
     MOVED = "moved"  #: it moved the status
 
 
+class _Written(NamedTuple):
+    outcome: RecordedReport
+    #: Channel, and seconds since it was sent, of a notification that arrived now.
+    arrived: tuple[str, float] | None = None
+
+
 class ProviderReportRepository(Repository):
     def __init__(
         self, engine: Engine, hash_key: HashKey | None = None, watch: HardBounceWatch | None = None
@@ -122,38 +129,47 @@ class ProviderReportRepository(Repository):
         """
         if not 0 < report.attempt <= _MAX_NUMBER:
             return RecordedReport.UNKNOWN
-        return with_locks(self._engine, lambda connection: self._record(connection, report, suppression))
+        written = with_locks(self._engine, lambda connection: self._record(connection, report, suppression))
+        if written.arrived is not None:
+            channel, seconds = written.arrived
+            metrics.SENT_TO_DELIVERED.observe((channel,), [seconds])
+        return written.outcome
 
     def _record(
         self,
         connection: Connection,
         report: NewReport,
         suppression: Callable[[Reported], NewSuppression | None],
-    ) -> RecordedReport:
+    ) -> _Written:
         key = {"id": report.notification_id, "attempt": report.attempt}
         about = {**key, "providers": report.providers and list(report.providers)}
         claim = _claim(report)
         if claim is not None and connection.execute(_ABOUT, about).one_or_none() is None:
-            return RecordedReport.UNKNOWN
+            return _Written(RecordedReport.UNKNOWN)
         is_ours = claim is None or claim_message(connection, claim)
         row = connection.execute(_LOCK, about).one_or_none()
         if row is None or (not report.is_proof and row.provider_message_id != report.provider_message_id):
-            return RecordedReport.UNKNOWN
+            return _Written(RecordedReport.UNKNOWN)
         # A statement after the lock: it sees what another report wrote while we waited.
         known = set(connection.execute(_KNOWN, key).scalars())
         words = _words(report, row.provider_message_id)
         if not is_ours:
             words = f"{words} — not counted: the message {storable(report.provider_message_id)[:60]} is another's"
         if words in known:
-            return RecordedReport.REPEATED
-        moved = self._write(connection, report, row, words, _status(report, known) if is_ours else None)
+            return _Written(RecordedReport.REPEATED)
+        to = _status(report, known) if is_ours else None
+        moved = self._write(connection, report, row, words, to)
         # A report that changes nothing about the message says nothing new about its recipient either. A complaint
         # is about no status at all.
         is_news = moved or (is_ours and report.status is None)
         new = suppression(self._reported(row)) if is_news else None
         if new is not None:
             add_suppressions(connection, [new], self._watch)
-        return RecordedReport.MOVED if moved else RecordedReport.NOTED
+        if not moved:
+            return _Written(RecordedReport.NOTED)
+        is_timed = to is Status.DELIVERED and row.sent_seconds is not None
+        arrived = (str(row.channel), max(0.0, float(row.sent_seconds))) if is_timed else None
+        return _Written(RecordedReport.MOVED, arrived)
 
     def _write(
         self,
@@ -241,9 +257,10 @@ def _status(report: NewReport, known: set[str]) -> Status | None:
     return Status.DELIVERED if arrived >= report.parts else Status.SENT
 
 
+# The time since it was sent is of a row that is read and locked here anyway: eight bytes of the answer.
 _ABOUT_ATTEMPT = """
 SELECT n.id, m.channel, m.recipient, m.address_hash, m.sender, m.template, a.provider, a.number, a.outcome,
-  a.provider_message_id
+  a.provider_message_id, CAST(extract(epoch FROM now() - n.sent_at) AS float8) AS sent_seconds
 FROM states AS n JOIN messages AS m ON m.id = n.id
 JOIN attempts AS a ON a.notification_id = n.id AND a.number = :attempt
 WHERE n.id = :id AND (CAST(:providers AS text[]) IS NULL OR a.provider = ANY(:providers))

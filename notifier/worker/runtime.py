@@ -19,6 +19,7 @@ from notifier.delivery.results import Results
 from notifier.domain.statuses import SIMULATOR, Channel
 from notifier.providers.base import Provider
 from notifier.providers.simulator import Simulator
+from notifier.telemetry.metrics import prepare_providers
 
 T = TypeVar("T")
 
@@ -71,6 +72,7 @@ class DeliveryLoop:
         made = self._thread.run(self._make_providers())
         self._providers: Mapping[str, Provider] = {provider.name: provider for provider in made}
         everyone: Mapping[str, Provider] = {**self._providers, SIMULATOR: Simulator()}
+        prepare_providers(everyone)
         self.deliverer = self._make_deliverer(everyone)
         self.reconciler = Reconciler(services.ledger, services.renderer, everyone, services.settings, self._loop)
         self.poller = ReceiptPoller(services.provider_reports, services.receipts, everyone, self._loop)

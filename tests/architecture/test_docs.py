@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
+from notifier.api.record_metrics import KnownNames, RecordState, broker_families, record_families
 from notifier.cli.app import app
 from notifier.config.callbacks import CallbackTable
 from notifier.config.producers import ProducerTable
@@ -31,7 +32,9 @@ from notifier.domain.statuses import (
     Status,
     SuppressionReason,
 )
+from notifier.store.metrics import Gauges
 from notifier.store.schema.notifications import Base
+from notifier.telemetry.metrics import REGISTRY
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -39,6 +42,10 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 #: Call → position of the code among its arguments.
 _CODE_ARGUMENT = {"Fault": 1, "_refused": 0, "_error": 0, "_bad": 1}
+
+
+#: Kind of metric → what its samples have after its name.
+_SUFFIXES = {"counter": "_total", "info": "_info"}
 
 
 def text(name: str) -> str:
@@ -102,6 +109,15 @@ def test_every_log_event_is_documented() -> None:
     events = {event for path in modules for event in log_events(path)}
     assert {"api.start", "deliver.batch", "upkeep.failed"} <= events
     assert not missing(events, text("log-events.md"))
+
+
+def test_every_metric_is_documented_and_every_documented_one_exists() -> None:
+    record = record_families(RecordState(Gauges((), 0, 0.0, (), 0)), KnownNames())
+    families = (*REGISTRY.collect(), *record, *broker_families(None))
+    names = {f"{one.name}{_SUFFIXES.get(one.type, '')}" for one in families if one.name[:8] == "notifier"}
+    page = text("metrics.md")
+    assert not missing(names, page)
+    assert set(re.findall(r"`(notifier_\w+)`", page)) <= names
 
 
 def test_every_command_that_a_page_shows_exists_with_these_options() -> None:

@@ -24,6 +24,7 @@ WORKER_PACKAGES = (
     "jinja2",
     "typer",
     "structlog",
+    "prometheus_client",
     "email_validator",
 )
 

@@ -17,6 +17,7 @@ from notifier.domain.statuses import Channel
 from notifier.operations.api_keys import Scope
 from notifier.store.search import Filter
 from tests.support.api import Api, Reply, call, served
+from tests.support.counted import counted
 from tests.support.slow_statements import make_slow
 from tests.support.templates import write_templates
 from tests.waiting import patient, wait_until
@@ -98,7 +99,8 @@ def test_a_header_that_says_another_key_than_the_body_is_refused(api: Api) -> No
 
 
 def test_everything_that_is_wrong_is_said_at_once(api: Api) -> None:
-    reply = send(api, channel=None, to="x", lane="soon", surprise=1, metadata={"a.b": 7}, producer="bank")
+    with counted("notifier_rejected_total", 1, fault="wrong_producer"):
+        reply = send(api, channel=None, to="x", lane="soon", surprise=1, metadata={"a.b": 7}, producer="bank")
     assert reply.status == 422
     assert codes(reply) == {
         ("/channel", "missing"),
@@ -172,7 +174,11 @@ def test_every_entry_of_a_batch_is_answered_by_itself(api: Api) -> None:
             },
         ],
     }
-    reply = api("POST", "/v1/notifications/batch", key=api.key(Scope.SEND), json_body=batch)
+    with (
+        counted("notifier_accepted_total", 1, channel="sms", lane="bulk", source="http"),
+        counted("notifier_rejected_total", 1, fault="not_an_object"),
+    ):
+        reply = api("POST", "/v1/notifications/batch", key=api.key(Scope.SEND), json_body=batch)
     assert reply.status == 202
     assert (reply.json["accepted"], reply.json["refused"]) == (2, 2)
     entries = reply.json["entries"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -322,24 +323,33 @@ def test_providers_are_for_operators(api: Api) -> None:
 
 
 def test_metrics_hold_counts_and_nothing_about_a_person(api: Api) -> None:
-    send(api, count=2, reference="secret-reference")
+    send(api, count=2, reference="hidden-reference")
     reply = api("GET", "/metrics")
     assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
-    assert 'notifier_notifications_waiting{channel="email",lane="normal",status="queued"} 2' in reply.body.decode()
+    assert 'notifier_accepted_total{channel="email",lane="normal",source="http"}' in reply.body.decode()
     assert b"ann@" not in reply.body
-    assert b"secret" not in reply.body
+    assert b"hidden" not in reply.body
     with transaction(api.services.engine) as connection:
         connection.execute(text("UPDATE states SET due_at = now() - interval '1 minute'"))
+        connection.execute(text("UPDATE messages SET accepted_at = now() - interval '5 minutes'"))
 
-    def lines() -> dict[str, str]:
+    def values() -> dict[str, float]:
         body = api("GET", "/metrics").body.decode()
-        return dict(line.rsplit(" ", 1) for line in body.splitlines() if line[0] != "#")
+        lines = [line.rsplit(" ", 1) for line in body.splitlines() if line[0] != "#"]
+        return {name: float(value) for name, value in lines}
 
     # An answer is kept for two seconds.
-    wait_until(lambda: lines()["notifier_due"] != "0")
-    words = lines()
-    assert words["notifier_due"] == "2"
-    assert 60 <= float(words["notifier_oldest_due_seconds"]) < 90
+    wait_until(lambda: values()["notifier_due"])
+    found = values()
+    assert found["notifier_due"] == 2
+    assert 60 <= found["notifier_oldest_due_seconds"] < 90
+    kind = 'channel="email",lane="normal"'
+    assert found[f'notifier_notifications_waiting{{{kind},status="queued"}}'] == 2
+    assert 300 <= found[f"notifier_oldest_queued_seconds{{{kind}}}"] < 330
+    assert found['notifier_oldest_queued_seconds{channel="sms",lane="urgent"}'] == 0
+    # Nobody listens where the broker should be, and nothing has run yet.
+    assert (found["notifier_database_up"], found["notifier_broker_up"]) == (1, 0)
+    assert found['notifier_upkeep_age_seconds{step="retention"}'] == math.inf
 
 
 def test_ready_tells_the_parts_apart(api: Api) -> None:

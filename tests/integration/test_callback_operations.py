@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from kombu import Connection
+from prometheus_client import generate_latest
 from pydantic import SecretStr
+from sqlalchemy import Engine
 
-from notifier.api.routes.health import lines
+from notifier.api.record_metrics import Collected, KnownNames, RecordState, record_families
 from notifier.bootstrap import Services
 from notifier.broker.inspection import Broker
 from notifier.broker.topology import callbacks_queue
@@ -120,6 +122,11 @@ def test_operators_find_and_replay_what_was_parked(world: World, notifier: Comma
     )
 
 
+def scraped(engine: Engine) -> str:
+    state = RecordState(GaugeRepository(engine).read())
+    return generate_latest(Collected(record_families(state, KnownNames()))).decode()
+
+
 def test_a_suspended_endpoint_is_told_of_and_resumed(
     world: World, notifier: CommandLine, database_url: str
 ) -> None:
@@ -136,15 +143,15 @@ def test_a_suspended_endpoint_is_told_of_and_resumed(
     assert notifier("stuck", "--json").json[0]["cause"] == "endpoint_suspended"
     assert [check.ok for check in doctor(database_url, {})] == [False]
     assert "suspended" in notifier("callbacks", "endpoints").out
-    metrics = "\n".join(lines(GaugeRepository(world.engine).read()))
-    assert 'notifier_callback_endpoints_suspended{producer="shop"} 1' in metrics
-    assert 'notifier_callbacks_parked{producer="shop"} 1' in metrics
+    metrics = scraped(world.engine)
+    assert 'notifier_callback_endpoints_suspended{producer="shop"} 1.0' in metrics
+    assert 'notifier_callbacks_parked{producer="shop"} 1.0' in metrics
     assert notifier("callbacks", "resume", "nobody").code == 1
     assert "1 replayed" in notifier("callbacks", "resume", "shop", "--why", "mended").out
     assert world.tick() == 1
-    metrics = "\n".join(lines(GaugeRepository(world.engine).read()))
-    assert 'notifier_callbacks_delivered_total{producer="shop"} 1' in metrics
-    assert 'notifier_callback_calls_failed_total{producer="shop"} 1' in metrics
+    metrics = scraped(world.engine)
+    assert 'notifier_callbacks_delivered_total{producer="shop"} 1.0' in metrics
+    assert 'notifier_callback_calls_failed_total{producer="shop"} 1.0' in metrics
 
 
 def test_the_doctor_and_stuck_say_that_nobody_makes_callbacks(

@@ -19,6 +19,7 @@ from notifier.store.callbacks import LIMITS, PER_ENDPOINT, PER_FAILING, PER_PROD
 from notifier.store.engine import make_engine, transaction
 from notifier.store.operator_actions import ActionCounts, Move, Operating, Selection
 from tests.support.callbacks import SECRETS, World
+from tests.support.counted import counted
 from tests.support.receiver import Receiver, Say, receiver
 from tests.waiting import patient, wait_until
 
@@ -168,7 +169,8 @@ def test_what_an_endpoint_asks_for_is_obeyed(world: World) -> None:
 def test_what_answers_come_to(world: World, say: Say, failure: CallbackFailure | None, state: str) -> None:
     world.fail()
     world.hooks.answers = [say]
-    world.tick()
+    with counted("notifier_callback_calls_total", 1, outcome=failure or "delivered"):
+        world.tick()
     [view] = world.callbacks()
     assert (view.failure, view.state) == (failure, state)
     assert [got.path for got in world.hooks.got] == ["/hooks"]

@@ -22,6 +22,7 @@ from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.records import Acceptance, Claimed, DeliveryResult, NewAttempt, NewNotification, NewRejection
 from notifier.store.search import Audit, Filter
+from tests.support.counted import counted
 from tests.support.slow_statements import make_slow
 from tests.waiting import patient
 
@@ -280,7 +281,8 @@ def test_what_kills_its_worker_three_times_is_given_up(ledger: Ledger, audit: Au
         assert due.alone
     claim(ledger, notification_id)
     pass_time(engine, notification_id)
-    assert sweep(ledger) == []
+    with counted("notifier_leases_expired_total", 1):
+        assert sweep(ledger) == []
     poison = audit.story(notification_id).notification
     assert (poison.status, poison.reason) == ("failed", "technical_error")
 

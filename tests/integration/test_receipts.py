@@ -17,6 +17,7 @@ from notifier.store.operator_actions import Operating
 from notifier.store.provider_reports import NewReport, RecordedReport
 from notifier.store.records import DeliveryResult
 from notifier.store.stuck import Lateness
+from tests.support.counted import counted
 from tests.support.receipts import SID, Texts, taken
 from tests.waiting import patient
 
@@ -86,10 +87,11 @@ def test_the_same_report_at_once_is_written_once(texts: Texts) -> None:
         answers.append(texts.report(claim.id, "delivered"))
 
     threads = [threading.Thread(target=report) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with counted("notifier_sent_to_delivered_seconds_count", 1, channel="sms"):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     assert sorted(answers) == [RecordedReport.MOVED, *[RecordedReport.REPEATED] * 7]
     assert texts.said(claim.id) == ["delivered"]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -24,7 +25,7 @@ from notifier.api.schemas import (
     Why,
     read_filter,
 )
-from notifier.domain.errors import Fault
+from notifier.domain.errors import Fault, InvalidMessage
 from notifier.domain.message import Message
 from notifier.domain.statuses import Lane, Status
 from notifier.domain.validation import decode
@@ -34,6 +35,7 @@ from notifier.intake.http_requests import read_batch_request, read_request
 from notifier.operations import ActionResult, Selection
 from notifier.operations.api_keys import Holder
 from notifier.store.filters import Filter
+from notifier.telemetry import metrics
 
 router = APIRouter(tags=["send"], route_class=KeyedRoute)
 actions = APIRouter(tags=["act"], route_class=KeyedRoute)
@@ -43,6 +45,7 @@ async def _body(request: Request) -> bytes:
     """The bytes of the body, which `Shield` keeps within the limit."""
     faults = check_encoding(request.headers.get("content-type"), request.headers.get("content-encoding"))
     if faults:
+        _count_refused([faults])
         raise refusal(faults)
     return await request.body()
 
@@ -77,14 +80,17 @@ async def send(
     """
 
     def read(now: datetime) -> Message:
-        entry = read_request(body, _producer(holder), _unquoted(idempotency_key), now=now)
+        with _counted():
+            entry = read_request(body, _producer(holder), _unquoted(idempotency_key), now=now)
         faults = entry.faults or _not_allowed(holder, entry.message)
         if entry.message is None or faults:
+            _count_refused([faults])
             raise refusal(faults, decode(body))
         return entry.message
 
     answer = await acceptance.accept(read, len(body), key_id=holder.key_id, is_test=holder.is_test)
     if answer.id is None:
+        _count_refused([answer.faults])
         raise refusal(answer.faults, decode(body))
     found = AcceptedMessage.of(answer.id)
     response.headers["Location"] = found.url
@@ -111,7 +117,8 @@ def send_batch(
             "Idempotency-Key", "key_not_here", "is for one message", "Give each entry an idempotency_key"
         )
         raise Refusal(422, "a batch has no key of its own", [{**fault.as_dict(), "parameter": fault.field}])
-    entries = read_batch_request(body, _producer(holder), now=intake.now())
+    with _counted():
+        entries = read_batch_request(body, _producer(holder), now=intake.now())
     # `KeyedRoute` has counted one of them.
     if len(entries) > 1:
         admit(rates, holder, len(entries) - 1)
@@ -130,6 +137,7 @@ def send_batch(
 
 def _batch_answer(answers: Sequence[IntakeAnswer]) -> BatchAnswer:
     accepted = sum(answer.id is not None for answer in answers)
+    _count_refused([answer.faults for answer in answers if answer.id is None])
     if not accepted:
         faults = [fault for answer in answers for fault in answer.faults]
         errors = [e for i, answer in enumerate(answers) for e in errors_of(answer.faults, below=f"/batch/{i}")]
@@ -143,6 +151,21 @@ def _batch_entry(answer: IntakeAnswer) -> AcceptedEntry | RefusedEntry:
         errors: list[Any] = errors_of(answer.faults)
         return RefusedEntry(status=status_of(answer.faults), errors=errors)
     return AcceptedEntry(**AcceptedMessage.of(answer.id).model_dump(), is_replay=answer.is_replay)
+
+
+@contextmanager
+def _counted() -> Iterator[None]:
+    """Count a body that is refused as a whole."""
+    try:
+        yield
+    except InvalidMessage as error:
+        _count_refused([error.faults])
+        raise
+
+
+def _count_refused(messages: Iterable[Sequence[Fault]]) -> None:
+    """Count these messages, each by its first fault."""
+    metrics.count(metrics.REJECTED, [(faults[0].code,) for faults in messages if faults])
 
 
 def _producer(holder: Holder) -> str:

@@ -156,14 +156,13 @@ def missing_partitions(engine: Engine, *, months_ahead: int = 1) -> list[str]:
 
 def made_until(engine: Engine) -> str | None:
     """The last month up to which all partitions exist; None: this month's do not."""
-    now, existing = _now_and_existing(engine)
-    last = None
-    for ahead in range(len(existing) + 1):
-        month = Month.of(now, ahead)
-        if not existing.issuperset(map(month.partition, PARTITIONED)):
-            break
-        last = month.name
-    return last
+    now, made = _now_and_made(engine)
+    return Month.of(now, made - 1).name if made else None
+
+
+def months_made(engine: Engine) -> int:
+    """How many months in a row have all their partitions, from this one on."""
+    return _now_and_made(engine)[1]
 
 
 def strays(engine: Engine) -> list[Stray]:
@@ -308,6 +307,14 @@ def _existing(connection: Connection) -> set[str]:
 def _now_and_existing(engine: Engine) -> tuple[datetime, set[str]]:
     with transaction(engine) as connection:
         return _now(connection), _existing(connection)
+
+
+def _now_and_made(engine: Engine) -> tuple[datetime, int]:
+    now, existing = _now_and_existing(engine)
+    made = 0
+    while existing.issuperset(map(Month.of(now, made).partition, PARTITIONED)):
+        made += 1
+    return now, made
 
 
 def _missing_tables(connection: Connection, month: Month) -> Sequence[str]:

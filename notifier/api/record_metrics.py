@@ -1,0 +1,227 @@
+"""What `/metrics` of the API holds beside its own process: gauges, read from record and broker for a scrape.
+
+Every API answers the same. What is away is said by `notifier_database_up` and `notifier_broker_up`; its series are
+left out then, and the rest is there. Series of what is known beforehand exist with 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from itertools import product
+from threading import Lock, Thread
+
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from notifier.bootstrap import Services
+from notifier.broker.inspection import QueueState, queue_states
+from notifier.domain.errors import NotifierError, ServiceUnavailable
+from notifier.domain.statuses import Channel, Lane, Outcome, Status
+from notifier.store.circuits import CircuitState
+from notifier.store.metrics import GaugeRepository, Gauges
+from notifier.store.schema.partitions import months_made
+from notifier.store.upkeep import UpkeepRepository, UpkeepState
+
+#: A scrape waits for the broker no longer than this. Seconds.
+BROKER_SECONDS = 2.0
+
+#: Values of a metric's labels → its value.
+_Values = Mapping[tuple[str, ...], float]
+#: Statuses of what has not ended.
+_WAITING = (Status.SCHEDULED, Status.QUEUED, Status.SENDING, Status.RETRYING, Status.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordState:
+    gauges: Gauges
+    #: See `CircuitRepository.states`.
+    circuits: Sequence[CircuitState] = ()
+    #: Of the steps that ever ran.
+    upkeep: Sequence[UpkeepState] = ()
+    #: See `months_made`.
+    months: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KnownNames:
+    """Labels that have a series from the start."""
+
+    providers: Sequence[str] = ()
+    #: Those that are called back.
+    producers: Sequence[str] = ()
+    #: Steps of upkeep.
+    steps: Sequence[str] = ()
+
+
+class Collected(Collector):
+    """Metrics that were read, in the form in which prometheus-client takes them."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+class RecordMetrics:
+    """Reads what is scraped. No method raises because something is away."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._lock = Lock()
+        #: The broker's answer, or the wait for it.
+        self._asked: Future[list[QueueState]] | None = None
+        settings = services.settings
+        self._known = KnownNames(
+            providers=[table.name for table in settings.provider_tables()],
+            producers=list(settings.structure.callbacks),
+            steps=services.upkeep.names,
+        )
+
+    def of_record(self) -> list[Metric]:
+        try:
+            return list(record_families(self._state(), self._known))
+        except ServiceUnavailable:
+            return [_database_up(0)]
+
+    def of_broker(self) -> list[Metric]:
+        """A broker that hangs is asked in a thread, which ends by itself; meanwhile no other is begun."""
+        with self._lock:
+            if self._asked is None or self._asked.done():
+                self._asked = Future()
+                Thread(target=self._ask_broker, args=(self._asked,), name="broker-metrics", daemon=True).start()
+            asked = self._asked
+        try:
+            queues = asked.result(BROKER_SECONDS)
+        except (NotifierError, TimeoutError):
+            queues = None
+        return list(broker_families(queues))
+
+    def _ask_broker(self, asked: Future[list[QueueState]]) -> None:
+        try:
+            url = self._services.settings.require("broker_url")
+            asked.set_result(queue_states(url, seconds=BROKER_SECONDS))
+        except Exception as error:
+            asked.set_exception(error)
+
+    def _state(self) -> RecordState:
+        engine = self._services.engine
+        return RecordState(
+            gauges=GaugeRepository(engine).read(),
+            circuits=self._services.circuits.states(),
+            upkeep=UpkeepRepository(engine).states(),
+            months=months_made(engine),
+        )
+
+
+def record_families(state: RecordState, known: KnownNames) -> Iterator[Metric]:
+    yield _database_up(1)
+    yield from _of_notifications(state.gauges)
+    yield from _of_providers(state, known.providers)
+    yield from _of_callbacks(state.gauges, known.producers)
+    yield from _of_upkeep(state, known.steps)
+
+
+def broker_families(queues: Sequence[QueueState] | None) -> Iterator[Metric]:
+    """None: the broker is away, or says nothing in time."""
+    yield _gauge("notifier_broker_up", "Whether the broker answers.", {(): 0 if queues is None else 1})
+    waiting: _Values = {(one.queue,): one.messages or 0 for one in queues or ()}
+    yield _gauge("notifier_queue_messages", "Messages that wait in a queue of the broker.", waiting, ("queue",))
+    readers: _Values = {(one.queue,): one.consumers for one in queues or () if one.consumers is not None}
+    text = "Programs that read a queue: intakes, or workers. RabbitMQ alone can tell."
+    yield _gauge("notifier_queue_consumers", text, readers, ("queue",))
+
+
+def _of_notifications(gauges: Gauges) -> Iterator[Metric]:
+    pairs = list(product(Channel, Lane))
+    waiting = {(one.channel, one.lane, one.status): one.count for one in gauges.waiting}
+    yield _gauge(
+        "notifier_notifications_waiting",
+        "Notifications that have not ended.",
+        _zeros((*pair, status) for pair in pairs for status in _WAITING) | waiting,
+        ("channel", "lane", "status"),
+    )
+    oldest = {(one.channel, one.lane): max(0.0, one.seconds) for one in gauges.oldest_queued}
+    yield _gauge(
+        "notifier_oldest_queued_seconds",
+        "How long the oldest notification has waited for a worker.",
+        _zeros(pairs) | oldest,
+        ("channel", "lane"),
+    )
+    yield _gauge("notifier_due", "Notifications that the sweep should have seen.", {(): gauges.due})
+    oldest_due: _Values = {(): round(gauges.oldest_due_seconds, 3)}
+    yield _gauge("notifier_oldest_due_seconds", "How long the oldest of them has waited for it.", oldest_due)
+    text = "Messages rejected within the last hour."
+    yield _gauge("notifier_rejected_last_hour", text, {(): gauges.rejected})
+
+
+def _of_providers(state: RecordState, providers: Sequence[str]) -> Iterator[Metric]:
+    calls = {(one.provider, one.outcome): one.count for one in state.gauges.calls}
+    yield _gauge(
+        "notifier_provider_calls_last_hour",
+        "Calls to providers within the last hour.",
+        _zeros(product(providers, Outcome)) | calls,
+        ("provider", "outcome"),
+    )
+    is_open = _zeros((name,) for name in providers)
+    for circuit in state.circuits:
+        if circuit.open_for_seconds is not None:
+            key = (circuit.key.provider,)
+            is_open[key] = is_open.get(key, 0) + 1
+    text = "Open circuits: the provider's own, and those of its senders."
+    yield _gauge("notifier_circuits_open", text, is_open, ("provider",))
+
+
+def _of_callbacks(gauges: Gauges, producers: Sequence[str]) -> Iterator[Metric]:
+    def by_producer(field: str) -> _Values:
+        return _zeros((name,) for name in producers) | {
+            (one.producer,): getattr(one, field) for one in gauges.callbacks
+        }
+
+    label = ("producer",)
+    yield _gauge("notifier_callbacks_waiting", "Callbacks that are to be made.", by_producer("waiting"), label)
+    yield _gauge("notifier_callbacks_parked", "Callbacks that were given up.", by_producer("parked"), label)
+    suspended = by_producer("suspended_endpoints")
+    yield _gauge("notifier_callback_endpoints_suspended", "Endpoints that failed for days.", suspended, label)
+    delivered, failed = by_producer("delivered"), by_producer("failed")
+    yield _counter("notifier_callbacks_delivered_total", "Callbacks made, ever.", delivered, label)
+    yield _counter("notifier_callback_calls_failed_total", "Calls that failed, ever.", failed, label)
+
+
+def _of_upkeep(state: RecordState, steps: Sequence[str]) -> Iterator[Metric]:
+    ended = _zeros((step,) for step in steps)
+    ages = dict.fromkeys(ended, math.inf)
+    for one in state.upkeep:
+        if one.last_success_at is not None and one.hours_since_success is not None:
+            ended[one.step,] = one.last_success_at.timestamp()
+            ages[one.step,] = one.hours_since_success * 3600
+    name, text = "notifier_upkeep_last_success_timestamp_seconds", "When a step last ended well; 0: never."
+    yield _gauge(name, text, ended, ("step",))
+    yield _gauge("notifier_upkeep_age_seconds", "How long ago that was, by the database's clock.", ages, ("step",))
+    text = "Months that have all their partitions, from this one on."
+    yield _gauge("notifier_partition_months", text, {(): state.months})
+
+
+def _database_up(value: int) -> Metric:
+    return _gauge("notifier_database_up", "Whether the record can be read.", {(): value})
+
+
+def _zeros(labels: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], float]:
+    return dict.fromkeys(labels, 0)
+
+
+def _gauge(name: str, text: str, values: _Values, labels: Sequence[str] = ()) -> Metric:
+    return _filled(GaugeMetricFamily(name, text, labels=labels), values)
+
+
+def _counter(name: str, text: str, values: _Values, labels: Sequence[str]) -> Metric:
+    return _filled(CounterMetricFamily(name, text, labels=labels), values)
+
+
+def _filled(family: GaugeMetricFamily | CounterMetricFamily, values: _Values) -> Metric:
+    for labels, value in values.items():
+        family.add_metric([str(label) for label in labels], value)
+    return family

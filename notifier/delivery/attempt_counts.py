@@ -1,0 +1,34 @@
+"""Counts attempts that ended: their outcomes, how long the calls took, how long the notifications had waited."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from notifier.delivery.delivery import Delivery
+from notifier.domain.statuses import Channel, Lane, Outcome
+from notifier.telemetry import metrics
+
+#: Provider, outcome, channel, lane.
+_Kind = tuple[str, str, Channel, Lane]
+
+
+def count_attempts(answered: Sequence[Delivery]) -> None:
+    """Those whose provider was called. Costs a few steps for each, and one count for each kind of answer."""
+    now = time.monotonic()
+    kinds: dict[_Kind, tuple[list[float], list[float]]] = {}
+    for delivery in answered:
+        if not delivery.was_called:
+            continue
+        claim = delivery.claim
+        kind = (delivery.attempt.provider, delivery.outcome, claim.channel, claim.lane)
+        found = kinds.get(kind)
+        if found is None:
+            found = kinds[kind] = ([], [])
+        found[0].append(delivery.seconds)
+        found[1].append(claim.age_seconds - claim.claimed_at)
+    for (provider, outcome, channel, lane), (seconds, waits) in kinds.items():
+        metrics.ATTEMPTS.labels(provider, outcome).inc(len(seconds))
+        metrics.ATTEMPT_SECONDS.observe((provider,), seconds)
+        if outcome == Outcome.ACCEPTED:
+            metrics.ACCEPTED_TO_SENT.observe((channel, lane), [now + wait for wait in waits])

@@ -1,0 +1,94 @@
+"""`/metrics` and `/healthz` of a process, answered by a thread of its own for as long as the process lives.
+
+It asks neither database nor broker, so it answers while they are away. There is no key: whoever reaches the port
+reads counts, and nothing about a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from socket import AF_INET, AF_INET6
+from socketserver import TCPServer
+from threading import Thread
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, make_server
+
+from prometheus_client import make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
+
+from notifier.domain.errors import ConfigurationError
+from notifier.telemetry.metrics import REGISTRY
+
+#: A client that says nothing for so long is left. Seconds.
+CLIENT_SECONDS = 10
+
+_StartResponse = Callable[[str, list[tuple[str, str]]], Any]
+
+
+class MetricsServer:
+    """Answers from its making until `close`, or the end of the process."""
+
+    def __init__(self, host: str, port: int) -> None:
+        """Raises `ConfigurationError` if the address is not free."""
+        kind = _IPv6Server if ":" in host else _Server
+        try:
+            self._server = make_server(host, port, _answer, kind, _Handler)
+        except OSError as error:
+            raise ConfigurationError(
+                f"nothing can serve metrics on {host}:{port} ({error.strerror}): does another program have this "
+                "port? set NOTIFIER_METRICS_PORT, or --metrics-port, to one of this program's own",
+                setting="NOTIFIER_METRICS_PORT",
+            ) from None
+        self._thread = Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        return self._server.server_port
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class _Server(ThreadingWSGIServer):
+    address_family = AF_INET
+
+    def server_bind(self) -> None:
+        # HTTPServer's own looks up the name of the host, and a slow name server would hold up the start.
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+        self.setup_environ()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing: the client went away, or was silent for too long."""
+
+
+class _IPv6Server(_Server):
+    address_family = AF_INET6
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = CLIENT_SECONDS
+
+    def address_string(self) -> str:
+        return str(self.client_address[0])
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name there
+        """Nothing: an entry for each scrape tells nobody anything."""
+
+
+_metrics = make_wsgi_app(REGISTRY)
+
+
+def _answer(environ: dict[str, Any], start_response: _StartResponse) -> Iterable[bytes]:
+    path = environ["PATH_INFO"]
+    if path == "/metrics":
+        found: Iterable[bytes] = _metrics(environ, start_response)
+        return found
+    is_health = path == "/healthz"
+    body = b'{"status":"ok"}' if is_health else b'{"status":"there are /metrics and /healthz"}'
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    start_response("200 OK" if is_health else "404 Not Found", headers)
+    return [body]
