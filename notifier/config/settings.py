@@ -10,8 +10,10 @@ import os
 from collections.abc import Container
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import (
+    BeforeValidator,
     Field,
     SecretStr,
     ValidationError,
@@ -55,6 +57,15 @@ def default_data_dir() -> Path:
         return Path("/var/lib/notifier")
     base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(base).expanduser() / "notifier"
+
+
+def _read_zone(name: object) -> object:
+    if not isinstance(name, str):
+        return name
+    try:
+        return ZoneInfo(name.strip())
+    except (KeyError, ValueError, OSError):
+        raise ValueError("is not a time zone: write an IANA name, as Asia/Shanghai or Europe/Berlin") from None
 
 
 class Settings(BaseSettings):
@@ -102,6 +113,8 @@ class Settings(BaseSettings):
     message_id_domain: str | None = None
     #: Where `notifier up` keeps its embedded services.
     data_dir: Path = Field(default_factory=default_data_dir)
+    #: IANA name of the zone whose midnight begins a day: for daily work, statistics and quotas.
+    timezone: Annotated[ZoneInfo, BeforeValidator(_read_zone)] = ZoneInfo("UTC")
     #: debug, info, warning or error.
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     #: json for machines, text for people; auto: text on a terminal.

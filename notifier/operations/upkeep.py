@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import time as time_of_day
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,14 @@ RETENTION_SECONDS = 900.0
 
 #: The steps that Beat asks for together; "retention" and "statistics" have hours of their own.
 NIGHTLY = ("partitions", "provider_outcomes", "bounce_counts", "rate_slots", "callbacks", "attachments")
+
+#: Step → when Beat asks for it, in NOTIFIER_TIMEZONE. Retention comes after the partitions, and away from what
+#: reports at midnight.
+DAILY_AT: Mapping[str, time_of_day] = {
+    **dict.fromkeys(NIGHTLY, time_of_day(3, 7)),
+    "retention": time_of_day(3, 37),
+    "statistics": time_of_day(0, 5),
+}
 
 #: What a step did, as JSON takes it.
 Work = Callable[[], Any]

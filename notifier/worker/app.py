@@ -64,7 +64,7 @@ def _configuration(settings: Settings, broker: str) -> dict[str, Any]:
         "task_default_queue": topology.MAINTENANCE,
         "task_create_missing_queues": False,
         "task_acks_late": True,
-        "beat_schedule": beat_schedule(),
+        "beat_schedule": beat_schedule(settings.timezone),
         "beat_scheduler": "celery.beat:Scheduler",
         "beat_max_loop_interval": 1,
         **_worker_configuration(settings),
