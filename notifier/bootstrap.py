@@ -25,6 +25,7 @@ from notifier.intake.batch import PublishTasks
 from notifier.intake.producers import Producers
 from notifier.operations.held_suppressions import HeldSuppressions
 from notifier.operations.retention import RetentionJob
+from notifier.operations.statistics import Statistics
 from notifier.operations.upkeep import Upkeep, Work, keep, log_statistics, make_partitions
 from notifier.providers import registry
 from notifier.providers.base import Provider
@@ -35,6 +36,7 @@ from notifier.security.tokens import Tokens
 from notifier.store.attachments import AttachmentRepository
 from notifier.store.callbacks import CallbackRepository
 from notifier.store.circuits import CircuitRepository
+from notifier.store.daily_statistics import StatisticsRepository
 from notifier.store.engine import check_sessions, make_engine
 from notifier.store.held_suppressions import HeldSuppressionRepository
 from notifier.store.ledger import Ledger
@@ -264,6 +266,11 @@ class Services(DeliveryServices):
         return RetentionJob(RetentionRepository(self.engine), self.settings.structure.retention)
 
     @cached_property
+    def statistics(self) -> Statistics:
+        repository = StatisticsRepository(self.engine)
+        return Statistics(repository, self.settings.timezone, self.retention_job.kept_from)
+
+    @cached_property
     def upkeep(self) -> Upkeep:
         """Its steps, in the order in which late ones are made up for."""
         steps: dict[str, Work] = {
@@ -273,8 +280,9 @@ class Services(DeliveryServices):
             "rate_slots": self.rates.forget_old,
             "callbacks": self.callbacks.forget_old,
             "attachments": lambda: self.attachments.forget_old(days=self.settings.attachment_days),
+            # Before retention, which deletes what they count.
+            "statistics": lambda: log_statistics(self.statistics),
             "retention": lambda: keep(self.retention_job),
-            "statistics": lambda: log_statistics(self.audit),
         }
         return Upkeep(UpkeepRepository(self.engine), steps)
 

@@ -35,6 +35,7 @@ from notifier.cli import (
     schema,
     send,
     services,
+    statistics,
     stuck,
     suppressions,
     templates,
@@ -124,7 +125,7 @@ BOUNCES = Family(
 #: Every command, in the order of `notifier --help`.
 PANELS: Mapping[str, Sequence[Command | Family]] = {
     "Send": (send.send, publish.publish, relay.relay),
-    "Find out": (notifications.show, notifications.search, REJECTED),
+    "Find out": (notifications.show, notifications.search, REJECTED, statistics.statistics),
     "Act": (
         *(stuck.stuck, notification_actions.retry, notification_actions.cancel),
         *(notification_actions.resolve, SUPPRESSIONS, CALLBACKS, PROVIDERS),

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from notifier.config.logs import log, log_failure
 from notifier.domain.errors import NotifierError, ServiceUnavailable
 from notifier.operations.retention import RetentionJob
+from notifier.operations.statistics import Statistics
+from notifier.store.daily_statistics import StatisticsKey
 from notifier.store.schema.partitions import ensure_partitions
-from notifier.store.search import Audit
 from notifier.store.upkeep import UpkeepRepository
 
 if TYPE_CHECKING:
@@ -111,13 +112,18 @@ def keep(job: RetentionJob) -> dict[str, Any]:
     return asdict(kept)
 
 
-def log_statistics(audit: Audit) -> list[dict[str, Any]]:
-    """Yesterday's notifications by channel and status."""
-    today = audit.now().replace(hour=0, minute=0, second=0, microsecond=0)
-    counts = audit.count(since=today - timedelta(days=1), until=today)
-    for row in counts:
-        log.info("statistics.day", channel=row.channel, status=row.status, count=row.count)
-    return [{"channel": row.channel, "status": row.status, "count": row.count} for row in counts]
+def log_statistics(statistics: Statistics) -> list[dict[str, Any]]:
+    """Count the last days. Returns yesterday's notifications by channel and status."""
+    statistics.count_recent_days()
+    today = statistics.today()
+    by = (StatisticsKey.CHANNEL, StatisticsKey.STATUS)
+    counts = [
+        {**dict(zip(map(str, by), row.values, strict=True)), "count": row.count}
+        for row in statistics.report(today - timedelta(days=1), today, by).rows
+    ]
+    for count in counts:
+        log.info("statistics.day", **count)
+    return counts
 
 
 def _why(error: Exception) -> str:
