@@ -9,18 +9,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from datetime import time as time_of_day
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from notifier.config.logs import log, log_failure
-from notifier.domain.errors import NotifierError, ServiceUnavailable
+from notifier.domain.errors import NotFound, NotifierError, ServiceUnavailable
+from notifier.domain.local_days import next_daily
 from notifier.operations.retention import RetentionJob
 from notifier.operations.statistics import Statistics
 from notifier.store.daily_statistics import StatisticsKey
 from notifier.store.schema.partitions import ensure_partitions
-from notifier.store.upkeep import UpkeepRepository
+from notifier.store.upkeep import AGAIN_HOURS, UpkeepRepository, UpkeepState
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -43,6 +45,23 @@ DAILY_AT: Mapping[str, time_of_day] = {
 Work = Callable[[], Any]
 
 
+@dataclass(frozen=True, slots=True)
+class ScheduledStep:
+    """When a step runs, and how its last runs ended, whoever made them."""
+
+    name: str
+    #: "every day at 03:07 Europe/Berlin"
+    when: str
+    #: As far as Beat and a worker are there.
+    next_run_at: datetime
+    last_success_at: datetime | None
+    last_failure_at: datetime | None
+    #: Why that one failed.
+    failure: str | None
+    #: It has failed since its last success, or has had none for a day.
+    is_late: bool
+
+
 class Upkeep:
     """Runs steps by name. Thread-safe; several at once do no harm."""
 
@@ -53,6 +72,22 @@ class Upkeep:
     def run(self, names: Iterable[str]) -> dict[str, Any]:
         """Run these one after the other. Returns what each did, or `{"failed": why}`."""
         return {name: self._run(name) for name in names}
+
+    def schedule(self, zone: ZoneInfo) -> list[ScheduledStep]:
+        """Every step, in the order of their times. `zone`: NOTIFIER_TIMEZONE."""
+        states = {state.step: state for state in self._repository.states()}
+        now = self._repository.now()
+        return [
+            _scheduled(name, DAILY_AT[name], zone, states.get(name), now)
+            for name in sorted(self._steps, key=DAILY_AT.__getitem__)
+        ]
+
+    def run_one(self, name: str) -> Any:
+        """Run the step and return what it did. Raises `NotFound`, or what the step raises."""
+        if name not in self._steps:
+            raise NotFound(f"there is no step {name}: use one of {', '.join(self._steps)}")
+        with self.recorded(name):
+            return self._steps[name]()
 
     def run_late(self) -> dict[str, Any]:
         """Run the first step that is late and that nobody runs. Raises `ServiceUnavailable`."""
@@ -74,8 +109,7 @@ class Upkeep:
     def _run(self, name: str) -> Any:
         began = time.monotonic()
         try:
-            with self.recorded(name):
-                done = self._steps[name]()
+            done = self.run_one(name)
         except Exception as error:
             log_failure("upkeep.failed", error, step=name, reason=_why(error))
             return {"failed": _why(error)}
@@ -88,6 +122,27 @@ class Upkeep:
             write()
         except ServiceUnavailable as error:
             log.warning("upkeep.not_recorded", step=name, reason=str(error))
+
+
+def _scheduled(
+    name: str, at: time_of_day, zone: ZoneInfo, state: UpkeepState | None, now: datetime
+) -> ScheduledStep:
+    when = f"every day at {at:%H:%M} {zone.key}"
+    if state is None:
+        # Beat asks for it as a late one.
+        return ScheduledStep(name, when, now, None, None, None, is_late=False)
+    next_run_at = next_daily(now, at, zone)
+    if state.is_late:
+        next_run_at = min(next_run_at, max(now, state.started_at + timedelta(hours=AGAIN_HOURS)))
+    return ScheduledStep(
+        name,
+        when,
+        next_run_at,
+        state.last_success_at,
+        state.last_failure_at,
+        state.failure,
+        is_late=state.is_late or state.has_failed,
+    )
 
 
 def make_partitions(engine: Engine) -> list[str]:

@@ -34,6 +34,12 @@ class UpkeepState:
     #: It has not succeeded for `LATE_HOURS`.
     is_late: bool
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether it failed since its last success."""
+        failed, done = self.last_failure_at, self.last_success_at
+        return failed is not None and (done is None or failed > done)
+
 
 class UpkeepRepository(Repository):
     def begin(self, step: str) -> None:
