@@ -283,7 +283,7 @@ def load_settings(*, use_running: bool = True, **overrides: Any) -> Settings:
         )
     except ValidationError as error:
         raise configuration_error(error, "NOTIFIER_", str.upper) from None
-    path = settings.config or _config_here()
+    path = structure_path(settings)
     if path is None:
         return settings
     return settings.model_copy(update={"structure": load_structure(path)})
@@ -323,6 +323,7 @@ def _running_file() -> Path | None:
     return path if os.access(path, os.R_OK) else None
 
 
-def _config_here() -> Path | None:
+def structure_path(settings: Settings) -> Path | None:
+    """The notifier.toml that is read; None: there is none."""
     here = Path("notifier.toml")
-    return here if here.is_file() else None
+    return settings.config or (here if here.is_file() else None)
