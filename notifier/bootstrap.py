@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -14,7 +14,9 @@ from notifier.broker import topology, user_id
 from notifier.config.logs import log
 from notifier.config.settings import Settings
 from notifier.delivery.sweep import Dispatcher, Publish
-from notifier.domain.errors import ServiceUnavailable
+from notifier.domain.errors import Fault, ServiceUnavailable
+from notifier.domain.message import Message
+from notifier.domain.producers import ProducerProof
 from notifier.domain.statuses import Channel
 from notifier.feedback.bounces import Bounces
 from notifier.feedback.receipts import Receipts, identity
@@ -23,6 +25,7 @@ from notifier.feedback.suppressions import Suppressions
 from notifier.intake import Intake
 from notifier.intake.batch import PublishTasks
 from notifier.intake.producers import Producers
+from notifier.operations.daily_report import DailyReport
 from notifier.operations.held_suppressions import HeldSuppressions
 from notifier.operations.retention import RetentionJob
 from notifier.operations.statistics import Statistics
@@ -270,6 +273,15 @@ class Services(DeliveryServices):
         repository = StatisticsRepository(self.engine)
         return Statistics(repository, self.settings.timezone, self.retention_job.kept_from)
 
+    def daily_report(self) -> DailyReport:
+        # No task is published for it: the sweep finds it due.
+        intake = self.intake(lambda _channel, _lane, ids: self.ledger.requeue_soon(ids))
+
+        def accept(messages: Sequence[Message]) -> list[tuple[Fault, ...]]:
+            return [answer.faults for answer in intake.answer(messages, proof=ProducerProof.SERVICE)]
+
+        return DailyReport(self.statistics, accept, self.hash_key, self.settings.report_addresses)
+
     @cached_property
     def upkeep(self) -> Upkeep:
         """Its steps, in the order in which late ones are made up for."""
@@ -282,6 +294,7 @@ class Services(DeliveryServices):
             "attachments": lambda: self.attachments.forget_old(days=self.settings.attachment_days),
             # Before retention, which deletes what they count.
             "statistics": lambda: log_statistics(self.statistics),
+            **({"report": lambda: self.daily_report().send()} if self.settings.report_addresses else {}),
             "retention": lambda: keep(self.retention_job),
         }
         return Upkeep(UpkeepRepository(self.engine), steps)

@@ -7,6 +7,7 @@ sender identities, lanes) from one `notifier.toml`. Secrets are masked in every 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Container
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -57,6 +58,14 @@ def default_data_dir() -> Path:
         return Path("/var/lib/notifier")
     base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(base).expanduser() / "notifier"
+
+
+#: Enough to find a slip at the start; the intake checks them as any other.
+_ADDRESS = re.compile(r"[^@\s<>]+@[^@\s<>]+")
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _read_zone(name: object) -> object:
@@ -115,6 +124,8 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=default_data_dir)
     #: IANA name of the zone whose midnight begins a day: for daily work, statistics and quotas.
     timezone: Annotated[ZoneInfo, BeforeValidator(_read_zone)] = ZoneInfo("UTC")
+    #: Addresses that get a report of each day, with commas between.
+    report_recipients: str = ""
     #: debug, info, warning or error.
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     #: json for machines, text for people; auto: text on a terminal.
@@ -161,6 +172,13 @@ class Settings(BaseSettings):
             raise ValueError(f"must have {MIN_HASH_KEY} characters or more: openssl rand -hex 32")
         return key
 
+    @field_validator("report_recipients")
+    @classmethod
+    def _are_addresses(cls, addresses: str) -> str:
+        if not all(_ADDRESS.fullmatch(one) for one in _split(addresses)):
+            raise ValueError("takes addresses with commas between: ops@example.com,lead@example.com")
+        return addresses
+
     @field_validator("encryption_keys")
     @classmethod
     def _are_keys(cls, keys: SecretStr | None) -> SecretStr | None:
@@ -200,12 +218,16 @@ class Settings(BaseSettings):
         return text
 
     @property
+    def report_addresses(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(_split(self.report_recipients)))
+
+    @property
     def callback_servers(self) -> tuple[tuple[str, int], ...]:
         return read_name_servers(self.callback_name_servers)
 
     @property
     def callback_hosts(self) -> frozenset[str]:
-        return frozenset(host.strip().lower() for host in self.callback_allow_hosts.split(",") if host.strip())
+        return frozenset(map(str.lower, _split(self.callback_allow_hosts)))
 
     def require(self, name: Literal["database_url", "broker_url"]) -> str:
         """The URL in plain text. Raises `ConfigurationError` if it is not set."""

@@ -34,18 +34,18 @@ class Statistics:
         self, repository: StatisticsRepository, zone: ZoneInfo, kept_from: Callable[[], datetime | None]
     ) -> None:
         self._repository = repository
-        self._zone = zone
+        self.zone = zone
         self._kept_from = kept_from
 
     def today(self) -> date:
-        return day_of(self._repository.now(), self._zone)
+        return day_of(self._repository.now(), self.zone)
 
     def count_recent_days(self) -> list[date]:
         """Count the days before today, the latest first. Returns those that were written."""
         today, kept_from = self.today(), self._kept_from()
         written = []
         for day in (today - days * _DAY for days in range(1, RECOUNTED_DAYS + 1)):
-            bounds = day_bounds(day, self._zone)
+            bounds = day_bounds(day, self.zone)
             is_whole = kept_from is None or bounds[0] >= kept_from
             if is_whole and self._repository.count_day(day, bounds):
                 written.append(day)

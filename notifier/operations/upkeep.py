@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 #: A night's retention ends after this: RabbitMQ takes a task that lasts for half an hour for lost. Seconds.
 RETENTION_SECONDS = 900.0
 
-#: The steps that Beat asks for together; "retention" and "statistics" have hours of their own.
+#: The steps that Beat asks for together; "retention" has an hour of its own. "report": if somebody gets one.
+AFTER_MIDNIGHT = ("statistics", "report")
 NIGHTLY = ("partitions", "provider_outcomes", "bounce_counts", "rate_slots", "callbacks", "attachments")
 
 #: Step → when Beat asks for it, in NOTIFIER_TIMEZONE. Retention comes after the partitions, and away from what
@@ -38,7 +39,7 @@ NIGHTLY = ("partitions", "provider_outcomes", "bounce_counts", "rate_slots", "ca
 DAILY_AT: Mapping[str, time_of_day] = {
     **dict.fromkeys(NIGHTLY, time_of_day(3, 7)),
     "retention": time_of_day(3, 37),
-    "statistics": time_of_day(0, 5),
+    **dict.fromkeys(AFTER_MIDNIGHT, time_of_day(0, 5)),
 }
 
 #: What a step did, as JSON takes it.
@@ -70,8 +71,8 @@ class Upkeep:
         self._steps = steps
 
     def run(self, names: Iterable[str]) -> dict[str, Any]:
-        """Run these one after the other. Returns what each did, or `{"failed": why}`."""
-        return {name: self._run(name) for name in names}
+        """Run those of these that there are, one after the other. Returns what each did, or `{"failed": why}`."""
+        return {name: self._run(name) for name in names if name in self._steps}
 
     def schedule(self, zone: ZoneInfo) -> list[ScheduledStep]:
         """Every step, in the order of their times. `zone`: NOTIFIER_TIMEZONE."""
