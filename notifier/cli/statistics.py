@@ -54,8 +54,8 @@ def statistics(
         days = [today - given if isinstance(given, timedelta) else given for given in (since, until)]
         report = services.statistics.report(days[0], days[1] or today + _DAY, keys)
     if as_csv:
-        cells = (row for row in report.rows)
-        sys.stdout.write(write_rows([_headings(keys), *(map(_cell, _values(row)) for row in cells)]))
+        cells = (map(_cell, _values(row)) for row in report.rows)
+        sys.stdout.write(write_rows([_headings(keys), *cells]))
     else:
         _print_rows(report.rows, keys, as_json=as_json)
     if report.missing:

@@ -12,8 +12,9 @@ from notifier.store import binds
 from notifier.store.engine import transaction
 from notifier.store.repository import Repository
 
-#: A step that succeeds every night is never late by this. Hours.
-LATE_HOURS = 25
+#: A step that succeeds every night is never late by this, even if the clock goes back, which makes a day of 25
+#: hours. Hours.
+LATE_HOURS = 26
 #: A step that failed, or whose worker died, is run again after this. Hours.
 AGAIN_HOURS = 1
 _FAILURE_LENGTH = 500
