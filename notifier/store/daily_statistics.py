@@ -19,7 +19,7 @@ from notifier.store.repository import Repository
 from notifier.store.schema.operations import DailyStatistic
 from notifier.store.schema.partitions import first_id
 
-#: A day of ten million notifications takes a minute or two.
+#: A day of ten million notifications takes half a minute, and longer if they have to come from a slow disk.
 _COUNTING = "10min"
 # Any constant does, as long as nobody else uses it.
 _LOCK = 0x6E6F7473
