@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -14,7 +14,9 @@ from notifier.broker import topology, user_id
 from notifier.config.logs import log
 from notifier.config.settings import Settings
 from notifier.delivery.sweep import Dispatcher, Publish
-from notifier.domain.errors import ServiceUnavailable
+from notifier.domain.errors import Fault, ServiceUnavailable
+from notifier.domain.message import Message
+from notifier.domain.producers import ProducerProof
 from notifier.domain.statuses import Channel
 from notifier.feedback.bounces import Bounces
 from notifier.feedback.receipts import Receipts, identity
@@ -23,8 +25,10 @@ from notifier.feedback.suppressions import Suppressions
 from notifier.intake import Intake
 from notifier.intake.batch import PublishTasks
 from notifier.intake.producers import Producers
+from notifier.operations.daily_report import DailyReport
 from notifier.operations.held_suppressions import HeldSuppressions
 from notifier.operations.retention import RetentionJob
+from notifier.operations.statistics import Statistics
 from notifier.operations.upkeep import Upkeep, Work, keep, log_statistics, make_partitions
 from notifier.providers import registry
 from notifier.providers.base import Provider
@@ -35,6 +39,7 @@ from notifier.security.tokens import Tokens
 from notifier.store.attachments import AttachmentRepository
 from notifier.store.callbacks import CallbackRepository
 from notifier.store.circuits import CircuitRepository
+from notifier.store.daily_statistics import StatisticsRepository
 from notifier.store.engine import check_sessions, make_engine
 from notifier.store.held_suppressions import HeldSuppressionRepository
 from notifier.store.ledger import Ledger
@@ -264,6 +269,20 @@ class Services(DeliveryServices):
         return RetentionJob(RetentionRepository(self.engine), self.settings.structure.retention)
 
     @cached_property
+    def statistics(self) -> Statistics:
+        repository = StatisticsRepository(self.engine)
+        return Statistics(repository, self.settings.timezone, self.retention_job.kept_from)
+
+    def daily_report(self) -> DailyReport:
+        # No task is published for it: the sweep finds it due.
+        intake = self.intake(lambda _channel, _lane, ids: self.ledger.requeue_soon(ids))
+
+        def accept(messages: Sequence[Message]) -> list[tuple[Fault, ...]]:
+            return [answer.faults for answer in intake.answer(messages, proof=ProducerProof.SERVICE)]
+
+        return DailyReport(self.statistics, accept, self.hash_key, self.settings.report_addresses)
+
+    @cached_property
     def upkeep(self) -> Upkeep:
         """Its steps, in the order in which late ones are made up for."""
         steps: dict[str, Work] = {
@@ -273,8 +292,10 @@ class Services(DeliveryServices):
             "rate_slots": self.rates.forget_old,
             "callbacks": self.callbacks.forget_old,
             "attachments": lambda: self.attachments.forget_old(days=self.settings.attachment_days),
+            # Before retention, which deletes what they count.
+            "statistics": lambda: log_statistics(self.statistics),
+            **({"report": lambda: self.daily_report().send()} if self.settings.report_addresses else {}),
             "retention": lambda: keep(self.retention_job),
-            "statistics": lambda: log_statistics(self.audit),
         }
         return Upkeep(UpkeepRepository(self.engine), steps)
 

@@ -32,9 +32,11 @@ from notifier.cli import (
     rejected,
     relay,
     restored,
+    schedule,
     schema,
     send,
     services,
+    statistics,
     stuck,
     suppressions,
     templates,
@@ -114,6 +116,7 @@ SCHEMA = Family(
     "The schemas of messages, callbacks and the HTTP API.",
     (schema.message, schema.callback, schema.openapi),
 )
+SCHEDULE = Family("schedule", "What is done each night, when, and how it went.", (schedule.list_, schedule.run))
 KEYS = Family("keys", "Keys of the HTTP API.", (api_keys.create, api_keys.list_, api_keys.rotate, api_keys.revoke))
 BOUNCES = Family(
     "bounces",
@@ -124,12 +127,12 @@ BOUNCES = Family(
 #: Every command, in the order of `notifier --help`.
 PANELS: Mapping[str, Sequence[Command | Family]] = {
     "Send": (send.send, publish.publish, relay.relay),
-    "Find out": (notifications.show, notifications.search, REJECTED),
+    "Find out": (notifications.show, notifications.search, REJECTED, statistics.statistics),
     "Act": (
         *(stuck.stuck, notification_actions.retry, notification_actions.cancel),
         *(notification_actions.resolve, SUPPRESSIONS, CALLBACKS, PROVIDERS),
     ),
-    "Set up": (doctor.doctor, TEMPLATES, DB, QUEUES, SCHEMA, KEYS),
+    "Set up": (doctor.doctor, TEMPLATES, DB, QUEUES, SCHEDULE, SCHEMA, KEYS),
     "Run the service": (dev.up, dev.demo, services.intake, services.worker, services.beat, services.api, BOUNCES),
 }
 

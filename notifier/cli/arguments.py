@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -94,6 +94,17 @@ def read_moment_exactly(text: str) -> datetime:
     if _SPAN.fullmatch(text):
         raise typer.BadParameter(f"{text!r} means a different time in each run; write 2026-11-22T09:30:00Z")
     return read_moment(text, now=datetime.now(UTC), direction=+1)
+
+
+def read_day(text: str) -> date | timedelta:
+    """`2026-11-22`, or `7d`, `2w`: so long before today, which the service's zone decides."""
+    span = _SPAN.fullmatch(text.strip())
+    if span and span[2] in "dw":
+        return timedelta(**{_UNITS[span[2]]: int(span[1])})
+    try:
+        return date.fromisoformat(text.strip() if _DAY.fullmatch(text.strip()) else "")
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a day; write 2026-11-22, 7d or 2w") from None
 
 
 def read_moment(text: str, *, now: datetime, direction: int) -> datetime:

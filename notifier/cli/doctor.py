@@ -42,6 +42,7 @@ def _checks(world: Wiring) -> Iterator[Check]:
     """One by one, because asking a provider that is away takes seconds."""
     from notifier.cli.check_result import Check
     from notifier.cli.checks import all_checks
+    from notifier.config.unknown_variables import unknown_variables
 
     try:
         settings = world.settings()
@@ -50,5 +51,8 @@ def _checks(world: Wiring) -> Iterator[Check]:
         return
     found = f"{settings.config} and the environment" if settings.config else "readable"
     yield Check("settings", True, f"{found}; templates in {settings.templates}")
+    for problem in unknown_variables(settings):
+        what, _, fix = problem.partition(": ")
+        yield Check("settings", True, what, fix)
     with world.services() as services:
         yield from all_checks(services)

@@ -51,9 +51,11 @@ def relay(
     from notifier.broker.publisher import Wire
     from notifier.client.outbox import SqlOutbox, make_engine
     from notifier.client.relay import Relay
+    from notifier.config.unknown_variables import warn_of_unknown_variables
     from notifier.runtime.shutdown import stop_on_signals
 
     stop = stop_on_signals(settings.grace_seconds)
+    warn_of_unknown_variables(settings)
     engine = make_engine(database_url)
     outbox = CountedOutbox(SqlOutbox(engine, table))
     with Wire(broker_url, timeout_seconds=timeout_seconds, broker_user=settings.broker_user) as wire:

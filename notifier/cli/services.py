@@ -33,10 +33,12 @@ def serve_metrics(settings: Settings, port: int | None = None) -> None:
 def program_settings(program: str, *, needs_database: bool = False, use_running: bool = True) -> Settings:
     from notifier.config.logs import configure
     from notifier.config.settings import load_settings
+    from notifier.config.unknown_variables import warn_of_unknown_variables
     from notifier.runtime.connection_limit import raise_file_limit
 
     settings = load_settings(use_running=use_running)
     configure(settings.log_level, settings.log_format, program=program)
+    warn_of_unknown_variables(settings)
     raise_file_limit()
     if needs_database:
         settings.require("database_url")

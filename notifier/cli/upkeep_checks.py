@@ -35,11 +35,14 @@ def check_partitions(services: Services) -> Iterator[Check]:
 def check_upkeep(services: Services) -> Iterator[Check]:
     from notifier.store.upkeep import UpkeepRepository
 
-    states = UpkeepRepository(services.engine).states()
+    is_reporting = bool(services.settings.report_addresses)
+    states = [
+        state for state in UpkeepRepository(services.engine).states() if is_reporting or state.step != "report"
+    ]
     late = [state for state in states if state.is_late]
     for state in late:
         fix = "keep `notifier beat` and a worker running: late steps are done within minutes"
-        if state.failure and _has_failed(state):
+        if state.has_failed:
             fix = f"fix the cause; it is retried every hour. In the worker log: upkeep.failed, step {state.step}"
         yield Check("upkeep", False, _in_words(state), fix)
     if not states:
@@ -54,9 +57,4 @@ def _in_words(state: UpkeepState) -> str:
     else:
         days = int(state.hours_since_success // 24)
         success = f"{state.step}: last success {days} day{'s' if days != 1 else ''} ago"
-    return f"{success}; the last run failed: {state.failure}" if _has_failed(state) else success
-
-
-def _has_failed(state: UpkeepState) -> bool:
-    failed, done = state.last_failure_at, state.last_success_at
-    return failed is not None and (done is None or failed > done)
+    return f"{success}; the last run failed: {state.failure}" if state.has_failed else success

@@ -41,6 +41,11 @@ def expand(owner: str, key: str, value: str) -> str:
     return _REFERENCE.sub(replace, value)
 
 
+def references(text: str) -> set[str]:
+    """The names of all `${NAME}` in it."""
+    return set(_REFERENCE.findall(text))
+
+
 class CallbackTable(BaseModel):
     """Where a producer is notified, and what the callbacks are signed with."""
 

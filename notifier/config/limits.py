@@ -28,7 +28,8 @@ class Caps(BaseModel):
 
 
 class Quota(BaseModel):
-    """What one producer may send a day (UTC); it is warned at 80 %. What is over it waits for the next day."""
+    """What one producer may send a day, by NOTIFIER_TIMEZONE; it is warned at 80 %. What is over it waits for the
+    next day."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

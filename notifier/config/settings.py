@@ -7,11 +7,14 @@ sender identities, lanes) from one `notifier.toml`. Secrets are masked in every 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Container
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import (
+    BeforeValidator,
     Field,
     SecretStr,
     ValidationError,
@@ -55,6 +58,23 @@ def default_data_dir() -> Path:
         return Path("/var/lib/notifier")
     base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(base).expanduser() / "notifier"
+
+
+#: Enough to find a slip at the start; the intake checks them as any other.
+_ADDRESS = re.compile(r"[^@\s<>]+@[^@\s<>]+")
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _read_zone(name: object) -> object:
+    if not isinstance(name, str):
+        return name
+    try:
+        return ZoneInfo(name.strip())
+    except (KeyError, ValueError, OSError):
+        raise ValueError("is not a time zone: write an IANA name, as Asia/Shanghai or Europe/Berlin") from None
 
 
 class Settings(BaseSettings):
@@ -102,6 +122,10 @@ class Settings(BaseSettings):
     message_id_domain: str | None = None
     #: Where `notifier up` keeps its embedded services.
     data_dir: Path = Field(default_factory=default_data_dir)
+    #: IANA name of the zone whose midnight begins a day: for daily work, statistics and quotas.
+    timezone: Annotated[ZoneInfo, BeforeValidator(_read_zone)] = ZoneInfo("UTC")
+    #: Addresses that get a report of each day, with commas between.
+    report_recipients: str = ""
     #: debug, info, warning or error.
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     #: json for machines, text for people; auto: text on a terminal.
@@ -152,6 +176,13 @@ class Settings(BaseSettings):
             raise ValueError(f"must have {MIN_HASH_KEY} characters or more: openssl rand -hex 32")
         return key
 
+    @field_validator("report_recipients")
+    @classmethod
+    def _are_addresses(cls, addresses: str) -> str:
+        if not all(_ADDRESS.fullmatch(one) for one in _split(addresses)):
+            raise ValueError("takes addresses with commas between: ops@example.com,lead@example.com")
+        return addresses
+
     @field_validator("encryption_keys")
     @classmethod
     def _are_keys(cls, keys: SecretStr | None) -> SecretStr | None:
@@ -191,12 +222,16 @@ class Settings(BaseSettings):
         return text
 
     @property
+    def report_addresses(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(_split(self.report_recipients)))
+
+    @property
     def callback_servers(self) -> tuple[tuple[str, int], ...]:
         return read_name_servers(self.callback_name_servers)
 
     @property
     def callback_hosts(self) -> frozenset[str]:
-        return frozenset(host.strip().lower() for host in self.callback_allow_hosts.split(",") if host.strip())
+        return frozenset(map(str.lower, _split(self.callback_allow_hosts)))
 
     def require(self, name: Literal["database_url", "broker_url"]) -> str:
         """The URL in plain text. Raises `ConfigurationError` if it is not set."""
@@ -274,7 +309,7 @@ def load_settings(*, use_running: bool = True, **overrides: Any) -> Settings:
         )
     except ValidationError as error:
         raise configuration_error(error, "NOTIFIER_", str.upper) from None
-    path = settings.config or _config_here()
+    path = structure_path(settings)
     if path is None:
         return settings
     return settings.model_copy(update={"structure": load_structure(path)})
@@ -314,6 +349,7 @@ def _running_file() -> Path | None:
     return path if os.access(path, os.R_OK) else None
 
 
-def _config_here() -> Path | None:
+def structure_path(settings: Settings) -> Path | None:
+    """The notifier.toml that is read; None: there is none."""
     here = Path("notifier.toml")
-    return here if here.is_file() else None
+    return settings.config or (here if here.is_file() else None)

@@ -29,8 +29,6 @@ MIN_LATER_SECONDS = 0.25
 #: Producers are warned from this share of a quota on.
 WARN_SHARE = 0.8
 
-_DAY = 86_400
-
 
 class RateLimiter:
     """Thread-safe; one per process."""
@@ -38,6 +36,7 @@ class RateLimiter:
     def __init__(self, repository: RateLimitRepository, settings: Settings) -> None:
         self._repository = repository
         self._structure = settings.structure
+        self._zone = settings.timezone
         #: Queries the database for the event loop: one at a time, in order.
         self._asking = ThreadPoolExecutor(1, thread_name_prefix="turns")
         self._provider_rates = {
@@ -167,7 +166,8 @@ class RateLimiter:
         cap = getattr(quota, claim.channel) if quota else None
         if cap is None:
             return None
-        use = self._repository.use(f"producer:{claim.channel}:{claim.producer}", 1, cap=cap, window_seconds=_DAY)
+        scope = f"producer:{claim.channel}:{claim.producer}"
+        use = self._repository.use_of_day(scope, 1, cap=cap, zone=self._zone)
         if use.used == int(cap * WARN_SHARE) or (use.used == cap and use.is_granted):
             detail = f"producer {claim.producer} has used {use.used} of its {cap} {claim.channel} today"
             self._repository.note_quota(claim.id, detail)

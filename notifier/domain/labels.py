@@ -73,6 +73,7 @@ OUTCOMES: Mapping[str, str] = {
 PROOFS: Mapping[str | None, str] = {
     ProducerProof.BROKER_USER: "proven by its broker user",
     ProducerProof.API_KEY: "proven by its API key",
+    ProducerProof.SERVICE: "made by the service itself",
     ProducerProof.NONE: "not proven",
 }
 

@@ -20,6 +20,7 @@ class ProducerProof(StrEnum):
 
     BROKER_USER = "broker_user"  #: RabbitMQ checked who published it, and that user is the producer's
     API_KEY = "api_key"  #: it came over HTTP, with a key of the producer's
+    SERVICE = "service"  #: the service made it itself
     NONE = "none"  #: not at all: the message says so itself
 
 

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple, TypeVar
 from uuid import UUID
 
@@ -90,7 +91,13 @@ class Intake:
         """
         return _sum(self._in_parts(batch, lambda part: [self._process(part)], self._reject_as_ours))
 
-    def answer(self, messages: Sequence[Message], *, is_test: bool = False) -> list[IntakeAnswer]:
+    def answer(
+        self,
+        messages: Sequence[Message],
+        *,
+        is_test: bool = False,
+        proof: ProducerProof = ProducerProof.API_KEY,
+    ) -> list[IntakeAnswer]:
         """Accept messages whose sender waits for the answer; each has its channel and lane set. `is_test`: no
         provider is ever called for them. That is possible only here: over the broker publishers name themselves.
 
@@ -99,7 +106,8 @@ class Intake:
         Raises:
             ServiceUnavailable: not everything was recorded; what was is a duplicate when it comes again.
         """
-        return self._in_parts([(message, is_test) for message in messages], self._answer, _fault_of_ours)
+        work = partial(self._answer, proof=proof)
+        return self._in_parts([(message, is_test) for message in messages], work, _fault_of_ours)
 
     def answer_each(self, messages: Sequence[tuple[Message, bool]]) -> list[IntakeAnswer | ServiceUnavailable]:
         """The same for messages of several senders, each with its `is_test`. What `answer` would raise is the
@@ -167,7 +175,9 @@ class Intake:
             raise held
         return done
 
-    def _answer(self, messages: Sequence[tuple[Message, bool]]) -> list[IntakeAnswer]:
+    def _answer(
+        self, messages: Sequence[tuple[Message, bool]], proof: ProducerProof = ProducerProof.API_KEY
+    ) -> list[IntakeAnswer]:
         answers: dict[int, IntakeAnswer] = {}
         valid: list[NewNotification] = []
         for position, (message, is_test) in enumerate(messages):
@@ -177,11 +187,7 @@ class Intake:
                 answers[position] = IntakeAnswer(None, False, few(faults))
             else:
                 lane = message.lane or Lane.NORMAL
-                valid.append(
-                    self._new(
-                        message, message.channel, lane, position, proof=ProducerProof.API_KEY, is_test=is_test
-                    )
-                )
+                valid.append(self._new(message, message.channel, lane, position, proof=proof, is_test=is_test))
         accepted = self._ledger.accept(valid) if valid else []
         _count_accepted(accepted, IntakeSource.HTTP)
         for found in accepted:

@@ -67,6 +67,11 @@ class RetentionJob:
                 break
         return kept
 
+    def kept_from(self) -> datetime | None:
+        """What has an id of since then is not deleted yet, of any channel; None: nothing ever is."""
+        days = [table.drop_after_days for table in self._tables.values() if table.drop_after_days is not None]
+        return self._end(min(days)) if days else None
+
     def preview(self) -> RetentionRun:
         """What a run would do now."""
         kept = RetentionRun()

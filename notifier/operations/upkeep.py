@@ -9,16 +9,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
-from datetime import timedelta
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from datetime import time as time_of_day
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 from notifier.config.logs import log, log_failure
-from notifier.domain.errors import NotifierError, ServiceUnavailable
+from notifier.domain.errors import NotFound, NotifierError, ServiceUnavailable
+from notifier.domain.local_days import next_daily
 from notifier.operations.retention import RetentionJob
+from notifier.operations.statistics import Statistics
+from notifier.store.daily_statistics import StatisticsKey
 from notifier.store.schema.partitions import ensure_partitions
-from notifier.store.search import Audit
-from notifier.store.upkeep import UpkeepRepository
+from notifier.store.upkeep import AGAIN_HOURS, UpkeepRepository, UpkeepState
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -26,11 +30,37 @@ if TYPE_CHECKING:
 #: A night's retention ends after this: RabbitMQ takes a task that lasts for half an hour for lost. Seconds.
 RETENTION_SECONDS = 900.0
 
-#: The steps that Beat asks for together; "retention" and "statistics" have hours of their own.
+#: The steps that Beat asks for together; "retention" has an hour of its own. "report": if somebody gets one.
+AFTER_MIDNIGHT = ("statistics", "report")
 NIGHTLY = ("partitions", "provider_outcomes", "bounce_counts", "rate_slots", "callbacks", "attachments")
+
+#: Step → when Beat asks for it, in NOTIFIER_TIMEZONE. Retention comes after the partitions, and away from what
+#: reports at midnight.
+DAILY_AT: Mapping[str, time_of_day] = {
+    **dict.fromkeys(NIGHTLY, time_of_day(3, 7)),
+    "retention": time_of_day(3, 37),
+    **dict.fromkeys(AFTER_MIDNIGHT, time_of_day(0, 5)),
+}
 
 #: What a step did, as JSON takes it.
 Work = Callable[[], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledStep:
+    """When a step runs, and how its last runs ended, whoever made them."""
+
+    name: str
+    #: "every day at 03:07 Europe/Berlin"
+    when: str
+    #: As far as Beat and a worker are there.
+    next_run_at: datetime
+    last_success_at: datetime | None
+    last_failure_at: datetime | None
+    #: Why that one failed.
+    failure: str | None
+    #: It has failed since its last success, or has had none for a day.
+    is_late: bool
 
 
 class Upkeep:
@@ -46,8 +76,24 @@ class Upkeep:
         return tuple(self._steps)
 
     def run(self, names: Iterable[str]) -> dict[str, Any]:
-        """Run these one after the other. Returns what each did, or `{"failed": why}`."""
-        return {name: self._run(name) for name in names}
+        """Run those of these that there are, one after the other. Returns what each did, or `{"failed": why}`."""
+        return {name: self._run(name) for name in names if name in self._steps}
+
+    def schedule(self, zone: ZoneInfo) -> list[ScheduledStep]:
+        """Every step, in the order of their times. `zone`: NOTIFIER_TIMEZONE."""
+        states = {state.step: state for state in self._repository.states()}
+        now = self._repository.now()
+        return [
+            _scheduled(name, DAILY_AT[name], zone, states.get(name), now)
+            for name in sorted(self._steps, key=DAILY_AT.__getitem__)
+        ]
+
+    def run_one(self, name: str) -> Any:
+        """Run the step and return what it did. Raises `NotFound`, or what the step raises."""
+        if name not in self._steps:
+            raise NotFound(f"there is no step {name}: use one of {', '.join(self._steps)}")
+        with self.recorded(name):
+            return self._steps[name]()
 
     def run_late(self) -> dict[str, Any]:
         """Run the first step that is late and that nobody runs. Raises `ServiceUnavailable`."""
@@ -69,8 +115,7 @@ class Upkeep:
     def _run(self, name: str) -> Any:
         began = time.monotonic()
         try:
-            with self.recorded(name):
-                done = self._steps[name]()
+            done = self.run_one(name)
         except Exception as error:
             log_failure("upkeep.failed", error, step=name, reason=_why(error))
             return {"failed": _why(error)}
@@ -83,6 +128,27 @@ class Upkeep:
             write()
         except ServiceUnavailable as error:
             log.warning("upkeep.not_recorded", step=name, reason=str(error))
+
+
+def _scheduled(
+    name: str, at: time_of_day, zone: ZoneInfo, state: UpkeepState | None, now: datetime
+) -> ScheduledStep:
+    when = f"every day at {at:%H:%M} {zone.key}"
+    if state is None:
+        # Beat asks for it as a late one.
+        return ScheduledStep(name, when, now, None, None, None, is_late=False)
+    next_run_at = next_daily(now, at, zone)
+    if state.is_late:
+        next_run_at = min(next_run_at, max(now, state.started_at + timedelta(hours=AGAIN_HOURS)))
+    return ScheduledStep(
+        name,
+        when,
+        next_run_at,
+        state.last_success_at,
+        state.last_failure_at,
+        state.failure,
+        is_late=state.is_late or state.has_failed,
+    )
 
 
 def make_partitions(engine: Engine) -> list[str]:
@@ -107,13 +173,18 @@ def keep(job: RetentionJob) -> dict[str, Any]:
     return asdict(kept)
 
 
-def log_statistics(audit: Audit) -> list[dict[str, Any]]:
-    """Yesterday's notifications by channel and status."""
-    today = audit.now().replace(hour=0, minute=0, second=0, microsecond=0)
-    counts = audit.count(since=today - timedelta(days=1), until=today)
-    for row in counts:
-        log.info("statistics.day", channel=row.channel, status=row.status, count=row.count)
-    return [{"channel": row.channel, "status": row.status, "count": row.count} for row in counts]
+def log_statistics(statistics: Statistics) -> list[dict[str, Any]]:
+    """Count the last days. Returns yesterday's notifications by channel and status."""
+    statistics.count_recent_days()
+    today = statistics.today()
+    by = (StatisticsKey.CHANNEL, StatisticsKey.STATUS)
+    counts = [
+        {**dict(zip(map(str, by), row.values, strict=True)), "count": row.count}
+        for row in statistics.report(today - timedelta(days=1), today, by).rows
+    ]
+    for count in counts:
+        log.info("statistics.day", **count)
+    return counts
 
 
 def _why(error: Exception) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import TextClause, text
 
+from notifier.domain.local_days import day_bounds, day_of
 from notifier.store.engine import transaction
 from notifier.store.repository import Repository
 
@@ -51,11 +55,21 @@ class RateLimitRepository(Repository):
 
     def use(self, scope: str, units: int, *, cap: int, window_seconds: int) -> Use:
         """Count `units` against a cap of the current window, if they fit."""
-        values = {"scope": scope, "units": units, "cap": cap, "window": window_seconds}
+        return self._use(scope, units, cap, partial(_window, seconds=window_seconds))
+
+    def use_of_day(self, scope: str, units: int, *, cap: int, zone: ZoneInfo) -> Use:
+        """As `use`, in a window that is a day of the zone."""
+        return self._use(scope, units, cap, lambda now: day_bounds(day_of(now, zone), zone))
+
+    def _use(
+        self, scope: str, units: int, cap: int, window: Callable[[datetime], tuple[datetime, datetime]]
+    ) -> Use:
         with transaction(self._engine) as connection:
-            ends_in = float(connection.execute(_WINDOW_END, {"window": window_seconds}).scalar_one())
+            now: datetime = connection.execute(_NOW).scalar_one()
+            began_at, ends_at = window(now)
+            values = {"scope": scope, "units": units, "cap": cap, "window_at": began_at}
             used = connection.execute(_USE, values).scalar_one_or_none() if units <= cap else None
-        return Use(used is not None, used or cap, ends_in)
+        return Use(used is not None, used or cap, (ends_at - now).total_seconds())
 
     def give_back(self, scope: str, units: int, *, window_seconds: int) -> None:
         """Take back what was counted in the current window."""
@@ -68,6 +82,11 @@ class RateLimitRepository(Repository):
     def forget_old(self) -> int:
         """Delete counts of windows that ended two days ago. Returns how many rows."""
         return self._execute(_FORGET)
+
+
+def _window(now: datetime, seconds: int) -> tuple[datetime, datetime]:
+    began_at = datetime.fromtimestamp(now.timestamp() // seconds * seconds, UTC)
+    return began_at, began_at + timedelta(seconds=seconds)
 
 
 def _hand_out(units: Sequence[int], backlog: float, per_second: float, at_most: float) -> tuple[list[Turn], float]:
@@ -99,13 +118,11 @@ _MOVE_SLOT: TextClause = text("""
 UPDATE rate_slots SET next_at = CAST(:base AS timestamptz) + make_interval(secs => :seconds) WHERE scope = :scope
 """)
 
-_WINDOW_END: TextClause = text("""
-SELECT :window - mod(extract(epoch FROM now()), :window)
-""")
+_NOW: TextClause = text("SELECT now()")
 
 _USE: TextClause = text("""
 INSERT INTO usage_counts AS u (scope, window_at, count)
-VALUES (:scope, to_timestamp(floor(extract(epoch FROM now()) / :window) * :window), :units)
+VALUES (:scope, :window_at, :units)
 ON CONFLICT (scope, window_at) DO UPDATE SET count = u.count + excluded.count
 WHERE u.count + excluded.count <= :cap
 RETURNING count

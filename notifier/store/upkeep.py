@@ -12,8 +12,9 @@ from notifier.store import binds
 from notifier.store.engine import transaction
 from notifier.store.repository import Repository
 
-#: A step that succeeds every night is never late by this. Hours.
-LATE_HOURS = 25
+#: A step that succeeds every night is never late by this, even if the clock goes back, which makes a day of 25
+#: hours. Hours.
+LATE_HOURS = 26
 #: A step that failed, or whose worker died, is run again after this. Hours.
 AGAIN_HOURS = 1
 _FAILURE_LENGTH = 500
@@ -33,6 +34,12 @@ class UpkeepState:
     hours_since_success: float | None
     #: It has not succeeded for `LATE_HOURS`.
     is_late: bool
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it failed since its last success."""
+        failed, done = self.last_failure_at, self.last_success_at
+        return failed is not None and (done is None or failed > done)
 
 
 class UpkeepRepository(Repository):

@@ -13,6 +13,7 @@ from celery.app.amqp import AMQP
 from notifier.broker import amqp_transport, redis_transport, topology
 from notifier.config.logs import configure
 from notifier.config.settings import Settings, load_settings
+from notifier.config.unknown_variables import warn_of_unknown_variables
 from notifier.worker import task_consumer
 from notifier.worker.names import PUBLISH_SECONDS
 from notifier.worker.process import ImpatientEvents
@@ -64,7 +65,7 @@ def _configuration(settings: Settings, broker: str) -> dict[str, Any]:
         "task_default_queue": topology.MAINTENANCE,
         "task_create_missing_queues": False,
         "task_acks_late": True,
-        "beat_schedule": beat_schedule(),
+        "beat_schedule": beat_schedule(settings.timezone),
         "beat_scheduler": "celery.beat:Scheduler",
         "beat_max_loop_interval": 1,
         **_worker_configuration(settings),
@@ -100,4 +101,5 @@ def __getattr__(name: str) -> Any:
 def app_from_environment() -> Celery:
     settings = load_settings()
     configure(settings.log_level, settings.log_format)
+    warn_of_unknown_variables(settings)
     return make_app(settings)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from datetime import time as time_of_day
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from celery.schedules import crontab, schedule
+from celery.schedules import BaseSchedule, schedstate, schedule
 
 from notifier.broker import topology
+from notifier.domain.local_days import next_daily
+from notifier.operations.upkeep import DAILY_AT
 from notifier.worker.names import (
     DAILY_EXPIRES_SECONDS,
     DISPATCH,
@@ -23,8 +27,26 @@ from notifier.worker.names import (
 )
 
 
-def beat_schedule() -> dict[str, Any]:
-    """Every entry may run twice, late or not at all once: two Beats do no harm."""
+class DailySchedule(BaseSchedule):  # type: ignore[misc]  # Celery ships no types
+    """Once on every day of a zone, at a local time. Not a crontab: commands say the next time by the same rule."""
+
+    def __init__(self, at: time_of_day, zone: ZoneInfo, nowfun: Callable[[], datetime]) -> None:
+        super().__init__(nowfun=nowfun)
+        self.at, self.zone = at, zone
+
+    def remaining_estimate(self, last_run_at: datetime) -> timedelta:
+        now: datetime = self.now()
+        return next_daily(last_run_at, self.at, self.zone) - now
+
+    def is_due(self, last_run_at: datetime) -> schedstate:
+        """Whether it is, and after how many seconds to ask again. What was missed is done once."""
+        is_due = self.remaining_estimate(last_run_at) <= timedelta()
+        remaining = self.remaining_estimate(self.now() if is_due else last_run_at)
+        return schedstate(is_due, remaining.total_seconds())
+
+
+def beat_schedule(zone: ZoneInfo) -> dict[str, Any]:
+    """Every entry may run twice, late or not at all once: two Beats do no harm. `zone`: of the daily ones."""
     # Not Celery's `expires`: that is a moment of Beat's clock, which the worker compares with its own.
     # `expiration` is a span that RabbitMQ measures. Redis does not know it: see `tasks.Process.may_sweep`.
     tick = {"queue": topology.MAINTENANCE, "expiration": TICK_EXPIRES_SECONDS}
@@ -32,15 +54,16 @@ def beat_schedule() -> dict[str, Any]:
     daily = {"queue": topology.MAINTENANCE, "expiration": DAILY_EXPIRES_SECONDS}
     # One clock for all of them: Celery keeps the entries in one order of times.
     now = _steady_clock()
-    every, at_night = schedule(timedelta(seconds=TICK_SECONDS), nowfun=now), crontab(hour=3, minute=7, nowfun=now)
-    # After the partitions, and away from what reports at midnight.
-    later_at_night = crontab(hour=3, minute=37, nowfun=now)
-    after_midnight, each_minute = crontab(hour=0, minute=5, nowfun=now), schedule(timedelta(minutes=1), nowfun=now)
+    every, each_minute = (
+        schedule(span, nowfun=now) for span in (timedelta(seconds=TICK_SECONDS), timedelta(minutes=1))
+    )
+    tasks = {"partitions": PARTITIONS, "retention": RETENTION, "statistics": STATISTICS}
     return {
         "dispatch-due": {"task": DISPATCH, "schedule": every, "options": tick},
-        "partitions": {"task": PARTITIONS, "schedule": at_night, "options": daily},
-        "retention": {"task": RETENTION, "schedule": later_at_night, "options": daily},
-        "statistics": {"task": STATISTICS, "schedule": after_midnight, "options": daily},
+        **{
+            step: {"task": task, "schedule": DailySchedule(DAILY_AT[step], zone, now), "options": daily}
+            for step, task in tasks.items()
+        },
         "late-upkeep": {"task": LATE_UPKEEP, "schedule": each_minute, "options": minutely},
     }
 

@@ -19,7 +19,7 @@ from notifier.broker import topology
 from notifier.config.settings import Settings
 from notifier.delivery.sweep import dispatch_callbacks
 from notifier.domain.statuses import Channel, Lane
-from notifier.operations.upkeep import NIGHTLY, Upkeep
+from notifier.operations.upkeep import AFTER_MIDNIGHT, NIGHTLY, Upkeep
 from notifier.worker.names import (
     CALL_BACK,
     DELIVER,
@@ -88,7 +88,7 @@ def _add_upkeep(app: Celery, process: Process) -> None:
 
     add(PARTITIONS, lambda upkeep: upkeep.run(NIGHTLY))
     add(RETENTION, lambda upkeep: upkeep.run(["retention"]))
-    add(STATISTICS, lambda upkeep: upkeep.run(["statistics"]))
+    add(STATISTICS, lambda upkeep: upkeep.run(AFTER_MIDNIGHT))
     # One step that was not done on time, because Beat was down or it failed.
     add(LATE_UPKEEP, lambda upkeep: upkeep.run_late())
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import Engine
 
+from notifier.domain.local_days import day_bounds, day_of
 from notifier.store.engine import make_engine
 from notifier.store.rate_limits import RateLimitRepository
 from tests.waiting import patient
@@ -81,6 +83,31 @@ def test_a_cap_lets_through_what_fits_and_no_more(repository: RateLimitRepositor
     assert [use.is_granted for use in uses] == [True, True, True, False, False]
     assert [use.used for use in uses] == [1, 2, 3, 3, 3]
     assert 0 < uses[-1].ends_in_seconds <= 86_400
+
+
+def test_a_quota_ends_with_the_day_of_its_zone(repository: RateLimitRepository) -> None:
+    for name in ("Asia/Shanghai", "America/New_York"):
+        zone = ZoneInfo(name)
+        now = repository.now()
+        uses = [repository.use_of_day(name, 1, cap=1, zone=zone) for _ in range(2)]
+        assert [use.is_granted for use in uses] == [True, False]
+        ends_at = day_bounds(day_of(now, zone), zone)[1]
+        # Unless midnight came in between.
+        assert repository.now() >= ends_at or uses[0].ends_in_seconds == pytest.approx(
+            (ends_at - now).total_seconds(), abs=patient(5)
+        )
+
+
+def test_a_day_in_utc_is_the_window_that_earlier_versions_count_in(repository: RateLimitRepository) -> None:
+    def count_in_both() -> bool:
+        before = repository.now().date()
+        used = [
+            repository.use(f"{before}", 1, cap=9, window_seconds=86_400).used,
+            repository.use_of_day(f"{before}", 1, cap=9, zone=ZoneInfo("UTC")).used,
+        ]
+        return used == [1, 2] or repository.now().date() == before
+
+    assert count_in_both()
 
 
 def test_a_cap_holds_against_many_at_once(repository: RateLimitRepository) -> None:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from psycopg.sql import SQL, Literal
 from sqlalchemy import Engine, TextClause, text
 
+from notifier.domain.local_days import day_bounds
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown
 from notifier.domain.validation import check
 from notifier.store import claim_sql, ledger_sql, metrics, producers, provider_reports
+from notifier.store.daily_statistics import COUNT_DAY
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.records import NewNotification
+from notifier.store.schema.partitions import Month, first_id
 
 BACKLOG = 2000
 ROWS = json.dumps([{"id": str(new_id()), "claim": 1, "number": 1, "status": "sent", "provider": "smtp"}])
@@ -97,8 +102,10 @@ def scans(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from scans(inner)
 
 
-def explain(engine: Engine, statement: TextClause, values: dict[str, Any]) -> dict[str, Any]:
-    """Its plan for any values: the one that our sessions use."""
+def explain(
+    engine: Engine, statement: TextClause, values: dict[str, Any], *, plans_by_values: bool = False
+) -> dict[str, Any]:
+    """Its plan for any values: the one that our sessions use, unless they plan by values."""
     compiled = statement.compile(engine)
     names: list[str] = []
 
@@ -109,7 +116,7 @@ def explain(engine: Engine, statement: TextClause, values: dict[str, Any]) -> di
     numbered = re.sub(r"%\((\w+)\)s", number, str(compiled)).replace("%%", "%")
     given = compiled.construct_params(values)
     literals = SQL("({})").format(SQL(", ").join(Literal(given[name]) for name in names)) if names else SQL("")
-    with transaction(engine) as connection:
+    with transaction(engine, plans_by_values=plans_by_values) as connection:
         connection.exec_driver_sql(f"PREPARE explained AS {numbered.replace('%', '%%')}")
         cursor = connection.connection.cursor()
         cursor.execute(SQL("EXPLAIN (FORMAT JSON) EXECUTE explained {}").format(literals))
@@ -168,6 +175,21 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for part in plan.get("Plans", ()):
         yield from nodes(part)
+
+
+def test_a_day_is_counted_in_the_partitions_of_its_months(engine: Engine) -> None:
+    # It begins in the evening of the month before, by UTC.
+    day = datetime.now(UTC).date().replace(day=1)
+    bounds = day_bounds(day, ZoneInfo("Asia/Shanghai"))
+    low, high = map(first_id, bounds)
+    plan = explain(engine, COUNT_DAY, {"day": day, "low": low, "high": high}, plans_by_values=True)
+    read = [scan for scan in scans(plan) if scan["Relation Name"] != "daily_statistics"]
+    tables = {scan["Relation Name"] for scan in read}
+    assert tables == {*(Month.of(moment).partition("messages") for moment in bounds), "states"}
+    assert len(tables) == 3
+    for scan in read:
+        [through] = scan.get("Plans", [scan])
+        assert through["Index Cond"].count("id >= ") == through["Index Cond"].count("id < ") == 1
 
 
 def test_many_new_rows_are_not_joined_one_by_one(engine: Engine) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from pydantic import SecretStr
@@ -19,7 +21,8 @@ from notifier.store.engine import transaction
 from notifier.store.schema.partitions import PARTITIONED, Month, missing_partitions
 from notifier.store.upkeep import AGAIN_HOURS, LATE_HOURS, UpkeepRepository
 from notifier.worker.app import make_app
-from notifier.worker.names import LATE_UPKEEP, PARTITIONS, STATISTICS
+from notifier.worker.names import LATE_UPKEEP, PARTITIONS, RETENTION
+from tests.unit.cli.commandline import CommandLine
 
 
 class Steps:
@@ -167,8 +170,47 @@ def test_the_tasks_of_a_worker_do_every_step(services: Services, redis_broker_ur
     late = app.tasks[LATE_UPKEEP]()
     assert late == {"partitions": [month.partition(table) for table in PARTITIONED]}
     assert missing_partitions(services.engine) == []
-    assert app.tasks[STATISTICS]() == {"statistics": []}
-    assert app.tasks[LATE_UPKEEP]().keys() == {"retention"}
+    assert app.tasks[RETENTION]().keys() == {"retention"}
+    assert app.tasks[LATE_UPKEEP]() == {"statistics": []}
     assert app.tasks[LATE_UPKEEP]() == {}
     assert told(services) == [(True, "8 steps, each done within the last day")]
     app.close()
+
+
+def test_the_schedule_says_how_each_step_ran_and_runs_one_now(services: Services, database_url: str) -> None:
+    notifier = CommandLine({"database_url": SecretStr(database_url), "timezone": "Asia/Shanghai"})
+    before = {step["name"]: step for step in notifier("schedule", "list", "--json").json}
+    assert list(before) == ["statistics", *NIGHTLY, "retention"]
+    assert before["retention"]["when"] == "every day at 03:37 Asia/Shanghai"
+    assert [step["last_success_at"] for step in before.values()] == [None] * 8
+    month = Month.of(services.audit.now(), 1).partition("events")
+    execute(services, f"DROP TABLE {month}")
+    assert notifier("schedule", "run", "partitions").out.endswith(f"partitions is done\n  {month}\n")
+    assert notifier("schedule", "run", "rate_slots", "--json").json == {"step": "rate_slots", "done": 0}
+    execute(services, "DROP TABLE daily_statistics")
+    failed = notifier("schedule", "run", "statistics")
+    assert failed.code == 1
+    assert "notifier db upgrade" in failed.err
+    after = {step["name"]: step for step in notifier("schedule", "list", "--json").json}
+    assert [name for name, step in after.items() if step["last_success_at"]] == ["partitions", "rate_slots"]
+    assert [name for name, step in after.items() if step["is_late"]] == ["statistics"]
+    assert "notifier db upgrade" in after["statistics"]["failure"]
+    next_run = datetime.fromisoformat(after["partitions"]["next_run_at"]).astimezone(ZoneInfo("Asia/Shanghai"))
+    assert (next_run.hour, next_run.minute) == (3, 7)
+    assert services.audit.now() < next_run <= services.audit.now() + timedelta(days=1)
+    unknown = notifier("schedule", "run", "sweep")
+    assert unknown.code == 1
+    assert "use one of partitions, " in unknown.err
+
+
+def test_a_step_that_is_late_is_said_to_run_soon(steps: Steps, services: Services) -> None:
+    upkeep = Upkeep(steps.book, {"statistics": lambda: 0})
+    upkeep.run(["statistics"])
+    pass_hours(services, LATE_HOURS + 1)
+    (step,) = upkeep.schedule(ZoneInfo("UTC"))
+    assert step.is_late
+    assert step.next_run_at <= services.audit.now()
+    upkeep.run_late()
+    (step,) = upkeep.schedule(ZoneInfo("UTC"))
+    assert not step.is_late
+    assert step.next_run_at.hour == 0

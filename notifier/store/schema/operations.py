@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -162,6 +162,26 @@ class RetentionMark(Base):
     #: Everything with a smaller id is done.
     reached: Mapped[UUID]
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class DailyStatistic(Base):
+    """Notifications of one day that were alike when they were last counted, without those of test keys. A day
+    without any has one row, whose words are empty and whose count is 0; a day without a row was not counted."""
+
+    __tablename__ = "daily_statistics"
+
+    #: Of NOTIFIER_TIMEZONE, by the time in their ids.
+    day: Mapped[date] = mapped_column(primary_key=True)
+    channel: Mapped[str] = mapped_column(primary_key=True)
+    template: Mapped[str] = mapped_column(primary_key=True)
+    #: Who took them, or was tried last; "": nobody.
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    producer: Mapped[str] = mapped_column(primary_key=True)
+    status: Mapped[str] = mapped_column(primary_key=True)
+    count: Mapped[int] = mapped_column(BigInteger)
+    #: 95 % were sent within this, counted from when they were accepted or, if later, due; None: none was sent.
+    sent_seconds_p95: Mapped[float | None]
+    counted_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class UpkeepRun(Base):

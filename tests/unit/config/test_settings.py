@@ -26,6 +26,16 @@ def test_a_wrong_variable_is_named_and_its_value_is_not(monkeypatch: pytest.Monk
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_time_zone_has_an_iana_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().timezone.key == "UTC"
+    monkeypatch.setenv("NOTIFIER_TIMEZONE", "Asia/Shanghai")
+    assert load_settings().timezone.key == "Asia/Shanghai"
+    for wrong in ("Shanghai", "UTC+8", "America", "../UTC", ""):
+        monkeypatch.setenv("NOTIFIER_TIMEZONE", wrong)
+        with pytest.raises(ConfigurationError, match=r"NOTIFIER_TIMEZONE: .*write an IANA name, as Asia/Shanghai"):
+            load_settings()
+
+
 def test_secrets_are_masked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFIER_DATABASE_URL", "postgresql://user:hunter2@db/x")
     monkeypatch.setenv("NOTIFIER_TWILIO_AUTH_TOKEN", "hunter3")

@@ -1,0 +1,73 @@
+"""`notifier schedule`: the steps of upkeep, when they run, and a run of one by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+from typer import Argument
+
+from notifier.cli.context import wiring
+from notifier.cli.options import AsJson
+from notifier.cli.output import columns, count, one_line, print_json, print_line, print_list
+
+
+def list_(context: typer.Context, as_json: AsJson = False) -> None:
+    """List what is done each night: when, next run, last success, last failure and why.
+
+    Beat also starts the sweep every second, and every minute one step that is late.
+    """
+    with wiring(context).services() as services:
+        found = services.upkeep.schedule(services.settings.timezone)
+    print_list(
+        found,
+        columns(
+            "name",
+            "when",
+            "next run=next_run_at",
+            "last success=last_success_at",
+            "last failure=last_failure_at",
+            "failure",
+        ),
+        as_json=as_json,
+        noun="step",
+        empty="there are no steps",
+        next_step="notifier schedule run NAME",
+        droppable=("last failure", "next run", "when"),
+        styles={"name": lambda step: "yellow" if step.is_late else ""},
+    )
+
+
+def run(
+    context: typer.Context,
+    name: Annotated[str, Argument(metavar="NAME", help="Name of a step, as `notifier schedule list` has it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Run one step now, and say what it did.
+
+    The run is recorded as one of Beat's is.
+    """
+    with wiring(context).services() as services:
+        done = services.upkeep.run_one(name)
+    if as_json:
+        print_json({"step": name, "done": done})
+        return
+    print_line(f"{name} is done")
+    for line in _lines(done):
+        print_line(f"  {one_line(line)}")
+
+
+def _lines(done: Any) -> list[str]:
+    """What a step did: a count of rows; names or counts, one a line; or results by name."""
+    if isinstance(done, int):
+        return [count(done, "row")]
+    if isinstance(done, Mapping):
+        return [f"{name}: {_words(value)}" for name, value in done.items() if value]
+    return [_words(one) for one in done]
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {one}" for name, one in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

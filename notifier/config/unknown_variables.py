@@ -1,0 +1,59 @@
+"""Variables named `NOTIFIER_…` that nothing reads: a misspelt setting would otherwise be one with its default."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from difflib import get_close_matches
+
+from notifier.config.callbacks import references
+from notifier.config.logs import log
+from notifier.config.settings import Settings, structure_path
+
+_PREFIX = "NOTIFIER_"
+#: Read by others than `Settings`; those of the tests are theirs.
+_READ_ELSEWHERE = ("NOTIFIER_SECRETS_DIR", "NOTIFIER_OUTBOX_URL")
+_OF_TESTS = "NOTIFIER_TEST_"
+#: Kubernetes sets these for each of its services whose name begins with "notifier".
+_SERVICE_HOST = "_SERVICE_HOST"
+_OF_A_SERVICE = re.compile(r"_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
+
+
+def unknown_variables(settings: Settings) -> list[str]:
+    """What is wrong with each, in words, without its value. What notifier.toml refers to is known."""
+    known = {f"{_PREFIX}{name.upper()}" for name, field in Settings.model_fields.items() if not field.exclude}
+    known.update(_READ_ELSEWHERE)
+    return [_in_words(name, known) for name in sorted(_unread(known | _referred_to(settings)))]
+
+
+def warn_of_unknown_variables(settings: Settings) -> None:
+    """A log line for each."""
+    for problem in unknown_variables(settings):
+        log.warning("settings.unknown_variable", reason=problem)
+
+
+def _unread(known: set[str]) -> Iterator[str]:
+    # Settings are found in any case.
+    ours = {name.upper(): name for name in os.environ if name.upper().startswith(_PREFIX)}
+    services = [name.removesuffix(_SERVICE_HOST) for name in ours if name.endswith(_SERVICE_HOST)]
+    of_services = {
+        name
+        for service in services
+        for name in ours
+        if name.startswith(service) and _OF_A_SERVICE.fullmatch(name.removeprefix(service))
+    }
+    for name, spelt in ours.items():
+        if name not in known | of_services and not name.startswith(_OF_TESTS):
+            yield spelt
+
+
+def _referred_to(settings: Settings) -> set[str]:
+    path = structure_path(settings)
+    return set() if path is None else references(path.read_text("utf-8"))
+
+
+def _in_words(name: str, known: set[str]) -> str:
+    nearest = get_close_matches(name.upper(), sorted(known), n=1, cutoff=0.8)
+    fix = f"did you mean {nearest[0]}?" if nearest else "docs/reference/settings.md has the names"
+    return f"{name} is set, and nothing reads it: {fix}"

@@ -1,0 +1,119 @@
+"""The daily report: a mail about yesterday to those who run the service, which it sends itself as it sends others.
+
+Crash points. A report is accepted once, however often its step runs, several at once or after a crash: its
+idempotency key is the day and the recipient. If statuses have moved on between two runs, the second message
+differs and is refused for its key, which says that the first one was accepted. What a crash leaves out comes with
+the next run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import date, timedelta
+from typing import Any
+
+from notifier.domain.errors import Fault, InvalidMessage, NotFound
+from notifier.domain.message import Message
+from notifier.domain.statuses import FINAL_STATUSES, Channel, Lane, Status
+from notifier.operations.statistics import Statistics
+from notifier.security.recipient_hash import HashKey
+from notifier.store.daily_statistics import StatisticsKey
+
+#: Its producer and its template.
+PRODUCER, TEMPLATE = "notifier", "daily_report"
+#: Days in the chart, and producers that are named.
+CHART_DAYS, NAMED_PRODUCERS = 7, 10
+
+_SENT = (Status.SENT, Status.DELIVERED)
+_DAY = timedelta(days=1)
+_BEFORE = "idempotency_conflict"
+
+#: Accepts messages as the intake does. Returns the faults of each; none: it is recorded, now or before.
+Accept = Callable[[Sequence[Message]], Sequence[tuple[Fault, ...]]]
+
+
+class DailyReport:
+    def __init__(
+        self, statistics: Statistics, accept: Accept, hash_key: HashKey, recipients: Sequence[str]
+    ) -> None:
+        self._statistics = statistics
+        self._accept = accept
+        self._hash_key = hash_key
+        self._recipients = recipients
+
+    def send(self) -> dict[str, Any]:
+        """Have the report of yesterday accepted for everybody who has not got it. Returns its day.
+
+        Raises:
+            NotFound: the day has not been counted.
+            InvalidMessage: the intake refuses it: there is no such template, say.
+        """
+        day = self._statistics.today() - _DAY
+        context = self._context(day)
+        found = self._accept([self._message(day, recipient, context) for recipient in self._recipients])
+        faults = dict.fromkeys(fault for one in found for fault in one if fault.code != _BEFORE)
+        if faults:
+            raise InvalidMessage(list(faults))
+        return {"day": str(day)}
+
+    def _message(self, day: date, recipient: str, context: dict[str, Any]) -> Message:
+        whose = self._hash_key.recipient(Channel.EMAIL, recipient).hex()[:16]
+        return Message(
+            producer=PRODUCER,
+            idempotency_key=f"daily report {day} {whose}",
+            channel=Channel.EMAIL,
+            lane=Lane.NORMAL,
+            to=recipient,
+            template=TEMPLATE,
+            context=context,
+        )
+
+    def _context(self, day: date) -> dict[str, Any]:
+        first = day - (CHART_DAYS - 1) * _DAY
+        week = self._statistics.report(first, day + _DAY, [StatisticsKey.DAY, StatisticsKey.STATUS])
+        if day in week.missing:
+            raise NotFound(f"{day} has not been counted: notifier schedule run statistics")
+        producers = sorted(self._counts(day, StatisticsKey.PRODUCER), key=lambda row: -row.count)
+        by_channel = self._counts(day, StatisticsKey.CHANNEL)
+        return {
+            "day": str(day),
+            "zone": self._statistics.zone.key,
+            "total": sum(row.count for row in by_channel),
+            "days": _chart([(row.values[0], row.values[1], row.count) for row in week.rows]),
+            "channels": [
+                {"channel": row.values[0], "count": row.count}
+                | ({} if row.sent_seconds_p95 is None else {"seconds": round(row.sent_seconds_p95, 1)})
+                for row in by_channel
+            ],
+            "statuses": [
+                {"channel": row.values[0], "status": row.values[1], "count": row.count}
+                for row in self._counts(day, StatisticsKey.CHANNEL, StatisticsKey.STATUS)
+            ],
+            "producers": [{"name": row.values[0], "count": row.count} for row in producers[:NAMED_PRODUCERS]],
+        }
+
+    def _counts(self, day: date, *by: StatisticsKey) -> Any:
+        return self._statistics.report(day, day + _DAY, by).rows
+
+
+def _chart(counts: Sequence[tuple[Any, Any, int]]) -> list[dict[str, Any]]:
+    """A bar for each day: how wide its parts are, in percent of the day with most."""
+    days = sorted({day for day, _, _ in counts})
+    totals = {day: sum(count for one, _, count in counts if one == day) for day in days}
+    most = max(totals.values(), default=0)
+    bars = []
+    for day in days:
+        parts = {"sent_width": 0, "open_width": 0, "ended_width": 0}
+        for one, status, count in counts:
+            if one == day and count:
+                parts[_part(status)] += count
+        # What there is any of is seen, and never too much of it.
+        widths = {name: max(1, count * 97 // most) if count else 0 for name, count in parts.items()}
+        bars.append({"day": str(day), "count": totals[day], **widths, "rest_width": 100 - sum(widths.values())})
+    return bars
+
+
+def _part(status: str) -> str:
+    if status in _SENT:
+        return "sent_width"
+    return "ended_width" if status in FINAL_STATUSES else "open_width"

@@ -1,0 +1,60 @@
+"""Daily statistics: which days are counted, and what was counted.
+
+Each night counts the last days again, because statuses change after their day: a mail comes back, a report is
+late. A day that retention may have begun to delete is left as it was counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from notifier.domain.local_days import day_bounds, day_of
+from notifier.store.daily_statistics import StatisticsKey, StatisticsRepository, StatisticsRow
+
+#: Most mail servers give a mail up, and say so, within five days.
+RECOUNTED_DAYS = 7
+
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class StatisticsReport:
+    rows: list[StatisticsRow]
+    #: Days that are over and were not counted.
+    missing: list[date]
+
+
+class Statistics:
+    """`kept_from()`: everything since then is still there; None: nothing is ever deleted."""
+
+    def __init__(
+        self, repository: StatisticsRepository, zone: ZoneInfo, kept_from: Callable[[], datetime | None]
+    ) -> None:
+        self._repository = repository
+        self.zone = zone
+        self._kept_from = kept_from
+
+    def today(self) -> date:
+        return day_of(self._repository.now(), self.zone)
+
+    def count_recent_days(self) -> list[date]:
+        """Count the days before today, the latest first. Returns those that were written."""
+        today, kept_from = self.today(), self._kept_from()
+        written = []
+        for day in (today - days * _DAY for days in range(1, RECOUNTED_DAYS + 1)):
+            bounds = day_bounds(day, self.zone)
+            is_whole = kept_from is None or bounds[0] >= kept_from
+            if is_whole and self._repository.count_day(day, bounds):
+                written.append(day)
+        return written
+
+    def report(self, since: date, until: date, by: Sequence[StatisticsKey]) -> StatisticsReport:
+        """What was counted of the days from `since` to before `until`."""
+        counted = {row.values[0] for row in self._repository.rows(since, until, [StatisticsKey.DAY])}
+        days = (since + number * _DAY for number in range((min(until, self.today()) - since).days))
+        return StatisticsReport(
+            self._repository.rows(since, until, by), [day for day in days if day not in counted]
+        )

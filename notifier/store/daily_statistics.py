@@ -1,0 +1,107 @@
+"""Counts of whole days, which stay when retention drops the notifications.
+
+Crash points: each day is one transaction, so it is counted or it is not; the next night counts it again. Two who
+count at once do so one after the other, and the later one sees what the earlier one wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from enum import StrEnum
+
+from sqlalchemy import TextClause, func, select, text
+
+from notifier.store import binds
+from notifier.store.engine import transaction
+from notifier.store.repository import Repository
+from notifier.store.schema.operations import DailyStatistic
+from notifier.store.schema.partitions import first_id
+
+#: A day of ten million notifications takes half a minute, and longer if they have to come from a slow disk.
+_COUNTING = "10min"
+# Any constant does, as long as nobody else uses it.
+_LOCK = 0x6E6F7473
+
+
+class StatisticsKey(StrEnum):
+    """What the counts are kept by."""
+
+    DAY = "day"
+    CHANNEL = "channel"
+    TEMPLATE = "template"
+    PROVIDER = "provider"
+    PRODUCER = "producer"
+    STATUS = "status"
+
+
+@dataclass(frozen=True, slots=True)
+class StatisticsRow:
+    #: One for each key asked for, in their order.
+    values: tuple[date | str, ...]
+    count: int
+    #: 95 % of what was sent of these was sent within it; of several counts the largest, so maybe sooner.
+    sent_seconds_p95: float | None
+
+
+class StatisticsRepository(Repository):
+    def count_day(self, day: date, bounds: tuple[datetime, datetime]) -> bool:
+        """Count the notifications with ids between the two, and write them as those of `day`.
+
+        Returns False, and leaves the day as it is, if there are fewer than were counted before: retention has
+        begun to delete them.
+        """
+        low, high = map(first_id, bounds)
+        with transaction(self._engine, plans_by_values=True) as connection:
+            connection.execute(_ALLOW_TIME, {"time": _COUNTING})
+            connection.execute(_ONE_BY_ONE, {"lock": _LOCK})
+            return bool(connection.execute(COUNT_DAY, {"day": day, "low": low, "high": high}).rowcount)
+
+    def rows(self, since: date, until: date, by: Sequence[StatisticsKey]) -> list[StatisticsRow]:
+        """Sums of the days from `since` to before `until`, in the order of `by`. A day without notifications has a
+        row if `by` has the day."""
+        keys = [getattr(DailyStatistic, key) for key in by]
+        sums = (func.sum(DailyStatistic.count), func.max(DailyStatistic.sent_seconds_p95))
+        query = select(*keys, *sums).where(DailyStatistic.day >= since, DailyStatistic.day < until)
+        if StatisticsKey.DAY not in by:
+            query = query.where(DailyStatistic.count > 0)
+        rows = self._rows(query.group_by(*keys).order_by(*keys))
+        return [StatisticsRow(tuple(row[:-2]), int(row[-2]), row[-1]) for row in rows]
+
+
+_ALLOW_TIME = text("SELECT set_config('statement_timeout', :time, true)")
+_ONE_BY_ONE = text("SELECT pg_advisory_xact_lock(:lock)")
+
+_KEYS = "channel, template, provider, producer, status"
+
+# The bounds are said of both tables, for the planner to read a span of each. A group that a status has left is
+# deleted, so that its notifications are not counted twice.
+COUNT_DAY: TextClause = text(f"""
+WITH counted AS MATERIALIZED (
+  SELECT m.channel, m.template, coalesce(s.provider, '') AS provider, m.producer, s.status, count(*) AS count,
+    percentile_disc(0.95) WITHIN GROUP (
+      ORDER BY CAST(extract(epoch FROM s.sent_at - greatest(m.accepted_at, m.send_at)) AS float8)
+    ) AS sent_seconds_p95
+  FROM messages AS m JOIN states AS s ON s.id = m.id
+  WHERE m.id >= :low AND m.id < :high AND s.id >= :low AND s.id < :high AND NOT s.is_test
+  GROUP BY 1, 2, 3, 4, 5
+), written AS MATERIALIZED (
+  SELECT {_KEYS}, count, sent_seconds_p95 FROM counted
+  UNION ALL
+  SELECT '', '', '', '', '', 0, NULL WHERE NOT EXISTS (SELECT FROM counted)
+), whole AS MATERIALIZED (
+  SELECT 1 WHERE (SELECT sum(count) FROM written)
+    >= (SELECT coalesce(sum(count), 0) FROM daily_statistics WHERE day = :day)
+), left_behind AS (
+  DELETE FROM daily_statistics AS d
+  WHERE d.day = :day AND EXISTS (SELECT FROM whole) AND NOT EXISTS (
+    SELECT FROM written AS w WHERE (w.channel, w.template, w.provider, w.producer, w.status)
+      = (d.channel, d.template, d.provider, d.producer, d.status)
+  )
+)
+INSERT INTO daily_statistics AS d (day, {_KEYS}, count, sent_seconds_p95)
+SELECT :day, {_KEYS}, count, sent_seconds_p95 FROM written WHERE EXISTS (SELECT FROM whole)
+ON CONFLICT (day, {_KEYS})
+DO UPDATE SET count = excluded.count, sent_seconds_p95 = excluded.sent_seconds_p95, counted_at = now()
+""").bindparams(*binds.BOUNDS)
