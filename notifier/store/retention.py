@@ -4,8 +4,11 @@ Locked rows are passed over (SKIP LOCKED), and what has not ended is left alone.
 harm, and the next run goes on where one ended in the middle. `retention_marks` holds how far the walks have come,
 so that a night reads only what is new.
 
-Crash point: of a month that is dropped, what lies in tables without months goes first, its states among it. Until
-the drop its notifications are not seen; the next run goes on.
+Crash points: of a month that is dropped, what lies in tables without months goes first, page by page, its states
+among it. A retry, a claim and a page lock the same states: what comes alive first is passed over, and what a page
+took first is not there for a retry. Until the drop, those whose states are gone are not seen. After a crash, or if
+the month has to stay, the next run goes on. The drop itself is one transaction, and refuses while a state of the
+month is left: see `drop_month`.
 """
 
 from __future__ import annotations
@@ -97,6 +100,7 @@ class RetentionRepository(Repository):
         return months(self._engine)
 
     def drop(self, month: Month) -> bool:
+        """See `drop_month`."""
         return drop_month(self._engine, month)
 
     def live_in(self, month: Month) -> int:
@@ -105,8 +109,8 @@ class RetentionRepository(Repository):
 
     def forget_page_of(self, month: Month, after: UUID) -> UUID | None:
         """Of the next notifications of a month that is to be dropped, delete what lies in tables without months.
-        Returns the last id; None: there are no more."""
-        values = {"low": month.low, "high": month.high, "after": after, "limit": PAGE}
+        What has not ended, or is locked, keeps all of it. Returns the last id; None: there are no more."""
+        values = {"low": month.low, "high": month.high, "after": after, "limit": PAGE, "live": list(LIVE)}
         found: UUID | None = self._scalar(_FORGET_OF_MONTH, values)
         return found
 
@@ -124,6 +128,13 @@ _LIVES = binds.texts("live")
 _PERSONAL = """(m.recipient IS NOT NULL OR m.sealed IS NOT NULL OR m.context IS NOT NULL OR m.metadata <> '{}'
   OR m.callback_url IS NOT NULL)"""
 
+# Of a page, those that have ended. Whatever brings one of them to life again takes the same lock.
+_FREE = """free AS MATERIALIZED (
+  SELECT n.id, page.producer, page.key
+  FROM page JOIN states AS n ON n.id = page.id AND CASE WHEN n.status <> ALL(:live) THEN true END
+  WHERE page.is_wanted ORDER BY n.id FOR UPDATE OF n SKIP LOCKED
+)"""
+
 
 def _page(condition: str, table: str = "messages") -> str:
     """The page is cut before its rows are judged, so a statement never reads more than one page."""
@@ -133,11 +144,7 @@ page AS MATERIALIZED (
     m.channel = :channel AND m.accepted_at < :accepted_before AND {condition} AS is_wanted
   FROM {table} AS m
   WHERE m.id > :after AND m.id < :before ORDER BY m.id LIMIT :limit
-), free AS MATERIALIZED (
-  SELECT n.id, page.producer, page.key
-  FROM page JOIN states AS n ON n.id = page.id AND CASE WHEN n.status <> ALL(:live) THEN true END
-  WHERE page.is_wanted ORDER BY n.id FOR UPDATE OF n SKIP LOCKED
-)"""
+), {_FREE}"""
 
 
 def _told(done: str) -> str:
@@ -194,12 +201,12 @@ WITH {_page("true", table)}, {_BELONGINGS}, attempted AS (
 _DELETE, _DELETE_DEFAULT = _delete("messages"), _delete(DEFAULT_PARTITION)
 
 _FORGET_OF_MONTH: TextClause = text(f"""
-WITH free AS MATERIALIZED (
-  SELECT id, producer, coalesce(idempotency_key, id::text) AS key FROM messages
+WITH page AS MATERIALIZED (
+  SELECT id, producer, coalesce(idempotency_key, id::text) AS key, true AS is_wanted FROM messages
   WHERE id > :after AND id >= :low AND id < :high ORDER BY id LIMIT :limit
-), {_BELONGINGS}
-SELECT (SELECT id FROM free ORDER BY id DESC LIMIT 1)
-""").bindparams(_UUIDS[0], *binds.BOUNDS)
+), {_FREE}, {_BELONGINGS}
+SELECT (SELECT id FROM page ORDER BY id DESC LIMIT 1)
+""").bindparams(_UUIDS[0], _LIVES, *binds.BOUNDS)
 
 
 def _count(condition: str) -> TextClause:
