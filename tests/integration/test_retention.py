@@ -57,7 +57,8 @@ class Past:
         new = NewNotification(message, channel, Lane.NORMAL, "v1", OnUnknown.HOLD, 0, secret_names=("code",))
         assert self.ledger.accept([new])[0].fault is None
         for statement in (
-            "UPDATE states SET status = :status, due_at = NULL WHERE id = :id",
+            "UPDATE states SET status = :status, due_at = NULL, updated_at = now() - interval '2 hours'"
+            " WHERE id = :id",
             "INSERT INTO attempts (notification_id, number, provider) SELECT :id, 1, :status",
             "INSERT INTO callbacks (notification_id, id, producer, endpoint, status)"
             " VALUES (:id, gen_random_uuid(), 'shop', 'shop', :status)",
@@ -285,6 +286,8 @@ def test_what_comes_alive_while_its_month_is_dropped_keeps_it(past: Past, monkey
     assert (story.notification.status, story.attempts[-1].outcome) == ("sent", "accepted")
     assert past.ids() == {second, third}
     past.execute("UPDATE states SET status = 'sent', due_at = NULL")
+    assert keeper.run().in_use == [month], "what ended just now may have another attempt under way"
+    past.execute("UPDATE states SET updated_at = now() - interval '2 hours'")
     assert keeper.run().dropped == [month]
 
 
@@ -313,7 +316,7 @@ def test_a_message_that_is_accepted_into_a_month_while_it_is_dropped_is_found(pa
 
     assert keeper.run(progress=after_the_last_page).held == [month]
     assert [due.id for due in past.ledger.take_due(limit=10, unknown_after_seconds=60)] == accepted
-    past.execute("UPDATE states SET status = 'sent', due_at = NULL")
+    past.execute("UPDATE states SET status = 'sent', due_at = NULL, updated_at = now() - interval '2 hours'")
     assert keeper.run().dropped == [month]
     late = past.accept(past.age_of(5))
     assert past.ids() == {late}
