@@ -7,9 +7,9 @@ so that a night reads only what is new.
 Crash points: of a month that is dropped, what lies in tables without months goes first, page by page, its states
 among it. A retry, a claim and a page lock the same states: what comes alive first is passed over, and what a page
 took first is not there for a retry. What ended within the hour is passed over as well, for the answer to another
-attempt may be under way. Until the drop, those whose states are gone are not seen. After a crash, or if
-the month has to stay, the next run goes on. The drop itself is one transaction, and refuses while a state of the
-month is left: see `drop_month`.
+attempt may be under way. Until the drop, those whose states are gone are not seen. After a crash, or if the month
+has to stay, the next run goes on. The drop itself is one transaction, and refuses while a state of the month is
+left: see `drop_month`.
 """
 
 from __future__ import annotations
