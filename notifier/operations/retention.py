@@ -35,7 +35,7 @@ class RetentionRun:
     dropped: list[str] = field(default_factory=list)
     #: Months that stay because something in them has not ended.
     held: list[str] = field(default_factory=list)
-    #: Months whose tables were in use; the next run tries again.
+    #: Months whose tables or rows were in use; the next run tries again.
     in_use: list[str] = field(default_factory=list)
     #: Otherwise the next run goes on.
     is_complete: bool = True
@@ -135,8 +135,9 @@ class RetentionJob:
             yield
 
     def _drop(self, month: Month, kept: RetentionRun) -> Iterator[None]:
-        """Keys and callbacks of its notifications first: their tables have no months. A run that ends in between
-        has deleted keys of notifications that still exist, but are too old to be repeated."""
+        """States, keys and callbacks of its notifications first: their tables have no months. A run that ends in
+        between has deleted keys of notifications that still exist, but are too old to be repeated. What comes
+        alive or is accepted in between keeps its rows, and the month with them."""
         if self._repository.live_in(month):
             kept.held.append(month.name)
             return
@@ -144,7 +145,10 @@ class RetentionJob:
         while after is not None:
             after = self._repository.forget_page_of(month, after)
             yield
-        (kept.dropped if self._repository.drop(month) else kept.in_use).append(month.name)
+        if self._repository.drop(month):
+            kept.dropped.append(month.name)
+        else:
+            (kept.held if self._repository.live_in(month) else kept.in_use).append(month.name)
         yield
 
     def _cutoffs(self) -> dict[Channel, UUID]:

@@ -168,8 +168,9 @@ def keep(job: RetentionJob) -> dict[str, Any]:
         wiped=kept.wiped,
         partitions=kept.dropped,
     )
-    for name in (*kept.held, *kept.in_use):
-        log.warning("retention.month_stays", partitions=[name])
+    for reason, names in (("not_ended", kept.held), ("in_use", kept.in_use)):
+        for name in names:
+            log.warning("retention.month_stays", partitions=[name], reason=reason)
     return asdict(kept)
 
 

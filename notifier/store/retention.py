@@ -4,8 +4,12 @@ Locked rows are passed over (SKIP LOCKED), and what has not ended is left alone.
 harm, and the next run goes on where one ended in the middle. `retention_marks` holds how far the walks have come,
 so that a night reads only what is new.
 
-Crash point: of a month that is dropped, what lies in tables without months goes first, its states among it. Until
-the drop its notifications are not seen; the next run goes on.
+Crash points: of a month that is dropped, what lies in tables without months goes first, page by page, its states
+among it. A retry, a claim and a page lock the same states: what comes alive first is passed over, and what a page
+took first is not there for a retry. What ended within the hour is passed over as well, for the answer to another
+attempt may be under way. Until the drop, those whose states are gone are not seen. After a crash, or if the month
+has to stay, the next run goes on. The drop itself is one transaction, and refuses while a state of the month is
+left: see `drop_month`.
 """
 
 from __future__ import annotations
@@ -26,6 +30,8 @@ from notifier.store.schema.partitions import Month, drop_month, months
 PAGE = 500
 #: What failed, expired or was suppressed keeps its secrets this long, for an operator to retry it. Hours.
 SECRETS_KEPT_HOURS = 24
+#: What ended less than this ago is not deleted: a worker may still have the answer to another attempt. Hours.
+RESTED_HOURS = 1
 #: These have not ended, and are never touched.
 LIVE = (Status.SCHEDULED, Status.QUEUED, Status.SENDING, Status.RETRYING, Status.UNKNOWN)
 #: Holds ids that lie in no month; it is never dropped.
@@ -97,6 +103,7 @@ class RetentionRepository(Repository):
         return months(self._engine)
 
     def drop(self, month: Month) -> bool:
+        """See `drop_month`."""
         return drop_month(self._engine, month)
 
     def live_in(self, month: Month) -> int:
@@ -105,8 +112,9 @@ class RetentionRepository(Repository):
 
     def forget_page_of(self, month: Month, after: UUID) -> UUID | None:
         """Of the next notifications of a month that is to be dropped, delete what lies in tables without months.
-        Returns the last id; None: there are no more."""
-        values = {"low": month.low, "high": month.high, "after": after, "limit": PAGE}
+        What has not ended, or just now, or is locked, keeps all of it. Returns the last id; None: there are no
+        more."""
+        values = {"low": month.low, "high": month.high, "after": after, "limit": PAGE, "live": list(LIVE)}
         found: UUID | None = self._scalar(_FORGET_OF_MONTH, values)
         return found
 
@@ -124,6 +132,18 @@ _LIVES = binds.texts("live")
 _PERSONAL = """(m.recipient IS NOT NULL OR m.sealed IS NOT NULL OR m.context IS NOT NULL OR m.metadata <> '{}'
   OR m.callback_url IS NOT NULL)"""
 
+# Of `states AS n`: it may be deleted.
+_RESTED = f"n.updated_at < now() - interval '{RESTED_HOURS} hours'"
+
+
+def _free(condition: str = "true") -> str:
+    """Of a page, those that have ended. Whatever brings one of them to life again takes the same lock."""
+    return f"""free AS MATERIALIZED (
+  SELECT n.id, page.producer, page.key
+  FROM page JOIN states AS n ON n.id = page.id AND CASE WHEN n.status <> ALL(:live) AND {condition} THEN true END
+  WHERE page.is_wanted ORDER BY n.id FOR UPDATE OF n SKIP LOCKED
+)"""
+
 
 def _page(condition: str, table: str = "messages") -> str:
     """The page is cut before its rows are judged, so a statement never reads more than one page."""
@@ -133,10 +153,6 @@ page AS MATERIALIZED (
     m.channel = :channel AND m.accepted_at < :accepted_before AND {condition} AS is_wanted
   FROM {table} AS m
   WHERE m.id > :after AND m.id < :before ORDER BY m.id LIMIT :limit
-), free AS MATERIALIZED (
-  SELECT n.id, page.producer, page.key
-  FROM page JOIN states AS n ON n.id = page.id AND CASE WHEN n.status <> ALL(:live) THEN true END
-  WHERE page.is_wanted ORDER BY n.id FOR UPDATE OF n SKIP LOCKED
 )"""
 
 
@@ -149,7 +165,7 @@ SELECT (SELECT count(*) FROM {done}) AS changed, (SELECT count(*) FROM page WHER
 
 # The hash stays, so that an auditor who has the address can still ask whether it got the message.
 _REDACT: TextClause = text(f"""
-WITH {_page(_PERSONAL)}, unread AS (
+WITH {_page(_PERSONAL)}, {_free()}, unread AS (
   DELETE FROM unread_bounces AS u USING free WHERE u.notification_id = free.id
 ), done AS (
   UPDATE messages AS m SET recipient = NULL, address = NULL, context = NULL, sealed = NULL, secrets = NULL,
@@ -180,7 +196,7 @@ unread AS (
 
 def _delete(table: str) -> TextClause:
     return text(f"""
-WITH {_page("true", table)}, {_BELONGINGS}, attempted AS (
+WITH {_page("true", table)}, {_free(_RESTED)}, {_BELONGINGS}, attempted AS (
   DELETE FROM attempts AS a USING free WHERE a.notification_id = free.id
 ), happened AS (
   DELETE FROM events AS e USING free WHERE e.notification_id = free.id
@@ -194,12 +210,12 @@ WITH {_page("true", table)}, {_BELONGINGS}, attempted AS (
 _DELETE, _DELETE_DEFAULT = _delete("messages"), _delete(DEFAULT_PARTITION)
 
 _FORGET_OF_MONTH: TextClause = text(f"""
-WITH free AS MATERIALIZED (
-  SELECT id, producer, coalesce(idempotency_key, id::text) AS key FROM messages
+WITH page AS MATERIALIZED (
+  SELECT id, producer, coalesce(idempotency_key, id::text) AS key, true AS is_wanted FROM messages
   WHERE id > :after AND id >= :low AND id < :high ORDER BY id LIMIT :limit
-), {_BELONGINGS}
-SELECT (SELECT id FROM free ORDER BY id DESC LIMIT 1)
-""").bindparams(_UUIDS[0], *binds.BOUNDS)
+), {_free(_RESTED)}, {_BELONGINGS}
+SELECT (SELECT id FROM page ORDER BY id DESC LIMIT 1)
+""").bindparams(_UUIDS[0], _LIVES, *binds.BOUNDS)
 
 
 def _count(condition: str) -> TextClause:
@@ -210,7 +226,7 @@ WHERE m.id > :after AND m.id < :before AND m.channel = :channel AND m.accepted_a
 """).bindparams(*_UUIDS, _LIVES)
 
 
-_COUNT_REDACT, _COUNT_DELETE = _count(_PERSONAL), _count("true")
+_COUNT_REDACT, _COUNT_DELETE = _count(_PERSONAL), _count(_RESTED)
 
 _LIVE_IN: TextClause = text(f"""
 SELECT count(*) FROM states AS n WHERE n.id >= :low AND n.id < :high AND {ledger_sql.LIVE}

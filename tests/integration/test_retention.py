@@ -16,20 +16,22 @@ from notifier.config.limits import Retention
 from notifier.config.settings import Settings
 from notifier.config.structure import Structure
 from notifier.domain.message import Message
-from notifier.domain.statuses import Channel, Lane, OnUnknown
-from notifier.operations.retention import RetentionJob
+from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Status
+from notifier.operations.retention import RetentionJob, RetentionRun
 from notifier.security.encryption import Sealer
 from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
+from notifier.store.operator_actions import ActionCounts, Move, Operating, Selection
 from notifier.store.personal_data import PersonalData
-from notifier.store.records import NewNotification, NewRejection
+from notifier.store.records import DeliveryResult, NewAttempt, NewNotification, NewRejection
 from notifier.store.retention import RetentionRepository
-from notifier.store.schema.partitions import PARTITIONED, first_id, month_after
+from notifier.store.schema.partitions import PARTITIONED, Month, drop_month, first_id, month_after
 from notifier.store.search import Audit, Filter
 from notifier.worker.app import make_app
 from notifier.worker.names import RETENTION
 from tests.unit.cli.commandline import CommandLine
+from tests.waiting import wait_until
 
 VAULT = PersonalData(HashKey(), Sealer({"one": bytes(32)}))
 TO = {Channel.EMAIL: "ann@example.com", Channel.SMS: "+15550100123"}
@@ -55,7 +57,8 @@ class Past:
         new = NewNotification(message, channel, Lane.NORMAL, "v1", OnUnknown.HOLD, 0, secret_names=("code",))
         assert self.ledger.accept([new])[0].fault is None
         for statement in (
-            "UPDATE states SET status = :status, due_at = NULL WHERE id = :id",
+            "UPDATE states SET status = :status, due_at = NULL, updated_at = now() - interval '2 hours'"
+            " WHERE id = :id",
             "INSERT INTO attempts (notification_id, number, provider) SELECT :id, 1, :status",
             "INSERT INTO callbacks (notification_id, id, producer, endpoint, status)"
             " VALUES (:id, gen_random_uuid(), 'shop', 'shop', :status)",
@@ -108,6 +111,22 @@ class Past:
                 for name in tables
                 for row in connection.execute(text(f"SELECT t::text FROM {name} t")).scalars()
             )
+
+    def age_of(self, ago: int) -> int:
+        """How many days ago the month so long ago had begun two days before."""
+        return (NOW - month_after(NOW, -ago)).days - 2
+
+    def retry(self, id_: UUID) -> ActionCounts:
+        """What an operator who retries a failed one is told."""
+        operating = Operating(self.engine)
+        record = operating.begin("ann", "retry", {}, None)
+        move = Move(Status.RETRYING, (Status.FAILED,), "retried", record.at)
+        return operating.move_page(record.id, Selection((id_,)), move, after=None, tally=ActionCounts()).tally
+
+    def waiting(self) -> int:
+        """Statements that wait for a lock."""
+        query = "pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        return self.count(query)
 
     def ids(self) -> set[UUID]:
         return {view.id for view in self.audit.search(Filter())}
@@ -230,6 +249,103 @@ def test_a_month_that_is_in_use_is_left_for_the_next_night(past: Past) -> None:
         kept = keeper.run()
         assert (kept.in_use, kept.dropped) == ([month], [])
     assert keeper.run().dropped == [month]
+
+
+def test_what_comes_alive_while_its_month_is_dropped_keeps_it(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("notifier.store.retention.PAGE", 1)
+    [month] = past.make_months(5)
+    first, second, third = sorted(past.accept(past.age_of(5), status="failed") for _ in range(3))
+    past.execute("UPDATE states SET attempt_count = 1")
+    keeper = past.keeper(email=(None, 90), sms=(None, 90))
+    told: list[ActionCounts] = []
+    results: list[DeliveryResult] = []
+
+    def after_the_first_page(_: RetentionRun) -> None:
+        if told:
+            return
+        told.extend(map(past.retry, (first, second, third)))
+        past.ledger.take_due(limit=10, unknown_after_seconds=60)
+        [claim] = past.ledger.claim([third], lease_seconds=60)
+        begun = past.ledger.start_attempts([NewAttempt(claim, "smtp")], margin_seconds=5)
+        results.append(
+            DeliveryResult(
+                third,
+                claim.claim,
+                Status.SENT,
+                number=begun[third].number,
+                outcome=Outcome.ACCEPTED,
+                provider="smtp",
+            )
+        )
+
+    kept = keeper.run(progress=after_the_first_page)
+    assert [(one.changed, one.skipped) for one in told] == [(0, 1), (1, 0), (1, 0)]
+    assert (kept.held, kept.in_use, kept.dropped) == ([month], [], [])
+    past.ledger.finish(results)
+    story = past.audit.story(third)
+    assert (story.notification.status, story.attempts[-1].outcome) == ("sent", "accepted")
+    assert past.ids() == {second, third}
+    past.execute("UPDATE states SET status = 'sent', due_at = NULL")
+    assert keeper.run().in_use == [month], "what ended just now may have another attempt under way"
+    past.execute("UPDATE states SET updated_at = now() - interval '2 hours'")
+    assert keeper.run().dropped == [month]
+
+
+def test_a_month_stays_while_an_operator_moves_one_of_its_notifications(past: Past) -> None:
+    [month] = past.make_months(5)
+    id_ = past.accept(past.age_of(5), status="failed")
+    keeper = past.keeper(email=(None, 90), sms=(None, 90))
+    with transaction(past.engine) as connection:
+        retried = text("UPDATE states SET status = 'retrying', due_at = now() WHERE id = :id")
+        connection.execute(retried, {"id": id_})
+        assert keeper.run().in_use == [month]
+    assert keeper.run().held == [month]
+    assert past.ids() == {id_}
+
+
+def test_a_message_that_is_accepted_into_a_month_while_it_is_dropped_is_found(past: Past) -> None:
+    [month] = past.make_months(5)
+    past.accept(past.age_of(5))
+    keeper = past.keeper(email=(None, 90), sms=(None, 90))
+    accepted: list[UUID] = []
+
+    def after_the_last_page(_: RetentionRun) -> None:
+        if not accepted and not past.count("states"):
+            accepted.append(past.accept(past.age_of(5), status="queued"))
+            past.execute("UPDATE states SET due_at = now()")
+
+    assert keeper.run(progress=after_the_last_page).held == [month]
+    assert [due.id for due in past.ledger.take_due(limit=10, unknown_after_seconds=60)] == accepted
+    past.execute("UPDATE states SET status = 'sent', due_at = NULL, updated_at = now() - interval '2 hours'")
+    assert keeper.run().dropped == [month]
+    late = past.accept(past.age_of(5))
+    assert past.ids() == {late}
+    assert past.count("messages_default") == past.count("events_default") == 1
+
+
+def test_a_drop_waits_for_a_message_that_is_being_accepted_and_leaves_it(
+    past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifier.store.schema.partitions.LOCK_SECONDS", 60)
+    past.make_months(5)
+    accepted: list[UUID] = []
+    dropped: list[bool] = []
+    accepting = threading.Thread(target=lambda: accepted.append(past.accept(past.age_of(5), status="unknown")))
+    month = Month.of(month_after(NOW, -5))
+    dropping = threading.Thread(target=lambda: dropped.append(drop_month(past.engine, month)))
+    with past.engine.connect() as rival:
+        # Somebody else's message with its key: the acceptance waits in the middle until this ends.
+        key = "INSERT INTO idempotency_keys (producer, key, body_hash, notification_id)"
+        rival.execute(text(f"{key} VALUES ('shop', 'k1', '', gen_random_uuid())"))
+        accepting.start()
+        wait_until(lambda: past.waiting() == 1)
+        dropping.start()
+        wait_until(lambda: past.waiting() == 2)
+        rival.rollback()
+    accepting.join()
+    dropping.join()
+    assert dropped == [False]
+    assert past.ids() == set(accepted)
 
 
 def test_the_channel_with_the_shorter_time_is_deleted_row_by_row(past: Past) -> None:

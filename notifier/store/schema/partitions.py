@@ -3,8 +3,13 @@
 A default partition catches ids outside all months, so an insert never fails for lack of a partition. Postgres
 makes no partition for a month while the default one holds rows of it: they are moved into the new one.
 
-Crash points: a month is one transaction, so its rows are always in the default partition or in the month. A
-statement that waits for the locks of a move is planned afterwards, and finds them in the month.
+Crash points: a month is made in one transaction, so its rows are always in the default partition or in the month.
+A statement that waits for the locks of a move is planned afterwards, and finds them in the month.
+
+A month is dropped in one transaction, too, so it is there in all tables or in none. Accepting a message and
+retrying one need a lock on `messages` until they commit. The drop waits for those that have it, and then looks for
+states of the month: one that came before the drop keeps the month. One that is accepted after it finds no month,
+and goes to the default partitions with all its rows.
 """
 
 from __future__ import annotations
@@ -191,20 +196,26 @@ def months(engine: Engine) -> list[Month]:
 
 
 def drop_month(engine: Engine, month: Month) -> bool:
-    """Returns whether the partitions are gone; False: a table is in use.
+    """Drop the month whose states were deleted. Returns whether its partitions are gone; False: a table is in use,
+    or a state of the month is left, and all of it stays.
 
-    Each is dropped in a transaction of its own: nobody waits for more than one table, nor longer than
-    `LOCK_SECONDS`. A drop that ended in the middle goes on with the partitions that are left.
+    Everybody waits, for no lock longer than `LOCK_SECONDS`.
     """
-    for table in PARTITIONED:
-        try:
-            with transaction(engine) as connection:
-                _wait_briefly(connection)
-                connection.execute(text(f"DROP TABLE IF EXISTS {month.partition(table)}"))
-        except ServiceUnavailable as error:
-            if not is_in_the_way(error):
-                raise
-            return False
+    try:
+        with transaction(engine) as connection:
+            # Asked without the locks first: they need not be held while it passes over what was just deleted.
+            if _has_states(connection, month):
+                return False
+            _wait_briefly(connection)
+            connection.execute(text(f"LOCK TABLE {_ONLY_PARENTS} IN ACCESS EXCLUSIVE MODE"))
+            if _has_states(connection, month):
+                return False
+            names = ", ".join(map(month.partition, PARTITIONED))
+            connection.execute(text(f"DROP TABLE IF EXISTS {names}"))
+    except ServiceUnavailable as error:
+        if not is_in_the_way(error):
+            raise
+        return False
     return True
 
 
@@ -258,8 +269,8 @@ def _make(engine: Engine, month: Month) -> tuple[list[str], int]:
         _wait_briefly(connection)
         # The tables themselves, though attaching needs less: a statement that waits for a table reads its list of
         # partitions afterwards. One that waits for the default partition alone has read it, and would miss rows.
-        held = [*(f"ONLY {table}" for table in PARTITIONED), *map(_default, PARTITIONED)]
-        connection.execute(text(f"LOCK TABLE {', '.join(held)} IN ACCESS EXCLUSIVE MODE"))
+        defaults = ", ".join(map(_default, PARTITIONED))
+        connection.execute(text(f"LOCK TABLE {_ONLY_PARENTS}, {defaults} IN ACCESS EXCLUSIVE MODE"))
         moved = sum(_make_one(connection, table, month) for table in tables)
         return [month.partition(table) for table in tables], moved
 
@@ -322,6 +333,11 @@ def _missing_tables(connection: Connection, month: Month) -> Sequence[str]:
     return [table for table in PARTITIONED if month.partition(table) not in existing]
 
 
+def _has_states(connection: Connection, month: Month) -> bool:
+    """Whether a notification of the month has a state."""
+    return bool(connection.execute(_HAS_STATES, {"low": month.low, "high": month.high}).scalar_one())
+
+
 def _default(table: str) -> str:
     return f"{table}_default"
 
@@ -341,6 +357,11 @@ def _ask(connection: Connection, table: str, span: tuple[UUID, UUID], what: tupl
     query = f"SELECT {what[0].format(key=key)} FROM {table} WHERE {key} >= :low AND {key} < :high {what[1]}"
     return connection.execute(text(query).bindparams(*binds.BOUNDS), {"low": low, "high": high}).scalar()
 
+
+#: As LOCK TABLE takes them: the tables themselves, without their partitions.
+_ONLY_PARENTS = ", ".join(f"ONLY {table}" for table in PARTITIONED)
+
+_HAS_STATES = text("SELECT EXISTS (SELECT FROM states WHERE id >= :low AND id < :high)").bindparams(*binds.BOUNDS)
 
 _EXISTING = """
 SELECT child.relname FROM pg_inherits
