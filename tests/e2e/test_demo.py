@@ -60,7 +60,7 @@ def test_the_demo_ends_as_it_should_and_its_mails_open(folder: Path) -> None:
     for notification in report["notifications"]:
         by_status.setdefault(notification["status"], []).append(notification)
     assert {status: len(found) for status, found in by_status.items()} == {
-        "sent": 13,
+        "sent": 16,
         "delivered": 6,
         "failed": 1,
     }
@@ -70,7 +70,7 @@ def test_the_demo_ends_as_it_should_and_its_mails_open(folder: Path) -> None:
         message_from_bytes(path.read_bytes(), policy=policy.default)
         for path in sorted((folder / "kept" / "mail").glob("*.eml"))
     ]
-    assert len(mails) == 13
+    assert len(mails) == 16
     # They name people: nobody else on this machine reads them.
     for kept in (folder / "kept" / "mail", folder / "kept" / "logs"):
         assert kept.stat().st_mode & 0o777 == 0o700
