@@ -26,6 +26,7 @@ from notifier.intake import Intake
 from notifier.intake.batch import PublishTasks
 from notifier.intake.producers import Producers
 from notifier.operations.daily_report import DailyReport
+from notifier.operations.explanations import unfound_in_words
 from notifier.operations.held_suppressions import HeldSuppressions
 from notifier.operations.retention import RetentionJob
 from notifier.operations.statistics import Statistics
@@ -41,6 +42,7 @@ from notifier.store.callbacks import CallbackRepository
 from notifier.store.circuits import CircuitRepository
 from notifier.store.daily_statistics import StatisticsRepository
 from notifier.store.engine import check_sessions, make_engine
+from notifier.store.hash_keys import HashKeyRepository
 from notifier.store.held_suppressions import HeldSuppressionRepository
 from notifier.store.ledger import Ledger
 from notifier.store.mass_alarm import AlarmRepository, AlarmRule, HardBounceWatch
@@ -221,6 +223,15 @@ class FeedbackServices(RecordServices):
             self.hash_key,
             self.unread,
         )
+
+    hash_keys = _of_engine(HashKeyRepository)
+
+    def unfound_by_address(self) -> tuple[str, str] | None:
+        """What a search by address misses, and the fix; None: nothing that we know of."""
+        try:
+            return unfound_in_words(self.hash_keys.uses(), self.hash_key.fingerprint)
+        except ServiceUnavailable:
+            return None  # no right to that table, say: the search itself went well
 
     def hash_key_problem(self) -> str | None:
         """What to do if suppressions were made under another key: until then their recipients get messages."""
