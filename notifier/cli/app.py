@@ -133,7 +133,16 @@ PANELS: Mapping[str, Sequence[Command | Family]] = {
         *(notification_actions.resolve, SUPPRESSIONS, CALLBACKS, PROVIDERS),
     ),
     "Set up": (doctor.doctor, TEMPLATES, DB, QUEUES, SCHEDULE, SCHEMA, KEYS),
-    "Run the service": (dev.up, dev.demo, services.intake, services.worker, services.beat, services.api, BOUNCES),
+    "Run the service": (
+        dev.up,
+        dev.demo,
+        services.intake,
+        services.worker,
+        services.beat,
+        services.api,
+        services.flower,
+        BOUNCES,
+    ),
 }
 
 
