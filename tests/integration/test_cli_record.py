@@ -242,3 +242,14 @@ def test_a_search_under_another_hash_key_does_not_say_that_nothing_is_there(
     answer = other(*wanted, "--json")
     assert len(json.loads(answer.out)) == 2
     assert "hash key" not in answer.err
+
+
+def test_top_shows_what_waits_and_the_queues(notifier: CommandLine, ledger: Ledger) -> None:
+    fail(ledger, accept(ledger))
+    accept(ledger)
+    answer = notifier("top", "--once")
+    assert answer.code == 0
+    waits = answer.out.splitlines()[1].split("\t")
+    assert waits[:2] == ["sms normal", "1"]
+    assert "no broker answers" in answer.out
+    assert json.loads(notifier("top", "--json").out)["gauges"]["waiting"][0]["count"] == 1
