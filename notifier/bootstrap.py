@@ -181,6 +181,15 @@ class RecordServices(Database):
     def audit(self) -> Audit:
         return Audit(self.engine, self.personal_data)
 
+    hash_keys = _of_engine(HashKeyRepository)
+
+    def unfound_by_address(self) -> tuple[str, str] | None:
+        """What a search by address misses, and the fix; None: nothing that we know of."""
+        try:
+            return unfound_in_words(self.hash_keys.uses(), self.hash_key.fingerprint)
+        except ServiceUnavailable:
+            return None  # no right to that table, say: the search itself went well
+
 
 class FeedbackServices(RecordServices):
     """Provider reports, bounces and suppressions."""
@@ -223,15 +232,6 @@ class FeedbackServices(RecordServices):
             self.hash_key,
             self.unread,
         )
-
-    hash_keys = _of_engine(HashKeyRepository)
-
-    def unfound_by_address(self) -> tuple[str, str] | None:
-        """What a search by address misses, and the fix; None: nothing that we know of."""
-        try:
-            return unfound_in_words(self.hash_keys.uses(), self.hash_key.fingerprint)
-        except ServiceUnavailable:
-            return None  # no right to that table, say: the search itself went well
 
     def hash_key_problem(self) -> str | None:
         """What to do if suppressions were made under another key: until then their recipients get messages."""
