@@ -206,7 +206,7 @@ class Audit(Repository):
             return first
         query = select(Notification.id).where(Notification.id.between(first, last)).order_by(Notification.id)
         with self._read_only() as connection:
-            found = connection.execute(query.limit(_SIMILAR_IDS)).scalars().all()
+            found: list[UUID] = list(connection.execute(query.limit(_SIMILAR_IDS)).scalars())
         if not found:
             raise NotFound(f"no notification has an id from {first} to {last}")
         if len(found) > 1:

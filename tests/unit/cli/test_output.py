@@ -68,7 +68,7 @@ def test_a_narrow_terminal_gets_fewer_columns(
     assert ("producer" in screen.getvalue()) is has_producer
 
 
-@pytest.mark.parametrize(("columns", "shown"), [("60", 19), ("100", 36)])
+@pytest.mark.parametrize(("columns", "shown"), [("60", 20), ("100", 36)])
 def test_a_narrow_terminal_gets_as_much_of_each_id_as_tells_them_apart(
     columns: str, shown: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
