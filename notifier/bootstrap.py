@@ -6,33 +6,23 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Engine
 
 from notifier.broker import topology, user_id
 from notifier.config.logs import log
 from notifier.config.settings import Settings
-from notifier.delivery.sweep import Dispatcher, Publish
 from notifier.domain.errors import Fault, ServiceUnavailable
 from notifier.domain.message import Message
 from notifier.domain.producers import ProducerProof
 from notifier.domain.statuses import Channel
-from notifier.feedback.bounces import Bounces
-from notifier.feedback.receipts import Receipts, identity
-from notifier.feedback.suppression_csv import SuppressionFiles
 from notifier.feedback.suppressions import Suppressions
-from notifier.intake import Intake
-from notifier.intake.batch import PublishTasks
-from notifier.intake.producers import Producers
-from notifier.operations.daily_report import DailyReport
+from notifier.operations.explanations import unfound_in_words
 from notifier.operations.held_suppressions import HeldSuppressions
 from notifier.operations.retention import RetentionJob
 from notifier.operations.statistics import Statistics
 from notifier.operations.upkeep import Upkeep, Work, keep, log_statistics, make_partitions
-from notifier.providers import registry
-from notifier.providers.base import Provider
-from notifier.rendering import Renderer
 from notifier.security.encryption import Sealer, read_keys
 from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import Tokens
@@ -41,6 +31,7 @@ from notifier.store.callbacks import CallbackRepository
 from notifier.store.circuits import CircuitRepository
 from notifier.store.daily_statistics import StatisticsRepository
 from notifier.store.engine import check_sessions, make_engine
+from notifier.store.hash_keys import HashKeyRepository
 from notifier.store.held_suppressions import HeldSuppressionRepository
 from notifier.store.ledger import Ledger
 from notifier.store.mass_alarm import AlarmRepository, AlarmRule, HardBounceWatch
@@ -56,6 +47,17 @@ from notifier.store.sessions import DatabaseSession, in_words
 from notifier.store.suppressions import SuppressionRepository
 from notifier.store.unread_bounces import UnreadBounceRepository
 from notifier.store.upkeep import UpkeepRepository
+
+if TYPE_CHECKING:
+    from notifier.delivery.sweep import Dispatcher, Publish
+    from notifier.feedback.bounces import Bounces
+    from notifier.feedback.receipts import Receipts
+    from notifier.feedback.suppression_csv import SuppressionFiles
+    from notifier.intake import Intake
+    from notifier.intake.batch import PublishTasks
+    from notifier.operations.daily_report import DailyReport
+    from notifier.providers.base import Provider
+    from notifier.rendering import Renderer
 
 #: A program that starts before `notifier db upgrade` looks again after this. Seconds.
 _LOOK_SECONDS = 1.0
@@ -141,6 +143,8 @@ class RecordServices(Database):
 
     @cached_property
     def renderer(self) -> Renderer:
+        from notifier.rendering import Renderer
+
         return Renderer(self.settings.templates)
 
     @cached_property
@@ -167,6 +171,8 @@ class RecordServices(Database):
         table = self.settings.structure.suppressions
 
         def identify(channel: str, sender: str | None, template: str) -> str:
+            from notifier.feedback.receipts import identity
+
             return identity(Channel(channel), sender, template, self.renderer, self.settings)
 
         return HardBounceWatch(AlarmRule(table.max_hard_bounce_share, table.min_messages), identify)
@@ -178,6 +184,15 @@ class RecordServices(Database):
     @cached_property
     def audit(self) -> Audit:
         return Audit(self.engine, self.personal_data)
+
+    hash_keys = _of_engine(HashKeyRepository)
+
+    def unfound_by_address(self) -> tuple[str, str] | None:
+        """What a search by address misses, and the fix; None: nothing that we know of."""
+        try:
+            return unfound_in_words(self.hash_keys.uses(), self.hash_key.fingerprint)
+        except ServiceUnavailable:
+            return None  # no right to that table, say: the search itself went well
 
 
 class FeedbackServices(RecordServices):
@@ -193,6 +208,8 @@ class FeedbackServices(RecordServices):
 
     @cached_property
     def suppression_files(self) -> SuppressionFiles:
+        from notifier.feedback.suppression_csv import SuppressionFiles
+
         return SuppressionFiles(SuppressionRepository(self.engine), self.hash_key)
 
     alarms = _of_engine(AlarmRepository)
@@ -208,10 +225,14 @@ class FeedbackServices(RecordServices):
 
     @cached_property
     def receipts(self) -> Receipts:
+        from notifier.feedback.receipts import Receipts
+
         return Receipts(self.provider_reports, self.suppressions, self.renderer, self.settings)
 
     @cached_property
     def bounces(self) -> Bounces:
+        from notifier.feedback.bounces import Bounces
+
         return Bounces(
             self.provider_reports,
             self.suppressions,
@@ -241,6 +262,8 @@ class DeliveryServices(FeedbackServices):
     callbacks = _of_engine(CallbackRepository)
 
     def dispatcher(self, publish_deliver: Publish, publish_reconcile: Publish) -> Dispatcher:
+        from notifier.delivery.sweep import Dispatcher
+
         return Dispatcher(self.ledger, publish_deliver, publish_reconcile)
 
 
@@ -248,6 +271,9 @@ class Services(DeliveryServices):
     """All of them, each made on first use."""
 
     def intake(self, publish_tasks: PublishTasks) -> Intake:
+        from notifier.intake import Intake
+        from notifier.intake.producers import Producers
+
         settings = self.settings
         url = settings.require("broker_url")
         producers = Producers(
@@ -274,6 +300,8 @@ class Services(DeliveryServices):
         return Statistics(repository, self.settings.timezone, self.retention_job.kept_from)
 
     def daily_report(self) -> DailyReport:
+        from notifier.operations.daily_report import DailyReport
+
         # No task is published for it: the sweep finds it due.
         intake = self.intake(lambda _channel, _lane, ids: self.ledger.requeue_soon(ids))
 
@@ -306,4 +334,6 @@ def make_providers(settings: Settings) -> list[Provider]:
     Raises:
         ConfigurationError: naming the provider and the option that is wrong.
     """
+    from notifier.providers import registry
+
     return [registry.load(table, settings) for table in settings.provider_tables()]

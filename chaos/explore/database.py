@@ -278,8 +278,8 @@ class Database:
     def _know(self, statement: str) -> tuple[str, frozenset[str], frozenset[str]] | None:
         """Its name and what it reads and writes; None: it is about the session, and no step."""
         label = self._names.get(statement) or " ".join(statement.split())[:60]
-        # Events are only ever appended: whose come first makes no difference to others.
-        known = self._tables - {"events"}
+        # Events are only ever appended, and a hash key is noted: whose come first makes no difference to others.
+        known = self._tables - {"events", "hash_keys"}
         reads = frozenset(re.findall(r"\b(?:FROM|JOIN)\s+([a-z_]+)\b", statement)) & known
         writes = frozenset(re.findall(r"\b(?:UPDATE|INSERT INTO|DELETE FROM)\s+([a-z_]+)\b", statement)) & known
         if "FOR UPDATE" in statement:

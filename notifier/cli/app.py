@@ -40,6 +40,7 @@ from notifier.cli import (
     stuck,
     suppressions,
     templates,
+    top,
 )
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import GRACE_SECONDS, Commands
@@ -127,13 +128,22 @@ BOUNCES = Family(
 #: Every command, in the order of `notifier --help`.
 PANELS: Mapping[str, Sequence[Command | Family]] = {
     "Send": (send.send, publish.publish, relay.relay),
-    "Find out": (notifications.show, notifications.search, REJECTED, statistics.statistics),
+    "Find out": (notifications.show, notifications.search, top.top, REJECTED, statistics.statistics),
     "Act": (
         *(stuck.stuck, notification_actions.retry, notification_actions.cancel),
         *(notification_actions.resolve, SUPPRESSIONS, CALLBACKS, PROVIDERS),
     ),
     "Set up": (doctor.doctor, TEMPLATES, DB, QUEUES, SCHEDULE, SCHEMA, KEYS),
-    "Run the service": (dev.up, dev.demo, services.intake, services.worker, services.beat, services.api, BOUNCES),
+    "Run the service": (
+        dev.up,
+        dev.demo,
+        services.intake,
+        services.worker,
+        services.beat,
+        services.api,
+        services.flower,
+        BOUNCES,
+    ),
 }
 
 

@@ -104,7 +104,7 @@ def check_identity(services: Services) -> Iterator[Check]:
 
 
 def check_hash_key(services: Services) -> Iterator[Check]:
-    """Whether a hash key is set, and is the one of the suppressions."""
+    """Whether a hash key is set, and is the one of the suppressions and notifications."""
     if services.suppressions.has_other_key():
         fix = (
             "set the previous key; if it is lost, import the addresses again, then "
@@ -112,6 +112,8 @@ def check_hash_key(services: Services) -> Iterator[Check]:
         )
         detail = "some suppressions were made under another key: their recipients still get messages"
         yield Check("hash key", False, detail, fix)
+    if unfound := services.unfound_by_address():
+        yield Check("hash key", False, *unfound)
     if services.hash_key.is_public:
         detail = "none is set: anyone who can read the database can find suppressed numbers by trial"
         fix = "set NOTIFIER_HASH_KEY before production: a change later makes suppressions ineffective"

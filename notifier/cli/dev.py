@@ -21,8 +21,9 @@ from notifier.domain.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from notifier.config.settings import Settings
-    from notifier.dev.demo import DemoOutcome, DemoReport
+    from notifier.dev.demo import DemoOutcome, DemoReport, Planned
     from notifier.dev.local import LocalWorld, Place
+    from notifier.store.search import Story
 
 #: How much longer than its programs `up` has to stop: its servers end after them. Seconds.
 SERVERS_SECONDS = 45.0
@@ -199,23 +200,27 @@ def _outcome_json(outcome: DemoOutcome) -> dict[str, Any]:
 
 
 def _print_report(report: DemoReport) -> None:
-    from notifier.cli.timeline import timeline
-
-    for outcome in report.outcomes:
-        print_line(f"{outcome.planned.template} {outcome.planned.title}, to {outcome.planned.to}", "bold")
-        steps = timeline(outcome.story) if outcome.story else []
-        for step in steps:
-            print_line(f"  +{(step.at - steps[0].at).total_seconds():.3f} s  {one_line(step.text)}")
-        print_line()
-    print_line("Summary", "bold")
-    for outcome in report.outcomes:
-        _print_summary_line(outcome)
-    print_line(f"  {report.rejected} rejected message (malformed JSON), {report.duplicates} duplicate")
     for problem in report.problems:
         warn(f"✗ {problem}")
     if report.ok:
-        print_line(f"everything ended as expected, in {report.seconds:.1f} s", "green")
-        hint(f"next: `{_program()} up` runs the same service and keeps it running")
+        print_line(f"everything ended as expected, in {report.seconds:.1f} s", "bold green")
+    for outcome in report.outcomes:
+        _print_summary_line(outcome)
+    print_line(f"  {report.rejected} rejected message (malformed JSON), {report.duplicates} duplicate")
+    for outcome in report.outcomes:
+        if outcome.planned.is_told and outcome.story:
+            _print_story(outcome.planned, outcome.story)
+    if report.ok:
+        hint(f"\nnext: `{_program()} up` runs the same service and keeps it running")
+
+
+def _print_story(planned: Planned, story: Story) -> None:
+    from notifier.cli.timeline import timeline
+
+    print_line(f"\n{planned.template} {planned.title}, to {planned.to}", "bold")
+    steps = timeline(story)
+    for step in steps:
+        print_line(f"  +{(step.at - steps[0].at).total_seconds():.3f} s  {one_line(step.text)}")
 
 
 def _print_summary_line(outcome: DemoOutcome) -> None:

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from typer import Argument, BadParameter, Option
 
-from notifier.cli.arguments import read_future, read_id, read_metadata, read_past
+from notifier.cli.arguments import IdRange, read_future, read_id, read_id_start, read_metadata, read_past
 from notifier.domain.statuses import Channel, Reason, Status
 
 if TYPE_CHECKING:
@@ -62,6 +62,10 @@ MetricsPort = Annotated[
     Option(min=1, max=65535, show_default=False, help="Answer /metrics and /healthz here; NOTIFIER_METRICS_PORT."),
 ]
 Raw = Annotated[bool, Option("--raw", help="Write the stored bytes to standard output, unchanged.")]
+OperandStart = Annotated[
+    IdRange,
+    Argument(parser=read_id_start, metavar="ID", help="The ID, or as much of its beginning as `search` shows."),
+]
 Operand = Annotated[UUID, Argument(parser=read_id, metavar="ID", help="All 36 characters of the ID.")]
 
 

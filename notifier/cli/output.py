@@ -116,11 +116,13 @@ def print_table(
     column_styles: Mapping[int, Sequence[str]] | None = None,
     *,
     droppable: Sequence[str] = (),
+    shortens_ids: bool = False,
 ) -> None:
     """A table on a terminal, tab-separated lines in a pipe. None is an empty cell.
 
-    `column_styles` gives the style of each cell of a column. On a terminal that is too narrow the columns of
-    `droppable` are left out, the first of them first; a pipe always gets everything.
+    `column_styles` gives the style of each cell of a column. On a terminal that is too narrow, ids are shortened
+    if `shortens_ids`, and the columns of `droppable` are left out, the first of them first; a pipe always gets
+    everything.
     """
     cells = [["" if cell is None else one_line(str(cell)) for cell in row] for row in rows]
     if not is_terminal(sys.stdout):
@@ -131,6 +133,8 @@ def print_table(
     from rich.text import Text
 
     screen = console(sys.stdout)
+    if shortens_ids and sum(_widths(headers, cells).values()) > screen.width:
+        _shorten(cells, headers.index("id"))
     shown = _fitting(headers, cells, droppable, screen.width)
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for index in shown:
@@ -151,6 +155,7 @@ def print_list(
     empty: str,
     next_step: str = "",
     droppable: Sequence[str] = (),
+    shortens_ids: bool = False,
     styles: Mapping[str, Callable[[T], str]] | None = None,
     following: object = None,
     to_json: Callable[[T], Any] | None = None,
@@ -170,7 +175,7 @@ def print_list(
     values = ((read(one) for read in columns.values()) for one in found)
     rows = [[when(value) if isinstance(value, datetime) else value for value in row] for row in values]
     colours = {headers.index(name): [style(one) for one in found] for name, style in (styles or {}).items()}
-    print_table(headers, rows, colours, droppable=droppable)
+    print_table(headers, rows, colours, droppable=droppable, shortens_ids=shortens_ids)
     more = f"; the next page: the same with --before {following}" if following else ""
     then = f"\nnext: {next_step}" if next_step else ""
     hint(f"{count(len(found), noun)}{more}{then}")
@@ -228,6 +233,8 @@ def _hex_line(body: bytes, start: int) -> str:
     return f"{start:08x}  {row.hex(' '):<47}  {shown}"
 
 
+#: The millisecond of a UUIDv7, and 12 more bits. Characters.
+_SHORT_ID = 18
 #: Columns that are never folded.
 _WHOLE = ("id", "name", "accepted", "received", "status", "queue")
 
@@ -235,16 +242,29 @@ _WHOLE = ("id", "name", "accepted", "received", "status", "queue")
 def _fitting(
     headers: Sequence[str], rows: Sequence[Sequence[str]], droppable: Sequence[str], width: int
 ) -> list[int]:
-    """The columns to show: none that is empty in every row, and no more than fit."""
-    needed = {
-        index: 2 + max(len(header), *(len(row[index]) for row in rows))
-        for index, header in enumerate(headers)
-        if any(row[index] for row in rows)
-    }
+    """The columns to show: no more than fit."""
+    needed = _widths(headers, rows)
     for header in droppable:
         if sum(needed.values()) > width:
             needed.pop(headers.index(header), None)
     return list(needed)
+
+
+def _widths(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[int, int]:
+    """How wide each column is that is not empty in every row."""
+    return {
+        index: 2 + max(len(header), *(len(row[index]) for row in rows))
+        for index, header in enumerate(headers)
+        if any(row[index] for row in rows)
+    }
+
+
+def _shorten(rows: Sequence[list[str]], index: int) -> None:
+    """Leave as much of each id as tells it from the others, and from almost all that are not shown."""
+    ids = {row[index] for row in rows}
+    length = next((size for size in range(_SHORT_ID, 36) if len({id_[:size] for id_ in ids}) == len(ids)), 36)
+    for row in rows:
+        row[index] = row[index][:length]
 
 
 def print_pairs(pairs: Iterable[tuple[str, object]]) -> None:

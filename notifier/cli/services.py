@@ -9,6 +9,7 @@ from typer import Option
 
 from notifier.cli.arguments import read_choices
 from notifier.cli.options import MetricsPort
+from notifier.cli.output import hint
 from notifier.domain.errors import MissingPackage
 from notifier.domain.statuses import Channel, Lane
 
@@ -107,6 +108,20 @@ def beat(metrics_port: MetricsPort = None) -> None:
     from notifier.worker.run import run_beat
 
     run_beat(settings)
+
+
+def flower(
+    host: Annotated[str, Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, Option(min=1, max=65535, help="Port to listen on.")] = 5555,
+) -> None:
+    """Show workers and tasks in the browser, by Celery's Flower, where nothing can be changed.
+
+    FLOWER_BASIC_AUTH is the login, as user:password; without it a password is made for this run.
+    """
+    settings = program_settings("flower")
+    from notifier.worker.flower import run_flower
+
+    run_flower(settings, host, port, announce=hint)
 
 
 def api() -> None:

@@ -11,7 +11,7 @@ from notifier.cli import output
 from notifier.cli.context import wiring
 from notifier.cli.exit_codes import FAILED
 from notifier.cli.options import AsJson
-from notifier.cli.output import hint, one_line, print_json, print_line, utc
+from notifier.cli.output import hint, one_line, print_json, print_line, utc, warn
 
 if TYPE_CHECKING:
     from notifier.operations import Stuck
@@ -31,6 +31,7 @@ def stuck(context: typer.Context, as_json: AsJson = False) -> None:
         late = services.operations.stuck(ids=JSON_IDS if as_json else SHOWN_IDS)
         callbacks, suppressions = services.callback_operations.stuck(), services.held.stuck()
         circuits = services.provider_operations.open_circuits()
+        unfound = services.unfound_by_address()
     held = [suppressions] if suppressions else []
     if as_json:
         everything: list[Any] = [*late, *callbacks, *held]
@@ -58,6 +59,8 @@ def stuck(context: typer.Context, as_json: AsJson = False) -> None:
             _print(holding.why, alarms, holding.fix)
         if not (circuits or late or callbacks or held):
             print_line("nothing is stuck")
+        if unfound:
+            warn(f"{unfound[0]}. next: {unfound[1]}")
     if circuits or held or callbacks or any(one.late.cause != "rate_limited" for one in late):
         raise typer.Exit(FAILED)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from notifier.domain.labels import REASONS, status_in_words
 from notifier.domain.statuses import Reason, Status
 from notifier.store.circuits import CircuitState
+from notifier.store.hash_keys import HashKeyUse
 from notifier.store.operator_actions import Seen
 from notifier.store.stuck import Cause, Late
 
@@ -125,3 +127,20 @@ def circuit_in_words(circuit: CircuitState) -> tuple[str, str]:
         f"{provider} does not work: nothing is sent through it",
         "nothing, if it comes back: it is tried again by itself; else: notifier doctor",
     )
+
+
+def unfound_in_words(uses: Sequence[HashKeyUse], fingerprint: str) -> tuple[str, str] | None:
+    """What a search by address misses under this hash key, and the fix; None: nothing that we know of."""
+    others = [use for use in uses if use.fingerprint != fingerprint]
+    if not others:
+        return None
+    names = ", ".join(use.fingerprint for use in others)
+    if len(others) == len(uses):
+        what = f"no notification was accepted under this hash key ({fingerprint}): none is found by its address"
+        return what, f"set NOTIFIER_HASH_KEY to that of the service, whose fingerprint is {names}"
+    until = max(use.last_used_at for use in others)
+    what = (
+        f"notifications accepted up to {until:%Y-%m-%d} under another hash key ({names}) are not found by their "
+        "address"
+    )
+    return what, "search under that key too, or make all hashes again: `notifier db reseal --rehash`"

@@ -22,6 +22,7 @@ from notifier.store import acceptance, ledger_sql
 from notifier.store.acceptance import REDISPATCH_SECONDS
 from notifier.store.claims import claim_and_start, claim_rows, queued_rows, start
 from notifier.store.engine import execute_directly, transaction
+from notifier.store.hash_keys import HashKeyRepository
 from notifier.store.ledger_rows import as_json, claims_of, message_claim, not_ours, result_row, unknown_of
 from notifier.store.ledger_sql import GONE_WORDS
 from notifier.store.mass_alarm import HardBounceWatch
@@ -58,6 +59,7 @@ class Ledger(Repository):
     ) -> None:
         super().__init__(engine)
         self._personal_data = personal_data or PersonalData()
+        self._hash_keys = HashKeyRepository(engine)
         self._watch = watch
 
     def accept(
@@ -67,6 +69,8 @@ class Ledger(Repository):
 
         A row that Postgres cannot store makes the batch fall apart into single ones, so that it is refused alone.
         """
+        if notifications:
+            self._hash_keys.note(self._personal_data.hash_key.fingerprint)
         return acceptance.accept(self._engine, self._personal_data, notifications, rejections)
 
     def claim(

@@ -20,6 +20,7 @@ from notifier.domain.statuses import Channel
 from notifier.security.encryption import Sealer
 from notifier.store import binds, ledger_sql
 from notifier.store.engine import transaction
+from notifier.store.hash_keys import HashKeyRepository
 from notifier.store.ledger_rows import as_json
 from notifier.store.personal_data import PersonalData
 from notifier.store.repository import Repository
@@ -87,6 +88,8 @@ class Resealing(Repository):
                 after = page[-1].id
                 if progress:
                     progress(done)
+        if rehash and not done.busy and not done.locked:
+            HashKeyRepository(self._engine).forget_others(self._personal_data.hash_key.fingerprint)
         return done
 
     def _wanted(self, rehash: bool) -> dict[str, Any]:

@@ -150,6 +150,8 @@ class GroupCount:
     count: int
 
 
+#: Of ids that begin alike, so many are named.
+_SIMILAR_IDS = 5
 _VIEW = (
     *columns_of(
         NotificationView,
@@ -192,6 +194,24 @@ class Audit(Repository):
         self._personal_data = personal_data or PersonalData()
         #: Maximum time of a statement; None: the engine's.
         self._seconds = seconds
+
+    def id_between(self, first: UUID, last: UUID) -> UUID:
+        """The only notification with an id from `first` to `last`, which may be the same.
+
+        Raises:
+            NotFound: there is none.
+            WrongSelection: there are several; some are named.
+        """
+        if first == last:
+            return first
+        query = select(Notification.id).where(Notification.id.between(first, last)).order_by(Notification.id)
+        with self._read_only() as connection:
+            found: list[UUID] = list(connection.execute(query.limit(_SIMILAR_IDS)).scalars())
+        if not found:
+            raise NotFound(f"no notification has an id from {first} to {last}")
+        if len(found) > 1:
+            raise WrongSelection(f"several ids begin like this, give more of it: {', '.join(map(str, found))}")
+        return found[0]
 
     def story(self, notification_id: UUID) -> Story:
         """The notification with its attempts and events, oldest first.

@@ -70,7 +70,8 @@ def _add_deliveries(app: Celery, process: Process) -> None:
         wanted = [UUID(value) for value in ids]
         return process.delivery.reconciler.reconcile(wanted) + process.delivery.poller.ask(wanted)
 
-    @app.task(name=DISPATCH, shared=False)  # type: ignore[untyped-decorator]
+    # Each second: it would drown what Flower shows.
+    @app.task(name=DISPATCH, shared=False, send_events=False)  # type: ignore[untyped-decorator]
     def dispatch_due() -> int:
         """Dispatch what is due: scheduled, retrying, lost, or left by a dead worker."""
         if not process.may_sweep():
@@ -81,8 +82,8 @@ def _add_deliveries(app: Celery, process: Process) -> None:
 
 
 def _add_upkeep(app: Celery, process: Process) -> None:
-    def add(name: str, run: Callable[[Upkeep], dict[str, Any]]) -> None:
-        @app.task(name=name, shared=False)  # type: ignore[untyped-decorator]
+    def add(name: str, run: Callable[[Upkeep], dict[str, Any]], *, is_tick: bool = False) -> None:
+        @app.task(name=name, shared=False, send_events=not is_tick)  # type: ignore[untyped-decorator]
         def upkeep() -> dict[str, Any]:
             return run(process.services.upkeep)
 
@@ -90,7 +91,7 @@ def _add_upkeep(app: Celery, process: Process) -> None:
     add(RETENTION, lambda upkeep: upkeep.run(["retention"]))
     add(STATISTICS, lambda upkeep: upkeep.run(AFTER_MIDNIGHT))
     # One step that was not done on time, because Beat was down or it failed.
-    add(LATE_UPKEEP, lambda upkeep: upkeep.run_late())
+    add(LATE_UPKEEP, lambda upkeep: upkeep.run_late(), is_tick=True)
 
 
 class Process:

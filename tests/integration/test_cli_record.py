@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from uuid import UUID
@@ -11,8 +12,10 @@ import pytest
 from notifier.domain.errors import Fault
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Reason, Status
+from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import make_engine
 from notifier.store.ledger import Ledger
+from notifier.store.personal_data import PersonalData
 from notifier.store.records import DeliveryResult, NewAttempt, NewNotification, NewRejection
 from tests.unit.cli.commandline import CommandLine
 
@@ -206,3 +209,49 @@ class AnswersWith:
         elif key:
             accept(self.ledger, to, str(key))
         return Handle(handle_id, str(key or handle_id), Channel.SMS, Lane.NORMAL)
+
+
+def test_the_beginning_of_an_id_is_enough_to_show_it(notifier: CommandLine, ledger: Ledger) -> None:
+    first, second = sorted([accept(ledger), accept(ledger)])
+    size = next(size for size in range(36) if str(first)[:size] != str(second)[:size])
+    assert notifier("show", str(second)[:size]).out.startswith(str(second))
+    both = notifier("show", str(second)[: size - 1])
+    assert both.code == 1
+    assert str(first) in both.err
+    assert notifier("show", "00000000").code == 1
+
+
+def test_a_search_under_another_hash_key_does_not_say_that_nothing_is_there(
+    notifier: CommandLine, ledger: Ledger, database_url: str
+) -> None:
+    key = "another key of sixteen or more"
+    other = CommandLine({"database_url": database_url, "hash_key": key})
+    wanted = ("search", "--recipient", "+15550100123")
+    # What is on its way gets no new hash.
+    fail(ledger, accept(ledger))
+    assert notifier(*wanted).code == 0
+    answer = other(*wanted)
+    assert answer.code == 1
+    assert "set NOTIFIER_HASH_KEY to that of the service" in answer.err
+    assert "none is found by its address" in other("stuck").err
+    engine = make_engine(database_url)
+    under_key = Ledger(engine, PersonalData(HashKey(key)))
+    fail(under_key, accept(under_key))
+    engine.dispose()
+    answer = other(*wanted)
+    assert (answer.code, "are not found by their address" in answer.err) == (0, True)
+    assert other("db", "reseal", "--rehash").code == 0
+    answer = other(*wanted, "--json")
+    assert len(json.loads(answer.out)) == 2
+    assert "hash key" not in answer.err
+
+
+def test_top_shows_what_waits_and_the_queues(notifier: CommandLine, ledger: Ledger) -> None:
+    fail(ledger, accept(ledger))
+    accept(ledger)
+    answer = notifier("top", "--once")
+    assert answer.code == 0
+    waits = answer.out.splitlines()[1].split("\t")
+    assert waits[:2] == ["sms normal", "1"]
+    assert "no broker answers" in answer.out
+    assert json.loads(notifier("top", "--json").out)["gauges"]["waiting"][0]["count"] == 1

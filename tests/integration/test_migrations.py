@@ -134,10 +134,10 @@ def test_older_tables_are_not_enough_and_newer_ones_are(
     write_revision(engine, "0001")
     versions = tmp_path / "migrations" / "versions"
     versions.mkdir(parents=True)
-    for name in ("0001_tables.py", "0019_what_the_next_version_adds.py"):
+    for name in ("0001_tables.py", "0021_what_the_next_version_adds.py"):
         (versions / name).touch()
     monkeypatch.setattr("notifier.store.schema.revisions.bundled", lambda name: tmp_path / name)
-    expected = "the database is at revision 0001, this version needs 0019: run `notifier db upgrade`"
+    expected = "the database is at revision 0001, this version needs 0021: run `notifier db upgrade`"
     assert missing_upgrade(engine) == expected
     engine.dispose()
 

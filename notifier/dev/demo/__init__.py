@@ -4,5 +4,6 @@
 """
 
 from notifier.dev.demo.runner import DemoOutcome, DemoReport, run_demo
+from notifier.dev.demo.scenario import Planned
 
-__all__ = ["DemoOutcome", "DemoReport", "run_demo"]
+__all__ = ["DemoOutcome", "DemoReport", "Planned", "run_demo"]

@@ -47,6 +47,8 @@ class Planned:
     status: Status = Status.SENT
     attempts: int = 1
     reason: Reason | None = None
+    #: Whether its story is told: it shows more than that all went well.
+    is_told: bool = False
 
     @property
     def key(self) -> str:
@@ -72,6 +74,7 @@ def plan(renderer: Renderer, *, with_receipts: bool) -> list[Planned]:
             code,
             Status.FAILED,
             reason=Reason.INVALID_RECIPIENT,
+            is_told=True,
         ),
         Planned(
             "a mailbox that is busy at first",
@@ -82,6 +85,7 @@ def plan(renderer: Renderer, *, with_receipts: bool) -> list[Planned]:
             "en",
             reset,
             attempts=2,
+            is_told=True,
         ),
     ]
 

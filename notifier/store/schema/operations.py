@@ -184,6 +184,18 @@ class DailyStatistic(Base):
     counted_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class HashKeyRecord(Base):
+    """A hash key that notifications were accepted under."""
+
+    __tablename__ = "hash_keys"
+
+    #: Tells the key from others and reveals nothing about it.
+    fingerprint: Mapped[str] = mapped_column(primary_key=True)
+    first_used_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    #: Written once an hour at the most.
+    last_used_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class UpkeepRun(Base):
     """The last runs of one step of upkeep."""
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import typer
 
 from notifier.cli.arguments import (
+    IdRange,
     channel_of,
     read_context,
     read_id,
+    read_id_start,
     read_metadata,
     read_moment,
     read_moment_exactly,
@@ -94,3 +97,21 @@ def test_a_number_is_for_sms() -> None:
     assert channel_of("+15550100123") is Channel.SMS
     assert channel_of("ann@example.com") is Channel.EMAIL
     assert channel_of(None) is Channel.EMAIL
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "last"),
+    [
+        ("0199f3a2-1b2c-7d3e", "0199f3a2-1b2c-7d3e-0000-000000000000", "0199f3a2-1b2c-7d3e-ffff-ffffffffffff"),
+        (" 0199F3A21b2 ", "0199f3a2-1b20-0000-0000-000000000000", "0199f3a2-1b2f-ffff-ffff-ffffffffffff"),
+        (f"{UUID(int=5)}", f"{UUID(int=5)}", f"{UUID(int=5)}"),
+    ],
+)
+def test_the_beginning_of_an_id_stands_for_all_that_begin_so(text: str, first: str, last: str) -> None:
+    assert read_id_start(text) == IdRange(UUID(first), UUID(last))
+
+
+@pytest.mark.parametrize("text", ["0199f3a", "ann@example.com", f"{UUID(int=5)}0", ""])
+def test_what_is_no_beginning_of_an_id_is_refused(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="as many as `notifier search` shows"):
+        read_id_start(text)

@@ -68,6 +68,18 @@ def test_a_narrow_terminal_gets_fewer_columns(
     assert ("producer" in screen.getvalue()) is has_producer
 
 
+@pytest.mark.parametrize(("columns", "shown"), [("60", 20), ("100", 36)])
+def test_a_narrow_terminal_gets_as_much_of_each_id_as_tells_them_apart(
+    columns: str, shown: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = Terminal()
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr(sys, "stdout", screen)
+    ids = [f"0199f3a2-1b2c-7d3e-{digit}000-00000000000{digit}" for digit in "89"]
+    print_table(("id", "why"), [(id_, "an unknown recipient, they say") for id_ in ids], shortens_ids=True)
+    assert [line.split()[0] for line in screen.getvalue().splitlines()[1:]] == [id_[:shown] for id_ in ids]
+
+
 def test_no_color_is_honoured(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Terminal()
     monkeypatch.setenv("NO_COLOR", "1")

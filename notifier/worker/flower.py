@@ -1,0 +1,37 @@
+"""Celery's Flower, with a password, for looking only."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from importlib.util import find_spec
+
+from notifier.config.settings import Settings
+from notifier.domain.errors import ConfigurationError, MissingPackage
+from notifier.worker.app import make_app
+
+#: Flower's own variable, so that the password is in no list of processes: "user:password".
+LOGIN = "FLOWER_BASIC_AUTH"
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def run_flower(settings: Settings, host: str, port: int, *, announce: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT. `announce` is told where, and the login if it was made for this run.
+
+    Raises:
+        MissingPackage: Flower is not installed.
+        ConfigurationError: others could reach it, and no password is set.
+    """
+    if find_spec("flower") is None:
+        raise MissingPackage("Flower is not installed: pip install 'notifier[flower]'")
+    if LOGIN not in os.environ:
+        if host not in _LOOPBACK:
+            raise ConfigurationError(
+                f"{LOGIN} is not set, and others can reach {host}: set it to user:password", setting=LOGIN
+            )
+        os.environ[LOGIN] = f"operator:{secrets.token_urlsafe(9)}"
+        announce(f"login for this run: {os.environ[LOGIN].replace(':', ', password ')}")
+    announce(f"Flower at http://{host}:{port}")
+    options = [f"--address={host}", f"--port={port}", "--read_only=True"]
+    make_app(settings).start(["--quiet", "flower", *options])
