@@ -114,8 +114,9 @@ def _sections(moment: Moment) -> Iterator[Section]:
             (one.provider, one.sender, utc(one.since), one.waiting, one_line(one.why)) for one in moment.circuits
         ]
         yield Section(("open circuit", "sender", "since (UTC)", "waiting", "why"), rows)
-    held = [(one.queue, one.messages, one.consumers) for one in moment.queues if one.messages or one.consumers]
-    yield Section(("queue", "messages", "readers"), [*held] or [("no broker answers", None, None)])
+    used = [(one.queue, one.messages, one.consumers) for one in moment.queues if one.messages or one.consumers]
+    why_none = "all are empty" if moment.queues else "no broker answers"
+    yield Section(("queue", "messages", "readers"), [*used] or [(why_none, None, None)])
 
 
 def _lanes(gauges: Gauges) -> Iterator[tuple[object, ...]]:
