@@ -9,25 +9,26 @@ delivers again, as over HTTP, the rows are `queued` with a `due_at`, and the swe
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 from uuid import UUID
 
 from notifier.broker import user_id
 from notifier.broker.topology import notify_queue_name
 from notifier.callbacks.policy import CallbackPolicy
-from notifier.config.logs import log, log_failure
+from notifier.config.logs import log
 from notifier.config.structure import Structure
-from notifier.domain.errors import Fault, RowsHeld, ServiceUnavailable, StatementCancelled, few
+from notifier.domain.errors import Fault, ServiceUnavailable, few
 from notifier.domain.message import Message
 from notifier.domain.producers import ProducerProof
 from notifier.domain.statuses import Channel, Lane, Status
 from notifier.domain.validation import Entry, parse_body
 from notifier.intake.batch import IntakeAnswer, IntakeSummary, PublishTasks, Received
 from notifier.intake.checks import Checks, check_encoding
+from notifier.intake.parts import EachAnswered, in_parts
 from notifier.intake.producers import Producers
 from notifier.rendering import Renderer
 from notifier.store.ledger import Ledger
@@ -35,13 +36,8 @@ from notifier.store.records import Acceptance, NewNotification, NewRejection
 from notifier.telemetry import metrics
 from notifier.telemetry.metrics import IntakeSource
 
-#: After so many rows of one producer that other sessions hold, the rest of a joint batch does not wait for more.
-_MOST_HELD = 2
 #: Entries are written once they come to this size. Bytes.
 MAX_PORTION_BYTES = 4 * 1024 * 1024
-
-_Item = TypeVar("_Item")
-_Done = TypeVar("_Done")
 
 
 class _Found(NamedTuple):
@@ -89,7 +85,7 @@ class Intake:
         Raises:
             ServiceUnavailable: not everything was recorded; keep the batch and call again.
         """
-        return _sum(self._in_parts(batch, lambda part: [self._process(part)], self._reject_as_ours))
+        return _sum(in_parts(batch, lambda part: [self._process(part)], self._reject_as_ours))
 
     def answer(
         self,
@@ -107,73 +103,12 @@ class Intake:
             ServiceUnavailable: not everything was recorded; what was is a duplicate when it comes again.
         """
         work = partial(self._answer, proof=proof)
-        return self._in_parts([(message, is_test) for message in messages], work, _fault_of_ours)
+        return in_parts([(message, is_test) for message in messages], work, _fault_of_ours)
 
     def answer_each(self, messages: Sequence[tuple[Message, bool]]) -> list[IntakeAnswer | ServiceUnavailable]:
         """The same for messages of several senders, each with its `is_test`. What `answer` would raise is the
         answer of those messages alone that were not recorded."""
-
-        held: dict[str | None, list[RowsHeld]] = {}
-
-        def work(part: Sequence[tuple[Message, bool]]) -> list[IntakeAnswer | ServiceUnavailable]:
-            known = held.setdefault(part[0][0].producer, []) if len(part) == 1 else []
-            if len(known) == _MOST_HELD:
-                # The producer repeats them. The others do not wait for more of its rows.
-                return [known[-1]]
-            try:
-                return [*self._answer(part)]
-            except ServiceUnavailable as error:
-                if isinstance(error, StatementCancelled | RowsHeld) and len(part) > 1:
-                    raise
-                if isinstance(error, RowsHeld):
-                    known.append(error)
-                return [error for _ in part]
-
-        return self._in_parts(messages, work, _fault_of_ours)
-
-    def _in_parts(
-        self,
-        items: Sequence[_Item],
-        work: Callable[[Sequence[_Item]], list[_Done]],
-        give_up: Callable[[_Item], _Done],
-    ) -> list[_Done]:
-        """Work on all at once; in halves if that takes the database too long; on each alone if our code fails or
-        another session holds the row of one of them.
-
-        Raises:
-            ServiceUnavailable: not everything was recorded.
-        """
-        try:
-            return work(items)
-        except StatementCancelled:
-            # The same again would take as long again.
-            if len(items) == 1:
-                raise
-            log.warning("intake.halved", count=len(items))
-            size = len(items) // 2
-            parts = [items[:size], items[size:]]
-        except RowsHeld:
-            if len(items) == 1:
-                raise
-            parts = [[item] for item in items]
-        except ServiceUnavailable:
-            raise
-        except Exception as error:
-            log_failure("intake.failed", error, count=len(items))
-            parts = [[item] for item in items]
-        if len(items) == 1:
-            return [give_up(items[0])]
-        done: list[_Done] = []
-        held: RowsHeld | None = None
-        for part in parts:
-            try:
-                done += self._in_parts(part, work, give_up)
-            except RowsHeld as error:
-                # First the others: they are to be delivered meanwhile.
-                held = error
-        if held is not None:
-            raise held
-        return done
+        return in_parts(messages, EachAnswered(self._answer), _fault_of_ours)
 
     def _answer(
         self, messages: Sequence[tuple[Message, bool]], proof: ProducerProof = ProducerProof.API_KEY
