@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from socket import AF_INET, AF_INET6, create_server, socket
@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from notifier.api import joint_acceptance
 from notifier.api.app import make_app
 from notifier.api.connection import ClientConnection
-from notifier.api.dependencies import make_services
+from notifier.api.dependencies import ApiServices, make_services
 from notifier.api.key_shares import MONITORING_THREADS, OUTSIDE_THREADS
 from notifier.api.task_queue import CLOSE_SECONDS, Handover
 from notifier.api.timeouts import ClientTimeouts
@@ -29,12 +29,18 @@ from notifier.runtime.connection_limit import ConnectionLimit, connections_withi
 from notifier.runtime.garbage_collection import tune_gc
 from notifier.runtime.shutdown import Shutdown
 
+#: Adds pages to the application; the room above this one has them.
+AddPages = Callable[[FastAPI, Services, ApiServices], None]
 #: The part of the grace for what comes after the requests: write and publish what waits, close connections.
 _AFTER_SECONDS = joint_acceptance.CLOSE_SECONDS + CLOSE_SECONDS + 3
 
 
-def serve(settings: Settings, publish: PublishTasks) -> None:
-    """Until SIGTERM or SIGINT. Raises `ConfigurationError` if the address is not free."""
+def serve(settings: Settings, publish: PublishTasks, add_pages: AddPages) -> None:
+    """Until SIGTERM or SIGINT. `add_pages` adds the console to the application.
+
+    Raises:
+        ConfigurationError: the address is not free.
+    """
     shutdown = Shutdown(settings.grace_seconds)
     # uvicorn stops on signals, too, and then raises them again: that would end us with tasks unpublished.
     shutdown.listen()
@@ -54,6 +60,7 @@ def serve(settings: Settings, publish: PublishTasks) -> None:
 
     parts = make_services(services, handover)
     app = make_app(parts, lifespan)
+    add_pages(app, services, parts)
     log.info("api.start", host=settings.api_host, port=settings.api_port, count=settings.api_threads)
     limit: ConnectionLimit[ClientConnection] = ConnectionLimit(
         connections_within(settings.api_connections, raise_file_limit()), settings.api_peer_connections

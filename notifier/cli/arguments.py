@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from string import hexdigits
 from typing import Any, TypeVar
 from uuid import UUID
 
 import typer
 
+from notifier.domain.id_range import IdRange, read_id_range
 from notifier.domain.statuses import Channel
 
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -23,8 +23,6 @@ Choice = TypeVar("Choice", bound=StrEnum)
 _SPAN = re.compile(r"([0-9]{1,6})([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-#: Fewer digits of an id are as likely a slip of the hand.
-MIN_ID_DIGITS, _ID_DIGITS = 8, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +73,6 @@ def channel_of(to: object) -> Channel:
     return Channel.SMS if isinstance(to, str) and to.startswith("+") else Channel.EMAIL
 
 
-@dataclass(frozen=True, slots=True)
-class IdRange:
-    first: UUID
-    last: UUID
-
-
 def read_id(text: str) -> UUID:
     try:
         return UUID(text.strip())
@@ -90,12 +82,12 @@ def read_id(text: str) -> UUID:
 
 def read_id_start(text: str) -> IdRange:
     """The ids that begin like this; of all 36 characters one."""
-    digits = text.strip().replace("-", "").lower()
-    if not MIN_ID_DIGITS <= len(digits) <= _ID_DIGITS or set(digits) - set(hexdigits):
+    found = read_id_range(text)
+    if found is None:
         raise typer.BadParameter(
             f"{text!r} is not an ID; copy all 36 characters of it, or as many as `notifier search` shows"
         )
-    return IdRange(UUID(digits.ljust(_ID_DIGITS, "0")), UUID(digits.ljust(_ID_DIGITS, "f")))
+    return found
 
 
 def read_past(text: str) -> datetime:

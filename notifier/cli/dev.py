@@ -215,7 +215,7 @@ def _print_report(report: DemoReport) -> None:
 
 
 def _print_story(planned: Planned, story: Story) -> None:
-    from notifier.cli.timeline import timeline
+    from notifier.operations.timeline import timeline
 
     print_line(f"\n{planned.template} {planned.title}, to {planned.to}", "bold")
     steps = timeline(story)

@@ -16,7 +16,8 @@ from uuid import UUID
 
 from typer import Argument, BadParameter, Option
 
-from notifier.cli.arguments import IdRange, read_future, read_id, read_id_start, read_metadata, read_past
+from notifier.cli.arguments import read_future, read_id, read_id_start, read_metadata, read_past
+from notifier.domain.id_range import IdRange
 from notifier.domain.statuses import Channel, Reason, Status
 
 if TYPE_CHECKING:

@@ -135,7 +135,8 @@ def api() -> None:
         raise MissingPackage("the HTTP API needs more packages: pip install 'notifier[web]'")
     settings = program_settings("api", needs_database=True)
     from notifier.api.server import serve
+    from notifier.console.app import add_console
     from notifier.worker.app import make_app
     from notifier.worker.tasks import task_publisher
 
-    serve(settings, task_publisher(make_app(settings)))
+    serve(settings, task_publisher(make_app(settings)), add_console)

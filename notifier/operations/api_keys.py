@@ -203,6 +203,11 @@ class ApiKeys:
                 self._known.put(shown, holder, read)
         return holder
 
+    def holder_of(self, key_id: str) -> Holder | None:
+        """Whose key this is; None: it is not valid any more. Asks each time."""
+        found = self._repository.find(key_id)
+        return self._holder(found.view) if found is not None and found.is_valid else None
+
     def _read(self, token: str) -> Holder | None:
         match = _TOKEN.match(token)
         found = self._repository.find(match[2]) if match else None
@@ -214,7 +219,9 @@ class ApiKeys:
             return None
         if found.is_stale:
             self._repository.touch(found.view.id)
-        view = found.view
+        return self._holder(found.view)
+
+    def _holder(self, view: KeyView) -> Holder:
         return Holder(
             key_id=view.id,
             name=view.name,

@@ -28,6 +28,8 @@ class Filter:
 
     #: An address, with or without display name, or a number.
     recipient: str | None = None
+    #: Its hashes, in place of an address.
+    recipient_hashes: tuple[bytes, ...] | None = None
     reference: str | None = None
     idempotency_key: str | None = None
     producer: str | None = None
@@ -56,7 +58,8 @@ class Filter:
     @property
     def is_exact(self) -> bool:
         """Whether an index leads to a few notifications."""
-        return any(value is not None for value in (self.recipient, self.reference, self.idempotency_key))
+        named = (self.recipient, self.recipient_hashes, self.reference, self.idempotency_key)
+        return any(value is not None for value in named)
 
     @property
     def may_take_long(self) -> bool:
@@ -88,6 +91,8 @@ def conditions(wanted: Filter, hash_key: HashKey) -> Iterator[ColumnElement[bool
         yield Notification.metadata_.contains(wanted.metadata)
     if wanted.recipient is not None:
         yield Notification.address_hash.in_(hashes_of(wanted, hash_key))
+    if wanted.recipient_hashes is not None:
+        yield Notification.address_hash.in_(wanted.recipient_hashes)
     # An index of what has a `due_at` holds these, and that of the others does not.
     if wanted.status in (Status.QUEUED, Status.SENDING):
         yield State.due_at.is_not(None)

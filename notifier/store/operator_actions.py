@@ -48,8 +48,11 @@ class Selection:
         if self.filter is None:
             return {"ids": [str(value) for value in self.ids]}
         found = {name: value for name, value in asdict(self.filter).items() if value is not None}
+        hashes = found.pop("recipient_hashes", ())
         if found.pop("recipient", None) is not None:
-            found["address_hash"] = [value.hex() for value in hashes_of(self.filter, hash_key)]
+            hashes = hashes_of(self.filter, hash_key)
+        if hashes:
+            found["address_hash"] = [value.hex() for value in hashes]
         return {"filter": found}
 
 

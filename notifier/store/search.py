@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Executable, Select, func, select, text
+from sqlalchemy import Connection, Engine, Executable, Select, TextClause, func, select, text
 
 from notifier.domain.errors import CannotOpen, NotFound, ServiceUnavailable, WrongSelection
 from notifier.store import filters
@@ -213,6 +213,15 @@ class Audit(Repository):
             raise WrongSelection(f"several ids begin like this, give more of it: {', '.join(map(str, found))}")
         return found[0]
 
+    def recipient_hashes(self, recipient: str) -> tuple[bytes, ...]:
+        """What `Filter.recipient_hashes` takes. Raises `InvalidMessage` for a bad number."""
+        return tuple(filters.hashes_of(Filter(recipient=recipient), self._personal_data.hash_key))
+
+    def with_provider_id(self, provider_message_id: str) -> list[UUID]:
+        """Notifications whose message has this id at a provider, of those whose ids stand for one message."""
+        rows = self._rows(_WITH_PROVIDER_ID, {"id": provider_message_id}, is_one_statement=True)
+        return [row.notification_id for row in rows]
+
     def story(self, notification_id: UUID) -> Story:
         """The notification with its attempts and events, oldest first.
 
@@ -329,3 +338,15 @@ class Audit(Repository):
 
 
 _LIMIT_TIME = text("SELECT set_config('statement_timeout', :milliseconds, true)")
+
+# The key begins with the id space, of which there are a few: each is looked into.
+_WITH_PROVIDER_ID: TextClause = text("""
+WITH RECURSIVE spaces AS (
+  (SELECT id_space FROM provider_messages ORDER BY id_space LIMIT 1)
+  UNION ALL
+  SELECT (SELECT p.id_space FROM provider_messages AS p WHERE p.id_space > spaces.id_space ORDER BY 1 LIMIT 1)
+  FROM spaces WHERE spaces.id_space IS NOT NULL
+)
+SELECT m.notification_id FROM spaces JOIN provider_messages AS m
+ON m.id_space = spaces.id_space AND m.provider_message_id = :id
+""")

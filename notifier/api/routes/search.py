@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -61,7 +62,7 @@ def search(
     found.check_span(audit.now())
     kind = wanted.format or export.wanted(request.headers.get("accept", ""))
     if kind != "json":
-        return _export(audit, long_reads, holder, found, kind)
+        return export_of(audit, long_reads, holder, found, kind)
     with ExitStack() as places:
         if found.may_take_long:
             places.callback(long_reads.begin(holder.key_id))
@@ -83,9 +84,10 @@ class _Export(StreamingResponse):
             self._end()
 
 
-def _export(
+def export_of(
     audit: Audit, long_reads: LongReads, holder: Holder, found: Filter, kind: Literal["csv", "jsonl"]
 ) -> Response:
+    """A file of everything that is found. Raises what a search raises."""
     with ExitStack() as places:
         end = long_reads.begin(holder.key_id)
         places.callback(end)
@@ -152,22 +154,26 @@ def stats(
 
 
 def _filter(holder: Holder, wanted: Conditions, metadata: Sequence[str] = ()) -> Filter:
-    """The conditions, limited to what the key may see."""
-    own: dict[str, Any] = {"metadata": _metadata(metadata)}
-    if not holder.sees_everything:
-        if wanted.producer not in (None, holder.producer):
-            raise Refusal(403, "this key reads what its own producer sent; others need the scope operate")
-        if wanted.is_test not in (None, holder.is_test):
-            kind = "tests" if holder.is_test else "no tests"
-            raise Refusal(403, f"this key reads {kind} only; others need another key, or the scope operate")
-        channels, templates = holder.rights.channels, holder.rights.templates
-        own |= {
-            "producer": holder.producer,
-            "is_test": holder.is_test,
-            "channels": None if channels is None else tuple(sorted(channels)),
-            "templates": None if templates is None else tuple(templates),
-        }
-    return read_filter(Filter, wanted, **own)
+    return limited(holder, read_filter(Filter, wanted, metadata=_metadata(metadata)))
+
+
+def limited(holder: Holder, wanted: Filter) -> Filter:
+    """The conditions, limited to what the key may see. Raises `Refusal`: 403."""
+    if holder.sees_everything:
+        return wanted
+    if wanted.producer not in (None, holder.producer):
+        raise Refusal(403, "this key reads what its own producer sent; others need the scope operate")
+    if wanted.is_test not in (None, holder.is_test):
+        kind = "tests" if holder.is_test else "no tests"
+        raise Refusal(403, f"this key reads {kind} only; others need another key, or the scope operate")
+    channels, templates = holder.rights.channels, holder.rights.templates
+    return replace(
+        wanted,
+        producer=holder.producer,
+        is_test=holder.is_test,
+        channels=None if channels is None else tuple(sorted(channels)),
+        templates=None if templates is None else tuple(templates),
+    )
 
 
 def _metadata(given: Sequence[str]) -> dict[str, str] | None:

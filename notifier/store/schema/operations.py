@@ -232,3 +232,20 @@ class DatabaseIdentity(Base):
     noted_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
+
+
+class ConsoleSession(Base):
+    """Somebody signed in to the console. The token of the browser's cookie is kept as a hash."""
+
+    __tablename__ = "console_sessions"
+
+    #: SHA-256 of the token.
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    #: The key they showed: when it ends, so does the session. None: they came from an identity provider.
+    key_id: Mapped[str | None] = mapped_column(Text)
+    #: Whose name is in the operator records.
+    person: Mapped[str] = mapped_column(Text)
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    #: Written once a minute.
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -10,7 +10,6 @@ import pytest
 import typer
 
 from notifier.cli.arguments import (
-    IdRange,
     channel_of,
     read_context,
     read_id,
@@ -20,6 +19,7 @@ from notifier.cli.arguments import (
     read_moment_exactly,
     read_past,
 )
+from notifier.domain.id_range import IdRange
 from notifier.domain.statuses import Channel
 
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)

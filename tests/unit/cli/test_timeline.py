@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from notifier.cli.timeline import print_story, story_as_json, timeline
+from notifier.cli.timeline import print_story, story_as_json
 from notifier.domain.labels import (
     OUTCOMES,
     PROOFS,
@@ -20,6 +20,7 @@ from notifier.domain.labels import (
 )
 from notifier.domain.producers import ProducerProof
 from notifier.domain.statuses import Outcome, Reason, Status, SuppressionReason
+from notifier.operations.timeline import timeline
 from notifier.store.search import AttemptView, EventView, NotificationView, Story
 
 START = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)

@@ -1,0 +1,31 @@
+"""The console, added to the API's application."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+from starlette.responses import Response
+from starlette.types import Scope
+
+from notifier.api.dependencies import ApiServices
+from notifier.bootstrap import Services
+from notifier.console.pages import STATIC
+from notifier.console.parts import make_parts
+from notifier.console.routes import health, notifications, search, session
+
+
+def add_console(app: FastAPI, services: Services, api: ApiServices) -> None:
+    """At `/`, beside the API's routes; its pages are no part of the OpenAPI document."""
+    app.state.console = make_parts(services, api)
+    for part in (session, health, search, notifications):
+        app.include_router(part.router, include_in_schema=False)
+    app.mount("/static", _Assets(directory=STATIC))
+
+
+class _Assets(StaticFiles):
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        # `asset` changes the address when the file changes.
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response

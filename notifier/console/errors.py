@@ -1,0 +1,69 @@
+"""What goes wrong, as a page that says what to do. The rules are those of the API's errors."""
+
+from __future__ import annotations
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse
+from starlette.exceptions import HTTPException
+
+from notifier.api.errors import AWAY_SECONDS
+from notifier.console.pages import Pages
+from notifier.domain.errors import (
+    InvalidMessage,
+    NotFound,
+    RenderingFailed,
+    ServiceUnavailable,
+    StatementCancelled,
+    TemplateInvalid,
+    WrongSelection,
+)
+
+PAGE_ERRORS = (
+    HTTPException,
+    InvalidMessage,
+    NotFound,
+    RenderingFailed,
+    RequestValidationError,
+    ServiceUnavailable,
+    TemplateInvalid,
+    WrongSelection,
+)
+
+_TITLES = {
+    403: "You may not do this",
+    404: "There is no such thing",
+    422: "Something is wrong with what was asked",
+    429: "Too fast",
+    503: "The record cannot be read just now",
+}
+
+
+def error_page(pages: Pages, request: Request, error: Exception) -> HTMLResponse:
+    status, lines = in_words(error)
+    title = _TITLES.get(status, "That did not work")
+    page = pages.page(request, "error.html", status, title=title, lines=lines)
+    if status == 503:
+        page.headers["Retry-After"] = str(AWAY_SECONDS)
+    return page
+
+
+def in_words(error: Exception) -> tuple[int, list[str]]:
+    """The status, and what is wrong with what to do, a line each. Nothing of what was sent is in it."""
+    match error:
+        case HTTPException():
+            return error.status_code, [str(error.detail)]
+        case InvalidMessage():
+            return 422, [f"{fault.field}: {fault.problem}. {fault.fix}." for fault in error.faults]
+        case RequestValidationError():
+            return 422, [f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors()]
+        case NotFound():
+            return 404, [str(error)]
+        case StatementCancelled():
+            return 503, ["The database took too long, and nothing was done. Ask for less, a shorter time say."]
+        case ServiceUnavailable():
+            return 503, ["Nothing was done. Try again in a moment; if it stays, look at the database."]
+        case TemplateInvalid():
+            return 422, [f"The template {error.name} is broken: notifier templates check"]
+        case _:
+            return 422, [str(error)]

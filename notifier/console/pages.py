@@ -1,0 +1,158 @@
+"""Templates → pages. Nothing that strangers wrote becomes markup: every template escapes what it is given."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup
+
+from notifier.domain.labels import REDACTED, STATUSES, reason_in_words, status_in_words
+from notifier.domain.statuses import Status
+from notifier.operations.api_keys import Scope
+
+HERE = Path(__file__).parent
+STATIC = HERE / "static"
+
+#: No script but ours, no style within pages, nothing from elsewhere, no frame around us.
+CONTENT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "frame-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": CONTENT_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    # Pages hold people's data: no cache keeps them.
+    "Cache-Control": "no-store",
+}
+
+#: Status → colour of its badge, by Tabler's names.
+_COLOURS: Mapping[str, str] = {
+    Status.DELIVERED: "green",
+    Status.SENT: "teal",
+    Status.SCHEDULED: "azure",
+    Status.QUEUED: "blue",
+    Status.SENDING: "blue",
+    Status.RETRYING: "yellow",
+    Status.UNKNOWN: "purple",
+    Status.FAILED: "red",
+    Status.UNDELIVERED: "red",
+    Status.EXPIRED: "orange",
+    Status.CANCELLED: "secondary",
+    Status.SUPPRESSED: "orange",
+}
+
+
+class MenuItem(NamedTuple):
+    path: str
+    title: str
+    #: Shown to those who may do this.
+    scope: Scope
+
+
+MENU = (
+    MenuItem("/", "Health", Scope.OPERATE),
+    MenuItem("/search", "Notifications", Scope.READ),
+)
+
+
+_MACROS = ("icon", "badge", "moment", "empty", "figure")
+
+
+class Pages:
+    """Thread-safe."""
+
+    def __init__(self, zone: ZoneInfo) -> None:
+        self._zone = zone
+        self._templates = Environment(
+            loader=FileSystemLoader(HERE / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        filters: dict[str, Callable[..., Any]] = {
+            "at": self._at,
+            "iso": lambda moment: moment.astimezone(UTC).isoformat(timespec="milliseconds"),
+            "ago": ago,
+            "span": span,
+            "number": lambda value: f"{value:,}".replace(",", "\u202f"),
+            "colour": lambda status: _COLOURS.get(status, "secondary"),
+            "status_words": lambda status: STATUSES.get(status, ""),
+            "status_sentence": status_in_words,
+            "reason_words": reason_in_words,
+        }
+        self._templates.filters |= filters
+        self._templates.globals |= {
+            "asset": asset,
+            "redacted": REDACTED,
+            "zone": zone.key,
+            "statuses": list(Status),
+            "menu": MENU,
+            "token": _token,
+        }
+        # Macros that every template may use.
+        pieces: Any = self._templates.get_template("parts.html").module
+        self._templates.globals |= {
+            name: getattr(pieces, name) for name in ("icon", "badge", "moment", "empty", "figure")
+        }
+
+    def page(self, request: Request, name: str, status: int = 200, **values: Any) -> HTMLResponse:
+        """The template `name` with these values, and with who is signed in as `visitor` (None: nobody)."""
+        template = self._templates.get_template(name)
+        visitor = getattr(request.state, "visitor", None)
+        text = template.render(visitor=visitor, path=request.url.path, now=datetime.now(UTC), **values)
+        return HTMLResponse(text, status, dict(HEADERS))
+
+    def _at(self, moment: datetime | None, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+        """In the service's zone; "" for None."""
+        return "" if moment is None else moment.astimezone(self._zone).strftime(form)
+
+
+@pass_context
+def _token(context: Context) -> Markup:
+    """The hidden field without which a form is refused."""
+    return Markup('<input type="hidden" name="form_token" value="{}">').format(context["visitor"].form_token)
+
+
+@cache
+def asset(name: str) -> str:
+    """The address of a file of `static/`; it changes with the file, so browsers may keep it."""
+    version = hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
+    return f"/static/{name}?v={version}"
+
+
+def ago(moment: datetime | None) -> str:
+    """`5 minutes ago`, `in 2 hours`; "" for None."""
+    if moment is None:
+        return ""
+    seconds = (datetime.now(UTC) - moment).total_seconds()
+    if abs(seconds) < 1:
+        return "now"
+    return f"{span(seconds)} ago" if seconds > 0 else f"in {span(-seconds)}"
+
+
+def span(length: float | timedelta | None) -> str:
+    """Of seconds: `40 ms`, `12 s`, `5 minutes`, `3 hours`, `2 days`; "" for None."""
+    if length is None:
+        return ""
+    seconds = length.total_seconds() if isinstance(length, timedelta) else float(length)
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    for size, unit, until in ((60, "minutes", 120), (3600, "hours", 48), (86400, "days", float("inf"))):
+        if seconds / size < until:
+            return f"{seconds / size:.0f} {unit}"
+    raise AssertionError

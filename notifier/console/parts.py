@@ -1,0 +1,53 @@
+"""What the pages work with: one of each for the process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from notifier.api.dependencies import ApiServices
+from notifier.api.key_shares import Shares
+from notifier.bootstrap import Services
+from notifier.console.pages import Pages
+from notifier.operations.sign_in import SignIn
+from notifier.store.console_sessions import ConsoleSessionRepository
+from notifier.store.operator_actions import Operating
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleParts:
+    pages: Pages
+    sign_in: SignIn
+    #: The same as the API's: a visitor has no more threads than a key.
+    shares: Shares
+    #: What the API's routes work with, and what it is made of.
+    api: ApiServices
+    services: Services
+    operating: Operating
+
+
+def make_parts(services: Services, api: ApiServices) -> ConsoleParts:
+    """Opens no connection."""
+    return ConsoleParts(
+        pages=Pages(services.settings.timezone),
+        sign_in=SignIn(ConsoleSessionRepository(services.engine), api.keys),
+        shares=api.shares,
+        api=api,
+        services=services,
+        operating=Operating(services.engine, services.hash_key),
+    )
+
+
+def _part(find: Callable[[ConsoleParts], Any]) -> Any:
+    async def found(request: Request) -> Any:
+        return find(request.app.state.console)
+
+    return Depends(found)
+
+
+PartsDep = Annotated[ConsoleParts, _part(lambda parts: parts)]
+PagesDep = Annotated[Pages, _part(lambda parts: parts.pages)]
+ApiDep = Annotated[ApiServices, _part(lambda parts: parts.api)]

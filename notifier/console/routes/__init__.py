@@ -1,0 +1,1 @@
+"""A file for each page, or for a few that belong together."""

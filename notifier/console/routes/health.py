@@ -1,0 +1,55 @@
+"""The first page: does it work, what waits, what is broken, and who is affected."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+
+from notifier.console.parts import ConsoleParts, PartsDep
+from notifier.console.session import OperatorThere, PageRoute, ReaderThere
+from notifier.operations.api_keys import Scope
+from notifier.store.metrics import GaugeRepository
+
+router = APIRouter(route_class=PageRoute)
+
+
+@router.get("/")
+def health(parts: PartsDep, visitor: ReaderThere, request: Request) -> Response:
+    """For a producer's key, which sees its own alone, the first page is the search."""
+    if not visitor.holder.may(Scope.OPERATE):
+        return parts.pages.page(request, "welcome.html")
+    return parts.pages.page(request, "health.html", **_state(parts))
+
+
+@router.get("/health/now")
+def health_now(parts: PartsDep, _: OperatorThere, request: Request) -> Response:
+    """What the page fetches again and again."""
+    return parts.pages.page(request, "health_now.html", **_state(parts))
+
+
+def _state(parts: ConsoleParts) -> dict[str, Any]:
+    services, api = parts.services, parts.api
+    return {
+        "gauges": GaugeRepository(services.engine).read(),
+        "providers": api.providers.providers(),
+        "circuits": api.providers.open_circuits(),
+        "stuck": api.operations.stuck(ids=3),
+        "steps": services.upkeep.schedule(services.settings.timezone),
+        "held": services.held.stuck(),
+    }
+
+
+class ProviderAct(StrEnum):
+    PAUSE = "pause"
+    RESUME = "resume"
+
+
+@router.post("/providers/{provider}/{act}")
+def act(parts: PartsDep, visitor: OperatorThere, provider: str, act: ProviderAct) -> Response:
+    """Workers follow within a second or two."""
+    do = parts.api.providers.pause if act is ProviderAct.PAUSE else parts.api.providers.resume
+    do(provider, operator=visitor.holder.operator, reason="in the console")
+    return RedirectResponse("/", 303)

@@ -1,0 +1,140 @@
+"""One notification: what became of it, what happened when, and what can be done."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, assert_never
+from uuid import UUID
+
+from fastapi import APIRouter, Form, Request, Response
+
+from notifier.api.auth import check_scope
+from notifier.api.routes.search import story_for
+from notifier.console.parts import ConsoleParts, PartsDep
+from notifier.console.session import PageRoute, ReaderThere, SenderOrOperatorThere
+from notifier.domain.errors import WrongSelection
+from notifier.domain.labels import status_in_words
+from notifier.domain.statuses import Channel, Status, SuppressionReason
+from notifier.operations import ActionResult, Resolution, Selection
+from notifier.operations.api_keys import Holder, Scope
+from notifier.operations.notifications import CANCELLABLE, RETRYABLE
+from notifier.operations.timeline import timeline
+from notifier.store.callbacks import CallbackFilter
+from notifier.store.search import Story
+
+router = APIRouter(route_class=PageRoute)
+
+#: A notification has a dozen statuses to tell of.
+CALLBACKS_SHOWN = 50
+
+
+class Act(StrEnum):
+    """What can be done about one notification."""
+
+    RETRY = "retry"
+    CANCEL = "cancel"
+    SENT = "sent"  #: its outcome was unknown, and the provider took it
+    RESEND = "resend"  #: … and it did not
+    SUPPRESS = "suppress"
+
+
+@router.get("/notifications/{notification:uuid}")
+def story(parts: PartsDep, visitor: ReaderThere, request: Request, notification: UUID) -> Response:
+    return _page(parts, visitor.holder, request, notification)
+
+
+@router.post("/notifications/{notification:uuid}/{act}")
+def act(
+    parts: PartsDep,
+    visitor: SenderOrOperatorThere,
+    request: Request,
+    notification: UUID,
+    act: Act,
+    reason: Annotated[str, Form(max_length=500)] = "",
+    dry_run: Annotated[bool, Form()] = False,
+) -> Response:
+    """Do it, or count what it would do; the page then says what came of it."""
+    found = story_for(parts.api.audit, visitor.holder, notification)
+    if act not in _acts(visitor.holder, found):
+        check_scope(visitor.holder, Scope.OPERATE)
+        raise WrongSelection(f"this is not possible now: {status_in_words(found.notification.status)}")
+    said = _do(parts, visitor.holder, found, act, reason.strip() or None, dry_run=dry_run)
+    return _page(parts, visitor.holder, request, notification, done={"said": said, "act": act, "reason": reason})
+
+
+def _do(parts: ConsoleParts, holder: Holder, found: Story, act: Act, reason: str | None, *, dry_run: bool) -> str:
+    one, operations = Selection(ids=(found.notification.id,)), parts.api.operations
+    named: dict[str, Any] = {"operator": holder.operator, "reason": reason}
+    match act:
+        case Act.RETRY:
+            return _said(operations.retry(one, dry_run=dry_run, **named), "retried", dry_run=dry_run)
+        case Act.CANCEL:
+            return _said(operations.cancel(one, dry_run=dry_run, **named), "cancelled", dry_run=dry_run)
+        case Act.SENT | Act.RESEND if dry_run:
+            return "It would be recorded as sent." if act is Act.SENT else "It would be sent again now."
+        case Act.SENT:
+            return _said(operations.resolve(one, Resolution.SENT, **named), "recorded as sent")
+        case Act.RESEND:
+            return _said(operations.resolve(one, Resolution.RESEND, **named), "sent again")
+        case Act.SUPPRESS:
+            return _suppress(parts, holder, found, reason, dry_run=dry_run)
+        case _:
+            assert_never(act)
+
+
+def _said(done: ActionResult, verb: str, *, dry_run: bool = False) -> str:
+    if done.skipped:
+        return f"Nothing was done: {done.skipped[0].why}."
+    if done.expired:
+        return "Nothing was done: its time is over (expires_at), so it is never sent."
+    if not done.changed:
+        return "Nothing was done: it changed meanwhile. Load the page again."
+    return f"It would be {verb}." if dry_run else f"It is {verb}. Operator record {done.record_id}."
+
+
+def _suppress(parts: ConsoleParts, holder: Holder, found: Story, reason: str | None, *, dry_run: bool) -> str:
+    recipient = found.notification.recipient
+    if recipient is None or recipient.startswith("("):
+        raise WrongSelection("its recipient cannot be read any more: suppress them by their address")
+    if dry_run:
+        return "Nothing more would be sent to them, by any template, until somebody lifts it."
+    is_new = parts.api.suppressions.add(
+        channel=Channel(found.notification.channel),
+        address=recipient,
+        reason=SuppressionReason.MANUAL,
+        source=f"operator:{holder.operator}",
+        notification_id=found.notification.id,
+        detail=reason,
+    )
+    return "Nothing more is sent to them." if is_new else "They were suppressed already."
+
+
+def _page(parts: ConsoleParts, holder: Holder, request: Request, notification: UUID, **more: Any) -> Response:
+    found = story_for(parts.api.audit, holder, notification)
+    wanted = CallbackFilter(notification=notification)
+    return parts.pages.page(
+        request,
+        "notification.html",
+        story=found,
+        n=found.notification,
+        steps=timeline(found),
+        callbacks=parts.services.callbacks.search(wanted, limit=CALLBACKS_SHOWN),
+        acts=_acts(holder, found),
+        **{"done": None, **more},
+    )
+
+
+def _acts(holder: Holder, found: Story) -> list[Act]:
+    """What this visitor may do about it as it stands."""
+    status = Status(found.notification.status) if found.notification.status in set(Status) else None
+    is_operator = holder.may(Scope.OPERATE)
+    acts: list[Act] = []
+    if is_operator and status in RETRYABLE:
+        acts.append(Act.RETRY)
+    if is_operator and status is Status.UNKNOWN:
+        acts += [Act.SENT, Act.RESEND]
+    if status in CANCELLABLE and (is_operator or holder.may(Scope.SEND)):
+        acts.append(Act.CANCEL)
+    if is_operator:
+        acts.append(Act.SUPPRESS)
+    return acts

@@ -1,0 +1,134 @@
+"""Find notifications: one box for whatever somebody has at hand, and filters. No address is ever in a URL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi.responses import RedirectResponse
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from notifier.api.routes.search import export_of, limited
+from notifier.api.schemas import Words, read_cursor, read_filter, write_cursor
+from notifier.console.parts import PartsDep
+from notifier.console.session import PageRoute, ReaderThere
+from notifier.domain.errors import WrongSelection
+from notifier.domain.statuses import Channel, Reason, Status
+from notifier.operations.api_keys import Holder
+from notifier.operations.lookup import look_up
+from notifier.store.filters import Filter
+
+router = APIRouter(route_class=PageRoute)
+
+#: Notifications on a page.
+PAGE = 50
+
+
+def _none_if_empty(value: object) -> object:
+    """Of a form's field that was left empty."""
+    return None if value == "" else value
+
+
+_Empty = BeforeValidator(_none_if_empty)
+
+
+class SearchForm(BaseModel):
+    """The conditions, as the form and the address of the page have them. Days are those of the service's zone."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    #: Hashes of the recipient, in hex, with commas.
+    to: Annotated[str | None, _Empty, Field(max_length=400, pattern=r"^[0-9a-f,]*$")] = None
+    reference: Annotated[Words | None, _Empty] = None
+    producer: Annotated[Words | None, _Empty] = None
+    template: Annotated[Words | None, _Empty] = None
+    provider: Annotated[Words | None, _Empty] = None
+    status: Annotated[Status | None, _Empty] = None
+    reason: Annotated[Reason | None, _Empty] = None
+    channel: Annotated[Channel | None, _Empty] = None
+    #: The first day.
+    since: Annotated[date | None, _Empty] = None
+    #: The last day, inclusive.
+    until: Annotated[date | None, _Empty] = None
+
+    def filter(self, holder: Holder, zone: ZoneInfo) -> Filter:
+        """Limited to what the key may see. Raises `WrongSelection`."""
+        return limited(holder, read_filter(Filter, self, **self._places(zone)))
+
+    def _places(self, zone: ZoneInfo) -> dict[str, Any]:
+        try:
+            hashes = tuple(bytes.fromhex(each) for each in self.to.split(",")) if self.to else None
+        except ValueError:
+            raise WrongSelection("the address of this page is damaged: search again") from None
+        return {
+            "recipient_hashes": hashes,
+            "since": _begin(self.since, zone),
+            "until": _begin(self.until and self.until + timedelta(days=1), zone),
+        }
+
+    def query(self) -> dict[str, str]:
+        """Its fields that are set, for an address."""
+        return {name: str(value) for name, value in self.model_dump(mode="json", exclude_none=True).items()}
+
+
+class SearchQuery(SearchForm):
+    after: Annotated[str | None, Field(max_length=50)] = None
+    #: A file with everything that is found, in place of the page.
+    export: Literal["csv", "jsonl"] | None = None
+
+
+@router.get("/search")
+def search(
+    parts: PartsDep, visitor: ReaderThere, request: Request, wanted: Annotated[SearchQuery, Query()]
+) -> Response:
+    audit, holder = parts.api.audit, visitor.holder
+    found = wanted.filter(holder, parts.services.settings.timezone)
+    if wanted.export:
+        return export_of(audit, parts.api.long_reads, holder, found, wanted.export)
+    with ExitStack() as places:
+        if found.may_take_long:
+            places.callback(parts.api.long_reads.begin(holder.key_id))
+        page = audit.search(found, limit=PAGE, before=read_cursor(wanted.after))
+    unfound = parts.services.unfound_by_address() if wanted.to else None
+    query = {name: value for name, value in wanted.query().items() if name not in ("after", "export")}
+    following = {**query, "after": write_cursor(page[-1].id)} if len(page) == PAGE else None
+    return parts.pages.page(
+        request,
+        "search.html",
+        found=page,
+        form=query,
+        unfound=unfound,
+        address=_address(query),
+        following=following and _address(following),
+        exports={kind: _address({**query, "export": kind}) for kind in ("csv", "jsonl")},
+        reasons=list(Reason),
+    )
+
+
+@router.post("/search")
+def find(parts: PartsDep, _: ReaderThere, typed: Annotated[str, Form(max_length=400)] = "") -> Response:
+    """The box: to the notification that is meant, or to the list. The address of either can be shared."""
+    found = look_up(parts.api.audit, typed)
+    if found.notification is not None:
+        return RedirectResponse(f"/notifications/{found.notification}", 303)
+    assert found.filter is not None
+    return RedirectResponse(_address(_named(found.filter)), 303)
+
+
+def _named(wanted: Filter) -> Mapping[str, str]:
+    if wanted.recipient_hashes:
+        return {"to": ",".join(each.hex() for each in wanted.recipient_hashes)}
+    return {"reference": wanted.reference or ""}
+
+
+def _address(query: Mapping[str, str]) -> str:
+    return f"/search?{urlencode(query)}" if query else "/search"
+
+
+def _begin(day: date | None, zone: ZoneInfo) -> datetime | None:
+    return None if day is None else datetime.combine(day, time(), zone).astimezone(UTC)

@@ -1,0 +1,94 @@
+"""Who asks for a page: somebody signed in, by the cookie of their session.
+
+A form that changes something is taken from our own pages alone: it carries the visitor's `form_token`, and
+browsers say with `Sec-Fetch-Site` where it was sent from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import Depends, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse
+from fastapi.routing import APIRoute
+
+from notifier.api.auth import check_scope
+from notifier.api.errors import Refusal
+from notifier.console.errors import PAGE_ERRORS, error_page
+from notifier.console.parts import ConsoleParts
+from notifier.operations.api_keys import Scope
+from notifier.operations.sign_in import Visitor
+
+COOKIE = "notifier_console"
+SIGN_IN = "/sign-in"
+#: The field of a form, and the header of a script's request, with the visitor's form token.
+_FIELD, _HEADER = "form_token", "x-form-token"
+
+
+class VisitorNeeds:
+    """A dependency: somebody who may do one of these. `PageRoute` checks it."""
+
+    def __init__(self, *scopes: Scope) -> None:
+        self.scopes = scopes
+
+    async def __call__(self, request: Request) -> Visitor:
+        visitor: Visitor = request.state.visitor
+        return visitor
+
+
+class PageRoute(APIRoute):
+    """A page for visitors. Who is not signed in is asked to; what goes wrong is a page, too."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        [needs] = [found.call for found in self.dependant.dependencies if isinstance(found.call, VisitorNeeds)]
+
+        async def checked(request: Request) -> Response:
+            parts: ConsoleParts = request.app.state.console
+            token = request.cookies.get(COOKIE, "")
+            try:
+                # A visitor's requests share the threads with keys, and have no more of them than one key.
+                async with parts.shares.turn(f"console:{token}"):
+                    visitor = await run_in_threadpool(parts.sign_in.visitor, token)
+                    if visitor is None:
+                        return _to_sign_in(request)
+                    request.state.visitor = visitor
+                    check_scope(visitor.holder, *needs.scopes)
+                    if request.method == "POST":
+                        await _check_form(request, visitor)
+                    return await handle(request)
+            except PAGE_ERRORS as error:
+                return error_page(parts.pages, request, error)
+
+        return checked
+
+
+def refuse_other_sites(request: Request) -> None:
+    """Raises `Refusal`, 403, if a browser says that another site sent this."""
+    if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        raise Refusal(403, "this was sent from another site: open the console and do it there")
+
+
+async def _check_form(request: Request, visitor: Visitor) -> None:
+    refuse_other_sites(request)
+    given = request.headers.get(_HEADER) or str((await request.form()).get(_FIELD) or "")
+    if not visitor.may_send_back(given):
+        raise Refusal(403, "this form is not of your session: go back, load the page again, and repeat it")
+
+
+def _to_sign_in(request: Request) -> Response:
+    back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    target = SIGN_IN + (f"?next={quote(back)}" if request.method == "GET" and back != "/" else "")
+    if "hx-request" in request.headers:
+        # A part of a page: the whole page goes there.
+        return Response(status_code=401, headers={"HX-Redirect": SIGN_IN})
+    return RedirectResponse(target, 303)
+
+
+ReaderThere = Annotated[Visitor, Depends(VisitorNeeds(Scope.READ))]
+SenderOrOperatorThere = Annotated[Visitor, Depends(VisitorNeeds(Scope.SEND, Scope.OPERATE))]
+OperatorThere = Annotated[Visitor, Depends(VisitorNeeds(Scope.OPERATE))]
+AdminThere = Annotated[Visitor, Depends(VisitorNeeds(Scope.ADMIN))]

@@ -1,0 +1,72 @@
+"""Who is at the console: they show a key once and get a session, whose token their browser keeps in a cookie.
+
+A session of a key ends with the key. The token is 256 random bits; the database holds its hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+
+from notifier.operations.api_keys import ApiKeys, Holder, Scope
+from notifier.store.console_sessions import ConsoleSessionRepository, StoredSession
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Somebody who is signed in, with what they may see and do."""
+
+    holder: Holder
+    #: Every form they send back carries it; other sites cannot know it.
+    form_token: str
+
+    def may_send_back(self, form_token: str) -> bool:
+        return hmac.compare_digest(self.form_token.encode(), form_token.encode())
+
+
+class SignIn:
+    """Thread-safe. Every method raises `ServiceUnavailable`."""
+
+    def __init__(self, sessions: ConsoleSessionRepository, keys: ApiKeys) -> None:
+        self._sessions = sessions
+        self._keys = keys
+
+    def with_key(self, token: str) -> str | None:
+        """The token of a new session; None: the key is not valid, or it may read nothing."""
+        holder = self._keys.holder(token.strip())
+        if holder is None or not holder.may(Scope.READ):
+            return None
+        return self._begin(holder.key_id, holder.name, sorted(holder.scopes))
+
+    def visitor(self, token: str) -> Visitor | None:
+        """Whose session this is; None: nobody's, or it is over."""
+        if not token:
+            return None
+        hashed = _hash(token)
+        found = self._sessions.find(hashed)
+        if found is None:
+            return None
+        holder = self._holder(found)
+        if holder is None:
+            return None
+        if found.is_stale:
+            self._sessions.touch(hashed)
+        return Visitor(holder, hashlib.sha256(f"form {token}".encode()).hexdigest())
+
+    def end(self, token: str) -> None:
+        self._sessions.end(_hash(token))
+
+    def _begin(self, key_id: str | None, person: str, scopes: list[str]) -> str:
+        token = secrets.token_urlsafe(32)
+        values = {"token_hash": _hash(token), "key_id": key_id, "person": person, "scopes": scopes}
+        self._sessions.add(values)
+        return token
+
+    def _holder(self, found: StoredSession) -> Holder | None:
+        return None if found.key_id is None else self._keys.holder_of(found.key_id)
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

@@ -1,0 +1,214 @@
+"""The console over HTTP: who gets in, what they see and may do. What strangers wrote never becomes markup."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from notifier.console.app import add_console
+from notifier.domain.message import new_id
+from notifier.operations.api_keys import Scope
+from notifier.store.engine import transaction
+from tests.support.api import Api, Reply
+from tests.support.templates import write_templates
+
+XSS = "\"'><script>alert(1)</script>{{7*7}}"
+
+
+class Browser:
+    """Keeps the cookie, and sends back the token of the last page's forms."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._cookie = ""
+        self.form_token = ""
+
+    def sign_in(self, key: str, target: str = "/") -> Reply:
+        reply = self._post("/sign-in", {"key": key, "next": target})
+        if "set-cookie" in reply.headers:
+            self._cookie = reply.headers["set-cookie"].partition(";")[0]
+        return reply
+
+    def get(self, path: str, **query: Any) -> Reply:
+        reply = self._api("GET", path, headers=self._headers(), **query)
+        if found := re.search(rb'name="form_token" value="([0-9a-f]+)"', reply.body):
+            self.form_token = found[1].decode()
+        return reply
+
+    def post(self, path: str, headers: dict[str, str] | None = None, **fields: str) -> Reply:
+        return self._post(path, {"form_token": self.form_token, **fields}, headers)
+
+    def _post(self, path: str, fields: dict[str, str], headers: dict[str, str] | None = None) -> Reply:
+        sent = {**self._headers(), "content-type": "application/x-www-form-urlencoded", **(headers or {})}
+        return self._api("POST", path, body=urlencode(fields).encode(), headers=sent)
+
+    def _headers(self) -> dict[str, str]:
+        return {"cookie": self._cookie} if self._cookie else {}
+
+
+@pytest.fixture
+def api(database_url: str, tmp_path: Path) -> Iterator[Api]:
+    api = Api(database_url, write_templates(tmp_path))
+    add_console(api.app, api.services, api.parts)
+    yield api
+    api.close()
+
+
+@pytest.fixture
+def operator(api: Api) -> Browser:
+    browser = Browser(api)
+    assert browser.sign_in(api.key(Scope.OPERATE, producer=None)).status == 303
+    browser.get("/search")
+    return browser
+
+
+def send(api: Api, producer: str = "shop", **fields: Any) -> str:
+    message = {"channel": "email", "to": "ann@example.com", "template": "hello", "context": {"name": "Ann"}}
+    body = {"id": str(new_id()), **message, **fields}
+    reply = api("POST", "/v1/notifications", key=api.key(Scope.SEND, producer=producer), json_body=body)
+    assert reply.status == 202, reply.body
+    return str(reply.json["id"])
+
+
+def fail(api: Api, *ids: str, **columns: str) -> None:
+    with transaction(api.services.engine) as connection:
+        connection.execute(
+            text(
+                "UPDATE states SET status = 'failed', due_at = NULL, reason = 'provider_rejected', "
+                "detail = :detail WHERE id = ANY(CAST(:ids AS uuid[]))"
+            ),
+            {"ids": list(ids), "detail": columns.get("detail", "550 no")},
+        )
+
+
+def test_who_is_not_signed_in_is_asked_to_and_comes_back(api: Api) -> None:
+    reply = Browser(api).get("/search", status="failed")
+    assert (reply.status, reply.headers["location"]) == (303, "/sign-in?next=/search%3Fstatus%3Dfailed")
+    browser = Browser(api)
+    key = api.key(Scope.OPERATE, producer=None)
+    assert browser.sign_in(key, "/search?status=failed").headers["location"] == "/search?status=failed"
+    assert browser.sign_in(key, "//evil.example.com/").headers["location"] == "/"
+    assert browser.get("/").status == 200
+
+
+def test_a_session_is_safe_from_scripts_and_ends_with_its_key(api: Api, operator: Browser) -> None:
+    key = api.key(Scope.OPERATE, producer=None)
+    browser = Browser(api)
+    cookie = browser.sign_in(key).headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=lax" in cookie
+    page = browser.get("/")
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    assert page.headers["cache-control"] == "no-store"
+    api.parts.keys.revoke(key.split("_")[2], operator="ann")
+    assert browser.get("/").status == 303
+    assert operator.post("/sign-out").status == 303
+    assert operator.get("/").status == 303
+
+
+def test_a_wrong_key_is_refused_in_words(api: Api) -> None:
+    for wrong in ("", "ntf_live_x", "ntf_live_000000000000_" + "0" * 64, api.key(Scope.SEND)):
+        reply = Browser(api).sign_in(wrong)
+        assert reply.status == 403
+        assert b"This key is not valid" in reply.body
+
+
+def test_the_box_understands_what_people_have_at_hand(api: Api, operator: Browser) -> None:
+    one = send(api, reference="order-1007")
+    for typed in (one, one[:13]):
+        assert operator.post("/search", typed=typed).headers["location"] == f"/notifications/{one}"
+    assert operator.post("/search", typed="order-1007").headers["location"] == "/search?reference=order-1007"
+    listed = operator.post("/search", typed="  Ann@Example.com ").headers["location"]
+    assert "ann" not in listed.lower()
+    page = operator.get("/search", to=listed.partition("to=")[2].replace("%2C", ","))
+    assert one.encode() in page.body
+    assert operator.post("/search", typed="").status == 422
+
+
+def test_a_filter_narrows_the_list_and_the_file(api: Api, operator: Browser) -> None:
+    good, bad = send(api), send(api)
+    fail(api, bad)
+    page = operator.get("/search", status="failed", reason="", since="2000-01-01")
+    assert (good.encode() in page.body, bad.encode() in page.body) == (False, True)
+    file = operator.get("/search", status="failed", export="csv")
+    assert file.headers["content-type"].startswith("text/csv")
+    assert (good.encode() in file.body, bad.encode() in file.body) == (False, True)
+    assert operator.get("/search", since="tomorrow").status == 422
+    assert operator.get("/search", to="0").status == 422
+
+
+def test_an_operator_retries_after_a_dry_run(api: Api, operator: Browser) -> None:
+    one = send(api)
+    fail(api, one)
+    assert b"Retry" in operator.get(f"/notifications/{one}").body
+    dry = operator.post(f"/notifications/{one}/retry", dry_run="true")
+    assert b"It would be retried." in dry.body
+    assert api.services.audit.story(UUID(one)).notification.status == "failed"
+    done = operator.post(f"/notifications/{one}/retry", reason="the relay is back")
+    assert b"It is retried." in done.body
+    assert b"the relay is back" in operator.get(f"/notifications/{one}").body
+    assert api.services.audit.story(UUID(one)).notification.status == "retrying"
+    again = operator.post(f"/notifications/{one}/retry")
+    assert again.status == 422
+
+
+def test_a_form_of_another_site_or_session_is_refused(api: Api, operator: Browser) -> None:
+    one = send(api)
+    path = f"/notifications/{one}/cancel"
+    assert operator.post(path, headers={"sec-fetch-site": "cross-site"}).status == 403
+    operator.form_token = "0" * 64
+    assert operator.post(path).status == 403
+    operator.form_token = "é"
+    assert operator.post(path).status == 403
+    assert api.services.audit.story(UUID(one)).notification.status == "queued"
+
+
+def test_a_producers_key_sees_its_own_and_may_not_act(api: Api) -> None:
+    ours, theirs = send(api), send(api, producer="bank")
+    fail(api, ours)
+    browser = Browser(api)
+    browser.sign_in(api.key(Scope.READ))
+    assert b"Messages of shop" in browser.get("/").body
+    page = browser.get("/search")
+    assert (ours.encode() in page.body, theirs.encode() in page.body) == (True, False)
+    assert browser.get("/search", producer="bank").status == 403
+    assert browser.get(f"/notifications/{theirs}").status == 404
+    assert b"What you can do" not in browser.get(f"/notifications/{ours}").body
+    assert browser.post(f"/notifications/{ours}/retry").status == 403
+    assert browser.get("/health/now").status == 403
+    assert browser.post("/providers/smtp/pause").status == 403
+
+
+def test_nothing_that_strangers_wrote_becomes_markup(api: Api, operator: Browser) -> None:
+    one = send(
+        api,
+        reference=XSS,
+        metadata={"note": XSS, XSS[:20]: "x"},
+        to='"<script>alert(1)</script>" <ann@example.com>',
+    )
+    fail(api, one, detail=XSS)
+    for page in (
+        operator.get(f"/notifications/{one}"),
+        operator.get("/search", reference=XSS),
+        operator.get("/search", producer=XSS),
+        operator.post("/search", typed=XSS),
+        operator.get("/"),
+    ):
+        assert b"<script>alert" not in page.body
+        assert "script-src 'self'" in page.headers.get("content-security-policy", "script-src 'self'")
+
+
+def test_assets_are_ours_and_kept(api: Api, operator: Browser) -> None:
+    page = operator.get("/").body.decode()
+    for path in set(re.findall(r'(?:href|src)="(/static/[^"#]+)', page)):
+        reply = api("GET", path.partition("?")[0])
+        assert reply.status == 200
+        assert "immutable" in reply.headers["cache-control"]
+    assert "http" not in "".join(re.findall(r'(?:href|src)="([^"]+)"', page))
