@@ -20,6 +20,7 @@ from notifier.domain.statuses import Channel
 from notifier.feedback.suppressions import Suppressions
 from notifier.operations.explanations import unfound_in_words
 from notifier.operations.held_suppressions import HeldSuppressions
+from notifier.operations.jobs import Jobs
 from notifier.operations.retention import RetentionJob
 from notifier.operations.statistics import Statistics
 from notifier.operations.upkeep import Upkeep, Work, keep, log_statistics, make_partitions
@@ -33,6 +34,7 @@ from notifier.store.daily_statistics import StatisticsRepository
 from notifier.store.engine import check_sessions, make_engine
 from notifier.store.hash_keys import HashKeyRepository
 from notifier.store.held_suppressions import HeldSuppressionRepository
+from notifier.store.jobs import JobRepository
 from notifier.store.ledger import Ledger
 from notifier.store.mass_alarm import AlarmRepository, AlarmRule, HardBounceWatch
 from notifier.store.operator_actions import Operating
@@ -289,6 +291,11 @@ class Services(DeliveryServices):
             callback_hosts=settings.callback_hosts,
             producers=producers,
         )
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        operating = Operating(self.engine, self.hash_key)
+        return Jobs(JobRepository(self.engine, operating), operating)
 
     @cached_property
     def retention_job(self) -> RetentionJob:

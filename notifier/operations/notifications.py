@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import assert_never
 from uuid import UUID
 
 from notifier.domain.errors import WrongSelection
@@ -31,6 +31,33 @@ RETRYABLE: tuple[Status, ...] = tuple(
 )
 #: From where an operator may cancel it.
 CANCELLABLE: tuple[Status, ...] = sources_of(Status.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class ActionRule:
+    """What an action does to which notifications."""
+
+    #: In the event of each.
+    done: str
+    to: Status
+    sources: tuple[Status, ...]
+    #: Why one of another status is left alone.
+    why_not: Callable[[Seen], str]
+    #: A filter must name the status.
+    needs_status: bool = False
+
+
+RETRY = ActionRule("retried", Status.RETRYING, RETRYABLE, why_not_retried, needs_status=True)
+CANCEL = ActionRule("cancelled", Status.CANCELLED, CANCELLABLE, why_not_cancelled)
+#: By the name in the operator record.
+ACTIONS: Mapping[str, ActionRule] = {
+    "retry": RETRY,
+    "cancel": CANCEL,
+    "resolve_sent": ActionRule("resolved as sent", Status.SENT, (Status.UNKNOWN,), why_not_resolved),
+    "resolve_resend": ActionRule(
+        "resolved to be sent again", Status.RETRYING, (Status.UNKNOWN,), why_not_resolved
+    ),
+}
 
 
 class Resolution(StrEnum):
@@ -65,17 +92,15 @@ class Operations:
         Raises:
             WrongSelection: it selects nothing, or by a status that is not among these.
         """
-        _check(selection, RETRYABLE, needs_status=True)
-        if rate_per_second is not None and not rate_per_second > 0:
-            raise WrongSelection("the rate is not above 0: give notifications per second, as 50")
+        check_selection(selection, RETRYABLE, needs_status=True)
+        check_rate(rate_per_second)
         if dry_run:
-            return self._preview(selection, RETRYABLE, why_not_retried, is_retry=True)
+            return self._preview(selection, RETRY)
         rate = {} if rate_per_second is None else {"rate_per_second": rate_per_second}
         begun = self._begin("retry", selection, operator, reason, **rate)
         pause = 0.0 if rate_per_second is None else 1 / rate_per_second
-        start = self._start(selection, begun, pause)
-        detail = event_text("retried", operator, reason, begun)
-        move = Move(to=Status.RETRYING, sources=RETRYABLE, detail=detail, start=start, pause_seconds=pause)
+        move = _move(RETRY, operator, reason, begun)
+        move = replace(move, start=self._start(selection, begun, pause), pause_seconds=pause)
         return self._run(selection, begun, move, why_not_retried, progress)
 
     def cancel(
@@ -94,12 +119,11 @@ class Operations:
         Raises:
             WrongSelection: it selects nothing or everything, or by a status that is not among these.
         """
-        _check(selection, CANCELLABLE)
+        check_selection(selection, CANCELLABLE)
         if dry_run:
-            return self._preview(selection, CANCELLABLE, why_not_cancelled)
+            return self._preview(selection, CANCEL)
         begun = self._begin("cancel", selection, operator, reason)
-        move = Move(Status.CANCELLED, CANCELLABLE, event_text("cancelled", operator, reason, begun), begun.at)
-        return self._run(selection, begun, move, why_not_cancelled, progress)
+        return self._run(selection, begun, _move(CANCEL, operator, reason, begun), why_not_cancelled, progress)
 
     def resolve(
         self,
@@ -115,17 +139,12 @@ class Operations:
         Raises:
             WrongSelection: it selects nothing or everything, or by another status.
         """
-        _check(selection, (Status.UNKNOWN,))
-        begun = self._begin(f"resolve_{resolution}", selection, operator, reason)
-        match resolution:
-            case Resolution.SENT:
-                to, verb = Status.SENT, "resolved as sent"
-            case Resolution.RESEND:
-                to, verb = Status.RETRYING, "resolved to be sent again"
-            case _:
-                assert_never(resolution)
-        move = Move(to, (Status.UNKNOWN,), event_text(verb, operator, reason, begun), begun.at)
-        return self._run(selection, begun, move, why_not_resolved, progress)
+        check_selection(selection, (Status.UNKNOWN,))
+        action = f"resolve_{resolution}"
+        begun = self._begin(action, selection, operator, reason)
+        return self._run(
+            selection, begun, _move(ACTIONS[action], operator, reason, begun), why_not_resolved, progress
+        )
 
     def stuck(self, *, ids: int = 10) -> list[Stuck[Late]]:
         """Oldest first; each with the ids of its `ids` oldest notifications."""
@@ -158,25 +177,19 @@ class Operations:
         self._operating.note(begun.id, tally, is_finished=True)
         return result(begun.id, tally, skipped)
 
-    def _preview(
-        self,
-        selection: Selection,
-        sources: Sequence[Status],
-        why_not: Callable[[Seen], str],
-        *,
-        is_retry: bool = False,
-    ) -> ActionResult:
-        groups = self._operating.preview(selection, sources)
+    def _preview(self, selection: Selection, rule: ActionRule) -> ActionResult:
+        groups = self._operating.preview(selection, rule.sources)
+        is_retry = rule is RETRY
         matched = sum(group.count for group in groups)
         expired = sum(group.expired for group in groups) if is_retry else 0
         gone = sum(group.gone for group in groups) if is_retry else 0
         left = [
             seen
             for seen in self._operating.look(selection.ids)
-            if seen.status not in sources or (is_retry and (seen.is_over or seen.is_gone))
+            if seen.status not in rule.sources or (is_retry and (seen.is_over or seen.is_gone))
         ]
-        others = sum(seen.status not in sources for seen in left)
-        skipped = tuple(Skipped(str(seen.id), why_not(seen)) for seen in left)
+        others = sum(seen.status not in rule.sources for seen in left)
+        skipped = tuple(Skipped(str(seen.id), rule.why_not(seen)) for seen in left)
         return ActionResult(
             record_id=None,
             matched=matched + others,
@@ -187,7 +200,18 @@ class Operations:
         )
 
 
-def _check(selection: Selection, sources: Sequence[Status], *, needs_status: bool = False) -> None:
+def _move(rule: ActionRule, operator: str, reason: str | None, begun: Begun) -> Move:
+    return Move(rule.to, rule.sources, event_text(rule.done, operator, reason, begun.id), begun.at)
+
+
+def check_rate(rate_per_second: float | None) -> None:
+    """Raises `WrongSelection`."""
+    if rate_per_second is not None and not rate_per_second > 0:
+        raise WrongSelection("the rate is not above 0: give notifications per second, as 50")
+
+
+def check_selection(selection: Selection, sources: Sequence[Status], *, needs_status: bool = False) -> None:
+    """Raises `WrongSelection`: it selects nothing, everything, or a status that is not among `sources`."""
     wanted = selection.filter
     if wanted is None:
         if not selection.ids:

@@ -68,7 +68,7 @@ class Restored:
             held = sum(group.count for group in groups)
             return HoldResult(None, held, callbacks, verdict.differences, tuple(groups))
         begun = self._begin("after_restore", verdict, operator, reason)
-        detail = event_text("held after the database was restored", operator, reason, begun)
+        detail = event_text("held after the database was restored", operator, reason, begun.id)
         tally = run_pages(by_id(partial(self._repository.hold_page, begun, detail)), progress)
         callbacks = self._repository.hold_callbacks(begun)
         # Last: until everything is held, nobody works.
@@ -112,7 +112,7 @@ class Restored:
         selection = Selection(tuple(ids)) if ids else Selection(filter=chosen)
         recorded = selection.as_dict(self._operating.hash_key)
         begun = self._operating.begin(operator, "release_restored", recorded, reason)
-        detail = event_text("released", operator, reason, begun)
+        detail = event_text("released", operator, reason, begun.id)
         page = partial(self._repository.release_page, begun, wanted, ids, detail)
         tally = run_pages(by_id(page), progress)
         self._operating.note(begun.id, tally, is_finished=True)

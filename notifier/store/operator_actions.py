@@ -55,6 +55,18 @@ class Selection:
             found["address_hash"] = [value.hex() for value in hashes]
         return {"filter": found}
 
+    @classmethod
+    def of_record(cls, selection: Mapping[str, Any]) -> Selection:
+        """What `as_dict` gave, once the operator's record has kept it as JSON."""
+        if "filter" not in selection:
+            return cls(tuple(UUID(value) for value in selection["ids"]))
+        found: dict[str, Any] = dict(selection["filter"])
+        hashes = found.pop("address_hash", None)
+        found |= {name: tuple(found[name]) for name in ("channels", "templates") if name in found}
+        found |= {name: datetime.fromisoformat(found[name]) for name in ("since", "until") if name in found}
+        recipient_hashes = hashes and tuple(bytes.fromhex(value) for value in hashes)
+        return cls(filter=Filter(**found, recipient_hashes=recipient_hashes))
+
 
 @dataclass(frozen=True, slots=True)
 class ActionCounts:
@@ -153,15 +165,8 @@ class Operating(Repository):
 
     def begin(self, operator: str, action: str, selection: Mapping[str, Any], reason: str | None) -> Begun:
         """Write the record. It is committed before anything is done."""
-        row = {
-            "operator": storable(operator),
-            "action": action,
-            "selection": as_json(selection),
-            "reason": reason and storable(reason),
-        }
         with transaction(self._engine) as connection:
-            id_ = clock_of(connection).new_id()
-            return Begun(id_, connection.execute(_BEGIN, {"id": id_, **row}).scalar_one())
+            return begin_record(connection, operator, action, selection, reason)
 
     def note(self, record: UUID, tally: ActionCounts, *, is_finished: bool) -> None:
         """Write progress into the record, and whether the action has ended."""
@@ -183,26 +188,39 @@ class Operating(Repository):
         `tally` is of the pages before; the sum goes into the record in the same transaction.
         """
         with transaction(self._engine, plans_by_values=True) as connection:
-            seen = self._lock_page(connection, selection, move.sources, after)
-            if not seen:
-                return Page(tally, (), None)
-            is_retry = move.to is Status.RETRYING
-            may = [one for one in seen if one.status in move.sources and not (is_retry and one.is_gone)]
-            over = [one for one in may if one.is_over and is_retry]
-            moving = [one.id for one in may if one not in over]
-            if moving:
-                values = {
-                    "ids": moving,
-                    "to": move.to,
-                    "sources": list(move.sources),
-                    "detail": storable(move.detail)[:1000],
-                    "start": move.start,
-                    "offset": tally.changed,
-                    "pause": move.pause_seconds,
-                }
-                connection.execute(_MOVE, values)
-            tally += ActionCounts(len(seen), len(moving), len(over), len(seen) - len(may))
-            note_result(connection, record, tally, is_finished=False)
+            return self.move_page_in(connection, record, selection, move, after=after, tally=tally)
+
+    def move_page_in(
+        self,
+        connection: Connection,
+        record: UUID,
+        selection: Selection,
+        move: Move,
+        *,
+        after: UUID | None,
+        tally: ActionCounts,
+    ) -> Page:
+        """`move_page`, within a transaction."""
+        seen = self._lock_page(connection, selection, move.sources, after)
+        if not seen:
+            return Page(tally, (), None)
+        is_retry = move.to is Status.RETRYING
+        may = [one for one in seen if one.status in move.sources and not (is_retry and one.is_gone)]
+        over = [one for one in may if one.is_over and is_retry]
+        moving = [one.id for one in may if one not in over]
+        if moving:
+            values = {
+                "ids": moving,
+                "to": move.to,
+                "sources": list(move.sources),
+                "detail": storable(move.detail)[:1000],
+                "start": move.start,
+                "offset": tally.changed,
+                "pause": move.pause_seconds,
+            }
+            connection.execute(_MOVE, values)
+        tally += ActionCounts(len(seen), len(moving), len(over), len(seen) - len(may))
+        note_result(connection, record, tally, is_finished=False)
         moved = set(moving)
         left = tuple(one for one in seen if one.id not in moved) if selection.filter is None else ()
         return Page(tally, left, seen[-1].id)
@@ -263,6 +281,20 @@ _IS_GONE: ColumnElement[bool] = or_(
 )
 _IS_OVER: ColumnElement[bool] = func.coalesce(Notification.expires_at <= func.now(), false())
 _SEEN: Any = columns_of(Seen, Notification, is_over=_IS_OVER, is_gone=_IS_GONE)
+
+
+def begin_record(
+    connection: Connection, operator: str, action: str, selection: Mapping[str, Any], reason: str | None
+) -> Begun:
+    """`Operating.begin`, within a transaction."""
+    row = {
+        "id": clock_of(connection).new_id(),
+        "operator": storable(operator),
+        "action": action,
+        "selection": as_json(selection),
+        "reason": reason and storable(reason),
+    }
+    return Begun(row["id"], connection.execute(_BEGIN, row).scalar_one())
 
 
 def note_result(connection: Connection, record: UUID, tally: ActionCounts, *, is_finished: bool) -> None:
