@@ -21,6 +21,7 @@ from notifier.operations import Operations
 from notifier.operations.api_keys import ApiKeys
 from notifier.operations.attachments import Attachments
 from notifier.operations.callbacks import CallbackOperations
+from notifier.operations.jobs import Jobs
 from notifier.operations.providers import ProviderOperations
 from notifier.rendering import Renderer
 from notifier.security.tokens import Tokens
@@ -47,6 +48,7 @@ class ApiServices:
     acceptance: JointAcceptance
     audit: Audit
     operations: Operations
+    jobs: Jobs
     providers: ProviderOperations
     renderer: Renderer
     keys: ApiKeys
@@ -77,6 +79,7 @@ def make_services(services: Services, handover: Handover) -> ApiServices:
         acceptance=JointAcceptance(intake),
         audit=Audit(engine, services.personal_data, READ_SECONDS),
         operations=Operations(operating, Lateness(engine)),
+        jobs=services.jobs,
         providers=ProviderOperations(services.health, services.circuits, operating, settings.provider_tables()),
         renderer=services.renderer,
         keys=ApiKeys(ApiKeyRepository(engine), operating, rights),
@@ -108,6 +111,7 @@ AuditDep = Annotated[Audit, _service("audit")]
 BrokerMetricsDep = Annotated[CachedAnswer[list[Metric]], _service("broker_metrics")]
 CallbacksDep = Annotated[CallbackOperations, _service("callbacks")]
 IntakeDep = Annotated[Intake, _service("intake")]
+JobsDep = Annotated[Jobs, _service("jobs")]
 LongReadsDep = Annotated[LongReads, _service("long_reads")]
 OperationsDep = Annotated[Operations, _service("operations")]
 ProvidersDep = Annotated[ProviderOperations, _service("providers")]
