@@ -46,6 +46,7 @@ from notifier.store.retention import RetentionRepository
 from notifier.store.schema.revisions import missing_upgrade
 from notifier.store.search import Audit
 from notifier.store.sessions import DatabaseSession, in_words
+from notifier.store.suppression_forecast import ForecastRepository
 from notifier.store.suppressions import SuppressionRepository
 from notifier.store.unread_bounces import UnreadBounceRepository
 from notifier.store.upkeep import UpkeepRepository
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from notifier.feedback.bounces import Bounces
     from notifier.feedback.receipts import Receipts
     from notifier.feedback.suppression_csv import SuppressionFiles
+    from notifier.feedback.suppression_forecast import SuppressionForecast
     from notifier.intake import Intake
     from notifier.intake.batch import PublishTasks
     from notifier.operations.daily_report import DailyReport
@@ -244,6 +246,13 @@ class FeedbackServices(RecordServices):
             self.hash_key,
             self.unread,
         )
+
+    @cached_property
+    def suppression_forecast(self) -> SuppressionForecast:
+        from notifier.feedback.suppression_forecast import SuppressionForecast
+
+        repository = ForecastRepository(self.engine, Operating(self.engine, self.hash_key))
+        return SuppressionForecast(repository, self.renderer, self.settings)
 
     def hash_key_problem(self) -> str | None:
         """What to do if suppressions were made under another key: until then their recipients get messages."""

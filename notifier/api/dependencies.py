@@ -78,7 +78,7 @@ def make_services(services: Services, handover: Handover) -> ApiServices:
         intake=intake,
         acceptance=JointAcceptance(intake),
         audit=Audit(engine, services.personal_data, READ_SECONDS),
-        operations=Operations(operating, Lateness(engine)),
+        operations=Operations(operating, Lateness(engine), services.suppression_forecast.count),
         jobs=services.jobs,
         providers=ProviderOperations(services.health, services.circuits, operating, settings.provider_tables()),
         renderer=services.renderer,

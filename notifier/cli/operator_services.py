@@ -26,7 +26,7 @@ class OperatorServices(Services):
 
     @property
     def operations(self) -> Operations:
-        return Operations(self.operating, Lateness(self.engine))
+        return Operations(self.operating, Lateness(self.engine), self.suppression_forecast.count)
 
     @property
     def replays(self) -> Replays:

@@ -70,9 +70,16 @@ class Resolution(StrEnum):
 class Operations:
     """Thread-safe. Every method raises `ServiceUnavailable`; the pages until then are done."""
 
-    def __init__(self, operating: Operating, lateness: Lateness) -> None:
+    def __init__(
+        self,
+        operating: Operating,
+        lateness: Lateness,
+        count_suppressed: Callable[[Selection, Sequence[Status]], int] = lambda _selection, _sources: 0,
+    ) -> None:
+        """`count_suppressed`: how many of these would end as suppressed, for dry runs."""
         self._operating = operating
         self._lateness = lateness
+        self._count_suppressed = count_suppressed
 
     def retry(
         self,
@@ -197,6 +204,7 @@ class Operations:
             expired=expired,
             skipped=skipped,
             groups=tuple(groups),
+            suppressed=self._count_suppressed(selection, RETRYABLE) if is_retry and matched else 0,
         )
 
 

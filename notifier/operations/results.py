@@ -42,6 +42,8 @@ class ActionResult:
     groups: tuple[SelectionGroup, ...] = ()
     #: Of a dry run over rejected messages.
     codes: tuple[CodeCount, ...] = ()
+    #: Of a dry run of a retry: how many of `changed` would end as suppressed.
+    suppressed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

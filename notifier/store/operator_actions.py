@@ -231,10 +231,10 @@ class Operating(Repository):
         counted: Any = select(
             *columns,
             func.count().label("count"),
-            func.count().filter(_IS_OVER).label("expired"),
-            func.count().filter(_IS_GONE, ~_IS_OVER).label("gone"),
+            func.count().filter(IS_OVER).label("expired"),
+            func.count().filter(IS_GONE, ~IS_OVER).label("gone"),
         )
-        query = counted.where(*self._selected(selection), Notification.status.in_(sources)).group_by(*columns)
+        query = counted.where(*self.selected(selection), Notification.status.in_(sources)).group_by(*columns)
         return sorted(self._records(SelectionGroup, query), key=lambda group: -group.count)
 
     def look(self, ids: Sequence[UUID]) -> list[Seen]:
@@ -253,7 +253,8 @@ class Operating(Repository):
         last: datetime | None = self._scalar(select(func.max(Notification.due_at)).where(*found))
         return last
 
-    def _selected(self, selection: Selection) -> list[ColumnElement[bool]]:
+    def selected(self, selection: Selection) -> list[ColumnElement[bool]]:
+        """As conditions on `Notification`."""
         if selection.filter is None:
             return [among(Notification.id, selection.ids)]
         return list(conditions(selection.filter, self.hash_key))
@@ -267,7 +268,7 @@ class Operating(Repository):
             rest = sorted(value for value in set(selection.ids) if after is None or value > after)[:PAGE]
             found = connection.execute(query.where(among(Notification.id, rest)).order_by(Notification.id))
             return _with_missing(rest, [from_row(Seen, row) for row in found])
-        query = query.where(*self._selected(selection), Notification.status.in_(sources))
+        query = query.where(*self.selected(selection), Notification.status.in_(sources))
         if after is not None:
             query = query.where(*filters.after(after))
         query = oldest(query, Notification.id, limit=PAGE, after=None)
@@ -275,12 +276,12 @@ class Operating(Repository):
 
 
 #: As `ledger_sql.GONE`.
-_IS_GONE: ColumnElement[bool] = or_(
+IS_GONE: ColumnElement[bool] = or_(
     func.coalesce(func.cardinality(Notification.secret_names) == 0, false()),
     and_(Notification.recipient.is_(None), Notification.sealed.is_(None)),
 )
-_IS_OVER: ColumnElement[bool] = func.coalesce(Notification.expires_at <= func.now(), false())
-_SEEN: Any = columns_of(Seen, Notification, is_over=_IS_OVER, is_gone=_IS_GONE)
+IS_OVER: ColumnElement[bool] = func.coalesce(Notification.expires_at <= func.now(), false())
+_SEEN: Any = columns_of(Seen, Notification, is_over=IS_OVER, is_gone=IS_GONE)
 
 
 def begin_record(
