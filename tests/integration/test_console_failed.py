@@ -45,7 +45,7 @@ def test_an_operator_retries_a_group_and_sees_it_done(api: Api, operator: Browse
     set_states(api, "messages SET secret_names = '{}'", ids[3])
     listed = operator.get("/failed")
     assert b"4 ended without success" in listed.body
-    [address] = re.findall(r'href="(/failed/retry\?[^"]*)"', listed.body.decode())
+    address = re.findall(r'href="(/failed/retry\?[^"]*)">Retry', listed.body.decode())[0]
     path, _, query = address.replace("&amp;", "&").partition("?")
     dry = operator.get(path, **dict(parse_qsl(query)))
     counts = {"Would be retried": 2, "Would end suppressed": 1, "Time is over": 1, "Content gone": 1}

@@ -1,8 +1,10 @@
-"""What ended without success: groups of it, what a retry of some would do, and the start of one."""
+"""What ended without success: by cause, what a retry of some would do, and the start of one."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
@@ -24,8 +26,8 @@ from notifier.store.operator_actions import SelectionGroup
 
 router = APIRouter(route_class=PageRoute)
 
-#: Groups on the page; what is smaller can be searched for.
-GROUPS = 100
+#: Causes on the page; what is smaller can be searched for.
+CAUSES = 100
 
 
 class Span(StrEnum):
@@ -37,6 +39,20 @@ class Span(StrEnum):
 
 
 _LENGTHS = {Span.HOUR: timedelta(hours=1), Span.DAY: timedelta(hours=24), Span.WEEK: timedelta(days=7)}
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What ended for the same reason at the same provider."""
+
+    status: str
+    reason: str | None
+    provider: str | None
+    count: int
+    #: Of its dry run.
+    address: str
+    #: Name, count and address of each, the largest first.
+    templates: list[tuple[str, int, str]]
 
 
 class RetryForm(SearchForm):
@@ -63,17 +79,17 @@ class StartForm(RetryForm):
 
 @router.get("/failed")
 def failed(parts: PartsDep, _: OperatorThere, request: Request, span: Span = Span.DAY) -> Response:
-    """The largest group first."""
+    """The commonest cause first."""
     begin = datetime.now(UTC).replace(microsecond=0) - _LENGTHS[span]
-    groups = parts.operating.preview(Selection(filter=Filter(since=begin)), RETRYABLE)
+    causes = _causes(parts.operating.preview(Selection(filter=Filter(since=begin)), RETRYABLE), begin)
     return parts.pages.page(
         request,
         "failed.html",
         span=span,
         spans=list(Span),
-        groups=[(group, _address(group, begin)) for group in groups[:GROUPS]],
-        total=sum(group.count for group in groups),
-        left_out=len(groups[GROUPS:]),
+        causes=causes[:CAUSES],
+        total=sum(cause.count for cause in causes),
+        left_out=len(causes[CAUSES:]),
     )
 
 
@@ -99,8 +115,23 @@ def start(parts: PartsDep, visitor: OperatorThere, wanted: Annotated[StartForm, 
     return RedirectResponse(f"/jobs/{job.id}", 303)
 
 
-def _address(group: SelectionGroup, begin: datetime) -> str:
-    """Of the dry run for a group. A group without a provider is retried with those of all providers."""
-    conditions = {name: getattr(group, name) for name in ("status", "reason", "provider", "template")}
-    given = {name: value for name, value in conditions.items() if value is not None}
-    return f"/failed/retry?{urlencode({**given, 'begin': begin.isoformat()})}"
+def _causes(groups: Sequence[SelectionGroup], begin: datetime) -> list[Cause]:
+    found: defaultdict[tuple[str, str | None, str | None], list[SelectionGroup]] = defaultdict(list)
+    for group in groups:
+        found[group.status, group.reason, group.provider].append(group)
+    causes = [
+        Cause(
+            *cause,
+            sum(group.count for group in members),
+            _address(*cause, begin),
+            [(group.template, group.count, _address(*cause, begin, template=group.template)) for group in members],
+        )
+        for cause, members in found.items()
+    ]
+    return sorted(causes, key=lambda cause: -cause.count)
+
+
+def _address(status: str, reason: str | None, provider: str | None, begin: datetime, **more: str) -> str:
+    """Of the dry run. A cause without a provider is retried with those of all providers: the dry run shows it."""
+    given = {"status": status, "reason": reason, "provider": provider, "begin": begin.isoformat(), **more}
+    return f"/failed/retry?{urlencode({name: value for name, value in given.items() if value is not None})}"
