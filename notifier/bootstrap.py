@@ -20,6 +20,7 @@ from notifier.domain.statuses import Channel
 from notifier.feedback.suppressions import Suppressions
 from notifier.operations.explanations import unfound_in_words
 from notifier.operations.held_suppressions import HeldSuppressions
+from notifier.operations.rate_history import RateHistory
 from notifier.operations.retention import RetentionJob
 from notifier.operations.statistics import Statistics
 from notifier.operations.upkeep import Upkeep, Work, keep, log_statistics, make_partitions
@@ -35,6 +36,8 @@ from notifier.store.hash_keys import HashKeyRepository
 from notifier.store.held_suppressions import HeldSuppressionRepository
 from notifier.store.ledger import Ledger
 from notifier.store.mass_alarm import AlarmRepository, AlarmRule, HardBounceWatch
+from notifier.store.metrics import GaugeRepository
+from notifier.store.minute_counts import MinuteCountRepository
 from notifier.store.operator_actions import Operating
 from notifier.store.personal_data import PersonalData
 from notifier.store.provider_health import HealthRepository
@@ -294,6 +297,12 @@ class Services(DeliveryServices):
     def retention_job(self) -> RetentionJob:
         return RetentionJob(RetentionRepository(self.engine), self.settings.structure.retention)
 
+    minute_counts = _of_engine(MinuteCountRepository)
+
+    @cached_property
+    def rate_history(self) -> RateHistory:
+        return RateHistory(self.minute_counts, GaugeRepository(self.engine))
+
     @cached_property
     def statistics(self) -> Statistics:
         repository = StatisticsRepository(self.engine)
@@ -318,6 +327,7 @@ class Services(DeliveryServices):
             "provider_outcomes": self.health.forget_old,
             "bounce_counts": self.alarms.forget_old,
             "rate_slots": self.rates.forget_old,
+            "minute_counts": self.minute_counts.forget_old,
             "callbacks": self.callbacks.forget_old,
             "attachments": lambda: self.attachments.forget_old(days=self.settings.attachment_days),
             # Before retention, which deletes what they count.

@@ -56,6 +56,7 @@ def intake(metrics_port: MetricsPort = None) -> None:
     from notifier.bootstrap import Services
     from notifier.intake import make_reader
     from notifier.intake.producers import warn_of_producers
+    from notifier.operations.rate_history import RateRecorder
     from notifier.runtime.garbage_collection import tune_gc
     from notifier.runtime.shutdown import stop_on_signals
     from notifier.worker.app import make_app
@@ -68,7 +69,9 @@ def intake(metrics_port: MetricsPort = None) -> None:
     services.wait_for_tables(stop)
     reader = make_reader(settings.require("broker_url"))
     tune_gc()
+    rates = RateRecorder(services.minute_counts).start()
     reader.run(process, stop)
+    rates.close()
     services.close()
 
 

@@ -32,7 +32,15 @@ RETENTION_SECONDS = 900.0
 
 #: The steps that Beat asks for together; "retention" has an hour of its own. "report": if somebody gets one.
 AFTER_MIDNIGHT = ("statistics", "report")
-NIGHTLY = ("partitions", "provider_outcomes", "bounce_counts", "rate_slots", "callbacks", "attachments")
+NIGHTLY = (
+    "partitions",
+    "provider_outcomes",
+    "bounce_counts",
+    "rate_slots",
+    "minute_counts",
+    "callbacks",
+    "attachments",
+)
 
 #: Step → when Beat asks for it, in NOTIFIER_TIMEZONE. Retention comes after the partitions, and away from what
 #: reports at midnight.

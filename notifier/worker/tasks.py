@@ -90,8 +90,13 @@ def _add_upkeep(app: Celery, process: Process) -> None:
     add(PARTITIONS, lambda upkeep: upkeep.run(NIGHTLY))
     add(RETENTION, lambda upkeep: upkeep.run(["retention"]))
     add(STATISTICS, lambda upkeep: upkeep.run(AFTER_MIDNIGHT))
-    # One step that was not done on time, because Beat was down or it failed.
-    add(LATE_UPKEEP, lambda upkeep: upkeep.run_late(), is_tick=True)
+
+    def each_minute(upkeep: Upkeep) -> dict[str, Any]:
+        process.services.rate_history.note_waiting()
+        # One step that was not done on time, because Beat was down or it failed.
+        return upkeep.run_late()
+
+    add(LATE_UPKEEP, each_minute, is_tick=True)
 
 
 class Process:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -21,13 +22,44 @@ def health(parts: PartsDep, visitor: ReaderThere, request: Request) -> Response:
     """For a producer's key, which sees its own alone, the first page is the search."""
     if not visitor.holder.may(Scope.OPERATE):
         return parts.pages.page(request, "welcome.html")
-    return parts.pages.page(request, "health.html", **_state(parts))
+    return parts.pages.page(request, "health.html", spans=list(Span), **_state(parts))
 
 
 @router.get("/health/now")
 def health_now(parts: PartsDep, _: OperatorThere, request: Request) -> Response:
     """What the page fetches again and again."""
     return parts.pages.page(request, "health_now.html", **_state(parts))
+
+
+class Span(StrEnum):
+    """How far back the charts look."""
+
+    HOUR = "1h"
+    DAY = "24h"
+    WEEK = "7d"
+
+
+#: Span → its length, and how long one point of a chart is.
+_SPANS = {
+    Span.HOUR: (timedelta(hours=1), timedelta(minutes=1)),
+    Span.DAY: (timedelta(days=1), timedelta(minutes=15)),
+    Span.WEEK: (timedelta(days=7), timedelta(hours=1)),
+}
+
+
+@router.get("/health/rates")
+def rates(parts: PartsDep, _: OperatorThere, span: Span = Span.HOUR) -> dict[str, list[Any]]:
+    """For the charts: a list for each series, all of one length. Times are Unix seconds, rates a minute."""
+    length, step = _SPANS[span]
+    points = parts.services.rate_history.points(length, step=step)
+    return {
+        "time": [point.begins_at.timestamp() for point in points],
+        "accepted": [point.accepted for point in points],
+        "sent": [point.sent for point in points],
+        "p50": [point.p50 for point in points],
+        "p95": [point.p95 for point in points],
+        "waiting": [point.waiting for point in points],
+    }
 
 
 def _state(parts: ConsoleParts) -> dict[str, Any]:
