@@ -22,7 +22,7 @@ def health(parts: PartsDep, visitor: ReaderThere, request: Request) -> Response:
     """For a producer's key, which sees its own alone, the first page is the search."""
     if not visitor.holder.may(Scope.OPERATE):
         return parts.pages.page(request, "welcome.html")
-    return parts.pages.page(request, "health.html", spans=list(Span), **_state(parts))
+    return parts.pages.page(request, "health.html", **_state(parts))
 
 
 @router.get("/health/now")
@@ -65,6 +65,7 @@ def rates(parts: PartsDep, _: OperatorThere, span: Span = Span.HOUR) -> dict[str
 def _state(parts: ConsoleParts) -> dict[str, Any]:
     services, api = parts.services, parts.api
     return {
+        "spans": list(Span),
         "gauges": GaugeRepository(services.engine).read(),
         "providers": api.providers.providers(),
         "circuits": api.providers.open_circuits(),
