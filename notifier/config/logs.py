@@ -40,7 +40,7 @@ _QUIET = (
 )
 
 #: Libraries whose lines, traces included, quote what strangers wrote.
-_SILENT = ("mail.log", "flufl.bounce")
+_SILENT = ("mail.log", "flufl.bounce", "opentelemetry.exporter")
 
 #: Libraries that quote some messages, and how those lines begin.
 _QUOTING = ("celery.worker.pidbox", "kombu.pidbox", "kombu.transport.redis")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from threading import Event, Thread
 
 from opentelemetry import trace
@@ -17,8 +17,8 @@ from opentelemetry.sdk.resources import (
     SERVICE_VERSION,
     Resource,
 )
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from notifier.domain.trace_context import is_sampled, parent_id_of, trace_id_of
@@ -87,12 +87,38 @@ class OpenTelemetryRecorder:
         return RecordedSpan(span)
 
 
+class ToldExporter(SpanExporter):
+    """Says once that spans cannot be exported, and once that they can again. The libraries' own lines, several for
+    each batch, quote what the collector answers: `config.logs` keeps them back."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
+        self._lost = 0
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        try:
+            result = self._exporter.export(spans)
+        except Exception:
+            result = SpanExportResult.FAILURE
+        if result is not SpanExportResult.SUCCESS:
+            if not self._lost:
+                _log.warning("spans cannot be exported; is the collector there?")
+            self._lost += len(spans)
+        elif self._lost:
+            _log.warning("spans are exported again; %d were lost", self._lost)
+            self._lost = 0
+        return result
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
+
+
 def make_recorder(program: str, exporters: Iterable[SpanExporter]) -> OpenTelemetryRecorder:
     """Spans go to these exporters in batches, from a thread of their own. What comes faster than they take it is
     dropped. At the end of the process they get `CLOSE_SECONDS`."""
     provider = TracerProvider(resource=_resource(program), shutdown_on_exit=False)
     for exporter in exporters:
-        provider.add_span_processor(BatchSpanProcessor(exporter))
+        provider.add_span_processor(BatchSpanProcessor(ToldExporter(exporter)))
     _close_at_exit(provider)
     return OpenTelemetryRecorder(provider)
 

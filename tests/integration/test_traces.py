@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -35,7 +39,7 @@ from tests.integration.test_delivery_receipts import listening
 from tests.integration.test_intake import publish_when_ready, reading
 from tests.support.api import Api
 from tests.support.callbacks import SECRETS
-from tests.support.receiver import Receiver, receiver
+from tests.support.receiver import Receiver, Say, receiver
 from tests.support.templates import write_templates
 from tests.waiting import patient, wait_until
 
@@ -245,3 +249,31 @@ def test_a_trace_begins_at_the_service_where_the_producer_has_none(world: World)
     (span,) = world.spans()
     assert span.parent is None
     assert world.story(world.tasks[0]).notification.trace_id == f"{span.context.trace_id:032x}"
+
+
+PROGRAM = """
+from notifier.cli.services import trace_notifications
+from notifier.telemetry import traces
+trace_notifications("worker")
+traces.begin_trace(traces.SpanName.ACCEPT, "here", {}, parent=None, at=1).end({})
+"""
+
+
+@pytest.mark.parametrize("collector_hangs", [False, True])
+def test_a_program_exports_what_is_left_when_it_ends_and_waits_for_no_collector(collector_hangs: bool) -> None:
+    with receiver() as collector:
+        gate = threading.Event()
+        collector.otherwise = Say(gate=gate if collector_hangs else None)
+        endpoint = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.port}",
+            # Far longer than the program may take to end.
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "3600",
+            "OTEL_BSP_SCHEDULE_DELAY": "3600000",
+        }
+        program = [sys.executable, "-c", PROGRAM]
+        subprocess.run(program, check=True, timeout=patient(25), env={**os.environ, **endpoint})
+        gate.set()
+        (got,) = collector.got
+    assert got.path == "/v1/traces"
+    assert b"notifier-worker" in got.body
+    assert b"accept here" in got.body

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, DEFAULT_ON, Sampler
 from opentelemetry.trace import SpanKind, StatusCode
@@ -17,7 +17,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from notifier.cli.checks import check_traces
 from notifier.domain.trace_context import is_sampled
 from notifier.telemetry import traces
-from notifier.telemetry.span_recorder import OpenTelemetryRecorder, make_recorder
+from notifier.telemetry.span_recorder import OpenTelemetryRecorder, ToldExporter, make_recorder
 from notifier.telemetry.traces import SpanName
 from notifier.telemetry.tracing import start_tracing, tracing_problem, wanted_exporters
 
@@ -113,6 +113,33 @@ def test_what_fails_in_a_tracer_stays_there(
     if span is not None:
         span.end({})
     assert [record.getMessage() for record in caplog.records] == ["a span was not made (RuntimeError)"]
+
+
+class Collector(InMemorySpanExporter):
+    """Fails as it is told to, then takes everything."""
+
+    def __init__(self, *results: SpanExportResult | Exception) -> None:
+        super().__init__()
+        self.results = list(results)
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        if not self.results:
+            return super().export(spans)
+        result = self.results.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+
+def test_a_collector_that_is_away_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    away = SpanExportResult.FAILURE
+    exporter = ToldExporter(Collector(away, OSError("the token is 4711"), away))
+    spans = [ReadableSpan("accept x")] * 2
+    assert [exporter.export(spans).name for _ in range(5)] == [*["FAILURE"] * 3, *["SUCCESS"] * 2]
+    assert [record.getMessage() for record in caplog.records] == [
+        "spans cannot be exported; is the collector there?",
+        "spans are exported again; 6 were lost",
+    ]
 
 
 @pytest.mark.parametrize(
