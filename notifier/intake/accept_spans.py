@@ -36,6 +36,8 @@ class AcceptSpans:
                 continue
             about = traces.about(answer.id, new.channel, new.lane, new.message.template, new.message.producer)
             if answer.fault is not None:
+                # There is none of it; the id may be that of another producer's.
+                about.pop(traces.NOTIFICATION)
                 span.end(about, error=answer.fault.code)
             elif answer.status is None:
                 span.end({**about, traces.OUTCOME: "duplicate"})

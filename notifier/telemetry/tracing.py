@@ -31,7 +31,8 @@ def wanted_exporters() -> list[str]:
 def tracing_problem() -> str | None:
     """Why the spans that are asked for cannot be made, and the fix; None: they can, or none are asked for."""
     names = wanted_exporters()
-    if names and find_spec("opentelemetry.sdk") is None:
+    # To look for a module, its package is imported, so that must be there.
+    if names and not all(map(find_spec, ("opentelemetry", "opentelemetry.sdk"))):
         return f"the environment asks for traces, and OpenTelemetry is not installed: {_INSTALL}"
     missing = [name for name in names if _entry_point(name) is None]
     return f"no installed package exports traces to {', '.join(missing)}: correct {_EXPORTER}" if missing else None

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from notifier.config.logs import FIELDS
 from notifier.domain.message import new_id
 from notifier.domain.statuses import Channel, Lane
 from notifier.domain.trace_context import is_sampled, log_ids, parent_id_of, read_traceparent, trace_id_of
@@ -49,6 +50,7 @@ def test_its_parts() -> None:
     id_ = new_id()
     assert log_ids(id_, GOOD) == {"notification_id": str(id_), "trace_id": TRACE}
     assert log_ids(id_, None) == {"notification_id": str(id_)}
+    assert log_ids(id_, GOOD).keys() <= FIELDS
 
 
 @pytest.mark.parametrize("value", [GOOD, GOOD[:-1], "", None, 42, ["a"], {"a": 1e400}, "\0"])
