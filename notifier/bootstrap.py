@@ -279,10 +279,11 @@ class Services(DeliveryServices):
 
         settings = self.settings
         url = settings.require("broker_url")
+        is_redis = topology.is_redis(url)
         producers = Producers(
             settings.structure,
             own_users=user_id.own_users(url, settings.broker_user),
-            broker_tells_users=not topology.is_redis(url),
+            broker_tells_users=not is_redis,
         )
         return Intake(
             self.ledger,
@@ -291,6 +292,7 @@ class Services(DeliveryServices):
             publish_tasks,
             callback_hosts=settings.callback_hosts,
             producers=producers,
+            broker="redis" if is_redis else "rabbitmq",
         )
 
     @cached_property

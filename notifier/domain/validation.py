@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
@@ -56,6 +56,10 @@ class Entry:
     raw: bytes | None = None
     #: Who says to have sent it, if that could be read at all.
     producer: str | None = None
+
+    def within(self, traceparent: str) -> Entry:
+        """The same with this for a message that has none of its own."""
+        return self if self.message is None else replace(self, message=self.message.within(traceparent))
 
 
 def parse_body(body: bytes, channel: Channel, lane: Lane, *, now: datetime | None = None) -> list[Entry]:

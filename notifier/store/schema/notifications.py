@@ -70,6 +70,8 @@ class StoredMessage(Base):
     attachments: Mapped[list[UUID] | None] = mapped_column(ARRAY(PG_UUID(as_uuid=True)))
     #: How it was proven that its producer sent it, see `ProducerProof`. None: from before that was recorded.
     proof: Mapped[str | None]
+    #: W3C Trace Context that its trace goes on from. None: it has no trace.
+    traceparent: Mapped[str | None]
 
     __table_args__ = (
         one_of("channel", Channel),
