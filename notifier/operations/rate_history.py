@@ -131,7 +131,7 @@ class RateRecorder:
         try:
             self._repository.add(added)
         except ServiceUnavailable as error:
-            log.info("rates.not_recorded", reason=str(error))
+            log.warning("rates.not_recorded", reason=str(error))
         else:
             self._written = counted
 

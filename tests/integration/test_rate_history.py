@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from notifier.bootstrap import Services
 from notifier.config.settings import Settings
+from notifier.domain.statuses import Channel, Lane
 from notifier.operations.rate_history import RateRecorder, quantile
 from notifier.store.engine import transaction
 from notifier.store.minute_counts import MinuteAddition
@@ -72,8 +73,11 @@ def test_a_process_adds_what_its_metrics_counted_once(services: Services) -> Non
 def test_what_waits_is_noted_and_old_minutes_are_forgotten(services: Services) -> None:
     services.rate_history.note_waiting()
     services.minute_counts.add([MinuteAddition("email", "bulk", 1, buckets())])
+    move_back(services, 2)
+    [point] = [point for point in services.rate_history.points(HOUR, step=MINUTE) if point.accepted]
+    assert point.waiting == 0
     move_back(services, 9 * 24 * 60)
-    assert services.minute_counts.forget_old() == 1
+    assert services.minute_counts.forget_old() == len(Channel) * len(Lane)
     assert services.minute_counts.forget_old() == 0
 
 

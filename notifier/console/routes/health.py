@@ -31,7 +31,7 @@ def health_now(parts: PartsDep, _: OperatorThere, request: Request) -> Response:
     return parts.pages.page(request, "health_now.html", **_state(parts))
 
 
-class Span(StrEnum):
+class ChartSpan(StrEnum):
     """How far back the charts look."""
 
     HOUR = "1h"
@@ -39,16 +39,16 @@ class Span(StrEnum):
     WEEK = "7d"
 
 
-#: Span → its length, and how long one point of a chart is.
+#: ChartSpan → its length, and how long one point of a chart is.
 _SPANS = {
-    Span.HOUR: (timedelta(hours=1), timedelta(minutes=1)),
-    Span.DAY: (timedelta(days=1), timedelta(minutes=15)),
-    Span.WEEK: (timedelta(days=7), timedelta(hours=1)),
+    ChartSpan.HOUR: (timedelta(hours=1), timedelta(minutes=1)),
+    ChartSpan.DAY: (timedelta(days=1), timedelta(minutes=15)),
+    ChartSpan.WEEK: (timedelta(days=7), timedelta(hours=1)),
 }
 
 
 @router.get("/health/rates")
-def rates(parts: PartsDep, _: OperatorThere, span: Span = Span.HOUR) -> dict[str, list[Any]]:
+def rates(parts: PartsDep, _: OperatorThere, span: ChartSpan = ChartSpan.HOUR) -> dict[str, list[Any]]:
     """For the charts: a list for each series, all of one length. Times are Unix seconds, rates a minute."""
     length, step = _SPANS[span]
     points = parts.services.rate_history.points(length, step=step)
@@ -65,7 +65,7 @@ def rates(parts: PartsDep, _: OperatorThere, span: Span = Span.HOUR) -> dict[str
 def _state(parts: ConsoleParts) -> dict[str, Any]:
     services, api = parts.services, parts.api
     return {
-        "spans": list(Span),
+        "spans": list(ChartSpan),
         "gauges": GaugeRepository(services.engine).read(),
         "providers": api.providers.providers(),
         "circuits": api.providers.open_circuits(),
