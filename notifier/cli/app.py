@@ -131,7 +131,7 @@ PANELS: Mapping[str, Sequence[Command | Family]] = {
     "Find out": (notifications.show, notifications.search, top.top, REJECTED, statistics.statistics),
     "Act": (
         *(stuck.stuck, notification_actions.retry, notification_actions.cancel),
-        *(notification_actions.resolve, SUPPRESSIONS, CALLBACKS, PROVIDERS),
+        *(notification_actions.reschedule, notification_actions.resolve, SUPPRESSIONS, CALLBACKS, PROVIDERS),
     ),
     "Set up": (doctor.doctor, TEMPLATES, DB, QUEUES, SCHEDULE, SCHEMA, KEYS),
     "Run the service": (

@@ -36,7 +36,7 @@ _PRODUCER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 class Scope(StrEnum):
     """What a key may do."""
 
-    SEND = "send"  #: send as its producer, and cancel what it sent
+    SEND = "send"  #: send as its producer, and cancel or reschedule what it sent
     READ = "read"  #: read what its producer sent
     OPERATE = "operate"  #: read everything, retry and cancel
     ADMIN = "admin"  #: everything, bodies of rejected messages too
