@@ -1,9 +1,9 @@
 """When something that recurs is due: a cron expression of five fields, in a time zone.
 
-A clock that goes forward skips local times, and one that goes back repeats them. What is planned for a skipped time
-is due when the clock has gone forward, and for a repeated one the first time: once. Where the minutes or the hours
-begin with `*`, it goes by elapsed time, so that every hour gets its own: an hour that is there twice gets two, one
-that is skipped none. Both are the rules of Debian's cron.
+A clock that goes forward skips local times, and one that goes back repeats them. What is planned for a skipped
+time is due when the clock has gone forward, and for a repeated one the first time: once. Where the minutes or the
+hours begin with `*`, it goes by elapsed time, so that every hour gets its own: an hour that is there twice gets
+two, one that is skipped none. Both are the rules of Debian's cron.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from notifier.worker.names import (
     PARTITIONS,
     PUBLISH_SECONDS,
     RECONCILE,
+    RECURRING,
     RETENTION,
     STATISTICS,
     TICK_SECONDS,
@@ -41,6 +42,7 @@ def add_tasks(app: Celery, process: Process) -> None:
     if not process.only_callbacks:
         _add_deliveries(app, process)
         _add_upkeep(app, process)
+        _add_recurring(app, process)
     signals.worker_shutdown.connect(process.stop, weak=False)
 
 
@@ -92,6 +94,13 @@ def _add_upkeep(app: Celery, process: Process) -> None:
     add(STATISTICS, lambda upkeep: upkeep.run(AFTER_MIDNIGHT))
     # One step that was not done on time, because Beat was down or it failed.
     add(LATE_UPKEEP, lambda upkeep: upkeep.run_late(), is_tick=True)
+
+
+def _add_recurring(app: Celery, process: Process) -> None:
+    @app.task(name=RECURRING, shared=False, send_events=False)  # type: ignore[untyped-decorator]
+    def send_recurring() -> dict[str, int]:
+        """Accept the messages of recurring notifications that are due, for as long as one tick may last."""
+        return process.services.recurring_runs.tick()
 
 
 class Process:
