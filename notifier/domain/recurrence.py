@@ -11,18 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
-from cronsim import CronSim, CronSimError
-
-from notifier.domain.errors import Fault
+from cronsim import CronSim
 
 _SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Recurrence:
-    """A plan whose parts `recurrence_faults` has nothing against."""
+    """A plan. Its parts are right: `operations.recurring.recurrence_faults` has looked at them."""
 
     #: "30 9 * * 1-5"
     cron: str
@@ -57,23 +55,3 @@ class Recurrence:
             if moment >= since:
                 found = moment
         return found
-
-
-def recurrence_faults(cron: str, zone: str) -> list[Fault]:
-    """What is wrong with the parts of a plan."""
-    faults = []
-    try:
-        if len(cron.split()) != 5:
-            raise CronSimError("Wrong number of fields")
-        # Unless there is no such day.
-        next(CronSim(cron, datetime(2026, 1, 1, tzinfo=UTC)))
-    except (CronSimError, StopIteration) as error:
-        words = f"is not a cron expression that is ever due: {str(error).lower() or 'there is no such day'}"
-        fix = "Write minute, hour, day of the month, month and day of the week, as 30 9 * * 1-5"
-        faults.append(Fault("cron", "bad_cron", words, fix))
-    try:
-        ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        fix = "Use a name of the IANA database, as Europe/Berlin"
-        faults.append(Fault("zone", "unknown_zone", "is not a time zone", fix))
-    return faults

@@ -9,14 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
+from typing import Annotated
 from uuid import UUID
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cronsim import CronSim, CronSimError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from notifier.domain.errors import Fault, InvalidMessage, NotFound, TemplateInvalid, WrongSelection, few
-from notifier.domain.message import Message
+from notifier.domain.message import Locale, Message
 from notifier.domain.recipient_identity import recipient_identity
-from notifier.domain.recurrence import recurrence_faults
 from notifier.operations.recurring_runs import message_of
 from notifier.rendering import Renderer
 from notifier.store.operator_actions import ActionCounts, Operating
@@ -29,6 +33,21 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 _OF_LINE = ("to", "context", "locale")
 #: Faults of an address that no list can hold. One with another fault is kept, and refused with each run.
 _UNKEEPABLE = ("nul_character", "bad_utf8", "too_short", "too_long")
+
+
+class RecipientLine(BaseModel):
+    """One recipient of a list, as it is given."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    to: Annotated[str, Field(description="E-mail address, display name allowed, or E.164 number.")]
+    context: Annotated[
+        dict[str, JsonValue], Field(description="Its own variables; they win over the shared ones.")
+    ] = Field(default_factory=dict)
+    locale: Annotated[Locale | None, Field(description="Its language, instead of that of all.")] = None
+
+    def listed(self, position: int) -> ListedRecipient:
+        return ListedRecipient(position, self.to, self.context, self.locale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,3 +299,23 @@ def _twice(recipients: Sequence[ListedRecipient]) -> Iterator[Fault]:
         if line != one.position:
             fix = "Give each recipient one line"
             yield Fault(f"recipients.{index}.to", "twice", f"is the recipient of line {line}, too", fix)
+
+
+def recurrence_faults(cron: str, zone: str) -> list[Fault]:
+    """What is wrong with the parts of a plan."""
+    faults = []
+    try:
+        if len(cron.split()) != 5:
+            raise CronSimError("Wrong number of fields")
+        # Unless there is no such day.
+        next(CronSim(cron, datetime(2026, 1, 1, tzinfo=UTC)))
+    except (CronSimError, StopIteration) as error:
+        words = f"is not a cron expression that is ever due: {str(error).lower() or 'there is no such day'}"
+        fix = "Write minute, hour, day of the month, month and day of the week, as 30 9 * * 1-5"
+        faults.append(Fault("cron", "bad_cron", words, fix))
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        fix = "Use a name of the IANA database, as Europe/Berlin"
+        faults.append(Fault("zone", "unknown_zone", "is not a time zone", fix))
+    return faults

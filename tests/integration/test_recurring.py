@@ -30,6 +30,7 @@ from notifier.store.recurring import ListedRecipient, RecurringPlan, RecurringVi
 from notifier.store.recurring_runs import RecurringRunRepository
 from notifier.store.search import NotificationView
 from tests.support.templates import write_templates
+from tests.unit.cli.commandline import CommandLine
 
 EVERY_MORNING = Recurrence("30 9 * * *", "Europe/Berlin")
 
@@ -360,3 +361,52 @@ def test_what_a_test_key_plans_sends_tests_and_has_names_of_its_own(world: World
         world.recurring.find("digest")
     with pytest.raises(WrongSelection, match="already"):
         world.add(1)
+
+
+def test_a_restored_backup_sends_nothing_of_it_again(world: World) -> None:
+    planned = world.add(2)
+    world.recurring.run(planned, operator="ann")
+    held = world.restored.hold(operator="ann")
+    view = world.view(planned)
+    assert (held.recurring, view.state, view.run_finished_at is not None) == (1, "paused", True)
+    assert "restored" in (view.note or "")
+    world.recurring.resume(planned, operator="ann")
+    assert world.recurring_runs.tick()["accepted"] == 0
+
+
+def test_the_command_line_plans_shows_and_ends(
+    world: World, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notifier = CommandLine(
+        {"database_url": database_url, "broker_url": "redis://127.0.0.1:1/0", "templates": tmp_path / "templates"}
+    )
+    file = tmp_path / "people.csv"
+    file.write_text("to,name\nann@example.com,Ann\nbo@example.com,Bo\nno address,Cy\nbo@example.com,Bo\n")
+    add = ("recurring", "add", "digest", "--cron", "30 9 * * 1-5", "--zone", "America/New_York")
+    what = ("--channel", "email", "--template", "hello", "--recipients", file, "--producer", "shop")
+    twice = notifier(*add, *what)
+    assert (twice.code, "line 5, to: is the recipient of line 3, too" in twice.err) == (1, True)
+    file.write_text("to,name\nann@example.com,Ann\nbo@example.com,Bo\nno address,Cy\n")
+    added = notifier(*add, *what, "--context", "name=you", "--why", "asked for")
+    assert (added.code, added.out.splitlines()[0]) == (0, "3 recipients on the list")
+    assert "line 4: to: not an e-mail address" in added.err
+    assert "1 of them would be refused today" in added.err
+    assert added.out.splitlines()[1].endswith(("09:30 EST", "09:30 EDT"))
+    assert notifier(*add, *what).code == 1
+    [listed] = notifier("recurring", "list", "--json").json
+    assert (listed["name"], listed["recipients"], listed["state"]) == ("digest", 3, "waiting")
+    assert notifier("recurring", "run", "digest").code == 0
+    world.recurring_runs.tick()
+    shown = notifier("recurring", "show", "digest").out + notifier("recurring", "show", "digest").err
+    assert "2 accepted, 1 refused" in shown
+    assert "line 4: to: not an e-mail address" in shown
+    assert shown.count("09:30 E") >= 5
+    lists = notifier("recurring", "forget", "Ann@example.com", "--dry-run", "--json").json
+    assert [one["name"] for one in lists] == ["digest"]
+    assert notifier("recurring", "forget", "Ann@example.com").code == 0
+    file.write_text('{"to": "new@example.com", "context": {"name": "Neu"}}\n')
+    file = file.rename(tmp_path / "people.jsonl")
+    assert notifier("recurring", "recipients", "digest", "--file", file, "--json").json["recipients"] == 1
+    for act in ("pause", "resume", "remove"):
+        assert notifier("recurring", act, "digest").code == 0
+    assert notifier("recurring", "show", "digest").code == 1

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from notifier.domain.recurrence import Recurrence, recurrence_faults
+from notifier.domain.recurrence import Recurrence
 
 
 def local(cron: str, zone: str, day: str, count: int) -> list[str]:
@@ -66,22 +66,3 @@ def test_the_latest_of_a_span_is_found_and_an_end_holds() -> None:
     assert plan.latest(end + timedelta(microseconds=1), end + timedelta(days=2)) is None
     assert plan.next(end - timedelta(seconds=1)) == end
     assert plan.next(end) is None
-
-
-@pytest.mark.parametrize(
-    ("cron", "zone", "codes"),
-    [
-        ("30 9 * * 1-5", "Europe/Berlin", []),
-        ("0 0 L * *", "UTC", []),
-        ("0 30 9 * * *", "UTC", ["bad_cron"]),
-        ("61 9 * * *", "UTC", ["bad_cron"]),
-        ("0 0 30 2 *", "UTC", ["bad_cron"]),
-        ("daily", "Mars/Olympus", ["bad_cron", "unknown_zone"]),
-        ("0 9 * * *", "../UTC", ["unknown_zone"]),
-        ("", "", ["bad_cron", "unknown_zone"]),
-    ],
-)
-def test_what_is_no_plan_is_refused_with_a_fix(cron: str, zone: str, codes: list[str]) -> None:
-    faults = recurrence_faults(cron, zone)
-    assert [fault.code for fault in faults] == codes
-    assert all(fault.fix for fault in faults)
