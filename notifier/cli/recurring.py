@@ -115,7 +115,9 @@ def list_(context: typer.Context, producer: OfProducer = None, as_json: AsJson =
     print_list(
         found,
         {
-            **columns("name", "producer", "cron", "zone"),
+            **columns("name"),
+            "producer": lambda view: f"{view.producer}{' (test)' if view.is_test else ''}",
+            **columns("cron", "zone"),
             "next": lambda view: _local(view.next_at, view.zone) if view.state != "paused" else None,
             "last run": _last_run,
             **columns("recipients", "state"),

@@ -277,6 +277,9 @@ class RecurringNotifications:
 
     def _line_faults(self, plan: RecurringPlan, recipients: Sequence[ListedRecipient]) -> Iterator[Fault]:
         now = self._repository.now()
+        # What all share is stored even if every line has its own.
+        shared = message_of(plan, replace(recipients[0], context={}), "check", now).faults
+        yield from (fault for fault in shared if fault.field.partition(".")[0] == "context")
         for index, one in enumerate(recipients):
             for fault in message_of(plan, one, "check", now).faults:
                 if fault.field == "to" and fault.code not in _UNKEEPABLE:

@@ -24,6 +24,7 @@ from notifier.config.logs import log, log_failure
 from notifier.domain.errors import Fault, ServiceUnavailable
 from notifier.domain.message import Message
 from notifier.domain.validation import Entry, read_message
+from notifier.operations.upkeep import why_failed
 from notifier.store.recurring import ListedRecipient, RecurringPlan
 from notifier.store.recurring_runs import Portion, RecurringRunRepository, TakenRun
 
@@ -96,7 +97,7 @@ class RecurringRuns:
         except Exception as error:
             # Others go on; this one is tried again when its lease ends.
             log_failure("recurring.failed", error, recurring=run.plan.name, producer=run.plan.producer)
-            self._repository.note(run.id, run.token, f"{type(error).__name__}: {error}")
+            self._repository.note(run.id, run.token, why_failed(error))
 
     def _begin(self, run: TakenRun) -> datetime | None:
         """The moment of the run that begins; None: none does."""

@@ -135,28 +135,31 @@ class RecurringRepository(Repository):
         """Raises `NotFound`."""
         found = self._records(RecurringView, _VIEWS, {"producer": None, "name": None, "id": id_})
         if not found:
-            raise NotFound(f"no recurring notification has the id {id_}")
+            raise _no_such(id_)
         return found[0]
 
     def plan(self, id_: UUID) -> RecurringPlan:
         """Raises `NotFound`, `CannotOpen`."""
         rows = self._rows(_PLAN, {"id": id_})
         if not rows:
-            raise NotFound(f"no recurring notification has the id {id_}")
+            raise _no_such(id_)
         return plan_of(rows[0], self._personal_data)
 
     def replace(self, id_: UUID, plan: RecurringPlan, recipients: Sequence[ListedRecipient]) -> None:
         """Give it another list. A run under way goes through it from its start."""
         with transaction(self._engine) as connection:
             # In this order, as those who add: the plan, then its recipients.
-            connection.execute(_RESTART, {"id": id_})
+            if not connection.execute(_RESTART, {"id": id_}).rowcount:
+                raise _no_such(id_)
             connection.execute(_CLEAR, {"id": id_})
             self._write_list(connection, id_, plan.channel, recipients)
 
     def put(self, id_: UUID, plan: RecurringPlan, recipients: Sequence[ListedRecipient]) -> None:
         """Add recipients at the end of its list; those who are on it keep their place and get the new context."""
         with transaction(self._engine) as connection:
-            last = connection.execute(_LAST_POSITION, {"id": id_}).scalar_one()
+            last = connection.execute(_LAST_POSITION, {"id": id_}).scalar_one_or_none()
+            if last is None:
+                raise _no_such(id_)
             self._write_list(connection, id_, plan.channel, recipients, after=last)
 
     def drop_recipients(self, addresses: Sequence[str], id_: UUID | None = None) -> int:
@@ -212,6 +215,10 @@ class RecurringRepository(Repository):
                 person = self._personal_data.put_away(id_, channel, Person(one.to, dict(one.context)))
                 rows.append(person | {"id": str(id_), "position": after + one.position, "locale": one.locale})
             yield rows
+
+
+def _no_such(id_: UUID) -> NotFound:
+    return NotFound(f"no recurring notification has the id {id_}")
 
 
 _PLAN_FIELDS = ("producer", "is_test", "name", "channel", "lane", "template", "locale", "sender")

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Engine, TextClause, text
 
+from notifier.domain.errors import CannotOpen
 from notifier.store import binds
 from notifier.store.engine import transaction
 from notifier.store.ledger_rows import as_json
@@ -70,7 +71,7 @@ class RecurringRunRepository(Repository):
             return None
         try:
             return from_row(TakenRun, row, plan=plan_of(row, self._personal_data), token=token)
-        except Exception as error:
+        except CannotOpen as error:
             # Under the lease it is left alone, so that others have their turn.
             self.note(row.id, token, str(error))
             raise

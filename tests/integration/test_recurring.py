@@ -274,31 +274,30 @@ def test_a_run_that_stood_still_too_long_ends_there(world: World, monkeypatch: p
     assert "stood still" in (world.view(planned).note or "")
 
 
-@pytest.mark.parametrize(
-    ("plan", "recipients", "codes"),
-    [
-        ({"recurrence": Recurrence("9:30", "Mars")}, people(1), {"bad_cron", "unknown_zone"}),
-        ({"name": "a b"}, people(1), {"bad_format"}),
-        ({"recurrence": Recurrence("0 9 * * *", "UTC", datetime(2020, 1, 1, tzinfo=UTC))}, people(1), {"never_due"}),  # noqa: E501
-        ({}, [], {"missing"}),
-        ({}, [*people(2), ListedRecipient(3, "PERSON1@example.com", {"name": "x"})], {"twice"}),
-        ({}, [ListedRecipient(1, "a@example.com", {"name": "\0"})], {"nul_character"}),
-        ({"template": "hullo"}, people(2), {"unknown_template"}),
-        (
-            {"channel": Channel.SMS, "template": "code"},
-            [ListedRecipient(1, "+15550100123", {"code": "1"})],
-            {"secret_variable"},
-        ),
-    ],
-)  # fmt: skip
-def test_a_plan_that_cannot_work_is_refused_at_once(
-    world: World, plan: dict[str, Any], recipients: list[ListedRecipient], codes: set[str]
-) -> None:
+WRONG: list[tuple[dict[str, Any], list[ListedRecipient], set[str]]] = [
+    ({"recurrence": Recurrence("9:30", "Mars")}, people(1), {"bad_cron", "unknown_zone"}),
+    ({"name": "a b"}, people(1), {"bad_format"}),
+    ({"recurrence": Recurrence("0 9 * * *", "UTC", datetime(2020, 1, 1, tzinfo=UTC))}, people(1), {"never_due"}),
+    ({}, [], {"missing"}),
+    ({}, [*people(2), ListedRecipient(3, "PERSON1@example.com", {"name": "x"})], {"twice"}),
+    ({}, [ListedRecipient(1, "a@example.com", {"name": "\0"})], {"nul_character"}),
+    ({"context": {"name": "\0"}}, people(1), {"nul_character"}),
+    ({"template": "hullo"}, people(2), {"unknown_template"}),
+    (
+        {"channel": Channel.SMS, "template": "code"},
+        [ListedRecipient(1, "+15550100123", {"code": "1"})],
+        {"secret_variable"},
+    ),
+]
+
+
+def test_a_plan_that_cannot_work_is_refused_at_once(world: World) -> None:
     fields = {"producer": "shop", "name": "digest", "recurrence": EVERY_MORNING, "channel": Channel.EMAIL}
-    made = RecurringPlan(**({**fields, "lane": Lane.BULK, "template": "hello", "context": {}} | plan))
-    with pytest.raises(InvalidMessage) as refused:
-        world.recurring.add(made, recipients, operator="ann")
-    assert {fault.code for fault in refused.value.faults} == codes
+    for plan, recipients, codes in WRONG:
+        made = RecurringPlan(**({**fields, "lane": Lane.BULK, "template": "hello", "context": {}} | plan))
+        with pytest.raises(InvalidMessage) as refused:
+            world.recurring.add(made, recipients, operator="ann")
+        assert {fault.code for fault in refused.value.faults} == codes
     assert world.recurring.views() == []
 
 
