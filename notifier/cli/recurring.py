@@ -119,14 +119,14 @@ def list_(context: typer.Context, producer: OfProducer = None, as_json: AsJson =
             "producer": lambda view: f"{view.producer}{' (test)' if view.is_test else ''}",
             **columns("cron", "zone"),
             "next": lambda view: _local(view.next_at, view.zone) if view.state != "paused" else None,
-            "last run": _last_run,
+            "last run": lambda view: view.run_at and _counts(view),
             **columns("recipients", "state"),
         },
         as_json=as_json,
         noun="recurring notification",
         empty="there are no recurring notifications. next: notifier recurring add NAME --help",
         next_step="notifier recurring show NAME",
-        droppable=("producer", "zone", "recipients"),
+        droppable=("producer", "zone", "recipients", "cron"),
         styles={"state": lambda view: "yellow" if view.note or view.run_refused else ""},
     )
 
@@ -320,9 +320,12 @@ def _print_listed(found: ListedRecipients, *, as_json: bool) -> None:
 def _last_run(view: RecurringView) -> str | None:
     if view.run_at is None:
         return None
-    done = f"{view.run_accepted} accepted" + (f", {view.run_refused} refused" if view.run_refused else "")
-    is_over = view.run_finished_at is not None
-    return f"{_local(view.run_at, view.zone)}: {done}{'' if is_over else f' of {view.recipients}, under way'}"
+    so_far = "" if view.run_finished_at is not None else f" of {view.recipients}, under way"
+    return f"{_local(view.run_at, view.zone)}: {_counts(view)}{so_far}"
+
+
+def _counts(view: RecurringView) -> str:
+    return f"{view.run_accepted} accepted" + (f", {view.run_refused} refused" if view.run_refused else "")
 
 
 def _local(moment: datetime | None, zone: str) -> str | None:

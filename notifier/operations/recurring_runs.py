@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from threading import Event
 from typing import Any
 
 from notifier.config.logs import log, log_failure
@@ -31,7 +33,7 @@ from notifier.store.recurring_runs import Portion, RecurringRunRepository, Taken
 #: What is missed is made up for within this, and a run may stand still as long.
 LATE = timedelta(hours=1)
 #: A tick works for so long, and a portion longer. Seconds.
-TICK_SECONDS = 20.0
+TICK_SECONDS = 40.0
 #: Recipients whose messages are accepted in one transaction.
 PORTION = 500
 #: Faults of a run that are kept.
@@ -60,6 +62,18 @@ def message_of(plan: RecurringPlan, recipient: ListedRecipient, key: str, now: d
     return read_message(fields, plan.channel, plan.lane, now=now)
 
 
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """How long one tick may work."""
+
+    end: float
+    stop: Event | None
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() > self.end or (self.stop is not None and self.stop.is_set())
+
+
 class RecurringRuns:
     """Thread-safe; several ticks at once do no harm."""
 
@@ -67,14 +81,14 @@ class RecurringRuns:
         self._repository = repository
         self._accept = accept
 
-    def tick(self, *, seconds: float = TICK_SECONDS) -> dict[str, int]:
-        """Work at what is due. Returns counts of messages.
+    def tick(self, stop: Event | None = None) -> dict[str, int]:
+        """Work at what is due, until `stop` is set: the process is to end. Returns counts of messages.
 
         Raises:
             ServiceUnavailable: the next tick goes on.
         """
-        end, done = time.monotonic() + seconds, {"accepted": 0, "refused": 0}
-        while time.monotonic() < end:
+        turn, done = _Turn(time.monotonic() + TICK_SECONDS, stop), {"accepted": 0, "refused": 0}
+        while not turn.is_over:
             try:
                 run = self._repository.take()
             except ServiceUnavailable:
@@ -84,14 +98,14 @@ class RecurringRuns:
                 continue
             if run is None:
                 break
-            self._work(run, end, done)
+            self._work(run, turn, done)
         return done
 
-    def _work(self, run: TakenRun, end: float, done: dict[str, int]) -> None:
+    def _work(self, run: TakenRun, turn: _Turn, done: dict[str, int]) -> None:
         try:
             run_at = run.run_at or self._begin(run)
             if run_at is not None:
-                self._go_through(run, run_at.astimezone(UTC), end, done)
+                self._go_through(run, run_at.astimezone(UTC), turn, done)
         except ServiceUnavailable:
             raise
         except Exception as error:
@@ -112,7 +126,7 @@ class RecurringRuns:
             return None
         return run_at if self._repository.begin(run, run_at) else None
 
-    def _go_through(self, run: TakenRun, run_at: datetime, end: float, done: dict[str, int]) -> None:
+    def _go_through(self, run: TakenRun, run_at: datetime, turn: _Turn, done: dict[str, int]) -> None:
         place = run.run_position if run.run_at else 0
         next_at = run.plan.recurrence.next(run_at)
         if run.run_at and run.run_moved_at and run.now - run.run_moved_at > LATE:
@@ -125,7 +139,7 @@ class RecurringRuns:
             if not self._repository.advance(run, run_at, place, portion):
                 return
             place = portion.position
-            if time.monotonic() > end:
+            if turn.is_over:
                 self._repository.release(run)
                 return
         self._repository.finish(run, next_at)

@@ -100,14 +100,15 @@ def _add_recurring(app: Celery, process: Process) -> None:
     @app.task(name=RECURRING, shared=False, send_events=False)  # type: ignore[untyped-decorator]
     def send_recurring() -> dict[str, int]:
         """Accept the messages of recurring notifications that are due, for as long as one tick may last."""
-        return process.services.recurring_runs.tick()
+        return process.services.recurring_runs.tick(process.stopping)
 
 
 class Process:
     """What a worker process holds: the services, and two loops, each made by its first task."""
 
     def __init__(self, settings: Settings, *, only_callbacks: bool = False, stop: Event | None = None) -> None:
-        self._stop = stop
+        #: Set when the process is to end.
+        self.stopping = stop
         #: It has no other task, so that it never needs a provider's secret.
         self.only_callbacks = only_callbacks
         application = "notifier callbacks" if only_callbacks else "notifier worker"
@@ -149,7 +150,7 @@ class Process:
         # Several task threads may come first at once.
         with self._making:
             if self._delivery is None:
-                self._delivery = DeliveryLoop(self.services, self._stop)
+                self._delivery = DeliveryLoop(self.services, self.stopping)
             return self._delivery
 
     @property
