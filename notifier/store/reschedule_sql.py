@@ -21,6 +21,11 @@ WITH given AS (
   RETURNING n.id, old.status AS old
 ), put AS (
   UPDATE messages AS m SET send_at = given.send_at FROM given, moved WHERE m.id = moved.id
+), kept AS (
+  -- Files are kept for some days after their last mail was due.
+  UPDATE attachments AS a SET needed_until = given.send_at
+  FROM given, moved JOIN messages AS m ON m.id = moved.id
+  WHERE a.id = ANY(m.attachments) AND a.needed_until < given.send_at
 )
 INSERT INTO events (notification_id, kind, status, reason, detail)
 SELECT moved.id, line.kind, line.status, line.reason, line.detail

@@ -28,6 +28,7 @@ from notifier.operations import (
     Selection,
     WrongSelection,
 )
+from notifier.store.attachments import AttachmentRepository, NewAttachment
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.operator_actions import PAGE, Operating
@@ -431,7 +432,11 @@ def reschedule(operations: Operations, *ids: UUID, at: datetime, **options: Any)
 def test_a_task_for_the_old_time_sends_nothing_and_the_new_time_does(
     operations: Operations, audit: Audit, ledger: Ledger, engine: Engine
 ) -> None:
-    [queued], [scheduled] = accept(ledger), accept(ledger, send_at=datetime.now(UTC) + timedelta(days=2))
+    file = AttachmentRepository(engine).add(NewAttachment("shop", "a.txt", "text/plain", b"a"))
+    [queued], [scheduled] = (
+        accept(ledger),
+        accept(ledger, send_at=datetime.now(UTC) + SOON, attachments=[file.id]),
+    )
     # A worker has read it already, and is about to claim it.
     [read] = ledger.read_queued([queued]).new
     later = datetime.now(UTC) + timedelta(hours=1)
@@ -443,6 +448,9 @@ def test_a_task_for_the_old_time_sends_nothing_and_the_new_time_does(
         assert operator_events(audit, id_)[0].startswith("rescheduled to 20")
         told = [event.status for event in audit.story(id_).events if event.status]
         assert told == (["queued", "scheduled"] if id_ == queued else ["scheduled"])
+    with transaction(engine) as connection:
+        # Its file is kept until then.
+        assert connection.execute(text("SELECT needed_until FROM attachments")).scalar_one() == later
     call = NewAttempt(read, "smtp")
     assert ledger.claim_and_start([call], token=new_id(), lease_seconds=60, margin_seconds=1) == {}
     assert ledger.claim([queued, scheduled], lease_seconds=60) == []

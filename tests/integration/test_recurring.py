@@ -235,6 +235,11 @@ def test_only_the_latest_of_what_was_missed_is_made_up_for(world: World) -> None
     assert "was missed" in (after.note or "")
     assert after.next_at is not None
     assert after.next_at > datetime.now(UTC)
+    # Nor does a run go on that stood still for so long.
+    world.recurring.run(planned, operator="ann")
+    world.execute("UPDATE recurring_notifications SET run_moved_at = now() - interval '61 minutes'")
+    assert world.recurring_runs.tick() == {"accepted": 0, "refused": 0}
+    assert "stood still" in (world.view(planned).note or "")
 
 
 def test_pause_resume_run_and_remove(world: World) -> None:
@@ -259,19 +264,21 @@ def test_pause_resume_run_and_remove(world: World) -> None:
     told = world.operating.record(record)
     assert (told.operator, told.action, told.reason) == ("ann", "recurring_run", "a first look")
     assert world.recurring.find("digest").id == planned
+    # The same name is free for tests.
+    tests = world.add(1, is_test=True)
+    world.recurring.run(tests, operator="ann")
+    world.recurring_runs.tick()
+    assert [one.is_test for one in world.sent()] == [True, False, False]
+    with pytest.raises(WrongSelection, match="several"):
+        world.recurring.find("digest")
+    with pytest.raises(WrongSelection, match="already"):
+        world.add(1)
+    world.recurring.remove(tests, operator="ann")
     world.recurring.remove(planned, operator="ann")
     with pytest.raises(NotFound):
         world.view(planned)
     assert world.execute("SELECT * FROM recurring_recipients") == []
-    assert len(world.sent()) == 2
-
-
-def test_a_run_that_stood_still_too_long_ends_there(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    planned = world.add(3)
-    world.recurring.run(planned, operator="ann")
-    world.execute("UPDATE recurring_notifications SET run_moved_at = now() - interval '61 minutes'")
-    assert world.recurring_runs.tick()["accepted"] == 0
-    assert "stood still" in (world.view(planned).note or "")
+    assert len(world.sent()) == 3
 
 
 WRONG: list[tuple[dict[str, Any], list[ListedRecipient], set[str]]] = [
@@ -347,19 +354,6 @@ def test_a_missing_key_holds_up_its_own_list_only(database_url: str, tmp_path: P
     assert "one" in (world.view(locked).note or "")
     assert world.view(free).run_accepted == 2
     world.close()
-
-
-def test_what_a_test_key_plans_sends_tests_and_has_names_of_its_own(world: World) -> None:
-    planned = world.add(2, is_test=True)
-    world.make_due(planned)
-    world.recurring_runs.tick()
-    assert all(one.is_test for one in world.sent())
-    # The same name again, for real.
-    world.add(1)
-    with pytest.raises(WrongSelection, match="several"):
-        world.recurring.find("digest")
-    with pytest.raises(WrongSelection, match="already"):
-        world.add(1)
 
 
 def test_a_restored_backup_sends_nothing_of_it_again(world: World) -> None:
