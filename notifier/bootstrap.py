@@ -21,6 +21,7 @@ from notifier.feedback.suppressions import Suppressions
 from notifier.operations.explanations import unfound_in_words
 from notifier.operations.held_suppressions import HeldSuppressions
 from notifier.operations.rate_history import RateHistory
+from notifier.operations.recurring_runs import RecurringRuns
 from notifier.operations.retention import RetentionJob
 from notifier.operations.statistics import Statistics
 from notifier.operations.upkeep import Upkeep, Work, keep, log_statistics, make_partitions
@@ -43,6 +44,7 @@ from notifier.store.personal_data import PersonalData
 from notifier.store.provider_health import HealthRepository
 from notifier.store.provider_reports import ProviderReportRepository
 from notifier.store.rate_limits import RateLimitRepository
+from notifier.store.recurring_runs import RecurringRunRepository
 from notifier.store.retention import RetentionRepository
 from notifier.store.schema.revisions import missing_upgrade
 from notifier.store.search import Audit
@@ -296,6 +298,20 @@ class Services(DeliveryServices):
         )
 
     @cached_property
+    def own_intake(self) -> Intake:
+        """For what the service makes itself. No task is published: the sweep finds it due."""
+        return self.intake(lambda _channel, _lane, ids: self.ledger.requeue_soon(ids))
+
+    def accept_own(self, messages: Sequence[Message], is_test: bool = False) -> list[tuple[Fault, ...]]:
+        """Accept them. Returns the faults of each; none: it is recorded, now or before."""
+        answers = self.own_intake.answer(messages, is_test=is_test, proof=ProducerProof.SERVICE)
+        return [answer.faults for answer in answers]
+
+    @cached_property
+    def recurring_runs(self) -> RecurringRuns:
+        return RecurringRuns(RecurringRunRepository(self.engine, self.personal_data), self.accept_own)
+
+    @cached_property
     def retention_job(self) -> RetentionJob:
         return RetentionJob(RetentionRepository(self.engine), self.settings.structure.retention)
 
@@ -313,13 +329,7 @@ class Services(DeliveryServices):
     def daily_report(self) -> DailyReport:
         from notifier.operations.daily_report import DailyReport
 
-        # No task is published for it: the sweep finds it due.
-        intake = self.intake(lambda _channel, _lane, ids: self.ledger.requeue_soon(ids))
-
-        def accept(messages: Sequence[Message]) -> list[tuple[Fault, ...]]:
-            return [answer.faults for answer in intake.answer(messages, proof=ProducerProof.SERVICE)]
-
-        return DailyReport(self.statistics, accept, self.hash_key, self.settings.report_addresses)
+        return DailyReport(self.statistics, self.accept_own, self.hash_key, self.settings.report_addresses)
 
     @cached_property
     def upkeep(self) -> Upkeep:

@@ -103,14 +103,14 @@ def _parse_attachment(value: object) -> UUID:
         raise _error("bad_attachment_id", "not the id of an attachment", fix) from None
 
 
-def _write_time(value: datetime) -> str:
+def write_time(value: datetime) -> str:
     return value.isoformat().replace("+00:00", "Z")
 
 
 Time = Annotated[
     datetime,
     BeforeValidator(_parse_time),
-    PlainSerializer(_write_time, when_used="json"),
+    PlainSerializer(write_time, when_used="json"),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 MessageId = Annotated[UUID, BeforeValidator(_parse_id), WithJsonSchema({"type": "string", "format": "uuid"})]
@@ -208,9 +208,9 @@ class Message(BaseModel):
         if self.id is not None:
             content["id"] = str(self.id)
         if self.send_at is not None:
-            content["send_at"] = _write_time(self.send_at)
+            content["send_at"] = write_time(self.send_at)
         if self.expires_at is not None:
-            content["expires_at"] = _write_time(self.expires_at)
+            content["expires_at"] = write_time(self.expires_at)
         if self.attachments is not None:
             content["attachments"] = [str(value) for value in self.attachments]
         return content

@@ -82,6 +82,11 @@ class Intake:
         """
         return self._ledger.now()
 
+    def faults(self, message: Message) -> tuple[Fault, ...]:
+        """Why this message, whose channel and lane are set, would be refused today. Nothing is recorded."""
+        assert message.channel is not None, "set by parsing"
+        return few(self._checks.faults(message, message.channel))
+
     def process(self, batch: Sequence[Received]) -> IntakeSummary:
         """Accept or reject every message; when this returns, all of them are recorded.
 
@@ -124,9 +129,9 @@ class Intake:
         valid: list[NewNotification] = []
         for position, (message, is_test) in enumerate(messages):
             assert message.channel is not None, "set by parsing"
-            faults = self._checks.faults(message, message.channel)
+            faults = self.faults(message)
             if faults:
-                answers[position] = IntakeAnswer(None, False, few(faults))
+                answers[position] = IntakeAnswer(None, False, faults)
             else:
                 lane = message.lane or Lane.NORMAL
                 valid.append(self._new(message, message.channel, lane, position, proof=proof, is_test=is_test))

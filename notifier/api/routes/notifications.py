@@ -1,4 +1,4 @@
-"""Send, retry and cancel. The row is written before the answer; an action leaves an operator record."""
+"""Send, retry, cancel, reschedule. The row is written before the answer; an action leaves an operator record."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from notifier.api.schemas import (
     BatchAnswer,
     Done,
     RefusedEntry,
+    RescheduleRequest,
     RetryRequest,
     Why,
     read_filter,
@@ -240,6 +241,23 @@ def cancel_one(
     reason = why.reason if why else None
     return _done(
         notification, operations.cancel(Selection((notification,)), operator=holder.operator, reason=reason)
+    )
+
+
+@actions.post("/v1/notifications/{notification:uuid}/reschedule", summary="Give one another time")
+def reschedule_one(
+    audit: AuditDep,
+    operations: OperationsDep,
+    holder: SenderOrOperator,
+    notification: UUID,
+    wanted: RescheduleRequest,
+) -> Done:
+    """Give a notification that waits for its first call another time. Its producer may do this too."""
+    story_for(audit, holder, notification)
+    selection = Selection((notification,))
+    return _done(
+        notification,
+        operations.reschedule(selection, wanted.send_at, operator=holder.operator, reason=wanted.reason),
     )
 
 
