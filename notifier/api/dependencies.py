@@ -23,11 +23,13 @@ from notifier.operations.attachments import Attachments
 from notifier.operations.callbacks import CallbackOperations
 from notifier.operations.jobs import Jobs
 from notifier.operations.providers import ProviderOperations
+from notifier.operations.recurring import RecurringNotifications
 from notifier.rendering import Renderer
 from notifier.security.tokens import Tokens
 from notifier.store.api_keys import ApiKeyRepository
 from notifier.store.operator_actions import Operating
 from notifier.store.rate_limits import RateLimitRepository
+from notifier.store.recurring import RecurringRepository
 from notifier.store.schema.revisions import missing_upgrade
 from notifier.store.search import Audit
 from notifier.store.stuck import Lateness
@@ -50,6 +52,7 @@ class ApiServices:
     operations: Operations
     jobs: Jobs
     providers: ProviderOperations
+    recurring: RecurringNotifications
     renderer: Renderer
     keys: ApiKeys
     rates: RateLimitRepository
@@ -81,6 +84,9 @@ def make_services(services: Services, handover: Handover) -> ApiServices:
         operations=Operations(operating, Lateness(engine), services.suppression_forecast.count),
         jobs=services.jobs,
         providers=ProviderOperations(services.health, services.circuits, operating, settings.provider_tables()),
+        recurring=RecurringNotifications(
+            RecurringRepository(engine, services.personal_data), operating, services.renderer, intake.faults
+        ),
         renderer=services.renderer,
         keys=ApiKeys(ApiKeyRepository(engine), operating, rights),
         rates=services.rates,
@@ -116,6 +122,7 @@ LongReadsDep = Annotated[LongReads, _service("long_reads")]
 OperationsDep = Annotated[Operations, _service("operations")]
 ProvidersDep = Annotated[ProviderOperations, _service("providers")]
 RateLimitsDep = Annotated[RateLimitRepository, _service("rates")]
+RecurringDep = Annotated[RecurringNotifications, _service("recurring")]
 ReadinessDep = Annotated[CachedAnswer[Ready], _service("readiness")]
 RecordMetricsDep = Annotated[CachedAnswer[list[Metric]], _service("record_metrics")]
 RendererDep = Annotated[Renderer, _service("renderer")]

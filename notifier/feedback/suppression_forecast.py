@@ -9,7 +9,7 @@ from notifier.domain.errors import NotFound, TemplateInvalid
 from notifier.domain.statuses import Channel, Status
 from notifier.feedback.suppressions import category_scope, sender_scope
 from notifier.rendering import Renderer
-from notifier.store.operator_actions import Selection
+from notifier.store.selection import Selection
 from notifier.store.suppression_forecast import ForecastRepository, SuppressionRule
 
 

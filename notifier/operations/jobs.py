@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from threading import Event
 from uuid import UUID
 
 from notifier.config.logs import log, log_failure
 from notifier.domain.errors import NotifierError, ServiceUnavailable
-from notifier.operations.notifications import ACTIONS, CANCEL, RETRY, ActionRule, check_rate, check_selection
+from notifier.operations.notifications import ACTIONS, CANCEL, RETRY, check_rate, check_selection
 from notifier.operations.results import event_text
 from notifier.store.jobs import JobPage, JobRepository, JobView
-from notifier.store.operator_actions import Move, Operating, Selection
+from notifier.store.operator_actions import Move, Operating
+from notifier.store.selection import Selection
 
 #: A worker gives a job back after this, so that it can end, and do other work. Seconds.
 RUN_SECONDS = 60.0
@@ -42,11 +45,13 @@ class Jobs:
             WrongSelection: as `Operations.retry`.
         """
         check_rate(rate_per_second)
-        return self._start("retry", RETRY, selection, operator, reason, rate_per_second)
+        check_selection(selection, RETRY.move.sources, needs_status=True)
+        return self._start("retry", selection, operator, reason, rate_per_second)
 
     def cancel(self, selection: Selection, *, operator: str, reason: str | None = None) -> JobView:
         """`Operations.cancel` as a job. Raises `WrongSelection`."""
-        return self._start("cancel", CANCEL, selection, operator, reason)
+        check_selection(selection, CANCEL.move.sources)
+        return self._start("cancel", selection, operator, reason)
 
     def dispatch(self, publish: Callable[[Sequence[UUID]], None]) -> int:
         """For the sweep: publish a task for each job that waits, or whose worker is gone. Returns how many."""
@@ -59,8 +64,8 @@ class Jobs:
                 log.warning("dispatch.jobs_not_published", error=type(error).__name__)
         return len(due)
 
-    def run(self, job: UUID, is_stopping: Callable[[], bool] = lambda: False) -> bool:
-        """For workers: take the job if nobody has it, and do pages until it has ended, `is_stopping()` or the time
+    def run(self, job: UUID, stop: Event | None = None) -> bool:
+        """For workers: take the job if nobody has it, and do pages until it has ended, `stop` is set or the time
         is up. Returns whether it was taken."""
         lease = self._repository.take(job)
         if lease is None:
@@ -68,7 +73,7 @@ class Jobs:
         until = time.monotonic() + RUN_SECONDS
         try:
             while self._repository.work_page(job, lease, _move_of):
-                if is_stopping() or time.monotonic() > until:
+                if (stop is not None and stop.is_set()) or time.monotonic() > until:
                     self._repository.give_back(job, lease)
                     return True
         except ServiceUnavailable:
@@ -98,14 +103,13 @@ class Jobs:
     def _start(
         self,
         action: str,
-        rule: ActionRule,
         selection: Selection,
         operator: str,
         reason: str | None,
         rate_per_second: float | None = None,
     ) -> JobView:
-        check_selection(selection, rule.sources, needs_status=rule.needs_status)
-        total = sum(group.count for group in self._operating.preview(selection, rule.sources))
+        sources = ACTIONS[action].move.sources
+        total = sum(group.count for group in self._operating.preview(selection, sources))
         recorded = selection.as_dict(self._operating.hash_key)
         next_at = None
         if rate_per_second is not None:
@@ -123,4 +127,4 @@ def _move_of(page: JobPage) -> Move:
     detail = event_text(rule.done, page.operator, page.reason, page.id)
     # `next_at` is that of the next one, and `start` that of the first.
     start = page.next_at - timedelta(seconds=pause * page.changed)
-    return Move(rule.to, rule.sources, detail, start, pause)
+    return replace(rule.move, detail=detail, start=start, pause_seconds=pause)

@@ -1,4 +1,4 @@
-"""Retry, cancel, resolve, and what is stuck."""
+"""Retry, cancel, reschedule, resolve, and what is stuck."""
 
 from __future__ import annotations
 
@@ -6,11 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from uuid import UUID
 
-from notifier.domain.errors import WrongSelection
+from notifier.domain.errors import InvalidMessage, WrongSelection
+from notifier.domain.message import write_time
 from notifier.domain.statuses import Status, sources_of
-from notifier.operations.explanations import late_in_words, why_not_cancelled, why_not_resolved, why_not_retried
+from notifier.domain.validation import send_at_faults
+from notifier.operations.explanations import (
+    late_in_words,
+    why_not_cancelled,
+    why_not_rescheduled,
+    why_not_resolved,
+    why_not_retried,
+)
 from notifier.operations.results import (
     ActionResult,
     Progress,
@@ -21,8 +30,9 @@ from notifier.operations.results import (
     result,
     run_pages,
 )
-from notifier.store.operator_actions import ActionCounts, Begun, Move, Operating, Seen, Selection
+from notifier.store.operator_actions import ActionCounts, Begun, Move, Operating, Seen
 from notifier.store.search import Filter
+from notifier.store.selection import Selection
 from notifier.store.stuck import Late, Lateness
 
 #: From where an operator may requeue a notification: it has ended. `unknown` is resolved instead.
@@ -31,6 +41,8 @@ RETRYABLE: tuple[Status, ...] = tuple(
 )
 #: From where an operator may cancel it.
 CANCELLABLE: tuple[Status, ...] = sources_of(Status.CANCELLED)
+#: From where it may be given another time, as long as it was not tried.
+RESCHEDULABLE: tuple[Status, ...] = (Status.SCHEDULED, *sources_of(Status.SCHEDULED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +51,21 @@ class ActionRule:
 
     #: In the event of each.
     done: str
-    to: Status
-    sources: tuple[Status, ...]
-    #: Why one of another status is left alone.
-    why_not: Callable[[Seen], str]
-    #: A filter must name the status.
-    needs_status: bool = False
+    move: Move
+
+    def begun(self, operator: str, reason: str | None, begun: Begun) -> Move:
+        """The move of a run."""
+        return replace(self.move, detail=event_text(self.done, operator, reason, begun.id), start=begun.at)
 
 
-RETRY = ActionRule("retried", Status.RETRYING, RETRYABLE, why_not_retried, needs_status=True)
-CANCEL = ActionRule("cancelled", Status.CANCELLED, CANCELLABLE, why_not_cancelled)
-#: By the name in the operator record.
+RETRY = ActionRule("retried", Move(Status.RETRYING, RETRYABLE))
+CANCEL = ActionRule("cancelled", Move(Status.CANCELLED, CANCELLABLE))
+#: By the name in the operator record: those that need nothing else to be known.
 ACTIONS: Mapping[str, ActionRule] = {
     "retry": RETRY,
     "cancel": CANCEL,
-    "resolve_sent": ActionRule("resolved as sent", Status.SENT, (Status.UNKNOWN,), why_not_resolved),
-    "resolve_resend": ActionRule(
-        "resolved to be sent again", Status.RETRYING, (Status.UNKNOWN,), why_not_resolved
-    ),
+    "resolve_sent": ActionRule("resolved as sent", Move(Status.SENT, (Status.UNKNOWN,))),
+    "resolve_resend": ActionRule("resolved to be sent again", Move(Status.RETRYING, (Status.UNKNOWN,))),
 }
 
 
@@ -102,11 +111,11 @@ class Operations:
         check_selection(selection, RETRYABLE, needs_status=True)
         check_rate(rate_per_second)
         if dry_run:
-            return self._preview(selection, RETRY)
+            return self._preview(selection, RETRY.move, why_not_retried)
         rate = {} if rate_per_second is None else {"rate_per_second": rate_per_second}
         begun = self._begin("retry", selection, operator, reason, **rate)
         pause = 0.0 if rate_per_second is None else 1 / rate_per_second
-        move = _move(RETRY, operator, reason, begun)
+        move = RETRY.begun(operator, reason, begun)
         move = replace(move, start=self._start(selection, begun, pause), pause_seconds=pause)
         return self._run(selection, begun, move, why_not_retried, progress)
 
@@ -128,9 +137,40 @@ class Operations:
         """
         check_selection(selection, CANCELLABLE)
         if dry_run:
-            return self._preview(selection, CANCEL)
+            return self._preview(selection, CANCEL.move, why_not_cancelled)
         begun = self._begin("cancel", selection, operator, reason)
-        return self._run(selection, begun, _move(CANCEL, operator, reason, begun), why_not_cancelled, progress)
+        return self._run(selection, begun, CANCEL.begun(operator, reason, begun), why_not_cancelled, progress)
+
+    def reschedule(
+        self,
+        selection: Selection,
+        send_at: datetime,
+        *,
+        operator: str,
+        reason: str | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> ActionResult:
+        """Give notifications that wait for their first call another time; one that has passed means now.
+
+        Skipped are those that a worker has claimed or that were tried already, and those that would have expired.
+
+        Raises:
+            InvalidMessage: the contract does not allow this `send_at`.
+            WrongSelection: it selects nothing or everything, or by a status that is not among these.
+        """
+        check_selection(selection, RESCHEDULABLE)
+        faults = send_at_faults(send_at, self._operating.now())
+        if faults:
+            raise InvalidMessage(faults)
+        move = Move(Status.SCHEDULED, RESCHEDULABLE, send_at=send_at)
+        why_not = partial(why_not_rescheduled, send_at)
+        if dry_run:
+            return self._preview(selection, move, why_not)
+        time = write_time(send_at)
+        begun = self._begin("reschedule", selection, operator, reason, send_at=time)
+        detail = event_text(f"rescheduled to {time}", operator, reason, begun.id)
+        return self._run(selection, begun, replace(move, detail=detail, start=begun.at), why_not, progress)
 
     def resolve(
         self,
@@ -149,15 +189,16 @@ class Operations:
         check_selection(selection, (Status.UNKNOWN,))
         action = f"resolve_{resolution}"
         begun = self._begin(action, selection, operator, reason)
-        return self._run(
-            selection, begun, _move(ACTIONS[action], operator, reason, begun), why_not_resolved, progress
-        )
+        move = ACTIONS[action].begun(operator, reason, begun)
+        return self._run(selection, begun, move, why_not_resolved, progress)
 
     def stuck(self, *, ids: int = 10) -> list[Stuck[Late]]:
         """Oldest first; each with the ids of its `ids` oldest notifications."""
         return [Stuck(late, *late_in_words(late)) for late in self._lateness.late(ids=ids)]
 
-    def _begin(self, action: str, selection: Selection, operator: str, reason: str | None, **more: float) -> Begun:
+    def _begin(
+        self, action: str, selection: Selection, operator: str, reason: str | None, **more: float | str
+    ) -> Begun:
         selected = selection.as_dict(self._operating.hash_key) | more
         return self._operating.begin(operator, action, selected, reason)
 
@@ -184,19 +225,24 @@ class Operations:
         self._operating.note(begun.id, tally, is_finished=True)
         return result(begun.id, tally, skipped)
 
-    def _preview(self, selection: Selection, rule: ActionRule) -> ActionResult:
-        groups = self._operating.preview(selection, rule.sources)
-        is_retry = rule is RETRY
+    def _preview(
+        self,
+        selection: Selection,
+        move: Move,
+        why_not: Callable[[Seen], str],
+    ) -> ActionResult:
+        groups = self._operating.preview(selection, move.sources, send_at=move.send_at)
         matched = sum(group.count for group in groups)
-        expired = sum(group.expired for group in groups) if is_retry else 0
+        is_retry = move.to is Status.RETRYING
+        expired = 0 if move.to is Status.CANCELLED else sum(group.expired for group in groups)
         gone = sum(group.gone for group in groups) if is_retry else 0
         left = [
             seen
             for seen in self._operating.look(selection.ids)
-            if seen.status not in rule.sources or (is_retry and (seen.is_over or seen.is_gone))
+            if not move.may_move(seen) or move.is_too_late_for(seen)
         ]
-        others = sum(seen.status not in rule.sources for seen in left)
-        skipped = tuple(Skipped(str(seen.id), rule.why_not(seen)) for seen in left)
+        others = sum(not move.may_move(seen) and not (is_retry and seen.status in move.sources) for seen in left)
+        skipped = tuple(Skipped(str(seen.id), why_not(seen)) for seen in left)
         return ActionResult(
             record_id=None,
             matched=matched + others,
@@ -204,12 +250,8 @@ class Operations:
             expired=expired,
             skipped=skipped,
             groups=tuple(groups),
-            suppressed=self._count_suppressed(selection, RETRYABLE) if is_retry and matched else 0,
+            suppressed=self._count_suppressed(selection, move.sources) if is_retry and matched else 0,
         )
-
-
-def _move(rule: ActionRule, operator: str, reason: str | None, begun: Begun) -> Move:
-    return Move(rule.to, rule.sources, event_text(rule.done, operator, reason, begun.id), begun.at)
 
 
 def check_rate(rate_per_second: float | None) -> None:

@@ -29,9 +29,10 @@ from notifier.domain.errors import NotFound, WrongSelection
 from notifier.domain.statuses import JobState
 from notifier.store import binds
 from notifier.store.engine import transaction
-from notifier.store.operator_actions import ActionCounts, Move, Operating, Selection, begin_record, note_result
+from notifier.store.operator_actions import ActionCounts, Move, Operating, begin_record, note_result
 from notifier.store.repository import Repository
 from notifier.store.rows import from_row
+from notifier.store.selection import Selection
 
 #: A worker that has not ended a page for this long has lost the job, unless it is still at the page. Seconds.
 LEASE_SECONDS = 5

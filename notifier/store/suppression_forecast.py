@@ -11,9 +11,10 @@ from sqlalchemy import Boolean, Engine, Text, and_, case, cast, column, func, li
 from sqlalchemy.dialects.postgresql import JSON
 
 from notifier.domain.statuses import Status, SuppressionReason
-from notifier.store.operator_actions import IS_GONE, IS_OVER, Operating, Selection
+from notifier.store.operator_actions import IS_GONE, IS_OVER, Operating
 from notifier.store.repository import Repository
 from notifier.store.schema.notifications import Notification, Suppression
+from notifier.store.selection import Selection
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,3 +15,4 @@ DELIVER, RECONCILE, DISPATCH = "notifier.deliver", "notifier.reconcile", "notifi
 CALL_BACK, RUN_JOB = "notifier.call_back", "notifier.run_job"
 PARTITIONS, STATISTICS = "notifier.ensure_partitions", "notifier.log_statistics"
 RETENTION, LATE_UPKEEP = "notifier.retention", "notifier.run_late_upkeep"
+RECURRING = "notifier.send_recurring"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from threading import Event
 from uuid import UUID
 
 import pytest
@@ -26,6 +27,9 @@ from notifier.store.records import NewNotification
 from notifier.store.search import Filter
 
 KEY = HashKey("a" * 64)
+#: Of a worker that is to end.
+ENDING = Event()
+ENDING.set()
 FAILED = Selection(filter=Filter(status="failed", since=datetime(2020, 1, 1, tzinfo=UTC)))
 
 
@@ -144,7 +148,7 @@ def test_a_worker_that_ends_gives_its_job_back_and_one_that_fails_ends_it(
     failed(engine, 5)
     job = working.retry(FAILED, operator="ann")
     repository.dispatch()
-    assert working.run(job.id, lambda: True)
+    assert working.run(job.id, ENDING)
     assert (working.find(job.id).state, working.find(job.id).changed) == (JobState.WAITING, 2)
     assert repository.dispatch() == [job.id], "at once"
     _set(engine, "UPDATE operator_records SET action = 'what no version knows'")
@@ -157,7 +161,7 @@ def test_a_rate_holds_across_pages_and_workers(engine: Engine, working: Jobs, re
     ids = failed(engine, 5)
     job = working.retry(FAILED, operator="ann", rate_per_second=0.1)
     repository.dispatch()
-    assert working.run(job.id, lambda: True)
+    assert working.run(job.id, ENDING)
     # The rest of it waited for hours for a worker: it is spaced from then on.
     _set(engine, "UPDATE jobs SET next_at = now() - interval '3 hours'")
     begun = datetime.now(UTC)
