@@ -30,7 +30,7 @@ router = APIRouter(route_class=PageRoute)
 CAUSES = 100
 
 
-class Span(StrEnum):
+class FailureSpan(StrEnum):
     """How far back the page looks."""
 
     HOUR = "1h"
@@ -38,11 +38,15 @@ class Span(StrEnum):
     WEEK = "7d"
 
 
-_LENGTHS = {Span.HOUR: timedelta(hours=1), Span.DAY: timedelta(hours=24), Span.WEEK: timedelta(days=7)}
+_LENGTHS = {
+    FailureSpan.HOUR: timedelta(hours=1),
+    FailureSpan.DAY: timedelta(hours=24),
+    FailureSpan.WEEK: timedelta(days=7),
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Cause:
+class FailureCause:
     """What ended for the same reason at the same provider."""
 
     status: str
@@ -78,7 +82,7 @@ class StartForm(RetryForm):
 
 
 @router.get("/failed")
-def failed(parts: PartsDep, _: OperatorThere, request: Request, span: Span = Span.DAY) -> Response:
+def failed(parts: PartsDep, _: OperatorThere, request: Request, span: FailureSpan = FailureSpan.DAY) -> Response:
     """The commonest cause first."""
     begin = datetime.now(UTC).replace(microsecond=0) - _LENGTHS[span]
     causes = _causes(parts.operating.preview(Selection(filter=Filter(since=begin)), RETRYABLE), begin)
@@ -86,7 +90,7 @@ def failed(parts: PartsDep, _: OperatorThere, request: Request, span: Span = Spa
         request,
         "failed.html",
         span=span,
-        spans=list(Span),
+        spans=list(FailureSpan),
         causes=causes[:CAUSES],
         total=sum(cause.count for cause in causes),
         left_out=len(causes[CAUSES:]),
@@ -115,12 +119,12 @@ def start(parts: PartsDep, visitor: OperatorThere, wanted: Annotated[StartForm, 
     return RedirectResponse(f"/jobs/{job.id}", 303)
 
 
-def _causes(groups: Sequence[SelectionGroup], begin: datetime) -> list[Cause]:
+def _causes(groups: Sequence[SelectionGroup], begin: datetime) -> list[FailureCause]:
     found: defaultdict[tuple[str, str | None, str | None], list[SelectionGroup]] = defaultdict(list)
     for group in groups:
         found[group.status, group.reason, group.provider].append(group)
     causes = [
-        Cause(
+        FailureCause(
             *cause,
             sum(group.count for group in members),
             _address(*cause, begin),
