@@ -64,8 +64,8 @@ class Restored:
     def hold(
         self, *, operator: str, reason: str | None = None, dry_run: bool = False, progress: Progress | None = None
     ) -> HoldResult:
-        """Hold every notification that is on its way, and every callback, and pause what recurs; then the programs
-        go on."""
+        """Hold every notification that is on its way, and every callback, pause what recurs and stop jobs; then
+        the programs go on."""
         verdict = self._verdict()
         if dry_run:
             groups, callbacks = self._repository.under_way()
@@ -77,6 +77,7 @@ class Restored:
         tally = run_pages(by_id(partial(self._repository.hold_page, begun, detail)), progress)
         callbacks = self._repository.hold_callbacks(begun)
         recurring = self._repository.pause_recurring()
+        self._repository.stop_jobs()
         # Last: until everything is held, nobody works.
         self._repository.accept(verdict)
         self._operating.note(begun.id, tally, is_finished=True)
