@@ -32,6 +32,7 @@ from notifier.store.circuits import CircuitRepository
 from notifier.store.daily_statistics import StatisticsRepository
 from notifier.store.engine import check_sessions, make_engine
 from notifier.store.hash_keys import HashKeyRepository
+from notifier.store.heartbeats import HeartbeatRepository
 from notifier.store.held_suppressions import HeldSuppressionRepository
 from notifier.store.ledger import Ledger
 from notifier.store.mass_alarm import AlarmRepository, AlarmRule, HardBounceWatch
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from notifier.intake import Intake
     from notifier.intake.batch import PublishTasks
     from notifier.operations.daily_report import DailyReport
+    from notifier.operations.heartbeats import Heartbeats
     from notifier.providers.base import Provider
     from notifier.rendering import Renderer
 
@@ -302,13 +304,19 @@ class Services(DeliveryServices):
     def daily_report(self) -> DailyReport:
         from notifier.operations.daily_report import DailyReport
 
-        # No task is published for it: the sweep finds it due.
+        return DailyReport(self.statistics, self._accept, self.hash_key, self.settings.report_addresses)
+
+    @cached_property
+    def heartbeats(self) -> Heartbeats:
+        from notifier.operations.heartbeats import Heartbeats
+
+        table = self.settings.structure.heartbeats
+        return Heartbeats(table, HeartbeatRepository(self.engine), self._accept)
+
+    def _accept(self, messages: Sequence[Message]) -> list[tuple[Fault, ...]]:
+        """Accept messages of the service's own. No task is published for them: the sweep finds them due."""
         intake = self.intake(lambda _channel, _lane, ids: self.ledger.requeue_soon(ids))
-
-        def accept(messages: Sequence[Message]) -> list[tuple[Fault, ...]]:
-            return [answer.faults for answer in intake.answer(messages, proof=ProducerProof.SERVICE)]
-
-        return DailyReport(self.statistics, accept, self.hash_key, self.settings.report_addresses)
+        return [answer.faults for answer in intake.answer(messages, proof=ProducerProof.SERVICE)]
 
     @cached_property
     def upkeep(self) -> Upkeep:

@@ -24,6 +24,7 @@ from notifier.worker.names import (
     CALL_BACK,
     DELIVER,
     DISPATCH,
+    HEARTBEATS,
     IDS_PER_TASK,
     LATE_UPKEEP,
     PARTITIONS,
@@ -41,6 +42,7 @@ def add_tasks(app: Celery, process: Process) -> None:
     if not process.only_callbacks:
         _add_deliveries(app, process)
         _add_upkeep(app, process)
+        _add_heartbeats(app, process)
     signals.worker_shutdown.connect(process.stop, weak=False)
 
 
@@ -92,6 +94,12 @@ def _add_upkeep(app: Celery, process: Process) -> None:
     add(STATISTICS, lambda upkeep: upkeep.run(AFTER_MIDNIGHT))
     # One step that was not done on time, because Beat was down or it failed.
     add(LATE_UPKEEP, lambda upkeep: upkeep.run_late(), is_tick=True)
+
+
+def _add_heartbeats(app: Celery, process: Process) -> None:
+    @app.task(name=HEARTBEATS, shared=False, send_events=False)  # type: ignore[untyped-decorator]
+    def send_heartbeats() -> int:
+        return process.services.heartbeats.send()
 
 
 class Process:
