@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Engine
 
-from notifier.broker import topology, user_id
 from notifier.config.logs import log
 from notifier.config.settings import Settings
 from notifier.domain.errors import Fault, ServiceUnavailable
@@ -34,12 +33,10 @@ from notifier.store.engine import check_sessions, make_engine
 from notifier.store.hash_keys import HashKeyRepository
 from notifier.store.heartbeats import HeartbeatRepository
 from notifier.store.held_suppressions import HeldSuppressionRepository
-from notifier.store.ledger import Ledger
 from notifier.store.mass_alarm import AlarmRepository, AlarmRule, HardBounceWatch
 from notifier.store.operator_actions import Operating
 from notifier.store.personal_data import PersonalData
 from notifier.store.provider_health import HealthRepository
-from notifier.store.provider_reports import ProviderReportRepository
 from notifier.store.rate_limits import RateLimitRepository
 from notifier.store.retention import RetentionRepository
 from notifier.store.schema.revisions import missing_upgrade
@@ -60,6 +57,8 @@ if TYPE_CHECKING:
     from notifier.operations.heartbeats import Heartbeats
     from notifier.providers.base import Provider
     from notifier.rendering import Renderer
+    from notifier.store.ledger import Ledger
+    from notifier.store.provider_reports import ProviderReportRepository
 
 #: A program that starts before `notifier db upgrade` looks again after this. Seconds.
 _LOOK_SECONDS = 1.0
@@ -181,6 +180,8 @@ class RecordServices(Database):
 
     @cached_property
     def ledger(self) -> Ledger:
+        from notifier.store.ledger import Ledger
+
         return Ledger(self.engine, self.personal_data, self.hard_bounces)
 
     @cached_property
@@ -202,6 +203,8 @@ class FeedbackServices(RecordServices):
 
     @cached_property
     def provider_reports(self) -> ProviderReportRepository:
+        from notifier.store.provider_reports import ProviderReportRepository
+
         return ProviderReportRepository(self.engine, self.hash_key, self.hard_bounces)
 
     @cached_property
@@ -273,6 +276,7 @@ class Services(DeliveryServices):
     """All of them, each made on first use."""
 
     def intake(self, publish_tasks: PublishTasks) -> Intake:
+        from notifier.broker import topology, user_id
         from notifier.intake import Intake
         from notifier.intake.producers import Producers
 
