@@ -52,6 +52,9 @@ RATE_INTERVAL = "5m"
 
 
 def test_every_query_has_something_to_show(database_url: str, amqp_url: str, tmp_path: Path) -> None:
+    engine = make_engine(database_url)
+    create_table(engine)
+    engine.dispose()
     with ExitStack() as stack:
         programs, ports = stack.enter_context(running_programs(database_url, amqp_url, tmp_path))
         urls = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
@@ -112,9 +115,6 @@ def running_programs(
             "NOTIFIER_PUBLIC_URL": f"http://127.0.0.1:{ports['api']}",
         }
         own = {name: {"NOTIFIER_METRICS_PORT": str(port)} for name, port in ports.items() if name not in API}
-        engine = make_engine(database_url)
-        create_table(engine)
-        engine.dispose()
         running = Programs(environment, folder / "logs", own, programs)
         running.start()
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import psycopg
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
 from bench import past
 from notifier.bootstrap import Services
@@ -115,12 +115,25 @@ def test_every_day_is_counted_as_its_rows_are(database_url: str) -> None:
             if key[0] in days
         }
         assert counted == expected
-        by_lane = repository.rows(days[0], days[-1] + timedelta(days=1), (StatisticsKey.DAY, StatisticsKey.LANE))
-        assert len({row.share_within_10s for row in by_lane}) > 10
-        for row in by_lane:
-            parts = [(key, one) for key, one in groups.items() if (key[0], key[2]) == row.values]
-            assert row.share_within_10s == pytest.approx(share(parts))
-    # Most of what was counted is deleted, and the counts stay.
+        check_lanes(repository, groups, days)
+    check_retention(engine, days, zone)
+    engine.dispose()
+
+
+def check_lanes(
+    repository: StatisticsRepository, groups: Mapping[tuple[Any, ...], list[Any]], days: list[date]
+) -> None:
+    """The share of each lane and day is that of its rows."""
+    by_lane = repository.rows(days[0], days[-1] + timedelta(days=1), (StatisticsKey.DAY, StatisticsKey.LANE))
+    assert len({row.share_within_10s for row in by_lane}) > 10
+    for row in by_lane:
+        parts = [(key, one) for key, one in groups.items() if (key[0], key[2]) == row.values]
+        assert row.share_within_10s == pytest.approx(share(parts))
+
+
+def check_retention(engine: Engine, days: list[date], zone: ZoneInfo) -> None:
+    """Most of what was counted is deleted, and the counts stay."""
+    repository = StatisticsRepository(engine)
     before = repository.rows(days[0], days[-1] + timedelta(days=1), EVERYTHING)
     kept = Retention(drop_after_days=30)
     RetentionJob(RetentionRepository(engine), {Channel.EMAIL: kept, Channel.SMS: kept}).run()
@@ -130,7 +143,6 @@ def test_every_day_is_counted_as_its_rows_are(database_url: str) -> None:
     for day in days:
         repository.count_day(day, day_bounds(day, zone))
     assert repository.rows(days[0], days[-1] + timedelta(days=1), EVERYTHING) == before
-    engine.dispose()
 
 
 def share(groups: list[tuple[tuple[Any, ...], list[float | None]]]) -> float | None:
