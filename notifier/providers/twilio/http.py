@@ -1,4 +1,4 @@
-"""The HTTP under Twilio's client: `providers.http` in place of Twilio's own.
+"""The HTTP under Twilio's client: `providers.http_session` in place of Twilio's own.
 
 Twilio's `AsyncTwilioHttpClient` knows neither deadlines nor whether a request was sent. Its `timeout=` is not
 passed on, so a silent server blocks a call for ever, and its `max_retries=` repeats POST, which sends an SMS
