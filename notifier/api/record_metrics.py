@@ -204,7 +204,9 @@ def _of_upkeep(state: RecordState, steps: Sequence[str]) -> Iterator[Metric]:
     ended = _zeros((step,) for step in steps)
     ages = dict.fromkeys(ended, math.inf)
     for one in state.upkeep:
-        if one.last_success_at is not None and one.hours_since_success is not None:
+        # A step that is no longer configured would look late for ever.
+        is_known = (one.step,) in ended
+        if is_known and one.last_success_at is not None and one.hours_since_success is not None:
             ended[one.step,] = one.last_success_at.timestamp()
             ages[one.step,] = one.hours_since_success * 3600
     name, text = "notifier_upkeep_last_success_timestamp_seconds", "When a step last ended well; 0: never."
