@@ -1,12 +1,12 @@
-"""Long actions of operators, which workers carry out. Revision: 0025, after 0024"""
+"""Long actions of operators, which workers carry out. Revision: 0026, after 0025"""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0025"
-down_revision = "0024"
+revision = "0026"
+down_revision = "0025"
 branch_labels = None
 depends_on = None
 
