@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from threading import Event
@@ -97,6 +98,27 @@ def test_another_worker_goes_on_where_a_dead_one_stopped(
     assert retried(engine) == dict.fromkeys(ids, 1)
     assert repository.dispatch() == []
     assert not working.run(job.id)
+
+
+def test_workers_that_take_a_job_from_each_other_retry_each_once(
+    engine: Engine, working: Jobs, repository: JobRepository
+) -> None:
+    ids = failed(engine, 60)
+    job = working.retry(FAILED, operator="ann")
+
+    def work() -> None:
+        while working.find(job.id).finished_at is None:
+            # As if every lease ran out at once, whoever is at a page.
+            _set(engine, "UPDATE jobs SET due_at = now() WHERE due_at IS NOT NULL")
+            repository.dispatch()
+            working.run(job.id)
+
+    with ThreadPoolExecutor(4) as pool:
+        for worker in [pool.submit(work) for _ in range(4)]:
+            worker.result()
+    done = working.find(job.id)
+    assert (done.state, done.matched, done.changed) == (JobState.DONE, 60, 60)
+    assert retried(engine) == dict.fromkeys(ids, 1)
 
 
 def test_a_page_is_all_or_nothing(
