@@ -24,7 +24,7 @@ class JobEnding(SelectionEnding):
         elif as_json:
             print_json(result)
         else:
-            print_line(f"job {result.id}: {result.total} to be {self.done}")
+            print_line(f"job {result.id}: {result.total} selected")
             hint(f"next: notifier jobs show {result.id}")
 
 

@@ -93,7 +93,7 @@ def test_a_retry_in_the_background_is_a_job_that_can_be_stopped(notifier: Comman
     retry = ("retry", "--since", "2h", "--background")
     assert notifier(*retry, "--dry-run").out.splitlines()[-1] == "3 would be retried"
     job = notifier(*retry, "--why", "mended", "--json").json["id"]
-    assert notifier(*retry).out.endswith(": 3 to be retried\n")
+    assert notifier(*retry).out.endswith(": 3 selected\n")
     assert [one["state"] for one in notifier("jobs", "list", "--json").json] == ["waiting"] * 2
     shown = notifier("jobs", "show", job).out
     assert "retry by ann: mended" in shown
