@@ -53,10 +53,12 @@ if TYPE_CHECKING:
     from notifier.feedback.bounces import Bounces
     from notifier.feedback.receipts import Receipts
     from notifier.feedback.suppression_csv import SuppressionFiles
+    from notifier.feedback.suppression_forecast import SuppressionForecast
     from notifier.intake import Intake
     from notifier.intake.batch import PublishTasks
     from notifier.operations.daily_report import DailyReport
     from notifier.operations.heartbeats import Heartbeats
+    from notifier.operations.jobs import Jobs
     from notifier.operations.rate_history import RateHistory
     from notifier.operations.recurring_runs import RecurringRuns
     from notifier.providers.base import Provider
@@ -252,6 +254,14 @@ class FeedbackServices(RecordServices):
             self.unread,
         )
 
+    @cached_property
+    def suppression_forecast(self) -> SuppressionForecast:
+        from notifier.feedback.suppression_forecast import SuppressionForecast
+        from notifier.store.suppression_forecast import ForecastRepository
+
+        repository = ForecastRepository(self.engine, Operating(self.engine, self.hash_key))
+        return SuppressionForecast(repository, self.renderer, self.settings)
+
     def hash_key_problem(self) -> str | None:
         """What to do if suppressions were made under another key: until then their recipients get messages."""
         try:
@@ -301,6 +311,14 @@ class Services(DeliveryServices):
             producers=producers,
             broker="redis" if is_redis else "rabbitmq",
         )
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        from notifier.operations.jobs import Jobs
+        from notifier.store.jobs import JobRepository
+
+        operating = Operating(self.engine, self.hash_key)
+        return Jobs(JobRepository(self.engine, operating), operating)
 
     @cached_property
     def own_intake(self) -> Intake:

@@ -18,6 +18,7 @@ from notifier.api.routes import (
     attachments,
     callbacks,
     health,
+    jobs,
     notifications,
     recurring,
     search,
@@ -101,6 +102,7 @@ def _add_routes(app: FastAPI, services: ApiServices | None) -> None:
     app.include_router(recurring.router, responses=_responses((*bodied, 404)))
     app.include_router(suppressions.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
     app.include_router(callbacks.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
+    app.include_router(jobs.router, responses=_responses((*_ALWAYS, 400, 404, 409, 413)))
     app.include_router(health.router, responses=_responses((500, 503)))
     if services is not None:
         app.include_router(webhooks.make_router(services.receipts))

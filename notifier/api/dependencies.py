@@ -21,6 +21,7 @@ from notifier.operations import Operations
 from notifier.operations.api_keys import ApiKeys
 from notifier.operations.attachments import Attachments
 from notifier.operations.callbacks import CallbackOperations
+from notifier.operations.jobs import Jobs
 from notifier.operations.providers import ProviderOperations
 from notifier.operations.recurring import RecurringNotifications
 from notifier.rendering import Renderer
@@ -49,6 +50,7 @@ class ApiServices:
     acceptance: JointAcceptance
     audit: Audit
     operations: Operations
+    jobs: Jobs
     providers: ProviderOperations
     recurring: RecurringNotifications
     renderer: Renderer
@@ -79,7 +81,8 @@ def make_services(services: Services, handover: Handover) -> ApiServices:
         intake=intake,
         acceptance=JointAcceptance(intake),
         audit=Audit(engine, services.personal_data, READ_SECONDS),
-        operations=Operations(operating, Lateness(engine)),
+        operations=Operations(operating, Lateness(engine), services.suppression_forecast.count),
+        jobs=services.jobs,
         providers=ProviderOperations(services.health, services.circuits, operating, settings.provider_tables()),
         recurring=RecurringNotifications(
             RecurringRepository(engine, services.personal_data), operating, services.renderer, intake.faults
@@ -114,6 +117,7 @@ AuditDep = Annotated[Audit, _service("audit")]
 BrokerMetricsDep = Annotated[CachedAnswer[list[Metric]], _service("broker_metrics")]
 CallbacksDep = Annotated[CallbackOperations, _service("callbacks")]
 IntakeDep = Annotated[Intake, _service("intake")]
+JobsDep = Annotated[Jobs, _service("jobs")]
 LongReadsDep = Annotated[LongReads, _service("long_reads")]
 OperationsDep = Annotated[Operations, _service("operations")]
 ProvidersDep = Annotated[ProviderOperations, _service("providers")]

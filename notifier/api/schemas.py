@@ -192,6 +192,8 @@ class RetryRequest(BaseModel):
     filter: Conditions
     #: Only count what would be done.
     dry_run: bool = False
+    #: Answer at once with a job, which workers carry out.
+    background: bool = False
     #: Retries a second; left out: all at once.
     rate_per_second: Annotated[float | None, Field(gt=0, le=1_000_000, allow_inf_nan=False)] = None
     #: Kept in the operator record.

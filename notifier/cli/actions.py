@@ -179,6 +179,8 @@ def _counts(result: ActionResult, verb: str) -> str:
     others = result.matched - result.changed - result.expired
     if others:
         parts.append(f"{others} left alone")
+    if result.suppressed:
+        parts.append(f"{result.suppressed} of them would end as suppressed")
     return ", ".join(parts)
 
 

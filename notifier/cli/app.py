@@ -23,6 +23,7 @@ from notifier.cli import (
     dev,
     doctor,
     held_suppressions,
+    jobs,
     notification_actions,
     notifications,
     privacy,
@@ -128,6 +129,7 @@ RECURRING = Family(
     ),
 )
 KEYS = Family("keys", "Keys of the HTTP API.", (api_keys.create, api_keys.list_, api_keys.rotate, api_keys.revoke))
+JOBS = Family("jobs", "Long actions that workers carry out.", (jobs.list_, jobs.show, jobs.stop))
 BOUNCES = Family(
     "bounces",
     "Take bounces and complaints from the mail server; list those that could not be read.",
@@ -140,7 +142,8 @@ PANELS: Mapping[str, Sequence[Command | Family]] = {
     "Find out": (notifications.show, notifications.search, top.top, REJECTED, statistics.statistics),
     "Act": (
         *(stuck.stuck, notification_actions.retry, notification_actions.cancel),
-        *(notification_actions.reschedule, notification_actions.resolve, SUPPRESSIONS, CALLBACKS, PROVIDERS),
+        *(notification_actions.reschedule, notification_actions.resolve, JOBS),
+        *(SUPPRESSIONS, CALLBACKS, PROVIDERS),
     ),
     "Set up": (doctor.doctor, TEMPLATES, DB, QUEUES, SCHEDULE, SCHEMA, KEYS),
     "Run the service": (

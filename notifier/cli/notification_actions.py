@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
@@ -12,11 +13,17 @@ from typer import Option
 
 from notifier.cli.actions import SelectionEnding, operator, run_action
 from notifier.cli.context import wiring
+from notifier.cli.jobs import JobEnding
 from notifier.cli.options import ActionOptions, AsJson, FilterOptions, Ids, OfReason, Why, future, grouped, ids_of
 from notifier.domain.statuses import Reason, Status
 
 if TYPE_CHECKING:
-    from notifier.operations import Selection
+    from notifier.operations import ActionResult, Progress, Selection
+    from notifier.store.jobs import JobView
+
+Background = Annotated[
+    bool, Option("--background", help="Let the workers do it, as a job that survives whatever ends.")
+]
 
 
 @grouped
@@ -32,6 +39,7 @@ def retry(
     rate: Annotated[
         float | None, Option(min=0.001, metavar="N", help="Maximum per second; default: no limit.")
     ] = None,
+    background: Background = False,
     options: ActionOptions,
 ) -> None:
     """Send again what has ended without success: by ID, or all that match the conditions.
@@ -44,8 +52,9 @@ def retry(
     selection = _selection(ids, filters, status, reason)
     with wiring(context).services() as services:
         perform = partial(services.operations.retry, selection, rate_per_second=rate)
-        ending = SelectionEnding("retry", "retried", "notifier show ID, or: notifier stuck")
-        run_action(perform, ending, options, asks=not ids)
+        as_job = partial(services.jobs.retry, selection, rate_per_second=rate) if background else None
+        ending = JobEnding("retry", "retried", "notifier show ID, or: notifier stuck")
+        run_action(_perform(perform, as_job), ending, options, asks=not ids)
 
 
 @grouped
@@ -59,6 +68,7 @@ def cancel(
     ] = None,
     reason: OfReason = None,
     filters: FilterOptions,
+    background: Background = False,
     options: ActionOptions,
 ) -> None:
     """Stop unsent notifications for good: by ID, or all that match the conditions.
@@ -67,8 +77,9 @@ def cancel(
     """
     selection = _selection(ids, filters, status, reason)
     with wiring(context).services() as services:
-        ending = SelectionEnding("cancel", "cancelled", "notifier show ID")
-        run_action(partial(services.operations.cancel, selection), ending, options, asks=not ids)
+        as_job = partial(services.jobs.cancel, selection) if background else None
+        ending = JobEnding("cancel", "cancelled", "notifier show ID")
+        run_action(_perform(partial(services.operations.cancel, selection), as_job), ending, options, asks=not ids)
 
 
 @grouped
@@ -111,6 +122,17 @@ def resolve(
     with wiring(context).services() as services:
         result = services.operations.resolve(Selection(tuple(ids)), resolution, operator=operator(), reason=why)
         SelectionEnding("resolve", "resolved", "notifier show ID").report(result, as_json=as_json)
+
+
+def _perform(now: Callable[..., ActionResult], as_job: Callable[..., JobView] | None) -> Callable[..., Any]:
+    """For `run_action`: the action, or a job that does it. A dry run is never a job."""
+
+    def perform(*, dry_run: bool = False, progress: Progress | None = None, **named: Any) -> Any:
+        if as_job is None or dry_run:
+            return now(dry_run=dry_run, progress=progress, **named)
+        return as_job(**named)
+
+    return perform
 
 
 def _selection(

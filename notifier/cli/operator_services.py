@@ -30,7 +30,12 @@ class OperatorServices(Services):
         from notifier.operations import Operations
         from notifier.store.stuck import Lateness
 
-        return Operations(self.operating, Lateness(self.engine))
+        # Only a dry run reads the templates.
+        return Operations(
+            self.operating,
+            Lateness(self.engine),
+            lambda wanted, sources: self.suppression_forecast.count(wanted, sources),
+        )
 
     @property
     def replays(self) -> Replays:

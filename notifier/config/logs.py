@@ -20,7 +20,7 @@ FIELDS = frozenset(
         "notification_id", "attempt", "claim", "channel", "lane", "queue", "template", "version", "provider",
         "producer", "status", "outcome", "reason", "code", "error", "count", "accepted", "duplicates", "rejected",
         "sent", "failed", "seconds", "lanes", "broker", "host", "port", "partitions", "consumer", "signal",
-        "lost", "size", "redacted", "deleted", "wiped", "scope", "bounced", "step", "trace_id", "recurring",
+        "lost", "size", "redacted", "deleted", "wiped", "scope", "bounced", "step", "trace_id", "recurring", "job",
     }
 )  # fmt: skip
 

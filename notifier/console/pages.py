@@ -64,6 +64,8 @@ class MenuItem(NamedTuple):
 MENU = (
     MenuItem("/", "Health", Scope.OPERATE),
     MenuItem("/search", "Notifications", Scope.READ),
+    MenuItem("/failed", "Failed", Scope.OPERATE),
+    MenuItem("/jobs", "Jobs", Scope.OPERATE),
 )
 
 

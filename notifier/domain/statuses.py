@@ -178,6 +178,16 @@ class SuppressionReason(StrEnum):
         return self in (SuppressionReason.OPTED_OUT, SuppressionReason.COMPLAINT, SuppressionReason.UNSUBSCRIBED)
 
 
+class JobState(StrEnum):
+    """Where a long action of an operator stands, which workers carry out."""
+
+    WAITING = "waiting"  #: for a worker
+    RUNNING = "running"  #: a worker has it in hand
+    DONE = "done"
+    STOPPED = "stopped"  #: an operator ended it
+    FAILED = "failed"  #: an error ended it
+
+
 class CallbackState(StrEnum):
     """Where a status callback stands."""
 

@@ -14,8 +14,9 @@ from notifier.domain.errors import WrongSelection
 from notifier.operations.notifications import CANCELLABLE, RESCHEDULABLE, RETRYABLE, Operations, Resolution
 from notifier.operations.rejected import DeadQueue, Replays
 from notifier.operations.results import ActionResult, Progress, Skipped, Stuck
-from notifier.store.operator_actions import ActionCounts, Selection
+from notifier.store.operator_actions import ActionCounts
 from notifier.store.rejected import RejectedSelection
+from notifier.store.selection import Selection
 
 __all__ = [
     "CANCELLABLE",

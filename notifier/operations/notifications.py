@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
-from typing import assert_never
 from uuid import UUID
 
 from notifier.domain.errors import InvalidMessage, WrongSelection
@@ -31,8 +30,9 @@ from notifier.operations.results import (
     result,
     run_pages,
 )
-from notifier.store.operator_actions import ActionCounts, Begun, Move, Operating, Seen, Selection
+from notifier.store.operator_actions import ActionCounts, Begun, Move, Operating, Seen
 from notifier.store.search import Filter
+from notifier.store.selection import Selection
 from notifier.store.stuck import Late, Lateness
 
 #: From where an operator may requeue a notification: it has ended. `unknown` is resolved instead.
@@ -45,6 +45,30 @@ CANCELLABLE: tuple[Status, ...] = sources_of(Status.CANCELLED)
 RESCHEDULABLE: tuple[Status, ...] = (Status.SCHEDULED, *sources_of(Status.SCHEDULED))
 
 
+@dataclass(frozen=True, slots=True)
+class ActionRule:
+    """What an action does to which notifications."""
+
+    #: In the event of each.
+    done: str
+    move: Move
+
+    def begun(self, operator: str, reason: str | None, begun: Begun) -> Move:
+        """The move of a run."""
+        return replace(self.move, detail=event_text(self.done, operator, reason, begun.id), start=begun.at)
+
+
+RETRY = ActionRule("retried", Move(Status.RETRYING, RETRYABLE))
+CANCEL = ActionRule("cancelled", Move(Status.CANCELLED, CANCELLABLE))
+#: By the name in the operator record: those that need nothing else to be known.
+ACTIONS: Mapping[str, ActionRule] = {
+    "retry": RETRY,
+    "cancel": CANCEL,
+    "resolve_sent": ActionRule("resolved as sent", Move(Status.SENT, (Status.UNKNOWN,))),
+    "resolve_resend": ActionRule("resolved to be sent again", Move(Status.RETRYING, (Status.UNKNOWN,))),
+}
+
+
 class Resolution(StrEnum):
     """What an operator knows about an unknown outcome."""
 
@@ -55,9 +79,16 @@ class Resolution(StrEnum):
 class Operations:
     """Thread-safe. Every method raises `ServiceUnavailable`; the pages until then are done."""
 
-    def __init__(self, operating: Operating, lateness: Lateness) -> None:
+    def __init__(
+        self,
+        operating: Operating,
+        lateness: Lateness,
+        count_suppressed: Callable[[Selection, Sequence[Status]], int] = lambda _selection, _sources: 0,
+    ) -> None:
+        """`count_suppressed`: how many of these would end as suppressed, for dry runs."""
         self._operating = operating
         self._lateness = lateness
+        self._count_suppressed = count_suppressed
 
     def retry(
         self,
@@ -77,17 +108,15 @@ class Operations:
         Raises:
             WrongSelection: it selects nothing, or by a status that is not among these.
         """
-        _check(selection, RETRYABLE, needs_status=True)
-        if rate_per_second is not None and not rate_per_second > 0:
-            raise WrongSelection("the rate is not above 0: give notifications per second, as 50")
+        check_selection(selection, RETRYABLE, needs_status=True)
+        check_rate(rate_per_second)
         if dry_run:
-            return self._preview(selection, Move(Status.RETRYING, RETRYABLE), why_not_retried)
+            return self._preview(selection, RETRY.move, why_not_retried)
         rate = {} if rate_per_second is None else {"rate_per_second": rate_per_second}
         begun = self._begin("retry", selection, operator, reason, **rate)
         pause = 0.0 if rate_per_second is None else 1 / rate_per_second
-        start = self._start(selection, begun, pause)
-        detail = event_text("retried", operator, reason, begun)
-        move = Move(to=Status.RETRYING, sources=RETRYABLE, detail=detail, start=start, pause_seconds=pause)
+        move = RETRY.begun(operator, reason, begun)
+        move = replace(move, start=self._start(selection, begun, pause), pause_seconds=pause)
         return self._run(selection, begun, move, why_not_retried, progress)
 
     def cancel(
@@ -106,12 +135,11 @@ class Operations:
         Raises:
             WrongSelection: it selects nothing or everything, or by a status that is not among these.
         """
-        _check(selection, CANCELLABLE)
+        check_selection(selection, CANCELLABLE)
         if dry_run:
-            return self._preview(selection, Move(Status.CANCELLED, CANCELLABLE), why_not_cancelled)
+            return self._preview(selection, CANCEL.move, why_not_cancelled)
         begun = self._begin("cancel", selection, operator, reason)
-        move = Move(Status.CANCELLED, CANCELLABLE, event_text("cancelled", operator, reason, begun), begun.at)
-        return self._run(selection, begun, move, why_not_cancelled, progress)
+        return self._run(selection, begun, CANCEL.begun(operator, reason, begun), why_not_cancelled, progress)
 
     def reschedule(
         self,
@@ -131,7 +159,7 @@ class Operations:
             InvalidMessage: the contract does not allow this `send_at`.
             WrongSelection: it selects nothing or everything, or by a status that is not among these.
         """
-        _check(selection, RESCHEDULABLE)
+        check_selection(selection, RESCHEDULABLE)
         faults = send_at_faults(send_at, self._operating.now())
         if faults:
             raise InvalidMessage(faults)
@@ -141,7 +169,7 @@ class Operations:
             return self._preview(selection, move, why_not)
         time = write_time(send_at)
         begun = self._begin("reschedule", selection, operator, reason, send_at=time)
-        detail = event_text(f"rescheduled to {time}", operator, reason, begun)
+        detail = event_text(f"rescheduled to {time}", operator, reason, begun.id)
         return self._run(selection, begun, replace(move, detail=detail, start=begun.at), why_not, progress)
 
     def resolve(
@@ -158,16 +186,10 @@ class Operations:
         Raises:
             WrongSelection: it selects nothing or everything, or by another status.
         """
-        _check(selection, (Status.UNKNOWN,))
-        begun = self._begin(f"resolve_{resolution}", selection, operator, reason)
-        match resolution:
-            case Resolution.SENT:
-                to, verb = Status.SENT, "resolved as sent"
-            case Resolution.RESEND:
-                to, verb = Status.RETRYING, "resolved to be sent again"
-            case _:
-                assert_never(resolution)
-        move = Move(to, (Status.UNKNOWN,), event_text(verb, operator, reason, begun), begun.at)
+        check_selection(selection, (Status.UNKNOWN,))
+        action = f"resolve_{resolution}"
+        begun = self._begin(action, selection, operator, reason)
+        move = ACTIONS[action].begun(operator, reason, begun)
         return self._run(selection, begun, move, why_not_resolved, progress)
 
     def stuck(self, *, ids: int = 10) -> list[Stuck[Late]]:
@@ -228,10 +250,18 @@ class Operations:
             expired=expired,
             skipped=skipped,
             groups=tuple(groups),
+            suppressed=self._count_suppressed(selection, move.sources) if is_retry and matched else 0,
         )
 
 
-def _check(selection: Selection, sources: Sequence[Status], *, needs_status: bool = False) -> None:
+def check_rate(rate_per_second: float | None) -> None:
+    """Raises `WrongSelection`."""
+    if rate_per_second is not None and not rate_per_second > 0:
+        raise WrongSelection("the rate is not above 0: give notifications per second, as 50")
+
+
+def check_selection(selection: Selection, sources: Sequence[Status], *, needs_status: bool = False) -> None:
+    """Raises `WrongSelection`: it selects nothing, everything, or a status that is not among `sources`."""
     wanted = selection.filter
     if wanted is None:
         if not selection.ids:

@@ -15,9 +15,10 @@ from notifier.domain.errors import ConfigurationError, ServiceUnavailable, Wrong
 from notifier.domain.statuses import Reason, Status
 from notifier.operations.results import Progress, by_id, event_text, run_pages
 from notifier.store.identity import IdentityCheck
-from notifier.store.operator_actions import ActionCounts, Begun, Operating, Selection
+from notifier.store.operator_actions import ActionCounts, Begun, Operating
 from notifier.store.restored import HeldGroup, RestoredRepository
 from notifier.store.search import Filter
+from notifier.store.selection import Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,8 @@ class Restored:
     def hold(
         self, *, operator: str, reason: str | None = None, dry_run: bool = False, progress: Progress | None = None
     ) -> HoldResult:
-        """Hold every notification that is on its way, and every callback, and pause what recurs; then the programs
-        go on."""
+        """Hold every notification that is on its way, and every callback, pause what recurs and stop jobs; then
+        the programs go on."""
         verdict = self._verdict()
         if dry_run:
             groups, callbacks = self._repository.under_way()
@@ -72,10 +73,11 @@ class Restored:
             planned = self._repository.planned()
             return HoldResult(None, held, callbacks, verdict.differences, tuple(groups), planned)
         begun = self._begin("after_restore", verdict, operator, reason)
-        detail = event_text("held after the database was restored", operator, reason, begun)
+        detail = event_text("held after the database was restored", operator, reason, begun.id)
         tally = run_pages(by_id(partial(self._repository.hold_page, begun, detail)), progress)
         callbacks = self._repository.hold_callbacks(begun)
         recurring = self._repository.pause_recurring()
+        self._repository.stop_jobs()
         # Last: until everything is held, nobody works.
         self._repository.accept(verdict)
         self._operating.note(begun.id, tally, is_finished=True)
@@ -117,7 +119,7 @@ class Restored:
         selection = Selection(tuple(ids)) if ids else Selection(filter=chosen)
         recorded = selection.as_dict(self._operating.hash_key)
         begun = self._operating.begin(operator, "release_restored", recorded, reason)
-        detail = event_text("released", operator, reason, begun)
+        detail = event_text("released", operator, reason, begun.id)
         page = partial(self._repository.release_page, begun, wanted, ids, detail)
         tally = run_pages(by_id(page), progress)
         self._operating.note(begun.id, tally, is_finished=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 from uuid import UUID
 
-from notifier.store.operator_actions import ActionCounts, Begun, SelectionGroup
+from notifier.store.operator_actions import ActionCounts, SelectionGroup
 from notifier.store.rejected import CodeCount
 
 L = TypeVar("L")
@@ -42,6 +42,8 @@ class ActionResult:
     groups: tuple[SelectionGroup, ...] = ()
     #: Of a dry run over rejected messages.
     codes: tuple[CodeCount, ...] = ()
+    #: Of a dry run of a retry: how many of `changed` would end as suppressed.
+    suppressed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,8 @@ def result(record: UUID, tally: ActionCounts, skipped: Sequence[Skipped]) -> Act
     return ActionResult(record, tally.matched, tally.changed, tally.expired, tuple(skipped))
 
 
-def event_text(verb: str, operator: str, reason: str | None, begun: Begun) -> str:
-    return f"{verb} by {operator}{f': {reason}' if reason else ''} (operator record {begun.id})"
+def event_text(verb: str, operator: str, reason: str | None, record: UUID) -> str:
+    return f"{verb} by {operator}{f': {reason}' if reason else ''} (operator record {record})"
 
 
 def run_pages(act: Callable[[ActionCounts], ActionCounts | None], progress: Progress | None) -> ActionCounts:

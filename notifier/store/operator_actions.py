@@ -24,7 +24,7 @@ from notifier.store import binds, filters
 from notifier.store.binds import among
 from notifier.store.clock import clock_of
 from notifier.store.engine import transaction
-from notifier.store.filters import Filter, conditions, hashes_of
+from notifier.store.filters import Filter, conditions
 from notifier.store.ledger_sql import GONE, wipe
 from notifier.store.repository import Repository
 from notifier.store.reschedule_sql import RESCHEDULE
@@ -32,29 +32,10 @@ from notifier.store.rows import columns_of, from_row, oldest
 from notifier.store.sanitize import storable
 from notifier.store.schema.notifications import Notification, State
 from notifier.store.schema.operations import OperatorRecord
+from notifier.store.selection import Selection
 
 #: Notifications of one transaction.
 PAGE = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Notifications with these ids, or all that the filter finds. One of the two is given."""
-
-    ids: tuple[UUID, ...] = ()
-    filter: Filter | None = None
-
-    def as_dict(self, hash_key: HashKey) -> dict[str, Any]:
-        """For the operator's record, which is kept for ever: a recipient is given by hash."""
-        if self.filter is None:
-            return {"ids": [str(value) for value in self.ids]}
-        found = {name: value for name, value in asdict(self.filter).items() if value is not None}
-        hashes = found.pop("recipient_hashes", ())
-        if found.pop("recipient", None) is not None:
-            hashes = hashes_of(self.filter, hash_key)
-        if hashes:
-            found["address_hash"] = [value.hex() for value in hashes]
-        return {"filter": found}
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,15 +154,8 @@ class Operating(Repository):
 
     def begin(self, operator: str, action: str, selection: Mapping[str, Any], reason: str | None) -> Begun:
         """Write the record. It is committed before anything is done."""
-        row = {
-            "operator": storable(operator),
-            "action": action,
-            "selection": as_json(selection),
-            "reason": reason and storable(reason),
-        }
         with transaction(self._engine) as connection:
-            id_ = clock_of(connection).new_id()
-            return Begun(id_, connection.execute(_BEGIN, {"id": id_, **row}).scalar_one())
+            return begin_record(connection, operator, action, selection, reason)
 
     def note(self, record: UUID, tally: ActionCounts, *, is_finished: bool) -> None:
         """Write progress into the record, and whether the action has ended."""
@@ -203,26 +177,39 @@ class Operating(Repository):
         `tally` is of the pages before; the sum goes into the record in the same transaction.
         """
         with transaction(self._engine, plans_by_values=True) as connection:
-            seen = self._lock_page(connection, selection, move.sources, after)
-            if not seen:
-                return Page(tally, (), None)
-            may = [one for one in seen if move.may_move(one)]
-            over = [one for one in may if move.is_too_late_for(one)]
-            moving = [one.id for one in may if one not in over]
-            if moving:
-                values = {
-                    "ids": moving,
-                    "to": move.to,
-                    "sources": list(move.sources),
-                    "detail": storable(move.detail)[:1000],
-                    "start": move.start,
-                    "offset": tally.changed,
-                    "pause": move.pause_seconds,
-                    "send_at": move.send_at,
-                }
-                connection.execute(_MOVE if move.send_at is None else RESCHEDULE, values)
-            tally += ActionCounts(len(seen), len(moving), len(over), len(seen) - len(may))
-            note_result(connection, record, tally, is_finished=False)
+            return self.move_page_in(connection, record, selection, move, after=after, tally=tally)
+
+    def move_page_in(
+        self,
+        connection: Connection,
+        record: UUID,
+        selection: Selection,
+        move: Move,
+        *,
+        after: UUID | None,
+        tally: ActionCounts,
+    ) -> Page:
+        """`move_page`, within a transaction."""
+        seen = self._lock_page(connection, selection, move.sources, after)
+        if not seen:
+            return Page(tally, (), None)
+        may = [one for one in seen if move.may_move(one)]
+        over = [one for one in may if move.is_too_late_for(one)]
+        moving = [one.id for one in may if one not in over]
+        if moving:
+            values = {
+                "ids": moving,
+                "to": move.to,
+                "sources": list(move.sources),
+                "detail": storable(move.detail)[:1000],
+                "start": move.start,
+                "offset": tally.changed,
+                "pause": move.pause_seconds,
+                "send_at": move.send_at,
+            }
+            connection.execute(_MOVE if move.send_at is None else RESCHEDULE, values)
+        tally += ActionCounts(len(seen), len(moving), len(over), len(seen) - len(may))
+        note_result(connection, record, tally, is_finished=False)
         moved = set(moving)
         left = tuple(one for one in seen if one.id not in moved) if selection.filter is None else ()
         return Page(tally, left, seen[-1].id)
@@ -232,15 +219,15 @@ class Operating(Repository):
     ) -> list[SelectionGroup]:
         """What a run with these sources would find, the largest group first. `send_at`: only what was not tried
         yet, and what has expired by then."""
-        is_over = _IS_OVER if send_at is None else _is_over_by(func.greatest(func.now(), send_at))
+        is_over = IS_OVER if send_at is None else _is_over_by(func.greatest(func.now(), send_at))
         columns: list[Any] = [getattr(Notification, name) for name in ("status", "reason", "provider", "template")]
         counted: Any = select(
             *columns,
             func.count().label("count"),
             func.count().filter(is_over).label("expired"),
-            func.count().filter(_IS_GONE, ~is_over).label("gone"),
+            func.count().filter(IS_GONE, ~is_over).label("gone"),
         )
-        query = counted.where(*self._selected(selection), Notification.status.in_(sources)).group_by(*columns)
+        query = counted.where(*self.selected(selection), Notification.status.in_(sources)).group_by(*columns)
         if send_at is not None:
             query = query.where(~_IS_TRIED)
         return sorted(self._records(SelectionGroup, query), key=lambda group: -group.count)
@@ -261,7 +248,8 @@ class Operating(Repository):
         last: datetime | None = self._scalar(select(func.max(Notification.due_at)).where(*found))
         return last
 
-    def _selected(self, selection: Selection) -> list[ColumnElement[bool]]:
+    def selected(self, selection: Selection) -> list[ColumnElement[bool]]:
+        """As conditions on `Notification`."""
         if selection.filter is None:
             return [among(Notification.id, selection.ids)]
         return list(conditions(selection.filter, self.hash_key))
@@ -275,7 +263,7 @@ class Operating(Repository):
             rest = sorted(value for value in set(selection.ids) if after is None or value > after)[:PAGE]
             found = connection.execute(query.where(among(Notification.id, rest)).order_by(Notification.id))
             return _with_missing(rest, [from_row(Seen, row) for row in found])
-        query = query.where(*self._selected(selection), Notification.status.in_(sources))
+        query = query.where(*self.selected(selection), Notification.status.in_(sources))
         if after is not None:
             query = query.where(*filters.after(after))
         query = oldest(query, Notification.id, limit=PAGE, after=None)
@@ -283,7 +271,7 @@ class Operating(Repository):
 
 
 #: As `ledger_sql.GONE`.
-_IS_GONE: ColumnElement[bool] = or_(
+IS_GONE: ColumnElement[bool] = or_(
     func.coalesce(func.cardinality(Notification.secret_names) == 0, false()),
     and_(Notification.recipient.is_(None), Notification.sealed.is_(None)),
 )
@@ -293,9 +281,23 @@ def _is_over_by(moment: Any) -> ColumnElement[bool]:
     return func.coalesce(Notification.expires_at <= moment, false())
 
 
-_IS_OVER = _is_over_by(func.now())
+IS_OVER = _is_over_by(func.now())
 _IS_TRIED: ColumnElement[bool] = Notification.attempt_count > 0
-_SEEN: Any = columns_of(Seen, Notification, is_over=_IS_OVER, is_gone=_IS_GONE, is_tried=_IS_TRIED)
+_SEEN: Any = columns_of(Seen, Notification, is_over=IS_OVER, is_gone=IS_GONE, is_tried=_IS_TRIED)
+
+
+def begin_record(
+    connection: Connection, operator: str, action: str, selection: Mapping[str, Any], reason: str | None
+) -> Begun:
+    """`Operating.begin`, within a transaction."""
+    row = {
+        "id": clock_of(connection).new_id(),
+        "operator": storable(operator),
+        "action": action,
+        "selection": as_json(selection),
+        "reason": reason and storable(reason),
+    }
+    return Begun(row["id"], connection.execute(_BEGIN, row).scalar_one())
 
 
 def note_result(connection: Connection, record: UUID, tally: ActionCounts, *, is_finished: bool) -> None:

@@ -87,6 +87,10 @@ class RestoredRepository(Repository):
         """Pause them: what was due since the backup may have been sent. Returns how many."""
         return self._execute(_PAUSE_RECURRING)
 
+    def stop_jobs(self) -> int:
+        """What a job would have retried may have been retried since the backup. Returns how many."""
+        return self._execute(_STOP_JOBS)
+
     def held(self, wanted: Filter, ids: Sequence[UUID] = ()) -> list[HeldGroup]:
         """Of those that the filter or the ids find."""
         counts: list[Any] = [
@@ -193,6 +197,14 @@ UPDATE recurring_notifications SET paused_at = now(), claim_token = NULL, leased
   run_finished_at = CASE WHEN run_at IS NOT NULL THEN coalesce(run_finished_at, now()) END,
   note = 'paused when the database was restored from a backup'
 WHERE paused_at IS NULL
+""")
+
+_STOP_JOBS: TextClause = text("""
+WITH stopped AS (
+  UPDATE jobs SET state = 'stopped', due_at = NULL, failure = 'the database was restored from a backup'
+  WHERE due_at IS NOT NULL RETURNING id
+)
+UPDATE operator_records AS r SET finished_at = now() FROM stopped WHERE r.id = stopped.id
 """)
 
 # If the last call has no answer, it is looked up first, and the template's policy decides. The others are sent at

@@ -12,7 +12,7 @@ TICK_SECONDS = 1.0
 TICK_EXPIRES_SECONDS, MINUTE_EXPIRES_SECONDS, DAILY_EXPIRES_SECONDS = 10, 60, 3600
 
 DELIVER, RECONCILE, DISPATCH = "notifier.deliver", "notifier.reconcile", "notifier.dispatch_due"
-CALL_BACK = "notifier.call_back"
+CALL_BACK, RUN_JOB = "notifier.call_back", "notifier.run_job"
 PARTITIONS, STATISTICS = "notifier.ensure_partitions", "notifier.log_statistics"
 HEARTBEATS = "notifier.send_heartbeats"
 RETENTION, LATE_UPKEEP = "notifier.retention", "notifier.run_late_upkeep"

@@ -32,6 +32,7 @@ from notifier.worker.names import (
     RECONCILE,
     RECURRING,
     RETENTION,
+    RUN_JOB,
     STATISTICS,
     TICK_SECONDS,
 )
@@ -57,7 +58,7 @@ def _add_callbacks(app: Celery, process: Process) -> None:
 
 def _add_deliveries(app: Celery, process: Process) -> None:
     publish_deliver, publish_reconcile = task_publisher(app), task_publisher(app, RECONCILE)
-    publish_callbacks = callback_publisher(app)
+    publish_callbacks, publish_jobs = callback_publisher(app), job_publisher(app)
 
     @app.task(name=DELIVER, bind=True, shared=False)  # type: ignore[untyped-decorator]
     def deliver(task: Task, ids: list[str]) -> dict[str, int]:
@@ -82,7 +83,14 @@ def _add_deliveries(app: Celery, process: Process) -> None:
             return 0
         services = process.services
         due = services.dispatcher(publish_deliver, publish_reconcile).dispatch_due()
-        return due + dispatch_callbacks(services.callbacks, publish_callbacks)
+        due += dispatch_callbacks(services.callbacks, publish_callbacks)
+        return due + services.jobs.dispatch(publish_jobs)
+
+    @app.task(name=RUN_JOB, shared=False)  # type: ignore[untyped-decorator]
+    def run_job(ids: list[str]) -> None:
+        """Work on these jobs of operators, unless other workers do."""
+        for value in ids:
+            process.services.jobs.run(UUID(value), process.stopping)
 
 
 def _add_upkeep(app: Celery, process: Process) -> None:
@@ -198,6 +206,15 @@ def callback_publisher(app: Celery) -> Callable[[Sequence[UUID]], None]:
 
     def publish(ids: Sequence[UUID]) -> None:
         _send(app, CALL_BACK, ids, topology.CALLBACKS)
+
+    return publish
+
+
+def job_publisher(app: Celery) -> Callable[[Sequence[UUID]], None]:
+    """Publishes jobs to the workers: `publish(ids)`. For the sweep."""
+
+    def publish(ids: Sequence[UUID]) -> None:
+        _send(app, RUN_JOB, ids, topology.MAINTENANCE)
 
     return publish
 

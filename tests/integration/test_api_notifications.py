@@ -268,6 +268,29 @@ def test_a_retry_is_recorded_with_the_name_of_the_key(api: Api) -> None:
     assert api("POST", f"/v1/notifications/{new_id()}/retry", key=key).status == 404
 
 
+def test_a_retry_in_the_background_is_a_job(api: Api) -> None:
+    sent = send(api, count=2)
+    become(api, "failed", *sent)
+    key = api.key(Scope.OPERATE, producer=None)
+    wanted = {"filter": {"recipient": "ann@example.com"}, "background": True, "reason": "mended"}
+    assert api("POST", "/v1/notifications/retry", key=key, json_body={**wanted, "dry_run": True}).status == 200
+    made = api("POST", "/v1/notifications/retry", key=key, json_body=wanted)
+    assert (made.status, made.json["state"], made.json["total"]) == (202, "waiting", 2)
+    assert b"ann@example.com" not in made.body
+    url = made.headers["location"]
+    api.services.jobs.dispatch(lambda ids: [api.services.jobs.run(id_) for id_ in ids] and None)
+    done = api("GET", url, key=key).json
+    assert (done["state"], done["changed"], done["reason"]) == ("done", 2, "mended")
+    assert done["operator"].startswith("ops (key ")
+    assert [one["id"] for one in api("GET", "/v1/jobs", key=key, limit=1).json["items"]] == [done["id"]]
+    assert api("POST", f"{url}/stop", key=key).status == 409
+    assert api("POST", f"/v1/jobs/{new_id()}/stop", key=key).status == 404
+    bad = {"filter": {"status": "sent"}, "background": True}
+    assert api("POST", "/v1/notifications/retry", key=key, json_body=bad).status == 422
+    for method, path in (("GET", "/v1/jobs"), ("GET", url), ("POST", f"{url}/stop")):
+        assert api(method, path, key=api.key(Scope.READ)).status == 403
+
+
 @pytest.mark.parametrize(
     "body",
     [

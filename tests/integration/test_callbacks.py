@@ -17,7 +17,8 @@ from notifier.domain.statuses import CallbackFailure, CallbackState, Status
 from notifier.store.callback_sql import GIVE_OUT
 from notifier.store.callbacks import LIMITS, PER_ENDPOINT, PER_FAILING, PER_PRODUCER, CallbackRepository
 from notifier.store.engine import make_engine, transaction
-from notifier.store.operator_actions import ActionCounts, Move, Operating, Selection
+from notifier.store.operator_actions import ActionCounts, Move, Operating
+from notifier.store.selection import Selection
 from tests.support.callbacks import SECRETS, World
 from tests.support.counted import counted
 from tests.support.receiver import Receiver, Say, receiver

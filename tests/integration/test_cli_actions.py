@@ -88,6 +88,20 @@ def test_retry_by_id_is_told_by_show(notifier: CommandLine, make: Make) -> None:
     assert "an operator stepped in — retried by ann: the password is mended (operator record " in shown
 
 
+def test_a_retry_in_the_background_is_a_job_that_can_be_stopped(notifier: CommandLine, make: Make) -> None:
+    make("failed", 3)
+    retry = ("retry", "--since", "2h", "--background")
+    assert notifier(*retry, "--dry-run").out.splitlines()[-1] == "3 would be retried"
+    job = notifier(*retry, "--why", "mended", "--json").json["id"]
+    assert notifier(*retry).out.endswith(": 3 selected\n")
+    assert [one["state"] for one in notifier("jobs", "list", "--json").json] == ["waiting"] * 2
+    shown = notifier("jobs", "show", job).out
+    assert "retry by ann: mended" in shown
+    assert "0 of 3" in shown
+    assert "stops after this page" in notifier("jobs", "stop", job, "--why", "wrong ones").out
+    assert notifier("jobs", "show", new_id()).code == 1
+
+
 def test_retry_by_conditions_takes_those_that_failed(notifier: CommandLine, audit: Audit, make: Make) -> None:
     make("failed", 3, reason="provider_unavailable", provider="twilio")
     make("failed", 1, reason="invalid_recipient")

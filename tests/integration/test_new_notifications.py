@@ -28,10 +28,11 @@ from notifier.operations.notifications import Operations
 from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import transaction
 from notifier.store.ledger import MAX_CRASHES, Ledger
-from notifier.store.operator_actions import Operating, Selection
+from notifier.store.operator_actions import Operating
 from notifier.store.rate_limits import RateLimitRepository
 from notifier.store.records import NewAttempt, Started
 from notifier.store.search import Audit
+from notifier.store.selection import Selection
 from notifier.store.stuck import Lateness
 from tests.integration.test_deliverer import Scripted, World
 from tests.support.templates import write_templates

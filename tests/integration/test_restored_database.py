@@ -20,15 +20,17 @@ from notifier.cli.checks import check_identity
 from notifier.config.settings import load_settings
 from notifier.domain.errors import DatabaseChanged, WrongSelection
 from notifier.domain.message import Message, new_id
-from notifier.domain.statuses import Channel, Lane, OnUnknown, Outcome, Status
-from notifier.operations import Operations
+from notifier.domain.statuses import Channel, JobState, Lane, OnUnknown, Outcome, Status
+from notifier.operations import Operations, Selection
 from notifier.operations.api_keys import Scope
+from notifier.operations.jobs import Jobs
 from notifier.operations.restored import Restored
 from notifier.rendering import Renderer
 from notifier.security.recipient_hash import HashKey
 from notifier.store.callbacks import CallbackRepository
 from notifier.store.engine import database_verdict, make_engine, transaction
 from notifier.store.identity import judge
+from notifier.store.jobs import JobRepository
 from notifier.store.ledger import Ledger
 from notifier.store.operator_actions import Operating
 from notifier.store.records import Claimed, DeliveryResult, NewAttempt, NewNotification
@@ -300,6 +302,20 @@ def test_a_filter_releases_its_own(life: Life) -> None:
         with pytest.raises(WrongSelection):
             life.restored.release(Filter(), **wrong, **HOLDER)
     assert life.restored.release(Filter(), [new_id()], **HOLDER).skipped == 1
+
+
+def test_a_job_of_the_backup_retries_nothing(life: Life) -> None:
+    operating = Operating(life.engine)
+    jobs = Jobs(JobRepository(life.engine, operating), operating)
+    job = jobs.retry(Selection(filter=Filter(status=Status.FAILED)), operator="ann")
+    life.restored.hold(**HOLDER)
+    found = jobs.find(job.id)
+    assert (found.state, found.failure, found.finished_at is None) == (
+        JobState.STOPPED,
+        "the database was restored from a backup",
+        False,
+    )
+    assert jobs.dispatch(lambda _: None) == 0
 
 
 def test_callbacks_are_parked_and_replayed(life: Life) -> None:

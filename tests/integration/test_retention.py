@@ -22,12 +22,13 @@ from notifier.security.encryption import Sealer
 from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
-from notifier.store.operator_actions import ActionCounts, Move, Operating, Selection
+from notifier.store.operator_actions import ActionCounts, Move, Operating
 from notifier.store.personal_data import PersonalData
 from notifier.store.records import DeliveryResult, NewAttempt, NewNotification, NewRejection
 from notifier.store.retention import RetentionRepository
 from notifier.store.schema.partitions import PARTITIONED, Month, drop_month, first_id, month_after
 from notifier.store.search import Audit, Filter
+from notifier.store.selection import Selection
 from notifier.worker.app import make_app
 from notifier.worker.names import RETENTION
 from tests.unit.cli.commandline import CommandLine

@@ -14,9 +14,11 @@ from pydantic import SecretStr
 
 from notifier.bootstrap import Services
 from notifier.config.settings import Settings
-from notifier.domain.statuses import Status, SuppressionReason
+from notifier.domain.statuses import JobState, Status, SuppressionReason
+from notifier.operations import Selection
 from notifier.operations.upkeep import NIGHTLY
 from notifier.store.schema.notifications import Base
+from notifier.store.search import Filter
 from tests.support.receipts import NUMBER, Texts
 
 GUIDE = Path(__file__).parents[2].joinpath("docs", "how-to", "run-in-production.md").read_text("utf-8")
@@ -64,6 +66,9 @@ def test_the_programs_do_their_work_with_these_rights(services: Services) -> Non
         source="operator:ann",
         detail="asked",
     )
+    job = services.jobs.retry(Selection(filter=Filter(status=Status.FAILED)), operator="ann")
+    services.jobs.dispatch(lambda ids: [services.jobs.run(one) for one in ids] and None)
+    assert services.jobs.find(job.id).state is JobState.DONE
     done = services.upkeep.run(NIGHTLY)
     assert {name: result for name, result in done.items() if isinstance(result, dict) and "failed" in result} == {}
 

@@ -8,16 +8,21 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
+from notifier.config.settings import Settings
+from notifier.config.structure import Sender, Structure
 from notifier.delivery import DeliverySummary
 from notifier.domain.errors import Rejected, Unavailable
 from notifier.domain.statuses import Channel, Reason, Status, SuppressionReason
+from notifier.feedback.suppression_forecast import SuppressionForecast
 from notifier.feedback.suppressions import Suppressions
 from notifier.operations import Operations, Selection
+from notifier.rendering import Renderer
 from notifier.security.recipient_hash import HashKey
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
@@ -25,6 +30,7 @@ from notifier.store.operator_actions import Operating
 from notifier.store.records import DeliveryResult, NewSuppression
 from notifier.store.search import Audit
 from notifier.store.stuck import Lateness
+from notifier.store.suppression_forecast import ForecastRepository
 from tests.integration.test_deliverer import Scripted, World
 from tests.support.templates import write_template, write_templates
 from tests.unit.cli.commandline import CommandLine
@@ -52,6 +58,16 @@ def suppressions(world: World) -> Suppressions:
 def suppress(suppressions: Suppressions, **more: Any) -> None:
     given = ANN | {"reason": SuppressionReason.OPTED_OUT, "source": "operator:ops"} | more
     assert suppressions.add(**given)
+
+
+def forecast(world: World, *ids: UUID) -> int:
+    """How many of these would end as suppressed."""
+    structure = Structure(senders={"default": Sender(email="Shop <shop@example.com>")})
+    repository = ForecastRepository(world.engine, Operating(world.engine))
+    settings = Settings().model_copy(update={"structure": structure})
+    return SuppressionForecast(repository, Renderer(world.templates), settings).count(
+        Selection(ids), (Status.QUEUED,)
+    )
 
 
 def test_a_suppressed_recipient_gets_no_call_and_the_others_do(world: World, suppressions: Suppressions) -> None:
@@ -105,6 +121,7 @@ def test_a_scope_stops_what_it_names(world: World, suppressions: Suppressions) -
         to = f"ann{number}@example.com"
         suppress(suppressions, address=to, scope=scope)
         ids[world.accept(f"k{number}", to=to, **fields)] = is_sent
+    assert forecast(world, *ids) == sum(not is_sent for is_sent in ids.values())
     world.deliver(list(ids), Scripted())
     assert {one: world.story(one).notification.status == "sent" for one in ids} == ids
 
@@ -116,6 +133,7 @@ def test_an_exempt_template_goes_against_wishes_and_nothing_else(world: World, s
         to = f"{reason}@example.com"
         suppress(suppressions, address=to, reason=reason)
         ids[world.accept(reason, to=to, template="legal")] = None if reason.is_a_wish else reason
+    assert forecast(world, *ids) == sum(reason is not None for reason in ids.values())
     world.deliver(list(ids), Scripted())
     told = {one: world.story(one).notification.reason for one in ids}
     assert told == {one: "operator" if reason == "manual" else reason for one, reason in ids.items()}
@@ -127,7 +145,9 @@ def test_one_that_expired_or_was_lifted_stops_nothing(world: World, suppressions
         connection.execute(text("UPDATE suppressions SET expires_at = now() - interval '1 second'"))
     suppress(suppressions, reason=SuppressionReason.MANUAL)
     assert suppressions.lift(**ANN, source="operator:ops")
-    assert world.deliver([world.accept()], Scripted()).sent == 1
+    one = world.accept()
+    assert forecast(world, one) == 0
+    assert world.deliver([one], Scripted()).sent == 1
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 
 from notifier.api import openapi_examples
 from notifier.api.auth import KeyedRoute, Operator, Sender, SenderOrOperator, admit
-from notifier.api.dependencies import AcceptanceDep, AuditDep, IntakeDep, OperationsDep, RateLimitsDep
+from notifier.api.dependencies import AcceptanceDep, AuditDep, IntakeDep, JobsDep, OperationsDep, RateLimitsDep
 from notifier.api.errors import Refusal, errors_of, refusal, status_of
 from notifier.api.routes.search import story_for
 from notifier.api.schemas import (
@@ -37,6 +37,7 @@ from notifier.intake.http_requests import read_batch_request, read_request
 from notifier.operations import ActionResult, Selection
 from notifier.operations.api_keys import Holder
 from notifier.store.filters import Filter
+from notifier.store.jobs import JobView
 from notifier.telemetry import metrics
 
 router = APIRouter(tags=["send"], route_class=KeyedRoute)
@@ -59,6 +60,8 @@ Trace = Annotated[
 ]
 _REPLAYED = {"Idempotency-Replayed": {"schema": {"type": "string"}, "description": "`true`: accepted before."}}
 _LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Where to read what became of it."}}
+
+_JOB = {"Location": {"schema": {"type": "string"}, "description": "Where to read how far it is."}}
 
 
 @router.post(
@@ -200,20 +203,32 @@ def _not_allowed(holder: Holder, message: Message | None) -> list[Fault]:
     return holder.faults(message.channel, message.lane or Lane.NORMAL, message.template)
 
 
-@actions.post("/v1/notifications/retry", summary="Retry many")
-def retry_many(operations: OperationsDep, holder: Operator, wanted: RetryRequest) -> ActionResult:
+@actions.post(
+    "/v1/notifications/retry",
+    summary="Retry many",
+    responses={202: {"model": JobView, "headers": _JOB, "description": "A job does it."}},
+)
+def retry_many(
+    operations: OperationsDep, jobs: JobsDep, holder: Operator, wanted: RetryRequest, response: Response
+) -> ActionResult | JobView:
     """Retry notifications that have ended: everything the filter finds, with status `failed` unless it names
-    another. If the request is cut off, repeat it: it continues where it stopped."""
+    another. If the request is cut off, repeat it: it continues where it stopped. With `background` the answer is a
+    job, which goes on whatever becomes of this process."""
     conditions = wanted.filter
     if conditions.status is None and conditions.model_dump(exclude_none=True):
         conditions = conditions.model_copy(update={"status": Status.FAILED})
-    return operations.retry(
-        Selection(filter=read_filter(Filter, conditions)),
-        operator=holder.operator,
-        reason=wanted.reason,
-        rate_per_second=wanted.rate_per_second,
-        dry_run=wanted.dry_run,
-    )
+    selection = Selection(filter=read_filter(Filter, conditions))
+    options: dict[str, Any] = {
+        "operator": holder.operator,
+        "reason": wanted.reason,
+        "rate_per_second": wanted.rate_per_second,
+    }
+    if not wanted.background or wanted.dry_run:
+        return operations.retry(selection, dry_run=wanted.dry_run, **options)
+    job = jobs.retry(selection, **options)
+    response.status_code = 202
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return job
 
 
 @actions.post("/v1/notifications/{notification:uuid}/retry", summary="Retry one")

@@ -6,10 +6,11 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, CheckConstraint, Integer, LargeBinary, Text, Uuid, func, text
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, Index, Integer, LargeBinary, Text, Uuid, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from notifier.store.schema.base import Base
+from notifier.domain.statuses import JobState
+from notifier.store.schema.base import Base, one_of
 
 
 class ProviderState(Base):
@@ -116,6 +117,35 @@ class OperatorRecord(Base):
     result: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     #: None while it is under way, or if it was interrupted.
     finished_at: Mapped[datetime | None]
+
+
+class Job(Base):
+    """A long action, which workers carry out: what they need beside its operator record, see `store.jobs`."""
+
+    __tablename__ = "jobs"
+
+    #: That of its operator record, which has the selection, the counts and the end.
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(server_default=text("'waiting'"))
+    #: Notifications that it selected when it was made.
+    total: Mapped[int] = mapped_column(BigInteger)
+    #: Everything up to this id is done.
+    last_id: Mapped[UUID | None]
+    #: The next retry is due then, or now if that is later.
+    next_at: Mapped[datetime]
+    #: A worker must take it, or take it over, then; None: it has ended.
+    due_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
+    #: How often a worker took it. Whoever holds an earlier number has lost it.
+    lease: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    #: When an operator asked that it stop.
+    stop_asked_at: Mapped[datetime | None]
+    #: Why it failed, without personal data.
+    failure: Mapped[str | None]
+
+    __table_args__ = (
+        one_of("state", JobState),
+        Index(None, "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    )
 
 
 class ApiKey(Base):

@@ -1,0 +1,141 @@
+"""What ended without success: by cause, what a retry of some would do, and the start of one."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi.responses import RedirectResponse
+from pydantic import BeforeValidator, Field
+
+from notifier.console.parts import PartsDep
+from notifier.console.routes.search import SearchForm
+from notifier.console.session import OperatorThere, PageRoute
+from notifier.domain.message import Time
+from notifier.domain.statuses import Status
+from notifier.operations import RETRYABLE, Selection
+from notifier.operations.api_keys import Holder
+from notifier.store.filters import Filter
+from notifier.store.operator_actions import SelectionGroup
+
+router = APIRouter(route_class=PageRoute)
+
+#: Causes on the page; what is smaller can be searched for.
+CAUSES = 100
+
+
+class FailureSpan(StrEnum):
+    """How far back the page looks."""
+
+    HOUR = "1h"
+    DAY = "24h"
+    WEEK = "7d"
+
+
+_LENGTHS = {
+    FailureSpan.HOUR: timedelta(hours=1),
+    FailureSpan.DAY: timedelta(hours=24),
+    FailureSpan.WEEK: timedelta(days=7),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FailureCause:
+    """What ended for the same reason at the same provider."""
+
+    status: str
+    reason: str | None
+    provider: str | None
+    count: int
+    #: Of its dry run.
+    address: str
+    #: Name, count and address of each, the largest first.
+    templates: list[tuple[str, int, str]]
+
+
+class RetryForm(SearchForm):
+    """Which ones to retry: as a search, or from a moment on."""
+
+    begin: Annotated[Time | None, BeforeValidator(lambda value: None if value == "" else value)] = None
+    status: Status = Status.FAILED
+
+    def selection(self, parts: PartsDep, holder: Holder) -> Selection:
+        """Raises `WrongSelection`."""
+        found = self.filter(holder, parts.services.settings.timezone)
+        return Selection(filter=found if self.begin is None else replace(found, since=self.begin))
+
+
+class StartForm(RetryForm):
+    why: Annotated[str, Field(max_length=500)] = ""
+    #: Retries a second; None: all at once.
+    rate: Annotated[
+        float | None,
+        Field(gt=0, le=1_000_000, allow_inf_nan=False),
+        BeforeValidator(lambda value: None if value == "" else value),
+    ] = None
+
+
+@router.get("/failed")
+def failed(parts: PartsDep, _: OperatorThere, request: Request, span: FailureSpan = FailureSpan.DAY) -> Response:
+    """The commonest cause first."""
+    begin = datetime.now(UTC).replace(microsecond=0) - _LENGTHS[span]
+    causes = _causes(parts.operating.preview(Selection(filter=Filter(since=begin)), RETRYABLE), begin)
+    return parts.pages.page(
+        request,
+        "failed.html",
+        span=span,
+        spans=list(FailureSpan),
+        causes=causes[:CAUSES],
+        total=sum(cause.count for cause in causes),
+        left_out=len(causes[CAUSES:]),
+    )
+
+
+@router.get("/failed/retry")
+def dry_run(
+    parts: PartsDep, visitor: OperatorThere, request: Request, wanted: Annotated[RetryForm, Query()]
+) -> Response:
+    """What would be retried, and what would not; nothing is done yet."""
+    selection = wanted.selection(parts, visitor.holder)
+    counts = parts.api.operations.retry(selection, operator=visitor.holder.operator, dry_run=True)
+    return parts.pages.page(request, "retry.html", counts=counts, form=wanted.query())
+
+
+@router.post("/failed/retry")
+def start(parts: PartsDep, visitor: OperatorThere, wanted: Annotated[StartForm, Form()]) -> Response:
+    """Make a job of it. Its page has an address that stays."""
+    job = parts.api.jobs.retry(
+        wanted.selection(parts, visitor.holder),
+        operator=visitor.holder.operator,
+        reason=wanted.why.strip() or None,
+        rate_per_second=wanted.rate,
+    )
+    return RedirectResponse(f"/jobs/{job.id}", 303)
+
+
+def _causes(groups: Sequence[SelectionGroup], begin: datetime) -> list[FailureCause]:
+    found: defaultdict[tuple[str, str | None, str | None], list[SelectionGroup]] = defaultdict(list)
+    for group in groups:
+        found[group.status, group.reason, group.provider].append(group)
+    causes = [
+        FailureCause(
+            *cause,
+            sum(group.count for group in members),
+            _address(*cause, begin),
+            [(group.template, group.count, _address(*cause, begin, template=group.template)) for group in members],
+        )
+        for cause, members in found.items()
+    ]
+    return sorted(causes, key=lambda cause: -cause.count)
+
+
+def _address(status: str, reason: str | None, provider: str | None, begin: datetime, **more: str) -> str:
+    """Of the dry run. A cause without a provider is retried with those of all providers: the dry run shows it."""
+    given = {"status": status, "reason": reason, "provider": provider, "begin": begin.isoformat(), **more}
+    return f"/failed/retry?{urlencode({name: value for name, value in given.items() if value is not None})}"

@@ -1,0 +1,130 @@
+"""Retry or cancel many in the background: workers carry it out, whatever becomes of who asked.
+
+The rules are those of `Operations`. How a job survives its workers: `store.jobs`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from threading import Event
+from uuid import UUID
+
+from notifier.config.logs import log, log_failure
+from notifier.domain.errors import NotifierError, ServiceUnavailable
+from notifier.operations.notifications import ACTIONS, CANCEL, RETRY, check_rate, check_selection
+from notifier.operations.results import event_text
+from notifier.store.jobs import JobPage, JobRepository, JobView
+from notifier.store.operator_actions import Move, Operating
+from notifier.store.selection import Selection
+
+#: A worker gives a job back after this, so that it can end, and do other work. Seconds.
+RUN_SECONDS = 60.0
+
+
+class Jobs:
+    """Thread-safe. Every method raises `ServiceUnavailable`."""
+
+    def __init__(self, repository: JobRepository, operating: Operating) -> None:
+        self._repository = repository
+        self._operating = operating
+
+    def retry(
+        self,
+        selection: Selection,
+        *,
+        operator: str,
+        reason: str | None = None,
+        rate_per_second: float | None = None,
+    ) -> JobView:
+        """`Operations.retry` as a job. A worker takes it within a second or two.
+
+        Raises:
+            WrongSelection: as `Operations.retry`.
+        """
+        check_rate(rate_per_second)
+        check_selection(selection, RETRY.move.sources, needs_status=True)
+        return self._start("retry", selection, operator, reason, rate_per_second)
+
+    def cancel(self, selection: Selection, *, operator: str, reason: str | None = None) -> JobView:
+        """`Operations.cancel` as a job. Raises `WrongSelection`."""
+        check_selection(selection, CANCEL.move.sources)
+        return self._start("cancel", selection, operator, reason)
+
+    def dispatch(self, publish: Callable[[Sequence[UUID]], None]) -> int:
+        """For the sweep: publish a task for each job that waits, or whose worker is gone. Returns how many."""
+        due = self._repository.dispatch()
+        for id_ in due:
+            try:
+                publish([id_])
+            except Exception as error:
+                # It is due again in a moment.
+                log.warning("dispatch.jobs_not_published", error=type(error).__name__)
+        return len(due)
+
+    def run(self, job: UUID, stop: Event | None = None) -> bool:
+        """For workers: take the job if nobody has it, and do pages until it has ended, `stop` is set or the time
+        is up. Returns whether it was taken."""
+        lease = self._repository.take(job)
+        if lease is None:
+            return False
+        until = time.monotonic() + RUN_SECONDS
+        try:
+            while self._repository.work_page(job, lease, _move_of):
+                if (stop is not None and stop.is_set()) or time.monotonic() > until:
+                    self._repository.give_back(job, lease)
+                    return True
+        except ServiceUnavailable:
+            raise  # another worker goes on when the lease runs out
+        except Exception as error:
+            log_failure("job.failed", error, job=str(job))
+            is_ours = isinstance(error, NotifierError)
+            self._repository.fail(job, lease, str(error) if is_ours else f"{type(error).__name__}, see the log")
+            return True
+        found = self._repository.find(job)
+        log.info("job.ended", job=str(job), status=found.state, count=found.changed)
+        return True
+
+    def find(self, job: UUID) -> JobView:
+        """Raises `NotFound`."""
+        return self._repository.find(job)
+
+    def page(self, *, limit: int, before: UUID | None = None) -> list[JobView]:
+        """Newest first."""
+        return self._repository.page(limit=limit, before=before)
+
+    def stop(self, job: UUID, *, operator: str, reason: str | None = None) -> JobView:
+        """Let it end after the page under way; what it has done stays. Raises `NotFound`, `WrongSelection`."""
+        self._repository.stop(job, operator, reason)
+        return self._repository.find(job)
+
+    def _start(
+        self,
+        action: str,
+        selection: Selection,
+        operator: str,
+        reason: str | None,
+        rate_per_second: float | None = None,
+    ) -> JobView:
+        sources = ACTIONS[action].move.sources
+        total = sum(group.count for group in self._operating.preview(selection, sources))
+        recorded = selection.as_dict(self._operating.hash_key)
+        next_at = None
+        if rate_per_second is not None:
+            recorded |= {"rate_per_second": rate_per_second}
+            last = self._operating.last_due(selection)
+            next_at = last and last + timedelta(seconds=1 / rate_per_second)
+        id_ = self._repository.add(operator, action, recorded, reason, total=total, next_at=next_at)
+        return self._repository.find(id_)
+
+
+def _move_of(page: JobPage) -> Move:
+    rule = ACTIONS[page.action]
+    rate = page.selection.get("rate_per_second")
+    pause = 1 / float(rate) if rate else 0.0
+    detail = event_text(rule.done, page.operator, page.reason, page.id)
+    # `next_at` is that of the next one, and `start` that of the first.
+    start = page.next_at - timedelta(seconds=pause * page.changed)
+    return replace(rule.move, detail=detail, start=start, pause_seconds=pause)

@@ -1,0 +1,252 @@
+"""Jobs: long actions on notifications that workers carry out, page by page.
+
+A job is an operator record, with where its next page begins. Nothing of its progress is in a worker's memory.
+Two workers do not run one at once: a worker takes it under a number and holds it for `LEASE_SECONDS` after each
+page, by the database's clock, and during a page by the lock of its row. Whoever comes back with an earlier number
+finds that it has lost the job.
+
+Crash points:
+
+- before the job is committed: there is none, and nobody was told that there is;
+- after that, before its task is published or taken: it stays due, and the sweep dispatches it again;
+- within a page: the page is one transaction, with the place where the next one begins and the counts; none of it
+  was done;
+- after a page: the lease runs out, the sweep dispatches it again, and another worker goes on from that place. So
+  each notification is moved once, even if it has failed again meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Engine, TextClause, text
+
+from notifier.domain.errors import NotFound, WrongSelection
+from notifier.domain.statuses import JobState
+from notifier.store import binds
+from notifier.store.engine import transaction
+from notifier.store.operator_actions import ActionCounts, Move, Operating, begin_record, note_result
+from notifier.store.repository import Repository
+from notifier.store.rows import from_row
+from notifier.store.selection import Selection
+
+#: A worker that has not ended a page for this long has lost the job, unless it is still at the page. Seconds.
+LEASE_SECONDS = 5
+#: Dispatched at once, at most.
+DISPATCHED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A long action, and how far it is. Counts are as in `ActionCounts`."""
+
+    #: That of its operator record.
+    id: UUID
+    at: datetime
+    operator: str
+    action: str
+    selection: dict[str, Any]
+    reason: str | None
+    state: JobState
+    #: Notifications that it selected when it was made.
+    total: int
+    matched: int
+    changed: int
+    expired: int
+    skipped: int
+    #: When an operator asked that it stop.
+    stop_asked_at: datetime | None
+    #: None: it has not ended.
+    finished_at: datetime | None
+    #: Why it failed.
+    failure: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """A job whose next page is to be done, in the hand of one worker."""
+
+    id: UUID
+    operator: str
+    action: str
+    selection: dict[str, Any]
+    reason: str | None
+    #: So far.
+    matched: int
+    changed: int
+    expired: int
+    skipped: int
+    last_id: UUID | None
+    #: When its next retry is due.
+    next_at: datetime
+    is_stopped: bool
+
+    @property
+    def tally(self) -> ActionCounts:
+        return ActionCounts(self.matched, self.changed, self.expired, self.skipped)
+
+
+class JobRepository(Repository):
+    def __init__(self, engine: Engine, operating: Operating) -> None:
+        super().__init__(engine)
+        self._operating = operating
+
+    def add(
+        self,
+        operator: str,
+        action: str,
+        selection: Mapping[str, Any],
+        reason: str | None,
+        *,
+        total: int,
+        next_at: datetime | None,
+    ) -> UUID:
+        """Make a job, and its operator record. `selection` is as in `Operating.begin`; `next_at`: the first retry
+        is due then, if that is later than now."""
+        with transaction(self._engine) as connection:
+            begun = begin_record(connection, operator, action, selection, reason)
+            row = {"id": begun.id, "total": total, "next_at": max(begun.at, next_at or begun.at)}
+            connection.execute(_ADD, row)
+        return begun.id
+
+    def dispatch(self) -> list[UUID]:
+        """Jobs that wait for a worker, or have lost theirs. They are due again if none takes them soon."""
+        with transaction(self._engine) as connection:
+            return list(connection.execute(_DISPATCH, {"limit": DISPATCHED, **_LEASE}).scalars())
+
+    def take(self, job: UUID) -> int | None:
+        """The number under which the caller holds the job now; None: another worker does, or it has ended."""
+        with transaction(self._engine) as connection:
+            lease: int | None = connection.execute(_TAKE, {"id": job, **_LEASE}).scalar()
+            return lease
+
+    def work_page(self, job: UUID, lease: int, move_of: Callable[[JobPage], Move]) -> bool:
+        """Do the next page, as `move_of` says. False: nothing is left to do, or it is another worker's by now."""
+        with transaction(self._engine, plans_by_values=True) as connection:
+            row = connection.execute(_HOLD, {"id": job, "lease": lease}).one_or_none()
+            if row is None:
+                return False
+            page = from_row(JobPage, row)
+            state = JobState.STOPPED
+            if not page.is_stopped:
+                move = move_of(page)
+                done = self._operating.move_page_in(
+                    connection,
+                    job,
+                    Selection.of_record(page.selection),
+                    move,
+                    after=page.last_id,
+                    tally=page.tally,
+                )
+                if done.last is not None:
+                    pause = timedelta(seconds=move.pause_seconds * (done.tally.changed - page.changed))
+                    place = {"id": job, "last_id": done.last, "next_at": page.next_at + pause}
+                    connection.execute(_GO_ON, {**place, **_LEASE})
+                    return True
+                state = JobState.DONE
+            note_result(connection, job, page.tally, is_finished=True)
+            connection.execute(_END, {"id": job, "lease": lease, "state": state, "failure": None})
+            return False
+
+    def give_back(self, job: UUID, lease: int) -> None:
+        """Let another worker go on, at once."""
+        self._execute(_GIVE_BACK, {"id": job, "lease": lease})
+
+    def fail(self, job: UUID, lease: int, failure: str) -> None:
+        """End it: whoever went on would fail, too."""
+        with transaction(self._engine) as connection:
+            row = connection.execute(_HOLD, {"id": job, "lease": lease}).one_or_none()
+            if row is not None:
+                note_result(connection, job, from_row(JobPage, row).tally, is_finished=True)
+                connection.execute(
+                    _END, {"id": job, "lease": lease, "state": JobState.FAILED, "failure": failure[:500]}
+                )
+
+    def stop(self, job: UUID, operator: str, reason: str | None) -> None:
+        """Ask that it stop after the page under way, and leave an operator record.
+
+        Raises:
+            NotFound: there is none.
+            WrongSelection: it has ended.
+        """
+        state = self.find(job).state
+        with transaction(self._engine) as connection:
+            if not connection.execute(_STOP, {"id": job}).rowcount:
+                raise WrongSelection(f"the job is {state}: there is nothing to stop")
+            begun = begin_record(connection, operator, "stop_job", {"job": str(job)}, reason)
+            note_result(connection, begun.id, ActionCounts(1, 1), is_finished=True)
+
+    def find(self, job: UUID) -> JobView:
+        """Raises `NotFound`."""
+        found = self._records(JobView, _FIND, {"id": job})
+        if not found:
+            raise NotFound(f"no job has the id {job}")
+        return found[0]
+
+    def page(self, *, limit: int, before: UUID | None = None) -> list[JobView]:
+        """Newest first."""
+        return self._records(JobView, _LIST, {"before": before, "limit": limit})
+
+
+_LEASE = {"lease_seconds": LEASE_SECONDS}
+
+# Of `operator_records AS r` and `jobs AS j`.
+_COUNTS = ", ".join(
+    f"coalesce(CAST(r.result->>'{name}' AS bigint), 0) AS {name}"
+    for name in ("matched", "changed", "expired", "skipped")
+)
+_VIEW = f"""
+SELECT r.id, r.at, r.operator, r.action, r.selection, r.reason, r.finished_at, {_COUNTS},
+  j.state, j.total, j.stop_asked_at, j.failure
+FROM jobs AS j JOIN operator_records AS r ON r.id = j.id
+"""
+
+_ADD: TextClause = text("INSERT INTO jobs (id, total, next_at) VALUES (:id, :total, :next_at)")
+
+# A worker holds the lock of its job's row while it works on a page, however long that takes.
+_DISPATCH: TextClause = text("""
+UPDATE jobs SET state = 'waiting', due_at = now() + make_interval(secs => :lease_seconds)
+WHERE id IN (SELECT id FROM jobs WHERE due_at <= now() ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED)
+RETURNING id
+""")
+
+_TAKE: TextClause = text("""
+UPDATE jobs SET state = 'running', lease = lease + 1, due_at = now() + make_interval(secs => :lease_seconds)
+WHERE id = :id AND state = 'waiting' RETURNING lease
+""")
+
+_HOLD: TextClause = text(f"""
+SELECT r.id, r.operator, r.action, r.selection, r.reason, {_COUNTS},
+  j.last_id, greatest(now(), j.next_at) AS next_at, j.stop_asked_at IS NOT NULL AS is_stopped
+FROM jobs AS j JOIN operator_records AS r ON r.id = j.id
+WHERE j.id = :id AND j.lease = :lease AND j.state = 'running' FOR UPDATE OF j
+""")
+
+# From now, and not from when the page began.
+_GO_ON: TextClause = text("""
+UPDATE jobs SET last_id = :last_id, next_at = :next_at,
+  due_at = clock_timestamp() + make_interval(secs => :lease_seconds)
+WHERE id = :id
+""")
+
+_END: TextClause = text("""
+UPDATE jobs SET state = :state, failure = :failure, due_at = NULL WHERE id = :id AND lease = :lease
+""")
+
+_GIVE_BACK: TextClause = text("""
+UPDATE jobs SET state = 'waiting', due_at = now() WHERE id = :id AND lease = :lease AND state = 'running'
+""")
+
+_STOP: TextClause = text("""
+UPDATE jobs SET stop_asked_at = coalesce(stop_asked_at, now()) WHERE id = :id AND due_at IS NOT NULL
+""")
+
+_FIND: TextClause = text(f"{_VIEW} WHERE j.id = :id")
+
+_LIST: TextClause = text(f"""
+{_VIEW} WHERE :before IS NULL OR j.id < :before ORDER BY j.id DESC LIMIT :limit
+""").bindparams(binds.uuid("before"))

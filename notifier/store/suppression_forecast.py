@@ -1,0 +1,69 @@
+"""How many notifications would end as suppressed if they were sent now."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Boolean, Engine, Text, and_, case, cast, column, func, literal, or_, select
+from sqlalchemy.dialects.postgresql import JSON
+
+from notifier.domain.statuses import Status, SuppressionReason
+from notifier.store.operator_actions import IS_GONE, IS_OVER, Operating
+from notifier.store.repository import Repository
+from notifier.store.schema.notifications import Notification, Suppression
+from notifier.store.selection import Selection
+
+
+@dataclass(frozen=True, slots=True)
+class SuppressionRule:
+    """Which suppressions keep a template's messages back."""
+
+    channel: str
+    template: str
+    #: Scope of its sender identity, where the message names none.
+    sender: str
+    #: Scope of its category; None: it has none.
+    category: str | None
+    #: It is sent against recipients' wishes.
+    exempt: bool
+
+
+class ForecastRepository(Repository):
+    """Asks as `claim_sql` does before a call, but for hashes of earlier spellings of an address."""
+
+    def __init__(self, engine: Engine, operating: Operating) -> None:
+        super().__init__(engine)
+        self._operating = operating
+
+    def count(self, selection: Selection, sources: Sequence[Status], rules: Sequence[SuppressionRule]) -> int:
+        """Of those in `sources` that can be sent. A template without a rule is left out."""
+        rows = literal(json.dumps([asdict(rule) for rule in rules]), Text)
+        names = [column(name, Text) for name in ("channel", "template", "sender", "category")]
+        rule = func.json_to_recordset(cast(rows, JSON)).table_valued(*names, column("exempt", Boolean))
+        rule = rule.render_derived(name="rule", with_types=True)
+        wishes = [reason for reason in SuppressionReason if reason.is_a_wish]
+        sender: Any = func.coalesce(literal("sender:").concat(Notification.sender), rule.c.sender)
+        scope, is_global = Suppression.scope, Suppression.scope == "global"
+        bar: Any = (
+            select(Suppression.id)
+            .where(
+                Suppression.address_hash == Notification.address_hash,
+                Suppression.lifted_at.is_(None),
+                or_(Suppression.expires_at.is_(None), Suppression.expires_at > func.now()),
+                case(
+                    (rule.c.exempt, and_(is_global, Suppression.reason.not_in(wishes))),
+                    else_=or_(is_global, scope == sender, scope == rule.c.category),
+                ),
+            )
+            .correlate_except(Suppression)
+            .exists()
+        )
+        query: Any = (
+            select(func.count(Notification.id))
+            .join(rule, and_(rule.c.channel == Notification.channel, rule.c.template == Notification.template))
+            .where(*self._operating.selected(selection), Notification.status.in_(sources), ~IS_OVER, ~IS_GONE, bar)
+        )
+        return int(self._scalar(query))
