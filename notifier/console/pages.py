@@ -19,6 +19,7 @@ from markupsafe import Markup
 from notifier.domain.labels import REDACTED, STATUSES, reason_in_words, status_in_words
 from notifier.domain.statuses import Status
 from notifier.operations.api_keys import Scope
+from notifier.rendering import characters_left, outside_gsm
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -92,6 +93,8 @@ class Pages:
             "status_words": lambda status: STATUSES.get(status, ""),
             "status_sentence": status_in_words,
             "reason_words": reason_in_words,
+            "outside_gsm": outside_gsm,
+            "characters_left": characters_left,
         }
         self._templates.filters |= filters
         self._templates.globals |= {

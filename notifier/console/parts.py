@@ -12,8 +12,10 @@ from notifier.api.dependencies import ApiServices
 from notifier.api.key_shares import Shares
 from notifier.bootstrap import Services
 from notifier.console.pages import Pages
+from notifier.operations.rendered_content import RenderedContents
 from notifier.operations.sign_in import SignIn
 from notifier.store.console_sessions import ConsoleSessionRepository
+from notifier.store.message_content import ContentRepository
 from notifier.store.operator_actions import Operating
 
 
@@ -27,6 +29,7 @@ class ConsoleParts:
     api: ApiServices
     services: Services
     operating: Operating
+    contents: RenderedContents
 
 
 def make_parts(services: Services, api: ApiServices) -> ConsoleParts:
@@ -38,6 +41,7 @@ def make_parts(services: Services, api: ApiServices) -> ConsoleParts:
         api=api,
         services=services,
         operating=Operating(services.engine, services.hash_key),
+        contents=RenderedContents(ContentRepository(services.engine, services.personal_data), services.renderer),
     )
 
 
