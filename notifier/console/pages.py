@@ -65,6 +65,7 @@ class MenuItem(NamedTuple):
 MENU = (
     MenuItem("/", "Health", Scope.OPERATE),
     MenuItem("/search", "Notifications", Scope.READ),
+    MenuItem("/templates", "Templates", Scope.READ),
 )
 
 
