@@ -21,7 +21,7 @@ from sqlalchemy import text
 from notifier.api.timeouts import ClientTimeouts
 from notifier.console.app import add_console
 from notifier.domain.message import Message
-from notifier.domain.statuses import Channel, Lane, OnUnknown
+from notifier.domain.statuses import Channel, Lane, OnUnknown, Status
 from notifier.operations.api_keys import Scope
 from notifier.store.engine import transaction
 from notifier.store.records import NewNotification
@@ -57,7 +57,7 @@ class Desk:
     failed: str
     #: One SMS, to +15550100123.
     sms: str
-    #: The first and the last day of March.
+    #: The first and the last day of March; the first mails have all statuses.
     march: tuple[str, str]
     #: What pages wrote to the browser's console, and whom they called besides us.
     complaints: list[str] = field(default_factory=list)
@@ -130,15 +130,16 @@ def _fill(api: Api) -> tuple[str, str]:
 
 
 def _fill_march(api: Api) -> tuple[str, str]:
-    """Mails of the last March that is over."""
+    """Mails of the last March that is over, of every status."""
     now = datetime.now(UTC)
     begin = datetime(now.year - (now.month < 4), 3, 1, tzinfo=UTC)
     new = [_accepted(position, begin + timedelta(hours=12 * position)) for position in range(IN_MARCH)]
     assert all(one.fault is None for one in api.services.ledger.accept(new))
     with transaction(api.services.engine) as connection:
-        connection.execute(
-            text("UPDATE messages SET accepted_at = :begin WHERE reference = 'in-march'"), {"begin": begin}
-        )
+        for number, status in enumerate(Status):
+            id_ = new[number].message.id
+            statement = "UPDATE states SET status = :status, due_at = NULL WHERE id = :id"
+            connection.execute(text(statement), {"id": id_, "status": status})
     return f"{begin:%Y-%m-01}", f"{begin:%Y-%m-31}"
 
 
