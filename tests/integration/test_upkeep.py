@@ -21,7 +21,7 @@ from notifier.store.engine import transaction
 from notifier.store.schema.partitions import PARTITIONED, Month, missing_partitions
 from notifier.store.upkeep import AGAIN_HOURS, LATE_HOURS, UpkeepRepository
 from notifier.worker.app import make_app
-from notifier.worker.names import LATE_UPKEEP, PARTITIONS, RETENTION
+from notifier.worker.names import LATE_UPKEEP, PARTITIONS, RECURRING, RETENTION
 from tests.unit.cli.commandline import CommandLine
 
 
@@ -171,6 +171,7 @@ def test_the_tasks_of_a_worker_do_every_step(services: Services, redis_broker_ur
     assert late == {"partitions": [month.partition(table) for table in PARTITIONED]}
     assert missing_partitions(services.engine) == []
     assert app.tasks[RETENTION]().keys() == {"retention"}
+    assert app.tasks[RECURRING]() == {"accepted": 0, "refused": 0}
     assert app.tasks[LATE_UPKEEP]() == {"statistics": []}
     assert app.tasks[LATE_UPKEEP]() == {}
     assert told(services) == [(True, "8 steps, each done within the last day")]
