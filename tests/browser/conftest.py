@@ -40,8 +40,7 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-#: The templates that are shipped.
-TEMPLATES = Path(__file__).parents[2] / "templates"
+SHIPPED_TEMPLATES = Path(__file__).parents[2] / "templates"
 #: Notifications of last March; more than one page shows.
 IN_MARCH = 60
 
@@ -53,6 +52,8 @@ class Desk:
     url: str
     api: Api
     browser: Browser
+    #: A copy of the templates that are shipped.
+    templates: Path
     #: One that failed, with the reference `order-1007`.
     failed: str
     #: One SMS, to +15550100123.
@@ -98,12 +99,13 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def desk(databases: Databases) -> Iterator[Desk]:
+def desk(databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     chromium = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if chromium is None:
         pytest.skip("no Chromium on the PATH: apt-get install chromium, or brew install --cask google-chrome")
+    templates = shutil.copytree(SHIPPED_TEMPLATES, tmp_path_factory.mktemp("desk") / "templates")
     database_url = databases.make()
-    api = Api(database_url, TEMPLATES)
+    api = Api(database_url, templates)
     add_console(api.app, api.services, api.parts)
     failed, sms = _fill(api)
     march = _fill_march(api)
@@ -112,7 +114,7 @@ def desk(databases: Databases) -> Iterator[Desk]:
         sync_playwright() as playwright,
         playwright.chromium.launch(executable_path=chromium, args=list(ARGUMENTS)) as browser,
     ):
-        yield Desk(f"http://127.0.0.1:{port}", api, browser, failed, sms, march)
+        yield Desk(f"http://127.0.0.1:{port}", api, browser, templates, failed, sms, march)
     api.close()
     databases.drop(database_url)
 

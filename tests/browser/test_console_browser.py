@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -12,8 +14,16 @@ from playwright.sync_api import Page
 from notifier.console.pages import MENU
 from notifier.operations.api_keys import Scope
 from tests.browser.conftest import IN_MARCH, Desk
+from tests.support.templates import write_template
 
 AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text()
+HOSTILE = """
+<script>top.document.title = "taken"; fetch("ELSEWHERE")</script>
+<meta http-equiv="refresh" content="0; url=ELSEWHERE">
+<img src="ELSEWHERE" onerror="top.document.title = 'taken'"><link rel="stylesheet" href="ELSEWHERE">
+<style>body { background: url(ELSEWHERE) }</style><iframe src="ELSEWHERE"></iframe>
+<a href="ELSEWHERE" target="_top">A prize</a>
+"""
 #: What axe-core calls grave.
 GRAVE = ("serious", "critical")
 PHONE, DESK = 390, 1280
@@ -83,6 +93,24 @@ def test_a_preview_follows_what_is_typed(desk: Desk) -> None:
     assert desk.complaints == []
 
 
+def test_nothing_in_a_mail_runs_loads_or_leaves_its_frame(desk: Desk) -> None:
+    write_template(desk.templates, "hostile", "")
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        address = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/"
+        (desk.templates / "email" / "hostile" / "body.html").write_text(HOSTILE.replace("ELSEWHERE", address))
+        with desk.page(desk.key(Scope.OPERATE)) as page:
+            page.goto(f"{desk.url}/templates/email/hostile")
+            mail = page.frame_locator("iframe[name=mail-light-600]")
+            mail.get_by_role("link", name="A prize").click()
+            page.wait_for_load_state("networkidle")
+            assert page.title() == "hostile · notifier"
+            assert page.url == f"{desk.url}/templates/email/hostile"
+            assert _asked_of(elsewhere) == b""
+    # The browser says what it refused.
+    refused, desk.complaints = desk.complaints, []
+    assert any("Content Security Policy" in line for line in refused)
+
+
 def test_every_page_is_for_everybody(desk: Desk) -> None:
     """In both themes, on a desk and on a phone, without a mouse."""
     paths = [item.path for item in MENU]
@@ -107,6 +135,19 @@ def test_every_page_is_for_everybody(desk: Desk) -> None:
     for name in ("Skip to the content", "box", *(item.title for item in MENU), "Suppress the recipient"):
         assert name in reached
     assert [line for line in desk.complaints if "404" not in line] == []
+
+
+def _asked_of(listener: socket.socket) -> bytes:
+    """What clients said; Chromium connects to where it then refuses to go, and says nothing."""
+    listener.setblocking(False)
+    said = b""
+    with suppress(BlockingIOError):
+        while True:
+            client, _ = listener.accept()
+            with client, suppress(BlockingIOError):
+                client.setblocking(False)
+                said += client.recv(1000)
+    return said
 
 
 def _barriers(page: Page) -> list[str]:
