@@ -6,16 +6,16 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
-from notifier.broker.amqp_transport import RAW_PROPERTIES
-from notifier.broker.dead_letters import DeadLetter, Handle, Raw
-from notifier.broker.topology import notify_queue_name, pairs
 from notifier.domain.errors import WrongSelection
 from notifier.operations.results import ActionResult, Progress, Skipped, by_id, result, run_pages
 from notifier.store.operator_actions import ActionCounts, Operating
 from notifier.store.rejected import KeptRejection, RejectedSelection, Rejections
+
+if TYPE_CHECKING:  # slow to import, and most commands need none of it
+    from notifier.broker.dead_letters import DeadLetter, Handle, Raw
 
 
 class DeadQueue(Protocol):
@@ -101,7 +101,7 @@ class Replays:
         """
 
         def replay(letter: DeadLetter) -> str:
-            if letter.queue not in _REPLAYABLE_QUEUES:
+            if not _is_of_producers(letter.queue):
                 return f"it died in {letter.queue or 'no queue that is known'}, which is not a queue of producers"
             queue.publish(letter.raw)
             return ""
@@ -209,15 +209,15 @@ class _Outcomes:
                 self.note(id_, f"there is no such {self._kind}")
 
 
-_REPLAYABLE_QUEUES = frozenset(notify_queue_name(*pair) for pair in pairs())
-
-
 def _check_rejected(selection: RejectedSelection) -> None:
     if not selection.ids and not selection.as_dict()["filter"]:
         raise WrongSelection("nothing is selected: give ids or conditions")
 
 
 def _raw(kept: KeptRejection) -> Raw:
+    from notifier.broker.amqp_transport import RAW_PROPERTIES
+    from notifier.broker.dead_letters import Raw
+
     headers = dict(kept.headers)
     # Those could not be read: its body is published again alone, and judged by itself.
     headers.pop(RAW_PROPERTIES, None)
@@ -240,11 +240,17 @@ def _why_not_replayed(kept: KeptRejection, *, again: bool) -> str:
         return f"{size}: it must come from its producer again"
     if _lacks_common_fields(kept):
         return "it is an entry of a batch, kept without the fields that its batch gave it: publish the batch again"
-    if kept.queue not in _REPLAYABLE_QUEUES:
+    if not _is_of_producers(kept.queue):
         return f"it came by {kept.queue}, which is not a queue of producers"
     if kept.replayed_at is not None and not again:
         return f"it was replayed at {kept.replayed_at:%Y-%m-%d %H:%M:%S} UTC"
     return ""
+
+
+def _is_of_producers(queue: str | None) -> bool:
+    from notifier.broker.topology import notify_queue_name, pairs
+
+    return any(queue == notify_queue_name(*pair) for pair in pairs())
 
 
 def _lacks_common_fields(kept: KeptRejection) -> bool:
