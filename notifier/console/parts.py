@@ -10,13 +10,18 @@ from fastapi import Depends, Request
 
 from notifier.api.dependencies import ApiServices
 from notifier.api.key_shares import Shares
+from notifier.api.readiness import CachedAnswer
 from notifier.bootstrap import Services
 from notifier.console.pages import Pages
 from notifier.operations.rendered_content import RenderedContents
 from notifier.operations.sign_in import SignIn
+from notifier.rendering import TemplateProblem, check_templates
 from notifier.store.console_sessions import ConsoleSessionRepository
 from notifier.store.message_content import ContentRepository
 from notifier.store.operator_actions import Operating
+
+#: What is wrong with the templates is looked for no more often.
+CHECK_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,8 @@ class ConsoleParts:
     services: Services
     operating: Operating
     contents: RenderedContents
+    #: To check all templates is to render all their samples.
+    template_problems: CachedAnswer[list[TemplateProblem]]
 
 
 def make_parts(services: Services, api: ApiServices) -> ConsoleParts:
@@ -42,6 +49,7 @@ def make_parts(services: Services, api: ApiServices) -> ConsoleParts:
         services=services,
         operating=Operating(services.engine, services.hash_key),
         contents=RenderedContents(ContentRepository(services.engine, services.personal_data), services.renderer),
+        template_problems=CachedAnswer(lambda: check_templates(services.settings.templates), CHECK_SECONDS),
     )
 
 

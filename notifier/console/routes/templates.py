@@ -30,7 +30,7 @@ def templates(parts: PartsDep, visitor: ReaderThere, request: Request) -> Respon
     holder, renderer = visitor.holder, parts.api.renderer
     names = {channel: renderer.names(channel) for channel in Channel}
     problems = defaultdict[str, list[TemplateProblem]](list)
-    for problem in check_templates(parts.services.settings.templates):
+    for problem in parts.template_problems.get():
         problems["/".join(problem.path.split("/")[:2])].append(problem)
     rows = {
         channel: [
