@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Request, Response, sync_playwright
 from sqlalchemy import text
 
 from notifier.api.timeouts import ClientTimeouts
@@ -87,15 +87,23 @@ class Desk:
             context.close()
 
     def _listen(self, context: BrowserContext, page: Page) -> None:
-        page.on("console", lambda said: said.type == "error" and self.complaints.append(said.text))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        host = urlsplit(self.url).netloc
-        context.on(
-            "request",
-            lambda request: (
-                urlsplit(request.url).netloc not in (host, "") and self.complaints.append(f"called {request.url}")
-            ),
-        )
+        page.on("console", lambda said: said.type == "error" and self._complain(said.text))
+        page.on("pageerror", lambda error: self._complain(str(error)))
+        context.on("request", self._look_at)
+        context.on("response", lambda answer: answer.status >= 400 and self._look_at_failure(answer))
+
+    def _complain(self, line: str) -> None:
+        # Said of pages, too, which may well be that of an error.
+        if not line.startswith("Failed to load resource"):
+            self.complaints.append(line)
+
+    def _look_at(self, request: Request) -> None:
+        if urlsplit(request.url).netloc not in (urlsplit(self.url).netloc, ""):
+            self.complaints.append(f"called {request.url}")
+
+    def _look_at_failure(self, answer: Response) -> None:
+        if answer.request.resource_type != "document":
+            self.complaints.append(f"{answer.status} of {answer.url}")
 
 
 @pytest.fixture(scope="module")
