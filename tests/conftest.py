@@ -44,7 +44,7 @@ LEFT_BEHIND = pytest.StashKey[list[str]]()
 
 
 #: Folders of `tests/` whose tests start whole programs and wait for them.
-_LONG = ("chaos", "e2e")
+_LONG = ("browser", "chaos", "e2e")
 
 _NEEDS: dict[str, Name] = {
     "postgres_url": "postgres",

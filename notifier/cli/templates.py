@@ -183,29 +183,20 @@ def _print_rendered(rendered: Rendered, template: Template) -> None:
 
 
 def _size(text: str, size: Segments, budget: int | None) -> str:
-    from notifier.rendering import segments
+    from notifier.rendering import characters_left, outside_gsm
 
     left = characters_left(text, size)
     parts = [f"{size.encoding}, {count(size.count, 'segment')}, {size.units} units, {left} left in the last one"]
     if size.encoding == "UCS-2":
-        outside = {character for character in text if segments(character).encoding == "UCS-2"}
-        parts.append("because of " + " ".join(sorted(outside)[:10]))
+        parts.append("because of " + " ".join(sorted(outside_gsm(text))[:10]))
     if budget:
         parts.append(f"budget {budget}" if size.count <= budget else f"over its budget of {budget}")
     return "; ".join(parts)
 
 
-def characters_left(text: str, size: Segments) -> int:
-    """How many plain letters fit before the SMS takes one more segment."""
-    from notifier.rendering import segments
-
-    left = 0
-    while segments(text + "a" * (left + 1)).count <= size.count:
-        left += 1
-    return left
-
-
 def _rendered_as_json(rendered: Rendered) -> dict[str, Any]:
+    from notifier.rendering import characters_left
+
     size = rendered.segments
     names = ("template", "version", "locale", "subject", "text", "html")
     found: dict[str, Any] = {name: getattr(rendered, name) for name in names} | {"segments": None}

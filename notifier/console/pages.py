@@ -19,6 +19,7 @@ from markupsafe import Markup
 from notifier.domain.labels import REDACTED, STATUSES, reason_in_words, status_in_words
 from notifier.domain.statuses import Status
 from notifier.operations.api_keys import Scope
+from notifier.rendering import characters_left, outside_gsm
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -66,6 +67,7 @@ MENU = (
     MenuItem("/search", "Notifications", Scope.READ),
     MenuItem("/failed", "Failed", Scope.OPERATE),
     MenuItem("/jobs", "Jobs", Scope.OPERATE),
+    MenuItem("/templates", "Templates", Scope.READ),
 )
 
 
@@ -94,6 +96,8 @@ class Pages:
             "status_words": lambda status: STATUSES.get(status, ""),
             "status_sentence": status_in_words,
             "reason_words": reason_in_words,
+            "outside_gsm": outside_gsm,
+            "characters_left": characters_left,
         }
         self._templates.filters |= filters
         self._templates.globals |= {

@@ -10,11 +10,18 @@ from fastapi import Depends, Request
 
 from notifier.api.dependencies import ApiServices
 from notifier.api.key_shares import Shares
+from notifier.api.readiness import CachedAnswer
 from notifier.bootstrap import Services
 from notifier.console.pages import Pages
+from notifier.operations.rendered_content import RenderedContents
 from notifier.operations.sign_in import SignIn
+from notifier.rendering import TemplateProblem, check_templates
 from notifier.store.console_sessions import ConsoleSessionRepository
+from notifier.store.message_content import ContentRepository
 from notifier.store.operator_actions import Operating
+
+#: What is wrong with the templates is looked for no more often.
+CHECK_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +34,9 @@ class ConsoleParts:
     api: ApiServices
     services: Services
     operating: Operating
+    contents: RenderedContents
+    #: To check all templates is to render all their samples.
+    template_problems: CachedAnswer[list[TemplateProblem]]
 
 
 def make_parts(services: Services, api: ApiServices) -> ConsoleParts:
@@ -38,6 +48,8 @@ def make_parts(services: Services, api: ApiServices) -> ConsoleParts:
         api=api,
         services=services,
         operating=Operating(services.engine, services.hash_key),
+        contents=RenderedContents(ContentRepository(services.engine, services.personal_data), services.renderer),
+        template_problems=CachedAnswer(lambda: check_templates(services.settings.templates), CHECK_SECONDS),
     )
 
 

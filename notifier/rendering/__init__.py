@@ -11,7 +11,7 @@ from notifier.rendering.manifest import Sample
 from notifier.rendering.output import Rendered
 from notifier.rendering.problems import Severity, TemplateProblem
 from notifier.rendering.renderer import Renderer
-from notifier.rendering.sms_segments import Segments, segments
+from notifier.rendering.sms_segments import Segments, characters_left, outside_gsm, segments
 from notifier.rendering.variables import Type, Variable
 
 __all__ = [
@@ -24,6 +24,8 @@ __all__ = [
     "TemplateProblem",
     "Type",
     "Variable",
+    "characters_left",
     "check_templates",
+    "outside_gsm",
     "segments",
 ]

@@ -42,6 +42,14 @@ def outside_gsm(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(character for character in text if not fits_gsm(character)))
 
 
+def characters_left(text: str, size: Segments) -> int:
+    """How many plain letters fit before the SMS takes one more segment. `size`: of this text."""
+    left = 0
+    while segments(text + "a" * (left + 1)).count <= size.count:
+        left += 1
+    return left
+
+
 def _count(widths: Iterable[int], *, alone: int, joined: int) -> int:
     total = full = used = 0
     for width in widths:

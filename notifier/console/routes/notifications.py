@@ -6,18 +6,20 @@ from enum import StrEnum
 from typing import Annotated, Any, assert_never
 from uuid import UUID
 
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, Form, Query, Request, Response
 
 from notifier.api.auth import check_scope
 from notifier.api.routes.search import story_for
+from notifier.console.frames import Theme, framed
 from notifier.console.parts import ConsoleParts, PartsDep
 from notifier.console.session import PageRoute, ReaderThere, SenderOrOperatorThere
-from notifier.domain.errors import WrongSelection
+from notifier.domain.errors import NotFound, WrongSelection
 from notifier.domain.labels import status_in_words
 from notifier.domain.statuses import Channel, Status, SuppressionReason
 from notifier.operations import ActionResult, Resolution, Selection
 from notifier.operations.api_keys import Holder, Scope
 from notifier.operations.notifications import CANCELLABLE, RETRYABLE
+from notifier.operations.rendered_content import DOTS
 from notifier.operations.timeline import timeline
 from notifier.store.callbacks import CallbackFilter
 from notifier.store.search import Story
@@ -41,6 +43,18 @@ class Act(StrEnum):
 @router.get("/notifications/{notification:uuid}")
 def story(parts: PartsDep, visitor: ReaderThere, request: Request, notification: UUID) -> Response:
     return _page(parts, visitor.holder, request, notification)
+
+
+@router.get("/notifications/{notification:uuid}/html")
+def html(
+    parts: PartsDep, visitor: ReaderThere, notification: UUID, theme: Annotated[Theme, Query()] = Theme.LIGHT
+) -> Response:
+    """Its HTML part, for a frame."""
+    story_for(parts.api.audit, visitor.holder, notification)
+    rendered = parts.contents.find(notification).rendered
+    if rendered is None or rendered.html is None:
+        raise NotFound("this notification has no HTML part that can be shown")
+    return framed(rendered.html, theme)
 
 
 @router.post("/notifications/{notification:uuid}/{act}")
@@ -120,6 +134,8 @@ def _page(parts: ConsoleParts, holder: Holder, request: Request, notification: U
         steps=timeline(found),
         callbacks=parts.services.callbacks.search(wanted, limit=CALLBACKS_SHOWN),
         acts=_acts(holder, found),
+        content=parts.contents.find(notification),
+        dots=DOTS,
         **{"done": None, **more},
     )
 

@@ -1,0 +1,61 @@
+"""What templates make of a context, in every language, before anything is sent with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import from_json
+
+from notifier.domain.errors import Fault, InvalidMessage, RenderingFailed
+from notifier.domain.statuses import Channel
+from notifier.rendering import Rendered, Renderer
+
+
+@dataclass(frozen=True, slots=True)
+class TemplatePreview:
+    locale: str
+    #: None: `problem` says why.
+    rendered: Rendered | None
+    #: File and line, and what to do; "" if nothing is wrong. Repeats no value.
+    problem: str = ""
+
+
+def read_context(text: str) -> dict[str, Any]:
+    """The JSON object that somebody typed. Raises `InvalidMessage`."""
+    try:
+        context = from_json(text, allow_inf_nan=False)
+    except ValueError as error:
+        raise _wrong(f"is not JSON: {error}", "Correct it there") from None
+    if not isinstance(context, dict):
+        raise _wrong("is not an object", 'Write variables and values, as {"name": "Ada"}')
+    return context
+
+
+def _wrong(problem: str, fix: str) -> InvalidMessage:
+    return InvalidMessage([Fault("context", "not_json", problem, fix)])
+
+
+def previews(renderer: Renderer, channel: Channel, name: str, context: Mapping[str, Any]) -> list[TemplatePreview]:
+    """One for each language of the template, the default one first.
+
+    Raises:
+        InvalidMessage: variables are missing or of the wrong type.
+        NotFound: there is no such template.
+        TemplateInvalid: it is broken.
+    """
+    template = renderer.template(channel, name)
+    faults = renderer.check_context(channel, name, context)
+    if faults:
+        raise InvalidMessage(faults)
+    return [_preview(renderer, channel, name, locale, context) for locale in template.locales]
+
+
+def _preview(
+    renderer: Renderer, channel: Channel, name: str, locale: str, context: Mapping[str, Any]
+) -> TemplatePreview:
+    try:
+        return TemplatePreview(locale, renderer.render(channel, name, locale, context))
+    except RenderingFailed as error:
+        return TemplatePreview(locale, None, str(error))
