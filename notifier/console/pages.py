@@ -64,6 +64,7 @@ class MenuItem(NamedTuple):
 MENU = (
     MenuItem("/", "Health", Scope.OPERATE),
     MenuItem("/search", "Notifications", Scope.READ),
+    MenuItem("/rejected", "Rejected", Scope.OPERATE),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -11,10 +12,13 @@ from fastapi import Depends, Request
 from notifier.api.dependencies import ApiServices
 from notifier.api.key_shares import Shares
 from notifier.bootstrap import Services
+from notifier.broker.dead_letters import RawPublisher
 from notifier.console.pages import Pages
+from notifier.operations import Replays
 from notifier.operations.sign_in import SignIn
 from notifier.store.console_sessions import ConsoleSessionRepository
 from notifier.store.operator_actions import Operating
+from notifier.store.rejected import Rejections
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +31,30 @@ class ConsoleParts:
     api: ApiServices
     services: Services
     operating: Operating
+    rejections: Rejections
+    replays: Replays
 
 
 def make_parts(services: Services, api: ApiServices) -> ConsoleParts:
     """Opens no connection."""
+    operating = Operating(services.engine, services.hash_key)
+    rejections = Rejections(services.engine, services.personal_data)
     return ConsoleParts(
         pages=Pages(services.settings.timezone),
         sign_in=SignIn(ConsoleSessionRepository(services.engine), api.keys),
         shares=api.shares,
         api=api,
         services=services,
-        operating=Operating(services.engine, services.hash_key),
+        operating=operating,
+        rejections=rejections,
+        replays=Replays(operating, rejections),
     )
+
+
+def raw_publisher(parts: ConsoleParts) -> AbstractContextManager[RawPublisher]:
+    """A connection of its own to the broker. Entering raises `ServiceUnavailable`."""
+    settings = parts.services.settings
+    return RawPublisher.connect(settings.require("broker_url"), known_as=settings.broker_user)
 
 
 def _part(find: Callable[[ConsoleParts], Any]) -> Any:

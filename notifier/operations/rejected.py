@@ -12,10 +12,16 @@ from uuid import UUID
 from notifier.broker.amqp_transport import RAW_PROPERTIES
 from notifier.broker.dead_letters import DeadLetter, Handle, Raw
 from notifier.broker.topology import notify_queue_name, pairs
-from notifier.domain.errors import WrongSelection
+from notifier.domain.errors import Fault, InvalidMessage, NotFound, WrongSelection
+from notifier.domain.message import Envelope, Message
+from notifier.domain.statuses import Channel, Lane
+from notifier.domain.validation import decode
 from notifier.operations.results import ActionResult, Progress, Skipped, by_id, result, run_pages
 from notifier.store.operator_actions import ActionCounts, Operating
 from notifier.store.rejected import KeptRejection, RejectedSelection, Rejections
+
+#: Why a message of this channel and lane would be rejected now; empty: it would not be.
+Check = Callable[[Raw, Channel, Lane], Sequence[Fault]]
 
 
 class DeadQueue(Protocol):
@@ -66,6 +72,46 @@ class Replays:
         self._operating.note(begun.id, found.tally, is_finished=True)
         return result(begun.id, found.tally, found.skipped)
 
+    def replay_edited(
+        self,
+        message: UUID,
+        body: bytes,
+        publish: Callable[[Raw], None],
+        check: Check,
+        *,
+        operator: str,
+        reason: str | None = None,
+        dry_run: bool = False,
+    ) -> ActionResult:
+        """Publish another body in place of that of a rejected message, which stays on record as it came.
+
+        Its headers stay behind: they are about other bytes. After a crash it may be published and not marked; a
+        second replay is then a duplicate, by its key.
+
+        Raises:
+            InvalidMessage: `check` still finds faults.
+            NotFound: there is no such message.
+            WrongSelection: it cannot be published, or was before.
+        """
+        found = self._rejections.page(RejectedSelection(ids=(message,)), after=None)
+        if not found:
+            raise NotFound(f"no rejected message has the id {message}")
+        [kept] = found
+        if why := _why_not_published(kept, again=False):
+            raise WrongSelection(why)
+        raw = Raw(kept.queue, body, content_type="application/json", broker_user=kept.broker_user)
+        if faults := check(raw, *_PAIRS[kept.queue]):
+            raise InvalidMessage(faults)
+        counts = ActionCounts(1, 1)
+        if dry_run:
+            return ActionResult(None, counts.matched, counts.changed, 0)
+        selection = {"ids": [str(message)], "changed": _changed(kept.body, body)}
+        begun = self._operating.begin(operator, "replay_edited", selection, reason)
+        publish(raw)
+        self._rejections.mark_replayed([message], begun.id, counts)
+        self._operating.note(begun.id, counts, is_finished=True)
+        return result(begun.id, counts, ())
+
     def purge_rejected(
         self,
         selection: RejectedSelection,
@@ -101,7 +147,7 @@ class Replays:
         """
 
         def replay(letter: DeadLetter) -> str:
-            if letter.queue not in _REPLAYABLE_QUEUES:
+            if letter.queue not in _PAIRS:
                 return f"it died in {letter.queue or 'no queue that is known'}, which is not a queue of producers"
             queue.publish(letter.raw)
             return ""
@@ -209,7 +255,8 @@ class _Outcomes:
                 self.note(id_, f"there is no such {self._kind}")
 
 
-_REPLAYABLE_QUEUES = frozenset(notify_queue_name(*pair) for pair in pairs())
+#: The queues of producers.
+_PAIRS = {notify_queue_name(*pair): pair for pair in pairs()}
 
 
 def _check_rejected(selection: RejectedSelection) -> None:
@@ -233,18 +280,35 @@ def _raw(kept: KeptRejection) -> Raw:
 
 
 def _why_not_replayed(kept: KeptRejection, *, again: bool) -> str:
-    if kept.problem is not None:
-        return kept.problem
+    if why := _why_not_published(kept, again=again):
+        return why
     if kept.body_size > len(kept.body):
         size = f"only {len(kept.body)} of its {kept.body_size} bytes were kept"
         return f"{size}: it must come from its producer again"
     if _lacks_common_fields(kept):
         return "it is an entry of a batch, kept without the fields that its batch gave it: publish the batch again"
-    if kept.queue not in _REPLAYABLE_QUEUES:
+    return ""
+
+
+def _why_not_published(kept: KeptRejection, *, again: bool) -> str:
+    """Whatever its body is."""
+    if kept.problem is not None:
+        return kept.problem
+    if kept.queue not in _PAIRS:
         return f"it came by {kept.queue}, which is not a queue of producers"
     if kept.replayed_at is not None and not again:
         return f"it was replayed at {kept.replayed_at:%Y-%m-%d %H:%M:%S} UTC"
     return ""
+
+
+def _changed(before: bytes, after: bytes) -> list[str]:
+    """Fields of the contract that have another value. The names of others may be anything, so they stay out of the
+    operator's record."""
+    old, new = decode(before), decode(after)
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return ["body"]
+    names = Message.model_fields.keys() | Envelope.model_fields.keys()
+    return sorted(name for name in names if old.get(name) != new.get(name))
 
 
 def _lacks_common_fields(kept: KeptRejection) -> bool:
