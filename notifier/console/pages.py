@@ -65,6 +65,7 @@ MENU = (
     MenuItem("/", "Health", Scope.OPERATE),
     MenuItem("/search", "Notifications", Scope.READ),
     MenuItem("/rejected", "Rejected", Scope.OPERATE),
+    MenuItem("/unknown", "To resolve", Scope.OPERATE),
 )
 
 

@@ -108,6 +108,7 @@ class Operations:
         *,
         operator: str,
         reason: str | None = None,
+        dry_run: bool = False,
         progress: Progress | None = None,
     ) -> ActionResult:
         """Say what became of notifications whose outcome is unknown: sent now, or due again now.
@@ -116,6 +117,9 @@ class Operations:
             WrongSelection: it selects nothing or everything, or by another status.
         """
         _check(selection, (Status.UNKNOWN,))
+        if dry_run:
+            is_retry = resolution is Resolution.RESEND
+            return self._preview(selection, (Status.UNKNOWN,), why_not_resolved, is_retry=is_retry)
         begun = self._begin(f"resolve_{resolution}", selection, operator, reason)
         match resolution:
             case Resolution.SENT:

@@ -157,6 +157,7 @@ def test_nothing_that_producers_wrote_becomes_markup(api: Api, admin: Browser) -
     )
     for page in (
         admin.get("/rejected"),
+        admin.get("/rejected", producer=XSS),
         admin.get("/rejected", producer=XSS, code=XSS),
         *(admin.get(f"/rejected/{one.id}") for one in found),
         admin.post(f"/rejected/{found[0].id}/edited", body=f"</textarea>{XSS}", reason=XSS),

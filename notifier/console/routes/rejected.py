@@ -116,8 +116,8 @@ def _replay(
 def _list(parts: ConsoleParts, request: Request, wanted: RejectedQuery, **more: Any) -> Response:
     selection = RejectedSelection(producer=wanted.producer, code=wanted.code)
     found = parts.api.audit.rejected(selection, limit=PAGE, before=read_cursor(wanted.after))
-    query = wanted.model_dump(exclude_none=True, exclude={"after"})
-    following = urlencode({**query, "after": write_cursor(found[-1].id)}) if len(found) == PAGE else None
+    query = {"producer": wanted.producer, "code": wanted.code}
+    following = _address(**query, after=write_cursor(found[-1].id)) if len(found) == PAGE else None
     groups = parts.rejections.groups()
     return parts.pages.page(
         request,
@@ -127,14 +127,15 @@ def _list(parts: ConsoleParts, request: Request, wanted: RejectedQuery, **more: 
         waiting=sum(group.waiting for group in groups),
         is_all=sum(group.count for group in groups) < COUNTED,
         query=query,
+        is_filtered=any(query.values()),
         following=following,
         **{"done": None, **more},
     )
 
 
-def _address(producer: str | None, code: str) -> str:
-    query = {name: value for name, value in (("producer", producer), ("code", code)) if value}
-    return f"/rejected?{urlencode(query)}"
+def _address(producer: str | None, code: str | None, after: str | None = None) -> str:
+    query = {"producer": producer, "code": code, "after": after}
+    return f"/rejected?{urlencode({name: value for name, value in query.items() if value})}"
 
 
 def _one(
