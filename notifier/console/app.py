@@ -11,13 +11,22 @@ from notifier.api.dependencies import ApiServices
 from notifier.bootstrap import Services
 from notifier.console.pages import STATIC
 from notifier.console.parts import make_parts
-from notifier.console.routes import dead_letters, health, notifications, rejected, search, session, unknown
+from notifier.console.routes import (
+    dead_letters,
+    health,
+    notifications,
+    rejected,
+    search,
+    session,
+    suppressions,
+    unknown,
+)
 
 
 def add_console(app: FastAPI, services: Services, api: ApiServices) -> None:
     """At `/`, beside the API's routes; its pages are no part of the OpenAPI document."""
     app.state.console = make_parts(services, api)
-    for part in (session, health, search, notifications, rejected, dead_letters, unknown):
+    for part in (session, health, search, notifications, rejected, dead_letters, unknown, suppressions):
         app.include_router(part.router, include_in_schema=False)
     app.mount("/static", _Assets(directory=STATIC))
 

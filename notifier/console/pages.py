@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from notifier.domain.labels import REDACTED, STATUSES, reason_in_words, status_in_words
+from notifier.domain.labels import REDACTED, STATUSES, SUPPRESSIONS, reason_in_words, status_in_words
 from notifier.domain.statuses import Status
 from notifier.operations.api_keys import Scope
 
@@ -66,6 +66,7 @@ MENU = (
     MenuItem("/search", "Notifications", Scope.READ),
     MenuItem("/rejected", "Rejected", Scope.OPERATE),
     MenuItem("/unknown", "To resolve", Scope.OPERATE),
+    MenuItem("/suppressions", "Suppressions", Scope.OPERATE),
 )
 
 
@@ -94,6 +95,7 @@ class Pages:
             "status_words": lambda status: STATUSES.get(status, ""),
             "status_sentence": status_in_words,
             "reason_words": reason_in_words,
+            "suppression_words": lambda reason: SUPPRESSIONS.get(reason, reason),
         }
         self._templates.filters |= filters
         self._templates.globals |= {

@@ -23,7 +23,7 @@ from notifier.store.held_suppressions import HeldFilter
 router = APIRouter(route_class=PageRoute)
 
 #: Of each kind, shown on the page.
-SHOWN = 50
+SHOWN = 20
 
 
 class UnknownQuery(BaseModel):
