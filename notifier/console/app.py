@@ -14,6 +14,7 @@ from notifier.console.parts import make_parts
 from notifier.console.routes import (
     dead_letters,
     health,
+    keys,
     notifications,
     rejected,
     search,
@@ -26,7 +27,7 @@ from notifier.console.routes import (
 def add_console(app: FastAPI, services: Services, api: ApiServices) -> None:
     """At `/`, beside the API's routes; its pages are no part of the OpenAPI document."""
     app.state.console = make_parts(services, api)
-    for part in (session, health, search, notifications, rejected, dead_letters, unknown, suppressions):
+    for part in (session, health, search, notifications, rejected, dead_letters, unknown, suppressions, keys):
         app.include_router(part.router, include_in_schema=False)
     app.mount("/static", _Assets(directory=STATIC))
 

@@ -67,6 +67,7 @@ MENU = (
     MenuItem("/rejected", "Rejected", Scope.OPERATE),
     MenuItem("/unknown", "To resolve", Scope.OPERATE),
     MenuItem("/suppressions", "Suppressions", Scope.OPERATE),
+    MenuItem("/keys", "Keys", Scope.ADMIN),
 )
 
 
