@@ -16,6 +16,7 @@ from notifier.console.routes import (
     health,
     keys,
     notifications,
+    operator_log,
     rejected,
     search,
     session,
@@ -27,7 +28,18 @@ from notifier.console.routes import (
 def add_console(app: FastAPI, services: Services, api: ApiServices) -> None:
     """At `/`, beside the API's routes; its pages are no part of the OpenAPI document."""
     app.state.console = make_parts(services, api)
-    for part in (session, health, search, notifications, rejected, dead_letters, unknown, suppressions, keys):
+    for part in (
+        session,
+        health,
+        search,
+        notifications,
+        rejected,
+        dead_letters,
+        unknown,
+        suppressions,
+        keys,
+        operator_log,
+    ):
         app.include_router(part.router, include_in_schema=False)
     app.mount("/static", _Assets(directory=STATIC))
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from notifier.api.schemas import Words
 
 
 def _none_if_empty(value: object) -> object:
@@ -13,6 +15,16 @@ def _none_if_empty(value: object) -> object:
 
 #: Of a field: left empty, it is None.
 Empty = BeforeValidator(_none_if_empty)
+
+
+def _without_nul(value: str | None) -> str | None:
+    if value is not None and "\0" in value:
+        raise ValueError("it holds a NUL character, which nothing on record does")
+    return value
+
+
+#: A text that is looked for; None: no condition.
+Condition = Annotated[Words | None, Empty, AfterValidator(_without_nul)]
 
 
 class ActForm(BaseModel):

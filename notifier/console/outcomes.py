@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
+from notifier.console.forms import ActForm
 from notifier.operations import ActionResult
 
 #: Reasons of what was left alone that are shown.
 _WHYS = 5
+
+
+def said(done: ActionResult, verb: str, noun: str, form: ActForm) -> dict[str, Any]:
+    """What a page shows of it: lines, the operator record, and the form that was sent."""
+    return {"lines": in_words(done, verb, noun), "record": done.record_id, "form": form}
 
 
 def in_words(done: ActionResult, verb: str, noun: str) -> list[str]:
@@ -21,8 +28,6 @@ def in_words(done: ActionResult, verb: str, noun: str) -> list[str]:
         lines.append(f"{_count(done.expired, noun)} left alone: their time is over (expires_at).")
     for why, count in Counter(one.why for one in done.skipped).most_common(_WHYS):
         lines.append(f"{_count(count, noun)} left alone: {why}.")
-    if not is_dry:
-        lines.append(f"Operator record {done.record_id}.")
     return lines
 
 

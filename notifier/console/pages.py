@@ -68,6 +68,7 @@ MENU = (
     MenuItem("/unknown", "To resolve", Scope.OPERATE),
     MenuItem("/suppressions", "Suppressions", Scope.OPERATE),
     MenuItem("/keys", "Keys", Scope.ADMIN),
+    MenuItem("/log", "Log", Scope.OPERATE),
 )
 
 

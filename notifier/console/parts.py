@@ -18,6 +18,7 @@ from notifier.operations import Replays
 from notifier.operations.sign_in import SignIn
 from notifier.store.console_sessions import ConsoleSessionRepository
 from notifier.store.operator_actions import Operating
+from notifier.store.operator_log import OperatorLog
 from notifier.store.rejected import Rejections
 
 
@@ -31,6 +32,7 @@ class ConsoleParts:
     api: ApiServices
     services: Services
     operating: Operating
+    log: OperatorLog
     rejections: Rejections
     replays: Replays
 
@@ -46,6 +48,7 @@ def make_parts(services: Services, api: ApiServices) -> ConsoleParts:
         api=api,
         services=services,
         operating=operating,
+        log=OperatorLog(services.engine),
         rejections=rejections,
         replays=Replays(operating, rejections),
     )

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, Request, Response
 
 from notifier.broker.dead_letters import DeadLetter, producers_own
 from notifier.console.forms import ActForm
-from notifier.console.outcomes import in_words
+from notifier.console.outcomes import said
 from notifier.console.parts import ConsoleParts, PartsDep, raw_publisher
 from notifier.console.routes.rejected import as_text
 from notifier.console.session import OperatorThere, PageRoute
@@ -41,7 +41,7 @@ def replay(
     with raw_publisher(parts) as broker:
         broker.dead_letter_count()  # before anything is recorded: is there such a queue at all?
         done = parts.replays.replay_dead(ids, broker, operator=visitor.holder.operator, reason=form.why)
-    return _page(parts, visitor.holder, request, done={"lines": in_words(done, "replayed", "dead letter")})
+    return _page(parts, visitor.holder, request, done=said(done, "replayed", "dead letter", form))
 
 
 def _page(parts: ConsoleParts, holder: Holder, request: Request, **more: Any) -> Response:

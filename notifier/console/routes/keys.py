@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, Form, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from notifier.console.forms import ActForm, Empty
@@ -17,6 +17,8 @@ from notifier.domain.statuses import Channel
 from notifier.operations.api_keys import Grants, Scope
 
 router = APIRouter(route_class=PageRoute)
+
+KeyId = Annotated[str, Path(pattern=r"^[0-9a-f]{12}$")]
 
 
 class NewKeyForm(BaseModel):
@@ -69,13 +71,13 @@ def create(
 
 
 @router.get("/keys/{key}")
-def one(parts: PartsDep, _: AdminThere, request: Request, key: str) -> Response:
+def one(parts: PartsDep, _: AdminThere, request: Request, key: KeyId) -> Response:
     return _one(parts, request, key)
 
 
 @router.post("/keys/{key}/rotate")
 def rotate(
-    parts: PartsDep, visitor: AdminThere, request: Request, key: str, form: Annotated[RotateForm, Form()]
+    parts: PartsDep, visitor: AdminThere, request: Request, key: KeyId, form: Annotated[RotateForm, Form()]
 ) -> Response:
     operator = visitor.holder.operator
     made = parts.api.keys.rotate(key, overlap_seconds=form.hours * 3600, operator=operator)
@@ -84,7 +86,7 @@ def rotate(
 
 @router.post("/keys/{key}/revoke")
 def revoke(
-    parts: PartsDep, visitor: AdminThere, request: Request, key: str, form: Annotated[ActForm, Form()]
+    parts: PartsDep, visitor: AdminThere, request: Request, key: KeyId, form: Annotated[ActForm, Form()]
 ) -> Response:
     changed = parts.api.keys.revoke(key, operator=visitor.holder.operator, reason=form.why)
     said = "It is revoked: its next request is refused." if changed else "It was revoked already."

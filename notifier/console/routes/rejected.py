@@ -10,10 +10,10 @@ from uuid import UUID
 from fastapi import APIRouter, Form, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from notifier.api.schemas import Words, read_cursor, write_cursor
+from notifier.api.schemas import read_cursor, write_cursor
 from notifier.broker.dead_letters import Raw
-from notifier.console.forms import ActForm, Empty
-from notifier.console.outcomes import in_words
+from notifier.console.forms import ActForm, Condition
+from notifier.console.outcomes import said
 from notifier.console.parts import ConsoleParts, PartsDep, raw_publisher
 from notifier.console.session import AdminThere, OperatorThere, PageRoute
 from notifier.domain.errors import Fault, InvalidMessage
@@ -32,16 +32,16 @@ PAGE = 50
 class RejectedQuery(BaseModel):
     """Which rejected messages, as the address of the page has it."""
 
-    producer: Annotated[Words | None, Empty] = None
-    code: Annotated[Words | None, Empty] = None
+    producer: Condition = None
+    code: Condition = None
     after: Annotated[str | None, Field(max_length=50)] = None
 
 
 class ReplayForm(ActForm):
     """All that the conditions find and that were not replayed before."""
 
-    producer: Annotated[Words | None, Empty] = None
-    code: Annotated[Words | None, Empty] = None
+    producer: Condition = None
+    code: Condition = None
 
 
 class EditForm(ActForm):
@@ -61,8 +61,7 @@ def replay_all(
 ) -> Response:
     wanted = RejectedQuery(producer=form.producer, code=form.code)
     selection = RejectedSelection(producer=form.producer, code=form.code)
-    lines = _replay(parts, visitor.holder, selection, form)
-    return _list(parts, request, wanted, done={"lines": lines, "form": form})
+    return _list(parts, request, wanted, done=_replay(parts, visitor.holder, selection, form))
 
 
 @router.get("/rejected/{message:uuid}")
@@ -75,8 +74,8 @@ def replay_one(
     parts: PartsDep, visitor: OperatorThere, request: Request, message: UUID, form: Annotated[ActForm, Form()]
 ) -> Response:
     """Byte for byte, also if it was replayed before."""
-    lines = _replay(parts, visitor.holder, RejectedSelection(ids=(message,)), form, again=True)
-    return _one(parts, visitor.holder, request, message, done={"lines": lines, "form": form})
+    done = _replay(parts, visitor.holder, RejectedSelection(ids=(message,)), form, again=True)
+    return _one(parts, visitor.holder, request, message, done=done)
 
 
 @router.post("/rejected/{message:uuid}/edited")
@@ -97,20 +96,21 @@ def replay_edited(
         done = parts.replays.replay_edited(message, form.body.encode("utf-8", "replace"), publish, check, **how)
     except InvalidMessage as error:
         return _one(parts, visitor.holder, request, message, status=422, edited=form, faults=error.faults)
-    said = {"lines": in_words(done, "replayed", "message"), "form": form}
-    return _one(parts, visitor.holder, request, message, done=said, edited=form if form.dry_run else None)
+    edited = form if form.dry_run else None
+    told = said(done, "replayed", "message", form)
+    return _one(parts, visitor.holder, request, message, done=told, edited=edited)
 
 
 def _replay(
     parts: ConsoleParts, holder: Holder, selection: RejectedSelection, form: ActForm, *, again: bool = False
-) -> list[str]:
+) -> dict[str, Any]:
     how: dict[str, Any] = {"operator": holder.operator, "reason": form.why, "again": again}
     if form.dry_run:
         done = parts.replays.replay_rejected(selection, lambda _: None, dry_run=True, **how)
     else:
         with raw_publisher(parts) as broker:
             done = parts.replays.replay_rejected(selection, broker.publish, **how)
-    return in_words(done, "replayed", "message")
+    return said(done, "replayed", "message", form)
 
 
 def _list(parts: ConsoleParts, request: Request, wanted: RejectedQuery, **more: Any) -> Response:

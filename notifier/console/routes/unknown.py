@@ -9,9 +9,8 @@ from uuid import UUID
 from fastapi import APIRouter, Form, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from notifier.api.schemas import Words
-from notifier.console.forms import ActForm, Empty
-from notifier.console.outcomes import in_words
+from notifier.console.forms import ActForm, Condition
+from notifier.console.outcomes import said
 from notifier.console.parts import ConsoleParts, PartsDep
 from notifier.console.routes.rejected import as_text
 from notifier.console.session import AdminThere, OperatorThere, PageRoute
@@ -29,8 +28,8 @@ SHOWN = 20
 class UnknownQuery(BaseModel):
     """Of which provider and template."""
 
-    provider: Annotated[Words | None, Empty] = None
-    template: Annotated[Words | None, Empty] = None
+    provider: Condition = None
+    template: Condition = None
 
     @property
     def filter(self) -> Filter:
@@ -40,8 +39,8 @@ class UnknownQuery(BaseModel):
 class ResolveForm(ActForm):
     """All unknown outcomes of a provider and a template, or the one with this id."""
 
-    provider: Annotated[Words | None, Empty] = None
-    template: Annotated[Words | None, Empty] = None
+    provider: Condition = None
+    template: Condition = None
     notification: UUID | None = None
     resolution: Resolution
 
@@ -55,8 +54,8 @@ class ResolveForm(ActForm):
 class HeldForm(ActForm):
     """Those that a mass alarm held, of a provider or sender identity, or all."""
 
-    provider: Annotated[Words | None, Empty] = None
-    sender: Annotated[Words | None, Empty] = None
+    provider: Condition = None
+    sender: Condition = None
     #: Suppress these recipients; otherwise delete what was held.
     apply: Annotated[bool, Field()]
 
@@ -75,9 +74,8 @@ def resolve(
     how: dict[str, Any] = {"operator": visitor.holder.operator, "reason": form.why, "dry_run": form.dry_run}
     done = parts.api.operations.resolve(form.selection, form.resolution, **how)
     verb = "recorded as sent" if form.resolution is Resolution.SENT else "sent again"
-    lines = in_words(done, verb, "notification")
     wanted = UnknownQuery(provider=form.provider, template=form.template)
-    return _page(parts, request, wanted, done={"lines": lines, "form": form})
+    return _page(parts, request, wanted, done=said(done, verb, "notification", form))
 
 
 @router.post("/held/end")
@@ -87,8 +85,8 @@ def end_held(
     wanted = HeldFilter(provider=form.provider, sender=form.sender)
     how: dict[str, Any] = {"operator": visitor.holder.operator, "reason": form.why, "dry_run": form.dry_run}
     done = parts.services.held.end(wanted, apply=form.apply, **how)
-    lines = in_words(done, "applied" if form.apply else "discarded", "held suppression")
-    return _page(parts, request, UnknownQuery(), done={"lines": lines, "form": form})
+    verb = "applied" if form.apply else "discarded"
+    return _page(parts, request, UnknownQuery(), done=said(done, verb, "held suppression", form))
 
 
 @router.get("/unread/{bounce:uuid}")
