@@ -18,6 +18,7 @@ from notifier.console.routes import (
     notifications,
     operator_log,
     rejected,
+    schedules,
     search,
     session,
     suppressions,
@@ -39,6 +40,7 @@ def add_console(app: FastAPI, services: Services, api: ApiServices) -> None:
         suppressions,
         keys,
         operator_log,
+        schedules,
     ):
         app.include_router(part.router, include_in_schema=False)
     app.mount("/static", _Assets(directory=STATIC))

@@ -69,6 +69,7 @@ MENU = (
     MenuItem("/suppressions", "Suppressions", Scope.OPERATE),
     MenuItem("/keys", "Keys", Scope.ADMIN),
     MenuItem("/log", "Log", Scope.OPERATE),
+    MenuItem("/schedules", "Schedules", Scope.OPERATE),
 )
 
 
