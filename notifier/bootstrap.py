@@ -20,6 +20,8 @@ from notifier.domain.statuses import Channel
 from notifier.feedback.suppressions import Suppressions
 from notifier.operations.explanations import unfound_in_words
 from notifier.operations.held_suppressions import HeldSuppressions
+from notifier.operations.rate_history import RateHistory
+from notifier.operations.recurring_runs import RecurringRuns
 from notifier.operations.retention import RetentionJob
 from notifier.operations.statistics import Statistics
 from notifier.operations.upkeep import Upkeep, Work, keep, log_statistics, make_partitions
@@ -35,11 +37,14 @@ from notifier.store.hash_keys import HashKeyRepository
 from notifier.store.held_suppressions import HeldSuppressionRepository
 from notifier.store.ledger import Ledger
 from notifier.store.mass_alarm import AlarmRepository, AlarmRule, HardBounceWatch
+from notifier.store.metrics import GaugeRepository
+from notifier.store.minute_counts import MinuteCountRepository
 from notifier.store.operator_actions import Operating
 from notifier.store.personal_data import PersonalData
 from notifier.store.provider_health import HealthRepository
 from notifier.store.provider_reports import ProviderReportRepository
 from notifier.store.rate_limits import RateLimitRepository
+from notifier.store.recurring_runs import RecurringRunRepository
 from notifier.store.retention import RetentionRepository
 from notifier.store.schema.revisions import missing_upgrade
 from notifier.store.search import Audit
@@ -276,10 +281,11 @@ class Services(DeliveryServices):
 
         settings = self.settings
         url = settings.require("broker_url")
+        is_redis = topology.is_redis(url)
         producers = Producers(
             settings.structure,
             own_users=user_id.own_users(url, settings.broker_user),
-            broker_tells_users=not topology.is_redis(url),
+            broker_tells_users=not is_redis,
         )
         return Intake(
             self.ledger,
@@ -288,11 +294,32 @@ class Services(DeliveryServices):
             publish_tasks,
             callback_hosts=settings.callback_hosts,
             producers=producers,
+            broker="redis" if is_redis else "rabbitmq",
         )
+
+    @cached_property
+    def own_intake(self) -> Intake:
+        """For what the service makes itself. No task is published: the sweep finds it due."""
+        return self.intake(lambda _channel, _lane, ids: self.ledger.requeue_soon(ids))
+
+    def accept_own(self, messages: Sequence[Message], is_test: bool = False) -> list[tuple[Fault, ...]]:
+        """Accept them. Returns the faults of each; none: it is recorded, now or before."""
+        answers = self.own_intake.answer(messages, is_test=is_test, proof=ProducerProof.SERVICE)
+        return [answer.faults for answer in answers]
+
+    @cached_property
+    def recurring_runs(self) -> RecurringRuns:
+        return RecurringRuns(RecurringRunRepository(self.engine, self.personal_data), self.accept_own)
 
     @cached_property
     def retention_job(self) -> RetentionJob:
         return RetentionJob(RetentionRepository(self.engine), self.settings.structure.retention)
+
+    minute_counts = _of_engine(MinuteCountRepository)
+
+    @cached_property
+    def rate_history(self) -> RateHistory:
+        return RateHistory(self.minute_counts, GaugeRepository(self.engine))
 
     @cached_property
     def statistics(self) -> Statistics:
@@ -302,13 +329,7 @@ class Services(DeliveryServices):
     def daily_report(self) -> DailyReport:
         from notifier.operations.daily_report import DailyReport
 
-        # No task is published for it: the sweep finds it due.
-        intake = self.intake(lambda _channel, _lane, ids: self.ledger.requeue_soon(ids))
-
-        def accept(messages: Sequence[Message]) -> list[tuple[Fault, ...]]:
-            return [answer.faults for answer in intake.answer(messages, proof=ProducerProof.SERVICE)]
-
-        return DailyReport(self.statistics, accept, self.hash_key, self.settings.report_addresses)
+        return DailyReport(self.statistics, self.accept_own, self.hash_key, self.settings.report_addresses)
 
     @cached_property
     def upkeep(self) -> Upkeep:
@@ -318,6 +339,7 @@ class Services(DeliveryServices):
             "provider_outcomes": self.health.forget_old,
             "bounce_counts": self.alarms.forget_old,
             "rate_slots": self.rates.forget_old,
+            "minute_counts": self.minute_counts.forget_old,
             "callbacks": self.callbacks.forget_old,
             "attachments": lambda: self.attachments.forget_old(days=self.settings.attachment_days),
             # Before retention, which deletes what they count.

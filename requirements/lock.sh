@@ -22,7 +22,7 @@ compile() {
 # Each within the versions of the first: what runs in production is what the tests and the demo run.
 printf 'hatchling\neditables\n' > "$tools/build.in"
 compile runtime.txt pyproject.toml --extra all "$@"
-compile production.txt pyproject.toml --extra web --extra flower --constraint requirements/runtime.txt
+compile production.txt pyproject.toml --extra web --extra flower --extra otel --constraint requirements/runtime.txt
 compile dev.txt pyproject.toml --extra all --group dev --constraint requirements/runtime.txt "$@"
 compile bench.txt pyproject.toml --extra all --group bench --constraint requirements/dev.txt "$@"
 compile build.txt "$tools/build.in" --constraint requirements/dev.txt

@@ -19,6 +19,7 @@ from notifier.api.routes import (
     callbacks,
     health,
     notifications,
+    recurring,
     search,
     suppressions,
     templates,
@@ -97,6 +98,7 @@ def _add_routes(app: FastAPI, services: ApiServices | None) -> None:
     app.include_router(notifications.actions, responses=_responses((*bodied, 404)))
     app.include_router(search.router, responses=_responses((*_ALWAYS, 404)))
     app.include_router(templates.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
+    app.include_router(recurring.router, responses=_responses((*bodied, 404)))
     app.include_router(suppressions.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
     app.include_router(callbacks.router, responses=_responses((*_ALWAYS, 400, 404, 413)))
     app.include_router(health.router, responses=_responses((500, 503)))

@@ -22,11 +22,13 @@ from notifier.operations.api_keys import ApiKeys
 from notifier.operations.attachments import Attachments
 from notifier.operations.callbacks import CallbackOperations
 from notifier.operations.providers import ProviderOperations
+from notifier.operations.recurring import RecurringNotifications
 from notifier.rendering import Renderer
 from notifier.security.tokens import Tokens
 from notifier.store.api_keys import ApiKeyRepository
 from notifier.store.operator_actions import Operating
 from notifier.store.rate_limits import RateLimitRepository
+from notifier.store.recurring import RecurringRepository
 from notifier.store.schema.revisions import missing_upgrade
 from notifier.store.search import Audit
 from notifier.store.stuck import Lateness
@@ -48,6 +50,7 @@ class ApiServices:
     audit: Audit
     operations: Operations
     providers: ProviderOperations
+    recurring: RecurringNotifications
     renderer: Renderer
     keys: ApiKeys
     rates: RateLimitRepository
@@ -78,6 +81,9 @@ def make_services(services: Services, handover: Handover) -> ApiServices:
         audit=Audit(engine, services.personal_data, READ_SECONDS),
         operations=Operations(operating, Lateness(engine)),
         providers=ProviderOperations(services.health, services.circuits, operating, settings.provider_tables()),
+        recurring=RecurringNotifications(
+            RecurringRepository(engine, services.personal_data), operating, services.renderer, intake.faults
+        ),
         renderer=services.renderer,
         keys=ApiKeys(ApiKeyRepository(engine), operating, rights),
         rates=services.rates,
@@ -112,6 +118,7 @@ LongReadsDep = Annotated[LongReads, _service("long_reads")]
 OperationsDep = Annotated[Operations, _service("operations")]
 ProvidersDep = Annotated[ProviderOperations, _service("providers")]
 RateLimitsDep = Annotated[RateLimitRepository, _service("rates")]
+RecurringDep = Annotated[RecurringNotifications, _service("recurring")]
 ReadinessDep = Annotated[CachedAnswer[Ready], _service("readiness")]
 RecordMetricsDep = Annotated[CachedAnswer[list[Metric]], _service("record_metrics")]
 RendererDep = Annotated[Renderer, _service("renderer")]

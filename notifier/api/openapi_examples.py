@@ -54,6 +54,16 @@ SUPPRESS: dict[str, Any] = {
     "detail": "asked for it on the telephone",
 }
 
+RECURRING: dict[str, Any] = {
+    "name": "digest",
+    "cron": "30 9 * * 1-5",
+    "zone": "Europe/Berlin",
+    "channel": "email",
+    "template": "newsletter",
+    "context": {"shop": "Example"},
+    "recipients": [{"to": "Ada Okafor <ada@example.com>", "context": {"customer_name": "Ada"}}],
+}
+
 PREVIEW: dict[str, Any] = {"locale": "fr", "context": {"code": "042137", "valid_minutes": 10}}
 
 #: A search has two more forms.

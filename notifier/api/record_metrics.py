@@ -154,6 +154,8 @@ def _of_notifications(gauges: Gauges) -> Iterator[Metric]:
     yield _gauge("notifier_due", "Notifications that the sweep should have seen.", {(): gauges.due})
     oldest_due: _Values = {(): round(gauges.oldest_due_seconds, 3)}
     yield _gauge("notifier_oldest_due_seconds", "How long the oldest of them has waited for it.", oldest_due)
+    text = "How long a recurring notification has been due, or its run has not come further."
+    yield _gauge("notifier_recurring_late_seconds", text, {(): round(gauges.recurring_late_seconds, 3)})
     text = "Messages rejected within the last hour."
     yield _gauge("notifier_rejected_last_hour", text, {(): gauges.rejected})
 

@@ -206,6 +206,12 @@ class Why(BaseModel):
     reason: Annotated[str | None, Field(max_length=500)] = None
 
 
+class RescheduleRequest(Why):
+    """Another time for one notification."""
+
+    send_at: Annotated[Time, Field(description="Not before. RFC 3339 with an offset; one that has passed: now.")]
+
+
 class Done(BaseModel):
     """An action on one notification."""
 

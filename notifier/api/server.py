@@ -25,6 +25,7 @@ from notifier.config.logs import log
 from notifier.config.settings import Settings
 from notifier.domain.errors import ConfigurationError
 from notifier.intake.batch import PublishTasks
+from notifier.operations.rate_history import RateRecorder
 from notifier.runtime.connection_limit import ConnectionLimit, connections_within, raise_file_limit
 from notifier.runtime.garbage_collection import tune_gc
 from notifier.runtime.shutdown import Shutdown
@@ -67,8 +68,10 @@ def serve(settings: Settings, publish: PublishTasks, add_pages: AddPages) -> Non
     )
     grace_seconds = max(1, int(settings.grace_seconds - _AFTER_SECONDS))
     config = server_config(app, limit, ClientTimeouts(), grace_seconds=grace_seconds)
+    rates = RateRecorder(services.minute_counts).start()
     _Server(config, shutdown).run(sockets=[listener])
     parts.acceptance.close()
+    rates.close()
     handover.close()
     services.close()
 

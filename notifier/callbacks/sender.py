@@ -22,6 +22,7 @@ from notifier.callbacks import payload, signing
 from notifier.callbacks.http import DEADLINE_SECONDS, CallbackAnswer, CallbackCaller
 from notifier.callbacks.policy import pause_after
 from notifier.callbacks.slots import FairSlots
+from notifier.callbacks.spans import begin_span, end_span, trace_headers
 from notifier.config.callbacks import CallbackTable
 from notifier.config.logs import log, log_failure
 from notifier.domain.errors import ConfigurationError, ServiceUnavailable
@@ -113,7 +114,7 @@ class CallbackSender:
             try:
                 answer = await self._answer(claimed, round(claimed.claimed_at + waited))
             except Exception as error:
-                log_failure("callbacks.failed", error, notification_id=str(claimed.notification_id))
+                log_failure("callbacks.failed", error, **claimed.log_ids)
                 answer = CallbackAnswer(CallbackFailure.TECHNICAL_ERROR)
         if answer.failure is None:
             return CallbackResult(claimed.id, claimed.number, None, answer.http_status)
@@ -123,7 +124,7 @@ class CallbackSender:
         log.info(
             "callbacks.not_delivered",
             producer=claimed.producer,
-            notification_id=str(claimed.notification_id),
+            **claimed.log_ids,
             attempt=claimed.number,
             reason=answer.failure,
             code=answer.http_status,
@@ -143,7 +144,12 @@ class CallbackSender:
         except ConfigurationError:
             return CallbackAnswer(CallbackFailure.NOT_CONFIGURED)
         body = payload.encode(claimed)
-        return await self._caller.call(url, signing.headers(keys, str(claimed.id), timestamp, body), body)
+        headers = signing.headers(keys, str(claimed.id), timestamp, body)
+        span = begin_span(claimed)
+        answer = await self._caller.call(url, {**headers, **trace_headers(claimed, span)}, body)
+        if span is not None:
+            end_span(span, answer)
+        return answer
 
     async def _write(self, results: Sequence[CallbackResult], one: ClaimedCallback) -> None:
         """Record them; while the database is away, retry until the lease ends."""

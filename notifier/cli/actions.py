@@ -175,7 +175,7 @@ class SelectionEnding(ActionEnding["ActionResult"]):
 def _counts(result: ActionResult, verb: str) -> str:
     parts = [f"{result.changed} {verb}"]
     if result.expired:
-        parts.append(f"{result.expired} skipped because their expires_at has passed")
+        parts.append(f"{result.expired} skipped because of their expires_at")
     others = result.matched - result.changed - result.expired
     if others:
         parts.append(f"{others} left alone")

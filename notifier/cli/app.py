@@ -29,6 +29,7 @@ from notifier.cli import (
     providers,
     publish,
     queues,
+    recurring,
     rejected,
     relay,
     restored,
@@ -118,6 +119,14 @@ SCHEMA = Family(
     (schema.message, schema.callback, schema.openapi),
 )
 SCHEDULE = Family("schedule", "What is done each night, when, and how it went.", (schedule.list_, schedule.run))
+RECURRING = Family(
+    "recurring",
+    "Notifications that are sent again and again, by a plan, to a list of recipients.",
+    (
+        *(recurring.add, recurring.list_, recurring.show, recurring.run, recurring.pause, recurring.resume),
+        *(recurring.recipients, recurring.forget, recurring.remove),
+    ),
+)
 KEYS = Family("keys", "Keys of the HTTP API.", (api_keys.create, api_keys.list_, api_keys.rotate, api_keys.revoke))
 BOUNCES = Family(
     "bounces",
@@ -127,11 +136,11 @@ BOUNCES = Family(
 )
 #: Every command, in the order of `notifier --help`.
 PANELS: Mapping[str, Sequence[Command | Family]] = {
-    "Send": (send.send, publish.publish, relay.relay),
+    "Send": (send.send, publish.publish, RECURRING, relay.relay),
     "Find out": (notifications.show, notifications.search, top.top, REJECTED, statistics.statistics),
     "Act": (
         *(stuck.stuck, notification_actions.retry, notification_actions.cancel),
-        *(notification_actions.resolve, SUPPRESSIONS, CALLBACKS, PROVIDERS),
+        *(notification_actions.reschedule, notification_actions.resolve, SUPPRESSIONS, CALLBACKS, PROVIDERS),
     ),
     "Set up": (doctor.doctor, TEMPLATES, DB, QUEUES, SCHEDULE, SCHEMA, KEYS),
     "Run the service": (

@@ -51,12 +51,13 @@ def bounces(
     if from_stdin:
         raise typer.Exit(_take_one(wiring(context)))
     host, port = _address(listen)
-    from notifier.cli.services import program_settings, serve_metrics
+    from notifier.cli.services import program_settings, serve_metrics, trace_notifications
 
     settings = program_settings("bounces")
     _require_address(settings)
     settings.require("database_url")
     serve_metrics(settings, metrics_port)
+    trace_notifications("bounces")
     from notifier.bootstrap import Services
     from notifier.feedback.bounce_server import THREADS, serve
     from notifier.runtime.shutdown import stop_on_signals

@@ -65,10 +65,11 @@ def run(
     It needs the database, the broker and the [callbacks] of notifier.toml, but no provider's secret.
     Stops on SIGTERM, once the calls in progress are recorded.
     """
-    from notifier.cli.services import program_settings, serve_metrics
+    from notifier.cli.services import program_settings, serve_metrics, trace_notifications
 
     settings = program_settings("callbacks", needs_database=True)
     serve_metrics(settings, metrics_port)
+    trace_notifications("callbacks")
     from notifier.worker.run import run_worker
 
     # Two workers of one name cannot run on one broker.

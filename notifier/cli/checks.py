@@ -37,6 +37,19 @@ def all_checks(services: OperatorServices) -> Iterator[Check]:
     yield from safely("templates", lambda: check_all_templates(settings))
     yield from safely("providers", lambda: check_providers_and_senders(services))
     yield from safely("callbacks", lambda: check_callbacks(settings))
+    yield from safely("traces", check_traces)
+
+
+def check_traces() -> Iterator[Check]:
+    """Whether the spans that the environment asks for can be made."""
+    from notifier.telemetry.tracing import tracing_problem, wanted_exporters
+
+    problem = tracing_problem()
+    if problem is not None:
+        what, _, fix = problem.rpartition(": ")
+        yield Check("traces", True, what, fix)
+    elif names := wanted_exporters():
+        yield Check("traces", True, f"are exported by {', '.join(names)}")
 
 
 def check_database(services: OperatorServices) -> Iterator[Check]:

@@ -1,7 +1,8 @@
-"""`notifier retry`, `cancel` and `resolve`: what operators do about notifications."""
+"""`notifier retry`, `cancel`, `reschedule` and `resolve`: what operators do about notifications."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
@@ -11,7 +12,7 @@ from typer import Option
 
 from notifier.cli.actions import SelectionEnding, operator, run_action
 from notifier.cli.context import wiring
-from notifier.cli.options import ActionOptions, AsJson, FilterOptions, Ids, OfReason, Why, grouped, ids_of
+from notifier.cli.options import ActionOptions, AsJson, FilterOptions, Ids, OfReason, Why, future, grouped, ids_of
 from notifier.domain.statuses import Reason, Status
 
 if TYPE_CHECKING:
@@ -68,6 +69,29 @@ def cancel(
     with wiring(context).services() as services:
         ending = SelectionEnding("cancel", "cancelled", "notifier show ID")
         run_action(partial(services.operations.cancel, selection), ending, options, asks=not ids)
+
+
+@grouped
+def reschedule(
+    context: typer.Context,
+    ids: Ids = None,
+    *,
+    at: Annotated[datetime, future("The new time: 2h (from now), 2026-11-22 or RFC 3339.")],
+    status: Annotated[
+        Status | None, Option(metavar="STATUS", help="scheduled or queued; default: both of them.")
+    ] = None,
+    reason: OfReason = None,
+    filters: FilterOptions,
+    options: ActionOptions,
+) -> None:
+    """Give notifications that wait for their first call another time: by ID, or all that match the conditions.
+
+    A time that has passed means now. What a worker is sending, or has tried, keeps its time.
+    """
+    selection = _selection(ids, filters, status, reason)
+    with wiring(context).services() as services:
+        ending = SelectionEnding("reschedule", "rescheduled", "notifier show ID")
+        run_action(partial(services.operations.reschedule, selection, at), ending, options, asks=not ids)
 
 
 def resolve(

@@ -9,9 +9,11 @@ from notifier.operations import Operations, Replays
 from notifier.operations.api_keys import ApiKeys
 from notifier.operations.callbacks import CallbackOperations
 from notifier.operations.providers import ProviderOperations
+from notifier.operations.recurring import RecurringNotifications
 from notifier.operations.restored import Restored
 from notifier.store.api_keys import ApiKeyRepository
 from notifier.store.operator_actions import Operating
+from notifier.store.recurring import RecurringRepository
 from notifier.store.rejected import Rejections
 from notifier.store.restored import RestoredRepository
 from notifier.store.stuck import Lateness
@@ -39,6 +41,11 @@ class OperatorServices(Services):
     @property
     def provider_operations(self) -> ProviderOperations:
         return ProviderOperations(self.health, self.circuits, self.operating, self.settings.provider_tables())
+
+    @property
+    def recurring(self) -> RecurringNotifications:
+        repository = RecurringRepository(self.engine, self.personal_data)
+        return RecurringNotifications(repository, self.operating, self.renderer, self.own_intake.faults)
 
     @property
     def restored(self) -> Restored:

@@ -82,7 +82,7 @@ def publish(
     from notifier.cli.batch_publisher import BatchPublisher
     from notifier.cli.template_types import VariableTypes
 
-    form = _format(file, written_as)
+    form = file_format(file, written_as)
     world = wiring(context)
     with ExitStack() as stack:
         text = stack.enter_context(opened(file, newline="" if form is Format.CSV else "\n"))
@@ -162,7 +162,8 @@ def _size(raw: BinaryIO) -> int | None:
     return size
 
 
-def _format(file: Path, written_as: Format | None) -> Format:
+def file_format(file: Path, written_as: Format | None = None) -> Format:
+    """How the file is written: by its name, unless it is said."""
     found = written_as or (Format.JSONL if str(file) == "-" else _FORMATS.get(file.suffix.lower()))
     if found is None:
         raise typer.BadParameter(f"{file} is neither .csv nor .jsonl; give --format", param_hint="FILE")

@@ -93,6 +93,8 @@ class HoldEnding(ActionEnding["HoldResult"]):
             )
         if result.callbacks:
             hint("callbacks: notifier callbacks replay --failure restored")
+        if result.recurring:
+            hint(f"recurring notifications paused: {result.recurring}. next: notifier recurring list, then resume")
 
 
 class AcceptEnding(HoldEnding):

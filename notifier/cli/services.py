@@ -31,6 +31,16 @@ def serve_metrics(settings: Settings, port: int | None = None) -> None:
     MetricsServer(settings.metrics_host, port)
 
 
+def trace_notifications(program: str) -> None:
+    """Make spans until the process ends, if the variables OTEL_* ask for them."""
+    from notifier.config.logs import log
+    from notifier.telemetry.tracing import start_tracing
+
+    problem = start_tracing(program)
+    if problem is not None:
+        log.warning("traces.off", reason=problem)
+
+
 def program_settings(program: str, *, needs_database: bool = False, use_running: bool = True) -> Settings:
     from notifier.config.logs import configure
     from notifier.config.settings import load_settings
@@ -53,9 +63,11 @@ def intake(metrics_port: MetricsPort = None) -> None:
     """
     settings = program_settings("intake")
     serve_metrics(settings, metrics_port)
+    trace_notifications("intake")
     from notifier.bootstrap import Services
     from notifier.intake import make_reader
     from notifier.intake.producers import warn_of_producers
+    from notifier.operations.rate_history import RateRecorder
     from notifier.runtime.garbage_collection import tune_gc
     from notifier.runtime.shutdown import stop_on_signals
     from notifier.worker.app import make_app
@@ -68,7 +80,9 @@ def intake(metrics_port: MetricsPort = None) -> None:
     services.wait_for_tables(stop)
     reader = make_reader(settings.require("broker_url"))
     tune_gc()
+    rates = RateRecorder(services.minute_counts).start()
     reader.run(process, stop)
+    rates.close()
     services.close()
 
 
@@ -93,6 +107,7 @@ def worker(
     chosen_channels = read_choices(Channel, channels, "--channels")
     settings = program_settings("worker", needs_database=True)
     serve_metrics(settings, metrics_port)
+    trace_notifications("worker")
     from notifier.worker.run import run_worker
 
     takes_callbacks = chosen_lanes != [Lane.URGENT] if callbacks is None else callbacks
@@ -134,6 +149,7 @@ def api() -> None:
     if not has_web():
         raise MissingPackage("the HTTP API needs more packages: pip install 'notifier[web]'")
     settings = program_settings("api", needs_database=True)
+    trace_notifications("api")
     from notifier.api.server import serve
     from notifier.console.app import add_console
     from notifier.worker.app import make_app

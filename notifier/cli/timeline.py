@@ -52,6 +52,7 @@ def _facts(story: Story) -> Iterable[tuple[str, str]]:
     yield "sender", one_line(n.sender or "")
     yield "metadata", one_line(", ".join(f"{name}={value}" for name, value in n.metadata.items()))
     yield "provider", one_line(" ".join(filter(None, (n.provider, n.provider_message_id))))
+    yield "trace", one_line(n.trace_id or "")
     yield "attempts", str(n.attempt_count)
     yield "attachments", one_line(", ".join(map(_file_in_words, story.attachments)))
     yield "not before", utc(n.send_at)

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 from notifier.broker.batch_form import MAX_ENTRY_BYTES, portions
 from notifier.broker.publisher import Wire
+from notifier.client.current_span import current_traceparent
 from notifier.domain.errors import ConfigurationError, Fault, InvalidMessage
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane
@@ -87,7 +88,7 @@ class Messages(ABC):
         `channel` is sms for a recipient that begins with +, otherwise email. `fields` are the other fields of the
         contract: idempotency_key, id, producer, locale, sender, reply_to, reference, metadata, send_at,
         expires_at (aware datetimes or RFC 3339 strings), callback_url, attachments (ids of files that were
-        uploaded over HTTP).
+        uploaded over HTTP), traceparent (default: the caller's OpenTelemetry span, if it has one).
 
         Raises:
             InvalidMessage: nothing was published; `faults` lists everything that is wrong.
@@ -133,7 +134,8 @@ class Messages(ABC):
         return [encoded.handle for encoded in found]
 
     def _encode(self, fields: Mapping[str, Any], channel: Channel, lane: Lane) -> Encoded:
-        filled = {"id": new_id(), "producer": self.producer, **fields, "channel": channel, "lane": lane}
+        known = {"id": new_id(), "producer": self.producer, "traceparent": current_traceparent()}
+        filled = {**known, **fields, "channel": channel, "lane": lane}
         filled = {name: value for name, value in filled.items() if value is not None}
         try:
             message = check(Message.model_validate(filled), channel, lane)

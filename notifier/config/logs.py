@@ -20,7 +20,7 @@ FIELDS = frozenset(
         "notification_id", "attempt", "claim", "channel", "lane", "queue", "template", "version", "provider",
         "producer", "status", "outcome", "reason", "code", "error", "count", "accepted", "duplicates", "rejected",
         "sent", "failed", "seconds", "lanes", "broker", "host", "port", "partitions", "consumer", "signal",
-        "lost", "size", "redacted", "deleted", "wiped", "scope", "bounced", "step",
+        "lost", "size", "redacted", "deleted", "wiped", "scope", "bounced", "step", "trace_id", "recurring",
     }
 )  # fmt: skip
 
@@ -40,7 +40,7 @@ _QUIET = (
 )
 
 #: Libraries whose lines, traces included, quote what strangers wrote.
-_SILENT = ("mail.log", "flufl.bounce")
+_SILENT = ("mail.log", "flufl.bounce", "opentelemetry.exporter")
 
 #: Libraries that quote some messages, and how those lines begin.
 _QUOTING = ("celery.worker.pidbox", "kombu.pidbox", "kombu.transport.redis")

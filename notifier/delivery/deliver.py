@@ -12,7 +12,7 @@ Crash points. While a new one is rendered: nothing is written; the broker delive
 dispatches it again, and then it is claimed first. After the claim, before the attempt's row: the lease ends, no
 call was made, it is tried again. After the attempt's row: the outcome is unknown; it is looked up where that is
 possible, then the template's policy decides. After the result: done. No transaction is open during a call. What
-was written is counted last: who dies before that loses a count and nothing else.
+was written is counted and traced last: who dies before that loses a count and a span, and nothing else.
 
 Lost answers of the database. A claim is repeated with the token of this task, the start of attempts for the same
 numbers, both in one with both, and each finds what it had done. If no answer comes while there is time for the
@@ -38,6 +38,7 @@ from notifier.config.logs import log, log_failure
 from notifier.config.settings import Settings
 from notifier.delivery.attachments import PORTIONS_AT_ONCE, Files
 from notifier.delivery.attempt_counts import count_attempts
+from notifier.delivery.attempt_spans import trace_attempts
 from notifier.delivery.circuit_breaker import CircuitBreaker
 from notifier.delivery.delivery import Delivery
 from notifier.delivery.failover import goes_on
@@ -216,7 +217,7 @@ class Deliverer:
         except RenderingFailed as error:
             delivery.result = failed(claim, Reason.TEMPLATE_ERROR, str(error))
         except Exception as error:
-            log_failure("deliver.prepare_failed", error, notification_id=str(claim.id))
+            log_failure("deliver.prepare_failed", error, **claim.log_ids)
             delivery.result = failed(claim, Reason.TECHNICAL_ERROR, "preparing it failed; see the log")
 
     def _attempt(self, deliveries: Sequence[Delivery], task: _Task) -> list[Delivery]:
@@ -294,6 +295,7 @@ class Deliverer:
         _write(final, self._ledger.finish, task)
         self._router.learn(answered)
         count_attempts(answered)
+        trace_attempts(answered)
         return onward
 
     def _give_back(self, deliveries: Sequence[Delivery], fault: SendError, task: _Task) -> None:

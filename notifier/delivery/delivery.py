@@ -62,6 +62,8 @@ class Delivery:
     permit: Permit = field(default_factory=Permit)
     attempt: Started = field(init=False)
     answer: Receipt | SendError | None = None
+    #: When the call began, on the monotonic clock.
+    begun: float = 0.0
     #: Duration of the call.
     seconds: float = 0.0
     result: DeliveryResult | None = None

@@ -41,13 +41,15 @@ class ProviderCall:
     number: int
     permit: Permit
     answer: Receipt | SendError | None = None
+    #: When it began, on the monotonic clock.
+    begun: float = 0.0
     seconds: float = 0.0
 
 
 class _Queued:
     """A call in the queue of its provider: see `QueuedCall`."""
 
-    __slots__ = ("_begun", "_call", "_ended", "_is_over", "outgoing", "start_by")
+    __slots__ = ("_call", "_ended", "_is_over", "outgoing", "start_by")
 
     def __init__(
         self, call: ProviderCall, start_by: float, ended: Callable[[_Queued, ProviderCall], None]
@@ -57,7 +59,7 @@ class _Queued:
         self._is_over = False
         self._call = call
         self._ended = ended
-        self._begun = time.monotonic()
+        call.begun = time.monotonic()
 
     def begin(self) -> SendError | None:
         is_late = self._is_over or time.monotonic() > self.start_by
@@ -67,7 +69,7 @@ class _Queued:
         if self._is_over:
             return
         self._is_over = True
-        self._call.answer, self._call.seconds = answer, time.monotonic() - self._begun
+        self._call.answer, self._call.seconds = answer, time.monotonic() - self._call.begun
         self._ended(self, self._call)
 
 
@@ -163,7 +165,8 @@ class ProviderCaller:
                 chunk = [replace(call, answer=late) for call in waiting.values()]
             for call in chunk:
                 waiting.pop(call.delivery.claim.id, None)
-                call.delivery.answer, call.delivery.seconds = call.answer, call.seconds
+                call.delivery.answer = call.answer
+                call.delivery.begun, call.delivery.seconds = call.begun, call.seconds
             yield [call.delivery for call in chunk]
 
     @property
@@ -232,22 +235,22 @@ class ProviderCaller:
             queued.end(_provider_failed(call, error))
 
     async def _call(self, call: ProviderCall, start_by: float, gathered: _Gathered) -> None:
-        begun = time.monotonic()
+        call.begun = time.monotonic()
         answer: Receipt | SendError | None = None
         try:
             # A turn under a rate limit is awaited outside of the slots; a missed turn inside.
             await self._limiter.wait(call.permit)
             async with self._slots:
                 hindrance = await self._hindrance(call, start_by)
-                begun = time.monotonic()
+                call.begun = time.monotonic()
                 # Unknown until it is answered.
                 answer = hindrance or OutcomeUnknown("the call was interrupted")
                 answer = hindrance or await self._answer(call)
         except Exception as error:
-            log_failure("deliver.call_failed", error, notification_id=str(call.delivery.claim.id))
+            log_failure("deliver.call_failed", error, **call.delivery.claim.log_ids)
         finally:
             call.answer = answer or not_called("waiting for its turn failed; see the log")
-            call.seconds = time.monotonic() - begun
+            call.seconds = time.monotonic() - call.begun
             gathered.add(call)
 
     async def _hindrance(self, call: ProviderCall, start_by: float) -> SendError | None:
@@ -281,8 +284,7 @@ class ProviderCaller:
 
 def _provider_failed(call: ProviderCall, error: Exception) -> SendError:
     """A bug in the provider's code, at a point we know nothing about."""
-    id_ = str(call.delivery.claim.id)
-    log_failure("deliver.provider_failed", error, provider=call.provider.name, notification_id=id_)
+    log_failure("deliver.provider_failed", error, provider=call.provider.name, **call.delivery.claim.log_ids)
     failure = SendError("the provider's code failed; see the log", reason=Reason.TECHNICAL_ERROR)
     failure.outcome = Outcome.UNKNOWN
     return failure

@@ -36,7 +36,7 @@ class Results:
         try:
             return self._final(delivery)
         except Exception as error:
-            log_failure("deliver.answer_not_understood", error, notification_id=str(delivery.claim.id))
+            log_failure("deliver.answer_not_understood", error, **delivery.claim.log_ids)
             return _plain(delivery)
 
     def failed_attempt(self, delivery: Delivery) -> DeliveryResult:
@@ -45,7 +45,7 @@ class Results:
         try:
             return self._of_error(delivery, answer, Decision(Status.SENDING, answer.reason))
         except Exception as error:
-            log_failure("deliver.answer_not_understood", error, notification_id=str(delivery.claim.id))
+            log_failure("deliver.answer_not_understood", error, **delivery.claim.log_ids)
             return replace(_plain(delivery), status=Status.SENDING)
 
     def without_attempt(self, claim: Claimed, error: SendError) -> DeliveryResult:

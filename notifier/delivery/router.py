@@ -68,7 +68,7 @@ class Router:
         except ServiceUnavailable:
             pass  # It stays in doubt, and waits.
         except Exception as error:
-            log_failure("deliver.answer_not_settled", error, notification_id=str(delivery.claim.id))
+            log_failure("deliver.answer_not_settled", error, **delivery.claim.log_ids)
 
     def learn(self, deliveries: Sequence[Delivery]) -> None:
         """Learn from the answers of these calls."""

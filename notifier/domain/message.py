@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from notifier.domain.statuses import Channel, Lane
+from notifier.domain.trace_context import read_traceparent
 
 #: A body above this is refused before it is decoded. Bytes.
 MAX_BODY_BYTES = 1024 * 1024
@@ -102,14 +103,14 @@ def _parse_attachment(value: object) -> UUID:
         raise _error("bad_attachment_id", "not the id of an attachment", fix) from None
 
 
-def _write_time(value: datetime) -> str:
+def write_time(value: datetime) -> str:
     return value.isoformat().replace("+00:00", "Z")
 
 
 Time = Annotated[
     datetime,
     BeforeValidator(_parse_time),
-    PlainSerializer(_write_time, when_used="json"),
+    PlainSerializer(write_time, when_used="json"),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
 MessageId = Annotated[UUID, BeforeValidator(_parse_id), WithJsonSchema({"type": "string", "format": "uuid"})]
@@ -119,6 +120,8 @@ AttachmentId = Annotated[
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Locale = Annotated[str, Field(max_length=35, pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
 Text255 = Annotated[str, Field(min_length=1, max_length=255)]
+# Whatever it is, it is no fault: W3C has one that is not valid ignored, and a broken tracer loses no message.
+Traceparent = Annotated[str | None, BeforeValidator(read_traceparent), WithJsonSchema({})]
 
 
 class Message(BaseModel):
@@ -177,6 +180,11 @@ class Message(BaseModel):
         ),
     ] = None
 
+    traceparent: Annotated[
+        Traceparent,
+        Field(description="W3C Trace Context of the producer's span. One that is not valid is ignored."),
+    ] = None
+
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if self.idempotency_key is None and self.id is None:
@@ -191,17 +199,27 @@ class Message(BaseModel):
         return self.idempotency_key if self.idempotency_key is not None else str(self.id)
 
     def content(self) -> dict[str, Any]:
-        """Its fields as JSON has them, unset ones left out. Context and metadata are its own, not copies."""
+        """Its fields as JSON has them, unset ones left out. Context and metadata are its own, not copies.
+
+        Without its `traceparent`: the same message may be sent again in another span.
+        """
         content = {name: value for name, value in self.__dict__.items() if value is not None}
+        content.pop("traceparent", None)
         if self.id is not None:
             content["id"] = str(self.id)
         if self.send_at is not None:
-            content["send_at"] = _write_time(self.send_at)
+            content["send_at"] = write_time(self.send_at)
         if self.expires_at is not None:
-            content["expires_at"] = _write_time(self.expires_at)
+            content["expires_at"] = write_time(self.expires_at)
         if self.attachments is not None:
             content["attachments"] = [str(value) for value in self.attachments]
         return content
+
+    def within(self, traceparent: str | None) -> Message:
+        """The same message with this `traceparent`, valid or None, unless it has its own."""
+        if traceparent is None or self.traceparent is not None:
+            return self
+        return self.model_copy(update={"traceparent": traceparent})
 
     def encode(self) -> bytes:
         """The JSON for the broker: fields in the order of the class, unset ones left out."""

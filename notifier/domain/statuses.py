@@ -55,13 +55,14 @@ _STOPS = frozenset({Status.CANCELLED, Status.SUPPRESSED})
 #: `failed` and `expired`, for what was sent was sent, whatever we had come to believe. `cancelled` and
 #: `suppressed` are decisions and stay; the attempts beside them tell what arrived all the same. Only an operator
 #: requeues what had ended (`failed`, `expired`, `undelivered`, `suppressed` → `retrying`).
+#: An operator or the producer gives what was not tried yet another time (`queued` → `scheduled`).
 #: What a provider took (`sent`, `delivered`, `undelivered`) becomes `unknown` again for one cause only: the
 #: message that a look-up had found for it is proven to be another attempt's (`store.provider_messages`).
 #: What is on its way becomes `unknown` when its database was restored from a backup: it may have been sent since.
 TRANSITIONS: Mapping[Status, frozenset[Status]] = MappingProxyType(
     {
         Status.SCHEDULED: _STOPS | {Status.QUEUED, Status.UNKNOWN, Status.EXPIRED},
-        Status.QUEUED: _ENDS | _STOPS | {Status.SENDING, Status.UNKNOWN},
+        Status.QUEUED: _ENDS | _STOPS | {Status.SENDING, Status.UNKNOWN, Status.SCHEDULED},
         Status.SENDING: _ENDS | {Status.RETRYING, Status.UNKNOWN, Status.SUPPRESSED},
         Status.RETRYING: _ENDS | _STOPS | {Status.QUEUED, Status.UNKNOWN},
         Status.UNKNOWN: _ENDS | {Status.RETRYING, Status.CANCELLED},

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any
@@ -56,6 +56,10 @@ class Entry:
     raw: bytes | None = None
     #: Who says to have sent it, if that could be read at all.
     producer: str | None = None
+
+    def within(self, traceparent: str) -> Entry:
+        """The same with this for a message that has none of its own."""
+        return self if self.message is None else replace(self, message=self.message.within(traceparent))
 
 
 def parse_body(body: bytes, channel: Channel, lane: Lane, *, now: datetime | None = None) -> list[Entry]:
@@ -255,16 +259,21 @@ def _check_attachments(message: Message, channel: Channel) -> list[Fault]:
 
 
 def _check_times(message: Message, now: datetime) -> list[Fault]:
-    faults = []
-    if message.send_at and message.send_at > now + MAX_SCHEDULE_AHEAD:
-        fix = f"Schedule at most {MAX_SCHEDULE_AHEAD.days} days ahead"
-        faults.append(Fault("send_at", "too_far_ahead", "too far in the future", fix))
-    if message.send_at and message.send_at < now - MAX_AGE:
-        fix = f"Leave it out, or use a time within the last {MAX_AGE.days} days"
-        faults.append(Fault("send_at", "too_long_ago", "too far in the past", fix))
+    faults = send_at_faults(message.send_at, now) if message.send_at else []
     if message.id is not None:
         faults += _check_id_time(time_of_id(message.id) - now)
     return faults
+
+
+def send_at_faults(send_at: datetime, now: datetime) -> list[Fault]:
+    """Whether a notification may have this time."""
+    if send_at > now + MAX_SCHEDULE_AHEAD:
+        fix = f"Schedule at most {MAX_SCHEDULE_AHEAD.days} days ahead"
+        return [Fault("send_at", "too_far_ahead", "too far in the future", fix)]
+    if send_at < now - MAX_AGE:
+        fix = f"Leave it out, or use a time within the last {MAX_AGE.days} days"
+        return [Fault("send_at", "too_long_ago", "too far in the past", fix)]
+    return []
 
 
 def _check_id_time(ahead: timedelta) -> list[Fault]:

@@ -8,6 +8,7 @@ delivers again, as over HTTP, the rows are `queued` with a `due_at`, and the swe
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -25,7 +26,9 @@ from notifier.domain.errors import Fault, ServiceUnavailable, few
 from notifier.domain.message import Message
 from notifier.domain.producers import ProducerProof
 from notifier.domain.statuses import Channel, Lane, Status
+from notifier.domain.trace_context import read_traceparent
 from notifier.domain.validation import Entry, parse_body
+from notifier.intake.accept_spans import AcceptSpans
 from notifier.intake.batch import IntakeAnswer, IntakeSummary, PublishTasks, Received
 from notifier.intake.checks import Checks, check_encoding
 from notifier.intake.parts import EachAnswered, in_parts
@@ -60,10 +63,13 @@ class Intake:
         *,
         callback_hosts: Collection[str] = (),
         producers: Producers | None = None,
+        broker: str = "rabbitmq",
     ) -> None:
+        """`broker`: rabbitmq or redis, for traces."""
         self._ledger = ledger
         self._renderer = renderer
         self._publish_tasks = publish_tasks
+        self._broker = broker
         self._callbacks = CallbackPolicy(structure.callbacks, callback_hosts)
         self._producers = producers or Producers(structure)
         self._checks = Checks(renderer, structure, self._producers, self._callbacks)
@@ -75,6 +81,11 @@ class Intake:
             ServiceUnavailable: it is not known yet, and the database is away.
         """
         return self._ledger.now()
+
+    def faults(self, message: Message) -> tuple[Fault, ...]:
+        """Why this message, whose channel and lane are set, would be refused today. Nothing is recorded."""
+        assert message.channel is not None, "set by parsing"
+        return few(self._checks.faults(message, message.channel))
 
     def process(self, batch: Sequence[Received]) -> IntakeSummary:
         """Accept or reject every message; when this returns, all of them are recorded.
@@ -105,7 +116,7 @@ class Intake:
         work = partial(self._answer, proof=proof)
         return in_parts([(message, is_test) for message in messages], work, _fault_of_ours)
 
-    def faults(self, received: Received) -> tuple[Fault, ...]:
+    def rejection_faults(self, received: Received) -> tuple[Fault, ...]:
         """Why this message would be rejected now, or an entry of it; (): it would be accepted. Records nothing.
 
         Raises:
@@ -125,17 +136,19 @@ class Intake:
     def _answer(
         self, messages: Sequence[tuple[Message, bool]], proof: ProducerProof = ProducerProof.API_KEY
     ) -> list[IntakeAnswer]:
+        spans = AcceptSpans(IntakeSource.HTTP, self._broker, time.time_ns())
         answers: dict[int, IntakeAnswer] = {}
         valid: list[NewNotification] = []
         for position, (message, is_test) in enumerate(messages):
             assert message.channel is not None, "set by parsing"
-            faults = self._checks.faults(message, message.channel)
+            faults = self.faults(message)
             if faults:
-                answers[position] = IntakeAnswer(None, False, few(faults))
+                answers[position] = IntakeAnswer(None, False, faults)
             else:
                 lane = message.lane or Lane.NORMAL
                 valid.append(self._new(message, message.channel, lane, position, proof=proof, is_test=is_test))
-        accepted = self._ledger.accept(valid) if valid else []
+        accepted = self._ledger.accept(spans.begin(valid)) if valid else []
+        spans.end(accepted)
         _count_accepted(accepted, IntakeSource.HTTP)
         for found in accepted:
             if found.fault is not None:
@@ -167,7 +180,8 @@ class Intake:
         raise ServiceUnavailable("rejected messages cannot be recorded") from last
 
     def _process(self, batch: Sequence[Received]) -> IntakeSummary:
-        summaries = [self._record(portion) for portion in _portions(self._found(batch))]
+        begun = time.time_ns()
+        summaries = [self._record(portion, begun) for portion in _portions(self._found(batch))]
         summary = _sum(summaries)
         log.info(
             "intake.batch",
@@ -185,8 +199,9 @@ class Intake:
             for index, entry in enumerate(_entries(received, now)):
                 yield _Found(received, entry, index if entry.raw is not None else None)
 
-    def _record(self, portion: Sequence[_Found]) -> IntakeSummary:
+    def _record(self, portion: Sequence[_Found], begun: int) -> IntakeSummary:
         """Write these, normally in one transaction, and publish their tasks."""
+        spans = AcceptSpans(IntakeSource.QUEUE, self._broker, begun)
         valid: list[NewNotification] = []
         sources: list[_Found] = []
         rejections: list[NewRejection] = []
@@ -197,7 +212,8 @@ class Intake:
             else:
                 valid.append(new)
                 sources.append(found)
-        answers = self._ledger.accept(valid, rejections)
+        answers = self._ledger.accept(spans.begin(valid), rejections)
+        spans.end(answers)
         _count_accepted(answers, IntakeSource.QUEUE)
         _count_rejected(rejections)
         conflicts = [_rejection(*sources[answer.position], (answer.fault,)) for answer in answers if answer.fault]
@@ -329,7 +345,10 @@ def _entries(received: Received, now: datetime) -> list[Entry]:
     faults = received.faults or tuple(_check_wrapping(received))
     if faults:
         return [Entry(None, faults)]
-    return parse_body(received.body, received.channel, received.lane, now=now)
+    entries = parse_body(received.body, received.channel, received.lane, now=now)
+    given = received.headers.get("traceparent")
+    traceparent = None if given is None else read_traceparent(given)
+    return entries if traceparent is None else [entry.within(traceparent) for entry in entries]
 
 
 def _check_wrapping(received: Received) -> list[Fault]:

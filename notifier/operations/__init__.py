@@ -1,4 +1,4 @@
-"""What operators do: retry, cancel, resolve, replay, purge, and look for what is stuck.
+"""What operators do: retry, cancel, reschedule, resolve, replay, purge, and look for what is stuck.
 
 Command line and API call these; they hold no rules of their own. Each action leaves an operator record (who, when,
 which, why, and the result) and an event on every notification that it changed. Nothing here makes a second
@@ -11,7 +11,7 @@ be run again: what it had changed no longer matches.
 from __future__ import annotations
 
 from notifier.domain.errors import WrongSelection
-from notifier.operations.notifications import CANCELLABLE, RETRYABLE, Operations, Resolution
+from notifier.operations.notifications import CANCELLABLE, RESCHEDULABLE, RETRYABLE, Operations, Resolution
 from notifier.operations.rejected import DeadQueue, Replays
 from notifier.operations.results import ActionResult, Progress, Skipped, Stuck
 from notifier.store.operator_actions import ActionCounts, Selection
@@ -19,6 +19,7 @@ from notifier.store.rejected import RejectedSelection
 
 __all__ = [
     "CANCELLABLE",
+    "RESCHEDULABLE",
     "RETRYABLE",
     "ActionCounts",
     "ActionResult",

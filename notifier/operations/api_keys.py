@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from notifier.domain.errors import Fault, WrongSelection
 from notifier.domain.producers import TEMPLATE_PATTERN, SendingRights
@@ -24,7 +24,6 @@ from notifier.domain.statuses import Channel, Lane
 from notifier.operations.known_keys import KnownKeys
 from notifier.store.api_keys import ApiKeyRepository, KeyView
 from notifier.store.operator_actions import ActionCounts, Operating
-from notifier.store.search import NotificationView
 
 #: By whether it is a test key.
 PREFIXES: Mapping[bool, str] = MappingProxyType({False: "ntf_live", True: "ntf_test"})
@@ -36,7 +35,7 @@ _PRODUCER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
 class Scope(StrEnum):
     """What a key may do."""
 
-    SEND = "send"  #: send as its producer, and cancel what it sent
+    SEND = "send"  #: send as its producer, and cancel or reschedule what it sent
     READ = "read"  #: read what its producer sent
     OPERATE = "operate"  #: read everything, retry and cancel
     ADMIN = "admin"  #: everything, bodies of rejected messages too
@@ -66,6 +65,19 @@ class NewKey:
         return f"NewKey(id={self.id!r})"
 
 
+class Owned(Protocol):
+    """A notification, or a recurring one."""
+
+    @property
+    def producer(self) -> str: ...
+    @property
+    def is_test(self) -> bool: ...
+    @property
+    def channel(self) -> str: ...
+    @property
+    def template(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Holder:
     """Who makes a request: the owner of a valid key."""
@@ -90,9 +102,9 @@ class Holder:
     def sees_everything(self) -> bool:
         return self.may(Scope.OPERATE)
 
-    def sees(self, one: NotificationView) -> bool:
-        """Whether it may read this notification, and cancel it if it may send: it is its producer's, a test as the
-        key is one, and of a channel and template of the key."""
+    def sees(self, one: Owned) -> bool:
+        """Whether it may read this, and act on it if it may send: it is its producer's, a test as the key is one,
+        and of a channel and template of the key."""
         if self.sees_everything:
             return True
         is_its_own = one.producer == self.producer and one.is_test == self.is_test

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import assert_never
 
 from notifier.domain.labels import REASONS, status_in_words
@@ -56,6 +57,18 @@ def why_not_cancelled(seen: Seen) -> str:
             return f"{seen.status}: it changed meanwhile, try again"
         case _:
             assert_never(seen.status)
+
+
+def why_not_rescheduled(send_at: datetime, seen: Seen) -> str:
+    if seen.status is None:
+        return NO_SUCH
+    if seen.status is Status.RETRYING or (seen.is_tried and seen.status in (Status.SCHEDULED, Status.QUEUED)):
+        return f"{seen.status}: it was tried already, so it keeps its time; cancel it, or let it go on"
+    if seen.status is Status.UNKNOWN:
+        return "unknown: a provider may have it; resolve it instead"
+    if seen.status in (Status.SCHEDULED, Status.QUEUED) and seen.is_over_at(send_at):
+        return f"{seen.status}: its expires_at is not after that time; choose an earlier time"
+    return why_not_cancelled(seen)
 
 
 def why_not_resolved(seen: Seen) -> str:

@@ -1,16 +1,26 @@
-"""Retry, cancel, resolve, and what is stuck."""
+"""Retry, cancel, reschedule, resolve, and what is stuck."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import assert_never
 from uuid import UUID
 
-from notifier.domain.errors import WrongSelection
+from notifier.domain.errors import InvalidMessage, WrongSelection
+from notifier.domain.message import write_time
 from notifier.domain.statuses import Status, sources_of
-from notifier.operations.explanations import late_in_words, why_not_cancelled, why_not_resolved, why_not_retried
+from notifier.domain.validation import send_at_faults
+from notifier.operations.explanations import (
+    late_in_words,
+    why_not_cancelled,
+    why_not_rescheduled,
+    why_not_resolved,
+    why_not_retried,
+)
 from notifier.operations.results import (
     ActionResult,
     Progress,
@@ -31,6 +41,8 @@ RETRYABLE: tuple[Status, ...] = tuple(
 )
 #: From where an operator may cancel it.
 CANCELLABLE: tuple[Status, ...] = sources_of(Status.CANCELLED)
+#: From where it may be given another time, as long as it was not tried.
+RESCHEDULABLE: tuple[Status, ...] = (Status.SCHEDULED, *sources_of(Status.SCHEDULED))
 
 
 class Resolution(StrEnum):
@@ -69,7 +81,7 @@ class Operations:
         if rate_per_second is not None and not rate_per_second > 0:
             raise WrongSelection("the rate is not above 0: give notifications per second, as 50")
         if dry_run:
-            return self._preview(selection, RETRYABLE, why_not_retried, is_retry=True)
+            return self._preview(selection, Move(Status.RETRYING, RETRYABLE), why_not_retried)
         rate = {} if rate_per_second is None else {"rate_per_second": rate_per_second}
         begun = self._begin("retry", selection, operator, reason, **rate)
         pause = 0.0 if rate_per_second is None else 1 / rate_per_second
@@ -96,10 +108,41 @@ class Operations:
         """
         _check(selection, CANCELLABLE)
         if dry_run:
-            return self._preview(selection, CANCELLABLE, why_not_cancelled)
+            return self._preview(selection, Move(Status.CANCELLED, CANCELLABLE), why_not_cancelled)
         begun = self._begin("cancel", selection, operator, reason)
         move = Move(Status.CANCELLED, CANCELLABLE, event_text("cancelled", operator, reason, begun), begun.at)
         return self._run(selection, begun, move, why_not_cancelled, progress)
+
+    def reschedule(
+        self,
+        selection: Selection,
+        send_at: datetime,
+        *,
+        operator: str,
+        reason: str | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> ActionResult:
+        """Give notifications that wait for their first call another time; one that has passed means now.
+
+        Skipped are those that a worker has claimed or that were tried already, and those that would have expired.
+
+        Raises:
+            InvalidMessage: the contract does not allow this `send_at`.
+            WrongSelection: it selects nothing or everything, or by a status that is not among these.
+        """
+        _check(selection, RESCHEDULABLE)
+        faults = send_at_faults(send_at, self._operating.now())
+        if faults:
+            raise InvalidMessage(faults)
+        move = Move(Status.SCHEDULED, RESCHEDULABLE, send_at=send_at)
+        why_not = partial(why_not_rescheduled, send_at)
+        if dry_run:
+            return self._preview(selection, move, why_not)
+        time = write_time(send_at)
+        begun = self._begin("reschedule", selection, operator, reason, send_at=time)
+        detail = event_text(f"rescheduled to {time}", operator, reason, begun)
+        return self._run(selection, begun, replace(move, detail=detail, start=begun.at), why_not, progress)
 
     def resolve(
         self,
@@ -117,10 +160,6 @@ class Operations:
             WrongSelection: it selects nothing or everything, or by another status.
         """
         _check(selection, (Status.UNKNOWN,))
-        if dry_run:
-            is_retry = resolution is Resolution.RESEND
-            return self._preview(selection, (Status.UNKNOWN,), why_not_resolved, is_retry=is_retry)
-        begun = self._begin(f"resolve_{resolution}", selection, operator, reason)
         match resolution:
             case Resolution.SENT:
                 to, verb = Status.SENT, "resolved as sent"
@@ -128,14 +167,20 @@ class Operations:
                 to, verb = Status.RETRYING, "resolved to be sent again"
             case _:
                 assert_never(resolution)
-        move = Move(to, (Status.UNKNOWN,), event_text(verb, operator, reason, begun), begun.at)
+        move = Move(to, (Status.UNKNOWN,))
+        if dry_run:
+            return self._preview(selection, move, why_not_resolved)
+        begun = self._begin(f"resolve_{resolution}", selection, operator, reason)
+        move = replace(move, detail=event_text(verb, operator, reason, begun), start=begun.at)
         return self._run(selection, begun, move, why_not_resolved, progress)
 
     def stuck(self, *, ids: int = 10) -> list[Stuck[Late]]:
         """Oldest first; each with the ids of its `ids` oldest notifications."""
         return [Stuck(late, *late_in_words(late)) for late in self._lateness.late(ids=ids)]
 
-    def _begin(self, action: str, selection: Selection, operator: str, reason: str | None, **more: float) -> Begun:
+    def _begin(
+        self, action: str, selection: Selection, operator: str, reason: str | None, **more: float | str
+    ) -> Begun:
         selected = selection.as_dict(self._operating.hash_key) | more
         return self._operating.begin(operator, action, selected, reason)
 
@@ -165,21 +210,20 @@ class Operations:
     def _preview(
         self,
         selection: Selection,
-        sources: Sequence[Status],
+        move: Move,
         why_not: Callable[[Seen], str],
-        *,
-        is_retry: bool = False,
     ) -> ActionResult:
-        groups = self._operating.preview(selection, sources)
+        groups = self._operating.preview(selection, move.sources, send_at=move.send_at)
         matched = sum(group.count for group in groups)
-        expired = sum(group.expired for group in groups) if is_retry else 0
+        is_retry = move.to is Status.RETRYING
+        expired = 0 if move.to in (Status.CANCELLED, Status.SENT) else sum(group.expired for group in groups)
         gone = sum(group.gone for group in groups) if is_retry else 0
         left = [
             seen
             for seen in self._operating.look(selection.ids)
-            if seen.status not in sources or (is_retry and (seen.is_over or seen.is_gone))
+            if not move.may_move(seen) or move.is_too_late_for(seen)
         ]
-        others = sum(seen.status not in sources for seen in left)
+        others = sum(not move.may_move(seen) and not (is_retry and seen.status in move.sources) for seen in left)
         skipped = tuple(Skipped(str(seen.id), why_not(seen)) for seen in left)
         return ActionResult(
             record_id=None,

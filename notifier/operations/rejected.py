@@ -85,8 +85,8 @@ class Replays:
     ) -> ActionResult:
         """Publish another body in place of that of a rejected message, which stays on record as it came.
 
-        Its headers stay behind: they are about other bytes. After a crash it may be published and not marked; a
-        second replay is then a duplicate, by its key.
+        Of its headers, which are about other bytes, the trace alone goes along. After a crash it may be published
+        and not marked; a second replay is then a duplicate, by its key.
 
         Raises:
             InvalidMessage: `check` still finds faults.
@@ -99,7 +99,8 @@ class Replays:
         [kept] = found
         if why := _why_not_published(kept, again=False):
             raise WrongSelection(why)
-        raw = Raw(kept.queue, body, content_type="application/json", broker_user=kept.broker_user)
+        headers = {name: value for name, value in kept.headers.items() if name == "traceparent"}
+        raw = Raw(kept.queue, body, headers, content_type="application/json", broker_user=kept.broker_user)
         if faults := check(raw, *_PAIRS[kept.queue]):
             raise InvalidMessage(faults)
         counts = ActionCounts(1, 1)

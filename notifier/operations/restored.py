@@ -34,6 +34,8 @@ class HoldResult:
     differences: tuple[str, ...]
     #: Of a dry run.
     groups: tuple[HeldGroup, ...] = ()
+    #: Recurring notifications that are paused.
+    recurring: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +63,23 @@ class Restored:
     def hold(
         self, *, operator: str, reason: str | None = None, dry_run: bool = False, progress: Progress | None = None
     ) -> HoldResult:
-        """Hold every notification that is on its way, and every callback; then the programs go on."""
+        """Hold every notification that is on its way, and every callback, and pause what recurs; then the programs
+        go on."""
         verdict = self._verdict()
         if dry_run:
             groups, callbacks = self._repository.under_way()
             held = sum(group.count for group in groups)
-            return HoldResult(None, held, callbacks, verdict.differences, tuple(groups))
+            planned = self._repository.planned()
+            return HoldResult(None, held, callbacks, verdict.differences, tuple(groups), planned)
         begun = self._begin("after_restore", verdict, operator, reason)
         detail = event_text("held after the database was restored", operator, reason, begun)
         tally = run_pages(by_id(partial(self._repository.hold_page, begun, detail)), progress)
         callbacks = self._repository.hold_callbacks(begun)
+        recurring = self._repository.pause_recurring()
         # Last: until everything is held, nobody works.
         self._repository.accept(verdict)
         self._operating.note(begun.id, tally, is_finished=True)
-        return HoldResult(begun.id, tally.changed, callbacks, verdict.differences)
+        return HoldResult(begun.id, tally.changed, callbacks, verdict.differences, recurring=recurring)
 
     def accept(self, *, operator: str, reason: str) -> HoldResult:
         """Let the programs go on, and hold nothing: nothing was lost, as after `pg_upgrade` or a failover to a

@@ -37,7 +37,15 @@ RETENTION_SECONDS = 900.0
 
 #: The steps that Beat asks for together; "retention" has an hour of its own. "report": if somebody gets one.
 AFTER_MIDNIGHT = ("statistics", "report")
-NIGHTLY = ("partitions", "provider_outcomes", "bounce_counts", "rate_slots", "callbacks", "attachments")
+NIGHTLY = (
+    "partitions",
+    "provider_outcomes",
+    "bounce_counts",
+    "rate_slots",
+    "minute_counts",
+    "callbacks",
+    "attachments",
+)
 
 #: Step → when Beat asks for it, in NOTIFIER_TIMEZONE. Retention comes after the partitions, and away from what
 #: reports at midnight.
@@ -121,7 +129,7 @@ class Upkeep:
         try:
             yield
         except Exception as error:
-            why = _why(error)
+            why = why_failed(error)
             self._record(lambda: self._repository.fail(name, why), name)
             raise
         self._record(lambda: self._repository.succeed(name), name)
@@ -135,8 +143,8 @@ class Upkeep:
         try:
             done = self.run_one(name)
         except Exception as error:
-            log_failure("upkeep.failed", error, step=name, reason=_why(error))
-            return {"failed": _why(error)}
+            log_failure("upkeep.failed", error, step=name, reason=why_failed(error))
+            return {"failed": why_failed(error)}
         log.info("upkeep.done", step=name, seconds=round(time.monotonic() - began, 3))
         return done
 
@@ -209,6 +217,6 @@ def log_statistics(statistics: Statistics) -> list[dict[str, Any]]:
     return counts
 
 
-def _why(error: Exception) -> str:
+def why_failed(error: Exception) -> str:
     """The words of other errors may hold anything, so they are not shown."""
     return str(error) if isinstance(error, NotifierError) else f"{type(error).__name__}, see the worker's log"

@@ -206,6 +206,9 @@ def _row(personal_data: PersonalData, new: NewNotification, notification_id: UUI
         row |= {"recipient": message.to, "context": message.context}
     if message.attachments:
         row["attachments"] = content["attachments"]
+    traceparent = new.traceparent or message.traceparent
+    if traceparent is not None:
+        row["traceparent"] = traceparent
     if new.callback_statuses is not None:
         row["callback_statuses"] = new.callback_statuses
     if new.is_test:

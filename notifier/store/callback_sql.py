@@ -89,7 +89,7 @@ WITH wanted AS MATERIALIZED (
 )
 SELECT c.id, c.sequence, c.notification_id, c.producer, c.endpoint, c.status, c.reason, c.attempt, c.occurred_at,
   c.attempt_count AS number, c.attempt_count - c.replayed_attempts AS tries, m.channel, m.reference, m.metadata,
-  m.callback_url, n.is_test, n.id IS NOT NULL AS is_in_record,
+  m.callback_url, m.traceparent, n.is_test, n.id IS NOT NULL AS is_in_record,
   extract(epoch FROM now() - c.begun_at) AS age_seconds, extract(epoch FROM now()) AS claimed_at
 FROM claimed AS c LEFT JOIN messages AS m ON m.id = c.notification_id LEFT JOIN states AS n ON n.id = m.id
 ORDER BY c.sequence

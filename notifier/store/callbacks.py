@@ -20,6 +20,7 @@ from sqlalchemy import ColumnElement, Connection, func, select
 
 from notifier.domain.errors import NotFound
 from notifier.domain.statuses import ENDPOINT_FAILURES, CallbackFailure, CallbackState, Status
+from notifier.domain.trace_context import log_ids
 from notifier.store import callback_sql as statements
 from notifier.store.binds import among
 from notifier.store.engine import transaction
@@ -62,12 +63,14 @@ class ClaimedCallback:
     number: int
     #: Calls since it was made or replayed, this one included.
     tries: int
-    #: None, like the next three: its notification is no longer in the record.
+    #: None, like the next four: its notification is no longer in the record.
     channel: str | None
     reference: str | None
     metadata: dict[str, str] | None
     #: The message's own; None: the producer's configured one.
     callback_url: str | None
+    #: Where its trace goes on; None also: it has none.
+    traceparent: str | None
     #: Of a notification of a test key.
     is_test: bool
     is_in_record: bool
@@ -77,6 +80,11 @@ class ClaimedCallback:
     claimed_at: float
     #: … and by this process's monotonic one.
     claimed_monotonic: float
+
+    @property
+    def log_ids(self) -> dict[str, str]:
+        """For a log line about it."""
+        return log_ids(self.notification_id, self.traceparent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ _BOTH = """m.*, n.status, n.is_test, n.claim, n.crash_count, n.attempt_count, n.
 # `tries` counts calls; an attempt that was begun and not called (see `GIVE_BACK`) is none.
 _OF_CLAIM = """
   n.id, n.producer, n.channel, n.lane, n.recipient, n.template, n.locale, n.context, n.sealed, n.secrets, n.sender,
-  n.reply_to, n.expires_at, n.on_unknown, n.attachments, n.is_test, n.attempt_count,
+  n.reply_to, n.expires_at, n.on_unknown, n.attachments, n.traceparent, n.is_test, n.attempt_count,
   n.attempt_count - n.replayed_attempts - CASE WHEN n.attempt_count = n.replayed_attempts THEN 0 ELSE (
     SELECT count(*)::int FROM attempts AS a WHERE a.notification_id = n.id AND a.number > n.replayed_attempts
     AND a.outcome = 'unavailable' AND a.reason = 'lease_expired') END AS tries,

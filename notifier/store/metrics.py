@@ -14,6 +14,7 @@ from notifier.domain.statuses import Status
 from notifier.store import binds
 from notifier.store.engine import transaction
 from notifier.store.ledger_sql import LIVE
+from notifier.store.recurring import IS_RUNNING
 from notifier.store.repository import Repository
 from notifier.store.rows import from_row
 
@@ -72,6 +73,8 @@ class Gauges:
     rejected: int
     callbacks: tuple[CallbackCounts, ...] = ()
     oldest_queued: tuple[OldestQueued, ...] = ()
+    #: How long a recurring notification has been due, or its run has not come further; 0: none is due. Seconds.
+    recurring_late_seconds: float = 0.0
 
 
 class GaugeRepository(Repository):
@@ -84,6 +87,7 @@ class GaugeRepository(Repository):
             calls = tuple(from_row(Calls, row) for row in connection.execute(_CALLS))
             rejected = connection.execute(_REJECTED).scalar_one()
             callbacks = tuple(from_row(CallbackCounts, row) for row in connection.execute(_CALLBACKS))
+            recurring = connection.execute(_RECURRING_LATE).scalar_one()
         return Gauges(
             waiting=tuple(from_row(QueueBacklog, row) for row in backlog),
             due=due.total,
@@ -92,6 +96,7 @@ class GaugeRepository(Repository):
             rejected=rejected,
             callbacks=callbacks,
             oldest_queued=oldest_queued,
+            recurring_late_seconds=float(recurring),
         )
 
 
@@ -121,6 +126,11 @@ WHERE slice_at > now() - interval '1 hour' GROUP BY 1, 2 ORDER BY 1, 2
 _REJECTED: TextClause = text("""
 SELECT count(*)::int FROM rejected_messages WHERE received_at > now() - interval '1 hour'
 """)
+
+_RECURRING_LATE: TextClause = text(f"""
+SELECT coalesce(extract(epoch FROM now() - min(CASE WHEN {IS_RUNNING} THEN run_moved_at ELSE next_at END)), 0)
+FROM recurring_notifications AS n WHERE paused_at IS NULL AND ({IS_RUNNING} OR next_at <= now())
+""")  # noqa: S608 - a constant
 
 _CALLBACKS: TextClause = text("""
 SELECT producer, sum(waiting)::int AS waiting, sum(parked)::int AS parked,

@@ -27,6 +27,7 @@ from notifier.store.engine import transaction
 from notifier.store.filters import Filter, conditions, hashes_of
 from notifier.store.ledger_sql import GONE, wipe
 from notifier.store.repository import Repository
+from notifier.store.reschedule_sql import RESCHEDULE
 from notifier.store.rows import columns_of, from_row, oldest
 from notifier.store.sanitize import storable
 from notifier.store.schema.notifications import Notification, State
@@ -81,19 +82,6 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
-    to: Status
-    #: Notifications in other statuses are skipped.
-    sources: tuple[Status, ...]
-    #: The text of the event.
-    detail: str
-    #: The first retry is due then …
-    start: datetime
-    #: … and each later one this much later.
-    pause_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class Seen:
     """One notification before the move."""
 
@@ -104,6 +92,38 @@ class Seen:
     is_over: bool = False
     #: It cannot be sent any more: its secrets were wiped, or it was redacted.
     is_gone: bool = False
+    #: A provider was called for it.
+    is_tried: bool = False
+    expires_at: datetime | None = None
+
+    def is_over_at(self, moment: datetime) -> bool:
+        return self.is_over or (self.expires_at is not None and self.expires_at <= moment)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    to: Status
+    #: Notifications in other statuses are skipped.
+    sources: tuple[Status, ...]
+    #: The text of the event.
+    detail: str = ""
+    #: The first retry is due then …
+    start: datetime | None = None
+    #: … and each later one this much later.
+    pause_seconds: float = 0.0
+    #: The new time, for a move to `scheduled`.
+    send_at: datetime | None = None
+
+    def may_move(self, one: Seen) -> bool:
+        if one.status not in self.sources:
+            return False
+        return not (one.is_gone if self.to is Status.RETRYING else self.send_at is not None and one.is_tried)
+
+    def is_too_late_for(self, one: Seen) -> bool:
+        """Whether its `expires_at` stands against it."""
+        if self.send_at is not None:
+            return one.is_over_at(self.send_at)
+        return one.is_over and self.to is Status.RETRYING
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,9 +206,8 @@ class Operating(Repository):
             seen = self._lock_page(connection, selection, move.sources, after)
             if not seen:
                 return Page(tally, (), None)
-            is_retry = move.to is Status.RETRYING
-            may = [one for one in seen if one.status in move.sources and not (is_retry and one.is_gone)]
-            over = [one for one in may if one.is_over and is_retry]
+            may = [one for one in seen if move.may_move(one)]
+            over = [one for one in may if move.is_too_late_for(one)]
             moving = [one.id for one in may if one not in over]
             if moving:
                 values = {
@@ -199,24 +218,31 @@ class Operating(Repository):
                     "start": move.start,
                     "offset": tally.changed,
                     "pause": move.pause_seconds,
+                    "send_at": move.send_at,
                 }
-                connection.execute(_MOVE, values)
+                connection.execute(_MOVE if move.send_at is None else RESCHEDULE, values)
             tally += ActionCounts(len(seen), len(moving), len(over), len(seen) - len(may))
             note_result(connection, record, tally, is_finished=False)
         moved = set(moving)
         left = tuple(one for one in seen if one.id not in moved) if selection.filter is None else ()
         return Page(tally, left, seen[-1].id)
 
-    def preview(self, selection: Selection, sources: Sequence[Status]) -> list[SelectionGroup]:
-        """What a run with these sources would find, the largest group first."""
+    def preview(
+        self, selection: Selection, sources: Sequence[Status], *, send_at: datetime | None = None
+    ) -> list[SelectionGroup]:
+        """What a run with these sources would find, the largest group first. `send_at`: only what was not tried
+        yet, and what has expired by then."""
+        is_over = _IS_OVER if send_at is None else _is_over_by(func.greatest(func.now(), send_at))
         columns: list[Any] = [getattr(Notification, name) for name in ("status", "reason", "provider", "template")]
         counted: Any = select(
             *columns,
             func.count().label("count"),
-            func.count().filter(_IS_OVER).label("expired"),
-            func.count().filter(_IS_GONE, ~_IS_OVER).label("gone"),
+            func.count().filter(is_over).label("expired"),
+            func.count().filter(_IS_GONE, ~is_over).label("gone"),
         )
         query = counted.where(*self._selected(selection), Notification.status.in_(sources)).group_by(*columns)
+        if send_at is not None:
+            query = query.where(~_IS_TRIED)
         return sorted(self._records(SelectionGroup, query), key=lambda group: -group.count)
 
     def look(self, ids: Sequence[UUID]) -> list[Seen]:
@@ -261,8 +287,15 @@ _IS_GONE: ColumnElement[bool] = or_(
     func.coalesce(func.cardinality(Notification.secret_names) == 0, false()),
     and_(Notification.recipient.is_(None), Notification.sealed.is_(None)),
 )
-_IS_OVER: ColumnElement[bool] = func.coalesce(Notification.expires_at <= func.now(), false())
-_SEEN: Any = columns_of(Seen, Notification, is_over=_IS_OVER, is_gone=_IS_GONE)
+
+
+def _is_over_by(moment: Any) -> ColumnElement[bool]:
+    return func.coalesce(Notification.expires_at <= moment, false())
+
+
+_IS_OVER = _is_over_by(func.now())
+_IS_TRIED: ColumnElement[bool] = Notification.attempt_count > 0
+_SEEN: Any = columns_of(Seen, Notification, is_over=_IS_OVER, is_gone=_IS_GONE, is_tried=_IS_TRIED)
 
 
 def note_result(connection: Connection, record: UUID, tally: ActionCounts, *, is_finished: bool) -> None:

@@ -12,6 +12,7 @@ closed and the status further on, and changes neither.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,7 +34,8 @@ from notifier.store.rows import from_row
 from notifier.store.sanitize import storable
 from notifier.store.schema.partitions import first_id
 from notifier.store.suppressions import add_suppressions
-from notifier.telemetry import metrics
+from notifier.telemetry import metrics, traces
+from notifier.telemetry.traces import Attributes, SpanName
 
 #: The largest integer of Postgres: a query with a larger one would fail.
 _MAX_NUMBER = 2**31 - 1
@@ -108,6 +110,8 @@ class _Written(NamedTuple):
     outcome: RecordedReport
     #: Channel, and seconds since it was sent, of a notification that arrived now.
     arrived: tuple[str, float] | None = None
+    #: The row of its attempt; None: nothing was written.
+    row: Row[Any] | None = None
 
 
 class ProviderReportRepository(Repository):
@@ -129,7 +133,10 @@ class ProviderReportRepository(Repository):
         """
         if not 0 < report.attempt <= _MAX_NUMBER:
             return RecordedReport.UNKNOWN
+        begun = time.time_ns()
         written = with_locks(self._engine, lambda connection: self._record(connection, report, suppression))
+        if traces.are_on() and written.row is not None:
+            _trace(report, written.outcome, written.row, begun)
         if written.arrived is not None:
             channel, seconds = written.arrived
             metrics.SENT_TO_DELIVERED.observe((channel,), [seconds])
@@ -166,10 +173,10 @@ class ProviderReportRepository(Repository):
         if new is not None:
             add_suppressions(connection, [new], self._watch)
         if not moved:
-            return _Written(RecordedReport.NOTED)
+            return _Written(RecordedReport.NOTED, row=row)
         is_timed = to is Status.DELIVERED and row.sent_seconds is not None
         arrived = (str(row.channel), max(0.0, float(row.sent_seconds))) if is_timed else None
-        return _Written(RecordedReport.MOVED, arrived)
+        return _Written(RecordedReport.MOVED, arrived, row)
 
     def _write(
         self,
@@ -228,6 +235,20 @@ class ProviderReportRepository(Repository):
         self._execute(_GIVE_UP, {"ids": list(ids), "detail": detail})
 
 
+def _trace(report: NewReport, outcome: RecordedReport, row: Row[Any], begun: int) -> None:
+    attributes: Attributes = {
+        **traces.about(row.id, row.channel, row.lane, row.template, row.producer),
+        traces.PROVIDER: row.provider,
+        traces.ATTEMPT: report.attempt,
+        traces.OUTCOME: outcome,
+        **({traces.STATUS: report.status} if report.status else {}),
+    }
+    span = traces.go_on(SpanName.REPORT, row.provider, attributes, parent=row.traceparent, at=begun)
+    if span is not None:
+        is_bad = report.status is Status.UNDELIVERED
+        span.end({}, error=str(report.reason or report.status) if is_bad else None)
+
+
 def _claim(report: NewReport) -> MessageClaim | None:
     """Which attempt the report proves the message to be of; None: it proves nothing."""
     message = storable(report.provider_message_id)[:100]
@@ -260,7 +281,8 @@ def _status(report: NewReport, known: set[str]) -> Status | None:
 # The time since it was sent is of a row that is read and locked here anyway: eight bytes of the answer.
 _ABOUT_ATTEMPT = """
 SELECT n.id, m.channel, m.recipient, m.address_hash, m.sender, m.template, a.provider, a.number, a.outcome,
-  a.provider_message_id, CAST(extract(epoch FROM now() - n.sent_at) AS float8) AS sent_seconds
+  a.provider_message_id, m.lane, m.producer, m.traceparent,
+  CAST(extract(epoch FROM now() - n.sent_at) AS float8) AS sent_seconds
 FROM states AS n JOIN messages AS m ON m.id = n.id
 JOIN attempts AS a ON a.notification_id = n.id AND a.number = :attempt
 WHERE n.id = :id AND (CAST(:providers AS text[]) IS NULL OR a.provider = ANY(:providers))

@@ -68,6 +68,8 @@ class Resealing(Repository):
             (_NOTIFICATIONS, _UPDATE_NOTIFICATIONS, self._notification),
             (_REJECTED, _UPDATE_REJECTED, self._rejected),
             (_UNREAD, _UPDATE_UNREAD, self._unread),
+            (_PLANS, _UPDATE_PLANS, self._plan),
+            (_LISTED, _UPDATE_LISTED, self._listed),
         ):
             after = UUID(int=0)
             while page := self._rows(select, {**self._wanted(rehash), "after": after}):
@@ -104,7 +106,7 @@ class Resealing(Repository):
         for row in page:
             try:
                 new = work(row)
-                if row.is_wanted or new["earlier_hash"]:
+                if row.is_wanted or new.get("earlier_hash"):
                     rows.append(new)
             except CannotOpen as error:
                 missing.add(error.key_id)
@@ -140,6 +142,16 @@ class Resealing(Repository):
         content = self._personal_data.open_bounce(row.id, row.content, row.sealed)
         return _resealed(row, self._personal_data.put_away_bounce(row.id, content))
 
+    def _plan(self, row: Any) -> dict[str, Any]:
+        person = self._personal_data.open(row)
+        new = self._personal_data.put_away(row.id, Channel(row.channel), person)
+        return {"id": str(row.id), "sealed": new["sealed"], "old_sealed": bytea(row.sealed)}
+
+    def _listed(self, row: Any) -> dict[str, Any]:
+        person = self._personal_data.open(row)
+        new = self._personal_data.put_away(row.id, Channel(row.channel), person)
+        return new | {"id": str(row.id), "old_sealed": bytea(row.sealed)}
+
 
 def _resealed(row: Any, new: dict[str, Any]) -> dict[str, Any]:
     return {"id": str(row.id), "sealed": bytea(new["sealed"]), "old_sealed": bytea(row.sealed)}
@@ -154,11 +166,14 @@ def unknown_keys(engine: Engine, sealer: Sealer) -> list[str]:
 
 _AFTER = binds.uuid("after")
 
-# Of notifications that have not ended, by their index; the second byte is the length of the key's id.
+# Of notifications that have not ended, by their index, and of recurring ones; the second byte is the length of the
+# key's id.
 _LIVE_KEYS: TextClause = text(f"""
 SELECT DISTINCT substr(m.sealed, 1, 2 + get_byte(m.sealed, 1)) AS header
 FROM states AS n JOIN messages AS m ON m.id = n.id
 WHERE {ledger_sql.LIVE} AND m.sealed IS NOT NULL
+UNION SELECT substr(sealed, 1, 2 + get_byte(sealed, 1)) FROM recurring_notifications WHERE sealed IS NOT NULL
+UNION SELECT substr(sealed, 1, 2 + get_byte(sealed, 1)) FROM recurring_recipients WHERE sealed IS NOT NULL
 """)  # noqa: S608 - a constant
 
 _ESTIMATE: TextClause = text("""
@@ -246,3 +261,30 @@ _REJECTED = _sealed_whole("rejected_messages", "body, headers")
 _UPDATE_REJECTED = _update_sealed_whole("rejected_messages", "body = '', headers = '{}'")
 _UNREAD = _sealed_whole("unread_bounces", "content")
 _UPDATE_UNREAD = _update_sealed_whole("unread_bounces", "content = ''")
+
+_PLANS = _sealed_whole("recurring_notifications", "channel, context, NULL AS recipient")
+_UPDATE_PLANS = _update_sealed_whole("recurring_notifications", "context = NULL")
+
+_LISTED: TextClause = text("""
+WITH page AS MATERIALIZED (
+  SELECT id, :rehash OR (:is_on AND (sealed IS NULL OR substr(sealed, 1, length(:header)) <> :header)) AS is_wanted
+  FROM recurring_recipients WHERE id > :after ORDER BY id LIMIT :limit
+)
+SELECT page.id, page.is_wanted, false AS is_doubtful, n.channel, p.recipient, p.context, p.sealed
+FROM page LEFT JOIN recurring_recipients AS p ON p.id = page.id AND page.is_wanted
+LEFT JOIN recurring_notifications AS n ON n.id = p.recurring_id
+ORDER BY page.id
+""").bindparams(_AFTER)
+
+_UPDATE_LISTED: TextClause = text("""
+WITH given AS MATERIALIZED (
+  SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
+    id uuid, recipient text, address_hash bytea, context jsonb, sealed bytea, old_sealed bytea)
+), free AS MATERIALIZED (
+  SELECT p.id FROM given JOIN recurring_recipients AS p ON p.id = given.id ORDER BY p.id FOR UPDATE SKIP LOCKED
+)
+UPDATE recurring_recipients AS p SET recipient = r.recipient, address_hash = r.address_hash, context = r.context,
+  sealed = r.sealed
+FROM given AS r JOIN free ON free.id = r.id
+WHERE p.id = r.id AND p.sealed IS NOT DISTINCT FROM r.old_sealed
+""")

@@ -23,6 +23,7 @@ from notifier.domain.statuses import (
     Subject,
     SuppressionReason,
 )
+from notifier.domain.trace_context import log_ids
 from notifier.store.sanitize import storable
 
 #: Follows a producer's name in the idempotency keys of its test messages; no name has a "/".
@@ -50,6 +51,8 @@ class NewNotification:
     secret_names: tuple[str, ...] = ()
     #: How it was proven that its producer sent it.
     proof: ProducerProof = ProducerProof.NONE
+    #: Where its trace goes on; None: as its message says, if it says so.
+    traceparent: str | None = None
 
     @property
     def key_owner(self) -> str:
@@ -127,6 +130,13 @@ class Claimed:
     claimed_at: float
     #: Why recipient and context are empty: they could not be decrypted.
     problem: str | None = None
+    #: Where its trace goes on; None: it has none.
+    traceparent: str | None = None
+
+    @property
+    def log_ids(self) -> dict[str, str]:
+        """For a log line about it."""
+        return log_ids(self.id, self.traceparent)
 
     def seconds_to_expiry_now(self) -> float | None:
         """What is left of `seconds_to_expiry`, by a clock that nobody can set."""

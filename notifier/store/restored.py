@@ -79,6 +79,14 @@ class RestoredRepository(Repository):
         """Park callbacks that were waiting when the run began. Returns how many."""
         return self._execute_in_pages(_HOLD_CALLBACKS, {"before": begun.at}, PAGE)
 
+    def planned(self) -> int:
+        """Number of recurring notifications that are not paused."""
+        return int(self._scalar(_PLANNED))
+
+    def pause_recurring(self) -> int:
+        """Pause them: what was due since the backup may have been sent. Returns how many."""
+        return self._execute(_PAUSE_RECURRING)
+
     def held(self, wanted: Filter, ids: Sequence[UUID] = ()) -> list[HeldGroup]:
         """Of those that the filter or the ids find."""
         counts: list[Any] = [
@@ -175,6 +183,16 @@ WITH page AS MATERIALIZED (
 )
 UPDATE callbacks AS c SET state = 'parked', failure = 'restored', due_at = NULL, settled_at = now()
 FROM page WHERE c.id = page.id AND c.due_at IS NOT NULL
+""")
+
+_PLANNED: TextClause = text("SELECT count(*) FROM recurring_notifications WHERE paused_at IS NULL")
+
+# A run that was under way ends: the rest of its list may have got it.
+_PAUSE_RECURRING: TextClause = text("""
+UPDATE recurring_notifications SET paused_at = now(), claim_token = NULL, leased_until = NULL,
+  run_finished_at = CASE WHEN run_at IS NOT NULL THEN coalesce(run_finished_at, now()) END,
+  note = 'paused when the database was restored from a backup'
+WHERE paused_at IS NULL
 """)
 
 # If the last call has no answer, it is looked up first, and the template's policy decides. The others are sent at

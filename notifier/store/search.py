@@ -62,6 +62,8 @@ class NotificationView:
     is_test: bool
     #: How it was proven that the producer sent it, see `ProducerProof`; None: from before that was recorded.
     proof: str | None
+    #: Of its trace, 32 hexadecimal digits; None: it has none.
+    trace_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,8 @@ _VIEW = (
         Notification,
         metadata=Notification.metadata_,
         template_version=func.coalesce(Notification.sent_version, Notification.template_version),
+        # Of "00-<trace id>-<span id>-<flags>".
+        trace_id=func.substr(Notification.traceparent, 4, 32),
     ),
     # What `PersonalData.recipient_of` looks at, too.
     Notification.sealed,

@@ -49,6 +49,11 @@ class BatchHistogram(Collector):
                 counts[place] += 1
             sums[0] += total
 
+    def counts(self) -> dict[tuple[str, ...], list[int]]:
+        """Values of the labels → how many values each bucket has; the last one is what lies above all bounds."""
+        with self._lock:
+            return {labels: list(counts) for labels, (counts, _) in self._series.items()}
+
     def describe(self) -> Iterator[HistogramMetricFamily]:
         yield HistogramMetricFamily(self._name, self._text, labels=self._labels)
 

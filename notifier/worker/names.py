@@ -15,3 +15,4 @@ DELIVER, RECONCILE, DISPATCH = "notifier.deliver", "notifier.reconcile", "notifi
 CALL_BACK = "notifier.call_back"
 PARTITIONS, STATISTICS = "notifier.ensure_partitions", "notifier.log_statistics"
 RETENTION, LATE_UPKEEP = "notifier.retention", "notifier.run_late_upkeep"
+RECURRING = "notifier.send_recurring"

@@ -14,6 +14,7 @@ from notifier.broker import topology
 from notifier.config.logs import log
 from notifier.config.settings import Settings
 from notifier.domain.statuses import Channel, Lane
+from notifier.operations.rate_history import RateRecorder
 from notifier.runtime.garbage_collection import tune_gc
 from notifier.runtime.shutdown import Shutdown
 from notifier.worker.app import make_app
@@ -61,7 +62,9 @@ def run_worker(
     if stop.is_set():
         process.stop()
         return
+    rates = RateRecorder(process.services.minute_counts).start()
     worker.start()
+    rates.close()
     sys.exit(worker.exitcode)
 
 

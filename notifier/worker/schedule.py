@@ -20,6 +20,7 @@ from notifier.worker.names import (
     LATE_UPKEEP,
     MINUTE_EXPIRES_SECONDS,
     PARTITIONS,
+    RECURRING,
     RETENTION,
     STATISTICS,
     TICK_EXPIRES_SECONDS,
@@ -65,6 +66,7 @@ def beat_schedule(zone: ZoneInfo) -> dict[str, Any]:
             for step, task in tasks.items()
         },
         "late-upkeep": {"task": LATE_UPKEEP, "schedule": each_minute, "options": minutely},
+        "recurring": {"task": RECURRING, "schedule": each_minute, "options": minutely},
     }
 
 

@@ -29,6 +29,7 @@ from notifier.worker.names import (
     PARTITIONS,
     PUBLISH_SECONDS,
     RECONCILE,
+    RECURRING,
     RETENTION,
     STATISTICS,
     TICK_SECONDS,
@@ -41,6 +42,7 @@ def add_tasks(app: Celery, process: Process) -> None:
     if not process.only_callbacks:
         _add_deliveries(app, process)
         _add_upkeep(app, process)
+        _add_recurring(app, process)
     signals.worker_shutdown.connect(process.stop, weak=False)
 
 
@@ -90,15 +92,28 @@ def _add_upkeep(app: Celery, process: Process) -> None:
     add(PARTITIONS, lambda upkeep: upkeep.run(NIGHTLY))
     add(RETENTION, lambda upkeep: upkeep.run(["retention"]))
     add(STATISTICS, lambda upkeep: upkeep.run(AFTER_MIDNIGHT))
-    # One step that was not done on time, because Beat was down or it failed.
-    add(LATE_UPKEEP, lambda upkeep: upkeep.run_late(), is_tick=True)
+
+    def each_minute(upkeep: Upkeep) -> dict[str, Any]:
+        process.services.rate_history.note_waiting()
+        # One step that was not done on time, because Beat was down or it failed.
+        return upkeep.run_late()
+
+    add(LATE_UPKEEP, each_minute, is_tick=True)
+
+
+def _add_recurring(app: Celery, process: Process) -> None:
+    @app.task(name=RECURRING, shared=False, send_events=False)  # type: ignore[untyped-decorator]
+    def send_recurring() -> dict[str, int]:
+        """Accept the messages of recurring notifications that are due, for as long as one tick may last."""
+        return process.services.recurring_runs.tick(process.stopping)
 
 
 class Process:
     """What a worker process holds: the services, and two loops, each made by its first task."""
 
     def __init__(self, settings: Settings, *, only_callbacks: bool = False, stop: Event | None = None) -> None:
-        self._stop = stop
+        #: Set when the process is to end.
+        self.stopping = stop
         #: It has no other task, so that it never needs a provider's secret.
         self.only_callbacks = only_callbacks
         application = "notifier callbacks" if only_callbacks else "notifier worker"
@@ -140,7 +155,7 @@ class Process:
         # Several task threads may come first at once.
         with self._making:
             if self._delivery is None:
-                self._delivery = DeliveryLoop(self.services, self._stop)
+                self._delivery = DeliveryLoop(self.services, self.stopping)
             return self._delivery
 
     @property

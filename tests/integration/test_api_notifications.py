@@ -291,6 +291,25 @@ def test_a_producer_cancels_what_it_sent(api: Api) -> None:
     assert api("POST", f"/v1/notifications/{sent}/retry", key=key).status == 403
 
 
+def test_a_producer_gives_what_it_sent_another_time(api: Api) -> None:
+    [sent] = send(api)
+    key = api.key(Scope.SEND, Scope.READ)
+    later = {"send_at": (datetime.now(UTC) + timedelta(hours=1)).isoformat(), "reason": "too early"}
+    assert api("POST", f"/v1/notifications/{sent}/reschedule", key=key, json_body=later).status == 200
+    found = api("GET", f"/v1/notifications/{sent}", key=key).json["notification"]
+    assert (found["status"], datetime.fromisoformat(found["send_at"])) == (
+        "scheduled",
+        datetime.fromisoformat(later["send_at"]),
+    )
+    far = {"send_at": "2099-01-01T00:00:00Z"}
+    refused = api("POST", f"/v1/notifications/{sent}/reschedule", key=key, json_body=far)
+    assert (refused.status, refused.json["errors"][0]["pointer"]) == (422, "/send_at")
+    other = api.key(Scope.SEND, producer="bank")
+    assert api("POST", f"/v1/notifications/{sent}/reschedule", key=other, json_body=later).status == 404
+    become(api, "sent", sent)
+    assert api("POST", f"/v1/notifications/{sent}/reschedule", key=key, json_body=later).status == 409
+
+
 def test_templates_are_listed_and_previewed(api: Api) -> None:
     key = api.key(Scope.READ)
     listed = {one["name"]: one for one in api("GET", "/v1/templates", key=key).json}

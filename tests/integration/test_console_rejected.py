@@ -109,12 +109,16 @@ def test_an_edited_message_is_checked_and_goes_once(api: Api, admin: Browser) ->
     assert record.operator.startswith("ops (key ")
 
 
-def test_an_edited_message_keeps_the_broker_user_that_proves_its_producer(api: Api, admin: Browser) -> None:
-    [kept] = reject(api, message(template="gone"), broker_user="shop")
+def test_an_edited_message_keeps_its_trace_and_the_user_that_proves_its_producer(api: Api, admin: Browser) -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    headers = {"traceparent": trace, "task": "of another protocol"}
+    [kept] = reject(api, message(template="gone"), broker_user="shop", headers=headers)
     assert admin.post(f"/rejected/{kept.id}/edited", body=json.dumps(message())).status == 200
     with amqp_connection(api.services.settings.require("broker_url")) as connection:
         found = connection.channel().basic_get(QUEUE, no_ack=True)
     assert "shop" in found.headers.values()
+    assert found.headers["traceparent"] == trace
+    assert "task" not in found.headers
 
 
 def test_bodies_are_for_admins(api: Api, operator: Browser) -> None:

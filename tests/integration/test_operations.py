@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from notifier.broker.dead_letters import Raw
-from notifier.domain.errors import Fault, ServiceUnavailable
+from notifier.domain.errors import Fault, InvalidMessage, ServiceUnavailable
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown, Reason, Status, may_follow
 from notifier.operations import (
@@ -28,6 +28,7 @@ from notifier.operations import (
     Selection,
     WrongSelection,
 )
+from notifier.store.attachments import AttachmentRepository, NewAttachment
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
 from notifier.store.operator_actions import PAGE, Operating
@@ -422,6 +423,77 @@ def test_cancel_by_filter_counts_first(operations: Operations, audit: Audit, mak
     assert operations.cancel(chosen, operator="ann", dry_run=True).changed == 2
     assert operations.cancel(chosen, operator="ann").changed == 2
     assert operations.cancel(chosen, operator="ann").changed == 0
+
+
+def reschedule(operations: Operations, *ids: UUID, at: datetime, **options: Any) -> ActionResult:
+    return operations.reschedule(Selection(ids), at, operator="ann", **options)
+
+
+def test_a_task_for_the_old_time_sends_nothing_and_the_new_time_does(
+    operations: Operations, audit: Audit, ledger: Ledger, engine: Engine
+) -> None:
+    file = AttachmentRepository(engine).add(NewAttachment("shop", "a.txt", "text/plain", b"a"))
+    [queued], [scheduled] = (
+        accept(ledger),
+        accept(ledger, send_at=datetime.now(UTC) + SOON, attachments=[file.id]),
+    )
+    # A worker has read it already, and is about to claim it.
+    [read] = ledger.read_queued([queued]).new
+    later = datetime.now(UTC) + timedelta(hours=1)
+    result = reschedule(operations, queued, scheduled, at=later, reason="too early")
+    assert (result.matched, result.changed, result.skipped) == (2, 2, ())
+    for id_ in (queued, scheduled):
+        found = audit.story(id_).notification
+        assert (found.status, found.send_at, found.due_at) == ("scheduled", later, later)
+        assert operator_events(audit, id_)[0].startswith("rescheduled to 20")
+        told = [event.status for event in audit.story(id_).events if event.status]
+        assert told == (["queued", "scheduled"] if id_ == queued else ["scheduled"])
+    with transaction(engine) as connection:
+        # Its file is kept until then.
+        assert connection.execute(text("SELECT needed_until FROM attachments")).scalar_one() == later
+    call = NewAttempt(read, "smtp")
+    assert ledger.claim_and_start([call], token=new_id(), lease_seconds=60, margin_seconds=1) == {}
+    assert ledger.claim([queued, scheduled], lease_seconds=60) == []
+    assert ledger.take_due(limit=10, unknown_after_seconds=30) == []
+    # A time that has passed means now.
+    reschedule(operations, queued, at=datetime.now(UTC) - SOON)
+    assert [due.id for due in ledger.take_due(limit=10, unknown_after_seconds=30)] == [queued]
+    assert [claim.id for claim in ledger.claim([queued], lease_seconds=60)] == [queued]
+
+
+def test_what_cannot_have_another_time_keeps_its_own_and_says_why(
+    operations: Operations, audit: Audit, ledger: Ledger, make: Make
+) -> None:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    [expiring] = accept(ledger, expires_at=later)
+    [sending], [retrying] = make(Status.SENDING), make(Status.RETRYING)
+    [tried] = make(Status.QUEUED, attempt_count=1)
+    wanted = (expiring, sending, retrying, tried)
+    seen = reschedule(operations, *wanted, at=later, dry_run=True)
+    done = reschedule(operations, *wanted, at=later)
+    assert (seen.matched, seen.changed, seen.expired) == (done.matched, done.changed, done.expired) == (4, 0, 1)
+    assert seen.skipped == done.skipped
+    whys = {UUID(one.id): one.why for one in done.skipped}
+    assert whys[expiring] == "queued: its expires_at is not after that time; choose an earlier time"
+    assert "cannot be stopped" in whys[sending]
+    assert whys[retrying].startswith("retrying: it was tried already")
+    assert whys[tried].startswith("queued: it was tried already")
+    by_filter = Selection(filter=Filter(template="receipt"))
+    assert operations.reschedule(by_filter, later, operator="ann", dry_run=True).changed == 0
+    with pytest.raises(InvalidMessage, match="366 days ahead"):
+        reschedule(operations, expiring, at=datetime.now(UTC) + timedelta(days=400))
+
+
+def test_a_claim_and_a_new_time_at_once_are_one_of_the_two(
+    operations: Operations, ledger: Ledger, audit: Audit
+) -> None:
+    ids, later = accept(ledger, 200), datetime.now(UTC) + timedelta(hours=1)
+    claims, result = sorted(
+        in_parallel(lambda: ledger.claim(ids, lease_seconds=60), lambda: reschedule(operations, *ids, at=later)),
+        key=lambda answer: isinstance(answer, ActionResult),
+    )
+    assert len(claims) + result.changed == 200
+    assert count_of(audit, Status.SCHEDULED) == result.changed
 
 
 def hold(ledger: Ledger, engine: Engine) -> UUID:

@@ -22,7 +22,7 @@ from notifier.store.operator_actions import Operating
 from notifier.store.schema.partitions import PARTITIONED, Month, missing_partitions
 from notifier.store.upkeep import AGAIN_HOURS, LATE_HOURS, UpkeepRepository
 from notifier.worker.app import make_app
-from notifier.worker.names import LATE_UPKEEP, PARTITIONS, RETENTION
+from notifier.worker.names import LATE_UPKEEP, PARTITIONS, RECURRING, RETENTION
 from tests.unit.cli.commandline import CommandLine
 
 
@@ -188,9 +188,10 @@ def test_the_tasks_of_a_worker_do_every_step(services: Services, redis_broker_ur
     assert late == {"partitions": [month.partition(table) for table in PARTITIONED]}
     assert missing_partitions(services.engine) == []
     assert app.tasks[RETENTION]().keys() == {"retention"}
+    assert app.tasks[RECURRING]() == {"accepted": 0, "refused": 0}
     assert app.tasks[LATE_UPKEEP]() == {"statistics": []}
     assert app.tasks[LATE_UPKEEP]() == {}
-    assert told(services) == [(True, "8 steps, each done within the last day")]
+    assert told(services) == [(True, "9 steps, each done within the last day")]
     app.close()
 
 
@@ -199,7 +200,7 @@ def test_the_schedule_says_how_each_step_ran_and_runs_one_now(services: Services
     before = {step["name"]: step for step in notifier("schedule", "list", "--json").json}
     assert list(before) == ["statistics", *NIGHTLY, "retention"]
     assert before["retention"]["when"] == "every day at 03:37 Asia/Shanghai"
-    assert [step["last_success_at"] for step in before.values()] == [None] * 8
+    assert [step["last_success_at"] for step in before.values()] == [None] * 9
     month = Month.of(services.audit.now(), 1).partition("events")
     execute(services, f"DROP TABLE {month}")
     assert notifier("schedule", "run", "partitions").out.endswith(f"partitions is done\n  {month}\n")

@@ -1,4 +1,4 @@
-"""Send, retry and cancel. The row is written before the answer; an action leaves an operator record."""
+"""Send, retry, cancel, reschedule. The row is written before the answer; an action leaves an operator record."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from notifier.api.schemas import (
     BatchAnswer,
     Done,
     RefusedEntry,
+    RescheduleRequest,
     RetryRequest,
     Why,
     read_filter,
@@ -28,6 +29,7 @@ from notifier.api.schemas import (
 from notifier.domain.errors import Fault, InvalidMessage
 from notifier.domain.message import Message
 from notifier.domain.statuses import Lane, Status
+from notifier.domain.trace_context import read_traceparent
 from notifier.domain.validation import decode
 from notifier.intake.batch import IntakeAnswer
 from notifier.intake.checks import check_encoding
@@ -51,6 +53,10 @@ async def _body(request: Request) -> bytes:
 
 
 Body = Annotated[bytes, Depends(_body)]
+Trace = Annotated[
+    str | None,
+    Header(description="W3C Trace Context, for what names none itself. One that is not valid is ignored."),
+]
 _REPLAYED = {"Idempotency-Replayed": {"schema": {"type": "string"}, "description": "`true`: accepted before."}}
 _LOCATION = {"Location": {"schema": {"type": "string"}, "description": "Where to read what became of it."}}
 
@@ -73,6 +79,7 @@ async def send(
             max_length=300, description="The contract's idempotency_key: the same request again is answered alike."
         ),
     ] = None,
+    traceparent: Trace = None,
 ) -> AcceptedMessage:
     """Accept one message: from here on it is in the record and will be sent, whatever becomes of the broker.
 
@@ -86,7 +93,7 @@ async def send(
         if entry.message is None or faults:
             _count_refused([faults])
             raise refusal(faults, decode(body))
-        return entry.message
+        return entry.message.within(read_traceparent(traceparent))
 
     answer = await acceptance.accept(read, len(body), key_id=holder.key_id, is_test=holder.is_test)
     if answer.id is None:
@@ -106,7 +113,12 @@ async def send(
     openapi_extra=openapi_examples.body("Batch", openapi_examples.BATCH),
 )
 def send_batch(
-    intake: IntakeDep, rates: RateLimitsDep, holder: Sender, body: Body, request: Request
+    intake: IntakeDep,
+    rates: RateLimitsDep,
+    holder: Sender,
+    body: Body,
+    request: Request,
+    traceparent: Trace = None,
 ) -> BatchAnswer:
     """Accept or refuse every entry on its own; the answer has one for each, in their order.
 
@@ -122,6 +134,7 @@ def send_batch(
     # `KeyedRoute` has counted one of them.
     if len(entries) > 1:
         admit(rates, holder, len(entries) - 1)
+    context = read_traceparent(traceparent)
     answers: dict[int, IntakeAnswer] = {}
     valid: dict[int, Message] = {}
     for position, entry in enumerate(entries):
@@ -129,7 +142,7 @@ def send_batch(
         if entry.message is None or faults:
             answers[position] = IntakeAnswer(None, False, tuple(faults))
         else:
-            valid[position] = entry.message
+            valid[position] = entry.message.within(context)
     found = intake.answer(list(valid.values()), is_test=holder.is_test) if valid else ()
     answers |= zip(valid, found, strict=True)
     return _batch_answer([answers[position] for position in range(len(entries))])
@@ -228,6 +241,23 @@ def cancel_one(
     reason = why.reason if why else None
     return _done(
         notification, operations.cancel(Selection((notification,)), operator=holder.operator, reason=reason)
+    )
+
+
+@actions.post("/v1/notifications/{notification:uuid}/reschedule", summary="Give one another time")
+def reschedule_one(
+    audit: AuditDep,
+    operations: OperationsDep,
+    holder: SenderOrOperator,
+    notification: UUID,
+    wanted: RescheduleRequest,
+) -> Done:
+    """Give a notification that waits for its first call another time. Its producer may do this too."""
+    story_for(audit, holder, notification)
+    selection = Selection((notification,))
+    return _done(
+        notification,
+        operations.reschedule(selection, wanted.send_at, operator=holder.operator, reason=wanted.reason),
     )
 
 

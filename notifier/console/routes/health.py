@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -30,9 +31,41 @@ def health_now(parts: PartsDep, _: OperatorThere, request: Request) -> Response:
     return parts.pages.page(request, "health_now.html", **_state(parts))
 
 
+class ChartSpan(StrEnum):
+    """How far back the charts look."""
+
+    HOUR = "1h"
+    DAY = "24h"
+    WEEK = "7d"
+
+
+#: ChartSpan → its length, and how long one point of a chart is.
+_SPANS = {
+    ChartSpan.HOUR: (timedelta(hours=1), timedelta(minutes=1)),
+    ChartSpan.DAY: (timedelta(days=1), timedelta(minutes=15)),
+    ChartSpan.WEEK: (timedelta(days=7), timedelta(hours=1)),
+}
+
+
+@router.get("/health/rates")
+def rates(parts: PartsDep, _: OperatorThere, span: ChartSpan = ChartSpan.HOUR) -> dict[str, list[Any]]:
+    """For the charts: a list for each series, all of one length. Times are Unix seconds, rates a minute."""
+    length, step = _SPANS[span]
+    points = parts.services.rate_history.points(length, step=step)
+    return {
+        "time": [point.begins_at.timestamp() for point in points],
+        "accepted": [point.accepted for point in points],
+        "sent": [point.sent for point in points],
+        "p50": [point.p50 for point in points],
+        "p95": [point.p95 for point in points],
+        "waiting": [point.waiting for point in points],
+    }
+
+
 def _state(parts: ConsoleParts) -> dict[str, Any]:
     services, api = parts.services, parts.api
     return {
+        "spans": list(ChartSpan),
         "gauges": GaugeRepository(services.engine).read(),
         "providers": api.providers.providers(),
         "circuits": api.providers.open_circuits(),

@@ -85,7 +85,7 @@ def replay_edited(
     """Publish what was made of it, if the contract has nothing against it."""
 
     def check(raw: Raw, channel: Channel, lane: Lane) -> tuple[Fault, ...]:
-        return parts.api.intake.faults(Received(raw.body, channel, lane, broker_user=raw.broker_user))
+        return parts.api.intake.rejection_faults(Received(raw.body, channel, lane, broker_user=raw.broker_user))
 
     def publish(raw: Raw) -> None:
         with raw_publisher(parts) as broker:

@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import Mapped, column_property, mapped_column
 
 from notifier.domain.statuses import Channel, Lane, MessageProof, OnUnknown, Outcome, Status, SuppressionReason
-from notifier.store.schema import callbacks, feedback, operations  # noqa: F401 - for Base.metadata
+from notifier.store.schema import callbacks, feedback, operations, recurring  # noqa: F401 - for Base.metadata
 from notifier.store.schema.base import Base as Base
 from notifier.store.schema.base import one_of
 
@@ -70,6 +70,8 @@ class StoredMessage(Base):
     attachments: Mapped[list[UUID] | None] = mapped_column(ARRAY(PG_UUID(as_uuid=True)))
     #: How it was proven that its producer sent it, see `ProducerProof`. None: from before that was recorded.
     proof: Mapped[str | None]
+    #: W3C Trace Context that its trace goes on from. None: it has no trace.
+    traceparent: Mapped[str | None]
 
     __table_args__ = (
         one_of("channel", Channel),

@@ -251,3 +251,23 @@ class ConsoleSession(Base):
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     #: Written once a minute.
     seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class MinuteCount(Base):
+    """What the programs counted in one minute, for charts. The record is what is true: a program that dies leaves
+    its last minute uncounted here."""
+
+    __tablename__ = "minute_counts"
+
+    #: Its beginning.
+    minute: Mapped[datetime] = mapped_column(primary_key=True)
+    channel: Mapped[str] = mapped_column(Text, primary_key=True)
+    lane: Mapped[str] = mapped_column(Text, primary_key=True)
+    #: Messages, without duplicates.
+    accepted: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    #: Sent, by how long after they were accepted: a count for each bucket of `metrics.SENT_BOUNDS`.
+    sent: Mapped[list[int]] = mapped_column(ARRAY(Integer), server_default=text("'{}'"))
+    #: Not ended yet when it was looked at; None: nobody looked.
+    waiting: Mapped[int | None] = mapped_column(Integer)
+    #: Since when the oldest that was queued had waited then. Seconds.
+    oldest_seconds: Mapped[float | None]

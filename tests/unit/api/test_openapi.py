@@ -27,7 +27,7 @@ def test_every_route_has_a_name_of_its_own_and_a_line_in_the_docs() -> None:
     assert len({one["operationId"] for one in operations}) == len(operations)
     for path in DOCUMENT["paths"]:
         told = path.replace("{notification}", "{id}").replace("/v1/rejected-messages/{message}", "…/{id}")
-        told = told.replace("/v1/callbacks/{callback}", "…/{id}")
+        told = told.replace("/v1/callbacks/{callback}", "…/{id}").replace("{recurring_id}", "{id}")
         assert told in PAGE, path
 
 

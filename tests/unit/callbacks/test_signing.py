@@ -83,7 +83,7 @@ def test_a_body_is_as_its_schema_says() -> None:
     at = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
     claimed = ClaimedCallback(
         new_id(), 7, new_id(), "shop", "shop", Status.FAILED, "invalid_recipient", 1, at, 1, 1, "email", None,
-        {"cart": "7"}, None, False, True, 0.0, 0.0, 0.0,
+        {"cart": "7"}, None, None, False, True, 0.0, 0.0, 0.0,
     )  # fmt: skip
     body = json.loads(encode(claimed))
     jsonschema.validate(body, json_schema(), jsonschema.Draft202012Validator)

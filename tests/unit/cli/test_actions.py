@@ -77,5 +77,5 @@ def test_one_that_was_named_and_skipped_makes_it_fail(capsys: pytest.CaptureFixt
     with pytest.raises(typer.Exit):
         SelectionEnding("retry", "retried").report(result, as_json=False)
     printed = capsys.readouterr()
-    assert printed.out == "1 retried, 1 skipped because their expires_at has passed, 1 left alone\n"
+    assert printed.out == "1 retried, 1 skipped because of their expires_at, 1 left alone\n"
     assert "b  is sent" in printed.err

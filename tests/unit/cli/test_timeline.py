@@ -64,6 +64,7 @@ def failed_story() -> Story:
         sent_at=None,
         is_test=False,
         proof="broker_user",
+        trace_id="0af7651916cd43dd8448eb211c80319c",
     )
     attempt = AttemptView(
         number=1,

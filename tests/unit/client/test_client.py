@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.sdk.trace import TracerProvider
 
 from notifier import Channel, Client, ConfigurationError, InvalidMessage, Lane, RecordingClient, new_id
 from notifier.broker.batch_form import MAX_ENTRY_BYTES, join, portions
@@ -147,3 +148,17 @@ def test_a_broker_user_that_can_be_nobody_is_refused_at_once(url: str, name: Any
     with pytest.raises(ConfigurationError, match="broker_user is not a possible name") as refused:
         Client(url, producer="shop", broker_user=name)
     assert refused.value.setting == "broker_user"
+
+
+def test_a_message_belongs_to_the_span_in_which_it_was_sent(client: RecordingClient) -> None:
+    with TracerProvider(shutdown_on_exit=False).get_tracer("shop").start_as_current_span("order") as span:
+        client.send("hello", "ann@example.com")
+        client.send_many([{"to": "a@example.com"}], channel="email", template="news")
+        client.send("hello", "ann@example.com", traceparent=f"00-{'1' * 32}-{'2' * 16}-00")
+    client.send("hello", "ann@example.com")
+    context = span.get_span_context()
+    own = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+    given = f"00-{'1' * 32}-{'2' * 16}-00"
+    assert [sent.message.traceparent for sent in client.sent] == [own, own, given, None]
+    # As the broker and an outbox get it.
+    assert json.loads(client.sent[0].message.encode())["traceparent"] == own

@@ -71,7 +71,7 @@ def make_deliveries(count: int, permit: Permit | None = None, outgoing: Any = No
             content=content,
             attempt=SimpleNamespace(number=number),
             permit=permit or Permit(),
-            claim=SimpleNamespace(id=number),
+            claim=SimpleNamespace(id=number, log_ids={}),
             answer=None,
         )
         for number in range(count)

@@ -1,12 +1,12 @@
-"""When an operator last asked for a step of upkeep. Revision: 0022, after 0021"""
+"""When an operator last asked for a step of upkeep. Revision: 0025, after 0024"""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0022"
-down_revision = "0021"
+revision = "0025"
+down_revision = "0024"
 branch_labels = None
 depends_on = None
 

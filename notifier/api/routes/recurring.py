@@ -1,0 +1,208 @@
+"""Recurring notifications: a producer plans its own, and operators see and stop everybody's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from notifier.api import openapi_examples
+from notifier.api.auth import KeyedRoute, Sender, SenderOrOperator, SenderOrReader
+from notifier.api.dependencies import RecurringDep
+from notifier.api.errors import Refusal, refusal
+from notifier.api.schemas import Done, Why
+from notifier.domain.errors import NotFound, WrongSelection
+from notifier.domain.message import Locale, Name, Time
+from notifier.domain.recurrence import Recurrence
+from notifier.domain.statuses import Channel, Lane
+from notifier.operations.api_keys import Holder
+from notifier.operations.recurring import ListedRecipients, RecipientLine, RecurringNotifications
+from notifier.store.recurring import ListedRecipient, RecurringPlan, RecurringView
+
+router = APIRouter(tags=["recurring"], route_class=KeyedRoute)
+
+
+class Recipients(Why):
+    """A list, or a part of it."""
+
+    recipients: list[RecipientLine]
+
+
+class PlanRequest(Recipients):
+    """What is to be sent, to whom, and when."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [openapi_examples.RECURRING]})
+
+    name: Name
+    cron: Annotated[
+        str, Field(max_length=200, description="Minute, hour, day of the month, month, day of the week.")
+    ]
+    zone: Annotated[str, Field(max_length=100, description="Of the IANA database, as Europe/Berlin.")]
+    until: Annotated[Time | None, Field(description="Nothing is due after that.")] = None
+    channel: Channel
+    lane: Lane = Lane.BULK
+    template: Name
+    context: Annotated[dict[str, JsonValue], Field(description="Variables that all share.")] = Field(
+        default_factory=dict
+    )
+    locale: Locale | None = None
+    sender: Name | None = None
+
+
+class Addresses(Why):
+    """Recipients by their addresses or numbers."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    recipients: Annotated[list[str], Field(min_length=1)]
+
+
+class TakenOff(BaseModel):
+    """Recipients that a list has no more."""
+
+    #: So many of them were on it.
+    count: int
+
+
+class RecurringStory(BaseModel):
+    """One, and when it is due next."""
+
+    recurring: RecurringView
+    #: Its next times, in UTC.
+    times: list[datetime]
+
+
+@router.get("/v1/recurring", summary="List recurring notifications")
+def recurring_notifications(recurring: RecurringDep, holder: SenderOrReader) -> list[RecurringView]:
+    """Every one that the key may see, by name, with its last run."""
+    return [view for view in recurring.views() if holder.sees(view)]
+
+
+@router.post("/v1/recurring", status_code=201, summary="Send something again and again")
+def add_recurring(recurring: RecurringDep, holder: Sender, wanted: PlanRequest) -> ListedRecipients:
+    """Plan a template for a list of recipients. Lines that would be refused today are kept, and named."""
+    faults = holder.faults(wanted.channel, wanted.lane, wanted.template)
+    if faults:
+        raise refusal(faults)
+    assert holder.producer is not None, "the scope send has one"
+    plan = RecurringPlan(
+        producer=holder.producer,
+        name=wanted.name,
+        recurrence=Recurrence(wanted.cron, wanted.zone, wanted.until),
+        channel=wanted.channel,
+        lane=wanted.lane,
+        template=wanted.template,
+        context=wanted.context,
+        locale=wanted.locale,
+        sender=wanted.sender,
+        is_test=holder.is_test,
+    )
+    with _conflicts():
+        return recurring.add(plan, _listed(wanted.recipients), operator=holder.operator, reason=wanted.reason)
+
+
+@router.get("/v1/recurring/{recurring_id:uuid}", summary="Show one")
+def recurring_notification(recurring: RecurringDep, holder: SenderOrReader, recurring_id: UUID) -> RecurringStory:
+    """Its plan, its last run with the first lines that were refused, and its next times."""
+    view = _view(recurring, holder, recurring_id)
+    return RecurringStory(recurring=view, times=recurring.times(view))
+
+
+@router.put("/v1/recurring/{recurring_id:uuid}/recipients", summary="Replace its list")
+def replace_recipients(
+    recurring: RecurringDep, holder: SenderOrOperator, recurring_id: UUID, wanted: Recipients
+) -> ListedRecipients:
+    """Give it another list. A run under way goes on with that one, and sends nobody the message twice."""
+    _view(recurring, holder, recurring_id)
+    return recurring.replace_list(
+        recurring_id, _listed(wanted.recipients), operator=holder.operator, reason=wanted.reason
+    )
+
+
+@router.post("/v1/recurring/{recurring_id:uuid}/recipients", summary="Add to its list")
+def add_recipients(
+    recurring: RecurringDep, holder: SenderOrOperator, recurring_id: UUID, wanted: Recipients
+) -> ListedRecipients:
+    """Add recipients. Those who are on the list already get the new context."""
+    _view(recurring, holder, recurring_id)
+    return recurring.add_to_list(
+        recurring_id, _listed(wanted.recipients), operator=holder.operator, reason=wanted.reason
+    )
+
+
+@router.post("/v1/recurring/{recurring_id:uuid}/recipients/remove", summary="Take off its list")
+def remove_recipients(
+    recurring: RecurringDep, holder: SenderOrOperator, recurring_id: UUID, wanted: Addresses
+) -> TakenOff:
+    """Take recipients off the list. Addresses are in the body, because URLs are written to logs."""
+    _view(recurring, holder, recurring_id)
+    return TakenOff(
+        count=recurring.take_off_list(
+            recurring_id, wanted.recipients, operator=holder.operator, reason=wanted.reason
+        )
+    )
+
+
+@router.post("/v1/recurring/{recurring_id:uuid}/pause", summary="Pause one")
+def pause_recurring(
+    recurring: RecurringDep, holder: SenderOrOperator, recurring_id: UUID, why: Why | None = None
+) -> Done:
+    """Send nothing until it is resumed."""
+    _view(recurring, holder, recurring_id)
+    return Done(id=recurring_id, record_id=recurring.pause(recurring_id, **_by(holder, why)))
+
+
+@router.post("/v1/recurring/{recurring_id:uuid}/resume", summary="Resume one")
+def resume_recurring(
+    recurring: RecurringDep, holder: SenderOrOperator, recurring_id: UUID, why: Why | None = None
+) -> Done:
+    """Go on with its next time. What was due meanwhile is not sent."""
+    _view(recurring, holder, recurring_id)
+    return Done(id=recurring_id, record_id=recurring.resume(recurring_id, **_by(holder, why)))
+
+
+@router.post("/v1/recurring/{recurring_id:uuid}/run", summary="Send one now")
+def run_recurring(
+    recurring: RecurringDep, holder: SenderOrOperator, recurring_id: UUID, why: Why | None = None
+) -> Done:
+    """Send it once, beside its plan; a worker begins within a minute."""
+    _view(recurring, holder, recurring_id)
+    with _conflicts():
+        return Done(id=recurring_id, record_id=recurring.run(recurring_id, **_by(holder, why)))
+
+
+@router.delete("/v1/recurring/{recurring_id:uuid}", summary="Delete one")
+def delete_recurring(recurring: RecurringDep, holder: SenderOrOperator, recurring_id: UUID) -> Done:
+    """Delete it and its list. What it has sent stays."""
+    _view(recurring, holder, recurring_id)
+    return Done(id=recurring_id, record_id=recurring.remove(recurring_id, **_by(holder, None)))
+
+
+def _view(recurring: RecurringNotifications, holder: Holder, recurring_id: UUID) -> RecurringView:
+    """Raises `NotFound` if there is none or the key may not see it; the text does not say which."""
+    view = recurring.view(recurring_id)
+    if not holder.sees(view):
+        raise NotFound(f"no recurring notification has the id {recurring_id}")
+    return view
+
+
+def _listed(lines: Sequence[RecipientLine]) -> list[ListedRecipient]:
+    return [line.listed(position) for position, line in enumerate(lines, start=1)]
+
+
+def _by(holder: Holder, why: Why | None) -> dict[str, Any]:
+    return {"operator": holder.operator, "reason": why.reason if why else None}
+
+
+@contextmanager
+def _conflicts() -> Iterator[None]:
+    """Answers 409 where the state of things is against it."""
+    try:
+        yield
+    except WrongSelection as error:
+        raise Refusal(409, str(error)) from None

@@ -1,0 +1,48 @@
+"""W3C Trace Context: the `traceparent` by which a message belongs to a trace.
+
+https://www.w3.org/TR/trace-context/. Only the text: what makes spans of it is `telemetry.traces`.
+"""
+
+from __future__ import annotations
+
+import re
+from uuid import UUID
+
+# Version, trace id, parent id, flags; what a later version may add.
+_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
+_SAMPLED = 0x01
+
+
+def read_traceparent(value: object) -> str | None:
+    """A `traceparent` in the form of version 00; None: it is not valid, and to be ignored. Never raises."""
+    if isinstance(value, bytes):
+        value = value.decode("ascii", "replace")
+    found = _TRACEPARENT.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        return None
+    version, trace_id, parent_id, flags, more = found.groups()
+    is_known = version != "ff" and not (version == "00" and more)
+    if not is_known or trace_id == "0" * 32 or parent_id == "0" * 16:
+        return None
+    return f"00-{trace_id}-{parent_id}-{flags}"
+
+
+def trace_id_of(traceparent: str) -> str:
+    """The id of the trace, 32 hexadecimal digits, of what `read_traceparent` returned."""
+    return traceparent[3:35]
+
+
+def parent_id_of(traceparent: str) -> str:
+    """The id of the span, 16 hexadecimal digits."""
+    return traceparent[36:52]
+
+
+def is_sampled(traceparent: str) -> bool:
+    """Whether who began the trace records it."""
+    return bool(int(traceparent[53:55], 16) & _SAMPLED)
+
+
+def log_ids(notification_id: UUID, traceparent: str | None) -> dict[str, str]:
+    """The fields of a log line about one notification: `trace_id` only if it has one."""
+    ids = {"notification_id": str(notification_id)}
+    return ids if traceparent is None else {**ids, "trace_id": trace_id_of(traceparent)}

@@ -1,0 +1,160 @@
+"""How many messages came and went in each minute, and how long they took: for charts.
+
+Every program that accepts or sends adds what its own metrics counted, once a minute, to the minute in which it
+writes. So a chart costs a few rows, however many notifications there are. A program that dies takes its last
+minute with it, and one whose answer to a commit is lost counts it twice: the record has the truth, and
+`daily_statistics` counts that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from threading import Event, Thread
+
+from notifier.config.logs import log
+from notifier.domain.errors import ServiceUnavailable
+from notifier.domain.statuses import Channel, Lane
+from notifier.store.metrics import GaugeRepository
+from notifier.store.minute_counts import MinuteAddition, MinuteCountRepository, SpanCounts, WaitingNow
+from notifier.telemetry import metrics
+
+#: A program adds what it counted this often. Seconds.
+EVERY_SECONDS = 60.0
+
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RatePoint:
+    """One span of time in a chart."""
+
+    begins_at: datetime
+    #: A minute.
+    accepted: float
+    sent: float
+    #: From acceptance to the provider's receipt, interpolated within a bucket; None: nothing was sent. Seconds.
+    p50: float | None
+    p95: float | None
+    waiting: int | None
+    oldest_seconds: float | None
+
+
+class RateHistory:
+    def __init__(self, repository: MinuteCountRepository, gauges: GaugeRepository) -> None:
+        self._repository = repository
+        self._gauges = gauges
+
+    def note_waiting(self) -> None:
+        """Once a minute, by one worker. Charts are no reason to fail: what cannot be written is logged."""
+        try:
+            found = self._gauges.read()
+            counts: Counter[Pair] = Counter(dict.fromkeys(product(Channel, Lane), 0))
+            for backlog in found.waiting:
+                counts[backlog.channel, backlog.lane] += backlog.count
+            oldest = {(one.channel, one.lane): one.seconds for one in found.oldest_queued}
+            self._repository.note_waiting(
+                [WaitingNow(*pair, count, oldest.get(pair)) for pair, count in counts.items()]
+            )
+        except ServiceUnavailable as error:
+            log.warning("rates.not_recorded", reason=str(error))
+
+    def points(self, length: timedelta, *, step: timedelta) -> list[RatePoint]:
+        """Of the last `length`, oldest first, one for each `step`; spans in which nothing was have zeros.
+
+        The span of now is left out: it is not over.
+        """
+        seconds = int(step.total_seconds())
+        last = int(self._repository.now().timestamp() // seconds) * seconds
+        times = range(last - int(length.total_seconds()), last, seconds)
+        begins = [datetime.fromtimestamp(each, UTC) for each in times]
+        found = {one.begins_at: one for one in self._repository.spans(begins[0], seconds)}
+        return [_point(found.get(begin) or SpanCounts(begin, 0, [], None, None), seconds) for begin in begins]
+
+
+def _point(counted: SpanCounts, seconds: int) -> RatePoint:
+    a_minute = 60 / seconds
+    return RatePoint(
+        begins_at=counted.begins_at,
+        accepted=counted.accepted * a_minute,
+        sent=sum(counted.sent) * a_minute,
+        p50=quantile(counted.sent, 0.5),
+        p95=quantile(counted.sent, 0.95),
+        waiting=counted.waiting,
+        oldest_seconds=counted.oldest_seconds,
+    )
+
+
+def quantile(counts: Sequence[int], share: float, bounds: Sequence[float] = metrics.SENT_BOUNDS) -> float | None:
+    """Below which this share of the values lies, as Prometheus's `histogram_quantile` has it; None without values.
+
+    `counts`: of each bucket, and of what lies above the last bound, for which the last bound is returned.
+    """
+    rank = share * sum(counts)
+    if not rank:
+        return None
+    below, low = 0, 0.0
+    for count, high in zip(counts, bounds, strict=False):
+        if below + count >= rank:
+            return low + (high - low) * (rank - below) / count
+        below, low = below + count, high
+    return bounds[-1]
+
+
+class RateRecorder:
+    """Adds what this process counted to the minutes, by a thread of its own, from `start` to `close`."""
+
+    def __init__(self, repository: MinuteCountRepository) -> None:
+        self._repository = repository
+        self._stop = Event()
+        self._written = _counted()
+        self._thread = Thread(target=self._run, name="rate-recorder", daemon=True)
+
+    def start(self) -> RateRecorder:
+        self._thread.start()
+        return self
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self.write()
+
+    def write(self) -> None:
+        """Add what was counted since the last time. What cannot be written is added the next time."""
+        counted = _counted()
+        added = [addition for pair, now in counted.items() if (addition := _added(pair, self._written[pair], now))]
+        try:
+            self._repository.add(added)
+        except ServiceUnavailable as error:
+            log.warning("rates.not_recorded", reason=str(error))
+        else:
+            self._written = counted
+
+    def _run(self) -> None:
+        while not self._stop.wait(EVERY_SECONDS):
+            self.write()
+
+
+#: Accepted, and sent by bucket.
+_Counts = tuple[int, tuple[int, ...]]
+
+
+def _counted() -> dict[Pair, _Counts]:
+    """By channel and lane, since this process began."""
+    accepted: Counter[Pair] = Counter()
+    for family in metrics.ACCEPTED.collect():
+        for sample in family.samples:
+            accepted[sample.labels["channel"], sample.labels["lane"]] += int(sample.value)
+    sent = metrics.ACCEPTED_TO_SENT.counts()
+    return {(str(a), str(b)): (accepted[str(a), str(b)], tuple(counts)) for (a, b), counts in sent.items()}
+
+
+def _added(pair: Pair, before: _Counts, now: _Counts) -> MinuteAddition | None:
+    accepted = now[0] - before[0]
+    sent = tuple(b - a for a, b in zip(before[1], now[1], strict=True))
+    return MinuteAddition(*pair, accepted, sent) if accepted or any(sent) else None

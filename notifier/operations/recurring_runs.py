@@ -1,0 +1,168 @@
+"""Runs of recurring notifications: each moment of a plan reaches each recipient of its list once.
+
+A tick every minute takes what is due, one after the other, and has messages accepted by the ordinary intake, in
+portions: suppressions, quotas and limits hold as for any message. A long list goes on with the next tick.
+
+What was missed while the service was down: the latest moment is made up for if it is less than an hour old; older
+ones are not. A run that stood still for an hour, because the service was down or it was paused, ends there.
+
+Crash points. The plan's next moment is written only after the last portion. Between the acceptance of a portion
+and the note of how far the run has come: the portion is accepted again, and its idempotency keys, made of the
+run's moment and the recipient, make nothing of it twice. The same if two ticks work at one run, because the lease
+of the first has ended. If the list is replaced in the middle of a run, the run begins again with the new list: who
+has got the message already is known by the key, even if the words differ now.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from threading import Event
+from typing import Any
+
+from notifier.config.logs import log, log_failure
+from notifier.domain.errors import Fault, ServiceUnavailable
+from notifier.domain.message import Message
+from notifier.domain.validation import Entry, read_message
+from notifier.operations.upkeep import why_failed
+from notifier.store.recurring import ListedRecipient, RecurringPlan
+from notifier.store.recurring_runs import Portion, RecurringRunRepository, TakenRun
+
+#: What is missed is made up for within this, and a run may stand still as long.
+LATE = timedelta(hours=1)
+#: A tick works for so long, and a portion longer. Seconds.
+TICK_SECONDS = 40.0
+#: Recipients whose messages are accepted in one transaction.
+PORTION = 500
+#: Faults of a run that are kept.
+KEPT_FAULTS = 20
+
+_BEFORE = "idempotency_conflict"
+
+#: Accepts messages as the intake does; the second says whether they are tests. Returns the faults of each; none:
+#: it is recorded, now or before.
+Accept = Callable[[Sequence[Message], bool], Sequence[Sequence[Fault]]]
+
+
+def message_of(plan: RecurringPlan, recipient: ListedRecipient, key: str, now: datetime) -> Entry:
+    """The message to one recipient, or what is wrong with it."""
+    fields = {
+        "producer": plan.producer,
+        "idempotency_key": key,
+        "to": recipient.to,
+        "template": plan.template,
+        "context": {**plan.context, **recipient.context},
+        "locale": recipient.locale or plan.locale,
+        "sender": plan.sender,
+        # So that what one of them sent can be searched for.
+        "reference": plan.name,
+    }
+    return read_message(fields, plan.channel, plan.lane, now=now)
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """How long one tick may work."""
+
+    end: float
+    stop: Event | None
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() > self.end or (self.stop is not None and self.stop.is_set())
+
+
+class RecurringRuns:
+    """Thread-safe; several ticks at once do no harm."""
+
+    def __init__(self, repository: RecurringRunRepository, accept: Accept) -> None:
+        self._repository = repository
+        self._accept = accept
+
+    def tick(self, stop: Event | None = None) -> dict[str, int]:
+        """Work at what is due, until `stop` is set: the process is to end. Returns counts of messages.
+
+        Raises:
+            ServiceUnavailable: the next tick goes on.
+        """
+        turn, done = _Turn(time.monotonic() + TICK_SECONDS, stop), {"accepted": 0, "refused": 0}
+        while not turn.is_over:
+            try:
+                run = self._repository.take()
+            except ServiceUnavailable:
+                raise
+            except Exception as error:
+                log_failure("recurring.failed", error)
+                continue
+            if run is None:
+                break
+            self._work(run, turn, done)
+        return done
+
+    def _work(self, run: TakenRun, turn: _Turn, done: dict[str, int]) -> None:
+        try:
+            run_at = run.run_at or self._begin(run)
+            if run_at is not None:
+                self._go_through(run, run_at.astimezone(UTC), turn, done)
+        except ServiceUnavailable:
+            raise
+        except Exception as error:
+            # Others go on; this one is tried again when its lease ends.
+            log_failure("recurring.failed", error, recurring=run.plan.name, producer=run.plan.producer)
+            self._repository.note(run.id, run.token, why_failed(error))
+
+    def _begin(self, run: TakenRun) -> datetime | None:
+        """The moment of the run that begins; None: none does."""
+        assert run.next_at is not None, "it is due"
+        plan = run.plan.recurrence
+        run_at = plan.latest(max(run.next_at, run.now - LATE), run.now)
+        if run_at is None:
+            missed = run.next_at.astimezone(UTC)
+            log.warning("recurring.missed", recurring=run.plan.name, producer=run.plan.producer)
+            note = f"the run of {missed:%Y-%m-%d %H:%M} UTC was missed: the service was away for more than an hour"
+            self._repository.skip(run, plan.next(run.now), note)
+            return None
+        return run_at if self._repository.begin(run, run_at) else None
+
+    def _go_through(self, run: TakenRun, run_at: datetime, turn: _Turn, done: dict[str, int]) -> None:
+        place = run.run_position if run.run_at else 0
+        next_at = run.plan.recurrence.next(run_at)
+        if run.run_at and run.run_moved_at and run.now - run.run_moved_at > LATE:
+            self._repository.finish(run, next_at, "the run stood still for more than an hour and was ended")
+            return
+        while rows := self._repository.recipients(run, place, PORTION):
+            portion = self._send(run, run_at, rows)
+            done["accepted"] += portion.accepted
+            done["refused"] += portion.refused
+            if not self._repository.advance(run, run_at, place, portion):
+                return
+            place = portion.position
+            if turn.is_over:
+                self._repository.release(run)
+                return
+        self._repository.finish(run, next_at)
+        log.info("recurring.finished", recurring=run.plan.name, producer=run.plan.producer)
+
+    def _send(self, run: TakenRun, run_at: datetime, rows: Sequence[tuple[ListedRecipient, bytes]]) -> Portion:
+        now = self._repository.now()
+        faults: dict[int, Sequence[Fault]] = {}
+        messages: dict[int, Message] = {}
+        for recipient, address_hash in rows:
+            key = f"recurring:{run.id}:{run_at.isoformat()}:{address_hash.hex()}"
+            entry = message_of(run.plan, recipient, key, now)
+            if entry.message is None:
+                faults[recipient.position] = entry.faults
+            else:
+                messages[recipient.position] = entry.message
+        if messages:
+            answers = self._accept(list(messages.values()), run.plan.is_test)
+            faults |= dict(zip(messages, answers, strict=True))
+        refused = {line: found for line, found in sorted(faults.items()) if found and found[0].code != _BEFORE}
+        first = [_told(line, found[0]) for line, found in list(refused.items())[:KEPT_FAULTS]]
+        return Portion(rows[-1][0].position, len(rows) - len(refused), len(refused), first)
+
+
+def _told(line: int, fault: Fault) -> dict[str, Any]:
+    return {"line": line, **fault.as_dict()}

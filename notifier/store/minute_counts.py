@@ -1,0 +1,118 @@
+"""Counts of each minute, for charts: programs add theirs, and nobody ever reads notifications for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from sqlalchemy import TextClause, text
+
+from notifier.store.engine import transaction
+from notifier.store.repository import Repository
+from notifier.store.rows import from_row
+
+#: A week is shown, and a day more is kept.
+KEPT_DAYS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class MinuteAddition:
+    """What a program counted since it last wrote."""
+
+    channel: str
+    lane: str
+    accepted: int
+    #: A count for each bucket of `metrics.SENT_BOUNDS`, and one for what took longer.
+    sent: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingNow:
+    channel: str
+    lane: str
+    #: Not ended yet.
+    waiting: int
+    #: For how long the oldest that is queued has waited; None: none is.
+    oldest_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SpanCounts:
+    """All channels and lanes in one span of time."""
+
+    #: Its beginning.
+    begins_at: datetime
+    accepted: int
+    #: By bucket, as in `MinuteAddition`.
+    sent: list[int]
+    #: The most that anybody saw waiting; None: nobody looked.
+    waiting: int | None
+    oldest_seconds: float | None
+
+
+class MinuteCountRepository(Repository):
+    def add(self, counted: Sequence[MinuteAddition]) -> None:
+        """To the minute of now, by the database's clock; all or nothing."""
+        if not counted:
+            return
+        # Always in one order, or two programs would wait for each other's rows.
+        ordered = sorted(counted, key=lambda one: (one.channel, one.lane))
+        rows = [asdict(one) | {"sent": list(one.sent)} for one in ordered]
+        with transaction(self._engine) as connection:
+            connection.execute(_ADD, rows)
+
+    def note_waiting(self, waiting: Sequence[WaitingNow]) -> None:
+        """Write how many wait now, by channel and lane."""
+        for one in sorted(waiting, key=lambda one: (one.channel, one.lane)):
+            self._execute(_NOTE_WAITING, asdict(one), is_one_statement=True)
+
+    def spans(self, since: datetime, seconds: int) -> list[SpanCounts]:
+        """Spans of so many seconds, oldest first, of all channels and lanes. Without those where nothing was."""
+        rows = self._rows(_SPANS, {"since": since, "seconds": seconds}, is_one_statement=True)
+        return [from_row(SpanCounts, row) for row in rows]
+
+    def forget_old(self) -> int:
+        """Delete what is older than `KEPT_DAYS`. Returns how many rows."""
+        return self._execute(_FORGET_OLD, {"days": KEPT_DAYS})
+
+
+_ADD: TextClause = text("""
+INSERT INTO minute_counts AS m (minute, channel, lane, accepted, sent)
+VALUES (date_trunc('minute', now()), :channel, :lane, :accepted, CAST(:sent AS int[]))
+ON CONFLICT (minute, channel, lane) DO UPDATE SET accepted = m.accepted + excluded.accepted, sent = (
+  SELECT array_agg(coalesce(a.count, 0) + coalesce(b.count, 0) ORDER BY place)
+  FROM unnest(m.sent) WITH ORDINALITY AS a(count, place)
+  FULL JOIN unnest(excluded.sent) WITH ORDINALITY AS b(count, place) USING (place)
+)
+""")
+
+_NOTE_WAITING: TextClause = text("""
+INSERT INTO minute_counts AS m (minute, channel, lane, waiting, oldest_seconds)
+VALUES (date_trunc('minute', now()), :channel, :lane, :waiting, :oldest_seconds)
+ON CONFLICT (minute, channel, lane)
+DO UPDATE SET waiting = excluded.waiting, oldest_seconds = excluded.oldest_seconds
+""")
+
+_SPANS: TextClause = text("""
+WITH of_minute AS (
+  SELECT minute, sum(accepted)::int AS accepted, sum(waiting)::int AS waiting,
+    max(oldest_seconds) AS oldest_seconds
+  FROM minute_counts WHERE minute >= :since GROUP BY minute
+), of_bucket AS (
+  SELECT date_bin(make_interval(secs => :seconds), m.minute, 'epoch') AS begins_at, s.place,
+    sum(s.count)::int AS count
+  FROM minute_counts AS m CROSS JOIN LATERAL unnest(m.sent) WITH ORDINALITY AS s(count, place)
+  WHERE m.minute >= :since GROUP BY 1, 2
+), sent AS (
+  SELECT begins_at, array_agg(count ORDER BY place) AS sent FROM of_bucket GROUP BY begins_at
+), of_span AS (
+  SELECT date_bin(make_interval(secs => :seconds), minute, 'epoch') AS begins_at, sum(accepted)::int AS accepted,
+    max(waiting) AS waiting, max(oldest_seconds) AS oldest_seconds
+  FROM of_minute GROUP BY 1
+)
+SELECT begins_at, accepted, coalesce(sent, '{}') AS sent, waiting, oldest_seconds
+FROM of_span LEFT JOIN sent USING (begins_at) ORDER BY begins_at
+""")
+
+_FORGET_OLD: TextClause = text("DELETE FROM minute_counts WHERE minute < now() - make_interval(days => :days)")

@@ -1,0 +1,183 @@
+"""Runs of recurring notifications: who works at one, and how far it has come.
+
+A run is claimed under a lease. Each of its steps is one statement that holds only for who has the claim, so a
+worker that was too slow, or whose list was replaced meanwhile, changes nothing any more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import Engine, TextClause, text
+
+from notifier.domain.errors import CannotOpen
+from notifier.store import binds
+from notifier.store.engine import transaction
+from notifier.store.ledger_rows import as_json
+from notifier.store.personal_data import PersonalData
+from notifier.store.recurring import IS_RUNNING, NEW_RUN, ListedRecipient, RecurringPlan, plan_of
+from notifier.store.repository import Repository
+from notifier.store.rows import from_row
+
+#: A worker that has not come further for this long has lost its run to another one. Seconds.
+LEASE_SECONDS = 60
+_NOTE_LENGTH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class TakenRun:
+    """One that is due, claimed for a worker."""
+
+    id: UUID
+    plan: RecurringPlan
+    token: UUID
+    #: By the database's clock.
+    now: datetime
+    next_at: datetime | None
+    #: The moment of the run that is under way; None: none is.
+    run_at: datetime | None
+    run_by_hand: bool
+    run_position: int
+    #: When the run under way last came further.
+    run_moved_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """What became of the next recipients of a run."""
+
+    #: Place of the last one.
+    position: int
+    accepted: int
+    refused: int
+    #: As `RecurringView.run_faults`.
+    faults: list[dict[str, Any]]
+
+
+class RecurringRunRepository(Repository):
+    def __init__(self, engine: Engine, personal_data: PersonalData) -> None:
+        super().__init__(engine)
+        self._personal_data = personal_data
+
+    def take(self) -> TakenRun | None:
+        """The one that has waited longest and that nobody works at, for `LEASE_SECONDS`; None: nothing is due."""
+        token = uuid4()
+        with transaction(self._engine) as connection:
+            row = connection.execute(_TAKE, {"token": token, "lease": LEASE_SECONDS}).one_or_none()
+        if row is None:
+            return None
+        try:
+            return from_row(TakenRun, row, plan=plan_of(row, self._personal_data), token=token)
+        except CannotOpen as error:
+            # Under the lease it is left alone, so that others have their turn.
+            self.note(row.id, token, str(error))
+            raise
+
+    def begin(self, run: TakenRun, run_at: datetime) -> bool:
+        """Begin the run of this moment. False: it is not ours any more."""
+        return bool(self._execute(_BEGIN, {"id": run.id, "token": run.token, "run_at": run_at}))
+
+    def skip(self, run: TakenRun, next_at: datetime | None, note: str) -> None:
+        """Nothing is sent for what is due; the next moment is `next_at`."""
+        self._execute(_SKIP, {"id": run.id, "token": run.token, "next_at": next_at, "note": note})
+
+    def recipients(self, run: TakenRun, after: int, limit: int) -> list[tuple[ListedRecipient, bytes]]:
+        """The next of its list, each with the hash of its address.
+
+        Raises:
+            CannotOpen: naming the key.
+        """
+        rows = self._rows(_RECIPIENTS, {"id": run.id, "after": after, "limit": limit})
+        found = []
+        for row in rows:
+            person = self._personal_data.open(row)
+            one = ListedRecipient(row.position, person.recipient, person.context, row.locale)
+            found.append((one, bytes(row.address_hash)))
+        return found
+
+    def advance(self, run: TakenRun, run_at: datetime, before: int, portion: Portion) -> bool:
+        """Note what became of the recipients after `before`. False: the run is not ours any more, or paused."""
+        values = {
+            "id": run.id,
+            "token": run.token,
+            "run_at": run_at,
+            "before": before,
+            "lease": LEASE_SECONDS,
+            "position": portion.position,
+            "accepted": portion.accepted,
+            "refused": portion.refused,
+            "faults": as_json(portion.faults),
+        }
+        with transaction(self._engine) as connection:
+            return bool(connection.execute(_ADVANCE, values).scalar_one_or_none())
+
+    def finish(self, run: TakenRun, next_at: datetime | None, note: str | None = None) -> None:
+        """End the run. `next_at`: of the plan; a run that somebody asked for leaves it as it is."""
+        self._execute(_FINISH, {"id": run.id, "token": run.token, "next_at": next_at, "note": note})
+
+    def release(self, run: TakenRun) -> None:
+        """Let another worker go on with it at once."""
+        self._execute(_RELEASE, {"id": run.id, "token": run.token})
+
+    def note(self, id_: UUID, token: UUID, note: str) -> None:
+        """Say why the run does not come further."""
+        self._execute(_NOTE, {"id": id_, "token": token, "note": note[:_NOTE_LENGTH]})
+
+
+_ID, _TOKEN = binds.uuid("id"), binds.uuid("token")
+
+_TAKE: TextClause = text(f"""
+WITH due AS MATERIALIZED (
+  SELECT id FROM recurring_notifications AS n
+  WHERE paused_at IS NULL AND ({IS_RUNNING} OR next_at <= now()) AND coalesce(leased_until <= now(), true)
+  ORDER BY CASE WHEN {IS_RUNNING} THEN run_moved_at ELSE next_at END LIMIT 1 FOR UPDATE SKIP LOCKED
+)
+UPDATE recurring_notifications AS n SET claim_token = :token, leased_until = now() + make_interval(secs => :lease)
+FROM due WHERE n.id = due.id
+RETURNING n.id, n.producer, n.is_test, n.name, n.cron, n.zone, n.until, n.channel, n.lane, n.template, n.locale,
+  n.sender, n.context, n.sealed, NULL AS recipient, n.next_at, n.run_by_hand, n.run_position, n.run_moved_at,
+  CASE WHEN {IS_RUNNING} THEN n.run_at END AS run_at, now() AS now
+""").bindparams(_TOKEN)  # noqa: S608 - constants
+
+_BEGIN: TextClause = text(f"""
+UPDATE recurring_notifications AS n SET run_at = CAST(:run_at AS timestamptz), run_by_hand = false, {NEW_RUN}
+WHERE id = :id AND claim_token = :token AND NOT {IS_RUNNING}
+""").bindparams(_ID, _TOKEN)  # noqa: S608 - constants
+
+_SKIP: TextClause = text(f"""
+UPDATE recurring_notifications AS n SET next_at = CAST(:next_at AS timestamptz), note = :note, claim_token = NULL,
+  leased_until = NULL
+WHERE id = :id AND claim_token = :token AND NOT {IS_RUNNING}
+""").bindparams(_ID, _TOKEN)  # noqa: S608 - constants
+
+_RECIPIENTS: TextClause = text("""
+SELECT id, position, recipient, address_hash, context, sealed, locale FROM recurring_recipients
+WHERE recurring_id = :id AND position > :after ORDER BY position LIMIT :limit
+""").bindparams(_ID)
+
+_ADVANCE: TextClause = text("""
+UPDATE recurring_notifications SET run_position = :position, run_accepted = run_accepted + :accepted,
+  run_refused = run_refused + :refused, run_moved_at = now(), note = NULL,
+  run_faults = jsonb_path_query_array(run_faults || CAST(:faults AS jsonb), '$[0 to 19]'),
+  leased_until = now() + make_interval(secs => :lease)
+WHERE id = :id AND claim_token = :token AND run_at = CAST(:run_at AS timestamptz) AND run_finished_at IS NULL
+  AND run_position = :before
+RETURNING paused_at IS NULL
+""").bindparams(_ID, _TOKEN)
+
+_FINISH: TextClause = text("""
+UPDATE recurring_notifications SET run_finished_at = now(), note = :note, claim_token = NULL, leased_until = NULL,
+  next_at = CASE WHEN run_by_hand THEN next_at ELSE CAST(:next_at AS timestamptz) END
+WHERE id = :id AND claim_token = :token AND run_finished_at IS NULL
+""").bindparams(_ID, _TOKEN)
+
+_RELEASE: TextClause = text("""
+UPDATE recurring_notifications SET claim_token = NULL, leased_until = NULL WHERE id = :id AND claim_token = :token
+""").bindparams(_ID, _TOKEN)
+
+_NOTE: TextClause = text("""
+UPDATE recurring_notifications SET note = :note WHERE id = :id AND claim_token = :token
+""").bindparams(_ID, _TOKEN)

@@ -1,0 +1,94 @@
+"""The tables of recurring notifications: see `operations.recurring`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, Integer, LargeBinary, UniqueConstraint, func, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from notifier.store.schema.base import Base
+
+
+class RecurringNotification(Base):
+    """A plan: which message, to a list of recipients, when; and its last run."""
+
+    __tablename__ = "recurring_notifications"
+
+    #: UUIDv7.
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    producer: Mapped[str]
+    #: Its messages reach no provider.
+    is_test: Mapped[bool] = mapped_column(server_default=text("false"))
+    name: Mapped[str]
+    #: Five fields, read in `zone`.
+    cron: Mapped[str]
+    zone: Mapped[str]
+    #: Nothing is due after that.
+    until: Mapped[datetime | None]
+    #: Of each message.
+    channel: Mapped[str]
+    lane: Mapped[str]
+    template: Mapped[str]
+    locale: Mapped[str | None]
+    sender: Mapped[str | None]
+    #: What all recipients share; None: sealed.
+    context: Mapped[dict[str, Any] | None]
+    #: The same, encrypted.
+    sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    paused_at: Mapped[datetime | None]
+    #: None: it is over.
+    next_at: Mapped[datetime | None]
+    #: The moment that the last run is, or was, for; None: there was none.
+    run_at: Mapped[datetime | None]
+    #: An operator or the producer asked for that run: it stands in no plan.
+    run_by_hand: Mapped[bool] = mapped_column(server_default=text("false"))
+    #: It has come to this place of the list.
+    run_position: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    run_accepted: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    run_refused: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    #: Of the first ones that were refused: the line of the list, and the fault.
+    run_faults: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"))
+    #: When it last came further.
+    run_moved_at: Mapped[datetime | None]
+    #: None: it is under way.
+    run_finished_at: Mapped[datetime | None]
+    #: Why a run was missed, stopped, or does not come further.
+    note: Mapped[str | None]
+    #: Whose work it is, and until when.
+    claim_token: Mapped[UUID | None]
+    leased_until: Mapped[datetime | None]
+
+    __table_args__ = (UniqueConstraint("producer", "is_test", "name"),)
+
+
+class RecurringRecipient(Base):
+    """One recipient of a recurring notification."""
+
+    __tablename__ = "recurring_recipients"
+
+    #: UUIDv7.
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    recurring_id: Mapped[UUID] = mapped_column(ForeignKey("recurring_notifications.id", ondelete="CASCADE"))
+    #: Its place in the list: the line of the file that it came from.
+    position: Mapped[int] = mapped_column(Integer)
+    #: None: sealed, as `context`.
+    recipient: Mapped[str | None]
+    #: As in `messages`.
+    address_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    #: Its own; it wins over the shared one.
+    context: Mapped[dict[str, Any] | None]
+    #: Recipient and context, encrypted.
+    sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
+    #: Instead of that of all.
+    locale: Mapped[str | None]
+
+    __table_args__ = (
+        UniqueConstraint("recurring_id", "position"),
+        UniqueConstraint("recurring_id", "address_hash"),
+        # Everything about one person.
+        Index("ix_recurring_recipients_address_hash", "address_hash"),
+    )
