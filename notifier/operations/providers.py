@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 
 from notifier.config.structure import ProviderTable
 from notifier.domain.errors import NotFound
@@ -111,6 +112,7 @@ class ProviderOperations:
             for table in self._tables.values()
         ]
 
+    @cached_property
     def with_look_up(self) -> frozenset[str]:
         """Names of those that can be asked what they accepted."""
         return frozenset(name for name, table in self._tables.items() if can_look_up(table))

@@ -21,8 +21,8 @@ from notifier.store.held_suppressions import HeldFilter
 
 router = APIRouter(route_class=PageRoute)
 
-#: Of each kind, shown on the page.
-SHOWN = 20
+#: Unknown outcomes and held suppressions that are shown as examples; mails that came back unread.
+SHOWN, UNREAD_SHOWN = 10, 50
 
 
 class UnknownQuery(BaseModel):
@@ -104,12 +104,14 @@ def _page(parts: ConsoleParts, request: Request, wanted: UnknownQuery, **more: A
         "unknown.html",
         groups=[(group, _address(group.provider, group.template)) for group in groups],
         unknown=sum(group.count for group in groups),
-        with_look_up=parts.api.providers.with_look_up(),
+        with_look_up=parts.api.providers.with_look_up,
         found=parts.api.audit.search(wanted.filter, limit=SHOWN) if groups else [],
         query=wanted.model_dump(),
+        search=urlencode({"status": Status.UNKNOWN, **wanted.model_dump(exclude_none=True)}),
+        shown=SHOWN,
         holding=services.held.stuck(),
         held=services.held.page(HeldFilter(), limit=SHOWN),
-        unread=services.unread.page(limit=SHOWN),
+        unread=services.unread.page(limit=UNREAD_SHOWN),
         **{"done": None, **more},
     )
 
