@@ -67,9 +67,9 @@ MENU = (
     MenuItem("/rejected", "Rejected", Scope.OPERATE),
     MenuItem("/unknown", "To resolve", Scope.OPERATE),
     MenuItem("/suppressions", "Suppressions", Scope.OPERATE),
-    MenuItem("/keys", "Keys", Scope.ADMIN),
-    MenuItem("/log", "Log", Scope.OPERATE),
     MenuItem("/schedules", "Schedules", Scope.OPERATE),
+    MenuItem("/log", "Log", Scope.OPERATE),
+    MenuItem("/keys", "Keys", Scope.ADMIN),
 )
 
 
