@@ -55,7 +55,7 @@ def test_the_list_shows_hashes_by_reason_and_source(api: Api, operator: Browser)
     assert b"No suppression is found" in operator.get("/suppressions", scope=XSS).body
 
 
-@pytest.mark.parametrize("address", [XSS, "no address", "+1", f"{XSS}@example.com"])
+@pytest.mark.parametrize("address", [XSS, "no address", "+1", f"{XSS}@example.com", "a\0@example.com"])
 def test_what_is_no_address_is_refused_in_words(operator: Browser, address: str) -> None:
     page = operator.post("/suppressions/look-up", address=address)
     assert page.status == 422
