@@ -78,7 +78,8 @@ def celery_view(ground: Ground) -> Iterator[HttpServer]:
         port = free_port()
         arguments = (
             *("-m", "uvicorn", "bench.peers.celery_guide.app:app", "--host", "127.0.0.1", "--port", str(port)),
-            *("--no-access-log", "--log-level", "warning"),
+            # The parser that ours has.
+            *("--no-access-log", "--log-level", "warning", "--http", "h11"),
         )
         settings = {**os.environ, "BENCH_BROKER_URL": broker_url}
         process = stack.enter_context(running(ground.folder, "celery-view", arguments, settings, port))

@@ -1,27 +1,29 @@
-"""`python -m bench.stages`: what one mail costs, stage by stage, in one process without a broker.
+"""`python -m bench.stages`: what one mail or SMS costs, stage by stage, in one process without a broker.
 
-For each mail: microseconds of processor time, of our own process and of PostgreSQL, bytes of its write-ahead log
+For each: microseconds of processor time, of our own process and of PostgreSQL, bytes of its write-ahead log
 and its commits. For whoever makes it faster. `--batch` makes batches and tasks small, as they are at half load.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import os
 import shutil
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
+from pathlib import Path
 from uuid import UUID
 
-from bench import mails
+from bench import mails, sms
 from bench.postfix import Absent, find_postfix
 from bench.servers import Postgres
-from bench.sinks import smtp_sink
+from bench.service import body
+from bench.sinks import slow_twilio, smtp_sink
 from bench.usage import family_cpu_seconds
 from notifier.bootstrap import Services
 from notifier.config.logs import configure
@@ -42,27 +44,39 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=IDS_PER_TASK, help="messages of a batch, and ids of a task")
     parser.add_argument("--threads", type=int, default=8, help="deliver tasks at once, as NOTIFIER_WORKER_THREADS")
+    parser.add_argument("--channel", type=Channel, default=Channel.EMAIL, help="email or sms")
     options = parser.parse_args()
-    postfix = find_postfix()
-    if isinstance(postfix, Absent):
-        sys.exit(f"smtp-sink is absent: {postfix.why}")
     folder = make_temporary_folder(None)
     postgres = Postgres(folder)
     try:
         postgres.start()
-        with smtp_sink(postfix, folder) as sink:
-            _measure(options, postgres, sink.port)
+        with _server(options.channel, folder) as settings:
+            _measure(options, postgres, settings)
     finally:
         postgres.stop()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _measure(options: argparse.Namespace, postgres: Postgres, port: int) -> None:
+@contextlib.contextmanager
+def _server(channel: Channel, folder: Path) -> Iterator[Mapping[str, str]]:
+    """The settings of a provider whose server runs meanwhile."""
+    if channel is Channel.SMS:
+        with slow_twilio(folder, delay_seconds=sms.DELAY_SECONDS) as twilio:
+            yield sms.settings(twilio)
+        return
+    postfix = find_postfix()
+    if isinstance(postfix, Absent):
+        sys.exit(f"smtp-sink is absent: {postfix.why}")
+    with smtp_sink(postfix, folder) as sink:
+        yield {"NOTIFIER_SMTP_URL": f"smtp://127.0.0.1:{sink.port}?starttls=never"}
+
+
+def _measure(options: argparse.Namespace, postgres: Postgres, provider: Mapping[str, str]) -> None:
     os.environ |= {
+        **provider,
         "NOTIFIER_DATABASE_URL": Databases(postgres.url).make(),
         # Nothing connects to it: it only says what kind of broker there would be.
         "NOTIFIER_BROKER_URL": "amqp://127.0.0.1:1",
-        "NOTIFIER_SMTP_URL": f"smtp://127.0.0.1:{port}?starttls=never",
         "NOTIFIER_TEMPLATES": str(mails.TEMPLATES),
         "NOTIFIER_CONFIG": str(mails.HERE / "notifier.toml"),
     }
@@ -76,7 +90,7 @@ def _measure(options: argparse.Namespace, postgres: Postgres, port: int) -> None
     size = min(options.batch, BATCH_SIZE)
     for number in range(options.rounds + 1):
         batches = [
-            [_message(start + offset) for offset in range(size)]
+            [_message(options.channel, start + offset) for offset in range(size)]
             for start in range(number * options.mails, (number + 1) * options.mails, size)
         ]
         ids.clear()
@@ -103,15 +117,8 @@ def _measure(options: argparse.Namespace, postgres: Postgres, port: int) -> None
         sys.stdout.write(f"{stage:10}{rate:9.0f}{ours:12.0f}{theirs:18.0f}{wal:11.0f}{commits:14.3f}\n")
 
 
-def _message(number: int) -> Received:
-    body = {
-        "to": f"user{number}@example.com",
-        "idempotency_key": str(number),
-        "producer": "shop",
-        "template": mails.TEMPLATE,
-        "context": mails.context(number),
-    }
-    return Received(json.dumps(body).encode(), Channel.EMAIL, Lane.NORMAL)
+def _message(channel: Channel, number: int) -> Received:
+    return Received(body(channel, number), channel, Lane.NORMAL)
 
 
 @dataclass(frozen=True, slots=True)

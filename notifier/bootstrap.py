@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import Engine
 
-from notifier.broker import topology, user_id
 from notifier.config.logs import log
 from notifier.config.settings import Settings
 from notifier.domain.errors import Fault, ServiceUnavailable
@@ -20,8 +19,6 @@ from notifier.domain.statuses import Channel
 from notifier.feedback.suppressions import Suppressions
 from notifier.operations.explanations import unfound_in_words
 from notifier.operations.held_suppressions import HeldSuppressions
-from notifier.operations.rate_history import RateHistory
-from notifier.operations.recurring_runs import RecurringRuns
 from notifier.operations.retention import RetentionJob
 from notifier.operations.statistics import Statistics
 from notifier.operations.upkeep import Upkeep, Work, keep, log_statistics, make_partitions
@@ -34,17 +31,15 @@ from notifier.store.circuits import CircuitRepository
 from notifier.store.daily_statistics import StatisticsRepository
 from notifier.store.engine import check_sessions, make_engine
 from notifier.store.hash_keys import HashKeyRepository
+from notifier.store.heartbeats import HeartbeatRepository
 from notifier.store.held_suppressions import HeldSuppressionRepository
-from notifier.store.ledger import Ledger
 from notifier.store.mass_alarm import AlarmRepository, AlarmRule, HardBounceWatch
 from notifier.store.metrics import GaugeRepository
 from notifier.store.minute_counts import MinuteCountRepository
 from notifier.store.operator_actions import Operating
 from notifier.store.personal_data import PersonalData
 from notifier.store.provider_health import HealthRepository
-from notifier.store.provider_reports import ProviderReportRepository
 from notifier.store.rate_limits import RateLimitRepository
-from notifier.store.recurring_runs import RecurringRunRepository
 from notifier.store.retention import RetentionRepository
 from notifier.store.schema.revisions import missing_upgrade
 from notifier.store.search import Audit
@@ -61,8 +56,13 @@ if TYPE_CHECKING:
     from notifier.intake import Intake
     from notifier.intake.batch import PublishTasks
     from notifier.operations.daily_report import DailyReport
+    from notifier.operations.heartbeats import Heartbeats
+    from notifier.operations.rate_history import RateHistory
+    from notifier.operations.recurring_runs import RecurringRuns
     from notifier.providers.base import Provider
     from notifier.rendering import Renderer
+    from notifier.store.ledger import Ledger
+    from notifier.store.provider_reports import ProviderReportRepository
 
 #: A program that starts before `notifier db upgrade` looks again after this. Seconds.
 _LOOK_SECONDS = 1.0
@@ -184,6 +184,8 @@ class RecordServices(Database):
 
     @cached_property
     def ledger(self) -> Ledger:
+        from notifier.store.ledger import Ledger
+
         return Ledger(self.engine, self.personal_data, self.hard_bounces)
 
     @cached_property
@@ -205,6 +207,8 @@ class FeedbackServices(RecordServices):
 
     @cached_property
     def provider_reports(self) -> ProviderReportRepository:
+        from notifier.store.provider_reports import ProviderReportRepository
+
         return ProviderReportRepository(self.engine, self.hash_key, self.hard_bounces)
 
     @cached_property
@@ -276,6 +280,7 @@ class Services(DeliveryServices):
     """All of them, each made on first use."""
 
     def intake(self, publish_tasks: PublishTasks) -> Intake:
+        from notifier.broker import topology, user_id
         from notifier.intake import Intake
         from notifier.intake.producers import Producers
 
@@ -309,6 +314,9 @@ class Services(DeliveryServices):
 
     @cached_property
     def recurring_runs(self) -> RecurringRuns:
+        from notifier.operations.recurring_runs import RecurringRuns
+        from notifier.store.recurring_runs import RecurringRunRepository
+
         return RecurringRuns(RecurringRunRepository(self.engine, self.personal_data), self.accept_own)
 
     @cached_property
@@ -319,6 +327,8 @@ class Services(DeliveryServices):
 
     @cached_property
     def rate_history(self) -> RateHistory:
+        from notifier.operations.rate_history import RateHistory
+
         return RateHistory(self.minute_counts, GaugeRepository(self.engine))
 
     @cached_property
@@ -330,6 +340,13 @@ class Services(DeliveryServices):
         from notifier.operations.daily_report import DailyReport
 
         return DailyReport(self.statistics, self.accept_own, self.hash_key, self.settings.report_addresses)
+
+    @cached_property
+    def heartbeats(self) -> Heartbeats:
+        from notifier.operations.heartbeats import Heartbeats
+
+        table = self.settings.structure.heartbeats
+        return Heartbeats(table, HeartbeatRepository(self.engine), self.accept_own)
 
     @cached_property
     def upkeep(self) -> Upkeep:

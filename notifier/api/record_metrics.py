@@ -20,6 +20,7 @@ from notifier.bootstrap import Services
 from notifier.broker.inspection import QueueState, queue_states
 from notifier.domain.errors import NotifierError, ServiceUnavailable
 from notifier.domain.statuses import Channel, Lane, Outcome, Status
+from notifier.operations.heartbeats import HeartbeatState
 from notifier.store.circuits import CircuitState
 from notifier.store.metrics import GaugeRepository, Gauges
 from notifier.store.schema.partitions import months_made
@@ -43,6 +44,7 @@ class RecordState:
     upkeep: Sequence[UpkeepState] = ()
     #: See `months_made`.
     months: int = 0
+    heartbeats: Sequence[HeartbeatState] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class KnownNames:
     producers: Sequence[str] = ()
     #: Steps of upkeep.
     steps: Sequence[str] = ()
+    #: From one heartbeat of a lane to the next.
+    heartbeat_seconds: float = 0
 
 
 class Collected(Collector):
@@ -79,6 +83,7 @@ class RecordMetrics:
             providers=[table.name for table in settings.provider_tables()],
             producers=list(settings.structure.callbacks),
             steps=services.upkeep.names,
+            heartbeat_seconds=settings.structure.heartbeats.interval.total_seconds(),
         )
 
     def of_record(self) -> list[Metric]:
@@ -114,6 +119,7 @@ class RecordMetrics:
             circuits=self._services.circuits.states(),
             upkeep=UpkeepRepository(engine).states(),
             months=months_made(engine),
+            heartbeats=self._services.heartbeats.states(),
         )
 
 
@@ -123,6 +129,7 @@ def record_families(state: RecordState, known: KnownNames) -> Iterator[Metric]:
     yield from _of_providers(state, known.providers)
     yield from _of_callbacks(state.gauges, known.producers)
     yield from _of_upkeep(state, known.steps)
+    yield from _of_heartbeats(state, known.heartbeat_seconds)
 
 
 def broker_families(queues: Sequence[QueueState] | None) -> Iterator[Metric]:
@@ -197,7 +204,9 @@ def _of_upkeep(state: RecordState, steps: Sequence[str]) -> Iterator[Metric]:
     ended = _zeros((step,) for step in steps)
     ages = dict.fromkeys(ended, math.inf)
     for one in state.upkeep:
-        if one.last_success_at is not None and one.hours_since_success is not None:
+        # A step that is no longer configured would look late for ever.
+        is_known = (one.step,) in ended
+        if is_known and one.last_success_at is not None and one.hours_since_success is not None:
             ended[one.step,] = one.last_success_at.timestamp()
             ages[one.step,] = one.hours_since_success * 3600
     name, text = "notifier_upkeep_last_success_timestamp_seconds", "When a step last ended well; 0: never."
@@ -205,6 +214,17 @@ def _of_upkeep(state: RecordState, steps: Sequence[str]) -> Iterator[Metric]:
     yield _gauge("notifier_upkeep_age_seconds", "How long ago that was, by the database's clock.", ages, ("step",))
     text = "Months that have all their partitions, from this one on."
     yield _gauge("notifier_partition_months", text, {(): state.months})
+
+
+def _of_heartbeats(state: RecordState, seconds: float) -> Iterator[Metric]:
+    ages: _Values = {
+        (one.channel, one.lane): math.inf if one.sent_seconds_ago is None else max(0.0, one.sent_seconds_ago)
+        for one in state.heartbeats
+    }
+    text = "How long ago the newest heartbeat was sent that a provider took."
+    yield _gauge("notifier_heartbeat_age_seconds", text, ages, ("channel", "lane"))
+    interval: _Values = {(): seconds} if ages else {}
+    yield _gauge("notifier_heartbeat_interval_seconds", "From one heartbeat of a lane to the next.", interval)
 
 
 def _database_up(value: int) -> Metric:

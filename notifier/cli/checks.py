@@ -11,7 +11,7 @@ from notifier.broker.topology import DEAD, NOTIFY
 from notifier.cli.callback_checks import check_callbacks, check_endpoints, check_readers
 from notifier.cli.check_result import Check, safely, split_error
 from notifier.cli.producer_checks import check_producers
-from notifier.cli.upkeep_checks import check_partitions, check_upkeep
+from notifier.cli.upkeep_checks import check_heartbeats, check_partitions, check_upkeep
 from notifier.domain.errors import ConfigurationError, SendError, ServiceUnavailable, TemplateInvalid
 from notifier.domain.statuses import Channel
 
@@ -76,6 +76,7 @@ def check_database(services: OperatorServices) -> Iterator[Check]:
     yield from safely("identity", lambda: check_identity(services))
     yield from safely("partitions", lambda: check_partitions(services))
     yield from safely("upkeep", lambda: check_upkeep(services))
+    yield from safely("heartbeats", lambda: check_heartbeats(services))
     yield from safely("circuits", lambda: check_circuits(services))
     yield from safely("hash key", lambda: check_hash_key(services))
     yield from safely("callbacks", lambda: check_endpoints(services))

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: How much longer than its programs `up` has to stop: its servers end after them. Seconds.
 SERVERS_SECONDS = 45.0
+#: Where `up` has it, if the port is free.
+_CONSOLE = "http://127.0.0.1:8080/"
 _EXAMPLE = "login_code +15550100123 --context code=042137 --context valid_minutes=10"
 
 
@@ -37,6 +39,7 @@ def up() -> None:
     receive. The data is kept between runs. Ctrl-C stops everything in order.
     """
     settings = program_settings("up", use_running=False)
+    from notifier.dev.console_key import console_key
     from notifier.dev.local import Place, announced, local_world
     from notifier.dev.programs import Programs
     from notifier.intake.producers import check_broker, in_words
@@ -51,7 +54,9 @@ def up() -> None:
         broker_url = world.environment.get("NOTIFIER_BROKER_URL") or settings.require("broker_url")
         check_broker(settings.structure, broker_url)
         upgrade(database_url)
-        wanted, api, where = _api_program(settings, world)
+        # Of a database that is ours alone; others' is not ours to make keys for.
+        key = console_key(database_url, data_dir) if "NOTIFIER_DATABASE_URL" in world.environment else None
+        wanted, api, where = _api_program(settings, world, key)
         own, metrics = _metrics_ports(settings, wanted)
         world.places += [*where, *metrics, Place("producers", in_words(settings.structure, broker_url))]
         # For people to read.
@@ -86,7 +91,7 @@ def _program() -> str:
 
 
 def _api_program(
-    settings: Settings, world: LocalWorld
+    settings: Settings, world: LocalWorld, console_key: str | None
 ) -> tuple[Mapping[str, tuple[str, ...]], dict[str, str], list[Place]]:
     """All programs with the API if it is installed; its variables, and where it is. A port that is taken is
     replaced, as those of mail and Twilio are."""
@@ -99,8 +104,13 @@ def _api_program(
     api = with_api(world, settings.api_port if is_free(settings.api_port) else None)
     if not api:
         return PROGRAMS, {}, []
-    place = Place("HTTP API", f"http://127.0.0.1:{api['NOTIFIER_API_PORT']}, with a key: notifier keys create")
-    return {**API, **PROGRAMS}, api, [place]
+    url = f"http://127.0.0.1:{api['NOTIFIER_API_PORT']}"
+    key = console_key or "a key: notifier keys create --scope operate --name you"
+    places = [
+        Place("console", f"{url}/, in the browser; sign in with {key}"),
+        Place("HTTP API", f"{url}, with a key: notifier keys create"),
+    ]
+    return {**API, **PROGRAMS}, api, places
 
 
 def _metrics_ports(settings: Settings, programs: Iterable[str]) -> tuple[dict[str, dict[str, str]], list[Place]]:
@@ -211,7 +221,9 @@ def _print_report(report: DemoReport) -> None:
         if outcome.planned.is_told and outcome.story:
             _print_story(outcome.planned, outcome.story)
     if report.ok:
-        hint(f"\nnext: `{_program()} up` runs the same service and keeps it running")
+        hint(
+            f"\nnext: `{_program()} up` runs the same service and keeps it running, with its console at {_CONSOLE}"
+        )
 
 
 def _print_story(planned: Planned, story: Story) -> None:

@@ -1,22 +1,21 @@
-"""What operators do, on the configured database. Slow to import: only within a command."""
+"""What operators do, on the configured database. Slow to import: only within a command. What few commands need is
+imported where it is made."""
 
 from __future__ import annotations
 
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from notifier.bootstrap import Services
-from notifier.operations import Operations, Replays
-from notifier.operations.api_keys import ApiKeys
-from notifier.operations.callbacks import CallbackOperations
-from notifier.operations.providers import ProviderOperations
-from notifier.operations.recurring import RecurringNotifications
-from notifier.operations.restored import Restored
-from notifier.store.api_keys import ApiKeyRepository
 from notifier.store.operator_actions import Operating
-from notifier.store.recurring import RecurringRepository
-from notifier.store.rejected import Rejections
-from notifier.store.restored import RestoredRepository
-from notifier.store.stuck import Lateness
+
+if TYPE_CHECKING:
+    from notifier.operations import Operations, Replays
+    from notifier.operations.api_keys import ApiKeys
+    from notifier.operations.callbacks import CallbackOperations
+    from notifier.operations.providers import ProviderOperations
+    from notifier.operations.recurring import RecurringNotifications
+    from notifier.operations.restored import Restored
 
 
 class OperatorServices(Services):
@@ -28,29 +27,48 @@ class OperatorServices(Services):
 
     @property
     def operations(self) -> Operations:
+        from notifier.operations import Operations
+        from notifier.store.stuck import Lateness
+
         return Operations(self.operating, Lateness(self.engine))
 
     @property
     def replays(self) -> Replays:
+        from notifier.operations import Replays
+        from notifier.store.rejected import Rejections
+
         return Replays(self.operating, Rejections(self.engine, self.personal_data))
 
     @property
     def callback_operations(self) -> CallbackOperations:
+        from notifier.operations.callbacks import CallbackOperations
+
         return CallbackOperations(self.callbacks, self.operating, self.settings.structure.callbacks)
 
     @property
     def provider_operations(self) -> ProviderOperations:
+        from notifier.operations.providers import ProviderOperations
+
         return ProviderOperations(self.health, self.circuits, self.operating, self.settings.provider_tables())
 
     @property
     def recurring(self) -> RecurringNotifications:
+        from notifier.operations.recurring import RecurringNotifications
+        from notifier.store.recurring import RecurringRepository
+
         repository = RecurringRepository(self.engine, self.personal_data)
         return RecurringNotifications(repository, self.operating, self.renderer, self.own_intake.faults)
 
     @property
     def restored(self) -> Restored:
+        from notifier.operations.restored import Restored
+        from notifier.store.restored import RestoredRepository
+
         return Restored(RestoredRepository(self.engine, self.hash_key), self.operating)
 
     @property
     def api_keys(self) -> ApiKeys:
+        from notifier.operations.api_keys import ApiKeys
+        from notifier.store.api_keys import ApiKeyRepository
+
         return ApiKeys(ApiKeyRepository(self.engine), self.operating)

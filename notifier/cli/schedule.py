@@ -14,12 +14,12 @@ from notifier.cli.output import columns, count, one_line, print_json, print_line
 
 
 def list_(context: typer.Context, as_json: AsJson = False) -> None:
-    """List what is done each night: when, next run, last success, last failure and why.
+    """List what is done each night, and heartbeats: when, next run, last success, last failure and why.
 
     Beat also starts the sweep every second, and every minute one step that is late.
     """
     with wiring(context).services() as services:
-        found = services.upkeep.schedule(services.settings.timezone)
+        found = [*services.upkeep.schedule(services.settings.timezone), *services.heartbeats.schedule()]
     print_list(
         found,
         columns(

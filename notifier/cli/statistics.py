@@ -33,7 +33,7 @@ def statistics(
     since: Annotated[Any, _day("First day: 2026-11-22, or 30d (ago).")] = "7d",
     until: Annotated[Any, _day("The day after the last one; written like --since.")] = None,
     by: Annotated[
-        str, Option(help="What to count by: day, channel, template, provider, producer, status.")
+        str, Option(help="What to count by: day, channel, lane, template, provider, producer, status.")
     ] = "day,channel,status",
     as_csv: Annotated[bool, Option("--csv", help="Write CSV and nothing else.")] = False,
     as_json: AsJson = False,
@@ -41,6 +41,7 @@ def statistics(
     """Show how many notifications were accepted on each day, and what became of them.
 
     Days are those of NOTIFIER_TIMEZONE; they are counted at night. Notifications of test keys are not among them.
+    "10 s": of those that were to be sent, the share that was sent within ten seconds of being accepted, or due.
     """
     from notifier.store.daily_statistics import StatisticsKey
 
@@ -65,11 +66,11 @@ def statistics(
 
 
 def _headings(keys: list[StatisticsKey]) -> list[str]:
-    return [*map(str, keys), "count", "sent_seconds_p95"]
+    return [*map(str, keys), "count", "sent_seconds_p95", "share_within_10s"]
 
 
 def _values(row: StatisticsRow) -> tuple[Any, ...]:
-    return (*row.values, row.count, row.sent_seconds_p95)
+    return (*row.values, row.count, row.sent_seconds_p95, row.share_within_10s)
 
 
 def _cell(value: Any) -> str:
@@ -80,7 +81,12 @@ def _print_rows(rows: list[StatisticsRow], keys: list[StatisticsKey], *, as_json
     columns = {str(key): lambda row, place=place: row.values[place] for place, key in enumerate(keys)}
     print_list(
         rows,
-        {**columns, "count": lambda row: row.count, "p95 (s)": lambda row: _rounded(row.sent_seconds_p95)},
+        {
+            **columns,
+            "count": lambda row: row.count,
+            "p95 (s)": lambda row: _rounded(row.sent_seconds_p95),
+            "10 s": lambda row: None if row.share_within_10s is None else f"{row.share_within_10s:.1%}",
+        },
         as_json=as_json,
         noun="row",
         empty="nothing was counted in that time",

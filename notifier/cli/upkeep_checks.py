@@ -1,4 +1,4 @@
-"""What `notifier doctor` checks about upkeep and the monthly partitions that it creates."""
+"""What `notifier doctor` checks about upkeep, the monthly partitions that it creates, and heartbeats."""
 
 from __future__ import annotations
 
@@ -49,6 +49,18 @@ def check_upkeep(services: Services) -> Iterator[Check]:
         yield Check("upkeep", True, "nothing has run yet: it starts a minute after `notifier beat`")
     elif not late:
         yield Check("upkeep", True, f"{len(states)} steps, each done within the last day")
+
+
+def check_heartbeats(services: Services) -> Iterator[Check]:
+    """Whether those of notifier.toml are sent."""
+    states = services.heartbeats.states()
+    late = [one for one in states if one.is_late]
+    for one in late:
+        last = "none was sent" if one.last_sent_at is None else f"last sent {one.last_sent_at:%Y-%m-%d %H:%M} UTC"
+        fix = "notifier search --producer notifier-heartbeat; if it finds none: heartbeat.refused in the logs"
+        yield Check("heartbeats", False, f"{one.channel} {one.lane} is late: {last}", fix)
+    if states and not late:
+        yield Check("heartbeats", True, f"{len(states)}, none is late")
 
 
 def _in_words(state: UpkeepState) -> str:

@@ -21,7 +21,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from notifier.config.bounce_address import BounceAddress
 from notifier.config.callbacks import read_name_servers
@@ -200,8 +200,16 @@ class Settings(BaseSettings):
             )
         return deadline
 
-    #: What notifier.toml says; no environment variable can have this alias.
-    structure: Structure = Field(default_factory=Structure, exclude=True, validation_alias="notifier.toml")
+    #: What notifier.toml says. No variable sets it: one of this name is an unknown one.
+    structure: Annotated[Structure, NoDecode] = Field(
+        default_factory=Structure, exclude=True, validation_alias="notifier.toml"
+    )
+
+    @field_validator("structure", mode="before")
+    @classmethod
+    def _is_no_variable(cls, value: object) -> object:
+        # A variable, or a file of secrets, is text.
+        return Structure() if isinstance(value, str) else value
 
     @classmethod
     def settings_customise_sources(

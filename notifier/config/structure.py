@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from notifier.config.callbacks import CallbackTable, expand
+from notifier.config.heartbeats import HeartbeatTable
 from notifier.config.limits import Caps, Quota, Retention, SuppressionTable
 from notifier.config.producers import ProducerTable, check_producers
 from notifier.domain.errors import ConfigurationError
@@ -76,6 +77,8 @@ class Structure(BaseModel):
     suppressions: SuppressionTable = Field(default_factory=SuppressionTable)
     #: Channel → how long its notifications are kept; channels left out: forever.
     retention: dict[Channel, Retention] = Field(default_factory=dict)
+    #: See `HeartbeatTable`.
+    heartbeats: HeartbeatTable = Field(default_factory=HeartbeatTable)
     #: Producer → who it is on the broker, and what it may send.
     producers: dict[Name, ProducerTable] = Field(default_factory=dict)
     #: Messages on the broker of a producer without `broker_user` are refused, too.

@@ -85,6 +85,11 @@ class DailyReport:
                 | ({} if row.sent_seconds_p95 is None else {"seconds": round(row.sent_seconds_p95, 1)})
                 for row in by_channel
             ],
+            "lanes": [
+                {"channel": row.values[0], "lane": row.values[1], "count": row.count}
+                | ({} if row.share_within_10s is None else {"percent": round(row.share_within_10s * 100, 1)})
+                for row in self._counts(day, StatisticsKey.CHANNEL, StatisticsKey.LANE)
+            ],
             "statuses": [
                 {"channel": row.values[0], "status": row.values[1], "count": row.count}
                 for row in self._counts(day, StatisticsKey.CHANNEL, StatisticsKey.STATUS)

@@ -6,22 +6,22 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
-from notifier.broker.amqp_transport import RAW_PROPERTIES
-from notifier.broker.dead_letters import DeadLetter, Handle, Raw
-from notifier.broker.topology import notify_queue_name, pairs
 from notifier.domain.errors import Fault, InvalidMessage, NotFound, WrongSelection
 from notifier.domain.message import Envelope, Message
-from notifier.domain.statuses import Channel, Lane
 from notifier.domain.validation import decode
 from notifier.operations.results import ActionResult, Progress, Skipped, by_id, result, run_pages
 from notifier.store.operator_actions import ActionCounts, Operating
 from notifier.store.rejected import KeptRejection, RejectedSelection, Rejections
 
-#: Why a message of this channel and lane would be rejected now; empty: it would not be.
-Check = Callable[[Raw, Channel, Lane], Sequence[Fault]]
+if TYPE_CHECKING:  # slow to import, and most commands need none of it
+    from notifier.broker.dead_letters import DeadLetter, Handle, Raw
+    from notifier.domain.statuses import Channel, Lane
+
+    #: Why a message of this channel and lane would be rejected now; empty: it would not be.
+    Check = Callable[[Raw, Channel, Lane], Sequence[Fault]]
 
 
 class DeadQueue(Protocol):
@@ -97,11 +97,11 @@ class Replays:
         if not found:
             raise NotFound(f"no rejected message has the id {message}")
         [kept] = found
-        if why := _why_not_published(kept, again=False):
+        pair, why = _pair_of(kept.queue), _why_not_published(kept, again=False)
+        if pair is None or why:
             raise WrongSelection(why)
-        headers = {name: value for name, value in kept.headers.items() if name == "traceparent"}
-        raw = Raw(kept.queue, body, headers, content_type="application/json", broker_user=kept.broker_user)
-        if faults := check(raw, *_PAIRS[kept.queue]):
+        raw = _edited(kept, body)
+        if faults := check(raw, *pair):
             raise InvalidMessage(faults)
         counts = ActionCounts(1, 1)
         if dry_run:
@@ -148,7 +148,7 @@ class Replays:
         """
 
         def replay(letter: DeadLetter) -> str:
-            if letter.queue not in _PAIRS:
+            if _pair_of(letter.queue) is None:
                 return f"it died in {letter.queue or 'no queue that is known'}, which is not a queue of producers"
             queue.publish(letter.raw)
             return ""
@@ -256,16 +256,15 @@ class _Outcomes:
                 self.note(id_, f"there is no such {self._kind}")
 
 
-#: The queues of producers.
-_PAIRS = {notify_queue_name(*pair): pair for pair in pairs()}
-
-
 def _check_rejected(selection: RejectedSelection) -> None:
     if not selection.ids and not selection.as_dict()["filter"]:
         raise WrongSelection("nothing is selected: give ids or conditions")
 
 
 def _raw(kept: KeptRejection) -> Raw:
+    from notifier.broker.amqp_transport import RAW_PROPERTIES
+    from notifier.broker.dead_letters import Raw
+
     headers = dict(kept.headers)
     # Those could not be read: its body is published again alone, and judged by itself.
     headers.pop(RAW_PROPERTIES, None)
@@ -278,6 +277,13 @@ def _raw(kept: KeptRejection) -> Raw:
         content_encoding=encoding if isinstance(encoding, str) else None,
         broker_user=kept.broker_user,
     )
+
+
+def _edited(kept: KeptRejection, body: bytes) -> Raw:
+    from notifier.broker.dead_letters import Raw
+
+    headers = {name: value for name, value in kept.headers.items() if name == "traceparent"}
+    return Raw(kept.queue, body, headers, content_type="application/json", broker_user=kept.broker_user)
 
 
 def _why_not_replayed(kept: KeptRejection, *, again: bool) -> str:
@@ -295,7 +301,7 @@ def _why_not_published(kept: KeptRejection, *, again: bool) -> str:
     """Whatever its body is."""
     if kept.problem is not None:
         return kept.problem
-    if kept.queue not in _PAIRS:
+    if _pair_of(kept.queue) is None:
         return f"it came by {kept.queue}, which is not a queue of producers"
     if kept.replayed_at is not None and not again:
         return f"it was replayed at {kept.replayed_at:%Y-%m-%d %H:%M:%S} UTC"
@@ -310,6 +316,13 @@ def _changed(before: bytes, after: bytes) -> list[str]:
         return ["body"]
     names = Message.model_fields.keys() | Envelope.model_fields.keys()
     return sorted(name for name in names if old.get(name) != new.get(name))
+
+
+def _pair_of(queue: str | None) -> tuple[Channel, Lane] | None:
+    """Of a queue of producers: what it carries. None: it is another one."""
+    from notifier.broker.topology import notify_queue_name, pairs
+
+    return next((pair for pair in pairs() if queue == notify_queue_name(*pair)), None)
 
 
 def _lacks_common_fields(kept: KeptRejection) -> bool:

@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from enum import StrEnum
 
-from sqlalchemy import TextClause, func, select, text
+from sqlalchemy import Float, TextClause, and_, cast, func, select, text
 
+from notifier.domain.statuses import Status
 from notifier.store import binds
 from notifier.store.engine import transaction
 from notifier.store.repository import Repository
 from notifier.store.schema.operations import DailyStatistic
 from notifier.store.schema.partitions import first_id
+
+#: What has these was not to be sent, or not yet: it has no part in the share that was sent within ten seconds.
+NOT_TO_BE_SENT = (Status.SCHEDULED, Status.CANCELLED, Status.SUPPRESSED)
 
 #: A day of ten million notifications takes half a minute, and longer if they have to come from a slow disk.
 _COUNTING = "10min"
@@ -30,6 +34,7 @@ class StatisticsKey(StrEnum):
 
     DAY = "day"
     CHANNEL = "channel"
+    LANE = "lane"
     TEMPLATE = "template"
     PROVIDER = "provider"
     PRODUCER = "producer"
@@ -43,6 +48,9 @@ class StatisticsRow:
     count: int
     #: 95 % of what was sent of these was sent within it; of several counts the largest, so maybe sooner.
     sent_seconds_p95: float | None
+    #: Of those that were to be sent, the share (0 to 1) that was sent within ten seconds of being accepted or, if
+    #: later, due. What was never sent was not. None: none was to be sent, or these were not counted yet.
+    share_within_10s: float | None
 
 
 class StatisticsRepository(Repository):
@@ -62,46 +70,56 @@ class StatisticsRepository(Repository):
         """Sums of the days from `since` to before `until`, in the order of `by`. A day without notifications has a
         row if `by` has the day."""
         keys = [getattr(DailyStatistic, key) for key in by]
-        sums = (func.sum(DailyStatistic.count), func.max(DailyStatistic.sent_seconds_p95))
+        sums = (func.sum(DailyStatistic.count), func.max(DailyStatistic.sent_seconds_p95), _SHARE)
         query = select(*keys, *sums).where(DailyStatistic.day >= since, DailyStatistic.day < until)
         if StatisticsKey.DAY not in by:
             query = query.where(DailyStatistic.count > 0)
         rows = self._rows(query.group_by(*keys).order_by(*keys))
-        return [StatisticsRow(tuple(row[:-2]), int(row[-2]), row[-1]) for row in rows]
+        return [StatisticsRow(tuple(row[:-3]), int(row[-3]), *row[-2:]) for row in rows]
 
 
 _ALLOW_TIME = text("SELECT set_config('statement_timeout', :time, true)")
 _ONE_BY_ONE = text("SELECT pg_advisory_xact_lock(:lock)")
 
-_KEYS = "channel, template, provider, producer, status"
+_IS_WANTED = and_(DailyStatistic.sent_within_10s.is_not(None), DailyStatistic.status.not_in(NOT_TO_BE_SENT))
+_SHARE = cast(
+    func.sum(DailyStatistic.sent_within_10s).filter(_IS_WANTED)
+    / func.nullif(func.sum(DailyStatistic.count).filter(_IS_WANTED), 0),
+    Float,
+)
+
+_KEYS = "channel, template, provider, producer, status, lane"
+_FROM = "greatest(m.accepted_at, m.send_at)"
 
 # The bounds are said of both tables, for the planner to read a span of each. A group that a status has left is
 # deleted, so that its notifications are not counted twice.
 COUNT_DAY: TextClause = text(f"""
 WITH counted AS MATERIALIZED (
-  SELECT m.channel, m.template, coalesce(s.provider, '') AS provider, m.producer, s.status, count(*) AS count,
-    percentile_disc(0.95) WITHIN GROUP (
-      ORDER BY CAST(extract(epoch FROM s.sent_at - greatest(m.accepted_at, m.send_at)) AS float8)
-    ) AS sent_seconds_p95
+  SELECT m.channel, m.template, coalesce(s.provider, '') AS provider, m.producer, s.status, m.lane,
+    count(*) AS count, percentile_disc(0.95) WITHIN GROUP (
+      ORDER BY CAST(extract(epoch FROM s.sent_at - {_FROM}) AS float8)
+    ) AS sent_seconds_p95,
+    count(*) FILTER (WHERE s.sent_at <= {_FROM} + interval '10 seconds') AS sent_within_10s
   FROM messages AS m JOIN states AS s ON s.id = m.id
   WHERE m.id >= :low AND m.id < :high AND s.id >= :low AND s.id < :high AND NOT s.is_test
-  GROUP BY 1, 2, 3, 4, 5
+  GROUP BY 1, 2, 3, 4, 5, 6
 ), written AS MATERIALIZED (
-  SELECT {_KEYS}, count, sent_seconds_p95 FROM counted
+  SELECT {_KEYS}, count, sent_seconds_p95, sent_within_10s FROM counted
   UNION ALL
-  SELECT '', '', '', '', '', 0, NULL WHERE NOT EXISTS (SELECT FROM counted)
+  SELECT '', '', '', '', '', '', 0, NULL, 0 WHERE NOT EXISTS (SELECT FROM counted)
 ), whole AS MATERIALIZED (
   SELECT 1 WHERE (SELECT sum(count) FROM written)
     >= (SELECT coalesce(sum(count), 0) FROM daily_statistics WHERE day = :day)
 ), left_behind AS (
   DELETE FROM daily_statistics AS d
   WHERE d.day = :day AND EXISTS (SELECT FROM whole) AND NOT EXISTS (
-    SELECT FROM written AS w WHERE (w.channel, w.template, w.provider, w.producer, w.status)
-      = (d.channel, d.template, d.provider, d.producer, d.status)
+    SELECT FROM written AS w WHERE (w.channel, w.template, w.provider, w.producer, w.status, w.lane)
+      = (d.channel, d.template, d.provider, d.producer, d.status, d.lane)
   )
 )
-INSERT INTO daily_statistics AS d (day, {_KEYS}, count, sent_seconds_p95)
-SELECT :day, {_KEYS}, count, sent_seconds_p95 FROM written WHERE EXISTS (SELECT FROM whole)
+INSERT INTO daily_statistics AS d (day, {_KEYS}, count, sent_seconds_p95, sent_within_10s)
+SELECT :day, {_KEYS}, count, sent_seconds_p95, sent_within_10s FROM written WHERE EXISTS (SELECT FROM whole)
 ON CONFLICT (day, {_KEYS})
-DO UPDATE SET count = excluded.count, sent_seconds_p95 = excluded.sent_seconds_p95, counted_at = now()
+DO UPDATE SET count = excluded.count, sent_seconds_p95 = excluded.sent_seconds_p95,
+  sent_within_10s = excluded.sent_within_10s, counted_at = now()
 """).bindparams(*binds.BOUNDS)

@@ -6,6 +6,9 @@ import os
 import secrets
 from collections.abc import Callable
 from importlib.util import find_spec
+from typing import Any
+
+from celery.app.control import Inspect
 
 from notifier.config.settings import Settings
 from notifier.domain.errors import ConfigurationError, MissingPackage
@@ -14,6 +17,14 @@ from notifier.worker.app import make_app
 #: Flower's own variable, so that the password is in no list of processes: "user:password".
 LOGIN = "FLOWER_BASIC_AUTH"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class _Unasked(Inspect):  # type: ignore[misc]  # Celery ships no types
+    """Asks nothing. Flower asks all workers at its start, and again for a worker's own page; where they answer no
+    questions, it waits for each of its eight and logs a warning."""
+
+    def _request(self, _command: str, **_: Any) -> dict[str, Any]:
+        return {}
 
 
 def run_flower(settings: Settings, host: str, port: int, *, announce: Callable[[str], None]) -> None:
@@ -34,4 +45,7 @@ def run_flower(settings: Settings, host: str, port: int, *, announce: Callable[[
         announce(f"login for this run: {os.environ[LOGIN].replace(':', ', password ')}")
     announce(f"Flower at http://{host}:{port}")
     options = [f"--address={host}", f"--port={port}", "--read_only=True"]
-    make_app(settings).start(["--quiet", "flower", *options])
+    app = make_app(settings)
+    if not settings.worker_questions:
+        app.control.inspect = app.subclass_with_self(_Unasked, reverse="control.inspect")
+    app.start(["--quiet", "flower", *options])

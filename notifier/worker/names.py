@@ -14,5 +14,6 @@ TICK_EXPIRES_SECONDS, MINUTE_EXPIRES_SECONDS, DAILY_EXPIRES_SECONDS = 10, 60, 36
 DELIVER, RECONCILE, DISPATCH = "notifier.deliver", "notifier.reconcile", "notifier.dispatch_due"
 CALL_BACK = "notifier.call_back"
 PARTITIONS, STATISTICS = "notifier.ensure_partitions", "notifier.log_statistics"
+HEARTBEATS = "notifier.send_heartbeats"
 RETENTION, LATE_UPKEEP = "notifier.retention", "notifier.run_late_upkeep"
 RECURRING = "notifier.send_recurring"

@@ -17,6 +17,7 @@ from notifier.operations.upkeep import DAILY_AT
 from notifier.worker.names import (
     DAILY_EXPIRES_SECONDS,
     DISPATCH,
+    HEARTBEATS,
     LATE_UPKEEP,
     MINUTE_EXPIRES_SECONDS,
     PARTITIONS,
@@ -65,6 +66,7 @@ def beat_schedule(zone: ZoneInfo) -> dict[str, Any]:
             step: {"task": task, "schedule": DailySchedule(DAILY_AT[step], zone, now), "options": daily}
             for step, task in tasks.items()
         },
+        "heartbeats": {"task": HEARTBEATS, "schedule": each_minute, "options": minutely},
         "late-upkeep": {"task": LATE_UPKEEP, "schedule": each_minute, "options": minutely},
         "recurring": {"task": RECURRING, "schedule": each_minute, "options": minutely},
     }

@@ -24,6 +24,7 @@ from notifier.worker.names import (
     CALL_BACK,
     DELIVER,
     DISPATCH,
+    HEARTBEATS,
     IDS_PER_TASK,
     LATE_UPKEEP,
     PARTITIONS,
@@ -43,6 +44,7 @@ def add_tasks(app: Celery, process: Process) -> None:
         _add_deliveries(app, process)
         _add_upkeep(app, process)
         _add_recurring(app, process)
+        _add_heartbeats(app, process)
     signals.worker_shutdown.connect(process.stop, weak=False)
 
 
@@ -106,6 +108,12 @@ def _add_recurring(app: Celery, process: Process) -> None:
     def send_recurring() -> dict[str, int]:
         """Accept the messages of recurring notifications that are due, for as long as one tick may last."""
         return process.services.recurring_runs.tick(process.stopping)
+
+
+def _add_heartbeats(app: Celery, process: Process) -> None:
+    @app.task(name=HEARTBEATS, shared=False, send_events=False)  # type: ignore[untyped-decorator]
+    def send_heartbeats() -> int:
+        return process.services.heartbeats.send()
 
 
 class Process:

@@ -54,6 +54,15 @@ def test_no_program_that_runs_loads_what_upgrades_the_tables() -> None:
     assert "sqlalchemy" in loaded
 
 
+def test_a_search_loads_neither_the_broker_nor_metrics() -> None:
+    """A seventh of its time, for what it does not need."""
+    program = "import sys, notifier.cli.operator_services, notifier.store.search; print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert loaded.isdisjoint(("kombu", "prometheus_client", "jinja2", "celery"))
+    assert "sqlalchemy" in loaded
+
+
 def test_the_public_names_are_these() -> None:
     assert notifier.__all__ == sorted(notifier.__all__, key=lambda name: (name.islower(), name))
     assert all(hasattr(notifier, name) for name in notifier.__all__)

@@ -146,7 +146,7 @@ def test_a_post_is_never_repeated(server: TwilioServer) -> None:
 
     async def run() -> None:
         await provider.send(make_outgoing(), deadline_seconds=DEADLINE_SECONDS)
-        # On the connection of the first one, which aiohttp keeps: the case in which it repeats a GET.
+        # On the connection of the first one, which is kept: the case in which some clients repeat a request.
         with pytest.raises(SendError) as failed:
             await provider.send(make_outgoing("+15550100199"), deadline_seconds=DEADLINE_SECONDS)
         assert failed.value.outcome is Outcome.UNKNOWN

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from email import message_from_bytes, policy
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import psutil
 import pytest
@@ -90,9 +93,11 @@ def test_up_runs_the_service_keeps_its_data_and_stops_on_ctrl_c(folder: Path) ->
         wait_until(lambda: statuses(folder) == ["delivered"], timeout=30)
         # A machine that is too busy to answer one check in time answers it a moment later.
         wait_until(lambda: faults_of(folder) == [], timeout=60)
+        key = sign_in(folder)
     assert processes_of(folder) == []
     with up(folder):
         assert statuses(folder) == ["delivered"]
+        assert console_of(folder)[1] == key
     assert processes_of(folder) == []
 
 
@@ -105,6 +110,32 @@ def faults_of(folder: Path) -> list[str]:
 def statuses(folder: Path) -> list[str]:
     found = json.loads(run("search", "--recipient", "+15550100123", "--json", data_dir=folder))
     return [row["status"] for row in found]
+
+
+def console_of(folder: Path) -> tuple[str, str]:
+    """Where it is, and the key for it, as `up` says."""
+    wait_until(lambda: "running: " in (folder / "up.log").read_text(), timeout=60)
+    found = re.search(r"(http://\S+)/, in the browser; sign in with (\S+)", (folder / "up.log").read_text())
+    assert found is not None
+    return found[1], found[2]
+
+
+def sign_in(folder: Path) -> str:
+    """Open the console in the way that `up` names. Returns the key."""
+    url, key = console_of(folder)
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    wait_until(lambda: _answers(f"{url}/sign-in"), timeout=60)
+    with opener.open(f"{url}/sign-in", urlencode({"key": key}).encode()) as page:
+        assert "Waiting by lane" in page.read().decode()
+    return key
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url) as page:
+            return bool(page.status == 200)
+    except OSError:
+        return False
 
 
 class up:  # noqa: N801 - reads like the command

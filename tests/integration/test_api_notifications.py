@@ -24,6 +24,7 @@ from notifier.store import search as audit
 from notifier.store.engine import transaction
 from notifier.store.operator_actions import Operating
 from notifier.store.records import NewAttempt, NewRejection
+from notifier.store.upkeep import UpkeepRepository
 from tests.support.api import Api
 from tests.support.templates import write_templates
 from tests.waiting import wait_until
@@ -351,6 +352,10 @@ def test_metrics_hold_counts_and_nothing_about_a_person(api: Api) -> None:
     with transaction(api.services.engine) as connection:
         connection.execute(text("UPDATE states SET due_at = now() - interval '1 minute'"))
         connection.execute(text("UPDATE messages SET accepted_at = now() - interval '5 minutes'"))
+    upkeep = UpkeepRepository(api.services.engine)
+    for step in ("report", "retention"):
+        upkeep.begin(step)
+        upkeep.succeed(step)
 
     def values() -> dict[str, float]:
         body = api("GET", "/metrics").body.decode()
@@ -366,9 +371,12 @@ def test_metrics_hold_counts_and_nothing_about_a_person(api: Api) -> None:
     assert found[f'notifier_notifications_waiting{{{kind},status="queued"}}'] == 2
     assert 300 <= found[f"notifier_oldest_queued_seconds{{{kind}}}"] < 330
     assert found['notifier_oldest_queued_seconds{channel="sms",lane="urgent"}'] == 0
-    # Nobody listens where the broker should be, and nothing has run yet.
+    # Nobody asks for the daily report any more.
+    assert 'notifier_upkeep_age_seconds{step="report"}' not in found
+    # Nobody listens where the broker should be.
     assert (found["notifier_database_up"], found["notifier_broker_up"]) == (1, 0)
-    assert found['notifier_upkeep_age_seconds{step="retention"}'] == math.inf
+    assert found['notifier_upkeep_age_seconds{step="partitions"}'] == math.inf
+    assert found['notifier_upkeep_age_seconds{step="retention"}'] < 60
 
 
 def test_ready_tells_the_parts_apart(api: Api) -> None:

@@ -78,3 +78,4 @@ def test_it_shows_what_matters_and_nothing_can_be_changed(
     assert code == 0, said
     assert "example.com" not in said
     assert "of this test" not in said
+    assert "Inspect method" not in said

@@ -18,6 +18,7 @@ from notifier.domain.errors import ConfigurationError
 from notifier.telemetry.server import MetricsServer
 from tests.support.api import call, running_api
 from tests.support.brokers import publish_raw
+from tests.support.promtool import promtool
 from tests.support.service import running_service
 from tests.waiting import patient, wait_until
 
@@ -41,7 +42,8 @@ class Scrape:
     def __init__(self, url: str) -> None:
         reply = call("GET", f"{url}/metrics")
         assert reply.headers["content-type"].startswith("text/plain; version=")
-        families = list(text_string_to_metric_families(reply.body.decode()))
+        self.text = reply.body.decode()
+        families = list(text_string_to_metric_families(self.text))
         self.names = {f"{one.name}_total" if one.type == "counter" else one.name for one in families}
         self.values = {(one.name, *sorted(one.labels.items())): one.value for f in families for one in f.samples}
 
@@ -72,6 +74,7 @@ def test_every_program_tells_what_it_does(database_url: str, redis_broker_url: s
         scrapes = {name: Scrape(url) for name, url in {**urls, "api": api.url}.items()}
         for scrape in scrapes.values():
             assert documented("Of a process") <= scrape.names
+            promtool("check", "metrics", folder=tmp_path, given=scrape.text)
         front = scrapes["api"]
         assert documented("Of the record") | documented("Of the broker") <= front.names
         assert front.get("notifier_notifications_waiting", channel="email", lane="bulk", status="queued") == 0

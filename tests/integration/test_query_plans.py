@@ -17,7 +17,7 @@ from notifier.domain.local_days import day_bounds
 from notifier.domain.message import Message, new_id
 from notifier.domain.statuses import Channel, Lane, OnUnknown
 from notifier.domain.validation import check
-from notifier.store import claim_sql, ledger_sql, metrics, producers, provider_reports
+from notifier.store import claim_sql, heartbeats, ledger_sql, metrics, producers, provider_reports
 from notifier.store.daily_statistics import COUNT_DAY
 from notifier.store.engine import make_engine, transaction
 from notifier.store.ledger import Ledger
@@ -153,6 +153,15 @@ def test_producers_are_found_from_name_to_name(engine: Engine) -> None:
     for scan in found:
         assert scan["Node Type"] in ("Index Scan", "Index Only Scan")
         assert "producer" in scan["Index Cond"]
+
+
+def test_heartbeats_are_found_by_their_producer(engine: Engine) -> None:
+    found = list(scans(explain(engine, heartbeats.NEWEST, {"producer": "notifier-heartbeat", "low": IDS[0]})))
+    assert {scan["Alias"].partition("_")[0] for scan in found} == {"m", "n"}
+    for scan in found:
+        [through] = scan.get("Plans", [scan])
+        key = "producer = " if scan["Alias"].startswith("m") else "id = m.id"
+        assert key in through["Index Cond"]
 
 
 def test_soft_bounces_are_counted_by_the_address(engine: Engine) -> None:

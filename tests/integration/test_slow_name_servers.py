@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
-import aiohttp
 import pytest
 
 from notifier.callbacks import CallbackCaller, NameServers
@@ -24,7 +23,7 @@ from notifier.callbacks.url_guard import CheckedResolver, ForbiddenAddress
 from notifier.dev.smtp_server import MailServer, running_mail_server
 from notifier.domain.statuses import CallbackFailure
 from notifier.providers.base import Outgoing
-from notifier.providers.http import open_session
+from notifier.providers.http_session import HttpCall, HttpSession
 from notifier.providers.smtp.provider import SmtpProvider
 from notifier.providers.system_resolver import SystemResolver
 from notifier.store.engine import make_engine
@@ -209,7 +208,7 @@ def test_mails_go_out_as_fast_while_other_providers_names_are_never_answered(
         options = {"url": f"smtp://localhost:{port}?starttls=never", "max_messages": "1"}
         relay = SmtpProvider.from_options("smtp", options)
         usual = await mails(relay)
-        sessions = [open_session() for _ in range(slow)]
+        sessions = [HttpSession() for _ in range(slow)]
         others = [
             asyncio.create_task(ask(session, f"http://never{number}.example.com/"))
             for number, session in enumerate(sessions)
@@ -233,8 +232,8 @@ def test_mails_go_out_as_fast_while_other_providers_names_are_never_answered(
             taken.append(time.monotonic() - begun)
         return sorted(taken)[5]
 
-    async def ask(session: aiohttp.ClientSession, url: str) -> None:
-        await session.get(url)
+    async def ask(session: HttpSession, url: str) -> None:
+        await session.exchange(HttpCall(60), "GET", url)
 
     with running_mail_server(MailServer()) as server:
         usual, meanwhile = asyncio.run(run(server.port))

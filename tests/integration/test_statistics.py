@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import psycopg
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 
 from bench import past
 from notifier.bootstrap import Services
@@ -24,7 +24,7 @@ from notifier.domain.message import time_of_id
 from notifier.domain.statuses import Channel
 from notifier.operations.retention import RetentionJob
 from notifier.operations.statistics import RECOUNTED_DAYS, Statistics
-from notifier.store.daily_statistics import StatisticsKey, StatisticsRepository
+from notifier.store.daily_statistics import NOT_TO_BE_SENT, StatisticsKey, StatisticsRepository
 from notifier.store.engine import make_engine, transaction
 from notifier.store.retention import RetentionRepository
 from tests.integration.test_retention import Past
@@ -86,10 +86,10 @@ def test_every_day_is_counted_as_its_rows_are(database_url: str) -> None:
     repository = StatisticsRepository(engine)
     with psycopg.connect(database_url) as connection:
         connection.execute(
-            "UPDATE states SET sent_at = sent_at + (hashtext(id::text) & 1023) * interval '10 milliseconds'"
+            "UPDATE states SET sent_at = sent_at + (hashtext(id::text) & 1023) * interval '12 milliseconds'"
         )
         found = connection.execute(
-            "SELECT id, channel, template, coalesce(provider, ''), producer, status,"
+            "SELECT id, channel, lane, template, coalesce(provider, ''), producer, status,"
             " CAST(extract(epoch FROM sent_at - accepted_at) AS float8) FROM notifications"
         ).fetchall()
     for name in ("Asia/Shanghai", "America/New_York"):
@@ -106,16 +106,50 @@ def test_every_day_is_counted_as_its_rows_are(database_url: str) -> None:
         for day in days:
             assert repository.count_day(day, day_bounds(day, zone))
         counted = {
-            row.values: (row.count, row.sent_seconds_p95)
+            row.values: (row.count, row.sent_seconds_p95, row.share_within_10s)
             for row in repository.rows(days[0], days[-1] + timedelta(days=1), EVERYTHING)
         }
         expected = {
-            key: (len(seconds), percentile([one for one in seconds if one is not None]))
+            key: (len(seconds), percentile([one for one in seconds if one is not None]), share([(key, seconds)]))
             for key, seconds in groups.items()
             if key[0] in days
         }
         assert counted == expected
+        check_lanes(repository, groups, days)
+    check_retention(engine, days, zone)
     engine.dispose()
+
+
+def check_lanes(
+    repository: StatisticsRepository, groups: Mapping[tuple[Any, ...], list[Any]], days: list[date]
+) -> None:
+    """The share of each lane and day is that of its rows."""
+    by_lane = repository.rows(days[0], days[-1] + timedelta(days=1), (StatisticsKey.DAY, StatisticsKey.LANE))
+    assert len({row.share_within_10s for row in by_lane}) > 10
+    for row in by_lane:
+        parts = [(key, one) for key, one in groups.items() if (key[0], key[2]) == row.values]
+        assert row.share_within_10s == pytest.approx(share(parts))
+
+
+def check_retention(engine: Engine, days: list[date], zone: ZoneInfo) -> None:
+    """Most of what was counted is deleted, and the counts stay."""
+    repository = StatisticsRepository(engine)
+    before = repository.rows(days[0], days[-1] + timedelta(days=1), EVERYTHING)
+    kept = Retention(drop_after_days=30)
+    RetentionJob(RetentionRepository(engine), {Channel.EMAIL: kept, Channel.SMS: kept}).run()
+    with transaction(engine) as session:
+        left = session.execute(text("SELECT count(*) FROM messages")).scalar_one()
+    assert left < PAST_ROWS / 2
+    for day in days:
+        repository.count_day(day, day_bounds(day, zone))
+    assert repository.rows(days[0], days[-1] + timedelta(days=1), EVERYTHING) == before
+
+
+def share(groups: list[tuple[tuple[Any, ...], list[float | None]]]) -> float | None:
+    """Of what was to be sent, what was sent within ten seconds."""
+    wanted = [one for key, seconds in groups if key[-1] not in NOT_TO_BE_SENT for one in seconds]
+    within = sum(one is not None and one <= 10 for one in wanted)
+    return within / len(wanted) if wanted else None
 
 
 def percentile(values: list[float]) -> float | None:
@@ -214,6 +248,7 @@ def test_what_is_sent_late_on_purpose_is_not_slow(world: World) -> None:
     world.count(1)
     (row,) = world.statistics.report(world.today - timedelta(days=1), world.today, [StatisticsKey.CHANNEL]).rows
     assert row.sent_seconds_p95 == pytest.approx(2.0)
+    assert row.share_within_10s == 1
 
 
 def test_the_command_line_shows_them(world: World, database_url: str) -> None:
@@ -223,8 +258,8 @@ def test_the_command_line_shows_them(world: World, database_url: str) -> None:
     yesterday = world.today - timedelta(days=1)
     shown = notifier("statistics", "--since", yesterday, "--csv", "--by", "day,producer,status")
     assert shown.out.splitlines() == [
-        "day,producer,status,count,sent_seconds_p95",
-        f"{yesterday},shop,sent,1,",
+        "day,producer,status,count,sent_seconds_p95,share_within_10s",
+        f"{yesterday},shop,sent,1,,0.0",
     ]
     found = notifier("statistics", "--since", "2d", "--until", world.today, "--json").json
     assert found == [
@@ -234,11 +269,19 @@ def test_the_command_line_shows_them(world: World, database_url: str) -> None:
             "status": "",
             "count": 0,
             "sent_seconds_p95": None,
+            "share_within_10s": None,
         },
-        {"day": str(yesterday), "channel": "email", "status": "sent", "count": 1, "sent_seconds_p95": None},
+        {
+            "day": str(yesterday),
+            "channel": "email",
+            "status": "sent",
+            "count": 1,
+            "sent_seconds_p95": None,
+            "share_within_10s": 0.0,
+        },
     ]
     shown = notifier("statistics", "--since", "9d", "--by", "channel")
-    assert shown.out.splitlines()[1:] == ["email\t1\t"]
+    assert shown.out.splitlines()[1:] == ["email\t1\t\t0.0%"]
     assert f"2 days not counted: {date.fromordinal(yesterday.toordinal() - 8)}, " in shown.err
     assert notifier("statistics", "--since", "2h").code == 2
     assert notifier("statistics", "--by", "hour").code == 2

@@ -50,7 +50,7 @@ async def search(client: Any, sought: Sought, window: LookupWindow) -> list[Rece
 
     Raises:
         Unavailable: if there were more messages than we read.
-        TwilioException, aiohttp.ClientError, OSError: as Twilio's client does.
+        TwilioException, OSError: as Twilio's client does.
     """
     found: dict[str, Any] = {}
     for day in window.days:

@@ -20,7 +20,8 @@ from twilio.rest import Client
 from notifier.domain.errors import SendError, Unavailable
 from notifier.domain.statuses import Channel, Reason
 from notifier.providers.base import Outgoing, Receipt, Report, Sought
-from notifier.providers.http import HttpCall, in_time, retry_after
+from notifier.providers.http import in_time, retry_after
+from notifier.providers.http_session import HttpCall
 from notifier.providers.outcomes import UNAVAILABLE, UNKNOWN
 from notifier.providers.redaction import sms_detail
 from notifier.providers.sms import validity

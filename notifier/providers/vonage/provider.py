@@ -12,20 +12,16 @@ import json
 from collections.abc import Mapping
 from typing import Self
 
-import aiohttp
-
 from notifier.domain.gsm7 import fits_gsm
 from notifier.domain.statuses import Channel
 from notifier.providers.base import Outgoing, Receipt
 from notifier.providers.http import (
-    HttpCall,
     basic_authorization,
-    exchange,
     in_time,
     judge_status,
-    open_session,
     retry_after,
 )
+from notifier.providers.http_session import HttpCall, HttpSession
 from notifier.providers.outcomes import UNKNOWN
 from notifier.providers.sms import validity
 from notifier.providers.vonage.options import TTL_SECONDS, VonageOptions
@@ -42,7 +38,7 @@ class VonageProvider:
     def __init__(self, name: str, options: VonageOptions) -> None:
         self.name = name
         self._options = options
-        self._session: aiohttp.ClientSession | None = None
+        self._session: HttpSession | None = None
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, str]) -> Self:
@@ -117,11 +113,11 @@ class VonageProvider:
         """
         if self._session is None:
             # Not before the first call, because a session belongs to the event loop that creates it.
-            self._session = open_session()
+            self._session = HttpSession()
         call = HttpCall(deadline_seconds)
         url = self._options.api_base + path
         async with in_time(call):
-            await exchange(self._session, call, method, url, data=data, headers=headers)
+            await self._session.exchange(call, method, url, data=data, headers=headers)
         status = call.status or 0
         if not 200 <= status < 300:
             # The API itself never answers a send so; a proxy or a wrong address may.

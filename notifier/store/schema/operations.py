@@ -178,9 +178,13 @@ class DailyStatistic(Base):
     provider: Mapped[str] = mapped_column(primary_key=True)
     producer: Mapped[str] = mapped_column(primary_key=True)
     status: Mapped[str] = mapped_column(primary_key=True)
+    #: "": of a day that was counted before lanes were.
+    lane: Mapped[str] = mapped_column(primary_key=True)
     count: Mapped[int] = mapped_column(BigInteger)
     #: 95 % were sent within this, counted from when they were accepted or, if later, due; None: none was sent.
     sent_seconds_p95: Mapped[float | None]
+    #: How many were sent within ten seconds, counted likewise; None: the day was counted before these were.
+    sent_within_10s: Mapped[int | None] = mapped_column(BigInteger)
     counted_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from notifier.config.logs import configure
 from notifier.config.settings import load_settings
+from notifier.config.structure import Structure
 from notifier.config.unknown_variables import unknown_variables, warn_of_unknown_variables
 
 pytestmark = pytest.mark.usefixtures("restored_logging")
@@ -40,6 +41,15 @@ def test_a_misspelt_variable_is_named_with_what_may_be_meant(
     assert [(line["event"], line["reason"]) for line in lines] == [
         ("settings.unknown_variable", problem) for problem in expected
     ]
+
+
+@pytest.mark.parametrize("value", ["x", '{"sms_prefixes": ["+33"]}'])
+def test_a_field_that_is_no_variable_is_named_as_any_other(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("NOTIFIER_STRUCTURE", value)
+    settings = load_settings()
+    assert settings.structure == Structure()
+    (problem,) = unknown_variables(settings)
+    assert problem.startswith("NOTIFIER_STRUCTURE is set, and nothing reads it")
 
 
 def test_what_is_read_is_not_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

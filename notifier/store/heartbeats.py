@@ -1,0 +1,42 @@
+"""The newest heartbeats of each channel and lane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import TextClause, text
+
+from notifier.domain.statuses import Channel, Lane
+from notifier.store import binds
+from notifier.store.repository import Repository
+from notifier.store.schema.partitions import first_id
+
+
+@dataclass(frozen=True, slots=True)
+class NewestHeartbeat:
+    channel: Channel
+    lane: Lane
+    #: When the newest was accepted.
+    accepted_at: datetime
+    #: When the newest that a provider took was sent; None: none was.
+    sent_at: datetime | None
+    #: Since then.
+    sent_seconds_ago: float | None
+
+
+class HeartbeatRepository(Repository):
+    def newest(self, producer: str, since: datetime) -> list[NewestHeartbeat]:
+        """Of those with an id from `since` on, so that it costs the same however many there ever were."""
+        return self._records(NewestHeartbeat, NEWEST, {"producer": producer, "low": first_id(since)})
+
+
+# OFFSET keeps the planner from reading the states of all other messages of that time, too.
+NEWEST: TextClause = text("""
+SELECT m.channel, m.lane, max(m.accepted_at) AS accepted_at, max(s.sent_at) AS sent_at,
+  CAST(extract(epoch FROM now() - max(s.sent_at)) AS float8) AS sent_seconds_ago
+FROM messages AS m
+CROSS JOIN LATERAL (SELECT n.sent_at FROM states AS n WHERE n.id = m.id AND NOT n.is_test OFFSET 0) AS s
+WHERE m.producer = :producer AND m.id >= :low
+GROUP BY 1, 2
+""").bindparams(binds.uuid("low"))
