@@ -382,7 +382,7 @@ class Services(DeliveryServices):
             **({"report": lambda: self.daily_report().send()} if self.settings.report_addresses else {}),
             "retention": lambda: keep(self.retention_job),
         }
-        return Upkeep(UpkeepRepository(self.engine), steps)
+        return Upkeep(UpkeepRepository(self.engine), steps, Operating(self.engine, self.hash_key))
 
 
 def make_providers(settings: Settings) -> list[Provider]:

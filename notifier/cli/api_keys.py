@@ -18,7 +18,6 @@ from notifier.domain.statuses import Channel
 
 if TYPE_CHECKING:
     from notifier.operations.api_keys import Grants, NewKey
-    from notifier.store.api_keys import KeyView
 
 
 Id = Annotated[str, Argument(metavar="ID", help="The 12 digits in the middle of the key.")]
@@ -101,19 +100,13 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
             "rate": lambda key: None if key.rate_per_second is None else f"{key.rate_per_second:g}",
             "expires": lambda key: utc(key.expires_at),
             "last used": lambda key: utc(key.last_used_at),
-            "state": lambda key: _state(key) + (", test" if key.is_test else ""),
+            "state": lambda key: key.state(datetime.now(UTC)) + (", test" if key.is_test else ""),
         },
         as_json=as_json,
         noun="key",
         empty="there are no keys. next: notifier keys create --producer shop",
         droppable=("rate", "only", "name"),
     )
-
-
-def _state(key: KeyView) -> str:
-    if key.revoked_at is not None:
-        return "revoked"
-    return "expired" if key.expires_at is not None and key.expires_at <= datetime.now(UTC) else "valid"
 
 
 def _show(made: NewKey, *, as_json: bool) -> None:

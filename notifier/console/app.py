@@ -11,13 +11,43 @@ from notifier.api.dependencies import ApiServices
 from notifier.bootstrap import Services
 from notifier.console.pages import STATIC
 from notifier.console.parts import make_parts
-from notifier.console.routes import failed, health, jobs, notifications, search, session, templates
+from notifier.console.routes import (
+    dead_letters,
+    failed,
+    health,
+    jobs,
+    keys,
+    notifications,
+    operator_log,
+    rejected,
+    schedules,
+    search,
+    session,
+    suppressions,
+    templates,
+    unknown,
+)
 
 
 def add_console(app: FastAPI, services: Services, api: ApiServices) -> None:
     """At `/`, beside the API's routes; its pages are no part of the OpenAPI document."""
     app.state.console = make_parts(services, api)
-    for part in (session, health, search, notifications, failed, jobs, templates):
+    for part in (
+        session,
+        health,
+        search,
+        notifications,
+        rejected,
+        dead_letters,
+        unknown,
+        suppressions,
+        keys,
+        operator_log,
+        schedules,
+        templates,
+        failed,
+        jobs,
+    ):
         app.include_router(part.router, include_in_schema=False)
     app.mount("/static", _Assets(directory=STATIC))
 

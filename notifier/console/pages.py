@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from notifier.domain.labels import REDACTED, STATUSES, reason_in_words, status_in_words
+from notifier.domain.labels import REDACTED, STATUSES, SUPPRESSIONS, reason_in_words, status_in_words
 from notifier.domain.statuses import Status
 from notifier.operations.api_keys import Scope
 from notifier.rendering import characters_left, outside_gsm
@@ -67,7 +67,13 @@ MENU = (
     MenuItem("/search", "Notifications", Scope.READ),
     MenuItem("/failed", "Failed", Scope.OPERATE),
     MenuItem("/jobs", "Jobs", Scope.OPERATE),
+    MenuItem("/rejected", "Rejected", Scope.OPERATE),
+    MenuItem("/unknown", "To resolve", Scope.OPERATE),
+    MenuItem("/suppressions", "Suppressions", Scope.OPERATE),
     MenuItem("/templates", "Templates", Scope.READ),
+    MenuItem("/schedules", "Schedules", Scope.OPERATE),
+    MenuItem("/log", "Log", Scope.OPERATE),
+    MenuItem("/keys", "Keys", Scope.ADMIN),
 )
 
 
@@ -96,6 +102,7 @@ class Pages:
             "status_words": lambda status: STATUSES.get(status, ""),
             "status_sentence": status_in_words,
             "reason_words": reason_in_words,
+            "suppression_words": lambda reason: SUPPRESSIONS.get(reason, reason),
             "outside_gsm": outside_gsm,
             "characters_left": characters_left,
         }

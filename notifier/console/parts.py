@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -12,13 +13,17 @@ from notifier.api.dependencies import ApiServices
 from notifier.api.key_shares import Shares
 from notifier.api.readiness import CachedAnswer
 from notifier.bootstrap import Services
+from notifier.broker.dead_letters import RawPublisher
 from notifier.console.pages import Pages
+from notifier.operations import Replays
 from notifier.operations.rendered_content import RenderedContents
 from notifier.operations.sign_in import SignIn
 from notifier.rendering import TemplateProblem, check_templates
 from notifier.store.console_sessions import ConsoleSessionRepository
 from notifier.store.message_content import ContentRepository
 from notifier.store.operator_actions import Operating
+from notifier.store.operator_log import OperatorLog
+from notifier.store.rejected import Rejections
 
 #: What is wrong with the templates is looked for no more often.
 CHECK_SECONDS = 10.0
@@ -34,6 +39,9 @@ class ConsoleParts:
     api: ApiServices
     services: Services
     operating: Operating
+    log: OperatorLog
+    rejections: Rejections
+    replays: Replays
     contents: RenderedContents
     #: To check all templates is to render all their samples.
     template_problems: CachedAnswer[list[TemplateProblem]]
@@ -41,16 +49,27 @@ class ConsoleParts:
 
 def make_parts(services: Services, api: ApiServices) -> ConsoleParts:
     """Opens no connection."""
+    operating = Operating(services.engine, services.hash_key)
+    rejections = Rejections(services.engine, services.personal_data)
     return ConsoleParts(
         pages=Pages(services.settings.timezone),
         sign_in=SignIn(ConsoleSessionRepository(services.engine), api.keys),
         shares=api.shares,
         api=api,
         services=services,
-        operating=Operating(services.engine, services.hash_key),
+        operating=operating,
+        log=OperatorLog(services.engine),
+        rejections=rejections,
+        replays=Replays(operating, rejections),
         contents=RenderedContents(ContentRepository(services.engine, services.personal_data), services.renderer),
         template_problems=CachedAnswer(lambda: check_templates(services.settings.templates), CHECK_SECONDS),
     )
+
+
+def raw_publisher(parts: ConsoleParts) -> AbstractContextManager[RawPublisher]:
+    """A connection of its own to the broker. Entering raises `ServiceUnavailable`."""
+    settings = parts.services.settings
+    return RawPublisher.connect(settings.require("broker_url"), known_as=settings.broker_user)
 
 
 def _part(find: Callable[[ConsoleParts], Any]) -> Any:

@@ -1,15 +1,18 @@
 """Recipients who must not be sent to: from providers, webhooks and bounces, recipients' wishes and operators.
 
-Addresses are replaced by keyed hashes here, and go no further. A suppression records who, when and why, so
-operators' actions on suppressions leave no other record.
+Addresses are replaced by keyed hashes here, and go no further. A suppression records who, when and why; what an
+operator does leaves an operator record, too.
+
+Crash points: the operator's record is written before the suppression. Between the two it has no result and no
+suppression belongs to it; the operator sees that nothing came of it and does it again.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from notifier.domain.errors import Fault, InvalidMessage
@@ -17,6 +20,7 @@ from notifier.domain.recipient_identity import recipient_faults
 from notifier.domain.statuses import Channel, SuppressionReason
 from notifier.security.recipient_hash import HashKey
 from notifier.security.tokens import UnsubscribeLink
+from notifier.store.operator_actions import ActionCounts, Operating
 from notifier.store.records import NewSuppression
 from notifier.store.suppressions import Noted, SuppressionFilter, SuppressionRepository, SuppressionView
 
@@ -33,6 +37,9 @@ UNSUBSCRIBE = "unsubscribe"
 
 #: Further ahead counts as a mistake.
 MAX_AHEAD = timedelta(days=36_500)
+
+#: How the source begins if an operator did it.
+OPERATOR_PREFIX = "operator:"
 
 SENDER_PREFIX = "sender:"
 
@@ -57,6 +64,7 @@ class Suppressions:
     def __init__(self, engine: Engine, hash_key: HashKey, watch: HardBounceWatch | None = None) -> None:
         self._rows = SuppressionRepository(engine, watch)
         self._hash_key = hash_key
+        self._operating = Operating(engine, hash_key)
         #: Of the key of every hash.
         self.fingerprint = hash_key.fingerprint
 
@@ -95,7 +103,8 @@ class Suppressions:
             notification_id=notification_id,
             detail=detail,
         )
-        return self._rows.add([new]) > 0
+        selected = _selected([new.address_hash], channel, scope, reason)
+        return self._recorded(source, "suppress", selected, detail, lambda: self._rows.add([new]))
 
     def lift(
         self,
@@ -115,7 +124,23 @@ class Suppressions:
         """
         _refuse([*recipient_faults(address, channel, "address"), *scope_faults(scope)])
         forms = self._hash_key.recipient_forms(channel, address)
-        return sum(self._rows.lift(form, scope, source, reason=reason, detail=detail) for form in forms) > 0
+
+        def lift() -> int:
+            return sum(self._rows.lift(form, scope, source, reason=reason, detail=detail) for form in forms)
+
+        selected = _selected(forms, channel, scope, reason)
+        return self._recorded(source, "lift_suppression", selected, detail, lift)
+
+    def _recorded(
+        self, source: str, action: str, selected: Mapping[str, Any], why: str | None, act: Callable[[], int]
+    ) -> bool:
+        """Do it, with a record if an operator does it. Returns whether `act` changed anything."""
+        if not source.startswith(OPERATOR_PREFIX):
+            return act() > 0
+        begun = self._operating.begin(source.removeprefix(OPERATOR_PREFIX), action, selected, why)
+        changed = act()
+        self._operating.note(begun.id, ActionCounts(1, changed), is_finished=True)
+        return changed > 0
 
     def keep(self, new: NewSuppression) -> bool:
         """Add one without looking at it. Returns whether it was not there yet."""
@@ -166,6 +191,14 @@ class Suppressions:
     def has_other_key(self) -> bool:
         """Whether any was made under another key, and can no longer be found."""
         return self._rows.has_other_key(self.fingerprint)
+
+
+def _selected(
+    hashes: Sequence[bytes], channel: Channel, scope: str, reason: SuppressionReason | None
+) -> dict[str, Any]:
+    """For the operator's record, which never holds an address."""
+    given = {"address_hash": [value.hex() for value in hashes], "channel": channel, "scope": scope}
+    return given if reason is None else {**given, "reason": reason}
 
 
 def scope_faults(scope: str) -> list[Fault]:

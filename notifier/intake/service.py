@@ -116,6 +116,18 @@ class Intake:
         work = partial(self._answer, proof=proof)
         return in_parts([(message, is_test) for message in messages], work, _fault_of_ours)
 
+    def rejection_faults(self, received: Received) -> tuple[Fault, ...]:
+        """Why this message would be rejected now, or an entry of it; (): it would be accepted. Records nothing.
+
+        Raises:
+            ServiceUnavailable: as `now`.
+        """
+        return few(
+            fault if place is None else replace(fault, field=f"batch.{place}.{fault.field}")
+            for one, entry, place in self._found([received])
+            for fault in entry.faults or self._faults(entry.message, one)
+        )
+
     def answer_each(self, messages: Sequence[tuple[Message, bool]]) -> list[IntakeAnswer | ServiceUnavailable]:
         """The same for messages of several senders, each with its `is_test`. What `answer` would raise is the
         answer of those messages alone that were not recorded."""

@@ -200,6 +200,10 @@ class ApiKeys:
         """Newest first."""
         return self._repository.all()
 
+    def view(self, key_id: str) -> KeyView:
+        """Raises `NotFound`."""
+        return self._repository.view(key_id)
+
     def known(self, token: str) -> Holder | None:
         """Who shows this token, if that was found out less than `KNOWN_SECONDS` ago. It asks nobody."""
         return self._known.get(_hash(token))

@@ -65,9 +65,15 @@ class HeldSuppressions:
         progress: Progress | None = None,
     ) -> ActionResult:
         """Apply those that were held, if the bounces were right; or discard them, if they were our fault. The
-        bounces stay in the stories of their messages."""
+        bounces stay in the stories of their messages.
+
+        Raises:
+            WrongSelection: no reason is given.
+        """
         if dry_run:
             return _preview(self._repository.count(wanted))
+        if not reason:
+            raise WrongSelection("say why: --why TEXT; it stays in the operator record")
         action = "apply_held" if apply else "discard_held"
         record = self._operating.begin(operator, action, _selection(wanted), reason).id
         return self._run(record, partial(self._repository.end_page, wanted, record, apply=apply), progress)

@@ -179,6 +179,7 @@ class Operations:
         *,
         operator: str,
         reason: str | None = None,
+        dry_run: bool = False,
         progress: Progress | None = None,
     ) -> ActionResult:
         """Say what became of notifications whose outcome is unknown: sent now, or due again now.
@@ -188,6 +189,8 @@ class Operations:
         """
         check_selection(selection, (Status.UNKNOWN,))
         action = f"resolve_{resolution}"
+        if dry_run:
+            return self._preview(selection, ACTIONS[action].move, why_not_resolved)
         begun = self._begin(action, selection, operator, reason)
         move = ACTIONS[action].begun(operator, reason, begun)
         return self._run(selection, begun, move, why_not_resolved, progress)
@@ -234,7 +237,7 @@ class Operations:
         groups = self._operating.preview(selection, move.sources, send_at=move.send_at)
         matched = sum(group.count for group in groups)
         is_retry = move.to is Status.RETRYING
-        expired = 0 if move.to is Status.CANCELLED else sum(group.expired for group in groups)
+        expired = 0 if move.to in (Status.CANCELLED, Status.SENT) else sum(group.expired for group in groups)
         gone = sum(group.gone for group in groups) if is_retry else 0
         left = [
             seen

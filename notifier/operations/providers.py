@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 
 from notifier.config.structure import ProviderTable
 from notifier.domain.errors import NotFound
 from notifier.domain.routing import WINDOW_SECONDS, Health
 from notifier.domain.statuses import Channel, Reason
 from notifier.operations.explanations import circuit_in_words
-from notifier.providers.registry import channel_of
+from notifier.providers.registry import can_look_up, channel_of
 from notifier.store.circuits import Affected, CircuitRepository, CircuitState
 from notifier.store.operator_actions import ActionCounts, Operating
 from notifier.store.provider_health import HealthRepository, HealthState, HealthWindow
@@ -110,6 +111,11 @@ class ProviderOperations:
             )
             for table in self._tables.values()
         ]
+
+    @cached_property
+    def with_look_up(self) -> frozenset[str]:
+        """Names of those that can be asked what they accepted."""
+        return frozenset(name for name, table in self._tables.items() if can_look_up(table))
 
     def open_circuits(self) -> list[OpenCircuit]:
         """Open circuits of configured providers and of their senders; the oldest first."""

@@ -9,13 +9,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
-from notifier.domain.errors import WrongSelection
+from notifier.domain.errors import Fault, InvalidMessage, NotFound, WrongSelection
+from notifier.domain.message import Envelope, Message
+from notifier.domain.validation import decode
 from notifier.operations.results import ActionResult, Progress, Skipped, by_id, result, run_pages
 from notifier.store.operator_actions import ActionCounts, Operating
 from notifier.store.rejected import KeptRejection, RejectedSelection, Rejections
 
 if TYPE_CHECKING:  # slow to import, and most commands need none of it
     from notifier.broker.dead_letters import DeadLetter, Handle, Raw
+    from notifier.domain.statuses import Channel, Lane
+
+    #: Why a message of this channel and lane would be rejected now; empty: it would not be.
+    Check = Callable[[Raw, Channel, Lane], Sequence[Fault]]
 
 
 class DeadQueue(Protocol):
@@ -66,6 +72,47 @@ class Replays:
         self._operating.note(begun.id, found.tally, is_finished=True)
         return result(begun.id, found.tally, found.skipped)
 
+    def replay_edited(
+        self,
+        message: UUID,
+        body: bytes,
+        publish: Callable[[Raw], None],
+        check: Check,
+        *,
+        operator: str,
+        reason: str | None = None,
+        dry_run: bool = False,
+    ) -> ActionResult:
+        """Publish another body in place of that of a rejected message, which stays on record as it came.
+
+        Of its headers, which are about other bytes, the trace alone goes along. After a crash it may be published
+        and not marked; a second replay is then a duplicate, by its key.
+
+        Raises:
+            InvalidMessage: `check` still finds faults.
+            NotFound: there is no such message.
+            WrongSelection: it cannot be published, or was before.
+        """
+        found = self._rejections.page(RejectedSelection(ids=(message,)), after=None)
+        if not found:
+            raise NotFound(f"no rejected message has the id {message}")
+        [kept] = found
+        pair, why = _pair_of(kept.queue), _why_not_published(kept, again=False)
+        if pair is None or why:
+            raise WrongSelection(why)
+        raw = _edited(kept, body)
+        if faults := check(raw, *pair):
+            raise InvalidMessage(faults)
+        counts = ActionCounts(1, 1)
+        if dry_run:
+            return ActionResult(None, counts.matched, counts.changed, 0)
+        selection = {"ids": [str(message)], "changed": _changed(kept.body, body)}
+        begun = self._operating.begin(operator, "replay_edited", selection, reason)
+        publish(raw)
+        self._rejections.mark_replayed([message], begun.id, counts)
+        self._operating.note(begun.id, counts, is_finished=True)
+        return result(begun.id, counts, ())
+
     def purge_rejected(
         self,
         selection: RejectedSelection,
@@ -101,7 +148,7 @@ class Replays:
         """
 
         def replay(letter: DeadLetter) -> str:
-            if not _is_of_producers(letter.queue):
+            if _pair_of(letter.queue) is None:
                 return f"it died in {letter.queue or 'no queue that is known'}, which is not a queue of producers"
             queue.publish(letter.raw)
             return ""
@@ -232,25 +279,50 @@ def _raw(kept: KeptRejection) -> Raw:
     )
 
 
+def _edited(kept: KeptRejection, body: bytes) -> Raw:
+    from notifier.broker.dead_letters import Raw
+
+    headers = {name: value for name, value in kept.headers.items() if name == "traceparent"}
+    return Raw(kept.queue, body, headers, content_type="application/json", broker_user=kept.broker_user)
+
+
 def _why_not_replayed(kept: KeptRejection, *, again: bool) -> str:
-    if kept.problem is not None:
-        return kept.problem
+    if why := _why_not_published(kept, again=again):
+        return why
     if kept.body_size > len(kept.body):
         size = f"only {len(kept.body)} of its {kept.body_size} bytes were kept"
         return f"{size}: it must come from its producer again"
     if _lacks_common_fields(kept):
         return "it is an entry of a batch, kept without the fields that its batch gave it: publish the batch again"
-    if not _is_of_producers(kept.queue):
+    return ""
+
+
+def _why_not_published(kept: KeptRejection, *, again: bool) -> str:
+    """Whatever its body is."""
+    if kept.problem is not None:
+        return kept.problem
+    if _pair_of(kept.queue) is None:
         return f"it came by {kept.queue}, which is not a queue of producers"
     if kept.replayed_at is not None and not again:
         return f"it was replayed at {kept.replayed_at:%Y-%m-%d %H:%M:%S} UTC"
     return ""
 
 
-def _is_of_producers(queue: str | None) -> bool:
+def _changed(before: bytes, after: bytes) -> list[str]:
+    """Fields of the contract that have another value. The names of others may be anything, so they stay out of the
+    operator's record."""
+    old, new = decode(before), decode(after)
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return ["body"]
+    names = Message.model_fields.keys() | Envelope.model_fields.keys()
+    return sorted(name for name in names if old.get(name) != new.get(name))
+
+
+def _pair_of(queue: str | None) -> tuple[Channel, Lane] | None:
+    """Of a queue of producers: what it carries. None: it is another one."""
     from notifier.broker.topology import notify_queue_name, pairs
 
-    return any(queue == notify_queue_name(*pair) for pair in pairs())
+    return next((pair for pair in pairs() if queue == notify_queue_name(*pair)), None)
 
 
 def _lacks_common_fields(kept: KeptRejection) -> bool:

@@ -1,7 +1,11 @@
 """Upkeep: the daily work that keeps the service running. Each step stands alone: one that fails is logged by name,
 stops no other, and is tried again an hour later.
 
-Beat starts the steps at night. Every minute it also starts a late one, because it may have been down at night.
+Beat starts the steps at night. Every minute it also starts a late one, because it may have been down at night, or
+one that an operator asked for.
+
+Crash points: what an operator asks for is recorded before it is asked for, and stays due until a run begins. A run
+that dies is late, and tried again.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ from notifier.domain.local_days import next_daily
 from notifier.operations.retention import RetentionJob
 from notifier.operations.statistics import Statistics
 from notifier.store.daily_statistics import StatisticsKey
+from notifier.store.operator_actions import ActionCounts, Operating
 from notifier.store.schema.partitions import ensure_partitions
 from notifier.store.upkeep import AGAIN_HOURS, UpkeepRepository, UpkeepState
 
@@ -69,14 +74,17 @@ class ScheduledStep:
     failure: str | None
     #: It has failed since its last success, or has had none for a day.
     is_late: bool
+    #: An operator asked for it: it begins within a minute.
+    is_asked: bool = False
 
 
 class Upkeep:
     """Runs steps by name. Thread-safe; several at once do no harm."""
 
-    def __init__(self, repository: UpkeepRepository, steps: Mapping[str, Work]) -> None:
+    def __init__(self, repository: UpkeepRepository, steps: Mapping[str, Work], operating: Operating) -> None:
         self._repository = repository
         self._steps = steps
+        self._operating = operating
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -96,10 +104,16 @@ class Upkeep:
             for name in sorted(self._steps, key=DAILY_AT.__getitem__)
         ]
 
+    def ask(self, name: str, *, operator: str, reason: str | None = None) -> None:
+        """Have a worker run the step within a minute. Raises `NotFound` or `ServiceUnavailable`."""
+        self._check(name)
+        begun = self._operating.begin(operator, "run_step", {"step": name}, reason)
+        self._repository.ask(name)
+        self._operating.note(begun.id, ActionCounts(1, 1), is_finished=True)
+
     def run_one(self, name: str) -> Any:
         """Run the step and return what it did. Raises `NotFound`, or what the step raises."""
-        if name not in self._steps:
-            raise NotFound(f"there is no step {name}: use one of {', '.join(self._steps)}")
+        self._check(name)
         with self.recorded(name):
             return self._steps[name]()
 
@@ -119,6 +133,10 @@ class Upkeep:
             self._record(lambda: self._repository.fail(name, why), name)
             raise
         self._record(lambda: self._repository.succeed(name), name)
+
+    def _check(self, name: str) -> None:
+        if name not in self._steps:
+            raise NotFound(f"there is no step {name}: use one of {', '.join(self._steps)}")
 
     def _run(self, name: str) -> Any:
         began = time.monotonic()
@@ -148,6 +166,8 @@ def _scheduled(
     next_run_at = next_daily(now, at, zone)
     if state.is_late:
         next_run_at = min(next_run_at, max(now, state.started_at + timedelta(hours=AGAIN_HOURS)))
+    if state.is_asked:
+        next_run_at = now
     return ScheduledStep(
         name,
         when,
@@ -156,6 +176,7 @@ def _scheduled(
         state.last_failure_at,
         state.failure,
         is_late=state.is_late or state.has_failed,
+        is_asked=state.is_asked,
     )
 
 

@@ -11,7 +11,7 @@ from notifier.config.settings import Settings
 from notifier.config.structure import ProviderTable
 from notifier.domain.errors import ConfigurationError, MissingPackage
 from notifier.domain.statuses import Channel
-from notifier.providers.base import Provider, Webhook
+from notifier.providers.base import Provider, Reconciles, Webhook
 from notifier.providers.options import ProviderOptions
 
 #: The entry point group in which notifier and other packages list their providers.
@@ -55,6 +55,14 @@ def channel_of(table: ProviderTable) -> Channel | None:
         return provider_class(table).channel
     except ConfigurationError:
         return None
+
+
+def can_look_up(table: ProviderTable) -> bool:
+    """Whether it can be asked what it accepted. False if the kind is not installed."""
+    try:
+        return issubclass(provider_class(table), Reconciles)
+    except ConfigurationError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,12 @@ class KeyView:
     revoked_at: datetime | None
     last_used_at: datetime | None
 
+    def state(self, now: datetime) -> str:
+        """ "valid", "expired" or "revoked"."""
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= now else "valid"
+
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:

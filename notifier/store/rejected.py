@@ -17,11 +17,13 @@ from notifier.store.engine import transaction
 from notifier.store.operator_actions import ActionCounts, act_on_page, note_result
 from notifier.store.personal_data import PersonalData
 from notifier.store.repository import Repository
-from notifier.store.rows import columns_of, from_row, matching, oldest, within
+from notifier.store.rows import columns_of, from_row, matching, newest, oldest, within
 from notifier.store.schema.notifications import RejectedMessage
 
 #: Rejected messages of one page: each may hold 64 KiB.
 PAGE = 100
+#: Rejected messages that `groups` reads: a producer gone wrong makes a million in a night.
+COUNTED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,19 @@ class CodeCount:
 _KEPT: Any = (*columns_of(KeptRejection, RejectedMessage, without=["problem"]), RejectedMessage.sealed)
 
 
+@dataclass(frozen=True, slots=True)
+class RejectedGroup:
+    """Rejected messages of one producer whose first reason has the same code."""
+
+    #: None: it could not be read.
+    producer: str | None
+    code: str
+    count: int
+    #: Of these, how many were never replayed.
+    waiting: int
+    newest_at: datetime
+
+
 class Rejections(Repository):
     def __init__(self, engine: Engine, personal_data: PersonalData | None = None) -> None:
         super().__init__(engine)
@@ -78,7 +93,7 @@ class Rejections(Repository):
 
         Without `again` a filter leaves out those that were replayed; ids find them all the same.
         """
-        query = select(*_KEPT).where(*_selected(selection, again=again))
+        query = select(*_KEPT).where(*chosen(selection, again=again))
         rows = self._rows(oldest(query, RejectedMessage.id, limit=PAGE, after=after))
         return [self._opened(from_row(KeptRejection, row), row.sealed) for row in rows]
 
@@ -93,10 +108,24 @@ class Rejections(Repository):
         """How many `page` would find; the largest first."""
         first = RejectedMessage.faults[0]["code"].astext
         counted: Any = select(func.coalesce(first, "").label("code"), func.count().label("count"))
-        query = (
-            counted.where(*_selected(selection, again=again)).group_by(first).order_by(func.count().desc(), first)
-        )
+        query = counted.where(*chosen(selection, again=again)).group_by(first).order_by(func.count().desc(), first)
         return self._records(CodeCount, query)
+
+    def groups(self) -> list[RejectedGroup]:
+        """The newest `COUNTED` by producer and code: those with the most that wait come first."""
+        code = func.coalesce(RejectedMessage.faults[0]["code"].astext, "").label("code")
+        columns: Any = (RejectedMessage.producer, code, RejectedMessage.replayed_at, RejectedMessage.received_at)
+        latest = newest(select(*columns), RejectedMessage.id, limit=COUNTED, before=None).subquery()
+        waiting = func.count().filter(latest.c.replayed_at.is_(None)).label("waiting")
+        counted: Any = select(
+            latest.c.producer,
+            latest.c.code,
+            func.count().label("count"),
+            waiting,
+            func.max(latest.c.received_at).label("newest_at"),
+        )
+        order = (waiting.desc(), latest.c.producer, latest.c.code)
+        return self._records(RejectedGroup, counted.group_by(latest.c.producer, latest.c.code).order_by(*order))
 
     def mark_replayed(self, ids: Sequence[UUID], record: UUID, tally: ActionCounts) -> None:
         """Mark these as published again, and note the counts in the operator's record."""
@@ -112,12 +141,13 @@ class Rejections(Repository):
         def purge(connection: Connection, rows: Sequence[Any]) -> None:
             connection.execute(_PURGE, {"ids": [row.id for row in rows]})
 
-        query = select(RejectedMessage.id).where(*_selected(selection))
+        query = select(RejectedMessage.id).where(*chosen(selection))
         query = oldest(query, RejectedMessage.id, limit=PAGE * 10, after=after)
         return act_on_page(self._engine, query, record, tally, purge)
 
 
-def _selected(selection: RejectedSelection, *, again: bool = True) -> Iterator[ColumnElement[bool]]:
+def chosen(selection: RejectedSelection, *, again: bool = True) -> Iterator[ColumnElement[bool]]:
+    """The selection as conditions. Without `again` a filter leaves out those that were replayed."""
     if selection.ids:
         yield among(RejectedMessage.id, selection.ids)
         return

@@ -19,6 +19,7 @@ from notifier.store.engine import sqlstate_of, transaction
 from notifier.store.filters import Filter as Filter
 from notifier.store.filters import conditions
 from notifier.store.personal_data import PersonalData
+from notifier.store.rejected import RejectedSelection, chosen
 from notifier.store.repository import Repository
 from notifier.store.rows import columns_of, from_row, newest
 from notifier.store.schema.notifications import Attempt, Event, Notification, ProviderMessage, RejectedMessage
@@ -285,9 +286,18 @@ class Audit(Repository):
                 return
             before = page[-1].id
 
-    def rejected(self, *, limit: int = 50, before: UUID | None = None) -> list[RejectedView]:
-        """Newest first; `before` is the last id of the page before."""
-        query = newest(select(*_REJECTED), RejectedMessage.id, limit=limit, before=before)
+    def rejected(
+        self,
+        wanted: RejectedSelection = RejectedSelection(),  # noqa: B008 - it cannot change
+        *,
+        again: bool = True,
+        limit: int = 50,
+        before: UUID | None = None,
+    ) -> list[RejectedView]:
+        """Newest first; `before` is the last id of the page before. Without `again` those that were replayed are
+        left out."""
+        query = select(*_REJECTED).where(*chosen(wanted, again=again))
+        query = newest(query, RejectedMessage.id, limit=limit, before=before)
         return [self._rejected_view(row) for row in self._rows(query)]
 
     def rejected_message(self, rejected_id: UUID) -> RejectedView:

@@ -34,6 +34,8 @@ class UpkeepState:
     hours_since_success: float | None
     #: It has not succeeded for `LATE_HOURS`.
     is_late: bool
+    #: An operator asked for a run, and none has begun since.
+    is_asked: bool
 
     @property
     def has_failed(self) -> bool:
@@ -52,8 +54,12 @@ class UpkeepRepository(Repository):
     def fail(self, step: str, failure: str) -> None:
         self._execute(_FAIL, {"step": step, "failure": failure[:_FAILURE_LENGTH]})
 
+    def ask(self, step: str) -> None:
+        """Have it run as a late one is. One that never ran is late by itself."""
+        self._execute(_ASK, {"step": step})
+
     def take_late(self, steps: Sequence[str]) -> str | None:
-        """The first of `steps` that is late and not running; it begins here, for one caller only."""
+        """The first of `steps` that is late and not running, or asked for; it begins here, for one caller only."""
         with transaction(self._engine) as connection:
             late = connection.execute(_LATE, {"steps": list(steps), **_HOURS}).scalars().all()
             taken = (connection.execute(_TAKE, {"step": step, **_HOURS}).scalar() for step in late)
@@ -83,21 +89,30 @@ ON CONFLICT (step) DO UPDATE SET last_failure_at = now(), failure = excluded.fai
 _IS_LATE = "coalesce(u.last_success_at, '-infinity') < now() - make_interval(hours => :late)"
 _IS_FREE = "u.started_at < now() - make_interval(hours => :again)"
 
+_IS_ASKED = "coalesce(u.asked_at > u.started_at, false)"
+_IS_DUE = f"({_IS_ASKED} OR ({_IS_LATE} AND {_IS_FREE}))"
+
+# By the clock, not by when the transaction began: a run that begins before the commit may have read nothing of it.
+_ASK: TextClause = text("""
+UPDATE upkeep_runs SET asked_at = greatest(clock_timestamp(), started_at + interval '1 microsecond')
+WHERE step = :step
+""")
+
 _LATE: TextClause = text(f"""
 SELECT s.step FROM unnest(:steps) WITH ORDINALITY AS s(step, place) LEFT JOIN upkeep_runs AS u ON u.step = s.step
-WHERE u.step IS NULL OR ({_IS_LATE} AND {_IS_FREE}) ORDER BY s.place
+WHERE u.step IS NULL OR {_IS_DUE} ORDER BY s.place
 """).bindparams(binds.texts("steps"))
 
 # The row decides between two who found it late.
 _TAKE: TextClause = text(f"""
 INSERT INTO upkeep_runs AS u (step) VALUES (:step)
-ON CONFLICT (step) DO UPDATE SET started_at = now() WHERE {_IS_LATE} AND {_IS_FREE}
+ON CONFLICT (step) DO UPDATE SET started_at = clock_timestamp() WHERE {_IS_DUE}
 RETURNING step
 """)
 
 _STATES: TextClause = text(f"""
 SELECT step, started_at, last_success_at, last_failure_at, failure,
   CAST(extract(epoch FROM now() - last_success_at) / 3600 AS float8)
-    AS hours_since_success, {_IS_LATE} AS is_late
+    AS hours_since_success, {_IS_LATE} AS is_late, {_IS_ASKED} AS is_asked
 FROM upkeep_runs AS u ORDER BY step
 """)

@@ -15,9 +15,10 @@ from sqlalchemy import Engine, text
 from notifier.bootstrap import Services
 from notifier.cli.upkeep_checks import check_upkeep
 from notifier.config.settings import Settings
-from notifier.domain.errors import ServiceUnavailable
+from notifier.domain.errors import NotFound, ServiceUnavailable
 from notifier.operations.upkeep import NIGHTLY, Upkeep
 from notifier.store.engine import transaction
+from notifier.store.operator_actions import Operating
 from notifier.store.schema.partitions import PARTITIONED, Month, missing_partitions
 from notifier.store.upkeep import AGAIN_HOURS, LATE_HOURS, UpkeepRepository
 from notifier.worker.app import make_app
@@ -33,7 +34,8 @@ class Steps:
         self.broken: dict[str, Exception] = {}
         self.book = UpkeepRepository(engine)
         names = ("first", "second", "third")
-        self.upkeep = Upkeep(self.book, {name: lambda name=name: self._work(name) for name in names})  # type: ignore[misc]
+        work = {name: lambda name=name: self._work(name) for name in names}  # type: ignore[misc]
+        self.upkeep = Upkeep(self.book, work, Operating(engine))
 
     def _work(self, name: str) -> int:
         self.done.append(name)
@@ -130,6 +132,21 @@ def test_a_step_that_failed_is_tried_again_each_hour(steps: Steps, services: Ser
     assert told(services) == [(True, "3 steps, each done within the last day")]
 
 
+def test_a_step_that_an_operator_asked_for_is_run_once(steps: Steps, services: Services) -> None:
+    steps.upkeep.ask("first", operator="ann")  # it never ran, so it is late already
+    assert [steps.upkeep.run_late() for _ in range(4)] == [{"first": 1}, {"second": 2}, {"third": 3}, {}]
+    steps.upkeep.ask("second", operator="ann", reason="after the repair")
+    assert [state.step for state in steps.book.states() if state.is_asked] == ["second"]
+    assert [steps.upkeep.run_late() for _ in range(2)] == [{"second": 4}, {}]
+    with pytest.raises(NotFound):
+        steps.upkeep.ask("fourth", operator="ann")
+    found = execute(services, "SELECT operator, action, selection, reason FROM operator_records ORDER BY at")
+    assert [tuple(row) for row in found] == [
+        ("ann", "run_step", {"step": "first"}, None),
+        ("ann", "run_step", {"step": "second"}, "after the repair"),
+    ]
+
+
 def test_a_late_step_is_done_by_one_of_many(steps: Steps, services: Services) -> None:
     barrier = threading.Barrier(6)
 
@@ -205,7 +222,7 @@ def test_the_schedule_says_how_each_step_ran_and_runs_one_now(services: Services
 
 
 def test_a_step_that_is_late_is_said_to_run_soon(steps: Steps, services: Services) -> None:
-    upkeep = Upkeep(steps.book, {"statistics": lambda: 0})
+    upkeep = Upkeep(steps.book, {"statistics": lambda: 0}, Operating(services.engine))
     upkeep.run(["statistics"])
     pass_hours(services, LATE_HOURS + 1)
     (step,) = upkeep.schedule(ZoneInfo("UTC"))

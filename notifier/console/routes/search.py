@@ -11,10 +11,11 @@ from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import RedirectResponse
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from notifier.api.routes.search import export_of, limited
 from notifier.api.schemas import Words, read_cursor, read_filter, write_cursor
+from notifier.console.forms import Empty
 from notifier.console.parts import PartsDep
 from notifier.console.session import PageRoute, ReaderThere
 from notifier.domain.errors import WrongSelection
@@ -29,32 +30,24 @@ router = APIRouter(route_class=PageRoute)
 PAGE = 50
 
 
-def _none_if_empty(value: object) -> object:
-    """Of a form's field that was left empty."""
-    return None if value == "" else value
-
-
-_Empty = BeforeValidator(_none_if_empty)
-
-
 class SearchForm(BaseModel):
     """The conditions, as the form and the address of the page have them. Days are those of the service's zone."""
 
     model_config = ConfigDict(extra="ignore")
 
     #: Hashes of the recipient, in hex, with commas.
-    to: Annotated[str | None, _Empty, Field(max_length=400, pattern=r"^[0-9a-f,]*$")] = None
-    reference: Annotated[Words | None, _Empty] = None
-    producer: Annotated[Words | None, _Empty] = None
-    template: Annotated[Words | None, _Empty] = None
-    provider: Annotated[Words | None, _Empty] = None
-    status: Annotated[Status | None, _Empty] = None
-    reason: Annotated[Reason | None, _Empty] = None
-    channel: Annotated[Channel | None, _Empty] = None
+    to: Annotated[str | None, Empty, Field(max_length=400, pattern=r"^[0-9a-f,]*$")] = None
+    reference: Annotated[Words | None, Empty] = None
+    producer: Annotated[Words | None, Empty] = None
+    template: Annotated[Words | None, Empty] = None
+    provider: Annotated[Words | None, Empty] = None
+    status: Annotated[Status | None, Empty] = None
+    reason: Annotated[Reason | None, Empty] = None
+    channel: Annotated[Channel | None, Empty] = None
     #: The first day.
-    since: Annotated[date | None, _Empty] = None
+    since: Annotated[date | None, Empty] = None
     #: The last day, inclusive.
-    until: Annotated[date | None, _Empty] = None
+    until: Annotated[date | None, Empty] = None
 
     def filter(self, holder: Holder, zone: ZoneInfo) -> Filter:
         """Limited to what the key may see. Raises `WrongSelection`."""

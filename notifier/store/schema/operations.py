@@ -244,6 +244,8 @@ class UpkeepRun(Base):
     last_failure_at: Mapped[datetime | None]
     #: Why that one failed, without personal data.
     failure: Mapped[str | None]
+    #: When an operator last asked for a run; it is due until one begins after that.
+    asked_at: Mapped[datetime | None]
 
 
 class DatabaseIdentity(Base):

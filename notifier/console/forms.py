@@ -1,0 +1,41 @@
+"""What forms of several pages have: fields left empty, a reason, a dry run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from notifier.api.schemas import Words
+
+
+def _none_if_empty(value: object) -> object:
+    return None if value == "" else value
+
+
+#: Of a field: left empty, it is None.
+Empty = BeforeValidator(_none_if_empty)
+
+
+def _without_nul(value: str | None) -> str | None:
+    if value is not None and "\0" in value:
+        raise ValueError("it holds a NUL character, which nothing on record does")
+    return value
+
+
+#: A text that is looked for; None: no condition.
+Condition = Annotated[Words | None, Empty, AfterValidator(_without_nul)]
+
+
+class ActForm(BaseModel):
+    """An act: why, and whether to count only what it would do."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    reason: Annotated[str, Field(max_length=500)] = ""
+    dry_run: bool = False
+
+    @property
+    def why(self) -> str | None:
+        """For the operator record; None: no reason was given."""
+        return self.reason.strip() or None

@@ -1,0 +1,35 @@
+"""What an action did, or would do, in sentences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from notifier.console.forms import ActForm
+from notifier.operations import ActionResult
+
+#: Reasons of what was left alone that are shown.
+_WHYS = 5
+
+
+def said(done: ActionResult, verb: str, noun: str, form: ActForm) -> dict[str, Any]:
+    """What a page shows of it: lines, the operator record, and the form that was sent."""
+    return {"lines": in_words(done, verb, noun), "record": done.record_id, "form": form}
+
+
+def in_words(done: ActionResult, verb: str, noun: str) -> list[str]:
+    """A line each: `3 messages would be replayed.`, then what is left alone, and why."""
+    is_dry = done.record_id is None
+    if not done.matched:
+        return [f"Nothing {'would be' if is_dry else 'was'} done: there is no such {noun} any more."]
+    does = "would be" if is_dry else ("is" if done.changed == 1 else "are")
+    lines = [f"{_count(done.changed, noun)} {does} {verb}."]
+    if done.expired:
+        lines.append(f"{_count(done.expired, noun)} left alone: their time is over (expires_at).")
+    for why, count in Counter(one.why for one in done.skipped).most_common(_WHYS):
+        lines.append(f"{_count(count, noun)} left alone: {why}.")
+    return lines
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

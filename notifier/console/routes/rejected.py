@@ -1,0 +1,157 @@
+"""Messages that the intake could not accept: what is wrong with them; edit one, publish them again."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from fastapi import APIRouter, Form, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from notifier.api.schemas import read_cursor, write_cursor
+from notifier.broker.dead_letters import Raw
+from notifier.console.forms import ActForm, Condition
+from notifier.console.outcomes import said
+from notifier.console.parts import ConsoleParts, PartsDep, raw_publisher
+from notifier.console.session import AdminThere, OperatorThere, PageRoute
+from notifier.domain.errors import Fault, InvalidMessage
+from notifier.domain.message import MAX_BODY_BYTES
+from notifier.domain.statuses import Channel, Lane
+from notifier.intake.batch import Received
+from notifier.operations.api_keys import Holder, Scope
+from notifier.store.rejected import COUNTED, RejectedSelection
+
+router = APIRouter(route_class=PageRoute)
+
+#: Messages on a page.
+PAGE = 50
+
+
+class RejectedQuery(BaseModel):
+    """Which rejected messages, as the address of the page has it."""
+
+    producer: Condition = None
+    code: Condition = None
+    after: Annotated[str | None, Field(max_length=50)] = None
+
+
+class ReplayForm(ActForm):
+    """All that the conditions find and that were not replayed before."""
+
+    producer: Condition = None
+    code: Condition = None
+
+
+class EditForm(ActForm):
+    body: Annotated[str, Field(max_length=MAX_BODY_BYTES)]
+
+
+@router.get("/rejected")
+def rejected(
+    parts: PartsDep, _: OperatorThere, request: Request, wanted: Annotated[RejectedQuery, Query()]
+) -> Response:
+    return _list(parts, request, wanted)
+
+
+@router.post("/rejected/replay")
+def replay_all(
+    parts: PartsDep, visitor: OperatorThere, request: Request, form: Annotated[ReplayForm, Form()]
+) -> Response:
+    wanted = RejectedQuery(producer=form.producer, code=form.code)
+    selection = RejectedSelection(producer=form.producer, code=form.code)
+    return _list(parts, request, wanted, done=_replay(parts, visitor.holder, selection, form))
+
+
+@router.get("/rejected/{message:uuid}")
+def rejected_message(parts: PartsDep, visitor: OperatorThere, request: Request, message: UUID) -> Response:
+    return _one(parts, visitor.holder, request, message)
+
+
+@router.post("/rejected/{message:uuid}/replay")
+def replay_one(
+    parts: PartsDep, visitor: OperatorThere, request: Request, message: UUID, form: Annotated[ActForm, Form()]
+) -> Response:
+    """Byte for byte, also if it was replayed before."""
+    done = _replay(parts, visitor.holder, RejectedSelection(ids=(message,)), form, again=True)
+    return _one(parts, visitor.holder, request, message, done=done)
+
+
+@router.post("/rejected/{message:uuid}/edited")
+def replay_edited(
+    parts: PartsDep, visitor: AdminThere, request: Request, message: UUID, form: Annotated[EditForm, Form()]
+) -> Response:
+    """Publish what was made of it, if the contract has nothing against it."""
+
+    def check(raw: Raw, channel: Channel, lane: Lane) -> tuple[Fault, ...]:
+        return parts.api.intake.rejection_faults(Received(raw.body, channel, lane, broker_user=raw.broker_user))
+
+    def publish(raw: Raw) -> None:
+        with raw_publisher(parts) as broker:
+            broker.publish(raw)
+
+    how: dict[str, Any] = {"operator": visitor.holder.operator, "reason": form.why, "dry_run": form.dry_run}
+    try:
+        done = parts.replays.replay_edited(message, form.body.encode("utf-8", "replace"), publish, check, **how)
+    except InvalidMessage as error:
+        return _one(parts, visitor.holder, request, message, status=422, edited=form, faults=error.faults)
+    edited = form if form.dry_run else None
+    told = said(done, "replayed", "message", form)
+    return _one(parts, visitor.holder, request, message, done=told, edited=edited)
+
+
+def _replay(
+    parts: ConsoleParts, holder: Holder, selection: RejectedSelection, form: ActForm, *, again: bool = False
+) -> dict[str, Any]:
+    how: dict[str, Any] = {"operator": holder.operator, "reason": form.why, "again": again}
+    if form.dry_run:
+        done = parts.replays.replay_rejected(selection, lambda _: None, dry_run=True, **how)
+    else:
+        with raw_publisher(parts) as broker:
+            done = parts.replays.replay_rejected(selection, broker.publish, **how)
+    return said(done, "replayed", "message", form)
+
+
+def _list(parts: ConsoleParts, request: Request, wanted: RejectedQuery, **more: Any) -> Response:
+    selection = RejectedSelection(producer=wanted.producer, code=wanted.code)
+    found = parts.api.audit.rejected(selection, limit=PAGE, before=read_cursor(wanted.after))
+    query = {"producer": wanted.producer, "code": wanted.code}
+    following = _address(**query, after=write_cursor(found[-1].id)) if len(found) == PAGE else None
+    groups = parts.rejections.groups()
+    return parts.pages.page(
+        request,
+        "rejected.html",
+        found=found,
+        groups=[(group, _address(group.producer, group.code)) for group in groups],
+        waiting=sum(group.waiting for group in groups),
+        is_all=sum(group.count for group in groups) < COUNTED,
+        query=query,
+        is_filtered=any(query.values()),
+        following=following,
+        **{"done": None, **more},
+    )
+
+
+def _address(producer: str | None, code: str | None, after: str | None = None) -> str:
+    query = {"producer": producer, "code": code, "after": after}
+    return f"/rejected?{urlencode({name: value for name, value in query.items() if value})}"
+
+
+def _one(
+    parts: ConsoleParts, holder: Holder, request: Request, message: UUID, *, status: int = 200, **more: Any
+) -> Response:
+    found = parts.api.audit.rejected_message(message)
+    # As in the API: what producers sent is for admins.
+    body = as_text(found.body) if holder.may(Scope.ADMIN) else None
+    given: dict[str, Any] = {"done": None, "edited": None, "faults": (), **more}
+    return parts.pages.page(request, "rejected_message.html", status, found=found, body=body, **given)
+
+
+def as_text(body: bytes) -> str:
+    """For a person to read and edit: JSON in lines; bytes that are not UTF-8 as `\\xff`."""
+    text = body.decode("utf-8", "backslashreplace")
+    try:
+        return json.dumps(json.loads(text), ensure_ascii=False, indent=2, allow_nan=False)
+    except (ValueError, RecursionError):
+        return text

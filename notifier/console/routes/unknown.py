@@ -1,0 +1,121 @@
+"""What waits for a person's decision: unknown outcomes, held suppressions, mails that came back unread."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from fastapi import APIRouter, Form, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from notifier.console.forms import ActForm, Condition
+from notifier.console.outcomes import said
+from notifier.console.parts import ConsoleParts, PartsDep
+from notifier.console.routes.rejected import as_text
+from notifier.console.session import AdminThere, OperatorThere, PageRoute
+from notifier.domain.statuses import Status
+from notifier.operations import Resolution, Selection
+from notifier.store.filters import Filter
+from notifier.store.held_suppressions import HeldFilter
+
+router = APIRouter(route_class=PageRoute)
+
+#: Unknown outcomes and held suppressions that are shown as examples; mails that came back unread.
+SHOWN, UNREAD_SHOWN = 10, 50
+
+
+class UnknownQuery(BaseModel):
+    """Of which provider and template."""
+
+    provider: Condition = None
+    template: Condition = None
+
+    @property
+    def filter(self) -> Filter:
+        return Filter(status=Status.UNKNOWN, provider=self.provider, template=self.template)
+
+
+class ResolveForm(ActForm):
+    """All unknown outcomes of a provider and a template, or the one with this id."""
+
+    provider: Condition = None
+    template: Condition = None
+    notification: UUID | None = None
+    resolution: Resolution
+
+    @property
+    def selection(self) -> Selection:
+        if self.notification is not None:
+            return Selection(ids=(self.notification,))
+        return Selection(filter=UnknownQuery(provider=self.provider, template=self.template).filter)
+
+
+class HeldForm(ActForm):
+    """Those that a mass alarm held, of a provider or sender identity, or all."""
+
+    provider: Condition = None
+    sender: Condition = None
+    #: Suppress these recipients; otherwise delete what was held.
+    apply: Annotated[bool, Field()]
+
+
+@router.get("/unknown")
+def unknown(
+    parts: PartsDep, _: OperatorThere, request: Request, wanted: Annotated[UnknownQuery, Query()]
+) -> Response:
+    return _page(parts, request, wanted)
+
+
+@router.post("/unknown/resolve")
+def resolve(
+    parts: PartsDep, visitor: OperatorThere, request: Request, form: Annotated[ResolveForm, Form()]
+) -> Response:
+    how: dict[str, Any] = {"operator": visitor.holder.operator, "reason": form.why, "dry_run": form.dry_run}
+    done = parts.api.operations.resolve(form.selection, form.resolution, **how)
+    verb = "recorded as sent" if form.resolution is Resolution.SENT else "sent again"
+    wanted = UnknownQuery(provider=form.provider, template=form.template)
+    return _page(parts, request, wanted, done=said(done, verb, "notification", form))
+
+
+@router.post("/held/end")
+def end_held(
+    parts: PartsDep, visitor: OperatorThere, request: Request, form: Annotated[HeldForm, Form()]
+) -> Response:
+    wanted = HeldFilter(provider=form.provider, sender=form.sender)
+    how: dict[str, Any] = {"operator": visitor.holder.operator, "reason": form.why, "dry_run": form.dry_run}
+    done = parts.services.held.end(wanted, apply=form.apply, **how)
+    verb = "applied" if form.apply else "discarded"
+    return _page(parts, request, UnknownQuery(), done=said(done, verb, "held suppression", form))
+
+
+@router.get("/unread/{bounce:uuid}")
+def unread(parts: PartsDep, _: AdminThere, request: Request, bounce: UUID) -> Response:
+    """Its text, which may quote the whole mail with its secrets, is for admins, as bodies of messages are."""
+    found = parts.services.unread.find(bounce)
+    return parts.pages.page(request, "unread.html", mails=[(one, as_text(one.content)) for one in found])
+
+
+def _page(parts: ConsoleParts, request: Request, wanted: UnknownQuery, **more: Any) -> Response:
+    services = parts.services
+    groups = parts.operating.preview(Selection(filter=Filter(status=Status.UNKNOWN)), (Status.UNKNOWN,))
+    return parts.pages.page(
+        request,
+        "unknown.html",
+        groups=[(group, _address(group.provider, group.template)) for group in groups],
+        unknown=sum(group.count for group in groups),
+        with_look_up=parts.api.providers.with_look_up,
+        found=parts.api.audit.search(wanted.filter, limit=SHOWN) if groups else [],
+        query=wanted.model_dump(),
+        search=urlencode({"status": Status.UNKNOWN, **wanted.model_dump(exclude_none=True)}),
+        shown=SHOWN,
+        holding=services.held.stuck(),
+        held=services.held.page(HeldFilter(), limit=SHOWN),
+        unread=services.unread.page(limit=UNREAD_SHOWN),
+        **{"done": None, **more},
+    )
+
+
+def _address(provider: str | None, template: str) -> str:
+    query = {name: value for name, value in (("provider", provider), ("template", template)) if value}
+    return f"/unknown?{urlencode(query)}#resolve"

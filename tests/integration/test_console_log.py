@@ -1,0 +1,57 @@
+"""The console's operator log: who did what, found again and exported."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+from notifier.domain.csv_rows import read_rows
+from notifier.operations.api_keys import Scope
+from tests.support.api import Api
+from tests.support.console import XSS, Browser, api, operator, send  # noqa: F401
+
+
+def cancel(api: Api, operator: Browser, reason: str) -> str:
+    """Returns the id of what was cancelled."""
+    one = send(api)
+    assert operator.post(f"/notifications/{one}/cancel", reason=reason).status == 200
+    return one
+
+
+def exported(operator: Browser, **query: str) -> list[dict[str, object]]:
+    file = operator.get("/log", export="jsonl", **query)
+    assert "attachment" in file.headers["content-disposition"]
+    return [json.loads(line) for line in file.body.splitlines()]
+
+
+def test_the_log_finds_who_did_what_and_exports_it(api: Api, operator: Browser) -> None:
+    one, other = cancel(api, operator, "a test"), cancel(api, operator, XSS)
+    page = operator.get("/log", action="cancel", operator="OPS")
+    assert page.body.count(b'data-label="Action">cancel<') == 2
+    assert b"<script>alert" not in page.body
+    found = exported(operator, action="cancel")
+    assert [(row["selection"], row["reason"]) for row in found] == [
+        ({"ids": [other]}, XSS),
+        ({"ids": [one]}, "a test"),
+    ]
+    assert found[0]["result"]["changed"] == 1  # type: ignore[index]
+    shown = operator.get(f"/log/{found[0]['id']}")
+    assert f'href="/notifications/{other}"'.encode() in shown.body
+    assert b"<script>alert" not in shown.body
+    today, rows = datetime.now(UTC).date().isoformat(), operator.get("/log", export="csv", action="cancel")
+    header, first, _ = read_rows(rows.body.decode().splitlines(keepends=True))
+    assert dict(zip(header.cells, first.cells, strict=True))["reason"] == XSS
+    assert b"No record is found" in operator.get("/log", operator=XSS).body
+    assert b"No record is found" in operator.get("/log", operator="_ps").body
+    assert operator.get("/log", operator="o\0ps").status == 422
+    assert b"No record is found" in operator.get("/log", day="2000-01-01").body
+    assert len(exported(operator, day=today, action="cancel")) == 2
+
+
+def test_a_producers_key_reads_no_log(api: Api, operator: Browser) -> None:
+    cancel(api, operator, "a test")
+    [record] = exported(operator, action="cancel")
+    browser = Browser(api)
+    browser.sign_in(api.key(Scope.READ, Scope.SEND))
+    assert browser.get("/log").status == 403
+    assert browser.get(f"/log/{record['id']}").status == 403

@@ -1,0 +1,182 @@
+"""The console's pages of rejected messages and dead letters, on a real broker."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import amqp
+import pytest
+from sqlalchemy import text
+
+from notifier.broker import topology
+from notifier.broker.amqp_transport import AmqpBrokerConnection
+from notifier.console.app import add_console
+from notifier.domain.message import new_id
+from notifier.domain.statuses import Channel, Lane
+from notifier.intake.batch import Received
+from notifier.operations.api_keys import Scope
+from notifier.store.engine import transaction
+from notifier.store.search import RejectedView
+from tests.support.api import Api
+from tests.support.brokers import amqp_connection
+from tests.support.console import XSS, Browser, operator  # noqa: F401
+from tests.support.queues import bodies
+from tests.support.templates import write_templates
+
+QUEUE = "notify.email.normal"
+
+
+@pytest.fixture
+def api(database_url: str, amqp_url: str, tmp_path: Path) -> Iterator[Api]:
+    with AmqpBrokerConnection(amqp_url) as connection:
+        topology.declare_for_producers(connection.default_channel)
+    api = Api(database_url, write_templates(tmp_path), amqp_url)
+    add_console(api.app, api.services, api.parts)
+    yield api
+    api.close()
+
+
+@pytest.fixture
+def admin(api: Api) -> Browser:
+    browser = Browser(api)
+    browser.sign_in(api.key(Scope.ADMIN, producer=None))
+    browser.get("/search")
+    return browser
+
+
+def message(**fields: Any) -> dict[str, Any]:
+    given = {"id": str(new_id()), "producer": "shop", "to": "ann@example.com", "template": "hello"}
+    return given | {"context": {"name": "Ann"}} | fields
+
+
+def reject(api: Api, *contents: Any, **more: Any) -> list[RejectedView]:
+    """Messages that the intake rejects, newest first."""
+    received = [Received(json.dumps(one).encode(), Channel.EMAIL, Lane.NORMAL, **more) for one in contents]
+    assert api.parts.intake.process(received).rejected == len(contents)
+    return api.parts.audit.rejected(limit=len(contents))
+
+
+def waiting(api: Api) -> list[dict[str, Any]]:
+    """What went back to the queue; it is taken out."""
+    return [json.loads(body) for body in bodies(api.services.settings.require("broker_url"), QUEUE)]
+
+
+def test_rejected_messages_are_grouped_and_replayed_by_fault(api: Api, operator: Browser) -> None:
+    reject(api, message(template="gone"), message(template="gone"), message(producer="bank", to="?"))
+    page = operator.get("/rejected")
+    assert b"3 rejected messages to look at" in page.body
+    assert b"/rejected?producer=shop&amp;code=unknown_template" in page.body
+    chosen = operator.get("/rejected", producer="shop", code="unknown_template")
+    assert b"bank" not in chosen.body.partition(b'id="list"')[2]
+    dry = operator.post("/rejected/replay", producer="shop", code="unknown_template", dry_run="true")
+    assert b"2 messages would be replayed." in dry.body
+    assert waiting(api) == []
+    done = operator.post("/rejected/replay", producer="shop", code="unknown_template", reason="it is there now")
+    assert b"2 messages are replayed." in done.body
+    assert [one["template"] for one in waiting(api)] == ["gone", "gone"]
+    assert b"1 rejected message to look at" in operator.get("/rejected").body
+    assert operator.post("/rejected/replay", reason="everything").status == 422
+
+
+def test_an_edited_message_is_checked_and_goes_once(api: Api, admin: Browser) -> None:
+    [kept] = reject(api, message(template="gone"))
+    path, wrong = f"/rejected/{kept.id}/edited", json.dumps(message(template="also_gone"))
+    page = admin.get(f"/rejected/{kept.id}")
+    assert '"template": "gone"' in html.unescape(page.body.decode())
+    refused = admin.post(path, body=wrong)
+    assert refused.status == 422
+    assert b"this is still wrong" in refused.body
+    assert b"also_gone" in refused.body
+    right = json.loads(kept.body) | {"template": "hello"}
+    checked = admin.post(path, body=json.dumps(right), dry_run="true")
+    assert b"1 message would be replayed." in checked.body
+    assert waiting(api) == []
+    done = admin.post(path, body=json.dumps(right), reason="a slip of theirs")
+    assert b"1 message is replayed." in done.body
+    assert waiting(api) == [right]
+    again = admin.post(path, body=json.dumps(right))
+    assert (again.status, b"it was replayed at" in again.body) == (422, True)
+    with transaction(api.services.engine) as connection:
+        query = "SELECT * FROM operator_records WHERE action = 'replay_edited'"
+        record = connection.execute(text(query)).one()
+    assert record.selection == {"ids": [str(kept.id)], "changed": ["template"]}
+    assert record.reason == "a slip of theirs"
+    assert record.operator.startswith("ops (key ")
+
+
+def test_an_edited_message_keeps_its_trace_and_the_user_that_proves_its_producer(api: Api, admin: Browser) -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    headers = {"traceparent": trace, "task": "of another protocol"}
+    [kept] = reject(api, message(template="gone"), broker_user="shop", headers=headers)
+    assert admin.post(f"/rejected/{kept.id}/edited", body=json.dumps(message())).status == 200
+    with amqp_connection(api.services.settings.require("broker_url")) as connection:
+        found = connection.channel().basic_get(QUEUE, no_ack=True)
+    assert "shop" in found.headers.values()
+    assert found.headers["traceparent"] == trace
+    assert "task" not in found.headers
+
+
+def test_bodies_are_for_admins(api: Api, operator: Browser) -> None:
+    [kept] = reject(api, message(template="gone"), headers={"note": "of-ann"})
+    page = operator.get(f"/rejected/{kept.id}")
+    assert page.status == 200
+    assert b"ann@example.com" not in page.body
+    assert b"of-ann" not in page.body
+    assert operator.post(f"/rejected/{kept.id}/edited", body="{}").status == 403
+    assert operator.post(f"/rejected/{kept.id}/replay", reason="mended").status == 200
+    assert len(waiting(api)) == 1
+
+
+def test_dead_letters_go_back_to_their_queues(api: Api, operator: Browser, admin: Browser) -> None:
+    url = api.services.settings.require("broker_url")
+    with amqp_connection(url) as connection:
+        death = [{"queue": QUEUE, "reason": "delivery_limit", "time": datetime.now(UTC), "count": 1}]
+        for reference in ("one", XSS):
+            letter = amqp.Message(
+                json.dumps(message(reference=reference)), application_headers={"x-death": death, "note": XSS}
+            )
+            connection.channel().basic_publish_confirm(letter, "notify.dead")
+    page = admin.get("/dead-letters")
+    assert b"2 dead letters" in page.body
+    assert b"ann@example.com" in page.body
+    assert b"<script>alert" not in page.body
+    page = operator.get("/dead-letters")
+    assert b"ann@example.com" not in page.body
+    letter_id = page.body.decode().partition('name="letter" value="')[2][:16]
+    done = operator.post("/dead-letters/replay", letter=letter_id, reason="the intake is mended")
+    assert b"1 dead letter is replayed." in done.body
+    assert b"1 dead letter is replayed." in operator.post("/dead-letters/replay").body
+    assert [one["reference"] for one in waiting(api)] == ["one", XSS]
+    assert b"The dead queue is empty" in operator.get("/dead-letters").body
+
+
+def test_nothing_that_producers_wrote_becomes_markup(api: Api, admin: Browser) -> None:
+    found = reject(
+        api, message(producer=XSS), {XSS: 1, "producer": "shop"}, message(template=XSS), headers={XSS: XSS}
+    )
+    for page in (
+        admin.get("/rejected"),
+        admin.get("/rejected", producer=XSS),
+        admin.get("/rejected", producer=XSS, code=XSS),
+        *(admin.get(f"/rejected/{one.id}") for one in found),
+        admin.post(f"/rejected/{found[0].id}/edited", body=f"</textarea>{XSS}", reason=XSS),
+    ):
+        assert b"<script>alert" not in page.body
+        assert b"</textarea><" not in page.body.partition(b"<textarea")[2].partition(b"</textarea>")[0]
+
+
+def test_a_producers_key_sees_no_rejected_message(api: Api) -> None:
+    [kept] = reject(api, message(template="gone"))
+    browser = Browser(api)
+    browser.sign_in(api.key(Scope.READ, Scope.SEND))
+    browser.get("/search")
+    assert b"/rejected" not in browser.get("/search").body
+    for path in ("/rejected", f"/rejected/{kept.id}", "/dead-letters"):
+        assert browser.get(path).status == 403
+    for path in ("/rejected/replay", f"/rejected/{kept.id}/replay", "/dead-letters/replay"):
+        assert browser.post(path).status == 403
