@@ -281,6 +281,44 @@ def test_pause_resume_run_and_remove(world: World) -> None:
     assert len(world.sent()) == 3
 
 
+def test_a_resume_in_the_middle_of_a_run_sends_nothing_that_was_due_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recurring_runs, "PORTION", 2)
+    planned, runs = world.add(5), RecurringRunRepository(world.engine, world.personal_data)
+    [(now,)] = world.execute("SELECT date_trunc('minute', now())")
+    run_at, missed = now - timedelta(minutes=10), now - timedelta(minutes=5)
+    world.execute(
+        "UPDATE recurring_notifications SET cron = :cron, zone = 'UTC', next_at = :run_at",
+        cron=f"{run_at.minute},{missed.minute} * * * *",
+        run_at=run_at,
+    )
+
+    def pause(messages: Sequence[Message], is_test: bool) -> list[tuple[Fault, ...]]:
+        world.recurring.pause(planned, operator="ann")
+        return world.accept_own(messages, is_test)
+
+    # The run of ten minutes ago: what was due five minutes ago came while it was under way.
+    taken = runs.take()
+    assert taken is not None
+    assert runs.begin(taken, run_at)
+    world.end_lease()
+    RecurringRuns(runs, pause).tick()
+    assert (world.view(planned).state, len(world.sent())) == ("paused", 2)
+    world.recurring.resume(planned, operator="ann")
+    goes_on = world.view(planned).next_at
+    world.end_lease()
+    assert world.recurring_runs.tick() == {"accepted": 3, "refused": 0}
+    assert world.view(planned).next_at == goes_on
+    # Nor does a worker begin what it was about to, when somebody paused and resumed.
+    world.execute("UPDATE recurring_notifications SET next_at = :missed", missed=missed)
+    late = runs.take()
+    assert late is not None
+    world.recurring.pause(planned, operator="ann")
+    world.recurring.resume(planned, operator="ann")
+    assert not runs.begin(late, missed)
+
+
 WRONG: list[tuple[dict[str, Any], list[ListedRecipient], set[str]]] = [
     ({"recurrence": Recurrence("9:30", "Mars")}, people(1), {"bad_cron", "unknown_zone"}),
     ({"name": "a b"}, people(1), {"bad_format"}),
