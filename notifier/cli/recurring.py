@@ -269,11 +269,11 @@ def _read_list(file: Path, typed: Callable[[GivenContext], dict[str, Any]]) -> l
     bad: list[tuple[int, Fault]] = []
     with opened(file, newline="" if is_csv else "\n") as text:
         try:
-            for line in read_csv(text) if is_csv else read_json_lines(text):
+            for line in read_csv(text, RecipientLine.model_fields) if is_csv else read_json_lines(text):
                 try:
                     listed = RecipientLine.model_validate(line.entry).listed(line.number)
                 except ValidationError as error:
-                    bad += [(line.number, fault) for fault in line.faults or faults_of(error)]
+                    bad += [(line.number, fault) for fault in line.faults or map(_of_list, faults_of(error))]
                 else:
                     bad += [(line.number, fault) for fault in line.faults]
                     context = typed(GivenContext(dict(listed.context), line.texts))
@@ -286,6 +286,14 @@ def _read_list(file: Path, typed: Callable[[GivenContext], dict[str, Any]]) -> l
         warn(f"{len(bad)} faults in all; nothing was changed")
         raise typer.Exit(FAILED)
     return found
+
+
+def _of_list(fault: Fault) -> Fault:
+    """In the words of a list, whose lines have fewer fields than a message."""
+    if fault.code != "unknown_field":
+        return fault
+    fix = "Remove it; if it is a variable of the template, move it into context"
+    return replace(fault, problem="is not a field of a list", fix=fix)
 
 
 @contextmanager

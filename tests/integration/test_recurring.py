@@ -417,7 +417,8 @@ def test_the_command_line_plans_shows_and_ends(
     what = ("--channel", "email", "--template", "hello", "--recipients", file, "--producer", "shop")
     twice = notifier(*add, *what)
     assert (twice.code, "line 5, to: is the recipient of line 3, too" in twice.err) == (1, True)
-    file.write_text("to,name\nann@example.com,Ann\nbo@example.com,Bo\nno address,Cy\n")
+    # A list has few fields: `lane` is a variable.
+    file.write_text("to,name,lane\nann@example.com,Ann,3\nbo@example.com,Bo,4\nno address,Cy,5\n")
     added = notifier(*add, *what, "--context", "name=you", "--why", "asked for")
     assert (added.code, added.out.splitlines()[0]) == (0, "3 recipients on the list")
     assert "line 4: to: not an e-mail address" in added.err
@@ -435,8 +436,10 @@ def test_the_command_line_plans_shows_and_ends(
     lists = notifier("recurring", "forget", "Ann@example.com", "--dry-run", "--json").json
     assert [one["name"] for one in lists] == ["digest"]
     assert notifier("recurring", "forget", "Ann@example.com").code == 0
-    file.write_text('{"to": "new@example.com", "context": {"name": "Neu"}}\n')
     file = file.rename(tmp_path / "people.jsonl")
+    file.write_text('{"to": "new@example.com", "name": "Neu"}\n')
+    assert "move it into context" in notifier("recurring", "recipients", "digest", "--file", file).err
+    file.write_text('{"to": "new@example.com", "context": {"name": "Neu"}}\n')
     assert notifier("recurring", "recipients", "digest", "--file", file, "--json").json["recipients"] == 1
     for act in ("pause", "resume", "remove"):
         assert notifier("recurring", act, "digest").code == 0
