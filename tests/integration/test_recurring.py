@@ -436,11 +436,13 @@ def test_the_command_line_plans_shows_and_ends(
     lists = notifier("recurring", "forget", "Ann@example.com", "--dry-run", "--json").json
     assert [one["name"] for one in lists] == ["digest"]
     assert notifier("recurring", "forget", "Ann@example.com").code == 0
-    file = file.rename(tmp_path / "people.jsonl")
+    # As from `<(…)`, whose name says nothing of the format.
+    file = file.rename(tmp_path / "people")
+    again = ("recurring", "recipients", "digest", "--file", file, "--format", "jsonl", "--json")
     file.write_text('{"to": "new@example.com", "name": "Neu"}\n')
-    assert "move it into context" in notifier("recurring", "recipients", "digest", "--file", file).err
+    assert "move it into context" in notifier(*again).err
     file.write_text('{"to": "new@example.com", "context": {"name": "Neu"}}\n')
-    assert notifier("recurring", "recipients", "digest", "--file", file, "--json").json["recipients"] == 1
+    assert notifier(*again).json["recipients"] == 1
     for act in ("pause", "resume", "remove"):
         assert notifier("recurring", act, "digest").code == 0
     assert notifier("recurring", "show", "digest").code == 1
